@@ -1,0 +1,62 @@
+use std::time::Duration;
+
+use crate::error::{InvalidConfig, check_at_least, check_duration};
+use crate::observe::{Common, common_setters};
+
+/// How many calls may run at once, and what happens to the next one.
+///
+/// Built with by-value setters; checked when a layer is made of it.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
+#[must_use]
+pub struct Config {
+    pub(super) max_concurrent: u32,
+    pub(super) queue: u32,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::registry::duration::optional"))]
+    pub(super) max_wait: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) common: Common,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_concurrent: 10, queue: 0, max_wait: None, common: Common::default() }
+    }
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many calls run at once. Defaults to 10: small enough to protect a pool of connections,
+    /// large enough not to be in the way of a quiet service. At least 1.
+    pub fn max_concurrent(mut self, calls: u32) -> Self {
+        self.max_concurrent = calls;
+        self
+    }
+
+    /// How many calls may wait, in [`queued`](super::BulkheadLayer::queued) layers and
+    /// [`Handle::acquire`](super::Handle::acquire). Defaults to 0: a queue turns overload into latency,
+    /// which should be a choice.
+    pub fn queue(mut self, calls: u32) -> Self {
+        self.queue = calls;
+        self
+    }
+
+    /// How long a call keeps its place in the queue. Defaults to no bound but the caller's patience:
+    /// dropping the call leaves the queue.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = Some(wait);
+        self
+    }
+
+    common_setters!();
+
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        check_at_least("max-concurrent", self.max_concurrent, 1)?;
+        self.max_wait.map_or(Ok(()), |wait| check_duration("max-wait", wait))
+    }
+}

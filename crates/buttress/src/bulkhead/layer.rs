@@ -1,0 +1,114 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use tower::Layer;
+
+use super::backpressure::BackpressureBulkhead;
+use super::config::Config;
+use super::handle::{Handle, Shared};
+use super::queued::QueuedBulkhead;
+use super::service::Bulkhead;
+use crate::error::InvalidConfig;
+use crate::mode::{Backpressure, Queued, Refuse};
+use crate::reject::AsError;
+
+/// Limits how many calls run at once. See the [module](super) for everything else.
+///
+/// Every service made from one layer value, or from its clones, shares one limit.
+#[must_use]
+pub struct BulkheadLayer<R = AsError, M = Refuse> {
+    shared: Arc<Shared>,
+    reject: R,
+    mode: PhantomData<M>,
+}
+
+impl BulkheadLayer {
+    /// A bulkhead of its own.
+    ///
+    /// # Errors
+    /// A limit or a wait of zero.
+    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
+        Ok(Self::over(Shared::new(&config)?))
+    }
+
+    /// Another layer over the state of an existing bulkhead.
+    pub fn from_handle(handle: &Handle) -> Self {
+        Self::over(handle.shared.clone())
+    }
+
+    fn over(shared: Arc<Shared>) -> Self {
+        Self { shared, reject: AsError, mode: PhantomData }
+    }
+}
+
+impl<R, M> BulkheadLayer<R, M> {
+    /// Answers refusals through `reject` instead of as errors.
+    pub fn reject<T>(self, reject: T) -> BulkheadLayer<T, M> {
+        BulkheadLayer { shared: self.shared, reject, mode: PhantomData }
+    }
+
+    /// Lets calls wait in the configured queue, in their response futures. The inner service must be
+    /// `Clone`.
+    pub fn queued(self) -> BulkheadLayer<R, Queued> {
+        BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
+    }
+
+    /// Makes `poll_ready` wait for a permit. The configured queue's bounds do not apply: a caller that
+    /// will not wait drops the service or polls another one.
+    pub fn backpressure(self) -> BulkheadLayer<R, Backpressure> {
+        BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+impl Default for BulkheadLayer {
+    /// 10 concurrent calls, no queue.
+    fn default() -> Self {
+        match Self::new(Config::new()) {
+            Ok(layer) => layer,
+            Err(error) => unreachable!("the defaults are valid: {error}"),
+        }
+    }
+}
+
+impl<S, R: Clone> Layer<S> for BulkheadLayer<R, Refuse> {
+    type Service = Bulkhead<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Bulkhead::new(inner, self.shared.clone(), self.reject.clone())
+    }
+}
+
+impl<S, R: Clone> Layer<S> for BulkheadLayer<R, Queued> {
+    type Service = QueuedBulkhead<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        QueuedBulkhead::new(inner, self.shared.clone(), self.reject.clone())
+    }
+}
+
+impl<S, R: Clone> Layer<S> for BulkheadLayer<R, Backpressure> {
+    type Service = BackpressureBulkhead<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BackpressureBulkhead::new(inner, self.shared.clone(), self.reject.clone())
+    }
+}
+
+impl<R: Clone, M> Clone for BulkheadLayer<R, M> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), reject: self.reject.clone(), mode: PhantomData }
+    }
+}
+
+impl<R, M> fmt::Debug for BulkheadLayer<R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkheadLayer").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,18 @@
+#![doc = include_str!("../guide/bulkhead.md")]
+
+mod backpressure;
+mod config;
+mod future;
+mod handle;
+mod layer;
+mod queued;
+mod service;
+mod state;
+
+pub use backpressure::BackpressureBulkhead;
+pub use config::Config;
+pub use future::{QueuedFuture, ResponseFuture};
+pub use handle::{Handle, Permit, Stats};
+pub use layer::BulkheadLayer;
+pub use queued::QueuedBulkhead;
+pub use service::Bulkhead;

@@ -1,0 +1,78 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use super::future::ResponseFuture;
+use super::handle::{Handle, Shared};
+use crate::error::Error;
+use crate::reject::Reject;
+
+/// A service behind a bulkhead that refuses at once. Made by [`BulkheadLayer`](super::BulkheadLayer).
+pub struct Bulkhead<S, R> {
+    inner: S,
+    shared: Arc<Shared>,
+    reject: R,
+    /// The refusal seen by the last `poll_ready`, for the next `call` on this value.
+    latch: Option<Error>,
+}
+
+impl<S, R> Bulkhead<S, R> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, reject: R) -> Self {
+        Self { inner, shared, reject, latch: None }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+impl<S, R, Req> Service<Req> for Bulkhead<S, R>
+where
+    S: Service<Req>,
+    R: Reject<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // Looking first keeps a call that will be refused from reserving anything further in.
+        self.latch = self.shared.is_full().then(|| self.shared.full());
+        if self.latch.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        if let Some(error) = self.latch.take() {
+            return ResponseFuture::refused(self.shared.refuse(error), self.reject.clone());
+        }
+        match self.shared.try_acquire() {
+            Some(permit) => ResponseFuture::running(self.inner.call(request), permit),
+            None => {
+                let error = self.shared.refuse(self.shared.full());
+                ResponseFuture::refused(error, self.reject.clone())
+            }
+        }
+    }
+}
+
+impl<S: Clone, R: Clone> Clone for Bulkhead<S, R> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.shared.clone(), self.reject.clone())
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for Bulkhead<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bulkhead")
+            .field("inner", &self.inner)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

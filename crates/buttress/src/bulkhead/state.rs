@@ -1,0 +1,219 @@
+//! The permit counter: who may run.
+
+use std::time::Instant;
+
+use crate::queue::Resource;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// Set while somebody waits in the queue.
+const WAITING: u64 = 1 << 63;
+
+/// Permits in use and whether anybody waits, in one word, so that whoever gives a permit back learns
+/// in the same step that a waiter must be served.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    word: AtomicU64,
+    limit: AtomicU32,
+    peak: AtomicU32,
+}
+
+impl Permits {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            limit: AtomicU32::new(limit),
+            peak: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes a permit if one is free and nobody waits for it.
+    pub(crate) fn try_take(&self) -> bool {
+        self.take_if(|word| word & WAITING == 0)
+    }
+
+    /// Whether [`try_take`](Self::try_take) would fail now.
+    pub(crate) fn is_full(&self) -> bool {
+        // WAITING makes the word larger than any limit.
+        self.word.load(Ordering::Relaxed) >= u64::from(self.limit())
+    }
+
+    fn take_if(&self, may: impl Fn(u64) -> bool) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            if !may(word) || word & !WAITING >= u64::from(self.limit()) {
+                return false;
+            }
+            // Acquire pairs with the Release in `give_back`: what the last holder did is visible to
+            // the next.
+            match self.word.compare_exchange_weak(
+                word,
+                word + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        self.note_peak(((word & !WAITING) + 1) as u32);
+        true
+    }
+
+    fn note_peak(&self, active: u32) {
+        // A plain look first: the peak is rarely new, and a write would contend.
+        if active > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(active, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives a permit back. True if somebody waits, who must now be served.
+    #[must_use]
+    pub(crate) fn give_back(&self) -> bool {
+        self.word.fetch_sub(1, Ordering::Release) & WAITING != 0
+    }
+
+    pub(crate) fn resize(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn active(&self) -> u32 {
+        (self.word.load(Ordering::Relaxed) & !WAITING) as u32
+    }
+
+    pub(crate) fn peak(&self) -> u32 {
+        self.peak.load(Ordering::Relaxed)
+    }
+}
+
+impl Resource for Permits {
+    fn take(&self, _cost: u32, _now: Instant) -> Result<(), Option<Instant>> {
+        if self.take_if(|_| true) { Ok(()) } else { Err(None) }
+    }
+
+    fn set_waiting(&self, waiting: bool) {
+        // A read-modify-write even to announce, so that in the order of this word a release comes
+        // either before it, and its permit is seen, or after it, and the release sees WAITING.
+        if waiting {
+            self.word.fetch_or(WAITING, Ordering::AcqRel);
+        } else {
+            self.word.fetch_and(!WAITING, Ordering::AcqRel);
+        }
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_shrunk_limit_is_met_as_calls_end() {
+        let permits = Permits::new(3);
+        assert!((0..3).all(|_| permits.try_take()));
+        permits.resize(1);
+        assert!(!permits.give_back());
+        assert!(!permits.give_back());
+        assert!(permits.is_full());
+        assert!(!permits.try_take());
+        assert!(!permits.give_back());
+        assert!(permits.try_take());
+    }
+
+    #[test]
+    fn newcomers_do_not_pass_those_who_wait() {
+        let permits = Permits::new(2);
+        permits.set_waiting(true);
+        assert!(permits.is_full());
+        assert!(!permits.try_take());
+        assert!(permits.take(1, Instant::now()).is_ok(), "the queue itself may");
+        assert!(permits.give_back());
+        permits.set_waiting(false);
+        assert!(permits.try_take());
+    }
+
+    proptest! {
+        /// Against a plain counter.
+        #[test]
+        fn counts_like_a_counter(steps in prop::collection::vec(0u8..4, 0..200)) {
+            let permits = Permits::new(4);
+            let (mut active, mut limit, mut peak) = (0u32, 4u32, 0u32);
+            for step in steps {
+                match step {
+                    0 | 1 => {
+                        let admitted = active < limit;
+                        prop_assert_eq!(permits.is_full(), !admitted);
+                        prop_assert_eq!(permits.try_take(), admitted);
+                        active += u32::from(admitted);
+                        peak = peak.max(active);
+                    }
+                    2 if active > 0 => {
+                        prop_assert!(!permits.give_back());
+                        active -= 1;
+                    }
+                    _ => {
+                        limit = limit % 6 + 1;
+                        permits.resize(limit);
+                    }
+                }
+                prop_assert_eq!((permits.active(), permits.peak()), (active, peak));
+            }
+        }
+    }
+}
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::queue::{Joined, WaitQueue};
+    use loom::sync::Arc;
+    use loom::thread;
+
+    #[test]
+    fn loom_two_takers_of_one_permit() {
+        loom::model(|| {
+            let permits = Arc::new(Permits::new(1));
+            let other = {
+                let permits = permits.clone();
+                thread::spawn(move || permits.try_take() && !permits.give_back())
+            };
+            let mine = permits.try_take() && !permits.give_back();
+            let theirs = other.join().unwrap();
+            assert!(mine || theirs, "at least one got it");
+            assert_eq!(permits.active(), 0);
+        });
+    }
+
+    #[test]
+    fn loom_a_release_never_misses_the_one_who_joins_meanwhile() {
+        loom::model(|| {
+            let shared = Arc::new((Permits::new(1), WaitQueue::new()));
+            assert!(shared.0.try_take());
+            let releaser = {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    if shared.0.give_back() {
+                        shared.1.pump(&shared.0, &Clock::default());
+                    }
+                })
+            };
+            let now = Clock::default().now();
+            let joined = shared.1.join(&shared.0, 1, 1, None, now, |_| true);
+            releaser.join().unwrap();
+            match joined {
+                Joined::Granted => {}
+                // Granted by the releaser: leaving hands the permit over.
+                Joined::Waiting(place) => {
+                    assert!(shared.1.leave(&shared.0, &place, &Clock::default()));
+                }
+                Joined::Full => panic!("there was room"),
+            }
+            assert!(!shared.0.give_back());
+            assert_eq!(shared.0.active(), 0);
+        });
+    }
+}

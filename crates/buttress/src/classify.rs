@@ -1,0 +1,200 @@
+//! [`Classify`]: what a result says about the service behind a layer.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+
+/// What one finished call says about the service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// The service did its work.
+    Success,
+    /// The service failed.
+    Failure,
+    /// The call says nothing about the service: it neither counts nor resets anything.
+    Ignored,
+}
+
+/// Judges the result of a call, for circuit breakers, retries and fallbacks.
+///
+/// Ready-made: [`ServiceErrors`] (the breaker's default), [`RetryableErrors`] (retry's),
+/// [`AnyError`] (fallback's and for error types that are not yours), [`classify_fn`] for a closure, and
+/// by HTTP status in `buttress-http`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell success from failure in `Result<{Res}, {E}>`",
+    label = "the results of this service need a classifier",
+    note = "for your own error type, implement `buttress::AsRefusal` (three lines: return the `buttress::Error` inside, or `None`)",
+    note = "for a foreign error type use `.classify(buttress::AnyError)`, or `.classify(buttress::classify_fn(|result| ..))`",
+    note = "for a service that cannot fail (an axum route, error `Infallible`) failures are in the response: classify by status with `.http()` from buttress-http, or with `classify_fn`"
+)]
+pub trait Classify<Res, E> {
+    /// What `result` says about the service.
+    fn classify(&self, result: &Result<Res, E>) -> Outcome;
+
+    /// When the failure itself asks to be left alone until: a `Retry-After`, the hint of a limiter
+    /// further in. Retries wait at least this long, and a circuit breaker can stay open for it.
+    fn retry_after(&self, result: &Result<Res, E>) -> Option<Duration> {
+        let _ = result;
+        None
+    }
+}
+
+/// Finds the refusal of a `buttress` layer in an error.
+///
+/// A refusal made by a layer further in says nothing about the service beyond it, so a breaker must
+/// recognise it. For your own enum:
+///
+/// ```
+/// enum MyError { Refused(buttress::Error), Io(std::io::Error) }
+///
+/// impl buttress::AsRefusal for MyError {
+///     fn as_refusal(&self) -> Option<&buttress::Error> {
+///         match self { MyError::Refused(refusal) => Some(refusal), _ => None }
+///     }
+/// }
+/// ```
+///
+/// Deliberately not implemented for `Infallible`: a breaker that looks for errors where there are none
+/// would never open, and it is better that it does not compile.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say which of its values are refusals of a buttress layer",
+    note = "implement `buttress::AsRefusal` for it, or set a classifier with `.classify(..)`"
+)]
+pub trait AsRefusal {
+    /// The refusal or timeout this error is, if it is one.
+    fn as_refusal(&self) -> Option<&Error>;
+}
+
+impl AsRefusal for Error {
+    fn as_refusal(&self) -> Option<&Error> {
+        Some(self)
+    }
+}
+
+impl AsRefusal for tower::BoxError {
+    fn as_refusal(&self) -> Option<&Error> {
+        self.downcast_ref()
+    }
+}
+
+/// Errors are failures of the service, except refusals made by a layer on the way, which are ignored.
+/// A timeout is a failure. The default of a circuit breaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceErrors;
+
+#[diagnostic::do_not_recommend]
+impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
+    fn classify(&self, result: &Result<Res, E>) -> Outcome {
+        match result {
+            Ok(_) => Outcome::Success,
+            Err(error) => match error.as_refusal() {
+                Some(refusal) if refusal.never_reached_service() => Outcome::Ignored,
+                _ => Outcome::Failure,
+            },
+        }
+    }
+}
+
+/// Errors are worth another attempt, except an open circuit, which has just been asked. Waits at least
+/// as long as a refusal further in says. The default of a retry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryableErrors;
+
+#[diagnostic::do_not_recommend]
+impl<Res, E: AsRefusal> Classify<Res, E> for RetryableErrors {
+    fn classify(&self, result: &Result<Res, E>) -> Outcome {
+        match result {
+            Ok(_) => Outcome::Success,
+            Err(error) => match error.as_refusal().map(Error::kind) {
+                Some(ErrorKind::CircuitOpen) => Outcome::Ignored,
+                _ => Outcome::Failure,
+            },
+        }
+    }
+
+    fn retry_after(&self, result: &Result<Res, E>) -> Option<Duration> {
+        result.as_ref().err()?.as_refusal()?.retry_after()
+    }
+}
+
+/// Every error is a failure, whatever it is. The default of a fallback; for the others, right where no
+/// `buttress` layer stands further in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnyError;
+
+impl<Res, E> Classify<Res, E> for AnyError {
+    fn classify(&self, result: &Result<Res, E>) -> Outcome {
+        if result.is_ok() { Outcome::Success } else { Outcome::Failure }
+    }
+}
+
+/// A closure as a classifier. Made by [`classify_fn`].
+#[derive(Clone, Copy)]
+pub struct ClassifyFn<F> {
+    classify: F,
+}
+
+/// Classifies with `classify`.
+///
+/// ```
+/// use buttress::{classify_fn, Outcome};
+/// let by_status = classify_fn(|result: &Result<u16, std::convert::Infallible>| match result {
+///     Ok(status) if *status >= 500 => Outcome::Failure,
+///     _ => Outcome::Success,
+/// });
+/// ```
+pub fn classify_fn<Res, E, F>(classify: F) -> ClassifyFn<F>
+where
+    F: Fn(&Result<Res, E>) -> Outcome,
+{
+    ClassifyFn { classify }
+}
+
+impl<Res, E, F> Classify<Res, E> for ClassifyFn<F>
+where
+    F: Fn(&Result<Res, E>) -> Outcome,
+{
+    fn classify(&self, result: &Result<Res, E>) -> Outcome {
+        (self.classify)(result)
+    }
+}
+
+impl<F> fmt::Debug for ClassifyFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClassifyFn").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::Name;
+
+    type Boxed = Result<(), tower::BoxError>;
+
+    #[test]
+    fn a_breaker_ignores_local_refusals_and_counts_timeouts() {
+        let refusal = Error::bulkhead_full(Name::default(), 1);
+        let timeout = Error::timed_out(Name::default(), Duration::from_secs(1));
+        let cases: [(Boxed, Outcome); 4] = [
+            (Ok(()), Outcome::Success),
+            (Err("broken".into()), Outcome::Failure),
+            (Err(refusal.into()), Outcome::Ignored),
+            (Err(timeout.into()), Outcome::Failure),
+        ];
+        for (result, outcome) in cases {
+            assert_eq!(ServiceErrors.classify(&result), outcome, "{result:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_repeats_a_full_limiter_after_its_hint_but_not_an_open_circuit() {
+        let wait = Duration::from_millis(70);
+        let limited: Boxed = Err(Error::rate_limited(Name::default(), 1.0, Some(wait)).into());
+        assert_eq!(RetryableErrors.classify(&limited), Outcome::Failure);
+        assert_eq!(RetryableErrors.retry_after(&limited), Some(wait));
+        let open: Boxed = Err(Error::circuit_open(Name::default(), Some(wait)).into());
+        assert_eq!(RetryableErrors.classify(&open), Outcome::Ignored);
+    }
+}

@@ -1,0 +1,179 @@
+//! The only file that reads time or waits on it.
+#![allow(clippy::disallowed_methods)]
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use pin_project_lite::pin_project;
+
+/// Where a layer reads time and waits on it: a cheap handle, passed in a pattern's `Config`.
+///
+/// The default is tokio's clock. It is the real one in production, and stands still or jumps under
+/// `#[tokio::test(start_paused = true)]`, so that a paused clock drives every layer exactly.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// use std::time::Duration;
+/// let clock = buttress::Clock::default();
+/// let start = clock.now();
+/// clock.sleep(Duration::from_secs(3600)).await; // returns at once: the clock is paused
+/// assert_eq!(clock.now() - start, Duration::from_secs(3600));
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Source {
+    #[default]
+    Tokio,
+}
+
+impl Clock {
+    /// The present instant of this clock. It never goes back within one runtime; code that keeps
+    /// instants across runtimes must bear one that does.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        match self.source {
+            Source::Tokio => tokio::time::Instant::now().into_std(),
+        }
+    }
+
+    /// The wall time, since 1970 in UTC, for what is stored or comes as a date.
+    ///
+    /// It moves with [`now`](Self::now): a paused clock holds it still, an advanced one moves it. On a
+    /// running clock it follows corrections of the system's clock.
+    #[must_use]
+    pub fn unix(&self) -> Duration {
+        static ANCHOR: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
+        /// How far the system's clock must be corrected before it is followed. Smaller differences
+        /// are the time between two reads, and following those would make a paused clock tremble.
+        const CORRECTION: Duration = Duration::from_millis(5);
+
+        let now = self.now();
+        let real = Instant::now();
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut anchor = ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, unix) = match *anchor {
+            Some((at, unix)) if wall.abs_diff(unix + (real - at)) < CORRECTION => (at, unix),
+            _ => *anchor.insert((real, wall)),
+        };
+        match now.checked_duration_since(at) {
+            Some(since) => unix + since,
+            None => unix.saturating_sub(at - now),
+        }
+    }
+
+    /// Completes once `deadline` has come; at once if it has passed. tokio's clock rounds a deadline
+    /// up to the next millisecond.
+    ///
+    /// # Panics
+    /// On tokio's clock, outside of a runtime that has its time driver enabled.
+    #[must_use = "a sleep does nothing until it is polled"]
+    pub fn sleep_until(&self, deadline: Instant) -> Sleep {
+        match self.source {
+            Source::Tokio => Sleep { timer: tokio::time::sleep_until(deadline.into()) },
+        }
+    }
+
+    /// Completes after `duration`. See [`sleep_until`](Self::sleep_until).
+    ///
+    /// # Panics
+    /// On tokio's clock, outside of a runtime that has its time driver enabled.
+    #[must_use = "a sleep does nothing until it is polled"]
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        self.sleep_until(after(self.now(), duration))
+    }
+}
+
+pin_project! {
+    /// Completes at a deadline of a [`Clock`]. Dropping it cancels the timer.
+    #[derive(Debug)]
+    #[must_use = "a sleep does nothing until it is polled"]
+    pub struct Sleep {
+        #[pin]
+        timer: tokio::time::Sleep,
+    }
+}
+
+impl Sleep {
+    /// Moves the deadline. The sleep must be polled again to be woken at the new one.
+    pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
+        self.project().timer.reset(deadline.into());
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Outside tokio's cooperative budget: a service that uses it up on every poll must not be
+        // able to keep its own time limit from being seen.
+        let timer = tokio::task::unconstrained(self.project().timer);
+        let timer = std::pin::pin!(timer);
+        timer.poll(cx)
+    }
+}
+
+/// `start + duration`, or the far future where an instant cannot say that.
+pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    start.checked_add(duration).or_else(|| start.checked_add(FAR)).unwrap_or(start)
+}
+
+/// Nanoseconds from `anchor` to `now`: 0 if `now` lies before it, and never beyond 18 years, so that
+/// packed states have bits to spare.
+pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
+    const MOST: u64 = 1 << 59;
+    to_nanos(now.saturating_duration_since(anchor)).min(MOST)
+}
+
+/// A duration in nanoseconds; some 584 years where it is longer than that.
+pub(crate) const fn to_nanos(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(duration.subsec_nanos() as u64)
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn wall_time_moves_with_the_paused_clock_only() {
+        let clock = Clock::default();
+        let start = clock.unix();
+        assert_eq!(clock.unix(), start);
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(clock.unix(), start + Duration::from_secs(90));
+    }
+
+    #[test]
+    fn times_saturate() {
+        let now = Instant::now();
+        assert_eq!(nanos_since(now + Duration::from_secs(1), now), 0);
+        assert!(after(now, Duration::MAX) > now + Duration::from_secs(3600));
+        assert_eq!(to_nanos(Duration::MAX), u64::MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spent_cooperative_budget_does_not_hide_the_timer() {
+        // tokio's own Sleep stays pending here, and wakes itself, once the task's budget is used up.
+        while tokio::task::coop::has_budget_remaining() {
+            tokio::task::coop::consume_budget().await;
+            if !tokio::task::coop::has_budget_remaining() {
+                break;
+            }
+        }
+        let mut sleep = std::pin::pin!(Clock::default().sleep(Duration::ZERO));
+        let done = std::future::poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx).is_ready())).await;
+        assert!(done);
+    }
+}

@@ -1,0 +1,387 @@
+//! What went wrong: [`Error`] for a call, [`InvalidConfig`] for a configuration.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::name::Name;
+
+/// What kind of refusal or timeout an [`Error`] is.
+///
+/// ```
+/// # use buttress::{Error, ErrorKind};
+/// fn is_overload(error: &Error) -> bool {
+///     matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::BulkheadFull)
+/// }
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ErrorKind {
+    /// A circuit breaker is open, or half-open with every probe taken.
+    CircuitOpen,
+    /// A rate limiter had too few tokens left.
+    RateLimited,
+    /// A bulkhead was at capacity, and so was its queue if it has one.
+    BulkheadFull,
+    /// A place in a waiting queue was held for its longest wait and nothing came free.
+    QueueTimeout,
+    /// A keyed layer holds its greatest number of keys and none of them could be forgotten.
+    TooManyKeys,
+    /// The call was still running when its time limit passed. The service may have been reached.
+    TimedOut,
+}
+
+impl ErrorKind {
+    /// The kind in kebab case, for logs, metrics and problem documents.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "circuit-open",
+            Self::RateLimited => "rate-limited",
+            Self::BulkheadFull => "bulkhead-full",
+            Self::QueueTimeout => "queue-timeout",
+            Self::TooManyKeys => "too-many-keys",
+            Self::TimedOut => "timed-out",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Stands in `nanos` for "no time to tell".
+const NO_TIME: u64 = u64::MAX;
+
+/// A call that a layer refused or cut short.
+///
+/// One type for the whole family, so a user's error enum needs one `#[from]` variant for every layer.
+/// It is made without allocating, is at most 32 bytes and cheap to clone. It carries what a caller
+/// needs to act: the [`kind`](Self::kind), the [name of the layer](Self::layer), when to
+/// [try again](Self::retry_after), and whether the service [can have seen](Self::never_reached_service)
+/// the request.
+///
+/// ```
+/// use buttress::{Error, ErrorKind, bulkhead::{BulkheadLayer, Config}};
+///
+/// let bulkhead = BulkheadLayer::new(Config::new().name("db").max_concurrent(1))?;
+/// let _busy = bulkhead.handle().try_acquire()?;
+/// let error: Error = bulkhead.handle().try_acquire().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::BulkheadFull);
+/// assert!(error.never_reached_service());
+/// assert_eq!(error.to_string(), r#"bulkhead "db" at capacity (1 concurrent call)"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq)]
+pub struct Error {
+    layer: Name,
+    /// Until a retry makes sense; for a timeout, the limit that passed.
+    nanos: u64,
+    /// The limit that was met: calls, keys, or tokens per second as the bits of an `f32`.
+    limit: u32,
+    kind: ErrorKind,
+}
+
+impl Error {
+    const fn new(kind: ErrorKind, layer: Name, limit: u32, time: Option<Duration>) -> Self {
+        let nanos = match time {
+            Some(time) => saturating_nanos(time),
+            None => NO_TIME,
+        };
+        Self { layer, nanos, limit, kind }
+    }
+
+    pub(crate) const fn circuit_open(layer: Name, retry_after: Option<Duration>) -> Self {
+        Self::new(ErrorKind::CircuitOpen, layer, 0, retry_after)
+    }
+
+    pub(crate) const fn rate_limited(
+        layer: Name,
+        per_second: f32,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self::new(ErrorKind::RateLimited, layer, per_second.to_bits(), retry_after)
+    }
+
+    pub(crate) const fn bulkhead_full(layer: Name, limit: u32) -> Self {
+        Self::new(ErrorKind::BulkheadFull, layer, limit, None)
+    }
+
+    pub(crate) const fn queue_timeout(layer: Name, waited: Duration) -> Self {
+        Self::new(ErrorKind::QueueTimeout, layer, 0, Some(waited))
+    }
+
+    pub(crate) const fn too_many_keys(layer: Name, limit: u32) -> Self {
+        Self::new(ErrorKind::TooManyKeys, layer, limit, None)
+    }
+
+    pub(crate) const fn timed_out(layer: Name, limit: Duration) -> Self {
+        Self::new(ErrorKind::TimedOut, layer, 0, Some(limit))
+    }
+
+    /// Which refusal, or a timeout.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The configured name of the layer; empty if it was given none.
+    #[must_use]
+    pub const fn layer(&self) -> &'static str {
+        self.layer.as_str()
+    }
+
+    /// How long from now the same call can be admitted, where that is known: a rate limiter says
+    /// when the tokens will be there if nobody else takes them, an open circuit when it will probe.
+    /// `None` where nothing is known, as for a full bulkhead.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match (self.kind, self.nanos) {
+            (ErrorKind::TimedOut | ErrorKind::QueueTimeout, _) | (_, NO_TIME) => None,
+            (_, nanos) => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// The limit that passed, for a [timeout](ErrorKind::TimedOut) or a
+    /// [queue timeout](ErrorKind::QueueTimeout).
+    #[must_use]
+    pub const fn time_limit(&self) -> Option<Duration> {
+        match self.kind {
+            ErrorKind::TimedOut | ErrorKind::QueueTimeout => Some(Duration::from_nanos(self.nanos)),
+            _ => None,
+        }
+    }
+
+    /// Whether the service behind the layer certainly never saw this request.
+    ///
+    /// True for every refusal: repeating the call cannot do its work twice. False for a timeout, whose
+    /// work may have been done.
+    #[must_use]
+    pub const fn never_reached_service(&self) -> bool {
+        !matches!(self.kind, ErrorKind::TimedOut)
+    }
+}
+
+const fn saturating_nanos(time: Duration) -> u64 {
+    let nanos = time.as_nanos();
+    // One below the stand-in for "none": some 584 years.
+    if nanos >= NO_TIME as u128 { NO_TIME - 1 } else { nanos as u64 }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            ErrorKind::CircuitOpen => "circuit breaker",
+            ErrorKind::RateLimited => "rate limiter",
+            ErrorKind::BulkheadFull => "bulkhead",
+            ErrorKind::QueueTimeout => "queue",
+            ErrorKind::TooManyKeys => "keyed layer",
+            ErrorKind::TimedOut => "time limit",
+        };
+        f.write_str(what)?;
+        if !self.layer.as_str().is_empty() {
+            write!(f, " \"{}\"", self.layer)?;
+        }
+        match (self.kind, self.retry_after()) {
+            (ErrorKind::CircuitOpen, Some(after)) => write!(f, " is open (probes in {after:?})"),
+            (ErrorKind::CircuitOpen, None) => f.write_str(" is not taking calls"),
+            (ErrorKind::RateLimited, after) => {
+                write!(f, " exhausted ({} per second", f32::from_bits(self.limit))?;
+                match after {
+                    Some(after) => write!(f, "; retry in {after:?})"),
+                    None => f.write_str("; the call costs more than the limiter can ever hold)"),
+                }
+            }
+            (ErrorKind::BulkheadFull, _) => {
+                let calls = if self.limit == 1 { "call" } else { "calls" };
+                write!(f, " at capacity ({} concurrent {calls})", self.limit)
+            }
+            (ErrorKind::QueueTimeout, _) => {
+                write!(f, " did not move within {:?}", Duration::from_nanos(self.nanos))
+            }
+            (ErrorKind::TooManyKeys, _) => {
+                write!(f, " holds {} keys and none can be forgotten yet", self.limit)
+            }
+            (ErrorKind::TimedOut, _) => {
+                write!(f, " of {:?} passed", Duration::from_nanos(self.nanos))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("layer", &self.layer)
+            .field("retry_after", &self.retry_after())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A configuration that cannot work, found when a layer is built or reconfigured.
+///
+/// It names the field, the value that was given and what would have been accepted.
+///
+/// ```
+/// use buttress::bulkhead::{BulkheadLayer, Config};
+/// let error = BulkheadLayer::new(Config::new().max_concurrent(0)).unwrap_err();
+/// assert_eq!(error.field(), "max-concurrent");
+/// assert_eq!(error.to_string(), "max-concurrent: 0 is not at least 1");
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{field}: {value} is not {bound}")]
+pub struct InvalidConfig {
+    field: String,
+    value: String,
+    bound: String,
+}
+
+impl InvalidConfig {
+    /// Reports that `field` was given `value`, which is not `bound` ("at least 1").
+    #[must_use]
+    pub fn new(
+        field: impl Into<String>,
+        value: impl fmt::Display,
+        bound: impl Into<String>,
+    ) -> Self {
+        Self { field: field.into(), value: value.to_string(), bound: bound.into() }
+    }
+
+    /// The field, in kebab case as in documents; with its path where it came from a document.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// The value that was refused, as text.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What would have been accepted: "at least 1".
+    #[must_use]
+    pub fn bound(&self) -> &str {
+        &self.bound
+    }
+
+    /// The same complaint about a field inside `path`.
+    #[cfg(feature = "serde")]
+    pub(crate) fn within(self, path: &str) -> Self {
+        Self { field: format!("{path}.{}", self.field), ..self }
+    }
+}
+
+/// Refuses values outside `low..=high`.
+pub(crate) fn check_range<T: PartialOrd + fmt::Display>(
+    field: &str,
+    value: T,
+    low: T,
+    high: T,
+) -> Result<(), InvalidConfig> {
+    // A NaN compares with nothing, so ask for what is wanted, not for what is not.
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    let bound = format!("between {low} and {high}");
+    Err(InvalidConfig::new(field, value, bound))
+}
+
+/// Refuses values below `low`.
+pub(crate) fn check_at_least<T: PartialOrd + fmt::Display>(
+    field: &str,
+    value: T,
+    low: T,
+) -> Result<(), InvalidConfig> {
+    if value >= low {
+        return Ok(());
+    }
+    Err(InvalidConfig::new(field, value, format!("at least {low}")))
+}
+
+/// Refuses zero, and anything beyond what a monotonic clock can be asked to add up.
+pub(crate) fn check_duration(field: &str, value: Duration) -> Result<(), InvalidConfig> {
+    if value.is_zero() {
+        return Err(InvalidConfig::new(field, "0s", "longer than zero"));
+    }
+    check_not_endless(field, value)
+}
+
+/// Refuses durations beyond [`LONGEST`].
+pub(crate) fn check_not_endless(field: &str, value: Duration) -> Result<(), InvalidConfig> {
+    if value > LONGEST {
+        return Err(InvalidConfig::new(field, format!("{value:?}"), "at most 365 days"));
+    }
+    Ok(())
+}
+
+/// The longest duration a configuration takes: beyond it is a slip, not a wish.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_small_and_shareable() {
+        fn check<T: Clone + Send + Sync + 'static>() {}
+        check::<Error>();
+        assert!(size_of::<Error>() <= 32, "{}", size_of::<Error>());
+        assert!(size_of::<Option<Error>>() <= 32);
+    }
+
+    #[test]
+    fn messages_name_the_layer_and_the_limit() {
+        let ms = Duration::from_millis;
+        let name = Name::from("api");
+        let cases = [
+            (
+                Error::circuit_open(name, Some(ms(1500))),
+                r#"circuit breaker "api" is open (probes in 1.5s)"#,
+            ),
+            (Error::circuit_open(name, None), r#"circuit breaker "api" is not taking calls"#),
+            (
+                Error::rate_limited(name, 10.0, Some(ms(100))),
+                r#"rate limiter "api" exhausted (10 per second; retry in 100ms)"#,
+            ),
+            (
+                Error::rate_limited(Name::default(), 0.5, None),
+                "rate limiter exhausted (0.5 per second; the call costs more than the limiter can ever hold)",
+            ),
+            (Error::bulkhead_full(name, 10), r#"bulkhead "api" at capacity (10 concurrent calls)"#),
+            (Error::queue_timeout(name, ms(50)), r#"queue "api" did not move within 50ms"#),
+            (
+                Error::too_many_keys(name, 3),
+                r#"keyed layer "api" holds 3 keys and none can be forgotten yet"#,
+            ),
+            (Error::timed_out(name, ms(200)), r#"time limit "api" of 200ms passed"#),
+        ];
+        for (error, text) in cases {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_timeout_may_have_reached_the_service_and_gives_no_hint() {
+        let error = Error::timed_out(Name::default(), Duration::from_secs(1));
+        assert!(!error.never_reached_service());
+        assert_eq!(error.retry_after(), None);
+        assert_eq!(error.time_limit(), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn an_endless_hint_is_kept_as_a_time() {
+        let error = Error::circuit_open(Name::default(), Some(Duration::MAX));
+        assert_eq!(error.retry_after(), Some(Duration::from_nanos(u64::MAX - 1)));
+    }
+
+    #[test]
+    fn not_a_number_is_out_of_every_range() {
+        assert!(check_range("share", f64::NAN, 0.0, 1.0).is_err());
+        assert!(check_at_least("factor", f64::NAN, 1.0).is_err());
+    }
+}

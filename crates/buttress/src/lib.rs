@@ -1,0 +1,28 @@
+//! Async resilience for `tower`.
+
+mod classify;
+mod clock;
+mod counters;
+mod error;
+mod mode;
+mod name;
+mod observe;
+mod queue;
+mod reject;
+mod rng;
+mod seqlock;
+mod sync;
+
+pub mod bulkhead;
+pub mod rate_limit;
+
+pub use classify::{
+    AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,
+};
+pub use clock::{Clock, Sleep};
+pub use error::{Error, ErrorKind, InvalidConfig};
+pub use mode::{Backpressure, Queued, Refuse};
+pub use name::Name;
+pub use observe::{CircuitState, Event, GaveUp, Observer};
+pub use reject::{AsError, AsResponse, Reject, as_response};
+pub use rng::Rng;

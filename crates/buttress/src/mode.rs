@@ -1,0 +1,16 @@
+//! What a limiter does with a call it cannot admit now: marker types that pick the service a layer
+//! makes.
+
+/// Refuses the call at once. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refuse;
+
+/// The call waits in its response future, in a bounded FIFO queue, for at most a bounded time. Needs an
+/// inner service that is `Clone`, because the one that was polled ready waits with the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queued;
+
+/// `poll_ready` is pending until the call can be admitted, for use under a load balancer or any caller
+/// that goes elsewhere while a service is not ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backpressure;

@@ -1,0 +1,263 @@
+//! What layers tell: [`Event`], [`Observer`], `tracing`, and `metrics` behind its feature.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::Error;
+#[cfg(feature = "metrics")]
+use crate::error::ErrorKind;
+use crate::name::Name;
+
+/// The state of a circuit, as operators see it.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CircuitState {
+    /// Calls pass and are counted.
+    Closed,
+    /// Calls are refused until the open time has passed.
+    Open,
+    /// A few probes decide whether to close.
+    HalfOpen,
+    /// Refuses every call until told otherwise.
+    ForcedOpen,
+    /// Calls pass and nothing is counted.
+    Disabled,
+    /// Calls pass and are counted, but never open the circuit.
+    MetricsOnly,
+}
+
+impl CircuitState {
+    /// The state in kebab case, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+            Self::ForcedOpen => "forced-open",
+            Self::Disabled => "disabled",
+            Self::MetricsOnly => "metrics-only",
+        }
+    }
+}
+
+impl fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something a layer did that is worth telling. Nothing is told of a call that was admitted and
+/// succeeded.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A call was refused.
+    Refused(Error),
+    /// A call was cut short at its time limit.
+    TimedOut(Error),
+    /// A circuit changed its state.
+    CircuitChanged {
+        /// The state it left.
+        from: CircuitState,
+        /// The state it is in now.
+        to: CircuitState,
+    },
+    /// An attempt failed and another will follow.
+    Retrying {
+        /// The number of the attempt that failed; the first is 1.
+        attempt: u32,
+        /// How long the next one waits.
+        delay: Duration,
+    },
+    /// An attempt failed and no other will follow, though the failure was worth one.
+    RetriesExhausted {
+        /// How many attempts were made.
+        attempts: u32,
+        /// What forbade another.
+        reason: GaveUp,
+    },
+    /// A fallback answered in place of the service.
+    FellBack,
+    /// The fallback failed too.
+    FallbackFailed,
+    /// A live change of the configuration took effect.
+    Reconfigured,
+}
+
+/// Why a retry gave up on a failure that was worth another attempt.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum GaveUp {
+    /// Every attempt was used.
+    Attempts,
+    /// The next attempt would have begun after the total time limit.
+    TotalTime,
+    /// The shared budget had nothing left.
+    Budget,
+    /// The failure asked to be left alone for longer than this retry waits.
+    LongHint,
+    /// The request could not be repeated.
+    Request,
+}
+
+/// Hears the events of the layers it is given to.
+///
+/// It is called on the task that caused the event, outside of every lock of this crate; it should be
+/// quick and must not panic. A closure `Fn(Name, &Event)` will do.
+pub trait Observer: Send + Sync {
+    /// `layer` did `event`.
+    fn on_event(&self, layer: Name, event: &Event);
+}
+
+impl<F: Fn(Name, &Event) + Send + Sync> Observer for F {
+    fn on_event(&self, layer: Name, event: &Event) {
+        self(layer, event);
+    }
+}
+
+/// What every configuration carries: the name, the clock and who listens.
+#[derive(Clone, Default)]
+pub(crate) struct Common {
+    pub(crate) name: Name,
+    pub(crate) clock: Clock,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) count_calls: bool,
+}
+
+impl fmt::Debug for Common {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Common").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The by-value setters that every `Config` shares.
+macro_rules! common_setters {
+    () => {
+        /// The name in errors, events and metrics. Defaults to none.
+        #[must_use]
+        pub fn name(mut self, name: impl Into<$crate::Name>) -> Self {
+            self.common.name = name.into();
+            self
+        }
+
+        /// The clock. Defaults to tokio's.
+        #[must_use]
+        pub fn clock(mut self, clock: $crate::Clock) -> Self {
+            self.common.clock = clock;
+            self
+        }
+
+        /// Who else hears the events. Defaults to nobody; `tracing` always does.
+        #[must_use]
+        pub fn observer(mut self, observer: impl $crate::Observer + 'static) -> Self {
+            self.common.observer = Some(std::sync::Arc::new(observer));
+            self
+        }
+
+        /// Whether calls that pass are counted too. Defaults to no: it would be the only write on the
+        /// healthy path. Refusals, failures and transitions are always counted.
+        #[must_use]
+        pub fn count_calls(mut self, count: bool) -> Self {
+            self.common.count_calls = count;
+            self
+        }
+    };
+}
+pub(crate) use common_setters;
+
+impl Common {
+    pub(crate) fn refused(&self, error: &Error) {
+        tracing::debug!(
+            target: "buttress",
+            layer = self.name.as_str(),
+            kind = error.kind().as_str(),
+            retry_after = ?error.retry_after(),
+            "call refused"
+        );
+        #[cfg(feature = "metrics")]
+        self.count(refusal_metric(error.kind()), Some(("kind", error.kind().as_str())));
+        self.tell(|| Event::Refused(error.clone()));
+    }
+
+    pub(crate) fn timed_out(&self, error: &Error) {
+        tracing::debug!(
+            target: "buttress",
+            layer = self.name.as_str(),
+            limit = ?error.time_limit(),
+            "time limit passed"
+        );
+        #[cfg(feature = "metrics")]
+        self.count("buttress.time_limit.timed_out", None);
+        self.tell(|| Event::TimedOut(error.clone()));
+    }
+
+    pub(crate) fn circuit_changed(&self, from: CircuitState, to: CircuitState) {
+        let (layer, from_text, to_text) = (self.name.as_str(), from.as_str(), to.as_str());
+        if matches!(to, CircuitState::Open | CircuitState::ForcedOpen) {
+            tracing::warn!(target: "buttress", layer, from = from_text, to = to_text, "circuit opened");
+        } else {
+            tracing::info!(target: "buttress", layer, from = from_text, to = to_text, "circuit changed");
+        }
+        #[cfg(feature = "metrics")]
+        self.count("buttress.circuit_breaker.transitions", Some(("to", to.as_str())));
+        self.tell(|| Event::CircuitChanged { from, to });
+    }
+
+    pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), attempt, ?delay, "retrying");
+        #[cfg(feature = "metrics")]
+        self.count("buttress.retry.retries", None);
+        self.tell(|| Event::Retrying { attempt, delay });
+    }
+
+    pub(crate) fn gave_up(&self, attempts: u32, reason: GaveUp) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), attempts, ?reason, "retries exhausted");
+        #[cfg(feature = "metrics")]
+        self.count("buttress.retry.exhausted", None);
+        self.tell(|| Event::RetriesExhausted { attempts, reason });
+    }
+
+    pub(crate) fn fell_back(&self, failed: bool) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), failed, "fallback used");
+        #[cfg(feature = "metrics")]
+        self.count(if failed { "buttress.fallback.failed" } else { "buttress.fallback.used" }, None);
+        self.tell(|| if failed { Event::FallbackFailed } else { Event::FellBack });
+    }
+
+    pub(crate) fn reconfigured(&self) {
+        tracing::info!(target: "buttress", layer = self.name.as_str(), "reconfigured");
+        self.tell(|| Event::Reconfigured);
+    }
+
+    /// Builds the event only if somebody listens.
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(observer) = &self.observer {
+            observer.on_event(self.name, &event());
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    fn count(&self, metric: &'static str, label: Option<(&'static str, &'static str)>) {
+        let layer = self.name.as_str();
+        match label {
+            Some((key, value)) => metrics::counter!(metric, "layer" => layer, key => value),
+            None => metrics::counter!(metric, "layer" => layer),
+        }
+        .increment(1);
+    }
+}
+
+#[cfg(feature = "metrics")]
+fn refusal_metric(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::CircuitOpen => "buttress.circuit_breaker.refused",
+        ErrorKind::RateLimited => "buttress.rate_limit.refused",
+        ErrorKind::BulkheadFull => "buttress.bulkhead.refused",
+        ErrorKind::QueueTimeout => "buttress.queue.timed_out",
+        ErrorKind::TooManyKeys => "buttress.keyed.refused",
+        ErrorKind::TimedOut => "buttress.time_limit.timed_out",
+    }
+}

@@ -1,0 +1,98 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tower::Service;
+
+use super::future::ResponseFuture;
+use super::handle::{Handle, Shared, Tokens, Waiting};
+use crate::reject::Reject;
+
+/// A service that is ready only while it holds a token. Made by
+/// [`RateLimitLayer::backpressure`](super::RateLimitLayer::backpressure).
+///
+/// The token reserved by `poll_ready` is used by the next `call`, or given back when the service is
+/// dropped. A clone starts without one.
+pub struct BackpressureRateLimit<S, R> {
+    inner: S,
+    shared: Arc<Shared>,
+    reject: R,
+    reserved: Option<Waiting>,
+}
+
+impl<S, R> BackpressureRateLimit<S, R> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, reject: R) -> Self {
+        Self { inner, shared, reject, reserved: None }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+
+    /// `None` where waiting is refused, which an unbounded queue never does.
+    fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Option<Tokens>> {
+        let mut place = match self.reserved.take().map_or_else(|| self.shared.take_or_park(), Ok) {
+            Ok(Waiting::Done(tokens)) => return Poll::Ready(Some(tokens)),
+            Ok(Waiting::Queued(place)) => place,
+            Err(_) => return Poll::Ready(None),
+        };
+        let settled = place.poll(cx);
+        if settled.is_pending() {
+            self.reserved = Some(Waiting::Queued(place));
+        }
+        settled.map(Result::ok)
+    }
+}
+
+impl<S, R, Req> Service<Req> for BackpressureRateLimit<S, R>
+where
+    S: Service<Req>,
+    R: Reject<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // The token comes first: a pending inner service keeps it. An error of the inner service, or
+        // a panic, gives it back.
+        let tokens = ready!(self.poll_token(cx));
+        let ready = self.inner.poll_ready(cx);
+        if !matches!(ready, Poll::Ready(Err(_))) {
+            self.reserved = tokens.map(Waiting::Done);
+        }
+        ready
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let taken = match self.reserved.take() {
+            Some(Waiting::Done(tokens)) => {
+                tokens.spend();
+                Ok(())
+            }
+            // Called without being ready: admitted only if there is a token.
+            _ => self.shared.try_take(1),
+        };
+        match taken {
+            Ok(()) => ResponseFuture::running(self.inner.call(request)),
+            Err(error) => ResponseFuture::refused(error, self.reject.clone()),
+        }
+    }
+}
+
+impl<S: Clone, R: Clone> Clone for BackpressureRateLimit<S, R> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.shared.clone(), self.reject.clone())
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for BackpressureRateLimit<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackpressureRateLimit")
+            .field("inner", &self.inner)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

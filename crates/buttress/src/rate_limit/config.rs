@@ -1,0 +1,125 @@
+use std::time::Duration;
+
+use crate::error::{InvalidConfig, check_at_least, check_duration};
+use crate::observe::{Common, common_setters};
+
+/// How the limit is kept.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Policy {
+    /// A token bucket: bursts up to [`max_tokens`](Config::max_tokens), then the refill rate. Exact, and
+    /// without a lock.
+    #[default]
+    TokenBucket,
+    /// At most [`max_tokens`](Config::max_tokens) in each period, counted from zero when the next
+    /// begins. Across the border of two periods twice the limit can pass; choose it where a peer counts
+    /// that way. Takes a short lock.
+    FixedWindow,
+    /// At most [`max_tokens`](Config::max_tokens) in *any* stretch of one period. Exact; remembers every
+    /// call of the last period and takes a short lock, so choose the token bucket for hot paths.
+    SlidingWindow,
+}
+
+/// How much may pass, and what happens to the next call.
+///
+/// Built with by-value setters; checked when a layer is made of it.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
+#[must_use]
+pub struct Config {
+    pub(super) policy: Policy,
+    pub(super) max_tokens: u32,
+    pub(super) refill_tokens: u32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    pub(super) refill_period: Duration,
+    pub(super) queue: u32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    pub(super) max_wait: Duration,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) common: Common,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy: Policy::TokenBucket,
+            max_tokens: 10,
+            refill_tokens: 10,
+            refill_period: Duration::from_secs(1),
+            queue: 1000,
+            max_wait: Duration::from_secs(1),
+            common: Common::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The size of the bucket: how much can pass at once after a quiet time. Defaults to 10, one
+    /// second's worth of the default rate. At least 1. For window policies, the limit of a window.
+    pub fn max_tokens(mut self, tokens: u32) -> Self {
+        self.max_tokens = tokens;
+        self
+    }
+
+    /// The rate: `tokens` come back in every `period`, evenly. Defaults to 10 per second. At least 1
+    /// token, at most one per nanosecond, and a period of at most 365 days.
+    pub fn refill(mut self, tokens: u32, period: Duration) -> Self {
+        self.refill_tokens = tokens;
+        self.refill_period = period;
+        self
+    }
+
+    /// At most `limit` in each window of `period`, instead of a token bucket.
+    pub fn fixed_window(self, limit: u32, period: Duration) -> Self {
+        Self { policy: Policy::FixedWindow, ..self }.max_tokens(limit).refill(limit, period)
+    }
+
+    /// At most `limit` in any stretch of `period`, instead of a token bucket.
+    pub fn sliding_window(self, limit: u32, period: Duration) -> Self {
+        Self { policy: Policy::SlidingWindow, ..self }.max_tokens(limit).refill(limit, period)
+    }
+
+    /// How many calls may wait, in [`queued`](super::RateLimitLayer::queued) layers and
+    /// [`Handle::acquire`](super::Handle::acquire). Defaults to 1000, so that memory is bounded even
+    /// where [`max_wait`](Self::max_wait) is long.
+    pub fn queue(mut self, calls: u32) -> Self {
+        self.queue = calls;
+        self
+    }
+
+    /// How long a call may wait. One that would have to wait longer is refused at once. Defaults to one
+    /// second, as long as most callers still care.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = wait;
+        self
+    }
+
+    common_setters!();
+
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        check_at_least("max-tokens", self.max_tokens, 1)?;
+        check_at_least("refill-tokens", self.refill_tokens, 1)?;
+        check_duration("refill-period", self.refill_period)?;
+        check_duration("max-wait", self.max_wait)?;
+        if u128::from(self.refill_tokens) > self.refill_period.as_nanos() {
+            let bound = format!("at most one per nanosecond of {:?}", self.refill_period);
+            return Err(InvalidConfig::new("refill-tokens", self.refill_tokens, bound));
+        }
+        Ok(())
+    }
+
+    pub(super) fn per_second(&self) -> f32 {
+        let tokens = match self.policy {
+            Policy::TokenBucket => self.refill_tokens,
+            Policy::FixedWindow | Policy::SlidingWindow => self.max_tokens,
+        };
+        (f64::from(tokens) / self.refill_period.as_secs_f64()) as f32
+    }
+}

@@ -1,0 +1,165 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use tower::Layer;
+
+use super::backpressure::BackpressureRateLimit;
+use super::config::Config;
+use super::handle::{Handle, Shared};
+use super::queued::QueuedRateLimit;
+use super::service::RateLimit;
+use crate::error::InvalidConfig;
+use crate::mode::{Backpressure, Queued, Refuse};
+use crate::reject::AsError;
+
+/// What a call costs, in tokens. Closures `Fn(&Req) -> u32` are one.
+///
+/// A cost of 0 always passes; one beyond the size of the bucket never does.
+pub trait Cost<Req> {
+    /// The tokens `request` takes.
+    fn cost(&self, request: &Req) -> u32;
+}
+
+/// Every call costs one token. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OneToken;
+
+impl<Req> Cost<Req> for OneToken {
+    fn cost(&self, _request: &Req) -> u32 {
+        1
+    }
+}
+
+impl<Req, F: Fn(&Req) -> u32> Cost<Req> for F {
+    fn cost(&self, request: &Req) -> u32 {
+        self(request)
+    }
+}
+
+/// Limits how many calls pass in a time. See the [module](super) for everything else.
+///
+/// Every service made from one layer value, or from its clones, shares one limit.
+#[must_use]
+pub struct RateLimitLayer<R = AsError, X = OneToken, M = Refuse> {
+    shared: Arc<Shared>,
+    reject: R,
+    cost: X,
+    mode: PhantomData<M>,
+}
+
+impl RateLimitLayer {
+    /// A limiter of its own, starting full.
+    ///
+    /// # Errors
+    /// Tokens, periods or waits of zero, or a rate beyond one token a nanosecond.
+    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
+        Ok(Self::over(Shared::new(&config)?))
+    }
+
+    /// Another layer over the state of an existing limiter.
+    pub fn from_handle(handle: &Handle) -> Self {
+        Self::over(handle.shared.clone())
+    }
+
+    fn over(shared: Arc<Shared>) -> Self {
+        Self { shared, reject: AsError, cost: OneToken, mode: PhantomData }
+    }
+}
+
+impl<R, X, M> RateLimitLayer<R, X, M> {
+    /// Answers refusals through `reject` instead of as errors.
+    pub fn reject<T>(self, reject: T) -> RateLimitLayer<T, X, M> {
+        RateLimitLayer { shared: self.shared, reject, cost: self.cost, mode: PhantomData }
+    }
+
+    /// Makes `poll_ready` wait for a token. The configured queue's bounds do not apply: a caller that
+    /// will not wait drops the service or polls another one. Every call costs one token, because the
+    /// request is not known yet.
+    pub fn backpressure(self) -> RateLimitLayer<R, OneToken, Backpressure> {
+        RateLimitLayer {
+            shared: self.shared,
+            reject: self.reject,
+            cost: OneToken,
+            mode: PhantomData,
+        }
+    }
+
+    /// Lets calls wait in the configured queue, in their response futures. The inner service must be
+    /// `Clone`.
+    pub fn queued(self) -> RateLimitLayer<R, X, Queued> {
+        RateLimitLayer {
+            shared: self.shared,
+            reject: self.reject,
+            cost: self.cost,
+            mode: PhantomData,
+        }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+impl<R, M> RateLimitLayer<R, OneToken, M> {
+    /// Charges each request what `cost` says.
+    pub fn cost<Req, F>(self, cost: F) -> RateLimitLayer<R, F, M>
+    where
+        F: Fn(&Req) -> u32,
+    {
+        RateLimitLayer { shared: self.shared, reject: self.reject, cost, mode: PhantomData }
+    }
+}
+
+impl Default for RateLimitLayer {
+    /// 10 tokens, 10 per second, starting full.
+    fn default() -> Self {
+        match Self::new(Config::new()) {
+            Ok(layer) => layer,
+            Err(error) => unreachable!("the defaults are valid: {error}"),
+        }
+    }
+}
+
+impl<S, R: Clone, X: Clone> Layer<S> for RateLimitLayer<R, X, Refuse> {
+    type Service = RateLimit<S, R, X>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RateLimit::new(inner, self.shared.clone(), self.reject.clone(), self.cost.clone())
+    }
+}
+
+impl<S, R: Clone, X: Clone> Layer<S> for RateLimitLayer<R, X, Queued> {
+    type Service = QueuedRateLimit<S, R, X>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        QueuedRateLimit::new(inner, self.shared.clone(), self.reject.clone(), self.cost.clone())
+    }
+}
+
+impl<S, R: Clone> Layer<S> for RateLimitLayer<R, OneToken, Backpressure> {
+    type Service = BackpressureRateLimit<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BackpressureRateLimit::new(inner, self.shared.clone(), self.reject.clone())
+    }
+}
+
+impl<R: Clone, X: Clone, M> Clone for RateLimitLayer<R, X, M> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            reject: self.reject.clone(),
+            cost: self.cost.clone(),
+            mode: PhantomData,
+        }
+    }
+}
+
+impl<R, X, M> fmt::Debug for RateLimitLayer<R, X, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitLayer").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,18 @@
+#![doc = include_str!("../guide/rate_limit.md")]
+
+mod backpressure;
+mod config;
+mod future;
+mod handle;
+mod layer;
+mod queued;
+mod service;
+mod state;
+
+pub use backpressure::BackpressureRateLimit;
+pub use config::{Config, Policy};
+pub use future::{QueuedFuture, ResponseFuture};
+pub use handle::{Handle, Stats};
+pub use layer::{Cost, OneToken, RateLimitLayer};
+pub use queued::QueuedRateLimit;
+pub use service::RateLimit;

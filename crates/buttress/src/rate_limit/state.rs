@@ -1,0 +1,142 @@
+//! The decision of a rate limiter: is there enough for this call, and if not, when.
+//!
+//! [`plan`] is the arithmetic of a token bucket, [`bucket`] keeps one in an atomic word, [`windows`]
+//! are the other policies.
+
+pub(super) mod bucket;
+pub(super) mod plan;
+pub(super) mod windows;
+
+use std::time::{Duration, Instant};
+
+use bucket::Bucket;
+use windows::Windows;
+
+use super::config::{Config, Policy};
+use crate::clock::{self, Clock};
+use crate::error::InvalidConfig;
+use crate::queue::Resource;
+
+/// Why a call was not admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Short {
+    /// There will be enough in so many nanoseconds.
+    For(u64),
+    /// It costs more than there can ever be.
+    Never,
+    /// Others wait and must not be passed.
+    Behind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Bucket(Bucket),
+    Windows(Windows),
+}
+
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    anchor: Instant,
+    kind: Kind,
+}
+
+impl Limiter {
+    pub(crate) fn new(config: &Config, anchor: Instant) -> Self {
+        let kind = match config.policy {
+            Policy::TokenBucket => Kind::Bucket(Bucket::new(plan::Plan::new(config))),
+            Policy::FixedWindow | Policy::SlidingWindow => Kind::Windows(Windows::new(config)),
+        };
+        Self { anchor, kind }
+    }
+
+    /// Takes `cost`, unless others wait.
+    pub(crate) fn try_take(&self, cost: u32, now: Instant) -> Result<(), Short> {
+        let now = clock::nanos_since(self.anchor, now);
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.try_take(cost, now, false),
+            Kind::Windows(windows) => windows.try_take(cost, now, false),
+        }
+    }
+
+    /// How [`try_take`](Self::try_take) of one token would fail now. Reads the clock only if the last
+    /// call left less than a token.
+    pub(crate) fn peek(&self, clock: &Clock) -> Result<(), Short> {
+        match &self.kind {
+            Kind::Bucket(bucket) if bucket.surely_has_one() => Ok(()),
+            Kind::Bucket(bucket) => bucket.peek(clock::nanos_since(self.anchor, clock.now())),
+            Kind::Windows(windows) => windows.peek(clock::nanos_since(self.anchor, clock.now())),
+        }
+    }
+
+    /// How long until `cost` is there, once everything in it is asked for in turn. `Err` if never.
+    pub(crate) fn wait_for(&self, ahead: u64, cost: u32, now: Instant) -> Option<Duration> {
+        let now = clock::nanos_since(self.anchor, now);
+        let nanos = match &self.kind {
+            Kind::Bucket(bucket) => bucket.wait_for(ahead, cost, now),
+            Kind::Windows(windows) => windows.wait_for(ahead, cost, now),
+        };
+        nanos.map(Duration::from_nanos)
+    }
+
+    /// Gives back what was taken and not used.
+    pub(crate) fn refund(&self, cost: u32, now: Instant) {
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.refund(cost),
+            Kind::Windows(windows) => windows.refund(cost, clock::nanos_since(self.anchor, now)),
+        }
+    }
+
+    /// Whole tokens that could be taken now.
+    pub(crate) fn available(&self, now: Instant) -> u32 {
+        let now = clock::nanos_since(self.anchor, now);
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.available(now),
+            Kind::Windows(windows) => windows.available(now),
+        }
+    }
+
+    /// The most that can ever be taken at once.
+    pub(crate) fn max_tokens(&self) -> u32 {
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.max_tokens(),
+            Kind::Windows(windows) => windows.limit(),
+        }
+    }
+
+    /// Changes rate and size, keeping the level. Calls must be kept apart by the caller.
+    pub(crate) fn apply(&self, config: &Config, now: Instant) -> Result<(), InvalidConfig> {
+        let now = clock::nanos_since(self.anchor, now);
+        match (&self.kind, config.policy) {
+            (Kind::Bucket(bucket), Policy::TokenBucket) => {
+                bucket.apply(plan::Plan::new(config), now);
+            }
+            (Kind::Windows(windows), policy) if windows.policy() == policy => windows.apply(config),
+            (_, policy) => {
+                let bound = "the policy the limiter was made with, which cannot change while it runs";
+                return Err(InvalidConfig::new("policy", format!("{policy:?}"), bound));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Resource for Limiter {
+    fn take(&self, cost: u32, now: Instant) -> Result<(), Option<Instant>> {
+        let nanos = clock::nanos_since(self.anchor, now);
+        let taken = match &self.kind {
+            Kind::Bucket(bucket) => bucket.try_take(cost, nanos, true),
+            Kind::Windows(windows) => windows.try_take(cost, nanos, true),
+        };
+        taken.map_err(|short| match short {
+            Short::For(nanos) => Some(clock::after(now, Duration::from_nanos(nanos))),
+            Short::Never | Short::Behind => None,
+        })
+    }
+
+    fn set_waiting(&self, waiting: bool) {
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.set_waiting(waiting),
+            Kind::Windows(windows) => windows.set_waiting(waiting),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A token bucket in one atomic word.
+
+use super::Short;
+use super::plan::{Plan, WORDS};
+use crate::seqlock::SeqLock;
+use crate::sync::{AtomicU64, Ordering};
+
+/// The last call left less than one token. While it is clear one token is surely there, because a
+/// bucket only fills with time; so looking before a call costs no clock read.
+const LOW: u64 = 1;
+/// Somebody waits in the queue; newcomers must not pass.
+const WAITING: u64 = 2;
+/// Changes with every change of the plan, so that a decision made under the old plan cannot be stored.
+const EPOCH: u64 = 4;
+/// The rest of the word is the spent position.
+const SHIFT: u32 = 3;
+
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    plan: SeqLock<WORDS>,
+    word: AtomicU64,
+}
+
+impl Bucket {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self { plan: SeqLock::new(plan.to_words()), word: AtomicU64::new(0) }
+    }
+
+    /// Takes `cost` at `now`. `queue` is whether the queue itself asks, for its head.
+    pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<(), Short> {
+        loop {
+            let (plan, word) = self.snapshot();
+            if word & WAITING != 0 && !queue {
+                return Err(Short::Behind);
+            }
+            let spent = plan.take(word >> SHIFT, cost, now)?;
+            let low = if plan.has_one(spent, now) { 0 } else { LOW };
+            if self.replace(word, spent << SHIFT | word & (WAITING | EPOCH) | low) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How taking one token at `now` would fail.
+    pub(crate) fn peek(&self, now: u64) -> Result<(), Short> {
+        let (plan, word) = self.snapshot();
+        if word & WAITING != 0 {
+            return Err(Short::Behind);
+        }
+        plan.take(word >> SHIFT, 1, now).map(drop)
+    }
+
+    /// Whether one token is there at any present or later time. False negatives are possible.
+    pub(crate) fn surely_has_one(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & (LOW | WAITING) == 0
+    }
+
+    pub(crate) fn wait_for(&self, ahead: u64, cost: u32, now: u64) -> Option<u64> {
+        let (plan, word) = self.snapshot();
+        plan.wait_for(word >> SHIFT, ahead, cost, now)
+    }
+
+    pub(crate) fn refund(&self, cost: u32) {
+        loop {
+            let (plan, word) = self.snapshot();
+            let spent = plan.refund(word >> SHIFT, cost);
+            // LOW may stay although a token is there again: that only costs a clock read.
+            if self.replace(word, spent << SHIFT | word & ((1 << SHIFT) - 1)) {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn available(&self, now: u64) -> u32 {
+        let (plan, word) = self.snapshot();
+        plan.tokens(word >> SHIFT, now)
+    }
+
+    pub(crate) fn max_tokens(&self) -> u32 {
+        Plan::from_words(self.plan.read().0).max_tokens()
+    }
+
+    /// Changes the plan and keeps the level. The caller keeps changes apart.
+    pub(crate) fn apply(&self, plan: Plan, now: u64) {
+        let old = Plan::from_words(self.plan.read().0);
+        self.plan.write(plan.to_words(), || {
+            let mut word = self.word.load(Ordering::Relaxed);
+            loop {
+                let spent = plan.carry(&old, word >> SHIFT, now);
+                let next = spent << SHIFT | (word & (WAITING | EPOCH) ^ EPOCH) | LOW;
+                match self.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+                    Ok(_) => return,
+                    Err(changed) => word = changed,
+                }
+            }
+        });
+    }
+
+    pub(crate) fn set_waiting(&self, waiting: bool) {
+        if waiting {
+            self.word.fetch_or(WAITING, Ordering::AcqRel);
+        } else {
+            self.word.fetch_and(!WAITING, Ordering::AcqRel);
+        }
+    }
+
+    /// A plan and a word that belong together. The word may be replaced only if it is still the same,
+    /// and it changes with every plan; two changes of plan between the load and the store, ending on
+    /// the very same number, would go unseen and misprice one call.
+    fn snapshot(&self) -> (Plan, u64) {
+        loop {
+            let (words, version) = self.plan.read();
+            // Acquire: a word of a new epoch was stored while the sequence was odd, so seeing it, the
+            // next read of the plan waits for the new one.
+            let word = self.word.load(Ordering::Acquire);
+            if (word & EPOCH != 0) == (version % 2 == 1) {
+                return (Plan::from_words(words), word);
+            }
+            crate::sync::spin_loop();
+        }
+    }
+
+    fn replace(&self, word: u64, next: u64) -> bool {
+        self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+#[path = "bucket/tests.rs"]
+mod tests;
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::rate_limit::Config;
+    use loom::sync::Arc;
+    use loom::thread;
+    use std::time::Duration;
+
+    fn plan(max_tokens: u32, refill: u32) -> Plan {
+        let config = Config::new().max_tokens(max_tokens);
+        Plan::new(&config.refill(refill, Duration::from_secs(1)))
+    }
+
+    #[test]
+    fn loom_two_takers_share_the_tokens() {
+        loom::model(|| {
+            let bucket = Arc::new(Bucket::new(plan(1, 1)));
+            let other = {
+                let bucket = bucket.clone();
+                thread::spawn(move || bucket.try_take(1, 0, false).is_ok())
+            };
+            let mine = bucket.try_take(1, 0, false).is_ok();
+            assert!(mine ^ other.join().unwrap(), "exactly one got the only token");
+        });
+    }
+
+    #[test]
+    fn loom_a_take_is_never_mixed_with_a_change_of_plan() {
+        loom::model(|| {
+            let bucket = Arc::new(Bucket::new(plan(4, 1)));
+            let taker = {
+                let bucket = bucket.clone();
+                thread::spawn(move || bucket.try_take(1, 0, false).unwrap())
+            };
+            // The unit of a token differs a thousandfold: a mixture would empty the bucket or leave
+            // it full.
+            bucket.apply(plan(4, 1000), 0);
+            taker.join().unwrap();
+            assert_eq!(bucket.available(0), 3);
+        });
+    }
+}

@@ -1,0 +1,188 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::Short;
+use super::*;
+use crate::rate_limit::Config;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn bucket(max_tokens: u32, refill: u32, period: u64) -> Bucket {
+    Bucket::new(plan(max_tokens, refill, period))
+}
+
+fn plan(max_tokens: u32, refill: u32, period: u64) -> Plan {
+    let config = Config::new().max_tokens(max_tokens).refill(refill, Duration::from_nanos(period));
+    config.check().unwrap();
+    Plan::new(&config)
+}
+
+#[test]
+fn a_token_comes_back_at_the_exact_nanosecond() {
+    let bucket = bucket(10, 10, SECOND);
+    (0..10).for_each(|_| bucket.try_take(1, 0, false).unwrap());
+    let wait = SECOND / 10;
+    assert_eq!(bucket.try_take(1, 0, false), Err(Short::For(wait)));
+    assert_eq!(bucket.try_take(1, wait - 1, false), Err(Short::For(1)));
+    assert_eq!(bucket.try_take(1, wait, false), Ok(()));
+    assert_eq!(bucket.try_take(1, wait, false), Err(Short::For(wait)));
+}
+
+#[test]
+fn thirds_of_a_second_come_back_as_three_in_a_whole_one() {
+    // Found while designing: a rate rounded to whole nanoseconds a token gives two here.
+    let bucket = bucket(3, 3, SECOND);
+    assert_eq!(bucket.try_take(3, 0, false), Ok(()));
+    assert_eq!(bucket.available(SECOND - 1), 2);
+    assert_eq!(bucket.available(SECOND), 3);
+    // And a full bucket gives all it holds at a time that is no multiple of a third.
+    assert_eq!(bucket.try_take(3, 2 * SECOND + 1, false), Ok(()));
+}
+
+#[test]
+fn a_cost_beyond_the_bucket_never_comes() {
+    let bucket = bucket(5, 1, SECOND);
+    assert_eq!(bucket.try_take(6, 0, false), Err(Short::Never));
+    assert_eq!(bucket.try_take(u32::MAX, 0, false), Err(Short::Never));
+    assert_eq!(bucket.try_take(0, 0, false), Ok(()));
+    assert_eq!(bucket.available(0), 5);
+}
+
+#[test]
+fn a_refund_is_never_more_than_a_full_bucket() {
+    let bucket = bucket(5, 5, SECOND);
+    bucket.try_take(2, 0, false).unwrap();
+    bucket.refund(2);
+    assert_eq!(bucket.available(0), 5);
+    bucket.refund(u32::MAX);
+    assert_eq!(bucket.available(0), 5);
+    assert_eq!(bucket.try_take(5, 0, false), Ok(()));
+    assert_eq!(bucket.available(0), 0);
+}
+
+#[test]
+fn a_clock_that_goes_back_neither_panics_nor_leaps() {
+    let bucket = bucket(2, 1, SECOND);
+    bucket.try_take(2, 1000 * SECOND, false).unwrap();
+    assert_eq!(bucket.available(0), 0);
+    assert!(matches!(bucket.try_take(1, 0, false), Err(Short::For(_))));
+    assert_eq!(bucket.try_take(1, 1001 * SECOND, false), Ok(()));
+}
+
+#[test]
+fn a_change_keeps_the_level() {
+    let bucket = bucket(10, 10, SECOND);
+    bucket.try_take(4, 0, false).unwrap();
+    bucket.apply(plan(100, 7, 3 * SECOND), 0);
+    assert_eq!(bucket.available(0), 6);
+    assert_eq!(bucket.available(3 * SECOND), 13);
+    bucket.apply(plan(2, 1, SECOND), 3 * SECOND);
+    assert_eq!(bucket.available(3 * SECOND), 2, "a smaller bucket holds no more than it can");
+}
+
+#[test]
+fn extreme_rates_fit() {
+    let day = 24 * 3600 * SECOND;
+    let slow = bucket(u32::MAX, 1, 365 * day);
+    slow.try_take(u32::MAX, 0, false).unwrap();
+    assert_eq!(slow.available(365 * day - 1), 0);
+    assert_eq!(slow.available(365 * day), 1);
+    let fast = bucket(1, 1_000_000_000, SECOND);
+    fast.try_take(1, 5, false).unwrap();
+    assert_eq!(fast.try_take(1, 5, false), Err(Short::For(1)));
+    assert_eq!(fast.try_take(1, 6, false), Ok(()));
+}
+
+/// Rates from one a day to ten million a second, also ones whose interval is no whole nanosecond.
+fn rates() -> impl Strategy<Value = (u32, u64)> {
+    let day = 24 * 3600 * SECOND;
+    prop_oneof![
+        (1u32..20).prop_map(move |n| (n, day)),
+        (1u32..1000).prop_map(|n| (n, SECOND)),
+        (1u32..=10_000_000).prop_map(|n| (n, SECOND)),
+        (1u32..50, 1u64..SECOND).prop_map(|(n, p)| (n, p.max(n.into()))),
+    ]
+}
+
+proptest! {
+    /// Takes whenever it can. In no stretch of time, from any admission to any later one, is more than
+    /// burst + rate x time admitted; and a caller that always wants more gets at most one token less.
+    #[test]
+    fn never_more_and_at_most_one_less_than_the_rate(
+        (tokens, period) in rates(),
+        burst in 1u32..20,
+        steps in prop::collection::vec((0u32..2000, 1u32..4), 1..60),
+    ) {
+        let bucket = bucket(burst, tokens, period);
+        let interval = (period / u64::from(tokens)).max(1);
+        let mut now = 0u64;
+        let mut admitted: Vec<(u64, u64)> = Vec::new();
+        for (pause, cost) in steps {
+            // Pauses from none to two intervals, so that the bucket is now drained, now full.
+            now += u64::from(pause) * interval / 1000;
+            if bucket.try_take(cost, now, false).is_ok() {
+                admitted.push((now, cost.into()));
+            }
+        }
+        for (i, &(from, _)) in admitted.iter().enumerate() {
+            let mut sum = 0u128;
+            for &(to, cost) in &admitted[i..] {
+                sum += u128::from(cost);
+                // sum <= burst + tokens * (to - from) / period, without dividing
+                let allowed = u128::from(burst) * u128::from(period)
+                    + u128::from(tokens) * u128::from(to - from);
+                prop_assert!(sum * u128::from(period) <= allowed, "{sum} in {} ns", to - from);
+            }
+        }
+    }
+
+    #[test]
+    fn a_greedy_caller_gets_its_rate_over_any_horizon(
+        (tokens, period) in rates(),
+        burst in 1u32..20,
+        idle in 0u64..(10 * 365 * 24 * 3600 * SECOND),
+        rounds in 1u64..200,
+    ) {
+        let bucket = bucket(burst, tokens, period);
+        let start = idle;
+        let mut now = start;
+        let mut admitted = 0u128;
+        for _ in 0..rounds {
+            match bucket.try_take(1, now, false) {
+                Ok(()) => admitted += 1,
+                Err(Short::For(wait)) => {
+                    prop_assert!(wait > 0);
+                    prop_assert!(bucket.peek(now + wait - 1).is_err(), "not a nanosecond early");
+                    now += wait;
+                }
+                Err(other) => prop_assert!(false, "{:?}", other),
+            }
+        }
+        let earned = u128::from(burst) * u128::from(period) + u128::from(tokens) * u128::from(now - start);
+        // What is still in the bucket was earned but not asked for.
+        let had = admitted + u128::from(bucket.available(now)) + 1;
+        prop_assert!(had * u128::from(period) >= earned, "{had} of {earned}");
+    }
+
+    #[test]
+    fn looking_agrees_with_taking(
+        (tokens, period) in rates(),
+        burst in 1u32..5,
+        pauses in prop::collection::vec(0u32..3000, 1..60),
+    ) {
+        let bucket = bucket(burst, tokens, period);
+        let interval = (period / u64::from(tokens)).max(1);
+        let mut now = 0u64;
+        for pause in pauses {
+            now += u64::from(pause) * interval / 1000;
+            let seen = bucket.peek(now);
+            let sure = bucket.surely_has_one();
+            let available = bucket.available(now);
+            let taken = bucket.try_take(1, now, false);
+            prop_assert_eq!(seen, taken);
+            prop_assert_eq!(available > 0, taken.is_ok());
+            prop_assert!(!sure || taken.is_ok());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The arithmetic of a token bucket, exact for any rate and horizon.
+//!
+//! A token is divided into `unit` parts, chosen so that about one part, and never more, comes back in a
+//! nanosecond. The *position* at a time is the number of parts that came back since the anchor:
+//! `floor(nanos * ratio)`, computed each time from the whole elapsed time, so that rounding never adds
+//! up. The state of a bucket is one number, the position up to which its parts are *spent*: it is full
+//! when the present position has reached `spent`, and holds `capacity - (spent - position)` otherwise.
+//! (With `ratio` = 1 this is the generic cell rate algorithm of ATM Forum TM 4.0, `spent` being its
+//! theoretical arrival time.)
+
+use super::Short;
+use crate::clock;
+use crate::rate_limit::config::Config;
+
+/// The words of a plan, as a sequence lock keeps them.
+pub(crate) const WORDS: usize = 6;
+
+/// Rate and size of a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    /// Parts in a token.
+    unit: u64,
+    /// Parts in a full bucket.
+    capacity: u64,
+    /// Parts per nanosecond, times 2^127, rounded up: high and low word.
+    ratio: (u64, u64),
+    /// Parts that come back in `period` nanoseconds, exactly.
+    parts: u64,
+    period: u64,
+}
+
+impl Plan {
+    /// `config` must have been checked: at least one token and one nanosecond, and no more tokens than
+    /// nanoseconds.
+    pub(crate) fn new(config: &Config) -> Self {
+        /// Room for positions of 18 years above a full bucket.
+        const LARGEST: u64 = 1 << 58;
+        let burst = u64::from(config.max_tokens).max(1);
+        let tokens = u64::from(config.refill_tokens).max(1);
+        let period = clock::to_nanos(config.refill_period).max(1);
+        let common = gcd(tokens, period);
+        let (tokens, period) = (tokens / common, period / common);
+        let unit = (period / tokens).clamp(1, LARGEST / burst);
+        let parts = (tokens * unit).min(period);
+        Self { unit, capacity: burst * unit, ratio: ratio(parts, period), parts, period }
+    }
+
+    /// The position at `now`, and whether a part of the next part has come back too.
+    fn position(&self, now: u64) -> (u64, bool) {
+        // now * ratio / 2^127. The ratio is at most 2^127 and rounded up by less than 2^-127, `now` is
+        // below 2^60 and `period` below 2^56: the error is below 2^-67, a true fraction is either 0 or
+        // at least 2^-56, so neither the floor nor the test for a fraction can be wrong.
+        let now = u128::from(now);
+        let scaled = now * u128::from(self.ratio.0) + ((now * u128::from(self.ratio.1)) >> 64);
+        let fraction = scaled & ((1 << 63) - 1);
+        ((scaled >> 63) as u64, fraction != 0)
+    }
+
+    /// The first time at which the position is reached.
+    fn time_of(&self, position: u64) -> u64 {
+        let nanos = (u128::from(position) * u128::from(self.period)).div_ceil(self.parts.into());
+        nanos.min(u64::MAX.into()) as u64
+    }
+
+    /// Takes `cost` tokens at `now`; the new spent position.
+    pub(crate) fn take(&self, spent: u64, cost: u32, now: u64) -> Result<u64, Short> {
+        // Cannot overflow: a unit is at most 2^58 / burst, and larger costs are turned away first.
+        if cost > self.max_tokens() {
+            return Err(Short::Never);
+        }
+        let cost = u64::from(cost) * self.unit;
+        let (position, fraction) = self.position(now);
+        if spent <= position {
+            // Full. What came back beyond that is lost, also the fraction: counting it as spent keeps
+            // the bucket from giving a token a nanosecond early.
+            return Ok(position + u64::from(fraction) + cost);
+        }
+        if self.level_above(spent, position) >= cost {
+            return Ok(spent + cost);
+        }
+        let due = self.time_of(spent + cost - self.capacity);
+        Err(Short::For(due.saturating_sub(now)))
+    }
+
+    /// Nanoseconds until `cost` tokens are there after `ahead` others were taken.
+    pub(crate) fn wait_for(&self, spent: u64, ahead: u64, cost: u32, now: u64) -> Option<u64> {
+        if cost > self.max_tokens() {
+            return None;
+        }
+        let wanted = (u128::from(ahead) + u128::from(cost)) * u128::from(self.unit);
+        let end = u128::from(spent.max(self.position(now).0)) + wanted;
+        let target = end.saturating_sub(self.capacity.into()).min(u64::MAX.into()) as u64;
+        Some(self.time_of(target).saturating_sub(now))
+    }
+
+    /// Parts held at `now`.
+    pub(crate) fn level(&self, spent: u64, now: u64) -> u64 {
+        let (position, _) = self.position(now);
+        if spent <= position { self.capacity } else { self.level_above(spent, position) }
+    }
+
+    /// A clock that went back can leave `spent` more than a bucket ahead: empty.
+    fn level_above(&self, spent: u64, position: u64) -> u64 {
+        (position + self.capacity).saturating_sub(spent)
+    }
+
+    /// Whole tokens held at `now`.
+    pub(crate) fn tokens(&self, spent: u64, now: u64) -> u32 {
+        (self.level(spent, now) / self.unit) as u32
+    }
+
+    pub(crate) fn has_one(&self, spent: u64, now: u64) -> bool {
+        self.level(spent, now) >= self.unit
+    }
+
+    /// The spent position after giving back `cost`.
+    pub(crate) fn refund(&self, spent: u64, cost: u32) -> u64 {
+        spent.saturating_sub(u64::from(cost).saturating_mul(self.unit))
+    }
+
+    /// The spent position under this plan that holds as many tokens at `now` as `spent` does under
+    /// `old`, or a full bucket if it is smaller.
+    pub(crate) fn carry(&self, old: &Self, spent: u64, now: u64) -> u64 {
+        let level = u128::from(old.level(spent, now)) * u128::from(self.unit) / u128::from(old.unit);
+        let level = level.min(self.capacity.into()) as u64;
+        self.position(now).0 + self.capacity - level
+    }
+
+    pub(crate) fn max_tokens(&self) -> u32 {
+        (self.capacity / self.unit) as u32
+    }
+
+    pub(crate) fn to_words(self) -> [u64; WORDS] {
+        let (high, low) = self.ratio;
+        [self.unit, self.capacity, high, low, self.parts, self.period]
+    }
+
+    pub(crate) fn from_words([unit, capacity, high, low, parts, period]: [u64; WORDS]) -> Self {
+        Self { unit, capacity, ratio: (high, low), parts, period }
+    }
+}
+
+/// `parts / period * 2^127`, rounded up, by long division. `parts <= period < 2^56`.
+fn ratio(parts: u64, period: u64) -> (u64, u64) {
+    let (parts, period) = (u128::from(parts), u128::from(period));
+    let (high, rest) = ((parts << 64) / period, (parts << 64) % period);
+    let (low, rest) = ((rest << 63) / period, (rest << 63) % period);
+    let ratio = (high << 63) + low + u128::from(rest != 0);
+    ((ratio >> 64) as u64, ratio as u64)
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a.max(1)
+}

@@ -1,0 +1,91 @@
+//! [`Reject`]: what a refusal becomes.
+
+use std::fmt;
+
+use crate::error::Error;
+
+/// Turns a refusal or a timeout into what the wrapped service returns, so that a layer never changes
+/// your response or error type.
+///
+/// Two ready-made choices:
+/// - [`AsError`], the default of every layer, returns it as the service's error. `BoxError` works as it
+///   is; your own enum needs one `#[from] buttress::Error` variant; for a client with a foreign error,
+///   put one `.map_err(BoxError::from)` at the bottom of the stack.
+/// - [`as_response`] answers it as a response, for services that cannot fail, such as axum's.
+#[diagnostic::on_unimplemented(
+    message = "a refusal cannot become `Result<{Res}, {E}>` through `{Self}`",
+    label = "this layer has no way to hand a refusal to the caller",
+    note = "give the error type a variant for it: `#[from] buttress::Error` in an enum with `thiserror`",
+    note = "or, for a client whose error type is not yours, add `.map_err(BoxError::from)` at the bottom of the stack",
+    note = "or, for a service that cannot fail (an axum route), answer refusals as responses: `.reject(as_response(|refusal| ..))`, or `.http()` from buttress-http"
+)]
+pub trait Reject<Res, E> {
+    /// The answer to a call that was refused or cut short.
+    fn reject(&self, error: Error) -> Result<Res, E>;
+}
+
+/// Returns a refusal as the service's own error type. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AsError;
+
+#[diagnostic::do_not_recommend]
+impl<Res, E: From<Error>> Reject<Res, E> for AsError {
+    fn reject(&self, error: Error) -> Result<Res, E> {
+        Err(E::from(error))
+    }
+}
+
+/// Answers a refusal as a response. Made by [`as_response`].
+#[derive(Clone, Copy)]
+pub struct AsResponse<F> {
+    respond: F,
+}
+
+/// Answers refusals with what `respond` makes of them.
+///
+/// ```
+/// use buttress::{bulkhead::BulkheadLayer, Error};
+/// let layer = BulkheadLayer::default().reject(buttress::as_response(|refusal: Error| refusal.to_string()));
+/// ```
+pub fn as_response<Res, F>(respond: F) -> AsResponse<F>
+where
+    F: Fn(Error) -> Res,
+{
+    AsResponse { respond }
+}
+
+impl<Res, E, F: Fn(Error) -> Res> Reject<Res, E> for AsResponse<F> {
+    fn reject(&self, error: Error) -> Result<Res, E> {
+        Ok((self.respond)(error))
+    }
+}
+
+impl<F> fmt::Debug for AsResponse<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsResponse").finish_non_exhaustive()
+    }
+}
+
+/// A refusal on its way to the caller: the end of a response future that never ran.
+#[derive(Debug)]
+pub(crate) struct Refused<R> {
+    error: Option<Error>,
+    reject: R,
+}
+
+impl<R> Refused<R> {
+    pub(crate) fn new(error: Error, reject: R) -> Self {
+        Self { error: Some(error), reject }
+    }
+
+    /// # Panics
+    /// On the second call: a future was polled after it had completed.
+    #[expect(clippy::expect_used, reason = "polled after completion, the one panic futures may have")]
+    pub(crate) fn answer<Res, E>(&mut self) -> Result<Res, E>
+    where
+        R: Reject<Res, E>,
+    {
+        let error = self.error.take().expect("response future polled after it completed");
+        self.reject.reject(error)
+    }
+}

@@ -1,0 +1,68 @@
+//! A few words that are read together without a lock and written rarely.
+
+use crate::sync::{AtomicU64, Ordering, fence, spin_loop};
+
+/// `N` words and a version. Readers never block writers; a reader that meets a write tries again.
+/// Writers must be kept apart by a lock of the owner's.
+#[derive(Debug)]
+pub(crate) struct SeqLock<const N: usize> {
+    /// Odd while a write is under way.
+    version: AtomicU64,
+    words: [AtomicU64; N],
+}
+
+impl<const N: usize> SeqLock<N> {
+    pub(crate) fn new(words: [u64; N]) -> Self {
+        Self { version: AtomicU64::new(0), words: words.map(AtomicU64::new) }
+    }
+
+    /// The words of one write, and how many writes came before it.
+    pub(crate) fn read(&self) -> ([u64; N], u64) {
+        loop {
+            // Acquire pairs with the Release at the end of `write`: an even version means its words
+            // are visible.
+            let before = self.version.load(Ordering::Acquire);
+            let words = self.words.each_ref().map(|word| word.load(Ordering::Relaxed));
+            // The fence keeps the second look at the version after the loads of the words, and pairs
+            // with the fence in `write`: whoever saw a new word sees the odd version too.
+            fence(Ordering::Acquire);
+            if before % 2 == 0 && self.version.load(Ordering::Relaxed) == before {
+                return (words, before / 2);
+            }
+            spin_loop();
+        }
+    }
+
+    /// Replaces the words; `during` runs before readers can see them.
+    pub(crate) fn write(&self, words: [u64; N], during: impl FnOnce()) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (slot, word) in self.words.iter().zip(words) {
+            slot.store(word, Ordering::Relaxed);
+        }
+        during();
+        self.version.store(version.wrapping_add(2), Ordering::Release);
+    }
+}
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+
+    #[test]
+    fn loom_a_reader_never_sees_half_a_write() {
+        loom::model(|| {
+            let pair = Arc::new(SeqLock::new([1, 1]));
+            let writer = {
+                let pair = pair.clone();
+                loom::thread::spawn(move || pair.write([2, 2], || ()))
+            };
+            let ([a, b], version) = pair.read();
+            assert_eq!(a, b);
+            assert_eq!(version, a - 1);
+            writer.join().unwrap();
+        });
+    }
+}

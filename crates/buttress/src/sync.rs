@@ -1,0 +1,31 @@
+//! Atomics and locks: std's, or loom's when the crate is model-checked.
+//!
+//! The cfg is `buttress_loom` because plain `loom` also switches dependencies such as hyper-util.
+
+#[cfg(not(buttress_loom))]
+mod imp {
+    pub(crate) use std::hint::spin_loop;
+    pub(crate) use std::sync::Mutex;
+    pub(crate) use std::sync::MutexGuard;
+    pub(crate) use std::sync::atomic::{
+        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}
+
+#[cfg(buttress_loom)]
+mod imp {
+    pub(crate) use loom::sync::atomic::{
+        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+    // A spinning thread must let the others run, or the model never ends.
+    pub(crate) use loom::thread::yield_now as spin_loop;
+}
+
+pub(crate) use imp::*;
+
+/// Locks, ignoring poison: every critical section in this crate leaves its data whole at each step,
+/// and runs no user code that could panic in the middle.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
