@@ -12,8 +12,11 @@ mod reject;
 mod rng;
 mod seqlock;
 mod sync;
+mod wakers;
+mod window;
 
 pub mod bulkhead;
+pub mod circuit_breaker;
 pub mod rate_limit;
 
 pub use classify::{

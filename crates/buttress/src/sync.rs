@@ -8,14 +8,14 @@ mod imp {
     pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::MutexGuard;
     pub(crate) use std::sync::atomic::{
-        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 }
 
 #[cfg(buttress_loom)]
 mod imp {
     pub(crate) use loom::sync::atomic::{
-        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     // A spinning thread must let the others run, or the model never ends.

@@ -1,0 +1,162 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tower::Service;
+
+use super::future::ResponseFuture;
+use super::handle::{Admission, Handle, Shared};
+use super::service::settle_unready;
+use crate::classify::{Classify, Outcome};
+use crate::clock::Sleep;
+use crate::reject::Reject;
+use crate::wakers::Owner;
+
+/// A service that is ready only while its circuit takes calls. Made by
+/// [`CircuitBreakerLayer::backpressure`](super::CircuitBreakerLayer::backpressure).
+///
+/// While half-open, `poll_ready` reserves the probe that the next `call` will be; it is given back when
+/// the service is dropped. A clone starts without one.
+pub struct BackpressureCircuitBreaker<S, C, R> {
+    inner: S,
+    shared: Arc<Shared>,
+    classify: C,
+    reject: R,
+    reserved: Reserved,
+    parked: Owner,
+    /// Wakes this value when time alone will let it in. Made at the first wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// An admission whose call has not begun.
+struct Reserved(Option<Admission>);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(admission) = self.0.take() {
+            admission.settle(Outcome::Ignored, || None);
+        }
+    }
+}
+
+impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, classify: C, reject: R) -> Self {
+        let (reserved, parked) = (Reserved(None), Owner::default());
+        Self { inner, shared, classify, reject, reserved, parked, timer: None }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+
+    /// Ready while an admission of the present state is reserved.
+    fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.reserved.0.as_ref().is_some_and(Admission::is_current) {
+            return Poll::Ready(());
+        }
+        loop {
+            // First listen, then ask: a change in between is heard.
+            let asked = self.shared.admit();
+            self.reserved = Reserved(asked.ok());
+            if self.reserved.0.is_some() {
+                self.shared.wakers.forget(&mut self.parked);
+                self.timer = None;
+                return Poll::Ready(());
+            }
+            if self.shared.wakers.register(&mut self.parked, cx) {
+                continue;
+            }
+            // Closing is told by a wake; the end of an open time or of a hung probe's lease is not.
+            let Some(at) = self.shared.state.admits_at() else { return Poll::Pending };
+            if self.poll_timer(at, cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.as_mut().reset(at);
+                timer
+            }
+            empty => empty.insert(Box::pin(self.shared.common.clock.sleep_until(at))),
+        };
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl<S, C, R, Req> Service<Req> for BackpressureCircuitBreaker<S, C, R>
+where
+    S: Service<Req>,
+    C: Classify<S::Response, S::Error> + Clone,
+    R: Reject<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, C, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        loop {
+            if self.poll_admission(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match self.inner.poll_ready(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => {
+                    self.reserved = Reserved(None);
+                    return Poll::Ready(Err(settle_unready(&self.shared, &self.classify, error)));
+                }
+                Poll::Pending => {
+                    self.shared.wakers.register(&mut self.parked, cx);
+                    if self.reserved.0.as_ref().is_some_and(Admission::is_current) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        // Called without being ready, or the circuit changed since: asked anew.
+        let admitted = match self.reserved.0.take() {
+            Some(admission) if admission.is_current() => Ok(admission),
+            _ => self.shared.admit(),
+        };
+        match admitted {
+            Ok(admission) => {
+                let admission = admission.begin();
+                let future = self.inner.call(request);
+                ResponseFuture::running(future, admission, self.classify.clone())
+            }
+            Err(error) => ResponseFuture::refused(self.shared.refuse(error), self.reject.clone()),
+        }
+    }
+}
+
+impl<S, C, R> Drop for BackpressureCircuitBreaker<S, C, R> {
+    fn drop(&mut self) {
+        self.shared.wakers.forget(&mut self.parked);
+    }
+}
+
+impl<S: Clone, C: Clone, R: Clone> Clone for BackpressureCircuitBreaker<S, C, R> {
+    fn clone(&self) -> Self {
+        let (classify, reject) = (self.classify.clone(), self.reject.clone());
+        Self::new(self.inner.clone(), self.shared.clone(), classify, reject)
+    }
+}
+
+impl<S: fmt::Debug, C, R> fmt::Debug for BackpressureCircuitBreaker<S, C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackpressureCircuitBreaker")
+            .field("inner", &self.inner)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

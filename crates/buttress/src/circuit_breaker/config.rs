@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use crate::classify::Outcome;
+use crate::error::{InvalidConfig, check_at_least, check_duration, check_range};
+use crate::observe::{Common, common_setters};
+use crate::window::LARGEST_COUNT;
+
+/// When a circuit opens, for how long, and how it closes again.
+///
+/// Built with by-value setters; checked when a layer is made of it.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
+#[must_use]
+pub struct Config {
+    pub(super) consecutive_failures: u32,
+    pub(super) failure_rate: Option<f64>,
+    pub(super) slow_call_rate: Option<f64>,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::registry::duration::optional"))]
+    pub(super) slow_call_duration: Option<Duration>,
+    pub(super) count_window: u32,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::registry::duration::optional"))]
+    pub(super) time_window: Option<Duration>,
+    pub(super) min_calls: u32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    pub(super) open_for: Duration,
+    pub(super) open_factor: f64,
+    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    pub(super) max_open_for: Duration,
+    pub(super) honour_hint: bool,
+    pub(super) half_open_calls: u32,
+    pub(super) successes_to_close: u32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    pub(super) probe_lease: Duration,
+    #[cfg_attr(feature = "serde", serde(skip, default = "ignored"))]
+    pub(super) dropped_calls: Outcome,
+    #[cfg_attr(feature = "serde", serde(skip, default = "failure"))]
+    pub(super) panicked_calls: Outcome,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) common: Common,
+}
+
+#[cfg(feature = "serde")]
+const fn ignored() -> Outcome {
+    Outcome::Ignored
+}
+
+#[cfg(feature = "serde")]
+const fn failure() -> Outcome {
+    Outcome::Failure
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            failure_rate: None,
+            slow_call_rate: None,
+            slow_call_duration: None,
+            count_window: 100,
+            time_window: None,
+            min_calls: 10,
+            open_for: Duration::from_secs(30),
+            open_factor: 1.0,
+            max_open_for: Duration::from_secs(600),
+            honour_hint: false,
+            half_open_calls: 1,
+            successes_to_close: 1,
+            probe_lease: Duration::from_secs(60),
+            dropped_calls: Outcome::Ignored,
+            panicked_calls: Outcome::Failure,
+            common: Common::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults: 5 failures in a row open the circuit for 30 seconds, then one call probes and one
+    /// success closes it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens after so many failures with no success between them. The default way, with 5: it needs no
+    /// window and reacts to a dead service at any rate of calls. At least 1. Takes back
+    /// [`failure_rate`](Self::failure_rate) and [`slow_calls`](Self::slow_calls).
+    pub fn consecutive_failures(mut self, failures: u32) -> Self {
+        self.consecutive_failures = failures;
+        self.failure_rate = None;
+        self.slow_call_rate = None;
+        self.slow_call_duration = None;
+        self
+    }
+
+    /// Opens when this share of the calls in the window failed (at or above; judged whenever a failure
+    /// is recorded), instead of counting failures in a row. Above 0, at most 1.
+    pub fn failure_rate(mut self, share: f64) -> Self {
+        self.failure_rate = Some(share);
+        self
+    }
+
+    /// Opens when this share of the calls in the window took `duration` or longer, failed or not.
+    /// Above 0, at most 1. Failures are then judged by rate too, at 0.5 if no
+    /// [`failure_rate`](Self::failure_rate) is set.
+    pub fn slow_calls(mut self, duration: Duration, share: f64) -> Self {
+        self.slow_call_duration = Some(duration);
+        self.slow_call_rate = Some(share);
+        self
+    }
+
+    /// Rates are over the last so many calls. The default window, with 100. Between 1 and 4095.
+    pub fn count_window(mut self, calls: u32) -> Self {
+        self.count_window = calls;
+        self.time_window = None;
+        self
+    }
+
+    /// Rates are over the calls of the last `length`, in twenty slices: a call counts for at least 19
+    /// twentieths of it and never longer.
+    pub fn time_window(mut self, length: Duration) -> Self {
+        self.time_window = Some(length);
+        self
+    }
+
+    /// Rates are judged only with at least so many calls in the window. Defaults to 10, so that the
+    /// first failure of a quiet service is not a rate of 100 %. At least 1, at most the count window.
+    pub fn min_calls(mut self, calls: u32) -> Self {
+        self.min_calls = calls;
+        self
+    }
+
+    /// How long the circuit stays open before it probes. Defaults to 30 seconds: long enough for a
+    /// restart, short enough to be noticed.
+    pub fn open_for(mut self, time: Duration) -> Self {
+        self.open_for = time;
+        self
+    }
+
+    /// Each failed probe multiplies the open time by `factor`, up to `longest`; closing takes it back.
+    /// Defaults to 1: the open time is fixed. At least 1.
+    pub fn growing(mut self, factor: f64, longest: Duration) -> Self {
+        self.open_factor = factor;
+        self.max_open_for = longest;
+        self
+    }
+
+    /// Stays open at least as long as the failure that opened it asks for (see
+    /// [`Classify::retry_after`](crate::Classify::retry_after)), up to `longest`. Defaults to off.
+    pub fn honour_hint(mut self, longest: Duration) -> Self {
+        self.honour_hint = true;
+        self.max_open_for = longest;
+        self
+    }
+
+    /// How many probes may run at once while half-open. Defaults to 1: a service that comes back
+    /// should not meet a crowd. At least 1.
+    pub fn half_open_calls(mut self, calls: u32) -> Self {
+        self.half_open_calls = calls;
+        self
+    }
+
+    /// How many probes must succeed to close the circuit. Defaults to 1. At least 1. One that fails
+    /// opens it again and takes back those before.
+    pub fn successes_to_close(mut self, successes: u32) -> Self {
+        self.successes_to_close = successes;
+        self
+    }
+
+    /// How long a probe may stay unsettled before another takes its place, so that a hung call cannot
+    /// keep the circuit half-open for ever. Defaults to 60 seconds, beyond any sensible time limit.
+    pub fn probe_lease(mut self, time: Duration) -> Self {
+        self.probe_lease = time;
+        self
+    }
+
+    /// What a call that is dropped before it ended says about the service. Defaults to `Ignored`,
+    /// because callers go away for reasons of their own; where a time limit stands *outside* of the
+    /// breaker, say `Failure`.
+    pub fn dropped_calls(mut self, outcome: Outcome) -> Self {
+        self.dropped_calls = outcome;
+        self
+    }
+
+    /// What a panic of the inner service says about it. Defaults to `Failure`.
+    pub fn panicked_calls(mut self, outcome: Outcome) -> Self {
+        self.panicked_calls = outcome;
+        self
+    }
+
+    common_setters!();
+
+    /// Whether rates over a window decide, rather than failures in a row.
+    pub(super) fn by_rate(&self) -> bool {
+        self.failure_rate.is_some() || self.slow_call_rate.is_some()
+    }
+
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        check_at_least("consecutive-failures", self.consecutive_failures, 1)?;
+        check_share("failure-rate", self.failure_rate)?;
+        check_share("slow-call-rate", self.slow_call_rate)?;
+        check_range("count-window", self.count_window, 1, LARGEST_COUNT)?;
+        for (field, time) in [
+            ("slow-call-duration", self.slow_call_duration),
+            ("time-window", self.time_window),
+            ("open-for", Some(self.open_for)),
+            ("max-open-for", Some(self.max_open_for)),
+            ("probe-lease", Some(self.probe_lease)),
+        ] {
+            time.map_or(Ok(()), |time| check_duration(field, time))?;
+        }
+        match (self.slow_call_rate, self.slow_call_duration) {
+            (Some(_), None) => {
+                return Err(InvalidConfig::new("slow-call-duration", "unset", "set together with slow-call-rate"));
+            }
+            (None, Some(_)) => {
+                return Err(InvalidConfig::new("slow-call-rate", "unset", "set together with slow-call-duration"));
+            }
+            _ => {}
+        }
+        check_at_least("min-calls", self.min_calls, 1)?;
+        if self.by_rate() && self.time_window.is_none() && self.min_calls > self.count_window {
+            let bound = format!("at most the count-window, {}", self.count_window);
+            return Err(InvalidConfig::new("min-calls", self.min_calls, bound));
+        }
+        if !self.open_factor.is_finite() {
+            return Err(InvalidConfig::new("open-factor", self.open_factor, "a finite number"));
+        }
+        check_at_least("open-factor", self.open_factor, 1.0)?;
+        check_at_least("half-open-calls", self.half_open_calls, 1)?;
+        check_at_least("successes-to-close", self.successes_to_close, 1)
+    }
+}
+
+fn check_share(field: &str, share: Option<f64>) -> Result<(), InvalidConfig> {
+    match share {
+        Some(share) if !(share > 0.0 && share <= 1.0) => {
+            Err(InvalidConfig::new(field, share, "above 0 and at most 1"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,16 @@
+#![doc = include_str!("../guide/circuit_breaker.md")]
+
+mod backpressure;
+mod config;
+mod future;
+mod handle;
+mod layer;
+mod service;
+mod state;
+
+pub use backpressure::BackpressureCircuitBreaker;
+pub use config::Config;
+pub use future::ResponseFuture;
+pub use handle::{Admission, Handle, Stats};
+pub use layer::CircuitBreakerLayer;
+pub use service::CircuitBreaker;

@@ -1,0 +1,520 @@
+//! The state machine of a circuit breaker.
+//!
+//! A closed circuit is decided by one load of [`State::control`] and counted in a lock-free window;
+//! an open one by that load and the end of the open time. Everything else, which is rare, happens in
+//! [`Machine`] behind a short lock. Each change of state begins a new *generation*; an outcome that
+//! arrives with an older one changes nothing.
+
+use std::time::{Duration, Instant};
+
+use super::config::Config;
+use crate::classify::Outcome;
+use crate::clock;
+use crate::error::InvalidConfig;
+use crate::observe::CircuitState;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
+use crate::window::{CountWindow, Sample, Streak, Tally, TimeWindow};
+
+/// A call that was admitted, until it is settled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ticket {
+    /// Through a closed circuit.
+    Counted { generation: u32 },
+    /// Through a half-open one.
+    Probe { generation: u32, number: u64 },
+    /// Through a disabled one.
+    Uncounted,
+}
+
+/// A change of state, to be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Transition {
+    pub(crate) from: CircuitState,
+    pub(crate) to: CircuitState,
+}
+
+/// A call that was not admitted, and when to ask again if that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// What settling a call changed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Settled {
+    pub(crate) transition: Option<Transition>,
+    /// A probe's place came free without a change of state.
+    pub(crate) freed: bool,
+}
+
+#[derive(Debug)]
+enum Window {
+    Streak(Streak),
+    Count(CountWindow),
+    Time(TimeWindow),
+}
+
+/// Stands in `slow_after` for "no call is slow".
+const NEVER: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub(crate) struct State {
+    anchor: Instant,
+    /// Generation over the number of the state.
+    control: AtomicU64,
+    /// When the open time ends. Written before `control` says open.
+    open_until: AtomicU64,
+    window: Window,
+    /// The rules by which a closed circuit opens; a change may be seen one by one.
+    consecutive: AtomicU32,
+    failure_rate: AtomicU64,
+    slow_rate: AtomicU64,
+    slow_after: AtomicU64,
+    min_calls: AtomicU32,
+    machine: Mutex<Machine>,
+}
+
+/// What changes rarely, and the rules for it.
+#[derive(Debug)]
+struct Machine {
+    open_for: Duration,
+    open_factor: f64,
+    max_open_for: Duration,
+    honour_hint: bool,
+    half_open_calls: usize,
+    successes_to_close: u32,
+    probe_lease: Duration,
+    /// Probes under way: number and start.
+    probes: Vec<(u64, Instant)>,
+    next_probe: u64,
+    successes: u32,
+    /// Failed probes since the circuit was last closed.
+    reopened: u32,
+}
+
+const STATES: [CircuitState; 6] = [
+    CircuitState::Closed,
+    CircuitState::Open,
+    CircuitState::HalfOpen,
+    CircuitState::ForcedOpen,
+    CircuitState::Disabled,
+    CircuitState::MetricsOnly,
+];
+
+fn pack(generation: u32, state: CircuitState) -> u64 {
+    u64::from(generation) << 3 | state as u64
+}
+
+fn unpack(control: u64) -> (u32, CircuitState) {
+    let state = STATES.get((control & 7) as usize).copied().unwrap_or(CircuitState::Closed);
+    ((control >> 3) as u32, state)
+}
+
+impl State {
+    pub(crate) fn new(config: &Config, anchor: Instant) -> Self {
+        let window = match config.time_window {
+            _ if !config.by_rate() => Window::Streak(Streak::new()),
+            Some(length) => Window::Time(TimeWindow::new(length)),
+            None => Window::Count(CountWindow::new(config.count_window)),
+        };
+        let state = Self {
+            anchor,
+            control: AtomicU64::new(pack(0, CircuitState::Closed)),
+            open_until: AtomicU64::new(0),
+            window,
+            consecutive: AtomicU32::new(0),
+            failure_rate: AtomicU64::new(0),
+            slow_rate: AtomicU64::new(0),
+            slow_after: AtomicU64::new(NEVER),
+            min_calls: AtomicU32::new(0),
+            machine: Mutex::new(Machine::new(config)),
+        };
+        state.apply_rules(config);
+        state
+    }
+
+    /// Takes over new rules; state, window and probes stay.
+    pub(crate) fn apply(&self, config: &Config) -> Result<(), InvalidConfig> {
+        let (field, fits) = match (&self.window, config.time_window) {
+            (Window::Streak(_), _) => ("failure-rate", !config.by_rate()),
+            (_, _) if !config.by_rate() => ("failure-rate", false),
+            (Window::Count(window), None) => ("count-window", window.size() == config.count_window),
+            (Window::Time(window), Some(length)) => {
+                ("time-window", window.length() == TimeWindow::new(length).length())
+            }
+            (_, _) => ("time-window", false),
+        };
+        if !fits {
+            let bound = "what the circuit was made with: the kind and size of its window cannot change \
+                         while it runs";
+            return Err(InvalidConfig::new(field, "a new value", bound));
+        }
+        self.apply_rules(config);
+        lock(&self.machine).apply(config);
+        Ok(())
+    }
+
+    fn apply_rules(&self, config: &Config) {
+        let failure_rate = config.failure_rate.unwrap_or(0.5);
+        // Without slow calls the share is out of reach.
+        let slow_rate = config.slow_call_rate.unwrap_or(f64::INFINITY);
+        let slow_after = config.slow_call_duration.map_or(NEVER, clock::to_nanos);
+        self.consecutive.store(config.consecutive_failures, Ordering::Relaxed);
+        self.failure_rate.store(failure_rate.to_bits(), Ordering::Relaxed);
+        self.slow_rate.store(slow_rate.to_bits(), Ordering::Relaxed);
+        self.slow_after.store(slow_after, Ordering::Relaxed);
+        self.min_calls.store(config.min_calls, Ordering::Relaxed);
+    }
+
+    /// From how long on a call is slow, if any is.
+    pub(crate) fn slow_after(&self) -> Option<Duration> {
+        match self.slow_after.load(Ordering::Relaxed) {
+            NEVER => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(crate) fn state(&self) -> CircuitState {
+        unpack(self.control.load(Ordering::Acquire)).1
+    }
+
+    pub(crate) fn tally(&self, now: Instant) -> Tally {
+        let generation = unpack(self.control.load(Ordering::Acquire)).0;
+        match &self.window {
+            Window::Streak(streak) => streak.snapshot(),
+            Window::Count(window) => window.snapshot(),
+            Window::Time(window) => window.tally(generation, clock::nanos_since(self.anchor, now)),
+        }
+    }
+
+    /// Whether a call would be refused now. The clock is read only if the circuit is not closed.
+    pub(crate) fn peek(&self, now: impl Fn() -> Instant) -> Option<Refusal> {
+        match self.state() {
+            CircuitState::Closed | CircuitState::Disabled | CircuitState::MetricsOnly => None,
+            CircuitState::Open => self.still_open(now()),
+            CircuitState::ForcedOpen => Some(Refusal { retry_after: None }),
+            CircuitState::HalfOpen => {
+                let full = !lock(&self.machine).has_place(now());
+                full.then_some(Refusal { retry_after: None })
+            }
+        }
+    }
+
+    /// Admits a call or refuses it. The clock is read only if the circuit is not closed.
+    pub(crate) fn admit(
+        &self,
+        now: impl Fn() -> Instant,
+    ) -> Result<(Ticket, Option<Transition>), Refusal> {
+        // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
+        let (generation, state) = unpack(self.control.load(Ordering::Acquire));
+        match state {
+            CircuitState::Closed | CircuitState::MetricsOnly => {
+                Ok((Ticket::Counted { generation }, None))
+            }
+            CircuitState::Disabled => Ok((Ticket::Uncounted, None)),
+            CircuitState::ForcedOpen => Err(Refusal { retry_after: None }),
+            CircuitState::Open => match self.still_open(now()) {
+                Some(refusal) => Err(refusal),
+                None => self.admit_probe(now),
+            },
+            CircuitState::HalfOpen => self.admit_probe(now),
+        }
+    }
+
+    /// The open time runs from the opening up to, and not including, its end.
+    fn still_open(&self, now: Instant) -> Option<Refusal> {
+        let now = clock::nanos_since(self.anchor, now);
+        let left = self.open_until.load(Ordering::Relaxed).saturating_sub(now);
+        (left > 0).then(|| Refusal { retry_after: Some(Duration::from_nanos(left)) })
+    }
+
+    fn admit_probe(
+        &self,
+        now: impl Fn() -> Instant,
+    ) -> Result<(Ticket, Option<Transition>), Refusal> {
+        let mut machine = lock(&self.machine);
+        let (mut generation, state) = unpack(self.control.load(Ordering::Acquire));
+        let now_is = now();
+        let transition = match state {
+            // Open => HalfOpen: the open time has passed.
+            CircuitState::Open => match self.still_open(now_is) {
+                Some(refusal) => return Err(refusal),
+                None => {
+                    let transition = self.enter(&mut machine, CircuitState::HalfOpen);
+                    generation = generation.wrapping_add(1);
+                    transition
+                }
+            },
+            CircuitState::HalfOpen => None,
+            // Another thread was faster; its state decides.
+            _ => {
+                drop(machine);
+                return self.admit(now);
+            }
+        };
+        match machine.take_place(now_is) {
+            Some(number) => Ok((Ticket::Probe { generation, number }, transition)),
+            None => Err(Refusal { retry_after: None }),
+        }
+    }
+
+    /// Whether the generation that admitted a call still lasts.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        match ticket {
+            Ticket::Uncounted => self.state() == CircuitState::Disabled,
+            Ticket::Counted { generation } | Ticket::Probe { generation, .. } => {
+                unpack(self.control.load(Ordering::Acquire)).0 == generation
+            }
+        }
+    }
+
+    /// Counts how a call ended. `hint` is for how long the failure asked to be left alone.
+    pub(crate) fn settle(
+        &self,
+        ticket: Ticket,
+        outcome: Outcome,
+        slow: bool,
+        now: impl Fn() -> Instant,
+        hint: impl FnOnce() -> Option<Duration>,
+    ) -> Settled {
+        match ticket {
+            Ticket::Uncounted => Settled::default(),
+            Ticket::Counted { generation } => {
+                let transition = self.settle_counted(generation, outcome, slow, now, hint);
+                Settled { transition, freed: false }
+            }
+            Ticket::Probe { generation, number } => {
+                self.settle_probe(generation, number, outcome, slow, now, hint)
+            }
+        }
+    }
+
+    fn settle_counted(
+        &self,
+        generation: u32,
+        outcome: Outcome,
+        slow: bool,
+        now: impl Fn() -> Instant,
+        hint: impl FnOnce() -> Option<Duration>,
+    ) -> Option<Transition> {
+        let sample = match outcome {
+            Outcome::Ignored => return None,
+            Outcome::Success => Sample { failed: false, slow },
+            Outcome::Failure => Sample { failed: true, slow },
+        };
+        let (current, state) = unpack(self.control.load(Ordering::Acquire));
+        if current != generation {
+            return None;
+        }
+        if !self.record(generation, sample, &now) || state != CircuitState::Closed {
+            return None;
+        }
+        // Closed => Open: the failures in a row, or the share of failures or of slow calls, reached
+        // the limit.
+        let mut machine = lock(&self.machine);
+        if self.control.load(Ordering::Acquire) != pack(generation, CircuitState::Closed) {
+            return None;
+        }
+        self.open(&mut machine, now(), hint())
+    }
+
+    /// Counts a call in the window; whether that is reason to open.
+    fn record(&self, generation: u32, sample: Sample, now: impl Fn() -> Instant) -> bool {
+        match &self.window {
+            Window::Streak(streak) => {
+                let Some(tally) = streak.record(generation, sample.failed) else { return false };
+                sample.failed && tally.failed >= self.consecutive.load(Ordering::Relaxed).into()
+            }
+            Window::Count(window) => {
+                let Some(tally) = window.record(generation, sample) else { return false };
+                self.judge(sample, tally)
+            }
+            Window::Time(window) => {
+                let now = clock::nanos_since(self.anchor, now());
+                window.record(generation, sample, now);
+                // The sum over the slices is for those calls that could open the circuit.
+                !sample.is_good() && self.judge(sample, window.tally(generation, now))
+            }
+        }
+    }
+
+    /// A share is judged only by a call that raises it. Division, not multiplication: a quotient of
+    /// whole numbers rounds to the very `f64` that a limit such as 0.1 is written as.
+    fn judge(&self, sample: Sample, tally: Tally) -> bool {
+        let min_calls = self.min_calls.load(Ordering::Relaxed);
+        if sample.is_good() || tally.total < u64::from(min_calls) {
+            return false;
+        }
+        let reached = |count: u64, limit: &AtomicU64| {
+            count as f64 / tally.total as f64 >= f64::from_bits(limit.load(Ordering::Relaxed))
+        };
+        sample.failed && reached(tally.failed, &self.failure_rate)
+            || sample.slow && reached(tally.slow, &self.slow_rate)
+    }
+
+    fn settle_probe(
+        &self,
+        generation: u32,
+        number: u64,
+        outcome: Outcome,
+        slow: bool,
+        now: impl Fn() -> Instant,
+        hint: impl FnOnce() -> Option<Duration>,
+    ) -> Settled {
+        let mut machine = lock(&self.machine);
+        // The circuit moved on, or the probe was replaced when its lease ended.
+        if self.control.load(Ordering::Acquire) != pack(generation, CircuitState::HalfOpen)
+            || !machine.give_place_back(number)
+        {
+            return Settled::default();
+        }
+        let transition = match outcome {
+            Outcome::Ignored => None,
+            // HalfOpen => HalfOpen or Closed: enough probes succeeded, none failed.
+            Outcome::Success if !slow => {
+                machine.successes += 1;
+                let enough = machine.successes >= machine.successes_to_close;
+                enough.then(|| self.enter(&mut machine, CircuitState::Closed)).flatten()
+            }
+            // HalfOpen => Open: a probe failed, or was as slow as what opened the circuit.
+            Outcome::Success | Outcome::Failure => {
+                machine.reopened = machine.reopened.saturating_add(1);
+                self.open(&mut machine, now(), hint())
+            }
+        };
+        Settled { transition, freed: transition.is_none() }
+    }
+
+    fn open(
+        &self,
+        machine: &mut Machine,
+        now: Instant,
+        hint: Option<Duration>,
+    ) -> Option<Transition> {
+        // Added up as nanoseconds, where a `now` before the anchor is already the anchor.
+        let until = clock::nanos_since(self.anchor, now)
+            .saturating_add(clock::to_nanos(machine.open_time(hint)));
+        self.open_until.store(until, Ordering::Relaxed);
+        self.enter(machine, CircuitState::Open)
+    }
+
+    /// Any => ForcedOpen, Disabled, MetricsOnly or Closed: by an operator.
+    pub(crate) fn force(&self, state: CircuitState) -> Option<Transition> {
+        let mut machine = lock(&self.machine);
+        self.enter(&mut machine, state)
+    }
+
+    /// Begins a new generation in `to`. `None` if the circuit was there already.
+    fn enter(&self, machine: &mut Machine, to: CircuitState) -> Option<Transition> {
+        let (generation, from) = unpack(self.control.load(Ordering::Relaxed));
+        let generation = generation.wrapping_add(1);
+        machine.probes.clear();
+        machine.successes = 0;
+        if matches!(to, CircuitState::Closed | CircuitState::MetricsOnly) {
+            machine.reopened = 0;
+            // Before anybody can be admitted under the new generation.
+            match &self.window {
+                Window::Streak(streak) => streak.reset(generation),
+                Window::Count(window) => window.reset(generation),
+                Window::Time(window) => window.reset(generation),
+            }
+        }
+        self.control.store(pack(generation, to), Ordering::Release);
+        (from != to).then_some(Transition { from, to })
+    }
+
+    /// When time alone will let a call in that was refused now: at the end of the open time, or of the
+    /// first lease of a probe.
+    pub(crate) fn admits_at(&self) -> Option<Instant> {
+        match self.state() {
+            CircuitState::Open => {
+                let until = Duration::from_nanos(self.open_until.load(Ordering::Relaxed));
+                Some(clock::after(self.anchor, until))
+            }
+            CircuitState::HalfOpen => {
+                let machine = lock(&self.machine);
+                let first = machine.probes.iter().map(|(_, since)| *since).min()?;
+                Some(clock::after(first, machine.probe_lease))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Machine {
+    fn new(config: &Config) -> Self {
+        let mut machine = Self {
+            open_for: Duration::ZERO,
+            open_factor: 1.0,
+            max_open_for: Duration::ZERO,
+            honour_hint: false,
+            half_open_calls: 1,
+            successes_to_close: 1,
+            probe_lease: Duration::ZERO,
+            probes: Vec::new(),
+            next_probe: 0,
+            successes: 0,
+            reopened: 0,
+        };
+        machine.apply(config);
+        machine
+    }
+
+    fn apply(&mut self, config: &Config) {
+        self.open_for = config.open_for;
+        self.open_factor = config.open_factor;
+        self.max_open_for = config.max_open_for.max(config.open_for);
+        self.honour_hint = config.honour_hint;
+        self.half_open_calls = config.half_open_calls as usize;
+        self.successes_to_close = config.successes_to_close;
+        self.probe_lease = config.probe_lease;
+    }
+
+    /// `open_for x factor^reopened`, at least the hint, at most the longest.
+    fn open_time(&self, hint: Option<Duration>) -> Duration {
+        let grown = if self.open_factor > 1.0 && self.reopened > 0 {
+            let exponent = i32::try_from(self.reopened).unwrap_or(i32::MAX);
+            let seconds = self.open_for.as_secs_f64() * self.open_factor.powi(exponent);
+            Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+        } else {
+            self.open_for
+        };
+        let hint = hint.filter(|_| self.honour_hint).unwrap_or_default();
+        grown.max(hint).min(self.max_open_for)
+    }
+
+    fn hung(&self, now: Instant) -> Option<usize> {
+        let hung = |(_, since): &(u64, Instant)| {
+            now.saturating_duration_since(*since) >= self.probe_lease
+        };
+        self.probes.iter().position(hung)
+    }
+
+    fn has_place(&self, now: Instant) -> bool {
+        self.probes.len() < self.half_open_calls || self.hung(now).is_some()
+    }
+
+    fn take_place(&mut self, now: Instant) -> Option<u64> {
+        if self.probes.len() >= self.half_open_calls {
+            let hung = self.hung(now)?;
+            self.probes.swap_remove(hung);
+        }
+        let number = self.next_probe;
+        self.next_probe += 1;
+        self.probes.push((number, now));
+        Some(number)
+    }
+
+    fn give_place_back(&mut self, number: u64) -> bool {
+        let place = self.probes.iter().position(|(probe, _)| *probe == number);
+        place.map(|place| self.probes.swap_remove(place)).is_some()
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+#[path = "state/tests.rs"]
+mod tests;
+
+#[cfg(all(test, buttress_loom))]
+#[path = "state/loom_tests.rs"]
+mod loom_tests;

@@ -1,0 +1,63 @@
+use super::*;
+use loom::sync::Arc;
+use loom::thread;
+
+fn state(config: &Config) -> Arc<State> {
+    Arc::new(State::new(config, Instant::now()))
+}
+
+fn settle(state: &State, ticket: Ticket, outcome: Outcome) -> Settled {
+    state.settle(ticket, outcome, false, Instant::now, || None)
+}
+
+#[test]
+fn loom_two_failures_open_once() {
+    loom::model(|| {
+        let state = state(&Config::new().consecutive_failures(1));
+        let fail = |state: &State| match state.admit(Instant::now) {
+            Ok((ticket, _)) => settle(state, ticket, Outcome::Failure).transition.is_some(),
+            Err(_) => false,
+        };
+        let other = {
+            let state = state.clone();
+            thread::spawn(move || fail(&state))
+        };
+        let mine = fail(&state);
+        assert!(mine ^ other.join().unwrap(), "one of the two opened it");
+        assert_eq!(state.state(), CircuitState::Open);
+    });
+}
+
+#[test]
+fn loom_one_probe_at_a_time() {
+    loom::model(|| {
+        let now = Instant::now();
+        let state = Arc::new(State::new(&Config::new().consecutive_failures(1), now));
+        let (ticket, _) = state.admit(|| now).unwrap();
+        state.settle(ticket, Outcome::Failure, false, || now, || None);
+        let later = now + Duration::from_secs(31);
+        let other = {
+            let state = state.clone();
+            thread::spawn(move || state.admit(|| later).is_ok())
+        };
+        let mine = state.admit(|| later).is_ok();
+        assert!(mine ^ other.join().unwrap());
+    });
+}
+
+#[test]
+fn loom_a_late_failure_does_not_count_after_a_reset() {
+    loom::model(|| {
+        let state = state(&Config::new().consecutive_failures(2));
+        let (ticket, _) = state.admit(Instant::now).unwrap();
+        let late = {
+            let state = state.clone();
+            thread::spawn(move || settle(&state, ticket, Outcome::Failure))
+        };
+        state.force(CircuitState::Closed);
+        let (ticket, _) = state.admit(Instant::now).unwrap();
+        settle(&state, ticket, Outcome::Failure);
+        late.join().unwrap();
+        assert_eq!(state.state(), CircuitState::Closed, "one failure of this generation");
+    });
+}

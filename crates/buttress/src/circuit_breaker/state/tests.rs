@@ -1,0 +1,329 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A state with a hand-moved clock.
+struct Rig {
+    state: State,
+    start: Instant,
+    now: Instant,
+}
+
+impl Rig {
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as the origin")]
+    fn new(config: &Config) -> Self {
+        config.check().unwrap();
+        let start = Instant::now();
+        Self { state: State::new(config, start), start, now: start }
+    }
+
+    fn at(&mut self, time: u64) -> &mut Self {
+        self.now = self.start + ms(time);
+        self
+    }
+
+    fn admit(&self) -> Result<Ticket, Refusal> {
+        let peeked = self.state.peek(|| self.now);
+        let admitted = self.state.admit(|| self.now);
+        assert_eq!(peeked, admitted.err(), "looking must agree with asking");
+        admitted.map(|(ticket, _)| ticket)
+    }
+
+    fn settle(&self, ticket: Ticket, outcome: Outcome) -> Settled {
+        self.settle_with(ticket, outcome, false, None)
+    }
+
+    fn settle_with(
+        &self,
+        ticket: Ticket,
+        outcome: Outcome,
+        slow: bool,
+        hint: Option<Duration>,
+    ) -> Settled {
+        self.state.settle(ticket, outcome, slow, || self.now, || hint)
+    }
+
+    fn run(&self, outcome: Outcome) {
+        let ticket = self.admit().unwrap();
+        self.settle(ticket, outcome);
+    }
+
+    fn refused_for(&self, time: u64) {
+        assert_eq!(self.admit(), Err(Refusal { retry_after: Some(ms(time)) }));
+    }
+}
+
+use Outcome::{Failure, Ignored, Success};
+
+#[test]
+fn opens_at_the_fifth_failure_in_a_row_and_probes_after_exactly_thirty_seconds() {
+    let mut rig = Rig::new(&Config::new());
+    (0..4).for_each(|_| rig.run(Failure));
+    rig.run(Success);
+    (0..4).for_each(|_| rig.run(Failure));
+    rig.run(Ignored);
+    assert_eq!(rig.state.state(), CircuitState::Closed);
+    rig.at(1000).run(Failure);
+    assert_eq!(rig.state.state(), CircuitState::Open);
+    rig.refused_for(30_000);
+    rig.at(30_999).refused_for(1);
+    let probe = rig.at(31_000).admit().unwrap();
+    assert_eq!(rig.state.state(), CircuitState::HalfOpen);
+    assert_eq!(rig.admit(), Err(Refusal { retry_after: None }), "one probe at a time");
+    let settled = rig.settle(probe, Success);
+    let closed = Transition { from: CircuitState::HalfOpen, to: CircuitState::Closed };
+    assert_eq!(settled.transition, Some(closed));
+    (0..4).for_each(|_| rig.run(Failure));
+    assert_eq!(rig.state.state(), CircuitState::Closed, "a closed circuit starts from nothing");
+}
+
+#[test]
+fn a_failed_probe_reopens_and_takes_back_the_progress() {
+    let config = Config::new().consecutive_failures(1).open_for(ms(100));
+    let mut rig = Rig::new(&config.half_open_calls(2).successes_to_close(3));
+    rig.run(Failure);
+    let (one, two) = (rig.at(100).admit().unwrap(), rig.admit().unwrap());
+    rig.settle(one, Success);
+    let three = rig.admit().unwrap();
+    rig.settle(two, Failure);
+    assert_eq!(rig.state.state(), CircuitState::Open);
+    assert_eq!(rig.settle(three, Success), Settled::default(), "a result of the last half-open time");
+    rig.at(200);
+    for progress in 1..=3 {
+        assert_ne!(rig.state.state(), CircuitState::Closed, "after {progress}");
+        rig.run(Success);
+    }
+    assert_eq!(rig.state.state(), CircuitState::Closed);
+}
+
+#[test]
+fn late_results_of_a_closed_time_change_nothing() {
+    let mut rig = Rig::new(&Config::new().consecutive_failures(1).open_for(ms(100)));
+    let late: Vec<Ticket> = (0..3).map(|_| rig.admit().unwrap()).collect();
+    rig.run(Failure);
+    rig.at(50);
+    assert_eq!(rig.settle(late[0], Failure), Settled::default());
+    rig.refused_for(50);
+    let probe = rig.at(100).admit().unwrap();
+    assert_eq!(rig.settle(late[1], Failure), Settled::default());
+    rig.settle(probe, Success);
+    assert_eq!(rig.settle(late[2], Failure), Settled::default());
+    assert_eq!(rig.state.state(), CircuitState::Closed);
+}
+
+#[test]
+fn an_ignored_probe_gives_its_place_back_and_decides_nothing() {
+    let mut rig = Rig::new(&Config::new().consecutive_failures(1).open_for(ms(100)));
+    rig.run(Failure);
+    let probe = rig.at(100).admit().unwrap();
+    assert_eq!(rig.settle(probe, Ignored), Settled { transition: None, freed: true });
+    assert_eq!(rig.state.state(), CircuitState::HalfOpen);
+    rig.run(Success);
+    assert_eq!(rig.state.state(), CircuitState::Closed);
+}
+
+#[test]
+fn a_hung_probe_is_replaced_when_its_lease_ends() {
+    let config = Config::new().consecutive_failures(1).open_for(ms(100)).probe_lease(ms(500));
+    let mut rig = Rig::new(&config);
+    rig.run(Failure);
+    let hung = rig.at(100).admit().unwrap();
+    assert!(rig.at(599).admit().is_err());
+    let second = rig.at(600).admit().unwrap();
+    assert_eq!(rig.settle(hung, Failure), Settled::default(), "replaced: its result is nobody's");
+    rig.settle(second, Success);
+    assert_eq!(rig.state.state(), CircuitState::Closed);
+}
+
+#[test]
+fn the_open_time_grows_to_its_longest_and_starts_over() {
+    let config = Config::new().consecutive_failures(1).open_for(ms(100)).growing(3.0, ms(700));
+    let mut rig = Rig::new(&config);
+    rig.run(Failure);
+    let mut now = 0;
+    for open_for in [100, 300, 700, 700] {
+        rig.refused_for(open_for);
+        now += open_for;
+        rig.at(now).run(Failure);
+    }
+    rig.at(now + 700).run(Success);
+    rig.run(Failure);
+    rig.refused_for(100);
+}
+
+#[test]
+fn the_failure_says_how_long_within_bounds() {
+    let config = Config::new().consecutive_failures(1).open_for(ms(100)).honour_hint(ms(1000));
+    for (hint, expected) in [(None, 100), (Some(50), 100), (Some(400), 400), (Some(9000), 1000)] {
+        let rig = Rig::new(&config);
+        let ticket = rig.admit().unwrap();
+        rig.settle_with(ticket, Failure, false, hint.map(ms));
+        rig.refused_for(expected);
+    }
+}
+
+#[test]
+fn rates_are_judged_when_reached_and_only_with_enough_calls() {
+    let config = Config::new().failure_rate(0.1).count_window(20).min_calls(10);
+    let rig = Rig::new(&config);
+    (0..8).for_each(|_| rig.run(Success));
+    rig.run(Failure);
+    assert_eq!(rig.state.state(), CircuitState::Closed, "9 calls are not enough");
+    rig.run(Success);
+    assert_eq!(rig.state.state(), CircuitState::Closed, "a success never opens a circuit");
+    (0..9).for_each(|_| rig.run(Success));
+    // 2 of 20: 0.1 exactly.
+    rig.run(Failure);
+    assert_eq!(rig.state.state(), CircuitState::Open);
+}
+
+#[test]
+fn slow_calls_open_the_circuit_and_a_slow_probe_keeps_it_open() {
+    let config = Config::new().slow_calls(ms(100), 0.5).count_window(4).min_calls(4);
+    let mut rig = Rig::new(&config.open_for(ms(100)));
+    assert_eq!(rig.state.slow_after(), Some(ms(100)));
+    for slow in [true, false, false, true] {
+        assert_eq!(rig.state.state(), CircuitState::Closed);
+        let ticket = rig.admit().unwrap();
+        rig.settle_with(ticket, Success, slow, None);
+    }
+    assert_eq!(rig.state.state(), CircuitState::Open);
+    let probe = rig.at(100).admit().unwrap();
+    rig.settle_with(probe, Success, true, None);
+    assert_eq!(rig.state.state(), CircuitState::Open);
+}
+
+#[test]
+fn failures_fall_out_of_a_time_window() {
+    let config = Config::new().failure_rate(0.5).time_window(ms(1000)).min_calls(2);
+    let mut rig = Rig::new(&config);
+    rig.run(Failure);
+    rig.at(1000).run(Failure);
+    assert_eq!(rig.state.state(), CircuitState::Closed, "the first one is a whole window old");
+    rig.at(1900).run(Failure);
+    assert_eq!(rig.state.state(), CircuitState::Open);
+}
+
+#[test]
+fn an_operator_has_the_last_word() {
+    let mut rig = Rig::new(&Config::new().consecutive_failures(1).open_for(ms(100)));
+    let before = rig.admit().unwrap();
+    rig.state.force(CircuitState::ForcedOpen);
+    assert_eq!(rig.at(999_999).admit(), Err(Refusal { retry_after: None }));
+    assert_eq!(rig.settle(before, Failure), Settled::default());
+    rig.state.force(CircuitState::Disabled);
+    (0..9).for_each(|_| rig.run(Failure));
+    assert_eq!(rig.state.tally(rig.now).total, 0, "a disabled circuit counts nothing");
+    rig.state.force(CircuitState::MetricsOnly);
+    (0..9).for_each(|_| rig.run(Failure));
+    assert_eq!(rig.state.tally(rig.now).failed, 9);
+    assert_eq!(rig.state.state(), CircuitState::MetricsOnly);
+    rig.state.force(CircuitState::Closed);
+    assert_eq!(rig.state.tally(rig.now).failed, 0);
+    rig.run(Failure);
+    assert_eq!(rig.state.state(), CircuitState::Open);
+    assert_eq!(rig.state.force(CircuitState::Open), None, "it is open already");
+}
+
+#[test]
+fn new_rules_apply_to_what_was_counted_but_the_window_stays() {
+    let rig = Rig::new(&Config::new());
+    (0..3).for_each(|_| rig.run(Failure));
+    rig.state.apply(&Config::new().consecutive_failures(4)).unwrap();
+    rig.run(Failure);
+    assert_eq!(rig.state.state(), CircuitState::Open);
+    let error = rig.state.apply(&Config::new().failure_rate(0.5)).unwrap_err();
+    assert_eq!(error.field(), "failure-rate");
+}
+
+#[test]
+fn a_clock_before_the_anchor_is_the_anchor() {
+    // Found: the end of the open time was an instant before the anchor, so the circuit was never open.
+    let mut rig = Rig::new(&Config::new().consecutive_failures(1).open_for(ms(100)));
+    rig.now = rig.start.checked_sub(ms(5000)).unwrap_or(rig.start);
+    rig.run(Failure);
+    assert!(rig.admit().is_err());
+    assert!(rig.at(100).admit().is_ok());
+}
+
+/// The machine as one would first write it: an enum and a list.
+#[derive(Debug)]
+enum Naive {
+    Closed(u32),
+    Open(u64),
+    HalfOpen { running: u32, successes: u32 },
+}
+
+proptest! {
+    #[test]
+    fn behaves_like_the_machine_one_would_first_write(
+        steps in prop::collection::vec((0u64..80, 0u8..6), 1..200),
+    ) {
+        let config = Config::new().consecutive_failures(3).open_for(ms(100));
+        let config = config.half_open_calls(2).successes_to_close(2);
+        let mut rig = Rig::new(&config);
+        let mut naive = Naive::Closed(0);
+        // Tickets with the life of the naive machine they belong to.
+        let mut running: Vec<(Ticket, u32)> = Vec::new();
+        let (mut now, mut life) = (0, 0);
+        for (pause, step) in steps {
+            now += pause;
+            rig.at(now);
+            if step < 3 {
+                if let Naive::Open(until) = naive {
+                    if now >= until {
+                        naive = Naive::HalfOpen { running: 0, successes: 0 };
+                        life += 1;
+                    }
+                }
+                let expected = match &mut naive {
+                    Naive::Closed(_) => true,
+                    Naive::Open(_) => false,
+                    Naive::HalfOpen { running, .. } => {
+                        let free = *running < 2;
+                        *running += u32::from(free);
+                        free
+                    }
+                };
+                let admitted = rig.admit();
+                prop_assert_eq!(admitted.is_ok(), expected, "{:?} at {}", naive, now);
+                running.extend(admitted.ok().map(|ticket| (ticket, life)));
+            } else if !running.is_empty() {
+                let (ticket, born) = running.remove(now as usize % running.len());
+                let outcome = [Success, Failure, Ignored][usize::from(step) - 3];
+                rig.settle(ticket, outcome);
+                if born != life {
+                    continue;
+                }
+                match (&mut naive, outcome) {
+                    (Naive::Closed(failures), Success) => *failures = 0,
+                    (Naive::Closed(failures), Failure) => {
+                        *failures += 1;
+                        if *failures == 3 {
+                            naive = Naive::Open(now + 100);
+                            life += 1;
+                        }
+                    }
+                    (Naive::HalfOpen { running, successes }, Success) => {
+                        *running -= 1;
+                        *successes += 1;
+                        if *successes == 2 {
+                            naive = Naive::Closed(0);
+                            life += 1;
+                        }
+                    }
+                    (Naive::HalfOpen { .. }, Failure) => {
+                        naive = Naive::Open(now + 100);
+                        life += 1;
+                    }
+                    (Naive::HalfOpen { running, .. }, Ignored) => *running -= 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+}

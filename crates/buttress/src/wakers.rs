@@ -1,0 +1,61 @@
+//! Tasks to wake together.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Waker};
+
+use crate::sync::{Mutex, lock};
+
+/// A set of wakers, one per owner. Registering again replaces; waking empties.
+#[derive(Debug)]
+pub(crate) struct WakerSet {
+    parked: Mutex<Parked>,
+}
+
+#[derive(Debug, Default)]
+struct Parked {
+    /// In the order of registration, so that waking is the same in every run.
+    wakers: BTreeMap<u64, Waker>,
+    next_owner: u64,
+}
+
+/// Who registered, across polls. Given up with [`WakerSet::forget`].
+#[derive(Debug, Default)]
+pub(crate) struct Owner(Option<u64>);
+
+impl WakerSet {
+    pub(crate) fn new() -> Self {
+        Self { parked: Mutex::new(Parked::default()) }
+    }
+
+    /// Wakes this task at the next [`wake_all`](Self::wake_all). True if it was not registered before:
+    /// look again then, because a change before it is not told.
+    pub(crate) fn register(&self, owner: &mut Owner, cx: &Context<'_>) -> bool {
+        let mut parked = lock(&self.parked);
+        let id = *owner.0.get_or_insert_with(|| {
+            parked.next_owner += 1;
+            parked.next_owner
+        });
+        let known = parked.wakers.get(&id).map(|waker| waker.will_wake(cx.waker()));
+        let replaced = match known {
+            Some(true) => None,
+            _ => parked.wakers.insert(id, cx.waker().clone()),
+        };
+        drop(parked);
+        // Outside of the lock: it may be the last hold on a task.
+        drop(replaced);
+        known.is_none()
+    }
+
+    /// Takes a registration back, if there is one.
+    pub(crate) fn forget(&self, owner: &mut Owner) {
+        if let Some(id) = owner.0.take() {
+            let waker = lock(&self.parked).wakers.remove(&id);
+            drop(waker);
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        let wakers = std::mem::take(&mut lock(&self.parked).wakers);
+        wakers.into_values().for_each(Waker::wake);
+    }
+}
