@@ -17,7 +17,10 @@ mod window;
 
 pub mod bulkhead;
 pub mod circuit_breaker;
+pub mod fallback;
 pub mod rate_limit;
+pub mod retry;
+pub mod time_limit;
 
 pub use classify::{
     AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,

@@ -27,8 +27,9 @@ pub(super) struct Shared {
     per_second: AtomicU32,
     counters: Counters<3>,
     pub(super) common: Common,
-    /// Keeps changes of the configuration apart.
-    changing: Mutex<()>,
+    /// Tokens and period of the rate in force. Held while it is changed, so that changes come one
+    /// after the other.
+    refill: Mutex<(u32, Duration)>,
 }
 
 impl Shared {
@@ -42,7 +43,7 @@ impl Shared {
             per_second: AtomicU32::new(0),
             counters: Counters::new(),
             common: config.common.clone(),
-            changing: Mutex::new(()),
+            refill: Mutex::new((config.refill_tokens, config.refill_period)),
         };
         shared.note(config);
         Ok(Arc::new(shared))
@@ -289,9 +290,10 @@ impl Handle {
         config.check()?;
         let shared = &self.shared;
         {
-            let _one_at_a_time = lock(&shared.changing);
+            let mut refill = lock(&shared.refill);
             shared.limiter.apply(config, shared.common.clock.now())?;
             shared.note(config);
+            *refill = (config.refill_tokens, config.refill_period);
         }
         shared.queue.pump(&shared.limiter, &shared.common.clock);
         shared.common.reconfigured();
@@ -303,9 +305,14 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let (queued, peak_queued, _) = shared.queue.gauges();
+        let (refill_tokens, refill_period) = *lock(&shared.refill);
+        let now = shared.common.clock.now();
         Stats {
-            available: self.available(),
+            available: shared.limiter.available(now),
             max_tokens: shared.limiter.max_tokens(),
+            refill_tokens,
+            refill_period,
+            full_in: shared.limiter.full_in(now),
             queued,
             peak_queued,
             refused: shared.counters.sum(REFUSED),
@@ -332,6 +339,12 @@ pub struct Stats {
     pub available: u32,
     /// The size of the bucket or window in force.
     pub max_tokens: u32,
+    /// How many tokens come back in [`refill_period`](Self::refill_period).
+    pub refill_tokens: u32,
+    /// The time in which [`refill_tokens`](Self::refill_tokens) come back; the length of a window.
+    pub refill_period: Duration,
+    /// How long until everything is there again, if nothing is taken.
+    pub full_in: Duration,
     /// Calls waiting now.
     pub queued: usize,
     /// The most calls that ever waited at once.

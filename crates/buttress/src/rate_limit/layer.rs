@@ -15,7 +15,8 @@ use crate::reject::AsError;
 
 /// What a call costs, in tokens. Closures `Fn(&Req) -> u32` are one.
 ///
-/// A cost of 0 always passes; one beyond the size of the bucket never does.
+/// A cost of 0 takes nothing, and passes while the limiter is not exhausted; one beyond the size of the
+/// bucket never passes.
 pub trait Cost<Req> {
     /// The tokens `request` takes.
     fn cost(&self, request: &Req) -> u32;

@@ -55,7 +55,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let cost = self.cost.cost(&request);
         let taken = match self.latch.take() {
-            // A call that costs nothing passes even now, but its inner service was not polled ready.
+            // Whatever it costs: the inner service was not polled ready.
             Some(error) => Err(self.shared.refuse(error)),
             None => self.shared.try_take(cost),
         };

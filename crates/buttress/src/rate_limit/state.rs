@@ -68,7 +68,7 @@ impl Limiter {
         }
     }
 
-    /// How long until `cost` is there, once everything in it is asked for in turn. `Err` if never.
+    /// How long until `cost` is there, after `ahead` was taken by others. `None` if never.
     pub(crate) fn wait_for(&self, ahead: u64, cost: u32, now: Instant) -> Option<Duration> {
         let now = clock::nanos_since(self.anchor, now);
         let nanos = match &self.kind {
@@ -93,6 +93,15 @@ impl Limiter {
             Kind::Bucket(bucket) => bucket.available(now),
             Kind::Windows(windows) => windows.available(now),
         }
+    }
+
+    /// How long until everything is there again.
+    pub(crate) fn full_in(&self, now: Instant) -> Duration {
+        let now = clock::nanos_since(self.anchor, now);
+        Duration::from_nanos(match &self.kind {
+            Kind::Bucket(bucket) => bucket.full_in(now),
+            Kind::Windows(windows) => windows.full_in(now),
+        })
     }
 
     /// The most that can ever be taken at once.

@@ -76,6 +76,11 @@ impl Bucket {
         plan.tokens(word >> SHIFT, now)
     }
 
+    pub(crate) fn full_in(&self, now: u64) -> u64 {
+        let (plan, word) = self.snapshot();
+        plan.full_in(word >> SHIFT, now)
+    }
+
     pub(crate) fn max_tokens(&self) -> u32 {
         Plan::from_words(self.plan.read().0).max_tokens()
     }

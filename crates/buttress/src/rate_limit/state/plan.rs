@@ -126,6 +126,11 @@ impl Plan {
         self.position(now).0 + self.capacity - level
     }
 
+    /// Nanoseconds until the bucket is full.
+    pub(crate) fn full_in(&self, spent: u64, now: u64) -> u64 {
+        self.time_of(spent).saturating_sub(now)
+    }
+
     pub(crate) fn max_tokens(&self) -> u32 {
         (self.capacity / self.unit) as u32
     }

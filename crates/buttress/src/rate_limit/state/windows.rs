@@ -103,6 +103,12 @@ impl Windows {
         inner.limit.saturating_sub(inner.used)
     }
 
+    pub(crate) fn full_in(&self, now: u64) -> u64 {
+        let mut inner = lock(&self.inner);
+        inner.expire(now);
+        inner.until_free(inner.used.into(), now)
+    }
+
     pub(crate) fn apply(&self, config: &Config) {
         let mut inner = lock(&self.inner);
         inner.limit = config.max_tokens;

@@ -1,0 +1,103 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::handle::Shared;
+use super::recover::Recover;
+use crate::classify::{Classify, Outcome};
+
+pin_project! {
+    /// The response of a [`Fallback`](super::Fallback). Dropping it cancels the call, or the fallback.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Req, F, C>
+    where
+        S: Service<Req>,
+        F: Recover<Req, S::Response, S::Error>,
+    {
+        #[pin]
+        phase: Phase<S::Future, F::Future>,
+        // `None` once given to the fallback.
+        kept: Option<F::Kept>,
+        shared: Arc<Shared>,
+        recover: F,
+        classify: C,
+    }
+}
+
+pin_project! {
+    #[project = PhaseProj]
+    enum Phase<P, A> {
+        Primary { #[pin] future: P },
+        Answering { #[pin] future: A },
+    }
+}
+
+impl<S, Req, F, C> ResponseFuture<S, Req, F, C>
+where
+    S: Service<Req>,
+    F: Recover<Req, S::Response, S::Error>,
+{
+    pub(super) fn new(
+        future: S::Future,
+        kept: F::Kept,
+        shared: Arc<Shared>,
+        recover: F,
+        classify: C,
+    ) -> Self {
+        Self { phase: Phase::Primary { future }, kept: Some(kept), shared, recover, classify }
+    }
+}
+
+impl<S, Req, F, C> Future for ResponseFuture<S, Req, F, C>
+where
+    S: Service<Req>,
+    F: Recover<Req, S::Response, S::Error>,
+    C: Classify<S::Response, S::Error>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let answer = match this.phase.as_mut().project() {
+                PhaseProj::Answering { future } => {
+                    let result = ready!(future.poll(cx));
+                    if this.classify.classify(&result) == Outcome::Failure {
+                        this.shared.failed();
+                    }
+                    return Poll::Ready(result);
+                }
+                PhaseProj::Primary { future } => {
+                    let result = ready!(future.poll(cx));
+                    if this.classify.classify(&result) != Outcome::Failure {
+                        return Poll::Ready(result);
+                    }
+                    // Taken once: from here on the fallback answers.
+                    let Some(kept) = this.kept.take() else { return Poll::Ready(result) };
+                    match this.recover.recover(kept, result) {
+                        Ok(answer) => answer,
+                        Err(result) => return Poll::Ready(result),
+                    }
+                }
+            };
+            this.shared.fell_back();
+            this.phase.set(Phase::Answering { future: answer });
+        }
+    }
+}
+
+impl<S, Req, F, C> fmt::Debug for ResponseFuture<S, Req, F, C>
+where
+    S: Service<Req>,
+    F: Recover<Req, S::Response, S::Error>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answering = matches!(self.phase, Phase::Answering { .. });
+        f.debug_struct("ResponseFuture").field("answering", &answering).finish_non_exhaustive()
+    }
+}

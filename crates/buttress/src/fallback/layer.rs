@@ -1,0 +1,142 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use tower::Layer;
+
+use super::handle::{Config, Handle, Shared};
+use super::recover::{FromError, FromRequest, KeepPrimary, ToService, Value};
+use super::service::Fallback;
+use crate::classify::{AnyError, Classify, Outcome};
+
+/// Answers in place of a service that failed. See the [module](super) for everything else.
+#[must_use]
+pub struct FallbackLayer<F, C = AnyError> {
+    shared: Arc<Shared>,
+    recover: F,
+    classify: C,
+}
+
+impl<T> FallbackLayer<Value<T>> {
+    /// Answers with clones of `value`.
+    pub fn value(value: T) -> Self {
+        Self::over(Value::new(value))
+    }
+}
+
+impl<F> FallbackLayer<FromError<F>> {
+    /// Answers with what `respond` makes of the error. The response need not be `Clone`.
+    pub fn from_error<Res, E>(respond: F) -> Self
+    where
+        F: Fn(E) -> Res,
+    {
+        Self::over(FromError::new(respond))
+    }
+}
+
+impl<F> FallbackLayer<FromRequest<F>> {
+    /// Answers with what the async function `respond` makes of the request and the error. Its own error
+    /// is the caller's.
+    pub fn from_request<Req, Res, E, Fut>(respond: F) -> Self
+    where
+        F: Fn(Req, E) -> Fut,
+        Fut: Future<Output = Result<Res, E>>,
+    {
+        Self::over(FromRequest::new(respond))
+    }
+}
+
+impl<S> FallbackLayer<ToService<S, KeepPrimary>> {
+    /// Sends the request to `service` instead. If that fails too, the first failure is returned
+    /// unchanged; see [`on_both_failed`](Self::on_both_failed).
+    pub fn service(service: S) -> Self {
+        Self::over(ToService::new(service, KeepPrimary))
+    }
+
+    /// Makes what is returned when both fail, of the first failure and the second error.
+    pub fn on_both_failed<Res, E, E2, M>(self, merge: M) -> FallbackLayer<ToService<S, M>>
+    where
+        M: Fn(Result<Res, E>, E2) -> Result<Res, E>,
+    {
+        let Self { shared, recover, classify } = self;
+        FallbackLayer { shared, recover: recover.merge(merge), classify }
+    }
+}
+
+impl<F> FallbackLayer<F> {
+    fn over(recover: F) -> Self {
+        Self { shared: Shared::new(Config::new()), recover, classify: AnyError }
+    }
+}
+
+impl<F, C> FallbackLayer<F, C> {
+    /// Takes name, clock, observer and counting from `config`. The handle is another one from then on.
+    pub fn config(mut self, config: Config) -> Self {
+        self.shared = Shared::new(config);
+        self
+    }
+
+    /// Falls back on results that `classify` calls failures. A [`from_error`](Self::from_error) or
+    /// [`from_request`](Self::from_request) fallback has nothing to work on in a failed *response*, and
+    /// lets it pass.
+    pub fn classify<T>(self, classify: T) -> FallbackLayer<F, T> {
+        FallbackLayer { shared: self.shared, recover: self.recover, classify }
+    }
+
+    /// Falls back only on errors for which `when` is true.
+    pub fn when<E, P>(self, when: P) -> FallbackLayer<F, When<P>>
+    where
+        P: Fn(&E) -> bool,
+    {
+        self.classify(When { when })
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+/// Errors for which a closure is true. Made by [`FallbackLayer::when`].
+#[derive(Clone, Copy)]
+pub struct When<P> {
+    when: P,
+}
+
+impl<Res, E, P: Fn(&E) -> bool> Classify<Res, E> for When<P> {
+    fn classify(&self, result: &Result<Res, E>) -> Outcome {
+        match result {
+            Ok(_) => Outcome::Success,
+            Err(error) if (self.when)(error) => Outcome::Failure,
+            Err(_) => Outcome::Ignored,
+        }
+    }
+}
+
+impl<P> fmt::Debug for When<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("When").finish_non_exhaustive()
+    }
+}
+
+impl<S, F: Clone, C: Clone> Layer<S> for FallbackLayer<F, C> {
+    type Service = Fallback<S, F, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Fallback::new(inner, self.shared.clone(), self.recover.clone(), self.classify.clone())
+    }
+}
+
+impl<F: Clone, C: Clone> Clone for FallbackLayer<F, C> {
+    fn clone(&self) -> Self {
+        let (recover, classify) = (self.recover.clone(), self.classify.clone());
+        Self { shared: self.shared.clone(), recover, classify }
+    }
+}
+
+impl<F, C> fmt::Debug for FallbackLayer<F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackLayer").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,259 @@
+//! The kinds of fallback.
+
+use std::fmt;
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+/// Makes an answer where a call failed. The ready-made kinds are made by the constructors of
+/// [`FallbackLayer`](super::FallbackLayer).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot answer a `{Req}` with `Result<{Res}, {E}>`",
+    label = "this fallback does not fit the service",
+    note = "a value must be `Clone` and of the service's response type",
+    note = "fallbacks that use the request (`from_request`, `service`) need a request that is `Clone`"
+)]
+pub trait Recover<Req, Res, E> {
+    /// What is kept of the request while the service works on it.
+    type Kept;
+    /// The answer under way.
+    type Future: Future<Output = Result<Res, E>>;
+
+    /// Keeps what an answer will need of `request`.
+    fn keep(&self, request: &Req) -> Self::Kept;
+
+    /// Begins the answer to a call that ended with `failed`.
+    ///
+    /// # Errors
+    /// Gives `failed` back if this kind has no answer to it.
+    fn recover(&self, kept: Self::Kept, failed: Result<Res, E>)
+    -> Result<Self::Future, Result<Res, E>>;
+}
+
+/// A value. Shared, not copied, until it is used.
+pub struct Value<T> {
+    value: Arc<T>,
+}
+
+impl<T> Value<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self { value: Arc::new(value) }
+    }
+}
+
+impl<Req, Res: Clone, E> Recover<Req, Res, E> for Value<Res> {
+    type Kept = ();
+    type Future = Ready<Result<Res, E>>;
+
+    fn keep(&self, _request: &Req) {}
+
+    fn recover(&self, (): (), _: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+        Ok(ready(Ok(Res::clone(&self.value))))
+    }
+}
+
+impl<T> Clone for Value<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").finish_non_exhaustive()
+    }
+}
+
+/// A function of the error.
+#[derive(Clone, Copy)]
+pub struct FromError<F> {
+    respond: F,
+}
+
+impl<F> FromError<F> {
+    pub(super) fn new(respond: F) -> Self {
+        Self { respond }
+    }
+}
+
+impl<Req, Res, E, F: Fn(E) -> Res> Recover<Req, Res, E> for FromError<F> {
+    type Kept = ();
+    type Future = Ready<Result<Res, E>>;
+
+    fn keep(&self, _request: &Req) {}
+
+    fn recover(&self, (): (), failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+        failed.map_or_else(|error| Ok(ready(Ok((self.respond)(error)))), |response| Err(Ok(response)))
+    }
+}
+
+impl<F> fmt::Debug for FromError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromError").finish_non_exhaustive()
+    }
+}
+
+/// An async function of the request and the error.
+#[derive(Clone, Copy)]
+pub struct FromRequest<F> {
+    respond: F,
+}
+
+impl<F> FromRequest<F> {
+    pub(super) fn new(respond: F) -> Self {
+        Self { respond }
+    }
+}
+
+impl<Req, Res, E, F, Fut> Recover<Req, Res, E> for FromRequest<F>
+where
+    Req: Clone,
+    F: Fn(Req, E) -> Fut,
+    Fut: Future<Output = Result<Res, E>>,
+{
+    type Kept = Req;
+    type Future = Fut;
+
+    fn keep(&self, request: &Req) -> Req {
+        request.clone()
+    }
+
+    fn recover(&self, kept: Req, failed: Result<Res, E>) -> Result<Fut, Result<Res, E>> {
+        failed.map_or_else(|error| Ok((self.respond)(kept, error)), |response| Err(Ok(response)))
+    }
+}
+
+impl<F> fmt::Debug for FromRequest<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromRequest").finish_non_exhaustive()
+    }
+}
+
+/// Another service.
+#[derive(Clone)]
+pub struct ToService<S, M> {
+    service: S,
+    merge: M,
+}
+
+impl<S, M> ToService<S, M> {
+    pub(super) fn new(service: S, merge: M) -> Self {
+        Self { service, merge }
+    }
+
+    pub(super) fn merge<T>(self, merge: T) -> ToService<S, T> {
+        ToService { service: self.service, merge }
+    }
+}
+
+/// What comes back when service and fallback both failed. Closures of the first failure and the second
+/// error are one.
+pub trait BothFailed<Res, E, E2> {
+    /// Makes the one result of the two.
+    fn merge(&self, primary: Result<Res, E>, fallback: E2) -> Result<Res, E>;
+}
+
+/// The first failure comes back unchanged. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeepPrimary;
+
+impl<Res, E, E2> BothFailed<Res, E, E2> for KeepPrimary {
+    fn merge(&self, primary: Result<Res, E>, _fallback: E2) -> Result<Res, E> {
+        primary
+    }
+}
+
+impl<Res, E, E2, F> BothFailed<Res, E, E2> for F
+where
+    F: Fn(Result<Res, E>, E2) -> Result<Res, E>,
+{
+    fn merge(&self, primary: Result<Res, E>, fallback: E2) -> Result<Res, E> {
+        self(primary, fallback)
+    }
+}
+
+impl<Req, Res, E, S, M> Recover<Req, Res, E> for ToService<S, M>
+where
+    Req: Clone,
+    S: Service<Req, Response = Res> + Clone,
+    M: BothFailed<Res, E, S::Error> + Clone,
+{
+    type Kept = Req;
+    type Future = ServiceFuture<S, Req, Res, E, M>;
+
+    fn keep(&self, request: &Req) -> Req {
+        request.clone()
+    }
+
+    fn recover(&self, kept: Req, failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+        Ok(ServiceFuture {
+            service: self.service.clone(),
+            request: Some(kept),
+            response: None,
+            failed: Some(failed),
+            merge: self.merge.clone(),
+        })
+    }
+}
+
+impl<S: fmt::Debug, M> fmt::Debug for ToService<S, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToService").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The answer of a fallback service.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ServiceFuture<S, Req, Res, E, M>
+    where
+        S: Service<Req>,
+    {
+        service: S,
+        // `None` once called.
+        request: Option<Req>,
+        #[pin]
+        response: Option<S::Future>,
+        // The first failure, until it is returned or forgotten.
+        failed: Option<Result<Res, E>>,
+        merge: M,
+    }
+}
+
+impl<S, Req, Res, E, M> Future for ServiceFuture<S, Req, Res, E, M>
+where
+    S: Service<Req, Response = Res>,
+    M: BothFailed<Res, E, S::Error>,
+{
+    type Output = Result<Res, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let answered = loop {
+            if let Some(response) = this.response.as_mut().as_pin_mut() {
+                break ready!(response.poll(cx));
+            }
+            if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                break Err(error);
+            }
+            // Taken once: from here on there is a response.
+            let Some(request) = this.request.take() else { return Poll::Pending };
+            this.response.set(Some(this.service.call(request)));
+        };
+        let Some(failed) = this.failed.take() else { return Poll::Pending };
+        Poll::Ready(match answered {
+            Ok(response) => Ok(response),
+            Err(error) => this.merge.merge(failed, error),
+        })
+    }
+}
+
+impl<S: Service<Req>, Req, Res, E, M> fmt::Debug for ServiceFuture<S, Req, Res, E, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceFuture").finish_non_exhaustive()
+    }
+}

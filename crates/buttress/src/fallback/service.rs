@@ -1,0 +1,73 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use super::future::ResponseFuture;
+use super::handle::{Handle, Shared};
+use super::recover::Recover;
+use crate::classify::Classify;
+
+/// A service with a fallback. Made by [`FallbackLayer`](super::FallbackLayer).
+pub struct Fallback<S, F, C> {
+    inner: S,
+    shared: Arc<Shared>,
+    recover: F,
+    classify: C,
+}
+
+impl<S, F, C> Fallback<S, F, C> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, recover: F, classify: C) -> Self {
+        Self { inner, shared, recover, classify }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+impl<S, F, C, Req> Service<Req> for Fallback<S, F, C>
+where
+    S: Service<Req>,
+    F: Recover<Req, S::Response, S::Error> + Clone,
+    C: Classify<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, F, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        self.shared.begin();
+        let kept = self.recover.keep(&request);
+        ResponseFuture::new(
+            self.inner.call(request),
+            kept,
+            self.shared.clone(),
+            self.recover.clone(),
+            self.classify.clone(),
+        )
+    }
+}
+
+impl<S: Clone, F: Clone, C: Clone> Clone for Fallback<S, F, C> {
+    fn clone(&self) -> Self {
+        let (recover, classify) = (self.recover.clone(), self.classify.clone());
+        Self::new(self.inner.clone(), self.shared.clone(), recover, classify)
+    }
+}
+
+impl<S: fmt::Debug, F, C> fmt::Debug for Fallback<S, F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback")
+            .field("inner", &self.inner)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

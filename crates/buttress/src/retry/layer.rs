@@ -1,0 +1,212 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tower::Layer;
+
+use super::config::Config;
+use super::handle::{Handle, Shared};
+use super::service::Retry;
+use crate::classify::{Classify, Outcome, RetryableErrors};
+use crate::error::InvalidConfig;
+
+/// Makes the request of the next attempt.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot repeat a `{Req}`",
+    label = "a retry needs a second copy of this request",
+    note = "derive `Clone` for the request, or say how to copy it with `.clone_request(|request| ..)`; `None` means this request gets one attempt"
+)]
+pub trait CloneRequest<Req> {
+    /// A copy to send if this attempt fails; `None` if the request cannot be repeated, which then gets
+    /// one attempt.
+    fn clone_request(&self, request: &Req) -> Option<Req>;
+
+    /// Asked when an attempt has failed: whether the copy made before it can still be sent. A body that
+    /// was to be recorded may have outgrown its buffer meanwhile.
+    fn is_repeatable(&self, copy: &Req) -> bool {
+        let _ = copy;
+        true
+    }
+
+    /// Called before each attempt, the first is 1, to make the number visible to the inner service.
+    fn stamp(&self, request: &mut Req, attempt: u32) {
+        let _ = (request, attempt);
+    }
+}
+
+/// Copies requests that are `Clone`. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByClone;
+
+#[diagnostic::do_not_recommend]
+impl<Req: Clone> CloneRequest<Req> for ByClone {
+    fn clone_request(&self, request: &Req) -> Option<Req> {
+        Some(request.clone())
+    }
+}
+
+impl<Req, F: Fn(&Req) -> Option<Req>> CloneRequest<Req> for F {
+    fn clone_request(&self, request: &Req) -> Option<Req> {
+        self(request)
+    }
+}
+
+/// Copies as `Q` does, and stamps with a closure. Made by [`RetryLayer::on_attempt`].
+#[derive(Clone, Copy)]
+pub struct Stamped<Q, F> {
+    clone: Q,
+    stamp: F,
+}
+
+impl<Req, Q: CloneRequest<Req>, F: Fn(&mut Req, u32)> CloneRequest<Req> for Stamped<Q, F> {
+    fn clone_request(&self, request: &Req) -> Option<Req> {
+        self.clone.clone_request(request)
+    }
+
+    fn is_repeatable(&self, copy: &Req) -> bool {
+        self.clone.is_repeatable(copy)
+    }
+
+    fn stamp(&self, request: &mut Req, attempt: u32) {
+        self.clone.stamp(request, attempt);
+        (self.stamp)(request, attempt);
+    }
+}
+
+impl<Q: fmt::Debug, F> fmt::Debug for Stamped<Q, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stamped").field("clone", &self.clone).finish_non_exhaustive()
+    }
+}
+
+/// Attempts calls again that failed. See the [module](super) for everything else.
+#[must_use]
+pub struct RetryLayer<C = RetryableErrors, Q = ByClone> {
+    shared: Arc<Shared>,
+    classify: C,
+    clone: Q,
+}
+
+impl RetryLayer {
+    /// A retry.
+    ///
+    /// # Errors
+    /// No attempts, times of zero, or a backoff that cannot be.
+    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
+        let shared = Shared::new(&config)?;
+        Ok(Self { shared, classify: RetryableErrors, clone: ByClone })
+    }
+
+    /// Another layer over the rules and counters of an existing one.
+    pub fn from_handle(handle: &Handle) -> Self {
+        let shared = handle.shared.clone();
+        Self { shared, classify: RetryableErrors, clone: ByClone }
+    }
+}
+
+impl<C, Q> RetryLayer<C, Q> {
+    /// Judges through `classify` which results are worth another attempt: those that are
+    /// [`Failure`](Outcome::Failure)s.
+    pub fn classify<T>(self, classify: T) -> RetryLayer<T, Q> {
+        RetryLayer { shared: self.shared, classify, clone: self.clone }
+    }
+
+    /// Copies requests with `clone` instead of `Clone`; `None` means one attempt.
+    pub fn clone_request<Req, F>(self, clone: F) -> RetryLayer<C, F>
+    where
+        F: Fn(&Req) -> Option<Req>,
+    {
+        self.clone_with(clone)
+    }
+
+    /// Copies requests through a [`CloneRequest`] of your own.
+    pub fn clone_with<T>(self, clone: T) -> RetryLayer<C, T> {
+        RetryLayer { shared: self.shared, classify: self.classify, clone }
+    }
+
+    /// Calls `stamp` with the request and the number of the attempt, the first is 1, before each one.
+    ///
+    /// ```
+    /// use buttress::retry::RetryLayer;
+    /// #[derive(Clone)]
+    /// struct Request { attempt: u32 }
+    /// let layer = RetryLayer::default().on_attempt(|request: &mut Request, n| request.attempt = n);
+    /// ```
+    pub fn on_attempt<Req, F>(self, stamp: F) -> RetryLayer<C, Stamped<Q, F>>
+    where
+        F: Fn(&mut Req, u32),
+    {
+        let clone = Stamped { clone: self.clone, stamp };
+        RetryLayer { shared: self.shared, classify: self.classify, clone }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+
+    /// Attempts `operation`, which is given the number of the attempt, the first is 1, without tower.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use buttress::{AnyError, retry::RetryLayer};
+    /// let retry = RetryLayer::default().classify(AnyError);
+    /// let answer = retry.run(async |attempt| if attempt < 3 { Err("not yet") } else { Ok(attempt) });
+    /// assert_eq!(answer.await, Ok(3));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The error of the last attempt, unchanged.
+    pub async fn run<T, E, F>(&self, operation: F) -> Result<T, E>
+    where
+        F: AsyncFn(u32) -> Result<T, E>,
+        C: Classify<T, E>,
+    {
+        let mut attempts = self.shared.begin();
+        loop {
+            let result = operation(attempts.number()).await;
+            if self.classify.classify(&result) != Outcome::Failure {
+                return result;
+            }
+            let hint = self.classify.retry_after(&result);
+            match self.shared.next(&mut attempts, true, hint) {
+                None => return result,
+                Some(delay) if delay.is_zero() => {}
+                Some(delay) => self.shared.common.clock.sleep(delay).await,
+            }
+        }
+    }
+}
+
+impl Default for RetryLayer {
+    /// 3 attempts, exponential waits from 100 ms with full jitter.
+    fn default() -> Self {
+        match Self::new(Config::new()) {
+            Ok(layer) => layer,
+            Err(error) => unreachable!("the defaults are valid: {error}"),
+        }
+    }
+}
+
+impl<S, C: Clone, Q: Clone> Layer<S> for RetryLayer<C, Q> {
+    type Service = Retry<S, C, Q>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Retry::new(inner, self.shared.clone(), self.classify.clone(), self.clone.clone())
+    }
+}
+
+impl<C: Clone, Q: Clone> Clone for RetryLayer<C, Q> {
+    fn clone(&self) -> Self {
+        let (classify, clone) = (self.classify.clone(), self.clone.clone());
+        Self { shared: self.shared.clone(), classify, clone }
+    }
+}
+
+impl<C, Q> fmt::Debug for RetryLayer<C, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryLayer").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}

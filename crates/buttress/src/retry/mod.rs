@@ -1,0 +1,18 @@
+#![doc = include_str!("../guide/retry.md")]
+
+mod backoff;
+mod budget;
+mod config;
+mod future;
+mod handle;
+mod layer;
+mod service;
+mod state;
+
+pub use backoff::{Backoff, Jitter};
+pub use budget::Budget;
+pub use config::Config;
+pub use future::ResponseFuture;
+pub use handle::{Handle, Stats};
+pub use layer::{ByClone, CloneRequest, RetryLayer, Stamped};
+pub use service::Retry;

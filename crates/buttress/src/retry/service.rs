@@ -1,0 +1,78 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use super::future::ResponseFuture;
+use super::handle::{Handle, Shared};
+use super::layer::CloneRequest;
+use crate::classify::Classify;
+
+/// A service whose failed calls are attempted again. Made by [`RetryLayer`](super::RetryLayer).
+pub struct Retry<S, C, Q> {
+    inner: S,
+    shared: Arc<Shared>,
+    classify: C,
+    clone: Q,
+}
+
+impl<S, C, Q> Retry<S, C, Q> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, classify: C, clone: Q) -> Self {
+        Self { inner, shared, classify, clone }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+impl<S, C, Q, Req> Service<Req> for Retry<S, C, Q>
+where
+    S: Service<Req> + Clone,
+    C: Classify<S::Response, S::Error> + Clone,
+    Q: CloneRequest<Req> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, C, Q>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        let attempts = self.shared.begin();
+        let spare = if self.shared.may_repeat() { self.clone.clone_request(&request) } else { None };
+        // The service that was polled ready takes the first attempt; a clone, made only if there can
+        // be others, takes those.
+        let service = spare.is_some().then(|| self.inner.clone());
+        self.clone.stamp(&mut request, attempts.number());
+        ResponseFuture::new(
+            self.inner.call(request),
+            service.zip(spare),
+            attempts,
+            self.shared.clone(),
+            self.classify.clone(),
+            self.clone.clone(),
+        )
+    }
+}
+
+impl<S: Clone, C: Clone, Q: Clone> Clone for Retry<S, C, Q> {
+    fn clone(&self) -> Self {
+        let (classify, clone) = (self.classify.clone(), self.clone.clone());
+        Self::new(self.inner.clone(), self.shared.clone(), classify, clone)
+    }
+}
+
+impl<S: fmt::Debug, C, Q> fmt::Debug for Retry<S, C, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("inner", &self.inner)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

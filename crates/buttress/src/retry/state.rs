@@ -1,0 +1,130 @@
+//! The decision of a retry: whether there will be another attempt, and after how long.
+
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+use crate::observe::GaveUp;
+use crate::rng::Rng;
+
+/// The rules of a retry.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Policy {
+    pub(super) attempts: u32,
+    pub(super) backoff: Backoff,
+    pub(super) total_time: Option<Duration>,
+    pub(super) max_hint: Duration,
+}
+
+/// The attempts of one call so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempts {
+    made: u32,
+    /// The last wait, for decorrelated jitter.
+    previous: Duration,
+    /// Read only if the total time counts.
+    started: Option<Instant>,
+}
+
+impl Attempts {
+    /// The first attempt begins.
+    pub(super) fn begin(started: Option<Instant>) -> Self {
+        Self { made: 1, previous: Duration::ZERO, started }
+    }
+
+    /// The number of the present attempt; the first is 1.
+    pub(super) fn number(&self) -> u32 {
+        self.made
+    }
+
+    /// The present attempt failed, in a way that is worth another: how long to wait for it, or why
+    /// there will be none. `hint` is how long the failure asked to be left alone.
+    pub(super) fn next(
+        &mut self,
+        policy: &Policy,
+        hint: Option<Duration>,
+        rng: &Rng,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<Duration, GaveUp> {
+        if self.made >= policy.attempts {
+            return Err(GaveUp::Attempts);
+        }
+        let own = policy.backoff.delay(self.made - 1, self.previous, rng);
+        let hint = hint.unwrap_or_default();
+        if hint > policy.max_hint {
+            return Err(GaveUp::LongHint);
+        }
+        let delay = own.max(hint);
+        if let (Some(total), Some(started)) = (policy.total_time, self.started) {
+            let used = now().saturating_duration_since(started);
+            // An attempt that would begin when the time is up is not worth the wait.
+            if used.saturating_add(delay) >= total {
+                return Err(GaveUp::TotalTime);
+            }
+        }
+        self.made += 1;
+        self.previous = own;
+        Ok(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::backoff::Jitter;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            attempts: 4,
+            backoff: Backoff::exponential(ms(100)).jitter(Jitter::None),
+            total_time: None,
+            max_hint: ms(60_000),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as the origin")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn waits_double_until_the_attempts_are_used() {
+        let (rng, start) = (Rng::seeded(1), origin());
+        let mut attempts = Attempts::begin(None);
+        for wait in [100, 200, 400] {
+            assert_eq!(attempts.next(&policy(), None, &rng, || start), Ok(ms(wait)));
+        }
+        assert_eq!(attempts.number(), 4);
+        assert_eq!(attempts.next(&policy(), None, &rng, || start), Err(GaveUp::Attempts));
+    }
+
+    #[test]
+    fn a_hint_is_a_floor_and_may_be_too_long() {
+        let (rng, start) = (Rng::seeded(1), origin());
+        let mut attempts = Attempts::begin(None);
+        assert_eq!(attempts.next(&policy(), Some(ms(50)), &rng, || start), Ok(ms(100)));
+        assert_eq!(attempts.next(&policy(), Some(ms(60_000)), &rng, || start), Ok(ms(60_000)));
+        let long = attempts.next(&policy(), Some(ms(60_001)), &rng, || start);
+        assert_eq!(long, Err(GaveUp::LongHint));
+    }
+
+    #[test]
+    fn no_attempt_begins_at_or_after_the_total_time() {
+        let (rng, start) = (Rng::seeded(1), origin());
+        let policy = Policy { total_time: Some(ms(500)), ..policy() };
+        for (used, expected) in [(399, Ok(ms(100))), (400, Err(GaveUp::TotalTime))] {
+            let mut attempts = Attempts::begin(Some(start));
+            assert_eq!(attempts.next(&policy, None, &rng, || start + ms(used)), expected);
+        }
+    }
+
+    #[test]
+    fn one_attempt_is_one_attempt() {
+        let policy = Policy { attempts: 1, ..policy() };
+        let next = Attempts::begin(None).next(&policy, None, &Rng::seeded(1), origin);
+        assert_eq!(next, Err(GaveUp::Attempts));
+    }
+}

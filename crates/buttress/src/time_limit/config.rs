@@ -1,0 +1,58 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, InvalidConfig, check_duration};
+use crate::observe::{Common, common_setters};
+
+/// How long a call may take.
+///
+/// Built with by-value setters; checked when a layer is made of it.
+#[derive(Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
+#[must_use]
+pub struct Config {
+    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    pub(super) limit: Duration,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) on_timeout: Option<Arc<dyn Fn(&Error) + Send + Sync>>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) common: Common,
+}
+
+#[cfg(feature = "serde")]
+impl Default for Config {
+    /// In a configuration file the limit may be left out, and is then 30 seconds: beyond any sensible
+    /// call, so that nothing hangs for ever.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(30))
+    }
+}
+
+impl Config {
+    /// A call may take `limit`, counted from `call`. There is no default: only you know what your
+    /// callers bear.
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, on_timeout: None, common: Common::default() }
+    }
+
+    /// Called with the timeout whenever a call is cut short, after the call was dropped. Like an
+    /// observer it should be quick and must not panic.
+    pub fn on_timeout(mut self, hook: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_timeout = Some(Arc::new(hook));
+        self
+    }
+
+    common_setters!();
+
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        check_duration("limit", self.limit)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower::Layer;
+
+use super::config::Config;
+use super::handle::{Handle, Shared};
+use super::service::TimeLimit;
+use crate::error::InvalidConfig;
+use crate::reject::AsError;
+
+/// How long one request may take. Closures `Fn(&Req) -> Option<Duration>` are one.
+pub trait Limit<Req> {
+    /// The limit of `request`; `None` for the configured one. Zero lets only an answer pass that is
+    /// there at once.
+    fn limit(&self, request: &Req) -> Option<Duration>;
+}
+
+/// Every request has the configured limit. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fixed;
+
+impl<Req> Limit<Req> for Fixed {
+    fn limit(&self, _request: &Req) -> Option<Duration> {
+        None
+    }
+}
+
+impl<Req, F: Fn(&Req) -> Option<Duration>> Limit<Req> for F {
+    fn limit(&self, request: &Req) -> Option<Duration> {
+        self(request)
+    }
+}
+
+/// Cuts calls short that take too long. See the [module](super) for everything else.
+#[must_use]
+pub struct TimeLimitLayer<L = Fixed, R = AsError> {
+    shared: Arc<Shared>,
+    limit: L,
+    reject: R,
+}
+
+impl TimeLimitLayer {
+    /// A time limit.
+    ///
+    /// # Errors
+    /// A limit of zero, or beyond 365 days.
+    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
+        Ok(Self { shared: Shared::new(&config)?, limit: Fixed, reject: AsError })
+    }
+
+    /// Another layer over the limit and counters of an existing one.
+    pub fn from_handle(handle: &Handle) -> Self {
+        Self { shared: handle.shared.clone(), limit: Fixed, reject: AsError }
+    }
+}
+
+impl<R> TimeLimitLayer<Fixed, R> {
+    /// Asks `limit` for the limit of each request; `None` takes the configured one.
+    pub fn per_request<Req, F>(self, limit: F) -> TimeLimitLayer<F, R>
+    where
+        F: Fn(&Req) -> Option<Duration>,
+    {
+        TimeLimitLayer { shared: self.shared, limit, reject: self.reject }
+    }
+}
+
+impl<L, R> TimeLimitLayer<L, R> {
+    /// Answers timeouts through `reject` instead of as errors.
+    pub fn reject<T>(self, reject: T) -> TimeLimitLayer<L, T> {
+        TimeLimitLayer { shared: self.shared, limit: self.limit, reject }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+impl<S, L: Clone, R: Clone> Layer<S> for TimeLimitLayer<L, R> {
+    type Service = TimeLimit<S, L, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TimeLimit::new(inner, self.shared.clone(), self.limit.clone(), self.reject.clone())
+    }
+}
+
+impl<L: Clone, R: Clone> Clone for TimeLimitLayer<L, R> {
+    fn clone(&self) -> Self {
+        let (limit, reject) = (self.limit.clone(), self.reject.clone());
+        Self { shared: self.shared.clone(), limit, reject }
+    }
+}
+
+impl<L, R> fmt::Debug for TimeLimitLayer<L, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeLimitLayer").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}

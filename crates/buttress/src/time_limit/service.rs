@@ -1,0 +1,67 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use super::future::ResponseFuture;
+use super::handle::{Handle, Shared};
+use super::layer::Limit;
+use crate::reject::Reject;
+
+/// A service under a time limit. Made by [`TimeLimitLayer`](super::TimeLimitLayer).
+pub struct TimeLimit<S, L, R> {
+    inner: S,
+    shared: Arc<Shared>,
+    limit: L,
+    reject: R,
+}
+
+impl<S, L, R> TimeLimit<S, L, R> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, limit: L, reject: R) -> Self {
+        Self { inner, shared, limit, reject }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+impl<S, L, R, Req> Service<Req> for TimeLimit<S, L, R>
+where
+    S: Service<Req>,
+    L: Limit<Req>,
+    R: Reject<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let limit = self.limit.limit(&request).unwrap_or_else(|| self.shared.limit());
+        let limited = self.shared.begin(self.inner.call(request), limit);
+        ResponseFuture::new(limited, self.reject.clone())
+    }
+}
+
+impl<S: Clone, L: Clone, R: Clone> Clone for TimeLimit<S, L, R> {
+    fn clone(&self) -> Self {
+        let (limit, reject) = (self.limit.clone(), self.reject.clone());
+        Self::new(self.inner.clone(), self.shared.clone(), limit, reject)
+    }
+}
+
+impl<S: fmt::Debug, L, R> fmt::Debug for TimeLimit<S, L, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeLimit")
+            .field("inner", &self.inner)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}
