@@ -136,10 +136,7 @@ pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
 
 /// A duration in nanoseconds; some 584 years where it is longer than that.
 pub(crate) const fn to_nanos(duration: Duration) -> u64 {
-    duration
-        .as_secs()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(duration.subsec_nanos() as u64)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos() as u64)
 }
 
 #[cfg(all(test, not(buttress_loom)))]

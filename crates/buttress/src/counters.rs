@@ -21,9 +21,7 @@ struct Shard<const N: usize>([AtomicU64; N]);
 
 impl<const N: usize> Counters<N> {
     pub(crate) fn new() -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Shard(std::array::from_fn(|_| AtomicU64::new(0)))),
-        }
+        Self { shards: std::array::from_fn(|_| Shard(std::array::from_fn(|_| AtomicU64::new(0)))) }
     }
 
     /// Adds one to counter `which`; nothing if there is no such counter.

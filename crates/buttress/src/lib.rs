@@ -3,7 +3,10 @@
 mod classify;
 mod clock;
 mod counters;
+#[cfg(feature = "serde")]
+mod duration_text;
 mod error;
+mod keyed;
 mod mode;
 mod name;
 mod observe;
@@ -19,6 +22,8 @@ pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
 pub mod rate_limit;
+#[cfg(feature = "serde")]
+pub mod registry;
 pub mod retry;
 pub mod time_limit;
 

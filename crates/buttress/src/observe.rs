@@ -223,7 +223,10 @@ impl Common {
     pub(crate) fn fell_back(&self, failed: bool) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), failed, "fallback used");
         #[cfg(feature = "metrics")]
-        self.count(if failed { "buttress.fallback.failed" } else { "buttress.fallback.used" }, None);
+        self.count(
+            if failed { "buttress.fallback.failed" } else { "buttress.fallback.used" },
+            None,
+        );
         self.tell(|| if failed { Event::FallbackFailed } else { Event::FellBack });
     }
 

@@ -237,7 +237,12 @@ impl Line {
 
     /// Grants from the front while the resource lasts. Returns when the next head can be granted by
     /// time alone.
-    fn grant(&mut self, resource: &impl Resource, now: Instant, wake: &mut Wake) -> Option<Instant> {
+    fn grant(
+        &mut self,
+        resource: &impl Resource,
+        now: Instant,
+        wake: &mut Wake,
+    ) -> Option<Instant> {
         while let Some(head) = self.entries.front() {
             if !matches!(head.state, Waiter::Left) {
                 if let Err(due) = resource.take(head.cost, now) {

@@ -80,7 +80,10 @@ impl<R> Refused<R> {
 
     /// # Panics
     /// On the second call: a future was polled after it had completed.
-    #[expect(clippy::expect_used, reason = "polled after completion, the one panic futures may have")]
+    #[expect(
+        clippy::expect_used,
+        reason = "polled after completion, the one panic futures may have"
+    )]
     pub(crate) fn answer<Res, E>(&mut self) -> Result<Res, E>
     where
         R: Reject<Res, E>,

@@ -363,12 +363,7 @@ impl Slice {
 
     /// Makes this slice stand for `wanted` with nothing counted, if it still stands for `tag`.
     fn clear(&self, tag: u64, wanted: u64) -> Result<(), u64> {
-        self.tag.compare_exchange(
-            tag,
-            wanted | CLEARING,
-            Ordering::Acquire,
-            Ordering::Acquire,
-        )?;
+        self.tag.compare_exchange(tag, wanted | CLEARING, Ordering::Acquire, Ordering::Acquire)?;
         self.total.store(0, Ordering::Relaxed);
         self.failed.store(0, Ordering::Relaxed);
         self.slow.store(0, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use crate::observe::{Common, common_setters};
 pub struct Config {
     pub(super) max_concurrent: u32,
     pub(super) queue: u32,
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::registry::duration::optional"))]
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
     pub(super) max_wait: Option<Duration>,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,

@@ -16,33 +16,60 @@ const ADMITTED: usize = 2;
 /// Stands in `max_wait` for "as long as the caller does".
 const FOREVER: u64 = u64::MAX;
 
-/// What every service of one layer shares.
+/// What is counted and told, by one bulkhead or by all of a keyed layer.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) permits: Permits,
-    pub(super) queue: WaitQueue,
-    capacity: AtomicUsize,
-    max_wait: AtomicU64,
+pub(super) struct Telemetry {
     counters: Counters<3>,
     pub(super) common: Common,
+}
+
+impl Telemetry {
+    pub(super) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self { counters: Counters::new(), common: config.common.clone() })
+    }
+
+    /// Counts and tells a refusal that is being handed out.
+    pub(super) fn refuse(&self, error: Error) -> Error {
+        self.counters.add(REFUSED);
+        self.common.refused(&error);
+        error
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.counters.sum(REFUSED)
+    }
+}
+
+/// What every service of one bulkhead shares.
+#[derive(Debug)]
+pub(super) struct Shared {
+    permits: Permits,
+    queue: WaitQueue,
+    capacity: AtomicUsize,
+    max_wait: AtomicU64,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Shared {
     pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
         config.check()?;
+        Ok(Self::with_telemetry(config, Telemetry::new(config)))
+    }
+
+    /// `config` must have been checked.
+    pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let shared = Self {
             permits: Permits::new(config.max_concurrent),
             queue: WaitQueue::new(),
             capacity: AtomicUsize::new(0),
             max_wait: AtomicU64::new(FOREVER),
-            counters: Counters::new(),
-            common: config.common.clone(),
+            telemetry,
         };
         shared.apply(config);
-        Ok(Arc::new(shared))
+        Arc::new(shared)
     }
 
-    fn apply(&self, config: &Config) {
+    pub(super) fn apply(&self, config: &Config) {
         self.permits.resize(config.max_concurrent);
         self.capacity.store(config.queue as usize, Ordering::Relaxed);
         let wait = config.max_wait.map_or(FOREVER, crate::clock::to_nanos);
@@ -55,8 +82,8 @@ impl Shared {
 
     /// The guard of a permit that was taken.
     fn permit(self: &Arc<Self>) -> Permit {
-        if self.common.count_calls {
-            self.counters.add(ADMITTED);
+        if self.telemetry.common.count_calls {
+            self.telemetry.counters.add(ADMITTED);
         }
         Permit { shared: self.clone() }
     }
@@ -71,14 +98,11 @@ impl Shared {
     }
 
     pub(super) fn full(&self) -> Error {
-        Error::bulkhead_full(self.common.name, self.permits.limit())
+        Error::bulkhead_full(self.telemetry.common.name, self.permits.limit())
     }
 
-    /// Counts and tells a refusal that is being handed out.
     pub(super) fn refuse(&self, error: Error) -> Error {
-        self.counters.add(REFUSED);
-        self.common.refused(&error);
-        error
+        self.telemetry.refuse(error)
     }
 
     /// A permit, or a place in the queue, or a refusal.
@@ -95,7 +119,7 @@ impl Shared {
         if let Some(permit) = self.try_acquire() {
             return Ok(Waiting::Done(permit));
         }
-        let now = self.common.clock.now();
+        let now = self.telemetry.common.clock.now();
         match self.queue.join(&self.permits, 1, capacity, wait, now, |_| true) {
             Joined::Granted => Ok(Waiting::Done(self.permit())),
             Joined::Waiting(place) => {
@@ -114,7 +138,7 @@ impl Shared {
 
     fn release(&self) {
         if self.permits.give_back() {
-            self.queue.pump(&self.permits, &self.common.clock);
+            self.queue.pump(&self.permits, &self.telemetry.common.clock);
         }
     }
 }
@@ -133,7 +157,7 @@ impl Drop for Permit {
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("layer", &self.shared.common.name).finish()
+        f.debug_struct("Permit").field("layer", &self.shared.telemetry.common.name).finish()
     }
 }
 
@@ -159,16 +183,17 @@ impl QueuePlace {
     ) -> std::task::Poll<Result<Permit, Error>> {
         let shared = &self.shared;
         let Some(place) = &self.place else { return std::task::Poll::Pending };
-        let settled = shared.queue.poll(&shared.permits, place, &shared.common.clock, cx);
+        let Telemetry { counters, common } = &*shared.telemetry;
+        let settled = shared.queue.poll(&shared.permits, place, &common.clock, cx);
         settled.map(|settled| {
             self.place = None;
             match settled {
                 Ok(()) => Ok(shared.permit()),
                 Err(_) => {
                     let waited = shared.max_wait().unwrap_or_default();
-                    let error = Error::queue_timeout(shared.common.name, waited);
-                    shared.counters.add(TIMED_OUT);
-                    shared.common.refused(&error);
+                    let error = Error::queue_timeout(common.name, waited);
+                    counters.add(TIMED_OUT);
+                    common.refused(&error);
                     Err(error)
                 }
             }
@@ -180,7 +205,7 @@ impl Drop for QueuePlace {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             let shared = &self.shared;
-            if shared.queue.leave(&shared.permits, &place, &shared.common.clock) {
+            if shared.queue.leave(&shared.permits, &place, &shared.telemetry.common.clock) {
                 shared.release();
             }
         }
@@ -252,15 +277,25 @@ impl Handle {
         Ok(())
     }
 
+    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    ///
+    /// # Errors
+    /// What it would say.
+    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
+        config.check()
+    }
+
     fn settle(&self) {
-        self.shared.queue.pump(&self.shared.permits, &self.shared.common.clock);
-        self.shared.common.reconfigured();
+        let common = &self.shared.telemetry.common;
+        self.shared.queue.pump(&self.shared.permits, &common.clock);
+        common.reconfigured();
     }
 
     /// The numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
+        let Telemetry { counters, common } = &*shared.telemetry;
         let (queued, peak_queued, _) = shared.queue.gauges();
         Stats {
             active: shared.permits.active(),
@@ -268,9 +303,9 @@ impl Handle {
             peak_active: shared.permits.peak(),
             peak_queued,
             max_concurrent: shared.permits.limit(),
-            refused: shared.counters.sum(REFUSED),
-            queue_timeouts: shared.counters.sum(TIMED_OUT),
-            admitted: shared.common.count_calls.then(|| shared.counters.sum(ADMITTED)),
+            refused: counters.sum(REFUSED),
+            queue_timeouts: counters.sum(TIMED_OUT),
+            admitted: common.count_calls.then(|| counters.sum(ADMITTED)),
         }
     }
 }
@@ -278,7 +313,7 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
-            .field("name", &self.shared.common.name)
+            .field("name", &self.shared.telemetry.common.name)
             .field("stats", &self.stats())
             .finish()
     }

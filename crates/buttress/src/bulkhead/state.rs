@@ -19,11 +19,7 @@ pub(crate) struct Permits {
 
 impl Permits {
     pub(crate) fn new(limit: u32) -> Self {
-        Self {
-            word: AtomicU64::new(0),
-            limit: AtomicU32::new(limit),
-            peak: AtomicU32::new(0),
-        }
+        Self { word: AtomicU64::new(0), limit: AtomicU32::new(limit), peak: AtomicU32::new(0) }
     }
 
     /// Takes a permit if one is free and nobody waits for it.

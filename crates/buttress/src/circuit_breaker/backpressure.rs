@@ -85,7 +85,7 @@ impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
                 timer.as_mut().reset(at);
                 timer
             }
-            empty => empty.insert(Box::pin(self.shared.common.clock.sleep_until(at))),
+            empty => empty.insert(Box::pin(self.shared.telemetry.common.clock.sleep_until(at))),
         };
         timer.as_mut().poll(cx)
     }

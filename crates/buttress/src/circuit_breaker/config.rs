@@ -16,21 +16,21 @@ pub struct Config {
     pub(super) consecutive_failures: u32,
     pub(super) failure_rate: Option<f64>,
     pub(super) slow_call_rate: Option<f64>,
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::registry::duration::optional"))]
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
     pub(super) slow_call_duration: Option<Duration>,
     pub(super) count_window: u32,
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::registry::duration::optional"))]
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
     pub(super) time_window: Option<Duration>,
     pub(super) min_calls: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) open_for: Duration,
     pub(super) open_factor: f64,
-    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) max_open_for: Duration,
     pub(super) honour_hint: bool,
     pub(super) half_open_calls: u32,
     pub(super) successes_to_close: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) probe_lease: Duration,
     #[cfg_attr(feature = "serde", serde(skip, default = "ignored"))]
     pub(super) dropped_calls: Outcome,
@@ -210,10 +210,18 @@ impl Config {
         }
         match (self.slow_call_rate, self.slow_call_duration) {
             (Some(_), None) => {
-                return Err(InvalidConfig::new("slow-call-duration", "unset", "set together with slow-call-rate"));
+                return Err(InvalidConfig::new(
+                    "slow-call-duration",
+                    "unset",
+                    "set together with slow-call-rate",
+                ));
             }
             (None, Some(_)) => {
-                return Err(InvalidConfig::new("slow-call-rate", "unset", "set together with slow-call-duration"));
+                return Err(InvalidConfig::new(
+                    "slow-call-rate",
+                    "unset",
+                    "set together with slow-call-duration",
+                ));
             }
             _ => {}
         }

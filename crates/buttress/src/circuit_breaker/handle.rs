@@ -17,33 +17,64 @@ const TRANSITIONS: usize = 3;
 const ADMITTED: usize = 4;
 const SUCCEEDED: usize = 5;
 
-/// What every service of one layer shares.
+/// What is counted and told, by one circuit or by all circuits of a keyed layer.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) state: State,
-    /// Those parked in the inner service, or waiting for the circuit: woken by every change.
-    pub(super) wakers: WakerSet,
+pub(super) struct Telemetry {
     counters: Counters<6>,
     dropped_calls: Outcome,
     panicked_calls: Outcome,
     pub(super) common: Common,
 }
 
-impl Shared {
-    pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
-        config.check()?;
-        Ok(Arc::new(Self {
-            state: State::new(config, config.common.clock.now()),
-            wakers: WakerSet::new(),
+impl Telemetry {
+    pub(super) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
             counters: Counters::new(),
             dropped_calls: config.dropped_calls,
             panicked_calls: config.panicked_calls,
             common: config.common.clone(),
-        }))
+        })
+    }
+
+    /// Counts and tells a refusal that is being handed out.
+    pub(super) fn refuse(&self, error: Error) -> Error {
+        self.counters.add(REFUSED);
+        self.common.refused(&error);
+        error
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.counters.sum(REFUSED)
+    }
+
+    pub(super) fn opened(&self) -> u64 {
+        self.counters.sum(OPENED)
+    }
+}
+
+/// What every service of one circuit shares.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) state: State,
+    /// Those parked in the inner service, or waiting for the circuit: woken by every change.
+    pub(super) wakers: WakerSet,
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+impl Shared {
+    pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
+        config.check()?;
+        Ok(Self::with_telemetry(config, Telemetry::new(config)))
+    }
+
+    /// `config` must have been checked.
+    pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
+        let state = State::new(config, telemetry.common.clock.now());
+        Arc::new(Self { state, wakers: WakerSet::new(), telemetry })
     }
 
     fn now(&self) -> Instant {
-        self.common.clock.now()
+        self.telemetry.common.clock.now()
     }
 
     /// The refusal a call would meet now.
@@ -52,14 +83,11 @@ impl Shared {
     }
 
     fn error(&self, refusal: Refusal) -> Error {
-        Error::circuit_open(self.common.name, refusal.retry_after)
+        Error::circuit_open(self.telemetry.common.name, refusal.retry_after)
     }
 
-    /// Counts and tells a refusal that is being handed out.
     pub(super) fn refuse(&self, error: Error) -> Error {
-        self.counters.add(REFUSED);
-        self.common.refused(&error);
-        error
+        self.telemetry.refuse(error)
     }
 
     pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
@@ -74,11 +102,11 @@ impl Shared {
 
     fn tell(&self, transition: Option<Transition>) {
         if let Some(Transition { from, to }) = transition {
-            self.counters.add(TRANSITIONS);
+            self.telemetry.counters.add(TRANSITIONS);
             if to == CircuitState::Open {
-                self.counters.add(OPENED);
+                self.telemetry.counters.add(OPENED);
             }
-            self.common.circuit_changed(from, to);
+            self.telemetry.common.circuit_changed(from, to);
             self.wakers.wake_all();
         }
     }
@@ -107,8 +135,8 @@ impl Admission {
     /// The call begins now.
     pub(super) fn begin(mut self) -> Self {
         let shared = &self.shared;
-        if shared.common.count_calls {
-            shared.counters.add(ADMITTED);
+        if shared.telemetry.common.count_calls {
+            shared.telemetry.counters.add(ADMITTED);
         }
         self.started = shared.state.slow_after().map(|_| shared.now());
         self
@@ -138,9 +166,10 @@ impl Admission {
     fn end(&mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
         let Some(ticket) = self.ticket.take() else { return };
         let shared = &self.shared;
+        let Telemetry { counters, common, .. } = &*shared.telemetry;
         match outcome {
-            Outcome::Failure => shared.counters.add(FAILED),
-            Outcome::Success if shared.common.count_calls => shared.counters.add(SUCCEEDED),
+            Outcome::Failure => counters.add(FAILED),
+            Outcome::Success if common.count_calls => counters.add(SUCCEEDED),
             _ => {}
         }
         let slow = self.started.is_some_and(|started| {
@@ -155,8 +184,8 @@ impl Drop for Admission {
     fn drop(&mut self) {
         if self.ticket.is_some() {
             let panicking = std::thread::panicking();
-            let shared = &self.shared;
-            let outcome = if panicking { shared.panicked_calls } else { shared.dropped_calls };
+            let Telemetry { panicked_calls, dropped_calls, .. } = &*self.shared.telemetry;
+            let outcome = if panicking { *panicked_calls } else { *dropped_calls };
             self.end(outcome, || None);
         }
     }
@@ -240,12 +269,21 @@ impl Handle {
     /// What [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new) would refuse, and a change of
     /// the window's kind or size, is refused and changes nothing.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()?;
-        self.shared.state.apply(config)?;
+        self.accepts(config)?;
+        self.shared.state.apply(config);
         // More probes may fit now.
         self.shared.wakers.wake_all();
-        self.shared.common.reconfigured();
+        self.shared.telemetry.common.reconfigured();
         Ok(())
+    }
+
+    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    ///
+    /// # Errors
+    /// What it would say.
+    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
+        config.check()?;
+        self.shared.state.accepts(config)
     }
 
     /// The numbers as they are now.
@@ -253,16 +291,17 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let tally = shared.state.tally(shared.now());
-        let counted = |which| shared.common.count_calls.then(|| shared.counters.sum(which));
+        let Telemetry { counters, common, .. } = &*shared.telemetry;
+        let counted = |which| common.count_calls.then(|| counters.sum(which));
         Stats {
             state: self.state(),
             window_calls: tally.total,
             window_failures: tally.failed,
             window_slow: tally.slow,
-            refused: shared.counters.sum(REFUSED),
-            failures: shared.counters.sum(FAILED),
-            opened: shared.counters.sum(OPENED),
-            transitions: shared.counters.sum(TRANSITIONS),
+            refused: counters.sum(REFUSED),
+            failures: counters.sum(FAILED),
+            opened: counters.sum(OPENED),
+            transitions: counters.sum(TRANSITIONS),
             admitted: counted(ADMITTED),
             successes: counted(SUCCEEDED),
         }
@@ -272,7 +311,7 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
-            .field("name", &self.shared.common.name)
+            .field("name", &self.shared.telemetry.common.name)
             .field("stats", &self.stats())
             .finish()
     }

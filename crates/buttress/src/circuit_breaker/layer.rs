@@ -110,6 +110,8 @@ impl<C: Clone, R: Clone, M> Clone for CircuitBreakerLayer<C, R, M> {
 
 impl<C, R, M> fmt::Debug for CircuitBreakerLayer<C, R, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CircuitBreakerLayer").field("handle", &self.handle()).finish_non_exhaustive()
+        f.debug_struct("CircuitBreakerLayer")
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
     }
 }

@@ -133,8 +133,8 @@ impl State {
         state
     }
 
-    /// Takes over new rules; state, window and probes stay.
-    pub(crate) fn apply(&self, config: &Config) -> Result<(), InvalidConfig> {
+    /// Whether the window would still be the same under new rules.
+    pub(crate) fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
         let (field, fits) = match (&self.window, config.time_window) {
             (Window::Streak(_), _) => ("failure-rate", !config.by_rate()),
             (_, _) if !config.by_rate() => ("failure-rate", false),
@@ -149,9 +149,13 @@ impl State {
                          while it runs";
             return Err(InvalidConfig::new(field, "a new value", bound));
         }
+        Ok(())
+    }
+
+    /// Takes over new rules; state, window and probes stay.
+    pub(crate) fn apply(&self, config: &Config) {
         self.apply_rules(config);
         lock(&self.machine).apply(config);
-        Ok(())
     }
 
     fn apply_rules(&self, config: &Config) {
@@ -484,9 +488,8 @@ impl Machine {
     }
 
     fn hung(&self, now: Instant) -> Option<usize> {
-        let hung = |(_, since): &(u64, Instant)| {
-            now.saturating_duration_since(*since) >= self.probe_lease
-        };
+        let hung =
+            |(_, since): &(u64, Instant)| now.saturating_duration_since(*since) >= self.probe_lease;
         self.probes.iter().position(hung)
     }
 

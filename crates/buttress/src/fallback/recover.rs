@@ -30,8 +30,11 @@ pub trait Recover<Req, Res, E> {
     ///
     /// # Errors
     /// Gives `failed` back if this kind has no answer to it.
-    fn recover(&self, kept: Self::Kept, failed: Result<Res, E>)
-    -> Result<Self::Future, Result<Res, E>>;
+    fn recover(
+        &self,
+        kept: Self::Kept,
+        failed: Result<Res, E>,
+    ) -> Result<Self::Future, Result<Res, E>>;
 }
 
 /// A value. Shared, not copied, until it is used.
@@ -87,7 +90,8 @@ impl<Req, Res, E, F: Fn(E) -> Res> Recover<Req, Res, E> for FromError<F> {
     fn keep(&self, _request: &Req) {}
 
     fn recover(&self, (): (), failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
-        failed.map_or_else(|error| Ok(ready(Ok((self.respond)(error)))), |response| Err(Ok(response)))
+        failed
+            .map_or_else(|error| Ok(ready(Ok((self.respond)(error)))), |response| Err(Ok(response)))
     }
 }
 

@@ -32,10 +32,10 @@ pub struct Config {
     pub(super) policy: Policy,
     pub(super) max_tokens: u32,
     pub(super) refill_tokens: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) refill_period: Duration,
     pub(super) queue: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) max_wait: Duration,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,

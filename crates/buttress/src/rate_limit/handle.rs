@@ -287,17 +287,26 @@ impl Handle {
     /// What [`RateLimitLayer::new`](super::RateLimitLayer::new) would refuse, and another policy, are
     /// refused and change nothing.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()?;
+        self.accepts(config)?;
         let shared = &self.shared;
         {
             let mut refill = lock(&shared.refill);
-            shared.limiter.apply(config, shared.common.clock.now())?;
+            shared.limiter.apply(config, shared.common.clock.now());
             shared.note(config);
             *refill = (config.refill_tokens, config.refill_period);
         }
         shared.queue.pump(&shared.limiter, &shared.common.clock);
         shared.common.reconfigured();
         Ok(())
+    }
+
+    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    ///
+    /// # Errors
+    /// What it would say.
+    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
+        config.check()?;
+        self.shared.limiter.accepts(config)
     }
 
     /// The numbers as they are now.

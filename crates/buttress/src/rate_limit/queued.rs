@@ -68,9 +68,7 @@ where
                 let ready = std::mem::replace(&mut self.inner, fresh);
                 QueuedFuture::waiting(place, ready, request, self.reject.clone())
             }
-            Err(error) => {
-                QueuedFuture::called(ResponseFuture::refused(error, self.reject.clone()))
-            }
+            Err(error) => QueuedFuture::called(ResponseFuture::refused(error, self.reject.clone())),
         }
     }
 }

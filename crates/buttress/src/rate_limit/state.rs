@@ -112,20 +112,28 @@ impl Limiter {
         }
     }
 
-    /// Changes rate and size, keeping the level. Calls must be kept apart by the caller.
-    pub(crate) fn apply(&self, config: &Config, now: Instant) -> Result<(), InvalidConfig> {
-        let now = clock::nanos_since(self.anchor, now);
-        match (&self.kind, config.policy) {
-            (Kind::Bucket(bucket), Policy::TokenBucket) => {
-                bucket.apply(plan::Plan::new(config), now);
-            }
-            (Kind::Windows(windows), policy) if windows.policy() == policy => windows.apply(config),
-            (_, policy) => {
-                let bound = "the policy the limiter was made with, which cannot change while it runs";
-                return Err(InvalidConfig::new("policy", format!("{policy:?}"), bound));
-            }
+    /// Whether the policy would still be the same.
+    pub(crate) fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
+        let policy = match &self.kind {
+            Kind::Bucket(_) => Policy::TokenBucket,
+            Kind::Windows(windows) => windows.policy(),
+        };
+        if policy == config.policy {
+            return Ok(());
         }
-        Ok(())
+        let bound = format!("{policy:?}, which cannot change while the limiter runs");
+        Err(InvalidConfig::new("policy", format_args!("{:?}", config.policy), bound))
+    }
+
+    /// Changes rate and size, keeping the level. The policy is the same, and the caller keeps changes
+    /// apart.
+    pub(crate) fn apply(&self, config: &Config, now: Instant) {
+        match &self.kind {
+            Kind::Bucket(bucket) => {
+                bucket.apply(plan::Plan::new(config), clock::nanos_since(self.anchor, now));
+            }
+            Kind::Windows(windows) => windows.apply(config),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::rng::Rng;
 /// Built with by-value setters; checked when a layer is made of it.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "crate::registry::retry::RetryDocument"))]
+#[cfg_attr(feature = "serde", serde(from = "super::document::RetryDocument"))]
 #[must_use]
 pub struct Config {
     pub(super) policy: Policy,

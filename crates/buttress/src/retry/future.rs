@@ -79,7 +79,9 @@ where
                     match this.shared.next(this.attempts, repeatable, hint) {
                         None => return Poll::Ready(result),
                         Some(delay) if delay.is_zero() => Phase::Readying,
-                        Some(delay) => Phase::Waiting { sleep: this.shared.common.clock.sleep(delay) },
+                        Some(delay) => {
+                            Phase::Waiting { sleep: this.shared.common.clock.sleep(delay) }
+                        }
                     }
                 }
                 PhaseProj::Waiting { sleep } => {

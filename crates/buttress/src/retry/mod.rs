@@ -3,6 +3,8 @@
 mod backoff;
 mod budget;
 mod config;
+#[cfg(feature = "serde")]
+mod document;
 mod future;
 mod handle;
 mod layer;

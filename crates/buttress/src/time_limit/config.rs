@@ -13,7 +13,7 @@ use crate::observe::{Common, common_setters};
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
 #[must_use]
 pub struct Config {
-    #[cfg_attr(feature = "serde", serde(with = "crate::registry::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) limit: Duration,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) on_timeout: Option<Arc<dyn Fn(&Error) + Send + Sync>>,

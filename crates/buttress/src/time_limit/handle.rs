@@ -103,6 +103,14 @@ impl Handle {
         Ok(())
     }
 
+    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    ///
+    /// # Errors
+    /// What it would say.
+    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
+        config.check()
+    }
+
     /// The numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {

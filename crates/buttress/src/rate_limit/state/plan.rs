@@ -109,6 +109,10 @@ impl Plan {
         (self.level(spent, now) / self.unit) as u32
     }
 
+    pub(crate) fn is_full(&self, spent: u64, now: u64) -> bool {
+        spent <= self.position(now).0
+    }
+
     pub(crate) fn has_one(&self, spent: u64, now: u64) -> bool {
         self.level(spent, now) >= self.unit
     }
@@ -121,7 +125,8 @@ impl Plan {
     /// The spent position under this plan that holds as many tokens at `now` as `spent` does under
     /// `old`, or a full bucket if it is smaller.
     pub(crate) fn carry(&self, old: &Self, spent: u64, now: u64) -> u64 {
-        let level = u128::from(old.level(spent, now)) * u128::from(self.unit) / u128::from(old.unit);
+        let level =
+            u128::from(old.level(spent, now)) * u128::from(self.unit) / u128::from(old.unit);
         let level = level.min(self.capacity.into()) as u64;
         self.position(now).0 + self.capacity - level
     }

@@ -1,0 +1,332 @@
+//! A bounded map of states by key: constant in time however many keys it holds.
+//!
+//! Entries are in order of use. At the cap, a new key takes the place of a long unused one that is *at
+//! rest*, which its owner defines so that nothing is lost with it: a full bucket, a closed circuit, an
+//! idle bulkhead. If none of the few oldest is at rest the new key is refused: forgetting a busy one
+//! would be a way around its limit.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use crate::error::{InvalidConfig, check_range};
+use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
+
+/// Above so many keys the map is split, so that threads rarely meet on a lock.
+const SMALL: usize = 1024;
+const SHARDS: usize = 16;
+/// How many of the oldest entries of a shard are looked at for one at rest.
+const LOOKS: usize = 8;
+
+/// How many keys a keyed layer may be asked to hold: their places are numbered in 32 bits.
+pub(crate) fn check_max_keys(max_keys: usize) -> Result<(), InvalidConfig> {
+    check_range("max-keys", max_keys, 1, 1 << 31)
+}
+
+/// No place for another key.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+/// `C` is what all values of a shard are read with, and changed together with.
+pub(crate) struct KeyMap<K, V, C = ()> {
+    shards: Box<[Mutex<Shard<K, V, C>>]>,
+    hasher: RandomState,
+    max_keys: usize,
+    keys: AtomicUsize,
+}
+
+struct Shard<K, V, C> {
+    context: C,
+    places: HashMap<K, u32>,
+    entries: Vec<Entry<K, V>>,
+    /// The most and the least recently used entry.
+    newest: u32,
+    oldest: u32,
+}
+
+struct Entry<K, V> {
+    key: K,
+    value: V,
+    newer: u32,
+    older: u32,
+}
+
+/// Stands for "no entry".
+const NONE: u32 = u32::MAX;
+
+impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
+    pub(crate) fn new(max_keys: usize, context: C) -> Self {
+        let shards = if max_keys > SMALL { SHARDS } else { 1 };
+        let shard = || {
+            let (places, entries) = (HashMap::new(), Vec::new());
+            Mutex::new(Shard {
+                context: context.clone(),
+                places,
+                entries,
+                newest: NONE,
+                oldest: NONE,
+            })
+        };
+        Self {
+            shards: (0..shards).map(|_| shard()).collect(),
+            hasher: RandomState::new(),
+            max_keys,
+            keys: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many keys are held.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn max_keys(&self) -> usize {
+        self.max_keys
+    }
+
+    /// Runs `f` on the value of `key`, made by `make` if the key is new and there is a place for it.
+    pub(crate) fn with<T>(
+        &self,
+        key: &K,
+        make: impl FnOnce(&C) -> V,
+        at_rest: impl Fn(&C, &V) -> bool,
+        f: impl FnOnce(&C, &mut V) -> T,
+    ) -> Result<T, Full> {
+        let home = self.home(key);
+        let Some(shard) = self.shards.get(home) else { return Err(Full) };
+        {
+            let mut shard = lock(shard);
+            if let Some((context, value)) = shard.touch(key) {
+                return Ok(f(context, value));
+            }
+        }
+        // Dropped after every lock is released: a value may hold what the caller gave.
+        let _evicted = self.make_room(home, &at_rest)?;
+        let mut shard = lock(shard);
+        if shard.touch(key).is_some() {
+            // Another thread was faster; the place that was made is not needed.
+            self.keys.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            let value = make(&shard.context);
+            shard.insert(key.clone(), value);
+        }
+        shard.touch(key).map(|(context, value)| f(context, value)).ok_or(Full)
+    }
+
+    /// Runs `f` on the value of `key` if it is held; not a use.
+    pub(crate) fn peek<T>(&self, key: &K, f: impl FnOnce(&C, &V) -> T) -> Option<T> {
+        let shard = lock(self.shards.get(self.home(key))?);
+        let place = *shard.places.get(key)?;
+        let entry = shard.entries.get(place as usize)?;
+        Some(f(&shard.context, &entry.value))
+    }
+
+    /// Changes the context and every value with it, one shard after the other.
+    pub(crate) fn change(&self, context: &C, mut f: impl FnMut(&C, &mut V)) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let Shard { context: old, entries, .. } = &mut *shard;
+            entries.iter_mut().for_each(|entry| f(old, &mut entry.value));
+            *old = context.clone();
+        }
+    }
+
+    fn home(&self, key: &K) -> usize {
+        // The map inside a shard uses another hasher, so the low bits are free to pick the shard.
+        (self.hasher.hash_one(key) % self.shards.len().max(1) as u64) as usize
+    }
+
+    /// Counts one more key, evicting another if need be: one of the same shard, or of any other.
+    fn make_room(
+        &self,
+        home: usize,
+        at_rest: &impl Fn(&C, &V) -> bool,
+    ) -> Result<Option<(K, V)>, Full> {
+        let below = |keys| (keys < self.max_keys).then_some(keys + 1);
+        if self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok() {
+            return Ok(None);
+        }
+        let count = self.shards.len();
+        let evict = |shard: &Mutex<Shard<K, V, C>>| lock(shard).evict(at_rest);
+        let mut order = self.shards.iter().cycle().skip(home).take(count);
+        order.find_map(evict).map(Some).ok_or(Full)
+    }
+}
+
+impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
+    /// The value of `key`, which becomes the most recently used.
+    fn touch(&mut self, key: &K) -> Option<(&C, &mut V)> {
+        let place = *self.places.get(key)?;
+        if self.newest != place {
+            self.unlink(place);
+            self.link_newest(place);
+        }
+        let entry = self.entries.get_mut(place as usize)?;
+        Some((&self.context, &mut entry.value))
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        let place = self.entries.len() as u32;
+        self.entries.push(Entry { key: key.clone(), value, newer: NONE, older: NONE });
+        self.places.insert(key, place);
+        self.link_newest(place);
+    }
+
+    /// Removes the oldest entry at rest, if one of the few oldest is.
+    fn evict(&mut self, at_rest: impl Fn(&C, &V) -> bool) -> Option<(K, V)> {
+        let mut place = self.oldest;
+        for _ in 0..LOOKS {
+            let entry = self.entries.get(place as usize)?;
+            if at_rest(&self.context, &entry.value) {
+                return self.remove(place);
+            }
+            place = entry.newer;
+        }
+        None
+    }
+
+    fn remove(&mut self, place: u32) -> Option<(K, V)> {
+        self.unlink(place);
+        let last = self.entries.len().checked_sub(1)? as u32;
+        if place != last {
+            // The last entry moves into the gap.
+            let moved = self.entries.get(last as usize)?;
+            let (newer, older) = (moved.newer, moved.older);
+            if let Some(known) = self.places.get_mut(&moved.key) {
+                *known = place;
+            }
+            self.set_older(newer, place);
+            self.set_newer(older, place);
+        }
+        let Entry { key, value, .. } = self.entries.swap_remove(place as usize);
+        self.places.remove(&key);
+        Some((key, value))
+    }
+
+    fn unlink(&mut self, place: u32) {
+        let Some(entry) = self.entries.get(place as usize) else { return };
+        let (newer, older) = (entry.newer, entry.older);
+        self.set_older(newer, older);
+        self.set_newer(older, newer);
+    }
+
+    fn link_newest(&mut self, place: u32) {
+        let second = self.newest;
+        if let Some(entry) = self.entries.get_mut(place as usize) {
+            entry.newer = NONE;
+            entry.older = second;
+        }
+        self.set_newer(second, place);
+        self.newest = place;
+    }
+
+    /// What is older than `place`, which may be the head of the list.
+    fn set_older(&mut self, place: u32, older: u32) {
+        match self.entries.get_mut(place as usize) {
+            Some(entry) => entry.older = older,
+            None => self.newest = older,
+        }
+    }
+
+    /// What is newer than `place`, which may be the tail of the list.
+    fn set_newer(&mut self, place: u32, newer: u32) {
+        match self.entries.get_mut(place as usize) {
+            Some(entry) => entry.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+}
+
+impl<K, V, C> fmt::Debug for KeyMap<K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyMap")
+            .field("keys", &self.keys.load(Ordering::Relaxed))
+            .field("max_keys", &self.max_keys)
+            .finish()
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Adds one to the count of `key`; even counts are at rest.
+    fn count(map: &KeyMap<u32, u32>, key: u32) -> Option<u32> {
+        let bump = |_: &(), value: &mut u32| {
+            *value += 1;
+            *value
+        };
+        map.with(&key, |_| 0, |_, value| value % 2 == 0, bump).ok()
+    }
+
+    #[test]
+    fn a_busy_key_is_never_forgotten() {
+        let map = KeyMap::new(2, ());
+        assert_eq!(count(&map, 1), Some(1));
+        assert_eq!(count(&map, 2), Some(1));
+        assert_eq!(count(&map, 3), None, "both are busy");
+        assert_eq!(count(&map, 1), Some(2));
+        assert_eq!(count(&map, 3), Some(1), "takes the place of 1");
+        assert_eq!(count(&map, 2), Some(2));
+        assert_eq!(map.len(), 2);
+    }
+
+    #[test]
+    fn a_new_key_finds_a_place_in_another_shard() {
+        let map = KeyMap::new(SMALL + 1, ());
+        for key in 0..=SMALL as u32 {
+            count(&map, key);
+            count(&map, key);
+        }
+        for key in 10_000..20_000 {
+            assert!(count(&map, key).is_some());
+            count(&map, key);
+            assert_eq!(map.len(), SMALL + 1);
+        }
+    }
+
+    #[test]
+    fn threads_never_pass_the_cap() {
+        let map = KeyMap::new(100, ());
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                let map = &map;
+                scope.spawn(move || {
+                    for key in 0..2000 {
+                        count(map, thread * 500 + key % 1000);
+                        assert!(map.len() <= 100);
+                    }
+                });
+            }
+        });
+        let held: usize = map.shards.iter().map(|shard| lock(shard).entries.len()).sum();
+        assert_eq!(held, map.len(), "the gauge is what is held");
+    }
+
+    proptest! {
+        /// Against a list in order of use.
+        #[test]
+        fn evicts_the_oldest_of_eight_at_rest(keys in prop::collection::vec(0u32..30, 0..300)) {
+            let map = KeyMap::new(12, ());
+            let mut list: Vec<(u32, u32)> = Vec::new();
+            for key in keys {
+                let expected = match list.iter().position(|(other, _)| *other == key) {
+                    Some(place) => {
+                        let (_, value) = list.remove(place);
+                        Some(value + 1)
+                    }
+                    None if list.len() < 12 => Some(1),
+                    None => list.iter().take(LOOKS).position(|(_, v)| v % 2 == 0).map(|place| {
+                        list.remove(place);
+                        1
+                    }),
+                };
+                list.extend(expected.map(|value| (key, value)));
+                prop_assert_eq!(count(&map, key), expected);
+                prop_assert_eq!(map.len(), list.len());
+            }
+        }
+    }
+}

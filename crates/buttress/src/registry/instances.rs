@@ -1,0 +1,172 @@
+//! The instances of a registry, and how a document changes them: first everything is checked, then
+//! everything is done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::document::Document;
+use super::{Applied, Pattern};
+use crate::clock::Clock;
+use crate::error::InvalidConfig;
+use crate::name::Name;
+use crate::observe::{Event, Observer};
+use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};
+
+/// Handles by name, sorted.
+pub(super) type Group<H> = BTreeMap<String, H>;
+
+/// What instances get beside the document.
+#[derive(Default)]
+pub(super) struct Setup {
+    pub(super) clock: Clock,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) count_calls: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Instances {
+    pub(super) setup: Setup,
+    pub(super) bulkheads: Group<bulkhead::Handle>,
+    pub(super) circuit_breakers: Group<circuit_breaker::Handle>,
+    pub(super) rate_limiters: Group<rate_limit::Handle>,
+    pub(super) retries: Group<retry::Handle>,
+    pub(super) time_limiters: Group<time_limit::Handle>,
+}
+
+impl Instances {
+    pub(super) fn apply(&mut self, document: &Document) -> Result<Applied, InvalidConfig> {
+        let (setup, patterns) = (&self.setup, &document.patterns);
+        let bulkheads = plan(setup, &self.bulkheads, &patterns.bulkhead)?;
+        let breakers = plan(setup, &self.circuit_breakers, &patterns.circuit_breaker)?;
+        let limiters = plan(setup, &self.rate_limiters, &patterns.rate_limiter)?;
+        let retries = plan(setup, &self.retries, &patterns.retry)?;
+        let times = plan(setup, &self.time_limiters, &patterns.time_limiter)?;
+
+        let mut applied = Applied::default();
+        carry_out(bulkheads, &mut self.bulkheads, &patterns.bulkhead, &mut applied)?;
+        carry_out(breakers, &mut self.circuit_breakers, &patterns.circuit_breaker, &mut applied)?;
+        carry_out(limiters, &mut self.rate_limiters, &patterns.rate_limiter, &mut applied)?;
+        carry_out(retries, &mut self.retries, &patterns.retry, &mut applied)?;
+        carry_out(times, &mut self.time_limiters, &patterns.time_limiter, &mut applied)?;
+        Ok(applied)
+    }
+
+    pub(super) fn names(&self, pattern: Pattern) -> Vec<Name> {
+        fn of<H>(group: &Group<H>) -> Vec<Name> {
+            group.keys().map(|name| Name::from(name.clone())).collect()
+        }
+        match pattern {
+            Pattern::Bulkhead => of(&self.bulkheads),
+            Pattern::CircuitBreaker => of(&self.circuit_breakers),
+            Pattern::RateLimiter => of(&self.rate_limiters),
+            Pattern::Retry => of(&self.retries),
+            Pattern::TimeLimiter => of(&self.time_limiters),
+        }
+    }
+}
+
+/// What a registry needs of a pattern's handle.
+trait Instance: Sized {
+    type Config: Clone;
+    const PATTERN: Pattern;
+    fn create(config: Self::Config, name: Name, setup: &Setup) -> Result<Self, InvalidConfig>;
+    fn accepts(&self, config: &Self::Config) -> Result<(), InvalidConfig>;
+    fn reconfigure(&self, config: &Self::Config) -> Result<(), InvalidConfig>;
+}
+
+/// Creates what is new, and checks what is there; nothing is changed.
+fn plan<H: Instance>(
+    setup: &Setup,
+    live: &Group<H>,
+    wanted: &BTreeMap<String, H::Config>,
+) -> Result<Group<H>, InvalidConfig> {
+    let mut created = Group::new();
+    for (name, config) in wanted {
+        let checked = match live.get(name) {
+            Some(handle) => handle.accepts(config),
+            None => H::create(config.clone(), Name::from(name.clone()), setup)
+                .map(|handle| drop(created.insert(name.clone(), handle))),
+        };
+        checked.map_err(|error| error.within(&format!("{}.{name}", H::PATTERN)))?;
+    }
+    Ok(created)
+}
+
+/// Does what was planned. Everything was checked, and nobody else changes these instances' kinds.
+fn carry_out<H: Instance>(
+    created: Group<H>,
+    live: &mut Group<H>,
+    wanted: &BTreeMap<String, H::Config>,
+    applied: &mut Applied,
+) -> Result<(), InvalidConfig> {
+    for (name, handle) in live.iter() {
+        let entry = (H::PATTERN, Name::from(name.clone()));
+        match wanted.get(name) {
+            Some(config) => {
+                handle.reconfigure(config)?;
+                applied.updated.push(entry);
+            }
+            None => applied.unmentioned.push(entry),
+        }
+    }
+    applied.created.extend(created.keys().map(|name| (H::PATTERN, Name::from(name.clone()))));
+    live.extend(created);
+    Ok(())
+}
+
+/// An observer that several configurations share.
+struct Forward(Arc<dyn Observer>);
+
+impl Observer for Forward {
+    fn on_event(&self, layer: Name, event: &Event) {
+        self.0.on_event(layer, event);
+    }
+}
+
+macro_rules! instance {
+    ($handle:ty, $config:ty, $pattern:expr, $layer:path) => {
+        impl Instance for $handle {
+            type Config = $config;
+            const PATTERN: Pattern = $pattern;
+
+            fn create(config: $config, name: Name, setup: &Setup) -> Result<Self, InvalidConfig> {
+                let config =
+                    config.name(name).clock(setup.clock.clone()).count_calls(setup.count_calls);
+                let config = match &setup.observer {
+                    Some(observer) => config.observer(Forward(observer.clone())),
+                    None => config,
+                };
+                $layer(config).map(|layer| layer.handle())
+            }
+
+            fn accepts(&self, config: &$config) -> Result<(), InvalidConfig> {
+                <$handle>::accepts(self, config)
+            }
+
+            fn reconfigure(&self, config: &$config) -> Result<(), InvalidConfig> {
+                <$handle>::reconfigure(self, config)
+            }
+        }
+    };
+}
+
+instance!(bulkhead::Handle, bulkhead::Config, Pattern::Bulkhead, bulkhead::BulkheadLayer::new);
+instance!(
+    circuit_breaker::Handle,
+    circuit_breaker::Config,
+    Pattern::CircuitBreaker,
+    circuit_breaker::CircuitBreakerLayer::new
+);
+instance!(
+    rate_limit::Handle,
+    rate_limit::Config,
+    Pattern::RateLimiter,
+    rate_limit::RateLimitLayer::new
+);
+instance!(retry::Handle, retry::Config, Pattern::Retry, retry::RetryLayer::new);
+instance!(
+    time_limit::Handle,
+    time_limit::Config,
+    Pattern::TimeLimiter,
+    time_limit::TimeLimitLayer::new
+);
