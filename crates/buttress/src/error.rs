@@ -81,6 +81,8 @@ pub struct Error {
     /// The limit that was met: calls, keys, or tokens per second as the bits of an `f32`.
     limit: u32,
     kind: ErrorKind,
+    /// Whether an earlier attempt of the same call reached the service.
+    reached: bool,
 }
 
 impl Error {
@@ -89,7 +91,7 @@ impl Error {
             Some(time) => saturating_nanos(time),
             None => NO_TIME,
         };
-        Self { layer, nanos, limit, kind }
+        Self { layer, nanos, limit, kind, reached: false }
     }
 
     pub(crate) const fn circuit_open(layer: Name, retry_after: Option<Duration>) -> Self {
@@ -155,11 +157,17 @@ impl Error {
 
     /// Whether the service behind the layer certainly never saw this request.
     ///
-    /// True for every refusal: repeating the call cannot do its work twice. False for a timeout, whose
-    /// work may have been done.
+    /// True for every refusal before a first attempt: repeating the call cannot do its work twice. False
+    /// for a timeout, whose work may have been done, and for a refusal of a later attempt.
     #[must_use]
     pub const fn never_reached_service(&self) -> bool {
-        !matches!(self.kind, ErrorKind::TimedOut)
+        !self.reached && !matches!(self.kind, ErrorKind::TimedOut)
+    }
+
+    /// The same refusal, of a call whose earlier attempt reached the service.
+    pub(crate) const fn after_an_attempt(mut self) -> Self {
+        self.reached = true;
+        self
     }
 }
 

@@ -1,5 +1,74 @@
-//! Async resilience for `tower`.
+//! Async resilience middleware for [`tower`]: exact, cheap, and the same under a paused clock.
+//!
+//! ```
+//! use std::time::Duration;
+//! use buttress::{ServiceBuilderExt, bulkhead, circuit_breaker, fallback, retry, time_limit};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let breaker = circuit_breaker::Config::new().name("prices").failure_rate(0.5);
+//! let breaker = circuit_breaker::CircuitBreakerLayer::new(breaker)?;
+//! let health = breaker.handle(); // for a status page, or to force the circuit open
+//!
+//! let prices = ServiceBuilder::new()
+//!     .fallback(fallback::FallbackLayer::value(0))
+//!     .circuit_breaker(breaker)
+//!     .bulkhead(bulkhead::BulkheadLayer::new(bulkhead::Config::new().max_concurrent(32))?)
+//!     .retry(retry::RetryLayer::default())
+//!     .time_limit(time_limit::TimeLimitLayer::new(
+//!         time_limit::Config::new(Duration::from_millis(500)),
+//!     )?)
+//!     .service_fn(async |item: u32| Ok::<u32, BoxError>(item * 100));
+//!
+//! assert_eq!(prices.oneshot(7).await?, 700);
+//! assert_eq!(health.stats().window_failures, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The patterns
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`retry`] | attempts failed calls again: backoff, jitter, hints, budgets |
+//! | [`circuit_breaker`] | stops calling a service that fails or is slow |
+//! | [`rate_limit`] | limits how many calls pass in a time |
+//! | [`bulkhead`] | limits how many calls run at once |
+//! | [`time_limit`] | cuts calls short that take too long |
+//! | [`fallback`] | answers in place of a service that failed |
+//! | [`sidecar`] | limiter, breaker, retry and time limit in the right order |
+#![cfg_attr(
+    feature = "serde",
+    doc = "| [`registry`] | named instances from one configuration document |"
+)]
+#![cfg_attr(
+    not(feature = "serde"),
+    doc = "| `registry` | named instances from one configuration document (feature `serde`) |"
+)]
+//!
+//! Every module page says when to use the pattern, how it decides and what its defaults are. The
+//! [`guide`] is about what they have in common.
+//!
+//! # What every layer promises
+//!
+//! - **It never changes your types.** Response and error type that go in come out. A refusal becomes
+//!   your error (`E: From<buttress::Error>`; `BoxError` works as it is) or a response; see [`Reject`].
+//! - **Its state lives in the layer value.** Every service made from it, or from its clones, shares one
+//!   limit or circuit, however often a framework applies it. See [`guide::sharing`].
+//! - **Time comes from a [`Clock`].** A paused tokio clock drives every pattern exactly.
+//! - **Nothing is lost.** A call that is dropped or panics gives its permit, probe, token and place in a
+//!   queue back, exactly once.
+//! - **It costs nothing while nothing happens.** On the way of a call that is admitted and succeeds there
+//!   is no allocation, no lock, and no boxed future.
+//!
+//! # Features
+//!
+//! - `serde`: configurations and the registry read from documents.
+//! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
+//!   `buttress.<pattern>.<what>`.
 
+mod builder;
 mod classify;
 mod clock;
 mod counters;
@@ -21,12 +90,15 @@ mod window;
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
+pub mod guide;
 pub mod rate_limit;
 #[cfg(feature = "serde")]
 pub mod registry;
 pub mod retry;
+pub mod sidecar;
 pub mod time_limit;
 
+pub use builder::ServiceBuilderExt;
 pub use classify::{
     AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,
 };

@@ -238,6 +238,12 @@ impl Handle {
         self.shared.try_acquire().ok_or_else(|| self.shared.refuse(self.shared.full()))
     }
 
+    /// Whether a call would be refused now, by a bulkhead without a queue, and how. Takes nothing.
+    #[must_use]
+    pub fn check(&self) -> Option<Error> {
+        self.shared.is_full().then(|| self.shared.full())
+    }
+
     /// A permit, waiting in the queue for one within the configured bounds.
     ///
     /// # Cancel safety

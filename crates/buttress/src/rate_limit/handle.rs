@@ -274,6 +274,12 @@ impl Handle {
         Ok(())
     }
 
+    /// Whether a call of one token would be refused now, and how. Takes nothing.
+    #[must_use]
+    pub fn check(&self) -> Option<Error> {
+        self.shared.peek()
+    }
+
     /// Whole tokens that could be taken now, without taking any.
     #[must_use]
     pub fn available(&self) -> u32 {

@@ -127,6 +127,8 @@ impl Backoff {
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
+    // Named, because proptest's prelude has an `Rng` too.
+    use crate::rng::Rng;
     use proptest::prelude::*;
 
     fn ms(ms: u64) -> Duration {

@@ -1,0 +1,92 @@
+//! The bottom of the stack: the user's service, seen from the parts.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::error::Error;
+use crate::retry::CloneRequest;
+
+/// A request and the number of its attempt.
+#[derive(Debug)]
+pub struct Attempt<Req> {
+    pub(super) request: Req,
+    pub(super) number: u32,
+}
+
+/// Why a request ended without an answer of the service. An answer, good or bad, is the *response* of
+/// the inner stack, so that the user's classifier can judge it as it is.
+#[derive(Debug)]
+pub enum Stop<E> {
+    /// A part refused it or cut it short.
+    Refused(Error),
+    /// The service could not get ready.
+    Unready(E),
+}
+
+impl<E> From<Error> for Stop<E> {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Copies and counts as the user's `Q` does, inside an [`Attempt`].
+#[derive(Clone, Debug)]
+pub struct CloneAttempt<Q>(pub(super) Q);
+
+impl<Req, Q: CloneRequest<Req>> CloneRequest<Attempt<Req>> for CloneAttempt<Q> {
+    fn clone_request(&self, attempt: &Attempt<Req>) -> Option<Attempt<Req>> {
+        let request = self.0.clone_request(&attempt.request)?;
+        Some(Attempt { request, number: attempt.number })
+    }
+
+    fn is_repeatable(&self, copy: &Attempt<Req>) -> bool {
+        self.0.is_repeatable(&copy.request)
+    }
+
+    fn stamp(&self, attempt: &mut Attempt<Req>, number: u32) {
+        attempt.number = number;
+        self.0.stamp(&mut attempt.request, number);
+    }
+}
+
+/// Makes every answer of the service a response.
+#[derive(Clone, Debug)]
+pub struct Answers<S>(pub(super) S);
+
+impl<S: Service<Req>, Req> Service<Attempt<Req>> for Answers<S> {
+    type Response = Result<S::Response, S::Error>;
+    type Error = Stop<S::Error>;
+    type Future = AnswerFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx).map_err(Stop::Unready)
+    }
+
+    fn call(&mut self, attempt: Attempt<Req>) -> Self::Future {
+        AnswerFuture { future: self.0.call(attempt.request) }
+    }
+}
+
+pin_project! {
+    /// The answer of the service.
+    #[derive(Debug)]
+    pub struct AnswerFuture<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F, Res, E> Future for AnswerFuture<F>
+where
+    F: Future<Output = Result<Res, E>>,
+{
+    type Output = Result<Result<Res, E>, Stop<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(ready!(self.project().future.poll(cx))))
+    }
+}

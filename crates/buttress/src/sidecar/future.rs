@@ -1,0 +1,64 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use super::attempt::Stop;
+use super::handle::{End, Request};
+use crate::classify::{Classify, Outcome};
+use crate::reject::Reject;
+
+pin_project! {
+    /// The response of a [`Sidecar`](super::Sidecar). Dropping it cancels the request, which counts as
+    /// abandoned.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F, C, R> {
+        // Before the request, so that it is dropped first.
+        #[pin]
+        future: F,
+        request: Request,
+        classify: C,
+        reject: R,
+    }
+}
+
+impl<F, C, R> ResponseFuture<F, C, R> {
+    pub(super) fn new(future: F, request: Request, classify: C, reject: R) -> Self {
+        Self { future, request, classify, reject }
+    }
+}
+
+impl<F, C, R, Res, E> Future for ResponseFuture<F, C, R>
+where
+    F: Future<Output = Result<Result<Res, E>, Stop<E>>>,
+    C: Classify<Res, E>,
+    R: Reject<Res, E>,
+{
+    type Output = Result<Res, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (end, result) = match ready!(this.future.poll(cx)) {
+            Ok(answer) => {
+                let end = match this.classify.classify(&answer) {
+                    Outcome::Success => End::Succeeded,
+                    Outcome::Failure => End::Failed,
+                    Outcome::Ignored => End::Ignored,
+                };
+                (end, answer)
+            }
+            Err(Stop::Unready(error)) => (End::Failed, Err(error)),
+            Err(Stop::Refused(error)) => (End::of(&error), this.reject.reject(error)),
+        };
+        this.request.end(end);
+        Poll::Ready(result)
+    }
+}
+
+impl<F, C, R> fmt::Debug for ResponseFuture<F, C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("request", &self.request).finish_non_exhaustive()
+    }
+}

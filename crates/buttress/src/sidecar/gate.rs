@@ -1,0 +1,83 @@
+//! Asks the circuit again before each attempt after the first.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::attempt::{Attempt, Stop};
+use crate::circuit_breaker;
+use crate::error::Error;
+use crate::observe::CircuitState;
+
+/// Lets later attempts pass only while the circuit is not open. The first was admitted by the breaker
+/// itself, further out; in a half-open circuit this very request is a probe.
+#[derive(Clone, Debug)]
+pub struct Gate<S> {
+    inner: S,
+    circuit: circuit_breaker::Handle,
+}
+
+impl<S> Gate<S> {
+    pub(super) fn new(inner: S, circuit: circuit_breaker::Handle) -> Self {
+        Self { inner, circuit }
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        match self.circuit.state() {
+            CircuitState::Open | CircuitState::ForcedOpen => self.circuit.check(),
+            _ => None,
+        }
+    }
+}
+
+impl<S, Req, Res, E> Service<Attempt<Req>> for Gate<S>
+where
+    S: Service<Attempt<Req>, Response = Res, Error = Stop<E>>,
+{
+    type Response = Res;
+    type Error = Stop<E>;
+    type Future = GateFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, attempt: Attempt<Req>) -> Self::Future {
+        match self.refusal() {
+            Some(refusal) if attempt.number > 1 => {
+                GateFuture::Refused { refusal: Some(refusal.after_an_attempt()) }
+            }
+            _ => GateFuture::Passed { future: self.inner.call(attempt) },
+        }
+    }
+}
+
+pin_project! {
+    /// The attempt, or the refusal to make it.
+    #[project = GateProj]
+    #[derive(Debug)]
+    pub enum GateFuture<F> {
+        Passed { #[pin] future: F },
+        Refused { refusal: Option<Error> },
+    }
+}
+
+impl<F, Res, E> Future for GateFuture<F>
+where
+    F: Future<Output = Result<Res, Stop<E>>>,
+{
+    type Output = Result<Res, Stop<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            GateProj::Passed { future } => future.poll(cx),
+            GateProj::Refused { refusal } => match refusal.take() {
+                Some(refusal) => Poll::Ready(Err(Stop::Refused(refusal))),
+                None => Poll::Pending,
+            },
+        }
+    }
+}

@@ -1,0 +1,157 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::counters::Counters;
+use crate::error::{Error, ErrorKind};
+use crate::name::Name;
+use crate::{circuit_breaker, rate_limit, retry, time_limit};
+
+/// How a request can end; the index of its counter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    Succeeded,
+    Failed,
+    Ignored,
+    TimedOut,
+    RateLimited,
+    CircuitOpen,
+    Abandoned,
+}
+
+const BEGUN: usize = 7;
+
+impl End {
+    pub(super) fn of(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::TimedOut => Self::TimedOut,
+            ErrorKind::RateLimited => Self::RateLimited,
+            // No other part refuses.
+            _ => Self::CircuitOpen,
+        }
+    }
+}
+
+/// What every service of one layer shares.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: Name,
+    pub(super) rate_limit: Option<rate_limit::Handle>,
+    pub(super) circuit_breaker: circuit_breaker::Handle,
+    pub(super) retry: retry::Handle,
+    pub(super) time_limit: time_limit::Handle,
+    pub(super) counters: Counters<8>,
+}
+
+impl Shared {
+    pub(super) fn begin(self: &Arc<Self>) -> Request {
+        self.counters.add(BEGUN);
+        Request { shared: Some(self.clone()) }
+    }
+}
+
+/// One request, counted once: as how it ended, or as abandoned.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// `None` once counted.
+    shared: Option<Arc<Shared>>,
+}
+
+impl Request {
+    pub(super) fn end(&mut self, end: End) {
+        if let Some(shared) = self.shared.take() {
+            shared.counters.add(end as usize);
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
+/// The operator's view of a sidecar and its parts. Cheap to clone; all clones, and every service of the
+/// layer, share one state.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// The limiter, if there is one.
+    #[must_use]
+    pub fn rate_limit(&self) -> Option<&rate_limit::Handle> {
+        self.shared.rate_limit.as_ref()
+    }
+
+    /// The circuit breaker.
+    #[must_use]
+    pub fn circuit_breaker(&self) -> &circuit_breaker::Handle {
+        &self.shared.circuit_breaker
+    }
+
+    /// The retry.
+    #[must_use]
+    pub fn retry(&self) -> &retry::Handle {
+        &self.shared.retry
+    }
+
+    /// The time limit of an attempt.
+    #[must_use]
+    pub fn time_limit(&self) -> &time_limit::Handle {
+        &self.shared.time_limit
+    }
+
+    /// The numbers as they are now. While no request runs, they add up:
+    /// `requests = succeeded + failed + ignored + timed_out + rate_limited + circuit_open + abandoned`.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let sum = |end: End| self.shared.counters.sum(end as usize);
+        Stats {
+            succeeded: sum(End::Succeeded),
+            failed: sum(End::Failed),
+            ignored: sum(End::Ignored),
+            timed_out: sum(End::TimedOut),
+            rate_limited: sum(End::RateLimited),
+            circuit_open: sum(End::CircuitOpen),
+            abandoned: sum(End::Abandoned),
+            // Read last, so that no request is seen to end before it began.
+            requests: self.shared.counters.sum(BEGUN),
+            retries: self.shared.retry.stats().retries,
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("name", &self.shared.name)
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+/// A snapshot of a sidecar.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// Requests that came in.
+    pub requests: u64,
+    /// Ended with an answer that the classifier calls a success.
+    pub succeeded: u64,
+    /// Ended with an answer that the classifier calls a failure, or with a service that could not get
+    /// ready.
+    pub failed: u64,
+    /// Ended with an answer that the classifier ignores.
+    pub ignored: u64,
+    /// Ended with the time limit of the last attempt.
+    pub timed_out: u64,
+    /// Refused by the limiter.
+    pub rate_limited: u64,
+    /// Refused by the circuit, before the first attempt or a later one.
+    pub circuit_open: u64,
+    /// Dropped by the caller before they ended, or ended by a panic.
+    pub abandoned: u64,
+    /// Attempts after the first, of all requests.
+    pub retries: u64,
+}

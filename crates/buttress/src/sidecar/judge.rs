@@ -1,0 +1,53 @@
+//! The user's classifiers, seen from the parts: an answer of the service is judged by the user's, a
+//! stop by what it is.
+
+use std::time::Duration;
+
+use super::attempt::Stop;
+use crate::classify::{Classify, Outcome};
+use crate::error::ErrorKind;
+
+/// For the breaker: refusals say nothing about the service, everything else that stopped a request
+/// does.
+#[derive(Clone, Copy, Debug)]
+pub struct JudgeRequest<C>(pub(super) C);
+
+impl<C, Res, E> Classify<Result<Res, E>, Stop<E>> for JudgeRequest<C>
+where
+    C: Classify<Res, E>,
+{
+    fn classify(&self, result: &Result<Result<Res, E>, Stop<E>>) -> Outcome {
+        match result {
+            Ok(answer) => self.0.classify(answer),
+            Err(Stop::Refused(refusal)) if refusal.never_reached_service() => Outcome::Ignored,
+            Err(_) => Outcome::Failure,
+        }
+    }
+
+    fn retry_after(&self, result: &Result<Result<Res, E>, Stop<E>>) -> Option<Duration> {
+        self.0.retry_after(result.as_ref().ok()?)
+    }
+}
+
+/// For the retry: a timeout is worth another attempt, a gate that closed is not.
+#[derive(Clone, Copy, Debug)]
+pub struct JudgeAttempt<T>(pub(super) T);
+
+impl<T, Res, E> Classify<Result<Res, E>, Stop<E>> for JudgeAttempt<T>
+where
+    T: Classify<Res, E>,
+{
+    fn classify(&self, result: &Result<Result<Res, E>, Stop<E>>) -> Outcome {
+        match result {
+            Ok(answer) => self.0.classify(answer),
+            Err(Stop::Refused(refusal)) if refusal.kind() == ErrorKind::CircuitOpen => {
+                Outcome::Ignored
+            }
+            Err(_) => Outcome::Failure,
+        }
+    }
+
+    fn retry_after(&self, result: &Result<Result<Res, E>, Stop<E>>) -> Option<Duration> {
+        self.0.retry_after(result.as_ref().ok()?)
+    }
+}

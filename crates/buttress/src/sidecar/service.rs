@@ -1,0 +1,96 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use super::attempt::{Answers, Attempt, CloneAttempt, Stop};
+use super::future::ResponseFuture;
+use super::gate::Gate;
+use super::handle::{Handle, Shared};
+use super::judge::{JudgeAttempt, JudgeRequest};
+use super::optional::MaybeLimited;
+use crate::circuit_breaker::CircuitBreaker;
+use crate::classify::Classify;
+use crate::reject::{AsError, Reject};
+use crate::retry::{CloneRequest, Retry};
+use crate::time_limit::{Fixed, TimeLimit};
+
+/// The parts in their order: limiter, breaker, retry, gate, time limit of an attempt.
+pub(super) type Stack<S, C, T, Q> = MaybeLimited<
+    CircuitBreaker<
+        Retry<Gate<TimeLimit<Answers<S>, Fixed, AsError>>, JudgeAttempt<T>, CloneAttempt<Q>>,
+        JudgeRequest<C>,
+        AsError,
+    >,
+>;
+
+/// The answer of the stack to an attempt of a request.
+type Called<S, C, T, Q, Req> = <Stack<S, C, T, Q> as Service<Attempt<Req>>>::Future;
+
+/// A service behind a sidecar. Made by [`SidecarLayer`](super::SidecarLayer).
+pub struct Sidecar<S, C, T, Q, R> {
+    stack: Stack<S, C, T, Q>,
+    shared: Arc<Shared>,
+    classify: C,
+    reject: R,
+}
+
+impl<S, C, T, Q, R> Sidecar<S, C, T, Q, R> {
+    pub(super) fn new(
+        stack: Stack<S, C, T, Q>,
+        shared: Arc<Shared>,
+        classify: C,
+        reject: R,
+    ) -> Self {
+        Self { stack, shared, classify, reject }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+impl<S, C, T, Q, R, Req> Service<Req> for Sidecar<S, C, T, Q, R>
+where
+    S: Service<Req> + Clone,
+    C: Classify<S::Response, S::Error> + Clone,
+    T: Classify<S::Response, S::Error> + Clone,
+    Q: CloneRequest<Req> + Clone,
+    R: Reject<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<Called<S, C, T, Q, Req>, C, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.stack.poll_ready(cx).map_err(|stop| match stop {
+            Stop::Unready(error) => error,
+            Stop::Refused(_) => unreachable!("a refusal is never an error of poll_ready"),
+        })
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let counted = self.shared.begin();
+        let future = self.stack.call(Attempt { request, number: 1 });
+        ResponseFuture::new(future, counted, self.classify.clone(), self.reject.clone())
+    }
+}
+
+impl<S: Clone, C: Clone, T: Clone, Q: Clone, R: Clone> Clone for Sidecar<S, C, T, Q, R> {
+    fn clone(&self) -> Self {
+        let (classify, reject) = (self.classify.clone(), self.reject.clone());
+        Self::new(self.stack.clone(), self.shared.clone(), classify, reject)
+    }
+}
+
+impl<S: fmt::Debug, C, T, Q, R> fmt::Debug for Sidecar<S, C, T, Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sidecar")
+            .field("stack", &self.stack)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}
