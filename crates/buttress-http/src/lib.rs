@@ -1,1 +1,121 @@
+//! What HTTP adds to [`buttress`]: layers that answer, judge and repeat as HTTP wants it.
+//!
+//! | you want | take |
+//! |---|---|
+//! | all of it, with one word a layer | [`HttpLayerExt`]: `.http()` |
+//! | refusals as responses: 429, 503, 504, `Retry-After`, a problem document | [`Respond`] |
+//! | to know a refusal from an answer of the service | [`Refusal`] |
+//! | a breaker or a fallback that looks at the status | [`ByStatus`] |
+//! | a retry that looks at the status and honours `Retry-After` | [`RetryableStatus`] |
+//! | to repeat only what may be repeated | [`IdempotentRequests`] |
+//! | to repeat requests whose bodies stream | [`ReplayLayer`] |
+//! | to tell callers how a limit stands | [`RateLimitFieldsLayer`] |
+//! | to read or write `Retry-After` yourself | [`retry_after`] |
+//!
+//! Everything works on [`http::Request`] and [`http::Response`], and so with axum, hyper, tonic and
+//! tower-http alike. Nothing here reads the network.
+//!
+//! # In front of a route
+//!
+//! A route of axum cannot fail: its error is `Infallible`. So every layer answers its refusals
+//! itself, and no `HandleErrorLayer` is needed. The same stack goes into `Router::layer`. Make the
+//! layers once: axum applies a layer to every route, and only the state inside of the layer value
+//! is shared.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::{convert::Infallible, time::Duration};
+//! use buttress::{bulkhead, rate_limit, time_limit};
+//! use buttress_http::{HttpLayerExt, RateLimitFieldsLayer};
+//! use http::{Request, Response, StatusCode};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! let limiter = rate_limit::RateLimitLayer::new(rate_limit::Config::new().max_tokens(1))?;
+//! let bulkhead = bulkhead::BulkheadLayer::new(bulkhead::Config::new().name("orders"))?;
+//! let limit = time_limit::TimeLimitLayer::new(time_limit::Config::new(Duration::from_secs(5)))?;
+//!
+//! let stack = ServiceBuilder::new()
+//!     .layer(RateLimitFieldsLayer::new(limiter.handle()))
+//!     .layer(limiter.http())
+//!     .layer(bulkhead.http())
+//!     .layer(limit.http());
+//! // With axum: `Router::new().route("/orders", get(orders)).layer(stack)`
+//! let route = stack.service_fn(async |_: Request<String>| {
+//!     Ok::<_, Infallible>(Response::new(String::from("no orders")))
+//! });
+//!
+//! let served = route.clone().oneshot(Request::default()).await?;
+//! assert_eq!(served.status(), StatusCode::OK);
+//! let refused = route.oneshot(Request::default()).await?;
+//! assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+//! assert_eq!(refused.headers()["retry-after"], "1");
+//! assert_eq!(refused.headers()["ratelimit"], r#""default";r=0;t=1"#);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Around a client
+//!
+//! A client can fail, and its refusals may be errors. With `BoxError` at the bottom of the stack no
+//! layer needs a rejector; classifiers are then the `client()` ones, which know refusals among
+//! errors. From the outside in: repeatable bodies, retry, circuit breaker, time limit of an
+//! attempt.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! use std::time::Duration;
+//! use buttress::{circuit_breaker::CircuitBreakerLayer, retry::RetryLayer, time_limit};
+//! use buttress_http::{Attempt, ByStatus, IdempotentRequests, ReplayLayer, RetryableStatus};
+//! use http::{Request, Response};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt};
+//!
+//! let retry = RetryLayer::default()
+//!     .classify(RetryableStatus::client())
+//!     .clone_with(IdempotentRequests);
+//! let limit = time_limit::TimeLimitLayer::new(time_limit::Config::new(Duration::from_secs(1)))?;
+//! let client = ServiceBuilder::new()
+//!     .layer(ReplayLayer::default())
+//!     .layer(retry)
+//!     .layer(CircuitBreakerLayer::default().classify(ByStatus::client()))
+//!     .layer(limit)
+//!     .map_err(BoxError::from)
+//!     .service_fn(async |request: Request<_>| match request.extensions().get() {
+//!         Some(Attempt(1)) => Err(std::io::Error::other("connection reset")),
+//!         _ => Ok(Response::new("here you are")),
+//!     });
+//!
+//! let body = http_body_util::Full::<bytes::Bytes>::default();
+//! let response = client.oneshot(Request::get("/orders").body(body)?).await?;
+//! assert_eq!(*response.body(), "here you are");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When a call is over
+//!
+//! For every layer a call is over with the head of the response. A body that is still streaming
+//! holds no permit, has no time limit and counts for no circuit.
 
+mod by_status;
+mod http_ext;
+mod problem;
+mod rate_limit_fields;
+mod refusal;
+mod repeat;
+mod replay;
+mod respond;
+pub mod retry_after;
+mod retryable_status;
+#[cfg(test)]
+mod testing;
+
+pub use by_status::ByStatus;
+pub use http_ext::HttpLayerExt;
+pub use rate_limit_fields::{RateLimitFields, RateLimitFieldsFuture, RateLimitFieldsLayer};
+pub use refusal::Refusal;
+pub use repeat::{Attempt, IdempotentRequests, Repeatable, RepeatableBody};
+pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer};
+pub use respond::{Respond, RespondWith};
+pub use retryable_status::RetryableStatus;

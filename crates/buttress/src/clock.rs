@@ -57,12 +57,19 @@ impl Clock {
         const CORRECTION: Duration = Duration::from_millis(5);
 
         let now = self.now();
-        let real = Instant::now();
+        let before = Instant::now();
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // A thread that was held up between the two reads knows nothing of a correction.
+        let gap = before.elapsed();
         let mut anchor = ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, unix) = match *anchor {
-            Some((at, unix)) if wall.abs_diff(unix + (real - at)) < CORRECTION => (at, unix),
-            _ => *anchor.insert((real, wall)),
+            Some((at, unix))
+                if wall.abs_diff(unix + before.saturating_duration_since(at))
+                    < CORRECTION + gap =>
+            {
+                (at, unix)
+            }
+            _ => *anchor.insert((before, wall)),
         };
         match now.checked_duration_since(at) {
             Some(since) => unix + since,

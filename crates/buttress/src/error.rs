@@ -195,7 +195,7 @@ impl fmt::Display for Error {
             (ErrorKind::CircuitOpen, Some(after)) => write!(f, " is open (probes in {after:?})"),
             (ErrorKind::CircuitOpen, None) => f.write_str(" is not taking calls"),
             (ErrorKind::RateLimited, after) => {
-                write!(f, " exhausted ({} per second", f32::from_bits(self.limit))?;
+                write!(f, " exhausted ({}", Rate(f32::from_bits(self.limit)))?;
                 match after {
                     Some(after) => write!(f, "; retry in {after:?})"),
                     None => f.write_str("; the call costs more than the limiter can ever hold)"),
@@ -215,6 +215,21 @@ impl fmt::Display for Error {
                 write!(f, " of {:?} passed", Duration::from_nanos(self.nanos))
             }
         }
+    }
+}
+
+/// A rate in the unit that makes it a number one reads: 10 per second, 1 per day.
+struct Rate(f32);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_second = f64::from(self.0);
+        let units = [(1.0, "second"), (60.0, "minute"), (3600.0, "hour")];
+        // An f32 has some seven digits; a whole number must not print as one just below.
+        let fits = |(seconds, _): &&(f64, &str)| per_second * seconds >= 0.9999;
+        let (seconds, unit) = units.iter().find(fits).unwrap_or(&(86_400.0, "day"));
+        let rounded = (per_second * seconds * 1000.0).round() / 1000.0;
+        write!(f, "{rounded} per {unit}")
     }
 }
 
@@ -357,8 +372,8 @@ mod tests {
                 r#"rate limiter "api" exhausted (10 per second; retry in 100ms)"#,
             ),
             (
-                Error::rate_limited(Name::default(), 0.5, None),
-                "rate limiter exhausted (0.5 per second; the call costs more than the limiter can ever hold)",
+                Error::rate_limited(Name::default(), 1.0 / 86_400.0, None),
+                "rate limiter exhausted (1 per day; the call costs more than the limiter can ever hold)",
             ),
             (Error::bulkhead_full(name, 10), r#"bulkhead "api" at capacity (10 concurrent calls)"#),
             (Error::queue_timeout(name, ms(50)), r#"queue "api" did not move within 50ms"#),

@@ -137,21 +137,18 @@ impl fmt::Debug for Common {
 macro_rules! common_setters {
     () => {
         /// The name in errors, events and metrics. Defaults to none.
-        #[must_use]
         pub fn name(mut self, name: impl Into<$crate::Name>) -> Self {
             self.common.name = name.into();
             self
         }
 
         /// The clock. Defaults to tokio's.
-        #[must_use]
         pub fn clock(mut self, clock: $crate::Clock) -> Self {
             self.common.clock = clock;
             self
         }
 
         /// Who else hears the events. Defaults to nobody; `tracing` always does.
-        #[must_use]
         pub fn observer(mut self, observer: impl $crate::Observer + 'static) -> Self {
             self.common.observer = Some(std::sync::Arc::new(observer));
             self
@@ -159,7 +156,6 @@ macro_rules! common_setters {
 
         /// Whether calls that pass are counted too. Defaults to no: it would be the only write on the
         /// healthy path. Refusals, failures and transitions are always counted.
-        #[must_use]
         pub fn count_calls(mut self, count: bool) -> Self {
             self.common.count_calls = count;
             self

@@ -171,7 +171,7 @@ impl CountWindow {
             if ring.full && ring.failed == 0 && ring.slow == 0 && sample.is_good() {
                 return Some(ring.tally(self.slots.len()));
             }
-            let Some(slot) = self.slots.get(ring.next as usize) else { return None };
+            let slot = self.slots.get(ring.next as usize)?;
             let old = slot.load(Ordering::Relaxed);
             let (mut failed, mut slow) = (ring.failed, ring.slow);
             if ring.full {

@@ -120,6 +120,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "permits take no notice of the time")]
     fn newcomers_do_not_pass_those_who_wait() {
         let permits = Permits::new(2);
         permits.set_waiting(true);

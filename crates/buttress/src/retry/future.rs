@@ -95,7 +95,8 @@ where
                     let Some((mut service, mut request)) = this.next.take() else {
                         return Poll::Pending;
                     };
-                    let spare = this.clone.clone_request(&request);
+                    let repeats = this.shared.may_repeat(this.attempts.number());
+                    let spare = repeats.then(|| this.clone.clone_request(&request)).flatten();
                     this.clone.stamp(&mut request, this.attempts.number());
                     let future = service.call(request);
                     *this.next = spare.map(|spare| (service, spare));

@@ -54,9 +54,9 @@ impl Shared {
         self.timed.store(policy.total_time.is_some().into(), Ordering::Relaxed);
     }
 
-    /// Whether a first attempt may be followed by another.
-    pub(super) fn may_repeat(&self) -> bool {
-        self.attempts.load(Ordering::Relaxed) > 1
+    /// Whether attempt `number` may be followed by another: if not, its request need not be copied.
+    pub(super) fn may_repeat(&self, number: u32) -> bool {
+        self.attempts.load(Ordering::Relaxed) > number
     }
 
     /// A call begins.

@@ -45,8 +45,8 @@ where
 
     fn call(&mut self, mut request: Req) -> Self::Future {
         let attempts = self.shared.begin();
-        let spare =
-            if self.shared.may_repeat() { self.clone.clone_request(&request) } else { None };
+        let repeats = self.shared.may_repeat(attempts.number());
+        let spare = repeats.then(|| self.clone.clone_request(&request)).flatten();
         // The service that was polled ready takes the first attempt; a clone, made only if there can
         // be others, takes those.
         let service = spare.is_some().then(|| self.inner.clone());

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::error::{Error, InvalidConfig, check_duration};
 use crate::observe::{Common, common_setters};
 
+/// What is called with each timeout.
+pub(super) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
+
 /// How long a call may take.
 ///
 /// Built with by-value setters; checked when a layer is made of it.
@@ -16,7 +19,7 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) limit: Duration,
     #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) on_timeout: Option<Arc<dyn Fn(&Error) + Send + Sync>>,
+    pub(super) on_timeout: Option<Hook>,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,
 }

@@ -3,7 +3,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::Config;
+use super::config::{Config, Hook};
 use super::future::Limited;
 use crate::clock;
 use crate::counters::Counters;
@@ -17,7 +17,7 @@ const CALLS: usize = 1;
 /// What every service of one layer shares.
 pub(super) struct Shared {
     limit: AtomicU64,
-    on_timeout: Option<Arc<dyn Fn(&Error) + Send + Sync>>,
+    on_timeout: Option<Hook>,
     counters: Counters<2>,
     pub(super) common: Common,
 }

@@ -1,0 +1,236 @@
+use std::fmt;
+use std::time::Duration;
+
+use buttress::{AnyError, Classify, Clock, Outcome, ServiceErrors};
+use http::{Response, StatusCode};
+
+use crate::refusal::{self, Refusal};
+
+/// Judges by HTTP status whether the service is well, for circuit breakers and fallbacks.
+///
+/// - An answer of one of our own layers further in ([`Refusal`]) says nothing about the service and
+///   is ignored; a timeout is a failure.
+/// - 5xx is a failure, except 501 and 505: they tell what the service was never made to do, and one
+///   caller who asks for that must not open the circuit for all others.
+/// - Everything else is a success. 4xx is the caller's doing, and a 429 of the remote shows that it
+///   is alive and defends itself; that is for retries ([`RetryableStatus`](crate::RetryableStatus))
+///   and for a limiter of your own. If it shall count: `.failures(|status| ..)`.
+/// - Errors are judged by a second classifier, `C`.
+///
+/// Its hint, by which a breaker can set its open time, is that of the refusal or of the response's
+/// `Retry-After`.
+///
+/// ```
+/// use buttress::circuit_breaker::CircuitBreakerLayer;
+/// use buttress_http::ByStatus;
+///
+/// // In front of an axum route, or any service whose error says nothing by its kind:
+/// let route = CircuitBreakerLayer::default().classify(ByStatus::new());
+/// // In front of a client that fails with `BoxError`, which may hold a refusal from further in:
+/// let client = CircuitBreakerLayer::default().classify(ByStatus::client());
+/// // Where a 404 of an object store is a fault of the store:
+/// let store = ByStatus::client().failures(|status| status.is_server_error() || status == 404);
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct ByStatus<C = AnyError, F = fn(StatusCode) -> bool> {
+    errors: C,
+    failures: F,
+    refusals: Outcome,
+    clock: Clock,
+}
+
+impl ByStatus {
+    /// Every error is a failure: for services that cannot fail, or where no `buttress` layer
+    /// further in returns its refusals as errors.
+    pub fn new() -> Self {
+        Self {
+            errors: AnyError,
+            failures: of_the_service,
+            refusals: Outcome::Ignored,
+            clock: Clock::default(),
+        }
+    }
+
+    /// Errors are judged by [`ServiceErrors`], which tells refusals from failures: for clients
+    /// whose error is `BoxError` or implements [`AsRefusal`](buttress::AsRefusal).
+    pub fn client() -> ByStatus<ServiceErrors> {
+        Self::new().errors(ServiceErrors)
+    }
+}
+
+impl<C, F> ByStatus<C, F> {
+    /// Judges errors by `classify`.
+    pub fn errors<T>(self, classify: T) -> ByStatus<T, F> {
+        let Self { failures, refusals, clock, .. } = self;
+        ByStatus { errors: classify, failures, refusals, clock }
+    }
+
+    /// Takes a status for a failure if `failures` says so, and for a success otherwise. Refusals
+    /// are not asked about.
+    pub fn failures<T>(self, failures: T) -> ByStatus<C, T>
+    where
+        T: Fn(StatusCode) -> bool,
+    {
+        let Self { errors, refusals, clock, .. } = self;
+        ByStatus { errors, failures, refusals, clock }
+    }
+
+    /// What an answered refusal of a layer further in counts as. Defaults to
+    /// [`Ignored`](Outcome::Ignored), because it says nothing about the service. A fallback wants
+    /// [`Failure`](Outcome::Failure), since somebody must answer. Timeouts are failures in any
+    /// case.
+    pub fn refusals(mut self, outcome: Outcome) -> Self {
+        self.refusals = outcome;
+        self
+    }
+
+    /// Compares a `Retry-After` date with the wall time of `clock`. Defaults to tokio's clock, as
+    /// everywhere.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+impl Default for ByStatus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B, E, C, F> Classify<Response<B>, E> for ByStatus<C, F>
+where
+    C: Classify<Response<B>, E>,
+    F: Fn(StatusCode) -> bool,
+{
+    fn classify(&self, result: &Result<Response<B>, E>) -> Outcome {
+        let Ok(response) = result else { return self.errors.classify(result) };
+        match Refusal::of(response) {
+            Some(refusal) if refusal.error().never_reached_service() => self.refusals,
+            Some(_) => Outcome::Failure,
+            None if (self.failures)(response.status()) => Outcome::Failure,
+            None => Outcome::Success,
+        }
+    }
+
+    fn retry_after(&self, result: &Result<Response<B>, E>) -> Option<Duration> {
+        match result {
+            Ok(response) => refusal::hint(response, &self.clock),
+            Err(_) => self.errors.retry_after(result),
+        }
+    }
+}
+
+impl<C: fmt::Debug, F> fmt::Debug for ByStatus<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByStatus")
+            .field("errors", &self.errors)
+            .field("refusals", &self.refusals)
+            .finish_non_exhaustive()
+    }
+}
+
+fn of_the_service(status: StatusCode) -> bool {
+    let never_made_for_it = [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
+    status.is_server_error() && !never_made_for_it.contains(&status)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use buttress::Error;
+    use http::header::RETRY_AFTER;
+    use tower::BoxError;
+
+    use super::*;
+    use crate::{Respond, testing};
+
+    type Answer<E> = Result<Response<String>, E>;
+
+    fn status<E>(status: u16) -> Answer<E> {
+        Ok(Response::builder().status(status).body(String::new()).unwrap())
+    }
+
+    fn refused<E>(error: &Error) -> Answer<E> {
+        Ok(Respond.response(error))
+    }
+
+    #[test]
+    fn only_server_errors_that_tell_of_health_are_failures() {
+        let failures: Vec<u16> = (100..1000)
+            .filter(|&code| {
+                let answer: Answer<Infallible> = status(code);
+                ByStatus::new().classify(&answer) == Outcome::Failure
+            })
+            .collect();
+        let expected: Vec<u16> = (500..600).filter(|code| ![501, 505].contains(code)).collect();
+        assert_eq!(failures, expected);
+    }
+
+    #[test]
+    fn what_is_no_failure_is_a_success() {
+        for code in [100, 200, 204, 301, 400, 404, 408, 429, 501, 505, 600, 999] {
+            let answer: Answer<Infallible> = status(code);
+            assert_eq!(ByStatus::new().classify(&answer), Outcome::Success, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_further_in_is_ignored_and_a_timeout_is_not() {
+        let cases = [
+            (testing::bulkhead_full("db"), Outcome::Ignored),
+            (testing::circuit_open(), Outcome::Ignored),
+            (testing::rate_limited(), Outcome::Ignored),
+            (testing::queue_timeout(), Outcome::Ignored),
+            (testing::timed_out(), Outcome::Failure),
+        ];
+        for (error, outcome) in cases {
+            let answer: Answer<Infallible> = refused(&error);
+            assert_eq!(ByStatus::new().classify(&answer), outcome, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_its_mark_whatever_its_status() {
+        let mut answer: Response<String> = Respond.response(&testing::bulkhead_full("db"));
+        *answer.status_mut() = StatusCode::OK;
+        let answer: Answer<Infallible> = Ok(answer);
+        assert_eq!(ByStatus::new().classify(&answer), Outcome::Ignored);
+        let counted = ByStatus::new().refusals(Outcome::Failure);
+        assert_eq!(counted.classify(&answer), Outcome::Failure);
+    }
+
+    #[test]
+    fn errors_go_to_the_second_classifier() {
+        let broken: Answer<BoxError> = Err("broken".into());
+        let refusal: Answer<BoxError> = Err(testing::bulkhead_full("db").into());
+        assert_eq!(ByStatus::new().classify(&broken), Outcome::Failure);
+        assert_eq!(ByStatus::new().classify(&refusal), Outcome::Failure);
+        assert_eq!(ByStatus::client().classify(&broken), Outcome::Failure);
+        assert_eq!(ByStatus::client().classify(&refusal), Outcome::Ignored);
+    }
+
+    #[test]
+    fn a_closure_decides_on_statuses_alone() {
+        let teapots = ByStatus::client().failures(|status| status == StatusCode::IM_A_TEAPOT);
+        let judge = |answer: Answer<BoxError>| teapots.classify(&answer);
+        assert_eq!(judge(status(418)), Outcome::Failure);
+        assert_eq!(judge(status(500)), Outcome::Success);
+        assert_eq!(judge(refused(&testing::bulkhead_full("db"))), Outcome::Ignored);
+        assert_eq!(judge(Err("broken".into())), Outcome::Failure);
+    }
+
+    #[test]
+    fn the_hint_is_the_marks_own_or_the_fields() {
+        let hint = |answer: Answer<BoxError>| ByStatus::new().retry_after(&answer);
+        assert_eq!(hint(refused(&testing::circuit_open())), Some(Duration::from_millis(1500)));
+        // The answer says 1 second for want of anything better; the mark knows that nobody knows.
+        assert_eq!(hint(refused(&testing::bulkhead_full("db"))), None);
+        assert_eq!(hint(status(503)), None);
+        let field = Response::builder().header(RETRY_AFTER, "7").body(String::new()).unwrap();
+        assert_eq!(hint(Ok(field)), Some(Duration::from_secs(7)));
+        assert_eq!(hint(Err("broken".into())), None);
+    }
+}

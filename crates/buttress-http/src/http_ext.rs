@@ -1,0 +1,148 @@
+use buttress::bulkhead::{BulkheadLayer, KeyedBulkheadLayer};
+use buttress::circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer};
+use buttress::fallback::FallbackLayer;
+use buttress::rate_limit::{KeyedRateLimitLayer, RateLimitLayer};
+use buttress::retry::{ByClone, RetryLayer};
+use buttress::sidecar::SidecarLayer;
+use buttress::time_limit::TimeLimitLayer;
+use buttress::{AnyError, AsError, Outcome, RetryableErrors, ServiceErrors};
+
+use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
+
+/// Makes a layer speak HTTP: `.http()`, on every layer that still has its default rejector and
+/// classifier.
+///
+/// | layer | what is set |
+/// |---|---|
+/// | bulkhead, rate limit (also keyed), time limit | [`Respond`] |
+/// | circuit breaker (also keyed) | [`Respond`] and [`ByStatus::new`] |
+/// | retry | [`RetryableStatus::new`] and [`IdempotentRequests`] |
+/// | fallback | [`ByStatus::new`], with refusals as failures |
+/// | sidecar | what retry and circuit breaker get |
+///
+/// A fallback takes an answered refusal for a failure, because an open circuit is what it is for.
+///
+/// Errors all count, whatever they are. That is right where every layer further in answers its
+/// refusals too; where one returns them as errors (the default without `.http()`), set
+/// [`ByStatus::client`] or [`RetryableStatus::client`] by hand.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{convert::Infallible, time::Duration};
+/// use buttress::circuit_breaker::CircuitBreakerLayer;
+/// use buttress::time_limit::{Config, TimeLimitLayer};
+/// use buttress_http::HttpLayerExt;
+/// use http::{Request, Response, StatusCode};
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// let route = ServiceBuilder::new()
+///     .layer(CircuitBreakerLayer::default().http())
+///     .layer(TimeLimitLayer::new(Config::new(Duration::from_secs(1)))?.http())
+///     .service_fn(async |_: Request<String>| {
+///         std::future::pending::<()>().await;
+///         Ok::<Response<String>, Infallible>(Response::default())
+///     });
+/// let response = route.oneshot(Request::default()).await?;
+/// assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+/// # Ok(())
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no `.http()`",
+    note = "`.http()` starts from the defaults of a layer: call it first, then `.reject(..)` or `.classify(..)`"
+)]
+pub trait HttpLayerExt {
+    /// The layer with HTTP's choices.
+    type Http;
+
+    /// Sets HTTP's choices. What is set afterwards replaces them.
+    #[must_use]
+    fn http(self) -> Self::Http;
+}
+
+impl<M> HttpLayerExt for BulkheadLayer<AsError, M> {
+    type Http = BulkheadLayer<Respond, M>;
+
+    fn http(self) -> Self::Http {
+        self.reject(Respond)
+    }
+}
+
+impl<X, M> HttpLayerExt for RateLimitLayer<AsError, X, M> {
+    type Http = RateLimitLayer<Respond, X, M>;
+
+    fn http(self) -> Self::Http {
+        self.reject(Respond)
+    }
+}
+
+impl<L> HttpLayerExt for TimeLimitLayer<L, AsError> {
+    type Http = TimeLimitLayer<L, Respond>;
+
+    fn http(self) -> Self::Http {
+        self.reject(Respond)
+    }
+}
+
+impl<K, X> HttpLayerExt for KeyedBulkheadLayer<K, X, AsError> {
+    type Http = KeyedBulkheadLayer<K, X, Respond>;
+
+    fn http(self) -> Self::Http {
+        self.reject(Respond)
+    }
+}
+
+impl<K, X, C> HttpLayerExt for KeyedRateLimitLayer<K, X, AsError, C> {
+    type Http = KeyedRateLimitLayer<K, X, Respond, C>;
+
+    fn http(self) -> Self::Http {
+        self.reject(Respond)
+    }
+}
+
+impl<K, X> HttpLayerExt for KeyedCircuitBreakerLayer<K, X, ServiceErrors, AsError> {
+    type Http = KeyedCircuitBreakerLayer<K, X, ByStatus, Respond>;
+
+    fn http(self) -> Self::Http {
+        self.classify(ByStatus::new()).reject(Respond)
+    }
+}
+
+impl<M> HttpLayerExt for CircuitBreakerLayer<ServiceErrors, AsError, M> {
+    type Http = CircuitBreakerLayer<ByStatus, Respond, M>;
+
+    fn http(self) -> Self::Http {
+        self.classify(ByStatus::new()).reject(Respond)
+    }
+}
+
+impl HttpLayerExt for RetryLayer<RetryableErrors, ByClone> {
+    type Http = RetryLayer<RetryableStatus, IdempotentRequests>;
+
+    fn http(self) -> Self::Http {
+        self.classify(RetryableStatus::new()).clone_with(IdempotentRequests)
+    }
+}
+
+impl<F> HttpLayerExt for FallbackLayer<F, AnyError> {
+    type Http = FallbackLayer<F, ByStatus>;
+
+    fn http(self) -> Self::Http {
+        self.classify(ByStatus::new().refusals(Outcome::Failure))
+    }
+}
+
+impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsError> {
+    type Http = SidecarLayer<ByStatus, RetryableStatus, IdempotentRequests, Respond>;
+
+    fn http(self) -> Self::Http {
+        self.classify(ByStatus::new())
+            .retry_on(RetryableStatus::new())
+            .clone_with(IdempotentRequests)
+            .reject(Respond)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The body of a refusal: a problem document.
+
+use std::fmt::Write;
+
+use buttress::Error;
+use http::StatusCode;
+
+use crate::retry_after;
+
+/// `error` as an `application/problem+json` document.
+pub(crate) fn document(status: StatusCode, error: &Error) -> String {
+    let mut json = String::from(r#"{"type":"about:blank","title":"#);
+    push_text(&mut json, status.canonical_reason().unwrap_or_default());
+    // Writing to a `String` cannot fail.
+    let _ = write!(json, r#","status":{},"detail":"#, status.as_u16());
+    push_text(&mut json, &error.to_string());
+    json.push_str(r#","kind":"#);
+    push_text(&mut json, error.kind().as_str());
+    if !error.layer().is_empty() {
+        json.push_str(r#","layer":"#);
+        push_text(&mut json, error.layer());
+    }
+    if let Some(wait) = error.retry_after() {
+        let _ = write!(json, r#","retry-after":{}"#, retry_after::seconds(wait));
+    }
+    json.push('}');
+    json
+}
+
+/// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
+fn push_text(json: &mut String, text: &str) {
+    json.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => json.push_str(r#"\""#),
+            '\\' => json.push_str(r"\\"),
+            '\n' => json.push_str(r"\n"),
+            '\r' => json.push_str(r"\r"),
+            '\t' => json.push_str(r"\t"),
+            c if c < ' ' => {
+                let _ = write!(json, r"\u{:04x}", u32::from(c));
+            }
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn text_is_escaped_as_json_demands_and_no_further() {
+        let cases = [
+            ("", r#""""#),
+            ("db", r#""db""#),
+            (r#"a "b" \c/"#, r#""a \"b\" \\c/""#),
+            ("1\n2\r3\t4", r#""1\n2\r3\t4""#),
+            ("\u{0}\u{8}\u{c}\u{1f} \u{7f}", "\"\\u0000\\u0008\\u000c\\u001f \u{7f}\""),
+            ("größe \u{2028} 🦀", "\"größe \u{2028} 🦀\""),
+        ];
+        for (text, json) in cases {
+            let mut written = String::new();
+            push_text(&mut written, text);
+            assert_eq!(written, json, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_says_everything_that_is_known() {
+        let document = document(StatusCode::SERVICE_UNAVAILABLE, &testing::circuit_open());
+        assert_eq!(
+            document,
+            concat!(
+                r#"{"type":"about:blank","title":"Service Unavailable","status":503,"#,
+                r#""detail":"circuit breaker \"cb\" is open (probes in 1.5s)","#,
+                r#""kind":"circuit-open","layer":"cb","retry-after":2}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_document_leaves_out_what_is_not_known() {
+        let document = document(StatusCode::SERVICE_UNAVAILABLE, &testing::bulkhead_full(""));
+        assert_eq!(
+            document,
+            concat!(
+                r#"{"type":"about:blank","title":"Service Unavailable","status":503,"#,
+                r#""detail":"bulkhead at capacity (1 concurrent call)","kind":"bulkhead-full"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_name_of_a_layer_cannot_break_out_of_its_string() {
+        let error = testing::bulkhead_full("a\"},\n{\"b");
+        let document = document(StatusCode::SERVICE_UNAVAILABLE, &error);
+        assert!(document.ends_with(r#","layer":"a\"},\n{\"b"}"#), "{document}");
+        assert!(!document.contains('\n'));
+    }
+}

@@ -1,0 +1,190 @@
+use std::fmt::{self, Write};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use buttress::InvalidConfig;
+use buttress::rate_limit::{Handle, Stats};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::retry_after::whole_seconds;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The greatest integer a structured field can hold (RFC 9651, section 3.3.1).
+const LARGEST_INTEGER: u128 = 999_999_999_999_999;
+
+/// Tells callers in every response, refused or not, how a rate limiter stands: the
+/// `RateLimit-Policy` and `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers-10.
+///
+/// `RateLimit-Policy: "default";q=10;w=1` is the rule: `q` tokens at most, which come back in `w`
+/// seconds. `RateLimit: "default";r=7;t=1` is the state when the response leaves: `r` whole tokens
+/// to be had, and `t` seconds until all are. Seconds are rounded up, so that no caller is promised
+/// too much. The numbers are those of the shared limit, not of one caller, and a live change of it
+/// is followed.
+///
+/// Put it outside of the limiter, so that refusals (answered as responses, see
+/// [`Respond`](crate::Respond)) carry the fields too. Errors pass unchanged.
+///
+/// Fields that are there already stay, and ours are added as further values. Both fields are lists
+/// with an item a policy, so a response that passes two limiters tells of both; give them different
+/// names.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::convert::Infallible;
+/// use buttress::rate_limit::RateLimitLayer;
+/// use buttress_http::{HttpLayerExt, RateLimitFieldsLayer};
+/// use http::{Request, Response};
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// let limiter = RateLimitLayer::default();
+/// let route = ServiceBuilder::new()
+///     .layer(RateLimitFieldsLayer::new(limiter.handle()))
+///     .layer(limiter.http())
+///     .service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
+/// let response = route.oneshot(Request::new(())).await?;
+/// assert_eq!(response.headers()["ratelimit-policy"], r#""default";q=10;w=1"#);
+/// assert_eq!(response.headers()["ratelimit"], r#""default";r=9;t=1"#);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RateLimitFieldsLayer {
+    source: Arc<Source>,
+}
+
+impl RateLimitFieldsLayer {
+    /// Tells of the limiter behind `handle` under the name `default`, as the draft's own examples
+    /// do.
+    pub fn new(handle: Handle) -> Self {
+        Self { source: Arc::new(Source { name: String::from(r#""default""#), handle }) }
+    }
+
+    /// The same under a name of its own.
+    ///
+    /// # Errors
+    /// A name that is not printable ASCII, which these fields cannot carry.
+    pub fn named(handle: Handle, name: &str) -> Result<Self, InvalidConfig> {
+        Ok(Self { source: Arc::new(Source { name: structured_string(name)?, handle }) })
+    }
+}
+
+impl<S> Layer<S> for RateLimitFieldsLayer {
+    type Service = RateLimitFields<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RateLimitFields { inner, source: self.source.clone() }
+    }
+}
+
+/// A service whose responses tell of a rate limiter. Made by [`RateLimitFieldsLayer`].
+#[derive(Clone, Debug)]
+pub struct RateLimitFields<S> {
+    inner: S,
+    source: Arc<Source>,
+}
+
+impl<S, Req, B> Service<Req> for RateLimitFields<S>
+where
+    S: Service<Req, Response = Response<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = RateLimitFieldsFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        RateLimitFieldsFuture { future: self.inner.call(request), source: self.source.clone() }
+    }
+}
+
+pin_project! {
+    /// The response of a [`RateLimitFields`]. Dropping it cancels the call.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct RateLimitFieldsFuture<F> {
+        #[pin]
+        future: F,
+        source: Arc<Source>,
+    }
+}
+
+impl<F, B, E> Future for RateLimitFieldsFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<B>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.future.poll(cx))?;
+        this.source.append_to(response.headers_mut());
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// Where the fields come from.
+#[derive(Debug)]
+struct Source {
+    /// As it stands in the fields: quoted and escaped.
+    name: String,
+    handle: Handle,
+}
+
+impl Source {
+    fn append_to(&self, headers: &mut HeaderMap) {
+        let Self { name, handle } = self;
+        let stats = handle.stats();
+        let (quota, window) = (stats.max_tokens, window(&stats));
+        let full_in = u128::from(whole_seconds(stats.full_in)).min(LARGEST_INTEGER);
+        let available = stats.available;
+        append(headers, RATE_LIMIT_POLICY, format_args!("{name};q={quota};w={window}"));
+        append(headers, RATE_LIMIT, format_args!("{name};r={available};t={full_in}"));
+    }
+}
+
+fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>) {
+    // The name was checked when the layer was made, and digits always fit.
+    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+        headers.append(field, value);
+    }
+}
+
+/// The seconds in which as many tokens come back as the limiter holds.
+fn window(stats: &Stats) -> u128 {
+    let period = u128::from(stats.refill_tokens.max(1)) * Duration::from_secs(1).as_nanos();
+    let nanos = stats.refill_period.as_nanos().saturating_mul(stats.max_tokens.into());
+    nanos.div_ceil(period).clamp(1, LARGEST_INTEGER)
+}
+
+/// `text` as a string of a structured field, quotes included (RFC 9651, section 3.3.3).
+fn structured_string(text: &str) -> Result<String, InvalidConfig> {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                // Writing to a `String` cannot fail.
+                let _ = write!(quoted, "\\{c}");
+            }
+            ' '..='~' => quoted.push(c),
+            _ => return Err(InvalidConfig::new("name", format!("{text:?}"), "printable ASCII")),
+        }
+    }
+    quoted.push('"');
+    Ok(quoted)
+}
+
+#[cfg(test)]
+mod tests;

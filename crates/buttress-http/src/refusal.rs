@@ -1,0 +1,48 @@
+use std::time::Duration;
+
+use buttress::{Clock, Error};
+use http::Response;
+use http::header::RETRY_AFTER;
+
+use crate::retry_after;
+
+/// Marks a response as the answer of one of our own layers, not of the service behind it.
+///
+/// [`Respond`](crate::Respond) and [`RespondWith`](crate::RespondWith) put it into the response's
+/// extensions; classifiers further out look for it. It never leaves the process.
+///
+/// ```
+/// use buttress_http::Refusal;
+/// fn was_refused<B>(response: &http::Response<B>) -> Option<&buttress::Error> {
+///     Refusal::of(response).map(Refusal::error)
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal(Error);
+
+impl Refusal {
+    /// The mark of `response`, if it has one.
+    #[must_use]
+    pub fn of<B>(response: &Response<B>) -> Option<&Self> {
+        response.extensions().get()
+    }
+
+    /// The refusal or timeout that was answered.
+    #[must_use]
+    pub const fn error(&self) -> &Error {
+        &self.0
+    }
+
+    pub(crate) fn mark<B>(response: &mut Response<B>, error: Error) {
+        response.extensions_mut().insert(Self(error));
+    }
+}
+
+/// When `response` asks to be left alone until. A mark is exact where the field, in whole seconds,
+/// cannot be.
+pub(crate) fn hint<B>(response: &Response<B>, clock: &Clock) -> Option<Duration> {
+    match Refusal::of(response) {
+        Some(refusal) => refusal.error().retry_after(),
+        None => retry_after::parse(response.headers().get(RETRY_AFTER)?, clock),
+    }
+}

@@ -1,0 +1,159 @@
+use buttress::retry::CloneRequest;
+use http::{HeaderName, Request};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A body that may be sent again: every body that is `Clone`, and
+/// [`ReplayBody`](crate::ReplayBody).
+pub trait RepeatableBody: Sized {
+    /// A second handle, to send the same body again; `None` if that cannot be.
+    fn try_copy(&self) -> Option<Self>;
+
+    /// Whether this copy, which has not been read, can still be sent.
+    fn can_repeat(&self) -> bool {
+        true
+    }
+}
+
+impl<B: Clone> RepeatableBody for B {
+    fn try_copy(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+/// Put into a request's extensions, allows to repeat it whatever its method: the caller knows that
+/// doing it twice does no more than doing it once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeatable;
+
+/// The number of the attempt, the first is 1: in the extensions of every request that a retry with
+/// [`IdempotentRequests`] sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt(pub u32);
+
+/// Copies the requests that may be repeated; all others get one attempt.
+///
+/// These are requests with an idempotent method (RFC 9110, section 9.2.2: `GET`, `HEAD`, `OPTIONS`,
+/// `TRACE`, `PUT`, `DELETE`), those that carry an `Idempotency-Key`, by which the service itself
+/// tells a repetition, and those with [`Repeatable`] in their extensions. The body must be a
+/// [`RepeatableBody`]; one that streams becomes so under a [`ReplayLayer`](crate::ReplayLayer).
+///
+/// Method, URI, version, headers and extensions are copied with it. Each attempt carries its number
+/// as an [`Attempt`] in its extensions.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use buttress::retry::RetryLayer;
+/// use buttress_http::{Attempt, HttpLayerExt};
+/// use http::{Request, Response, StatusCode};
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// let client = ServiceBuilder::new()
+///     .layer(RetryLayer::default().http())
+///     .service_fn(async |request: Request<String>| {
+///         let second = request.extensions().get() == Some(&Attempt(2));
+///         let status = if second { 200 } else { 503 };
+///         Ok::<_, http::Error>(Response::builder().status(status).body(request.into_body())?)
+///     });
+/// let put = Request::put("/seats/7").body(String::from("taken"))?;
+/// assert_eq!(client.clone().oneshot(put).await?.status(), StatusCode::OK);
+/// let post = Request::post("/seats").body(String::from("one more"))?;
+/// assert_eq!(client.oneshot(post).await?.status(), StatusCode::SERVICE_UNAVAILABLE);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdempotentRequests;
+
+impl<B: RepeatableBody> CloneRequest<Request<B>> for IdempotentRequests {
+    fn clone_request(&self, request: &Request<B>) -> Option<Request<B>> {
+        if !may_repeat(request) {
+            return None;
+        }
+        let mut copy = Request::new(request.body().try_copy()?);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        *copy.extensions_mut() = request.extensions().clone();
+        Some(copy)
+    }
+
+    fn is_repeatable(&self, copy: &Request<B>) -> bool {
+        copy.body().can_repeat()
+    }
+
+    fn stamp(&self, request: &mut Request<B>, attempt: u32) {
+        request.extensions_mut().insert(Attempt(attempt));
+    }
+}
+
+fn may_repeat<B>(request: &Request<B>) -> bool {
+    let has_key = || request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
+    request.method().is_idempotent()
+        || request.extensions().get::<Repeatable>().is_some()
+        || has_key()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Version};
+
+    use super::*;
+
+    fn request(method: &str) -> Request<String> {
+        Request::builder().method(method).uri("/a?b=c").body(String::from("body")).unwrap()
+    }
+
+    fn copied(request: &Request<String>) -> bool {
+        IdempotentRequests.clone_request(request).is_some()
+    }
+
+    #[test]
+    fn idempotent_methods_are_repeated_and_no_others() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert!(copied(&request(method)), "{method}");
+        }
+        for method in ["POST", "PATCH", "CONNECT", "PURGE", "get"] {
+            assert!(!copied(&request(method)), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_key_or_the_callers_word_makes_any_method_repeatable() {
+        let mut keyed = request("POST");
+        keyed.headers_mut().insert("Idempotency-Key", "\"8e03978e\"".parse().unwrap());
+        assert!(copied(&keyed));
+        let mut empty = request("POST");
+        empty.headers_mut().insert("Idempotency-Key", "".parse().unwrap());
+        assert!(!copied(&empty));
+        let mut allowed = request("PATCH");
+        allowed.extensions_mut().insert(Repeatable);
+        assert!(copied(&allowed));
+    }
+
+    #[test]
+    fn a_copy_is_whole() {
+        let mut original = request("PUT");
+        *original.version_mut() = Version::HTTP_2;
+        original.headers_mut().append("x", "1".parse().unwrap());
+        original.headers_mut().append("x", "2".parse().unwrap());
+        original.extensions_mut().insert(7_u8);
+        let copy = IdempotentRequests.clone_request(&original).unwrap();
+        assert_eq!(copy.method(), Method::PUT);
+        assert_eq!(copy.uri(), "/a?b=c");
+        assert_eq!(copy.version(), Version::HTTP_2);
+        assert_eq!(copy.headers(), original.headers());
+        assert_eq!(copy.extensions().get(), Some(&7_u8));
+        assert_eq!(copy.body(), "body");
+    }
+
+    #[test]
+    fn the_number_of_an_attempt_replaces_the_one_before() {
+        let mut request = request("GET");
+        IdempotentRequests.stamp(&mut request, 1);
+        IdempotentRequests.stamp(&mut request, 2);
+        assert_eq!(request.extensions().get(), Some(&Attempt(2)));
+    }
+}

@@ -1,0 +1,228 @@
+//! What the handles of one body share: the rest of the stream, and what was read of it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tower::BoxError;
+
+use super::body::ReplayError;
+
+/// How far a handle has read.
+#[derive(Debug, Default)]
+pub(super) struct Position {
+    bytes: u64,
+    trailers: bool,
+}
+
+pub(super) struct Tape<B> {
+    /// `None` once it has ended or failed.
+    rest: Option<B>,
+    /// The stream broke off, by an error or a panic.
+    failed: bool,
+    /// Bytes taken from the stream.
+    read: u64,
+    /// Those bytes, copied: a slice of a chunk would keep the whole of somebody's read buffer
+    /// alive, and the cap would bound nothing. `None` once there was more than the cap, or nobody
+    /// left to replay to; never `None` while nothing has been taken from the stream.
+    recording: Option<Vec<u8>>,
+    /// The trailers, if they came while there was a recording.
+    trailers: Option<HeaderMap>,
+    cap: usize,
+    /// The turn of the last handle that was made.
+    last: u64,
+    /// The turn of the handle that reads. Later attempts take over from earlier ones, which may
+    /// linger: a connection can go on sending a request that was answered long ago.
+    reading: u64,
+    /// Waits for the stream on behalf of the handle that reads, to be told when it is displaced.
+    waiting: Option<Waker>,
+}
+
+impl<B> Tape<B> {
+    pub(super) fn new(body: B, cap: usize) -> Self {
+        Self {
+            rest: Some(body),
+            failed: false,
+            read: 0,
+            recording: Some(Vec::new()),
+            trailers: None,
+            cap,
+            last: 0,
+            reading: 0,
+            waiting: None,
+        }
+    }
+
+    /// Whether a handle that starts from the beginning would come to the end.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.recording.is_some() && !self.failed
+    }
+
+    /// The turn of another handle.
+    pub(super) fn next_turn(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Breaks the stream off.
+    pub(super) fn fail(&mut self) {
+        self.failed = true;
+        self.rest = None;
+    }
+
+    /// Lets the handle with `turn` read. The waker of the handle it displaced is returned, to be
+    /// woken without the lock: waking can run code that takes it.
+    pub(super) fn admit(&mut self, turn: u64) -> Result<Option<Waker>, ReplayError> {
+        if turn == self.reading {
+            return Ok(None);
+        }
+        if turn < self.reading {
+            return Err(ReplayError::Displaced);
+        }
+        if self.recording.is_none() {
+            return Err(ReplayError::NotRecorded);
+        }
+        self.reading = turn;
+        Ok(self.waiting.take())
+    }
+
+    /// What `data` the recording holds beyond `from`.
+    fn recorded(&self, from: u64) -> Option<Bytes> {
+        let from = usize::try_from(from).ok()?;
+        let data = self.recording.as_ref()?.get(from..)?;
+        (!data.is_empty()).then(|| Bytes::copy_from_slice(data))
+    }
+
+    /// Keeps a copy of `frame`, which just came from the stream.
+    fn record(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.read += data.len() as u64;
+            let cap = self.cap;
+            self.recording = self.recording.take().filter(|kept| data.len() <= cap - kept.len());
+            if let Some(kept) = &mut self.recording {
+                let needed = kept.len() + data.len();
+                if needed > kept.capacity() {
+                    // Grows as a `Vec` does, but never beyond the cap.
+                    let room = kept.capacity().saturating_mul(2).clamp(needed, cap);
+                    kept.reserve_exact(room - kept.len());
+                }
+                kept.extend_from_slice(data);
+            }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = self.recording.as_ref().map(|_| trailers.clone());
+        } else {
+            // A frame of a kind that cannot be copied.
+            self.recording = None;
+        }
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.waiting {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waiting = Some(cx.waker().clone()),
+        }
+    }
+}
+
+impl<B> Tape<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Whether all that is to come can still be recorded, as far as the stream says.
+    pub(super) fn fits(&self) -> bool {
+        let to_come = self.rest.as_ref().map_or(0, |rest| rest.size_hint().lower());
+        self.read.saturating_add(to_come) <= self.cap as u64
+    }
+
+    /// The next frame for the handle that reads. `alone` is whether no other handle is left, and so
+    /// nobody to record for.
+    pub(super) fn poll_frame(
+        &mut self,
+        at: &mut Position,
+        alone: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(data) = self.recorded(at.bytes) {
+            at.bytes = self.read;
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(trailers) = self.trailers.as_ref().filter(|_| !at.trailers) {
+            at.trailers = true;
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers.clone()))));
+        }
+        if self.failed {
+            return Poll::Ready(Some(Err(ReplayError::BrokenOff.into())));
+        }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        match Pin::new(rest).poll_frame(cx) {
+            Poll::Pending => {
+                if !alone {
+                    self.wait(cx);
+                }
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                self.rest = None;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.fail();
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+                if alone {
+                    self.recording = None;
+                }
+                self.record(&frame);
+                at.bytes = self.read;
+                at.trailers |= frame.is_trailers();
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    /// Whether a handle that has come so far has seen everything.
+    pub(super) fn is_end_stream(&self, at: &Position) -> bool {
+        !self.failed
+            && at.bytes == self.read
+            && (at.trailers || self.trailers.is_none())
+            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// What is left for a handle to read.
+    pub(super) fn size_hint(&self, at: &Position) -> SizeHint {
+        let ahead = self.read.saturating_sub(at.bytes);
+        let Some(rest) = &self.rest else { return SizeHint::with_exact(ahead) };
+        let rest = rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(ahead)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    #[test]
+    fn a_recording_never_takes_more_room_than_the_cap() {
+        let mut tape = Tape::new(Empty::<Bytes>::new(), 100);
+        for length in 1..=100 {
+            tape.record(&Frame::data(Bytes::from_static(b"a")));
+            let kept = tape.recording.as_ref().unwrap();
+            assert_eq!(kept.len(), length);
+            assert!(kept.capacity() <= 100, "{length} bytes in room for {}", kept.capacity());
+        }
+        tape.record(&Frame::data(Bytes::from_static(b"a")));
+        assert_eq!(tape.recording, None);
+    }
+}

@@ -1,0 +1,190 @@
+use std::fmt;
+use std::time::Duration;
+
+use buttress::{AnyError, Classify, Clock, ErrorKind, Outcome, RetryableErrors};
+use http::{Response, StatusCode};
+
+use crate::refusal::{self, Refusal};
+
+/// Judges by HTTP status whether another attempt is worth it, for retries.
+///
+/// - 408, 425, 429, 500, 502, 503 and 504 are failures worth another attempt: they pass, or fall on
+///   one instance of several. Every other status would only be repeated.
+/// - Of the answers of our own layers further in ([`Refusal`]), an open circuit is not repeated,
+///   for it has just been asked; every other is.
+/// - Errors are judged by a second classifier, `C`.
+///
+/// Its hint, the least time to wait, is that of the refusal or of the response's `Retry-After`.
+/// What may be repeated at all is decided by the request:
+/// [`IdempotentRequests`](crate::IdempotentRequests).
+///
+/// ```
+/// use buttress::retry::RetryLayer;
+/// use buttress_http::{IdempotentRequests, RetryableStatus};
+/// let layer = RetryLayer::default()
+///     .classify(RetryableStatus::client())
+///     .clone_with(IdempotentRequests);
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct RetryableStatus<C = AnyError, F = fn(StatusCode) -> bool> {
+    errors: C,
+    failures: F,
+    clock: Clock,
+}
+
+impl RetryableStatus {
+    /// Every error is worth another attempt: for services that cannot fail, or where no circuit
+    /// breaker further in returns its refusals as errors.
+    pub fn new() -> Self {
+        Self { errors: AnyError, failures: passing, clock: Clock::default() }
+    }
+
+    /// Errors are judged by [`RetryableErrors`], which leaves an open circuit alone: for clients
+    /// whose error is `BoxError` or implements [`AsRefusal`](buttress::AsRefusal).
+    pub fn client() -> RetryableStatus<RetryableErrors> {
+        Self::new().errors(RetryableErrors)
+    }
+}
+
+impl<C, F> RetryableStatus<C, F> {
+    /// Judges errors by `classify`.
+    pub fn errors<T>(self, classify: T) -> RetryableStatus<T, F> {
+        RetryableStatus { errors: classify, failures: self.failures, clock: self.clock }
+    }
+
+    /// Repeats on a status if `failures` says so. Refusals are not asked about.
+    pub fn failures<T>(self, failures: T) -> RetryableStatus<C, T>
+    where
+        T: Fn(StatusCode) -> bool,
+    {
+        RetryableStatus { errors: self.errors, failures, clock: self.clock }
+    }
+
+    /// Compares a `Retry-After` date with the wall time of `clock`. Defaults to tokio's clock, as
+    /// everywhere.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+impl Default for RetryableStatus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B, E, C, F> Classify<Response<B>, E> for RetryableStatus<C, F>
+where
+    C: Classify<Response<B>, E>,
+    F: Fn(StatusCode) -> bool,
+{
+    fn classify(&self, result: &Result<Response<B>, E>) -> Outcome {
+        let Ok(response) = result else { return self.errors.classify(result) };
+        match Refusal::of(response).map(|refusal| refusal.error().kind()) {
+            Some(ErrorKind::CircuitOpen) => Outcome::Ignored,
+            Some(_) => Outcome::Failure,
+            None if (self.failures)(response.status()) => Outcome::Failure,
+            None => Outcome::Success,
+        }
+    }
+
+    fn retry_after(&self, result: &Result<Response<B>, E>) -> Option<Duration> {
+        match result {
+            Ok(response) => refusal::hint(response, &self.clock),
+            Err(_) => self.errors.retry_after(result),
+        }
+    }
+}
+
+impl<C: fmt::Debug, F> fmt::Debug for RetryableStatus<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryableStatus").field("errors", &self.errors).finish_non_exhaustive()
+    }
+}
+
+fn passing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use buttress::Error;
+    use http::header::RETRY_AFTER;
+    use tower::BoxError;
+
+    use super::*;
+    use crate::{Respond, testing};
+
+    type Answer<E> = Result<Response<String>, E>;
+
+    fn status<E>(status: u16) -> Answer<E> {
+        Ok(Response::builder().status(status).body(String::new()).unwrap())
+    }
+
+    fn refused<E>(error: &Error) -> Answer<E> {
+        Ok(Respond.response(error))
+    }
+
+    #[test]
+    fn exactly_the_statuses_that_pass_are_repeated() {
+        let repeated: Vec<u16> = (100..1000)
+            .filter(|&code| {
+                let answer: Answer<Infallible> = status(code);
+                RetryableStatus::new().classify(&answer) == Outcome::Failure
+            })
+            .collect();
+        assert_eq!(repeated, [408, 425, 429, 500, 502, 503, 504]);
+    }
+
+    #[test]
+    fn an_open_circuit_further_in_is_not_asked_again_and_other_refusals_are() {
+        let cases = [
+            (testing::circuit_open(), Outcome::Ignored),
+            (testing::circuit_forced_open(), Outcome::Ignored),
+            (testing::bulkhead_full("db"), Outcome::Failure),
+            (testing::rate_limited(), Outcome::Failure),
+            (testing::timed_out(), Outcome::Failure),
+        ];
+        for (error, outcome) in cases {
+            let answer: Answer<Infallible> = refused(&error);
+            assert_eq!(RetryableStatus::new().classify(&answer), outcome, "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_go_to_the_second_classifier() {
+        let open: Answer<BoxError> = Err(testing::circuit_open().into());
+        let broken: Answer<BoxError> = Err("broken".into());
+        assert_eq!(RetryableStatus::new().classify(&open), Outcome::Failure);
+        assert_eq!(RetryableStatus::client().classify(&open), Outcome::Ignored);
+        assert_eq!(RetryableStatus::client().classify(&broken), Outcome::Failure);
+        let wait = Some(Duration::from_millis(1500));
+        assert_eq!(RetryableStatus::client().retry_after(&open), wait);
+    }
+
+    #[test]
+    fn a_closure_decides_on_statuses_alone() {
+        let only_429 = RetryableStatus::new().failures(|status| status.as_u16() == 429);
+        let judge = |answer: Answer<Infallible>| only_429.classify(&answer);
+        assert_eq!(judge(status(429)), Outcome::Failure);
+        assert_eq!(judge(status(503)), Outcome::Success);
+        assert_eq!(judge(refused(&testing::bulkhead_full("db"))), Outcome::Failure);
+        assert_eq!(judge(refused(&testing::circuit_open())), Outcome::Ignored);
+    }
+
+    #[test]
+    fn the_hint_is_exact_from_a_mark_and_in_seconds_from_a_field() {
+        let hint = |answer: Answer<BoxError>| RetryableStatus::new().retry_after(&answer);
+        assert_eq!(hint(refused(&testing::rate_limited())), Some(Duration::from_millis(2500)));
+        assert_eq!(hint(refused(&testing::bulkhead_full("db"))), None);
+        let field =
+            |text| Ok(Response::builder().header(RETRY_AFTER, text).body(String::new()).unwrap());
+        assert_eq!(hint(field("7")), Some(Duration::from_secs(7)));
+        assert_eq!(hint(field("soon")), None);
+        assert_eq!(hint(status(503)), None);
+    }
+}

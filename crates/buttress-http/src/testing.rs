@@ -1,0 +1,94 @@
+//! One error of every kind, made by the layers that make them.
+
+use std::time::Duration;
+
+use buttress::bulkhead::{self, BulkheadLayer, KeyedBulkheadLayer};
+use buttress::circuit_breaker::{self, CircuitBreakerLayer};
+use buttress::rate_limit::{self, RateLimitLayer};
+use buttress::time_limit::{self, TimeLimitLayer};
+use buttress::{Error, ErrorKind};
+
+fn of_kind(error: Error, kind: ErrorKind) -> Error {
+    assert_eq!(error.kind(), kind);
+    error
+}
+
+pub(crate) fn bulkhead_full(name: &'static str) -> Error {
+    let config = bulkhead::Config::new().name(name).max_concurrent(1);
+    let handle = BulkheadLayer::new(config).unwrap().handle();
+    let _busy = handle.try_acquire().unwrap();
+    of_kind(handle.try_acquire().unwrap_err(), ErrorKind::BulkheadFull)
+}
+
+/// Open for another 1.5 seconds.
+pub(crate) fn circuit_open() -> Error {
+    let runtime = paused();
+    let _entered = runtime.enter();
+    let config = circuit_breaker::Config::new()
+        .name("cb")
+        .consecutive_failures(1)
+        .open_for(Duration::from_millis(1500));
+    let handle = CircuitBreakerLayer::new(config).unwrap().handle();
+    handle.try_acquire().unwrap().failure();
+    let error = of_kind(handle.try_acquire().unwrap_err(), ErrorKind::CircuitOpen);
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(1500)));
+    error
+}
+
+/// Open until somebody says otherwise.
+pub(crate) fn circuit_forced_open() -> Error {
+    let handle = CircuitBreakerLayer::default().handle();
+    handle.force_open();
+    let error = of_kind(handle.try_acquire().unwrap_err(), ErrorKind::CircuitOpen);
+    assert_eq!(error.retry_after(), None);
+    error
+}
+
+/// A token comes back in 2.5 seconds.
+pub(crate) fn rate_limited() -> Error {
+    let runtime = paused();
+    let _entered = runtime.enter();
+    let config =
+        rate_limit::Config::new().name("rl").max_tokens(1).refill(2, Duration::from_secs(5));
+    let handle = RateLimitLayer::new(config).unwrap().handle();
+    handle.try_acquire(1).unwrap();
+    let error = of_kind(handle.try_acquire(1).unwrap_err(), ErrorKind::RateLimited);
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(2500)));
+    error
+}
+
+/// More tokens than the limiter can hold.
+pub(crate) fn rate_limited_for_ever() -> Error {
+    let handle = RateLimitLayer::default().handle();
+    let error = of_kind(handle.try_acquire(11).unwrap_err(), ErrorKind::RateLimited);
+    assert_eq!(error.retry_after(), None);
+    error
+}
+
+pub(crate) fn timed_out() -> Error {
+    let config = time_limit::Config::new(Duration::from_millis(10)).name("tl");
+    let handle = TimeLimitLayer::new(config).unwrap().handle();
+    let error = paused().block_on(handle.run(std::future::pending::<()>())).unwrap_err();
+    of_kind(error, ErrorKind::TimedOut)
+}
+
+pub(crate) fn queue_timeout() -> Error {
+    let config =
+        bulkhead::Config::new().max_concurrent(1).queue(1).max_wait(Duration::from_millis(50));
+    let handle = BulkheadLayer::new(config).unwrap().handle();
+    let _busy = handle.try_acquire().unwrap();
+    let error = paused().block_on(handle.acquire()).unwrap_err();
+    of_kind(error, ErrorKind::QueueTimeout)
+}
+
+pub(crate) fn too_many_keys() -> Error {
+    let key = |(): &()| 0_u8;
+    let handle = KeyedBulkheadLayer::new(bulkhead::Config::new(), 1, key).unwrap().handle();
+    let _busy = handle.try_acquire(&1).unwrap();
+    of_kind(handle.try_acquire(&2).unwrap_err(), ErrorKind::TooManyKeys)
+}
+
+/// For plain tests only: a runtime cannot be waited on inside of another.
+fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
