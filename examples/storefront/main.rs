@@ -1,0 +1,88 @@
+//! A shop under trouble, twice: once with buttress and once without.
+//!
+//! Each of the two storefronts is an axum service on a loopback port that calls three more (catalogue,
+//! pricing, payment) through hyper clients. The three follow one script: payment goes down, pricing
+//! grows slow, catalogue flaps. A load generator buys from both shops over real sockets at the same
+//! rate and notes what came back when.
+//!
+//! ```text
+//! cargo run --release --example storefront             # about 25 seconds, then a table
+//! cargo run --release --example storefront -- --serve  # until Ctrl-C, with a status page
+//! ```
+
+mod load;
+mod protection;
+mod report;
+mod shop;
+mod status;
+mod upstream;
+
+use std::time::{Duration, Instant};
+
+use buttress::Clock;
+use tower::BoxError;
+
+use load::Tally;
+use protection::Protection;
+use upstream::{SCRIPT, Upstreams};
+
+/// Purchases per second at each shop.
+const RATE: u32 = 150;
+/// An answer later than this is late: the customer has noticed.
+const IN_TIME: Duration = Duration::from_millis(500);
+/// And here the customer is gone.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let serve = std::env::args().skip(1).any(|argument| argument == "--serve");
+    let clock = Clock::default();
+    let start = clock.now();
+
+    let protection = Protection::from_toml(include_str!("storefront.toml"), start)?;
+    let with_upstreams = Upstreams::start(start, serve).await?;
+    let without_upstreams = Upstreams::start(start, serve).await?;
+    let with = shop::start(protection.clients(&with_upstreams)?, |router| {
+        Ok(protection.protect(router)?.merge(status::routes(&protection)))
+    })
+    .await?;
+    let without = shop::start(protection::bare_clients(&without_upstreams), Ok).await?;
+
+    if serve {
+        println!("The shop with buttress:    http://{with}/buy?item=7");
+        println!("The shop without:          http://{without}/buy?item=7");
+        println!("Its limits and circuits:   http://{with}/status");
+        println!("Customers come to both while this runs; Ctrl-C ends it.");
+        let idle = load::Plan { rate: 20, length: None };
+        tokio::select! {
+            _ = load::run(with, start, idle, Tally::default()) => {}
+            _ = load::run(without, start, idle, Tally::default()) => {}
+            stopped = tokio::signal::ctrl_c() => stopped?,
+        }
+        return Ok(());
+    }
+
+    report::script(RATE, SCRIPT);
+    let plan = load::Plan { rate: RATE, length: Some(upstream::LENGTH) };
+    let (with_tally, without_tally) = (Tally::default(), Tally::default());
+    let progress = tokio::spawn(report::progress(
+        start,
+        protection.clone(),
+        with_tally.clone(),
+        without_tally.clone(),
+    ));
+    tokio::join!(
+        load::run(with, start, plan, with_tally.clone()),
+        load::run(without, start, plan, without_tally.clone()),
+    );
+    progress.abort();
+    report::table(&with_tally, &with_upstreams, &without_tally, &without_upstreams);
+    report::transitions(&protection);
+    println!("\nTook {:.1} seconds.", since(start).as_secs_f64());
+    Ok(())
+}
+
+/// How long ago `start` was.
+fn since(start: Instant) -> Duration {
+    Clock::default().now().saturating_duration_since(start)
+}

@@ -1,0 +1,177 @@
+//! Everything of buttress that stands between the shop and trouble.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::{Method, Request};
+use buttress::fallback::FallbackLayer;
+use buttress::registry::{Document, Registry};
+use buttress::{CircuitState, Event, Name, ServiceBuilderExt};
+use buttress_http::{
+    ByStatus, HttpLayerExt, IdempotentRequests, RateLimitFieldsLayer, RetryableStatus,
+};
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, ServiceBuilder, service_fn};
+
+use crate::shop::{Clients, HttpClient, HttpRequest, Payment, Price, fetch};
+use crate::since;
+use crate::upstream::Upstreams;
+
+/// A change of a circuit: when, which, from and to.
+pub(crate) type Change = (Duration, Name, CircuitState, CircuitState);
+
+/// The named instances of `storefront.toml`, and what their circuits did.
+#[derive(Clone)]
+pub(crate) struct Protection {
+    pub(crate) registry: Registry,
+    changes: Arc<Mutex<Vec<Change>>>,
+}
+
+impl Protection {
+    pub(crate) fn from_toml(text: &str, start: Instant) -> Result<Self, BoxError> {
+        let document: Document = toml::from_str(text)?;
+        let changes = Arc::new(Mutex::new(Vec::new()));
+        let heard = changes.clone();
+        let observer = move |layer: Name, event: &Event| {
+            if let Event::CircuitChanged { from, to } = event {
+                let mut changes = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                changes.push((since(start), layer, *from, *to));
+            }
+        };
+        let registry = Registry::empty().observer(observer).count_calls(true);
+        registry.apply(&document)?;
+        Ok(Self { registry, changes })
+    }
+
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The shop's own door: routes of axum cannot fail, so refusals become responses.
+    pub(crate) fn protect(&self, router: Router) -> Result<Router, BoxError> {
+        let limiter = self.registry.rate_limiter("storefront")?;
+        let bulkhead = self.registry.bulkhead("storefront")?;
+        Ok(router.layer(
+            ServiceBuilder::new()
+                .layer(RateLimitFieldsLayer::new(limiter.handle()))
+                .layer(limiter.http())
+                .layer(bulkhead.http()),
+        ))
+    }
+
+    /// The clients, each behind a stack of its own.
+    pub(crate) fn clients(&self, upstreams: &Upstreams) -> Result<Clients, BoxError> {
+        let [catalogue, pricing, payment] = addresses(upstreams);
+        let registry = &self.registry;
+
+        let catalogue_client: HttpClient = BoxCloneSyncService::new(
+            ServiceBuilder::new()
+                .circuit_breaker(
+                    registry.circuit_breaker("catalogue")?.classify(ByStatus::client()),
+                )
+                .retry(
+                    registry
+                        .retry("catalogue")?
+                        .classify(RetryableStatus::client())
+                        .clone_with(IdempotentRequests),
+                )
+                .time_limit(registry.time_limiter("catalogue")?)
+                .service(hyper()),
+        );
+        let pricing_client: HttpClient = BoxCloneSyncService::new(
+            ServiceBuilder::new()
+                .circuit_breaker(registry.circuit_breaker("pricing")?.classify(ByStatus::client()))
+                .retry(
+                    registry
+                        .retry("pricing")?
+                        .classify(RetryableStatus::client())
+                        .clone_with(IdempotentRequests),
+                )
+                .time_limit(registry.time_limiter("pricing")?)
+                .service(hyper()),
+        );
+        // A charge is not repeated by itself: payment has no retry.
+        let payment_client: HttpClient = BoxCloneSyncService::new(
+            ServiceBuilder::new()
+                .circuit_breaker(registry.circuit_breaker("payment")?.classify(ByStatus::client()))
+                .bulkhead(registry.bulkhead("payment")?)
+                .time_limit(registry.time_limiter("payment")?)
+                .service(hyper()),
+        );
+
+        let mut clients =
+            over([catalogue, pricing, payment], [catalogue_client, pricing_client, payment_client]);
+        // Without today's price the printed one is good enough, without payment the order can wait.
+        let listed = FallbackLayer::value(Price::Listed(2000));
+        let pending = FallbackLayer::value(Payment::Pending);
+        clients.pricing = BoxCloneSyncService::new(
+            ServiceBuilder::new().fallback(listed).service(clients.pricing),
+        );
+        clients.payment = BoxCloneSyncService::new(
+            ServiceBuilder::new().fallback(pending).service(clients.payment),
+        );
+        Ok(clients)
+    }
+}
+
+/// The same clients with nothing around them.
+pub(crate) fn bare_clients(upstreams: &Upstreams) -> Clients {
+    let client = || BoxCloneSyncService::new(hyper());
+    over(addresses(upstreams), [client(), client(), client()])
+}
+
+fn addresses(upstreams: &Upstreams) -> [SocketAddr; 3] {
+    crate::upstream::SERVICES.map(|name| {
+        let mut all = upstreams.all.iter();
+        all.find(|upstream| upstream.name == name).map_or(([0, 0, 0, 0], 0).into(), |u| u.address)
+    })
+}
+
+/// A hyper client with a pool of its own.
+fn hyper() -> impl tower::Service<
+    HttpRequest,
+    Response = http::Response<hyper::body::Incoming>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
++ Send
++ Sync
++ 'static {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<hyper::body::Bytes>>();
+    ServiceBuilder::new().map_err(BoxError::from).service(client)
+}
+
+fn over(addresses: [SocketAddr; 3], clients: [HttpClient; 3]) -> Clients {
+    let [catalogue, pricing, payment] = addresses;
+    let [catalogue_client, pricing_client, payment_client] = clients;
+    Clients {
+        catalogue: BoxCloneSyncService::new(service_fn(move |item: u32| {
+            let client = catalogue_client.clone();
+            async move { fetch(client, request(Method::GET, catalogue, item)?).await.map(drop) }
+        })),
+        pricing: BoxCloneSyncService::new(service_fn(move |item: u32| {
+            let client = pricing_client.clone();
+            async move {
+                let body = fetch(client, request(Method::GET, pricing, item)?).await?;
+                Ok(Price::Current(std::str::from_utf8(&body)?.parse()?))
+            }
+        })),
+        payment: BoxCloneSyncService::new(service_fn(move |item: u32| {
+            let client = payment_client.clone();
+            async move {
+                fetch(client, request(Method::POST, payment, item)?).await?;
+                Ok(Payment::Charged)
+            }
+        })),
+    }
+}
+
+fn request(method: Method, address: SocketAddr, item: u32) -> Result<HttpRequest, http::Error> {
+    let uri = format!("http://{address}/items/{item}");
+    Request::builder().method(method).uri(uri).body(Full::default())
+}
