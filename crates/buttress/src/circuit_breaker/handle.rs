@@ -232,6 +232,13 @@ impl Handle {
         self.shared.state.state()
     }
 
+    /// A number that grows by one with every change of state, wrapping around: equal numbers mean that
+    /// nothing changed in between.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.shared.state.generation()
+    }
+
     /// Whether a call would be refused now, and how. Takes nothing.
     #[must_use]
     pub fn check(&self) -> Option<Error> {

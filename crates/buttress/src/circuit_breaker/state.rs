@@ -262,14 +262,23 @@ impl State {
         }
     }
 
-    /// Whether the generation that admitted a call still lasts.
+    /// Whether the circuit would still let this call begin: nothing changed since it was admitted, and
+    /// no other probe took its place.
     pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
         match ticket {
             Ticket::Uncounted => self.state() == CircuitState::Disabled,
-            Ticket::Counted { generation } | Ticket::Probe { generation, .. } => {
-                unpack(self.control.load(Ordering::Acquire)).0 == generation
+            Ticket::Counted { generation } => self.generation() == generation,
+            Ticket::Probe { generation, number } => {
+                let machine = lock(&self.machine);
+                self.generation() == generation
+                    && machine.probes.iter().any(|(probe, _)| *probe == number)
             }
         }
+    }
+
+    /// How often the state changed, or was set again, wrapping around.
+    pub(crate) fn generation(&self) -> u32 {
+        unpack(self.control.load(Ordering::Acquire)).0
     }
 
     /// Counts how a call ended. `hint` is for how long the failure asked to be left alone.
@@ -516,6 +525,7 @@ impl Machine {
 
 #[cfg(all(test, not(buttress_loom)))]
 #[path = "state/tests.rs"]
+#[expect(clippy::unwrap_used, reason = "test helpers")]
 mod tests;
 
 #[cfg(all(test, buttress_loom))]

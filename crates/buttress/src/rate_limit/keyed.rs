@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tower::{Layer, Service};
 
 use super::config::{Config, Policy};
+use super::cost::{Cost, OneToken};
 use super::future::ResponseFuture;
-use super::layer::{Cost, OneToken};
 use super::state::Short;
 use super::state::plan::Plan;
 use crate::clock;

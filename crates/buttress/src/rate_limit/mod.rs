@@ -2,6 +2,7 @@
 
 mod backpressure;
 mod config;
+mod cost;
 mod future;
 mod handle;
 mod keyed;
@@ -12,9 +13,10 @@ mod state;
 
 pub use backpressure::BackpressureRateLimit;
 pub use config::{Config, Policy};
+pub use cost::{Cost, OneToken};
 pub use future::{QueuedFuture, ResponseFuture};
 pub use handle::{Handle, Stats};
 pub use keyed::{KeyedHandle, KeyedRateLimit, KeyedRateLimitLayer, KeyedStats};
-pub use layer::{Cost, OneToken, RateLimitLayer};
+pub use layer::RateLimitLayer;
 pub use queued::QueuedRateLimit;
 pub use service::RateLimit;

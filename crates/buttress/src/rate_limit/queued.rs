@@ -4,9 +4,9 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
+use super::cost::Cost;
 use super::future::{QueuedFuture, ResponseFuture};
 use super::handle::{Handle, Shared, Waiting};
-use super::layer::Cost;
 use crate::error::Error;
 use crate::reject::Reject;
 

@@ -194,7 +194,10 @@ mod tests {
         (0..36 * 3600).for_each(|_| budget.deposit());
         let now = start + Duration::from_secs(3600);
         let granted = (0..10_000).filter(|_| budget.try_withdraw(now)).count();
-        assert!((64..=72).contains(&granted), "a fifth of the last 324 to 360, not of the hour: {granted}");
+        assert!(
+            (64..=72).contains(&granted),
+            "a fifth of the last 324 to 360, not of the hour: {granted}"
+        );
     }
 
     #[test]

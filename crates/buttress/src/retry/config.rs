@@ -2,10 +2,18 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::budget::Budget;
-use super::state::Policy;
 use crate::error::{InvalidConfig, check_at_least, check_duration};
 use crate::observe::{Common, common_setters};
 use crate::rng::Rng;
+
+/// The rules of a retry.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Policy {
+    pub(super) attempts: u32,
+    pub(super) backoff: Backoff,
+    pub(super) total_time: Option<Duration>,
+    pub(super) max_hint: Duration,
+}
 
 /// How often, and how long apart, a call is attempted.
 ///

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
-use super::config::Config;
-use super::state::Policy;
+use super::config::{Config, Policy};
 use crate::duration_text;
 
 /// The keys of a retry in a document; each has the default of [`Config`].

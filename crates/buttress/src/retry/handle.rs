@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::config::Config;
-use super::state::{Attempts, Policy};
+use super::config::{Config, Policy};
+use super::state::Attempts;
 use crate::counters::Counters;
 use crate::error::InvalidConfig;
 use crate::observe::{Common, GaveUp};

@@ -3,80 +3,12 @@ use std::sync::Arc;
 
 use tower::Layer;
 
+use super::clone_request::{ByClone, Stamped};
 use super::config::Config;
 use super::handle::{Handle, Shared};
 use super::service::Retry;
 use crate::classify::{Classify, Outcome, RetryableErrors};
 use crate::error::InvalidConfig;
-
-/// Makes the request of the next attempt.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot repeat a `{Req}`",
-    label = "a retry needs a second copy of this request",
-    note = "derive `Clone` for the request, or say how to copy it with `.clone_request(|request| ..)`; `None` means this request gets one attempt"
-)]
-pub trait CloneRequest<Req> {
-    /// A copy to send if this attempt fails; `None` if the request cannot be repeated, which then gets
-    /// one attempt.
-    fn clone_request(&self, request: &Req) -> Option<Req>;
-
-    /// Asked when an attempt has failed: whether the copy made before it can still be sent. A body that
-    /// was to be recorded may have outgrown its buffer meanwhile.
-    fn is_repeatable(&self, copy: &Req) -> bool {
-        let _ = copy;
-        true
-    }
-
-    /// Called before each attempt, the first is 1, to make the number visible to the inner service.
-    fn stamp(&self, request: &mut Req, attempt: u32) {
-        let _ = (request, attempt);
-    }
-}
-
-/// Copies requests that are `Clone`. The default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByClone;
-
-#[diagnostic::do_not_recommend]
-impl<Req: Clone> CloneRequest<Req> for ByClone {
-    fn clone_request(&self, request: &Req) -> Option<Req> {
-        Some(request.clone())
-    }
-}
-
-impl<Req, F: Fn(&Req) -> Option<Req>> CloneRequest<Req> for F {
-    fn clone_request(&self, request: &Req) -> Option<Req> {
-        self(request)
-    }
-}
-
-/// Copies as `Q` does, and stamps with a closure. Made by [`RetryLayer::on_attempt`].
-#[derive(Clone, Copy)]
-pub struct Stamped<Q, F> {
-    clone: Q,
-    stamp: F,
-}
-
-impl<Req, Q: CloneRequest<Req>, F: Fn(&mut Req, u32)> CloneRequest<Req> for Stamped<Q, F> {
-    fn clone_request(&self, request: &Req) -> Option<Req> {
-        self.clone.clone_request(request)
-    }
-
-    fn is_repeatable(&self, copy: &Req) -> bool {
-        self.clone.is_repeatable(copy)
-    }
-
-    fn stamp(&self, request: &mut Req, attempt: u32) {
-        self.clone.stamp(request, attempt);
-        (self.stamp)(request, attempt);
-    }
-}
-
-impl<Q: fmt::Debug, F> fmt::Debug for Stamped<Q, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stamped").field("clone", &self.clone).finish_non_exhaustive()
-    }
-}
 
 /// Attempts calls again that failed. See the [module](super) for everything else.
 #[must_use]
@@ -118,7 +50,7 @@ impl<C, Q> RetryLayer<C, Q> {
         self.clone_with(clone)
     }
 
-    /// Copies requests through a [`CloneRequest`] of your own.
+    /// Copies requests through a [`CloneRequest`](super::CloneRequest) of your own.
     pub fn clone_with<T>(self, clone: T) -> RetryLayer<C, T> {
         RetryLayer { shared: self.shared, classify: self.classify, clone }
     }
@@ -135,7 +67,7 @@ impl<C, Q> RetryLayer<C, Q> {
     where
         F: Fn(&mut Req, u32),
     {
-        let clone = Stamped { clone: self.clone, stamp };
+        let clone = Stamped::new(self.clone, stamp);
         RetryLayer { shared: self.shared, classify: self.classify, clone }
     }
 

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod budget;
+mod clone_request;
 mod config;
 #[cfg(feature = "serde")]
 mod document;
@@ -13,8 +14,9 @@ mod state;
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::Budget;
+pub use clone_request::{ByClone, CloneRequest, Stamped};
 pub use config::Config;
 pub use future::ResponseFuture;
 pub use handle::{Handle, Stats};
-pub use layer::{ByClone, CloneRequest, RetryLayer, Stamped};
+pub use layer::RetryLayer;
 pub use service::Retry;

@@ -4,9 +4,9 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
+use super::clone_request::CloneRequest;
 use super::future::ResponseFuture;
 use super::handle::{Handle, Shared};
-use super::layer::CloneRequest;
 use crate::classify::Classify;
 
 /// A service whose failed calls are attempted again. Made by [`RetryLayer`](super::RetryLayer).

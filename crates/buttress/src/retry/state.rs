@@ -2,18 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
+use super::config::Policy;
 use crate::observe::GaveUp;
 use crate::rng::Rng;
-
-/// The rules of a retry.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Policy {
-    pub(super) attempts: u32,
-    pub(super) backoff: Backoff,
-    pub(super) total_time: Option<Duration>,
-    pub(super) max_hint: Duration,
-}
 
 /// The attempts of one call so far.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +61,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retry::backoff::Jitter;
+    use crate::retry::backoff::{Backoff, Jitter};
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

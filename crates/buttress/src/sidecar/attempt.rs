@@ -10,11 +10,12 @@ use tower::Service;
 use crate::error::Error;
 use crate::retry::CloneRequest;
 
-/// A request and the number of its attempt.
+/// A request, the number of its attempt, and the generation of the circuit when the request came.
 #[derive(Debug)]
 pub struct Attempt<Req> {
     pub(super) request: Req,
     pub(super) number: u32,
+    pub(super) generation: u32,
 }
 
 /// Why a request ended without an answer of the service. An answer, good or bad, is the *response* of
@@ -40,7 +41,8 @@ pub struct CloneAttempt<Q>(pub(super) Q);
 impl<Req, Q: CloneRequest<Req>> CloneRequest<Attempt<Req>> for CloneAttempt<Q> {
     fn clone_request(&self, attempt: &Attempt<Req>) -> Option<Attempt<Req>> {
         let request = self.0.clone_request(&attempt.request)?;
-        Some(Attempt { request, number: attempt.number })
+        let Attempt { number, generation, .. } = *attempt;
+        Some(Attempt { request, number, generation })
     }
 
     fn is_repeatable(&self, copy: &Attempt<Req>) -> bool {

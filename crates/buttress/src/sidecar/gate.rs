@@ -10,24 +10,34 @@ use tower::Service;
 use super::attempt::{Attempt, Stop};
 use crate::circuit_breaker;
 use crate::error::Error;
+use crate::name::Name;
 use crate::observe::CircuitState;
 
-/// Lets later attempts pass only while the circuit is not open. The first was admitted by the breaker
-/// itself, further out; in a half-open circuit this very request is a probe.
+/// Lets later attempts pass only while the circuit would. The first was admitted by the breaker itself,
+/// further out.
 #[derive(Clone, Debug)]
 pub struct Gate<S> {
     inner: S,
     circuit: circuit_breaker::Handle,
+    name: Name,
 }
 
 impl<S> Gate<S> {
-    pub(super) fn new(inner: S, circuit: circuit_breaker::Handle) -> Self {
-        Self { inner, circuit }
+    pub(super) fn new(inner: S, circuit: circuit_breaker::Handle, name: Name) -> Self {
+        Self { inner, circuit, name }
     }
 
-    fn refusal(&self) -> Option<Error> {
+    fn refusal<Req>(&self, attempt: &Attempt<Req>) -> Option<Error> {
+        if attempt.number == 1 {
+            return None;
+        }
+        // The request is a probe if it came when the circuit was half-open (the same generation) or
+        // opened itself to it (the next). One that was let through before the circuit opened is not,
+        // and may not join the probes.
+        let is_probe = self.circuit.generation().wrapping_sub(attempt.generation) <= 1;
         match self.circuit.state() {
             CircuitState::Open | CircuitState::ForcedOpen => self.circuit.check(),
+            CircuitState::HalfOpen if !is_probe => Some(Error::circuit_open(self.name, None)),
             _ => None,
         }
     }
@@ -46,11 +56,9 @@ where
     }
 
     fn call(&mut self, attempt: Attempt<Req>) -> Self::Future {
-        match self.refusal() {
-            Some(refusal) if attempt.number > 1 => {
-                GateFuture::Refused { refusal: Some(refusal.after_an_attempt()) }
-            }
-            _ => GateFuture::Passed { future: self.inner.call(attempt) },
+        match self.refusal(&attempt) {
+            Some(refusal) => GateFuture::Refused { refusal: Some(refusal.after_an_attempt()) },
+            None => GateFuture::Passed { future: self.inner.call(attempt) },
         }
     }
 }

@@ -114,7 +114,7 @@ impl<S, C: Clone, T: Clone, Q: Clone, R: Clone> Layer<S> for SidecarLayer<C, T, 
     fn layer(&self, inner: S) -> Self::Service {
         let Shared { rate_limit, circuit_breaker, retry, time_limit, .. } = &*self.shared;
         let limited = TimeLimitLayer::from_handle(time_limit).layer(Answers(inner));
-        let gated = Gate::new(limited, circuit_breaker.clone());
+        let gated = Gate::new(limited, circuit_breaker.clone(), self.shared.name);
         let retried = RetryLayer::from_handle(retry)
             .classify(JudgeAttempt(self.retry_on.clone()))
             .clone_with(CloneAttempt(self.clone.clone()))

@@ -74,7 +74,8 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let counted = self.shared.begin();
-        let future = self.stack.call(Attempt { request, number: 1 });
+        let generation = self.shared.circuit_breaker.generation();
+        let future = self.stack.call(Attempt { request, number: 1, generation });
         ResponseFuture::new(future, counted, self.classify.clone(), self.reject.clone())
     }
 }

@@ -4,10 +4,12 @@ mod config;
 mod future;
 mod handle;
 mod layer;
+mod limit;
 mod service;
 
 pub use config::Config;
 pub use future::{Limited, ResponseFuture};
 pub use handle::{Handle, Stats};
-pub use layer::{Fixed, Limit, TimeLimitLayer};
+pub use layer::TimeLimitLayer;
+pub use limit::{Fixed, Limit};
 pub use service::TimeLimit;

@@ -6,7 +6,7 @@ use tower::Service;
 
 use super::future::ResponseFuture;
 use super::handle::{Handle, Shared};
-use super::layer::Limit;
+use super::limit::Limit;
 use crate::reject::Reject;
 
 /// A service under a time limit. Made by [`TimeLimitLayer`](super::TimeLimitLayer).

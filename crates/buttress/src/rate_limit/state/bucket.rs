@@ -132,6 +132,7 @@ impl Bucket {
 
 #[cfg(all(test, not(buttress_loom)))]
 #[path = "bucket/tests.rs"]
+#[expect(clippy::unwrap_used, reason = "test helpers")]
 mod tests;
 
 #[cfg(all(test, buttress_loom))]

@@ -1,0 +1,24 @@
+use std::time::Duration;
+
+/// How long one request may take. Closures `Fn(&Req) -> Option<Duration>` are one.
+pub trait Limit<Req> {
+    /// The limit of `request`; `None` for the configured one. Zero lets only an answer pass that is
+    /// there at once.
+    fn limit(&self, request: &Req) -> Option<Duration>;
+}
+
+/// Every request has the configured limit. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fixed;
+
+impl<Req> Limit<Req> for Fixed {
+    fn limit(&self, _request: &Req) -> Option<Duration> {
+        None
+    }
+}
+
+impl<Req, F: Fn(&Req) -> Option<Duration>> Limit<Req> for F {
+    fn limit(&self, request: &Req) -> Option<Duration> {
+        self(request)
+    }
+}

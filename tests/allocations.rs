@@ -1,0 +1,223 @@
+//! A call that is admitted and succeeds allocates nothing, in any layer, and clones no service but the
+//! one that retry needs. Apart from the suite, because the counting allocator is the whole program's.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the helpers of a test fail by panicking, as the tests do"
+)]
+
+use std::cell::Cell;
+use std::future::{Future, Ready, ready};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use allocation_counter::measure;
+use buttress::bulkhead::{self, BulkheadLayer};
+use buttress::circuit_breaker::{self, CircuitBreakerLayer};
+use buttress::fallback::FallbackLayer;
+use buttress::rate_limit::{self, RateLimitLayer};
+use buttress::retry::{self, Backoff, Budget, RetryLayer};
+use buttress::time_limit::{self, TimeLimitLayer};
+use buttress::{AsRefusal, Error};
+use tower::{Layer, Service, ServiceBuilder};
+
+const CALLS: u32 = 300;
+
+#[derive(Debug)]
+enum AppError {
+    Refused(Error),
+    Broken,
+}
+
+impl From<Error> for AppError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl AsRefusal for AppError {
+    fn as_refusal(&self) -> Option<&Error> {
+        match self {
+            Self::Refused(error) => Some(error),
+            Self::Broken => None,
+        }
+    }
+}
+
+thread_local! {
+    static CLONES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Answers at once; every so many calls with an error.
+#[derive(Debug)]
+struct Plain {
+    fails_every: u32,
+}
+
+impl Clone for Plain {
+    fn clone(&self) -> Self {
+        CLONES.set(CLONES.get() + 1);
+        Self { fails_every: self.fails_every }
+    }
+}
+
+impl Service<u32> for Plain {
+    type Response = u32;
+    type Error = AppError;
+    type Future = Ready<Result<u32, AppError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AppError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        let fails = self.fails_every > 0 && request % self.fails_every == 0;
+        ready(if fails { Err(AppError::Broken) } else { Ok(request) })
+    }
+}
+
+fn once<S>(service: &mut S, request: u32) -> Result<u32, AppError>
+where
+    S: Service<u32, Response = u32, Error = AppError>,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    match pin!(service.call(request)).poll(&mut cx) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("the service answers at once"),
+    }
+}
+
+/// Counts from the first call on: there is no time to warm up in.
+fn check<L>(name: &str, layer: L, fails_every: u32, clones_a_call: usize)
+where
+    L: Layer<Plain, Service: Service<u32, Response = u32, Error = AppError>>,
+{
+    let mut service = layer.layer(Plain { fails_every });
+    CLONES.set(0);
+    let mut served = 0;
+    let heap = measure(|| {
+        for n in 1..=CALLS {
+            match once(&mut service, n) {
+                Ok(_) | Err(AppError::Broken) => served += 1,
+                Err(AppError::Refused(_)) => {}
+            }
+        }
+    });
+    assert_eq!(served, CALLS, "{name} must admit every call");
+    assert_eq!(heap.count_total, 0, "{name} allocates");
+    assert_eq!(CLONES.get(), clones_a_call * CALLS as usize, "clones made by {name}");
+}
+
+fn check_good<L>(name: &str, layer: L, clones_a_call: usize)
+where
+    L: Layer<Plain, Service: Service<u32, Response = u32, Error = AppError>>,
+{
+    check(name, layer, 0, clones_a_call);
+}
+
+fn rate_limit() -> RateLimitLayer {
+    RateLimitLayer::new(rate_limit::Config::new().max_tokens(10_000)).unwrap()
+}
+
+fn time_limit() -> TimeLimitLayer {
+    TimeLimitLayer::new(time_limit::Config::new(Duration::from_secs(5))).unwrap()
+}
+
+/// The alternatives in which a breaker counts, none of which opens at one failure in seven.
+fn breakers() -> [(&'static str, circuit_breaker::Config); 5] {
+    let config = circuit_breaker::Config::new;
+    let second = Duration::from_secs(1);
+    [
+        ("consecutive failures", config()),
+        ("a count window", config().failure_rate(0.9).count_window(50)),
+        ("a time window", config().failure_rate(0.9).time_window(second)),
+        ("slow calls", config().failure_rate(0.9).slow_calls(second, 0.9)),
+        ("slow calls in time", config().slow_calls(second, 0.9).time_window(second)),
+    ]
+}
+
+/// The counter itself must be able to count, or nothing here could fail.
+#[test]
+fn the_counter_counts() {
+    assert_eq!(measure(|| drop(std::hint::black_box(Box::new(1u32)))).count_total, 1);
+    let boxing = tower::layer::layer_fn(|mut inner: Plain| {
+        tower::service_fn(move |request| Box::pin(inner.call(request)))
+    });
+    let found = std::panic::catch_unwind(|| check_good("a boxing layer", boxing, 0));
+    assert!(found.is_err());
+}
+
+#[test]
+fn retry_allocates_nothing_and_makes_one_clone() {
+    check_good("retry", RetryLayer::default(), 1);
+    let budget = Budget::new(0.2, 3).unwrap();
+    let config = retry::Config::new().budget(budget).total_time(Duration::from_secs(1));
+    check_good("retry with a budget", RetryLayer::new(config).unwrap(), 1);
+    let once = RetryLayer::new(retry::Config::new().attempts(1)).unwrap();
+    check_good("retry of one attempt", once, 0);
+}
+
+/// It keeps the one clone for every further attempt.
+#[test]
+fn attempts_after_a_failure_allocate_nothing_either() {
+    let config = retry::Config::new().attempts(2).backoff(Backoff::none());
+    check("retry at once", RetryLayer::new(config).unwrap(), 7, 1);
+}
+
+#[test]
+fn a_breaker_allocates_nothing_in_any_window() {
+    for (name, config) in breakers() {
+        let layer =
+            |config: &circuit_breaker::Config| CircuitBreakerLayer::new(config.clone()).unwrap();
+        check_good(name, layer(&config), 0);
+        check(name, layer(&config), 7, 0);
+        check_good(name, layer(&config.clone().count_calls(true)), 0);
+        check_good(name, layer(&config).backpressure(), 0);
+    }
+}
+
+#[test]
+fn a_limiter_allocates_nothing() {
+    check_good("rate limit", rate_limit(), 0);
+    check_good("rate limit with costs", rate_limit().cost(|_: &u32| 2), 0);
+    check_good("rate limit with a queue", rate_limit().queued(), 0);
+    check_good("rate limit with backpressure", rate_limit().backpressure(), 0);
+}
+
+#[test]
+fn a_bulkhead_allocates_nothing() {
+    check_good("bulkhead", BulkheadLayer::default(), 0);
+    check_good("bulkhead with a queue", BulkheadLayer::default().queued(), 0);
+    check_good("bulkhead with backpressure", BulkheadLayer::default().backpressure(), 0);
+    let counted = BulkheadLayer::new(bulkhead::Config::new().count_calls(true)).unwrap();
+    check_good("bulkhead that counts", counted, 0);
+}
+
+#[test]
+fn a_time_limit_over_an_answer_that_is_there_allocates_nothing() {
+    check_good("time limit", time_limit(), 0);
+    check_good("time limit by request", time_limit().per_request(|_: &u32| None), 0);
+}
+
+#[test]
+fn a_fallback_that_is_not_used_allocates_nothing() {
+    check_good("value", FallbackLayer::value(0u32), 0);
+    check_good("function", FallbackLayer::from_error(|_: AppError| 0u32), 0);
+    let request = FallbackLayer::from_request(async |_: u32, error: AppError| Err::<u32, _>(error));
+    check_good("async function", request, 0);
+    check_good("service", FallbackLayer::service(Plain { fails_every: 0 }), 1);
+}
+
+#[test]
+fn the_whole_stack_allocates_nothing() {
+    let stack = ServiceBuilder::new()
+        .layer(FallbackLayer::value(0u32))
+        .layer(rate_limit())
+        .layer(CircuitBreakerLayer::default())
+        .layer(BulkheadLayer::default())
+        .layer(RetryLayer::default())
+        .layer(time_limit());
+    check_good("the stack", stack, 1);
+}

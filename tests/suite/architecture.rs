@@ -1,0 +1,148 @@
+//! Who may import whom, read from the sources: `registry, sidecar -> patterns -> root files`, and inside
+//! a pattern `mod -> layer -> service -> future -> state -> config`.
+
+mod sources;
+
+use std::collections::BTreeSet;
+
+use sources::{File, Path, read_all};
+
+const PATTERNS: [&str; 6] =
+    ["bulkhead", "circuit_breaker", "fallback", "rate_limit", "retry", "time_limit"];
+const COMPOSITES: [&str; 3] = ["gateway", "registry", "sidecar"];
+/// The table of contents, and the sugar that names every layer.
+const ABOVE_ALL: [&str; 2] = ["lib", "builder"];
+/// What only `clock.rs` may do.
+const TIME: [&str; 8] = [
+    "Instant::now",
+    "SystemTime::now",
+    ".elapsed()",
+    "tokio::time::sleep",
+    "tokio::time::timeout",
+    "tokio::time::interval",
+    "thread::sleep",
+    "tokio::time::Instant",
+];
+
+/// A handle holds what services share, and programmatic use needs the futures: the two are on one
+/// level. Files that are not named here serve one of those that are, and have no level.
+fn level(file: &str) -> Option<u8> {
+    Some(match file {
+        "mod" => 6,
+        "keyed" => 5,
+        "layer" => 4,
+        "service" | "queued" | "backpressure" => 3,
+        "future" | "handle" => 2,
+        "state" => 1,
+        "config" => 0,
+        _ => return None,
+    })
+}
+
+fn violations(file: &File, all: &[File]) -> Vec<String> {
+    let mut found = Vec::new();
+    let says = |what: String| format!("{}: {what}", file.name());
+    let module = file.module.as_slice();
+    let home = module.first().map_or("lib", String::as_str);
+    for path in &file.paths {
+        let Some(target) = path.segments.first().map(String::as_str) else { continue };
+        let is_pattern = PATTERNS.contains(&target);
+        let is_composite = COMPOSITES.contains(&target);
+        if target == home && (PATTERNS.contains(&home) || COMPOSITES.contains(&home)) {
+            found.extend(upward(file, path, all).map(says));
+        } else if PATTERNS.contains(&home) && (is_pattern || is_composite) {
+            found.push(says(format!("a pattern imports {path}")));
+        } else if COMPOSITES.contains(&home) && is_pattern && is_private(path, all) {
+            found.push(says(format!("not a public item of a pattern: {path}")));
+        } else if !ABOVE_ALL.contains(&home)
+            && !COMPOSITES.contains(&home)
+            && (is_pattern || is_composite)
+        {
+            found.push(says(format!("a root file imports {path}")));
+        }
+    }
+    if home != "clock" {
+        let used = TIME.iter().filter(|time| file.code.contains(*time));
+        found.extend(used.map(|time| says(format!("reads or waits on time: {time}"))));
+    }
+    found
+}
+
+/// An import of a file on a higher level of the same folder.
+fn upward(file: &File, path: &Path, all: &[File]) -> Option<String> {
+    let own = file.module.get(1).map_or("mod", String::as_str);
+    let target = path.segments.get(1).map(String::as_str)?;
+    let is_file = all.iter().any(|other| other.module == path.segments[..2]);
+    let target = if is_file { target } else { "mod" };
+    let (Some(from), Some(to)) = (level(own), level(target)) else { return None };
+    (to > from).then(|| format!("{own} imports {target}: {path}"))
+}
+
+/// Whether a path goes through one of the files of a pattern instead of its `mod.rs`.
+fn is_private(path: &Path, all: &[File]) -> bool {
+    path.segments.len() > 2 && all.iter().any(|file| file.module == path.segments[..2])
+}
+
+#[test]
+fn no_import_points_upward_and_only_the_clock_reads_time() {
+    let all = read_all();
+    let homes: BTreeSet<_> = all.iter().filter_map(|file| file.module.first()).collect();
+    for pattern in PATTERNS {
+        assert!(homes.contains(&pattern.to_owned()), "{pattern} was not read");
+    }
+    let found: Vec<_> = all.iter().flat_map(|file| violations(file, &all)).collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn the_checker_sees_what_is_wrong() {
+    let file = |path: &str, text: &str| File::parse(path, text);
+    let mut all = vec![
+        file("retry/mod.rs", ""),
+        file("retry/layer.rs", ""),
+        file("retry/state.rs", ""),
+        file("retry/backoff.rs", ""),
+        file("bulkhead/mod.rs", ""),
+        file("bulkhead/handle.rs", ""),
+    ];
+    let wrong = [
+        ("error.rs", "use crate::retry::Config;", "a root file imports retry::Config"),
+        ("keyed.rs", "use crate::{clock, sidecar::X};", "a root file imports sidecar::X"),
+        ("retry/service.rs", "use crate::bulkhead::Permit;", "a pattern imports bulkhead::Permit"),
+        ("retry/state.rs", "use crate::registry;", "a pattern imports registry"),
+        ("retry/config.rs", "#[serde(with = \"crate::registry::text\")]", "a pattern imports"),
+        ("retry/state.rs", "use super::layer::RetryLayer;", "state imports layer"),
+        (
+            "retry/config.rs",
+            "use super::{backoff::Backoff, state::Policy};",
+            "config imports state",
+        ),
+        ("retry/state.rs", "use super::RetryLayer;", "state imports mod"),
+        ("retry/state/plan.rs", "use super::super::layer::X;", "state imports layer"),
+        ("retry/state.rs", "use crate::retry::layer::X;", "state imports layer"),
+        ("sidecar/gate.rs", "use crate::{error, bulkhead::handle::Shared};", "not a public item"),
+        ("retry/state.rs", "let now = Instant::now();", "reads or waits on time"),
+        ("queue.rs", "tokio::time::sleep_until(at)", "reads or waits on time"),
+    ];
+    for (path, text, expected) in wrong {
+        let file = file(path, text);
+        let found = violations(&file, &all);
+        assert!(found.len() == 1 && found[0].contains(expected), "{path}: {text}: {found:?}");
+    }
+    let right = [
+        ("lib.rs", "pub use retry::RetryLayer; pub use crate::retry::Config;"),
+        ("builder.rs", "use crate::retry::RetryLayer;"),
+        ("retry/mod.rs", "mod state; pub use layer::RetryLayer;"),
+        ("retry/layer.rs", "use super::state::State;\nuse crate::error::{Error, check};"),
+        ("retry/backoff.rs", "use super::config::Config;"),
+        ("retry/handle.rs", "use super::future::Limited;"),
+        ("sidecar/gate.rs", "use crate::retry::{self, Config};\nuse crate::bulkhead;"),
+        ("retry/state.rs", "// use crate::bulkhead::Permit;\n/// Not `Instant::now`.\n"),
+        ("retry/state.rs", "#[cfg(test)]\nmod tests { use crate::bulkhead::X; }"),
+        ("clock.rs", "tokio::time::Instant::now()"),
+    ];
+    all.push(file("retry/future.rs", ""));
+    for (path, text) in right {
+        assert_eq!(violations(&file(path, text), &all), [""; 0], "{path}: {text}");
+    }
+}

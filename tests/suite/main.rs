@@ -1,0 +1,26 @@
+//! What users can observe, through the public API only: a module per pattern, the contract every layer
+//! keeps, layers in combination, and the shape of the sources.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test fail by panicking, as the tests do"
+)]
+
+mod architecture;
+mod axum_routes;
+mod bulkhead;
+mod circuit_breaker;
+mod composition;
+mod contract;
+mod events;
+mod fallback;
+mod keyed;
+mod rate_limit;
+mod registry;
+mod retry;
+mod runtimes;
+mod sidecar;
+mod support;
+mod time_limit;

@@ -1,0 +1,220 @@
+//! What the tests share: requests, errors, and ways to poll by hand.
+
+mod log;
+mod scripted;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use buttress::{AsRefusal, Clock, Error, ErrorKind};
+use tower::{BoxError, Service, ServiceExt};
+
+pub(crate) use log::Step;
+pub(crate) use scripted::{Call, Scripted};
+
+pub(crate) const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A request that can be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ask(pub(crate) u32);
+
+/// A request that cannot.
+#[derive(Debug)]
+pub(crate) struct Once;
+
+/// A user's own error, with the one variant that takes a refusal.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AppError {
+    Refused(Error),
+    Broken(&'static str),
+}
+
+impl AppError {
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        self.as_refusal().map(Error::kind)
+    }
+
+    pub(crate) fn refusal(&self) -> &Error {
+        self.as_refusal().expect("a refusal")
+    }
+}
+
+impl From<Error> for AppError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl AsRefusal for AppError {
+    fn as_refusal(&self) -> Option<&Error> {
+        match self {
+            Self::Refused(error) => Some(error),
+            Self::Broken(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::Broken(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for AppError {}
+
+/// Error types a scripted service can fail with.
+pub(crate) trait Failure: Sized {
+    fn broken(what: &'static str) -> Self;
+}
+
+impl Failure for AppError {
+    fn broken(what: &'static str) -> Self {
+        Self::Broken(what)
+    }
+}
+
+impl Failure for BoxError {
+    fn broken(what: &'static str) -> Self {
+        what.into()
+    }
+}
+
+impl Failure for Infallible {
+    fn broken(what: &'static str) -> Self {
+        panic!("told to fail where nothing can: {what}")
+    }
+}
+
+/// Takes `Clone` from a service.
+#[derive(Debug)]
+pub(crate) struct Single<S>(pub(crate) S);
+
+impl<Req, S: Service<Req>> Service<Req> for Single<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> S::Future {
+        self.0.call(request)
+    }
+}
+
+/// A task polled by hand that counts how often it is woken.
+pub(crate) struct Waiter {
+    wakes: Arc<Wakes>,
+    waker: Waker,
+}
+
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Waiter {
+    pub(crate) fn new() -> Self {
+        let wakes = Arc::new(Wakes(AtomicUsize::new(0)));
+        Self { waker: wakes.clone().into(), wakes }
+    }
+
+    /// Wakes since the last time this was asked.
+    pub(crate) fn wakes(&self) -> usize {
+        self.wakes.0.swap(0, Ordering::SeqCst)
+    }
+
+    pub(crate) fn poll<F: Future + Unpin>(&self, future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(&self.waker))
+    }
+
+    pub(crate) fn poll_ready<S: Service<Req>, Req>(
+        &self,
+        service: &mut S,
+    ) -> Poll<Result<(), S::Error>> {
+        service.poll_ready(&mut Context::from_waker(&self.waker))
+    }
+}
+
+/// Calls a service that must be ready on the spot.
+pub(crate) fn begin<S, Req>(service: &mut S, request: Req) -> Pin<Box<S::Future>>
+where
+    S: Service<Req>,
+    S::Error: fmt::Debug,
+{
+    let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(ready, Poll::Ready(Ok(()))), "not ready: {ready:?}");
+    Box::pin(service.call(request))
+}
+
+/// The answer of a future that must have one on the spot.
+pub(crate) fn now<F: Future>(future: F) -> F::Output {
+    let future = pin!(future);
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("no answer yet"),
+    }
+}
+
+/// Whether a future is still pending. It must not be over.
+pub(crate) fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+/// Waits until the service is ready and the call over.
+pub(crate) async fn call<S, Req>(service: &mut S, request: Req) -> Result<S::Response, S::Error>
+where
+    S: Service<Req>,
+{
+    service.ready().await?.call(request).await
+}
+
+/// The same for a call that must not hang: a minute of a paused clock passes at once.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut patience = pin!(Clock::default().sleep(ms(60_000)));
+    poll_fn(|cx| {
+        let polled = future.as_mut().poll(cx);
+        assert!(polled.is_ready() || patience.as_mut().poll(cx).is_pending(), "it hangs");
+        polled
+    })
+    .await
+}
+
+/// Runs what must panic, and returns what it said.
+pub(crate) fn panic_of<T>(run: impl FnOnce() -> T) -> String {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { panic!("no panic") };
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().expect("a text").to_string(),
+    }
+}
+
+/// Milliseconds of the clock since this was made.
+pub(crate) struct Watch(pub(crate) Instant);
+
+impl Watch {
+    pub(crate) fn start() -> Self {
+        Self(Clock::default().now())
+    }
+
+    pub(crate) fn ms(&self) -> u64 {
+        Clock::default().now().duration_since(self.0).as_millis() as u64
+    }
+}
