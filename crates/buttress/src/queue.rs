@@ -109,6 +109,7 @@ impl WaitQueue {
         cost: u32,
         capacity: usize,
         longest: Option<Duration>,
+        clock: &Clock,
         now: Instant,
         admits: impl FnOnce(u64) -> bool,
     ) -> Joined {
@@ -117,16 +118,22 @@ impl WaitQueue {
         // First announce, then look: whoever gives something back before the announcement is seen
         // by the look, whoever does so after it will pump.
         resource.set_waiting(true);
-        line.grant(resource, now, &mut wake);
+        let before = line.front;
+        let due = line.grant(resource, now, &mut wake);
+        if line.front != before {
+            line.hand_on(due, clock, now, false, &mut wake);
+        }
         let joined = if line.waiting == 0 && resource.take(cost, now).is_ok() {
             Joined::Granted
         } else if line.waiting >= capacity || !admits(line.cost) {
             Joined::Full
         } else {
-            // Deadlines stay in the order of the line, so that the head's is always the first.
-            let own = longest.map(|longest| clock::after(now, longest));
+            // Deadlines stay in the order of the line, so that the head's is always the first. Only
+            // behind one that waits without a deadline, a deadline may be seen late.
             let last = line.entries.back().and_then(|entry| entry.deadline);
-            line.entries.push_back(Entry { cost, deadline: own.max(last), state: Waiter::New });
+            let deadline =
+                longest.map(|longest| clock::after(now, longest).max(last.unwrap_or(now)));
+            line.entries.push_back(Entry { cost, deadline, state: Waiter::New });
             line.waiting += 1;
             line.peak = line.peak.max(line.waiting);
             line.cost += u64::from(cost);
@@ -331,3 +338,8 @@ impl fmt::Debug for WaitQueue {
         f.debug_struct("WaitQueue").field("waiting", &waiting).field("peak", &peak).finish()
     }
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+#[path = "queue/tests.rs"]
+#[expect(clippy::unwrap_used, reason = "test helpers")]
+mod tests;

@@ -119,8 +119,8 @@ impl Shared {
         if let Some(permit) = self.try_acquire() {
             return Ok(Waiting::Done(permit));
         }
-        let now = self.telemetry.common.clock.now();
-        match self.queue.join(&self.permits, 1, capacity, wait, now, |_| true) {
+        let clock = &self.telemetry.common.clock;
+        match self.queue.join(&self.permits, 1, capacity, wait, clock, clock.now(), |_| true) {
             Joined::Granted => Ok(Waiting::Done(self.permit())),
             Joined::Waiting(place) => {
                 Ok(Waiting::Queued(QueuePlace { place: Some(place), shared: self.clone() }))

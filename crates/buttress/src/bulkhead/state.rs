@@ -198,8 +198,8 @@ mod loom_tests {
                     }
                 })
             };
-            let now = Clock::default().now();
-            let joined = shared.1.join(&shared.0, 1, 1, None, now, |_| true);
+            let clock = Clock::default();
+            let joined = shared.1.join(&shared.0, 1, 1, None, &clock, clock.now(), |_| true);
             releaser.join().unwrap();
             match joined {
                 Joined::Granted => {}

@@ -144,7 +144,8 @@ impl Shared {
             Err(short) => short,
         };
         let admits = |ahead| short != Short::Never && admits(now, ahead);
-        match self.queue.join(&self.limiter, cost, capacity, wait, now, admits) {
+        let clock = &self.common.clock;
+        match self.queue.join(&self.limiter, cost, capacity, wait, clock, now, admits) {
             Joined::Granted => Ok(Waiting::Done(self.tokens(cost))),
             Joined::Waiting(place) => {
                 Ok(Waiting::Queued(QueuePlace { place: Some(place), cost, shared: self.clone() }))
