@@ -95,23 +95,27 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
     ) -> Result<T, Full> {
         let home = self.home(key);
         let Some(shard) = self.shards.get(home) else { return Err(Full) };
-        {
-            let mut shard = lock(shard);
-            if let Some((context, value)) = shard.touch(key) {
-                return Ok(f(context, value));
+        // Dropped after every lock is released: a value may hold what the caller gave.
+        let mut _evicted = None;
+        let mut locked = lock(shard);
+        if !locked.places.contains_key(key) {
+            if !self.count_one_more() {
+                _evicted = locked.evict(&at_rest);
+                if _evicted.is_none() {
+                    drop(locked);
+                    _evicted = Some(self.evict_elsewhere(home, &at_rest).ok_or(Full)?);
+                    locked = lock(shard);
+                }
+            }
+            if locked.places.contains_key(key) {
+                // Another thread was faster; the place that was made is not needed.
+                self.keys.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                let value = make(&locked.context);
+                locked.insert(key.clone(), value);
             }
         }
-        // Dropped after every lock is released: a value may hold what the caller gave.
-        let _evicted = self.make_room(home, &at_rest)?;
-        let mut shard = lock(shard);
-        if shard.touch(key).is_some() {
-            // Another thread was faster; the place that was made is not needed.
-            self.keys.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            let value = make(&shard.context);
-            shard.insert(key.clone(), value);
-        }
-        shard.touch(key).map(|(context, value)| f(context, value)).ok_or(Full)
+        locked.touch(key).map(|(context, value)| f(context, value)).ok_or(Full)
     }
 
     /// Runs `f` on the value of `key` if it is held; not a use.
@@ -137,20 +141,16 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         (self.hasher.hash_one(key) % self.shards.len().max(1) as u64) as usize
     }
 
-    /// Counts one more key, evicting another if need be: one of the same shard, or of any other.
-    fn make_room(
-        &self,
-        home: usize,
-        at_rest: &impl Fn(&C, &V) -> bool,
-    ) -> Result<Option<(K, V)>, Full> {
+    /// Whether there is a place for one more key, which is counted then.
+    fn count_one_more(&self) -> bool {
         let below = |keys| (keys < self.max_keys).then_some(keys + 1);
-        if self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok() {
-            return Ok(None);
-        }
-        let count = self.shards.len();
-        let evict = |shard: &Mutex<Shard<K, V, C>>| lock(shard).evict(at_rest);
-        let mut order = self.shards.iter().cycle().skip(home).take(count);
-        order.find_map(evict).map(Some).ok_or(Full)
+        self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
+    }
+
+    /// Evicts an entry of another shard than `home`. The caller holds no lock.
+    fn evict_elsewhere(&self, home: usize, at_rest: &impl Fn(&C, &V) -> bool) -> Option<(K, V)> {
+        let others = self.shards.iter().cycle().skip(home + 1).take(self.shards.len() - 1);
+        others.map(|shard| lock(shard).evict(at_rest)).find_map(|evicted| evicted)
     }
 }
 
@@ -328,5 +328,41 @@ mod tests {
                 prop_assert_eq!(map.len(), list.len());
             }
         }
+    }
+}
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+
+    #[test]
+    fn loom_two_new_keys_share_one_place() {
+        loom::model(|| {
+            let map = Arc::new(KeyMap::<u32, ()>::new(1, ()));
+            let enter =
+                |map: &KeyMap<u32, ()>, key| map.with(&key, |_| (), |_, _| false, |_, _| ());
+            let other = {
+                let map = map.clone();
+                loom::thread::spawn(move || enter(&map, 1).is_ok())
+            };
+            let mine = enter(&map, 2).is_ok();
+            assert!(mine ^ other.join().unwrap());
+            assert_eq!(map.len(), 1);
+        });
+    }
+
+    #[test]
+    fn loom_one_new_key_of_two_threads_is_counted_once() {
+        loom::model(|| {
+            let map = Arc::new(KeyMap::<u32, ()>::new(2, ()));
+            let enter = |map: &KeyMap<u32, ()>| map.with(&7, |_| (), |_, _| false, |_, _| ());
+            let other = {
+                let map = map.clone();
+                loom::thread::spawn(move || enter(&map).is_ok())
+            };
+            assert!(enter(&map).is_ok() && other.join().unwrap());
+            assert_eq!(map.len(), 1);
+        });
     }
 }

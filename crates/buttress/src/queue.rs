@@ -30,6 +30,16 @@ pub(crate) trait Resource {
 #[derive(Debug)]
 pub(crate) struct Place(u64);
 
+/// What a newcomer wants.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) cost: u32,
+    /// The most that may wait, this one included.
+    pub(crate) capacity: usize,
+    /// How long the place is kept; `None` for as long as it takes.
+    pub(crate) longest: Option<Duration>,
+}
+
 /// How joining went.
 #[derive(Debug)]
 pub(crate) enum Joined {
@@ -101,14 +111,12 @@ impl WaitQueue {
         Self { line: Mutex::new(Line::default()) }
     }
 
-    /// Takes `cost`, or a place at the end. `longest` is how long the place is kept; `admits` can
-    /// still refuse a place, knowing what is owed to those ahead.
+    /// Takes what is asked for, or a place at the end; `admits` can still refuse a place, knowing what
+    /// is owed to those ahead.
     pub(crate) fn join(
         &self,
         resource: &impl Resource,
-        cost: u32,
-        capacity: usize,
-        longest: Option<Duration>,
+        Ask { cost, capacity, longest }: Ask,
         clock: &Clock,
         now: Instant,
         admits: impl FnOnce(u64) -> bool,
@@ -341,5 +349,5 @@ impl fmt::Debug for WaitQueue {
 
 #[cfg(all(test, not(buttress_loom)))]
 #[path = "queue/tests.rs"]
-#[expect(clippy::unwrap_used, reason = "test helpers")]
+#[expect(clippy::panic, reason = "test helpers")]
 mod tests;

@@ -59,3 +59,40 @@ impl WakerSet {
         wakers.into_values().for_each(Waker::wake);
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::{AtomicU32, Ordering};
+    use loom::sync::Arc;
+
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn loom_who_registers_and_sees_no_change_is_woken_by_it() {
+        loom::model(|| {
+            let shared = Arc::new((AtomicU32::new(0), WakerSet::new()));
+            let changer = {
+                let shared = shared.clone();
+                loom::thread::spawn(move || {
+                    shared.0.store(1, Ordering::Release);
+                    shared.1.wake_all();
+                })
+            };
+            let woken = std::sync::Arc::new(Woken::default());
+            let waker = Waker::from(woken.clone());
+            let mut owner = Owner::default();
+            shared.1.register(&mut owner, &Context::from_waker(&waker));
+            let seen = shared.0.load(Ordering::Acquire) == 1;
+            changer.join().unwrap();
+            assert!(seen || woken.0.load(std::sync::atomic::Ordering::SeqCst));
+        });
+    }
+}

@@ -7,7 +7,7 @@ use super::state::Permits;
 use crate::counters::Counters;
 use crate::error::{Error, InvalidConfig};
 use crate::observe::Common;
-use crate::queue::{Joined, Place, WaitQueue};
+use crate::queue::{Ask, Joined, Place, WaitQueue};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 const REFUSED: usize = 0;
@@ -120,7 +120,8 @@ impl Shared {
             return Ok(Waiting::Done(permit));
         }
         let clock = &self.telemetry.common.clock;
-        match self.queue.join(&self.permits, 1, capacity, wait, clock, clock.now(), |_| true) {
+        let ask = Ask { cost: 1, capacity, longest: wait };
+        match self.queue.join(&self.permits, ask, clock, clock.now(), |_| true) {
             Joined::Granted => Ok(Waiting::Done(self.permit())),
             Joined::Waiting(place) => {
                 Ok(Waiting::Queued(QueuePlace { place: Some(place), shared: self.clone() }))

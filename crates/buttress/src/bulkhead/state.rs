@@ -166,7 +166,7 @@ mod tests {
 mod loom_tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::queue::{Joined, WaitQueue};
+    use crate::queue::{Ask, Joined, WaitQueue};
     use loom::sync::Arc;
     use loom::thread;
 
@@ -199,7 +199,8 @@ mod loom_tests {
                 })
             };
             let clock = Clock::default();
-            let joined = shared.1.join(&shared.0, 1, 1, None, &clock, clock.now(), |_| true);
+            let ask = Ask { cost: 1, capacity: 1, longest: None };
+            let joined = shared.1.join(&shared.0, ask, &clock, clock.now(), |_| true);
             releaser.join().unwrap();
             match joined {
                 Joined::Granted => {}

@@ -135,7 +135,7 @@ impl Admission {
     /// The call begins now.
     pub(super) fn begin(mut self) -> Self {
         let shared = &self.shared;
-        if shared.telemetry.common.count_calls {
+        if shared.telemetry.common.count_calls && self.ticket != Some(Ticket::Uncounted) {
             shared.telemetry.counters.add(ADMITTED);
         }
         self.started = shared.state.slow_after().map(|_| shared.now());
@@ -168,6 +168,8 @@ impl Admission {
         let shared = &self.shared;
         let Telemetry { counters, common, .. } = &*shared.telemetry;
         match outcome {
+            // A disabled circuit counts nothing at all.
+            _ if ticket == Ticket::Uncounted => {}
             Outcome::Failure => counters.add(FAILED),
             Outcome::Success if common.count_calls => counters.add(SUCCEEDED),
             _ => {}

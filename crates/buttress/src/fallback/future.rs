@@ -21,10 +21,9 @@ pin_project! {
     {
         #[pin]
         phase: Phase<S::Future, F::Future>,
-        // `None` once given to the fallback.
-        kept: Option<F::Kept>,
+        // The fallback and what it keeps of the request; `None` once it is used.
+        recover: Option<(F, F::Kept)>,
         shared: Arc<Shared>,
-        recover: F,
         classify: C,
     }
 }
@@ -44,12 +43,11 @@ where
 {
     pub(super) fn new(
         future: S::Future,
-        kept: F::Kept,
+        recover: (F, F::Kept),
         shared: Arc<Shared>,
-        recover: F,
         classify: C,
     ) -> Self {
-        Self { phase: Phase::Primary { future }, kept: Some(kept), shared, recover, classify }
+        Self { phase: Phase::Primary { future }, recover: Some(recover), shared, classify }
     }
 }
 
@@ -78,8 +76,10 @@ where
                         return Poll::Ready(result);
                     }
                     // Taken once: from here on the fallback answers.
-                    let Some(kept) = this.kept.take() else { return Poll::Ready(result) };
-                    match this.recover.recover(kept, result) {
+                    let Some((recover, kept)) = this.recover.take() else {
+                        return Poll::Ready(result);
+                    };
+                    match recover.recover(kept, result) {
                         Ok(answer) => answer,
                         Err(result) => return Poll::Ready(result),
                     }

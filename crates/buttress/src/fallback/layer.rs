@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tower::Layer;
 
 use super::handle::{Config, Handle, Shared};
-use super::recover::{FromError, FromRequest, KeepPrimary, ToService, Value};
+use super::recover::{FromError, FromRequest, KeepPrimary, Recover, ToService, Value};
 use super::service::Fallback;
 use crate::classify::{AnyError, Classify, Outcome};
 
@@ -89,6 +89,45 @@ impl<F, C> FallbackLayer<F, C> {
         P: Fn(&E) -> bool,
     {
         self.classify(When { when })
+    }
+
+    /// Runs `operation` on `request`, with the fallback, without tower.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use buttress::fallback::FallbackLayer;
+    /// let fallback = FallbackLayer::value(7);
+    /// let answer = fallback.run((), async |()| Err("down")).await;
+    /// assert_eq!(answer, Ok(7));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// That of the operation where the fallback does not apply, or what the fallback ends with.
+    pub async fn run<Req, Res, E, Op>(&self, request: Req, operation: Op) -> Result<Res, E>
+    where
+        F: Recover<Req, Res, E> + Clone,
+        C: Classify<Res, E>,
+        Op: AsyncFnOnce(Req) -> Result<Res, E>,
+    {
+        self.shared.begin();
+        let recover = self.recover.clone();
+        let kept = recover.keep(&request);
+        let result = operation(request).await;
+        if self.classify.classify(&result) != Outcome::Failure {
+            return result;
+        }
+        let answer = match recover.recover(kept, result) {
+            Ok(answer) => answer,
+            Err(result) => return result,
+        };
+        self.shared.fell_back();
+        let result = answer.await;
+        if self.classify.classify(&result) == Outcome::Failure {
+            self.shared.failed();
+        }
+        result
     }
 
     /// The operator's view of the shared state.

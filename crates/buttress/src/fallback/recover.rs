@@ -17,7 +17,7 @@ use tower::Service;
     note = "a value must be `Clone` and of the service's response type",
     note = "fallbacks that use the request (`from_request`, `service`) need a request that is `Clone`"
 )]
-pub trait Recover<Req, Res, E> {
+pub trait Recover<Req, Res, E>: Sized {
     /// What is kept of the request while the service works on it.
     type Kept;
     /// The answer under way.
@@ -31,7 +31,7 @@ pub trait Recover<Req, Res, E> {
     /// # Errors
     /// Gives `failed` back if this kind has no answer to it.
     fn recover(
-        &self,
+        self,
         kept: Self::Kept,
         failed: Result<Res, E>,
     ) -> Result<Self::Future, Result<Res, E>>;
@@ -54,7 +54,7 @@ impl<Req, Res: Clone, E> Recover<Req, Res, E> for Value<Res> {
 
     fn keep(&self, _request: &Req) {}
 
-    fn recover(&self, (): (), _: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+    fn recover(self, (): (), _: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
         Ok(ready(Ok(Res::clone(&self.value))))
     }
 }
@@ -89,7 +89,7 @@ impl<Req, Res, E, F: Fn(E) -> Res> Recover<Req, Res, E> for FromError<F> {
 
     fn keep(&self, _request: &Req) {}
 
-    fn recover(&self, (): (), failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+    fn recover(self, (): (), failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
         failed
             .map_or_else(|error| Ok(ready(Ok((self.respond)(error)))), |response| Err(Ok(response)))
     }
@@ -126,7 +126,7 @@ where
         request.clone()
     }
 
-    fn recover(&self, kept: Req, failed: Result<Res, E>) -> Result<Fut, Result<Res, E>> {
+    fn recover(self, kept: Req, failed: Result<Res, E>) -> Result<Fut, Result<Res, E>> {
         failed.map_or_else(|error| Ok((self.respond)(kept, error)), |response| Err(Ok(response)))
     }
 }
@@ -183,8 +183,8 @@ where
 impl<Req, Res, E, S, M> Recover<Req, Res, E> for ToService<S, M>
 where
     Req: Clone,
-    S: Service<Req, Response = Res> + Clone,
-    M: BothFailed<Res, E, S::Error> + Clone,
+    S: Service<Req, Response = Res>,
+    M: BothFailed<Res, E, S::Error>,
 {
     type Kept = Req;
     type Future = ServiceFuture<S, Req, Res, E, M>;
@@ -193,13 +193,13 @@ where
         request.clone()
     }
 
-    fn recover(&self, kept: Req, failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+    fn recover(self, kept: Req, failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
         Ok(ServiceFuture {
-            service: self.service.clone(),
+            service: self.service,
             request: Some(kept),
             response: None,
             failed: Some(failed),
-            merge: self.merge.clone(),
+            merge: self.merge,
         })
     }
 }

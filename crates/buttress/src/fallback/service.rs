@@ -48,9 +48,8 @@ where
         let kept = self.recover.keep(&request);
         ResponseFuture::new(
             self.inner.call(request),
-            kept,
+            (self.recover.clone(), kept),
             self.shared.clone(),
-            self.recover.clone(),
             self.classify.clone(),
         )
     }

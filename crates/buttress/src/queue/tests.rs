@@ -63,7 +63,8 @@ impl Rig {
 
     fn join(&self, longest: Option<Duration>) -> Joined {
         let now = self.clock.now();
-        self.queue.join(&self.drip, 1, 10, longest, &self.clock, now, |_| true)
+        let ask = Ask { cost: 1, capacity: 10, longest };
+        self.queue.join(&self.drip, ask, &self.clock, now, |_| true)
     }
 
     /// Joins and is polled once.

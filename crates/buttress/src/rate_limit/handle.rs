@@ -9,7 +9,7 @@ use crate::clock;
 use crate::counters::Counters;
 use crate::error::{Error, InvalidConfig};
 use crate::observe::Common;
-use crate::queue::{Joined, Place, WaitQueue};
+use crate::queue::{Ask, Joined, Place, WaitQueue};
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 const REFUSED: usize = 0;
@@ -145,7 +145,8 @@ impl Shared {
         };
         let admits = |ahead| short != Short::Never && admits(now, ahead);
         let clock = &self.common.clock;
-        match self.queue.join(&self.limiter, cost, capacity, wait, clock, now, admits) {
+        let ask = Ask { cost, capacity, longest: wait };
+        match self.queue.join(&self.limiter, ask, clock, now, admits) {
             Joined::Granted => Ok(Waiting::Done(self.tokens(cost))),
             Joined::Waiting(place) => {
                 Ok(Waiting::Queued(QueuePlace { place: Some(place), cost, shared: self.clone() }))
@@ -264,7 +265,8 @@ impl Handle {
     ///
     /// # Errors
     /// [`RateLimited`](crate::ErrorKind::RateLimited), at once, if the wait would be too long or the
-    /// queue is full.
+    /// queue is full; [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the longest wait, which
+    /// can only be if the rate was lowered meanwhile.
     pub async fn acquire(&self, cost: u32) -> Result<(), Error> {
         match self.shared.take_or_wait(cost)? {
             Waiting::Done(tokens) => tokens.spend(),

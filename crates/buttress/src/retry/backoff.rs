@@ -106,18 +106,18 @@ impl Backoff {
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
-        check_not_endless("base", self.base)?;
-        check_not_endless("cap", self.cap)?;
+        check_not_endless("base-delay", self.base)?;
+        check_not_endless("max-delay", self.cap)?;
         if self.cap < self.base {
-            let bound = format!("at least the base, {:?}", self.base);
-            return Err(InvalidConfig::new("cap", format!("{:?}", self.cap), bound));
+            let bound = format!("at least the base-delay, {:?}", self.base);
+            return Err(InvalidConfig::new("max-delay", format!("{:?}", self.cap), bound));
         }
         if !(self.factor.is_finite() && self.factor >= 1.0) {
             return Err(InvalidConfig::new("factor", self.factor, "a finite number, at least 1"));
         }
         match self.jitter {
             Jitter::Fraction(fraction) if !(0.0..=1.0).contains(&fraction) => {
-                Err(InvalidConfig::new("jitter", fraction, "a fraction between 0 and 1"))
+                Err(InvalidConfig::new("jitter-fraction", fraction, "a fraction between 0 and 1"))
             }
             _ => Ok(()),
         }
@@ -158,11 +158,11 @@ mod tests {
     #[test]
     fn bad_numbers_are_named() {
         let bad = [
-            (Backoff::exponential(ms(100)).cap(ms(50)), "cap"),
+            (Backoff::exponential(ms(100)).cap(ms(50)), "max-delay"),
             (Backoff::exponential(ms(100)).factor(0.5), "factor"),
             (Backoff::exponential(ms(100)).factor(f64::NAN), "factor"),
-            (Backoff::exponential(ms(100)).jitter(Jitter::Fraction(1.5)), "jitter"),
-            (Backoff::fixed(Duration::MAX), "base"),
+            (Backoff::exponential(ms(100)).jitter(Jitter::Fraction(1.5)), "jitter-fraction"),
+            (Backoff::fixed(Duration::MAX), "base-delay"),
         ];
         for (backoff, field) in bad {
             assert_eq!(backoff.check().unwrap_err().field(), field);

@@ -44,7 +44,8 @@ impl<F: Future> Future for Limited<F> {
         if let Poll::Ready(output) = future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        if this.sleep.is_none() {
+        // A timer may be late by the grain of its clock; no time at all is not.
+        if this.sleep.is_none() && !this.limit.is_zero() {
             let clock = &this.shared.common.clock;
             this.sleep.set(Some(clock.sleep_until(*this.deadline)));
         }
