@@ -1,4 +1,4 @@
-//! What went wrong: [`Error`] for a call, [`InvalidConfig`] for a configuration.
+//! [`Error`]: a call that a layer refused or cut short.
 
 use std::fmt;
 use std::time::Duration;
@@ -245,106 +245,6 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// A configuration that cannot work, found when a layer is built or reconfigured.
-///
-/// It names the field, the value that was given and what would have been accepted.
-///
-/// ```
-/// use buttress::bulkhead::{BulkheadLayer, Config};
-/// let error = BulkheadLayer::new(Config::new().max_concurrent(0)).unwrap_err();
-/// assert_eq!(error.field(), "max-concurrent");
-/// assert_eq!(error.to_string(), "max-concurrent: 0 is not at least 1");
-/// ```
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{field}: {value} is not {bound}")]
-pub struct InvalidConfig {
-    field: String,
-    value: String,
-    bound: String,
-}
-
-impl InvalidConfig {
-    /// Reports that `field` was given `value`, which is not `bound` ("at least 1").
-    #[must_use]
-    pub fn new(
-        field: impl Into<String>,
-        value: impl fmt::Display,
-        bound: impl Into<String>,
-    ) -> Self {
-        Self { field: field.into(), value: value.to_string(), bound: bound.into() }
-    }
-
-    /// The field, in kebab case as in documents; with its path where it came from a document.
-    #[must_use]
-    pub fn field(&self) -> &str {
-        &self.field
-    }
-
-    /// The value that was refused, as text.
-    #[must_use]
-    pub fn value(&self) -> &str {
-        &self.value
-    }
-
-    /// What would have been accepted: "at least 1".
-    #[must_use]
-    pub fn bound(&self) -> &str {
-        &self.bound
-    }
-
-    /// The same complaint about a field inside `path`.
-    #[cfg(feature = "serde")]
-    pub(crate) fn within(self, path: &str) -> Self {
-        Self { field: format!("{path}.{}", self.field), ..self }
-    }
-}
-
-/// Refuses values outside `low..=high`.
-pub(crate) fn check_range<T: PartialOrd + fmt::Display>(
-    field: &str,
-    value: T,
-    low: T,
-    high: T,
-) -> Result<(), InvalidConfig> {
-    // A NaN compares with nothing, so ask for what is wanted, not for what is not.
-    if value >= low && value <= high {
-        return Ok(());
-    }
-    let bound = format!("between {low} and {high}");
-    Err(InvalidConfig::new(field, value, bound))
-}
-
-/// Refuses values below `low`.
-pub(crate) fn check_at_least<T: PartialOrd + fmt::Display>(
-    field: &str,
-    value: T,
-    low: T,
-) -> Result<(), InvalidConfig> {
-    if value >= low {
-        return Ok(());
-    }
-    Err(InvalidConfig::new(field, value, format!("at least {low}")))
-}
-
-/// Refuses zero, and anything beyond what a monotonic clock can be asked to add up.
-pub(crate) fn check_duration(field: &str, value: Duration) -> Result<(), InvalidConfig> {
-    if value.is_zero() {
-        return Err(InvalidConfig::new(field, "0s", "longer than zero"));
-    }
-    check_not_endless(field, value)
-}
-
-/// Refuses durations beyond [`LONGEST`].
-pub(crate) fn check_not_endless(field: &str, value: Duration) -> Result<(), InvalidConfig> {
-    if value > LONGEST {
-        return Err(InvalidConfig::new(field, format!("{value:?}"), "at most 365 days"));
-    }
-    Ok(())
-}
-
-/// The longest duration a configuration takes: beyond it is a slip, not a wish.
-pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,11 +300,5 @@ mod tests {
     fn an_endless_hint_is_kept_as_a_time() {
         let error = Error::circuit_open(Name::default(), Some(Duration::MAX));
         assert_eq!(error.retry_after(), Some(Duration::from_nanos(u64::MAX - 1)));
-    }
-
-    #[test]
-    fn not_a_number_is_out_of_every_range() {
-        assert!(check_range("share", f64::NAN, 0.0, 1.0).is_err());
-        assert!(check_at_least("factor", f64::NAN, 1.0).is_err());
     }
 }

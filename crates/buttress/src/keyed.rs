@@ -10,7 +10,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
-use crate::error::{InvalidConfig, check_range};
+use crate::invalid_config::{InvalidConfig, check_range};
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
 /// Above so many keys the map is split, so that threads rarely meet on a lock.

@@ -75,6 +75,7 @@ mod counters;
 #[cfg(feature = "serde")]
 mod duration_text;
 mod error;
+mod invalid_config;
 mod keyed;
 mod mode;
 mod name;
@@ -103,7 +104,8 @@ pub use classify::{
     AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,
 };
 pub use clock::{Clock, Sleep};
-pub use error::{Error, ErrorKind, InvalidConfig};
+pub use error::{Error, ErrorKind};
+pub use invalid_config::InvalidConfig;
 pub use mode::{Backpressure, Queued, Refuse};
 pub use name::Name;
 pub use observe::{CircuitState, Event, GaveUp, Observer};

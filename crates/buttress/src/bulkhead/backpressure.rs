@@ -5,7 +5,8 @@ use std::task::{Context, Poll, ready};
 use tower::Service;
 
 use super::future::ResponseFuture;
-use super::handle::{Handle, Permit, Shared, Waiting};
+use super::handle::Handle;
+use super::shared::{Permit, Shared, Waiting};
 use crate::reject::Reject;
 
 /// A service that is ready only while it holds a permit. Made by

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::error::{InvalidConfig, check_at_least, check_duration};
+use crate::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::observe::{Common, common_setters};
 
 /// How many calls may run at once, and what happens to the next one.

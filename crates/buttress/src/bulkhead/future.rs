@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::handle::{Permit, QueuePlace};
+use super::shared::{Permit, QueuePlace};
 use crate::error::Error;
 use crate::reject::{Refused, Reject};
 

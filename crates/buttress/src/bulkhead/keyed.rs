@@ -9,9 +9,11 @@ use tower::{Layer, Service};
 
 use super::config::Config;
 use super::future::ResponseFuture;
-use super::handle::{Handle, Permit, Shared, Telemetry};
+use super::handle::Handle;
+use super::shared::{Permit, Shared, Telemetry};
 use crate::counters::Counters;
-use crate::error::{Error, InvalidConfig};
+use crate::error::Error;
+use crate::invalid_config::InvalidConfig;
 use crate::keyed::{Full, KeyMap, check_max_keys};
 use crate::reject::{AsError, Reject};
 use crate::sync::{Mutex, lock};

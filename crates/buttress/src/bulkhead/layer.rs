@@ -6,10 +6,11 @@ use tower::Layer;
 
 use super::backpressure::BackpressureBulkhead;
 use super::config::Config;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
 use super::queued::QueuedBulkhead;
 use super::service::Bulkhead;
-use crate::error::InvalidConfig;
+use super::shared::Shared;
+use crate::invalid_config::InvalidConfig;
 use crate::mode::{Backpressure, Queued, Refuse};
 use crate::reject::AsError;
 

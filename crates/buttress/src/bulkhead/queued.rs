@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::future::{QueuedFuture, ResponseFuture};
-use super::handle::{Handle, Shared, Waiting};
+use super::handle::Handle;
+use super::shared::{Shared, Waiting};
 use crate::error::Error;
 use crate::reject::Reject;
 

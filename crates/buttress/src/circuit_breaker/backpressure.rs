@@ -8,8 +8,9 @@ use std::time::Instant;
 use tower::Service;
 
 use super::future::ResponseFuture;
-use super::handle::{Admission, Handle, Shared};
+use super::handle::Handle;
 use super::service::settle_unready;
+use super::shared::{Admission, Shared};
 use crate::classify::{Classify, Outcome};
 use crate::clock::Sleep;
 use crate::reject::Reject;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::classify::Outcome;
-use crate::error::{InvalidConfig, check_at_least, check_duration, check_range};
+use crate::invalid_config::{InvalidConfig, check_at_least, check_duration, check_range};
 use crate::observe::{Common, common_setters};
 use crate::window::LARGEST_COUNT;
 

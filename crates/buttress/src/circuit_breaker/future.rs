@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::handle::Admission;
+use super::shared::Admission;
 use crate::classify::Classify;
 use crate::error::Error;
 use crate::reject::{Refused, Reject};

@@ -9,11 +9,13 @@ use tower::{Layer, Service};
 
 use super::config::Config;
 use super::future::ResponseFuture;
-use super::handle::{Admission, Handle, Shared, Telemetry};
+use super::handle::Handle;
+use super::shared::{Admission, Shared, Telemetry};
 use super::state::State;
 use crate::classify::{Classify, ServiceErrors};
 use crate::counters::Counters;
-use crate::error::{Error, InvalidConfig};
+use crate::error::Error;
+use crate::invalid_config::InvalidConfig;
 use crate::keyed::{Full, KeyMap, check_max_keys};
 use crate::observe::CircuitState;
 use crate::reject::{AsError, Reject};

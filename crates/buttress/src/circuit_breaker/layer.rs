@@ -6,10 +6,11 @@ use tower::Layer;
 
 use super::backpressure::BackpressureCircuitBreaker;
 use super::config::Config;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
 use super::service::CircuitBreaker;
+use super::shared::Shared;
 use crate::classify::ServiceErrors;
-use crate::error::InvalidConfig;
+use crate::invalid_config::InvalidConfig;
 use crate::mode::{Backpressure, Refuse};
 use crate::reject::AsError;
 

@@ -7,12 +7,14 @@ mod handle;
 mod keyed;
 mod layer;
 mod service;
+mod shared;
 mod state;
 
 pub use backpressure::BackpressureCircuitBreaker;
 pub use config::Config;
 pub use future::ResponseFuture;
-pub use handle::{Admission, Handle, Stats};
+pub use handle::{Handle, Stats};
 pub use keyed::{KeyedCircuitBreaker, KeyedCircuitBreakerLayer, KeyedHandle, KeyedStats};
 pub use layer::CircuitBreakerLayer;
 pub use service::CircuitBreaker;
+pub use shared::Admission;

@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::future::ResponseFuture;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
+use super::shared::Shared;
 use crate::classify::Classify;
 use crate::error::Error;
 use crate::reject::Reject;

@@ -5,12 +5,16 @@
 //! [`Machine`] behind a short lock. Each change of state begins a new *generation*; an outcome that
 //! arrives with an older one changes nothing.
 
+mod machine;
+
 use std::time::{Duration, Instant};
+
+use machine::Machine;
 
 use super::config::Config;
 use crate::classify::Outcome;
 use crate::clock;
-use crate::error::InvalidConfig;
+use crate::invalid_config::InvalidConfig;
 use crate::observe::CircuitState;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crate::window::{CountWindow, Sample, Streak, Tally, TimeWindow};
@@ -72,24 +76,6 @@ pub(crate) struct State {
     slow_after: AtomicU64,
     min_calls: AtomicU32,
     machine: Mutex<Machine>,
-}
-
-/// What changes rarely, and the rules for it.
-#[derive(Debug)]
-struct Machine {
-    open_for: Duration,
-    open_factor: f64,
-    max_open_for: Duration,
-    honour_hint: bool,
-    half_open_calls: usize,
-    successes_to_close: u32,
-    probe_lease: Duration,
-    /// Probes under way: number and start.
-    probes: Vec<(u64, Instant)>,
-    next_probe: u64,
-    successes: u32,
-    /// Failed probes since the circuit was last closed.
-    reopened: u32,
 }
 
 const STATES: [CircuitState; 6] = [
@@ -451,75 +437,6 @@ impl State {
             }
             _ => None,
         }
-    }
-}
-
-impl Machine {
-    fn new(config: &Config) -> Self {
-        let mut machine = Self {
-            open_for: Duration::ZERO,
-            open_factor: 1.0,
-            max_open_for: Duration::ZERO,
-            honour_hint: false,
-            half_open_calls: 1,
-            successes_to_close: 1,
-            probe_lease: Duration::ZERO,
-            probes: Vec::new(),
-            next_probe: 0,
-            successes: 0,
-            reopened: 0,
-        };
-        machine.apply(config);
-        machine
-    }
-
-    fn apply(&mut self, config: &Config) {
-        self.open_for = config.open_for;
-        self.open_factor = config.open_factor;
-        self.max_open_for = config.max_open_for.max(config.open_for);
-        self.honour_hint = config.honour_hint;
-        self.half_open_calls = config.half_open_calls as usize;
-        self.successes_to_close = config.successes_to_close;
-        self.probe_lease = config.probe_lease;
-    }
-
-    /// `open_for x factor^reopened`, at least the hint, at most the longest.
-    fn open_time(&self, hint: Option<Duration>) -> Duration {
-        let grown = if self.open_factor > 1.0 && self.reopened > 0 {
-            let exponent = i32::try_from(self.reopened).unwrap_or(i32::MAX);
-            let seconds = self.open_for.as_secs_f64() * self.open_factor.powi(exponent);
-            Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-        } else {
-            self.open_for
-        };
-        let hint = hint.filter(|_| self.honour_hint).unwrap_or_default();
-        grown.max(hint).min(self.max_open_for)
-    }
-
-    fn hung(&self, now: Instant) -> Option<usize> {
-        let hung =
-            |(_, since): &(u64, Instant)| now.saturating_duration_since(*since) >= self.probe_lease;
-        self.probes.iter().position(hung)
-    }
-
-    fn has_place(&self, now: Instant) -> bool {
-        self.probes.len() < self.half_open_calls || self.hung(now).is_some()
-    }
-
-    fn take_place(&mut self, now: Instant) -> Option<u64> {
-        if self.probes.len() >= self.half_open_calls {
-            let hung = self.hung(now)?;
-            self.probes.swap_remove(hung);
-        }
-        let number = self.next_probe;
-        self.next_probe += 1;
-        self.probes.push((number, now));
-        Some(number)
-    }
-
-    fn give_place_back(&mut self, number: u64) -> bool {
-        let place = self.probes.iter().position(|(probe, _)| *probe == number);
-        place.map(|place| self.probes.swap_remove(place)).is_some()
     }
 }
 

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::handle::Shared;
 use super::recover::Recover;
+use super::shared::Shared;
 use crate::classify::{Classify, Outcome};
 
 pin_project! {

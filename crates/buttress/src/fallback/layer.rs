@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::handle::{Config, Handle, Shared};
+use super::config::Config;
+use super::handle::Handle;
 use super::recover::{FromError, FromRequest, KeepPrimary, Recover, ToService, Value};
 use super::service::Fallback;
+use super::shared::Shared;
 use crate::classify::{AnyError, Classify, Outcome};
 
 /// Answers in place of a service that failed. See the [module](super) for everything else.

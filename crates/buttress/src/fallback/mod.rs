@@ -1,13 +1,16 @@
 #![doc = include_str!("../guide/fallback.md")]
 
+mod config;
 mod future;
 mod handle;
 mod layer;
 mod recover;
 mod service;
+mod shared;
 
+pub use config::Config;
 pub use future::ResponseFuture;
-pub use handle::{Config, Handle, Stats};
+pub use handle::{Handle, Stats};
 pub use layer::{FallbackLayer, When};
 pub use recover::{
     BothFailed, FromError, FromRequest, KeepPrimary, Recover, ServiceFuture, ToService, Value,

@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::future::ResponseFuture;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
 use super::recover::Recover;
+use super::shared::Shared;
 use crate::classify::Classify;
 
 /// A service with a fallback. Made by [`FallbackLayer`](super::FallbackLayer).

@@ -5,7 +5,8 @@ use std::task::{Context, Poll, ready};
 use tower::Service;
 
 use super::future::ResponseFuture;
-use super::handle::{Handle, Shared, Tokens, Waiting};
+use super::handle::Handle;
+use super::shared::{Shared, Tokens, Waiting};
 use crate::reject::Reject;
 
 /// A service that is ready only while it holds a token. Made by

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::handle::QueuePlace;
+use super::shared::QueuePlace;
 use crate::error::Error;
 use crate::reject::{Refused, Reject};
 

@@ -7,10 +7,11 @@ use tower::Layer;
 use super::backpressure::BackpressureRateLimit;
 use super::config::Config;
 use super::cost::OneToken;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
 use super::queued::QueuedRateLimit;
 use super::service::RateLimit;
-use crate::error::InvalidConfig;
+use super::shared::Shared;
+use crate::invalid_config::InvalidConfig;
 use crate::mode::{Backpressure, Queued, Refuse};
 use crate::reject::AsError;
 

@@ -9,6 +9,7 @@ mod keyed;
 mod layer;
 mod queued;
 mod service;
+mod shared;
 mod state;
 
 pub use backpressure::BackpressureRateLimit;

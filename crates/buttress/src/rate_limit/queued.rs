@@ -6,7 +6,8 @@ use tower::Service;
 
 use super::cost::Cost;
 use super::future::{QueuedFuture, ResponseFuture};
-use super::handle::{Handle, Shared, Waiting};
+use super::handle::Handle;
+use super::shared::{Shared, Waiting};
 use crate::error::Error;
 use crate::reject::Reject;
 

@@ -6,7 +6,8 @@ use tower::Service;
 
 use super::cost::Cost;
 use super::future::ResponseFuture;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
+use super::shared::Shared;
 use crate::error::Error;
 use crate::reject::Reject;
 

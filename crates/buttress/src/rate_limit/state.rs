@@ -14,7 +14,7 @@ use windows::Windows;
 
 use super::config::{Config, Policy};
 use crate::clock::{self, Clock};
-use crate::error::InvalidConfig;
+use crate::invalid_config::InvalidConfig;
 use crate::queue::Resource;
 
 /// Why a call was not admitted.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::document::Document;
 use super::{Applied, Pattern};
 use crate::clock::Clock;
-use crate::error::InvalidConfig;
+use crate::invalid_config::InvalidConfig;
 use crate::name::Name;
 use crate::observe::{Event, Observer};
 use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};

@@ -12,7 +12,7 @@ use instances::{Group, Instances, Setup};
 use crate::bulkhead::BulkheadLayer;
 use crate::circuit_breaker::CircuitBreakerLayer;
 use crate::clock::Clock;
-use crate::error::InvalidConfig;
+use crate::invalid_config::InvalidConfig;
 use crate::name::Name;
 use crate::observe::Observer;
 use crate::rate_limit::RateLimitLayer;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock;
-use crate::error::{InvalidConfig, check_not_endless};
+use crate::invalid_config::{InvalidConfig, check_not_endless};
 use crate::rng::Rng;
 
 /// How long to wait before each further attempt.

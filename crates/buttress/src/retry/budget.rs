@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::counters::Counters;
-use crate::error::{InvalidConfig, check_duration, check_range};
+use crate::invalid_config::{InvalidConfig, check_duration, check_range};
 use crate::sync::{Mutex, lock};
 
 /// Limits retries to a share of the recent calls, plus a floor, so that retries cannot multiply the

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::budget::Budget;
-use crate::error::{InvalidConfig, check_at_least, check_duration};
+use crate::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::observe::{Common, common_setters};
 use crate::rng::Rng;
 

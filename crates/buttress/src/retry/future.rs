@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::clone_request::CloneRequest;
-use super::handle::Shared;
+use super::shared::Shared;
 use super::state::Attempts;
 use crate::classify::{Classify, Outcome};
 use crate::clock::Sleep;

@@ -5,10 +5,11 @@ use tower::Layer;
 
 use super::clone_request::{ByClone, Stamped};
 use super::config::Config;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
 use super::service::Retry;
+use super::shared::Shared;
 use crate::classify::{Classify, Outcome, RetryableErrors};
-use crate::error::InvalidConfig;
+use crate::invalid_config::InvalidConfig;
 
 /// Attempts calls again that failed. See the [module](super) for everything else.
 #[must_use]

@@ -10,6 +10,7 @@ mod future;
 mod handle;
 mod layer;
 mod service;
+mod shared;
 mod state;
 
 pub use backoff::{Backoff, Jitter};

@@ -6,7 +6,8 @@ use tower::Service;
 
 use super::clone_request::CloneRequest;
 use super::future::ResponseFuture;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
+use super::shared::Shared;
 use crate::classify::Classify;
 
 /// A service whose failed calls are attempted again. Made by [`RetryLayer`](super::RetryLayer).

@@ -38,6 +38,7 @@ impl<E> From<Error> for Stop<E> {
 #[derive(Clone, Debug)]
 pub struct CloneAttempt<Q>(pub(super) Q);
 
+#[diagnostic::do_not_recommend]
 impl<Req, Q: CloneRequest<Req>> CloneRequest<Attempt<Req>> for CloneAttempt<Q> {
     fn clone_request(&self, attempt: &Attempt<Req>) -> Option<Attempt<Req>> {
         let request = self.0.clone_request(&attempt.request)?;

@@ -12,6 +12,7 @@ use crate::error::ErrorKind;
 #[derive(Clone, Copy, Debug)]
 pub struct JudgeRequest<C>(pub(super) C);
 
+#[diagnostic::do_not_recommend]
 impl<C, Res, E> Classify<Result<Res, E>, Stop<E>> for JudgeRequest<C>
 where
     C: Classify<Res, E>,
@@ -33,6 +34,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub struct JudgeAttempt<T>(pub(super) T);
 
+#[diagnostic::do_not_recommend]
 impl<T, Res, E> Classify<Result<Res, E>, Stop<E>> for JudgeAttempt<T>
 where
     T: Classify<Res, E>,

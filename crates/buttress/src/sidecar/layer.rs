@@ -13,7 +13,7 @@ use super::service::{Sidecar, Stack};
 use crate::circuit_breaker::CircuitBreakerLayer;
 use crate::classify::{RetryableErrors, ServiceErrors};
 use crate::counters::Counters;
-use crate::error::InvalidConfig;
+use crate::invalid_config::InvalidConfig;
 use crate::rate_limit::RateLimitLayer;
 use crate::reject::AsError;
 use crate::retry::{ByClone, RetryLayer};

@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, InvalidConfig, check_duration};
+use crate::error::Error;
+use crate::invalid_config::{InvalidConfig, check_duration};
 use crate::observe::{Common, common_setters};
 
 /// What is called with each timeout.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-use super::handle::Shared;
+use super::shared::Shared;
 use crate::clock::Sleep;
 use crate::error::Error;
 use crate::reject::Reject;

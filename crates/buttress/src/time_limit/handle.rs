@@ -3,65 +3,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Config, Hook};
+use super::config::Config;
 use super::future::Limited;
+use super::shared::{CALLS, Shared, TIMED_OUT};
 use crate::clock;
-use crate::counters::Counters;
-use crate::error::{Error, InvalidConfig};
-use crate::observe::Common;
-use crate::sync::{AtomicU64, Ordering};
-
-const TIMED_OUT: usize = 0;
-const CALLS: usize = 1;
-
-/// What every service of one layer shares.
-pub(super) struct Shared {
-    limit: AtomicU64,
-    on_timeout: Option<Hook>,
-    counters: Counters<2>,
-    pub(super) common: Common,
-}
-
-impl Shared {
-    pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
-        config.check()?;
-        Ok(Arc::new(Self {
-            limit: AtomicU64::new(clock::to_nanos(config.limit)),
-            on_timeout: config.on_timeout.clone(),
-            counters: Counters::new(),
-            common: config.common.clone(),
-        }))
-    }
-
-    pub(super) fn limit(&self) -> Duration {
-        Duration::from_nanos(self.limit.load(Ordering::Relaxed))
-    }
-
-    /// Begins a call: its time counts from now.
-    pub(super) fn begin<F>(self: &Arc<Self>, future: F, limit: Duration) -> Limited<F> {
-        if self.common.count_calls {
-            self.counters.add(CALLS);
-        }
-        let deadline = clock::after(self.common.clock.now(), limit);
-        Limited::new(future, deadline, limit, self.clone())
-    }
-
-    pub(super) fn timed_out(&self, limit: Duration) -> Error {
-        let error = Error::timed_out(self.common.name, limit);
-        self.counters.add(TIMED_OUT);
-        self.common.timed_out(&error);
-        if let Some(hook) = &self.on_timeout {
-            hook(&error);
-        }
-        error
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("limit", &self.limit()).finish_non_exhaustive()
-    }
-}
+use crate::invalid_config::InvalidConfig;
+use crate::sync::Ordering;
 
 /// The operator's view of a time limit, and its use without tower. Cheap to clone; all clones, and
 /// every service of the layer, share one state.

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tower::Layer;
 
 use super::config::Config;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
 use super::limit::Fixed;
 use super::service::TimeLimit;
-use crate::error::InvalidConfig;
+use super::shared::Shared;
+use crate::invalid_config::InvalidConfig;
 use crate::reject::AsError;
 
 /// Cuts calls short that take too long. See the [module](super) for everything else.

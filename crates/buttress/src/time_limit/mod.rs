@@ -6,6 +6,7 @@ mod handle;
 mod layer;
 mod limit;
 mod service;
+mod shared;
 
 pub use config::Config;
 pub use future::{Limited, ResponseFuture};

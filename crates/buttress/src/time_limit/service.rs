@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::future::ResponseFuture;
-use super::handle::{Handle, Shared};
+use super::handle::Handle;
 use super::limit::Limit;
+use super::shared::Shared;
 use crate::reject::Reject;
 
 /// A service under a time limit. Made by [`TimeLimitLayer`](super::TimeLimitLayer).

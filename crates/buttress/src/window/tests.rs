@@ -1,7 +1,10 @@
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::count::LAPS;
+use super::time::SLICES;
 use super::*;
 
 const GOOD: Sample = Sample { failed: false, slow: false };

@@ -1,0 +1,203 @@
+//! What every service of one layer shares, and the guards of a call.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::config::Config;
+use super::state::{Refusal, Settled, State, Ticket, Transition};
+use crate::classify::Outcome;
+use crate::counters::Counters;
+use crate::error::Error;
+use crate::invalid_config::InvalidConfig;
+use crate::observe::{CircuitState, Common};
+use crate::wakers::WakerSet;
+
+pub(super) const REFUSED: usize = 0;
+pub(super) const FAILED: usize = 1;
+pub(super) const OPENED: usize = 2;
+pub(super) const TRANSITIONS: usize = 3;
+pub(super) const ADMITTED: usize = 4;
+pub(super) const SUCCEEDED: usize = 5;
+
+/// What is counted and told, by one circuit or by all circuits of a keyed layer.
+#[derive(Debug)]
+pub(super) struct Telemetry {
+    pub(super) counters: Counters<6>,
+    pub(super) dropped_calls: Outcome,
+    pub(super) panicked_calls: Outcome,
+    pub(super) common: Common,
+}
+
+impl Telemetry {
+    pub(super) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            counters: Counters::new(),
+            dropped_calls: config.dropped_calls,
+            panicked_calls: config.panicked_calls,
+            common: config.common.clone(),
+        })
+    }
+
+    /// Counts and tells a refusal that is being handed out.
+    pub(super) fn refuse(&self, error: Error) -> Error {
+        self.counters.add(REFUSED);
+        self.common.refused(&error);
+        error
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.counters.sum(REFUSED)
+    }
+
+    pub(super) fn opened(&self) -> u64 {
+        self.counters.sum(OPENED)
+    }
+}
+
+/// What every service of one circuit shares.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) state: State,
+    /// Those parked in the inner service, or waiting for the circuit: woken by every change.
+    pub(super) wakers: WakerSet,
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+impl Shared {
+    pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
+        config.check()?;
+        Ok(Self::with_telemetry(config, Telemetry::new(config)))
+    }
+
+    /// `config` must have been checked.
+    pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
+        let state = State::new(config, telemetry.common.clock.now());
+        Arc::new(Self { state, wakers: WakerSet::new(), telemetry })
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.telemetry.common.clock.now()
+    }
+
+    /// The refusal a call would meet now.
+    pub(super) fn peek(&self) -> Option<Error> {
+        self.state.peek(|| self.now()).map(|refusal| self.error(refusal))
+    }
+
+    fn error(&self, refusal: Refusal) -> Error {
+        Error::circuit_open(self.telemetry.common.name, refusal.retry_after)
+    }
+
+    pub(super) fn refuse(&self, error: Error) -> Error {
+        self.telemetry.refuse(error)
+    }
+
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
+        match self.state.admit(|| self.now()) {
+            Ok((ticket, transition)) => {
+                self.tell(transition);
+                Ok(Admission { shared: self.clone(), ticket: Some(ticket), started: None })
+            }
+            Err(refusal) => Err(self.error(refusal)),
+        }
+    }
+
+    pub(super) fn tell(&self, transition: Option<Transition>) {
+        if let Some(Transition { from, to }) = transition {
+            self.telemetry.counters.add(TRANSITIONS);
+            if to == CircuitState::Open {
+                self.telemetry.counters.add(OPENED);
+            }
+            self.telemetry.common.circuit_changed(from, to);
+            self.wakers.wake_all();
+        }
+    }
+
+    fn settled(&self, settled: Settled) {
+        self.tell(settled.transition);
+        if settled.freed {
+            self.wakers.wake_all();
+        }
+    }
+}
+
+/// A call that a circuit breaker let through, to be settled once. Dropping it unsettled counts as the
+/// configuration says: as [`dropped_calls`](Config::dropped_calls), or as
+/// [`panicked_calls`](Config::panicked_calls) while a panic unwinds.
+#[must_use = "dropping an admission settles it as abandoned"]
+pub struct Admission {
+    shared: Arc<Shared>,
+    /// `None` once settled.
+    ticket: Option<Ticket>,
+    /// Read only if slow calls count.
+    started: Option<Instant>,
+}
+
+impl Admission {
+    /// The call begins now.
+    pub(super) fn begin(mut self) -> Self {
+        let shared = &self.shared;
+        if shared.telemetry.common.count_calls && self.ticket != Some(Ticket::Uncounted) {
+            shared.telemetry.counters.add(ADMITTED);
+        }
+        self.started = shared.state.slow_after().map(|_| shared.now());
+        self
+    }
+
+    /// Whether the circuit is still in the state that admitted this call.
+    pub(super) fn is_current(&self) -> bool {
+        self.ticket.is_some_and(|ticket| self.shared.state.is_current(ticket))
+    }
+
+    /// The service did its work.
+    pub fn success(self) {
+        self.settle(Outcome::Success, || None);
+    }
+
+    /// The service failed.
+    pub fn failure(self) {
+        self.settle(Outcome::Failure, || None);
+    }
+
+    /// The call ended with `outcome`; `hint` is asked, when the circuit opens, for how long the failure
+    /// wants to be left alone.
+    pub fn settle(mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
+        self.end(outcome, hint);
+    }
+
+    fn end(&mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let shared = &self.shared;
+        let Telemetry { counters, common, .. } = &*shared.telemetry;
+        match outcome {
+            // A disabled circuit counts nothing at all.
+            _ if ticket == Ticket::Uncounted => {}
+            Outcome::Failure => counters.add(FAILED),
+            Outcome::Success if common.count_calls => counters.add(SUCCEEDED),
+            _ => {}
+        }
+        let slow = self.started.is_some_and(|started| {
+            let took = shared.now().saturating_duration_since(started);
+            shared.state.slow_after().is_some_and(|limit| took >= limit)
+        });
+        shared.settled(shared.state.settle(ticket, outcome, slow, || shared.now(), hint));
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if self.ticket.is_some() {
+            let panicking = std::thread::panicking();
+            let Telemetry { panicked_calls, dropped_calls, .. } = &*self.shared.telemetry;
+            let outcome = if panicking { *panicked_calls } else { *dropped_calls };
+            self.end(outcome, || None);
+        }
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,18 @@
+use crate::observe::{Common, common_setters};
+
+/// Name, clock, observer and counting of a fallback. What it answers is said by the constructors of
+/// [`FallbackLayer`](super::FallbackLayer).
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Config {
+    pub(super) common: Common,
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    common_setters!();
+}

@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use super::{Sample, Tally};
+use crate::clock;
+use crate::sync::{AtomicU64, Ordering, spin_loop};
+
+/// Slices of a [`TimeWindow`]. A call is counted for at least 19 and at most 20 twentieths of the
+/// window's length, never longer.
+pub(super) const SLICES: u64 = 20;
+
+/// The calls of the last `length`: counts per slice of time.
+#[derive(Debug)]
+pub(crate) struct TimeWindow {
+    slice: u64,
+    slices: Box<[Slice]>,
+}
+
+#[derive(Debug)]
+struct Slice {
+    /// Which slice of time, and of which generation, the counts are of; see [`tag`].
+    tag: AtomicU64,
+    total: AtomicU64,
+    failed: AtomicU64,
+    slow: AtomicU64,
+}
+
+/// Set while the counts are being zeroed.
+const CLEARING: u64 = 1 << 63;
+const GENERATION_SHIFT: u32 = 44;
+
+/// Generation (19 bits) over number of the slice (44 bits: 55 years of slices of 100 microseconds).
+fn tag(generation: u32, number: u64) -> u64 {
+    u64::from(generation & 0x7_ffff) << GENERATION_SHIFT | number & ((1 << GENERATION_SHIFT) - 1)
+}
+
+impl TimeWindow {
+    pub(crate) fn new(length: Duration) -> Self {
+        let slice = (clock::to_nanos(length) / SLICES).max(1);
+        let empty = || Slice {
+            tag: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
+        };
+        Self { slice, slices: (0..SLICES).map(|_| empty()).collect() }
+    }
+
+    pub(crate) fn length(&self) -> Duration {
+        Duration::from_nanos(self.slice.saturating_mul(SLICES))
+    }
+
+    /// Counts one call that ended at `now`.
+    pub(crate) fn record(&self, generation: u32, sample: Sample, now: u64) {
+        let number = now / self.slice;
+        let Some(slice) = self.slices.get((number % SLICES) as usize) else { return };
+        if !slice.turn_to(tag(generation, number)) {
+            return;
+        }
+        slice.total.fetch_add(1, Ordering::Relaxed);
+        if sample.failed {
+            slice.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        if sample.slow {
+            slice.slow.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Empties the window for a new generation. The caller keeps resets apart.
+    pub(crate) fn reset(&self, generation: u32) {
+        for slice in &self.slices {
+            let mut old = slice.tag.load(Ordering::Acquire);
+            while let Err(now) = slice.clear(old & !CLEARING, tag(generation, 0)) {
+                spin_loop();
+                old = now;
+            }
+        }
+    }
+
+    /// What is in the window at `now`.
+    pub(crate) fn tally(&self, generation: u32, now: u64) -> Tally {
+        let number = now / self.slice;
+        let oldest = tag(generation, number.saturating_sub(SLICES - 1));
+        let newest = tag(generation, u64::MAX);
+        let mut tally = Tally::default();
+        for slice in &self.slices {
+            let tag = slice.tag.load(Ordering::Acquire);
+            // A slice that lies ahead counts too: the clock may have gone back.
+            if (oldest..=newest).contains(&tag) {
+                tally.total += slice.total.load(Ordering::Relaxed);
+                tally.failed += slice.failed.load(Ordering::Relaxed);
+                tally.slow += slice.slow.load(Ordering::Relaxed);
+            }
+        }
+        tally
+    }
+}
+
+impl Slice {
+    /// Makes this slice stand for `wanted`, emptying it if it stood for an earlier time. False if it
+    /// stands for a later time or another generation.
+    fn turn_to(&self, wanted: u64) -> bool {
+        let mut tag = self.tag.load(Ordering::Acquire);
+        loop {
+            if tag == wanted {
+                return true;
+            }
+            if tag & CLEARING != 0 {
+                spin_loop();
+                tag = self.tag.load(Ordering::Acquire);
+                continue;
+            }
+            // A late call of an earlier generation, or one that ended a whole window ago.
+            if tag >> GENERATION_SHIFT != wanted >> GENERATION_SHIFT || tag > wanted {
+                return false;
+            }
+            match self.clear(tag, wanted) {
+                Ok(()) => return true,
+                Err(now) => tag = now,
+            }
+        }
+    }
+
+    /// Makes this slice stand for `wanted` with nothing counted, if it still stands for `tag`.
+    fn clear(&self, tag: u64, wanted: u64) -> Result<(), u64> {
+        self.tag.compare_exchange(tag, wanted | CLEARING, Ordering::Acquire, Ordering::Acquire)?;
+        self.total.store(0, Ordering::Relaxed);
+        self.failed.store(0, Ordering::Relaxed);
+        self.slow.store(0, Ordering::Relaxed);
+        // Release: whoever sees the tag sees the zeroes.
+        self.tag.store(wanted, Ordering::Release);
+        Ok(())
+    }
+}
