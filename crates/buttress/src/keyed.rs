@@ -168,8 +168,9 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
 
     fn insert(&mut self, key: K, value: V) {
         let place = self.entries.len() as u32;
-        self.entries.push(Entry { key: key.clone(), value, newer: NONE, older: NONE });
-        self.places.insert(key, place);
+        // First what hashes and compares, which is the user's code.
+        self.places.insert(key.clone(), place);
+        self.entries.push(Entry { key, value, newer: NONE, older: NONE });
         self.link_newest(place);
     }
 

@@ -6,7 +6,7 @@
 //! with the next waiter's waker, when the head leaves, so that nobody is woken only to learn that it
 //! must go on waiting.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -57,12 +57,11 @@ pub(crate) struct WaitQueue {
 
 #[derive(Default)]
 struct Line {
-    entries: VecDeque<Entry>,
-    /// The number of the first entry. An entry leaves the front only by being granted or by its own
-    /// hand, so a waiter whose number is below this was granted.
-    front: u64,
-    /// Entries that have not left.
-    waiting: usize,
+    /// Those who wait, by number, first come first. An entry is removed by being granted or by its own
+    /// hand, so a waiter whose number is not here was granted. A map, not a ring with gaps: behind a
+    /// head that waits for long any number may come and go.
+    entries: BTreeMap<u64, Entry>,
+    next: u64,
     peak: usize,
     /// The cost of all of them.
     cost: u64,
@@ -82,7 +81,6 @@ enum Waiter {
         waker: Waker,
         runtime: Option<tokio::runtime::Id>,
     },
-    Left,
 }
 
 /// A timer and the runtime that drives it. It is not handed to a waiter of another runtime, which may
@@ -126,26 +124,27 @@ impl WaitQueue {
         // First announce, then look: whoever gives something back before the announcement is seen
         // by the look, whoever does so after it will pump.
         resource.set_waiting(true);
-        let before = line.front;
+        let before = line.entries.len();
         let due = line.grant(resource, now, &mut wake);
-        if line.front != before {
+        if line.entries.len() != before {
             line.hand_on(due, clock, now, false, &mut wake);
         }
-        let joined = if line.waiting == 0 && resource.take(cost, now).is_ok() {
+        let joined = if line.entries.is_empty() && resource.take(cost, now).is_ok() {
             Joined::Granted
-        } else if line.waiting >= capacity || !admits(line.cost) {
+        } else if line.entries.len() >= capacity || !admits(line.cost) {
             Joined::Full
         } else {
             // Deadlines stay in the order of the line, so that the head's is always the first. Only
             // behind one that waits without a deadline, a deadline may be seen late.
-            let last = line.entries.back().and_then(|entry| entry.deadline);
+            let last = line.entries.last_key_value().and_then(|(_, entry)| entry.deadline);
             let deadline =
                 longest.map(|longest| clock::after(now, longest).max(last.unwrap_or(now)));
-            line.entries.push_back(Entry { cost, deadline, state: Waiter::New });
-            line.waiting += 1;
-            line.peak = line.peak.max(line.waiting);
+            let number = line.next;
+            line.next += 1;
+            line.entries.insert(number, Entry { cost, deadline, state: Waiter::New });
+            line.peak = line.peak.max(line.entries.len());
             line.cost += u64::from(cost);
-            Joined::Waiting(Place(line.front + line.entries.len() as u64 - 1))
+            Joined::Waiting(Place(number))
         };
         line.rest(resource);
         joined
@@ -161,8 +160,8 @@ impl WaitQueue {
     ) -> Poll<Result<(), TimedOut>> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        let is_head = place.0 == line.front;
-        let Some(entry) = line.entry(place) else { return Poll::Ready(Ok(())) };
+        let is_head = line.is_head(place);
+        let Some(entry) = line.entries.get_mut(&place.0) else { return Poll::Ready(Ok(())) };
         if !is_head {
             entry.park(cx, &mut wake);
             return Poll::Pending;
@@ -171,7 +170,7 @@ impl WaitQueue {
         entry.unpark(&mut wake);
         let now = clock.now();
         let mut due = line.grant(resource, now, &mut wake);
-        let settled = match line.entry(place) {
+        let settled = match line.entries.get_mut(&place.0) {
             None => Ok(()),
             Some(head) if head.deadline.is_some_and(|deadline| deadline <= now) => Err(TimedOut),
             Some(head) => {
@@ -195,11 +194,10 @@ impl WaitQueue {
     pub(crate) fn leave(&self, resource: &impl Resource, place: &Place, clock: &Clock) -> bool {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        if line.entry(place).is_none() {
+        let was_head = line.is_head(place);
+        if !line.remove(place, &mut wake) {
             return true;
         }
-        let was_head = place.0 == line.front;
-        line.remove(place, &mut wake);
         if was_head {
             let now = clock.now();
             let due = line.grant(resource, now, &mut wake);
@@ -222,7 +220,7 @@ impl WaitQueue {
     /// How many wait, the most that ever did, and what those waiting will cost.
     pub(crate) fn gauges(&self) -> (usize, usize, u64) {
         let line = lock(&self.line);
-        (line.waiting, line.peak, line.cost)
+        (line.entries.len(), line.peak, line.cost)
     }
 }
 
@@ -232,9 +230,14 @@ pub(crate) struct TimedOut;
 
 impl Entry {
     fn park(&mut self, cx: &Context<'_>, wake: &mut Wake) {
-        self.unpark(wake);
         let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.id());
-        self.state = Waiter::Parked { waker: cx.waker().clone(), runtime };
+        match &mut self.state {
+            Waiter::Parked { waker, runtime: at } if waker.will_wake(cx.waker()) => *at = runtime,
+            _ => {
+                self.unpark(wake);
+                self.state = Waiter::Parked { waker: cx.waker().clone(), runtime };
+            }
+        }
     }
 
     fn unpark(&mut self, wake: &mut Wake) {
@@ -245,9 +248,8 @@ impl Entry {
 }
 
 impl Line {
-    fn entry(&mut self, place: &Place) -> Option<&mut Entry> {
-        let index = place.0.checked_sub(self.front)?;
-        self.entries.get_mut(usize::try_from(index).ok()?)
+    fn is_head(&self, place: &Place) -> bool {
+        self.entries.first_key_value().is_some_and(|(number, _)| *number == place.0)
     }
 
     /// Grants from the front while the resource lasts. Returns when the next head can be granted by
@@ -258,35 +260,25 @@ impl Line {
         now: Instant,
         wake: &mut Wake,
     ) -> Option<Instant> {
-        while let Some(head) = self.entries.front() {
-            if !matches!(head.state, Waiter::Left) {
-                if let Err(due) = resource.take(head.cost, now) {
-                    return due;
-                }
-                self.waiting -= 1;
-                self.cost -= u64::from(head.cost);
+        while let Some(head) = self.entries.first_entry() {
+            let cost = head.get().cost;
+            if let Err(due) = resource.take(cost, now) {
+                return due;
             }
-            let granted = self.entries.pop_front();
-            self.front += 1;
-            if let Some(Entry { state: Waiter::Parked { waker, .. }, .. }) = granted {
+            self.cost -= u64::from(cost);
+            if let Waiter::Parked { waker, .. } = head.remove().state {
                 wake.call.push(waker);
             }
         }
         None
     }
 
-    fn remove(&mut self, place: &Place, wake: &mut Wake) {
-        if let Some(entry) = self.entry(place) {
-            let cost = entry.cost;
-            entry.unpark(wake);
-            entry.state = Waiter::Left;
-            self.waiting -= 1;
-            self.cost -= u64::from(cost);
-        }
-        while matches!(self.entries.front(), Some(Entry { state: Waiter::Left, .. })) {
-            self.entries.pop_front();
-            self.front += 1;
-        }
+    /// False if the place was granted.
+    fn remove(&mut self, place: &Place, wake: &mut Wake) -> bool {
+        let Some(mut entry) = self.entries.remove(&place.0) else { return false };
+        entry.unpark(wake);
+        self.cost -= u64::from(entry.cost);
+        true
     }
 
     /// Arms the timer for the head: for its deadline, or for `due` if that is sooner. `own` says that
@@ -299,9 +291,8 @@ impl Line {
         own: bool,
         wake: &mut Wake,
     ) {
-        let Some(Entry { deadline, state: Waiter::Parked { waker, runtime }, .. }) =
-            self.entries.front()
-        else {
+        let head = self.entries.first_key_value().map(|(_, head)| head);
+        let Some(Entry { deadline, state: Waiter::Parked { waker, runtime }, .. }) = head else {
             // Nobody, or a head that has yet to be polled and will then arm the timer itself.
             self.timer = None;
             return;
@@ -333,7 +324,7 @@ impl Line {
 
     /// Tells the resource when the last waiter is gone.
     fn rest(&mut self, resource: &impl Resource) {
-        if self.waiting == 0 {
+        if self.entries.is_empty() {
             self.timer = None;
             resource.set_waiting(false);
         }

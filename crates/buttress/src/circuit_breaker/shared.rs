@@ -109,8 +109,9 @@ impl Shared {
             if to == CircuitState::Open {
                 self.telemetry.counters.add(OPENED);
             }
-            self.telemetry.common.circuit_changed(from, to);
+            // Before an observer of the user's is called, whatever it does.
             self.wakers.wake_all();
+            self.telemetry.common.circuit_changed(from, to);
         }
     }
 

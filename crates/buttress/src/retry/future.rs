@@ -89,6 +89,8 @@ where
                     Phase::Readying
                 }
                 PhaseProj::Readying => {
+                    // Attempts that neither wait nor pend must not keep the other tasks from running.
+                    ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
                     // There is one: without it the last failure would have been returned.
                     let Some((service, _)) = this.next.as_mut() else { return Poll::Pending };
                     ready!(service.poll_ready(cx))?;
