@@ -1,5 +1,6 @@
-//! A call that is admitted and succeeds allocates nothing, in any layer, and clones no service but the
-//! one that retry needs. Apart from the suite, because the counting allocator is the whole program's.
+//! A call that is admitted and succeeds allocates nothing, in any layer, and clones no service but
+//! the one that retry needs. Apart from the suite, because the counting allocator is the whole
+//! program's.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,5 +1,5 @@
-//! Who may import whom, read from the sources: `registry, sidecar -> patterns -> root files`, and inside
-//! a pattern `mod -> layer -> service -> future -> state -> config`.
+//! Who may import whom, read from the sources: `registry, sidecar -> patterns -> root files`, and
+//! inside a pattern `mod -> layer -> service -> future -> state -> config`.
 
 mod sources;
 

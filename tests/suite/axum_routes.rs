@@ -1,5 +1,6 @@
 //! One layer value on a router of axum: the limit is one limit over routes and connections, and no
-//! `HandleErrorLayer` is needed. Real sockets where connections matter, a paused clock where time does.
+//! `HandleErrorLayer` is needed. Real sockets where connections matter, a paused clock where time
+//! does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

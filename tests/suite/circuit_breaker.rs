@@ -4,6 +4,8 @@ mod closed;
 mod half_open;
 mod waiting;
 
+use std::time::Duration;
+
 use buttress::circuit_breaker::{CircuitBreakerLayer, Config};
 use buttress::{CircuitState, ErrorKind};
 use tower::{Layer, Service};
@@ -60,7 +62,10 @@ async fn it_refuses_until_exactly_thirty_seconds_have_passed() {
     let error = ask(&mut service).unwrap_err();
     assert_eq!(error.refusal().retry_after(), Some(ms(1)));
     assert_eq!(error.to_string(), "circuit breaker is open (probes in 1ms)");
-    tokio::time::advance(ms(1)).await;
+    tokio::time::advance(Duration::from_nanos(999_999)).await;
+    let error = ask(&mut service).unwrap_err();
+    assert_eq!(error.refusal().retry_after(), Some(Duration::from_nanos(1)));
+    tokio::time::advance(Duration::from_nanos(1)).await;
     assert_eq!(ask(&mut service), Ok(6), "the probe");
     assert_eq!(layer.handle().state(), CircuitState::Closed);
     assert_eq!(layer.handle().stats().transitions, 3);

@@ -120,7 +120,7 @@ rows! {
     breaker_count_window =>
         breaker(circuit_breaker::Config::new().failure_rate(0.5).count_window(20), |layer| layer);
     breaker_time_window =>
-        breaker(circuit_breaker::Config::new().failure_rate(0.5).time_window(ms(1000)), |layer| layer);
+        breaker(circuit_breaker::Config::new().failure_rate(0.5).time_window(ms(9)), |layer| layer);
     breaker_slow_calls =>
         breaker(circuit_breaker::Config::new().slow_calls(ms(100), 0.5), |layer| layer);
     breaker_half_open => half_open(|layer| layer);

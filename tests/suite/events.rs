@@ -1,5 +1,5 @@
-//! What layers tell their observers: each thing once, with the layer's name, and nothing of a call that
-//! was admitted and succeeded.
+//! What layers tell their observers: each thing once, with the layer's name, and nothing of a call
+//! that was admitted and succeeded.
 
 use std::sync::{Arc, Mutex};
 

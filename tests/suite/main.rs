@@ -1,5 +1,5 @@
-//! What users can observe, through the public API only: a module per pattern, the contract every layer
-//! keeps, layers in combination, and the shape of the sources.
+//! What users can observe, through the public API only: a module per pattern, the contract every
+//! layer keeps, layers in combination, and the shape of the sources.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -218,7 +218,7 @@ fn a_document_with_any_mistake_changes_nothing() {
     let registry = Registry::new(&yaml("rate-limiter: {api: {max-tokens: 2}}")).unwrap();
     for bad in [
         "{bulkhead: {new: {}}, rate-limiter: {api: {max-tokens: 7}, zero: {max-tokens: 0}}}",
-        "{bulkhead: {new: {}}, rate-limiter: {api: {max-tokens: 7}}, time-limiter: {x: {limit: 0}}}",
+        "{rate-limiter: {api: {max-tokens: 7}, new: {}}, time-limiter: {x: {limit: 0}}}",
         "{bulkhead: {new: {}}, rate-limiter: {api: {policy: fixed-window, max-tokens: 7}}}",
     ] {
         assert!(registry.apply(&yaml(bad)).is_err(), "{bad}");

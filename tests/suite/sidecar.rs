@@ -8,7 +8,7 @@ use crate::support::{
     AppError, Ask, Scripted, Step, Watch, begin, call, is_pending, ms, now, panic_of, soon,
 };
 
-/// Two attempts, the second after 10 ms; 100 ms each; three exhausted requests open it for a second.
+/// Two attempts of 100 ms, 10 ms apart; three exhausted requests open it for a second.
 fn config() -> Config {
     Config::new()
         .name("prices")

@@ -6,8 +6,8 @@ use std::path::Path as FilePath;
 
 /// One source file without its comments and its tests.
 pub(crate) struct File {
-    /// `rate_limit/state/bucket.rs` is `[rate_limit, state, bucket]`; `mod.rs` adds nothing, `lib.rs`
-    /// is `[lib]`.
+    /// `rate_limit/state/bucket.rs` is `[rate_limit, state, bucket]`; `mod.rs` adds nothing,
+    /// `lib.rs` is `[lib]`.
     pub(crate) module: Vec<String>,
     /// What is mentioned by `use` lines, and by paths from `crate`, from the root of the crate.
     pub(crate) paths: Vec<Path>,
@@ -166,7 +166,8 @@ fn absolute(module: &[String], path: Vec<String>) -> Option<Path> {
 
 #[test]
 fn use_lines_are_read() {
-    let text = "use std::fmt;\npub(crate) use super::{\n    a::{self, B as C},\n    *,\n};\nuse crate::x;\n";
+    let text = "use std::fmt;\npub(crate) use super::{\n    a::{self, B as C},\n    *,\n};\n\
+                use crate::x;\n";
     let file = File::parse("retry/state.rs", text);
     let paths: Vec<_> = file.paths.iter().map(ToString::to_string).collect();
     assert_eq!(paths, ["retry::a", "retry::a::B", "x"]);

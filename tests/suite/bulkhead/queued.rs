@@ -205,3 +205,31 @@ async fn a_refused_wait_lets_go_of_what_it_kept_in_the_service() {
     assert!(!is_pending(&mut waits));
     assert!(Waiter::new().poll_ready(&mut other).is_ready());
 }
+
+/// However the last one who waited left, the permits are there for newcomers again.
+#[tokio::test(start_paused = true)]
+async fn when_nobody_waits_any_more_newcomers_are_admitted_at_once() {
+    for end in ["granted", "dropped", "timed out"] {
+        let layer = bulkhead(one().queue(1).max_wait(ms(50)));
+        let handle = layer.handle();
+        let running = handle.try_acquire().unwrap();
+        let mut waits = Box::pin(handle.acquire());
+        assert!(is_pending(&mut waits));
+        match end {
+            "granted" => {
+                drop(running);
+                drop(now(waits).unwrap());
+            }
+            "dropped" => {
+                drop(waits);
+                drop(running);
+            }
+            _ => {
+                tokio::time::advance(ms(50)).await;
+                assert!(now(waits).is_err());
+                drop(running);
+            }
+        }
+        assert!(handle.try_acquire().is_ok(), "after one that was {end}");
+    }
+}

@@ -1,12 +1,13 @@
 //! Who waits for a circuit, or behind one, is woken by every change that matters to them.
 
-use std::task::Poll;
+use std::future::Ready;
+use std::task::{Context, Poll};
 
-use buttress::{CircuitState, ErrorKind};
+use buttress::{CircuitState, ErrorKind, circuit_breaker};
 use tower::{Layer, Service};
 
 use super::{breaker, touchy};
-use crate::support::{Ask, Scripted, Step, Waiter, begin, is_pending, ms, now};
+use crate::support::{AppError, Ask, Scripted, Step, Waiter, begin, is_pending, ms, now};
 
 #[tokio::test(start_paused = true)]
 async fn callers_parked_in_the_inner_service_are_woken_when_the_circuit_opens() {
@@ -205,4 +206,32 @@ async fn with_backpressure_too_an_error_of_poll_ready_counts_as_a_failure() {
     assert!(matches!(Waiter::new().poll_ready(&mut service), Poll::Ready(Err(_))));
     assert_eq!(layer.handle().state(), CircuitState::Open);
     assert_eq!(layer.handle().stats().failures, 1);
+}
+
+/// Is never ready, and opens the circuit in front of it when it is asked.
+struct OpensIt(circuit_breaker::Handle);
+
+impl Service<Ask> for OpensIt {
+    type Response = u32;
+    type Error = AppError;
+    type Future = Ready<Result<u32, AppError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AppError>> {
+        self.0.try_acquire().unwrap().failure();
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: Ask) -> Self::Future {
+        unreachable!("it is never ready")
+    }
+}
+
+/// Between the look at the circuit and the place among the parked there is time for a change.
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_opens_while_the_service_is_asked_refuses_at_once() {
+    let layer = breaker(touchy());
+    let mut service = layer.layer(OpensIt(layer.handle()));
+    assert!(Waiter::new().poll_ready(&mut service).is_ready());
+    let error = now(service.call(Ask(0))).unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::CircuitOpen));
 }

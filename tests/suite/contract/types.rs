@@ -86,7 +86,7 @@ async fn a_service_that_cannot_fail_answers_refusals_as_responses() {
     assert_eq!(log.calls(), 0);
 }
 
-/// Nor does any of them need a service that is `Clone`, but those that wait with one or call it again.
+/// Nor do they need a service that is `Clone`, but those that wait with one or call it again.
 #[tokio::test(start_paused = true)]
 async fn requests_and_services_that_are_not_clone_pass_every_layer_that_does_not_repeat_them() {
     macro_rules! single {

@@ -242,3 +242,24 @@ async fn eight_tasks_reach_twenty_thousand_a_second() {
     // 40 at first and 20 in each of the 999 milliseconds up to the last.
     assert_eq!(passed, 40 + 999 * 20);
 }
+
+/// However the last one who waited left, the tokens are there for newcomers again.
+#[tokio::test(start_paused = true)]
+async fn when_nobody_waits_any_more_newcomers_are_admitted_at_once() {
+    for dropped in [false, true] {
+        let handle = limiter(one_in_100_ms()).handle();
+        handle.try_acquire(1).unwrap();
+        let waiter = Waiter::new();
+        let mut waits = Box::pin(handle.acquire(1));
+        assert!(waiter.poll(&mut waits).is_pending());
+        tokio::time::advance(ms(100)).await;
+        if !dropped {
+            assert_eq!(waiter.wakes(), 1);
+            assert!(waiter.poll(&mut waits).is_ready());
+            assert_eq!(waiter.wakes(), 0, "one that finds its token does not wake itself");
+        }
+        drop(waits);
+        tokio::time::advance(ms(100)).await;
+        assert!(handle.try_acquire(1).is_ok(), "dropped: {dropped}");
+    }
+}

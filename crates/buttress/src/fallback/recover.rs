@@ -14,7 +14,7 @@ use tower::Service;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot answer a `{Req}` with `Result<{Res}, {E}>`",
     label = "this fallback does not fit the service",
-    note = "a value must be `Clone` and of the service's response type",
+    note = "a value must be `Clone` and of the service's response type; for a response that is not `Clone`, make it with `FallbackLayer::from_error(|error| ..)`",
     note = "fallbacks that use the request (`from_request`, `service`) need a request that is `Clone`"
 )]
 pub trait Recover<Req, Res, E>: Sized {
@@ -48,6 +48,7 @@ impl<T> Value<T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<Req, Res: Clone, E> Recover<Req, Res, E> for Value<Res> {
     type Kept = ();
     type Future = Ready<Result<Res, E>>;
@@ -83,6 +84,7 @@ impl<F> FromError<F> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<Req, Res, E, F: Fn(E) -> Res> Recover<Req, Res, E> for FromError<F> {
     type Kept = ();
     type Future = Ready<Result<Res, E>>;
@@ -113,6 +115,7 @@ impl<F> FromRequest<F> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<Req, Res, E, F, Fut> Recover<Req, Res, E> for FromRequest<F>
 where
     Req: Clone,
@@ -180,6 +183,7 @@ where
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<Req, Res, E, S, M> Recover<Req, Res, E> for ToService<S, M>
 where
     Req: Clone,
