@@ -85,6 +85,7 @@ mod reject;
 mod rng;
 mod seqlock;
 mod sync;
+mod waiting;
 mod wakers;
 mod window;
 

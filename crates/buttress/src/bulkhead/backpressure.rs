@@ -6,8 +6,9 @@ use tower::Service;
 
 use super::future::ResponseFuture;
 use super::handle::Handle;
-use super::shared::{Permit, Shared, Waiting};
+use super::shared::Shared;
 use crate::reject::Reject;
+use crate::waiting::Waiting;
 
 /// A service that is ready only while it holds a permit. Made by
 /// [`BulkheadLayer::backpressure`](super::BulkheadLayer::backpressure).
@@ -18,7 +19,7 @@ pub struct BackpressureBulkhead<S, R> {
     inner: S,
     shared: Arc<Shared>,
     reject: R,
-    reserved: Option<Waiting>,
+    reserved: Option<Waiting<Shared>>,
 }
 
 impl<S, R> BackpressureBulkhead<S, R> {
@@ -30,21 +31,6 @@ impl<S, R> BackpressureBulkhead<S, R> {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
-    }
-
-    /// `None` where waiting is refused, which an unbounded queue never does.
-    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Option<Permit>> {
-        let mut place = match self.reserved.take().map_or_else(|| self.shared.acquire_or_park(), Ok)
-        {
-            Ok(Waiting::Done(permit)) => return Poll::Ready(Some(permit)),
-            Ok(Waiting::Queued(place)) => place,
-            Err(_) => return Poll::Ready(None),
-        };
-        let settled = place.poll(cx);
-        if settled.is_pending() {
-            self.reserved = Some(Waiting::Queued(place));
-        }
-        settled.map(Result::ok)
     }
 }
 
@@ -60,7 +46,11 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // The permit comes first, as in tower's own limit: a pending inner service keeps it. An error
         // of the inner service, or a panic, gives it back.
-        let permit = ready!(self.poll_permit(cx));
+        let permit = ready!(Waiting::poll_reserved(
+            &mut self.reserved,
+            || self.shared.acquire_or_park(),
+            cx,
+        ));
         let ready = self.inner.poll_ready(cx);
         if !matches!(ready, Poll::Ready(Err(_))) {
             self.reserved = permit.map(Waiting::Done);

@@ -2,9 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::shared::{ADMITTED, Permit, REFUSED, Shared, TIMED_OUT, Telemetry, Waiting};
+use super::shared::{ADMITTED, Permit, REFUSED, Shared, TIMED_OUT, Telemetry};
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
+use crate::waiting::Waiting;
 
 /// The operator's view of a bulkhead, and its use without tower. Cheap to clone; all clones, and every
 /// service of the layer, share one state.

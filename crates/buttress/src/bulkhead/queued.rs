@@ -6,9 +6,10 @@ use tower::Service;
 
 use super::future::{QueuedFuture, ResponseFuture};
 use super::handle::Handle;
-use super::shared::{Shared, Waiting};
+use super::shared::Shared;
 use crate::error::Error;
 use crate::reject::Reject;
+use crate::waiting::Waiting;
 
 /// A service behind a bulkhead whose calls may wait in its queue. Made by
 /// [`BulkheadLayer::queued`](super::BulkheadLayer::queued).

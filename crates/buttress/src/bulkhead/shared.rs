@@ -10,8 +10,9 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::Common;
-use crate::queue::{Ask, Joined, Place, WaitQueue};
+use crate::queue::{Ask, WaitQueue};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::waiting::{Limiter, Waiting};
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -80,15 +81,7 @@ impl Shared {
     }
 
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        self.permits.try_take().then(|| self.permit())
-    }
-
-    /// The guard of a permit that was taken.
-    fn permit(self: &Arc<Self>) -> Permit {
-        if self.telemetry.common.count_calls {
-            self.telemetry.counters.add(ADMITTED);
-        }
-        Permit { shared: self.clone() }
+        self.permits.try_take().then(|| self.pass(1))
     }
 
     /// Whether a call would be refused now, by a bulkhead without and with a queue.
@@ -109,28 +102,25 @@ impl Shared {
     }
 
     /// A permit, or a place in the queue, or a refusal.
-    pub(super) fn acquire_or_wait(self: &Arc<Self>) -> Result<Waiting, Error> {
-        self.join(self.capacity.load(Ordering::Relaxed), self.max_wait())
+    pub(super) fn acquire_or_wait(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {
+        self.ask(self.capacity.load(Ordering::Relaxed), self.max_wait())
     }
 
     /// A permit, or a place that is kept as long as it takes.
-    pub(super) fn acquire_or_park(self: &Arc<Self>) -> Result<Waiting, Error> {
-        self.join(usize::MAX, None)
+    pub(super) fn acquire_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {
+        self.ask(usize::MAX, None)
     }
 
-    fn join(self: &Arc<Self>, capacity: usize, wait: Option<Duration>) -> Result<Waiting, Error> {
+    fn ask(
+        self: &Arc<Self>,
+        capacity: usize,
+        longest: Option<Duration>,
+    ) -> Result<Waiting<Self>, Error> {
         if let Some(permit) = self.try_acquire() {
             return Ok(Waiting::Done(permit));
         }
-        let clock = &self.telemetry.common.clock;
-        let ask = Ask { cost: 1, capacity, longest: wait };
-        match self.queue.join(&self.permits, ask, clock, clock.now(), |_| true) {
-            Joined::Granted => Ok(Waiting::Done(self.permit())),
-            Joined::Waiting(place) => {
-                Ok(Waiting::Queued(QueuePlace { place: Some(place), shared: self.clone() }))
-            }
-            Joined::Full => Err(self.refuse(self.full())),
-        }
+        let ask = Ask { cost: 1, capacity, longest };
+        Waiting::join(self, ask, |_, _| true).ok_or_else(|| self.refuse(self.full()))
     }
 
     pub(super) fn max_wait(&self) -> Option<Duration> {
@@ -165,53 +155,34 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// How asking for a permit went.
-#[derive(Debug)]
-pub(super) enum Waiting {
-    Done(Permit),
-    Queued(QueuePlace),
-}
+impl Limiter for Shared {
+    type Pass = Permit;
+    type Resource = Permits;
 
-/// A place in the queue of a bulkhead. Dropping it leaves the queue.
-#[derive(Debug)]
-pub(super) struct QueuePlace {
-    /// `None` once settled.
-    place: Option<Place>,
-    shared: Arc<Shared>,
-}
-
-impl QueuePlace {
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<Permit, Error>> {
-        let shared = &self.shared;
-        let Some(place) = &self.place else { return std::task::Poll::Pending };
-        let Telemetry { counters, common } = &*shared.telemetry;
-        let settled = shared.queue.poll(&shared.permits, place, &common.clock, cx);
-        settled.map(|settled| {
-            self.place = None;
-            match settled {
-                Ok(()) => Ok(shared.permit()),
-                Err(_) => {
-                    let waited = shared.max_wait().unwrap_or_default();
-                    let error = Error::queue_timeout(common.name, waited);
-                    counters.add(TIMED_OUT);
-                    common.refused(&error);
-                    Err(error)
-                }
-            }
-        })
+    fn resource(&self) -> &Permits {
+        &self.permits
     }
-}
 
-impl Drop for QueuePlace {
-    fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            let shared = &self.shared;
-            if shared.queue.leave(&shared.permits, &place, &shared.telemetry.common.clock) {
-                shared.release();
-            }
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn common(&self) -> &Common {
+        &self.telemetry.common
+    }
+
+    fn pass(self: &Arc<Self>, _cost: u32) -> Permit {
+        if self.telemetry.common.count_calls {
+            self.telemetry.counters.add(ADMITTED);
         }
+        Permit { shared: self.clone() }
+    }
+
+    fn timed_out(&self) -> Error {
+        let waited = self.max_wait().unwrap_or_default();
+        let error = Error::queue_timeout(self.telemetry.common.name, waited);
+        self.telemetry.counters.add(TIMED_OUT);
+        self.telemetry.common.refused(&error);
+        error
     }
 }

@@ -6,8 +6,9 @@ use tower::Service;
 
 use super::future::ResponseFuture;
 use super::handle::Handle;
-use super::shared::{Shared, Tokens, Waiting};
+use super::shared::Shared;
 use crate::reject::Reject;
+use crate::waiting::Waiting;
 
 /// A service that is ready only while it holds a token. Made by
 /// [`RateLimitLayer::backpressure`](super::RateLimitLayer::backpressure).
@@ -18,7 +19,7 @@ pub struct BackpressureRateLimit<S, R> {
     inner: S,
     shared: Arc<Shared>,
     reject: R,
-    reserved: Option<Waiting>,
+    reserved: Option<Waiting<Shared>>,
 }
 
 impl<S, R> BackpressureRateLimit<S, R> {
@@ -30,20 +31,6 @@ impl<S, R> BackpressureRateLimit<S, R> {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
-    }
-
-    /// `None` where waiting is refused, which an unbounded queue never does.
-    fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Option<Tokens>> {
-        let mut place = match self.reserved.take().map_or_else(|| self.shared.take_or_park(), Ok) {
-            Ok(Waiting::Done(tokens)) => return Poll::Ready(Some(tokens)),
-            Ok(Waiting::Queued(place)) => place,
-            Err(_) => return Poll::Ready(None),
-        };
-        let settled = place.poll(cx);
-        if settled.is_pending() {
-            self.reserved = Some(Waiting::Queued(place));
-        }
-        settled.map(Result::ok)
     }
 }
 
@@ -59,7 +46,8 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // The token comes first: a pending inner service keeps it. An error of the inner service, or
         // a panic, gives it back.
-        let tokens = ready!(self.poll_token(cx));
+        let tokens =
+            ready!(Waiting::poll_reserved(&mut self.reserved, || self.shared.take_or_park(), cx,));
         let ready = self.inner.poll_ready(cx);
         if !matches!(ready, Poll::Ready(Err(_))) {
             self.reserved = tokens.map(Waiting::Done);

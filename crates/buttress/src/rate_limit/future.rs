@@ -5,9 +5,10 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::shared::QueuePlace;
+use super::shared::Shared;
 use crate::error::Error;
 use crate::reject::{Refused, Reject};
+use crate::waiting::QueuePlace;
 
 pin_project! {
     /// The response of a [`RateLimit`](super::RateLimit). Dropping it cancels the call; its tokens
@@ -70,13 +71,13 @@ pin_project! {
 pin_project! {
     #[project = QueuedKindProj]
     enum QueuedKind<S, Req, F, R> {
-        Waiting { place: QueuePlace, service: S, request: Option<Req>, reject: Option<R> },
+        Waiting { place: QueuePlace<Shared>, service: S, request: Option<Req>, reject: Option<R> },
         Called { #[pin] response: ResponseFuture<F, R> },
     }
 }
 
 impl<S: Service<Req>, Req, R> QueuedFuture<S, Req, R> {
-    pub(super) fn waiting(place: QueuePlace, service: S, request: Req, reject: R) -> Self {
+    pub(super) fn waiting(place: QueuePlace<Shared>, service: S, request: Req, reject: R) -> Self {
         let (request, reject) = (Some(request), Some(reject));
         Self { kind: QueuedKind::Waiting { place, service, request, reject } }
     }

@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Config;
-use super::shared::{ADMITTED, REFUSED, Shared, TIMED_OUT, Waiting};
+use super::shared::{ADMITTED, REFUSED, Shared, TIMED_OUT};
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::sync::lock;
+use crate::waiting::Waiting;
 
 /// The operator's view of a rate limiter, and its use without tower. Cheap to clone; all clones, and
 /// every service of the layer, share one state.

@@ -7,9 +7,10 @@ use tower::Service;
 use super::cost::Cost;
 use super::future::{QueuedFuture, ResponseFuture};
 use super::handle::Handle;
-use super::shared::{Shared, Waiting};
+use super::shared::Shared;
 use crate::error::Error;
 use crate::reject::Reject;
+use crate::waiting::Waiting;
 
 /// A service behind a rate limiter whose calls may wait for their tokens. Made by
 /// [`RateLimitLayer::queued`](super::RateLimitLayer::queued).

@@ -1,7 +1,6 @@
 //! What every service of one layer shares, and the guards of a call.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::config::Config;
@@ -11,8 +10,9 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::Common;
-use crate::queue::{Ask, Joined, Place, WaitQueue};
+use crate::queue::{Ask, WaitQueue};
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::waiting::{self, Limiter as _, Waiting};
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -121,48 +121,35 @@ impl Shared {
     }
 
     /// Tokens, or a place in the queue, or a refusal.
-    pub(super) fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting, Error> {
+    pub(super) fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting<Self>, Error> {
         let capacity = self.capacity.load(Ordering::Relaxed);
-        self.join(cost, capacity, Some(self.max_wait()), |now, ahead| {
-            self.comes_in_time(ahead, cost, now)
-        })
+        let ask = Ask { cost, capacity, longest: Some(self.max_wait()) };
+        self.ask(ask, |now, ahead| self.comes_in_time(ahead, cost, now))
     }
 
     /// One token, or a place that is kept as long as it takes.
-    pub(super) fn take_or_park(self: &Arc<Self>) -> Result<Waiting, Error> {
-        self.join(1, usize::MAX, None, |_, _| true)
+    pub(super) fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {
+        self.ask(Ask { cost: 1, capacity: usize::MAX, longest: None }, |_, _| true)
     }
 
-    fn join(
+    fn ask(
         self: &Arc<Self>,
-        cost: u32,
-        capacity: usize,
-        wait: Option<Duration>,
+        ask: Ask,
         admits: impl FnOnce(Instant, u64) -> bool,
-    ) -> Result<Waiting, Error> {
+    ) -> Result<Waiting<Self>, Error> {
         let now = self.common.clock.now();
-        let short = match self.limiter.try_take(cost, now) {
-            Ok(()) => return Ok(Waiting::Done(self.tokens(cost))),
+        let short = match self.limiter.try_take(ask.cost, now) {
+            Ok(()) => return Ok(Waiting::Done(self.pass(ask.cost))),
             Err(short) => short,
         };
-        let admits = |ahead| short != Short::Never && admits(now, ahead);
-        let clock = &self.common.clock;
-        let ask = Ask { cost, capacity, longest: wait };
-        match self.queue.join(&self.limiter, ask, clock, now, admits) {
-            Joined::Granted => Ok(Waiting::Done(self.tokens(cost))),
-            Joined::Waiting(place) => {
-                Ok(Waiting::Queued(QueuePlace { place: Some(place), cost, shared: self.clone() }))
-            }
-            Joined::Full => {
-                let short = if short == Short::Never { short } else { Short::Behind };
-                Err(self.refuse(self.error(short, cost, Some(now))))
-            }
-        }
-    }
-
-    fn tokens(self: &Arc<Self>, cost: u32) -> Tokens {
-        self.admitted();
-        Tokens { shared: Some(self.clone()), cost }
+        let joined = match short {
+            Short::Never => None,
+            Short::For(_) | Short::Behind => Waiting::join(self, ask, admits),
+        };
+        joined.ok_or_else(|| {
+            let short = if short == Short::Never { short } else { Short::Behind };
+            self.refuse(self.error(short, ask.cost, Some(now)))
+        })
     }
 
     fn refund(&self, cost: u32) {
@@ -196,49 +183,31 @@ impl Drop for Tokens {
     }
 }
 
-/// How asking for tokens went.
-#[derive(Debug)]
-pub(super) enum Waiting {
-    Done(Tokens),
-    Queued(QueuePlace),
-}
+impl waiting::Limiter for Shared {
+    type Pass = Tokens;
+    type Resource = Limiter;
 
-/// A place in the queue of a limiter. Dropping it leaves the queue.
-#[derive(Debug)]
-pub(super) struct QueuePlace {
-    /// `None` once settled.
-    place: Option<Place>,
-    cost: u32,
-    shared: Arc<Shared>,
-}
-
-impl QueuePlace {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Tokens, Error>> {
-        let shared = &self.shared;
-        let Some(place) = &self.place else { return Poll::Pending };
-        let settled = shared.queue.poll(&shared.limiter, place, &shared.common.clock, cx);
-        settled.map(|settled| {
-            self.place = None;
-            match settled {
-                Ok(()) => Ok(shared.tokens(self.cost)),
-                Err(_) => {
-                    let error = Error::queue_timeout(shared.common.name, shared.max_wait());
-                    shared.counters.add(TIMED_OUT);
-                    shared.common.refused(&error);
-                    Err(error)
-                }
-            }
-        })
+    fn resource(&self) -> &Limiter {
+        &self.limiter
     }
-}
 
-impl Drop for QueuePlace {
-    fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            let shared = &self.shared;
-            if shared.queue.leave(&shared.limiter, &place, &shared.common.clock) {
-                shared.refund(self.cost);
-            }
-        }
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn pass(self: &Arc<Self>, cost: u32) -> Tokens {
+        self.admitted();
+        Tokens { shared: Some(self.clone()), cost }
+    }
+
+    fn timed_out(&self) -> Error {
+        let error = Error::queue_timeout(self.common.name, self.max_wait());
+        self.counters.add(TIMED_OUT);
+        self.common.refused(&error);
+        error
     }
 }
