@@ -40,6 +40,6 @@ pub struct Stats {
     pub used: u64,
     /// Of these, the ones that ended with an error all the same.
     pub failed: u64,
-    /// Calls begun; `None` unless [`count_calls`](Config::count_calls) is on.
+    /// Calls begun; `None` unless [`count_calls`](super::Config::count_calls) is on.
     pub calls: Option<u64>,
 }
