@@ -75,6 +75,7 @@ mod counters;
 #[cfg(feature = "serde")]
 mod duration_text;
 mod error;
+mod guard;
 mod invalid_config;
 mod keyed;
 mod mode;

@@ -47,7 +47,15 @@ impl WakerSet {
     }
 
     /// Takes a registration back, if there is one.
+    #[inline]
     pub(crate) fn forget(&self, owner: &mut Owner) {
+        if owner.0.is_some() {
+            self.remove(owner);
+        }
+    }
+
+    #[cold]
+    fn remove(&self, owner: &mut Owner) {
         if let Some(id) = owner.0.take() {
             let waker = lock(&self.parked).wakers.remove(&id);
             drop(waker);

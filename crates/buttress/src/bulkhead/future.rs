@@ -7,6 +7,7 @@ use tower::Service;
 
 use super::shared::{Permit, Shared};
 use crate::error::Error;
+use crate::guard::GiveBack;
 use crate::reject::{Refused, Reject};
 use crate::waiting::QueuePlace;
 
@@ -51,11 +52,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Running { future, permit } => {
-                // Held here while the future runs: a panic gives it back on the spot.
-                let held = permit.take();
+                // A panic gives the permit back on the spot.
+                let held = GiveBack::on_unwind(permit);
                 let result = future.poll(cx);
                 if result.is_pending() {
-                    *permit = held;
+                    held.keep();
+                } else {
+                    drop(held.take());
                 }
                 result
             }

@@ -7,6 +7,7 @@ use pin_project_lite::pin_project;
 use super::shared::Admission;
 use crate::classify::Classify;
 use crate::error::Error;
+use crate::guard::GiveBack;
 use crate::reject::{Refused, Reject};
 
 pin_project! {
@@ -51,15 +52,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Running { future, admission, classify } => {
-                // Held here while the future runs: a panic settles it on the spot, as a panic.
-                let held = admission.take();
+                // A panic gives the admission back on the spot, as a panic.
+                let held = GiveBack::on_unwind(admission);
                 let polled = future.poll(cx);
-                match (&polled, held) {
-                    (Poll::Ready(result), Some(admission)) => {
-                        let outcome = classify.classify(result);
+                if let Poll::Ready(result) = &polled {
+                    let outcome = classify.classify(result);
+                    if let Some(admission) = held.take() {
                         admission.settle(outcome, || classify.retry_after(result));
                     }
-                    (_, held) => *admission = held,
+                } else {
+                    held.keep();
                 }
                 polled
             }

@@ -61,6 +61,8 @@ pub(super) struct Shared {
     pub(super) state: State,
     /// Those parked in the inner service, or waiting for the circuit: woken by every change.
     pub(super) wakers: WakerSet,
+    /// Looked at by every call, so it stands here and not behind another pointer.
+    count_calls: bool,
     pub(super) telemetry: Arc<Telemetry>,
 }
 
@@ -73,7 +75,8 @@ impl Shared {
     /// `config` must have been checked.
     pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let state = State::new(config, telemetry.common.clock.now());
-        Arc::new(Self { state, wakers: WakerSet::new(), telemetry })
+        let count_calls = telemetry.common.count_calls;
+        Arc::new(Self { state, wakers: WakerSet::new(), count_calls, telemetry })
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -81,7 +84,12 @@ impl Shared {
     }
 
     /// The refusal a call would meet now.
+    #[inline]
     pub(super) fn peek(&self) -> Option<Error> {
+        if self.state.admit_closed().is_some() { None } else { self.peek_open() }
+    }
+
+    fn peek_open(&self) -> Option<Error> {
         self.state.peek(|| self.now()).map(|refusal| self.error(refusal))
     }
 
@@ -93,11 +101,25 @@ impl Shared {
         self.telemetry.refuse(error)
     }
 
+    #[inline]
     pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
+        match self.state.admit_closed() {
+            Some(ticket) => Ok(self.admission(ticket)),
+            None => self.admit_open(),
+        }
+    }
+
+    #[inline]
+    fn admission(self: &Arc<Self>, ticket: Ticket) -> Admission {
+        Admission { shared: self.clone(), ticket: Some(ticket), started: None }
+    }
+
+    #[cold]
+    fn admit_open(self: &Arc<Self>) -> Result<Admission, Error> {
         match self.state.admit(|| self.now()) {
             Ok((ticket, transition)) => {
                 self.tell(transition);
-                Ok(Admission { shared: self.clone(), ticket: Some(ticket), started: None })
+                Ok(self.admission(ticket))
             }
             Err(refusal) => Err(self.error(refusal)),
         }
@@ -137,9 +159,10 @@ pub struct Admission {
 
 impl Admission {
     /// The call begins now.
+    #[inline]
     pub(super) fn begin(mut self) -> Self {
         let shared = &self.shared;
-        if shared.telemetry.common.count_calls && self.ticket != Some(Ticket::Uncounted) {
+        if shared.count_calls && self.ticket != Some(Ticket::Uncounted) {
             shared.telemetry.counters.add(ADMITTED);
         }
         self.started = shared.state.slow_after().map(|_| shared.now());
@@ -161,13 +184,32 @@ impl Admission {
         self.settle(Outcome::Failure, || None);
     }
 
-    /// The call ended with `outcome`; `hint` is asked, when the circuit opens, for how long the failure
-    /// wants to be left alone.
+    /// The call ended with `outcome`. `hint` is asked of a failure, where the configuration
+    /// [honours](Config::honour_hint) it, for how long it wants to be left alone.
+    #[inline]
     pub fn settle(mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
+        if outcome == Outcome::Success && self.started.is_none() && !self.shared.count_calls {
+            let state = &self.shared.state;
+            if self.ticket.is_some_and(|ticket| state.success_changes_nothing(ticket)) {
+                self.ticket = None;
+                return;
+            }
+        }
+        // Before anything is taken: should the user's code panic, the call is settled as a panic.
+        let asked = outcome == Outcome::Failure && self.shared.state.honours_hints();
+        let hint = if asked { hint() } else { None };
         self.end(outcome, hint);
     }
 
-    fn end(&mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
+    #[cold]
+    fn abandon(&mut self) {
+        let panicking = std::thread::panicking();
+        let Telemetry { panicked_calls, dropped_calls, .. } = &*self.shared.telemetry;
+        let outcome = if panicking { *panicked_calls } else { *dropped_calls };
+        self.end(outcome, None);
+    }
+
+    fn end(&mut self, outcome: Outcome, hint: Option<Duration>) {
         let Some(ticket) = self.ticket.take() else { return };
         let shared = &self.shared;
         let Telemetry { counters, common, .. } = &*shared.telemetry;
@@ -187,12 +229,10 @@ impl Admission {
 }
 
 impl Drop for Admission {
+    #[inline]
     fn drop(&mut self) {
         if self.ticket.is_some() {
-            let panicking = std::thread::panicking();
-            let Telemetry { panicked_calls, dropped_calls, .. } = &*self.shared.telemetry;
-            let outcome = if panicking { *panicked_calls } else { *dropped_calls };
-            self.end(outcome, || None);
+            self.abandon();
         }
     }
 }

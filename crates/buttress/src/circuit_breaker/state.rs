@@ -75,6 +75,7 @@ pub(crate) struct State {
     slow_rate: AtomicU64,
     slow_after: AtomicU64,
     min_calls: AtomicU32,
+    honour_hint: AtomicU32,
     machine: Mutex<Machine>,
 }
 
@@ -113,6 +114,7 @@ impl State {
             slow_rate: AtomicU64::new(0),
             slow_after: AtomicU64::new(NEVER),
             min_calls: AtomicU32::new(0),
+            honour_hint: AtomicU32::new(0),
             machine: Mutex::new(Machine::new(config)),
         };
         state.apply_rules(config);
@@ -154,9 +156,16 @@ impl State {
         self.slow_rate.store(slow_rate.to_bits(), Ordering::Relaxed);
         self.slow_after.store(slow_after, Ordering::Relaxed);
         self.min_calls.store(config.min_calls, Ordering::Relaxed);
+        self.honour_hint.store(config.honour_hint.into(), Ordering::Relaxed);
+    }
+
+    /// Whether a failure's own hint decides how long the circuit stays open.
+    pub(crate) fn honours_hints(&self) -> bool {
+        self.honour_hint.load(Ordering::Relaxed) != 0
     }
 
     /// From how long on a call is slow, if any is.
+    #[inline]
     pub(crate) fn slow_after(&self) -> Option<Duration> {
         match self.slow_after.load(Ordering::Relaxed) {
             NEVER => None,
@@ -174,6 +183,26 @@ impl State {
             Window::Streak(streak) => streak.snapshot(),
             Window::Count(window) => window.snapshot(),
             Window::Time(window) => window.tally(generation, clock::nanos_since(self.anchor, now)),
+        }
+    }
+
+    /// Admits a call through a closed circuit; `None` where it takes more than a look.
+    #[inline]
+    pub(crate) fn admit_closed(&self) -> Option<Ticket> {
+        // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
+        let control = self.control.load(Ordering::Acquire);
+        let closed = control & 7 == CircuitState::Closed as u64;
+        closed.then_some(Ticket::Counted { generation: (control >> 3) as u32 })
+    }
+
+    /// Whether a success of this call would leave everything as it is, so that it need not be settled.
+    #[inline]
+    pub(crate) fn success_changes_nothing(&self, ticket: Ticket) -> bool {
+        let Ticket::Counted { generation } = ticket else { return false };
+        match &self.window {
+            Window::Streak(streak) => streak.is_clear(generation),
+            Window::Count(window) => window.is_clear(generation),
+            Window::Time(_) => false,
         }
     }
 
@@ -274,7 +303,7 @@ impl State {
         outcome: Outcome,
         slow: bool,
         now: impl Fn() -> Instant,
-        hint: impl FnOnce() -> Option<Duration>,
+        hint: Option<Duration>,
     ) -> Settled {
         match ticket {
             Ticket::Uncounted => Settled::default(),
@@ -294,7 +323,7 @@ impl State {
         outcome: Outcome,
         slow: bool,
         now: impl Fn() -> Instant,
-        hint: impl FnOnce() -> Option<Duration>,
+        hint: Option<Duration>,
     ) -> Option<Transition> {
         let sample = match outcome {
             Outcome::Ignored => return None,
@@ -314,7 +343,7 @@ impl State {
         if self.control.load(Ordering::Acquire) != pack(generation, CircuitState::Closed) {
             return None;
         }
-        self.open(&mut machine, now(), hint())
+        self.open(&mut machine, now(), hint)
     }
 
     /// Counts a call in the window; whether that is reason to open.
@@ -358,7 +387,7 @@ impl State {
         outcome: Outcome,
         slow: bool,
         now: impl Fn() -> Instant,
-        hint: impl FnOnce() -> Option<Duration>,
+        hint: Option<Duration>,
     ) -> Settled {
         let mut machine = lock(&self.machine);
         // The circuit moved on, or the probe was replaced when its lease ended.
@@ -378,7 +407,7 @@ impl State {
             // HalfOpen => Open: a probe failed, or was as slow as what opened the circuit.
             Outcome::Success | Outcome::Failure => {
                 machine.reopened = machine.reopened.saturating_add(1);
-                self.open(&mut machine, now(), hint())
+                self.open(&mut machine, now(), hint)
             }
         };
         Settled { transition, freed: transition.is_none() }

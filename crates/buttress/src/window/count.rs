@@ -127,6 +127,15 @@ impl CountWindow {
         }
     }
 
+    /// Whether a good call of `generation` would change nothing: the window is full of good calls.
+    #[inline]
+    pub(crate) fn is_clear(&self, generation: u32) -> bool {
+        const SUMS: u64 = NUMBER << 12 | NUMBER << 24;
+        let word = self.word.load(Ordering::Relaxed);
+        let clear = 1 << 36 | u64::from(generation & GENERATIONS) << 37;
+        word & (SUMS | 1 << 36 | u64::from(GENERATIONS) << 37) == clear
+    }
+
     /// Empties the window for a new generation. The caller keeps resets apart.
     pub(crate) fn reset(&self, generation: u32) {
         let mut word = self.word.load(Ordering::Relaxed);

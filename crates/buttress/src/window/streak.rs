@@ -38,6 +38,12 @@ impl Streak {
         }
     }
 
+    /// Whether a good call of `generation` would change nothing.
+    #[inline]
+    pub(crate) fn is_clear(&self, generation: u32) -> bool {
+        self.word.load(Ordering::Relaxed) == u64::from(generation) << 32
+    }
+
     pub(crate) fn reset(&self, generation: u32) {
         self.word.store(u64::from(generation) << 32, Ordering::Relaxed);
     }

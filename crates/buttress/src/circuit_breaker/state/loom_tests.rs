@@ -7,7 +7,7 @@ fn state(config: &Config) -> Arc<State> {
 }
 
 fn settle(state: &State, ticket: Ticket, outcome: Outcome) -> Settled {
-    state.settle(ticket, outcome, false, Instant::now, || None)
+    state.settle(ticket, outcome, false, Instant::now, None)
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn loom_one_probe_at_a_time() {
         let now = Instant::now();
         let state = Arc::new(State::new(&Config::new().consecutive_failures(1), now));
         let (ticket, _) = state.admit(|| now).unwrap();
-        state.settle(ticket, Outcome::Failure, false, || now, || None);
+        state.settle(ticket, Outcome::Failure, false, || now, None);
         let later = now + Duration::from_secs(31);
         let other = {
             let state = state.clone();

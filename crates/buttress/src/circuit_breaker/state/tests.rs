@@ -44,7 +44,7 @@ impl Rig {
         slow: bool,
         hint: Option<Duration>,
     ) -> Settled {
-        self.state.settle(ticket, outcome, slow, || self.now, || hint)
+        self.state.settle(ticket, outcome, slow, || self.now, hint)
     }
 
     fn run(&self, outcome: Outcome) {
