@@ -4,6 +4,7 @@ use std::time::Duration;
 use buttress::{AnyError, Classify, Clock, Outcome, ServiceErrors};
 use http::{Response, StatusCode};
 
+use crate::grpc;
 use crate::refusal::{self, Refusal};
 
 /// Judges by HTTP status whether the service is well, for circuit breakers and fallbacks.
@@ -15,7 +16,15 @@ use crate::refusal::{self, Refusal};
 /// - Everything else is a success. 4xx is the caller's doing, and a 429 of the remote shows that it
 ///   is alive and defends itself; that is for retries ([`RetryableStatus`](crate::RetryableStatus))
 ///   and for a limiter of your own. If it shall count: `.failures(|status| ..)`.
+/// - gRPC answers 200 and puts the outcome into `grpc-status`. UNKNOWN (2), DEADLINE_EXCEEDED (4),
+///   INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15) are failures: they say what a 500, 503 or
+///   504 says. RESOURCE_EXHAUSTED (8) and UNIMPLEMENTED (12) are not, as 429 and 501 are not, and
+///   all others are the caller's doing.
 /// - Errors are judged by a second classifier, `C`.
+///
+/// A `grpc-status` is seen where it is a header: in an answer without a message, as most failures
+/// of unary calls are, whose `content-type` begins with `application/grpc`. In trailers after a
+/// body it comes when the call is long over for every layer, and is not seen.
 ///
 /// Its hint, by which a breaker can set its open time, is that of the refusal or of the response's
 /// `Retry-After`.
@@ -36,6 +45,7 @@ use crate::refusal::{self, Refusal};
 pub struct ByStatus<C = AnyError, F = fn(StatusCode) -> bool> {
     errors: C,
     failures: F,
+    grpc_failures: fn(i32) -> bool,
     refusals: Outcome,
     clock: Clock,
 }
@@ -47,6 +57,7 @@ impl ByStatus {
         Self {
             errors: AnyError,
             failures: of_the_service,
+            grpc_failures: of_the_grpc_service,
             refusals: Outcome::Ignored,
             clock: Clock::default(),
         }
@@ -62,8 +73,8 @@ impl ByStatus {
 impl<C, F> ByStatus<C, F> {
     /// Judges errors by `classify`.
     pub fn errors<T>(self, classify: T) -> ByStatus<T, F> {
-        let Self { failures, refusals, clock, .. } = self;
-        ByStatus { errors: classify, failures, refusals, clock }
+        let Self { failures, grpc_failures, refusals, clock, .. } = self;
+        ByStatus { errors: classify, failures, grpc_failures, refusals, clock }
     }
 
     /// Takes a status for a failure if `failures` says so, and for a success otherwise. Refusals
@@ -72,8 +83,15 @@ impl<C, F> ByStatus<C, F> {
     where
         T: Fn(StatusCode) -> bool,
     {
-        let Self { errors, refusals, clock, .. } = self;
-        ByStatus { errors, failures, refusals, clock }
+        let Self { errors, grpc_failures, refusals, clock, .. } = self;
+        ByStatus { errors, failures, grpc_failures, refusals, clock }
+    }
+
+    /// Takes a gRPC code, 0 to 16, for a failure if `failures` says so. It is asked where the HTTP
+    /// status is no failure. What is no code is UNKNOWN (2), as gRPC clients take it.
+    pub fn grpc_failures(mut self, failures: fn(i32) -> bool) -> Self {
+        self.grpc_failures = failures;
+        self
     }
 
     /// What an answered refusal of a layer further in counts as. Defaults to
@@ -110,6 +128,7 @@ where
             Some(refusal) if refusal.error().never_reached_service() => self.refusals,
             Some(_) => Outcome::Failure,
             None if (self.failures)(response.status()) => Outcome::Failure,
+            None if grpc::code(response).is_some_and(self.grpc_failures) => Outcome::Failure,
             None => Outcome::Success,
         }
     }
@@ -134,6 +153,11 @@ impl<C: fmt::Debug, F> fmt::Debug for ByStatus<C, F> {
 fn of_the_service(status: StatusCode) -> bool {
     let never_made_for_it = [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
     status.is_server_error() && !never_made_for_it.contains(&status)
+}
+
+fn of_the_grpc_service(code: i32) -> bool {
+    use grpc::{DATA_LOSS, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN};
+    matches!(code, UNKNOWN | DEADLINE_EXCEEDED | INTERNAL | UNAVAILABLE | DATA_LOSS)
 }
 
 #[cfg(test)]
@@ -175,6 +199,27 @@ mod tests {
             let answer: Answer<Infallible> = status(code);
             assert_eq!(ByStatus::new().classify(&answer), Outcome::Success, "{code}");
         }
+    }
+
+    #[test]
+    fn a_grpc_code_that_tells_of_health_is_a_failure_whatever_the_http_status() {
+        let failures = |judge: &ByStatus| -> Vec<u8> {
+            let fails = |&code: &u8| judge.classify(&testing::grpc(code)) == Outcome::Failure;
+            (0..=16).filter(fails).collect()
+        };
+        assert_eq!(failures(&ByStatus::new()), [2, 4, 13, 14, 15]);
+        assert_eq!(failures(&ByStatus::new().grpc_failures(|code| code == 8)), [8]);
+        let mut unwell = testing::grpc(0).unwrap();
+        *unwell.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(ByStatus::new().classify(&Ok::<_, Infallible>(unwell)), Outcome::Failure);
+        // A rule for HTTP statuses says nothing of gRPC's.
+        let teapots = ByStatus::new().failures(|status| status == StatusCode::IM_A_TEAPOT);
+        assert_eq!(teapots.classify(&testing::grpc(14)), Outcome::Failure);
+        assert_eq!(teapots.errors(ServiceErrors).classify(&boxed(14)), Outcome::Failure);
+    }
+
+    fn boxed(code: u8) -> Answer<BoxError> {
+        testing::grpc(code).map_err(|never| match never {})
     }
 
     #[test]

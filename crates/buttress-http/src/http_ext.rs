@@ -1,6 +1,6 @@
 use buttress::bulkhead::{BulkheadLayer, KeyedBulkheadLayer};
 use buttress::circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer};
-use buttress::fallback::FallbackLayer;
+use buttress::fallback::{FallbackLayer, ToService, Value};
 use buttress::rate_limit::{KeyedRateLimitLayer, RateLimitLayer};
 use buttress::retry::{ByClone, RetryLayer};
 use buttress::sidecar::SidecarLayer;
@@ -17,10 +17,19 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 /// | bulkhead, rate limit (also keyed), time limit | [`Respond`] |
 /// | circuit breaker (also keyed) | [`Respond`] and [`ByStatus::new`] |
 /// | retry | [`RetryableStatus::new`] and [`IdempotentRequests`] |
-/// | fallback | [`ByStatus::new`], with refusals as failures |
+/// | fallback: `value`, `service`, `from_result` | [`ByStatus::new`], with refusals as failures |
 /// | sidecar | what retry and circuit breaker get |
 ///
+/// A retry needs a request whose body can be sent again ([`RepeatableBody`](crate::RepeatableBody)):
+/// one that is `Clone`, or, where bodies stream, a [`ReplayLayer`](crate::ReplayLayer) outside of
+/// the retry or sidecar.
+///
 /// A fallback takes an answered refusal for a failure, because an open circuit is what it is for.
+/// The kinds `from_error` and `from_request` have no `.http()`: they answer for errors alone, and a
+/// failed *response* has none for them to work on.
+///
+/// [`Respond`] needs a body that is made of a `String` ([`FromProblem`](crate::FromProblem)), as a
+/// route's mostly is and a client's mostly is not.
 ///
 /// Errors all count, whatever they are. That is right where every layer further in answers its
 /// refusals too; where one returns them as errors (the default without `.http()`), set
@@ -125,7 +134,7 @@ impl HttpLayerExt for RetryLayer<RetryableErrors, ByClone> {
     }
 }
 
-impl<F> HttpLayerExt for FallbackLayer<F, AnyError> {
+impl<F: AnswersForResponses> HttpLayerExt for FallbackLayer<F, AnyError> {
     type Http = FallbackLayer<F, ByStatus>;
 
     fn http(self) -> Self::Http {
@@ -143,6 +152,18 @@ impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsEr
             .reject(Respond)
     }
 }
+
+/// The kinds of fallback that have an answer to a failed response, and not only to an error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no answer to a failed response, only to an error",
+    label = "judging responses by status would change nothing for this fallback",
+    note = "use `FallbackLayer::value`, `service` or `from_result` with `.http()`, or this one without"
+)]
+pub trait AnswersForResponses {}
+
+impl<T> AnswersForResponses for Value<T> {}
+
+impl<S, M> AnswersForResponses for ToService<S, M> {}
 
 #[cfg(test)]
 mod tests;

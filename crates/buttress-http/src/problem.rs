@@ -7,6 +7,19 @@ use http::StatusCode;
 
 use crate::retry_after;
 
+/// A body that can hold a problem document: every one that is made of a `String`, such as
+/// `axum::body::Body`, `Full<Bytes>` and `String`. Nothing is to be implemented.
+#[diagnostic::on_unimplemented(
+    message = "`Respond` cannot make a `{Self}`",
+    label = "this layer answers refusals with a body made of a `String`, and `{Self}` is not",
+    note = "make the answer yourself: `.reject(Respond::with(|error| ..))`",
+    note = "or, around a client, leave refusals as errors: no `.http()` and no `.reject(..)`, but `.map_err(BoxError::from)` at the bottom of the stack and the `client()` classifiers"
+)]
+pub trait FromProblem: From<String> {}
+
+#[diagnostic::do_not_recommend]
+impl<B: From<String>> FromProblem for B {}
+
 /// `error` as an `application/problem+json` document.
 pub(crate) fn document(status: StatusCode, error: &Error) -> String {
     let mut json = String::from(r#"{"type":"about:blank","title":"#);
@@ -21,7 +34,7 @@ pub(crate) fn document(status: StatusCode, error: &Error) -> String {
         push_text(&mut json, error.layer());
     }
     if let Some(wait) = error.retry_after() {
-        let _ = write!(json, r#","retry-after":{}"#, retry_after::seconds(wait));
+        let _ = write!(json, r#","retry_after":{}"#, retry_after::seconds(wait));
     }
     json.push('}');
     json
@@ -76,7 +89,7 @@ mod tests {
             concat!(
                 r#"{"type":"about:blank","title":"Service Unavailable","status":503,"#,
                 r#""detail":"circuit breaker \"cb\" is open (probes in 1.5s)","#,
-                r#""kind":"circuit-open","layer":"cb","retry-after":2}"#
+                r#""kind":"circuit-open","layer":"cb","retry_after":2}"#
             )
         );
     }

@@ -5,6 +5,11 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A body that may be sent again: every body that is `Clone`, and
 /// [`ReplayBody`](crate::ReplayBody).
+#[diagnostic::on_unimplemented(
+    message = "a `{Self}` cannot be sent a second time",
+    label = "a retry may have to send the body of this request again",
+    note = "put `.layer(ReplayLayer::default())` outside of the retry: it records bodies that stream"
+)]
 pub trait RepeatableBody: Sized {
     /// A second handle, to send the same body again; `None` if that cannot be.
     fn try_copy(&self) -> Option<Self>;
@@ -13,6 +18,10 @@ pub trait RepeatableBody: Sized {
     fn can_repeat(&self) -> bool {
         true
     }
+
+    /// Called when it has been decided to send this copy, which may be a wait before it is sent:
+    /// from here on nothing that another handle does may keep it from being whole.
+    fn commit(&self) {}
 }
 
 impl<B: Clone> RepeatableBody for B {
@@ -82,6 +91,10 @@ impl<B: RepeatableBody> CloneRequest<Request<B>> for IdempotentRequests {
 
     fn is_repeatable(&self, copy: &Request<B>) -> bool {
         copy.body().can_repeat()
+    }
+
+    fn commit(&self, copy: &Request<B>) {
+        copy.body().commit();
     }
 
     fn stamp(&self, request: &mut Request<B>, attempt: u32) {

@@ -5,7 +5,7 @@ use buttress::{Error, ErrorKind, Reject};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::problem;
+use crate::problem::{self, FromProblem};
 use crate::refusal::Refusal;
 use crate::retry_after;
 
@@ -22,11 +22,12 @@ use crate::retry_after;
 /// `Retry-After` is in whole seconds, rounded up and at least 1: never early, never zero. The body
 /// is a problem document (RFC 9457, `application/problem+json`) with the members `type`, `title`,
 /// `status`, `detail`, and our own `kind` ([`ErrorKind::as_str`]), `layer` (its name, if it has
-/// one) and `retry-after` (seconds, if known). Callers so read names and limits of layers; where
+/// one) and `retry_after` (seconds, if known). Callers so read names and limits of layers; where
 /// they should not, answer with [`with`](Self::with). `Cache-Control: no-store` keeps caches from
 /// repeating a refusal that is over.
 ///
-/// Works with every body that is made of a `String`: `axum::body::Body`, `Full<Bytes>`, `String`.
+/// Works with every body that is made of a `String` ([`FromProblem`]): `axum::body::Body`,
+/// `Full<Bytes>`, `String`; others are made by [`with`](Self::with).
 /// The response is marked with a [`Refusal`], by which classifiers further out tell it from an
 /// answer of the service.
 ///
@@ -65,7 +66,7 @@ impl Respond {
 
     /// The marked response to `error`.
     #[must_use]
-    pub fn response<B: From<String>>(&self, error: &Error) -> Response<B> {
+    pub fn response<B: FromProblem>(&self, error: &Error) -> Response<B> {
         let status = status(error.kind());
         let mut response = Response::new(B::from(problem::document(status, error)));
         *response.status_mut() = status;
@@ -80,7 +81,7 @@ impl Respond {
     }
 }
 
-impl<B: From<String>, E> Reject<Response<B>, E> for Respond {
+impl<B: FromProblem, E> Reject<Response<B>, E> for Respond {
     fn reject(&self, error: Error) -> Result<Response<B>, E> {
         Ok(self.response(&error))
     }

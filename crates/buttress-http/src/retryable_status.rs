@@ -4,6 +4,7 @@ use std::time::Duration;
 use buttress::{AnyError, Classify, Clock, ErrorKind, Outcome, RetryableErrors};
 use http::{Response, StatusCode};
 
+use crate::grpc;
 use crate::refusal::{self, Refusal};
 
 /// Judges by HTTP status whether another attempt is worth it, for retries.
@@ -12,11 +13,17 @@ use crate::refusal::{self, Refusal};
 ///   one instance of several. Every other status would only be repeated.
 /// - Of the answers of our own layers further in ([`Refusal`]), an open circuit is not repeated,
 ///   for it has just been asked; every other is.
+/// - gRPC answers 200 and puts the outcome into `grpc-status`. UNAVAILABLE (14) is repeated, the one
+///   code whose meaning is that the same call may soon succeed. RESOURCE_EXHAUSTED (8) is not: it
+///   is as often a quota of the day, or a message too large; nor DEADLINE_EXCEEDED (4), since that
+///   deadline was the caller's own. It is seen as [`ByStatus`](crate::ByStatus) sees it: in the
+///   head of the answer, never in trailers after a body.
 /// - Errors are judged by a second classifier, `C`.
 ///
 /// Its hint, the least time to wait, is that of the refusal or of the response's `Retry-After`.
 /// What may be repeated at all is decided by the request:
-/// [`IdempotentRequests`](crate::IdempotentRequests).
+/// [`IdempotentRequests`](crate::IdempotentRequests). Every gRPC call is a `POST`, so it needs a
+/// [`Repeatable`](crate::Repeatable) in its extensions.
 ///
 /// ```
 /// use buttress::retry::RetryLayer;
@@ -30,6 +37,7 @@ use crate::refusal::{self, Refusal};
 pub struct RetryableStatus<C = AnyError, F = fn(StatusCode) -> bool> {
     errors: C,
     failures: F,
+    grpc_failures: fn(i32) -> bool,
     clock: Clock,
 }
 
@@ -37,7 +45,12 @@ impl RetryableStatus {
     /// Every error is worth another attempt: for services that cannot fail, or where no circuit
     /// breaker further in returns its refusals as errors.
     pub fn new() -> Self {
-        Self { errors: AnyError, failures: passing, clock: Clock::default() }
+        Self {
+            errors: AnyError,
+            failures: passing,
+            grpc_failures: |code| code == grpc::UNAVAILABLE,
+            clock: Clock::default(),
+        }
     }
 
     /// Errors are judged by [`RetryableErrors`], which leaves an open circuit alone: for clients
@@ -50,7 +63,8 @@ impl RetryableStatus {
 impl<C, F> RetryableStatus<C, F> {
     /// Judges errors by `classify`.
     pub fn errors<T>(self, classify: T) -> RetryableStatus<T, F> {
-        RetryableStatus { errors: classify, failures: self.failures, clock: self.clock }
+        let Self { failures, grpc_failures, clock, .. } = self;
+        RetryableStatus { errors: classify, failures, grpc_failures, clock }
     }
 
     /// Repeats on a status if `failures` says so. Refusals are not asked about.
@@ -58,7 +72,15 @@ impl<C, F> RetryableStatus<C, F> {
     where
         T: Fn(StatusCode) -> bool,
     {
-        RetryableStatus { errors: self.errors, failures, clock: self.clock }
+        let Self { errors, grpc_failures, clock, .. } = self;
+        RetryableStatus { errors, failures, grpc_failures, clock }
+    }
+
+    /// Repeats on a gRPC code, 0 to 16, if `failures` says so. It is asked where the HTTP status is
+    /// no reason. What is no code is UNKNOWN (2), as gRPC clients take it.
+    pub fn grpc_failures(mut self, failures: fn(i32) -> bool) -> Self {
+        self.grpc_failures = failures;
+        self
     }
 
     /// Compares a `Retry-After` date with the wall time of `clock`. Defaults to tokio's clock, as
@@ -86,6 +108,7 @@ where
             Some(ErrorKind::CircuitOpen) => Outcome::Ignored,
             Some(_) => Outcome::Failure,
             None if (self.failures)(response.status()) => Outcome::Failure,
+            None if grpc::code(response).is_some_and(self.grpc_failures) => Outcome::Failure,
             None => Outcome::Success,
         }
     }
@@ -138,6 +161,21 @@ mod tests {
             })
             .collect();
         assert_eq!(repeated, [408, 425, 429, 500, 502, 503, 504]);
+    }
+
+    #[test]
+    fn of_the_grpc_codes_only_unavailable_is_repeated_unless_said_otherwise() {
+        let repeated = |judge: &RetryableStatus| -> Vec<u8> {
+            let repeats = |&code: &u8| judge.classify(&testing::grpc(code)) == Outcome::Failure;
+            (0..=16).filter(repeats).collect()
+        };
+        assert_eq!(repeated(&RetryableStatus::new()), [14]);
+        let own = RetryableStatus::new().grpc_failures(|code| code == 8 || code == 10);
+        assert_eq!(repeated(&own), [8, 10]);
+        // A rule for HTTP statuses, or for errors, leaves that for gRPC's as it is.
+        let own = own.failures(|status| status.as_u16() == 429).errors(AnyError);
+        assert_eq!(own.classify(&testing::grpc(10)), Outcome::Failure);
+        assert_eq!(own.classify(&testing::grpc(14)), Outcome::Success);
     }
 
     #[test]

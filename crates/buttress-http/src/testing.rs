@@ -1,5 +1,6 @@
-//! One error of every kind, made by the layers that make them.
+//! One error of every kind, made by the layers that make them; and answers of gRPC.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use buttress::bulkhead::{self, BulkheadLayer, KeyedBulkheadLayer};
@@ -7,6 +8,7 @@ use buttress::circuit_breaker::{self, CircuitBreakerLayer};
 use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{Error, ErrorKind};
+use http::Response;
 
 fn of_kind(error: Error, kind: ErrorKind) -> Error {
     assert_eq!(error.kind(), kind);
@@ -86,6 +88,15 @@ pub(crate) fn too_many_keys() -> Error {
     let handle = KeyedBulkheadLayer::new(bulkhead::Config::new(), 1, key).unwrap().handle();
     let _busy = handle.try_acquire(&1).unwrap();
     of_kind(handle.try_acquire(&2).unwrap_err(), ErrorKind::TooManyKeys)
+}
+
+/// As a call ends that sent no message.
+pub(crate) fn grpc(code: u8) -> Result<Response<String>, Infallible> {
+    let response = Response::builder()
+        .header("content-type", "application/grpc")
+        .header("grpc-status", u16::from(code))
+        .body(String::new());
+    Ok(response.unwrap())
 }
 
 /// For plain tests only: a runtime cannot be waited on inside of another.

@@ -25,7 +25,7 @@ pub enum Outcome {
     message = "`{Self}` cannot tell success from failure in `Result<{Res}, {E}>`",
     label = "the results of this service need a classifier",
     note = "for your own error type, implement `buttress::AsRefusal` (three lines: return the `buttress::Error` inside, or `None`)",
-    note = "for a foreign error type use `.classify(buttress::AnyError)`, or `.classify(buttress::classify_fn(|result| ..))`",
+    note = "for a foreign error type use `.classify(buttress::AnyError)`, or `.classify(buttress::classify_fn(|result: &Result<{Res}, {E}>| ..))`",
     note = "for a service that cannot fail (an axum route, error `Infallible`) failures are in the response: classify by status with `.http()` from buttress-http, or with `classify_fn`"
 )]
 pub trait Classify<Res, E> {

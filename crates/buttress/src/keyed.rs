@@ -2,8 +2,8 @@
 //!
 //! Entries are in order of use. At the cap, a new key takes the place of a long unused one that is *at
 //! rest*, which its owner defines so that nothing is lost with it: a full bucket, a closed circuit, an
-//! idle bulkhead. If none of the few oldest is at rest the new key is refused: forgetting a busy one
-//! would be a way around its limit.
+//! idle bulkhead. If none of the few oldest is at rest the new key is refused, because forgetting a
+//! busy one would be a way around its limit; the next one looks at others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -174,15 +174,17 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
         self.link_newest(place);
     }
 
-    /// Removes the oldest entry at rest, if one of the few oldest is.
+    /// Removes the oldest entry at rest, if one of the few oldest is. Those that are not go to the
+    /// other end, so that a few that never rest do not hide the others from the next look.
     fn evict(&mut self, at_rest: impl Fn(&C, &V) -> bool) -> Option<(K, V)> {
-        let mut place = self.oldest;
         for _ in 0..LOOKS {
+            let place = self.oldest;
             let entry = self.entries.get(place as usize)?;
             if at_rest(&self.context, &entry.value) {
                 return self.remove(place);
             }
-            place = entry.newer;
+            self.unlink(place);
+            self.link_newest(place);
         }
         None
     }
@@ -275,6 +277,20 @@ mod tests {
     }
 
     #[test]
+    fn a_few_that_never_rest_do_not_hide_the_others() {
+        // Found in review: the eight oldest were looked at again and again.
+        let map = KeyMap::new(100, ());
+        for key in 0..100 {
+            count(&map, key);
+            if key >= 20 {
+                count(&map, key);
+            }
+        }
+        let admitted = (100..110).filter(|key| count(&map, *key).is_some()).count();
+        assert_eq!(admitted, 8, "two looks at the twenty busy ones, then the others");
+    }
+
+    #[test]
     fn a_new_key_finds_a_place_in_another_shard() {
         let map = KeyMap::new(SMALL + 1, ());
         for key in 0..=SMALL as u32 {
@@ -319,9 +335,13 @@ mod tests {
                         Some(value + 1)
                     }
                     None if list.len() < 12 => Some(1),
-                    None => list.iter().take(LOOKS).position(|(_, v)| v % 2 == 0).map(|place| {
-                        list.remove(place);
-                        1
+                    None => (0..LOOKS).find_map(|_| {
+                        let (key, value) = list.remove(0);
+                        if value % 2 == 0 {
+                            return Some(1);
+                        }
+                        list.push((key, value));
+                        None
                     }),
                 };
                 list.extend(expected.map(|value| (key, value)));

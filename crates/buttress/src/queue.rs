@@ -1,12 +1,11 @@
 //! A bounded FIFO queue of waiters with one timer, shared by every pattern that can wait.
 //!
-//! Whoever brings a resource back, and whoever stands at the head, grants: the head takes what it
-//! needs, is removed and woken, and so on down the line. The timer belongs to the head. It is armed for
-//! the head's deadline or for the moment time itself brings what the head needs, and is handed on,
-//! with the next waiter's waker, when the head leaves, so that nobody is woken only to learn that it
-//! must go on waiting.
+//! Whoever brings a resource back, whoever looks for itself, and the timer settle the line: heads that
+//! can have what they need get it, those whose time is over are told, and exactly these are woken. The
+//! timer stands at the first deadline, or at the moment time itself brings what the head needs. It
+//! wakes the queue, not a waiter, so nobody depends on another's task being polled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -18,12 +17,24 @@ use crate::sync::{Mutex, lock};
 
 /// What the queue hands out. Called under the queue's lock; must not call back into the queue.
 pub(crate) trait Resource {
-    /// Takes `cost` for the waiter at the head, or says when time alone will have brought it
-    /// (`None`: only when somebody gives some back).
-    fn take(&self, cost: u32, now: Instant) -> Result<(), Option<Instant>>;
+    /// What a guard needs to give back what was taken.
+    type Receipt: fmt::Debug;
+    /// Takes `cost` for the waiter at the head.
+    fn take(&self, cost: u32, now: Instant) -> Result<Self::Receipt, Lack>;
     /// Whether somebody waits. While it is set, newcomers must not take past the queue, and whoever
-    /// gives something back must call [`WaitQueue::pump`].
+    /// gives something back must settle it.
     fn set_waiting(&self, waiting: bool);
+}
+
+/// Why the head cannot have what it needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lack {
+    /// Time alone will have brought it then.
+    Until(Instant),
+    /// Somebody must give some back.
+    Freed,
+    /// It asks for more than there can be.
+    Never,
 }
 
 /// A place in the queue. It must be given to [`WaitQueue::leave`] unless [`WaitQueue::poll`] settled it.
@@ -42,28 +53,54 @@ pub(crate) struct Ask {
 
 /// How joining went.
 #[derive(Debug)]
-pub(crate) enum Joined {
+pub(crate) enum Joined<T> {
     /// The resource was taken on the spot.
-    Granted,
+    Granted(T),
     /// The caller waits its turn.
     Waiting(Place),
     /// The queue is full.
     Full,
 }
 
-pub(crate) struct WaitQueue {
-    line: Mutex<Line>,
+/// How waiting ended without the resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum InVain {
+    /// The place was kept for its longest wait.
+    TimedOut,
+    /// What was asked for can never be had any more.
+    Never,
 }
 
-#[derive(Default)]
-struct Line {
-    /// Those who wait, by number, first come first. An entry is removed by being granted or by its own
-    /// hand, so a waiter whose number is not here was granted. A map, not a ring with gaps: behind a
-    /// head that waits for long any number may come and go.
-    entries: BTreeMap<u64, Entry>,
+/// What settling a line needs from its owner.
+pub(crate) struct With<'a, R> {
+    pub(crate) resource: &'a R,
+    pub(crate) clock: &'a Clock,
+    /// Settles this line when it is woken.
+    pub(crate) settler: &'a Waker,
+}
+
+// By hand: deriving would ask `R` to be `Copy` too.
+impl<R> Clone for With<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for With<'_, R> {}
+
+pub(crate) struct WaitQueue<R: Resource> {
+    line: Mutex<Line<R::Receipt>>,
+}
+
+struct Line<T> {
+    /// Those who wait, by number, first come first.
+    waiting: BTreeMap<u64, Entry>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    /// What was decided for those who have not asked yet.
+    settled: BTreeMap<u64, Result<T, InVain>>,
     next: u64,
     peak: usize,
-    /// The cost of all of them.
+    /// The cost of all who wait.
     cost: u64,
     timer: Option<Timer>,
 }
@@ -71,23 +108,23 @@ struct Line {
 struct Entry {
     cost: u32,
     deadline: Option<Instant>,
-    state: Waiter,
+    /// `None` until it is polled.
+    parked: Option<Parked>,
 }
 
-enum Waiter {
-    /// Not polled yet, or being polled: it looks for itself.
-    New,
-    Parked {
-        waker: Waker,
-        runtime: Option<tokio::runtime::Id>,
-    },
+struct Parked {
+    waker: Waker,
+    runtime: Runtime,
 }
 
-/// A timer and the runtime that drives it. It is not handed to a waiter of another runtime, which may
-/// outlive the first.
+type Runtime = Option<tokio::runtime::Id>;
+
+/// A timer, and the runtime that drives it: nobody else may touch it, and when the head belongs to
+/// another one, which may outlive the first, it makes a timer of its own.
 struct Timer {
     sleep: Pin<Box<Sleep>>,
-    runtime: Option<tokio::runtime::Id>,
+    at: Instant,
+    runtime: Runtime,
 }
 
 /// Wakers to call, and others to let go, once the lock is released: either may drop a task, whose
@@ -104,234 +141,248 @@ impl Drop for Wake {
     }
 }
 
-impl WaitQueue {
+/// Timers are late by up to their grain: what comes within it after a deadline still came in time.
+const GRAIN: Duration = Duration::from_millis(5);
+
+impl<R: Resource> WaitQueue<R> {
     pub(crate) fn new() -> Self {
-        Self { line: Mutex::new(Line::default()) }
+        Self {
+            line: Mutex::new(Line {
+                waiting: BTreeMap::new(),
+                deadlines: BTreeSet::new(),
+                settled: BTreeMap::new(),
+                next: 0,
+                peak: 0,
+                cost: 0,
+                timer: None,
+            }),
+        }
     }
 
     /// Takes what is asked for, or a place at the end; `admits` can still refuse a place, knowing what
     /// is owed to those ahead.
     pub(crate) fn join(
         &self,
-        resource: &impl Resource,
+        with: With<'_, R>,
         Ask { cost, capacity, longest }: Ask,
-        clock: &Clock,
-        now: Instant,
-        admits: impl FnOnce(u64) -> bool,
-    ) -> Joined {
+        admits: impl FnOnce(Instant, u64) -> bool,
+    ) -> Joined<R::Receipt> {
         let mut wake = Wake::default();
+        let now = with.clock.now();
         let mut line = lock(&self.line);
-        // First announce, then look: whoever gives something back before the announcement is seen
-        // by the look, whoever does so after it will pump.
-        resource.set_waiting(true);
-        let before = line.entries.len();
-        let due = line.grant(resource, now, &mut wake);
-        if line.entries.len() != before {
-            line.hand_on(due, clock, now, false, &mut wake);
-        }
-        let joined = if line.entries.is_empty() && resource.take(cost, now).is_ok() {
-            Joined::Granted
-        } else if line.entries.len() >= capacity || !admits(line.cost) {
+        // First announce, then look: whoever gives something back before the announcement is seen by
+        // the look, whoever does so after it will settle.
+        with.resource.set_waiting(true);
+        line.settle(with, now, &mut wake);
+        let taken = if line.waiting.is_empty() { with.resource.take(cost, now).ok() } else { None };
+        let joined = if let Some(receipt) = taken {
+            Joined::Granted(receipt)
+        } else if line.waiting.len() >= capacity || !admits(now, line.cost) {
             Joined::Full
         } else {
-            // Deadlines stay in the order of the line, so that the head's is always the first. Only
-            // behind one that waits without a deadline, a deadline may be seen late.
-            let last = line.entries.last_key_value().and_then(|(_, entry)| entry.deadline);
-            let deadline =
-                longest.map(|longest| clock::after(now, longest).max(last.unwrap_or(now)));
-            let number = line.next;
-            line.next += 1;
-            line.entries.insert(number, Entry { cost, deadline, state: Waiter::New });
-            line.peak = line.peak.max(line.entries.len());
-            line.cost += u64::from(cost);
-            Joined::Waiting(Place(number))
+            let deadline = longest.map(|longest| clock::after(now, longest));
+            Joined::Waiting(Place(line.enter(cost, deadline)))
         };
-        line.rest(resource);
+        line.rest(with.resource);
         joined
     }
 
-    /// Ready once the place is settled: granted, or `Err` with how long it was kept in vain.
+    /// Ready once the place is settled.
     pub(crate) fn poll(
         &self,
-        resource: &impl Resource,
+        with: With<'_, R>,
         place: &Place,
-        clock: &Clock,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), TimedOut>> {
+    ) -> Poll<Result<R::Receipt, InVain>> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        let is_head = line.is_head(place);
-        let Some(entry) = line.entries.get_mut(&place.0) else { return Poll::Ready(Ok(())) };
-        if !is_head {
-            entry.park(cx, &mut wake);
-            return Poll::Pending;
+        // Nobody is woken by its own look.
+        line.unpark(place, &mut wake);
+        if !line.settled.contains_key(&place.0) {
+            let now = with.clock.now();
+            let due = line.settle_without_timer(with, now, &mut wake);
+            line.park(place, cx);
+            line.arm(with, due, true, &mut wake);
+            line.rest(with.resource);
         }
-        // The head must not be woken by its own look.
-        entry.unpark(&mut wake);
-        let now = clock.now();
-        let mut due = line.grant(resource, now, &mut wake);
-        let settled = match line.entries.get_mut(&place.0) {
-            None => Ok(()),
-            Some(head) if head.deadline.is_some_and(|deadline| deadline <= now) => Err(TimedOut),
-            Some(head) => {
-                head.park(cx, &mut wake);
-                line.hand_on(due, clock, now, true, &mut wake);
-                return Poll::Pending;
-            }
-        };
-        if settled.is_err() {
-            line.remove(place, &mut wake);
-            due = line.grant(resource, now, &mut wake);
-        }
-        line.hand_on(due, clock, now, false, &mut wake);
-        line.rest(resource);
-        Poll::Ready(settled)
+        line.settled.remove(&place.0).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Gives up a place. True if it had been granted meanwhile: the caller now owns the resource and
-    /// must give it back.
+    /// Gives up a place. What had been granted meanwhile is the caller's to give back.
     #[must_use]
-    pub(crate) fn leave(&self, resource: &impl Resource, place: &Place, clock: &Clock) -> bool {
+    pub(crate) fn leave(&self, with: With<'_, R>, place: &Place) -> Option<R::Receipt> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        let was_head = line.is_head(place);
-        if !line.remove(place, &mut wake) {
-            return true;
+        if let Some(settled) = line.settled.remove(&place.0) {
+            return settled.ok();
         }
-        if was_head {
-            let now = clock.now();
-            let due = line.grant(resource, now, &mut wake);
-            line.hand_on(due, clock, now, false, &mut wake);
-        }
-        line.rest(resource);
-        false
+        line.unpark(place, &mut wake);
+        line.remove(place.0);
+        // The one behind may need less, or another time.
+        line.settle(with, with.clock.now(), &mut wake);
+        line.rest(with.resource);
+        None
     }
 
-    /// Grants what can be granted: something was given back, or the terms changed.
-    pub(crate) fn pump(&self, resource: &impl Resource, clock: &Clock) {
+    /// Settles the line: something was given back, the terms changed, or the time has come.
+    pub(crate) fn settle(&self, with: With<'_, R>) {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        let now = clock.now();
-        let due = line.grant(resource, now, &mut wake);
-        line.hand_on(due, clock, now, false, &mut wake);
-        line.rest(resource);
+        line.settle(with, with.clock.now(), &mut wake);
+        line.rest(with.resource);
     }
 
     /// How many wait, the most that ever did, and what those waiting will cost.
     pub(crate) fn gauges(&self) -> (usize, usize, u64) {
         let line = lock(&self.line);
-        (line.entries.len(), line.peak, line.cost)
+        (line.waiting.len(), line.peak, line.cost)
     }
 }
 
-/// A place was kept for its longest wait and nothing came.
-#[derive(Debug)]
-pub(crate) struct TimedOut;
+impl<T> Line<T> {
+    fn enter(&mut self, cost: u32, deadline: Option<Instant>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.waiting.insert(number, Entry { cost, deadline, parked: None });
+        self.deadlines.extend(deadline.map(|deadline| (deadline, number)));
+        self.peak = self.peak.max(self.waiting.len());
+        self.cost += u64::from(cost);
+        number
+    }
 
-impl Entry {
-    fn park(&mut self, cx: &Context<'_>, wake: &mut Wake) {
-        let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.id());
-        match &mut self.state {
-            Waiter::Parked { waker, runtime: at } if waker.will_wake(cx.waker()) => *at = runtime,
-            _ => {
-                self.unpark(wake);
-                self.state = Waiter::Parked { waker: cx.waker().clone(), runtime };
-            }
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.waiting.remove(&number)?;
+        if let Some(deadline) = entry.deadline {
+            self.deadlines.remove(&(deadline, number));
+        }
+        self.cost -= u64::from(entry.cost);
+        Some(entry)
+    }
+
+    fn park(&mut self, place: &Place, cx: &Context<'_>) {
+        if let Some(entry) = self.waiting.get_mut(&place.0) {
+            let (waker, runtime) = (cx.waker().clone(), current_runtime());
+            entry.parked = Some(Parked { waker, runtime });
         }
     }
 
-    fn unpark(&mut self, wake: &mut Wake) {
-        if let Waiter::Parked { waker, .. } = std::mem::replace(&mut self.state, Waiter::New) {
-            wake.forget.push(waker);
-        }
-    }
-}
-
-impl Line {
-    fn is_head(&self, place: &Place) -> bool {
-        self.entries.first_key_value().is_some_and(|(number, _)| *number == place.0)
+    fn unpark(&mut self, place: &Place, wake: &mut Wake) {
+        let parked = self.waiting.get_mut(&place.0).and_then(|entry| entry.parked.take());
+        wake.forget.extend(parked.map(|parked| parked.waker));
     }
 
-    /// Grants from the front while the resource lasts. Returns when the next head can be granted by
-    /// time alone.
-    fn grant(
+    fn settle<R: Resource<Receipt = T>>(
         &mut self,
-        resource: &impl Resource,
+        with: With<'_, R>,
+        now: Instant,
+        wake: &mut Wake,
+    ) {
+        let due = self.settle_without_timer(with, now, wake);
+        self.arm(with, due, false, wake);
+    }
+
+    /// Decides for everybody who can be decided for. Returns when time will bring what the head needs.
+    fn settle_without_timer<R: Resource<Receipt = T>>(
+        &mut self,
+        with: With<'_, R>,
         now: Instant,
         wake: &mut Wake,
     ) -> Option<Instant> {
-        while let Some(head) = self.entries.first_entry() {
-            let cost = head.get().cost;
-            if let Err(due) = resource.take(cost, now) {
-                return due;
+        // One who left the queue alone for long, a forgotten future, must not be given anything.
+        while let Some(&(deadline, number)) = self.deadlines.first() {
+            if clock::after(deadline, GRAIN) > now {
+                break;
             }
-            self.cost -= u64::from(cost);
-            if let Waiter::Parked { waker, .. } = head.remove().state {
-                wake.call.push(waker);
-            }
+            self.decide(number, Err(InVain::TimedOut), wake);
+        }
+        while let Some((&number, head)) = self.waiting.first_key_value() {
+            let late = head.deadline.is_some_and(|deadline| deadline <= now);
+            let decided = match with.resource.take(head.cost, now) {
+                Ok(receipt) => Ok(receipt),
+                Err(Lack::Never) => Err(InVain::Never),
+                Err(_) if late => Err(InVain::TimedOut),
+                Err(Lack::Until(due)) => return self.expire(now, wake, Some(due)),
+                Err(Lack::Freed) => return self.expire(now, wake, None),
+            };
+            self.decide(number, decided, wake);
         }
         None
     }
 
-    /// False if the place was granted.
-    fn remove(&mut self, place: &Place, wake: &mut Wake) -> bool {
-        let Some(mut entry) = self.entries.remove(&place.0) else { return false };
-        entry.unpark(wake);
-        self.cost -= u64::from(entry.cost);
-        true
+    /// Tells those behind a waiting head whose time is over.
+    fn expire(&mut self, now: Instant, wake: &mut Wake, due: Option<Instant>) -> Option<Instant> {
+        while let Some(&(deadline, number)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.decide(number, Err(InVain::TimedOut), wake);
+        }
+        due
     }
 
-    /// Arms the timer for the head: for its deadline, or for `due` if that is sooner. `own` says that
-    /// the head itself is asking.
-    fn hand_on(
-        &mut self,
-        due: Option<Instant>,
-        clock: &Clock,
-        now: Instant,
-        own: bool,
-        wake: &mut Wake,
-    ) {
-        let head = self.entries.first_key_value().map(|(_, head)| head);
-        let Some(Entry { deadline, state: Waiter::Parked { waker, runtime }, .. }) = head else {
-            // Nobody, or a head that has yet to be polled and will then arm the timer itself.
+    fn decide(&mut self, number: u64, decided: Result<T, InVain>, wake: &mut Wake) {
+        if let Some(entry) = self.remove(number) {
+            wake.call.extend(entry.parked.map(|parked| parked.waker));
+            self.settled.insert(number, decided);
+        }
+    }
+
+    /// Sets the timer to the first deadline, or to `due` if that is sooner. `own` says that a waiter is
+    /// asking, who is surely polled inside its runtime.
+    fn arm<R>(&mut self, with: With<'_, R>, due: Option<Instant>, own: bool, wake: &mut Wake) {
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let at = [deadline, due].into_iter().flatten().min();
+        let (Some(at), Some((_, head))) = (at, self.waiting.first_key_value()) else {
             self.timer = None;
             return;
         };
-        let at = match (*deadline, due) {
-            (Some(deadline), Some(due)) => deadline.min(due),
-            (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => return self.timer = None,
-        };
-        if self.timer.as_ref().is_some_and(|timer| timer.runtime != *runtime) {
+        let here = current_runtime();
+        let home = head.parked.as_ref().map(|parked| parked.runtime);
+        // A head that is of another runtime than the timer may outlive it.
+        if self.timer.as_ref().is_some_and(|timer| home.is_some_and(|home| home != timer.runtime)) {
             self.timer = None;
         }
-        let timer = match (&mut self.timer, own) {
-            (Some(timer), _) => {
+        match &mut self.timer {
+            Some(timer) if timer.at == at => {}
+            Some(timer) if timer.runtime == here => {
+                timer.at = at;
                 timer.sleep.as_mut().reset(at);
-                timer
+                poll_timer(timer, with.settler, wake);
             }
-            (empty, true) => {
-                empty.insert(Timer { sleep: Box::pin(clock.sleep_until(at)), runtime: *runtime })
+            empty if own || here.is_some() && home.is_none_or(|home| home == here) => {
+                let sleep = Box::pin(with.clock.sleep_until(at));
+                let timer = empty.insert(Timer { sleep, at, runtime: here });
+                poll_timer(timer, with.settler, wake);
             }
-            // A timer can only be made inside the head's runtime, so the head must come.
-            (None, false) => return wake.call.push(waker.clone()),
-        };
-        let mut cx = Context::from_waker(waker);
-        if at <= now || timer.sleep.as_mut().poll(&mut cx).is_ready() {
-            wake.call.push(waker.clone());
+            other => {
+                // Only in its own runtime can a timer be set: the head must come and do it.
+                *other = None;
+                wake.call.extend(head.parked.as_ref().map(|parked| parked.waker.clone()));
+            }
         }
     }
 
     /// Tells the resource when the last waiter is gone.
     fn rest(&mut self, resource: &impl Resource) {
-        if self.entries.is_empty() {
+        if self.waiting.is_empty() {
             self.timer = None;
             resource.set_waiting(false);
         }
     }
 }
 
-impl fmt::Debug for WaitQueue {
+fn poll_timer(timer: &mut Timer, settler: &Waker, wake: &mut Wake) {
+    let polled = timer.sleep.as_mut().poll(&mut Context::from_waker(settler));
+    if polled.is_ready() {
+        wake.call.push(settler.clone());
+    }
+}
+
+fn current_runtime() -> Runtime {
+    tokio::runtime::Handle::try_current().ok().map(|handle| handle.id())
+}
+
+impl<R: Resource> fmt::Debug for WaitQueue<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (waiting, peak, _) = self.gauges();
         f.debug_struct("WaitQueue").field("waiting", &waiting).field("peak", &peak).finish()

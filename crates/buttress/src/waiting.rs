@@ -1,26 +1,71 @@
 //! A call that waits for a limiter.
 
 use std::fmt;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::observe::Common;
-use crate::queue::{Ask, Joined, Place, Resource, WaitQueue};
+use crate::queue::{Ask, InVain, Joined, Place, Resource, WaitQueue, With};
 
 /// A limiter with a queue.
-pub(crate) trait Limiter {
+pub(crate) trait Limiter: Sized + Send + Sync + 'static {
     /// What admits one call: a guard that gives back what it holds.
     type Pass;
     type Resource: Resource;
 
     fn resource(&self) -> &Self::Resource;
-    fn queue(&self) -> &WaitQueue;
+    fn line(&self) -> &Line<Self>;
     fn common(&self) -> &Common;
     /// The guard of what was taken from the resource.
-    fn pass(self: &Arc<Self>, cost: u32) -> Self::Pass;
-    /// Counts and tells that a place was kept for its longest wait in vain.
-    fn timed_out(&self) -> Error;
+    fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt<Self>) -> Self::Pass;
+    /// Counts and tells that waiting for `cost` was in vain.
+    fn waited_in_vain(&self, cost: u32, why: InVain) -> Error;
+}
+
+type Receipt<L> = <<L as Limiter>::Resource as Resource>::Receipt;
+
+/// The queue of a limiter, and what settles it when its timer fires.
+pub(crate) struct Line<L: Limiter> {
+    queue: WaitQueue<L::Resource>,
+    settler: OnceLock<Waker>,
+}
+
+struct Settler<L: Limiter>(Weak<L>);
+
+impl<L: Limiter> Wake for Settler<L> {
+    fn wake(self: Arc<Self>) {
+        if let Some(limiter) = self.0.upgrade() {
+            settle(&limiter);
+        }
+    }
+}
+
+impl<L: Limiter> Line<L> {
+    pub(crate) fn new() -> Self {
+        Self { queue: WaitQueue::new(), settler: OnceLock::new() }
+    }
+
+    /// How many wait, the most that ever did, and what those waiting will cost.
+    pub(crate) fn gauges(&self) -> (usize, usize, u64) {
+        self.queue.gauges()
+    }
+}
+
+fn with<L: Limiter>(limiter: &Arc<L>) -> With<'_, L::Resource> {
+    let line = limiter.line();
+    let settler = || Waker::from(Arc::new(Settler(Arc::downgrade(limiter))));
+    With {
+        resource: limiter.resource(),
+        clock: &limiter.common().clock,
+        settler: line.settler.get_or_init(settler),
+    }
+}
+
+/// Serves those who wait: something was given back, or the terms changed.
+pub(crate) fn settle<L: Limiter>(limiter: &Arc<L>) {
+    limiter.line().queue.settle(with(limiter));
 }
 
 /// How asking a limiter went, if it did not refuse.
@@ -34,13 +79,10 @@ impl<L: Limiter> Waiting<L> {
     pub(crate) fn join(
         limiter: &Arc<L>,
         ask: Ask,
-        admits: impl FnOnce(std::time::Instant, u64) -> bool,
+        admits: impl FnOnce(Instant, u64) -> bool,
     ) -> Option<Self> {
-        let clock = &limiter.common().clock;
-        let now = clock.now();
-        let admits = |ahead| admits(now, ahead);
-        match limiter.queue().join(limiter.resource(), ask, clock, now, admits) {
-            Joined::Granted => Some(Self::Done(limiter.pass(ask.cost))),
+        match limiter.line().queue.join(with(limiter), ask, admits) {
+            Joined::Granted(receipt) => Some(Self::Done(limiter.pass(ask.cost, receipt))),
             Joined::Waiting(place) => {
                 let (place, limiter) = (Some(place), limiter.clone());
                 Some(Self::Queued(QueuePlace { place, cost: ask.cost, limiter }))
@@ -81,13 +123,11 @@ impl<L: Limiter> QueuePlace<L> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<L::Pass, Error>> {
         let Some(place) = &self.place else { return Poll::Pending };
         let limiter = &self.limiter;
-        let clock = &limiter.common().clock;
-        let settled = limiter.queue().poll(limiter.resource(), place, clock, cx);
-        settled.map(|settled| {
+        limiter.line().queue.poll(with(limiter), place, cx).map(|settled| {
             self.place = None;
             match settled {
-                Ok(()) => Ok(limiter.pass(self.cost)),
-                Err(_) => Err(limiter.timed_out()),
+                Ok(receipt) => Ok(limiter.pass(self.cost, receipt)),
+                Err(why) => Err(limiter.waited_in_vain(self.cost, why)),
             }
         })
     }
@@ -97,9 +137,8 @@ impl<L: Limiter> Drop for QueuePlace<L> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             let limiter = &self.limiter;
-            if limiter.queue().leave(limiter.resource(), &place, &limiter.common().clock) {
-                drop(limiter.pass(self.cost));
-            }
+            let granted = limiter.line().queue.leave(with(limiter), &place);
+            drop(granted.map(|receipt| limiter.pass(self.cost, receipt)));
         }
     }
 }
@@ -107,5 +146,11 @@ impl<L: Limiter> Drop for QueuePlace<L> {
 impl<L: Limiter> fmt::Debug for QueuePlace<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueuePlace").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<L: Limiter> fmt::Debug for Line<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.queue.fmt(f)
     }
 }

@@ -5,7 +5,7 @@ use buttress::{ErrorKind, bulkhead, circuit_breaker, rate_limit, retry, sidecar,
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use super::*;
 use crate::Refusal;
@@ -64,7 +64,10 @@ async fn every_mode_of_every_layer_fits_a_service_that_cannot_fail() {
     let keyed = KeyedCircuitBreakerLayer::new(circuit_breaker::Config::new(), 9, key).unwrap();
     check(&keyed.http());
     check(&FallbackLayer::value(answer(StatusCode::OK)).http());
-    check(&FallbackLayer::from_error(|error: Infallible| match error {}).http());
+    let spare = service_fn(async |_: Request<Body>| Err(BoxError::from("down")));
+    check(&FallbackLayer::service(spare).http());
+    let merge = |failed: Result<_, _>, _: BoxError| failed;
+    check(&FallbackLayer::service(spare).on_both_failed(merge).http());
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,7 +88,7 @@ async fn a_breaker_opens_by_status_and_says_when_to_come_back() {
     assert_eq!(refused.headers()["retry-after"], "3");
     assert_eq!(refusal(&refused), Some(ErrorKind::CircuitOpen));
     let body = refused.into_body().collect().await.unwrap().to_bytes();
-    assert!(String::from_utf8_lossy(&body).contains(r#""layer":"shop","retry-after":3"#));
+    assert!(String::from_utf8_lossy(&body).contains(r#""layer":"shop","retry_after":3"#));
 
     // Whoever comes when told to is a probe, and not refused.
     tokio::time::advance(Duration::from_secs(3)).await;
@@ -132,6 +135,35 @@ async fn a_fallback_answers_for_an_open_circuit_and_a_sick_service_only() {
     breaker.handle().force_open();
     *status.lock().unwrap() = StatusCode::OK;
     assert_eq!(call(&mut route).await.status(), StatusCode::IM_A_TEAPOT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spare_service_answers_for_a_sick_one() {
+    let spare = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(answer(StatusCode::OK)));
+    let mut route =
+        FallbackLayer::service(spare).http().layer(service_fn(async |_: Request<Body>| {
+            Ok::<_, Infallible>(answer(StatusCode::BAD_GATEWAY))
+        }));
+    assert_eq!(call(&mut route).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_opens_by_the_code_of_a_grpc_call() {
+    let config = circuit_breaker::Config::new().consecutive_failures(2);
+    let breaker = CircuitBreakerLayer::new(config).unwrap();
+    let code = std::sync::Mutex::new(0_u16);
+    let mut route = breaker.http().layer(service_fn(async |_: Request<Body>| {
+        let mut ended = answer(StatusCode::OK);
+        ended.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        ended.headers_mut().insert("grpc-status", (*code.lock().unwrap()).into());
+        Ok::<_, Infallible>(ended)
+    }));
+    // The 8 of a service that is alive ends the row of failures.
+    for next in [14, 8, 14, 13] {
+        *code.lock().unwrap() = next;
+        assert_eq!(refusal(&call(&mut route).await), None, "{next}");
+    }
+    assert_eq!(refusal(&call(&mut route).await), Some(ErrorKind::CircuitOpen));
 }
 
 #[tokio::test(start_paused = true)]

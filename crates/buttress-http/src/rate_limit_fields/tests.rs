@@ -63,9 +63,29 @@ async fn the_window_is_rounded_up_and_at_least_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_window_policy_tells_its_own_length() {
-    let config = Config::new().fixed_window(100, Duration::from_secs(60));
-    let handle = RateLimitLayer::new(config).unwrap().handle();
-    assert_eq!(fields(&handle).0, r#""default";q=100;w=60"#);
+    let minute = Duration::from_secs(60);
+    for config in [
+        Config::new().fixed_window(100, minute),
+        Config::new().sliding_window(100, minute),
+        // The limit is what `max_tokens` says last; all of it comes back in one window.
+        Config::new().fixed_window(10, minute).max_tokens(100),
+        Config::new().sliding_window(1000, minute).max_tokens(100),
+    ] {
+        let handle = RateLimitLayer::new(config).unwrap().handle();
+        assert_eq!(fields(&handle).0, r#""default";q=100;w=60"#);
+        handle.try_acquire(100).unwrap();
+        assert_eq!(fields(&handle).1, r#""default";r=0;t=60"#);
+        tokio::time::advance(minute).await;
+        assert_eq!(fields(&handle).1, r#""default";r=100;t=0"#);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_window_is_told_at_once() {
+    let window = |limit, seconds| Config::new().fixed_window(limit, Duration::from_secs(seconds));
+    let handle = RateLimitLayer::new(window(10, 60)).unwrap().handle();
+    handle.reconfigure(&window(10, 120).max_tokens(20)).unwrap();
+    assert_eq!(fields(&handle).0, r#""default";q=20;w=120"#);
 }
 
 #[test]

@@ -21,8 +21,10 @@ use crate::RepeatableBody;
 ///   dropped: the body can then not be sent again. One that says beforehand that it is longer is
 ///   never recorded. Trailers do not count.
 /// - Nothing is recorded while there is only one handle.
-/// - One handle reads at a time. When a later one begins, the earlier, if it is still alive, fails
-///   with [`ReplayError::Displaced`]: its attempt is over.
+/// - One handle reads at a time. As soon as a retry is decided, before its wait, the later handle
+///   takes over; the earlier, if it is still alive, fails with [`ReplayError::Displaced`], for its
+///   attempt is over. An upload that went on would outgrow the cap during the wait, and leave
+///   nothing to send.
 /// - After an error of the stream the body cannot be sent again.
 ///
 /// The body must be `Unpin`, as those of axum and hyper are; others are in a `Box::pin`. Data comes
@@ -67,6 +69,15 @@ where
 
     fn can_repeat(&self) -> bool {
         self.is_replayable()
+    }
+
+    fn commit(&self) {
+        // What cannot be admitted says so when it is read.
+        let displaced = lock(&self.tape).admit(self.turn).ok().flatten();
+        // Without the lock: waking can run code that takes it.
+        if let Some(waker) = displaced {
+            waker.wake();
+        }
     }
 }
 

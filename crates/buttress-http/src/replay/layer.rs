@@ -9,7 +9,8 @@ use super::body::ReplayBody;
 const DEFAULT_CAP: usize = 64 * 1024;
 
 /// Makes the bodies of requests repeatable for a retry further in: wraps `Request<B>` into
-/// `Request<ReplayBody<B>>`.
+/// `Request<ReplayBody<B>>`. The retry must be further in: there is one recording a request, not
+/// one an attempt.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

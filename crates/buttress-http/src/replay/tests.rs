@@ -15,6 +15,7 @@ use super::*;
 use crate::RepeatableBody;
 
 mod stack;
+mod takeover;
 
 enum Step {
     Data(&'static str),

@@ -34,7 +34,7 @@ pin_project! {
 
 impl<F, R> ResponseFuture<F, R> {
     pub(super) fn running(future: F, permit: Permit) -> Self {
-        Self { kind: Kind::Running { future, permit: Some(permit) } }
+        Self { kind: Kind::Running { future, permit: Some(permit.begin()) } }
     }
 
     pub(super) fn refused(error: Error, reject: R) -> Self {

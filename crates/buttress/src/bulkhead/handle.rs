@@ -5,7 +5,7 @@ use super::config::Config;
 use super::shared::{ADMITTED, Permit, REFUSED, Shared, TIMED_OUT, Telemetry};
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
-use crate::waiting::Waiting;
+use crate::waiting::{self, Waiting};
 
 /// The operator's view of a bulkhead, and its use without tower. Cheap to clone; all clones, and every
 /// service of the layer, share one state.
@@ -30,7 +30,8 @@ impl Handle {
     /// # Errors
     /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) otherwise.
     pub fn try_acquire(&self) -> Result<Permit, Error> {
-        self.shared.try_acquire().ok_or_else(|| self.shared.refuse(self.shared.full()))
+        let permit = self.shared.try_acquire().map(Permit::begin);
+        permit.ok_or_else(|| self.shared.refuse(self.shared.full()))
     }
 
     /// Whether a call would be refused now, by a bulkhead without a queue, and how. Takes nothing.
@@ -48,10 +49,11 @@ impl Handle {
     /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) if the queue is full,
     /// [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the longest wait.
     pub async fn acquire(&self) -> Result<Permit, Error> {
-        match self.shared.acquire_or_wait()? {
-            Waiting::Done(permit) => Ok(permit),
-            Waiting::Queued(mut place) => std::future::poll_fn(|cx| place.poll(cx)).await,
-        }
+        let permit = match self.shared.acquire_or_wait()? {
+            Waiting::Done(permit) => permit,
+            Waiting::Queued(mut place) => std::future::poll_fn(|cx| place.poll(cx)).await?,
+        };
+        Ok(permit.begin())
     }
 
     /// Changes how many calls run at once. Never blocks: running calls are not disturbed, and a
@@ -87,9 +89,8 @@ impl Handle {
     }
 
     fn settle(&self) {
-        let common = &self.shared.telemetry.common;
-        self.shared.queue.pump(&self.shared.permits, &common.clock);
-        common.reconfigured();
+        waiting::settle(&self.shared);
+        self.shared.telemetry.common.reconfigured();
     }
 
     /// The numbers as they are now.
@@ -97,7 +98,7 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let Telemetry { counters, common } = &*shared.telemetry;
-        let (queued, peak_queued, _) = shared.queue.gauges();
+        let (queued, peak_queued, _) = shared.line.gauges();
         Stats {
             active: shared.permits.active(),
             queued,

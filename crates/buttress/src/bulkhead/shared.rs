@@ -10,9 +10,9 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::Common;
-use crate::queue::{Ask, WaitQueue};
+use crate::queue::{Ask, InVain};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::waiting::{Limiter, Waiting};
+use crate::waiting::{self, Limiter, Line, Waiting};
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -48,7 +48,7 @@ impl Telemetry {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) permits: Permits,
-    pub(super) queue: WaitQueue,
+    pub(super) line: Line<Self>,
     pub(super) capacity: AtomicUsize,
     pub(super) max_wait: AtomicU64,
     pub(super) telemetry: Arc<Telemetry>,
@@ -64,7 +64,7 @@ impl Shared {
     pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let shared = Self {
             permits: Permits::new(config.max_concurrent),
-            queue: WaitQueue::new(),
+            line: Line::new(),
             capacity: AtomicUsize::new(0),
             max_wait: AtomicU64::new(FOREVER),
             telemetry,
@@ -81,7 +81,7 @@ impl Shared {
     }
 
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        self.permits.try_take().then(|| self.pass(1))
+        self.permits.try_take().then(|| self.pass(1, ()))
     }
 
     /// Whether a call would be refused now, by a bulkhead without and with a queue.
@@ -90,7 +90,7 @@ impl Shared {
     }
 
     pub(super) fn is_full_with_queue(&self) -> bool {
-        self.is_full() && self.queue.gauges().0 >= self.capacity.load(Ordering::Relaxed)
+        self.is_full() && self.line.gauges().0 >= self.capacity.load(Ordering::Relaxed)
     }
 
     pub(super) fn full(&self) -> Error {
@@ -129,12 +129,6 @@ impl Shared {
             nanos => Some(Duration::from_nanos(nanos)),
         }
     }
-
-    fn release(&self) {
-        if self.permits.give_back() {
-            self.queue.pump(&self.permits, &self.telemetry.common.clock);
-        }
-    }
 }
 
 /// The right to run one call. Dropping it gives it back.
@@ -143,9 +137,23 @@ pub struct Permit {
     shared: Arc<Shared>,
 }
 
+impl Permit {
+    /// The call it was taken for begins.
+    #[inline]
+    pub(super) fn begin(self) -> Self {
+        let telemetry = &self.shared.telemetry;
+        if telemetry.common.count_calls {
+            telemetry.counters.add(ADMITTED);
+        }
+        self
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.shared.release();
+        if self.shared.permits.give_back() {
+            waiting::settle(&self.shared);
+        }
     }
 }
 
@@ -163,22 +171,19 @@ impl Limiter for Shared {
         &self.permits
     }
 
-    fn queue(&self) -> &WaitQueue {
-        &self.queue
+    fn line(&self) -> &Line<Self> {
+        &self.line
     }
 
     fn common(&self) -> &Common {
         &self.telemetry.common
     }
 
-    fn pass(self: &Arc<Self>, _cost: u32) -> Permit {
-        if self.telemetry.common.count_calls {
-            self.telemetry.counters.add(ADMITTED);
-        }
+    fn pass(self: &Arc<Self>, _cost: u32, (): ()) -> Permit {
         Permit { shared: self.clone() }
     }
 
-    fn timed_out(&self) -> Error {
+    fn waited_in_vain(&self, _cost: u32, _why: InVain) -> Error {
         let waited = self.max_wait().unwrap_or_default();
         let error = Error::queue_timeout(self.telemetry.common.name, waited);
         self.telemetry.counters.add(TIMED_OUT);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::queue::Resource;
+use crate::queue::{Lack, Resource};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Set while somebody waits in the queue.
@@ -86,8 +86,10 @@ impl Permits {
 }
 
 impl Resource for Permits {
-    fn take(&self, _cost: u32, _now: Instant) -> Result<(), Option<Instant>> {
-        if self.take_if(|_| true) { Ok(()) } else { Err(None) }
+    type Receipt = ();
+
+    fn take(&self, _cost: u32, _now: Instant) -> Result<(), Lack> {
+        if self.take_if(|_| true) { Ok(()) } else { Err(Lack::Freed) }
     }
 
     fn set_waiting(&self, waiting: bool) {
@@ -166,9 +168,10 @@ mod tests {
 mod loom_tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::queue::{Ask, Joined, WaitQueue};
+    use crate::queue::{Ask, Joined, WaitQueue, With};
     use loom::sync::Arc;
     use loom::thread;
+    use std::task::Waker;
 
     #[test]
     fn loom_two_takers_of_one_permit() {
@@ -188,25 +191,28 @@ mod loom_tests {
     #[test]
     fn loom_a_release_never_misses_the_one_who_joins_meanwhile() {
         loom::model(|| {
-            let shared = Arc::new((Permits::new(1), WaitQueue::new()));
+            let shared = Arc::new((Permits::new(1), WaitQueue::<Permits>::new()));
+            fn with<'a>(permits: &'a Permits, clock: &'a Clock) -> With<'a, Permits> {
+                With { resource: permits, clock, settler: Waker::noop() }
+            }
             assert!(shared.0.try_take());
             let releaser = {
                 let shared = shared.clone();
                 thread::spawn(move || {
                     if shared.0.give_back() {
-                        shared.1.pump(&shared.0, &Clock::default());
+                        shared.1.settle(with(&shared.0, &Clock::default()));
                     }
                 })
             };
             let clock = Clock::default();
             let ask = Ask { cost: 1, capacity: 1, longest: None };
-            let joined = shared.1.join(&shared.0, ask, &clock, clock.now(), |_| true);
+            let joined = shared.1.join(with(&shared.0, &clock), ask, |_, _| true);
             releaser.join().unwrap();
             match joined {
-                Joined::Granted => {}
+                Joined::Granted(()) => {}
                 // Granted by the releaser: leaving hands the permit over.
                 Joined::Waiting(place) => {
-                    assert!(shared.1.leave(&shared.0, &place, &Clock::default()));
+                    assert!(shared.1.leave(with(&shared.0, &clock), &place).is_some());
                 }
                 Joined::Full => panic!("there was room"),
             }

@@ -125,10 +125,12 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         // Called without being ready, or the circuit changed since: asked anew.
-        let admitted = match self.reserved.0.take() {
-            Some(admission) if admission.is_current() => Ok(admission),
-            _ => self.shared.admit(),
+        let mut reserved = std::mem::replace(&mut self.reserved, Reserved(None));
+        let admitted = match reserved.0.take_if(|admission| admission.is_current()) {
+            Some(admission) => Ok(admission),
+            None => self.shared.admit(),
         };
+        drop(reserved);
         match admitted {
             Ok(admission) => {
                 let admission = admission.begin();

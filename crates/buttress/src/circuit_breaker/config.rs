@@ -189,6 +189,15 @@ impl Config {
 
     common_setters!();
 
+    /// The kind and size of the window, for messages.
+    pub(super) fn window_text(&self) -> String {
+        match self.time_window {
+            _ if !self.by_rate() => "failures in a row".to_owned(),
+            Some(length) => format!("a window of {length:?}"),
+            None => format!("a window of {} calls", self.count_window),
+        }
+    }
+
     /// Whether rates over a window decide, rather than failures in a row.
     pub(super) fn by_rate(&self) -> bool {
         self.failure_rate.is_some() || self.slow_call_rate.is_some()

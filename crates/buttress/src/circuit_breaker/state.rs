@@ -135,7 +135,7 @@ impl State {
         if !fits {
             let bound = "what the circuit was made with: the kind and size of its window cannot change \
                          while it runs";
-            return Err(InvalidConfig::new(field, "a new value", bound));
+            return Err(InvalidConfig::new(field, config.window_text(), bound));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use tower::Service;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot answer a `{Req}` with `Result<{Res}, {E}>`",
     label = "this fallback does not fit the service",
-    note = "a value must be `Clone` and of the service's response type; for a response that is not `Clone`, make it with `FallbackLayer::from_error(|error| ..)`",
+    note = "a value must be `Clone` and of the service's response type; for a response that is not `Clone`, make it with `FallbackLayer::from_error(|error: {E}| ..)`",
     note = "fallbacks that use the request (`from_request`, `service`) need a request that is `Clone`"
 )]
 pub trait Recover<Req, Res, E>: Sized {

@@ -105,21 +105,25 @@ impl Config {
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         check_at_least("max-tokens", self.max_tokens, 1)?;
-        check_at_least("refill-tokens", self.refill_tokens, 1)?;
+        check_at_least("refill-tokens", self.refill_tokens(), 1)?;
         check_duration("refill-period", self.refill_period)?;
         check_duration("max-wait", self.max_wait)?;
-        if u128::from(self.refill_tokens) > self.refill_period.as_nanos() {
+        if u128::from(self.refill_tokens()) > self.refill_period.as_nanos() {
             let bound = format!("at most one per nanosecond of {:?}", self.refill_period);
-            return Err(InvalidConfig::new("refill-tokens", self.refill_tokens, bound));
+            return Err(InvalidConfig::new("refill-tokens", self.refill_tokens(), bound));
         }
         Ok(())
     }
 
-    pub(super) fn per_second(&self) -> f32 {
-        let tokens = match self.policy {
+    /// How much comes back in a period. A window brings back all of it.
+    pub(super) fn refill_tokens(&self) -> u32 {
+        match self.policy {
             Policy::TokenBucket => self.refill_tokens,
             Policy::FixedWindow | Policy::SlidingWindow => self.max_tokens,
-        };
-        (f64::from(tokens) / self.refill_period.as_secs_f64()) as f32
+        }
+    }
+
+    pub(super) fn per_second(&self) -> f32 {
+        (f64::from(self.refill_tokens()) / self.refill_period.as_secs_f64()) as f32
     }
 }

@@ -7,7 +7,7 @@ use super::shared::{ADMITTED, REFUSED, Shared, TIMED_OUT};
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::sync::lock;
-use crate::waiting::Waiting;
+use crate::waiting::{self, Waiting};
 
 /// The operator's view of a rate limiter, and its use without tower. Cheap to clone; all clones, and
 /// every service of the layer, share one state.
@@ -70,9 +70,9 @@ impl Handle {
             let mut refill = lock(&shared.refill);
             shared.limiter.apply(config, shared.common.clock.now());
             shared.note(config);
-            *refill = (config.refill_tokens, config.refill_period);
+            *refill = (config.refill_tokens(), config.refill_period);
         }
-        shared.queue.pump(&shared.limiter, &shared.common.clock);
+        waiting::settle(shared);
         shared.common.reconfigured();
         Ok(())
     }
@@ -90,7 +90,7 @@ impl Handle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
-        let (queued, peak_queued, _) = shared.queue.gauges();
+        let (queued, peak_queued, _) = shared.line.gauges();
         let (refill_tokens, refill_period) = *lock(&shared.refill);
         let now = shared.common.clock.now();
         Stats {

@@ -257,11 +257,12 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
         check(config)?;
         let shared = &self.shared;
-        let _one_at_a_time = lock(&shared.changing);
+        let one_at_a_time = lock(&shared.changing);
         let plan = Plan::new(config);
         let now = clock::nanos_since(shared.anchor, shared.common.clock.now());
         shared.spent.change(&plan, |old, spent| *spent = plan.carry(old, *spent, now));
         shared.per_second.store(config.per_second().to_bits(), Ordering::Relaxed);
+        drop(one_at_a_time);
         shared.common.reconfigured();
         Ok(())
     }

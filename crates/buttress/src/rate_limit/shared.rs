@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::state::{Limiter, Short};
+use super::state::{Limiter, Receipt, Short};
 use crate::clock;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::Common;
-use crate::queue::{Ask, WaitQueue};
+use crate::queue::{Ask, InVain};
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::waiting::{self, Limiter as _, Waiting};
+use crate::waiting::{self, Limiter as _, Line, Waiting};
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -22,7 +22,7 @@ pub(super) const ADMITTED: usize = 2;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limiter: Limiter,
-    pub(super) queue: WaitQueue,
+    pub(super) line: Line<Self>,
     pub(super) capacity: AtomicUsize,
     pub(super) max_wait: AtomicU64,
     /// Tokens per second, the bits of an `f32`, for messages.
@@ -39,13 +39,13 @@ impl Shared {
         config.check()?;
         let shared = Self {
             limiter: Limiter::new(config, config.common.clock.now()),
-            queue: WaitQueue::new(),
+            line: Line::new(),
             capacity: AtomicUsize::new(0),
             max_wait: AtomicU64::new(0),
             per_second: AtomicU32::new(0),
             counters: Counters::new(),
             common: config.common.clone(),
-            refill: Mutex::new((config.refill_tokens, config.refill_period)),
+            refill: Mutex::new((config.refill_tokens(), config.refill_period)),
         };
         shared.note(config);
         Ok(Arc::new(shared))
@@ -71,7 +71,7 @@ impl Shared {
     }
 
     pub(super) fn may_wait(&self, cost: u32, now: Instant) -> bool {
-        let (waiting, _, ahead) = self.queue.gauges();
+        let (waiting, _, ahead) = self.line.gauges();
         waiting < self.capacity.load(Ordering::Relaxed) && self.comes_in_time(ahead, cost, now)
     }
 
@@ -86,7 +86,7 @@ impl Shared {
     pub(super) fn try_take(&self, cost: u32) -> Result<(), Error> {
         let now = self.common.clock.now();
         match self.limiter.try_take(cost, now) {
-            Ok(()) => {
+            Ok(_) => {
                 self.admitted();
                 Ok(())
             }
@@ -106,7 +106,7 @@ impl Shared {
             Short::Never => None,
             Short::Behind => {
                 let now = now.unwrap_or_else(|| self.common.clock.now());
-                self.limiter.wait_for(self.queue.gauges().2, cost, now)
+                self.limiter.wait_for(self.line.gauges().2, cost, now)
             }
         };
         let per_second = f32::from_bits(self.per_second.load(Ordering::Relaxed));
@@ -139,7 +139,7 @@ impl Shared {
     ) -> Result<Waiting<Self>, Error> {
         let now = self.common.clock.now();
         let short = match self.limiter.try_take(ask.cost, now) {
-            Ok(()) => return Ok(Waiting::Done(self.pass(ask.cost))),
+            Ok(receipt) => return Ok(Waiting::Done(self.pass(ask.cost, receipt))),
             Err(short) => short,
         };
         let joined = match short {
@@ -151,34 +151,34 @@ impl Shared {
             self.refuse(self.error(short, ask.cost, Some(now)))
         })
     }
-
-    fn refund(&self, cost: u32) {
-        self.limiter.refund(cost, self.common.clock.now());
-        if self.queue.gauges().0 > 0 {
-            self.queue.pump(&self.limiter, &self.common.clock);
-        }
-    }
 }
 
 /// Tokens that were taken for a call that has not begun. Dropping them gives them back.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Tokens {
+    /// `None` once spent.
     shared: Option<Arc<Shared>>,
     cost: u32,
+    receipt: Receipt,
 }
 
 impl Tokens {
     /// The call begins.
     pub(super) fn spend(mut self) {
-        self.shared = None;
+        if let Some(shared) = self.shared.take() {
+            shared.admitted();
+        }
     }
 }
 
 impl Drop for Tokens {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
-            shared.refund(self.cost);
+            shared.limiter.refund(self.cost, self.receipt, shared.common.clock.now());
+            if shared.line.gauges().0 > 0 {
+                waiting::settle(shared);
+            }
         }
     }
 }
@@ -191,20 +191,22 @@ impl waiting::Limiter for Shared {
         &self.limiter
     }
 
-    fn queue(&self) -> &WaitQueue {
-        &self.queue
+    fn line(&self) -> &Line<Self> {
+        &self.line
     }
 
     fn common(&self) -> &Common {
         &self.common
     }
 
-    fn pass(self: &Arc<Self>, cost: u32) -> Tokens {
-        self.admitted();
-        Tokens { shared: Some(self.clone()), cost }
+    fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt) -> Tokens {
+        Tokens { shared: Some(self.clone()), cost, receipt }
     }
 
-    fn timed_out(&self) -> Error {
+    fn waited_in_vain(&self, cost: u32, why: InVain) -> Error {
+        if why == InVain::Never {
+            return self.refuse(self.error(Short::Never, cost, None));
+        }
         let error = Error::queue_timeout(self.common.name, self.max_wait());
         self.counters.add(TIMED_OUT);
         self.common.refused(&error);

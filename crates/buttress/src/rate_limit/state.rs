@@ -15,7 +15,16 @@ use windows::Windows;
 use super::config::{Config, Policy};
 use crate::clock::{self, Clock};
 use crate::invalid_config::InvalidConfig;
-use crate::queue::Resource;
+use crate::queue::{Lack, Resource};
+
+/// When tokens were taken: enough to give back exactly them, if they still count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Receipt {
+    /// For a bucket the position after the take, for a window the time of its entry.
+    mark: u64,
+    /// The version of the plan the mark belongs to.
+    version: u64,
+}
 
 /// Why a call was not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +59,7 @@ impl Limiter {
     }
 
     /// Takes `cost`, unless others wait.
-    pub(crate) fn try_take(&self, cost: u32, now: Instant) -> Result<(), Short> {
+    pub(crate) fn try_take(&self, cost: u32, now: Instant) -> Result<Receipt, Short> {
         let now = clock::nanos_since(self.anchor, now);
         match &self.kind {
             Kind::Bucket(bucket) => bucket.try_take(cost, now, false),
@@ -78,11 +87,14 @@ impl Limiter {
         nanos.map(Duration::from_nanos)
     }
 
-    /// Gives back what was taken and not used.
-    pub(crate) fn refund(&self, cost: u32, now: Instant) {
+    /// Gives back what was taken and not used, as far as it still counts: what time has brought back
+    /// meanwhile is not given back a second time.
+    pub(crate) fn refund(&self, cost: u32, receipt: Receipt, now: Instant) {
         match &self.kind {
-            Kind::Bucket(bucket) => bucket.refund(cost),
-            Kind::Windows(windows) => windows.refund(cost, clock::nanos_since(self.anchor, now)),
+            Kind::Bucket(bucket) => {
+                bucket.refund(cost, receipt, clock::nanos_since(self.anchor, now));
+            }
+            Kind::Windows(windows) => windows.refund(cost, receipt),
         }
     }
 
@@ -138,15 +150,19 @@ impl Limiter {
 }
 
 impl Resource for Limiter {
-    fn take(&self, cost: u32, now: Instant) -> Result<(), Option<Instant>> {
+    type Receipt = Receipt;
+
+    fn take(&self, cost: u32, now: Instant) -> Result<Receipt, Lack> {
         let nanos = clock::nanos_since(self.anchor, now);
         let taken = match &self.kind {
             Kind::Bucket(bucket) => bucket.try_take(cost, nanos, true),
             Kind::Windows(windows) => windows.try_take(cost, nanos, true),
         };
         taken.map_err(|short| match short {
-            Short::For(nanos) => Some(clock::after(now, Duration::from_nanos(nanos))),
-            Short::Never | Short::Behind => None,
+            Short::For(nanos) => Lack::Until(clock::after(now, Duration::from_nanos(nanos))),
+            Short::Never => Lack::Never,
+            // Not for the queue itself.
+            Short::Behind => Lack::Freed,
         })
     }
 

@@ -4,7 +4,8 @@ use std::fmt;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot repeat a `{Req}`",
     label = "a retry needs a second copy of this request",
-    note = "derive `Clone` for the request, or say how to copy it with `.clone_request(|request| ..)`; `None` means this request gets one attempt"
+    note = "derive `Clone` for the request, or say how to copy it with `.clone_request(|request: &{Req}| ..)`; `None` means this request gets one attempt",
+    note = "for an HTTP request with a streaming body, put `buttress_http::ReplayLayer` outside of the retry"
 )]
 pub trait CloneRequest<Req> {
     /// A copy to send if this attempt fails; `None` if the request cannot be repeated, which then gets
@@ -16,6 +17,12 @@ pub trait CloneRequest<Req> {
     fn is_repeatable(&self, copy: &Req) -> bool {
         let _ = copy;
         true
+    }
+
+    /// Called when another attempt has been decided, before the wait for it: what can still change in
+    /// `copy` must not, from here on.
+    fn commit(&self, copy: &Req) {
+        let _ = copy;
     }
 
     /// Called before each attempt, the first is 1, to make the number visible to the inner service.
@@ -61,6 +68,10 @@ impl<Req, Q: CloneRequest<Req>, F: Fn(&mut Req, u32)> CloneRequest<Req> for Stam
 
     fn is_repeatable(&self, copy: &Req) -> bool {
         self.clone.is_repeatable(copy)
+    }
+
+    fn commit(&self, copy: &Req) {
+        self.clone.commit(copy);
     }
 
     fn stamp(&self, request: &mut Req, attempt: u32) {

@@ -76,12 +76,16 @@ where
                     let clone = &*this.clone;
                     let repeatable =
                         this.next.as_ref().is_some_and(|(_, copy)| clone.is_repeatable(copy));
-                    match this.shared.next(this.attempts, repeatable, hint) {
-                        None => return Poll::Ready(result),
-                        Some(delay) if delay.is_zero() => Phase::Readying,
-                        Some(delay) => {
-                            Phase::Waiting { sleep: this.shared.common.clock.sleep(delay) }
-                        }
+                    let Some(delay) = this.shared.next(this.attempts, repeatable, hint) else {
+                        return Poll::Ready(result);
+                    };
+                    if let Some((_, copy)) = &this.next {
+                        clone.commit(copy);
+                    }
+                    if delay.is_zero() {
+                        Phase::Readying
+                    } else {
+                        Phase::Waiting { sleep: this.shared.common.clock.sleep(delay) }
                     }
                 }
                 PhaseProj::Waiting { sleep } => {

@@ -106,7 +106,8 @@ impl<C, Q> RetryLayer<C, Q> {
             let hint = self.classify.retry_after(&result);
             match self.shared.next(&mut attempts, true, hint) {
                 None => return result,
-                Some(delay) if delay.is_zero() => {}
+                // Attempts that neither wait nor pend must not keep the other tasks from running.
+                Some(delay) if delay.is_zero() => tokio::task::coop::consume_budget().await,
                 Some(delay) => self.shared.common.clock.sleep(delay).await,
             }
         }

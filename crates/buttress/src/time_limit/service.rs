@@ -46,7 +46,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let limit = self.limit.limit(&request).unwrap_or_else(|| self.shared.limit());
-        let limited = self.shared.begin(self.inner.call(request), limit);
+        let limited = self.shared.begin(limit, || self.inner.call(request));
         ResponseFuture::new(limited, self.reject.clone())
     }
 }

@@ -39,13 +39,17 @@ impl Shared {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
-    /// Begins a call: its time counts from now.
-    pub(super) fn begin<F>(self: &Arc<Self>, future: F, limit: Duration) -> Limited<F> {
+    /// Begins a call, whose time counts from now; `make` makes its future.
+    pub(super) fn begin<F>(
+        self: &Arc<Self>,
+        limit: Duration,
+        make: impl FnOnce() -> F,
+    ) -> Limited<F> {
         if self.common.count_calls {
             self.counters.add(CALLS);
         }
         let deadline = clock::after(self.common.clock.now(), limit);
-        Limited::new(future, deadline, limit, self.clone())
+        Limited::new(make(), deadline, limit, self.clone())
     }
 
     pub(super) fn timed_out(&self, limit: Duration) -> Error {

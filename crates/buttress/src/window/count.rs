@@ -148,9 +148,18 @@ impl CountWindow {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return,
+                Ok(_) => return self.bring_up(lap),
                 Err(now) => word = now,
             }
+        }
+    }
+
+    /// Marks every slot as of the lap before `lap`. Laps are compared within half of their range, and a
+    /// slot that no call reached for long would fall behind it.
+    fn bring_up(&self, lap: u32) {
+        let good = Sample { failed: false, slow: false };
+        for slot in &self.slots {
+            write_slot(slot, slot.load(Ordering::Relaxed), lap.wrapping_sub(1), good);
         }
     }
 

@@ -58,10 +58,10 @@ impl TimeWindow {
         }
         slice.total.fetch_add(1, Ordering::Relaxed);
         if sample.failed {
-            slice.failed.fetch_add(1, Ordering::Relaxed);
+            slice.failed.fetch_add(1, Ordering::Release);
         }
         if sample.slow {
-            slice.slow.fetch_add(1, Ordering::Relaxed);
+            slice.slow.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -86,9 +86,11 @@ impl TimeWindow {
             let tag = slice.tag.load(Ordering::Acquire);
             // A slice that lies ahead counts too: the clock may have gone back.
             if (oldest..=newest).contains(&tag) {
+                // The whole last: a call that is counted meanwhile may lower a share, never raise it.
+                // Acquire pairs with the Release of its parts in `record`.
+                tally.failed += slice.failed.load(Ordering::Acquire);
+                tally.slow += slice.slow.load(Ordering::Acquire);
                 tally.total += slice.total.load(Ordering::Relaxed);
-                tally.failed += slice.failed.load(Ordering::Relaxed);
-                tally.slow += slice.slow.load(Ordering::Relaxed);
             }
         }
         tally
@@ -96,8 +98,9 @@ impl TimeWindow {
 }
 
 impl Slice {
-    /// Makes this slice stand for `wanted`, emptying it if it stood for an earlier time. False if it
-    /// stands for a later time or another generation.
+    /// Makes this slice stand for `wanted`, emptying it if it stood for an earlier time. A call of an
+    /// earlier time than it stands for, which came late or by a clock that went back, is counted where
+    /// it is. False if the slice stands for another generation.
     fn turn_to(&self, wanted: u64) -> bool {
         let mut tag = self.tag.load(Ordering::Acquire);
         loop {
@@ -109,9 +112,11 @@ impl Slice {
                 tag = self.tag.load(Ordering::Acquire);
                 continue;
             }
-            // A late call of an earlier generation, or one that ended a whole window ago.
-            if tag >> GENERATION_SHIFT != wanted >> GENERATION_SHIFT || tag > wanted {
+            if tag >> GENERATION_SHIFT != wanted >> GENERATION_SHIFT {
                 return false;
+            }
+            if tag > wanted {
+                return true;
             }
             match self.clear(tag, wanted) {
                 Ok(()) => return true,

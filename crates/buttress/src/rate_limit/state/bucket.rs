@@ -1,7 +1,7 @@
 //! A token bucket in one atomic word.
 
-use super::Short;
 use super::plan::{Plan, WORDS};
+use super::{Receipt, Short};
 use crate::seqlock::SeqLock;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -27,16 +27,16 @@ impl Bucket {
     }
 
     /// Takes `cost` at `now`. `queue` is whether the queue itself asks, for its head.
-    pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<(), Short> {
+    pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<Receipt, Short> {
         loop {
-            let (plan, word) = self.snapshot();
+            let (plan, version, word) = self.versioned();
             if word & WAITING != 0 && !queue {
                 return Err(Short::Behind);
             }
             let spent = plan.take(word >> SHIFT, cost, now)?;
             let low = if plan.has_one(spent, now) { 0 } else { LOW };
             if self.replace(word, spent << SHIFT | word & (WAITING | EPOCH) | low) {
-                return Ok(());
+                return Ok(Receipt { mark: spent, version });
             }
         }
     }
@@ -60,10 +60,14 @@ impl Bucket {
         plan.wait_for(word >> SHIFT, ahead, cost, now)
     }
 
-    pub(crate) fn refund(&self, cost: u32) {
+    /// Nothing comes back under another plan than the one it was taken under.
+    pub(crate) fn refund(&self, cost: u32, receipt: Receipt, now: u64) {
         loop {
-            let (plan, word) = self.snapshot();
-            let spent = plan.refund(word >> SHIFT, cost);
+            let (plan, version, word) = self.versioned();
+            if version != receipt.version {
+                return;
+            }
+            let spent = plan.refund(word >> SHIFT, cost, receipt.mark, now);
             // LOW may stay although a token is there again: that only costs a clock read.
             if self.replace(word, spent << SHIFT | word & ((1 << SHIFT) - 1)) {
                 return;
@@ -113,13 +117,18 @@ impl Bucket {
     /// and it changes with every plan; two changes of plan between the load and the store, ending on
     /// the very same number, would go unseen and misprice one call.
     fn snapshot(&self) -> (Plan, u64) {
+        let (plan, _, word) = self.versioned();
+        (plan, word)
+    }
+
+    fn versioned(&self) -> (Plan, u64, u64) {
         loop {
             let (words, version) = self.plan.read();
             // Acquire: a word of a new epoch was stored while the sequence was odd, so seeing it, the
             // next read of the plan waits for the new one.
             let word = self.word.load(Ordering::Acquire);
             if (word & EPOCH != 0) == (version % 2 == 1) {
-                return (Plan::from_words(words), word);
+                return (Plan::from_words(words), version, word);
             }
             crate::sync::spin_loop();
         }

@@ -117,9 +117,13 @@ impl Plan {
         self.level(spent, now) >= self.unit
     }
 
-    /// The spent position after giving back `cost`.
-    pub(crate) fn refund(&self, spent: u64, cost: u32) -> u64 {
-        spent.saturating_sub(u64::from(cost).saturating_mul(self.unit))
+    /// The spent position after giving back `cost`, whose take had moved it to `mark`. The parts of a
+    /// take come back with time as the position passes over them; those it has passed are not given
+    /// back once more.
+    pub(crate) fn refund(&self, spent: u64, cost: u32, mark: u64, now: u64) -> u64 {
+        let still_owed = mark.saturating_sub(self.position(now).0);
+        let cost = u64::from(cost).saturating_mul(self.unit);
+        spent.saturating_sub(cost.min(still_owed))
     }
 
     /// The spent position under this plan that holds as many tokens at `now` as `spent` does under

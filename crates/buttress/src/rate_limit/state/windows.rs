@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Short;
+use super::{Receipt, Short};
 use crate::clock;
 use crate::rate_limit::config::{Config, Policy};
 use crate::sync::{Mutex, lock};
@@ -45,17 +45,23 @@ impl Windows {
         lock(&self.inner).limit
     }
 
-    pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<(), Short> {
+    pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<Receipt, Short> {
         let mut inner = lock(&self.inner);
         inner.may_take(cost, now, queue)?;
         inner.used += cost;
         let at = if self.policy == Policy::FixedWindow { now - now % inner.period } else { now };
-        match inner.log.back_mut() {
+        let mark = match inner.log.back_mut() {
             // Also when the clock went back: the log stays in order.
-            Some((last, count)) if *last >= at => *count += cost,
-            _ => inner.log.push_back((at, cost)),
-        }
-        Ok(())
+            Some((last, count)) if *last >= at => {
+                *count += cost;
+                *last
+            }
+            _ => {
+                inner.log.push_back((at, cost));
+                at
+            }
+        };
+        Ok(Receipt { mark, version: 0 })
     }
 
     pub(crate) fn peek(&self, now: u64) -> Result<(), Short> {
@@ -76,24 +82,23 @@ impl Windows {
         // Beyond what this window can free: so many whole windows after its last entry.
         let windows = (excess - u64::from(inner.used)).div_ceil(inner.limit.max(1).into());
         let last = inner.log.back().map_or(now, |(at, _)| *at);
-        Some((last + inner.period * (windows + 1)).saturating_sub(now))
+        let after = inner.period.saturating_mul(windows.saturating_add(1));
+        Some(last.saturating_add(after).saturating_sub(now))
     }
 
-    /// What was taken last and not used.
-    pub(crate) fn refund(&self, cost: u32, now: u64) {
+    /// Takes `cost` back from the entry it was counted in, if that has not expired.
+    pub(crate) fn refund(&self, cost: u32, receipt: Receipt) {
         let mut inner = lock(&self.inner);
-        inner.expire(now);
-        let mut left = cost;
-        while let Some((_, count)) = inner.log.back_mut() {
-            let given = left.min(*count);
-            *count -= given;
-            let empty = *count == 0;
-            left -= given;
-            inner.used -= given;
-            if !empty || left == 0 {
-                break;
-            }
-            inner.log.pop_back();
+        let Ok(place) = inner.log.binary_search_by_key(&receipt.mark, |(at, _)| *at) else {
+            return;
+        };
+        let Some((_, count)) = inner.log.get_mut(place) else { return };
+        let given = cost.min(*count);
+        *count -= given;
+        let empty = *count == 0;
+        inner.used -= given;
+        if empty {
+            inner.log.remove(place);
         }
     }
 
@@ -153,7 +158,7 @@ impl Inner {
             }
             freed += u64::from(count);
             if freed >= excess {
-                return (at + self.period).saturating_sub(now);
+                return at.saturating_add(self.period).saturating_sub(now);
             }
         }
         0
@@ -198,14 +203,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_takes_back_the_newest() {
-        let windows = sliding(3, 100);
-        windows.try_take(1, 0, false).unwrap();
-        windows.try_take(2, 50 * MS, false).unwrap();
-        windows.refund(2, 50 * MS);
-        assert_eq!(windows.available(50 * MS), 2);
-        windows.refund(9, 50 * MS);
-        assert_eq!(windows.available(50 * MS), 3);
+    fn a_refund_takes_back_its_own_and_only_while_it_counts() {
+        // Found in review: the newest entry was taken back, whosever it was.
+        let windows = sliding(2, 100);
+        let first = windows.try_take(1, 0, false).unwrap();
+        windows.try_take(1, 50 * MS, false).unwrap();
+        windows.refund(1, first);
+        assert_eq!(windows.available(60 * MS), 1);
+        windows.try_take(1, 60 * MS, false).unwrap();
+        assert_eq!(windows.available(100 * MS), 0, "two within 50 ms");
+        windows.refund(1, first);
+        assert_eq!(windows.available(100 * MS), 0, "there is nothing left of it");
     }
 
     #[test]

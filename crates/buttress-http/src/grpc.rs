@@ -1,0 +1,85 @@
+//! How a gRPC call ended: its answer is `200 OK` in any case.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, Response};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+pub(crate) const UNKNOWN: i32 = 2;
+pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
+pub(crate) const INTERNAL: i32 = 13;
+pub(crate) const UNAVAILABLE: i32 = 14;
+pub(crate) const DATA_LOSS: i32 = 15;
+/// The last code that has a meaning.
+const UNAUTHENTICATED: i32 = 16;
+
+/// The code in the head of a gRPC answer; `None` where it is yet to come, and for all else.
+///
+/// What is no code is `UNKNOWN`, as gRPC clients take it.
+pub(crate) fn code<B>(response: &Response<B>) -> Option<i32> {
+    let headers = response.headers();
+    if !is_grpc(headers.get(CONTENT_TYPE)?.as_bytes()) {
+        return None;
+    }
+    let text = headers.get(GRPC_STATUS)?.to_str().unwrap_or_default();
+    let code = text.parse().ok().filter(|code| (0..=UNAUTHENTICATED).contains(code));
+    Some(code.unwrap_or(UNKNOWN))
+}
+
+/// Also of `application/grpc+proto`, `application/grpc-web` and their kind.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let grpc = b"application/grpc";
+    content_type.get(..grpc.len()).is_some_and(|start| start.eq_ignore_ascii_case(grpc))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn answer(content_type: &'static str, status: &'static [u8]) -> Response<()> {
+        let mut response = Response::new(());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(GRPC_STATUS, HeaderValue::from_bytes(status).unwrap());
+        response
+    }
+
+    #[test]
+    fn the_code_is_read_from_the_head_of_an_answer() {
+        for code in 0..=16 {
+            let mut response = answer("application/grpc", b"0");
+            response.headers_mut().insert(GRPC_STATUS, HeaderValue::from(code));
+            assert_eq!(super::code(&response), Some(i32::from(code)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_code_is_unknown() {
+        for text in ["", "17", "-1", "99999999999", "two", "2 "] {
+            assert_eq!(code(&answer("application/grpc", text.as_bytes())), Some(UNKNOWN), "{text}");
+        }
+        assert_eq!(code(&answer("application/grpc", b"\xff")), Some(UNKNOWN));
+    }
+
+    #[test]
+    fn only_grpc_has_codes() {
+        for grpc in ["application/grpc", "application/grpc+proto", "Application/gRPC-web-text"] {
+            assert_eq!(code(&answer(grpc, b"14")), Some(UNAVAILABLE), "{grpc}");
+        }
+        for other in ["", "application/grp", "application/json", "text/application/grpc"] {
+            assert_eq!(code(&answer(other, b"14")), None, "{other}");
+        }
+        let mut unnamed = answer("application/grpc", b"14");
+        unnamed.headers_mut().remove(CONTENT_TYPE);
+        assert_eq!(code(&unnamed), None);
+    }
+
+    #[test]
+    fn an_answer_whose_body_is_yet_to_come_has_no_code() {
+        let mut response = answer("application/grpc", b"14");
+        response.headers_mut().remove(GRPC_STATUS);
+        assert_eq!(code(&response), None);
+    }
+}
