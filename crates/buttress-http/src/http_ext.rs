@@ -1,6 +1,6 @@
 use buttress::bulkhead::{BulkheadLayer, KeyedBulkheadLayer};
 use buttress::circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer};
-use buttress::fallback::{FallbackLayer, ToService, Value};
+use buttress::fallback::{FallbackLayer, FromResult, ToService, Value};
 use buttress::rate_limit::{KeyedRateLimitLayer, RateLimitLayer};
 use buttress::retry::{ByClone, RetryLayer};
 use buttress::sidecar::SidecarLayer;
@@ -162,6 +162,8 @@ impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsEr
 pub trait AnswersForResponses {}
 
 impl<T> AnswersForResponses for Value<T> {}
+
+impl<F> AnswersForResponses for FromResult<F> {}
 
 impl<S, M> AnswersForResponses for ToService<S, M> {}
 

@@ -5,11 +5,6 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A body that may be sent again: every body that is `Clone`, and
 /// [`ReplayBody`](crate::ReplayBody).
-#[diagnostic::on_unimplemented(
-    message = "a `{Self}` cannot be sent a second time",
-    label = "a retry may have to send the body of this request again",
-    note = "put `.layer(ReplayLayer::default())` outside of the retry: it records bodies that stream"
-)]
 pub trait RepeatableBody: Sized {
     /// A second handle, to send the same body again; `None` if that cannot be.
     fn try_copy(&self) -> Option<Self>;
@@ -19,8 +14,8 @@ pub trait RepeatableBody: Sized {
         true
     }
 
-    /// Called when it has been decided to send this copy, which may be a wait before it is sent:
-    /// from here on nothing that another handle does may keep it from being whole.
+    /// Called when this copy is to be sent, before the wait for it: from here on, nothing that is
+    /// done to another handle may keep it from being sent whole.
     fn commit(&self) {}
 }
 

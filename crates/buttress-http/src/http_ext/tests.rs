@@ -64,6 +64,7 @@ async fn every_mode_of_every_layer_fits_a_service_that_cannot_fail() {
     let keyed = KeyedCircuitBreakerLayer::new(circuit_breaker::Config::new(), 9, key).unwrap();
     check(&keyed.http());
     check(&FallbackLayer::value(answer(StatusCode::OK)).http());
+    check(&FallbackLayer::from_result(|failed| failed).http());
     let spare = service_fn(async |_: Request<Body>| Err(BoxError::from("down")));
     check(&FallbackLayer::service(spare).http());
     let merge = |failed: Result<_, _>, _: BoxError| failed;
@@ -145,6 +146,29 @@ async fn a_spare_service_answers_for_a_sick_one() {
             Ok::<_, Infallible>(answer(StatusCode::BAD_GATEWAY))
         }));
     assert_eq!(call(&mut route).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_of_the_result_sees_what_it_answers_for() {
+    let breaker = CircuitBreakerLayer::default();
+    let explain = |failed: Result<Response<Body>, Infallible>| {
+        failed.map(|mut response| {
+            let said =
+                Refusal::of(&response).map_or("sick", |refusal| refusal.error().kind().as_str());
+            *response.body_mut() = Body::from(said.to_owned());
+            response
+        })
+    };
+    let mut route = ServiceBuilder::new()
+        .layer(FallbackLayer::from_result(explain).http())
+        .layer(breaker.clone().http())
+        .service_fn(async |_: Request<Body>| Ok::<_, Infallible>(answer(StatusCode::BAD_GATEWAY)));
+    for (said, status) in [("sick", 502), ("circuit-open", 503)] {
+        let response = call(&mut route).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), said);
+        breaker.handle().force_open();
+    }
 }
 
 #[tokio::test(start_paused = true)]

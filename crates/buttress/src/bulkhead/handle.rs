@@ -42,6 +42,9 @@ impl Handle {
 
     /// A permit, waiting in the queue for one within the configured bounds.
     ///
+    /// # Panics
+    /// If it has to wait by tokio's clock outside of a runtime that has its time driver enabled.
+    ///
     /// # Cancel safety
     /// Dropping the future leaves the queue, or gives the permit back if it had just been granted.
     ///
@@ -64,7 +67,7 @@ impl Handle {
     pub fn resize(&self, max_concurrent: u32) -> Result<(), InvalidConfig> {
         crate::invalid_config::check_at_least("max-concurrent", max_concurrent, 1)?;
         self.shared.permits.resize(max_concurrent);
-        self.settle();
+        self.announce();
         Ok(())
     }
 
@@ -74,10 +77,21 @@ impl Handle {
     /// What [`BulkheadLayer::new`](super::BulkheadLayer::new) would refuse is refused and changes
     /// nothing.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()?;
-        self.shared.apply(config);
-        self.settle();
+        self.accepts(config)?;
+        self.change(config);
+        self.announce();
         Ok(())
+    }
+
+    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
+    pub(crate) fn change(&self, config: &Config) {
+        self.shared.apply(config);
+    }
+
+    /// Serves those whom a change lets in, and tells of it.
+    pub(crate) fn announce(&self) {
+        waiting::settle(&self.shared);
+        self.shared.telemetry.common.reconfigured();
     }
 
     /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
@@ -86,11 +100,6 @@ impl Handle {
     /// What it would say.
     pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
         config.check()
-    }
-
-    fn settle(&self) {
-        waiting::settle(&self.shared);
-        self.shared.telemetry.common.reconfigured();
     }
 
     /// The numbers as they are now.

@@ -107,7 +107,7 @@ where
             if self.poll_admission(cx).is_pending() {
                 return Poll::Pending;
             }
-            match self.inner.poll_ready(cx) {
+            match self.shared.watch(|| self.inner.poll_ready(cx)) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => {
                     self.reserved = Reserved(None);

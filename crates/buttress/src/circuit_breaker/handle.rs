@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::changed::Changed;
 use super::config::Config;
 use super::shared::{
     ADMITTED, Admission, FAILED, OPENED, REFUSED, SUCCEEDED, Shared, TRANSITIONS, Telemetry,
@@ -51,6 +52,22 @@ impl Handle {
         self.shared.state.generation()
     }
 
+    /// Waits for the next change of state.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use buttress::{CircuitState, circuit_breaker::CircuitBreakerLayer};
+    /// let circuit = CircuitBreakerLayer::default().handle();
+    /// let changed = circuit.changed();
+    /// circuit.force_open();
+    /// assert_eq!(changed.await, CircuitState::ForcedOpen);
+    /// # }
+    /// ```
+    pub fn changed(&self) -> Changed {
+        Changed::new(self.shared.clone())
+    }
+
     /// Whether a call would be refused now, and how. Takes nothing.
     #[must_use]
     pub fn check(&self) -> Option<Error> {
@@ -89,11 +106,21 @@ impl Handle {
     /// the window's kind or size, is refused and changes nothing.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
         self.accepts(config)?;
+        self.change(config);
+        self.announce();
+        Ok(())
+    }
+
+    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
+    pub(crate) fn change(&self, config: &Config) {
         self.shared.state.apply(config);
+    }
+
+    /// Serves those whom a change lets in, and tells of it.
+    pub(crate) fn announce(&self) {
         // More probes may fit now.
         self.shared.wakers.wake_all();
         self.shared.telemetry.common.reconfigured();
-        Ok(())
     }
 
     /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.

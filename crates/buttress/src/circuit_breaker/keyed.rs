@@ -17,7 +17,6 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::keyed::{Full, KeyMap, check_max_keys};
-use crate::observe::CircuitState;
 use crate::reject::{AsError, Reject};
 use crate::sync::{Mutex, lock};
 
@@ -38,9 +37,9 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     /// The circuit of `key`.
     fn of(&self, key: &K) -> Result<Arc<Shared>, Error> {
         let make = |config: &Arc<Config>| Shared::with_telemetry(config, self.telemetry.clone());
-        // Closed, and nobody else holds it: no call runs, and no handle is out.
+        // Nobody else holds it: no call runs, and no handle is out.
         let at_rest = |_: &Arc<Config>, circuit: &Arc<Shared>| {
-            Arc::strong_count(circuit) == 1 && circuit.state.state() == CircuitState::Closed
+            Arc::strong_count(circuit) == 1 && circuit.state.is_at_rest(|| circuit.now())
         };
         self.circuits.with(key, make, at_rest, |_, circuit| circuit.clone()).map_err(|Full| {
             self.too_many_keys.add(0);
@@ -59,9 +58,10 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
 /// Stops calling what fails, for each key apart: per endpoint, per upstream, per tenant.
 ///
-/// At most `max_keys` are held: a new key takes the place of a long unused one whose circuit is closed
-/// and has no call running, and is refused with [`TooManyKeys`](crate::ErrorKind::TooManyKeys) while
-/// there is none. A circuit that is not closed is never forgotten.
+/// At most `max_keys` are held: a new key takes the place of a long unused one with no call running,
+/// and is refused with [`TooManyKeys`](crate::ErrorKind::TooManyKeys) while a look at a few of the
+/// longest unused finds none. A circuit is not forgotten while it is open, nor until as long again after
+/// it would have probed; one that an operator forced never is.
 ///
 /// The key is known only in `call`, so a refused call leaves the inner service ready, with whatever it
 /// had reserved, until this service value is called again or dropped.

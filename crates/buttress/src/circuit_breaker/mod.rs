@@ -1,6 +1,7 @@
 #![doc = include_str!("../guide/circuit_breaker.md")]
 
 mod backpressure;
+mod changed;
 mod config;
 mod future;
 mod handle;
@@ -11,6 +12,7 @@ mod shared;
 mod state;
 
 pub use backpressure::BackpressureCircuitBreaker;
+pub use changed::Changed;
 pub use config::Config;
 pub use future::ResponseFuture;
 pub use handle::{Handle, Stats};

@@ -58,7 +58,7 @@ where
         if self.latch_refusal() {
             return Poll::Ready(Ok(()));
         }
-        match self.inner.poll_ready(cx) {
+        match self.shared.watch(|| self.inner.poll_ready(cx)) {
             Poll::Ready(ready) => {
                 self.shared.wakers.forget(&mut self.parked);
                 Poll::Ready(

@@ -125,6 +125,23 @@ impl Shared {
         }
     }
 
+    /// Polls the inner service to readiness; a panic in there is counted as that of a call.
+    pub(super) fn watch<T>(self: &Arc<Self>, poll_ready: impl FnOnce() -> T) -> T {
+        struct Panicked<'a>(Option<&'a Arc<Shared>>);
+
+        impl Drop for Panicked<'_> {
+            fn drop(&mut self) {
+                // Dropped while a panic unwinds, an admission counts as panicked.
+                drop(self.0.map(Shared::admit));
+            }
+        }
+
+        let mut panicked = Panicked(Some(self));
+        let ready = poll_ready();
+        panicked.0 = None;
+        ready
+    }
+
     pub(super) fn tell(&self, transition: Option<Transition>) {
         if let Some(Transition { from, to }) = transition {
             self.telemetry.counters.add(TRANSITIONS);

@@ -451,6 +451,21 @@ impl State {
         (from != to).then_some(Transition { from, to })
     }
 
+    /// Whether nothing is lost by forgetting this circuit, of which no call is running: it is closed, or
+    /// it would have probed long ago and nobody came.
+    pub(crate) fn is_at_rest(&self, now: impl Fn() -> Instant) -> bool {
+        match self.state() {
+            CircuitState::Closed | CircuitState::HalfOpen => true,
+            CircuitState::Open => {
+                let margin = clock::to_nanos(lock(&self.machine).open_for);
+                let until = self.open_until.load(Ordering::Relaxed).saturating_add(margin);
+                clock::nanos_since(self.anchor, now()) >= until
+            }
+            // What an operator decided stays.
+            CircuitState::ForcedOpen | CircuitState::Disabled | CircuitState::MetricsOnly => false,
+        }
+    }
+
     /// When time alone will let a call in that was refused now: at the end of the open time, or of the
     /// first lease of a probe.
     pub(crate) fn admits_at(&self) -> Option<Instant> {

@@ -6,7 +6,7 @@ use tower::Layer;
 
 use super::config::Config;
 use super::handle::Handle;
-use super::recover::{FromError, FromRequest, KeepPrimary, Recover, ToService, Value};
+use super::recover::{FromError, FromRequest, FromResult, KeepPrimary, Recover, ToService, Value};
 use super::service::Fallback;
 use super::shared::Shared;
 use crate::classify::{AnyError, Classify, Outcome};
@@ -33,6 +33,18 @@ impl<F> FallbackLayer<FromError<F>> {
         F: Fn(E) -> Res,
     {
         Self::over(FromError::new(respond))
+    }
+}
+
+impl<F> FallbackLayer<FromResult<F>> {
+    /// Answers with what `respond` makes of the failed result: an error, or a response that the
+    /// classifier calls a failure. The response need not be `Clone`, and what it says is still there;
+    /// this is the kind for services that cannot fail, such as axum's.
+    pub fn from_result<Res, E>(respond: F) -> Self
+    where
+        F: Fn(Result<Res, E>) -> Result<Res, E>,
+    {
+        Self::over(FromResult::new(respond))
     }
 }
 

@@ -13,6 +13,7 @@ pub use future::ResponseFuture;
 pub use handle::{Handle, Stats};
 pub use layer::{FallbackLayer, When};
 pub use recover::{
-    BothFailed, FromError, FromRequest, KeepPrimary, Recover, ServiceFuture, ToService, Value,
+    BothFailed, FromError, FromRequest, FromResult, KeepPrimary, Recover, ServiceFuture, ToService,
+    Value,
 };
 pub use service::Fallback;

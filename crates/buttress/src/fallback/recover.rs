@@ -14,7 +14,7 @@ use tower::Service;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot answer a `{Req}` with `Result<{Res}, {E}>`",
     label = "this fallback does not fit the service",
-    note = "a value must be `Clone` and of the service's response type; for a response that is not `Clone`, make it with `FallbackLayer::from_error(|error: {E}| ..)`",
+    note = "a value must be `Clone` and of the service's response type; for a response that is not `Clone`, make it with `FallbackLayer::from_error(|error: {E}| ..)`, or of a failed response too with `from_result`",
     note = "fallbacks that use the request (`from_request`, `service`) need a request that is `Clone`"
 )]
 pub trait Recover<Req, Res, E>: Sized {
@@ -100,6 +100,39 @@ impl<Req, Res, E, F: Fn(E) -> Res> Recover<Req, Res, E> for FromError<F> {
 impl<F> fmt::Debug for FromError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FromError").finish_non_exhaustive()
+    }
+}
+
+/// A function of the failed result.
+#[derive(Clone, Copy)]
+pub struct FromResult<F> {
+    respond: F,
+}
+
+impl<F> FromResult<F> {
+    pub(super) fn new(respond: F) -> Self {
+        Self { respond }
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<Req, Res, E, F> Recover<Req, Res, E> for FromResult<F>
+where
+    F: Fn(Result<Res, E>) -> Result<Res, E>,
+{
+    type Kept = ();
+    type Future = Ready<Result<Res, E>>;
+
+    fn keep(&self, _request: &Req) {}
+
+    fn recover(self, (): (), failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+        Ok(ready((self.respond)(failed)))
+    }
+}
+
+impl<F> fmt::Debug for FromResult<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromResult").finish_non_exhaustive()
     }
 }
 

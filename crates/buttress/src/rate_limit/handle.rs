@@ -28,6 +28,9 @@ impl Handle {
 
     /// Takes `cost` tokens, waiting for them in the queue within the configured bounds.
     ///
+    /// # Panics
+    /// If it has to wait by tokio's clock outside of a runtime that has its time driver enabled.
+    ///
     /// # Cancel safety
     /// Dropping the future leaves the queue, or gives the tokens back if they had just been granted.
     ///
@@ -65,16 +68,24 @@ impl Handle {
     /// refused and change nothing.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
         self.accepts(config)?;
-        let shared = &self.shared;
-        {
-            let mut refill = lock(&shared.refill);
-            shared.limiter.apply(config, shared.common.clock.now());
-            shared.note(config);
-            *refill = (config.refill_tokens(), config.refill_period);
-        }
-        waiting::settle(shared);
-        shared.common.reconfigured();
+        self.change(config);
+        self.announce();
         Ok(())
+    }
+
+    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
+    pub(crate) fn change(&self, config: &Config) {
+        let shared = &self.shared;
+        let mut refill = lock(&shared.refill);
+        shared.limiter.apply(config, shared.common.clock.now());
+        shared.note(config);
+        *refill = (config.refill_tokens(), config.refill_period);
+    }
+
+    /// Serves those whom a change lets in, and tells of it.
+    pub(crate) fn announce(&self) {
+        waiting::settle(&self.shared);
+        self.shared.common.reconfigured();
     }
 
     /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.

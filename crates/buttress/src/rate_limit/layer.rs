@@ -51,18 +51,6 @@ impl<R, X, M> RateLimitLayer<R, X, M> {
         RateLimitLayer { shared: self.shared, reject, cost: self.cost, mode: PhantomData }
     }
 
-    /// Makes `poll_ready` wait for a token. The configured queue's bounds do not apply: a caller that
-    /// will not wait drops the service or polls another one. Every call costs one token, because the
-    /// request is not known yet.
-    pub fn backpressure(self) -> RateLimitLayer<R, OneToken, Backpressure> {
-        RateLimitLayer {
-            shared: self.shared,
-            reject: self.reject,
-            cost: OneToken,
-            mode: PhantomData,
-        }
-    }
-
     /// Lets calls wait in the configured queue, in their response futures. The inner service must be
     /// `Clone`.
     pub fn queued(self) -> RateLimitLayer<R, X, Queued> {
@@ -81,13 +69,33 @@ impl<R, X, M> RateLimitLayer<R, X, M> {
     }
 }
 
-impl<R, M> RateLimitLayer<R, OneToken, M> {
+impl<R> RateLimitLayer<R, OneToken, Refuse> {
     /// Charges each request what `cost` says.
-    pub fn cost<Req, F>(self, cost: F) -> RateLimitLayer<R, F, M>
+    pub fn cost<Req, F>(self, cost: F) -> RateLimitLayer<R, F, Refuse>
     where
         F: Fn(&Req) -> u32,
     {
         RateLimitLayer { shared: self.shared, reject: self.reject, cost, mode: PhantomData }
+    }
+}
+
+impl<R> RateLimitLayer<R, OneToken, Queued> {
+    /// Charges each request what `cost` says.
+    pub fn cost<Req, F>(self, cost: F) -> RateLimitLayer<R, F, Queued>
+    where
+        F: Fn(&Req) -> u32,
+    {
+        RateLimitLayer { shared: self.shared, reject: self.reject, cost, mode: PhantomData }
+    }
+}
+
+impl<R, M> RateLimitLayer<R, OneToken, M> {
+    /// Makes `poll_ready` wait for a token. The configured queue's bounds do not apply: a caller that
+    /// will not wait drops the service or polls another one. Every call costs one token, because the
+    /// request is not known yet, so this and a cost do not go together.
+    pub fn backpressure(self) -> RateLimitLayer<R, OneToken, Backpressure> {
+        let Self { shared, reject, cost, .. } = self;
+        RateLimitLayer { shared, reject, cost, mode: PhantomData }
     }
 }
 

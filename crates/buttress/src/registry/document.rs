@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};
 
@@ -16,28 +18,34 @@ pub struct Document {
 
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a table of patterns")]
 pub(super) struct Patterns {
+    #[serde(deserialize_with = "named")]
     pub(super) bulkhead: BTreeMap<String, bulkhead::Config>,
+    #[serde(deserialize_with = "named")]
     pub(super) circuit_breaker: BTreeMap<String, circuit_breaker::Config>,
+    #[serde(deserialize_with = "named")]
     pub(super) rate_limiter: BTreeMap<String, rate_limit::Config>,
+    #[serde(deserialize_with = "named")]
     pub(super) retry: BTreeMap<String, retry::Config>,
+    #[serde(deserialize_with = "named")]
     pub(super) time_limiter: BTreeMap<String, time_limit::Config>,
 }
 
 /// A whole file: the patterns under `resilience`, or at the top.
 #[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table of patterns")]
 struct File {
     resilience: Option<Patterns>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named")]
     bulkhead: BTreeMap<String, bulkhead::Config>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named")]
     circuit_breaker: BTreeMap<String, circuit_breaker::Config>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named")]
     rate_limiter: BTreeMap<String, rate_limit::Config>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named")]
     retry: BTreeMap<String, retry::Config>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "named")]
     time_limiter: BTreeMap<String, time_limit::Config>,
 }
 
@@ -67,4 +75,34 @@ impl Patterns {
             && self.retry.is_empty()
             && self.time_limiter.is_empty()
     }
+}
+
+/// Instances by name. A name that comes twice is an error: one of the two would be lost.
+fn named<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Named<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+        type Value = BTreeMap<String, T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table of named instances")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut named = BTreeMap::new();
+            while let Some((name, instance)) = map.next_entry::<String, T>()? {
+                if named.contains_key(&name) {
+                    return Err(A::Error::custom(format_args!("the name \"{name}\" comes twice")));
+                }
+                named.insert(name, instance);
+            }
+            Ok(named)
+        }
+    }
+
+    deserializer.deserialize_map(Named(PhantomData))
 }

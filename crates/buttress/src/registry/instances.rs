@@ -34,7 +34,11 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    pub(super) fn apply(&mut self, document: &Document) -> Result<Applied, InvalidConfig> {
+    /// What is told of the changes is told by calling what comes back with them, once no lock is held.
+    pub(super) fn apply(
+        &mut self,
+        document: &Document,
+    ) -> Result<(Applied, Vec<Announce>), InvalidConfig> {
         let (setup, patterns) = (&self.setup, &document.patterns);
         let bulkheads = plan(setup, &self.bulkheads, &patterns.bulkhead)?;
         let breakers = plan(setup, &self.circuit_breakers, &patterns.circuit_breaker)?;
@@ -42,13 +46,19 @@ impl Instances {
         let retries = plan(setup, &self.retries, &patterns.retry)?;
         let times = plan(setup, &self.time_limiters, &patterns.time_limiter)?;
 
-        let mut applied = Applied::default();
-        carry_out(bulkheads, &mut self.bulkheads, &patterns.bulkhead, &mut applied)?;
-        carry_out(breakers, &mut self.circuit_breakers, &patterns.circuit_breaker, &mut applied)?;
-        carry_out(limiters, &mut self.rate_limiters, &patterns.rate_limiter, &mut applied)?;
-        carry_out(retries, &mut self.retries, &patterns.retry, &mut applied)?;
-        carry_out(times, &mut self.time_limiters, &patterns.time_limiter, &mut applied)?;
-        Ok(applied)
+        let (mut done, to_tell) = (Applied::default(), &mut Vec::new());
+        carry_out(bulkheads, &mut self.bulkheads, &patterns.bulkhead, &mut done, to_tell);
+        carry_out(
+            breakers,
+            &mut self.circuit_breakers,
+            &patterns.circuit_breaker,
+            &mut done,
+            to_tell,
+        );
+        carry_out(limiters, &mut self.rate_limiters, &patterns.rate_limiter, &mut done, to_tell);
+        carry_out(retries, &mut self.retries, &patterns.retry, &mut done, to_tell);
+        carry_out(times, &mut self.time_limiters, &patterns.time_limiter, &mut done, to_tell);
+        Ok((done, std::mem::take(to_tell)))
     }
 
     pub(super) fn names(&self, pattern: Pattern) -> Vec<Name> {
@@ -66,13 +76,17 @@ impl Instances {
 }
 
 /// What a registry needs of a pattern's handle.
-trait Instance: Sized {
+trait Instance: Clone + Send + 'static {
     type Config: Clone;
     const PATTERN: Pattern;
     fn create(config: Self::Config, name: Name, setup: &Setup) -> Result<Self, InvalidConfig>;
     fn accepts(&self, config: &Self::Config) -> Result<(), InvalidConfig>;
-    fn reconfigure(&self, config: &Self::Config) -> Result<(), InvalidConfig>;
+    fn change(&self, config: &Self::Config);
+    fn announce(&self);
 }
+
+/// Tells of one change.
+pub(super) type Announce = Box<dyn FnOnce() + Send>;
 
 /// Creates what is new, and checks what is there; nothing is changed.
 fn plan<H: Instance>(
@@ -92,18 +106,21 @@ fn plan<H: Instance>(
     Ok(created)
 }
 
-/// Does what was planned. Everything was checked, and nobody else changes these instances' kinds.
+/// Does what was planned, and checked.
 fn carry_out<H: Instance>(
     created: Group<H>,
     live: &mut Group<H>,
     wanted: &BTreeMap<String, H::Config>,
     applied: &mut Applied,
-) -> Result<(), InvalidConfig> {
+    to_tell: &mut Vec<Announce>,
+) {
     for (name, handle) in live.iter() {
         let entry = (H::PATTERN, Name::from(name.clone()));
         match wanted.get(name) {
             Some(config) => {
-                handle.reconfigure(config)?;
+                handle.change(config);
+                let handle = handle.clone();
+                to_tell.push(Box::new(move || handle.announce()));
                 applied.updated.push(entry);
             }
             None => applied.unmentioned.push(entry),
@@ -111,7 +128,6 @@ fn carry_out<H: Instance>(
     }
     applied.created.extend(created.keys().map(|name| (H::PATTERN, Name::from(name.clone()))));
     live.extend(created);
-    Ok(())
 }
 
 /// An observer that several configurations share.
@@ -143,8 +159,12 @@ macro_rules! instance {
                 <$handle>::accepts(self, config)
             }
 
-            fn reconfigure(&self, config: &$config) -> Result<(), InvalidConfig> {
-                <$handle>::reconfigure(self, config)
+            fn change(&self, config: &$config) {
+                <$handle>::change(self, config);
+            }
+
+            fn announce(&self) {
+                <$handle>::announce(self);
             }
         }
     };

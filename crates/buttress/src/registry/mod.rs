@@ -131,7 +131,9 @@ impl Registry {
     /// # Errors
     /// The first value that cannot be, with its path, or that cannot change while an instance runs.
     pub fn apply(&self, document: &Document) -> Result<Applied, InvalidConfig> {
-        lock(&self.instances).apply(document)
+        let (applied, to_tell) = lock(&self.instances).apply(document)?;
+        to_tell.into_iter().for_each(|announce| announce());
+        Ok(applied)
     }
 
     /// The names of one pattern, sorted.

@@ -99,6 +99,8 @@ struct Entry {
     number: u64,
     calls: f64,
     retries: u64,
+    /// Until a whole window after it, all of them count.
+    last_retry: u64,
 }
 
 impl Ledger {
@@ -112,20 +114,24 @@ impl Ledger {
         let anchor = *self.anchor.get_or_insert(now);
         let now = clock::nanos_since(anchor, now).max(self.settled);
         self.enter(calls, now);
-        let window = (self.slice * SLICES as u64) as f64 / 1e9;
+        let window = self.slice * SLICES as u64;
         let (mut recent, mut used) = (0.0, 0u64);
         let newest = now / self.slice;
         for entry in self.slices.iter().filter(|entry| newest - entry.number < KEPT as u64) {
-            used += entry.retries;
+            if entry.last_retry + window > now {
+                used += entry.retries;
+            }
             if newest - entry.number < SLICES as u64 {
                 recent += entry.calls;
             }
         }
-        let allowed = share * recent + f64::from(floor) * window;
+        let allowed = share * recent + f64::from(floor) * (window as f64 / 1e9);
         // A hair of tolerance, or 0.2 x 5 calls may be just below one retry.
         let left = used as f64 + 1.0 <= allowed + 1e-9;
         if left {
-            self.at(newest).retries += 1;
+            let entry = self.at(newest);
+            entry.retries += 1;
+            entry.last_retry = now;
         }
         left
     }
@@ -158,7 +164,7 @@ impl Ledger {
             None => first,
         };
         if entry.number != number {
-            *entry = Entry { number, calls: 0.0, retries: 0 };
+            *entry = Entry { number, ..Entry::default() };
         }
         entry
     }
@@ -179,10 +185,19 @@ mod tests {
         let (budget, start) = (Budget::new(0.0, 1).unwrap(), origin());
         assert_eq!((0..20).filter(|_| budget.try_withdraw(start)).count(), 10);
         let second = Duration::from_secs(1);
-        // Found in review: retries at the end of one window and at the begin of the next made twice the
-        // floor.
-        assert!(!budget.try_withdraw(start + second * 10));
-        assert!(budget.try_withdraw(start + second * 11), "the window has surely passed");
+        assert!(!budget.try_withdraw(start + second * 9));
+        assert!(budget.try_withdraw(start + second * 10), "the window has passed");
+    }
+
+    #[test]
+    fn two_windows_cannot_be_spent_across_their_border() {
+        // Found in review: 30 retries at 0.999 s and 30 more at 10 s made 60 within 9 s.
+        let (budget, start) = (Budget::new(0.0, 3).unwrap(), origin());
+        budget.open(start);
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!((0..40).filter(|_| budget.try_withdraw(at(999))).count(), 30);
+        assert_eq!((0..40).filter(|_| budget.try_withdraw(at(10_000))).count(), 0);
+        assert_eq!((0..40).filter(|_| budget.try_withdraw(at(10_999))).count(), 30);
     }
 
     #[test]

@@ -20,10 +20,20 @@ impl Handle {
     /// # Errors
     /// What [`RetryLayer::new`](super::RetryLayer::new) would refuse is refused and changes nothing.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()?;
-        self.shared.apply(config.policy);
-        self.shared.common.reconfigured();
+        self.accepts(config)?;
+        self.change(config);
+        self.announce();
         Ok(())
+    }
+
+    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
+    pub(crate) fn change(&self, config: &Config) {
+        self.shared.apply(config.policy);
+    }
+
+    /// Serves those whom a change lets in, and tells of it.
+    pub(crate) fn announce(&self) {
+        self.shared.common.reconfigured();
     }
 
     /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.

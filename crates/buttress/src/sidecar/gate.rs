@@ -8,23 +8,35 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::attempt::{Attempt, Stop};
-use crate::circuit_breaker;
+use crate::circuit_breaker::{self, Changed};
 use crate::error::Error;
 use crate::name::Name;
 use crate::observe::CircuitState;
 
 /// Lets later attempts pass only while the circuit would. The first was admitted by the breaker itself,
 /// further out.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Gate<S> {
     inner: S,
     circuit: circuit_breaker::Handle,
     name: Name,
+    /// Heard while parked in the inner service.
+    changed: Option<Changed>,
+    /// The refusal seen by the last `poll_ready`, whose inner service was not ready.
+    latch: Option<Error>,
 }
 
 impl<S> Gate<S> {
     pub(super) fn new(inner: S, circuit: circuit_breaker::Handle, name: Name) -> Self {
-        Self { inner, circuit, name }
+        Self { inner, circuit, name, changed: None, latch: None }
+    }
+
+    /// The refusal of everybody, whether probe or not.
+    fn closed_to_all(&self) -> Option<Error> {
+        match self.circuit.state() {
+            CircuitState::Open | CircuitState::ForcedOpen => self.circuit.check(),
+            _ => None,
+        }
     }
 
     fn refusal<Req>(&self, attempt: &Attempt<Req>) -> Option<Error> {
@@ -36,9 +48,8 @@ impl<S> Gate<S> {
         // and may not join the probes.
         let is_probe = self.circuit.generation().wrapping_sub(attempt.generation) <= 1;
         match self.circuit.state() {
-            CircuitState::Open | CircuitState::ForcedOpen => self.circuit.check(),
             CircuitState::HalfOpen if !is_probe => Some(Error::circuit_open(self.name, None)),
-            _ => None,
+            _ => self.closed_to_all(),
         }
     }
 }
@@ -52,14 +63,42 @@ where
     type Future = GateFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+        self.latch = None;
+        loop {
+            if let Poll::Ready(ready) = self.inner.poll_ready(cx) {
+                self.changed = None;
+                return Poll::Ready(ready);
+            }
+            // An attempt that waits in there must hear when the circuit opens.
+            let circuit = &self.circuit;
+            let changed = self.changed.get_or_insert_with(|| circuit.changed());
+            let heard = Pin::new(changed).poll(cx).is_ready();
+            self.latch = self.closed_to_all();
+            if self.latch.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            if !heard {
+                return Poll::Pending;
+            }
+            self.changed = None;
+        }
     }
 
     fn call(&mut self, attempt: Attempt<Req>) -> Self::Future {
-        match self.refusal(&attempt) {
-            Some(refusal) => GateFuture::Refused { refusal: Some(refusal.after_an_attempt()) },
+        let seen = self.latch.take();
+        match seen.or_else(|| self.refusal(&attempt)) {
+            Some(refusal) if attempt.number > 1 => {
+                GateFuture::Refused { refusal: Some(refusal.after_an_attempt()) }
+            }
+            Some(refusal) => GateFuture::Refused { refusal: Some(refusal) },
             None => GateFuture::Passed { future: self.inner.call(attempt) },
         }
+    }
+}
+
+impl<S: Clone> Clone for Gate<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.circuit.clone(), self.name)
     }
 }
 

@@ -44,10 +44,20 @@ impl Handle {
     /// What [`TimeLimitLayer::new`](super::TimeLimitLayer::new) would refuse is refused and changes
     /// nothing.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()?;
-        self.shared.limit.store(clock::to_nanos(config.limit), Ordering::Relaxed);
-        self.shared.common.reconfigured();
+        self.accepts(config)?;
+        self.change(config);
+        self.announce();
         Ok(())
+    }
+
+    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
+    pub(crate) fn change(&self, config: &Config) {
+        self.shared.limit.store(clock::to_nanos(config.limit), Ordering::Relaxed);
+    }
+
+    /// Serves those whom a change lets in, and tells of it.
+    pub(crate) fn announce(&self) {
+        self.shared.common.reconfigured();
     }
 
     /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
