@@ -20,9 +20,9 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 /// | fallback: `value`, `service`, `from_result` | [`ByStatus::new`], with refusals as failures |
 /// | sidecar | what retry and circuit breaker get |
 ///
-/// A retry needs a request whose body can be sent again ([`RepeatableBody`](crate::RepeatableBody)):
-/// one that is `Clone`, or, where bodies stream, a [`ReplayLayer`](crate::ReplayLayer) outside of
-/// the retry or sidecar.
+/// A retry needs a request whose body can be sent again, a
+/// [`RepeatableBody`](crate::RepeatableBody): one that is `Clone`, or, where bodies stream, a
+/// [`ReplayLayer`](crate::ReplayLayer) outside of the retry or sidecar.
 ///
 /// A fallback takes an answered refusal for a failure, because an open circuit is what it is for.
 /// The kinds `from_error` and `from_request` have no `.http()`: they answer for errors alone, and a
@@ -157,7 +157,7 @@ impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsEr
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no answer to a failed response, only to an error",
     label = "judging responses by status would change nothing for this fallback",
-    note = "use `FallbackLayer::value`, `service` or `from_result` with `.http()`, or this one without"
+    note = "use `FallbackLayer::value`, `service` or `from_result`, or leave `.http()` away"
 )]
 pub trait AnswersForResponses {}
 

@@ -15,17 +15,17 @@
 //! Everything works on [`http::Request`] and [`http::Response`] with any body, so with axum, hyper,
 //! tonic and tower-http, except where a body has to be made or sent again:
 //!
-//! - [`Respond`], and so `.http()`, makes a body of a `String`. `axum::body::Body`, `Full<Bytes>` and
-//!   `String` can be made so; `hyper::body::Incoming`, which hyper's clients answer with,
+//! - [`Respond`], and so `.http()`, makes a body of a `String`. `axum::body::Body`, `Full<Bytes>`
+//!   and `String` can be made so; `hyper::body::Incoming`, which hyper's clients answer with,
 //!   `tonic::body::Body` and boxed bodies cannot. In front of those say what the answer is with
 //!   [`Respond::with`]; around a client, leave refusals as errors.
-//! - A retry sends bodies again that are `Clone`, and all others under a [`ReplayLayer`], if they are
-//!   `Unpin`. A client that takes one type of body only gets it by a
+//! - A retry sends bodies again that are `Clone`, and all others under a [`ReplayLayer`], if they
+//!   are `Unpin`. A client that takes one type of body only gets it by a
 //!   `.map_request(|request: Request<_>| request.map(Body::new))` further in than the retry.
 //!
-//! A gRPC call that failed is `200 OK` with a `grpc-status`. [`ByStatus`] and [`RetryableStatus`] see
-//! it where it is a header, and not in trailers after a body. A refusal in front of a service of
-//! tonic is `Respond::with(|error| Status::unavailable(error.to_string()).into_http())`.
+//! A gRPC call that failed is `200 OK` with a `grpc-status`. [`ByStatus`] and [`RetryableStatus`]
+//! see it where it is a header, and not in trailers after a body. In front of a service of tonic,
+//! answer refusals with `Respond::with(|error| Status::unavailable(error.to_string()).into_http())`.
 //!
 //! Nothing here reads the network.
 //!

@@ -15,8 +15,10 @@ pub trait RepeatableBody: Sized {
     }
 
     /// Called when this copy is to be sent, before the wait for it: from here on, nothing that is
-    /// done to another handle may keep it from being sent whole.
-    fn commit(&self) {}
+    /// done to another handle may keep it from being sent whole. False if that was done already.
+    fn commit(&self) -> bool {
+        true
+    }
 }
 
 impl<B: Clone> RepeatableBody for B {
@@ -88,8 +90,8 @@ impl<B: RepeatableBody> CloneRequest<Request<B>> for IdempotentRequests {
         copy.body().can_repeat()
     }
 
-    fn commit(&self, copy: &Request<B>) {
-        copy.body().commit();
+    fn commit(&self, copy: &Request<B>) -> bool {
+        copy.body().commit()
     }
 
     fn stamp(&self, request: &mut Request<B>, attempt: u32) {

@@ -13,11 +13,11 @@ use crate::refusal::{self, Refusal};
 ///   one instance of several. Every other status would only be repeated.
 /// - Of the answers of our own layers further in ([`Refusal`]), an open circuit is not repeated,
 ///   for it has just been asked; every other is.
-/// - gRPC answers 200 and puts the outcome into `grpc-status`. UNAVAILABLE (14) is repeated, the one
-///   code whose meaning is that the same call may soon succeed. RESOURCE_EXHAUSTED (8) is not: it
-///   is as often a quota of the day, or a message too large; nor DEADLINE_EXCEEDED (4), since that
-///   deadline was the caller's own. It is seen as [`ByStatus`](crate::ByStatus) sees it: in the
-///   head of the answer, never in trailers after a body.
+/// - gRPC answers 200 and puts the outcome into `grpc-status`. UNAVAILABLE (14) is repeated, the
+///   one code whose meaning is that the same call may soon succeed. RESOURCE_EXHAUSTED (8) is not:
+///   it is as often a quota of the day, or a message too large; nor DEADLINE_EXCEEDED (4), since
+///   that deadline was the caller's own. It is seen as [`ByStatus`](crate::ByStatus) sees it: in
+///   the head of the answer, never in trailers after a body.
 /// - Errors are judged by a second classifier, `C`.
 ///
 /// Its hint, the least time to wait, is that of the refusal or of the response's `Retry-After`.

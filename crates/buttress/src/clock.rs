@@ -134,11 +134,9 @@ pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
     start.checked_add(duration).or_else(|| start.checked_add(FAR)).unwrap_or(start)
 }
 
-/// Nanoseconds from `anchor` to `now`: 0 if `now` lies before it, and never beyond 18 years, so that
-/// packed states have bits to spare.
+/// Nanoseconds from `anchor` to `now`: 0 if `now` lies before it.
 pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
-    const MOST: u64 = 1 << 59;
-    to_nanos(now.saturating_duration_since(anchor)).min(MOST)
+    to_nanos(now.saturating_duration_since(anchor))
 }
 
 /// A duration in nanoseconds; some 584 years where it is longer than that.

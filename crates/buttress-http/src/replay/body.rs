@@ -71,13 +71,14 @@ where
         self.is_replayable()
     }
 
-    fn commit(&self) {
-        // What cannot be admitted says so when it is read.
-        let displaced = lock(&self.tape).admit(self.turn).ok().flatten();
+    fn commit(&self) -> bool {
+        let admitted = lock(&self.tape).admit(self.turn);
+        let fits = admitted.is_ok();
         // Without the lock: waking can run code that takes it.
-        if let Some(waker) = displaced {
+        if let Some(waker) = admitted.ok().flatten() {
             waker.wake();
         }
+        fits
     }
 }
 

@@ -12,8 +12,7 @@ use super::config::{Config, Policy};
 use super::cost::{Cost, OneToken};
 use super::future::ResponseFuture;
 use super::state::Short;
-use super::state::plan::Plan;
-use crate::clock;
+use super::state::plan::{Plan, nanos_since};
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
@@ -40,7 +39,7 @@ struct Shared<K> {
 
 impl<K: Hash + Eq + Clone> Shared<K> {
     fn try_take(&self, key: &K, cost: u32) -> Result<(), Error> {
-        let now = clock::nanos_since(self.anchor, self.common.clock.now());
+        let now = nanos_since(self.anchor, self.common.clock.now());
         let taken = self.spent.with(
             key,
             |_| 0,
@@ -245,7 +244,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
     /// would start full.
     #[must_use]
     pub fn available(&self, key: &K) -> Option<u32> {
-        let now = clock::nanos_since(self.shared.anchor, self.shared.common.clock.now());
+        let now = nanos_since(self.shared.anchor, self.shared.common.clock.now());
         self.shared.spent.peek(key, |plan, spent| plan.tokens(*spent, now))
     }
 
@@ -259,7 +258,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
         let shared = &self.shared;
         let one_at_a_time = lock(&shared.changing);
         let plan = Plan::new(config);
-        let now = clock::nanos_since(shared.anchor, shared.common.clock.now());
+        let now = nanos_since(shared.anchor, shared.common.clock.now());
         shared.spent.change(&plan, |old, spent| *spent = plan.carry(old, *spent, now));
         shared.per_second.store(config.per_second().to_bits(), Ordering::Relaxed);
         drop(one_at_a_time);

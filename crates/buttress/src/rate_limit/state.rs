@@ -60,7 +60,7 @@ impl Limiter {
 
     /// Takes `cost`, unless others wait.
     pub(crate) fn try_take(&self, cost: u32, now: Instant) -> Result<Receipt, Short> {
-        let now = clock::nanos_since(self.anchor, now);
+        let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
             Kind::Bucket(bucket) => bucket.try_take(cost, now, false),
             Kind::Windows(windows) => windows.try_take(cost, now, false),
@@ -72,14 +72,14 @@ impl Limiter {
     pub(crate) fn peek(&self, clock: &Clock) -> Result<(), Short> {
         match &self.kind {
             Kind::Bucket(bucket) if bucket.surely_has_one() => Ok(()),
-            Kind::Bucket(bucket) => bucket.peek(clock::nanos_since(self.anchor, clock.now())),
-            Kind::Windows(windows) => windows.peek(clock::nanos_since(self.anchor, clock.now())),
+            Kind::Bucket(bucket) => bucket.peek(plan::nanos_since(self.anchor, clock.now())),
+            Kind::Windows(windows) => windows.peek(plan::nanos_since(self.anchor, clock.now())),
         }
     }
 
     /// How long until `cost` is there, after `ahead` was taken by others. `None` if never.
     pub(crate) fn wait_for(&self, ahead: u64, cost: u32, now: Instant) -> Option<Duration> {
-        let now = clock::nanos_since(self.anchor, now);
+        let now = plan::nanos_since(self.anchor, now);
         let nanos = match &self.kind {
             Kind::Bucket(bucket) => bucket.wait_for(ahead, cost, now),
             Kind::Windows(windows) => windows.wait_for(ahead, cost, now),
@@ -92,7 +92,7 @@ impl Limiter {
     pub(crate) fn refund(&self, cost: u32, receipt: Receipt, now: Instant) {
         match &self.kind {
             Kind::Bucket(bucket) => {
-                bucket.refund(cost, receipt, clock::nanos_since(self.anchor, now));
+                bucket.refund(cost, receipt, plan::nanos_since(self.anchor, now));
             }
             Kind::Windows(windows) => windows.refund(cost, receipt),
         }
@@ -100,7 +100,7 @@ impl Limiter {
 
     /// Whole tokens that could be taken now.
     pub(crate) fn available(&self, now: Instant) -> u32 {
-        let now = clock::nanos_since(self.anchor, now);
+        let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
             Kind::Bucket(bucket) => bucket.available(now),
             Kind::Windows(windows) => windows.available(now),
@@ -109,7 +109,7 @@ impl Limiter {
 
     /// How long until everything is there again.
     pub(crate) fn full_in(&self, now: Instant) -> Duration {
-        let now = clock::nanos_since(self.anchor, now);
+        let now = plan::nanos_since(self.anchor, now);
         Duration::from_nanos(match &self.kind {
             Kind::Bucket(bucket) => bucket.full_in(now),
             Kind::Windows(windows) => windows.full_in(now),
@@ -142,7 +142,7 @@ impl Limiter {
     pub(crate) fn apply(&self, config: &Config, now: Instant) {
         match &self.kind {
             Kind::Bucket(bucket) => {
-                bucket.apply(plan::Plan::new(config), clock::nanos_since(self.anchor, now));
+                bucket.apply(plan::Plan::new(config), plan::nanos_since(self.anchor, now));
             }
             Kind::Windows(windows) => windows.apply(config),
         }
@@ -153,7 +153,7 @@ impl Resource for Limiter {
     type Receipt = Receipt;
 
     fn take(&self, cost: u32, now: Instant) -> Result<Receipt, Lack> {
-        let nanos = clock::nanos_since(self.anchor, now);
+        let nanos = plan::nanos_since(self.anchor, now);
         let taken = match &self.kind {
             Kind::Bucket(bucket) => bucket.try_take(cost, nanos, true),
             Kind::Windows(windows) => windows.try_take(cost, nanos, true),

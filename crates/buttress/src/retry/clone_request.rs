@@ -20,9 +20,11 @@ pub trait CloneRequest<Req> {
     }
 
     /// Called when another attempt has been decided, before the wait for it: what can still change in
-    /// `copy` must not, from here on.
-    fn commit(&self, copy: &Req) {
+    /// `copy` must not, from here on. False if it has changed too far already; the failure is returned
+    /// then.
+    fn commit(&self, copy: &Req) -> bool {
         let _ = copy;
+        true
     }
 
     /// Called before each attempt, the first is 1, to make the number visible to the inner service.
@@ -70,8 +72,8 @@ impl<Req, Q: CloneRequest<Req>, F: Fn(&mut Req, u32)> CloneRequest<Req> for Stam
         self.clone.is_repeatable(copy)
     }
 
-    fn commit(&self, copy: &Req) {
-        self.clone.commit(copy);
+    fn commit(&self, copy: &Req) -> bool {
+        self.clone.commit(copy)
     }
 
     fn stamp(&self, request: &mut Req, attempt: u32) {

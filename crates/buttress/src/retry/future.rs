@@ -76,12 +76,12 @@ where
                     let clone = &*this.clone;
                     let repeatable =
                         this.next.as_ref().is_some_and(|(_, copy)| clone.is_repeatable(copy));
-                    let Some(delay) = this.shared.next(this.attempts, repeatable, hint) else {
+                    let next = &*this.next;
+                    let commit = || next.as_ref().is_some_and(|(_, copy)| clone.commit(copy));
+                    let Some(delay) = this.shared.next(this.attempts, repeatable, hint, commit)
+                    else {
                         return Poll::Ready(result);
                     };
-                    if let Some((_, copy)) = &this.next {
-                        clone.commit(copy);
-                    }
                     if delay.is_zero() {
                         Phase::Readying
                     } else {

@@ -72,7 +72,7 @@ impl fmt::Debug for Handle {
 pub struct Stats {
     /// The greatest number of attempts in force.
     pub attempts: u32,
-    /// Attempts after the first.
+    /// Further attempts that were decided on, also those dropped in their wait.
     pub retries: u64,
     /// Calls that ended with a failure that was worth another attempt.
     pub exhausted: u64,

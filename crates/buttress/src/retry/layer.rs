@@ -104,7 +104,7 @@ impl<C, Q> RetryLayer<C, Q> {
                 return result;
             }
             let hint = self.classify.retry_after(&result);
-            match self.shared.next(&mut attempts, true, hint) {
+            match self.shared.next(&mut attempts, true, hint, || true) {
                 None => return result,
                 // Attempts that neither wait nor pend must not keep the other tasks from running.
                 Some(delay) if delay.is_zero() => tokio::task::coop::consume_budget().await,

@@ -77,12 +77,13 @@ impl Shared {
     }
 
     /// An attempt failed, in a way worth another: how long to wait for it, or `None` if there is none.
-    /// `repeatable` is whether the request can be sent again.
+    /// `repeatable` is whether the request can be sent again, `commit` makes sure of it.
     pub(super) fn next(
         &self,
         attempts: &mut Attempts,
         repeatable: bool,
         hint: Option<Duration>,
+        commit: impl FnOnce() -> bool,
     ) -> Option<Duration> {
         let policy = *lock(&self.policy);
         let failed = attempts.number();
@@ -96,6 +97,8 @@ impl Shared {
             let paid = self.budget.as_ref().is_none_or(|budget| budget.try_withdraw(self.now()));
             if paid { Ok(delay) } else { Err(GaveUp::Budget) }
         });
+        let decided =
+            decided.and_then(|delay| if commit() { Ok(delay) } else { Err(GaveUp::Request) });
         match decided {
             Ok(delay) => {
                 self.counters.add(RETRIES);

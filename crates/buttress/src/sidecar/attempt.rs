@@ -50,8 +50,8 @@ impl<Req, Q: CloneRequest<Req>> CloneRequest<Attempt<Req>> for CloneAttempt<Q> {
         self.0.is_repeatable(&copy.request)
     }
 
-    fn commit(&self, copy: &Attempt<Req>) {
-        self.0.commit(&copy.request);
+    fn commit(&self, copy: &Attempt<Req>) -> bool {
+        self.0.commit(&copy.request)
     }
 
     fn stamp(&self, attempt: &mut Attempt<Req>, number: u32) {

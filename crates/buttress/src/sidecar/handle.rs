@@ -152,6 +152,6 @@ pub struct Stats {
     pub circuit_open: u64,
     /// Dropped by the caller before they ended, or ended by a panic.
     pub abandoned: u64,
-    /// Attempts after the first, of all requests.
+    /// Further attempts that were decided on, of all requests.
     pub retries: u64,
 }

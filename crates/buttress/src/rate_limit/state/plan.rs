@@ -8,9 +8,18 @@
 //! (With `ratio` = 1 this is the generic cell rate algorithm of ATM Forum TM 4.0, `spent` being its
 //! theoretical arrival time.)
 
+use std::time::Instant;
+
 use super::Short;
 use crate::clock;
 use crate::rate_limit::config::Config;
+
+/// Nanoseconds from the anchor of a limiter to `now`, at most 18 years, so that a packed position has
+/// bits to spare.
+pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
+    const MOST: u64 = 1 << 59;
+    clock::nanos_since(anchor, now).min(MOST)
+}
 
 /// The words of a plan, as a sequence lock keeps them.
 pub(crate) const WORDS: usize = 6;
