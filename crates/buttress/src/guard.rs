@@ -1,8 +1,7 @@
-//! Giving a guard back when a panic unwinds.
+//! Giving a guard back when a call is over, or when a panic unwinds.
 
-/// Drops what is in a slot if it is dropped itself, which only a panic can bring about: on every other
-/// way [`keep`](Self::keep) or [`take`](Self::take) ends it. Unlike moving the guard out of the slot
-/// and back, this costs nothing.
+/// Drops what is in a slot when it is dropped itself, unless told to [`keep`](Self::keep) it. Unlike
+/// moving the guard out of the slot and back, this costs nothing.
 pub(crate) struct GiveBack<'a, T> {
     slot: Option<&'a mut Option<T>>,
 }
@@ -13,16 +12,15 @@ impl<'a, T> GiveBack<'a, T> {
         Self { slot: Some(slot) }
     }
 
-    /// The guard stays where it is.
+    /// The guard stays where it is: the call goes on.
     #[inline]
     pub(crate) fn keep(mut self) {
         self.slot = None;
     }
 
-    /// The guard, taken out of its slot.
     #[inline]
-    pub(crate) fn take(mut self) -> Option<T> {
-        self.slot.take().and_then(Option::take)
+    pub(crate) fn get(&mut self) -> Option<&mut T> {
+        self.slot.as_mut().and_then(|slot| slot.as_mut())
     }
 }
 

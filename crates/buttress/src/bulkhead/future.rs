@@ -58,7 +58,7 @@ where
                 if result.is_pending() {
                     held.keep();
                 } else {
-                    drop(held.take());
+                    drop(held);
                 }
                 result
             }

@@ -132,8 +132,8 @@ where
         };
         drop(reserved);
         match admitted {
-            Ok(admission) => {
-                let admission = admission.begin();
+            Ok(mut admission) => {
+                admission.begin();
                 let future = self.inner.call(request);
                 ResponseFuture::running(future, admission, self.classify.clone())
             }

@@ -53,16 +53,18 @@ where
         match self.project().kind.project() {
             KindProj::Running { future, admission, classify } => {
                 // A panic gives the admission back on the spot, as a panic.
-                let held = GiveBack::on_unwind(admission);
+                let mut held = GiveBack::on_unwind(admission);
                 let polled = future.poll(cx);
-                if let Poll::Ready(result) = &polled {
-                    let outcome = classify.classify(result);
-                    if let Some(admission) = held.take() {
-                        admission.settle(outcome, || classify.retry_after(result));
-                    }
-                } else {
+                let Poll::Ready(result) = &polled else {
                     held.keep();
+                    return Poll::Pending;
+                };
+                let outcome = classify.classify(result);
+                if let Some(admission) = held.get() {
+                    admission.settle_in_place(outcome, || classify.retry_after(result));
                 }
+                // Its call is over, whether this future is dropped or not.
+                drop(held);
                 polled
             }
             KindProj::Refused { refused } => Poll::Ready(refused.answer()),

@@ -33,7 +33,10 @@ impl Handle {
     /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen) if the circuit takes no calls.
     pub fn try_acquire(&self) -> Result<Admission, Error> {
         match self.shared.admit() {
-            Ok(admission) => Ok(admission.begin()),
+            Ok(mut admission) => {
+                admission.begin();
+                Ok(admission)
+            }
             Err(error) => Err(self.shared.refuse(error)),
         }
     }

@@ -52,7 +52,9 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
     fn admit(&self, key: &K) -> Result<Admission, Error> {
         let circuit = self.of(key)?;
-        circuit.admit().map(Admission::begin).map_err(|error| circuit.refuse(error))
+        let mut admission = circuit.admit().map_err(|error| circuit.refuse(error))?;
+        admission.begin();
+        Ok(admission)
     }
 }
 

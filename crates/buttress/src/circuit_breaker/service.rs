@@ -36,7 +36,12 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         Handle { shared: self.shared.clone() }
     }
 
+    #[inline]
     fn latch_refusal(&mut self) -> bool {
+        if self.shared.state.admit_closed().is_some() {
+            self.latch = None;
+            return false;
+        }
         self.latch = self.shared.peek();
         self.latch.is_some()
     }
@@ -79,8 +84,8 @@ where
             None => self.shared.admit(),
         };
         match admitted {
-            Ok(admission) => {
-                let admission = admission.begin();
+            Ok(mut admission) => {
+                admission.begin();
                 let future = self.inner.call(request);
                 ResponseFuture::running(future, admission, self.classify.clone())
             }

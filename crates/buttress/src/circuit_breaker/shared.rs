@@ -177,13 +177,14 @@ pub struct Admission {
 impl Admission {
     /// The call begins now.
     #[inline]
-    pub(super) fn begin(mut self) -> Self {
+    pub(super) fn begin(&mut self) {
         let shared = &self.shared;
         if shared.count_calls && self.ticket != Some(Ticket::Uncounted) {
             shared.telemetry.counters.add(ADMITTED);
         }
-        self.started = shared.state.slow_after().map(|_| shared.now());
-        self
+        if shared.state.slow_after().is_some() {
+            self.started = Some(shared.now());
+        }
     }
 
     /// Whether the circuit is still in the state that admitted this call.
@@ -205,6 +206,15 @@ impl Admission {
     /// [honours](Config::honour_hint) it, for how long it wants to be left alone.
     #[inline]
     pub fn settle(mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
+        self.settle_in_place(outcome, hint);
+    }
+
+    #[inline]
+    pub(super) fn settle_in_place(
+        &mut self,
+        outcome: Outcome,
+        hint: impl FnOnce() -> Option<Duration>,
+    ) {
         if outcome == Outcome::Success && self.started.is_none() && !self.shared.count_calls {
             let state = &self.shared.state;
             if self.ticket.is_some_and(|ticket| state.success_changes_nothing(ticket)) {
