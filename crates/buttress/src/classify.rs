@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind};
 
 /// What one finished call says about the service.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Outcome {
     /// The service did its work.
     Success,

@@ -32,22 +32,10 @@ pub struct Config {
     pub(super) successes_to_close: u32,
     #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) probe_lease: Duration,
-    #[cfg_attr(feature = "serde", serde(skip, default = "ignored"))]
     pub(super) dropped_calls: Outcome,
-    #[cfg_attr(feature = "serde", serde(skip, default = "failure"))]
     pub(super) panicked_calls: Outcome,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,
-}
-
-#[cfg(feature = "serde")]
-const fn ignored() -> Outcome {
-    Outcome::Ignored
-}
-
-#[cfg(feature = "serde")]
-const fn failure() -> Outcome {
-    Outcome::Failure
 }
 
 impl Default for Config {

@@ -101,8 +101,8 @@ impl Handle {
         self.shared.tell(self.shared.state.force(to));
     }
 
-    /// Takes over the rules of `config`; state, window and probes stay. Name, clock, observer and what
-    /// abandoned calls count as stay as they were too.
+    /// Takes over the rules of `config`; state, window and probes stay, and so do name, clock and
+    /// observer.
     ///
     /// # Errors
     /// What [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new) would refuse, and a change of
@@ -140,7 +140,7 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let tally = shared.state.tally(shared.now());
-        let Telemetry { counters, common, .. } = &*shared.telemetry;
+        let Telemetry { counters, common } = &*shared.telemetry;
         let counted = |which| common.count_calls.then(|| counters.sum(which));
         Stats {
             state: self.state(),

@@ -24,19 +24,12 @@ pub(super) const SUCCEEDED: usize = 5;
 #[derive(Debug)]
 pub(super) struct Telemetry {
     pub(super) counters: Counters<6>,
-    pub(super) dropped_calls: Outcome,
-    pub(super) panicked_calls: Outcome,
     pub(super) common: Common,
 }
 
 impl Telemetry {
     pub(super) fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Self {
-            counters: Counters::new(),
-            dropped_calls: config.dropped_calls,
-            panicked_calls: config.panicked_calls,
-            common: config.common.clone(),
-        })
+        Arc::new(Self { counters: Counters::new(), common: config.common.clone() })
     }
 
     /// Counts and tells a refusal that is being handed out.
@@ -230,16 +223,14 @@ impl Admission {
 
     #[cold]
     fn abandon(&mut self) {
-        let panicking = std::thread::panicking();
-        let Telemetry { panicked_calls, dropped_calls, .. } = &*self.shared.telemetry;
-        let outcome = if panicking { *panicked_calls } else { *dropped_calls };
+        let outcome = self.shared.state.abandoned(std::thread::panicking());
         self.end(outcome, None);
     }
 
     fn end(&mut self, outcome: Outcome, hint: Option<Duration>) {
         let Some(ticket) = self.ticket.take() else { return };
         let shared = &self.shared;
-        let Telemetry { counters, common, .. } = &*shared.telemetry;
+        let Telemetry { counters, common } = &*shared.telemetry;
         match outcome {
             // A disabled circuit counts nothing at all.
             _ if ticket == Ticket::Uncounted => {}

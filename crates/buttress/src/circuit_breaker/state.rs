@@ -76,6 +76,8 @@ pub(crate) struct State {
     slow_after: AtomicU64,
     min_calls: AtomicU32,
     honour_hint: AtomicU32,
+    /// What abandoned calls count as: dropped ones, and those that panicked.
+    abandoned: [AtomicU32; 2],
     machine: Mutex<Machine>,
 }
 
@@ -115,6 +117,7 @@ impl State {
             slow_after: AtomicU64::new(NEVER),
             min_calls: AtomicU32::new(0),
             honour_hint: AtomicU32::new(0),
+            abandoned: [AtomicU32::new(0), AtomicU32::new(0)],
             machine: Mutex::new(Machine::new(config)),
         };
         state.apply_rules(config);
@@ -157,6 +160,18 @@ impl State {
         self.slow_after.store(slow_after, Ordering::Relaxed);
         self.min_calls.store(config.min_calls, Ordering::Relaxed);
         self.honour_hint.store(config.honour_hint.into(), Ordering::Relaxed);
+        let [dropped, panicked] = &self.abandoned;
+        dropped.store(config.dropped_calls as u32, Ordering::Relaxed);
+        panicked.store(config.panicked_calls as u32, Ordering::Relaxed);
+    }
+
+    /// What a call counts as that was abandoned.
+    pub(crate) fn abandoned(&self, panicked: bool) -> Outcome {
+        const OUTCOMES: [Outcome; 3] = [Outcome::Success, Outcome::Failure, Outcome::Ignored];
+        let [as_dropped, as_panicked] = &self.abandoned;
+        let outcome = if panicked { as_panicked } else { as_dropped };
+        let outcome = OUTCOMES.get(outcome.load(Ordering::Relaxed) as usize);
+        outcome.copied().unwrap_or(Outcome::Ignored)
     }
 
     /// Whether a failure's own hint decides how long the circuit stays open.
