@@ -97,8 +97,8 @@ impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
     }
 }
 
-/// Errors are worth another attempt, except an open circuit, which has just been asked. Waits at least
-/// as long as a refusal further in says. The default of a retry.
+/// Errors are worth another attempt, except an open circuit, which has just been asked, and a call that
+/// costs more than a limiter can ever hold. Waits at least as long as a refusal further in says. The default of a retry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryableErrors;
 
@@ -107,8 +107,11 @@ impl<Res, E: AsRefusal> Classify<Res, E> for RetryableErrors {
     fn classify(&self, result: &Result<Res, E>) -> Outcome {
         match result {
             Ok(_) => Outcome::Success,
-            Err(error) => match error.as_refusal().map(Error::kind) {
-                Some(ErrorKind::CircuitOpen) => Outcome::Ignored,
+            Err(error) => match error.as_refusal().map(|error| (error.kind(), error.retry_after()))
+            {
+                Some((ErrorKind::CircuitOpen, _) | (ErrorKind::RateLimited, None)) => {
+                    Outcome::Ignored
+                }
                 _ => Outcome::Failure,
             },
         }
@@ -195,6 +198,8 @@ mod tests {
         let limited: Boxed = Err(Error::rate_limited(Name::default(), 1.0, Some(wait)).into());
         assert_eq!(RetryableErrors.classify(&limited), Outcome::Failure);
         assert_eq!(RetryableErrors.retry_after(&limited), Some(wait));
+        let never: Boxed = Err(Error::rate_limited(Name::default(), 1.0, None).into());
+        assert_eq!(RetryableErrors.classify(&never), Outcome::Ignored);
         let open: Boxed = Err(Error::circuit_open(Name::default(), Some(wait)).into());
         assert_eq!(RetryableErrors.classify(&open), Outcome::Ignored);
     }

@@ -260,3 +260,71 @@ fn refusal_metric(kind: ErrorKind) -> &'static str {
         ErrorKind::TimedOut => "buttress.time_limit.timed_out",
     }
 }
+
+#[cfg(all(test, feature = "metrics", not(buttress_loom)))]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use metrics::{
+        Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+
+    use super::*;
+
+    /// Writes down which counters were increased.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<String>>>);
+
+    struct One(Written, String);
+
+    impl CounterFn for One {
+        fn increment(&self, _by: u64) {
+            self.0.0.lock().unwrap_or_else(PoisonError::into_inner).push(self.1.clone());
+        }
+
+        fn absolute(&self, _value: u64) {}
+    }
+
+    impl Recorder for Written {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            let labels = key.labels().map(|label| format!(" {}={}", label.key(), label.value()));
+            let text = labels.fold(key.name().to_owned(), |text, label| text + &label);
+            Counter::from_arc(Arc::new(One(self.clone(), text)))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_counted_under_the_name_of_its_pattern() {
+        let written = Written::default();
+        let common = Common { name: Name::from("db"), ..Common::default() };
+        metrics::with_local_recorder(&written, || {
+            common.refused(&Error::bulkhead_full(common.name, 1));
+            common.timed_out(&Error::timed_out(common.name, Duration::from_secs(1)));
+            common.circuit_changed(CircuitState::Closed, CircuitState::Open);
+            common.retrying(1, Duration::ZERO);
+            common.gave_up(3, GaveUp::Attempts);
+            common.fell_back(false);
+        });
+        let expected = [
+            "buttress.bulkhead.refused layer=db kind=bulkhead-full",
+            "buttress.time_limit.timed_out layer=db",
+            "buttress.circuit_breaker.transitions layer=db to=open",
+            "buttress.retry.retries layer=db",
+            "buttress.retry.exhausted layer=db",
+            "buttress.fallback.used layer=db",
+        ];
+        assert_eq!(*written.0.lock().unwrap(), expected);
+    }
+}

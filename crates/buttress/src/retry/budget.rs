@@ -231,6 +231,49 @@ mod tests {
     }
 
     proptest! {
+        /// Against lists of calls and retries with their times, brought up to date at every step, where
+        /// nothing has to be spread.
+        #[test]
+        fn a_budget_is_its_definition(
+            share in 0u32..5,
+            floor in 0u32..2,
+            steps in prop::collection::vec((0u64..3000, 0u64..8, 0u32..6), 1..80),
+        ) {
+            // Shares of a quarter, so that sums are exact.
+            let share = f64::from(share) / 4.0;
+            let (budget, start) = (Budget::new(share, floor).unwrap(), origin());
+            budget.open(start);
+            let (mut now, mut calls, mut retries) = (0u64, Vec::new(), Vec::<u64>::new());
+            for (pause, deposits, withdrawals) in steps {
+                now += pause;
+                let at = start + Duration::from_millis(now);
+                // Settles the books at this instant before the calls come, and takes what there is.
+                let settle = |retries: &mut Vec<u64>, calls: &[(u64, u64)]| {
+                    let recent = calls.iter().filter(|(time, _)| now / 1000 - time / 1000 < 10);
+                    let recent: u64 = recent.map(|(_, count)| count).sum();
+                    // A slice's retries count until its last one is ten seconds old.
+                    let last = |time: &u64| {
+                        retries.iter().filter(|t| *t / 1000 == time / 1000).max().copied()
+                    };
+                    let used = retries.iter().filter(|time| last(time) > now.checked_sub(10_000));
+                    let allowed = share * recent as f64 + f64::from(floor) * 10.0;
+                    let left = used.count() as f64 + 1.0 <= allowed;
+                    if left {
+                        retries.push(now);
+                    }
+                    left
+                };
+                let expected = settle(&mut retries, &calls);
+                prop_assert_eq!(budget.try_withdraw(at), expected);
+                (0..deposits).for_each(|_| budget.deposit());
+                calls.push((now, deposits));
+                for _ in 0..=withdrawals {
+                    let expected = settle(&mut retries, &calls);
+                    prop_assert_eq!(budget.try_withdraw(at), expected, "at {}", now);
+                }
+            }
+        }
+
         /// Over everything that happened: never more than the share of all calls and the floor for the
         /// windows touched.
         #[test]
