@@ -55,8 +55,8 @@ async fn main() -> Result<(), BoxError> {
         println!("Customers come to both while this runs; Ctrl-C ends it.");
         let idle = load::Plan { rate: 20, length: None };
         tokio::select! {
-            _ = load::run(with, start, idle, Tally::default()) => {}
-            _ = load::run(without, start, idle, Tally::default()) => {}
+            _ = load::run(with, start, idle, None) => {}
+            _ = load::run(without, start, idle, None) => {}
             stopped = tokio::signal::ctrl_c() => stopped?,
         }
         return Ok(());
@@ -72,8 +72,8 @@ async fn main() -> Result<(), BoxError> {
         without_tally.clone(),
     ));
     tokio::join!(
-        load::run(with, start, plan, with_tally.clone()),
-        load::run(without, start, plan, without_tally.clone()),
+        load::run(with, start, plan, Some(with_tally.clone())),
+        load::run(without, start, plan, Some(without_tally.clone())),
     );
     progress.abort();
     report::table(&with_tally, &with_upstreams, &without_tally, &without_upstreams);

@@ -175,7 +175,7 @@ impl Admission {
         if shared.count_calls && self.ticket != Some(Ticket::Uncounted) {
             shared.telemetry.counters.add(ADMITTED);
         }
-        if shared.state.slow_after().is_some() {
+        if shared.state.rules.slow_after().is_some() {
             self.started = Some(shared.now());
         }
     }
@@ -216,14 +216,14 @@ impl Admission {
             }
         }
         // Before anything is taken: should the user's code panic, the call is settled as a panic.
-        let asked = outcome == Outcome::Failure && self.shared.state.honours_hints();
+        let asked = outcome == Outcome::Failure && self.shared.state.rules.honours_hints();
         let hint = if asked { hint() } else { None };
         self.end(outcome, hint);
     }
 
     #[cold]
     fn abandon(&mut self) {
-        let outcome = self.shared.state.abandoned(std::thread::panicking());
+        let outcome = self.shared.state.rules.abandoned(std::thread::panicking());
         self.end(outcome, None);
     }
 
@@ -240,7 +240,7 @@ impl Admission {
         }
         let slow = self.started.is_some_and(|started| {
             let took = shared.now().saturating_duration_since(started);
-            shared.state.slow_after().is_some_and(|limit| took >= limit)
+            shared.state.rules.slow_after().is_some_and(|limit| took >= limit)
         });
         shared.settled(shared.state.settle(ticket, outcome, slow, || shared.now(), hint));
     }

@@ -6,17 +6,19 @@
 //! arrives with an older one changes nothing.
 
 mod machine;
+mod rules;
 
 use std::time::{Duration, Instant};
 
 use machine::Machine;
+use rules::Rules;
 
 use super::config::Config;
 use crate::classify::Outcome;
 use crate::clock;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::CircuitState;
-use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::window::{CountWindow, Sample, Streak, Tally, TimeWindow};
 
 /// A call that was admitted, until it is settled.
@@ -58,9 +60,6 @@ enum Window {
     Time(TimeWindow),
 }
 
-/// Stands in `slow_after` for "no call is slow".
-const NEVER: u64 = u64::MAX;
-
 #[derive(Debug)]
 pub(crate) struct State {
     anchor: Instant,
@@ -69,15 +68,7 @@ pub(crate) struct State {
     /// When the open time ends. Written before `control` says open.
     open_until: AtomicU64,
     window: Window,
-    /// The rules by which a closed circuit opens; a change may be seen one by one.
-    consecutive: AtomicU32,
-    failure_rate: AtomicU64,
-    slow_rate: AtomicU64,
-    slow_after: AtomicU64,
-    min_calls: AtomicU32,
-    honour_hint: AtomicU32,
-    /// What abandoned calls count as: dropped ones, and those that panicked.
-    abandoned: [AtomicU32; 2],
+    pub(crate) rules: Rules,
     machine: Mutex<Machine>,
 }
 
@@ -106,22 +97,14 @@ impl State {
             Some(length) => Window::Time(TimeWindow::new(length)),
             None => Window::Count(CountWindow::new(config.count_window)),
         };
-        let state = Self {
+        Self {
             anchor,
             control: AtomicU64::new(pack(0, CircuitState::Closed)),
             open_until: AtomicU64::new(0),
             window,
-            consecutive: AtomicU32::new(0),
-            failure_rate: AtomicU64::new(0),
-            slow_rate: AtomicU64::new(0),
-            slow_after: AtomicU64::new(NEVER),
-            min_calls: AtomicU32::new(0),
-            honour_hint: AtomicU32::new(0),
-            abandoned: [AtomicU32::new(0), AtomicU32::new(0)],
+            rules: Rules::new(config),
             machine: Mutex::new(Machine::new(config)),
-        };
-        state.apply_rules(config);
-        state
+        }
     }
 
     /// Whether the window would still be the same under new rules.
@@ -145,47 +128,8 @@ impl State {
 
     /// Takes over new rules; state, window and probes stay.
     pub(crate) fn apply(&self, config: &Config) {
-        self.apply_rules(config);
+        self.rules.apply(config);
         lock(&self.machine).apply(config);
-    }
-
-    fn apply_rules(&self, config: &Config) {
-        let failure_rate = config.failure_rate.unwrap_or(0.5);
-        // Without slow calls the share is out of reach.
-        let slow_rate = config.slow_call_rate.unwrap_or(f64::INFINITY);
-        let slow_after = config.slow_call_duration.map_or(NEVER, clock::to_nanos);
-        self.consecutive.store(config.consecutive_failures, Ordering::Relaxed);
-        self.failure_rate.store(failure_rate.to_bits(), Ordering::Relaxed);
-        self.slow_rate.store(slow_rate.to_bits(), Ordering::Relaxed);
-        self.slow_after.store(slow_after, Ordering::Relaxed);
-        self.min_calls.store(config.min_calls, Ordering::Relaxed);
-        self.honour_hint.store(config.honour_hint.into(), Ordering::Relaxed);
-        let [dropped, panicked] = &self.abandoned;
-        dropped.store(config.dropped_calls as u32, Ordering::Relaxed);
-        panicked.store(config.panicked_calls as u32, Ordering::Relaxed);
-    }
-
-    /// What a call counts as that was abandoned.
-    pub(crate) fn abandoned(&self, panicked: bool) -> Outcome {
-        const OUTCOMES: [Outcome; 3] = [Outcome::Success, Outcome::Failure, Outcome::Ignored];
-        let [as_dropped, as_panicked] = &self.abandoned;
-        let outcome = if panicked { as_panicked } else { as_dropped };
-        let outcome = OUTCOMES.get(outcome.load(Ordering::Relaxed) as usize);
-        outcome.copied().unwrap_or(Outcome::Ignored)
-    }
-
-    /// Whether a failure's own hint decides how long the circuit stays open.
-    pub(crate) fn honours_hints(&self) -> bool {
-        self.honour_hint.load(Ordering::Relaxed) != 0
-    }
-
-    /// From how long on a call is slow, if any is.
-    #[inline]
-    pub(crate) fn slow_after(&self) -> Option<Duration> {
-        match self.slow_after.load(Ordering::Relaxed) {
-            NEVER => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
     }
 
     pub(crate) fn state(&self) -> CircuitState {
@@ -366,33 +310,20 @@ impl State {
         match &self.window {
             Window::Streak(streak) => {
                 let Some(tally) = streak.record(generation, sample.failed) else { return false };
-                sample.failed && tally.failed >= self.consecutive.load(Ordering::Relaxed).into()
+                sample.failed && self.rules.streak_reached(tally)
             }
             Window::Count(window) => {
                 let Some(tally) = window.record(generation, sample) else { return false };
-                self.judge(sample, tally)
+                self.rules.shares_reached(sample, tally)
             }
             Window::Time(window) => {
                 let now = clock::nanos_since(self.anchor, now());
                 window.record(generation, sample, now);
                 // The sum over the slices is for those calls that could open the circuit.
-                !sample.is_good() && self.judge(sample, window.tally(generation, now))
+                !sample.is_good()
+                    && self.rules.shares_reached(sample, window.tally(generation, now))
             }
         }
-    }
-
-    /// A share is judged only by a call that raises it. Division, not multiplication: a quotient of
-    /// whole numbers rounds to the very `f64` that a limit such as 0.1 is written as.
-    fn judge(&self, sample: Sample, tally: Tally) -> bool {
-        let min_calls = self.min_calls.load(Ordering::Relaxed);
-        if sample.is_good() || tally.total < u64::from(min_calls) {
-            return false;
-        }
-        let reached = |count: u64, limit: &AtomicU64| {
-            count as f64 / tally.total as f64 >= f64::from_bits(limit.load(Ordering::Relaxed))
-        };
-        sample.failed && reached(tally.failed, &self.failure_rate)
-            || sample.slow && reached(tally.slow, &self.slow_rate)
     }
 
     fn settle_probe(

@@ -1,0 +1,99 @@
+//! The rules by which a closed circuit opens, read by every call that could open it.
+
+use std::time::Duration;
+
+use crate::circuit_breaker::config::Config;
+use crate::classify::Outcome;
+use crate::clock;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::window::{Sample, Tally};
+
+/// Stands in `slow_after` for "no call is slow".
+const NEVER: u64 = u64::MAX;
+
+/// A change may be seen one by one.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    consecutive: AtomicU32,
+    failure_rate: AtomicU64,
+    slow_rate: AtomicU64,
+    slow_after: AtomicU64,
+    min_calls: AtomicU32,
+    honour_hint: AtomicU32,
+    /// What abandoned calls count as: dropped ones, and those that panicked.
+    abandoned: [AtomicU32; 2],
+}
+
+impl Rules {
+    pub(super) fn new(config: &Config) -> Self {
+        let rules = Self {
+            consecutive: AtomicU32::new(0),
+            failure_rate: AtomicU64::new(0),
+            slow_rate: AtomicU64::new(0),
+            slow_after: AtomicU64::new(NEVER),
+            min_calls: AtomicU32::new(0),
+            honour_hint: AtomicU32::new(0),
+            abandoned: [AtomicU32::new(0), AtomicU32::new(0)],
+        };
+        rules.apply(config);
+        rules
+    }
+
+    pub(super) fn apply(&self, config: &Config) {
+        let failure_rate = config.failure_rate.unwrap_or(0.5);
+        // Without slow calls the share is out of reach.
+        let slow_rate = config.slow_call_rate.unwrap_or(f64::INFINITY);
+        let slow_after = config.slow_call_duration.map_or(NEVER, clock::to_nanos);
+        self.consecutive.store(config.consecutive_failures, Ordering::Relaxed);
+        self.failure_rate.store(failure_rate.to_bits(), Ordering::Relaxed);
+        self.slow_rate.store(slow_rate.to_bits(), Ordering::Relaxed);
+        self.slow_after.store(slow_after, Ordering::Relaxed);
+        self.min_calls.store(config.min_calls, Ordering::Relaxed);
+        self.honour_hint.store(config.honour_hint.into(), Ordering::Relaxed);
+        let [dropped, panicked] = &self.abandoned;
+        dropped.store(config.dropped_calls as u32, Ordering::Relaxed);
+        panicked.store(config.panicked_calls as u32, Ordering::Relaxed);
+    }
+
+    /// What a call counts as that was abandoned.
+    pub(crate) fn abandoned(&self, panicked: bool) -> Outcome {
+        const OUTCOMES: [Outcome; 3] = [Outcome::Success, Outcome::Failure, Outcome::Ignored];
+        let [as_dropped, as_panicked] = &self.abandoned;
+        let outcome = if panicked { as_panicked } else { as_dropped };
+        let outcome = OUTCOMES.get(outcome.load(Ordering::Relaxed) as usize);
+        outcome.copied().unwrap_or(Outcome::Ignored)
+    }
+
+    /// Whether a failure's own hint decides how long the circuit stays open.
+    pub(crate) fn honours_hints(&self) -> bool {
+        self.honour_hint.load(Ordering::Relaxed) != 0
+    }
+
+    /// From how long on a call is slow, if any is.
+    #[inline]
+    pub(crate) fn slow_after(&self) -> Option<Duration> {
+        match self.slow_after.load(Ordering::Relaxed) {
+            NEVER => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// Whether so many failures in a row are enough.
+    pub(super) fn streak_reached(&self, tally: Tally) -> bool {
+        tally.failed >= self.consecutive.load(Ordering::Relaxed).into()
+    }
+
+    /// A share is judged only by a call that raises it. Division, not multiplication: a quotient of
+    /// whole numbers rounds to the very `f64` that a limit such as 0.1 is written as.
+    pub(super) fn shares_reached(&self, sample: Sample, tally: Tally) -> bool {
+        let min_calls = self.min_calls.load(Ordering::Relaxed);
+        if sample.is_good() || tally.total < u64::from(min_calls) {
+            return false;
+        }
+        let reached = |count: u64, limit: &AtomicU64| {
+            count as f64 / tally.total as f64 >= f64::from_bits(limit.load(Ordering::Relaxed))
+        };
+        sample.failed && reached(tally.failed, &self.failure_rate)
+            || sample.slow && reached(tally.slow, &self.slow_rate)
+    }
+}
