@@ -11,6 +11,7 @@ use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
 use buttress::bulkhead::{self, BulkheadLayer};
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
+use buttress::fallback::FallbackLayer;
 use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{CircuitState, Clock};
@@ -200,4 +201,35 @@ async fn a_stack_on_a_router_answers_for_itself_at_its_instants() {
     assert_eq!(ask("/fast").await.status(), StatusCode::OK, "the probe");
     limiter.handle().try_acquire(limiter.handle().available()).unwrap();
     assert_eq!(ask("/fast").await.status(), StatusCode::TOO_MANY_REQUESTS);
+}
+
+/// Found in review: on a route nothing is an error, so a fallback that answers for errors alone was
+/// accepted with `.http()` and never fell back.
+#[tokio::test(start_paused = true)]
+async fn a_fallback_on_a_route_answers_for_a_503() {
+    type Answer = Result<Response<Body>, std::convert::Infallible>;
+    let cached = |failed: Answer| {
+        failed.map(|response| match response.status() {
+            StatusCode::SERVICE_UNAVAILABLE => Response::new(Body::from("cached")),
+            _ => response,
+        })
+    };
+    let fallback = FallbackLayer::from_result(cached).http();
+    let breaker = CircuitBreakerLayer::default();
+    let router = Router::new()
+        .route("/", get(async || StatusCode::SERVICE_UNAVAILABLE))
+        .route("/well", get(async || "well"))
+        .layer(ServiceBuilder::new().layer(fallback.clone()).layer(breaker.clone().http()));
+    let ask = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    assert_eq!(ask("/").await, (200, "cached".to_owned()));
+    assert_eq!(ask("/well").await, (200, "well".to_owned()));
+    breaker.handle().force_open();
+    assert_eq!(ask("/well").await, (200, "cached".to_owned()), "for a refusal too");
+    assert_eq!(fallback.handle().stats().used, 2);
 }

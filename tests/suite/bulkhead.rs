@@ -1,5 +1,6 @@
 //! Bulkhead: how many run, who waits, and when a permit comes back.
 
+mod line;
 mod queued;
 mod waiting;
 

@@ -1,7 +1,10 @@
 //! Circuit breaker: when it opens, whom it lets probe, when it closes, and whom it wakes.
 
+mod changed;
 mod closed;
 mod half_open;
+mod reserved;
+mod user_code;
 mod waiting;
 
 use std::time::Duration;

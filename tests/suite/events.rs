@@ -1,6 +1,8 @@
 //! What layers tell their observers: each thing once, with the layer's name, and nothing of a call
 //! that was admitted and succeeded.
 
+mod reentrant;
+
 use std::sync::{Arc, Mutex};
 
 use buttress::bulkhead::{self, BulkheadLayer};

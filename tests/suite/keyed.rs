@@ -1,5 +1,7 @@
 //! A limit, a bulkhead or a circuit for each key, of which no more are held than were asked for.
 
+mod room;
+
 use buttress::bulkhead::{self, KeyedBulkheadLayer};
 use buttress::circuit_breaker::{self, KeyedCircuitBreakerLayer};
 use buttress::rate_limit::{self, KeyedRateLimitLayer};

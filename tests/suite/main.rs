@@ -23,4 +23,5 @@ mod retry;
 mod runtimes;
 mod sidecar;
 mod support;
+mod threads;
 mod time_limit;

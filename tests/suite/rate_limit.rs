@@ -1,6 +1,8 @@
 //! Rate limiter: what passes, when the next may, and who is woken for it.
 
+mod line;
 mod queued;
+mod refund;
 mod waiting;
 
 use buttress::ErrorKind;

@@ -1,5 +1,7 @@
 //! Registry: named instances from one document, changed by the next without losing their state.
 
+mod mistakes;
+
 use buttress::CircuitState;
 use buttress::registry::{Document, Pattern, Registry};
 use tower::Layer;

@@ -10,7 +10,9 @@ use buttress::retry::{Backoff, Budget, Config, RetryLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
 use tower::Layer;
 
-use crate::support::{Ask, Scripted, Step, begin, call, is_pending, ms, now, soon};
+use crate::support::{
+    Ask, Scripted, Step, Watch, begin, call, is_pending, ms, now, panic_of, soon,
+};
 
 const HOUR: u64 = 3_600_000;
 
@@ -121,4 +123,80 @@ fn retries_and_time_limits_count_in_the_runtime_of_the_call() {
             assert_eq!(log.at(), [0, 10, 120]);
         });
     }
+}
+
+/// Found in review: the timer of the queue belonged to a runtime that was gone, and whoever released a
+/// permit, or changed the configuration, polled it and panicked.
+#[test]
+fn a_queue_survives_the_runtime_its_timer_was_made_in() {
+    let config = bulkhead::Config::new().max_concurrent(1).queue(4).max_wait(ms(50));
+    let handle = BulkheadLayer::new(config.clone()).unwrap().handle();
+    let running = handle.try_acquire().unwrap();
+    let (mut first, mut second) = (Box::pin(handle.acquire()), Box::pin(handle.acquire()));
+    in_a_runtime(async { assert!(is_pending(&mut first) && is_pending(&mut second)) });
+    // Outside of every runtime, and in another one.
+    handle.reconfigure(&config).unwrap();
+    in_a_runtime(async {
+        handle.reconfigure(&config).unwrap();
+        drop(running);
+        drop(now(first).unwrap());
+        drop(now(second).unwrap());
+    });
+    assert_eq!((handle.stats().queued, handle.stats().active), (0, 0));
+}
+
+/// Found in review: it inherited the deadline of the one ahead, ten hours later by another clock.
+#[test]
+fn one_who_waits_by_an_earlier_clock_has_a_deadline_of_its_own() {
+    let config = bulkhead::Config::new().max_concurrent(1).queue(4).max_wait(ms(50));
+    let handle = BulkheadLayer::new(config).unwrap().handle();
+    let _running = handle.try_acquire().unwrap();
+    let mut left_over = Box::pin(handle.acquire());
+    in_a_runtime(async {
+        tokio::time::advance(ms(10 * HOUR)).await;
+        assert!(is_pending(&mut left_over));
+    });
+    in_a_runtime(async {
+        let watch = Watch::start();
+        let error = soon(handle.acquire()).await.unwrap_err();
+        assert_eq!((error.kind(), watch.ms()), (ErrorKind::QueueTimeout, 50));
+    });
+}
+
+/// Found in review: what came at an earlier time than the newest slice was not counted, ten thousand
+/// failures long.
+#[test]
+fn a_time_window_that_meets_an_earlier_clock_still_sees_failures() {
+    let config = circuit_breaker::Config::new().failure_rate(0.5).time_window(ms(1000));
+    let handle = CircuitBreakerLayer::new(config.min_calls(10)).unwrap().handle();
+    in_a_runtime(async {
+        tokio::time::advance(ms(HOUR)).await;
+        for _ in 0..40 {
+            handle.try_acquire().unwrap().success();
+            tokio::time::advance(ms(50)).await;
+        }
+    });
+    let failures = in_a_runtime(async {
+        let until_it_opens = (0..100).take_while(|_| {
+            let admitted = handle.try_acquire();
+            admitted.is_ok_and(|admission| {
+                admission.failure();
+                true
+            })
+        });
+        until_it_opens.count()
+    });
+    assert!((10..=21).contains(&failures), "at most twenty successes still count: {failures}");
+}
+
+#[test]
+fn a_wait_outside_of_a_runtime_panics_and_leaves_the_queue() {
+    let config = rate_limit::Config::new().max_tokens(1).refill(1, ms(1000));
+    let handle = RateLimitLayer::new(config).unwrap().handle();
+    handle.try_acquire(1).unwrap();
+    let mut waits = Box::pin(handle.acquire(1));
+    panic_of(|| is_pending(&mut waits));
+    drop(waits);
+    assert_eq!(handle.stats().queued, 0);
+    in_a_runtime(async { soon(handle.acquire(1)).await.unwrap() });
 }

@@ -5,7 +5,7 @@ use buttress::{CircuitState, ErrorKind, Outcome, circuit_breaker, rate_limit, re
 use tower::Layer;
 
 use crate::support::{
-    AppError, Ask, Scripted, Step, Watch, begin, call, is_pending, ms, now, panic_of, soon,
+    AppError, Ask, Scripted, Step, Waiter, Watch, begin, call, is_pending, ms, now, panic_of, soon,
 };
 
 /// Two attempts of 100 ms, 10 ms apart; three exhausted requests open it for a second.
@@ -209,4 +209,34 @@ async fn an_open_circuit_over_a_pending_service_refuses_at_once() {
     assert_eq!(now(begin(&mut service, Ask(0))).unwrap_err().kind(), Some(ErrorKind::CircuitOpen));
     assert_eq!(log.ready_polls(), 0);
     adds_up(layer.handle().stats());
+}
+
+/// Found in review: an attempt that had waited out its backoff, and was parked in the service, stayed
+/// there for ever when the circuit was forced open.
+#[tokio::test(start_paused = true)]
+async fn a_further_attempt_that_is_parked_in_the_service_hears_the_circuit_open() {
+    for forced in [true, false] {
+        let (inner, log) = Scripted::new();
+        log.always(Step::Fail);
+        let layer = sidecar(config());
+        let mut response = begin(&mut layer.layer(inner), Ask(0));
+        assert!(is_pending(&mut response));
+        log.block();
+        tokio::time::advance(ms(10)).await;
+        let waiter = Waiter::new();
+        assert!(waiter.poll(&mut response).is_pending());
+        let circuit = layer.handle().circuit_breaker().clone();
+        if forced {
+            circuit.force_open();
+        } else {
+            (0..3).for_each(|_| circuit.try_acquire().unwrap().failure());
+        }
+        assert!(waiter.wakes() >= 1);
+        let error = now(response).unwrap_err();
+        assert_eq!(error.kind(), Some(ErrorKind::CircuitOpen));
+        assert_eq!(error.refusal().retry_after(), (!forced).then_some(ms(1000)));
+        assert!(!error.refusal().never_reached_service(), "the first attempt did");
+        assert_eq!((log.calls(), layer.handle().stats().circuit_open), (1, 1));
+        adds_up(layer.handle().stats());
+    }
 }

@@ -8,8 +8,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -204,6 +204,20 @@ pub(crate) fn panic_of<T>(run: impl FnOnce() -> T) -> String {
         Ok(text) => *text,
         Err(panic) => panic.downcast_ref::<&str>().expect("a text").to_string(),
     }
+}
+
+/// Runs, in a paused runtime on a thread of its own, what must not wait for a lock that it holds.
+pub(crate) fn without_deadlock<F: Future>(test: impl FnOnce() -> F + Send + 'static) {
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap().block_on(test());
+        tell.send(()).unwrap();
+    });
+    // The bound is waited for only where the test fails.
+    let end = told.recv_timeout(ms(20_000));
+    assert_ne!(end, Err(mpsc::RecvTimeoutError::Timeout), "it waits for itself");
+    thread.join().unwrap();
 }
 
 /// Milliseconds of the clock since this was made.

@@ -1,5 +1,7 @@
 //! Time limit: when it ends a call, what wins at the deadline, and what is dropped.
 
+mod edges;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};

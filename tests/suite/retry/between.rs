@@ -60,3 +60,22 @@ async fn a_service_that_cannot_get_ready_again_ends_it_with_that_error() {
     log.fail_ready();
     assert_eq!(soon(response).await, Err(AppError::Broken("not ready")));
 }
+
+/// Found in review: attempts without a wait were one long poll; nothing else on the thread ran, not
+/// even the timeout around them. The service did give way, `run` did not.
+#[tokio::test(start_paused = true)]
+async fn attempts_that_never_wait_let_other_tasks_run() {
+    let layer = retry(Config::new().attempts(1000).backoff(Backoff::none()));
+    let other = || tokio::spawn(async {});
+
+    let beside = other();
+    assert!(layer.run(async |_| Err::<u32, _>(AppError::Broken("no"))).await.is_err());
+    assert!(beside.is_finished(), "beside `run`");
+
+    let (inner, log) = Scripted::new();
+    log.always(Step::Fail);
+    let beside = other();
+    assert!(begin(&mut layer.layer(inner), Ask(0)).await.is_err());
+    assert!(beside.is_finished(), "beside the service");
+    assert_eq!(log.calls(), 1000);
+}

@@ -1,0 +1,106 @@
+//! What the user's code may do while the circuit decides: look at it, and panic.
+
+use buttress::circuit_breaker::Config;
+use buttress::{CircuitState, Event, Name, Outcome};
+use tower::Layer;
+
+use super::{breaker, touchy};
+use crate::support::{Ask, Scripted, Waiter, begin, ms, now, panic_of, without_deadlock};
+
+/// Found in review: a hint was asked for under the lock of the circuit, and one that looked at the
+/// circuit waited for itself.
+#[test]
+fn a_hint_may_look_at_the_circuit_it_is_for() {
+    without_deadlock(async || {
+        let handle = breaker(touchy().honour_hint(ms(1000))).handle();
+        handle.try_acquire().unwrap().failure();
+        tokio::time::advance(ms(100)).await;
+        let probe = handle.try_acquire().unwrap();
+        probe.settle(Outcome::Failure, || {
+            assert!(handle.check().is_some(), "the one place is taken");
+            assert_eq!(handle.stats().state, CircuitState::HalfOpen);
+            Some(ms(300))
+        });
+        assert_eq!(handle.state(), CircuitState::Open);
+        assert_eq!(handle.check().unwrap().retry_after(), Some(ms(300)));
+    });
+}
+
+/// Found in review: the probe was lost with the panic, and who waited for its end was not woken.
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_hint_panics_has_panicked() {
+    let layer = breaker(touchy().honour_hint(ms(1000))).backpressure();
+    let handle = layer.handle();
+    handle.try_acquire().unwrap().failure();
+    tokio::time::advance(ms(100)).await;
+    let probe = handle.try_acquire().unwrap();
+    let (waiter, mut service) = (Waiter::new(), layer.layer(Scripted::new().0));
+    assert!(waiter.poll_ready(&mut service).is_pending());
+    panic_of(|| probe.settle(Outcome::Failure, || panic!("no hint")));
+    assert_eq!((handle.state(), handle.stats().failures), (CircuitState::Open, 2));
+    assert_eq!(waiter.wakes(), 1);
+    assert!(waiter.poll_ready(&mut service).is_pending(), "it waits for the new open time");
+    tokio::time::advance(ms(99)).await;
+    assert_eq!(waiter.wakes(), 0);
+    tokio::time::advance(ms(1)).await;
+    assert_eq!(waiter.wakes(), 1);
+    assert!(waiter.poll_ready(&mut service).is_ready());
+}
+
+/// Found in review: the observer was called before those who waited were woken, and its panic left
+/// them parked in front of a closed circuit.
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_loses_no_wake() {
+    let observer = |_: Name, event: &Event| {
+        if let Event::CircuitChanged { to: CircuitState::Closed, .. } = event {
+            panic!("the observer's own");
+        }
+    };
+    let layer = breaker(Config::new().observer(observer)).backpressure();
+    let handle = layer.handle();
+    handle.force_open();
+    let (waiter, mut service) = (Waiter::new(), layer.layer(Scripted::new().0));
+    assert!(waiter.poll_ready(&mut service).is_pending());
+    assert_eq!(panic_of(|| handle.reset()), "the observer's own");
+    assert_eq!(handle.state(), CircuitState::Closed);
+    assert_eq!(waiter.wakes(), 1);
+    assert!(waiter.poll_ready(&mut service).is_ready());
+}
+
+/// Found in review: an error of `poll_ready` counted as a failure, and a panic as nothing.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_poll_ready_counts_as_that_of_a_call() {
+    for (outcome, failures) in [(Outcome::Failure, 1), (Outcome::Ignored, 0)] {
+        let layer = breaker(touchy().panicked_calls(outcome));
+        let (inner, log) = Scripted::new();
+        let mut service = layer.layer(inner);
+        log.panic_ready();
+        panic_of(|| Waiter::new().poll_ready(&mut service));
+        assert_eq!(layer.handle().stats().failures, failures);
+
+        let layer = layer.backpressure();
+        layer.handle().reset();
+        let (inner, log) = Scripted::new();
+        let mut service = layer.layer(inner);
+        log.panic_ready();
+        panic_of(|| Waiter::new().poll_ready(&mut service));
+        assert_eq!(layer.handle().stats().failures, 2 * failures);
+        assert_eq!(layer.handle().stats().opened, 2 * failures);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_poll_ready_does_not_keep_the_place_of_a_probe() {
+    let layer = breaker(touchy().panicked_calls(Outcome::Ignored)).backpressure();
+    let handle = layer.handle();
+    handle.try_acquire().unwrap().failure();
+    tokio::time::advance(ms(100)).await;
+    let (inner, log) = Scripted::new();
+    log.panic_ready();
+    let mut service = layer.layer(inner.clone());
+    panic_of(|| Waiter::new().poll_ready(&mut service));
+    drop(service);
+    assert_eq!(handle.state(), CircuitState::HalfOpen);
+    assert_eq!(now(begin(&mut layer.layer(inner), Ask(0))), Ok(1), "another one probes");
+    assert_eq!(handle.state(), CircuitState::Closed);
+}
