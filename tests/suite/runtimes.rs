@@ -125,8 +125,8 @@ fn retries_and_time_limits_count_in_the_runtime_of_the_call() {
     }
 }
 
-/// Found in review: the timer of the queue belonged to a runtime that was gone, and whoever released a
-/// permit, or changed the configuration, polled it and panicked.
+/// Found in review: the timer of the queue belonged to a runtime that was gone, and whoever
+/// released a permit, or changed the configuration, polled it and panicked.
 #[test]
 fn a_queue_survives_the_runtime_its_timer_was_made_in() {
     let config = bulkhead::Config::new().max_concurrent(1).queue(4).max_wait(ms(50));
@@ -163,8 +163,8 @@ fn one_who_waits_by_an_earlier_clock_has_a_deadline_of_its_own() {
     });
 }
 
-/// Found in review: what came at an earlier time than the newest slice was not counted, ten thousand
-/// failures long.
+/// Found in review: what came at an earlier time than the newest slice was not counted, ten
+/// thousand failures long.
 #[test]
 fn a_time_window_that_meets_an_earlier_clock_still_sees_failures() {
     let config = circuit_breaker::Config::new().failure_rate(0.5).time_window(ms(1000));

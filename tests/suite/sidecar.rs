@@ -211,8 +211,8 @@ async fn an_open_circuit_over_a_pending_service_refuses_at_once() {
     adds_up(layer.handle().stats());
 }
 
-/// Found in review: an attempt that had waited out its backoff, and was parked in the service, stayed
-/// there for ever when the circuit was forced open.
+/// Found in review: an attempt that had waited out its backoff, and was parked in the service,
+/// stayed there for ever when the circuit was forced open.
 #[tokio::test(start_paused = true)]
 async fn a_further_attempt_that_is_parked_in_the_service_hears_the_circuit_open() {
     for forced in [true, false] {

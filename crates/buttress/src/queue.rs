@@ -1,18 +1,17 @@
-//! A bounded FIFO queue of waiters with one timer, shared by every pattern that can wait.
+//! A bounded FIFO queue of waiters, shared by every pattern that can wait.
 //!
-//! Whoever brings a resource back, whoever looks for itself, and the timer settle the line: heads that
-//! can have what they need get it, those whose time is over are told, and exactly these are woken. The
-//! timer stands at the first deadline, or at the moment time itself brings what the head needs. It
-//! wakes the queue, not a waiter, so nobody depends on another's task being polled.
+//! Whoever brings a resource back, and whoever looks for itself, settles the line: heads that can have
+//! what they need get it, and exactly these are woken. Every waiter has a timer of its own, set to the
+//! moment when time will have brought what it needs, or its longest wait ends; so nobody depends on
+//! another's task, thread or runtime. No timer is touched under the queue's lock, because tokio may
+//! wake whoever waits on one right there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use crate::clock::{self, Clock, Sleep};
+use crate::clock;
 use crate::sync::{Mutex, lock};
 
 /// What the queue hands out. Called under the queue's lock; must not call back into the queue.
@@ -21,6 +20,8 @@ pub(crate) trait Resource {
     type Receipt: fmt::Debug;
     /// Takes `cost` for the waiter at the head.
     fn take(&self, cost: u32, now: Instant) -> Result<Self::Receipt, Lack>;
+    /// When time alone will have brought `cost` after `ahead` was taken by others, if it will.
+    fn due(&self, ahead: u64, cost: u32, now: Instant) -> Option<Instant>;
     /// Whether somebody waits. While it is set, newcomers must not take past the queue, and whoever
     /// gives something back must settle it.
     fn set_waiting(&self, waiting: bool);
@@ -29,10 +30,8 @@ pub(crate) trait Resource {
 /// Why the head cannot have what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lack {
-    /// Time alone will have brought it then.
-    Until(Instant),
-    /// Somebody must give some back.
-    Freed,
+    /// Time, or somebody who gives some back, must bring it.
+    Now,
     /// It asks for more than there can be.
     Never,
 }
@@ -71,22 +70,13 @@ pub(crate) enum InVain {
     Never,
 }
 
-/// What settling a line needs from its owner.
-pub(crate) struct With<'a, R> {
-    pub(crate) resource: &'a R,
-    pub(crate) clock: &'a Clock,
-    /// Settles this line when it is woken.
-    pub(crate) settler: &'a Waker,
+/// How looking went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Looked<T> {
+    Settled(Result<T, InVain>),
+    /// Wait to be woken, and look again at that time.
+    Again(Option<Instant>),
 }
-
-// By hand: deriving would ask `R` to be `Copy` too.
-impl<R> Clone for With<'_, R> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<R> Copy for With<'_, R> {}
 
 pub(crate) struct WaitQueue<R: Resource> {
     line: Mutex<Line<R::Receipt>>,
@@ -100,31 +90,20 @@ struct Line<T> {
     settled: BTreeMap<u64, Result<T, InVain>>,
     next: u64,
     peak: usize,
-    /// The cost of all who wait.
-    cost: u64,
-    timer: Option<Timer>,
+    /// The cost of all who ever came, and of those who are gone.
+    entered: u64,
+    gone: u64,
 }
 
 struct Entry {
     cost: u32,
+    /// The cost of all who came before.
+    before: u64,
     deadline: Option<Instant>,
     /// `None` until it is polled.
-    parked: Option<Parked>,
-}
-
-struct Parked {
-    waker: Waker,
-    runtime: Runtime,
-}
-
-type Runtime = Option<tokio::runtime::Id>;
-
-/// A timer, and the runtime that drives it: nobody else may touch it, and when the head belongs to
-/// another one, which may outlive the first, it makes a timer of its own.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    at: Instant,
-    runtime: Runtime,
+    waker: Option<Waker>,
+    /// When it will look by itself.
+    looks_at: Option<Instant>,
 }
 
 /// Wakers to call, and others to let go, once the lock is released: either may drop a task, whose
@@ -143,6 +122,8 @@ impl Drop for Wake {
 
 /// Timers are late by up to their grain: what comes within it after a deadline still came in time.
 const GRAIN: Duration = Duration::from_millis(5);
+/// A waiter is not called to set its timer anew for less.
+const TRIFLE: Duration = Duration::from_micros(1);
 
 impl<R: Resource> WaitQueue<R> {
     pub(crate) fn new() -> Self {
@@ -153,8 +134,8 @@ impl<R: Resource> WaitQueue<R> {
                 settled: BTreeMap::new(),
                 next: 0,
                 peak: 0,
-                cost: 0,
-                timer: None,
+                entered: 0,
+                gone: 0,
             }),
         }
     }
@@ -163,90 +144,109 @@ impl<R: Resource> WaitQueue<R> {
     /// is owed to those ahead.
     pub(crate) fn join(
         &self,
-        with: With<'_, R>,
+        resource: &R,
         Ask { cost, capacity, longest }: Ask,
-        admits: impl FnOnce(Instant, u64) -> bool,
+        now: Instant,
+        admits: impl FnOnce(u64) -> bool,
     ) -> Joined<R::Receipt> {
         let mut wake = Wake::default();
-        let now = with.clock.now();
         let mut line = lock(&self.line);
         // First announce, then look: whoever gives something back before the announcement is seen by
         // the look, whoever does so after it will settle.
-        with.resource.set_waiting(true);
-        line.settle(with, now, &mut wake);
-        let taken = if line.waiting.is_empty() { with.resource.take(cost, now).ok() } else { None };
+        resource.set_waiting(true);
+        line.settle(resource, now, &mut wake);
+        let taken = if line.waiting.is_empty() { resource.take(cost, now).ok() } else { None };
         let joined = if let Some(receipt) = taken {
             Joined::Granted(receipt)
-        } else if line.waiting.len() >= capacity || !admits(now, line.cost) {
+        } else if line.waiting.len() >= capacity || !admits(line.owed()) {
             Joined::Full
         } else {
             let deadline = longest.map(|longest| clock::after(now, longest));
             Joined::Waiting(Place(line.enter(cost, deadline)))
         };
-        line.rest(with.resource);
+        line.rest(resource);
         joined
     }
 
-    /// Ready once the place is settled.
+    /// Looks whether the place is settled.
     pub(crate) fn poll(
         &self,
-        with: With<'_, R>,
+        resource: &R,
         place: &Place,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<R::Receipt, InVain>> {
+        now: Instant,
+        cx: &Context<'_>,
+    ) -> Looked<R::Receipt> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        // Nobody is woken by its own look.
-        line.unpark(place, &mut wake);
-        if !line.settled.contains_key(&place.0) {
-            let now = with.clock.now();
-            let due = line.settle_without_timer(with, now, &mut wake);
-            line.park(place, cx);
-            line.arm(with, due, true, &mut wake);
-            line.rest(with.resource);
+        if let Some(entry) = line.waiting.get_mut(&place.0) {
+            // Nobody is woken by its own look.
+            wake.forget.extend(entry.waker.take());
+            line.settle(resource, now, &mut wake);
+            line.rest(resource);
         }
-        line.settled.remove(&place.0).map_or(Poll::Pending, Poll::Ready)
+        let gone = line.gone;
+        if let Some(entry) = line.waiting.get_mut(&place.0) {
+            if entry.deadline.is_none_or(|deadline| deadline > now) {
+                let due = resource.due(entry.before.saturating_sub(gone), entry.cost, now);
+                entry.looks_at = [due, entry.deadline].into_iter().flatten().min();
+                entry.waker = Some(cx.waker().clone());
+                return Looked::Again(entry.looks_at);
+            }
+            line.decide(place.0, Err(InVain::TimedOut), &mut wake);
+            line.settle(resource, now, &mut wake);
+            line.rest(resource);
+        }
+        match line.settled.remove(&place.0) {
+            Some(settled) => Looked::Settled(settled),
+            None => Looked::Again(None),
+        }
     }
 
     /// Gives up a place. What had been granted meanwhile is the caller's to give back.
     #[must_use]
-    pub(crate) fn leave(&self, with: With<'_, R>, place: &Place) -> Option<R::Receipt> {
+    pub(crate) fn leave(&self, resource: &R, place: &Place, now: Instant) -> Option<R::Receipt> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
         if let Some(settled) = line.settled.remove(&place.0) {
             return settled.ok();
         }
-        line.unpark(place, &mut wake);
-        line.remove(place.0);
-        // The one behind may need less, or another time.
-        line.settle(with, with.clock.now(), &mut wake);
-        line.rest(with.resource);
+        let entry = line.remove(place.0);
+        wake.forget.extend(entry.and_then(|entry| entry.waker));
+        // The one behind may need less, or comes sooner.
+        line.settle(resource, now, &mut wake);
+        line.rest(resource);
         None
     }
 
-    /// Settles the line: something was given back, the terms changed, or the time has come.
-    pub(crate) fn settle(&self, with: With<'_, R>) {
+    /// Settles the line: something was given back, or the terms changed.
+    pub(crate) fn settle(&self, resource: &R, now: Instant) {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        line.settle(with, with.clock.now(), &mut wake);
-        line.rest(with.resource);
+        line.settle(resource, now, &mut wake);
+        line.rest(resource);
     }
 
     /// How many wait, the most that ever did, and what those waiting will cost.
     pub(crate) fn gauges(&self) -> (usize, usize, u64) {
         let line = lock(&self.line);
-        (line.waiting.len(), line.peak, line.cost)
+        (line.waiting.len(), line.peak, line.owed())
     }
 }
 
 impl<T> Line<T> {
+    /// The cost of all who wait.
+    fn owed(&self) -> u64 {
+        self.entered - self.gone
+    }
+
     fn enter(&mut self, cost: u32, deadline: Option<Instant>) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.waiting.insert(number, Entry { cost, deadline, parked: None });
+        let before = self.entered;
+        self.entered += u64::from(cost);
+        self.waiting.insert(number, Entry { cost, before, deadline, waker: None, looks_at: None });
         self.deadlines.extend(deadline.map(|deadline| (deadline, number)));
         self.peak = self.peak.max(self.waiting.len());
-        self.cost += u64::from(cost);
         number
     }
 
@@ -255,40 +255,13 @@ impl<T> Line<T> {
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, number));
         }
-        self.cost -= u64::from(entry.cost);
+        self.gone += u64::from(entry.cost);
         Some(entry)
     }
 
-    fn park(&mut self, place: &Place, cx: &Context<'_>) {
-        if let Some(entry) = self.waiting.get_mut(&place.0) {
-            let (waker, runtime) = (cx.waker().clone(), current_runtime());
-            entry.parked = Some(Parked { waker, runtime });
-        }
-    }
-
-    fn unpark(&mut self, place: &Place, wake: &mut Wake) {
-        let parked = self.waiting.get_mut(&place.0).and_then(|entry| entry.parked.take());
-        wake.forget.extend(parked.map(|parked| parked.waker));
-    }
-
-    fn settle<R: Resource<Receipt = T>>(
-        &mut self,
-        with: With<'_, R>,
-        now: Instant,
-        wake: &mut Wake,
-    ) {
-        let due = self.settle_without_timer(with, now, wake);
-        self.arm(with, due, false, wake);
-    }
-
-    /// Decides for everybody who can be decided for. Returns when time will bring what the head needs.
-    fn settle_without_timer<R: Resource<Receipt = T>>(
-        &mut self,
-        with: With<'_, R>,
-        now: Instant,
-        wake: &mut Wake,
-    ) -> Option<Instant> {
-        // One who left the queue alone for long, a forgotten future, must not be given anything.
+    /// Decides for the heads that can be decided for.
+    fn settle<R: Resource<Receipt = T>>(&mut self, resource: &R, now: Instant, wake: &mut Wake) {
+        // A future that was forgotten must not be given anything, nor stand in the way for ever.
         while let Some(&(deadline, number)) = self.deadlines.first() {
             if clock::after(deadline, GRAIN) > now {
                 break;
@@ -296,90 +269,39 @@ impl<T> Line<T> {
             self.decide(number, Err(InVain::TimedOut), wake);
         }
         while let Some((&number, head)) = self.waiting.first_key_value() {
-            let late = head.deadline.is_some_and(|deadline| deadline <= now);
-            let decided = match with.resource.take(head.cost, now) {
+            let decided = match resource.take(head.cost, now) {
                 Ok(receipt) => Ok(receipt),
                 Err(Lack::Never) => Err(InVain::Never),
-                Err(_) if late => Err(InVain::TimedOut),
-                Err(Lack::Until(due)) => return self.expire(now, wake, Some(due)),
-                Err(Lack::Freed) => return self.expire(now, wake, None),
+                Err(Lack::Now) => return self.call_head(resource, now, wake),
             };
             self.decide(number, decided, wake);
         }
-        None
     }
 
-    /// Tells those behind a waiting head whose time is over.
-    fn expire(&mut self, now: Instant, wake: &mut Wake, due: Option<Instant>) -> Option<Instant> {
-        while let Some(&(deadline, number)) = self.deadlines.first() {
-            if deadline > now {
-                break;
-            }
-            self.decide(number, Err(InVain::TimedOut), wake);
+    /// Calls a head whose turn comes sooner than it will look: those ahead left, or the terms changed.
+    fn call_head<R: Resource>(&mut self, resource: &R, now: Instant, wake: &mut Wake) {
+        let Some(mut head) = self.waiting.first_entry() else { return };
+        let head = head.get_mut();
+        let Some(due) = resource.due(0, head.cost, now) else { return };
+        let late = head.looks_at.is_none_or(|looks_at| looks_at > clock::after(due, TRIFLE));
+        if late {
+            wake.call.extend(head.waker.take());
         }
-        due
     }
 
     fn decide(&mut self, number: u64, decided: Result<T, InVain>, wake: &mut Wake) {
         if let Some(entry) = self.remove(number) {
-            wake.call.extend(entry.parked.map(|parked| parked.waker));
+            wake.call.extend(entry.waker);
             self.settled.insert(number, decided);
-        }
-    }
-
-    /// Sets the timer to the first deadline, or to `due` if that is sooner. `own` says that a waiter is
-    /// asking, who is surely polled inside its runtime.
-    fn arm<R>(&mut self, with: With<'_, R>, due: Option<Instant>, own: bool, wake: &mut Wake) {
-        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        let at = [deadline, due].into_iter().flatten().min();
-        let (Some(at), Some((_, head))) = (at, self.waiting.first_key_value()) else {
-            self.timer = None;
-            return;
-        };
-        let here = current_runtime();
-        let home = head.parked.as_ref().map(|parked| parked.runtime);
-        // A head that is of another runtime than the timer may outlive it.
-        if self.timer.as_ref().is_some_and(|timer| home.is_some_and(|home| home != timer.runtime)) {
-            self.timer = None;
-        }
-        match &mut self.timer {
-            Some(timer) if timer.at == at => {}
-            Some(timer) if timer.runtime == here => {
-                timer.at = at;
-                timer.sleep.as_mut().reset(at);
-                poll_timer(timer, with.settler, wake);
-            }
-            empty if own || here.is_some() && home.is_none_or(|home| home == here) => {
-                let sleep = Box::pin(with.clock.sleep_until(at));
-                let timer = empty.insert(Timer { sleep, at, runtime: here });
-                poll_timer(timer, with.settler, wake);
-            }
-            other => {
-                // Only in its own runtime can a timer be set: the head must come and do it.
-                *other = None;
-                wake.call.extend(head.parked.as_ref().map(|parked| parked.waker.clone()));
-            }
         }
     }
 
     /// Tells the resource when the last waiter is gone.
     fn rest(&mut self, resource: &impl Resource) {
         if self.waiting.is_empty() {
-            self.timer = None;
             resource.set_waiting(false);
         }
     }
-}
-
-fn poll_timer(timer: &mut Timer, settler: &Waker, wake: &mut Wake) {
-    let polled = timer.sleep.as_mut().poll(&mut Context::from_waker(settler));
-    if polled.is_ready() {
-        wake.call.push(settler.clone());
-    }
-}
-
-fn current_runtime() -> Runtime {
-    tokio::runtime::Handle::try_current().ok().map(|handle| handle.id())
 }
 
 impl<R: Resource> fmt::Debug for WaitQueue<R> {

@@ -1,22 +1,25 @@
 //! A call that waits for a limiter.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::clock::Sleep;
 use crate::error::Error;
 use crate::observe::Common;
-use crate::queue::{Ask, InVain, Joined, Place, Resource, WaitQueue, With};
+use crate::queue::{Ask, InVain, Joined, Looked, Place, Resource, WaitQueue};
 
 /// A limiter with a queue.
-pub(crate) trait Limiter: Sized + Send + Sync + 'static {
+pub(crate) trait Limiter: Sized {
     /// What admits one call: a guard that gives back what it holds.
     type Pass;
     type Resource: Resource;
 
     fn resource(&self) -> &Self::Resource;
-    fn line(&self) -> &Line<Self>;
+    fn queue(&self) -> &WaitQueue<Self::Resource>;
     fn common(&self) -> &Common;
     /// The guard of what was taken from the resource.
     fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt<Self>) -> Self::Pass;
@@ -26,46 +29,9 @@ pub(crate) trait Limiter: Sized + Send + Sync + 'static {
 
 type Receipt<L> = <<L as Limiter>::Resource as Resource>::Receipt;
 
-/// The queue of a limiter, and what settles it when its timer fires.
-pub(crate) struct Line<L: Limiter> {
-    queue: WaitQueue<L::Resource>,
-    settler: OnceLock<Waker>,
-}
-
-struct Settler<L: Limiter>(Weak<L>);
-
-impl<L: Limiter> Wake for Settler<L> {
-    fn wake(self: Arc<Self>) {
-        if let Some(limiter) = self.0.upgrade() {
-            settle(&limiter);
-        }
-    }
-}
-
-impl<L: Limiter> Line<L> {
-    pub(crate) fn new() -> Self {
-        Self { queue: WaitQueue::new(), settler: OnceLock::new() }
-    }
-
-    /// How many wait, the most that ever did, and what those waiting will cost.
-    pub(crate) fn gauges(&self) -> (usize, usize, u64) {
-        self.queue.gauges()
-    }
-}
-
-fn with<L: Limiter>(limiter: &Arc<L>) -> With<'_, L::Resource> {
-    let line = limiter.line();
-    let settler = || Waker::from(Arc::new(Settler(Arc::downgrade(limiter))));
-    With {
-        resource: limiter.resource(),
-        clock: &limiter.common().clock,
-        settler: line.settler.get_or_init(settler),
-    }
-}
-
 /// Serves those who wait: something was given back, or the terms changed.
-pub(crate) fn settle<L: Limiter>(limiter: &Arc<L>) {
-    limiter.line().queue.settle(with(limiter));
+pub(crate) fn settle<L: Limiter>(limiter: &L) {
+    limiter.queue().settle(limiter.resource(), limiter.common().clock.now());
 }
 
 /// How asking a limiter went, if it did not refuse.
@@ -81,11 +47,12 @@ impl<L: Limiter> Waiting<L> {
         ask: Ask,
         admits: impl FnOnce(Instant, u64) -> bool,
     ) -> Option<Self> {
-        match limiter.line().queue.join(with(limiter), ask, admits) {
+        let now = limiter.common().clock.now();
+        match limiter.queue().join(limiter.resource(), ask, now, |ahead| admits(now, ahead)) {
             Joined::Granted(receipt) => Some(Self::Done(limiter.pass(ask.cost, receipt))),
             Joined::Waiting(place) => {
                 let (place, limiter) = (Some(place), limiter.clone());
-                Some(Self::Queued(QueuePlace { place, cost: ask.cost, limiter }))
+                Some(Self::Queued(QueuePlace { place, cost: ask.cost, timer: None, limiter }))
             }
             Joined::Full => None,
         }
@@ -116,20 +83,51 @@ pub(crate) struct QueuePlace<L: Limiter> {
     /// `None` once settled.
     place: Option<Place>,
     cost: u32,
+    /// When to look again, made when that is known.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
     limiter: Arc<L>,
 }
 
 impl<L: Limiter> QueuePlace<L> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<L::Pass, Error>> {
-        let Some(place) = &self.place else { return Poll::Pending };
-        let limiter = &self.limiter;
-        limiter.line().queue.poll(with(limiter), place, cx).map(|settled| {
-            self.place = None;
-            match settled {
-                Ok(receipt) => Ok(limiter.pass(self.cost, receipt)),
-                Err(why) => Err(limiter.waited_in_vain(self.cost, why)),
+        loop {
+            let Some(place) = &self.place else { return Poll::Pending };
+            let limiter = &self.limiter;
+            let now = limiter.common().clock.now();
+            match limiter.queue().poll(limiter.resource(), place, now, cx) {
+                Looked::Settled(settled) => {
+                    self.place = None;
+                    self.timer = None;
+                    return Poll::Ready(match settled {
+                        Ok(receipt) => Ok(limiter.pass(self.cost, receipt)),
+                        Err(why) => Err(limiter.waited_in_vain(self.cost, why)),
+                    });
+                }
+                Looked::Again(None) => return Poll::Pending,
+                Looked::Again(Some(at)) => {
+                    if self.poll_timer(at, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
             }
-        })
+        }
+    }
+
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let clock = &self.limiter.common().clock;
+        match &mut self.timer {
+            Some((set, timer)) => {
+                if *set != at {
+                    timer.as_mut().reset(at);
+                    *set = at;
+                }
+                timer.as_mut().poll(cx)
+            }
+            empty => {
+                let (_, timer) = empty.insert((at, Box::pin(clock.sleep_until(at))));
+                timer.as_mut().poll(cx)
+            }
+        }
     }
 }
 
@@ -137,7 +135,8 @@ impl<L: Limiter> Drop for QueuePlace<L> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             let limiter = &self.limiter;
-            let granted = limiter.line().queue.leave(with(limiter), &place);
+            let now = limiter.common().clock.now();
+            let granted = limiter.queue().leave(limiter.resource(), &place, now);
             drop(granted.map(|receipt| limiter.pass(self.cost, receipt)));
         }
     }
@@ -146,11 +145,5 @@ impl<L: Limiter> Drop for QueuePlace<L> {
 impl<L: Limiter> fmt::Debug for QueuePlace<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueuePlace").field("place", &self.place).finish_non_exhaustive()
-    }
-}
-
-impl<L: Limiter> fmt::Debug for Line<L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.queue.fmt(f)
     }
 }

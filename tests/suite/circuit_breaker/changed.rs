@@ -66,7 +66,8 @@ async fn a_listener_that_was_dropped_is_not_woken() {
     assert_eq!(waiter.wakes(), 0);
 }
 
-/// Found in review: calls of a disabled circuit were left out of its window, but not of its counters.
+/// Found in review: calls of a disabled circuit were left out of its window, but not of its
+/// counters.
 #[tokio::test(start_paused = true)]
 async fn a_disabled_circuit_counts_nothing_at_all() {
     let handle = breaker(Config::new().count_calls(true)).handle();

@@ -104,3 +104,24 @@ async fn a_panic_in_poll_ready_does_not_keep_the_place_of_a_probe() {
     assert_eq!(now(begin(&mut layer.layer(inner), Ask(0))), Ok(1), "another one probes");
     assert_eq!(handle.state(), CircuitState::Closed);
 }
+
+/// Found in review: the reservation of a backpressure service hid the panic of its own call.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_in_poll_ready_fails_in_both_modes() {
+    for backpressure in [false, true] {
+        let layer = breaker(touchy());
+        let handle = layer.handle();
+        handle.try_acquire().unwrap().failure();
+        tokio::time::advance(ms(100)).await;
+        let (inner, log) = Scripted::new();
+        log.panic_ready();
+        if backpressure {
+            let mut service = layer.backpressure().layer(inner);
+            panic_of(|| Waiter::new().poll_ready(&mut service));
+        } else {
+            let mut service = layer.layer(inner);
+            panic_of(|| Waiter::new().poll_ready(&mut service));
+        }
+        assert_eq!((handle.state(), handle.stats().failures), (CircuitState::Open, 2));
+    }
+}

@@ -10,9 +10,11 @@ use buttress::{CircuitState, Event, Name, Observer};
 
 use crate::support::{Ask, without_deadlock};
 
+type Act = Box<dyn FnOnce() + Send>;
+
 /// Does one thing of the user's at the first event.
 #[derive(Clone, Default)]
-struct Busy(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+struct Busy(Arc<Mutex<Option<Act>>>);
 
 impl Busy {
     fn will(&self, act: impl FnOnce() + Send + 'static) {

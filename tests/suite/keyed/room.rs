@@ -100,7 +100,8 @@ impl Clone for Fragile {
     }
 }
 
-/// Found in review: a key was counted before it was copied, so each such panic cost a place for ever.
+/// Found in review: a key was counted before it was copied, so each such panic cost a place for
+/// ever.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_key_takes_no_place() {
     let key = |request: &Ask| Fragile(request.0);

@@ -8,8 +8,8 @@ use tower::Layer;
 use super::limit;
 use crate::support::{AppError, Ask, begin, is_pending, ms, now};
 
-/// Found in review: the deadline was taken after the inner `call`, so what a service did in there was
-/// not counted.
+/// Found in review: the deadline was taken after the inner `call`, so what a service did in there
+/// was not counted.
 #[tokio::test(start_paused = true)]
 async fn the_time_the_inner_call_takes_counts() {
     for (begins, answered) in [(20, true), (21, false)] {
@@ -32,8 +32,8 @@ async fn the_time_the_inner_call_takes_counts() {
     }
 }
 
-/// Found in review: tokio's timers are exact to a millisecond, and a limit of zero was rounded up to
-/// the next one.
+/// Found in review: tokio's timers are exact to a millisecond, and a limit of zero was rounded up
+/// to the next one.
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_zero_lets_only_an_answer_pass_that_is_there_at_once() {
     for micros in [0, 300] {

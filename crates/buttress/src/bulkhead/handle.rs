@@ -90,7 +90,7 @@ impl Handle {
 
     /// Serves those whom a change lets in, and tells of it.
     pub(crate) fn announce(&self) {
-        waiting::settle(&self.shared);
+        waiting::settle(&*self.shared);
         self.shared.telemetry.common.reconfigured();
     }
 
@@ -107,7 +107,7 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let Telemetry { counters, common } = &*shared.telemetry;
-        let (queued, peak_queued, _) = shared.line.gauges();
+        let (queued, peak_queued, _) = shared.queue.gauges();
         Stats {
             active: shared.permits.active(),
             queued,

@@ -17,6 +17,7 @@ use crate::invalid_config::InvalidConfig;
 use crate::keyed::{Full, KeyMap, check_max_keys};
 use crate::reject::{AsError, Reject};
 use crate::sync::{Mutex, lock};
+use crate::waiting;
 
 /// What every service of one layer shares.
 #[derive(Debug)]
@@ -206,8 +207,14 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
         config.check()?;
         let one_at_a_time = lock(&self.keys.changing);
         let rules = Arc::new(config.clone());
-        self.keys.bulkheads.change(&rules, |_, shared| shared.apply(config));
+        let mut changed = Vec::new();
+        self.keys.bulkheads.change(&rules, |_, shared| {
+            shared.apply(config);
+            changed.push(shared.clone());
+        });
         drop(one_at_a_time);
+        // Outside of every lock: waking may run anything.
+        changed.iter().for_each(|shared| waiting::settle(&**shared));
         self.keys.telemetry.common.reconfigured();
         Ok(())
     }

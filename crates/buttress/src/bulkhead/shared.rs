@@ -10,9 +10,9 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::Common;
-use crate::queue::{Ask, InVain};
+use crate::queue::{Ask, InVain, WaitQueue};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::waiting::{self, Limiter, Line, Waiting};
+use crate::waiting::{self, Limiter, Waiting};
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -48,7 +48,7 @@ impl Telemetry {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) permits: Permits,
-    pub(super) line: Line<Self>,
+    pub(super) queue: WaitQueue<Permits>,
     pub(super) capacity: AtomicUsize,
     pub(super) max_wait: AtomicU64,
     pub(super) telemetry: Arc<Telemetry>,
@@ -64,7 +64,7 @@ impl Shared {
     pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let shared = Self {
             permits: Permits::new(config.max_concurrent),
-            line: Line::new(),
+            queue: WaitQueue::new(),
             capacity: AtomicUsize::new(0),
             max_wait: AtomicU64::new(FOREVER),
             telemetry,
@@ -90,7 +90,7 @@ impl Shared {
     }
 
     pub(super) fn is_full_with_queue(&self) -> bool {
-        self.is_full() && self.line.gauges().0 >= self.capacity.load(Ordering::Relaxed)
+        self.is_full() && self.queue.gauges().0 >= self.capacity.load(Ordering::Relaxed)
     }
 
     pub(super) fn full(&self) -> Error {
@@ -152,7 +152,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.shared.permits.give_back() {
-            waiting::settle(&self.shared);
+            waiting::settle(&*self.shared);
         }
     }
 }
@@ -171,8 +171,8 @@ impl Limiter for Shared {
         &self.permits
     }
 
-    fn line(&self) -> &Line<Self> {
-        &self.line
+    fn queue(&self) -> &WaitQueue<Permits> {
+        &self.queue
     }
 
     fn common(&self) -> &Common {

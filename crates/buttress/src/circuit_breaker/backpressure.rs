@@ -107,7 +107,11 @@ where
             if self.poll_admission(cx).is_pending() {
                 return Poll::Pending;
             }
-            match self.shared.watch(|| self.inner.poll_ready(cx)) {
+            // Held here while the inner service is asked: a panic in there is that of this call.
+            let admission = self.reserved.0.take();
+            let ready = self.inner.poll_ready(cx);
+            self.reserved.0 = admission;
+            match ready {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => {
                     self.reserved = Reserved(None);

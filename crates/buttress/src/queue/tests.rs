@@ -1,5 +1,5 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
 
 use super::*;
 
@@ -19,12 +19,15 @@ impl Resource for Drip {
         if cost > self.most.load(Ordering::Relaxed) {
             return Err(Lack::Never);
         }
-        let due = self.start + ms(100) * self.taken.load(Ordering::Relaxed);
-        if now < due {
-            return Err(Lack::Until(due));
+        if self.due(0, 1, now).is_some_and(|due| now < due) {
+            return Err(Lack::Now);
         }
         self.taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn due(&self, ahead: u64, _cost: u32, _now: Instant) -> Option<Instant> {
+        Some(self.start + ms(100) * (self.taken.load(Ordering::Relaxed) + ahead as u32))
     }
 
     fn set_waiting(&self, waiting: bool) {
@@ -41,21 +44,10 @@ impl std::task::Wake for Counter {
     }
 }
 
+/// A queue with a hand-moved clock.
 struct Rig {
     drip: Drip,
     queue: WaitQueue<Drip>,
-    clock: Clock,
-    settler: Waker,
-}
-
-struct Settler(Weak<Rig>);
-
-impl std::task::Wake for Settler {
-    fn wake(self: Arc<Self>) {
-        if let Some(rig) = self.0.upgrade() {
-            rig.queue.settle(rig.with());
-        }
-    }
 }
 
 /// A waiter and how often it was woken.
@@ -69,45 +61,39 @@ fn ms(ms: u64) -> Duration {
 }
 
 impl Rig {
-    fn new() -> Arc<Self> {
-        let clock = Clock::default();
-        let drip = Drip {
-            start: clock.now(),
-            taken: AtomicU32::new(0),
-            waiting: AtomicU32::new(0),
-            most: AtomicU32::new(1),
-        };
-        // The unit that is there at once.
-        assert!(drip.take(1, clock.now()).is_ok());
-        Arc::new_cyclic(|rig| {
-            let settler = Waker::from(Arc::new(Settler(rig.clone())));
-            Self { drip, queue: WaitQueue::new(), clock, settler }
-        })
+    fn new() -> Self {
+        let start = crate::clock::Clock::default().now();
+        let [taken, waiting, most] = [1, 0, 1].map(AtomicU32::new);
+        // The unit that is there at once is taken.
+        let drip = Drip { start, taken, waiting, most };
+        Self { drip, queue: WaitQueue::new() }
     }
 
-    fn with(&self) -> With<'_, Drip> {
-        With { resource: &self.drip, clock: &self.clock, settler: &self.settler }
+    fn at(&self, time: u64) -> Instant {
+        self.drip.start + ms(time)
     }
 
     /// Joins, and is not polled.
-    fn enter(&self, longest: Option<Duration>) -> Caller {
-        let ask = Ask { cost: 1, capacity: 10, longest };
-        let Joined::Waiting(place) = self.queue.join(self.with(), ask, |_, _| true) else {
+    fn enter(&self, time: u64, longest: Option<u64>) -> Caller {
+        let ask = Ask { cost: 1, capacity: 10, longest: longest.map(ms) };
+        let Joined::Waiting(place) = self.queue.join(&self.drip, ask, self.at(time), |_| true)
+        else {
             panic!("nothing is there yet")
         };
         Caller { place, wakes: Arc::default() }
     }
 
-    /// Joins and is polled once.
-    fn wait(&self, longest: Option<Duration>) -> Caller {
-        let caller = self.enter(longest);
-        assert!(self.poll(&caller).is_pending());
+    /// Joins, is polled, and will look again at `looks_at`.
+    fn wait(&self, longest: Option<u64>, looks_at: u64) -> Caller {
+        let caller = self.enter(0, longest);
+        assert_eq!(self.look(&caller, 0), Looked::Again(Some(self.at(looks_at))));
         caller
     }
 
-    fn poll(&self, caller: &Caller) -> Poll<Result<(), InVain>> {
+    fn look(&self, caller: &Caller, time: u64) -> Looked<()> {
         let waker = Waker::from(caller.wakes.clone());
-        self.queue.poll(self.with(), &caller.place, &mut Context::from_waker(&waker))
+        let cx = Context::from_waker(&waker);
+        self.queue.poll(&self.drip, &caller.place, self.at(time), &cx)
     }
 }
 
@@ -117,130 +103,100 @@ impl Caller {
     }
 }
 
-const GRANTED: Poll<Result<(), InVain>> = Poll::Ready(Ok(()));
-const TIMED_OUT: Poll<Result<(), InVain>> = Poll::Ready(Err(InVain::TimedOut));
+const GRANTED: Looked<()> = Looked::Settled(Ok(()));
+const TIMED_OUT: Looked<()> = Looked::Settled(Err(InVain::TimedOut));
 
-#[tokio::test(start_paused = true)]
-async fn each_waiter_is_woken_once_when_its_turn_has_come() {
+#[test]
+fn each_waiter_knows_its_turn_and_nobody_is_woken_for_another() {
     let rig = Rig::new();
-    let callers = [rig.wait(None), rig.wait(None), rig.wait(None)];
-    for (i, caller) in callers.iter().enumerate() {
-        tokio::time::advance(ms(99)).await;
-        assert_eq!(caller.wakes(), 0);
-        tokio::time::advance(ms(1)).await;
-        let wakes: Vec<u32> = callers.iter().map(Caller::wakes).collect();
-        assert_eq!(wakes.iter().sum::<u32>(), i as u32 + 1, "{wakes:?}");
-        assert_eq!(rig.poll(caller), GRANTED);
-        assert_eq!(caller.wakes(), 1, "not by its own look");
+    let callers = [rig.wait(None, 100), rig.wait(None, 200), rig.wait(None, 300)];
+    for (turn, caller) in (1..).zip(&callers) {
+        assert_eq!(rig.look(caller, turn * 100 - 1), Looked::Again(Some(rig.at(turn * 100))));
+        assert_eq!(rig.look(caller, turn * 100), GRANTED);
     }
+    assert!(callers.iter().all(|caller| caller.wakes() == 0), "they came by themselves");
     assert_eq!(rig.drip.waiting.load(Ordering::Relaxed), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn nobody_depends_on_the_head_being_polled() {
-    // Found in review: the timer woke the head's task alone, so a future that was kept and not polled
+#[test]
+fn nobody_depends_on_the_head_being_polled() {
+    // Found in review: one timer woke the head's task alone, so a future that was kept and not polled
     // held up everybody behind it, beyond their own longest waits.
     let rig = Rig::new();
-    let (head, hasty, patient) = (rig.wait(None), rig.wait(Some(ms(50))), rig.wait(None));
-    tokio::time::advance(ms(50)).await;
-    assert_eq!(hasty.wakes(), 1);
-    assert_eq!(rig.poll(&hasty), TIMED_OUT);
-    tokio::time::advance(ms(150)).await;
-    assert_eq!((head.wakes(), patient.wakes()), (1, 1));
-    assert_eq!(rig.poll(&patient), GRANTED);
-    assert_eq!(rig.poll(&head), GRANTED);
+    let (head, hasty) = (rig.wait(None, 100), rig.wait(Some(50), 50));
+    let patient = rig.enter(0, None);
+    assert_eq!(rig.look(&patient, 0), Looked::Again(Some(rig.at(300))));
+    assert_eq!(rig.look(&hasty, 50), TIMED_OUT);
+    assert_eq!(rig.look(&patient, 300), GRANTED);
+    assert_eq!(head.wakes(), 1, "granted by the other's look");
+    assert_eq!(rig.look(&head, 300), GRANTED);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_head_that_was_never_polled_is_served_too() {
+#[test]
+fn a_head_that_was_never_polled_is_served_too() {
     let rig = Rig::new();
-    let (head, second) = (rig.enter(Some(ms(1000))), rig.wait(None));
-    tokio::time::advance(ms(200)).await;
+    let (head, second) = (rig.enter(0, Some(1000)), rig.wait(None, 200));
+    assert_eq!(rig.look(&second, 200), GRANTED);
+    assert_eq!(rig.look(&head, 200), GRANTED);
+}
+
+#[test]
+fn a_forgotten_head_is_given_nothing_after_its_time() {
+    let rig = Rig::new();
+    let (_forgotten, second) = (rig.enter(0, Some(50)), rig.wait(None, 200));
+    rig.queue.settle(&rig.drip, rig.at(100));
     assert_eq!(second.wakes(), 1);
-    assert_eq!((rig.poll(&head), rig.poll(&second)), (GRANTED, GRANTED));
+    assert_eq!(rig.look(&second, 100), GRANTED);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_newcomer_who_grants_the_head_sets_the_timer_for_the_next() {
-    // Found by reading: the timer stayed with the waiter that was granted, and the next one slept for
-    // ever.
-    let rig = Rig::new();
-    let (first, second) = (rig.wait(None), rig.wait(None));
-    tokio::time::advance(ms(100)).await;
-    let third = rig.wait(None);
-    assert_eq!(rig.poll(&first), GRANTED);
-    tokio::time::advance(ms(100)).await;
-    assert_eq!((second.wakes(), third.wakes()), (1, 0));
-    tokio::time::advance(ms(100)).await;
-    assert_eq!((rig.poll(&second), rig.poll(&third)), (GRANTED, GRANTED));
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_deadline_is_its_own() {
+#[test]
+fn every_deadline_is_its_own() {
     // Found in review: deadlines were inherited from the waiter ahead, or not seen behind one that has
     // none.
     let rig = Rig::new();
-    let callers = [rig.wait(None), rig.wait(Some(ms(90))), rig.wait(Some(ms(30)))];
-    tokio::time::advance(ms(30)).await;
-    assert_eq!(rig.poll(&callers[2]), TIMED_OUT);
-    tokio::time::advance(ms(59)).await;
-    assert_eq!((callers[0].wakes(), callers[1].wakes()), (0, 0));
-    tokio::time::advance(ms(1)).await;
-    assert_eq!(rig.poll(&callers[1]), TIMED_OUT);
-    tokio::time::advance(ms(10)).await;
-    assert_eq!(rig.poll(&callers[0]), GRANTED);
+    let callers = [rig.wait(None, 100), rig.wait(Some(90), 90), rig.wait(Some(30), 30)];
+    assert_eq!(rig.look(&callers[2], 30), TIMED_OUT);
+    assert_eq!(rig.look(&callers[1], 89), Looked::Again(Some(rig.at(90))));
+    assert_eq!(rig.look(&callers[1], 90), TIMED_OUT);
+    assert_eq!(rig.look(&callers[0], 100), GRANTED);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_can_never_be_had_does_not_block_the_line() {
+#[test]
+fn who_moves_up_is_called_to_look_sooner() {
+    let rig = Rig::new();
+    let [first, second, third] = [rig.wait(None, 100), rig.wait(None, 200), rig.wait(None, 300)];
+    assert!(rig.queue.leave(&rig.drip, &first.place, rig.at(50)).is_none());
+    assert_eq!((first.wakes(), second.wakes(), third.wakes()), (0, 1, 0));
+    assert_eq!(rig.look(&second, 50), Looked::Again(Some(rig.at(100))));
+    assert_eq!(rig.look(&second, 100), GRANTED);
+    // And so on down the line.
+    assert_eq!(third.wakes(), 1);
+    assert_eq!(rig.look(&third, 100), Looked::Again(Some(rig.at(200))));
+}
+
+#[test]
+fn what_can_never_be_had_does_not_block_the_line() {
     // Found in review: a head that asked for more than a shrunk limiter can hold stood until its
     // longest wait, and everybody behind it.
     let rig = Rig::new();
     rig.drip.most.store(5, Ordering::Relaxed);
     let ask = Ask { cost: 5, capacity: 10, longest: None };
-    let Joined::Waiting(place) = rig.queue.join(rig.with(), ask, |_, _| true) else { panic!() };
-    let large = Caller { place, wakes: Arc::default() };
-    assert!(rig.poll(&large).is_pending());
-    let small = rig.wait(None);
+    let joined = rig.queue.join(&rig.drip, ask, rig.at(0), |_| true);
+    let Joined::Waiting(place) = joined else { panic!("nothing is there yet") };
+    let (large, small) = (Caller { place, wakes: Arc::default() }, rig.enter(0, None));
     rig.drip.most.store(1, Ordering::Relaxed);
-    rig.queue.settle(rig.with());
-    assert_eq!(rig.poll(&large), Poll::Ready(Err(InVain::Never)));
-    tokio::time::advance(ms(100)).await;
-    assert_eq!(rig.poll(&small), GRANTED);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_one_who_leaves_makes_way_and_hands_back_what_it_was_given() {
-    let rig = Rig::new();
-    let (first, second) = (rig.wait(None), rig.wait(None));
-    assert!(rig.queue.leave(rig.with(), &first.place).is_none());
-    tokio::time::advance(ms(100)).await;
-    assert_eq!((first.wakes(), second.wakes()), (0, 1));
-    assert!(rig.queue.leave(rig.with(), &second.place).is_some(), "it had been granted");
-    assert_eq!(rig.queue.gauges(), (0, 2, 0));
+    rig.queue.settle(&rig.drip, rig.at(0));
+    assert_eq!(rig.look(&large, 0), Looked::Settled(Err(InVain::Never)));
+    assert_eq!(rig.look(&small, 100), GRANTED);
 }
 
 #[test]
-fn a_timer_outlives_neither_its_runtime_nor_its_waiters() {
-    // Found in review: releasing a permit polled the timer of a runtime that was gone, which panics.
-    // Time is paused: the waits cost nothing.
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().start_paused(true).build().expect("a runtime")
-    };
-    let (one, two) = (runtime(), runtime());
-    let rig = one.block_on(async { Rig::new() });
-    let kept = one.block_on(async { rig.wait(Some(ms(80))) });
-    let second = two.block_on(async { rig.wait(None) });
-    drop(one);
-    rig.queue.settle(rig.with());
-    two.block_on(async {
-        rig.queue.settle(rig.with());
-        assert!(rig.queue.leave(rig.with(), &kept.place).is_none());
-        // The timer is set anew, in the runtime of the one who waits.
-        assert!(rig.poll(&second).is_pending());
-        tokio::time::advance(ms(200)).await;
-        assert_eq!(second.wakes(), 1);
-        assert_eq!(rig.poll(&second), GRANTED);
-    });
+fn who_leaves_hands_back_what_it_was_given() {
+    let rig = Rig::new();
+    let (first, second) = (rig.wait(None, 100), rig.wait(None, 200));
+    rig.queue.settle(&rig.drip, rig.at(100));
+    assert_eq!((first.wakes(), second.wakes()), (1, 0));
+    assert!(rig.queue.leave(&rig.drip, &first.place, rig.at(100)).is_some());
+    assert!(rig.queue.leave(&rig.drip, &second.place, rig.at(100)).is_none());
+    assert_eq!(rig.queue.gauges(), (0, 2, 0));
 }

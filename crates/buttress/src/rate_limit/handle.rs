@@ -84,7 +84,7 @@ impl Handle {
 
     /// Serves those whom a change lets in, and tells of it.
     pub(crate) fn announce(&self) {
-        waiting::settle(&self.shared);
+        waiting::settle(&*self.shared);
         self.shared.common.reconfigured();
     }
 
@@ -101,7 +101,7 @@ impl Handle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
-        let (queued, peak_queued, _) = shared.line.gauges();
+        let (queued, peak_queued, _) = shared.queue.gauges();
         let (refill_tokens, refill_period) = *lock(&shared.refill);
         let now = shared.common.clock.now();
         Stats {

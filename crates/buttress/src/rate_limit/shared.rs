@@ -10,9 +10,9 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::Common;
-use crate::queue::{Ask, InVain};
+use crate::queue::{Ask, InVain, WaitQueue};
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::waiting::{self, Limiter as _, Line, Waiting};
+use crate::waiting::{self, Limiter as _, Waiting};
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -22,7 +22,7 @@ pub(super) const ADMITTED: usize = 2;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limiter: Limiter,
-    pub(super) line: Line<Self>,
+    pub(super) queue: WaitQueue<Limiter>,
     pub(super) capacity: AtomicUsize,
     pub(super) max_wait: AtomicU64,
     /// Tokens per second, the bits of an `f32`, for messages.
@@ -39,7 +39,7 @@ impl Shared {
         config.check()?;
         let shared = Self {
             limiter: Limiter::new(config, config.common.clock.now()),
-            line: Line::new(),
+            queue: WaitQueue::new(),
             capacity: AtomicUsize::new(0),
             max_wait: AtomicU64::new(0),
             per_second: AtomicU32::new(0),
@@ -71,7 +71,7 @@ impl Shared {
     }
 
     pub(super) fn may_wait(&self, cost: u32, now: Instant) -> bool {
-        let (waiting, _, ahead) = self.line.gauges();
+        let (waiting, _, ahead) = self.queue.gauges();
         waiting < self.capacity.load(Ordering::Relaxed) && self.comes_in_time(ahead, cost, now)
     }
 
@@ -106,7 +106,7 @@ impl Shared {
             Short::Never => None,
             Short::Behind => {
                 let now = now.unwrap_or_else(|| self.common.clock.now());
-                self.limiter.wait_for(self.line.gauges().2, cost, now)
+                self.limiter.wait_for(self.queue.gauges().2, cost, now)
             }
         };
         let per_second = f32::from_bits(self.per_second.load(Ordering::Relaxed));
@@ -176,8 +176,8 @@ impl Drop for Tokens {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
             shared.limiter.refund(self.cost, self.receipt, shared.common.clock.now());
-            if shared.line.gauges().0 > 0 {
-                waiting::settle(shared);
+            if shared.queue.gauges().0 > 0 {
+                waiting::settle(&**shared);
             }
         }
     }
@@ -191,8 +191,8 @@ impl waiting::Limiter for Shared {
         &self.limiter
     }
 
-    fn line(&self) -> &Line<Self> {
-        &self.line
+    fn queue(&self) -> &WaitQueue<Limiter> {
+        &self.queue
     }
 
     fn common(&self) -> &Common {

@@ -159,11 +159,13 @@ impl Resource for Limiter {
             Kind::Windows(windows) => windows.try_take(cost, nanos, true),
         };
         taken.map_err(|short| match short {
-            Short::For(nanos) => Lack::Until(clock::after(now, Duration::from_nanos(nanos))),
             Short::Never => Lack::Never,
-            // Not for the queue itself.
-            Short::Behind => Lack::Freed,
+            Short::For(_) | Short::Behind => Lack::Now,
         })
+    }
+
+    fn due(&self, ahead: u64, cost: u32, now: Instant) -> Option<Instant> {
+        self.wait_for(ahead, cost, now).map(|wait| clock::after(now, wait))
     }
 
     fn set_waiting(&self, waiting: bool) {

@@ -48,6 +48,9 @@ impl Windows {
     pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<Receipt, Short> {
         let mut inner = lock(&self.inner);
         inner.may_take(cost, now, queue)?;
+        if cost == 0 {
+            return Ok(Receipt { mark: 0, version: 0 });
+        }
         inner.used += cost;
         let at = if self.policy == Policy::FixedWindow { now - now % inner.period } else { now };
         let mark = match inner.log.back_mut() {
