@@ -233,3 +233,20 @@ async fn a_fallback_on_a_route_answers_for_a_503() {
     assert_eq!(ask("/well").await, (200, "cached".to_owned()), "for a refusal too");
     assert_eq!(fallback.handle().stats().used, 2);
 }
+
+/// Both layers are exhausted: the outermost is the one that answers.
+#[tokio::test]
+async fn the_last_layer_of_a_router_is_outermost_and_the_first_of_a_builder() {
+    let limiter = RateLimitLayer::new(rate_limit::Config::new().max_tokens(1)).unwrap();
+    limiter.handle().try_acquire(1).unwrap();
+    let wall = BulkheadLayer::new(bulkhead::Config::new().max_concurrent(1)).unwrap();
+    let _taken = wall.handle().try_acquire().unwrap();
+    let route = || Router::new().route("/", get(|| async { "passed" }));
+
+    let one_by_one = route().layer(limiter.clone().http()).layer(wall.clone().http());
+    let together = ServiceBuilder::new().layer(limiter.http()).layer(wall.http());
+    for (router, outermost) in [(one_by_one, 503), (route().layer(together), 429)] {
+        let answer = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.unwrap().status().as_u16(), outermost);
+    }
+}
