@@ -1,0 +1,182 @@
+//! A closed circuit that counts, and an open one that refuses.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::Either;
+use crate::workload::Failure;
+
+/// What is counted of the calls of a closed circuit.
+pub trait Window: Send + Sync + 'static {
+    fn record(&self, failed: bool) -> bool;
+}
+
+/// Failures in a row.
+#[derive(Default)]
+pub struct Streak(AtomicU32);
+
+impl Window for Streak {
+    #[inline]
+    fn record(&self, failed: bool) -> bool {
+        if failed {
+            return self.0.fetch_add(1, Ordering::Relaxed) >= 4;
+        }
+        if self.0.load(Ordering::Relaxed) != 0 {
+            self.0.store(0, Ordering::Relaxed);
+        }
+        false
+    }
+}
+
+/// The last 64 calls, as bits; a window of 100 would take two words.
+#[derive(Default)]
+pub struct Last64 {
+    outcomes: AtomicU64,
+}
+
+impl Window for Last64 {
+    #[inline]
+    fn record(&self, failed: bool) -> bool {
+        let mut old = self.outcomes.load(Ordering::Relaxed);
+        if old == 0 && !failed {
+            return false;
+        }
+        loop {
+            let new = old << 1 | u64::from(failed);
+            match self.outcomes.compare_exchange_weak(
+                old,
+                new,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return new.count_ones() >= 58,
+                Err(now) => old = now,
+            }
+        }
+    }
+}
+
+/// The last ten seconds in ten slices.
+pub struct Seconds {
+    anchor: Instant,
+    slices: [(AtomicU64, AtomicU64, AtomicU64); 10],
+}
+
+impl Default for Seconds {
+    fn default() -> Self {
+        Self { anchor: Instant::now(), slices: Default::default() }
+    }
+}
+
+impl Window for Seconds {
+    #[inline]
+    fn record(&self, failed: bool) -> bool {
+        let now = self.anchor.elapsed().as_secs();
+        let (number, total, failures) = &self.slices[(now % 10) as usize];
+        if number.load(Ordering::Relaxed) != now {
+            number.store(now, Ordering::Relaxed);
+            total.store(0, Ordering::Relaxed);
+            failures.store(0, Ordering::Relaxed);
+        }
+        total.fetch_add(1, Ordering::Relaxed);
+        if !failed {
+            return false;
+        }
+        failures.fetch_add(1, Ordering::Relaxed);
+        let sums = self.slices.iter().filter(|(at, ..)| at.load(Ordering::Relaxed) + 10 > now);
+        let (total, failed) = sums.fold((0, 0), |(total, failed), (_, t, f)| {
+            (total + t.load(Ordering::Relaxed), failed + f.load(Ordering::Relaxed))
+        });
+        total >= 100 && failed * 2 >= total
+    }
+}
+
+pub struct Shared<W> {
+    anchor: Instant,
+    /// Nanoseconds since the anchor until which the circuit is open; 0 while it is closed.
+    open_until: AtomicU64,
+    window: W,
+}
+
+pub struct Breaker<S, W> {
+    inner: S,
+    shared: Arc<Shared<W>>,
+}
+
+impl<S, W: Window + Default> Breaker<S, W> {
+    pub fn new(inner: S) -> Self {
+        let open_until = AtomicU64::new(0);
+        let shared = Shared { anchor: Instant::now(), open_until, window: W::default() };
+        Self { inner, shared: Arc::new(shared) }
+    }
+
+    pub fn open(self) -> Self {
+        self.shared.open_until.store(3_600_000_000_000, Ordering::Relaxed);
+        self
+    }
+}
+
+impl<S: Clone, W> Clone for Breaker<S, W> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: self.shared.clone() }
+    }
+}
+
+pin_project! {
+    pub struct Counted<F, W> {
+        #[pin]
+        future: F,
+        shared: Arc<Shared<W>>,
+    }
+}
+
+impl<F: Future<Output = Result<T, E>>, T, E, W: Window> Future for Counted<F, W> {
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let result = ready!(this.future.poll(cx));
+        if this.shared.window.record(result.is_err()) {
+            let now = this.shared.anchor.elapsed().as_nanos() as u64;
+            this.shared.open_until.store(now + 30_000_000_000, Ordering::Relaxed);
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<S, W> Service<u64> for Breaker<S, W>
+where
+    S: Service<u64, Response = u64, Error = Failure>,
+    W: Window,
+{
+    type Response = u64;
+    type Error = Failure;
+    type Future = Either<Counted<S::Future, W>, Result<u64, Failure>>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        let until = self.shared.open_until.load(Ordering::Acquire);
+        if until != 0 {
+            let now = self.shared.anchor.elapsed();
+            let left = Duration::from_nanos(until).saturating_sub(now);
+            if !left.is_zero() {
+                return Either::Refused { result: Some(Err(Failure::RetryIn(left))) };
+            }
+        }
+        let future = self.inner.call(request);
+        Either::Inner { future: Counted { future, shared: self.shared.clone() } }
+    }
+}

@@ -1,0 +1,36 @@
+//! The least code that keeps each pattern's promise for one path, with its state in one `Arc`: no
+//! configuration, no events, no handle, no guard against panics. Nobody would ship these; they say how
+//! much of a candidate's cost is the pattern and how much is the candidate.
+
+pub mod bulkhead;
+pub mod circuit_breaker;
+pub mod fallback;
+pub mod rate_limit;
+pub mod retry;
+pub mod time_limit;
+
+use pin_project_lite::pin_project;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+pin_project! {
+    /// An answer that is there already, or the inner service's.
+    #[project = EitherProj]
+    pub enum Either<F, T> {
+        Inner { #[pin] future: F },
+        Refused { result: Option<T> },
+    }
+}
+
+impl<F: Future<Output = T>, T> Future for Either<F, T> {
+    type Output = T;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match self.project() {
+            EitherProj::Inner { future } => future.poll(cx),
+            EitherProj::Refused { result } => Poll::Ready(result.take().expect("polled once more")),
+        }
+    }
+}

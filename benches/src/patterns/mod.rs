@@ -1,0 +1,30 @@
+//! What is measured: every path through every pattern, and who offers it.
+
+pub mod bulkhead;
+pub mod circuit_breaker;
+pub mod fallback;
+pub mod rate_limit;
+pub mod retry;
+pub mod stack;
+pub mod time_limit;
+
+use crate::subject::Meter;
+
+/// The candidate of every row that is this project's.
+pub const BUTTRESS: &str = "buttress";
+/// The least code that would do.
+pub const FLOOR: &str = "floor";
+/// The service without any layer.
+pub const BARE: &str = "bare";
+
+/// Has `meter` measure everything.
+pub fn visit_all(meter: &mut impl Meter) {
+    stack::bare(meter);
+    circuit_breaker::visit(meter);
+    rate_limit::visit(meter);
+    bulkhead::visit(meter);
+    retry::visit(meter);
+    time_limit::visit(meter);
+    fallback::visit(meter);
+    stack::visit(meter);
+}

@@ -1,0 +1,169 @@
+//! The services that every candidate wraps: they do nothing, so that what is measured is the layer.
+
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use buttress::{AsRefusal, Error};
+use tower::Service;
+
+/// The error of the services, with room for a refusal of buttress's as the guide asks for.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// A layer refused.
+    Refused(Error),
+    /// The service itself failed.
+    Broken,
+    /// A floor's limiter or circuit refused.
+    RetryIn(Duration),
+    /// A floor's bulkhead refused.
+    Full,
+    /// A floor's time limit passed.
+    Late,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("failed")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl AsRefusal for Failure {
+    fn as_refusal(&self) -> Option<&Error> {
+        match self {
+            Self::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Answers every request with itself, at once.
+#[derive(Clone, Debug)]
+pub struct Succeeds;
+
+impl Service<u64> for Succeeds {
+    type Response = u64;
+    type Error = Failure;
+    type Future = Ready<Result<u64, Failure>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        ready(Ok(request))
+    }
+}
+
+/// Fails every other request, at once.
+#[derive(Clone, Debug)]
+pub struct FailsEveryOther;
+
+impl Service<u64> for FailsEveryOther {
+    type Response = u64;
+    type Error = Failure;
+    type Future = Ready<Result<u64, Failure>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        ready(if request % 2 == 0 { Ok(request) } else { Err(Failure::Broken) })
+    }
+}
+
+/// Succeeds for requests below 2^32 and fails the others: to bring a breaker into a state.
+#[derive(Clone, Debug)]
+pub struct Obeys;
+
+/// A request that [`Obeys`] fails.
+pub const FAIL: u64 = 1 << 32;
+
+impl Service<u64> for Obeys {
+    type Response = u64;
+    type Error = Failure;
+    type Future = Ready<Result<u64, Failure>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        ready(if request >= FAIL { Err(Failure::Broken) } else { Ok(request) })
+    }
+}
+
+/// Answers on the second poll, after waking the task once.
+#[derive(Clone, Debug)]
+pub struct PendsOnce;
+
+impl Service<u64> for PendsOnce {
+    type Response = u64;
+    type Error = Failure;
+    type Future = SecondPoll;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> SecondPoll {
+        SecondPoll { request, polled: false }
+    }
+}
+
+/// The response of [`PendsOnce`].
+#[derive(Debug)]
+pub struct SecondPoll {
+    request: u64,
+    polled: bool,
+}
+
+impl Future for SecondPoll {
+    type Output = Result<u64, Failure>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polled {
+            return Poll::Ready(Ok(self.request));
+        }
+        self.polled = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Never answers: for calls in flight.
+#[derive(Clone, Debug)]
+pub struct Hangs;
+
+impl Service<u64> for Hangs {
+    type Response = u64;
+    type Error = Failure;
+    type Future = std::future::Pending<Result<u64, Failure>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: u64) -> Self::Future {
+        std::future::pending()
+    }
+}
