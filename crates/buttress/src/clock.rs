@@ -39,6 +39,7 @@ impl Clock {
     /// The present instant of this clock. It never goes back within one runtime; code that keeps
     /// instants across runtimes must bear one that does.
     #[must_use]
+    #[inline]
     pub fn now(&self) -> Instant {
         match self.source {
             Source::Tokio => tokio::time::Instant::now().into_std(),
@@ -135,13 +136,16 @@ pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
 }
 
 /// Nanoseconds from `anchor` to `now`: 0 if `now` lies before it.
+#[inline]
 pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
     to_nanos(now.saturating_duration_since(anchor))
 }
 
 /// A duration in nanoseconds; some 584 years where it is longer than that.
+#[inline]
 pub(crate) const fn to_nanos(duration: Duration) -> u64 {
-    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos() as u64)
+    let nanos = duration.as_nanos();
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }
 
 #[cfg(all(test, not(buttress_loom)))]

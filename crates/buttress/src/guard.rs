@@ -1,34 +1,36 @@
-//! Giving a guard back when a call is over, or when a panic unwinds.
+//! Giving a guard back when a panic unwinds.
 
-/// Drops what is in a slot when it is dropped itself, unless told to [`keep`](Self::keep) it. Unlike
-/// moving the guard out of the slot and back, this costs nothing.
-pub(crate) struct GiveBack<'a, T> {
-    slot: Option<&'a mut Option<T>>,
+/// A guard that can be given back where it stands, before it is dropped.
+pub(crate) trait Guard {
+    /// Gives back what this guards, if that has not been done.
+    fn give_back(&mut self);
 }
 
-impl<'a, T> GiveBack<'a, T> {
-    #[inline]
-    pub(crate) fn on_unwind(slot: &'a mut Option<T>) -> Self {
-        Self { slot: Some(slot) }
+/// Gives a guard back when a panic unwinds past it. Unlike moving the guard out of its place and back,
+/// this costs nothing where nobody panics.
+pub(crate) struct OnUnwind<'a, G: Guard>(&'a mut G);
+
+impl<'a, G: Guard> OnUnwind<'a, G> {
+    #[inline(always)]
+    pub(crate) fn give_back(guard: &'a mut G) -> Self {
+        Self(guard)
     }
 
-    /// The guard stays where it is: the call goes on.
-    #[inline]
-    pub(crate) fn keep(mut self) {
-        self.slot = None;
+    #[inline(always)]
+    pub(crate) fn guard(&mut self) -> &mut G {
+        self.0
     }
 
-    #[inline]
-    pub(crate) fn get(&mut self) -> Option<&mut T> {
-        self.slot.as_mut().and_then(|slot| slot.as_mut())
+    /// No panic: the guard stays as it is.
+    #[inline(always)]
+    pub(crate) fn disarm(self) {
+        std::mem::forget(self);
     }
 }
 
-impl<T> Drop for GiveBack<'_, T> {
-    #[inline]
+impl<G: Guard> Drop for OnUnwind<'_, G> {
+    #[cold]
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            *slot = None;
-        }
+        self.0.give_back();
     }
 }

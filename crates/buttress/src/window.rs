@@ -8,8 +8,12 @@ mod streak;
 mod time;
 
 pub(crate) use count::{CountWindow, LARGEST_COUNT};
-pub(crate) use streak::Streak;
+pub(crate) use streak::{LONGEST as LONGEST_STREAK, Streak};
 pub(crate) use time::TimeWindow;
+
+/// The bits of a ticket that say its call is not simply counted. No word of a window has them set, so
+/// that such a ticket never looks like that of a clear window.
+pub(crate) const CALLS_NOT_COUNTED: u64 = 0b11 << 30;
 
 /// What one call adds to a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +34,56 @@ pub(crate) struct Tally {
     pub(crate) total: u64,
     pub(crate) failed: u64,
     pub(crate) slow: u64,
+}
+
+/// Windows with a word of their own, for the tests.
+#[cfg(test)]
+mod alone {
+    use super::{CountWindow, Sample, Streak, Tally};
+    use crate::sync::AtomicU64;
+
+    pub(super) struct Calls {
+        sums: AtomicU64,
+        window: CountWindow,
+    }
+
+    impl Calls {
+        pub(super) fn new(size: u32) -> Self {
+            Self { sums: AtomicU64::new(CountWindow::empty()), window: CountWindow::new(size) }
+        }
+
+        pub(super) fn record(&self, generation: u32, sample: Sample) -> Option<Tally> {
+            self.window.record(&self.sums, generation, sample)
+        }
+
+        pub(super) fn reset(&self, generation: u32) {
+            self.window.reset(&self.sums, generation);
+        }
+
+        pub(super) fn snapshot(&self) -> Tally {
+            self.window.snapshot(&self.sums)
+        }
+    }
+
+    pub(super) struct Failures(AtomicU64);
+
+    impl Failures {
+        pub(super) fn new() -> Self {
+            Self(AtomicU64::new(0))
+        }
+
+        pub(super) fn record(&self, generation: u32, failed: bool) -> Option<Tally> {
+            Streak::record(&self.0, generation, failed)
+        }
+
+        pub(super) fn reset(&self, generation: u32) {
+            Streak::reset(&self.0, generation);
+        }
+
+        pub(super) fn snapshot(&self) -> Tally {
+            Streak::snapshot(&self.0)
+        }
+    }
 }
 
 #[cfg(all(test, not(buttress_loom)))]

@@ -7,7 +7,7 @@ use tower::Service;
 
 use super::shared::{Permit, Shared};
 use crate::error::Error;
-use crate::guard::GiveBack;
+use crate::guard::{Guard, OnUnwind};
 use crate::reject::{Refused, Reject};
 use crate::waiting::QueuePlace;
 
@@ -27,14 +27,15 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<F, R> {
         // The future stands before the permit, so that it is dropped first.
-        Running { #[pin] future: F, permit: Option<Permit> },
+        Running { #[pin] future: F, permit: Permit },
         Refused { refused: Refused<R> },
     }
 }
 
 impl<F, R> ResponseFuture<F, R> {
+    #[inline(always)]
     pub(super) fn running(future: F, permit: Permit) -> Self {
-        Self { kind: Kind::Running { future, permit: Some(permit.begin()) } }
+        Self { kind: Kind::Running { future, permit: permit.begin() } }
     }
 
     pub(super) fn refused(error: Error, reject: R) -> Self {
@@ -49,18 +50,19 @@ where
 {
     type Output = Result<Res, E>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Running { future, permit } => {
                 // A panic gives the permit back on the spot.
-                let held = GiveBack::on_unwind(permit);
-                let result = future.poll(cx);
-                if result.is_pending() {
-                    held.keep();
-                } else {
-                    drop(held);
+                let mut held = OnUnwind::give_back(permit);
+                let polled = future.poll(cx);
+                if polled.is_ready() {
+                    // Now, whenever this future is dropped: the call is over.
+                    held.guard().give_back();
                 }
-                result
+                held.disarm();
+                polled
             }
             KindProj::Refused { refused } => Poll::Ready(refused.answer()),
         }

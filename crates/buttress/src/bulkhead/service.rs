@@ -40,26 +40,26 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, R>;
 
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Looking first keeps a call that will be refused from reserving anything further in.
-        self.latch = self.shared.is_full().then(|| self.shared.full());
-        if self.latch.is_some() {
+        if self.shared.is_full() {
+            self.latch = Some(self.shared.full());
             return Poll::Ready(Ok(()));
         }
+        self.latch = None;
         self.inner.poll_ready(cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        if let Some(error) = self.latch.take() {
-            return ResponseFuture::refused(self.shared.refuse(error), self.reject.clone());
-        }
-        match self.shared.try_acquire() {
-            Some(permit) => ResponseFuture::running(self.inner.call(request), permit),
-            None => {
-                let error = self.shared.refuse(self.shared.full());
-                ResponseFuture::refused(error, self.reject.clone())
+        if self.latch.is_none() {
+            if let Some(permit) = self.shared.try_acquire() {
+                return ResponseFuture::running(self.inner.call(request), permit);
             }
         }
+        let error = self.latch.take().unwrap_or_else(|| self.shared.full());
+        ResponseFuture::refused(self.shared.refuse(error), self.reject.clone())
     }
 }
 

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::state::Permits;
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::guard::Guard;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::Common;
 use crate::queue::{Ask, InVain, WaitQueue};
@@ -48,6 +49,8 @@ impl Telemetry {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) permits: Permits,
+    /// Looked at by every call, so it stands here and not behind another pointer.
+    count_calls: bool,
     pub(super) queue: WaitQueue<Permits>,
     pub(super) capacity: AtomicUsize,
     pub(super) max_wait: AtomicU64,
@@ -64,6 +67,7 @@ impl Shared {
     pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let shared = Self {
             permits: Permits::new(config.max_concurrent),
+            count_calls: telemetry.common.count_calls,
             queue: WaitQueue::new(),
             capacity: AtomicUsize::new(0),
             max_wait: AtomicU64::new(FOREVER),
@@ -80,11 +84,13 @@ impl Shared {
         self.max_wait.store(wait, Ordering::Relaxed);
     }
 
+    #[inline(always)]
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         self.permits.try_take().then(|| self.pass(1, ()))
     }
 
     /// Whether a call would be refused now, by a bulkhead without and with a queue.
+    #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
         self.permits.is_full()
     }
@@ -123,6 +129,12 @@ impl Shared {
         Waiting::join(self, ask, |_, _| true).ok_or_else(|| self.refuse(self.full()))
     }
 
+    /// A permit came free and somebody waits for it.
+    #[cold]
+    fn serve(&self) {
+        waiting::settle(self);
+    }
+
     pub(super) fn max_wait(&self) -> Option<Duration> {
         match self.max_wait.load(Ordering::Relaxed) {
             FOREVER => None,
@@ -135,25 +147,34 @@ impl Shared {
 #[must_use = "dropping a permit gives it back at once"]
 pub struct Permit {
     shared: Arc<Shared>,
+    /// False once given back.
+    held: bool,
 }
 
 impl Permit {
     /// The call it was taken for begins.
     #[inline]
     pub(super) fn begin(self) -> Self {
-        let telemetry = &self.shared.telemetry;
-        if telemetry.common.count_calls {
-            telemetry.counters.add(ADMITTED);
+        if self.shared.count_calls {
+            self.shared.telemetry.counters.add(ADMITTED);
         }
         self
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.shared.permits.give_back() {
-            waiting::settle(&*self.shared);
+impl Guard for Permit {
+    #[inline]
+    fn give_back(&mut self) {
+        if std::mem::take(&mut self.held) && self.shared.permits.give_back() {
+            self.shared.serve();
         }
+    }
+}
+
+impl Drop for Permit {
+    #[inline]
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
@@ -179,8 +200,9 @@ impl Limiter for Shared {
         &self.telemetry.common
     }
 
+    #[inline(always)]
     fn pass(self: &Arc<Self>, _cost: u32, (): ()) -> Permit {
-        Permit { shared: self.clone() }
+        Permit { shared: self.clone(), held: true }
     }
 
     fn waited_in_vain(&self, _cost: u32, _why: InVain) -> Error {

@@ -23,38 +23,51 @@ impl Permits {
     }
 
     /// Takes a permit if one is free and nobody waits for it.
+    #[inline(always)]
     pub(crate) fn try_take(&self) -> bool {
-        self.take_if(|word| word & WAITING == 0)
+        let word = self.word.load(Ordering::Relaxed);
+        // WAITING makes the word larger than any limit.
+        if word >= u64::from(self.limit()) {
+            return false;
+        }
+        // Acquire pairs with the Release in `give_back`: what the last holder did is visible to the
+        // next.
+        let taken =
+            self.word.compare_exchange(word, word + 1, Ordering::Acquire, Ordering::Relaxed);
+        match taken {
+            Ok(_) => self.note_peak(word as u32 + 1),
+            Err(now) => return self.take_while(now, 0),
+        }
+        true
     }
 
     /// Whether [`try_take`](Self::try_take) would fail now.
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        // WAITING makes the word larger than any limit.
         self.word.load(Ordering::Relaxed) >= u64::from(self.limit())
     }
 
-    fn take_if(&self, may: impl Fn(u64) -> bool) -> bool {
-        let mut word = self.word.load(Ordering::Relaxed);
-        loop {
-            if !may(word) || word & !WAITING >= u64::from(self.limit()) {
-                return false;
-            }
-            // Acquire pairs with the Release in `give_back`: what the last holder did is visible to
-            // the next.
+    /// Takes a permit if one is free, whatever of `ignoring` is set in the word.
+    #[inline(never)]
+    fn take_while(&self, mut word: u64, ignoring: u64) -> bool {
+        while word & !ignoring < u64::from(self.limit()) {
             match self.word.compare_exchange_weak(
                 word,
                 word + 1,
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => break,
+                Ok(_) => {
+                    self.note_peak((word & !WAITING) as u32 + 1);
+                    return true;
+                }
                 Err(now) => word = now,
             }
         }
-        self.note_peak(((word & !WAITING) + 1) as u32);
-        true
+        false
     }
 
+    #[inline]
     fn note_peak(&self, active: u32) {
         // A plain look first: the peak is rarely new, and a write would contend.
         if active > self.peak.load(Ordering::Relaxed) {
@@ -64,6 +77,7 @@ impl Permits {
 
     /// Gives a permit back. True if somebody waits, who must now be served.
     #[must_use]
+    #[inline]
     pub(crate) fn give_back(&self) -> bool {
         self.word.fetch_sub(1, Ordering::Release) & WAITING != 0
     }
@@ -72,6 +86,7 @@ impl Permits {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
@@ -89,7 +104,8 @@ impl Resource for Permits {
     type Receipt = ();
 
     fn take(&self, _cost: u32, _now: Instant) -> Result<(), Lack> {
-        if self.take_if(|_| true) { Ok(()) } else { Err(Lack::Now) }
+        let word = self.word.load(Ordering::Relaxed);
+        if self.take_while(word, WAITING) { Ok(()) } else { Err(Lack::Now) }
     }
 
     fn due(&self, _ahead: u64, _cost: u32, _now: Instant) -> Option<Instant> {

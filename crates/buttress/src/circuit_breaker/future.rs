@@ -7,7 +7,7 @@ use pin_project_lite::pin_project;
 use super::shared::Admission;
 use crate::classify::Classify;
 use crate::error::Error;
-use crate::guard::GiveBack;
+use crate::guard::OnUnwind;
 use crate::reject::{Refused, Reject};
 
 pin_project! {
@@ -26,14 +26,15 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<F, C, R> {
         // The future stands before the admission, so that it is dropped first.
-        Running { #[pin] future: F, admission: Option<Admission>, classify: C },
+        Running { #[pin] future: F, admission: Admission, classify: C },
         Refused { refused: Refused<R> },
     }
 }
 
 impl<F, C, R> ResponseFuture<F, C, R> {
+    #[inline(always)]
     pub(super) fn running(future: F, admission: Admission, classify: C) -> Self {
-        Self { kind: Kind::Running { future, admission: Some(admission), classify } }
+        Self { kind: Kind::Running { future, admission, classify } }
     }
 
     pub(super) fn refused(error: Error, reject: R) -> Self {
@@ -49,23 +50,21 @@ where
 {
     type Output = Result<Res, E>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Running { future, admission, classify } => {
-                // A panic gives the admission back on the spot, as a panic.
-                let mut held = GiveBack::on_unwind(admission);
-                let polled = future.poll(cx);
-                let Poll::Ready(result) = &polled else {
-                    held.keep();
+                // A panic settles the admission on the spot, as a panic.
+                let mut held = OnUnwind::give_back(admission);
+                let Poll::Ready(result) = future.poll(cx) else {
+                    held.disarm();
                     return Poll::Pending;
                 };
-                let outcome = classify.classify(result);
-                if let Some(admission) = held.get() {
-                    admission.settle_in_place(outcome, || classify.retry_after(result));
-                }
-                // Its call is over, whether this future is dropped or not.
-                drop(held);
-                polled
+                // Settled now, whenever this future is dropped: the call is over.
+                let outcome = classify.classify(&result);
+                held.guard().settle_in_place(outcome, || classify.retry_after(&result));
+                held.disarm();
+                Poll::Ready(result)
             }
             KindProj::Refused { refused } => Poll::Ready(refused.answer()),
         }

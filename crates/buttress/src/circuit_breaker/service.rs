@@ -6,7 +6,7 @@ use tower::Service;
 
 use super::future::ResponseFuture;
 use super::handle::Handle;
-use super::shared::Shared;
+use super::shared::{Admission, Shared};
 use crate::classify::Classify;
 use crate::error::Error;
 use crate::reject::Reject;
@@ -19,15 +19,21 @@ pub struct CircuitBreaker<S, C, R> {
     shared: Arc<Shared>,
     classify: C,
     reject: R,
-    /// The refusal seen by the last `poll_ready`, for the next `call` on this value.
-    latch: Option<Error>,
-    /// This value's place among those parked in the inner service.
-    parked: Owner,
+    aside: Aside,
+}
+
+/// What this value remembers from its last `poll_ready`: nothing, while all is well.
+enum Aside {
+    Nothing,
+    /// The refusal that was seen, for the next `call`.
+    Refusal(Error),
+    /// A place among those parked in the inner service.
+    Parked(Owner),
 }
 
 impl<S, C, R> CircuitBreaker<S, C, R> {
     pub(super) fn new(inner: S, shared: Arc<Shared>, classify: C, reject: R) -> Self {
-        Self { inner, shared, classify, reject, latch: None, parked: Owner::default() }
+        Self { inner, shared, classify, reject, aside: Aside::Nothing }
     }
 
     /// The operator's view of the shared state.
@@ -36,14 +42,85 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         Handle { shared: self.shared.clone() }
     }
 
-    #[inline]
-    fn latch_refusal(&mut self) -> bool {
-        if self.shared.state.admit_closed().is_some() {
-            self.latch = None;
-            return false;
+    /// Out of line, and what it returns is no part of a future: the healthy path then needs no memory.
+    #[inline(never)]
+    fn admit_or_refuse(&mut self) -> Result<Admission, Error> {
+        let admitted = match self.put_aside(Aside::Nothing) {
+            Some(refusal) => Err(refusal),
+            None => self.shared.admit(),
+        };
+        let mut admission = admitted.map_err(|error| self.shared.refuse(error))?;
+        admission.begin();
+        Ok(admission)
+    }
+
+    /// Remembers `aside` in place of what was; the refusal if it was one.
+    fn put_aside(&mut self, aside: Aside) -> Option<Error> {
+        match std::mem::replace(&mut self.aside, aside) {
+            Aside::Nothing => None,
+            Aside::Refusal(refusal) => Some(refusal),
+            Aside::Parked(mut owner) => {
+                self.shared.wakers.forget(&mut owner);
+                None
+            }
         }
-        self.latch = self.shared.peek();
-        self.latch.is_some()
+    }
+
+    /// Looks whether a call would be refused now, and remembers it.
+    fn would_refuse(&mut self) -> bool {
+        let refusal = self.shared.peek();
+        let refuses = refusal.is_some();
+        if let Some(refusal) = refusal {
+            self.put_aside(Aside::Refusal(refusal));
+        }
+        refuses
+    }
+
+    #[inline(never)]
+    fn poll_ready_or_refuse<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+        C: Classify<S::Response, S::Error>,
+    {
+        if self.would_refuse() {
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(self.aside, Aside::Refusal(_)) {
+            self.aside = Aside::Nothing;
+        }
+        let polled = self.shared.watch(|| self.inner.poll_ready(cx));
+        if polled.is_ready() {
+            self.put_aside(Aside::Nothing);
+        }
+        self.not_ready(polled, cx)
+    }
+
+    /// What to answer when the inner service is perhaps not ready.
+    #[inline(never)]
+    fn not_ready<Req>(
+        &mut self,
+        polled: Poll<Result<(), S::Error>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<Req>,
+        C: Classify<S::Response, S::Error>,
+    {
+        match polled {
+            Poll::Ready(ready) => Poll::Ready(
+                ready.map_err(|error| settle_unready(&self.shared, &self.classify, error)),
+            ),
+            Poll::Pending => {
+                // Whoever waits in there must hear when the circuit opens: it would be refused now.
+                let mut owner = match std::mem::replace(&mut self.aside, Aside::Nothing) {
+                    Aside::Parked(owner) => owner,
+                    Aside::Nothing | Aside::Refusal(_) => Owner::default(),
+                };
+                self.shared.wakers.register(&mut owner, cx);
+                self.aside = Aside::Parked(owner);
+                if self.would_refuse() { Poll::Ready(Ok(())) } else { Poll::Pending }
+            }
+        }
     }
 }
 
@@ -57,39 +134,33 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, C, R>;
 
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Looking first keeps a call that will be refused from waiting for the inner service, or
         // reserving anything in it.
-        if self.latch_refusal() {
-            return Poll::Ready(Ok(()));
+        if !matches!(self.aside, Aside::Nothing) || self.shared.state.admit_closed().is_none() {
+            return self.poll_ready_or_refuse(cx);
         }
         match self.shared.watch(|| self.inner.poll_ready(cx)) {
-            Poll::Ready(ready) => {
-                self.shared.wakers.forget(&mut self.parked);
-                Poll::Ready(
-                    ready.map_err(|error| settle_unready(&self.shared, &self.classify, error)),
-                )
-            }
-            Poll::Pending => {
-                // Whoever waits in there must hear when the circuit opens: it would be refused now.
-                self.shared.wakers.register(&mut self.parked, cx);
-                if self.latch_refusal() { Poll::Ready(Ok(())) } else { Poll::Pending }
-            }
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            polled => self.not_ready(polled, cx),
         }
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let admitted = match self.latch.take() {
-            Some(error) => Err(error),
-            None => self.shared.admit(),
-        };
-        match admitted {
-            Ok(mut admission) => {
-                admission.begin();
+        if matches!(self.aside, Aside::Nothing) {
+            if let Some(admission) = self.shared.admit_closed() {
+                let future = self.inner.call(request);
+                return ResponseFuture::running(future, admission, self.classify.clone());
+            }
+        }
+        match self.admit_or_refuse() {
+            Ok(admission) => {
                 let future = self.inner.call(request);
                 ResponseFuture::running(future, admission, self.classify.clone())
             }
-            Err(error) => ResponseFuture::refused(self.shared.refuse(error), self.reject.clone()),
+            Err(error) => ResponseFuture::refused(error, self.reject.clone()),
         }
     }
 }
@@ -110,7 +181,7 @@ pub(super) fn settle_unready<Res, E, C: Classify<Res, E>>(
 
 impl<S, C, R> Drop for CircuitBreaker<S, C, R> {
     fn drop(&mut self) {
-        self.shared.wakers.forget(&mut self.parked);
+        self.put_aside(Aside::Nothing);
     }
 }
 

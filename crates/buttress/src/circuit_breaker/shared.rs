@@ -9,6 +9,7 @@ use super::state::{Refusal, Settled, State, Ticket, Transition};
 use crate::classify::Outcome;
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::guard::Guard;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::{CircuitState, Common};
 use crate::wakers::WakerSet;
@@ -54,8 +55,6 @@ pub(super) struct Shared {
     pub(super) state: State,
     /// Those parked in the inner service, or waiting for the circuit: woken by every change.
     pub(super) wakers: WakerSet,
-    /// Looked at by every call, so it stands here and not behind another pointer.
-    count_calls: bool,
     pub(super) telemetry: Arc<Telemetry>,
 }
 
@@ -68,8 +67,7 @@ impl Shared {
     /// `config` must have been checked.
     pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let state = State::new(config, telemetry.common.clock.now());
-        let count_calls = telemetry.common.count_calls;
-        Arc::new(Self { state, wakers: WakerSet::new(), count_calls, telemetry })
+        Arc::new(Self { state, wakers: WakerSet::new(), telemetry })
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -94,21 +92,18 @@ impl Shared {
         self.telemetry.refuse(error)
     }
 
+    /// Admits a call at a look, if that is all it takes. The call has begun then, too.
     #[inline]
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
-        match self.state.admit_closed() {
-            Some(ticket) => Ok(self.admission(ticket)),
-            None => self.admit_open(),
-        }
+    pub(super) fn admit_closed(self: &Arc<Self>) -> Option<Admission> {
+        self.state.admit_closed().map(|ticket| self.admission(ticket))
     }
 
     #[inline]
     fn admission(self: &Arc<Self>, ticket: Ticket) -> Admission {
-        Admission { shared: self.clone(), ticket: Some(ticket), started: None }
+        Admission { shared: self.clone(), call: Call { ticket, started: NEVER } }
     }
 
-    #[cold]
-    fn admit_open(self: &Arc<Self>) -> Result<Admission, Error> {
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
         match self.state.admit(|| self.now()) {
             Ok((ticket, transition)) => {
                 self.tell(transition);
@@ -119,19 +114,21 @@ impl Shared {
     }
 
     /// Polls the inner service to readiness; a panic in there is counted as that of a call.
+    #[inline(always)]
     pub(super) fn watch<T>(self: &Arc<Self>, poll_ready: impl FnOnce() -> T) -> T {
-        struct Panicked<'a>(Option<&'a Arc<Shared>>);
+        struct Panicked<'a>(&'a Arc<Shared>);
 
         impl Drop for Panicked<'_> {
+            #[cold]
             fn drop(&mut self) {
                 // Dropped while a panic unwinds, an admission counts as panicked.
-                drop(self.0.map(Shared::admit));
+                drop(self.0.admit());
             }
         }
 
-        let mut panicked = Panicked(Some(self));
+        let panicked = Panicked(self);
         let ready = poll_ready();
-        panicked.0 = None;
+        std::mem::forget(panicked);
         ready
     }
 
@@ -147,13 +144,53 @@ impl Shared {
         }
     }
 
-    fn settled(&self, settled: Settled) {
-        self.tell(settled.transition);
-        if settled.freed {
+    /// Settles `call`. Out of line, and given all it needs by value: the future of a call whose success
+    /// changes nothing then needs no memory of its own.
+    #[inline(never)]
+    fn end(&self, call: Call, outcome: Outcome, hint: Option<Duration>) {
+        if outcome != Outcome::Success || !self.state.count_good(call.ticket, || self.now()) {
+            self.decide(call, outcome, hint);
+        }
+    }
+
+    #[inline(never)]
+    fn decide(&self, Call { ticket, started }: Call, outcome: Outcome, hint: Option<Duration>) {
+        let Telemetry { counters, common } = &*self.telemetry;
+        match outcome {
+            // A disabled circuit counts nothing at all.
+            _ if ticket.is_uncounted() => {}
+            Outcome::Failure => counters.add(FAILED),
+            Outcome::Success if common.count_calls => counters.add(SUCCEEDED),
+            _ => {}
+        }
+        let slow = started != NEVER && {
+            let took = self.state.nanos(self.now()).saturating_sub(started);
+            took >= self.state.rules.slow_after()
+        };
+        let Settled { transition, freed } =
+            self.state.settle(ticket, outcome, slow, || self.now(), hint);
+        self.tell(transition);
+        if freed {
             self.wakers.wake_all();
         }
     }
+
+    #[cold]
+    fn abandon(&self, call: Call) {
+        self.end(call, self.state.rules.abandoned(std::thread::panicking()), None);
+    }
 }
+
+/// A call under way.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    ticket: Ticket,
+    /// When, in nanoseconds of the state's; read only if slow calls count.
+    started: u64,
+}
+
+/// Stands in [`Call::started`] for "not read".
+const NEVER: u64 = u64::MAX;
 
 /// A call that a circuit breaker let through, to be settled once. Dropping it unsettled counts as the
 /// configuration says: as [`dropped_calls`](Config::dropped_calls), or as
@@ -161,28 +198,24 @@ impl Shared {
 #[must_use = "dropping an admission settles it as abandoned"]
 pub struct Admission {
     shared: Arc<Shared>,
-    /// `None` once settled.
-    ticket: Option<Ticket>,
-    /// Read only if slow calls count.
-    started: Option<Instant>,
+    call: Call,
 }
 
 impl Admission {
     /// The call begins now.
-    #[inline]
     pub(super) fn begin(&mut self) {
-        let shared = &self.shared;
-        if shared.count_calls && self.ticket != Some(Ticket::Uncounted) {
-            shared.telemetry.counters.add(ADMITTED);
+        let Telemetry { counters, common } = &*self.shared.telemetry;
+        if common.count_calls && !self.call.ticket.is_uncounted() {
+            counters.add(ADMITTED);
         }
-        if shared.state.rules.slow_after().is_some() {
-            self.started = Some(shared.now());
+        if self.shared.state.rules.times_calls() {
+            self.call.started = self.shared.state.nanos(self.shared.now());
         }
     }
 
     /// Whether the circuit is still in the state that admitted this call.
     pub(super) fn is_current(&self) -> bool {
-        self.ticket.is_some_and(|ticket| self.shared.state.is_current(ticket))
+        self.shared.state.is_current(self.call.ticket)
     }
 
     /// The service did its work.
@@ -197,66 +230,50 @@ impl Admission {
 
     /// The call ended with `outcome`. `hint` is asked of a failure, where the configuration
     /// [honours](Config::honour_hint) it, for how long it wants to be left alone.
-    #[inline]
     pub fn settle(mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
         self.settle_in_place(outcome, hint);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn settle_in_place(
         &mut self,
         outcome: Outcome,
         hint: impl FnOnce() -> Option<Duration>,
     ) {
-        if outcome == Outcome::Success && self.started.is_none() && !self.shared.count_calls {
-            let state = &self.shared.state;
-            if self.ticket.is_some_and(|ticket| state.success_changes_nothing(ticket)) {
-                self.ticket = None;
-                return;
-            }
+        let (call, shared) = (self.call, &*self.shared);
+        if outcome == Outcome::Success && shared.state.success_changes_nothing(call.ticket) {
+            self.call.ticket = Ticket::SETTLED;
+            return;
         }
-        // Before anything is taken: should the user's code panic, the call is settled as a panic.
-        let asked = outcome == Outcome::Failure && self.shared.state.rules.honours_hints();
+        // Before the call is taken: should the user's code panic, it is settled as a panic.
+        let asked = outcome == Outcome::Failure && shared.state.rules.honours_hints();
         let hint = if asked { hint() } else { None };
-        self.end(outcome, hint);
+        self.call.ticket = Ticket::SETTLED;
+        shared.end(call, outcome, hint);
     }
+}
 
-    #[cold]
-    fn abandon(&mut self) {
-        let outcome = self.shared.state.rules.abandoned(std::thread::panicking());
-        self.end(outcome, None);
-    }
-
-    fn end(&mut self, outcome: Outcome, hint: Option<Duration>) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let shared = &self.shared;
-        let Telemetry { counters, common } = &*shared.telemetry;
-        match outcome {
-            // A disabled circuit counts nothing at all.
-            _ if ticket == Ticket::Uncounted => {}
-            Outcome::Failure => counters.add(FAILED),
-            Outcome::Success if common.count_calls => counters.add(SUCCEEDED),
-            _ => {}
+impl Guard for Admission {
+    /// Settles the call as abandoned.
+    #[inline]
+    fn give_back(&mut self) {
+        let call = self.call;
+        if call.ticket != Ticket::SETTLED {
+            self.call.ticket = Ticket::SETTLED;
+            self.shared.abandon(call);
         }
-        let slow = self.started.is_some_and(|started| {
-            let took = shared.now().saturating_duration_since(started);
-            shared.state.rules.slow_after().is_some_and(|limit| took >= limit)
-        });
-        shared.settled(shared.state.settle(ticket, outcome, slow, || shared.now(), hint));
     }
 }
 
 impl Drop for Admission {
     #[inline]
     fn drop(&mut self) {
-        if self.ticket.is_some() {
-            self.abandon();
-        }
+        self.give_back();
     }
 }
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admission").field("ticket", &self.ticket).finish_non_exhaustive()
+        f.debug_struct("Admission").field("call", &self.call).finish_non_exhaustive()
     }
 }

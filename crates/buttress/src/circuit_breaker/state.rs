@@ -19,17 +19,47 @@ use crate::clock;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::CircuitState;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
-use crate::window::{CountWindow, Sample, Streak, Tally, TimeWindow};
+use crate::window::{CALLS_NOT_COUNTED, CountWindow, Sample, Streak, Tally, TimeWindow};
 
-/// A call that was admitted, until it is settled.
+/// A call that was admitted, until it is settled: the generation that admitted it over how it did.
+/// One word, so that the call needs no memory for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Ticket {
-    /// Through a closed circuit.
-    Counted { generation: u32 },
-    /// Through a half-open one.
-    Probe { generation: u32, number: u64 },
-    /// Through a disabled one.
-    Uncounted,
+pub(crate) struct Ticket(u64);
+
+/// How a call was admitted: through a closed circuit, ...
+const COUNTED: u32 = 0;
+/// ... the same where more is noted of it than how it ended: that it was made, how long it took, ...
+const NOTED: u32 = 1 << 30;
+/// ... through a disabled one, or, above this, as the probe with the number that is left.
+const UNCOUNTED: u32 = 1 << 31;
+const _: () = assert!((NOTED | UNCOUNTED) as u64 == CALLS_NOT_COUNTED);
+
+impl Ticket {
+    /// Of a call that is settled.
+    pub(crate) const SETTLED: Self = Self(u64::MAX);
+
+    #[inline(always)]
+    const fn new(generation: u32, how: u32) -> Self {
+        Self((generation as u64) << 32 | how as u64)
+    }
+
+    const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
+    const fn how(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn is_probe(self) -> bool {
+        self.how() > UNCOUNTED
+    }
+
+    /// Whether nothing at all is counted of this call.
+    pub(crate) fn is_uncounted(self) -> bool {
+        self.how() == UNCOUNTED
+    }
 }
 
 /// A change of state, to be told.
@@ -55,7 +85,7 @@ pub(crate) struct Settled {
 
 #[derive(Debug)]
 enum Window {
-    Streak(Streak),
+    Streak,
     Count(CountWindow),
     Time(TimeWindow),
 }
@@ -63,8 +93,12 @@ enum Window {
 #[derive(Debug)]
 pub(crate) struct State {
     anchor: Instant,
-    /// Generation over the number of the state.
+    /// See [`pack`]. Written under the lock of the machine.
     control: AtomicU64,
+    /// The word of a window of calls, see there.
+    sums: AtomicU64,
+    /// The bits of `sums` that are as in the ticket of a call whose success would change nothing.
+    clear: u64,
     /// When the open time ends. Written before `control` says open.
     open_until: AtomicU64,
     window: Window,
@@ -81,25 +115,38 @@ const STATES: [CircuitState; 6] = [
     CircuitState::MetricsOnly,
 ];
 
-fn pack(generation: u32, state: CircuitState) -> u64 {
-    u64::from(generation) << 3 | state as u64
+/// A word of `control`: the generation over [`NOTED`], while calls are counted or timed, and the state.
+/// Of a closed circuit that notes nothing it is the ticket of its calls.
+fn pack(generation: u32, noted: u32, state: CircuitState) -> u64 {
+    Ticket::new(generation, noted | state as u32).0
 }
 
 fn unpack(control: u64) -> (u32, CircuitState) {
     let state = STATES.get((control & 7) as usize).copied().unwrap_or(CircuitState::Closed);
-    ((control >> 3) as u32, state)
+    ((control >> 32) as u32, state)
+}
+
+fn noted(config: &Config) -> u32 {
+    let notes = config.common.count_calls || config.slow_call_duration.is_some();
+    if notes { NOTED } else { 0 }
 }
 
 impl State {
     pub(crate) fn new(config: &Config, anchor: Instant) -> Self {
-        let window = match config.time_window {
-            _ if !config.by_rate() => Window::Streak(Streak::new()),
-            Some(length) => Window::Time(TimeWindow::new(length)),
-            None => Window::Count(CountWindow::new(config.count_window)),
+        let (window, sums, clear) = match config.time_window {
+            _ if !config.by_rate() => (Window::Streak, 0, Streak::CLEAR),
+            // Every call counts: no ticket is like this.
+            Some(length) => (Window::Time(TimeWindow::new(length)), u64::MAX, u64::MAX),
+            None => {
+                let window = CountWindow::new(config.count_window);
+                (Window::Count(window), CountWindow::empty(), CountWindow::CLEAR)
+            }
         };
         Self {
             anchor,
-            control: AtomicU64::new(pack(0, CircuitState::Closed)),
+            control: AtomicU64::new(pack(0, noted(config), CircuitState::Closed)),
+            sums: AtomicU64::new(sums),
+            clear,
             open_until: AtomicU64::new(0),
             window,
             rules: Rules::new(config),
@@ -110,7 +157,7 @@ impl State {
     /// Whether the window would still be the same under new rules.
     pub(crate) fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
         let (field, fits) = match (&self.window, config.time_window) {
-            (Window::Streak(_), _) => ("failure-rate", !config.by_rate()),
+            (Window::Streak, _) => ("failure-rate", !config.by_rate()),
             (_, _) if !config.by_rate() => ("failure-rate", false),
             (Window::Count(window), None) => ("count-window", window.size() == config.count_window),
             (Window::Time(window), Some(length)) => {
@@ -129,39 +176,54 @@ impl State {
     /// Takes over new rules; state, window and probes stay.
     pub(crate) fn apply(&self, config: &Config) {
         self.rules.apply(config);
-        lock(&self.machine).apply(config);
+        let mut machine = lock(&self.machine);
+        machine.apply(config);
+        let (generation, state) = unpack(self.control.load(Ordering::Relaxed));
+        self.control.store(pack(generation, noted(config), state), Ordering::Release);
+    }
+
+    /// Generation and state.
+    fn current(&self) -> (u32, CircuitState) {
+        // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
+        unpack(self.control.load(Ordering::Acquire))
     }
 
     pub(crate) fn state(&self) -> CircuitState {
-        unpack(self.control.load(Ordering::Acquire)).1
+        self.current().1
     }
 
     pub(crate) fn tally(&self, now: Instant) -> Tally {
-        let generation = unpack(self.control.load(Ordering::Acquire)).0;
+        let generation = self.generation();
         match &self.window {
-            Window::Streak(streak) => streak.snapshot(),
-            Window::Count(window) => window.snapshot(),
-            Window::Time(window) => window.tally(generation, clock::nanos_since(self.anchor, now)),
+            Window::Streak => Streak::snapshot(&self.sums),
+            Window::Count(window) => window.snapshot(&self.sums),
+            Window::Time(window) => window.tally(generation, self.nanos(now)),
         }
     }
 
-    /// Admits a call through a closed circuit; `None` where it takes more than a look.
-    #[inline]
+    /// Admits a call through a closed circuit that notes nothing else of it; `None` where it takes more
+    /// than a look.
+    #[inline(always)]
     pub(crate) fn admit_closed(&self) -> Option<Ticket> {
         // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
-        let control = self.control.load(Ordering::Acquire);
-        let closed = control & 7 == CircuitState::Closed as u64;
-        closed.then_some(Ticket::Counted { generation: (control >> 3) as u32 })
+        let ticket = Ticket(self.control.load(Ordering::Acquire));
+        (ticket.how() == COUNTED | CircuitState::Closed as u32).then_some(ticket)
     }
 
-    /// Whether a success of this call would leave everything as it is, so that it need not be settled.
-    #[inline]
+    /// Whether a success of this call would leave everything as it is, so that there is nothing to settle.
+    #[inline(always)]
     pub(crate) fn success_changes_nothing(&self, ticket: Ticket) -> bool {
-        let Ticket::Counted { generation } = ticket else { return false };
+        (self.sums.load(Ordering::Relaxed) ^ ticket.0) & self.clear == 0
+    }
+
+    /// Counts a success where that is all it takes: in the present slice of a window of time.
+    #[inline]
+    pub(crate) fn count_good(&self, ticket: Ticket, now: impl FnOnce() -> Instant) -> bool {
         match &self.window {
-            Window::Streak(streak) => streak.is_clear(generation),
-            Window::Count(window) => window.is_clear(generation),
-            Window::Time(_) => false,
+            Window::Time(window) if ticket.how() == COUNTED => {
+                window.count_good(ticket.generation(), self.nanos(now()))
+            }
+            _ => false,
         }
     }
 
@@ -184,12 +246,14 @@ impl State {
         now: impl Fn() -> Instant,
     ) -> Result<(Ticket, Option<Transition>), Refusal> {
         // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
-        let (generation, state) = unpack(self.control.load(Ordering::Acquire));
+        let control = self.control.load(Ordering::Acquire);
+        let (generation, state) = unpack(control);
         match state {
             CircuitState::Closed | CircuitState::MetricsOnly => {
-                Ok((Ticket::Counted { generation }, None))
+                let how = if control as u32 & NOTED == 0 { COUNTED } else { NOTED };
+                Ok((Ticket::new(generation, how), None))
             }
-            CircuitState::Disabled => Ok((Ticket::Uncounted, None)),
+            CircuitState::Disabled => Ok((Ticket::new(generation, UNCOUNTED), None)),
             CircuitState::ForcedOpen => Err(Refusal { retry_after: None }),
             CircuitState::Open => match self.still_open(now()) {
                 Some(refusal) => Err(refusal),
@@ -199,9 +263,14 @@ impl State {
         }
     }
 
+    /// Nanoseconds from the circuit's own anchor to `now`.
+    pub(crate) fn nanos(&self, now: Instant) -> u64 {
+        clock::nanos_since(self.anchor, now)
+    }
+
     /// The open time runs from the opening up to, and not including, its end.
     fn still_open(&self, now: Instant) -> Option<Refusal> {
-        let now = clock::nanos_since(self.anchor, now);
+        let now = self.nanos(now);
         let left = self.open_until.load(Ordering::Relaxed).saturating_sub(now);
         (left > 0).then(|| Refusal { retry_after: Some(Duration::from_nanos(left)) })
     }
@@ -211,7 +280,7 @@ impl State {
         now: impl Fn() -> Instant,
     ) -> Result<(Ticket, Option<Transition>), Refusal> {
         let mut machine = lock(&self.machine);
-        let (mut generation, state) = unpack(self.control.load(Ordering::Acquire));
+        let (mut generation, state) = self.current();
         let now_is = now();
         let transition = match state {
             // Open => HalfOpen: the open time has passed.
@@ -231,7 +300,7 @@ impl State {
             }
         };
         match machine.take_place(now_is) {
-            Some(number) => Ok((Ticket::Probe { generation, number }, transition)),
+            Some(number) => Ok((Ticket::new(generation, UNCOUNTED + number), transition)),
             None => Err(Refusal { retry_after: None }),
         }
     }
@@ -239,20 +308,17 @@ impl State {
     /// Whether the circuit would still let this call begin: nothing changed since it was admitted, and
     /// no other probe took its place.
     pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
-        match ticket {
-            Ticket::Uncounted => self.state() == CircuitState::Disabled,
-            Ticket::Counted { generation } => self.generation() == generation,
-            Ticket::Probe { generation, number } => {
-                let machine = lock(&self.machine);
-                self.generation() == generation
-                    && machine.probes.iter().any(|(probe, _)| *probe == number)
-            }
+        if ticket.is_uncounted() {
+            return self.state() == CircuitState::Disabled;
         }
+        let probe = ticket.is_probe().then(|| lock(&self.machine));
+        let in_place = |machine: &Machine| machine.has_probe(ticket.how() - UNCOUNTED);
+        self.generation() == ticket.generation() && probe.is_none_or(|machine| in_place(&machine))
     }
 
     /// How often the state changed, or was set again, wrapping around.
     pub(crate) fn generation(&self) -> u32 {
-        unpack(self.control.load(Ordering::Acquire)).0
+        self.current().0
     }
 
     /// Counts how a call ended. `hint` is for how long the failure asked to be left alone.
@@ -264,13 +330,15 @@ impl State {
         now: impl Fn() -> Instant,
         hint: Option<Duration>,
     ) -> Settled {
-        match ticket {
-            Ticket::Uncounted => Settled::default(),
-            Ticket::Counted { generation } => {
+        let generation = ticket.generation();
+        match ticket.how() {
+            UNCOUNTED => Settled::default(),
+            COUNTED | NOTED => {
                 let transition = self.settle_counted(generation, outcome, slow, now, hint);
                 Settled { transition, freed: false }
             }
-            Ticket::Probe { generation, number } => {
+            probe => {
+                let number = probe.wrapping_sub(UNCOUNTED);
                 self.settle_probe(generation, number, outcome, slow, now, hint)
             }
         }
@@ -289,7 +357,7 @@ impl State {
             Outcome::Success => Sample { failed: false, slow },
             Outcome::Failure => Sample { failed: true, slow },
         };
-        let (current, state) = unpack(self.control.load(Ordering::Acquire));
+        let (current, state) = self.current();
         if current != generation {
             return None;
         }
@@ -299,7 +367,7 @@ impl State {
         // Closed => Open: the failures in a row, or the share of failures or of slow calls, reached
         // the limit.
         let mut machine = lock(&self.machine);
-        if self.control.load(Ordering::Acquire) != pack(generation, CircuitState::Closed) {
+        if self.current() != (generation, CircuitState::Closed) {
             return None;
         }
         self.open(&mut machine, now(), hint)
@@ -308,16 +376,20 @@ impl State {
     /// Counts a call in the window; whether that is reason to open.
     fn record(&self, generation: u32, sample: Sample, now: impl Fn() -> Instant) -> bool {
         match &self.window {
-            Window::Streak(streak) => {
-                let Some(tally) = streak.record(generation, sample.failed) else { return false };
+            Window::Streak => {
+                let Some(tally) = Streak::record(&self.sums, generation, sample.failed) else {
+                    return false;
+                };
                 sample.failed && self.rules.streak_reached(tally)
             }
             Window::Count(window) => {
-                let Some(tally) = window.record(generation, sample) else { return false };
+                let Some(tally) = window.record(&self.sums, generation, sample) else {
+                    return false;
+                };
                 self.rules.shares_reached(sample, tally)
             }
             Window::Time(window) => {
-                let now = clock::nanos_since(self.anchor, now());
+                let now = self.nanos(now());
                 window.record(generation, sample, now);
                 // The sum over the slices is for those calls that could open the circuit.
                 !sample.is_good()
@@ -329,7 +401,7 @@ impl State {
     fn settle_probe(
         &self,
         generation: u32,
-        number: u64,
+        number: u32,
         outcome: Outcome,
         slow: bool,
         now: impl Fn() -> Instant,
@@ -337,7 +409,7 @@ impl State {
     ) -> Settled {
         let mut machine = lock(&self.machine);
         // The circuit moved on, or the probe was replaced when its lease ended.
-        if self.control.load(Ordering::Acquire) != pack(generation, CircuitState::HalfOpen)
+        if self.current() != (generation, CircuitState::HalfOpen)
             || !machine.give_place_back(number)
         {
             return Settled::default();
@@ -366,8 +438,7 @@ impl State {
         hint: Option<Duration>,
     ) -> Option<Transition> {
         // Added up as nanoseconds, where a `now` before the anchor is already the anchor.
-        let until = clock::nanos_since(self.anchor, now)
-            .saturating_add(clock::to_nanos(machine.open_time(hint)));
+        let until = self.nanos(now).saturating_add(clock::to_nanos(machine.open_time(hint)));
         self.open_until.store(until, Ordering::Relaxed);
         self.enter(machine, CircuitState::Open)
     }
@@ -380,7 +451,8 @@ impl State {
 
     /// Begins a new generation in `to`. `None` if the circuit was there already.
     fn enter(&self, machine: &mut Machine, to: CircuitState) -> Option<Transition> {
-        let (generation, from) = unpack(self.control.load(Ordering::Relaxed));
+        let control = self.control.load(Ordering::Relaxed);
+        let (generation, from) = unpack(control);
         let generation = generation.wrapping_add(1);
         machine.probes.clear();
         machine.successes = 0;
@@ -388,12 +460,12 @@ impl State {
             machine.reopened = 0;
             // Before anybody can be admitted under the new generation.
             match &self.window {
-                Window::Streak(streak) => streak.reset(generation),
-                Window::Count(window) => window.reset(generation),
+                Window::Streak => Streak::reset(&self.sums, generation),
+                Window::Count(window) => window.reset(&self.sums, generation),
                 Window::Time(window) => window.reset(generation),
             }
         }
-        self.control.store(pack(generation, to), Ordering::Release);
+        self.control.store(pack(generation, control as u32 & NOTED, to), Ordering::Release);
         (from != to).then_some(Transition { from, to })
     }
 
@@ -405,7 +477,7 @@ impl State {
             CircuitState::Open => {
                 let margin = clock::to_nanos(lock(&self.machine).open_for);
                 let until = self.open_until.load(Ordering::Relaxed).saturating_add(margin);
-                clock::nanos_since(self.anchor, now()) >= until
+                self.nanos(now()) >= until
             }
             // What an operator decided stays.
             CircuitState::ForcedOpen | CircuitState::Disabled | CircuitState::MetricsOnly => false,

@@ -1,4 +1,4 @@
-use super::{Sample, Tally};
+use super::{CALLS_NOT_COUNTED, Sample, Tally};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, spin_loop};
 
 /// The largest [`CountWindow`]: its numbers have 12 bits each.
@@ -9,9 +9,10 @@ pub(crate) const LARGEST_COUNT: u32 = (1 << 12) - 1;
 /// A call claims the next slot and corrects the sums in one compare-and-swap of the word, then writes
 /// its outcome into the slot under the number of the present lap. Whoever comes to that slot a lap
 /// later waits for the write if it is not there yet.
+///
+/// The word stands with the owner, which looks at it on the way of every call; it begins as 0 would.
 #[derive(Debug)]
 pub(crate) struct CountWindow {
-    word: AtomicU64,
     /// Lap of the write, then slow, then failed.
     slots: Box<[AtomicU32]>,
 }
@@ -32,28 +33,41 @@ struct Ring {
 }
 
 const NUMBER: u64 = LARGEST_COUNT as u64;
-const GENERATIONS: u32 = (1 << 8) - 1;
+const GENERATIONS: u32 = (1 << 6) - 1;
 pub(super) const LAPS: u32 = (1 << 19) - 1;
+
+// Where the parts of the word are. The generation stands where a ticket has it, and the rest of what
+// tells a clear window below it; the lap takes what room there is left.
+const SLOW: u32 = 12;
+const FILLING: u32 = 24;
+const LAP_HIGH: u32 = 25;
+const GENERATION: u32 = 32;
+const NEXT: u32 = 38;
+const LAP_LOW: u32 = 50;
+const LAP_LOW_BITS: u32 = 64 - LAP_LOW;
 
 impl Ring {
     fn unpack(word: u64) -> Self {
+        let part = |shift: u32, mask: u32| (word >> shift) as u32 & mask;
         Self {
-            next: (word & NUMBER) as u32,
-            failed: (word >> 12 & NUMBER) as u32,
-            slow: (word >> 24 & NUMBER) as u32,
-            full: word >> 36 & 1 == 1,
-            generation: (word >> 37) as u32 & GENERATIONS,
-            lap: (word >> 45) as u32,
+            next: part(NEXT, LARGEST_COUNT),
+            failed: part(0, LARGEST_COUNT),
+            slow: part(SLOW, LARGEST_COUNT),
+            full: part(FILLING, 1) == 0,
+            generation: part(GENERATION, GENERATIONS),
+            lap: part(LAP_LOW, LAPS) | part(LAP_HIGH, LAPS >> LAP_LOW_BITS) << LAP_LOW_BITS,
         }
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.next)
-            | u64::from(self.failed) << 12
-            | u64::from(self.slow) << 24
-            | u64::from(self.full) << 36
-            | u64::from(self.generation & GENERATIONS) << 37
-            | u64::from(self.lap & LAPS) << 45
+        let lap = self.lap & LAPS;
+        u64::from(self.failed)
+            | u64::from(self.slow) << SLOW
+            | u64::from(!self.full) << FILLING
+            | u64::from(lap >> LAP_LOW_BITS) << LAP_HIGH
+            | u64::from(self.generation & GENERATIONS) << GENERATION
+            | u64::from(self.next) << NEXT
+            | u64::from(lap) << LAP_LOW
     }
 
     fn tally(self, size: usize) -> Tally {
@@ -70,21 +84,36 @@ impl CountWindow {
     /// `size` is between 1 and [`LARGEST_COUNT`].
     pub(crate) fn new(size: u32) -> Self {
         let size = size.clamp(1, LARGEST_COUNT);
-        Self {
-            word: AtomicU64::new(0),
-            slots: (0..size).map(|_| AtomicU32::new(LAPS << 2)).collect(),
-        }
+        Self { slots: (0..size).map(|_| AtomicU32::new(LAPS << 2)).collect() }
     }
+
+    /// The word of an empty window.
+    pub(crate) fn empty() -> u64 {
+        Ring { next: 0, failed: 0, slow: 0, full: false, generation: 0, lap: 0 }.pack()
+    }
+
+    /// What of a word must be as in the ticket of a call, where a window is clear: full of good calls, so
+    /// that another one would change nothing.
+    pub(crate) const CLEAR: u64 = NUMBER
+        | NUMBER << SLOW
+        | 1 << FILLING
+        | CALLS_NOT_COUNTED
+        | (GENERATIONS as u64) << GENERATION;
 
     pub(crate) fn size(&self) -> u32 {
         self.slots.len() as u32
     }
 
     /// Counts one call; what is in the window then, or `None` if `generation` has passed.
-    pub(crate) fn record(&self, generation: u32, sample: Sample) -> Option<Tally> {
+    pub(crate) fn record(
+        &self,
+        sums: &AtomicU64,
+        generation: u32,
+        sample: Sample,
+    ) -> Option<Tally> {
         loop {
             // Acquire pairs with the Release below and in `reset`.
-            let word = self.word.load(Ordering::Acquire);
+            let word = sums.load(Ordering::Acquire);
             let ring = Ring::unpack(word);
             if ring.generation != generation & GENERATIONS {
                 return None;
@@ -114,12 +143,8 @@ impl CountWindow {
                 lap: ring.lap + u32::from(wraps),
                 ..ring
             };
-            let claimed = self.word.compare_exchange_weak(
-                word,
-                next.pack(),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+            let claimed =
+                sums.compare_exchange_weak(word, next.pack(), Ordering::AcqRel, Ordering::Relaxed);
             if claimed.is_ok() {
                 write_slot(slot, old, ring.lap, sample);
                 return Some(next.tally(self.slots.len()));
@@ -127,22 +152,13 @@ impl CountWindow {
         }
     }
 
-    /// Whether a good call of `generation` would change nothing: the window is full of good calls.
-    #[inline]
-    pub(crate) fn is_clear(&self, generation: u32) -> bool {
-        const SUMS: u64 = NUMBER << 12 | NUMBER << 24;
-        let word = self.word.load(Ordering::Relaxed);
-        let clear = 1 << 36 | u64::from(generation & GENERATIONS) << 37;
-        word & (SUMS | 1 << 36 | u64::from(GENERATIONS) << 37) == clear
-    }
-
     /// Empties the window for a new generation. The caller keeps resets apart.
-    pub(crate) fn reset(&self, generation: u32) {
-        let mut word = self.word.load(Ordering::Relaxed);
+    pub(crate) fn reset(&self, sums: &AtomicU64, generation: u32) {
+        let mut word = sums.load(Ordering::Relaxed);
         loop {
             let lap = Ring::unpack(word).lap.wrapping_add(1);
             let empty = Ring { next: 0, failed: 0, slow: 0, full: false, generation, lap };
-            match self.word.compare_exchange_weak(
+            match sums.compare_exchange_weak(
                 word,
                 empty.pack(),
                 Ordering::AcqRel,
@@ -163,8 +179,8 @@ impl CountWindow {
         }
     }
 
-    pub(crate) fn snapshot(&self) -> Tally {
-        Ring::unpack(self.word.load(Ordering::Relaxed)).tally(self.slots.len())
+    pub(crate) fn snapshot(&self, sums: &AtomicU64) -> Tally {
+        Ring::unpack(sums.load(Ordering::Relaxed)).tally(self.slots.len())
     }
 }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::alone::{Calls, Failures};
 use super::time::SLICES;
 use super::*;
 use loom::sync::Arc;
@@ -11,7 +12,7 @@ const GOOD: Sample = Sample { failed: false, slow: false };
 #[test]
 fn loom_a_count_window_loses_nothing() {
     loom::model(|| {
-        let window = Arc::new(CountWindow::new(2));
+        let window = Arc::new(Calls::new(2));
         window.record(0, GOOD);
         let other = {
             let window = window.clone();
@@ -26,7 +27,7 @@ fn loom_a_count_window_loses_nothing() {
 #[test]
 fn loom_a_late_outcome_does_not_reach_the_next_generation() {
     loom::model(|| {
-        let window = Arc::new(CountWindow::new(1));
+        let window = Arc::new(Calls::new(1));
         let late = {
             let window = window.clone();
             thread::spawn(move || window.record(0, BAD))
@@ -59,7 +60,7 @@ fn loom_a_slice_is_cleared_once() {
 #[test]
 fn loom_a_streak_counts_every_failure() {
     loom::model(|| {
-        let streak = Arc::new(Streak::new());
+        let streak = Arc::new(Failures::new());
         let other = {
             let streak = streak.clone();
             thread::spawn(move || streak.record(0, true))

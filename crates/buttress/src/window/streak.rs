@@ -1,32 +1,32 @@
 use super::Tally;
 use crate::sync::{AtomicU64, Ordering};
 
-/// The failures since the last success.
+/// The longest streak that is told from a longer one.
+pub(crate) const LONGEST: u32 = 1 << 29;
+
+/// The failures since the last success: the generation over their count, in a word that stands with the
+/// owner.
 #[derive(Debug)]
-pub(crate) struct Streak {
-    /// Generation and count.
-    word: AtomicU64,
-}
+pub(crate) struct Streak;
 
 impl Streak {
-    pub(crate) fn new() -> Self {
-        Self { word: AtomicU64::new(0) }
-    }
+    /// What of a word must be as in the ticket of a call where there are no failures: all of it.
+    pub(crate) const CLEAR: u64 = u64::MAX;
 
     /// Counts one call; what is counted then, or `None` if `generation` has passed.
-    pub(crate) fn record(&self, generation: u32, failed: bool) -> Option<Tally> {
-        let mut word = self.word.load(Ordering::Relaxed);
+    pub(crate) fn record(sums: &AtomicU64, generation: u32, failed: bool) -> Option<Tally> {
+        let mut word = sums.load(Ordering::Relaxed);
         loop {
             if (word >> 32) as u32 != generation {
                 return None;
             }
             let count = word as u32;
-            let next = if failed { count.saturating_add(1) } else { 0 };
+            let next = if failed { (count + 1).min(LONGEST) } else { 0 };
             // A success after a success has nothing to write.
             if next == count {
                 return Some(Self::tally(next));
             }
-            match self.word.compare_exchange_weak(
+            match sums.compare_exchange_weak(
                 word,
                 u64::from(generation) << 32 | u64::from(next),
                 Ordering::Relaxed,
@@ -38,18 +38,12 @@ impl Streak {
         }
     }
 
-    /// Whether a good call of `generation` would change nothing.
-    #[inline]
-    pub(crate) fn is_clear(&self, generation: u32) -> bool {
-        self.word.load(Ordering::Relaxed) == u64::from(generation) << 32
+    pub(crate) fn reset(sums: &AtomicU64, generation: u32) {
+        sums.store(u64::from(generation) << 32, Ordering::Relaxed);
     }
 
-    pub(crate) fn reset(&self, generation: u32) {
-        self.word.store(u64::from(generation) << 32, Ordering::Relaxed);
-    }
-
-    pub(crate) fn snapshot(&self) -> Tally {
-        Self::tally(self.word.load(Ordering::Relaxed) as u32)
+    pub(crate) fn snapshot(sums: &AtomicU64) -> Tally {
+        Self::tally(sums.load(Ordering::Relaxed) as u32)
     }
 
     fn tally(count: u32) -> Tally {

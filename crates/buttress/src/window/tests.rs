@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::alone::{Calls, Failures};
 use super::count::LAPS;
 use super::time::SLICES;
 use super::*;
@@ -18,7 +19,7 @@ fn samples() -> impl Strategy<Value = Vec<Sample>> {
 
 #[test]
 fn fifty_failures_open_half_of_a_hundred_however_many_successes_went_before() {
-    let window = CountWindow::new(100);
+    let window = Calls::new(100);
     for _ in 0..100_000 {
         window.record(0, GOOD);
     }
@@ -30,7 +31,7 @@ fn fifty_failures_open_half_of_a_hundred_however_many_successes_went_before() {
 
 #[test]
 fn laps_of_the_smallest_window_wrap_around() {
-    let window = CountWindow::new(1);
+    let window = Calls::new(1);
     for i in 0..(LAPS + 10) {
         let bad = i % 2 == 0;
         let tally = window.record(0, if bad { BAD } else { GOOD }).unwrap();
@@ -42,7 +43,7 @@ fn laps_of_the_smallest_window_wrap_around() {
 fn resets_without_number_leave_the_slots_usable() {
     // Found in review: a slot that was not written for more than half of all laps looked newer than
     // the present one, was never written again, and the next lap waited for it for ever.
-    let window = CountWindow::new(3);
+    let window = Calls::new(3);
     (0..=LAPS / 2 + 10).for_each(|generation| window.reset(generation));
     let generation = LAPS / 2 + 10;
     for bad in [true, false, true, true, false, false, false] {
@@ -53,14 +54,14 @@ fn resets_without_number_leave_the_slots_usable() {
 
 #[test]
 fn another_generation_changes_nothing() {
-    let window = CountWindow::new(3);
+    let window = Calls::new(3);
     window.record(0, BAD);
     window.reset(1);
     assert_eq!(window.record(0, BAD), None);
     assert_eq!(window.snapshot(), Tally::default());
     assert_eq!(window.record(1, BAD).unwrap().failed, 1);
 
-    let streak = Streak::new();
+    let streak = Failures::new();
     streak.record(0, true);
     streak.reset(1);
     assert_eq!(streak.record(0, true), None);
@@ -99,7 +100,7 @@ proptest! {
     /// Against a plain list of the last calls.
     #[test]
     fn a_count_window_is_the_last_calls(size in 1u32..20, samples in samples()) {
-        let window = CountWindow::new(size);
+        let window = Calls::new(size);
         let mut last = VecDeque::new();
         for sample in samples {
             last.push_back(sample);

@@ -12,7 +12,9 @@ pub(super) const SLICES: u64 = 20;
 #[derive(Debug)]
 pub(crate) struct TimeWindow {
     slice: u64,
-    slices: Box<[Slice]>,
+    /// The number of the slice that somebody last looked up, for whoever comes in the same one.
+    present: AtomicU64,
+    slices: Box<[Slice; SLICES as usize]>,
 }
 
 #[derive(Debug)]
@@ -42,16 +44,31 @@ impl TimeWindow {
             failed: AtomicU64::new(0),
             slow: AtomicU64::new(0),
         };
-        Self { slice, slices: (0..SLICES).map(|_| empty()).collect() }
+        let slices = Box::new(std::array::from_fn(|_| empty()));
+        Self { slice, present: AtomicU64::new(0), slices }
     }
 
     pub(crate) fn length(&self) -> Duration {
         Duration::from_nanos(self.slice.saturating_mul(SLICES))
     }
 
+    /// The number of the slice of `now`.
+    #[inline]
+    fn number(&self, now: u64) -> u64 {
+        let present = self.present.load(Ordering::Relaxed);
+        // A multiplication, where a division would cost several times as much.
+        let since = now.checked_sub(present.wrapping_mul(self.slice));
+        if since.is_some_and(|since| since < self.slice) {
+            return present;
+        }
+        let number = now / self.slice;
+        self.present.store(number, Ordering::Relaxed);
+        number
+    }
+
     /// Counts one call that ended at `now`.
     pub(crate) fn record(&self, generation: u32, sample: Sample, now: u64) {
-        let number = now / self.slice;
+        let number = self.number(now);
         let Some(slice) = self.slices.get((number % SLICES) as usize) else { return };
         if !slice.turn_to(tag(generation, number)) {
             return;
@@ -65,9 +82,22 @@ impl TimeWindow {
         }
     }
 
+    /// Counts a good call that ended at `now`, if the slice of that time is there already; false if
+    /// nothing was counted.
+    #[inline]
+    pub(crate) fn count_good(&self, generation: u32, now: u64) -> bool {
+        let number = self.number(now);
+        let Some(slice) = self.slices.get((number % SLICES) as usize) else { return false };
+        let counts = slice.tag.load(Ordering::Acquire) == tag(generation, number);
+        if counts {
+            slice.total.fetch_add(1, Ordering::Relaxed);
+        }
+        counts
+    }
+
     /// Empties the window for a new generation. The caller keeps resets apart.
     pub(crate) fn reset(&self, generation: u32) {
-        for slice in &self.slices {
+        for slice in self.slices.iter() {
             let mut old = slice.tag.load(Ordering::Acquire);
             while let Err(now) = slice.clear(old & !CLEARING, tag(generation, 0)) {
                 spin_loop();
@@ -78,11 +108,11 @@ impl TimeWindow {
 
     /// What is in the window at `now`.
     pub(crate) fn tally(&self, generation: u32, now: u64) -> Tally {
-        let number = now / self.slice;
+        let number = self.number(now);
         let oldest = tag(generation, number.saturating_sub(SLICES - 1));
         let newest = tag(generation, u64::MAX);
         let mut tally = Tally::default();
-        for slice in &self.slices {
+        for slice in self.slices.iter() {
             let tag = slice.tag.load(Ordering::Acquire);
             // A slice that lies ahead counts too: the clock may have gone back.
             if (oldest..=newest).contains(&tag) {

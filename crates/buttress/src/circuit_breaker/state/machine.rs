@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::circuit_breaker::config::Config;
 
+/// Numbers of probes, from 1: what a ticket has room for.
+const MOST_PROBES: u32 = (1 << 31) - 2;
+
 /// What changes rarely, and the rules for it.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -15,8 +18,8 @@ pub(super) struct Machine {
     pub(super) successes_to_close: u32,
     pub(super) probe_lease: Duration,
     /// Probes under way: number and start.
-    pub(super) probes: Vec<(u64, Instant)>,
-    pub(super) next_probe: u64,
+    pub(super) probes: Vec<(u32, Instant)>,
+    pub(super) last_probe: u32,
     pub(super) successes: u32,
     /// Failed probes since the circuit was last closed.
     pub(super) reopened: u32,
@@ -33,7 +36,7 @@ impl Machine {
             successes_to_close: 1,
             probe_lease: Duration::ZERO,
             probes: Vec::new(),
-            next_probe: 0,
+            last_probe: 0,
             successes: 0,
             reopened: 0,
         };
@@ -66,7 +69,7 @@ impl Machine {
 
     pub(super) fn hung(&self, now: Instant) -> Option<usize> {
         let hung =
-            |(_, since): &(u64, Instant)| now.saturating_duration_since(*since) >= self.probe_lease;
+            |(_, since): &(u32, Instant)| now.saturating_duration_since(*since) >= self.probe_lease;
         self.probes.iter().position(hung)
     }
 
@@ -74,18 +77,22 @@ impl Machine {
         self.probes.len() < self.half_open_calls || self.hung(now).is_some()
     }
 
-    pub(super) fn take_place(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn take_place(&mut self, now: Instant) -> Option<u32> {
         if self.probes.len() >= self.half_open_calls {
             let hung = self.hung(now)?;
             self.probes.swap_remove(hung);
         }
-        let number = self.next_probe;
-        self.next_probe += 1;
-        self.probes.push((number, now));
-        Some(number)
+        // From 1, and around before it could be taken for something else in a ticket.
+        self.last_probe = self.last_probe % MOST_PROBES + 1;
+        self.probes.push((self.last_probe, now));
+        Some(self.last_probe)
     }
 
-    pub(super) fn give_place_back(&mut self, number: u64) -> bool {
+    pub(super) fn has_probe(&self, number: u32) -> bool {
+        self.probes.iter().any(|(probe, _)| *probe == number)
+    }
+
+    pub(super) fn give_place_back(&mut self, number: u32) -> bool {
         let place = self.probes.iter().position(|(probe, _)| *probe == number);
         place.map(|place| self.probes.swap_remove(place)).is_some()
     }

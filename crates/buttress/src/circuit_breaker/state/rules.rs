@@ -1,7 +1,5 @@
 //! The rules by which a closed circuit opens, read by every call that could open it.
 
-use std::time::Duration;
-
 use crate::circuit_breaker::config::Config;
 use crate::classify::Outcome;
 use crate::clock;
@@ -69,13 +67,14 @@ impl Rules {
         self.honour_hint.load(Ordering::Relaxed) != 0
     }
 
-    /// From how long on a call is slow, if any is.
-    #[inline]
-    pub(crate) fn slow_after(&self) -> Option<Duration> {
-        match self.slow_after.load(Ordering::Relaxed) {
-            NEVER => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
+    /// From how many nanoseconds on a call is slow.
+    pub(crate) fn slow_after(&self) -> u64 {
+        self.slow_after.load(Ordering::Relaxed)
+    }
+
+    /// Whether any call is slow.
+    pub(crate) fn times_calls(&self) -> bool {
+        self.slow_after() != NEVER
     }
 
     /// Whether so many failures in a row are enough.
