@@ -173,6 +173,7 @@ impl<F> fmt::Debug for ClassifyFn<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::RetryAfter;
     use crate::name::Name;
 
     type Boxed = Result<(), tower::BoxError>;
@@ -195,12 +196,12 @@ mod tests {
     #[test]
     fn a_retry_repeats_a_full_limiter_after_its_hint_but_not_an_open_circuit() {
         let wait = Duration::from_millis(70);
-        let limited: Boxed = Err(Error::rate_limited(Name::default(), 1.0, Some(wait)).into());
+        let limited: Boxed = Err(Error::rate_limited(Name::default(), 0, wait.into()).into());
         assert_eq!(RetryableErrors.classify(&limited), Outcome::Failure);
         assert_eq!(RetryableErrors.retry_after(&limited), Some(wait));
-        let never: Boxed = Err(Error::rate_limited(Name::default(), 1.0, None).into());
+        let never: Boxed = Err(Error::rate_limited(Name::default(), 0, RetryAfter::UNKNOWN).into());
         assert_eq!(RetryableErrors.classify(&never), Outcome::Ignored);
-        let open: Boxed = Err(Error::circuit_open(Name::default(), Some(wait)).into());
+        let open: Boxed = Err(Error::circuit_open(Name::default(), wait.into()).into());
         assert_eq!(RetryableErrors.classify(&open), Outcome::Ignored);
     }
 }

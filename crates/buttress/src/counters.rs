@@ -25,10 +25,12 @@ impl<const N: usize> Counters<N> {
     }
 
     /// Adds one to counter `which`; nothing if there is no such counter.
+    #[inline]
     pub(crate) fn add(&self, which: usize) {
         self.add_many(which, 1);
     }
 
+    #[inline]
     pub(crate) fn add_many(&self, which: usize, many: u64) {
         if let Some(counter) = self.shards.get(shard()).and_then(|shard| shard.0.get(which)) {
             counter.fetch_add(many, Ordering::Relaxed);
@@ -51,6 +53,7 @@ impl<const N: usize> Counters<N> {
 }
 
 /// This thread's shard, handed out in turn.
+#[inline]
 fn shard() -> usize {
     thread_local! {
         static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -60,10 +63,15 @@ fn shard() -> usize {
         if known < SHARDS {
             return known;
         }
-        let fresh = next_shard() % SHARDS;
-        shard.set(fresh);
-        fresh
+        first_shard(shard)
     })
+}
+
+#[cold]
+fn first_shard(shard: &Cell<usize>) -> usize {
+    let fresh = next_shard() % SHARDS;
+    shard.set(fresh);
+    fresh
 }
 
 #[cfg(not(buttress_loom))]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::clock;
 use crate::name::Name;
 
 /// What kind of refusal or timeout an [`Error`] is.
@@ -51,8 +52,33 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Stands in `nanos` for "no time to tell".
-const NO_TIME: u64 = u64::MAX;
+/// Until a retry makes sense, if that is known: nanoseconds in one word, so that a refusal on its way
+/// to the caller needs no memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RetryAfter(u64);
+
+impl RetryAfter {
+    pub(crate) const UNKNOWN: Self = Self(u64::MAX);
+
+    /// At most one below the stand-in for "unknown": some 584 years.
+    #[inline]
+    pub(crate) const fn nanos(nanos: u64) -> Self {
+        Self(if nanos == u64::MAX { u64::MAX - 1 } else { nanos })
+    }
+
+    const fn duration(self) -> Option<Duration> {
+        match self {
+            Self::UNKNOWN => None,
+            Self(nanos) => Some(Duration::from_nanos(nanos)),
+        }
+    }
+}
+
+impl From<Duration> for RetryAfter {
+    fn from(time: Duration) -> Self {
+        Self::nanos(clock::to_nanos(time))
+    }
+}
 
 /// A call that a layer refused or cut short.
 ///
@@ -77,55 +103,73 @@ const NO_TIME: u64 = u64::MAX;
 pub struct Error {
     layer: Name,
     /// Until a retry makes sense; for a timeout, the limit that passed.
-    nanos: u64,
-    /// The limit that was met: calls, keys, or tokens per second as the bits of an `f32`.
-    limit: u32,
-    kind: ErrorKind,
-    /// Whether an earlier attempt of the same call reached the service.
-    reached: bool,
+    time: RetryAfter,
+    /// The limit that was met over what kind of refusal it is, and [`REACHED`]. Whole words, because an
+    /// error is moved on its way through every layer.
+    what: u64,
 }
 
+/// Set in `what` if an earlier attempt of the same call reached the service.
+const REACHED: u64 = 1 << 8;
+
+const KINDS: [ErrorKind; 6] = [
+    ErrorKind::CircuitOpen,
+    ErrorKind::RateLimited,
+    ErrorKind::BulkheadFull,
+    ErrorKind::QueueTimeout,
+    ErrorKind::TooManyKeys,
+    ErrorKind::TimedOut,
+];
+
 impl Error {
-    const fn new(kind: ErrorKind, layer: Name, limit: u32, time: Option<Duration>) -> Self {
-        let nanos = match time {
-            Some(time) => saturating_nanos(time),
-            None => NO_TIME,
-        };
-        Self { layer, nanos, limit, kind, reached: false }
+    #[inline]
+    const fn new(kind: ErrorKind, layer: Name, limit: u32, time: RetryAfter) -> Self {
+        Self { layer, time, what: (limit as u64) << 32 | kind as u64 }
     }
 
-    pub(crate) const fn circuit_open(layer: Name, retry_after: Option<Duration>) -> Self {
+    #[inline]
+    pub(crate) const fn circuit_open(layer: Name, retry_after: RetryAfter) -> Self {
         Self::new(ErrorKind::CircuitOpen, layer, 0, retry_after)
     }
 
+    /// `per_second` is the bits of an `f32`.
+    #[inline]
     pub(crate) const fn rate_limited(
         layer: Name,
-        per_second: f32,
-        retry_after: Option<Duration>,
+        per_second: u32,
+        retry_after: RetryAfter,
     ) -> Self {
-        Self::new(ErrorKind::RateLimited, layer, per_second.to_bits(), retry_after)
+        Self::new(ErrorKind::RateLimited, layer, per_second, retry_after)
     }
 
+    #[inline]
     pub(crate) const fn bulkhead_full(layer: Name, limit: u32) -> Self {
-        Self::new(ErrorKind::BulkheadFull, layer, limit, None)
+        Self::new(ErrorKind::BulkheadFull, layer, limit, RetryAfter::UNKNOWN)
     }
 
     pub(crate) const fn queue_timeout(layer: Name, waited: Duration) -> Self {
-        Self::new(ErrorKind::QueueTimeout, layer, 0, Some(waited))
+        let waited = RetryAfter::nanos(clock::to_nanos(waited));
+        Self::new(ErrorKind::QueueTimeout, layer, 0, waited)
     }
 
     pub(crate) const fn too_many_keys(layer: Name, limit: u32) -> Self {
-        Self::new(ErrorKind::TooManyKeys, layer, limit, None)
+        Self::new(ErrorKind::TooManyKeys, layer, limit, RetryAfter::UNKNOWN)
     }
 
     pub(crate) const fn timed_out(layer: Name, limit: Duration) -> Self {
-        Self::new(ErrorKind::TimedOut, layer, 0, Some(limit))
+        let limit = RetryAfter::nanos(clock::to_nanos(limit));
+        Self::new(ErrorKind::TimedOut, layer, 0, limit)
     }
 
     /// Which refusal, or a timeout.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
-        self.kind
+        KINDS[(self.what & 7) as usize]
+    }
+
+    /// Calls, keys, or tokens per second as the bits of an `f32`.
+    const fn limit(&self) -> u32 {
+        (self.what >> 32) as u32
     }
 
     /// The configured name of the layer; empty if it was given none.
@@ -139,9 +183,9 @@ impl Error {
     /// `None` where nothing is known, as for a full bulkhead.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        match (self.kind, self.nanos) {
-            (ErrorKind::TimedOut | ErrorKind::QueueTimeout, _) | (_, NO_TIME) => None,
-            (_, nanos) => Some(Duration::from_nanos(nanos)),
+        match self.kind() {
+            ErrorKind::TimedOut | ErrorKind::QueueTimeout => None,
+            _ => self.time.duration(),
         }
     }
 
@@ -149,8 +193,8 @@ impl Error {
     /// [queue timeout](ErrorKind::QueueTimeout).
     #[must_use]
     pub const fn time_limit(&self) -> Option<Duration> {
-        match self.kind {
-            ErrorKind::TimedOut | ErrorKind::QueueTimeout => Some(Duration::from_nanos(self.nanos)),
+        match self.kind() {
+            ErrorKind::TimedOut | ErrorKind::QueueTimeout => self.time.duration(),
             _ => None,
         }
     }
@@ -161,25 +205,19 @@ impl Error {
     /// for a timeout, whose work may have been done, and for a refusal of a later attempt.
     #[must_use]
     pub const fn never_reached_service(&self) -> bool {
-        !self.reached && !matches!(self.kind, ErrorKind::TimedOut)
+        self.what & REACHED == 0 && !matches!(self.kind(), ErrorKind::TimedOut)
     }
 
     /// The same refusal, of a call whose earlier attempt reached the service.
     pub(crate) const fn after_an_attempt(mut self) -> Self {
-        self.reached = true;
+        self.what |= REACHED;
         self
     }
 }
 
-const fn saturating_nanos(time: Duration) -> u64 {
-    let nanos = time.as_nanos();
-    // One below the stand-in for "none": some 584 years.
-    if nanos >= NO_TIME as u128 { NO_TIME - 1 } else { nanos as u64 }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
+        let what = match self.kind() {
             ErrorKind::CircuitOpen => "circuit breaker",
             ErrorKind::RateLimited => "rate limiter",
             ErrorKind::BulkheadFull => "bulkhead",
@@ -191,28 +229,28 @@ impl fmt::Display for Error {
         if !self.layer.as_str().is_empty() {
             write!(f, " \"{}\"", self.layer)?;
         }
-        match (self.kind, self.retry_after()) {
+        match (self.kind(), self.retry_after()) {
             (ErrorKind::CircuitOpen, Some(after)) => write!(f, " is open (probes in {after:?})"),
             (ErrorKind::CircuitOpen, None) => f.write_str(" is not taking calls"),
             (ErrorKind::RateLimited, after) => {
-                write!(f, " exhausted ({}", Rate(f32::from_bits(self.limit)))?;
+                write!(f, " exhausted ({}", Rate(f32::from_bits(self.limit())))?;
                 match after {
                     Some(after) => write!(f, "; retry in {after:?})"),
                     None => f.write_str("; the call costs more than the limiter can ever hold)"),
                 }
             }
             (ErrorKind::BulkheadFull, _) => {
-                let calls = if self.limit == 1 { "call" } else { "calls" };
-                write!(f, " at capacity ({} concurrent {calls})", self.limit)
+                let calls = if self.limit() == 1 { "call" } else { "calls" };
+                write!(f, " at capacity ({} concurrent {calls})", self.limit())
             }
             (ErrorKind::QueueTimeout, _) => {
-                write!(f, " did not move within {:?}", Duration::from_nanos(self.nanos))
+                write!(f, " did not move within {:?}", Duration::from_nanos(self.time.0))
             }
             (ErrorKind::TooManyKeys, _) => {
-                write!(f, " holds {} keys and none can be forgotten yet", self.limit)
+                write!(f, " holds {} keys and none can be forgotten yet", self.limit())
             }
             (ErrorKind::TimedOut, _) => {
-                write!(f, " of {:?} passed", Duration::from_nanos(self.nanos))
+                write!(f, " of {:?} passed", Duration::from_nanos(self.time.0))
             }
         }
     }
@@ -236,7 +274,7 @@ impl fmt::Display for Rate {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
-            .field("kind", &self.kind)
+            .field("kind", &self.kind())
             .field("layer", &self.layer)
             .field("retry_after", &self.retry_after())
             .finish_non_exhaustive()
@@ -263,16 +301,23 @@ mod tests {
         let name = Name::from("api");
         let cases = [
             (
-                Error::circuit_open(name, Some(ms(1500))),
+                Error::circuit_open(name, ms(1500).into()),
                 r#"circuit breaker "api" is open (probes in 1.5s)"#,
             ),
-            (Error::circuit_open(name, None), r#"circuit breaker "api" is not taking calls"#),
             (
-                Error::rate_limited(name, 10.0, Some(ms(100))),
+                Error::circuit_open(name, RetryAfter::UNKNOWN),
+                r#"circuit breaker "api" is not taking calls"#,
+            ),
+            (
+                Error::rate_limited(name, 10f32.to_bits(), ms(100).into()),
                 r#"rate limiter "api" exhausted (10 per second; retry in 100ms)"#,
             ),
             (
-                Error::rate_limited(Name::default(), 1.0 / 86_400.0, None),
+                Error::rate_limited(
+                    Name::default(),
+                    (1f32 / 86_400.0).to_bits(),
+                    RetryAfter::UNKNOWN,
+                ),
                 "rate limiter exhausted (1 per day; the call costs more than the limiter can ever hold)",
             ),
             (Error::bulkhead_full(name, 10), r#"bulkhead "api" at capacity (10 concurrent calls)"#),
@@ -298,7 +343,7 @@ mod tests {
 
     #[test]
     fn an_endless_hint_is_kept_as_a_time() {
-        let error = Error::circuit_open(Name::default(), Some(Duration::MAX));
+        let error = Error::circuit_open(Name::default(), Duration::MAX.into());
         assert_eq!(error.retry_after(), Some(Duration::from_nanos(u64::MAX - 1)));
     }
 }

@@ -165,7 +165,17 @@ macro_rules! common_setters {
 pub(crate) use common_setters;
 
 impl Common {
+    #[inline]
     pub(crate) fn refused(&self, error: &Error) {
+        let told = tracing::level_enabled!(tracing::Level::DEBUG) || self.observer.is_some();
+        if told || cfg!(feature = "metrics") {
+            // A copy, so that the one on its way to the caller needs no memory.
+            self.tell_refused(error.clone());
+        }
+    }
+
+    #[cold]
+    fn tell_refused(&self, error: Error) {
         tracing::debug!(
             target: "buttress",
             layer = self.name.as_str(),
@@ -175,7 +185,7 @@ impl Common {
         );
         #[cfg(feature = "metrics")]
         self.count(refusal_metric(error.kind()), Some(("kind", error.kind().as_str())));
-        self.tell(|| Event::Refused(error.clone()));
+        self.tell(|| Event::Refused(error));
     }
 
     pub(crate) fn timed_out(&self, error: &Error) {

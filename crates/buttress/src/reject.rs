@@ -30,6 +30,7 @@ pub struct AsError;
 
 #[diagnostic::do_not_recommend]
 impl<Res, E: From<Error>> Reject<Res, E> for AsError {
+    #[inline]
     fn reject(&self, error: Error) -> Result<Res, E> {
         Err(E::from(error))
     }
@@ -74,6 +75,7 @@ pub(crate) struct Refused<R> {
 }
 
 impl<R> Refused<R> {
+    #[inline]
     pub(crate) fn new(error: Error, reject: R) -> Self {
         Self { error: Some(error), reject }
     }
@@ -84,6 +86,7 @@ impl<R> Refused<R> {
         clippy::expect_used,
         reason = "polled after completion, the one panic futures may have"
     )]
+    #[inline]
     pub(crate) fn answer<Res, E>(&mut self) -> Result<Res, E>
     where
         R: Reject<Res, E>,

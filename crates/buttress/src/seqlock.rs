@@ -17,6 +17,7 @@ impl<const N: usize> SeqLock<N> {
     }
 
     /// The words of one write, and how many writes came before it.
+    #[inline]
     pub(crate) fn read(&self) -> ([u64; N], u64) {
         loop {
             // Acquire pairs with the Release at the end of `write`: an even version means its words

@@ -67,7 +67,7 @@ where
         match permit {
             Some(permit) => ResponseFuture::running(self.inner.call(request), permit),
             None => {
-                let error = self.shared.refuse(self.shared.full());
+                let error = self.shared.refuse();
                 ResponseFuture::refused(error, self.reject.clone())
             }
         }

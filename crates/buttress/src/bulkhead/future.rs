@@ -7,7 +7,7 @@ use tower::Service;
 
 use super::shared::{Permit, Shared};
 use crate::error::Error;
-use crate::guard::{Guard, OnUnwind};
+use crate::guard::OnUnwind;
 use crate::reject::{Refused, Reject};
 use crate::waiting::QueuePlace;
 
@@ -59,7 +59,7 @@ where
                 let polled = future.poll(cx);
                 if polled.is_ready() {
                     // Now, whenever this future is dropped: the call is over.
-                    held.guard().give_back();
+                    held.guard().end();
                 }
                 held.disarm();
                 polled

@@ -31,7 +31,7 @@ impl Handle {
     /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) otherwise.
     pub fn try_acquire(&self) -> Result<Permit, Error> {
         let permit = self.shared.try_acquire().map(Permit::begin);
-        permit.ok_or_else(|| self.shared.refuse(self.shared.full()))
+        permit.ok_or_else(|| self.shared.refuse())
     }
 
     /// Whether a call would be refused now, by a bulkhead without a queue, and how. Takes nothing.

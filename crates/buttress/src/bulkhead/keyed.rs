@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
     fn try_acquire(&self, key: &K) -> Result<Permit, Error> {
         let bulkhead = self.of(key)?;
-        bulkhead.try_acquire().ok_or_else(|| bulkhead.refuse(bulkhead.full()))
+        bulkhead.try_acquire().ok_or_else(|| bulkhead.refuse())
     }
 }
 

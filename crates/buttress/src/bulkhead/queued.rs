@@ -7,7 +7,6 @@ use tower::Service;
 use super::future::{QueuedFuture, ResponseFuture};
 use super::handle::Handle;
 use super::shared::Shared;
-use crate::error::Error;
 use crate::reject::Reject;
 use crate::waiting::Waiting;
 
@@ -19,13 +18,13 @@ pub struct QueuedBulkhead<S, R> {
     inner: S,
     shared: Arc<Shared>,
     reject: R,
-    /// The refusal seen by the last `poll_ready`, for the next `call` on this value.
-    latch: Option<Error>,
+    /// Whether the last `poll_ready` saw that the next `call` on this value will be refused.
+    latch: bool,
 }
 
 impl<S, R> QueuedBulkhead<S, R> {
     pub(super) fn new(inner: S, shared: Arc<Shared>, reject: R) -> Self {
-        Self { inner, shared, reject, latch: None }
+        Self { inner, shared, reject, latch: false }
     }
 
     /// The operator's view of the shared state.
@@ -45,17 +44,18 @@ where
     type Future = QueuedFuture<S, Req, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.latch = self.shared.is_full_with_queue().then(|| self.shared.full());
-        if self.latch.is_some() {
+        self.latch = self.shared.is_full_with_queue();
+        if self.latch {
             return Poll::Ready(Ok(()));
         }
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let asked = match self.latch.take() {
-            Some(error) => Err(self.shared.refuse(error)),
-            None => self.shared.acquire_or_wait(),
+        let asked = if std::mem::take(&mut self.latch) {
+            Err(self.shared.refuse())
+        } else {
+            self.shared.acquire_or_wait()
         };
         match asked {
             Ok(Waiting::Done(permit)) => {

@@ -7,7 +7,6 @@ use tower::Service;
 use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::Shared;
-use crate::error::Error;
 use crate::reject::Reject;
 
 /// A service behind a bulkhead that refuses at once. Made by [`BulkheadLayer`](super::BulkheadLayer).
@@ -15,13 +14,13 @@ pub struct Bulkhead<S, R> {
     inner: S,
     shared: Arc<Shared>,
     reject: R,
-    /// The refusal seen by the last `poll_ready`, for the next `call` on this value.
-    latch: Option<Error>,
+    /// Whether the last `poll_ready` saw that the next `call` on this value will be refused.
+    latch: bool,
 }
 
 impl<S, R> Bulkhead<S, R> {
     pub(super) fn new(inner: S, shared: Arc<Shared>, reject: R) -> Self {
-        Self { inner, shared, reject, latch: None }
+        Self { inner, shared, reject, latch: false }
     }
 
     /// The operator's view of the shared state.
@@ -43,23 +42,22 @@ where
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Looking first keeps a call that will be refused from reserving anything further in.
-        if self.shared.is_full() {
-            self.latch = Some(self.shared.full());
+        self.latch = self.shared.is_full();
+        if self.latch {
             return Poll::Ready(Ok(()));
         }
-        self.latch = None;
         self.inner.poll_ready(cx)
     }
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        if self.latch.is_none() {
+        if !self.latch {
             if let Some(permit) = self.shared.try_acquire() {
                 return ResponseFuture::running(self.inner.call(request), permit);
             }
         }
-        let error = self.latch.take().unwrap_or_else(|| self.shared.full());
-        ResponseFuture::refused(self.shared.refuse(error), self.reject.clone())
+        self.latch = false;
+        ResponseFuture::refused(self.shared.refuse(), self.reject.clone())
     }
 }
 

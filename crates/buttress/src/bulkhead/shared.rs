@@ -34,10 +34,10 @@ impl Telemetry {
     }
 
     /// Counts and tells a refusal that is being handed out.
-    pub(super) fn refuse(&self, error: Error) -> Error {
+    #[inline(never)]
+    fn note_refusal(&self, limit: u32) {
         self.counters.add(REFUSED);
-        self.common.refused(&error);
-        error
+        self.common.refused(&Error::bulkhead_full(self.common.name, limit));
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -99,12 +99,17 @@ impl Shared {
         self.is_full() && self.queue.gauges().0 >= self.capacity.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(super) fn full(&self) -> Error {
         Error::bulkhead_full(self.telemetry.common.name, self.permits.limit())
     }
 
-    pub(super) fn refuse(&self, error: Error) -> Error {
-        self.telemetry.refuse(error)
+    /// The refusal that is being handed out, counted and told.
+    #[inline(always)]
+    pub(super) fn refuse(&self) -> Error {
+        let limit = self.permits.limit();
+        self.telemetry.note_refusal(limit);
+        Error::bulkhead_full(self.telemetry.common.name, limit)
     }
 
     /// A permit, or a place in the queue, or a refusal.
@@ -126,7 +131,7 @@ impl Shared {
             return Ok(Waiting::Done(permit));
         }
         let ask = Ask { cost: 1, capacity, longest };
-        Waiting::join(self, ask, |_, _| true).ok_or_else(|| self.refuse(self.full()))
+        Waiting::join(self, ask, |_, _| true).ok_or_else(|| self.refuse())
     }
 
     /// A permit came free and somebody waits for it.
@@ -146,27 +151,38 @@ impl Shared {
 /// The right to run one call. Dropping it gives it back.
 #[must_use = "dropping a permit gives it back at once"]
 pub struct Permit {
-    shared: Arc<Shared>,
-    /// False once given back.
-    held: bool,
+    /// `None` once given back.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Permit {
     /// The call it was taken for begins.
     #[inline]
     pub(super) fn begin(self) -> Self {
-        if self.shared.count_calls {
-            self.shared.telemetry.counters.add(ADMITTED);
+        if let Some(shared) = &self.shared {
+            if shared.count_calls {
+                shared.telemetry.counters.add(ADMITTED);
+            }
         }
         self
+    }
+
+    /// The call is over.
+    #[inline(always)]
+    pub(super) fn end(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            if shared.permits.give_back() {
+                shared.serve();
+            }
+        }
     }
 }
 
 impl Guard for Permit {
     #[inline]
     fn give_back(&mut self) {
-        if std::mem::take(&mut self.held) && self.shared.permits.give_back() {
-            self.shared.serve();
+        if let Some(shared) = self.shared.take() {
+            take_back(shared);
         }
     }
 }
@@ -178,9 +194,19 @@ impl Drop for Permit {
     }
 }
 
+/// Takes the permit of a call back that did not come to its end. Out of line, so that dropping a future
+/// that did is a look at one word.
+#[inline(never)]
+fn take_back(shared: Arc<Shared>) {
+    if shared.permits.give_back() {
+        shared.serve();
+    }
+}
+
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("layer", &self.shared.telemetry.common.name).finish()
+        let name = self.shared.as_ref().map(|shared| shared.telemetry.common.name);
+        f.debug_struct("Permit").field("layer", &name.unwrap_or_default()).finish()
     }
 }
 
@@ -202,7 +228,7 @@ impl Limiter for Shared {
 
     #[inline(always)]
     fn pass(self: &Arc<Self>, _cost: u32, (): ()) -> Permit {
-        Permit { shared: self.clone(), held: true }
+        Permit { shared: Some(self.clone()) }
     }
 
     fn waited_in_vain(&self, _cost: u32, _why: InVain) -> Error {

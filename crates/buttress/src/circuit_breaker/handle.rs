@@ -74,7 +74,7 @@ impl Handle {
     /// Whether a call would be refused now, and how. Takes nothing.
     #[must_use]
     pub fn check(&self) -> Option<Error> {
-        self.shared.peek()
+        self.shared.peek().map(|retry_after| self.shared.error(retry_after))
     }
 
     /// Refuses every call until [`reset`](Self::reset).

@@ -8,7 +8,7 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::{Admission, Shared};
 use crate::classify::Classify;
-use crate::error::Error;
+use crate::error::RetryAfter;
 use crate::reject::Reject;
 use crate::wakers::Owner;
 
@@ -26,7 +26,7 @@ pub struct CircuitBreaker<S, C, R> {
 enum Aside {
     Nothing,
     /// The refusal that was seen, for the next `call`.
-    Refusal(Error),
+    Refusal(RetryAfter),
     /// A place among those parked in the inner service.
     Parked(Owner),
 }
@@ -44,47 +44,38 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
 
     /// Out of line, and what it returns is no part of a future: the healthy path then needs no memory.
     #[inline(never)]
-    fn admit_or_refuse(&mut self) -> Result<Admission, Error> {
-        let admitted = match self.put_aside(Aside::Nothing) {
-            Some(refusal) => Err(refusal),
-            None => self.shared.admit(),
-        };
-        let mut admission = admitted.map_err(|error| self.shared.refuse(error))?;
+    fn admit(&mut self) -> Result<Admission, RetryAfter> {
+        self.put_aside(Aside::Nothing);
+        let mut admission = self.shared.admit()?;
         admission.begin();
         Ok(admission)
     }
 
-    /// Remembers `aside` in place of what was; the refusal if it was one.
-    fn put_aside(&mut self, aside: Aside) -> Option<Error> {
-        match std::mem::replace(&mut self.aside, aside) {
-            Aside::Nothing => None,
-            Aside::Refusal(refusal) => Some(refusal),
-            Aside::Parked(mut owner) => {
-                self.shared.wakers.forget(&mut owner);
-                None
-            }
+    /// Remembers `aside` in place of what was.
+    #[inline]
+    fn put_aside(&mut self, aside: Aside) {
+        if let Aside::Parked(owner) = &mut self.aside {
+            self.shared.wakers.forget(owner);
         }
+        self.aside = aside;
     }
 
     /// Looks whether a call would be refused now, and remembers it.
+    #[inline]
     fn would_refuse(&mut self) -> bool {
         let refusal = self.shared.peek();
-        let refuses = refusal.is_some();
-        if let Some(refusal) = refusal {
-            self.put_aside(Aside::Refusal(refusal));
+        if let Some(retry_after) = refusal {
+            self.put_aside(Aside::Refusal(retry_after));
         }
-        refuses
+        refusal.is_some()
     }
 
     #[inline(never)]
-    fn poll_ready_or_refuse<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    fn poll_inner_ready<Req>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
     where
         S: Service<Req>,
         C: Classify<S::Response, S::Error>,
     {
-        if self.would_refuse() {
-            return Poll::Ready(Ok(()));
-        }
         if matches!(self.aside, Aside::Refusal(_)) {
             self.aside = Aside::Nothing;
         }
@@ -139,7 +130,10 @@ where
         // Looking first keeps a call that will be refused from waiting for the inner service, or
         // reserving anything in it.
         if !matches!(self.aside, Aside::Nothing) || self.shared.state.admit_closed().is_none() {
-            return self.poll_ready_or_refuse(cx);
+            if self.would_refuse() {
+                return Poll::Ready(Ok(()));
+            }
+            return self.poll_inner_ready(cx);
         }
         match self.shared.watch(|| self.inner.poll_ready(cx)) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -149,18 +143,29 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        if matches!(self.aside, Aside::Nothing) {
-            if let Some(admission) = self.shared.admit_closed() {
-                let future = self.inner.call(request);
-                return ResponseFuture::running(future, admission, self.classify.clone());
+        let admitted = match self.aside {
+            Aside::Refusal(retry_after) => {
+                self.aside = Aside::Nothing;
+                Err(retry_after)
             }
-        }
-        match self.admit_or_refuse() {
+            Aside::Parked(_) => self.admit(),
+            Aside::Nothing => match self.shared.admit_closed() {
+                Some(admission) => {
+                    let future = self.inner.call(request);
+                    return ResponseFuture::running(future, admission, self.classify.clone());
+                }
+                None => self.admit(),
+            },
+        };
+        match admitted {
             Ok(admission) => {
                 let future = self.inner.call(request);
                 ResponseFuture::running(future, admission, self.classify.clone())
             }
-            Err(error) => ResponseFuture::refused(error, self.reject.clone()),
+            Err(retry_after) => {
+                let error = self.shared.refuse(retry_after);
+                ResponseFuture::refused(error, self.reject.clone())
+            }
         }
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::state::{Refusal, Settled, State, Ticket, Transition};
+use super::state::{Settled, State, Ticket, Transition};
 use crate::classify::Outcome;
 use crate::counters::Counters;
-use crate::error::Error;
+use crate::error::{Error, RetryAfter};
 use crate::guard::Guard;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::{CircuitState, Common};
@@ -33,11 +33,16 @@ impl Telemetry {
         Arc::new(Self { counters: Counters::new(), common: config.common.clone() })
     }
 
+    #[inline(always)]
+    fn error(&self, retry_after: RetryAfter) -> Error {
+        Error::circuit_open(self.common.name, retry_after)
+    }
+
     /// Counts and tells a refusal that is being handed out.
-    pub(super) fn refuse(&self, error: Error) -> Error {
+    #[inline(never)]
+    fn note_refusal(&self, retry_after: RetryAfter) {
         self.counters.add(REFUSED);
-        self.common.refused(&error);
-        error
+        self.common.refused(&self.error(retry_after));
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -74,22 +79,22 @@ impl Shared {
         self.telemetry.common.clock.now()
     }
 
-    /// The refusal a call would meet now.
-    #[inline]
-    pub(super) fn peek(&self) -> Option<Error> {
-        if self.state.admit_closed().is_some() { None } else { self.peek_open() }
+    /// How a call would be refused now. Out of line: it returns in registers.
+    #[inline(never)]
+    pub(super) fn peek(&self) -> Option<RetryAfter> {
+        self.state.peek(|| self.now())
     }
 
-    fn peek_open(&self) -> Option<Error> {
-        self.state.peek(|| self.now()).map(|refusal| self.error(refusal))
+    /// The refusal that is being handed out, counted and told.
+    #[inline(always)]
+    pub(super) fn refuse(&self, retry_after: RetryAfter) -> Error {
+        self.telemetry.note_refusal(retry_after);
+        self.error(retry_after)
     }
 
-    fn error(&self, refusal: Refusal) -> Error {
-        Error::circuit_open(self.telemetry.common.name, refusal.retry_after)
-    }
-
-    pub(super) fn refuse(&self, error: Error) -> Error {
-        self.telemetry.refuse(error)
+    #[inline(always)]
+    pub(super) fn error(&self, retry_after: RetryAfter) -> Error {
+        self.telemetry.error(retry_after)
     }
 
     /// Admits a call at a look, if that is all it takes. The call has begun then, too.
@@ -100,17 +105,13 @@ impl Shared {
 
     #[inline]
     fn admission(self: &Arc<Self>, ticket: Ticket) -> Admission {
-        Admission { shared: self.clone(), call: Call { ticket, started: NEVER } }
+        Admission { shared: Some(self.clone()), call: Call { ticket, started: NEVER } }
     }
 
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Error> {
-        match self.state.admit(|| self.now()) {
-            Ok((ticket, transition)) => {
-                self.tell(transition);
-                Ok(self.admission(ticket))
-            }
-            Err(refusal) => Err(self.error(refusal)),
-        }
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, RetryAfter> {
+        let (ticket, transition) = self.state.admit(|| self.now())?;
+        self.tell(transition);
+        Ok(self.admission(ticket))
     }
 
     /// Polls the inner service to readiness; a panic in there is counted as that of a call.
@@ -144,15 +145,7 @@ impl Shared {
         }
     }
 
-    /// Settles `call`. Out of line, and given all it needs by value: the future of a call whose success
-    /// changes nothing then needs no memory of its own.
-    #[inline(never)]
-    fn end(&self, call: Call, outcome: Outcome, hint: Option<Duration>) {
-        if outcome != Outcome::Success || !self.state.count_good(call.ticket, || self.now()) {
-            self.decide(call, outcome, hint);
-        }
-    }
-
+    /// Counts how a call ended, and what it means.
     #[inline(never)]
     fn decide(&self, Call { ticket, started }: Call, outcome: Outcome, hint: Option<Duration>) {
         let Telemetry { counters, common } = &*self.telemetry;
@@ -174,11 +167,6 @@ impl Shared {
             self.wakers.wake_all();
         }
     }
-
-    #[cold]
-    fn abandon(&self, call: Call) {
-        self.end(call, self.state.rules.abandoned(std::thread::panicking()), None);
-    }
 }
 
 /// A call under way.
@@ -197,25 +185,27 @@ const NEVER: u64 = u64::MAX;
 /// [`panicked_calls`](Config::panicked_calls) while a panic unwinds.
 #[must_use = "dropping an admission settles it as abandoned"]
 pub struct Admission {
-    shared: Arc<Shared>,
+    /// `None` once settled.
+    shared: Option<Arc<Shared>>,
     call: Call,
 }
 
 impl Admission {
     /// The call begins now.
     pub(super) fn begin(&mut self) {
-        let Telemetry { counters, common } = &*self.shared.telemetry;
+        let Some(shared) = &self.shared else { return };
+        let Telemetry { counters, common } = &*shared.telemetry;
         if common.count_calls && !self.call.ticket.is_uncounted() {
             counters.add(ADMITTED);
         }
-        if self.shared.state.rules.times_calls() {
-            self.call.started = self.shared.state.nanos(self.shared.now());
+        if shared.state.rules.times_calls() {
+            self.call.started = shared.state.nanos(shared.now());
         }
     }
 
     /// Whether the circuit is still in the state that admitted this call.
     pub(super) fn is_current(&self) -> bool {
-        self.shared.state.is_current(self.call.ticket)
+        self.shared.as_ref().is_some_and(|shared| shared.state.is_current(self.call.ticket))
     }
 
     /// The service did its work.
@@ -240,16 +230,17 @@ impl Admission {
         outcome: Outcome,
         hint: impl FnOnce() -> Option<Duration>,
     ) {
-        let (call, shared) = (self.call, &*self.shared);
-        if outcome == Outcome::Success && shared.state.success_changes_nothing(call.ticket) {
-            self.call.ticket = Ticket::SETTLED;
+        let Some(shared) = &self.shared else { return };
+        if outcome == Outcome::Success && shared.state.success_changes_nothing(self.call.ticket) {
+            self.shared = None;
             return;
         }
-        // Before the call is taken: should the user's code panic, it is settled as a panic.
+        // Before anything is taken: should the user's code panic, the call is settled as a panic.
         let asked = outcome == Outcome::Failure && shared.state.rules.honours_hints();
         let hint = if asked { hint() } else { None };
-        self.call.ticket = Ticket::SETTLED;
-        shared.end(call, outcome, hint);
+        if let Some(shared) = self.shared.take() {
+            end(shared, self.call, outcome, hint);
+        }
     }
 }
 
@@ -257,10 +248,8 @@ impl Guard for Admission {
     /// Settles the call as abandoned.
     #[inline]
     fn give_back(&mut self) {
-        let call = self.call;
-        if call.ticket != Ticket::SETTLED {
-            self.call.ticket = Ticket::SETTLED;
-            self.shared.abandon(call);
+        if let Some(shared) = self.shared.take() {
+            abandon(shared, self.call);
         }
     }
 }
@@ -270,6 +259,21 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.give_back();
     }
+}
+
+/// Settles `call`. Out of line, and given all it needs by value: the future of a call whose success
+/// changes nothing then needs no memory of its own.
+#[inline(never)]
+fn end(shared: Arc<Shared>, call: Call, outcome: Outcome, hint: Option<Duration>) {
+    if outcome != Outcome::Success || !shared.state.count_good(call.ticket, || shared.now()) {
+        shared.decide(call, outcome, hint);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn abandon(shared: Arc<Shared>, call: Call) {
+    shared.decide(call, shared.state.rules.abandoned(std::thread::panicking()), None);
 }
 
 impl fmt::Debug for Admission {

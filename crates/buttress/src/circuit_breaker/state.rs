@@ -16,6 +16,7 @@ use rules::Rules;
 use super::config::Config;
 use crate::classify::Outcome;
 use crate::clock;
+use crate::error::RetryAfter;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::CircuitState;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
@@ -35,9 +36,6 @@ const UNCOUNTED: u32 = 1 << 31;
 const _: () = assert!((NOTED | UNCOUNTED) as u64 == CALLS_NOT_COUNTED);
 
 impl Ticket {
-    /// Of a call that is settled.
-    pub(crate) const SETTLED: Self = Self(u64::MAX);
-
     #[inline(always)]
     const fn new(generation: u32, how: u32) -> Self {
         Self((generation as u64) << 32 | how as u64)
@@ -67,12 +65,6 @@ impl Ticket {
 pub(crate) struct Transition {
     pub(crate) from: CircuitState,
     pub(crate) to: CircuitState,
-}
-
-/// A call that was not admitted, and when to ask again if that is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Refusal {
-    pub(crate) retry_after: Option<Duration>,
 }
 
 /// What settling a call changed.
@@ -228,14 +220,14 @@ impl State {
     }
 
     /// Whether a call would be refused now. The clock is read only if the circuit is not closed.
-    pub(crate) fn peek(&self, now: impl Fn() -> Instant) -> Option<Refusal> {
+    pub(crate) fn peek(&self, now: impl Fn() -> Instant) -> Option<RetryAfter> {
         match self.state() {
             CircuitState::Closed | CircuitState::Disabled | CircuitState::MetricsOnly => None,
             CircuitState::Open => self.still_open(now()),
-            CircuitState::ForcedOpen => Some(Refusal { retry_after: None }),
+            CircuitState::ForcedOpen => Some(RetryAfter::UNKNOWN),
             CircuitState::HalfOpen => {
                 let full = !lock(&self.machine).has_place(now());
-                full.then_some(Refusal { retry_after: None })
+                full.then_some(RetryAfter::UNKNOWN)
             }
         }
     }
@@ -244,7 +236,7 @@ impl State {
     pub(crate) fn admit(
         &self,
         now: impl Fn() -> Instant,
-    ) -> Result<(Ticket, Option<Transition>), Refusal> {
+    ) -> Result<(Ticket, Option<Transition>), RetryAfter> {
         // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
         let control = self.control.load(Ordering::Acquire);
         let (generation, state) = unpack(control);
@@ -254,7 +246,7 @@ impl State {
                 Ok((Ticket::new(generation, how), None))
             }
             CircuitState::Disabled => Ok((Ticket::new(generation, UNCOUNTED), None)),
-            CircuitState::ForcedOpen => Err(Refusal { retry_after: None }),
+            CircuitState::ForcedOpen => Err(RetryAfter::UNKNOWN),
             CircuitState::Open => match self.still_open(now()) {
                 Some(refusal) => Err(refusal),
                 None => self.admit_probe(now),
@@ -264,21 +256,23 @@ impl State {
     }
 
     /// Nanoseconds from the circuit's own anchor to `now`.
+    #[inline]
     pub(crate) fn nanos(&self, now: Instant) -> u64 {
         clock::nanos_since(self.anchor, now)
     }
 
     /// The open time runs from the opening up to, and not including, its end.
-    fn still_open(&self, now: Instant) -> Option<Refusal> {
+    #[inline]
+    fn still_open(&self, now: Instant) -> Option<RetryAfter> {
         let now = self.nanos(now);
         let left = self.open_until.load(Ordering::Relaxed).saturating_sub(now);
-        (left > 0).then(|| Refusal { retry_after: Some(Duration::from_nanos(left)) })
+        (left > 0).then(|| RetryAfter::nanos(left))
     }
 
     fn admit_probe(
         &self,
         now: impl Fn() -> Instant,
-    ) -> Result<(Ticket, Option<Transition>), Refusal> {
+    ) -> Result<(Ticket, Option<Transition>), RetryAfter> {
         let mut machine = lock(&self.machine);
         let (mut generation, state) = self.current();
         let now_is = now();
@@ -301,7 +295,7 @@ impl State {
         };
         match machine.take_place(now_is) {
             Some(number) => Ok((Ticket::new(generation, UNCOUNTED + number), transition)),
-            None => Err(Refusal { retry_after: None }),
+            None => Err(RetryAfter::UNKNOWN),
         }
     }
 

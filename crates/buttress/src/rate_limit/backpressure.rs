@@ -66,7 +66,9 @@ where
         };
         match taken {
             Ok(()) => ResponseFuture::running(self.inner.call(request)),
-            Err(error) => ResponseFuture::refused(error, self.reject.clone()),
+            Err(retry_after) => {
+                ResponseFuture::refused(self.shared.refuse(retry_after), self.reject.clone())
+            }
         }
     }
 }

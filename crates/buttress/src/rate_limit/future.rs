@@ -31,10 +31,12 @@ pin_project! {
 }
 
 impl<F, R> ResponseFuture<F, R> {
+    #[inline(always)]
     pub(super) fn running(future: F) -> Self {
         Self { kind: Kind::Running { future } }
     }
 
+    #[inline(always)]
     pub(super) fn refused(error: Error, reject: R) -> Self {
         Self { kind: Kind::Refused { refused: Refused::new(error, reject) } }
     }
@@ -47,6 +49,7 @@ where
 {
     type Output = Result<Res, E>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Running { future } => future.poll(cx),

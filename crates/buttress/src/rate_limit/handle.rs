@@ -23,7 +23,7 @@ impl Handle {
     /// [`RateLimited`](crate::ErrorKind::RateLimited) otherwise, with the exact time until they would
     /// be there; without one if `cost` is more than the limiter can ever hold.
     pub fn try_acquire(&self, cost: u32) -> Result<(), Error> {
-        self.shared.try_take(cost)
+        self.shared.try_take(cost).map_err(|retry_after| self.shared.refuse(retry_after))
     }
 
     /// Takes `cost` tokens, waiting for them in the queue within the configured bounds.
@@ -51,7 +51,7 @@ impl Handle {
     /// Whether a call of one token would be refused now, and how. Takes nothing.
     #[must_use]
     pub fn check(&self) -> Option<Error> {
-        self.shared.peek()
+        self.shared.peek().map(|retry_after| self.shared.error(retry_after))
     }
 
     /// Whole tokens that could be taken now, without taking any.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tower::{Layer, Service};
 
@@ -14,7 +14,7 @@ use super::future::ResponseFuture;
 use super::state::Short;
 use super::state::plan::{Plan, nanos_since};
 use crate::counters::Counters;
-use crate::error::Error;
+use crate::error::{Error, RetryAfter};
 use crate::invalid_config::InvalidConfig;
 use crate::keyed::{KeyMap, check_max_keys};
 use crate::observe::Common;
@@ -45,7 +45,7 @@ impl<K: Hash + Eq + Clone> Shared<K> {
             |_| 0,
             // A full bucket can be forgotten: a new one is full too.
             |plan, spent| plan.is_full(*spent, now),
-            |plan, spent| plan.take(*spent, cost, now).map(|next| *spent = next),
+            |plan, spent| plan.take(*spent, cost, now).map(|next| *spent = next.spent),
         );
         let error = match taken {
             Ok(Ok(())) => {
@@ -57,10 +57,10 @@ impl<K: Hash + Eq + Clone> Shared<K> {
             Ok(Err(short)) => {
                 self.counters.add(REFUSED);
                 let retry_after = match short {
-                    Short::For(nanos) => Some(Duration::from_nanos(nanos)),
-                    Short::Never | Short::Behind => None,
+                    Short::For(nanos) => RetryAfter::nanos(nanos),
+                    Short::Never | Short::Behind => RetryAfter::UNKNOWN,
                 };
-                let per_second = f32::from_bits(self.per_second.load(Ordering::Relaxed));
+                let per_second = self.per_second.load(Ordering::Relaxed);
                 Error::rate_limited(self.common.name, per_second, retry_after)
             }
             Err(_) => {

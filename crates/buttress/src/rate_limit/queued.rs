@@ -8,7 +8,7 @@ use super::cost::Cost;
 use super::future::{QueuedFuture, ResponseFuture};
 use super::handle::Handle;
 use super::shared::Shared;
-use crate::error::Error;
+use crate::error::RetryAfter;
 use crate::reject::Reject;
 use crate::waiting::Waiting;
 
@@ -22,7 +22,7 @@ pub struct QueuedRateLimit<S, R, X> {
     reject: R,
     cost: X,
     /// The refusal seen by the last `poll_ready`, for the next `call` on this value.
-    latch: Option<Error>,
+    latch: Option<RetryAfter>,
 }
 
 impl<S, R, X> QueuedRateLimit<S, R, X> {
@@ -57,7 +57,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let asked = match self.latch.take() {
-            Some(error) => Err(self.shared.refuse(error)),
+            Some(retry_after) => Err(self.shared.refuse(retry_after)),
             None => self.shared.take_or_wait(self.cost.cost(&request)),
         };
         match asked {

@@ -8,7 +8,7 @@ use super::cost::Cost;
 use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::Shared;
-use crate::error::Error;
+use crate::error::RetryAfter;
 use crate::reject::Reject;
 
 /// A service behind a rate limiter that refuses at once. Made by
@@ -19,7 +19,7 @@ pub struct RateLimit<S, R, X> {
     reject: R,
     cost: X,
     /// The refusal seen by the last `poll_ready`, for the next `call` on this value.
-    latch: Option<Error>,
+    latch: Option<RetryAfter>,
 }
 
 impl<S, R, X> RateLimit<S, R, X> {
@@ -44,6 +44,7 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, R>;
 
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Looking first keeps a call that will be refused from reserving anything further in.
         self.latch = self.shared.peek();
@@ -53,16 +54,23 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let cost = self.cost.cost(&request);
-        let taken = match self.latch.take() {
-            // Whatever it costs: the inner service was not polled ready.
-            Some(error) => Err(self.shared.refuse(error)),
+        let taken = match self.latch {
             None => self.shared.try_take(cost),
+            // Whatever it costs: the inner service was not polled ready.
+            Some(retry_after) => {
+                self.latch = None;
+                Err(retry_after)
+            }
         };
         match taken {
             Ok(()) => ResponseFuture::running(self.inner.call(request)),
-            Err(error) => ResponseFuture::refused(error, self.reject.clone()),
+            Err(retry_after) => {
+                let error = self.shared.refuse(retry_after);
+                ResponseFuture::refused(error, self.reject.clone())
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::config::Config;
 use super::state::{Limiter, Receipt, Short};
 use crate::clock;
 use crate::counters::Counters;
-use crate::error::Error;
+use crate::error::{Error, RetryAfter};
 use crate::invalid_config::InvalidConfig;
 use crate::observe::Common;
 use crate::queue::{Ask, InVain, WaitQueue};
@@ -57,17 +57,24 @@ impl Shared {
         self.per_second.store(config.per_second().to_bits(), Ordering::Relaxed);
     }
 
-    /// The refusal a call of one token would meet now.
-    pub(super) fn peek(&self) -> Option<Error> {
-        let short = self.limiter.peek(&self.common.clock).err()?;
-        Some(self.error(short, 1, None))
+    /// How a call of one token would be refused now.
+    #[inline]
+    pub(super) fn peek(&self) -> Option<RetryAfter> {
+        if self.limiter.surely_has_one() { None } else { self.peek_by_clock() }
+    }
+
+    /// Out of line: it returns in registers.
+    #[inline(never)]
+    fn peek_by_clock(&self) -> Option<RetryAfter> {
+        let now = self.common.clock.now();
+        let short = self.limiter.peek(now).err()?;
+        Some(self.retry_after(short, 1, now))
     }
 
     /// The same where calls may wait: only what could not even wait is refused.
-    pub(super) fn peek_queued(&self) -> Option<Error> {
-        let short = self.limiter.peek(&self.common.clock).err()?;
-        let now = self.common.clock.now();
-        (!self.may_wait(1, now)).then(|| self.error(short, 1, Some(now)))
+    pub(super) fn peek_queued(&self) -> Option<RetryAfter> {
+        let refusal = self.peek()?;
+        (!self.may_wait(1, self.common.clock.now())).then_some(refusal)
     }
 
     pub(super) fn may_wait(&self, cost: u32, now: Instant) -> bool {
@@ -83,41 +90,57 @@ impl Shared {
         Duration::from_nanos(self.max_wait.load(Ordering::Relaxed))
     }
 
-    pub(super) fn try_take(&self, cost: u32) -> Result<(), Error> {
+    #[inline]
+    pub(super) fn try_take(&self, cost: u32) -> Result<(), RetryAfter> {
         let now = self.common.clock.now();
         match self.limiter.try_take(cost, now) {
             Ok(_) => {
                 self.admitted();
                 Ok(())
             }
-            Err(short) => Err(self.refuse(self.error(short, cost, Some(now)))),
+            Err(short) => Err(self.retry_after(short, cost, now)),
         }
     }
 
+    #[inline]
     fn admitted(&self) {
         if self.common.count_calls {
             self.counters.add(ADMITTED);
         }
     }
 
-    fn error(&self, short: Short, cost: u32, now: Option<Instant>) -> Error {
-        let retry_after = match short {
-            Short::For(nanos) => Some(Duration::from_nanos(nanos)),
-            Short::Never => None,
-            Short::Behind => {
-                let now = now.unwrap_or_else(|| self.common.clock.now());
-                self.limiter.wait_for(self.queue.gauges().2, cost, now)
-            }
-        };
-        let per_second = f32::from_bits(self.per_second.load(Ordering::Relaxed));
+    #[inline]
+    fn retry_after(&self, short: Short, cost: u32, now: Instant) -> RetryAfter {
+        match short {
+            Short::For(nanos) => RetryAfter::nanos(nanos),
+            Short::Never => RetryAfter::UNKNOWN,
+            Short::Behind => self.after_the_queue(cost, now),
+        }
+    }
+
+    #[cold]
+    fn after_the_queue(&self, cost: u32, now: Instant) -> RetryAfter {
+        let wait = self.limiter.wait_for(self.queue.gauges().2, cost, now);
+        wait.map_or(RetryAfter::UNKNOWN, RetryAfter::from)
+    }
+
+    #[inline(always)]
+    pub(super) fn error(&self, retry_after: RetryAfter) -> Error {
+        let per_second = self.per_second.load(Ordering::Relaxed);
         Error::rate_limited(self.common.name, per_second, retry_after)
     }
 
-    /// Counts and tells a refusal that is being handed out.
-    pub(super) fn refuse(&self, error: Error) -> Error {
+    /// The refusal that is being handed out, counted and told.
+    #[inline(always)]
+    pub(super) fn refuse(&self, retry_after: RetryAfter) -> Error {
+        self.note_refusal(retry_after);
+        self.error(retry_after)
+    }
+
+    #[inline(never)]
+    fn note_refusal(&self, retry_after: RetryAfter) {
         self.counters.add(REFUSED);
-        self.common.refused(&error);
-        error
+        self.common.refused(&self.error(retry_after));
     }
 
     /// Tokens, or a place in the queue, or a refusal.
@@ -148,7 +171,7 @@ impl Shared {
         };
         joined.ok_or_else(|| {
             let short = if short == Short::Never { short } else { Short::Behind };
-            self.refuse(self.error(short, ask.cost, Some(now)))
+            self.refuse(self.retry_after(short, ask.cost, now))
         })
     }
 }
@@ -203,9 +226,9 @@ impl waiting::Limiter for Shared {
         Tokens { shared: Some(self.clone()), cost, receipt }
     }
 
-    fn waited_in_vain(&self, cost: u32, why: InVain) -> Error {
+    fn waited_in_vain(&self, _cost: u32, why: InVain) -> Error {
         if why == InVain::Never {
-            return self.refuse(self.error(Short::Never, cost, None));
+            return self.refuse(RetryAfter::UNKNOWN);
         }
         let error = Error::queue_timeout(self.common.name, self.max_wait());
         self.counters.add(TIMED_OUT);

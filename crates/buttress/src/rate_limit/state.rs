@@ -13,7 +13,7 @@ use bucket::Bucket;
 use windows::Windows;
 
 use super::config::{Config, Policy};
-use crate::clock::{self, Clock};
+use crate::clock;
 use crate::invalid_config::InvalidConfig;
 use crate::queue::{Lack, Resource};
 
@@ -59,6 +59,7 @@ impl Limiter {
     }
 
     /// Takes `cost`, unless others wait.
+    #[inline]
     pub(crate) fn try_take(&self, cost: u32, now: Instant) -> Result<Receipt, Short> {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
@@ -67,13 +68,22 @@ impl Limiter {
         }
     }
 
-    /// How [`try_take`](Self::try_take) of one token would fail now. Reads the clock only if the last
-    /// call left less than a token.
-    pub(crate) fn peek(&self, clock: &Clock) -> Result<(), Short> {
+    /// Whether one token is there, as far as that can be told without reading the clock.
+    #[inline]
+    pub(crate) fn surely_has_one(&self) -> bool {
         match &self.kind {
-            Kind::Bucket(bucket) if bucket.surely_has_one() => Ok(()),
-            Kind::Bucket(bucket) => bucket.peek(plan::nanos_since(self.anchor, clock.now())),
-            Kind::Windows(windows) => windows.peek(plan::nanos_since(self.anchor, clock.now())),
+            Kind::Bucket(bucket) => bucket.surely_has_one(),
+            Kind::Windows(_) => false,
+        }
+    }
+
+    /// How [`try_take`](Self::try_take) of one token would fail at `now`.
+    #[inline]
+    pub(crate) fn peek(&self, now: Instant) -> Result<(), Short> {
+        let now = plan::nanos_since(self.anchor, now);
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.peek(now),
+            Kind::Windows(windows) => windows.peek(now),
         }
     }
 

@@ -9,7 +9,7 @@ use tower::Service;
 
 use super::attempt::{Attempt, Stop};
 use crate::circuit_breaker::{self, Changed};
-use crate::error::Error;
+use crate::error::{Error, RetryAfter};
 use crate::name::Name;
 use crate::observe::CircuitState;
 
@@ -48,7 +48,9 @@ impl<S> Gate<S> {
         // and may not join the probes.
         let is_probe = self.circuit.generation().wrapping_sub(attempt.generation) <= 1;
         match self.circuit.state() {
-            CircuitState::HalfOpen if !is_probe => Some(Error::circuit_open(self.name, None)),
+            CircuitState::HalfOpen if !is_probe => {
+                Some(Error::circuit_open(self.name, RetryAfter::UNKNOWN))
+            }
             _ => self.closed_to_all(),
         }
     }

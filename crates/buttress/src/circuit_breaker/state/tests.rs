@@ -26,7 +26,7 @@ impl Rig {
         self
     }
 
-    fn admit(&self) -> Result<Ticket, Refusal> {
+    fn admit(&self) -> Result<Ticket, RetryAfter> {
         let peeked = self.state.peek(|| self.now);
         let admitted = self.state.admit(|| self.now);
         assert_eq!(peeked, admitted.err(), "looking must agree with asking");
@@ -53,7 +53,7 @@ impl Rig {
     }
 
     fn refused_for(&self, time: u64) {
-        assert_eq!(self.admit(), Err(Refusal { retry_after: Some(ms(time)) }));
+        assert_eq!(self.admit(), Err(ms(time).into()));
     }
 }
 
@@ -73,7 +73,7 @@ fn opens_at_the_fifth_failure_in_a_row_and_probes_after_exactly_thirty_seconds()
     rig.at(30_999).refused_for(1);
     let probe = rig.at(31_000).admit().unwrap();
     assert_eq!(rig.state.state(), CircuitState::HalfOpen);
-    assert_eq!(rig.admit(), Err(Refusal { retry_after: None }), "one probe at a time");
+    assert_eq!(rig.admit(), Err(RetryAfter::UNKNOWN), "one probe at a time");
     let settled = rig.settle(probe, Success);
     let closed = Transition { from: CircuitState::HalfOpen, to: CircuitState::Closed };
     assert_eq!(settled.transition, Some(closed));
@@ -217,7 +217,7 @@ fn an_operator_has_the_last_word() {
     let mut rig = Rig::new(&Config::new().consecutive_failures(1).open_for(ms(100)));
     let before = rig.admit().unwrap();
     rig.state.force(CircuitState::ForcedOpen);
-    assert_eq!(rig.at(999_999).admit(), Err(Refusal { retry_after: None }));
+    assert_eq!(rig.at(999_999).admit(), Err(RetryAfter::UNKNOWN));
     assert_eq!(rig.settle(before, Failure), Settled::default());
     rig.state.force(CircuitState::Disabled);
     (0..9).for_each(|_| rig.run(Failure));

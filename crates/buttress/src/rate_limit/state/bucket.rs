@@ -1,6 +1,6 @@
 //! A token bucket in one atomic word.
 
-use super::plan::{Plan, WORDS};
+use super::plan::{Plan, Taken, WORDS};
 use super::{Receipt, Short};
 use crate::seqlock::SeqLock;
 use crate::sync::{AtomicU64, Ordering};
@@ -27,14 +27,15 @@ impl Bucket {
     }
 
     /// Takes `cost` at `now`. `queue` is whether the queue itself asks, for its head.
+    #[inline]
     pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<Receipt, Short> {
         loop {
             let (plan, version, word) = self.versioned();
             if word & WAITING != 0 && !queue {
                 return Err(Short::Behind);
             }
-            let spent = plan.take(word >> SHIFT, cost, now)?;
-            let low = if plan.has_one(spent, now) { 0 } else { LOW };
+            let Taken { spent, low } = plan.take(word >> SHIFT, cost, now)?;
+            let low = if low { LOW } else { 0 };
             if self.replace(word, spent << SHIFT | word & (WAITING | EPOCH) | low) {
                 return Ok(Receipt { mark: spent, version });
             }
@@ -51,6 +52,7 @@ impl Bucket {
     }
 
     /// Whether one token is there at any present or later time. False negatives are possible.
+    #[inline]
     pub(crate) fn surely_has_one(&self) -> bool {
         self.word.load(Ordering::Relaxed) & (LOW | WAITING) == 0
     }
@@ -121,6 +123,7 @@ impl Bucket {
         (plan, word)
     }
 
+    #[inline]
     fn versioned(&self) -> (Plan, u64, u64) {
         loop {
             let (words, version) = self.plan.read();
@@ -134,6 +137,7 @@ impl Bucket {
         }
     }
 
+    #[inline]
     fn replace(&self, word: u64, next: u64) -> bool {
         self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }

@@ -16,6 +16,7 @@ use crate::rate_limit::config::Config;
 
 /// Nanoseconds from the anchor of a limiter to `now`, at most 18 years, so that a packed position has
 /// bits to spare.
+#[inline]
 pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
     const MOST: u64 = 1 << 59;
     clock::nanos_since(anchor, now).min(MOST)
@@ -38,6 +39,15 @@ pub(crate) struct Plan {
     period: u64,
 }
 
+/// A bucket after a take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Taken {
+    /// The new spent position.
+    pub(crate) spent: u64,
+    /// Whether less than one token is left.
+    pub(crate) low: bool,
+}
+
 impl Plan {
     /// `config` must have been checked: at least one token and one nanosecond, and no more tokens than
     /// nanoseconds.
@@ -54,8 +64,20 @@ impl Plan {
         Self { unit, capacity: burst * unit, ratio: ratio(parts, period), parts, period }
     }
 
+    /// Whether exactly one part comes back in a nanosecond, so that a position is a time: when a token
+    /// takes a whole number of nanoseconds.
+    #[inline]
+    fn is_even(&self) -> bool {
+        self.ratio.0 == 1 << 63
+    }
+
     /// The position at `now`, and whether a part of the next part has come back too.
+    #[inline]
     fn position(&self, now: u64) -> (u64, bool) {
+        if self.is_even() { (now, false) } else { self.scaled(now) }
+    }
+
+    fn scaled(&self, now: u64) -> (u64, bool) {
         // now * ratio / 2^127. The ratio is at most 2^127 and rounded up by less than 2^-127, `now` is
         // below 2^60 and `period` below 2^56: the error is below 2^-67, a true fraction is either 0 or
         // at least 2^-56, so neither the floor nor the test for a fraction can be wrong.
@@ -66,26 +88,32 @@ impl Plan {
     }
 
     /// The first time at which the position is reached.
+    #[inline]
     fn time_of(&self, position: u64) -> u64 {
+        if self.is_even() { position } else { self.divided(position) }
+    }
+
+    fn divided(&self, position: u64) -> u64 {
         let nanos = (u128::from(position) * u128::from(self.period)).div_ceil(self.parts.into());
         nanos.min(u64::MAX.into()) as u64
     }
 
-    /// Takes `cost` tokens at `now`; the new spent position.
-    pub(crate) fn take(&self, spent: u64, cost: u32, now: u64) -> Result<u64, Short> {
-        // Cannot overflow: a unit is at most 2^58 / burst, and larger costs are turned away first.
-        if cost > self.max_tokens() {
-            return Err(Short::Never);
-        }
-        let cost = u64::from(cost) * self.unit;
+    /// Takes `cost` tokens at `now`.
+    #[inline]
+    pub(crate) fn take(&self, spent: u64, cost: u32, now: u64) -> Result<Taken, Short> {
+        let cost = u64::from(cost).checked_mul(self.unit).filter(|cost| *cost <= self.capacity);
+        let Some(cost) = cost else { return Err(Short::Never) };
         let (position, fraction) = self.position(now);
         if spent <= position {
             // Full. What came back beyond that is lost, also the fraction: counting it as spent keeps
             // the bucket from giving a token a nanosecond early.
-            return Ok(position + u64::from(fraction) + cost);
+            let cost = cost + u64::from(fraction);
+            let low = self.capacity.saturating_sub(cost) < self.unit;
+            return Ok(Taken { spent: position + cost, low });
         }
-        if self.level_above(spent, position) >= cost {
-            return Ok(spent + cost);
+        let level = self.level_above(spent, position);
+        if level >= cost {
+            return Ok(Taken { spent: spent + cost, low: level - cost < self.unit });
         }
         let due = self.time_of(spent + cost - self.capacity);
         Err(Short::For(due.saturating_sub(now)))
@@ -109,6 +137,7 @@ impl Plan {
     }
 
     /// A clock that went back can leave `spent` more than a bucket ahead: empty.
+    #[inline]
     fn level_above(&self, spent: u64, position: u64) -> u64 {
         (position + self.capacity).saturating_sub(spent)
     }
@@ -120,10 +149,6 @@ impl Plan {
 
     pub(crate) fn is_full(&self, spent: u64, now: u64) -> bool {
         spent <= self.position(now).0
-    }
-
-    pub(crate) fn has_one(&self, spent: u64, now: u64) -> bool {
-        self.level(spent, now) >= self.unit
     }
 
     /// The spent position after giving back `cost`, whose take had moved it to `mark`. The parts of a
@@ -158,6 +183,7 @@ impl Plan {
         [self.unit, self.capacity, high, low, self.parts, self.period]
     }
 
+    #[inline]
     pub(crate) fn from_words([unit, capacity, high, low, parts, period]: [u64; WORDS]) -> Self {
         Self { unit, capacity, ratio: (high, low), parts, period }
     }

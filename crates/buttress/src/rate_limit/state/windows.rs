@@ -45,6 +45,7 @@ impl Windows {
         lock(&self.inner).limit
     }
 
+    #[inline(never)]
     pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<Receipt, Short> {
         let mut inner = lock(&self.inner);
         inner.may_take(cost, now, queue)?;
