@@ -12,22 +12,40 @@ pub(crate) struct SeqLock<const N: usize> {
 }
 
 impl<const N: usize> SeqLock<N> {
+    /// Begins reading some of the words: the version, which is odd while a write is under way. What was
+    /// read belongs together if the version [is still](Self::is_still) the same and even.
+    #[inline(always)]
+    pub(crate) fn begin(&self) -> u64 {
+        // Acquire pairs with the Release at the end of `write`: an even version means its words are
+        // visible.
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The first words of those under way.
+    #[inline(always)]
+    pub(crate) fn first<const M: usize>(&self) -> [u64; M] {
+        const { assert!(M <= N) };
+        std::array::from_fn(|i| self.words.get(i).map_or(0, |word| word.load(Ordering::Relaxed)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_still(&self, version: u64) -> bool {
+        // The fence keeps the second look at the version after the loads of the words, and pairs with the
+        // fence in `write`: whoever saw a new word sees the odd version too.
+        fence(Ordering::Acquire);
+        self.version.load(Ordering::Relaxed) == version
+    }
+
     pub(crate) fn new(words: [u64; N]) -> Self {
         Self { version: AtomicU64::new(0), words: words.map(AtomicU64::new) }
     }
 
     /// The words of one write, and how many writes came before it.
-    #[inline]
     pub(crate) fn read(&self) -> ([u64; N], u64) {
         loop {
-            // Acquire pairs with the Release at the end of `write`: an even version means its words
-            // are visible.
-            let before = self.version.load(Ordering::Acquire);
-            let words = self.words.each_ref().map(|word| word.load(Ordering::Relaxed));
-            // The fence keeps the second look at the version after the loads of the words, and pairs
-            // with the fence in `write`: whoever saw a new word sees the odd version too.
-            fence(Ordering::Acquire);
-            if before % 2 == 0 && self.version.load(Ordering::Relaxed) == before {
+            let before = self.begin();
+            let words = self.first();
+            if before % 2 == 0 && self.is_still(before) {
                 return (words, before / 2);
             }
             spin_loop();

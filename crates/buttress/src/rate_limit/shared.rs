@@ -90,11 +90,11 @@ impl Shared {
         Duration::from_nanos(self.max_wait.load(Ordering::Relaxed))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_take(&self, cost: u32) -> Result<(), RetryAfter> {
         let now = self.common.clock.now();
-        match self.limiter.try_take(cost, now) {
-            Ok(_) => {
+        match self.limiter.spend(cost, now) {
+            Ok(()) => {
                 self.admitted();
                 Ok(())
             }
@@ -109,7 +109,7 @@ impl Shared {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn retry_after(&self, short: Short, cost: u32, now: Instant) -> RetryAfter {
         match short {
             Short::For(nanos) => RetryAfter::nanos(nanos),

@@ -58,8 +58,17 @@ impl Limiter {
         Self { anchor, kind }
     }
 
+    /// Takes `cost`, unless others wait. What it took cannot be given back.
+    #[inline(always)]
+    pub(crate) fn spend(&self, cost: u32, now: Instant) -> Result<(), Short> {
+        let now = plan::nanos_since(self.anchor, now);
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.spend(cost, now),
+            Kind::Windows(windows) => windows.try_take(cost, now, false).map(drop),
+        }
+    }
+
     /// Takes `cost`, unless others wait.
-    #[inline]
     pub(crate) fn try_take(&self, cost: u32, now: Instant) -> Result<Receipt, Short> {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {

@@ -8,7 +8,7 @@
 //! (With `ratio` = 1 this is the generic cell rate algorithm of ATM Forum TM 4.0, `spent` being its
 //! theoretical arrival time.)
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Short;
 use crate::clock;
@@ -16,14 +16,23 @@ use crate::rate_limit::config::Config;
 
 /// Nanoseconds from the anchor of a limiter to `now`, at most 18 years, so that a packed position has
 /// bits to spare.
-#[inline]
+#[inline(always)]
 pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
-    const MOST: u64 = 1 << 59;
-    clock::nanos_since(anchor, now).min(MOST)
+    const MOST: Duration = Duration::from_nanos(1 << 59);
+    match now.checked_duration_since(anchor) {
+        Some(since) if since.as_secs() < MOST.as_secs() => {
+            since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
+        }
+        Some(_) => MOST.as_secs() * 1_000_000_000,
+        None => 0,
+    }
 }
 
 /// The words of a plan, as a sequence lock keeps them.
 pub(crate) const WORDS: usize = 6;
+
+/// The high word of the ratio of an even plan: one.
+const EVEN: u64 = 1 << 63;
 
 /// Rate and size of a bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +77,14 @@ impl Plan {
     /// takes a whole number of nanoseconds.
     #[inline]
     fn is_even(&self) -> bool {
-        self.ratio.0 == 1 << 63
+        self.ratio.0 == EVEN
+    }
+
+    /// The plan of which these are the [first words](Self::to_words), if it is even: then they say all.
+    #[inline(always)]
+    pub(crate) fn from_first_words([unit, capacity, high]: [u64; 3]) -> Option<Self> {
+        let even = Self { unit, capacity, ratio: (EVEN, 0), parts: 1, period: 1 };
+        (high == EVEN).then_some(even)
     }
 
     /// The position at `now`, and whether a part of the next part has come back too.
@@ -99,7 +115,7 @@ impl Plan {
     }
 
     /// Takes `cost` tokens at `now`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&self, spent: u64, cost: u32, now: u64) -> Result<Taken, Short> {
         let cost = u64::from(cost).checked_mul(self.unit).filter(|cost| *cost <= self.capacity);
         let Some(cost) = cost else { return Err(Short::Never) };
@@ -108,12 +124,11 @@ impl Plan {
             // Full. What came back beyond that is lost, also the fraction: counting it as spent keeps
             // the bucket from giving a token a nanosecond early.
             let cost = cost + u64::from(fraction);
-            let low = self.capacity.saturating_sub(cost) < self.unit;
-            return Ok(Taken { spent: position + cost, low });
+            return Ok(Taken { spent: position + cost, low: self.capacity < cost + self.unit });
         }
         let level = self.level_above(spent, position);
         if level >= cost {
-            return Ok(Taken { spent: spent + cost, low: level - cost < self.unit });
+            return Ok(Taken { spent: spent + cost, low: level < cost + self.unit });
         }
         let due = self.time_of(spent + cost - self.capacity);
         Err(Short::For(due.saturating_sub(now)))
