@@ -1,58 +1,71 @@
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use super::again::{Again, Spare};
 use super::clone_request::CloneRequest;
-use super::shared::Shared;
-use super::state::Attempts;
 use crate::classify::{Classify, Outcome};
-use crate::clock::Sleep;
 
 pin_project! {
     /// The response of a [`Retry`](super::Retry). Dropping it cancels the present attempt and makes no
     /// other.
+    ///
+    /// It holds the first attempt; the others are boxed when that has failed, so that a call that needs
+    /// none of them is small and allocates nothing.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Req, C, Q>
     where
         S: Service<Req>,
     {
+        // `None` once it has failed: dropped before anything waits.
         #[pin]
-        phase: Phase<S::Future>,
-        // What the next attempt needs; `None` if there can be none.
-        next: Option<(S, Req)>,
-        attempts: Attempts,
-        shared: Arc<Shared>,
-        classify: C,
-        clone: Q,
+        first: Option<S::Future>,
+        rest: Rest<S, Req, C, Q>,
     }
 }
 
-pin_project! {
-    #[project = PhaseProj]
-    enum Phase<F> {
-        Calling { #[pin] future: F },
-        Waiting { #[pin] sleep: Sleep },
-        // Until the service of the next attempt is ready.
-        Readying,
-    }
+/// What comes after the first attempt. Its parts are dropped out of line, so that dropping the future of
+/// a call that succeeded is a look at one word.
+struct Rest<S: Service<Req>, Req, C, Q>(Attempts<S, Req, C, Q>);
+
+enum Attempts<S: Service<Req>, Req, C, Q> {
+    /// Perhaps others: the first is running.
+    Possible(Spare<S, Req, C, Q>),
+    Running(Pin<Box<Again<S, Req, C, Q>>>),
+    None,
 }
 
 impl<S: Service<Req>, Req, C, Q> ResponseFuture<S, Req, C, Q> {
-    pub(super) fn new(
-        future: S::Future,
-        next: Option<(S, Req)>,
-        attempts: Attempts,
-        shared: Arc<Shared>,
-        classify: C,
-        clone: Q,
-    ) -> Self {
-        Self { phase: Phase::Calling { future }, next, attempts, shared, classify, clone }
+    #[inline(always)]
+    pub(super) fn new(first: S::Future, spare: Spare<S, Req, C, Q>) -> Self {
+        Self { first: Some(first), rest: Rest(Attempts::Possible(spare)) }
     }
+}
+
+impl<S: Service<Req>, Req, C, Q> Rest<S, Req, C, Q> {
+    #[inline(always)]
+    fn take(&mut self) -> Attempts<S, Req, C, Q> {
+        mem::replace(&mut self.0, Attempts::None)
+    }
+}
+
+impl<S: Service<Req>, Req, C, Q> Drop for Rest<S, Req, C, Q> {
+    #[inline]
+    fn drop(&mut self) {
+        if !matches!(self.0, Attempts::None) {
+            abandon(self.take());
+        }
+    }
+}
+
+#[inline(never)]
+fn abandon<S: Service<Req>, Req, C, Q>(attempts: Attempts<S, Req, C, Q>) {
+    drop(attempts);
 }
 
 impl<S, Req, C, Q> Future for ResponseFuture<S, Req, C, Q>
@@ -63,59 +76,37 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            let next_phase = match this.phase.as_mut().project() {
-                PhaseProj::Calling { future } => {
-                    let result = ready!(future.poll(cx));
-                    if this.classify.classify(&result) != Outcome::Failure {
-                        return Poll::Ready(result);
-                    }
-                    let hint = this.classify.retry_after(&result);
-                    let clone = &*this.clone;
-                    let repeatable =
-                        this.next.as_ref().is_some_and(|(_, copy)| clone.is_repeatable(copy));
-                    let next = &*this.next;
-                    let commit = || next.as_ref().is_some_and(|(_, copy)| clone.commit(copy));
-                    let Some(delay) = this.shared.next(this.attempts, repeatable, hint, commit)
-                    else {
-                        return Poll::Ready(result);
-                    };
-                    if delay.is_zero() {
-                        Phase::Readying
-                    } else {
-                        Phase::Waiting { sleep: this.shared.common.clock.sleep(delay) }
-                    }
-                }
-                PhaseProj::Waiting { sleep } => {
-                    ready!(sleep.poll(cx));
-                    Phase::Readying
-                }
-                PhaseProj::Readying => {
-                    // Attempts that neither wait nor pend must not keep the other tasks from running.
-                    ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
-                    // There is one: without it the last failure would have been returned.
-                    let Some((service, _)) = this.next.as_mut() else { return Poll::Pending };
-                    ready!(service.poll_ready(cx))?;
-                    let Some((mut service, mut request)) = this.next.take() else {
-                        return Poll::Pending;
-                    };
-                    let repeats = this.shared.may_repeat(this.attempts.number());
-                    let spare = repeats.then(|| this.clone.clone_request(&request)).flatten();
-                    this.clone.stamp(&mut request, this.attempts.number());
-                    let future = service.call(request);
-                    *this.next = spare.map(|spare| (service, spare));
-                    Phase::Calling { future }
-                }
-            };
-            this.phase.set(next_phase);
+        if let (Some(first), Attempts::Possible(spare)) =
+            (this.first.as_mut().as_pin_mut(), &this.rest.0)
+        {
+            let Poll::Ready(result) = first.poll(cx) else { return Poll::Pending };
+            let failed = spare.classify.classify(&result) == Outcome::Failure;
+            let Attempts::Possible(spare) = this.rest.take() else { return Poll::Pending };
+            if !failed {
+                return Poll::Ready(result);
+            }
+            match Again::after(spare, result) {
+                Ok(again) => this.rest.0 = Attempts::Running(again),
+                Err(result) => return Poll::Ready(result),
+            }
+            this.first.set(None);
+        }
+        match &mut this.rest.0 {
+            Attempts::Running(again) => again.as_mut().poll(cx),
+            _ => Poll::Pending,
         }
     }
 }
 
 impl<S: Service<Req>, Req, C, Q> fmt::Debug for ResponseFuture<S, Req, C, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").field("attempts", &self.attempts).finish_non_exhaustive()
+        let attempt = match &self.rest.0 {
+            Attempts::Running(again) => again.attempt(),
+            _ => 1,
+        };
+        f.debug_struct("ResponseFuture").field("attempt", &attempt).finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::shared::{CALLS, EXHAUSTED, RETRIES, Shared};
 use crate::invalid_config::InvalidConfig;
-use crate::sync::Ordering;
+use crate::sync::lock;
 
 /// The operator's view of a retry. Cheap to clone; all clones, and every service of the layer, share
 /// one state.
@@ -49,7 +49,7 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         Stats {
-            attempts: shared.attempts.load(Ordering::Relaxed),
+            attempts: lock(&shared.policy).attempts,
             retries: shared.counters.sum(RETRIES),
             exhausted: shared.counters.sum(EXHAUSTED),
             calls: shared.common.count_calls.then(|| shared.counters.sum(CALLS)),

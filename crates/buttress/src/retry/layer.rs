@@ -8,6 +8,7 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::Retry;
 use super::shared::Shared;
+use super::state::Attempts;
 use crate::classify::{Classify, Outcome, RetryableErrors};
 use crate::invalid_config::InvalidConfig;
 
@@ -97,7 +98,7 @@ impl<C, Q> RetryLayer<C, Q> {
         F: AsyncFn(u32) -> Result<T, E>,
         C: Classify<T, E>,
     {
-        let mut attempts = self.shared.begin();
+        let mut attempts = Attempts::begin(self.shared.begin().started);
         loop {
             let result = operation(attempts.number()).await;
             if self.classify.classify(&result) != Outcome::Failure {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../guide/retry.md")]
 
+mod again;
 mod backoff;
 mod budget;
 mod clone_request;

@@ -4,10 +4,11 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
+use super::again::Spare;
 use super::clone_request::CloneRequest;
 use super::future::ResponseFuture;
 use super::handle::Handle;
-use super::shared::Shared;
+use super::shared::{First, Shared};
 use crate::classify::Classify;
 
 /// A service whose failed calls are attempted again. Made by [`RetryLayer`](super::RetryLayer).
@@ -40,26 +41,23 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, Req, C, Q>;
 
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let attempts = self.shared.begin();
-        let repeats = self.shared.may_repeat(attempts.number());
-        let spare = repeats.then(|| self.clone.clone_request(&request)).flatten();
+        let First { repeats, started } = self.shared.begin();
+        let copy = if repeats { self.clone.clone_request(&request) } else { None };
         // The service that was polled ready takes the first attempt; a clone, made only if there can
         // be others, takes those.
-        let service = spare.is_some().then(|| self.inner.clone());
-        self.clone.stamp(&mut request, attempts.number());
-        ResponseFuture::new(
-            self.inner.call(request),
-            service.zip(spare),
-            attempts,
-            self.shared.clone(),
-            self.classify.clone(),
-            self.clone.clone(),
-        )
+        let next = copy.map(|copy| (self.inner.clone(), copy));
+        self.clone.stamp(&mut request, 1);
+        let first = self.inner.call(request);
+        let (classify, clone) = (self.classify.clone(), self.clone.clone());
+        let shared = self.shared.clone();
+        ResponseFuture::new(first, Spare { next, shared, classify, clone, started })
     }
 }
 

@@ -16,14 +16,28 @@ pub(super) const RETRIES: usize = 0;
 pub(super) const EXHAUSTED: usize = 1;
 pub(super) const CALLS: usize = 2;
 
+/// Set in [`Shared::first`] if calls are timed.
+const TIMED: u32 = 1 << 31;
+/// Set in it if calls are counted, by the layer or by its budget.
+const COUNTED: u32 = 1 << 30;
+/// What is left of it: how many attempts there may be.
+const MOST_ATTEMPTS: u32 = COUNTED - 1;
+
+/// What a first attempt must know.
+pub(super) struct First {
+    /// Whether it may be followed by another.
+    pub(super) repeats: bool,
+    /// When it began; read only if the total time counts.
+    pub(super) started: Option<Instant>,
+}
+
 /// What every service of one layer shares.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// The rules. Read when an attempt has failed, never before.
     pub(super) policy: Mutex<Policy>,
-    /// Copies of what the first attempt must know of them.
-    pub(super) attempts: AtomicU32,
-    pub(super) timed: AtomicU32,
+    /// How many attempts there may be, with [`TIMED`] and [`COUNTED`].
+    first: AtomicU32,
     pub(super) budget: Option<Budget>,
     pub(super) rng: Rng,
     pub(super) counters: Counters<3>,
@@ -38,8 +52,7 @@ impl Shared {
         }
         let shared = Self {
             policy: Mutex::new(config.policy),
-            attempts: AtomicU32::new(0),
-            timed: AtomicU32::new(0),
+            first: AtomicU32::new(0),
             budget: config.budget.clone(),
             rng: config.rng.clone().unwrap_or_default(),
             counters: Counters::new(),
@@ -51,25 +64,37 @@ impl Shared {
 
     pub(super) fn apply(&self, policy: Policy) {
         *lock(&self.policy) = policy;
-        self.attempts.store(policy.attempts, Ordering::Relaxed);
-        self.timed.store(policy.total_time.is_some().into(), Ordering::Relaxed);
+        let timed = if policy.total_time.is_some() { TIMED } else { 0 };
+        let counted = self.budget.is_some() || self.common.count_calls;
+        let counted = if counted { COUNTED } else { 0 };
+        let attempts = policy.attempts.min(MOST_ATTEMPTS);
+        self.first.store(attempts | timed | counted, Ordering::Relaxed);
     }
 
     /// Whether attempt `number` may be followed by another: if not, its request need not be copied.
     pub(super) fn may_repeat(&self, number: u32) -> bool {
-        self.attempts.load(Ordering::Relaxed) > number
+        self.first.load(Ordering::Relaxed) & MOST_ATTEMPTS > number
     }
 
     /// A call begins.
-    pub(super) fn begin(&self) -> Attempts {
+    #[inline(always)]
+    pub(super) fn begin(&self) -> First {
+        let first = self.first.load(Ordering::Relaxed);
+        if first & COUNTED != 0 {
+            self.count_call();
+        }
+        let started = if first & TIMED == 0 { None } else { Some(self.now()) };
+        First { repeats: first & MOST_ATTEMPTS > 1, started }
+    }
+
+    #[inline]
+    fn count_call(&self) {
         if let Some(budget) = &self.budget {
             budget.deposit();
         }
         if self.common.count_calls {
             self.counters.add(CALLS);
         }
-        let timed = self.timed.load(Ordering::Relaxed) != 0;
-        Attempts::begin(timed.then(|| self.now()))
     }
 
     pub(super) fn now(&self) -> Instant {

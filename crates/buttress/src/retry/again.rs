@@ -1,0 +1,151 @@
+//! The attempts after the first.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::clone_request::CloneRequest;
+use super::shared::Shared;
+use super::state::Attempts;
+use crate::classify::{Classify, Outcome};
+use crate::clock::Sleep;
+
+/// What attempts after the first will need.
+pub(super) struct Spare<S, Req, C, Q> {
+    /// The service and the request of the next attempt; `None` if there can be none.
+    pub(super) next: Option<(S, Req)>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) classify: C,
+    pub(super) clone: Q,
+    /// When the first began; read only if the total time counts.
+    pub(super) started: Option<Instant>,
+}
+
+pin_project! {
+    /// Attempts until one succeeds or there are no more.
+    pub(super) struct Again<S, Req, C, Q>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        phase: Phase<S::Future>,
+        attempts: Attempts,
+        spare: Spare<S, Req, C, Q>,
+    }
+}
+
+pin_project! {
+    #[project = PhaseProj]
+    enum Phase<F> {
+        Calling { #[pin] future: F },
+        Waiting { #[pin] sleep: Sleep },
+        // Until the service of the next attempt is ready.
+        Readying,
+    }
+}
+
+impl<S, Req, C, Q> Again<S, Req, C, Q>
+where
+    S: Service<Req>,
+    C: Classify<S::Response, S::Error>,
+    Q: CloneRequest<Req>,
+{
+    /// The attempts after a first one that failed with `result`, or that result if there are none.
+    #[inline(never)]
+    pub(super) fn after(
+        spare: Spare<S, Req, C, Q>,
+        result: Result<S::Response, S::Error>,
+    ) -> Result<Pin<Box<Self>>, Result<S::Response, S::Error>> {
+        let mut attempts = Attempts::begin(spare.started);
+        match spare.next_phase(&mut attempts, &result) {
+            Some(phase) => Ok(Box::pin(Self { phase, attempts, spare })),
+            None => Err(result),
+        }
+    }
+}
+
+impl<S: Service<Req>, Req, C, Q> Again<S, Req, C, Q> {
+    /// The number of the present attempt.
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempts.number()
+    }
+}
+
+impl<S, Req, C, Q> Spare<S, Req, C, Q>
+where
+    S: Service<Req>,
+    C: Classify<S::Response, S::Error>,
+    Q: CloneRequest<Req>,
+{
+    /// What follows an attempt that failed with `result`; `None` if nothing does.
+    fn next_phase(
+        &self,
+        attempts: &mut Attempts,
+        result: &Result<S::Response, S::Error>,
+    ) -> Option<Phase<S::Future>> {
+        let hint = self.classify.retry_after(result);
+        let copy = self.next.as_ref().map(|(_, copy)| copy);
+        let repeatable = copy.is_some_and(|copy| self.clone.is_repeatable(copy));
+        let commit = || copy.is_some_and(|copy| self.clone.commit(copy));
+        let delay = self.shared.next(attempts, repeatable, hint, commit)?;
+        if delay.is_zero() {
+            return Some(Phase::Readying);
+        }
+        Some(Phase::Waiting { sleep: self.shared.common.clock.sleep(delay) })
+    }
+}
+
+impl<S, Req, C, Q> Future for Again<S, Req, C, Q>
+where
+    S: Service<Req>,
+    C: Classify<S::Response, S::Error>,
+    Q: CloneRequest<Req>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next_phase = match this.phase.as_mut().project() {
+                PhaseProj::Calling { future } => {
+                    let result = ready!(future.poll(cx));
+                    if this.spare.classify.classify(&result) != Outcome::Failure {
+                        return Poll::Ready(result);
+                    }
+                    match this.spare.next_phase(this.attempts, &result) {
+                        Some(phase) => phase,
+                        None => return Poll::Ready(result),
+                    }
+                }
+                PhaseProj::Waiting { sleep } => {
+                    ready!(sleep.poll(cx));
+                    Phase::Readying
+                }
+                PhaseProj::Readying => {
+                    // Attempts that neither wait nor pend must not keep the other tasks from running.
+                    ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+                    let Spare { next, shared, clone, .. } = &mut *this.spare;
+                    // There is one: without it the last failure would have been returned.
+                    let Some((service, _)) = next else { return Poll::Pending };
+                    ready!(service.poll_ready(cx))?;
+                    let Some((mut service, mut request)) = next.take() else {
+                        return Poll::Pending;
+                    };
+                    let number = this.attempts.number();
+                    let repeats = shared.may_repeat(number);
+                    let spare = repeats.then(|| clone.clone_request(&request)).flatten();
+                    clone.stamp(&mut request, number);
+                    let future = service.call(request);
+                    *next = spare.map(|spare| (service, spare));
+                    Phase::Calling { future }
+                }
+            };
+            this.phase.set(next_phase);
+        }
+    }
+}
