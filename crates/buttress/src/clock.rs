@@ -84,6 +84,7 @@ impl Clock {
     /// # Panics
     /// On tokio's clock, outside of a runtime that has its time driver enabled.
     #[must_use = "a sleep does nothing until it is polled"]
+    #[inline]
     pub fn sleep_until(&self, deadline: Instant) -> Sleep {
         match self.source {
             Source::Tokio => Sleep { timer: tokio::time::sleep_until(deadline.into()) },
@@ -120,6 +121,7 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // Outside tokio's cooperative budget: a service that uses it up on every poll must not be
         // able to keep its own time limit from being seen.

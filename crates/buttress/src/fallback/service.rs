@@ -40,10 +40,12 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, Req, F, C>;
 
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         self.shared.begin();
         let kept = self.recover.keep(&request);

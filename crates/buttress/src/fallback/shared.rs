@@ -22,6 +22,7 @@ impl Shared {
         Arc::new(Self { counters: Counters::new(), common: config.common })
     }
 
+    #[inline]
     pub(super) fn begin(&self) {
         if self.common.count_calls {
             self.counters.add(CALLS);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use super::shared::Shared;
-use crate::clock::Sleep;
+use crate::clock::{self, Sleep};
 use crate::error::Error;
 use crate::reject::Reject;
 
@@ -22,44 +22,58 @@ pin_project! {
         // Made at the first `Pending`: a timer costs more than everything else here.
         #[pin]
         sleep: Option<Sleep>,
-        deadline: Instant,
-        limit: Duration,
+        started: Instant,
+        // In nanoseconds. When that ends is reckoned together with the timer.
+        limit: u64,
         shared: Arc<Shared>,
     }
 }
 
 impl<F> Limited<F> {
-    pub(super) fn new(future: F, deadline: Instant, limit: Duration, shared: Arc<Shared>) -> Self {
-        Self { future: Some(future), sleep: None, deadline, limit, shared }
+    #[inline(always)]
+    pub(super) fn new(future: F, started: Instant, limit: u64, shared: Arc<Shared>) -> Self {
+        Self { future: Some(future), sleep: None, started, limit, shared }
+    }
+
+    /// Waits for the deadline. Out of line: an answer that is ready at once does not need it.
+    #[inline]
+    fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
+        let mut this = self.project();
+        let limit = Duration::from_nanos(*this.limit);
+        // A timer may be late by the grain of its clock; no time at all is not.
+        if this.sleep.is_none() && !limit.is_zero() {
+            let deadline = clock::after(*this.started, limit);
+            this.sleep.set(Some(this.shared.common.clock.sleep_until(deadline)));
+        }
+        if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
+            ready!(sleep.poll(cx));
+        }
+        this.future.set(None);
+        Poll::Ready(this.shared.timed_out(limit))
     }
 }
 
 impl<F: Future> Future for Limited<F> {
     type Output = Result<F::Output, Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // The future comes first, so that an answer that is there at the deadline wins.
-        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Pending };
-        if let Poll::Ready(output) = future.poll(cx) {
-            return Poll::Ready(Ok(output));
+        let Some(future) = self.as_mut().project().future.as_pin_mut() else {
+            return Poll::Pending;
+        };
+        match future.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_deadline(cx).map(Err),
         }
-        // A timer may be late by the grain of its clock; no time at all is not.
-        if this.sleep.is_none() && !this.limit.is_zero() {
-            let clock = &this.shared.common.clock;
-            this.sleep.set(Some(clock.sleep_until(*this.deadline)));
-        }
-        if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
-            ready!(sleep.poll(cx));
-        }
-        this.future.set(None);
-        Poll::Ready(Err(this.shared.timed_out(*this.limit)))
     }
 }
 
 impl<F> fmt::Debug for Limited<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limited").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Limited")
+            .field("limit", &Duration::from_nanos(self.limit))
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,6 +89,7 @@ pin_project! {
 }
 
 impl<F, R> ResponseFuture<F, R> {
+    #[inline(always)]
     pub(super) fn new(limited: Limited<F>, reject: R) -> Self {
         Self { limited, reject }
     }
@@ -87,6 +102,7 @@ where
 {
     type Output = Result<Res, E>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let limited = ready!(this.limited.poll(cx));

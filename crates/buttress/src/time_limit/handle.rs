@@ -35,7 +35,7 @@ impl Handle {
     /// # Errors
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if it is not done by then; it is dropped.
     pub fn run<F: Future>(&self, future: F) -> Limited<F> {
-        self.shared.begin(self.shared.limit(), || future)
+        self.shared.begin(None, || future)
     }
 
     /// Takes over the limit of `config` for calls that begin from now on.

@@ -40,12 +40,14 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, R>;
 
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let limit = self.limit.limit(&request).unwrap_or_else(|| self.shared.limit());
+        let limit = self.limit.limit(&request);
         let limited = self.shared.begin(limit, || self.inner.call(request));
         ResponseFuture::new(limited, self.reject.clone())
     }

@@ -39,17 +39,23 @@ impl Shared {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
-    /// Begins a call, whose time counts from now; `make` makes its future.
+    /// Begins a call, whose time counts from now; `make` makes its future. `limit` is for that of this
+    /// call, if it has one of its own.
+    #[inline(always)]
     pub(super) fn begin<F>(
         self: &Arc<Self>,
-        limit: Duration,
+        limit: Option<Duration>,
         make: impl FnOnce() -> F,
     ) -> Limited<F> {
         if self.common.count_calls {
             self.counters.add(CALLS);
         }
-        let deadline = clock::after(self.common.clock.now(), limit);
-        Limited::new(make(), deadline, limit, self.clone())
+        let limit = match limit {
+            Some(limit) => clock::to_nanos(limit),
+            None => self.limit.load(Ordering::Relaxed),
+        };
+        let started = self.common.clock.now();
+        Limited::new(make(), started, limit, self.clone())
     }
 
     pub(super) fn timed_out(&self, limit: Duration) -> Error {
