@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use crate::invalid_config::{InvalidConfig, check_range};
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
@@ -38,7 +38,8 @@ pub(crate) struct KeyMap<K, V, C = ()> {
 
 struct Shard<K, V, C> {
     context: C,
-    places: HashMap<K, u32>,
+    /// The place of the first entry with this hash; others with the same follow from there.
+    places: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     entries: Vec<Entry<K, V>>,
     /// The most and the least recently used entry.
     newest: u32,
@@ -47,6 +48,9 @@ struct Shard<K, V, C> {
 
 struct Entry<K, V> {
     key: K,
+    hash: u64,
+    /// The next entry with the same hash.
+    same: u32,
     value: V,
     newer: u32,
     older: u32,
@@ -55,11 +59,34 @@ struct Entry<K, V> {
 /// Stands for "no entry".
 const NONE: u32 = u32::MAX;
 
+/// The hasher of what is a hash already: a key is hashed once, before any lock, for shard and place.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        // Only words are written; anything else would still be a hash, of a kind.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
     pub(crate) fn new(max_keys: usize, context: C) -> Self {
         let shards = if max_keys > SMALL { SHARDS } else { 1 };
         let shard = || {
-            let (places, entries) = (HashMap::new(), Vec::new());
+            let (places, entries) = (HashMap::default(), Vec::new());
             Mutex::new(Shard {
                 context: context.clone(),
                 places,
@@ -93,38 +120,46 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         at_rest: impl Fn(&C, &V) -> bool,
         f: impl FnOnce(&C, &mut V) -> T,
     ) -> Result<T, Full> {
-        let home = self.home(key);
+        let hash = self.hasher.hash_one(key);
+        let home = self.home(hash);
         let Some(shard) = self.shards.get(home) else { return Err(Full) };
+        let mut locked = lock(shard);
+        if let Some(place) = locked.find(hash, key) {
+            return locked.touch(place).map(|(context, value)| f(context, value)).ok_or(Full);
+        }
         // Dropped after every lock is released: a value may hold what the caller gave.
         let mut _evicted = None;
-        let mut locked = lock(shard);
-        if !locked.places.contains_key(key) {
-            // The user's code, before anything is counted.
-            let copies = (key.clone(), key.clone());
-            if !self.count_one_more() {
-                _evicted = locked.evict(&at_rest);
-                if _evicted.is_none() {
-                    drop(locked);
-                    _evicted = Some(self.evict_elsewhere(home, &at_rest).ok_or(Full)?);
-                    locked = lock(shard);
-                }
-            }
-            if locked.places.contains_key(key) {
-                // Another thread was faster; the place that was made is not needed.
-                self.keys.fetch_sub(1, Ordering::Relaxed);
-            } else {
-                let value = make(&locked.context);
-                locked.insert(copies, value);
+        // The user's code, before anything is counted.
+        let copy = key.clone();
+        if !self.count_one_more() {
+            _evicted = locked.evict(&at_rest);
+            if _evicted.is_none() {
+                drop(locked);
+                _evicted = Some(self.evict_elsewhere(home, &at_rest).ok_or(Full)?);
+                locked = lock(shard);
             }
         }
-        locked.touch(key).map(|(context, value)| f(context, value)).ok_or(Full)
+        let place = match locked.find(hash, key) {
+            Some(place) => {
+                // Another thread was faster; the place that was made is not needed.
+                self.keys.fetch_sub(1, Ordering::Relaxed);
+                place
+            }
+            None => {
+                let value = make(&locked.context);
+                locked.insert(hash, copy, value)
+            }
+        };
+        let used = locked.touch(place).map(|(context, value)| f(context, value));
+        drop(locked);
+        used.ok_or(Full)
     }
 
     /// Runs `f` on the value of `key` if it is held; not a use.
     pub(crate) fn peek<T>(&self, key: &K, f: impl FnOnce(&C, &V) -> T) -> Option<T> {
-        let shard = lock(self.shards.get(self.home(key))?);
-        let place = *shard.places.get(key)?;
-        let entry = shard.entries.get(place as usize)?;
+        let hash = self.hasher.hash_one(key);
+        let shard = lock(self.shards.get(self.home(hash))?);
+        let entry = shard.entries.get(shard.find(hash, key)? as usize)?;
         Some(f(&shard.context, &entry.value))
     }
 
@@ -138,9 +173,10 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         }
     }
 
-    fn home(&self, key: &K) -> usize {
-        // The map inside a shard uses another hasher, so the low bits are free to pick the shard.
-        (self.hasher.hash_one(key) % self.shards.len().max(1) as u64) as usize
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        // Bits that the map inside a shard makes no use of; the number of shards is a power of two.
+        (hash >> 32) as usize & (self.shards.len() - 1)
     }
 
     /// Whether there is a place for one more key, which is counted then.
@@ -157,9 +193,22 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
 }
 
 impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
-    /// The value of `key`, which becomes the most recently used.
-    fn touch(&mut self, key: &K) -> Option<(&C, &mut V)> {
-        let place = *self.places.get(key)?;
+    /// The place of `key`.
+    #[inline]
+    fn find(&self, hash: u64, key: &K) -> Option<u32> {
+        let mut place = *self.places.get(&hash)?;
+        loop {
+            let entry = self.entries.get(place as usize)?;
+            if entry.key == *key {
+                return Some(place);
+            }
+            place = entry.same;
+        }
+    }
+
+    /// The value at `place`, which becomes the most recently used.
+    #[inline]
+    fn touch(&mut self, place: u32) -> Option<(&C, &mut V)> {
         if self.newest != place {
             self.unlink(place);
             self.link_newest(place);
@@ -168,12 +217,12 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
         Some((&self.context, &mut entry.value))
     }
 
-    fn insert(&mut self, (key, copy): (K, K), value: V) {
+    fn insert(&mut self, hash: u64, key: K, value: V) -> u32 {
         let place = self.entries.len() as u32;
-        // First what hashes and compares, which is the user's code.
-        self.places.insert(copy, place);
-        self.entries.push(Entry { key, value, newer: NONE, older: NONE });
+        let same = self.places.insert(hash, place).unwrap_or(NONE);
+        self.entries.push(Entry { key, hash, same, value, newer: NONE, older: NONE });
         self.link_newest(place);
+        place
     }
 
     /// Removes the oldest entry at rest, if one of the few oldest is. Those that are not go to the
@@ -193,20 +242,41 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
 
     fn remove(&mut self, place: u32) -> Option<(K, V)> {
         self.unlink(place);
+        let entry = self.entries.get(place as usize)?;
+        let (hash, same) = (entry.hash, entry.same);
+        self.redirect(hash, place, same);
         let last = self.entries.len().checked_sub(1)? as u32;
         if place != last {
             // The last entry moves into the gap.
             let moved = self.entries.get(last as usize)?;
-            let (newer, older) = (moved.newer, moved.older);
-            if let Some(known) = self.places.get_mut(&moved.key) {
-                *known = place;
-            }
+            let (hash, newer, older) = (moved.hash, moved.newer, moved.older);
+            self.redirect(hash, last, place);
             self.set_older(newer, place);
             self.set_newer(older, place);
         }
         let Entry { key, value, .. } = self.entries.swap_remove(place as usize);
-        self.places.remove(&key);
         Some((key, value))
+    }
+
+    /// Whatever led to `from` among the entries of `hash` leads to `to` instead, or nowhere.
+    fn redirect(&mut self, hash: u64, from: u32, to: u32) {
+        let Some(first) = self.places.get_mut(&hash) else { return };
+        if *first == from {
+            if to == NONE {
+                self.places.remove(&hash);
+            } else {
+                *first = to;
+            }
+            return;
+        }
+        let mut place = *first;
+        while let Some(entry) = self.entries.get_mut(place as usize) {
+            if entry.same == from {
+                entry.same = to;
+                return;
+            }
+            place = entry.same;
+        }
     }
 
     fn unlink(&mut self, place: u32) {
@@ -324,7 +394,41 @@ mod tests {
         assert_eq!(held, map.len(), "the gauge is what is held");
     }
 
+    /// A key whose hash is that of many others.
+    #[derive(Clone, PartialEq, Eq)]
+    struct Colliding(u32);
+
+    impl Hash for Colliding {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            (self.0 % 3).hash(state);
+        }
+    }
+
     proptest! {
+        /// Keys with the same hash are told apart, whichever of them is evicted and whichever moves
+        /// into its place.
+        #[test]
+        fn keys_with_one_hash_stay_apart(keys in prop::collection::vec(0u32..20, 0..200)) {
+            let map = KeyMap::<Colliding, u32>::new(8, ());
+            let mut list: Vec<u32> = Vec::new();
+            for key in keys {
+                let known = list.contains(&key);
+                list.retain(|other| *other != key);
+                if list.len() == 8 {
+                    list.remove(0);
+                }
+                list.push(key);
+                let found = map.with(&Colliding(key), |_| key, |_, _| true, |_, value| *value);
+                prop_assert_eq!(found.ok(), Some(key));
+                prop_assert_eq!(map.len(), list.len());
+                prop_assert!(known || map.peek(&Colliding(key), |_, value| *value) == Some(key));
+                for other in 0..20 {
+                    let held = map.peek(&Colliding(other), |_, value| *value);
+                    prop_assert_eq!(held, list.contains(&other).then_some(other));
+                }
+            }
+        }
+
         /// Against a list in order of use.
         #[test]
         fn evicts_the_oldest_at_rest(keys in prop::collection::vec(0u32..30, 0..300)) {
