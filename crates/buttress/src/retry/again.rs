@@ -19,7 +19,6 @@ use crate::clock::Sleep;
 pub(super) struct Spare<S, Req, C, Q> {
     /// The service and the request of the next attempt; `None` if there can be none.
     pub(super) next: Option<(S, Req)>,
-    pub(super) shared: Arc<Shared>,
     pub(super) classify: C,
     pub(super) clone: Q,
     /// When the first began; read only if the total time counts.
@@ -36,6 +35,7 @@ pin_project! {
         phase: Phase<S::Future>,
         attempts: Attempts,
         spare: Spare<S, Req, C, Q>,
+        shared: Arc<Shared>,
     }
 }
 
@@ -59,11 +59,12 @@ where
     #[inline(never)]
     pub(super) fn after(
         spare: Spare<S, Req, C, Q>,
+        shared: Arc<Shared>,
         result: Result<S::Response, S::Error>,
     ) -> Result<Pin<Box<Self>>, Result<S::Response, S::Error>> {
         let mut attempts = Attempts::begin(spare.started);
-        match spare.next_phase(&mut attempts, &result) {
-            Some(phase) => Ok(Box::pin(Self { phase, attempts, spare })),
+        match spare.next_phase(&shared, &mut attempts, &result) {
+            Some(phase) => Ok(Box::pin(Self { phase, attempts, spare, shared })),
             None => Err(result),
         }
     }
@@ -85,6 +86,7 @@ where
     /// What follows an attempt that failed with `result`; `None` if nothing does.
     fn next_phase(
         &self,
+        shared: &Shared,
         attempts: &mut Attempts,
         result: &Result<S::Response, S::Error>,
     ) -> Option<Phase<S::Future>> {
@@ -92,11 +94,11 @@ where
         let copy = self.next.as_ref().map(|(_, copy)| copy);
         let repeatable = copy.is_some_and(|copy| self.clone.is_repeatable(copy));
         let commit = || copy.is_some_and(|copy| self.clone.commit(copy));
-        let delay = self.shared.next(attempts, repeatable, hint, commit)?;
+        let delay = shared.next(attempts, repeatable, hint, commit)?;
         if delay.is_zero() {
             return Some(Phase::Readying);
         }
-        Some(Phase::Waiting { sleep: self.shared.common.clock.sleep(delay) })
+        Some(Phase::Waiting { sleep: shared.common.clock.sleep(delay) })
     }
 }
 
@@ -117,7 +119,7 @@ where
                     if this.spare.classify.classify(&result) != Outcome::Failure {
                         return Poll::Ready(result);
                     }
-                    match this.spare.next_phase(this.attempts, &result) {
+                    match this.spare.next_phase(this.shared, this.attempts, &result) {
                         Some(phase) => phase,
                         None => return Poll::Ready(result),
                     }
@@ -129,7 +131,7 @@ where
                 PhaseProj::Readying => {
                     // Attempts that neither wait nor pend must not keep the other tasks from running.
                     ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
-                    let Spare { next, shared, clone, .. } = &mut *this.spare;
+                    let Spare { next, clone, .. } = &mut *this.spare;
                     // There is one: without it the last failure would have been returned.
                     let Some((service, _)) = next else { return Poll::Pending };
                     ready!(service.poll_ready(cx))?;
@@ -137,7 +139,7 @@ where
                         return Poll::Pending;
                     };
                     let number = this.attempts.number();
-                    let repeats = shared.may_repeat(number);
+                    let repeats = this.shared.may_repeat(number);
                     let spare = repeats.then(|| clone.clone_request(&request)).flatten();
                     clone.stamp(&mut request, number);
                     let future = service.call(request);

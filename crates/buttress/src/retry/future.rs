@@ -2,6 +2,7 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -9,6 +10,7 @@ use tower::Service;
 
 use super::again::{Again, Spare};
 use super::clone_request::CloneRequest;
+use super::shared::Shared;
 use crate::classify::{Classify, Outcome};
 
 pin_project! {
@@ -25,47 +27,52 @@ pin_project! {
         // `None` once it has failed: dropped before anything waits.
         #[pin]
         first: Option<S::Future>,
+        // `None` once there are other attempts.
+        spare: Option<Spare<S, Req, C, Q>>,
         rest: Rest<S, Req, C, Q>,
     }
 }
 
-/// What comes after the first attempt. Its parts are dropped out of line, so that dropping the future of
-/// a call that succeeded is a look at one word.
-struct Rest<S: Service<Req>, Req, C, Q>(Attempts<S, Req, C, Q>);
+/// Who holds the rules. Dropped out of line, so that dropping the future of a call that succeeded is a
+/// look at one word.
+struct Rest<S: Service<Req>, Req, C, Q>(Holder<S, Req, C, Q>);
 
-enum Attempts<S: Service<Req>, Req, C, Q> {
-    /// Perhaps others: the first is running.
-    Possible(Spare<S, Req, C, Q>),
-    Running(Pin<Box<Again<S, Req, C, Q>>>),
-    None,
+enum Holder<S: Service<Req>, Req, C, Q> {
+    /// The first attempt.
+    First(Arc<Shared>),
+    /// The attempts after it.
+    Again(Pin<Box<Again<S, Req, C, Q>>>),
+    /// Nobody: the call is over.
+    Nobody,
 }
 
 impl<S: Service<Req>, Req, C, Q> ResponseFuture<S, Req, C, Q> {
     #[inline(always)]
-    pub(super) fn new(first: S::Future, spare: Spare<S, Req, C, Q>) -> Self {
-        Self { first: Some(first), rest: Rest(Attempts::Possible(spare)) }
+    pub(super) fn new(first: S::Future, spare: Spare<S, Req, C, Q>, shared: Arc<Shared>) -> Self {
+        Self { first: Some(first), spare: Some(spare), rest: Rest(Holder::First(shared)) }
     }
 }
 
 impl<S: Service<Req>, Req, C, Q> Rest<S, Req, C, Q> {
     #[inline(always)]
-    fn take(&mut self) -> Attempts<S, Req, C, Q> {
-        mem::replace(&mut self.0, Attempts::None)
+    fn take(&mut self) -> Holder<S, Req, C, Q> {
+        mem::replace(&mut self.0, Holder::Nobody)
     }
 }
 
 impl<S: Service<Req>, Req, C, Q> Drop for Rest<S, Req, C, Q> {
     #[inline]
     fn drop(&mut self) {
-        if !matches!(self.0, Attempts::None) {
-            abandon(self.take());
+        match self.take() {
+            Holder::Nobody => {}
+            holder => abandon(holder),
         }
     }
 }
 
 #[inline(never)]
-fn abandon<S: Service<Req>, Req, C, Q>(attempts: Attempts<S, Req, C, Q>) {
-    drop(attempts);
+fn abandon<S: Service<Req>, Req, C, Q>(holder: Holder<S, Req, C, Q>) {
+    drop(holder);
 }
 
 impl<S, Req, C, Q> Future for ResponseFuture<S, Req, C, Q>
@@ -79,23 +86,22 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let (Some(first), Attempts::Possible(spare)) =
-            (this.first.as_mut().as_pin_mut(), &this.rest.0)
-        {
+        if let (Some(first), Some(spare)) = (this.first.as_mut().as_pin_mut(), &this.spare) {
             let Poll::Ready(result) = first.poll(cx) else { return Poll::Pending };
             let failed = spare.classify.classify(&result) == Outcome::Failure;
-            let Attempts::Possible(spare) = this.rest.take() else { return Poll::Pending };
+            let Holder::First(shared) = this.rest.take() else { return Poll::Pending };
             if !failed {
                 return Poll::Ready(result);
             }
-            match Again::after(spare, result) {
-                Ok(again) => this.rest.0 = Attempts::Running(again),
+            let Some(spare) = this.spare.take() else { return Poll::Ready(result) };
+            match Again::after(spare, shared, result) {
+                Ok(again) => this.rest.0 = Holder::Again(again),
                 Err(result) => return Poll::Ready(result),
             }
             this.first.set(None);
         }
         match &mut this.rest.0 {
-            Attempts::Running(again) => again.as_mut().poll(cx),
+            Holder::Again(again) => again.as_mut().poll(cx),
             _ => Poll::Pending,
         }
     }
@@ -104,7 +110,7 @@ where
 impl<S: Service<Req>, Req, C, Q> fmt::Debug for ResponseFuture<S, Req, C, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attempt = match &self.rest.0 {
-            Attempts::Running(again) => again.attempt(),
+            Holder::Again(again) => again.attempt(),
             _ => 1,
         };
         f.debug_struct("ResponseFuture").field("attempt", &attempt).finish_non_exhaustive()

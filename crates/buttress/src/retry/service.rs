@@ -56,8 +56,8 @@ where
         self.clone.stamp(&mut request, 1);
         let first = self.inner.call(request);
         let (classify, clone) = (self.classify.clone(), self.clone.clone());
-        let shared = self.shared.clone();
-        ResponseFuture::new(first, Spare { next, shared, classify, clone, started })
+        let spare = Spare { next, classify, clone, started };
+        ResponseFuture::new(first, spare, self.shared.clone())
     }
 }
 
