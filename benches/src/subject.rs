@@ -7,20 +7,27 @@ use std::task::{Context, Poll, Waker};
 
 use tower::Service;
 
+use crate::row::Row;
+
 /// Goes through every row of every pattern and measures something of each candidate.
 pub trait Meter {
     /// A candidate that several tasks can share by clones.
     ///
     /// `make` builds it, outside of what is measured, in the state that `row` names.
-    fn shared<S>(&mut self, row: &'static str, candidate: &'static str, make: impl Fn() -> S)
+    fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + Clone + Send + 'static,
         S::Future: Send;
 
     /// A candidate that is not `Clone`, and so cannot be shared without a lock or a task of its own.
-    fn single<S>(&mut self, row: &'static str, candidate: &'static str, make: impl Fn() -> S)
+    fn single<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
-        S: Service<u64, Response = u64>;
+        S: Service<u64, Response = u64> + 'static;
+
+    /// The row is making and dropping a clone.
+    fn cloned<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
+    where
+        S: Clone + Send + 'static;
 }
 
 /// One call, as an executor makes it: ready, call, poll to the end. Whether it succeeded.
@@ -40,4 +47,39 @@ pub fn call_once<S: Service<u64, Response = u64>>(service: &mut S, request: u64)
 #[inline(always)]
 pub fn call_many<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
     (0..calls).map(|request| u64::from(call_once(service, request))).sum()
+}
+
+/// As many clones, each dropped at once.
+#[inline(always)]
+pub fn clone_many<S: Clone>(service: &S, clones: u64) -> u64 {
+    for _ in 0..clones {
+        drop(black_box(black_box(service).clone()));
+    }
+    clones
+}
+
+/// Makes calls as [`call_many`] does, and stops the program if one waits for something that will not
+/// come here, or if others succeed than `row` says.
+///
+/// # Panics
+///
+/// If the candidate does not do what the row says.
+pub fn check<S: Service<u64, Response = u64>>(service: &mut S, row: Row, candidate: &str) {
+    const CALLS: u64 = 300;
+    const PATIENCE: usize = 1000;
+    let waits = || panic!("{candidate} waits in \"{}\", where nothing will wake it", row.name);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut succeeded = 0;
+    for request in 0..CALLS {
+        if !(0..PATIENCE).any(|_| service.poll_ready(&mut cx).is_ready()) {
+            waits();
+        }
+        let mut future = pin!(service.call(request));
+        let mut result = (0..PATIENCE).map(|_| future.as_mut().poll(&mut cx));
+        match result.find(Poll::is_ready) {
+            Some(Poll::Ready(result)) => succeeded += u64::from(result.is_ok()),
+            _ => waits(),
+        }
+    }
+    row.expect(candidate, CALLS, succeeded);
 }

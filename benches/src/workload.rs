@@ -1,6 +1,8 @@
 //! The services that every candidate wraps: they do nothing, so that what is measured is the layer.
+//! But the compiler must not know their answer, or it would drop what a layer does about the other one.
 
 use std::future::{Future, Ready, ready};
+use std::hint::black_box;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +23,8 @@ pub enum Failure {
     Full,
     /// A floor's time limit passed.
     Late,
+    /// A peer that has no error of its own refused.
+    ByPeer,
 }
 
 impl std::fmt::Display for Failure {
@@ -46,6 +50,9 @@ impl AsRefusal for Failure {
     }
 }
 
+/// The request that is never made, and would fail.
+const NEVER: u64 = u64::MAX;
+
 /// Answers every request with itself, at once.
 #[derive(Clone, Debug)]
 pub struct Succeeds;
@@ -62,7 +69,7 @@ impl Service<u64> for Succeeds {
 
     #[inline]
     fn call(&mut self, request: u64) -> Self::Future {
-        ready(Ok(request))
+        ready(if request == NEVER { Err(Failure::Broken) } else { Ok(request) })
     }
 }
 
@@ -82,7 +89,8 @@ impl Service<u64> for FailsEveryOther {
 
     #[inline]
     fn call(&mut self, request: u64) -> Self::Future {
-        ready(if request % 2 == 0 { Ok(request) } else { Err(Failure::Broken) })
+        // Seen anew each time, so that three attempts are three.
+        ready(if black_box(request).is_multiple_of(2) { Ok(request) } else { Err(Failure::Broken) })
     }
 }
 
@@ -142,7 +150,8 @@ impl Future for SecondPoll {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.polled {
-            return Poll::Ready(Ok(self.request));
+            let request = self.request;
+            return Poll::Ready(if request == NEVER { Err(Failure::Broken) } else { Ok(request) });
         }
         self.polled = true;
         cx.waker().wake_by_ref();

@@ -1,13 +1,16 @@
 //! Instructions per call, counted by callgrind.
 //!
 //! Run without valgrind this only makes the calls. `benchmarks` runs it under callgrind, told to write
-//! what it counted up to every [`measurement_mark`]: each other part is one candidate's calls. The names of the
-//! candidates go to standard output in the same order.
+//! what it counted up to every [`measurement_mark`]: each other part is one candidate's calls. The
+//! names of the candidates go to standard output in the same order.
+#![allow(clippy::expect_used, reason = "a program for the developers of buttress")]
 
 use std::hint::black_box;
 
+use buttress_benches::filter::Filter;
 use buttress_benches::patterns;
-use buttress_benches::subject::{Meter, call_many};
+use buttress_benches::row::Row;
+use buttress_benches::subject::{Meter, call_many, check, clone_many};
 use tower::Service;
 
 /// Enough to fill every window and to reach what stays.
@@ -15,7 +18,7 @@ const WARM_UP: u64 = 300;
 const CALLS: u64 = 1000;
 
 struct Instructions {
-    only: Option<String>,
+    filter: Filter,
 }
 
 /// callgrind knows this function by its name, and begins a new part at each call of it.
@@ -30,8 +33,23 @@ fn run<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
     call_many(service, calls)
 }
 
+/// As [`run`], for the row of clones.
+#[inline(never)]
+fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
+    clone_many(service, clones)
+}
+
+fn measure(row: Row, candidate: &str, mut run: impl FnMut(u64) -> u64) {
+    black_box(run(black_box(WARM_UP)));
+    measurement_mark(candidate);
+    let succeeded = run(black_box(CALLS));
+    measurement_mark(candidate);
+    row.expect(candidate, CALLS, succeeded);
+    println!("{}\t{candidate}\t{CALLS}", row.name);
+}
+
 impl Meter for Instructions {
-    fn shared<S>(&mut self, row: &'static str, candidate: &'static str, make: impl Fn() -> S)
+    fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + Clone + Send + 'static,
         S::Future: Send,
@@ -39,20 +57,25 @@ impl Meter for Instructions {
         self.single(row, candidate, make);
     }
 
-    fn single<S>(&mut self, row: &'static str, candidate: &'static str, make: impl Fn() -> S)
+    fn single<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
-        S: Service<u64, Response = u64>,
+        S: Service<u64, Response = u64> + 'static,
     {
-        let wanted = |only: &String| candidate.contains(only) || row.contains(only);
-        if !self.only.as_ref().is_none_or(wanted) {
-            return;
+        if self.filter.wants(row, candidate) {
+            check(&mut make(), row, candidate);
+            let mut service = make();
+            measure(row, candidate, |calls| run(&mut service, calls));
         }
-        let mut service = make();
-        black_box(run(&mut service, black_box(WARM_UP)));
-        measurement_mark(candidate);
-        black_box(run(&mut service, black_box(CALLS)));
-        measurement_mark(candidate);
-        println!("{row}\t{candidate}\t{CALLS}");
+    }
+
+    fn cloned<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
+    where
+        S: Clone + Send + 'static,
+    {
+        if self.filter.wants(row, candidate) {
+            let service = make();
+            measure(row, candidate, |clones| run_clones(&service, clones));
+        }
     }
 }
 
@@ -60,5 +83,5 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");
     let _entered = runtime.enter();
-    patterns::visit_all(&mut Instructions { only: std::env::args().nth(1) });
+    patterns::visit_all(&mut Instructions { filter: Filter::from_arguments() });
 }

@@ -170,9 +170,9 @@ where
     fn call(&mut self, request: u64) -> Self::Future {
         let until = self.shared.open_until.load(Ordering::Acquire);
         if until != 0 {
-            let now = self.shared.anchor.elapsed();
-            let left = Duration::from_nanos(until).saturating_sub(now);
-            if !left.is_zero() {
+            let now = self.shared.anchor.elapsed().as_nanos() as u64;
+            if now < until {
+                let left = Duration::from_nanos(until - now);
                 return Either::Refused { result: Some(Err(Failure::RetryIn(left))) };
             }
         }

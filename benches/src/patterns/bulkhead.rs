@@ -3,28 +3,50 @@
 use buttress::AsError;
 use buttress::bulkhead::{Bulkhead, BulkheadLayer, Config};
 use tower::Layer;
+use tower::limit::ConcurrencyLimit;
 
 use super::{BUTTRESS, FLOOR};
 use crate::floors;
+use crate::peers::tokio::Permits;
+use crate::peers::{TOKIO, TOWER, TOWER_RESILIENCE, tower as peer_tower, tower_resilience};
+use crate::row::Row;
 use crate::subject::Meter;
 use crate::workload::Succeeds;
 
-const ADMITTED: &str = "bulkhead: admitted";
-const REFUSED: &str = "bulkhead: refused";
+pub const ADMITTED: Row = Row::all("bulkhead: admitted");
+pub const REFUSED: Row = Row::none("bulkhead: refused");
+
+pub const NOTES: &[&str] = &[
+    "Bulkhead: tower is its ConcurrencyLimit, refused behind its LoadShed. tokio is a Semaphore with \
+     `try_acquire_owned`.",
+    "Bulkhead, refused: tower-resilience's own refusal waits for a timer of a millisecond (see the \
+     probes); here it stands in its backpressure mode behind tower's LoadShed, which is faster.",
+];
 
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(ADMITTED, BUTTRESS, || layer().layer(Succeeds));
     meter.shared(ADMITTED, FLOOR, || floors::bulkhead::Bulkhead::new(Succeeds, 100));
+    meter.shared(ADMITTED, TOKIO, || Permits::new(Succeeds, 100));
+    meter.shared(ADMITTED, TOWER, || ConcurrencyLimit::new(Succeeds, 100));
+    meter.shared(ADMITTED, TOWER_RESILIENCE, || tower_resilience::bulkhead(Succeeds, 100));
+    meter.shared(ADMITTED, "tower-resilience, backpressure", || {
+        tower_resilience::bulkhead_backpressure(Succeeds, 100)
+    });
 
     meter.shared(REFUSED, BUTTRESS, full);
     meter.shared(REFUSED, FLOOR, || floors::bulkhead::Bulkhead::new(Succeeds, 0));
+    meter.shared(REFUSED, TOKIO, || Permits::new(Succeeds, 0));
+    meter.shared(REFUSED, TOWER, || peer_tower::full(Succeeds));
+    meter.shared(REFUSED, "tower-resilience behind LoadShed", || {
+        tower_resilience::full_bulkhead(Succeeds)
+    });
 }
 
 fn layer() -> BulkheadLayer {
     BulkheadLayer::new(Config::new().max_concurrent(100)).expect("valid")
 }
 
-fn full() -> Bulkhead<Succeeds, AsError> {
+pub fn full() -> Bulkhead<Succeeds, AsError> {
     let layer = BulkheadLayer::new(Config::new().max_concurrent(1)).expect("valid");
     // The call that holds the only permit never ends.
     std::mem::forget(layer.handle().try_acquire().expect("free"));

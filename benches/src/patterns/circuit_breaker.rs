@@ -4,49 +4,89 @@ use std::time::Duration;
 
 use buttress::circuit_breaker::{CircuitBreaker, CircuitBreakerLayer, Config};
 use buttress::{AsError, ServiceErrors};
-use tower::Layer;
+use tower::{Layer, Service};
 
 use super::{BUTTRESS, FLOOR};
 use crate::floors::circuit_breaker::{Breaker, Last64, Seconds, Streak};
+use crate::peers::recloser::Reclosing;
+use crate::peers::{
+    FAILSAFE, RECLOSER, SEATBELT, TOWER_RESILIENCE, failsafe, seatbelt, tower_resilience,
+};
+use crate::row::Row;
 use crate::subject::{Meter, call_once};
 use crate::workload::{FAIL, FailsEveryOther, Obeys, Succeeds};
 
-const CONSECUTIVE: &str = "circuit breaker: closed, failures in a row";
-const COUNT: &str = "circuit breaker: closed, last 100 calls";
-const TIME: &str = "circuit breaker: closed, last 10 s";
-const FAILED: &str = "circuit breaker: closed, last 100 calls, every other call fails";
-const OPEN: &str = "circuit breaker: open, refusal";
+pub const CONSECUTIVE: Row = Row::all("circuit breaker: closed, failures in a row");
+pub const COUNT: Row = Row::all("circuit breaker: closed, last 100 calls");
+pub const TIME: Row = Row::all("circuit breaker: closed, last 10 s");
+pub const FAILED: Row =
+    Row::every_other("circuit breaker: closed, last 100 calls, every other call fails");
+pub const OPEN: Row = Row::none("circuit breaker: open, refusal");
+
+pub const NOTES: &[&str] = &[
+    "Circuit breaker, last 100 calls: tower-resilience counts all calls since it closed, its window \
+     does not slide. The floor's window is 64 calls, one word.",
+    "Circuit breaker, last 10 s: tower-resilience walks over every call of the window at each call, \
+     so its figure grows with the rate of calls: its instructions are of some 800 calls in the \
+     window, its ns of as many as fit. failsafe keeps a moving average instead of a window.",
+    "Circuit breaker: failsafe's breaker does not count calls, recloser's and seatbelt's do not count \
+     failures in a row, recloser has no time window and seatbelt no count window.",
+    "Circuit breaker, open: failsafe and recloser do not say when to come back; buttress and the floor \
+     do. recloser makes the call to the inner service, and drops its future.",
+];
+
+const WINDOW: Duration = Duration::from_secs(10);
 
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(CONSECUTIVE, BUTTRESS, || buttress(Config::new(), Succeeds));
     meter.shared(CONSECUTIVE, FLOOR, || Breaker::<_, Streak>::new(Succeeds));
+    meter.shared(CONSECUTIVE, FAILSAFE, || failsafe::consecutive(Succeeds));
+    meter.shared(CONSECUTIVE, TOWER_RESILIENCE, || tower_resilience::consecutive(Succeeds));
 
     meter.shared(COUNT, BUTTRESS, || buttress(by_count(), Succeeds));
     meter.shared(COUNT, FLOOR, || Breaker::<_, Last64>::new(Succeeds));
+    meter.shared(COUNT, RECLOSER, || Reclosing::new(Succeeds, 100, 0.5));
+    meter.shared(COUNT, TOWER_RESILIENCE, || tower_resilience::count_window(Succeeds, 0.5));
 
-    meter.shared(TIME, BUTTRESS, || buttress(by_time(), Succeeds));
+    meter.shared(TIME, BUTTRESS, || buttress(by_time(WINDOW), Succeeds));
     meter.shared(TIME, FLOOR, || Breaker::<_, Seconds>::new(Succeeds));
+    meter.shared(TIME, FAILSAFE, || failsafe::time_window(Succeeds, WINDOW));
+    meter.shared(TIME, SEATBELT, || seatbelt::time_window(Succeeds, WINDOW, 100));
+    meter.shared(TIME, TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, WINDOW));
 
     // The circuit would open at nine of ten.
     meter.shared(FAILED, BUTTRESS, || buttress(by_count().failure_rate(0.9), FailsEveryOther));
     meter.shared(FAILED, FLOOR, || Breaker::<_, Last64>::new(FailsEveryOther));
+    meter.shared(FAILED, RECLOSER, || Reclosing::new(FailsEveryOther, 100, 0.9));
+    meter.shared(FAILED, TOWER_RESILIENCE, || tower_resilience::count_window(FailsEveryOther, 0.9));
 
-    meter.shared(OPEN, BUTTRESS, || {
-        let mut service = buttress(Config::new().open_for(Duration::from_secs(3600)), Obeys);
-        assert!((0..5).all(|_| !call_once(&mut service, FAIL)), "every one of them fails");
-        service
-    });
+    meter.shared(OPEN, BUTTRESS, || opened(buttress(an_hour(), Obeys)));
     meter.shared(OPEN, FLOOR, || Breaker::<_, Streak>::new(Succeeds).open());
+    meter.shared(OPEN, FAILSAFE, || opened(failsafe::consecutive(Obeys)));
+    meter.shared(OPEN, RECLOSER, || opened(Reclosing::new(Obeys, 5, 0.5)));
+    meter.shared(OPEN, SEATBELT, || opened(seatbelt::time_window(Obeys, WINDOW, 5)));
+    meter.shared(OPEN, TOWER_RESILIENCE, || opened(tower_resilience::consecutive(Obeys)));
 }
 
-fn by_count() -> Config {
-    Config::new().failure_rate(0.5).count_window(100).min_calls(100)
+/// Fails often enough to open any of them. Whether it is open, the check of the row finds out.
+pub fn opened<S: Service<u64, Response = u64>>(mut service: S) -> S {
+    assert!((0..10).all(|_| !call_once(&mut service, FAIL)), "every one of them fails");
+    service
 }
 
-fn by_time() -> Config {
-    Config::new().failure_rate(0.5).time_window(Duration::from_secs(10)).min_calls(100)
+pub fn by_count() -> Config {
+    an_hour().failure_rate(0.5).count_window(100).min_calls(100)
 }
 
-fn buttress<S>(config: Config, inner: S) -> CircuitBreaker<S, ServiceErrors, AsError> {
+pub fn by_time(window: Duration) -> Config {
+    an_hour().failure_rate(0.5).time_window(window).min_calls(100)
+}
+
+/// Five failures in a row open it, for an hour.
+pub fn an_hour() -> Config {
+    Config::new().open_for(Duration::from_secs(3600))
+}
+
+pub fn buttress<S>(config: Config, inner: S) -> CircuitBreaker<S, ServiceErrors, AsError> {
     CircuitBreakerLayer::new(config).expect("valid").layer(inner)
 }

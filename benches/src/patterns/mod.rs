@@ -28,3 +28,19 @@ pub fn visit_all(meter: &mut impl Meter) {
     fallback::visit(meter);
     stack::visit(meter);
 }
+
+/// What a reader of the figures must know about who was measured how.
+pub fn notes() -> impl Iterator<Item = &'static str> {
+    [
+        circuit_breaker::NOTES,
+        rate_limit::NOTES,
+        bulkhead::NOTES,
+        retry::NOTES,
+        time_limit::NOTES,
+        fallback::NOTES,
+        stack::NOTES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}

@@ -2,52 +2,114 @@
 
 use std::time::Duration;
 
+use ::governor::RateLimiter;
 use buttress::AsError;
 use buttress::rate_limit::{Config, KeyedRateLimitLayer, OneToken, RateLimit, RateLimitLayer};
-use tower::Layer;
+use tower::load_shed::LoadShed;
+use tower::{Layer, Service};
 
 use super::{BUTTRESS, FLOOR};
 use crate::floors;
+use crate::peers::{
+    GOVERNOR, LEAKY_BUCKET, TOWER, TOWER_RESILIENCE, governor, leaky_bucket, tower as peer_tower,
+    tower_resilience,
+};
+use crate::row::Row;
 use crate::subject::{Meter, call_once};
 use crate::workload::Succeeds;
 
-const ADMITTED: &str = "rate limit: admitted";
-const REFUSED: &str = "rate limit: refused";
-const KEYED: &str = "rate limit: admitted, one of 1024 keys";
+pub const ADMITTED: Row = Row::all("rate limit: admitted");
+pub const REFUSED: Row = Row::none("rate limit: refused");
+pub const KEYED: Row = Row::all("rate limit: admitted, one of 1024 keys");
+
+pub const NOTES: &[&str] = &[
+    "Rate limit: governor reads a clock of its own (quanta, the CPU's counter), the others the \
+     system's. Refused, governor is not asked how long to wait; buttress and the floor say it.",
+    "Rate limit: tower's is not Clone, so it has no figure for two threads; refused it stands behind \
+     tower's LoadShed, because alone it only waits. tower-resilience's fixed window lets twice the \
+     limit pass across the border of two windows.",
+    "Rate limit by key: governor never forgets a key by itself, buttress holds at most as many as it \
+     is told. tower, tower-resilience and leaky-bucket have no keys.",
+];
 
 /// More tokens than any measurement takes.
-const PLENTY: u32 = 1_000_000_000;
+pub const PLENTY: u32 = 1_000_000_000;
+pub const PER_SECOND: u32 = 10_000_000;
 const KEYS: u64 = 1024;
+const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
 
 pub fn visit(meter: &mut impl Meter) {
+    let wide = (PER_SECOND as usize, PLENTY as usize);
     meter.shared(ADMITTED, BUTTRESS, || buttress(plenty()));
     meter.shared(ADMITTED, FLOOR, || {
         floors::rate_limit::RateLimit::new(Succeeds, Duration::from_nanos(100), PLENTY.into())
     });
+    meter.shared(ADMITTED, GOVERNOR, || {
+        governor::direct(Succeeds, governor::quota(PER_SECOND, PLENTY))
+    });
+    meter.shared(ADMITTED, LEAKY_BUCKET, move || {
+        leaky_bucket::leaky_bucket(Succeeds, leaky_bucket::limiter(wide.0, SECOND, wide.1))
+    });
+    meter.single(ADMITTED, TOWER, || peer_tower::rate_limit(Succeeds, PLENTY.into(), HOUR));
+    meter.shared(ADMITTED, TOWER_RESILIENCE, move || {
+        tower_resilience::token_bucket(Succeeds, wide.0, SECOND, wide.1, Duration::ZERO)
+    });
+    meter.shared(ADMITTED, "tower-resilience, fixed window", || {
+        tower_resilience::fixed_window(Succeeds, PLENTY as usize, HOUR, Duration::ZERO)
+    });
 
     meter.shared(REFUSED, BUTTRESS, || {
-        let mut service = buttress(Config::new().max_tokens(1).refill(1, HOUR));
-        call_once(&mut service, 0);
-        service
+        emptied(buttress(Config::new().max_tokens(1).refill(1, HOUR)))
     });
-    meter.shared(REFUSED, FLOOR, || {
-        let mut service = floors::rate_limit::RateLimit::new(Succeeds, HOUR, 1);
-        call_once(&mut service, 0);
-        service
+    meter.shared(REFUSED, FLOOR, || emptied(floors::rate_limit::RateLimit::new(Succeeds, HOUR, 1)));
+    meter.shared(REFUSED, GOVERNOR, || {
+        let quota = ::governor::Quota::with_period(HOUR).expect("not zero");
+        emptied(governor::direct(Succeeds, quota))
+    });
+    meter.shared(REFUSED, LEAKY_BUCKET, || {
+        emptied(leaky_bucket::leaky_bucket(Succeeds, leaky_bucket::limiter(1, HOUR, 1)))
+    });
+    meter.single(REFUSED, TOWER, || {
+        emptied(LoadShed::new(peer_tower::rate_limit(Succeeds, 1, HOUR)))
+    });
+    meter.shared(REFUSED, TOWER_RESILIENCE, || {
+        emptied(tower_resilience::token_bucket(Succeeds, 1, HOUR, 1, Duration::ZERO))
     });
 
     meter.shared(KEYED, BUTTRESS, || {
-        let key: fn(&u64) -> u64 = |request| request % KEYS;
-        KeyedRateLimitLayer::new(plenty(), 4096, key).expect("valid").layer(Succeeds)
+        let layer = KeyedRateLimitLayer::new(plenty(), 4096, KEY).expect("valid");
+        with_every_key(layer.layer(Succeeds))
+    });
+    meter.shared(KEYED, GOVERNOR, || {
+        let limiter = governor::DashMapLimiter::dashmap(governor::quota(PER_SECOND, PLENTY));
+        with_every_key(governor::keyed(Succeeds, limiter, KEY))
+    });
+    meter.shared(KEYED, "governor, one locked map", || {
+        let limiter: governor::HashMapLimiter =
+            RateLimiter::hashmap(governor::quota(PER_SECOND, PLENTY));
+        with_every_key(governor::keyed(Succeeds, limiter, KEY))
     });
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+const KEY: fn(&u64) -> u64 = |request| request % KEYS;
 
 fn plenty() -> Config {
-    Config::new().max_tokens(PLENTY).refill(10_000_000, Duration::from_secs(1))
+    Config::new().max_tokens(PLENTY).refill(PER_SECOND, SECOND)
 }
 
 fn buttress(config: Config) -> RateLimit<Succeeds, AsError, OneToken> {
     RateLimitLayer::new(config).expect("valid").layer(Succeeds)
+}
+
+/// No key is new to what is measured.
+fn with_every_key<S: Service<u64, Response = u64>>(mut service: S) -> S {
+    assert!((0..KEYS).all(|key| call_once(&mut service, key)), "there are tokens for every key");
+    service
+}
+
+/// Takes the only token.
+fn emptied<S: Service<u64, Response = u64>>(mut service: S) -> S {
+    assert!(call_once(&mut service, 0), "the first call is within the limit");
+    service
 }

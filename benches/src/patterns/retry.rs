@@ -5,25 +5,47 @@ use tower::Layer;
 
 use super::{BUTTRESS, FLOOR};
 use crate::floors;
+use crate::peers::{
+    BACKON, SEATBELT, TOWER, TOWER_RESILIENCE, backon, seatbelt, tower as peer_tower,
+    tower_resilience,
+};
+use crate::row::Row;
 use crate::subject::Meter;
 use crate::workload::{FailsEveryOther, Succeeds};
 
-const FIRST: &str = "retry: first attempt succeeds";
-const BUDGET: &str = "retry: first attempt succeeds, with a budget";
-const AGAIN: &str = "retry: every other call fails three times, no backoff";
+pub const FIRST: Row = Row::all("retry: first attempt succeeds");
+pub const BUDGET: Row = Row::all("retry: first attempt succeeds, with a budget");
+pub const AGAIN: Row = Row::every_other("retry: every other call fails three times, no backoff");
+
+pub const NOTES: &[&str] = &[
+    "Retry: tower's policy is three attempts at once, its budget the TpsBudget; tower-resilience's is \
+     the cheaper of its two, which does not count calls but grows with successes.",
+    "Retry, three failures: tower-resilience waits for a timer even of zero length, so it has no \
+     figure here; see the probes. seatbelt and backon do not ask the service whether it is ready \
+     before a further attempt.",
+];
 
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(FIRST, BUTTRESS, || RetryLayer::default().layer(Succeeds));
     meter.shared(FIRST, FLOOR, || floors::retry::Retry::new(Succeeds));
+    meter.shared(FIRST, BACKON, || backon::retry(Succeeds));
+    meter.shared(FIRST, SEATBELT, || seatbelt::retry(Succeeds));
+    meter.shared(FIRST, TOWER, || peer_tower::retry(Succeeds));
+    meter.shared(FIRST, TOWER_RESILIENCE, || tower_resilience::retry(Succeeds));
 
     meter.shared(BUDGET, BUTTRESS, || {
         let config = Config::new().budget(Budget::new(0.2, 10).expect("valid"));
         RetryLayer::new(config).expect("valid").layer(Succeeds)
     });
+    meter.shared(BUDGET, TOWER, || peer_tower::retry_with_budget(Succeeds));
+    meter.shared(BUDGET, TOWER_RESILIENCE, || tower_resilience::retry_with_budget(Succeeds));
 
     meter.shared(AGAIN, BUTTRESS, || {
         let config = Config::new().backoff(Backoff::none());
         RetryLayer::new(config).expect("valid").layer(FailsEveryOther)
     });
     meter.shared(AGAIN, FLOOR, || floors::retry::Retry::new(FailsEveryOther));
+    meter.shared(AGAIN, BACKON, || backon::retry(FailsEveryOther));
+    meter.shared(AGAIN, SEATBELT, || seatbelt::retry(FailsEveryOther));
+    meter.shared(AGAIN, TOWER, || peer_tower::retry(FailsEveryOther));
 }

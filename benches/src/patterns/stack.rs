@@ -1,51 +1,130 @@
 //! Six layers at once: fallback > rate limit > breaker > bulkhead > retry > time limit.
 
+use std::future::ready;
 use std::time::Duration;
 
 use buttress::bulkhead::{self, BulkheadLayer};
-use buttress::circuit_breaker::CircuitBreakerLayer;
-use buttress::fallback::FallbackLayer;
+use buttress::circuit_breaker::{self, CircuitBreakerLayer};
+use buttress::fallback::{self, FallbackLayer};
 use buttress::rate_limit::{self, RateLimitLayer};
-use buttress::retry::RetryLayer;
+use buttress::retry::{self, RetryLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
-use tower::ServiceBuilder;
+use tower::limit::ConcurrencyLimit;
+use tower::timeout::Timeout;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
+use super::rate_limit::{PER_SECOND, PLENTY};
+use super::time_limit::LIMIT;
 use super::{BARE, BUTTRESS, FLOOR};
-use crate::floors;
+use crate::floors::{self, circuit_breaker::Streak};
+use crate::peers::{TOWER_RESILIENCE, tower as peer_tower, tower_resilience};
+use crate::row::Row;
 use crate::subject::Meter;
-use crate::workload::Succeeds;
+use crate::workload::{Failure, Succeeds};
 
-const NOTHING: &str = "no layer";
-const SIX: &str = "six layers: admitted";
+pub const NOTHING: Row = Row::all("no layer");
+pub const SIX: Row = Row::all("six layers: admitted");
+pub const COUNTED: Row = Row::all("six layers: admitted, calls counted");
+pub const OBSERVED: Row = Row::all("six layers: admitted, calls counted and an observer on each");
+pub const CLONED: Row = Row::all("six layers: clone and drop");
 
-const LIMIT: Duration = Duration::from_secs(5);
-const PLENTY: u32 = 1_000_000_000;
+pub const NOTES: &[&str] = &[
+    "Six layers: fallback > rate limit > breaker > bulkhead > retry > time limit. tower has no breaker \
+     and its rate limit is not Clone: \"tower's four\" are `then`, ConcurrencyLimit, Retry and Timeout, \
+     and \"tower's five\" has the rate limit too, on one thread.",
+    "Six layers with an observer: buttress has no event for a call that just passes, so its observers \
+     are not called; each of tower-resilience's layers calls its own.",
+];
+
+const TOWERS_FOUR: &str = "tower's four";
+
+/// What is switched on besides the layers themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extras {
+    Nothing,
+    Counted,
+    Observed,
+}
 
 pub fn bare(meter: &mut impl Meter) {
     meter.shared(NOTHING, BARE, || Succeeds);
 }
 
 pub fn visit(meter: &mut impl Meter) {
-    meter.shared(SIX, BUTTRESS, || {
-        let rate = rate_limit::Config::new().max_tokens(PLENTY);
-        let rate = rate.refill(10_000_000, Duration::from_secs(1));
-        ServiceBuilder::new()
-            .layer(FallbackLayer::value(7))
-            .layer(RateLimitLayer::new(rate).expect("valid"))
-            .layer(CircuitBreakerLayer::default())
-            .layer(BulkheadLayer::new(bulkhead::Config::new().max_concurrent(100)).expect("valid"))
-            .layer(RetryLayer::default())
-            .layer(TimeLimitLayer::new(time_limit::Config::new(LIMIT)).expect("valid"))
-            .service(Succeeds)
+    meter.shared(SIX, BUTTRESS, || buttress(Succeeds, 100, Extras::Nothing));
+    meter.shared(SIX, FLOOR, || floor(Succeeds, 100));
+    meter.shared(SIX, TOWERS_FOUR, || towers_four(Succeeds));
+    meter.single(SIX, "tower's five", || {
+        peer_tower::rate_limit(towers_four(Succeeds), PLENTY.into(), Duration::from_secs(3600))
     });
-    meter.shared(SIX, FLOOR, || {
-        let service = floors::time_limit::TimeLimit::new(Succeeds, LIMIT);
-        let service = floors::retry::Retry::new(service);
-        let service = floors::bulkhead::Bulkhead::new(service, 100);
-        let service =
-            floors::circuit_breaker::Breaker::<_, floors::circuit_breaker::Streak>::new(service);
-        let service =
-            floors::rate_limit::RateLimit::new(service, Duration::from_nanos(100), PLENTY.into());
-        floors::fallback::Fallback::new(service, 7)
-    });
+    meter.shared(SIX, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, false));
+
+    meter.shared(COUNTED, BUTTRESS, || buttress(Succeeds, 100, Extras::Counted));
+
+    meter.shared(OBSERVED, BUTTRESS, || buttress(Succeeds, 100, Extras::Observed));
+    meter.shared(OBSERVED, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, true));
+
+    meter.cloned(CLONED, BUTTRESS, || buttress(Succeeds, 100, Extras::Nothing));
+    meter.cloned(CLONED, FLOOR, || floor(Succeeds, 100));
+    meter.cloned(CLONED, TOWERS_FOUR, || towers_four(Succeeds));
+    meter.cloned(CLONED, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, false));
+}
+
+/// A service that stands in any of the stacks.
+pub trait Inner:
+    Service<u64, Response = u64, Error = Failure, Future: Send + 'static> + Clone + Send + 'static
+{
+}
+
+impl<S> Inner for S where
+    S: Service<u64, Response = u64, Error = Failure, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Room for `calls` at once.
+pub fn buttress<S: Inner>(inner: S, calls: u32, extras: Extras) -> impl Inner {
+    macro_rules! with_extras {
+        ($config:expr) => {{
+            let config = $config.count_calls(extras != Extras::Nothing);
+            match extras {
+                Extras::Observed => config.observer(|_: buttress::Name, _: &buttress::Event| {}),
+                _ => config,
+            }
+        }};
+    }
+    let rate = rate_limit::Config::new().max_tokens(PLENTY);
+    let rate = with_extras!(rate.refill(PER_SECOND, Duration::from_secs(1)));
+    let breaker = with_extras!(circuit_breaker::Config::new());
+    let bulkhead = with_extras!(bulkhead::Config::new().max_concurrent(calls));
+    let retry = with_extras!(retry::Config::new());
+    let time_limit = with_extras!(time_limit::Config::new(LIMIT));
+    ServiceBuilder::new()
+        .layer(FallbackLayer::value(7).config(with_extras!(fallback::Config::new())))
+        .layer(RateLimitLayer::new(rate).expect("valid"))
+        .layer(CircuitBreakerLayer::new(breaker).expect("valid"))
+        .layer(BulkheadLayer::new(bulkhead).expect("valid"))
+        .layer(RetryLayer::new(retry).expect("valid"))
+        .layer(TimeLimitLayer::new(time_limit).expect("valid"))
+        .service(inner)
+}
+
+pub fn floor<S: Inner>(inner: S, calls: u32) -> impl Inner {
+    let service = floors::time_limit::TimeLimit::new(inner, LIMIT);
+    let service = floors::retry::Retry::new(service);
+    let service = floors::bulkhead::Bulkhead::new(service, calls);
+    let service = floors::circuit_breaker::Breaker::<_, Streak>::new(service);
+    let service =
+        floors::rate_limit::RateLimit::new(service, Duration::from_nanos(100), PLENTY.into());
+    floors::fallback::Fallback::new(service, 7)
+}
+
+fn towers_four<S: Inner>(
+    inner: S,
+) -> impl Service<u64, Response = u64, Error = BoxError, Future: Send> + Clone + Send + 'static {
+    let service = peer_tower::retry(Timeout::new(inner, LIMIT));
+    ConcurrencyLimit::new(service, 100)
+        .then(|result: Result<u64, BoxError>| ready(Ok::<_, BoxError>(result.unwrap_or(7))))
 }

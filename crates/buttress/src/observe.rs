@@ -165,16 +165,17 @@ macro_rules! common_setters {
 pub(crate) use common_setters;
 
 impl Common {
-    #[inline]
-    pub(crate) fn refused(&self, error: &Error) {
+    /// Tells of a refusal, which is made only if somebody listens.
+    #[inline(always)]
+    pub(crate) fn refused(&self, error: impl FnOnce() -> Error) {
         let told = tracing::level_enabled!(tracing::Level::DEBUG) || self.observer.is_some();
         if told || cfg!(feature = "metrics") {
-            // A copy, so that the one on its way to the caller needs no memory.
-            self.tell_refused(error.clone());
+            self.tell_refused(error());
         }
     }
 
     #[cold]
+    #[inline(never)]
     fn tell_refused(&self, error: Error) {
         tracing::debug!(
             target: "buttress",
@@ -320,7 +321,7 @@ mod tests {
         let written = Written::default();
         let common = Common { name: Name::from("db"), ..Common::default() };
         metrics::with_local_recorder(&written, || {
-            common.refused(&Error::bulkhead_full(common.name, 1));
+            common.refused(|| Error::bulkhead_full(common.name, 1));
             common.timed_out(&Error::timed_out(common.name, Duration::from_secs(1)));
             common.circuit_changed(CircuitState::Closed, CircuitState::Open);
             common.retrying(1, Duration::ZERO);

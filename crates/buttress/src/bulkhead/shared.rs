@@ -37,7 +37,7 @@ impl Telemetry {
     #[inline(never)]
     fn note_refusal(&self, limit: u32) {
         self.counters.add(REFUSED);
-        self.common.refused(&Error::bulkhead_full(self.common.name, limit));
+        self.common.refused(|| Error::bulkhead_full(self.common.name, limit));
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -235,7 +235,7 @@ impl Limiter for Shared {
         let waited = self.max_wait().unwrap_or_default();
         let error = Error::queue_timeout(self.telemetry.common.name, waited);
         self.telemetry.counters.add(TIMED_OUT);
-        self.telemetry.common.refused(&error);
+        self.telemetry.common.refused(|| error.clone());
         error
     }
 }

@@ -45,7 +45,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             self.too_many_keys.add(0);
             let max_keys = self.circuits.max_keys() as u32;
             let error = Error::too_many_keys(self.telemetry.common.name, max_keys);
-            self.telemetry.common.refused(&error);
+            self.telemetry.common.refused(|| error.clone());
             error
         })
     }

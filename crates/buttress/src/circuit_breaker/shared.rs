@@ -42,7 +42,7 @@ impl Telemetry {
     #[inline(never)]
     fn note_refusal(&self, retry_after: RetryAfter) {
         self.counters.add(REFUSED);
-        self.common.refused(&self.error(retry_after));
+        self.common.refused(|| self.error(retry_after));
     }
 
     pub(super) fn refused(&self) -> u64 {

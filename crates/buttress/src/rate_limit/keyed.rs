@@ -68,7 +68,7 @@ impl<K: Hash + Eq + Clone> Shared<K> {
                 Error::too_many_keys(self.common.name, self.spent.max_keys() as u32)
             }
         };
-        self.common.refused(&error);
+        self.common.refused(|| error.clone());
         Err(error)
     }
 }

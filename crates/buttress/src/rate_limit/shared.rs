@@ -67,6 +67,14 @@ impl Shared {
     #[inline(never)]
     fn peek_by_clock(&self) -> Option<RetryAfter> {
         let now = self.common.clock.now();
+        match self.limiter.quick_wait(now) {
+            Some(wait) => Some(RetryAfter::nanos(wait)),
+            None => self.peek_thoroughly(now),
+        }
+    }
+
+    #[inline(never)]
+    fn peek_thoroughly(&self, now: Instant) -> Option<RetryAfter> {
         let short = self.limiter.peek(now).err()?;
         Some(self.retry_after(short, 1, now))
     }
@@ -140,7 +148,7 @@ impl Shared {
     #[inline(never)]
     fn note_refusal(&self, retry_after: RetryAfter) {
         self.counters.add(REFUSED);
-        self.common.refused(&self.error(retry_after));
+        self.common.refused(|| self.error(retry_after));
     }
 
     /// Tokens, or a place in the queue, or a refusal.
@@ -232,7 +240,7 @@ impl waiting::Limiter for Shared {
         }
         let error = Error::queue_timeout(self.common.name, self.max_wait());
         self.counters.add(TIMED_OUT);
-        self.common.refused(&error);
+        self.common.refused(|| error.clone());
         error
     }
 }

@@ -86,8 +86,16 @@ impl Limiter {
         }
     }
 
+    /// How many nanoseconds after `now` one token is there, where that is quickly said.
+    #[inline(always)]
+    pub(crate) fn quick_wait(&self, now: Instant) -> Option<u64> {
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.quick_wait(plan::nanos_since(self.anchor, now)),
+            Kind::Windows(_) => None,
+        }
+    }
+
     /// How [`try_take`](Self::try_take) of one token would fail at `now`.
-    #[inline]
     pub(crate) fn peek(&self, now: Instant) -> Result<(), Short> {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {

@@ -37,13 +37,7 @@ impl Bucket {
     /// Takes `cost` at `now`, unless somebody waits.
     #[inline(always)]
     pub(crate) fn spend(&self, cost: u32, now: u64) -> Result<(), Short> {
-        // The common case in as few steps as can be: an even plan that nobody is changing.
-        let version = self.plan.begin();
-        let even = Plan::from_first_words(self.plan.first());
-        let word = self.word.load(Ordering::Acquire);
-        // One comparison for three things: the same epoch, nobody waits, no odd version.
-        let quiet = (word ^ version) & (EPOCH | WAITING) == 0 && self.plan.is_still(version);
-        if let (Some(plan), true) = (even, quiet) {
+        if let Some((plan, word)) = self.quick() {
             let taken = plan.take(word >> SHIFT, cost, now)?;
             if self.replace(word, taken.word() | word & EPOCH) {
                 return Ok(());
@@ -65,6 +59,27 @@ impl Bucket {
                 return Ok(Receipt { mark: taken.spent, version });
             }
         }
+    }
+
+    /// How long until one token is there, where that is quickly said.
+    #[inline(always)]
+    pub(crate) fn quick_wait(&self, now: u64) -> Option<u64> {
+        let (plan, word) = self.quick()?;
+        match plan.take(word >> SHIFT, 1, now) {
+            Err(Short::For(wait)) => Some(wait),
+            _ => None,
+        }
+    }
+
+    /// Plan and word in as few steps as can be: an even plan that nobody is changing, and nobody waits.
+    #[inline(always)]
+    fn quick(&self) -> Option<(Plan, u64)> {
+        let version = self.plan.begin();
+        let even = Plan::from_first_words(self.plan.first());
+        let word = self.word.load(Ordering::Acquire);
+        // One comparison for three things: the same epoch, nobody waits, no odd version.
+        let quiet = (word ^ version) & (EPOCH | WAITING) == 0 && self.plan.is_still(version);
+        even.filter(|_| quiet).map(|plan| (plan, word))
     }
 
     /// How taking one token at `now` would fail.
