@@ -220,7 +220,17 @@ impl State {
     }
 
     /// Whether a call would be refused now. The clock is read only if the circuit is not closed.
+    #[inline(always)]
     pub(crate) fn peek(&self, now: impl Fn() -> Instant) -> Option<RetryAfter> {
+        // First what refuses most.
+        if self.control.load(Ordering::Acquire) & 7 == CircuitState::Open as u64 {
+            return self.still_open(now());
+        }
+        self.peek_others(now)
+    }
+
+    #[inline(never)]
+    fn peek_others(&self, now: impl Fn() -> Instant) -> Option<RetryAfter> {
         match self.state() {
             CircuitState::Closed | CircuitState::Disabled | CircuitState::MetricsOnly => None,
             CircuitState::Open => self.still_open(now()),
