@@ -86,6 +86,9 @@ impl Backoff {
     #[must_use]
     pub fn delay(&self, n: u32, previous: Duration, rng: &Rng) -> Duration {
         let (base, cap) = (clock::to_nanos(self.base), clock::to_nanos(self.cap));
+        if cap == 0 {
+            return Duration::ZERO;
+        }
         let exponent = i32::try_from(n).unwrap_or(i32::MAX);
         // Beyond the range of either type the value is infinite or saturates, and the cap decides.
         let plain = ((base as f64 * self.factor.powi(exponent)) as u64).min(cap);
