@@ -112,15 +112,6 @@ pub struct Error {
 /// Set in `what` if an earlier attempt of the same call reached the service.
 const REACHED: u64 = 1 << 8;
 
-const KINDS: [ErrorKind; 6] = [
-    ErrorKind::CircuitOpen,
-    ErrorKind::RateLimited,
-    ErrorKind::BulkheadFull,
-    ErrorKind::QueueTimeout,
-    ErrorKind::TooManyKeys,
-    ErrorKind::TimedOut,
-];
-
 impl Error {
     #[inline]
     const fn new(kind: ErrorKind, layer: Name, limit: u32, time: RetryAfter) -> Self {
@@ -164,7 +155,19 @@ impl Error {
     /// Which refusal, or a timeout.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
-        KINDS[(self.what & 7) as usize]
+        const CIRCUIT_OPEN: u8 = ErrorKind::CircuitOpen as u8;
+        const RATE_LIMITED: u8 = ErrorKind::RateLimited as u8;
+        const BULKHEAD_FULL: u8 = ErrorKind::BulkheadFull as u8;
+        const QUEUE_TIMEOUT: u8 = ErrorKind::QueueTimeout as u8;
+        const TOO_MANY_KEYS: u8 = ErrorKind::TooManyKeys as u8;
+        match self.what as u8 {
+            CIRCUIT_OPEN => ErrorKind::CircuitOpen,
+            RATE_LIMITED => ErrorKind::RateLimited,
+            BULKHEAD_FULL => ErrorKind::BulkheadFull,
+            QUEUE_TIMEOUT => ErrorKind::QueueTimeout,
+            TOO_MANY_KEYS => ErrorKind::TooManyKeys,
+            _ => ErrorKind::TimedOut,
+        }
     }
 
     /// Calls, keys, or tokens per second as the bits of an `f32`.

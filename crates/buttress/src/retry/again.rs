@@ -15,6 +15,8 @@ use super::state::Attempts;
 use crate::classify::{Classify, Outcome};
 use crate::clock::Sleep;
 
+type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
+
 /// What attempts after the first will need.
 pub(super) struct Spare<S, Req, C, Q> {
     /// The service and the request of the next attempt; `None` if there can be none.
@@ -60,8 +62,8 @@ where
     pub(super) fn after(
         spare: Spare<S, Req, C, Q>,
         shared: Arc<Shared>,
-        result: Result<S::Response, S::Error>,
-    ) -> Result<Pin<Box<Self>>, Result<S::Response, S::Error>> {
+        result: Answer<S, Req>,
+    ) -> Result<Pin<Box<Self>>, Answer<S, Req>> {
         let mut attempts = Attempts::begin(spare.started);
         match spare.next_phase(&shared, &mut attempts, &result) {
             Some(phase) => Ok(Box::pin(Self { phase, attempts, spare, shared })),
@@ -88,7 +90,7 @@ where
         &self,
         shared: &Shared,
         attempts: &mut Attempts,
-        result: &Result<S::Response, S::Error>,
+        result: &Answer<S, Req>,
     ) -> Option<Phase<S::Future>> {
         let hint = self.classify.retry_after(result);
         let copy = self.next.as_ref().map(|(_, copy)| copy);

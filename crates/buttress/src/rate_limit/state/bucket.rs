@@ -215,16 +215,43 @@ mod loom_tests {
     }
 
     #[test]
+    fn loom_who_spends_quickly_does_not_pass_a_waiter() {
+        loom::model(|| {
+            let bucket = Arc::new(Bucket::new(plan(1, 1)));
+            let waiter = {
+                let bucket = bucket.clone();
+                thread::spawn(move || {
+                    bucket.set_waiting(true);
+                    bucket.try_take(1, 0, true).is_ok()
+                })
+            };
+            // Before the waiter announced itself, or not at all.
+            let mine = bucket.spend(1, 0).is_ok();
+            assert!(mine ^ waiter.join().unwrap(), "exactly one got the only token");
+            assert_eq!(bucket.spend(1, 0), Err(Short::Behind));
+        });
+    }
+
+    #[test]
     fn loom_a_take_is_never_mixed_with_a_change_of_plan() {
+        take_against_change(|bucket| bucket.try_take(1, 0, false).map(drop));
+    }
+
+    #[test]
+    fn loom_a_quick_take_is_never_mixed_with_a_change_of_plan() {
+        take_against_change(|bucket| bucket.spend(1, 0));
+    }
+
+    fn take_against_change(take: fn(&Bucket) -> Result<(), Short>) {
         // Two readers of a sequence lock and two loops: without a bound the model takes minutes. Three
         // preemptions are more than any known bug of this kind has needed.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
-        model.check(|| {
+        model.check(move || {
             let bucket = Arc::new(Bucket::new(plan(4, 1)));
             let taker = {
                 let bucket = bucket.clone();
-                thread::spawn(move || bucket.try_take(1, 0, false).unwrap())
+                thread::spawn(move || take(&bucket).unwrap())
             };
             // The unit of a token differs a thousandfold: a mixture would empty the bucket or leave
             // it full.
