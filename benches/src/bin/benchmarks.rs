@@ -1,0 +1,28 @@
+//! The driver: `cargo benchmarks` measures everything and writes BENCHMARKS.md, `cargo benchmarks gate`
+//! holds buttress to the committed baseline, and `cargo benchmarks baseline` writes that.
+#![allow(clippy::expect_used, reason = "a program for the developers of buttress")]
+
+use std::fs;
+use std::process::ExitCode;
+
+use buttress_benches::report::programs::root;
+use buttress_benches::report::results::Results;
+use buttress_benches::report::{gate, markdown};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => {
+            let report = markdown::report(&Results::measure());
+            fs::write(root().join("BENCHMARKS.md"), &report).expect("the report can be written");
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        ["gate"] => gate::gate(),
+        ["baseline"] => gate::write_baseline(),
+        _ => {
+            eprintln!("There are `cargo benchmarks`, `... gate` and `... baseline`.");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Bytes held: by a key of a keyed limiter, by a call in flight, by a window of calls. Tab-separated:
+//! what, who, bytes.
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a program for the developers of buttress"
+)]
+
+use std::time::Duration;
+
+use allocation_counter::measure;
+use buttress::rate_limit::KeyedRateLimitLayer;
+use buttress_benches::floors::time_limit::TimeLimit;
+use buttress_benches::patterns::circuit_breaker::{buttress, by_time};
+use buttress_benches::patterns::stack::{self, Extras};
+use buttress_benches::patterns::time_limit::{LIMIT, layer};
+use buttress_benches::patterns::{BUTTRESS, FLOOR};
+use buttress_benches::peers::governor::{DashMapLimiter, HashMapLimiter, quota};
+use buttress_benches::peers::{
+    FAILSAFE, GOVERNOR, SEATBELT, TOKIO, TOWER, TOWER_RESILIENCE, failsafe, seatbelt,
+    tower_resilience,
+};
+use buttress_benches::subject::call_many;
+use buttress_benches::workload::{Hangs, Succeeds};
+use governor::RateLimiter;
+use tower::timeout::Timeout;
+use tower::{Layer, Service};
+
+const KEYS: u32 = 1_000_000;
+const IN_FLIGHT: u32 = 100_000;
+
+fn print(what: &str, who: &str, bytes: i64, of: u32) {
+    println!("{what}\t{who}\t{:.1}", bytes as f64 / f64::from(of));
+}
+
+/// Takes a token of each key; `limiter` must outlive the count.
+fn keys<L>(who: &str, make: impl FnOnce() -> L, take: impl Fn(&L, u64)) {
+    let mut limiter = None;
+    let held = measure(|| {
+        let made = limiter.insert(make());
+        (0..u64::from(KEYS)).for_each(|key| take(made, key));
+    });
+    print("limiter with a million keys, bytes per key", who, held.bytes_current, KEYS);
+}
+
+fn all_keys() {
+    keys(
+        BUTTRESS,
+        || {
+            let config = buttress::rate_limit::Config::new().max_tokens(10);
+            let key: fn(&u64) -> u64 = |key| *key;
+            KeyedRateLimitLayer::new(config, KEYS as usize, key).expect("valid").handle()
+        },
+        |handle, key| handle.try_acquire(&key, 1).expect("room for every key"),
+    );
+    let ten = quota(10, 10);
+    keys(
+        GOVERNOR,
+        || DashMapLimiter::dashmap(ten),
+        |limiter, key| limiter.check_key(&key).expect("a fresh key has tokens"),
+    );
+    let hashmap = || -> HashMapLimiter { RateLimiter::hashmap(ten) };
+    keys("governor, one locked map", hashmap, |limiter, key| {
+        limiter.check_key(&key).expect("a fresh key has tokens");
+    });
+}
+
+/// Spawns the calls as tasks, and counts when each was polled once and waits.
+fn in_flight<S>(what: &str, who: &str, make: impl FnOnce() -> S)
+where
+    S: Service<u64, Response = u64, Error: Send + 'static, Future: Send + 'static>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
+    let mut service = make();
+    let held = measure(|| {
+        runtime.block_on(async {
+            for request in 0..u64::from(IN_FLIGHT) {
+                std::future::poll_fn(|cx| service.poll_ready(cx)).await.ok().expect("ready");
+                drop(tokio::spawn(service.call(request)));
+            }
+            // Every task is in the queue before this one comes back.
+            for _ in 0..IN_FLIGHT / 10 {
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+    assert_eq!(
+        runtime.metrics().num_alive_tasks(),
+        IN_FLIGHT as usize,
+        "{who} waits in \"{what}\""
+    );
+    print(what, who, held.bytes_current, IN_FLIGHT);
+}
+
+fn all_in_flight() {
+    let what = "100 000 tasks that wait, bytes each";
+    in_flight(what, "bare task", || Hangs);
+    let what = "100 000 calls under a time limit, bytes each with the task";
+    in_flight(what, BUTTRESS, || layer().layer(Hangs));
+    in_flight(what, FLOOR, || TimeLimit::new(Hangs, LIMIT));
+    let timed = buttress_benches::peers::tokio::TimedOut { inner: Hangs, limit: LIMIT };
+    in_flight(what, TOKIO, || timed);
+    in_flight(what, TOWER, || Timeout::new(Hangs, LIMIT));
+    in_flight(what, TOWER_RESILIENCE, || tower_resilience::time_limit(Hangs, LIMIT));
+    let what = "100 000 calls through six layers, bytes each with the task";
+    in_flight(what, BUTTRESS, || stack::buttress(Hangs, IN_FLIGHT, Extras::Nothing));
+    in_flight(what, FLOOR, || stack::floor(Hangs, IN_FLIGHT));
+    let room = IN_FLIGHT as usize;
+    in_flight(what, TOWER_RESILIENCE, || tower_resilience::six(Hangs, room, false));
+}
+
+/// A breaker with a time window, after some calls: flat, or growing with them.
+fn window<S: Service<u64, Response = u64>>(who: &str, make: impl Fn() -> S) {
+    for (what, calls) in [
+        ("time window, bytes after 100 calls", 100),
+        ("time window, bytes after 10 000 calls", 10_000),
+    ] {
+        let mut service = None;
+        let held = measure(|| {
+            call_many(service.insert(make()), calls);
+        });
+        print(what, who, held.bytes_current, 1);
+    }
+}
+
+fn all_windows() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
+    let length = Duration::from_secs(600);
+    window(BUTTRESS, || buttress(by_time(length), Succeeds));
+    window(FAILSAFE, || failsafe::time_window(Succeeds, length));
+    window(SEATBELT, || seatbelt::time_window(Succeeds, length, 100));
+    window(TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, length));
+}
+
+fn main() {
+    all_keys();
+    all_in_flight();
+    all_windows();
+}

@@ -1,0 +1,11 @@
+//! How the candidates behave under load. Tab-separated: probe, candidate, value, text.
+
+use buttress_benches::probes;
+
+fn main() {
+    probes::opening::run();
+    probes::window::run();
+    probes::refusing::run();
+    probes::retrying::run();
+    probes::waiting::run();
+}

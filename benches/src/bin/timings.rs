@@ -1,0 +1,92 @@
+//! Nanoseconds per call: on one thread, and on two that share one instance by clones. The rounds of a
+//! row's candidates are interleaved, and the median of each is what counts. Tab-separated.
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a program for the developers of buttress: it reads time"
+)]
+
+use buttress_benches::filter::Filter;
+use buttress_benches::patterns;
+use buttress_benches::rounds::{Candidate, Rounds};
+use buttress_benches::row::Row;
+use buttress_benches::subject::{Meter, call_many, check, clone_many};
+use tokio::runtime::Handle;
+use tower::Service;
+
+/// Collects the candidates of a row, and measures them together when the next row begins.
+struct Timings {
+    filter: Filter,
+    row: Option<Row>,
+    rounds: Rounds,
+}
+
+impl Timings {
+    fn add(&mut self, row: Row, candidate: Candidate) {
+        if self.row.is_some_and(|last| last.name != row.name) {
+            self.finish();
+        }
+        self.row = Some(row);
+        self.rounds.add(candidate);
+    }
+
+    fn finish(&mut self) {
+        let Some(row) = self.row.take() else { return };
+        for (candidate, one, two) in self.rounds.run() {
+            let two = two.map_or_else(|| "-".to_owned(), |two| format!("{two:.1}"));
+            println!("{}\t{candidate}\t{one:.1}\t{two}", row.name);
+        }
+    }
+}
+
+#[inline(never)]
+fn run<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
+    call_many(service, calls)
+}
+
+#[inline(never)]
+fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
+    clone_many(service, clones)
+}
+
+impl Meter for Timings {
+    fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
+    where
+        S: Service<u64, Response = u64> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        if self.filter.wants(row, candidate) {
+            check(&mut make(), row, candidate);
+            self.add(row, Candidate::shared(row, candidate, make, run));
+        }
+    }
+
+    fn single<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
+    where
+        S: Service<u64, Response = u64> + 'static,
+    {
+        if self.filter.wants(row, candidate) {
+            check(&mut make(), row, candidate);
+            self.add(row, Candidate::single(row, candidate, make, run));
+        }
+    }
+
+    fn cloned<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
+    where
+        S: Clone + Send + 'static,
+    {
+        if self.filter.wants(row, candidate) {
+            self.add(row, Candidate::shared(row, candidate, make, |s: &mut S, n| run_clones(s, n)));
+        }
+    }
+}
+
+fn main() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_time().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let rounds = Rounds::new(Handle::current());
+    let mut timings = Timings { filter: Filter::from_arguments(), row: None, rounds };
+    patterns::visit_all(&mut timings);
+    timings.finish();
+}

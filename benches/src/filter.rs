@@ -1,0 +1,34 @@
+//! What a meter was asked to measure: `--candidate NAME` and `--row PART`, else everything.
+
+use crate::row::Row;
+
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    candidate: Option<String>,
+    row: Option<String>,
+}
+
+impl Filter {
+    /// Reads the arguments of the program.
+    ///
+    /// # Panics
+    ///
+    /// If there is an argument that is none of these.
+    pub fn from_arguments() -> Self {
+        let mut filter = Self::default();
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--candidate" => filter.candidate = arguments.next(),
+                "--row" => filter.row = arguments.next(),
+                _ => panic!("{argument}? There are --candidate NAME and --row PART"),
+            }
+        }
+        filter
+    }
+
+    pub fn wants(&self, row: Row, candidate: &str) -> bool {
+        self.candidate.as_ref().is_none_or(|name| name == candidate)
+            && self.row.as_ref().is_none_or(|part| row.name.contains(part))
+    }
+}

@@ -1,0 +1,98 @@
+//! failsafe: asked before the call, told after it.
+
+use std::future::Future;
+use std::iter::Repeat;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use failsafe::failure_policy::{
+    self, ConsecutiveFailures, FailurePolicy, SuccessRateOverTimeWindow,
+};
+use failsafe::{Config, StateMachine};
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::floors::Either;
+use crate::workload::Failure;
+
+/// The open circuit stays so.
+const OPEN: Duration = Duration::from_secs(3600);
+
+pub struct Failsafe<S, P> {
+    inner: S,
+    machine: StateMachine<P, ()>,
+}
+
+/// After five failures in a row.
+pub fn consecutive<S>(inner: S) -> Failsafe<S, ConsecutiveFailures<Repeat<Duration>>> {
+    let policy = failure_policy::consecutive_failures(5, std::iter::repeat(OPEN));
+    Failsafe { inner, machine: Config::new().failure_policy(policy).build() }
+}
+
+/// When half of the calls of the last `window` failed.
+pub fn time_window<S>(
+    inner: S,
+    window: Duration,
+) -> Failsafe<S, SuccessRateOverTimeWindow<Repeat<Duration>>> {
+    let open = std::iter::repeat(OPEN);
+    let policy = failure_policy::success_rate_over_time_window(0.5, 100, window, open);
+    Failsafe { inner, machine: Config::new().failure_policy(policy).build() }
+}
+
+impl<S: Clone, P> Clone for Failsafe<S, P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), machine: self.machine.clone() }
+    }
+}
+
+pin_project! {
+    pub struct Told<F, P> {
+        #[pin]
+        future: F,
+        machine: StateMachine<P, ()>,
+    }
+}
+
+impl<F, P> Future for Told<F, P>
+where
+    F: Future<Output = Result<u64, Failure>>,
+    P: FailurePolicy,
+{
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let result = ready!(this.future.poll(cx));
+        match result {
+            Ok(_) => this.machine.on_success(),
+            Err(_) => this.machine.on_error(),
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<S, P> Service<u64> for Failsafe<S, P>
+where
+    S: Service<u64, Response = u64, Error = Failure>,
+    P: FailurePolicy,
+{
+    type Response = u64;
+    type Error = Failure;
+    type Future = Either<Told<S::Future, P>, Result<u64, Failure>>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        if !self.machine.is_call_permitted() {
+            return Either::Refused { result: Some(Err(Failure::ByPeer)) };
+        }
+        let future = self.inner.call(request);
+        Either::Inner { future: Told { future, machine: self.machine.clone() } }
+    }
+}

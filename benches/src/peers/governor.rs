@@ -1,0 +1,47 @@
+//! governor: `check` before the call. What it refuses with is dropped unread: to learn how long to
+//! wait would be one more clock read.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use governor::clock::DefaultClock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::{HashMapStateStore, KeyedStateStore};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tower::Service;
+
+use super::gate::Gate;
+use crate::workload::Failure;
+
+/// So many a second, and so many at once.
+pub fn quota(per_second: u32, burst: u32) -> Quota {
+    let number = |number| NonZeroU32::new(number).expect("not zero");
+    Quota::per_second(number(per_second)).allow_burst(number(burst))
+}
+
+pub fn direct<S>(
+    inner: S,
+    quota: Quota,
+) -> impl Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static
+where
+    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static,
+{
+    let limiter = Arc::new(DefaultDirectRateLimiter::direct(quota));
+    Gate { inner, ask: move |_| limiter.check().is_ok() }
+}
+
+pub type DashMapLimiter = DefaultKeyedRateLimiter<u64>;
+pub type HashMapLimiter = RateLimiter<u64, HashMapStateStore<u64>, DefaultClock, NoOpMiddleware>;
+
+pub fn keyed<S, M>(
+    inner: S,
+    limiter: RateLimiter<u64, M, DefaultClock, NoOpMiddleware>,
+    key: fn(&u64) -> u64,
+) -> impl Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static
+where
+    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static,
+    M: KeyedStateStore<u64> + Send + Sync + 'static,
+{
+    let limiter = Arc::new(limiter);
+    Gate { inner, ask: move |request| limiter.check_key(&key(&request)).is_ok() }
+}

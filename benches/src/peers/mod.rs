@@ -1,0 +1,45 @@
+//! The peers, each as the thinnest service that its interface allows: those that are tower services
+//! as they are, the others with a call that asks them and a future that tells them, and no box of ours.
+//! No events and no metrics, and of each peer the configuration that is fastest for a row's promise.
+
+pub mod backon;
+pub mod failsafe;
+mod gate;
+pub mod governor;
+pub mod leaky_bucket;
+pub mod recloser;
+pub mod seatbelt;
+pub mod tokio;
+pub mod tower;
+pub mod tower_resilience;
+
+pub const BACKON: &str = "backon";
+pub const FAILSAFE: &str = "failsafe";
+pub const GOVERNOR: &str = "governor";
+pub const LEAKY_BUCKET: &str = "leaky-bucket";
+pub const RECLOSER: &str = "recloser";
+pub const SEATBELT: &str = "seatbelt";
+pub const TOKIO: &str = "tokio";
+pub const TOWER: &str = "tower";
+pub const TOWER_RESILIENCE: &str = "tower-resilience";
+
+/// The packages whose versions a report names.
+pub const PACKAGES: [&str; 17] = [
+    "buttress",
+    "backon",
+    "failsafe",
+    "governor",
+    "leaky-bucket",
+    "recloser",
+    "seatbelt",
+    "tick",
+    "tokio",
+    "tower",
+    "tower-resilience-bulkhead",
+    "tower-resilience-circuitbreaker",
+    "tower-resilience-core",
+    "tower-resilience-fallback",
+    "tower-resilience-ratelimiter",
+    "tower-resilience-retry",
+    "tower-resilience-timelimiter",
+];

@@ -1,0 +1,69 @@
+//! seatbelt, through its interface for tower. Every layer of it boxes its response future, and it
+//! wants a clock of its own, driven by a task.
+
+use std::time::Duration;
+
+use seatbelt::breaker::Breaker;
+use seatbelt::fallback::Fallback;
+use seatbelt::retry::{Backoff, Retry};
+use seatbelt::timeout::Timeout;
+use seatbelt::{RecoveryInfo, ResilienceContext};
+use tick::Clock;
+use tower::{Layer, Service};
+
+use crate::workload::Failure;
+
+type Result = std::result::Result<u64, Failure>;
+
+fn context() -> ResilienceContext<u64, Result> {
+    ResilienceContext::new(Clock::new_tokio())
+}
+
+fn recovery(result: &Result) -> RecoveryInfo {
+    if result.is_ok() { RecoveryInfo::never() } else { RecoveryInfo::retry() }
+}
+
+/// What a service must be to stand in one of seatbelt's.
+pub trait Inner:
+    Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Inner for S where
+    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+/// Opens for an hour when half of at least `calls` calls in `window` failed.
+pub fn time_window<S: Inner>(inner: S, window: Duration, calls: u32) -> Breaker<u64, Result, S> {
+    Breaker::layer("breaker", &context())
+        .recovery_with(|result, _| recovery(result))
+        .rejected_input_error(|_, _| Failure::ByPeer)
+        .failure_threshold(0.5)
+        .min_throughput(calls)
+        .sampling_duration(window)
+        .break_duration(Duration::from_secs(3600))
+        .layer(inner)
+}
+
+pub fn retry<S: Inner>(inner: S) -> Retry<u64, Result, S> {
+    Retry::layer("retry", &context())
+        .clone_input()
+        .recovery_with(|result, _| recovery(result))
+        .max_retry_attempts(2)
+        .backoff(Backoff::Constant)
+        .base_delay(Duration::ZERO)
+        .use_jitter(false)
+        .layer(inner)
+}
+
+pub fn time_limit<S: Inner>(inner: S, limit: Duration) -> Timeout<u64, Result, S> {
+    let layer = Timeout::layer("timeout", &context()).timeout_error(|_| Failure::Late);
+    layer.timeout(limit).layer(inner)
+}
+
+pub fn fallback<S: Inner>(inner: S) -> Fallback<u64, Result, S> {
+    let layer =
+        Fallback::layer("fallback", &context()).should_fallback(std::result::Result::is_err);
+    layer.fallback(|_, _| Ok(7)).layer(inner)
+}

@@ -1,0 +1,64 @@
+//! What the gate lets pass.
+
+use super::{Baseline, Cost, Toolchain, Verdict};
+
+fn baseline(rows: &[(&str, [Option<f64>; 4])]) -> Baseline {
+    let toolchain = Toolchain { rustc: "rustc 1.95.0".into(), target: "x86_64".into() };
+    let cost = |(row, figures): &(&str, _)| Cost { row: (*row).into(), figures: *figures };
+    Baseline { toolchain, costs: rows.iter().map(cost).collect() }
+}
+
+/// The verdicts on one row called `a`.
+fn judged(before: [f64; 4], now: [f64; 4], instructions: bool) -> Vec<Verdict> {
+    let [before, now] = [before, now].map(|figures| baseline(&[("a", figures.map(Some))]));
+    before.compare(&now, instructions).into_iter().map(|(_, verdict)| verdict).collect()
+}
+
+#[test]
+fn five_per_cent_pass_and_more_does_not() {
+    let before = [1000.0, 0.0, 0.0, 40.0];
+    assert_eq!(judged(before, [1050.0, 0.0, 0.0, 40.0], true), [Verdict::Same]);
+    let grew = [Verdict::Grew("instructions", 1000.0, 1051.0)];
+    assert_eq!(judged(before, [1051.0, 0.0, 0.0, 40.0], true), grew);
+}
+
+#[test]
+fn where_nothing_was_allocated_anything_is_too_much() {
+    let before = [100.0, 0.0, 0.0, 40.0];
+    let now = [100.0, 1.0, 16.0, 40.0];
+    let grew = [Verdict::Grew("allocations", 0.0, 1.0), Verdict::Grew("bytes", 0.0, 16.0)];
+    assert_eq!(judged(before, now, true), grew);
+}
+
+#[test]
+fn what_is_won_is_mentioned_and_passes() {
+    let shrank = judged([1000.0, 0.0, 0.0, 40.0], [900.0, 0.0, 0.0, 40.0], true);
+    assert_eq!(shrank, [Verdict::Shrank("instructions", 1000.0, 900.0)]);
+    assert!(!shrank[0].fails());
+}
+
+#[test]
+fn instructions_of_another_toolchain_are_left_out() {
+    let [before, now] = [[100.0, 0.0, 0.0, 40.0], [900.0, 0.0, 0.0, 40.0]];
+    assert_eq!(judged(before, now, false), [Verdict::Same]);
+    let grew = [Verdict::Grew("future", 40.0, 80.0)];
+    assert_eq!(judged(before, [900.0, 0.0, 0.0, 80.0], false), grew);
+}
+
+#[test]
+fn a_missing_row_and_a_new_one_fail() {
+    let figures = [Some(1.0), Some(0.0), Some(0.0), None];
+    let verdicts = baseline(&[("a", figures), ("b", figures)])
+        .compare(&baseline(&[("b", figures), ("c", figures)]), true);
+    let expected =
+        [("a".into(), Verdict::Missing), ("b".into(), Verdict::Same), ("c".into(), Verdict::New)];
+    assert_eq!(verdicts, expected);
+    assert!(verdicts[0].1.fails() && !verdicts[1].1.fails() && verdicts[2].1.fails());
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let written = baseline(&[("a: b, c", [Some(12.5), Some(0.0), Some(0.0), None])]);
+    assert_eq!(Baseline::from_text(&written.to_text()), Some(written));
+    assert_eq!(Baseline::from_text("a\t1\t2\t3\t4\n"), None);
+}

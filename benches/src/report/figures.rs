@@ -1,0 +1,63 @@
+//! Everything measured of each candidate of each row, in the order in which rows were visited.
+
+/// What is not measured, or does not exist for a candidate, is none.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    pub instructions: Option<f64>,
+    pub allocations: Option<f64>,
+    pub bytes: Option<f64>,
+    /// Bytes of the response future.
+    pub future: Option<f64>,
+    /// Bytes of heap that one holds before it is called.
+    pub idle: Option<f64>,
+    pub nanos: Option<f64>,
+    pub nanos_of_two: Option<f64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub row: String,
+    pub candidate: String,
+    pub figures: Figures,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    pub lines: Vec<Line>,
+}
+
+impl Table {
+    /// The figures of a candidate, to write into.
+    pub fn entry(&mut self, row: &str, candidate: &str) -> &mut Figures {
+        let known = |line: &Line| line.row == row && line.candidate == candidate;
+        let index = self.lines.iter().position(known).unwrap_or_else(|| {
+            let (row, candidate) = (row.to_owned(), candidate.to_owned());
+            self.lines.push(Line { row, candidate, figures: Figures::default() });
+            self.lines.len() - 1
+        });
+        &mut self.lines[index].figures
+    }
+
+    pub fn get(&self, row: &str, candidate: &str) -> Option<&Figures> {
+        let mut lines = self.lines.iter();
+        lines.find(|line| line.row == row && line.candidate == candidate).map(|line| &line.figures)
+    }
+
+    pub fn of_row<'a>(&'a self, row: &'a str) -> impl Iterator<Item = &'a Line> {
+        self.lines.iter().filter(move |line| line.row == row)
+    }
+}
+
+/// One answer of a probe, or bytes held.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub what: String,
+    pub who: String,
+    pub value: f64,
+    pub text: String,
+}
+
+/// The value found for `who`.
+pub fn value(findings: &[Finding], what: &str, who: &str) -> Option<f64> {
+    findings.iter().find(|found| found.what == what && found.who == who).map(|found| found.value)
+}

@@ -1,0 +1,85 @@
+//! `cargo benchmarks gate` and `cargo benchmarks baseline`: buttress alone, in seconds once built.
+
+use std::fs;
+use std::process::ExitCode;
+
+use super::baseline::{Baseline, COMMAND, FILE, Verdict};
+use super::figures::Table;
+use super::programs::{Programs, root};
+use super::toolchain::Toolchain;
+use crate::patterns::BUTTRESS;
+
+/// Where this is set, as in CI, what cannot be compared fails.
+const STRICT: &str = "BUTTRESS_REQUIRE_SERVICES";
+
+/// The figures of now, and whether instructions are among them.
+fn measure() -> (Baseline, bool) {
+    let only = ["--candidate", BUTTRESS];
+    let programs = Programs::build(&["instructions", "allocations"], false);
+    let mut table = Table::default();
+    let counted = programs.instructions(&mut table, &only);
+    programs.allocations(&mut table, &only);
+    (Baseline::new(Toolchain::current(), &table), counted)
+}
+
+/// Writes the file that the gate compares with.
+pub fn write_baseline() -> ExitCode {
+    let (baseline, counted) = measure();
+    if !counted {
+        eprintln!("There is no valgrind, and a baseline without instructions is none.");
+        return ExitCode::FAILURE;
+    }
+    fs::write(root().join(FILE), baseline.to_text()).expect("the baseline can be written");
+    println!("{FILE} is written.");
+    ExitCode::SUCCESS
+}
+
+/// Fails if a figure grew by more than 5 %, or if the rows are not the baseline's.
+pub fn gate() -> ExitCode {
+    let text = fs::read_to_string(root().join(FILE)).ok();
+    let Some(baseline) = text.and_then(|text| Baseline::from_text(&text)) else {
+        eprintln!("{FILE} is missing or damaged; `{COMMAND}` writes it.");
+        return ExitCode::FAILURE;
+    };
+    let (now, counted) = measure();
+    let same_toolchain = baseline.toolchain == now.toolchain;
+    if !same_toolchain {
+        let (old, new) = (&baseline.toolchain, &now.toolchain);
+        println!("The baseline is of {} for {}, and this is", old.rustc, old.target);
+        println!("{} for {}: instructions are not compared.", new.rustc, new.target);
+        println!("`{COMMAND}` writes it anew.");
+    }
+    if !counted {
+        println!("There is no valgrind: instructions are not compared.");
+    }
+    let comparable = same_toolchain && counted;
+    let failed = print(&baseline.compare(&now, comparable));
+    let strict = std::env::var(STRICT).is_ok_and(|value| value == "1");
+    if failed || (strict && !comparable) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The table of verdicts, and what to do about them. Whether any of them fails.
+fn print(verdicts: &[(String, Verdict)]) -> bool {
+    let width = verdicts.iter().map(|(row, _)| row.len()).max().unwrap_or(0);
+    for (row, verdict) in verdicts {
+        let told = match verdict {
+            Verdict::Same => "as before".to_owned(),
+            Verdict::Grew(figure, old, new) => format!("{figure} GREW from {old} to {new}"),
+            Verdict::Shrank(figure, old, new) => format!("{figure} shrank from {old} to {new}"),
+            Verdict::Missing => "MISSING, though it is in the baseline".to_owned(),
+            Verdict::New => "NEW, and not in the baseline".to_owned(),
+        };
+        println!("{row:width$}  {told}");
+    }
+    let any = |of: fn(&Verdict) -> bool| verdicts.iter().any(|(_, verdict)| of(verdict));
+    if any(|verdict| matches!(verdict, Verdict::Missing | Verdict::New)) {
+        println!("The rows are not the baseline's: `{COMMAND}` writes it anew.");
+    }
+    if any(|verdict| matches!(verdict, Verdict::Grew(..))) {
+        println!("More than 5 % is too much. If it is worth it, `{COMMAND}` and say why.");
+    }
+    if any(|verdict| matches!(verdict, Verdict::Shrank(..))) {
+        println!("What was won can be held: `{COMMAND}`.");
+    }
+    any(Verdict::fails)
+}

@@ -1,0 +1,12 @@
+//! From the output of the measuring programs to tables, targets and a gate.
+
+pub mod baseline;
+pub mod callgrind;
+pub mod figures;
+pub mod gate;
+pub mod lockfile;
+pub mod markdown;
+pub mod programs;
+pub mod results;
+pub mod targets;
+pub mod toolchain;

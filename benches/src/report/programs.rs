@@ -1,0 +1,106 @@
+//! Builds the measuring programs and runs them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::callgrind;
+use super::figures::{Finding, Table};
+
+/// The root of the workspace: where the report goes.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is inside of the workspace")
+}
+
+/// The programs of one build.
+pub struct Programs {
+    directory: PathBuf,
+}
+
+impl Programs {
+    /// Builds `names`, beside this program or, with the features that compile events in, below it.
+    pub fn build(names: &[&str], events: bool) -> Self {
+        let this = std::env::current_exe().expect("this program has a path");
+        let profile = this.parent().expect("it is in the folder of its profile");
+        let target = profile.parent().expect("which is in the target folder");
+        let target = if events { target.join("events") } else { target.to_owned() };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--profile", "measure", "-p", "buttress-benches"]);
+        build.arg("--target-dir").arg(&target).current_dir(root());
+        for name in names {
+            build.args(["--bin", name]);
+        }
+        if events {
+            build.args(["--features", "events"]);
+        }
+        let built = build.status().expect("cargo runs");
+        assert!(built.success(), "the measuring programs do not build");
+        Self { directory: target.join("measure") }
+    }
+
+    /// The tab-separated lines that a program writes.
+    fn run(&self, name: &str, arguments: &[&str]) -> Vec<Vec<String>> {
+        lines(Command::new(self.directory.join(name)).args(arguments))
+    }
+
+    /// Instructions per call, if there is a valgrind to count them.
+    pub fn instructions(&self, table: &mut Table, arguments: &[&str]) -> bool {
+        let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+        if !found.is_ok_and(|status| status.success()) {
+            return false;
+        }
+        let parts = self.directory.join(format!("callgrind-{}", std::process::id()));
+        fs::create_dir_all(&parts).expect("the target folder can be written to");
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["-q", "--tool=callgrind", "--dump-before=*measurement_mark*"]);
+        valgrind.arg(format!("--callgrind-out-file={}", parts.join("out").display()));
+        valgrind.arg(self.directory.join("instructions")).args(arguments);
+        for (index, line) in lines(&mut valgrind).iter().enumerate() {
+            let total = callgrind::of_candidate(&parts, index).expect("callgrind wrote each part");
+            let each = total as f64 / number(&line[2]).expect("the number of calls");
+            table.entry(&line[0], &line[1]).instructions = Some(each);
+        }
+        fs::remove_dir_all(&parts).expect("what was created can be removed");
+        true
+    }
+
+    pub fn allocations(&self, table: &mut Table, arguments: &[&str]) {
+        for line in self.run("allocations", arguments) {
+            let figures = table.entry(&line[0], &line[1]);
+            [figures.allocations, figures.bytes, figures.future, figures.idle] =
+                [2, 3, 4, 5].map(|field| number(&line[field]));
+        }
+    }
+
+    pub fn timings(&self, table: &mut Table, arguments: &[&str]) {
+        for line in self.run("timings", arguments) {
+            let figures = table.entry(&line[0], &line[1]);
+            (figures.nanos, figures.nanos_of_two) = (number(&line[2]), number(&line[3]));
+        }
+    }
+
+    /// What the programs `memory` and `probes` write.
+    pub fn findings(&self, name: &str) -> Vec<Finding> {
+        let found = self.run(name, &[]);
+        let finding = |line: &Vec<String>| Finding {
+            what: line[0].clone(),
+            who: line[1].clone(),
+            value: number(&line[2]).expect("a value"),
+            text: line.last().expect("a text").clone(),
+        };
+        found.iter().map(finding).collect()
+    }
+}
+
+/// Its errors go where ours go.
+fn lines(command: &mut Command) -> Vec<Vec<String>> {
+    let output = command.stderr(Stdio::inherit()).output().expect("a measuring program runs");
+    assert!(output.status.success(), "a measuring program failed: {command:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+fn number(field: &str) -> Option<f64> {
+    field.parse().ok()
+}

@@ -1,0 +1,53 @@
+//! A row: one path through one pattern, and what the calls on it must come to.
+
+/// Which calls of a row succeed. Every candidate is checked, so that nobody is measured doing less.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answers {
+    All,
+    None,
+    /// Those of even requests.
+    EveryOther,
+}
+
+impl Answers {
+    /// How many of an even number of calls succeed.
+    pub fn of(self, calls: u64) -> u64 {
+        match self {
+            Self::All => calls,
+            Self::None => 0,
+            Self::EveryOther => calls / 2,
+        }
+    }
+}
+
+/// One path through one pattern. The name begins with the pattern's.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub answers: Answers,
+}
+
+impl Row {
+    pub const fn all(name: &'static str) -> Self {
+        Self { name, answers: Answers::All }
+    }
+
+    pub const fn none(name: &'static str) -> Self {
+        Self { name, answers: Answers::None }
+    }
+
+    pub const fn every_other(name: &'static str) -> Self {
+        Self { name, answers: Answers::EveryOther }
+    }
+
+    /// Stops the program unless as many of `calls` succeeded as must.
+    pub fn expect(self, candidate: &str, calls: u64, succeeded: u64) {
+        let expected = self.answers.of(calls);
+        assert!(
+            succeeded == expected,
+            "{candidate} is set up wrongly for \"{}\": {succeeded} of {calls} calls succeeded, \
+             and {expected} must",
+            self.name,
+        );
+    }
+}
