@@ -38,8 +38,9 @@ pub(crate) struct KeyMap<K, V, C = ()> {
 
 struct Shard<K, V, C> {
     context: C,
-    /// The place of the first entry with this hash; others with the same follow from there.
-    places: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
+    /// The place of the first entry with this hash; others with the same follow from there. Half of a
+    /// hash, because places are many and entries with the same half are few.
+    places: HashMap<u32, u32, BuildHasherDefault<AsItIs>>,
     entries: Vec<Entry<K, V>>,
     /// The most and the least recently used entry.
     newest: u32,
@@ -48,7 +49,7 @@ struct Shard<K, V, C> {
 
 struct Entry<K, V> {
     key: K,
-    hash: u64,
+    hash: u32,
     /// The next entry with the same hash.
     same: u32,
     value: V,
@@ -72,8 +73,9 @@ impl Hasher for AsItIs {
     }
 
     #[inline]
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn write_u32(&mut self, hash: u32) {
+        // The map looks at both ends of a hash.
+        self.0 = u64::from(hash) << 32 | u64::from(hash);
     }
 
     #[inline]
@@ -120,8 +122,7 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         at_rest: impl Fn(&C, &V) -> bool,
         f: impl FnOnce(&C, &mut V) -> T,
     ) -> Result<T, Full> {
-        let hash = self.hasher.hash_one(key);
-        let home = self.home(hash);
+        let (home, hash) = self.home(key);
         let Some(shard) = self.shards.get(home) else { return Err(Full) };
         let mut locked = lock(shard);
         if let Some(place) = locked.find(hash, key) {
@@ -157,8 +158,8 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
 
     /// Runs `f` on the value of `key` if it is held; not a use.
     pub(crate) fn peek<T>(&self, key: &K, f: impl FnOnce(&C, &V) -> T) -> Option<T> {
-        let hash = self.hasher.hash_one(key);
-        let shard = lock(self.shards.get(self.home(hash))?);
+        let (home, hash) = self.home(key);
+        let shard = lock(self.shards.get(home)?);
         let entry = shard.entries.get(shard.find(hash, key)? as usize)?;
         Some(f(&shard.context, &entry.value))
     }
@@ -173,10 +174,12 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         }
     }
 
+    /// The shard of `key`, and the part of its hash that the shard uses.
     #[inline]
-    fn home(&self, hash: u64) -> usize {
-        // Bits that the map inside a shard makes no use of; the number of shards is a power of two.
-        (hash >> 32) as usize & (self.shards.len() - 1)
+    fn home(&self, key: &K) -> (usize, u32) {
+        let hash = self.hasher.hash_one(key);
+        // The number of shards is a power of two.
+        ((hash >> 32) as usize & (self.shards.len() - 1), hash as u32)
     }
 
     /// Whether there is a place for one more key, which is counted then.
@@ -195,7 +198,7 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
 impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
     /// The place of `key`.
     #[inline]
-    fn find(&self, hash: u64, key: &K) -> Option<u32> {
+    fn find(&self, hash: u32, key: &K) -> Option<u32> {
         let mut place = *self.places.get(&hash)?;
         loop {
             let entry = self.entries.get(place as usize)?;
@@ -217,7 +220,7 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
         Some((&self.context, &mut entry.value))
     }
 
-    fn insert(&mut self, hash: u64, key: K, value: V) -> u32 {
+    fn insert(&mut self, hash: u32, key: K, value: V) -> u32 {
         let place = self.entries.len() as u32;
         let same = self.places.insert(hash, place).unwrap_or(NONE);
         self.entries.push(Entry { key, hash, same, value, newer: NONE, older: NONE });
@@ -259,7 +262,7 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
     }
 
     /// Whatever led to `from` among the entries of `hash` leads to `to` instead, or nowhere.
-    fn redirect(&mut self, hash: u64, from: u32, to: u32) {
+    fn redirect(&mut self, hash: u32, from: u32, to: u32) {
         let Some(first) = self.places.get_mut(&hash) else { return };
         if *first == from {
             if to == NONE {

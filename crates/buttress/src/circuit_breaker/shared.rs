@@ -265,9 +265,15 @@ impl Drop for Admission {
 /// changes nothing then needs no memory of its own.
 #[inline(never)]
 fn end(shared: Arc<Shared>, call: Call, outcome: Outcome, hint: Option<Duration>) {
-    if outcome != Outcome::Success || !shared.state.count_good(call.ticket, || shared.now()) {
-        shared.decide(call, outcome, hint);
+    if outcome == Outcome::Success {
+        if shared.state.count_good(call.ticket, || shared.now()) {
+            return;
+        }
+        if call.started == NEVER && shared.state.noted_success_changes_nothing(call.ticket) {
+            return shared.telemetry.counters.add(SUCCEEDED);
+        }
     }
+    shared.decide(call, outcome, hint);
 }
 
 #[cold]

@@ -208,6 +208,13 @@ impl State {
         (self.sums.load(Ordering::Relaxed) ^ ticket.0) & self.clear == 0
     }
 
+    /// The same of a call of which more is noted, and noted already.
+    #[inline]
+    pub(crate) fn noted_success_changes_nothing(&self, ticket: Ticket) -> bool {
+        let plain = Ticket::new(ticket.generation(), COUNTED);
+        ticket.how() == NOTED && self.success_changes_nothing(plain)
+    }
+
     /// Counts a success where that is all it takes: in the present slice of a window of time.
     #[inline]
     pub(crate) fn count_good(&self, ticket: Ticket, now: impl FnOnce() -> Instant) -> bool {

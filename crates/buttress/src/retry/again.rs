@@ -112,6 +112,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline(never)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
