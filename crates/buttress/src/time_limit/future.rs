@@ -35,8 +35,8 @@ impl<F> Limited<F> {
         Self { future: Some(future), sleep: None, started, limit, shared }
     }
 
-    /// Waits for the deadline. Out of line: an answer that is ready at once does not need it.
-    #[inline]
+    /// Waits for the deadline.
+    #[inline(always)]
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
         let mut this = self.project();
         let limit = Duration::from_nanos(*this.limit);
