@@ -60,9 +60,14 @@ pub(crate) struct RetryAfter(u64);
 impl RetryAfter {
     pub(crate) const UNKNOWN: Self = Self(u64::MAX);
 
-    /// At most one below the stand-in for "unknown": some 584 years.
-    #[inline]
+    /// `nanos` is less than the stand-in for "unknown": some 584 years.
+    #[inline(always)]
     pub(crate) const fn nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    const fn saturating(time: Duration) -> Self {
+        let nanos = clock::to_nanos(time);
         Self(if nanos == u64::MAX { u64::MAX - 1 } else { nanos })
     }
 
@@ -76,7 +81,7 @@ impl RetryAfter {
 
 impl From<Duration> for RetryAfter {
     fn from(time: Duration) -> Self {
-        Self::nanos(clock::to_nanos(time))
+        Self::saturating(time)
     }
 }
 
@@ -139,7 +144,7 @@ impl Error {
     }
 
     pub(crate) const fn queue_timeout(layer: Name, waited: Duration) -> Self {
-        let waited = RetryAfter::nanos(clock::to_nanos(waited));
+        let waited = RetryAfter::saturating(waited);
         Self::new(ErrorKind::QueueTimeout, layer, 0, waited)
     }
 
@@ -148,7 +153,7 @@ impl Error {
     }
 
     pub(crate) const fn timed_out(layer: Name, limit: Duration) -> Self {
-        let limit = RetryAfter::nanos(clock::to_nanos(limit));
+        let limit = RetryAfter::saturating(limit);
         Self::new(ErrorKind::TimedOut, layer, 0, limit)
     }
 

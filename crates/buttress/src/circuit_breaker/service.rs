@@ -143,19 +143,17 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let admitted = match self.aside {
-            Aside::Refusal(retry_after) => {
-                self.aside = Aside::Nothing;
-                Err(retry_after)
+        if let Aside::Nothing = self.aside {
+            if let Some(admission) = self.shared.admit_closed() {
+                let future = self.inner.call(request);
+                return ResponseFuture::running(future, admission, self.classify.clone());
             }
-            Aside::Parked(_) => self.admit(),
-            Aside::Nothing => match self.shared.admit_closed() {
-                Some(admission) => {
-                    let future = self.inner.call(request);
-                    return ResponseFuture::running(future, admission, self.classify.clone());
-                }
-                None => self.admit(),
-            },
+        }
+        let admitted = if let Aside::Refusal(retry_after) = self.aside {
+            self.aside = Aside::Nothing;
+            Err(retry_after)
+        } else {
+            self.admit()
         };
         match admitted {
             Ok(admission) => {

@@ -39,7 +39,7 @@ impl Telemetry {
     }
 
     /// Counts and tells a refusal that is being handed out.
-    #[inline(never)]
+    #[inline(always)]
     fn note_refusal(&self, retry_after: RetryAfter) {
         self.counters.add(REFUSED);
         self.common.refused(|| self.error(retry_after));
@@ -79,8 +79,8 @@ impl Shared {
         self.telemetry.common.clock.now()
     }
 
-    /// How a call would be refused now. Out of line: it returns in registers.
-    #[inline(never)]
+    /// How a call would be refused now.
+    #[inline(always)]
     pub(super) fn peek(&self) -> Option<RetryAfter> {
         self.state.peek(|| self.now())
     }

@@ -450,6 +450,8 @@ impl State {
     ) -> Option<Transition> {
         // Added up as nanoseconds, where a `now` before the anchor is already the anchor.
         let until = self.nanos(now).saturating_add(clock::to_nanos(machine.open_time(hint)));
+        // What is left of it is always a time that can be told.
+        let until = until.min(u64::MAX - 1);
         self.open_until.store(until, Ordering::Relaxed);
         self.enter(machine, CircuitState::Open)
     }

@@ -63,8 +63,7 @@ impl Shared {
         if self.limiter.surely_has_one() { None } else { self.peek_by_clock() }
     }
 
-    /// Out of line: it returns in registers.
-    #[inline(never)]
+    #[inline(always)]
     fn peek_by_clock(&self) -> Option<RetryAfter> {
         let now = self.common.clock.now();
         match self.limiter.quick_wait(now) {
@@ -145,7 +144,7 @@ impl Shared {
         self.error(retry_after)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn note_refusal(&self, retry_after: RetryAfter) {
         self.counters.add(REFUSED);
         self.common.refused(|| self.error(retry_after));

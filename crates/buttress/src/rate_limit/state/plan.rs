@@ -111,7 +111,7 @@ impl Plan {
 
     fn divided(&self, position: u64) -> u64 {
         let nanos = (u128::from(position) * u128::from(self.period)).div_ceil(self.parts.into());
-        nanos.min(u64::MAX.into()) as u64
+        nanos.min((u64::MAX - 1).into()) as u64
     }
 
     /// Takes `cost` tokens at `now`.
