@@ -3,6 +3,7 @@
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
+pub mod parts;
 pub mod rate_limit;
 pub mod retry;
 pub mod stack;
@@ -19,7 +20,7 @@ pub const BARE: &str = "bare";
 
 /// Has `meter` measure everything.
 pub fn visit_all(meter: &mut impl Meter) {
-    stack::bare(meter);
+    parts::visit(meter);
     circuit_breaker::visit(meter);
     rate_limit::visit(meter);
     bulkhead::visit(meter);

@@ -15,14 +15,13 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 use super::rate_limit::{PER_SECOND, PLENTY};
 use super::time_limit::LIMIT;
-use super::{BARE, BUTTRESS, FLOOR};
+use super::{BUTTRESS, FLOOR};
 use crate::floors::{self, circuit_breaker::Streak};
 use crate::peers::{TOWER_RESILIENCE, tower as peer_tower, tower_resilience};
 use crate::row::Row;
 use crate::subject::Meter;
 use crate::workload::{Failure, Succeeds};
 
-pub const NOTHING: Row = Row::all("no layer");
 pub const SIX: Row = Row::all("six layers: admitted");
 pub const COUNTED: Row = Row::all("six layers: admitted, calls counted");
 pub const OBSERVED: Row = Row::all("six layers: admitted, calls counted and an observer on each");
@@ -46,10 +45,6 @@ pub enum Extras {
     Nothing,
     Counted,
     Observed,
-}
-
-pub fn bare(meter: &mut impl Meter) {
-    meter.shared(NOTHING, BARE, || Succeeds);
 }
 
 pub fn visit(meter: &mut impl Meter) {

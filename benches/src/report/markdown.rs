@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::figures::{Finding, Line};
 use super::lockfile::versions;
+use super::missed::reason;
 use super::results::Results;
 use super::targets::{INSTRUCTIONS, best_peer, others};
 use crate::patterns::{self, BUTTRESS, FLOOR};
@@ -96,6 +97,7 @@ fn head(results: &Results) -> String {
 
 fn targets(text: &mut String, results: &Results) {
     *text += "\n## Targets\n\nInstructions per call:\n\n";
+    let mut missed = Vec::new();
     let columns = ["path", "buttress", "floor", "cheapest peer", "target", "measured", "reached"];
     table(text, &columns);
     for target in &INSTRUCTIONS {
@@ -105,6 +107,9 @@ fn targets(text: &mut String, results: &Results) {
         let peer = best_peer(results, row)
             .map_or_else(|| NONE.to_owned(), |(name, cost)| format!("{name} {cost:.0}"));
         let reached = ours.zip(theirs).map(|(ours, theirs)| ours <= theirs * target.times);
+        if reached == Some(false) {
+            missed.push(row.to_owned());
+        }
         let target = format!("{}x {}", target.times, target.of);
         let measured = ratio(ours, theirs);
         let reached = yes_or_no(reached).to_owned();
@@ -123,7 +128,23 @@ fn targets(text: &mut String, results: &Results) {
     table(text, &["what", "target", "measured", "reached"]);
     for judged in others(results) {
         let reached = yes_or_no(judged.reached).to_owned();
+        if judged.reached == Some(false) {
+            missed.push(judged.what.clone());
+        }
         line(text, &[judged.what, judged.target, judged.measured, reached]);
+    }
+    why_missed(text, &missed);
+}
+
+fn why_missed(text: &mut String, missed: &[String]) {
+    if missed.is_empty() {
+        return;
+    }
+    *text +=
+        "\nWhy a target is missed, by callgrind's profile of the row, and what would reach it:\n\n";
+    for what in missed {
+        let reason = reason(what).unwrap_or("Not known; look at its profile.");
+        let _ = writeln!(text, "- *{what}*: {reason}");
     }
 }
 

@@ -6,6 +6,7 @@ pub mod figures;
 pub mod gate;
 pub mod lockfile;
 pub mod markdown;
+mod missed;
 pub mod programs;
 pub mod results;
 pub mod targets;

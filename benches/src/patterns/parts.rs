@@ -1,0 +1,65 @@
+//! What the layers are made of, one part at a time around the same service, to see how much of a cost
+//! is a part that nobody can do without.
+
+use std::collections::hash_map::RandomState;
+use std::future::{Ready, ready};
+use std::hash::BuildHasher;
+use std::hint::black_box;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use buttress::Clock;
+use tower::Service;
+
+use super::BARE;
+use crate::row::Row;
+use crate::subject::Meter;
+use crate::workload::{Failure, Succeeds};
+
+const ROW: Row = Row::all("parts: a call");
+pub const CLOCK: &str = "bare, and nanoseconds by the clock";
+pub const ARC: &str = "bare, and an `Arc` cloned and dropped";
+pub const LOCK: &str = "bare, and a mutex locked and unlocked";
+pub const HASH: &str = "bare, and SipHash of a word";
+
+pub fn visit(meter: &mut impl Meter) {
+    meter.shared(ROW, BARE, || Succeeds);
+    let (clock, anchor) = (Clock::default(), Clock::default().now());
+    meter.shared(ROW, CLOCK, move || {
+        let clock = clock.clone();
+        With(move || clock.now().saturating_duration_since(anchor).as_nanos() as u64)
+    });
+    meter.shared(ROW, ARC, || {
+        let shared = Arc::new(1);
+        With(move || *black_box(shared.clone()))
+    });
+    meter.shared(ROW, LOCK, || {
+        let shared = Arc::new(Mutex::new(1));
+        With(move || *shared.lock().expect("nobody panics"))
+    });
+    meter.shared(ROW, HASH, || {
+        let state = RandomState::new();
+        With(move || state.hash_one(black_box(1u64)))
+    });
+}
+
+/// The bare service, which does something else first.
+#[derive(Clone)]
+struct With<F>(F);
+
+impl<F: Fn() -> u64> Service<u64> for With<F> {
+    type Response = u64;
+    type Error = Failure;
+    type Future = Ready<Result<u64, Failure>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        black_box((self.0)());
+        ready(Ok(request))
+    }
+}
