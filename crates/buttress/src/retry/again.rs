@@ -27,6 +27,14 @@ pub(super) struct Spare<S, Req, C, Q> {
     pub(super) started: Option<Instant>,
 }
 
+impl<S, Req, C: Clone, Q: Clone> Spare<S, Req, C, Q> {
+    /// Moves what the next attempt needs out of its place, which is pinned.
+    pub(super) fn take(&mut self) -> Self {
+        let (classify, clone) = (self.classify.clone(), self.clone.clone());
+        Self { next: self.next.take(), classify, clone, started: self.started }
+    }
+}
+
 pin_project! {
     /// Attempts until one succeeds or there are no more.
     pub(super) struct Again<S, Req, C, Q>

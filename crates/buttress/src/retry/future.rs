@@ -27,8 +27,7 @@ pin_project! {
         // `None` once it has failed: dropped before anything waits.
         #[pin]
         first: Option<S::Future>,
-        // `None` once there are other attempts.
-        spare: Option<Spare<S, Req, C, Q>>,
+        spare: Spare<S, Req, C, Q>,
         rest: Rest<S, Req, C, Q>,
     }
 }
@@ -49,7 +48,7 @@ enum Holder<S: Service<Req>, Req, C, Q> {
 impl<S: Service<Req>, Req, C, Q> ResponseFuture<S, Req, C, Q> {
     #[inline(always)]
     pub(super) fn new(first: S::Future, spare: Spare<S, Req, C, Q>, shared: Arc<Shared>) -> Self {
-        Self { first: Some(first), spare: Some(spare), rest: Rest(Holder::First(shared)) }
+        Self { first: Some(first), spare, rest: Rest(Holder::First(shared)) }
     }
 }
 
@@ -78,23 +77,23 @@ fn abandon<S: Service<Req>, Req, C, Q>(holder: Holder<S, Req, C, Q>) {
 impl<S, Req, C, Q> Future for ResponseFuture<S, Req, C, Q>
 where
     S: Service<Req>,
-    C: Classify<S::Response, S::Error>,
-    Q: CloneRequest<Req>,
+    C: Classify<S::Response, S::Error> + Clone,
+    Q: CloneRequest<Req> + Clone,
 {
     type Output = Result<S::Response, S::Error>;
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let (Some(first), Some(spare)) = (this.first.as_mut().as_pin_mut(), &this.spare) {
+        if let Holder::First(_) = this.rest.0 {
+            let Some(first) = this.first.as_mut().as_pin_mut() else { return Poll::Pending };
             let Poll::Ready(result) = first.poll(cx) else { return Poll::Pending };
-            let failed = spare.classify.classify(&result) == Outcome::Failure;
+            let failed = this.spare.classify.classify(&result) == Outcome::Failure;
             let Holder::First(shared) = this.rest.take() else { return Poll::Pending };
             if !failed {
                 return Poll::Ready(result);
             }
-            let Some(spare) = this.spare.take() else { return Poll::Ready(result) };
-            match Again::after(spare, shared, result) {
+            match Again::after(this.spare.take(), shared, result) {
                 Ok(again) => this.rest.0 = Holder::Again(again),
                 Err(result) => return Poll::Ready(result),
             }
