@@ -1,11 +1,13 @@
-//! What a meter was asked to measure: `--candidate NAME` and `--row PART`, else everything.
+//! What a meter was asked to measure: `--candidate NAME`, and any number of `--row PART` and
+//! `--exactly ROW`; else everything.
 
 use crate::row::Row;
 
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     candidate: Option<String>,
-    row: Option<String>,
+    parts: Vec<String>,
+    rows: Vec<String>,
 }
 
 impl Filter {
@@ -20,8 +22,9 @@ impl Filter {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--candidate" => filter.candidate = arguments.next(),
-                "--row" => filter.row = arguments.next(),
-                _ => panic!("{argument}? There are --candidate NAME and --row PART"),
+                "--row" => filter.parts.extend(arguments.next()),
+                "--exactly" => filter.rows.extend(arguments.next()),
+                _ => panic!("{argument}? There are --candidate NAME, --row PART and --exactly ROW"),
             }
         }
         filter
@@ -29,6 +32,8 @@ impl Filter {
 
     pub fn wants(&self, row: Row, candidate: &str) -> bool {
         self.candidate.as_ref().is_none_or(|name| name == candidate)
-            && self.row.as_ref().is_none_or(|part| row.name.contains(part))
+            && ((self.parts.is_empty() && self.rows.is_empty())
+                || self.parts.iter().any(|part| row.name.contains(part))
+                || self.rows.iter().any(|name| name == row.name))
     }
 }

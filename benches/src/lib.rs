@@ -20,6 +20,7 @@
 
 pub mod filter;
 pub mod floors;
+pub mod held;
 pub mod patterns;
 pub mod peers;
 pub mod probes;
@@ -27,5 +28,6 @@ pub mod process;
 pub mod report;
 pub mod rounds;
 pub mod row;
+pub mod spread;
 pub mod subject;
 pub mod workload;

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::process::waited_nanos;
 use crate::row::Row;
+use crate::spread::{ENOUGH, median};
 
 /// How long a round of one candidate should take.
 const ROUND: Duration = Duration::from_millis(2);
@@ -24,10 +25,9 @@ const ROUNDS_OF_TWO: usize = 15;
 const APART: f64 = 0.03;
 /// Nor one in which a thread was ready and had no core for so much of it. Who parks and is woken waits
 /// a little too, but not so long.
-const WITHOUT_A_CORE: f64 = 0.25;
-/// So many are tried for each that counts, and so few may be enough.
+const WITHOUT_A_CORE: f64 = 0.1;
+/// So many are tried for each that counts.
 const TRIES: usize = 5;
-const ENOUGH: usize = 5;
 /// Calls of the thread that is done, between two looks at the other.
 const MEANWHILE: u64 = 50;
 
@@ -85,10 +85,11 @@ impl Candidate {
                     let _entered = runtime.enter();
                     meet(&ready);
                     let (before, began) = (waited_nanos(), Instant::now());
+                    let counts_as_done = Done(&done);
                     let took = timed(row, name, &mut service, run, calls);
                     let waited = waited_nanos().zip(before).map_or(0.0, |(now, then)| now - then);
+                    drop(counts_as_done);
                     // The other is not left alone for the rest of its calls.
-                    done.fetch_add(1, Ordering::Relaxed);
                     while done.load(Ordering::Relaxed) < 2 {
                         run(&mut service, MEANWHILE);
                     }
@@ -106,12 +107,30 @@ impl Candidate {
     }
 }
 
+/// Counts a thread as done, also when it panics: the other would go on for ever.
+struct Done<'a>(&'a AtomicU32);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Waits for the other without sleeping: both are on a core when they begin.
 fn meet(ready: &AtomicU32) {
     ready.fetch_add(1, Ordering::Relaxed);
     while ready.load(Ordering::Relaxed) < 2 {
         std::hint::spin_loop();
     }
+}
+
+/// Nanoseconds per call of one candidate.
+pub struct Timed {
+    pub name: &'static str,
+    pub one: f64,
+    /// On two threads, of each round, none where it does not count; empty where too few do. Candidates
+    /// of one row share their rounds.
+    pub two: Vec<Option<f64>>,
 }
 
 /// The candidates of one row.
@@ -129,8 +148,8 @@ impl Rounds {
         self.candidates.push(candidate);
     }
 
-    /// Nanoseconds per call of each candidate, on one thread and on two, and forgets them.
-    pub fn run(&mut self) -> Vec<(&'static str, f64, Option<f64>)> {
+    /// Times the candidates, and forgets them.
+    pub fn run(&mut self) -> Vec<Timed> {
         let mut candidates = std::mem::take(&mut self.candidates);
         let calls: Vec<u64> = candidates.iter_mut().map(|c| calls(&mut |n| (c.one)(n))).collect();
         let mut one = vec![Vec::new(); candidates.len()];
@@ -140,28 +159,35 @@ impl Rounds {
             }
         }
         let two = self.run_two(&mut candidates);
-        let figures = one.into_iter().zip(two);
-        let figures = figures.map(|(one, two)| (median(one).expect("rounds"), median(two)));
-        candidates.iter().zip(figures).map(|(c, (one, two))| (c.name, one, two)).collect()
+        let timed = candidates.iter().zip(one).zip(two).map(|((candidate, one), two)| Timed {
+            name: candidate.name,
+            one: median(one).expect("rounds"),
+            two,
+        });
+        timed.collect()
     }
 
-    /// Nanoseconds per call of each round that counts, of each candidate; none if they are too few.
-    fn run_two(&self, candidates: &mut [Candidate]) -> Vec<Vec<f64>> {
+    /// All take part in each round until enough rounds of everybody count.
+    fn run_two(&self, candidates: &mut [Candidate]) -> Vec<Vec<Option<f64>>> {
         let mut taken = vec![Vec::new(); candidates.len()];
         let mut two: Vec<_> = candidates.iter_mut().map(|c| c.two.as_mut()).collect();
+        let shared: Vec<usize> = (0..two.len()).filter(|which| two[*which].is_some()).collect();
         let mut run = |which: usize, calls| Some(two[which].as_mut()?(calls, &self.runtime));
         let calls: Vec<u64> = (0..taken.len())
             .map(|which| calls_of(STRETCH, &mut |n| run(which, n).map_or(ROUND, |(took, _)| took)))
             .collect();
+        let counting = |rounds: &Vec<Option<f64>>| rounds.iter().flatten().count();
         for _ in 0..ROUNDS_OF_TWO * TRIES {
-            for (which, (taken, calls)) in taken.iter_mut().zip(&calls).enumerate() {
-                if taken.len() < ROUNDS_OF_TWO {
-                    let took = run(which, *calls).filter(|(_, counts)| *counts);
-                    taken.extend(took.map(|(took, _)| per_call(took, *calls)));
-                }
+            if shared.iter().all(|which| counting(&taken[*which]) >= ROUNDS_OF_TWO) {
+                break;
+            }
+            for which in &shared {
+                let took = run(*which, calls[*which]).filter(|(_, counts)| *counts);
+                taken[*which].push(took.map(|(took, _)| per_call(took, calls[*which])));
             }
         }
-        taken.iter_mut().filter(|taken| taken.len() < ENOUGH).for_each(Vec::clear);
+        let few = taken.iter_mut().filter(|rounds| counting(rounds) < ENOUGH);
+        few.for_each(Vec::clear);
         taken
     }
 }
@@ -186,10 +212,4 @@ fn calls_of(stretch: u64, run: &mut dyn FnMut(u64) -> Duration) -> u64 {
 
 fn per_call(took: Duration, calls: u64) -> f64 {
     took.as_nanos() as f64 / calls as f64
-}
-
-/// Of an odd number the middle one; none of none.
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }

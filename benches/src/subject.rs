@@ -30,23 +30,47 @@ pub trait Meter {
         S: Clone + Send + 'static;
 }
 
-/// One call, as an executor makes it: ready, call, poll to the end. Whether it succeeded.
+/// Takes a result apart as a caller does, and says whether it is an answer. To show the compiler the
+/// whole of it would be a copy that nobody makes.
 #[inline(always)]
-pub fn call_once<S: Service<u64, Response = u64>>(service: &mut S, request: u64) -> bool {
-    let mut cx = Context::from_waker(Waker::noop());
-    while service.poll_ready(&mut cx).is_pending() {}
-    let mut future = pin!(service.call(black_box(request)));
-    loop {
-        if let Poll::Ready(result) = future.as_mut().poll(&mut cx) {
-            return black_box(result).is_ok();
+pub fn consume<E>(result: Result<u64, E>) -> bool {
+    match result {
+        Ok(answer) => {
+            black_box(answer);
+            true
+        }
+        Err(error) => {
+            black_box(&error);
+            false
         }
     }
 }
 
-/// `calls` calls one after the other; how many succeeded.
+/// One call: ready, call, poll to the end. Whether it succeeded.
+#[inline(always)]
+fn call<S>(service: &mut S, request: u64, cx: &mut Context<'_>) -> bool
+where
+    S: Service<u64, Response = u64>,
+{
+    while service.poll_ready(cx).is_pending() {}
+    let mut future = pin!(service.call(black_box(request)));
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(cx) {
+            return consume(result);
+        }
+    }
+}
+
+/// One call, to bring a service into a state. Whether it succeeded.
+pub fn call_once<S: Service<u64, Response = u64>>(service: &mut S, request: u64) -> bool {
+    call(service, request, &mut Context::from_waker(Waker::noop()))
+}
+
+/// `calls` calls one after the other, in one context as a task has one; how many succeeded.
 #[inline(always)]
 pub fn call_many<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
-    (0..calls).map(|request| u64::from(call_once(service, request))).sum()
+    let mut cx = Context::from_waker(Waker::noop());
+    (0..calls).map(|request| u64::from(call(service, request, &mut cx))).sum()
 }
 
 /// As many clones, each dropped at once.
@@ -77,7 +101,7 @@ pub fn check<S: Service<u64, Response = u64>>(service: &mut S, row: Row, candida
         let mut future = pin!(service.call(request));
         let mut result = (0..PATIENCE).map(|_| future.as_mut().poll(&mut cx));
         match result.find(Poll::is_ready) {
-            Some(Poll::Ready(result)) => succeeded += u64::from(result.is_ok()),
+            Some(Poll::Ready(result)) => succeeded += u64::from(consume(result)),
             _ => waits(),
         }
     }

@@ -4,6 +4,7 @@
 use std::future::{Future, Ready, ready};
 use std::hint::black_box;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ impl AsRefusal for Failure {
 const NEVER: u64 = u64::MAX;
 
 /// Answers every request with itself, at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Succeeds;
 
 impl Service<u64> for Succeeds {
@@ -74,7 +75,7 @@ impl Service<u64> for Succeeds {
 }
 
 /// Fails every other request, at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct FailsEveryOther;
 
 impl Service<u64> for FailsEveryOther {
@@ -166,13 +167,35 @@ pub struct Hangs;
 impl Service<u64> for Hangs {
     type Response = u64;
     type Error = Failure;
-    type Future = std::future::Pending<Result<u64, Failure>>;
+    type Future = Hanging;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: u64) -> Self::Future {
-        std::future::pending()
+    fn call(&mut self, request: u64) -> Hanging {
+        Hanging { state: [request; STATE / 8] }
+    }
+}
+
+/// Bytes of a [`Hanging`] call, as a real one has some.
+pub const STATE: usize = 128;
+
+/// The response of [`Hangs`].
+#[derive(Debug)]
+pub struct Hanging {
+    state: [u64; STATE / 8],
+}
+
+/// How often any [`Hanging`] was polled.
+pub static POLLED: AtomicU64 = AtomicU64::new(0);
+
+impl Future for Hanging {
+    type Output = Result<u64, Failure>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        black_box(&self.state);
+        POLLED.fetch_add(1, Ordering::Relaxed);
+        Poll::Pending
     }
 }

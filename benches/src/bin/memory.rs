@@ -1,27 +1,30 @@
 //! Bytes held: by a key of a keyed limiter, by a call in flight, by a window of calls. Tab-separated:
-//! what, who, bytes.
+//! what, who, bytes, and of calls in flight a text with the size of the response future too.
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,
     reason = "a program for the developers of buttress"
 )]
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use allocation_counter::measure;
 use buttress::rate_limit::KeyedRateLimitLayer;
 use buttress_benches::floors::time_limit::TimeLimit;
+use buttress_benches::held;
 use buttress_benches::patterns::circuit_breaker::{buttress, by_time};
 use buttress_benches::patterns::stack::{self, Extras};
 use buttress_benches::patterns::time_limit::{LIMIT, layer};
 use buttress_benches::patterns::{BUTTRESS, FLOOR};
 use buttress_benches::peers::governor::{DashMapLimiter, HashMapLimiter, quota};
+use buttress_benches::peers::tower_resilience::Six;
 use buttress_benches::peers::{
     FAILSAFE, GOVERNOR, SEATBELT, TOKIO, TOWER, TOWER_RESILIENCE, failsafe, seatbelt,
     tower_resilience,
 };
 use buttress_benches::subject::call_many;
-use buttress_benches::workload::{Hangs, Succeeds};
+use buttress_benches::workload::{Hangs, POLLED, Succeeds};
 use governor::RateLimiter;
 use tower::timeout::Timeout;
 use tower::{Layer, Service};
@@ -91,32 +94,33 @@ where
         IN_FLIGHT as usize,
         "{who} waits in \"{what}\""
     );
-    print(what, who, held.bytes_current, IN_FLIGHT);
+    let polled = POLLED.swap(0, Ordering::Relaxed);
+    assert_eq!(polled, u64::from(IN_FLIGHT), "{who} polls each once in \"{what}\"");
+    let each = held.bytes_current as f64 / f64::from(IN_FLIGHT);
+    let future = size_of::<S::Future>();
+    println!("{what}\t{who}\t{each:.1}\t{each:.1}, response future {future}");
 }
 
 fn all_in_flight() {
-    let what = "100 000 tasks that wait, bytes each";
+    let what = held::TASKS;
     in_flight(what, "bare task", || Hangs);
-    let what = "100 000 calls under a time limit, bytes each with the task";
+    let what = held::LIMITED;
     in_flight(what, BUTTRESS, || layer().layer(Hangs));
     in_flight(what, FLOOR, || TimeLimit::new(Hangs, LIMIT));
     let timed = buttress_benches::peers::tokio::TimedOut { inner: Hangs, limit: LIMIT };
     in_flight(what, TOKIO, || timed);
     in_flight(what, TOWER, || Timeout::new(Hangs, LIMIT));
     in_flight(what, TOWER_RESILIENCE, || tower_resilience::time_limit(Hangs, LIMIT));
-    let what = "100 000 calls through six layers, bytes each with the task";
+    let what = held::SIX;
     in_flight(what, BUTTRESS, || stack::buttress(Hangs, IN_FLIGHT, Extras::Nothing));
     in_flight(what, FLOOR, || stack::floor(Hangs, IN_FLIGHT));
     let room = IN_FLIGHT as usize;
-    in_flight(what, TOWER_RESILIENCE, || tower_resilience::six(Hangs, room, false));
+    in_flight(what, TOWER_RESILIENCE, || tower_resilience::six(Hangs, room, Six::Alike));
 }
 
 /// A breaker with a time window, after some calls: flat, or growing with them.
 fn window<S: Service<u64, Response = u64>>(who: &str, make: impl Fn() -> S) {
-    for (what, calls) in [
-        ("time window, bytes after 100 calls", 100),
-        ("time window, bytes after 10 000 calls", 10_000),
-    ] {
+    for (what, calls) in [(held::FEW, 100), (held::MANY, 10_000)] {
         let mut service = None;
         let held = measure(|| {
             call_many(service.insert(make()), calls);
@@ -131,9 +135,9 @@ fn all_windows() {
     let _entered = runtime.enter();
     let length = Duration::from_secs(600);
     window(BUTTRESS, || buttress(by_time(length), Succeeds));
-    window(FAILSAFE, || failsafe::time_window(Succeeds, length));
-    window(SEATBELT, || seatbelt::time_window(Succeeds, length, 100));
-    window(TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, length));
+    window(FAILSAFE, || failsafe::time_window(Succeeds, length, 0.5));
+    window(SEATBELT, || seatbelt::time_window(Succeeds, length, 100, 0.5));
+    window(TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, length, 0.5));
 }
 
 fn main() {

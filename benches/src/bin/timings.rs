@@ -1,5 +1,5 @@
 //! Nanoseconds per call: on one thread, and on two that share one instance by clones. The rounds of a
-//! row's candidates are interleaved, and the median of each is what counts. Tab-separated.
+//! row's candidates are interleaved: the median on one thread, every round on two. Tab-separated.
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,
@@ -8,7 +8,8 @@
 
 use buttress_benches::filter::Filter;
 use buttress_benches::patterns;
-use buttress_benches::rounds::{Candidate, Rounds};
+use buttress_benches::report::figures::field;
+use buttress_benches::rounds::{Candidate, Rounds, Timed};
 use buttress_benches::row::Row;
 use buttress_benches::subject::{Meter, call_many, check, clone_many};
 use tokio::runtime::Handle;
@@ -32,9 +33,9 @@ impl Timings {
 
     fn finish(&mut self) {
         let Some(row) = self.row.take() else { return };
-        for (candidate, one, two) in self.rounds.run() {
-            let two = two.map_or_else(|| "-".to_owned(), |two| format!("{two:.1}"));
-            println!("{}\t{candidate}\t{one:.1}\t{two}", row.name);
+        for Timed { name, one, two } in self.rounds.run() {
+            let two: Vec<String> = two.into_iter().map(field).collect();
+            println!("{}\t{name}\t{one:.1}\t{}", row.name, two.join(","));
         }
     }
 }

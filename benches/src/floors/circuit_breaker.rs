@@ -94,7 +94,7 @@ impl Window for Seconds {
         let (total, failed) = sums.fold((0, 0), |(total, failed), (_, t, f)| {
             (total + t.load(Ordering::Relaxed), failed + f.load(Ordering::Relaxed))
         });
-        total >= 100 && failed * 2 >= total
+        total >= 100 && failed * 10 >= total * 9
     }
 }
 

@@ -11,9 +11,10 @@ use crate::peers::tokio::Permits;
 use crate::peers::{TOKIO, TOWER, TOWER_RESILIENCE, tower as peer_tower, tower_resilience};
 use crate::row::Row;
 use crate::subject::Meter;
-use crate::workload::Succeeds;
+use crate::workload::{FailsEveryOther, Succeeds};
 
 pub const ADMITTED: Row = Row::all("bulkhead: admitted");
+pub const FAILED: Row = Row::every_other("bulkhead: admitted, every other call fails");
 pub const REFUSED: Row = Row::none("bulkhead: refused");
 
 pub const NOTES: &[&str] = &[
@@ -23,14 +24,23 @@ pub const NOTES: &[&str] = &[
      probes); here it stands in its backpressure mode behind tower's LoadShed, which is faster.",
 ];
 
+const BACKPRESSURE: &str = "tower-resilience, backpressure";
+
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(ADMITTED, BUTTRESS, || layer().layer(Succeeds));
     meter.shared(ADMITTED, FLOOR, || floors::bulkhead::Bulkhead::new(Succeeds, 100));
     meter.shared(ADMITTED, TOKIO, || Permits::new(Succeeds, 100));
     meter.shared(ADMITTED, TOWER, || ConcurrencyLimit::new(Succeeds, 100));
     meter.shared(ADMITTED, TOWER_RESILIENCE, || tower_resilience::bulkhead(Succeeds, 100));
-    meter.shared(ADMITTED, "tower-resilience, backpressure", || {
-        tower_resilience::bulkhead_backpressure(Succeeds, 100)
+    meter.shared(ADMITTED, BACKPRESSURE, || tower_resilience::bulkhead_backpressure(Succeeds, 100));
+
+    meter.shared(FAILED, BUTTRESS, || layer().layer(FailsEveryOther));
+    meter.shared(FAILED, FLOOR, || floors::bulkhead::Bulkhead::new(FailsEveryOther, 100));
+    meter.shared(FAILED, TOKIO, || Permits::new(FailsEveryOther, 100));
+    meter.shared(FAILED, TOWER, || ConcurrencyLimit::new(FailsEveryOther, 100));
+    meter.shared(FAILED, TOWER_RESILIENCE, || tower_resilience::bulkhead(FailsEveryOther, 100));
+    meter.shared(FAILED, BACKPRESSURE, || {
+        tower_resilience::bulkhead_backpressure(FailsEveryOther, 100)
     });
 
     meter.shared(REFUSED, BUTTRESS, full);

@@ -21,6 +21,10 @@ pub const COUNT: Row = Row::all("circuit breaker: closed, last 100 calls");
 pub const TIME: Row = Row::all("circuit breaker: closed, last 10 s");
 pub const FAILED: Row =
     Row::every_other("circuit breaker: closed, last 100 calls, every other call fails");
+pub const CONSECUTIVE_FAILED: Row =
+    Row::every_other("circuit breaker: closed, failures in a row, every other call fails");
+pub const TIME_FAILED: Row =
+    Row::every_other("circuit breaker: closed, last 10 s, every other call fails");
 pub const OPEN: Row = Row::none("circuit breaker: open, refusal");
 
 pub const NOTES: &[&str] = &[
@@ -50,21 +54,39 @@ pub fn visit(meter: &mut impl Meter) {
 
     meter.shared(TIME, BUTTRESS, || buttress(by_time(WINDOW), Succeeds));
     meter.shared(TIME, FLOOR, || Breaker::<_, Seconds>::new(Succeeds));
-    meter.shared(TIME, FAILSAFE, || failsafe::time_window(Succeeds, WINDOW));
-    meter.shared(TIME, SEATBELT, || seatbelt::time_window(Succeeds, WINDOW, 100));
-    meter.shared(TIME, TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, WINDOW));
+    meter.shared(TIME, FAILSAFE, || failsafe::time_window(Succeeds, WINDOW, 0.5));
+    meter.shared(TIME, SEATBELT, || seatbelt::time_window(Succeeds, WINDOW, 100, 0.5));
+    meter.shared(TIME, TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, WINDOW, 0.5));
 
-    // The circuit would open at nine of ten.
+    meter.shared(CONSECUTIVE_FAILED, BUTTRESS, || buttress(Config::new(), FailsEveryOther));
+    meter.shared(CONSECUTIVE_FAILED, FLOOR, || Breaker::<_, Streak>::new(FailsEveryOther));
+    meter.shared(CONSECUTIVE_FAILED, FAILSAFE, || failsafe::consecutive(FailsEveryOther));
+    meter.shared(CONSECUTIVE_FAILED, TOWER_RESILIENCE, || {
+        tower_resilience::consecutive(FailsEveryOther)
+    });
+
+    // The windows would open at nine of ten.
     meter.shared(FAILED, BUTTRESS, || buttress(by_count().failure_rate(0.9), FailsEveryOther));
     meter.shared(FAILED, FLOOR, || Breaker::<_, Last64>::new(FailsEveryOther));
     meter.shared(FAILED, RECLOSER, || Reclosing::new(FailsEveryOther, 100, 0.9));
     meter.shared(FAILED, TOWER_RESILIENCE, || tower_resilience::count_window(FailsEveryOther, 0.9));
 
+    meter.shared(TIME_FAILED, BUTTRESS, || {
+        buttress(by_time(WINDOW).failure_rate(0.9), FailsEveryOther)
+    });
+    meter.shared(TIME_FAILED, FLOOR, || Breaker::<_, Seconds>::new(FailsEveryOther));
+    meter.shared(TIME_FAILED, FAILSAFE, || failsafe::time_window(FailsEveryOther, WINDOW, 0.9));
+    meter
+        .shared(TIME_FAILED, SEATBELT, || seatbelt::time_window(FailsEveryOther, WINDOW, 100, 0.9));
+    meter.shared(TIME_FAILED, TOWER_RESILIENCE, || {
+        tower_resilience::time_window(FailsEveryOther, WINDOW, 0.9)
+    });
+
     meter.shared(OPEN, BUTTRESS, || opened(buttress(an_hour(), Obeys)));
     meter.shared(OPEN, FLOOR, || Breaker::<_, Streak>::new(Succeeds).open());
     meter.shared(OPEN, FAILSAFE, || opened(failsafe::consecutive(Obeys)));
     meter.shared(OPEN, RECLOSER, || opened(Reclosing::new(Obeys, 5, 0.5)));
-    meter.shared(OPEN, SEATBELT, || opened(seatbelt::time_window(Obeys, WINDOW, 5)));
+    meter.shared(OPEN, SEATBELT, || opened(seatbelt::time_window(Obeys, WINDOW, 5, 0.5)));
     meter.shared(OPEN, TOWER_RESILIENCE, || opened(tower_resilience::consecutive(Obeys)));
 }
 

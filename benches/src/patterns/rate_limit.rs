@@ -16,9 +16,10 @@ use crate::peers::{
 };
 use crate::row::Row;
 use crate::subject::{Meter, call_once};
-use crate::workload::Succeeds;
+use crate::workload::{FailsEveryOther, Failure, Succeeds};
 
 pub const ADMITTED: Row = Row::all("rate limit: admitted");
+pub const FAILED: Row = Row::every_other("rate limit: admitted, every other call fails");
 pub const REFUSED: Row = Row::none("rate limit: refused");
 pub const KEYED: Row = Row::all("rate limit: admitted, one of 1024 keys");
 
@@ -40,27 +41,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 
 pub fn visit(meter: &mut impl Meter) {
-    let wide = (PER_SECOND as usize, PLENTY as usize);
-    meter.shared(ADMITTED, BUTTRESS, || buttress(plenty()));
-    meter.shared(ADMITTED, FLOOR, || {
-        floors::rate_limit::RateLimit::new(Succeeds, Duration::from_nanos(100), PLENTY.into())
-    });
-    meter.shared(ADMITTED, GOVERNOR, || {
-        governor::direct(Succeeds, governor::quota(PER_SECOND, PLENTY))
-    });
-    meter.shared(ADMITTED, LEAKY_BUCKET, move || {
-        leaky_bucket::leaky_bucket(Succeeds, leaky_bucket::limiter(wide.0, SECOND, wide.1))
-    });
-    meter.single(ADMITTED, TOWER, || peer_tower::rate_limit(Succeeds, PLENTY.into(), HOUR));
-    meter.shared(ADMITTED, TOWER_RESILIENCE, move || {
-        tower_resilience::token_bucket(Succeeds, wide.0, SECOND, wide.1, Duration::ZERO)
-    });
-    meter.shared(ADMITTED, "tower-resilience, fixed window", || {
-        tower_resilience::fixed_window(Succeeds, PLENTY as usize, HOUR, Duration::ZERO)
-    });
+    admitted(meter, ADMITTED, Succeeds);
+    admitted(meter, FAILED, FailsEveryOther);
 
     meter.shared(REFUSED, BUTTRESS, || {
-        emptied(buttress(Config::new().max_tokens(1).refill(1, HOUR)))
+        emptied(buttress(Config::new().max_tokens(1).refill(1, HOUR), Succeeds))
     });
     meter.shared(REFUSED, FLOOR, || emptied(floors::rate_limit::RateLimit::new(Succeeds, HOUR, 1)));
     meter.shared(REFUSED, GOVERNOR, || {
@@ -92,14 +77,39 @@ pub fn visit(meter: &mut impl Meter) {
     });
 }
 
+/// The rows in which there are tokens for everybody.
+fn admitted<S>(meter: &mut impl Meter, row: Row, inner: S)
+where
+    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Copy + Send + 'static,
+{
+    let wide = (PER_SECOND as usize, PLENTY as usize);
+    meter.shared(row, BUTTRESS, move || buttress(plenty(), inner));
+    meter.shared(row, FLOOR, move || {
+        floors::rate_limit::RateLimit::new(inner, Duration::from_nanos(100), PLENTY.into())
+    });
+    meter.shared(row, GOVERNOR, move || {
+        governor::direct(inner, governor::quota(PER_SECOND, PLENTY))
+    });
+    meter.shared(row, LEAKY_BUCKET, move || {
+        leaky_bucket::leaky_bucket(inner, leaky_bucket::limiter(wide.0, SECOND, wide.1))
+    });
+    meter.single(row, TOWER, move || peer_tower::rate_limit(inner, PLENTY.into(), HOUR));
+    meter.shared(row, TOWER_RESILIENCE, move || {
+        tower_resilience::token_bucket(inner, wide.0, SECOND, wide.1, Duration::ZERO)
+    });
+    meter.shared(row, "tower-resilience, fixed window", move || {
+        tower_resilience::fixed_window(inner, wide.1, HOUR, Duration::ZERO)
+    });
+}
+
 const KEY: fn(&u64) -> u64 = |request| request % KEYS;
 
 fn plenty() -> Config {
     Config::new().max_tokens(PLENTY).refill(PER_SECOND, SECOND)
 }
 
-fn buttress(config: Config) -> RateLimit<Succeeds, AsError, OneToken> {
-    RateLimitLayer::new(config).expect("valid").layer(Succeeds)
+fn buttress<S>(config: Config, inner: S) -> RateLimit<S, AsError, OneToken> {
+    RateLimitLayer::new(config).expect("valid").layer(inner)
 }
 
 /// No key is new to what is measured.

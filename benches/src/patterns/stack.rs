@@ -17,6 +17,7 @@ use super::rate_limit::{PER_SECOND, PLENTY};
 use super::time_limit::LIMIT;
 use super::{BUTTRESS, FLOOR};
 use crate::floors::{self, circuit_breaker::Streak};
+use crate::peers::tower_resilience::Six;
 use crate::peers::{TOWER_RESILIENCE, tower as peer_tower, tower_resilience};
 use crate::row::Row;
 use crate::subject::Meter;
@@ -37,6 +38,9 @@ pub const NOTES: &[&str] = &[
 
 /// In the row of counted calls, to be timed in the same rounds.
 pub const NOT_COUNTED: &str = "buttress, not counted";
+/// With the limiter and the bulkhead that are its cheapest, of which one lets twice the limit pass and
+/// the other refuses nobody.
+pub const CHEAPER: &str = "tower-resilience, fixed window and backpressure";
 const TOWERS_FOUR: &str = "tower's four";
 
 /// What is switched on besides the layers themselves.
@@ -54,18 +58,20 @@ pub fn visit(meter: &mut impl Meter) {
     meter.single(SIX, "tower's five", || {
         peer_tower::rate_limit(towers_four(Succeeds), PLENTY.into(), Duration::from_secs(3600))
     });
-    meter.shared(SIX, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, false));
+    meter.shared(SIX, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, Six::Alike));
+    meter.shared(SIX, CHEAPER, || tower_resilience::six(Succeeds, 100, Six::Cheaper));
 
     meter.shared(COUNTED, BUTTRESS, || buttress(Succeeds, 100, Extras::Counted));
     meter.shared(COUNTED, NOT_COUNTED, || buttress(Succeeds, 100, Extras::Nothing));
 
     meter.shared(OBSERVED, BUTTRESS, || buttress(Succeeds, 100, Extras::Observed));
-    meter.shared(OBSERVED, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, true));
+    meter
+        .shared(OBSERVED, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, Six::Observed));
 
     meter.cloned(CLONED, BUTTRESS, || buttress(Succeeds, 100, Extras::Nothing));
     meter.cloned(CLONED, FLOOR, || floor(Succeeds, 100));
     meter.cloned(CLONED, TOWERS_FOUR, || towers_four(Succeeds));
-    meter.cloned(CLONED, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, false));
+    meter.cloned(CLONED, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, Six::Alike));
 }
 
 /// A service that stands in any of the stacks.

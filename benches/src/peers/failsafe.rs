@@ -30,13 +30,14 @@ pub fn consecutive<S>(inner: S) -> Failsafe<S, ConsecutiveFailures<Repeat<Durati
     Failsafe { inner, machine: Config::new().failure_policy(policy).build() }
 }
 
-/// When half of the calls of the last `window` failed.
+/// When `share` of the calls of the last `window` failed.
 pub fn time_window<S>(
     inner: S,
     window: Duration,
+    share: f64,
 ) -> Failsafe<S, SuccessRateOverTimeWindow<Repeat<Duration>>> {
     let open = std::iter::repeat(OPEN);
-    let policy = failure_policy::success_rate_over_time_window(0.5, 100, window, open);
+    let policy = failure_policy::success_rate_over_time_window(1.0 - share, 100, window, open);
     Failsafe { inner, machine: Config::new().failure_policy(policy).build() }
 }
 

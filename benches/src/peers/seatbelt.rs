@@ -34,12 +34,17 @@ impl<S> Inner for S where
 {
 }
 
-/// Opens for an hour when half of at least `calls` calls in `window` failed.
-pub fn time_window<S: Inner>(inner: S, window: Duration, calls: u32) -> Breaker<u64, Result, S> {
+/// Opens for an hour when `share` of at least `calls` calls in `window` failed.
+pub fn time_window<S: Inner>(
+    inner: S,
+    window: Duration,
+    calls: u32,
+    share: f32,
+) -> Breaker<u64, Result, S> {
     Breaker::layer("breaker", &context())
         .recovery_with(|result, _| recovery(result))
         .rejected_input_error(|_, _| Failure::ByPeer)
-        .failure_threshold(0.5)
+        .failure_threshold(share)
         .min_throughput(calls)
         .sampling_duration(window)
         .break_duration(Duration::from_secs(3600))

@@ -14,6 +14,9 @@ use tower_resilience_ratelimiter::{RateLimiter, RateLimiterLayer};
 use tower_resilience_retry::{Retry, RetryBudgetBuilder, RetryLayer};
 use tower_resilience_timelimiter::{FixedTimeout, TimeLimiter, TimeLimiterLayer};
 
+use crate::patterns::rate_limit::{PER_SECOND, PLENTY};
+use crate::patterns::time_limit::LIMIT;
+
 pub const HOUR: Duration = Duration::from_secs(3600);
 
 pub type Breaker<S> = CircuitBreaker<S, DefaultClassifier>;
@@ -30,8 +33,8 @@ pub fn count_window<S>(inner: S, share: f64) -> Breaker<S> {
     layer.wait_duration_in_open(HOUR).build().expect("valid").layer(inner)
 }
 
-pub fn time_window<S>(inner: S, window: Duration) -> Breaker<S> {
-    let layer = CircuitBreakerLayer::builder().failure_rate_threshold(0.5);
+pub fn time_window<S>(inner: S, window: Duration, share: f64) -> Breaker<S> {
+    let layer = CircuitBreakerLayer::builder().failure_rate_threshold(share);
     let layer = layer.sliding_window_type(SlidingWindowType::TimeBased);
     let layer = layer.sliding_window_duration(window).minimum_number_of_calls(100);
     layer.wait_duration_in_open(HOUR).build().expect("valid").layer(inner)
@@ -109,11 +112,22 @@ where
     FallbackLayer::value(7).layer(inner)
 }
 
+/// How its six layers stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Six {
+    /// As buttress's: a token bucket, and a bulkhead that refuses.
+    Alike,
+    /// In its cheaper modes: a fixed window, and a bulkhead that lets wait.
+    Cheaper,
+    /// Alike, and each layer calls an observer.
+    Observed,
+}
+
 /// Fallback > rate limit > breaker > bulkhead > retry > time limit, with room for `calls`.
 pub fn six<S>(
     inner: S,
     calls: usize,
-    observed: bool,
+    how: Six,
 ) -> impl Service<u64, Response = u64, Error: Send + 'static, Future: Send + 'static>
 + Clone
 + Send
@@ -121,20 +135,28 @@ pub fn six<S>(
 where
     S: Service<u64, Response = u64, Error: Send + Sync, Future: Send> + Clone + Send + 'static,
 {
-    let mut time_limit = TimeLimiterLayer::builder().timeout_duration(Duration::from_secs(5));
+    let mut time_limit = TimeLimiterLayer::builder().timeout_duration(LIMIT);
     let mut retry = RetryLayer::builder().max_attempts(3);
     let mut bulkhead = BulkheadLayer::builder().max_concurrent_calls(calls).reject_when_full();
     let mut breaker = CircuitBreakerLayer::builder().consecutive_failures(5);
-    let mut rate =
-        RateLimiterLayer::builder().limit_for_period(10_000_000).burst_size(1_000_000_000);
+    let mut rate = RateLimiterLayer::builder().limit_for_period(PER_SECOND as usize);
+    rate = rate.refresh_period(Duration::from_secs(1)).burst_size((PLENTY - PER_SECOND) as usize);
     let mut fallback = FallbackLayer::builder().value(7);
-    if observed {
-        time_limit = time_limit.on_success(|_| black_box(()));
-        retry = retry.on_success(|_| black_box(()));
-        bulkhead = bulkhead.on_call_finished(|_| black_box(()));
-        breaker = breaker.on_success(|_| black_box(()));
-        rate = rate.on_permit_acquired(|_| black_box(()));
-        fallback = fallback.on_event(|_| black_box(()));
+    match how {
+        Six::Alike => {}
+        Six::Cheaper => {
+            bulkhead = bulkhead.backpressure();
+            rate = RateLimiterLayer::builder().limit_for_period(PLENTY as usize);
+            rate = rate.refresh_period(HOUR);
+        }
+        Six::Observed => {
+            time_limit = time_limit.on_success(|_| black_box(()));
+            retry = retry.on_success(|_| black_box(()));
+            bulkhead = bulkhead.on_call_finished(|_| black_box(()));
+            breaker = breaker.on_success(|_| black_box(()));
+            rate = rate.on_permit_acquired(|_| black_box(()));
+            fallback = fallback.on_event(|_| black_box(()));
+        }
     }
     let service = time_limit.build().layer(inner);
     let service = retry.build().layer(service);

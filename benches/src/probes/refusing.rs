@@ -18,6 +18,7 @@ use crate::peers::{
     FAILSAFE, RECLOSER, SEATBELT, TOKIO, TOWER, TOWER_RESILIENCE, failsafe, seatbelt,
     tower as peer_tower, tower_resilience,
 };
+use crate::subject::consume;
 use crate::workload::{Failure, Hangs, Obeys, Succeeds};
 
 const CALLS: usize = 500_000;
@@ -49,7 +50,7 @@ async fn latencies<S: Service<u64, Response = u64>>(mut service: S) -> Vec<f64> 
     while taken.len() < CALLS && (began.elapsed() < PATIENCE || taken.len() < 100) {
         let begin = Instant::now();
         let refused = match poll_fn(|cx| service.poll_ready(cx)).await {
-            Ok(()) => service.call(1).await.is_err(),
+            Ok(()) => !consume(service.call(1).await),
             Err(_) => true,
         };
         taken.push(nanos(begin.elapsed()));
@@ -87,7 +88,7 @@ fn open() {
     on_two(FAILSAFE, || opened(failsafe::consecutive(Obeys)));
     on_two(RECLOSER, || opened(Reclosing::new(Obeys, 5, 0.5)));
     let window = Duration::from_secs(10);
-    on_two(SEATBELT, || opened(seatbelt::time_window(Obeys, window, 5)));
+    on_two(SEATBELT, || opened(seatbelt::time_window(Obeys, window, 5, 0.5)));
     on_two(TOWER_RESILIENCE, || opened(tower_resilience::consecutive(Obeys)));
 }
 

@@ -8,7 +8,7 @@ use super::{WINDOW, finding, nanos, one_thread, time};
 use crate::patterns::BUTTRESS;
 use crate::patterns::circuit_breaker::{buttress, by_time};
 use crate::peers::{FAILSAFE, SEATBELT, TOWER_RESILIENCE, failsafe, seatbelt, tower_resilience};
-use crate::rounds::median;
+use crate::spread::median;
 use crate::subject::call_many;
 use crate::workload::Succeeds;
 
@@ -40,7 +40,7 @@ pub fn run() {
     let runtime = one_thread();
     let _entered = runtime.enter();
     probe(BUTTRESS, || buttress(by_time(LENGTH), Succeeds));
-    probe(FAILSAFE, || failsafe::time_window(Succeeds, LENGTH));
-    probe(SEATBELT, || seatbelt::time_window(Succeeds, LENGTH, 100));
-    probe(TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, LENGTH));
+    probe(FAILSAFE, || failsafe::time_window(Succeeds, LENGTH, 0.5));
+    probe(SEATBELT, || seatbelt::time_window(Succeeds, LENGTH, 100, 0.5));
+    probe(TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, LENGTH, 0.5));
 }

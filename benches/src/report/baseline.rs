@@ -1,6 +1,6 @@
 //! The committed figures of buttress alone, and what may not grow beyond them.
 
-use super::figures::{Line, Table};
+use super::figures::{Line, Table, field, figure};
 use super::toolchain::Toolchain;
 
 pub const FILE: &str = "benches/baseline.tsv";
@@ -29,6 +29,8 @@ pub enum Verdict {
     /// Which figure, before and now.
     Grew(&'static str, f64, f64),
     Shrank(&'static str, f64, f64),
+    /// Measured on one side only.
+    Unmatched(&'static str, Option<f64>, Option<f64>),
     /// In the baseline, and not measured.
     Missing,
     /// Measured, and not in the baseline.
@@ -37,7 +39,7 @@ pub enum Verdict {
 
 impl Verdict {
     pub fn fails(&self) -> bool {
-        matches!(self, Self::Grew(..) | Self::Missing | Self::New)
+        matches!(self, Self::Grew(..) | Self::Unmatched(..) | Self::Missing | Self::New)
     }
 }
 
@@ -50,6 +52,30 @@ impl Cost {
         let Line { row, figures, .. } = line;
         let figures = [figures.instructions, figures.allocations, figures.bytes, figures.future];
         Self { row: row.clone(), figures: figures.map(|figure| figure.map(tenth)) }
+    }
+
+    fn from_text(line: &str) -> Result<Self, String> {
+        let mut fields = line.split('\t');
+        let row = fields.next().unwrap_or_default().to_owned();
+        let figures = fields.map(figure).collect::<Result<Vec<_>, _>>()?;
+        let figures = <[_; 4]>::try_from(figures)
+            .map_err(|figures| format!("{} figures instead of four", figures.len()))?;
+        if figures.iter().all(Option::is_none) {
+            return Err("not one figure".to_owned());
+        }
+        Ok(Self { row, figures })
+    }
+}
+
+/// None if it is as before.
+fn judge(name: &'static str, before: Option<f64>, now: Option<f64>) -> Option<Verdict> {
+    match (before, now) {
+        (None, None) => None,
+        (Some(before), Some(now)) if grew(before, now) => Some(Verdict::Grew(name, before, now)),
+        (Some(before), Some(now)) => {
+            grew(now, before).then_some(Verdict::Shrank(name, before, now))
+        }
+        _ => Some(Verdict::Unmatched(name, before, now)),
     }
 }
 
@@ -70,25 +96,30 @@ impl Baseline {
             text += row;
             for figure in figures {
                 text += "\t";
-                text += &figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string());
+                text += &field(*figure);
             }
             text += "\n";
         }
         text
     }
 
-    /// None if it is not a baseline.
-    pub fn from_text(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        let mut comment = || Some(lines.next()?.strip_prefix("# ")?.to_owned());
+    /// If it is not a baseline, what is wrong with it and where.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let mut lines = (1..).zip(text.lines());
+        let mut comment = || {
+            let comment = lines.next().and_then(|(_, line)| line.strip_prefix("# "));
+            comment.map(str::to_owned).ok_or("line 1 and line 2 must name the toolchain")
+        };
         let toolchain = Toolchain { rustc: comment()?, target: comment()? };
-        let costs = lines.filter(|line| !line.starts_with('#') && *line != HEADER).map(|line| {
-            let mut fields = line.split('\t');
-            let row = fields.next()?.to_owned();
-            let mut figure = || Some(fields.next()?.parse().ok());
-            Some(Cost { row, figures: [figure()?, figure()?, figure()?, figure()?] })
+        let rows = lines.filter(|(_, line)| !line.starts_with('#') && *line != HEADER);
+        let costs = rows.map(|(number, line)| {
+            Cost::from_text(line).map_err(|wrong| format!("line {number}: {wrong}"))
         });
-        Some(Self { toolchain, costs: costs.collect::<Option<_>>()? })
+        let costs = costs.collect::<Result<Vec<_>, _>>()?;
+        if costs.is_empty() {
+            return Err("there is no row in it".to_owned());
+        }
+        Ok(Self { toolchain, costs })
     }
 
     /// Each row's verdicts against `now`. Instructions of another toolchain, or not counted, are not
@@ -103,13 +134,9 @@ impl Baseline {
                 continue;
             };
             let pairs = FIGURES.into_iter().zip(before.figures.iter().zip(now.figures));
-            let judged = pairs.skip(usize::from(!instructions)).filter_map(|(name, pair)| {
-                let (before, now) = ((*pair.0)?, pair.1?);
-                if grew(before, now) {
-                    return Some((row(), Verdict::Grew(name, before, now)));
-                }
-                grew(now, before).then(|| (row(), Verdict::Shrank(name, before, now)))
-            });
+            let pairs = pairs.skip(usize::from(!instructions));
+            let judged = pairs.filter_map(|(name, (before, now))| judge(name, *before, now));
+            let judged = judged.map(|verdict| (row(), verdict));
             let judged: Vec<_> = judged.collect();
             let same = judged.is_empty().then(|| (row(), Verdict::Same));
             verdicts.extend(judged.into_iter().chain(same));

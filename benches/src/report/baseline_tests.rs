@@ -59,6 +59,49 @@ fn a_missing_row_and_a_new_one_fail() {
 #[test]
 fn what_is_written_is_read_again() {
     let written = baseline(&[("a: b, c", [Some(12.5), Some(0.0), Some(0.0), None])]);
-    assert_eq!(Baseline::from_text(&written.to_text()), Some(written));
-    assert_eq!(Baseline::from_text("a\t1\t2\t3\t4\n"), None);
+    assert_eq!(Baseline::from_text(&written.to_text()), Ok(written));
+}
+
+/// What is said of a file whose second row reads `row`.
+fn wrong(row: &str) -> String {
+    let text = format!("# rustc\n# x86_64\na\t1\t2\t3\t4\n{row}\n");
+    Baseline::from_text(&text).expect_err("it is damaged")
+}
+
+#[test]
+fn a_damaged_file_is_not_a_baseline_and_the_line_is_named() {
+    assert_eq!(wrong("b\t3O\t0\t0\t40"), "line 4: \"3O\" is not a figure");
+    assert_eq!(wrong("b\t30\tNaN\t0\t40"), "line 4: \"NaN\" is not a figure");
+    assert_eq!(wrong("b\t30\t0\tinf\t40"), "line 4: \"inf\" is not a figure");
+    assert_eq!(wrong("b\t30\t0\t\t40"), "line 4: \"\" is not a figure");
+    assert_eq!(wrong("b\t-\t-\t-\t-"), "line 4: not one figure");
+    assert_eq!(wrong("b\t30\t0\t0"), "line 4: 3 figures instead of four");
+    assert_eq!(wrong("b\t30\t0\t0\t40\t5"), "line 4: 5 figures instead of four");
+    assert_eq!(wrong(""), "line 4: 0 figures instead of four");
+    assert!(Baseline::from_text("a\t1\t2\t3\t4\n").expect_err("damaged").contains("line 1"));
+    assert_eq!(Baseline::from_text("# rustc\n# x86_64\n"), Err("there is no row in it".into()));
+}
+
+#[test]
+fn what_only_one_side_measured_fails() {
+    let whole = baseline(&[("a", [Some(30.0), Some(0.0), Some(0.0), Some(40.0)])]);
+    let nothing = baseline(&[("a", [None; 4])]);
+    let of = |verdict| ("a".to_owned(), verdict);
+    let gone = whole.compare(&nothing, true);
+    assert_eq!(gone.len(), 4);
+    assert_eq!(gone[0], of(Verdict::Unmatched("instructions", Some(30.0), None)));
+    assert_eq!(nothing.compare(&whole, true).len(), 4);
+    assert!(gone.iter().all(|(_, verdict)| verdict.fails()));
+    // Without valgrind there are no instructions to compare.
+    let uncounted = baseline(&[("a", [None, Some(0.0), Some(0.0), Some(40.0)])]);
+    assert_eq!(whole.compare(&uncounted, false), [of(Verdict::Same)]);
+}
+
+#[test]
+fn a_run_that_measured_nothing_fails() {
+    let whole = baseline(&[("a", [Some(30.0), Some(0.0), Some(0.0), Some(40.0)])]);
+    for instructions in [true, false] {
+        let verdicts = whole.compare(&baseline(&[]), instructions);
+        assert_eq!(verdicts, [("a".to_owned(), Verdict::Missing)]);
+    }
 }

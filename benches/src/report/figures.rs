@@ -11,7 +11,8 @@ pub struct Figures {
     /// Bytes of heap that one holds before it is called.
     pub idle: Option<f64>,
     pub nanos: Option<f64>,
-    pub nanos_of_two: Option<f64>,
+    /// On two threads, of each round; none where it does not count.
+    pub nanos_of_two: Vec<Option<f64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +46,20 @@ impl Table {
 
     pub fn of_row<'a>(&'a self, row: &'a str) -> impl Iterator<Item = &'a Line> {
         self.lines.iter().filter(move |line| line.row == row)
+    }
+}
+
+/// What [`figure`] reads.
+pub fn field(figure: Option<f64>) -> String {
+    figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string())
+}
+
+/// The figure in a field of text: none if it is `-`.
+pub fn figure(field: &str) -> Result<Option<f64>, String> {
+    match field.parse::<f64>() {
+        _ if field == "-" => Ok(None),
+        Ok(value) if value.is_finite() => Ok(Some(value)),
+        _ => Err(format!("{field:?} is not a figure")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use super::baseline::{Baseline, COMMAND, FILE, Verdict};
-use super::figures::Table;
+use super::figures::{Table, field};
 use super::programs::{Programs, root};
 use super::toolchain::Toolchain;
 use crate::patterns::BUTTRESS;
@@ -34,28 +34,48 @@ pub fn write_baseline() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Fails if a figure grew by more than 5 %, or if the rows are not the baseline's.
+/// Fails if a figure grew by more than 5 %, or if the rows are not the baseline's. The last line says
+/// which it is.
 pub fn gate() -> ExitCode {
-    let text = fs::read_to_string(root().join(FILE)).ok();
-    let Some(baseline) = text.and_then(|text| Baseline::from_text(&text)) else {
-        eprintln!("{FILE} is missing or damaged; `{COMMAND}` writes it.");
-        return ExitCode::FAILURE;
-    };
+    match compare() {
+        Ok(()) => {
+            println!("passed");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            println!("FAILED: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare() -> Result<(), String> {
+    let text = fs::read_to_string(root().join(FILE)).map_err(|error| error.to_string());
+    let baseline = text.and_then(|text| Baseline::from_text(&text));
+    let baseline = baseline.map_err(|why| format!("{FILE}: {why}. `{COMMAND}` writes it."))?;
     let (now, counted) = measure();
-    let same_toolchain = baseline.toolchain == now.toolchain;
-    if !same_toolchain {
+    let mut apart = None;
+    if baseline.toolchain != now.toolchain {
         let (old, new) = (&baseline.toolchain, &now.toolchain);
         println!("The baseline is of {} for {}, and this is", old.rustc, old.target);
-        println!("{} for {}: instructions are not compared.", new.rustc, new.target);
-        println!("`{COMMAND}` writes it anew.");
+        println!("{} for {}. `{COMMAND}` writes it anew.", new.rustc, new.target);
+        apart = Some("the baseline is of another toolchain");
     }
     if !counted {
-        println!("There is no valgrind: instructions are not compared.");
+        apart = Some("there is no valgrind");
     }
-    let comparable = same_toolchain && counted;
-    let failed = print(&baseline.compare(&now, comparable));
+    if let Some(why) = apart {
+        println!("Instructions are not compared: {why}.");
+    }
+    let failed = print(&baseline.compare(&now, apart.is_none()));
     let strict = std::env::var(STRICT).is_ok_and(|value| value == "1");
-    if failed || (strict && !comparable) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    match apart {
+        _ if failed => Err("buttress is not within the baseline, see above".to_owned()),
+        Some(why) if strict => {
+            Err(format!("{STRICT}=1, and instructions cannot be compared: {why}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The table of verdicts, and what to do about them. Whether any of them fails.
@@ -66,14 +86,17 @@ fn print(verdicts: &[(String, Verdict)]) -> bool {
             Verdict::Same => "as before".to_owned(),
             Verdict::Grew(figure, old, new) => format!("{figure} GREW from {old} to {new}"),
             Verdict::Shrank(figure, old, new) => format!("{figure} shrank from {old} to {new}"),
+            Verdict::Unmatched(figure, old, new) => {
+                format!("{figure} on ONE SIDE ONLY: was {}, is {}", field(*old), field(*new))
+            }
             Verdict::Missing => "MISSING, though it is in the baseline".to_owned(),
             Verdict::New => "NEW, and not in the baseline".to_owned(),
         };
         println!("{row:width$}  {told}");
     }
     let any = |of: fn(&Verdict) -> bool| verdicts.iter().any(|(_, verdict)| of(verdict));
-    if any(|verdict| matches!(verdict, Verdict::Missing | Verdict::New)) {
-        println!("The rows are not the baseline's: `{COMMAND}` writes it anew.");
+    if any(|verdict| matches!(verdict, Verdict::Unmatched(..) | Verdict::Missing | Verdict::New)) {
+        println!("What is measured is not the baseline's: `{COMMAND}` writes it anew.");
     }
     if any(|verdict| matches!(verdict, Verdict::Grew(..))) {
         println!("More than 5 % is too much. If it is worth it, `{COMMAND}` and say why.");

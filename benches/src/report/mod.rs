@@ -2,12 +2,15 @@
 
 pub mod baseline;
 pub mod callgrind;
+mod cells;
+pub mod events;
 pub mod figures;
 pub mod gate;
 pub mod lockfile;
 pub mod markdown;
 mod missed;
 pub mod programs;
+mod reached;
 pub mod results;
 pub mod targets;
 pub mod toolchain;

@@ -5,11 +5,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::callgrind;
-use super::figures::{Finding, Table};
+use super::figures::{Finding, Table, figure};
 
-/// The root of the workspace: where the report goes.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is inside of the workspace")
+/// The root of the workspace: where the report goes. cargo says where the package is now, which need
+/// not be where it was built.
+pub fn root() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR");
+    let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).parent().expect("the package is inside of the workspace").to_owned()
+}
+
+/// The version of valgrind, if there is one.
+pub fn valgrind() -> Option<String> {
+    let output = Command::new("valgrind").arg("--version").output().ok()?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(version)
 }
 
 /// The programs of one build.
@@ -26,7 +36,15 @@ impl Programs {
         let target = if events { target.join("events") } else { target.to_owned() };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--profile", "measure", "-p", "buttress-benches"]);
+        build.args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--profile",
+            "measure",
+            "-p",
+            "buttress-benches",
+        ]);
         build.arg("--target-dir").arg(&target).current_dir(root());
         for name in names {
             build.args(["--bin", name]);
@@ -46,8 +64,7 @@ impl Programs {
 
     /// Instructions per call, if there is a valgrind to count them.
     pub fn instructions(&self, table: &mut Table, arguments: &[&str]) -> bool {
-        let found = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
-        if !found.is_ok_and(|status| status.success()) {
+        if valgrind().is_none() {
             return false;
         }
         let parts = self.directory.join(format!("callgrind-{}", std::process::id()));
@@ -76,7 +93,9 @@ impl Programs {
     pub fn timings(&self, table: &mut Table, arguments: &[&str]) {
         for line in self.run("timings", arguments) {
             let figures = table.entry(&line[0], &line[1]);
-            (figures.nanos, figures.nanos_of_two) = (number(&line[2]), number(&line[3]));
+            figures.nanos = number(&line[2]);
+            let rounds = line[3].split(',').filter(|round| !round.is_empty());
+            figures.nanos_of_two = rounds.map(number).collect();
         }
     }
 
@@ -86,7 +105,7 @@ impl Programs {
         let finding = |line: &Vec<String>| Finding {
             what: line[0].clone(),
             who: line[1].clone(),
-            value: number(&line[2]).expect("a value"),
+            value: line[2].parse().expect("a value"),
             text: line.last().expect("a text").clone(),
         };
         found.iter().map(finding).collect()
@@ -101,6 +120,7 @@ fn lines(command: &mut Command) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
 }
 
+/// None if it is `-`.
 fn number(field: &str) -> Option<f64> {
-    field.parse().ok()
+    figure(field).expect("a measuring program writes numbers")
 }

@@ -167,9 +167,16 @@ pub(crate) use common_setters;
 impl Common {
     /// Tells of a refusal, which is made only if somebody listens.
     #[inline(always)]
-    pub(crate) fn refused(&self, error: impl FnOnce() -> Error) {
-        let told = tracing::level_enabled!(tracing::Level::DEBUG) || self.observer.is_some();
-        if told || cfg!(feature = "metrics") {
+    pub(crate) fn refused(&self, error: impl Fn() -> Error) {
+        // Not behind a look at tracing's level: with its feature `log` a logger hears it too.
+        tracing::debug!(
+            target: "buttress",
+            layer = self.name.as_str(),
+            kind = error().kind().as_str(),
+            retry_after = ?error().retry_after(),
+            "call refused"
+        );
+        if self.observer.is_some() || cfg!(feature = "metrics") {
             self.tell_refused(error());
         }
     }
@@ -177,13 +184,6 @@ impl Common {
     #[cold]
     #[inline(never)]
     fn tell_refused(&self, error: Error) {
-        tracing::debug!(
-            target: "buttress",
-            layer = self.name.as_str(),
-            kind = error.kind().as_str(),
-            retry_after = ?error.retry_after(),
-            "call refused"
-        );
         #[cfg(feature = "metrics")]
         self.count(refusal_metric(error.kind()), Some(("kind", error.kind().as_str())));
         self.tell(|| Event::Refused(error));

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::classify::Outcome;
 use crate::invalid_config::{InvalidConfig, check_at_least, check_duration, check_range};
 use crate::observe::{Common, common_setters};
-use crate::window::{LARGEST_COUNT, LONGEST_STREAK};
+use crate::window::LARGEST_COUNT;
 
 /// When a circuit opens, for how long, and how it closes again.
 ///
@@ -192,7 +192,7 @@ impl Config {
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
-        check_range("consecutive-failures", self.consecutive_failures, 1, LONGEST_STREAK)?;
+        check_at_least("consecutive-failures", self.consecutive_failures, 1)?;
         check_share("failure-rate", self.failure_rate)?;
         check_share("slow-call-rate", self.slow_call_rate)?;
         check_range("count-window", self.count_window, 1, LARGEST_COUNT)?;

@@ -98,7 +98,7 @@ impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {
         config.check()?;
         check_max_keys(max_keys)?;
         let keys = Arc::new(Keys {
-            pattern: State::new(&config, config.common.clock.now()),
+            pattern: State::new(&config, false, config.common.clock.now()),
             telemetry: Telemetry::new(&config),
             circuits: KeyMap::new(max_keys, Arc::new(config)),
             changing: Mutex::new(()),

@@ -71,7 +71,8 @@ impl Shared {
 
     /// `config` must have been checked.
     pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
-        let state = State::new(config, telemetry.common.clock.now());
+        let common = &telemetry.common;
+        let state = State::new(config, common.count_calls, common.clock.now());
         Arc::new(Self { state, wakers: WakerSet::new(), telemetry })
     }
 
@@ -200,6 +201,8 @@ impl Admission {
         }
         if shared.state.rules.times_calls() {
             self.call.started = shared.state.nanos(shared.now());
+            // It may have been admitted before calls were timed, and must be judged all the same.
+            self.call.ticket = self.call.ticket.noted();
         }
     }
 

@@ -54,6 +54,11 @@ impl Ticket {
         self.how() > UNCOUNTED
     }
 
+    /// The same call, of which more is noted.
+    pub(crate) const fn noted(self) -> Self {
+        if self.how() == COUNTED { Self(self.0 | NOTED as u64) } else { self }
+    }
+
     /// Whether nothing at all is counted of this call.
     pub(crate) fn is_uncounted(self) -> bool {
         self.how() == UNCOUNTED
@@ -85,6 +90,8 @@ enum Window {
 #[derive(Debug)]
 pub(crate) struct State {
     anchor: Instant,
+    /// Whether calls are counted, which cannot change while the circuit lives.
+    count_calls: bool,
     /// See [`pack`]. Written under the lock of the machine.
     control: AtomicU64,
     /// The word of a window of calls, see there.
@@ -118,13 +125,14 @@ fn unpack(control: u64) -> (u32, CircuitState) {
     ((control >> 32) as u32, state)
 }
 
-fn noted(config: &Config) -> u32 {
-    let notes = config.common.count_calls || config.slow_call_duration.is_some();
-    if notes { NOTED } else { 0 }
+fn noted(count_calls: bool, config: &Config) -> u32 {
+    if count_calls || config.slow_call_duration.is_some() { NOTED } else { 0 }
 }
 
 impl State {
-    pub(crate) fn new(config: &Config, anchor: Instant) -> Self {
+    /// A circuit whose calls are counted if those of its layer are: `count_calls`, whatever `config` says
+    /// by now.
+    pub(crate) fn new(config: &Config, count_calls: bool, anchor: Instant) -> Self {
         let (window, sums, clear) = match config.time_window {
             _ if !config.by_rate() => (Window::Streak, 0, Streak::CLEAR),
             // Every call counts: no ticket is like this.
@@ -134,9 +142,11 @@ impl State {
                 (Window::Count(window), CountWindow::empty(), CountWindow::CLEAR)
             }
         };
+        let noted = noted(count_calls, config);
         Self {
             anchor,
-            control: AtomicU64::new(pack(0, noted(config), CircuitState::Closed)),
+            count_calls,
+            control: AtomicU64::new(pack(0, noted, CircuitState::Closed)),
             sums: AtomicU64::new(sums),
             clear,
             open_until: AtomicU64::new(0),
@@ -171,7 +181,8 @@ impl State {
         let mut machine = lock(&self.machine);
         machine.apply(config);
         let (generation, state) = unpack(self.control.load(Ordering::Relaxed));
-        self.control.store(pack(generation, noted(config), state), Ordering::Release);
+        let noted = noted(self.count_calls, config);
+        self.control.store(pack(generation, noted, state), Ordering::Release);
     }
 
     /// Generation and state.

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,50 +27,34 @@ pin_project! {
         #[pin]
         first: Option<S::Future>,
         spare: Spare<S, Req, C, Q>,
-        rest: Rest<S, Req, C, Q>,
+        rules: Rules,
+        again: Option<Pin<Box<Again<S, Req, C, Q>>>>,
     }
 }
 
-/// Who holds the rules. Dropped out of line, so that dropping the future of a call that succeeded is a
-/// look at one word.
-struct Rest<S: Service<Req>, Req, C, Q>(Holder<S, Req, C, Q>);
+/// The rules, held by the first attempt while it runs. Given up out of line, so that dropping the future
+/// of a call that succeeded is a look at one word.
+struct Rules(Option<Arc<Shared>>);
 
-enum Holder<S: Service<Req>, Req, C, Q> {
-    /// The first attempt.
-    First(Arc<Shared>),
-    /// The attempts after it.
-    Again(Pin<Box<Again<S, Req, C, Q>>>),
-    /// Nobody: the call is over.
-    Nobody,
-}
-
-impl<S: Service<Req>, Req, C, Q> ResponseFuture<S, Req, C, Q> {
-    #[inline(always)]
-    pub(super) fn new(first: S::Future, spare: Spare<S, Req, C, Q>, shared: Arc<Shared>) -> Self {
-        Self { first: Some(first), spare, rest: Rest(Holder::First(shared)) }
-    }
-}
-
-impl<S: Service<Req>, Req, C, Q> Rest<S, Req, C, Q> {
-    #[inline(always)]
-    fn take(&mut self) -> Holder<S, Req, C, Q> {
-        mem::replace(&mut self.0, Holder::Nobody)
-    }
-}
-
-impl<S: Service<Req>, Req, C, Q> Drop for Rest<S, Req, C, Q> {
+impl Drop for Rules {
     #[inline]
     fn drop(&mut self) {
-        match self.take() {
-            Holder::Nobody => {}
-            holder => abandon(holder),
+        if let Some(shared) = self.0.take() {
+            give_up(shared);
         }
     }
 }
 
 #[inline(never)]
-fn abandon<S: Service<Req>, Req, C, Q>(holder: Holder<S, Req, C, Q>) {
-    drop(holder);
+fn give_up(shared: Arc<Shared>) {
+    drop(shared);
+}
+
+impl<S: Service<Req>, Req, C, Q> ResponseFuture<S, Req, C, Q> {
+    #[inline(always)]
+    pub(super) fn new(first: S::Future, spare: Spare<S, Req, C, Q>, shared: Arc<Shared>) -> Self {
+        Self { first: Some(first), spare, rules: Rules(Some(shared)), again: None }
+    }
 }
 
 impl<S, Req, C, Q> Future for ResponseFuture<S, Req, C, Q>
@@ -85,33 +68,30 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Holder::First(_) = this.rest.0 {
+        if this.rules.0.is_some() {
             let Some(first) = this.first.as_mut().as_pin_mut() else { return Poll::Pending };
             let Poll::Ready(result) = first.poll(cx) else { return Poll::Pending };
             let failed = this.spare.classify.classify(&result) == Outcome::Failure;
-            let Holder::First(shared) = this.rest.take() else { return Poll::Pending };
+            let Some(shared) = this.rules.0.take() else { return Poll::Pending };
             if !failed {
                 return Poll::Ready(result);
             }
             match Again::after(this.spare.take(), shared, result) {
-                Ok(again) => this.rest.0 = Holder::Again(again),
+                Ok(again) => *this.again = Some(again),
                 Err(result) => return Poll::Ready(result),
             }
             this.first.set(None);
         }
-        match &mut this.rest.0 {
-            Holder::Again(again) => again.as_mut().poll(cx),
-            _ => Poll::Pending,
+        match this.again {
+            Some(again) => again.as_mut().poll(cx),
+            None => Poll::Pending,
         }
     }
 }
 
 impl<S: Service<Req>, Req, C, Q> fmt::Debug for ResponseFuture<S, Req, C, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let attempt = match &self.rest.0 {
-            Holder::Again(again) => again.attempt(),
-            _ => 1,
-        };
+        let attempt = self.again.as_ref().map_or(1, |again| again.attempt());
         f.debug_struct("ResponseFuture").field("attempt", &attempt).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 use super::Tally;
 use crate::sync::{AtomicU64, Ordering};
 
-/// The longest streak that is told from a longer one.
+/// The longest streak that is told from a longer one: more than half a billion.
 pub(crate) const LONGEST: u32 = 1 << 29;
 
 /// The failures since the last success: the generation over their count, in a word that stands with the

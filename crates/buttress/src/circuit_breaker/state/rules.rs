@@ -4,7 +4,7 @@ use crate::circuit_breaker::config::Config;
 use crate::classify::Outcome;
 use crate::clock;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::window::{Sample, Tally};
+use crate::window::{LONGEST_STREAK, Sample, Tally};
 
 /// Stands in `slow_after` for "no call is slow".
 const NEVER: u64 = u64::MAX;
@@ -42,7 +42,8 @@ impl Rules {
         // Without slow calls the share is out of reach.
         let slow_rate = config.slow_call_rate.unwrap_or(f64::INFINITY);
         let slow_after = config.slow_call_duration.map_or(NEVER, clock::to_nanos);
-        self.consecutive.store(config.consecutive_failures, Ordering::Relaxed);
+        let consecutive = config.consecutive_failures.min(LONGEST_STREAK);
+        self.consecutive.store(consecutive, Ordering::Relaxed);
         self.failure_rate.store(failure_rate.to_bits(), Ordering::Relaxed);
         self.slow_rate.store(slow_rate.to_bits(), Ordering::Relaxed);
         self.slow_after.store(slow_after, Ordering::Relaxed);

@@ -18,7 +18,7 @@ impl Rig {
     fn new(config: &Config) -> Self {
         config.check().unwrap();
         let start = Instant::now();
-        Self { state: State::new(config, start), start, now: start }
+        Self { state: State::new(config, false, start), start, now: start }
     }
 
     fn at(&mut self, time: u64) -> &mut Self {
