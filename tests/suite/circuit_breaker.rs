@@ -186,3 +186,29 @@ async fn counters_add_up() {
     assert_eq!(stats.successes.unwrap() + stats.failures, 5, "what was admitted ended somehow");
     assert_eq!(stats.admitted.unwrap() + stats.refused, 9, "and the rest was refused");
 }
+
+/// Found in review: new rules that did not say so again ended the counting of calls, half of it.
+#[tokio::test(start_paused = true)]
+async fn new_rules_do_not_end_the_counting_of_calls() {
+    let layer = breaker(Config::new().count_calls(true));
+    let handle = layer.handle();
+    handle.reconfigure(&Config::new().consecutive_failures(3)).unwrap();
+    let mut service = layer.layer(Scripted::new().0);
+    for _ in 0..10 {
+        assert!(ask(&mut service).is_ok());
+        handle.try_acquire().unwrap().success();
+    }
+    assert_eq!((handle.stats().admitted, handle.stats().successes), (Some(20), Some(20)));
+
+    let layer = breaker(Config::new());
+    layer.handle().reconfigure(&Config::new().count_calls(true)).unwrap();
+    layer.handle().try_acquire().unwrap().success();
+    assert_eq!((layer.handle().stats().admitted, layer.handle().stats().successes), (None, None));
+}
+
+#[test]
+fn failures_in_a_row_may_be_without_end() {
+    let handle = breaker(Config::new().consecutive_failures(u32::MAX)).handle();
+    (0..100).for_each(|_| handle.try_acquire().unwrap().failure());
+    assert_eq!((handle.state(), handle.stats().window_failures), (CircuitState::Closed, 100));
+}

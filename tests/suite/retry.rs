@@ -200,3 +200,33 @@ async fn one_clone_of_the_service_is_made_for_a_call_that_succeeds_and_none_for_
         assert_eq!(log.clones(), clones);
     }
 }
+
+/// Found in review: a `Drop` of the future's own forbade it to stand in front of what it borrows.
+#[test]
+fn a_future_may_stand_in_front_of_what_its_request_borrows() {
+    use std::future::{Ready, ready};
+    use std::task::{Context, Poll};
+
+    #[derive(Clone)]
+    struct Length;
+
+    impl<'a> Service<&'a str> for Length {
+        type Response = usize;
+        type Error = buttress::Error;
+        type Future = Ready<Result<usize, buttress::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), buttress::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, text: &'a str) -> Self::Future {
+            ready(Ok(text.len()))
+        }
+    }
+
+    let mut service = RetryLayer::default().layer(Length);
+    let slot;
+    let text = String::from("four");
+    slot = service.call(text.as_str());
+    assert_eq!(now(slot), Ok(4));
+}

@@ -5,7 +5,7 @@ use buttress::{CircuitState, Outcome};
 use tower::{Layer, Service};
 
 use super::{breaker, touchy};
-use crate::support::{Ask, Scripted, Waiter, ms, now};
+use crate::support::{Ask, Scripted, Step, Waiter, ms, now};
 
 /// Found in review: a reservation from before a reset was dropped in the call that replaced it, and
 /// counted as a dropped call.
@@ -56,4 +56,23 @@ async fn only_a_call_counts_as_admitted() {
     assert!(Waiter::new().poll_ready(&mut service).is_ready());
     assert_eq!(now(service.call(Ask(0))), Ok(1));
     assert_eq!((handle.stats().admitted, handle.stats().successes), (Some(1), Some(1)));
+}
+
+/// Found in review: a call admitted before slow calls counted was timed, and then not judged.
+#[tokio::test(start_paused = true)]
+async fn a_call_reserved_before_slow_calls_counted_is_judged_when_it_was_slow() {
+    let config = || Config::new().failure_rate(0.5).count_window(2).min_calls(2);
+    for config in [config(), config().time_window(ms(10_000))] {
+        let layer = breaker(config.clone()).backpressure();
+        let handle = layer.handle();
+        handle.try_acquire().unwrap().success();
+        handle.try_acquire().unwrap().success();
+        let (inner, log) = Scripted::new();
+        log.always(Step::AnswerAfter(200));
+        let mut service = layer.layer(inner);
+        assert!(Waiter::new().poll_ready(&mut service).is_ready());
+        handle.reconfigure(&config.slow_calls(ms(100), 0.3)).unwrap();
+        assert!(service.call(Ask(0)).await.is_ok());
+        assert_eq!(handle.state(), CircuitState::Open);
+    }
 }
