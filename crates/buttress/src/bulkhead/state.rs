@@ -14,12 +14,13 @@ const WAITING: u64 = 1 << 63;
 pub(crate) struct Permits {
     word: AtomicU64,
     limit: AtomicU32,
-    peak: AtomicU32,
+    /// The most that were in use when one was given back.
+    peak: AtomicU64,
 }
 
 impl Permits {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { word: AtomicU64::new(0), limit: AtomicU32::new(limit), peak: AtomicU32::new(0) }
+        Self { word: AtomicU64::new(0), limit: AtomicU32::new(limit), peak: AtomicU64::new(0) }
     }
 
     /// Takes a permit if one is free and nobody waits for it.
@@ -35,10 +36,9 @@ impl Permits {
         let taken =
             self.word.compare_exchange(word, word + 1, Ordering::Acquire, Ordering::Relaxed);
         match taken {
-            Ok(_) => self.note_peak(word as u32 + 1),
-            Err(now) => return self.take_while(now, 0),
+            Ok(_) => true,
+            Err(now) => self.take_while(now, 0),
         }
-        true
     }
 
     /// Whether [`try_take`](Self::try_take) would fail now.
@@ -57,29 +57,27 @@ impl Permits {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => {
-                    self.note_peak((word & !WAITING) as u32 + 1);
-                    return true;
-                }
+                Ok(_) => return true,
                 Err(now) => word = now,
             }
         }
         false
     }
 
-    #[inline]
-    fn note_peak(&self, active: u32) {
-        // A plain look first: the peak is rarely new, and a write would contend.
-        if active > self.peak.load(Ordering::Relaxed) {
-            self.peak.fetch_max(active, Ordering::Relaxed);
-        }
-    }
-
     /// Gives a permit back. True if somebody waits, who must now be served.
     #[must_use]
     #[inline]
     pub(crate) fn give_back(&self) -> bool {
-        self.word.fetch_sub(1, Ordering::Release) & WAITING != 0
+        let before = self.word.fetch_sub(1, Ordering::Release);
+        // One comparison for both, because WAITING makes the word larger than any peak. The most that
+        // were ever in use is seen here, too: after it comes a release, or it is still so.
+        before > self.peak.load(Ordering::Relaxed) && self.look_at(before)
+    }
+
+    #[cold]
+    fn look_at(&self, before: u64) -> bool {
+        self.peak.fetch_max(before & !WAITING, Ordering::Relaxed);
+        before & WAITING != 0
     }
 
     pub(crate) fn resize(&self, limit: u32) {
@@ -95,8 +93,10 @@ impl Permits {
         (self.word.load(Ordering::Relaxed) & !WAITING) as u32
     }
 
+    /// The most that were ever in use.
     pub(crate) fn peak(&self) -> u32 {
-        self.peak.load(Ordering::Relaxed)
+        let before_the_last_release = self.peak.load(Ordering::Relaxed) as u32;
+        before_the_last_release.max(self.active())
     }
 }
 
