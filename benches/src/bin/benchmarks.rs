@@ -13,10 +13,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => {
-            let report = markdown::report(&Results::measure());
+            let (report, wrong) = markdown::report(&Results::measure());
             fs::write(root().join("BENCHMARKS.md"), &report).expect("the report can be written");
             println!("{report}");
-            ExitCode::SUCCESS
+            for wrong in &wrong {
+                eprintln!("FAILED: {wrong}");
+            }
+            if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         ["gate"] => gate::gate(),
         ["baseline"] => gate::write_baseline(),

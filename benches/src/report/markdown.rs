@@ -2,15 +2,14 @@
 
 use std::fmt::Write;
 
+use super::cells::{count, digits, line, or_none, ratio, table};
 use super::figures::{Finding, Line};
 use super::lockfile::versions;
-use super::missed::reason;
+use super::reached;
 use super::results::Results;
-use super::targets::{INSTRUCTIONS, best_peer, others};
-use crate::patterns::{self, BUTTRESS, FLOOR};
+use crate::patterns::{self, FLOOR};
+use crate::spread::Spread;
 use crate::{probes, process};
-
-const NONE: &str = "–";
 
 const READING: &str = "\
 Every candidate wraps the same service, `u64 -> u64`, that answers at once, and is built before anything
@@ -22,8 +21,10 @@ no events, no guard against panics. It is not a library, it says how much of a c
   not in them, nor the kernel. Under valgrind a read of the system's clock is a call of the kernel, so it
   looks cheaper than its 20 ns, and cheaper than a clock of one's own.
 - *ns* are medians of interleaved rounds. Compare ratios; another machine has other figures.
-- *ns, 2 thr* is the time of a call when two threads make calls on clones of one instance. Rounds in which
-  the machine did not run both at once are left out; – where too few were left, or where it is not Clone.
+- *ns, 2 thr* is the time of a call when two threads make calls on clones of one instance: the median, and
+  the quartiles in brackets. Rounds in which the machine did not run both at once are left out; – where too
+  few were left, or where it is not Clone. What waits for the other thread is polled in a loop, where a
+  runtime would park the task.
   What two cores take to hand a cache line over can double from one row to the next on a virtual machine:
   compare within a row.
 - *future* is the size of the response future; a boxed one is 16 bytes and an allocation.
@@ -31,49 +32,26 @@ no events, no guard against panics. It is not a library, it says how much of a c
   state of its row.
 ";
 
-fn digits(value: Option<f64>, digits: usize) -> String {
-    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.digits$}"))
-}
+const NOTES: &[&str] = &[
+    "Events: buttress has `tracing` compiled in always; its feature adds the facade of `metrics`. \
+     tower-resilience has both behind features, and no figure for a retry without a timer.",
+    "Idempotency and hedging are not measured: buttress does not have them yet.",
+];
 
-/// Whole if it is.
-fn count(value: Option<f64>) -> String {
-    digits(value, usize::from(value.is_some_and(|value| value.fract() != 0.0)))
-}
-
-fn ratio(value: Option<f64>, over: Option<f64>) -> String {
-    digits(value.zip(over).map(|(value, over)| value / over), 2)
-}
-
-fn yes_or_no(reached: Option<bool>) -> &'static str {
-    match reached {
-        Some(true) => "yes",
-        Some(false) => "**no**",
-        None => NONE,
-    }
-}
-
-fn table(text: &mut String, columns: &[&str]) {
-    let rule = "|---".repeat(columns.len());
-    writeln!(text, "| {} |\n{rule}|", columns.join(" | ")).expect("a string takes all");
-}
-
-fn line(text: &mut String, fields: &[String]) {
-    writeln!(text, "| {} |", fields.join(" | ")).expect("a string takes all");
-}
-
-pub fn report(results: &Results) -> String {
+/// The report, and what is wrong with the run beside what can be read in it.
+pub fn report(results: &Results) -> (String, Vec<String>) {
     let mut text = head(results);
-    targets(&mut text, results);
+    let wrong = reached::targets(&mut text, results);
     costs(&mut text, results);
     found(&mut text, "Memory", ["bytes", "of", "bytes"], &results.memory);
     found(&mut text, "Under load", ["probe", "of", "found"], &results.probes);
     events(&mut text, results);
     text += "\n## How to read it, and what cannot be compared\n\n";
     text += READING;
-    for note in patterns::notes().chain(probes::NOTES.iter().copied()) {
+    for note in patterns::notes().chain(NOTES.iter().chain(probes::NOTES).copied()) {
         let _ = writeln!(text, "- {note}");
     }
-    text
+    (text, wrong)
 }
 
 fn head(results: &Results) -> String {
@@ -86,66 +64,14 @@ fn head(results: &Results) -> String {
         results.toolchain.target,
         process::machine(),
     );
-    if !results.counted {
-        text += "There was no valgrind, so no instructions were counted.\n\n";
-    }
+    text += &match &results.valgrind {
+        Some(version) => format!("Instructions were counted by {version}.\n\n"),
+        None => "There was no valgrind, so no instructions were counted.\n\n".to_owned(),
+    };
     let versions = versions().into_iter().map(|(name, version)| format!("{name} {version}"));
     text += &versions.collect::<Vec<_>>().join(" · ");
     text += "\n";
     text
-}
-
-fn targets(text: &mut String, results: &Results) {
-    *text += "\n## Targets\n\nInstructions per call:\n\n";
-    let mut missed = Vec::new();
-    let columns = ["path", "buttress", "floor", "cheapest peer", "target", "measured", "reached"];
-    table(text, &columns);
-    for target in &INSTRUCTIONS {
-        let row = target.row.name;
-        let of = |who| results.table.get(row, who).and_then(|figures| figures.instructions);
-        let (ours, theirs) = (of(BUTTRESS), of(target.of));
-        let peer = best_peer(results, row)
-            .map_or_else(|| NONE.to_owned(), |(name, cost)| format!("{name} {cost:.0}"));
-        let reached = ours.zip(theirs).map(|(ours, theirs)| ours <= theirs * target.times);
-        if reached == Some(false) {
-            missed.push(row.to_owned());
-        }
-        let target = format!("{}x {}", target.times, target.of);
-        let measured = ratio(ours, theirs);
-        let reached = yes_or_no(reached).to_owned();
-        let fields = [
-            row.to_owned(),
-            digits(ours, 0),
-            digits(of(FLOOR), 0),
-            peer,
-            target,
-            measured,
-            reached,
-        ];
-        line(text, &fields);
-    }
-    *text += "\nEverything else:\n\n";
-    table(text, &["what", "target", "measured", "reached"]);
-    for judged in others(results) {
-        let reached = yes_or_no(judged.reached).to_owned();
-        if judged.reached == Some(false) {
-            missed.push(judged.what.clone());
-        }
-        line(text, &[judged.what, judged.target, judged.measured, reached]);
-    }
-    why_missed(text, &missed);
-}
-
-fn why_missed(text: &mut String, missed: &[String]) {
-    if missed.is_empty() {
-        return;
-    }
-    *text +=
-        "\nWhy a target is missed, by callgrind's profile of the row, and what would reach it:\n\n";
-    for what in missed {
-        let reason = reason(what).unwrap_or("Not known; look at its profile.");
-        let _ = writeln!(text, "- *{what}*: {reason}");
-    }
 }
 
 /// The pattern of a row is what stands before its colon.
@@ -184,6 +110,7 @@ fn costs(text: &mut String, results: &Results) {
 fn cost(text: &mut String, results: &Results, each: &Line) {
     let figures = &each.figures;
     let floor = results.table.get(&each.row, FLOOR).and_then(|floor| floor.instructions);
+    let on_two = Spread::of(figures.nanos_of_two.iter().copied().flatten());
     let fields = [
         parts(&each.row).1.to_owned(),
         each.candidate.clone(),
@@ -194,7 +121,7 @@ fn cost(text: &mut String, results: &Results, each: &Line) {
         count(figures.future),
         count(figures.idle),
         digits(figures.nanos, 1),
-        digits(figures.nanos_of_two, 1),
+        or_none(on_two.map(|spread| spread.to_string())),
     ];
     line(text, &fields);
 }
@@ -208,20 +135,34 @@ fn found(text: &mut String, title: &str, columns: [&str; 3], findings: &[Finding
 }
 
 fn events(text: &mut String, results: &Results) {
-    *text += "\n## Events compiled in, nobody listening: six layers\n\n";
-    table(
-        text,
-        &["of", "ns", "with events", "ratio", "instructions", "with events", "allocations"],
-    );
+    *text += "\n## Events compiled in, nobody listening\n\n";
+    let columns = [
+        "path",
+        "of",
+        "instructions",
+        "with events",
+        "ratio",
+        "allocations",
+        "with events",
+        "ns",
+        "with events",
+        "ratio",
+    ];
+    table(text, &columns);
     for events in &results.events {
+        let [before, after] = events.instructions;
+        let nanos = [0, 1].map(|i| events.nanos.map(|nanos| nanos[i]));
         let fields = [
-            events.candidate.to_owned(),
-            digits(Some(events.nanos[0]), 1),
-            digits(Some(events.nanos[1]), 1),
-            ratio(Some(events.nanos[1]), Some(events.nanos[0])),
-            digits(events.instructions[0], 0),
-            digits(events.instructions[1], 0),
+            events.row.clone(),
+            events.candidate.clone(),
+            digits(before, 0),
+            digits(after, 0),
+            ratio(after, before),
+            count(Some(events.allocations[0])),
             count(Some(events.allocations[1])),
+            digits(nanos[0], 1),
+            digits(nanos[1], 1),
+            ratio(nanos[1], nanos[0]),
         ];
         line(text, &fields);
     }

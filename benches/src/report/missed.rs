@@ -1,59 +1,92 @@
 //! Why a target is not reached, and what would reach it. Printed for those that are missed in this run.
-//! The instructions named here were read off callgrind's profile of the row, line by line.
+//! The reasons were read off callgrind's profile of each row; what they cost stands in the tables.
 
-use crate::patterns::{fallback, rate_limit, retry, stack};
+use super::targets::{COUNTING_ON_TWO, TENTH};
+use crate::patterns::{bulkhead, circuit_breaker, fallback, rate_limit, retry, stack};
 
-const REASONS: [(&str, &str); 9] = [
+const REASONS: [(&str, &str); 15] = [
+    (
+        circuit_breaker::CONSECUTIVE.name,
+        "Beside what the floor does it looks at the state in `poll_ready` as well as in `call`, so that a \
+         refused call reserves nothing further in; keeps a place for a refusal seen there; hands the guard \
+         over, so that a panic or a dropped future settles it exactly once; and passes by whether calls \
+         are counted. A breaker that nobody may drop or panic in would be at the floor.",
+    ),
+    (circuit_breaker::COUNT.name, "As for failures in a row, and a window of any length."),
+    (
+        circuit_breaker::OPEN.name,
+        "It looks in `poll_ready`, so that a refused call reserves nothing further in, and keeps the \
+         refusal until `call`. Each refusal is counted, told if somebody listens, and carries the layer's \
+         name and the exact time to come back.",
+    ),
     (
         rate_limit::ADMITTED.name,
-        "Half of it is the clock, for the floor too (see *Parts*). Above the floor: the plan stands behind \
-         a sequence lock, so that it can change live (14 instructions); `poll_ready` looks first, so that \
-         a refused call reserves nothing further in (8); cost by request, waiters and the choice of \
-         policy have their branches (9); calls can be counted (2). A limiter whose rate cannot change and \
-         that nobody waits for would be at the floor. governor reads the CPU's own counter, which a paused \
-         clock cannot move.",
+        "A large part of it is the clock, for the floor too (see *Parts*). Above the floor: the plan \
+         stands behind a sequence lock, so that it can change live; `poll_ready` looks first, so that a \
+         refused call reserves nothing further in; cost by request, waiters and the choice of policy have \
+         their branches; calls can be counted. A limiter whose rate cannot change and that nobody waits \
+         for would be at the floor. governor reads the CPU's own counter, which a paused clock cannot \
+         move.",
     ),
     (
         rate_limit::REFUSED.name,
-        "As above, and each refusal is counted in a shard of its thread (8), told if somebody listens (2), \
-         and carries the layer's name, its limit and the exact time to come back (9).",
+        "As above, and each refusal is counted in a shard of its thread, told if somebody listens, and \
+         carries the layer's name, its limit and the exact time to come back.",
     ),
     (
         rate_limit::KEYED.name,
-        "A third is SipHash, which governor pays too. Above governor: the system's clock against the \
-         CPU's counter (some 60), and the order of use, without which a hard cap on keys could not tell \
-         whom to forget (some 45). A weaker hash would reach the target, and let whoever chooses keys \
+        "A part of it is SipHash (see *Parts*), which governor pays too. Above governor: the system's \
+         clock against the CPU's counter, and the order of use, without which a hard cap on keys could \
+         not tell whom to forget. A weaker hash would reach the target, and let whoever chooses keys \
          choose collisions.",
     ),
     (
+        bulkhead::ADMITTED.name,
+        "It looks for room in `poll_ready` as well as in `call`, so that a refused call reserves nothing \
+         further in; keeps a place for a refusal seen there; hands the permit over, so that a panic or a \
+         dropped future gives it back exactly once; and passes by whether calls are counted and whether \
+         somebody waits.",
+    ),
+    (
+        bulkhead::REFUSED.name,
+        "It looks in `poll_ready`, so that a refused call reserves nothing further in, and keeps the \
+         refusal until `call`. Each refusal is counted in a shard of its thread, told if somebody listens, \
+         and carries the layer's name and its limit.",
+    ),
+    (
         retry::FIRST.name,
-        "The rules stand in one place so that they can change live: an `Arc` cloned and dropped, three \
-         flags to look at, a guard to leave behind. tower copies its policy into each call, so the \
-         compiler can forget all of it. In time it is some 3 ns.",
+        "The rules stand in one place so that they can change live: an `Arc` cloned and dropped (see \
+         *Parts*), flags to look at, a guard to leave behind. tower copies its policy into each call, so \
+         the compiler can forget all of it.",
     ),
     (retry::BUDGET.name, "As above; the budget itself is one addition in a shard of its own."),
     (
         fallback::PRIMARY.name,
-        "The value is shared, not copied into each call, and so are the counters: two `Arc`s where the \
-         floor copies a number.",
+        "The value is shared, not copied into each call, and so are the counters: two `Arc`s (see *Parts*) \
+         where the floor copies a number.",
     ),
     (
         stack::SIX.name,
-        "The limiter and the time limit each read the clock, the floor once. Seven shared states are \
-         cloned into the call, the floor clones three; each is what its handle changes live. And the \
-         future is larger than what the compiler keeps in registers: some 60 instructions build it and \
-         some 60 take it apart. One read of the clock for the whole stack would save 60, layers that \
-         know each other the rest.",
+        "The limiter and the time limit each read the clock (see *Parts*), the floor once. The floor clones \
+         two `Arc`s into the call, the breaker's and the bulkhead's; here the retry and the fallback take \
+         theirs too, because a handle may change what is in them. And the future is larger than what the \
+         compiler keeps in registers, so it is built and taken apart in memory. One read of the clock for \
+         the whole stack would save one of the two, layers that know each other the rest.",
     ),
     (
         stack::CLONED.name,
-        "Seven reference counts up and down, the floor's three: one for what each layer shares with its \
-         handle, and one for the value of the fallback.",
+        "A reference count up and down for what each layer shares with its handle, and one for the value \
+         of the fallback; the floor has three.",
     ),
     (
-        super::targets::TENTH,
-        "Two reads of the clock are half of the time. It is near the target, and on either side of it from \
-         one run to the next.",
+        TENTH,
+        "Two reads of the clock are a large part of the time (see *Parts*). It is near the target, and on \
+         either side of it from one run to the next.",
+    ),
+    (
+        COUNTING_ON_TWO,
+        "The counts are in shards, but the rest of the state is not: two threads on two cores hand the \
+         same cache lines to and fro, and what counting adds there is small beside how much that varies.",
     ),
 ];
 

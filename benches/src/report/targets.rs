@@ -1,7 +1,9 @@
 //! What must be reached, and whether it was.
 
-use super::figures::{Figures, value};
+use super::cells::or_none;
+use super::figures::value;
 use super::results::Results;
+use crate::held::{FEW, LIMITED, MANY, SIX};
 use crate::patterns::{
     BARE, BUTTRESS, FLOOR, bulkhead, circuit_breaker, fallback, rate_limit, retry, stack,
     time_limit,
@@ -9,8 +11,15 @@ use crate::patterns::{
 use crate::peers::{GOVERNOR, TOWER, TOWER_RESILIENCE};
 use crate::probes;
 use crate::row::Row;
+use crate::spread::Spread;
 
-pub const TENTH: &str = "six layers, time over tower-resilience's";
+pub const TENTH: &str = "six layers, time over tower-resilience's faster six";
+pub const COUNTING_ON_TWO: &str = "counting calls, per layer, on two threads";
+/// What counting may cost a layer, in nanoseconds.
+const COUNTING: f64 = 12.0;
+
+/// In the rows of [`stack`].
+const LAYERS: f64 = 6.0;
 
 /// At most so many times the instructions of another candidate of the row.
 pub struct Target {
@@ -54,7 +63,7 @@ fn at_most(what: &str, target: &str, most: f64, measured: Option<f64>, unit: &st
     Judged {
         what: what.to_owned(),
         target: target.to_owned(),
-        measured: measured.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}{unit}")),
+        measured: or_none(measured.map(|value| format!("{value:.2}{unit}"))),
         reached: measured.map(|value| value <= most),
     }
 }
@@ -71,52 +80,60 @@ pub fn best_peer<'a>(results: &'a Results, row: &'a str) -> Option<(&'a str, f64
 }
 
 pub fn others(results: &Results) -> Vec<Judged> {
-    let of = |row: Row, figure: fn(&Figures) -> Option<f64>| {
-        results.table.get(row.name, BUTTRESS).and_then(figure)
-    };
     // Further attempts are not the path that must be free.
     let lines = results.table.lines.iter().filter(|line| line.row != retry::AGAIN.name);
     let buttress = lines.filter(|line| line.candidate == BUTTRESS);
     let allocations = buttress.filter_map(|line| line.figures.allocations).reduce(f64::max);
-    let more = |figure: fn(&Figures) -> Option<f64>| {
-        let without = results.table.get(stack::COUNTED.name, stack::NOT_COUNTED)?;
-        Some((of(stack::COUNTED, figure)? - figure(without)?) / 6.0)
-    };
-    let six = of(stack::SIX, |figures| figures.nanos);
-    let theirs = results.table.get(stack::SIX.name, TOWER_RESILIENCE);
-    let tenth =
-        six.zip(theirs.and_then(|figures| figures.nanos)).map(|(ours, theirs)| ours / theirs);
+    let nanos = |row: Row, who| results.table.get(row.name, who).and_then(|figures| figures.nanos);
+    let theirs = [TOWER_RESILIENCE, stack::CHEAPER].map(|who| nanos(stack::SIX, who));
+    let theirs = theirs.into_iter().flatten().reduce(f64::min);
+    let tenth = nanos(stack::SIX, BUTTRESS).zip(theirs).map(|(ours, theirs)| ours / theirs);
+    let counting = nanos(stack::COUNTED, BUTTRESS)
+        .zip(nanos(stack::COUNTED, stack::NOT_COUNTED))
+        .map(|(counted, not)| (counted - not) / LAYERS);
     let mut judged = vec![
         at_most("most allocations of a call that is not retried", "0", 0.0, allocations, ""),
         at_most(TENTH, "0.10", 0.1, tenth, ""),
-        at_most("counting calls, per layer", "12 ns more", 12.0, more(|f| f.nanos), " ns"),
-        at_most(
-            "counting calls, per layer, on two threads",
-            "12 ns more",
-            12.0,
-            more(|figures| figures.nanos_of_two),
-            " ns",
-        ),
+        at_most("counting calls, per layer", "12 ns more", COUNTING, counting, " ns"),
+        counting_on_two(results),
     ];
     judged.extend(under_load(results));
     judged
 }
 
+/// What counting adds in each round in which both count. Two cores that share cache lines vary by more
+/// than is looked for, so a miss is only what three quarters of the rounds show.
+fn counting_on_two(results: &Results) -> Judged {
+    let rounds = |who| {
+        let figures = results.table.get(stack::COUNTED.name, who);
+        figures.map_or(&[][..], |figures| figures.nanos_of_two.as_slice())
+    };
+    let pairs = rounds(BUTTRESS).iter().zip(rounds(stack::NOT_COUNTED));
+    let differences = pairs.filter_map(|(counted, not)| Some(((*counted)? - (*not)?) / LAYERS));
+    let differences: Vec<f64> = differences.collect();
+    let pairs = differences.len();
+    let spread = Spread::of(differences);
+    Judged {
+        what: COUNTING_ON_TWO.to_owned(),
+        target: "12 ns more; missed if the lower quartile is above".to_owned(),
+        measured: or_none(spread.map(|spread| format!("{spread} ns, {pairs} pairs of rounds"))),
+        reached: spread.map(|spread| spread.lower <= COUNTING),
+    }
+}
+
 /// The targets of the probes.
 fn under_load(results: &Results) -> Vec<Judged> {
     let probe = |what: &str| value(&results.probes, what, BUTTRESS);
-    let held = |what: &str, who| value(&results.memory, what, who);
+    let held_by = |what: &str, who| value(&results.memory, what, who);
     let shed = value(&results.probes, probes::FULL, TOWER);
-    let pending = "100 000 calls under a time limit, bytes each with the task";
-    let tower = held(pending, TOWER);
-    let six = "100 000 calls through six layers, bytes each with the task";
-    let grown = held("time window, bytes after 10 000 calls", BUTTRESS)
-        .zip(held("time window, bytes after 100 calls", BUTTRESS))
-        .map(|(many, few)| many / few);
-    let ours = results.events.iter().find(|events| events.candidate == BUTTRESS);
-    let slower = ours.map(|events| events.nanos[1] / events.nanos[0]);
+    let tower = held_by(LIMITED, TOWER);
+    let grown = held_by(MANY, BUTTRESS).zip(held_by(FEW, BUTTRESS)).map(|(many, few)| many / few);
+    let ours = || results.events.iter().filter(|events| events.candidate == BUTTRESS);
+    let slower = ours().find_map(|events| events.nanos).map(|[without, with]| with / without);
+    let allocations =
+        ours().map(|events| events.allocations[1] - events.allocations[0]).reduce(f64::max);
     let text = |bound: Option<f64>, unit: &str| {
-        bound.map_or_else(|| "–".to_owned(), |bound| format!("at most {bound:.0}{unit}"))
+        or_none(bound.map(|bound| format!("at most {bound:.0}{unit}")))
     };
     let mut opening = at_most(probes::OPENING, "50", 50.0, probe(probes::OPENING), "");
     opening.reached = probe(probes::OPENING).map(|failures| failures == 50.0);
@@ -152,20 +169,20 @@ fn under_load(results: &Results) -> Vec<Judged> {
         at_most(probes::RATE_ORDER, "none overtaken", 0.0, probe(probes::RATE_ORDER), " %"),
         at_most(probes::POLLS, "at most 2", 2.0, probe(probes::POLLS), ""),
         at_most(
-            pending,
+            LIMITED,
             &format!("{}, tower's", text(tower, "")),
             tower.unwrap_or(f64::NAN),
-            held(pending, BUTTRESS),
+            held_by(LIMITED, BUTTRESS),
             "",
         ),
-        at_most(six, "below 560", 559.9, held(six, BUTTRESS), ""),
-        at_most("events compiled in, time over without", "at most 1.1", 1.1, slower, ""),
+        at_most(SIX, "below 688: 560 and the state", 687.9, held_by(SIX, BUTTRESS), ""),
         at_most(
-            "events compiled in, allocations",
-            "0",
-            0.0,
-            ours.map(|events| events.allocations[1]),
+            "events compiled in, time of six layers over without",
+            "at most 1.1",
+            1.1,
+            slower,
             "",
         ),
+        at_most("events compiled in, allocations more than without", "0", 0.0, allocations, ""),
     ]
 }
