@@ -35,6 +35,7 @@ pub const NOTES: &[&str] = &[
      window, its ns of as many as fit. failsafe keeps a moving average instead of a window.",
     "Circuit breaker: failsafe's breaker does not count calls, recloser's and seatbelt's do not count \
      failures in a row, recloser has no time window and seatbelt no count window.",
+    "Circuit breaker, every other call fails: the windows would open at nine of ten.",
     "Circuit breaker, open: failsafe and recloser do not say when to come back; buttress and the floor \
      do. recloser makes the call to the inner service, and drops its future.",
 ];

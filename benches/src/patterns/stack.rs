@@ -32,6 +32,9 @@ pub const NOTES: &[&str] = &[
     "Six layers: fallback > rate limit > breaker > bulkhead > retry > time limit. tower has no breaker \
      and its rate limit is not Clone: \"tower's four\" are `then`, ConcurrencyLimit, Retry and Timeout, \
      and \"tower's five\" has the rate limit too, on one thread.",
+    "Six layers: tower-resilience's cheaper modes are a fixed window, which lets twice the limit pass \
+     across the border of two windows, and a bulkhead that lets callers wait instead of refusing them. The \
+     target is held against whichever of the two is faster in the run.",
     "Six layers with an observer: buttress has no event for a call that just passes, so its observers \
      are not called; each of tower-resilience's layers calls its own.",
 ];

@@ -70,10 +70,10 @@ fn compare() -> Result<(), String> {
     let failed = print(&baseline.compare(&now, apart.is_none()));
     let strict = std::env::var(STRICT).is_ok_and(|value| value == "1");
     match apart {
-        _ if failed => Err("buttress is not within the baseline, see above".to_owned()),
         Some(why) if strict => {
             Err(format!("{STRICT}=1, and instructions cannot be compared: {why}"))
         }
+        _ if failed => Err("buttress is not within the baseline, see above".to_owned()),
         _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! Why a target is not reached, and what would reach it. Printed for those that are missed in this run.
 //! The reasons were read off callgrind's profile of each row; what they cost stands in the tables.
 
-use super::targets::{COUNTING_ON_TWO, TENTH};
+use super::targets::{TENTH, TOLD};
 use crate::patterns::{bulkhead, circuit_breaker, fallback, rate_limit, retry, stack};
 
 const REASONS: [(&str, &str); 15] = [
@@ -10,9 +10,9 @@ const REASONS: [(&str, &str); 15] = [
         "Beside what the floor does it looks at the state in `poll_ready` as well as in `call`, so that a \
          refused call reserves nothing further in; keeps a place for a refusal seen there; hands the guard \
          over, so that a panic or a dropped future settles it exactly once; and passes by whether calls \
-         are counted. A breaker that nobody may drop or panic in would be at the floor.",
+         are counted.",
     ),
-    (circuit_breaker::COUNT.name, "As for failures in a row, and a window of any length."),
+    (circuit_breaker::COUNT.name, "As for failures in a row."),
     (
         circuit_breaker::OPEN.name,
         "It looks in `poll_ready`, so that a refused call reserves nothing further in, and keeps the \
@@ -84,9 +84,11 @@ const REASONS: [(&str, &str); 15] = [
          either side of it from one run to the next.",
     ),
     (
-        COUNTING_ON_TWO,
-        "The counts are in shards, but the rest of the state is not: two threads on two cores hand the \
-         same cache lines to and fro, and what counting adds there is small beside how much that varies.",
+        TOLD,
+        "A counter has the layer's name as a label, which is not known when it is compiled, so the facade \
+         of `metrics` is handed a vector of labels before it finds that there is no recorder: one for each \
+         refusal, each further attempt and each giving up. Labels that are made once for a layer would \
+         reach the target.",
     ),
 ];
 

@@ -1,0 +1,69 @@
+//! The tables of targets, and why some are missed.
+
+use std::fmt::Write;
+
+use super::cells::{digits, line, or_none, ratio, table, yes_or_no};
+use super::missed::reason;
+use super::results::Results;
+use super::targets::{INSTRUCTIONS, Target, best_peer, others};
+use crate::patterns::{BUTTRESS, FLOOR};
+
+/// Each target with whether it was reached, if that is known.
+type Reached = Vec<(String, Option<bool>)>;
+
+/// Writes the targets. Those that are missed for no known reason come back, and those that were not
+/// measured although they could have been.
+pub(super) fn targets(text: &mut String, results: &Results) -> Vec<String> {
+    let mut all = Reached::new();
+    *text += "\n## Targets\n\nInstructions per call:\n\n";
+    let columns = ["path", "buttress", "floor", "cheapest peer", "target", "measured", "reached"];
+    table(text, &columns);
+    for target in &INSTRUCTIONS {
+        all.push((target.row.name.to_owned(), instructions(text, results, target)));
+    }
+    *text += "\nEverything else:\n\n";
+    table(text, &["what", "target", "measured", "reached"]);
+    for judged in others(results) {
+        all.push((judged.what.clone(), judged.reached));
+        let reached = yes_or_no(judged.reached).to_owned();
+        line(text, &[judged.what, judged.target, judged.measured, reached]);
+    }
+    why_missed(text, &all);
+    let wrong = all.iter().filter_map(|(what, reached)| match reached {
+        Some(false) if reason(what).is_none() => Some(format!("{what}: missed without a reason")),
+        None if results.valgrind.is_some() => Some(format!("{what}: not measured")),
+        _ => None,
+    });
+    wrong.collect()
+}
+
+fn instructions(text: &mut String, results: &Results, target: &Target) -> Option<bool> {
+    let row = target.row.name;
+    let of = |who| results.table.get(row, who).and_then(|figures| figures.instructions);
+    let (ours, theirs) = (of(BUTTRESS), of(target.of));
+    let peer = best_peer(results, row).map(|(name, cost)| format!("{name} {cost:.0}"));
+    let reached = ours.zip(theirs).map(|(ours, theirs)| ours <= theirs * target.times);
+    let fields = [
+        row.to_owned(),
+        digits(ours, 0),
+        digits(of(FLOOR), 0),
+        or_none(peer),
+        format!("{}x {}", target.times, target.of),
+        ratio(ours, theirs),
+        yes_or_no(reached).to_owned(),
+    ];
+    line(text, &fields);
+    reached
+}
+
+fn why_missed(text: &mut String, all: &Reached) {
+    let missed: Vec<_> = all.iter().filter(|(_, reached)| *reached == Some(false)).collect();
+    if missed.is_empty() {
+        return;
+    }
+    *text += "\nWhy a target is missed, and what would reach it:\n\n";
+    for (what, _) in missed {
+        let reason = reason(what).unwrap_or("Not known; look at its profile.");
+        let _ = writeln!(text, "- *{what}*: {reason}");
+    }
+}
