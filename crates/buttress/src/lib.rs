@@ -78,6 +78,8 @@ mod error;
 mod guard;
 mod invalid_config;
 mod keyed;
+#[cfg(feature = "metrics")]
+mod metric;
 mod mode;
 mod name;
 mod observe;

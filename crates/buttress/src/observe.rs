@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::error::Error;
 #[cfg(feature = "metrics")]
-use crate::error::ErrorKind;
+use crate::metric::{Keys, Metric};
 use crate::name::Name;
 
 /// The state of a circuit, as operators see it.
@@ -125,6 +125,8 @@ pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) count_calls: bool,
+    #[cfg(feature = "metrics")]
+    pub(crate) keys: Keys,
 }
 
 impl fmt::Debug for Common {
@@ -185,7 +187,7 @@ impl Common {
     #[inline(never)]
     fn tell_refused(&self, error: Error) {
         #[cfg(feature = "metrics")]
-        self.count(refusal_metric(error.kind()), Some(("kind", error.kind().as_str())));
+        self.count(Metric::Refused(error.kind()));
         self.tell(|| Event::Refused(error));
     }
 
@@ -197,7 +199,7 @@ impl Common {
             "time limit passed"
         );
         #[cfg(feature = "metrics")]
-        self.count("buttress.time_limit.timed_out", None);
+        self.count(Metric::TimedOut);
         self.tell(|| Event::TimedOut(error.clone()));
     }
 
@@ -209,31 +211,28 @@ impl Common {
             tracing::info!(target: "buttress", layer, from = from_text, to = to_text, "circuit changed");
         }
         #[cfg(feature = "metrics")]
-        self.count("buttress.circuit_breaker.transitions", Some(("to", to.as_str())));
+        self.count(Metric::CircuitChanged(to));
         self.tell(|| Event::CircuitChanged { from, to });
     }
 
     pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), attempt, ?delay, "retrying");
         #[cfg(feature = "metrics")]
-        self.count("buttress.retry.retries", None);
+        self.count(Metric::Retried);
         self.tell(|| Event::Retrying { attempt, delay });
     }
 
     pub(crate) fn gave_up(&self, attempts: u32, reason: GaveUp) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), attempts, ?reason, "retries exhausted");
         #[cfg(feature = "metrics")]
-        self.count("buttress.retry.exhausted", None);
+        self.count(Metric::Exhausted);
         self.tell(|| Event::RetriesExhausted { attempts, reason });
     }
 
     pub(crate) fn fell_back(&self, failed: bool) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), failed, "fallback used");
         #[cfg(feature = "metrics")]
-        self.count(
-            if failed { "buttress.fallback.failed" } else { "buttress.fallback.used" },
-            None,
-        );
+        self.count(if failed { Metric::FallbackFailed } else { Metric::FellBack });
         self.tell(|| if failed { Event::FallbackFailed } else { Event::FellBack });
     }
 
@@ -250,25 +249,8 @@ impl Common {
     }
 
     #[cfg(feature = "metrics")]
-    fn count(&self, metric: &'static str, label: Option<(&'static str, &'static str)>) {
-        let layer = self.name.as_str();
-        match label {
-            Some((key, value)) => metrics::counter!(metric, "layer" => layer, key => value),
-            None => metrics::counter!(metric, "layer" => layer),
-        }
-        .increment(1);
-    }
-}
-
-#[cfg(feature = "metrics")]
-fn refusal_metric(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::CircuitOpen => "buttress.circuit_breaker.refused",
-        ErrorKind::RateLimited => "buttress.rate_limit.refused",
-        ErrorKind::BulkheadFull => "buttress.bulkhead.refused",
-        ErrorKind::QueueTimeout => "buttress.queue.timed_out",
-        ErrorKind::TooManyKeys => "buttress.keyed.refused",
-        ErrorKind::TimedOut => "buttress.time_limit.timed_out",
+    fn count(&self, metric: Metric) {
+        self.keys.count(self.name, metric);
     }
 }
 
