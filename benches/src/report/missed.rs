@@ -1,10 +1,10 @@
 //! Why a target is not reached, and what would reach it. Printed for those that are missed in this run.
 //! The reasons were read off callgrind's profile of each row; what they cost stands in the tables.
 
-use super::targets::{TENTH, TOLD};
+use super::targets::TENTH;
 use crate::patterns::{bulkhead, circuit_breaker, fallback, rate_limit, retry, stack};
 
-const REASONS: [(&str, &str); 15] = [
+const REASONS: [(&str, &str); 14] = [
     (
         circuit_breaker::CONSECUTIVE.name,
         "Beside what the floor does it looks at the state in `poll_ready` as well as in `call`, so that a \
@@ -82,13 +82,6 @@ const REASONS: [(&str, &str); 15] = [
         TENTH,
         "Two reads of the clock are a large part of the time (see *Parts*). It is near the target, and on \
          either side of it from one run to the next.",
-    ),
-    (
-        TOLD,
-        "A counter has the layer's name as a label, which is not known when it is compiled, so the facade \
-         of `metrics` is handed a vector of labels before it finds that there is no recorder: one for each \
-         refusal, each further attempt and each giving up. Labels that are made once for a layer would \
-         reach the target.",
     ),
 ];
 
