@@ -1,8 +1,8 @@
-//! The versions that were built, from the workspace's `Cargo.lock`.
+//! The versions that were built, from `Cargo.lock`.
 
 use crate::peers::PACKAGES;
 
-const LOCK: &str = include_str!("../../../Cargo.lock");
+const LOCK: &str = include_str!("../../Cargo.lock");
 
 /// Version of `package`, or of the newest of several.
 fn version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {

@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 use super::callgrind;
 use super::figures::{Finding, Table, figure};
 
-/// The root of the workspace: where the report goes. cargo says where the package is now, which need
+/// The root of the project: where the report goes. cargo says where the package is now, which need
 /// not be where it was built.
 pub fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR");
     let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&package).parent().expect("the package is inside of the workspace").to_owned()
+    Path::new(&package).parent().expect("the package is inside of the project").to_owned()
 }
 
 /// The version of valgrind, if there is one.
@@ -36,16 +36,9 @@ impl Programs {
         let target = if events { target.join("events") } else { target.to_owned() };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args([
-            "build",
-            "--locked",
-            "--quiet",
-            "--profile",
-            "measure",
-            "-p",
-            "buttress-benches",
-        ]);
-        build.arg("--target-dir").arg(&target).current_dir(root());
+        build.args(["build", "--locked", "--quiet", "--profile", "measure"]);
+        build.arg("--manifest-path").arg(root().join("benches").join("Cargo.toml"));
+        build.arg("--target-dir").arg(&target);
         for name in names {
             build.args(["--bin", name]);
         }

@@ -7,11 +7,14 @@
 
 mod machine;
 mod rules;
+mod ticket;
 
 use std::time::{Duration, Instant};
 
 use machine::Machine;
 use rules::Rules;
+pub(crate) use ticket::Ticket;
+use ticket::{COUNTED, NOTED, UNCOUNTED, pack, unpack};
 
 use super::config::Config;
 use crate::classify::Outcome;
@@ -20,50 +23,7 @@ use crate::error::RetryAfter;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::CircuitState;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
-use crate::window::{CALLS_NOT_COUNTED, CountWindow, Sample, Streak, Tally, TimeWindow};
-
-/// A call that was admitted, until it is settled: the generation that admitted it over how it did.
-/// One word, so that the call needs no memory for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Ticket(u64);
-
-/// How a call was admitted: through a closed circuit, ...
-const COUNTED: u32 = 0;
-/// ... the same where more is noted of it than how it ended: that it was made, how long it took, ...
-const NOTED: u32 = 1 << 30;
-/// ... through a disabled one, or, above this, as the probe with the number that is left.
-const UNCOUNTED: u32 = 1 << 31;
-const _: () = assert!((NOTED | UNCOUNTED) as u64 == CALLS_NOT_COUNTED);
-
-impl Ticket {
-    #[inline(always)]
-    const fn new(generation: u32, how: u32) -> Self {
-        Self((generation as u64) << 32 | how as u64)
-    }
-
-    const fn generation(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    #[inline(always)]
-    const fn how(self) -> u32 {
-        self.0 as u32
-    }
-
-    fn is_probe(self) -> bool {
-        self.how() > UNCOUNTED
-    }
-
-    /// The same call, of which more is noted.
-    pub(crate) const fn noted(self) -> Self {
-        if self.how() == COUNTED { Self(self.0 | NOTED as u64) } else { self }
-    }
-
-    /// Whether nothing at all is counted of this call.
-    pub(crate) fn is_uncounted(self) -> bool {
-        self.how() == UNCOUNTED
-    }
-}
+use crate::window::{CountWindow, Sample, Streak, Tally, TimeWindow};
 
 /// A change of state, to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,26 +63,6 @@ pub(crate) struct State {
     window: Window,
     pub(crate) rules: Rules,
     machine: Mutex<Machine>,
-}
-
-const STATES: [CircuitState; 6] = [
-    CircuitState::Closed,
-    CircuitState::Open,
-    CircuitState::HalfOpen,
-    CircuitState::ForcedOpen,
-    CircuitState::Disabled,
-    CircuitState::MetricsOnly,
-];
-
-/// A word of `control`: the generation over [`NOTED`], while calls are counted or timed, and the state.
-/// Of a closed circuit that notes nothing it is the ticket of its calls.
-fn pack(generation: u32, noted: u32, state: CircuitState) -> u64 {
-    Ticket::new(generation, noted | state as u32).0
-}
-
-fn unpack(control: u64) -> (u32, CircuitState) {
-    let state = STATES.get((control & 7) as usize).copied().unwrap_or(CircuitState::Closed);
-    ((control >> 32) as u32, state)
 }
 
 fn noted(count_calls: bool, config: &Config) -> u32 {
@@ -209,14 +149,13 @@ impl State {
     #[inline(always)]
     pub(crate) fn admit_closed(&self) -> Option<Ticket> {
         // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
-        let ticket = Ticket(self.control.load(Ordering::Acquire));
-        (ticket.how() == COUNTED | CircuitState::Closed as u32).then_some(ticket)
+        Ticket::of_closed(self.control.load(Ordering::Acquire))
     }
 
     /// Whether a success of this call would leave everything as it is, so that there is nothing to settle.
     #[inline(always)]
     pub(crate) fn success_changes_nothing(&self, ticket: Ticket) -> bool {
-        (self.sums.load(Ordering::Relaxed) ^ ticket.0) & self.clear == 0
+        (self.sums.load(Ordering::Relaxed) ^ ticket.word()) & self.clear == 0
     }
 
     /// The same of a call of which more is noted, and noted already.

@@ -1,0 +1,81 @@
+//! The words of a circuit: the ticket of a call, and the control word that says who gets one.
+
+use crate::observe::CircuitState;
+use crate::window::CALLS_NOT_COUNTED;
+
+/// A call that was admitted, until it is settled: the generation that admitted it over how it did.
+/// One word, so that the call needs no memory for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ticket(u64);
+
+/// How a call was admitted: through a closed circuit, ...
+pub(super) const COUNTED: u32 = 0;
+/// ... the same where more is noted of it than how it ended: that it was made, how long it took, ...
+pub(super) const NOTED: u32 = 1 << 30;
+/// ... through a disabled one, or, above this, as the probe with the number that is left.
+pub(super) const UNCOUNTED: u32 = 1 << 31;
+const _: () = assert!((NOTED | UNCOUNTED) as u64 == CALLS_NOT_COUNTED);
+
+impl Ticket {
+    #[inline(always)]
+    pub(super) const fn new(generation: u32, how: u32) -> Self {
+        Self((generation as u64) << 32 | how as u64)
+    }
+
+    pub(super) const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The ticket as the word of a window has it, see there.
+    #[inline(always)]
+    pub(super) const fn word(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(super) const fn how(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(super) fn is_probe(self) -> bool {
+        self.how() > UNCOUNTED
+    }
+
+    /// The ticket of a call through a circuit with this word of `control`, if it is closed and notes
+    /// nothing: the word itself.
+    #[inline(always)]
+    pub(super) fn of_closed(control: u64) -> Option<Self> {
+        let ticket = Self(control);
+        (ticket.how() == COUNTED | CircuitState::Closed as u32).then_some(ticket)
+    }
+
+    /// The same call, of which more is noted.
+    pub(crate) const fn noted(self) -> Self {
+        if self.how() == COUNTED { Self(self.0 | NOTED as u64) } else { self }
+    }
+
+    /// Whether nothing at all is counted of this call.
+    pub(crate) fn is_uncounted(self) -> bool {
+        self.how() == UNCOUNTED
+    }
+}
+
+const STATES: [CircuitState; 6] = [
+    CircuitState::Closed,
+    CircuitState::Open,
+    CircuitState::HalfOpen,
+    CircuitState::ForcedOpen,
+    CircuitState::Disabled,
+    CircuitState::MetricsOnly,
+];
+
+/// A word of `control`: the generation over [`NOTED`], while calls are counted or timed, and the state.
+/// Of a closed circuit that notes nothing it is the ticket of its calls.
+pub(super) fn pack(generation: u32, noted: u32, state: CircuitState) -> u64 {
+    Ticket::new(generation, noted | state as u32).0
+}
+
+pub(super) fn unpack(control: u64) -> (u32, CircuitState) {
+    let state = STATES.get((control & 7) as usize).copied().unwrap_or(CircuitState::Closed);
+    ((control >> 32) as u32, state)
+}
