@@ -76,6 +76,7 @@ mod alone {
             Streak::record(&self.0, generation, failed)
         }
 
+        #[cfg(not(buttress_loom))]
         pub(super) fn reset(&self, generation: u32) {
             Streak::reset(&self.0, generation);
         }
