@@ -180,7 +180,7 @@ pub struct Stats {
     pub window_slow: u64,
     /// Calls refused.
     pub refused: u64,
-    /// Admitted calls that failed.
+    /// Calls that failed, also those that the inner service could not get ready for.
     pub failures: u64,
     /// How often the circuit opened by itself.
     pub opened: u64,
