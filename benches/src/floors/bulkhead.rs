@@ -1,15 +1,12 @@
 //! A counter of calls in flight.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::Either;
+use super::{Either, Held};
 use crate::workload::Failure;
 
 struct Shared {
@@ -38,27 +35,10 @@ impl Drop for Permit {
     }
 }
 
-pin_project! {
-    pub struct Held<F> {
-        #[pin]
-        future: F,
-        permit: Permit,
-    }
-}
-
-impl<F: Future> Future for Held<F> {
-    type Output = F::Output;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().future.poll(cx)
-    }
-}
-
 impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for Bulkhead<S> {
     type Response = u64;
     type Error = Failure;
-    type Future = Either<Held<S::Future>, Result<u64, Failure>>;
+    type Future = Either<Held<S::Future, Permit>, Result<u64, Failure>>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {

@@ -34,3 +34,21 @@ impl<F: Future<Output = T>, T> Future for Either<F, T> {
         }
     }
 }
+
+pin_project! {
+    /// The inner service's answer, and a permit that is given back with it.
+    pub struct Held<F, P> {
+        #[pin]
+        pub(crate) future: F,
+        pub(crate) permit: P,
+    }
+}
+
+impl<F: Future, P> Future for Held<F, P> {
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Timeout;
 use tower::Service;
 
-use crate::floors::Either;
+use crate::floors::{Either, Held};
 use crate::workload::Failure;
 
 /// A permit for each call, or a refusal.
@@ -27,27 +27,10 @@ impl<S> Permits<S> {
     }
 }
 
-pin_project! {
-    pub struct Held<F> {
-        #[pin]
-        future: F,
-        permit: OwnedSemaphorePermit,
-    }
-}
-
-impl<F: Future> Future for Held<F> {
-    type Output = F::Output;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().future.poll(cx)
-    }
-}
-
 impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for Permits<S> {
     type Response = u64;
     type Error = Failure;
-    type Future = Either<Held<S::Future>, Result<u64, Failure>>;
+    type Future = Either<Held<S::Future, OwnedSemaphorePermit>, Result<u64, Failure>>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
