@@ -1,4 +1,5 @@
 use super::*;
+use crate::classify::Outcome;
 use loom::sync::Arc;
 use loom::thread;
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::classify::Outcome;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
