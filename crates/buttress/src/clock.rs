@@ -3,16 +3,21 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use pin_project_lite::pin_project;
 
+mod virtual_clock;
+
+pub use virtual_clock::VirtualClock;
+
 /// Where a layer reads time and waits on it: a cheap handle, passed in a pattern's `Config`.
 ///
 /// The default is tokio's clock. It is the real one in production, and stands still or jumps under
-/// `#[tokio::test(start_paused = true)]`, so that a paused clock drives every layer exactly.
+/// `#[tokio::test(start_paused = true)]`, so that a paused clock drives every layer exactly. A
+/// [`VirtualClock`] is the other source: it moves only by hand, or by a simulator.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -29,20 +34,26 @@ pub struct Clock {
     source: Source,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Source {
     #[default]
     Tokio,
+    Virtual(Arc<virtual_clock::Node>),
 }
 
 impl Clock {
+    fn of_node(node: Arc<virtual_clock::Node>) -> Self {
+        Self { source: Source::Virtual(node) }
+    }
+
     /// The present instant of this clock. It never goes back within one runtime; code that keeps
     /// instants across runtimes must bear one that does.
     #[must_use]
     #[inline]
     pub fn now(&self) -> Instant {
-        match self.source {
+        match &self.source {
             Source::Tokio => tokio::time::Instant::now().into_std(),
+            Source::Virtual(node) => node.now(),
         }
     }
 
@@ -52,6 +63,13 @@ impl Clock {
     /// running clock it follows corrections of the system's clock.
     #[must_use]
     pub fn unix(&self) -> Duration {
+        match &self.source {
+            Source::Tokio => self.system_unix(),
+            Source::Virtual(node) => node.unix(),
+        }
+    }
+
+    fn system_unix(&self) -> Duration {
         static ANCHOR: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
         /// How far the system's clock must be corrected before it is followed. Smaller differences
         /// are the time between two reads, and following those would make a paused clock tremble.
@@ -86,9 +104,11 @@ impl Clock {
     #[must_use = "a sleep does nothing until it is polled"]
     #[inline]
     pub fn sleep_until(&self, deadline: Instant) -> Sleep {
-        match self.source {
-            Source::Tokio => Sleep { timer: tokio::time::sleep_until(deadline.into()) },
-        }
+        let timer = match &self.source {
+            Source::Tokio => Timer::Tokio { timer: tokio::time::sleep_until(deadline.into()) },
+            Source::Virtual(node) => Timer::Virtual { timer: node.timer(deadline) },
+        };
+        Sleep { timer }
     }
 
     /// Completes after `duration`. See [`sleep_until`](Self::sleep_until).
@@ -107,14 +127,26 @@ pin_project! {
     #[must_use = "a sleep does nothing until it is polled"]
     pub struct Sleep {
         #[pin]
-        timer: tokio::time::Sleep,
+        timer: Timer,
+    }
+}
+
+pin_project! {
+    #[project = TimerProj]
+    #[derive(Debug)]
+    enum Timer {
+        Tokio { #[pin] timer: tokio::time::Sleep },
+        Virtual { timer: virtual_clock::Timer },
     }
 }
 
 impl Sleep {
     /// Moves the deadline. The sleep must be polled again to be woken at the new one.
     pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
-        self.project().timer.reset(deadline.into());
+        match self.project().timer.project() {
+            TimerProj::Tokio { timer } => timer.reset(deadline.into()),
+            TimerProj::Virtual { timer } => timer.reset(deadline),
+        }
     }
 }
 
@@ -123,11 +155,18 @@ impl Future for Sleep {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Outside tokio's cooperative budget: a service that uses it up on every poll must not be
-        // able to keep its own time limit from being seen.
-        let timer = tokio::task::unconstrained(self.project().timer);
-        let timer = std::pin::pin!(timer);
-        timer.poll(cx)
+        match self.project().timer.project() {
+            TimerProj::Tokio { timer } => {
+                // Outside tokio's cooperative budget: a service that uses it up on every poll must not
+                // be able to keep its own time limit from being seen.
+                let timer = std::pin::pin!(tokio::task::unconstrained(timer));
+                timer.poll(cx)
+            }
+            TimerProj::Virtual { timer } => match timer.poll(cx.waker()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            },
+        }
     }
 }
 

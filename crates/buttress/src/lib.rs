@@ -71,11 +71,13 @@
 mod builder;
 mod classify;
 mod clock;
+mod codec;
 mod counters;
 #[cfg(feature = "serde")]
 mod duration_text;
 mod error;
 mod guard;
+mod id;
 mod invalid_config;
 mod keyed;
 #[cfg(feature = "metrics")]
@@ -87,6 +89,8 @@ mod queue;
 mod reject;
 mod rng;
 mod seqlock;
+mod spawn;
+mod store_error;
 mod sync;
 mod waiting;
 mod wakers;
@@ -96,10 +100,13 @@ pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
 pub mod guide;
+pub mod idempotency;
+pub mod outbox;
 pub mod rate_limit;
 #[cfg(feature = "serde")]
 pub mod registry;
 pub mod retry;
+pub mod saga;
 pub mod sidecar;
 pub mod time_limit;
 
@@ -107,11 +114,17 @@ pub use builder::ServiceBuilderExt;
 pub use classify::{
     AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,
 };
-pub use clock::{Clock, Sleep};
+pub use clock::{Clock, Sleep, VirtualClock};
+#[cfg(feature = "json")]
+pub use codec::Json;
+pub use codec::{Codec, CodecError, Format, InMemory};
 pub use error::{Error, ErrorKind};
+pub use id::InvalidId;
 pub use invalid_config::InvalidConfig;
 pub use mode::{Backpressure, Queued, Refuse};
 pub use name::Name;
 pub use observe::{CircuitState, Event, GaveUp, Observer};
 pub use reject::{AsError, AsResponse, Reject, as_response};
 pub use rng::Rng;
+pub use spawn::{Spawn, Spawner, Task};
+pub use store_error::{StoreError, StoreErrorKind};

@@ -1,0 +1,93 @@
+//! [`Codec`]: how typed values become what a store keeps.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// A value that could not be encoded or decoded.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{codec}: {message}")]
+pub struct CodecError {
+    codec: &'static str,
+    message: String,
+}
+
+impl CodecError {
+    /// An error of the codec called `codec`.
+    pub fn new(codec: &'static str, message: impl fmt::Display) -> Self {
+        Self { codec, message: message.to_string() }
+    }
+}
+
+/// A family of codecs: what all of them encode to.
+pub trait Format: Clone + Send + Sync + 'static {
+    /// What a store keeps of a value.
+    type Encoded: Clone + Send + Sync + 'static;
+    /// The name that durable stores keep beside the values, so that nobody reads them with another
+    /// codec.
+    const NAME: &'static str;
+}
+
+/// How values of type `T` become what a store keeps, and are read again.
+pub trait Codec<T>: Format {
+    /// `value` as the store keeps it.
+    ///
+    /// # Errors
+    /// The value cannot be expressed in this format.
+    fn encode(&self, value: &Arc<T>) -> Result<Self::Encoded, CodecError>;
+
+    /// The value that was encoded.
+    ///
+    /// # Errors
+    /// `encoded` is not a `T` in this format.
+    fn decode(&self, encoded: &Self::Encoded) -> Result<Arc<T>, CodecError>;
+}
+
+/// Keeps values as they are, for stores in memory: nothing is encoded and no serde is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InMemory;
+
+impl Format for InMemory {
+    type Encoded = Arc<dyn Any + Send + Sync>;
+    const NAME: &'static str = "in-memory";
+}
+
+impl<T: Send + Sync + 'static> Codec<T> for InMemory {
+    fn encode(&self, value: &Arc<T>) -> Result<Self::Encoded, CodecError> {
+        Ok(value.clone())
+    }
+
+    fn decode(&self, encoded: &Self::Encoded) -> Result<Arc<T>, CodecError> {
+        let expected = std::any::type_name::<T>();
+        encoded
+            .clone()
+            .downcast()
+            .map_err(|_| CodecError::new(Self::NAME, format!("not a {expected}")))
+    }
+}
+
+/// JSON text, for stores that keep bytes (feature `json`).
+#[cfg(feature = "json")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json;
+
+#[cfg(feature = "json")]
+impl Format for Json {
+    type Encoded = Vec<u8>;
+    const NAME: &'static str = "json";
+}
+
+#[cfg(feature = "json")]
+impl<T> Codec<T> for Json
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    fn encode(&self, value: &Arc<T>) -> Result<Vec<u8>, CodecError> {
+        serde_json::to_vec(&**value).map_err(|error| CodecError::new(Self::NAME, error))
+    }
+
+    fn decode(&self, encoded: &Vec<u8>) -> Result<Arc<T>, CodecError> {
+        let value = serde_json::from_slice(encoded);
+        value.map(Arc::new).map_err(|error| CodecError::new(Self::NAME, error))
+    }
+}

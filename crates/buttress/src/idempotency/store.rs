@@ -1,0 +1,122 @@
+//! What a store of claims and results must do, and the types it speaks in.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use super::key::{Fingerprint, Key};
+use crate::id::ids;
+use crate::store_error::StoreError;
+
+ids! {
+    /// One claim on a key, drawn by the claimer. It is the fence: what is done under a claim that has
+    /// been taken over is refused.
+    ClaimId;
+}
+
+/// What a [`Store`] answers to a claim.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Claimed<V> {
+    /// The key was free, its result had expired, its claim's lease had run out, or the very same claim
+    /// was made before: the caller owns it until the lease ends.
+    Owned,
+    /// Somebody else owns it.
+    InFlight {
+        /// What is left of the owner's lease, unless it is renewed.
+        lease_left: Duration,
+    },
+    /// There is a result.
+    Done(V),
+    /// The key is in flight or done for a request with another fingerprint.
+    Mismatch,
+}
+
+/// Keeps claims in flight and results, by key. All of it must be atomic for each key.
+///
+/// A claim holds for its lease, a result for its lifetime, both counted by the store's own clock and
+/// ending at the instant: with a lease of 10 s, 10 s later the key is free. What has expired is
+/// treated as absent, whether or not it was swept. Capacity may evict results, oldest first, but never
+/// claims whose lease still runs.
+pub trait Store<V>: Send + Sync + 'static {
+    /// Claims `key` for a request with `fingerprint`. Repeating a claim under the same id, still in
+    /// flight, is [`Claimed::Owned`] again, with a new lease.
+    ///
+    /// Two fingerprints differ only if both are present.
+    fn claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Claimed<V>, StoreError>> + Send;
+
+    /// Lets the lease of `claim` end `lease` from now.
+    ///
+    /// # Errors
+    /// `Fenced` if the claim does not hold the key: taken over, completed, released, or gone. A claim
+    /// whose lease ran out but that nobody took over is renewed.
+    fn renew(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Stores the result of `claim`, for `lifetime` from now. Repeating it is `Ok` while the result is
+    /// there.
+    ///
+    /// # Errors
+    /// `Fenced` as in [`renew`](Self::renew): nothing is stored.
+    fn complete(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        value: V,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Frees the key, if `claim` holds it in flight; otherwise does nothing.
+    fn release(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What `claim` came to: its result if it is stored. For reading back a commit of unknown outcome.
+    fn outcome(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+    ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send;
+
+    /// Removes up to `limit` expired results and claims whose lease ran out; returns how many.
+    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
+}
+
+/// Completes a claim inside the caller's own transaction `Tx`, so that effect and result become durable
+/// together, or not at all.
+pub trait CompleteIn<Tx, V>: Send + Sync {
+    /// As [`Store::complete`], as one statement of `tx`.
+    ///
+    /// # Errors
+    /// `Fenced` if the claim does not hold the key. The transaction must then be rolled back.
+    fn complete_in(
+        &self,
+        tx: &mut Tx,
+        key: &Key,
+        claim: ClaimId,
+        value: &V,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl<V> fmt::Display for Claimed<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Owned => "owned",
+            Self::InFlight { .. } => "in flight",
+            Self::Done(_) => "done",
+            Self::Mismatch => "mismatch",
+        })
+    }
+}
