@@ -21,6 +21,7 @@ mod rate_limit;
 mod registry;
 mod retry;
 mod runtimes;
+mod saga;
 mod sidecar;
 mod support;
 mod threads;

@@ -108,7 +108,7 @@ impl Backoff {
         Duration::from_nanos(nanos.min(cap))
     }
 
-    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         check_not_endless("base-delay", self.base)?;
         check_not_endless("max-delay", self.cap)?;
         if self.cap < self.base {

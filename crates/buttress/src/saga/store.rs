@@ -267,7 +267,8 @@ pub trait Store<P>: Send + Sync + 'static {
     /// Stores a new saga, owned by its worker under epoch 1, with status [`Status::Running`].
     ///
     /// # Errors
-    /// `Conflict` if the id is known with other content. `Invalid` if it is too large.
+    /// `Conflict` if the id is known, unless exactly this saga stands there, of the same worker, with
+    /// nothing added to its log yet. `Invalid` if it is too large.
     fn create(&self, saga: NewSaga<P>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Adds to a log.
