@@ -13,6 +13,7 @@ mod axum_routes;
 mod bulkhead;
 mod circuit_breaker;
 mod composition;
+mod conformance;
 mod contract;
 mod events;
 mod fallback;

@@ -1,1 +1,3 @@
 //! Simulation for `buttress`.
+
+pub mod conformance;

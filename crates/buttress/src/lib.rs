@@ -92,6 +92,7 @@ mod seqlock;
 mod spawn;
 mod store_error;
 mod sync;
+mod unordered;
 mod waiting;
 mod wakers;
 mod window;

@@ -1,9 +1,23 @@
 //! Transactional outbox and inbox.
 
+mod config;
+mod deliver;
 mod inbox;
+mod memory;
 mod message;
+mod relay;
+mod state;
+mod stats;
 mod store;
+mod writer;
 
+pub use config::{Config, HeadOfKey};
 pub use inbox::{Inbox, Passage, Receipt};
+pub use memory::{MemoryStore, MemoryTransaction};
 pub use message::{InvalidMessage, Message, MessageId, NewMessage};
-pub use store::{Backlog, DeadLetter, Fetched, Lease, RelayId, Settled, Store, Verdict, Write};
+pub use relay::{Relay, RelayHandle};
+pub use stats::{LAG_BOUNDS, Stats};
+pub use store::{
+    Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Settled, Store, Verdict, Write,
+};
+pub use writer::{Outbox, Written};

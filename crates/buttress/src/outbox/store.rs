@@ -45,6 +45,15 @@ pub struct Lease {
     pub suspect_to: u64,
 }
 
+/// What a relay owns.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Owned {
+    /// All of its partitions, in their order.
+    pub leases: Vec<Lease>,
+    /// How many of them it should give up, once nothing of theirs is under way.
+    pub surplus: usize,
+}
+
 /// Messages that are due, and what time it was in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fetched {
@@ -65,6 +74,8 @@ pub struct Settled {
     pub sequence: u64,
     /// Its key.
     pub key: String,
+    /// When it was due.
+    pub due_at: Duration,
     /// The lease under which it was fetched.
     pub lease: Lease,
     /// What became of it.
@@ -76,8 +87,11 @@ pub struct Settled {
 pub enum Verdict {
     /// The publisher took it.
     Delivered,
-    /// The publisher failed: `attempts` counts one more, and the key is held until `after` from now.
+    /// The publisher failed: the key is held until `after` from now, and `starts` is 0 again, because
+    /// the message has shown that it does not bring a relay down.
     Retry {
+        /// Whether `attempts` counts one more. Not if the message never reached the publisher.
+        counts: bool,
         /// How long the key is held.
         after: Duration,
         /// Why, for people.
@@ -126,9 +140,10 @@ pub struct Backlog {
 /// counted by the store's own clock. Whatever is written under an older epoch is refused: the check and
 /// the write are one.
 pub trait Store: Send + Sync + 'static {
-    /// Renews what `relay` owns, and takes partitions that nobody owns, up to its fair share among the
-    /// relays that have called this within `lease`; what is above that share is given up. Returns all
-    /// that it owns now. `lease` counts from now.
+    /// Renews what `relay` owns, and takes partitions that nobody owns, up to its fair share (rounded up)
+    /// among the relays whose own leases are live, itself included. What is above that share and not in
+    /// `busy` is given up; what is above it and busy is counted in [`Owned::surplus`]. `lease` counts
+    /// from now.
     ///
     /// A partition that is taken over has every message its last owner had fetched as suspect
     /// ([`Lease::suspect_to`]), unless that owner released it.
@@ -136,7 +151,8 @@ pub trait Store: Send + Sync + 'static {
         &self,
         relay: RelayId,
         lease: Duration,
-    ) -> impl Future<Output = Result<Vec<Lease>, StoreError>> + Send;
+        busy: &[u16],
+    ) -> impl Future<Output = Result<Owned, StoreError>> + Send;
 
     /// Gives up every partition of `relay`. Nothing it fetched is suspect.
     fn release(&self, relay: RelayId) -> impl Future<Output = Result<(), StoreError>> + Send;

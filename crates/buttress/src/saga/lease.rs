@@ -82,7 +82,7 @@ where
         }
         Ok(())
     };
-    core.lease.begun.get_or_try_init(begin).await.map(|()| ())
+    core.lease.begun.get_or_try_init(begin).await.copied()
 }
 
 async fn keep<I, F, St>(core: Weak<Core<I, F, St>>, clock: Clock)

@@ -72,6 +72,7 @@ impl Outputs {
     }
 
     /// The output of `step`; `None` if it is not done.
+    #[must_use]
     pub fn get<T: Send + Sync + 'static>(&self, step: StepHandle<T>) -> Option<Arc<T>> {
         self.of(step.number())?.clone().downcast().ok()
     }

@@ -50,6 +50,10 @@ where
     ///
     /// `request` must be pure: after a restart it is asked again, and must say the same. The response is
     /// the step's output.
+    #[expect(
+        clippy::type_complexity,
+        reason = "error and response of a service have no shorter names"
+    )]
     pub fn action<L, S, R, Q>(
         self,
         layers: L,

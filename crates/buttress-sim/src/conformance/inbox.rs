@@ -1,0 +1,115 @@
+//! Inboxes.
+
+use buttress::outbox::{Inbox, MessageId, Passage, Receipt};
+use buttress::saga::SagaId;
+
+use super::{Transactions, cases, expect};
+
+/// Every case.
+pub async fn all<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+    cases!(harness:
+        a_message_is_received_once_by_each_consumer,
+        what_is_rolled_back_was_not_received,
+        an_action_and_its_undo_happen_once,
+        an_undo_that_comes_first_keeps_its_action_out,
+        steps_and_sagas_are_kept_apart,
+    );
+}
+
+const SAGA: SagaId = SagaId::new(7);
+
+async fn a_message_is_received_once_by_each_consumer<S, Tx, H>(harness: &H)
+where
+    S: Inbox<Tx>,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    let expected =
+        [("billing", Receipt::First), ("billing", Receipt::Repeated), ("shipping", Receipt::First)];
+    for (consumer, receipt) in expected {
+        let mut tx = harness.begin(&store).await;
+        let message = MessageId::new(u128::MAX - 1);
+        assert_eq!(expect(store.receive(&mut tx, consumer, message).await, "receive"), receipt);
+        harness.commit(tx).await;
+    }
+    let mut tx = harness.begin(&store).await;
+    for receipt in [Receipt::First, Receipt::Repeated] {
+        let received = store.receive(&mut tx, "billing", MessageId::new(2)).await;
+        assert_eq!(expect(received, "receive"), receipt, "twice in one transaction");
+    }
+    harness.commit(tx).await;
+}
+
+async fn what_is_rolled_back_was_not_received<S, Tx, H>(harness: &H)
+where
+    S: Inbox<Tx>,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    for _ in 0..2 {
+        let mut tx = harness.begin(&store).await;
+        let received = store.receive(&mut tx, "billing", MessageId::new(1)).await;
+        assert_eq!(expect(received, "receive"), Receipt::First);
+        let undone = store.undo(&mut tx, SAGA, "charge").await;
+        assert_eq!(expect(undone, "undo"), Passage::Overtaken);
+        harness.roll_back(tx).await;
+    }
+    let mut tx = harness.begin(&store).await;
+    assert_eq!(expect(store.action(&mut tx, SAGA, "charge").await, "action"), Passage::Proceed);
+    harness.commit(tx).await;
+}
+
+async fn an_action_and_its_undo_happen_once<S, Tx, H>(harness: &H)
+where
+    S: Inbox<Tx>,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    for passage in [Passage::Proceed, Passage::Repeated] {
+        let mut tx = harness.begin(&store).await;
+        assert_eq!(expect(store.action(&mut tx, SAGA, "charge").await, "action"), passage);
+        harness.commit(tx).await;
+    }
+    for passage in [Passage::Proceed, Passage::Repeated] {
+        let mut tx = harness.begin(&store).await;
+        assert_eq!(expect(store.undo(&mut tx, SAGA, "charge").await, "undo"), passage);
+        harness.commit(tx).await;
+    }
+    // A repetition of the action that was late: it must not be done again.
+    let mut tx = harness.begin(&store).await;
+    assert_eq!(expect(store.action(&mut tx, SAGA, "charge").await, "action"), Passage::Overtaken);
+    harness.commit(tx).await;
+}
+
+async fn an_undo_that_comes_first_keeps_its_action_out<S, Tx, H>(harness: &H)
+where
+    S: Inbox<Tx>,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    for _ in 0..2 {
+        let mut tx = harness.begin(&store).await;
+        assert_eq!(expect(store.undo(&mut tx, SAGA, "charge").await, "undo"), Passage::Overtaken);
+        harness.commit(tx).await;
+    }
+    for _ in 0..2 {
+        let mut tx = harness.begin(&store).await;
+        let acted = store.action(&mut tx, SAGA, "charge").await;
+        assert_eq!(expect(acted, "action"), Passage::Overtaken);
+        harness.commit(tx).await;
+    }
+}
+
+async fn steps_and_sagas_are_kept_apart<S, Tx, H>(harness: &H)
+where
+    S: Inbox<Tx>,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    let mut tx = harness.begin(&store).await;
+    for (saga, step) in [(7, "charge"), (7, "ship"), (8, "charge")] {
+        let acted = store.action(&mut tx, SagaId::new(saga), step).await;
+        assert_eq!(expect(acted, "action"), Passage::Proceed);
+    }
+    harness.commit(tx).await;
+}

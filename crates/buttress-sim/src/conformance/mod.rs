@@ -1,0 +1,137 @@
+//! What every store must do: one suite a trait, run on the stores in memory, on SQLite and on
+//! PostgreSQL, and on yours.
+//!
+//! A suite is generic over a [`Harness`], which makes stores and moves their clock. Each case runs on a
+//! fresh store; a case that fails panics with its name before the reason.
+//!
+//! ```
+//! use std::time::Duration;
+//! use buttress::{VirtualClock, saga};
+//! use buttress_sim::conformance::{self, Harness};
+//!
+//! struct InMemory(VirtualClock);
+//!
+//! impl Harness<saga::MemoryStore<Vec<u8>>> for InMemory {
+//!     async fn fresh(&self) -> saga::MemoryStore<Vec<u8>> {
+//!         saga::MemoryStore::of_bytes(self.0.clock())
+//!     }
+//!     async fn reopen(&self, store: &saga::MemoryStore<Vec<u8>>) -> saga::MemoryStore<Vec<u8>> {
+//!         store.clone()
+//!     }
+//!     async fn advance(&self, by: Duration) {
+//!         self.0.advance(by);
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! conformance::saga::all(&InMemory(VirtualClock::new())).await;
+//! # }
+//! ```
+#![expect(clippy::panic, reason = "a case that fails panics")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "of what a case has put there itself"
+)]
+
+pub mod idempotency;
+pub mod inbox;
+pub mod outbox;
+pub mod saga;
+
+use std::fmt::Debug;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use buttress::{StoreError, StoreErrorKind};
+
+/// Makes stores of one kind and moves their time.
+pub trait Harness<S> {
+    /// An empty store.
+    fn fresh(&self) -> impl Future<Output = S>;
+
+    /// Another handle on the data of `store`, as another process would open it.
+    fn reopen(&self, store: &S) -> impl Future<Output = S>;
+
+    /// Moves the clock of all stores of this harness.
+    fn advance(&self, by: Duration) -> impl Future<Output = ()>;
+}
+
+/// A [`Harness`] of a store that writes inside of transactions.
+pub trait Transactions<S, Tx>: Harness<S> {
+    /// Begins a transaction on the data of `store`.
+    fn begin(&self, store: &S) -> impl Future<Output = Tx>;
+
+    /// Commits it.
+    fn commit(&self, tx: Tx) -> impl Future<Output = ()>;
+
+    /// Rolls it back.
+    fn roll_back(&self, tx: Tx) -> impl Future<Output = ()>;
+}
+
+/// A grain below which no store is asked to tell times apart.
+pub(crate) const GRAIN: Duration = Duration::from_millis(1);
+
+pub(crate) fn expect<T>(result: Result<T, StoreError>, what: &str) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{what}: {error} ({error:?})"),
+    }
+}
+
+pub(crate) fn refused<T: Debug>(result: Result<T, StoreError>, kind: StoreErrorKind, what: &str) {
+    match result {
+        Err(error) if error.kind() == kind => {}
+        other => panic!("{what}: wanted {kind}, got {other:?}"),
+    }
+}
+
+/// Both, at the same time.
+pub(crate) async fn both<A, B>(
+    one: impl Future<Output = A>,
+    other: impl Future<Output = B>,
+) -> (A, B) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|cx| {
+        if first.is_none()
+            && let Poll::Ready(value) = one.as_mut().poll(cx)
+        {
+            first = Some(value);
+        }
+        if second.is_none()
+            && let Poll::Ready(value) = other.as_mut().poll(cx)
+        {
+            second = Some(value);
+        }
+        match (first.take(), second.take()) {
+            (Some(one), Some(other)) => Poll::Ready((one, other)),
+            (one, other) => {
+                (first, second) = (one, other);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// Runs cases by name, each of which is `async fn(&H)`.
+macro_rules! cases {
+    ($harness:ident: $($case:ident),+ $(,)?) => {$({
+        struct Named(&'static str);
+        impl Drop for Named {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    eprintln!("conformance case failed: {}", self.0);
+                }
+            }
+        }
+        let named = Named(concat!(module_path!(), "::", stringify!($case)));
+        $case($harness).await;
+        drop(named);
+    })+};
+}
+pub(crate) use cases;

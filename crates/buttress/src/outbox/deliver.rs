@@ -1,0 +1,111 @@
+//! One delivery: the publisher's call, its time limit, and what its result means.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tower::{BoxError, Service};
+
+use super::config::{Config, HeadOfKey};
+use super::message::Message;
+use super::store::{Lease, Verdict};
+use crate::classify::{Classify, Outcome};
+use crate::error::Error;
+
+/// A delivery that has ended.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) message: Message,
+    pub(super) lease: Lease,
+    pub(super) verdict: Verdict,
+}
+
+/// A failure, whether it used up an attempt, and how long it asks to be left alone.
+struct Failure {
+    error: String,
+    counts: bool,
+    hint: Option<Duration>,
+}
+
+pub(super) async fn deliver<P, C>(
+    mut publisher: P,
+    classify: C,
+    message: Message,
+    lease: Lease,
+    config: Config,
+) -> Delivery
+where
+    P: Service<Message>,
+    P::Error: Into<BoxError>,
+    C: Classify<P::Response, P::Error>,
+{
+    let published = async {
+        poll_fn(|cx| publisher.poll_ready(cx)).await?;
+        publisher.call(message.clone()).await
+    };
+    let ended = limited(published, &config).await;
+    let verdict = match ended.and_then(|result| judge(result, &classify)) {
+        Ok(()) => Verdict::Delivered,
+        Err(failure) => failed(&message, failure, &config),
+    };
+    Delivery { message, lease, verdict }
+}
+
+/// The result of `future`, unless it takes too long or panics.
+async fn limited<T>(future: impl Future<Output = T>, config: &Config) -> Result<T, Failure> {
+    let mut future = pin!(future);
+    // Made when the publisher is first seen pending: most take a message at once or need long.
+    let mut sleep = pin!(None);
+    let limit = config.publish_timeout;
+    let fail = |error| Err(Failure { error, counts: true, hint: None });
+    let started = config.clock.now();
+    poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
+            Ok(Poll::Pending) => {}
+            Err(_) => return Poll::Ready(fail("the publisher panicked".to_owned())),
+        }
+        if sleep.is_none() {
+            sleep.set(Some(config.clock.sleep_until(crate::clock::after(started, limit))));
+        }
+        match sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(fail(format!("not taken within {limit:?}"))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn judge<T, E: Into<BoxError>>(
+    result: Result<T, E>,
+    classify: &impl Classify<T, E>,
+) -> Result<(), Failure> {
+    let outcome = classify.classify(&result);
+    let hint = classify.retry_after(&result);
+    match (outcome, result) {
+        // An error nobody holds against the publisher has still not been taken.
+        (Outcome::Success, _) | (Outcome::Ignored, Ok(_)) => Ok(()),
+        (Outcome::Failure, Ok(_)) => {
+            Err(Failure { error: "its response is a failure".to_owned(), counts: true, hint })
+        }
+        (outcome, Err(error)) => {
+            let error: BoxError = error.into();
+            let refusal = error.downcast_ref::<Error>().and_then(Error::retry_after);
+            let counts = outcome == Outcome::Failure;
+            Err(Failure { error: error.to_string(), counts, hint: hint.or(refusal) })
+        }
+    }
+}
+
+fn failed(message: &Message, failure: Failure, config: &Config) -> Verdict {
+    let Failure { error, counts, hint } = failure;
+    let attempts = message.attempts.saturating_add(u32::from(counts));
+    if counts && attempts >= config.attempts {
+        return Verdict::Dead { error, hold_key: config.head_of_key == HeadOfKey::Block };
+    }
+    // The wait before is not known after a restart; decorrelated jitter then begins anew.
+    let wait = config.backoff.delay(attempts.saturating_sub(1), Duration::ZERO, &config.rng);
+    Verdict::Retry { counts, after: wait.max(hint.unwrap_or_default()), error }
+}

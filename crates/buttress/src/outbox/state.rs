@@ -1,0 +1,259 @@
+//! What a relay publishes next: messages by key, who is under way, what is to be written down. Pure.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use super::message::{Message, MessageId};
+use super::store::{Lease, Owned, Settled, Verdict};
+
+/// The messages a relay holds.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    leases: Vec<Lease>,
+    /// How many of the leases, from the last, are to be given up.
+    surplus: usize,
+    /// Keys with a message that is ready or under way.
+    lines: HashMap<String, Line>,
+    /// Heads of keys nothing is under way of, in the order in which they came.
+    ready: VecDeque<Message>,
+    /// Suspects of the lease that is looked through, by sequence.
+    suspects: BTreeMap<u64, Message>,
+    /// Everything held here: waiting, ready, under way, or not written down yet.
+    held: HashMap<MessageId, u16>,
+    /// Keys with a failure that is not written down yet: the store still thinks they go on.
+    failing: HashSet<String>,
+    under_way: usize,
+    settled: Vec<Settled>,
+}
+
+/// The messages of a key behind its head.
+#[derive(Debug)]
+struct Line {
+    partition: u16,
+    behind: VecDeque<Message>,
+    /// The head is under way, not ready.
+    under_way: bool,
+}
+
+/// What to publish next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    Publish(Message, Lease),
+    /// Alone, and only after its start was written down.
+    Alone(Message, Lease),
+}
+
+impl Desk {
+    /// What is owned from now on. Messages of partitions that are not, or under another epoch, are
+    /// forgotten unless they are under way.
+    pub(super) fn own(&mut self, owned: Owned) {
+        let before = std::mem::replace(&mut self.leases, owned.leases);
+        self.surplus = owned.surplus;
+        for old in before {
+            if self.lease(old.partition).is_none_or(|lease| lease.epoch != old.epoch) {
+                self.forget_partition(old.partition);
+            }
+        }
+        // Nothing else is published until the suspects are through.
+        if self.isolating().is_some() {
+            self.forget_waiting();
+        }
+    }
+
+    fn lease(&self, partition: u16) -> Option<Lease> {
+        self.leases.iter().find(|lease| lease.partition == partition).copied()
+    }
+
+    fn forget_partition(&mut self, partition: u16) {
+        let held = &mut self.held;
+        let mut keep = |message: &Message| {
+            let keep = message.partition != partition;
+            if !keep {
+                held.remove(&message.id);
+            }
+            keep
+        };
+        self.ready.retain(&mut keep);
+        self.suspects.retain(|_, message| keep(message));
+        self.lines.retain(|_, line| {
+            line.behind.retain(&mut keep);
+            line.partition != partition || line.under_way
+        });
+    }
+
+    /// The lease whose suspects must be looked through before anything else is published.
+    pub(super) fn isolating(&self) -> Option<Lease> {
+        self.leases.iter().find(|lease| lease.suspect_to > 0).copied()
+    }
+
+    /// Nothing is suspect any more in this partition.
+    pub(super) fn cleared(&mut self, partition: u16) {
+        for lease in self.leases.iter_mut().filter(|lease| lease.partition == partition) {
+            lease.suspect_to = 0;
+        }
+    }
+
+    /// The leases to fetch from: all, but for those to be given up; one, while it is looked through.
+    pub(super) fn fetch_from(&self) -> Vec<Lease> {
+        match self.isolating() {
+            Some(lease) => vec![lease],
+            None => self.kept().to_vec(),
+        }
+    }
+
+    fn kept(&self) -> &[Lease] {
+        let keep = self.leases.len().saturating_sub(self.surplus);
+        self.leases.get(..keep).unwrap_or_default()
+    }
+
+    /// Partitions with something that is not settled.
+    pub(super) fn busy(&self) -> Vec<u16> {
+        let mut busy: Vec<u16> = self.held.values().copied().collect();
+        busy.sort_unstable();
+        busy.dedup();
+        busy
+    }
+
+    /// Whether partitions wait to be given up that nothing is under way of.
+    pub(super) fn can_give_up(&self) -> bool {
+        let mut surplus = self.leases.iter().rev().take(self.surplus);
+        surplus.any(|lease| !self.held.values().any(|partition| *partition == lease.partition))
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// Takes in what was fetched; returns how many are new. While suspects are looked for, only they
+    /// are.
+    pub(super) fn take_in(&mut self, messages: Vec<Message>) -> usize {
+        let mut new = 0;
+        let isolating = self.isolating();
+        for message in messages {
+            let Some(lease) = self.lease(message.partition) else { continue };
+            if self.held.contains_key(&message.id) || self.failing.contains(&message.key) {
+                continue;
+            }
+            if let Some(suspect) = isolating {
+                let is_suspect = lease == suspect && message.sequence <= suspect.suspect_to;
+                if is_suspect {
+                    self.held.insert(message.id, message.partition);
+                    self.suspects.insert(message.sequence, message);
+                    new += 1;
+                }
+                continue;
+            }
+            self.held.insert(message.id, message.partition);
+            new += 1;
+            match self.lines.get_mut(&message.key) {
+                Some(line) => line.behind.push_back(message),
+                None => {
+                    let partition = message.partition;
+                    let line = Line { partition, behind: VecDeque::new(), under_way: false };
+                    self.lines.insert(message.key.clone(), line);
+                    self.ready.push_back(message);
+                }
+            }
+        }
+        new
+    }
+
+    /// The next message that may be published now. It is under way from here on.
+    pub(super) fn next(&mut self) -> Option<Next> {
+        let next = if self.isolating().is_some() {
+            // One at a time, and only when everything else has ended: whoever brings the relay down now
+            // is known by name.
+            let alone = self.under_way == 0 && self.settled.is_empty();
+            let (_, message) = alone.then(|| self.suspects.pop_first()).flatten()?;
+            self.lease(message.partition).map(|lease| Next::Alone(message, lease))
+        } else {
+            let message = self.ready.pop_front()?;
+            if let Some(line) = self.lines.get_mut(&message.key) {
+                line.under_way = true;
+            }
+            self.lease(message.partition).map(|lease| Next::Publish(message, lease))
+        };
+        self.under_way += usize::from(next.is_some());
+        next
+    }
+
+    /// A delivery has ended; `verdict` is to be written down.
+    pub(super) fn ended(&mut self, message: Message, lease: Lease, verdict: Verdict) {
+        self.under_way -= 1;
+        let goes_on = matches!(verdict, Verdict::Delivered | Verdict::Dead { hold_key: false, .. });
+        if goes_on {
+            self.next_of(&message.key);
+        } else {
+            // The messages behind it come again when the key is free.
+            self.failing.insert(message.key.clone());
+            self.forget_line(&message.key);
+        }
+        let Message { id, sequence, key, due_at, .. } = message;
+        self.settled.push(Settled { id, sequence, key, due_at, lease, verdict });
+    }
+
+    /// A delivery was given up before it began: as if it had never been fetched.
+    pub(super) fn abandoned(&mut self, message: &Message) {
+        self.under_way -= 1;
+        self.held.remove(&message.id);
+        self.forget_line(&message.key);
+    }
+
+    fn forget_line(&mut self, key: &str) {
+        for behind in self.lines.remove(key).map(|line| line.behind).unwrap_or_default() {
+            self.held.remove(&behind.id);
+        }
+    }
+
+    fn next_of(&mut self, key: &str) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        line.under_way = false;
+        match line.behind.pop_front() {
+            Some(next) => self.ready.push_back(next),
+            None => drop(self.lines.remove(key)),
+        }
+    }
+
+    /// Forgets what is not under way.
+    pub(super) fn forget_waiting(&mut self) {
+        let behind = self.lines.values_mut().flat_map(|line| line.behind.drain(..));
+        let suspects = std::mem::take(&mut self.suspects).into_values();
+        for message in behind.chain(self.ready.drain(..)).chain(suspects) {
+            self.held.remove(&message.id);
+        }
+        self.lines.retain(|_, line| line.under_way);
+    }
+
+    /// What is to be written down.
+    pub(super) fn settled(&self) -> &[Settled] {
+        &self.settled
+    }
+
+    /// The first `count` of [`settled`](Self::settled) are written down, but for those of partitions
+    /// that somebody else owns now.
+    pub(super) fn written(&mut self, count: usize, refused: &[u16]) -> Vec<Settled> {
+        let written: Vec<Settled> = self.settled.drain(..count.min(self.settled.len())).collect();
+        for settled in &written {
+            self.held.remove(&settled.id);
+            if !matches!(settled.verdict, Verdict::Delivered) {
+                self.failing.remove(&settled.key);
+            }
+        }
+        for settled in written.iter().filter(|settled| refused.contains(&settled.lease.partition)) {
+            // Unless it has come back under a newer epoch.
+            let Lease { partition, epoch, .. } = settled.lease;
+            if self.lease(partition).is_some_and(|lease| lease.epoch == epoch) {
+                self.leases.retain(|lease| lease.partition != partition);
+                self.forget_partition(partition);
+            }
+        }
+        written.into_iter().filter(|settled| !refused.contains(&settled.lease.partition)).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "state/tests.rs"]
+mod tests;
