@@ -1,1 +1,4 @@
 //! Simulation for `buttress`.
+
+pub mod crash;
+pub mod scripted;
