@@ -1,3 +1,38 @@
 //! Simulation for `buttress`.
 
 pub mod conformance;
+pub mod crash;
+mod distribution;
+mod executor;
+mod fault;
+mod link;
+mod load;
+mod math;
+mod measure;
+mod outcome;
+mod replay;
+mod rng;
+mod scenario;
+pub mod scripted;
+mod server;
+pub mod tokio_engine;
+mod world;
+
+pub use distribution::Distribution;
+pub use executor::{Executor, Named, Stuck, named};
+pub use fault::{Fault, Faults};
+pub use link::{Link, LinkFuture, LinkLayer, Linked};
+pub use load::{Load, Rate, Request};
+pub use measure::{
+    Band, Cause, Ends, Event, Gauge, Histogram, Phase, PhaseKind, Recovery, StationWindow, What,
+    Window,
+};
+pub use outcome::{FaultSpan, Outcome};
+pub use replay::Violation;
+pub use rng::Seed;
+pub use scenario::{Engine, Scenario, SimError};
+pub use server::{
+    Failure, Leave, Load as ServerLoad, Queue, Served, Server, ServerError, Station, StationFuture,
+    StationStats,
+};
+pub use world::{Watch, World};

@@ -1,0 +1,51 @@
+//! Crashes at durable boundaries: what a store, a saga or a relay keeps when its process dies.
+//!
+//! A *boundary* is a place where something becomes durable, or has just become so. Code under test (most
+//! often a wrapper around a store) names its boundaries through [`CrashPoints`], and
+//! [`at_every_boundary`] runs a scenario once to count them, and then again for each, dying there,
+//! starting anew over what was kept, and checking.
+//!
+//! ```
+//! use std::sync::Mutex;
+//! use buttress_sim::crash::{CrashPoints, at_every_boundary};
+//!
+//! /// What survives the process.
+//! #[derive(Default)]
+//! struct Disk(Mutex<Vec<&'static str>>);
+//!
+//! impl Disk {
+//!     async fn append_once(&self, points: &CrashPoints, record: &'static str) {
+//!         if !self.0.lock().unwrap().contains(&record) {
+//!             points.around("append", async { self.0.lock().unwrap().push(record) }).await;
+//!         }
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let report = at_every_boundary(
+//!     async || Disk::default(),
+//!     async |disk, points| {
+//!         disk.append_once(points, "reserved").await;
+//!         disk.append_once(points, "charged").await;
+//!     },
+//!     async |disk| match disk.0.lock().unwrap().as_slice() {
+//!         ["reserved", "charged"] => Ok(()),
+//!         other => Err(format!("the disk has {other:?}")),
+//!     },
+//! )
+//! .await
+//! .unwrap();
+//! assert_eq!(report.boundaries.len(), 4); // before and after each of two appends
+//! # }
+//! ```
+
+mod driver;
+mod guarded;
+mod points;
+#[cfg(test)]
+mod tests;
+
+pub use driver::{CrashFailure, CrashReport, at_every_boundary, at_every_pair};
+pub use guarded::Guarded;
+pub use points::{Boundary, CrashPoints, Crashed, Side};

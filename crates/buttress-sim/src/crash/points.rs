@@ -1,0 +1,223 @@
+use std::fmt;
+use std::future::{Future, pending};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use buttress::{Spawner, Task};
+
+use super::guarded::Guarded;
+
+/// On which side of what becomes durable a boundary lies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Side {
+    /// Nothing of it is durable yet.
+    Before,
+    /// It is durable, and nobody has heard so: the reply is lost.
+    After,
+    /// A place of its own.
+    At,
+}
+
+/// A place where a process can die.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Boundary {
+    /// The how many-th of this run it is; the first is 1.
+    pub number: u64,
+    /// What the code calls it.
+    pub name: &'static str,
+    /// Before or after it.
+    pub side: Side,
+}
+
+impl fmt::Display for Boundary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = match self.side {
+            Side::Before => "before ",
+            Side::After => "after ",
+            Side::At => "at ",
+        };
+        write!(f, "boundary {} ({side}\"{}\")", self.number, self.name)
+    }
+}
+
+/// The process has died: whoever gets this does nothing more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the simulated process crashed at {0}")]
+pub struct Crashed(pub Boundary);
+
+/// The boundaries of one life of a process, and the one it dies at. Cheap to clone; clones are the same
+/// life.
+#[derive(Clone)]
+pub struct CrashPoints {
+    shared: Arc<Mutex<Life>>,
+}
+
+struct Life {
+    /// The number of the boundary it dies at.
+    dies_at: Option<u64>,
+    incarnation: u32,
+    forget: bool,
+    reached: Vec<Boundary>,
+    crashed: Option<Boundary>,
+    /// Guarded futures that wait, to be told of the crash.
+    parked: Vec<(u64, Waker)>,
+    guarded: u64,
+}
+
+impl CrashPoints {
+    fn with(dies_at: Option<u64>) -> Self {
+        let life = Life {
+            dies_at,
+            incarnation: 1,
+            forget: false,
+            reached: Vec::new(),
+            crashed: None,
+            parked: Vec::new(),
+            guarded: 0,
+        };
+        Self { shared: Arc::new(Mutex::new(life)) }
+    }
+
+    /// A life that only counts its boundaries.
+    #[must_use]
+    pub fn counting() -> Self {
+        Self::with(None)
+    }
+
+    /// A life that ends at the boundary of this number; the first is 1.
+    #[must_use]
+    pub fn crash_at(number: u64) -> Self {
+        Self::with(Some(number))
+    }
+
+    /// Futures that die are leaked instead of dropped: a killed process runs no destructors. Not the
+    /// default, because whatever holds a connection or a lock of the operating system would keep it,
+    /// which a killed process does not.
+    #[must_use]
+    pub fn forgetting(self) -> Self {
+        self.lock().forget = true;
+        self
+    }
+
+    pub(super) fn in_incarnation(self, incarnation: u32) -> Self {
+        self.lock().incarnation = incarnation;
+        self
+    }
+
+    /// Which life of the process this is: 1 for the first, 2 after one crash.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.lock().incarnation
+    }
+
+    /// Comes to a boundary.
+    ///
+    /// # Errors
+    /// The process dies here, or has died before.
+    pub fn hit(&self, name: &'static str) -> Result<(), Crashed> {
+        self.hit_side(name, Side::At)
+    }
+
+    fn hit_side(&self, name: &'static str, side: Side) -> Result<(), Crashed> {
+        let mut life = self.lock();
+        if let Some(boundary) = life.crashed {
+            return Err(Crashed(boundary));
+        }
+        let boundary = Boundary { number: life.reached.len() as u64 + 1, name, side };
+        life.reached.push(boundary);
+        if life.dies_at != Some(boundary.number) {
+            return Ok(());
+        }
+        life.crashed = Some(boundary);
+        let parked = std::mem::take(&mut life.parked);
+        drop(life);
+        parked.into_iter().for_each(|(_, waker)| waker.wake());
+        Err(Crashed(boundary))
+    }
+
+    /// Comes to a boundary, and never returns if the process dies there or has died.
+    pub async fn reach(&self, name: &'static str) {
+        self.reach_side(name, Side::At).await;
+    }
+
+    async fn reach_side(&self, name: &'static str, side: Side) {
+        if self.hit_side(name, side).is_err() {
+            pending::<()>().await;
+        }
+    }
+
+    /// Does `operation` between two boundaries: one before anything of it, one where it is done and
+    /// nobody has heard so.
+    pub async fn around<T>(&self, name: &'static str, operation: impl Future<Output = T>) -> T {
+        self.reach_side(name, Side::Before).await;
+        let done = operation.await;
+        self.reach_side(name, Side::After).await;
+        done
+    }
+
+    /// Runs `future` until it ends or the process dies, when it is dropped where it stands; `None` then.
+    pub fn guard<F: Future>(&self, future: F) -> Guarded<F> {
+        let mut life = self.lock();
+        life.guarded += 1;
+        Guarded::new(self.clone(), life.guarded, future)
+    }
+
+    /// Starts tasks through `spawner` that die with the process.
+    #[must_use]
+    pub fn spawner(&self, spawner: Spawner) -> Spawner {
+        let points = self.clone();
+        Spawner::new(move |task: Task| {
+            let guarded = points.guard(task);
+            spawner.spawn(async move {
+                guarded.await;
+            });
+        })
+    }
+
+    /// Where the process died.
+    #[must_use]
+    pub fn crashed(&self) -> Option<Boundary> {
+        self.lock().crashed
+    }
+
+    /// Every boundary up to now, in order.
+    #[must_use]
+    pub fn reached(&self) -> Vec<Boundary> {
+        self.lock().reached.clone()
+    }
+
+    /// Whether the process has died; if so, whether its futures are leaked. Parks guarded future `id`
+    /// otherwise.
+    pub(super) fn park(&self, id: u64, waker: Option<&Waker>) -> Option<bool> {
+        let mut life = self.lock();
+        if life.crashed.is_some() {
+            return Some(life.forget);
+        }
+        if let Some(waker) = waker {
+            match life.parked.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, known)) => known.clone_from(waker),
+                None => life.parked.push((id, waker.clone())),
+            }
+        }
+        None
+    }
+
+    pub(super) fn unpark(&self, id: u64) {
+        self.lock().parked.retain(|(known, _)| *known != id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Life> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for CrashPoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let life = self.lock();
+        f.debug_struct("CrashPoints")
+            .field("dies_at", &life.dies_at)
+            .field("reached", &life.reached.len())
+            .field("crashed", &life.crashed)
+            .finish_non_exhaustive()
+    }
+}

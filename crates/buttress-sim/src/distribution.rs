@@ -1,0 +1,218 @@
+//! How long things take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buttress::{InvalidConfig, Rng};
+
+use crate::{math, rng};
+
+/// A distribution of times.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress_sim::{Distribution, Seed};
+/// let rng = Seed::new(1).named("database");
+/// let database = Distribution::log_normal(Duration::from_millis(4), Duration::from_millis(60))?;
+/// assert!(database.draw(&rng) > Duration::ZERO);
+/// # Ok::<(), buttress::InvalidConfig>(())
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+pub struct Distribution {
+    shape: Shape,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Shape {
+    Constant(u64),
+    Uniform(u64, u64),
+    Exponential(f64),
+    LogNormal { median: f64, sigma: f64 },
+    Pareto { least: f64, shape: f64, most: f64 },
+    Mixture { first: Box<Distribution>, second: Box<Distribution>, share: f64 },
+    Empirical(Arc<[u64]>),
+}
+
+impl Distribution {
+    /// Always `time`.
+    #[must_use]
+    pub const fn constant(time: Duration) -> Self {
+        Self { shape: Shape::Constant(nanos(time)) }
+    }
+
+    /// Evenly from `least` to `most`; always `least` if the two are crossed.
+    #[must_use]
+    pub const fn uniform(least: Duration, most: Duration) -> Self {
+        Self { shape: Shape::Uniform(nanos(least), nanos(most)) }
+    }
+
+    /// Exponential: without memory, what queueing theory likes to assume.
+    #[must_use]
+    pub fn exponential(mean: Duration) -> Self {
+        Self { shape: Shape::Exponential(nanos(mean) as f64) }
+    }
+
+    /// Log-normal, from its median and its 99th percentile: what latencies of healthy services often look
+    /// like.
+    ///
+    /// # Errors
+    /// A median of zero, or a percentile below it.
+    pub fn log_normal(median: Duration, p99: Duration) -> Result<Self, InvalidConfig> {
+        /// The 99th percentile of a standard normal.
+        const Z_99: f64 = 2.326_347_874_040_841;
+        if median.is_zero() {
+            return Err(InvalidConfig::new("median", "0s", "above zero"));
+        }
+        if p99 < median {
+            let bound = format!("at least the median, {median:?}");
+            return Err(InvalidConfig::new("p99", format!("{p99:?}"), bound));
+        }
+        let median = nanos(median) as f64;
+        let sigma = math::ln(nanos(p99) as f64 / median) / Z_99;
+        Ok(Self { shape: Shape::LogNormal { median, sigma } })
+    }
+
+    /// Pareto: a tail in which the longest times carry much of the work. `shape` is its exponent; with 2 or
+    /// less the variance is infinite, with 1 or less the mean. No time is longer than `most`.
+    ///
+    /// # Errors
+    /// A least time of zero, a most below it, or a shape that is not above zero.
+    pub fn pareto(least: Duration, shape: f64, most: Duration) -> Result<Self, InvalidConfig> {
+        if least.is_zero() {
+            return Err(InvalidConfig::new("least", "0s", "above zero"));
+        }
+        if most < least {
+            let bound = format!("at least the least, {least:?}");
+            return Err(InvalidConfig::new("most", format!("{most:?}"), bound));
+        }
+        if !(shape.is_finite() && shape > 0.0) {
+            return Err(InvalidConfig::new("shape", shape, "a finite number above zero"));
+        }
+        let (least, most) = (nanos(least) as f64, nanos(most) as f64);
+        Ok(Self { shape: Shape::Pareto { least, shape, most } })
+    }
+
+    /// `slow` for this share of the draws, `fast` for the rest: a cache and what is behind it.
+    ///
+    /// # Errors
+    /// A share that is not between 0 and 1.
+    pub fn bimodal(fast: Self, slow: Self, slow_share: f64) -> Result<Self, InvalidConfig> {
+        if !(0.0..=1.0).contains(&slow_share) {
+            return Err(InvalidConfig::new("slow-share", slow_share, "between 0 and 1"));
+        }
+        let (first, second) = (Box::new(fast), Box::new(slow));
+        Ok(Self { shape: Shape::Mixture { first, second, share: slow_share } })
+    }
+
+    /// One of `times`, each as likely as the others: measured ones.
+    ///
+    /// # Errors
+    /// No times.
+    pub fn empirical(times: impl IntoIterator<Item = Duration>) -> Result<Self, InvalidConfig> {
+        let times: Arc<[u64]> = times.into_iter().map(nanos).collect();
+        if times.is_empty() {
+            return Err(InvalidConfig::new("times", "none", "at least one"));
+        }
+        Ok(Self { shape: Shape::Empirical(times) })
+    }
+
+    /// A time.
+    #[must_use]
+    pub fn draw(&self, rng: &Rng) -> Duration {
+        Duration::from_nanos(self.draw_nanos(rng))
+    }
+
+    pub(crate) fn draw_nanos(&self, rng: &Rng) -> u64 {
+        match &self.shape {
+            Shape::Constant(nanos) => *nanos,
+            Shape::Uniform(least, most) => rng.between(*least, *most),
+            Shape::Exponential(mean) => (mean * rng::exponential(rng)).round() as u64,
+            Shape::LogNormal { median, sigma } => {
+                (median * math::exp(sigma * rng::normal(rng))).round() as u64
+            }
+            Shape::Pareto { least, shape, most } => {
+                let drawn = least * math::exp(rng::exponential(rng) / shape);
+                drawn.min(*most).round() as u64
+            }
+            Shape::Mixture { first, second, share } => {
+                let chosen = if rng::happens(rng, *share) { second } else { first };
+                chosen.draw_nanos(rng)
+            }
+            Shape::Empirical(times) => {
+                let index = rng.between(0, times.len() as u64 - 1) as usize;
+                times.get(index).copied().unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl From<Duration> for Distribution {
+    /// Always this long.
+    fn from(time: Duration) -> Self {
+        Self::constant(time)
+    }
+}
+
+/// Nanoseconds; some 584 years where it is longer than that.
+pub(crate) const fn nanos(time: Duration) -> u64 {
+    let nanos = time.as_nanos();
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seed;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn sorted(distribution: &Distribution) -> Vec<f64> {
+        let rng = Seed::new(5).named("draws");
+        let mut draws: Vec<f64> =
+            (0..100_000).map(|_| distribution.draw(&rng).as_secs_f64() * 1e3).collect();
+        draws.sort_by(f64::total_cmp);
+        draws
+    }
+
+    fn near(value: f64, wanted: f64, relative: f64) {
+        assert!((value / wanted - 1.0).abs() < relative, "{value} is not about {wanted}");
+    }
+
+    #[test]
+    fn means_and_percentiles_are_those_asked_for() {
+        let mean = |draws: &[f64]| draws.iter().sum::<f64>() / draws.len() as f64;
+        near(mean(&sorted(&Distribution::exponential(ms(7)))), 7.0, 0.02);
+        near(mean(&sorted(&Distribution::uniform(ms(2), ms(4)))), 3.0, 0.01);
+        let draws = sorted(&Distribution::log_normal(ms(4), ms(60)).unwrap());
+        near(draws[50_000], 4.0, 0.03);
+        near(draws[99_000], 60.0, 0.06);
+        let draws = sorted(&Distribution::pareto(ms(1), 2.0, ms(1_000_000)).unwrap());
+        near(draws[50_000], 2f64.sqrt(), 0.02);
+        near(draws[99_000], 10.0, 0.06);
+        assert!(draws[0] >= 1.0);
+        let (fast, slow) = (Distribution::constant(ms(1)), Distribution::constant(ms(50)));
+        let draws = sorted(&Distribution::bimodal(fast, slow, 0.1).unwrap());
+        near(draws.iter().filter(|draw| **draw > 10.0).count() as f64, 10_000.0, 0.05);
+        let draws = sorted(&Distribution::empirical([ms(1), ms(2), ms(6)]).unwrap());
+        near(mean(&draws), 3.0, 0.02);
+    }
+
+    #[test]
+    fn nothing_is_longer_than_the_most() {
+        let draws = sorted(&Distribution::pareto(ms(1), 0.5, ms(20)).unwrap());
+        assert_eq!(draws[99_999], 20.0);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        assert!(Distribution::log_normal(Duration::ZERO, ms(1)).is_err());
+        assert!(Distribution::log_normal(ms(2), ms(1)).is_err());
+        assert!(Distribution::pareto(ms(1), f64::NAN, ms(2)).is_err());
+        assert!(Distribution::pareto(ms(3), 1.0, ms(2)).is_err());
+        let one = || Distribution::constant(ms(1));
+        assert!(Distribution::bimodal(one(), one(), 1.1).is_err());
+        assert!(Distribution::empirical([]).is_err());
+    }
+}

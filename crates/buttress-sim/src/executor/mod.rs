@@ -1,0 +1,246 @@
+//! The first engine: an executor of its own, on one thread, under a virtual clock.
+
+mod named;
+mod queue;
+mod stuck;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use buttress::{Rng, Spawner, Task, VirtualClock};
+
+pub use named::{Named, named};
+use queue::{Queue, TaskWaker};
+pub use stuck::Stuck;
+
+use crate::rng;
+
+/// Runs tasks on this thread, and moves a [`VirtualClock`] to the next deadline whenever none of them can
+/// go on. The same tasks run in the same order every time.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress::VirtualClock;
+/// use buttress_sim::Executor;
+///
+/// let time = VirtualClock::new();
+/// let clock = time.clock();
+/// let mut executor = Executor::new(&time);
+/// let hour = executor.block_on(async { clock.sleep(Duration::from_secs(3600)).await });
+/// assert_eq!(hour, Ok(())); // at once
+/// assert_eq!(time.elapsed(), Duration::from_secs(3600));
+/// ```
+pub struct Executor {
+    time: VirtualClock,
+    queue: Arc<Queue>,
+    slots: Vec<Slot>,
+    /// Ready tasks of this round, and wakers of this instant: kept for their memory.
+    round: Vec<u32>,
+    fired: Vec<Waker>,
+    ties: Option<Rng>,
+    most_polls: u64,
+    /// Polls since the time last moved, and where it was then.
+    polls: u64,
+    moved: Duration,
+}
+
+struct Slot {
+    future: Option<Task>,
+    name: Option<String>,
+    /// The same as `waker`, to take back that it was woken.
+    handle: Arc<TaskWaker>,
+    waker: Waker,
+}
+
+/// The slot of the future that `block_on` was given.
+const MAIN: u32 = 0;
+
+impl Executor {
+    /// An executor without tasks, over `time`.
+    #[must_use]
+    pub fn new(time: &VirtualClock) -> Self {
+        let queue = Queue::new();
+        let mut executor = Self {
+            time: time.clone(),
+            queue,
+            slots: Vec::new(),
+            round: Vec::new(),
+            fired: Vec::new(),
+            ties: None,
+            most_polls: 10_000_000,
+            polls: 0,
+            moved: time.elapsed(),
+        };
+        executor.add_slot(Some("main".to_owned()));
+        executor
+    }
+
+    /// Draws the order of whatever happens at the same instant from `rng`: of timers with one deadline, and
+    /// of tasks that are ready together. Defaults to the order in which they were registered or woken. What
+    /// must not depend on that order is tested with a few seeds here.
+    #[must_use]
+    pub fn vary_ties(mut self, rng: Rng) -> Self {
+        self.ties = Some(rng);
+        self
+    }
+
+    /// After so many polls at one instant the run is given up as a livelock. Defaults to ten million.
+    #[must_use]
+    pub const fn most_polls_an_instant(mut self, polls: u64) -> Self {
+        self.most_polls = polls;
+        self
+    }
+
+    /// Where orchestrators start their tasks.
+    #[must_use]
+    pub fn spawner(&self) -> Spawner {
+        let queue = self.queue.clone();
+        Spawner::new(move |task| queue.spawn(task))
+    }
+
+    /// Starts a task. It is polled when the executor runs; [`named`] gives it a name for reports.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.queue.spawn(Box::pin(task));
+    }
+
+    /// How many tasks have not ended.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        let started = self.slots.iter().filter(|slot| slot.future.is_some()).count();
+        started + self.queue.lock().spawned.len()
+    }
+
+    /// Runs all tasks until `main` has ended, and returns what it returned. Tasks that have not ended stay,
+    /// and go on in the next call.
+    ///
+    /// # Errors
+    /// [`Stuck`] if nothing can ever happen again, or if the time does not move.
+    ///
+    /// # Panics
+    /// If a task does.
+    pub fn block_on<F: Future>(&mut self, main: F) -> Result<F::Output, Stuck> {
+        let mut main = pin!(main);
+        self.polls = 0;
+        self.queue.wake(MAIN);
+        loop {
+            self.take_round();
+            if self.round.is_empty() {
+                self.move_time()?;
+                continue;
+            }
+            for index in 0..self.round.len() {
+                let Some(&id) = self.round.get(index) else { break };
+                let Some(slot) = self.slots.get_mut(id as usize) else { continue };
+                slot.handle.begin_poll();
+                if id == MAIN {
+                    let cx = &mut Context::from_waker(&slot.waker);
+                    if let Poll::Ready(output) = main.as_mut().poll(cx) {
+                        // Those of this round that were not polled yet stay ready.
+                        self.queue.put_back(self.round.split_off(index + 1));
+                        return Ok(output);
+                    }
+                } else {
+                    slot.poll(id, &self.queue);
+                }
+            }
+            self.polls += self.round.len() as u64;
+            if self.polls > self.most_polls {
+                self.check_moved()?;
+            }
+        }
+    }
+
+    /// Takes over what was spawned, and which tasks are ready.
+    fn take_round(&mut self) {
+        self.round.clear();
+        let queue = self.queue.clone();
+        let mut shared = queue.lock();
+        std::mem::swap(&mut shared.ready, &mut self.round);
+        if !shared.spawned.is_empty() {
+            for (id, task) in shared.spawned.drain(..) {
+                while self.slots.len() <= id as usize {
+                    self.add_slot(None);
+                }
+                if let Some(slot) = self.slots.get_mut(id as usize) {
+                    slot.future = Some(task);
+                    slot.name = None;
+                }
+            }
+        }
+        drop(shared);
+        if let Some(rng) = &self.ties {
+            rng::shuffle(&mut self.round, rng);
+        }
+    }
+
+    fn add_slot(&mut self, name: Option<String>) {
+        let handle = self.queue.waker(self.slots.len() as u32);
+        let waker = Waker::from(handle.clone());
+        self.slots.push(Slot { future: None, name, handle, waker });
+    }
+
+    fn move_time(&mut self) -> Result<(), Stuck> {
+        if !self.time.fire_next(&mut self.fired) {
+            return Err(Stuck::Deadlock { at: self.time.elapsed(), parked: self.names(|_| true) });
+        }
+        if let Some(rng) = &self.ties {
+            rng::shuffle(&mut self.fired, rng);
+        }
+        self.fired.drain(..).for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Starts counting polls anew if the time has moved since the last look.
+    fn check_moved(&mut self) -> Result<(), Stuck> {
+        let now = self.time.elapsed();
+        self.polls = 0;
+        if now == self.moved {
+            let mut busy = self.round.clone();
+            busy.sort_unstable();
+            let spinning = self.names(|id| busy.binary_search(&id).is_ok());
+            return Err(Stuck::Livelock { at: now, spinning });
+        }
+        self.moved = now;
+        Ok(())
+    }
+
+    fn names(&self, which: impl Fn(u32) -> bool) -> Vec<String> {
+        let ids = (0u32..).zip(&self.slots);
+        let live = ids.filter(|(id, slot)| which(*id) && (*id == MAIN || slot.future.is_some()));
+        let name = |(id, slot): (u32, &Slot)| match &slot.name {
+            Some(name) => name.clone(),
+            None => format!("task {id}"),
+        };
+        live.map(name).collect()
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn poll(&mut self, id: u32, queue: &Queue) {
+        let Some(future) = &mut self.future else { return };
+        let polled = Pin::new(future).poll(&mut Context::from_waker(&self.waker));
+        if let Some(name) = named::take() {
+            self.name = Some(name);
+        }
+        if polled.is_ready() {
+            self.future = None;
+            queue.free(id);
+        }
+    }
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor")
+            .field("time", &self.time)
+            .field("tasks", &self.tasks())
+            .finish_non_exhaustive()
+    }
+}

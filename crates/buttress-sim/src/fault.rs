@@ -1,0 +1,230 @@
+//! Faults on a schedule.
+
+use std::time::Duration;
+
+use buttress::InvalidConfig;
+
+use crate::Distribution;
+
+/// What can go wrong. Those of one target that overlap add up.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fault {
+    /// Stations: at least this share of the jobs ends in an error, after its time.
+    Errors(f64),
+    /// Stations: every job that begins takes so much longer.
+    Latency(Distribution),
+    /// Stations: every job that begins takes so many times as long.
+    Slow(f64),
+    /// Stations: no work is done, and none is lost: garbage collection, a failover, a noisy neighbour.
+    Pause,
+    /// Stations: everything under way is lost, and calls fail at once until it ends.
+    Crash,
+    /// Stations: at most so many servers begin new jobs.
+    Capacity(u32),
+    /// Stations: calls that come in are never answered.
+    BlackHole,
+    /// Stations: a share of the jobs takes so many times as long, and the rest is fine, as health checks are.
+    Gray {
+        /// Which share.
+        share: f64,
+        /// How many times as long.
+        factor: f64,
+    },
+    /// Links: nothing gets through, in either direction.
+    Partition,
+    /// Links: this share of the messages is lost.
+    Loss(f64),
+    /// Links: every message takes so much longer.
+    Delay(Distribution),
+    /// Nodes: the wall clock is ahead by so many nanoseconds, behind if negative.
+    Skew(i64),
+}
+
+/// When which fault strikes whom.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress_sim::{Fault, Faults};
+/// let sec = Duration::from_secs;
+/// let faults = Faults::new()
+///     .at(sec(60), sec(1), "db", Fault::Pause)
+///     .flapping(sec(100), sec(130), "cache", Fault::Crash, sec(2), sec(3));
+/// ```
+#[derive(Clone, PartialEq, Debug, Default)]
+#[must_use]
+pub struct Faults {
+    pub(crate) planned: Vec<Planned>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Planned {
+    pub(crate) target: String,
+    pub(crate) fault: Fault,
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+}
+
+impl Faults {
+    /// Nothing goes wrong.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `fault` strikes the station, link or node of the name `target` at `from`, for `lasting`.
+    pub fn at(
+        mut self,
+        from: Duration,
+        lasting: Duration,
+        target: impl Into<String>,
+        fault: Fault,
+    ) -> Self {
+        let to = from.saturating_add(lasting);
+        self.planned.push(Planned { target: target.into(), fault, from, to });
+        self
+    }
+
+    /// `fault` comes for `on` and goes for `off`, again and again from `from` until `to`.
+    pub fn flapping(
+        mut self,
+        from: Duration,
+        to: Duration,
+        target: &str,
+        fault: Fault,
+        on: Duration,
+        off: Duration,
+    ) -> Self {
+        let mut start = from;
+        while start < to && !(on + off).is_zero() {
+            self = self.at(start, on.min(to - start), target, fault.clone());
+            start += on + off;
+        }
+        self
+    }
+
+    /// When each fault is there, for reports: target, fault, from, to.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = &Planned> {
+        self.planned.iter()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        self.planned.iter().try_for_each(|planned| planned.fault.check())
+    }
+}
+
+impl Fault {
+    fn check(&self) -> Result<(), InvalidConfig> {
+        let share = |field: &str, share: f64| {
+            let valid = (0.0..=1.0).contains(&share);
+            valid.then_some(()).ok_or_else(|| InvalidConfig::new(field, share, "between 0 and 1"))
+        };
+        let factor = |factor: f64| {
+            let valid = factor.is_finite() && factor >= 0.0;
+            let error = || InvalidConfig::new("factor", factor, "a finite number, at least 0");
+            valid.then_some(()).ok_or_else(error)
+        };
+        match self {
+            Self::Errors(errors) => share("errors", *errors),
+            Self::Loss(loss) => share("loss", *loss),
+            Self::Slow(slow) => factor(*slow),
+            Self::Gray { share: of, factor: by } => share("share", *of).and_then(|()| factor(*by)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A few words, for reports.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Errors(share) => format!("{:.0} % errors", share * 100.0),
+            Self::Latency(_) => "added latency".to_owned(),
+            Self::Slow(factor) => format!("{factor} times as slow"),
+            Self::Pause => "pause".to_owned(),
+            Self::Crash => "crash".to_owned(),
+            Self::Capacity(servers) => format!("capacity cut to {servers}"),
+            Self::BlackHole => "black hole".to_owned(),
+            Self::Gray { share, factor } => {
+                format!("{:.0} % of jobs {factor} times as slow", share * 100.0)
+            }
+            Self::Partition => "partition".to_owned(),
+            Self::Loss(share) => format!("{:.0} % loss", share * 100.0),
+            Self::Delay(_) => "added delay".to_owned(),
+            Self::Skew(nanos) => {
+                format!("clock off by {:?}", Duration::from_nanos(nanos.unsigned_abs()))
+            }
+        }
+    }
+
+    fn group(&self) -> Target {
+        match self {
+            Self::Partition | Self::Loss(_) | Self::Delay(_) => Target::Link,
+            Self::Skew(_) => Target::Node,
+            _ => Target::Station,
+        }
+    }
+
+    pub(crate) fn strikes_stations(&self) -> bool {
+        self.group() == Target::Station
+    }
+
+    pub(crate) fn strikes_links(&self) -> bool {
+        self.group() == Target::Link
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Station,
+    Link,
+    Node,
+}
+
+/// What all present faults of a station come to.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Condition {
+    pub(crate) paused: bool,
+    pub(crate) down: bool,
+    pub(crate) swallows: bool,
+    pub(crate) capacity: Option<u32>,
+    pub(crate) slow: f64,
+    pub(crate) gray: Option<(f64, f64)>,
+    pub(crate) added: Option<Distribution>,
+    pub(crate) errors: f64,
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self {
+            paused: false,
+            down: false,
+            swallows: false,
+            capacity: None,
+            slow: 1.0,
+            gray: None,
+            added: None,
+            errors: 0.0,
+        }
+    }
+}
+
+impl Condition {
+    pub(crate) fn of<'a>(faults: impl Iterator<Item = &'a Fault>) -> Self {
+        let mut all = Self::default();
+        for fault in faults {
+            match fault {
+                Fault::Errors(share) => all.errors = all.errors.max(*share),
+                Fault::Latency(added) => all.added = Some(added.clone()),
+                Fault::Slow(factor) => all.slow *= factor,
+                Fault::Pause => all.paused = true,
+                Fault::Crash => all.down = true,
+                Fault::Capacity(servers) => {
+                    all.capacity = Some(all.capacity.map_or(*servers, |other| other.min(*servers)));
+                }
+                Fault::BlackHole => all.swallows = true,
+                Fault::Gray { share, factor } => all.gray = Some((*share, *factor)),
+                Fault::Partition | Fault::Loss(_) | Fault::Delay(_) | Fault::Skew(_) => {}
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,199 @@
+//! Requests under way: callers, and what tells them to begin.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use buttress::{AsRefusal, Clock, Rng, Spawner};
+use tower::{Service, ServiceExt};
+
+use super::{Arrivals, Request};
+use crate::Distribution;
+use crate::measure::{Cause, Recorder, SourceId};
+
+/// What all callers of a run share.
+pub(crate) struct Callers {
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) source: SourceId,
+    pub(crate) clock: Clock,
+    pub(crate) start: Instant,
+    /// How long a caller waits before giving up, and where that is drawn.
+    pub(crate) patience: Option<(Distribution, Rng)>,
+    pub(crate) keys: (u64, Rng),
+}
+
+/// A request that has begun, and is counted once: as how it ended, or as abandoned.
+struct UnderWay<'a> {
+    callers: &'a Callers,
+    id: u64,
+    began: u64,
+    cause: Cause,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let Callers { recorder, source, .. } = self.callers;
+        recorder.ended(*source, self.id, self.began, self.cause);
+    }
+}
+
+impl Callers {
+    /// One request from its beginning to its end.
+    async fn ask<S>(&self, service: &mut S, id: u64)
+    where
+        S: Service<Request>,
+        S::Error: AsRefusal,
+    {
+        let began = self.recorder.began(self.source, id);
+        let mut under_way = UnderWay { callers: self, id, began, cause: Cause::Abandoned };
+        let key = match &self.keys {
+            (1, _) => 0,
+            (keys, rng) => rng.between(0, keys - 1),
+        };
+        let request = Request { id, key };
+        let Some((patience, rng)) = &self.patience else {
+            under_way.cause = answer(service, request).await;
+            return;
+        };
+        let mut patience = pin!(self.clock.sleep(patience.draw(rng)));
+        let mut answer = pin!(answer(service, request));
+        let waited = poll_fn(|cx| {
+            // An answer that is there when the patience ends is still heard.
+            if let Poll::Ready(cause) = answer.as_mut().poll(cx) {
+                return Poll::Ready(cause);
+            }
+            patience.as_mut().poll(cx).map(|()| Cause::Abandoned)
+        });
+        under_way.cause = waited.await;
+    }
+}
+
+async fn answer<S>(service: &mut S, request: Request) -> Cause
+where
+    S: Service<Request>,
+    S::Error: AsRefusal,
+{
+    if let Err(error) = service.ready().await {
+        return Cause::of::<(), _>(&Err(error));
+    }
+    let answered = service.call(request).await;
+    Cause::of(&answered)
+}
+
+/// Begins a request at each of `arrivals`, whatever became of those before.
+///
+/// Callers that have finished are used again, with their service: a run with millions of requests makes as
+/// many tasks as there are ever requests under way.
+pub(crate) async fn open_loop<S>(
+    callers: Arc<Callers>,
+    mut arrivals: Arrivals,
+    service: S,
+    spawner: Spawner,
+) where
+    S: Service<Request> + Clone + Send + 'static,
+    S::Error: AsRefusal,
+    S::Future: Send,
+{
+    let pool = Arc::new(Pool::default());
+    let Callers { clock, start, .. } = &*callers;
+    let mut sleep = pin!(clock.sleep_until(*start));
+    let mut id = 0;
+    while let Some(at) = arrivals.next() {
+        sleep.as_mut().reset(*start + Duration::from_nanos(at));
+        sleep.as_mut().await;
+        if !pool.hand(id) {
+            let seat = pool.seat(id);
+            let (callers, pool, mut service) = (callers.clone(), pool.clone(), service.clone());
+            spawner.spawn(async move {
+                loop {
+                    let id = pool.next(seat).await;
+                    callers.ask(&mut service, id).await;
+                }
+            });
+        }
+        id += 1;
+    }
+}
+
+/// One client of a closed loop.
+pub(crate) async fn closed_loop<S>(
+    callers: Arc<Callers>,
+    mut service: S,
+    think: (Distribution, Rng),
+    ids: (u64, u64),
+) where
+    S: Service<Request>,
+    S::Error: AsRefusal,
+{
+    // The ids of the clients interleave.
+    let (mut id, step) = ids;
+    loop {
+        callers.clock.sleep(think.0.draw(&think.1)).await;
+        callers.ask(&mut service, id).await;
+        id += step;
+    }
+}
+
+/// Callers that wait for the next request.
+#[derive(Default)]
+struct Pool {
+    seats: Mutex<Seats>,
+}
+
+#[derive(Default)]
+struct Seats {
+    idle: Vec<usize>,
+    seats: Vec<Seat>,
+}
+
+#[derive(Default)]
+struct Seat {
+    request: Option<u64>,
+    waker: Option<Waker>,
+}
+
+impl Pool {
+    /// Hands a request to a caller that is idle, if there is one.
+    fn hand(&self, id: u64) -> bool {
+        let mut seats = self.lock();
+        let Some(index) = seats.idle.pop() else { return false };
+        let waker = seats.seats.get_mut(index).and_then(|seat| {
+            seat.request = Some(id);
+            seat.waker.take()
+        });
+        drop(seats);
+        waker.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// A seat for a new caller, with its first request.
+    fn seat(&self, id: u64) -> usize {
+        let mut seats = self.lock();
+        seats.seats.push(Seat { request: Some(id), waker: None });
+        seats.seats.len() - 1
+    }
+
+    /// The next request for the caller in this seat.
+    async fn next(&self, seat: usize) -> u64 {
+        poll_fn(|cx| {
+            let mut seats = self.lock();
+            let Seats { idle, seats } = &mut *seats;
+            let Some(place) = seats.get_mut(seat) else { return Poll::Pending };
+            if let Some(id) = place.request.take() {
+                return Poll::Ready(id);
+            }
+            // Whoever has a waker here is in `idle` already.
+            if place.waker.replace(cx.waker().clone()).is_none() {
+                idle.push(seat);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,80 @@
+//! Logarithm and exponential from the four basic operations, so that one seed gives the same trace on
+//! every machine: the ones of the platform differ in their last bit.
+//!
+//! The polynomials are those of fdlibm (Sun Microsystems, 1993); both are within one unit in the last
+//! place.
+
+const LN_2_HIGH: f64 = 6.931_471_803_691_238_164_90e-01;
+const LN_2_LOW: f64 = 1.908_214_929_270_587_700_02e-10;
+
+/// The natural logarithm of a positive, finite, normal number.
+pub(crate) fn ln(x: f64) -> f64 {
+    // x = m * 2^k with m between sqrt(1/2) and sqrt(2).
+    const SQRT_HALF: u64 = 0x3fe6_a09e_0000_0000;
+    const ONE: u64 = 0x3ff0_0000_0000_0000;
+    let bits = x.to_bits().wrapping_add(ONE - SQRT_HALF);
+    let k = (bits >> 52) as i64 - 1023;
+    let m = f64::from_bits((bits & 0x000f_ffff_ffff_ffff).wrapping_add(SQRT_HALF));
+    let f = m - 1.0;
+    let half_square = 0.5 * f * f;
+    let s = f / (2.0 + f);
+    let z = s * s;
+    let w = z * z;
+    let even = w
+        * (3.999_999_999_940_941_908e-01
+            + w * (2.222_219_843_214_978_396e-01 + w * 1.531_383_769_920_937_332e-01));
+    let odd = z
+        * (6.666_666_666_666_735_130e-01
+            + w * (2.857_142_874_366_239_149e-01
+                + w * (1.818_357_216_161_805_012e-01 + w * 1.479_819_860_511_658_591e-01)));
+    let k = k as f64;
+    s * (half_square + even + odd) + k * LN_2_LOW - half_square + f + k * LN_2_HIGH
+}
+
+/// e to the power of `x`: 0 and infinity beyond what a double holds.
+pub(crate) fn exp(x: f64) -> f64 {
+    if x > 709.0 {
+        return f64::INFINITY;
+    }
+    if x < -708.0 {
+        return 0.0;
+    }
+    let k = (x * std::f64::consts::LOG2_E).round();
+    let (high, low) = (x - k * LN_2_HIGH, k * LN_2_LOW);
+    let r = high - low;
+    let rr = r * r;
+    let c = r - rr
+        * (1.666_666_666_666_660_190_37e-01
+            + rr * (-2.777_777_777_701_559_338_42e-03
+                + rr * (6.613_756_321_437_934_361_17e-05
+                    + rr * (-1.653_390_220_546_525_153_90e-06
+                        + rr * 4.138_136_797_057_238_460_39e-08))));
+    let y = 1.0 + (r * c / (2.0 - c) - low + high);
+    y * f64::from_bits(((k as i64 + 1023) as u64) << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_agree_with_those_of_the_platform() {
+        let mut x = 1e-300;
+        while x < 1e300 {
+            assert!((ln(x) - x.ln()).abs() <= 4e-16 * x.ln().abs().max(1e-3), "ln {x}");
+            x *= 1.37;
+        }
+        let mut x = -700.0;
+        while x < 700.0 {
+            assert!((exp(x) / x.exp() - 1.0).abs() < 5e-16, "exp {x}");
+            x += 0.77;
+        }
+        assert_eq!((ln(1.0), exp(0.0)), (0.0, 1.0));
+    }
+
+    #[test]
+    fn their_bits_are_the_same_everywhere() {
+        assert_eq!(ln(0.3).to_bits(), 0xbff3_4378_fcbd_a721);
+        assert_eq!(exp(1.7).to_bits(), 0x4015_e552_770d_f8a6);
+    }
+}

@@ -1,0 +1,18 @@
+//! What a run is measured by.
+
+mod cause;
+mod histogram;
+mod phases;
+mod recorder;
+mod series;
+mod trace;
+mod window;
+
+pub use cause::{Cause, Ends};
+pub use histogram::Histogram;
+pub use phases::{Phase, PhaseKind, Recovery};
+pub(crate) use phases::{Sample, find as find_phases, recovery};
+pub(crate) use recorder::{Recorded, Recorder, SourceId};
+pub use series::{Band, Gauge};
+pub use trace::{Event, What};
+pub use window::{StationWindow, Window};

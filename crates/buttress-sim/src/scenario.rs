@@ -1,0 +1,350 @@
+//! [`Scenario`]: one run, put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buttress::{AsRefusal, InvalidConfig, Spawner, VirtualClock};
+use tower::Service;
+
+use crate::executor::{Executor, Stuck, named};
+use crate::fault::{Fault, Faults};
+use crate::load::{Arrivals, Callers, Load, Request, Shape, closed_loop, open_loop};
+use crate::measure::Recorder;
+use crate::outcome::Outcome;
+use crate::world::World;
+use crate::{Seed, tokio_engine};
+
+/// What runs the tasks of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Engine {
+    /// The executor of this crate: the fastest, and it says who waits for whom when nothing moves. The
+    /// default.
+    #[default]
+    Own,
+    /// A current-thread runtime of tokio, so that user code with `tokio::spawn` runs unchanged. See
+    /// [`tokio_engine`].
+    Tokio,
+}
+
+/// A run that could not be done.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SimError {
+    /// A part of it is configured in a way that cannot work.
+    #[error(transparent)]
+    Invalid(#[from] InvalidConfig),
+    /// It stopped before its end.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
+    /// The runtime of tokio could not be built.
+    #[error("no runtime: {0}")]
+    Runtime(String),
+}
+
+/// A run: its load, its faults, how long it takes and how it is measured. The same scenario with the same seed
+/// gives the same outcome, to the byte.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress::time_limit::{Config, TimeLimitLayer};
+/// use buttress_sim::{Cause, Distribution, Load, Scenario, Server};
+/// use tower::Layer;
+///
+/// let ms = Duration::from_millis;
+/// let scenario = Scenario::new("checkout", Duration::from_secs(60)).load(Load::poisson(80.0));
+/// let outcome = scenario.run(|world| {
+///     let database = world.server(Server::new("database", Distribution::exponential(ms(10))))?;
+///     let config = Config::new(ms(100)).clock(world.clock()).observer(world.observer());
+///     Ok(TimeLimitLayer::new(config)?.layer(database))
+/// })?;
+/// assert!(outcome.requests() > 4_500);
+/// assert!(outcome.share(Cause::Timeout) > 0.05); // the tail of a queue that is 80 % busy
+/// # Ok::<(), buttress_sim::SimError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Scenario {
+    pub(crate) name: String,
+    pub(crate) seed: Seed,
+    pub(crate) duration: Duration,
+    pub(crate) warm_up: Duration,
+    pub(crate) window: Option<Duration>,
+    pub(crate) load: Load,
+    pub(crate) faults: Faults,
+    engine: Engine,
+    vary_ties: bool,
+    full_trace: bool,
+    pub(crate) keep_events: bool,
+    pub(crate) healthy: f64,
+    pub(crate) target: Option<String>,
+}
+
+/// So many windows are kept at most: enough for a second each of more than a day.
+const MOST_WINDOWS: u128 = 100_000;
+
+impl Scenario {
+    /// A run of `duration`, with 100 requests per second at random times until [`load`](Self::load) says
+    /// otherwise.
+    pub fn new(name: impl Into<String>, duration: Duration) -> Self {
+        Self {
+            name: name.into(),
+            seed: Seed::new(0),
+            duration,
+            warm_up: Duration::ZERO,
+            window: None,
+            load: Load::poisson(100.0),
+            faults: Faults::new(),
+            engine: Engine::Own,
+            vary_ties: false,
+            full_trace: false,
+            keep_events: false,
+            healthy: 0.9,
+            target: None,
+        }
+    }
+
+    /// The seed of all chance. Defaults to 0.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Seed::new(seed);
+        self
+    }
+
+    /// Who asks, and when.
+    pub fn load(mut self, load: Load) -> Self {
+        self.load = load;
+        self
+    }
+
+    /// What goes wrong. Defaults to nothing.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Totals are of requests that begin after this time. Windows are of all. Defaults to none.
+    pub const fn warm_up(mut self, warm_up: Duration) -> Self {
+        self.warm_up = warm_up;
+        self
+    }
+
+    /// How long each window of the measures is. Defaults to a 120th of the run.
+    pub const fn window(mut self, window: Duration) -> Self {
+        self.window = Some(window);
+        self
+    }
+
+    /// What runs the tasks. Defaults to [`Engine::Own`].
+    pub const fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Lets the seed draw the order of what happens at the same instant. Only for [`Engine::Own`]. Defaults to
+    /// no.
+    pub const fn vary_ties(mut self, vary: bool) -> Self {
+        self.vary_ties = vary;
+        self
+    }
+
+    /// Puts the jobs of stations into the trace too, and before invariants. Defaults to no: it costs about a
+    /// third of the speed.
+    pub const fn full_trace(mut self, full: bool) -> Self {
+        self.full_trace = full;
+        self
+    }
+
+    /// Keeps every event, in [`Outcome::events`]: memory then grows with the run. Defaults to no.
+    pub const fn keep_events(mut self, keep: bool) -> Self {
+        self.keep_events = keep;
+        self
+    }
+
+    /// What share of the offered load has to be served for the system to count as stable. Defaults to 0.9.
+    pub const fn healthy(mut self, share: f64) -> Self {
+        self.healthy = share;
+        self
+    }
+
+    /// The station whose calls are the attempts of a request. Defaults to the one made first.
+    pub fn target(mut self, station: impl Into<String>) -> Self {
+        self.target = Some(station.into());
+        self
+    }
+
+    /// Runs it: `build` makes the stack in its world, and every caller has a clone of that.
+    ///
+    /// # Errors
+    /// What `build` returns, a load, a fault or times that cannot be, and [`Stuck`].
+    ///
+    /// # Panics
+    /// If the code under test does.
+    pub fn run<S>(
+        &self,
+        build: impl FnOnce(&World) -> Result<S, InvalidConfig>,
+    ) -> Result<Outcome, SimError>
+    where
+        S: Service<Request> + Clone + Send + 'static,
+        S::Error: AsRefusal,
+        S::Future: Send,
+    {
+        let window = self.check()?;
+        let time = VirtualClock::new();
+        let warm = self.warm_up.is_zero();
+        let recorder = Recorder::new(&time, self.full_trace, self.keep_events, warm);
+        match self.engine {
+            Engine::Own => {
+                let mut executor = Executor::new(&time);
+                if self.vary_ties {
+                    executor = executor.vary_ties(self.seed.named("ties"));
+                }
+                let world = World::new(&time, self.seed, executor.spawner(), recorder);
+                let main = self.begin(&world, window, build(&world)?)?;
+                executor.block_on(main)?;
+                world.recorder().stop();
+                drop(executor);
+                Ok(Outcome::of(self, &world))
+            }
+            Engine::Tokio => {
+                let runtime = tokio_engine::Runtime::new(&time)
+                    .map_err(|error| SimError::Runtime(error.to_string()))?;
+                let world = World::new(&time, self.seed, Spawner::default(), recorder);
+                let ended = runtime.block_on(async {
+                    let stack = build(&world)?;
+                    self.begin(&world, window, stack)?.await;
+                    world.recorder().stop();
+                    Ok::<(), InvalidConfig>(())
+                })?;
+                drop(runtime);
+                ended?;
+                Ok(Outcome::of(self, &world))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<Duration, InvalidConfig> {
+        self.load.check()?;
+        self.faults.check()?;
+        if self.duration.is_zero() {
+            return Err(InvalidConfig::new("duration", "0s", "above zero"));
+        }
+        if self.warm_up >= self.duration {
+            let bound = format!("less than the duration, {:?}", self.duration);
+            return Err(InvalidConfig::new("warm-up", format!("{:?}", self.warm_up), bound));
+        }
+        let window = self.window.unwrap_or(self.duration / 120).max(Duration::from_nanos(1));
+        if self.duration.as_nanos() / window.as_nanos() > MOST_WINDOWS {
+            let bound = format!("at least a {MOST_WINDOWS}th of the duration");
+            return Err(InvalidConfig::new("window", format!("{window:?}"), bound));
+        }
+        if !(0.0..=1.0).contains(&self.healthy) {
+            return Err(InvalidConfig::new("healthy", self.healthy, "between 0 and 1"));
+        }
+        Ok(window)
+    }
+
+    /// Starts everything. What is returned ends with the run.
+    fn begin<S>(
+        &self,
+        world: &World,
+        window: Duration,
+        stack: S,
+    ) -> Result<impl Future<Output = ()> + use<S>, InvalidConfig>
+    where
+        S: Service<Request> + Clone + Send + 'static,
+        S::Error: AsRefusal,
+        S::Future: Send,
+    {
+        for planned in self.faults.spans() {
+            if !world.knows(&planned.target, &planned.fault) {
+                return Err(InvalidConfig::new("target", &planned.target, "known to the world"));
+            }
+        }
+        // Registered first, so that the run ends before anything else of that instant happens.
+        let (end, start) = (world.clock(), world.start());
+        let until = start + self.duration;
+        let mut end = Box::pin(async move { end.sleep_until(until).await });
+        let spawner = world.spawner();
+        spawner.spawn(named("windows", sample(world.clone(), window)));
+        if !self.warm_up.is_zero() {
+            let (world, warm) = (world.clone(), world.clock().sleep(self.warm_up));
+            spawner.spawn(named("warm-up", async move {
+                warm.await;
+                world.warm_up_is_over();
+            }));
+        }
+        spawner.spawn(named("faults", strike(world.clone(), self.faults.clone())));
+        self.start_load(world, stack, &spawner);
+        let world = world.clone();
+        Ok(async move {
+            std::future::poll_fn(|cx| end.as_mut().poll(cx)).await;
+            if world.recorder().has_open_window() {
+                world.sample();
+            }
+        })
+    }
+
+    fn start_load<S>(&self, world: &World, stack: S, spawner: &Spawner)
+    where
+        S: Service<Request> + Clone + Send + 'static,
+        S::Error: AsRefusal,
+        S::Future: Send,
+    {
+        let seed = world.seed().child("load");
+        let callers = Arc::new(Callers {
+            recorder: world.recorder().clone(),
+            source: world.source("caller"),
+            clock: world.clock(),
+            start: world.start(),
+            patience: self.load.patience.clone().map(|patience| (patience, seed.named("patience"))),
+            keys: (self.load.keys, seed.named("keys")),
+        });
+        if let Some(arrivals) = Arrivals::of(&self.load.shape, &seed.named("arrivals")) {
+            let load = open_loop(callers, arrivals, stack, spawner.clone());
+            spawner.spawn(named("load", load));
+        } else if let Shape::Closed { clients, think } = &self.load.shape {
+            for client in 0..u64::from(*clients) {
+                let think = (think.clone(), seed.child("think").named(&client.to_string()));
+                let ids = (client, u64::from(*clients));
+                let client = closed_loop(callers.clone(), stack.clone(), think, ids);
+                spawner.spawn(named("client", client));
+            }
+        }
+    }
+}
+
+/// Closes a window after another.
+async fn sample(world: World, window: Duration) {
+    let (clock, mut next) = (world.clock(), world.start());
+    loop {
+        next += window;
+        clock.sleep_until(next).await;
+        world.sample();
+    }
+}
+
+/// Lets each fault begin and end.
+async fn strike(world: World, faults: Faults) {
+    let clock = world.clock();
+    let mut changes: Vec<(Duration, usize, bool)> = Vec::new();
+    for (index, planned) in faults.planned.iter().enumerate() {
+        changes.push((planned.from, index, true));
+        changes.push((planned.to, index, false));
+    }
+    // What ends at an instant ends before what begins there.
+    changes.sort_by_key(|(at, index, begins)| (*at, *begins, *index));
+    let mut present: Vec<usize> = Vec::new();
+    for (at, index, begins) in changes {
+        clock.sleep_until(world.start() + at).await;
+        present.retain(|other| *other != index);
+        if begins {
+            present.push(index);
+        }
+        let Some(planned) = faults.planned.get(index) else { continue };
+        let same = present.iter().filter_map(|index| faults.planned.get(*index));
+        let same: Vec<&Fault> =
+            same.filter(|other| other.target == planned.target).map(|other| &other.fault).collect();
+        let what = if begins { crate::What::FaultBegan } else { crate::What::FaultEnded };
+        world.recorder().event(world.source(&planned.target), what, index as u64);
+        world.strike(&planned.target, &same);
+    }
+}

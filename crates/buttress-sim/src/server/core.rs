@@ -1,0 +1,251 @@
+//! A station in time: its state behind a lock, and the one timer it has.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use buttress::{Clock, Rng, Sleep, VirtualClock};
+
+use super::config::{Load, Server, Slowdown};
+use super::failure::ServerError;
+use super::state::{Arrival, Dice, Happened, State};
+use super::stats::StationStats;
+use crate::distribution::{Distribution, nanos};
+use crate::fault::Condition;
+use crate::measure::{Recorder, SourceId, What};
+use crate::{Seed, rng};
+
+/// What a station and the futures of its calls share.
+///
+/// It is itself the waker of its timer: jobs end where the clock fires, without a task in between.
+pub(crate) struct Core {
+    name: String,
+    source: SourceId,
+    time: VirtualClock,
+    clock: Clock,
+    /// Nanosecond 0 of `time`.
+    start: Instant,
+    roll: Roll,
+    recorder: Arc<Recorder>,
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    state: State,
+    /// `None` until it is needed, and once the simulation is over.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What the timer is set to; `None` once it has fired.
+    armed: Option<u64>,
+    over: bool,
+}
+
+/// What was done under the lock and is told after it.
+#[derive(Default)]
+struct Told {
+    woken: Vec<Waker>,
+    happened: Vec<(Happened, u64)>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        server: &Server,
+        seed: Seed,
+        time: &VirtualClock,
+        start: Instant,
+        recorder: &Arc<Recorder>,
+    ) -> Arc<Self> {
+        let mut state = State::new(server);
+        if recorder.is_full() {
+            state.happened = Some(Vec::new());
+        }
+        let seed = seed.child(&format!("server {}", server.name));
+        let roll = Roll {
+            time: server.time.clone(),
+            errors: server.errors,
+            slowdown: server.slowdown.clone(),
+            work: seed.named("work"),
+            verdicts: seed.named("verdicts"),
+            faults: seed.named("faults"),
+        };
+        Arc::new(Self {
+            name: server.name.clone(),
+            source: recorder.source(&server.name),
+            time: time.clone(),
+            clock: time.clock(),
+            start,
+            roll,
+            recorder: recorder.clone(),
+            shared: Mutex::new(Shared { state, timer: None, armed: None, over: false }),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn arrive(self: &Arc<Self>) -> Arrival {
+        let now = self.now();
+        self.change(|state, roll| state.arrive(now, roll))
+    }
+
+    pub(super) fn leave(self: &Arc<Self>, slot: u32) {
+        let now = self.now();
+        self.change(|state, roll| state.leave(slot, now, roll));
+    }
+
+    pub(crate) fn set_condition(self: &Arc<Self>, condition: Condition) {
+        let now = self.now();
+        self.change(|state, roll| state.set_condition(now, condition, roll));
+    }
+
+    pub(super) fn poll(
+        &self,
+        slot: u32,
+        waker: &Waker,
+    ) -> Option<Result<super::Served, ServerError>> {
+        self.lock().state.poll(slot, waker)
+    }
+
+    pub(crate) fn stats(&self) -> StationStats {
+        let now = self.now();
+        self.lock().state.stats(now)
+    }
+
+    pub(crate) fn restart_tally(&self) {
+        let now = self.now();
+        self.lock().state.restart_tally(now);
+    }
+
+    /// Takes the timer back: it is what keeps this value alive.
+    pub(crate) fn shut_down(&self) {
+        let mut shared = self.lock();
+        shared.over = true;
+        let timer = shared.timer.take();
+        drop(shared);
+        drop(timer);
+    }
+
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, &Roll) -> T) -> T {
+        let mut shared = self.lock();
+        let result = change(&mut shared.state, &self.roll);
+        self.settle(shared);
+        result
+    }
+
+    /// Ends what is due, sets the timer to what comes next, and tells once the lock is given back.
+    fn settle(self: &Arc<Self>, mut shared: MutexGuard<'_, Shared>) {
+        let now = self.now();
+        while shared.state.finish_next(now, &self.roll) {}
+        self.arm(&mut shared);
+        let state = &mut shared.state;
+        if state.woken.len() <= 1 && state.happened.is_none() {
+            // Kept apart, because it is what happens at the end of every job: nothing is allocated.
+            let woken = state.woken.pop();
+            drop(shared);
+            woken.into_iter().for_each(Waker::wake);
+            return;
+        }
+        let told = Told {
+            woken: std::mem::take(&mut state.woken),
+            happened: state.happened.as_mut().map(std::mem::take).unwrap_or_default(),
+        };
+        drop(shared);
+        for (what, number) in told.happened {
+            self.recorder.event(self.source, what.into(), number);
+        }
+        told.woken.into_iter().for_each(Waker::wake);
+    }
+
+    fn arm(self: &Arc<Self>, shared: &mut Shared) {
+        let Some(due) = shared.state.next_due() else { return };
+        // A timer that is set too early fires for nothing, which costs less than taking it back.
+        if shared.over || shared.armed.is_some_and(|armed| armed <= due) {
+            return;
+        }
+        shared.armed = Some(due);
+        let deadline = self.start + Duration::from_nanos(due);
+        let waker = Waker::from(self.clone());
+        let cx = &mut Context::from_waker(&waker);
+        let timer = match &mut shared.timer {
+            Some(timer) => {
+                timer.as_mut().reset(deadline);
+                timer
+            }
+            empty => empty.insert(Box::pin(self.clock.sleep_until(deadline))),
+        };
+        if timer.as_mut().poll(cx).is_ready() {
+            // It is not: what was due has been ended before.
+            shared.armed = None;
+        }
+    }
+
+    #[inline]
+    fn now(&self) -> u64 {
+        nanos(self.time.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Core {
+    fn wake(self: Arc<Self>) {
+        let mut shared = self.lock();
+        shared.armed = None;
+        self.settle(shared);
+    }
+}
+
+impl From<Happened> for What {
+    fn from(happened: Happened) -> Self {
+        match happened {
+            Happened::Arrived => Self::JobArrived,
+            Happened::Started => Self::JobStarted,
+            Happened::Finished => Self::JobFinished,
+            Happened::TurnedAway => Self::JobTurnedAway,
+            Happened::Crashed => Self::JobCrashed,
+            Happened::Cancelled => Self::JobCancelled,
+        }
+    }
+}
+
+/// How long a job takes, and how it ends.
+struct Roll {
+    time: Distribution,
+    errors: f64,
+    slowdown: Option<Slowdown>,
+    work: Rng,
+    verdicts: Rng,
+    faults: Rng,
+}
+
+impl Dice for Roll {
+    fn roll(&self, load: Load, condition: &Condition) -> (u64, Option<ServerError>) {
+        let mut work = self.time.draw_nanos(&self.work);
+        let mut factor = condition.slow;
+        if let Some(slowdown) = &self.slowdown {
+            factor *= sensible(slowdown(load));
+        }
+        if let Some((share, slow)) = condition.gray
+            && rng::happens(&self.faults, share)
+        {
+            factor *= slow;
+        }
+        if factor != 1.0 {
+            work = (work as f64 * factor) as u64;
+        }
+        if let Some(added) = &condition.added {
+            work = work.saturating_add(added.draw_nanos(&self.faults));
+        }
+        let errors = self.errors.max(condition.errors);
+        let failed = rng::happens(&self.verdicts, errors);
+        (work, failed.then_some(ServerError::Failed))
+    }
+}
+
+fn sensible(factor: f64) -> f64 {
+    if factor.is_finite() && factor >= 0.0 { factor } else { 1.0 }
+}

@@ -1,0 +1,379 @@
+//! What a station decides: who is served, when that ends, who is turned away. It takes the time, in
+//! nanoseconds since the start, and returns who is to be woken; it waits for nothing.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::task::Waker;
+
+use super::config::{Leave, Load, Server};
+use super::failure::ServerError;
+use super::line::{Line, Next, Waiting};
+use super::service::Served;
+use super::stats::StationStats;
+use super::tally::Tally;
+use crate::fault::Condition;
+
+/// Where the time of a job and its verdict come from.
+pub(super) trait Dice {
+    /// How long the job that begins now takes, and how it ends.
+    fn roll(&self, load: Load, condition: &Condition) -> (u64, Option<ServerError>);
+}
+
+pub(super) struct State {
+    servers: u32,
+    leave: Leave,
+    condition: Condition,
+    line: Line,
+    jobs: Vec<Job>,
+    free: Vec<u32>,
+    numbers: u64,
+    /// When jobs end, in time that does not pass during pauses. Entries of jobs that ended before are skipped.
+    due: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    running: u32,
+    paused_for: u64,
+    paused_since: Option<u64>,
+    tally: Tally,
+    /// Whom to wake, once the lock is given back.
+    pub(super) woken: Vec<Waker>,
+    /// What happened, if anybody wants to know.
+    pub(super) happened: Option<Vec<(Happened, u64)>>,
+}
+
+/// What happens to a job, for traces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Happened {
+    Arrived,
+    Started,
+    Finished,
+    TurnedAway,
+    Crashed,
+    Cancelled,
+}
+
+struct Job {
+    /// Tells this job from others that had the slot.
+    number: u64,
+    phase: Phase,
+    arrived: u64,
+    started: u64,
+    verdict: Option<ServerError>,
+    /// Its caller has left.
+    gone: bool,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Phase {
+    Free,
+    Waiting,
+    Running,
+    Done(Result<Served, ServerError>),
+}
+
+/// How a call came in.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Arrival {
+    Refused(ServerError),
+    Swallowed,
+    Job { slot: u32 },
+}
+
+impl State {
+    pub(super) fn new(server: &Server) -> Self {
+        Self {
+            servers: server.servers,
+            leave: server.leave,
+            condition: Condition::default(),
+            line: Line::new(server.queue),
+            jobs: Vec::new(),
+            free: Vec::new(),
+            numbers: 0,
+            due: BinaryHeap::new(),
+            running: 0,
+            paused_for: 0,
+            paused_since: None,
+            tally: Tally::default(),
+            woken: Vec::new(),
+            happened: None,
+        }
+    }
+
+    pub(super) fn arrive(&mut self, now: u64, dice: &impl Dice) -> Arrival {
+        self.tally.arrived += 1;
+        if self.condition.down {
+            self.tally.down += 1;
+            return Arrival::Refused(ServerError::Down);
+        }
+        if self.condition.swallows {
+            self.tally.swallowed += 1;
+            return Arrival::Swallowed;
+        }
+        let free = self.has_free_server() && self.line.waiting() == 0;
+        if !free && !self.line.has_room() {
+            self.tally.overloaded += 1;
+            return Arrival::Refused(ServerError::Overloaded);
+        }
+        self.account(now);
+        let (slot, number) = self.admit(now);
+        self.note(Happened::Arrived, number);
+        if free {
+            self.start(slot, now, dice);
+        } else {
+            self.line.push(Waiting { slot, number, since: now });
+        }
+        Arrival::Job { slot }
+    }
+
+    fn admit(&mut self, now: u64) -> (u32, u64) {
+        self.numbers += 1;
+        let number = self.numbers;
+        let job = Job {
+            number,
+            phase: Phase::Waiting,
+            arrived: now,
+            started: now,
+            verdict: None,
+            gone: false,
+            waker: None,
+        };
+        let slot = self.free.pop().unwrap_or(self.jobs.len() as u32);
+        match self.jobs.get_mut(slot as usize) {
+            Some(place) => *place = job,
+            None => self.jobs.push(job),
+        }
+        self.tally.present += 1;
+        (slot, number)
+    }
+
+    const fn has_free_server(&self) -> bool {
+        let capacity = match self.condition.capacity {
+            Some(cut) if cut < self.servers => cut,
+            _ => self.servers,
+        };
+        self.running < capacity && self.paused_since.is_none()
+    }
+
+    // Waiting => Running
+    fn start(&mut self, slot: u32, now: u64, dice: &impl Dice) {
+        self.running += 1;
+        let load = Load { waiting: self.line.waiting(), running: self.running };
+        let (work, verdict) = dice.roll(load, &self.condition);
+        let due = self.worked(now).saturating_add(work);
+        let Some(job) = self.jobs.get_mut(slot as usize) else { return };
+        (job.phase, job.started, job.verdict) = (Phase::Running, now, verdict);
+        let number = job.number;
+        self.due.push(Reverse((due, number, slot)));
+        self.note(Happened::Started, number);
+    }
+
+    /// Gives free servers to those who wait.
+    fn start_waiting(&mut self, now: u64, dice: &impl Dice) {
+        while self.has_free_server() {
+            let jobs = &self.jobs;
+            match self.line.next(now, |waiting| waits(jobs, waiting)) {
+                Some(Next::Serve(job)) => self.start(job.slot, now, dice),
+                // Waiting => Done: it has waited for too long.
+                Some(Next::TurnAway(job)) => {
+                    self.tally.overloaded += 1;
+                    self.note(Happened::TurnedAway, job.number);
+                    self.end(job.slot, now, Err(ServerError::Overloaded));
+                }
+                None => break,
+            }
+        }
+    }
+
+    /// Ends the next job that is due, if there is one. Whom to wake is in `woken`.
+    pub(super) fn finish_next(&mut self, now: u64, dice: &impl Dice) -> bool {
+        let worked = self.worked(now);
+        let Some(Reverse((due, number, slot))) = self.first_due() else { return false };
+        if due > worked || self.paused_since.is_some() {
+            return false;
+        }
+        self.due.pop();
+        self.account(now);
+        let Some(job) = self.jobs.get(slot as usize) else { return true };
+        let spent = now - job.started;
+        let waited = job.started - job.arrived;
+        // Running => Done
+        let result = match job.verdict {
+            None => {
+                self.tally.completed += 1;
+                Ok(Served::new(waited, spent))
+            }
+            Some(error) => {
+                self.tally.failed += 1;
+                Err(error)
+            }
+        };
+        if job.gone {
+            self.tally.for_nobody += 1;
+        }
+        if job.gone || result.is_err() {
+            self.tally.wasted += u128::from(spent);
+        }
+        self.running -= 1;
+        self.note(Happened::Finished, number);
+        self.end(slot, now, result);
+        self.start_waiting(now, dice);
+        true
+    }
+
+    /// Ends a job that neither waits nor runs any more.
+    fn end(&mut self, slot: u32, now: u64, result: Result<Served, ServerError>) {
+        let Some(job) = self.jobs.get_mut(slot as usize) else { return };
+        self.tally.depart(job.arrived, now);
+        if job.gone {
+            self.release(slot);
+            return;
+        }
+        job.phase = Phase::Done(result);
+        self.woken.extend(job.waker.take());
+    }
+
+    fn release(&mut self, slot: u32) {
+        if let Some(job) = self.jobs.get_mut(slot as usize) {
+            job.phase = Phase::Free;
+            job.waker = None;
+            self.free.push(slot);
+        }
+    }
+
+    /// What became of a job; `waker` is woken when that is known.
+    pub(super) fn poll(&mut self, slot: u32, waker: &Waker) -> Option<Result<Served, ServerError>> {
+        let job = self.jobs.get_mut(slot as usize)?;
+        if let Phase::Done(result) = job.phase {
+            self.release(slot);
+            return Some(result);
+        }
+        match &mut job.waker {
+            Some(known) => known.clone_from(waker),
+            empty => *empty = Some(waker.clone()),
+        }
+        None
+    }
+
+    /// The caller of a job has left before it was told the result.
+    pub(super) fn leave(&mut self, slot: u32, now: u64, dice: &impl Dice) {
+        self.account(now);
+        let Some(job) = self.jobs.get_mut(slot as usize) else { return };
+        job.waker = None;
+        match (job.phase, self.leave) {
+            (Phase::Free, _) => {}
+            (Phase::Done(_), _) => self.release(slot),
+            (_, Leave::Continue) => job.gone = true,
+            (Phase::Waiting, Leave::Cancel) => {
+                self.cancel(slot, now);
+                let jobs = &self.jobs;
+                self.line.cancelled(|waiting| waits(jobs, waiting));
+            }
+            (Phase::Running, Leave::Cancel) => {
+                self.tally.wasted += u128::from(now - job.started);
+                self.cancel(slot, now);
+                self.running -= 1;
+                self.start_waiting(now, dice);
+            }
+        }
+    }
+
+    fn cancel(&mut self, slot: u32, now: u64) {
+        let Some(job) = self.jobs.get(slot as usize) else { return };
+        let (arrived, number) = (job.arrived, job.number);
+        self.tally.cancelled += 1;
+        self.tally.depart(arrived, now);
+        self.note(Happened::Cancelled, number);
+        self.release(slot);
+    }
+
+    pub(super) fn set_condition(&mut self, now: u64, condition: Condition, dice: &impl Dice) {
+        self.account(now);
+        match (self.paused_since, condition.paused) {
+            // Running => Paused: no work is done until it ends.
+            (None, true) => self.paused_since = Some(now),
+            // Paused => Running: every job goes on where it was.
+            (Some(since), false) => {
+                self.paused_for += now - since;
+                self.paused_since = None;
+            }
+            _ => {}
+        }
+        let crashes = condition.down && !self.condition.down;
+        self.condition = condition;
+        if crashes {
+            self.crash(now);
+        }
+        self.start_waiting(now, dice);
+    }
+
+    /// Everything under way is lost.
+    fn crash(&mut self, now: u64) {
+        self.due.clear();
+        self.line.drain().for_each(drop);
+        self.running = 0;
+        for slot in 0..self.jobs.len() as u32 {
+            let Some(job) = self.jobs.get(slot as usize) else { continue };
+            let number = job.number;
+            match job.phase {
+                Phase::Waiting => {}
+                Phase::Running => self.tally.wasted += u128::from(now - job.started),
+                Phase::Free | Phase::Done(_) => continue,
+            }
+            self.tally.down += 1;
+            self.note(Happened::Crashed, number);
+            self.end(slot, now, Err(ServerError::Down));
+        }
+    }
+
+    /// When the next job ends; `None` if none runs, or as long as nothing moves.
+    pub(super) fn next_due(&mut self) -> Option<u64> {
+        if self.paused_since.is_some() {
+            return None;
+        }
+        let Reverse((due, ..)) = self.first_due()?;
+        Some(due.saturating_add(self.paused_for))
+    }
+
+    fn first_due(&mut self) -> Option<Reverse<(u64, u64, u32)>> {
+        while let Some(entry @ &Reverse((_, number, slot))) = self.due.peek() {
+            let job = self.jobs.get(slot as usize);
+            if job.is_some_and(|job| job.number == number && job.phase == Phase::Running) {
+                return Some(*entry);
+            }
+            self.due.pop();
+        }
+        None
+    }
+
+    /// How much time has passed outside of pauses.
+    fn worked(&self, now: u64) -> u64 {
+        self.paused_since.unwrap_or(now).min(now) - self.paused_for
+    }
+
+    fn account(&mut self, now: u64) {
+        self.tally.account(now, self.running);
+    }
+
+    fn note(&mut self, what: Happened, number: u64) {
+        if let Some(happened) = &mut self.happened {
+            happened.push((what, number));
+        }
+    }
+
+    /// Counts from here on: the warm-up is over.
+    pub(super) fn restart_tally(&mut self, now: u64) {
+        self.account(now);
+        self.tally.restart(now);
+    }
+
+    pub(super) fn stats(&mut self, now: u64) -> StationStats {
+        self.account(now);
+        let mut stats = self.tally.stats(now);
+        (stats.waiting, stats.running) = (self.line.waiting(), self.running);
+        stats
+    }
+}
+
+fn waits(jobs: &[Job], waiting: &Waiting) -> bool {
+    let job = jobs.get(waiting.slot as usize);
+    job.is_some_and(|job| job.number == waiting.number && job.phase == Phase::Waiting)
+}

@@ -1,0 +1,72 @@
+//! What a station counts.
+
+use std::time::Duration;
+
+use super::stats::StationStats;
+
+#[derive(Default)]
+pub(super) struct Tally {
+    since: u64,
+    last: u64,
+    pub(super) arrived: u64,
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+    pub(super) overloaded: u64,
+    pub(super) down: u64,
+    pub(super) cancelled: u64,
+    pub(super) swallowed: u64,
+    pub(super) for_nobody: u64,
+    /// Jobs in the system.
+    pub(super) present: u64,
+    pub(super) wasted: u128,
+    busy: u128,
+    presence: u128,
+    sojourn: u128,
+    left: u64,
+}
+
+impl Tally {
+    /// Adds up what was the case since the last change.
+    #[inline]
+    pub(super) fn account(&mut self, now: u64, running: u32) {
+        let passed = u128::from(now - self.last);
+        if passed > 0 {
+            self.busy += passed * u128::from(running);
+            self.presence += passed * u128::from(self.present);
+            self.last = now;
+        }
+    }
+
+    pub(super) fn depart(&mut self, arrived: u64, now: u64) {
+        self.present -= 1;
+        self.left += 1;
+        self.sojourn += u128::from(now - arrived);
+    }
+
+    /// Counts from here on; who is in the system stays.
+    pub(super) fn restart(&mut self, now: u64) {
+        *self = Self { since: now, last: now, present: self.present, ..Self::default() };
+    }
+
+    pub(super) fn stats(&self, now: u64) -> StationStats {
+        let time = |nanos: u128| Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        StationStats {
+            arrived: self.arrived,
+            completed: self.completed,
+            failed: self.failed,
+            overloaded: self.overloaded,
+            down: self.down,
+            cancelled: self.cancelled,
+            swallowed: self.swallowed,
+            for_nobody: self.for_nobody,
+            waiting: 0,
+            running: 0,
+            busy: time(self.busy),
+            wasted: time(self.wasted),
+            present: time(self.presence),
+            sojourn: time(self.sojourn),
+            left: self.left,
+            over: Duration::from_nanos(now - self.since),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! [`World`]: what a stack is built in.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use buttress::{Clock, InvalidConfig, Name, Observer, Rng, Spawner, VirtualClock};
+
+use crate::Seed;
+use crate::fault::{Condition, Fault};
+use crate::link::{Link, LinkLayer, LinkState};
+use crate::measure::{Event, Recorder, SourceId, StationWindow, What};
+use crate::server::{Core, Server, Station, StationStats};
+
+/// The world of one run: its time, its chance, its services, and who watches. Cheap to clone; clones are the
+/// same world.
+///
+/// A [`Scenario`](crate::Scenario) hands it to the closure that builds the stack.
+#[derive(Clone)]
+pub struct World {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    time: VirtualClock,
+    start: Instant,
+    seed: Seed,
+    spawner: Spawner,
+    recorder: Arc<Recorder>,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Default)]
+struct Parts {
+    stations: Vec<Arc<Core>>,
+    /// What each station had counted when the last window closed.
+    before: Vec<StationStats>,
+    links: Vec<(String, Arc<LinkState>)>,
+    nodes: Vec<(String, VirtualClock)>,
+    gauges: Vec<(String, Box<dyn Fn() -> f64 + Send>)>,
+}
+
+impl World {
+    pub(crate) fn new(
+        time: &VirtualClock,
+        seed: Seed,
+        spawner: Spawner,
+        recorder: Arc<Recorder>,
+    ) -> Self {
+        let start = time.clock().now();
+        let (time, parts) = (time.clone(), Mutex::default());
+        Self { inner: Arc::new(Inner { time, start, seed, spawner, recorder, parts }) }
+    }
+
+    /// The clock of the run. Every layer of the stack takes it in its `Config`.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.inner.time.clock()
+    }
+
+    /// The same clock, to look at.
+    #[must_use]
+    pub fn time(&self) -> &VirtualClock {
+        &self.inner.time
+    }
+
+    /// The instant at which the run began.
+    #[must_use]
+    pub fn start(&self) -> Instant {
+        self.inner.start
+    }
+
+    /// The time since the run began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.inner.time.elapsed()
+    }
+
+    /// A source of chance of that name, for jitter, ids and whatever else: the same for the same seed.
+    #[must_use]
+    pub fn rng(&self, name: &str) -> Rng {
+        self.inner.seed.child("user").named(name)
+    }
+
+    /// Where orchestrators start their tasks.
+    #[must_use]
+    pub fn spawner(&self) -> Spawner {
+        self.inner.spawner.clone()
+    }
+
+    /// Hears the events of layers, for the trace, the bands of circuits, and the counts of retries and
+    /// refusals. Give it to every layer's `Config`.
+    #[must_use]
+    pub fn observer(&self) -> Watch {
+        Watch { recorder: self.inner.recorder.clone() }
+    }
+
+    /// A service under test.
+    ///
+    /// # Errors
+    /// No servers, a share of errors that is none, or a second station of the same name.
+    pub fn server(&self, server: Server) -> Result<Station, InvalidConfig> {
+        server.check()?;
+        let Inner { time, start, seed, recorder, .. } = &*self.inner;
+        let core = Core::new(&server, *seed, time, *start, recorder);
+        let mut parts = self.parts();
+        if parts.stations.iter().any(|known| known.name() == core.name()) {
+            return Err(InvalidConfig::new("name", core.name(), "a name of its own"));
+        }
+        parts.stations.push(core.clone());
+        parts.before.push(StationStats::default());
+        Ok(Station::new(core))
+    }
+
+    /// A network in front of a service, as a layer.
+    ///
+    /// # Errors
+    /// A loss that is no share, or a second link of the same name.
+    pub fn link(&self, link: Link) -> Result<LinkLayer, InvalidConfig> {
+        link.check()?;
+        let name = link.name().to_owned();
+        let rng = self.inner.seed.named(&format!("link {name}"));
+        let state = LinkState::new(link, rng, self.clock());
+        let mut parts = self.parts();
+        if parts.links.iter().any(|(known, _)| *known == name) {
+            return Err(InvalidConfig::new("name", name, "a name of its own"));
+        }
+        parts.links.push((name, state.clone()));
+        Ok(LinkLayer::new(state))
+    }
+
+    /// Another machine: the same time, with a wall clock that [`Fault::Skew`] sets wrong.
+    #[must_use]
+    pub fn node(&self, name: impl Into<String>) -> Clock {
+        let node = self.inner.time.node();
+        self.parts().nodes.push((name.into(), node.clone()));
+        node.clock()
+    }
+
+    /// Reads `value` at the end of every window: tokens, permits, a queue, anything a handle knows.
+    pub fn gauge(&self, name: impl Into<String>, value: impl Fn() -> f64 + Send + 'static) {
+        self.parts().gauges.push((name.into(), Box::new(value)));
+    }
+
+    /// Asks `holds` after every event of the run. What it says is wrong is in the
+    /// [`Outcome`](crate::Outcome), with the event. It must not wait for anything.
+    pub fn invariant(
+        &self,
+        name: impl Into<String>,
+        holds: impl FnMut(&Event) -> Result<(), String> + Send + 'static,
+    ) {
+        self.inner.recorder.check(name.into(), Box::new(holds));
+    }
+
+    /// Puts something into the trace: what code under test decided, so that a run that differs is found
+    /// there.
+    pub fn note(&self, source: &str, id: u64, value: u64) {
+        let recorder = &self.inner.recorder;
+        recorder.event(recorder.source(source), What::Noted(value), id);
+    }
+
+    pub(crate) fn seed(&self) -> Seed {
+        self.inner.seed
+    }
+
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.inner.recorder
+    }
+
+    pub(crate) fn source(&self, name: &str) -> SourceId {
+        self.inner.recorder.source(name)
+    }
+
+    pub(crate) fn knows(&self, target: &str, fault: &Fault) -> bool {
+        let parts = self.parts();
+        if fault.strikes_stations() {
+            parts.stations.iter().any(|core| core.name() == target)
+        } else if fault.strikes_links() {
+            parts.links.iter().any(|(name, _)| name == target)
+        } else {
+            parts.nodes.iter().any(|(name, _)| name == target)
+        }
+    }
+
+    /// Makes `faults` all that is wrong with whatever has the name `target`.
+    pub(crate) fn strike(&self, target: &str, faults: &[&Fault]) {
+        let parts = self.parts();
+        let core = parts.stations.iter().find(|core| core.name() == target).cloned();
+        let link =
+            parts.links.iter().find(|(name, _)| name == target).map(|(_, link)| link.clone());
+        let node =
+            parts.nodes.iter().find(|(name, _)| name == target).map(|(_, node)| node.clone());
+        drop(parts);
+        if let Some(core) = core {
+            core.set_condition(Condition::of(faults.iter().copied()));
+        }
+        if let Some(link) = link {
+            link.strike(faults);
+        }
+        if let Some(node) = node {
+            let skew =
+                faults.iter().map(|fault| if let Fault::Skew(nanos) = fault { *nanos } else { 0 });
+            node.set_skew(skew.sum());
+        }
+    }
+
+    /// Reads everything that is read once a window.
+    pub(crate) fn sample(&self) {
+        let mut parts = self.parts();
+        let Parts { stations, before, gauges, .. } = &mut *parts;
+        let mut windows = Vec::with_capacity(stations.len());
+        for (core, before) in stations.iter().zip(before) {
+            let now = core.stats();
+            windows.push(between(before, &now));
+            *before = now;
+        }
+        let gauges = gauges.iter().map(|(_, value)| value()).collect();
+        drop(parts);
+        self.inner.recorder.close_window(windows, gauges);
+    }
+
+    pub(crate) fn warm_up_is_over(&self) {
+        let mut parts = self.parts();
+        parts.stations.iter().for_each(|core| core.restart_tally());
+        parts.before.fill(StationStats::default());
+        drop(parts);
+        self.inner.recorder.warm_up_is_over();
+    }
+
+    pub(crate) fn stations(&self) -> Vec<(String, StationStats)> {
+        let parts = self.parts();
+        parts.stations.iter().map(|core| (core.name().to_owned(), core.stats())).collect()
+    }
+
+    pub(crate) fn gauge_names(&self) -> Vec<String> {
+        self.parts().gauges.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn shut_down(&self) {
+        let mut parts = self.parts();
+        // Handles in a gauge may hold this world.
+        let gauges = std::mem::take(&mut parts.gauges);
+        let stations = parts.stations.clone();
+        drop(parts);
+        drop(gauges);
+        stations.iter().for_each(|core| core.shut_down());
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("seed", &self.inner.seed)
+            .field("time", &self.inner.time)
+            .finish()
+    }
+}
+
+/// Writes down the events of layers. Made by [`World::observer`].
+#[derive(Clone)]
+pub struct Watch {
+    recorder: Arc<Recorder>,
+}
+
+impl Observer for Watch {
+    fn on_event(&self, layer: Name, event: &buttress::Event) {
+        self.recorder.layer(layer, event);
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+fn between(before: &StationStats, now: &StationStats) -> StationWindow {
+    let over = now.over.saturating_sub(before.over);
+    let present = now.present.saturating_sub(before.present);
+    StationWindow {
+        arrived: now.arrived - before.arrived,
+        worked: now.completed + now.failed - before.completed - before.failed,
+        busy: now.busy.saturating_sub(before.busy),
+        wasted: now.wasted.saturating_sub(before.wasted),
+        mean_present: if over.is_zero() { 0.0 } else { present.as_secs_f64() / over.as_secs_f64() },
+        waiting: now.waiting,
+        running: now.running,
+    }
+}
