@@ -186,7 +186,10 @@ impl Tree {
 
 /// Entries that speak of the whole saga.
 fn is_whole(kind: EntryKind) -> bool {
-    matches!(kind, EntryKind::Unwinding | EntryKind::Completed | EntryKind::Compensated)
+    matches!(
+        kind,
+        EntryKind::Unwinding | EntryKind::Stuck | EntryKind::Completed | EntryKind::Compensated
+    )
 }
 
 /// Why the saga unwinds or is stuck.

@@ -1,0 +1,165 @@
+//! Stores that fail in the middle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use buttress::saga::{
+    Append, Appended, EntryKind, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId, Status,
+    Store, Summary, TakenOver, WorkerId,
+};
+use buttress::{Clock, StoreError};
+
+use super::world::*;
+use crate::support::ms;
+
+type Payload = Arc<dyn std::any::Any + Send + Sync>;
+
+/// A store that fails when it is told to. A failed append may have been done.
+#[derive(Clone, Debug)]
+pub(super) struct Flaky {
+    inner: MemoryStore,
+    renewals: Arc<AtomicBool>,
+    /// How many appends fail from now on.
+    appends: Arc<AtomicU32>,
+    /// Appends that fail are done all the same: only the answer is lost.
+    lost: Arc<AtomicBool>,
+    /// Outputs are refused for good.
+    too_large: Arc<AtomicBool>,
+}
+
+impl Flaky {
+    pub(super) fn new(inner: MemoryStore) -> Self {
+        let (renewals, lost, too_large) = Default::default();
+        Self { inner, renewals, appends: Arc::default(), lost, too_large }
+    }
+
+    pub(super) fn fail_renewals(&self, fail: bool) {
+        self.renewals.store(fail, Ordering::SeqCst);
+    }
+}
+
+fn away() -> StoreError {
+    StoreError::transient("away")
+}
+
+impl Store<Payload> for Flaky {
+    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+        match self.renewals.load(Ordering::SeqCst) {
+            true => Err(away()),
+            false => self.inner.renew(worker, lease).await,
+        }
+    }
+
+    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.inner.retire(worker).await
+    }
+
+    async fn create(&self, saga: NewSaga<Payload>) -> Result<(), StoreError> {
+        self.inner.create(saga).await
+    }
+
+    async fn append(&self, append: Append<Payload>) -> Result<Appended, StoreError> {
+        let output = append.entries.iter().any(|entry| entry.kind == EntryKind::ActionDone);
+        if output && self.too_large.load(Ordering::SeqCst) {
+            return Err(StoreError::invalid("an output of 9 bytes, at most 8 are allowed"));
+        }
+        let left = self.appends.load(Ordering::SeqCst);
+        if left == 0 {
+            return self.inner.append(append).await;
+        }
+        self.appends.store(left - 1, Ordering::SeqCst);
+        if self.lost.load(Ordering::SeqCst) {
+            self.inner.append(append).await?;
+        }
+        Err(away())
+    }
+
+    async fn take_over(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<TakenOver<Payload>, StoreError> {
+        self.inner.take_over(worker, definition, version, limit).await
+    }
+
+    async fn take(
+        &self,
+        worker: WorkerId,
+        saga: SagaId,
+    ) -> Result<Option<Record<Payload>>, StoreError> {
+        self.inner.take(worker, saga).await
+    }
+
+    async fn load(&self, saga: SagaId) -> Result<Option<Record<Payload>>, StoreError> {
+        self.inner.load(saga).await
+    }
+
+    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+        self.inner.request_cancel(saga).await
+    }
+
+    async fn list(
+        &self,
+        status: Option<Status>,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        self.inner.list(status, after, limit).await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.inner.purge(age, limit).await
+    }
+}
+
+fn flaky(world: &World, patience: Duration) -> (Flaky, Executor<u32, buttress::InMemory, Flaky>) {
+    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let saga = sequence(world, &[("a", &[Answer(1)]), ("b", &[Answer(2)])]);
+    let sagas = Executor::new(saga.build().unwrap(), store.clone(), config().patience(patience));
+    (store, sagas.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_is_repeated_and_no_step_is_run_again() {
+    for lost in [false, true] {
+        let world = World::new();
+        let (store, sagas) = flaky(&world, Duration::from_secs(60));
+        store.appends.store(5, Ordering::SeqCst);
+        store.lost.store(lost, Ordering::SeqCst);
+        let report = sagas.run_to_end(7).await.unwrap();
+        assert_eq!(report.status(), Status::Completed);
+        assert_eq!(world.seen(), ["a", "b"], "lost: {lost}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_is_told_and_the_saga_goes_on() {
+    let world = World::new();
+    let (store, sagas) = flaky(&world, ms(200));
+    store.appends.store(u32::MAX, Ordering::SeqCst);
+    let execution = sagas.start(7).await.unwrap();
+    let id = execution.id();
+    let told = execution.await.unwrap_err();
+    assert!(matches!(&told, SagaError::Store { error, .. } if error.is_transient()), "{told}");
+    assert_eq!(sagas.stats().active, 1);
+    store.appends.store(0, Ordering::SeqCst);
+    while sagas.stats().active > 0 {
+        tokio::time::advance(ms(100)).await;
+    }
+    assert_eq!(world.seen(), ["a", "b"]);
+    assert_eq!(sagas.state(id).await.unwrap().unwrap().status, Status::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_cannot_be_stored_is_an_action_in_doubt() {
+    let world = World::new();
+    let (store, sagas) = flaky(&world, Duration::from_secs(60));
+    store.too_large.store(true, Ordering::SeqCst);
+    let report = sagas.run_to_end(7).await.unwrap();
+    assert_eq!(report.status(), Status::Compensated);
+    assert!(report.reason().unwrap().contains("at most 8 are allowed"), "{report:?}");
+    assert_eq!(world.seen(), ["a", "undo a"]);
+}
