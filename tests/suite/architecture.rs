@@ -1,5 +1,6 @@
-//! Who may import whom, read from the sources: `registry, sidecar -> patterns -> root files`, and
-//! inside a pattern `mod -> layer -> service -> future -> state -> config`.
+//! Who may import whom, read from the sources: `composites and orchestrators -> patterns -> root files`,
+//! and inside a pattern `mod -> layer -> service -> future -> state -> config`. Who may read time, and
+//! who may spawn.
 
 mod sources;
 
@@ -9,7 +10,8 @@ use sources::{File, Path, read_all};
 
 const PATTERNS: [&str; 6] =
     ["bulkhead", "circuit_breaker", "fallback", "rate_limit", "retry", "time_limit"];
-const COMPOSITES: [&str; 3] = ["gateway", "registry", "sidecar"];
+/// Composites and orchestrators.
+const COMPOSITES: [&str; 5] = ["gateway", "outbox", "registry", "saga", "sidecar"];
 /// The table of contents, and the sugar that names every layer.
 const ABOVE_ALL: [&str; 2] = ["lib", "builder"];
 /// What only `clock.rs` may do.
@@ -64,6 +66,9 @@ fn violations(file: &File, all: &[File]) -> Vec<String> {
     if home != "clock" {
         let used = TIME.iter().filter(|time| file.code.contains(*time));
         found.extend(used.map(|time| says(format!("reads or waits on time: {time}"))));
+    }
+    if home != "spawn" && file.code.contains("tokio::spawn") {
+        found.push(says("spawns".to_owned()));
     }
     found
 }
@@ -123,6 +128,7 @@ fn the_checker_sees_what_is_wrong() {
         ("sidecar/gate.rs", "use crate::{error, bulkhead::handle::Shared};", "not a public item"),
         ("retry/state.rs", "let now = Instant::now();", "reads or waits on time"),
         ("queue.rs", "tokio::time::sleep_until(at)", "reads or waits on time"),
+        ("saga/run.rs", "tokio::spawn(task)", "spawns"),
     ];
     for (path, text, expected) in wrong {
         let file = file(path, text);
@@ -140,6 +146,8 @@ fn the_checker_sees_what_is_wrong() {
         ("retry/state.rs", "// use crate::bulkhead::Permit;\n/// Not `Instant::now`.\n"),
         ("retry/state.rs", "#[cfg(test)]\nmod tests { use crate::bulkhead::X; }"),
         ("clock.rs", "tokio::time::Instant::now()"),
+        ("spawn.rs", "tokio::spawn(task)"),
+        ("saga/config.rs", "use crate::retry::Backoff;"),
     ];
     all.push(file("retry/future.rs", ""));
     for (path, text) in right {

@@ -18,6 +18,7 @@ mod contract;
 mod events;
 mod fallback;
 mod keyed;
+mod outbox;
 mod rate_limit;
 mod registry;
 mod retry;

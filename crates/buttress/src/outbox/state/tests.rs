@@ -1,1 +1,135 @@
+use std::time::Duration;
 
+use super::*;
+
+/// Key `n` is in partition `n`.
+fn message(number: u64, key: u16) -> Message {
+    Message {
+        id: MessageId::new(u128::from(number)),
+        sequence: number,
+        key: key.to_string(),
+        topic: String::new(),
+        payload: Vec::new(),
+        headers: Vec::new(),
+        partition: key,
+        due_at: Duration::ZERO,
+        attempts: 0,
+        starts: 0,
+    }
+}
+
+fn lease(partition: u16, epoch: u64) -> Lease {
+    Lease { partition, epoch, suspect_to: 0 }
+}
+
+fn desk(leases: &[Lease]) -> Desk {
+    let mut desk = Desk::default();
+    desk.own(Owned { leases: leases.to_vec(), surplus: 0 });
+    desk
+}
+
+fn next(desk: &mut Desk) -> Option<(u64, Lease)> {
+    match desk.next()? {
+        Next::Publish(message, lease) | Next::Alone(message, lease) => {
+            Some((message.sequence, lease))
+        }
+    }
+}
+
+fn retry() -> Verdict {
+    Verdict::Retry { counts: true, after: Duration::ZERO, error: String::new() }
+}
+
+#[test]
+fn one_message_of_a_key_at_a_time() {
+    let mut desk = desk(&[lease(1, 1), lease(2, 1)]);
+    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1), message(3, 2)]), 3);
+    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 0, "known already");
+    assert_eq!(next(&mut desk), Some((1, lease(1, 1))));
+    assert_eq!(next(&mut desk), Some((3, lease(2, 1))));
+    assert_eq!(next(&mut desk), None);
+    desk.ended(message(1, 1), lease(1, 1), Verdict::Delivered);
+    assert_eq!(next(&mut desk), Some((2, lease(1, 1))));
+    assert_eq!((desk.under_way(), desk.held()), (2, 3));
+    desk.written(1, &[]);
+    assert_eq!(desk.held(), 2);
+}
+
+#[test]
+fn behind_a_failure_nothing_goes_on_until_it_is_written_down() {
+    let mut desk = desk(&[lease(1, 1)]);
+    desk.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut desk);
+    desk.ended(message(1, 1), lease(1, 1), retry());
+    assert_eq!(next(&mut desk), None);
+    assert_eq!(
+        desk.take_in(vec![message(2, 1)]),
+        0,
+        "the store does not know yet that the key is held"
+    );
+    desk.written(1, &[]);
+    assert_eq!(desk.take_in(vec![message(2, 1)]), 1);
+}
+
+/// A partition that is lost while its messages wait, and comes back: found when it was written, the keys
+/// of it were never published again.
+#[test]
+fn a_partition_that_comes_back_begins_anew() {
+    let mut desk = desk(&[lease(1, 1), lease(2, 1)]);
+    desk.take_in(vec![message(1, 1), message(2, 1), message(3, 2)]);
+    desk.own(Owned { leases: vec![lease(2, 1)], surplus: 0 });
+    assert_eq!(next(&mut desk), Some((3, lease(2, 1))), "the other partition is as it was");
+    assert_eq!(next(&mut desk), None);
+    desk.own(Owned { leases: vec![lease(1, 3), lease(2, 1)], surplus: 0 });
+    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 2);
+    assert_eq!(next(&mut desk), Some((1, lease(1, 3))));
+}
+
+#[test]
+fn what_is_under_way_while_its_partition_changes_hands_is_not_published_beside_itself() {
+    let mut desk = desk(&[lease(1, 1)]);
+    desk.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut desk);
+    desk.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
+    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 1, "the first is under way still");
+    assert_eq!(next(&mut desk), None);
+    desk.ended(message(1, 1), lease(1, 1), Verdict::Delivered);
+    assert_eq!(next(&mut desk), Some((2, lease(1, 3))));
+    // Its end is refused: it was told under the old epoch. The new lease stays.
+    assert_eq!(desk.written(1, &[1]), []);
+    assert_eq!(desk.fetch_from(), [lease(1, 3)]);
+}
+
+#[test]
+fn suspects_are_published_alone_and_before_all_others() {
+    let suspect = Lease { suspect_to: 2, ..lease(1, 2) };
+    let mut desk = desk(&[suspect, lease(2, 1)]);
+    assert_eq!(desk.fetch_from(), [suspect]);
+    let all = vec![message(1, 1), message(2, 1), message(3, 1), message(4, 2)];
+    assert_eq!(desk.take_in(all.clone()), 2);
+    assert_eq!(next(&mut desk), Some((1, suspect)));
+    assert_eq!(next(&mut desk), None, "one at a time");
+    desk.ended(message(1, 1), suspect, Verdict::Delivered);
+    assert_eq!(next(&mut desk), None, "not before that is written down");
+    desk.written(1, &[]);
+    assert_eq!(next(&mut desk), Some((2, suspect)));
+    desk.ended(message(2, 1), suspect, retry());
+    desk.written(1, &[]);
+    desk.cleared(1);
+    assert_eq!(desk.fetch_from().len(), 2);
+    assert_eq!(desk.take_in(all[2..].to_vec()), 2);
+}
+
+#[test]
+fn surplus_partitions_are_not_filled_again() {
+    let mut desk = desk(&[lease(1, 1), lease(2, 1)]);
+    desk.take_in(vec![message(1, 1), message(2, 2)]);
+    desk.own(Owned { leases: vec![lease(1, 1), lease(2, 1)], surplus: 1 });
+    assert_eq!(desk.fetch_from(), [lease(1, 1)]);
+    assert_eq!((desk.busy(), desk.can_give_up()), (vec![1, 2], false));
+    next(&mut desk);
+    next(&mut desk);
+    desk.ended(message(2, 2), lease(2, 1), Verdict::Delivered);
+    desk.written(1, &[]);
+    assert!(desk.can_give_up());
+}

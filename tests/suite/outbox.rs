@@ -1,0 +1,6 @@
+//! The outbox's relay through its public API, in memory, under a paused clock.
+
+mod crashes;
+mod delivery;
+mod sharing;
+mod world;

@@ -1,0 +1,198 @@
+//! Several relays, leases, shut-downs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::outbox::{
+    Backlog, DeadLetter, Fetched, Lease, MemoryStore, Message, MessageId, Outbox, Owned, Relay,
+    RelayId, Settled, Store,
+};
+
+use super::world::*;
+use crate::support::ms;
+
+#[tokio::test(start_paused = true)]
+async fn two_relays_share_the_work_and_keep_the_order() {
+    let world = World::new();
+    world.publish(|_| async {
+        pass(ms(5)).await;
+        Ok(())
+    });
+    let (one, two) = (world.relay(config()), world.relay(config()));
+    let keys: Vec<String> = (0..40).map(|key| format!("key-{key}")).collect();
+    for round in 0..50_u32 {
+        for (number, key) in (0_u32..).zip(&keys) {
+            world.write(&[(round * 40 + number, key)]).await;
+        }
+        pass(ms(200)).await;
+    }
+    pass(ms(5000)).await;
+    let seen = world.seen();
+    assert_eq!(seen.len(), 2000, "each once: nobody crashed");
+    for key in 0..40 {
+        assert!(seen.iter().filter(|number| *number % 40 == key).is_sorted(), "key {key}");
+    }
+    assert!(one.stats().relayed == 2000 && two.stats().relayed == 2000, "they count together");
+    // Each owns half, also under load.
+    let probe = world.store.lease(RelayId::new(1), ms(1), &[]).await.unwrap();
+    assert_eq!(probe.leases, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_gets_its_share_of_a_busy_relay() {
+    let world = World::new();
+    world.publish(|_| async {
+        pass(ms(5)).await;
+        Ok(())
+    });
+    let _one = world.relay(config());
+    let writer = world.clone();
+    let writing = tokio::spawn(async move {
+        for number in 0..4000_u32 {
+            writer.write(&[(number, &format!("key-{}", number % 64))]).await;
+            pass(ms(2)).await;
+        }
+    });
+    pass(ms(1000)).await;
+    let newcomer = RelayId::new(7);
+    let mut most = 0;
+    for _ in 0..8 {
+        let owned = world.store.lease(newcomer, Duration::from_secs(5), &[]).await.unwrap();
+        most = owned.leases.len();
+        pass(ms(1000)).await;
+    }
+    assert_eq!(most, 8, "half of sixteen");
+    world.store.release(newcomer).await.unwrap();
+    writing.await.unwrap();
+    pass(Duration::from_secs(10)).await;
+    let seen = world.seen();
+    assert_eq!(seen.len(), 4000);
+    for key in 0..64 {
+        assert!(seen.iter().filter(|number| *number % 64 == key).is_sorted(), "key {key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shut_down_waits_for_what_is_under_way_and_starts_nothing() {
+    let world = World::new();
+    world.publish(|_| async {
+        pass(ms(300)).await;
+        Ok(())
+    });
+    world.write(&[(1, "a"), (2, "a"), (3, "b")]).await;
+    let relay = world.relay(config());
+    pass(ms(100)).await;
+    relay.shut_down().await;
+    assert_eq!(world.seen(), [1, 3]);
+    let backlog = world.store.backlog().await.unwrap();
+    assert_eq!(backlog.pending, 1, "what was under way is written down");
+    // Another goes on at once, and suspects nothing.
+    let started = world.times().len();
+    world.publish(|_| async { Ok(()) });
+    let next = world.relay(config());
+    pass(ms(1)).await;
+    assert_eq!(world.times()[started..], [(300, 2)]);
+    assert_eq!(next.stats().redelivered, 0);
+    relay.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
+    let world = World::new();
+    let store = Stalled { inner: world.store.clone(), stalled: Arc::default() };
+    let published = Arc::new(Mutex::new(Vec::new()));
+    let seen = published.clone();
+    let publisher = tower::service_fn(move |message: Message| {
+        seen.lock().unwrap().push(number(&message));
+        async {
+            pass(ms(25_000)).await;
+            Ok::<(), tower::BoxError>(())
+        }
+    });
+    world.write(&[(1, "a"), (2, "a")]).await;
+    let config = config().publish_timeout(Duration::from_secs(60));
+    let old = Relay::new(&Outbox::new(store.clone()), publisher, config).unwrap().spawn();
+    pass(ms(1)).await;
+    store.stalled.store(true, Ordering::SeqCst);
+    pass(ms(9_000)).await;
+    let successor = RelayId::new(9);
+    assert_eq!(
+        world.store.lease(successor, Duration::from_secs(60), &[]).await.unwrap().leases,
+        []
+    );
+    pass(ms(1_000)).await;
+    let taken = world.store.lease(successor, Duration::from_secs(60), &[]).await.unwrap().leases;
+    assert!(taken.iter().any(|lease| lease.suspect_to == 2), "{taken:?}");
+    // The old one ends its delivery, says so, is refused, and does not go on to the next.
+    pass(ms(30_000)).await;
+    assert_eq!(*published.lock().unwrap(), [1]);
+    assert_eq!((old.stats().relayed, world.store.backlog().await.unwrap().pending), (0, 2));
+}
+
+/// A store that does not renew when it is told so.
+#[derive(Clone, Debug)]
+struct Stalled {
+    inner: MemoryStore,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Store for Stalled {
+    async fn lease(
+        &self,
+        relay: RelayId,
+        lease: Duration,
+        busy: &[u16],
+    ) -> Result<Owned, StoreError> {
+        match self.stalled.load(Ordering::SeqCst) {
+            true => Err(StoreError::transient("away")),
+            false => self.inner.lease(relay, lease, busy).await,
+        }
+    }
+
+    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+        self.inner.release(relay).await
+    }
+
+    async fn fetch(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Fetched, StoreError> {
+        self.inner.fetch(relay, leases, limit).await
+    }
+
+    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+        self.inner.start(lease, id, claim).await
+    }
+
+    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+        self.inner.clear_suspects(lease).await
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+        self.inner.settle(settled).await
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.dead_letters(after, limit).await
+    }
+
+    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.inner.requeue(ids).await
+    }
+
+    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.inner.discard(ids).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.inner.backlog().await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.inner.purge(age, limit).await
+    }
+}
