@@ -38,6 +38,8 @@
 //! | [`time_limit`] | cuts calls short that take too long |
 //! | [`fallback`] | answers in place of a service that failed |
 //! | [`sidecar`] | limiter, breaker, retry and time limit in the right order |
+//! | [`saga`] | work over several services, in steps that can be undone, across crashes |
+//! | [`outbox`] | messages written with the change they tell of, relayed in order; an inbox |
 #![cfg_attr(
     feature = "serde",
     doc = "| [`registry`] | named instances from one configuration document |"
@@ -65,6 +67,7 @@
 //! # Features
 //!
 //! - `serde`: configurations and the registry read from documents.
+//! - `json`: payloads of sagas as JSON, for stores that keep bytes.
 //! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
 //!   `buttress.<pattern>.<what>`.
 

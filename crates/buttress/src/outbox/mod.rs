@@ -1,4 +1,4 @@
-//! Transactional outbox and inbox.
+#![doc = include_str!("../guide/outbox.md")]
 
 mod config;
 mod deliver;

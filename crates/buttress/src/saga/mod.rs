@@ -1,4 +1,4 @@
-//! Sagas.
+#![doc = include_str!("../guide/saga.md")]
 
 mod attempt;
 mod call;
