@@ -15,6 +15,7 @@ mod circuit_breaker;
 mod composition;
 mod conformance;
 mod contract;
+mod crash_sweep;
 mod events;
 mod fallback;
 mod keyed;

@@ -202,10 +202,19 @@ impl Desk {
         self.forget_line(&message.key);
     }
 
+    /// Forgets what waits behind a message of `key`, in its line or among the suspects.
     fn forget_line(&mut self, key: &str) {
         for behind in self.lines.remove(key).map(|line| line.behind).unwrap_or_default() {
             self.held.remove(&behind.id);
         }
+        let held = &mut self.held;
+        self.suspects.retain(|_, suspect| {
+            let keep = suspect.key != key;
+            if !keep {
+                held.remove(&suspect.id);
+            }
+            keep
+        });
     }
 
     fn next_of(&mut self, key: &str) {

@@ -120,6 +120,18 @@ fn suspects_are_published_alone_and_before_all_others() {
     assert_eq!(desk.take_in(all[2..].to_vec()), 2);
 }
 
+/// Found by the crash sweep: a suspect was published although one before it, of the same key, had failed.
+#[test]
+fn behind_a_suspect_that_fails_nothing_of_its_key_goes_on() {
+    let suspect = Lease { suspect_to: 3, ..lease(1, 2) };
+    let mut desk = desk(&[suspect]);
+    desk.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut desk);
+    desk.ended(message(1, 1), suspect, retry());
+    desk.written(1, &[]);
+    assert_eq!((next(&mut desk), desk.held()), (None, 0));
+}
+
 #[test]
 fn surplus_partitions_are_not_filled_again() {
     let mut desk = desk(&[lease(1, 1), lease(2, 1)]);

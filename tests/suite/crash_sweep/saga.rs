@@ -1,0 +1,249 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buttress::outbox::{Inbox, Passage};
+use buttress::retry::{Backoff, Jitter};
+use buttress::saga::{
+    Builder, Call, Config, Definition, Executor, Kind, MemoryStore, OnCrash, SagaId, Status, Store,
+};
+use buttress::{Clock, outbox};
+use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
+use tower::service_fn;
+
+use super::store::Mortal;
+
+const LEASE: Duration = Duration::from_secs(10);
+const ID: SagaId = SagaId::new(77);
+
+/// What the participant of a step does, beside taking part.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Way {
+    Fine,
+    Refuse,
+    /// It does its work, and nobody hears of it.
+    LoseAnswer,
+    /// It fails a few times, without having done anything.
+    Stumble,
+}
+
+use Way::{Fine, LoseAnswer, Refuse, Stumble};
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?}")]
+struct Failed(Way);
+
+/// What outlives the process: the log, and the participants with their effects.
+struct World {
+    log: MemoryStore,
+    /// The participants' memory of what they have done.
+    inbox: outbox::MemoryStore,
+    /// Effects that stand, by step.
+    effects: Mutex<BTreeMap<&'static str, i32>>,
+    /// Every key that ever came, by step and direction.
+    keys: Mutex<BTreeMap<(&'static str, bool), BTreeSet<String>>>,
+    stumbles: Mutex<u32>,
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            log: MemoryStore::new(Clock::default()),
+            inbox: outbox::MemoryStore::new(Clock::default()),
+            effects: Mutex::default(),
+            keys: Mutex::default(),
+            stumbles: Mutex::default(),
+        })
+    }
+
+    async fn act(&self, step: &'static str, way: Way, key: String) -> Result<u32, Failed> {
+        self.keys.lock().unwrap().entry((step, true)).or_default().insert(key);
+        if way == Refuse {
+            return Err(Failed(Refuse));
+        }
+        if way == Stumble {
+            let mut stumbles = self.stumbles.lock().unwrap();
+            *stumbles += 1;
+            if *stumbles % 3 != 0 {
+                return Err(Failed(Stumble));
+            }
+        }
+        let mut tx = self.inbox.begin();
+        match self.inbox.action(&mut tx, ID, step).await.unwrap() {
+            Passage::Proceed => *self.effects.lock().unwrap().entry(step).or_default() += 1,
+            Passage::Repeated => {}
+            Passage::Overtaken => return Err(Failed(Refuse)),
+        }
+        tx.commit();
+        if way == LoseAnswer {
+            return Err(Failed(LoseAnswer));
+        }
+        Ok(1)
+    }
+
+    async fn undo(&self, step: &'static str, key: String) -> Result<u32, Failed> {
+        self.keys.lock().unwrap().entry((step, false)).or_default().insert(key);
+        let mut tx = self.inbox.begin();
+        if self.inbox.undo(&mut tx, ID, step).await.unwrap() == Passage::Proceed {
+            *self.effects.lock().unwrap().entry(step).or_default() -= 1;
+        }
+        tx.commit();
+        Ok(0)
+    }
+}
+
+type Steps = &'static [(&'static str, Kind, Way)];
+
+fn definition(world: &Arc<World>, steps: Steps, on_crash: OnCrash, beside: bool) -> Builder<u32> {
+    let mut saga = Definition::builder("sweep", 1);
+    let add = |saga: &mut Builder<u32>| {
+        for (step, kind, way) in steps {
+            let acting = world.clone();
+            let act = service_fn(move |call: Call<u32>| {
+                let (world, key) = (acting.clone(), call.key().to_string());
+                async move { world.act(step, *way, key).await }
+            });
+            let added = saga
+                .step(*step)
+                .kind(*kind)
+                .on_crash(on_crash)
+                .action((), act, |input: &u32, ()| *input)
+                .definite(|failed: &Failed| failed.0 == Refuse);
+            if *kind == Kind::Compensatable {
+                let undoing = world.clone();
+                let undo = service_fn(move |call: Call<u32>| {
+                    let (world, key) = (undoing.clone(), call.key().to_string());
+                    async move { world.undo(step, key).await }
+                });
+                added.undo((), undo, |input: &u32, (), _| *input).add();
+            } else {
+                added.add();
+            }
+        }
+    };
+    if beside {
+        saga.parallel(add);
+    } else {
+        add(&mut saga);
+    }
+    saga
+}
+
+/// One life of the process: starts the saga, or goes on with what another left.
+async fn live(world: &Arc<World>, points: &CrashPoints, saga: Builder<u32>) {
+    let backoff = Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None);
+    let config = Config::new()
+        .lease(LEASE)
+        .run_again(9, backoff)
+        .spawner(points.spawner(buttress::Spawner::default()));
+    let store = Mortal { store: world.log.clone(), points: points.clone() };
+    let life = async {
+        let sagas = Executor::new(saga.build().unwrap(), store, config).unwrap();
+        if world.log.load(ID).await.unwrap().is_none() {
+            drop(sagas.start_as(ID, 7).await.unwrap());
+        } else {
+            Clock::default().sleep(LEASE).await;
+            let recovery = sagas.recover().await.unwrap();
+            assert!(recovery.left.is_empty(), "{recovery:?}");
+        }
+        while sagas.stats().active > 0 {
+            Clock::default().sleep(Duration::from_millis(10)).await;
+        }
+    };
+    points.guard(life).await;
+}
+
+async fn check(world: &World, status: Status) -> Result<(), String> {
+    let record = world.log.load(ID).await.unwrap().ok_or("it was lost")?;
+    if record.status != status {
+        return Err(format!("it is {:?}: {:#?}", record.status, record.entries));
+    }
+    let wanted = i32::from(status == Status::Completed);
+    let effects = world.effects.lock().unwrap().clone();
+    if let Some((step, count)) = effects.iter().find(|(_, count)| **count != wanted) {
+        return Err(format!("{step} has its effect {count} times: {:#?}", record.entries));
+    }
+    match world.keys.lock().unwrap().iter().find(|(_, keys)| keys.len() != 1) {
+        Some((step, keys)) => Err(format!("{step:?} was called with {keys:?}")),
+        None => Ok(()),
+    }
+}
+
+const C: Kind = Kind::Compensatable;
+
+/// What a saga can go through, and how it ends, wherever the process dies.
+const CASES: [(&str, Steps, Status, bool); 7] = [
+    ("all is fine", &[("a", C, Fine), ("b", C, Fine), ("c", C, Fine)], Status::Completed, false),
+    ("a refusal", &[("a", C, Fine), ("b", C, Fine), ("c", C, Refuse)], Status::Compensated, false),
+    ("a lost answer", &[("a", C, Fine), ("b", C, LoseAnswer)], Status::Compensated, false),
+    (
+        "past the pivot",
+        &[("a", C, Fine), ("p", Kind::Pivot, Fine), ("r", Kind::Retryable, Stumble)],
+        Status::Completed,
+        false,
+    ),
+    (
+        "a pivot that stumbles",
+        &[("a", C, Fine), ("p", Kind::Pivot, Stumble)],
+        Status::Completed,
+        false,
+    ),
+    ("a refused pivot", &[("a", C, Fine), ("p", Kind::Pivot, Refuse)], Status::Compensated, false),
+    (
+        "beside each other",
+        &[("a", C, Fine), ("b", C, LoseAnswer), ("c", C, Refuse)],
+        Status::Compensated,
+        true,
+    ),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_ends_whole_wherever_its_process_dies() {
+    for (name, steps, status, beside) in CASES {
+        let report = at_every_boundary(
+            async || World::new(),
+            async |world, points| {
+                live(world, points, definition(world, steps, OnCrash::RunAgain, beside)).await;
+            },
+            async |world| check(world, status).await,
+        )
+        .await
+        .unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        // Renewal, creation, and an append for each thing that ends, each with two sides.
+        assert!(report.crashes >= 8 && report.missed == 0, "{name}: {report:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn and_when_the_next_one_dies_too() {
+    for (name, steps, status, beside) in CASES {
+        let report = at_every_pair(
+            async || World::new(),
+            async |world, points| {
+                live(world, points, definition(world, steps, OnCrash::RunAgain, beside)).await;
+            },
+            async |world| check(world, status).await,
+        )
+        .await
+        .unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        assert!(report.crashes >= 64, "{name}: {report:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_undoes_what_a_crash_left_ends_whole_too() {
+    let steps: Steps = &[("a", C, Fine), ("b", C, Fine), ("c", C, Fine)];
+    at_every_boundary(
+        async || World::new(),
+        async |world, points| {
+            live(world, points, definition(world, steps, OnCrash::Undo, false)).await;
+        },
+        async |world| {
+            // Whether it completes depends on where it died; that it is whole does not.
+            let record = world.log.load(ID).await.unwrap().ok_or("it was lost".to_owned())?;
+            check(world, record.status).await
+        },
+    )
+    .await
+    .unwrap_or_else(|failure| panic!("{failure}"));
+}

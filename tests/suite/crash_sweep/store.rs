@@ -1,0 +1,128 @@
+//! Stores of a process that can die before and after each of their operations.
+
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::outbox::{
+    self, Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled,
+};
+use buttress::saga::{
+    self, Append, Appended, NewSaga, Record, SagaId, Status, Summary, TakenOver, WorkerId,
+};
+use buttress_sim::crash::CrashPoints;
+
+#[derive(Clone)]
+pub(super) struct Mortal<S> {
+    pub(super) store: S,
+    pub(super) points: CrashPoints,
+}
+
+impl<P: Send + 'static, S: saga::Store<P>> saga::Store<P> for Mortal<S> {
+    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+        self.points.around("renew", self.store.renew(worker, lease)).await
+    }
+
+    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.points.around("retire", self.store.retire(worker)).await
+    }
+
+    async fn create(&self, saga: NewSaga<P>) -> Result<(), StoreError> {
+        self.points.around("create", self.store.create(saga)).await
+    }
+
+    async fn append(&self, append: Append<P>) -> Result<Appended, StoreError> {
+        self.points.around("append", self.store.append(append)).await
+    }
+
+    async fn take_over(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<TakenOver<P>, StoreError> {
+        let taken = self.store.take_over(worker, definition, version, limit);
+        self.points.around("take over", taken).await
+    }
+
+    async fn take(&self, worker: WorkerId, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
+        self.points.around("take", self.store.take(worker, saga)).await
+    }
+
+    async fn load(&self, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
+        self.store.load(saga).await
+    }
+
+    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+        self.points.around("cancel", self.store.request_cancel(saga)).await
+    }
+
+    async fn list(
+        &self,
+        status: Option<Status>,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        self.store.list(status, after, limit).await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.store.purge(age, limit).await
+    }
+}
+
+impl<S: outbox::Store> outbox::Store for Mortal<S> {
+    async fn lease(
+        &self,
+        relay: RelayId,
+        lease: Duration,
+        busy: &[u16],
+    ) -> Result<Owned, StoreError> {
+        self.points.around("lease", self.store.lease(relay, lease, busy)).await
+    }
+
+    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+        self.points.around("release", self.store.release(relay)).await
+    }
+
+    async fn fetch(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Fetched, StoreError> {
+        self.points.around("fetch", self.store.fetch(relay, leases, limit)).await
+    }
+
+    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+        self.points.around("start", self.store.start(lease, id, claim)).await
+    }
+
+    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+        self.points.around("clear suspects", self.store.clear_suspects(lease)).await
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+        self.points.around("settle", self.store.settle(settled)).await
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.store.dead_letters(after, limit).await
+    }
+
+    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.store.requeue(ids).await
+    }
+
+    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.store.discard(ids).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.store.backlog().await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.store.purge(age, limit).await
+    }
+}
