@@ -163,3 +163,43 @@ async fn an_output_that_cannot_be_stored_is_an_action_in_doubt() {
     assert!(report.reason().unwrap().contains("at most 8 are allowed"), "{report:?}");
     assert_eq!(world.seen(), ["a", "undo a"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shut_down_does_not_wait_for_a_store_that_is_away() {
+    let world = World::new();
+    let (store, sagas) = flaky(&world, Duration::from_secs(60));
+    store.appends.store(u32::MAX, Ordering::SeqCst);
+    let execution = sagas.start(7).await.unwrap();
+    let id = execution.id();
+    Clock::default().sleep(ms(500)).await;
+    let begun = Clock::default().now();
+    sagas.shut_down().await.unwrap();
+    let took = Clock::default().now() - begun;
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    assert!(execution.await.is_err());
+    // Nothing is lost: what was done and not written down is done again, with the same key.
+    store.appends.store(0, Ordering::SeqCst);
+    let saga = sequence(&world, &[("a", &[Answer(1)]), ("b", &[Answer(2)])]);
+    let next = Executor::new(saga.build().unwrap(), store.clone(), config()).unwrap();
+    assert_eq!(next.recover().await.unwrap().resumed, [id]);
+    while next.stats().active > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.seen(), ["a", "a", "b"]);
+    assert_eq!(world.keys("a")[0], world.keys("a")[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shut_down_under_a_lapsed_lease_ends() {
+    let world = World::new();
+    let (store, sagas) = flaky(&world, Duration::from_secs(60));
+    let first = sagas.run_to_end(7).await.unwrap();
+    assert_eq!(first.status(), Status::Completed);
+    store.fail_renewals(true);
+    Clock::default().sleep(Duration::from_secs(11)).await;
+    let waiting = sagas.start(7).await.unwrap();
+    Clock::default().sleep(ms(50)).await;
+    assert_eq!(world.seen(), ["a", "b"], "nothing leaves without a lease");
+    sagas.shut_down().await.unwrap();
+    assert!(matches!(waiting.await, Err(SagaError::ShutDown { .. })));
+}

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tower::{BoxError, Service};
 
 use super::config::{Config, HeadOfKey};
 use super::message::Message;
+use super::state::Slip;
 use super::store::{Lease, Verdict};
 use crate::classify::{Classify, Outcome};
 use crate::error::Error;
@@ -17,7 +19,7 @@ use crate::error::Error;
 /// A delivery that has ended.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    pub(super) message: Message,
+    pub(super) slip: Slip,
     pub(super) lease: Lease,
     pub(super) verdict: Verdict,
 }
@@ -34,23 +36,24 @@ pub(super) async fn deliver<P, C>(
     classify: C,
     message: Message,
     lease: Lease,
-    config: Config,
+    config: Arc<Config>,
 ) -> Delivery
 where
     P: Service<Message>,
     P::Error: Into<BoxError>,
     C: Classify<P::Response, P::Error>,
 {
+    let slip = Slip::of(&message);
     let published = async {
         poll_fn(|cx| publisher.poll_ready(cx)).await?;
-        publisher.call(message.clone()).await
+        publisher.call(message).await
     };
     let ended = limited(published, &config).await;
     let verdict = match ended.and_then(|result| judge(result, &classify)) {
         Ok(()) => Verdict::Delivered,
-        Err(failure) => failed(&message, failure, &config),
+        Err(failure) => failed(&slip, failure, &config),
     };
-    Delivery { message, lease, verdict }
+    Delivery { slip, lease, verdict }
 }
 
 /// The result of `future`, unless it takes too long or panics.
@@ -99,9 +102,9 @@ fn judge<T, E: Into<BoxError>>(
     }
 }
 
-fn failed(message: &Message, failure: Failure, config: &Config) -> Verdict {
+fn failed(slip: &Slip, failure: Failure, config: &Config) -> Verdict {
     let Failure { error, counts, hint } = failure;
-    let attempts = message.attempts.saturating_add(u32::from(counts));
+    let attempts = slip.attempts.saturating_add(u32::from(counts));
     if counts && attempts >= config.attempts {
         return Verdict::Dead { error, hold_key: config.head_of_key == HeadOfKey::Block };
     }

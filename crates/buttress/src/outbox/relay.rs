@@ -14,7 +14,7 @@ use tower::{BoxError, Service};
 use super::config::{Config, HeadOfKey};
 use super::deliver::{Delivery, deliver};
 use super::message::Message;
-use super::state::{Desk, Next};
+use super::state::{Desk, Next, Slip};
 use super::stats::Stats;
 use super::store::{Lease, RelayId, Store, Verdict};
 use super::writer::{Bell, Outbox};
@@ -37,7 +37,7 @@ pub struct Relay<St, P, C = AnyError> {
     store: St,
     publisher: P,
     classify: C,
-    config: Config,
+    config: Arc<Config>,
     id: RelayId,
     shared: Arc<Shared>,
 }
@@ -72,6 +72,7 @@ where
             ended: Notify::new(),
         };
         let (store, shared) = (outbox.store.clone(), Arc::new(shared));
+        let config = Arc::new(config);
         Ok(Self { store, publisher, classify: AnyError, config, id, shared })
     }
 }
@@ -427,7 +428,7 @@ where
             Ok(starts) if starts > config.max_starts => {
                 let error = format!("brought the relay down {} times", starts - 1);
                 let hold_key = config.head_of_key == HeadOfKey::Block;
-                self.desk.ended(message, lease, Verdict::Dead { error, hold_key });
+                self.desk.ended(Slip::of(&message), lease, Verdict::Dead { error, hold_key });
             }
             Ok(starts) => self.publish(Message { starts, ..message }, lease),
             Err(error) => {
@@ -527,7 +528,7 @@ fn poll_flights(
 ) -> bool {
     let mut any = false;
     while let Poll::Ready(delivery) = flights.poll_next(cx) {
-        desk.ended(delivery.message, delivery.lease, delivery.verdict);
+        desk.ended(delivery.slip, delivery.lease, delivery.verdict);
         any = true;
     }
     any

@@ -1,6 +1,7 @@
 //! What a relay publishes next: messages by key, who is under way, what is to be written down. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use super::message::{Message, MessageId};
 use super::store::{Lease, Owned, Settled, Verdict};
@@ -32,6 +33,23 @@ struct Line {
     behind: VecDeque<Message>,
     /// The head is under way, not ready.
     under_way: bool,
+}
+
+/// What is still known of a message that has been handed to the publisher.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Slip {
+    id: MessageId,
+    sequence: u64,
+    key: String,
+    due_at: Duration,
+    pub(super) attempts: u32,
+}
+
+impl Slip {
+    pub(super) fn of(message: &Message) -> Self {
+        let Message { id, sequence, due_at, attempts, .. } = *message;
+        Self { id, sequence, key: message.key.clone(), due_at, attempts }
+    }
 }
 
 /// What to publish next.
@@ -181,17 +199,17 @@ impl Desk {
     }
 
     /// A delivery has ended; `verdict` is to be written down.
-    pub(super) fn ended(&mut self, message: Message, lease: Lease, verdict: Verdict) {
+    pub(super) fn ended(&mut self, slip: Slip, lease: Lease, verdict: Verdict) {
         self.under_way -= 1;
         let goes_on = matches!(verdict, Verdict::Delivered | Verdict::Dead { hold_key: false, .. });
         if goes_on {
-            self.next_of(&message.key);
+            self.next_of(&slip.key);
         } else {
             // The messages behind it come again when the key is free.
-            self.failing.insert(message.key.clone());
-            self.forget_line(&message.key);
+            self.failing.insert(slip.key.clone());
+            self.forget_line(&slip.key);
         }
-        let Message { id, sequence, key, due_at, .. } = message;
+        let Slip { id, sequence, key, due_at, .. } = slip;
         self.settled.push(Settled { id, sequence, key, due_at, lease, verdict });
     }
 

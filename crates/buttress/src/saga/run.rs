@@ -19,6 +19,9 @@ use super::store::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store};
 use crate::codec::Format;
 use crate::store_error::{StoreError, StoreErrorKind};
 
+/// For how long a shut-down lets the store fail.
+const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(1);
+
 pub(super) type Reply = oneshot::Sender<Result<Report, SagaError>>;
 
 /// What others tell a saga that runs.
@@ -292,6 +295,11 @@ where
             if waited >= core.config.patience {
                 self.complain(&error)?;
             }
+            // A shut-down does not wait for a store that is away. What is not written down is done
+            // again, with the same key, by whoever goes on.
+            if core.is_shutting_down() && waited >= SHUT_DOWN_PATIENCE {
+                return self.created(Err(error));
+            }
             self.flight.beside(core.config.clock.sleep(wait)).await;
             wait = (wait * 2).min(Duration::from_secs(1));
         }
@@ -371,16 +379,23 @@ where
         let deadline = self.flight.deadline.filter(|at| may_unwind && *at > clock.now());
         let mut told = pin!(control.told.notified());
         let mut alarm = pin!(deadline.map(|at| clock.sleep_until(at)));
-        poll_fn(|cx| {
+        let was_told = poll_fn(|cx| {
             let ended = self.flight.poll(cx);
             let told = told.as_mut().poll(cx).is_ready();
             let alarm = alarm.as_mut().as_pin_mut().is_some_and(|alarm| alarm.poll(cx).is_ready());
-            if ended || told || alarm { Poll::Ready(()) } else { Poll::Pending }
+            if ended || told || alarm { Poll::Ready(told) } else { Poll::Pending }
         })
         .await;
         // A lapsed lease: nothing leaves before it is written down again under a live one.
-        if self.flight.has_lapsed() {
-            self.flight.beside(core.lease.live()).await;
+        if self.flight.has_lapsed() && !was_told {
+            let mut live = pin!(core.lease.live());
+            // By the same future: it stands first in line for what is told. (A second one never heard of
+            // a shut-down.)
+            let either = poll_fn(|cx| match told.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => live.as_mut().poll(cx),
+            });
+            self.flight.beside(either).await;
         }
     }
 
@@ -405,6 +420,8 @@ where
                     draft.push(kind, step, None, Some(why));
                     continue;
                 }
+                // It stays as it is in the log: whoever goes on runs it.
+                Ended::Lapsed if self.core.is_shutting_down() => continue,
                 Ended::Lapsed => {
                     let kind = match direction {
                         Direction::Action => EntryKind::ActionStarted,

@@ -48,7 +48,7 @@ fn one_message_of_a_key_at_a_time() {
     assert_eq!(next(&mut desk), Some((1, lease(1, 1))));
     assert_eq!(next(&mut desk), Some((3, lease(2, 1))));
     assert_eq!(next(&mut desk), None);
-    desk.ended(message(1, 1), lease(1, 1), Verdict::Delivered);
+    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), Verdict::Delivered);
     assert_eq!(next(&mut desk), Some((2, lease(1, 1))));
     assert_eq!((desk.under_way(), desk.held()), (2, 3));
     desk.written(1, &[]);
@@ -60,7 +60,7 @@ fn behind_a_failure_nothing_goes_on_until_it_is_written_down() {
     let mut desk = desk(&[lease(1, 1)]);
     desk.take_in(vec![message(1, 1), message(2, 1)]);
     next(&mut desk);
-    desk.ended(message(1, 1), lease(1, 1), retry());
+    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), retry());
     assert_eq!(next(&mut desk), None);
     assert_eq!(
         desk.take_in(vec![message(2, 1)]),
@@ -93,7 +93,7 @@ fn what_is_under_way_while_its_partition_changes_hands_is_not_published_beside_i
     desk.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
     assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 1, "the first is under way still");
     assert_eq!(next(&mut desk), None);
-    desk.ended(message(1, 1), lease(1, 1), Verdict::Delivered);
+    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), Verdict::Delivered);
     assert_eq!(next(&mut desk), Some((2, lease(1, 3))));
     // Its end is refused: it was told under the old epoch. The new lease stays.
     assert_eq!(desk.written(1, &[1]), []);
@@ -109,11 +109,11 @@ fn suspects_are_published_alone_and_before_all_others() {
     assert_eq!(desk.take_in(all.clone()), 2);
     assert_eq!(next(&mut desk), Some((1, suspect)));
     assert_eq!(next(&mut desk), None, "one at a time");
-    desk.ended(message(1, 1), suspect, Verdict::Delivered);
+    desk.ended(Slip::of(&message(1, 1)), suspect, Verdict::Delivered);
     assert_eq!(next(&mut desk), None, "not before that is written down");
     desk.written(1, &[]);
     assert_eq!(next(&mut desk), Some((2, suspect)));
-    desk.ended(message(2, 1), suspect, retry());
+    desk.ended(Slip::of(&message(2, 1)), suspect, retry());
     desk.written(1, &[]);
     desk.cleared(1);
     assert_eq!(desk.fetch_from().len(), 2);
@@ -127,7 +127,7 @@ fn behind_a_suspect_that_fails_nothing_of_its_key_goes_on() {
     let mut desk = desk(&[suspect]);
     desk.take_in(vec![message(1, 1), message(2, 1)]);
     next(&mut desk);
-    desk.ended(message(1, 1), suspect, retry());
+    desk.ended(Slip::of(&message(1, 1)), suspect, retry());
     desk.written(1, &[]);
     assert_eq!((next(&mut desk), desk.held()), (None, 0));
 }
@@ -141,7 +141,7 @@ fn surplus_partitions_are_not_filled_again() {
     assert_eq!((desk.busy(), desk.can_give_up()), (vec![1, 2], false));
     next(&mut desk);
     next(&mut desk);
-    desk.ended(message(2, 2), lease(2, 1), Verdict::Delivered);
+    desk.ended(Slip::of(&message(2, 2)), lease(2, 1), Verdict::Delivered);
     desk.written(1, &[]);
     assert!(desk.can_give_up());
 }
