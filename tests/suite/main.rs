@@ -16,6 +16,7 @@ mod composition;
 mod contract;
 mod events;
 mod fallback;
+mod idempotency;
 mod keyed;
 mod rate_limit;
 mod registry;

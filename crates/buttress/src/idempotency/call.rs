@@ -40,13 +40,13 @@ pub(super) enum Begin<V> {
     Unasked(Identity, ClaimId),
     /// The store has answered.
     Answered(Identity, ClaimId, Result<Claimed<V>, StoreError>),
-    /// It has the key, since then.
-    Holding(Holding<V>, Instant),
+    /// It has the key.
+    Holding(Holding<V>),
 }
 
 /// A call that may not run, or one that may.
 enum Outcome<V> {
-    Run(Holding<V>, Instant),
+    Run(Holding<V>),
     RunUnprotected,
     Replay(V),
 }
@@ -68,9 +68,9 @@ where
 {
     /// Goes on from `begin` to the end.
     pub(super) async fn run(mut self, begin: Begin<V>) -> Result<Answer<S, M::Request>, Error> {
-        let (holding, since) = match self.own(begin).await? {
-            Outcome::Run(holding, since) => (Some(holding), since),
-            Outcome::RunUnprotected => (None, self.shared.now()),
+        let holding = match self.own(begin).await? {
+            Outcome::Run(holding) => Some(holding),
+            Outcome::RunUnprotected => None,
             Outcome::Replay(value) => return Ok(self.tape.replay(value)),
         };
         let Self { shared, mut service, ready, request, tape, form } = self;
@@ -83,7 +83,7 @@ where
         };
         let Some(holding) = holding else { return Ok(handler.await) };
         if shared.config.detached.is_none() {
-            return Running::new(handler, holding, handed.0, tape, since).await;
+            return Running::new(handler, holding, handed.0, tape).await;
         }
         let entered = match shared.detached.enter() {
             Ok(entered) => entered,
@@ -94,7 +94,7 @@ where
             }
         };
         let (tell, told) = tokio::sync::oneshot::channel();
-        let running = Running::new(handler, holding, handed.0, tape, since);
+        let running = Running::new(handler, holding, handed.0, tape);
         let spawned = shared.spawn(async move {
             let ended = caught(running).await;
             drop(entered);
@@ -116,7 +116,7 @@ where
     async fn own(&mut self, begin: Begin<V>) -> Result<Outcome<V>, Error> {
         let shared = self.shared.clone();
         let (identity, claim, mut claimed) = match begin {
-            Begin::Holding(holding, since) => return Ok(Outcome::Run(holding, since)),
+            Begin::Holding(holding) => return Ok(Outcome::Run(holding)),
             Begin::Answered(identity, claim, claimed) => (identity, claim, claimed),
             Begin::Unasked(identity, claim) => {
                 let claimed = shared.claim(&identity, claim).await;
@@ -132,10 +132,10 @@ where
                         shared.counters.add(TAKEN_OVER);
                         shared.config.common.taken_over();
                     }
-                    let now = shared.now();
                     // The key has an owner again before its line loses its first.
-                    let holding = Holding::new(&shared, identity, claim, now);
-                    return Ok(Outcome::Run(holding, now));
+                    let mut holding = Holding::new(&shared, identity, claim, shared.now());
+                    holding.list();
+                    return Ok(Outcome::Run(holding));
                 }
                 Ok(Claimed::Done(value)) => {
                     if let Some(place) = place {
@@ -203,9 +203,9 @@ where
 /// Leaves a key whose handler was not begun.
 async fn give_up<V: Clone + Send + 'static>(mut holding: Holding<V>) {
     let Some(shared) = holding.end() else { return };
-    let (identity, claim) = (holding.identity().clone(), holding.claim());
-    if shared.settle_now(&identity, claim, Ending::Failed).is_err() {
-        shared.settle(identity, claim, Ending::Failed).await;
+    let owner = holding.owner().clone();
+    if shared.settle_now(&owner, Ending::Failed).is_err() {
+        shared.settle(owner, Ending::Failed).await;
     }
 }
 

@@ -137,8 +137,8 @@ impl<Req, St, V> Form<Req, V> for Transactional<St> {
         let held = holding.zip(begun.clone()).and_then(|(holding, begun)| {
             Some(Held {
                 store: self.store.clone(),
-                key: holding.identity().key.clone(),
-                claim: holding.claim(),
+                key: holding.owner().identity.key.clone(),
+                claim: holding.owner().claim,
                 lifetime: holding.shared()?.config.result_lifetime,
                 begun,
             })

@@ -187,7 +187,7 @@ impl Config {
 
     /// How often expired entries are removed from the store, by calls that come along, up to `batch` in
     /// one operation. Defaults to every 60 s and 500. They count as absent from the moment they expire
-    /// all the same.
+    /// all the same. Stores that answer at once ([`Immediate`](super::Immediate)) sweep themselves.
     pub fn sweep(mut self, interval: Duration, batch: usize) -> Self {
         self.sweep_interval = interval;
         self.sweep_batch = batch;
@@ -201,7 +201,9 @@ impl Config {
         self
     }
 
-    /// Where claims draw their ids. Defaults to a source of its own, seeded at random.
+    /// Where claims draw their ids. Defaults to a source of its own, seeded at random. With a seed the
+    /// ids are the same in every run, for simulations; layers that share a store must then have seeds of
+    /// their own, because a claim made again under the same id is the same claim.
     pub fn rng(mut self, rng: Rng) -> Self {
         self.rng = rng;
         self

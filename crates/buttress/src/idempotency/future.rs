@@ -45,7 +45,7 @@ pin_project! {
 }
 
 impl<F, Res, E, T: Tape<Res, E>, R> ResponseFuture<F, Res, E, T, R> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(phase: Phase<F, Res, E, T>, reject: R) -> Self {
         Self { phase, reject }
     }
@@ -60,7 +60,7 @@ where
 {
     type Output = Result<Res, E>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let ended = match this.phase.project() {

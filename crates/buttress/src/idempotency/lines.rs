@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::identity::Identity;
 use super::key::{Fingerprint, Hashed, Key};
+use super::owner::Owner;
 use super::store::ClaimId;
+use crate::clock;
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
 const SHARDS: usize = 16;
@@ -25,8 +27,8 @@ pub(super) struct Lines<V> {
 }
 
 struct Line<V> {
-    /// The claim of the call of this process that has the key, and its fingerprint.
-    owner: Option<(ClaimId, Option<Fingerprint>)>,
+    /// The claim of the call of this process that has the key, if that is known.
+    owner: Option<ClaimId>,
     /// When the lease of whoever has it ends, as far as is known.
     until: Instant,
     /// In the order of their coming.
@@ -65,10 +67,11 @@ impl<V> Lines<V> {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// A call of this process has the key from now on.
-    pub(super) fn own(&self, identity: &Identity, claim: ClaimId, until: Instant) {
-        let owner = Some((claim, identity.fingerprint));
-        self.with(&identity.key, |lines| match lines.entry(identity.key.clone()) {
+    /// A call of this process has the key.
+    pub(super) fn own(&self, owner: &Owner, lease: Duration) {
+        let until = clock::after(owner.since, lease);
+        let (key, owner) = (&owner.identity.key, Some(owner.claim));
+        self.with(key, |lines| match lines.entry(key.clone()) {
             Entry::Occupied(mut line) => {
                 let line = line.get_mut();
                 (line.owner, line.until) = (owner, until);
@@ -80,10 +83,11 @@ impl<V> Lines<V> {
     }
 
     /// The lease of `claim` ends later now.
-    pub(super) fn renewed(&self, key: &Key, claim: ClaimId, until: Instant) {
+    pub(super) fn renewed(&self, owner: &Owner, until: Instant) {
+        let (key, claim) = (&owner.identity.key, owner.claim);
         self.with(key, |lines| {
             if let Some(line) = lines.get_mut(key)
-                && line.is_owned_by(claim)
+                && line.owner == Some(claim)
             {
                 line.until = until;
             }
@@ -92,11 +96,28 @@ impl<V> Lines<V> {
 
     /// The call that had the key is over and left nothing that could be handed on: the first of the
     /// line looks.
-    pub(super) fn left(&self, key: &Key, claim: ClaimId) {
+    #[inline]
+    pub(super) fn left(&self, owner: &Owner) {
+        if self.concerns(owner) {
+            self.leave(owner);
+        }
+    }
+
+    /// Whether anybody needs to hear what becomes of a call. Whoever waits, or is about to, counted
+    /// itself before the store told it that the key is in flight, and this comes after the store heard
+    /// of the end: so one of the two sees the other.
+    #[inline]
+    fn concerns(&self, owner: &Owner) -> bool {
+        owner.listed || self.waiting() > 0
+    }
+
+    #[inline(never)]
+    fn leave(&self, owner: &Owner) {
+        let (key, claim) = (&owner.identity.key, owner.claim);
         let first = self.with(key, |lines| {
             let Entry::Occupied(mut entry) = lines.entry(key.clone()) else { return None };
             let line = entry.get_mut();
-            if !line.is_owned_by(claim) {
+            if line.is_anothers(claim) {
                 return None;
             }
             line.owner = None;
@@ -125,17 +146,26 @@ impl<V> Lines<V> {
 
 impl<V: Clone> Lines<V> {
     /// The call that had the key ended with `value`, which goes to all who wait for the same.
-    pub(super) fn answered(&self, key: &Key, claim: ClaimId, value: V) {
+    #[inline]
+    pub(super) fn answered(&self, owner: &Owner, value: V) {
+        if self.concerns(owner) {
+            self.hand_on(owner, value);
+        }
+    }
+
+    #[inline(never)]
+    fn hand_on(&self, owner: &Owner, value: V) {
+        let (key, claim) = (&owner.identity.key, owner.claim);
         let (served, first) = self.with(key, |lines| {
             let Entry::Occupied(mut entry) = lines.entry(key.clone()) else {
                 return (Vec::new(), None);
             };
             let line = entry.get_mut();
-            let Some((_, fingerprint)) = line.owner.filter(|_| line.is_owned_by(claim)) else {
+            if line.is_anothers(claim) {
                 return (Vec::new(), None);
-            };
+            }
             line.owner = None;
-            let served = line.take(fingerprint);
+            let served = line.take(owner.identity.fingerprint);
             let first = line.first();
             if first.is_none() {
                 entry.remove();
@@ -158,8 +188,9 @@ fn tell<V: Clone>(served: Vec<Arc<Slot<V>>>, value: V, first: Option<Arc<Slot<V>
 }
 
 impl<V> Line<V> {
-    fn is_owned_by(&self, claim: ClaimId) -> bool {
-        self.owner.is_some_and(|(owner, _)| owner == claim)
+    /// Whether another call of this process than that of `claim` has the key.
+    fn is_anothers(&self, claim: ClaimId) -> bool {
+        self.owner.is_some_and(|owner| owner != claim)
     }
 
     fn first(&self) -> Option<Arc<Slot<V>>> {
@@ -220,6 +251,8 @@ pub(super) struct Turn {
 impl<'a, V> Place<'a, V> {
     /// The last place of the line of `identity`, whose key is claimed until `until`.
     pub(super) fn join(lines: &'a Lines<V>, identity: &Identity, until: Instant) -> Self {
+        // Before the store is asked again: see `concerns`.
+        lines.waiting.fetch_add(1, Ordering::Relaxed);
         let told = Mutex::new(Told { news: None, waker: None });
         let slot = Arc::new(Slot { fingerprint: identity.fingerprint, told });
         let number = lines.with(&identity.key, |all| {
@@ -230,7 +263,6 @@ impl<'a, V> Place<'a, V> {
             line.places.insert(number, slot.clone());
             number
         });
-        lines.waiting.fetch_add(1, Ordering::Relaxed);
         Self { lines, key: identity.key.clone(), number, slot }
     }
 

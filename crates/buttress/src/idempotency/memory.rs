@@ -91,7 +91,7 @@ impl<V: Clone + Send + Sync + 'static> Immediate<V> for MemoryStore<V> {
         lease: Duration,
     ) -> Result<Claimed<V>, StoreError> {
         let now = self.inner.clock.now();
-        let mut removed = Removed::default();
+        let mut removed: Removed<V> = None;
         let claimed =
             lock(&self.inner.table).claim(key, claim, fingerprint, lease, now, &mut removed);
         // Values are cloned and dropped where no lock is held: that is the user's code.

@@ -13,6 +13,7 @@ mod key;
 mod layer;
 mod lines;
 mod memory;
+mod owner;
 mod running;
 mod service;
 mod settle;

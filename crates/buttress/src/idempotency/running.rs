@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use super::backend::Op;
 use super::claim::Begun;
 use super::config::LostClaim;
+use super::owner::Owner;
 use super::settle::{Ending, Settled, Settling};
 use super::shared::{Holding, Shared};
 use super::tape::{Recorded, Tape};
@@ -28,8 +29,8 @@ pin_project! {
     {
         #[pin]
         stage: Stage<F, T::Recording, T::Value, Result<Res, E>>,
-        #[pin]
-        renewal: Renewal<T::Value>,
+        // Made at the first `Pending`: a timer costs more than everything else here.
+        renewal: Option<Pin<Box<Renewal>>>,
         holding: Holding<T::Value>,
         begun: Option<Arc<Begun<T::Value>>>,
         tape: T,
@@ -48,16 +49,13 @@ pin_project! {
 
 pin_project! {
     /// When a claim is renewed.
-    struct Renewal<V> {
-        // When the claim was made or last renewed.
-        since: Instant,
-        // Made at the first `Pending`: a timer costs more than everything else here.
+    struct Renewal {
         #[pin]
-        timer: Option<Sleep>,
-        asking: Option<Op<()>>,
+        timer: Sleep,
+        // The operation, and when it was begun.
+        asking: Option<(Op<()>, Instant)>,
         // Somebody else has the key, and the handler runs on.
         lost: bool,
-        value: std::marker::PhantomData<fn() -> V>,
     }
 }
 
@@ -65,18 +63,15 @@ impl<F, T, Res, E> Running<F, T, Res, E>
 where
     T: Tape<Res, E>,
 {
-    /// `future` is the handler's, `since` when the claim was made.
-    #[inline]
+    /// `future` is the handler's.
+    #[inline(always)]
     pub(super) fn new(
         future: F,
         holding: Holding<T::Value>,
         begun: Option<Arc<Begun<T::Value>>>,
         tape: T,
-        since: Instant,
     ) -> Self {
-        let value = std::marker::PhantomData;
-        let renewal = Renewal { since, timer: None, asking: None, lost: false, value };
-        Self { stage: Stage::Handling { future }, renewal, holding, begun, tape }
+        Self { stage: Stage::Handling { future }, renewal: None, holding, begun, tape }
     }
 }
 
@@ -89,7 +84,7 @@ where
     /// The answer, or the refusal that takes its place.
     type Output = Result<Result<Res, E>, Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -109,20 +104,17 @@ where
                         let ending = ending(this.begun.as_deref(), &answer, value);
                         unwind.disarm();
                         let Some(shared) = this.holding.end() else { return Poll::Pending };
-                        let (identity, claim) = (this.holding.identity(), this.holding.claim());
-                        if this.renewal.lost {
+                        let owner = this.holding.owner();
+                        if this.renewal.as_ref().is_some_and(|renewal| renewal.lost) {
                             // It was counted and told when that was found out.
-                            this.stage.set(Stage::Over);
                             return Poll::Ready(Ok(answer));
                         }
-                        match shared.settle_now(identity, claim, ending) {
+                        match shared.settle_now(owner, ending) {
                             Ok(settled) => {
-                                this.stage.set(Stage::Over);
                                 return Poll::Ready(answered(settled, this.tape, answer));
                             }
                             Err(ending) => {
-                                let identity = identity.clone();
-                                let settling = Settling::begin(shared, identity, claim, ending);
+                                let settling = Settling::begin(shared, owner.clone(), ending);
                                 let answer = Some(answer);
                                 this.stage.set(Stage::Settling { settling, answer });
                                 continue;
@@ -143,7 +135,7 @@ where
                 }
             }
             unwind.disarm();
-            let error = ready!(this.renewal.poll(this.holding, cx));
+            let error = ready!(Renewal::poll(this.renewal, this.holding, cx));
             // Whoever lost its key must stop.
             this.stage.set(Stage::Over);
             this.holding.end();
@@ -180,47 +172,46 @@ fn answered<Res, E, T: Tape<Res, E>>(
     }
 }
 
-impl<V> Renewal<V> {
+impl Renewal {
     /// Renews the claim when it is time. Ready if it was lost, with the refusal.
-    fn poll(self: Pin<&mut Self>, holding: &Holding<V>, cx: &mut Context<'_>) -> Poll<Error> {
-        let mut this = self.project();
+    #[inline(never)]
+    fn poll<V>(
+        renewal: &mut Option<Pin<Box<Self>>>,
+        holding: &mut Holding<V>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Error> {
+        if renewal.is_none() {
+            holding.list();
+        }
         let Some(shared) = holding.shared() else { return Poll::Pending };
+        let renewal = renewal.get_or_insert_with(|| {
+            let at = clock::after(holding.owner().since, shared.config.lease / 3);
+            let timer = shared.config.common.clock.sleep_until(at);
+            Box::pin(Self { timer, asking: None, lost: false })
+        });
+        let mut this = renewal.as_mut().project();
         while !*this.lost {
-            let renewed = match this.asking {
-                Some(asking) => {
-                    let renewed = ready!(asking.as_mut().poll(cx));
+            let (renewed, since) = match this.asking {
+                Some((asking, since)) => {
+                    let renewed = (ready!(asking.as_mut().poll(cx)), *since);
                     *this.asking = None;
                     renewed
                 }
                 None => {
-                    if this.timer.is_none() {
-                        let at = clock::after(*this.since, shared.config.lease / 3);
-                        this.timer.set(Some(shared.config.common.clock.sleep_until(at)));
-                    }
-                    let Some(timer) = this.timer.as_mut().as_pin_mut() else {
-                        return Poll::Pending;
+                    ready!(this.timer.as_mut().poll(cx));
+                    let Owner { identity, claim, .. } = holding.owner();
+                    let (lease, since) = (shared.config.lease, shared.now());
+                    let Some(store) = shared.store.at_once() else {
+                        let store = shared.store.clone();
+                        let asking = store.begin_renew(identity.clone(), *claim, lease);
+                        *this.asking = Some((asking, since));
+                        continue;
                     };
-                    ready!(timer.poll(cx));
-                    let (identity, claim) = (holding.identity(), holding.claim());
-                    let lease = shared.config.lease;
-                    *this.since = shared.now();
-                    match shared.store.at_once() {
-                        Some(store) => store.renew_now(&identity.key, claim, lease),
-                        None => {
-                            let store = shared.store.clone();
-                            let asking = store.begin_renew(identity.clone(), claim, lease);
-                            *this.asking = Some(asking);
-                            continue;
-                        }
-                    }
+                    (store.renew_now(&identity.key, *claim, lease), since)
                 }
             };
-            match next(shared, holding, *this.since, renewed) {
-                Ok(at) => {
-                    if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                        timer.reset(at);
-                    }
-                }
+            match next(shared, holding.owner(), since, renewed) {
+                Ok(at) => this.timer.as_mut().reset(at),
                 Err(error) => {
                     *this.lost = true;
                     if shared.config.lost_claim == LostClaim::Refuse {
@@ -236,20 +227,19 @@ impl<V> Renewal<V> {
 /// When to renew again, after a renewal that was asked for at `since`.
 fn next<V>(
     shared: &Shared<V>,
-    holding: &Holding<V>,
+    owner: &Owner,
     since: Instant,
     renewed: Result<(), StoreError>,
 ) -> Result<Instant, Error> {
     let third = shared.config.lease / 3;
-    let key = &holding.identity().key;
     match renewed {
         Ok(()) => {
             let until = clock::after(since, shared.config.lease);
-            shared.lines.renewed(key, holding.claim(), until);
+            shared.lines.renewed(owner, until);
             Ok(clock::after(since, third))
         }
         Err(error) if error.is_fenced() => {
-            shared.lines.left(key, holding.claim());
+            shared.lines.left(owner);
             Err(shared.fenced())
         }
         Err(error) => {

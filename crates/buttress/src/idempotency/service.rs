@@ -66,48 +66,29 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, S::Response, S::Error, T, R>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let phase = self.begin(request);
-        ResponseFuture::new(phase, self.reject.clone())
-    }
-}
-
-impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
-    #[inline]
-    fn begin<Req>(&mut self, request: Req) -> Phase<S::Future, S::Response, S::Error, T>
-    where
-        S: Service<M::Request> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Response: Send + 'static,
-        S::Error: Send + 'static,
-        Req: Send + 'static,
-        K: Identify<Req>,
-        M: Form<Req, V> + Send + 'static,
-        M::Request: Send + 'static,
-        T: Tape<S::Response, S::Error, Value = V> + Clone + Send + 'static,
-        T::Recording: Send + 'static,
-        V: Clone + Send + 'static,
-    {
+        // Each answer is put where the future will stand: a phase is large to move.
+        let respond = |phase| ResponseFuture::new(phase, self.reject.clone());
         let shared = &self.shared;
         let identity = match self.identify.identify(&request) {
             Ok(Some(identity)) => identity,
             Ok(None) if shared.config.key_required => {
-                return refused(shared.refuse(ErrorKind::KeyMissing, None));
+                return respond(refused(shared.refuse(ErrorKind::KeyMissing, None)));
             }
             Ok(None) => {
                 if shared.config.common.count_calls {
                     shared.more.add(PASSED);
                 }
                 let (request, _) = self.form.form(request, sealed::Held(None));
-                return Phase::Passing { future: self.inner.call(request) };
+                return respond(Phase::Passing { future: self.inner.call(request) });
             }
-            Err(error) => return refused(shared.refuse_key(&error)),
+            Err(error) => return respond(refused(shared.refuse_key(&error))),
         };
         let claim = ClaimId::random(&shared.config.rng);
         let Some(store) = shared.store.at_once() else {
@@ -117,28 +98,29 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
         match store.claim_now(&identity.key, claim, identity.fingerprint, lease) {
             Ok(Claimed::Done(value)) => {
                 shared.replayed();
-                Phase::Answered { answer: Some(Ok(self.tape.replay(value))) }
+                respond(Phase::Answered { answer: Some(Ok(self.tape.replay(value))) })
             }
             Ok(Claimed::Owned) => {
-                let now = shared.now();
-                let holding = Holding::new(shared, identity, claim, now);
+                let holding = Holding::new(shared, identity, claim, shared.now());
                 if shared.config.detached.is_some() {
-                    return self.wait(request, Begin::Holding(holding, now), true);
+                    return self.wait(request, Begin::Holding(holding), true);
                 }
                 let (request, handed) = self.form.form(request, sealed::Held(Some(&holding)));
                 // Should this panic, the key is left as that of any call that does.
                 let future = self.inner.call(request);
                 let tape = self.tape.clone();
-                Phase::Running { running: Running::new(future, holding, handed.0, tape, now) }
+                respond(Phase::Running { running: Running::new(future, holding, handed.0, tape) })
             }
-            Ok(Claimed::Mismatch) => refused(shared.refuse(ErrorKind::KeyReused, None)),
+            Ok(Claimed::Mismatch) => respond(refused(shared.refuse(ErrorKind::KeyReused, None))),
             Ok(Claimed::InFlight { lease_left }) if shared.config.refuse_in_flight => {
-                refused(shared.refuse(ErrorKind::KeyInFlight, Some(lease_left)))
+                respond(refused(shared.refuse(ErrorKind::KeyInFlight, Some(lease_left))))
             }
             claimed => self.wait(request, Begin::Answered(identity, claim, claimed), false),
         }
     }
+}
 
+impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
     /// The rest of a call that cannot go on at once. It takes the service along that was polled ready
     /// only if it is likely to need it; otherwise that stays here, as ready as it was.
     #[inline(never)]
@@ -147,7 +129,7 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
         request: Req,
         begin: Begin<V>,
         ready: bool,
-    ) -> Phase<S::Future, S::Response, S::Error, T>
+    ) -> ResponseFuture<S::Future, S::Response, S::Error, T, R>
     where
         S: Service<M::Request> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -158,13 +140,15 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
         M::Request: Send + 'static,
         T: Tape<S::Response, S::Error, Value = V> + Clone + Send + 'static,
         T::Recording: Send + 'static,
+        R: Clone,
         V: Clone + Send + 'static,
     {
         let fresh = self.inner.clone();
         let service = if ready { std::mem::replace(&mut self.inner, fresh) } else { fresh };
         let (tape, form) = (self.tape.clone(), self.form.clone());
         let call = Call { shared: self.shared.clone(), service, ready, request, tape, form };
-        Phase::Waiting { waiting: Box::pin(call.run(begin)) }
+        let phase = Phase::Waiting { waiting: Box::pin(call.run(begin)) };
+        ResponseFuture::new(phase, self.reject.clone())
     }
 }
 

@@ -8,9 +8,8 @@ use std::task::{Context, Poll};
 
 use super::backend::Backend;
 use super::config::{Leave, LostClaim};
-use super::identity::Identity;
+use super::owner::Owner;
 use super::shared::{FAILED, Shared};
-use super::store::ClaimId;
 use crate::error::Error;
 use crate::store_error::StoreError;
 
@@ -40,66 +39,63 @@ impl<V: Clone + Send + 'static> Shared<V> {
     /// Settles a call at once, in a store that can.
     #[inline]
     pub(super) fn settle_now(
-        self: &Arc<Self>,
-        identity: &Identity,
-        claim: ClaimId,
+        &self,
+        owner: &Owner,
         ending: Ending<V>,
     ) -> Result<Settled<V>, Ending<V>> {
         let Some(store) = self.store.at_once() else { return Err(ending) };
-        let key = &identity.key;
+        let (key, claim) = (&owner.identity.key, owner.claim);
         Ok(match ending {
             Ending::Keep(value) => {
                 let copy = (self.lines.waiting() > 0).then(|| value.clone());
                 let stored = store.complete_now(key, claim, value, self.config.result_lifetime);
-                self.completed(identity, claim, copy, stored)
+                self.completed(owner, copy, stored)
             }
             Ending::Failed => {
                 if self.frees() {
                     self.told("release", store.release_now(key, claim));
                 }
-                self.failed(identity, claim)
+                self.failed(owner)
             }
-            Ending::Committed(value) => self.committed(identity, claim, value),
+            Ending::Committed(value) => self.committed(owner, value),
             Ending::InDoubt => {
                 if self.frees() {
                     self.told("release", store.release_now(key, claim));
                 }
                 let outcome = store.outcome_now(key, claim);
-                self.read_back(identity, claim, outcome)
+                self.read_back(owner, outcome)
             }
         })
     }
 
     /// Settles a call, in a store that has to be waited for.
-    pub(super) async fn settle(
-        self: Arc<Self>,
-        identity: Identity,
-        claim: ClaimId,
-        ending: Ending<V>,
-    ) -> Settled<V> {
+    pub(super) async fn settle(self: Arc<Self>, owner: Owner, ending: Ending<V>) -> Settled<V> {
+        self.sweep(self.now());
         match ending {
             Ending::Keep(value) => {
                 let lifetime = self.config.result_lifetime;
-                let (known, copy) = (identity.clone(), value.clone());
+                let (known, claim) = (owner.identity.clone(), owner.claim);
+                let copy = value.clone();
                 let begin = move |store: Arc<dyn Backend<V>>| {
                     store.begin_complete(known.clone(), claim, copy.clone(), lifetime)
                 };
                 let stored = self.attempt(begin).await;
-                self.completed(&identity, claim, Some(value), stored)
+                self.completed(&owner, Some(value), stored)
             }
             Ending::Failed => {
-                self.release(&identity, claim).await;
-                self.failed(&identity, claim)
+                self.release(&owner).await;
+                self.failed(&owner)
             }
-            Ending::Committed(value) => self.committed(&identity, claim, value),
+            Ending::Committed(value) => self.committed(&owner, value),
             Ending::InDoubt => {
                 // Released before it is read back: a transaction that is still at it holds the row,
                 // so that the release waits for its end and leaves alone what it completed.
-                self.release(&identity, claim).await;
-                let begin =
-                    |store: Arc<dyn Backend<V>>| store.begin_outcome(identity.clone(), claim);
+                self.release(&owner).await;
+                let begin = |store: Arc<dyn Backend<V>>| {
+                    store.begin_outcome(owner.identity.clone(), owner.claim)
+                };
                 let outcome = self.attempt(begin).await;
-                self.read_back(&identity, claim, outcome)
+                self.read_back(&owner, outcome)
             }
         }
     }
@@ -108,35 +104,34 @@ impl<V: Clone + Send + 'static> Shared<V> {
         self.config.failed_calls == Leave::Free
     }
 
-    async fn release(&self, identity: &Identity, claim: ClaimId) {
+    async fn release(&self, owner: &Owner) {
         if self.frees() {
-            let release = self.attempt(|store| store.begin_release(identity.clone(), claim)).await;
+            let Owner { identity, claim, .. } = owner;
+            let release = self.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
             self.told("release", release);
         }
     }
 
     #[inline]
     fn completed(
-        self: &Arc<Self>,
-        identity: &Identity,
-        claim: ClaimId,
+        &self,
+        owner: &Owner,
         copy: Option<V>,
         stored: Result<(), StoreError>,
     ) -> Settled<V> {
         if let Err(error) = stored {
-            return self.not_completed(identity, claim, &error);
+            return self.not_completed(owner, &error);
         }
         match copy {
-            Some(value) => self.lines.answered(&identity.key, claim, value),
-            None => self.lines.left(&identity.key, claim),
+            Some(value) => self.lines.answered(owner, value),
+            None => self.lines.left(owner),
         }
-        self.sweep(self.now());
         Settled::Answer
     }
 
     #[cold]
-    fn not_completed(&self, identity: &Identity, claim: ClaimId, error: &StoreError) -> Settled<V> {
-        self.lines.left(&identity.key, claim);
+    fn not_completed(&self, owner: &Owner, error: &StoreError) -> Settled<V> {
+        self.lines.left(owner);
         if error.is_fenced() {
             let lost = self.fenced();
             return match self.config.lost_claim {
@@ -150,30 +145,24 @@ impl<V: Clone + Send + 'static> Shared<V> {
         Settled::Answer
     }
 
-    fn failed(&self, identity: &Identity, claim: ClaimId) -> Settled<V> {
+    fn failed(&self, owner: &Owner) -> Settled<V> {
         self.counters.add(FAILED);
-        self.lines.left(&identity.key, claim);
+        self.lines.left(owner);
         Settled::Answer
     }
 
-    fn committed(self: &Arc<Self>, identity: &Identity, claim: ClaimId, value: V) -> Settled<V> {
-        self.lines.answered(&identity.key, claim, value);
-        self.sweep(self.now());
+    fn committed(&self, owner: &Owner, value: V) -> Settled<V> {
+        self.lines.answered(owner, value);
         Settled::Answer
     }
 
-    fn read_back(
-        self: &Arc<Self>,
-        identity: &Identity,
-        claim: ClaimId,
-        outcome: Result<Option<V>, StoreError>,
-    ) -> Settled<V> {
+    fn read_back(&self, owner: &Owner, outcome: Result<Option<V>, StoreError>) -> Settled<V> {
         match self.told("read back", outcome).flatten() {
             Some(value) => {
-                self.committed(identity, claim, value.clone());
+                self.committed(owner, value.clone());
                 Settled::Stored(value)
             }
-            None => self.failed(identity, claim),
+            None => self.failed(owner),
         }
     }
 }
@@ -187,14 +176,9 @@ pub(super) struct Settling<V> {
 }
 
 impl<V: Clone + Send + 'static> Settling<V> {
-    pub(super) fn begin(
-        shared: Arc<Shared<V>>,
-        identity: Identity,
-        claim: ClaimId,
-        ending: Ending<V>,
-    ) -> Self {
+    pub(super) fn begin(shared: Arc<Shared<V>>, owner: Owner, ending: Ending<V>) -> Self {
         let rest: Pin<Box<dyn Future<Output = _> + Send>> =
-            Box::pin(shared.clone().settle(identity, claim, ending));
+            Box::pin(shared.clone().settle(owner, ending));
         let finish = |shared: &Arc<Shared<V>>, rest| {
             let rest: Pin<Box<dyn Future<Output = Settled<V>> + Send>> = rest;
             shared.spawn(async move {

@@ -11,6 +11,7 @@ use super::detached::Detached;
 use super::identity::Identity;
 use super::key::InvalidKey;
 use super::lines::Lines;
+use super::owner::Owner;
 use super::store::{ClaimId, Claimed, Store};
 use crate::clock;
 use crate::counters::Counters;
@@ -48,7 +49,7 @@ pub(super) struct Shared<V> {
     next_sweep: AtomicU64,
     made: Instant,
     /// Functions that need more of `V` than dropping a call may ask for.
-    release_later: fn(&Arc<Self>, Identity, ClaimId),
+    release_later: fn(&Arc<Self>, Owner),
 }
 
 impl<V: Send + 'static> Shared<V> {
@@ -109,7 +110,7 @@ impl<V: Send + 'static> Shared<V> {
         }
     }
 
-    /// Removes what has expired, if it is time.
+    /// Removes what has expired, if it is time. Stores that answer at once do so themselves.
     pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
         let due = self.next_sweep.load(Ordering::Relaxed);
         let since = clock::nanos_since(self.made, now);
@@ -127,17 +128,11 @@ impl<V: Send + 'static> Shared<V> {
 
     #[cold]
     fn sweep_now(self: &Arc<Self>) {
-        let batch = self.config.sweep_batch;
-        if let Some(store) = self.store.at_once() {
-            self.told("sweep", store.sweep_now(batch));
-            return;
-        }
-        let shared = self.clone();
+        let (shared, batch) = (self.clone(), self.config.sweep_batch);
         self.spawn(async move {
-            while let Some(removed) =
-                shared.told("sweep", shared.store.clone().begin_sweep(batch).await)
-            {
-                if removed < batch {
+            loop {
+                let swept = shared.store.clone().begin_sweep(batch).await;
+                if shared.told("sweep", swept).is_none_or(|removed| removed < batch) {
                     break;
                 }
                 yield_now().await;
@@ -247,19 +242,20 @@ impl<V> Shared<V> {
 }
 
 /// Frees the key, and then has the next of the line look.
-fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, identity: Identity, claim: ClaimId) {
+fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: Owner) {
     let task = {
-        let (shared, identity) = (shared.clone(), identity.clone());
+        let (shared, owner) = (shared.clone(), owner.clone());
         async move {
+            let Owner { identity, claim, .. } = &owner;
             let release =
-                shared.attempt(|store| store.begin_release(identity.clone(), claim)).await;
+                shared.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
             shared.told("release", release);
-            shared.lines.left(&identity.key, claim);
+            shared.lines.left(&owner);
         }
     };
     if !shared.spawn(task) {
         // The lease ends all the same.
-        shared.lines.left(&identity.key, claim);
+        shared.lines.left(&owner);
     }
 }
 
@@ -274,7 +270,9 @@ struct Asking<'a, V> {
 impl<V> Drop for Asking<'_, V> {
     fn drop(&mut self) {
         if self.open {
-            (self.shared.release_later)(self.shared, self.identity.clone(), self.claim);
+            let (identity, since) = (self.identity.clone(), self.shared.now());
+            let owner = Owner { identity, claim: self.claim, since, listed: false };
+            (self.shared.release_later)(self.shared, owner);
         }
     }
 }
@@ -283,31 +281,36 @@ impl<V> Drop for Asking<'_, V> {
 pub(super) struct Holding<V> {
     /// `None` once it is settled.
     shared: Option<Arc<Shared<V>>>,
-    identity: Identity,
-    claim: ClaimId,
+    owner: Owner,
 }
 
 impl<V> Holding<V> {
-    /// The store says that `claim` has the key, since `now`.
+    /// The store says that `claim` has the key, since `since`.
     #[inline]
     pub(super) fn new(
         shared: &Arc<Shared<V>>,
         identity: Identity,
         claim: ClaimId,
-        now: Instant,
+        since: Instant,
     ) -> Self {
         shared.counters.add(STARTED);
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        shared.lines.own(&identity, claim, clock::after(now, shared.config.lease));
-        Self { shared: Some(shared.clone()), identity, claim }
+        let owner = Owner { identity, claim, since, listed: false };
+        Self { shared: Some(shared.clone()), owner }
     }
 
-    pub(super) fn identity(&self) -> &Identity {
-        &self.identity
+    /// Has those who come later wait for this call instead of asking the store. Only a call that does
+    /// not end at once needs to be known; who waits for one that is not asks at an interval, and is
+    /// told of its end all the same.
+    pub(super) fn list(&mut self) {
+        if let Some(shared) = &self.shared {
+            self.owner.listed = true;
+            shared.lines.own(&self.owner, shared.config.lease);
+        }
     }
 
-    pub(super) fn claim(&self) -> ClaimId {
-        self.claim
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     pub(super) fn shared(&self) -> Option<&Arc<Shared<V>>> {
@@ -327,16 +330,16 @@ impl<V> Holding<V> {
     fn abandon(&mut self) {
         let Some(shared) = self.end() else { return };
         shared.counters.add(FAILED);
-        let Self { identity, claim, .. } = self;
+        let owner = &self.owner;
         if shared.config.abandoned_calls == Leave::Free {
             match shared.store.at_once() {
                 Some(store) => {
-                    shared.told("release", store.release_now(&identity.key, *claim));
+                    shared.told("release", store.release_now(&owner.identity.key, owner.claim));
                 }
-                None => return (shared.release_later)(&shared, identity.clone(), *claim),
+                None => return (shared.release_later)(&shared, owner.clone()),
             }
         }
-        shared.lines.left(&identity.key, *claim);
+        shared.lines.left(owner);
     }
 }
 
@@ -358,6 +361,6 @@ impl<V> Drop for Holding<V> {
 
 impl<V> fmt::Debug for Holding<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Holding").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Holding").field("owner", &self.owner).finish_non_exhaustive()
     }
 }

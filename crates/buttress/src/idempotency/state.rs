@@ -20,6 +20,8 @@ pub(super) struct Table<V> {
     results: List,
     capacity: usize,
     evicted: u64,
+    /// Where the next claim looks for what has expired.
+    cursor: u32,
 }
 
 struct Entry<V> {
@@ -44,11 +46,8 @@ struct List {
 
 /// Stands for "no entry".
 const NONE: u32 = u32::MAX;
-/// How many of the oldest claims and results each new claim looks at, to remove what has expired.
-const LOOKS: usize = 2;
-
 /// What was removed, to be dropped where no lock is held.
-pub(super) type Removed<V> = [Option<Arc<V>>; 2 * LOOKS + 1];
+pub(super) type Removed<V> = Option<Arc<V>>;
 
 /// The claim does not hold the key.
 #[derive(Debug, PartialEq)]
@@ -65,6 +64,7 @@ impl<V> Table<V> {
             results: empty,
             capacity,
             evicted: 0,
+            cursor: 0,
         }
     }
 
@@ -82,34 +82,32 @@ impl<V> Table<V> {
         now: Instant,
         removed: &mut Removed<V>,
     ) -> Claimed<Arc<V>> {
-        let until = clock::after(now, lease);
         let Some(place) = self.find(key) else {
             // (absent) => in flight
             self.tidy(now, removed);
-            self.insert(key.clone(), claim, fingerprint, until);
+            self.insert(key.clone(), claim, fingerprint, clock::after(now, lease));
             return Claimed::Owned;
         };
         let Some(entry) = self.entries.get_mut(place as usize) else { return Claimed::Owned };
         if entry.until > now {
-            let own = entry.value.is_none() && entry.claim == claim;
-            let other = entry.fingerprint.zip(fingerprint).is_some_and(|(a, b)| a != b);
+            let differs = match (entry.fingerprint, fingerprint) {
+                (Some(known), Some(fingerprint)) => known != fingerprint,
+                _ => false,
+            };
             match &entry.value {
-                _ if other && !own => return Claimed::Mismatch,
-                Some(value) => return Claimed::Done(value.clone()),
-                None if !own => {
-                    return Claimed::InFlight { lease_left: entry.until.duration_since(now) };
-                }
                 // In flight => in flight: the same claim once more.
-                None => {}
+                None if entry.claim == claim => {}
+                _ if differs => return Claimed::Mismatch,
+                Some(value) => return Claimed::Done(value.clone()),
+                None => return Claimed::InFlight { lease_left: entry.until.duration_since(now) },
             }
         }
         // Expired => in flight
-        entry.until = until;
+        entry.until = clock::after(now, lease);
         entry.claim = claim;
         entry.fingerprint = fingerprint;
         self.unlink(place);
-        let [first, ..] = removed;
-        *first = self.entries.get_mut(place as usize).and_then(|entry| entry.value.take());
+        *removed = self.entries.get_mut(place as usize).and_then(|entry| entry.value.take());
         self.link(place);
         Claimed::Owned
     }
@@ -192,8 +190,7 @@ impl<V> Table<V> {
             if removed.len() >= limit {
                 return None;
             }
-            let entry = self.entries.get(place);
-            if entry.is_some_and(|entry| entry.key.is_some() && entry.until <= now) {
+            if self.is_expired(place as u32, now) {
                 // Expired => (absent)
                 removed.push(self.remove(place as u32));
             }
@@ -201,18 +198,27 @@ impl<V> Table<V> {
         (end < self.entries.len()).then_some(end)
     }
 
-    /// Removes the oldest claims and results, if they have expired.
+    /// Removes the oldest claim and the oldest result, if they have expired: so many entries leave as
+    /// come. Where lifetimes differ others have expired before them, which is what the cursor finds.
     #[inline]
     fn tidy(&mut self, now: Instant, removed: &mut Removed<V>) {
-        let (claims, results) = removed.split_at_mut(LOOKS);
-        for (slot, result) in claims.iter_mut().zip(results) {
-            for (list, slot) in [(self.claims, slot), (self.results, result)] {
-                let oldest = self.entries.get(list.oldest as usize);
-                if oldest.is_some_and(|entry| entry.until <= now) {
-                    *slot = self.remove(list.oldest);
-                }
+        for oldest in [self.claims.oldest, self.results.oldest] {
+            // A claim leaves no value, so that nothing is overwritten.
+            if self.is_expired(oldest, now) {
+                *removed = self.remove(oldest);
             }
         }
+        let next = self.cursor;
+        self.cursor = if (next as usize) < self.entries.len() { next + 1 } else { 0 };
+        if removed.is_none() && self.is_expired(next, now) {
+            *removed = self.remove(next);
+        }
+    }
+
+    #[inline]
+    fn is_expired(&self, place: u32, now: Instant) -> bool {
+        let entry = self.entries.get(place as usize);
+        entry.is_some_and(|entry| entry.until <= now && entry.key.is_some())
     }
 
     #[inline]

@@ -106,6 +106,8 @@ pub trait Store<V>: Send + Sync + 'static {
 }
 
 /// What a [`Store`] does, at once. Each method means what its namesake means.
+///
+/// The layer never sweeps such a store: it removes what has expired as claims come.
 #[expect(missing_docs, reason = "the namesakes of a store say it")]
 pub trait Immediate<V>: Send + Sync {
     fn claim_now(

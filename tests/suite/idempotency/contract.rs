@@ -1,0 +1,1 @@
+//! What every layer keeps, kept by this one in each of its forms.
