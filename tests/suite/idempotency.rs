@@ -164,9 +164,8 @@ async fn a_key_that_cannot_be_used_is_refused_with_the_reason() {
         ("a\u{7f}".into(), "idempotency: the key holds the control character U+007F"),
     ];
     for (key, message) in cases {
-        let layer = IdempotencyLayer::new(config(), MemoryStore::default(), move |_: &Ask| {
-            Key::new(&key)
-        });
+        let layer =
+            IdempotencyLayer::new(config(), MemoryStore::default(), move |_: &Ask| Key::new(&key));
         let (inner, log) = Scripted::new();
         let error = call(&mut layer.unwrap().layer(inner), Ask(7)).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::KeyInvalid));
@@ -188,9 +187,8 @@ fn digest(ask: &Ask) -> Fingerprint {
 async fn the_same_key_for_another_request_is_refused_in_flight_and_done() {
     let (inner, log) = Scripted::new();
     log.then([Step::AnswerAfter(100)]);
-    let layer = IdempotencyLayer::new(config(), MemoryStore::default(), tens)
-        .unwrap()
-        .fingerprint(digest);
+    let layer =
+        IdempotencyLayer::new(config(), MemoryStore::default(), tens).unwrap().fingerprint(digest);
     let mut service = layer.layer(inner);
     let mut first = begin(&mut service, Ask(71));
     let error = now(begin(&mut service, Ask(72))).unwrap_err();
@@ -211,9 +209,8 @@ async fn the_same_key_for_another_request_is_refused_in_flight_and_done() {
 #[tokio::test(start_paused = true)]
 async fn fingerprints_differ_only_where_both_are_there() {
     let some = |ask: &Ask| (ask.0 % 10 != 0).then(|| digest(ask));
-    let layer = IdempotencyLayer::new(config(), MemoryStore::default(), tens)
-        .unwrap()
-        .fingerprint(some);
+    let layer =
+        IdempotencyLayer::new(config(), MemoryStore::default(), tens).unwrap().fingerprint(some);
     let mut service = layer.layer(Scripted::new().0);
     assert_eq!(call(&mut service, Ask(71)).await.unwrap(), 1);
     assert_eq!(call(&mut service, Ask(70)).await.unwrap(), 1);
@@ -253,9 +250,8 @@ async fn every_service_of_a_layer_shares_its_keys() {
 #[tokio::test(start_paused = true)]
 async fn it_composes_by_name_and_over_boxed_errors() {
     use buttress::ServiceBuilderExt;
-    let layer = IdempotencyLayer::new(config(), MemoryStore::default(), |n: &u64| {
-        Key::new(&n.to_string())
-    });
+    let layer =
+        IdempotencyLayer::new(config(), MemoryStore::default(), |n: &u64| Key::new(&n.to_string()));
     let service = ServiceBuilder::new()
         .idempotency(layer.unwrap())
         .service_fn(async |n: u64| Ok::<u64, BoxError>(n + 1));
@@ -311,8 +307,11 @@ fn a_configuration_that_cannot_work_is_refused() {
         assert_eq!(made.unwrap_err().to_string(), message);
     }
     let year = std::time::Duration::from_secs(366 * 24 * 3600);
-    let made =
-        IdempotencyLayer::new(Config::new().longest_wait(year), MemoryStore::<u32>::default(), by_ask);
+    let made = IdempotencyLayer::new(
+        Config::new().longest_wait(year),
+        MemoryStore::<u32>::default(),
+        by_ask,
+    );
     assert_eq!(made.unwrap_err().field(), "longest-wait");
     assert!(MemoryStore::<u32>::with_capacity(buttress::Clock::default(), 0).is_err());
 }

@@ -83,7 +83,11 @@ async fn draining_waits_for_all_that_run_and_lets_none_begin() {
     assert!(is_pending(&mut drained));
     let error = soon(begin(&mut service, Ask(4))).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::ShuttingDown));
-    assert_eq!(soon(begin(&mut service, Ask(1))).await.unwrap(), 1, "what is stored is still given");
+    assert_eq!(
+        soon(begin(&mut service, Ask(1))).await.unwrap(),
+        1,
+        "what is stored is still given"
+    );
     soon(drained).await;
     assert_eq!(watch.ms(), 300);
     assert_eq!(layer.handle().stats().detached, 0);

@@ -1,7 +1,7 @@
 //! The claim of a call that runs: renewed, fenced, given back.
 
-use buttress::{Clock, ErrorKind};
 use buttress::idempotency::{Config, Leave, LostClaim, MemoryStore};
+use buttress::{Clock, ErrorKind};
 use tower::Layer;
 
 use super::{Ask, Layered, Scripted, Step, begin, call, config, layer, over};

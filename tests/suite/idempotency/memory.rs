@@ -169,7 +169,7 @@ fn a_random_walk_agrees_with_a_model() {
                 // Of one lifetime, so that what a full store evicts is what expires first.
                 let stored = store.complete_now(&key, id, step, ms(300)).is_ok();
                 if !stored {
-                    model.forget_lapsed(&text, at);
+                    model.forget_lapsed(&text, claim, at);
                 }
                 let expected = model.complete(&text, claim, step, ms(300), at);
                 assert_eq!(stored, expected, "step {step}");
@@ -177,15 +177,13 @@ fn a_random_walk_agrees_with_a_model() {
             3 => {
                 let renewed = store.renew_now(&key, id, time).is_ok();
                 if !renewed {
-                    model.forget_lapsed(&text, at);
+                    model.forget_lapsed(&text, claim, at);
                 }
                 assert_eq!(renewed, model.renew(&text, claim, time, at), "step {step}");
             }
             4 => {
                 store.release_now(&key, id).unwrap();
-                model.entries.retain(|e| {
-                    !(e.key == text && e.claim == claim && e.value.is_none())
-                });
+                model.entries.retain(|e| !(e.key == text && e.claim == claim && e.value.is_none()));
             }
             _ => clock.advance(ms(rng.between(0, 60))),
         }
@@ -212,8 +210,9 @@ struct Modelled {
 
 impl Model {
     /// A claim whose lease ran out is there until it is swept, which is the store's business.
-    fn forget_lapsed(&mut self, key: &str, at: Duration) {
-        self.entries.retain(|e| !(e.key == key && e.value.is_none() && e.until <= at));
+    fn forget_lapsed(&mut self, key: &str, claim: u128, at: Duration) {
+        let lapsed = |e: &Modelled| e.value.is_none() && e.until <= at;
+        self.entries.retain(|e| !(e.key == key && e.claim == claim && lapsed(e)));
     }
 
     fn claim(

@@ -256,8 +256,7 @@ async fn a_failed_call_that_keeps_its_key_releases_nothing() {
     let store = Faulty::default();
     let (inner, log) = Scripted::new();
     log.then([Step::Fail]);
-    let mut service =
-        over(config().failed_calls(Leave::UntilLeaseEnds), &store).layer(inner);
+    let mut service = over(config().failed_calls(Leave::UntilLeaseEnds), &store).layer(inner);
     assert!(call(&mut service, Ask(7)).await.is_err());
     assert_eq!(store.asked(), ["claim"]);
 }
@@ -349,13 +348,13 @@ async fn typed_values_are_kept_in_a_store_of_bytes() {
     assert_eq!(log.calls(), 1);
     // The same store read as something else is corrupt, and says so.
     let store = Encoded::new(bytes, Json);
-    let other: IdempotencyLayer<_, String> =
-        IdempotencyLayer::new(config(), store, key).unwrap();
-    let mut service = other.keep_as(
-        |answer: &Result<u32, AppError>| answer.as_ref().ok().map(u32::to_string),
-        |text: String| Ok(text.len() as u32),
-    )
-    .layer(inner);
+    let other: IdempotencyLayer<_, String> = IdempotencyLayer::new(config(), store, key).unwrap();
+    let mut service = other
+        .keep_as(
+            |answer: &Result<u32, AppError>| answer.as_ref().ok().map(u32::to_string),
+            |text: String| Ok(text.len() as u32),
+        )
+        .layer(inner);
     let error = call(&mut service, Ask(7)).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::StoreFailed));
 }

@@ -144,15 +144,16 @@ async fn a_request_without_a_key_completes_nothing() {
     let layer =
         IdempotencyLayer::transactional(config(), store.clone(), |_: &Ask| None::<Key>).unwrap();
     let memory = store.clone();
-    let mut service = layer.layer(service_fn(move |request: WithClaim<Ask, MemoryStore<u32>, u32>| {
-        let mut tx = memory.begin();
-        async move {
-            assert_eq!((request.claim.key(), request.claim.id()), (None, None));
-            request.claim.complete_in(&mut tx, &1).await.unwrap();
-            tx.commit().unwrap();
-            Ok::<u32, AppError>(request.request.0)
-        }
-    }));
+    let mut service =
+        layer.layer(service_fn(move |request: WithClaim<Ask, MemoryStore<u32>, u32>| {
+            let mut tx = memory.begin();
+            async move {
+                assert_eq!((request.claim.key(), request.claim.id()), (None, None));
+                request.claim.complete_in(&mut tx, &1).await.unwrap();
+                tx.commit().unwrap();
+                Ok::<u32, AppError>(request.request.0)
+            }
+        }));
     assert_eq!(now(begin(&mut service, Ask(7))).unwrap(), 7);
     assert_eq!(layer.handle().stats().store.unwrap().stored, 0);
 }

@@ -6,7 +6,9 @@ use buttress::ErrorKind;
 use buttress::idempotency::{IdempotencyLayer, MemoryStore};
 use tower::{Layer, ServiceExt};
 
-use super::{Ask, Scripted, Step, begin, begin_many, by_ask, call, config, digest, layer, over, tens};
+use super::{
+    Ask, Scripted, Step, begin, begin_many, by_ask, call, config, digest, layer, over, tens,
+};
 use crate::support::{Waiter, Watch, is_pending, ms, now, soon};
 
 #[tokio::test(start_paused = true)]
@@ -261,9 +263,8 @@ async fn a_call_of_the_same_layer_that_stands_still_is_taken_over_when_its_lease
 /// The line is one for each key, whatever is asked for: an answer must not go to another request.
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_handed_only_to_those_who_asked_for_the_same() {
-    let layer = IdempotencyLayer::new(config(), MemoryStore::default(), tens)
-        .unwrap()
-        .fingerprint(digest);
+    let layer =
+        IdempotencyLayer::new(config(), MemoryStore::default(), tens).unwrap().fingerprint(digest);
     let (inner, log) = Scripted::new();
     log.then([Step::Held, Step::AnswerAfter(50)]);
     let mut service = layer.layer(inner);
