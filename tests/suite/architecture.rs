@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use sources::{File, Path, read_all};
 
-const PATTERNS: [&str; 6] =
-    ["bulkhead", "circuit_breaker", "fallback", "rate_limit", "retry", "time_limit"];
+const PATTERNS: [&str; 7] =
+    ["bulkhead", "circuit_breaker", "fallback", "idempotency", "rate_limit", "retry", "time_limit"];
 /// Composites and orchestrators.
 const COMPOSITES: [&str; 5] = ["gateway", "outbox", "registry", "saga", "sidecar"];
 /// The table of contents, and the sugar that names every layer.

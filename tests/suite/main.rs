@@ -18,6 +18,7 @@ mod contract;
 mod crash_sweep;
 mod events;
 mod fallback;
+mod idempotency;
 mod keyed;
 mod outbox;
 mod rate_limit;

@@ -16,6 +16,9 @@ use crate::retry_after;
 /// |---|---|---|
 /// | rate limited | 429 | when the tokens will be there; none if they never can be |
 /// | timed out | 504 | none: the service may have done its work |
+/// | idempotency key missing or invalid | 400 | none |
+/// | idempotency key in flight | 409 | what is left of its lease |
+/// | idempotency key reused for another request | 422 | none |
 /// | circuit open | 503 | when it will probe; 1 if nobody knows |
 /// | every other | 503 | 1 |
 ///
@@ -112,6 +115,9 @@ fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::KeyMissing | ErrorKind::KeyInvalid => StatusCode::BAD_REQUEST,
+        ErrorKind::KeyInFlight => StatusCode::CONFLICT,
+        ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         // Also for kinds that are yet to come.
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }

@@ -6,6 +6,7 @@ use tower::layer::util::Stack;
 use crate::bulkhead::BulkheadLayer;
 use crate::circuit_breaker::CircuitBreakerLayer;
 use crate::fallback::FallbackLayer;
+use crate::idempotency::IdempotencyLayer;
 use crate::rate_limit::RateLimitLayer;
 use crate::retry::RetryLayer;
 use crate::sidecar::SidecarLayer;
@@ -71,6 +72,12 @@ pub trait ServiceBuilderExt<L>: Sized {
         layer: TimeLimitLayer<T, R>,
     ) -> ServiceBuilder<Stack<TimeLimitLayer<T, R>, L>>;
 
+    /// Does the work of a key once.
+    fn idempotency<K, V, T, R, M>(
+        self,
+        layer: IdempotencyLayer<K, V, T, R, M>,
+    ) -> ServiceBuilder<Stack<IdempotencyLayer<K, V, T, R, M>, L>>;
+
     /// Everything a client needs, in the right order.
     fn sidecar<C, T, Q, R>(
         self,
@@ -115,6 +122,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self,
         layer: TimeLimitLayer<T, R>,
     ) -> ServiceBuilder<Stack<TimeLimitLayer<T, R>, L>> {
+        self.layer(layer)
+    }
+
+    fn idempotency<K, V, T, R, M>(
+        self,
+        layer: IdempotencyLayer<K, V, T, R, M>,
+    ) -> ServiceBuilder<Stack<IdempotencyLayer<K, V, T, R, M>, L>> {
         self.layer(layer)
     }
 

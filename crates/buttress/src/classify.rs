@@ -97,8 +97,9 @@ impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
     }
 }
 
-/// Errors are worth another attempt, except an open circuit, which has just been asked, and a call that
-/// costs more than a limiter can ever hold. Waits at least as long as a refusal further in says. The default of a retry.
+/// Errors are worth another attempt, except an open circuit, which has just been asked, a call that
+/// costs more than a limiter can ever hold, and an idempotency key that stays wrong. Waits at least as
+/// long as a refusal further in says. The default of a retry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryableErrors;
 
@@ -109,9 +110,11 @@ impl<Res, E: AsRefusal> Classify<Res, E> for RetryableErrors {
             Ok(_) => Outcome::Success,
             Err(error) => match error.as_refusal().map(|error| (error.kind(), error.retry_after()))
             {
-                Some((ErrorKind::CircuitOpen, _) | (ErrorKind::RateLimited, None)) => {
-                    Outcome::Ignored
-                }
+                Some(
+                    (ErrorKind::CircuitOpen, _)
+                    | (ErrorKind::RateLimited, None)
+                    | (ErrorKind::KeyMissing | ErrorKind::KeyInvalid | ErrorKind::KeyReused, _),
+                ) => Outcome::Ignored,
                 _ => Outcome::Failure,
             },
         }

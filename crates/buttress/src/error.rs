@@ -29,6 +29,24 @@ pub enum ErrorKind {
     TooManyKeys,
     /// The call was still running when its time limit passed. The service may have been reached.
     TimedOut,
+    /// A request without an idempotency key, where one is required.
+    KeyMissing,
+    /// An idempotency key that is empty, too long, or holds control characters.
+    KeyInvalid,
+    /// An idempotency key that was used before, for a request that asks for something else.
+    KeyReused,
+    /// Another call with the same idempotency key is still running.
+    KeyInFlight,
+    /// Somebody else took an idempotency key over while its handler ran here. The service was reached.
+    ClaimLost,
+    /// The store of an idempotency layer is away, slow or busy, and the layer fails closed.
+    StoreUnavailable,
+    /// The store of an idempotency layer cannot read or keep what belongs to this key.
+    StoreFailed,
+    /// As many handlers as may run detached are running.
+    DetachedFull,
+    /// The layer is being drained before a shutdown, and begins no handler.
+    ShuttingDown,
 }
 
 impl ErrorKind {
@@ -42,6 +60,15 @@ impl ErrorKind {
             Self::QueueTimeout => "queue-timeout",
             Self::TooManyKeys => "too-many-keys",
             Self::TimedOut => "timed-out",
+            Self::KeyMissing => "key-missing",
+            Self::KeyInvalid => "key-invalid",
+            Self::KeyReused => "key-reused",
+            Self::KeyInFlight => "key-in-flight",
+            Self::ClaimLost => "claim-lost",
+            Self::StoreUnavailable => "store-unavailable",
+            Self::StoreFailed => "store-failed",
+            Self::DetachedFull => "detached-full",
+            Self::ShuttingDown => "shutting-down",
         }
     }
 }
@@ -157,6 +184,27 @@ impl Error {
         Self::new(ErrorKind::TimedOut, layer, 0, limit)
     }
 
+    /// A refusal of an idempotency layer. `limit` is how many may run detached, for that kind.
+    pub(crate) const fn idempotency(
+        kind: ErrorKind,
+        layer: Name,
+        limit: u32,
+        retry_after: RetryAfter,
+    ) -> Self {
+        Self::new(kind, layer, limit, retry_after)
+    }
+
+    /// An idempotency key that cannot be used, and what is wrong with it.
+    pub(crate) const fn key_invalid(layer: Name, why: WrongKey) -> Self {
+        let (which, number) = match why {
+            WrongKey::Empty => (0, 0),
+            WrongKey::TooLong(length) => (1 << 30, length),
+            WrongKey::Control(character) => (2 << 30, character),
+        };
+        let number = if number > WrongKey::NUMBER { WrongKey::NUMBER } else { number };
+        Self::new(ErrorKind::KeyInvalid, layer, which | number, RetryAfter::UNKNOWN)
+    }
+
     /// Which refusal, or a timeout.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
@@ -165,12 +213,30 @@ impl Error {
         const BULKHEAD_FULL: u8 = ErrorKind::BulkheadFull as u8;
         const QUEUE_TIMEOUT: u8 = ErrorKind::QueueTimeout as u8;
         const TOO_MANY_KEYS: u8 = ErrorKind::TooManyKeys as u8;
+        const KEY_MISSING: u8 = ErrorKind::KeyMissing as u8;
+        const KEY_INVALID: u8 = ErrorKind::KeyInvalid as u8;
+        const KEY_REUSED: u8 = ErrorKind::KeyReused as u8;
+        const KEY_IN_FLIGHT: u8 = ErrorKind::KeyInFlight as u8;
+        const CLAIM_LOST: u8 = ErrorKind::ClaimLost as u8;
+        const STORE_UNAVAILABLE: u8 = ErrorKind::StoreUnavailable as u8;
+        const STORE_FAILED: u8 = ErrorKind::StoreFailed as u8;
+        const DETACHED_FULL: u8 = ErrorKind::DetachedFull as u8;
+        const SHUTTING_DOWN: u8 = ErrorKind::ShuttingDown as u8;
         match self.what as u8 {
             CIRCUIT_OPEN => ErrorKind::CircuitOpen,
             RATE_LIMITED => ErrorKind::RateLimited,
             BULKHEAD_FULL => ErrorKind::BulkheadFull,
             QUEUE_TIMEOUT => ErrorKind::QueueTimeout,
             TOO_MANY_KEYS => ErrorKind::TooManyKeys,
+            KEY_MISSING => ErrorKind::KeyMissing,
+            KEY_INVALID => ErrorKind::KeyInvalid,
+            KEY_REUSED => ErrorKind::KeyReused,
+            KEY_IN_FLIGHT => ErrorKind::KeyInFlight,
+            CLAIM_LOST => ErrorKind::ClaimLost,
+            STORE_UNAVAILABLE => ErrorKind::StoreUnavailable,
+            STORE_FAILED => ErrorKind::StoreFailed,
+            DETACHED_FULL => ErrorKind::DetachedFull,
+            SHUTTING_DOWN => ErrorKind::ShuttingDown,
             _ => ErrorKind::TimedOut,
         }
     }
@@ -188,7 +254,8 @@ impl Error {
 
     /// How long from now the same call can be admitted, where that is known: a rate limiter says
     /// when the tokens will be there if nobody else takes them, an open circuit when it will probe.
-    /// `None` where nothing is known, as for a full bulkhead.
+    /// A key in flight says what is left of its lease. `None` where nothing is known, as for a full
+    /// bulkhead.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self.kind() {
@@ -210,10 +277,11 @@ impl Error {
     /// Whether the service behind the layer certainly never saw this request.
     ///
     /// True for every refusal before a first attempt: repeating the call cannot do its work twice. False
-    /// for a timeout, whose work may have been done, and for a refusal of a later attempt.
+    /// for a timeout and a lost claim, whose work may have been done, and for a refusal of a later attempt.
     #[must_use]
     pub const fn never_reached_service(&self) -> bool {
-        self.what & REACHED == 0 && !matches!(self.kind(), ErrorKind::TimedOut)
+        self.what & REACHED == 0
+            && !matches!(self.kind(), ErrorKind::TimedOut | ErrorKind::ClaimLost)
     }
 
     /// The same refusal, of a call whose earlier attempt reached the service.
@@ -232,6 +300,15 @@ impl fmt::Display for Error {
             ErrorKind::QueueTimeout => "queue",
             ErrorKind::TooManyKeys => "keyed layer",
             ErrorKind::TimedOut => "time limit",
+            ErrorKind::KeyMissing
+            | ErrorKind::KeyInvalid
+            | ErrorKind::KeyReused
+            | ErrorKind::KeyInFlight
+            | ErrorKind::ClaimLost
+            | ErrorKind::StoreUnavailable
+            | ErrorKind::StoreFailed
+            | ErrorKind::DetachedFull
+            | ErrorKind::ShuttingDown => "idempotency",
         };
         f.write_str(what)?;
         if !self.layer.as_str().is_empty() {
@@ -259,6 +336,64 @@ impl fmt::Display for Error {
             }
             (ErrorKind::TimedOut, _) => {
                 write!(f, " of {:?} passed", Duration::from_nanos(self.time.0))
+            }
+            (ErrorKind::KeyMissing, _) => f.write_str(": the request has no key, and needs one"),
+            (ErrorKind::KeyInvalid, _) => write!(f, ": {}", WrongKey::read(self.limit())),
+            (ErrorKind::KeyReused, _) => {
+                f.write_str(": the key was used for a request that asks for something else")
+            }
+            (ErrorKind::KeyInFlight, Some(after)) => {
+                write!(f, ": a call with this key is running (its lease ends in {after:?})")
+            }
+            (ErrorKind::KeyInFlight, None) => f.write_str(": a call with this key is running"),
+            (ErrorKind::ClaimLost, _) => {
+                f.write_str(": the key was taken over while its handler ran; ask again with it")
+            }
+            (ErrorKind::StoreUnavailable, _) => f.write_str(": the store does not answer"),
+            (ErrorKind::StoreFailed, _) => {
+                f.write_str(": the store cannot read or keep what belongs to the key")
+            }
+            (ErrorKind::DetachedFull, _) => {
+                let handlers = if self.limit() == 1 { "handler" } else { "handlers" };
+                write!(f, " at capacity ({} detached {handlers})", self.limit())
+            }
+            (ErrorKind::ShuttingDown, _) => f.write_str(" is shutting down"),
+        }
+    }
+}
+
+/// What is wrong with an idempotency key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WrongKey {
+    Empty,
+    /// Its length in bytes.
+    TooLong(u32),
+    /// The number of a character it must not hold.
+    Control(u32),
+}
+
+impl WrongKey {
+    /// The largest number that an error can carry beside which of these it is.
+    const NUMBER: u32 = (1 << 30) - 1;
+
+    const fn read(packed: u32) -> Self {
+        match packed >> 30 {
+            0 => Self::Empty,
+            1 => Self::TooLong(packed & Self::NUMBER),
+            _ => Self::Control(packed & Self::NUMBER),
+        }
+    }
+}
+
+impl fmt::Display for WrongKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the key is empty"),
+            Self::TooLong(length) => {
+                write!(f, "the key has {length} bytes with its scope, too many")
+            }
+            Self::Control(character) => {
+                write!(f, "the key holds the control character U+{character:04X}")
             }
         }
     }
@@ -335,6 +470,23 @@ mod tests {
                 r#"keyed layer "api" holds 3 keys and none can be forgotten yet"#,
             ),
             (Error::timed_out(name, ms(200)), r#"time limit "api" of 200ms passed"#),
+            (Error::key_invalid(name, WrongKey::Empty), r#"idempotency "api": the key is empty"#),
+            (
+                Error::key_invalid(name, WrongKey::TooLong(u32::MAX)),
+                r#"idempotency "api": the key has 1073741823 bytes with its scope, too many"#,
+            ),
+            (
+                Error::key_invalid(name, WrongKey::Control(10)),
+                r#"idempotency "api": the key holds the control character U+000A"#,
+            ),
+            (
+                Error::idempotency(ErrorKind::KeyInFlight, name, 0, ms(40).into()),
+                r#"idempotency "api": a call with this key is running (its lease ends in 40ms)"#,
+            ),
+            (
+                Error::idempotency(ErrorKind::DetachedFull, name, 1, RetryAfter::UNKNOWN),
+                r#"idempotency "api" at capacity (1 detached handler)"#,
+            ),
         ];
         for (error, text) in cases {
             assert_eq!(error.to_string(), text);
@@ -347,6 +499,27 @@ mod tests {
         assert!(!error.never_reached_service());
         assert_eq!(error.retry_after(), None);
         assert_eq!(error.time_limit(), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn every_kind_of_an_idempotency_layer_is_read_as_it_was_made() {
+        let kinds = [
+            ErrorKind::KeyMissing,
+            ErrorKind::KeyInvalid,
+            ErrorKind::KeyReused,
+            ErrorKind::KeyInFlight,
+            ErrorKind::ClaimLost,
+            ErrorKind::StoreUnavailable,
+            ErrorKind::StoreFailed,
+            ErrorKind::DetachedFull,
+            ErrorKind::ShuttingDown,
+        ];
+        for kind in kinds {
+            let error = Error::idempotency(kind, Name::default(), 0, RetryAfter::UNKNOWN);
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().starts_with("idempotency"), "{error}");
+            assert_eq!(error.never_reached_service(), kind != ErrorKind::ClaimLost);
+        }
     }
 
     #[test]

@@ -37,6 +37,7 @@
 //! | [`bulkhead`] | limits how many calls run at once |
 //! | [`time_limit`] | cuts calls short that take too long |
 //! | [`fallback`] | answers in place of a service that failed |
+//! | [`idempotency`] | does the work of a request once, however often it is sent |
 //! | [`sidecar`] | limiter, breaker, retry and time limit in the right order |
 //! | [`saga`] | work over several services, in steps that can be undone, across crashes |
 //! | [`outbox`] | messages written with the change they tell of, relayed in order; an inbox |

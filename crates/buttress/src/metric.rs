@@ -18,12 +18,16 @@ pub(crate) enum Metric {
     Exhausted,
     FellBack,
     FallbackFailed,
+    Replayed,
+    TakenOver,
+    ClaimLost,
+    StoreFailed,
 }
 
 /// Where the kinds of refusal, the states of a circuit and the others begin among the [`Keys`].
-const STATES: usize = 6;
+const STATES: usize = 15;
 const OTHERS: usize = STATES + 6;
-const KEYS: usize = OTHERS + 5;
+const KEYS: usize = OTHERS + 9;
 
 impl Metric {
     fn index(self) -> usize {
@@ -35,6 +39,10 @@ impl Metric {
             Self::Exhausted => OTHERS + 2,
             Self::FellBack => OTHERS + 3,
             Self::FallbackFailed => OTHERS + 4,
+            Self::Replayed => OTHERS + 5,
+            Self::TakenOver => OTHERS + 6,
+            Self::ClaimLost => OTHERS + 7,
+            Self::StoreFailed => OTHERS + 8,
         }
     }
 
@@ -54,6 +62,10 @@ impl Metric {
             Self::Exhausted => Key::from_parts("buttress.retry.exhausted", vec![layer]),
             Self::FellBack => Key::from_parts("buttress.fallback.used", vec![layer]),
             Self::FallbackFailed => Key::from_parts("buttress.fallback.failed", vec![layer]),
+            Self::Replayed => Key::from_parts("buttress.idempotency.replayed", vec![layer]),
+            Self::TakenOver => Key::from_parts("buttress.idempotency.taken_over", vec![layer]),
+            Self::ClaimLost => Key::from_parts("buttress.idempotency.claims_lost", vec![layer]),
+            Self::StoreFailed => Key::from_parts("buttress.idempotency.store_failed", vec![layer]),
         }
     }
 }
@@ -66,6 +78,15 @@ fn refusals(kind: ErrorKind) -> &'static str {
         ErrorKind::QueueTimeout => "buttress.queue.timed_out",
         ErrorKind::TooManyKeys => "buttress.keyed.refused",
         ErrorKind::TimedOut => "buttress.time_limit.timed_out",
+        ErrorKind::KeyMissing
+        | ErrorKind::KeyInvalid
+        | ErrorKind::KeyReused
+        | ErrorKind::KeyInFlight
+        | ErrorKind::ClaimLost
+        | ErrorKind::StoreUnavailable
+        | ErrorKind::StoreFailed
+        | ErrorKind::DetachedFull
+        | ErrorKind::ShuttingDown => "buttress.idempotency.refused",
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::Error;
 #[cfg(feature = "metrics")]
 use crate::metric::{Keys, Metric};
 use crate::name::Name;
+use crate::store_error::{StoreError, StoreErrorKind};
 
 /// The state of a circuit, as operators see it.
 #[non_exhaustive]
@@ -83,6 +84,17 @@ pub enum Event {
     FellBack,
     /// The fallback failed too.
     FallbackFailed,
+    /// A call got the answer of an earlier one with the same idempotency key.
+    Replayed,
+    /// A call that waited for another with its idempotency key runs in its place.
+    TakenOver,
+    /// Somebody else took an idempotency key over while its handler ran.
+    ClaimLost,
+    /// An operation of a store failed.
+    StoreFailed {
+        /// What can be done about it.
+        kind: StoreErrorKind,
+    },
     /// A live change of the configuration took effect.
     Reconfigured,
 }
@@ -234,6 +246,35 @@ impl Common {
         #[cfg(feature = "metrics")]
         self.count(if failed { Metric::FallbackFailed } else { Metric::FellBack });
         self.tell(|| if failed { Event::FallbackFailed } else { Event::FellBack });
+    }
+
+    #[inline]
+    pub(crate) fn replayed(&self) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), "answer replayed");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Replayed);
+        self.tell(|| Event::Replayed);
+    }
+
+    pub(crate) fn taken_over(&self) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), "key taken over");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::TakenOver);
+        self.tell(|| Event::TakenOver);
+    }
+
+    pub(crate) fn claim_lost(&self) {
+        tracing::warn!(target: "buttress", layer = self.name.as_str(), "claim lost");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::ClaimLost);
+        self.tell(|| Event::ClaimLost);
+    }
+
+    pub(crate) fn store_failed(&self, doing: &'static str, error: &StoreError) {
+        tracing::warn!(target: "buttress", layer = self.name.as_str(), doing, %error, "store failed");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::StoreFailed);
+        self.tell(|| Event::StoreFailed { kind: error.kind() });
     }
 
     pub(crate) fn reconfigured(&self) {

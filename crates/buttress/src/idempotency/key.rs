@@ -1,8 +1,10 @@
 //! [`Key`] and [`Fingerprint`]: which requests are the same.
 
+use std::cmp::Ordering;
+use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 
 /// A key that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,11 +30,13 @@ pub enum InvalidKey {
 /// What makes two requests the same: a key from the request, inside a scope.
 ///
 /// The scope (a tenant, an operation) keeps keys apart that two users happened to choose alike. Cheap to
-/// clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// clone, and hashed once.
+#[derive(Clone)]
 pub struct Key {
     /// Scope, a unit separator, key. No part holds control characters, so it cannot be mistaken.
     text: Arc<str>,
+    /// By SipHash with a secret of this process, because whoever chooses keys must not choose collisions.
+    hash: u64,
 }
 
 impl Key {
@@ -59,14 +63,33 @@ impl Key {
         if length > Self::LONGEST {
             return Err(InvalidKey::TooLong { length });
         }
-        if let Some(character) = scope.chars().chain(key.chars()).find(|c| c.is_control()) {
+        if let Some(character) = control(scope).or_else(|| control(key)) {
             return Err(InvalidKey::Control { character: character.into() });
         }
-        let mut text = String::with_capacity(length);
-        text.push_str(scope);
-        text.push('\u{1f}');
-        text.push_str(key);
-        Ok(Self { text: text.into() })
+        // Put together on the stack, so that the shared text is all that is allocated.
+        let mut bytes = [0; Self::LONGEST];
+        let parts = [scope.as_bytes(), b"\x1f", key.as_bytes()];
+        let mut at = 0;
+        for part in parts {
+            if let Some(place) = bytes.get_mut(at..at + part.len()) {
+                place.copy_from_slice(part);
+            }
+            at += part.len();
+        }
+        let text = bytes.get(..at).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        // Whole strings with an ASCII character between them are a string.
+        let text = text.unwrap_or(key);
+        Ok(Self { hash: hash(text), text: text.into() })
+    }
+
+    /// What [`Hashed`] makes of it.
+    pub(super) const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// The same key inside of `scope`, unless it has a scope of its own.
+    pub(super) fn within(self, scope: &str) -> Result<Self, InvalidKey> {
+        if self.scope().is_empty() { Self::scoped(scope, self.key()) } else { Ok(self) }
     }
 
     /// Scope and key with a unit separator (U+001F) between them, as stores keep it.
@@ -88,9 +111,64 @@ impl Key {
     }
 }
 
+/// The first control character of `text`.
+fn control(text: &str) -> Option<char> {
+    // Without stopping at the first, which is faster for what is short.
+    let plain = text.bytes().fold(true, |plain, byte| plain & (0x20..0x7f).contains(&byte));
+    if plain { None } else { text.chars().find(|c| c.is_control()) }
+}
+
+fn hash(text: &str) -> u64 {
+    static SECRET: OnceLock<RandomState> = OnceLock::new();
+    SECRET.get_or_init(RandomState::new).hash_one(text)
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.text == other.text
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        state.write_u64(self.hash);
+    }
+}
+
+/// The hasher of what is a hash already, for maps by [`Key`].
+#[derive(Clone, Copy, Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        // Keys write a word; anything else would still be a hash, of a kind.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -144,6 +222,8 @@ impl Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasherDefault;
+
     use super::*;
 
     #[test]
@@ -157,6 +237,17 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_is_given_to_keys_that_have_none() {
+        let key = |scope, key| Key::scoped(scope, key).unwrap();
+        assert_eq!(key("", "k").within("pay").unwrap(), key("pay", "k"));
+        assert_eq!(key("own", "k").within("pay").unwrap(), key("own", "k"));
+        assert!(key("", "k").within(&"s".repeat(511)).is_err());
+        let hash = |key: &Key| BuildHasherDefault::<Hashed>::default().hash_one(key);
+        assert_eq!(hash(&key("a", "b")), hash(&key("a", "b")));
+        assert_ne!(hash(&key("a", "b")), hash(&key("a", "c")));
+    }
+
+    #[test]
     fn what_no_key_may_be() {
         assert_eq!(Key::new(""), Err(InvalidKey::Empty));
         assert!(Key::new(&"k".repeat(511)).is_ok());
@@ -166,6 +257,8 @@ mod tests {
             "idempotency key: 513 bytes with its scope, at most 512 are allowed"
         );
         assert!(Key::new("a\nb").is_err());
+        assert_eq!(Key::new("\u{e9}\u{85}"), Err(InvalidKey::Control { character: 0x85 }));
+        assert_eq!(Key::new("caf\u{e9}").unwrap().key(), "caf\u{e9}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::{Fingerprint, Key};
@@ -91,6 +92,58 @@ pub trait Store<V>: Send + Sync + 'static {
 
     /// Removes up to `limit` expired results and claims whose lease ran out; returns how many.
     fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// The same operations without waiting, by stores that never wait. The layer then needs no future
+    /// for them, and a call that is dropped frees its key on the spot. Defaults to none.
+    fn immediate(&self) -> Option<&dyn Immediate<V>> {
+        None
+    }
+
+    /// How much is held, by stores that count it. Defaults to unknown.
+    fn size(&self) -> Option<Size> {
+        None
+    }
+}
+
+/// What a [`Store`] does, at once. Each method means what its namesake means.
+///
+/// The layer never sweeps such a store: it removes what has expired as claims come.
+#[expect(missing_docs, reason = "the namesakes of a store say it")]
+pub trait Immediate<V>: Send + Sync {
+    fn claim_now(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+    ) -> Result<Claimed<V>, StoreError>;
+
+    fn renew_now(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError>;
+
+    fn complete_now(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        value: V,
+        lifetime: Duration,
+    ) -> Result<(), StoreError>;
+
+    fn release_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError>;
+
+    fn outcome_now(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError>;
+
+    fn sweep_now(&self, limit: usize) -> Result<usize, StoreError>;
+}
+
+/// How much a [`Store`] holds, expired or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Size {
+    /// Claims in flight, of every process that uses the store.
+    pub in_flight: usize,
+    /// Results.
+    pub stored: usize,
+    /// Results that were evicted before they expired, because the store was full.
+    pub evicted: u64,
 }
 
 /// Completes a claim inside the caller's own transaction `Tx`, so that effect and result become durable
@@ -108,6 +161,79 @@ pub trait CompleteIn<Tx, V>: Send + Sync {
         value: &V,
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A store shared by several layers.
+impl<V, S: Store<V>> Store<V> for Arc<S> {
+    fn claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Claimed<V>, StoreError>> + Send {
+        S::claim(self, key, claim, fingerprint, lease)
+    }
+
+    fn renew(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::renew(self, key, claim, lease)
+    }
+
+    fn complete(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        value: V,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::complete(self, key, claim, value, lifetime)
+    }
+
+    fn release(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::release(self, key, claim)
+    }
+
+    fn outcome(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+    ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send {
+        S::outcome(self, key, claim)
+    }
+
+    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send {
+        S::sweep(self, limit)
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate<V>> {
+        S::immediate(self)
+    }
+
+    fn size(&self) -> Option<Size> {
+        S::size(self)
+    }
+}
+
+impl<Tx, V, S: CompleteIn<Tx, V>> CompleteIn<Tx, V> for Arc<S> {
+    fn complete_in(
+        &self,
+        tx: &mut Tx,
+        key: &Key,
+        claim: ClaimId,
+        value: &V,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::complete_in(self, tx, key, claim, value, lifetime)
+    }
 }
 
 impl<V> fmt::Display for Claimed<V> {

@@ -1,0 +1,258 @@
+//! A call that cannot be answered at once: it waits for the store, for another call with its key, or
+//! for its handler on a task of its own.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tower::Service;
+
+use super::claim::{Form, sealed};
+use super::config::StoreFailure;
+use super::detached::caught;
+use super::identity::Identity;
+use super::lines::{News, Place, Turn};
+use super::running::Running;
+use super::settle::Ending;
+use super::shared::{Holding, Shared, TAKEN_OVER, UNPROTECTED, WAITED};
+use super::store::{ClaimId, Claimed};
+use super::tape::Tape;
+use crate::clock;
+use crate::error::{Error, ErrorKind};
+use crate::store_error::StoreError;
+
+/// What a call needs wherever it ends up.
+pub(super) struct Call<S, Req, T, M, V> {
+    pub(super) shared: Arc<Shared<V>>,
+    pub(super) service: S,
+    /// Whether `service` was polled ready.
+    pub(super) ready: bool,
+    pub(super) request: Req,
+    pub(super) tape: T,
+    pub(super) form: M,
+}
+
+/// How far a call came without waiting.
+pub(super) enum Begin<V> {
+    /// Nowhere: the store was not asked.
+    Unasked(Identity, ClaimId),
+    /// The store has answered.
+    Answered(Identity, ClaimId, Result<Claimed<V>, StoreError>),
+    /// It has the key.
+    Holding(Holding<V>),
+}
+
+/// A call that may not run, or one that may.
+enum Outcome<V> {
+    Run(Holding<V>),
+    RunUnprotected,
+    Replay(V),
+}
+
+type Answer<S, R> = Result<<S as Service<R>>::Response, <S as Service<R>>::Error>;
+
+impl<S, Req, T, M, V> Call<S, Req, T, M, V>
+where
+    S: Service<M::Request> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Response: Send + 'static,
+    S::Error: Send + 'static,
+    Req: Send + 'static,
+    M: Form<Req, V> + Send + 'static,
+    M::Request: Send + 'static,
+    T: Tape<S::Response, S::Error, Value = V> + Send + 'static,
+    T::Recording: Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Goes on from `begin` to the end.
+    pub(super) async fn run(mut self, begin: Begin<V>) -> Result<Answer<S, M::Request>, Error> {
+        let holding = match self.own(begin).await? {
+            Outcome::Run(holding) => Some(holding),
+            Outcome::RunUnprotected => None,
+            Outcome::Replay(value) => return Ok(self.tape.replay(value)),
+        };
+        let Self { shared, mut service, ready, request, tape, form } = self;
+        let (request, handed) = form.form(request, sealed::Held(holding.as_ref()));
+        let handler = async move {
+            if !ready {
+                poll_fn(|cx| service.poll_ready(cx)).await?;
+            }
+            service.call(request).await
+        };
+        let Some(holding) = holding else { return Ok(handler.await) };
+        if shared.config.detached.is_none() {
+            return Running::new(handler, holding, handed.0, tape).await;
+        }
+        let entered = match shared.detached.enter() {
+            Ok(entered) => entered,
+            Err(kind) => {
+                drop(handler);
+                give_up(holding).await;
+                return Err(shared.refuse(kind, None));
+            }
+        };
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let running = Running::new(handler, holding, handed.0, tape);
+        let spawned = shared.spawn(async move {
+            let ended = caught(running).await;
+            drop(entered);
+            // Whoever asked may have gone away.
+            drop(tell.send(ended));
+        });
+        match told.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // The task was dropped, with its runtime, or never begun.
+            Err(_) => {
+                let refused = shared.refuse(ErrorKind::ShuttingDown, None);
+                Err(if spawned { refused.after_an_attempt() } else { refused })
+            }
+        }
+    }
+
+    /// Claims the key, or finds out why this call does not run.
+    async fn own(&mut self, begin: Begin<V>) -> Result<Outcome<V>, Error> {
+        let shared = self.shared.clone();
+        let (identity, claim, mut claimed) = match begin {
+            Begin::Holding(holding) => return Ok(Outcome::Run(holding)),
+            Begin::Answered(identity, claim, claimed) => (identity, claim, claimed),
+            Begin::Unasked(identity, claim) => {
+                let claimed = shared.claim(&identity, claim).await;
+                (identity, claim, claimed)
+            }
+        };
+        let mut place = None;
+        let mut ends = None;
+        loop {
+            let lease_left = match claimed {
+                Ok(Claimed::Owned) => {
+                    if place.is_some() {
+                        shared.counters.add(TAKEN_OVER);
+                        shared.config.common.taken_over();
+                    }
+                    // The key has an owner again before its line loses its first.
+                    let mut holding = Holding::new(&shared, identity, claim, shared.now());
+                    holding.list();
+                    return Ok(Outcome::Run(holding));
+                }
+                Ok(Claimed::Done(value)) => {
+                    if let Some(place) = place {
+                        Place::found(place, &value);
+                    }
+                    shared.replayed();
+                    return Ok(Outcome::Replay(value));
+                }
+                Ok(Claimed::Mismatch) => return Err(shared.refuse(ErrorKind::KeyReused, None)),
+                Ok(Claimed::InFlight { lease_left }) => lease_left,
+                Err(error) => {
+                    shared.store_failed("claim", &error);
+                    if shared.config.store_failure == StoreFailure::Open {
+                        shared.more.add(UNPROTECTED);
+                        return Ok(Outcome::RunUnprotected);
+                    }
+                    return Err(shared.refuse_store(&error));
+                }
+            };
+            if shared.config.refuse_in_flight {
+                return Err(shared.refuse(ErrorKind::KeyInFlight, Some(lease_left)));
+            }
+            let now = shared.now();
+            let until = clock::after(now, lease_left);
+            if place.is_none() {
+                shared.counters.add(WAITED);
+                self.give_back_readiness();
+                ends = Some(clock::after(now, shared.config.longest_wait));
+                let joined = Place::join(&shared.lines, &identity, until);
+                let owned = joined.is_owned();
+                place = Some(joined);
+                if !owned {
+                    // Whoever had the key may have ended since the store was asked, and have found
+                    // nobody in line.
+                    claimed = shared.claim(&identity, claim).await;
+                    continue;
+                }
+            }
+            let (Some(place), Some(ends)) = (&place, ends) else { continue };
+            place.learned(until);
+            match wait(&shared, place, now, ends).await {
+                Waited::News(News::Answer(value)) => {
+                    shared.replayed();
+                    return Ok(Outcome::Replay(value));
+                }
+                Waited::News(News::Look) => {
+                    claimed = shared.claim(&identity, claim).await;
+                }
+                Waited::InVain(lease_left) => {
+                    return Err(shared.refuse(ErrorKind::KeyInFlight, Some(lease_left)));
+                }
+            }
+        }
+    }
+
+    /// Whoever waits reserves nothing in the inner service.
+    fn give_back_readiness(&mut self) {
+        if std::mem::take(&mut self.ready) {
+            let fresh = self.service.clone();
+            drop(std::mem::replace(&mut self.service, fresh));
+        }
+    }
+}
+
+/// Leaves a key whose handler was not begun.
+async fn give_up<V: Clone + Send + 'static>(mut holding: Holding<V>) {
+    let Some(shared) = holding.end() else { return };
+    let owner = holding.owner().clone();
+    if shared.settle_now(&owner, Ending::Failed).is_err() {
+        shared.settle(owner, Ending::Failed).await;
+    }
+}
+
+enum Waited<V> {
+    News(News<V>),
+    /// The longest wait passed; this is left of the lease.
+    InVain(Duration),
+}
+
+/// Waits in line, since `now` and until `ends` at most.
+async fn wait<V>(
+    shared: &Shared<V>,
+    place: &Place<'_, V>,
+    now: Instant,
+    ends: Instant,
+) -> Waited<V> {
+    let config = &shared.config;
+    let clock = &config.common.clock;
+    let poll_at = clock::after(now, config.poll_interval);
+    let mut set = ends;
+    let mut timer = pin!(clock.sleep_until(set));
+    poll_fn(|cx| {
+        if let Poll::Ready(news) = place.poll(cx) {
+            return Poll::Ready(Waited::News(news));
+        }
+        loop {
+            let look = place.turn().map(|Turn { owned, until }| match owned {
+                true => until,
+                false => until.min(poll_at),
+            });
+            let next = look.map_or(ends, |look| look.min(ends));
+            if next != set {
+                set = next;
+                timer.as_mut().reset(set);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // What was known when the timer was set may have changed.
+            if look.is_some_and(|look| look <= set) && ends > now {
+                return Poll::Ready(Waited::News(News::Look));
+            }
+            if set == ends {
+                let left = place.until().map(|until| until.saturating_duration_since(ends));
+                return Poll::Ready(Waited::InVain(left.unwrap_or_default()));
+            }
+        }
+    })
+    .await
+}

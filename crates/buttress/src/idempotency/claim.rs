@@ -1,0 +1,175 @@
+//! [`Claim`]: what a handler needs to store its answer in its own transaction.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::key::Key;
+use super::shared::Holding;
+use super::store::{ClaimId, CompleteIn};
+use crate::store_error::StoreError;
+use crate::sync::{Mutex, lock};
+
+/// A request with the claim on its key, as handlers of a
+/// [transactional](super::IdempotencyLayer::transactional) layer get it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct WithClaim<Req, St, V> {
+    /// The request.
+    pub request: Req,
+    /// The claim on its key.
+    pub claim: Claim<St, V>,
+}
+
+/// The claim of a call on its key, given to its handler to complete in its own transaction.
+pub struct Claim<St, V> {
+    /// `None` for a request without a key, and one that runs unprotected.
+    held: Option<Held<St, V>>,
+}
+
+struct Held<St, V> {
+    store: Arc<St>,
+    key: Key,
+    claim: ClaimId,
+    lifetime: Duration,
+    begun: Arc<Begun<V>>,
+}
+
+impl<St, V> Claim<St, V> {
+    /// Stores `value` as the answer of this key, as a part of `tx`: effect and answer become durable
+    /// together, or neither does. To be called before the commit; once it succeeded the layer does not
+    /// store the answer a second time.
+    ///
+    /// A request without a key has nothing to complete, and succeeds.
+    ///
+    /// # Errors
+    /// `Fenced` if somebody else has taken the key over, and whatever the store says. The transaction
+    /// must then be rolled back, and the handler return an error.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the transaction as the store's driver does; roll it back.
+    pub async fn complete_in<Tx>(&self, tx: &mut Tx, value: &V) -> Result<(), StoreError>
+    where
+        St: CompleteIn<Tx, V>,
+        V: Clone,
+    {
+        let Some(held) = &self.held else { return Ok(()) };
+        // From here on nobody knows what was committed but the store.
+        held.begun.begin(value.clone());
+        let done = held.store.complete_in(tx, &held.key, held.claim, value, held.lifetime).await;
+        if done.is_err() {
+            held.begun.take();
+        }
+        done
+    }
+
+    /// The key; `None` for a request without one.
+    #[must_use]
+    pub fn key(&self) -> Option<&Key> {
+        self.held.as_ref().map(|held| &held.key)
+    }
+
+    /// The id of the claim, for logs and for an idempotency key further on.
+    #[must_use]
+    pub fn id(&self) -> Option<ClaimId> {
+        self.held.as_ref().map(|held| held.claim)
+    }
+}
+
+impl<St, V> fmt::Debug for Claim<St, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("key", &self.key()).finish_non_exhaustive()
+    }
+}
+
+/// The value that a handler stores in its own transaction.
+pub(super) struct Begun<V>(Mutex<Option<V>>);
+
+impl<V> Begun<V> {
+    fn begin(&self, value: V) {
+        let old = lock(&self.0).replace(value);
+        drop(old);
+    }
+
+    /// The value, if the handler got as far as storing one.
+    pub(super) fn take(&self) -> Option<V> {
+        lock(&self.0).take()
+    }
+}
+
+/// What the inner service of a layer gets: [`Plain`] or [`Transactional`]. It cannot be implemented
+/// elsewhere.
+pub trait Form<Req, V>: Clone {
+    /// The request of the inner service.
+    type Request;
+
+    #[doc(hidden)]
+    fn form(&self, request: Req, held: sealed::Held<'_, V>) -> (Self::Request, sealed::Handed<V>);
+}
+
+/// The inner service gets the request as it is. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plain;
+
+impl<Req, V> Form<Req, V> for Plain {
+    type Request = Req;
+
+    #[inline]
+    fn form(&self, request: Req, _held: sealed::Held<'_, V>) -> (Req, sealed::Handed<V>) {
+        (request, sealed::Handed(None))
+    }
+}
+
+/// The inner service gets a [`WithClaim`] and may complete the claim in a transaction of its own.
+pub struct Transactional<St> {
+    pub(super) store: Arc<St>,
+}
+
+impl<Req, St, V> Form<Req, V> for Transactional<St> {
+    type Request = WithClaim<Req, St, V>;
+
+    fn form(
+        &self,
+        request: Req,
+        sealed::Held(holding): sealed::Held<'_, V>,
+    ) -> (Self::Request, sealed::Handed<V>) {
+        let begun = holding.map(|_| Arc::new(Begun(Mutex::new(None))));
+        let held = holding.zip(begun.clone()).and_then(|(holding, begun)| {
+            Some(Held {
+                store: self.store.clone(),
+                key: holding.owner().identity.key.clone(),
+                claim: holding.owner().claim,
+                lifetime: holding.shared()?.config.result_lifetime,
+                begun,
+            })
+        });
+        (WithClaim { request, claim: Claim { held } }, sealed::Handed(begun))
+    }
+}
+
+impl<St> Clone for Transactional<St> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone() }
+    }
+}
+
+impl<St> fmt::Debug for Transactional<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transactional").finish_non_exhaustive()
+    }
+}
+
+/// Types that others cannot name, so that nobody else implements [`Form`].
+pub(super) mod sealed {
+    use std::sync::Arc;
+
+    use super::{Begun, Holding};
+
+    /// The claim of a request, if it has one.
+    #[expect(missing_debug_implementations, reason = "nobody can have one")]
+    pub struct Held<'a, V>(pub(in super::super) Option<&'a Holding<V>>);
+
+    /// Where to see what a handler did.
+    #[expect(missing_debug_implementations, reason = "nobody can have one")]
+    pub struct Handed<V>(pub(in super::super) Option<Arc<Begun<V>>>);
+}

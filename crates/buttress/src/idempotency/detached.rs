@@ -1,0 +1,99 @@
+//! Handlers on tasks of their own: how many run, and waiting for them.
+
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::Notify;
+
+use crate::error::ErrorKind;
+use crate::sync::{Mutex, lock};
+
+/// The handlers of a layer that run detached.
+pub(super) struct Detached {
+    /// `None` if handlers run with their callers.
+    pub(super) max: Option<u32>,
+    running: Mutex<Running>,
+    idle: Notify,
+}
+
+struct Running {
+    handlers: u32,
+    draining: bool,
+}
+
+impl Detached {
+    pub(super) fn new(max: Option<u32>) -> Self {
+        let running = Mutex::new(Running { handlers: 0, draining: false });
+        Self { max, running, idle: Notify::new() }
+    }
+
+    pub(super) fn running(&self) -> u32 {
+        lock(&self.running).handlers
+    }
+
+    /// A place for one more handler, or why there is none.
+    pub(super) fn enter(self: &Arc<Self>) -> Result<Entered, ErrorKind> {
+        let mut running = lock(&self.running);
+        if running.draining {
+            return Err(ErrorKind::ShuttingDown);
+        }
+        if running.handlers >= self.max.unwrap_or(u32::MAX) {
+            return Err(ErrorKind::DetachedFull);
+        }
+        running.handlers += 1;
+        Ok(Entered { detached: self.clone() })
+    }
+
+    /// Lets no handler in any more, and waits for those that run.
+    pub(super) async fn drain(&self) {
+        lock(&self.running).draining = true;
+        loop {
+            let mut idle = pin!(self.idle.notified());
+            // Before looking, so that an end in between is not missed.
+            idle.as_mut().enable();
+            if self.running() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+impl fmt::Debug for Detached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detached").field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+/// A handler that runs detached. Dropping it makes its place free.
+pub(super) struct Entered {
+    detached: Arc<Detached>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let handlers = {
+            let mut running = lock(&self.detached.running);
+            running.handlers -= 1;
+            running.handlers
+        };
+        if handlers == 0 {
+            self.detached.idle.notify_waiters();
+        }
+    }
+}
+
+/// What `future` ends with, or the panic it ended in.
+pub(super) async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}

@@ -1,0 +1,146 @@
+//! Which requests are the same: key, scope and fingerprint of a request.
+
+use std::fmt;
+
+use super::key::{Fingerprint, InvalidKey, Key};
+
+/// What a [`Key`] extractor may return.
+pub trait IntoKey {
+    /// The key, if there is one.
+    ///
+    /// # Errors
+    /// There is one that cannot be used.
+    fn into_key(self) -> Result<Option<Key>, InvalidKey>;
+}
+
+impl IntoKey for Key {
+    fn into_key(self) -> Result<Option<Key>, InvalidKey> {
+        Ok(Some(self))
+    }
+}
+
+impl IntoKey for Option<Key> {
+    fn into_key(self) -> Result<Option<Key>, InvalidKey> {
+        Ok(self)
+    }
+}
+
+impl IntoKey for Result<Key, InvalidKey> {
+    fn into_key(self) -> Result<Option<Key>, InvalidKey> {
+        self.map(Some)
+    }
+}
+
+impl IntoKey for Result<Option<Key>, InvalidKey> {
+    fn into_key(self) -> Result<Option<Key>, InvalidKey> {
+        self
+    }
+}
+
+impl IntoKey for Option<Result<Key, InvalidKey>> {
+    fn into_key(self) -> Result<Option<Key>, InvalidKey> {
+        self.transpose()
+    }
+}
+
+/// What tells a request from others: its key, and perhaps a digest of what it asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The same for a request and its repetitions.
+    pub key: Key,
+    /// The same for requests that ask for the same.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// Finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` do, without a fingerprint.
+pub trait Identify<Req> {
+    /// The identity of `request`; `None` for one without a key.
+    ///
+    /// # Errors
+    /// Its key cannot be used.
+    fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey>;
+}
+
+impl<Req, F, O> Identify<Req> for F
+where
+    F: Fn(&Req) -> O,
+    O: IntoKey,
+{
+    #[inline]
+    fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey> {
+        let key = self(request).into_key()?;
+        Ok(key.map(|key| Identity { key, fingerprint: None }))
+    }
+}
+
+/// Adds a fingerprint. Made by [`IdempotencyLayer::fingerprint`](super::IdempotencyLayer::fingerprint).
+#[derive(Clone, Copy)]
+pub struct Fingerprinted<K, F> {
+    pub(super) identify: K,
+    pub(super) fingerprint: F,
+}
+
+impl<Req, K, F, O> Identify<Req> for Fingerprinted<K, F>
+where
+    K: Identify<Req>,
+    F: Fn(&Req) -> O,
+    O: Into<Option<Fingerprint>>,
+{
+    #[inline]
+    fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey> {
+        let identity = self.identify.identify(request)?;
+        Ok(identity.map(|identity| Identity {
+            fingerprint: (self.fingerprint)(request).into(),
+            ..identity
+        }))
+    }
+}
+
+/// Adds a scope. Made by [`IdempotencyLayer::scope`](super::IdempotencyLayer::scope) and
+/// [`scope_by`](super::IdempotencyLayer::scope_by).
+#[derive(Clone, Copy)]
+pub struct Scoped<K, F> {
+    pub(super) identify: K,
+    pub(super) scope: F,
+}
+
+/// The same scope for all requests.
+#[derive(Clone, Debug)]
+pub struct Fixed(pub(super) String);
+
+impl<Req, K: Identify<Req>> Identify<Req> for Scoped<K, Fixed> {
+    fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey> {
+        within(self.identify.identify(request)?, &self.scope.0)
+    }
+}
+
+impl<Req, K, F, O> Identify<Req> for Scoped<K, F>
+where
+    K: Identify<Req>,
+    F: Fn(&Req) -> O,
+    O: AsRef<str>,
+{
+    fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey> {
+        match self.identify.identify(request)? {
+            None => Ok(None),
+            identity => within(identity, (self.scope)(request).as_ref()),
+        }
+    }
+}
+
+fn within(identity: Option<Identity>, scope: &str) -> Result<Option<Identity>, InvalidKey> {
+    let Some(Identity { key, fingerprint }) = identity else { return Ok(None) };
+    Ok(Some(Identity { key: key.within(scope)?, fingerprint }))
+}
+
+impl<K, F> fmt::Debug for Fingerprinted<K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fingerprinted").finish_non_exhaustive()
+    }
+}
+
+impl<K, F> fmt::Debug for Scoped<K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scoped").finish_non_exhaustive()
+    }
+}

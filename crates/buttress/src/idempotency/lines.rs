@@ -1,0 +1,356 @@
+//! Who waits in this process for a call with the same key, in a line for each key.
+//!
+//! The first of a line acts for all of it: while a call of this process has the key it waits to be
+//! woken, or for the end of that call's lease; otherwise it asks the store at an interval. What it
+//! finds, or what the call that has the key ends with, is handed to the whole line.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::identity::Identity;
+use super::key::{Fingerprint, Hashed, Key};
+use super::owner::Owner;
+use super::store::ClaimId;
+use crate::clock;
+use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
+
+const SHARDS: usize = 16;
+
+/// Every line of a layer.
+pub(super) struct Lines<V> {
+    shards: [Mutex<HashMap<Key, Line<V>, BuildHasherDefault<Hashed>>>; SHARDS],
+    waiting: AtomicUsize,
+}
+
+struct Line<V> {
+    /// The claim of the call of this process that has the key, if that is known.
+    owner: Option<ClaimId>,
+    /// When the lease of whoever has it ends, as far as is known.
+    until: Instant,
+    /// In the order of their coming.
+    places: BTreeMap<u64, Arc<Slot<V>>>,
+    next: u64,
+}
+
+/// What one waiter is told.
+struct Slot<V> {
+    fingerprint: Option<Fingerprint>,
+    told: Mutex<Told<V>>,
+}
+
+struct Told<V> {
+    news: Option<News<V>>,
+    waker: Option<Waker>,
+}
+
+/// What becomes of a wait.
+pub(super) enum News<V> {
+    /// The answer.
+    Answer(V),
+    /// Ask the store.
+    Look,
+}
+
+impl<V> Lines<V> {
+    pub(super) fn new() -> Self {
+        let shards = std::array::from_fn(|_| Mutex::new(HashMap::default()));
+        Self { shards, waiting: AtomicUsize::new(0) }
+    }
+
+    /// How many wait.
+    #[inline]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A call of this process has the key.
+    pub(super) fn own(&self, owner: &Owner, lease: Duration) {
+        let until = clock::after(owner.since, lease);
+        let (key, owner) = (&owner.identity.key, Some(owner.claim));
+        self.with(key, |lines| match lines.entry(key.clone()) {
+            Entry::Occupied(mut line) => {
+                let line = line.get_mut();
+                (line.owner, line.until) = (owner, until);
+            }
+            Entry::Vacant(place) => {
+                place.insert(Line { owner, until, places: BTreeMap::new(), next: 0 });
+            }
+        });
+    }
+
+    /// The lease of `claim` ends later now.
+    pub(super) fn renewed(&self, owner: &Owner, until: Instant) {
+        let (key, claim) = (&owner.identity.key, owner.claim);
+        self.with(key, |lines| {
+            if let Some(line) = lines.get_mut(key)
+                && line.owner == Some(claim)
+            {
+                line.until = until;
+            }
+        });
+    }
+
+    /// The call that had the key is over and left nothing that could be handed on: the first of the
+    /// line looks.
+    #[inline]
+    pub(super) fn left(&self, owner: &Owner) {
+        if self.concerns(owner) {
+            self.leave(owner);
+        }
+    }
+
+    /// Whether anybody needs to hear what becomes of a call. Whoever waits, or is about to, counted
+    /// itself before the store told it that the key is in flight, and this comes after the store heard
+    /// of the end: so one of the two sees the other.
+    #[inline]
+    fn concerns(&self, owner: &Owner) -> bool {
+        owner.listed || self.waiting() > 0
+    }
+
+    #[inline(never)]
+    fn leave(&self, owner: &Owner) {
+        let (key, claim) = (&owner.identity.key, owner.claim);
+        let first = self.with(key, |lines| {
+            let Entry::Occupied(mut entry) = lines.entry(key.clone()) else { return None };
+            let line = entry.get_mut();
+            if line.is_anothers(claim) {
+                return None;
+            }
+            line.owner = None;
+            let first = line.first();
+            if first.is_none() {
+                entry.remove();
+            }
+            first
+        });
+        if let Some(first) = first {
+            first.tell(News::Look);
+        }
+    }
+
+    fn with<T>(
+        &self,
+        key: &Key,
+        f: impl FnOnce(&mut HashMap<Key, Line<V>, BuildHasherDefault<Hashed>>) -> T,
+    ) -> T {
+        // Other bits than the map uses.
+        let [first, ..] = &self.shards;
+        let shard = self.shards.get((key.hash() >> 40) as usize % SHARDS).unwrap_or(first);
+        f(&mut lock(shard))
+    }
+}
+
+impl<V: Clone> Lines<V> {
+    /// The call that had the key ended with `value`, which goes to all who wait for the same.
+    #[inline]
+    pub(super) fn answered(&self, owner: &Owner, value: V) {
+        if self.concerns(owner) {
+            self.hand_on(owner, value);
+        }
+    }
+
+    #[inline(never)]
+    fn hand_on(&self, owner: &Owner, value: V) {
+        let (key, claim) = (&owner.identity.key, owner.claim);
+        let (served, first) = self.with(key, |lines| {
+            let Entry::Occupied(mut entry) = lines.entry(key.clone()) else {
+                return (Vec::new(), None);
+            };
+            let line = entry.get_mut();
+            if line.is_anothers(claim) {
+                return (Vec::new(), None);
+            }
+            line.owner = None;
+            let served = line.take(owner.identity.fingerprint);
+            let first = line.first();
+            if first.is_none() {
+                entry.remove();
+            }
+            (served, first)
+        });
+        self.waiting.fetch_sub(served.len(), Ordering::Relaxed);
+        tell(served, value, first);
+    }
+}
+
+/// Hands `value` to those who are served, and has the first of the others look.
+fn tell<V: Clone>(served: Vec<Arc<Slot<V>>>, value: V, first: Option<Arc<Slot<V>>>) {
+    for slot in served {
+        slot.tell(News::Answer(value.clone()));
+    }
+    if let Some(first) = first {
+        first.tell(News::Look);
+    }
+}
+
+impl<V> Line<V> {
+    /// Whether another call of this process than that of `claim` has the key.
+    fn is_anothers(&self, claim: ClaimId) -> bool {
+        self.owner.is_some_and(|owner| owner != claim)
+    }
+
+    fn first(&self) -> Option<Arc<Slot<V>>> {
+        self.places.values().next().cloned()
+    }
+
+    /// Takes those out who wait for the same request. Others have to ask for themselves.
+    fn take(&mut self, fingerprint: Option<Fingerprint>) -> Vec<Arc<Slot<V>>> {
+        let mut served = Vec::new();
+        self.places.retain(|_, slot| {
+            let same = slot.fingerprint == fingerprint;
+            if same {
+                served.push(slot.clone());
+            }
+            !same
+        });
+        served
+    }
+}
+
+impl<V> Slot<V> {
+    fn tell(&self, news: News<V>) {
+        let (waker, old) = {
+            let mut told = lock(&self.told);
+            (told.waker.take(), told.news.replace(news))
+        };
+        drop(old);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Has the waiter look at its place again, without news.
+    fn nudge(&self) {
+        let waker = lock(&self.told).waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A place in the line of a key. Dropping it leaves the line.
+pub(super) struct Place<'a, V> {
+    lines: &'a Lines<V>,
+    key: Key,
+    number: u64,
+    slot: Arc<Slot<V>>,
+}
+
+/// What whoever is the first of a line does next.
+pub(super) struct Turn {
+    /// Whether a call of this process has the key.
+    pub(super) owned: bool,
+    /// When its lease ends.
+    pub(super) until: Instant,
+}
+
+impl<'a, V> Place<'a, V> {
+    /// The last place of the line of `identity`, whose key is claimed until `until`.
+    pub(super) fn join(lines: &'a Lines<V>, identity: &Identity, until: Instant) -> Self {
+        // Before the store is asked again: see `concerns`.
+        lines.waiting.fetch_add(1, Ordering::Relaxed);
+        let told = Mutex::new(Told { news: None, waker: None });
+        let slot = Arc::new(Slot { fingerprint: identity.fingerprint, told });
+        let number = lines.with(&identity.key, |all| {
+            let fresh = || Line { owner: None, until, places: BTreeMap::new(), next: 0 };
+            let line = all.entry(identity.key.clone()).or_insert_with(fresh);
+            let number = line.next;
+            line.next += 1;
+            line.places.insert(number, slot.clone());
+            number
+        });
+        Self { lines, key: identity.key.clone(), number, slot }
+    }
+
+    /// Whoever has the key has it until `until`, as the store says.
+    pub(super) fn learned(&self, until: Instant) {
+        self.lines.with(&self.key, |lines| {
+            if let Some(line) = lines.get_mut(&self.key) {
+                line.until = until;
+            }
+        });
+    }
+
+    /// Whether a call of this process has the key.
+    pub(super) fn is_owned(&self) -> bool {
+        self.lines
+            .with(&self.key, |lines| lines.get(&self.key).is_some_and(|line| line.owner.is_some()))
+    }
+
+    /// When the lease of whoever has the key ends, as far as is known.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.lines.with(&self.key, |lines| lines.get(&self.key).map(|line| line.until))
+    }
+
+    /// What there is to do for the first of the line; `None` for others.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.lines.with(&self.key, |lines| {
+            let line = lines.get(&self.key)?;
+            let (first, _) = line.places.first_key_value()?;
+            let turn = Turn { owned: line.owner.is_some(), until: line.until };
+            (*first == self.number).then_some(turn)
+        })
+    }
+
+    /// What this waiter is told; it is woken then.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<News<V>> {
+        let mut told = lock(&self.slot.told);
+        if let Some(news) = told.news.take() {
+            return Poll::Ready(news);
+        }
+        let old = match &told.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            _ => told.waker.replace(cx.waker().clone()),
+        };
+        drop(told);
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl<V: Clone> Place<'_, V> {
+    /// The store has an answer: it goes to all who wait for the same, this one apart.
+    pub(super) fn found(self, value: &V) {
+        let served = self.lines.with(&self.key, |lines| {
+            let Some(line) = lines.get_mut(&self.key) else { return Vec::new() };
+            line.places.remove(&self.number);
+            let served = line.take(self.slot.fingerprint);
+            // It comes back below, so that leaving finds this place as it finds every other.
+            line.places.insert(self.number, self.slot.clone());
+            served
+        });
+        self.lines.waiting.fetch_sub(served.len(), Ordering::Relaxed);
+        for slot in served {
+            slot.tell(News::Answer(value.clone()));
+        }
+    }
+}
+
+impl<V> Drop for Place<'_, V> {
+    fn drop(&mut self) {
+        let next = self.lines.with(&self.key, |lines| {
+            let Entry::Occupied(mut entry) = lines.entry(self.key.clone()) else { return None };
+            let line = entry.get_mut();
+            let was_first = line.places.keys().next() == Some(&self.number);
+            // Whoever was served is out of the line already.
+            line.places.remove(&self.number)?;
+            self.lines.waiting.fetch_sub(1, Ordering::Relaxed);
+            let owned = line.owner.is_some();
+            let first = line.first();
+            if first.is_none() && !owned {
+                entry.remove();
+            }
+            first.filter(|_| was_first).map(|first| (first, owned))
+        });
+        match next {
+            // Its lease is now the first's to watch.
+            Some((first, true)) => first.nudge(),
+            Some((first, false)) => first.tell(News::Look),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! [`MemoryStore`]: claims and results in memory.
+
+use std::fmt;
+use std::future::{Future, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::key::{Fingerprint, Key};
+use super::state::{Fenced, Removed, Table};
+use super::store::{ClaimId, Claimed, CompleteIn, Immediate, Size, Store};
+use crate::clock::Clock;
+use crate::invalid_config::{InvalidConfig, check_range};
+use crate::store_error::StoreError;
+use crate::sync::{Mutex, lock};
+
+/// A [`Store`] in memory. Cheap to clone; clones share what they hold.
+///
+/// It holds results up to its capacity and evicts the oldest beyond it, never claims in flight: of
+/// those there are as many as calls run. What has expired counts as absent at once, and is removed by
+/// the claims that come after, by new results that need its place, and by sweeping. Nothing survives
+/// the process, and nothing is shared with another.
+///
+/// Its operations take a lock for some hundred nanoseconds; values are cloned outside of it.
+pub struct MemoryStore<V> {
+    inner: Arc<Inner<V>>,
+}
+
+struct Inner<V> {
+    table: Mutex<Table<V>>,
+    clock: Clock,
+}
+
+impl<V> MemoryStore<V> {
+    /// How many results a store holds by default.
+    pub const CAPACITY: usize = 10_000;
+
+    /// A store for up to [`CAPACITY`](Self::CAPACITY) results, which counts leases and lifetimes by
+    /// `clock`.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self::over(clock, Self::CAPACITY)
+    }
+
+    /// The same for up to `capacity` results.
+    ///
+    /// # Errors
+    /// A capacity of 0, or beyond 2^31.
+    pub fn with_capacity(clock: Clock, capacity: usize) -> Result<Self, InvalidConfig> {
+        check_range("capacity", capacity, 1, 1 << 31)?;
+        Ok(Self::over(clock, capacity))
+    }
+
+    fn over(clock: Clock, capacity: usize) -> Self {
+        let table = Mutex::new(Table::new(capacity));
+        Self { inner: Arc::new(Inner { table, clock }) }
+    }
+
+    /// A transaction in memory, for tests and for handlers whose effects are in memory too.
+    #[must_use]
+    pub fn begin(&self) -> MemoryTransaction<V> {
+        MemoryTransaction { store: self.clone(), completions: Vec::new(), effects: Vec::new() }
+    }
+}
+
+impl<V> Default for MemoryStore<V> {
+    /// By tokio's clock.
+    fn default() -> Self {
+        Self::new(Clock::default())
+    }
+}
+
+impl<V> Clone for MemoryStore<V> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<V> fmt::Debug for MemoryStore<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = lock(&self.inner.table).size();
+        f.debug_struct("MemoryStore").field("size", &size).finish_non_exhaustive()
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> Immediate<V> for MemoryStore<V> {
+    fn claim_now(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+    ) -> Result<Claimed<V>, StoreError> {
+        let now = self.inner.clock.now();
+        let mut removed: Removed<V> = None;
+        let claimed =
+            lock(&self.inner.table).claim(key, claim, fingerprint, lease, now, &mut removed);
+        // Values are cloned and dropped where no lock is held: that is the user's code.
+        Ok(match claimed {
+            Claimed::Done(value) => Claimed::Done(V::clone(&value)),
+            Claimed::Owned => Claimed::Owned,
+            Claimed::InFlight { lease_left } => Claimed::InFlight { lease_left },
+            Claimed::Mismatch => Claimed::Mismatch,
+        })
+    }
+
+    fn renew_now(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
+        let now = self.inner.clock.now();
+        let renewed = lock(&self.inner.table).renew(key, claim, lease, now);
+        renewed.map_err(|Fenced| fenced(key))
+    }
+
+    fn complete_now(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        value: V,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        let now = self.inner.clock.now();
+        let value = Arc::new(value);
+        let evicted = lock(&self.inner.table).complete(key, claim, value, lifetime, now);
+        evicted.map(drop).map_err(|Fenced| fenced(key))
+    }
+
+    fn release_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+        lock(&self.inner.table).release(key, claim);
+        Ok(())
+    }
+
+    fn outcome_now(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
+        let now = self.inner.clock.now();
+        let value = lock(&self.inner.table).outcome(key, claim, now);
+        Ok(value.map(|value| V::clone(&value)))
+    }
+
+    fn sweep_now(&self, limit: usize) -> Result<usize, StoreError> {
+        let now = self.inner.clock.now();
+        let mut removed = Vec::new();
+        let mut from = Some(0);
+        while let Some(place) = from {
+            from = lock(&self.inner.table).sweep(place, limit, now, &mut removed);
+        }
+        Ok(removed.len())
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> Store<V> for MemoryStore<V> {
+    fn claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Claimed<V>, StoreError>> + Send {
+        ready(self.claim_now(key, claim, fingerprint, lease))
+    }
+
+    fn renew(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        ready(self.renew_now(key, claim, lease))
+    }
+
+    fn complete(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        value: V,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        ready(self.complete_now(key, claim, value, lifetime))
+    }
+
+    fn release(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        ready(self.release_now(key, claim))
+    }
+
+    fn outcome(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+    ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send {
+        ready(self.outcome_now(key, claim))
+    }
+
+    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send {
+        ready(self.sweep_now(limit))
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate<V>> {
+        Some(self)
+    }
+
+    fn size(&self) -> Option<Size> {
+        Some(lock(&self.inner.table).size())
+    }
+}
+
+#[cold]
+fn fenced(key: &Key) -> StoreError {
+    StoreError::fenced(format!("the claim does not hold key `{key}`"))
+}
+
+/// Completions and effects that happen together, at the commit, or not at all. Made by
+/// [`MemoryStore::begin`]; dropping it rolls back.
+#[must_use = "dropping a transaction rolls it back"]
+pub struct MemoryTransaction<V> {
+    store: MemoryStore<V>,
+    completions: Vec<Completion<V>>,
+    effects: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+struct Completion<V> {
+    key: Key,
+    claim: ClaimId,
+    value: Arc<V>,
+    lifetime: Duration,
+}
+
+impl<V> MemoryTransaction<V> {
+    /// Has `effect` happen at the commit, in the order in which effects were added.
+    pub fn on_commit(&mut self, effect: impl FnOnce() + Send + 'static) {
+        self.effects.push(Box::new(effect));
+    }
+
+    /// Makes everything happen: results are stored, and then effects run, before this returns.
+    ///
+    /// # Errors
+    /// `Fenced` if one of the completed claims has lost its key meanwhile: nothing happens.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let Self { store, completions, effects } = self;
+        let now = store.inner.clock.now();
+        let mut evicted = Vec::new();
+        {
+            let mut table = lock(&store.inner.table);
+            let lost = completions.iter().find(|c| !table.holds(&c.key, c.claim));
+            if let Some(lost) = lost {
+                return Err(fenced(&lost.key));
+            }
+            for Completion { key, claim, value, lifetime } in completions {
+                evicted.push(table.complete(&key, claim, value, lifetime, now));
+            }
+        }
+        drop(evicted);
+        effects.into_iter().for_each(|effect| effect());
+        Ok(())
+    }
+}
+
+impl<V> fmt::Debug for MemoryTransaction<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryTransaction")
+            .field("completions", &self.completions.len())
+            .field("effects", &self.effects.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> CompleteIn<MemoryTransaction<V>, V> for MemoryStore<V> {
+    fn complete_in(
+        &self,
+        tx: &mut MemoryTransaction<V>,
+        key: &Key,
+        claim: ClaimId,
+        value: &V,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        ready(self.complete_within(tx, key, claim, value, lifetime))
+    }
+}
+
+impl<V: Clone> MemoryStore<V> {
+    fn complete_within(
+        &self,
+        tx: &mut MemoryTransaction<V>,
+        key: &Key,
+        claim: ClaimId,
+        value: &V,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        if !Arc::ptr_eq(&self.inner, &tx.store.inner) {
+            return Err(StoreError::invalid("the transaction belongs to another memory store"));
+        }
+        if !lock(&self.inner.table).holds(key, claim) {
+            return Err(fenced(key));
+        }
+        // Once more: the first of the same claim stands, as it does in a store.
+        if tx.completions.iter().all(|known| known.claim != claim || known.key != *key) {
+            let (key, value) = (key.clone(), Arc::new(value.clone()));
+            tx.completions.push(Completion { key, claim, value, lifetime });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! A handler that runs under a claim.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use pin_project_lite::pin_project;
+
+use super::backend::Op;
+use super::claim::Begun;
+use super::config::LostClaim;
+use super::owner::Owner;
+use super::settle::{Ending, Settled, Settling};
+use super::shared::{Holding, Shared};
+use super::tape::{Recorded, Tape};
+use crate::clock::{self, Sleep};
+use crate::error::Error;
+use crate::guard::OnUnwind;
+use crate::store_error::StoreError;
+
+pin_project! {
+    /// Runs a handler to its end and settles its claim, which is renewed meanwhile.
+    pub(super) struct Running<F, T, Res, E>
+    where
+        T: Tape<Res, E>,
+    {
+        #[pin]
+        stage: Stage<F, T::Recording, T::Value, Result<Res, E>>,
+        // Made at the first `Pending`: a timer costs more than everything else here.
+        renewal: Option<Pin<Box<Renewal>>>,
+        holding: Holding<T::Value>,
+        begun: Option<Arc<Begun<T::Value>>>,
+        tape: T,
+    }
+}
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<F, Rec, V, A> {
+        Handling { #[pin] future: F },
+        Recording { #[pin] recording: Rec },
+        Settling { #[pin] settling: Settling<V>, answer: Option<A> },
+        Over,
+    }
+}
+
+pin_project! {
+    /// When a claim is renewed.
+    struct Renewal {
+        #[pin]
+        timer: Sleep,
+        // The operation, and when it was begun.
+        asking: Option<(Op<()>, Instant)>,
+        // Somebody else has the key, and the handler runs on.
+        lost: bool,
+    }
+}
+
+impl<F, T, Res, E> Running<F, T, Res, E>
+where
+    T: Tape<Res, E>,
+{
+    /// `future` is the handler's.
+    #[inline(always)]
+    pub(super) fn new(
+        future: F,
+        holding: Holding<T::Value>,
+        begun: Option<Arc<Begun<T::Value>>>,
+        tape: T,
+    ) -> Self {
+        Self { stage: Stage::Handling { future }, renewal: None, holding, begun, tape }
+    }
+}
+
+impl<F, T, Res, E> Future for Running<F, T, Res, E>
+where
+    F: Future<Output = Result<Res, E>>,
+    T: Tape<Res, E>,
+    T::Value: Clone + Send + 'static,
+{
+    /// The answer, or the refusal that takes its place.
+    type Output = Result<Result<Res, E>, Error>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            // The user's code: a panic leaves the key as one that was abandoned.
+            let unwind = OnUnwind::give_back(this.holding);
+            match this.stage.as_mut().project() {
+                StageProj::Handling { future } => {
+                    if let Poll::Ready(answer) = future.poll(cx) {
+                        let recording = this.tape.record(answer);
+                        unwind.disarm();
+                        this.stage.set(Stage::Recording { recording });
+                        continue;
+                    }
+                }
+                StageProj::Recording { recording } => {
+                    if let Poll::Ready(Recorded { answer, value }) = recording.poll(cx) {
+                        let ending = ending(this.begun.as_deref(), &answer, value);
+                        unwind.disarm();
+                        let Some(shared) = this.holding.end() else { return Poll::Pending };
+                        let owner = this.holding.owner();
+                        if this.renewal.as_ref().is_some_and(|renewal| renewal.lost) {
+                            // It was counted and told when that was found out.
+                            return Poll::Ready(Ok(answer));
+                        }
+                        match shared.settle_now(owner, ending) {
+                            Ok(settled) => {
+                                return Poll::Ready(answered(settled, this.tape, answer));
+                            }
+                            Err(ending) => {
+                                let settling = Settling::begin(shared, owner.clone(), ending);
+                                let answer = Some(answer);
+                                this.stage.set(Stage::Settling { settling, answer });
+                                continue;
+                            }
+                        }
+                    }
+                }
+                StageProj::Settling { settling, answer } => {
+                    unwind.disarm();
+                    let settled = ready!(settling.poll(cx));
+                    let Some(answer) = answer.take() else { return Poll::Pending };
+                    this.stage.set(Stage::Over);
+                    return Poll::Ready(answered(settled, this.tape, answer));
+                }
+                StageProj::Over => {
+                    unwind.disarm();
+                    return Poll::Pending;
+                }
+            }
+            unwind.disarm();
+            let error = ready!(Renewal::poll(this.renewal, this.holding, cx));
+            // Whoever lost its key must stop.
+            this.stage.set(Stage::Over);
+            this.holding.end();
+            return Poll::Ready(Err(error));
+        }
+    }
+}
+
+/// How a handler ended that returned `answer`, of which `value` is to be stored.
+#[inline]
+fn ending<Res, E, V>(
+    begun: Option<&Begun<V>>,
+    answer: &Result<Res, E>,
+    value: Option<V>,
+) -> Ending<V> {
+    match (begun.and_then(Begun::take), answer, value) {
+        (Some(stored), Ok(_), _) => Ending::Committed(stored),
+        (Some(_), Err(_), _) => Ending::InDoubt,
+        (None, _, Some(value)) => Ending::Keep(value),
+        (None, _, None) => Ending::Failed,
+    }
+}
+
+#[inline]
+fn answered<Res, E, T: Tape<Res, E>>(
+    settled: Settled<T::Value>,
+    tape: &T,
+    answer: Result<Res, E>,
+) -> Result<Result<Res, E>, Error> {
+    match settled {
+        Settled::Answer => Ok(answer),
+        Settled::Stored(value) => Ok(tape.replay(value)),
+        Settled::Lost(error) => Err(error),
+    }
+}
+
+impl Renewal {
+    /// Renews the claim when it is time. Ready if it was lost, with the refusal.
+    #[inline(never)]
+    fn poll<V>(
+        renewal: &mut Option<Pin<Box<Self>>>,
+        holding: &mut Holding<V>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Error> {
+        if renewal.is_none() {
+            holding.list();
+        }
+        let Some(shared) = holding.shared() else { return Poll::Pending };
+        let renewal = renewal.get_or_insert_with(|| {
+            let at = clock::after(holding.owner().since, shared.config.lease / 3);
+            let timer = shared.config.common.clock.sleep_until(at);
+            Box::pin(Self { timer, asking: None, lost: false })
+        });
+        let mut this = renewal.as_mut().project();
+        while !*this.lost {
+            let (renewed, since) = match this.asking {
+                Some((asking, since)) => {
+                    let renewed = (ready!(asking.as_mut().poll(cx)), *since);
+                    *this.asking = None;
+                    renewed
+                }
+                None => {
+                    ready!(this.timer.as_mut().poll(cx));
+                    let Owner { identity, claim, .. } = holding.owner();
+                    let (lease, since) = (shared.config.lease, shared.now());
+                    let Some(store) = shared.store.at_once() else {
+                        let store = shared.store.clone();
+                        let asking = store.begin_renew(identity.clone(), *claim, lease);
+                        *this.asking = Some((asking, since));
+                        continue;
+                    };
+                    (store.renew_now(&identity.key, *claim, lease), since)
+                }
+            };
+            match next(shared, holding.owner(), since, renewed) {
+                Ok(at) => this.timer.as_mut().reset(at),
+                Err(error) => {
+                    *this.lost = true;
+                    if shared.config.lost_claim == LostClaim::Refuse {
+                        return Poll::Ready(error);
+                    }
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// When to renew again, after a renewal that was asked for at `since`.
+fn next<V>(
+    shared: &Shared<V>,
+    owner: &Owner,
+    since: Instant,
+    renewed: Result<(), StoreError>,
+) -> Result<Instant, Error> {
+    let third = shared.config.lease / 3;
+    match renewed {
+        Ok(()) => {
+            let until = clock::after(since, shared.config.lease);
+            shared.lines.renewed(owner, until);
+            Ok(clock::after(since, third))
+        }
+        Err(error) if error.is_fenced() => {
+            shared.lines.left(owner);
+            Err(shared.fenced())
+        }
+        Err(error) => {
+            shared.store_failed("renew", &error);
+            Ok(clock::after(shared.now(), third.min(shared.config.poll_interval)))
+        }
+    }
+}
+
+impl<F, T: Tape<Res, E>, Res, E> fmt::Debug for Running<F, T, Res, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("holding", &self.holding).finish_non_exhaustive()
+    }
+}

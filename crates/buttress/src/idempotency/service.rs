@@ -1,0 +1,174 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use super::call::{Begin, Call};
+use super::claim::{Form, sealed};
+use super::future::{Phase, ResponseFuture};
+use super::handle::Handle;
+use super::identity::Identify;
+use super::running::Running;
+use super::shared::{Holding, PASSED, Shared};
+use super::store::{ClaimId, Claimed};
+use super::tape::Tape;
+use crate::error::ErrorKind;
+use crate::reject::Reject;
+
+/// A service that does the work of a key once. Made by [`IdempotencyLayer`](super::IdempotencyLayer).
+pub struct Idempotency<S, K, V, T, R, M> {
+    inner: S,
+    shared: Arc<Shared<V>>,
+    identify: K,
+    tape: T,
+    reject: R,
+    form: M,
+}
+
+impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
+    pub(super) fn new(
+        inner: S,
+        shared: Arc<Shared<V>>,
+        identify: K,
+        tape: T,
+        reject: R,
+        form: M,
+    ) -> Self {
+        Self { inner, shared, identify, tape, reject, form }
+    }
+}
+
+impl<S, K, V: Send + 'static, T, R, M> Idempotency<S, K, V, T, R, M> {
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.shared.clone())
+    }
+}
+
+impl<S, K, V, T, R, M, Req> Service<Req> for Idempotency<S, K, V, T, R, M>
+where
+    S: Service<M::Request> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Response: Send + 'static,
+    S::Error: Send + 'static,
+    Req: Send + 'static,
+    K: Identify<Req>,
+    M: Form<Req, V> + Send + 'static,
+    M::Request: Send + 'static,
+    T: Tape<S::Response, S::Error, Value = V> + Clone + Send + 'static,
+    T::Recording: Send + 'static,
+    R: Reject<S::Response, S::Error> + Clone,
+    V: Clone + Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, S::Response, S::Error, T, R>;
+
+    #[inline(always)]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline(always)]
+    fn call(&mut self, request: Req) -> Self::Future {
+        // Each answer is put where the future will stand: a phase is large to move.
+        let respond = |phase| ResponseFuture::new(phase, self.reject.clone());
+        let shared = &self.shared;
+        let identity = match self.identify.identify(&request) {
+            Ok(Some(identity)) => identity,
+            Ok(None) if shared.config.key_required => {
+                return respond(refused(shared.refuse(ErrorKind::KeyMissing, None)));
+            }
+            Ok(None) => {
+                if shared.config.common.count_calls {
+                    shared.more.add(PASSED);
+                }
+                let (request, _) = self.form.form(request, sealed::Held(None));
+                return respond(Phase::Passing { future: self.inner.call(request) });
+            }
+            Err(error) => return respond(refused(shared.refuse_key(&error))),
+        };
+        let claim = ClaimId::random(&shared.config.rng);
+        let Some(store) = shared.store.at_once() else {
+            return self.wait(request, Begin::Unasked(identity, claim), true);
+        };
+        let lease = shared.config.lease;
+        match store.claim_now(&identity.key, claim, identity.fingerprint, lease) {
+            Ok(Claimed::Done(value)) => {
+                shared.replayed();
+                respond(Phase::Answered { answer: Some(Ok(self.tape.replay(value))) })
+            }
+            Ok(Claimed::Owned) => {
+                let holding = Holding::new(shared, identity, claim, shared.now());
+                if shared.config.detached.is_some() {
+                    return self.wait(request, Begin::Holding(holding), true);
+                }
+                let (request, handed) = self.form.form(request, sealed::Held(Some(&holding)));
+                // Should this panic, the key is left as that of any call that does.
+                let future = self.inner.call(request);
+                let tape = self.tape.clone();
+                respond(Phase::Running { running: Running::new(future, holding, handed.0, tape) })
+            }
+            Ok(Claimed::Mismatch) => respond(refused(shared.refuse(ErrorKind::KeyReused, None))),
+            Ok(Claimed::InFlight { lease_left }) if shared.config.refuse_in_flight => {
+                respond(refused(shared.refuse(ErrorKind::KeyInFlight, Some(lease_left))))
+            }
+            claimed => self.wait(request, Begin::Answered(identity, claim, claimed), false),
+        }
+    }
+}
+
+impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
+    /// The rest of a call that cannot go on at once. It takes the service along that was polled ready
+    /// only if it is likely to need it; otherwise that stays here, as ready as it was.
+    #[inline(never)]
+    fn wait<Req>(
+        &mut self,
+        request: Req,
+        begin: Begin<V>,
+        ready: bool,
+    ) -> ResponseFuture<S::Future, S::Response, S::Error, T, R>
+    where
+        S: Service<M::Request> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Response: Send + 'static,
+        S::Error: Send + 'static,
+        Req: Send + 'static,
+        M: Form<Req, V> + Send + 'static,
+        M::Request: Send + 'static,
+        T: Tape<S::Response, S::Error, Value = V> + Clone + Send + 'static,
+        T::Recording: Send + 'static,
+        R: Clone,
+        V: Clone + Send + 'static,
+    {
+        let fresh = self.inner.clone();
+        let service = if ready { std::mem::replace(&mut self.inner, fresh) } else { fresh };
+        let (tape, form) = (self.tape.clone(), self.form.clone());
+        let call = Call { shared: self.shared.clone(), service, ready, request, tape, form };
+        let phase = Phase::Waiting { waiting: Box::pin(call.run(begin)) };
+        ResponseFuture::new(phase, self.reject.clone())
+    }
+}
+
+fn refused<F, Res, E, T: Tape<Res, E>>(refusal: crate::error::Error) -> Phase<F, Res, E, T> {
+    Phase::Answered { answer: Some(Err(refusal)) }
+}
+
+impl<S: Clone, K: Clone, V, T: Clone, R: Clone, M: Clone> Clone for Idempotency<S, K, V, T, R, M> {
+    fn clone(&self) -> Self {
+        let (inner, shared) = (self.inner.clone(), self.shared.clone());
+        let (identify, tape) = (self.identify.clone(), self.tape.clone());
+        Self::new(inner, shared, identify, tape, self.reject.clone(), self.form.clone())
+    }
+}
+
+impl<S: fmt::Debug, K, V, T, R, M> fmt::Debug for Idempotency<S, K, V, T, R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idempotency")
+            .field("inner", &self.inner)
+            .field("name", &self.shared.config.common.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,217 @@
+//! The end of a call: what becomes of its key, its answer and those who wait for it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::backend::Backend;
+use super::config::{Leave, LostClaim};
+use super::owner::Owner;
+use super::shared::{FAILED, Shared};
+use crate::error::Error;
+use crate::store_error::StoreError;
+
+/// How a handler ended.
+pub(super) enum Ending<V> {
+    /// With an answer that is to be stored.
+    Keep(V),
+    /// With one that is not.
+    Failed,
+    /// With an answer, after it had stored this value in its own transaction.
+    Committed(V),
+    /// With a failure, after it had begun to: whether that was committed is unknown.
+    InDoubt,
+}
+
+/// What the caller gets.
+pub(super) enum Settled<V> {
+    /// The answer of its handler.
+    Answer,
+    /// That of the value which turned out to be stored.
+    Stored(V),
+    /// An error: somebody else has the key.
+    Lost(Error),
+}
+
+impl<V: Clone + Send + 'static> Shared<V> {
+    /// Settles a call at once, in a store that can.
+    #[inline]
+    pub(super) fn settle_now(
+        &self,
+        owner: &Owner,
+        ending: Ending<V>,
+    ) -> Result<Settled<V>, Ending<V>> {
+        let Some(store) = self.store.at_once() else { return Err(ending) };
+        let (key, claim) = (&owner.identity.key, owner.claim);
+        Ok(match ending {
+            Ending::Keep(value) => {
+                let copy = (self.lines.waiting() > 0).then(|| value.clone());
+                let stored = store.complete_now(key, claim, value, self.config.result_lifetime);
+                self.completed(owner, copy, stored)
+            }
+            Ending::Failed => {
+                if self.frees() {
+                    self.told("release", store.release_now(key, claim));
+                }
+                self.failed(owner)
+            }
+            Ending::Committed(value) => self.committed(owner, value),
+            Ending::InDoubt => {
+                if self.frees() {
+                    self.told("release", store.release_now(key, claim));
+                }
+                let outcome = store.outcome_now(key, claim);
+                self.read_back(owner, outcome)
+            }
+        })
+    }
+
+    /// Settles a call, in a store that has to be waited for.
+    pub(super) async fn settle(self: Arc<Self>, owner: Owner, ending: Ending<V>) -> Settled<V> {
+        self.sweep(self.now());
+        match ending {
+            Ending::Keep(value) => {
+                let lifetime = self.config.result_lifetime;
+                let (known, claim) = (owner.identity.clone(), owner.claim);
+                let copy = value.clone();
+                let begin = move |store: Arc<dyn Backend<V>>| {
+                    store.begin_complete(known.clone(), claim, copy.clone(), lifetime)
+                };
+                let stored = self.attempt(begin).await;
+                self.completed(&owner, Some(value), stored)
+            }
+            Ending::Failed => {
+                self.release(&owner).await;
+                self.failed(&owner)
+            }
+            Ending::Committed(value) => self.committed(&owner, value),
+            Ending::InDoubt => {
+                // Released before it is read back: a transaction that is still at it holds the row,
+                // so that the release waits for its end and leaves alone what it completed.
+                self.release(&owner).await;
+                let begin = |store: Arc<dyn Backend<V>>| {
+                    store.begin_outcome(owner.identity.clone(), owner.claim)
+                };
+                let outcome = self.attempt(begin).await;
+                self.read_back(&owner, outcome)
+            }
+        }
+    }
+
+    fn frees(&self) -> bool {
+        self.config.failed_calls == Leave::Free
+    }
+
+    async fn release(&self, owner: &Owner) {
+        if self.frees() {
+            let Owner { identity, claim, .. } = owner;
+            let release = self.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
+            self.told("release", release);
+        }
+    }
+
+    #[inline]
+    fn completed(
+        &self,
+        owner: &Owner,
+        copy: Option<V>,
+        stored: Result<(), StoreError>,
+    ) -> Settled<V> {
+        if let Err(error) = stored {
+            return self.not_completed(owner, &error);
+        }
+        match copy {
+            Some(value) => self.lines.answered(owner, value),
+            None => self.lines.left(owner),
+        }
+        Settled::Answer
+    }
+
+    #[cold]
+    fn not_completed(&self, owner: &Owner, error: &StoreError) -> Settled<V> {
+        self.lines.left(owner);
+        if error.is_fenced() {
+            let lost = self.fenced();
+            return match self.config.lost_claim {
+                LostClaim::Refuse => Settled::Lost(lost),
+                LostClaim::Answer => Settled::Answer,
+            };
+        }
+        // The work is done and its caller hears so: an error would have it done again. The claim is
+        // kept for as long as its lease lasts.
+        self.store_failed("complete", error);
+        Settled::Answer
+    }
+
+    fn failed(&self, owner: &Owner) -> Settled<V> {
+        self.counters.add(FAILED);
+        self.lines.left(owner);
+        Settled::Answer
+    }
+
+    fn committed(&self, owner: &Owner, value: V) -> Settled<V> {
+        self.lines.answered(owner, value);
+        Settled::Answer
+    }
+
+    fn read_back(&self, owner: &Owner, outcome: Result<Option<V>, StoreError>) -> Settled<V> {
+        match self.told("read back", outcome).flatten() {
+            Some(value) => {
+                self.committed(owner, value.clone());
+                Settled::Stored(value)
+            }
+            None => self.failed(owner),
+        }
+    }
+}
+
+/// A call that is being settled. Dropping it leaves the rest to a task of its own: the handler is
+/// done, so its answer is stored all the same.
+pub(super) struct Settling<V> {
+    shared: Arc<Shared<V>>,
+    rest: Option<Pin<Box<dyn Future<Output = Settled<V>> + Send>>>,
+    finish: fn(&Arc<Shared<V>>, Pin<Box<dyn Future<Output = Settled<V>> + Send>>),
+}
+
+impl<V: Clone + Send + 'static> Settling<V> {
+    pub(super) fn begin(shared: Arc<Shared<V>>, owner: Owner, ending: Ending<V>) -> Self {
+        let rest: Pin<Box<dyn Future<Output = _> + Send>> =
+            Box::pin(shared.clone().settle(owner, ending));
+        let finish = |shared: &Arc<Shared<V>>, rest| {
+            let rest: Pin<Box<dyn Future<Output = Settled<V>> + Send>> = rest;
+            shared.spawn(async move {
+                rest.await;
+            });
+        };
+        Self { shared, rest: Some(rest), finish }
+    }
+}
+
+impl<V> Future for Settling<V> {
+    type Output = Settled<V>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Settled<V>> {
+        let Some(rest) = &mut self.rest else { return Poll::Pending };
+        let settled = rest.as_mut().poll(cx);
+        if settled.is_ready() {
+            self.rest = None;
+        }
+        settled
+    }
+}
+
+impl<V> Drop for Settling<V> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            (self.finish)(&self.shared, rest);
+        }
+    }
+}
+
+impl<V> fmt::Debug for Settling<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settling").finish_non_exhaustive()
+    }
+}

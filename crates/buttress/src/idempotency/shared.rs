@@ -1,0 +1,366 @@
+//! What every service of one layer shares, and the claim that a call holds.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backend::{Backend, Op, Typed};
+use super::config::{Config, Leave};
+use super::detached::Detached;
+use super::identity::Identity;
+use super::key::InvalidKey;
+use super::lines::Lines;
+use super::owner::Owner;
+use super::store::{ClaimId, Claimed, Store};
+use crate::clock;
+use crate::counters::Counters;
+use crate::error::{Error, ErrorKind, RetryAfter, WrongKey};
+use crate::guard::Guard;
+use crate::invalid_config::InvalidConfig;
+use crate::spawn::Spawner;
+use crate::store_error::StoreError;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+
+pub(super) const STARTED: usize = 0;
+pub(super) const REPLAYED: usize = 1;
+pub(super) const WAITED: usize = 2;
+pub(super) const REFUSED: usize = 3;
+pub(super) const MISMATCHED: usize = 4;
+pub(super) const TAKEN_OVER: usize = 5;
+pub(super) const FAILED: usize = 6;
+pub(super) const FENCED: usize = 7;
+
+pub(super) const STORE_FAILED: usize = 0;
+pub(super) const UNPROTECTED: usize = 1;
+pub(super) const PASSED: usize = 2;
+
+/// What every service of one layer shares.
+pub(super) struct Shared<V> {
+    pub(super) config: Config,
+    pub(super) store: Arc<dyn Backend<V>>,
+    pub(super) lines: Lines<V>,
+    pub(super) counters: Counters<8>,
+    pub(super) more: Counters<3>,
+    /// Claims held by calls of this layer.
+    pub(super) in_flight: AtomicUsize,
+    pub(super) detached: Arc<Detached>,
+    /// When to sweep next, in nanoseconds since the layer was made.
+    next_sweep: AtomicU64,
+    made: Instant,
+    /// Functions that need more of `V` than dropping a call may ask for.
+    release_later: fn(&Arc<Self>, Owner),
+}
+
+impl<V: Send + 'static> Shared<V> {
+    pub(super) fn new<St: Store<V>>(
+        config: Config,
+        store: Arc<St>,
+    ) -> Result<Arc<Self>, InvalidConfig> {
+        config.check()?;
+        let made = config.common.clock.now();
+        let next_sweep = AtomicU64::new(clock::to_nanos(config.sweep_interval));
+        Ok(Arc::new(Self {
+            store: Arc::new(Typed(store)),
+            lines: Lines::new(),
+            counters: Counters::new(),
+            more: Counters::new(),
+            in_flight: AtomicUsize::new(0),
+            detached: Arc::new(Detached::new(config.detached)),
+            next_sweep,
+            made,
+            release_later,
+            config,
+        }))
+    }
+
+    /// Claims the key, again after a transient failure.
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        identity: &Identity,
+        claim: ClaimId,
+    ) -> Result<Claimed<V>, StoreError> {
+        let lease = self.config.lease;
+        if let Some(store) = self.store.at_once() {
+            return store.claim_now(&identity.key, claim, identity.fingerprint, lease);
+        }
+        // Whoever goes away while the store is at it may have got the key.
+        let mut asking = Asking { shared: self, identity, claim, open: true };
+        let claimed = self.attempt(|store| store.begin_claim(identity.clone(), claim, lease)).await;
+        // So may whoever hears that it did not answer.
+        asking.open = claimed.as_ref().is_err_and(StoreError::is_transient);
+        claimed
+    }
+
+    /// Asks the store until it answers, or fails with what no other attempt would mend.
+    pub(super) async fn attempt<T>(
+        &self,
+        mut ask: impl FnMut(Arc<dyn Backend<V>>) -> Op<T>,
+    ) -> Result<T, StoreError> {
+        let mut left = self.config.store_attempts;
+        loop {
+            let answer = ask(self.store.clone()).await;
+            left -= 1;
+            match &answer {
+                Err(error) if error.is_transient() && left > 0 => {
+                    self.config.common.clock.sleep(self.config.poll_interval).await;
+                }
+                _ => return answer,
+            }
+        }
+    }
+
+    /// Removes what has expired, if it is time. Stores that answer at once do so themselves.
+    pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
+        let due = self.next_sweep.load(Ordering::Relaxed);
+        let since = clock::nanos_since(self.made, now);
+        if since < due {
+            return;
+        }
+        let next = since.saturating_add(clock::to_nanos(self.config.sweep_interval));
+        // Only one of those who find it due.
+        let swap =
+            self.next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
+        if swap.is_ok() {
+            self.sweep_now();
+        }
+    }
+
+    #[cold]
+    fn sweep_now(self: &Arc<Self>) {
+        let (shared, batch) = (self.clone(), self.config.sweep_batch);
+        self.spawn(async move {
+            loop {
+                let swept = shared.store.clone().begin_sweep(batch).await;
+                if shared.told("sweep", swept).is_none_or(|removed| removed < batch) {
+                    break;
+                }
+                yield_now().await;
+            }
+        });
+    }
+}
+
+/// Lets others at it between two batches.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+impl<V> Shared<V> {
+    #[inline]
+    pub(super) fn now(&self) -> Instant {
+        self.config.common.clock.now()
+    }
+
+    /// A refusal of `kind`, counted and told.
+    pub(super) fn refuse(&self, kind: ErrorKind, retry_after: Option<Duration>) -> Error {
+        let limit = match kind {
+            ErrorKind::DetachedFull => self.config.detached.unwrap_or_default(),
+            _ => 0,
+        };
+        let after = retry_after.map_or(RetryAfter::UNKNOWN, RetryAfter::from);
+        self.refused(Error::idempotency(kind, self.config.common.name, limit, after))
+    }
+
+    pub(super) fn refuse_key(&self, error: &InvalidKey) -> Error {
+        let why = match error {
+            InvalidKey::Empty => WrongKey::Empty,
+            InvalidKey::TooLong { length } => {
+                WrongKey::TooLong(u32::try_from(*length).unwrap_or(u32::MAX))
+            }
+            InvalidKey::Control { character } => WrongKey::Control(*character),
+        };
+        self.refused(Error::key_invalid(self.config.common.name, why))
+    }
+
+    fn refused(&self, error: Error) -> Error {
+        self.counters.add(REFUSED);
+        if error.kind() == ErrorKind::KeyReused {
+            self.counters.add(MISMATCHED);
+        }
+        self.config.common.refused(|| error.clone());
+        error
+    }
+
+    /// The refusal of a call whose key could not be claimed.
+    pub(super) fn refuse_store(&self, error: &StoreError) -> Error {
+        let kind = match error.is_transient() {
+            true => ErrorKind::StoreUnavailable,
+            false => ErrorKind::StoreFailed,
+        };
+        self.refuse(kind, None)
+    }
+
+    pub(super) fn store_failed(&self, doing: &'static str, error: &StoreError) {
+        self.more.add(STORE_FAILED);
+        self.config.common.store_failed(doing, error);
+    }
+
+    /// What the store answered; a failure is told and gone. One that is fenced is none.
+    pub(super) fn told<T>(&self, doing: &'static str, answer: Result<T, StoreError>) -> Option<T> {
+        match answer {
+            Ok(answer) => Some(answer),
+            Err(error) if error.is_fenced() => None,
+            Err(error) => {
+                self.store_failed(doing, &error);
+                None
+            }
+        }
+    }
+
+    /// An answer that is given again.
+    #[inline]
+    pub(super) fn replayed(&self) {
+        self.counters.add(REPLAYED);
+        self.config.common.replayed();
+    }
+
+    /// The claim was lost: somebody else has the key.
+    pub(super) fn fenced(&self) -> Error {
+        self.counters.add(FENCED);
+        self.config.common.claim_lost();
+        Error::idempotency(ErrorKind::ClaimLost, self.config.common.name, 0, RetryAfter::UNKNOWN)
+    }
+
+    /// Starts `task`; false if that cannot be, because there is no runtime.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+        match &self.config.spawner {
+            Some(spawner) => spawner.spawn(task),
+            None if tokio::runtime::Handle::try_current().is_ok() => Spawner::default().spawn(task),
+            None => return false,
+        }
+        true
+    }
+}
+
+/// Frees the key, and then has the next of the line look.
+fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: Owner) {
+    let task = {
+        let (shared, owner) = (shared.clone(), owner.clone());
+        async move {
+            let Owner { identity, claim, .. } = &owner;
+            let release =
+                shared.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
+            shared.told("release", release);
+            shared.lines.left(&owner);
+        }
+    };
+    if !shared.spawn(task) {
+        // The lease ends all the same.
+        shared.lines.left(&owner);
+    }
+}
+
+/// A claim that is being asked for. Dropping it gives back what may have been got.
+struct Asking<'a, V> {
+    shared: &'a Arc<Shared<V>>,
+    identity: &'a Identity,
+    claim: ClaimId,
+    open: bool,
+}
+
+impl<V> Drop for Asking<'_, V> {
+    fn drop(&mut self) {
+        if self.open {
+            let (identity, since) = (self.identity.clone(), self.shared.now());
+            let owner = Owner { identity, claim: self.claim, since, listed: false };
+            (self.shared.release_later)(self.shared, owner);
+        }
+    }
+}
+
+/// The claim of a call that runs. Dropping it leaves the key as abandoned calls do.
+pub(super) struct Holding<V> {
+    /// `None` once it is settled.
+    shared: Option<Arc<Shared<V>>>,
+    owner: Owner,
+}
+
+impl<V> Holding<V> {
+    /// The store says that `claim` has the key, since `since`.
+    #[inline]
+    pub(super) fn new(
+        shared: &Arc<Shared<V>>,
+        identity: Identity,
+        claim: ClaimId,
+        since: Instant,
+    ) -> Self {
+        shared.counters.add(STARTED);
+        shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        let owner = Owner { identity, claim, since, listed: false };
+        Self { shared: Some(shared.clone()), owner }
+    }
+
+    /// Has those who come later wait for this call instead of asking the store. Only a call that does
+    /// not end at once needs to be known; who waits for one that is not asks at an interval, and is
+    /// told of its end all the same.
+    pub(super) fn list(&mut self) {
+        if let Some(shared) = &self.shared {
+            self.owner.listed = true;
+            shared.lines.own(&self.owner, shared.config.lease);
+        }
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    pub(super) fn shared(&self) -> Option<&Arc<Shared<V>>> {
+        self.shared.as_ref()
+    }
+
+    /// The call is over; what becomes of the key is the caller's business.
+    #[inline]
+    pub(super) fn end(&mut self) -> Option<Arc<Shared<V>>> {
+        let shared = self.shared.take()?;
+        shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Some(shared)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn abandon(&mut self) {
+        let Some(shared) = self.end() else { return };
+        shared.counters.add(FAILED);
+        let owner = &self.owner;
+        if shared.config.abandoned_calls == Leave::Free {
+            match shared.store.at_once() {
+                Some(store) => {
+                    shared.told("release", store.release_now(&owner.identity.key, owner.claim));
+                }
+                None => return (shared.release_later)(&shared, owner.clone()),
+            }
+        }
+        shared.lines.left(owner);
+    }
+}
+
+impl<V> Guard for Holding<V> {
+    #[inline]
+    fn give_back(&mut self) {
+        if self.shared.is_some() {
+            self.abandon();
+        }
+    }
+}
+
+impl<V> Drop for Holding<V> {
+    #[inline]
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+impl<V> fmt::Debug for Holding<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Holding").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}

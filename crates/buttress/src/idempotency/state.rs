@@ -1,0 +1,311 @@
+//! Claims and results by key: what a store in memory decides, given the time.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::key::{Fingerprint, Hashed, Key};
+use super::store::{ClaimId, Claimed, Size};
+use crate::clock;
+
+/// Every operation takes the same time however many entries there are, sweeping apart.
+pub(super) struct Table<V> {
+    places: HashMap<Key, u32, BuildHasherDefault<Hashed>>,
+    entries: Vec<Entry<V>>,
+    /// Places without an entry.
+    free: Vec<u32>,
+    /// By the time of their last renewal, and by that of their completion.
+    claims: List,
+    results: List,
+    capacity: usize,
+    evicted: u64,
+    /// Where the next claim looks for what has expired.
+    cursor: u32,
+}
+
+struct Entry<V> {
+    /// `None` for a place without an entry.
+    key: Option<Key>,
+    claim: ClaimId,
+    fingerprint: Option<Fingerprint>,
+    /// The end of the lease or of the lifetime.
+    until: Instant,
+    /// `None` in flight.
+    value: Option<Arc<V>>,
+    newer: u32,
+    older: u32,
+}
+
+#[derive(Clone, Copy)]
+struct List {
+    newest: u32,
+    oldest: u32,
+    len: usize,
+}
+
+/// Stands for "no entry".
+const NONE: u32 = u32::MAX;
+/// What was removed, to be dropped where no lock is held.
+pub(super) type Removed<V> = Option<Arc<V>>;
+
+/// The claim does not hold the key.
+#[derive(Debug, PartialEq)]
+pub(super) struct Fenced;
+
+impl<V> Table<V> {
+    pub(super) fn new(capacity: usize) -> Self {
+        let empty = List { newest: NONE, oldest: NONE, len: 0 };
+        Self {
+            places: HashMap::default(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            claims: empty,
+            results: empty,
+            capacity,
+            evicted: 0,
+            cursor: 0,
+        }
+    }
+
+    pub(super) fn size(&self) -> Size {
+        let Self { claims, results, evicted, .. } = self;
+        Size { in_flight: claims.len, stored: results.len, evicted: *evicted }
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        key: &Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+        now: Instant,
+        removed: &mut Removed<V>,
+    ) -> Claimed<Arc<V>> {
+        let Some(place) = self.find(key) else {
+            // (absent) => in flight
+            self.tidy(now, removed);
+            self.insert(key.clone(), claim, fingerprint, clock::after(now, lease));
+            return Claimed::Owned;
+        };
+        let Some(entry) = self.entries.get_mut(place as usize) else { return Claimed::Owned };
+        if entry.until > now {
+            let differs = match (entry.fingerprint, fingerprint) {
+                (Some(known), Some(fingerprint)) => known != fingerprint,
+                _ => false,
+            };
+            match &entry.value {
+                // In flight => in flight: the same claim once more.
+                None if entry.claim == claim => {}
+                _ if differs => return Claimed::Mismatch,
+                Some(value) => return Claimed::Done(value.clone()),
+                None => return Claimed::InFlight { lease_left: entry.until.duration_since(now) },
+            }
+        }
+        // Expired => in flight
+        entry.until = clock::after(now, lease);
+        entry.claim = claim;
+        entry.fingerprint = fingerprint;
+        self.unlink(place);
+        *removed = self.entries.get_mut(place as usize).and_then(|entry| entry.value.take());
+        self.link(place);
+        Claimed::Owned
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+        now: Instant,
+    ) -> Result<(), Fenced> {
+        let place = self.held(key, claim).ok_or(Fenced)?;
+        self.unlink(place);
+        if let Some(entry) = self.entries.get_mut(place as usize) {
+            entry.until = clock::after(now, lease);
+        }
+        self.link(place);
+        Ok(())
+    }
+
+    /// Returns the result that was evicted for it, if one was.
+    pub(super) fn complete(
+        &mut self,
+        key: &Key,
+        claim: ClaimId,
+        value: Arc<V>,
+        lifetime: Duration,
+        now: Instant,
+    ) -> Result<Option<Arc<V>>, Fenced> {
+        let Some(place) = self.held(key, claim) else {
+            let repeated = self.outcome(key, claim, now).is_some();
+            return if repeated { Ok(None) } else { Err(Fenced) };
+        };
+        // In flight => done
+        self.unlink(place);
+        if let Some(entry) = self.entries.get_mut(place as usize) {
+            entry.until = clock::after(now, lifetime);
+            entry.value = Some(value);
+        }
+        self.link(place);
+        if self.results.len <= self.capacity {
+            return Ok(None);
+        }
+        self.evicted += 1;
+        Ok(self.remove(self.results.oldest))
+    }
+
+    /// Whether `claim` holds the key, its lease run out or not.
+    pub(super) fn holds(&self, key: &Key, claim: ClaimId) -> bool {
+        self.held(key, claim).is_some()
+    }
+
+    pub(super) fn release(&mut self, key: &Key, claim: ClaimId) {
+        if let Some(place) = self.held(key, claim) {
+            // In flight => (absent)
+            self.remove(place);
+        }
+    }
+
+    pub(super) fn outcome(&self, key: &Key, claim: ClaimId, now: Instant) -> Option<Arc<V>> {
+        let entry = self.entries.get(self.find(key)? as usize)?;
+        if entry.claim != claim || entry.until <= now {
+            return None;
+        }
+        entry.value.clone()
+    }
+
+    /// Removes up to `limit` expired entries of those at and after place `from`; returns where to go
+    /// on, if there is more to look at. Looks at so many entries at most that nobody waits long.
+    pub(super) fn sweep(
+        &mut self,
+        from: usize,
+        limit: usize,
+        now: Instant,
+        removed: &mut Vec<Option<Arc<V>>>,
+    ) -> Option<usize> {
+        const AT_ONCE: usize = 1024;
+        let end = self.entries.len().min(from.saturating_add(AT_ONCE));
+        for place in from..end {
+            if removed.len() >= limit {
+                return None;
+            }
+            if self.is_expired(place as u32, now) {
+                // Expired => (absent)
+                removed.push(self.remove(place as u32));
+            }
+        }
+        (end < self.entries.len()).then_some(end)
+    }
+
+    /// Removes the oldest claim and the oldest result, if they have expired: so many entries leave as
+    /// come. Where lifetimes differ others have expired before them, which is what the cursor finds.
+    #[inline]
+    fn tidy(&mut self, now: Instant, removed: &mut Removed<V>) {
+        for oldest in [self.claims.oldest, self.results.oldest] {
+            // A claim leaves no value, so that nothing is overwritten.
+            if self.is_expired(oldest, now) {
+                *removed = self.remove(oldest);
+            }
+        }
+        let next = self.cursor;
+        self.cursor = if (next as usize) < self.entries.len() { next + 1 } else { 0 };
+        if removed.is_none() && self.is_expired(next, now) {
+            *removed = self.remove(next);
+        }
+    }
+
+    #[inline]
+    fn is_expired(&self, place: u32, now: Instant) -> bool {
+        let entry = self.entries.get(place as usize);
+        entry.is_some_and(|entry| entry.until <= now && entry.key.is_some())
+    }
+
+    #[inline]
+    fn find(&self, key: &Key) -> Option<u32> {
+        self.places.get(key).copied()
+    }
+
+    /// The place of `key` if `claim` holds it in flight.
+    #[inline]
+    fn held(&self, key: &Key, claim: ClaimId) -> Option<u32> {
+        let place = self.find(key)?;
+        let entry = self.entries.get(place as usize)?;
+        (entry.claim == claim && entry.value.is_none()).then_some(place)
+    }
+
+    fn insert(
+        &mut self,
+        key: Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        until: Instant,
+    ) {
+        let entry = Entry {
+            key: Some(key.clone()),
+            claim,
+            fingerprint,
+            until,
+            value: None,
+            newer: NONE,
+            older: NONE,
+        };
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => self.entries.len() as u32,
+        };
+        match self.entries.get_mut(place as usize) {
+            Some(gap) => *gap = entry,
+            None => self.entries.push(entry),
+        }
+        self.places.insert(key, place);
+        self.link(place);
+    }
+
+    fn remove(&mut self, place: u32) -> Option<Arc<V>> {
+        self.unlink(place);
+        let entry = self.entries.get_mut(place as usize)?;
+        let key = entry.key.take()?;
+        let value = entry.value.take();
+        self.places.remove(&key);
+        self.free.push(place);
+        value
+    }
+
+    /// Makes an entry, which is in no list, the newest of its kind.
+    #[inline]
+    fn link(&mut self, place: u32) {
+        let Some(entry) = self.entries.get_mut(place as usize) else { return };
+        let list = if entry.value.is_some() { &mut self.results } else { &mut self.claims };
+        entry.newer = NONE;
+        entry.older = list.newest;
+        let second = std::mem::replace(&mut list.newest, place);
+        list.len += 1;
+        if second == NONE {
+            list.oldest = place;
+        } else if let Some(second) = self.entries.get_mut(second as usize) {
+            second.newer = place;
+        }
+    }
+
+    /// Takes an entry out of the list of its kind.
+    #[inline]
+    fn unlink(&mut self, place: u32) {
+        let Some(entry) = self.entries.get(place as usize) else { return };
+        let (newer, older) = (entry.newer, entry.older);
+        let list = if entry.value.is_some() { &mut self.results } else { &mut self.claims };
+        list.len -= 1;
+        match self.entries.get_mut(newer as usize) {
+            Some(newer) => newer.older = older,
+            None => list.newest = older,
+        }
+        match self.entries.get_mut(older as usize) {
+            Some(older) => older.newer = newer,
+            None => list.oldest = newer,
+        }
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+#[path = "state/tests.rs"]
+mod tests;

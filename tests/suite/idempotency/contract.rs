@@ -1,0 +1,242 @@
+//! What every layer keeps, kept by this one over a store that answers at once, over one that has to be
+//! waited for, and with handlers that run detached.
+
+use std::fmt::Debug;
+use std::future::Future;
+
+use buttress::idempotency::{
+    Claim, Config, Handle, IdempotencyLayer, Key, MemoryStore, MemoryTransaction, WithClaim,
+};
+use tower::{Layer, Service};
+
+use super::faulty::{Faulty, Plan};
+use super::{Ask, ByAsk, Layered, Scripted, Step, begin, by_ask, call, config, layer};
+use crate::support::{AppError, Once, Waiter, is_pending, ms, now, panic_of, soon};
+
+/// The three forms, and their names.
+fn forms() -> [(&'static str, Layered); 3] {
+    let slow = Faulty::default();
+    // As if every claim went over a wire.
+    for _ in 0..100 {
+        slow.then("claim", Plan::Slow(1));
+    }
+    let waited_for = IdempotencyLayer::new(config(), slow, by_ask as ByAsk).unwrap();
+    [
+        ("at once", layer(config())),
+        ("waited for", waited_for),
+        ("detached", layer(config().detached(100))),
+    ]
+}
+
+/// The scripted service panics when a value is called that was not polled ready.
+#[tokio::test(start_paused = true)]
+async fn only_values_that_were_polled_ready_are_called() {
+    for (form, layer) in forms() {
+        let (inner, log) = Scripted::new();
+        log.then([Step::FailAfter(5), Step::FailAfter(5)]);
+        let mut service = layer.layer(inner);
+        let calls: Vec<_> = (0..4).map(|_| tokio::spawn(begin(&mut service, Ask(7)))).collect();
+        for call in calls {
+            let _either = soon(call).await.expect(form);
+        }
+        assert_eq!(log.calls(), 3, "{form}");
+        assert_eq!(soon(call(&mut service, Ask(8))).await.unwrap(), 4, "{form}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_inner_service_is_waited_for() {
+    for (form, layer) in forms() {
+        let (inner, log) = Scripted::new();
+        let mut service = layer.layer(inner);
+        log.block();
+        let waiter = Waiter::new();
+        assert!(waiter.poll_ready(&mut service).is_pending());
+        log.unblock();
+        assert_eq!(waiter.wakes(), 1, "{form}");
+        assert_eq!(soon(call(&mut service, Ask(7))).await.unwrap(), 1);
+        log.fail_ready();
+        assert_eq!(soon(call(&mut service, Ask(8))).await, Err(AppError::Broken("not ready")));
+    }
+}
+
+/// Whoever takes over has a service of its own to wait for, under a claim that is renewed meanwhile.
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_over_waits_until_its_service_is_ready() {
+    let (inner, log) = Scripted::new();
+    log.then([Step::Held, Step::Answer]);
+    let layer = layer(config().lease(ms(300)));
+    let mut service = layer.layer(inner);
+    let mut first = begin(&mut service, Ask(7));
+    let second = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut first));
+    let second = tokio::spawn(second);
+    tokio::task::yield_now().await;
+    log.block();
+    drop(first);
+    buttress::Clock::default().sleep(ms(1000)).await;
+    assert_eq!(log.calls(), 1);
+    let stats = layer.handle().stats();
+    assert_eq!((stats.taken_over, stats.store.unwrap().in_flight), (1, 1));
+    log.unblock();
+    assert_eq!(soon(second).await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_before_it_takes_over_frees_the_key() {
+    let (inner, log) = Scripted::new();
+    log.then([Step::Held, Step::Answer]);
+    let layer = layer(config());
+    let mut service = layer.layer(inner);
+    let mut calls: Vec<_> = (0..3).map(|_| begin(&mut service, Ask(7))).collect();
+    assert!(calls.iter_mut().all(is_pending));
+    log.fail_ready();
+    drop(calls.remove(0));
+    assert_eq!(now(calls.remove(0)), Err(AppError::Broken("not ready")));
+    assert_eq!(now(calls.remove(0)).unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_given_back_when_a_call_is_dropped_after_any_poll() {
+    for (form, layer) in forms() {
+        let (inner, log) = Scripted::new();
+        log.always(Step::Never);
+        let mut service = layer.layer(inner);
+        for polls in 0..4 {
+            let mut first = begin(&mut service, Ask(polls));
+            for _ in 0..polls {
+                assert!(is_pending(&mut first));
+                tokio::time::advance(ms(1)).await;
+            }
+            let waits = (polls > 0).then(|| begin(&mut service, Ask(polls)));
+            drop(first);
+            drop(waits);
+            tokio::task::yield_now().await;
+        }
+        let stats = layer.handle().stats();
+        assert_eq!(stats.waiting, 0, "{form}");
+        if form != "detached" {
+            assert_eq!((stats.in_flight, log.live()), (0, 0), "{form}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_given_back_when_something_inside_panics() {
+    for (form, layer) in forms() {
+        let (inner, log) = Scripted::new();
+        let mut service = layer.layer(inner.clone());
+        for step in [Step::PanicInCall, Step::PanicAtPoll(1), Step::PanicAtPoll(2)] {
+            log.then([step]);
+            let panicking = tokio::spawn(async move {
+                let ended = call(&mut service, Ask(7)).await;
+                drop(ended);
+            });
+            // Somebody must wake a call that hangs until its second poll.
+            for _ in 0..10 {
+                tokio::time::advance(ms(1)).await;
+                log.unblock();
+            }
+            let panic = soon(panicking).await.unwrap_err().into_panic();
+            let said = panic_of(|| std::panic::resume_unwind(panic));
+            assert!(said.starts_with("scripted panic"), "{form}: {said}");
+            service = layer.layer(inner.clone());
+        }
+        let stats = layer.handle().stats();
+        assert_eq!((stats.in_flight, stats.detached, log.live()), (0, 0, 0), "{form}");
+        assert!(soon(call(&mut service, Ask(7))).await.is_ok(), "{form}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_woken_without_a_cause() {
+    let (inner, log) = Scripted::new();
+    log.always(Step::Held);
+    let mut service = layer(config()).layer(inner);
+    let mut calls: Vec<_> = (0..3).map(|_| begin(&mut service, Ask(7))).collect();
+    let waiters: Vec<_> = calls.iter().map(|_| Waiter::new()).collect();
+    for (waiter, call) in waiters.iter().zip(&mut calls) {
+        assert!(waiter.poll(call).is_pending());
+    }
+    tokio::time::advance(ms(9_999)).await;
+    assert!(waiters.iter().all(|waiter| waiter.wakes() == 0));
+    // A third of the lease: only the call that has the key is woken, to renew it.
+    tokio::time::advance(ms(1)).await;
+    let wakes: Vec<_> = waiters.iter().map(Waiter::wakes).collect();
+    assert_eq!(wakes, [1, 0, 0]);
+}
+
+/// Polls only what was woken, so that a wake that is missing shows.
+#[tokio::test(start_paused = true)]
+async fn every_waiter_gets_there_by_wakes_alone() {
+    let (inner, log) = Scripted::new();
+    log.then([Step::Held, Step::Held, Step::Answer]);
+    let mut service = layer(config()).layer(inner);
+    let mut calls: Vec<_> =
+        (0..5).map(|_| Some((Waiter::new(), begin(&mut service, Ask(7))))).collect();
+    let mut answers = Vec::new();
+    for (waiter, call) in calls.iter_mut().flatten() {
+        assert!(waiter.poll(call).is_pending());
+    }
+    calls[0] = None;
+    for _ in 0..10 {
+        for place in &mut calls {
+            let Some((waiter, call)) = place else { continue };
+            if waiter.wakes() == 0 {
+                continue;
+            }
+            if let std::task::Poll::Ready(answer) = waiter.poll(call) {
+                answers.push(answer.unwrap());
+                *place = None;
+            }
+        }
+        log.open();
+    }
+    assert_eq!(answers, [2, 2, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_cannot_be_copied_pass_and_wait() {
+    let key = |_: &Once| Key::new("k");
+    let layer = IdempotencyLayer::new(config(), MemoryStore::default(), key).unwrap();
+    let (inner, log) = Scripted::<AppError, Once>::of();
+    log.then([Step::FailAfter(1), Step::Answer]);
+    let mut service = layer.layer(inner);
+    let (first, second) = (begin(&mut service, Once), begin(&mut service, Once));
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.is_err());
+    assert_eq!(second.unwrap(), 2);
+}
+
+fn shared<T: Clone + Debug + Send + Sync + 'static>() {}
+
+fn sent<T: Debug + Send + 'static>() {}
+
+#[test]
+fn everything_can_be_sent_shared_copied_and_printed() {
+    shared::<Layered>();
+    shared::<super::Served>();
+    shared::<Handle>();
+    shared::<Config>();
+    shared::<MemoryStore<u32>>();
+    sent::<<super::Served as Service<Ask>>::Future>();
+    sent::<Claim<MemoryStore<u32>, u32>>();
+    sent::<WithClaim<Ask, MemoryStore<u32>, u32>>();
+    sent::<MemoryTransaction<u32>>();
+    fn same<T: Future<Output = Result<u32, AppError>>>() {}
+    same::<<super::Served as Service<Ask>>::Future>();
+}
+
+#[tokio::test(start_paused = true)]
+async fn debug_texts_name_the_parts() {
+    let layer = layer(config().name("pay"));
+    let mut service = layer.layer(Scripted::new().0);
+    let text = format!("{layer:?} {service:?} {:?}", layer.handle());
+    assert!(text.contains("IdempotencyLayer") && text.contains("\"pay\""), "{text}");
+    assert!(text.contains("Idempotency {") && text.contains("Scripted"), "{text}");
+    assert!(text.contains("Stats"), "{text}");
+    let running = begin(&mut service, Ask(7));
+    assert!(format!("{running:?}").contains("running"));
+    let waiting = begin(&mut service, Ask(7));
+    assert!(format!("{waiting:?}").contains("waiting"));
+}

@@ -1,0 +1,230 @@
+//! The claim of a call that runs: renewed, fenced, given back.
+
+use buttress::idempotency::{Config, Leave, LostClaim, MemoryStore};
+use buttress::{Clock, ErrorKind};
+use tower::Layer;
+
+use super::{Ask, Layered, Scripted, Step, begin, call, config, layer, over};
+use crate::support::{AppError, Watch, is_pending, ms, now, panic_of, soon};
+
+/// Refuses what is in flight, so that a test sees whether a key is free.
+fn refusing() -> Config {
+    config().refuse_in_flight(true)
+}
+
+fn in_flight(layer: &Layered) -> usize {
+    layer.handle().stats().store.unwrap().in_flight
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_renewed_every_third_of_its_lease_while_its_handler_runs() {
+    let (inner, log) = Scripted::new();
+    log.then([Step::AnswerAfter(10_000)]);
+    let layer = layer(refusing().lease(ms(900)));
+    let mut service = layer.layer(inner);
+    let running = tokio::spawn(begin(&mut service, Ask(7)));
+    let watch = Watch::start();
+    for (at, left) in [(1, 899), (299, 601), (301, 899), (599, 601), (601, 899), (9_999, 801)] {
+        // Not a leap: the clock stops at every renewal on the way.
+        Clock::default().sleep(ms(at - watch.ms())).await;
+        let error = now(begin(&mut service, Ask(7))).unwrap_err();
+        assert_eq!(error.refusal().retry_after(), Some(ms(left)), "at {at}");
+    }
+    assert_eq!(soon(running).await.unwrap().unwrap(), 1);
+    assert_eq!(log.calls(), 1);
+}
+
+/// The lease ends at the instant, not before and not after.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_not_renewed_holds_until_its_lease_ends() {
+    let (inner, log) = Scripted::new();
+    log.then([Step::Held, Step::Answer]);
+    let mut service = layer(refusing().lease(ms(900))).layer(inner);
+    let mut stalled = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut stalled));
+    tokio::time::advance(ms(899)).await;
+    let error = now(begin(&mut service, Ask(7))).unwrap_err();
+    assert_eq!(error.refusal().retry_after(), Some(ms(1)));
+    tokio::time::advance(ms(1)).await;
+    assert_eq!(now(begin(&mut service, Ask(7))).unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_lease_ran_out_but_that_nobody_took_is_kept() {
+    let (inner, log) = Scripted::new();
+    log.then([Step::AnswerAfter(2000)]);
+    let layer = layer(config().lease(ms(900)));
+    let mut service = layer.layer(inner);
+    let mut first = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut first));
+    // The process stood still.
+    tokio::time::advance(ms(1999)).await;
+    assert!(is_pending(&mut first));
+    assert_eq!(soon(first).await.unwrap(), 1);
+    assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
+    assert_eq!(layer.handle().stats().fenced, 0);
+}
+
+/// Two layers over one store are two processes.
+fn two(config: impl Fn() -> Config) -> (Layered, Layered) {
+    let store = MemoryStore::default();
+    (over(config(), store.clone()), over(config(), store))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_wakes_up_after_a_take_over_is_stopped_by_its_next_renewal() {
+    let (here, elsewhere) = two(|| config().lease(ms(900)));
+    let (inner, log) = Scripted::new();
+    log.then([Step::Held, Step::Answer]);
+    let mut service = here.layer(inner.clone());
+    let mut paused = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut paused));
+    tokio::time::advance(ms(900)).await;
+    assert_eq!(call(&mut elsewhere.layer(inner), Ask(7)).await.unwrap(), 2);
+    let error = soon(paused).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::ClaimLost));
+    assert!(!error.refusal().never_reached_service());
+    assert_eq!(
+        error.to_string(),
+        "idempotency: the key was taken over while its handler ran; ask again with it"
+    );
+    assert_eq!(log.live(), 0, "the handler was dropped");
+    // Whoever asks again gets the one answer.
+    assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 2);
+    let stats = here.handle().stats();
+    assert_eq!((stats.fenced, stats.in_flight, stats.failed), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_answers_after_a_take_over_is_fenced() {
+    for policy in [LostClaim::Refuse, LostClaim::Answer] {
+        let (here, elsewhere) = two(|| config().lease(ms(900)).lost_claim(policy));
+        let (inner, log) = Scripted::new();
+        log.then([Step::Held, Step::Answer]);
+        let mut service = here.layer(inner.clone());
+        let mut paused = begin(&mut service, Ask(7));
+        assert!(is_pending(&mut paused));
+        tokio::time::advance(ms(900)).await;
+        assert_eq!(call(&mut elsewhere.layer(inner), Ask(7)).await.unwrap(), 2);
+        // It answers at once when it is looked at, before it renews.
+        log.open();
+        let answer = now(paused);
+        match policy {
+            LostClaim::Answer => assert_eq!(answer.unwrap(), 1),
+            _ => assert_eq!(answer.unwrap_err().kind(), Some(ErrorKind::ClaimLost)),
+        }
+        assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 2, "the late one changed nothing");
+        assert_eq!(here.handle().stats().fenced, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_claim_may_run_on_to_its_own_answer() {
+    let (here, elsewhere) = two(|| config().lease(ms(900)).lost_claim(LostClaim::Answer));
+    let (inner, log) = Scripted::new();
+    log.then([Step::AnswerAfter(5000), Step::Answer]);
+    let mut service = here.layer(inner.clone());
+    let mut paused = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut paused));
+    tokio::time::advance(ms(900)).await;
+    assert_eq!(call(&mut elsewhere.layer(inner), Ask(7)).await.unwrap(), 2);
+    assert_eq!(soon(paused).await.unwrap(), 1);
+    let stats = here.handle().stats();
+    assert_eq!((stats.fenced, stats.in_flight), (1, 0), "counted once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_frees_its_key_at_once() {
+    let (inner, log) = Scripted::new();
+    log.then([Step::Held, Step::Answer]);
+    let layer = layer(refusing());
+    let mut service = layer.layer(inner);
+    let mut first = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut first));
+    assert_eq!(in_flight(&layer), 1);
+    drop(first);
+    assert_eq!((in_flight(&layer), log.live()), (0, 0));
+    assert_eq!(now(begin(&mut service, Ask(7))).unwrap(), 2);
+    let stats = layer.handle().stats();
+    assert_eq!((stats.failed, stats.in_flight), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_never_polled_frees_its_key_too() {
+    let layer = layer(refusing());
+    let mut service = layer.layer(Scripted::new().0);
+    drop(begin(&mut service, Ask(7)));
+    assert_eq!(in_flight(&layer), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_frees_the_key_on_the_spot() {
+    for step in [Step::PanicInCall, Step::PanicAtPoll(1), Step::PanicAtPoll(2)] {
+        let (inner, log) = Scripted::new();
+        log.then([step, Step::Answer]);
+        let layer = layer(refusing());
+        let mut service = layer.layer(inner);
+        let mut kept = None;
+        let said = panic_of(|| {
+            let call = kept.insert(begin(&mut service, Ask(7)));
+            while is_pending(call) {}
+        });
+        assert!(said.starts_with("scripted panic"), "{said}");
+        // The future is still there, as where somebody catches the panic.
+        assert_eq!(in_flight(&layer), 0, "{step:?}");
+        drop(kept);
+        assert_eq!(now(begin(&mut service, Ask(7))).unwrap(), 2);
+        let stats = layer.handle().stats();
+        assert_eq!((stats.failed, stats.in_flight), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_the_answer_is_kept_frees_the_key() {
+    let layer = layer(refusing()).keep_if(|_: &u32| panic!("no opinion"));
+    let mut service = layer.layer(Scripted::new().0);
+    assert_eq!(panic_of(|| now(begin(&mut service, Ask(7)))), "no opinion");
+    assert_eq!(layer.handle().stats().store.unwrap().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_may_stay_claimed_until_the_lease_ends() {
+    let lease = || refusing().lease(ms(900));
+    let cases: [(Config, Step); 3] = [
+        (lease().failed_calls(Leave::UntilLeaseEnds), Step::Fail),
+        (lease().abandoned_calls(Leave::UntilLeaseEnds), Step::Held),
+        (lease().abandoned_calls(Leave::UntilLeaseEnds), Step::PanicAtPoll(1)),
+    ];
+    for (config, step) in cases {
+        let (inner, log) = Scripted::new();
+        log.then([step]);
+        let layer = layer(config);
+        let mut service = layer.layer(inner);
+        let mut first = begin(&mut service, Ask(7));
+        match step {
+            Step::Fail => assert_eq!(now(first), Err(AppError::Broken("scripted failure"))),
+            Step::Held => {
+                assert!(is_pending(&mut first));
+                drop(first);
+            }
+            _ => drop(panic_of(|| is_pending(&mut first))),
+        }
+        tokio::time::advance(ms(899)).await;
+        let error = now(begin(&mut service, Ask(7))).unwrap_err();
+        assert_eq!(error.refusal().retry_after(), Some(ms(1)), "{step:?}");
+        tokio::time::advance(ms(1)).await;
+        assert_eq!(now(begin(&mut service, Ask(7))).unwrap(), 2, "{step:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_key_that_stays_claimed_gets_it_when_the_lease_ends() {
+    let (inner, log) = Scripted::new();
+    log.then([Step::FailAfter(50), Step::Answer]);
+    let config = config().lease(ms(950)).failed_calls(Leave::UntilLeaseEnds);
+    let mut service = layer(config).layer(inner);
+    let watch = Watch::start();
+    let (first, second) = tokio::join!(begin(&mut service, Ask(7)), begin(&mut service, Ask(7)));
+    assert!(first.is_err());
+    assert_eq!((second.unwrap(), watch.ms(), log.at()), (2, 950, vec![0, 950]));
+}
