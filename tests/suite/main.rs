@@ -17,6 +17,7 @@ mod contract;
 mod events;
 mod fallback;
 mod idempotency;
+mod idempotency_key;
 mod keyed;
 mod rate_limit;
 mod registry;
