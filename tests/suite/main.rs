@@ -19,6 +19,7 @@ mod crash_sweep;
 mod events;
 mod fallback;
 mod idempotency;
+mod idempotency_key;
 mod keyed;
 mod outbox;
 mod rate_limit;

@@ -9,6 +9,9 @@
 //! | a retry that looks at the status and honours `Retry-After` | [`RetryableStatus`] |
 //! | to repeat only what may be repeated | [`IdempotentRequests`] |
 //! | to repeat requests whose bodies stream | [`ReplayLayer`] |
+//! | to do the work of a request once, however often it is sent | [`IdempotencyKeyLayer`] |
+//! | to send an `Idempotency-Key` with every request | [`SetIdempotencyKeyLayer`] |
+//! | to know what a status says to a saga | [`is_definite_refusal`] |
 //! | to tell callers how a limit stands | [`RateLimitFieldsLayer`] |
 //! | to read or write `Retry-After` yourself | [`retry_after`] |
 //!
@@ -113,8 +116,10 @@
 //! holds no permit, has no time limit and counts for no circuit.
 
 mod by_status;
+mod definite;
 mod grpc;
 mod http_ext;
+pub mod idempotency_key;
 mod problem;
 mod rate_limit_fields;
 mod refusal;
@@ -127,7 +132,9 @@ mod retryable_status;
 mod testing;
 
 pub use by_status::ByStatus;
+pub use definite::is_definite_refusal;
 pub use http_ext::{AnswersForResponses, HttpLayerExt};
+pub use idempotency_key::{IdempotencyKeyLayer, SetIdempotencyKeyLayer};
 pub use problem::FromProblem;
 pub use rate_limit_fields::{RateLimitFields, RateLimitFieldsFuture, RateLimitFieldsLayer};
 pub use refusal::Refusal;

@@ -1,9 +1,11 @@
 //! The body of a refusal: a problem document.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use buttress::Error;
-use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
 
 use crate::retry_after;
 
@@ -20,24 +22,52 @@ pub trait FromProblem: From<String> {}
 #[diagnostic::do_not_recommend]
 impl<B: From<String>> FromProblem for B {}
 
-/// `error` as an `application/problem+json` document.
-pub(crate) fn document(status: StatusCode, error: &Error) -> String {
-    let mut json = String::from(r#"{"type":"about:blank","title":"#);
-    push_text(&mut json, status.canonical_reason().unwrap_or_default());
-    // Writing to a `String` cannot fail.
-    let _ = write!(json, r#","status":{},"detail":"#, status.as_u16());
-    push_text(&mut json, &error.to_string());
-    json.push_str(r#","kind":"#);
-    push_text(&mut json, error.kind().as_str());
-    if !error.layer().is_empty() {
-        json.push_str(r#","layer":"#);
-        push_text(&mut json, error.layer());
+/// What a problem document says besides its status.
+pub(crate) struct Document<'a> {
+    pub(crate) detail: &'a str,
+    pub(crate) kind: &'a str,
+    /// Empty if there is none.
+    pub(crate) layer: &'a str,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Document<'_> {
+    fn write(&self, status: StatusCode) -> String {
+        let mut json = String::from(r#"{"type":"about:blank","title":"#);
+        push_text(&mut json, status.canonical_reason().unwrap_or_default());
+        // Writing to a `String` cannot fail.
+        let _ = write!(json, r#","status":{},"detail":"#, status.as_u16());
+        push_text(&mut json, self.detail);
+        json.push_str(r#","kind":"#);
+        push_text(&mut json, self.kind);
+        if !self.layer.is_empty() {
+            json.push_str(r#","layer":"#);
+            push_text(&mut json, self.layer);
+        }
+        if let Some(wait) = self.retry_after {
+            let _ = write!(json, r#","retry_after":{}"#, retry_after::seconds(wait));
+        }
+        json.push('}');
+        json
     }
-    if let Some(wait) = error.retry_after() {
-        let _ = write!(json, r#","retry_after":{}"#, retry_after::seconds(wait));
-    }
-    json.push('}');
-    json
+}
+
+/// `document` as a response that no cache keeps.
+pub(crate) fn response<B: FromProblem>(status: StatusCode, document: &Document<'_>) -> Response<B> {
+    let mut response = Response::new(B::from(document.write(status)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The same of an error.
+pub(crate) fn of_error<B: FromProblem>(status: StatusCode, error: &Error) -> Response<B> {
+    let detail = error.to_string();
+    let kind = error.kind().as_str();
+    let (layer, retry_after) = (error.layer(), error.retry_after());
+    response(status, &Document { detail: &detail, kind, layer, retry_after })
 }
 
 /// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
@@ -63,6 +93,10 @@ fn push_text(json: &mut String, text: &str) {
 mod tests {
     use super::*;
     use crate::testing;
+
+    fn document(status: StatusCode, error: &Error) -> String {
+        of_error(status, error).into_body()
+    }
 
     #[test]
     fn text_is_escaped_as_json_demands_and_no_further() {

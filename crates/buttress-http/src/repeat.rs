@@ -1,7 +1,7 @@
 use buttress::retry::CloneRequest;
-use http::{HeaderName, Request};
+use http::Request;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+use crate::idempotency_key::IDEMPOTENCY_KEY;
 
 /// A body that may be sent again: every body that is `Clone`, and
 /// [`ReplayBody`](crate::ReplayBody).

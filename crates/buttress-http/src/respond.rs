@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use buttress::{Error, ErrorKind, Reject};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::RETRY_AFTER;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::problem::{self, FromProblem};
@@ -71,13 +71,9 @@ impl Respond {
     #[must_use]
     pub fn response<B: FromProblem>(&self, error: &Error) -> Response<B> {
         let status = status(error.kind());
-        let mut response = Response::new(B::from(problem::document(status, error)));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = problem::of_error(status, error);
         if let Some(seconds) = seconds(status, error.retry_after()) {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         Refusal::mark(&mut response, error.clone());
         response
@@ -134,6 +130,8 @@ fn seconds(status: StatusCode, known: Option<Duration>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+
+    use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
     use super::*;
     use crate::testing;

@@ -1,0 +1,151 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+/// A body of which some or all was read beforehand: the body of every response behind an
+/// [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer).
+///
+/// It yields what was read, then the rest of the body it was made of, or the error at which that
+/// broke off. A body of which nothing was read is passed on frame by frame. Data comes as [`Bytes`],
+/// without a copy if it was that before, errors as they are.
+///
+/// It is made of bytes or a `String` too, which is what refusals need, and a request whose body has
+/// no way to be made of bytes: see the [module](super#bodies).
+pub struct BufferedBody<B: Body> {
+    /// What was read; empty ones are done.
+    front: Bytes,
+    beyond: Bytes,
+    rest: Rest<B>,
+}
+
+pub(super) enum Rest<B: Body> {
+    End,
+    Trailers(HeaderMap),
+    Stream(B),
+    Broken(B::Error),
+}
+
+impl<B: Body> BufferedBody<B> {
+    /// `body`, of which nothing was read.
+    pub const fn new(body: B) -> Self {
+        Self::partly(Bytes::new(), Bytes::new(), Rest::Stream(body))
+    }
+
+    /// All of a body.
+    pub(super) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self::partly(data, Bytes::new(), trailers.map_or(Rest::End, Rest::Trailers))
+    }
+
+    pub(super) const fn partly(front: Bytes, beyond: Bytes, rest: Rest<B>) -> Self {
+        Self { front, beyond, rest }
+    }
+
+    /// The body it was made of, if nothing of it was read.
+    pub(super) fn into_unread(self) -> Result<B, Self> {
+        match self.rest {
+            Rest::Stream(body) if self.front.is_empty() && self.beyond.is_empty() => Ok(body),
+            rest => Err(Self { rest, ..self }),
+        }
+    }
+
+    fn read(&mut self) -> Option<Bytes> {
+        let read = if self.front.is_empty() { &mut self.beyond } else { &mut self.front };
+        (!read.is_empty()).then(|| std::mem::take(read))
+    }
+}
+
+// Errors are only moved.
+impl<B: Body + Unpin> Unpin for BufferedBody<B> {}
+
+impl<B: Body> From<Bytes> for BufferedBody<B> {
+    fn from(data: Bytes) -> Self {
+        Self::whole(data, None)
+    }
+}
+
+impl<B: Body> From<String> for BufferedBody<B> {
+    fn from(text: String) -> Self {
+        Self::from(Bytes::from(text))
+    }
+}
+
+impl<B: Body> Default for BufferedBody<B> {
+    /// Empty.
+    fn default() -> Self {
+        Self::from(Bytes::new())
+    }
+}
+
+impl<B> Body for BufferedBody<B>
+where
+    B: Body + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        if let Some(data) = this.read() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Rest::Stream(body) = &mut this.rest {
+            let frame = ready!(Pin::new(body).poll_frame(cx));
+            if !matches!(frame, Some(Ok(_))) {
+                this.rest = Rest::End;
+            }
+            return Poll::Ready(frame.map(|frame| frame.map(with_bytes)));
+        }
+        Poll::Ready(match std::mem::replace(&mut this.rest, Rest::End) {
+            Rest::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            Rest::Broken(error) => Some(Err(error)),
+            Rest::End | Rest::Stream(_) => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let read = self.front.is_empty() && self.beyond.is_empty();
+        read && match &self.rest {
+            Rest::End => true,
+            Rest::Stream(body) => body.is_end_stream(),
+            Rest::Trailers(_) | Rest::Broken(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read = (self.front.len() + self.beyond.len()) as u64;
+        let mut hint = SizeHint::new();
+        match &self.rest {
+            Rest::End => hint.set_exact(read),
+            Rest::Stream(body) => {
+                let rest = body.size_hint();
+                hint.set_lower(rest.lower().saturating_add(read));
+                if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(read)) {
+                    hint.set_upper(upper);
+                }
+            }
+            // Exact as it is, it is not said: HTTP/1.1 sends trailers after chunks only.
+            Rest::Trailers(_) | Rest::Broken(_) => hint.set_lower(read),
+        }
+        hint
+    }
+}
+
+/// `frame` with its data as [`Bytes`].
+pub(super) fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
+    frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
+}
+
+impl<B: Body> fmt::Debug for BufferedBody<B> {
+    /// Leaves out what was read: bodies hold secrets, and end up in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = self.front.len() + self.beyond.len();
+        f.debug_struct("BufferedBody").field("read", &read).finish_non_exhaustive()
+    }
+}

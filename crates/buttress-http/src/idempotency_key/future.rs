@@ -1,0 +1,153 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use buttress::Reject;
+use buttress::idempotency::{self, Identity, Key};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::body::BufferedBody;
+use super::collect::{Collect, Collected};
+use super::identity::{Identified, fingerprint};
+use super::layer::{Core, Settings};
+use super::service::{Bare, BareFuture};
+use super::tape::ResponseTape;
+use super::unusable::UnusableRequest;
+
+/// The core's response.
+type Working<F, C, E, R> =
+    idempotency::ResponseFuture<BareFuture<F>, Response<BufferedBody<C>>, E, ResponseTape, R>;
+
+pin_project! {
+    /// The response of an [`IdempotencyKey`](super::IdempotencyKey) service. Dropping it cancels the
+    /// call, unless it runs [detached](buttress::idempotency::Config::detached).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, R, B, C>
+    where
+        S: Service<Request<B>, Response = Response<C>>,
+        C: Body,
+        C: Unpin,
+    {
+        #[pin]
+        pub(super) phase: Phase<S, R, B, C>,
+    }
+}
+
+pin_project! {
+    #[project = PhaseProj]
+    pub(super) enum Phase<S, R, B, C>
+    where
+        S: Service<Request<B>, Response = Response<C>>,
+        C: Body,
+        C: Unpin,
+    {
+        // A request of another method.
+        Passing { #[pin] future: S::Future },
+        // One that cannot be used.
+        Refused { response: Option<Response<BufferedBody<C>>> },
+        // The body of a request with a key.
+        Collecting { collect: Collect<B>, reading: Option<Box<Reading<S, R>>> },
+        // What the core makes of a request.
+        Working { #[pin] future: Working<S::Future, C, S::Error, R> },
+    }
+}
+
+/// What a request waits with until its body is read.
+pub(super) struct Reading<S, R> {
+    pub(super) head: Parts,
+    pub(super) key: Key,
+    /// Polled ready.
+    pub(super) service: S,
+    pub(super) core: Core<R>,
+    pub(super) settings: Arc<Settings>,
+}
+
+impl<S, R, B, C> Future for ResponseFuture<S, R, B, C>
+where
+    S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
+    B: Body + From<Bytes> + Unpin + Send + 'static,
+    C: Body + Unpin + Send + 'static,
+    C::Error: Send,
+{
+    type Output = Result<Response<BufferedBody<C>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut phase = self.project().phase;
+        loop {
+            let next = match phase.as_mut().project() {
+                PhaseProj::Passing { future } => {
+                    return future.poll(cx).map_ok(|response| response.map(BufferedBody::new));
+                }
+                PhaseProj::Working { future } => return future.poll(cx),
+                PhaseProj::Refused { response } => {
+                    return response
+                        .take()
+                        .map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                }
+                PhaseProj::Collecting { collect, reading } => {
+                    let collected = ready!(Pin::new(collect).poll(cx));
+                    match reading.take() {
+                        Some(reading) => reading.end(collected),
+                        None => return Poll::Pending,
+                    }
+                }
+            };
+            phase.set(next);
+        }
+    }
+}
+
+impl<S, R> Reading<S, R> {
+    /// Goes on with the body.
+    fn end<B, C>(self, collected: Collected<B>) -> Phase<S, R, B, C>
+    where
+        S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
+        B: Body + From<Bytes> + Send + 'static,
+        C: Body + Unpin + Send + 'static,
+        C::Error: Send,
+    {
+        let Self { head, key, service, core, settings } = self;
+        let data = match collected {
+            Collected::Whole { data, .. } => data,
+            Collected::TooLarge(_) => {
+                let cap = settings.request_cap;
+                return settings.refuse(UnusableRequest::TooLarge { cap });
+            }
+            Collected::BrokenOff(_) => return settings.refuse(UnusableRequest::BrokenOff),
+        };
+        let fingerprint = Some(fingerprint(&head, Some(&data)));
+        let identity = Ok(Some(Identity { key, fingerprint }));
+        let request = Request::from_parts(head, B::from(data));
+        let future = core.layer(Bare(service)).call(Identified { request, identity });
+        Phase::Working { future }
+    }
+}
+
+impl<S, R, B, C> fmt::Debug for ResponseFuture<S, R, B, C>
+where
+    S: Service<Request<B>, Response = Response<C>>,
+    C: Body + Unpin,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match &self.phase {
+            Phase::Passing { .. } => "passing",
+            Phase::Refused { .. } => "refused",
+            Phase::Collecting { .. } => "collecting",
+            Phase::Working { .. } => "working",
+        };
+        f.debug_struct("ResponseFuture").field("phase", &phase).finish_non_exhaustive()
+    }
+}

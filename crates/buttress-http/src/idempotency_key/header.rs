@@ -1,0 +1,211 @@
+//! The `Idempotency-Key` header field: a string of RFC 8941, or the bare text that many send instead.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::unusable::MalformedKey;
+
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What of a field value is a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Syntax {
+    /// Only strings of RFC 8941.
+    pub(super) strict: bool,
+    /// In bytes.
+    pub(super) longest: usize,
+}
+
+impl Syntax {
+    /// The key in `headers`; `None` if there is none.
+    pub(super) fn find(self, headers: &HeaderMap) -> Result<Option<String>, MalformedKey> {
+        let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
+        match (lines.next(), lines.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => self.read(value).map(Some),
+            (Some(_), Some(_)) => Err(MalformedKey::Repeated),
+        }
+    }
+
+    fn read(self, value: &HeaderValue) -> Result<String, MalformedKey> {
+        let text = value.as_bytes().trim_ascii();
+        let key = match text {
+            [] => return Err(MalformedKey::Empty),
+            [b'"', quoted @ ..] => string(quoted)?,
+            _ if self.strict => return Err(MalformedKey::NotAString),
+            bare => token(bare)?,
+        };
+        if key.is_empty() {
+            return Err(MalformedKey::Empty);
+        }
+        if key.len() > self.longest {
+            return Err(MalformedKey::TooLong { length: key.len(), longest: self.longest });
+        }
+        Ok(key)
+    }
+}
+
+/// A string (RFC 8941, section 4.2.5) after its opening quote, up to the end of the field.
+fn string(text: &[u8]) -> Result<String, MalformedKey> {
+    let mut key = String::new();
+    let mut rest = text.iter();
+    loop {
+        match rest.next() {
+            Some(b'"') => break,
+            Some(b'\\') => match rest.next() {
+                Some(&escaped @ (b'"' | b'\\')) => key.push(char::from(escaped)),
+                _ => return Err(MalformedKey::NotAString),
+            },
+            Some(&plain @ b' '..=b'~') => key.push(char::from(plain)),
+            _ => return Err(MalformedKey::NotAString),
+        }
+    }
+    parameters(rest.as_slice())?;
+    Ok(key)
+}
+
+/// Passes over the parameters of an item (RFC 8941, section 3.1.2), none of which is defined for this
+/// field. Their values are only looked at as far as their ends are to be found.
+fn parameters(mut text: &[u8]) -> Result<(), MalformedKey> {
+    while let [b';', after @ ..] = text {
+        let after = after.trim_ascii_start();
+        let name = after.iter().take_while(|byte| is_of_a_name(**byte)).count();
+        let (name, after) = after.split_at(name);
+        if !matches!(name, [b'a'..=b'z' | b'*', ..]) {
+            return Err(MalformedKey::NotAString);
+        }
+        text = match after {
+            [b'=', b'"', value @ ..] => behind_string(value)?,
+            [b'=', value @ ..] => {
+                let length = value.iter().take_while(|byte| is_of_a_value(**byte)).count();
+                let (value, after) = value.split_at(length);
+                if value.is_empty() {
+                    return Err(MalformedKey::NotAString);
+                }
+                after
+            }
+            _ => after,
+        };
+    }
+    if text.is_empty() { Ok(()) } else { Err(MalformedKey::NotAString) }
+}
+
+/// What comes after a string.
+fn behind_string(text: &[u8]) -> Result<&[u8], MalformedKey> {
+    let mut rest = text.iter();
+    loop {
+        match rest.next() {
+            Some(b'"') => return Ok(rest.as_slice()),
+            Some(b'\\') if matches!(rest.next(), Some(b'"' | b'\\')) => {}
+            Some(b' '..=b'[' | b']'..=b'~') => {}
+            _ => return Err(MalformedKey::NotAString),
+        }
+    }
+}
+
+const fn is_of_a_name(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*')
+}
+
+const fn is_of_a_value(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\' | b',' | b';')
+}
+
+/// A key without quotes, as a UUID is often sent. Commas and semicolons are left out: they would be
+/// two fields in one line, and a parameter.
+fn token(text: &[u8]) -> Result<String, MalformedKey> {
+    if !text.iter().all(|byte| is_of_a_value(*byte)) {
+        return Err(MalformedKey::NotAString);
+    }
+    Ok(text.iter().map(|byte| char::from(*byte)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENIENT: Syntax = Syntax { strict: false, longest: 255 };
+    const STRICT: Syntax = Syntax { strict: true, longest: 255 };
+
+    fn read(syntax: Syntax, text: &[u8]) -> Result<String, MalformedKey> {
+        syntax.read(&HeaderValue::from_bytes(text).unwrap())
+    }
+
+    #[test]
+    fn strings_are_read_as_rfc_8941_says() {
+        let cases: [(&str, &str); 8] = [
+            (r#""8e03978e-40d5-43e8-bc93-6894a57f9324""#, "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+            (r#"  "a b"  "#, "a b"),
+            (r#""a,b;c=d""#, "a,b;c=d"),
+            (r#""a\"b\\c""#, r#"a"b\c"#),
+            (r#""a";p"#, "a"),
+            (r#""a"; p=1;q="x;\"\\,y";r=?1"#, "a"),
+            (r#""a";*p=:YQ==:"#, "a"),
+            ("\" \"", " "),
+        ];
+        for (text, key) in cases {
+            assert_eq!(read(STRICT, text.as_bytes()).as_deref(), Ok(key), "{text}");
+            assert_eq!(read(LENIENT, text.as_bytes()).as_deref(), Ok(key), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_string_is_malformed() {
+        let cases: [&[u8]; 15] = [
+            br#"""#,
+            br#""a"#,
+            br#""a\"#,
+            br#""a\b""#,
+            br#""a" b"#,
+            br#""a", "b""#,
+            br#""a";"#,
+            br#""a";P"#,
+            br#""a";1"#,
+            br#""a";p="#,
+            br#""a";p="b"#,
+            br#""a";p="\b""#,
+            b"\"a\tb\"",
+            b"\"caf\xc3\xa9\"",
+            b"\"\xff\"",
+        ];
+        for text in cases {
+            assert_eq!(read(LENIENT, text), Err(MalformedKey::NotAString), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_bare_key_is_taken_unless_only_strings_are() {
+        let uuid = "8e03978e-40d5-43e8-bc93-6894a57f9324";
+        for bare in [uuid, "1", "a_b.c~d/e:f+g=", ":YQ==:"] {
+            assert_eq!(read(LENIENT, bare.as_bytes()).as_deref(), Ok(bare));
+            assert_eq!(read(STRICT, bare.as_bytes()), Err(MalformedKey::NotAString));
+        }
+        for no_key in ["a b", "a,b", "a;b", "a\"b", "a\\b", "caf\u{e9}", "a\tb"] {
+            let read = read(LENIENT, no_key.as_bytes());
+            assert_eq!(read, Err(MalformedKey::NotAString), "{no_key}");
+        }
+    }
+
+    #[test]
+    fn a_key_has_text_and_a_length_that_fits() {
+        for empty in ["", " ", r#""""#] {
+            assert_eq!(read(LENIENT, empty.as_bytes()), Err(MalformedKey::Empty), "{empty:?}");
+            assert_eq!(read(STRICT, empty.as_bytes()), Err(MalformedKey::Empty), "{empty:?}");
+        }
+        let longest = Syntax { strict: false, longest: 4 };
+        assert_eq!(read(longest, b"1234").as_deref(), Ok("1234"));
+        assert_eq!(read(longest, br#""\"\"\"\"""#).as_deref(), Ok(r#""""""#), "without escapes");
+        let too_long = MalformedKey::TooLong { length: 5, longest: 4 };
+        assert_eq!(read(longest, b"12345"), Err(too_long));
+        assert_eq!(too_long.to_string(), "it has 5 bytes, at most 4 are allowed");
+    }
+
+    #[test]
+    fn one_line_is_one_key_and_two_are_none() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(LENIENT.find(&headers), Ok(None));
+        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("a"));
+        assert_eq!(LENIENT.find(&headers), Ok(Some("a".to_owned())));
+        headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static("a"));
+        assert_eq!(LENIENT.find(&headers), Err(MalformedKey::Repeated));
+    }
+}

@@ -1,0 +1,88 @@
+//! What tells a request from others: its key inside of its scope, and a digest of what it asks for.
+
+use buttress::idempotency::{Fingerprint, Identify, Identity, InvalidKey, Key};
+use http::Request;
+use http::request::Parts;
+use sha2::{Digest, Sha256};
+
+use super::layer::Settings;
+use super::unusable::MalformedKey;
+
+/// A request whose identity was found before the core asks for it.
+#[derive(Debug)]
+pub(super) struct Identified<B> {
+    pub(super) request: Request<B>,
+    pub(super) identity: Result<Option<Identity>, InvalidKey>,
+}
+
+/// Finds the identity of an [`Identified`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known;
+
+impl<B> Identify<Identified<B>> for Known {
+    fn identify(&self, request: &Identified<B>) -> Result<Option<Identity>, InvalidKey> {
+        request.identity.clone()
+    }
+}
+
+impl Settings {
+    /// The key of the request with this head, inside of its scope, if it has one.
+    pub(super) fn key(
+        &self,
+        head: &Parts,
+    ) -> Result<Result<Option<Key>, InvalidKey>, MalformedKey> {
+        let Some(key) = self.syntax.find(&head.headers)? else { return Ok(Ok(None)) };
+        Ok(Key::scoped(&(self.scope)(head), &key).map(Some))
+    }
+}
+
+/// The first half of the SHA-256 digest of method, path and query, and body, each with its length
+/// before it. `None` for a body that is not looked at.
+pub(super) fn fingerprint(head: &Parts, body: Option<&[u8]>) -> Fingerprint {
+    let mut digest = Sha256::new();
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+    let parts = [head.method.as_str().as_bytes(), path.as_bytes()];
+    for part in parts.into_iter().chain(body) {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    let digest: [u8; 32] = digest.finalize().into();
+    let number = digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte));
+    Fingerprint::new(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: u128 = 0x98a1_59ef_39e5_5d5a_6859_34f0_0ef5_c039;
+
+    fn of(method: &str, uri: &str, body: Option<&str>) -> u128 {
+        let (head, ()) = Request::builder().method(method).uri(uri).body(()).unwrap().into_parts();
+        fingerprint(&head, body.map(str::as_bytes)).get()
+    }
+
+    /// It is stored, so it must be the same in every release. Computed by another SHA-256.
+    #[test]
+    fn the_digest_of_a_known_request() {
+        assert_eq!(of("POST", "/pay?to=7", Some("{}")), KNOWN);
+        assert_eq!(of("POST", "http://host:80/pay?to=7", Some("{}")), KNOWN, "whatever the host");
+    }
+
+    #[test]
+    fn every_part_counts_and_none_can_pass_for_another() {
+        let all = [
+            of("POST", "/a", Some("b")),
+            of("PATCH", "/a", Some("b")),
+            of("POST", "/", Some("b")),
+            of("POST", "/a?", Some("b")),
+            of("POST", "/ab", Some("")),
+            of("POST", "/a", Some("")),
+            of("POST", "/a", None),
+            of("POST", "/ab", None),
+        ];
+        for (n, one) in all.iter().enumerate() {
+            assert!(!all[..n].contains(one), "{n}");
+        }
+    }
+}

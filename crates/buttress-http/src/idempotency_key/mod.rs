@@ -1,0 +1,28 @@
+#![doc = include_str!("guide.md")]
+
+mod body;
+mod client;
+mod codec;
+mod collect;
+mod future;
+mod header;
+mod identity;
+mod layer;
+mod service;
+mod stored;
+mod tape;
+#[cfg(test)]
+mod tests;
+mod unusable;
+
+pub use body::BufferedBody;
+pub use client::{SetIdempotencyKey, SetIdempotencyKeyLayer};
+pub use codec::ResponseCodec;
+pub use future::ResponseFuture;
+pub use layer::IdempotencyKeyLayer;
+pub use service::IdempotencyKey;
+pub use stored::StoredResponse;
+pub use tape::kept_by_default;
+pub use unusable::{MalformedKey, UnusableRequest};
+
+pub(crate) use header::IDEMPOTENCY_KEY;

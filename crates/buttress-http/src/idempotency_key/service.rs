@@ -1,0 +1,179 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use buttress::Reject;
+use buttress::idempotency::{Handle, Identity};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::body::BufferedBody;
+use super::collect::{Collect, exceeds};
+use super::future::{Phase, Reading, ResponseFuture};
+use super::identity::{Identified, fingerprint};
+use super::layer::{Core, Settings};
+use super::unusable::UnusableRequest;
+use crate::respond::Respond;
+
+/// A service that does what a request with an `Idempotency-Key` asks for once. Made by
+/// [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer).
+pub struct IdempotencyKey<S, R = Respond> {
+    pub(super) inner: S,
+    pub(super) core: Core<R>,
+    pub(super) settings: Arc<Settings>,
+}
+
+impl<S, R> IdempotencyKey<S, R> {
+    /// The operator's view, as of the [layer](super::IdempotencyKeyLayer::handle).
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.core.handle()
+    }
+}
+
+impl<S, R, B, C> Service<Request<B>> for IdempotencyKey<S, R>
+where
+    S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
+    B: Body + From<Bytes> + Unpin + Send + 'static,
+    C: Body + Unpin + Send + 'static,
+    C::Error: Send,
+{
+    type Response = Response<BufferedBody<C>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, R, B, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ResponseFuture { phase: self.begin(request) }
+    }
+}
+
+impl<S, R> IdempotencyKey<S, R> {
+    fn begin<B, C>(&mut self, request: Request<B>) -> Phase<S, R, B, C>
+    where
+        S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
+        B: Body + From<Bytes> + Unpin + Send + 'static,
+        C: Body + Unpin + Send + 'static,
+        C::Error: Send,
+    {
+        if !self.settings.methods.contains(request.method()) {
+            return Phase::Passing { future: self.inner.call(request) };
+        }
+        let (head, body) = request.into_parts();
+        let key = match self.settings.key(&head) {
+            Ok(key) => key,
+            Err(why) => return self.settings.refuse(UnusableRequest::Malformed(why)),
+        };
+        let identity = match key {
+            Ok(Some(key)) if self.settings.payload => {
+                let cap = self.settings.request_cap;
+                if exceeds(&body, cap) {
+                    return self.settings.refuse(UnusableRequest::TooLarge { cap });
+                }
+                let (core, service) = (self.core.clone(), self.take_ready());
+                let (settings, collect) = (self.settings.clone(), Collect::new(body, cap));
+                let reading = Box::new(Reading { head, key, service, core, settings });
+                return Phase::Collecting { collect, reading: Some(reading) };
+            }
+            Ok(Some(key)) => {
+                Ok(Some(Identity { key, fingerprint: Some(fingerprint(&head, None)) }))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let request = Request::from_parts(head, body);
+        let service = Bare(self.take_ready());
+        let future = self.core.layer(service).call(Identified { request, identity });
+        Phase::Working { future }
+    }
+
+    /// The service that was polled ready; its clone stays.
+    fn take_ready(&mut self) -> S
+    where
+        S: Clone,
+    {
+        let fresh = self.inner.clone();
+        std::mem::replace(&mut self.inner, fresh)
+    }
+}
+
+impl Settings {
+    pub(super) fn refuse<S, R, B, C>(&self, request: UnusableRequest) -> Phase<S, R, B, C>
+    where
+        S: Service<Request<B>, Response = Response<C>>,
+        C: Body + Unpin,
+    {
+        let response = (self.unusable)(&request).map(BufferedBody::from);
+        Phase::Refused { response: Some(response) }
+    }
+}
+
+impl<S: Clone, R: Clone> Clone for IdempotencyKey<S, R> {
+    fn clone(&self) -> Self {
+        let (core, settings) = (self.core.clone(), self.settings.clone());
+        Self { inner: self.inner.clone(), core, settings }
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for IdempotencyKey<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyKey").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+/// The inner service as the core calls it.
+#[derive(Clone, Debug)]
+pub(super) struct Bare<S>(pub(super) S);
+
+impl<S, B, C> Service<Identified<B>> for Bare<S>
+where
+    S: Service<Request<B>, Response = Response<C>>,
+    C: Body,
+{
+    type Response = Response<BufferedBody<C>>;
+    type Error = S::Error;
+    type Future = BareFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Identified<B>) -> Self::Future {
+        BareFuture { future: self.0.call(request.request) }
+    }
+}
+
+pin_project! {
+    /// The response of a [`Bare`].
+    #[derive(Debug)]
+    pub(super) struct BareFuture<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F, C, E> Future for BareFuture<F>
+where
+    F: Future<Output = Result<Response<C>, E>>,
+    C: Body,
+{
+    type Output = Result<Response<BufferedBody<C>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_ok(|response| response.map(BufferedBody::new))
+    }
+}

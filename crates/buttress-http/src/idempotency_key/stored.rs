@@ -1,0 +1,112 @@
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http_body::Body;
+
+use super::body::BufferedBody;
+
+/// Fields about the connection and not the response (RFC 9110, section 7.6.1), besides those that
+/// `Connection` names.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// A response as it is stored: status, header fields, body, and trailers if there were any.
+///
+/// What an [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) keeps in its store: as it is in a
+/// [`MemoryStore`](buttress::idempotency::MemoryStore), encoded by a
+/// [`ResponseCodec`](super::ResponseCodec) in stores of bytes. Cheap to clone but for its header.
+///
+/// Version and extensions of a response are not kept, nor the header fields that are about the
+/// connection: `Connection` and what it names, `Keep-Alive`, `Proxy-Connection`,
+/// `Proxy-Authenticate`, `TE`, `Transfer-Encoding` and `Upgrade`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredResponse {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) trailers: Option<HeaderMap>,
+}
+
+impl StoredResponse {
+    /// A response whose body is known.
+    #[must_use]
+    pub fn new(response: Response<Bytes>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self::of(&parts, body, None)
+    }
+
+    pub(super) fn of(parts: &Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { status: parts.status, headers: end_to_end(&parts.headers), body, trailers }
+    }
+
+    /// The status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The header fields.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The body.
+    #[must_use]
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The trailers, if there were any.
+    #[must_use]
+    pub const fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
+    }
+
+    /// The response.
+    #[must_use]
+    pub fn into_response<B: Body>(self) -> Response<BufferedBody<B>> {
+        let Self { status, headers, body, trailers } = self;
+        let mut response = Response::new(BufferedBody::whole(body, trailers));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// The fields of `headers` that are not about the connection, in their order.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let options = headers.get_all(CONNECTION);
+    let named = |name: &HeaderName| {
+        let options = options.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(name.as_ref()))
+    };
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in
+        headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name) && !named(name))
+    {
+        // Fewer than there were, so that they fit.
+        let _ = kept.try_append(name, value.clone());
+    }
+    kept
+}
+
+impl fmt::Debug for StoredResponse {
+    /// Leaves header and body out: they hold secrets, and end up in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredResponse")
+            .field("status", &self.status)
+            .field("body", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! How a response becomes what a store keeps, and is given again.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use buttress::idempotency::{Recorded, Tape};
+use http::header::CONTENT_TYPE;
+use http::response::Parts;
+use http::{HeaderValue, Response};
+use http_body::Body;
+
+use super::body::BufferedBody;
+use super::collect::{Collect, Collected};
+use super::layer::Settings;
+use super::stored::StoredResponse;
+use crate::refusal::Refusal;
+
+/// Whether the response with this head is kept and given again, unless
+/// [`keep`](super::IdempotencyKeyLayer::keep) says otherwise: every response but
+///
+/// - 408, 425, 429 and 5xx, after which another attempt may do better,
+/// - 1xx, which is no answer yet, or the beginning of another protocol,
+/// - what our own layers further in answered ([`Refusal`]),
+/// - `text/event-stream`, which has no end to wait for.
+///
+/// ```
+/// use buttress_http::idempotency_key::kept_by_default;
+/// use http::Response;
+///
+/// let kept = |status: u16| {
+///     let (head, ()) = Response::builder().status(status).body(()).unwrap().into_parts();
+///     kept_by_default(&head)
+/// };
+/// assert!(kept(201) && kept(303) && kept(404) && kept(422));
+/// assert!(!kept(101) && !kept(408) && !kept(429) && !kept(500));
+/// ```
+#[must_use]
+pub fn kept_by_default(head: &Parts) -> bool {
+    let events = || {
+        let kind = head.headers.get(CONTENT_TYPE).map_or(b"".as_slice(), HeaderValue::as_bytes);
+        let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    };
+    !matches!(head.status.as_u16(), 100..200 | 408 | 425 | 429 | 500..)
+        && head.extensions.get::<Refusal>().is_none()
+        && !events()
+}
+
+/// Records responses, and replays them with a mark.
+#[derive(Clone)]
+pub(super) struct ResponseTape {
+    pub(super) settings: Arc<Settings>,
+}
+
+impl<B, E> Tape<Response<BufferedBody<B>>, E> for ResponseTape
+where
+    B: Body + Unpin,
+{
+    type Value = StoredResponse;
+    type Recording = Recording<B, E>;
+
+    fn record(&self, answer: Result<Response<BufferedBody<B>>, E>) -> Recording<B, E> {
+        let is_not_kept = |answer| Recording { stage: Stage::NotKept(answer) };
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => return is_not_kept(Err(error)),
+        };
+        let (head, body) = response.into_parts();
+        if !(self.settings.keep)(&head) {
+            return is_not_kept(Ok(Response::from_parts(head, body)));
+        }
+        match body.into_unread() {
+            Ok(body) => {
+                let collect = Collect::new(body, self.settings.response_cap);
+                Recording { stage: Stage::Collecting(Box::new(head), collect) }
+            }
+            // Nobody reads a response before it is recorded.
+            Err(body) => is_not_kept(Ok(Response::from_parts(head, body))),
+        }
+    }
+
+    fn replay(&self, value: StoredResponse) -> Result<Response<BufferedBody<B>>, E> {
+        let mut response = value.into_response();
+        if let Some(marker) = &self.settings.marker {
+            response.headers_mut().insert(marker, HeaderValue::from_static("true"));
+        }
+        Ok(response)
+    }
+}
+
+impl fmt::Debug for ResponseTape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseTape").finish_non_exhaustive()
+    }
+}
+
+/// A response whose body is being read to its end, or as far as the cap.
+pub(super) struct Recording<B: Body, E> {
+    stage: Stage<B, E>,
+}
+
+enum Stage<B: Body, E> {
+    NotKept(Result<Response<BufferedBody<B>>, E>),
+    Collecting(Box<Parts>, Collect<B>),
+    Over,
+}
+
+// Nothing in it is pinned: the body is `Unpin`, and the rest is only moved.
+impl<B: Body + Unpin, E> Unpin for Recording<B, E> {}
+
+impl<B, E> Future for Recording<B, E>
+where
+    B: Body + Unpin,
+{
+    type Output = Recorded<Response<BufferedBody<B>>, E, StoredResponse>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let collected = match &mut self.stage {
+            Stage::Collecting(_, collect) => Some(ready!(Pin::new(collect).poll(cx))),
+            Stage::NotKept(_) | Stage::Over => None,
+        };
+        let (head, body, value) = match (std::mem::replace(&mut self.stage, Stage::Over), collected)
+        {
+            (Stage::NotKept(answer), _) => return Poll::Ready(Recorded { answer, value: None }),
+            (Stage::Collecting(head, _), Some(Collected::Whole { data, trailers })) => {
+                let stored = StoredResponse::of(&head, data.clone(), trailers.clone());
+                (head, BufferedBody::whole(data, trailers), Some(stored))
+            }
+            (
+                Stage::Collecting(head, _),
+                Some(Collected::TooLarge(body) | Collected::BrokenOff(body)),
+            ) => (head, body, None),
+            (Stage::Collecting(..), None) | (Stage::Over, _) => return Poll::Pending,
+        };
+        let answer = Ok(Response::from_parts(*head, body));
+        Poll::Ready(Recorded { answer, value })
+    }
+}
+
+impl<B: Body, E> fmt::Debug for Recording<B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,284 @@
+//! Keys: which requests are looked at, and which are refused.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use buttress::idempotency::{
+    ClaimId, Claimed, Config, Fingerprint, Key, MemoryStore, Store, StoreFailure,
+};
+use buttress::{ErrorKind, StoreError};
+use tokio_test_like::is_pending;
+
+use super::*;
+use crate::Refusal;
+
+/// Polling a future once, without waking.
+mod tokio_test_like {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
+
+    pub(super) fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn safe_methods_and_all_others_pass_untouched_whatever_their_key() {
+    let (layer, inner) =
+        (with(IdempotencyKeyLayer::config().key_required(true)), Inner::counting(200));
+    let methods =
+        [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+    let mut sent = 0;
+    for method in methods {
+        for key in ["\"same\"", "no key at all,", ""] {
+            sent += 1;
+            let got = send(&layer, &inner, asking(method.clone(), "/", key, "".into())).await;
+            assert_eq!(
+                got.brief(),
+                (200, format!("call {sent}").as_str(), false),
+                "{method} {key}"
+            );
+        }
+    }
+    assert_eq!(inner.calls(), sent);
+    let stats = layer.handle().stats();
+    assert_eq!((stats.started, stats.refused), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_methods_can_be_chosen() {
+    let (layer, inner) = (layer().methods([Method::PUT]), Inner::counting(200));
+    for (method, replayed) in [(Method::PUT, true), (Method::POST, false), (Method::PATCH, false)] {
+        for expected in [false, replayed] {
+            let got = send(&layer, &inner, asking(method.clone(), "/", "a", "".into())).await;
+            assert_eq!(got.replayed(), expected, "{method}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_key_passes_or_is_refused_as_configured() {
+    let without = || Request::post("/pay").body(Script::from("7")).unwrap();
+    let inner = Inner::counting(200);
+    for n in ["call 1", "call 2"] {
+        assert_eq!(send(&layer(), &inner, without()).await.brief(), (200, n, false));
+    }
+    let layer = with(IdempotencyKeyLayer::config().key_required(true));
+    send(&layer, &inner, without()).await.is_problem(400, "key-missing");
+    assert_eq!(inner.calls(), 2);
+    assert_eq!(layer.handle().stats().refused, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_malformed_key_is_answered_400_and_the_body_is_not_read() {
+    let (layer, inner) = (layer(), Inner::counting(200));
+    for key in ["", "\"", "\"a\" b", "a,b", "\"caf\u{e9}\"", "\"\"", &"k".repeat(256)] {
+        let body = Script::new([Step::Error("the body was read")]);
+        let got = send(&layer, &inner, asking(Method::POST, "/", key, body)).await;
+        got.is_problem(400, "key-invalid");
+        assert!(got.body.contains("the Idempotency-Key is malformed"), "{got:?}");
+    }
+    let mut twice = post("a", "7");
+    twice.headers_mut().append(IDEMPOTENCY_KEY, "a".parse().unwrap());
+    let got = send(&layer, &inner, twice).await;
+    got.is_problem(400, "key-invalid");
+    assert!(got.body.contains("more than once"), "{got:?}");
+    assert_eq!(inner.calls(), 0);
+
+    assert_eq!(send(&layer, &inner, post(&"k".repeat(255), "7")).await.status, 200);
+    assert_eq!(send(&layer.clone().longest_key(3), &inner, post("abc", "7")).await.status, 200);
+    let got = send(&layer.longest_key(3), &inner, post("abcd", "7")).await;
+    assert!(got.body.contains("it has 4 bytes, at most 3 are allowed"), "{got:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn quotes_make_no_difference_unless_they_are_asked_for() {
+    let (layer, inner) = (layer(), Inner::counting(200));
+    assert_eq!(send(&layer, &inner, post("abc", "7")).await.brief(), (200, "call 1", false));
+    assert_eq!(send(&layer, &inner, post("\"abc\"", "7")).await.brief(), (200, "call 1", true));
+    assert_eq!(send(&layer, &inner, post("\"abc\";v=1", "7")).await.brief(), (200, "call 1", true));
+    let strict = layer.strict();
+    send(&strict, &inner, post("abc", "7")).await.is_problem(400, "key-invalid");
+    assert_eq!(send(&strict, &inner, post("\"abc\"", "7")).await.brief(), (200, "call 1", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_key_for_another_request_is_answered_422() {
+    let (layer, inner) = (layer(), Inner::counting(200));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.status, 200);
+    let others = [
+        post("a", "8"),
+        post("a", ""),
+        asking(Method::PATCH, "/pay", "a", "7".into()),
+        asking(Method::POST, "/refund", "a", "7".into()),
+        asking(Method::POST, "/pay?twice", "a", "7".into()),
+    ];
+    for other in others {
+        send(&layer, &inner, other).await.is_problem(422, "key-reused");
+    }
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", true));
+    assert_eq!(layer.handle().stats().mismatched, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_in_flight_is_answered_409_with_what_is_left_of_its_lease() {
+    let (layer, inner) = (layer(), Inner::counting(200).held());
+    let mut first = Box::pin(send(&layer, &inner, post("a", "7")));
+    assert!(is_pending(&mut first));
+    tokio::time::advance(Duration::from_millis(4500)).await;
+    let got = send(&layer, &inner, post("a", "7")).await;
+    got.is_problem(409, "key-in-flight");
+    assert_eq!(got.headers["retry-after"], "26", "25.5 s of 30");
+    // Whose it is, is known before that.
+    send(&layer, &inner, post("a", "8")).await.is_problem(422, "key-reused");
+    inner.open();
+    assert_eq!(first.await.brief(), (200, "call 1", false));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", true));
+    assert_eq!(inner.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn or_it_waits_and_all_get_the_one_response() {
+    let layer = with(IdempotencyKeyLayer::config().refuse_in_flight(false));
+    let inner = Inner::counting(201).held();
+    let mut all: Vec<_> = (0..8).map(|_| Box::pin(send(&layer, &inner, post("a", "7")))).collect();
+    assert!(all.iter_mut().all(is_pending));
+    inner.open();
+    let mut got = Vec::new();
+    for one in all {
+        got.push(one.await);
+    }
+    assert_eq!(got[0].brief(), (201, "call 1", false));
+    assert!(got[1..].iter().all(|got| got.brief() == (201, "call 1", true)), "{got:?}");
+    assert_eq!(inner.calls(), 1);
+}
+
+#[derive(Clone)]
+struct User(&'static str);
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_the_response_of_another_scope() {
+    let user = |head: &http::request::Parts| head.extensions.get::<User>().unwrap().0;
+    let config = IdempotencyKeyLayer::config();
+    let layer = IdempotencyKeyLayer::new(config, MemoryStore::default(), user).unwrap();
+    let inner = Inner::counting(200);
+    let of = |user| {
+        let mut request = post("a", "7");
+        request.extensions_mut().insert(User(user));
+        request
+    };
+    assert_eq!(send(&layer, &inner, of("ann")).await.brief(), (200, "call 1", false));
+    assert_eq!(send(&layer, &inner, of("bob")).await.brief(), (200, "call 2", false));
+    assert_eq!(send(&layer, &inner, of("ann")).await.brief(), (200, "call 1", true));
+    assert_eq!(send(&layer, &inner, of("bob")).await.brief(), (200, "call 2", true));
+    // A scope that the core cannot take is refused by it.
+    send(&layer, &inner, of("a\nb")).await.is_problem(400, "key-invalid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_response_is_there_for_its_lifetime_to_the_instant() {
+    let lifetime = Duration::from_secs(5);
+    let (layer, inner) =
+        (with(IdempotencyKeyLayer::config().result_lifetime(lifetime)), Inner::counting(200));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", false));
+    tokio::time::advance(lifetime - Duration::from_millis(1)).await;
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", true));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(send(&layer, &inner, post("a", "8")).await.brief(), (200, "call 2", false));
+}
+
+/// A store that is away while it is told to be.
+#[derive(Default)]
+struct Away {
+    store: MemoryStore<StoredResponse>,
+    away: Arc<AtomicBool>,
+}
+
+impl Away {
+    fn check(&self) -> Result<&MemoryStore<StoredResponse>, StoreError> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(StoreError::transient("away")),
+            false => Ok(&self.store),
+        }
+    }
+}
+
+impl Store<StoredResponse> for Away {
+    async fn claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+    ) -> Result<Claimed<StoredResponse>, StoreError> {
+        self.check()?.claim(key, claim, fingerprint, lease).await
+    }
+
+    async fn renew(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
+        self.check()?.renew(key, claim, lease).await
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        value: StoredResponse,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        self.check()?.complete(key, claim, value, lifetime).await
+    }
+
+    async fn release(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+        self.check()?.release(key, claim).await
+    }
+
+    async fn outcome(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+    ) -> Result<Option<StoredResponse>, StoreError> {
+        self.check()?.outcome(key, claim).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.check()?.sweep(limit).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_is_answered_503_or_passed_by() {
+    let over = |config: Config, store: Away| IdempotencyKeyLayer::unscoped(config, store).unwrap();
+    let (store, inner) = (Away::default(), Inner::counting(200));
+    let away = store.away.clone();
+    let layer = over(IdempotencyKeyLayer::config(), store);
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", false));
+    away.store(true, Ordering::SeqCst);
+    let got = send(&layer, &inner, post("a", "7")).await;
+    got.is_problem(503, "store-unavailable");
+    assert_eq!(got.headers["retry-after"], "1");
+    away.store(false, Ordering::SeqCst);
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", true));
+
+    let store = Away { away: Arc::new(true.into()), ..Away::default() };
+    let layer = over(IdempotencyKeyLayer::config().store_failure(StoreFailure::Open), store);
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 2", false));
+    assert_eq!(layer.handle().stats().unprotected, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_answered_as_they_are_told_to_be() {
+    let layer = with(IdempotencyKeyLayer::config().key_required(true))
+        .unusable(|request| {
+            Response::builder().status(499).body(request.kind().to_owned()).unwrap()
+        })
+        .reject(Respond::with(|error| {
+            Response::builder().status(498).body(error.kind().to_string().into()).unwrap()
+        }));
+    let ask = |request| layer.layer(Inner::counting(200)).oneshot(request);
+    let missing = ask(Request::post("/").body(Script::default()).unwrap()).await.unwrap();
+    assert_eq!(Refusal::of(&missing).unwrap().error().kind(), ErrorKind::KeyMissing);
+    assert_eq!(read(missing).await.brief(), (498, "key-missing", false));
+    let malformed = read(ask(post("a,", "")).await.unwrap()).await;
+    assert_eq!(malformed.brief(), (499, "key-invalid", false));
+}

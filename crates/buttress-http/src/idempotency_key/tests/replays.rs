@@ -1,0 +1,323 @@
+//! What is stored, and what comes back.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use buttress::idempotency::{Encoded, Leave, MemoryStore};
+use http::HeaderValue;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, SET_COOKIE};
+
+use super::*;
+
+fn headers<const N: usize>(fields: [(&'static str, &'static [u8]); N]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        headers.append(http::HeaderName::from_static(name), value);
+    }
+    headers
+}
+
+fn rich(_: u32, _: &HeaderMap, _: Bytes) -> Response<Script> {
+    let trailers = headers([("checksum", b"1"), ("checksum", b"2")]);
+    let body = [data("one "), Step::Pending, data(""), data("two"), Step::Trailers(trailers)];
+    let mut response = Response::new(Script::new(body));
+    *response.status_mut() = http::StatusCode::from_u16(299).unwrap();
+    *response.headers_mut() = headers([
+        ("set-cookie", b"a=1"),
+        ("x-first", b"1"),
+        ("keep-alive", b"timeout=5"),
+        ("set-cookie", b"b=2"),
+        ("connection", b"close, X-Hop"),
+        ("x-hop", b"hop"),
+        ("date", b"Tue, 01 Feb 2022 00:00:00 GMT"),
+        ("transfer-encoding", b"chunked"),
+        ("x-bytes", b"caf\xe9 \xff"),
+        ("set-cookie", b"a=1"),
+        ("location", b"/charges/1"),
+        ("trailer", b"checksum"),
+    ]);
+    response
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_header_body_and_trailers_come_back_byte_for_byte() {
+    let (layer, inner) = (layer(), Inner::new(rich));
+    let first = send(&layer, &inner, post("a", "7")).await;
+    assert_eq!(first.headers, rich(1, &HeaderMap::new(), Bytes::new()).into_parts().0.headers);
+    assert_eq!((first.status, first.body.as_str()), (299, "one two"));
+    assert!(first.headers.contains_key(CONNECTION), "the first is passed on as it is");
+
+    let again = send(&layer, &inner, post("a", "7")).await;
+    assert_eq!(inner.calls(), 1);
+    let expected = headers([
+        ("set-cookie", b"a=1"),
+        ("set-cookie", b"b=2"),
+        ("set-cookie", b"a=1"),
+        ("x-first", b"1"),
+        ("date", b"Tue, 01 Feb 2022 00:00:00 GMT"),
+        ("x-bytes", b"caf\xe9 \xff"),
+        ("location", b"/charges/1"),
+        ("trailer", b"checksum"),
+        ("idempotency-replayed", b"true"),
+    ]);
+    let in_order = |headers: &HeaderMap| -> Vec<(String, Vec<u8>)> {
+        let text = |(name, value): (&http::HeaderName, &HeaderValue)| {
+            (name.to_string(), value.as_bytes().to_vec())
+        };
+        headers.iter().map(text).collect()
+    };
+    assert_eq!(in_order(&again.headers), in_order(&expected));
+    assert_eq!((again.status, &again.body, &again.trailers), (299, &first.body, &first.trailers));
+    assert_eq!(again.trailers, Some(headers([("checksum", b"1"), ("checksum", b"2")])));
+    assert_eq!((first.error, again.error), (None, None));
+    assert_eq!(again.headers[DATE], first.headers[DATE]);
+    assert_eq!(again.headers[LOCATION], first.headers[LOCATION]);
+    assert_eq!(again.headers.get_all(SET_COOKIE).iter().count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_through_a_store_of_bytes() {
+    let store = Encoded::new(MemoryStore::<Vec<u8>>::default(), ResponseCodec);
+    let encoded = IdempotencyKeyLayer::unscoped(IdempotencyKeyLayer::config(), store).unwrap();
+    let (layer, inner) = (layer(), Inner::new(rich));
+    let mut replayed = Vec::new();
+    for layer in [encoded, layer] {
+        assert!(!send(&layer, &inner, post("a", "7")).await.replayed());
+        replayed.push(send(&layer, &inner, post("a", "7")).await);
+    }
+    assert!(replayed[0].replayed());
+    assert_eq!(replayed[0], replayed[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mark_can_have_another_name_or_none() {
+    let inner = Inner::counting(200);
+    let layer = layer();
+    send(&layer, &inner, post("a", "7")).await;
+    let named = layer.clone().marker(http::HeaderName::from_static("x-again"));
+    assert_eq!(send(&named, &inner, post("a", "7")).await.headers["x-again"], "true");
+    assert!(send(&layer.marker(None), &inner, post("a", "7")).await.headers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_retry_may_do_better_is_not_stored() {
+    for status in 200..600 {
+        let (layer, inner) = (layer(), Inner::counting(status));
+        let stored = status < 500 && ![408, 425, 429].contains(&status);
+        assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (status, "call 1", false));
+        let again = send(&layer, &inner, post("a", "7")).await;
+        let expected = if stored { "call 1" } else { "call 2" };
+        assert_eq!(again.brief(), (status, expected, stored));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_are_event_streams_and_refusals_from_further_in() {
+    let events = Inner::new(|_, _, _| {
+        let kind = HeaderValue::from_static("Text/Event-Stream ; charset=utf-8");
+        Response::builder().header(CONTENT_TYPE, kind).body(Script::from("data: 1")).unwrap()
+    });
+    let refused = Inner::new(|_, _, _| {
+        let error = crate::testing::bulkhead_full("db");
+        let mut response = Response::new(Script::from("an answer of its own"));
+        Refusal::mark(&mut response, error);
+        response
+    });
+    for inner in [events, refused] {
+        let layer = layer();
+        for _ in 0..2 {
+            assert!(!send(&layer, &inner, post("a", "7")).await.replayed());
+        }
+        assert_eq!(inner.calls(), 2);
+    }
+}
+
+use crate::Refusal;
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_decides_what_is_stored() {
+    let (layer, inner) = (layer().keep(|head| head.status == 503), Inner::counting(503));
+    send(&layer, &inner, post("a", "7")).await;
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (503, "call 1", true));
+    let inner = Inner::counting(200);
+    send(&layer, &inner, post("b", "7")).await;
+    assert_eq!(send(&layer, &inner, post("b", "7")).await.brief(), (200, "call 2", false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_of_a_response_that_is_not_stored_is_left_as_configured() {
+    let config = IdempotencyKeyLayer::config().failed_calls(Leave::UntilLeaseEnds);
+    let (layer, inner) = (with(config), Inner::counting(500));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (500, "call 1", false));
+    let got = send(&layer, &inner, post("a", "7")).await;
+    got.is_problem(409, "key-in-flight");
+    assert_eq!(got.headers["retry-after"], "30");
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (500, "call 2", false));
+}
+
+/// Up to the cap a response is stored; a byte beyond it is passed on whole and not stored.
+#[tokio::test(start_paused = true)]
+async fn the_cap_of_a_response_to_the_byte() {
+    let says = |says: Option<u64>| {
+        move |length: usize| {
+            let chunks = [data(&"x".repeat(length - 2)), Step::Pending, data("y"), data("z")];
+            Script { says, ..Script::new(chunks) }
+        }
+    };
+    for says in [says(None), says(Some(u64::MAX))] {
+        for (length, stored) in [(9, true), (10, true), (11, false), (12, false), (13, false)] {
+            let layer = layer().response_cap(10);
+            let body = format!("{}yz", "x".repeat(length - 2));
+            let inner = Inner::new(move |_, _, _| Response::new(says(length)));
+            assert_eq!(
+                send(&layer, &inner, post("a", "7")).await.brief(),
+                (200, body.as_str(), false)
+            );
+            let again = send(&layer, &inner, post("a", "7")).await;
+            assert_eq!(again.brief(), (200, body.as_str(), stored), "{length}");
+            assert_eq!(layer.handle().stats().failed, if stored { 0 } else { 2 });
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_without_a_body_is_stored_under_a_cap_of_nothing() {
+    let layer = layer().response_cap(0);
+    let inner =
+        Inner::new(|_, _, _| Response::builder().status(204).body(Script::default()).unwrap());
+    assert!(!send(&layer, &inner, post("a", "7")).await.replayed());
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (204, "", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_breaks_off_does_so_for_the_client_and_is_not_stored() {
+    let inner = Inner::new(|n, _, _| match n {
+        1 => Response::new(Script::new([data("half"), Step::Pending, Step::Error("broken pipe")])),
+        _ => Response::new("whole".into()),
+    });
+    let layer = layer();
+    let got = send(&layer, &inner, post("a", "7")).await;
+    assert_eq!((got.brief(), got.error.as_deref()), ((200, "half", false), Some("broken pipe")));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "whole", false));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "whole", true));
+}
+
+/// A response that only breaks off beyond the cap goes on streaming to there.
+#[tokio::test(start_paused = true)]
+async fn one_beyond_the_cap_streams_on_with_its_trailers_or_its_error() {
+    let trailers = headers([("checksum", b"1")]);
+    let end = trailers.clone();
+    let inner = Inner::new(move |n, _, _| {
+        let last = match n {
+            1 => Step::Trailers(end.clone()),
+            _ => Step::Error("broken pipe"),
+        };
+        Response::new(Script::new([data("12"), data("345"), Step::Pending, data("6"), last]))
+    });
+    let layer = layer().response_cap(3);
+    let got = send(&layer, &inner, post("a", "7")).await;
+    assert_eq!((got.body.as_str(), got.trailers, got.error), ("123456", Some(trailers), None));
+    let got = send(&layer, &inner, post("a", "7")).await;
+    assert_eq!((got.body.as_str(), got.error.as_deref()), ("123456", Some("broken pipe")));
+}
+
+/// The size is told where it is known: servers make a `Content-Length` of it.
+#[tokio::test(start_paused = true)]
+async fn bodies_say_how_long_they_are() {
+    let ask = async |layer: &IdempotencyKeyLayer, inner: &Inner, method: Method| {
+        let request = asking(method, "/", "a", "7".into());
+        let body = layer.layer(inner.clone()).oneshot(request).await.unwrap().into_body();
+        (body.size_hint().lower(), body.size_hint().exact(), body.is_end_stream())
+    };
+    let streams = Inner::new(|_, _, _| Response::new(Script::new([data("123"), data("45")])));
+    let told = Inner::new(|_, _, _| Response::new("12345".into()));
+    let empty = Inner::new(|_, _, _| Response::new(Script::default()));
+    assert_eq!(ask(&layer(), &streams, Method::GET).await, (0, None, false));
+    assert_eq!(ask(&layer(), &streams, Method::POST).await, (5, Some(5), false));
+    assert_eq!(ask(&layer().response_cap(4), &streams, Method::POST).await, (5, None, false));
+    assert_eq!(ask(&layer().response_cap(4), &told, Method::POST).await, (5, Some(5), false));
+    assert_eq!(ask(&layer(), &empty, Method::POST).await, (0, Some(0), true));
+    let with_trailers = Inner::new(rich);
+    assert_eq!(ask(&layer(), &with_trailers, Method::POST).await, (7, None, false));
+}
+
+/// A `Content-Length` that the handler wrote is true of the replay as well.
+#[tokio::test(start_paused = true)]
+async fn a_content_length_is_given_again() {
+    let inner = Inner::new(|_, _, _| {
+        Response::builder().header(CONTENT_LENGTH, 5).body(Script::from("12345")).unwrap()
+    });
+    let layer = layer();
+    for replayed in [false, true] {
+        let got = send(&layer, &inner, post("a", "7")).await;
+        assert_eq!(
+            (got.brief(), &got.headers[CONTENT_LENGTH]),
+            ((200, "12345", replayed), &"5".parse().unwrap())
+        );
+    }
+}
+
+/// The client is gone before its response was read to the end: the handler goes on on its own task.
+#[tokio::test(start_paused = true)]
+async fn a_detached_handler_is_not_stopped_by_a_client_that_hangs_up() {
+    let layer = with(IdempotencyKeyLayer::config().detached(10));
+    let inner = Inner::counting(201).held();
+    let mut first = Box::pin(send(&layer, &inner, post("a", "7")));
+    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    while inner.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(first);
+    inner.open();
+    while layer.handle().stats().in_flight > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (201, "call 1", true));
+    assert_eq!(inner.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_not_detached_is_and_its_key_is_free() {
+    let (layer, inner) = (layer(), Inner::counting(201).held());
+    let mut first = Box::pin(send(&layer, &inner, post("a", "7")));
+    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    drop(first);
+    inner.open();
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (201, "call 2", false));
+}
+
+/// A claim is held until the response is read: nobody else may begin while its body streams.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_in_flight_until_the_end_of_the_body() {
+    struct Endless(Arc<AtomicBool>);
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.0.load(Ordering::SeqCst) {
+                return Poll::Ready(None);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+    let (layer, ended) = (layer(), Arc::new(AtomicBool::new(false)));
+    let end = ended.clone();
+    let service = layer.layer(tower::service_fn(move |_: Request<Script>| {
+        std::future::ready(Ok::<_, Infallible>(Response::new(Endless(end.clone()))))
+    }));
+    let mut first = Box::pin(service.clone().oneshot(post("a", "7")));
+    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    let status = async || service.clone().oneshot(post("a", "7")).await.unwrap().status().as_u16();
+    assert_eq!(status().await, 409);
+    ended.store(true, Ordering::SeqCst);
+    assert_eq!(status().await, 409, "the first has not seen it yet");
+    assert_eq!(first.await.unwrap().status(), 200);
+    assert_eq!(status().await, 200);
+}
