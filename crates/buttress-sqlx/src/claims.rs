@@ -107,6 +107,15 @@ pub(crate) struct Found {
     pub(crate) status: i64,
     pub(crate) until: i64,
     pub(crate) value: Option<Vec<u8>>,
+    /// When it was read.
+    pub(crate) now: i64,
+}
+
+impl Found {
+    /// Whether `claim` is in flight, and was when a write passed it by.
+    fn is_held_by(&self, claim: ClaimId) -> bool {
+        self.claim == claim.get() && self.status == IN_FLIGHT
+    }
 }
 
 /// Refuses a result that does not fit.
@@ -121,7 +130,6 @@ pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), StoreError> {
 pub(crate) fn judge_claim(
     claim: &Claim,
     found: Option<Found>,
-    now: i64,
 ) -> Result<Claimed<Vec<u8>>, StoreError> {
     let key = &claim.key;
     let Some(found) = found else {
@@ -132,11 +140,15 @@ pub(crate) fn judge_claim(
         (Some(stored), Some(asked)) => stored != asked.get(),
         _ => false,
     };
+    if found.until <= found.now {
+        // A transaction under way is about to take it, complete it or sweep it.
+        return Ok(Claimed::InFlight { lease_left: Duration::ZERO });
+    }
     match found.status {
         IN_FLIGHT | DONE if other => Ok(Claimed::Mismatch),
-        IN_FLIGHT => {
-            Ok(Claimed::InFlight { lease_left: time::duration(found.until.saturating_sub(now)) })
-        }
+        IN_FLIGHT => Ok(Claimed::InFlight {
+            lease_left: time::duration(found.until.saturating_sub(found.now)),
+        }),
         DONE => match found.value {
             Some(value) => Ok(Claimed::Done(value)),
             None => {
@@ -153,18 +165,50 @@ pub(crate) fn judge_complete(
     claim: ClaimId,
     value: &[u8],
     found: Option<Found>,
-    now: i64,
 ) -> Result<(), StoreError> {
     match found {
-        Some(found) if found.claim == claim.get() && found.status == DONE && found.until > now => {
+        Some(found)
+            if found.claim == claim.get() && found.status == DONE && found.until > found.now =>
+        {
             if found.value.as_deref() == Some(value) {
                 return Ok(());
             }
             let what = format!("idempotency key {key}: completed with another result");
             Err(StoreError::conflict(what))
         }
+        Some(found) if found.is_held_by(claim) => Err(busy(key)),
         _ => Err(fenced(key, claim)),
     }
+}
+
+/// What a renewal comes to that did not find its claim in flight, or not free to be written.
+pub(crate) fn judge_renew(
+    key: &Key,
+    claim: ClaimId,
+    found: Option<&Found>,
+) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found.is_held_by(claim) => Err(busy(key)),
+        _ => Err(fenced(key, claim)),
+    }
+}
+
+/// What a release comes to that did not find its claim in flight, or not free to be written.
+#[cfg(feature = "postgres")]
+pub(crate) fn judge_release(
+    key: &Key,
+    claim: ClaimId,
+    found: Option<&Found>,
+) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found.is_held_by(claim) => Err(busy(key)),
+        _ => Ok(()),
+    }
+}
+
+/// A transaction of the user's, which is completing the claim, has the row.
+fn busy(key: &Key) -> StoreError {
+    StoreError::transient(format!("idempotency key {key}: a transaction is about to complete it"))
 }
 
 /// The result of `claim`, if the row has it.
@@ -172,19 +216,20 @@ pub(crate) fn judge_outcome(
     key: &Key,
     claim: ClaimId,
     found: Option<Found>,
-    now: i64,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     match found {
-        Some(found) if found.claim == claim.get() && found.until > now => match found.status {
-            IN_FLIGHT => Ok(None),
-            DONE => Ok(found.value),
-            status => Err(unknown_status(key, status)),
-        },
+        Some(found) if found.claim == claim.get() && found.until > found.now => {
+            match found.status {
+                IN_FLIGHT => Ok(None),
+                DONE => Ok(found.value),
+                status => Err(unknown_status(key, status)),
+            }
+        }
         _ => Ok(None),
     }
 }
 
-pub(crate) fn fenced(key: &Key, claim: ClaimId) -> StoreError {
+fn fenced(key: &Key, claim: ClaimId) -> StoreError {
     StoreError::fenced(format!("idempotency key {key}: not held by claim {claim}"))
 }
 

@@ -8,6 +8,11 @@ pub(crate) fn failed(what: &str, error: sqlx::Error) -> StoreError {
     StoreError::new(kind(&error), format!("{what}: {error}")).with_source(error)
 }
 
+/// [`failed`], for `map_err`.
+pub(crate) fn during(what: &str) -> impl Fn(sqlx::Error) -> StoreError + Copy + '_ {
+    move |error| failed(what, error)
+}
+
 /// The error of every waiter of a batch that failed: whatever it was, the batch as a whole may be tried
 /// again.
 pub(crate) fn batch_failed(what: &str, error: sqlx::Error) -> StoreError {

@@ -17,6 +17,12 @@ pub(crate) fn duration(nanos: i64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
+/// `duration` in nanoseconds, short enough to be added to the present in SQL: 126 years at most.
+#[cfg(feature = "postgres")]
+pub(crate) fn span(duration: Duration) -> i64 {
+    nanos(duration).min(4_000_000_000_000_000_000)
+}
+
 /// The instant `duration` after `now`.
 pub(crate) fn after(now: i64, duration: Duration) -> i64 {
     now.saturating_add(nanos(duration))

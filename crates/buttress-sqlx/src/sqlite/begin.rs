@@ -6,8 +6,9 @@ use std::ops::{Deref, DerefMut};
 use buttress::StoreError;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
+use super::SqliteStore;
 use super::gate::Turn;
-use super::{SqliteStore, during};
+use crate::error::during;
 
 impl SqliteStore {
     /// Begins a transaction that may read and then write: `BEGIN IMMEDIATE`, when its turn has come

@@ -11,11 +11,12 @@ use sqlx::{Row as _, Sqlite, Transaction};
 use super::pack::Pack;
 use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
-use super::{SqliteStore, SqliteTransaction, during};
+use super::{SqliteStore, SqliteTransaction};
 use crate::claims::{
     Claim, ClaimJob, ClaimOp, Complete, CompleteJob, Found, Release, ReleaseJob, Renew, RenewJob,
-    check_value, fenced, judge_claim, judge_complete, judge_outcome,
+    check_value, judge_claim, judge_complete, judge_outcome, judge_renew,
 };
+use crate::error::during;
 use crate::log::signed;
 use crate::time::after;
 
@@ -57,8 +58,8 @@ impl Store<Vec<u8>> for SqliteStore {
         let what = during("reading a result");
         self.bounded("reading a result", async {
             let mut connection = self.pool().acquire().await.map_err(what)?;
-            let found = find(&mut connection, key).await.map_err(what)?;
-            judge_outcome(key, claim, found, self.now())
+            let found = find(&mut connection, key, self.now()).await.map_err(what)?;
+            judge_outcome(key, claim, found)
         })
         .await
     }
@@ -135,8 +136,8 @@ impl SqliteStore {
         if done.rows_affected() > 0 {
             return Ok(());
         }
-        let found = find(tx, key).await.map_err(what)?;
-        judge_complete(key, claim, value, found, now)
+        let found = find(tx, key, now).await.map_err(what)?;
+        judge_complete(key, claim, value, found)
     }
 }
 
@@ -199,9 +200,9 @@ async fn claim(
         job.settle(Ok(Claimed::Owned));
     }
     let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
-    let mut found = find_all(tx, rest.iter().map(|job| &job.input.key)).await?;
+    let mut found = find_all(tx, rest.iter().map(|job| &job.input.key), now).await?;
     for job in rest {
-        let verdict = judge_claim(&job.input, found.remove(job.input.key.as_str()), now);
+        let verdict = judge_claim(&job.input, found.remove(job.input.key.as_str()));
         job.settle(verdict);
     }
     Ok(())
@@ -237,10 +238,10 @@ async fn complete(
         job.settle(Ok(()));
     }
     let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
-    let mut found = find_all(tx, rest.iter().map(|job| &job.input.key)).await?;
+    let mut found = find_all(tx, rest.iter().map(|job| &job.input.key), now).await?;
     for job in rest {
         let Complete { key, claim, value, .. } = &job.input;
-        let verdict = judge_complete(key, *claim, value, found.remove(key.as_str()), now);
+        let verdict = judge_complete(key, *claim, value, found.remove(key.as_str()));
         job.settle(verdict);
     }
     Ok(())
@@ -273,7 +274,7 @@ async fn renew(
     for job in jobs {
         let Renew { key, claim, .. } = &job.input;
         let held = renewed.contains(key.as_str());
-        let verdict = if held { Ok(()) } else { Err(fenced(key, *claim)) };
+        let verdict = if held { Ok(()) } else { judge_renew(key, *claim, None) };
         job.settle(verdict);
     }
     Ok(())
@@ -321,15 +322,20 @@ async fn keys(
 
 const FOUND: &str = "key, claim, fingerprint, status, until, value";
 
-async fn find(tx: &mut SqliteConnection, key: &Key) -> Result<Option<Found>, sqlx::Error> {
+async fn find(
+    tx: &mut SqliteConnection,
+    key: &Key,
+    now: i64,
+) -> Result<Option<Found>, sqlx::Error> {
     let sql = format!("SELECT {FOUND} FROM buttress_idempotency WHERE key = ?");
     let row = sqlx::query(&sql).bind(key.as_str()).fetch_optional(tx).await?;
-    row.as_ref().map(found).transpose()
+    row.as_ref().map(|row| found(row, now)).transpose()
 }
 
 async fn find_all<'k>(
     tx: &mut SqliteConnection,
     keys: impl Iterator<Item = &'k Key>,
+    now: i64,
 ) -> Result<HashMap<String, Found>, sqlx::Error> {
     let mut pack = Pack::new();
     for key in keys {
@@ -344,10 +350,10 @@ async fn find_all<'k>(
          (SELECT CAST(substr(?2, value ->> 0, value ->> 1) AS TEXT) FROM json_each(?1))"
     );
     let rows = sqlx::query(&sql).bind(pack.json).bind(pack.blob).fetch_all(tx).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, found(row)?))).collect()
+    rows.iter().map(|row| Ok((row.try_get(0)?, found(row, now)?))).collect()
 }
 
-fn found(row: &SqliteRow) -> Result<Found, sqlx::Error> {
+fn found(row: &SqliteRow, now: i64) -> Result<Found, sqlx::Error> {
     let fingerprint: Option<&[u8]> = row.try_get(2)?;
     Ok(Found {
         claim: id(row, 1)?,
@@ -355,5 +361,6 @@ fn found(row: &SqliteRow) -> Result<Found, sqlx::Error> {
         status: row.try_get(3)?,
         until: row.try_get(4)?,
         value: row.try_get(5)?,
+        now,
     })
 }

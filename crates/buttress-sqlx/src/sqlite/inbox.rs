@@ -7,9 +7,10 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Sqlite, Transaction};
 
 use super::rows::bytes_of_id;
-use super::{SqliteStore, SqliteTransaction, during};
+use super::{SqliteStore, SqliteTransaction};
 use crate::barrier::{action, undo};
 use crate::bounds::check_name;
+use crate::error::during;
 
 impl<'a> Inbox<Transaction<'a, Sqlite>> for SqliteStore {
     async fn receive(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use buttress::{Clock, StoreError};
 use sqlx::SqlitePool;
 
-use crate::error::{failed, too_slow};
+use crate::error::too_slow;
 use crate::passes::Passes;
 use crate::queue::{Job, Limits, Queue};
 use crate::time::{nanos, within};
@@ -159,9 +159,4 @@ impl fmt::Debug for SqliteStore {
             .field("partitions", &self.inner.partitions)
             .finish_non_exhaustive()
     }
-}
-
-/// What to say of an error of sqlx during `what`.
-fn during(what: &str) -> impl Fn(sqlx::Error) -> StoreError + Copy + '_ {
-    move |error| failed(what, error)
 }

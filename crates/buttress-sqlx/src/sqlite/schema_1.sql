@@ -13,6 +13,8 @@ CREATE TABLE buttress_saga (
     status INTEGER NOT NULL,
     -- How many entries the log holds.
     length INTEGER NOT NULL,
+    -- How many of them it was created with.
+    first INTEGER NOT NULL,
     cancel INTEGER NOT NULL,
     deadline INTEGER,
     ended_at INTEGER

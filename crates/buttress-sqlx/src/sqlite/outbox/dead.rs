@@ -7,9 +7,10 @@ use sqlx::sqlite::SqliteRow;
 
 use super::fetch::{COLUMNS, row_of};
 use super::pack_of_ids;
+use crate::error::during;
 use crate::log::signed;
+use crate::sqlite::SqliteStore;
 use crate::sqlite::rows::id;
-use crate::sqlite::{SqliteStore, during};
 use crate::time::duration;
 
 /// Those that are dead letters among the ids in `?1` and `?2`.

@@ -8,11 +8,12 @@ use buttress::outbox::{Fetched, Lease, Message, MessageId, RelayId, Settled, Sto
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
+use crate::error::during;
 use crate::log::signed;
 use crate::relaying::{FOREVER, Mark, RelayOp, Row, highest};
+use crate::sqlite::SqliteStore;
 use crate::sqlite::rows::{bytes_of_id, id};
 use crate::sqlite::writer::WriteOp;
-use crate::sqlite::{SqliteStore, during};
 use crate::time::duration;
 
 pub(super) const COLUMNS: &str =

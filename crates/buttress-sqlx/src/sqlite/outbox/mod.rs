@@ -7,10 +7,11 @@ use buttress::outbox::{Backlog, DeadLetter, Fetched, Lease, MessageId, RelayId, 
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
+use super::SqliteStore;
 use super::pack::Pack;
 use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
-use super::{SqliteStore, during};
+use crate::error::during;
 use crate::log::signed;
 use crate::partitions::{Owned, plan};
 use crate::relaying::{RelayOp, fenced};

@@ -165,7 +165,7 @@ async fn mark(tx: &mut SqliteConnection, job: &mut MarkJob) -> Result<(), sqlx::
     }
     let marked = pairs(
         tx,
-        "UPDATE buttress_outbox_lease SET high = max(high, new.high) \
+        "UPDATE buttress_outbox_lease SET high = max(buttress_outbox_lease.high, new.high) \
          FROM (SELECT value ->> 0 AS partition, value ->> 1 AS epoch, value ->> 2 AS high \
                FROM json_each(?1)) AS new \
          WHERE buttress_outbox_lease.partition = new.partition \

@@ -6,10 +6,11 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Sqlite, Transaction};
 
 use crate::bounds::check_message;
+use crate::error::during;
 use crate::headers;
 use crate::relaying::status::{DELAYED, PENDING};
 use crate::sqlite::rows::bytes_of_id;
-use crate::sqlite::{SqliteStore, SqliteTransaction, during};
+use crate::sqlite::{SqliteStore, SqliteTransaction};
 use crate::time::after;
 
 impl<'a> Write<Transaction<'a, Sqlite>> for SqliteStore {
