@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod barrier;
 mod bounds;
 mod claims;
@@ -11,6 +10,8 @@ mod headers;
 mod log;
 mod partitions;
 mod passes;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
 mod relaying;
 #[cfg(feature = "sqlite")]
@@ -18,5 +19,7 @@ mod sqlite;
 mod time;
 
 pub use bounds::{LARGEST, LONGEST_NAME};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteConfig, SqliteStore, SqliteTransaction, Synchronous};

@@ -34,6 +34,7 @@ pub struct SqliteConfig {
     pub(super) partitions: Option<u16>,
     pub(super) queue: usize,
     pub(super) batch_rows: usize,
+    pragmas: Vec<(String, String)>,
     pub(super) clock: Clock,
     pub(super) spawner: Spawner,
 }
@@ -51,6 +52,7 @@ impl SqliteConfig {
             partitions: None,
             queue: 1024,
             batch_rows: 512,
+            pragmas: Vec::new(),
             clock: Clock::default(),
             spawner: Spawner::default(),
         }
@@ -112,6 +114,12 @@ impl SqliteConfig {
         self
     }
 
+    /// One more pragma for every connection, such as `cache_size` or `max_page_count`. It is not checked.
+    pub fn pragma(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.pragmas.push((name.into(), value.into()));
+        self
+    }
+
     /// The clock whose wall time is stored. Defaults to the system's. Waits on the database itself are
     /// counted by tokio's clock, whatever is given here.
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -138,7 +146,7 @@ impl SqliteConfig {
             Synchronous::Full => SqliteSynchronous::Full,
             Synchronous::Normal => SqliteSynchronous::Normal,
         };
-        SqliteConnectOptions::new()
+        let options = SqliteConnectOptions::new()
             .filename(&self.path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -146,7 +154,9 @@ impl SqliteConfig {
             .busy_timeout(self.busy_timeout)
             // The log shrinks again after a long reader made it grow.
             .pragma("journal_size_limit", "67108864")
-            .pragma("cache_size", "-8000")
+            .pragma("cache_size", "-8000");
+        let pragmas = self.pragmas.iter().cloned();
+        pragmas.fold(options, |options, (name, value)| options.pragma(name, value))
     }
 
     pub(super) fn pool_options(&self) -> SqlitePoolOptions {
