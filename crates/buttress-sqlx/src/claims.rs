@@ -1,0 +1,238 @@
+//! Idempotency between the trait and the table: what callers ask of the writer, and what a row says to
+//! those who did not get it.
+
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::idempotency::{ClaimId, Claimed, Fingerprint, Key};
+
+use crate::bounds;
+use crate::queue::Job;
+use crate::time;
+
+/// What a claim brings.
+pub(crate) struct Claim {
+    pub(crate) key: Key,
+    pub(crate) claim: ClaimId,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) lease: Duration,
+}
+
+/// What a completion brings.
+pub(crate) struct Complete {
+    pub(crate) key: Key,
+    pub(crate) claim: ClaimId,
+    pub(crate) value: Vec<u8>,
+    pub(crate) lifetime: Duration,
+}
+
+/// What a renewal brings.
+pub(crate) struct Renew {
+    pub(crate) key: Key,
+    pub(crate) claim: ClaimId,
+    pub(crate) lease: Duration,
+}
+
+/// What a release brings.
+pub(crate) struct Release {
+    pub(crate) key: Key,
+    pub(crate) claim: ClaimId,
+}
+
+pub(crate) type ClaimJob = Job<Claim, Claimed<Vec<u8>>>;
+pub(crate) type CompleteJob = Job<Complete, ()>;
+pub(crate) type RenewJob = Job<Renew, ()>;
+pub(crate) type ReleaseJob = Job<Release, ()>;
+
+/// What goes through the writer.
+pub(crate) enum ClaimOp {
+    Claim(ClaimJob),
+    Complete(CompleteJob),
+    Renew(RenewJob),
+    Release(ReleaseJob),
+}
+
+impl ClaimOp {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Claim(job) => &job.input.key,
+            Self::Complete(job) => &job.input.key,
+            Self::Renew(job) => &job.input.key,
+            Self::Release(job) => &job.input.key,
+        }
+    }
+
+    pub(crate) fn subject(&self) -> u128 {
+        Fingerprint::of(self.key().as_str().as_bytes()).get()
+    }
+
+    pub(crate) const fn rows(&self) -> usize {
+        1
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let value = if let Self::Complete(job) = self { job.input.value.len() } else { 0 };
+        self.key().as_str().len() + value
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Claim(job) => job.is_abandoned(),
+            Self::Complete(job) => job.is_abandoned(),
+            Self::Renew(job) => job.is_abandoned(),
+            Self::Release(job) => job.is_abandoned(),
+        }
+    }
+
+    pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
+        match self {
+            Self::Claim(job) => job.answer(committed),
+            Self::Complete(job) => job.answer(committed),
+            Self::Renew(job) => job.answer(committed),
+            Self::Release(job) => job.answer(committed),
+        }
+    }
+}
+
+/// In flight.
+pub(crate) const IN_FLIGHT: i64 = 1;
+/// There is a result.
+pub(crate) const DONE: i64 = 2;
+
+/// The row of a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) claim: u128,
+    pub(crate) fingerprint: Option<u128>,
+    pub(crate) status: i64,
+    pub(crate) until: i64,
+    pub(crate) value: Option<Vec<u8>>,
+    /// When it was read.
+    pub(crate) now: i64,
+}
+
+impl Found {
+    /// Whether `claim` is in flight, and was when a write passed it by.
+    fn is_held_by(&self, claim: ClaimId) -> bool {
+        self.claim == claim.get() && self.status == IN_FLIGHT
+    }
+}
+
+/// Refuses a result that does not fit.
+pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), StoreError> {
+    if value.len() > bounds::LARGEST {
+        return bounds::check_size(&format!("result of idempotency key {key}"), value.len());
+    }
+    Ok(())
+}
+
+/// What a claim comes to that did not get the key.
+pub(crate) fn judge_claim(
+    claim: &Claim,
+    found: Option<Found>,
+) -> Result<Claimed<Vec<u8>>, StoreError> {
+    let key = &claim.key;
+    let Some(found) = found else {
+        // Somebody freed it between the two looks.
+        return Ok(Claimed::InFlight { lease_left: Duration::ZERO });
+    };
+    let other = match (found.fingerprint, claim.fingerprint) {
+        (Some(stored), Some(asked)) => stored != asked.get(),
+        _ => false,
+    };
+    if found.until <= found.now {
+        // A transaction under way is about to take it, complete it or sweep it.
+        return Ok(Claimed::InFlight { lease_left: Duration::ZERO });
+    }
+    match found.status {
+        IN_FLIGHT | DONE if other => Ok(Claimed::Mismatch),
+        IN_FLIGHT => Ok(Claimed::InFlight {
+            lease_left: time::duration(found.until.saturating_sub(found.now)),
+        }),
+        DONE => match found.value {
+            Some(value) => Ok(Claimed::Done(value)),
+            None => {
+                Err(StoreError::corrupt(format!("idempotency key {key}: its result is missing")))
+            }
+        },
+        status => Err(unknown_status(key, status)),
+    }
+}
+
+/// What a completion comes to that did not find its claim in flight.
+pub(crate) fn judge_complete(
+    key: &Key,
+    claim: ClaimId,
+    value: &[u8],
+    found: Option<Found>,
+) -> Result<(), StoreError> {
+    match found {
+        Some(found)
+            if found.claim == claim.get() && found.status == DONE && found.until > found.now =>
+        {
+            if found.value.as_deref() == Some(value) {
+                return Ok(());
+            }
+            let what = format!("idempotency key {key}: completed with another result");
+            Err(StoreError::conflict(what))
+        }
+        Some(found) if found.is_held_by(claim) => Err(busy(key)),
+        _ => Err(fenced(key, claim)),
+    }
+}
+
+/// What a renewal comes to that did not find its claim in flight, or not free to be written.
+pub(crate) fn judge_renew(
+    key: &Key,
+    claim: ClaimId,
+    found: Option<&Found>,
+) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found.is_held_by(claim) => Err(busy(key)),
+        _ => Err(fenced(key, claim)),
+    }
+}
+
+/// What a release comes to that did not find its claim in flight, or not free to be written.
+#[cfg(feature = "postgres")]
+pub(crate) fn judge_release(
+    key: &Key,
+    claim: ClaimId,
+    found: Option<&Found>,
+) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found.is_held_by(claim) => Err(busy(key)),
+        _ => Ok(()),
+    }
+}
+
+/// A transaction of the user's, which is completing the claim, has the row.
+fn busy(key: &Key) -> StoreError {
+    StoreError::transient(format!("idempotency key {key}: a transaction is about to complete it"))
+}
+
+/// The result of `claim`, if the row has it.
+pub(crate) fn judge_outcome(
+    key: &Key,
+    claim: ClaimId,
+    found: Option<Found>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    match found {
+        Some(found) if found.claim == claim.get() && found.until > found.now => {
+            match found.status {
+                IN_FLIGHT => Ok(None),
+                DONE => Ok(found.value),
+                status => Err(unknown_status(key, status)),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+fn fenced(key: &Key, claim: ClaimId) -> StoreError {
+    StoreError::fenced(format!("idempotency key {key}: not held by claim {claim}"))
+}
+
+fn unknown_status(key: &Key, status: i64) -> StoreError {
+    StoreError::corrupt(format!("idempotency key {key}: unknown status {status}"))
+}

@@ -1,0 +1,282 @@
+//! Sagas between the trait and the tables: what callers ask of the writer, how rows become records, and
+//! what a write that met other rows than it expected comes to.
+
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::saga::{
+    Append, Appended, Entry, EntryKind, NewSaga, Record, SagaId, Status, Summary, WorkerId,
+};
+
+use crate::bounds;
+use crate::queue::Job;
+use crate::time;
+
+pub(crate) type Create = Job<NewSaga<Vec<u8>>, ()>;
+pub(crate) type Add = Job<Append<Vec<u8>>, Appended>;
+pub(crate) type Renew = Job<(WorkerId, Duration), ()>;
+
+/// What goes through the writer.
+pub(crate) enum LogOp {
+    Create(Create),
+    Append(Add),
+    Renew(Renew),
+}
+
+impl LogOp {
+    pub(crate) fn subject(&self) -> u128 {
+        match self {
+            Self::Create(job) => job.input.id.get(),
+            Self::Append(job) => job.input.saga.get(),
+            Self::Renew(job) => job.input.0.get(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Create(job) => 2 + job.input.entries.len(),
+            Self::Append(job) => 1 + job.input.entries.len(),
+            Self::Renew(_) => 1,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Create(job) => job.input.input.len() + bounds::bytes_of(&job.input.entries),
+            Self::Append(job) => bounds::bytes_of(&job.input.entries),
+            Self::Renew(_) => 0,
+        }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Create(job) => job.is_abandoned(),
+            Self::Append(job) => job.is_abandoned(),
+            Self::Renew(job) => job.is_abandoned(),
+        }
+    }
+
+    pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
+        match self {
+            Self::Create(job) => job.answer(committed),
+            Self::Append(job) => job.answer(committed),
+            Self::Renew(job) => job.answer(committed),
+        }
+    }
+}
+
+/// Refuses a saga that does not fit, and makes its notes fit.
+pub(crate) fn prepare_create(saga: &mut NewSaga<Vec<u8>>) -> Result<(), StoreError> {
+    let what = format!("saga {}", saga.id);
+    bounds::check_name(&what, &saga.definition)?;
+    bounds::check_name(&what, saga.codec)?;
+    bounds::check_entries(&what, &saga.entries)?;
+    bounds::check_size(&what, saga.input.len() + bounds::bytes_of(&saga.entries))?;
+    make_readable(&mut saga.entries);
+    Ok(())
+}
+
+/// Refuses an append that does not fit, and makes its notes fit.
+pub(crate) fn prepare_append(append: &mut Append<Vec<u8>>) -> Result<(), StoreError> {
+    let what = format!("saga {}", append.saga);
+    if append.entries.is_empty() {
+        return Err(StoreError::invalid(format!("{what}: an append without entries")));
+    }
+    bounds::check_entries(&what, &append.entries)?;
+    make_readable(&mut append.entries);
+    Ok(())
+}
+
+fn make_readable(entries: &mut [Entry<Vec<u8>>]) {
+    for note in entries.iter_mut().filter_map(|entry| entry.note.as_mut()) {
+        if note.contains('\0') {
+            *note = bounds::readable(note);
+        }
+    }
+}
+
+/// A saga's row, without its log.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) number: i64,
+    pub(crate) id: SagaId,
+    pub(crate) definition: String,
+    pub(crate) version: i64,
+    pub(crate) codec: String,
+    pub(crate) epoch: i64,
+    pub(crate) status: i64,
+    pub(crate) length: i64,
+    /// How many entries it was created with.
+    pub(crate) first: i64,
+    pub(crate) cancel: bool,
+    pub(crate) deadline: Option<i64>,
+    pub(crate) worker: WorkerId,
+}
+
+/// A row of a log. The input stands at [`INPUT`] with kind 0; entries count from 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) position: i64,
+    pub(crate) kind: i64,
+    pub(crate) step: i64,
+    pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) note: Option<String>,
+}
+
+/// The position of a saga's input in its log.
+pub(crate) const INPUT: i64 = -1;
+
+impl Head {
+    /// The status, or why it cannot be read.
+    pub(crate) fn status(&self) -> Result<Status, String> {
+        u8::try_from(self.status)
+            .ok()
+            .and_then(Status::from_code)
+            .ok_or_else(|| format!("saga {}: unknown status {}", self.id, self.status))
+    }
+
+    pub(crate) fn summary(&self) -> Result<Summary, String> {
+        Ok(Summary {
+            id: self.id,
+            definition: self.definition.clone(),
+            version: self.version()?,
+            status: self.status()?,
+            epoch: self.epoch()?,
+        })
+    }
+
+    /// The whole saga, from all the lines of its log in order.
+    pub(crate) fn record(
+        self,
+        lines: impl IntoIterator<Item = Line>,
+    ) -> Result<Record<Vec<u8>>, String> {
+        let id = self.id;
+        let mut lines = lines.into_iter();
+        let input = match lines.next() {
+            Some(Line { position: INPUT, payload: Some(input), .. }) => input,
+            _ => return Err(format!("saga {id}: its input is missing")),
+        };
+        let mut entries = Vec::new();
+        for (position, line) in (0..).zip(lines) {
+            if line.position != position {
+                return Err(format!("saga {id}: entry {position} of its log is missing"));
+            }
+            entries.push(line.entry().map_err(|what| format!("saga {id}: {what}"))?);
+        }
+        if i64::try_from(entries.len()) != Ok(self.length) {
+            let (found, wanted) = (entries.len(), self.length);
+            return Err(format!("saga {id}: {found} of the {wanted} entries of its log are there"));
+        }
+        Ok(Record {
+            id,
+            version: self.version()?,
+            epoch: self.epoch()?,
+            status: self.status()?,
+            definition: self.definition,
+            codec: self.codec,
+            cancel_requested: self.cancel,
+            deadline: self.deadline.map(time::duration),
+            input,
+            entries,
+        })
+    }
+
+    fn version(&self) -> Result<u32, String> {
+        let version = self.version;
+        u32::try_from(version).map_err(|_| format!("saga {}: version {version}", self.id))
+    }
+
+    fn epoch(&self) -> Result<u64, String> {
+        let epoch = self.epoch;
+        u64::try_from(epoch).map_err(|_| format!("saga {}: epoch {epoch}", self.id))
+    }
+}
+
+impl Line {
+    fn entry(self) -> Result<Entry<Vec<u8>>, String> {
+        let position = self.position;
+        let kind = u8::try_from(self.kind)
+            .ok()
+            .and_then(EntryKind::from_code)
+            .ok_or_else(|| format!("entry {position}: unknown kind {}", self.kind))?;
+        let step = u16::try_from(self.step)
+            .map_err(|_| format!("entry {position}: step {}", self.step))?;
+        Ok(Entry { kind, step, payload: self.payload, note: self.note })
+    }
+
+    fn says(&self, entry: &Entry<Vec<u8>>) -> bool {
+        self.kind == i64::from(entry.kind.code())
+            && self.step == i64::from(entry.step)
+            && self.payload == entry.payload
+            && self.note == entry.note
+    }
+}
+
+/// What an append comes to that the fast path did not take. `lines` are those of the log from its
+/// position on, as many as it brings or as there are.
+pub(crate) fn judge_append(
+    append: &Append<Vec<u8>>,
+    head: Option<&Head>,
+    lines: &[Line],
+) -> Result<Appended, StoreError> {
+    let id = append.saga;
+    let Some(head) = head else {
+        return Err(StoreError::fenced(format!("saga {id}: unknown")));
+    };
+    if u64::try_from(head.epoch) != Ok(append.epoch) {
+        return Err(StoreError::fenced(format!(
+            "saga {id}: owned under epoch {}, not {}",
+            head.epoch, append.epoch
+        )));
+    }
+    // Owner unchanged, already there: the answer was lost.
+    let there = lines.len() == append.entries.len()
+        && lines.iter().zip(&append.entries).all(|(line, entry)| line.says(entry));
+    let is_last = append.position.saturating_add(append.entries.len() as u64) == head.length as u64;
+    if there && (!is_last || head.status == i64::from(append.status.code())) {
+        return Ok(Appended::new(head.cancel));
+    }
+    if u64::try_from(head.length) == Ok(append.position) {
+        return Err(StoreError::fenced(format!("saga {id}: it has ended, and has no owner")));
+    }
+    Err(StoreError::conflict(format!(
+        "saga {id}: its log holds {} entries, the append is for position {}",
+        head.length, append.position
+    )))
+}
+
+/// What the creation of a saga whose id is known comes to. `lines` are its input and as many entries as
+/// the creation brings.
+pub(crate) fn judge_create(
+    saga: &NewSaga<Vec<u8>>,
+    head: Option<&Head>,
+    lines: &[Line],
+) -> Result<(), StoreError> {
+    let there = head.is_some_and(|head| {
+        head.definition == saga.definition
+            && head.version == i64::from(saga.version)
+            && head.codec == saga.codec
+            && head.deadline == saga.deadline.map(time::nanos)
+            && head.first == signed(saga.entries.len() as u64)
+            // Who created it is not known any more once it was taken over.
+            && (head.worker == saga.worker || head.epoch > 1)
+    });
+    let same = match lines.split_first() {
+        Some((input, lines)) => {
+            input.position == INPUT
+                && input.payload.as_ref() == Some(&saga.input)
+                && lines.len() == saga.entries.len()
+                && lines.iter().zip(&saga.entries).all(|(line, entry)| line.says(entry))
+        }
+        None => false,
+    };
+    if there && same {
+        return Ok(());
+    }
+    Err(StoreError::conflict(format!("saga {}: known with other content", saga.id)))
+}
+
+/// A position, epoch or sequence as databases keep it.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,140 @@
+//! Claims and results on PostgreSQL.
+
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Fingerprint, Key, Store};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Postgres, Row as _, Transaction};
+
+use super::PostgresStore;
+use super::rows::{id, id_or_null, uuid};
+use super::sql::Sql;
+use crate::claims::{
+    Claim, ClaimOp, Complete, Found, Release, Renew, check_value, judge_complete, judge_outcome,
+};
+use crate::error::during;
+use crate::log::signed;
+use crate::time::span;
+
+mod claim;
+
+impl Store<Vec<u8>> for PostgresStore {
+    async fn claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+    ) -> Result<Claimed<Vec<u8>>, StoreError> {
+        let input = Claim { key: key.clone(), claim, fingerprint, lease };
+        self.inner.claims.submit("claiming a key", input, ClaimOp::Claim).await
+    }
+
+    async fn renew(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
+        let input = Renew { key: key.clone(), claim, lease };
+        self.inner.claims.submit("renewing a claim", input, ClaimOp::Renew).await
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        value: Vec<u8>,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        check_value(key, &value)?;
+        let input = Complete { key: key.clone(), claim, value, lifetime };
+        self.inner.claims.submit("completing a claim", input, ClaimOp::Complete).await
+    }
+
+    async fn release(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+        let input = Release { key: key.clone(), claim };
+        self.inner.claims.submit("releasing a claim", input, ClaimOp::Release).await
+    }
+
+    async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<Vec<u8>>, StoreError> {
+        let what = during("reading a result");
+        self.bounded("reading a result", async {
+            let mut loan = self.borrow().await?;
+            let found = find(&mut loan, &self.inner.sql, key).await.map_err(what)?;
+            loan.give_back();
+            judge_outcome(key, claim, found)
+        })
+        .await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let what = during("sweeping results");
+        let sql = self.sql(
+            "DELETE FROM {s}buttress_idempotency WHERE key = ANY (ARRAY ( \
+             SELECT key FROM {s}buttress_idempotency WHERE until <= {now} ORDER BY until LIMIT $2 \
+             FOR UPDATE SKIP LOCKED))",
+        );
+        self.bounded("sweeping results", async {
+            let mut loan = self.borrow().await?;
+            let query = sqlx::query(&sql).bind(self.time()).bind(signed(limit as u64));
+            let done = query.execute(&mut *loan).await.map_err(what)?;
+            loan.give_back();
+            Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        })
+        .await
+    }
+}
+
+impl<'a> CompleteIn<Transaction<'a, Postgres>, Vec<u8>> for PostgresStore {
+    async fn complete_in(
+        &self,
+        tx: &mut Transaction<'a, Postgres>,
+        key: &Key,
+        claim: ClaimId,
+        value: &Vec<u8>,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        check_value(key, value)?;
+        let what = during("completing a claim");
+        let sql = self.sql(
+            "UPDATE {s}buttress_idempotency SET status = 2, until = {now} + $2::int8, value = $3 \
+             WHERE key = $4 AND claim = $5 AND status = 1",
+        );
+        let done = sqlx::query(&sql)
+            .bind(self.time())
+            .bind(span(lifetime))
+            .bind(value)
+            .bind(key.as_str())
+            .bind(uuid(claim.get()))
+            .execute(&mut **tx)
+            .await
+            .map_err(what)?;
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        let found = find(tx, &self.inner.sql, key).await.map_err(what)?;
+        judge_complete(key, claim, value, found)
+    }
+}
+
+const FOUND: &str = "key, claim, fingerprint, status, until, value, {now}";
+
+async fn find(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    key: &Key,
+) -> Result<Option<Found>, sqlx::Error> {
+    let text = format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = $2");
+    let text = sql.text(&text);
+    let query = sqlx::query(&text).bind(sql.time()).bind(key.as_str());
+    let row = query.fetch_optional(connection).await?;
+    row.as_ref().map(found).transpose()
+}
+
+fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
+    Ok(Found {
+        claim: id(row, 1)?,
+        fingerprint: id_or_null(row, 2)?,
+        status: row.try_get(3)?,
+        until: row.try_get(4)?,
+        value: row.try_get(5)?,
+        now: row.try_get(6)?,
+    })
+}

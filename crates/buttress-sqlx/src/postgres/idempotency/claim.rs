@@ -1,0 +1,257 @@
+//! What the writer of claims does.
+//!
+//! A user's transaction that completes its claim has the row until it ends. Nobody must wait for it
+//! here, where everybody else's claims would wait, too: rows that are locked are passed by, and what is
+//! known of them is answered.
+
+use std::collections::{HashMap, HashSet};
+
+use buttress::StoreError;
+use buttress::idempotency::{Claimed, Key};
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+
+use super::{FOUND, found};
+use crate::claims::{
+    ClaimJob, ClaimOp, CompleteJob, Found, ReleaseJob, RenewJob, judge_claim, judge_complete,
+    judge_release, judge_renew,
+};
+use crate::postgres::rows::uuid;
+use crate::postgres::sql::Sql;
+use crate::postgres::writer::Together;
+use crate::queue::Op;
+use crate::time::span;
+
+impl Op for ClaimOp {
+    fn subject(&self) -> u128 {
+        self.subject()
+    }
+
+    fn rows(&self) -> usize {
+        self.rows()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned()
+    }
+
+    fn answer(self, committed: Result<(), &StoreError>) {
+        self.answer(committed);
+    }
+}
+
+impl Together for ClaimOp {
+    async fn write(
+        connection: &mut PgConnection,
+        sql: &Sql,
+        ops: Vec<&mut Self>,
+    ) -> Result<(), sqlx::Error> {
+        let mut claims = Vec::new();
+        let mut completes = Vec::new();
+        let mut renews = Vec::new();
+        let mut releases = Vec::new();
+        for op in ops {
+            match op {
+                Self::Claim(job) => claims.push(job),
+                Self::Complete(job) => completes.push(job),
+                Self::Renew(job) => renews.push(job),
+                Self::Release(job) => releases.push(job),
+            }
+        }
+        claim(connection, sql, claims).await?;
+        complete(connection, sql, completes).await?;
+        renew(connection, sql, renews).await?;
+        release(connection, sql, releases).await
+    }
+}
+
+/// Free, or expired, or the very same claim again.
+const CLAIM: &str = "\
+    WITH t AS MATERIALIZED (SELECT {now} AS now), \
+    asked AS MATERIALIZED (SELECT * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::int8[]) \
+        AS a(key, claim, fingerprint, lease)), \
+    fresh AS ( \
+        INSERT INTO {s}buttress_idempotency (key, claim, fingerprint, status, until) \
+        SELECT key, claim, fingerprint, 1, t.now + lease FROM asked CROSS JOIN t ORDER BY key \
+        ON CONFLICT (key) DO NOTHING RETURNING key), \
+    free AS ( \
+        SELECT old.key FROM asked AS a JOIN {s}buttress_idempotency AS old ON old.key = a.key \
+        CROSS JOIN t WHERE old.until <= t.now OR (old.claim = a.claim AND old.status = 1 \
+            AND coalesce(old.fingerprint = a.fingerprint, true)) \
+        ORDER BY old.key FOR UPDATE OF old SKIP LOCKED), \
+    taken AS ( \
+        UPDATE {s}buttress_idempotency AS old SET claim = a.claim, status = 1, value = NULL, \
+            until = t.now + a.lease, fingerprint = CASE WHEN old.until <= t.now \
+                THEN a.fingerprint ELSE coalesce(old.fingerprint, a.fingerprint) END \
+        FROM free JOIN asked AS a ON a.key = free.key CROSS JOIN t WHERE old.key = free.key \
+        RETURNING old.key) \
+    SELECT key FROM fresh UNION ALL SELECT key FROM taken";
+
+async fn claim(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    mut jobs: Vec<&mut ClaimJob>,
+) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let fingerprints: Vec<Option<Uuid>> =
+        jobs.iter().map(|job| job.input.fingerprint.map(|print| uuid(print.get()))).collect();
+    let text = sql.text(CLAIM);
+    let owned: Vec<String> = sqlx::query_scalar(&text)
+        .bind(sql.time())
+        .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
+        .bind(fingerprints)
+        .bind(jobs.iter().map(|job| span(job.input.lease)).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let owned: HashSet<String> = owned.into_iter().collect();
+    for job in jobs.iter_mut().filter(|job| owned.contains(job.input.key.as_str())) {
+        job.settle(Ok(Claimed::Owned));
+    }
+    let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
+    let keys = rest.iter().map(|job| &job.input.key);
+    let mut found = find_all(connection, sql, keys).await?;
+    for job in rest {
+        let verdict = judge_claim(&job.input, found.remove(job.input.key.as_str()));
+        job.settle(verdict);
+    }
+    Ok(())
+}
+
+const COMPLETE: &str = "\
+    WITH asked AS MATERIALIZED (SELECT * FROM unnest($2::text[], $3::uuid[], $4::bytea[], \
+        $5::int8[]) AS a(key, claim, value, lifetime)), \
+    free AS ( \
+        SELECT old.key FROM asked AS a JOIN {s}buttress_idempotency AS old ON old.key = a.key \
+        WHERE old.claim = a.claim AND old.status = 1 \
+        ORDER BY old.key FOR UPDATE OF old SKIP LOCKED) \
+    UPDATE {s}buttress_idempotency AS old SET status = 2, value = a.value, \
+        until = {now} + a.lifetime \
+    FROM free JOIN asked AS a ON a.key = free.key WHERE old.key = free.key RETURNING old.key";
+
+async fn complete(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    mut jobs: Vec<&mut CompleteJob>,
+) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let text = sql.text(COMPLETE);
+    let done: Vec<String> = sqlx::query_scalar(&text)
+        .bind(sql.time())
+        .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.input.value.as_slice()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| span(job.input.lifetime)).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let done: HashSet<String> = done.into_iter().collect();
+    for job in jobs.iter_mut().filter(|job| done.contains(job.input.key.as_str())) {
+        job.settle(Ok(()));
+    }
+    let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
+    let keys = rest.iter().map(|job| &job.input.key);
+    let mut found = find_all(connection, sql, keys).await?;
+    for job in rest {
+        let input = &job.input;
+        let found = found.remove(input.key.as_str());
+        let verdict = judge_complete(&input.key, input.claim, &input.value, found);
+        job.settle(verdict);
+    }
+    Ok(())
+}
+
+const RENEW: &str = "\
+    WITH asked AS MATERIALIZED (SELECT * FROM unnest($2::text[], $3::uuid[], $4::int8[]) \
+        AS a(key, claim, lease)), \
+    free AS ( \
+        SELECT old.key FROM asked AS a JOIN {s}buttress_idempotency AS old ON old.key = a.key \
+        WHERE old.claim = a.claim AND old.status = 1 \
+        ORDER BY old.key FOR UPDATE OF old SKIP LOCKED) \
+    UPDATE {s}buttress_idempotency AS old SET until = {now} + a.lease \
+    FROM free JOIN asked AS a ON a.key = free.key WHERE old.key = free.key RETURNING old.key";
+
+async fn renew(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    jobs: Vec<&mut RenewJob>,
+) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let text = sql.text(RENEW);
+    let renewed: Vec<String> = sqlx::query_scalar(&text)
+        .bind(sql.time())
+        .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| span(job.input.lease)).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let renewed: HashSet<String> = renewed.into_iter().collect();
+    let keys = jobs.iter().map(|job| &job.input.key).filter(|key| !renewed.contains(key.as_str()));
+    let found = find_all(connection, sql, keys).await?;
+    for job in jobs {
+        let key = &job.input.key;
+        let verdict = match renewed.contains(key.as_str()) {
+            true => Ok(()),
+            false => judge_renew(key, job.input.claim, found.get(key.as_str())),
+        };
+        job.settle(verdict);
+    }
+    Ok(())
+}
+
+const RELEASE: &str = "\
+    DELETE FROM {s}buttress_idempotency WHERE key = ANY (ARRAY ( \
+        SELECT old.key FROM unnest($1::text[], $2::uuid[]) AS a(key, claim) \
+        JOIN {s}buttress_idempotency AS old ON old.key = a.key \
+        WHERE old.claim = a.claim AND old.status = 1 \
+        ORDER BY old.key FOR UPDATE OF old SKIP LOCKED)) RETURNING key";
+
+async fn release(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    jobs: Vec<&mut ReleaseJob>,
+) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let text = sql.text(RELEASE);
+    let released: Vec<String> = sqlx::query_scalar(&text)
+        .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let released: HashSet<String> = released.into_iter().collect();
+    let keys = jobs.iter().map(|job| &job.input.key).filter(|key| !released.contains(key.as_str()));
+    let found = find_all(connection, sql, keys).await?;
+    for job in jobs {
+        let key = &job.input.key;
+        let verdict = judge_release(key, job.input.claim, found.get(key.as_str()));
+        job.settle(verdict);
+    }
+    Ok(())
+}
+
+async fn find_all<'k>(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    keys: impl Iterator<Item = &'k Key>,
+) -> Result<HashMap<String, Found>, sqlx::Error> {
+    let keys: Vec<&str> = keys.map(Key::as_str).collect();
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let text =
+        sql.text(&format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = ANY ($2)"));
+    let rows = sqlx::query(&text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, found(row)?))).collect()
+}

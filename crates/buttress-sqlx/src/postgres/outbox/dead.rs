@@ -1,0 +1,96 @@
+//! Dead letters, and what operators do with them.
+
+use buttress::StoreError;
+use buttress::outbox::{DeadLetter, Message, MessageId};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::fetch::{COLUMNS, row_of};
+use crate::error::during;
+use crate::log::signed;
+use crate::postgres::PostgresStore;
+use crate::postgres::rows::uuid;
+use crate::relaying::Row;
+use crate::time::duration;
+
+pub(super) async fn list(
+    store: &PostgresStore,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    let what = during("listing dead letters");
+    let sql = store.sql(&format!(
+        "SELECT {COLUMNS}, coalesce(error, ''), coalesce(settled_at, 0), \
+         EXISTS (SELECT 1 FROM {{s}}buttress_outbox_hold AS h WHERE h.partition = m.partition \
+                 AND h.key = m.key AND h.sequence = m.sequence) \
+         FROM {{s}}buttress_outbox AS m WHERE status = 3 AND sequence > $1 \
+         ORDER BY sequence LIMIT $2"
+    ));
+    let mut loan = store.borrow().await?;
+    let query = sqlx::query(&sql).bind(signed(after)).bind(signed(limit as u64));
+    let rows = query.fetch_all(&mut *loan).await.map_err(what)?;
+    loan.give_back();
+    rows.iter().map(|row| letter(row).map_err(what)).collect()
+}
+
+pub(super) async fn requeue(store: &PostgresStore, ids: &[MessageId]) -> Result<usize, StoreError> {
+    let change = "UPDATE {s}buttress_outbox SET status = 0, attempts = 0, starts = 0, \
+                  start = NULL, error = NULL, settled_at = NULL";
+    change_dead(store, ids, change).await
+}
+
+pub(super) async fn discard(store: &PostgresStore, ids: &[MessageId]) -> Result<usize, StoreError> {
+    change_dead(store, ids, "DELETE FROM {s}buttress_outbox").await
+}
+
+/// Does with dead letters what `change` says, and lets their keys go on.
+async fn change_dead(
+    store: &PostgresStore,
+    ids: &[MessageId],
+    change: &str,
+) -> Result<usize, StoreError> {
+    let what = during("changing dead letters");
+    let sql = store.sql(&format!(
+        "WITH changed AS ({change} WHERE sequence = ANY (ARRAY ( \
+             SELECT sequence FROM {{s}}buttress_outbox WHERE status = 3 AND id = ANY ($1) \
+             ORDER BY sequence FOR UPDATE)) AND status = 3 \
+             RETURNING partition, key, sequence), \
+         freed AS (DELETE FROM {{s}}buttress_outbox_hold AS h USING changed AS c \
+             WHERE h.partition = c.partition AND h.key = c.key AND h.sequence = c.sequence) \
+         SELECT count(*) FROM changed"
+    ));
+    let ids: Vec<_> = ids.iter().map(|id| uuid(id.get())).collect();
+    let mut loan = store.borrow().await?;
+    let query = sqlx::query_scalar(&sql).bind(ids);
+    let changed: i64 = query.fetch_one(&mut *loan).await.map_err(what)?;
+    loan.give_back();
+    Ok(usize::try_from(changed).unwrap_or(0))
+}
+
+/// Also a message that cannot be read is listed, with what can be read of it: it was given up because
+/// of that, and the error says so.
+fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
+    let error: String = row.try_get(10)?;
+    let died_at = duration(row.try_get(11)?);
+    let holds_key = row.try_get(12)?;
+    let message = match row_of(row)?.message() {
+        Ok(message) => message,
+        Err(_) => remains(row_of(row)?),
+    };
+    Ok(DeadLetter { message, error, died_at, holds_key })
+}
+
+fn remains(row: Row) -> Message {
+    Message {
+        id: MessageId::new(row.id),
+        sequence: row.sequence.unsigned_abs(),
+        key: row.key,
+        topic: row.topic,
+        payload: row.payload,
+        headers: Vec::new(),
+        partition: u16::try_from(row.partition).unwrap_or(u16::MAX),
+        due_at: duration(row.due_at),
+        attempts: 0,
+        starts: 0,
+    }
+}

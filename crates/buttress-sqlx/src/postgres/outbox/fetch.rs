@@ -1,0 +1,204 @@
+//! Fetching what is due.
+
+use std::fmt::Write as _;
+
+use buttress::StoreError;
+use buttress::outbox::{Fetched, Lease, Message, MessageId, RelayId, Settled, Store as _, Verdict};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use crate::error::during;
+use crate::log::signed;
+use crate::postgres::PostgresStore;
+use crate::postgres::rows::{id, uuid};
+use crate::relaying::{FOREVER, MOST_DUE, Row};
+use crate::time::duration;
+
+pub(super) const COLUMNS: &str =
+    "sequence, id, partition, key, topic, payload, headers, due_at, attempts, starts";
+
+/// What one statement found.
+struct Found {
+    rows: Vec<PgRow>,
+    now: i64,
+    /// When the next delayed message is due.
+    delayed: Option<i64>,
+    /// When the next key is let go on.
+    held: Option<i64>,
+}
+
+impl PostgresStore {
+    pub(super) async fn fetch_due(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Fetched, StoreError> {
+        let mut found = self.scan(relay, leases, limit).await?;
+        if found.delayed.is_some_and(|due| due <= found.now) {
+            self.wake(leases).await?;
+            found = self.scan(relay, leases, limit).await?;
+        }
+        let mut messages: Vec<Message> = Vec::with_capacity(found.rows.len());
+        let mut unreadable: Vec<Settled> = Vec::new();
+        for row in &found.rows {
+            let row = row_of(row).map_err(during("fetching messages"))?;
+            let (sequence, partition, key) = (row.sequence, row.partition, row.key.clone());
+            match row.message() {
+                Ok(message) => messages.push(message),
+                Err(error) => {
+                    let error = StoreError::corrupt(error).to_string();
+                    tracing::error!(sequence, error, "a message cannot be read; its key is held");
+                    let lease = leases.iter().find(|lease| i64::from(lease.partition) == partition);
+                    unreadable.extend(lease.map(|lease| Settled {
+                        id: MessageId::new(0),
+                        sequence: sequence.unsigned_abs(),
+                        key,
+                        lease: *lease,
+                        verdict: Verdict::Dead { error, hold_key: true },
+                    }));
+                }
+            }
+        }
+        // Nobody passes an unreadable message of its own key. An operator discards it, or mends and
+        // requeues it.
+        messages.retain(|message| {
+            !unreadable
+                .iter()
+                .any(|settled| settled.sequence < message.sequence && settled.key == message.key)
+        });
+        if !unreadable.is_empty() {
+            self.settle(unreadable).await?;
+        }
+        let next_due = [found.delayed, found.held].into_iter().flatten().min();
+        Ok(Fetched { messages, now: duration(found.now), next_due: next_due.map(duration) })
+    }
+
+    /// One statement, one round trip: the messages, in the order of their sequence, the mark of how far
+    /// they go, and when there will be more. Messages of partitions that are taken over meanwhile are
+    /// left out.
+    async fn scan(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Found, StoreError> {
+        let what = during("fetching messages");
+        let sql = self.sql(&statement(leases));
+        let mut loan = self.borrow().await?;
+        let mut rows = sqlx::query(&sql)
+            .bind(self.time())
+            .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
+            .bind(leases.iter().map(|lease| signed(lease.epoch)).collect::<Vec<_>>())
+            .bind(uuid(relay.get()))
+            .bind(signed(limit as u64))
+            .bind(FOREVER)
+            .fetch_all(&mut *loan)
+            .await
+            .map_err(what)?;
+        loan.give_back();
+        let first = rows.first().ok_or_else(|| what(sqlx::Error::RowNotFound))?;
+        let (now, delayed, held) = (
+            first.try_get(10).map_err(what)?,
+            first.try_get(11).map_err(what)?,
+            first.try_get(12).map_err(what)?,
+        );
+        // Without messages there is one row, which has the times only.
+        rows.retain(|row| {
+            row.try_get::<Option<i64>, _>(0).is_ok_and(|sequence| sequence.is_some())
+        });
+        Ok(Found { rows, now, delayed, held })
+    }
+
+    /// Delayed messages that are due become pending.
+    async fn wake(&self, leases: &[Lease]) -> Result<(), StoreError> {
+        let sql = self.sql(
+            "UPDATE {s}buttress_outbox SET status = 0 WHERE sequence = ANY (ARRAY ( \
+             SELECT m.sequence FROM unnest($2::int8[]) AS p(partition) CROSS JOIN LATERAL ( \
+                 SELECT sequence FROM {s}buttress_outbox WHERE status = 1 \
+                 AND partition = p.partition AND due_at <= {now} ORDER BY due_at LIMIT $3 \
+                 FOR UPDATE SKIP LOCKED) AS m))",
+        );
+        let mut loan = self.borrow().await?;
+        sqlx::query(&sql)
+            .bind(self.time())
+            .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
+            .bind(MOST_DUE)
+            .execute(&mut *loan)
+            .await
+            .map_err(during("fetching messages"))?;
+        loan.give_back();
+        Ok(())
+    }
+}
+
+/// One scan in order for each partition, merged as they go: however many there are, it reads little more
+/// than it returns. Whether a key is held is asked row by row, with a limit that keeps the planner from
+/// making a join of it, which would read both sides whole.
+pub(super) fn statement(leases: &[Lease]) -> String {
+    let mut scans = String::new();
+    for (n, lease) in leases.iter().enumerate() {
+        let union = if n == 0 { "" } else { " UNION ALL " };
+        // Writing to a String cannot fail. A number needs no quoting.
+        let _ = write!(
+            scans,
+            "{union}(SELECT {COLUMNS} FROM {{s}}buttress_outbox AS m WHERE status = 0 \
+             AND partition = {partition} \
+             AND EXISTS (SELECT 1 FROM open WHERE partition = {partition}) \
+             AND (SELECT true FROM {{s}}buttress_outbox_hold AS h WHERE h.partition = m.partition \
+                  AND h.key = m.key AND h.until > (SELECT now FROM t) LIMIT 1) IS NULL \
+             ORDER BY sequence)",
+            partition = lease.partition
+        );
+    }
+    if leases.is_empty() {
+        let _ = write!(scans, "SELECT {COLUMNS} FROM {{s}}buttress_outbox WHERE false");
+    }
+    format!(
+        "WITH t AS MATERIALIZED (SELECT {{now}} AS now), \
+         open AS MATERIALIZED ( \
+             SELECT l.partition, l.epoch, l.high FROM {{s}}buttress_outbox_lease AS l \
+             JOIN unnest($2::int8[], $3::int8[]) AS a(partition, epoch) \
+             ON l.partition = a.partition AND l.epoch = a.epoch WHERE l.relay = $4), \
+         found AS MATERIALIZED ({scans} ORDER BY sequence LIMIT $5), \
+         grown AS MATERIALIZED ( \
+             SELECT o.partition, o.epoch, max(f.sequence) AS high FROM found AS f \
+             JOIN open AS o ON o.partition = f.partition \
+             GROUP BY o.partition, o.epoch, o.high HAVING max(f.sequence) > o.high), \
+         locked AS ( \
+             SELECT l.partition FROM {{s}}buttress_outbox_lease AS l \
+             JOIN grown AS g ON l.partition = g.partition AND l.epoch = g.epoch \
+             ORDER BY l.partition FOR UPDATE OF l), \
+         marked AS ( \
+             UPDATE {{s}}buttress_outbox_lease AS l SET high = greatest(l.high, g.high) \
+             FROM locked AS k JOIN grown AS g ON g.partition = k.partition \
+             WHERE l.partition = k.partition AND l.epoch = g.epoch RETURNING l.partition), \
+         passed AS ( \
+             SELECT * FROM found AS f WHERE NOT EXISTS ( \
+                 SELECT 1 FROM grown AS g WHERE g.partition = f.partition AND NOT EXISTS ( \
+                     SELECT 1 FROM marked AS m WHERE m.partition = g.partition))) \
+         SELECT {COLUMNS}, t.now, \
+             (SELECT min(d.due) FROM open AS o CROSS JOIN LATERAL ( \
+                 SELECT min(due_at) AS due FROM {{s}}buttress_outbox AS m \
+                 WHERE m.status = 1 AND m.partition = o.partition) AS d), \
+             (SELECT min(d.due) FROM open AS o CROSS JOIN LATERAL ( \
+                 SELECT min(until) AS due FROM {{s}}buttress_outbox_hold AS h \
+                 WHERE h.partition = o.partition AND h.until > t.now AND h.until < $6) AS d) \
+         FROM t LEFT JOIN passed ON true ORDER BY sequence"
+    )
+}
+
+pub(super) fn row_of(row: &PgRow) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        sequence: row.try_get(0)?,
+        id: id(row, 1)?,
+        partition: row.try_get(2)?,
+        key: row.try_get(3)?,
+        topic: row.try_get(4)?,
+        payload: row.try_get(5)?,
+        headers: row.try_get(6)?,
+        due_at: row.try_get(7)?,
+        attempts: row.try_get(8)?,
+        starts: row.try_get(9)?,
+    })
+}

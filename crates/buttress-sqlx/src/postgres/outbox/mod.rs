@@ -1,0 +1,311 @@
+//! The outbox on PostgreSQL.
+
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::outbox::{Backlog, DeadLetter, Fetched, Lease, MessageId, RelayId, Settled, Store};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection as _, Row as _};
+
+use super::PostgresStore;
+use super::rows::{id, id_or_null, uuid};
+use super::sql::Sql;
+use crate::error::during;
+use crate::log::signed;
+use crate::partitions::{Owned, Plan, plan};
+use crate::relaying::fenced;
+use crate::time::{duration, span};
+
+mod dead;
+mod fetch;
+mod settle;
+mod write;
+
+/// How many rows one transaction of a purge removes.
+const PURGED_AT_ONCE: usize = 2000;
+
+/// For how long a relay that does not call is remembered at least.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+impl Store for PostgresStore {
+    async fn lease(&self, relay: RelayId, lease: Duration) -> Result<Vec<Lease>, StoreError> {
+        let what = during("leasing partitions");
+        let sql = &self.inner.sql;
+        self.bounded("leasing partitions", async {
+            let mut loan = self.borrow().await?;
+            let mut tx = loan.begin().await.map_err(what)?;
+            // All rows, so that relays do this one after another.
+            let owned = owned(&mut tx, sql).await.map_err(what)?;
+            let (now, relays) = register(&mut tx, sql, relay, lease).await.map_err(what)?;
+            let plan = plan(&owned, relay.get(), &relays, now);
+            give_up(&mut tx, sql, &plan.give_up).await.map_err(what)?;
+            let until = now.saturating_add(span(lease));
+            let leases = own(&mut tx, sql, relay, until, &plan).await.map_err(what)?;
+            tx.commit().await.map_err(what)?;
+            loan.give_back();
+            Ok(leases)
+        })
+        .await
+    }
+
+    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+        let what = during("releasing partitions");
+        let release = self.sql(
+            "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0, \
+             suspect_to = 0 WHERE relay = $1",
+        );
+        let leave = self.sql("DELETE FROM {s}buttress_outbox_relay WHERE relay = $1");
+        self.bounded("releasing partitions", async {
+            let mut loan = self.borrow().await?;
+            let mut tx = loan.begin().await.map_err(what)?;
+            owned(&mut tx, &self.inner.sql).await.map_err(what)?;
+            for sql in [&release, &leave] {
+                let query = sqlx::query(sql).bind(uuid(relay.get()));
+                query.execute(&mut *tx).await.map_err(what)?;
+            }
+            tx.commit().await.map_err(what)?;
+            loan.give_back();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn fetch(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Fetched, StoreError> {
+        self.bounded("fetching messages", self.fetch_due(relay, leases, limit)).await
+    }
+
+    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+        let what = during("starting a message");
+        let sql = self.sql(
+            "UPDATE {s}buttress_outbox SET start = $3, \
+             starts = starts + (CASE WHEN start IS DISTINCT FROM $3 THEN 1 ELSE 0 END) \
+             WHERE id = $1 AND partition = $2 AND status = 0 RETURNING starts",
+        );
+        self.bounded("starting a message", async {
+            let mut loan = self.borrow().await?;
+            let mut tx = loan.begin().await.map_err(what)?;
+            fence(&mut tx, &self.inner.sql, lease).await?;
+            let starts: Option<i64> = sqlx::query_scalar(&sql)
+                .bind(uuid(id.get()))
+                .bind(i64::from(lease.partition))
+                .bind(claim.cast_signed())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(what)?;
+            tx.commit().await.map_err(what)?;
+            loan.give_back();
+            let starts = starts
+                .ok_or_else(|| StoreError::conflict(format!("message {id}: it is not pending")))?;
+            u32::try_from(starts)
+                .map_err(|_| StoreError::corrupt(format!("message {id}: starts {starts}")))
+        })
+        .await
+    }
+
+    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+        let what = during("clearing suspects");
+        let sql = self.sql(
+            "UPDATE {s}buttress_outbox_lease SET suspect_to = 0 WHERE partition = $1 AND epoch = $2",
+        );
+        self.bounded("clearing suspects", async {
+            let mut loan = self.borrow().await?;
+            let done = sqlx::query(&sql)
+                .bind(i64::from(lease.partition))
+                .bind(signed(lease.epoch))
+                .execute(&mut *loan)
+                .await
+                .map_err(what)?;
+            loan.give_back();
+            if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
+        })
+        .await
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+        if settled.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.bounded("settling messages", self.settle_all(&settled)).await
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.bounded("listing dead letters", dead::list(self, after, limit)).await
+    }
+
+    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.bounded("requeueing dead letters", dead::requeue(self, ids)).await
+    }
+
+    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.bounded("discarding dead letters", dead::discard(self, ids)).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let what = during("looking at the backlog");
+        let sql = self.sql(
+            "WITH t AS MATERIALIZED (SELECT {now} AS now), \
+             p AS (SELECT count(*) AS n, min(due_at) AS due FROM {s}buttress_outbox \
+                   WHERE status = 0), \
+             d AS (SELECT count(*) AS n, min(due_at) AS due FROM {s}buttress_outbox \
+                   WHERE status = 1) \
+             SELECT p.n + d.n, \
+             (SELECT count(*) FROM {s}buttress_outbox WHERE status = 3), \
+             (SELECT count(*) FROM (SELECT DISTINCT partition, key FROM {s}buttress_outbox_hold \
+                                    WHERE until > t.now) AS keys), \
+             t.now - least(p.due, d.due, t.now) FROM t CROSS JOIN p CROSS JOIN d",
+        );
+        self.bounded("looking at the backlog", async {
+            let mut loan = self.borrow().await?;
+            let query = sqlx::query(&sql).bind(self.time());
+            let row = query.fetch_one(&mut *loan).await.map_err(what)?;
+            loan.give_back();
+            let number = |column: usize| row.try_get::<i64, _>(column).map_err(what);
+            let mut backlog = Backlog::default();
+            backlog.pending = number(0)?.unsigned_abs();
+            backlog.dead = number(1)?.unsigned_abs();
+            backlog.held_keys = number(2)?.unsigned_abs();
+            backlog.oldest_age = duration(number(3)?);
+            Ok(backlog)
+        })
+        .await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let mut purged = 0;
+        loop {
+            let some = (limit - purged).min(PURGED_AT_ONCE);
+            let done = self.bounded("purging messages", self.purge_messages(age, some)).await?;
+            purged += done;
+            if done < some || purged >= limit {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+impl PostgresStore {
+    async fn purge_messages(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let sql = self.sql(
+            "DELETE FROM {s}buttress_outbox WHERE sequence = ANY (ARRAY ( \
+             SELECT sequence FROM {s}buttress_outbox WHERE status = 2 \
+             AND settled_at <= {now} - $2::int8 ORDER BY settled_at LIMIT $3 \
+             FOR UPDATE SKIP LOCKED))",
+        );
+        let mut loan = self.borrow().await?;
+        let done = sqlx::query(&sql)
+            .bind(self.time())
+            .bind(span(age))
+            .bind(signed(limit as u64))
+            .execute(&mut *loan)
+            .await
+            .map_err(during("purging messages"))?;
+        loan.give_back();
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+}
+
+/// Notes down that `relay` is there; returns the time, and all relays that are there.
+async fn register(
+    tx: &mut PgConnection,
+    sql: &Sql,
+    relay: RelayId,
+    lease: Duration,
+) -> Result<(i64, Vec<u128>), sqlx::Error> {
+    let upsert = sql.text(
+        "INSERT INTO {s}buttress_outbox_relay (relay, seen_at) VALUES ($2, {now}) \
+         ON CONFLICT (relay) DO UPDATE SET seen_at = excluded.seen_at RETURNING seen_at",
+    );
+    let now: i64 = sqlx::query_scalar(&upsert)
+        .bind(sql.time())
+        .bind(uuid(relay.get()))
+        .fetch_one(&mut *tx)
+        .await?;
+    let forget = sql.text("DELETE FROM {s}buttress_outbox_relay WHERE seen_at <= $1");
+    let long_ago = now - span(lease.max(REMEMBERED));
+    sqlx::query(&forget).bind(long_ago).execute(&mut *tx).await?;
+    let list =
+        sql.text("SELECT relay FROM {s}buttress_outbox_relay WHERE seen_at > $1 OR relay = $2");
+    let rows =
+        sqlx::query(&list).bind(now - span(lease)).bind(uuid(relay.get())).fetch_all(tx).await?;
+    let relays = rows.iter().map(|row| id(row, 0)).collect::<Result<_, _>>()?;
+    Ok((now, relays))
+}
+
+/// All partitions, locked in their order until the transaction ends.
+async fn owned(tx: &mut PgConnection, sql: &Sql) -> Result<Vec<Owned>, sqlx::Error> {
+    let text = sql.text(
+        "SELECT partition, relay, until FROM {s}buttress_outbox_lease ORDER BY partition \
+         FOR UPDATE",
+    );
+    let rows = sqlx::query(&text).fetch_all(tx).await?;
+    let row = |row: &PgRow| {
+        Ok(Owned { partition: row.try_get(0)?, relay: id_or_null(row, 1)?, until: row.try_get(2)? })
+    };
+    rows.iter().map(row).collect()
+}
+
+/// As [`Store::release`], of some partitions: their owner is there, and knows what it fetched.
+async fn give_up(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result<(), sqlx::Error> {
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    let text = sql.text(
+        "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0, suspect_to = 0 \
+         WHERE partition = ANY ($1)",
+    );
+    sqlx::query(&text).bind(partitions).execute(tx).await.map(drop)
+}
+
+/// Renews what is kept, and takes what is to be taken: under the next epoch, and with all its last owner
+/// fetched as suspect.
+async fn own(
+    tx: &mut PgConnection,
+    sql: &Sql,
+    relay: RelayId,
+    until: i64,
+    plan: &Plan,
+) -> Result<Vec<Lease>, sqlx::Error> {
+    let take = sql.text(
+        "UPDATE {s}buttress_outbox_lease SET relay = $1, epoch = epoch + 1, \
+         suspect_to = greatest(suspect_to, high) WHERE partition = ANY ($2)",
+    );
+    let query = sqlx::query(&take).bind(uuid(relay.get())).bind(&plan.take);
+    query.execute(&mut *tx).await?;
+    let renew = sql.text(
+        "UPDATE {s}buttress_outbox_lease SET until = $2 WHERE relay = $1 \
+         RETURNING partition, epoch, suspect_to",
+    );
+    let query = sqlx::query(&renew).bind(uuid(relay.get())).bind(until);
+    let rows = query.fetch_all(tx).await?;
+    let mut leases = rows.iter().map(lease_of).collect::<Result<Vec<_>, _>>()?;
+    leases.sort_by_key(|lease| lease.partition);
+    Ok(leases)
+}
+
+/// The lease in the first three columns of a row.
+fn lease_of(row: &PgRow) -> Result<Lease, sqlx::Error> {
+    Ok(Lease {
+        partition: u16::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u16::MAX),
+        epoch: row.try_get::<i64, _>(1)?.unsigned_abs(),
+        suspect_to: row.try_get::<i64, _>(2)?.unsigned_abs(),
+    })
+}
+
+/// The fence: the row is the one that a take-over changes.
+async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Result<(), StoreError> {
+    let text = sql.text(
+        "UPDATE {s}buttress_outbox_lease SET epoch = epoch WHERE partition = $1 AND epoch = $2",
+    );
+    let done = sqlx::query(&text)
+        .bind(i64::from(lease.partition))
+        .bind(signed(lease.epoch))
+        .execute(tx)
+        .await
+        .map_err(during("looking at a lease"))?;
+    if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
+}

@@ -1,0 +1,151 @@
+//! Writing down how deliveries ended.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::outbox::Settled;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
+
+use crate::error::during;
+use crate::log::signed;
+use crate::postgres::PostgresStore;
+use crate::postgres::sql::Sql;
+use crate::relaying::{FOREVER, Sorted, fences, refused, sort};
+use crate::time::span;
+
+/// The fence, in the order of the partitions, so that two of these cannot wait for each other: the rows
+/// are those that a take-over changes.
+const FENCE: &str = "\
+    WITH locked AS ( \
+        SELECT l.partition, l.epoch FROM unnest($2::int8[], $3::int8[]) AS a(partition, epoch) \
+        JOIN {s}buttress_outbox_lease AS l ON l.partition = a.partition AND l.epoch = a.epoch \
+        ORDER BY l.partition FOR UPDATE OF l), \
+    fence AS ( \
+        UPDATE {s}buttress_outbox_lease AS l SET epoch = l.epoch FROM locked AS k \
+        WHERE l.partition = k.partition AND l.epoch = k.epoch RETURNING l.partition, l.epoch)";
+
+/// What the publisher took, and with it the holds of its keys.
+const DELIVER: &str = ", \
+    done AS ( \
+        UPDATE {s}buttress_outbox AS m SET status = 2, settled_at = {now} \
+        FROM unnest($4::int8[], $5::int8[], $6::int8[]) AS d(sequence, partition, epoch) \
+        JOIN fence AS f ON f.partition = d.partition AND f.epoch = d.epoch \
+        WHERE m.sequence = d.sequence AND m.partition = d.partition AND m.status = 0 \
+        RETURNING m.partition, m.key, m.sequence), \
+    freed AS ( \
+        DELETE FROM {s}buttress_outbox_hold AS h USING done AS d WHERE h.partition = d.partition \
+        AND h.key = d.key AND h.sequence = d.sequence) \
+    SELECT partition, epoch FROM fence";
+
+/// A message that still holds its key was not fetched since: that is the same verdict again.
+const RETRY: &str = "\
+    WITH new AS MATERIALIZED (SELECT * FROM \
+        unnest($2::int8[], $3::int8[], $4::int8[], $5::text[]) AS n(sequence, partition, hold, error)), \
+    changed AS ( \
+        UPDATE {s}buttress_outbox AS m SET attempts = m.attempts + 1, error = n.error FROM new AS n \
+        WHERE m.sequence = n.sequence AND m.partition = n.partition AND m.status = 0 \
+        AND NOT EXISTS (SELECT 1 FROM {s}buttress_outbox_hold AS h WHERE h.partition = m.partition \
+            AND h.key = m.key AND h.sequence = m.sequence AND h.until > {now}) \
+        RETURNING m.partition, m.key, m.sequence) \
+    INSERT INTO {s}buttress_outbox_hold (partition, key, sequence, until) \
+    SELECT c.partition, c.key, c.sequence, {now} + n.hold FROM changed AS c \
+    JOIN new AS n ON n.sequence = c.sequence \
+    ON CONFLICT (partition, key, sequence) DO UPDATE SET until = excluded.until";
+
+/// A dead letter holds its key without end, or lets go of it.
+const BURY: &str = "\
+    WITH new AS MATERIALIZED (SELECT * FROM \
+        unnest($2::int8[], $3::int8[], $4::int8[], $5::text[]) AS n(sequence, partition, hold, error)), \
+    changed AS ( \
+        UPDATE {s}buttress_outbox AS m SET status = 3, settled_at = {now}, error = n.error \
+        FROM new AS n WHERE m.sequence = n.sequence AND m.partition = n.partition AND m.status = 0 \
+        RETURNING m.partition, m.key, m.sequence, n.hold), \
+    freed AS ( \
+        DELETE FROM {s}buttress_outbox_hold AS h USING changed AS c WHERE c.hold = 0 \
+        AND h.partition = c.partition AND h.key = c.key AND h.sequence = c.sequence) \
+    INSERT INTO {s}buttress_outbox_hold (partition, key, sequence, until) \
+    SELECT c.partition, c.key, c.sequence, c.hold FROM changed AS c WHERE c.hold > 0 \
+    ON CONFLICT (partition, key, sequence) DO UPDATE SET until = excluded.until";
+
+/// A verdict that is not delivered: the message, how long its key is held, and why.
+type Failed<'s> = (&'s Settled, i64, String);
+
+impl PostgresStore {
+    /// One statement, one round trip, unless something failed.
+    pub(super) async fn settle_all(&self, settled: &[Settled]) -> Result<Vec<u16>, StoreError> {
+        let what = during("settling messages");
+        let asked = fences(settled);
+        // What is refused is found out in the statement.
+        let Sorted { delivered, retried, dead } = sort(settled, &asked);
+        let sql = &self.inner.sql;
+        let mut loan = self.borrow().await?;
+        let passed;
+        if retried.is_empty() && dead.is_empty() {
+            passed = deliver(&mut loan, sql, &asked, &delivered).await.map_err(what)?;
+        } else {
+            let mut tx = loan.begin().await.map_err(what)?;
+            passed = deliver(&mut tx, sql, &asked, &delivered).await.map_err(what)?;
+            let Sorted { retried, dead, .. } = sort(settled, &passed);
+            let wait = |held: Duration| span(held);
+            let retried = retried.into_iter().map(|(s, held, error)| (s, wait(held), error));
+            fail(&mut tx, sql, RETRY, retried.collect()).await.map_err(what)?;
+            let end = |hold: bool| if hold { FOREVER } else { 0 };
+            let dead = dead.into_iter().map(|(s, error, hold)| (s, end(hold), error));
+            fail(&mut tx, sql, BURY, dead.collect()).await.map_err(what)?;
+            tx.commit().await.map_err(what)?;
+        }
+        loan.give_back();
+        Ok(refused(settled, &passed))
+    }
+}
+
+/// Returns the leases that passed the fence.
+async fn deliver(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    asked: &BTreeSet<(u16, u64)>,
+    delivered: &[&Settled],
+) -> Result<BTreeSet<(u16, u64)>, sqlx::Error> {
+    let text = sql.text(&format!("{FENCE}{DELIVER}"));
+    let column = |column: fn(&Settled) -> i64| -> Vec<i64> {
+        delivered.iter().map(|settled| column(settled)).collect()
+    };
+    let rows = sqlx::query(&text)
+        .bind(sql.time())
+        .bind(asked.iter().map(|(partition, _)| i64::from(*partition)).collect::<Vec<_>>())
+        .bind(asked.iter().map(|(_, epoch)| signed(*epoch)).collect::<Vec<_>>())
+        .bind(column(|settled| signed(settled.sequence)))
+        .bind(column(|settled| settled.lease.partition.into()))
+        .bind(column(|settled| signed(settled.lease.epoch)))
+        .fetch_all(connection)
+        .await?;
+    let fence = |row: &sqlx::postgres::PgRow| {
+        let (partition, epoch): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((u16::try_from(partition).unwrap_or(u16::MAX), epoch.unsigned_abs()))
+    };
+    rows.iter().map(fence).collect()
+}
+
+async fn fail(
+    tx: &mut PgConnection,
+    sql: &Sql,
+    statement: &str,
+    failed: Vec<Failed<'_>>,
+) -> Result<(), sqlx::Error> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let text = sql.text(statement);
+    let partitions = failed.iter().map(|(settled, ..)| i64::from(settled.lease.partition));
+    sqlx::query(&text)
+        .bind(sql.time())
+        .bind(failed.iter().map(|(settled, ..)| signed(settled.sequence)).collect::<Vec<_>>())
+        .bind(partitions.collect::<Vec<_>>())
+        .bind(failed.iter().map(|(_, hold, _)| *hold).collect::<Vec<_>>())
+        .bind(failed.iter().map(|(.., error)| error.as_str()).collect::<Vec<_>>())
+        .execute(tx)
+        .await
+        .map(drop)
+}

@@ -1,0 +1,58 @@
+//! Writing messages inside a transaction of the user's.
+
+use buttress::StoreError;
+use buttress::outbox::{NewMessage, Write};
+use sqlx::{Postgres, Transaction};
+
+use crate::bounds::check_message;
+use crate::error::during;
+use crate::headers;
+use crate::postgres::PostgresStore;
+use crate::postgres::rows::uuid;
+use crate::relaying::status::{DELAYED, PENDING};
+use crate::time::span;
+
+impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
+    async fn write(
+        &self,
+        tx: &mut Transaction<'a, Postgres>,
+        message: &NewMessage,
+    ) -> Result<(), StoreError> {
+        check_message(message)?;
+        let id = message.id;
+        let sql = self.sql(
+            "INSERT INTO {s}buttress_outbox \
+             (id, partition, key, topic, payload, headers, status, due_at) \
+             VALUES ($2, $3, $4, $5, $6, $7, $8, {now} + $9::int8)",
+        );
+        sqlx::query(&sql)
+            .bind(self.time())
+            .bind(uuid(id.get()))
+            .bind(i64::from(NewMessage::partition(&message.key, self.partitions())))
+            .bind(&message.key)
+            .bind(&message.topic)
+            .bind(&message.payload)
+            .bind(headers::encode(&message.headers))
+            .bind(if message.delay.is_zero() { PENDING } else { DELAYED })
+            .bind(span(message.delay))
+            .execute(&mut **tx)
+            .await
+            .map(drop)
+            .map_err(during(&format!("writing message {id}")))
+    }
+
+    /// Takes an advisory lock of the transaction. It waits for other transactions on the key as long as
+    /// the `lock_timeout` of the connection lets it; those of the store's pool have one.
+    async fn lock_key(
+        &self,
+        tx: &mut Transaction<'a, Postgres>,
+        key: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query("SELECT pg_advisory_xact_lock($1)")
+            .bind(self.inner.sql.lock("outbox", key))
+            .execute(&mut **tx)
+            .await
+            .map(drop)
+            .map_err(during("locking a key"))
+    }
+}

@@ -1,0 +1,252 @@
+//! What the writer of logs does.
+
+use std::collections::HashMap;
+
+use buttress::StoreError;
+use buttress::saga::{Appended, Entry, SagaId};
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+
+use super::{find, line};
+use crate::log::{
+    Add, Create, Head, INPUT, Line, LogOp, Renew, judge_append, judge_create, signed,
+};
+use crate::postgres::rows::{id, uuid};
+use crate::postgres::sql::Sql;
+use crate::postgres::writer::Together;
+use crate::queue::Op;
+use crate::time::{nanos, span};
+
+impl Op for LogOp {
+    fn subject(&self) -> u128 {
+        self.subject()
+    }
+
+    fn rows(&self) -> usize {
+        self.rows()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned()
+    }
+
+    fn answer(self, committed: Result<(), &StoreError>) {
+        self.answer(committed);
+    }
+}
+
+impl Together for LogOp {
+    async fn write(
+        connection: &mut PgConnection,
+        sql: &Sql,
+        ops: Vec<&mut Self>,
+    ) -> Result<(), sqlx::Error> {
+        let mut creates: Vec<&mut Create> = Vec::new();
+        let mut appends: Vec<&mut Add> = Vec::new();
+        let mut renews: Vec<&mut Renew> = Vec::new();
+        for op in ops {
+            match op {
+                Self::Create(job) => creates.push(job),
+                Self::Append(job) => appends.push(job),
+                Self::Renew(job) => renews.push(job),
+            }
+        }
+        renew_workers(connection, sql, renews).await?;
+        write_logs(connection, sql, &mut creates, &mut appends).await?;
+        for job in creates.iter_mut().filter(|job| !job.is_settled()) {
+            let head = find(connection, sql, job.input.id).await?;
+            let count = job.input.entries.len() + 1;
+            let lines = some_lines(connection, sql, head.as_ref(), INPUT, count).await?;
+            let verdict = judge_create(&job.input, head.as_ref(), &lines);
+            job.settle(verdict);
+        }
+        for job in appends.iter_mut().filter(|job| !job.is_settled()) {
+            let head = find(connection, sql, job.input.saga).await?;
+            let (from, count) = (signed(job.input.position), job.input.entries.len());
+            let lines = some_lines(connection, sql, head.as_ref(), from, count).await?;
+            let verdict = judge_append(&job.input, head.as_ref(), &lines);
+            job.settle(verdict);
+        }
+        Ok(())
+    }
+}
+
+async fn renew_workers(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    jobs: Vec<&mut Renew>,
+) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let workers: Vec<Uuid> = jobs.iter().map(|job| uuid(job.input.0.get())).collect();
+    let leases: Vec<i64> = jobs.iter().map(|job| span(job.input.1)).collect();
+    // In the order of the workers, so that two of these cannot wait for each other.
+    let text = sql.text(
+        "INSERT INTO {s}buttress_saga_worker (worker, until) \
+         SELECT worker, {now} + lease FROM unnest($2::uuid[], $3::int8[]) AS new(worker, lease) \
+         ORDER BY worker ON CONFLICT (worker) DO UPDATE SET until = excluded.until",
+    );
+    let query = sqlx::query(&text).bind(sql.time()).bind(workers).bind(leases);
+    query.execute(connection).await?;
+    for job in jobs {
+        job.settle(Ok(()));
+    }
+    Ok(())
+}
+
+/// The entries of a batch, a vector for each column.
+#[derive(Default)]
+struct Columns {
+    saga: Vec<Uuid>,
+    position: Vec<i64>,
+    kind: Vec<i64>,
+    step: Vec<i64>,
+    payload: Vec<Option<Vec<u8>>>,
+    note: Vec<Option<String>>,
+}
+
+impl Columns {
+    fn input(&mut self, saga: SagaId, input: &[u8]) {
+        self.saga.push(uuid(saga.get()));
+        self.position.push(INPUT);
+        self.kind.push(0);
+        self.step.push(0);
+        self.payload.push(Some(input.to_vec()));
+        self.note.push(None);
+    }
+
+    fn entries(&mut self, saga: SagaId, position: i64, entries: &[Entry<Vec<u8>>]) {
+        for (position, entry) in (position..).zip(entries) {
+            self.saga.push(uuid(saga.get()));
+            self.position.push(position);
+            self.kind.push(entry.kind.code().into());
+            self.step.push(entry.step.into());
+            self.payload.push(entry.payload.clone());
+            self.note.push(entry.note.clone());
+        }
+    }
+}
+
+/// Creations and appends in one statement, which is the transaction. The fence: rows that a take-over
+/// changes are locked and changed under a condition on their epoch. They are locked in the order of
+/// their numbers, so that two of these cannot wait for each other. Entries of what did not pass find
+/// no saga to go to.
+const WRITE: &str = "\
+    WITH created AS ( \
+        INSERT INTO {s}buttress_saga (id, definition, version, codec, worker, epoch, status, \
+            length, first, cancel, deadline) \
+        SELECT id, definition, version, codec, worker, 1, 1, length, length, false, deadline \
+        FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::text[], $6::uuid[], $7::int8[], \
+            $8::int8[]) AS new(id, definition, version, codec, worker, length, deadline) \
+        ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id, number), \
+    locked AS ( \
+        SELECT s.number, new.epoch, new.position, new.entries, new.status \
+        FROM unnest($9::uuid[], $10::int8[], $11::int8[], $12::int8[], $13::int8[]) \
+            AS new(id, epoch, position, entries, status) \
+        JOIN {s}buttress_saga AS s ON s.id = new.id ORDER BY s.number FOR UPDATE OF s), \
+    moved AS ( \
+        UPDATE {s}buttress_saga AS s SET length = s.length + l.entries, status = l.status, \
+            ended_at = CASE WHEN l.status IN (4, 5) THEN {now} END \
+        FROM locked AS l WHERE s.number = l.number AND s.epoch = l.epoch \
+            AND s.length = l.position AND s.status NOT IN (4, 5) \
+        RETURNING s.id, s.number, s.cancel), \
+    passed AS (SELECT id, number, false AS cancel FROM created \
+        UNION ALL SELECT id, number, cancel FROM moved), \
+    written AS ( \
+        INSERT INTO {s}buttress_saga_entry (saga, position, kind, step, payload, note) \
+        SELECT p.number, e.position, e.kind, e.step, e.payload, e.note \
+        FROM unnest($14::uuid[], $15::int8[], $16::int8[], $17::int8[], $18::bytea[], \
+            $19::text[]) AS e(id, position, kind, step, payload, note) JOIN passed AS p USING (id)) \
+    SELECT id, cancel FROM passed";
+
+async fn write_logs(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    creates: &mut [&mut Create],
+    appends: &mut [&mut Add],
+) -> Result<(), sqlx::Error> {
+    if creates.is_empty() && appends.is_empty() {
+        return Ok(());
+    }
+    let mut lines = Columns::default();
+    for job in creates.iter() {
+        lines.input(job.input.id, &job.input.input);
+        lines.entries(job.input.id, 0, &job.input.entries);
+    }
+    for job in appends.iter() {
+        let append = &job.input;
+        lines.entries(append.saga, signed(append.position), &append.entries);
+    }
+    let new = |column: fn(&Create) -> i64| -> Vec<i64> {
+        creates.iter().map(|job| column(job)).collect()
+    };
+    let add =
+        |column: fn(&Add) -> i64| -> Vec<i64> { appends.iter().map(|job| column(job)).collect() };
+    let ids = |id: fn(&Create) -> u128| -> Vec<Uuid> {
+        creates.iter().map(|job| uuid(id(job))).collect()
+    };
+    let text = sql.text(WRITE);
+    let rows = sqlx::query(&text)
+        .bind(sql.time())
+        .bind(ids(|job| job.input.id.get()))
+        .bind(creates.iter().map(|job| job.input.definition.clone()).collect::<Vec<_>>())
+        .bind(new(|job| job.input.version.into()))
+        .bind(creates.iter().map(|job| job.input.codec).collect::<Vec<_>>())
+        .bind(ids(|job| job.input.worker.get()))
+        .bind(new(|job| signed(job.input.entries.len() as u64)))
+        .bind(creates.iter().map(|job| job.input.deadline.map(nanos)).collect::<Vec<_>>())
+        .bind(appends.iter().map(|job| uuid(job.input.saga.get())).collect::<Vec<_>>())
+        .bind(add(|job| signed(job.input.epoch)))
+        .bind(add(|job| signed(job.input.position)))
+        .bind(add(|job| signed(job.input.entries.len() as u64)))
+        .bind(add(|job| job.input.status.code().into()))
+        .bind(lines.saga)
+        .bind(lines.position)
+        .bind(lines.kind)
+        .bind(lines.step)
+        .bind(lines.payload)
+        .bind(lines.note)
+        .fetch_all(connection)
+        .await?;
+    let mut passed: HashMap<SagaId, bool> = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        passed.insert(SagaId::new(id(row, 0)?), row.try_get(1)?);
+    }
+    for job in creates.iter_mut().filter(|job| passed.contains_key(&job.input.id)) {
+        job.settle(Ok(()));
+    }
+    for job in appends.iter_mut() {
+        if let Some(cancel) = passed.get(&job.input.saga) {
+            job.settle(Ok(Appended::new(*cancel)));
+        }
+    }
+    Ok(())
+}
+
+/// Up to `count` lines of a log from `position` on.
+async fn some_lines(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    head: Option<&Head>,
+    position: i64,
+    count: usize,
+) -> Result<Vec<Line>, sqlx::Error> {
+    let Some(head) = head else { return Ok(Vec::new()) };
+    let text = sql.text(
+        "SELECT position, kind, step, payload, note FROM {s}buttress_saga_entry \
+         WHERE saga = $1 AND position >= $2 ORDER BY position LIMIT $3",
+    );
+    let rows = sqlx::query(&text)
+        .bind(head.number)
+        .bind(position)
+        .bind(signed(count as u64))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(line).collect()
+}

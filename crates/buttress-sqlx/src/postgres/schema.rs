@@ -1,0 +1,117 @@
+//! The tables, and how they come to be.
+
+use buttress::StoreError;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use super::connect::prepare as set_up;
+use super::sql::Sql;
+use crate::error::during;
+use crate::partitions;
+
+/// The version this release makes and knows.
+pub(super) const VERSION: i64 = 1;
+
+/// What makes each version of the one before it.
+const STEPS: [&str; VERSION as usize] = [include_str!("schema_1.sql")];
+
+/// Brings the schema to [`VERSION`], whoever else may be doing the same; returns how many partitions
+/// its outbox has.
+pub(super) async fn prepare(
+    options: &PgConnectOptions,
+    setup: &str,
+    sql: &Sql,
+    asked: Option<u16>,
+) -> Result<u16, StoreError> {
+    let opening = during("opening the store");
+    let mut connection = options.connect().await.map_err(opening)?;
+    set_up(&mut connection, setup).await.map_err(opening)?;
+    let mut tx = connection.begin().await.map_err(opening)?;
+    // One at a time; whoever comes second finds everything there.
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(sql.lock("schema", ""))
+        .execute(&mut *tx)
+        .await
+        .map_err(opening)?;
+    let partitions = migrate(&mut tx, sql, asked).await?;
+    tx.commit().await.map_err(opening)?;
+    connection.close().await.map_err(opening)?;
+    Ok(partitions)
+}
+
+async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result<u16, StoreError> {
+    let migrating = during("creating the tables of the store");
+    let known: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1")
+        .bind(sql.schema())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(migrating)?;
+    // Asking for it even so would take the right to create schemas.
+    if known.is_none() {
+        let create = format!("CREATE SCHEMA {}", sql.quoted_schema());
+        sqlx::raw_sql(&create).execute(&mut *tx).await.map_err(migrating)?;
+    }
+    let known: Option<i32> = sqlx::query_scalar(
+        "SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'buttress_schema'",
+    )
+    .bind(sql.schema())
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(migrating)?;
+    if known.is_none() {
+        let create = sql
+            .text("CREATE TABLE {s}buttress_schema (name text PRIMARY KEY, value int8 NOT NULL)");
+        sqlx::raw_sql(&create).execute(&mut *tx).await.map_err(migrating)?;
+    }
+    let version = read(tx, sql, "version").await?.unwrap_or(0);
+    let missing = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));
+    let Some(missing) = missing else {
+        return Err(StoreError::corrupt(format!(
+            "buttress_schema: version {version}, this release knows up to {VERSION}"
+        )));
+    };
+    for step in missing {
+        sqlx::raw_sql(&sql.text(step)).execute(&mut *tx).await.map_err(migrating)?;
+    }
+    if !missing.is_empty() {
+        write(tx, sql, "version", VERSION).await?;
+    }
+    match read(tx, sql, "partitions").await? {
+        Some(stored) => partitions::agree(stored, asked),
+        None => {
+            let partitions = asked.unwrap_or(partitions::DEFAULT);
+            write(tx, sql, "partitions", partitions.into()).await?;
+            let insert = sql.text(
+                "INSERT INTO {s}buttress_outbox_lease (partition) SELECT generate_series(0, $1 - 1)",
+            );
+            sqlx::query(&insert)
+                .bind(i64::from(partitions))
+                .execute(tx)
+                .await
+                .map_err(migrating)?;
+            Ok(partitions)
+        }
+    }
+}
+
+async fn read(tx: &mut PgConnection, sql: &Sql, name: &str) -> Result<Option<i64>, StoreError> {
+    sqlx::query_scalar(&sql.text("SELECT value FROM {s}buttress_schema WHERE name = $1"))
+        .bind(name)
+        .fetch_optional(tx)
+        .await
+        .map_err(during("reading buttress_schema"))
+}
+
+async fn write(tx: &mut PgConnection, sql: &Sql, name: &str, value: i64) -> Result<(), StoreError> {
+    let upsert = sql.text(
+        "INSERT INTO {s}buttress_schema (name, value) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    );
+    sqlx::query(&upsert)
+        .bind(name)
+        .bind(value)
+        .execute(tx)
+        .await
+        .map(drop)
+        .map_err(during("writing buttress_schema"))
+}

@@ -1,0 +1,69 @@
+//! [`Sql`]: statements on tables of a schema that is known when a store is opened.
+
+use buttress::Clock;
+
+use crate::time::nanos;
+
+/// Turns templates into statements, and says what time it is.
+#[derive(Clone, Debug)]
+pub(super) struct Sql {
+    schema: String,
+    /// The schema as an identifier, with its dot.
+    prefix: String,
+    /// Only tests set one.
+    clock: Option<Clock>,
+}
+
+/// The time of a statement: the database's clock, unless a test says otherwise. Not `now()`, which
+/// stands still in a transaction.
+const NOW: &str = "coalesce($1::int8, (extract(epoch FROM clock_timestamp()) * 1000000000)::int8)";
+
+impl Sql {
+    pub(super) fn new(schema: &str, clock: Option<Clock>) -> Self {
+        let prefix = format!("\"{}\".", schema.replace('"', "\"\""));
+        Self { schema: schema.to_owned(), prefix, clock }
+    }
+
+    /// The statement, with the schema in place of `{s}`, and the time in place of `{now}`: whoever
+    /// writes `{now}` binds [`time`](Self::time) first.
+    pub(super) fn text(&self, template: &str) -> String {
+        template.replace("{s}", &self.prefix).replace("{now}", NOW)
+    }
+
+    /// The first parameter of statements with `{now}`: `None` for the database's clock.
+    pub(super) fn time(&self) -> Option<i64> {
+        self.clock.as_ref().map(|clock| nanos(clock.unix()))
+    }
+
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub(super) fn quoted_schema(&self) -> &str {
+        self.prefix.trim_end_matches('.')
+    }
+
+    /// The number of an advisory lock: the FNV-1a digest (64 bits) of the schema and what is locked.
+    pub(super) fn lock(&self, what: &str, key: &str) -> i64 {
+        let bytes = ["buttress", &self.schema, what, key].join("\u{1f}");
+        bytes
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+                (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            })
+            .cast_signed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_cannot_break_out_of_its_quotes() {
+        let sql = Sql::new("a\"b", None);
+        assert_eq!(sql.text("SELECT 1 FROM {s}t"), "SELECT 1 FROM \"a\"\"b\".t");
+        assert_eq!(sql.quoted_schema(), "\"a\"\"b\"");
+        assert_ne!(sql.lock("key", "a"), Sql::new("public", None).lock("key", "a"));
+    }
+}

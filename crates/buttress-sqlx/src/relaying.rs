@@ -1,0 +1,191 @@
+//! The outbox between the trait and the tables: what relays ask of the writer, and how rows become
+//! messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use buttress::StoreError;
+use buttress::outbox::{Lease, Message, MessageId, Settled, Verdict};
+
+use crate::bounds;
+use crate::headers;
+use crate::queue::Job;
+use crate::time;
+
+/// Where messages stand when they are written.
+pub(crate) mod status {
+    pub(crate) const PENDING: i64 = 0;
+    pub(crate) const DELAYED: i64 = 1;
+}
+
+/// A hold without end.
+pub(crate) const FOREVER: i64 = i64::MAX;
+
+/// How many delayed messages become pending at once, in each partition. What is left follows with the
+/// next fetch.
+pub(crate) const MOST_DUE: i64 = 1000;
+
+/// How far a relay has fetched in a partition.
+pub(crate) struct Mark {
+    pub(crate) partition: u16,
+    pub(crate) epoch: u64,
+    pub(crate) high: i64,
+}
+
+pub(crate) type SettleJob = Job<Vec<Settled>, Vec<u16>>;
+/// Answers the partitions that have the mark.
+pub(crate) type MarkJob = Job<Vec<Mark>, Vec<u16>>;
+/// Partitions whose delayed messages are due.
+pub(crate) type WakeJob = Job<Vec<u16>, ()>;
+
+/// What goes through the writer.
+pub(crate) enum RelayOp {
+    Settle(SettleJob),
+    Mark(MarkJob),
+    Wake(WakeJob),
+}
+
+impl RelayOp {
+    /// One of a kind after another.
+    pub(crate) const fn subject(&self) -> u128 {
+        match self {
+            Self::Settle(_) => 1,
+            Self::Mark(_) => 2,
+            Self::Wake(_) => 3,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Settle(job) => job.input.len(),
+            Self::Mark(job) => job.input.len(),
+            Self::Wake(job) => job.input.len() * 100,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Settle(job) => job.input.iter().map(|settled| settled.key.len()).sum(),
+            Self::Mark(_) | Self::Wake(_) => 0,
+        }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Settle(job) => job.is_abandoned(),
+            Self::Mark(job) => job.is_abandoned(),
+            Self::Wake(job) => job.is_abandoned(),
+        }
+    }
+
+    pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
+        match self {
+            Self::Settle(job) => job.answer(committed),
+            Self::Mark(job) => job.answer(committed),
+            Self::Wake(job) => job.answer(committed),
+        }
+    }
+}
+
+/// One settle call, by what is to be done.
+pub(crate) struct Sorted<'s> {
+    pub(crate) delivered: Vec<&'s Settled>,
+    /// With how long the key is held, and why.
+    pub(crate) retried: Vec<(&'s Settled, std::time::Duration, String)>,
+    /// With why, and whether the key is held.
+    pub(crate) dead: Vec<(&'s Settled, String, bool)>,
+}
+
+/// The partitions and epochs of a settle call, each once.
+pub(crate) fn fences(settled: &[Settled]) -> BTreeSet<(u16, u64)> {
+    settled.iter().map(|settled| (settled.lease.partition, settled.lease.epoch)).collect()
+}
+
+/// The partitions of a call that did not pass the fence.
+pub(crate) fn refused(settled: &[Settled], passed: &BTreeSet<(u16, u64)>) -> Vec<u16> {
+    let refused: BTreeSet<u16> = fences(settled)
+        .into_iter()
+        .filter(|fence| !passed.contains(fence))
+        .map(|(partition, _)| partition)
+        .collect();
+    refused.into_iter().collect()
+}
+
+/// Those of a settle call that passed the fence. Of several verdicts on one message the first counts.
+pub(crate) fn sort<'s>(settled: &'s [Settled], passed: &BTreeSet<(u16, u64)>) -> Sorted<'s> {
+    let mut sorted = Sorted { delivered: Vec::new(), retried: Vec::new(), dead: Vec::new() };
+    let mut seen = BTreeSet::new();
+    for settled in settled {
+        let fence = (settled.lease.partition, settled.lease.epoch);
+        if !passed.contains(&fence) || !seen.insert(settled.id) {
+            continue;
+        }
+        match &settled.verdict {
+            Verdict::Delivered => sorted.delivered.push(settled),
+            Verdict::Retry { after, error } => sorted.retried.push((settled, *after, short(error))),
+            Verdict::Dead { error, hold_key } => {
+                sorted.dead.push((settled, short(error), *hold_key));
+            }
+        }
+    }
+    sorted
+}
+
+/// A reason as it is kept: for people, so its beginning will do.
+fn short(error: &str) -> String {
+    bounds::readable(&error.chars().take(2000).collect::<String>())
+}
+
+/// The greatest sequence fetched in each partition.
+pub(crate) fn highest(messages: &[Message]) -> BTreeMap<u16, i64> {
+    let mut highest = BTreeMap::new();
+    for message in messages {
+        let sequence = i64::try_from(message.sequence).unwrap_or(i64::MAX);
+        let high = highest.entry(message.partition).or_insert(sequence);
+        *high = sequence.max(*high);
+    }
+    highest
+}
+
+/// The row of a message.
+pub(crate) struct Row {
+    pub(crate) sequence: i64,
+    pub(crate) id: u128,
+    pub(crate) partition: i64,
+    pub(crate) key: String,
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) headers: Option<Vec<u8>>,
+    pub(crate) due_at: i64,
+    pub(crate) attempts: i64,
+    pub(crate) starts: i64,
+}
+
+impl Row {
+    /// The message, or why it cannot be read.
+    pub(crate) fn message(self) -> Result<Message, String> {
+        let id = MessageId::new(self.id);
+        let wrong = |what: &str, number: i64| format!("message {id}: {what} {number}");
+        Ok(Message {
+            id,
+            sequence: u64::try_from(self.sequence).map_err(|_| wrong("sequence", self.sequence))?,
+            headers: headers::decode(self.headers.as_deref())
+                .ok_or_else(|| format!("message {id}: its headers cannot be read"))?,
+            partition: u16::try_from(self.partition)
+                .map_err(|_| wrong("partition", self.partition))?,
+            due_at: time::duration(self.due_at),
+            attempts: u32::try_from(self.attempts).map_err(|_| wrong("attempts", self.attempts))?,
+            starts: u32::try_from(self.starts).map_err(|_| wrong("starts", self.starts))?,
+            key: self.key,
+            topic: self.topic,
+            payload: self.payload,
+        })
+    }
+}
+
+/// The error of a call under a lease that has another epoch by now.
+pub(crate) fn fenced(lease: Lease) -> StoreError {
+    StoreError::fenced(format!(
+        "outbox partition {}: not owned under epoch {}",
+        lease.partition, lease.epoch
+    ))
+}

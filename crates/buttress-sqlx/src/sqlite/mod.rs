@@ -1,0 +1,162 @@
+//! The stores in a file of SQLite.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buttress::{Clock, StoreError};
+use sqlx::SqlitePool;
+
+use crate::error::too_slow;
+use crate::passes::Passes;
+use crate::queue::{Job, Limits, Queue};
+use crate::time::{nanos, within};
+
+mod begin;
+mod connect;
+mod gate;
+mod idempotency;
+mod inbox;
+mod outbox;
+mod pack;
+mod rows;
+mod saga;
+mod schema;
+mod writer;
+
+pub use begin::SqliteTransaction;
+pub use connect::{SqliteConfig, Synchronous};
+
+use gate::Gate;
+use writer::{WriteOp, Writer};
+
+/// The most bytes the writer puts into one transaction, unless one operation alone is larger.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Sagas, idempotency keys, outbox and inbox in one file of SQLite.
+///
+/// It implements [`saga::Store`](buttress::saga::Store), [`idempotency::Store`](buttress::idempotency::Store)
+/// with [`CompleteIn`](buttress::idempotency::CompleteIn), [`outbox::Store`](buttress::outbox::Store)
+/// with [`Write`](buttress::outbox::Write), and [`Inbox`](buttress::outbox::Inbox). Cheap to clone; clones are the same store. Several stores, in
+/// one process or in many, may have the same file open.
+///
+/// What its callers ask for at the same time is written in one transaction, by one task that ends with
+/// the last clone. The task and the pool belong to the runtime the store was opened in.
+///
+/// # Cancel safety
+/// A future that is dropped leaves an operation that was done or was not, never half of one. Repeating
+/// it is safe.
+#[derive(Clone)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: SqliteConfig,
+    pool: SqlitePool,
+    gate: Gate,
+    queue: Queue<WriteOp>,
+    passes: Passes,
+    partitions: u16,
+}
+
+impl SqliteStore {
+    /// Opens the file, creates what is not there yet, and starts the writer.
+    ///
+    /// # Errors
+    /// `Invalid` for a configuration that cannot work, and for another number of partitions than the
+    /// file was created with. `Corrupt` for a file that is not a database, or was made by a later
+    /// version. `Transient` if it cannot be reached.
+    pub async fn open(config: SqliteConfig) -> Result<Self, StoreError> {
+        config.check().map_err(|error| {
+            StoreError::invalid(format!("opening the store: {error}")).with_source(error)
+        })?;
+        let gate = Gate::of(&config.path);
+        let options = config.connect_options();
+        let turn = gate.enter(config.acquire_timeout).await?;
+        let prepared = schema::prepare(&options, config.partitions, config.acquire_timeout);
+        let partitions = within(config.acquire_timeout + config.operation_timeout, prepared).await;
+        let partitions = partitions
+            .unwrap_or_else(|| Err(too_slow("opening the store", config.operation_timeout)))?;
+        drop(turn);
+
+        let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
+        let (queue, intake) = Queue::new(config.queue, config.operation_timeout, limits);
+        let writer = Writer {
+            options: options.clone(),
+            gate: gate.clone(),
+            clock: config.clock.clone(),
+            acquire_timeout: config.acquire_timeout,
+            operation_timeout: config.operation_timeout,
+            connection: None,
+        };
+        config.spawner.spawn(writer.run(intake));
+        let pool = config.pool_options().connect_lazy_with(options);
+        let passes = Passes::default();
+        Ok(Self { inner: Arc::new(Inner { config, pool, gate, queue, passes, partitions }) })
+    }
+
+    /// The store's pool, for reading. To write, use [`begin`](Self::begin).
+    #[must_use]
+    pub fn pool(&self) -> &SqlitePool {
+        &self.inner.pool
+    }
+
+    /// What the store was opened with.
+    pub fn config(&self) -> &SqliteConfig {
+        &self.inner.config
+    }
+
+    /// Into how many partitions the outbox is divided.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.inner.partitions
+    }
+
+    /// The clock whose wall time is stored.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.config.clock
+    }
+
+    /// Closes the pool, after the transactions that are under way. The writer ends with the last clone
+    /// of the store.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    /// The wall time as it is stored.
+    fn now(&self) -> i64 {
+        nanos(self.inner.config.clock.unix())
+    }
+
+    /// Has the writer do something.
+    async fn submit<I: Send, R: Send>(
+        &self,
+        what: &'static str,
+        input: I,
+        wrap: impl FnOnce(Job<I, R>) -> WriteOp + Send,
+    ) -> Result<R, StoreError> {
+        self.inner.queue.submit(what, input, wrap).await
+    }
+
+    /// `operation`, if it does not take too long.
+    async fn bounded<T>(
+        &self,
+        what: &str,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let limit: Duration = self.inner.config.operation_timeout;
+        within(limit, operation).await.unwrap_or_else(|| Err(too_slow(what, limit)))
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.inner.config.path)
+            .field("partitions", &self.inner.partitions)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,97 @@
+//! Dead letters, and what operators do with them.
+
+use buttress::StoreError;
+use buttress::outbox::{DeadLetter, MessageId};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::fetch::{COLUMNS, row_of};
+use super::pack_of_ids;
+use crate::error::during;
+use crate::log::signed;
+use crate::sqlite::SqliteStore;
+use crate::sqlite::rows::id;
+use crate::time::duration;
+
+/// Those that are dead letters among the ids in `?1` and `?2`.
+const CHOSEN: &str = "status = 3 AND id IN (SELECT substr(?2, value ->> 0, 16) FROM json_each(?1))";
+
+pub(super) async fn list(
+    store: &SqliteStore,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    let what = during("listing dead letters");
+    let sql = format!(
+        "SELECT {COLUMNS}, coalesce(error, ''), coalesce(settled_at, 0), \
+         EXISTS (SELECT 1 FROM buttress_outbox_hold AS h WHERE h.partition = m.partition \
+                 AND h.key = m.key AND h.sequence = m.sequence) \
+         FROM buttress_outbox AS m WHERE status = 3 AND sequence > ? ORDER BY sequence LIMIT ?"
+    );
+    let rows = sqlx::query(&sql)
+        .bind(signed(after))
+        .bind(signed(limit as u64))
+        .fetch_all(store.pool())
+        .await
+        .map_err(what)?;
+    rows.iter().map(|row| letter(row).map_err(what)).collect()
+}
+
+pub(super) async fn requeue(store: &SqliteStore, ids: &[MessageId]) -> Result<usize, StoreError> {
+    change(
+        store,
+        ids,
+        &format!(
+            "UPDATE buttress_outbox SET status = 0, attempts = 0, starts = 0, start = NULL, \
+             error = NULL, settled_at = NULL WHERE {CHOSEN}"
+        ),
+    )
+    .await
+}
+
+pub(super) async fn discard(store: &SqliteStore, ids: &[MessageId]) -> Result<usize, StoreError> {
+    change(store, ids, &format!("DELETE FROM buttress_outbox WHERE {CHOSEN}")).await
+}
+
+/// Lets the keys go on, and does with the messages what `sql` says.
+async fn change(store: &SqliteStore, ids: &[MessageId], sql: &str) -> Result<usize, StoreError> {
+    let what = during("changing dead letters");
+    let free = format!(
+        "DELETE FROM buttress_outbox_hold WHERE (partition, key, sequence) IN \
+         (SELECT partition, key, sequence FROM buttress_outbox WHERE {CHOSEN})"
+    );
+    let pack = pack_of_ids(ids);
+    let mut tx = store.begin().await?;
+    let mut changed = 0;
+    for sql in [&free, sql] {
+        let query = sqlx::query(sql).bind(&pack.json).bind(&pack.blob);
+        changed = query.execute(&mut **tx).await.map_err(what)?.rows_affected();
+    }
+    tx.commit().await?;
+    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+}
+
+/// Also a message that cannot be read is listed, with what can be read of it: it was given up because
+/// of that, and the error says so.
+fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
+    let error: String = row.try_get(10)?;
+    let died_at = duration(row.try_get(11)?);
+    let holds_key = row.try_get::<i64, _>(12)? != 0;
+    let message = match row_of(row).map_err(|error| error.to_string()).and_then(|row| row.message())
+    {
+        Ok(message) => message,
+        Err(_) => buttress::outbox::Message {
+            id: MessageId::new(id(row, 1).unwrap_or_default()),
+            sequence: row.try_get::<i64, _>(0)?.unsigned_abs(),
+            key: row.try_get(3).unwrap_or_default(),
+            topic: row.try_get(4).unwrap_or_default(),
+            payload: row.try_get(5).unwrap_or_default(),
+            headers: Vec::new(),
+            partition: u16::try_from(row.try_get::<i64, _>(2)?).unwrap_or(u16::MAX),
+            due_at: duration(row.try_get(7).unwrap_or_default()),
+            attempts: 0,
+            starts: 0,
+        },
+    };
+    Ok(DeadLetter { message, error, died_at, holds_key })
+}

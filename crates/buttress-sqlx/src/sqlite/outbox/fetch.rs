@@ -1,0 +1,228 @@
+//! Fetching what is due.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use buttress::StoreError;
+use buttress::outbox::{Fetched, Lease, Message, MessageId, RelayId, Settled, Store as _, Verdict};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::during;
+use crate::log::signed;
+use crate::relaying::{FOREVER, Mark, RelayOp, Row, highest};
+use crate::sqlite::SqliteStore;
+use crate::sqlite::rows::{bytes_of_id, id};
+use crate::sqlite::writer::WriteOp;
+use crate::time::duration;
+
+pub(super) const COLUMNS: &str =
+    "sequence, id, partition, key, topic, payload, headers, due_at, attempts, starts";
+
+/// A partition that is owned under the epoch that was asked for.
+struct Open {
+    lease: Lease,
+    /// How far its owner has fetched.
+    high: i64,
+    /// When its next delayed message is due.
+    delayed: Option<i64>,
+    /// When its next key is let go on.
+    held: Option<i64>,
+}
+
+impl SqliteStore {
+    pub(super) async fn fetch_some(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Fetched, StoreError> {
+        let now = self.now();
+        let mut open = self.open_partitions(relay, leases, now).await?;
+        let due = |open: &Open| open.delayed.is_some_and(|due| due <= now);
+        let waking: Vec<u16> =
+            open.iter().filter(|open| due(open)).map(|open| open.lease.partition).collect();
+        if !waking.is_empty() {
+            let wrap = |job| WriteOp::Relay(RelayOp::Wake(job));
+            self.submit("fetching messages", waking, wrap).await?;
+            open = self.open_partitions(relay, leases, now).await?;
+        }
+        let next_due = open.iter().flat_map(|open| [open.delayed, open.held]).flatten().min();
+        let mut fetched =
+            Fetched { messages: Vec::new(), now: duration(now), next_due: next_due.map(duration) };
+        if !open.is_empty() && limit > 0 {
+            fetched.messages = self.scan(&open, limit, now).await?;
+            self.mark(&open, &mut fetched.messages).await?;
+        }
+        Ok(fetched)
+    }
+
+    async fn open_partitions(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        now: i64,
+    ) -> Result<Vec<Open>, StoreError> {
+        let what = during("fetching messages");
+        let rows = sqlx::query(
+            "SELECT partition, epoch, suspect_to, high, \
+             (SELECT min(due_at) FROM buttress_outbox AS m \
+              WHERE m.status = 1 AND m.partition = l.partition), \
+             (SELECT min(until) FROM buttress_outbox_hold AS h \
+              WHERE h.partition = l.partition AND h.until > ?2 AND h.until < ?3) \
+             FROM buttress_outbox_lease AS l WHERE relay = ?1 ORDER BY partition",
+        )
+        .bind(bytes_of_id(relay.get()))
+        .bind(now)
+        .bind(FOREVER)
+        .fetch_all(self.pool())
+        .await
+        .map_err(what)?;
+        let mut open = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let lease = Lease {
+                partition: u16::try_from(row.try_get::<i64, _>(0).map_err(what)?)
+                    .unwrap_or(u16::MAX),
+                epoch: row.try_get::<i64, _>(1).map_err(what)?.unsigned_abs(),
+                suspect_to: row.try_get::<i64, _>(2).map_err(what)?.unsigned_abs(),
+            };
+            let asked =
+                |asked: &Lease| (asked.partition, asked.epoch) == (lease.partition, lease.epoch);
+            if leases.iter().any(asked) {
+                open.push(Open {
+                    lease,
+                    high: row.try_get(3).map_err(what)?,
+                    delayed: row.try_get(4).map_err(what)?,
+                    held: row.try_get(5).map_err(what)?,
+                });
+            }
+        }
+        Ok(open)
+    }
+
+    /// The first messages of these partitions together, in the order of their sequence.
+    async fn scan(
+        &self,
+        open: &[Open],
+        limit: usize,
+        now: i64,
+    ) -> Result<Vec<Message>, StoreError> {
+        let sql = merge(open);
+        let rows = sqlx::query(&sql)
+            .bind(now)
+            .bind(signed(limit as u64))
+            .fetch_all(self.pool())
+            .await
+            .map_err(during("fetching messages"))?;
+        let mut messages: Vec<Message> = Vec::with_capacity(rows.len());
+        let mut unreadable = Vec::new();
+        for row in &rows {
+            match row_of(row).map_err(|error| error.to_string()).and_then(Row::message) {
+                Ok(message) => messages.push(message),
+                Err(error) => {
+                    let what = during("fetching messages");
+                    let error = StoreError::corrupt(error).to_string();
+                    let sequence: i64 = row.try_get(0).map_err(what)?;
+                    let partition: i64 = row.try_get(2).map_err(what)?;
+                    tracing::error!(sequence, error, "a message cannot be read; its key is held");
+                    unreadable.push((
+                        sequence.unsigned_abs(),
+                        partition,
+                        error,
+                        row.try_get(3).ok(),
+                    ));
+                }
+            }
+        }
+        self.bury(open, &unreadable).await?;
+        // Nobody passes an unreadable message of its own key.
+        messages.retain(|message| {
+            !unreadable.iter().any(|(sequence, _, _, key)| {
+                *sequence < message.sequence
+                    && key.as_ref().is_none_or(|key: &String| *key == message.key)
+            })
+        });
+        Ok(messages)
+    }
+
+    /// Makes dead letters of messages that cannot be read, which hold their keys: an operator discards
+    /// them, or mends and requeues them.
+    async fn bury(
+        &self,
+        open: &[Open],
+        unreadable: &[(u64, i64, String, Option<String>)],
+    ) -> Result<(), StoreError> {
+        let settled = |(sequence, partition, error, _): &(u64, i64, String, Option<String>)| {
+            let open = open.iter().find(|open| i64::from(open.lease.partition) == *partition)?;
+            Some(Settled {
+                id: MessageId::new(0),
+                sequence: *sequence,
+                key: String::new(),
+                lease: open.lease,
+                verdict: Verdict::Dead { error: error.clone(), hold_key: true },
+            })
+        };
+        for unreadable in unreadable {
+            self.settle(settled(unreadable).into_iter().collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes down how far the messages go before anybody sees them; those of partitions that were taken
+    /// over meanwhile are left out.
+    async fn mark(&self, open: &[Open], messages: &mut Vec<Message>) -> Result<(), StoreError> {
+        let mut highest: BTreeMap<u16, i64> = highest(messages);
+        let marks: Vec<Mark> = open
+            .iter()
+            .filter_map(|open| {
+                let high = highest.remove(&open.lease.partition)?;
+                let Lease { partition, epoch, .. } = open.lease;
+                (high > open.high).then_some(Mark { partition, epoch, high })
+            })
+            .collect();
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<u16> = marks.iter().map(|mark| mark.partition).collect();
+        let wrap = |job| WriteOp::Relay(RelayOp::Mark(job));
+        let marked = self.submit("fetching messages", marks, wrap).await?;
+        messages.retain(|message| {
+            !asked.contains(&message.partition) || marked.contains(&message.partition)
+        });
+        Ok(())
+    }
+}
+
+/// One scan in order for each partition, merged as they go: however many there are, it reads little more
+/// than it returns.
+fn merge(open: &[Open]) -> String {
+    let mut sql = String::new();
+    for (n, open) in open.iter().enumerate() {
+        let union = if n == 0 { "" } else { " UNION ALL " };
+        // Writing to a String cannot fail. A number needs no quoting.
+        let _ = write!(
+            sql,
+            "{union}SELECT {COLUMNS} FROM buttress_outbox AS m INDEXED BY buttress_outbox_pending \
+             WHERE status = 0 AND partition = {} AND NOT EXISTS (SELECT 1 FROM buttress_outbox_hold \
+             AS h WHERE h.partition = m.partition AND h.key = m.key AND h.until > ?1)",
+            open.lease.partition
+        );
+    }
+    sql.push_str(" ORDER BY sequence LIMIT ?2");
+    sql
+}
+
+pub(super) fn row_of(row: &SqliteRow) -> Result<Row, sqlx::Error> {
+    Ok(Row {
+        sequence: row.try_get(0)?,
+        id: id(row, 1)?,
+        partition: row.try_get(2)?,
+        key: row.try_get(3)?,
+        topic: row.try_get(4)?,
+        payload: row.try_get(5)?,
+        headers: row.try_get(6)?,
+        due_at: row.try_get(7)?,
+        attempts: row.try_get(8)?,
+        starts: row.try_get(9)?,
+    })
+}

@@ -1,0 +1,309 @@
+//! The outbox on SQLite.
+
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::outbox::{Backlog, DeadLetter, Fetched, Lease, MessageId, RelayId, Settled, Store};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::SqliteStore;
+use super::pack::Pack;
+use super::rows::{bytes_of_id, id};
+use super::writer::WriteOp;
+use crate::error::during;
+use crate::log::signed;
+use crate::partitions::{Owned, plan};
+use crate::relaying::{RelayOp, fenced};
+use crate::time::{after, before, duration};
+
+mod dead;
+mod fetch;
+pub(super) mod settle;
+mod write;
+
+/// How many rows one transaction of a purge removes, so that others need not wait long for theirs.
+const PURGED_AT_ONCE: usize = 500;
+
+/// For how long a relay that does not call is remembered at least.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+impl Store for SqliteStore {
+    async fn lease(&self, relay: RelayId, lease: Duration) -> Result<Vec<Lease>, StoreError> {
+        let what = during("leasing partitions");
+        self.bounded("leasing partitions", async {
+            let mut tx = self.begin().await?;
+            let now = self.now();
+            let relays = register(&mut tx, relay, lease, now).await.map_err(what)?;
+            let owned = owned(&mut tx).await.map_err(what)?;
+            let plan = plan(&owned, relay.get(), &relays, now);
+            give_up(&mut tx, &plan.give_up).await.map_err(what)?;
+            let leases = own(&mut tx, relay, after(now, lease), &plan).await.map_err(what)?;
+            tx.commit().await?;
+            Ok(leases)
+        })
+        .await
+    }
+
+    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+        let what = during("releasing partitions");
+        self.bounded("releasing partitions", async {
+            let mut tx = self.begin().await?;
+            let relay = bytes_of_id(relay.get());
+            for sql in [
+                "UPDATE buttress_outbox_lease SET relay = NULL, until = 0, high = 0, suspect_to = 0 \
+                 WHERE relay = ?",
+                "DELETE FROM buttress_outbox_relay WHERE relay = ?",
+            ] {
+                sqlx::query(sql).bind(&relay).execute(&mut **tx).await.map_err(what)?;
+            }
+            tx.commit().await
+        })
+        .await
+    }
+
+    async fn fetch(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Fetched, StoreError> {
+        self.bounded("fetching messages", self.fetch_some(relay, leases, limit)).await
+    }
+
+    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+        let what = during("starting a message");
+        self.bounded("starting a message", async {
+            let mut tx = self.begin().await?;
+            fence(&mut tx, lease).await?;
+            let starts: Option<i64> = sqlx::query_scalar(
+                "UPDATE buttress_outbox SET starts = starts + (start IS NOT ?3), start = ?3 \
+                 WHERE id = ?1 AND partition = ?2 AND status = 0 RETURNING starts",
+            )
+            .bind(bytes_of_id(id.get()))
+            .bind(i64::from(lease.partition))
+            .bind(claim.cast_signed())
+            .fetch_optional(&mut **tx)
+            .await
+            .map_err(what)?;
+            tx.commit().await?;
+            let starts = starts
+                .ok_or_else(|| StoreError::conflict(format!("message {id}: it is not pending")))?;
+            u32::try_from(starts)
+                .map_err(|_| StoreError::corrupt(format!("message {id}: starts {starts}")))
+        })
+        .await
+    }
+
+    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+        let what = during("clearing suspects");
+        self.bounded("clearing suspects", async {
+            let mut tx = self.begin().await?;
+            fence(&mut tx, lease).await?;
+            sqlx::query("UPDATE buttress_outbox_lease SET suspect_to = 0 WHERE partition = ?")
+                .bind(i64::from(lease.partition))
+                .execute(&mut **tx)
+                .await
+                .map_err(what)?;
+            tx.commit().await
+        })
+        .await
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+        if settled.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wrap = |job| WriteOp::Relay(RelayOp::Settle(job));
+        self.submit("settling messages", settled, wrap).await
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.bounded("listing dead letters", dead::list(self, after, limit)).await
+    }
+
+    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.bounded("requeueing dead letters", dead::requeue(self, ids)).await
+    }
+
+    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.bounded("discarding dead letters", dead::discard(self, ids)).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let what = during("looking at the backlog");
+        self.bounded("looking at the backlog", async {
+            let now = self.now();
+            let row = sqlx::query(
+                "SELECT (SELECT count(*) FROM buttress_outbox WHERE status = 0) \
+                      + (SELECT count(*) FROM buttress_outbox WHERE status = 1), \
+                 (SELECT count(*) FROM buttress_outbox WHERE status = 3), \
+                 (SELECT count(*) FROM (SELECT DISTINCT partition, key FROM buttress_outbox_hold \
+                                        WHERE until > ?1)), \
+                 min(coalesce((SELECT min(due_at) FROM buttress_outbox WHERE status = 0), ?1), \
+                     coalesce((SELECT min(due_at) FROM buttress_outbox WHERE status = 1), ?1))",
+            )
+            .bind(now)
+            .fetch_one(self.pool())
+            .await
+            .map_err(what)?;
+            let number = |column: usize| row.try_get::<i64, _>(column).map_err(what);
+            let mut backlog = Backlog::default();
+            backlog.pending = number(0)?.unsigned_abs();
+            backlog.dead = number(1)?.unsigned_abs();
+            backlog.held_keys = number(2)?.unsigned_abs();
+            backlog.oldest_age = duration(now.saturating_sub(number(3)?));
+            Ok(backlog)
+        })
+        .await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let mut purged = 0;
+        loop {
+            let some = (limit - purged).min(PURGED_AT_ONCE);
+            let done = self.bounded("purging messages", self.purge_messages(age, some)).await?;
+            purged += done;
+            if done < some || purged >= limit {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+impl SqliteStore {
+    async fn purge_messages(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let mut tx = self.begin().await?;
+        let done = sqlx::query(
+            "DELETE FROM buttress_outbox WHERE sequence IN (SELECT sequence FROM buttress_outbox \
+             WHERE status = 2 AND settled_at <= ? ORDER BY settled_at LIMIT ?)",
+        )
+        .bind(before(self.now(), age))
+        .bind(signed(limit as u64))
+        .execute(&mut **tx)
+        .await
+        .map_err(during("purging messages"))?;
+        tx.commit().await?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+}
+
+/// Notes down that `relay` is there; returns all that are.
+async fn register(
+    tx: &mut SqliteConnection,
+    relay: RelayId,
+    lease: Duration,
+    now: i64,
+) -> Result<Vec<u128>, sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO buttress_outbox_relay (relay, seen_at) VALUES (?, ?) \
+         ON CONFLICT (relay) DO UPDATE SET seen_at = excluded.seen_at",
+    )
+    .bind(bytes_of_id(relay.get()))
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("DELETE FROM buttress_outbox_relay WHERE seen_at <= ? AND relay <> ?")
+        .bind(before(now, lease.max(REMEMBERED)))
+        .bind(bytes_of_id(relay.get()))
+        .execute(&mut *tx)
+        .await?;
+    let rows =
+        sqlx::query("SELECT relay FROM buttress_outbox_relay WHERE seen_at > ? OR relay = ?")
+            .bind(before(now, lease))
+            .bind(bytes_of_id(relay.get()))
+            .fetch_all(tx)
+            .await?;
+    rows.iter().map(|row| id(row, 0)).collect()
+}
+
+async fn owned(tx: &mut SqliteConnection) -> Result<Vec<Owned>, sqlx::Error> {
+    let sql = "SELECT partition, relay, until FROM buttress_outbox_lease ORDER BY partition";
+    let rows = sqlx::query(sql).fetch_all(tx).await?;
+    let row = |row: &sqlx::sqlite::SqliteRow| {
+        let relay: Option<&[u8]> = row.try_get(1)?;
+        Ok(Owned {
+            partition: row.try_get(0)?,
+            relay: relay.map(|_| id(row, 1)).transpose()?,
+            until: row.try_get(2)?,
+        })
+    };
+    rows.iter().map(row).collect()
+}
+
+/// As [`Store::release`], of some partitions: their owner is there, and knows what it fetched.
+async fn give_up(tx: &mut SqliteConnection, partitions: &[i64]) -> Result<(), sqlx::Error> {
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE buttress_outbox_lease SET relay = NULL, until = 0, high = 0, suspect_to = 0 \
+         WHERE partition IN (SELECT value FROM json_each(?))",
+    )
+    .bind(format!("{partitions:?}"))
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+/// Renews what is kept, and takes what is to be taken: under the next epoch, and with all its last owner
+/// fetched as suspect.
+async fn own(
+    tx: &mut SqliteConnection,
+    relay: RelayId,
+    until: i64,
+    plan: &crate::partitions::Plan,
+) -> Result<Vec<Lease>, sqlx::Error> {
+    let relay = bytes_of_id(relay.get());
+    sqlx::query(
+        "UPDATE buttress_outbox_lease SET relay = ?2, until = ?3, epoch = epoch + 1, \
+                suspect_to = max(suspect_to, high) \
+         WHERE partition IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(format!("{:?}", plan.take))
+    .bind(&relay)
+    .bind(until)
+    .execute(&mut *tx)
+    .await?;
+    let rows = sqlx::query(
+        "UPDATE buttress_outbox_lease SET until = ?2 WHERE relay = ?1 \
+         RETURNING partition, epoch, suspect_to",
+    )
+    .bind(&relay)
+    .bind(until)
+    .fetch_all(tx)
+    .await?;
+    let mut leases = rows
+        .iter()
+        .map(|row| {
+            Ok(Lease {
+                partition: u16::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u16::MAX),
+                epoch: row.try_get::<i64, _>(1)?.unsigned_abs(),
+                suspect_to: row.try_get::<i64, _>(2)?.unsigned_abs(),
+            })
+        })
+        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    leases.sort_by_key(|lease| lease.partition);
+    Ok(leases)
+}
+
+/// The fence: the row is the one that a take-over changes.
+async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Result<(), StoreError> {
+    let sql = "UPDATE buttress_outbox_lease SET epoch = epoch WHERE partition = ? AND epoch = ?";
+    let done = sqlx::query(sql)
+        .bind(i64::from(lease.partition))
+        .bind(signed(lease.epoch))
+        .execute(tx)
+        .await
+        .map_err(during("looking at a lease"))?;
+    if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
+}
+
+/// Identifiers, for `substr(?2, value ->> 0, 16)`.
+fn pack_of_ids(ids: &[MessageId]) -> Pack {
+    let mut pack = Pack::new();
+    for id in ids {
+        pack.row().bytes(&bytes_of_id(id.get()));
+    }
+    pack.end()
+}

@@ -1,0 +1,111 @@
+//! [`Pack`]: many rows as two parameters of one statement.
+
+use std::fmt::Write;
+
+/// Rows of numbers and bytes. The numbers are a JSON array of arrays, for `json_each(?1)`; bytes stand
+/// one after another in a blob, `?2`, and in the JSON as offset and length for `substr`. JSON alone
+/// would have to carry them in hexadecimal.
+pub(super) struct Pack {
+    pub(super) json: String,
+    pub(super) blob: Vec<u8>,
+    rows: usize,
+}
+
+impl Pack {
+    pub(super) fn new() -> Self {
+        // Of an empty blob `substr` makes NULL, so it is never empty.
+        Self { json: String::from("["), blob: vec![0], rows: 0 }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    pub(super) fn row(&mut self) -> Row<'_> {
+        self.json.push_str(if self.rows == 0 { "[" } else { ",[" });
+        self.rows += 1;
+        Row { pack: self, columns: 0 }
+    }
+
+    /// Nothing more will come: the JSON is whole.
+    pub(super) fn end(mut self) -> Self {
+        self.json.push(']');
+        self
+    }
+}
+
+/// One row, whose columns are added in order.
+pub(super) struct Row<'p> {
+    pack: &'p mut Pack,
+    columns: usize,
+}
+
+impl Row<'_> {
+    /// One column.
+    pub(super) fn int(&mut self, number: impl Into<i64>) -> &mut Self {
+        self.comma();
+        // Writing to a String cannot fail.
+        let _ = write!(self.pack.json, "{}", number.into());
+        self
+    }
+
+    /// One column.
+    pub(super) fn int_or_null(&mut self, number: Option<i64>) -> &mut Self {
+        match number {
+            Some(number) => self.int(number),
+            None => self.null(),
+        }
+    }
+
+    /// Two columns: where, counted from 1, and how many.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.comma();
+        let _ = write!(self.pack.json, "{},{}", self.pack.blob.len() + 1, bytes.len());
+        self.pack.blob.extend_from_slice(bytes);
+        self
+    }
+
+    /// Two columns.
+    pub(super) fn bytes_or_null(&mut self, bytes: Option<&[u8]>) -> &mut Self {
+        match bytes {
+            Some(bytes) => self.bytes(bytes),
+            None => self.null().null(),
+        }
+    }
+
+    fn null(&mut self) -> &mut Self {
+        self.comma();
+        self.pack.json.push_str("null");
+        self
+    }
+
+    fn comma(&mut self) {
+        if self.columns > 0 {
+            self.pack.json.push(',');
+        }
+        self.columns += 1;
+    }
+}
+
+impl Drop for Row<'_> {
+    fn drop(&mut self) {
+        self.pack.json.push(']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_numbers_and_places() {
+        let mut pack = Pack::new();
+        assert!(pack.is_empty());
+        pack.row().int(-1).bytes(b"ab").int_or_null(None);
+        pack.row().bytes_or_null(None).bytes(b"").bytes_or_null(Some(b"c"));
+        let pack = pack.end();
+        assert_eq!(pack.json, "[[-1,2,2,null],[null,null,4,0,4,1]]");
+        assert_eq!(pack.blob, b"\0abc");
+        assert_eq!(Pack::new().end().json, "[]");
+    }
+}

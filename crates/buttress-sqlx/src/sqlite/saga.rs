@@ -1,0 +1,600 @@
+//! Sagas on SQLite.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress::saga::{
+    Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
+};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::SqliteStore;
+use super::pack::Pack;
+use super::rows::{bytes_of_id, id};
+use super::writer::WriteOp;
+use crate::error::failed;
+use crate::log::{
+    Add, Create, Head, INPUT, Line, LogOp, Renew, judge_append, judge_create, prepare_append,
+    prepare_create, signed,
+};
+use crate::queue::Job;
+use crate::time::{after, before, nanos};
+
+const HEAD: &str = "number, id, definition, version, codec, epoch, status, length, first, cancel, deadline, worker";
+
+/// How many sagas one transaction of a purge removes, so that others need not wait long for theirs.
+const PURGED_AT_ONCE: usize = 200;
+
+impl Store<Vec<u8>> for SqliteStore {
+    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+        self.submit("renewing a worker", (worker, lease), |job| WriteOp::Log(LogOp::Renew(job)))
+            .await
+    }
+
+    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.bounded("retiring a worker", async {
+            let mut tx = self.begin().await?;
+            sqlx::query("DELETE FROM buttress_saga_worker WHERE worker = ?")
+                .bind(bytes_of_id(worker.get()))
+                .execute(&mut **tx)
+                .await
+                .map_err(|error| failed("retiring a worker", error))?;
+            tx.commit().await
+        })
+        .await
+    }
+
+    async fn create(&self, mut saga: NewSaga<Vec<u8>>) -> Result<(), StoreError> {
+        prepare_create(&mut saga)?;
+        self.submit("creating a saga", saga, |job| WriteOp::Log(LogOp::Create(job))).await
+    }
+
+    async fn append(&self, mut append: Append<Vec<u8>>) -> Result<Appended, StoreError> {
+        prepare_append(&mut append)?;
+        self.submit("appending to a saga", append, |job| WriteOp::Log(LogOp::Append(job))).await
+    }
+
+    async fn take_over(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<TakenOver<Vec<u8>>, StoreError> {
+        let what = "taking sagas over";
+        let pass = (worker, definition.to_owned(), version);
+        let begin_after = self.inner.passes.position(&pass);
+        self.bounded(what, async {
+            let mut tx = self.begin().await?;
+            let now = self.now();
+            let sql = format!(
+                "WITH RECURSIVE workers(worker) AS ( \
+                     SELECT min(worker) FROM buttress_saga \
+                     WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) \
+                     UNION ALL \
+                     SELECT (SELECT min(worker) FROM buttress_saga \
+                             WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) \
+                             AND worker > workers.worker) \
+                     FROM workers WHERE workers.worker IS NOT NULL) \
+                 SELECT {HEAD} FROM buttress_saga INDEXED BY buttress_saga_working \
+                 WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) AND number > ?3 \
+                 AND worker IN (SELECT worker FROM workers WHERE worker IS NOT NULL EXCEPT \
+                                SELECT worker FROM buttress_saga_worker WHERE until > ?4) \
+                 ORDER BY number LIMIT ?5"
+            );
+            let rows = sqlx::query(&sql)
+                .bind(definition)
+                .bind(i64::from(version))
+                .bind(begin_after)
+                .bind(now)
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(&mut **tx)
+                .await
+                .map_err(|error| failed(what, error))?;
+            let (mut heads, mut last) = (Vec::with_capacity(rows.len()), begin_after);
+            let mut taken = TakenOver { sagas: Vec::new(), corrupt: Vec::new() };
+            for row in &rows {
+                last = row.try_get(0).map_err(|error| failed(what, error))?;
+                match head(row) {
+                    Ok(head) => heads.push(head),
+                    Err(error) => {
+                        let id = SagaId::new(id(row, 1).unwrap_or_default());
+                        taken.corrupt.push((id, format!("saga {id}: {error}")));
+                    }
+                }
+            }
+            let numbers: Vec<i64> = heads.iter().map(|head| head.number).collect();
+            let mut logs = logs(&mut tx, &numbers).await.map_err(|error| failed(what, error))?;
+            let mut numbers = Pack::new();
+            for mut head in heads {
+                let (id, number) = (head.id, head.number);
+                head.epoch += 1;
+                match logs
+                    .remove(&number)
+                    .unwrap_or_else(|| Ok(Vec::new()))
+                    .and_then(|log| head.record(log))
+                {
+                    Ok(record) => {
+                        numbers.row().int(number);
+                        taken.sagas.push(record);
+                    }
+                    Err(what) => taken.corrupt.push((id, what)),
+                }
+            }
+            own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
+            tx.commit().await?;
+            // What cannot be read stays where it is: go on behind it, until the end has been seen.
+            let passed =
+                rows.len() == limit && (begin_after != i64::MIN || !taken.corrupt.is_empty());
+            self.inner.passes.note(pass, passed.then_some(last));
+            Ok(taken)
+        })
+        .await
+    }
+
+    async fn take(
+        &self,
+        worker: WorkerId,
+        saga: SagaId,
+    ) -> Result<Option<Record<Vec<u8>>>, StoreError> {
+        let what = "taking a saga";
+        self.bounded(what, async {
+            let mut tx = self.begin().await?;
+            let sql = format!(
+                "SELECT {HEAD} FROM buttress_saga WHERE id = ?1 AND status NOT IN (4, 5) \
+                 AND (status = 3 OR NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
+                      WHERE w.worker = buttress_saga.worker AND w.until > ?2))"
+            );
+            let row = sqlx::query(&sql)
+                .bind(bytes_of_id(saga.get()))
+                .bind(self.now())
+                .fetch_optional(&mut **tx)
+                .await
+                .map_err(|error| failed(what, error))?;
+            let Some(row) = row else { return Ok(None) };
+            let mut head = head(&row).map_err(|error| failed(what, error))?;
+            let number = head.number;
+            head.epoch += 1;
+            let record = record(&mut tx, head).await?;
+            let mut numbers = Pack::new();
+            numbers.row().int(number);
+            own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
+            tx.commit().await?;
+            Ok(Some(record))
+        })
+        .await
+    }
+
+    async fn load(&self, saga: SagaId) -> Result<Option<Record<Vec<u8>>>, StoreError> {
+        let what = "loading a saga";
+        self.bounded(what, async {
+            // One snapshot for both statements.
+            let mut tx = self.pool().begin().await.map_err(|error| failed(what, error))?;
+            let found = find(&mut tx, saga).await.map_err(|error| failed(what, error))?;
+            let Some(head) = found else { return Ok(None) };
+            record(&mut tx, head).await.map(Some)
+        })
+        .await
+    }
+
+    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+        let what = "cancelling a saga";
+        self.bounded(what, async {
+            let mut tx = self.begin().await?;
+            let sql = "UPDATE buttress_saga SET cancel = 1 WHERE id = ? AND status NOT IN (4, 5)";
+            let done = sqlx::query(sql)
+                .bind(bytes_of_id(saga.get()))
+                .execute(&mut **tx)
+                .await
+                .map_err(|error| failed(what, error))?;
+            tx.commit().await?;
+            Ok(done.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        status: Option<Status>,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        let what = "listing sagas";
+        let filter = match status {
+            // Written out, so that the partial index is recognised.
+            Some(status) if !status.is_ended() => {
+                format!("status = {} AND status < 4 AND", status.code())
+            }
+            Some(status) => format!("status = {} AND", status.code()),
+            None => String::new(),
+        };
+        let begin = match after {
+            Some(_) => "id > ?1",
+            None => "id >= ?1",
+        };
+        let sql =
+            format!("SELECT {HEAD} FROM buttress_saga WHERE {filter} {begin} ORDER BY id LIMIT ?2");
+        self.bounded(what, async {
+            let rows = sqlx::query(&sql)
+                .bind(after.map_or_else(Vec::new, |id| bytes_of_id(id.get())))
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(self.pool())
+                .await
+                .map_err(|error| failed(what, error))?;
+            let mut list = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let head = head(row).map_err(|error| failed(what, error))?;
+                match head.summary() {
+                    Ok(summary) => list.push(summary),
+                    // It must not keep the others from being listed; `load` says what is wrong with it.
+                    Err(error) => tracing::warn!(%error, "left out of a list of sagas"),
+                }
+            }
+            Ok(list)
+        })
+        .await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let mut purged = 0;
+        loop {
+            let some = (limit - purged).min(PURGED_AT_ONCE);
+            let done = self.bounded("purging sagas", self.purge_some(age, some)).await?;
+            purged += done;
+            if done < some || purged >= limit {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+impl SqliteStore {
+    async fn purge_some(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let purging = |error| failed("purging sagas", error);
+        let mut tx = self.begin().await?;
+        let until = before(self.now(), age);
+        let numbers: Vec<i64> = sqlx::query_scalar(
+            "SELECT number FROM buttress_saga WHERE ended_at IS NOT NULL AND ended_at <= ? \
+             ORDER BY ended_at LIMIT ?",
+        )
+        .bind(until)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(purging)?;
+        let list = json(&numbers);
+        for sql in [
+            "DELETE FROM buttress_saga_entry WHERE saga IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM buttress_saga WHERE number IN (SELECT value FROM json_each(?1))",
+        ] {
+            sqlx::query(sql).bind(&list).execute(&mut **tx).await.map_err(purging)?;
+        }
+        sqlx::query("DELETE FROM buttress_saga_worker WHERE until <= ?")
+            .bind(until)
+            .execute(&mut **tx)
+            .await
+            .map_err(purging)?;
+        tx.commit().await?;
+        Ok(numbers.len())
+    }
+}
+
+/// Carries out operations of one wave: no saga and no worker comes up twice.
+pub(super) async fn write(
+    tx: &mut SqliteConnection,
+    now: i64,
+    ops: Vec<&mut LogOp>,
+) -> Result<(), sqlx::Error> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let mut creates: Vec<&mut Create> = Vec::new();
+    let mut appends: Vec<&mut Add> = Vec::new();
+    let mut renews: Vec<&mut Renew> = Vec::new();
+    for op in ops {
+        match op {
+            LogOp::Create(job) => creates.push(job),
+            LogOp::Append(job) => appends.push(job),
+            LogOp::Renew(job) => renews.push(job),
+        }
+    }
+    renew_workers(tx, now, renews).await?;
+    // The logs of those that passed; inputs and entries of both kinds go into one statement.
+    let mut lines = Pack::new();
+    insert_heads(tx, &mut creates, &mut lines).await?;
+    move_heads(tx, now, &mut appends, &mut lines).await?;
+    insert_lines(tx, lines).await?;
+    for job in creates.iter_mut().filter(|job| !job.is_settled()) {
+        let head = find(tx, job.input.id).await?;
+        let lines = some_lines(tx, head.as_ref(), INPUT, job.input.entries.len() + 1).await?;
+        let verdict = judge_create(&job.input, head.as_ref(), &lines);
+        job.settle(verdict);
+    }
+    for job in appends.iter_mut().filter(|job| !job.is_settled()) {
+        let head = find(tx, job.input.saga).await?;
+        let from = signed(job.input.position);
+        let lines = some_lines(tx, head.as_ref(), from, job.input.entries.len()).await?;
+        let verdict = judge_append(&job.input, head.as_ref(), &lines);
+        job.settle(verdict);
+    }
+    Ok(())
+}
+
+async fn renew_workers(
+    tx: &mut SqliteConnection,
+    now: i64,
+    jobs: Vec<&mut Job<(WorkerId, Duration), ()>>,
+) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let mut pack = Pack::new();
+    for job in &jobs {
+        let (worker, lease) = job.input;
+        pack.row().bytes(&bytes_of_id(worker.get())).int(after(now, lease));
+    }
+    let pack = pack.end();
+    sqlx::query(
+        "INSERT INTO buttress_saga_worker (worker, until) \
+         SELECT substr(?2, value ->> 0, 16), value ->> 2 FROM json_each(?1) WHERE true \
+         ON CONFLICT (worker) DO UPDATE SET until = excluded.until",
+    )
+    .bind(pack.json)
+    .bind(pack.blob)
+    .execute(tx)
+    .await?;
+    for job in jobs {
+        job.settle(Ok(()));
+    }
+    Ok(())
+}
+
+async fn insert_heads(
+    tx: &mut SqliteConnection,
+    jobs: &mut [&mut Create],
+    lines: &mut Pack,
+) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let mut pack = Pack::new();
+    for job in jobs.iter() {
+        let saga = &job.input;
+        pack.row()
+            .bytes(&bytes_of_id(saga.id.get()))
+            .bytes(saga.definition.as_bytes())
+            .int(saga.version)
+            .bytes(saga.codec.as_bytes())
+            .bytes(&bytes_of_id(saga.worker.get()))
+            .int(signed(saga.entries.len() as u64))
+            .int_or_null(saga.deadline.map(nanos));
+    }
+    let pack = pack.end();
+    let rows = sqlx::query(
+        "INSERT INTO buttress_saga \
+         (id, definition, version, codec, worker, epoch, status, length, first, cancel, deadline) \
+         SELECT substr(?2, value ->> 0, 16), CAST(substr(?2, value ->> 2, value ->> 3) AS TEXT), \
+                value ->> 4, CAST(substr(?2, value ->> 5, value ->> 6) AS TEXT), \
+                substr(?2, value ->> 7, 16), 1, 1, value ->> 9, value ->> 9, 0, value ->> 10 \
+         FROM json_each(?1) WHERE true \
+         ON CONFLICT (id) DO NOTHING RETURNING id, number",
+    )
+    .bind(pack.json)
+    .bind(pack.blob)
+    .fetch_all(tx)
+    .await?;
+    let mut numbers = numbers_of(&rows)?;
+    for job in jobs {
+        let Some((number, _)) = numbers.remove(&job.input.id) else { continue };
+        lines
+            .row()
+            .int(number)
+            .int(INPUT)
+            .int(0)
+            .int(0)
+            .bytes(&job.input.input)
+            .bytes_or_null(None);
+        add_lines(lines, number, 0, &job.input.entries);
+        job.settle(Ok(()));
+    }
+    Ok(())
+}
+
+/// The fence: the row is the one that a take-over changes, and the condition is on its epoch.
+async fn move_heads(
+    tx: &mut SqliteConnection,
+    now: i64,
+    jobs: &mut [&mut Add],
+    lines: &mut Pack,
+) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let mut pack = Pack::new();
+    for job in jobs.iter() {
+        let append = &job.input;
+        pack.row()
+            .bytes(&bytes_of_id(append.saga.get()))
+            .int(signed(append.epoch))
+            .int(signed(append.position))
+            .int(signed(append.entries.len() as u64))
+            .int(append.status.code());
+    }
+    let pack = pack.end();
+    let rows = sqlx::query(
+        "UPDATE buttress_saga SET length = length + new.entries, status = new.status, \
+                ended_at = CASE WHEN new.status IN (4, 5) THEN ?3 END \
+         FROM (SELECT substr(?2, value ->> 0, 16) AS id, value ->> 2 AS epoch, \
+                      value ->> 3 AS position, value ->> 4 AS entries, value ->> 5 AS status \
+               FROM json_each(?1)) AS new \
+         WHERE buttress_saga.id = new.id AND buttress_saga.epoch = new.epoch \
+           AND buttress_saga.length = new.position AND buttress_saga.status NOT IN (4, 5) \
+         RETURNING id, number, cancel",
+    )
+    .bind(pack.json)
+    .bind(pack.blob)
+    .bind(now)
+    .fetch_all(tx)
+    .await?;
+    let mut numbers = numbers_of(&rows)?;
+    for job in jobs {
+        let Some((number, cancel)) = numbers.remove(&job.input.saga) else { continue };
+        add_lines(lines, number, signed(job.input.position), &job.input.entries);
+        job.settle(Ok(Appended::new(cancel)));
+    }
+    Ok(())
+}
+
+fn add_lines(
+    lines: &mut Pack,
+    number: i64,
+    position: i64,
+    entries: &[buttress::saga::Entry<Vec<u8>>],
+) {
+    for (position, entry) in (position..).zip(entries) {
+        lines
+            .row()
+            .int(number)
+            .int(position)
+            .int(entry.kind.code())
+            .int(entry.step)
+            .bytes_or_null(entry.payload.as_deref())
+            .bytes_or_null(entry.note.as_ref().map(String::as_bytes));
+    }
+}
+
+async fn insert_lines(tx: &mut SqliteConnection, lines: Pack) -> Result<(), sqlx::Error> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let lines = lines.end();
+    sqlx::query(
+        "INSERT INTO buttress_saga_entry (saga, position, kind, step, payload, note) \
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, \
+                substr(?2, value ->> 4, value ->> 5), \
+                CAST(substr(?2, value ->> 6, value ->> 7) AS TEXT) FROM json_each(?1)",
+    )
+    .bind(lines.json)
+    .bind(lines.blob)
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+/// Makes `worker` the owner of sagas, under the next epoch.
+async fn own(
+    tx: &mut SqliteConnection,
+    worker: WorkerId,
+    numbers: Pack,
+) -> Result<(), sqlx::Error> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE buttress_saga SET worker = ?2, epoch = epoch + 1 \
+         WHERE number IN (SELECT value ->> 0 FROM json_each(?1))",
+    )
+    .bind(numbers.end().json)
+    .bind(bytes_of_id(worker.get()))
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+async fn find(tx: &mut SqliteConnection, saga: SagaId) -> Result<Option<Head>, sqlx::Error> {
+    let sql = format!("SELECT {HEAD} FROM buttress_saga WHERE id = ?");
+    let row = sqlx::query(&sql).bind(bytes_of_id(saga.get())).fetch_optional(tx).await?;
+    row.as_ref().map(head).transpose()
+}
+
+async fn record(tx: &mut SqliteConnection, head: Head) -> Result<Record<Vec<u8>>, StoreError> {
+    let logs = logs(tx, &[head.number]).await.map_err(|error| failed("reading a log", error))?;
+    let lines = logs.into_values().next().unwrap_or_else(|| Ok(Vec::new()));
+    lines.and_then(|lines| head.record(lines)).map_err(StoreError::corrupt)
+}
+
+/// Whole logs, by the numbers of their sagas; or what of them cannot be read.
+async fn logs(
+    tx: &mut SqliteConnection,
+    numbers: &[i64],
+) -> Result<HashMap<i64, Result<Vec<Line>, String>>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT position, kind, step, payload, note, saga FROM buttress_saga_entry \
+         WHERE saga IN (SELECT value FROM json_each(?)) ORDER BY saga, position",
+    )
+    .bind(json(numbers))
+    .fetch_all(tx)
+    .await?;
+    let mut logs: HashMap<i64, Result<Vec<Line>, String>> = HashMap::with_capacity(numbers.len());
+    for row in &rows {
+        let log = logs.entry(row.try_get(5)?).or_insert_with(|| Ok(Vec::new()));
+        match (line(row), &mut *log) {
+            (Ok(line), Ok(lines)) => lines.push(line),
+            (Err(error), Ok(_)) => *log = Err(format!("an entry of a log: {error}")),
+            (_, Err(_)) => {}
+        }
+    }
+    Ok(logs)
+}
+
+/// Up to `count` lines of a log from `position` on.
+async fn some_lines(
+    tx: &mut SqliteConnection,
+    head: Option<&Head>,
+    position: i64,
+    count: usize,
+) -> Result<Vec<Line>, sqlx::Error> {
+    let Some(head) = head else { return Ok(Vec::new()) };
+    let rows = sqlx::query(
+        "SELECT position, kind, step, payload, note FROM buttress_saga_entry \
+         WHERE saga = ? AND position >= ? ORDER BY position LIMIT ?",
+    )
+    .bind(head.number)
+    .bind(position)
+    .bind(signed(count as u64))
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(line).collect()
+}
+
+fn head(row: &SqliteRow) -> Result<Head, sqlx::Error> {
+    Ok(Head {
+        number: row.try_get(0)?,
+        id: SagaId::new(id(row, 1)?),
+        definition: row.try_get(2)?,
+        version: row.try_get(3)?,
+        codec: row.try_get(4)?,
+        epoch: row.try_get(5)?,
+        status: row.try_get(6)?,
+        length: row.try_get(7)?,
+        first: row.try_get(8)?,
+        cancel: row.try_get::<i64, _>(9)? != 0,
+        deadline: row.try_get(10)?,
+        worker: WorkerId::new(id(row, 11)?),
+    })
+}
+
+fn line(row: &SqliteRow) -> Result<Line, sqlx::Error> {
+    Ok(Line {
+        position: row.try_get(0)?,
+        kind: row.try_get(1)?,
+        step: row.try_get(2)?,
+        payload: row.try_get(3)?,
+        note: row.try_get(4)?,
+    })
+}
+
+fn numbers_of(rows: &[SqliteRow]) -> Result<HashMap<SagaId, (i64, bool)>, sqlx::Error> {
+    let mut numbers = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let cancel = if row.len() > 2 { row.try_get::<i64, _>(2)? != 0 } else { false };
+        numbers.insert(SagaId::new(id(row, 0)?), (row.try_get(1)?, cancel));
+    }
+    Ok(numbers)
+}
+
+fn json(numbers: &[i64]) -> String {
+    format!("{numbers:?}")
+}

@@ -1,0 +1,106 @@
+//! The tables, and how they come to be.
+
+use std::time::Duration;
+
+use buttress::{Clock, StoreError};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use crate::error::failed;
+use crate::partitions;
+
+/// The version this release makes and knows.
+pub(super) const VERSION: i64 = 1;
+
+/// What makes each version of the one before it.
+const STEPS: [&str; VERSION as usize] = [include_str!("schema_1.sql")];
+
+/// Brings the file to [`VERSION`], whoever else may be doing the same; returns how many partitions its
+/// outbox has. `patience` is for other processes that are just creating it: while a file is turned to
+/// a write-ahead log, SQLite answers others at once that it is busy.
+pub(super) async fn prepare(
+    options: &SqliteConnectOptions,
+    asked: Option<u16>,
+    patience: Duration,
+) -> Result<u16, StoreError> {
+    let clock = Clock::default();
+    let give_up = clock.now() + patience;
+    loop {
+        match try_prepare(options, asked).await {
+            Err(error) if error.is_transient() && clock.now() < give_up => {
+                clock.sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn try_prepare(
+    options: &SqliteConnectOptions,
+    asked: Option<u16>,
+) -> Result<u16, StoreError> {
+    let opening = |error| failed("opening the store", error);
+    let mut connection = options.connect().await.map_err(opening)?;
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(opening)?;
+    let partitions = migrate(&mut tx, asked).await?;
+    tx.commit().await.map_err(opening)?;
+    connection.close().await.map_err(opening)?;
+    Ok(partitions)
+}
+
+async fn migrate(tx: &mut SqliteConnection, asked: Option<u16>) -> Result<u16, StoreError> {
+    let migrating = |error| failed("creating the tables of the store", error);
+    sqlx::query(
+        "CREATE TABLE IF NOT EXISTS buttress_schema \
+         (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT",
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(migrating)?;
+    let version = read(tx, "version").await?.unwrap_or(0);
+    let missing = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));
+    let Some(missing) = missing else {
+        return Err(StoreError::corrupt(format!(
+            "buttress_schema: version {version}, this release knows up to {VERSION}"
+        )));
+    };
+    for step in missing {
+        sqlx::raw_sql(step).execute(&mut *tx).await.map_err(migrating)?;
+    }
+    if !missing.is_empty() {
+        write(tx, "version", VERSION).await?;
+    }
+    match read(tx, "partitions").await? {
+        Some(stored) => partitions::agree(stored, asked),
+        None => {
+            let partitions = asked.unwrap_or(partitions::DEFAULT);
+            write(tx, "partitions", partitions.into()).await?;
+            for partition in 0..partitions {
+                sqlx::query("INSERT INTO buttress_outbox_lease (partition) VALUES (?)")
+                    .bind(i64::from(partition))
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(migrating)?;
+            }
+            Ok(partitions)
+        }
+    }
+}
+
+async fn read(tx: &mut SqliteConnection, name: &str) -> Result<Option<i64>, StoreError> {
+    sqlx::query_scalar("SELECT value FROM buttress_schema WHERE name = ?")
+        .bind(name)
+        .fetch_optional(tx)
+        .await
+        .map_err(|error| failed("reading buttress_schema", error))
+}
+
+async fn write(tx: &mut SqliteConnection, name: &str, value: i64) -> Result<(), StoreError> {
+    sqlx::query("INSERT OR REPLACE INTO buttress_schema (name, value) VALUES (?, ?)")
+        .bind(name)
+        .bind(value)
+        .execute(tx)
+        .await
+        .map(drop)
+        .map_err(|error| failed("writing buttress_schema", error))
+}
