@@ -5,8 +5,8 @@ use std::time::Duration;
 use tower::ServiceBuilder;
 
 fn main() {
-    let n = 3_000_000u64;
-    for engine in [Engine::Own, Engine::Tokio] {
+    let n = 5_000_000u64;
+    for engine in [Engine::Own] {
         #[allow(clippy::disallowed_methods)]
         let t = std::time::Instant::now();
         let s = Scenario::new("open", Duration::from_secs(n / 1000))

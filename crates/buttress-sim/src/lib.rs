@@ -1,5 +1,6 @@
 //! Simulation for `buttress`.
 
+mod compare;
 pub mod conformance;
 pub mod crash;
 mod distribution;
@@ -10,14 +11,17 @@ mod load;
 mod math;
 mod measure;
 mod outcome;
+mod output;
 mod replay;
 mod rng;
 mod scenario;
 pub mod scripted;
 mod server;
+mod sweep;
 pub mod tokio_engine;
 mod world;
 
+pub use compare::{Compared, Comparison, compare};
 pub use distribution::Distribution;
 pub use executor::{Executor, Named, Stuck, named};
 pub use fault::{Fault, Faults};
@@ -28,6 +32,7 @@ pub use measure::{
     Window,
 };
 pub use outcome::{FaultSpan, Outcome};
+pub use output::Report;
 pub use replay::Violation;
 pub use rng::Seed;
 pub use scenario::{Engine, Scenario, SimError};
@@ -35,4 +40,5 @@ pub use server::{
     Failure, Leave, Load as ServerLoad, Queue, Served, Server, ServerError, Station, StationFuture,
     StationStats,
 };
+pub use sweep::{Interval, sweep};
 pub use world::{Watch, World};

@@ -16,7 +16,7 @@ use std::time::Duration;
 use buttress::{Rng, Spawner, Task, VirtualClock};
 
 pub use named::{Named, named};
-use queue::{Queue, TaskWaker};
+use queue::{Queue, Ready, Running, SPAWNED, TaskWaker};
 pub use stuck::Stuck;
 
 use crate::rng;
@@ -40,8 +40,9 @@ pub struct Executor {
     time: VirtualClock,
     queue: Arc<Queue>,
     slots: Vec<Slot>,
+    free: Vec<u32>,
     /// Ready tasks of this round, and wakers of this instant: kept for their memory.
-    round: Vec<u32>,
+    round: Ready,
     fired: Vec<Waker>,
     ties: Option<Rng>,
     most_polls: u64,
@@ -70,7 +71,8 @@ impl Executor {
             time: time.clone(),
             queue,
             slots: Vec::new(),
-            round: Vec::new(),
+            free: Vec::new(),
+            round: Ready::default(),
             fired: Vec::new(),
             ties: None,
             most_polls: 10_000_000,
@@ -113,7 +115,7 @@ impl Executor {
     #[must_use]
     pub fn tasks(&self) -> usize {
         let started = self.slots.iter().filter(|slot| slot.future.is_some()).count();
-        started + self.queue.lock().spawned.len()
+        started + self.queue.spawned()
     }
 
     /// Runs all tasks until `main` has ended, and returns what it returned. Tasks that have not ended stay,
@@ -128,28 +130,29 @@ impl Executor {
         let mut main = pin!(main);
         self.polls = 0;
         self.queue.wake(MAIN);
+        let _running = Running::new(&self.queue);
         loop {
             self.take_round();
-            if self.round.is_empty() {
+            if self.round.ready.is_empty() {
                 self.move_time()?;
                 continue;
             }
-            for index in 0..self.round.len() {
-                let Some(&id) = self.round.get(index) else { break };
+            for index in 0..self.round.ready.len() {
+                let Some(&id) = self.round.ready.get(index) else { break };
                 let Some(slot) = self.slots.get_mut(id as usize) else { continue };
                 slot.handle.begin_poll();
                 if id == MAIN {
                     let cx = &mut Context::from_waker(&slot.waker);
                     if let Poll::Ready(output) = main.as_mut().poll(cx) {
                         // Those of this round that were not polled yet stay ready.
-                        self.queue.put_back(self.round.split_off(index + 1));
+                        self.queue.put_back(self.round.ready.split_off(index + 1));
                         return Ok(output);
                     }
-                } else {
-                    slot.poll(id, &self.queue);
+                } else if slot.poll() {
+                    self.free.push(id);
                 }
             }
-            self.polls += self.round.len() as u64;
+            self.polls += self.round.ready.len() as u64;
             if self.polls > self.most_polls {
                 self.check_moved()?;
             }
@@ -158,24 +161,34 @@ impl Executor {
 
     /// Takes over what was spawned, and which tasks are ready.
     fn take_round(&mut self) {
-        self.round.clear();
-        let queue = self.queue.clone();
-        let mut shared = queue.lock();
-        std::mem::swap(&mut shared.ready, &mut self.round);
-        if !shared.spawned.is_empty() {
-            for (id, task) in shared.spawned.drain(..) {
-                while self.slots.len() <= id as usize {
-                    self.add_slot(None);
-                }
-                if let Some(slot) = self.slots.get_mut(id as usize) {
-                    slot.future = Some(task);
-                    slot.name = None;
-                }
-            }
+        self.round.ready.clear();
+        self.queue.take(&mut self.round);
+        if !self.round.spawned.is_empty() {
+            self.take_over();
         }
-        drop(shared);
         if let Some(rng) = &self.ties {
-            rng::shuffle(&mut self.round, rng);
+            rng::shuffle(&mut self.round.ready, rng);
+        }
+    }
+
+    /// Gives every new task a slot.
+    fn take_over(&mut self) {
+        let mut spawned = std::mem::take(&mut self.round.spawned).into_iter();
+        for index in 0..self.round.ready.len() {
+            if self.round.ready.get(index) != Some(&SPAWNED) {
+                continue;
+            }
+            let id = self.free.pop().unwrap_or(self.slots.len() as u32);
+            if id as usize == self.slots.len() {
+                self.add_slot(None);
+            }
+            if let (Some(slot), Some(entry)) =
+                (self.slots.get_mut(id as usize), self.round.ready.get_mut(index))
+            {
+                *entry = id;
+                slot.future = spawned.next();
+                slot.name = None;
+            }
         }
     }
 
@@ -201,7 +214,7 @@ impl Executor {
         let now = self.time.elapsed();
         self.polls = 0;
         if now == self.moved {
-            let mut busy = self.round.clone();
+            let mut busy = self.round.ready.clone();
             busy.sort_unstable();
             let spinning = self.names(|id| busy.binary_search(&id).is_ok());
             return Err(Stuck::Livelock { at: now, spinning });
@@ -222,17 +235,18 @@ impl Executor {
 }
 
 impl Slot {
+    /// Whether the task has ended.
     #[inline]
-    fn poll(&mut self, id: u32, queue: &Queue) {
-        let Some(future) = &mut self.future else { return };
+    fn poll(&mut self) -> bool {
+        let Some(future) = &mut self.future else { return false };
         let polled = Pin::new(future).poll(&mut Context::from_waker(&self.waker));
         if let Some(name) = named::take() {
             self.name = Some(name);
         }
         if polled.is_ready() {
             self.future = None;
-            queue.free(id);
         }
+        polled.is_ready()
     }
 }
 

@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,6 +8,8 @@ use pin_project_lite::pin_project;
 thread_local! {
     /// The name that the future which is being polled gives its task.
     static NAME: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Whether there is one: looked at after every poll of every task.
+    static NAMED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Gives the task that polls `future` a name, for the reports of an [`Executor`](super::Executor).
@@ -33,7 +35,8 @@ impl<F: Future> Future for Named<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         if let Some(name) = this.name.take() {
-            NAME.with_borrow_mut(|current| *current = Some(name));
+            NAME.set(Some(name));
+            NAMED.set(true);
         }
         this.future.poll(cx)
     }
@@ -42,5 +45,9 @@ impl<F: Future> Future for Named<F> {
 /// The name given since the last time this was asked.
 #[inline]
 pub(super) fn take() -> Option<String> {
-    NAME.with_borrow_mut(Option::take)
+    if NAMED.get() {
+        NAMED.set(false);
+        return NAME.take();
+    }
+    None
 }

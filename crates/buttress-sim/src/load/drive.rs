@@ -159,12 +159,11 @@ impl Pool {
     fn hand(&self, id: u64) -> bool {
         let mut seats = self.lock();
         let Some(index) = seats.idle.pop() else { return false };
-        let waker = seats.seats.get_mut(index).and_then(|seat| {
-            seat.request = Some(id);
-            seat.waker.take()
-        });
-        drop(seats);
-        waker.into_iter().for_each(Waker::wake);
+        if let Some(Seat { request, waker: Some(waker) }) = seats.seats.get_mut(index) {
+            *request = Some(id);
+            // Under the lock, which saves a clone: no waker of a caller comes back here.
+            waker.wake_by_ref();
+        }
         true
     }
 
@@ -177,6 +176,7 @@ impl Pool {
 
     /// The next request for the caller in this seat.
     async fn next(&self, seat: usize) -> u64 {
+        let mut waits = false;
         poll_fn(|cx| {
             let mut seats = self.lock();
             let Seats { idle, seats } = &mut *seats;
@@ -184,8 +184,11 @@ impl Pool {
             if let Some(id) = place.request.take() {
                 return Poll::Ready(id);
             }
-            // Whoever has a waker here is in `idle` already.
-            if place.waker.replace(cx.waker().clone()).is_none() {
+            match &mut place.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                empty => *empty = Some(cx.waker().clone()),
+            }
+            if !std::mem::replace(&mut waits, true) {
                 idle.push(seat);
             }
             Poll::Pending

@@ -36,6 +36,8 @@ struct Shared {
     state: State,
     /// `None` until it is needed, and once the simulation is over.
     timer: Option<Pin<Box<Sleep>>>,
+    /// This core as the waker of its timer, made once.
+    waker: Option<Waker>,
     /// What the timer is set to; `None` once it has fired.
     armed: Option<u64>,
     over: bool,
@@ -77,7 +79,13 @@ impl Core {
             start,
             roll,
             recorder: recorder.clone(),
-            shared: Mutex::new(Shared { state, timer: None, armed: None, over: false }),
+            shared: Mutex::new(Shared {
+                state,
+                timer: None,
+                waker: None,
+                armed: None,
+                over: false,
+            }),
         })
     }
 
@@ -118,13 +126,13 @@ impl Core {
         self.lock().state.restart_tally(now);
     }
 
-    /// Takes the timer back: it is what keeps this value alive.
+    /// Takes back the timer and the waker, which keep this value alive.
     pub(crate) fn shut_down(&self) {
         let mut shared = self.lock();
         shared.over = true;
-        let timer = shared.timer.take();
+        let held = (shared.timer.take(), shared.waker.take());
         drop(shared);
-        drop(timer);
+        drop(held);
     }
 
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, &Roll) -> T) -> T {
@@ -166,8 +174,8 @@ impl Core {
         }
         shared.armed = Some(due);
         let deadline = self.start + Duration::from_nanos(due);
-        let waker = Waker::from(self.clone());
-        let cx = &mut Context::from_waker(&waker);
+        let waker = shared.waker.get_or_insert_with(|| Waker::from(self.clone()));
+        let cx = &mut Context::from_waker(waker);
         let timer = match &mut shared.timer {
             Some(timer) => {
                 timer.as_mut().reset(deadline);

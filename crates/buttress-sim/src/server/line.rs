@@ -155,7 +155,10 @@ mod tests {
         (0..4).for_each(|n| line.push(job(n, n)));
         line.cancelled(|job| job.number != 1);
         let next = || line.next(10, |job| job.number != 1);
-        std::iter::from_fn(next).map(|Next::Serve(job)| Next::TurnAway(job) | job.number).collect()
+        let number = |next| match next {
+            Next::Serve(job) | Next::TurnAway(job) => job.number,
+        };
+        std::iter::from_fn(next).map(number).collect()
     }
 
     #[test]

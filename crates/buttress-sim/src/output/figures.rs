@@ -1,0 +1,60 @@
+//! Numbers as people read them.
+
+use std::time::Duration;
+
+use crate::{Outcome, PhaseKind};
+
+/// Three significant digits and a unit.
+pub(super) fn time(time: Duration) -> String {
+    let nanos = time.as_nanos() as f64;
+    let units = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
+    let (size, unit) = *units.iter().find(|(size, _)| nanos >= *size).unwrap_or(&(1e9, "s"));
+    format!("{} {unit}", number(nanos / size))
+}
+
+/// Three significant digits, and thousands as such.
+pub(super) fn number(value: f64) -> String {
+    let size = value.abs();
+    let (value, suffix) = match size {
+        s if s >= 999_500_000.0 => (value / 1e9, " G"),
+        s if s >= 999_500.0 => (value / 1e6, " M"),
+        s if s >= 9_995.0 => (value / 1e3, " k"),
+        _ => (value, ""),
+    };
+    let digits = match value.abs() {
+        v if v >= 99.95 || v == 0.0 => 0,
+        v if v >= 9.995 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.digits$}");
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{suffix}")
+}
+
+/// A share in percent.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        p if p > 0.0 && p < 0.05 => "<0.1 %".to_owned(),
+        p if p < 100.0 && p > 99.95 => ">99.9 %".to_owned(),
+        p if p >= 99.95 || p == 0.0 => format!("{p:.0} %"),
+        p => format!("{p:.1} %"),
+    }
+}
+
+/// What became of it after the last trigger.
+pub(super) fn verdict(outcome: &Outcome) -> (PhaseKind, String) {
+    let end = outcome.ended_in();
+    let text = match (outcome.recoveries().last(), end) {
+        (_, PhaseKind::Metastable) => "stays down".to_owned(),
+        (_, PhaseKind::Overloaded) => "overloaded".to_owned(),
+        (Some(recovery), _) => match recovery.after {
+            Some(Duration::ZERO) => "back at once".to_owned(),
+            Some(after) => format!("back after {}", time(after)),
+            None => "not back yet".to_owned(),
+        },
+        (None, _) => "stable".to_owned(),
+    };
+    (end, text)
+}

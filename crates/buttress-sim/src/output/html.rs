@@ -1,0 +1,131 @@
+use std::fmt::Write;
+
+use super::figures::{number, percent, time, verdict};
+use super::{panels, style};
+use crate::{Cause, Outcome};
+
+pub(super) fn page(title: &str, intro: &str, outcomes: &[Outcome]) -> String {
+    let mut html = String::new();
+    let title = escaped(title);
+    let _ = write!(
+        html,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{title}</title><style>{}</style></head><body><main><h1>{title}</h1>",
+        style::CSS
+    );
+    for paragraph in intro.split("\n\n").filter(|text| !text.trim().is_empty()) {
+        let _ = write!(html, "<p>{}</p>", escaped(paragraph));
+    }
+    html.push_str(&table(outcomes));
+    if outcomes.len() > 1 {
+        let _ = write!(html, "<section class=\"card\">{}</section>", panels::together(outcomes));
+    }
+    html.push_str("<div class=\"cards\">");
+    outcomes.iter().enumerate().for_each(|(n, outcome)| html.push_str(&card(n, outcome)));
+    html.push_str("</div>");
+    html.push_str(&foot(outcomes));
+    html.push_str("</main></body></html>\n");
+    html
+}
+
+fn table(outcomes: &[Outcome]) -> String {
+    let mut html = "<div class=\"scroll\"><table><thead><tr><th></th><th>After the trigger</th>\
+        <th>Offered /s</th><th>Goodput /s</th><th>Answered well</th><th>p50</th><th>p99</th>\
+        <th>Calls per request</th><th>Work for nothing</th><th>How the rest ended</th></tr></thead><tbody>"
+        .to_owned();
+    for (n, outcome) in outcomes.iter().enumerate() {
+        let (kind, text) = verdict(outcome);
+        let latency = outcome.latency();
+        let _ = write!(
+            html,
+            "<tr><th><a href=\"#o{n}\"><i class=\"swatch c{}\"></i>{}</a></th>\
+             <td class=\"words\"><span class=\"badge {}\">{}</span></td>",
+            n % 8,
+            escaped(outcome.name()),
+            panels::badge(kind),
+            escaped(&text)
+        );
+        let ok = outcome.share(Cause::Ok);
+        let _ = write!(
+            html,
+            "<td>{}</td><td>{}</td><td><span class=\"bar\" style=\"--share:{ok:.4}\"></span>{}</td>",
+            number(outcome.offered()),
+            number(outcome.goodput()),
+            percent(ok)
+        );
+        for cell in [
+            time(latency.quantile(0.5)),
+            time(latency.quantile(0.99)),
+            format!("{:.2}", outcome.amplification()),
+            percent(outcome.wasted_work()),
+        ] {
+            let _ = write!(html, "<td>{cell}</td>");
+        }
+        let _ = write!(html, "<td class=\"words\">{}</td></tr>", rest(outcome));
+    }
+    html.push_str("</tbody></table></div>");
+    html
+}
+
+/// How the requests ended that did not end well.
+fn rest(outcome: &Outcome) -> String {
+    let mut parts: Vec<(u64, String)> = Cause::ALL
+        .iter()
+        .filter(|cause| **cause != Cause::Ok && outcome.ends().of(**cause) > 0)
+        .map(|cause| {
+            let share = percent(outcome.share(*cause));
+            (outcome.ends().of(*cause), format!("{cause} {share}"))
+        })
+        .collect();
+    parts.sort_by(|(a, _), (b, _)| b.cmp(a));
+    let texts: Vec<String> = parts.into_iter().map(|(_, text)| text).collect();
+    texts.join(", ")
+}
+
+fn card(n: usize, outcome: &Outcome) -> String {
+    let (kind, text) = verdict(outcome);
+    format!(
+        "<section class=\"card\" id=\"o{n}\"><h2>{} <span class=\"badge {}\">{}</span></h2>{}</section>",
+        escaped(outcome.name()),
+        panels::badge(kind),
+        escaped(&text),
+        panels::charts(outcome)
+    )
+}
+
+fn foot(outcomes: &[Outcome]) -> String {
+    let mut html = "<footer><p>Grey bars are faults. <b>Stable</b>: what is offered is served. \
+        <b>Overloaded</b>: it is not, and a fault or a load never borne before is the reason. \
+        <b>Recovering</b>: the reason is gone, and soon so is the trouble. <b>Metastable</b>: the reason is \
+        gone, and the system keeps itself down.</p><p>Reproduce: "
+        .to_owned();
+    for (n, outcome) in outcomes.iter().enumerate() {
+        let separator = if n == 0 { "" } else { ", " };
+        let _ = write!(
+            html,
+            "{separator}{} <code>seed {} trace {:016x}</code>",
+            escaped(outcome.name()),
+            outcome.seed(),
+            outcome.trace_hash()
+        );
+    }
+    html.push_str("</p></footer>");
+    html
+}
+
+/// Text that is no markup, in an element as in an attribute.
+pub(super) fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}

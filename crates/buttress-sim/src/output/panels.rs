@@ -1,0 +1,208 @@
+//! The charts of one outcome.
+
+use std::time::Duration;
+
+use buttress::CircuitState;
+
+use super::chart::{Chart, Line, Span, strip};
+use super::figures::{number, time};
+use crate::{Cause, Outcome, PhaseKind};
+
+pub(super) const PHASES: [(&str, &str); 4] = [
+    ("stable", "stable"),
+    ("overloaded", "overloaded"),
+    ("recovering", "recovering"),
+    ("metastable", "metastable"),
+];
+
+/// Every chart of an outcome, one below the other over one time axis.
+pub(super) fn charts(outcome: &Outcome) -> String {
+    let mut html = phases(outcome);
+    html.push_str(&goodput(outcome));
+    html.push_str(&latency(outcome));
+    html.push_str(&attempts(outcome));
+    html.push_str(&circuits(outcome));
+    html.push_str(&gauges(outcome));
+    html
+}
+
+/// Goodput of all outcomes in one chart.
+pub(super) fn together(outcomes: &[Outcome]) -> String {
+    let Some(first) = outcomes.first() else { return String::new() };
+    let classes: Vec<String> = (0..outcomes.len()).map(|n| format!("c{}", n % 8)).collect();
+    let lines = outcomes.iter().zip(&classes).map(|(outcome, class)| Line {
+        name: outcome.name(),
+        class,
+        values: outcome.windows().iter().map(|w| w.goodput()).collect(),
+        filled: false,
+    });
+    let chart = Chart {
+        title: "Goodput, all together",
+        unit: "requests answered well, per second",
+        height: 190.0,
+        duration: first.duration(),
+        lines: lines.collect(),
+        faults: faults(first),
+        logarithmic: false,
+        label: number,
+    };
+    chart.svg()
+}
+
+fn phases(outcome: &Outcome) -> String {
+    let spans: Vec<Span> = outcome
+        .phases()
+        .iter()
+        .map(|phase| Span {
+            from: phase.from,
+            to: phase.to,
+            class: phase.kind.as_str().to_owned(),
+            title: format!(
+                "{} from {} to {}",
+                phase.kind.as_str(),
+                time(phase.from),
+                time(phase.to)
+            ),
+        })
+        .collect();
+    let present = |kind: &str| outcome.phases().iter().any(|phase| phase.kind.as_str() == kind);
+    let keys: Vec<(&str, &str)> = PHASES.into_iter().filter(|(name, _)| present(name)).collect();
+    strip("State", &spans, outcome.duration(), &keys)
+}
+
+fn goodput(outcome: &Outcome) -> String {
+    let windows = outcome.windows();
+    let offered = windows.iter().map(|w| w.offered_rate()).collect();
+    let good = windows.iter().map(|w| w.goodput()).collect();
+    chart(
+        outcome,
+        "Offered and goodput",
+        "requests per second",
+        vec![
+            Line { name: "offered", class: "offered", values: offered, filled: false },
+            Line { name: "goodput", class: "good", values: good, filled: true },
+        ],
+    )
+}
+
+fn latency(outcome: &Outcome) -> String {
+    let quantile = |q: f64| -> Vec<f64> {
+        outcome.windows().iter().map(|w| w.latency.quantile(q).as_secs_f64()).collect()
+    };
+    let lines = vec![
+        Line { name: "p50", class: "p50", values: quantile(0.5), filled: false },
+        Line { name: "p99", class: "p99", values: quantile(0.99), filled: false },
+    ];
+    let label = |seconds: f64| time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    Chart { logarithmic: true, label, ..plain(outcome, "Latency of what was answered", "", lines) }
+        .svg()
+}
+
+fn attempts(outcome: &Outcome) -> String {
+    let rate = |count: u64, w: &crate::Window| w.rate(count);
+    let attempts = outcome.windows().iter().zip(outcome.target_windows());
+    let attempts = attempts.map(|(w, station)| rate(station.arrived, w)).collect();
+    let retries: Vec<f64> = outcome.windows().iter().map(|w| rate(w.retries, w)).collect();
+    let mut lines = vec![Line {
+        name: "calls to the service",
+        class: "calls",
+        values: attempts,
+        filled: false,
+    }];
+    if retries.iter().any(|rate| *rate > 0.0) {
+        lines.push(Line { name: "retries", class: "retries", values: retries, filled: true });
+    }
+    let refused: Vec<f64> = outcome.windows().iter().map(|w| refused(w)).collect();
+    if refused.iter().any(|rate| *rate > 0.0) {
+        lines.push(Line {
+            name: "requests refused",
+            class: "refused",
+            values: refused,
+            filled: false,
+        });
+    }
+    chart(outcome, "Calls and retries", "per second", lines)
+}
+
+fn refused(window: &crate::Window) -> f64 {
+    let causes = [Cause::Open, Cause::Full, Cause::Limited];
+    window.rate(causes.iter().map(|cause| window.ends.of(*cause)).sum())
+}
+
+fn circuits(outcome: &Outcome) -> String {
+    let keys = [("closed", "closed"), ("half-open", "half-open"), ("open", "open")];
+    let mut html = String::new();
+    for band in outcome.bands() {
+        let ends = band.states.iter().skip(1).map(|(from, _)| *from).chain([outcome.duration()]);
+        let spans: Vec<Span> = band
+            .states
+            .iter()
+            .zip(ends)
+            .map(|((from, state), to)| Span {
+                from: *from,
+                to,
+                class: class(*state).to_owned(),
+                title: format!("{state} from {} to {}", time(*from), time(to)),
+            })
+            .collect();
+        html.push_str(&strip(&format!("Circuit {}", band.name), &spans, outcome.duration(), &keys));
+    }
+    html
+}
+
+const fn class(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Open | CircuitState::ForcedOpen => "open",
+        CircuitState::HalfOpen => "half-open",
+        _ => "closed",
+    }
+}
+
+fn gauges(outcome: &Outcome) -> String {
+    let mut html = String::new();
+    for gauge in outcome.gauges() {
+        let lines =
+            vec![Line { name: "", class: "gauge", values: gauge.values.clone(), filled: true }];
+        let chart = Chart { height: 56.0, ..plain(outcome, &gauge.name, "", lines) };
+        html.push_str(&chart.svg());
+    }
+    html
+}
+
+fn chart(outcome: &Outcome, title: &str, unit: &str, lines: Vec<Line<'_>>) -> String {
+    plain(outcome, title, unit, lines).svg()
+}
+
+fn plain<'a>(outcome: &Outcome, title: &'a str, unit: &'a str, lines: Vec<Line<'a>>) -> Chart<'a> {
+    Chart {
+        title,
+        unit,
+        height: 96.0,
+        duration: outcome.duration(),
+        lines,
+        faults: faults(outcome),
+        logarithmic: false,
+        label: number,
+    }
+}
+
+fn faults(outcome: &Outcome) -> Vec<Span> {
+    let span = |fault: &crate::FaultSpan| Span {
+        from: fault.from,
+        to: fault.to,
+        class: "fault".to_owned(),
+        title: format!(
+            "{}: {} from {} to {}",
+            fault.target,
+            fault.what,
+            time(fault.from),
+            time(fault.to)
+        ),
+    };
+    outcome.faults().iter().map(span).collect()
+}
+
+/// The class of a badge.
+pub(super) const fn badge(kind: PhaseKind) -> &'static str {
+    kind.as_str()
+}

@@ -1,0 +1,70 @@
+//! How the page looks. Colours are those of Okabe and Ito, which the colour-blind tell apart.
+
+pub(super) const CSS: &str = "
+:root{color-scheme:light dark;--bg:#f7f7f5;--card:#fff;--ink:#1d2126;--soft:#5c6670;--rule:#e3e5e8;
+--grid:#eceef0;--fault:#c9ced4;--good:#0072b2;--offered:#8a939c;--p50:#009e73;--p99:#d55e00;
+--calls:#56b4e9;--retries:#cc79a7;--refused:#b08900;--gauge:#7a6fd0;
+--stable:#009e73;--overloaded:#e69f00;--recovering:#56b4e9;--metastable:#d55e00}
+@media (prefers-color-scheme:dark){:root{--bg:#15181b;--card:#1d2125;--ink:#e6e9ec;--soft:#9aa5b0;
+--rule:#30363c;--grid:#2a3036;--fault:#4a525a;--good:#4aa8dd;--offered:#8a939c;--p99:#f0813a}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,'Segoe UI',
+Roboto,'DejaVu Sans',sans-serif}
+main{max-width:1400px;margin:0 auto;padding:28px 24px 40px}
+h1{font-size:26px;line-height:1.2;margin:0 0 8px}
+h2{font-size:17px;margin:0 0 10px;display:flex;gap:10px;align-items:center;flex-wrap:wrap}
+p{margin:0 0 10px;max-width:88ch;color:var(--soft)}
+.scroll{overflow-x:auto;margin:18px 0}
+table{border-collapse:collapse;width:100%;background:var(--card);border:1px solid var(--rule);
+border-radius:8px;font-variant-numeric:tabular-nums;font-size:14px}
+th,td{padding:8px 12px;text-align:right;border-top:1px solid var(--rule);white-space:nowrap}
+thead th{border-top:0;font-weight:600;color:var(--soft);font-size:12.5px;white-space:normal;
+vertical-align:bottom;min-width:70px}
+tbody th,thead th:nth-child(2),.words,thead th:last-child{text-align:left}
+tbody th{font-weight:600}
+tbody th a{color:inherit;text-decoration:none}
+tbody th a:hover{text-decoration:underline}
+td.words:last-child{color:var(--soft);white-space:normal;min-width:190px}
+.bar{display:inline-block;width:60px;height:8px;margin-right:8px;border-radius:4px;
+background:linear-gradient(90deg,var(--good) calc(100%*var(--share)),var(--grid) 0)}
+.badge{display:inline-block;padding:1px 9px;border-radius:10px;font-size:12.5px;font-weight:600;color:#fff;
+background:var(--soft)}
+.badge.stable{background:#00805d}.badge.overloaded{background:#a87200}
+.badge.recovering{background:#2878a8}.badge.metastable{background:#c04c00}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(560px,100%),1fr));gap:16px;
+margin-top:16px}
+.card{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:16px 18px 10px}
+figure{margin:0 0 12px}
+figcaption{font-size:13px;margin:0 0 2px;color:var(--soft)}
+figcaption b{color:var(--ink);font-weight:600}
+.unit{margin-right:6px}
+.key{display:inline-flex;align-items:center;margin-left:10px;white-space:nowrap}
+.swatch{display:inline-block;width:14px;height:3px;border-radius:2px;margin-right:6px;
+vertical-align:middle;background:currentColor}
+.swatch.block{width:11px;height:11px}
+svg{display:block;width:100%;height:auto;overflow:visible}
+.strip svg{height:auto}
+.tick{font-size:11px;fill:var(--soft)}
+.grid{stroke:var(--grid);stroke-width:1}
+.line{fill:none;stroke:currentColor;stroke-width:1.6;stroke-linejoin:round}
+.area{fill:currentColor;opacity:.16;stroke:none}
+.hover{fill:transparent}
+.hover:hover{fill:var(--soft);fill-opacity:.14}
+.fault{fill:var(--fault);opacity:.7}
+.offered{color:var(--offered)}.good{color:var(--good)}.p50{color:var(--p50)}.p99{color:var(--p99)}
+.line.offered{stroke-dasharray:4 3}
+.calls{color:var(--calls)}.retries{color:var(--retries)}.refused{color:var(--refused)}
+.gauge{color:var(--gauge)}
+rect.stable,.swatch.stable{fill:var(--stable);background:var(--stable)}
+rect.overloaded,.swatch.overloaded{fill:var(--overloaded);background:var(--overloaded)}
+rect.recovering,.swatch.recovering{fill:var(--recovering);background:var(--recovering)}
+rect.metastable,.swatch.metastable{fill:var(--metastable);background:var(--metastable)}
+rect.closed,.swatch.closed{fill:var(--stable);background:var(--stable);opacity:.55}
+rect.half-open,.swatch.half-open{fill:#e3c000;background:#e3c000}
+rect.open,.swatch.open{fill:var(--metastable);background:var(--metastable)}
+.c0{color:#d55e00}.c1{color:#e69f00}.c2{color:#cc79a7}.c3{color:#0072b2}.c4{color:#009e73}
+.c5{color:#56b4e9}.c6{color:#7a6fd0}.c7{color:#8a939c}
+footer{margin-top:22px;font-size:13px}
+code{font-family:ui-monospace,'DejaVu Sans Mono',monospace;font-size:12px}
+@media print{.card{break-inside:avoid}}
+";

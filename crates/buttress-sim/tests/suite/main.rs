@@ -1,0 +1,5 @@
+//! What the simulator shows, seen from outside.
+
+mod limits;
+mod queueing;
+mod support;
