@@ -20,6 +20,7 @@ mod events;
 mod fallback;
 mod idempotency;
 mod idempotency_key;
+mod gateway;
 mod keyed;
 mod outbox;
 mod rate_limit;

@@ -114,6 +114,8 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::KeyMissing | ErrorKind::KeyInvalid => StatusCode::BAD_REQUEST,
         ErrorKind::KeyInFlight => StatusCode::CONFLICT,
         ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::NoRoute => StatusCode::NOT_FOUND,
+        ErrorKind::Unauthorized => StatusCode::FORBIDDEN,
         // Also for kinds that are yet to come.
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }

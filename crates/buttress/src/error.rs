@@ -47,6 +47,14 @@ pub enum ErrorKind {
     DetachedFull,
     /// The layer is being drained before a shutdown, and begins no handler.
     ShuttingDown,
+    /// A gateway has no route for this request.
+    NoRoute,
+    /// The authorization service of a route denied this request.
+    Unauthorized,
+    /// The authorization service of a route failed: nobody knows whether the request is allowed.
+    AuthUnavailable,
+    /// Every backend of a route failed to become ready.
+    NoBackend,
 }
 
 impl ErrorKind {
@@ -69,6 +77,10 @@ impl ErrorKind {
             Self::StoreFailed => "store-failed",
             Self::DetachedFull => "detached-full",
             Self::ShuttingDown => "shutting-down",
+            Self::NoRoute => "no-route",
+            Self::Unauthorized => "unauthorized",
+            Self::AuthUnavailable => "auth-unavailable",
+            Self::NoBackend => "no-backend",
         }
     }
 }
@@ -205,6 +217,11 @@ impl Error {
         Self::new(ErrorKind::KeyInvalid, layer, which | number, RetryAfter::UNKNOWN)
     }
 
+    /// A refusal of a gateway.
+    pub(crate) const fn gateway(kind: ErrorKind, route: Name) -> Self {
+        Self::new(kind, route, 0, RetryAfter::UNKNOWN)
+    }
+
     /// Which refusal, or a timeout.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
@@ -222,6 +239,10 @@ impl Error {
         const STORE_FAILED: u8 = ErrorKind::StoreFailed as u8;
         const DETACHED_FULL: u8 = ErrorKind::DetachedFull as u8;
         const SHUTTING_DOWN: u8 = ErrorKind::ShuttingDown as u8;
+        const NO_ROUTE: u8 = ErrorKind::NoRoute as u8;
+        const UNAUTHORIZED: u8 = ErrorKind::Unauthorized as u8;
+        const AUTH_UNAVAILABLE: u8 = ErrorKind::AuthUnavailable as u8;
+        const NO_BACKEND: u8 = ErrorKind::NoBackend as u8;
         match self.what as u8 {
             CIRCUIT_OPEN => ErrorKind::CircuitOpen,
             RATE_LIMITED => ErrorKind::RateLimited,
@@ -237,6 +258,10 @@ impl Error {
             STORE_FAILED => ErrorKind::StoreFailed,
             DETACHED_FULL => ErrorKind::DetachedFull,
             SHUTTING_DOWN => ErrorKind::ShuttingDown,
+            NO_ROUTE => ErrorKind::NoRoute,
+            UNAUTHORIZED => ErrorKind::Unauthorized,
+            AUTH_UNAVAILABLE => ErrorKind::AuthUnavailable,
+            NO_BACKEND => ErrorKind::NoBackend,
             _ => ErrorKind::TimedOut,
         }
     }
@@ -309,6 +334,8 @@ impl fmt::Display for Error {
             | ErrorKind::StoreFailed
             | ErrorKind::DetachedFull
             | ErrorKind::ShuttingDown => "idempotency",
+            ErrorKind::NoRoute => "gateway",
+            ErrorKind::Unauthorized | ErrorKind::AuthUnavailable | ErrorKind::NoBackend => "route",
         };
         f.write_str(what)?;
         if !self.layer.as_str().is_empty() {
@@ -337,6 +364,12 @@ impl fmt::Display for Error {
             (ErrorKind::TimedOut, _) => {
                 write!(f, " of {:?} passed", Duration::from_nanos(self.time.0))
             }
+            (ErrorKind::NoRoute, _) => f.write_str(" has no route for the request"),
+            (ErrorKind::Unauthorized, _) => f.write_str(" denies the request"),
+            (ErrorKind::AuthUnavailable, _) => {
+                f.write_str(" cannot tell whether the request is allowed")
+            }
+            (ErrorKind::NoBackend, _) => f.write_str(" has no backend that becomes ready"),
             (ErrorKind::KeyMissing, _) => f.write_str(": the request has no key, and needs one"),
             (ErrorKind::KeyInvalid, _) => write!(f, ": {}", WrongKey::read(self.limit())),
             (ErrorKind::KeyReused, _) => {

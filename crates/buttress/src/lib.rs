@@ -39,6 +39,7 @@
 //! | [`fallback`] | answers in place of a service that failed |
 //! | [`idempotency`] | does the work of a request once, however often it is sent |
 //! | [`sidecar`] | limiter, breaker, retry and time limit in the right order |
+//! | [`gateway`] | routes with authorization, limiter, backends and time limit of their own |
 //! | [`saga`] | work over several services, in steps that can be undone, across crashes |
 //! | [`outbox`] | messages written with the change they tell of, relayed in order; an inbox |
 #![cfg_attr(
@@ -75,6 +76,7 @@
 mod builder;
 mod classify;
 mod clock;
+mod cloned;
 mod codec;
 mod counters;
 #[cfg(feature = "serde")]
@@ -104,6 +106,7 @@ mod window;
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
+pub mod gateway;
 pub mod guide;
 pub mod idempotency;
 pub mod outbox;

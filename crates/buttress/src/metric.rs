@@ -87,6 +87,10 @@ fn refusals(kind: ErrorKind) -> &'static str {
         | ErrorKind::StoreFailed
         | ErrorKind::DetachedFull
         | ErrorKind::ShuttingDown => "buttress.idempotency.refused",
+        ErrorKind::NoRoute
+        | ErrorKind::Unauthorized
+        | ErrorKind::AuthUnavailable
+        | ErrorKind::NoBackend => "buttress.gateway.refused",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tower::{BoxError, Layer, Service};
@@ -12,6 +12,7 @@ use super::call::{Call, Definite, Leaf};
 use super::definition::{Builder, StepBuilder};
 use super::needs::{Needs, Outputs, StepHandle, StepRef};
 use super::plan::StepPlan;
+use crate::cloned::Cloned;
 use crate::codec::{Codec, CodecError, Format};
 
 type Act<I> = Box<dyn Fn(&Arc<I>, &Outputs, Terms) -> AttemptFuture + Send + Sync>;
@@ -27,15 +28,6 @@ pub(super) struct StepCode<I, F: Format> {
     pub(super) encode: Encode<F>,
     pub(super) decode: Decode<F>,
     pub(super) timeout: Option<Duration>,
-}
-
-/// A service that is called from a clone, so that it need not be `Sync`.
-struct Cloned<S>(Mutex<S>);
-
-impl<S: Clone> Cloned<S> {
-    fn get(&self) -> S {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 impl<'b, I, F, N> StepBuilder<'b, I, F, N>
@@ -74,7 +66,7 @@ where
         let Self { builder, plan, after, needs, timeout } = self;
         let gather = needs.clone();
         let make = move |definite: Definite<S::Error>| -> Act<I> {
-            let service = Cloned(Mutex::new(layers.layer(Leaf::new(service, definite))));
+            let service = Cloned::new(layers.layer(Leaf::new(service, definite)));
             Box::new(move |input, outputs, terms| {
                 let make = || Some(request(input, gather.gather(outputs)?));
                 attempt(service.get(), make, terms)
@@ -144,7 +136,7 @@ where
         Q: Fn(&I, N::Outputs, Option<Arc<T>>) -> R + Send + Sync + 'static,
     {
         // Whether a failed undo is definite makes no difference: it is tried again.
-        let service = Cloned(Mutex::new(layers.layer(Leaf::new(service, Arc::new(|_| false)))));
+        let service = Cloned::new(layers.layer(Leaf::new(service, Arc::new(|_| false))));
         let gather = self.needs.clone();
         self.plan.has_undo = true;
         self.undo = Some(Box::new(move |input, outputs, output, terms| {

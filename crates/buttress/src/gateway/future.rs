@@ -1,0 +1,32 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The response of a [`Gateway`](super::Gateway). Dropping it cancels the request.
+///
+/// It is boxed: authorization, waiting for a backend and the backend's work are futures of many types.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<Res, E> {
+    inner: Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>,
+}
+
+impl<Res, E> ResponseFuture<Res, E> {
+    pub(super) fn new(future: impl Future<Output = Result<Res, E>> + Send + 'static) -> Self {
+        Self { inner: Box::pin(future) }
+    }
+}
+
+impl<Res, E> Future for ResponseFuture<Res, E> {
+    type Output = Result<Res, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl<Res, E> fmt::Debug for ResponseFuture<Res, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

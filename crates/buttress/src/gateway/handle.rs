@@ -1,0 +1,202 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::counters::Counters;
+use crate::error::{Error, ErrorKind};
+use crate::name::Name;
+use crate::{rate_limit, time_limit};
+
+/// How a request of a route can end; the index of its counter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    Answered,
+    Failed,
+    Unauthorized,
+    AuthUnavailable,
+    RateLimited,
+    NoBackend,
+    TimedOut,
+    Abandoned,
+}
+
+const BEGUN: usize = 8;
+
+impl End {
+    pub(super) fn of(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Unauthorized => Self::Unauthorized,
+            ErrorKind::AuthUnavailable => Self::AuthUnavailable,
+            ErrorKind::RateLimited => Self::RateLimited,
+            ErrorKind::NoBackend => Self::NoBackend,
+            // Nothing else refuses.
+            _ => Self::TimedOut,
+        }
+    }
+}
+
+/// What is counted of a gateway.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) name: Name,
+    pub(super) routes: Vec<CountedRoute>,
+    pub(super) no_route: Counters<1>,
+}
+
+/// What is counted of a route, and its parts that can be looked at.
+#[derive(Debug)]
+pub(super) struct CountedRoute {
+    pub(super) name: Name,
+    pub(super) rate_limit: Option<rate_limit::Handle>,
+    pub(super) time_limit: Option<time_limit::Handle>,
+    pub(super) counters: Counters<9>,
+    /// Requests that went to each backend.
+    pub(super) backends: Vec<Counters<1>>,
+}
+
+/// One request, counted once: as how it ended, or as abandoned.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) counted: Arc<Counted>,
+    route: usize,
+    over: bool,
+}
+
+impl Request {
+    pub(super) fn begin(counted: Arc<Counted>, route: usize) -> Self {
+        let request = Self { counted, route, over: false };
+        request.add(BEGUN);
+        request
+    }
+
+    pub(super) fn end(&mut self, end: End) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.add(end as usize);
+        }
+    }
+
+    fn add(&self, which: usize) {
+        if let Some(route) = self.counted.routes.get(self.route) {
+            route.counters.add(which);
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
+/// The operator's view of a gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) counted: Arc<Counted>,
+}
+
+impl Handle {
+    /// The limiter of a route, if it has one.
+    #[must_use]
+    pub fn rate_limit(&self, route: &str) -> Option<&rate_limit::Handle> {
+        self.route(route)?.rate_limit.as_ref()
+    }
+
+    /// The time limit of a route, if it has one.
+    #[must_use]
+    pub fn time_limit(&self, route: &str) -> Option<&time_limit::Handle> {
+        self.route(route)?.time_limit.as_ref()
+    }
+
+    fn route(&self, name: &str) -> Option<&CountedRoute> {
+        self.counted.routes.iter().find(|route| route.name.as_str() == name)
+    }
+
+    /// The numbers as they are now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let routes: Vec<RouteStats> = self.counted.routes.iter().map(CountedRoute::stats).collect();
+        let no_route = self.counted.no_route.sum(0);
+        let begun = no_route + routes.iter().map(|route| route.begun).sum::<u64>();
+        Stats { begun, no_route, routes }
+    }
+}
+
+impl CountedRoute {
+    fn stats(&self) -> RouteStats {
+        let sum = |end: End| self.counters.sum(end as usize);
+        RouteStats {
+            name: self.name,
+            answered: sum(End::Answered),
+            failed: sum(End::Failed),
+            unauthorized: sum(End::Unauthorized),
+            auth_unavailable: sum(End::AuthUnavailable),
+            rate_limited: sum(End::RateLimited),
+            no_backend: sum(End::NoBackend),
+            timed_out: sum(End::TimedOut),
+            abandoned: sum(End::Abandoned),
+            // Last, so that no more have ended than begun.
+            begun: self.counters.sum(BEGUN),
+            backends: self.backends.iter().map(|backend| backend.sum(0)).collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("name", &self.counted.name)
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+/// A snapshot of a gateway: `begun` is `no_route` and the `begun` of all routes.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// Requests that came.
+    pub begun: u64,
+    /// Requests no route was for.
+    pub no_route: u64,
+    /// The routes, in the order in which they were given.
+    pub routes: Vec<RouteStats>,
+}
+
+/// A snapshot of a route: `begun` is all that has ended, in one way each, and what is still
+/// [in flight](Self::in_flight).
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteStats {
+    /// Its name.
+    pub name: Name,
+    /// Requests that came to it.
+    pub begun: u64,
+    /// A backend answered.
+    pub answered: u64,
+    /// A backend returned an error.
+    pub failed: u64,
+    /// The authorization service denied it.
+    pub unauthorized: u64,
+    /// The authorization service failed.
+    pub auth_unavailable: u64,
+    /// The limiter refused it.
+    pub rate_limited: u64,
+    /// Every backend failed to become ready.
+    pub no_backend: u64,
+    /// Its time limit passed.
+    pub timed_out: u64,
+    /// The caller went away, or somebody panicked.
+    pub abandoned: u64,
+    /// How many requests went to each backend, in the order in which they were given.
+    pub backends: Vec<u64>,
+}
+
+impl RouteStats {
+    /// Requests that have not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        let refused =
+            self.unauthorized + self.auth_unavailable + self.rate_limited + self.no_backend;
+        let ended = self.answered + self.failed + self.timed_out + self.abandoned + refused;
+        self.begun.saturating_sub(ended)
+    }
+}

@@ -1,0 +1,236 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use super::backends::Backends;
+use super::future::ResponseFuture;
+use super::handle::{Counted, CountedRoute, End, Handle, Request};
+use super::route::{Authorize, Decision, Route};
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::error::{Error, ErrorKind};
+use crate::invalid_config::InvalidConfig;
+use crate::name::Name;
+use crate::rate_limit::RateLimitLayer;
+use crate::reject::{AsError, Reject};
+use crate::time_limit::{self, TimeLimitLayer};
+
+/// Sends each request over the route that it belongs to. Cheap to clone; clones share everything. See
+/// the [module](super) for everything else.
+pub struct Gateway<Req, S, X, R = AsError> {
+    routes: Arc<Routes<Req, S>>,
+    counted: Arc<Counted>,
+    extract: X,
+    reject: R,
+}
+
+struct Routes<Req, S> {
+    routes: Vec<Built<Req, S>>,
+}
+
+/// A route whose parts are made.
+struct Built<Req, S> {
+    authorize: Option<Authorize<Req>>,
+    backends: Backends<S>,
+}
+
+/// Either the service's own failure, or a refusal of the gateway.
+enum Stop<E> {
+    Failed(E),
+    Refused(Error),
+}
+
+impl<Req, S: Clone, X> Gateway<Req, S, X>
+where
+    X: Fn(&Req) -> Option<&str>,
+{
+    /// A gateway over `routes`. `extract` says which route a request belongs to, by its name.
+    ///
+    /// # Errors
+    /// No routes, two of one name, a route without a backend, or a limit that makes no sense.
+    pub fn new(
+        name: impl Into<Name>,
+        clock: Clock,
+        extract: X,
+        routes: impl IntoIterator<Item = Route<Req, S>>,
+    ) -> Result<Self, InvalidConfig> {
+        let (mut built, mut counted): (Vec<Built<Req, S>>, Vec<CountedRoute>) = Default::default();
+        for route in routes {
+            let name = route.name;
+            if counted.iter().any(|known| known.name == name) {
+                return Err(InvalidConfig::new("routes", name, "a name no other route has"));
+            }
+            if route.backends.is_empty() {
+                return Err(InvalidConfig::new(format!("{name}.backends"), 0, "at least 1"));
+            }
+            let rate_limit = match route.rate_limit {
+                Some(config) => {
+                    let config = config.name(name).clock(clock.clone());
+                    Some(RateLimitLayer::new(config)?.handle())
+                }
+                None => None,
+            };
+            let time_limit = match route.time_limit {
+                Some(limit) => {
+                    let config = time_limit::Config::new(limit).name(name).clock(clock.clone());
+                    Some(TimeLimitLayer::new(config)?.handle())
+                }
+                None => None,
+            };
+            counted.push(CountedRoute {
+                name,
+                rate_limit,
+                time_limit,
+                counters: Counters::new(),
+                backends: route.backends.iter().map(|_| Counters::new()).collect(),
+            });
+            let backends = Backends::new(route.backends);
+            built.push(Built { authorize: route.authorize, backends });
+        }
+        if built.is_empty() {
+            return Err(InvalidConfig::new("routes", 0, "at least 1"));
+        }
+        let counted = Counted { name: name.into(), routes: counted, no_route: Counters::new() };
+        let routes = Arc::new(Routes { routes: built });
+        Ok(Self { routes, counted: Arc::new(counted), extract, reject: AsError })
+    }
+}
+
+impl<Req, S, X, R> Gateway<Req, S, X, R> {
+    /// Answers refusals and timeouts through `reject` instead of as errors.
+    pub fn reject<R2>(self, reject: R2) -> Gateway<Req, S, X, R2> {
+        let Self { routes, counted, extract, .. } = self;
+        Gateway { routes, counted, extract, reject }
+    }
+
+    /// The operator's view.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { counted: self.counted.clone() }
+    }
+}
+
+impl<Req, S, X, R> Service<Req> for Gateway<Req, S, X, R>
+where
+    Req: Send + 'static,
+    S: Service<Req> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Send + 'static,
+    S::Error: Send + 'static,
+    X: Fn(&Req) -> Option<&str>,
+    R: Reject<S::Response, S::Error> + Clone + Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Response, S::Error>;
+
+    /// Always ready: which backends are asked is known only when the request is.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let named = (self.extract)(&request).and_then(|name| {
+            self.counted.routes.iter().position(|route| route.name.as_str() == name)
+        });
+        let reject = self.reject.clone();
+        let Some(index) = named else {
+            self.counted.no_route.add(0);
+            let error = Error::gateway(ErrorKind::NoRoute, self.counted.name);
+            return ResponseFuture::new(async move { reject.reject(error) });
+        };
+        let mut begun = Request::begin(self.counted.clone(), index);
+        let (routes, counted) = (self.routes.clone(), self.counted.clone());
+        let limit = counted.routes.get(index).and_then(|route| route.time_limit.clone());
+        let sent = send(routes, counted, index, request);
+        match limit {
+            Some(limit) => {
+                // Its time counts from here, not from the first poll.
+                let limited = limit.run(sent);
+                ResponseFuture::new(async move {
+                    let ended = limited.await.unwrap_or_else(|error| Err(Stop::Refused(error)));
+                    finish(ended, &mut begun, &reject)
+                })
+            }
+            None => ResponseFuture::new(async move { finish(sent.await, &mut begun, &reject) }),
+        }
+    }
+}
+
+/// Route, authorization, limiter, backend: in this order, so that a request that is refused spends no
+/// token and takes no backend's turn.
+async fn send<Req, S>(
+    routes: Arc<Routes<Req, S>>,
+    counted: Arc<Counted>,
+    index: usize,
+    request: Req,
+) -> Result<S::Response, Stop<S::Error>>
+where
+    S: Service<Req> + Clone,
+{
+    let (Some(route), Some(counted)) = (routes.routes.get(index), counted.routes.get(index)) else {
+        return Err(Stop::Refused(Error::gateway(ErrorKind::NoRoute, Name::default())));
+    };
+    let refuse = |kind| Err(Stop::Refused(Error::gateway(kind, counted.name)));
+    if let Some(authorize) = &route.authorize {
+        match authorize(&request).await {
+            Ok(Decision::Allow) => {}
+            Ok(Decision::Deny) => return refuse(ErrorKind::Unauthorized),
+            Err(error) => {
+                let route = counted.name.as_str();
+                tracing::warn!(target: "buttress", route, %error, "authorization failed");
+                return refuse(ErrorKind::AuthUnavailable);
+            }
+        }
+    }
+    if let Some(limit) = &counted.rate_limit {
+        limit.try_acquire(1).map_err(Stop::Refused)?;
+    }
+    let Some((backend, mut service)) = route.backends.ready().await else {
+        return refuse(ErrorKind::NoBackend);
+    };
+    if let Some(backend) = counted.backends.get(backend) {
+        backend.add(0);
+    }
+    service.call(request).await.map_err(Stop::Failed)
+}
+
+fn finish<Res, E, R: Reject<Res, E>>(
+    ended: Result<Res, Stop<E>>,
+    begun: &mut Request,
+    reject: &R,
+) -> Result<Res, E> {
+    match ended {
+        Ok(answer) => {
+            begun.end(End::Answered);
+            Ok(answer)
+        }
+        Err(Stop::Failed(error)) => {
+            begun.end(End::Failed);
+            Err(error)
+        }
+        Err(Stop::Refused(error)) => {
+            begun.end(End::of(&error));
+            reject.reject(error)
+        }
+    }
+}
+
+impl<Req, S, X: Clone, R: Clone> Clone for Gateway<Req, S, X, R> {
+    fn clone(&self) -> Self {
+        Self {
+            routes: self.routes.clone(),
+            counted: self.counted.clone(),
+            extract: self.extract.clone(),
+            reject: self.reject.clone(),
+        }
+    }
+}
+
+impl<Req, S, X, R> fmt::Debug for Gateway<Req, S, X, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}
