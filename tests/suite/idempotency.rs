@@ -6,6 +6,7 @@ mod faulty;
 mod lease;
 mod memory;
 mod stores;
+mod threads;
 mod transaction;
 mod waiting;
 

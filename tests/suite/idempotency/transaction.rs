@@ -179,6 +179,7 @@ async fn a_commit_after_a_take_over_is_fenced_with_its_effect() {
                 });
                 r.claim.complete_in(&mut tx, &1).await.unwrap();
                 // The process stands still until its lease is over, and another does the work.
+                tokio::task::yield_now().await;
                 tokio::time::advance(ms(900)).await;
                 let mut elsewhere = elsewhere;
                 assert_eq!(now(begin(&mut elsewhere, Ask(7))).unwrap(), 5);

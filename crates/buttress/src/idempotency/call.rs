@@ -46,7 +46,8 @@ pub(super) enum Begin<V> {
 
 /// A call that may not run, or one that may.
 enum Outcome<V> {
-    Run(Holding<V>),
+    /// Since then, if that is known.
+    Run(Holding<V>, Option<Instant>),
     RunUnprotected,
     Replay(V),
 }
@@ -68,9 +69,9 @@ where
 {
     /// Goes on from `begin` to the end.
     pub(super) async fn run(mut self, begin: Begin<V>) -> Result<Answer<S, M::Request>, Error> {
-        let holding = match self.own(begin).await? {
-            Outcome::Run(holding) => Some(holding),
-            Outcome::RunUnprotected => None,
+        let (holding, since) = match self.own(begin).await? {
+            Outcome::Run(holding, since) => (Some(holding), since),
+            Outcome::RunUnprotected => (None, None),
             Outcome::Replay(value) => return Ok(self.tape.replay(value)),
         };
         let Self { shared, mut service, ready, request, tape, form } = self;
@@ -83,7 +84,7 @@ where
         };
         let Some(holding) = holding else { return Ok(handler.await) };
         if shared.config.detached.is_none() {
-            return Running::new(handler, holding, handed.0, tape).await;
+            return Running::new(handler, holding, handed.0, tape, since).await;
         }
         let entered = match shared.detached.enter() {
             Ok(entered) => entered,
@@ -94,7 +95,7 @@ where
             }
         };
         let (tell, told) = tokio::sync::oneshot::channel();
-        let running = Running::new(handler, holding, handed.0, tape);
+        let running = Running::new(handler, holding, handed.0, tape, since);
         let spawned = shared.spawn(async move {
             let ended = caught(running).await;
             drop(entered);
@@ -115,8 +116,10 @@ where
     /// Claims the key, or finds out why this call does not run.
     async fn own(&mut self, begin: Begin<V>) -> Result<Outcome<V>, Error> {
         let shared = self.shared.clone();
+        // A lease counts from before it was asked for: nobody knows when the store granted it.
+        let mut asked = shared.now();
         let (identity, claim, mut claimed) = match begin {
-            Begin::Holding(holding) => return Ok(Outcome::Run(holding)),
+            Begin::Holding(holding) => return Ok(Outcome::Run(holding, None)),
             Begin::Answered(identity, claim, claimed) => (identity, claim, claimed),
             Begin::Unasked(identity, claim) => {
                 let claimed = shared.claim(&identity, claim).await;
@@ -133,9 +136,9 @@ where
                         shared.config.common.taken_over();
                     }
                     // The key has an owner again before its line loses its first.
-                    let mut holding = Holding::new(&shared, identity, claim, shared.now());
-                    holding.list();
-                    return Ok(Outcome::Run(holding));
+                    let mut holding = Holding::new(&shared, identity, claim);
+                    holding.list(asked);
+                    return Ok(Outcome::Run(holding, Some(asked)));
                 }
                 Ok(Claimed::Done(value)) => {
                     if let Some(place) = place {
@@ -170,6 +173,7 @@ where
                 if !owned {
                     // Whoever had the key may have ended since the store was asked, and have found
                     // nobody in line.
+                    asked = shared.now();
                     claimed = shared.claim(&identity, claim).await;
                     continue;
                 }
@@ -182,6 +186,7 @@ where
                     return Ok(Outcome::Replay(value));
                 }
                 Waited::News(News::Look) => {
+                    asked = shared.now();
                     claimed = shared.claim(&identity, claim).await;
                 }
                 Waited::InVain(lease_left) => {

@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::identity::Identity;
 use super::key::{Fingerprint, Hashed, Key};
 use super::owner::Owner;
 use super::store::ClaimId;
-use crate::clock;
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
 const SHARDS: usize = 16;
@@ -67,9 +66,8 @@ impl<V> Lines<V> {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// A call of this process has the key.
-    pub(super) fn own(&self, owner: &Owner, lease: Duration) {
-        let until = clock::after(owner.since, lease);
+    /// A call of this process has the key, until then unless it is renewed.
+    pub(super) fn own(&self, owner: &Owner, until: Instant) {
         let (key, owner) = (&owner.identity.key, Some(owner.claim));
         self.with(key, |lines| match lines.entry(key.clone()) {
             Entry::Occupied(mut line) => {

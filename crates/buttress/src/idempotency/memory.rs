@@ -20,7 +20,8 @@ use crate::sync::{Mutex, lock};
 /// the claims that come after, by new results that need its place, and by sweeping. Nothing survives
 /// the process, and nothing is shared with another.
 ///
-/// Its operations take a lock for some hundred nanoseconds; values are cloned outside of it.
+/// Its operations take a lock for a hundred nanoseconds or so, and clone values under it: keep what is
+/// large in an `Arc` or in `Bytes`.
 pub struct MemoryStore<V> {
     inner: Arc<Inner<V>>,
 }
@@ -82,7 +83,7 @@ impl<V> fmt::Debug for MemoryStore<V> {
     }
 }
 
-impl<V: Clone + Send + Sync + 'static> Immediate<V> for MemoryStore<V> {
+impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
     fn claim_now(
         &self,
         key: &Key,
@@ -94,13 +95,8 @@ impl<V: Clone + Send + Sync + 'static> Immediate<V> for MemoryStore<V> {
         let mut removed: Removed<V> = None;
         let claimed =
             lock(&self.inner.table).claim(key, claim, fingerprint, lease, now, &mut removed);
-        // Values are cloned and dropped where no lock is held: that is the user's code.
-        Ok(match claimed {
-            Claimed::Done(value) => Claimed::Done(V::clone(&value)),
-            Claimed::Owned => Claimed::Owned,
-            Claimed::InFlight { lease_left } => Claimed::InFlight { lease_left },
-            Claimed::Mismatch => Claimed::Mismatch,
-        })
+        // What was removed is dropped here, where no lock is held.
+        Ok(claimed)
     }
 
     fn renew_now(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
@@ -117,7 +113,6 @@ impl<V: Clone + Send + Sync + 'static> Immediate<V> for MemoryStore<V> {
         lifetime: Duration,
     ) -> Result<(), StoreError> {
         let now = self.inner.clock.now();
-        let value = Arc::new(value);
         let evicted = lock(&self.inner.table).complete(key, claim, value, lifetime, now);
         evicted.map(drop).map_err(|Fenced| fenced(key))
     }
@@ -129,8 +124,7 @@ impl<V: Clone + Send + Sync + 'static> Immediate<V> for MemoryStore<V> {
 
     fn outcome_now(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
         let now = self.inner.clock.now();
-        let value = lock(&self.inner.table).outcome(key, claim, now);
-        Ok(value.map(|value| V::clone(&value)))
+        Ok(lock(&self.inner.table).outcome(key, claim, now).cloned())
     }
 
     fn sweep_now(&self, limit: usize) -> Result<usize, StoreError> {
@@ -144,7 +138,7 @@ impl<V: Clone + Send + Sync + 'static> Immediate<V> for MemoryStore<V> {
     }
 }
 
-impl<V: Clone + Send + Sync + 'static> Store<V> for MemoryStore<V> {
+impl<V: Clone + Send + 'static> Store<V> for MemoryStore<V> {
     fn claim(
         &self,
         key: &Key,
@@ -220,7 +214,7 @@ pub struct MemoryTransaction<V> {
 struct Completion<V> {
     key: Key,
     claim: ClaimId,
-    value: Arc<V>,
+    value: V,
     lifetime: Duration,
 }
 
@@ -263,7 +257,7 @@ impl<V> fmt::Debug for MemoryTransaction<V> {
     }
 }
 
-impl<V: Clone + Send + Sync + 'static> CompleteIn<MemoryTransaction<V>, V> for MemoryStore<V> {
+impl<V: Clone + Send + 'static> CompleteIn<MemoryTransaction<V>, V> for MemoryStore<V> {
     fn complete_in(
         &self,
         tx: &mut MemoryTransaction<V>,
@@ -293,7 +287,7 @@ impl<V: Clone> MemoryStore<V> {
         }
         // Once more: the first of the same claim stands, as it does in a store.
         if tx.completions.iter().all(|known| known.claim != claim || known.key != *key) {
-            let (key, value) = (key.clone(), Arc::new(value.clone()));
+            let (key, value) = (key.clone(), value.clone());
             tx.completions.push(Completion { key, claim, value, lifetime });
         }
         Ok(())

@@ -1,7 +1,5 @@
 //! Which call has a key.
 
-use std::time::Instant;
-
 use super::identity::Identity;
 use super::store::ClaimId;
 
@@ -10,8 +8,6 @@ use super::store::ClaimId;
 pub(super) struct Owner {
     pub(super) identity: Identity,
     pub(super) claim: ClaimId,
-    /// When the claim was made.
-    pub(super) since: Instant,
     /// Whether those who come later know that a call of this process has the key.
     pub(super) listed: bool,
 }

@@ -31,6 +31,8 @@ pin_project! {
         stage: Stage<F, T::Recording, T::Value, Result<Res, E>>,
         // Made at the first `Pending`: a timer costs more than everything else here.
         renewal: Option<Pin<Box<Renewal>>>,
+        // When the claim was asked for; `None` if that was when this was made, without a clock read.
+        since: Option<Instant>,
         holding: Holding<T::Value>,
         begun: Option<Arc<Begun<T::Value>>>,
         tape: T,
@@ -52,6 +54,8 @@ pin_project! {
     struct Renewal {
         #[pin]
         timer: Sleep,
+        // Not to wait for the timer.
+        due: bool,
         // The operation, and when it was begun.
         asking: Option<(Op<()>, Instant)>,
         // Somebody else has the key, and the handler runs on.
@@ -70,8 +74,9 @@ where
         holding: Holding<T::Value>,
         begun: Option<Arc<Begun<T::Value>>>,
         tape: T,
+        since: Option<Instant>,
     ) -> Self {
-        Self { stage: Stage::Handling { future }, renewal: None, holding, begun, tape }
+        Self { stage: Stage::Handling { future }, renewal: None, since, holding, begun, tape }
     }
 }
 
@@ -135,7 +140,7 @@ where
                 }
             }
             unwind.disarm();
-            let error = ready!(Renewal::poll(this.renewal, this.holding, cx));
+            let error = ready!(Renewal::poll(this.renewal, *this.since, this.holding, cx));
             // Whoever lost its key must stop.
             this.stage.set(Stage::Over);
             this.holding.end();
@@ -177,18 +182,18 @@ impl Renewal {
     #[inline(never)]
     fn poll<V>(
         renewal: &mut Option<Pin<Box<Self>>>,
+        since: Option<Instant>,
         holding: &mut Holding<V>,
         cx: &mut Context<'_>,
     ) -> Poll<Error> {
-        if renewal.is_none() {
-            holding.list();
-        }
+        let renewal = match renewal {
+            Some(renewal) => renewal,
+            None => {
+                let Some(made) = Self::begin(since, holding) else { return Poll::Pending };
+                renewal.insert(made)
+            }
+        };
         let Some(shared) = holding.shared() else { return Poll::Pending };
-        let renewal = renewal.get_or_insert_with(|| {
-            let at = clock::after(holding.owner().since, shared.config.lease / 3);
-            let timer = shared.config.common.clock.sleep_until(at);
-            Box::pin(Self { timer, asking: None, lost: false })
-        });
         let mut this = renewal.as_mut().project();
         while !*this.lost {
             let (renewed, since) = match this.asking {
@@ -198,7 +203,9 @@ impl Renewal {
                     renewed
                 }
                 None => {
-                    ready!(this.timer.as_mut().poll(cx));
+                    if !std::mem::take(this.due) {
+                        ready!(this.timer.as_mut().poll(cx));
+                    }
                     let Owner { identity, claim, .. } = holding.owner();
                     let (lease, since) = (shared.config.lease, shared.now());
                     let Some(store) = shared.store.at_once() else {
@@ -221,6 +228,18 @@ impl Renewal {
             }
         }
         Poll::Pending
+    }
+}
+
+impl Renewal {
+    /// The handler has to wait for the first time. A claim of which nobody knows how old it is, because
+    /// a handler that answers at once needs no clock, is renewed now.
+    fn begin<V>(since: Option<Instant>, holding: &mut Holding<V>) -> Option<Pin<Box<Self>>> {
+        let now = since.or_else(|| holding.shared().map(|shared| shared.now()))?;
+        holding.list(now);
+        let config = &holding.shared()?.config;
+        let timer = config.common.clock.sleep_until(clock::after(now, config.lease / 3));
+        Some(Box::pin(Self { timer, due: since.is_none(), asking: None, lost: false }))
     }
 }
 

@@ -101,7 +101,7 @@ where
                 respond(Phase::Answered { answer: Some(Ok(self.tape.replay(value))) })
             }
             Ok(Claimed::Owned) => {
-                let holding = Holding::new(shared, identity, claim, shared.now());
+                let holding = Holding::new(shared, identity, claim);
                 if shared.config.detached.is_some() {
                     return self.wait(request, Begin::Holding(holding), true);
                 }
@@ -109,7 +109,9 @@ where
                 // Should this panic, the key is left as that of any call that does.
                 let future = self.inner.call(request);
                 let tape = self.tape.clone();
-                respond(Phase::Running { running: Running::new(future, holding, handed.0, tape) })
+                respond(Phase::Running {
+                    running: Running::new(future, holding, handed.0, tape, None),
+                })
             }
             Ok(Claimed::Mismatch) => respond(refused(shared.refuse(ErrorKind::KeyReused, None))),
             Ok(Claimed::InFlight { lease_left }) if shared.config.refuse_in_flight => {

@@ -37,7 +37,7 @@ pub(super) enum Settled<V> {
 
 impl<V: Clone + Send + 'static> Shared<V> {
     /// Settles a call at once, in a store that can.
-    #[inline]
+    #[inline(always)]
     pub(super) fn settle_now(
         &self,
         owner: &Owner,
@@ -112,7 +112,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn completed(
         &self,
         owner: &Owner,

@@ -270,8 +270,7 @@ struct Asking<'a, V> {
 impl<V> Drop for Asking<'_, V> {
     fn drop(&mut self) {
         if self.open {
-            let (identity, since) = (self.identity.clone(), self.shared.now());
-            let owner = Owner { identity, claim: self.claim, since, listed: false };
+            let owner = Owner { identity: self.identity.clone(), claim: self.claim, listed: false };
             (self.shared.release_later)(self.shared, owner);
         }
     }
@@ -285,27 +284,22 @@ pub(super) struct Holding<V> {
 }
 
 impl<V> Holding<V> {
-    /// The store says that `claim` has the key, since `since`.
+    /// The store says that `claim` has the key.
     #[inline]
-    pub(super) fn new(
-        shared: &Arc<Shared<V>>,
-        identity: Identity,
-        claim: ClaimId,
-        since: Instant,
-    ) -> Self {
+    pub(super) fn new(shared: &Arc<Shared<V>>, identity: Identity, claim: ClaimId) -> Self {
         shared.counters.add(STARTED);
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        let owner = Owner { identity, claim, since, listed: false };
+        let owner = Owner { identity, claim, listed: false };
         Self { shared: Some(shared.clone()), owner }
     }
 
-    /// Has those who come later wait for this call instead of asking the store. Only a call that does
-    /// not end at once needs to be known; who waits for one that is not asks at an interval, and is
-    /// told of its end all the same.
-    pub(super) fn list(&mut self) {
+    /// Has those who come later wait for this call, whose lease was begun at `since`, instead of asking
+    /// the store. Only a call that does not end at once needs to be known; who waits for one that is
+    /// not asks at an interval, and is told of its end all the same.
+    pub(super) fn list(&mut self, since: Instant) {
         if let Some(shared) = &self.shared {
             self.owner.listed = true;
-            shared.lines.own(&self.owner, shared.config.lease);
+            shared.lines.own(&self.owner, clock::after(since, shared.config.lease));
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::key::{Fingerprint, Hashed, Key};
@@ -32,7 +31,7 @@ struct Entry<V> {
     /// The end of the lease or of the lifetime.
     until: Instant,
     /// `None` in flight.
-    value: Option<Arc<V>>,
+    value: Option<V>,
     newer: u32,
     older: u32,
 }
@@ -47,7 +46,7 @@ struct List {
 /// Stands for "no entry".
 const NONE: u32 = u32::MAX;
 /// What was removed, to be dropped where no lock is held.
-pub(super) type Removed<V> = Option<Arc<V>>;
+pub(super) type Removed<V> = Option<V>;
 
 /// The claim does not hold the key.
 #[derive(Debug, PartialEq)]
@@ -73,6 +72,8 @@ impl<V> Table<V> {
         Size { in_flight: claims.len, stored: results.len, evicted: *evicted }
     }
 
+    /// Values are cloned before anything is changed: that is the user's code, and may panic.
+    #[inline]
     pub(super) fn claim(
         &mut self,
         key: &Key,
@@ -81,7 +82,10 @@ impl<V> Table<V> {
         lease: Duration,
         now: Instant,
         removed: &mut Removed<V>,
-    ) -> Claimed<Arc<V>> {
+    ) -> Claimed<V>
+    where
+        V: Clone,
+    {
         let Some(place) = self.find(key) else {
             // (absent) => in flight
             self.tidy(now, removed);
@@ -128,18 +132,19 @@ impl<V> Table<V> {
         Ok(())
     }
 
-    /// Returns the result that was evicted for it, if one was.
+    /// Returns the result that was evicted for it, if one was; or the value that came again.
+    #[inline]
     pub(super) fn complete(
         &mut self,
         key: &Key,
         claim: ClaimId,
-        value: Arc<V>,
+        value: V,
         lifetime: Duration,
         now: Instant,
-    ) -> Result<Option<Arc<V>>, Fenced> {
+    ) -> Result<Option<V>, Fenced> {
         let Some(place) = self.held(key, claim) else {
             let repeated = self.outcome(key, claim, now).is_some();
-            return if repeated { Ok(None) } else { Err(Fenced) };
+            return if repeated { Ok(Some(value)) } else { Err(Fenced) };
         };
         // In flight => done
         self.unlink(place);
@@ -167,12 +172,12 @@ impl<V> Table<V> {
         }
     }
 
-    pub(super) fn outcome(&self, key: &Key, claim: ClaimId, now: Instant) -> Option<Arc<V>> {
+    pub(super) fn outcome(&self, key: &Key, claim: ClaimId, now: Instant) -> Option<&V> {
         let entry = self.entries.get(self.find(key)? as usize)?;
         if entry.claim != claim || entry.until <= now {
             return None;
         }
-        entry.value.clone()
+        entry.value.as_ref()
     }
 
     /// Removes up to `limit` expired entries of those at and after place `from`; returns where to go
@@ -182,7 +187,7 @@ impl<V> Table<V> {
         from: usize,
         limit: usize,
         now: Instant,
-        removed: &mut Vec<Option<Arc<V>>>,
+        removed: &mut Vec<Option<V>>,
     ) -> Option<usize> {
         const AT_ONCE: usize = 1024;
         let end = self.entries.len().min(from.saturating_add(AT_ONCE));
@@ -262,7 +267,7 @@ impl<V> Table<V> {
         self.link(place);
     }
 
-    fn remove(&mut self, place: u32) -> Option<Arc<V>> {
+    fn remove(&mut self, place: u32) -> Option<V> {
         self.unlink(place);
         let entry = self.entries.get_mut(place as usize)?;
         let key = entry.key.take()?;
@@ -305,7 +310,3 @@ impl<V> Table<V> {
         }
     }
 }
-
-#[cfg(all(test, not(buttress_loom)))]
-#[path = "state/tests.rs"]
-mod tests;
