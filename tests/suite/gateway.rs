@@ -54,7 +54,10 @@ impl Service<Ask> for Picky {
     type Error = BoxError;
     type Future = std::future::Ready<Result<String, BoxError>>;
 
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), BoxError>> {
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), BoxError>> {
         let mut state = self.state.lock().unwrap();
         if state.broken {
             return std::task::Poll::Ready(Err("broken".into()));
@@ -129,8 +132,8 @@ async fn backends_take_turns_and_a_refused_request_takes_none_and_spends_no_toke
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_is_not_ready_or_broken_is_passed_by() {
-    let [one, two, three] = ["one", "two", "three"]
-        .map(|name| Picky { name, state: Arc::default() });
+    let [one, two, three] =
+        ["one", "two", "three"].map(|name| Picky { name, state: Arc::default() });
     let route = Route::new("a").backend(one.clone()).backend(two.clone()).backend(three.clone());
     let mut gateway = Gateway::new("edge", Clock::default(), path, [route]).unwrap();
     two.set(true, false);
@@ -209,8 +212,10 @@ async fn a_caller_that_goes_away_and_a_panic_are_counted() {
 
 /// Polls once; whether it is pending.
 async fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
-    std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending()))
-        .await
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())
+    })
+    .await
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,5 +239,7 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(new(vec![Route::new("a")]), "a.backends: 0 is not at least 1");
     assert_eq!(new(vec![one(), one()]), "routes: a is not a name no other route has");
     assert!(new(vec![one().time_limit(ms(0))]).contains("limit"));
-    assert!(new(vec![one().rate_limit(rate_limit::Config::new().max_tokens(0))]).contains("max-tokens"));
+    assert!(
+        new(vec![one().rate_limit(rate_limit::Config::new().max_tokens(0))]).contains("max-tokens")
+    );
 }

@@ -6,6 +6,7 @@ mod inbox;
 mod memory;
 mod message;
 mod relay;
+mod running;
 mod state;
 mod stats;
 mod store;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, AttemptFuture, Terms};
 use super::call::{Direction, StepKey};
-use super::executor::Core;
 use super::needs::Outputs;
 use super::plan::Kind;
+use super::shared::Core;
 use super::store::SagaId;
 use crate::clock::{self, Sleep};
 use crate::codec::Format;

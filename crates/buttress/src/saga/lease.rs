@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OnceCell};
 
-use super::executor::Core;
+use super::shared::Core;
 use super::store::{Store, WorkerId};
 use crate::clock::{self, Clock};
 use crate::codec::Format;

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::attempt::{Attempt, Output};
+use super::attempt::Attempt;
 use super::call::Direction;
-use super::executor::{COMPENSATED, COMPLETED, Core, FENCED, STUCK};
+use super::draft::Draft;
+use super::error::SagaError;
 use super::flight::{Ended, Flight};
-use super::report::{self, Report, SagaError};
+use super::report::{self, Report};
+use super::shared::{COMPENSATED, COMPLETED, Core, FENCED, STUCK};
 use super::state::{Command, Reason, Situation, State};
 use super::store::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store};
 use crate::codec::Format;
@@ -68,31 +70,6 @@ pub(super) struct Creating<P> {
     pub(super) input: P,
     pub(super) deadline: Option<Duration>,
     pub(super) created: oneshot::Sender<Result<(), StoreError>>,
-}
-
-/// What is about to be written, and the state after it.
-struct Draft<P> {
-    state: State,
-    entries: Vec<Entry<P>>,
-    /// Outputs of actions that are done by it.
-    outputs: Vec<(u16, Output)>,
-    /// What may leave once it is written.
-    launch: Vec<(u16, Direction)>,
-    reason: Option<Arc<str>>,
-}
-
-impl<P> Draft<P> {
-    fn new(state: State) -> Self {
-        Self { state, entries: Vec::new(), outputs: Vec::new(), launch: Vec::new(), reason: None }
-    }
-
-    fn push(&mut self, kind: EntryKind, step: u16, payload: Option<P>, note: Option<String>) {
-        match self.state.apply(kind, step) {
-            Ok(()) => self.entries.push(Entry { kind, step, payload, note }),
-            // Only a result nobody waits for any more: late results change nothing.
-            Err(why) => tracing::debug!(target: "buttress", ?kind, step, why, "late result"),
-        }
-    }
 }
 
 impl<I, F, St> Run<I, F, St>

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tower::{BoxError, Layer, Service};
 
 use super::attempt::{Attempt, AttemptFuture, Output, Terms, attempt};
+use super::builder::{Builder, StepBuilder};
 use super::call::{Call, Definite, Leaf};
-use super::definition::{Builder, StepBuilder};
 use super::needs::{Needs, Outputs, StepHandle, StepRef};
 use super::plan::StepPlan;
 use crate::cloned::Cloned;

@@ -1,0 +1,68 @@
+//! [`Core`]: what an executor and the sagas that run on it share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::config::Config;
+use super::definition::Definition;
+use super::lease::Lease;
+use super::run::Control;
+use super::store::{EntryKind, SagaId};
+use crate::codec::Format;
+use crate::counters::Counters;
+
+pub(super) const STARTED: usize = 0;
+pub(super) const RESUMED: usize = 1;
+pub(super) const COMPLETED: usize = 2;
+pub(super) const COMPENSATED: usize = 3;
+pub(super) const STUCK: usize = 4;
+pub(super) const FENCED: usize = 5;
+pub(super) const EXECUTED: usize = 6;
+pub(super) const FAILED: usize = 7;
+pub(super) const UNDONE: usize = 8;
+pub(super) const UNDO_FAILED: usize = 9;
+
+pub(super) struct Core<I, F: Format, St> {
+    pub(super) definition: Definition<I, F>,
+    pub(super) store: St,
+    pub(super) config: Config,
+    pub(super) lease: Lease,
+    pub(super) counters: Counters<10>,
+    pub(super) active: Mutex<HashMap<SagaId, Arc<Control>>>,
+    pub(super) shutting_down: AtomicBool,
+    pub(super) shut_down: AtomicBool,
+    /// Told when a saga ends here.
+    pub(super) idle: Notify,
+}
+
+impl<I, F: Format, St> Core<I, F, St> {
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::Acquire)
+    }
+
+    pub(super) fn count(&self, kind: EntryKind) {
+        self.counters.add(match kind {
+            EntryKind::ActionDone => EXECUTED,
+            EntryKind::ActionFailed | EntryKind::ActionInDoubt => FAILED,
+            EntryKind::UndoDone => UNDONE,
+            EntryKind::UndoFailed => UNDO_FAILED,
+            _ => return,
+        });
+    }
+
+    pub(super) fn active(&self) -> MutexGuard<'_, HashMap<SagaId, Arc<Control>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ended(&self, saga: SagaId) {
+        self.active().remove(&saga);
+        self.idle.notify_waiters();
+    }
+}
