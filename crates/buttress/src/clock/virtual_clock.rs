@@ -260,13 +260,12 @@ impl fmt::Debug for Timer {
 impl Timers {
     /// Registers, or renews the waker of a registration that still stands.
     fn register(&mut self, deadline: u64, old: Option<(u32, u64)>, waker: &Waker) -> (u32, u64) {
-        if let Some((slot, number)) = old
-            && let Some(known) = self.slots.get_mut(slot as usize)
-            && known.number == number
-            && let Some(known) = &mut known.waker
-        {
-            known.clone_from(waker);
-            return (slot, number);
+        if let Some((slot, number)) = old {
+            let known = self.slots.get_mut(slot as usize).filter(|known| known.number == number);
+            if let Some(known) = known.and_then(|known| known.waker.as_mut()) {
+                known.clone_from(waker);
+                return (slot, number);
+            }
         }
         self.registered += 1;
         let number = self.registered;

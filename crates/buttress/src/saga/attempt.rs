@@ -78,7 +78,8 @@ where
         service.call(call).await
     };
     let mut called = pin!(called);
-    let mut sleep = pin!(terms.deadline.map(|deadline| terms.clock.sleep_until(deadline)));
+    // Boxed: most steps have no limit, and a timer would be most of this future.
+    let mut sleep = terms.deadline.map(|deadline| Box::pin(terms.clock.sleep_until(deadline)));
     let ended = poll_fn(|cx| {
         // The call first, so that an answer that is there at the deadline wins.
         match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(cx))) {
@@ -88,7 +89,7 @@ where
             Ok(Poll::Pending) => {}
             Err(panic) => return Poll::Ready(Err(format!("panicked: {}", text(&*panic)))),
         }
-        match sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
+        match sleep.as_mut().map(|sleep| sleep.as_mut().poll(cx)) {
             Some(Poll::Ready(())) => Poll::Ready(Err("no answer in time".to_owned())),
             _ => Poll::Pending,
         }

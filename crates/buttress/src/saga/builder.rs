@@ -100,11 +100,9 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
     /// `later` comes after `earlier`, whatever else they come after.
     pub fn order(&mut self, earlier: impl Into<StepRef>, later: impl Into<StepRef>) -> &mut Self {
         let (earlier, later) = (earlier.into(), later.into());
-        if let Some(number) = self.own(later)
-            && let Some((plan, _)) = self.drafts.get_mut(usize::from(number))
-        {
-            let name = plan.name;
-            self.depend(name, number, [earlier]);
+        if let Some(number) = self.own(later) {
+            let name = self.drafts.get(usize::from(number)).map(|(plan, _)| plan.name);
+            self.depend(name.unwrap_or_default(), number, [earlier]);
         }
         self
     }
@@ -149,10 +147,10 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
             if parent.builder != self.id {
                 let unknown = InvalidDefinition::UnknownDependency { saga: self.name, step: name };
                 self.invalid.get_or_insert(unknown);
-            } else if let Some((plan, _)) = self.drafts.get_mut(usize::from(number))
-                && !plan.parents.contains(&parent.number)
-            {
-                plan.parents.push(parent.number);
+            } else if let Some((plan, _)) = self.drafts.get_mut(usize::from(number)) {
+                if !plan.parents.contains(&parent.number) {
+                    plan.parents.push(parent.number);
+                }
             }
         }
     }

@@ -149,10 +149,10 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
                         underway.waited = wait;
                         underway.phase = Phase::Waiting(sleep);
                     }
-                    if wait.is_zero()
-                        && let Poll::Ready(ended) = self.next_attempt(at)
-                    {
-                        return Poll::Ready(ended);
+                    if wait.is_zero() {
+                        if let Poll::Ready(ended) = self.next_attempt(at) {
+                            return Poll::Ready(ended);
+                        }
                     }
                 }
                 Phase::Waiting(sleep) => {

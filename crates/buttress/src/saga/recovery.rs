@@ -119,10 +119,9 @@ where
         let mut outputs = Outputs::new(definition.steps.len());
         let made = record.entries.iter().chain(&decision);
         for (position, entry) in made.enumerate() {
-            if let (EntryKind::ActionDone | EntryKind::Happened, Some(payload)) =
-                (entry.kind, &entry.payload)
-                && let Some(code) = definition.steps.get(usize::from(entry.step))
-            {
+            let made = matches!(entry.kind, EntryKind::ActionDone | EntryKind::Happened);
+            let code = definition.steps.get(usize::from(entry.step));
+            if let (true, Some(payload), Some(code)) = (made, &entry.payload, code) {
                 let output = (code.decode)(&definition.codec, payload);
                 let output =
                     output.map_err(|error| corrupt(format!("entry {position}: {error}")))?;
