@@ -17,8 +17,8 @@ const TOMBSTONE: i64 = 3;
 pub(crate) fn action(saga: SagaId, step: &str, row: (i64, i64)) -> Result<Passage, StoreError> {
     match row {
         (DONE, 1) => Ok(Passage::Proceed),
-        (DONE | UNDONE, _) => Ok(Passage::Repeated),
-        (TOMBSTONE, _) => Ok(Passage::Overtaken),
+        (DONE, _) => Ok(Passage::Repeated),
+        (UNDONE | TOMBSTONE, _) => Ok(Passage::Overtaken),
         (state, _) => Err(unknown(saga, step, state)),
     }
 }

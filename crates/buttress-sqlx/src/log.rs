@@ -106,8 +106,6 @@ pub(crate) struct Head {
     pub(crate) epoch: i64,
     pub(crate) status: i64,
     pub(crate) length: i64,
-    /// How many entries it was created with.
-    pub(crate) first: i64,
     pub(crate) cancel: bool,
     pub(crate) deadline: Option<i64>,
     pub(crate) worker: WorkerId,
@@ -257,9 +255,8 @@ pub(crate) fn judge_create(
             && head.version == i64::from(saga.version)
             && head.codec == saga.codec
             && head.deadline == saga.deadline.map(time::nanos)
-            && head.first == signed(saga.entries.len() as u64)
-            // Who created it is not known any more once it was taken over.
-            && (head.worker == saga.worker || head.epoch > 1)
+            && head.worker == saga.worker
+            && head.length == signed(saga.entries.len() as u64)
     });
     let same = match lines.split_first() {
         Some((input, lines)) => {

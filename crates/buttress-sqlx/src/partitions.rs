@@ -43,33 +43,30 @@ pub(crate) struct Owned {
 /// What a relay is to do with the partitions.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Plan {
-    /// Owns, and goes on owning.
-    pub(crate) keep: Vec<i64>,
     /// Owned by nobody, or by somebody whose lease ran out.
     pub(crate) take: Vec<i64>,
-    /// Owns, above its share.
+    /// Owned, above its share, and not busy.
     pub(crate) give_up: Vec<i64>,
+    /// How many are owned above its share, and busy.
+    pub(crate) surplus: usize,
 }
 
-/// What `relay` is to do at `now`. `relays` are those that share the work, with it among them;
-/// `owned` is in the order of the partitions.
+/// What `relay` is to do at `now`, as one of so many `relays`. `owned` is in the order of the
+/// partitions.
 ///
-/// Every relay has the same number of partitions, and those first by their numbers one more where it
-/// does not come out even: all agree on it without asking each other.
-pub(crate) fn plan(owned: &[Owned], relay: u128, relays: &[u128], now: i64) -> Plan {
-    let count = relays.len().max(1);
-    let rank = relays.iter().filter(|other| **other < relay).count();
-    let share = owned.len() / count + usize::from(rank < owned.len() % count);
-    let mut plan = Plan::default();
-    for row in owned.iter().filter(|row| row.relay == Some(relay)) {
-        let list = if plan.keep.len() < share { &mut plan.keep } else { &mut plan.give_up };
-        list.push(row.partition);
-    }
-    let free = owned
-        .iter()
-        .filter(|row| row.relay.is_none() || row.relay != Some(relay) && row.until <= now);
-    plan.take = free.take(share - plan.keep.len()).map(|row| row.partition).collect();
-    plan
+/// The share is rounded up, so that no partition is left over; the first are kept, and the first free
+/// ones taken. A lease of its own that ran out is as free as any: it is taken anew.
+pub(crate) fn plan(owned: &[Owned], relay: u128, relays: usize, busy: &[u16], now: i64) -> Plan {
+    let share = owned.len().div_ceil(relays.max(1));
+    let is_mine = |row: &&Owned| row.relay == Some(relay) && now < row.until;
+    let is_free = |row: &&Owned| row.relay.is_none() || row.until <= now;
+    let is_busy = |row: &&Owned| busy.iter().any(|busy| i64::from(*busy) == row.partition);
+    let mine = owned.iter().filter(is_mine).count();
+    let above = mine.saturating_sub(share);
+    let idle = owned.iter().rev().filter(is_mine).filter(|row| !is_busy(row));
+    let give_up: Vec<i64> = idle.take(above).map(|row| row.partition).collect();
+    let free = owned.iter().filter(is_free).take(share.saturating_sub(mine));
+    Plan { take: free.map(|row| row.partition).collect(), surplus: above - give_up.len(), give_up }
 }
 
 #[cfg(test)]
@@ -87,38 +84,27 @@ mod tests {
 
     #[test]
     fn the_only_relay_takes_all_that_is_free_at_the_instant() {
-        let owned = rows(&[(None, 0), (Some(9), 10), (Some(9), 11), (Some(1), 3)]);
-        let plan = plan(&owned, 1, &[1], 10);
-        assert_eq!(plan.keep, [3], "its own, though its lease ran out");
-        assert_eq!(plan.take, [0, 1], "the lease until 10 has ended at 10");
-        assert!(plan.give_up.is_empty());
+        let owned = rows(&[(None, 0), (Some(9), 10), (Some(9), 11), (Some(1), 10), (Some(1), 12)]);
+        let plan = plan(&owned, 1, 1, &[], 10);
+        assert_eq!(plan.take, [0, 1, 3], "a lease until 10 has ended at 10, its own as well");
+        assert_eq!((plan.give_up, plan.surplus), (vec![], 0));
     }
 
     #[test]
-    fn shares_differ_by_one_at_most_and_are_given_up_down_to() {
+    fn what_is_above_the_share_is_given_up_from_the_last_unless_busy() {
         let owned = rows(&[(Some(1), 9); 7]);
-        let relays = [3, 1, 2];
-        let one = plan(&owned, 1, &relays, 5);
-        assert_eq!((one.keep.len(), one.give_up.len()), (3, 4));
-        let rest = rows(&[
-            (Some(1), 9),
-            (Some(1), 9),
-            (Some(1), 9),
-            (None, 0),
-            (None, 0),
-            (None, 0),
-            (None, 0),
-        ]);
-        assert_eq!(plan(&rest, 2, &relays, 5).take, [3, 4]);
-        assert_eq!(plan(&rest, 3, &relays, 5).take, [3, 4]);
+        let ask = |busy: &[u16]| plan(&owned, 1, 3, busy, 5);
+        assert_eq!((ask(&[]).give_up, ask(&[]).surplus), (vec![6, 5, 4, 3], 0));
+        assert_eq!((ask(&[6, 0]).give_up, ask(&[6, 0]).surplus), (vec![5, 4, 3, 2], 0));
+        let busy = [1, 2, 3, 4, 5];
+        assert_eq!((ask(&busy).give_up, ask(&busy).surplus), (vec![6, 0], 2));
+        assert!(ask(&[]).take.is_empty());
     }
 
     #[test]
     fn more_relays_than_partitions() {
-        let owned = rows(&[(None, 0), (None, 0)]);
-        let relays = [1, 2, 3];
-        let taken: Vec<usize> =
-            relays.iter().map(|relay| plan(&owned, *relay, &relays, 5).take.len()).collect();
-        assert_eq!(taken, [1, 1, 0]);
+        let owned = rows(&[(None, 0), (Some(2), 9)]);
+        assert_eq!(plan(&owned, 1, 3, &[], 5).take, [0]);
+        assert_eq!(plan(&owned, 2, 3, &[], 5), Plan::default());
     }
 }

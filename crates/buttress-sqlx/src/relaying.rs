@@ -2,6 +2,7 @@
 //! messages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use buttress::StoreError;
 use buttress::outbox::{Lease, Message, MessageId, Settled, Verdict};
@@ -89,8 +90,8 @@ impl RelayOp {
 /// One settle call, by what is to be done.
 pub(crate) struct Sorted<'s> {
     pub(crate) delivered: Vec<&'s Settled>,
-    /// With how long the key is held, and why.
-    pub(crate) retried: Vec<(&'s Settled, std::time::Duration, String)>,
+    /// With how long the key is held, why, and whether it counts.
+    pub(crate) retried: Vec<(&'s Settled, Duration, String, bool)>,
     /// With why, and whether the key is held.
     pub(crate) dead: Vec<(&'s Settled, String, bool)>,
 }
@@ -121,7 +122,9 @@ pub(crate) fn sort<'s>(settled: &'s [Settled], passed: &BTreeSet<(u16, u64)>) ->
         }
         match &settled.verdict {
             Verdict::Delivered => sorted.delivered.push(settled),
-            Verdict::Retry { after, error } => sorted.retried.push((settled, *after, short(error))),
+            Verdict::Retry { counts, after, error } => {
+                sorted.retried.push((settled, *after, short(error), *counts));
+            }
             Verdict::Dead { error, hold_key } => {
                 sorted.dead.push((settled, short(error), *hold_key));
             }

@@ -20,7 +20,7 @@ use crate::time::span;
 mod append;
 
 pub(super) const HEAD: &str = "number, id, definition, version, codec, epoch, status, length, \
-     first, cancel, deadline, worker";
+     cancel, deadline, worker";
 
 /// How many sagas one transaction of a purge removes.
 const PURGED_AT_ONCE: usize = 1000;
@@ -339,10 +339,9 @@ fn head(row: &PgRow) -> Result<Head, sqlx::Error> {
         epoch: row.try_get(5)?,
         status: row.try_get(6)?,
         length: row.try_get(7)?,
-        first: row.try_get(8)?,
-        cancel: row.try_get(9)?,
-        deadline: row.try_get(10)?,
-        worker: WorkerId::new(id(row, 11)?),
+        cancel: row.try_get(8)?,
+        deadline: row.try_get(9)?,
+        worker: WorkerId::new(id(row, 10)?),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use buttress::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 use super::connect::prepare as set_up;
 use super::sql::Sql;
@@ -49,7 +49,7 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
     // Asking for it even so would take the right to create schemas.
     if known.is_none() {
         let create = format!("CREATE SCHEMA {}", sql.quoted_schema());
-        sqlx::raw_sql(&create).execute(&mut *tx).await.map_err(migrating)?;
+        tx.execute(create.as_str()).await.map_err(migrating)?;
     }
     let known: Option<i32> = sqlx::query_scalar(
         "SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'buttress_schema'",
@@ -61,7 +61,7 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
     if known.is_none() {
         let create = sql
             .text("CREATE TABLE {s}buttress_schema (name text PRIMARY KEY, value int8 NOT NULL)");
-        sqlx::raw_sql(&create).execute(&mut *tx).await.map_err(migrating)?;
+        tx.execute(create.as_str()).await.map_err(migrating)?;
     }
     let version = read(tx, sql, "version").await?.unwrap_or(0);
     let missing = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));
@@ -71,7 +71,8 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
         )));
     };
     for step in missing {
-        sqlx::raw_sql(&sql.text(step)).execute(&mut *tx).await.map_err(migrating)?;
+        let step = sql.text(step);
+        tx.execute(step.as_str()).await.map_err(migrating)?;
     }
     if !missing.is_empty() {
         write(tx, sql, "version", VERSION).await?;

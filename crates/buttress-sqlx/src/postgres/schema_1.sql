@@ -13,8 +13,6 @@ CREATE TABLE {s}buttress_saga (
     status int8 NOT NULL,
     -- How many entries the log holds.
     length int8 NOT NULL,
-    -- How many of them it was created with.
-    first int8 NOT NULL,
     cancel bool NOT NULL,
     deadline int8,
     ended_at int8
@@ -100,7 +98,7 @@ CREATE TABLE {s}buttress_outbox_lease (
 );
 CREATE TABLE {s}buttress_outbox_relay (
     relay uuid PRIMARY KEY,
-    seen_at int8 NOT NULL
+    until int8 NOT NULL
 );
 
 -- What consumers have received.

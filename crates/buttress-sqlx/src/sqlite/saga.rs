@@ -22,7 +22,8 @@ use crate::log::{
 use crate::queue::Job;
 use crate::time::{after, before, nanos};
 
-const HEAD: &str = "number, id, definition, version, codec, epoch, status, length, first, cancel, deadline, worker";
+const HEAD: &str =
+    "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker";
 
 /// How many sagas one transaction of a purge removes, so that others need not wait long for theirs.
 const PURGED_AT_ONCE: usize = 200;
@@ -374,10 +375,10 @@ async fn insert_heads(
     let pack = pack.end();
     let rows = sqlx::query(
         "INSERT INTO buttress_saga \
-         (id, definition, version, codec, worker, epoch, status, length, first, cancel, deadline) \
+         (id, definition, version, codec, worker, epoch, status, length, cancel, deadline) \
          SELECT substr(?2, value ->> 0, 16), CAST(substr(?2, value ->> 2, value ->> 3) AS TEXT), \
                 value ->> 4, CAST(substr(?2, value ->> 5, value ->> 6) AS TEXT), \
-                substr(?2, value ->> 7, 16), 1, 1, value ->> 9, value ->> 9, 0, value ->> 10 \
+                substr(?2, value ->> 7, 16), 1, 1, value ->> 9, 0, value ->> 10 \
          FROM json_each(?1) WHERE true \
          ON CONFLICT (id) DO NOTHING RETURNING id, number",
     )
@@ -569,10 +570,9 @@ fn head(row: &SqliteRow) -> Result<Head, sqlx::Error> {
         epoch: row.try_get(5)?,
         status: row.try_get(6)?,
         length: row.try_get(7)?,
-        first: row.try_get(8)?,
-        cancel: row.try_get::<i64, _>(9)? != 0,
-        deadline: row.try_get(10)?,
-        worker: WorkerId::new(id(row, 11)?),
+        cancel: row.try_get::<i64, _>(8)? != 0,
+        deadline: row.try_get(9)?,
+        worker: WorkerId::new(id(row, 10)?),
     })
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buttress::{Clock, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 use crate::error::failed;
 use crate::partitions;
@@ -65,7 +65,7 @@ async fn migrate(tx: &mut SqliteConnection, asked: Option<u16>) -> Result<u16, S
         )));
     };
     for step in missing {
-        sqlx::raw_sql(step).execute(&mut *tx).await.map_err(migrating)?;
+        tx.execute(*step).await.map_err(migrating)?;
     }
     if !missing.is_empty() {
         write(tx, "version", VERSION).await?;

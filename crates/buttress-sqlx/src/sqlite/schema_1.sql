@@ -13,8 +13,6 @@ CREATE TABLE buttress_saga (
     status INTEGER NOT NULL,
     -- How many entries the log holds.
     length INTEGER NOT NULL,
-    -- How many of them it was created with.
-    first INTEGER NOT NULL,
     cancel INTEGER NOT NULL,
     deadline INTEGER,
     ended_at INTEGER
@@ -99,7 +97,7 @@ CREATE TABLE buttress_outbox_lease (
 ) STRICT;
 CREATE TABLE buttress_outbox_relay (
     relay BLOB PRIMARY KEY NOT NULL,
-    seen_at INTEGER NOT NULL
+    until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- What consumers have received.

@@ -1,16 +1,17 @@
 //! Fetching what is due.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{Fetched, Lease, Message, MessageId, RelayId, Settled, Store as _, Verdict};
-use sqlx::Row as _;
+use buttress::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
 use sqlx::postgres::PgRow;
+use sqlx::{Connection as _, Row as _};
 
 use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::{id, uuid};
+use crate::postgres::rows::id;
 use crate::relaying::{FOREVER, MOST_DUE, Row};
 use crate::time::duration;
 
@@ -30,14 +31,13 @@ struct Found {
 impl PostgresStore {
     pub(super) async fn fetch_due(
         &self,
-        relay: RelayId,
         leases: &[Lease],
         limit: usize,
     ) -> Result<Fetched, StoreError> {
-        let mut found = self.scan(relay, leases, limit).await?;
+        let mut found = self.scan(leases, limit).await?;
         if found.delayed.is_some_and(|due| due <= found.now) {
             self.wake(leases).await?;
-            found = self.scan(relay, leases, limit).await?;
+            found = self.scan(leases, limit).await?;
         }
         let mut messages: Vec<Message> = Vec::with_capacity(found.rows.len());
         let mut unreadable: Vec<Settled> = Vec::new();
@@ -54,6 +54,7 @@ impl PostgresStore {
                         id: MessageId::new(0),
                         sequence: sequence.unsigned_abs(),
                         key,
+                        due_at: Duration::ZERO,
                         lease: *lease,
                         verdict: Verdict::Dead { error, hold_key: true },
                     }));
@@ -77,12 +78,7 @@ impl PostgresStore {
     /// One statement, one round trip: the messages, in the order of their sequence, the mark of how far
     /// they go, and when there will be more. Messages of partitions that are taken over meanwhile are
     /// left out.
-    async fn scan(
-        &self,
-        relay: RelayId,
-        leases: &[Lease],
-        limit: usize,
-    ) -> Result<Found, StoreError> {
+    async fn scan(&self, leases: &[Lease], limit: usize) -> Result<Found, StoreError> {
         let what = during("fetching messages");
         let sql = self.sql(&statement(leases));
         let mut loan = self.borrow().await?;
@@ -90,7 +86,6 @@ impl PostgresStore {
             .bind(self.time())
             .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
             .bind(leases.iter().map(|lease| signed(lease.epoch)).collect::<Vec<_>>())
-            .bind(uuid(relay.get()))
             .bind(signed(limit as u64))
             .bind(FOREVER)
             .fetch_all(&mut *loan)
@@ -108,6 +103,37 @@ impl PostgresStore {
             row.try_get::<Option<i64>, _>(0).is_ok_and(|sequence| sequence.is_some())
         });
         Ok(Found { rows, now, delayed, held })
+    }
+
+    /// How the database goes about fetching from these partitions, and what it met on the way: the text of
+    /// `EXPLAIN ANALYZE`. Nothing is changed. For looking into a slow relay.
+    ///
+    /// # Errors
+    /// `Transient` if the database cannot be reached.
+    pub async fn explain_fetch(
+        &self,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<String, StoreError> {
+        let what = during("explaining a fetch");
+        let sql = self.sql(&format!("EXPLAIN (ANALYZE, COSTS OFF) {}", statement(leases)));
+        self.bounded("explaining a fetch", async {
+            let mut loan = self.borrow().await?;
+            let mut tx = loan.begin().await.map_err(what)?;
+            let lines: Vec<String> = sqlx::query_scalar(&sql)
+                .bind(self.time())
+                .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
+                .bind(leases.iter().map(|lease| signed(lease.epoch)).collect::<Vec<_>>())
+                .bind(signed(limit as u64))
+                .bind(FOREVER)
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(what)?;
+            tx.rollback().await.map_err(what)?;
+            loan.give_back();
+            Ok(lines.join("\n"))
+        })
+        .await
     }
 
     /// Delayed messages that are due become pending.
@@ -159,8 +185,8 @@ pub(super) fn statement(leases: &[Lease]) -> String {
          open AS MATERIALIZED ( \
              SELECT l.partition, l.epoch, l.high FROM {{s}}buttress_outbox_lease AS l \
              JOIN unnest($2::int8[], $3::int8[]) AS a(partition, epoch) \
-             ON l.partition = a.partition AND l.epoch = a.epoch WHERE l.relay = $4), \
-         found AS MATERIALIZED ({scans} ORDER BY sequence LIMIT $5), \
+             ON l.partition = a.partition AND l.epoch = a.epoch WHERE l.relay IS NOT NULL), \
+         found AS MATERIALIZED ({scans} ORDER BY sequence LIMIT $4), \
          grown AS MATERIALIZED ( \
              SELECT o.partition, o.epoch, max(f.sequence) AS high FROM found AS f \
              JOIN open AS o ON o.partition = f.partition \
@@ -183,7 +209,7 @@ pub(super) fn statement(leases: &[Lease]) -> String {
                  WHERE m.status = 1 AND m.partition = o.partition) AS d), \
              (SELECT min(d.due) FROM open AS o CROSS JOIN LATERAL ( \
                  SELECT min(until) AS due FROM {{s}}buttress_outbox_hold AS h \
-                 WHERE h.partition = o.partition AND h.until > t.now AND h.until < $6) AS d) \
+                 WHERE h.partition = o.partition AND h.until > t.now AND h.until < $5) AS d) \
          FROM t LEFT JOIN passed ON true ORDER BY sequence"
     )
 }

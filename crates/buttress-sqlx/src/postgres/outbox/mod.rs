@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{Backlog, DeadLetter, Fetched, Lease, MessageId, RelayId, Settled, Store};
+use buttress::outbox::{
+    Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled, Store,
+};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
 use super::PostgresStore;
-use super::rows::{id, id_or_null, uuid};
+use super::rows::{id_or_null, uuid};
 use super::sql::Sql;
 use crate::error::during;
 use crate::log::signed;
-use crate::partitions::{Owned, Plan, plan};
+use crate::partitions::{self, Plan, plan};
 use crate::relaying::fenced;
 use crate::time::{duration, span};
 
@@ -24,26 +26,28 @@ mod write;
 /// How many rows one transaction of a purge removes.
 const PURGED_AT_ONCE: usize = 2000;
 
-/// For how long a relay that does not call is remembered at least.
-const REMEMBERED: Duration = Duration::from_secs(3600);
-
 impl Store for PostgresStore {
-    async fn lease(&self, relay: RelayId, lease: Duration) -> Result<Vec<Lease>, StoreError> {
+    async fn lease(
+        &self,
+        relay: RelayId,
+        lease: Duration,
+        busy: &[u16],
+    ) -> Result<Owned, StoreError> {
         let what = during("leasing partitions");
         let sql = &self.inner.sql;
         self.bounded("leasing partitions", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
             // All rows, so that relays do this one after another.
-            let owned = owned(&mut tx, sql).await.map_err(what)?;
+            let rows = rows(&mut tx, sql).await.map_err(what)?;
             let (now, relays) = register(&mut tx, sql, relay, lease).await.map_err(what)?;
-            let plan = plan(&owned, relay.get(), &relays, now);
+            let plan = plan(&rows, relay.get(), relays, busy, now);
             give_up(&mut tx, sql, &plan.give_up).await.map_err(what)?;
             let until = now.saturating_add(span(lease));
             let leases = own(&mut tx, sql, relay, until, &plan).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
             loan.give_back();
-            Ok(leases)
+            Ok(Owned { leases, surplus: plan.surplus })
         })
         .await
     }
@@ -51,14 +55,14 @@ impl Store for PostgresStore {
     async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
         let what = during("releasing partitions");
         let release = self.sql(
-            "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0, \
-             suspect_to = 0 WHERE relay = $1",
+            "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0 \
+             WHERE relay = $1",
         );
         let leave = self.sql("DELETE FROM {s}buttress_outbox_relay WHERE relay = $1");
         self.bounded("releasing partitions", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            owned(&mut tx, &self.inner.sql).await.map_err(what)?;
+            rows(&mut tx, &self.inner.sql).await.map_err(what)?;
             for sql in [&release, &leave] {
                 let query = sqlx::query(sql).bind(uuid(relay.get()));
                 query.execute(&mut *tx).await.map_err(what)?;
@@ -72,11 +76,11 @@ impl Store for PostgresStore {
 
     async fn fetch(
         &self,
-        relay: RelayId,
+        _relay: RelayId,
         leases: &[Lease],
         limit: usize,
     ) -> Result<Fetched, StoreError> {
-        self.bounded("fetching messages", self.fetch_due(relay, leases, limit)).await
+        self.bounded("fetching messages", self.fetch_due(leases, limit)).await
     }
 
     async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
@@ -110,7 +114,8 @@ impl Store for PostgresStore {
     async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
         let what = during("clearing suspects");
         let sql = self.sql(
-            "UPDATE {s}buttress_outbox_lease SET suspect_to = 0 WHERE partition = $1 AND epoch = $2",
+            "UPDATE {s}buttress_outbox_lease SET suspect_to = 0 \
+             WHERE partition = $1 AND epoch = $2 AND relay IS NOT NULL",
         );
         self.bounded("clearing suspects", async {
             let mut loan = self.borrow().await?;
@@ -209,42 +214,45 @@ impl PostgresStore {
     }
 }
 
-/// Notes down that `relay` is there; returns the time, and all relays that are there.
+/// Notes down that `relay` is there, until its lease ends; returns the time, and how many relays are.
 async fn register(
     tx: &mut PgConnection,
     sql: &Sql,
     relay: RelayId,
     lease: Duration,
-) -> Result<(i64, Vec<u128>), sqlx::Error> {
+) -> Result<(i64, usize), sqlx::Error> {
+    let forget =
+        sql.text("DELETE FROM {s}buttress_outbox_relay WHERE until <= {now} AND relay <> $2");
+    let query = sqlx::query(&forget).bind(sql.time()).bind(uuid(relay.get()));
+    query.execute(&mut *tx).await?;
     let upsert = sql.text(
-        "INSERT INTO {s}buttress_outbox_relay (relay, seen_at) VALUES ($2, {now}) \
-         ON CONFLICT (relay) DO UPDATE SET seen_at = excluded.seen_at RETURNING seen_at",
+        "INSERT INTO {s}buttress_outbox_relay (relay, until) VALUES ($2, {now} + $3::int8) \
+         ON CONFLICT (relay) DO UPDATE SET until = excluded.until RETURNING until - $3::int8",
     );
     let now: i64 = sqlx::query_scalar(&upsert)
         .bind(sql.time())
         .bind(uuid(relay.get()))
+        .bind(span(lease))
         .fetch_one(&mut *tx)
         .await?;
-    let forget = sql.text("DELETE FROM {s}buttress_outbox_relay WHERE seen_at <= $1");
-    let long_ago = now - span(lease.max(REMEMBERED));
-    sqlx::query(&forget).bind(long_ago).execute(&mut *tx).await?;
-    let list =
-        sql.text("SELECT relay FROM {s}buttress_outbox_relay WHERE seen_at > $1 OR relay = $2");
-    let rows =
-        sqlx::query(&list).bind(now - span(lease)).bind(uuid(relay.get())).fetch_all(tx).await?;
-    let relays = rows.iter().map(|row| id(row, 0)).collect::<Result<_, _>>()?;
-    Ok((now, relays))
+    let count = sql.text("SELECT count(*) FROM {s}buttress_outbox_relay");
+    let relays: i64 = sqlx::query_scalar(&count).fetch_one(tx).await?;
+    Ok((now, usize::try_from(relays).unwrap_or(1)))
 }
 
 /// All partitions, locked in their order until the transaction ends.
-async fn owned(tx: &mut PgConnection, sql: &Sql) -> Result<Vec<Owned>, sqlx::Error> {
+async fn rows(tx: &mut PgConnection, sql: &Sql) -> Result<Vec<partitions::Owned>, sqlx::Error> {
     let text = sql.text(
         "SELECT partition, relay, until FROM {s}buttress_outbox_lease ORDER BY partition \
          FOR UPDATE",
     );
     let rows = sqlx::query(&text).fetch_all(tx).await?;
     let row = |row: &PgRow| {
-        Ok(Owned { partition: row.try_get(0)?, relay: id_or_null(row, 1)?, until: row.try_get(2)? })
+        Ok(partitions::Owned {
+            partition: row.try_get(0)?,
+            relay: id_or_null(row, 1)?,
+            until: row.try_get(2)?,
+        })
     };
     rows.iter().map(row).collect()
 }
@@ -255,7 +263,7 @@ async fn give_up(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result
         return Ok(());
     }
     let text = sql.text(
-        "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0, suspect_to = 0 \
+        "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0 \
          WHERE partition = ANY ($1)",
     );
     sqlx::query(&text).bind(partitions).execute(tx).await.map(drop)
@@ -272,7 +280,7 @@ async fn own(
 ) -> Result<Vec<Lease>, sqlx::Error> {
     let take = sql.text(
         "UPDATE {s}buttress_outbox_lease SET relay = $1, epoch = epoch + 1, \
-         suspect_to = greatest(suspect_to, high) WHERE partition = ANY ($2)",
+         suspect_to = greatest(suspect_to, high), high = 0 WHERE partition = ANY ($2)",
     );
     let query = sqlx::query(&take).bind(uuid(relay.get())).bind(&plan.take);
     query.execute(&mut *tx).await?;
@@ -299,7 +307,8 @@ fn lease_of(row: &PgRow) -> Result<Lease, sqlx::Error> {
 /// The fence: the row is the one that a take-over changes.
 async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Result<(), StoreError> {
     let text = sql.text(
-        "UPDATE {s}buttress_outbox_lease SET epoch = epoch WHERE partition = $1 AND epoch = $2",
+        "UPDATE {s}buttress_outbox_lease SET epoch = epoch \
+         WHERE partition = $1 AND epoch = $2 AND relay IS NOT NULL",
     );
     let done = sqlx::query(&text)
         .bind(i64::from(lease.partition))

@@ -1,7 +1,6 @@
 //! Writing down how deliveries ended.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use buttress::StoreError;
 use buttress::outbox::Settled;
@@ -21,7 +20,7 @@ const FENCE: &str = "\
     WITH locked AS ( \
         SELECT l.partition, l.epoch FROM unnest($2::int8[], $3::int8[]) AS a(partition, epoch) \
         JOIN {s}buttress_outbox_lease AS l ON l.partition = a.partition AND l.epoch = a.epoch \
-        ORDER BY l.partition FOR UPDATE OF l), \
+        WHERE l.relay IS NOT NULL ORDER BY l.partition FOR UPDATE OF l), \
     fence AS ( \
         UPDATE {s}buttress_outbox_lease AS l SET epoch = l.epoch FROM locked AS k \
         WHERE l.partition = k.partition AND l.epoch = k.epoch RETURNING l.partition, l.epoch)";
@@ -42,9 +41,11 @@ const DELIVER: &str = ", \
 /// A message that still holds its key was not fetched since: that is the same verdict again.
 const RETRY: &str = "\
     WITH new AS MATERIALIZED (SELECT * FROM \
-        unnest($2::int8[], $3::int8[], $4::int8[], $5::text[]) AS n(sequence, partition, hold, error)), \
+        unnest($2::int8[], $3::int8[], $4::int8[], $5::text[], $6::int8[]) \
+        AS n(sequence, partition, hold, error, counts)), \
     changed AS ( \
-        UPDATE {s}buttress_outbox AS m SET attempts = m.attempts + 1, error = n.error FROM new AS n \
+        UPDATE {s}buttress_outbox AS m SET attempts = m.attempts + n.counts, starts = 0, \
+            error = n.error FROM new AS n \
         WHERE m.sequence = n.sequence AND m.partition = n.partition AND m.status = 0 \
         AND NOT EXISTS (SELECT 1 FROM {s}buttress_outbox_hold AS h WHERE h.partition = m.partition \
             AND h.key = m.key AND h.sequence = m.sequence AND h.until > {now}) \
@@ -57,9 +58,11 @@ const RETRY: &str = "\
 /// A dead letter holds its key without end, or lets go of it.
 const BURY: &str = "\
     WITH new AS MATERIALIZED (SELECT * FROM \
-        unnest($2::int8[], $3::int8[], $4::int8[], $5::text[]) AS n(sequence, partition, hold, error)), \
+        unnest($2::int8[], $3::int8[], $4::int8[], $5::text[], $6::int8[]) \
+        AS n(sequence, partition, hold, error, counts)), \
     changed AS ( \
-        UPDATE {s}buttress_outbox AS m SET status = 3, settled_at = {now}, error = n.error \
+        UPDATE {s}buttress_outbox AS m SET status = 3, settled_at = {now}, error = n.error, \
+            attempts = m.attempts + n.counts \
         FROM new AS n WHERE m.sequence = n.sequence AND m.partition = n.partition AND m.status = 0 \
         RETURNING m.partition, m.key, m.sequence, n.hold), \
     freed AS ( \
@@ -69,8 +72,9 @@ const BURY: &str = "\
     SELECT c.partition, c.key, c.sequence, c.hold FROM changed AS c WHERE c.hold > 0 \
     ON CONFLICT (partition, key, sequence) DO UPDATE SET until = excluded.until";
 
-/// A verdict that is not delivered: the message, how long its key is held, and why.
-type Failed<'s> = (&'s Settled, i64, String);
+/// A verdict that is not delivered: the message, how long its key is held, why, and whether it counts as
+/// an attempt.
+type Failed<'s> = (&'s Settled, i64, String, bool);
 
 impl PostgresStore {
     /// One statement, one round trip, unless something failed.
@@ -88,11 +92,11 @@ impl PostgresStore {
             let mut tx = loan.begin().await.map_err(what)?;
             passed = deliver(&mut tx, sql, &asked, &delivered).await.map_err(what)?;
             let Sorted { retried, dead, .. } = sort(settled, &passed);
-            let wait = |held: Duration| span(held);
-            let retried = retried.into_iter().map(|(s, held, error)| (s, wait(held), error));
+            let retried =
+                retried.into_iter().map(|(s, held, error, counts)| (s, span(held), error, counts));
             fail(&mut tx, sql, RETRY, retried.collect()).await.map_err(what)?;
             let end = |hold: bool| if hold { FOREVER } else { 0 };
-            let dead = dead.into_iter().map(|(s, error, hold)| (s, end(hold), error));
+            let dead = dead.into_iter().map(|(s, error, hold)| (s, end(hold), error, true));
             fail(&mut tx, sql, BURY, dead.collect()).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
         }
@@ -143,8 +147,9 @@ async fn fail(
         .bind(sql.time())
         .bind(failed.iter().map(|(settled, ..)| signed(settled.sequence)).collect::<Vec<_>>())
         .bind(partitions.collect::<Vec<_>>())
-        .bind(failed.iter().map(|(_, hold, _)| *hold).collect::<Vec<_>>())
-        .bind(failed.iter().map(|(.., error)| error.as_str()).collect::<Vec<_>>())
+        .bind(failed.iter().map(|(_, hold, ..)| *hold).collect::<Vec<_>>())
+        .bind(failed.iter().map(|(.., error, _)| error.as_str()).collect::<Vec<_>>())
+        .bind(failed.iter().map(|(.., counts)| i64::from(*counts)).collect::<Vec<_>>())
         .execute(tx)
         .await
         .map(drop)

@@ -140,8 +140,8 @@ impl Columns {
 const WRITE: &str = "\
     WITH created AS ( \
         INSERT INTO {s}buttress_saga (id, definition, version, codec, worker, epoch, status, \
-            length, first, cancel, deadline) \
-        SELECT id, definition, version, codec, worker, 1, 1, length, length, false, deadline \
+            length, cancel, deadline) \
+        SELECT id, definition, version, codec, worker, 1, 1, length, false, deadline \
         FROM unnest($2::uuid[], $3::text[], $4::int8[], $5::text[], $6::uuid[], $7::int8[], \
             $8::int8[]) AS new(id, definition, version, codec, worker, length, deadline) \
         ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id, number), \

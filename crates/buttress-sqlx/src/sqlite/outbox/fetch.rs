@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{Fetched, Lease, Message, MessageId, RelayId, Settled, Store as _, Verdict};
+use buttress::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -12,7 +13,7 @@ use crate::error::during;
 use crate::log::signed;
 use crate::relaying::{FOREVER, Mark, RelayOp, Row, highest};
 use crate::sqlite::SqliteStore;
-use crate::sqlite::rows::{bytes_of_id, id};
+use crate::sqlite::rows::id;
 use crate::sqlite::writer::WriteOp;
 use crate::time::duration;
 
@@ -33,19 +34,18 @@ struct Open {
 impl SqliteStore {
     pub(super) async fn fetch_some(
         &self,
-        relay: RelayId,
         leases: &[Lease],
         limit: usize,
     ) -> Result<Fetched, StoreError> {
         let now = self.now();
-        let mut open = self.open_partitions(relay, leases, now).await?;
+        let mut open = self.open_partitions(leases, now).await?;
         let due = |open: &Open| open.delayed.is_some_and(|due| due <= now);
         let waking: Vec<u16> =
             open.iter().filter(|open| due(open)).map(|open| open.lease.partition).collect();
         if !waking.is_empty() {
             let wrap = |job| WriteOp::Relay(RelayOp::Wake(job));
             self.submit("fetching messages", waking, wrap).await?;
-            open = self.open_partitions(relay, leases, now).await?;
+            open = self.open_partitions(leases, now).await?;
         }
         let next_due = open.iter().flat_map(|open| [open.delayed, open.held]).flatten().min();
         let mut fetched =
@@ -57,22 +57,16 @@ impl SqliteStore {
         Ok(fetched)
     }
 
-    async fn open_partitions(
-        &self,
-        relay: RelayId,
-        leases: &[Lease],
-        now: i64,
-    ) -> Result<Vec<Open>, StoreError> {
+    async fn open_partitions(&self, leases: &[Lease], now: i64) -> Result<Vec<Open>, StoreError> {
         let what = during("fetching messages");
         let rows = sqlx::query(
             "SELECT partition, epoch, suspect_to, high, \
              (SELECT min(due_at) FROM buttress_outbox AS m \
               WHERE m.status = 1 AND m.partition = l.partition), \
              (SELECT min(until) FROM buttress_outbox_hold AS h \
-              WHERE h.partition = l.partition AND h.until > ?2 AND h.until < ?3) \
-             FROM buttress_outbox_lease AS l WHERE relay = ?1 ORDER BY partition",
+              WHERE h.partition = l.partition AND h.until > ?1 AND h.until < ?2) \
+             FROM buttress_outbox_lease AS l WHERE relay IS NOT NULL ORDER BY partition",
         )
-        .bind(bytes_of_id(relay.get()))
         .bind(now)
         .bind(FOREVER)
         .fetch_all(self.pool())
@@ -158,6 +152,7 @@ impl SqliteStore {
                 id: MessageId::new(0),
                 sequence: *sequence,
                 key: String::new(),
+                due_at: Duration::ZERO,
                 lease: open.lease,
                 verdict: Verdict::Dead { error: error.clone(), hold_key: true },
             })

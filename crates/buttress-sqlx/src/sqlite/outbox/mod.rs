@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{Backlog, DeadLetter, Fetched, Lease, MessageId, RelayId, Settled, Store};
+use buttress::outbox::{
+    Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled, Store,
+};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
@@ -13,7 +15,7 @@ use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use crate::error::during;
 use crate::log::signed;
-use crate::partitions::{Owned, plan};
+use crate::partitions::{self, Plan, plan};
 use crate::relaying::{RelayOp, fenced};
 use crate::time::{after, before, duration};
 
@@ -25,22 +27,25 @@ mod write;
 /// How many rows one transaction of a purge removes, so that others need not wait long for theirs.
 const PURGED_AT_ONCE: usize = 500;
 
-/// For how long a relay that does not call is remembered at least.
-const REMEMBERED: Duration = Duration::from_secs(3600);
-
 impl Store for SqliteStore {
-    async fn lease(&self, relay: RelayId, lease: Duration) -> Result<Vec<Lease>, StoreError> {
+    async fn lease(
+        &self,
+        relay: RelayId,
+        lease: Duration,
+        busy: &[u16],
+    ) -> Result<Owned, StoreError> {
         let what = during("leasing partitions");
         self.bounded("leasing partitions", async {
             let mut tx = self.begin().await?;
             let now = self.now();
-            let relays = register(&mut tx, relay, lease, now).await.map_err(what)?;
-            let owned = owned(&mut tx).await.map_err(what)?;
-            let plan = plan(&owned, relay.get(), &relays, now);
+            let until = after(now, lease);
+            let relays = register(&mut tx, relay, until, now).await.map_err(what)?;
+            let rows = rows(&mut tx).await.map_err(what)?;
+            let plan = plan(&rows, relay.get(), relays, busy, now);
             give_up(&mut tx, &plan.give_up).await.map_err(what)?;
-            let leases = own(&mut tx, relay, after(now, lease), &plan).await.map_err(what)?;
+            let leases = own(&mut tx, relay, until, &plan).await.map_err(what)?;
             tx.commit().await?;
-            Ok(leases)
+            Ok(Owned { leases, surplus: plan.surplus })
         })
         .await
     }
@@ -51,8 +56,7 @@ impl Store for SqliteStore {
             let mut tx = self.begin().await?;
             let relay = bytes_of_id(relay.get());
             for sql in [
-                "UPDATE buttress_outbox_lease SET relay = NULL, until = 0, high = 0, suspect_to = 0 \
-                 WHERE relay = ?",
+                "UPDATE buttress_outbox_lease SET relay = NULL, until = 0, high = 0 WHERE relay = ?",
                 "DELETE FROM buttress_outbox_relay WHERE relay = ?",
             ] {
                 sqlx::query(sql).bind(&relay).execute(&mut **tx).await.map_err(what)?;
@@ -64,11 +68,11 @@ impl Store for SqliteStore {
 
     async fn fetch(
         &self,
-        relay: RelayId,
+        _relay: RelayId,
         leases: &[Lease],
         limit: usize,
     ) -> Result<Fetched, StoreError> {
-        self.bounded("fetching messages", self.fetch_some(relay, leases, limit)).await
+        self.bounded("fetching messages", self.fetch_some(leases, limit)).await
     }
 
     async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
@@ -188,41 +192,33 @@ impl SqliteStore {
     }
 }
 
-/// Notes down that `relay` is there; returns all that are.
+/// Notes down that `relay` is there, until its lease ends; returns how many relays are.
 async fn register(
     tx: &mut SqliteConnection,
     relay: RelayId,
-    lease: Duration,
+    until: i64,
     now: i64,
-) -> Result<Vec<u128>, sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO buttress_outbox_relay (relay, seen_at) VALUES (?, ?) \
-         ON CONFLICT (relay) DO UPDATE SET seen_at = excluded.seen_at",
-    )
-    .bind(bytes_of_id(relay.get()))
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query("DELETE FROM buttress_outbox_relay WHERE seen_at <= ? AND relay <> ?")
-        .bind(before(now, lease.max(REMEMBERED)))
-        .bind(bytes_of_id(relay.get()))
+) -> Result<usize, sqlx::Error> {
+    sqlx::query("DELETE FROM buttress_outbox_relay WHERE until <= ?")
+        .bind(now)
         .execute(&mut *tx)
         .await?;
-    let rows =
-        sqlx::query("SELECT relay FROM buttress_outbox_relay WHERE seen_at > ? OR relay = ?")
-            .bind(before(now, lease))
-            .bind(bytes_of_id(relay.get()))
-            .fetch_all(tx)
-            .await?;
-    rows.iter().map(|row| id(row, 0)).collect()
+    sqlx::query("INSERT OR REPLACE INTO buttress_outbox_relay (relay, until) VALUES (?, ?)")
+        .bind(bytes_of_id(relay.get()))
+        .bind(until)
+        .execute(&mut *tx)
+        .await?;
+    let relays: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM buttress_outbox_relay").fetch_one(tx).await?;
+    Ok(usize::try_from(relays).unwrap_or(1))
 }
 
-async fn owned(tx: &mut SqliteConnection) -> Result<Vec<Owned>, sqlx::Error> {
+async fn rows(tx: &mut SqliteConnection) -> Result<Vec<partitions::Owned>, sqlx::Error> {
     let sql = "SELECT partition, relay, until FROM buttress_outbox_lease ORDER BY partition";
     let rows = sqlx::query(sql).fetch_all(tx).await?;
     let row = |row: &sqlx::sqlite::SqliteRow| {
         let relay: Option<&[u8]> = row.try_get(1)?;
-        Ok(Owned {
+        Ok(partitions::Owned {
             partition: row.try_get(0)?,
             relay: relay.map(|_| id(row, 1)).transpose()?,
             until: row.try_get(2)?,
@@ -237,7 +233,7 @@ async fn give_up(tx: &mut SqliteConnection, partitions: &[i64]) -> Result<(), sq
         return Ok(());
     }
     sqlx::query(
-        "UPDATE buttress_outbox_lease SET relay = NULL, until = 0, high = 0, suspect_to = 0 \
+        "UPDATE buttress_outbox_lease SET relay = NULL, until = 0, high = 0 \
          WHERE partition IN (SELECT value FROM json_each(?))",
     )
     .bind(format!("{partitions:?}"))
@@ -252,12 +248,12 @@ async fn own(
     tx: &mut SqliteConnection,
     relay: RelayId,
     until: i64,
-    plan: &crate::partitions::Plan,
+    plan: &Plan,
 ) -> Result<Vec<Lease>, sqlx::Error> {
     let relay = bytes_of_id(relay.get());
     sqlx::query(
         "UPDATE buttress_outbox_lease SET relay = ?2, until = ?3, epoch = epoch + 1, \
-                suspect_to = max(suspect_to, high) \
+                suspect_to = max(suspect_to, high), high = 0 \
          WHERE partition IN (SELECT value FROM json_each(?1))",
     )
     .bind(format!("{:?}", plan.take))
@@ -289,7 +285,8 @@ async fn own(
 
 /// The fence: the row is the one that a take-over changes.
 async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Result<(), StoreError> {
-    let sql = "UPDATE buttress_outbox_lease SET epoch = epoch WHERE partition = ? AND epoch = ?";
+    let sql = "UPDATE buttress_outbox_lease SET epoch = epoch \
+               WHERE partition = ? AND epoch = ? AND relay IS NOT NULL";
     let done = sqlx::query(sql)
         .bind(i64::from(lease.partition))
         .bind(signed(lease.epoch))

@@ -41,8 +41,8 @@ async fn settle(
     let passed = pairs(
         tx,
         "UPDATE buttress_outbox_lease SET epoch = epoch \
-         WHERE (partition, epoch) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1)) \
-         RETURNING partition, epoch",
+         WHERE relay IS NOT NULL AND (partition, epoch) IN \
+         (SELECT value ->> 0, value ->> 1 FROM json_each(?1)) RETURNING partition, epoch",
         pack,
     )
     .await?;
@@ -56,10 +56,10 @@ async fn settle(
 
     // How long a key is held by a message that was not delivered; the message, where it stays pending.
     let (mut tries, mut deaths) = (Pack::new(), Pack::new());
-    for (settled, held, error) in retried {
+    for (settled, held, error, counts) in retried {
         let until = after(now, held);
         let (sequence, partition) = (signed(settled.sequence), settled.lease.partition);
-        tries.row().int(sequence).int(partition).int(until).bytes(error.as_bytes());
+        tries.row().int(sequence).int(partition).int(until).bytes(error.as_bytes()).int(counts);
     }
     for (settled, error, hold) in dead {
         let until = if hold { FOREVER } else { 0 };
@@ -70,7 +70,7 @@ async fn settle(
     fail(
         tx,
         now,
-        "UPDATE buttress_outbox AS m SET attempts = attempts + 1, error = new.error \
+        "UPDATE buttress_outbox AS m SET attempts = attempts + new.counts, starts = 0, error = new.error \
          FROM new WHERE m.sequence = new.sequence AND m.partition = new.partition AND m.status = 0 \
          AND NOT EXISTS (SELECT 1 FROM buttress_outbox_hold AS h WHERE h.partition = m.partition \
              AND h.key = m.key AND h.sequence = m.sequence AND h.until > ?3) RETURNING sequence",
@@ -80,7 +80,7 @@ async fn settle(
     fail(
         tx,
         now,
-        "UPDATE buttress_outbox AS m SET status = 3, settled_at = ?3, error = new.error \
+        "UPDATE buttress_outbox AS m SET status = 3, settled_at = ?3, attempts = attempts + 1, error = new.error \
          FROM new WHERE m.sequence = new.sequence AND m.partition = new.partition AND m.status = 0 \
          RETURNING sequence",
         deaths,
@@ -130,7 +130,7 @@ async fn fail(
     let pack = pack.end();
     let sql = format!(
         "WITH new AS (SELECT value ->> 0 AS sequence, value ->> 1 AS partition, \
-                CAST(substr(?2, value ->> 3, value ->> 4) AS TEXT) AS error \
+                CAST(substr(?2, value ->> 3, value ->> 4) AS TEXT) AS error, value ->> 5 AS counts \
          FROM json_each(?1)) {update}"
     );
     let query = sqlx::query(&sql).bind(&pack.json).bind(&pack.blob).bind(now);
@@ -169,7 +169,7 @@ async fn mark(tx: &mut SqliteConnection, job: &mut MarkJob) -> Result<(), sqlx::
          FROM (SELECT value ->> 0 AS partition, value ->> 1 AS epoch, value ->> 2 AS high \
                FROM json_each(?1)) AS new \
          WHERE buttress_outbox_lease.partition = new.partition \
-         AND buttress_outbox_lease.epoch = new.epoch RETURNING partition, epoch",
+         AND buttress_outbox_lease.epoch = new.epoch AND relay IS NOT NULL RETURNING partition, epoch",
         pack,
     )
     .await?;

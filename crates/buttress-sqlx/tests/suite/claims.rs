@@ -1,0 +1,197 @@
+//! Idempotency keys.
+
+use std::time::Duration;
+
+use buttress::StoreErrorKind;
+use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Fingerprint, Key, Store};
+
+use crate::db::{Db, NANO, SECOND, on_each_database, rng};
+
+const LEASE: Duration = Duration::from_secs(10);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn key(text: &str) -> Key {
+    Key::scoped("orders", text).unwrap()
+}
+
+fn claim() -> ClaimId {
+    ClaimId::random(&rng())
+}
+
+on_each_database! {
+    a_key_goes_from_free_to_done_and_back
+    leases_end_at_the_instant_and_results_too
+    other_fingerprints_are_refused
+    one_of_many_owns_a_key
+    a_result_is_completed_in_the_users_transaction
+    sweeping_takes_what_expired
+    a_damaged_key_stops_only_itself
+}
+
+async fn a_key_goes_from_free_to_done_and_back<D: Db>(db: D) {
+    let (store, other) = (db.store(), db.another().await);
+    let (key, mine, theirs) = (key("a"), claim(), claim());
+    assert_eq!(store.claim(&key, mine, None, LEASE).await.unwrap(), Claimed::Owned);
+    db.time().advance(4 * SECOND);
+    let left = Claimed::InFlight { lease_left: 6 * SECOND };
+    assert_eq!(other.claim(&key, theirs, None, LEASE).await.unwrap(), left);
+    assert_eq!(store.claim(&key, mine, None, LEASE).await.unwrap(), Claimed::Owned, "repeated");
+    let left = Claimed::InFlight { lease_left: LEASE };
+    assert_eq!(other.claim(&key, theirs, None, LEASE).await.unwrap(), left, "with a new lease");
+    for error in [
+        other.renew(&key, theirs, LEASE).await,
+        other.complete(&key, theirs, b"x".to_vec(), HOUR).await,
+    ] {
+        assert!(error.unwrap_err().is_fenced());
+    }
+    other.release(&key, theirs).await.unwrap();
+    assert_eq!(store.outcome(&key, mine).await.unwrap(), None);
+    store.complete(&key, mine, b"result".to_vec(), HOUR).await.unwrap();
+    store.complete(&key, mine, b"result".to_vec(), HOUR).await.unwrap();
+    let other_result = store.complete(&key, mine, b"other".to_vec(), HOUR).await;
+    assert_eq!(other_result.unwrap_err().kind(), StoreErrorKind::Conflict);
+    let done = Claimed::Done(b"result".to_vec());
+    assert_eq!(other.claim(&key, theirs, None, LEASE).await.unwrap(), done);
+    assert_eq!(store.claim(&key, mine, None, LEASE).await.unwrap(), done);
+    assert_eq!(store.outcome(&key, mine).await.unwrap(), Some(b"result".to_vec()));
+    assert_eq!(store.outcome(&key, theirs).await.unwrap(), None);
+    assert!(store.renew(&key, mine, LEASE).await.unwrap_err().is_fenced(), "completed");
+    store.release(&key, mine).await.unwrap();
+    assert_eq!(other.claim(&key, theirs, None, LEASE).await.unwrap(), done, "not in flight");
+
+    let another = Key::new("b").unwrap();
+    assert_eq!(store.claim(&another, mine, None, LEASE).await.unwrap(), Claimed::Owned);
+    store.release(&another, mine).await.unwrap();
+    store.release(&another, mine).await.unwrap();
+    assert!(store.complete(&another, mine, Vec::new(), HOUR).await.unwrap_err().is_fenced());
+    assert_eq!(store.claim(&another, theirs, None, LEASE).await.unwrap(), Claimed::Owned);
+    store.complete(&another, theirs, Vec::new(), HOUR).await.unwrap();
+    assert_eq!(store.outcome(&another, theirs).await.unwrap(), Some(Vec::new()));
+    let large = store.complete(&another, theirs, vec![0; buttress_sqlx::LARGEST + 1], HOUR).await;
+    assert_eq!(large.unwrap_err().kind(), StoreErrorKind::Invalid);
+}
+
+async fn leases_end_at_the_instant_and_results_too<D: Db>(db: D) {
+    let store = db.store();
+    let (key, old, new) = (key("a"), claim(), claim());
+    store.claim(&key, old, None, LEASE).await.unwrap();
+    db.time().advance(LEASE - NANO);
+    let left = Claimed::InFlight { lease_left: NANO };
+    assert_eq!(store.claim(&key, new, None, LEASE).await.unwrap(), left);
+    db.time().advance(NANO);
+    // Ran out, but nobody took it.
+    store.renew(&key, old, LEASE).await.unwrap();
+    db.time().advance(LEASE);
+    assert_eq!(store.claim(&key, new, None, LEASE).await.unwrap(), Claimed::Owned);
+    assert!(store.renew(&key, old, LEASE).await.unwrap_err().is_fenced());
+    assert!(store.complete(&key, old, b"old".to_vec(), HOUR).await.unwrap_err().is_fenced());
+    store.release(&key, old).await.unwrap();
+    db.time().advance(LEASE);
+    store.complete(&key, new, b"new".to_vec(), HOUR).await.unwrap();
+    db.time().advance(HOUR - NANO);
+    let done = Claimed::Done(b"new".to_vec());
+    assert_eq!(store.claim(&key, old, None, LEASE).await.unwrap(), done);
+    db.time().advance(NANO);
+    assert_eq!(store.outcome(&key, new).await.unwrap(), None);
+    assert!(store.complete(&key, new, b"new".to_vec(), HOUR).await.unwrap_err().is_fenced());
+    assert_eq!(store.claim(&key, old, None, LEASE).await.unwrap(), Claimed::Owned);
+    assert_eq!(store.outcome(&key, old).await.unwrap(), None, "the old result is gone");
+    store.complete(&key, old, b"again".to_vec(), Duration::MAX).await.unwrap();
+    db.time().advance(1000 * HOUR);
+    assert_eq!(store.outcome(&key, old).await.unwrap(), Some(b"again".to_vec()));
+}
+
+async fn other_fingerprints_are_refused<D: Db>(db: D) {
+    let store = db.store();
+    let (key, mine, theirs) = (key("a"), claim(), claim());
+    let (one, two) = (Some(Fingerprint::of(b"1")), Some(Fingerprint::of(b"2")));
+    store.claim(&key, mine, one, LEASE).await.unwrap();
+    assert_eq!(store.claim(&key, theirs, two, LEASE).await.unwrap(), Claimed::Mismatch);
+    for fingerprint in [None, one] {
+        let claimed = store.claim(&key, theirs, fingerprint, LEASE).await.unwrap();
+        assert!(matches!(claimed, Claimed::InFlight { .. }));
+    }
+    assert_eq!(store.claim(&key, mine, None, LEASE).await.unwrap(), Claimed::Owned);
+    assert_eq!(store.claim(&key, theirs, two, LEASE).await.unwrap(), Claimed::Mismatch);
+    store.complete(&key, mine, Vec::new(), HOUR).await.unwrap();
+    assert_eq!(store.claim(&key, theirs, two, LEASE).await.unwrap(), Claimed::Mismatch);
+    assert_eq!(store.claim(&key, theirs, None, LEASE).await.unwrap(), Claimed::Done(Vec::new()));
+    db.time().advance(HOUR);
+    assert_eq!(store.claim(&key, theirs, two, LEASE).await.unwrap(), Claimed::Owned, "expired");
+    assert_eq!(store.claim(&key, mine, one, LEASE).await.unwrap(), Claimed::Mismatch);
+}
+
+async fn one_of_many_owns_a_key<D: Db>(db: D) {
+    let stores = [db.store().clone(), db.another().await];
+    for round in 0..5 {
+        let key = key(&format!("round {round}"));
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..40 {
+            let (store, key) = (stores[n % 2].clone(), key.clone());
+            tasks.spawn(async move { store.claim(&key, claim(), None, LEASE).await.unwrap() });
+        }
+        let answers = tasks.join_all().await;
+        assert_eq!(answers.iter().filter(|answer| **answer == Claimed::Owned).count(), 1);
+        assert!(answers.iter().all(|a| matches!(a, Claimed::Owned | Claimed::InFlight { .. })));
+    }
+}
+
+async fn a_result_is_completed_in_the_users_transaction<D: Db>(db: D) {
+    let store = db.store();
+    let (key, mine, theirs) = (key("a"), claim(), claim());
+    let value = b"result".to_vec();
+    store.claim(&key, mine, None, LEASE).await.unwrap();
+    let mut tx = db.begin().await;
+    store.complete_in(&mut tx, &key, mine, &value, HOUR).await.unwrap();
+    store.complete_in(&mut tx, &key, mine, &value, HOUR).await.unwrap();
+    db.rollback(tx).await;
+    assert_eq!(store.outcome(&key, mine).await.unwrap(), None);
+    let mut tx = db.begin().await;
+    let refused = store.complete_in(&mut tx, &key, theirs, &value, HOUR).await;
+    assert!(refused.unwrap_err().is_fenced());
+    db.rollback(tx).await;
+    let mut tx = db.begin().await;
+    store.complete_in(&mut tx, &key, mine, &value, HOUR).await.unwrap();
+    db.commit(tx).await;
+    assert_eq!(store.outcome(&key, mine).await.unwrap(), Some(value.clone()));
+    // Taken over before: nothing is stored.
+    db.time().advance(HOUR);
+    store.claim(&key, theirs, None, LEASE).await.unwrap();
+    let mut tx = db.begin().await;
+    let refused = store.complete_in(&mut tx, &key, mine, &value, HOUR).await;
+    assert!(refused.unwrap_err().is_fenced());
+    db.rollback(tx).await;
+}
+
+async fn sweeping_takes_what_expired<D: Db>(db: D) {
+    let store = db.store();
+    for n in 0..10 {
+        let claim = claim();
+        store.claim(&key(&n.to_string()), claim, None, LEASE).await.unwrap();
+        if n >= 5 {
+            store.complete(&key(&n.to_string()), claim, Vec::new(), HOUR).await.unwrap();
+        }
+    }
+    assert_eq!(store.sweep(100).await.unwrap(), 0);
+    db.time().advance(LEASE);
+    assert_eq!(store.sweep(3).await.unwrap(), 3);
+    assert_eq!(store.sweep(100).await.unwrap(), 2);
+    db.time().advance(HOUR);
+    assert_eq!(store.sweep(100).await.unwrap(), 5);
+    assert_eq!(db.execute("DELETE FROM {s}buttress_idempotency").await, 0);
+}
+
+async fn a_damaged_key_stops_only_itself<D: Db>(db: D) {
+    let store = db.store();
+    store.claim(&key("bad"), claim(), None, LEASE).await.unwrap();
+    db.execute("UPDATE {s}buttress_idempotency SET status = 77").await;
+    let (bad, good) = (key("bad"), key("good"));
+    let (broken, fine) = tokio::join!(
+        store.claim(&bad, claim(), None, LEASE),
+        store.claim(&good, claim(), None, LEASE),
+    );
+    let error = broken.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert!(error.to_string().contains("orders/bad"), "{error}");
+    assert_eq!(fine.unwrap(), Claimed::Owned);
+}

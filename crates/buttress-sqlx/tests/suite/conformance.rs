@@ -1,0 +1,203 @@
+//! The suites that every store must pass.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use buttress::VirtualClock;
+use buttress_sim::conformance::{self, Harness, Transactions};
+use buttress_sqlx::{SqliteConfig, SqliteStore, SqliteTransaction, Synchronous};
+use sqlx::Transaction;
+use sqlx::sqlite::{Sqlite, SqlitePoolOptions};
+
+use crate::db::{fresh_path, remove};
+
+/// Files of SQLite. `NORMAL`, because what is asked here does not change with it.
+#[derive(Default)]
+struct Files {
+    time: VirtualClock,
+    paths: Mutex<Vec<PathBuf>>,
+}
+
+impl Harness<SqliteStore> for Files {
+    async fn fresh(&self) -> SqliteStore {
+        let path = fresh_path();
+        self.paths.lock().unwrap().push(path.clone());
+        let config = SqliteConfig::new(path).clock(self.time.clock());
+        SqliteStore::open(config.synchronous(Synchronous::Normal)).await.unwrap()
+    }
+
+    async fn reopen(&self, store: &SqliteStore) -> SqliteStore {
+        SqliteStore::open(store.config().clone()).await.unwrap()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.time.advance(by);
+    }
+}
+
+impl Transactions<SqliteStore, SqliteTransaction> for Files {
+    async fn begin(&self, store: &SqliteStore) -> SqliteTransaction {
+        store.begin().await.unwrap()
+    }
+
+    async fn commit(&self, tx: SqliteTransaction) {
+        tx.commit().await.unwrap();
+    }
+
+    async fn roll_back(&self, tx: SqliteTransaction) {
+        tx.rollback().await.unwrap();
+    }
+}
+
+/// A pool of the user's, that knows nothing of the store.
+impl Transactions<SqliteStore, Transaction<'static, Sqlite>> for Files {
+    async fn begin(&self, store: &SqliteStore) -> Transaction<'static, Sqlite> {
+        let pool = SqlitePoolOptions::new().connect_lazy_with(store.config().connect_options());
+        pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
+    }
+
+    async fn commit(&self, tx: Transaction<'static, Sqlite>) {
+        tx.commit().await.unwrap();
+    }
+
+    async fn roll_back(&self, tx: Transaction<'static, Sqlite>) {
+        tx.rollback().await.unwrap();
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for path in self.paths.lock().unwrap().drain(..) {
+            remove(&path);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sagas_on_sqlite() {
+    conformance::saga::all(&Files::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idempotency_on_sqlite() {
+    conformance::idempotency::all(&Files::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idempotency_in_transactions_on_sqlite() {
+    let files = Files::default();
+    conformance::idempotency::transactional::<_, SqliteTransaction, _>(&files).await;
+    conformance::idempotency::transactional::<_, Transaction<'static, Sqlite>, _>(&files).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outbox_on_sqlite() {
+    let files = Files::default();
+    conformance::outbox::all::<_, SqliteTransaction, _>(&files).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outbox_with_a_pool_of_the_users_on_sqlite() {
+    let files = Files::default();
+    conformance::outbox::all::<_, Transaction<'static, Sqlite>, _>(&files).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inbox_on_sqlite() {
+    let files = Files::default();
+    conformance::inbox::all::<_, SqliteTransaction, _>(&files).await;
+    conformance::inbox::all::<_, Transaction<'static, Sqlite>, _>(&files).await;
+}
+
+#[cfg(feature = "postgres")]
+mod on_postgres {
+    use buttress_sqlx::{PostgresConfig, PostgresStore};
+    use sqlx::postgres::{PgPool, PgPoolOptions, Postgres};
+
+    use super::*;
+    use crate::db::{drop_schema, fresh_schema, postgres_url};
+
+    /// Schemas of PostgreSQL.
+    struct Schemas {
+        url: String,
+        time: VirtualClock,
+        pool: PgPool,
+        names: Mutex<Vec<String>>,
+    }
+
+    impl Schemas {
+        async fn new(test: &str) -> Option<Self> {
+            let url = postgres_url(test).await?;
+            let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).unwrap();
+            Some(Self { url, time: VirtualClock::new(), pool, names: Mutex::default() })
+        }
+
+        async fn end(self) {
+            let names = std::mem::take(&mut *self.names.lock().unwrap());
+            for schema in names {
+                drop_schema(&self.pool, &schema).await;
+            }
+        }
+    }
+
+    impl Harness<PostgresStore> for Schemas {
+        async fn fresh(&self) -> PostgresStore {
+            let schema = fresh_schema();
+            self.names.lock().unwrap().push(schema.clone());
+            let config = PostgresConfig::new(&self.url).schema(schema).connections(2);
+            PostgresStore::open(config.clock(self.time.clock())).await.unwrap()
+        }
+
+        async fn reopen(&self, store: &PostgresStore) -> PostgresStore {
+            PostgresStore::open(store.config().clone()).await.unwrap()
+        }
+
+        async fn advance(&self, by: Duration) {
+            self.time.advance(by);
+        }
+    }
+
+    impl Transactions<PostgresStore, Transaction<'static, Postgres>> for Schemas {
+        async fn begin(&self, _store: &PostgresStore) -> Transaction<'static, Postgres> {
+            self.pool.begin().await.unwrap()
+        }
+
+        async fn commit(&self, tx: Transaction<'static, Postgres>) {
+            tx.commit().await.unwrap();
+        }
+
+        async fn roll_back(&self, tx: Transaction<'static, Postgres>) {
+            tx.rollback().await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sagas() {
+        let Some(schemas) = Schemas::new("conformance of sagas").await else { return };
+        conformance::saga::all(&schemas).await;
+        schemas.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn idempotency() {
+        let Some(schemas) = Schemas::new("conformance of idempotency").await else { return };
+        conformance::idempotency::all(&schemas).await;
+        conformance::idempotency::transactional(&schemas).await;
+        schemas.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn outbox() {
+        let Some(schemas) = Schemas::new("conformance of the outbox").await else { return };
+        conformance::outbox::all(&schemas).await;
+        schemas.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn inbox() {
+        let Some(schemas) = Schemas::new("conformance of the inbox").await else { return };
+        conformance::inbox::all(&schemas).await;
+        schemas.end().await;
+    }
+}

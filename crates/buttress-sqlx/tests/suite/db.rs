@@ -1,0 +1,270 @@
+//! A database for each test, under a clock that the test moves.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use buttress::outbox::{Inbox, NewMessage, Write};
+use buttress::{Rng, VirtualClock, idempotency, outbox, saga};
+use buttress_sqlx::{SqliteConfig, SqliteStore, SqliteTransaction};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const NANO: Duration = Duration::from_nanos(1);
+
+/// What both databases offer to a test.
+pub(crate) trait Db: Clone + Send + Sync + 'static {
+    type Store: saga::Store<Vec<u8>>
+        + idempotency::Store<Vec<u8>>
+        + idempotency::CompleteIn<Self::Tx, Vec<u8>>
+        + outbox::Store
+        + Write<Self::Tx>
+        + Inbox<Self::Tx>
+        + Clone;
+    type Tx: Send;
+
+    fn store(&self) -> &Self::Store;
+    fn time(&self) -> &VirtualClock;
+    /// Another store on the same tables, as another process would have.
+    fn another(&self) -> impl Future<Output = Self::Store> + Send;
+    fn begin(&self) -> impl Future<Output = Self::Tx> + Send;
+    fn commit(&self, tx: Self::Tx) -> impl Future<Output = ()> + Send;
+    fn rollback(&self, tx: Self::Tx) -> impl Future<Output = ()> + Send;
+    /// A statement behind the store's back. Tables are written `{s}buttress_...`.
+    fn execute(&self, sql: &str) -> impl Future<Output = u64> + Send;
+
+    /// Writes messages in a transaction of their own.
+    fn write(&self, messages: Vec<NewMessage>) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut tx = self.begin().await;
+            for message in &messages {
+                self.store().write(&mut tx, message).await.unwrap();
+            }
+            self.commit(tx).await;
+        }
+    }
+}
+
+pub(crate) fn rng() -> Rng {
+    Rng::default()
+}
+
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    pub(crate) path: PathBuf,
+    pub(crate) store: SqliteStore,
+    time: VirtualClock,
+}
+
+/// A name of a file that nobody has.
+pub(crate) fn fresh_path() -> PathBuf {
+    std::env::temp_dir().join(format!("buttress-{:016x}.db", rng().next_u64()))
+}
+
+pub(crate) fn remove(path: &std::path::Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let _ = std::fs::remove_file(name);
+    }
+}
+
+impl Sqlite {
+    pub(crate) async fn fresh() -> Self {
+        let (path, time) = (fresh_path(), VirtualClock::new());
+        let store = SqliteStore::open(config(&path, &time)).await.unwrap();
+        Self { path, store, time }
+    }
+}
+
+fn config(path: &std::path::Path, time: &VirtualClock) -> SqliteConfig {
+    SqliteConfig::new(path).clock(time.clock())
+}
+
+impl Db for Sqlite {
+    type Store = SqliteStore;
+    type Tx = SqliteTransaction;
+
+    fn store(&self) -> &SqliteStore {
+        &self.store
+    }
+
+    fn time(&self) -> &VirtualClock {
+        &self.time
+    }
+
+    async fn another(&self) -> SqliteStore {
+        SqliteStore::open(config(&self.path, &self.time)).await.unwrap()
+    }
+
+    async fn begin(&self) -> SqliteTransaction {
+        self.store.begin().await.unwrap()
+    }
+
+    async fn commit(&self, tx: SqliteTransaction) {
+        tx.commit().await.unwrap();
+    }
+
+    async fn rollback(&self, tx: SqliteTransaction) {
+        tx.rollback().await.unwrap();
+    }
+
+    async fn execute(&self, sql: &str) -> u64 {
+        let mut tx = self.begin().await;
+        let sql = sql.replace("{s}", "");
+        let done = sqlx::query(&sql).execute(&mut **tx).await.unwrap();
+        self.commit(tx).await;
+        done.rows_affected()
+    }
+}
+
+/// Runs `scenario` on a file of its own.
+pub(crate) async fn on_sqlite<F: Future<Output = ()> + Send + 'static>(
+    scenario: impl FnOnce(Sqlite) -> F,
+) {
+    let db = Sqlite::fresh().await;
+    let path = db.path.clone();
+    let outcome = tokio::spawn(scenario(db)).await;
+    remove(&path);
+    if let Err(error) = outcome {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+#[cfg(feature = "postgres")]
+pub(crate) use with_postgres::*;
+
+#[cfg(feature = "postgres")]
+mod with_postgres {
+    use super::*;
+    use buttress_sqlx::{PostgresConfig, PostgresStore};
+    use sqlx::postgres::{PgConnection, PgPoolOptions};
+    use sqlx::{Connection, PgPool, Postgres as Pg, Transaction};
+
+    #[derive(Clone)]
+    pub(crate) struct Postgres {
+        pub(crate) store: PostgresStore,
+        pub(crate) schema: String,
+        pub(crate) url: String,
+        /// A pool of the user's, behind the store's back.
+        pub(crate) pool: PgPool,
+        time: VirtualClock,
+    }
+
+    /// Where the database is, if there is one. Without it tests are skipped, and say so, unless
+    /// `BUTTRESS_REQUIRE_SERVICES=1` makes that a failure.
+    pub(crate) async fn postgres_url(test: &str) -> Option<String> {
+        let url = std::env::var("BUTTRESS_POSTGRES_URL")
+            .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
+        let connecting = tokio::time::timeout(SECOND, PgConnection::connect(&url));
+        let why = match connecting.await {
+            Ok(Ok(connection)) => {
+                let _ = connection.close().await;
+                return Some(url);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer within a second".to_owned(),
+        };
+        let required = std::env::var("BUTTRESS_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
+        assert!(!required, "PostgreSQL is required, and is not there: {why}");
+        println!("skipped {test} on PostgreSQL: {why}");
+        None
+    }
+
+    pub(crate) fn fresh_schema() -> String {
+        format!("buttress_test_{:016x}", rng().next_u64())
+    }
+
+    impl Postgres {
+        async fn fresh(url: String) -> Self {
+            let (schema, time) = (fresh_schema(), VirtualClock::new());
+            let config = PostgresConfig::new(&url).schema(&schema).clock(time.clock());
+            let store = PostgresStore::open(config.connections(4)).await.unwrap();
+            let pool = PgPoolOptions::new().max_connections(8).connect_lazy(&url).unwrap();
+            Self { store, schema, url, pool, time }
+        }
+
+        pub(crate) fn config(&self) -> PostgresConfig {
+            let config = PostgresConfig::new(&self.url).schema(&self.schema);
+            config.clock(self.time.clock()).connections(4)
+        }
+
+        pub(crate) fn sql(&self, sql: &str) -> String {
+            sql.replace("{s}", &format!("\"{}\".", self.schema))
+        }
+    }
+
+    impl Db for Postgres {
+        type Store = PostgresStore;
+        type Tx = Transaction<'static, Pg>;
+
+        fn store(&self) -> &PostgresStore {
+            &self.store
+        }
+
+        fn time(&self) -> &VirtualClock {
+            &self.time
+        }
+
+        async fn another(&self) -> PostgresStore {
+            PostgresStore::open(self.config()).await.unwrap()
+        }
+
+        async fn begin(&self) -> Self::Tx {
+            self.pool.begin().await.unwrap()
+        }
+
+        async fn commit(&self, tx: Self::Tx) {
+            tx.commit().await.unwrap();
+        }
+
+        async fn rollback(&self, tx: Self::Tx) {
+            tx.rollback().await.unwrap();
+        }
+
+        async fn execute(&self, sql: &str) -> u64 {
+            let sql = self.sql(sql);
+            sqlx::query(&sql).execute(&self.pool).await.unwrap().rows_affected()
+        }
+    }
+
+    /// Runs `scenario` on a schema of its own, and drops it.
+    pub(crate) async fn on_postgres<F: Future<Output = ()> + Send + 'static>(
+        test: &str,
+        scenario: impl FnOnce(Postgres) -> F,
+    ) {
+        let Some(url) = postgres_url(test).await else { return };
+        let db = Postgres::fresh(url).await;
+        let (store, pool, schema) = (db.store.clone(), db.pool.clone(), db.schema.clone());
+        let outcome = tokio::spawn(scenario(db)).await;
+        store.close().await;
+        drop_schema(&pool, &schema).await;
+        if let Err(error) = outcome {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+
+    pub(crate) async fn drop_schema(pool: &PgPool, schema: &str) {
+        let sql = format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE");
+        sqlx::query(&sql).execute(pool).await.unwrap();
+    }
+}
+
+/// Scenarios of the module around it, as tests on each database.
+macro_rules! on_each_database {
+    ($($name:ident)*) => {
+        mod on_sqlite {$(
+            #[tokio::test]
+            async fn $name() {
+                crate::db::on_sqlite(super::$name).await;
+            }
+        )*}
+        #[cfg(feature = "postgres")]
+        mod on_postgres {$(
+            #[tokio::test]
+            async fn $name() {
+                crate::db::on_postgres(stringify!($name), super::$name).await;
+            }
+        )*}
+    };
+}
+pub(crate) use on_each_database;

@@ -1,0 +1,13 @@
+//! The stores against real databases: what both must do in the same way, and what is special to each.
+#![allow(clippy::disallowed_methods, reason = "a database takes real time")]
+
+mod claims;
+mod conformance;
+mod db;
+mod inbox;
+mod messages;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod sagas;
+mod sqlite;
+mod takeover;

@@ -1,0 +1,315 @@
+//! What is special to PostgreSQL.
+
+use std::time::Duration;
+
+use buttress::StoreErrorKind;
+use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
+use buttress::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
+use buttress::saga::{Store, WorkerId};
+use buttress_sqlx::{PostgresConfig, PostgresStore};
+use sqlx::{PgPool, Row};
+
+use crate::db::{Db, Postgres, SECOND, drop_schema, fresh_schema, on_postgres, postgres_url};
+use crate::sagas::{append, new_saga};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_open_a_new_schema_at_once_and_again() {
+    let Some(url) = postgres_url("many_open_a_new_schema_at_once_and_again").await else { return };
+    let schema = fresh_schema();
+    let config = PostgresConfig::new(&url).schema(&schema).connections(2);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let config = config.clone();
+        tasks.spawn(async move { PostgresStore::open(config).await.map(|s| s.partitions()) });
+    }
+    for opened in tasks.join_all().await {
+        assert_eq!(opened.unwrap(), 16);
+    }
+    let error = PostgresStore::open(config.clone().partitions(4)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Invalid);
+    let pool = PgPool::connect(&url).await.unwrap();
+    let sql = format!("UPDATE \"{schema}\".buttress_schema SET value = 9 WHERE name = 'version'");
+    sqlx::query(&sql).execute(&pool).await.unwrap();
+    let error = PostgresStore::open(config).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert!(error.to_string().contains("version 9"), "{error}");
+    drop_schema(&pool, &schema).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened() {
+    for url in ["not a url", "postgres://"] {
+        let error = PostgresStore::open(PostgresConfig::new(url).schema("")).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Invalid, "{error}");
+    }
+    // Nobody listens there.
+    let config = PostgresConfig::new("postgres://postgres@127.0.0.1:1/test");
+    let error = PostgresStore::open(config.operation_timeout(SECOND)).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+/// Ends every connection to the test's tables but the one that asks: those of this store are known by
+/// what they last did.
+async fn end_connections(db: &Postgres) -> i64 {
+    let sql = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE pid <> pg_backend_pid() AND query LIKE '%' || $1 || '%') AS ended";
+    sqlx::query_scalar(sql).bind(&db.schema).fetch_one(&db.pool).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_ended_are_made_anew() {
+    on_postgres("connections_that_are_ended_are_made_anew", async |db: Postgres| {
+        let store = db.store.clone();
+        let key = Key::new("k").unwrap();
+        let saga = new_saga(WorkerId::new(1));
+        store.create(saga.clone()).await.unwrap();
+        let mut position = 1;
+        for round in 0..5u128 {
+            idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await.unwrap();
+            store.load(saga.id).await.unwrap();
+            assert!(end_connections(&db).await > 0, "round {round}");
+            // Each may fail once or twice, with an error that says that it passes; then all is well, and
+            // what was done without an answer is known by its content.
+            let mut failures = 0;
+            loop {
+                match store.append(append(saga.id, 1, position)).await {
+                    Ok(_) => break,
+                    Err(error) => {
+                        assert!(error.is_transient(), "{error}");
+                        failures += 1;
+                        assert!(failures < 5);
+                    }
+                }
+            }
+            position += 1;
+            let mut failures = 0;
+            loop {
+                match store.load(saga.id).await {
+                    Ok(record) => {
+                        assert_eq!(record.unwrap().entries.len() as u64, position);
+                        break;
+                    }
+                    Err(error) => {
+                        assert!(error.is_transient(), "{error}");
+                        failures += 1;
+                        assert!(failures < 10);
+                    }
+                }
+            }
+            let claimed = loop {
+                let asked =
+                    idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await;
+                match asked {
+                    Ok(claimed) => break claimed,
+                    Err(error) => assert!(error.is_transient(), "{error}"),
+                }
+            };
+            assert_eq!(claimed, Claimed::Owned);
+        }
+    })
+    .await;
+}
+
+/// Connections are ended at random moments under load: whatever was answered with Ok is there, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_connections_end_in_the_middle() {
+    on_postgres("nothing_is_lost_when_connections_end_in_the_middle", async |db: Postgres| {
+        let store = db.store.clone();
+        let mut load = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let store = store.clone();
+            load.spawn(async move {
+                let saga = new_saga(WorkerId::new(1));
+                let id = saga.id;
+                while let Err(error) = store.create(saga.clone()).await {
+                    assert!(error.is_transient(), "{error}");
+                }
+                for position in 1..=40 {
+                    while let Err(error) = store.append(append(id, 1, position)).await {
+                        assert!(error.is_transient(), "{error}");
+                    }
+                }
+                id
+            });
+        }
+        let mut ended = 0;
+        let mut sagas = Vec::new();
+        while !load.is_empty() {
+            match tokio::time::timeout(Duration::from_millis(20), load.join_next()).await {
+                Ok(done) => sagas.extend(done.map(Result::unwrap)),
+                Err(_) if ended < 40 => ended += end_connections(&db).await,
+                Err(_) => {}
+            }
+        }
+        for id in sagas {
+            let record = loop {
+                match store.load(id).await {
+                    Ok(record) => break record.unwrap(),
+                    Err(error) => assert!(error.is_transient(), "{error}"),
+                }
+            };
+            assert_eq!(record.entries.len(), 41);
+        }
+    })
+    .await;
+}
+
+/// The plan of the scan: ordered index scans of each partition, merged, and nothing sorted but what is
+/// found. Another way to say the same was three times slower.
+#[tokio::test]
+async fn the_scan_is_an_ordered_merge_of_index_scans() {
+    on_postgres("the_scan_is_an_ordered_merge_of_index_scans", async |db: Postgres| {
+        let (store, relay) = (db.store.clone(), RelayId::new(1));
+        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        // A queue as it is in the middle of things: most of it delivered, no statistics.
+        db.execute(
+            "INSERT INTO {s}buttress_outbox (id, partition, key, topic, payload, status, due_at, \
+             settled_at) SELECT gen_random_uuid(), n % 16, 'key ' || n % 1000, '', 'payload', \
+             CASE WHEN n <= 45000 THEN 2 ELSE 0 END, 0, 0 FROM generate_series(1, 50000) AS n",
+        )
+        .await;
+        db.execute(
+            "INSERT INTO {s}buttress_outbox_hold SELECT n % 16, 'key ' || n, n, 9e18::int8 \
+             FROM generate_series(1, 500) AS n",
+        )
+        .await;
+        for analyzed in [false, true] {
+            if analyzed {
+                db.execute("ANALYZE {s}buttress_outbox").await;
+                db.execute("ANALYZE {s}buttress_outbox_hold").await;
+            }
+            let plan = store.explain_fetch(&leases, 500).await.unwrap();
+            assert_eq!(plan.matches("using buttress_outbox_pending on").count(), 16, "{plan}");
+            assert!(plan.contains("Merge Append"), "{plan}");
+            assert!(!plan.contains("Seq Scan on buttress_outbox"), "{plan}");
+            assert!(!plan.contains("Hash"), "{plan}");
+            // Rows that the scans touched, beyond what is returned: those of held keys, and one for each
+            // partition that was looked at and not needed.
+            let scanned: f64 = plan
+                .lines()
+                .filter(|line| line.contains("using buttress_outbox_pending on"))
+                .map(|line| {
+                    let actual = line.split("(actual").nth(1).unwrap_or_default();
+                    let rows = actual.split("rows=").nth(1).unwrap_or("0");
+                    rows.split(' ').next().unwrap().parse::<f64>().unwrap()
+                })
+                .sum();
+            assert!((500.0..=516.0).contains(&scanned), "{scanned} rows\n{plan}");
+        }
+        let found = store.fetch(relay, &leases, 500).await.unwrap().messages;
+        assert_eq!(found.len(), 500);
+        assert!(found.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
+    })
+    .await;
+}
+
+/// A user's transaction that completes a claim has its row until it ends: nobody else waits for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_do_not_wait_for_a_transaction_that_completes_one() {
+    on_postgres("claims_do_not_wait_for_a_transaction", async |db: Postgres| {
+        use idempotency::Store as Claims;
+        let store = db.store.clone();
+        let (key, other) = (Key::new("busy").unwrap(), Key::new("free").unwrap());
+        let (mine, theirs) = (ClaimId::new(1), ClaimId::new(2));
+        Claims::claim(&store, &key, mine, None, 10 * SECOND).await.unwrap();
+        let mut tx = db.begin().await;
+        store.complete_in(&mut tx, &key, mine, &b"x".to_vec(), 60 * SECOND).await.unwrap();
+        let before = std::time::Instant::now();
+        let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
+        assert_eq!(claimed, Claimed::InFlight { lease_left: 10 * SECOND });
+        // Not fenced: its own transaction is at it.
+        assert!(Claims::renew(&store, &key, mine, 10 * SECOND).await.unwrap_err().is_transient());
+        assert!(Claims::release(&store, &key, mine).await.unwrap_err().is_transient());
+        db.time().advance(10 * SECOND);
+        let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
+        assert_eq!(claimed, Claimed::InFlight { lease_left: Duration::ZERO });
+        let claimed = Claims::claim(&store, &other, theirs, None, 10 * SECOND).await.unwrap();
+        assert_eq!(claimed, Claimed::Owned);
+        assert!(before.elapsed() < 3 * SECOND, "nobody waited for a lock");
+        db.commit(tx).await;
+        let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
+        assert_eq!(claimed, Claimed::Done(b"x".to_vec()));
+    })
+    .await;
+}
+
+/// With the key locked, the second transaction writes only after the first has committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_key_orders_overlapping_transactions() {
+    on_postgres("a_locked_key_orders_overlapping_transactions", async |db: Postgres| {
+        let store = db.store.clone();
+        let mut first = db.begin().await;
+        store.lock_key(&mut first, "k").await.unwrap();
+        let second = tokio::spawn({
+            let (db, store) = (db.clone(), store.clone());
+            async move {
+                let mut tx = db.begin().await;
+                store.lock_key(&mut tx, "k").await.unwrap();
+                store.write(&mut tx, &NewMessage::new(MessageId::new(2), "k", "2")).await.unwrap();
+                db.commit(tx).await;
+            }
+        });
+        // Another key does not wait.
+        let mut other = db.begin().await;
+        store.lock_key(&mut other, "l").await.unwrap();
+        db.rollback(other).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!second.is_finished());
+        store.write(&mut first, &NewMessage::new(MessageId::new(1), "k", "1")).await.unwrap();
+        db.commit(first).await;
+        second.await.unwrap();
+        let leases = store.lease(RelayId::new(1), SECOND, &[]).await.unwrap().leases;
+        let found = store.fetch(RelayId::new(1), &leases, 9).await.unwrap().messages;
+        assert_eq!(found.iter().map(|m| m.id.get()).collect::<Vec<_>>(), [1, 2]);
+    })
+    .await;
+}
+
+/// A sequence that was drawn early and committed late is delivered all the same.
+#[tokio::test]
+async fn a_late_commit_is_not_passed_over() {
+    on_postgres("a_late_commit_is_not_passed_over", async |db: Postgres| {
+        let store = db.store.clone();
+        let relay = RelayId::new(1);
+        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let mut slow = db.begin().await;
+        store.write(&mut slow, &NewMessage::new(MessageId::new(1), "a", "x")).await.unwrap();
+        db.write(vec![NewMessage::new(MessageId::new(2), "a", "y")]).await;
+        let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+        assert_eq!(found.iter().map(|m| m.id.get()).collect::<Vec<_>>(), [2]);
+        db.commit(slow).await;
+        let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+        assert_eq!(found.iter().map(|m| m.id.get()).collect::<Vec<_>>(), [1, 2]);
+    })
+    .await;
+}
+
+/// Without a clock of a test, time is the database's, and moves within a transaction.
+#[tokio::test]
+async fn time_is_the_databases() {
+    on_postgres("time_is_the_databases", async |db: Postgres| {
+        let config = PostgresConfig::new(&db.url).schema(&db.schema).connections(2);
+        let store = PostgresStore::open(config).await.unwrap();
+        let relay = RelayId::new(1);
+        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let mut tx = db.begin().await;
+        for n in 1..=2 {
+            store.write(&mut tx, &NewMessage::new(MessageId::new(n), "a", "x")).await.unwrap();
+            sqlx::query("SELECT pg_sleep(0.01)").execute(&mut *tx).await.unwrap();
+        }
+        db.commit(tx).await;
+        let fetched = store.fetch(relay, &leases, 9).await.unwrap();
+        let due: Vec<_> = fetched.messages.iter().map(|message| message.due_at).collect();
+        assert!(due[1] >= due[0] + Duration::from_millis(10), "not the transaction's time");
+        assert!(fetched.now > due[1]);
+        let row = sqlx::query("SELECT extract(epoch FROM clock_timestamp())::float8")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        let now = Duration::from_secs_f64(row.get(0));
+        assert!(now.abs_diff(fetched.now) < SECOND);
+        store.close().await;
+    })
+    .await;
+}
