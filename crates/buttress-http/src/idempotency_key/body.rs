@@ -45,10 +45,10 @@ impl<B: Body> BufferedBody<B> {
     }
 
     /// The body it was made of, if nothing of it was read.
-    pub(super) fn into_unread(self) -> Result<B, Self> {
+    pub(super) fn into_unread(self) -> Result<B, Box<Self>> {
         match self.rest {
             Rest::Stream(body) if self.front.is_empty() && self.beyond.is_empty() => Ok(body),
-            rest => Err(Self { rest, ..self }),
+            rest => Err(Box::new(Self { rest, ..self })),
         }
     }
 

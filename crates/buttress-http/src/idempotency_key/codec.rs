@@ -18,8 +18,8 @@ const SENSITIVE: u8 = 1;
 /// Encodes [`StoredResponse`]s for stores that keep bytes:
 /// [`Encoded::new(store, ResponseCodec)`](buttress::idempotency::Encoded).
 ///
-/// A version byte (1), the status (2 bytes), the header, a byte for whether there are trailers (0 or
-/// 1) and those, and the length (8 bytes) and bytes of the body; all numbers big-endian. Header and
+/// A version byte (1), the status (2 bytes), the header, a byte that is 1 if
+/// there are trailers, those if so, and the length (8 bytes) and bytes of the body; all numbers big-endian. Header and
 /// trailers are a number of fields (4 bytes), and for each the length (2 bytes) and bytes of its
 /// lower-case name, the length (4 bytes) and bytes of its value, and a byte for whether the value is
 /// marked as sensitive.

@@ -22,19 +22,21 @@ const CAP: usize = 1024 * 1024;
 /// The layer of the core that does the work.
 pub(super) type Core<R> = IdempotencyLayer<Known, StoredResponse, ResponseTape, R>;
 
+type Closure<A, T> = Arc<dyn Fn(&A) -> T + Send + Sync>;
+
 /// What every service of a layer goes by.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) methods: Vec<Method>,
     pub(super) syntax: Syntax,
-    pub(super) scope: Arc<dyn Fn(&RequestHead) -> String + Send + Sync>,
+    pub(super) scope: Closure<RequestHead, String>,
     /// Whether the fingerprint is of the body too.
     pub(super) payload: bool,
     pub(super) request_cap: usize,
     pub(super) response_cap: usize,
-    pub(super) keep: Arc<dyn Fn(&ResponseHead) -> bool + Send + Sync>,
+    pub(super) keep: Closure<ResponseHead, bool>,
     pub(super) marker: Option<HeaderName>,
-    pub(super) unusable: Arc<dyn Fn(&UnusableRequest) -> Response<String> + Send + Sync>,
+    pub(super) unusable: Closure<UnusableRequest, Response<String>>,
 }
 
 /// Does what a request with an `Idempotency-Key` asks for once, and answers every repetition with the

@@ -78,7 +78,7 @@ where
                 Recording { stage: Stage::Collecting(Box::new(head), collect) }
             }
             // Nobody reads a response before it is recorded.
-            Err(body) => is_not_kept(Ok(Response::from_parts(head, body))),
+            Err(body) => is_not_kept(Ok(Response::from_parts(head, *body))),
         }
     }
 

@@ -77,7 +77,7 @@ async fn a_client_that_hangs_up_before_its_body_is_read_leaves_nothing() {
     let (layer, inner) = (layer(), echo());
     let body = Script::new([data("half"), Step::Pending, data("whole")]);
     let mut first = Box::pin(send(&layer, &inner, asking(Method::POST, "/pay", "a", body)));
-    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    assert!(is_pending(&mut first));
     drop(first);
     let stats = layer.handle().stats();
     assert_eq!((stats.started, stats.in_flight), (0, 0));

@@ -7,21 +7,9 @@ use buttress::idempotency::{
     ClaimId, Claimed, Config, Fingerprint, Key, MemoryStore, Store, StoreFailure,
 };
 use buttress::{ErrorKind, StoreError};
-use tokio_test_like::is_pending;
 
 use super::*;
 use crate::Refusal;
-
-/// Polling a future once, without waking.
-mod tokio_test_like {
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::task::{Context, Waker};
-
-    pub(super) fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
-        future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn safe_methods_and_all_others_pass_untouched_whatever_their_key() {

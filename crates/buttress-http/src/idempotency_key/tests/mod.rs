@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
@@ -199,11 +199,9 @@ pub(super) async fn read(response: Response<BufferedBody<Script>>) -> Got {
         }
     }
     assert!(body.is_end_stream());
-    let Parts { status, headers, .. } = head;
+    let http::response::Parts { status, headers, .. } = head;
     Got { status: status.as_u16(), headers, body: text, trailers, error }
 }
-
-use http::response::Parts;
 
 /// Sends `request` through `layer` in front of `inner`.
 pub(super) async fn send(
@@ -230,4 +228,9 @@ pub(super) fn layer() -> IdempotencyKeyLayer {
 pub(super) fn with(config: buttress::idempotency::Config) -> IdempotencyKeyLayer {
     let store = buttress::idempotency::MemoryStore::default();
     IdempotencyKeyLayer::unscoped(config, store).unwrap()
+}
+
+/// Polls it once, and nothing is woken.
+pub(super) fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+    future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

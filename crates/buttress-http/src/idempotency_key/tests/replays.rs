@@ -1,6 +1,5 @@
 //! What is stored, and what comes back.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use http::HeaderValue;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, SET_COOKIE};
 
 use super::*;
+use crate::Refusal;
 
 fn headers<const N: usize>(fields: [(&'static str, &'static [u8]); N]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -133,8 +133,6 @@ async fn nor_are_event_streams_and_refusals_from_further_in() {
         assert_eq!(inner.calls(), 2);
     }
 }
-
-use crate::Refusal;
 
 #[tokio::test(start_paused = true)]
 async fn a_closure_decides_what_is_stored() {
@@ -266,7 +264,7 @@ async fn a_detached_handler_is_not_stopped_by_a_client_that_hangs_up() {
     let layer = with(IdempotencyKeyLayer::config().detached(10));
     let inner = Inner::counting(201).held();
     let mut first = Box::pin(send(&layer, &inner, post("a", "7")));
-    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    assert!(is_pending(&mut first));
     while inner.calls() == 0 {
         tokio::task::yield_now().await;
     }
@@ -283,7 +281,7 @@ async fn a_detached_handler_is_not_stopped_by_a_client_that_hangs_up() {
 async fn one_that_is_not_detached_is_and_its_key_is_free() {
     let (layer, inner) = (layer(), Inner::counting(201).held());
     let mut first = Box::pin(send(&layer, &inner, post("a", "7")));
-    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    assert!(is_pending(&mut first));
     drop(first);
     inner.open();
     assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (201, "call 2", false));
@@ -313,7 +311,7 @@ async fn a_key_is_in_flight_until_the_end_of_the_body() {
         std::future::ready(Ok::<_, Infallible>(Response::new(Endless(end.clone()))))
     }));
     let mut first = Box::pin(service.clone().oneshot(post("a", "7")));
-    poll_fn(|cx| Poll::Ready(assert!(first.as_mut().poll(cx).is_pending()))).await;
+    assert!(is_pending(&mut first));
     let status = async || service.clone().oneshot(post("a", "7")).await.unwrap().status().as_u16();
     assert_eq!(status().await, 409);
     ended.store(true, Ordering::SeqCst);
