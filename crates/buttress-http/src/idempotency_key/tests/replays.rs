@@ -258,6 +258,31 @@ async fn a_content_length_is_given_again() {
     }
 }
 
+/// The error type of the inner service stays, and its errors are nobody's answer.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_inner_service_is_passed_on_and_not_stored() {
+    #[derive(Debug, PartialEq)]
+    struct Broken(u32);
+    let mut calls = 0;
+    let calls = Arc::new(Mutex::new(move || {
+        calls += 1;
+        calls
+    }));
+    let layer = layer();
+    let service = layer.layer(tower::service_fn(move |_: Request<Script>| {
+        let n = (calls.lock().unwrap())();
+        std::future::ready(if n < 3 { Err(Broken(n)) } else { Ok(Response::new("done".into())) })
+    }));
+    for n in 1..3 {
+        assert_eq!(service.clone().oneshot(post("a", "7")).await.unwrap_err(), Broken(n));
+    }
+    for replayed in [false, true] {
+        let response = service.clone().oneshot(post("a", "7")).await.unwrap();
+        assert_eq!(read(response).await.brief(), (200, "done", replayed));
+    }
+    assert_eq!(layer.handle().stats().failed, 2);
+}
+
 /// The client is gone before its response was read to the end: the handler goes on on its own task.
 #[tokio::test(start_paused = true)]
 async fn a_detached_handler_is_not_stopped_by_a_client_that_hangs_up() {
