@@ -24,7 +24,7 @@ fn scenario(policy: Policy) -> Scenario {
     let sec = Duration::from_secs;
     Scenario::new(policy.name(), sec(600))
         .seed(2024)
-        .window(sec(2))
+        .window(sec(1))
         .load(Load::poisson(330.0))
         .faults(Faults::new().at(sec(60), sec(1), policies::SERVICE, Fault::Pause))
 }

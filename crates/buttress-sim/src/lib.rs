@@ -33,7 +33,7 @@ pub use measure::{
 };
 pub use outcome::{FaultSpan, Outcome};
 pub use output::Report;
-pub use replay::Violation;
+pub use replay::{Diverged, Failed, Violation, check_determinism, explore};
 pub use rng::Seed;
 pub use scenario::{Engine, Scenario, SimError};
 pub use server::{

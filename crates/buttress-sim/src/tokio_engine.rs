@@ -4,8 +4,9 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use buttress::VirtualClock;
 
@@ -48,12 +49,17 @@ pub struct Runtime {
     parked: Arc<Parked>,
 }
 
-/// What the hook before parking found.
+/// What the hook before parking and the future that runs the runtime tell each other.
 #[derive(Default)]
 struct Parked {
+    /// Kept for its memory.
     fired: Mutex<Vec<Waker>>,
-    /// Set when no timer was left; woken is who runs the runtime.
-    idle: Mutex<(bool, Option<Waker>)>,
+    /// Wakes the outermost future, and so keeps the runtime from parking.
+    root: Mutex<Option<Waker>>,
+    /// No timer was left.
+    idle: AtomicBool,
+    /// `main` was woken. The outermost future is woken for every timer, and `main` need not be polled then.
+    main: AtomicBool,
 }
 
 impl Runtime {
@@ -78,19 +84,26 @@ impl Runtime {
     /// # Panics
     /// If `main` does, or if called from within a runtime. A task that panics ends alone, as always in tokio.
     pub fn block_on<F: Future>(&self, main: F) -> Result<F::Output, Stuck> {
-        *self.parked.idle() = (false, None);
+        self.parked.idle.store(false, Ordering::Relaxed);
+        self.parked.main.store(true, Ordering::Relaxed);
+        let waker = Waker::from(self.parked.clone());
         self.runtime.block_on(async {
             let mut main = pin!(main);
             poll_fn(|cx| {
-                if let Poll::Ready(output) = main.as_mut().poll(cx) {
+                match &mut *self.parked.root() {
+                    Some(root) => root.clone_from(cx.waker()),
+                    empty => *empty = Some(cx.waker().clone()),
+                }
+                if self.parked.main.swap(false, Ordering::AcqRel)
+                    && let Poll::Ready(output) =
+                        main.as_mut().poll(&mut Context::from_waker(&waker))
+                {
                     return Poll::Ready(Ok(output));
                 }
-                let mut idle = self.parked.idle();
-                if idle.0 {
+                if self.parked.idle.load(Ordering::Acquire) {
                     let parked = vec!["main".to_owned()];
                     return Poll::Ready(Err(Stuck::Deadlock { at: self.time.elapsed(), parked }));
                 }
-                idle.1 = Some(cx.waker().clone());
                 Poll::Pending
             })
             .await
@@ -106,17 +119,29 @@ impl Parked {
         if time.fire_next(&mut fired) {
             fired.drain(..).for_each(Waker::wake);
             *self.fired.lock().unwrap_or_else(PoisonError::into_inner) = fired;
-            return;
+        } else {
+            self.idle.store(true, Ordering::Release);
         }
-        let mut idle = self.idle();
-        idle.0 = true;
-        let main = idle.1.take();
-        drop(idle);
-        main.into_iter().for_each(Waker::wake);
+        // Always: a timer that wakes no task (that of a station) would otherwise be the last thing to happen.
+        if let Some(root) = &*self.root() {
+            root.wake_by_ref();
+        }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, (bool, Option<Waker>)> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn root(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.main.store(true, Ordering::Release);
+        let root = self.root().clone();
+        root.into_iter().for_each(Waker::wake);
     }
 }
 

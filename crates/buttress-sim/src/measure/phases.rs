@@ -121,46 +121,46 @@ pub(crate) fn recovery(samples: &[Sample], healthy: f64) -> Vec<Recovery> {
     found
 }
 
+/// A load counts as borne once it was served for so many windows in a row: what a queue swallows at first is not
+/// borne.
+const BORNE: usize = 10;
+
 fn looks(samples: &[Sample], healthy: f64) -> Vec<Look> {
-    // The greatest load that was served without a fault.
     let mut borne: f64 = 0.0;
+    let mut fine = 0;
     let mut looks: Vec<Look> = Vec::with_capacity(samples.len());
-    for sample in samples {
+    for (index, sample) in samples.iter().enumerate() {
         let (offered, good) = (sample.offered as f64, sample.good as f64);
         // What begins in a window may end in the next: chance alone must not look like failure.
         let noise = 3.0 * offered.sqrt();
         let served = good >= healthy * offered - noise.min(0.5 * offered);
-        let load = sample.rate();
-        let bearable = load <= borne * 1.05 + 4.0 * load.sqrt();
+        let bearable = offered <= borne * 1.05 + 2.0 * offered.sqrt();
         looks.push(match served {
             true => Look::Fine,
             false if sample.faulty || !bearable => Look::Caused,
             false => Look::Uncaused,
         });
-        if served && !sample.faulty {
-            borne = borne.max(load);
+        fine = if served && !sample.faulty { fine + 1 } else { 0 };
+        if fine >= BORNE {
+            let last = samples.get(index + 1 - BORNE..=index).unwrap_or_default();
+            let sum: u64 = last.iter().map(|sample| sample.offered).sum();
+            borne = borne.max(sum as f64 / BORNE as f64);
         }
     }
-    smooth(&mut looks);
+    smooth(&mut looks, samples);
     looks
 }
 
-/// One window that differs from both its neighbours is chance.
-fn smooth(looks: &mut [Look]) {
+/// One window that differs from both its neighbours is chance, unless there was a fault.
+fn smooth(looks: &mut [Look], samples: &[Sample]) {
     for index in 1..looks.len().saturating_sub(1) {
+        let faulty = samples.get(index).is_some_and(|sample| sample.faulty);
         if let [before, between, after] = looks.get_mut(index - 1..=index + 1).unwrap_or_default()
             && before == after
-            && *between != Look::Caused
+            && !faulty
         {
             *between = *before;
         }
-    }
-}
-
-impl Sample {
-    /// Requests, as if every window were as long as this one: windows have one length, but for the last.
-    fn rate(&self) -> f64 {
-        self.offered as f64
     }
 }
 
@@ -221,6 +221,9 @@ mod tests {
         use PhaseKind::{Metastable, Overloaded, Stable};
         let spike = ((3000, 900, false), 10);
         assert_eq!(kinds(&run(&[spike])), [(Overloaded, 10)]);
+        // A queue swallows the first of it.
+        let swallowed = run(&[((3000, 3000, false), 4), ((3000, 900, false), 30)]);
+        assert_eq!(kinds(&swallowed), [(Stable, 4), (Overloaded, 30)]);
         let passes = run(&[(FINE, 20), spike, (FINE, 20)]);
         assert_eq!(kinds(&passes), [(Stable, 20), (Overloaded, 10), (Stable, 20)]);
         let stays = run(&[(FINE, 20), spike, (DOWN, 20)]);

@@ -76,7 +76,7 @@ impl Chart<'_> {
         if !self.unit.is_empty() {
             let _ = write!(text, " <span class=\"unit\">{}</span>", escaped(self.unit));
         }
-        for line in &self.lines {
+        for line in self.lines.iter().filter(|line| !line.name.is_empty()) {
             let _ = write!(
                 text,
                 " <span class=\"key\"><i class=\"swatch {}\"></i>{}</span>",
@@ -119,19 +119,22 @@ impl Chart<'_> {
     /// What a pointer over the chart is told.
     fn hover(&self, svg: &mut String) {
         let Some(count) = self.lines.iter().map(|line| line.values.len()).max() else { return };
+        // So many that a pointer can tell them apart.
+        let each = count.div_ceil(120);
         let step = (WIDTH - LEFT - RIGHT) / count as f64;
-        for index in 0..count {
+        for index in (0..count).step_by(each) {
             let at = self.duration.mul_f64(index as f64 / count as f64);
-            let mut text = format!("from {} s", number(at.as_secs_f64()));
+            let mut text = format!("at {} s", number(at.as_secs_f64()));
             for line in &self.lines {
                 if let Some(value) = line.values.get(index) {
-                    let _ = write!(text, "\n{}: {}", line.name, (self.label)(*value));
+                    let name = if line.name.is_empty() { self.title } else { line.name };
+                    let _ = write!(text, "\n{name}: {}", (self.label)(*value));
                 }
             }
-            let x = LEFT + index as f64 * step;
+            let (x, wide) = (LEFT + index as f64 * step, step * each as f64);
             let _ = write!(
                 svg,
-                "<rect class=\"hover\" x=\"{x:.1}\" y=\"0\" width=\"{step:.2}\" height=\"{}\">\
+                "<rect class=\"hover\" x=\"{x:.1}\" y=\"0\" width=\"{wide:.2}\" height=\"{}\">\
                  <title>{}</title></rect>",
                 self.height,
                 escaped(&text)
@@ -251,7 +254,7 @@ impl Scale {
 }
 
 /// 1, 2 or 5 times a power of ten, about `step`.
-fn round_step(step: f64) -> f64 {
+pub(super) fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= step * 0.999);
     factor.unwrap_or(10.0) * power

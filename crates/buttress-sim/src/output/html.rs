@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use super::figures::{number, percent, time, verdict};
-use super::{panels, style};
+use super::{heat, panels, style};
 use crate::{Cause, Outcome};
 
 pub(super) fn page(title: &str, intro: &str, outcomes: &[Outcome]) -> String {
@@ -19,7 +19,7 @@ pub(super) fn page(title: &str, intro: &str, outcomes: &[Outcome]) -> String {
     }
     html.push_str(&table(outcomes));
     if outcomes.len() > 1 {
-        let _ = write!(html, "<section class=\"card\">{}</section>", panels::together(outcomes));
+        let _ = write!(html, "<section class=\"card\">{}</section>", heat::together(outcomes));
     }
     html.push_str("<div class=\"cards\">");
     outcomes.iter().enumerate().for_each(|(n, outcome)| html.push_str(&card(n, outcome)));
@@ -39,9 +39,8 @@ fn table(outcomes: &[Outcome]) -> String {
         let latency = outcome.latency();
         let _ = write!(
             html,
-            "<tr><th><a href=\"#o{n}\"><i class=\"swatch c{}\"></i>{}</a></th>\
+            "<tr><th><a href=\"#o{n}\">{}</a></th>\
              <td class=\"words\"><span class=\"badge {}\">{}</span></td>",
-            n % 8,
             escaped(outcome.name()),
             panels::badge(kind),
             escaped(&text)

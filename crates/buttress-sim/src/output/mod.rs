@@ -3,6 +3,7 @@
 mod chart;
 mod csv;
 mod figures;
+mod heat;
 mod html;
 mod json;
 mod panels;

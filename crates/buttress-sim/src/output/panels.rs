@@ -26,29 +26,6 @@ pub(super) fn charts(outcome: &Outcome) -> String {
     html
 }
 
-/// Goodput of all outcomes in one chart.
-pub(super) fn together(outcomes: &[Outcome]) -> String {
-    let Some(first) = outcomes.first() else { return String::new() };
-    let classes: Vec<String> = (0..outcomes.len()).map(|n| format!("c{}", n % 8)).collect();
-    let lines = outcomes.iter().zip(&classes).map(|(outcome, class)| Line {
-        name: outcome.name(),
-        class,
-        values: outcome.windows().iter().map(|w| w.goodput()).collect(),
-        filled: false,
-    });
-    let chart = Chart {
-        title: "Goodput, all together",
-        unit: "requests answered well, per second",
-        height: 190.0,
-        duration: first.duration(),
-        lines: lines.collect(),
-        faults: faults(first),
-        logarithmic: false,
-        label: number,
-    };
-    chart.svg()
-}
-
 fn phases(outcome: &Outcome) -> String {
     let spans: Vec<Span> = outcome
         .phases()

@@ -48,6 +48,12 @@ svg{display:block;width:100%;height:auto;overflow:visible}
 .grid{stroke:var(--grid);stroke-width:1}
 .line{fill:none;stroke:currentColor;stroke-width:1.6;stroke-linejoin:round}
 .area{fill:currentColor;opacity:.16;stroke:none}
+.heat svg{shape-rendering:crispEdges}
+.heat text{shape-rendering:auto}
+.row{font-size:12.5px;fill:var(--ink)}
+.ramp{display:inline-block;width:90px;height:9px;border-radius:2px;margin:0 6px;
+background:linear-gradient(90deg,#c04c00,#e9a15c,#f3e3c3,#8cc5b0,#00805d)}
+.marks{fill:none;stroke:var(--ink);stroke-width:1;stroke-dasharray:2 2;opacity:.6}
 .hover{fill:transparent}
 .hover:hover{fill:var(--soft);fill-opacity:.14}
 .fault{fill:var(--fault);opacity:.7}
@@ -62,8 +68,6 @@ rect.metastable,.swatch.metastable{fill:var(--metastable);background:var(--metas
 rect.closed,.swatch.closed{fill:var(--stable);background:var(--stable);opacity:.55}
 rect.half-open,.swatch.half-open{fill:#e3c000;background:#e3c000}
 rect.open,.swatch.open{fill:var(--metastable);background:var(--metastable)}
-.c0{color:#d55e00}.c1{color:#e69f00}.c2{color:#cc79a7}.c3{color:#0072b2}.c4{color:#009e73}
-.c5{color:#56b4e9}.c6{color:#7a6fd0}.c7{color:#8a939c}
 footer{margin-top:22px;font-size:13px}
 code{font-family:ui-monospace,'DejaVu Sans Mono',monospace;font-size:12px}
 @media print{.card{break-inside:avoid}}

@@ -1,0 +1,200 @@
+//! What faults do, and when they stop.
+
+use std::time::Duration;
+
+use buttress::time_limit::{Config, TimeLimitLayer};
+use buttress_sim::{
+    Cause, Distribution, Event, Fault, Faults, Leave, Link, Load, Outcome, Queue, Scenario, Server,
+    What,
+};
+use tower::Layer;
+
+use crate::support::{ms, sec};
+
+/// One request a second, at the full seconds from 1 on, against a server that takes 100 ms.
+fn run(faults: Faults, server: impl Fn(Server) -> Server) -> Outcome {
+    Scenario::new("faults", Duration::from_millis(10_950))
+        .load(Load::even(1.0))
+        .faults(faults)
+        .keep_events(true)
+        .run(|world| world.server(server(Server::new("db", ms(100)))))
+        .unwrap()
+}
+
+/// How requests ended, and how many milliseconds after the second in which they began.
+fn ends(outcome: &Outcome) -> Vec<(Cause, u64)> {
+    let mut ends: Vec<(u64, Cause, u64)> = Vec::new();
+    for Event { at, what, id, .. } in outcome.events().unwrap() {
+        if let What::Ended(cause) = what {
+            ends.push((*id, *cause, at.as_millis() as u64 - (id + 1) * 1000));
+        }
+    }
+    ends.sort_by_key(|(id, ..)| *id);
+    ends.into_iter().map(|(_, cause, after)| (cause, after)).collect()
+}
+
+const OK: (Cause, u64) = (Cause::Ok, 100);
+
+#[test]
+fn a_pause_holds_work_up_and_loses_none() {
+    // From the middle of the second job on.
+    let outcome = run(Faults::new().at(ms(2_040), ms(1_500), "db", Fault::Pause), |server| server);
+    let mut expected = vec![OK; 10];
+    expected[1] = (Cause::Ok, 1_600);
+    expected[2] = (Cause::Ok, 700);
+    assert_eq!(ends(&outcome), expected);
+}
+
+#[test]
+fn a_crash_loses_what_is_under_way_and_refuses_until_the_restart() {
+    let outcome = run(Faults::new().at(ms(2_040), ms(1_500), "db", Fault::Crash), |server| server);
+    let mut expected = vec![OK; 10];
+    expected[1] = (Cause::Error, 40);
+    expected[2] = (Cause::Error, 0);
+    assert_eq!(ends(&outcome), expected);
+    let stats = outcome.station("db").unwrap();
+    assert_eq!((stats.down, stats.completed, stats.arrived), (2, 8, 10));
+    assert_eq!(stats.wasted, ms(40));
+}
+
+#[test]
+fn a_black_hole_never_answers() {
+    let outcome = run(Faults::new().at(ms(1_950), sec(1), "db", Fault::BlackHole), |server| server);
+    let abandoned = ends(&outcome).iter().filter(|(cause, _)| *cause == Cause::Abandoned).count();
+    assert_eq!((abandoned, outcome.station("db").unwrap().swallowed), (1, 1));
+}
+
+#[test]
+fn slowness_errors_and_added_latency_are_of_jobs_that_begin_meanwhile() {
+    let faults = Faults::new()
+        .at(ms(1_950), ms(500), "db", Fault::Slow(3.0))
+        .at(ms(3_950), ms(500), "db", Fault::Latency(Distribution::constant(ms(7))))
+        .at(ms(5_950), ms(500), "db", Fault::Errors(1.0))
+        .at(ms(7_950), ms(500), "db", Fault::Gray { share: 1.0, factor: 2.0 });
+    let mut expected = vec![OK; 10];
+    expected[1] = (Cause::Ok, 300);
+    expected[3] = (Cause::Ok, 107);
+    expected[5] = (Cause::Error, 100);
+    expected[7] = (Cause::Ok, 200);
+    assert_eq!(ends(&run(faults, |server| server)), expected);
+}
+
+#[test]
+fn flapping_comes_and_goes() {
+    let faults = Faults::new().flapping(ms(1_500), ms(9_500), "db", Fault::Crash, sec(1), sec(1));
+    let causes: Vec<Cause> =
+        ends(&run(faults, |server| server)).iter().map(|(cause, _)| *cause).collect();
+    use Cause::{Error, Ok};
+    assert_eq!(causes, [Ok, Error, Ok, Error, Ok, Error, Ok, Error, Ok, Ok]);
+}
+
+#[test]
+fn a_cut_of_capacity_lets_running_jobs_end() {
+    // Three jobs of 100 ms at once, 10 ms apart, every time.
+    let times = [1_000, 1_010, 1_020, 2_000, 2_010, 2_020];
+    let outcome = Scenario::new("capacity", sec(3))
+        .load(Load::trace(times.map(ms)))
+        .faults(Faults::new().at(ms(2_005), sec(1), "db", Fault::Capacity(1)))
+        .keep_events(true)
+        .run(|world| world.server(Server::new("db", ms(100)).servers(3)))
+        .unwrap();
+    let finished: Vec<u64> = outcome
+        .events()
+        .unwrap()
+        .iter()
+        .filter(|event| event.what == What::JobFinished)
+        .map(|event| event.at.as_millis() as u64)
+        .collect();
+    assert_eq!(finished, [1_100, 1_110, 1_120, 2_100, 2_200, 2_300]);
+}
+
+#[test]
+fn work_goes_on_for_nobody_or_is_dropped_when_the_caller_leaves() {
+    let run = |leave: Leave| {
+        Scenario::new("leave", ms(1_000))
+            .load(Load::trace([0, 10, 20].map(ms)).impatient(ms(50)))
+            .run(|world| world.server(Server::new("db", ms(100)).leave(leave)))
+            .unwrap()
+    };
+    let goes_on = *run(Leave::Continue).station("db").unwrap();
+    assert_eq!((goes_on.completed, goes_on.for_nobody, goes_on.cancelled), (3, 3, 0));
+    assert_eq!((goes_on.busy, goes_on.wasted), (ms(300), ms(300)));
+    let dropped = *run(Leave::Cancel).station("db").unwrap();
+    // The second begins when the first caller leaves, 40 ms after it came, and has 10 ms; so has the third.
+    assert_eq!((dropped.completed, dropped.cancelled), (0, 3));
+    assert_eq!((dropped.busy, dropped.wasted), (ms(70), ms(70)));
+}
+
+#[test]
+fn a_full_queue_turns_away_at_once() {
+    let outcome = Scenario::new("bound", ms(1_000))
+        .load(Load::trace([0, 1, 2, 3].map(ms)))
+        .run(|world| world.server(Server::new("db", ms(100)).queue(Queue::fifo().bound(1))))
+        .unwrap();
+    let stats = outcome.station("db").unwrap();
+    assert_eq!((stats.completed, stats.overloaded), (2, 2));
+    assert_eq!(outcome.ends().of(Cause::Error), 2);
+}
+
+#[test]
+fn a_link_delays_and_a_partition_loses_in_both_directions() {
+    let run = |faults: Faults| {
+        Scenario::new("link", ms(5_000))
+            .load(Load::trace([0, 1_000, 2_000].map(ms)))
+            .faults(faults)
+            .run(|world| {
+                let link = world.link(Link::new("wire").delay(ms(30)))?;
+                let limit = TimeLimitLayer::new(Config::new(ms(500)).clock(world.clock()))?;
+                Ok(limit.layer(link.layer(world.server(Server::new("db", ms(100)))?)))
+            })
+            .unwrap()
+    };
+    let fine = run(Faults::new());
+    assert_eq!((fine.ends().of(Cause::Ok), fine.latency().max()), (3, ms(160)));
+    // The request of the second is lost, and the answer of the third.
+    let request = run(Faults::new().at(ms(990), ms(50), "wire", Fault::Partition));
+    let db = |outcome: &Outcome| outcome.station("db").unwrap().arrived;
+    assert_eq!((request.ends().of(Cause::Timeout), db(&request)), (1, 2));
+    let answer = run(Faults::new().at(ms(2_100), ms(50), "wire", Fault::Partition));
+    assert_eq!((answer.ends().of(Cause::Timeout), db(&answer)), (1, 3));
+}
+
+#[test]
+fn a_skewed_clock_is_wrong_about_the_date_and_right_about_durations() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = seen.clone();
+    Scenario::new("skew", sec(4))
+        .load(Load::even(1.0))
+        .faults(Faults::new().at(ms(1_500), sec(1), "node", Fault::Skew(-7_000_000_000)))
+        .run(|world| {
+            let (node, here, start) = (world.node("node"), world.clock(), world.start());
+            Ok(tower::service_fn(move |_: buttress_sim::Request| {
+                let off = here.unix().as_secs() as i64 - node.unix().as_secs() as i64;
+                log.lock().unwrap().push((off, (node.now() - start).as_secs()));
+                std::future::ready(Ok::<(), buttress_sim::Failure>(()))
+            }))
+        })
+        .unwrap();
+    assert_eq!(*seen.lock().unwrap(), [(0, 1), (7, 2), (0, 3)]);
+}
+
+#[test]
+fn what_is_not_there_cannot_be_struck() {
+    let scenario = |fault| {
+        Scenario::new("nobody", sec(1)).faults(Faults::new().at(ms(1), ms(1), "cache", fault))
+    };
+    let run = |fault| scenario(fault).run(|world| world.server(Server::new("db", ms(1))));
+    let error = run(Fault::Pause).unwrap_err().to_string();
+    assert_eq!(error, "target: cache is not known to the world");
+    assert!(run(Fault::Errors(2.0)).is_err());
+    let link = Scenario::new("kind", sec(1)).faults(Faults::new().at(
+        ms(1),
+        ms(1),
+        "db",
+        Fault::Partition,
+    ));
+    assert!(
+        link.run(|world| world.server(Server::new("db", ms(1)))).is_err(),
+        "a station is no link"
+    );
+}
