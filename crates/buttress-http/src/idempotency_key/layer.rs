@@ -127,7 +127,8 @@ impl<R> IdempotencyKeyLayer<R> {
 
     /// How many bytes the body of a request with a key may have. It is read as a whole before anything
     /// else is done; a longer one is answered with 413. Defaults to 1 MiB. Each request under way may
-    /// hold as much.
+    /// hold as much, and its SHA-256 takes some milliseconds of the thread for a MiB where the processor
+    /// has no instructions for it.
     pub fn request_cap(self, bytes: usize) -> Self {
         self.with(|settings| settings.request_cap = bytes)
     }
