@@ -70,7 +70,7 @@ async fn an_undo_gets_the_output_of_its_step() {
         .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
         .definite(refusals)
         .add();
-    run(saga).await;
+    assert_eq!(run(saga).await.status(), Status::Compensated);
     assert_eq!(world.seen(), ["a", "b", "with 7 and 41", "undo a"]);
 }
 
@@ -116,6 +116,27 @@ async fn attempts_of_a_retry_carry_one_key_and_one_that_left_counts() {
     let id = report.id();
     assert_eq!(world.keys("a"), vec![format!("{id}/a/action"); 3]);
     assert_eq!(world.keys("undo a"), [format!("{id}/a/undo")]);
+}
+
+/// Found in review: the refusal of the second attempt was taken for the fate of the first, and a charge that
+/// went through late was never undone.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_says_nothing_of_an_attempt_before_it_that_was_lost() {
+    for (plan, undone) in [(&[Break, Refuse][..], true), (&[Refuse, Refuse][..], false)] {
+        let world = World::new();
+        let mut saga = buttress::saga::Definition::builder("test", 1);
+        let retry = retry::Config::new().attempts(2).backoff(Backoff::fixed(ms(10)));
+        let layers = ServiceBuilder::new()
+            .layer(RetryLayer::new(retry).unwrap().classify(buttress::AnyError))
+            .map_err(|error: StepError| -> tower::BoxError { error.into() });
+        saga.step("a")
+            .action(layers, world.service("a", plan, Duration::ZERO), |input: &u32, ()| *input)
+            .definite(refusals)
+            .undo((), world.service("undo a", &[Answer(0)], Duration::ZERO), |_, (), output| output)
+            .add();
+        assert_ended(&run(saga).await, Status::Compensated, Some("a: refused"));
+        assert_eq!(world.seen().contains(&"undo a".to_owned()), undone);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -115,32 +115,25 @@ impl<R: fmt::Debug> fmt::Debug for Call<R> {
 /// What the attempts of one execution of a step came to, seen from right in front of the service.
 #[derive(Debug, Default)]
 pub(super) struct Contact {
-    /// Attempts that left for the service.
-    left: AtomicU32,
-    /// What the last one to end said.
-    last: AtomicU8,
+    /// Attempts that left for the service and were not answered with a final refusal.
+    open: AtomicU32,
 }
 
-/// Nothing known: no answer, or an error that may mean anything.
-const DOUBTFUL: u8 = 0;
-/// The service answered, and its answer is final.
-const DEFINITE: u8 = 1;
-
 impl Contact {
-    /// Whether the failure of all attempts together means that nothing happened: none left, or the last
-    /// that did was answered with a final refusal.
+    /// Whether the failure of all attempts together means that nothing happened: each that left was
+    /// answered with a final refusal. A refusal says nothing of another attempt before it that timed
+    /// out: that one may still be happening.
     pub(super) fn is_definite(&self) -> bool {
-        // What layers do on other tasks has been handed over by their channels; the flags order nothing.
-        self.left.load(Ordering::Acquire) == 0 || self.last.load(Ordering::Acquire) == DEFINITE
+        // What layers do on other tasks has been handed over by their channels; the count orders nothing.
+        self.open.load(Ordering::Acquire) == 0
     }
 
     fn leave(&self) {
-        self.left.fetch_add(1, Ordering::AcqRel);
-        self.last.store(DOUBTFUL, Ordering::Release);
+        self.open.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn end(&self, definite: bool) {
-        self.last.store(if definite { DEFINITE } else { DOUBTFUL }, Ordering::Release);
+    fn refused(&self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -212,8 +205,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let polled = this.future.poll(cx);
-        if let Poll::Ready(result) = &polled {
-            this.contact.end(result.as_ref().err().is_some_and(|error| (this.definite)(error)));
+        if let Poll::Ready(Err(error)) = &polled {
+            if (this.definite)(error) {
+                this.contact.refused();
+            }
         }
         polled
     }
