@@ -73,6 +73,7 @@ pub trait ServiceBuilderExt<L>: Sized {
     ) -> ServiceBuilder<Stack<TimeLimitLayer<T, R>, L>>;
 
     /// Does the work of a key once.
+    #[expect(clippy::type_complexity, reason = "what every other method returns")]
     fn idempotency<K, V, T, R, M>(
         self,
         layer: IdempotencyLayer<K, V, T, R, M>,

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::holding::Holding;
 use super::key::Key;
-use super::shared::Holding;
 use super::store::{ClaimId, CompleteIn};
 use crate::store_error::StoreError;
 use crate::sync::{Mutex, lock};

@@ -171,16 +171,17 @@ impl<V: Clone + Send + 'static> Shared<V> {
 /// done, so its answer is stored all the same.
 pub(super) struct Settling<V> {
     shared: Arc<Shared<V>>,
-    rest: Option<Pin<Box<dyn Future<Output = Settled<V>> + Send>>>,
-    finish: fn(&Arc<Shared<V>>, Pin<Box<dyn Future<Output = Settled<V>> + Send>>),
+    rest: Option<Rest<V>>,
+    finish: fn(&Arc<Shared<V>>, Rest<V>),
 }
+
+type Rest<V> = Pin<Box<dyn Future<Output = Settled<V>> + Send>>;
 
 impl<V: Clone + Send + 'static> Settling<V> {
     pub(super) fn begin(shared: Arc<Shared<V>>, owner: Owner, ending: Ending<V>) -> Self {
-        let rest: Pin<Box<dyn Future<Output = _> + Send>> =
-            Box::pin(shared.clone().settle(owner, ending));
-        let finish = |shared: &Arc<Shared<V>>, rest| {
-            let rest: Pin<Box<dyn Future<Output = Settled<V>> + Send>> = rest;
+        let rest: Rest<V> = Box::pin(shared.clone().settle(owner, ending));
+        let finish = |shared: &Arc<Shared<V>>, rest: Rest<V>| {
+            // Without a runtime the lease ends, and the answer is lost.
             shared.spawn(async move {
                 rest.await;
             });

@@ -1,13 +1,13 @@
-//! What every service of one layer shares, and the claim that a call holds.
+//! What every service of one layer shares.
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Op, Typed};
-use super::config::{Config, Leave};
+use super::config::Config;
 use super::detached::Detached;
+use super::holding::{Asking, release_later};
 use super::identity::Identity;
 use super::key::InvalidKey;
 use super::lines::Lines;
@@ -16,7 +16,6 @@ use super::store::{ClaimId, Claimed, Store};
 use crate::clock;
 use crate::counters::Counters;
 use crate::error::{Error, ErrorKind, RetryAfter, WrongKey};
-use crate::guard::Guard;
 use crate::invalid_config::InvalidConfig;
 use crate::spawn::Spawner;
 use crate::store_error::StoreError;
@@ -48,8 +47,8 @@ pub(super) struct Shared<V> {
     /// When to sweep next, in nanoseconds since the layer was made.
     next_sweep: AtomicU64,
     made: Instant,
-    /// Functions that need more of `V` than dropping a call may ask for.
-    release_later: fn(&Arc<Self>, Owner),
+    /// A function that needs more of `V` than dropping a call may ask for.
+    pub(super) release_later: fn(&Arc<Self>, Owner),
 }
 
 impl<V: Send + 'static> Shared<V> {
@@ -238,123 +237,5 @@ impl<V> Shared<V> {
             None => return false,
         }
         true
-    }
-}
-
-/// Frees the key, and then has the next of the line look.
-fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: Owner) {
-    let task = {
-        let (shared, owner) = (shared.clone(), owner.clone());
-        async move {
-            let Owner { identity, claim, .. } = &owner;
-            let release =
-                shared.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
-            shared.told("release", release);
-            shared.lines.left(&owner);
-        }
-    };
-    if !shared.spawn(task) {
-        // The lease ends all the same.
-        shared.lines.left(&owner);
-    }
-}
-
-/// A claim that is being asked for. Dropping it gives back what may have been got.
-struct Asking<'a, V> {
-    shared: &'a Arc<Shared<V>>,
-    identity: &'a Identity,
-    claim: ClaimId,
-    open: bool,
-}
-
-impl<V> Drop for Asking<'_, V> {
-    fn drop(&mut self) {
-        if self.open {
-            let owner = Owner { identity: self.identity.clone(), claim: self.claim, listed: false };
-            (self.shared.release_later)(self.shared, owner);
-        }
-    }
-}
-
-/// The claim of a call that runs. Dropping it leaves the key as abandoned calls do.
-pub(super) struct Holding<V> {
-    /// `None` once it is settled.
-    shared: Option<Arc<Shared<V>>>,
-    owner: Owner,
-}
-
-impl<V> Holding<V> {
-    /// The store says that `claim` has the key.
-    #[inline]
-    pub(super) fn new(shared: &Arc<Shared<V>>, identity: Identity, claim: ClaimId) -> Self {
-        shared.counters.add(STARTED);
-        shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        let owner = Owner { identity, claim, listed: false };
-        Self { shared: Some(shared.clone()), owner }
-    }
-
-    /// Has those who come later wait for this call, whose lease was begun at `since`, instead of asking
-    /// the store. Only a call that does not end at once needs to be known; who waits for one that is
-    /// not asks at an interval, and is told of its end all the same.
-    pub(super) fn list(&mut self, since: Instant) {
-        if let Some(shared) = &self.shared {
-            self.owner.listed = true;
-            shared.lines.own(&self.owner, clock::after(since, shared.config.lease));
-        }
-    }
-
-    pub(super) fn owner(&self) -> &Owner {
-        &self.owner
-    }
-
-    pub(super) fn shared(&self) -> Option<&Arc<Shared<V>>> {
-        self.shared.as_ref()
-    }
-
-    /// The call is over; what becomes of the key is the caller's business.
-    #[inline]
-    pub(super) fn end(&mut self) -> Option<Arc<Shared<V>>> {
-        let shared = self.shared.take()?;
-        shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-        Some(shared)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn abandon(&mut self) {
-        let Some(shared) = self.end() else { return };
-        shared.counters.add(FAILED);
-        let owner = &self.owner;
-        if shared.config.abandoned_calls == Leave::Free {
-            match shared.store.at_once() {
-                Some(store) => {
-                    shared.told("release", store.release_now(&owner.identity.key, owner.claim));
-                }
-                None => return (shared.release_later)(&shared, owner.clone()),
-            }
-        }
-        shared.lines.left(owner);
-    }
-}
-
-impl<V> Guard for Holding<V> {
-    #[inline]
-    fn give_back(&mut self) {
-        if self.shared.is_some() {
-            self.abandon();
-        }
-    }
-}
-
-impl<V> Drop for Holding<V> {
-    #[inline]
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
-impl<V> fmt::Debug for Holding<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Holding").field("owner", &self.owner).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,132 @@
+//! The claim that a call holds, and what gives it back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::config::Leave;
+use super::identity::Identity;
+use super::owner::Owner;
+use super::shared::{FAILED, STARTED, Shared};
+use super::store::ClaimId;
+use crate::clock;
+use crate::guard::Guard;
+use crate::sync::Ordering;
+
+/// The claim of a call that runs. Dropping it leaves the key as abandoned calls do.
+pub(super) struct Holding<V> {
+    /// `None` once it is settled.
+    shared: Option<Arc<Shared<V>>>,
+    owner: Owner,
+}
+
+impl<V> Holding<V> {
+    /// The store says that `claim` has the key.
+    #[inline]
+    pub(super) fn new(shared: &Arc<Shared<V>>, identity: Identity, claim: ClaimId) -> Self {
+        shared.counters.add(STARTED);
+        shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        let owner = Owner { identity, claim, listed: false };
+        Self { shared: Some(shared.clone()), owner }
+    }
+
+    /// Has those who come later wait for this call, whose lease was begun at `since`, instead of asking
+    /// the store. Only a call that does not end at once needs to be known; who waits for one that is
+    /// not asks at an interval, and is told of its end all the same.
+    pub(super) fn list(&mut self, since: Instant) {
+        if let Some(shared) = &self.shared {
+            self.owner.listed = true;
+            shared.lines.own(&self.owner, clock::after(since, shared.config.lease));
+        }
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    pub(super) fn shared(&self) -> Option<&Arc<Shared<V>>> {
+        self.shared.as_ref()
+    }
+
+    /// The call is over; what becomes of the key is the caller's business.
+    #[inline]
+    pub(super) fn end(&mut self) -> Option<Arc<Shared<V>>> {
+        let shared = self.shared.take()?;
+        shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Some(shared)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn abandon(&mut self) {
+        let Some(shared) = self.end() else { return };
+        shared.counters.add(FAILED);
+        let owner = &self.owner;
+        if shared.config.abandoned_calls == Leave::Free {
+            match shared.store.at_once() {
+                Some(store) => {
+                    shared.told("release", store.release_now(&owner.identity.key, owner.claim));
+                }
+                None => return (shared.release_later)(&shared, owner.clone()),
+            }
+        }
+        shared.lines.left(owner);
+    }
+}
+
+impl<V> Guard for Holding<V> {
+    #[inline]
+    fn give_back(&mut self) {
+        if self.shared.is_some() {
+            self.abandon();
+        }
+    }
+}
+
+impl<V> Drop for Holding<V> {
+    #[inline]
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+impl<V> fmt::Debug for Holding<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Holding").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// A claim that is being asked for. Dropping it gives back what may have been got.
+pub(super) struct Asking<'a, V> {
+    pub(super) shared: &'a Arc<Shared<V>>,
+    pub(super) identity: &'a Identity,
+    pub(super) claim: ClaimId,
+    pub(super) open: bool,
+}
+
+impl<V> Drop for Asking<'_, V> {
+    fn drop(&mut self) {
+        if self.open {
+            let owner = Owner { identity: self.identity.clone(), claim: self.claim, listed: false };
+            (self.shared.release_later)(self.shared, owner);
+        }
+    }
+}
+
+/// Frees the key, and then has the next of the line look.
+pub(super) fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: Owner) {
+    let task = {
+        let (shared, owner) = (shared.clone(), owner.clone());
+        async move {
+            let Owner { identity, claim, .. } = &owner;
+            let release =
+                shared.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
+            shared.told("release", release);
+            shared.lines.left(&owner);
+        }
+    };
+    if !shared.spawn(task) {
+        // The lease ends all the same.
+        shared.lines.left(&owner);
+    }
+}

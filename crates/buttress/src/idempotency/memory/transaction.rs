@@ -1,0 +1,111 @@
+//! [`MemoryTransaction`]: results and effects that become visible together.
+
+use std::fmt;
+use std::future::{Future, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{MemoryStore, fenced};
+use crate::idempotency::key::Key;
+use crate::idempotency::store::{ClaimId, CompleteIn};
+use crate::store_error::StoreError;
+use crate::sync::lock;
+
+impl<V> MemoryStore<V> {
+    /// A transaction in memory, for tests and for handlers whose effects are in memory too.
+    pub fn begin(&self) -> MemoryTransaction<V> {
+        MemoryTransaction { store: self.clone(), completions: Vec::new(), effects: Vec::new() }
+    }
+}
+
+/// Completions and effects that happen together, at the commit, or not at all. Made by
+/// [`MemoryStore::begin`]; dropping it rolls back.
+#[must_use = "dropping a transaction rolls it back"]
+pub struct MemoryTransaction<V> {
+    store: MemoryStore<V>,
+    completions: Vec<Completion<V>>,
+    effects: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+struct Completion<V> {
+    key: Key,
+    claim: ClaimId,
+    value: V,
+    lifetime: Duration,
+}
+
+impl<V> MemoryTransaction<V> {
+    /// Has `effect` happen at the commit, in the order in which effects were added.
+    pub fn on_commit(&mut self, effect: impl FnOnce() + Send + 'static) {
+        self.effects.push(Box::new(effect));
+    }
+
+    /// Makes everything happen: results are stored, and then effects run, before this returns.
+    ///
+    /// # Errors
+    /// `Fenced` if one of the completed claims has lost its key meanwhile: nothing happens.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let Self { store, completions, effects } = self;
+        let now = store.inner.clock.now();
+        let mut evicted = Vec::new();
+        {
+            let mut table = lock(&store.inner.table);
+            let lost = completions.iter().find(|c| !table.holds(&c.key, c.claim));
+            if let Some(lost) = lost {
+                return Err(fenced(&lost.key));
+            }
+            for Completion { key, claim, value, lifetime } in completions {
+                evicted.push(table.complete(&key, claim, value, lifetime, now));
+            }
+        }
+        drop(evicted);
+        effects.into_iter().for_each(|effect| effect());
+        Ok(())
+    }
+}
+
+impl<V> fmt::Debug for MemoryTransaction<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryTransaction")
+            .field("completions", &self.completions.len())
+            .field("effects", &self.effects.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<V: Clone + Send + 'static> CompleteIn<MemoryTransaction<V>, V> for MemoryStore<V> {
+    fn complete_in(
+        &self,
+        tx: &mut MemoryTransaction<V>,
+        key: &Key,
+        claim: ClaimId,
+        value: &V,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        ready(self.complete_within(tx, key, claim, value, lifetime))
+    }
+}
+
+impl<V: Clone> MemoryStore<V> {
+    fn complete_within(
+        &self,
+        tx: &mut MemoryTransaction<V>,
+        key: &Key,
+        claim: ClaimId,
+        value: &V,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        if !Arc::ptr_eq(&self.inner, &tx.store.inner) {
+            return Err(StoreError::invalid("the transaction belongs to another memory store"));
+        }
+        if !lock(&self.inner.table).holds(key, claim) {
+            return Err(fenced(key));
+        }
+        // Once more: the first of the same claim stands, as it does in a store.
+        if tx.completions.iter().all(|known| known.claim != claim || known.key != *key) {
+            let (key, value) = (key.clone(), value.clone());
+            tx.completions.push(Completion { key, claim, value, lifetime });
+        }
+        Ok(())
+    }
+}
