@@ -164,7 +164,7 @@ impl PostgresConfig {
             "SET statement_timeout = {}; SET lock_timeout = {}; \
              SET idle_in_transaction_session_timeout = {}; \
              SET default_transaction_isolation = 'read committed'; \
-             SET enable_seqscan = off; SET jit = off",
+             SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off",
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis(),
             self.operation_timeout.as_millis(),

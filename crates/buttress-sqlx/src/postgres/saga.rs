@@ -63,7 +63,7 @@ impl Store<Vec<u8>> for PostgresStore {
         let pass = (worker, definition.to_owned(), version);
         let begin_after = self.inner.passes.position(&pass);
         // The workers first, as a list: a row that changes while it is waited for is looked at anew
-        // with them. Rows that somebody is just writing to are left alone.
+        // with them, and belongs to another worker by then if somebody else took it.
         let sql = self.sql(&format!(
             "SELECT {HEAD} FROM {{s}}buttress_saga \
              WHERE definition = $2 AND version = $3 AND status IN (1, 2) AND number > $4 \
@@ -79,7 +79,7 @@ impl Store<Vec<u8>> for PostgresStore {
                  SELECT w.worker FROM workers AS w WHERE w.worker IS NOT NULL AND NOT EXISTS \
                      (SELECT 1 FROM {{s}}buttress_saga_worker AS l \
                       WHERE l.worker = w.worker AND l.until > {{now}}))) \
-             ORDER BY number LIMIT $5 FOR UPDATE SKIP LOCKED"
+             ORDER BY number LIMIT $5 FOR UPDATE"
         ));
         self.bounded("taking sagas over", async {
             let mut loan = self.borrow().await?;

@@ -23,6 +23,7 @@ mod pack;
 mod rows;
 mod saga;
 mod schema;
+mod values;
 mod writer;
 
 pub use begin::SqliteTransaction;

@@ -49,14 +49,6 @@ impl Row<'_> {
         self
     }
 
-    /// One column.
-    pub(super) fn int_or_null(&mut self, number: Option<i64>) -> &mut Self {
-        match number {
-            Some(number) => self.int(number),
-            None => self.null(),
-        }
-    }
-
     /// Two columns: where, counted from 1, and how many.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.comma();
@@ -101,10 +93,10 @@ mod tests {
     fn rows_of_numbers_and_places() {
         let mut pack = Pack::new();
         assert!(pack.is_empty());
-        pack.row().int(-1).bytes(b"ab").int_or_null(None);
+        pack.row().int(-1).bytes(b"ab").int(true);
         pack.row().bytes_or_null(None).bytes(b"").bytes_or_null(Some(b"c"));
         let pack = pack.end();
-        assert_eq!(pack.json, "[[-1,2,2,null],[null,null,4,0,4,1]]");
+        assert_eq!(pack.json, "[[-1,2,2,1],[null,null,4,0,4,1]]");
         assert_eq!(pack.blob, b"\0abc");
         assert_eq!(Pack::new().end().json, "[]");
     }

@@ -15,12 +15,12 @@ use super::pack::Pack;
 use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use crate::error::failed;
-use crate::log::{
-    Add, Create, Head, INPUT, Line, LogOp, Renew, judge_append, judge_create, prepare_append,
-    prepare_create, signed,
-};
-use crate::queue::Job;
-use crate::time::{after, before, nanos};
+use crate::log::{Head, Line, LogOp, prepare_append, prepare_create, signed};
+use crate::time::before;
+
+mod append;
+
+pub(super) use append::write;
 
 const HEAD: &str =
     "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker";
@@ -282,208 +282,6 @@ impl SqliteStore {
     }
 }
 
-/// Carries out operations of one wave: no saga and no worker comes up twice.
-pub(super) async fn write(
-    tx: &mut SqliteConnection,
-    now: i64,
-    ops: Vec<&mut LogOp>,
-) -> Result<(), sqlx::Error> {
-    if ops.is_empty() {
-        return Ok(());
-    }
-    let mut creates: Vec<&mut Create> = Vec::new();
-    let mut appends: Vec<&mut Add> = Vec::new();
-    let mut renews: Vec<&mut Renew> = Vec::new();
-    for op in ops {
-        match op {
-            LogOp::Create(job) => creates.push(job),
-            LogOp::Append(job) => appends.push(job),
-            LogOp::Renew(job) => renews.push(job),
-        }
-    }
-    renew_workers(tx, now, renews).await?;
-    // The logs of those that passed; inputs and entries of both kinds go into one statement.
-    let mut lines = Pack::new();
-    insert_heads(tx, &mut creates, &mut lines).await?;
-    move_heads(tx, now, &mut appends, &mut lines).await?;
-    insert_lines(tx, lines).await?;
-    for job in creates.iter_mut().filter(|job| !job.is_settled()) {
-        let head = find(tx, job.input.id).await?;
-        let lines = some_lines(tx, head.as_ref(), INPUT, job.input.entries.len() + 1).await?;
-        let verdict = judge_create(&job.input, head.as_ref(), &lines);
-        job.settle(verdict);
-    }
-    for job in appends.iter_mut().filter(|job| !job.is_settled()) {
-        let head = find(tx, job.input.saga).await?;
-        let from = signed(job.input.position);
-        let lines = some_lines(tx, head.as_ref(), from, job.input.entries.len()).await?;
-        let verdict = judge_append(&job.input, head.as_ref(), &lines);
-        job.settle(verdict);
-    }
-    Ok(())
-}
-
-async fn renew_workers(
-    tx: &mut SqliteConnection,
-    now: i64,
-    jobs: Vec<&mut Job<(WorkerId, Duration), ()>>,
-) -> Result<(), sqlx::Error> {
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    let mut pack = Pack::new();
-    for job in &jobs {
-        let (worker, lease) = job.input;
-        pack.row().bytes(&bytes_of_id(worker.get())).int(after(now, lease));
-    }
-    let pack = pack.end();
-    sqlx::query(
-        "INSERT INTO buttress_saga_worker (worker, until) \
-         SELECT substr(?2, value ->> 0, 16), value ->> 2 FROM json_each(?1) WHERE true \
-         ON CONFLICT (worker) DO UPDATE SET until = excluded.until",
-    )
-    .bind(pack.json)
-    .bind(pack.blob)
-    .execute(tx)
-    .await?;
-    for job in jobs {
-        job.settle(Ok(()));
-    }
-    Ok(())
-}
-
-async fn insert_heads(
-    tx: &mut SqliteConnection,
-    jobs: &mut [&mut Create],
-    lines: &mut Pack,
-) -> Result<(), sqlx::Error> {
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    let mut pack = Pack::new();
-    for job in jobs.iter() {
-        let saga = &job.input;
-        pack.row()
-            .bytes(&bytes_of_id(saga.id.get()))
-            .bytes(saga.definition.as_bytes())
-            .int(saga.version)
-            .bytes(saga.codec.as_bytes())
-            .bytes(&bytes_of_id(saga.worker.get()))
-            .int(signed(saga.entries.len() as u64))
-            .int_or_null(saga.deadline.map(nanos));
-    }
-    let pack = pack.end();
-    let rows = sqlx::query(
-        "INSERT INTO buttress_saga \
-         (id, definition, version, codec, worker, epoch, status, length, cancel, deadline) \
-         SELECT substr(?2, value ->> 0, 16), CAST(substr(?2, value ->> 2, value ->> 3) AS TEXT), \
-                value ->> 4, CAST(substr(?2, value ->> 5, value ->> 6) AS TEXT), \
-                substr(?2, value ->> 7, 16), 1, 1, value ->> 9, 0, value ->> 10 \
-         FROM json_each(?1) WHERE true \
-         ON CONFLICT (id) DO NOTHING RETURNING id, number",
-    )
-    .bind(pack.json)
-    .bind(pack.blob)
-    .fetch_all(tx)
-    .await?;
-    let mut numbers = numbers_of(&rows)?;
-    for job in jobs {
-        let Some((number, _)) = numbers.remove(&job.input.id) else { continue };
-        lines
-            .row()
-            .int(number)
-            .int(INPUT)
-            .int(0)
-            .int(0)
-            .bytes(&job.input.input)
-            .bytes_or_null(None);
-        add_lines(lines, number, 0, &job.input.entries);
-        job.settle(Ok(()));
-    }
-    Ok(())
-}
-
-/// The fence: the row is the one that a take-over changes, and the condition is on its epoch.
-async fn move_heads(
-    tx: &mut SqliteConnection,
-    now: i64,
-    jobs: &mut [&mut Add],
-    lines: &mut Pack,
-) -> Result<(), sqlx::Error> {
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    let mut pack = Pack::new();
-    for job in jobs.iter() {
-        let append = &job.input;
-        pack.row()
-            .bytes(&bytes_of_id(append.saga.get()))
-            .int(signed(append.epoch))
-            .int(signed(append.position))
-            .int(signed(append.entries.len() as u64))
-            .int(append.status.code());
-    }
-    let pack = pack.end();
-    let rows = sqlx::query(
-        "UPDATE buttress_saga SET length = length + new.entries, status = new.status, \
-                ended_at = CASE WHEN new.status IN (4, 5) THEN ?3 END \
-         FROM (SELECT substr(?2, value ->> 0, 16) AS id, value ->> 2 AS epoch, \
-                      value ->> 3 AS position, value ->> 4 AS entries, value ->> 5 AS status \
-               FROM json_each(?1)) AS new \
-         WHERE buttress_saga.id = new.id AND buttress_saga.epoch = new.epoch \
-           AND buttress_saga.length = new.position AND buttress_saga.status NOT IN (4, 5) \
-         RETURNING id, number, cancel",
-    )
-    .bind(pack.json)
-    .bind(pack.blob)
-    .bind(now)
-    .fetch_all(tx)
-    .await?;
-    let mut numbers = numbers_of(&rows)?;
-    for job in jobs {
-        let Some((number, cancel)) = numbers.remove(&job.input.saga) else { continue };
-        add_lines(lines, number, signed(job.input.position), &job.input.entries);
-        job.settle(Ok(Appended::new(cancel)));
-    }
-    Ok(())
-}
-
-fn add_lines(
-    lines: &mut Pack,
-    number: i64,
-    position: i64,
-    entries: &[buttress::saga::Entry<Vec<u8>>],
-) {
-    for (position, entry) in (position..).zip(entries) {
-        lines
-            .row()
-            .int(number)
-            .int(position)
-            .int(entry.kind.code())
-            .int(entry.step)
-            .bytes_or_null(entry.payload.as_deref())
-            .bytes_or_null(entry.note.as_ref().map(String::as_bytes));
-    }
-}
-
-async fn insert_lines(tx: &mut SqliteConnection, lines: Pack) -> Result<(), sqlx::Error> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let lines = lines.end();
-    sqlx::query(
-        "INSERT INTO buttress_saga_entry (saga, position, kind, step, payload, note) \
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, \
-                substr(?2, value ->> 4, value ->> 5), \
-                CAST(substr(?2, value ->> 6, value ->> 7) AS TEXT) FROM json_each(?1)",
-    )
-    .bind(lines.json)
-    .bind(lines.blob)
-    .execute(tx)
-    .await
-    .map(drop)
-}
-
 /// Makes `worker` the owner of sagas, under the next epoch.
 async fn own(
     tx: &mut SqliteConnection,
@@ -584,15 +382,6 @@ fn line(row: &SqliteRow) -> Result<Line, sqlx::Error> {
         payload: row.try_get(3)?,
         note: row.try_get(4)?,
     })
-}
-
-fn numbers_of(rows: &[SqliteRow]) -> Result<HashMap<SagaId, (i64, bool)>, sqlx::Error> {
-    let mut numbers = HashMap::with_capacity(rows.len());
-    for row in rows {
-        let cancel = if row.len() > 2 { row.try_get::<i64, _>(2)? != 0 } else { false };
-        numbers.insert(SagaId::new(id(row, 0)?), (row.try_get(1)?, cancel));
-    }
-    Ok(numbers)
 }
 
 fn json(numbers: &[i64]) -> String {

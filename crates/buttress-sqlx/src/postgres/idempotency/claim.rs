@@ -70,14 +70,17 @@ impl Together for ClaimOp {
     }
 }
 
-/// Free, or expired, or the very same claim again.
+/// Free, or expired, or the very same claim again. A key that is known is not even tried to be inserted:
+/// that would wait for whoever has its row.
 const CLAIM: &str = "\
     WITH t AS MATERIALIZED (SELECT {now} AS now), \
     asked AS MATERIALIZED (SELECT * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::int8[]) \
         AS a(key, claim, fingerprint, lease)), \
     fresh AS ( \
         INSERT INTO {s}buttress_idempotency (key, claim, fingerprint, status, until) \
-        SELECT key, claim, fingerprint, 1, t.now + lease FROM asked CROSS JOIN t ORDER BY key \
+        SELECT key, claim, fingerprint, 1, t.now + lease FROM asked AS a CROSS JOIN t \
+        WHERE NOT EXISTS (SELECT 1 FROM {s}buttress_idempotency AS old WHERE old.key = a.key) \
+        ORDER BY key \
         ON CONFLICT (key) DO NOTHING RETURNING key), \
     free AS ( \
         SELECT old.key FROM asked AS a JOIN {s}buttress_idempotency AS old ON old.key = a.key \

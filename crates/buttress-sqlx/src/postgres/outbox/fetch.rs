@@ -199,18 +199,18 @@ pub(super) fn statement(leases: &[Lease]) -> String {
              UPDATE {{s}}buttress_outbox_lease AS l SET high = greatest(l.high, g.high) \
              FROM locked AS k JOIN grown AS g ON g.partition = k.partition \
              WHERE l.partition = k.partition AND l.epoch = g.epoch RETURNING l.partition), \
-         passed AS ( \
-             SELECT * FROM found AS f WHERE NOT EXISTS ( \
-                 SELECT 1 FROM grown AS g WHERE g.partition = f.partition AND NOT EXISTS ( \
-                     SELECT 1 FROM marked AS m WHERE m.partition = g.partition))) \
-         SELECT {COLUMNS}, t.now, \
-             (SELECT min(d.due) FROM open AS o CROSS JOIN LATERAL ( \
-                 SELECT min(due_at) AS due FROM {{s}}buttress_outbox AS m \
-                 WHERE m.status = 1 AND m.partition = o.partition) AS d), \
-             (SELECT min(d.due) FROM open AS o CROSS JOIN LATERAL ( \
-                 SELECT min(until) AS due FROM {{s}}buttress_outbox_hold AS h \
-                 WHERE h.partition = o.partition AND h.until > t.now AND h.until < $5) AS d) \
-         FROM t LEFT JOIN passed ON true ORDER BY sequence"
+         due AS MATERIALIZED ( \
+             SELECT (SELECT min(d.at) FROM open AS o CROSS JOIN LATERAL ( \
+                 SELECT min(due_at) AS at FROM {{s}}buttress_outbox AS m \
+                 WHERE m.status = 1 AND m.partition = o.partition) AS d) AS delayed, \
+             (SELECT min(d.at) FROM open AS o CROSS JOIN LATERAL ( \
+                 SELECT min(until) AS at FROM {{s}}buttress_outbox_hold AS h \
+                 WHERE h.partition = o.partition AND h.until > (SELECT now FROM t) \
+                 AND h.until < $5) AS d) AS held) \
+         SELECT {COLUMNS}, t.now, due.delayed, due.held FROM t CROSS JOIN due \
+         LEFT JOIN found AS f ON f.partition <> ALL (ARRAY ( \
+             SELECT partition FROM grown EXCEPT SELECT partition FROM marked)) \
+         ORDER BY sequence"
     )
 }
 

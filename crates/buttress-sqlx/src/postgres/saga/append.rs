@@ -60,7 +60,7 @@ impl Together for LogOp {
         write_logs(connection, sql, &mut creates, &mut appends).await?;
         for job in creates.iter_mut().filter(|job| !job.is_settled()) {
             let head = find(connection, sql, job.input.id).await?;
-            let count = job.input.entries.len() + 1;
+            let count = job.input.entries.len() + 2;
             let lines = some_lines(connection, sql, head.as_ref(), INPUT, count).await?;
             let verdict = judge_create(&job.input, head.as_ref(), &lines);
             job.settle(verdict);

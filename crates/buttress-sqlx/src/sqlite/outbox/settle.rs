@@ -98,8 +98,9 @@ async fn deliver(tx: &mut SqliteConnection, now: i64, pack: Pack) -> Result<(), 
     let pack = pack.end();
     sqlx::query(
         "UPDATE buttress_outbox SET status = 2, settled_at = ?2 \
-         WHERE (sequence, partition) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1)) \
-         AND status = 0",
+         FROM (SELECT value ->> 0 AS sequence, value ->> 1 AS partition FROM json_each(?1)) AS done \
+         WHERE buttress_outbox.sequence = done.sequence \
+         AND buttress_outbox.partition = done.partition AND status = 0",
     )
     .bind(&pack.json)
     .bind(now)

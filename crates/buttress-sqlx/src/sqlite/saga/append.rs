@@ -1,0 +1,249 @@
+//! The logs' share of the writer's transactions.
+
+use std::time::Duration;
+
+use buttress::saga::{Appended, Entry, WorkerId};
+use sqlx::sqlite::SqliteConnection;
+
+use super::{find, some_lines};
+use crate::log::{Add, Create, INPUT, LogOp, Renew, judge_append, judge_create, signed};
+use crate::queue::Job;
+use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
+use crate::sqlite::values::Values;
+use crate::time::{after, nanos};
+
+/// Carries out operations of one wave: no saga and no worker comes up twice.
+///
+/// What each saga's row says is asked for once, for all, and comes back as one text: a row for each
+/// would wake this task for each. Nobody else writes until the transaction ends, so it stays true.
+pub(in crate::sqlite) async fn write(
+    tx: &mut SqliteConnection,
+    now: i64,
+    ops: Vec<&mut LogOp>,
+) -> Result<(), sqlx::Error> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let mut creates: Vec<&mut Create> = Vec::new();
+    let mut appends: Vec<&mut Add> = Vec::new();
+    let mut renews: Vec<&mut Renew> = Vec::new();
+    for op in ops {
+        match op {
+            LogOp::Create(job) => creates.push(job),
+            LogOp::Append(job) => appends.push(job),
+            LogOp::Renew(job) => renews.push(job),
+        }
+    }
+    renew_workers(tx, now, renews).await?;
+    if creates.is_empty() && appends.is_empty() {
+        return Ok(());
+    }
+    let stands = look(tx, &creates, &appends).await?;
+    let (new, known) = stands.split_at(creates.len().min(stands.len()));
+    insert(tx, &creates, new).await?;
+    advance(tx, now, &appends, known).await?;
+    add_lines(tx, (&creates, new), (&appends, known)).await?;
+    for (job, stand) in creates.into_iter().zip(new) {
+        if stand.is_new {
+            job.settle(Ok(()));
+            continue;
+        }
+        let head = find(tx, job.input.id).await?;
+        let lines = some_lines(tx, head.as_ref(), INPUT, job.input.entries.len() + 2).await?;
+        let verdict = judge_create(&job.input, head.as_ref(), &lines);
+        job.settle(verdict);
+    }
+    for (job, stand) in appends.into_iter().zip(known) {
+        if stand.takes(job) {
+            job.settle(Ok(Appended::new(stand.cancel)));
+            continue;
+        }
+        let head = find(tx, job.input.saga).await?;
+        let from = signed(job.input.position);
+        let lines = some_lines(tx, head.as_ref(), from, job.input.entries.len()).await?;
+        let verdict = judge_append(&job.input, head.as_ref(), &lines);
+        job.settle(verdict);
+    }
+    Ok(())
+}
+
+/// What the row of a saga says, before anything is written.
+#[derive(Clone, Copy, Default)]
+struct Stand {
+    /// The number it has, or is given.
+    number: i64,
+    is_new: bool,
+    epoch: i64,
+    length: i64,
+    status: i64,
+    cancel: bool,
+}
+
+impl Stand {
+    /// Whether the append goes to the end of a log that its caller owns.
+    fn takes(&self, job: &Add) -> bool {
+        let append = &job.input;
+        !self.is_new
+            && self.epoch == signed(append.epoch)
+            && self.length == signed(append.position)
+            && !matches!(self.status, 4 | 5)
+    }
+}
+
+/// Of the sagas of all operations, in their order.
+async fn look(
+    tx: &mut SqliteConnection,
+    creates: &[&mut Create],
+    appends: &[&mut Add],
+) -> Result<Vec<Stand>, sqlx::Error> {
+    let mut asked = Values::new(2);
+    let ids = creates.iter().map(|job| job.input.id);
+    for (place, id) in (0..).zip(ids.chain(appends.iter().map(|job| job.input.saga))) {
+        asked.row([Int(place), Id(id.get())]);
+    }
+    let texts = asked
+        .texts(
+            tx,
+            "WITH asked(place, id) AS (VALUES {values}) \
+             SELECT group_concat(format('%d %d %d %d %d %d', place, number, epoch, length, status, \
+                    cancel)) FROM asked CROSS JOIN buttress_saga AS s ON s.id = asked.id \
+             WHERE place IS NOT NULL",
+        )
+        .await?;
+    let unknown = Stand { is_new: true, ..Stand::default() };
+    let mut stands = vec![unknown; asked.rows()];
+    for row in texts.iter().flat_map(|text| text.split(',')) {
+        let mut numbers = row.split(' ').map(|number| number.parse::<i64>().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        let place = usize::try_from(next()).unwrap_or(usize::MAX);
+        if let Some(stand) = stands.get_mut(place) {
+            *stand = Stand {
+                is_new: false,
+                number: next(),
+                epoch: next(),
+                length: next(),
+                status: next(),
+                cancel: next() != 0,
+            };
+        }
+    }
+    if stands.iter().take(creates.len()).any(|stand| stand.is_new) {
+        let last = "SELECT coalesce(max(number), 0) FROM buttress_saga";
+        let last: i64 = sqlx::query_scalar(last).fetch_one(tx).await?;
+        let new = stands.iter_mut().take(creates.len()).filter(|stand| stand.is_new);
+        for (stand, number) in new.zip(last + 1..) {
+            stand.number = number;
+        }
+    }
+    Ok(stands)
+}
+
+async fn insert(
+    tx: &mut SqliteConnection,
+    jobs: &[&mut Create],
+    stands: &[Stand],
+) -> Result<(), sqlx::Error> {
+    let mut rows = Values::new(8);
+    for (job, stand) in jobs.iter().zip(stands).filter(|(_, stand)| stand.is_new) {
+        let saga = &job.input;
+        rows.row([
+            Int(stand.number),
+            Id(saga.id.get()),
+            Text(&saga.definition),
+            Int(saga.version.into()),
+            Text(saga.codec),
+            Id(saga.worker.get()),
+            Int(signed(saga.entries.len() as u64)),
+            saga.deadline.map_or(Null, |deadline| Int(nanos(deadline))),
+        ]);
+    }
+    let sql = "WITH new(number, id, definition, version, codec, worker, length, deadline) \
+               AS (VALUES {values}) \
+               INSERT INTO buttress_saga (number, id, definition, version, codec, worker, epoch, \
+               status, length, cancel, deadline) SELECT number, id, definition, version, codec, \
+               worker, 1, 1, length, 0, deadline FROM new WHERE number IS NOT NULL";
+    rows.execute(tx, sql).await.map(drop)
+}
+
+/// The fence: the row is the one that a take-over changes, and the condition is on its epoch.
+async fn advance(
+    tx: &mut SqliteConnection,
+    now: i64,
+    jobs: &[&mut Add],
+    stands: &[Stand],
+) -> Result<(), sqlx::Error> {
+    let mut rows = Values::new(6);
+    for (job, stand) in jobs.iter().zip(stands).filter(|(job, stand)| stand.takes(job)) {
+        let append = &job.input;
+        rows.row([
+            Int(stand.number),
+            Int(signed(append.epoch)),
+            Int(signed(append.position)),
+            Int(signed(append.entries.len() as u64)),
+            Int(append.status.code().into()),
+            if append.status.is_ended() { Int(now) } else { Null },
+        ]);
+    }
+    let sql = "WITH new(number, epoch, position, entries, status, ended_at) AS (VALUES {values}) \
+               UPDATE buttress_saga SET length = length + new.entries, status = new.status, \
+               ended_at = new.ended_at FROM new WHERE buttress_saga.number = new.number \
+               AND buttress_saga.epoch = new.epoch AND length = new.position";
+    let changed = rows.execute(tx, sql).await?;
+    if changed != rows.rows() as u64 {
+        return Err(sqlx::Error::Protocol("a saga changed while its file was locked".to_owned()));
+    }
+    Ok(())
+}
+
+/// Inputs and entries of all that passed.
+async fn add_lines(
+    tx: &mut SqliteConnection,
+    (creates, new): (&[&mut Create], &[Stand]),
+    (appends, known): (&[&mut Add], &[Stand]),
+) -> Result<(), sqlx::Error> {
+    let mut lines = Values::new(6);
+    for (job, stand) in creates.iter().zip(new).filter(|(_, stand)| stand.is_new) {
+        let input = Blob(&job.input.input);
+        lines.row([Int(stand.number), Int(INPUT), Int(0), Int(0), input, Null]);
+        entries(&mut lines, stand.number, 0, &job.input.entries);
+    }
+    for (job, stand) in appends.iter().zip(known).filter(|(job, stand)| stand.takes(job)) {
+        entries(&mut lines, stand.number, stand.length, &job.input.entries);
+    }
+    let sql = "WITH new(saga, position, kind, step, payload, note) AS (VALUES {values}) \
+               INSERT INTO buttress_saga_entry SELECT * FROM new WHERE saga IS NOT NULL";
+    lines.execute(tx, sql).await.map(drop)
+}
+
+fn entries<'v>(lines: &mut Values<'v>, number: i64, position: i64, entries: &'v [Entry<Vec<u8>>]) {
+    for (position, entry) in (position..).zip(entries) {
+        lines.row([
+            Int(number),
+            Int(position),
+            Int(entry.kind.code().into()),
+            Int(entry.step.into()),
+            entry.payload.as_deref().map_or(Null, Blob),
+            entry.note.as_deref().map_or(Null, Text),
+        ]);
+    }
+}
+
+async fn renew_workers(
+    tx: &mut SqliteConnection,
+    now: i64,
+    jobs: Vec<&mut Job<(WorkerId, Duration), ()>>,
+) -> Result<(), sqlx::Error> {
+    let mut rows = Values::new(2);
+    for job in &jobs {
+        let (worker, lease) = job.input;
+        rows.row([Id(worker.get()), Int(after(now, lease))]);
+    }
+    let sql = "WITH new(worker, until) AS (VALUES {values}) \
+               INSERT OR REPLACE INTO buttress_saga_worker SELECT * FROM new \
+               WHERE worker IS NOT NULL";
+    rows.execute(tx, sql).await?;
+    for job in jobs {
+        job.settle(Ok(()));
+    }
+    Ok(())
+}
