@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower::ServiceBuilder;
 
 fn main() {
-    let n = 5_000_000u64;
+    let n = std::env::args().nth(1).map_or(2_000_000, |n| n.parse().unwrap());
     for engine in [Engine::Own] {
         #[allow(clippy::disallowed_methods)]
         let t = std::time::Instant::now();

@@ -126,13 +126,13 @@ impl Distribution {
         match &self.shape {
             Shape::Constant(nanos) => *nanos,
             Shape::Uniform(least, most) => rng.between(*least, *most),
-            Shape::Exponential(mean) => (mean * rng::exponential(rng)).round() as u64,
+            Shape::Exponential(mean) => rounded(mean * rng::exponential(rng)),
             Shape::LogNormal { median, sigma } => {
-                (median * math::exp(sigma * rng::normal(rng))).round() as u64
+                rounded(median * math::exp(sigma * rng::normal(rng)))
             }
             Shape::Pareto { least, shape, most } => {
                 let drawn = least * math::exp(rng::exponential(rng) / shape);
-                drawn.min(*most).round() as u64
+                rounded(drawn.min(*most))
             }
             Shape::Mixture { first, second, share } => {
                 let chosen = if rng::happens(rng, *share) { second } else { first };
@@ -155,8 +155,17 @@ impl From<Duration> for Distribution {
 
 /// Nanoseconds; some 584 years where it is longer than that.
 pub(crate) const fn nanos(time: Duration) -> u64 {
-    let nanos = time.as_nanos();
-    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+    const MOST: u64 = u64::MAX / 1_000_000_000;
+    let seconds = time.as_secs();
+    if seconds >= MOST {
+        return u64::MAX;
+    }
+    seconds * 1_000_000_000 + time.subsec_nanos() as u64
+}
+
+/// The nearest whole number; for numbers above zero, and without the call that `round` is.
+pub(crate) const fn rounded(value: f64) -> u64 {
+    (value + 0.5) as u64
 }
 
 #[cfg(test)]

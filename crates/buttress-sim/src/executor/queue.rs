@@ -1,30 +1,45 @@
 //! Which tasks are ready, in the order in which they became so.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 
-use buttress::Task;
+use buttress::{Rng, Task};
 
 /// An entry of `ready` that stands for the next of `spawned`.
-pub(super) const SPAWNED: u32 = u32::MAX;
+const SPAWNED: u32 = u32::MAX;
 
 /// What has become ready: slots, and new tasks.
 #[derive(Default)]
 pub(super) struct Ready {
-    pub(super) ready: Vec<u32>,
-    pub(super) spawned: Vec<Task>,
+    ready: VecDeque<u32>,
+    spawned: VecDeque<Task>,
+}
+
+/// What is polled next.
+pub(super) enum Next {
+    Slot(u32),
+    New(Task),
 }
 
 impl Ready {
     fn spawn(&mut self, task: Task) {
-        self.spawned.push(task);
-        self.ready.push(SPAWNED);
+        self.spawned.push_back(task);
+        self.ready.push_back(SPAWNED);
+    }
+
+    fn next(&mut self) -> Option<Next> {
+        match self.ready.pop_front()? {
+            SPAWNED => self.spawned.pop_front().map(Next::New),
+            id => Some(Next::Slot(id)),
+        }
     }
 
     /// Puts what `other` has behind what is here, and leaves it empty.
-    pub(super) fn append(&mut self, other: &mut Self) {
+    fn append(&mut self, other: &mut Self) {
         self.ready.append(&mut other.ready);
         self.spawned.append(&mut other.spawned);
     }
@@ -33,8 +48,22 @@ impl Ready {
 thread_local! {
     /// The executor that runs on this thread, and what becomes ready while it runs. A simulation wakes its
     /// tasks on its own thread, and the most expensive part of that would be a lock.
-    static HERE: RefCell<(u64, Ready)> =
-        const { RefCell::new((0, Ready { ready: Vec::new(), spawned: Vec::new() })) };
+    ///
+    /// Without a destructor, because a look at a thread local with one costs twice as much. What is in here is
+    /// dropped by [`Running`]; once nothing runs it holds nothing.
+    static HERE: RefCell<ManuallyDrop<Here>> = const { RefCell::new(ManuallyDrop::new(Here::nobody())) };
+}
+
+/// An executor's key and what is ready there.
+struct Here {
+    key: u64,
+    ready: Ready,
+}
+
+impl Here {
+    const fn nobody() -> Self {
+        Self { key: 0, ready: Ready { ready: VecDeque::new(), spawned: VecDeque::new() } }
+    }
 }
 
 /// What wakers and spawners share with their executor.
@@ -68,8 +97,8 @@ impl Queue {
     }
 
     pub(super) fn wake(&self, id: u32) {
-        if !self.here(|ready| ready.ready.push(id)) {
-            self.lock().ready.push(id);
+        if !self.here(|ready| ready.ready.push_back(id)) {
+            self.lock().ready.push_back(id);
             self.any.store(true, Ordering::Release);
         }
     }
@@ -77,21 +106,39 @@ impl Queue {
     /// Does `change` if the executor runs on this thread.
     #[inline]
     fn here(&self, change: impl FnOnce(&mut Ready)) -> bool {
-        HERE.with_borrow_mut(|(key, ready)| {
-            if *key == self.key {
-                change(ready);
+        HERE.with_borrow_mut(|here| {
+            let is_here = here.key == self.key;
+            if is_here {
+                change(&mut here.ready);
             }
-            *key == self.key
+            is_here
         })
     }
 
-    /// Takes everything that is ready, into an empty `into`.
-    pub(super) fn take(&self, into: &mut Ready) {
-        self.here(|ready| std::mem::swap(ready, into));
+    /// What is polled next, on the thread of the executor that runs; drawn from `ties` where that is wanted.
+    #[inline]
+    pub(super) fn next(&self, ties: Option<&Rng>) -> Option<Next> {
         if self.any.load(Ordering::Acquire) {
-            self.any.store(false, Ordering::Relaxed);
-            into.append(&mut self.lock());
+            self.take_over();
         }
+        HERE.with_borrow_mut(|here| {
+            let ready = &mut here.ready;
+            if let Some(rng) = ties
+                && let Some(last) = ready.ready.len().checked_sub(1)
+                && last > 0
+            {
+                ready.ready.swap(0, rng.between(0, last as u64) as usize);
+            }
+            ready.next()
+        })
+    }
+
+    /// Takes what came from elsewhere.
+    #[cold]
+    fn take_over(&self) {
+        self.any.store(false, Ordering::Relaxed);
+        let mut came = std::mem::take(&mut *self.lock());
+        self.here(|ready| ready.append(&mut came));
     }
 
     /// How many tasks wait to be taken over.
@@ -101,13 +148,9 @@ impl Queue {
         here + self.lock().spawned.len()
     }
 
-    /// Those come before everything else that is ready.
-    pub(super) fn put_back(&self, rest: Vec<u32>) {
-        let mut shared = self.lock();
-        let mut rest = Ready { ready: rest, spawned: Vec::new() };
-        rest.append(&mut shared);
-        *shared = rest;
-        self.any.store(true, Ordering::Release);
+    /// The slots that are ready.
+    pub(super) fn ready(&self) -> Vec<u32> {
+        HERE.with_borrow(|here| here.ready.ready.iter().copied().collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Ready> {
@@ -119,22 +162,26 @@ impl Queue {
 pub(super) struct Running {
     queue: Arc<Queue>,
     /// The one that ran before: a task may run a simulation of its own.
-    before: (u64, Ready),
+    before: Here,
 }
 
 impl Running {
     pub(super) fn new(queue: &Arc<Queue>) -> Self {
-        let before = HERE.replace((queue.key, Ready::default()));
+        let now = Here { key: queue.key, ready: Ready::default() };
+        let before = ManuallyDrop::into_inner(HERE.replace(ManuallyDrop::new(now)));
         Self { queue: queue.clone(), before }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let (_, mut left) = HERE.replace(std::mem::take(&mut self.before));
+        // What is ready and was not polled is first in line the next time.
+        let before = std::mem::replace(&mut self.before, Here::nobody());
+        let Here { ready: mut left, .. } =
+            ManuallyDrop::into_inner(HERE.replace(ManuallyDrop::new(before)));
         let mut shared = self.queue.lock();
-        // What is in there was put back, or came from another thread: first in line either way.
-        shared.append(&mut left);
+        left.append(&mut shared);
+        *shared = left;
         self.queue.any.store(true, Ordering::Release);
     }
 }
@@ -168,7 +215,7 @@ impl Wake for TaskWaker {
         let here = self.queue.here(|ready| {
             if !self.woken.load(Ordering::Relaxed) {
                 self.woken.store(true, Ordering::Relaxed);
-                ready.ready.push(self.id);
+                ready.ready.push_back(self.id);
             }
         });
         if !here {

@@ -4,7 +4,7 @@ use buttress::Rng;
 
 use super::Shape;
 use super::rate::{Piece, Rate};
-use crate::distribution::nanos;
+use crate::distribution::rounded;
 use crate::rng;
 
 /// The times of an open load, in nanoseconds since the start.
@@ -44,7 +44,7 @@ impl Iterator for Arrivals {
     fn next(&mut self) -> Option<u64> {
         match self {
             Self::Rated(rated) => rated.next(),
-            Self::Trace(times) => times.next().map(nanos),
+            Self::Trace(times) => times.next().map(crate::distribution::nanos),
         }
     }
 }
@@ -89,7 +89,7 @@ impl Piece {
 }
 
 fn to_nanos(seconds: f64) -> u64 {
-    (seconds * 1e9).round() as u64
+    rounded(seconds * 1e9)
 }
 
 #[cfg(test)]
@@ -97,6 +97,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::distribution::nanos;
     use crate::{Load, Seed};
 
     fn sec(s: u64) -> Duration {

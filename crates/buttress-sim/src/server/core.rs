@@ -95,17 +95,17 @@ impl Core {
 
     pub(super) fn arrive(self: &Arc<Self>) -> Arrival {
         let now = self.now();
-        self.change(|state, roll| state.arrive(now, roll))
+        self.change(now, |state, roll| state.arrive(now, roll))
     }
 
     pub(super) fn leave(self: &Arc<Self>, slot: u32) {
         let now = self.now();
-        self.change(|state, roll| state.leave(slot, now, roll));
+        self.change(now, |state, roll| state.leave(slot, now, roll));
     }
 
     pub(crate) fn set_condition(self: &Arc<Self>, condition: Condition) {
         let now = self.now();
-        self.change(|state, roll| state.set_condition(now, condition, roll));
+        self.change(now, |state, roll| state.set_condition(now, condition, roll));
     }
 
     pub(super) fn poll(
@@ -135,18 +135,22 @@ impl Core {
         drop(held);
     }
 
-    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, &Roll) -> T) -> T {
+    fn change<T>(self: &Arc<Self>, now: u64, change: impl FnOnce(&mut State, &Roll) -> T) -> T {
         let mut shared = self.lock();
         let result = change(&mut shared.state, &self.roll);
-        self.settle(shared);
+        self.settle(shared, now);
         result
     }
 
     /// Ends what is due, sets the timer to what comes next, and tells once the lock is given back.
-    fn settle(self: &Arc<Self>, mut shared: MutexGuard<'_, Shared>) {
-        let now = self.now();
-        while shared.state.finish_next(now, &self.roll) {}
-        self.arm(&mut shared);
+    fn settle(self: &Arc<Self>, mut shared: MutexGuard<'_, Shared>, now: u64) {
+        while let Some(due) = shared.state.next_due() {
+            if due > now {
+                self.arm(&mut shared, due);
+                break;
+            }
+            shared.state.finish_next(now, &self.roll);
+        }
         let state = &mut shared.state;
         if state.woken.len() <= 1 && state.happened.is_none() {
             // Kept apart, because it is what happens at the end of every job: nothing is allocated.
@@ -166,8 +170,7 @@ impl Core {
         told.woken.into_iter().for_each(Waker::wake);
     }
 
-    fn arm(self: &Arc<Self>, shared: &mut Shared) {
-        let Some(due) = shared.state.next_due() else { return };
+    fn arm(self: &Arc<Self>, shared: &mut Shared, due: u64) {
         // A timer that is set too early fires for nothing, which costs less than taking it back.
         if shared.over || shared.armed.is_some_and(|armed| armed <= due) {
             return;
@@ -203,7 +206,7 @@ impl Wake for Core {
     fn wake(self: Arc<Self>) {
         let mut shared = self.lock();
         shared.armed = None;
-        self.settle(shared);
+        self.settle(shared, self.now());
     }
 }
 

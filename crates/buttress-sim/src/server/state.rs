@@ -228,7 +228,9 @@ impl State {
             return;
         }
         job.phase = Phase::Done(result);
-        self.woken.extend(job.waker.take());
+        if let Some(waker) = job.waker.take() {
+            self.woken.push(waker);
+        }
     }
 
     fn release(&mut self, slot: u32) {

@@ -166,7 +166,7 @@ fn a_failing_property_says_how_to_get_there() {
 fn what_must_not_depend_on_ties_holds_for_any_order_of_them() {
     let run = |seed: u64| {
         // Even arrivals and constant work: everything is a tie.
-        Scenario::new("ties", sec(5))
+        Scenario::new("ties", ms(4_998))
             .seed(seed)
             .vary_ties(true)
             .full_trace(true)
