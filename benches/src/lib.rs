@@ -18,6 +18,7 @@
     reason = "a program for the developers of buttress: it may stop with a message, and it reads time"
 )]
 
+pub mod durable;
 pub mod filter;
 pub mod floors;
 pub mod held;
