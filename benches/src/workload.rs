@@ -4,6 +4,7 @@
 use std::future::{Future, Ready, ready};
 use std::hint::black_box;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -98,6 +99,25 @@ impl Service<u64> for FailsEveryOther {
 /// Succeeds for requests below 2^32 and fails the others: to bring a breaker into a state.
 #[derive(Clone, Debug)]
 pub struct Obeys;
+
+/// Answers so many calls, of all clones, and fails the rest.
+#[derive(Clone, Debug)]
+pub struct FailsAfter(pub Arc<AtomicU64>);
+
+impl Service<u64> for FailsAfter {
+    type Response = u64;
+    type Error = Failure;
+    type Future = Ready<Result<u64, Failure>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Self::Future {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        ready(left.map(|_| request).map_err(|_| Failure::Broken))
+    }
+}
 
 /// A request that [`Obeys`] fails.
 pub const FAIL: u64 = 1 << 32;

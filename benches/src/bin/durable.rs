@@ -1,12 +1,19 @@
 //! Rates of what outlives a call, and waits beside it. Tab-separated: what, who, value, text. With
 //! arguments only what they name.
 
-use buttress_benches::durable;
+use buttress_benches::durable::{beside, in_memory, on_sqlite, relay};
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |name: &str| named.is_empty() || named.iter().any(|named| named == name);
-    if wanted("memory") {
-        durable::in_memory::run();
+    let all: [(&str, fn()); 4] = [
+        ("memory", in_memory::run),
+        ("sqlite", on_sqlite::run),
+        ("relay", relay::run),
+        ("beside", beside::run),
+    ];
+    for (name, run) in all {
+        if named.is_empty() || named.iter().any(|named| named == name) {
+            run();
+        }
     }
 }

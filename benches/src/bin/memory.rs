@@ -1,5 +1,5 @@
-//! Bytes held: by a key of a keyed limiter, by a call in flight, by a window of calls. Tab-separated:
-//! what, who, bytes, and of calls in flight a text with the size of the response future too.
+//! Bytes held: by a key of a keyed limiter, by a call in flight, by a window of calls, by sagas that ended.
+//! Tab-separated: what, who, bytes, and of calls in flight a text with the size of the response future too.
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,
@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use buttress::rate_limit::KeyedRateLimitLayer;
+use buttress::saga::{Config, Executor, MemoryStore};
+use buttress::{Clock, InMemory};
+use buttress_benches::durable::flow::rate;
+use buttress_benches::durable::{IN_FLIGHT, sagas};
 use buttress_benches::floors::time_limit::TimeLimit;
 use buttress_benches::held;
 use buttress_benches::patterns::circuit_breaker::{buttress, by_time};
@@ -30,7 +34,11 @@ use tower::timeout::Timeout;
 use tower::{Layer, Service};
 
 const KEYS: u32 = 1_000_000;
-const IN_FLIGHT: u32 = 100_000;
+const CALLS: u32 = 100_000;
+const SAGAS: u32 = 100_000;
+const SETTLE: u32 = 1_000;
+/// Sagas that the store keeps after their end.
+const KEPT: usize = 100;
 
 fn print(what: &str, who: &str, bytes: i64, of: u32) {
     println!("{what}\t{who}\t{:.1}", bytes as f64 / f64::from(of));
@@ -79,24 +87,20 @@ where
     let mut service = make();
     let held = measure(|| {
         runtime.block_on(async {
-            for request in 0..u64::from(IN_FLIGHT) {
+            for request in 0..u64::from(CALLS) {
                 std::future::poll_fn(|cx| service.poll_ready(cx)).await.ok().expect("ready");
                 drop(tokio::spawn(service.call(request)));
             }
             // Every task is in the queue before this one comes back.
-            for _ in 0..IN_FLIGHT / 10 {
+            for _ in 0..CALLS / 10 {
                 tokio::task::yield_now().await;
             }
         });
     });
-    assert_eq!(
-        runtime.metrics().num_alive_tasks(),
-        IN_FLIGHT as usize,
-        "{who} waits in \"{what}\""
-    );
+    assert_eq!(runtime.metrics().num_alive_tasks(), CALLS as usize, "{who} waits in \"{what}\"");
     let polled = POLLED.swap(0, Ordering::Relaxed);
-    assert_eq!(polled, u64::from(IN_FLIGHT), "{who} polls each once in \"{what}\"");
-    let each = held.bytes_current as f64 / f64::from(IN_FLIGHT);
+    assert_eq!(polled, u64::from(CALLS), "{who} polls each once in \"{what}\"");
+    let each = held.bytes_current as f64 / f64::from(CALLS);
     let future = size_of::<S::Future>();
     println!("{what}\t{who}\t{each:.1}\t{each:.1}, response future {future}");
 }
@@ -112,9 +116,9 @@ fn all_in_flight() {
     in_flight(what, TOWER, || Timeout::new(Hangs, LIMIT));
     in_flight(what, TOWER_RESILIENCE, || tower_resilience::time_limit(Hangs, LIMIT));
     let what = held::SIX;
-    in_flight(what, BUTTRESS, || stack::buttress(Hangs, IN_FLIGHT, Extras::Nothing));
-    in_flight(what, FLOOR, || stack::floor(Hangs, IN_FLIGHT));
-    let room = IN_FLIGHT as usize;
+    in_flight(what, BUTTRESS, || stack::buttress(Hangs, CALLS, Extras::Nothing));
+    in_flight(what, FLOOR, || stack::floor(Hangs, CALLS));
+    let room = CALLS as usize;
     in_flight(what, TOWER_RESILIENCE, || tower_resilience::six(Hangs, room, Six::Alike));
 }
 
@@ -140,8 +144,26 @@ fn all_windows() {
     window(TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, length, 0.5));
 }
 
+/// The first fill what is kept of those that ended; from there on nothing may grow.
+fn sagas() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let (definition, last) = sagas::definition(InMemory);
+    let store = MemoryStore::new(Clock::default()).keep_ended(KEPT);
+    let executor = Executor::new(definition, store, Config::new()).expect("valid");
+    let run = |sagas: u32| {
+        let work = sagas::run(BUTTRESS, executor.clone(), last);
+        runtime.block_on(rate(sagas.into(), IN_FLIGHT, work));
+    };
+    run(SETTLE);
+    let held = measure(|| run(SAGAS));
+    assert_eq!(executor.stats().completed, u64::from(SETTLE + SAGAS), "all of the work");
+    print(held::SAGAS, BUTTRESS, held.bytes_current, 1);
+}
+
 fn main() {
     all_keys();
     all_in_flight();
     all_windows();
+    sagas();
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 /// Does pieces 0 up to `pieces` with `at_once` under way, and says how many there were in a second.
@@ -32,4 +33,9 @@ where
         ended.expect("a task failed");
     }
     pieces as f64 / began.elapsed().as_secs_f64()
+}
+
+/// What everybody runs on who is not measured on one thread.
+pub fn two_threads() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }

@@ -11,7 +11,7 @@ use steno::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use super::flow::rate;
+use super::flow::{rate, two_threads};
 use super::sagas::{self, STEPS, expect};
 use super::{IN_FLIGHT, MEMORY_ON_ONE, MEMORY_ON_TWO, STENO};
 use crate::patterns::BUTTRESS;
@@ -115,6 +115,5 @@ fn compare(what: &str, runtime: &Runtime) {
 pub fn run() {
     let one = Builder::new_current_thread().enable_time().build().expect("a runtime");
     compare(MEMORY_ON_ONE, &one);
-    let two = Builder::new_multi_thread().worker_threads(2).enable_time().build();
-    compare(MEMORY_ON_TWO, &two.expect("a runtime"));
+    compare(MEMORY_ON_TWO, &two_threads());
 }

@@ -1,21 +1,75 @@
 //! What outlives a call, and with a database the process: how many sagas and messages in a second, and
 //! what others wait beside them.
 //!
-//! The programs need the feature `durable`; the names of what they measure do not.
+//! Who measures needs the feature `durable`; the names of what is measured do not.
+
+pub mod flow;
+pub mod sagas;
 
 #[cfg(feature = "durable")]
-pub mod flow;
+pub mod base;
+#[cfg(feature = "durable")]
+pub mod beside;
+#[cfg(feature = "durable")]
+pub mod folder;
 #[cfg(feature = "durable")]
 pub mod in_memory;
 #[cfg(feature = "durable")]
-pub mod sagas;
+pub mod on_sqlite;
+#[cfg(feature = "durable")]
+pub mod order;
+#[cfg(feature = "durable")]
+pub mod relay;
+#[cfg(feature = "durable")]
+pub mod relay_of_hexeract;
+#[cfg(feature = "durable")]
+pub mod users;
 
 /// How many sagas are under way at any time.
 pub const IN_FLIGHT: usize = 64;
+/// Transactions of users in a second, where there are any.
+pub const USERS: u32 = 500;
+/// The most messages a relay fetches at once.
+pub const BATCH: usize = 500;
 
+pub const DURARE: &str = "durare";
+pub const HEXERACT: &str = "hexeract";
 pub const STENO: &str = "steno";
 
 pub const MEMORY_ON_ONE: &str = "sagas of five steps in memory, 64 in flight, one thread";
 pub const MEMORY_ON_TWO: &str = "sagas of five steps in memory, 64 in flight, two threads";
+pub const SQLITE_NORMAL: &str = "sagas of five steps on SQLite, 64 in flight, synchronous NORMAL";
+pub const SQLITE_FULL: &str = "sagas of five steps on SQLite, 64 in flight, synchronous FULL";
+pub const RELAY_SQLITE: &str = "messages relayed on SQLite, batch 500";
+pub const RELAY_SQLITE_BESIDE: &str = "messages relayed on SQLite, batch 500, beside 500 tx/s";
+pub const RELAY_POSTGRES: &str = "messages relayed on PostgreSQL, batch 500";
+pub const RELAY_POSTGRES_BESIDE: &str =
+    "messages relayed on PostgreSQL, batch 500, beside 500 tx/s";
+pub const WAIT_ALONE: &str = "500 user transactions/s on SQLite, nothing beside them: p99";
+pub const WAIT_SAGAS: &str =
+    "500 user transactions/s on SQLite, sagas at full speed beside them: p99";
+pub const WAIT_RELAY: &str =
+    "500 user transactions/s on SQLite, a relay at full speed beside them: p99";
+pub const WAIT_POSTGRES: &str =
+    "500 user transactions/s on PostgreSQL, a relay at full speed beside them: p99";
 
-const _: () = assert!(IN_FLIGHT == 64, "the names say it");
+const _: () = assert!(IN_FLIGHT == 64 && USERS == 500 && BATCH == 500, "the names say it");
+
+/// What a reader of the findings must know.
+pub const NOTES: &[&str] = &[
+    "Sagas: five steps one after the other, each with an undo; a step adds one to what came out of the \
+     step before it, and the last output is checked. Rounds are interleaved; the ratio is the median of \
+     the rounds' ratios.",
+    "Sagas in memory: steno writes to its InMemorySecStore and logs to a discarding drain. It keeps \
+     values as JSON, buttress keeps them as they are.",
+    "Sagas on SQLite: the codec is JSON, each round begins with a new file on the disk that holds the \
+     program, in WAL mode, and what is stored is counted after it. durare's workflows are functions \
+     whose steps are checkpointed; they have no undos. Its own `connect` sets synchronous NORMAL; for \
+     FULL it gets a pool with its other settings.",
+    "Relays: a publisher that answers at once and checks the order of each of 100 keys. SQLite is \
+     at synchronous FULL. A message counts when it is written down as delivered. hexeract dispatches one message after the other, each settled in a transaction of its \
+     own, and promises the order of a subject only as far as its ids tell milliseconds apart.",
+    "User transactions read a row, change it and write a message to the outbox. They begin at their \
+     times whether or not those before have ended; the time of each is taken from then to its commit, \
+     and the wait is until it may write.",
+];

@@ -5,6 +5,7 @@
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
+pub mod idempotency;
 pub mod rate_limit;
 pub mod retry;
 pub mod time_limit;

@@ -3,6 +3,7 @@
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
+pub mod idempotency;
 pub mod parts;
 pub mod rate_limit;
 pub mod retry;
@@ -27,6 +28,7 @@ pub fn visit_all(meter: &mut impl Meter) {
     retry::visit(meter);
     time_limit::visit(meter);
     fallback::visit(meter);
+    idempotency::visit(meter);
     stack::visit(meter);
 }
 
@@ -39,6 +41,7 @@ pub fn notes() -> impl Iterator<Item = &'static str> {
         retry::NOTES,
         time_limit::NOTES,
         fallback::NOTES,
+        idempotency::NOTES,
         stack::NOTES,
     ]
     .into_iter()

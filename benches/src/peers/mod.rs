@@ -7,6 +7,7 @@ pub mod failsafe;
 mod gate;
 pub mod governor;
 pub mod leaky_bucket;
+pub mod moka;
 pub mod recloser;
 pub mod seatbelt;
 pub mod tokio;
@@ -17,6 +18,7 @@ pub const BACKON: &str = "backon";
 pub const FAILSAFE: &str = "failsafe";
 pub const GOVERNOR: &str = "governor";
 pub const LEAKY_BUCKET: &str = "leaky-bucket";
+pub const MOKA: &str = "moka";
 pub const RECLOSER: &str = "recloser";
 pub const SEATBELT: &str = "seatbelt";
 pub const TOKIO: &str = "tokio";
@@ -24,18 +26,20 @@ pub const TOWER: &str = "tower";
 pub const TOWER_RESILIENCE: &str = "tower-resilience";
 
 /// The packages whose versions a report names.
-pub const PACKAGES: [&str; 17] = [
+pub const PACKAGES: [&str; 19] = [
     "buttress",
     "backon",
     "failsafe",
     "governor",
     "leaky-bucket",
+    "moka",
     "recloser",
     "seatbelt",
     "tick",
     "tokio",
     "tower",
     "tower-resilience-bulkhead",
+    "tower-resilience-cache",
     "tower-resilience-circuitbreaker",
     "tower-resilience-core",
     "tower-resilience-fallback",

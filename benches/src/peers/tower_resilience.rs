@@ -1,11 +1,13 @@
 //! tower-resilience. Every layer of it boxes its response future.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tower::load_shed::LoadShed;
 use tower::{Layer, Service};
 use tower_resilience_bulkhead::{Bulkhead, BulkheadLayer};
+use tower_resilience_cache::{Cache, CacheLayer};
 use tower_resilience_circuitbreaker::{
     CircuitBreaker, CircuitBreakerLayer, DefaultClassifier, SlidingWindowType,
 };
@@ -14,6 +16,7 @@ use tower_resilience_ratelimiter::{RateLimiter, RateLimiterLayer};
 use tower_resilience_retry::{Retry, RetryBudgetBuilder, RetryLayer};
 use tower_resilience_timelimiter::{FixedTimeout, TimeLimiter, TimeLimiterLayer};
 
+use crate::patterns::idempotency::{Find, KEPT, LIFETIME};
 use crate::patterns::rate_limit::{PER_SECOND, PLENTY};
 use crate::patterns::time_limit::LIMIT;
 
@@ -164,4 +167,18 @@ where
     let service = breaker.build().expect("valid").layer(service);
     let service = rate.build().expect("valid").layer(service);
     fallback.build().layer(service)
+}
+
+/// Its cache keeps no calls in flight: those with one key run beside each other.
+pub fn cache<S>(inner: S, find: Find) -> Cache<S, u64, Arc<str>, u64>
+where
+    S: Service<u64, Response = u64>,
+{
+    CacheLayer::builder()
+        .max_size(KEPT)
+        .ttl(LIFETIME)
+        .key_extractor(move |request: &u64| Arc::from(find(request).as_str()))
+        .build()
+        .expect("valid")
+        .layer(inner)
 }

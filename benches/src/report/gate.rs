@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::baseline::{Baseline, COMMAND, FILE, Verdict};
 use super::figures::{Table, field};
-use super::programs::{Programs, root};
+use super::programs::{Programs, With, root};
 use super::toolchain::Toolchain;
 use crate::patterns::BUTTRESS;
 
@@ -15,7 +15,7 @@ const STRICT: &str = "BUTTRESS_REQUIRE_SERVICES";
 /// The figures of now, and whether instructions are among them.
 fn measure() -> (Baseline, bool) {
     let only = ["--candidate", BUTTRESS];
-    let programs = Programs::build(&["instructions", "allocations"], false);
+    let programs = Programs::build(&["instructions", "allocations"], With::Nothing);
     let mut table = Table::default();
     let counted = programs.instructions(&mut table, &only);
     programs.allocations(&mut table, &only);

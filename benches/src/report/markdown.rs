@@ -9,7 +9,7 @@ use super::reached;
 use super::results::Results;
 use crate::patterns::{self, FLOOR};
 use crate::spread::Spread;
-use crate::{probes, process};
+use crate::{durable, probes, process};
 
 const READING: &str = "\
 Every candidate wraps the same service, `u64 -> u64`, that answers at once, and is built before anything
@@ -35,7 +35,7 @@ no events, no guard against panics. It is not a library, it says how much of a c
 const NOTES: &[&str] = &[
     "Events: buttress has `tracing` compiled in always; its feature adds the facade of `metrics`. \
      tower-resilience has both behind features, and no figure for a retry without a timer.",
-    "Idempotency and hedging are not measured: buttress does not have them yet.",
+    "Hedging is not measured: buttress does not have it yet.",
 ];
 
 /// The report, and what is wrong with the run beside what can be read in it.
@@ -45,10 +45,13 @@ pub fn report(results: &Results) -> (String, Vec<String>) {
     costs(&mut text, results);
     found(&mut text, "Memory", ["bytes", "of", "bytes"], &results.memory);
     found(&mut text, "Under load", ["probe", "of", "found"], &results.probes);
+    found(&mut text, "Sagas and messages", ["what", "of", "found"], &results.durable);
     events(&mut text, results);
     text += "\n## How to read it, and what cannot be compared\n\n";
     text += READING;
-    for note in patterns::notes().chain(NOTES.iter().chain(probes::NOTES).copied()) {
+    for note in
+        patterns::notes().chain(NOTES.iter().chain(probes::NOTES).chain(durable::NOTES).copied())
+    {
         let _ = writeln!(text, "- {note}");
     }
     (text, wrong)

@@ -22,18 +22,29 @@ pub fn valgrind() -> Option<String> {
     output.status.success().then_some(version)
 }
 
+/// What is compiled in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum With {
+    Nothing,
+    /// Events and metrics.
+    Events,
+    /// Databases, and the peers that use some.
+    Durable,
+}
+
 /// The programs of one build.
 pub struct Programs {
     directory: PathBuf,
 }
 
 impl Programs {
-    /// Builds `names`, beside this program or, with the features that compile events in, below it.
-    pub fn build(names: &[&str], events: bool) -> Self {
+    /// Builds `names`, beside this program or, with events, which the same programs are built without
+    /// too, below it.
+    pub fn build(names: &[&str], with: With) -> Self {
         let this = std::env::current_exe().expect("this program has a path");
         let profile = this.parent().expect("it is in the folder of its profile");
         let target = profile.parent().expect("which is in the target folder");
-        let target = if events { target.join("events") } else { target.to_owned() };
+        let target = if with == With::Events { target.join("events") } else { target.to_owned() };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--locked", "--quiet", "--profile", "measure"]);
@@ -42,8 +53,10 @@ impl Programs {
         for name in names {
             build.args(["--bin", name]);
         }
-        if events {
-            build.args(["--features", "events"]);
+        match with {
+            With::Nothing => {}
+            With::Events => drop(build.args(["--features", "events"])),
+            With::Durable => drop(build.args(["--features", "durable"])),
         }
         let built = build.status().expect("cargo runs");
         assert!(built.success(), "the measuring programs do not build");
@@ -92,7 +105,7 @@ impl Programs {
         }
     }
 
-    /// What the programs `memory` and `probes` write.
+    /// What the programs `memory`, `probes` and `durable` write.
     pub fn findings(&self, name: &str) -> Vec<Finding> {
         let found = self.run(name, &[]);
         let finding = |line: &Vec<String>| Finding {

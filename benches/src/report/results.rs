@@ -2,7 +2,7 @@
 
 use super::events::Events;
 use super::figures::{Finding, Table};
-use super::programs::{Programs, valgrind};
+use super::programs::{Programs, With, valgrind};
 use super::toolchain::{Toolchain, today};
 
 const PROGRAMS: [&str; 5] = ["instructions", "allocations", "memory", "timings", "probes"];
@@ -15,6 +15,7 @@ pub struct Results {
     pub valgrind: Option<String>,
     pub memory: Vec<Finding>,
     pub probes: Vec<Finding>,
+    pub durable: Vec<Finding>,
     pub events: Vec<Events>,
 }
 
@@ -23,7 +24,7 @@ impl Results {
     pub fn measure() -> Self {
         let say = |what: &str| eprintln!("{what} ...");
         say("building");
-        let programs = Programs::build(&PROGRAMS, false);
+        let programs = Programs::build(&PROGRAMS, With::Nothing);
         let mut table = Table::default();
         say("instructions");
         programs.instructions(&mut table, &[]);
@@ -35,11 +36,15 @@ impl Results {
         programs.timings(&mut table, &[]);
         say("probes");
         let probes = programs.findings("probes");
+        say("building what is durable");
+        let durable = Programs::build(&["durable"], With::Durable);
+        say("what is durable");
+        let durable = durable.findings("durable");
         say("building once more, with events");
-        let events = Programs::build(&["instructions", "allocations", "timings"], true);
+        let events = Programs::build(&["instructions", "allocations", "timings"], With::Events);
         say("events");
         let events = Events::compare(&programs, &events);
         let (date, toolchain, valgrind) = (today(), Toolchain::current(), valgrind());
-        Self { date, toolchain, table, valgrind, memory, probes, events }
+        Self { date, toolchain, table, valgrind, memory, probes, durable, events }
     }
 }

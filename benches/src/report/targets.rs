@@ -3,10 +3,11 @@
 use super::cells::or_none;
 use super::figures::value;
 use super::results::Results;
-use crate::held::{FEW, LIMITED, MANY, SIX};
+use crate::durable;
+use crate::held::{FEW, LIMITED, MANY, SAGAS, SIX};
 use crate::patterns::{
-    BARE, BUTTRESS, FLOOR, bulkhead, circuit_breaker, fallback, rate_limit, retry, stack,
-    time_limit,
+    BARE, BUTTRESS, FLOOR, bulkhead, circuit_breaker, fallback, idempotency, rate_limit, retry,
+    stack, time_limit,
 };
 use crate::peers::{GOVERNOR, TOWER, TOWER_RESILIENCE};
 use crate::probes;
@@ -81,8 +82,10 @@ pub fn best_peer<'a>(results: &'a Results, row: &'a str) -> Option<(&'a str, f64
 }
 
 pub fn others(results: &Results) -> Vec<Judged> {
-    // Further attempts are not the path that must be free.
-    let lines = results.table.lines.iter().filter(|line| line.row != retry::AGAIN.name);
+    // Further attempts are not the path that must be free, and a key is text that is kept.
+    let [again, stored, first] = [retry::AGAIN, idempotency::STORED, idempotency::FIRST];
+    let not_free = [again.name, stored.name, first.name];
+    let lines = results.table.lines.iter().filter(|line| !not_free.contains(&line.row.as_str()));
     let buttress = lines.filter(|line| line.candidate == BUTTRESS);
     let allocations = buttress.filter_map(|line| line.figures.allocations).reduce(f64::max);
     let nanos = |row: Row, who| results.table.get(row.name, who).and_then(|figures| figures.nanos);
@@ -93,12 +96,64 @@ pub fn others(results: &Results) -> Vec<Judged> {
         .zip(nanos(stack::COUNTED, stack::NOT_COUNTED))
         .map(|(counted, not)| (counted - not) / LAYERS);
     let mut judged = vec![
-        at_most("most allocations of a call that is not retried", "0", 0.0, allocations, ""),
+        at_most(
+            "most allocations of a call that has no key and is not retried",
+            "0",
+            0.0,
+            allocations,
+            "",
+        ),
         at_most(TENTH, "0.10", 0.1, tenth, ""),
         at_most("counting calls, per layer", "12 ns more", COUNTING, counting, " ns"),
         counting_on_two(results),
     ];
+    judged.extend(idempotent(results));
     judged.extend(under_load(results));
+    judged.extend(lasting(results));
+    judged
+}
+
+/// Instructions of idempotency, whose floor is no measure: it forgets nothing that has expired.
+fn idempotent(results: &Results) -> [Judged; 2] {
+    let bounds = [(idempotency::STORED, 400), (idempotency::FIRST, 1000)];
+    bounds.map(|(row, bound)| {
+        let figures = results.table.get(row.name, BUTTRESS);
+        let most = f64::from(bound) - 0.5;
+        let counted = figures.and_then(|figures| figures.instructions);
+        at_most(row.name, &format!("below {bound} instructions"), most, counted, "")
+    })
+}
+
+/// The targets of what is durable. Those of PostgreSQL only if a server answered.
+fn lasting(results: &Results) -> Vec<Judged> {
+    let found = |what: &str| value(&results.durable, what, BUTTRESS);
+    let at_least = |what: &str, least: f64, target: &str, unit: &str| {
+        let mut judged = at_most(what, target, f64::MAX, found(what), unit);
+        judged.reached = found(what).map(|value| value >= least);
+        judged
+    };
+    let times = |what, least, peer| {
+        at_least(what, least, &format!("at least {least} times {peer}'s rate"), "x")
+    };
+    let relayed = |what| at_least(what, 10_000.0, "at least 10 000/s, in order", "/s");
+    let waits = |what| at_most(what, "at most 50 ms", 50.0, found(what), " ms");
+    let mut judged = vec![
+        times(durable::MEMORY_ON_ONE, 5.0, durable::STENO),
+        times(durable::MEMORY_ON_TWO, 5.0, durable::STENO),
+        times(durable::SQLITE_NORMAL, 3.0, durable::DURARE),
+        times(durable::SQLITE_FULL, 3.0, durable::DURARE),
+        relayed(durable::RELAY_SQLITE),
+        relayed(durable::RELAY_SQLITE_BESIDE),
+        waits(durable::WAIT_SAGAS),
+        waits(durable::WAIT_RELAY),
+    ];
+    if found(durable::RELAY_POSTGRES).is_some() {
+        judged.push(relayed(durable::RELAY_POSTGRES));
+        judged.push(relayed(durable::RELAY_POSTGRES_BESIDE));
+        judged.push(waits(durable::WAIT_POSTGRES));
+    }
+    let held = value(&results.memory, SAGAS, BUTTRESS);
+    judged.push(at_most(SAGAS, "at most 1 000", 1000.0, held, ""));
     judged
 }
 
