@@ -82,7 +82,7 @@ pub async fn sqlite(folder: &Folder) -> SqliteStore {
         let insert = sqlx::query("INSERT INTO accounts VALUES (?, 0)").bind(id);
         insert.execute(&mut **tx).await.expect("a new row");
     }
-    Base::commit(tx).await;
+    <SqliteStore as Base>::commit(tx).await;
     store
 }
 
@@ -156,7 +156,7 @@ impl Server {
             ACCOUNTS - 1
         );
         sqlx::query(&insert).execute(&mut *tx).await.expect("new rows");
-        Base::commit(tx).await;
+        <PostgresStore as Base>::commit(tx).await;
         store
     }
 }

@@ -33,7 +33,7 @@ async fn users() {
     let (beside, each) = Users::beside(&outbox, sagas).await;
     beside.tell(WAIT_SAGAS, BUTTRESS);
     finding(SAGAS_BESIDE, BUTTRESS, each, &format!("{each:.0}/s"));
-    executor.shut_down().await;
+    executor.shut_down().await.expect("nothing is under way");
     store.close().await;
 }
 

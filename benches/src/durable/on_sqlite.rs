@@ -32,7 +32,7 @@ async fn buttress(synchronous: Synchronous) -> f64 {
     let each = rate(OURS, IN_FLIGHT, sagas::run(BUTTRESS, executor.clone(), last)).await;
     let ended = store.list(Some(Status::Completed), None, OURS as usize + 1).await;
     assert_eq!(ended.expect("the store answers").len() as u64, OURS, "all are stored");
-    executor.shut_down().await;
+    executor.shut_down().await.expect("nothing is under way");
     store.close().await;
     each
 }
