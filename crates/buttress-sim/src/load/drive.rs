@@ -88,7 +88,7 @@ where
 /// many tasks as there are ever requests under way.
 pub(crate) async fn open_loop<S>(
     callers: Arc<Callers>,
-    mut arrivals: Arrivals,
+    arrivals: Arrivals,
     service: S,
     spawner: Spawner,
 ) where
@@ -99,8 +99,7 @@ pub(crate) async fn open_loop<S>(
     let pool = Arc::new(Pool::default());
     let Callers { clock, start, .. } = &*callers;
     let mut sleep = pin!(clock.sleep_until(*start));
-    let mut id = 0;
-    while let Some(at) = arrivals.next() {
+    for (id, at) in (0..).zip(arrivals) {
         sleep.as_mut().reset(*start + Duration::from_nanos(at));
         sleep.as_mut().await;
         if !pool.hand(id) {
@@ -113,7 +112,6 @@ pub(crate) async fn open_loop<S>(
                 }
             });
         }
-        id += 1;
     }
 }
 
