@@ -1,5 +1,6 @@
 //! Idempotency: one answer for a key, for how long, and what is not kept.
 
+mod conformance;
 mod contract;
 mod detached;
 mod faulty;

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -88,7 +89,7 @@ where
 /// many tasks as there are ever requests under way.
 pub(crate) async fn open_loop<S>(
     callers: Arc<Callers>,
-    mut arrivals: Arrivals,
+    arrivals: Arrivals,
     service: S,
     spawner: Spawner,
 ) where
@@ -99,8 +100,7 @@ pub(crate) async fn open_loop<S>(
     let pool = Arc::new(Pool::default());
     let Callers { clock, start, .. } = &*callers;
     let mut sleep = pin!(clock.sleep_until(*start));
-    let mut id = 0;
-    while let Some(at) = arrivals.next() {
+    for (id, at) in (0..).zip(arrivals) {
         sleep.as_mut().reset(*start + Duration::from_nanos(at));
         sleep.as_mut().await;
         if !pool.hand(id) {
@@ -108,12 +108,11 @@ pub(crate) async fn open_loop<S>(
             let (callers, pool, mut service) = (callers.clone(), pool.clone(), service.clone());
             spawner.spawn(async move {
                 loop {
-                    let id = pool.next(seat).await;
+                    let id = pool.next(&seat).await;
                     callers.ask(&mut service, id).await;
                 }
             });
         }
-        id += 1;
     }
 }
 
@@ -145,22 +144,26 @@ struct Pool {
 #[derive(Default)]
 struct Seats {
     idle: Vec<usize>,
-    seats: Vec<Seat>,
+    seats: Vec<Arc<Seat>>,
+    wakers: Vec<Option<Waker>>,
 }
 
-#[derive(Default)]
+/// Where a request is handed to a caller.
 struct Seat {
-    request: Option<u64>,
-    waker: Option<Waker>,
+    index: usize,
+    /// `NONE` if there is no request. What orders it is the waking of the caller.
+    request: AtomicU64,
 }
+
+const NONE: u64 = u64::MAX;
 
 impl Pool {
     /// Hands a request to a caller that is idle, if there is one.
     fn hand(&self, id: u64) -> bool {
         let mut seats = self.lock();
         let Some(index) = seats.idle.pop() else { return false };
-        if let Some(Seat { request, waker: Some(waker) }) = seats.seats.get_mut(index) {
-            *request = Some(id);
+        if let (Some(seat), Some(Some(waker))) = (seats.seats.get(index), seats.wakers.get(index)) {
+            seat.request.store(id, Ordering::Release);
             // Under the lock, which saves a clone: no waker of a caller comes back here.
             waker.wake_by_ref();
         }
@@ -168,28 +171,31 @@ impl Pool {
     }
 
     /// A seat for a new caller, with its first request.
-    fn seat(&self, id: u64) -> usize {
+    fn seat(&self, id: u64) -> Arc<Seat> {
         let mut seats = self.lock();
-        seats.seats.push(Seat { request: Some(id), waker: None });
-        seats.seats.len() - 1
+        let seat = Arc::new(Seat { index: seats.seats.len(), request: AtomicU64::new(id) });
+        seats.seats.push(seat.clone());
+        seats.wakers.push(None);
+        seat
     }
 
     /// The next request for the caller in this seat.
-    async fn next(&self, seat: usize) -> u64 {
+    async fn next(&self, seat: &Seat) -> u64 {
         let mut waits = false;
         poll_fn(|cx| {
-            let mut seats = self.lock();
-            let Seats { idle, seats } = &mut *seats;
-            let Some(place) = seats.get_mut(seat) else { return Poll::Pending };
-            if let Some(id) = place.request.take() {
+            let id = seat.request.load(Ordering::Acquire);
+            if id != NONE {
+                seat.request.store(NONE, Ordering::Relaxed);
                 return Poll::Ready(id);
             }
-            match &mut place.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                empty => *empty = Some(cx.waker().clone()),
+            let mut seats = self.lock();
+            match seats.wakers.get_mut(seat.index) {
+                Some(Some(waker)) => waker.clone_from(cx.waker()),
+                Some(empty) => *empty = Some(cx.waker().clone()),
+                None => {}
             }
             if !std::mem::replace(&mut waits, true) {
-                idle.push(seat);
+                seats.idle.push(seat.index);
             }
             Poll::Pending
         })

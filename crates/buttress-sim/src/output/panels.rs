@@ -89,7 +89,7 @@ fn attempts(outcome: &Outcome) -> String {
     if retries.iter().any(|rate| *rate > 0.0) {
         lines.push(Line { name: "retries", class: "retries", values: retries, filled: true });
     }
-    let refused: Vec<f64> = outcome.windows().iter().map(|w| refused(w)).collect();
+    let refused: Vec<f64> = outcome.windows().iter().map(refused).collect();
     if refused.iter().any(|rate| *rate > 0.0) {
         lines.push(Line {
             name: "requests refused",

@@ -149,7 +149,9 @@ impl Core {
                 self.arm(&mut shared, due);
                 break;
             }
-            shared.state.finish_next(now, &self.roll);
+            if !shared.state.finish_next(now, &self.roll) {
+                break;
+            }
         }
         let state = &mut shared.state;
         if state.woken.len() <= 1 && state.happened.is_none() {

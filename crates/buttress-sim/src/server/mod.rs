@@ -13,8 +13,6 @@ mod service;
 mod state;
 mod stats;
 mod tally;
-#[cfg(test)]
-mod tests;
 
 pub use config::{Leave, Load, Queue, Server};
 pub use failure::{Failure, ServerError};

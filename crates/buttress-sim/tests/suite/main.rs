@@ -1,4 +1,5 @@
 //! What the simulator shows, seen from outside.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
 mod determinism;
 mod engines;

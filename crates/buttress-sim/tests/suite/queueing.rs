@@ -113,7 +113,7 @@ fn littles_law_holds_at_every_station() {
                 async move {
                     use tower::ServiceExt;
                     let served = back.clone().oneshot(request).await?;
-                    if request.id % 4 == 0 {
+                    if request.id.is_multiple_of(4) {
                         back.oneshot(request).await?;
                     }
                     front.oneshot(request).await.map(|_| served)

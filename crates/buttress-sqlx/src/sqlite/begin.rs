@@ -33,8 +33,19 @@ impl SqliteStore {
     /// As [`begin`](Self::begin).
     pub async fn begin_on(&self, pool: &SqlitePool) -> Result<SqliteTransaction, StoreError> {
         let turn = self.inner.gate.enter(self.inner.config.acquire_timeout).await?;
-        let tx =
-            pool.begin_with("BEGIN IMMEDIATE").await.map_err(during("beginning a transaction"))?;
+        // On a task of its own: sqlx leaves the transaction open, and with it the file locked, when its
+        // future is dropped between BEGIN and the look at what that did.
+        let (begun, receive) = tokio::sync::oneshot::channel();
+        let pool = pool.clone();
+        self.inner.config.spawner.spawn(async move {
+            let tx = pool.begin_with("BEGIN IMMEDIATE").await;
+            // If nobody waits any more, it is rolled back here.
+            let _ = begun.send((tx, turn));
+        });
+        let (tx, turn) = receive.await.map_err(|_| {
+            StoreError::transient("beginning a transaction: the runtime shuts down")
+        })?;
+        let tx = tx.map_err(during("beginning a transaction"))?;
         Ok(SqliteTransaction { tx, _turn: turn })
     }
 }

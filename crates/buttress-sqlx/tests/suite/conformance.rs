@@ -112,6 +112,8 @@ async fn inbox_on_sqlite() {
 
 #[cfg(feature = "postgres")]
 mod on_postgres {
+    use std::rc::Rc;
+
     use buttress_sqlx::{PostgresConfig, PostgresStore};
     use sqlx::postgres::{PgPool, PgPoolOptions, Postgres};
 
@@ -133,10 +135,18 @@ mod on_postgres {
             Some(Self { url, time: VirtualClock::new(), pool, names: Mutex::default() })
         }
 
-        async fn end(self) {
-            let names = std::mem::take(&mut *self.names.lock().unwrap());
+        /// Runs a suite, and drops the schemas whatever comes of it.
+        async fn run<F: Future<Output = ()> + 'static>(self, suite: impl FnOnce(Rc<Self>) -> F) {
+            let schemas = Rc::new(self);
+            let local = tokio::task::LocalSet::new();
+            let running = local.spawn_local(suite(schemas.clone()));
+            let outcome = local.run_until(running).await;
+            let names = std::mem::take(&mut *schemas.names.lock().unwrap());
             for schema in names {
-                drop_schema(&self.pool, &schema).await;
+                drop_schema(&schemas.pool, &schema).await;
+            }
+            if let Err(error) = outcome {
+                std::panic::resume_unwind(error.into_panic());
             }
         }
     }
@@ -175,29 +185,41 @@ mod on_postgres {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn sagas() {
         let Some(schemas) = Schemas::new("conformance of sagas").await else { return };
-        conformance::saga::all(&schemas).await;
-        schemas.end().await;
+        schemas
+            .run(async |schemas: Rc<Schemas>| {
+                conformance::saga::all(&*schemas).await;
+            })
+            .await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn idempotency() {
         let Some(schemas) = Schemas::new("conformance of idempotency").await else { return };
-        conformance::idempotency::all(&schemas).await;
-        conformance::idempotency::transactional(&schemas).await;
-        schemas.end().await;
+        schemas
+            .run(async |schemas: Rc<Schemas>| {
+                conformance::idempotency::all(&*schemas).await;
+                conformance::idempotency::transactional(&*schemas).await;
+            })
+            .await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn outbox() {
         let Some(schemas) = Schemas::new("conformance of the outbox").await else { return };
-        conformance::outbox::all(&schemas).await;
-        schemas.end().await;
+        schemas
+            .run(async |schemas: Rc<Schemas>| {
+                conformance::outbox::all(&*schemas).await;
+            })
+            .await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn inbox() {
         let Some(schemas) = Schemas::new("conformance of the inbox").await else { return };
-        conformance::inbox::all(&schemas).await;
-        schemas.end().await;
+        schemas
+            .run(async |schemas: Rc<Schemas>| {
+                conformance::inbox::all(&*schemas).await;
+            })
+            .await;
     }
 }

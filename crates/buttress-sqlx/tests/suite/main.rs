@@ -1,5 +1,12 @@
 //! The stores against real databases: what both must do in the same way, and what is special to each.
 #![allow(clippy::disallowed_methods, reason = "a database takes real time")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test fail by panicking, as the tests do"
+)]
 
 mod claims;
 mod conformance;

@@ -133,7 +133,8 @@ impl VirtualClock {
         let time = &self.node.time;
         let mut timers = time.lock();
         let Some((deadline, _)) = timers.first() else { return false };
-        time.nanos.fetch_max(deadline, Ordering::Relaxed);
+        // Nobody else writes: the lock is held.
+        time.nanos.store(time.nanos().max(deadline), Ordering::Relaxed);
         timers.take_until(deadline, wakers);
         true
     }
@@ -238,7 +239,9 @@ impl Timer {
     }
 
     fn cancel(&mut self) {
-        if let Some((slot, number)) = self.registration.take() {
+        let Some((slot, number)) = self.registration.take() else { return };
+        // Once the deadline has come, whoever moved the time there takes the registration.
+        if self.time.nanos() < self.deadline {
             let waker = self.time.lock().remove(slot, number);
             drop(waker);
         }

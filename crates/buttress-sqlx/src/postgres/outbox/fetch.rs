@@ -186,7 +186,7 @@ pub(super) fn statement(leases: &[Lease]) -> String {
              SELECT l.partition, l.epoch, l.high FROM {{s}}buttress_outbox_lease AS l \
              JOIN unnest($2::int8[], $3::int8[]) AS a(partition, epoch) \
              ON l.partition = a.partition AND l.epoch = a.epoch WHERE l.relay IS NOT NULL), \
-         found AS MATERIALIZED ({scans} ORDER BY sequence LIMIT $4), \
+         found AS MATERIALIZED (SELECT * FROM ({scans}) AS scans ORDER BY sequence LIMIT $4), \
          grown AS MATERIALIZED ( \
              SELECT o.partition, o.epoch, max(f.sequence) AS high FROM found AS f \
              JOIN open AS o ON o.partition = f.partition \

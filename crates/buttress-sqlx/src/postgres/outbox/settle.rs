@@ -25,13 +25,17 @@ const FENCE: &str = "\
         UPDATE {s}buttress_outbox_lease AS l SET epoch = l.epoch FROM locked AS k \
         WHERE l.partition = k.partition AND l.epoch = k.epoch RETURNING l.partition, l.epoch)";
 
-/// What the publisher took, and with it the holds of its keys.
+/// What the publisher took, and with it the holds of its keys. Messages are found by their sequence alone,
+/// and their partition is compared in a way that no index knows: with a choice, and with statistics that
+/// are always behind, the planner goes through all that is pending.
 const DELIVER: &str = ", \
     done AS ( \
         UPDATE {s}buttress_outbox AS m SET status = 2, settled_at = {now} \
-        FROM unnest($4::int8[], $5::int8[], $6::int8[]) AS d(sequence, partition, epoch) \
-        JOIN fence AS f ON f.partition = d.partition AND f.epoch = d.epoch \
-        WHERE m.sequence = d.sequence AND m.partition = d.partition AND m.status = 0 \
+        WHERE m.sequence = ANY (ARRAY ( \
+            SELECT d.sequence FROM unnest($4::int8[], $5::int8[], $6::int8[]) \
+                AS d(sequence, partition, epoch) \
+            JOIN fence AS f ON f.partition = d.partition AND f.epoch = d.epoch)) \
+        AND m.partition + 0 = ANY (ARRAY (SELECT partition FROM fence)) AND m.status = 0 \
         RETURNING m.partition, m.key, m.sequence), \
     freed AS ( \
         DELETE FROM {s}buttress_outbox_hold AS h USING done AS d WHERE h.partition = d.partition \
@@ -46,7 +50,7 @@ const RETRY: &str = "\
     changed AS ( \
         UPDATE {s}buttress_outbox AS m SET attempts = m.attempts + n.counts, starts = 0, \
             error = n.error FROM new AS n \
-        WHERE m.sequence = n.sequence AND m.partition = n.partition AND m.status = 0 \
+        WHERE m.sequence = n.sequence AND m.partition + 0 = n.partition AND m.status = 0 \
         AND NOT EXISTS (SELECT 1 FROM {s}buttress_outbox_hold AS h WHERE h.partition = m.partition \
             AND h.key = m.key AND h.sequence = m.sequence AND h.until > {now}) \
         RETURNING m.partition, m.key, m.sequence) \
@@ -63,7 +67,7 @@ const BURY: &str = "\
     changed AS ( \
         UPDATE {s}buttress_outbox AS m SET status = 3, settled_at = {now}, error = n.error, \
             attempts = m.attempts + n.counts \
-        FROM new AS n WHERE m.sequence = n.sequence AND m.partition = n.partition AND m.status = 0 \
+        FROM new AS n WHERE m.sequence = n.sequence AND m.partition + 0 = n.partition AND m.status = 0 \
         RETURNING m.partition, m.key, m.sequence, n.hold), \
     freed AS ( \
         DELETE FROM {s}buttress_outbox_hold AS h USING changed AS c WHERE c.hold = 0 \

@@ -1,0 +1,58 @@
+//! Customers: send their orders, and send them again until somebody says that they are accepted.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use buttress::{Clock, Rng};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::http::{Client, client, post};
+use crate::order::Order;
+
+/// Between two orders.
+const GAP: Duration = Duration::from_millis(45);
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Sends `orders` orders to whichever worker there is, and returns when all are accepted: how often an
+/// order had to be sent again.
+pub(crate) async fn come(
+    orders: i64,
+    worker: watch::Receiver<Option<SocketAddr>>,
+    rng: &Rng,
+) -> u64 {
+    let client = client();
+    let mut customers = JoinSet::new();
+    for number in 1..=orders {
+        let order = Order::draw(number, rng);
+        customers.spawn(insist(client.clone(), order, worker.clone()));
+        Clock::default().sleep(GAP).await;
+    }
+    customers.join_all().await.into_iter().sum()
+}
+
+/// Sends an order until it is accepted; returns how often in vain.
+async fn insist(
+    client: Client,
+    order: Order,
+    mut worker: watch::Receiver<Option<SocketAddr>>,
+) -> u64 {
+    let clock = Clock::default();
+    let body = serde_json::to_vec(&order).unwrap_or_default();
+    for in_vain in 0.. {
+        let address = match worker.wait_for(Option::is_some).await {
+            Ok(address) => *address,
+            Err(_) => return in_vain,
+        };
+        if let Some(address) = address {
+            let sent = post(&client, format!("http://{address}/orders"), body.clone(), None);
+            tokio::select! {
+                biased;
+                answer = sent => if answer.is_ok() { return in_vain },
+                () = clock.sleep(PATIENCE) => {}
+            }
+        }
+        clock.sleep(PATIENCE / 10).await;
+    }
+    0
+}

@@ -1,0 +1,82 @@
+//! The demonstration, from the first order to the account.
+
+use std::time::{Duration, Instant};
+
+use buttress::{Clock, Rng};
+use tokio::sync::watch;
+use tower::BoxError;
+
+use crate::account::{Account, Standing};
+use crate::crew::{Assignment, Worker};
+use crate::database::{Database, Place};
+use crate::{customers, ledger, services};
+
+const ORDERS: i64 = 400;
+/// How long a worker lives, in milliseconds.
+const LIFE: (u64, u64) = (1_000, 2_500);
+/// How long the last worker may take for what is left.
+const LAST_WORK: Duration = Duration::from_secs(25);
+
+/// Runs it on the database at `place`; whether the account balances.
+pub(crate) async fn run<D: Database>(place: &Place) -> Result<bool, BoxError> {
+    let clock = Clock::default();
+    let start = clock.now();
+    // What is drawn depends on the order in which things happen, too: a seed repeats a run roughly.
+    let rng = Rng::seeded(7);
+    let database = D::open_at(place).await?;
+    services::create_tables(&database).await?;
+    ledger::create_tables(&database).await?;
+    let ledger = ledger::start(&database, &rng).await?;
+    let services = services::start(&database, ledger, &rng).await?;
+    let assignment = Assignment { place: place.clone(), services };
+    println!("{ORDERS} orders; the worker is killed every two seconds or so.\n");
+
+    let (announce, worker) = watch::channel(None);
+    let (killed, kills) = watch::channel(0);
+    let customers = tokio::spawn({
+        let rng = rng.clone();
+        async move { customers::come(ORDERS, worker, &rng).await }
+    });
+    let progress = tokio::spawn(progress(database.clone(), start, kills));
+
+    let last = loop {
+        let worker = Worker::hire(&assignment).await?;
+        announce.send_replace(Some(worker.address));
+        clock.sleep(Duration::from_millis(rng.between(LIFE.0, LIFE.1))).await;
+        if customers.is_finished() {
+            break worker;
+        }
+        announce.send_replace(None);
+        worker.kill().await?;
+        killed.send_modify(|kills| *kills += 1);
+    };
+    let sent_again = customers.await?;
+    let give_up = clock.now() + LAST_WORK;
+    while !Standing::read(&database).await?.is_settled(ORDERS) && clock.now() < give_up {
+        clock.sleep(Duration::from_millis(100)).await;
+    }
+    let ended = last.dismiss().await?;
+    progress.abort();
+
+    let account = Account::draw_up(&database, ORDERS).await?;
+    let took = clock.now().saturating_duration_since(start);
+    println!("\n{account}");
+    println!(
+        "\nThe worker was killed {} times; {sent_again} orders had to be sent again.",
+        *killed.borrow()
+    );
+    println!("The last worker ended by itself: {ended}. Took {:.1} seconds.", took.as_secs_f64());
+    Ok(account.balances() && ended.success())
+}
+
+async fn progress<D: Database>(database: D, start: Instant, kills: watch::Receiver<u32>) {
+    let clock = Clock::default();
+    loop {
+        clock.sleep(Duration::from_secs(1)).await;
+        let seconds = clock.now().saturating_duration_since(start).as_secs_f64();
+        match Standing::read(&database).await {
+            Ok(standing) => println!("{seconds:5.1} s  {standing}, {} kills", *kills.borrow()),
+            Err(error) => println!("{seconds:5.1} s  {error}"),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The three services that take part in a saga. They live as long as the demonstration; each does its
+//! work once, whatever comes twice or late.
+
+pub(crate) mod orders;
+mod payment;
+mod stock;
+
+use std::net::SocketAddr;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use buttress::Rng;
+use buttress::outbox::{Outbox, Passage};
+use buttress::saga::SagaId;
+use serde::{Deserialize, Serialize};
+use tower::BoxError;
+
+use crate::database::Database;
+use crate::http::serve;
+use crate::order::{Ask, Receipt};
+use crate::trouble::Trouble;
+
+/// Where they are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Addresses {
+    pub(crate) orders: SocketAddr,
+    pub(crate) stock: SocketAddr,
+    pub(crate) payment: SocketAddr,
+    pub(crate) ledger: SocketAddr,
+}
+
+/// What a service works with.
+#[derive(Clone)]
+struct Site<D> {
+    database: D,
+    outbox: Outbox<D>,
+    rng: Rng,
+}
+
+/// Starts them, each on a port of its own: they share a database and nothing else.
+pub(crate) async fn start<D: Database>(
+    database: &D,
+    ledger: SocketAddr,
+    rng: &Rng,
+) -> Result<Addresses, BoxError> {
+    let site = || {
+        let outbox = Outbox::new(database.clone());
+        let site = Site { database: database.clone(), outbox, rng: rng.clone() };
+        // The path is the key of the step, as text.
+        Router::new().route("/{saga}/{step}/{direction}", post(answer::<D>)).with_state(site)
+    };
+    Ok(Addresses {
+        orders: serve(site()).await?,
+        stock: serve(site()).await?,
+        payment: serve(site()).await?,
+        ledger,
+    })
+}
+
+pub(crate) async fn create_tables<D: Database>(database: &D) -> Result<(), BoxError> {
+    orders::create_tables(database).await?;
+    stock::create_tables(database).await?;
+    payment::create_tables(database).await
+}
+
+/// Why a service does not do what it is asked.
+enum Refusal {
+    /// It will not, and says so: status 409. The step has failed, and needs no undo.
+    Definite(&'static str),
+    /// It could not: status 500. Nobody knows.
+    Broken(BoxError),
+}
+
+impl<E: Into<BoxError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Definite(why) => (StatusCode::CONFLICT, why).into_response(),
+            Self::Broken(error) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+            }
+        }
+    }
+}
+
+async fn answer<D: Database>(
+    State(site): State<Site<D>>,
+    Path((saga, step, direction)): Path<(String, String, String)>,
+    Json(ask): Json<Ask>,
+) -> Result<Json<Option<Receipt>>, Refusal> {
+    let trouble = Trouble::draw(&site.rng);
+    if trouble == Trouble::Failure {
+        return Err(Refusal::Broken("out of order".into()));
+    }
+    let saga = saga.parse()?;
+    // On a task of its own: the work goes on when the caller hangs up, and so it can come late.
+    let work = tokio::spawn(async move {
+        trouble.before().await;
+        match direction.as_str() {
+            "action" => act(&site, saga, &step, &ask).await,
+            _ => undo(&site, saga, &step, &ask).await.map(|()| None),
+        }
+    });
+    let done = work.await?;
+    trouble.after().await;
+    done.map(Json)
+}
+
+/// The action of a step, once, in one transaction with the inbox's note of it.
+async fn act<D: Database>(
+    site: &Site<D>,
+    saga: SagaId,
+    step: &str,
+    ask: &Ask,
+) -> Result<Option<Receipt>, Refusal> {
+    let mut tx = site.database.begin().await?;
+    match site.database.action(&mut tx, saga, step).await? {
+        // An error drops the transaction, and the note with it.
+        Passage::Proceed => match step {
+            "create" => orders::create(site, &mut tx, &ask.order).await?,
+            "reserve" => stock::reserve::<D>(&mut tx, &ask.order).await?,
+            "charge" => payment::charge::<D>(&mut tx, &ask.order).await?,
+            "confirm" => orders::confirm(site, &mut tx, ask).await?,
+            _ => return Err(Refusal::Definite("no such step")),
+        },
+        Passage::Repeated => {}
+        Passage::Overtaken => return Err(Refusal::Definite("it has been undone already")),
+    }
+    D::commit(tx).await?;
+    // The same answer to a repeated action.
+    Ok((step == "charge").then_some(Receipt { cents: ask.order.cents }))
+}
+
+/// The undo of a step, once. One that comes before its action keeps that out for good.
+async fn undo<D: Database>(
+    site: &Site<D>,
+    saga: SagaId,
+    step: &str,
+    ask: &Ask,
+) -> Result<(), Refusal> {
+    let mut tx = site.database.begin().await?;
+    if site.database.undo(&mut tx, saga, step).await? == Passage::Proceed {
+        match step {
+            "create" => orders::cancel(site, &mut tx, &ask.order).await?,
+            "reserve" => stock::release::<D>(&mut tx, &ask.order).await?,
+            "charge" => payment::refund::<D>(&mut tx, &ask.order).await?,
+            _ => return Err(Refusal::Definite("nothing undoes this step")),
+        }
+    }
+    D::commit(tx).await?;
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! The worker: runs the sagas and relays the messages, in a process of its own, which is killed again
+//! and again. What it knows is in the database; what it leaves, the next one takes up.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use buttress::outbox::{self, HeadOfKey, Message, Outbox, Relay};
+use buttress::retry::{self, Backoff, RetryLayer};
+use buttress::saga::{self, Call, Definition, Executor, Kind, SagaError, SagaId};
+use buttress::time_limit::{self, TimeLimitLayer};
+use buttress::{InvalidConfig, Outcome, StoreErrorKind, classify_fn};
+use tower::{BoxError, Service, ServiceBuilder, service_fn};
+
+use crate::database::Database;
+use crate::http::{CallError, Client, client, post as send, serve};
+use crate::order::{Ask, Order, Receipt};
+use crate::services::Addresses;
+
+/// So long the work of a worker that was killed lies still. Far too short for a real one, which is not
+/// killed every second.
+const LEASE: Duration = Duration::from_secs(1);
+/// How long anybody waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+pub(crate) type Orders<D> = Executor<Order, buttress::Json, D>;
+
+/// Works until `told_to_stop` completes, and then ends what is under way. `ready` is told where orders
+/// are taken.
+pub(crate) async fn work<D: Database>(
+    database: D,
+    services: &Addresses,
+    ready: impl FnOnce(SocketAddr),
+    told_to_stop: impl Future<Output = ()>,
+) -> Result<(), BoxError> {
+    let config = saga::Config::new()
+        .name("orders")
+        .lease(LEASE)
+        .undo_retry(10, Backoff::exponential(Duration::from_millis(50)))
+        .run_again(20, Backoff::exponential(Duration::from_millis(50)));
+    let orders = Executor::new(definition(services)?, database.clone(), config)?;
+    // What the worker before has left is free when its lease has run out.
+    orders.keep_recovering(Duration::from_millis(250));
+
+    let relaying = outbox::Config::new()
+        .name("news")
+        .lease(LEASE)
+        .idle_poll(Duration::from_millis(100))
+        .publish_timeout(PATIENCE)
+        .retry(20, Backoff::exponential(Duration::from_millis(50)))
+        // The messages are not to blame for what happens to this process.
+        .max_starts(100)
+        // What comes later must not overtake a message that was given up.
+        .head_of_key(HeadOfKey::Block);
+    let relay = Relay::new(&Outbox::new(database), publisher(services.ledger), relaying)?.spawn();
+
+    let intake = Router::new().route("/orders", post(take::<D>)).with_state(orders.clone());
+    ready(serve(intake).await?);
+    told_to_stop.await;
+    relay.shut_down().await;
+    orders.shut_down().await?;
+    Ok(())
+}
+
+/// Create the order, reserve the stock, charge the card, confirm. The first three can be undone; once
+/// an order is confirmed it stays so.
+fn definition(
+    services: &Addresses,
+) -> Result<Definition<Order, buttress::Json>, Box<dyn std::error::Error + Send + Sync>> {
+    let client = client();
+    let orders = || participant(&client, services.orders);
+    let stock = || participant(&client, services.stock);
+    let payment = || participant(&client, services.payment);
+    // A second attempt at once heals most of what goes wrong; what it does not is in doubt.
+    let layers = || {
+        let retry = retry::Config::new().attempts(2).backoff(Backoff::fixed(PATIENCE / 8));
+        let worth_it = classify_fn(|result: &Result<Option<Receipt>, CallError>| match result {
+            Ok(_) => Outcome::Success,
+            Err(error) if error.is_refusal() => Outcome::Ignored,
+            Err(_) => Outcome::Failure,
+        });
+        Ok::<_, InvalidConfig>(
+            ServiceBuilder::new()
+                .layer(RetryLayer::new(retry)?.classify(worth_it))
+                .layer(TimeLimitLayer::new(time_limit::Config::new(PATIENCE))?),
+        )
+    };
+    let ask = |order: &Order| Ask { order: order.clone(), receipt: None };
+
+    let mut saga = Definition::builder("order", 1).codec(buttress::Json);
+    saga.step("create")
+        .action(layers()?, orders(), move |order: &Order, ()| ask(order))
+        .definite(CallError::is_refusal)
+        .undo(layers()?, orders(), move |order: &Order, (), _| ask(order))
+        .add();
+    saga.step("reserve")
+        .action(layers()?, stock(), move |order: &Order, ()| ask(order))
+        .definite(CallError::is_refusal)
+        .undo(layers()?, stock(), move |order: &Order, (), _| ask(order))
+        .add();
+    let charge = saga
+        .step("charge")
+        .action(layers()?, payment(), move |order: &Order, ()| ask(order))
+        .definite(CallError::is_refusal)
+        .undo(layers()?, payment(), move |order: &Order, (), _| ask(order))
+        .add();
+    saga.step("confirm")
+        .kind(Kind::Pivot)
+        .needs(charge)
+        .action(layers()?, orders(), |order: &Order, receipt| Ask {
+            order: order.clone(),
+            receipt: Option::clone(&receipt),
+        })
+        .definite(CallError::is_refusal)
+        .add();
+    Ok(saga.build()?)
+}
+
+/// A service of a step: posts what it is asked to a path that is the key of the step, by which the
+/// other side knows a repetition.
+fn participant(
+    client: &Client,
+    address: SocketAddr,
+) -> impl Service<Call<Ask>, Response = Option<Receipt>, Error = CallError, Future: Send + 'static>
++ Clone
++ Send
++ 'static {
+    let client = client.clone();
+    service_fn(move |call: Call<Ask>| {
+        let client = client.clone();
+        async move {
+            let uri = format!("http://{address}/{}", call.key());
+            let body = json(call.request())?;
+            let answer = send(&client, uri, body, None).await?;
+            serde_json::from_slice(&answer).map_err(|error| CallError::NoAnswer(error.into()))
+        }
+    })
+}
+
+/// The publisher of the relay.
+fn publisher(
+    ledger: SocketAddr,
+) -> impl Service<Message, Response = (), Error = BoxError, Future: Send + 'static>
++ Clone
++ Send
++ 'static {
+    let client = client();
+    service_fn(move |message: Message| {
+        let client = client.clone();
+        async move {
+            let uri = format!("http://{ledger}/{}", message.topic);
+            send(&client, uri, message.payload, Some(message.id.to_string())).await?;
+            Ok(())
+        }
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, CallError> {
+    serde_json::to_vec(value).map_err(|error| CallError::NoAnswer(error.into()))
+}
+
+/// Takes an order: it is accepted once its saga is durable. Who gets no answer sends it again.
+async fn take<D: Database>(
+    State(orders): State<Orders<D>>,
+    Json(order): Json<Order>,
+) -> (StatusCode, String) {
+    let id = SagaId::new(order.number.unsigned_abs().into());
+    match orders.start_as(id, order).await {
+        // It runs, whoever waits for its end.
+        Ok(execution) => {
+            drop(execution);
+            (StatusCode::ACCEPTED, id.to_string())
+        }
+        Err(SagaError::Store { error, .. }) if error.kind() == StoreErrorKind::Conflict => {
+            (StatusCode::OK, "accepted before".to_owned())
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}

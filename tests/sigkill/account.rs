@@ -1,0 +1,169 @@
+//! What it comes to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use buttress::idempotency::{self, CompleteIn, WithClaim};
+use buttress::saga::Status;
+use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+
+use crate::database::Database;
+use crate::steps::{KEYS, completes};
+use crate::worker;
+
+/// How many messages one kill may have delivered again: what a relay holds beyond its batch.
+const TWICE: i64 = 40;
+
+/// A database with everything that is tested here.
+pub(crate) trait Answers:
+    Database + idempotency::Store<Vec<u8>> + CompleteIn<<Self as Database>::Tx, Vec<u8>>
+{
+}
+
+impl<D> Answers for D where
+    D: Database + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>
+{
+}
+
+pub(crate) async fn create_tables<D: Database>(database: &D) -> Result<(), BoxError> {
+    for table in [
+        "CREATE TABLE effects (saga BIGINT NOT NULL, step BIGINT NOT NULL, change BIGINT NOT NULL)",
+        "CREATE INDEX effects_saga ON effects (saga)",
+        "CREATE TABLE answers (request BIGINT NOT NULL, answer BIGINT NOT NULL)",
+        "CREATE INDEX answers_request ON answers (request)",
+        "CREATE TABLE lines (line BIGINT PRIMARY KEY, written BIGINT NOT NULL, \
+         deliveries BIGINT NOT NULL, received BIGINT NOT NULL, last BIGINT NOT NULL, \
+         violations BIGINT NOT NULL, lost_answers BIGINT NOT NULL)",
+    ] {
+        database.ask(table, &[]).await?;
+    }
+    for line in 0..KEYS {
+        database.ask("INSERT INTO lines VALUES ($1, 0, 0, 0, 0, 0, 0)", &[line]).await?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    text: Vec<String>,
+    wrong: Vec<String>,
+}
+
+impl Account {
+    pub(crate) fn balances(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
+    fn check(&mut self, holds: bool, wrong: impl FnOnce() -> String) {
+        if !holds {
+            self.wrong.push(wrong());
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}", self.text.join("\n  "))?;
+        let mut shown = self.wrong.iter().take(20);
+        shown.try_for_each(|wrong| write!(f, "\n  WRONG: {wrong}"))
+    }
+}
+
+pub(crate) async fn draw_up<D: Answers>(database: &D, kills: u64) -> Result<Account, BoxError> {
+    let mut account = Account::default();
+    sagas(&mut account, database, kills).await?;
+    messages(&mut account, database, kills).await?;
+    answers(&mut account, database).await?;
+    Ok(account)
+}
+
+async fn sagas<D: Answers>(
+    account: &mut Account,
+    database: &D,
+    kills: u64,
+) -> Result<(), BoxError> {
+    // What was done and what was undone, by saga and step.
+    let effects = "SELECT saga, step, CAST(sum(CASE WHEN change = 1 THEN 1 ELSE 0 END) AS BIGINT), \
+                   CAST(sum(CASE WHEN change = -1 THEN 1 ELSE 0 END) AS BIGINT) \
+                   FROM effects GROUP BY saga, step";
+    let mut done: BTreeMap<i64, BTreeMap<i64, (i64, i64)>> = BTreeMap::new();
+    for row in database.ask(effects, &[]).await? {
+        let [saga, step, acted, undone] = row[..] else { return Err("four columns".into()) };
+        done.entry(saga).or_default().insert(step, (acted, undone));
+    }
+    let all = database.list(None, None, 1_000_000).await?;
+    let mut taken_over = 0;
+    for saga in &all {
+        let number = i64::try_from(saga.id.get())?;
+        taken_over += u64::from(saga.epoch > 1);
+        let wanted = if completes(number) { Status::Completed } else { Status::Compensated };
+        account.check(saga.status == wanted, || format!("saga {number} is {:?}", saga.status));
+        let effects = done.remove(&number).unwrap_or_default();
+        let step = |step| effects.get(&step).copied().unwrap_or((0, 0));
+        let whole = match wanted {
+            Status::Completed => (1..=4).all(|number| step(number) == (1, 0)),
+            _ => {
+                let undone = |number| matches!(step(number), (0, 0) | (1, 1));
+                undone(1) && undone(2) && step(3) == (0, 0) && step(4) == (0, 0)
+            }
+        };
+        account.check(whole, || format!("saga {number}, {wanted:?}: effects {effects:?}"));
+    }
+    account.check(done.is_empty(), || format!("effects without a saga: {done:?}"));
+    let many = taken_over * 4 >= kills;
+    account.check(many, || "too little was going on for the kills to hit anything".to_owned());
+    account.text.push(format!("{} sagas, {taken_over} of them taken over", all.len()));
+    Ok(())
+}
+
+async fn messages<D: Answers>(
+    account: &mut Account,
+    database: &D,
+    kills: u64,
+) -> Result<(), BoxError> {
+    let sums = ["written", "received", "deliveries", "violations", "lost_answers"];
+    let sums = sums.map(|column| format!("CAST(sum({column}) AS BIGINT)")).join(", ");
+    let sums = database.ask(&format!("SELECT {sums} FROM lines"), &[]).await?.concat();
+    let [written, received, deliveries, violations, lost_answers] = sums[..] else {
+        return Err("five columns".into());
+    };
+    let backlog = database.backlog().await?;
+    let twice = deliveries - received;
+    account.text.push(format!(
+        "{written} messages written, {received} received, {} lost, {twice} delivered again \
+         ({lost_answers} for a lost answer), {violations} out of order",
+        written - received
+    ));
+    account.check(written == received, || "messages were lost".to_owned());
+    account.check(violations == 0, || "messages came out of order".to_owned());
+    account.check(backlog.pending + backlog.dead == 0, || format!("{backlog:?}"));
+    let allowed = lost_answers + i64::try_from(kills)? * TWICE;
+    account.check(twice >= lost_answers && twice <= allowed, || "so many duplicates".to_owned());
+    account.check(written > 0, || "no message was written".to_owned());
+    Ok(())
+}
+
+/// Asks for everything once more: every answer must be there, and be that of the one effect.
+async fn answers<D: Answers>(account: &mut Account, database: &D) -> Result<(), BoxError> {
+    let rows = database.ask("SELECT request, answer FROM answers ORDER BY request", &[]).await?;
+    let service = ServiceBuilder::new().layer(worker::requests(database)?).service(service_fn(
+        async |request: WithClaim<i64, D, Vec<u8>>| {
+            Err::<Vec<u8>, BoxError>(format!("{} has no answer", request.request).into())
+        },
+    ));
+    let mut before = 0;
+    for row in &rows {
+        let [request, answer] = row[..] else { return Err("two columns".into()) };
+        account.check(request == before + 1, || format!("request {request} after {before}"));
+        before = request;
+        match service.clone().oneshot(request).await {
+            Ok(replayed) => account.check(replayed == answer.to_string().into_bytes(), || {
+                format!("request {request}: an answer that is not that of its effect")
+            }),
+            Err(error) => account.wrong.push(format!("request {request}: {error}")),
+        }
+    }
+    account.check(!rows.is_empty(), || "no request was answered".to_owned());
+    account.text.push(format!("{} requests, each with one effect and its answer", rows.len()));
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Real processes, killed with SIGKILL at random moments, on SQLite and on PostgreSQL.
+//!
+//! Two workers at a time run sagas, relay messages and answer requests under idempotency keys, over one
+//! database. Every 50 to 150 ms one of them is killed and another takes its place; each such kill is a
+//! round. When all rounds are over a last worker does what is left, and everything is counted: nothing
+//! lost, nothing out of order within a key, duplicates only as deliveries, every effect once, every saga
+//! whole.
+//!
+//! This test does not show that `synchronous=FULL` does what it is for: what a process has written
+//! before a SIGKILL the operating system still has. Only the loss of power can tell.
+//!
+//! ```text
+//! cargo test --test sigkill                              # 100 rounds on each database
+//! BUTTRESS_SIGKILL_ROUNDS=1000 cargo test --test sigkill sqlite
+//! BUTTRESS_SIGKILL_SEED=7 cargo test --test sigkill      # the same moments, as far as a clock allows
+//! ```
+//!
+//! PostgreSQL is at `BUTTRESS_POSTGRES_URL`, or at `postgres://postgres@127.0.0.1:5432/test` if it
+//! answers; without it that half is skipped, which is a failure if `BUTTRESS_REQUIRE_SERVICES=1`.
+
+mod account;
+#[path = "../../examples/order_fulfilment/database.rs"]
+mod database;
+mod rounds;
+mod steps;
+mod worker;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use buttress::Clock;
+use buttress_sqlx::{PostgresStore, SqliteStore};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use tower::BoxError;
+
+use database::Place;
+use rounds::Rounds;
+use worker::Duty;
+
+/// Not libtest's: the workers are this program, too.
+#[tokio::main]
+async fn main() -> Result<ExitCode, BoxError> {
+    if let Some(duty) = Duty::of_this_process()? {
+        match duty.place {
+            Place::Sqlite { .. } => worker::work::<SqliteStore>(&duty).await?,
+            Place::Postgres { .. } => worker::work::<PostgresStore>(&duty).await?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        println!("sqlite: test\npostgres: test");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let filters: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|part| name.contains(*part));
+
+    let rounds = Rounds::from_environment()?;
+    let mut all_is_well = true;
+    if wanted("sqlite") {
+        let place = Place::file("buttress-sigkill")?;
+        let ended = rounds.run::<SqliteStore>("sqlite", &place).await;
+        place.remove().await?;
+        all_is_well &= ended?;
+    }
+    if wanted("postgres") {
+        match postgres().await {
+            Ok(url) => {
+                let place = Place::schema(url, "buttress_sigkill");
+                let ended = rounds.run::<PostgresStore>("postgres", &place).await;
+                place.remove().await?;
+                all_is_well &= ended?;
+            }
+            Err(why) => {
+                println!("postgres: skipped: {why}");
+                all_is_well &= std::env::var("BUTTRESS_REQUIRE_SERVICES").as_deref() != Ok("1");
+            }
+        }
+    }
+    Ok(if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where PostgreSQL answers, or why not.
+async fn postgres() -> Result<String, BoxError> {
+    let url = std::env::var("BUTTRESS_POSTGRES_URL");
+    let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
+    let connected = tokio::select! {
+        connected = PgConnection::connect(&url) => connected,
+        () = Clock::default().sleep(Duration::from_secs(1)) => return Err("it does not answer".into()),
+    };
+    connected?.close().await?;
+    Ok(url)
+}

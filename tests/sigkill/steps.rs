@@ -1,0 +1,177 @@
+//! The saga of the test, and what its participants do: they are part of the worker, so they are killed
+//! in the middle of their transactions, too.
+
+use buttress::outbox::{Outbox, Passage};
+use buttress::saga::{Call, Definition, Direction, InvalidDefinition, Kind, StepHandle};
+use buttress::{Json, Rng};
+use tower::{BoxError, Service, service_fn};
+
+use crate::database::Database;
+
+pub(crate) const KEYS: i64 = 12;
+
+/// What happens to a saga, by the last digit of its number.
+const REFUSED: i64 = 3;
+const LOSES_ITS_ANSWER: i64 = 5;
+const STUMBLES: i64 = 7;
+
+/// How a saga of this number must end.
+pub(crate) fn completes(number: i64) -> bool {
+    !matches!(number % 10, REFUSED | LOSES_ITS_ANSWER)
+}
+
+/// The number under which the effects of a step are kept.
+fn code(step: &str) -> i64 {
+    match step {
+        "reserve" => 1,
+        "charge" => 2,
+        "announce" => 3,
+        _ => 4,
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Site<D> {
+    pub(crate) database: D,
+    pub(crate) outbox: Outbox<D>,
+    pub(crate) rng: Rng,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("refused")]
+    Refused,
+    #[error("stumbled")]
+    Stumbled,
+    #[error("no answer")]
+    NoAnswer,
+    #[error(transparent)]
+    Store(#[from] buttress::StoreError),
+    #[error(transparent)]
+    Statement(#[from] sqlx::Error),
+}
+
+/// Reserve and charge beside each other, announce, confirm.
+pub(crate) fn definition<D: Database>(
+    site: &Site<D>,
+) -> Result<Definition<i64, Json>, InvalidDefinition> {
+    let step = || participant(site);
+    let number = |number: &i64, ()| *number;
+    let mut saga = Definition::builder("sigkill", 1).codec(Json);
+    saga.parallel(|saga| {
+        for name in ["reserve", "charge"] {
+            let _: StepHandle<()> = saga
+                .step(name)
+                .action((), step(), number)
+                .definite(|failed| matches!(failed, Failed::Refused))
+                .undo((), step(), |number: &i64, (), _| *number)
+                .add();
+        }
+    });
+    saga.step("announce").kind(Kind::Pivot).action((), step(), number).add();
+    saga.step("confirm").kind(Kind::Retryable).action((), step(), number).add();
+    saga.build()
+}
+
+fn participant<D: Database>(
+    site: &Site<D>,
+) -> impl Service<Call<i64>, Response = (), Error = Failed, Future: Send + 'static>
++ Clone
++ Send
++ 'static {
+    let site = site.clone();
+    service_fn(move |call: Call<i64>| {
+        let site = site.clone();
+        async move {
+            match call.key().direction() {
+                Direction::Action => site.act(&call).await,
+                Direction::Undo => site.undo(&call).await,
+            }
+        }
+    })
+}
+
+impl<D: Database> Site<D> {
+    async fn act(&self, call: &Call<i64>) -> Result<(), Failed> {
+        let (number, saga, step) = (*call.request(), call.key().saga(), call.key().step());
+        let (step, digit) = (step.as_str(), number % 10);
+        if digit == STUMBLES && self.rng.between(1, 3) > 1 && code(step) > 2 {
+            return Err(Failed::Stumbled);
+        }
+        let mut tx = self.database.begin().await?;
+        match self.database.action(&mut tx, saga, step).await? {
+            Passage::Proceed => self.effect(&mut tx, number, step, 1).await?,
+            Passage::Repeated => {}
+            Passage::Overtaken => return Err(Failed::Refused),
+        }
+        if step == "charge" && digit == REFUSED {
+            return Err(Failed::Refused);
+        }
+        D::commit(tx).await?;
+        if step == "charge" && digit == LOSES_ITS_ANSWER {
+            return Err(Failed::NoAnswer);
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, call: &Call<i64>) -> Result<(), Failed> {
+        let (number, saga, step) = (*call.request(), call.key().saga(), call.key().step());
+        let step = step.as_str();
+        let mut tx = self.database.begin().await?;
+        if self.database.undo(&mut tx, saga, step).await? == Passage::Proceed {
+            self.effect(&mut tx, number, step, -1).await?;
+        }
+        D::commit(tx).await?;
+        Ok(())
+    }
+
+    /// What the step is for. Nothing keeps it from being done twice but the inbox.
+    async fn effect(
+        &self,
+        tx: &mut D::Tx,
+        number: i64,
+        step: &str,
+        change: i64,
+    ) -> Result<(), Failed> {
+        let insert = "INSERT INTO effects VALUES ($1, $2, $3)";
+        D::query(tx, insert, &[number, code(step), change]).await?;
+        if step == "announce" {
+            // The row of the key puts what is written under it in order.
+            let key = number % KEYS;
+            let next = "UPDATE lines SET written = written + 1 WHERE line = $1 RETURNING written";
+            let place = D::query(tx, next, &[key]).await?.concat();
+            let payload = format!("{key} {}", place.first().copied().unwrap_or(0));
+            let _written =
+                self.outbox.write(tx, self.outbox.message(key.to_string(), payload)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes a message in: the consumer's side of the outbox.
+pub(crate) async fn receive<D: Database>(
+    site: &Site<D>,
+    message: &buttress::outbox::Message,
+) -> Result<(), BoxError> {
+    let luck = site.rng.between(1, 20);
+    if luck == 1 {
+        return Err("busy".into());
+    }
+    let text = std::str::from_utf8(&message.payload)?;
+    let (key, place) = text.split_once(' ').ok_or("not a message of this test")?;
+    let (key, place): (i64, i64) = (key.parse()?, place.parse()?);
+    let mut tx = site.database.begin().await?;
+    let receipt = site.database.receive(&mut tx, "sigkill", message.id).await?;
+    let first = i64::from(receipt == buttress::outbox::Receipt::First);
+    let lost = i64::from(luck == 2);
+    // In order: the first time each message comes right after the one before it; and no repetition
+    // comes of what has never been there.
+    let note = "UPDATE lines SET deliveries = deliveries + 1, received = received + $2, \
+                    violations = violations + CASE WHEN last + $2 >= $3 AND ($2 = 0 OR last + 1 = $3) \
+                        THEN 0 ELSE 1 END, \
+                    last = CASE WHEN $2 = 1 THEN $3 ELSE last END, lost_answers = lost_answers + $4 \
+                WHERE line = $1";
+    D::query(&mut tx, note, &[key, first, place, lost]).await?;
+    D::commit(tx).await?;
+    if lost == 1 { Err("no answer".into()) } else { Ok(()) }
+}

@@ -1,0 +1,164 @@
+//! A worker: sagas, a relay and requests, until it is killed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use buttress::idempotency::{
+    self, Answers, CompleteIn, IdempotencyLayer, InvalidKey, Key, Transactional, WithClaim,
+};
+use buttress::outbox::{self, HeadOfKey, Message, Outbox, Relay};
+use buttress::retry::Backoff;
+use buttress::saga::{self, Executor, SagaId, Status};
+use buttress::{AsError, Clock, InvalidConfig, Json, Rng};
+use serde::{Deserialize, Serialize};
+use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+
+use crate::database::{Database, Place};
+use crate::steps::{self, Site};
+
+/// So long the work of a worker that was killed lies still.
+const LEASE: Duration = Duration::from_millis(200);
+/// Sagas that one worker has under way.
+const AT_ONCE: u64 = 8;
+const DUTY: &str = "BUTTRESS_SIGKILL_DUTY";
+
+/// Which sagas a worker starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Share {
+    /// Those with even numbers.
+    Even,
+    Odd,
+    /// None: it ends when everything is done.
+    WhatIsLeft,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Duty {
+    pub(crate) place: Place,
+    pub(crate) share: Share,
+    pub(crate) seed: u64,
+}
+
+impl Duty {
+    /// `None` in the process that kills.
+    pub(crate) fn of_this_process() -> Result<Option<Self>, BoxError> {
+        let Ok(text) = std::env::var(DUTY) else { return Ok(None) };
+        Ok(Some(serde_json::from_str(&text)?))
+    }
+
+    pub(crate) fn tell(&self, command: &mut Command) -> Result<(), BoxError> {
+        command.env(DUTY, serde_json::to_string(self)?);
+        Ok(())
+    }
+}
+
+pub(crate) async fn work<D>(duty: &Duty) -> Result<(), BoxError>
+where
+    D: Database + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>,
+{
+    let database = D::open_at(&duty.place).await?;
+    let outbox = Outbox::new(database.clone());
+    let site =
+        Site { database: database.clone(), outbox: outbox.clone(), rng: Rng::seeded(duty.seed) };
+    let soon = || Backoff::fixed(Duration::from_millis(10));
+
+    let config = saga::Config::new().lease(LEASE).undo_retry(50, soon()).run_again(50, soon());
+    let sagas = Executor::new(steps::definition(&site)?, database.clone(), config)?;
+    sagas.keep_recovering(LEASE / 4);
+
+    let consumer = site.clone();
+    let publisher = service_fn(move |message: Message| {
+        let site = consumer.clone();
+        async move { steps::receive(&site, &message).await }
+    });
+    let config = outbox::Config::new()
+        .lease(LEASE)
+        .batch(20)
+        .poll(Duration::from_millis(10))
+        .idle_poll(Duration::from_millis(20))
+        .retry(50, soon())
+        // No message is to blame for what happens to these processes.
+        .max_starts(10_000)
+        .head_of_key(HeadOfKey::Block);
+    let relay = Relay::new(&outbox, publisher, config)?.spawn();
+
+    match duty.share {
+        Share::Even => _ = tokio::try_join!(start(&sagas, &database, 0), ask(&database))?,
+        Share::Odd => _ = tokio::try_join!(start(&sagas, &database, 1), ask(&database))?,
+        Share::WhatIsLeft => {
+            while !is_done(&database).await? {
+                Clock::default().sleep(LEASE / 10).await;
+            }
+        }
+    }
+    relay.shut_down().await;
+    Ok(sagas.shut_down().await?)
+}
+
+async fn is_done<D: Database>(database: &D) -> Result<bool, BoxError> {
+    let running = database.list(Some(Status::Running), None, 1).await?;
+    let unwinding = database.list(Some(Status::Unwinding), None, 1).await?;
+    Ok(running.is_empty() && unwinding.is_empty() && database.backlog().await?.pending == 0)
+}
+
+/// Starts one saga after another, of those whose numbers leave `rest` when divided by two.
+async fn start<D: Database>(
+    sagas: &Executor<i64, Json, D>,
+    database: &D,
+    rest: i64,
+) -> Result<(), BoxError> {
+    let last = "SELECT coalesce(max(saga), 0) FROM effects WHERE saga % 2 = $1";
+    let last = database.count(last, &[rest]).await?;
+    let mut number = last - last % 2 + rest;
+    loop {
+        while sagas.stats().active < AT_ONCE {
+            number += 2;
+            // It was started by the one before; or the store is busy, and it is left out.
+            let _started = sagas.start_as(SagaId::new(number.unsigned_abs().into()), number).await;
+        }
+        Clock::default().sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Asks for one thing after another under a key, until it has the answer. Both workers ask for the same,
+/// and who comes after one that was killed asks for its last ones again.
+async fn ask<D>(database: &D) -> Result<(), BoxError>
+where
+    D: Database + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>,
+{
+    let handler = database.clone();
+    let service = ServiceBuilder::new().layer(requests(database)?).service(service_fn(
+        move |WithClaim { request: number, claim, .. }: WithClaim<i64, D, Vec<u8>>| {
+            let database = handler.clone();
+            async move {
+                let mine = i64::from(std::process::id());
+                let mut tx = database.begin().await?;
+                D::query(&mut tx, "INSERT INTO answers VALUES ($1, $2)", &[number, mine]).await?;
+                let answer = mine.to_string().into_bytes();
+                claim.complete_in(&mut tx, &answer).await?;
+                D::commit(tx).await?;
+                Ok::<_, BoxError>(answer)
+            }
+        },
+    ));
+    let last = database.count("SELECT coalesce(max(request), 0) FROM answers", &[]).await?;
+    for number in (last - 3).max(1).. {
+        while service.clone().oneshot(number).await.is_err() {
+            Clock::default().sleep(Duration::from_millis(5)).await;
+        }
+    }
+    Ok(())
+}
+
+type KeyOf = fn(&i64) -> Result<Key, InvalidKey>;
+pub(crate) type Requests<D> = IdempotencyLayer<KeyOf, Vec<u8>, Answers, AsError, Transactional<D>>;
+
+/// What protects the requests of this test, wherever they are answered.
+pub(crate) fn requests<D>(database: &D) -> Result<Requests<D>, InvalidConfig>
+where
+    D: Clone + idempotency::Store<Vec<u8>>,
+{
+    let config = idempotency::Config::new().lease(LEASE).poll_interval(LEASE / 20);
+    let key: KeyOf = |number| Key::scoped("sigkill", &number.to_string());
+    IdempotencyLayer::transactional(config, database.clone(), key)
+}
