@@ -87,7 +87,7 @@ fn compare(what: &str, runtime: &Runtime, ours: Synchronous, theirs: SqliteSynch
     let (mut rates, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         rates.push(runtime.block_on(buttress(ours)));
-        peers.push(runtime.block_on(durare(theirs.clone())));
+        peers.push(runtime.block_on(durare(theirs)));
     }
     let ratio = rates.iter().zip(&peers).map(|(ours, theirs)| ours / theirs).collect();
     let [ours, theirs, ratio] = [rates, peers, ratio].map(|v| median(v).expect("rounds"));
