@@ -264,7 +264,7 @@ proptest! {
                     effects[usize::from(step)] = false;
                     state.apply(UndoDone, step).unwrap();
                 }
-                _ => unreachable!(),
+                other => prop_assert!(false, "{other:?} does not run"),
             }
         }
         match state.phase {
