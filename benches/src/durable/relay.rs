@@ -19,7 +19,7 @@ use crate::spread::median;
 
 const ROUNDS: usize = 3;
 /// Written before the relay begins.
-const MESSAGES: u64 = 20_000;
+const MESSAGES: u64 = 60_000;
 const THEIRS: u64 = 1_500;
 
 /// Lets a relay publish what is written, and says how many messages it was in a second. What users write

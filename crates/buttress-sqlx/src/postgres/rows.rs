@@ -1,8 +1,12 @@
-//! Identifiers in rows.
+//! Identifiers in rows, and the type of queries.
 
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
+use sqlx::{Postgres, Row as _};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
 use sqlx::types::Uuid;
+
+/// A statement whose parameters are being bound.
+pub(super) type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 
 /// An identifier as a column keeps it.
 pub(super) const fn uuid(id: u128) -> Uuid {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buttress::StoreErrorKind;
 use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
-use buttress::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
+use buttress::outbox::{MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write};
 use buttress::saga::{Store, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::{PgPool, Row};
@@ -201,6 +201,46 @@ async fn the_scan_is_an_ordered_merge_of_index_scans() {
         let found = store.fetch(relay, &leases, 500).await.unwrap().messages;
         assert_eq!(found.len(), 500);
         assert!(found.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
+    })
+    .await;
+}
+
+/// The plan of writing down deliveries, of messages that no statistics know yet: each is looked up by its
+/// number. Found by the benchmark of the relay: the planner took the index of what is pending, whose first
+/// column is another, and read all of it for each of 500 messages.
+#[tokio::test]
+async fn deliveries_are_looked_up_by_their_number() {
+    on_postgres("deliveries_are_looked_up_by_their_number", async |db: Postgres| {
+        let (store, relay) = (db.store.clone(), RelayId::new(1));
+        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        db.execute(
+            "INSERT INTO {s}buttress_outbox (id, partition, key, topic, payload, status, due_at) \
+             SELECT gen_random_uuid(), n % 16, 'key ' || n % 1000, '', 'payload', 0, 0 \
+             FROM generate_series(1, 20000) AS n",
+        )
+        .await;
+        let found = store.fetch(relay, &leases, 500).await.unwrap().messages;
+        let delivered: Vec<Settled> = found
+            .into_iter()
+            .map(|message| Settled {
+                id: message.id,
+                sequence: message.sequence,
+                key: message.key,
+                due_at: message.due_at,
+                lease: leases[usize::from(message.partition)],
+                verdict: Verdict::Delivered,
+            })
+            .collect();
+        for analyzed in [false, true] {
+            if analyzed {
+                db.execute("ANALYZE {s}buttress_outbox").await;
+            }
+            let plan = store.explain_settle(&delivered).await.unwrap();
+            assert!(plan.contains("using buttress_outbox_pkey on"), "{plan}");
+            assert!(!plan.contains("buttress_outbox_pending"), "{plan}");
+        }
+        assert!(store.settle(delivered).await.unwrap().is_empty());
+        assert_eq!(store.backlog().await.unwrap().pending, 19_500);
     })
     .await;
 }

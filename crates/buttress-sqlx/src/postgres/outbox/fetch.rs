@@ -6,12 +6,12 @@ use std::time::Duration;
 use buttress::StoreError;
 use buttress::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
 use sqlx::postgres::PgRow;
-use sqlx::{Connection as _, Row as _};
+use sqlx::Row as _;
 
 use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::id;
+use crate::postgres::rows::{PgQuery, id};
 use crate::relaying::{FOREVER, MOST_DUE, Row};
 use crate::time::duration;
 
@@ -82,15 +82,8 @@ impl PostgresStore {
         let what = during("fetching messages");
         let sql = self.sql(&statement(leases));
         let mut loan = self.borrow().await?;
-        let mut rows = sqlx::query(&sql)
-            .bind(self.time())
-            .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
-            .bind(leases.iter().map(|lease| signed(lease.epoch)).collect::<Vec<_>>())
-            .bind(signed(limit as u64))
-            .bind(FOREVER)
-            .fetch_all(&mut *loan)
-            .await
-            .map_err(what)?;
+        let query = bind(sqlx::query(&sql), self.time(), leases, limit);
+        let mut rows = query.fetch_all(&mut *loan).await.map_err(what)?;
         loan.give_back();
         let first = rows.first().ok_or_else(|| what(sqlx::Error::RowNotFound))?;
         let (now, delayed, held) = (
@@ -103,37 +96,6 @@ impl PostgresStore {
             row.try_get::<Option<i64>, _>(0).is_ok_and(|sequence| sequence.is_some())
         });
         Ok(Found { rows, now, delayed, held })
-    }
-
-    /// How the database goes about fetching from these partitions, and what it met on the way: the text of
-    /// `EXPLAIN ANALYZE`. Nothing is changed. For looking into a slow relay.
-    ///
-    /// # Errors
-    /// `Transient` if the database cannot be reached.
-    pub async fn explain_fetch(
-        &self,
-        leases: &[Lease],
-        limit: usize,
-    ) -> Result<String, StoreError> {
-        let what = during("explaining a fetch");
-        let sql = self.sql(&format!("EXPLAIN (ANALYZE, COSTS OFF) {}", statement(leases)));
-        self.bounded("explaining a fetch", async {
-            let mut loan = self.borrow().await?;
-            let mut tx = loan.begin().await.map_err(what)?;
-            let lines: Vec<String> = sqlx::query_scalar(&sql)
-                .bind(self.time())
-                .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
-                .bind(leases.iter().map(|lease| signed(lease.epoch)).collect::<Vec<_>>())
-                .bind(signed(limit as u64))
-                .bind(FOREVER)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(what)?;
-            tx.rollback().await.map_err(what)?;
-            loan.give_back();
-            Ok(lines.join("\n"))
-        })
-        .await
     }
 
     /// Delayed messages that are due become pending.
@@ -212,6 +174,20 @@ pub(super) fn statement(leases: &[Lease]) -> String {
              SELECT partition FROM grown EXCEPT SELECT partition FROM marked)) \
          ORDER BY sequence"
     )
+}
+
+pub(super) fn bind<'q>(
+    query: PgQuery<'q>,
+    time: Option<i64>,
+    leases: &[Lease],
+    limit: usize,
+) -> PgQuery<'q> {
+    query
+        .bind(time)
+        .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| signed(lease.epoch)).collect::<Vec<_>>())
+        .bind(signed(limit as u64))
+        .bind(FOREVER)
 }
 
 pub(super) fn row_of(row: &PgRow) -> Result<Row, sqlx::Error> {

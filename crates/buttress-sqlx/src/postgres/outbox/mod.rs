@@ -19,6 +19,7 @@ use crate::relaying::fenced;
 use crate::time::{duration, span};
 
 mod dead;
+mod explain;
 mod fetch;
 mod settle;
 mod write;

@@ -10,6 +10,7 @@ use sqlx::{Connection as _, Row as _};
 use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
+use crate::postgres::rows::PgQuery;
 use crate::postgres::sql::Sql;
 use crate::relaying::{FOREVER, Sorted, fences, refused, sort};
 use crate::time::span;
@@ -26,8 +27,8 @@ const FENCE: &str = "\
         WHERE l.partition = k.partition AND l.epoch = k.epoch RETURNING l.partition, l.epoch)";
 
 /// What the publisher took, and with it the holds of its keys. Messages are found by their sequence alone,
-/// and their partition is compared in a way that no index knows: with a choice, and with statistics that
-/// are always behind, the planner goes through all that is pending.
+/// and their partition and status are compared in a way that no index knows: with a choice, and with
+/// statistics that are always behind, the planner goes through all that is pending for each of them.
 const DELIVER: &str = ", \
     done AS ( \
         UPDATE {s}buttress_outbox AS m SET status = 2, settled_at = {now} \
@@ -35,7 +36,7 @@ const DELIVER: &str = ", \
             SELECT d.sequence FROM unnest($4::int8[], $5::int8[], $6::int8[]) \
                 AS d(sequence, partition, epoch) \
             JOIN fence AS f ON f.partition = d.partition AND f.epoch = d.epoch)) \
-        AND m.partition + 0 = ANY (ARRAY (SELECT partition FROM fence)) AND m.status = 0 \
+        AND m.partition + 0 = ANY (ARRAY (SELECT partition FROM fence)) AND m.status + 0 = 0 \
         RETURNING m.partition, m.key, m.sequence), \
     freed AS ( \
         DELETE FROM {s}buttress_outbox_hold AS h USING done AS d WHERE h.partition = d.partition \
@@ -50,7 +51,7 @@ const RETRY: &str = "\
     changed AS ( \
         UPDATE {s}buttress_outbox AS m SET attempts = m.attempts + n.counts, starts = 0, \
             error = n.error FROM new AS n \
-        WHERE m.sequence = n.sequence AND m.partition + 0 = n.partition AND m.status = 0 \
+        WHERE m.sequence = n.sequence AND m.partition + 0 = n.partition AND m.status + 0 = 0 \
         AND NOT EXISTS (SELECT 1 FROM {s}buttress_outbox_hold AS h WHERE h.partition = m.partition \
             AND h.key = m.key AND h.sequence = m.sequence AND h.until > {now}) \
         RETURNING m.partition, m.key, m.sequence) \
@@ -67,7 +68,8 @@ const BURY: &str = "\
     changed AS ( \
         UPDATE {s}buttress_outbox AS m SET status = 3, settled_at = {now}, error = n.error, \
             attempts = m.attempts + n.counts \
-        FROM new AS n WHERE m.sequence = n.sequence AND m.partition + 0 = n.partition AND m.status = 0 \
+        FROM new AS n \
+        WHERE m.sequence = n.sequence AND m.partition + 0 = n.partition AND m.status + 0 = 0 \
         RETURNING m.partition, m.key, m.sequence, n.hold), \
     freed AS ( \
         DELETE FROM {s}buttress_outbox_hold AS h USING changed AS c WHERE c.hold = 0 \
@@ -116,24 +118,36 @@ async fn deliver(
     asked: &BTreeSet<(u16, u64)>,
     delivered: &[&Settled],
 ) -> Result<BTreeSet<(u16, u64)>, sqlx::Error> {
-    let text = sql.text(&format!("{FENCE}{DELIVER}"));
+    let text = sql.text(&delivery());
+    let query = bind_delivery(sqlx::query(&text), sql, asked, delivered);
+    let rows = query.fetch_all(connection).await?;
+    let fence = |row: &sqlx::postgres::PgRow| {
+        let (partition, epoch): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((u16::try_from(partition).unwrap_or(u16::MAX), epoch.unsigned_abs()))
+    };
+    rows.iter().map(fence).collect()
+}
+
+pub(super) fn delivery() -> String {
+    format!("{FENCE}{DELIVER}")
+}
+
+pub(super) fn bind_delivery<'q>(
+    query: PgQuery<'q>,
+    sql: &Sql,
+    asked: &BTreeSet<(u16, u64)>,
+    delivered: &[&Settled],
+) -> PgQuery<'q> {
     let column = |column: fn(&Settled) -> i64| -> Vec<i64> {
         delivered.iter().map(|settled| column(settled)).collect()
     };
-    let rows = sqlx::query(&text)
+    query
         .bind(sql.time())
         .bind(asked.iter().map(|(partition, _)| i64::from(*partition)).collect::<Vec<_>>())
         .bind(asked.iter().map(|(_, epoch)| signed(*epoch)).collect::<Vec<_>>())
         .bind(column(|settled| signed(settled.sequence)))
         .bind(column(|settled| settled.lease.partition.into()))
         .bind(column(|settled| signed(settled.lease.epoch)))
-        .fetch_all(connection)
-        .await?;
-    let fence = |row: &sqlx::postgres::PgRow| {
-        let (partition, epoch): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        Ok((u16::try_from(partition).unwrap_or(u16::MAX), epoch.unsigned_abs()))
-    };
-    rows.iter().map(fence).collect()
 }
 
 async fn fail(
