@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::Either;
-use crate::patterns::idempotency::{Find, KEPT, LIFETIME};
+use crate::patterns::idempotency::{Asked, Find, KEPT, LIFETIME};
 use crate::workload::Failure;
 
 enum Slot {
@@ -26,14 +26,14 @@ struct Answers {
 }
 
 #[derive(Clone)]
-pub struct Idempotency<S> {
+pub struct Idempotency<S, T> {
     inner: S,
-    find: Find,
+    find: Find<T>,
     answers: Arc<Mutex<Answers>>,
 }
 
-impl<S> Idempotency<S> {
-    pub fn new(inner: S, find: Find) -> Self {
+impl<S, T> Idempotency<S, T> {
+    pub fn new(inner: S, find: Find<T>) -> Self {
         Self { inner, find, answers: Arc::default() }
     }
 }
@@ -70,7 +70,10 @@ impl<F: Future<Output = Result<u64, E>>, E> Future for Storing<F> {
     }
 }
 
-impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for Idempotency<S> {
+impl<S, T: Asked> Service<u64> for Idempotency<S, T>
+where
+    S: Service<u64, Response = u64, Error = Failure>,
+{
     type Response = u64;
     type Error = Failure;
     type Future = Either<Storing<S::Future>, Result<u64, Failure>>;
@@ -82,9 +85,9 @@ impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for Idempote
 
     #[inline]
     fn call(&mut self, request: u64) -> Self::Future {
-        let text = (self.find)(&request);
+        let asked = (self.find)(&request);
         let mut answers = self.answers.lock().expect("nobody panics");
-        match answers.slots.get(text.as_str()) {
+        match answers.slots.get(asked.as_str()) {
             Some(Slot::Done { answer, until }) if Instant::now() < *until => {
                 return Either::Refused { result: Some(Ok(*answer)) };
             }
@@ -93,7 +96,7 @@ impl<S: Service<u64, Response = u64, Error = Failure>> Service<u64> for Idempote
             }
             _ => {}
         }
-        let key: Arc<str> = text.as_str().into();
+        let key = asked.into_key();
         answers.slots.insert(key.clone(), Slot::InFlight);
         drop(answers);
         let future = self.inner.call(request);

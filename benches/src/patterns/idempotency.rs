@@ -1,16 +1,15 @@
-//! Rows of idempotency. A key is text, as a header carries it.
+//! Rows of idempotency.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use buttress::Clock;
-use buttress::idempotency::{Config, IdempotencyLayer, Key, MemoryStore};
+use buttress::idempotency::{Config, IdempotencyLayer, IntoKey, Key, MemoryStore};
 use tower::{Layer, Service};
 
 use super::{BUTTRESS, FLOOR};
-use crate::floors;
 use crate::peers::{MOKA, TOWER_RESILIENCE, moka, tower_resilience};
 use crate::row::Row;
 use crate::subject::{Meter, call_once};
@@ -18,12 +17,19 @@ use crate::workload::{FailsAfter, Succeeds};
 
 pub const STORED: Row = Row::all("idempotency: stored answer");
 pub const FIRST: Row = Row::all("idempotency: first call");
+pub const STORED_BY_TEXT: Row = Row::all("idempotency: stored answer, key made of text");
+pub const FIRST_BY_TEXT: Row = Row::all("idempotency: first call, key made of text");
+
+/// All of them.
+pub const ROWS: [Row; 4] = [STORED, FIRST, STORED_BY_TEXT, FIRST_BY_TEXT];
 
 pub const NOTES: &[&str] = &[
-    "Idempotency: a key is 20 bytes of text, made on the stack; who stores it makes what it wants of it. \
+    "Idempotency: a key is 20 bytes of text. It stands ready in the form that each takes it in, shared, or \
+     it is made of text on the stack, and who stores it makes what it wants of it. \
      Everybody keeps 256 answers for an hour. The floor is a locked map with the calls in flight in it. \
      tower-resilience is its cache, which lets calls with one key run beside each other; moka is its \
-     `try_get_with`, which does not.",
+     `try_get_with`, which does not. buttress's key is hashed when it is made, the others' when it is looked \
+     for.",
     "Idempotency, stored answer: 64 keys in turns, and a service that would fail.",
     "Idempotency, first call: a key that is not there, and the oldest answer goes.",
 ];
@@ -35,6 +41,7 @@ pub const LIFETIME: Duration = Duration::from_secs(3600);
 const KEYS: u64 = 64;
 
 /// A key as text.
+#[derive(Clone)]
 pub struct Text([u8; 20]);
 
 impl Text {
@@ -52,25 +59,77 @@ impl Text {
 }
 
 /// How a request's key is found.
-pub type Find = fn(&u64) -> Text;
+pub type Find<T> = fn(&u64) -> T;
+
+/// What the floor and the peers are asked with.
+pub trait Asked: Clone + Send + 'static {
+    fn as_str(&self) -> &str;
+    fn into_key(self) -> Arc<str>;
+}
+
+impl Asked for Text {
+    #[inline]
+    fn as_str(&self) -> &str {
+        self.as_str()
+    }
+
+    #[inline]
+    fn into_key(self) -> Arc<str> {
+        self.as_str().into()
+    }
+}
+
+impl Asked for Arc<str> {
+    #[inline]
+    fn as_str(&self) -> &str {
+        self
+    }
+
+    #[inline]
+    fn into_key(self) -> Arc<str> {
+        self
+    }
+}
 
 /// One of few keys.
 fn again(request: &u64) -> Text {
     Text::new(request % KEYS)
 }
 
-/// A key that nobody had before, whatever the request and the thread.
-fn fresh(_: &u64) -> Text {
+/// The next number of this thread: no other thread has it.
+fn next() -> u64 {
     static THREADS: AtomicU64 = AtomicU64::new(0);
     thread_local! {
         static NEXT: Cell<u64> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) << 48);
     }
-    Text::new(NEXT.replace(NEXT.get() + 1))
+    NEXT.replace(NEXT.get() + 1)
 }
 
-fn buttress<S>(
+/// A key that nobody had before, whatever the request and the thread.
+fn fresh(_: &u64) -> Text {
+    Text::new(next())
+}
+
+/// Which of those made beforehand is next: one of this thread's half, which it had long before its last
+/// `KEPT`, if ever. Threads come in pairs, if not alone.
+fn place() -> usize {
+    let next = next() as usize;
+    next % (READY / 2) + (next >> 48) % 2 * (READY / 2)
+}
+
+const READY: usize = 1 << 16;
+
+fn ready<T>(key: fn(&str) -> T) -> Vec<T> {
+    (0..READY as u64).map(|number| key(Text::new(number).as_str())).collect()
+}
+
+static KEYS_AT_HAND: LazyLock<Vec<Key>> =
+    LazyLock::new(|| ready(|text| Key::new(text).expect("valid")));
+static TEXTS_AT_HAND: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| ready(|text| text.into()));
+
+fn buttress<S, O: IntoKey + 'static>(
     inner: S,
-    find: Find,
+    key: fn(&u64) -> O,
 ) -> impl Service<u64, Response = u64, Future: Send> + Clone + Send
 where
     S: Service<u64, Response = u64, Error = crate::workload::Failure, Future: Send + 'static>,
@@ -78,7 +137,6 @@ where
 {
     let store = MemoryStore::<u64>::with_capacity(Clock::default(), KEPT).expect("valid");
     let config = Config::new().result_lifetime(LIFETIME);
-    let key = move |request: &u64| Key::new(find(request).as_str());
     IdempotencyLayer::new(config, store, key).expect("valid").layer(inner)
 }
 
@@ -92,16 +150,37 @@ fn stored<S: Service<u64, Response = u64>>(make: impl FnOnce(FailsAfter) -> S) -
 }
 
 pub fn visit(meter: &mut impl Meter) {
-    meter.shared(STORED, BUTTRESS, || stored(|inner| buttress(inner, again)));
-    meter.shared(STORED, FLOOR, || {
-        stored(|inner| floors::idempotency::Idempotency::new(inner, again))
+    meter.shared(STORED, BUTTRESS, || {
+        stored(|inner| buttress(inner, |request| KEYS_AT_HAND[(request % KEYS) as usize].clone()))
     });
-    meter.shared(STORED, MOKA, || stored(|inner| moka::Cached::new(inner, again)));
-    meter
-        .shared(STORED, TOWER_RESILIENCE, || stored(|inner| tower_resilience::cache(inner, again)));
+    let find: Find<Arc<str>> = |request| TEXTS_AT_HAND[(request % KEYS) as usize].clone();
+    others_stored(meter, STORED, find);
+    meter.shared(FIRST, BUTTRESS, || buttress(Succeeds, |_| KEYS_AT_HAND[place()].clone()));
+    let find: Find<Arc<str>> = |_| TEXTS_AT_HAND[place()].clone();
+    others_first(meter, FIRST, find);
 
-    meter.shared(FIRST, BUTTRESS, || buttress(Succeeds, fresh));
-    meter.shared(FIRST, FLOOR, || floors::idempotency::Idempotency::new(Succeeds, fresh));
-    meter.shared(FIRST, MOKA, || moka::Cached::new(Succeeds, fresh));
-    meter.shared(FIRST, TOWER_RESILIENCE, || tower_resilience::cache(Succeeds, fresh));
+    meter.shared(STORED_BY_TEXT, BUTTRESS, || {
+        stored(|inner| buttress(inner, |request| Key::new(again(request).as_str())))
+    });
+    others_stored(meter, STORED_BY_TEXT, again);
+    meter.shared(FIRST_BY_TEXT, BUTTRESS, || {
+        buttress(Succeeds, |request| Key::new(fresh(request).as_str()))
+    });
+    others_first(meter, FIRST_BY_TEXT, fresh);
+}
+
+fn others_stored<T: Asked>(meter: &mut impl Meter, row: Row, find: Find<T>) {
+    use crate::floors::idempotency::Idempotency;
+    meter.shared(row, FLOOR, move || stored(|inner| Idempotency::new(inner, find)));
+    meter.shared(row, MOKA, move || stored(|inner| moka::Cached::new(inner, find)));
+    meter.shared(row, TOWER_RESILIENCE, move || {
+        stored(|inner| tower_resilience::cache(inner, find))
+    });
+}
+
+fn others_first<T: Asked>(meter: &mut impl Meter, row: Row, find: Find<T>) {
+    use crate::floors::idempotency::Idempotency;
+    meter.shared(row, FLOOR, move || Idempotency::new(Succeeds, find));
+    meter.shared(row, MOKA, move || moka::Cached::new(Succeeds, find));
+    meter.shared(row, TOWER_RESILIENCE, move || tower_resilience::cache(Succeeds, find));
 }

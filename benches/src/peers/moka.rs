@@ -8,24 +8,24 @@ use std::task::{Context, Poll};
 use moka::future::Cache;
 use tower::Service;
 
-use crate::patterns::idempotency::{Find, KEPT, LIFETIME};
+use crate::patterns::idempotency::{Asked, Find, KEPT, LIFETIME};
 use crate::workload::Failure;
 
 #[derive(Clone)]
-pub struct Cached<S> {
+pub struct Cached<S, T> {
     inner: S,
-    find: Find,
+    find: Find<T>,
     cache: Cache<Arc<str>, u64>,
 }
 
-impl<S> Cached<S> {
-    pub fn new(inner: S, find: Find) -> Self {
+impl<S, T> Cached<S, T> {
+    pub fn new(inner: S, find: Find<T>) -> Self {
         let cache = Cache::builder().max_capacity(KEPT as u64).time_to_live(LIFETIME).build();
         Self { inner, find, cache }
     }
 }
 
-impl<S> Service<u64> for Cached<S>
+impl<S, T: Asked> Service<u64> for Cached<S, T>
 where
     S: Service<u64, Response = u64, Error = Failure, Future: Send + 'static> + Clone + Send,
     S: 'static,
@@ -41,14 +41,14 @@ where
 
     #[inline]
     fn call(&mut self, request: u64) -> Self::Future {
-        let (text, mut inner) = ((self.find)(&request), self.inner.clone());
+        let (asked, mut inner) = ((self.find)(&request), self.inner.clone());
         let cache = self.cache.clone();
         Box::pin(async move {
             // Asked with what is borrowed first: it needs no key of its own.
-            if let Some(answer) = cache.get(text.as_str()).await {
+            if let Some(answer) = cache.get(asked.as_str()).await {
                 return Ok(answer);
             }
-            cache.try_get_with(text.as_str().into(), async move { inner.call(request).await }).await
+            cache.try_get_with(asked.into_key(), async move { inner.call(request).await }).await
         })
     }
 }

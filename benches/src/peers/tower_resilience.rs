@@ -16,7 +16,7 @@ use tower_resilience_ratelimiter::{RateLimiter, RateLimiterLayer};
 use tower_resilience_retry::{Retry, RetryBudgetBuilder, RetryLayer};
 use tower_resilience_timelimiter::{FixedTimeout, TimeLimiter, TimeLimiterLayer};
 
-use crate::patterns::idempotency::{Find, KEPT, LIFETIME};
+use crate::patterns::idempotency::{Asked, Find, KEPT, LIFETIME};
 use crate::patterns::rate_limit::{PER_SECOND, PLENTY};
 use crate::patterns::time_limit::LIMIT;
 
@@ -170,14 +170,14 @@ where
 }
 
 /// Its cache keeps no calls in flight: those with one key run beside each other.
-pub fn cache<S>(inner: S, find: Find) -> Cache<S, u64, Arc<str>, u64>
+pub fn cache<S, T: Asked>(inner: S, find: Find<T>) -> Cache<S, u64, Arc<str>, u64>
 where
     S: Service<u64, Response = u64>,
 {
     CacheLayer::builder()
         .max_size(KEPT)
         .ttl(LIFETIME)
-        .key_extractor(move |request: &u64| Arc::from(find(request).as_str()))
+        .key_extractor(move |request: &u64| find(request).into_key())
         .build()
         .expect("valid")
         .layer(inner)

@@ -83,9 +83,10 @@ pub fn best_peer<'a>(results: &'a Results, row: &'a str) -> Option<(&'a str, f64
 
 pub fn others(results: &Results) -> Vec<Judged> {
     // Further attempts are not the path that must be free, and a key is text that is kept.
-    let [again, stored, first] = [retry::AGAIN, idempotency::STORED, idempotency::FIRST];
-    let not_free = [again.name, stored.name, first.name];
-    let lines = results.table.lines.iter().filter(|line| !not_free.contains(&line.row.as_str()));
+    let free = |row: &str| {
+        row != retry::AGAIN.name && idempotency::ROWS.iter().all(|kept| row != kept.name)
+    };
+    let lines = results.table.lines.iter().filter(|line| free(&line.row));
     let buttress = lines.filter(|line| line.candidate == BUTTRESS);
     let allocations = buttress.filter_map(|line| line.figures.allocations).reduce(f64::max);
     let nanos = |row: Row, who| results.table.get(row.name, who).and_then(|figures| figures.nanos);

@@ -1,9 +1,9 @@
 //! Identifiers in rows, and the type of queries.
 
-use sqlx::{Postgres, Row as _};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::types::Uuid;
+use sqlx::{Postgres, Row as _};
 
 /// A statement whose parameters are being bound.
 pub(super) type PgQuery<'q> = Query<'q, Postgres, PgArguments>;

@@ -6,6 +6,9 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
+/// U+001F, between scope and key.
+const SEPARATOR: u8 = 0x1f;
+
 /// A key that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -33,8 +36,9 @@ pub enum InvalidKey {
 /// clone, and hashed once.
 #[derive(Clone)]
 pub struct Key {
-    /// Scope, a unit separator, key. No part holds control characters, so it cannot be mistaken.
-    text: Arc<str>,
+    /// Scope, a unit separator, key. No part holds control characters, so it cannot be mistaken. Bytes,
+    /// because to see that a joined text is text costs as much as to join it; few ask for it as text.
+    text: Arc<[u8]>,
     /// By SipHash with a secret of this process, because whoever chooses keys must not choose collisions.
     hash: u64,
 }
@@ -66,20 +70,27 @@ impl Key {
         if let Some(character) = control(scope).or_else(|| control(key)) {
             return Err(InvalidKey::Control { character: character.into() });
         }
-        // Put together on the stack, so that the shared text is all that is allocated.
-        let mut bytes = [0; Self::LONGEST];
-        let parts = [scope.as_bytes(), b"\x1f", key.as_bytes()];
+        // Most keys are short, and a short buffer is cleared at once.
+        Ok(if length <= 64 {
+            Self::join::<64>(scope, key)
+        } else {
+            Self::join::<{ Self::LONGEST }>(scope, key)
+        })
+    }
+
+    /// Puts it together on the stack, so that the shared text is all that is allocated. It has room in `N`
+    /// bytes.
+    fn join<const N: usize>(scope: &str, key: &str) -> Self {
+        let mut bytes = [0; N];
         let mut at = 0;
-        for part in parts {
+        for part in [scope.as_bytes(), &[SEPARATOR], key.as_bytes()] {
             if let Some(place) = bytes.get_mut(at..at + part.len()) {
                 place.copy_from_slice(part);
             }
             at += part.len();
         }
-        let text = bytes.get(..at).and_then(|bytes| std::str::from_utf8(bytes).ok());
-        // Whole strings with an ASCII character between them are a string.
-        let text = text.unwrap_or(key);
-        Ok(Self { hash: hash(text), text: text.into() })
+        let text = bytes.get(..at).unwrap_or_default();
+        Self { hash: hash(text), text: text.into() }
     }
 
     /// What [`Hashed`] makes of it.
@@ -95,19 +106,24 @@ impl Key {
     /// Scope and key with a unit separator (U+001F) between them, as stores keep it.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        // Whole texts with an ASCII character between them are text.
+        std::str::from_utf8(&self.text).unwrap_or_default()
     }
 
     /// The scope.
     #[must_use]
     pub fn scope(&self) -> &str {
-        self.text.split_once('\u{1f}').map_or("", |(scope, _)| scope)
+        self.parts().0
     }
 
     /// The key without its scope.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.text.split_once('\u{1f}').map_or(&self.text, |(_, key)| key)
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.as_str().split_once(char::from(SEPARATOR)).unwrap_or_default()
     }
 }
 
@@ -118,14 +134,17 @@ fn control(text: &str) -> Option<char> {
     if plain { None } else { text.chars().find(|c| c.is_control()) }
 }
 
-fn hash(text: &str) -> u64 {
+fn hash(text: &[u8]) -> u64 {
     static SECRET: OnceLock<RandomState> = OnceLock::new();
-    SECRET.get_or_init(RandomState::new).hash_one(text)
+    let mut hasher = SECRET.get_or_init(RandomState::new).build_hasher();
+    hasher.write(text);
+    hasher.finish()
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.text == other.text
+        // Most are clones of one another: their text need not be read.
+        self.hash == other.hash && (Arc::ptr_eq(&self.text, &other.text) || self.text == other.text)
     }
 }
 
@@ -245,6 +264,21 @@ mod tests {
         let hash = |key: &Key| BuildHasherDefault::<Hashed>::default().hash_one(key);
         assert_eq!(hash(&key("a", "b")), hash(&key("a", "b")));
         assert_ne!(hash(&key("a", "b")), hash(&key("a", "c")));
+    }
+
+    #[test]
+    fn short_and_long_keys_are_put_together_alike() {
+        for length in [1, 62, 63, 64, 65, 511] {
+            let text = "k".repeat(length);
+            let key = Key::new(&text).unwrap();
+            assert_eq!((key.scope(), key.key()), ("", &*text));
+            assert_eq!(key, Key::new(&text).unwrap());
+            assert_ne!(key, Key::new(&text.replacen('k', "l", 1)).unwrap());
+            if length > 2 {
+                let key = Key::scoped("k", &text[2..]).unwrap();
+                assert_eq!((key.scope(), key.key()), ("k", &text[2..]));
+            }
+        }
     }
 
     #[test]

@@ -232,8 +232,17 @@ impl<V> Table<V> {
     }
 
     /// The place of `key` if `claim` holds it in flight.
-    #[inline]
+    #[inline(always)]
     fn held(&self, key: &Key, claim: ClaimId) -> Option<u32> {
+        // That of a handler that ends at once is still the newest claim.
+        let newest = self.claims.newest;
+        match self.entries.get(newest as usize) {
+            Some(entry) if entry.claim == claim && entry.key.as_ref() == Some(key) => Some(newest),
+            _ => self.held_for_long(key, claim),
+        }
+    }
+
+    fn held_for_long(&self, key: &Key, claim: ClaimId) -> Option<u32> {
         let place = self.find(key)?;
         let entry = self.entries.get(place as usize)?;
         (entry.claim == claim && entry.value.is_none()).then_some(place)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use buttress::StoreError;
 use buttress::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
-use sqlx::postgres::PgRow;
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use crate::error::during;
 use crate::log::signed;
