@@ -181,6 +181,11 @@ pub(crate) fn judge_complete(
     }
 }
 
+/// How many of `results` are above `most`.
+pub(crate) fn above(results: i64, most: u64) -> usize {
+    usize::try_from(results.unsigned_abs().saturating_sub(most)).unwrap_or(usize::MAX)
+}
+
 /// What a renewal comes to that did not find its claim in flight, or not free to be written.
 pub(crate) fn judge_renew(
     key: &Key,

@@ -22,6 +22,7 @@ pub struct PostgresConfig {
     pub(super) operation_timeout: Duration,
     pub(super) connections: u32,
     pub(super) partitions: Option<u16>,
+    pub(super) results: Option<u64>,
     pub(super) queue: usize,
     pub(super) batch_rows: usize,
     pub(super) clock: Option<Clock>,
@@ -55,6 +56,7 @@ impl PostgresConfig {
             operation_timeout: Duration::from_secs(15),
             connections: 8,
             partitions: None,
+            results: None,
             queue: 1024,
             batch_rows: 1024,
             clock: None,
@@ -106,6 +108,14 @@ impl PostgresConfig {
     /// refused.
     pub fn partitions(mut self, partitions: u16) -> Self {
         self.partitions = Some(partitions);
+        self
+    }
+
+    /// How many results of idempotency keys are kept: sweeping removes those beyond it, those that would
+    /// expire first before the others, never claims in flight. Unlimited unless said, because a key whose
+    /// result is gone runs again: what bounds a database is how long results live.
+    pub fn results(mut self, most: u64) -> Self {
+        self.results = Some(most);
         self
     }
 
@@ -187,6 +197,7 @@ impl PostgresConfig {
             ("connections", self.connections as usize),
             ("queue", self.queue),
             ("batch-rows", self.batch_rows),
+            ("results", self.results.map_or(1, |most| usize::try_from(most).unwrap_or(usize::MAX))),
         ];
         for (field, value) in counts {
             if value == 0 {

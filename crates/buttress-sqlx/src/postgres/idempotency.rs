@@ -11,7 +11,8 @@ use super::PostgresStore;
 use super::rows::{id, id_or_null, uuid};
 use super::sql::Sql;
 use crate::claims::{
-    Claim, ClaimOp, Complete, Found, Release, Renew, check_value, judge_complete, judge_outcome,
+    Claim, ClaimOp, Complete, Found, Release, Renew, above, check_value, judge_complete,
+    judge_outcome,
 };
 use crate::error::during;
 use crate::log::signed;
@@ -65,20 +66,42 @@ impl Store<Vec<u8>> for PostgresStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        let what = during("sweeping results");
-        let sql = self.sql(
-            "DELETE FROM {s}buttress_idempotency WHERE key = ANY (ARRAY ( \
-             SELECT key FROM {s}buttress_idempotency WHERE until <= {now} ORDER BY until LIMIT $2 \
-             FOR UPDATE SKIP LOCKED))",
-        );
         self.bounded("sweeping results", async {
-            let mut loan = self.borrow().await?;
-            let query = sqlx::query(&sql).bind(self.time()).bind(signed(limit as u64));
-            let done = query.execute(&mut *loan).await.map_err(what)?;
-            loan.give_back();
-            Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+            let expired = self.remove("until <= {now}", limit).await?;
+            let Some(most) = self.config().results else { return Ok(expired) };
+            let results = self.count_results().await?;
+            let surplus = above(results, most).min(limit - expired.min(limit));
+            Ok(expired + self.remove("status = 2 AND until > {now}", surplus).await?)
         })
         .await
+    }
+}
+
+impl PostgresStore {
+    /// Removes entries of which `condition` is true, those that expire first before the others.
+    async fn remove(&self, condition: &str, limit: usize) -> Result<usize, StoreError> {
+        if limit == 0 {
+            return Ok(0);
+        }
+        let sql = self.sql(&format!(
+            "DELETE FROM {{s}}buttress_idempotency WHERE key = ANY (ARRAY ( \
+             SELECT key FROM {{s}}buttress_idempotency WHERE {condition} ORDER BY until LIMIT $2 \
+             FOR UPDATE SKIP LOCKED))"
+        ));
+        let mut loan = self.borrow().await?;
+        let query = sqlx::query(&sql).bind(self.time()).bind(signed(limit as u64));
+        let done = query.execute(&mut *loan).await.map_err(during("sweeping results"))?;
+        loan.give_back();
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+
+    async fn count_results(&self) -> Result<i64, StoreError> {
+        let sql = self.sql("SELECT count(*) FROM {s}buttress_idempotency WHERE status = 2");
+        let mut loan = self.borrow().await?;
+        let query = sqlx::query_scalar(&sql);
+        let results = query.fetch_one(&mut *loan).await.map_err(during("sweeping results"))?;
+        loan.give_back();
+        Ok(results)
     }
 }
 

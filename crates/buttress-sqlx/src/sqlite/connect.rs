@@ -32,6 +32,7 @@ pub struct SqliteConfig {
     pub(super) operation_timeout: Duration,
     pub(super) connections: u32,
     pub(super) partitions: Option<u16>,
+    pub(super) results: Option<u64>,
     pub(super) queue: usize,
     pub(super) batch_rows: usize,
     pragmas: Vec<(String, String)>,
@@ -50,6 +51,7 @@ impl SqliteConfig {
             operation_timeout: Duration::from_secs(15),
             connections: 4,
             partitions: None,
+            results: None,
             queue: 1024,
             batch_rows: 512,
             pragmas: Vec::new(),
@@ -97,6 +99,14 @@ impl SqliteConfig {
     /// refused.
     pub fn partitions(mut self, partitions: u16) -> Self {
         self.partitions = Some(partitions);
+        self
+    }
+
+    /// How many results of idempotency keys are kept: sweeping removes those beyond it, those that would
+    /// expire first before the others, never claims in flight. Unlimited unless said, because a key whose
+    /// result is gone runs again: what bounds a database is how long results live.
+    pub fn results(mut self, most: u64) -> Self {
+        self.results = Some(most);
         self
     }
 
@@ -183,6 +193,7 @@ impl SqliteConfig {
             ("connections", self.connections as usize),
             ("queue", self.queue),
             ("batch-rows", self.batch_rows),
+            ("results", self.results.map_or(1, |most| usize::try_from(most).unwrap_or(usize::MAX))),
         ];
         for (field, value) in counts {
             if value == 0 {

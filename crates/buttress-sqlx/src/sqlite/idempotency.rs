@@ -14,7 +14,7 @@ use super::writer::WriteOp;
 use super::{SqliteStore, SqliteTransaction};
 use crate::claims::{
     Claim, ClaimJob, ClaimOp, Complete, CompleteJob, Found, Release, ReleaseJob, Renew, RenewJob,
-    check_value, judge_claim, judge_complete, judge_outcome, judge_renew,
+    above, check_value, judge_claim, judge_complete, judge_outcome, judge_renew,
 };
 use crate::error::during;
 use crate::log::signed;
@@ -65,20 +65,17 @@ impl Store<Vec<u8>> for SqliteStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        let what = during("sweeping results");
         self.bounded("sweeping results", async {
-            let mut tx = self.begin().await?;
-            let done = sqlx::query(
-                "DELETE FROM buttress_idempotency WHERE rowid IN (SELECT rowid \
-                 FROM buttress_idempotency WHERE until <= ? ORDER BY until LIMIT ?)",
-            )
-            .bind(self.now())
-            .bind(signed(limit as u64))
-            .execute(&mut **tx)
-            .await
-            .map_err(what)?;
-            tx.commit().await?;
-            Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+            let expired = self.remove("until <= ?1", limit).await?;
+            let Some(most) = self.config().results else { return Ok(expired) };
+            // Counted while others write: it may be long.
+            let results: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM buttress_idempotency WHERE status = 2")
+                    .fetch_one(self.pool())
+                    .await
+                    .map_err(during("sweeping results"))?;
+            let surplus = above(results, most).min(limit - expired.min(limit));
+            Ok(expired + self.remove("status = 2 AND until > ?1", surplus).await?)
         })
         .await
     }
@@ -111,6 +108,22 @@ impl CompleteIn<SqliteTransaction, Vec<u8>> for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Removes entries of which `condition` is true, those that expire first before the others.
+    async fn remove(&self, condition: &str, limit: usize) -> Result<usize, StoreError> {
+        if limit == 0 {
+            return Ok(0);
+        }
+        let sql = format!(
+            "DELETE FROM buttress_idempotency WHERE rowid IN (SELECT rowid \
+             FROM buttress_idempotency WHERE {condition} ORDER BY until LIMIT ?2)"
+        );
+        let mut tx = self.begin().await?;
+        let query = sqlx::query(&sql).bind(self.now()).bind(signed(limit as u64));
+        let done = query.execute(&mut **tx).await.map_err(during("sweeping results"))?;
+        tx.commit().await?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+
     async fn complete_on(
         &self,
         tx: &mut SqliteConnection,

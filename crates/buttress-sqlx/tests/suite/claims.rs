@@ -25,6 +25,7 @@ on_each_database! {
     one_of_many_owns_a_key
     a_result_is_completed_in_the_users_transaction
     sweeping_takes_what_expired
+    sweeping_evicts_the_oldest_results_beyond_the_capacity
     a_damaged_key_stops_only_itself
 }
 
@@ -179,6 +180,40 @@ async fn sweeping_takes_what_expired<D: Db>(db: D) {
     db.time().advance(HOUR);
     assert_eq!(store.sweep(100).await.unwrap(), 5);
     assert_eq!(db.execute("DELETE FROM {s}buttress_idempotency").await, 0);
+}
+
+async fn sweeping_evicts_the_oldest_results_beyond_the_capacity<D: Db>(db: D) {
+    let store = db.keeping(3).await;
+    let held = key("in flight, and older than all");
+    store.claim(&held, claim(), None, HOUR).await.unwrap();
+    let mut results = Vec::new();
+    for n in 0..7 {
+        let (key, mine) = (key(&n.to_string()), claim());
+        store.claim(&key, mine, None, LEASE).await.unwrap();
+        store.complete(&key, mine, vec![n], HOUR).await.unwrap();
+        results.push((key, mine));
+        db.time().advance(SECOND);
+    }
+    let kept = async |store: &D::Store| {
+        let mut kept = Vec::new();
+        for (n, (key, mine)) in results.iter().enumerate() {
+            kept.extend(store.outcome(key, *mine).await.unwrap().map(|_| n));
+        }
+        kept
+    };
+    assert_eq!(db.store().sweep(500).await.unwrap(), 0, "without a capacity nothing is evicted");
+    assert_eq!(store.sweep(1).await.unwrap(), 1, "no more than was asked for");
+    assert_eq!(kept(&store).await, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(store.sweep(500).await.unwrap(), 3);
+    assert_eq!(kept(&store).await, [4, 5, 6]);
+    assert_eq!(store.sweep(500).await.unwrap(), 0);
+    let left = Claimed::InFlight { lease_left: HOUR - 7 * SECOND };
+    assert_eq!(store.claim(&held, claim(), None, LEASE).await.unwrap(), left);
+    // What has expired goes first, and counts for nothing.
+    db.time().advance(HOUR - 2 * SECOND);
+    assert_eq!(store.sweep(2).await.unwrap(), 2, "the claim, and one of two results");
+    assert_eq!(store.sweep(2).await.unwrap(), 1);
+    assert_eq!(kept(&store).await, [6]);
 }
 
 async fn a_damaged_key_stops_only_itself<D: Db>(db: D) {

@@ -26,6 +26,8 @@ pub(crate) trait Db: Clone + Send + Sync + 'static {
     fn time(&self) -> &VirtualClock;
     /// Another store on the same tables, as another process would have.
     fn another(&self) -> impl Future<Output = Self::Store> + Send;
+    /// The same, which keeps up to so many results.
+    fn keeping(&self, results: u64) -> impl Future<Output = Self::Store> + Send;
     fn begin(&self) -> impl Future<Output = Self::Tx> + Send;
     fn commit(&self, tx: Self::Tx) -> impl Future<Output = ()> + Send;
     fn rollback(&self, tx: Self::Tx) -> impl Future<Output = ()> + Send;
@@ -94,6 +96,10 @@ impl Db for Sqlite {
 
     async fn another(&self) -> SqliteStore {
         SqliteStore::open(config(&self.path, &self.time)).await.unwrap()
+    }
+
+    async fn keeping(&self, results: u64) -> SqliteStore {
+        SqliteStore::open(config(&self.path, &self.time).results(results)).await.unwrap()
     }
 
     async fn begin(&self) -> SqliteTransaction {
@@ -207,6 +213,10 @@ mod with_postgres {
 
         async fn another(&self) -> PostgresStore {
             PostgresStore::open(self.config()).await.unwrap()
+        }
+
+        async fn keeping(&self, results: u64) -> PostgresStore {
+            PostgresStore::open(self.config().results(results)).await.unwrap()
         }
 
         async fn begin(&self) -> Self::Tx {

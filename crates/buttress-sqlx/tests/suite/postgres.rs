@@ -282,6 +282,8 @@ async fn a_locked_key_orders_overlapping_transactions() {
         let store = db.store.clone();
         let mut first = db.begin().await;
         store.lock_key(&mut first, "k").await.unwrap();
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *first);
+        let pid: i32 = pid.await.unwrap();
         let second = tokio::spawn({
             let (db, store) = (db.clone(), store.clone());
             async move {
@@ -295,7 +297,10 @@ async fn a_locked_key_orders_overlapping_transactions() {
         let mut other = db.begin().await;
         store.lock_key(&mut other, "l").await.unwrap();
         db.rollback(other).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // The second stands behind it.
+        let behind =
+            "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+        while !sqlx::query_scalar::<_, bool>(behind).bind(pid).fetch_one(&db.pool).await.unwrap() {}
         assert!(!second.is_finished());
         store.write(&mut first, &NewMessage::new(MessageId::new(1), "k", "1")).await.unwrap();
         db.commit(first).await;
