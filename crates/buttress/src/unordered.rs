@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+
+use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// Futures that run beside each other on one task. Each wake-up polls those that were woken, not all.
 pub(crate) struct Unordered<F> {
@@ -28,17 +29,8 @@ struct Place {
     woken: Arc<Woken>,
 }
 
-#[derive(Default)]
-struct Woken {
-    /// Guards the list and the waker of the task. Nothing is woken or dropped under it.
-    list: Mutex<(Vec<usize>, Option<Waker>)>,
-}
-
-impl Woken {
-    fn lock(&self) -> MutexGuard<'_, (Vec<usize>, Option<Waker>)> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// The list of the woken and the waker of the task. Nothing is woken or dropped under its lock.
+type Woken = Mutex<(Vec<usize>, Option<Waker>)>;
 
 impl Wake for Place {
     fn wake(self: Arc<Self>) {
@@ -46,11 +38,11 @@ impl Wake for Place {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Acquire and release with the poll that clears it: what was done before the wake is seen then.
+        // Acquire and release, as the poll that clears it: what was done before the wake is seen then.
         if self.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut list = self.woken.lock();
+        let mut list = lock(&self.woken);
         list.0.push(self.index);
         let waker = list.1.take();
         drop(list);
@@ -62,7 +54,8 @@ impl Wake for Place {
 
 impl<F> Unordered<F> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), woken: Arc::default() }
+        let woken = Arc::new(Mutex::new((Vec::new(), None)));
+        Self { slots: Vec::new(), free: Vec::new(), woken }
     }
 
     /// Adds a future. It is polled for the first time by the next [`poll_next`](Self::poll_next).
@@ -85,7 +78,7 @@ impl<F: Future> Unordered<F> {
     /// poll for each future that was woken before the call, so that one that wakes itself does not keep
     /// the task for itself.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let mut list = self.woken.lock();
+        let mut list = lock(&self.woken);
         match &mut list.1 {
             Some(waker) => waker.clone_from(cx.waker()),
             waker => *waker = Some(cx.waker().clone()),
@@ -95,13 +88,14 @@ impl<F: Future> Unordered<F> {
         let mut woken = woken.into_iter();
         while let Some(index) = woken.next() {
             let Some(slot) = self.slots.get_mut(index) else { continue };
-            slot.place.queued.store(false, Ordering::Release);
+            // Not a store: who finds the place still on the list leaves it to this poll to see what it did.
+            slot.place.queued.swap(false, Ordering::AcqRel);
             let Some(future) = slot.future.as_mut() else { continue };
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&slot.waker))
             {
                 slot.future = None;
                 self.free.push(index);
-                self.woken.lock().0.extend(woken);
+                lock(&self.woken).0.extend(woken);
                 return Poll::Ready(output);
             }
         }
@@ -168,5 +162,57 @@ mod tests {
         }));
         assert!(poll(&mut set).is_pending());
         assert!(poll(&mut set).is_pending());
+    }
+}
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::AtomicUsize;
+
+    #[derive(Default)]
+    struct Task(std::sync::atomic::AtomicBool);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    /// Found a bug: the poll took the place off the list with a store only, so that it could miss what a
+    /// waker had done that found the place still on the list.
+    #[test]
+    fn loom_a_wake_during_the_poll_is_not_lost() {
+        loom::model(|| {
+            let done = loom::sync::Arc::new(AtomicUsize::new(0));
+            let wakers = Arc::new(std::sync::Mutex::new(None));
+            let mut set = Unordered::new();
+            set.push({
+                let (done, wakers) = (done.clone(), wakers.clone());
+                std::future::poll_fn(move |cx| {
+                    *wakers.lock().unwrap() = Some(cx.waker().clone());
+                    if done.load(Ordering::Acquire) == 1 { Poll::Ready(()) } else { Poll::Pending }
+                })
+            });
+            let task = Arc::new(Task::default());
+            let waker = Waker::from(task.clone());
+            let mut cx = Context::from_waker(&waker);
+            assert!(set.poll_next(&mut cx).is_pending());
+            let slot: Waker = wakers.lock().unwrap().clone().unwrap();
+            // Woken for no reason, so that it is polled while the reason comes.
+            slot.wake_by_ref();
+            task.0.store(false, std::sync::atomic::Ordering::SeqCst);
+            let thread = loom::thread::spawn(move || {
+                done.store(1, Ordering::Release);
+                slot.wake_by_ref();
+            });
+            if set.poll_next(&mut cx).is_ready() {
+                thread.join().unwrap();
+                return;
+            }
+            thread.join().unwrap();
+            assert!(task.0.load(std::sync::atomic::Ordering::SeqCst), "the task is woken again");
+            assert!(set.poll_next(&mut cx).is_ready());
+        });
     }
 }

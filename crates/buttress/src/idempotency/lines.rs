@@ -89,9 +89,7 @@ impl<V> Lines<V> {
     pub(super) fn renewed(&self, owner: &Owner, until: Instant) {
         let (key, claim) = (&owner.identity.key, owner.claim);
         self.with(key, |lines| {
-            if let Some(line) = lines.get_mut(key)
-                && line.owner == Some(claim)
-            {
+            if let Some(line) = lines.get_mut(key).filter(|line| line.owner == Some(claim)) {
                 line.until = until;
             }
         });
@@ -230,3 +228,6 @@ impl<V> Slot<V> {
         }
     }
 }
+
+#[cfg(all(test, buttress_loom))]
+mod loom_tests;
