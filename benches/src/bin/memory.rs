@@ -36,7 +36,7 @@ use tower::{Layer, Service};
 const KEYS: u32 = 1_000_000;
 const CALLS: u32 = 100_000;
 const SAGAS: u32 = 100_000;
-const SETTLE: u32 = 1_000;
+const SETTLE: u32 = 20_000;
 /// Sagas that the store keeps after their end.
 const KEPT: usize = 100;
 
@@ -144,7 +144,8 @@ fn all_windows() {
     window(TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, length, 0.5));
 }
 
-/// The first fill what is kept of those that ended; from there on nothing may grow.
+/// The first fill what is kept of those that ended, and let maps reach their size; from there on nothing may
+/// grow.
 fn sagas() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");

@@ -2,9 +2,9 @@
 //! The reasons were read off callgrind's profile of each row; what they cost stands in the tables.
 
 use super::targets::TENTH;
-use crate::patterns::{bulkhead, circuit_breaker, fallback, rate_limit, retry, stack};
+use crate::patterns::{bulkhead, circuit_breaker, fallback, rate_limit, retry, stack, time_limit};
 
-const REASONS: [(&str, &str); 14] = [
+const REASONS: [(&str, &str); 15] = [
     (
         circuit_breaker::CONSECUTIVE.name,
         "Beside what the floor does it looks at the state in `poll_ready` as well as in `call`, so that a \
@@ -60,6 +60,12 @@ const REASONS: [(&str, &str); 14] = [
          the compiler can forget all of it.",
     ),
     (retry::BUDGET.name, "As above; the budget itself is one addition in a shard of its own."),
+    (
+        time_limit::PENDING.name,
+        "Almost all of it is tokio's timer, for the floor too. Above it: which clock it is (a virtual one drives \
+         the simulator) is asked when the timer is made, polled and dropped, and the timer is polled outside \
+         tokio's cooperative budget, so that a service that uses that up cannot hide its own limit.",
+    ),
     (
         fallback::PRIMARY.name,
         "The value is shared, not copied into each call, and so are the counters: two `Arc`s (see *Parts*) \

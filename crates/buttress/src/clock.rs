@@ -102,7 +102,7 @@ impl Clock {
     /// # Panics
     /// On tokio's clock, outside of a runtime that has its time driver enabled.
     #[must_use = "a sleep does nothing until it is polled"]
-    #[inline]
+    #[inline(always)]
     pub fn sleep_until(&self, deadline: Instant) -> Sleep {
         let timer = match &self.source {
             Source::Tokio => Timer::Tokio { timer: tokio::time::sleep_until(deadline.into()) },
@@ -153,7 +153,7 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.project().timer.project() {
             TimerProj::Tokio { timer } => {

@@ -52,6 +52,14 @@ pub(super) type Removed<V> = Option<V>;
 #[derive(Debug, PartialEq)]
 pub(super) struct Fenced;
 
+impl<V> Entry<V> {
+    /// A place without an entry.
+    const fn gap(until: Instant) -> Self {
+        let claim = ClaimId::new(0);
+        Self { key: None, claim, fingerprint: None, until, value: None, newer: NONE, older: NONE }
+    }
+}
+
 impl<V> Table<V> {
     pub(super) fn new(capacity: usize) -> Self {
         let empty = List { newest: NONE, oldest: NONE, len: 0 };
@@ -255,22 +263,18 @@ impl<V> Table<V> {
         fingerprint: Option<Fingerprint>,
         until: Instant,
     ) {
-        let entry = Entry {
-            key: Some(key.clone()),
-            claim,
-            fingerprint,
-            until,
-            value: None,
-            newer: NONE,
-            older: NONE,
-        };
         let place = match self.free.pop() {
             Some(place) => place,
-            None => self.entries.len() as u32,
+            None => {
+                self.entries.push(Entry::gap(until));
+                self.entries.len() as u32 - 1
+            }
         };
-        match self.entries.get_mut(place as usize) {
-            Some(gap) => *gap = entry,
-            None => self.entries.push(entry),
+        if let Some(entry) = self.entries.get_mut(place as usize) {
+            entry.key = Some(key.clone());
+            entry.claim = claim;
+            entry.fingerprint = fingerprint;
+            entry.until = until;
         }
         self.places.insert(key, place);
         self.link(place);

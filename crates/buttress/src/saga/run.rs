@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::attempt::Attempt;
 use super::call::Direction;
 use super::draft::Draft;
 use super::error::SagaError;
-use super::flight::{Ended, Flight};
+use super::flight::Flight;
 use super::report::{self, Report};
 use super::shared::{COMPENSATED, COMPLETED, Core, FENCED, STUCK};
-use super::state::{Command, Reason, Situation, State};
-use super::store::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store};
+use super::state::State;
+use super::store::{Entry, EntryKind, SagaId, Status, Store};
 use crate::codec::Format;
 use crate::store_error::{StoreError, StoreErrorKind};
 
-/// For how long a shut-down lets the store fail.
-const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(1);
+mod drafting;
+mod writing;
 
 pub(super) type Reply = oneshot::Sender<Result<Report, SagaError>>;
 
@@ -155,197 +154,6 @@ where
         }
     }
 
-    /// Adds what the state machine wants until it wants nothing more.
-    fn decide(&self, draft: &mut Draft<F::Encoded>) {
-        let plan = &self.core.definition.inner.plan;
-        let situation = Situation {
-            cancelled: self.control.is_cancelled(),
-            past_deadline: self
-                .flight
-                .deadline
-                .is_some_and(|at| self.core.config.clock.now() >= at),
-        };
-        loop {
-            let commands = draft.state.decide(plan, situation);
-            // What is started changes nothing for what else can be done at once.
-            let again = !commands
-                .iter()
-                .all(|command| matches!(command, Command::Act(_) | Command::Undo(_)));
-            if commands.is_empty() {
-                return;
-            }
-            for command in commands {
-                self.obey(draft, command);
-            }
-            if !again {
-                return;
-            }
-        }
-    }
-
-    fn obey(&self, draft: &mut Draft<F::Encoded>, command: Command) {
-        let why = |kind, step: u16, text: String, draft: &mut Draft<F::Encoded>| {
-            draft.reason = Some(text.as_str().into());
-            draft.push(kind, step, None, Some(text));
-        };
-        match command {
-            Command::Act(step) => {
-                draft.launch.push((step, Direction::Action));
-                // The first entry of all names the steps the saga was started with.
-                let shape = (self.creating.is_some() && draft.entries.is_empty())
-                    .then(|| self.core.definition.inner.shape.clone());
-                draft.push(EntryKind::ActionStarted, step, None, shape);
-            }
-            Command::Undo(step) => {
-                draft.launch.push((step, Direction::Undo));
-                draft.push(EntryKind::UndoStarted, step, None, None);
-            }
-            Command::CountAsUndone(step) => draft.push(EntryKind::UndoDone, step, None, None),
-            Command::Unwind(reason) => {
-                let text = match reason {
-                    Reason::Step(step) => self.about(draft, step),
-                    Reason::Cancelled => "cancelled".to_owned(),
-                    Reason::Deadline => "deadline passed".to_owned(),
-                };
-                why(EntryKind::Unwinding, 0, text, draft);
-            }
-            Command::Stick(step) => {
-                let text = self.about(draft, step);
-                why(EntryKind::Stuck, step, text, draft);
-            }
-            Command::Complete => draft.push(EntryKind::Completed, 0, None, None),
-            Command::Compensate => draft.push(EntryKind::Compensated, 0, None, None),
-        }
-    }
-
-    /// What is wrong with a step, from what is about to be written of it.
-    fn about(&self, draft: &Draft<F::Encoded>, step: u16) -> String {
-        let name = self.core.definition.inner.step_name(step);
-        let own = |entry: &&Entry<F::Encoded>| entry.step == step && entry.note.is_some();
-        match draft.entries.iter().rev().find(own).and_then(|entry| entry.note.as_deref()) {
-            Some(note) => format!("{name}: {note}"),
-            None => format!("{name}: failed before"),
-        }
-    }
-
-    /// Writes a draft down, again and again while the store is away. What runs goes on meanwhile.
-    async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<(), StoreError> {
-        let core = self.core.clone();
-        let began = core.config.clock.now();
-        let mut wait = Duration::from_millis(10);
-        loop {
-            let wrote = match &self.creating {
-                Some(creating) => {
-                    let saga = NewSaga {
-                        id: self.id,
-                        definition: core.definition.inner.name.to_string(),
-                        version: core.definition.inner.version,
-                        codec: F::NAME,
-                        worker: core.lease.worker,
-                        deadline: creating.deadline,
-                        input: creating.input.clone(),
-                        entries: draft.entries.clone(),
-                    };
-                    self.flight.beside(core.store.create(saga)).await
-                }
-                None => {
-                    let append = Append {
-                        saga: self.id,
-                        epoch: self.epoch,
-                        position: self.position,
-                        entries: draft.entries.clone(),
-                        status: draft.state.status(),
-                    };
-                    let appended = self.flight.beside(core.store.append(append)).await;
-                    appended.map(|appended| {
-                        if appended.cancel_requested {
-                            self.control.cancel();
-                        }
-                    })
-                }
-            };
-            let error = match wrote {
-                Err(error) if error.is_transient() => error,
-                other => return self.created(other),
-            };
-            let waited = core.config.clock.now().saturating_duration_since(began);
-            if waited >= core.config.patience {
-                self.complain(&error)?;
-            }
-            // A shut-down does not wait for a store that is away. What is not written down is done
-            // again, with the same key, by whoever goes on.
-            if core.is_shutting_down() && waited >= SHUT_DOWN_PATIENCE {
-                return self.created(Err(error));
-            }
-            self.flight.beside(core.config.clock.sleep(wait)).await;
-            wait = (wait * 2).min(Duration::from_secs(1));
-        }
-    }
-
-    /// Tells whoever waits that the store is away. A saga that nobody has heard of yet ends with that.
-    fn complain(&mut self, error: &StoreError) -> Result<(), StoreError> {
-        if let Some(reply) = self.reply.take() {
-            let _ = reply.send(Err(SagaError::Store { saga: self.id, error: error.clone() }));
-        }
-        match self.creating.is_some() {
-            true => self.created(Err(error.clone())),
-            false => Ok(()),
-        }
-    }
-
-    fn created(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
-        if let Some(creating) = self.creating.take() {
-            let _ = creating.created.send(result.clone());
-        }
-        result
-    }
-
-    /// A draft is in the store: from now on it is true, and what it starts may leave.
-    fn accept(&mut self, draft: Draft<F::Encoded>) {
-        self.position += draft.entries.len() as u64;
-        self.durable = draft.state;
-        for entry in &draft.entries {
-            self.core.count(entry.kind);
-        }
-        for (step, output) in draft.outputs {
-            self.flight.outputs.set(step, Some(output));
-        }
-        if draft.reason.is_some() {
-            self.reason = draft.reason;
-        }
-        for (step, direction) in draft.launch {
-            self.flight.launch(step, direction);
-        }
-    }
-
-    /// The store can never hold this draft. An output that is too large is an action in doubt: it was
-    /// done, but nobody will know what it made.
-    fn without_outputs(
-        &self,
-        draft: Draft<F::Encoded>,
-        error: &StoreError,
-    ) -> Result<Draft<F::Encoded>, SagaError> {
-        let done = |entry: &Entry<F::Encoded>| entry.kind == EntryKind::ActionDone;
-        if !draft.entries.iter().any(done) {
-            return Err(SagaError::Store { saga: self.id, error: error.clone() });
-        }
-        let mut again = Draft::new(self.durable.clone());
-        for entry in draft.entries {
-            match entry.kind {
-                EntryKind::ActionDone => {
-                    let note = format!("its output cannot be stored: {error}");
-                    again.push(EntryKind::ActionInDoubt, entry.step, None, Some(note));
-                }
-                EntryKind::ActionFailed
-                | EntryKind::ActionInDoubt
-                | EntryKind::UndoDone
-                | EntryKind::UndoFailed => again.push(entry.kind, entry.step, None, entry.note),
-                _ => {}
-            }
-        }
-        Ok(again)
-    }
-
     /// Waits until something ends, or somebody wants something.
     async fn wait(&mut self) {
         let core = self.core.clone();
@@ -373,55 +181,6 @@ where
                 Poll::Pending => live.as_mut().poll(cx),
             });
             self.flight.beside(either).await;
-        }
-    }
-
-    /// Writes down how what ran has ended.
-    fn take_in(&mut self, draft: &mut Draft<F::Encoded>) {
-        for (step, direction, ended) in self.flight.take_ended() {
-            let output = match ended {
-                Ended::Attempt(Attempt::Done(output)) => output,
-                Ended::Attempt(Attempt::Failed(why)) => {
-                    let kind = match direction {
-                        Direction::Action => EntryKind::ActionFailed,
-                        Direction::Undo => EntryKind::UndoFailed,
-                    };
-                    draft.push(kind, step, None, Some(why));
-                    continue;
-                }
-                Ended::Attempt(Attempt::InDoubt(why)) => {
-                    let kind = match direction {
-                        Direction::Action => EntryKind::ActionInDoubt,
-                        Direction::Undo => EntryKind::UndoFailed,
-                    };
-                    draft.push(kind, step, None, Some(why));
-                    continue;
-                }
-                // It stays as it is in the log: whoever goes on runs it.
-                Ended::Lapsed if self.core.is_shutting_down() => continue,
-                Ended::Lapsed => {
-                    let kind = match direction {
-                        Direction::Action => EntryKind::ActionStarted,
-                        Direction::Undo => EntryKind::UndoStarted,
-                    };
-                    draft.push(kind, step, None, None);
-                    draft.launch.push((step, direction));
-                    continue;
-                }
-            };
-            match direction {
-                Direction::Undo => draft.push(EntryKind::UndoDone, step, None, None),
-                Direction::Action => match self.core.definition.inner.encode(step, &output) {
-                    Ok(payload) => {
-                        draft.push(EntryKind::ActionDone, step, Some(payload), None);
-                        draft.outputs.push((step, output));
-                    }
-                    Err(error) => {
-                        let note = format!("its output cannot be encoded: {error}");
-                        draft.push(EntryKind::ActionInDoubt, step, None, Some(note));
-                    }
-                },
-            }
         }
     }
 
