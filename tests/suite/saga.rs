@@ -1,6 +1,8 @@
 //! Sagas through their public API, in memory, under a paused clock.
 
 mod definitions;
+mod doubt;
+mod mishaps;
 mod operators;
 mod owners;
 mod semantics;

@@ -47,22 +47,35 @@ pub trait Codec<T>: Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InMemory;
 
+/// A value as [`InMemory`] keeps it.
+///
+/// A type of its own, because the compiler does not see that a future with a bare `Arc<dyn Any>` in its
+/// types can be sent to another thread.
+#[derive(Clone, Debug)]
+pub struct InMemoryValue(Arc<dyn Any + Send + Sync>);
+
+impl InMemoryValue {
+    /// Whether both are the very same value, not only equal ones.
+    #[must_use]
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl Format for InMemory {
-    type Encoded = Arc<dyn Any + Send + Sync>;
+    type Encoded = InMemoryValue;
     const NAME: &'static str = "in-memory";
 }
 
 impl<T: Send + Sync + 'static> Codec<T> for InMemory {
     fn encode(&self, value: &Arc<T>) -> Result<Self::Encoded, CodecError> {
-        Ok(value.clone())
+        Ok(InMemoryValue(value.clone()))
     }
 
     fn decode(&self, encoded: &Self::Encoded) -> Result<Arc<T>, CodecError> {
         let expected = std::any::type_name::<T>();
-        encoded
-            .clone()
-            .downcast()
-            .map_err(|_| CodecError::new(Self::NAME, format!("not a {expected}")))
+        let value = encoded.0.clone();
+        value.downcast().map_err(|_| CodecError::new(Self::NAME, format!("not a {expected}")))
     }
 }
 

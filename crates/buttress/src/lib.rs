@@ -125,7 +125,7 @@ pub use classify::{
 pub use clock::{Clock, Sleep, VirtualClock};
 #[cfg(feature = "json")]
 pub use codec::Json;
-pub use codec::{Codec, CodecError, Format, InMemory};
+pub use codec::{Codec, CodecError, Format, InMemory, InMemoryValue};
 pub use error::{Error, ErrorKind};
 pub use id::InvalidId;
 pub use invalid_config::InvalidConfig;

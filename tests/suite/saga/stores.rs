@@ -13,7 +13,7 @@ use buttress::{Clock, StoreError};
 use super::world::*;
 use crate::support::ms;
 
-type Payload = Arc<dyn std::any::Any + Send + Sync>;
+type Payload = buttress::InMemoryValue;
 
 /// A store that fails when it is told to. A failed append may have been done.
 #[derive(Clone, Debug)]
@@ -24,14 +24,25 @@ pub(super) struct Flaky {
     appends: Arc<AtomicU32>,
     /// Appends that fail are done all the same: only the answer is lost.
     lost: Arc<AtomicBool>,
-    /// Outputs are refused for good.
-    too_large: Arc<AtomicBool>,
+    /// Appends with more outputs are refused for good.
+    fits: Arc<AtomicU32>,
 }
 
 impl Flaky {
     pub(super) fn new(inner: MemoryStore) -> Self {
-        let (renewals, lost, too_large) = Default::default();
-        Self { inner, renewals, appends: Arc::default(), lost, too_large }
+        let (renewals, lost, fits) = (Arc::default(), Arc::default(), Arc::new(u32::MAX.into()));
+        Self { inner, renewals, appends: Arc::default(), lost, fits }
+    }
+
+    /// So many outputs fit into one append from now on.
+    pub(super) fn fit(&self, outputs: u32) {
+        self.fits.store(outputs, Ordering::SeqCst);
+    }
+
+    /// So many writes fail from now on, with or without having been done.
+    pub(super) fn fail_writes(&self, writes: u32, lost: bool) {
+        self.appends.store(writes, Ordering::SeqCst);
+        self.lost.store(lost, Ordering::SeqCst);
     }
 
     pub(super) fn fail_renewals(&self, fail: bool) {
@@ -56,12 +67,18 @@ impl Store<Payload> for Flaky {
     }
 
     async fn create(&self, saga: NewSaga<Payload>) -> Result<(), StoreError> {
-        self.inner.create(saga).await
+        let created = self.inner.create(saga).await;
+        let left = self.appends.load(Ordering::SeqCst);
+        if left == 0 || !self.lost.load(Ordering::SeqCst) {
+            return created;
+        }
+        self.appends.store(left - 1, Ordering::SeqCst);
+        Err(away())
     }
 
     async fn append(&self, append: Append<Payload>) -> Result<Appended, StoreError> {
-        let output = append.entries.iter().any(|entry| entry.kind == EntryKind::ActionDone);
-        if output && self.too_large.load(Ordering::SeqCst) {
+        let done = append.entries.iter().filter(|entry| entry.kind == EntryKind::ActionDone);
+        if done.count() > self.fits.load(Ordering::SeqCst) as usize {
             return Err(StoreError::invalid("an output of 9 bytes, at most 8 are allowed"));
         }
         let left = self.appends.load(Ordering::SeqCst);
@@ -157,7 +174,7 @@ async fn whoever_waits_is_told_and_the_saga_goes_on() {
 async fn an_output_that_cannot_be_stored_is_an_action_in_doubt() {
     let world = World::new();
     let (store, sagas) = flaky(&world, Duration::from_secs(60));
-    store.too_large.store(true, Ordering::SeqCst);
+    store.fit(0);
     let report = sagas.run_to_end(7).await.unwrap();
     assert_eq!(report.status(), Status::Compensated);
     assert!(report.reason().unwrap().contains("at most 8 are allowed"), "{report:?}");

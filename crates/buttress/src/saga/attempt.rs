@@ -35,6 +35,8 @@ pub(super) struct Terms {
     /// When it is cut short.
     pub(super) deadline: Option<Instant>,
     pub(super) clock: Clock,
+    /// Whether an execution before this one may have had an effect.
+    pub(super) doubt: bool,
 }
 
 /// Calls `service` with the request that `make` makes.
@@ -50,19 +52,21 @@ where
     S::Future: Send + 'static,
     R: Send + 'static,
 {
-    // The user's function; nothing has left yet, so its panic is a definite failure.
-    let request = match catch_unwind(AssertUnwindSafe(make)) {
+    // The user's function; nothing has left yet.
+    let request = match caught(make) {
         Ok(Some(request)) => request,
-        Ok(None) => return fail("an output it needs is missing".to_owned()),
-        Err(panic) => return fail(format!("making its request panicked: {}", text(&*panic))),
+        Ok(None) => return not_made(terms.doubt, "an output it needs is missing".to_owned()),
+        Err(why) => return not_made(terms.doubt, format!("making its request {why}")),
     };
-    let contact = Arc::new(Contact::default());
+    let contact = Arc::new(Contact::new(terms.doubt));
     let call = Call::new(request, terms.key, contact.clone());
     Box::pin(run(service, call, contact, terms))
 }
 
-fn fail(why: String) -> AttemptFuture {
-    Box::pin(std::future::ready(Attempt::Failed(why)))
+/// An attempt that came to nothing before anything left.
+pub(super) fn not_made(doubt: bool, why: String) -> AttemptFuture {
+    let ended = if doubt { Attempt::InDoubt(why) } else { Attempt::Failed(why) };
+    Box::pin(std::future::ready(ended))
 }
 
 async fn run<S, R>(mut service: S, call: Call<R>, contact: Arc<Contact>, terms: Terms) -> Attempt
@@ -82,12 +86,12 @@ where
     let mut sleep = terms.deadline.map(|deadline| Box::pin(terms.clock.sleep_until(deadline)));
     let ended = poll_fn(|cx| {
         // The call first, so that an answer that is there at the deadline wins.
-        match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(cx))) {
+        match caught(|| called.as_mut().poll(cx)) {
             Ok(Poll::Ready(result)) => {
                 return Poll::Ready(result.map_err(|error| error.into().to_string()));
             }
             Ok(Poll::Pending) => {}
-            Err(panic) => return Poll::Ready(Err(format!("panicked: {}", text(&*panic)))),
+            Err(why) => return Poll::Ready(Err(why)),
         }
         match sleep.as_mut().map(|sleep| sleep.as_mut().poll(cx)) {
             Some(Poll::Ready(())) => Poll::Ready(Err("no answer in time".to_owned())),
@@ -101,8 +105,11 @@ where
     }
 }
 
-/// What a panic said.
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+/// Runs code of the user's. A panic of it is an error that says what the panic said.
+pub(super) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        format!("panicked: {}", text.unwrap_or("no message"))
+    })
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -117,15 +117,24 @@ impl<R: fmt::Debug> fmt::Debug for Call<R> {
 pub(super) struct Contact {
     /// Attempts that left for the service and were not answered with a final refusal.
     open: AtomicU32,
+    /// Whether one was answered with a final refusal.
+    refused: AtomicBool,
+    /// Whether an execution of the step before this one left and was not answered.
+    doubt: bool,
 }
 
 impl Contact {
+    pub(super) fn new(doubt: bool) -> Self {
+        Self { doubt, ..Self::default() }
+    }
+
     /// Whether the failure of all attempts together means that nothing happened: each that left was
     /// answered with a final refusal. A refusal says nothing of another attempt before it that timed
-    /// out: that one may still be happening.
+    /// out: that one may still be happening. And that none left says nothing of an execution before.
     pub(super) fn is_definite(&self) -> bool {
         // What layers do on other tasks has been handed over by their channels; the count orders nothing.
         self.open.load(Ordering::Acquire) == 0
+            && (!self.doubt || self.refused.load(Ordering::Acquire))
     }
 
     fn leave(&self) {
@@ -133,6 +142,7 @@ impl Contact {
     }
 
     fn refused(&self) {
+        self.refused.store(true, Ordering::Release);
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
 }

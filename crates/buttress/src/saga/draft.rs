@@ -7,6 +7,15 @@ use super::call::Direction;
 use super::state::State;
 use super::store::{Entry, EntryKind};
 
+/// A step that may leave once its start is written down.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Launch {
+    pub(super) step: u16,
+    pub(super) direction: Direction,
+    /// Whether an execution of it before this one may have had an effect.
+    pub(super) doubt: bool,
+}
+
 /// What is about to be written, and the state after it.
 pub(super) struct Draft<P> {
     pub(super) state: State,
@@ -14,13 +23,23 @@ pub(super) struct Draft<P> {
     /// Outputs of actions that are done by it.
     pub(super) outputs: Vec<(u16, Output)>,
     /// What may leave once it is written.
-    pub(super) launch: Vec<(u16, Direction)>,
+    pub(super) launch: Vec<Launch>,
     pub(super) reason: Option<Arc<str>>,
 }
 
 impl<P> Draft<P> {
     pub(super) fn new(state: State) -> Self {
         Self { state, entries: Vec::new(), outputs: Vec::new(), launch: Vec::new(), reason: None }
+    }
+
+    /// Writes that a step begins, and lets it leave then.
+    pub(super) fn begin(&mut self, launch: Launch, note: Option<String>) {
+        let kind = match launch.direction {
+            Direction::Action => EntryKind::ActionStarted,
+            Direction::Undo => EntryKind::UndoStarted,
+        };
+        self.launch.push(launch);
+        self.push(kind, launch.step, None, note);
     }
 
     pub(super) fn push(

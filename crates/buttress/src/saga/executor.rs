@@ -14,7 +14,7 @@ use super::flight::Flight;
 use super::lease::{self, Lease};
 use super::needs::Outputs;
 use super::report::{Report, Stats, Tree};
-use super::run::{Control, Creating, Run};
+use super::run::{Control, Creating, Registered, Run};
 use super::shared::{
     COMPENSATED, COMPLETED, Core, EXECUTED, FAILED, FENCED, RESUMED, STARTED, STUCK, UNDO_FAILED,
     UNDONE,
@@ -62,6 +62,8 @@ where
             shutting_down: AtomicBool::new(false),
             shut_down: AtomicBool::new(false),
             idle: Notify::new(),
+            doubtful: Mutex::default(),
+            deciding: tokio::sync::Mutex::default(),
         };
         Ok(Self { core: Arc::new(core) })
     }
@@ -109,16 +111,12 @@ where
         let flight = Flight::new(core.clone(), id, input, Outputs::new(steps), deadline);
         let (run, execution) = self.run(id, 1, flight, State::new(steps), 0);
         let Some(run) = run else {
-            let why = "it runs here already".to_owned();
-            return Err(SagaError::NotPossible { saga: id, why });
+            return Err(store(StoreError::conflict(format!("saga {id} runs here already"))));
         };
         let run = Run { creating: Some(creating), ..run };
         core.config.spawner.spawn(run.drive(Vec::new()));
         match was_created.await {
-            Ok(Ok(())) => {
-                core.counters.add(STARTED);
-                Ok(execution)
-            }
+            Ok(Ok(())) => Ok(execution),
             Ok(Err(error)) => Err(store(error)),
             Err(_) => Err(SagaError::ShutDown { saga: id }),
         }
@@ -160,6 +158,7 @@ where
             creating: None,
             reply: Some(reply),
             flight,
+            _registered: Registered { core: self.core.clone(), id },
         });
         (run, Execution { id, receiver })
     }

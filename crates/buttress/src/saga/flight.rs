@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::attempt::{Attempt, AttemptFuture, Terms};
+use super::attempt::{Attempt, AttemptFuture, Terms, caught, not_made};
 use super::call::{Direction, StepKey};
+use super::draft::Launch;
 use super::needs::Outputs;
 use super::plan::Kind;
 use super::shared::Core;
@@ -30,6 +31,8 @@ pub(super) struct Flight<I, F: Format, St> {
 struct Underway {
     step: u16,
     direction: Direction,
+    /// Whether an attempt before the present one may have had an effect.
+    doubt: bool,
     attempts: u32,
     waited: Duration,
     phase: Phase,
@@ -43,8 +46,10 @@ enum Phase {
 /// How what was under way ended.
 pub(super) enum Ended {
     Attempt(Attempt),
-    /// Nothing left: this worker's lease had run out.
-    Lapsed,
+    /// No further attempt left: this worker's lease had run out. `doubt` as of those before.
+    Lapsed {
+        doubt: bool,
+    },
 }
 
 impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
@@ -63,7 +68,7 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
     }
 
     pub(super) fn has_lapsed(&self) -> bool {
-        self.ended.iter().any(|(_, _, ended)| matches!(ended, Ended::Lapsed))
+        self.ended.iter().any(|(_, _, ended)| matches!(ended, Ended::Lapsed { .. }))
     }
 
     /// What has ended since the last look, in that order.
@@ -71,22 +76,29 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Starts the first attempt of a step. Its start must have been written down.
-    pub(super) fn launch(&mut self, step: u16, direction: Direction) {
-        match self.attempt(step, direction) {
+    /// Puts an end back, to be taken by the next look.
+    pub(super) fn put_back(&mut self, step: u16, direction: Direction, ended: Ended) {
+        self.ended.push((step, direction, ended));
+    }
+
+    /// Starts the first attempt of a step. Its start must have been written down. `doubt`: an execution
+    /// of it before, of whatever worker, may have had an effect.
+    pub(super) fn launch(&mut self, Launch { step, direction, doubt }: Launch) {
+        match self.attempt(step, direction, doubt) {
             Some(attempt) => self.underway.push(Underway {
                 step,
                 direction,
+                doubt,
                 attempts: 1,
                 waited: Duration::ZERO,
                 phase: Phase::Attempting(attempt),
             }),
-            None => self.ended.push((step, direction, Ended::Lapsed)),
+            None => self.ended.push((step, direction, Ended::Lapsed { doubt })),
         }
     }
 
     /// `None` if the lease has run out.
-    fn attempt(&self, step: u16, direction: Direction) -> Option<AttemptFuture> {
+    fn attempt(&self, step: u16, direction: Direction, doubt: bool) -> Option<AttemptFuture> {
         let core = &self.core;
         // Right before the call: between writing and now this worker may have stood still.
         if !core.lease.is_live() {
@@ -104,11 +116,13 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
             (limit, deadline) => limit.or(deadline),
         };
         let key = StepKey::new(self.saga, plan.name, direction);
-        let terms = Terms { key, deadline, clock: clock.clone() };
-        Some(match direction {
+        let terms = Terms { key, deadline, clock: clock.clone(), doubt };
+        // To begin with it clones the service, which is the user's code.
+        let attempt = caught(|| match direction {
             Direction::Action => (code.act)(&self.input, &self.outputs, terms),
             Direction::Undo => code.undo(&self.input, &self.outputs, self.outputs.of(step), terms),
-        })
+        });
+        Some(attempt.unwrap_or_else(|why| not_made(doubt, why)))
     }
 
     /// Whether anything has ended that nobody has taken yet.
@@ -146,6 +160,7 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
                     let clock = &self.core.config.clock;
                     let sleep = Box::pin(clock.sleep(wait));
                     if let Some(underway) = self.underway.get_mut(at) {
+                        underway.doubt |= matches!(attempt, Attempt::InDoubt(_));
                         underway.waited = wait;
                         underway.phase = Phase::Waiting(sleep);
                     }
@@ -171,13 +186,11 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
     }
 
     fn next_attempt(&mut self, at: usize) -> Poll<Option<Ended>> {
-        let Some((step, direction)) =
-            self.underway.get(at).map(|underway| (underway.step, underway.direction))
-        else {
+        let Some(&Underway { step, direction, doubt, .. }) = self.underway.get(at) else {
             return Poll::Ready(None);
         };
-        let Some(attempt) = self.attempt(step, direction) else {
-            return Poll::Ready(Some(Ended::Lapsed));
+        let Some(attempt) = self.attempt(step, direction, doubt) else {
+            return Poll::Ready(Some(Ended::Lapsed { doubt }));
         };
         if let Some(underway) = self.underway.get_mut(at) {
             underway.attempts += 1;

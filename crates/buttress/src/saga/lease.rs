@@ -85,6 +85,23 @@ where
     core.lease.begun.get_or_try_init(begin).await.copied()
 }
 
+/// As [`begin`]; and renews a lease that has run out while this worker stood still. Its own sagas would be
+/// free to be taken over, by itself too.
+pub(super) async fn begin_live<I, F, St>(
+    core: &std::sync::Arc<Core<I, F, St>>,
+) -> Result<(), StoreError>
+where
+    I: Send + Sync + 'static,
+    F: Format,
+    St: Store<F::Encoded>,
+{
+    begin(core).await?;
+    match core.lease.is_live() {
+        true => Ok(()),
+        false => core.lease.renew(&core.store).await,
+    }
+}
+
 async fn keep<I, F, St>(core: Weak<Core<I, F, St>>, clock: Clock)
 where
     I: Send + Sync + 'static,

@@ -1,6 +1,5 @@
 //! [`MemoryStore`]: sagas that end with the process.
 
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,15 +9,14 @@ use super::store::{
     Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
 };
 use crate::clock::{self, Clock};
+use crate::codec::InMemoryValue;
 use crate::store_error::StoreError;
-
-type Payload = Arc<dyn Any + Send + Sync>;
 
 /// Keeps the logs of sagas in memory, for tests and for sagas that need not survive the process.
 ///
 /// Clones are the same store. What has ended is kept up to a number of sagas (10 000 by default) and
 /// forgotten oldest first.
-pub struct MemoryStore<P = Payload> {
+pub struct MemoryStore<P = InMemoryValue> {
     inner: Arc<Inner<P>>,
 }
 
@@ -50,7 +48,7 @@ impl MemoryStore {
     /// For sagas with the [`InMemory`](crate::InMemory) codec: payloads are kept as they are.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self::comparing(clock, Arc::ptr_eq)
+        Self::comparing(clock, InMemoryValue::ptr_eq)
     }
 }
 
@@ -160,7 +158,9 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         let mut rows = self.lock();
         let fenced = || StoreError::fenced(format!("saga {} epoch {}", append.saga, append.epoch));
         let row = rows.sagas.get_mut(&append.saga).ok_or_else(fenced)?;
-        if row.record.epoch != append.epoch {
+        let repeated = (row.record.entries.len() as u64) > append.position;
+        // An ended saga has no owner any more: only what is there already may come again.
+        if row.record.epoch != append.epoch || (row.record.status.is_ended() && !repeated) {
             return Err(fenced());
         }
         let appended = Appended::new(row.record.cancel_requested);

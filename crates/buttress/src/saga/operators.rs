@@ -7,7 +7,7 @@ use super::execution::Execution;
 use super::executor::Executor;
 use super::lease;
 use super::needs::StepHandle;
-use super::state::{State, Step};
+use super::state::{Phase, State, Step};
 use super::store::{Entry, EntryKind, SagaId, Status, Store};
 use crate::codec::Codec;
 
@@ -16,7 +16,9 @@ use crate::codec::Codec;
 pub enum Resolution<T> {
     /// It did happen, and this is its output.
     Happened(T),
-    /// It did not happen: the saga unwinds.
+    /// It did not happen: a pivot's saga unwinds. Past the point of no return there is no way back, so a
+    /// [retryable](super::Kind::Retryable) step is stuck still, as failed, and can be
+    /// [retried](super::Executor::retry).
     DidNotHappen,
 }
 
@@ -93,7 +95,11 @@ where
         if core.is_shutting_down() {
             return Err(SagaError::ShutDown { saga });
         }
+        let _alone = core.deciding.lock().await;
         lease::begin(core).await.map_err(store)?;
+        if core.active().contains_key(&saga) {
+            return Err(not("it runs here"));
+        }
         // Looked at before it is taken: what cannot be decided is left to whoever owns it.
         let record = core.store.load(saga).await.map_err(store)?;
         let record = record.ok_or_else(|| not("there is no such saga"))?;
@@ -105,11 +111,17 @@ where
         let record = taken.ok_or_else(|| not("another worker has it"))?;
         let state = State::fold(core.definition.inner.steps.len(), &record.entries);
         let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
-        let entries = (0u16..).zip(&state.steps).filter_map(|(step, now)| {
-            let (kind, payload) = decision(*now, step)?;
-            Some(Entry { kind, step, payload, note: Some("by an operator".to_owned()) })
-        });
-        let entries: Vec<_> = entries.collect();
+        let mut entries = Vec::new();
+        for (step, now) in (0u16..).zip(&state.steps) {
+            let Some((kind, payload)) = decision(*now, step) else { continue };
+            entries.push(Entry { kind, step, payload, note: Some("by an operator".to_owned()) });
+            // In one piece, so that nothing comes between.
+            if kind == EntryKind::Retried && *now == Step::InDoubt && state.phase == Phase::Forward
+            {
+                let kind = EntryKind::ActionStarted;
+                entries.push(Entry { kind, step, payload: None, note: None });
+            }
+        }
         if !state.stuck || entries.is_empty() {
             return Err(not("it is not stuck at that"));
         }

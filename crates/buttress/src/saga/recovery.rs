@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attempt::caught;
 use super::error::SagaError;
 use super::execution::Execution;
 use super::executor::Executor;
@@ -45,7 +46,7 @@ where
         const AT_ONCE: usize = 100;
         let core = &self.core;
         let mut recovery = Recovery::default();
-        lease::begin(core).await?;
+        lease::begin_live(core).await?;
         let definition = &core.definition.inner;
         while !core.is_shutting_down() {
             let (name, version) = (definition.name.as_str(), definition.version);
@@ -55,21 +56,77 @@ where
                 recovery.left.push(SagaError::Corrupt { saga, why });
             }
             for record in found.sagas {
-                let id = record.id;
-                match self.resume(record, Vec::new()) {
-                    // Nobody waits for its report.
-                    Ok(execution) => {
-                        drop(execution);
-                        recovery.resumed.push(id);
-                    }
-                    Err(error) => recovery.left.push(error),
-                }
+                self.resume_found(record, &mut recovery);
             }
             if last {
                 break;
             }
         }
+        self.find_doubtful(&mut recovery).await?;
         Ok(recovery)
+    }
+
+    fn resume_found(&self, record: Record<F::Encoded>, recovery: &mut Recovery) {
+        let id = record.id;
+        // Taken over from ourselves, after standing still for longer than a lease: what runs finds itself
+        // fenced, and then the saga goes on under its new epoch.
+        if self.core.active().contains_key(&id) {
+            self.resume_later(record);
+            recovery.resumed.push(id);
+            return;
+        }
+        match self.resume(record, Vec::new()) {
+            // Nobody waits for its report.
+            Ok(execution) => {
+                drop(execution);
+                recovery.resumed.push(id);
+            }
+            Err(error) => recovery.left.push(error),
+        }
+    }
+
+    /// Resumes a saga once it does not run here any more.
+    fn resume_later(&self, record: Record<F::Encoded>) {
+        let executor = self.clone();
+        self.core.config.spawner.spawn(async move {
+            let core = &executor.core;
+            loop {
+                let ended = core.idle.notified();
+                if !core.active().contains_key(&record.id) {
+                    break;
+                }
+                ended.await;
+            }
+            if core.is_shutting_down() {
+                return;
+            }
+            if let Err(error) = executor.resume(record, Vec::new()) {
+                let layer = core.config.name.as_str();
+                tracing::error!(target: "buttress", layer, %error, "saga not resumed");
+            }
+        });
+    }
+
+    /// Sagas that this worker gave up starting, and that are in the store after all.
+    async fn find_doubtful(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
+        let core = &self.core;
+        let doubtful: Vec<_> = core.doubtful().iter().map(|(id, since)| (*id, *since)).collect();
+        for (id, since) in doubtful {
+            match core.store.load(id).await {
+                // Of another epoch it is somebody else's.
+                Ok(Some(record)) if record.epoch == 1 && !record.status.is_ended() => {
+                    self.resume_found(record, recovery);
+                }
+                // It may be on its way.
+                Ok(None) if core.config.clock.now() < clock::after(since, core.config.patience) => {
+                    continue;
+                }
+                Err(error) if error.is_transient() => return Err(error),
+                _ => {}
+            }
+            core.doubtful().remove(&id);
+        }
+        Ok(())
     }
 
     /// [`recover`](Self::recover)s at once and every `interval` until the executor is dropped or shut
@@ -114,17 +171,18 @@ where
         let corrupt = |why: String| SagaError::Corrupt { saga, why };
         self.check_definition(&record)?;
         let state = State::fold(definition.steps.len(), &record.entries).map_err(corrupt)?;
-        let input = definition.codec.decode(&record.input);
-        let input = input.map_err(|error| corrupt(format!("input: {error}")))?;
+        let input = caught(|| definition.codec.decode(&record.input));
+        let input = input.and_then(|input| input.map_err(|error| error.to_string()));
+        let input = input.map_err(|why| corrupt(format!("input: {why}")))?;
         let mut outputs = Outputs::new(definition.steps.len());
         let made = record.entries.iter().chain(&decision);
         for (position, entry) in made.enumerate() {
             let made = matches!(entry.kind, EntryKind::ActionDone | EntryKind::Happened);
             let code = definition.steps.get(usize::from(entry.step));
             if let (true, Some(payload), Some(code)) = (made, &entry.payload, code) {
-                let output = (code.decode)(&definition.codec, payload);
-                let output =
-                    output.map_err(|error| corrupt(format!("entry {position}: {error}")))?;
+                let output = caught(|| (code.decode)(&definition.codec, payload));
+                let output = output.and_then(|output| output.map_err(|error| error.to_string()));
+                let output = output.map_err(|why| corrupt(format!("entry {position}: {why}")))?;
                 outputs.set(entry.step, Some(output));
             }
         }

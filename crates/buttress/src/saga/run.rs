@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::attempt::caught;
 use super::call::Direction;
-use super::draft::Draft;
+use super::draft::{Draft, Launch};
 use super::error::SagaError;
 use super::flight::Flight;
 use super::report::{self, Report};
@@ -62,6 +63,20 @@ pub(super) struct Run<I, F: Format, St> {
     pub(super) creating: Option<Creating<F::Encoded>>,
     pub(super) reply: Option<Reply>,
     pub(super) flight: Flight<I, F, St>,
+    /// Dropped last, however this ends: also by a panic, or with its runtime.
+    pub(super) _registered: Registered<I, F, St>,
+}
+
+/// A saga that runs here, as others see it.
+pub(super) struct Registered<I, F: Format, St> {
+    pub(super) core: Arc<Core<I, F, St>>,
+    pub(super) id: SagaId,
+}
+
+impl<I, F: Format, St> Drop for Registered<I, F, St> {
+    fn drop(&mut self) {
+        self.core.ended(self.id);
+    }
 }
 
 /// What a saga begins with.
@@ -94,8 +109,13 @@ where
                         reason = report.reason(), "saga stuck"
                     );
                 }
-                if let Some(hook) = &core.config.on_end {
-                    hook(report);
+                if let Some(Err(why)) =
+                    core.config.on_end.as_ref().map(|hook| caught(|| hook(report)))
+                {
+                    tracing::error!(
+                        target: "buttress", layer = core.config.name.as_str(), saga = %self.id, why,
+                        "the hook for the end of sagas failed"
+                    );
                 }
             }
             Err(error) => {
@@ -111,25 +131,35 @@ where
             // Nobody may be waiting.
             let _ = reply.send(result);
         }
-        core.ended(self.id);
     }
 
     async fn go(&mut self, first: Vec<Entry<F::Encoded>>) -> Result<Report, SagaError> {
         let mut draft = Draft::new(self.durable.clone());
         for entry in first {
-            match entry.kind {
-                EntryKind::ActionStarted => draft.launch.push((entry.step, Direction::Action)),
-                EntryKind::UndoStarted => draft.launch.push((entry.step, Direction::Undo)),
-                _ => {}
-            }
-            draft.push(entry.kind, entry.step, entry.payload, entry.note);
+            let direction = match entry.kind {
+                EntryKind::ActionStarted => Direction::Action,
+                EntryKind::UndoStarted => Direction::Undo,
+                _ => {
+                    draft.push(entry.kind, entry.step, entry.payload, entry.note);
+                    continue;
+                }
+            };
+            // Begun before, by a worker that vanished or before an operator's decision.
+            draft.begin(Launch { step: entry.step, direction, doubt: true }, entry.note);
         }
         loop {
             if !self.core.is_shutting_down() || self.creating.is_some() {
                 self.decide(&mut draft);
             }
             if !draft.entries.is_empty() {
+                let was_cancelled = self.control.is_cancelled();
                 match self.write(&draft).await {
+                    Ok(()) if !was_cancelled && self.control.is_cancelled() => {
+                        draft = self.hold_back(draft);
+                        if !draft.entries.is_empty() {
+                            continue;
+                        }
+                    }
                     Ok(()) => self.accept(draft),
                     Err(error) if error.kind() == StoreErrorKind::Invalid => {
                         draft = self.without_outputs(draft, &error)?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -36,7 +37,14 @@ pub(super) struct Core<I, F: Format, St> {
     pub(super) shut_down: AtomicBool,
     /// Told when a saga ends here.
     pub(super) idle: Notify,
+    /// Sagas whose start was given up without knowing whether they are in the store, and since when.
+    pub(super) doubtful: Mutex<HashMap<SagaId, Instant>>,
+    /// Operators' decisions are made one after another.
+    pub(super) deciding: tokio::sync::Mutex<()>,
 }
+
+/// How many starts in doubt are remembered. Those beyond are found when this worker's lease has ended.
+const MOST_DOUBTFUL: usize = 10_000;
 
 impl<I, F: Format, St> Core<I, F, St> {
     pub(super) fn is_shutting_down(&self) -> bool {
@@ -59,6 +67,18 @@ impl<I, F: Format, St> Core<I, F, St> {
 
     pub(super) fn active(&self) -> MutexGuard<'_, HashMap<SagaId, Arc<Control>>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn doubtful(&self) -> MutexGuard<'_, HashMap<SagaId, Instant>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody knows whether this saga is in the store.
+    pub(super) fn doubt(&self, saga: SagaId) {
+        let mut doubtful = self.doubtful();
+        if doubtful.len() < MOST_DOUBTFUL {
+            doubtful.insert(saga, self.config.clock.now());
+        }
     }
 
     pub(super) fn ended(&self, saga: SagaId) {

@@ -119,7 +119,6 @@ impl State {
             .ok_or_else(|| format!("step {step} of a definition with {count} steps"))?;
         *now = match (kind, *now) {
             // Pending => Acting; a worker that takes over starts the step again.
-            // In doubt or failed => Acting: an operator said to try again.
             (EntryKind::ActionStarted, Step::Pending | Step::Acting) => Step::Acting,
             // Acting => how the action ended. In doubt => as an operator found out.
             (EntryKind::ActionDone, Step::Acting) => Step::Done,
@@ -141,7 +140,10 @@ impl State {
                 true => Step::InDoubt,
                 false => Step::Done,
             },
-            (EntryKind::Retried, Step::InDoubt | Step::Failed) if forward => Step::Pending,
+            // In doubt => Acting, at once: were it pending, a deadline or a cancel could come first, and
+            // what may have happened would be forgotten.
+            (EntryKind::Retried, Step::InDoubt) if forward => Step::Acting,
+            (EntryKind::Retried, Step::Failed) if forward => Step::Pending,
             (EntryKind::Skipped, Step::UndoFailed { .. }) => Step::Undone,
             (
                 EntryKind::Unwinding
@@ -218,16 +220,18 @@ impl State {
             // What runs may still end by itself, and is written down before the saga rests.
             return if self.running() == 0 { vec![Command::Stick(number)] } else { Vec::new() };
         }
+        let all_done = self.steps.iter().all(|step| *step == Step::Done);
         // A pivot under way is waited for: only its outcome says which way to go.
         if !pivoting && !self.is_committed(plan) {
             if situation.cancelled {
                 return vec![Command::Unwind(Reason::Cancelled)];
             }
-            if situation.past_deadline {
+            // What is all done at the deadline is done in time.
+            if situation.past_deadline && !all_done {
                 return vec![Command::Unwind(Reason::Deadline)];
             }
         }
-        if self.steps.iter().all(|step| *step == Step::Done) {
+        if all_done {
             return vec![Command::Complete];
         }
         let done = |parent: &u16| self.steps.get(usize::from(*parent)) == Some(&Step::Done);

@@ -2,12 +2,12 @@
 
 use super::Run;
 use crate::codec::Format;
-use crate::saga::attempt::Attempt;
+use crate::saga::attempt::{Attempt, caught};
 use crate::saga::call::Direction;
-use crate::saga::draft::Draft;
+use crate::saga::draft::{Draft, Launch};
 use crate::saga::error::SagaError;
 use crate::saga::flight::Ended;
-use crate::saga::state::{Command, Reason, Situation};
+use crate::saga::state::{Command, Reason, Situation, Step};
 use crate::saga::store::{Entry, EntryKind, Store};
 use crate::store_error::StoreError;
 
@@ -39,29 +39,27 @@ where
                     continue;
                 }
                 // It stays as it is in the log: whoever goes on runs it.
-                Ended::Lapsed if self.core.is_shutting_down() => continue,
-                Ended::Lapsed => {
-                    let kind = match direction {
-                        Direction::Action => EntryKind::ActionStarted,
-                        Direction::Undo => EntryKind::UndoStarted,
-                    };
-                    draft.push(kind, step, None, None);
-                    draft.launch.push((step, direction));
+                Ended::Lapsed { .. } if self.core.is_shutting_down() => continue,
+                Ended::Lapsed { doubt } => {
+                    draft.begin(Launch { step, direction, doubt }, None);
                     continue;
                 }
             };
             match direction {
                 Direction::Undo => draft.push(EntryKind::UndoDone, step, None, None),
-                Direction::Action => match self.core.definition.inner.encode(step, &output) {
-                    Ok(payload) => {
-                        draft.push(EntryKind::ActionDone, step, Some(payload), None);
-                        draft.outputs.push((step, output));
+                Direction::Action => {
+                    let encoded = caught(|| self.core.definition.inner.encode(step, &output));
+                    match encoded.and_then(|encoded| encoded.map_err(|error| error.to_string())) {
+                        Ok(payload) => {
+                            draft.push(EntryKind::ActionDone, step, Some(payload), None);
+                            draft.outputs.push((step, output));
+                        }
+                        Err(why) => {
+                            let note = format!("its output cannot be encoded: {why}");
+                            draft.push(EntryKind::ActionInDoubt, step, None, Some(note));
+                        }
                     }
-                    Err(error) => {
-                        let note = format!("its output cannot be encoded: {error}");
-                        draft.push(EntryKind::ActionInDoubt, step, None, Some(note));
-                    }
-                },
+                }
             }
         }
     }
@@ -101,15 +99,14 @@ where
         };
         match command {
             Command::Act(step) => {
-                draft.launch.push((step, Direction::Action));
                 // The first entry of all names the steps the saga was started with.
                 let shape = (self.creating.is_some() && draft.entries.is_empty())
                     .then(|| self.core.definition.inner.shape.clone());
-                draft.push(EntryKind::ActionStarted, step, None, shape);
+                let launch = Launch { step, direction: Direction::Action, doubt: false };
+                draft.begin(launch, shape);
             }
             Command::Undo(step) => {
-                draft.launch.push((step, Direction::Undo));
-                draft.push(EntryKind::UndoStarted, step, None, None);
+                draft.begin(Launch { step, direction: Direction::Undo, doubt: false }, None);
             }
             Command::CountAsUndone(step) => draft.push(EntryKind::UndoDone, step, None, None),
             Command::Unwind(reason) => {
@@ -139,24 +136,38 @@ where
         }
     }
 
-    /// The store can never hold this draft. An output that is too large is an action in doubt: it was
-    /// done, but nobody will know what it made.
+    /// The store can never hold this draft. Outputs that are too large together may fit one by one; one that
+    /// is too large alone is an action in doubt: it was done, but nobody will know what it made.
     pub(super) fn without_outputs(
-        &self,
+        &mut self,
         draft: Draft<F::Encoded>,
         error: &StoreError,
     ) -> Result<Draft<F::Encoded>, SagaError> {
-        let done = |entry: &Entry<F::Encoded>| entry.kind == EntryKind::ActionDone;
-        if !draft.entries.iter().any(done) {
+        let mut outputs = draft.outputs.into_iter();
+        let Some((first, output)) = outputs.next() else {
             return Err(SagaError::Store { saga: self.id, error: error.clone() });
+        };
+        let mut alone = true;
+        for (step, output) in outputs {
+            alone = false;
+            let done = Ended::Attempt(Attempt::Done(output));
+            self.flight.put_back(step, Direction::Action, done);
+        }
+        // What had lapsed before is begun again; what is begun for the first time is decided anew.
+        for Launch { step, direction, doubt } in draft.launch {
+            if self.has_begun(step) {
+                self.flight.put_back(step, direction, Ended::Lapsed { doubt });
+            }
         }
         let mut again = Draft::new(self.durable.clone());
         for entry in draft.entries {
             match entry.kind {
-                EntryKind::ActionDone => {
+                EntryKind::ActionDone if entry.step != first => {}
+                EntryKind::ActionDone if alone => {
                     let note = format!("its output cannot be stored: {error}");
                     again.push(EntryKind::ActionInDoubt, entry.step, None, Some(note));
                 }
+                EntryKind::ActionDone => again.push(entry.kind, entry.step, entry.payload, None),
                 EntryKind::ActionFailed
                 | EntryKind::ActionInDoubt
                 | EntryKind::UndoDone
@@ -164,6 +175,14 @@ where
                 _ => {}
             }
         }
+        if !alone {
+            again.outputs.push((first, output));
+        }
         Ok(again)
+    }
+
+    fn has_begun(&self, step: u16) -> bool {
+        let step = self.durable.steps.get(usize::from(step));
+        matches!(step, Some(Step::Acting | Step::Undoing { .. }))
     }
 }

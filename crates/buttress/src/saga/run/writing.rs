@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::Run;
 use crate::codec::Format;
-use crate::saga::draft::Draft;
+use crate::saga::call::Direction;
+use crate::saga::draft::{Draft, Launch};
 use crate::saga::error::SagaError;
-use crate::saga::store::{Append, NewSaga, Store};
+use crate::saga::shared::STARTED;
+use crate::saga::store::{Append, EntryKind, NewSaga, Store};
 use crate::store_error::StoreError;
 
 /// For how long a shut-down lets the store fail.
@@ -78,16 +80,40 @@ where
             let _ = reply.send(Err(SagaError::Store { saga: self.id, error: error.clone() }));
         }
         match self.creating.is_some() {
-            true => self.created(Err(error.clone())),
+            true => {
+                self.core.doubt(self.id);
+                self.created(Err(error.clone()))
+            }
             false => Ok(()),
         }
     }
 
     fn created(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
         if let Some(creating) = self.creating.take() {
+            if result.is_ok() {
+                self.core.counters.add(STARTED);
+            }
             let _ = creating.created.send(result.clone());
         }
         result
+    }
+
+    /// A draft is in the store, and while it was written somebody asked for the saga to be cancelled:
+    /// steps that it begins for the first time do not leave, as long as there is a way back. Returns the
+    /// draft that says so.
+    pub(super) fn hold_back(&mut self, mut draft: Draft<F::Encoded>) -> Draft<F::Encoded> {
+        let way_back = !draft.state.is_committed(&self.core.definition.inner.plan);
+        let (held, launch) = draft.launch.into_iter().partition(|launch: &Launch| {
+            way_back && launch.direction == Direction::Action && !launch.doubt
+        });
+        draft.launch = launch;
+        self.accept(draft);
+        let mut next = Draft::new(self.durable.clone());
+        for Launch { step, .. } in held {
+            let note = Some("cancelled before it left".to_owned());
+            next.push(EntryKind::ActionFailed, step, None, note);
+        }
+        next
     }
 
     /// A draft is in the store: from now on it is true, and what it starts may leave.
@@ -103,8 +129,8 @@ where
         if draft.reason.is_some() {
             self.reason = draft.reason;
         }
-        for (step, direction) in draft.launch {
-            self.flight.launch(step, direction);
+        for launch in draft.launch {
+            self.flight.launch(launch);
         }
     }
 }

@@ -1,0 +1,218 @@
+//! Panics of the user's code, a worker that stands still, answers that are lost: nothing is wedged. Found in
+//! review, all of them.
+
+use std::future::{Future as _, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use buttress::retry::Backoff;
+use buttress::saga::{Call, Config, Definition, Executor, MemoryStore, SagaId, Status};
+use buttress::{Clock, Codec, CodecError, Format};
+use tower::{BoxError, service_fn};
+
+use super::stores::Flaky;
+use super::world::*;
+use crate::support::ms;
+
+/// It did not compile: the types of a future with a bare `Arc<dyn Any>` in them are not general enough.
+#[tokio::test(start_paused = true)]
+async fn a_saga_in_memory_can_be_run_in_a_spawned_task() {
+    let sagas = executor(sequence(&World::new(), &[("a", &[Answer(1)])]));
+    let task = tokio::spawn(async move {
+        let report = sagas.run_to_end(7).await?;
+        sagas.recover().await.unwrap();
+        sagas.cancel(report.id()).await.unwrap();
+        assert!(sagas.retry(report.id()).await.is_err());
+        sagas.shut_down().await.unwrap();
+        Ok::<_, buttress::saga::SagaError>(report.status())
+    });
+    assert_eq!(task.await.unwrap().unwrap(), Status::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_hides_no_report() {
+    let world = World::new();
+    let saga = sequence(&world, &[("a", &[Answer(1)])]);
+    let config = config().on_end(|_| panic!("a hook"));
+    let sagas = Executor::in_memory(saga.build().unwrap(), config).unwrap();
+    assert_eq!(sagas.run_to_end(7).await.unwrap().status(), Status::Completed);
+    assert_eq!(sagas.stats().active, 0);
+    sagas.shut_down().await.unwrap();
+}
+
+/// Panics at 13.
+#[derive(Clone)]
+struct Superstitious;
+
+impl Format for Superstitious {
+    type Encoded = Vec<u8>;
+    const NAME: &'static str = "superstitious";
+}
+
+impl Codec<u32> for Superstitious {
+    fn encode(&self, value: &Arc<u32>) -> Result<Vec<u8>, CodecError> {
+        assert_ne!(**value, 13, "unlucky");
+        Ok(value.to_be_bytes().to_vec())
+    }
+
+    fn decode(&self, value: &Vec<u8>) -> Result<Arc<u32>, CodecError> {
+        let bytes = <[u8; 4]>::try_from(value.as_slice()).unwrap();
+        Ok(Arc::new(u32::from_be_bytes(bytes)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_codec_that_panics_leaves_an_action_in_doubt() {
+    let world = World::new();
+    let mut saga = Definition::<u32>::builder("test", 1).codec(Superstitious);
+    saga.step("a")
+        .action((), world.service("a", &[Answer(13)], Duration::ZERO), |input: &u32, ()| *input)
+        .undo((), world.service("undo a", &[Answer(0)], Duration::ZERO), |input: &u32, (), _| {
+            *input
+        })
+        .add();
+    let store = MemoryStore::of_bytes(Clock::default());
+    let sagas = Executor::new(saga.build().unwrap(), store, config()).unwrap();
+    let report = sagas.run_to_end(7).await.unwrap();
+    assert_eq!(report.status(), Status::Compensated);
+    assert!(report.reason().unwrap().contains("cannot be encoded: panicked"), "{report:?}");
+    assert_eq!(world.seen(), ["a", "undo a"]);
+    sagas.shut_down().await.unwrap();
+}
+
+/// A service whose clones are made in a panic, but for those a definition makes to begin with.
+struct Fragile(Arc<std::sync::atomic::AtomicBool>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(!self.0.load(std::sync::atomic::Ordering::SeqCst), "a clone");
+        Self(self.0.clone())
+    }
+}
+
+impl tower::Service<Call<u32>> for Fragile {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<u32, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call<u32>) -> Self::Future {
+        std::future::ready(Ok(call.into_request()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_cannot_be_cloned_is_a_failed_step() {
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut saga = Definition::<u32>::builder("test", 1);
+    saga.step("a").action((), Fragile(broken.clone()), |input: &u32, ()| *input).add();
+    let sagas = Executor::in_memory(saga.build().unwrap(), config()).unwrap();
+    broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    let report = sagas.run_to_end(7).await.unwrap();
+    assert_ended(&report, Status::Compensated, Some("a: panicked: a clone"));
+    sagas.shut_down().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stood_still_does_not_take_its_own_sagas_from_itself() {
+    let world = World::new();
+    let mut saga = Definition::<u32>::builder("test", 1);
+    for name in ["a", "b"] {
+        saga.step(name)
+            .action(
+                (),
+                world.service(name, &[Answer(1)], Duration::from_secs(100)),
+                |input: &u32, ()| *input,
+            )
+            .add();
+    }
+    let config = config().lease(Duration::from_secs(30));
+    let sagas = Executor::in_memory(saga.build().unwrap(), config).unwrap();
+    let execution = sagas.start(7).await.unwrap();
+    tokio::task::yield_now().await;
+    // Longer than its lease, in one jump: its renewals come after this call.
+    let mut recovering = Box::pin(async {
+        tokio::time::advance(Duration::from_secs(40)).await;
+        sagas.recover().await
+    });
+    assert!(recovering.as_mut().await.unwrap().left.is_empty());
+    drop(recovering);
+    assert_eq!(execution.await.unwrap().status(), Status::Completed);
+    assert_eq!(world.seen(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_whose_start_was_not_answered_is_found() {
+    let world = World::new();
+    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let saga = sequence(&world, &[("a", &[Answer(1)])]);
+    let config = config().patience(ms(100)).deadline(Duration::from_secs(60));
+    let sagas = Executor::new(saga.build().unwrap(), store.clone(), config).unwrap();
+    store.fail_writes(u32::MAX, true);
+    let id = SagaId::new(5);
+    assert!(sagas.start_as(id, 7).await.is_err());
+    assert_eq!((sagas.stats().started, sagas.stats().active), (0, 0));
+    store.fail_writes(0, false);
+    assert_eq!(sagas.recover().await.unwrap().resumed, [id]);
+    while sagas.stats().active > 0 {
+        tokio::time::advance(ms(100)).await;
+    }
+    assert_eq!(sagas.state(id).await.unwrap().unwrap().status, Status::Completed);
+    assert!(sagas.recover().await.unwrap().resumed.is_empty());
+    assert_eq!(world.seen(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_nobody_waits_for_is_counted() {
+    let world = World::new();
+    let sagas = executor(sequence(&world, &[("a", &[Answer(1)])]));
+    let mut start = Box::pin(sagas.start(7));
+    assert!(poll_fn(|cx| Poll::Ready(start.as_mut().poll(cx).is_pending())).await);
+    drop(start);
+    tokio::time::advance(ms(1)).await;
+    while sagas.stats().active > 0 {
+        tokio::time::advance(ms(1)).await;
+    }
+    assert_eq!((sagas.stats().started, sagas.stats().completed), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_operators_at_once_do_not_defeat_each_other() {
+    let world = World::new();
+    let mut saga = Definition::<u32>::builder("test", 1);
+    saga.step("a")
+        .action((), world.service("a", &[Answer(1)], Duration::ZERO), |input: &u32, ()| *input)
+        .undo((), world.service("undo a", &[Break, Answer(0)], ms(10)), |input: &u32, (), _| *input)
+        .add();
+    saga.step("b")
+        .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
+        .definite(refusals)
+        .add();
+    let config: Config = config().undo_retry(1, Backoff::none());
+    let sagas = Executor::in_memory(saga.build().unwrap(), config).unwrap();
+    let report = sagas.run_to_end(7).await.unwrap();
+    assert_eq!(report.status(), Status::Stuck);
+    let (one, other) = tokio::join!(sagas.retry(report.id()), sagas.retry(report.id()));
+    assert!(other.is_err(), "it runs here");
+    assert_eq!(one.unwrap().await.unwrap().status(), Status::Compensated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outputs_that_fit_one_by_one_are_stored_one_by_one() {
+    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    store.fit(1);
+    let mut saga = Definition::<u32>::builder("test", 1);
+    saga.parallel(|saga| {
+        for name in ["a", "b", "c"] {
+            let service =
+                service_fn(async |call: Call<u32>| Ok::<u32, BoxError>(call.into_request()));
+            saga.step(name).action((), service, |input: &u32, ()| *input).add();
+        }
+    });
+    let sagas = Executor::new(saga.build().unwrap(), store, config()).unwrap();
+    assert_ended(&sagas.run_to_end(7).await.unwrap(), Status::Completed, None);
+}
