@@ -4,6 +4,8 @@
 mod determinism;
 mod engines;
 mod faults;
+mod gateway;
+mod idempotency;
 mod limits;
 mod metastable;
 mod queueing;
