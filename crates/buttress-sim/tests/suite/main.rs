@@ -8,5 +8,6 @@ mod gateway;
 mod idempotency;
 mod limits;
 mod metastable;
+mod outbox;
 mod queueing;
 mod support;
