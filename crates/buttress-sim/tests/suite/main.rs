@@ -10,4 +10,5 @@ mod limits;
 mod metastable;
 mod outbox;
 mod queueing;
+mod saga;
 mod support;
