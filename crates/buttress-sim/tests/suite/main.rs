@@ -11,4 +11,5 @@ mod metastable;
 mod outbox;
 mod queueing;
 mod saga;
+mod sidecar;
 mod support;
