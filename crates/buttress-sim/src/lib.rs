@@ -54,7 +54,8 @@
 //! | many runs | [`sweep`], [`Interval`], [`compare`] |
 //! | the same run again | [`check_determinism`], [`explore`], [`Outcome::trace_hash`] |
 //! | tasks without a scenario | [`Executor`], [`tokio_engine`] |
-//! | tests of stores and orchestrators | [`crash`], [`scripted`] |
+//! | tests of stores and orchestrators | [`crash`], [`scripted`], [`conformance`] |
+//! | gateway, idempotency, outbox, saga, sidecar | [`guide::microservices`] |
 //!
 //! # What a stack must do
 //!
@@ -76,6 +77,7 @@ pub mod crash;
 mod distribution;
 mod executor;
 mod fault;
+pub mod guide;
 mod link;
 mod load;
 mod math;
