@@ -72,10 +72,12 @@ impl Policy {
             ),
             Self::Budget => {
                 // One retry for every ten calls, and three a second at least.
-                let budget = jittered().budget(Budget::new(0.1, 3)?);
-                BoxCloneService::new(
-                    ServiceBuilder::new().layer(retries(world, budget)?).service(limited),
-                )
+                let layer = retries(world, jittered().budget(Budget::new(0.1, 3)?))?;
+                let handle = layer.handle();
+                world.gauge("Retries left in the budget", move || {
+                    handle.balance().map_or(0.0, |balance| balance as f64)
+                });
+                BoxCloneService::new(ServiceBuilder::new().layer(layer).service(limited))
             }
             Self::Breaker => {
                 let config = circuit_breaker::Config::new()
