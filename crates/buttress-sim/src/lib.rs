@@ -91,6 +91,7 @@ pub mod scripted;
 mod server;
 mod sweep;
 pub mod tokio_engine;
+mod watch;
 mod world;
 
 pub use compare::{Compared, Comparison, compare};
@@ -113,4 +114,5 @@ pub use server::{
     StationStats,
 };
 pub use sweep::{Interval, sweep};
-pub use world::{Watch, World};
+pub use watch::Watch;
+pub use world::World;
