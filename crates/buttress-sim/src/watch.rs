@@ -7,7 +7,7 @@ use buttress::{Name, Observer};
 
 use crate::measure::Recorder;
 
-/// Writes down the events of layers. Made by [`World::observer`].
+/// Writes down the events of layers. Made by [`World::observer`](crate::World::observer).
 #[derive(Clone)]
 pub struct Watch {
     pub(crate) recorder: Arc<Recorder>,
