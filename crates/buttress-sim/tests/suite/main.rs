@@ -8,6 +8,7 @@ mod gateway;
 mod idempotency;
 mod limits;
 mod metastable;
+mod orders;
 mod outbox;
 mod queueing;
 mod saga;

@@ -9,15 +9,15 @@ use buttress_sim::{Cause, Distribution, Event, Load, Outcome, Scenario, Server, 
 pub(crate) const SCALES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(1), Duration::from_micros(50)];
 
-pub(crate) fn ms(ms: u64) -> Duration {
+pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-pub(crate) fn us(us: u64) -> Duration {
+pub(crate) const fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
-pub(crate) fn sec(sec: u64) -> Duration {
+pub(crate) const fn sec(sec: u64) -> Duration {
     Duration::from_secs(sec)
 }
 
