@@ -56,6 +56,11 @@ impl Policy {
         }
     }
 
+    /// Whether the service comes back once it could. Jitter alone is no help.
+    pub(crate) const fn recovers(self) -> bool {
+        !matches!(self, Self::Retries | Self::Jitter)
+    }
+
     pub(crate) fn stack(self, world: &World) -> Result<Stack, InvalidConfig> {
         let service = service(world)?;
         let limit = time_limit::Config::new(PATIENCE);
