@@ -18,7 +18,7 @@ use tower::{Layer, Service, ServiceExt};
 use crate::support::{answers, arrivals, ms, sec};
 
 /// A layer around `server`, over `store`, with the key that `number` makes of a request.
-fn once(
+pub(crate) fn once(
     config: Config,
     store: MemoryStore<Served>,
     number: impl Fn(&Request) -> u64 + Clone + Send + 'static,
@@ -35,15 +35,18 @@ fn once(
     Ok((layer.handle(), layer.layer(server)))
 }
 
-fn config(world: &World) -> Config {
+pub(crate) fn config(world: &World) -> Config {
     Config::new().clock(world.clock()).spawner(world.spawner()).rng(world.rng("claims"))
 }
 
-fn server(world: &World, time: impl Into<Distribution>) -> Result<Station, InvalidConfig> {
+pub(crate) fn server(
+    world: &World,
+    time: impl Into<Distribution>,
+) -> Result<Station, InvalidConfig> {
     world.server(Server::new("server", time).servers(u32::MAX))
 }
 
-fn run<S>(
+pub(crate) fn run<S>(
     scenario: &Scenario,
     build: impl FnOnce(&World) -> Result<(Handle, S), InvalidConfig>,
 ) -> (Outcome, Stats)
@@ -61,7 +64,7 @@ where
     (outcome.unwrap(), seen.unwrap().stats())
 }
 
-fn at_the_server(outcome: &Outcome) -> u64 {
+pub(crate) fn at_the_server(outcome: &Outcome) -> u64 {
     outcome.station("server").unwrap().arrived
 }
 

@@ -14,3 +14,4 @@ mod queueing;
 mod saga;
 mod sidecar;
 mod support;
+mod ties;

@@ -69,20 +69,20 @@ fn backlog(store: &MemoryStore) -> Backlog {
 }
 
 /// Looks every 100 ms, also when it found nothing.
-fn config(world: &World) -> Config {
+pub(crate) fn config(world: &World) -> Config {
     let config = Config::new().clock(world.clock()).spawner(world.spawner());
     config.rng(world.rng("relay")).idle_poll(ms(100))
 }
 
 /// The numbers that the broker took, for each key in the order in which it took them.
-type Taken = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
+pub(crate) type Taken = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
 
 fn number(message: &Message) -> u64 {
     u64::from_be_bytes(message.payload.as_slice().try_into().unwrap())
 }
 
 /// A broker that keeps what it takes.
-fn broker(
+pub(crate) fn broker(
     station: Station,
     taken: &Taken,
 ) -> impl Service<Message, Response = Served, Error = Failure, Future: Send> + Clone + Send + 'static
@@ -99,7 +99,7 @@ fn broker(
     })
 }
 
-fn run<P>(
+pub(crate) fn run<P>(
     scenario: &Scenario,
     tells: bool,
     relay: impl FnOnce(&World) -> Result<(Config, P), InvalidConfig>,
@@ -132,7 +132,7 @@ fn assert_all_in_order(taken: &Taken, written: u64) {
     assert_eq!(all, (0..written).collect::<Vec<_>>());
 }
 
-fn one_ms(world: &World, servers: u32) -> Result<Station, InvalidConfig> {
+pub(crate) fn one_ms(world: &World, servers: u32) -> Result<Station, InvalidConfig> {
     world.server(Server::new("broker", ms(1)).servers(servers))
 }
 

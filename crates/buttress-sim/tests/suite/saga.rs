@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 
 use crate::support::{answers, arrivals, ms, sec, share_agrees_with};
 
-type Sagas = Executor<u64, InMemory, MemoryStore>;
+pub(crate) type Sagas = Executor<u64, InMemory, MemoryStore>;
 
 /// The steps with what they take, and what their undos take.
 const STEPS: [(&str, &str, u64, u64); 3] =
@@ -24,17 +24,17 @@ const STEPS: [(&str, &str, u64, u64); 3] =
 
 /// How the steps of a saga are made.
 #[derive(Clone, Copy)]
-struct Plan {
+pub(crate) struct Plan {
     /// The share of actions that fail.
-    errors: f64,
+    pub(crate) errors: f64,
     /// Whether an error of a service means that it did nothing.
-    definite: bool,
-    timeout: Option<Duration>,
+    pub(crate) definite: bool,
+    pub(crate) timeout: Option<Duration>,
 }
 
 const PLAN: Plan = Plan { errors: 0.0, definite: true, timeout: None };
 
-fn config(world: &World) -> Config {
+pub(crate) fn config(world: &World) -> Config {
     Config::new().clock(world.clock()).spawner(world.spawner()).rng(world.rng("saga"))
 }
 
@@ -75,7 +75,7 @@ where
     order.build().map_err(|error| InvalidConfig::new("steps", error, "a saga"))
 }
 
-fn sagas(world: &World, plan: Plan, config: Config) -> Result<Sagas, InvalidConfig> {
+pub(crate) fn sagas(world: &World, plan: Plan, config: Config) -> Result<Sagas, InvalidConfig> {
     Executor::in_memory(definition(stations(world, plan)?, plan, || ())?, config)
 }
 
@@ -95,7 +95,7 @@ fn service<F: Codec<u64>, St: Store<F::Encoded>>(
     })
 }
 
-fn run(
+pub(crate) fn run(
     scenario: &Scenario,
     build: impl FnOnce(&World) -> Result<Sagas, InvalidConfig>,
 ) -> (Outcome, Stats) {
