@@ -1,7 +1,7 @@
 //! How many requests per second simulators do: this one on its two engines, what one would write by hand on tokio's
 //! paused clock, and turmoil. The same work for all: requests at random times to one server that is 70 % busy.
 //!
-//! `cargo run --release --manifest-path benches/Cargo.toml --features simulators --bin simulators [requests]`.
+//! `cargo run --profile measure --manifest-path benches/Cargo.toml --features simulators --bin simulators [requests]`.
 //! Of three runs the best is printed: other programs on the same cores can only make it slower. Figures per
 //! second of CPU time are beside it where the system tells that time. The mean time in the system tells how exact
 //! a simulator is: whatever waits on tokio's clock is rounded up to a millisecond.
