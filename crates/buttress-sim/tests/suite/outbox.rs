@@ -229,7 +229,12 @@ fn the_same_seed_is_the_same_run() {
         let writer = Writer::new(world, true);
         let work = Distribution::log_normal(ms(3), ms(40))?;
         let station = world.server(Server::new("broker", work).servers(8).errors(0.05))?;
-        let publisher = broker(station, &Taken::default());
+        let (broker, noted) = (broker(station, &Taken::default()), world.clone());
+        let publisher = tower::service_fn(move |message: Message| {
+            // Ids come from the seed too.
+            noted.note("message", number(&message), message.id.get() as u64);
+            broker.clone().oneshot(message)
+        });
         let _relay = Relay::new(&writer.outbox, publisher, config(world))?.spawn();
         Ok(writer.service())
     });
