@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::figures::number;
 use super::html::escaped;
-use crate::Outcome;
+use crate::{FaultSpan, Outcome};
 
 /// Measures of a chart, in the units of its view box.
 pub(super) const WIDTH: f64 = 640.0;
@@ -27,6 +27,12 @@ pub(super) struct Span {
     pub(super) title: String,
 }
 
+/// The first fault that comes before the end.
+pub(super) fn first_fault(outcome: &Outcome) -> Option<&FaultSpan> {
+    let met = outcome.faults().iter().filter(|fault| fault.from < outcome.duration());
+    met.min_by_key(|fault| fault.from)
+}
+
 impl View {
     /// All of a run.
     pub(super) const fn whole(outcome: &Outcome) -> Self {
@@ -35,7 +41,7 @@ impl View {
 
     /// The time around the first fault as through a glass, if that shows more than the whole.
     pub(super) fn close_up(outcome: &Outcome) -> Option<Self> {
-        let fault = outcome.faults().iter().min_by_key(|fault| fault.from)?;
+        let fault = first_fault(outcome)?;
         let window = outcome.windows().first().map(|window| window.length).unwrap_or_default();
         let margin = (fault.to.saturating_sub(fault.from)).max(window) * 5;
         let to = (fault.to + margin * 4).min(outcome.duration());

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use buttress::CircuitState;
 
-use super::axis::{Span, View};
+use super::axis::{Span, View, first_fault};
 use super::chart::{Chart, Line, strip};
 use super::figures::{number, time};
 use super::html::escaped;
-use crate::{Cause, Outcome, PhaseKind};
+use crate::{Cause, FaultSpan, Outcome, PhaseKind};
 
 pub(super) const PHASES: [(&str, &str); 4] = [
     ("stable", "stable"),
@@ -21,12 +21,12 @@ pub(super) const PHASES: [(&str, &str); 4] = [
 pub(super) fn charts(outcome: &Outcome) -> String {
     let mut views = vec![View::whole(outcome)];
     let mut html = String::new();
-    if let (Some(close_up), Some(fault)) = (View::close_up(outcome), faults(outcome).first()) {
+    if let (Some(close_up), Some(fault)) = (View::close_up(outcome), first_fault(outcome)) {
         views.push(close_up);
         html = format!(
             "<div class=\"views heads\"><span>The whole run</span>\
              <span>Around the fault <i class=\"swatch block fault\"></i>{}</span></div>",
-            escaped(&fault.title)
+            escaped(&span_of(fault).title)
         );
     }
     html.push_str(&phases(outcome, &views));
@@ -172,7 +172,11 @@ fn plain<'a>(outcome: &Outcome, title: &'a str, unit: &'a str, lines: Vec<Line<'
 }
 
 fn faults(outcome: &Outcome) -> Vec<Span> {
-    let span = |fault: &crate::FaultSpan| Span {
+    outcome.faults().iter().map(span_of).collect()
+}
+
+fn span_of(fault: &FaultSpan) -> Span {
+    Span {
         from: fault.from,
         to: fault.to,
         class: "fault".to_owned(),
@@ -183,8 +187,7 @@ fn faults(outcome: &Outcome) -> Vec<Span> {
             time(fault.from),
             time(fault.to)
         ),
-    };
-    outcome.faults().iter().map(span).collect()
+    }
 }
 
 /// The class of a badge.

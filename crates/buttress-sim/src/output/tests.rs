@@ -82,6 +82,17 @@ fn a_short_fault_of_a_long_run_is_shown_as_through_a_glass() {
     let ticks = |html: &str, at: u32| html.matches(&format!(">{at} s</text>")).count();
     assert_eq!([20, 25, 35, 50].map(|at| ticks(&without, at) > 0), [true, false, false, false]);
     assert_eq!([20, 25, 35, 50].map(|at| ticks(&with, at) > 0), [true; 4]);
+    // The first of several, unless it comes after the end.
+    let late = Faults::new().at(sec(200), sec(1), "base", Fault::Pause);
+    assert_eq!(long(late.clone()).matches("<svg").count(), without.matches("<svg").count());
+    let both = long(late.at(sec(60), sec(1), "base", Fault::Crash).at(
+        sec(30),
+        sec(1),
+        "base",
+        Fault::Pause,
+    ));
+    assert!(both.contains("base: pause from 30 s to 31 s</span>"));
+    assert!(!both.contains("NaN") && !both.contains("inf"));
 }
 
 #[test]
