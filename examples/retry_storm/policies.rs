@@ -56,6 +56,11 @@ impl Policy {
         }
     }
 
+    /// Whether the service comes back once it could. Jitter alone is no help.
+    pub(crate) const fn recovers(self) -> bool {
+        !matches!(self, Self::Retries | Self::Jitter)
+    }
+
     pub(crate) fn stack(self, world: &World) -> Result<Stack, InvalidConfig> {
         let service = service(world)?;
         let limit = time_limit::Config::new(PATIENCE);
@@ -72,10 +77,12 @@ impl Policy {
             ),
             Self::Budget => {
                 // One retry for every ten calls, and three a second at least.
-                let budget = jittered().budget(Budget::new(0.1, 3)?);
-                BoxCloneService::new(
-                    ServiceBuilder::new().layer(retries(world, budget)?).service(limited),
-                )
+                let layer = retries(world, jittered().budget(Budget::new(0.1, 3)?))?;
+                let handle = layer.handle();
+                world.gauge("Retries left in the budget", move || {
+                    handle.balance().map_or(0.0, |balance| balance as f64)
+                });
+                BoxCloneService::new(ServiceBuilder::new().layer(layer).service(limited))
             }
             Self::Breaker => {
                 let config = circuit_breaker::Config::new()

@@ -54,7 +54,8 @@
 //! | many runs | [`sweep`], [`Interval`], [`compare`] |
 //! | the same run again | [`check_determinism`], [`explore`], [`Outcome::trace_hash`] |
 //! | tasks without a scenario | [`Executor`], [`tokio_engine`] |
-//! | tests of stores and orchestrators | [`crash`], [`scripted`] |
+//! | tests of stores and orchestrators | [`crash`], [`scripted`], [`conformance`] |
+//! | gateway, idempotency, outbox, saga, sidecar | [`guide::microservices`] |
 //!
 //! # What a stack must do
 //!
@@ -76,6 +77,7 @@ pub mod crash;
 mod distribution;
 mod executor;
 mod fault;
+pub mod guide;
 mod link;
 mod load;
 mod math;
@@ -89,6 +91,7 @@ pub mod scripted;
 mod server;
 mod sweep;
 pub mod tokio_engine;
+mod watch;
 mod world;
 
 pub use compare::{Compared, Comparison, compare};
@@ -111,4 +114,5 @@ pub use server::{
     StationStats,
 };
 pub use sweep::{Interval, sweep};
-pub use world::{Watch, World};
+pub use watch::Watch;
+pub use world::World;

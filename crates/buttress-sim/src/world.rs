@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use buttress::{Clock, InvalidConfig, Name, Observer, Rng, Spawner, VirtualClock};
+use buttress::{Clock, InvalidConfig, Rng, Spawner, VirtualClock};
 
 use crate::Seed;
 use crate::fault::{Condition, Fault};
 use crate::link::{Link, LinkLayer, LinkState};
 use crate::measure::{Event, Recorder, SourceId, StationWindow, What};
 use crate::server::{Core, Server, Station, StationStats};
+use crate::watch::Watch;
 
 /// The world of one run: its time, its chance, its services, and who watches. Cheap to clone; clones are the
 /// same world.
@@ -211,7 +212,7 @@ impl World {
         let mut windows = Vec::with_capacity(stations.len());
         for (core, before) in stations.iter().zip(before) {
             let now = core.stats();
-            windows.push(between(before, &now));
+            windows.push(StationWindow::between(before, &now));
             *before = now;
         }
         let gauges = gauges.iter().map(|(_, value)| value()).collect();
@@ -257,37 +258,5 @@ impl fmt::Debug for World {
             .field("seed", &self.inner.seed)
             .field("time", &self.inner.time)
             .finish()
-    }
-}
-
-/// Writes down the events of layers. Made by [`World::observer`].
-#[derive(Clone)]
-pub struct Watch {
-    recorder: Arc<Recorder>,
-}
-
-impl Observer for Watch {
-    fn on_event(&self, layer: Name, event: &buttress::Event) {
-        self.recorder.layer(layer, event);
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
-    }
-}
-
-fn between(before: &StationStats, now: &StationStats) -> StationWindow {
-    let over = now.over.saturating_sub(before.over);
-    let present = now.present.saturating_sub(before.present);
-    StationWindow {
-        arrived: now.arrived - before.arrived,
-        worked: now.completed + now.failed - before.completed - before.failed,
-        busy: now.busy.saturating_sub(before.busy),
-        wasted: now.wasted.saturating_sub(before.wasted),
-        mean_present: if over.is_zero() { 0.0 } else { present.as_secs_f64() / over.as_secs_f64() },
-        waiting: now.waiting,
-        running: now.running,
     }
 }

@@ -7,7 +7,8 @@ use buttress::{AsRefusal, ErrorKind};
 pub enum Cause {
     /// With an answer.
     Ok,
-    /// With an error of the service.
+    /// With an error of the service, or a refusal that says nothing of load: no route, not authorized, a key
+    /// that cannot be used, a store that is away.
     Error,
     /// Cut short by a time limit.
     Timeout,
@@ -15,7 +16,7 @@ pub enum Cause {
     Limited,
     /// Refused by a circuit.
     Open,
-    /// Refused by a bulkhead, or by a queue that did not move.
+    /// Refused by a bulkhead, by a queue that did not move, or for want of another place.
     Full,
     /// The caller gave up, or the simulation ended first.
     Abandoned,
@@ -56,7 +57,13 @@ impl Cause {
                 Some(ErrorKind::TimedOut) => Self::Timeout,
                 Some(ErrorKind::RateLimited) => Self::Limited,
                 Some(ErrorKind::CircuitOpen) => Self::Open,
-                Some(_) => Self::Full,
+                Some(
+                    ErrorKind::BulkheadFull
+                    | ErrorKind::QueueTimeout
+                    | ErrorKind::TooManyKeys
+                    | ErrorKind::DetachedFull,
+                ) => Self::Full,
+                Some(_) => Self::Error,
             },
         }
     }

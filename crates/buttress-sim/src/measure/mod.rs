@@ -3,6 +3,7 @@
 mod cause;
 mod histogram;
 mod phases;
+mod recorded;
 mod recorder;
 mod series;
 mod trace;
@@ -12,7 +13,8 @@ pub use cause::{Cause, Ends};
 pub use histogram::Histogram;
 pub use phases::{Phase, PhaseKind, Recovery};
 pub(crate) use phases::{Sample, find as find_phases, recovery};
-pub(crate) use recorder::{Recorded, Recorder, SourceId};
+pub(crate) use recorded::Recorded;
+pub(crate) use recorder::{Recorder, SourceId};
 pub use series::{Band, Gauge};
 pub use trace::{Event, What};
 pub use window::{StationWindow, Window};

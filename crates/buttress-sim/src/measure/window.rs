@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::cause::{Cause, Ends};
 use super::histogram::Histogram;
+use crate::server::StationStats;
 
 /// What happened in one stretch of a run.
 #[non_exhaustive]
@@ -65,4 +66,25 @@ pub struct StationWindow {
     pub waiting: u32,
     /// Worked on at the end.
     pub running: u32,
+}
+
+impl StationWindow {
+    /// What a station did between two looks at its numbers.
+    pub(crate) fn between(before: &StationStats, now: &StationStats) -> Self {
+        let over = now.over.saturating_sub(before.over);
+        let present = now.present.saturating_sub(before.present);
+        Self {
+            arrived: now.arrived - before.arrived,
+            worked: now.completed + now.failed - before.completed - before.failed,
+            busy: now.busy.saturating_sub(before.busy),
+            wasted: now.wasted.saturating_sub(before.wasted),
+            mean_present: if over.is_zero() {
+                0.0
+            } else {
+                present.as_secs_f64() / over.as_secs_f64()
+            },
+            waiting: now.waiting,
+            running: now.running,
+        }
+    }
 }

@@ -1,5 +1,6 @@
 use std::fmt::Write;
 
+use super::axis::View;
 use super::figures::{number, percent, time, verdict};
 use super::{heat, panels, style};
 use crate::{Cause, Outcome};
@@ -21,7 +22,8 @@ pub(super) fn page(title: &str, intro: &str, outcomes: &[Outcome]) -> String {
     if outcomes.len() > 1 {
         let _ = write!(html, "<section class=\"card\">{}</section>", heat::together(outcomes));
     }
-    html.push_str("<div class=\"cards\">");
+    let wide = outcomes.iter().any(|outcome| View::close_up(outcome).is_some());
+    html.push_str(if wide { "<div class=\"cards wide\">" } else { "<div class=\"cards\">" });
     outcomes.iter().enumerate().for_each(|(n, outcome)| html.push_str(&card(n, outcome)));
     html.push_str("</div>");
     html.push_str(&foot(outcomes));

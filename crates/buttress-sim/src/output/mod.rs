@@ -1,5 +1,6 @@
 //! What a run looks like: a table in the terminal, a page, and the numbers for other programs.
 
+mod axis;
 mod chart;
 mod csv;
 mod figures;
@@ -7,6 +8,7 @@ mod heat;
 mod html;
 mod json;
 mod panels;
+mod scale;
 mod style;
 #[cfg(test)]
 mod tests;

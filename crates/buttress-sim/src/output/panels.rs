@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use buttress::CircuitState;
 
-use super::chart::{Chart, Line, Span, strip};
+use super::axis::{Span, View, first_fault};
+use super::chart::{Chart, Line, strip};
 use super::figures::{number, time};
-use crate::{Cause, Outcome, PhaseKind};
+use super::html::escaped;
+use crate::{Cause, FaultSpan, Outcome, PhaseKind};
 
 pub(super) const PHASES: [(&str, &str); 4] = [
     ("stable", "stable"),
@@ -15,18 +17,28 @@ pub(super) const PHASES: [(&str, &str); 4] = [
     ("metastable", "metastable"),
 ];
 
-/// Every chart of an outcome, one below the other over one time axis.
+/// Every chart of an outcome, one below the other: over the whole run, and beside that around the first fault.
 pub(super) fn charts(outcome: &Outcome) -> String {
-    let mut html = phases(outcome);
-    html.push_str(&goodput(outcome));
-    html.push_str(&latency(outcome));
-    html.push_str(&attempts(outcome));
-    html.push_str(&circuits(outcome));
-    html.push_str(&gauges(outcome));
+    let mut views = vec![View::whole(outcome)];
+    let mut html = String::new();
+    if let (Some(close_up), Some(fault)) = (View::close_up(outcome), first_fault(outcome)) {
+        views.push(close_up);
+        html = format!(
+            "<div class=\"views heads\"><span>The whole run</span>\
+             <span>Around the fault <i class=\"swatch block fault\"></i>{}</span></div>",
+            escaped(&span_of(fault).title)
+        );
+    }
+    html.push_str(&phases(outcome, &views));
+    html.push_str(&goodput(outcome).figure(&views));
+    html.push_str(&latency(outcome).figure(&views));
+    html.push_str(&attempts(outcome).figure(&views));
+    html.push_str(&circuits(outcome, &views));
+    html.push_str(&gauges(outcome, &views));
     html
 }
 
-fn phases(outcome: &Outcome) -> String {
+fn phases(outcome: &Outcome, views: &[View]) -> String {
     let spans: Vec<Span> = outcome
         .phases()
         .iter()
@@ -44,14 +56,14 @@ fn phases(outcome: &Outcome) -> String {
         .collect();
     let present = |kind: &str| outcome.phases().iter().any(|phase| phase.kind.as_str() == kind);
     let keys: Vec<(&str, &str)> = PHASES.into_iter().filter(|(name, _)| present(name)).collect();
-    strip("State", &spans, outcome.duration(), &keys)
+    strip("State", "", &spans, views, &keys)
 }
 
-fn goodput(outcome: &Outcome) -> String {
+fn goodput(outcome: &Outcome) -> Chart<'_> {
     let windows = outcome.windows();
     let offered = windows.iter().map(|w| w.offered_rate()).collect();
     let good = windows.iter().map(|w| w.goodput()).collect();
-    chart(
+    plain(
         outcome,
         "Offered and goodput",
         "requests per second",
@@ -62,7 +74,7 @@ fn goodput(outcome: &Outcome) -> String {
     )
 }
 
-fn latency(outcome: &Outcome) -> String {
+fn latency(outcome: &Outcome) -> Chart<'_> {
     let quantile = |q: f64| -> Vec<f64> {
         outcome.windows().iter().map(|w| w.latency.quantile(q).as_secs_f64()).collect()
     };
@@ -71,11 +83,11 @@ fn latency(outcome: &Outcome) -> String {
         Line { name: "p99", class: "p99", values: quantile(0.99), filled: false },
     ];
     let label = |seconds: f64| time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
-    Chart { logarithmic: true, label, ..plain(outcome, "Latency of what was answered", "", lines) }
-        .svg()
+    let title = "Latency of what was answered";
+    Chart { logarithmic: true, label, ..plain(outcome, title, "logarithmic", lines) }
 }
 
-fn attempts(outcome: &Outcome) -> String {
+fn attempts(outcome: &Outcome) -> Chart<'_> {
     let rate = |count: u64, w: &crate::Window| w.rate(count);
     let attempts = outcome.windows().iter().zip(outcome.target_windows());
     let attempts = attempts.map(|(w, station)| rate(station.arrived, w)).collect();
@@ -98,7 +110,7 @@ fn attempts(outcome: &Outcome) -> String {
             filled: false,
         });
     }
-    chart(outcome, "Calls and retries", "per second", lines)
+    plain(outcome, "Calls and retries", "per second", lines)
 }
 
 fn refused(window: &crate::Window) -> f64 {
@@ -106,7 +118,7 @@ fn refused(window: &crate::Window) -> f64 {
     window.rate(causes.iter().map(|cause| window.ends.of(*cause)).sum())
 }
 
-fn circuits(outcome: &Outcome) -> String {
+fn circuits(outcome: &Outcome, views: &[View]) -> String {
     let keys = [("closed", "closed"), ("half-open", "half-open"), ("open", "open")];
     let mut html = String::new();
     for band in outcome.bands() {
@@ -122,7 +134,7 @@ fn circuits(outcome: &Outcome) -> String {
                 title: format!("{state} from {} to {}", time(*from), time(to)),
             })
             .collect();
-        html.push_str(&strip(&format!("Circuit {}", band.name), &spans, outcome.duration(), &keys));
+        html.push_str(&strip("Circuit", &band.name, &spans, views, &keys));
     }
     html
 }
@@ -135,19 +147,15 @@ const fn class(state: CircuitState) -> &'static str {
     }
 }
 
-fn gauges(outcome: &Outcome) -> String {
+fn gauges(outcome: &Outcome, views: &[View]) -> String {
     let mut html = String::new();
     for gauge in outcome.gauges() {
         let lines =
             vec![Line { name: "", class: "gauge", values: gauge.values.clone(), filled: true }];
         let chart = Chart { height: 56.0, ..plain(outcome, &gauge.name, "", lines) };
-        html.push_str(&chart.svg());
+        html.push_str(&chart.figure(views));
     }
     html
-}
-
-fn chart(outcome: &Outcome, title: &str, unit: &str, lines: Vec<Line<'_>>) -> String {
-    plain(outcome, title, unit, lines).svg()
 }
 
 fn plain<'a>(outcome: &Outcome, title: &'a str, unit: &'a str, lines: Vec<Line<'a>>) -> Chart<'a> {
@@ -164,7 +172,11 @@ fn plain<'a>(outcome: &Outcome, title: &'a str, unit: &'a str, lines: Vec<Line<'
 }
 
 fn faults(outcome: &Outcome) -> Vec<Span> {
-    let span = |fault: &crate::FaultSpan| Span {
+    outcome.faults().iter().map(span_of).collect()
+}
+
+fn span_of(fault: &FaultSpan) -> Span {
+    Span {
         from: fault.from,
         to: fault.to,
         class: "fault".to_owned(),
@@ -175,8 +187,7 @@ fn faults(outcome: &Outcome) -> Vec<Span> {
             time(fault.from),
             time(fault.to)
         ),
-    };
-    outcome.faults().iter().map(span).collect()
+    }
 }
 
 /// The class of a badge.

@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use buttress::{Clock, Rng, Sleep, VirtualClock};
+use buttress::{Clock, Sleep, VirtualClock};
 
-use super::config::{Load, Server, Slowdown};
+use super::config::Server;
 use super::failure::ServerError;
-use super::state::{Arrival, Dice, Happened, State};
+use super::job::Happened;
+use super::roll::Roll;
+use super::state::{Arrival, State};
 use super::stats::StationStats;
-use crate::distribution::{Distribution, nanos};
+use crate::Seed;
+use crate::distribution::nanos;
 use crate::fault::Condition;
-use crate::measure::{Recorder, SourceId, What};
-use crate::{Seed, rng};
+use crate::measure::{Recorder, SourceId};
 
 /// What a station and the futures of its calls share.
 ///
@@ -62,15 +64,7 @@ impl Core {
         if recorder.is_full() {
             state.happened = Some(Vec::new());
         }
-        let seed = seed.child(&format!("server {}", server.name));
-        let roll = Roll {
-            time: server.time.clone(),
-            errors: server.errors,
-            slowdown: server.slowdown.clone(),
-            work: seed.named("work"),
-            verdicts: seed.named("verdicts"),
-            faults: seed.named("faults"),
-        };
+        let roll = Roll::new(server, seed);
         Arc::new(Self {
             name: server.name.clone(),
             source: recorder.source(&server.name),
@@ -210,55 +204,4 @@ impl Wake for Core {
         shared.armed = None;
         self.settle(shared, self.now());
     }
-}
-
-impl From<Happened> for What {
-    fn from(happened: Happened) -> Self {
-        match happened {
-            Happened::Arrived => Self::JobArrived,
-            Happened::Started => Self::JobStarted,
-            Happened::Finished => Self::JobFinished,
-            Happened::TurnedAway => Self::JobTurnedAway,
-            Happened::Crashed => Self::JobCrashed,
-            Happened::Cancelled => Self::JobCancelled,
-        }
-    }
-}
-
-/// How long a job takes, and how it ends.
-struct Roll {
-    time: Distribution,
-    errors: f64,
-    slowdown: Option<Slowdown>,
-    work: Rng,
-    verdicts: Rng,
-    faults: Rng,
-}
-
-impl Dice for Roll {
-    fn roll(&self, load: Load, condition: &Condition) -> (u64, Option<ServerError>) {
-        let mut work = self.time.draw_nanos(&self.work);
-        let mut factor = condition.slow;
-        if let Some(slowdown) = &self.slowdown {
-            factor *= sensible(slowdown(load));
-        }
-        if let Some((share, slow)) = condition.gray
-            && rng::happens(&self.faults, share)
-        {
-            factor *= slow;
-        }
-        if factor != 1.0 {
-            work = (work as f64 * factor) as u64;
-        }
-        if let Some(added) = &condition.added {
-            work = work.saturating_add(added.draw_nanos(&self.faults));
-        }
-        let errors = self.errors.max(condition.errors);
-        let failed = rng::happens(&self.verdicts, errors);
-        (work, failed.then_some(ServerError::Failed))
-    }
-}
-
-fn sensible(factor: f64) -> f64 {
-    if factor.is_finite() && factor >= 0.0 { factor } else { 1.0 }
 }

@@ -1,23 +1,20 @@
 //! What a station decides: who is served, when that ends, who is turned away. It takes the time, in
 //! nanoseconds since the start, and returns who is to be woken; it waits for nothing.
 
+mod cut_short;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::task::Waker;
 
 use super::config::{Leave, Load, Server};
 use super::failure::ServerError;
+use super::job::{Dice, Happened, Job, Phase, waits};
 use super::line::{Line, Next, Waiting};
 use super::service::Served;
 use super::stats::StationStats;
 use super::tally::Tally;
 use crate::fault::Condition;
-
-/// Where the time of a job and its verdict come from.
-pub(super) trait Dice {
-    /// How long the job that begins now takes, and how it ends.
-    fn roll(&self, load: Load, condition: &Condition) -> (u64, Option<ServerError>);
-}
 
 pub(super) struct State {
     servers: u32,
@@ -37,37 +34,6 @@ pub(super) struct State {
     pub(super) woken: Vec<Waker>,
     /// What happened, if anybody wants to know.
     pub(super) happened: Option<Vec<(Happened, u64)>>,
-}
-
-/// What happens to a job, for traces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Happened {
-    Arrived,
-    Started,
-    Finished,
-    TurnedAway,
-    Crashed,
-    Cancelled,
-}
-
-struct Job {
-    /// Tells this job from others that had the slot.
-    number: u64,
-    phase: Phase,
-    arrived: u64,
-    started: u64,
-    verdict: Option<ServerError>,
-    /// Its caller has left.
-    gone: bool,
-    waker: Option<Waker>,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Phase {
-    Free,
-    Waiting,
-    Running,
-    Done(Result<Served, ServerError>),
 }
 
 /// How a call came in.
@@ -127,15 +93,7 @@ impl State {
     fn admit(&mut self, now: u64) -> (u32, u64) {
         self.numbers += 1;
         let number = self.numbers;
-        let job = Job {
-            number,
-            phase: Phase::Waiting,
-            arrived: now,
-            started: now,
-            verdict: None,
-            gone: false,
-            waker: None,
-        };
+        let job = Job::new(number, now);
         let slot = self.free.pop().unwrap_or(self.jobs.len() as u32);
         match self.jobs.get_mut(slot as usize) {
             Some(place) => *place = job,
@@ -255,77 +213,6 @@ impl State {
         None
     }
 
-    /// The caller of a job has left before it was told the result.
-    pub(super) fn leave(&mut self, slot: u32, now: u64, dice: &impl Dice) {
-        self.account(now);
-        let Some(job) = self.jobs.get_mut(slot as usize) else { return };
-        job.waker = None;
-        match (job.phase, self.leave) {
-            (Phase::Free, _) => {}
-            (Phase::Done(_), _) => self.release(slot),
-            (_, Leave::Continue) => job.gone = true,
-            (Phase::Waiting, Leave::Cancel) => {
-                self.cancel(slot, now);
-                let jobs = &self.jobs;
-                self.line.cancelled(|waiting| waits(jobs, waiting));
-            }
-            (Phase::Running, Leave::Cancel) => {
-                self.tally.wasted += u128::from(now - job.started);
-                self.cancel(slot, now);
-                self.running -= 1;
-                self.start_waiting(now, dice);
-            }
-        }
-    }
-
-    fn cancel(&mut self, slot: u32, now: u64) {
-        let Some(job) = self.jobs.get(slot as usize) else { return };
-        let (arrived, number) = (job.arrived, job.number);
-        self.tally.cancelled += 1;
-        self.tally.depart(arrived, now);
-        self.note(Happened::Cancelled, number);
-        self.release(slot);
-    }
-
-    pub(super) fn set_condition(&mut self, now: u64, condition: Condition, dice: &impl Dice) {
-        self.account(now);
-        match (self.paused_since, condition.paused) {
-            // Running => Paused: no work is done until it ends.
-            (None, true) => self.paused_since = Some(now),
-            // Paused => Running: every job goes on where it was.
-            (Some(since), false) => {
-                self.paused_for += now - since;
-                self.paused_since = None;
-            }
-            _ => {}
-        }
-        let crashes = condition.down && !self.condition.down;
-        self.condition = condition;
-        if crashes {
-            self.crash(now);
-        }
-        self.start_waiting(now, dice);
-    }
-
-    /// Everything under way is lost.
-    fn crash(&mut self, now: u64) {
-        self.due.clear();
-        self.line.drain().for_each(drop);
-        self.running = 0;
-        for slot in 0..self.jobs.len() as u32 {
-            let Some(job) = self.jobs.get(slot as usize) else { continue };
-            let number = job.number;
-            match job.phase {
-                Phase::Waiting => {}
-                Phase::Running => self.tally.wasted += u128::from(now - job.started),
-                Phase::Free | Phase::Done(_) => continue,
-            }
-            self.tally.down += 1;
-            self.note(Happened::Crashed, number);
-            self.end(slot, now, Err(ServerError::Down));
-        }
-    }
-
     /// When the next job ends; `None` if none runs, or as long as nothing moves.
     pub(super) fn next_due(&mut self) -> Option<u64> {
         if self.paused_since.is_some() {
@@ -373,9 +260,4 @@ impl State {
         (stats.waiting, stats.running) = (self.line.waiting(), self.running);
         stats
     }
-}
-
-fn waits(jobs: &[Job], waiting: &Waiting) -> bool {
-    let job = jobs.get(waiting.slot as usize);
-    job.is_some_and(|job| job.number == waiting.number && job.phase == Phase::Waiting)
 }

@@ -92,6 +92,10 @@ fn a_sweep_on_one_and_on_two_threads() {
     let seeds: Vec<u64> = (0..6).collect();
     let [one, two] = [1, 2].map(|threads| sweep(&seeds, threads, |seed| everything(*seed)));
     assert_eq!(one, two);
+    assert_eq!(
+        one.into_iter().map(bytes).collect::<Vec<_>>(),
+        two.into_iter().map(bytes).collect::<Vec<_>>()
+    );
 }
 
 /// If these change, a change of the code has changed what happens in a run, or in which order. That may be

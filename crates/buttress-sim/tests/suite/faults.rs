@@ -9,7 +9,7 @@ use buttress_sim::{
 };
 use tower::Layer;
 
-use crate::support::{ms, sec};
+use crate::support::{answers, ms, sec, share_agrees_with};
 
 /// One request a second, at the full seconds from 1 on, against a server that takes 100 ms.
 fn run(faults: Faults, server: impl Fn(Server) -> Server) -> Outcome {
@@ -157,6 +157,48 @@ fn a_link_delays_and_a_partition_loses_in_both_directions() {
     assert_eq!((request.ends().of(Cause::Timeout), db(&request)), (1, 2));
     let answer = run(Faults::new().at(ms(2_100), ms(50), "wire", Fault::Partition));
     assert_eq!((answer.ends().of(Cause::Timeout), db(&answer)), (1, 3));
+}
+
+#[test]
+fn a_link_that_is_slow_or_loses_messages_does_so_in_both_directions_and_for_its_time() {
+    let run = |fault: Fault| {
+        // A hundred a second, of which those of the middle third are struck.
+        let scenario = Scenario::new("wire", sec(3))
+            .load(Load::trace((0..300).map(|n| ms(10 * n))))
+            .faults(Faults::new().at(ms(995), ms(1_000), "wire", fault))
+            .keep_events(true);
+        let outcome = scenario.run(|world| {
+            let link = world.link(Link::new("wire").delay(ms(1)))?;
+            let limit = TimeLimitLayer::new(Config::new(ms(500)).clock(world.clock()))?;
+            Ok(limit.layer(link.layer(world.server(Server::new("db", ms(1)).servers(u32::MAX))?)))
+        });
+        answers(&outcome.unwrap())
+    };
+    let fine = (Cause::Ok, ms(3));
+    let slow = run(Fault::Delay(Distribution::constant(ms(7))));
+    assert_eq!([&slow[..100], &slow[200..]].concat(), vec![fine; 200]);
+    // Two journeys of 8 ms; the answer of the last one travels when it is over.
+    assert_eq!(slow[100..199], vec![(Cause::Ok, ms(17)); 99]);
+    assert_eq!(slow[199], (Cause::Ok, ms(10)));
+    let lossy = run(Fault::Loss(0.3));
+    assert_eq!([&lossy[..100], &lossy[200..]].concat(), vec![fine; 200]);
+    let lost =
+        lossy[100..200].iter().filter(|answer| **answer == (Cause::Timeout, ms(500))).count();
+    // Of 0.51, in a hundred.
+    assert!((31..=71).contains(&lost), "{lost}");
+}
+
+#[test]
+fn a_gray_failure_is_of_a_share_and_leaves_the_rest_alone() {
+    let scenario = Scenario::new("gray", sec(100))
+        .load(Load::poisson(100.0))
+        .faults(Faults::new().at(sec(0), sec(100), "db", Fault::Gray { share: 0.1, factor: 20.0 }))
+        .keep_events(true);
+    let outcome = scenario.run(|world| world.server(Server::new("db", ms(5)).servers(u32::MAX)));
+    let answers = answers(&outcome.unwrap());
+    let of = |time| answers.iter().filter(|answer| **answer == (Cause::Ok, time)).count() as u64;
+    share_agrees_with(of(ms(100)), answers.len() as u64, 0.1, "twenty times as slow");
+    assert!(of(ms(5)) + of(ms(100)) + 20 > answers.len() as u64, "nothing between");
 }
 
 #[test]

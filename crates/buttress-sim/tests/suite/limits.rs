@@ -115,32 +115,40 @@ fn retries_take_as_many_attempts_as_chance_says() {
 
 #[test]
 fn a_retry_budget_bounds_what_a_dead_service_gets() {
-    let (share, floor, window) = (0.2, 2u32, sec(5));
-    let outcome = Scenario::new("budget", sec(120))
-        .window(sec(1))
-        .load(Load::poisson(100.0))
-        .run(|world| {
-            let server = world.server(Server::new("dead", ms(1)).servers(u32::MAX).errors(1.0))?;
-            let budget = Budget::with_window(share, floor, window)?;
+    let share = 0.2;
+    for scale in SCALES {
+        // A second of the callers is `scale` times a thousand here: a hundred calls, and two retries on top.
+        let second = scale * 1_000;
+        let floor = (2.0 / second.as_secs_f64()).round() as u32;
+        let scenario = Scenario::new("budget", second * 120)
+            .window(second)
+            .load(Load::poisson(100.0 / second.as_secs_f64()));
+        let outcome = scenario.run(|world| {
+            let server = world.server(Server::new("dead", scale).servers(u32::MAX).errors(1.0))?;
+            let budget = Budget::with_window(share, floor, second * 5)?;
             let config =
-                retry::Config::new().attempts(5).backoff(Backoff::fixed(ms(10))).budget(budget);
+                retry::Config::new().attempts(5).backoff(Backoff::fixed(scale * 10)).budget(budget);
             let config = config.clock(world.clock()).observer(world.observer());
             Ok(RetryLayer::new(config)?.layer(server))
-        })
-        .unwrap();
-    assert_eq!(outcome.ends().of(Cause::Error) + outcome.unfinished(), outcome.requests());
-    let windows = outcome.windows();
-    for five in windows.windows(5) {
-        let calls: u64 = five.iter().map(|w| w.offered).sum();
-        let retries: u64 = five.iter().map(|w| w.retries).sum();
+        });
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.ends().of(Cause::Error) + outcome.unfinished(), outcome.requests());
+        let windows = outcome.windows();
+        let calls = |five: &[buttress_sim::Window]| five.iter().map(|w| w.offered).sum::<u64>();
         // The calls that a retry looks back on began up to a window earlier.
-        let most =
-            windows.windows(5).map(|w| w.iter().map(|w| w.offered).sum::<u64>()).max().unwrap();
-        let bound = share * most as f64 + f64::from(floor) * 5.0;
-        assert!(retries as f64 <= bound * 1.1, "{retries} retries of {calls} calls");
+        let most = windows.windows(5).map(calls).max().unwrap();
+        let free = f64::from(floor) * 5.0 * second.as_secs_f64();
+        let bound = (share * most as f64 + free) * 1.1;
+        for five in windows.windows(5) {
+            let retries: u64 = five.iter().map(|w| w.retries).sum();
+            assert!(retries as f64 <= bound, "{retries} of {} at {scale:?}", calls(five));
+        }
+        // And what it gives is used.
+        let expected = 1.0 + share + free / 500.0;
+        let amplification = outcome.amplification();
+        let used = (expected * 0.96..=expected * 1.01).contains(&amplification);
+        assert!(used, "{amplification}, should be {expected} at {scale:?}");
     }
-    let amplification = outcome.amplification();
-    assert!((1.15..1.25).contains(&amplification), "{amplification}: the budget is used");
 }
 
 #[test]

@@ -4,7 +4,14 @@
 mod determinism;
 mod engines;
 mod faults;
+mod gateway;
+mod idempotency;
 mod limits;
 mod metastable;
+mod orders;
+mod outbox;
 mod queueing;
+mod saga;
+mod sidecar;
 mod support;
+mod ties;

@@ -1,22 +1,23 @@
 //! Estimates with their errors, and the formulas they are held against.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use buttress_sim::{Distribution, Load, Outcome, Scenario, Server, Window};
+use buttress_sim::{Cause, Distribution, Event, Load, Outcome, Scenario, Server, What, Window};
 
 /// Mean service times at which everything must hold.
 pub(crate) const SCALES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(1), Duration::from_micros(50)];
 
-pub(crate) fn ms(ms: u64) -> Duration {
+pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-pub(crate) fn us(us: u64) -> Duration {
+pub(crate) const fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
-pub(crate) fn sec(sec: u64) -> Duration {
+pub(crate) const fn sec(sec: u64) -> Duration {
     Duration::from_secs(sec)
 }
 
@@ -110,4 +111,32 @@ pub(crate) fn erlang_b(servers: u32, load: f64) -> f64 {
 pub(crate) fn erlang_c(servers: u32, load: f64) -> f64 {
     let (b, c) = (erlang_b(servers, load), f64::from(servers));
     b / (1.0 - load / c * (1.0 - b))
+}
+
+/// How each request ended and how long it took, in the order of their numbers. Events must be kept.
+pub(crate) fn answers(outcome: &Outcome) -> Vec<(Cause, Duration)> {
+    let (mut began, mut answers) = (BTreeMap::new(), BTreeMap::new());
+    for Event { at, what, id, .. } in outcome.events().unwrap() {
+        match what {
+            What::Began => drop(began.insert(*id, *at)),
+            What::Ended(cause) => drop(answers.insert(*id, (*cause, *at - began[id]))),
+            _ => {}
+        }
+    }
+    answers.into_values().collect()
+}
+
+/// When jobs came to a station. Events must be kept.
+pub(crate) fn arrivals(outcome: &Outcome, station: &str) -> Vec<Duration> {
+    let events = outcome.events().unwrap().iter();
+    let arrived = events.filter(|event| event.what == What::JobArrived && event.source == station);
+    arrived.map(|event| event.at).collect()
+}
+
+/// Fails if the share of `hits` among `all` is further than four standard errors from `p`.
+#[track_caller]
+pub(crate) fn share_agrees_with(hits: u64, all: u64, p: f64, what: &str) {
+    let (share, error) = (hits as f64 / all as f64, (p * (1.0 - p) / all as f64).sqrt());
+    assert!(error < 0.05, "{what}: {all} are too few");
+    assert!((share - p).abs() <= 4.0 * error, "{what}: {share} +- {error}, should be {p}");
 }

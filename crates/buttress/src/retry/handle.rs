@@ -44,6 +44,13 @@ impl Handle {
         config.check()
     }
 
+    /// How many retries the [budget](super::Budget) has left now; `None` if there is none.
+    #[must_use]
+    pub fn balance(&self) -> Option<u64> {
+        let now = self.shared.now();
+        self.shared.budget.as_ref().map(|budget| budget.balance(now))
+    }
+
     /// The numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -1,0 +1,180 @@
+//! What is written into logs, read, listed and purged.
+
+use buttress::saga::{Appended, Entry, EntryKind, NewSaga, SagaId, Status, Store};
+use buttress::{StoreError, StoreErrorKind};
+
+use super::super::{Harness, cases, expect, refused};
+use super::{LEASE, ONE, TWO, append, entry, saga, with};
+
+pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    cases!(harness:
+        what_is_written_is_read,
+        a_create_whose_answer_was_lost,
+        an_append_whose_answer_was_lost,
+        a_log_has_no_gaps,
+        a_cancel_reaches_the_owner,
+        lists_come_in_pages,
+        only_what_ended_long_ago_is_purged,
+        one_bad_append_among_many_disturbs_nobody,
+        any_bytes_are_kept,
+    );
+}
+
+async fn what_is_written_is_read<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    let mut more = append(1, 1, 1, Status::Unwinding);
+    more.entries.push(Entry {
+        kind: EntryKind::Unwinding,
+        step: 0,
+        payload: None,
+        note: Some("größer".to_owned()),
+    });
+    expect(store.append(more.clone()).await, "append");
+    for store in [&store, &harness.reopen(&store).await] {
+        let record = expect(store.load(SagaId::new(1)).await, "load").unwrap();
+        let begun = saga(1, ONE);
+        assert_eq!((record.definition, record.version), (begun.definition, begun.version));
+        assert_eq!((record.codec.as_str(), record.epoch), (begun.codec, 1));
+        assert_eq!((record.status, record.cancel_requested), (Status::Unwinding, false));
+        assert_eq!((record.deadline, record.input), (begun.deadline, begun.input));
+        assert_eq!(record.entries, [&begun.entries[..], &more.entries].concat());
+    }
+    assert!(expect(store.load(SagaId::new(2)).await, "load").is_none());
+}
+
+async fn a_create_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    expect(store.create(saga(1, ONE)).await, "the same again");
+    let conflict = StoreErrorKind::Conflict;
+    let other = NewSaga { input: b"[]".to_vec(), ..saga(1, ONE) };
+    refused(store.create(other).await, conflict, "another input");
+    refused(store.create(saga(1, TWO)).await, conflict, "another worker");
+    let longer =
+        vec![entry(EntryKind::ActionStarted, 0, None), entry(EntryKind::ActionDone, 0, None)];
+    let longer = NewSaga { entries: longer, ..saga(1, ONE) };
+    refused(store.create(longer).await, conflict, "more entries");
+    expect(store.append(append(1, 1, 1, Status::Running)).await, "append");
+    refused(store.create(saga(1, ONE)).await, conflict, "once it has gone on");
+}
+
+async fn an_append_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    for _ in 0..2 {
+        let appended = expect(store.append(append(1, 1, 1, Status::Running)).await, "append");
+        assert_eq!(appended, Appended::new(false));
+    }
+    let mut other = append(1, 1, 1, Status::Running);
+    other.entries[0].payload = Some(b"8".to_vec());
+    refused(store.append(other).await, StoreErrorKind::Conflict, "other content");
+    // The last one too, which ends the saga.
+    let mut last = append(1, 1, 2, Status::Completed);
+    last.entries = vec![entry(EntryKind::Completed, 0, None)];
+    for _ in 0..2 {
+        expect(store.append(last.clone()).await, "the end");
+    }
+    let record = expect(store.load(SagaId::new(1)).await, "load").unwrap();
+    assert_eq!((record.entries.len(), record.status), (3, Status::Completed));
+}
+
+async fn a_log_has_no_gaps<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    let gap = store.append(append(1, 1, 2, Status::Running)).await;
+    refused(gap, StoreErrorKind::Conflict, "beyond the end");
+    let record = expect(store.load(SagaId::new(1)).await, "load").unwrap();
+    assert_eq!(record.entries.len(), 1);
+}
+
+async fn a_cancel_reaches_the_owner<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    let cancel = async |id| expect(store.request_cancel(SagaId::new(id)).await, "cancel");
+    assert!(cancel(1).await);
+    assert!(!cancel(2).await);
+    let appended = expect(store.append(append(1, 1, 1, Status::Running)).await, "append");
+    assert!(appended.cancel_requested);
+    let record = expect(store.load(SagaId::new(1)).await, "load").unwrap();
+    assert!(record.cancel_requested);
+    expect(store.append(append(1, 1, 2, Status::Compensated)).await, "append");
+    assert!(!cancel(1).await, "it has ended");
+}
+
+async fn lists_come_in_pages<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[4, 2, 3, 1]).await;
+    expect(store.append(append(3, 1, 1, Status::Stuck)).await, "append");
+    let list = async |status, after: Option<u128>, limit| {
+        let found = store.list(status, after.map(SagaId::new), limit).await;
+        let found = expect(found, "list").into_iter();
+        found.map(|summary| summary.id.get()).collect::<Vec<_>>()
+    };
+    assert_eq!(list(None, None, 3).await, [1, 2, 3]);
+    assert_eq!(list(None, Some(3), 3).await, [4]);
+    assert_eq!(list(Some(Status::Stuck), None, 9).await, [3]);
+    assert_eq!(list(Some(Status::Running), Some(1), 9).await, [2, 4]);
+}
+
+async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1, 2, 3, 4]).await;
+    for id in [1, 2] {
+        expect(store.append(append(id, 1, 1, Status::Completed)).await, "append");
+    }
+    harness.advance(LEASE).await;
+    expect(store.append(append(3, 1, 1, Status::Compensated)).await, "append");
+    let purge = async |limit| expect(store.purge(LEASE, limit).await, "purge");
+    assert_eq!(purge(1).await, 1);
+    assert_eq!(purge(9).await, 1);
+    assert_eq!(purge(9).await, 0, "the third ended too late");
+    harness.advance(LEASE).await;
+    assert_eq!(purge(9).await, 1);
+    let left = expect(store.list(None, None, 9).await, "list");
+    assert_eq!(left.len(), 1, "what has not ended is never purged");
+}
+
+async fn one_bad_append_among_many_disturbs_nobody<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let ids: Vec<u128> = (1..=30).collect();
+    let store = with(harness, &ids).await;
+    let appends = ids.iter().map(|id| {
+        let epoch = if id % 10 == 0 { 7 } else { 1 };
+        store.append(append(*id, epoch, 1, Status::Running))
+    });
+    let results = all_at_once(appends).await;
+    for (id, result) in ids.iter().zip(results) {
+        match id % 10 {
+            0 => refused(result, StoreErrorKind::Fenced, "a wrong epoch"),
+            _ => drop(expect(result, "append")),
+        }
+    }
+}
+
+async fn any_bytes_are_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let store = with(harness, &[]).await;
+    expect(store.create(NewSaga { input: bytes.clone(), ..saga(1, ONE) }).await, "create");
+    let mut more = append(1, 1, 1, Status::Running);
+    more.entries[0].payload = Some(bytes.clone());
+    more.entries[0].note = Some("'; -- \"{}[]\\ \u{1f680}".to_owned());
+    more.entries.push(entry(EntryKind::ActionDone, u16::MAX, Some(b"")));
+    expect(store.append(more.clone()).await, "append");
+    let record = expect(harness.reopen(&store).await.load(SagaId::new(1)).await, "load").unwrap();
+    assert_eq!(record.input, bytes);
+    assert_eq!(record.entries[1..], more.entries[..]);
+}
+
+async fn all_at_once<T: Future<Output = Result<Appended, StoreError>>>(
+    futures: impl Iterator<Item = T>,
+) -> Vec<Result<Appended, StoreError>> {
+    let mut futures: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (future, result) in &mut futures {
+            if result.is_none()
+                && let std::task::Poll::Ready(value) = future.as_mut().poll(cx)
+            {
+                *result = Some(value);
+            }
+        }
+        match futures.iter().all(|(_, result)| result.is_some()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    futures.into_iter().filter_map(|(_, result)| result).collect()
+}

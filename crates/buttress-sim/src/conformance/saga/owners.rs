@@ -1,0 +1,160 @@
+//! Who runs which saga, and who takes over.
+
+use std::collections::BTreeSet;
+
+use buttress::StoreErrorKind;
+use buttress::saga::{NewSaga, SagaId, Status, Store};
+
+use super::super::{GRAIN, Harness, both, cases, expect, refused};
+use super::{LEASE, ONE, THREE, TWO, append, saga, take_over, with};
+
+pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    cases!(harness:
+        an_older_epoch_is_fenced,
+        a_lease_ends_at_its_instant,
+        a_renewed_lease_holds_and_a_retired_one_does_not,
+        only_unfinished_sagas_of_the_version_are_taken,
+        oldest_first_and_no_more_than_asked_for,
+        one_saga_is_taken_only_if_it_is_free,
+        two_take_overs_share_what_there_is,
+        a_take_over_while_a_write_is_in_flight,
+    );
+}
+
+async fn an_older_epoch_is_fenced<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    harness.advance(LEASE).await;
+    expect(store.renew(TWO, LEASE).await, "renew");
+    assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
+    // The old owner wakes up, and renews its lease; its saga is gone all the same.
+    expect(store.renew(ONE, LEASE).await, "renew");
+    let late = store.append(append(1, 1, 1, Status::Running)).await;
+    refused(late, StoreErrorKind::Fenced, "an old owner");
+    expect(store.append(append(1, 2, 1, Status::Running)).await, "the new owner");
+    let repeated = store.append(append(1, 1, 1, Status::Running)).await;
+    refused(repeated, StoreErrorKind::Fenced, "an old owner with the same content");
+    let unknown = store.append(append(9, 1, 1, Status::Running)).await;
+    refused(unknown, StoreErrorKind::Fenced, "a saga nobody knows");
+}
+
+async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    expect(store.renew(TWO, 3 * LEASE).await, "renew");
+    harness.advance(LEASE - GRAIN).await;
+    assert_eq!(take_over(&store, TWO).await, []);
+    harness.advance(GRAIN).await;
+    assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
+    assert_eq!(take_over(&store, TWO).await, [], "it is its own now");
+    // Nobody else takes it while the new owner lives.
+    expect(store.renew(THREE, 9 * LEASE).await, "renew");
+    assert_eq!(take_over(&store, THREE).await, []);
+    harness.advance(2 * LEASE).await;
+    assert_eq!(take_over(&store, THREE).await, [(SagaId::new(1), 3)]);
+}
+
+async fn a_renewed_lease_holds_and_a_retired_one_does_not<S: Store<Vec<u8>>, H: Harness<S>>(
+    harness: &H,
+) {
+    let store = with(harness, &[1]).await;
+    harness.advance(LEASE - GRAIN).await;
+    expect(store.renew(ONE, LEASE).await, "renew");
+    expect(store.renew(TWO, 3 * LEASE).await, "renew");
+    harness.advance(LEASE - GRAIN).await;
+    assert_eq!(take_over(&store, TWO).await, []);
+    expect(store.retire(ONE).await, "retire");
+    expect(store.retire(ONE).await, "retire again");
+    assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
+}
+
+async fn only_unfinished_sagas_of_the_version_are_taken<S: Store<Vec<u8>>, H: Harness<S>>(
+    harness: &H,
+) {
+    let store = with(harness, &[1, 2, 3, 4, 5]).await;
+    let ends = [
+        (2, Status::Completed),
+        (3, Status::Compensated),
+        (4, Status::Stuck),
+        (5, Status::Unwinding),
+    ];
+    for (id, status) in ends {
+        expect(store.append(append(id, 1, 1, status)).await, "append");
+    }
+    let other = NewSaga { version: 4, ..saga(6, ONE) };
+    expect(store.create(other).await, "create");
+    let other = NewSaga { definition: "refund".to_owned(), ..saga(7, ONE) };
+    expect(store.create(other).await, "create");
+    harness.advance(LEASE).await;
+    expect(store.renew(TWO, LEASE).await, "renew");
+    let taken: BTreeSet<_> = take_over(&store, TWO).await.into_iter().collect();
+    assert_eq!(taken, BTreeSet::from([(SagaId::new(1), 2), (SagaId::new(5), 2)]));
+}
+
+async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[]).await;
+    for id in [5, 3, 4, 1] {
+        expect(store.create(saga(id, ONE)).await, "create");
+        harness.advance(GRAIN).await;
+    }
+    harness.advance(LEASE).await;
+    expect(store.renew(TWO, LEASE).await, "renew");
+    let mut order = Vec::new();
+    loop {
+        let taken = expect(store.take_over(TWO, "order", 3, 3).await, "take_over");
+        if taken.sagas.is_empty() {
+            break;
+        }
+        order.push(taken.sagas.iter().map(|record| record.id.get()).collect::<Vec<_>>());
+    }
+    assert_eq!(order, [vec![5, 3, 4], vec![1]]);
+}
+
+async fn one_saga_is_taken_only_if_it_is_free<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1, 2, 3]).await;
+    expect(store.renew(TWO, 3 * LEASE).await, "renew");
+    expect(store.append(append(2, 1, 1, Status::Stuck)).await, "append");
+    expect(store.append(append(3, 1, 1, Status::Completed)).await, "append");
+    let take = async |id| expect(store.take(TWO, SagaId::new(id)).await, "take");
+    assert!(take(1).await.is_none(), "its worker lives");
+    let stuck = take(2).await.unwrap();
+    assert_eq!((stuck.epoch, stuck.status, stuck.entries.len()), (2, Status::Stuck, 2));
+    assert!(take(3).await.is_none(), "it has ended");
+    assert!(take(4).await.is_none(), "it does not exist");
+    let late = store.append(append(2, 1, 2, Status::Running)).await;
+    refused(late, StoreErrorKind::Fenced, "whoever had it before");
+    harness.advance(LEASE).await;
+    assert_eq!(take(1).await.unwrap().epoch, 2);
+}
+
+async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let ids: Vec<u128> = (1..=40).collect();
+    let store = with(harness, &ids).await;
+    let other = harness.reopen(&store).await;
+    harness.advance(LEASE).await;
+    expect(store.renew(TWO, LEASE).await, "renew");
+    expect(other.renew(THREE, LEASE).await, "renew");
+    let (one, two) = both(take_over(&store, TWO), take_over(&other, THREE)).await;
+    let all: BTreeSet<_> = one.iter().chain(&two).copied().collect();
+    assert_eq!(all.len(), one.len() + two.len(), "a saga was handed out twice");
+    assert_eq!(all, ids.iter().map(|id| (SagaId::new(*id), 2)).collect());
+}
+
+async fn a_take_over_while_a_write_is_in_flight<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    // Either order is right, but the two must agree on it.
+    for id in 1..=20 {
+        let store = with(harness, &[id]).await;
+        let other = harness.reopen(&store).await;
+        harness.advance(LEASE).await;
+        expect(other.renew(TWO, LEASE).await, "renew");
+        let write = store.append(append(id, 1, 1, Status::Running));
+        let (written, taken) = both(write, other.take_over(TWO, "order", 3, 9)).await;
+        let taken = expect(taken, "take_over").sagas;
+        let entries = taken[0].entries.len();
+        match written {
+            Ok(_) => assert_eq!(entries, 2, "written before, so the new owner must know it"),
+            Err(error) if error.is_fenced() => assert_eq!(entries, 1),
+            Err(error) => panic!("neither written nor fenced: {error}"),
+        }
+        let record = expect(store.load(SagaId::new(id)).await, "load").unwrap();
+        assert_eq!(record.entries.len(), entries, "nothing was written after the take-over");
+    }
+}

@@ -1,0 +1,79 @@
+//! One job of a station.
+
+use std::task::Waker;
+
+use super::config::Load;
+use super::failure::ServerError;
+use super::line::Waiting;
+use super::service::Served;
+use crate::fault::Condition;
+use crate::measure::What;
+
+/// Where the time of a job and its verdict come from.
+pub(super) trait Dice {
+    /// How long the job that begins now takes, and how it ends.
+    fn roll(&self, load: Load, condition: &Condition) -> (u64, Option<ServerError>);
+}
+
+/// What happens to a job, for traces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Happened {
+    Arrived,
+    Started,
+    Finished,
+    TurnedAway,
+    Crashed,
+    Cancelled,
+}
+
+pub(super) struct Job {
+    /// Tells this job from others that had the slot.
+    pub(super) number: u64,
+    pub(super) phase: Phase,
+    pub(super) arrived: u64,
+    pub(super) started: u64,
+    pub(super) verdict: Option<ServerError>,
+    /// Its caller has left.
+    pub(super) gone: bool,
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Phase {
+    Free,
+    Waiting,
+    Running,
+    Done(Result<Served, ServerError>),
+}
+
+impl Job {
+    pub(super) const fn new(number: u64, arrived: u64) -> Self {
+        Self {
+            number,
+            phase: Phase::Waiting,
+            arrived,
+            started: arrived,
+            verdict: None,
+            gone: false,
+            waker: None,
+        }
+    }
+}
+
+pub(super) fn waits(jobs: &[Job], waiting: &Waiting) -> bool {
+    let job = jobs.get(waiting.slot as usize);
+    job.is_some_and(|job| job.number == waiting.number && job.phase == Phase::Waiting)
+}
+
+impl From<Happened> for What {
+    fn from(happened: Happened) -> Self {
+        match happened {
+            Happened::Arrived => Self::JobArrived,
+            Happened::Started => Self::JobStarted,
+            Happened::Finished => Self::JobFinished,
+            Happened::TurnedAway => Self::JobTurnedAway,
+            Happened::Crashed => Self::JobCrashed,
+            Happened::Cancelled => Self::JobCancelled,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! [`Watch`]: hears what layers tell.
+
+use std::fmt;
+use std::sync::Arc;
+
+use buttress::{Name, Observer};
+
+use crate::measure::Recorder;
+
+/// Writes down the events of layers. Made by [`World::observer`](crate::World::observer).
+#[derive(Clone)]
+pub struct Watch {
+    pub(crate) recorder: Arc<Recorder>,
+}
+
+impl Observer for Watch {
+    fn on_event(&self, layer: Name, event: &buttress::Event) {
+        self.recorder.layer(layer, event);
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
