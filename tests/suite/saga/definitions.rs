@@ -23,6 +23,20 @@ async fn what_makes_no_sense_is_refused_when_it_is_built() {
     let twice = saga.build().unwrap_err();
     assert_eq!(twice.to_string(), "saga \"test\": two steps are called \"a\"");
 
+    // U+0000 did not come back from a database as it went there. Found in review.
+    for name in ["", "a\0b"] {
+        let mut saga = Definition::<u32>::builder("test", 1);
+        add(&mut saga, name);
+        let unusable = saga.build().unwrap_err();
+        assert_eq!(
+            unusable.to_string(),
+            format!("saga \"test\": the name {name:?} is empty or holds a control character")
+        );
+    }
+    let mut saga = Definition::<u32>::builder("", 1);
+    add(&mut saga, "a");
+    assert!(matches!(saga.build(), Err(InvalidDefinition::UnusableName { .. })));
+
     let mut saga = Definition::<u32>::builder("test", 1);
     let (a, b) = (add(&mut saga, "a"), add(&mut saga, "b"));
     saga.order(b, a);

@@ -44,6 +44,15 @@ pub enum InvalidDefinition {
         /// How many there are.
         steps: usize,
     },
+    /// The name of the saga or of a step is empty, or holds a control character. Names are written to the
+    /// log and into keys, and must be the same when they are read.
+    #[error("saga {saga:?}: the name {name:?} is empty or holds a control character")]
+    UnusableName {
+        /// The saga.
+        saga: String,
+        /// The name.
+        name: String,
+    },
     /// Two steps have one name. Keys would not tell them apart.
     #[error("saga \"{saga}\": two steps are called \"{step}\"")]
     Duplicate {
@@ -152,6 +161,12 @@ impl Plan {
         }
         if max_concurrent == 0 {
             return Err(InvalidDefinition::NoConcurrency { saga });
+        }
+        let names = std::iter::once(saga).chain(steps.iter().map(|step| step.name));
+        for name in names.map(|name| name.as_str().to_owned()) {
+            if name.is_empty() || name.contains(char::is_control) {
+                return Err(InvalidDefinition::UnusableName { saga: saga.to_string(), name });
+            }
         }
         let mut names = HashSet::new();
         for step in &steps {
