@@ -153,3 +153,29 @@ async fn the_hook_hears_every_end_and_the_stats_add_up() {
     assert_eq!((stats.steps_executed, stats.steps_failed), (4, 2));
     assert_eq!((stats.compensations_executed, stats.active), (2, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_of_another_definition_decides_nothing() {
+    // It had the same number and type. Found in review.
+    let world = World::new();
+    let mut other = Definition::<u32>::builder("other", 1);
+    let foreign = other
+        .step("other")
+        .action((), world.service("other", &[Answer(1)], Duration::ZERO), |input: &u32, ()| *input)
+        .add();
+    let mut saga = Definition::<u32>::builder("test", 1);
+    let own = saga
+        .step("a")
+        .kind(Kind::Pivot)
+        .action((), world.service("a", &[Break], Duration::ZERO), |input: &u32, ()| *input)
+        .add();
+    let sagas = executor(saga);
+    let report = sagas.run_to_end(7).await.unwrap();
+    assert_eq!(report.status(), Status::Stuck);
+    let decided = sagas.resolve(report.id(), foreign, Resolution::Happened(99)).await;
+    assert!(matches!(decided, Err(SagaError::NotPossible { .. })), "{decided:?}");
+    let decided = sagas.resolve(report.id(), own, Resolution::Happened(99)).await.unwrap();
+    let report = decided.await.unwrap();
+    assert_eq!(report.output(own).as_deref(), Some(&99));
+    assert_eq!(report.output(foreign), None);
+}

@@ -186,7 +186,7 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
             }
         }
         self.came(vec![number]);
-        StepHandle::new(StepRef { builder, number })
+        StepHandle::new(StepRef { builder, number }, name)
     }
 }
 

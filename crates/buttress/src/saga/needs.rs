@@ -5,10 +5,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::attempt::Output;
+use crate::name::Name;
 
 /// A step of a definition, by number: names the output of type `T` that later steps may need.
 pub struct StepHandle<T> {
     step: StepRef,
+    name: Name,
     output: PhantomData<fn() -> T>,
 }
 
@@ -21,8 +23,14 @@ pub struct StepRef {
 }
 
 impl<T> StepHandle<T> {
-    pub(super) fn new(step: StepRef) -> Self {
-        Self { step, output: PhantomData }
+    pub(super) fn new(step: StepRef, name: Name) -> Self {
+        Self { step, name, output: PhantomData }
+    }
+
+    /// The name of the step: a handle of another definition may have its number, and a definition that was
+    /// built again the same steps.
+    pub(super) fn name(self) -> Name {
+        self.name
     }
 
     pub(super) fn number(self) -> u16 {

@@ -54,7 +54,7 @@ where
     /// An operator: says what became of the action of `step` that a stuck saga does not know.
     ///
     /// # Errors
-    /// It is not stuck at that step, the output cannot be encoded, or the store failed.
+    /// It is not stuck at that step, which may be one of another definition, the output cannot be encoded, or the store failed.
     pub async fn resolve<T>(
         &self,
         saga: SagaId,
@@ -65,6 +65,10 @@ where
         F: Codec<T>,
         T: Send + Sync + 'static,
     {
+        if self.core.definition.inner.step_name(step.number()) != step.name() {
+            let why = format!("\"{}\" is a step of another definition", step.name());
+            return Err(SagaError::NotPossible { saga, why });
+        }
         let (kind, payload) = match resolution {
             Resolution::DidNotHappen => (EntryKind::DidNotHappen, None),
             Resolution::Happened(output) => {

@@ -98,10 +98,11 @@ impl Report {
         &self.steps
     }
 
-    /// The output of a step; `None` if its action was not done.
+    /// The output of a step; `None` if its action was not done, or it is a step of another definition.
     #[must_use]
     pub fn output<T: Send + Sync + 'static>(&self, step: StepHandle<T>) -> Option<Arc<T>> {
-        self.outputs.get(step)
+        let (name, _) = self.steps.get(usize::from(step.number()))?;
+        if *name == step.name() { self.outputs.get(step) } else { None }
     }
 }
 
