@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use buttress::retry::Backoff;
-use buttress::saga::{Call, Config, Definition, Executor, MemoryStore, SagaId, Status};
+use buttress::saga::{Call, Config, Definition, Executor, MemoryStore, SagaError, SagaId, Status};
 use buttress::{Clock, Codec, CodecError, Format};
 use tower::{BoxError, service_fn};
 
@@ -143,6 +143,35 @@ async fn a_worker_that_stood_still_does_not_take_its_own_sagas_from_itself() {
     drop(recovering);
     assert_eq!(execution.await.unwrap().status(), Status::Completed);
     assert_eq!(world.seen(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saga_taken_from_oneself_goes_on_under_its_new_epoch() {
+    // It stood still between looking at its lease and taking over.
+    let world = World::new();
+    let mut saga = Definition::<u32>::builder("test", 1);
+    for name in ["a", "b"] {
+        saga.step(name)
+            .action((), world.service(name, &[Answer(1)], ms(500)), |input: &u32, ()| *input)
+            .add();
+    }
+    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let config = config().lease(ms(300));
+    let sagas = Executor::new(saga.build().unwrap(), store.clone(), config).unwrap();
+    let execution = sagas.start(7).await.unwrap();
+    let id = execution.id();
+    tokio::time::advance(ms(10)).await;
+    store.fail_renewals(true);
+    store.stall(400);
+    assert_eq!(sagas.recover().await.unwrap().resumed, [id]);
+    store.fail_renewals(false);
+    store.stall(0);
+    assert!(matches!(execution.await, Err(SagaError::Fenced { .. })), "the run that was there");
+    while sagas.state(id).await.unwrap().unwrap().status != Status::Completed {
+        tokio::time::advance(ms(10)).await;
+    }
+    assert_eq!(world.seen(), ["a", "a", "b"]);
+    assert_eq!(world.keys("a")[0], world.keys("a")[1]);
 }
 
 #[tokio::test(start_paused = true)]

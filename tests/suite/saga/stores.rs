@@ -26,12 +26,14 @@ pub(super) struct Flaky {
     lost: Arc<AtomicBool>,
     /// Appends with more outputs are refused for good.
     fits: Arc<AtomicU32>,
+    /// How many milliseconds the process stands still right before a take-over.
+    stall: Arc<AtomicU32>,
 }
 
 impl Flaky {
     pub(super) fn new(inner: MemoryStore) -> Self {
         let (renewals, lost, fits) = (Arc::default(), Arc::default(), Arc::new(u32::MAX.into()));
-        Self { inner, renewals, appends: Arc::default(), lost, fits }
+        Self { inner, renewals, appends: Arc::default(), lost, fits, stall: Arc::default() }
     }
 
     /// So many outputs fit into one append from now on.
@@ -43,6 +45,11 @@ impl Flaky {
     pub(super) fn fail_writes(&self, writes: u32, lost: bool) {
         self.appends.store(writes, Ordering::SeqCst);
         self.lost.store(lost, Ordering::SeqCst);
+    }
+
+    /// The process stands still for so long in each take-over.
+    pub(super) fn stall(&self, millis: u32) {
+        self.stall.store(millis, Ordering::SeqCst);
     }
 
     pub(super) fn fail_renewals(&self, fail: bool) {
@@ -99,6 +106,8 @@ impl Store<Payload> for Flaky {
         version: u32,
         limit: usize,
     ) -> Result<TakenOver<Payload>, StoreError> {
+        let stall = self.stall.load(Ordering::SeqCst);
+        tokio::time::advance(Duration::from_millis(stall.into())).await;
         self.inner.take_over(worker, definition, version, limit).await
     }
 
