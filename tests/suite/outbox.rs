@@ -3,4 +3,5 @@
 mod crashes;
 mod delivery;
 mod sharing;
+mod stalled;
 mod world;

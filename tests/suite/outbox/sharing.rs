@@ -1,15 +1,12 @@
 //! Several relays, leases, shut-downs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::StoreError;
-use buttress::outbox::{
-    Backlog, DeadLetter, Fetched, Lease, MemoryStore, Message, MessageId, Outbox, Owned, Relay,
-    RelayId, Settled, Store,
-};
+use buttress::outbox::{Message, Outbox, Relay, RelayId, Store};
 
+use super::stalled::Stalled;
 use super::world::*;
 use crate::support::ms;
 
@@ -101,7 +98,7 @@ async fn a_shut_down_waits_for_what_is_under_way_and_starts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     let world = World::new();
-    let store = Stalled { inner: world.store.clone(), stalled: Arc::default() };
+    let store = Stalled::over(&world.store);
     let published = Arc::new(Mutex::new(Vec::new()));
     let seen = published.clone();
     let publisher = tower::service_fn(move |message: Message| {
@@ -115,7 +112,7 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     let config = config().publish_timeout(Duration::from_secs(60));
     let old = Relay::new(&Outbox::new(store.clone()), publisher, config).unwrap().spawn();
     pass(ms(1)).await;
-    store.stalled.store(true, Ordering::SeqCst);
+    store.renews_nothing.store(true, Ordering::SeqCst);
     pass(ms(9_000)).await;
     let successor = RelayId::new(9);
     assert_eq!(
@@ -129,70 +126,4 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     pass(ms(30_000)).await;
     assert_eq!(*published.lock().unwrap(), [1]);
     assert_eq!((old.stats().relayed, world.store.backlog().await.unwrap().pending), (0, 2));
-}
-
-/// A store that does not renew when it is told so.
-#[derive(Clone, Debug)]
-struct Stalled {
-    inner: MemoryStore,
-    stalled: Arc<AtomicBool>,
-}
-
-impl Store for Stalled {
-    async fn lease(
-        &self,
-        relay: RelayId,
-        lease: Duration,
-        busy: &[u16],
-    ) -> Result<Owned, StoreError> {
-        match self.stalled.load(Ordering::SeqCst) {
-            true => Err(StoreError::transient("away")),
-            false => self.inner.lease(relay, lease, busy).await,
-        }
-    }
-
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
-        self.inner.release(relay).await
-    }
-
-    async fn fetch(
-        &self,
-        relay: RelayId,
-        leases: &[Lease],
-        limit: usize,
-    ) -> Result<Fetched, StoreError> {
-        self.inner.fetch(relay, leases, limit).await
-    }
-
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
-        self.inner.start(lease, id, claim).await
-    }
-
-    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
-        self.inner.clear_suspects(lease).await
-    }
-
-    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
-        self.inner.settle(settled).await
-    }
-
-    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        self.inner.dead_letters(after, limit).await
-    }
-
-    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.inner.requeue(ids).await
-    }
-
-    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.inner.discard(ids).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.inner.backlog().await
-    }
-
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.inner.purge(age, limit).await
-    }
 }
