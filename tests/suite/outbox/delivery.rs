@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use buttress::outbox::{Config, HeadOfKey, MessageId, NewMessage, Relay, Store};
-use buttress::{Clock, ServiceErrors};
+use buttress::outbox::{Config, HeadOfKey, Message, MessageId, NewMessage, Relay, Store};
+use buttress::{Classify, Clock, Outcome, ServiceErrors};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use super::world::*;
@@ -99,7 +99,7 @@ async fn the_failure_may_ask_for_longer() {
     let limiter = buttress::rate_limit::RateLimitLayer::new(limiter).unwrap();
     let publisher = ServiceBuilder::new()
         .layer(limiter)
-        .service(tower::service_fn(async |_: buttress::outbox::Message| Ok::<(), BoxError>(())));
+        .service(tower::service_fn(async |_: Message| Ok::<(), BoxError>(())));
     world.write(&[(1, "a"), (2, "b")]).await;
     // A refusal on the way uses up no attempt, however often it comes.
     let relay =
@@ -168,6 +168,78 @@ async fn a_publisher_that_hangs_or_panics_has_failed() {
     assert_eq!(world.times(), [(0, 1), (0, 2), (100, 2), (600, 1)]);
 }
 
+/// Found in review: the panic of a classifier, or of a publisher's `clone`, ended the relay.
+#[tokio::test(start_paused = true)]
+async fn a_classifier_or_a_clone_that_panics_has_failed() {
+    #[derive(Clone)]
+    struct Panics;
+    impl<T, E> Classify<T, E> for Panics {
+        fn classify(&self, _: &Result<T, E>) -> Outcome {
+            panic!("a classifier")
+        }
+    }
+    let world = World::new();
+    world.write(&[(1, "a"), (2, "b")]).await;
+    let relay = world.relay_of(config()).classify(Panics).spawn();
+    pass(ms(1000)).await;
+    assert_eq!(world.times(), [(0, 1), (0, 2), (100, 1), (100, 2), (300, 1), (300, 2)]);
+    assert_eq!(world.store.dead_letters(0, 9).await.unwrap()[0].error, "the classifier panicked");
+    relay.shut_down().await;
+
+    struct Uncopyable;
+    impl Clone for Uncopyable {
+        fn clone(&self) -> Self {
+            panic!("a clone")
+        }
+    }
+    let world = World::new();
+    world.write(&[(1, "a"), (2, "b")]).await;
+    let uncopyable = Uncopyable;
+    let publisher = tower::service_fn(move |_: Message| {
+        let _ = &uncopyable;
+        async { Ok::<(), BoxError>(()) }
+    });
+    let relay = Relay::new(&world.outbox, publisher, config()).unwrap().spawn();
+    pass(ms(1000)).await;
+    let letters = world.store.dead_letters(0, 9).await.unwrap();
+    let errors: Vec<&str> = letters.iter().map(|letter| letter.error.as_str()).collect();
+    assert_eq!(errors, ["the publisher panicked"; 2]);
+    assert_eq!(relay.stats().failed, 6);
+    relay.shut_down().await;
+}
+
+/// Found in review: a hint beyond all sense held its key for good, with no dead letter to requeue.
+#[tokio::test(start_paused = true)]
+async fn no_failure_holds_its_key_longer_than_the_longest_hint() {
+    #[derive(Clone)]
+    struct Forever;
+    impl<T, E> Classify<T, E> for Forever {
+        fn classify(&self, result: &Result<T, E>) -> Outcome {
+            if result.is_ok() { Outcome::Success } else { Outcome::Failure }
+        }
+
+        fn retry_after(&self, result: &Result<T, E>) -> Option<Duration> {
+            result.is_err().then_some(Duration::MAX)
+        }
+    }
+    let day = Duration::from_secs(24 * 3600);
+    let cases = [
+        (config().max_hint(ms(5000)), ms(5000)),
+        (config().idle_poll(Duration::from_secs(3600)), day),
+    ];
+    for (config, longest) in cases {
+        let world = World::new();
+        world.publish(|message| {
+            let fails = message.attempts == 0;
+            async move { if fails { Err(BoxError::from("away")) } else { Ok(()) } }
+        });
+        world.write(&[(1, "a")]).await;
+        let _relay = world.relay_of(config).classify(Forever).spawn();
+        pass(2 * day).await;
+        assert_eq!(world.times(), [(0, 1), (longest.as_millis(), 1)]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_delayed_message_comes_at_its_time_and_holds_up_nobody() {
     let world = World::new();
@@ -220,7 +292,7 @@ async fn a_publisher_need_not_be_sync_and_may_be_slow_to_be_ready() {
         buttress::bulkhead::BulkheadLayer::new(buttress::bulkhead::Config::new().max_concurrent(1));
     let publisher = ServiceBuilder::new()
         .layer(bulkhead.unwrap().backpressure())
-        .service_fn(async |_: buttress::outbox::Message| {
+        .service_fn(async |_: Message| {
             Clock::default().sleep(ms(10)).await;
             Ok::<(), BoxError>(())
         })
@@ -253,7 +325,7 @@ async fn more_than_a_batch_goes_through_without_a_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_configuration_out_of_bounds_is_refused() {
     let world = World::new();
-    let publisher = tower::service_fn(async |_: buttress::outbox::Message| Ok::<(), BoxError>(()));
+    let publisher = tower::service_fn(async |_: Message| Ok::<(), BoxError>(()));
     let zero = Duration::ZERO;
     let wrong = [
         (Config::new().batch(0), "batch"),
@@ -261,6 +333,7 @@ async fn a_configuration_out_of_bounds_is_refused() {
         (Config::new().poll(zero), "poll"),
         (Config::new().idle_poll(ms(1)), "idle-poll"),
         (Config::new().retry(0, buttress::retry::Backoff::none()), "attempts"),
+        (Config::new().max_hint(zero), "max-hint"),
         (Config::new().max_starts(0), "max-starts"),
         (Config::new().publish_timeout(zero), "publish-timeout"),
         (Config::new().concurrency(0), "concurrency"),

@@ -1,6 +1,7 @@
 //! A relay at work: lease, write down, look, start, wait, and again.
 
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use tower::{BoxError, Service};
 
 use super::config::HeadOfKey;
-use super::deliver::{Delivery, deliver};
+use super::deliver::{Delivery, deliver, panicked};
 use super::message::Message;
 use super::relay::Relay;
 use super::state::{Desk, Next, Slip};
@@ -274,7 +275,12 @@ where
         if message.attempts > 0 || message.starts > 0 {
             relay.shared.bell.counts.update(|stats| stats.redelivered += 1);
         }
-        let (publisher, classify) = (relay.publisher.clone(), relay.classify.clone());
+        let copy = || (relay.publisher.clone(), relay.classify.clone());
+        let Ok((publisher, classify)) = catch_unwind(AssertUnwindSafe(copy)) else {
+            let slip = Slip::of(&message);
+            let verdict = panicked(&slip, &relay.config);
+            return self.desk.ended(slip, lease, verdict);
+        };
         let delivery = deliver(publisher, classify, message, lease, relay.config.clone());
         self.flights.push(Box::pin(delivery));
     }
