@@ -8,7 +8,7 @@ use buttress::outbox::{Message, Outbox, Relay, RelayId, Store};
 
 use super::stalled::Stalled;
 use super::world::*;
-use crate::support::ms;
+use crate::support::{Watch, ms, soon};
 
 #[tokio::test(start_paused = true)]
 async fn two_relays_share_the_work_and_keep_the_order() {
@@ -126,4 +126,67 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     pass(ms(30_000)).await;
     assert_eq!(*published.lock().unwrap(), [1]);
     assert_eq!((old.stats().relayed, world.store.backlog().await.unwrap().pending), (0, 2));
+}
+
+/// Found in review: whoever waited for the end of a relay whose task was aborted waited forever.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_dropped_has_ended() {
+    let world = World::new();
+    let relay = world.relay_of(config());
+    let handle = relay.handle();
+    let task = tokio::spawn(relay.run());
+    pass(ms(1000)).await;
+    let waits = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.shut_down().await }
+    });
+    task.abort();
+    soon(waits).await.unwrap();
+    soon(handle.shut_down()).await;
+    // Also one that never began.
+    let relay = world.relay_of(config());
+    let handle = relay.handle();
+    drop(relay.run());
+    soon(handle.shut_down()).await;
+}
+
+/// Found in review: each wrote its own partitions over those of the others, and left them behind.
+#[tokio::test(start_paused = true)]
+async fn what_relays_have_is_added_up_and_gone_when_they_are() {
+    let world = World::new();
+    world.publish(|_| std::future::pending());
+    let (one, two) = (world.relay_of(config()), world.relay(config()));
+    let (handle, one) = (one.handle(), tokio::spawn(one.run()));
+    pass(Duration::from_secs(60)).await;
+    let keys: Vec<String> = (0..64).map(|key| key.to_string()).collect();
+    for (number, key) in (0..).zip(&keys) {
+        world.write(&[(number, key)]).await;
+    }
+    pass(Duration::from_secs(2)).await;
+    let gauges = || (handle.stats().partitions, handle.stats().in_flight);
+    assert_eq!(gauges(), (16, 64));
+    one.abort();
+    pass(ms(1)).await;
+    let (partitions, in_flight) = gauges();
+    assert!(partitions == 8 && (1..64).contains(&in_flight), "{partitions}, {in_flight}");
+    world.publish(|_| async { Ok(()) });
+    soon(two.shut_down()).await;
+    assert_eq!(gauges(), (0, 0));
+}
+
+/// Found in review: one relay was told of what was written, and perhaps not the one that owns its key.
+#[tokio::test(start_paused = true)]
+async fn every_relay_of_the_process_is_told_of_what_was_written() {
+    let world = World::new();
+    let (one, _two) = (world.relay(config()), world.relay(config()));
+    for number in 0..32 {
+        // They look rarely now.
+        pass(Duration::from_secs(60)).await;
+        let watch = Watch::start();
+        world.write(&[(number, &format!("key-{number}"))]).await;
+        while one.stats().relayed <= u64::from(number) {
+            pass(ms(1)).await;
+        }
+        assert!(watch.ms() <= 1, "message {number} came after {} ms", watch.ms());
+    }
 }

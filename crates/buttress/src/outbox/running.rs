@@ -14,6 +14,7 @@ use super::deliver::{Delivery, deliver, panicked};
 use super::message::Message;
 use super::relay::Relay;
 use super::state::{Desk, Next, Slip};
+use super::stats::Gauges;
 use super::store::{Lease, Settled, Store, Verdict};
 use crate::classify::Classify;
 use crate::clock;
@@ -28,7 +29,7 @@ const QUIET_LOOKS: u32 = 10;
 type DeliveryFuture = Pin<Box<dyn Future<Output = Delivery> + Send>>;
 
 pub(super) struct Running<St, P, C> {
-    relay: Relay<St, P, C>,
+    gauges: Gauges,
     desk: Desk,
     flights: Unordered<DeliveryFuture>,
     /// As far as this relay knows: counted from before the store was asked.
@@ -42,6 +43,8 @@ pub(super) struct Running<St, P, C> {
     quiet: u32,
     /// The store's wall time at an instant.
     store_time: (Instant, Duration),
+    // The last: its end is told when it is dropped, and everything else must be gone then.
+    relay: Relay<St, P, C>,
 }
 
 impl<St, P, C> Running<St, P, C>
@@ -56,7 +59,7 @@ where
     pub(super) fn new(relay: Relay<St, P, C>) -> Self {
         let now = relay.config.clock.now();
         Self {
-            relay,
+            gauges: Gauges::new(&relay.shared.bell.counts),
             desk: Desk::default(),
             flights: Unordered::new(),
             lease_until: now,
@@ -67,6 +70,7 @@ where
             next_purge: clock::after(now, PURGE_EVERY),
             quiet: 0,
             store_time: (now, Duration::ZERO),
+            relay,
         }
     }
 
@@ -123,9 +127,7 @@ where
         }
         match beside(&mut self.flights, &mut self.desk, store.lease(id, length, &busy)).await {
             Ok(owned) => {
-                self.relay.shared.bell.counts.update(|stats| {
-                    stats.partitions = owned.leases.len() as u64;
-                });
+                self.gauges.partitions(owned.leases.len() as u64);
                 self.desk.own(owned);
                 self.lease_until = clock::after(before, length);
                 self.next_lease = clock::after(before, length / 3);
@@ -328,9 +330,8 @@ where
 
     /// Waits until a delivery ends, a message is written, or it is time for something.
     async fn wait(&mut self, stopping: bool) {
-        let in_flight = self.desk.under_way() as u64;
+        self.gauges.in_flight(self.desk.under_way() as u64);
         let shared = self.relay.shared.clone();
-        shared.bell.counts.update(|stats| stats.in_flight = in_flight);
         let mut at = self.next_lease;
         if !self.desk.settled().is_empty() {
             at = at.min(self.next_write);
@@ -345,7 +346,7 @@ where
             }
         }
         let mut time = pin!(self.relay.config.clock.sleep_until(at));
-        let mut rung = pin!(shared.bell.rung.notified());
+        let mut rung = pin!(shared.rung.notified());
         let mut shut = pin!(shared.shut.notified());
         let (flights, desk) = (&mut self.flights, &mut self.desk);
         let was_rung = poll_fn(|cx| {
