@@ -1,7 +1,7 @@
 //! A call that cannot be answered at once: it waits for the store, for another call with its key, or
 //! for its handler on a task of its own.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +11,7 @@ use tower::Service;
 
 use super::claim::{Form, sealed};
 use super::config::StoreFailure;
-use super::detached::{Entered, caught};
+use super::detached::detach;
 use super::holding::Holding;
 use super::identity::Identity;
 use super::lines::{News, Place, Turn};
@@ -196,30 +196,6 @@ where
         if std::mem::take(&mut self.ready) {
             let fresh = self.service.clone();
             drop(std::mem::replace(&mut self.service, fresh));
-        }
-    }
-}
-
-/// Runs a handler on a task of its own, and waits for it.
-async fn detach<V, A: Send + 'static>(
-    shared: &Shared<V>,
-    entered: Entered,
-    running: impl Future<Output = Result<A, Error>> + Send + 'static,
-) -> Result<A, Error> {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let spawned = shared.spawn(async move {
-        let ended = caught(running).await;
-        drop(entered);
-        // Whoever asked may have gone away.
-        drop(tell.send(ended));
-    });
-    match told.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        // The task was dropped, with its runtime, or never begun.
-        Err(_) => {
-            let refused = shared.refuse(ErrorKind::ShuttingDown, None);
-            Err(if spawned { refused.after_an_attempt() } else { refused })
         }
     }
 }
