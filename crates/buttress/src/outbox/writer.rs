@@ -16,7 +16,7 @@ use crate::store_error::StoreError;
 pub(super) struct Bell {
     /// One for each relay, so that a ring is kept for each that does not wait for one just then. Nobody
     /// here knows which of them owns the key.
-    relays: Mutex<Vec<Weak<Notify>>>,
+    relays: Mutex<Arc<[Weak<Notify>]>>,
     pub(super) counts: Arc<Counts>,
 }
 
@@ -25,8 +25,8 @@ impl Bell {
     pub(super) fn hang_up(&self) -> Arc<Notify> {
         let rung = Arc::new(Notify::new());
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
-        relays.retain(|relay| relay.strong_count() > 0);
-        relays.push(Arc::downgrade(&rung));
+        let alive = relays.iter().filter(|relay| relay.strong_count() > 0).cloned();
+        *relays = alive.chain([Arc::downgrade(&rung)]).collect();
         rung
     }
 
