@@ -5,6 +5,7 @@ mod contract;
 mod detached;
 mod faulty;
 mod lease;
+mod lines;
 mod memory;
 mod stores;
 mod threads;

@@ -2,5 +2,7 @@
 
 mod crashes;
 mod delivery;
+mod failures;
 mod sharing;
+mod stalled;
 mod world;

@@ -45,6 +45,16 @@ impl Spawner {
             None => drop(tokio::spawn(task)),
         }
     }
+
+    /// Starts `task`, from where a panic would be worse than a task that is not started; false if it was
+    /// not, because there is no runtime.
+    pub(crate) fn try_spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
+        if self.spawn.is_none() && tokio::runtime::Handle::try_current().is_err() {
+            return false;
+        }
+        self.spawn(task);
+        true
+    }
 }
 
 impl fmt::Debug for Spawner {

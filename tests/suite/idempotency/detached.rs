@@ -1,9 +1,11 @@
 //! Handlers on tasks of their own.
 
-use buttress::ErrorKind;
+use buttress::idempotency::{IdempotencyLayer, StoreFailure};
+use buttress::{ErrorKind, StoreErrorKind};
 use tower::Layer;
 
-use super::{Ask, Scripted, Step, begin, call, config, layer};
+use super::faulty::{Faulty, Plan};
+use super::{Ask, Scripted, Step, begin, by_ask, call, config, layer};
 use crate::support::{AppError, Watch, is_pending, ms, now, panic_of, soon};
 
 #[tokio::test(start_paused = true)]
@@ -114,4 +116,32 @@ async fn a_handler_whose_task_is_dropped_frees_its_key_and_tells_its_caller() {
     let stats = layer.handle().stats();
     assert_eq!((stats.detached, stats.in_flight, log.calls()), (0, 0, 0));
     assert_eq!(stats.store.unwrap().in_flight, 0);
+}
+
+/// Found in review: where a call runs unprotected because the store is away it ran with its caller, and
+/// began after the drain.
+#[tokio::test(start_paused = true)]
+async fn a_handler_without_its_store_is_detached_as_any_other() {
+    let store = Faulty::default();
+    for _ in 0..3 {
+        store.then("claim", Plan::Fails(StoreErrorKind::Transient));
+    }
+    let (inner, log) = Scripted::new();
+    log.then([Step::AnswerAfter(500)]);
+    let config = config().detached(1).store_failure(StoreFailure::Open).store_attempts(1);
+    let layer = IdempotencyLayer::new(config, store, by_ask).unwrap();
+    let mut service = layer.layer(inner);
+    let mut first = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut first));
+    tokio::task::yield_now().await;
+    drop(first);
+    assert_eq!((layer.handle().stats().detached, log.live()), (1, 1));
+    let error = soon(begin(&mut service, Ask(8))).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::DetachedFull));
+    let watch = Watch::start();
+    soon(layer.handle().drain()).await;
+    assert_eq!((watch.ms(), log.live()), (500, 0));
+    let error = soon(begin(&mut service, Ask(7))).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::ShuttingDown));
+    assert_eq!(log.calls(), 1);
 }

@@ -155,12 +155,18 @@ async fn a_call_dropped_while_it_runs_frees_its_key_from_a_task() {
     assert_eq!(layer.handle().stats().taken_over, 1);
 }
 
-/// Outside of a runtime nothing can be spawned: the lease ends instead.
+/// Outside of a runtime nothing can be spawned: the lease ends instead. Found in review: with the default
+/// spawner, passed as one's own, dropping the call panicked.
 #[test]
 fn a_call_dropped_outside_of_a_runtime_leaves_its_key_to_its_lease() {
+    left_to_its_lease(config());
+    left_to_its_lease(config().spawner(buttress::Spawner::default()));
+}
+
+fn left_to_its_lease(config: Config) {
     let clock = buttress::VirtualClock::new();
     let store = Faulty::over(MemoryStore::new(clock.clock()));
-    let config = config().clock(clock.clock()).lease(ms(900)).refuse_in_flight(true);
+    let config = config.clock(clock.clock()).lease(ms(900)).refuse_in_flight(true);
     let layer = over(config, &store);
     let inner = tower::service_fn(|_: Ask| std::future::pending::<Result<u32, AppError>>());
     let mut service = layer.layer(inner);

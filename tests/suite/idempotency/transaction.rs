@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use buttress::idempotency::{IdempotencyLayer, InvalidKey, Key, MemoryStore, WithClaim};
-use buttress::{ErrorKind, StoreErrorKind};
+use buttress::idempotency::{
+    CompleteIn, IdempotencyLayer, InvalidKey, Key, MemoryStore, MemoryTransaction, Store, WithClaim,
+};
+use buttress::{Clock, ErrorKind, StoreErrorKind};
 use tower::{Layer, Service, service_fn};
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, begin, by_ask, config};
-use crate::support::{AppError, ms, now, soon};
+use crate::support::{AppError, Watch, ms, now, soon};
 
 type Request<St> = WithClaim<Ask, St, u32>;
 
@@ -195,6 +197,73 @@ async fn a_commit_after_a_take_over_is_fenced_with_its_effect() {
     );
     assert_eq!(effects.load(Ordering::SeqCst), 0);
     assert_eq!(soon(begin(&mut service, Ask(7))).await.unwrap(), 5, "the one answer");
+}
+
+/// A handler that commits, and then has 15 seconds of work left. The lease is renewed every 10.
+async fn works_on_after_its_commit<St>(store: St, memory: MemoryStore<u32>)
+where
+    St: Store<u32> + CompleteIn<MemoryTransaction<u32>, u32> + Clone,
+{
+    let key = |ask: &Ask| by_ask(ask);
+    let layer = IdempotencyLayer::transactional(config(), store, key).unwrap();
+    let mut service = layer.layer(service_fn(move |r: WithClaim<Ask, St, u32>| {
+        let mut tx = memory.begin();
+        async move {
+            r.claim.complete_in(&mut tx, &1).await.unwrap();
+            tx.commit().unwrap();
+            Clock::default().sleep(ms(15_000)).await;
+            Ok::<u32, AppError>(1)
+        }
+    }));
+    let watch = Watch::start();
+    let first = tokio::spawn(begin(&mut service, Ask(7)));
+    tokio::task::yield_now().await;
+    let second = tokio::spawn(begin(&mut service, Ask(7)));
+    assert_eq!(soon(second).await.unwrap().unwrap(), 1);
+    assert!(watch.ms() <= 10_000, "the answer is there for whoever else asks");
+    assert_eq!(soon(first).await.unwrap().unwrap(), 1);
+    assert_eq!(watch.ms(), 15_000);
+    let stats = layer.handle().stats();
+    assert_eq!((stats.fenced, stats.failed, stats.in_flight, stats.waiting), (0, 0, 0, 0));
+}
+
+/// Found in review: the next renewal was refused, since the claim is no longer in flight, and that was
+/// taken for a loss: the handler was dropped at an await, and its caller told that somebody else has
+/// the key.
+#[tokio::test(start_paused = true)]
+async fn a_handler_may_work_on_after_its_commit() {
+    let memory = MemoryStore::default();
+    works_on_after_its_commit(memory.clone(), memory).await;
+    let store = Faulty::default();
+    works_on_after_its_commit(store.clone(), store.memory.clone()).await;
+    assert_eq!((store.count("renew"), store.count("outcome")), (1, 1), "then it needs no renewal");
+    // Nor while that cannot be found out.
+    let store = Faulty::default();
+    store.then("outcome", Plan::Fails(StoreErrorKind::Transient));
+    works_on_after_its_commit(store.clone(), store.memory.clone()).await;
+    assert_eq!((store.count("renew"), store.count("outcome")), (2, 2));
+}
+
+/// Found in review: the second try, refused because the first was committed, wiped out that there had
+/// been a first, and the caller got an error for what was committed.
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_reply_was_lost_may_be_tried_again_in_the_handler() {
+    let store = MemoryStore::<u32>::default();
+    let key = |ask: &Ask| by_ask(ask);
+    let layer = IdempotencyLayer::transactional(config(), store.clone(), key).unwrap();
+    let mut service = layer.layer(service_fn(move |r: WithClaim<Ask, MemoryStore<u32>, u32>| {
+        let (mut first, mut second) = (store.begin(), store.begin());
+        async move {
+            r.claim.complete_in(&mut first, &700).await.unwrap();
+            // Its reply is lost: the handler does what it would do after a deadlock.
+            first.commit().unwrap();
+            let fenced = r.claim.complete_in(&mut second, &700).await.unwrap_err();
+            assert_eq!(fenced.kind(), StoreErrorKind::Fenced);
+            Err::<u32, _>(AppError::Broken("fenced"))
+        }
+    }));
+    assert_eq!(soon(begin(&mut service, Ask(7))).await.unwrap(), 700);
+    assert_eq!(layer.handle().stats().failed, 0);
 }
 
 #[test]

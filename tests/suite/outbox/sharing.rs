@@ -1,17 +1,14 @@
 //! Several relays, leases, shut-downs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::StoreError;
-use buttress::outbox::{
-    Backlog, DeadLetter, Fetched, Lease, MemoryStore, Message, MessageId, Outbox, Owned, Relay,
-    RelayId, Settled, Store,
-};
+use buttress::outbox::{Message, Outbox, Relay, RelayId, Store};
 
+use super::stalled::Stalled;
 use super::world::*;
-use crate::support::ms;
+use crate::support::{Watch, ms, soon};
 
 #[tokio::test(start_paused = true)]
 async fn two_relays_share_the_work_and_keep_the_order() {
@@ -101,7 +98,7 @@ async fn a_shut_down_waits_for_what_is_under_way_and_starts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     let world = World::new();
-    let store = Stalled { inner: world.store.clone(), stalled: Arc::default() };
+    let store = Stalled::over(&world.store);
     let published = Arc::new(Mutex::new(Vec::new()));
     let seen = published.clone();
     let publisher = tower::service_fn(move |message: Message| {
@@ -115,7 +112,7 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     let config = config().publish_timeout(Duration::from_secs(60));
     let old = Relay::new(&Outbox::new(store.clone()), publisher, config).unwrap().spawn();
     pass(ms(1)).await;
-    store.stalled.store(true, Ordering::SeqCst);
+    store.renews_nothing.store(true, Ordering::SeqCst);
     pass(ms(9_000)).await;
     let successor = RelayId::new(9);
     assert_eq!(
@@ -131,68 +128,65 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     assert_eq!((old.stats().relayed, world.store.backlog().await.unwrap().pending), (0, 2));
 }
 
-/// A store that does not renew when it is told so.
-#[derive(Clone, Debug)]
-struct Stalled {
-    inner: MemoryStore,
-    stalled: Arc<AtomicBool>,
+/// Found in review: whoever waited for the end of a relay whose task was aborted waited forever.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_dropped_has_ended() {
+    let world = World::new();
+    let relay = world.relay_of(config());
+    let handle = relay.handle();
+    let task = tokio::spawn(relay.run());
+    pass(ms(1000)).await;
+    let waits = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.shut_down().await }
+    });
+    task.abort();
+    soon(waits).await.unwrap();
+    soon(handle.shut_down()).await;
+    // Also one that never began.
+    let relay = world.relay_of(config());
+    let handle = relay.handle();
+    drop(relay.run());
+    soon(handle.shut_down()).await;
 }
 
-impl Store for Stalled {
-    async fn lease(
-        &self,
-        relay: RelayId,
-        lease: Duration,
-        busy: &[u16],
-    ) -> Result<Owned, StoreError> {
-        match self.stalled.load(Ordering::SeqCst) {
-            true => Err(StoreError::transient("away")),
-            false => self.inner.lease(relay, lease, busy).await,
+/// Found in review: each wrote its own partitions over those of the others, and left them behind.
+#[tokio::test(start_paused = true)]
+async fn what_relays_have_is_added_up_and_gone_when_they_are() {
+    let world = World::new();
+    world.publish(|_| std::future::pending());
+    let (one, two) = (world.relay_of(config()), world.relay(config()));
+    let (handle, one) = (one.handle(), tokio::spawn(one.run()));
+    pass(Duration::from_secs(60)).await;
+    let keys: Vec<String> = (0..64).map(|key| key.to_string()).collect();
+    for (number, key) in (0..).zip(&keys) {
+        world.write(&[(number, key)]).await;
+    }
+    pass(Duration::from_secs(2)).await;
+    let gauges = || (handle.stats().partitions, handle.stats().in_flight);
+    assert_eq!(gauges(), (16, 64));
+    one.abort();
+    pass(ms(1)).await;
+    let (partitions, in_flight) = gauges();
+    assert!(partitions == 8 && (1..64).contains(&in_flight), "{partitions}, {in_flight}");
+    world.publish(|_| async { Ok(()) });
+    soon(two.shut_down()).await;
+    assert_eq!(gauges(), (0, 0));
+}
+
+/// Found in review: one relay was told of what was written, and perhaps not the one that owns its key.
+#[tokio::test(start_paused = true)]
+async fn every_relay_of_the_process_is_told_of_what_was_written() {
+    let world = World::new();
+    let (one, _two) = (world.relay(config()), world.relay(config()));
+    for number in 0..32 {
+        // They look rarely now.
+        pass(Duration::from_secs(60)).await;
+        let watch = Watch::start();
+        world.write(&[(number, &format!("key-{number}"))]).await;
+        while one.stats().relayed <= u64::from(number) {
+            pass(ms(1)).await;
         }
-    }
-
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
-        self.inner.release(relay).await
-    }
-
-    async fn fetch(
-        &self,
-        relay: RelayId,
-        leases: &[Lease],
-        limit: usize,
-    ) -> Result<Fetched, StoreError> {
-        self.inner.fetch(relay, leases, limit).await
-    }
-
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
-        self.inner.start(lease, id, claim).await
-    }
-
-    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
-        self.inner.clear_suspects(lease).await
-    }
-
-    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
-        self.inner.settle(settled).await
-    }
-
-    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        self.inner.dead_letters(after, limit).await
-    }
-
-    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.inner.requeue(ids).await
-    }
-
-    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.inner.discard(ids).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.inner.backlog().await
-    }
-
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.inner.purge(age, limit).await
+        assert!(watch.ms() <= 1, "message {number} came after {} ms", watch.ms());
     }
 }

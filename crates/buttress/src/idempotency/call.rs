@@ -11,7 +11,7 @@ use tower::Service;
 
 use super::claim::{Form, sealed};
 use super::config::StoreFailure;
-use super::detached::caught;
+use super::detached::detach;
 use super::holding::Holding;
 use super::identity::Identity;
 use super::lines::{News, Place, Turn};
@@ -83,33 +83,27 @@ where
             }
             service.call(request).await
         };
-        let Some(holding) = holding else { return Ok(handler.await) };
-        if shared.config.detached.is_none() {
-            return Running::new(handler, holding, handed.0, tape, since).await;
-        }
-        let entered = match shared.detached.enter() {
-            Ok(entered) => entered,
-            Err(kind) => {
+        let entered = match shared.config.detached.map(|_| shared.detached.enter()) {
+            None => None,
+            Some(Ok(entered)) => Some(entered),
+            Some(Err(kind)) => {
                 drop(handler);
-                give_up(holding).await;
+                if let Some(holding) = holding {
+                    give_up(holding).await;
+                }
                 return Err(shared.refuse(kind, None));
             }
         };
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let running = Running::new(handler, holding, handed.0, tape, since);
-        let spawned = shared.spawn(async move {
-            let ended = caught(running).await;
-            drop(entered);
-            // Whoever asked may have gone away.
-            drop(tell.send(ended));
-        });
-        match told.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            // The task was dropped, with its runtime, or never begun.
-            Err(_) => {
-                let refused = shared.refuse(ErrorKind::ShuttingDown, None);
-                Err(if spawned { refused.after_an_attempt() } else { refused })
+        match (holding, entered) {
+            (Some(holding), None) => Running::new(handler, holding, handed.0, tape, since).await,
+            (Some(holding), Some(entered)) => {
+                let running = Running::new(handler, holding, handed.0, tape, since);
+                detach(&shared, entered, running).await
+            }
+            (None, None) => Ok(handler.await),
+            // Unprotected, and yet to be run to its end and waited for by a drain.
+            (None, Some(entered)) => {
+                detach(&shared, entered, async move { Ok(handler.await) }).await
             }
         }
     }

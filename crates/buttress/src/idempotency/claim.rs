@@ -55,10 +55,11 @@ impl<St, V> Claim<St, V> {
     {
         let Some(held) = &self.held else { return Ok(()) };
         // From here on nobody knows what was committed but the store.
-        held.begun.begin(value.clone());
+        let before = held.begun.set(Some(value.clone()));
         let done = held.store.complete_in(tx, &held.key, held.claim, value, held.lifetime).await;
         if done.is_err() {
-            held.begun.take();
+            // Nothing of this call is in the transaction. What an earlier one stored may be committed.
+            held.begun.set(before);
         }
         done
     }
@@ -86,9 +87,14 @@ impl<St, V> fmt::Debug for Claim<St, V> {
 pub(super) struct Begun<V>(Mutex<Option<V>>);
 
 impl<V> Begun<V> {
-    fn begin(&self, value: V) {
-        let old = lock(&self.0).replace(value);
-        drop(old);
+    /// Returns what was there before.
+    fn set(&self, value: Option<V>) -> Option<V> {
+        std::mem::replace(&mut *lock(&self.0), value)
+    }
+
+    /// Whether the handler got as far as storing one.
+    pub(super) fn has_begun(&self) -> bool {
+        lock(&self.0).is_some()
     }
 
     /// The value, if the handler got as far as storing one.

@@ -77,7 +77,7 @@ pub struct Config {
     pub(super) rng: Rng,
     /// `None` for tokio's, where there is a runtime.
     #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) spawner: Option<Spawner>,
+    pub(super) spawner: Spawner,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,
 }
@@ -101,7 +101,7 @@ impl Config {
             sweep_batch: 500,
             detached: None,
             rng: Rng::default(),
-            spawner: None,
+            spawner: Spawner::default(),
             common: Common::default(),
         }
     }
@@ -212,7 +212,7 @@ impl Config {
     /// Where detached handlers run, and what is left to do of a call that was dropped. Defaults to
     /// `tokio::spawn`; outside of a runtime, what is left is then not done and the lease runs out.
     pub fn spawner(mut self, spawner: Spawner) -> Self {
-        self.spawner = Some(spawner);
+        self.spawner = spawner;
         self
     }
 

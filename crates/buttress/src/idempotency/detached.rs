@@ -10,7 +10,8 @@ use std::task::Poll;
 
 use tokio::sync::Notify;
 
-use crate::error::ErrorKind;
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind};
 use crate::sync::{Mutex, lock};
 
 /// The handlers of a layer that run detached.
@@ -88,8 +89,32 @@ impl Drop for Entered {
     }
 }
 
+/// Runs a handler on a task of its own, and waits for it.
+pub(super) async fn detach<V, A: Send + 'static>(
+    shared: &Shared<V>,
+    entered: Entered,
+    running: impl Future<Output = Result<A, Error>> + Send + 'static,
+) -> Result<A, Error> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let spawned = shared.spawn(async move {
+        let ended = caught(running).await;
+        drop(entered);
+        // Whoever asked may have gone away.
+        drop(tell.send(ended));
+    });
+    match told.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        // The task was dropped, with its runtime, or never begun.
+        Err(_) => {
+            let refused = shared.refuse(ErrorKind::ShuttingDown, None);
+            Err(if spawned { refused.after_an_attempt() } else { refused })
+        }
+    }
+}
+
 /// What `future` ends with, or the panic it ended in.
-pub(super) async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Ok),

@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::key::{Fingerprint, Hashed, Key};
 use super::owner::Owner;
 use super::store::ClaimId;
-use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 mod place;
 
@@ -26,6 +26,9 @@ const SHARDS: usize = 16;
 pub(super) struct Lines<V> {
     shards: [Mutex<Shard<V>>; SHARDS],
     waiting: AtomicUsize,
+    /// The number of the next place. One for all lines: a place can outlive its line, and must not be
+    /// taken for one in the next line of its key.
+    next: AtomicU64,
 }
 
 type Shard<V> = HashMap<Key, Line<V>, BuildHasherDefault<Hashed>>;
@@ -37,7 +40,6 @@ struct Line<V> {
     until: Instant,
     /// In the order of their coming.
     places: BTreeMap<u64, Arc<Slot<V>>>,
-    next: u64,
 }
 
 /// What one waiter is told.
@@ -62,7 +64,7 @@ pub(super) enum News<V> {
 impl<V> Lines<V> {
     pub(super) fn new() -> Self {
         let shards = std::array::from_fn(|_| Mutex::new(HashMap::default()));
-        Self { shards, waiting: AtomicUsize::new(0) }
+        Self { shards, waiting: AtomicUsize::new(0), next: AtomicU64::new(0) }
     }
 
     /// How many wait.
@@ -80,7 +82,7 @@ impl<V> Lines<V> {
                 (line.owner, line.until) = (owner, until);
             }
             Entry::Vacant(place) => {
-                place.insert(Line { owner, until, places: BTreeMap::new(), next: 0 });
+                place.insert(Line { owner, until, places: BTreeMap::new() });
             }
         });
     }

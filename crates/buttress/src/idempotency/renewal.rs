@@ -2,16 +2,18 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-use super::backend::Op;
+use super::backend::{Backend, Op};
+use super::claim::Begun;
 use super::config::LostClaim;
 use super::holding::Holding;
 use super::owner::Owner;
-use super::shared::Shared;
+use super::store::Immediate;
 use crate::clock::{self, Sleep};
 use crate::error::Error;
 use crate::store_error::StoreError;
@@ -24,19 +26,29 @@ pin_project! {
         // Not to wait for the timer.
         due: bool,
         // The operation, and when it was begun.
-        asking: Option<(Op<()>, Instant)>,
-        // Somebody else has the key, and the handler runs on.
-        pub(super) lost: bool,
+        asking: Option<(Op<Standing>, Instant)>,
+        pub(super) standing: Standing,
     }
+}
+
+/// How a claim stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    Held,
+    /// The handler has committed the answer, and runs on: there is nothing left to renew.
+    Completed,
+    /// Somebody else has the key, and the handler runs on.
+    Lost,
 }
 
 impl Renewal {
     /// Renews the claim when it is time. Ready if it was lost, with the refusal.
     #[inline(never)]
-    pub(super) fn poll<V>(
+    pub(super) fn poll<V: Send + 'static>(
         renewal: &mut Option<Pin<Box<Self>>>,
         since: Option<Instant>,
         holding: &mut Holding<V>,
+        begun: Option<&Arc<Begun<V>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Error> {
         let renewal = match renewal {
@@ -48,35 +60,49 @@ impl Renewal {
         };
         let Some(shared) = holding.shared() else { return Poll::Pending };
         let mut this = renewal.as_mut().project();
-        while !*this.lost {
-            let (renewed, since) = match this.asking {
+        while *this.standing == Standing::Held {
+            let (standing, since) = match this.asking {
                 Some((asking, since)) => {
-                    let renewed = (ready!(asking.as_mut().poll(cx)), *since);
+                    let standing = (ready!(asking.as_mut().poll(cx)), *since);
                     *this.asking = None;
-                    renewed
+                    standing
                 }
                 None => {
                     if !std::mem::take(this.due) {
                         ready!(this.timer.as_mut().poll(cx));
                     }
-                    let Owner { identity, claim, .. } = holding.owner();
-                    let (lease, since) = (shared.config.lease, shared.now());
+                    let (owner, since) = (holding.owner(), shared.now());
+                    let lease = shared.config.lease;
                     let Some(store) = shared.store.at_once() else {
-                        let store = shared.store.clone();
-                        let asking = store.begin_renew(identity.clone(), *claim, lease);
-                        *this.asking = Some((asking, since));
+                        let (store, begun) = (shared.store.clone(), begun.cloned());
+                        let asking = renew(store, owner.clone(), lease, begun);
+                        *this.asking = Some((Box::pin(asking), since));
                         continue;
                     };
-                    (store.renew_now(&identity.key, *claim, lease), since)
+                    (renew_now(store, owner, lease, begun), since)
                 }
             };
-            match next(shared, holding.owner(), since, renewed) {
-                Ok(at) => this.timer.as_mut().reset(at),
-                Err(error) => {
-                    *this.lost = true;
-                    if shared.config.lost_claim == LostClaim::Refuse {
-                        return Poll::Ready(error);
+            let owner = holding.owner();
+            match standing {
+                Ok(Standing::Held) => {
+                    shared.lines.renewed(owner, clock::after(since, shared.config.lease));
+                    this.timer.as_mut().reset(clock::after(since, shared.config.lease / 3));
+                }
+                Ok(standing) => {
+                    *this.standing = standing;
+                    // Whoever waits finds the answer, or who has the key now.
+                    shared.lines.left(owner);
+                    if standing == Standing::Lost {
+                        let error = shared.fenced();
+                        if shared.config.lost_claim == LostClaim::Refuse {
+                            return Poll::Ready(error);
+                        }
                     }
+                }
+                Err(error) => {
+                    shared.store_failed("renew", &error);
+                    let wait = (shared.config.lease / 3).min(shared.config.poll_interval);
+                    this.timer.as_mut().reset(clock::after(shared.now(), wait));
                 }
             }
         }
@@ -92,31 +118,48 @@ impl Renewal {
         holding.list(now);
         let config = &holding.shared()?.config;
         let timer = config.common.clock.sleep_until(clock::after(now, config.lease / 3));
-        Some(Box::pin(Self { timer, due: since.is_none(), asking: None, lost: false }))
+        Some(Box::pin(Self { timer, due: since.is_none(), asking: None, standing: Standing::Held }))
     }
 }
 
-/// When to renew again, after a renewal that was asked for at `since`.
-fn next<V>(
-    shared: &Shared<V>,
-    owner: &Owner,
-    since: Instant,
-    renewed: Result<(), StoreError>,
-) -> Result<Instant, Error> {
-    let third = shared.config.lease / 3;
-    match renewed {
-        Ok(()) => {
-            let until = clock::after(since, shared.config.lease);
-            shared.lines.renewed(owner, until);
-            Ok(clock::after(since, third))
-        }
-        Err(error) if error.is_fenced() => {
-            shared.lines.left(owner);
-            Err(shared.fenced())
-        }
-        Err(error) => {
-            shared.store_failed("renew", &error);
-            Ok(clock::after(shared.now(), third.min(shared.config.poll_interval)))
-        }
+/// Renews the claim of `owner`. A store refuses that of one that is completed, too: if the handler has
+/// begun to complete it itself, only the outcome tells that from a loss.
+async fn renew<V: Send + 'static>(
+    store: Arc<dyn Backend<V>>,
+    owner: Owner,
+    lease: Duration,
+    begun: Option<Arc<Begun<V>>>,
+) -> Result<Standing, StoreError> {
+    let Owner { identity, claim, .. } = owner;
+    match store.clone().begin_renew(identity.clone(), claim, lease).await {
+        Err(error) if error.is_fenced() => {}
+        renewed => return renewed.map(|()| Standing::Held),
     }
+    // Not before the renewal: that may have waited for the end of the handler's transaction.
+    if !begun.is_some_and(|begun| begun.has_begun()) {
+        return Ok(Standing::Lost);
+    }
+    Ok(standing(store.begin_outcome(identity, claim).await?))
+}
+
+/// The same in a store that answers at once.
+fn renew_now<V>(
+    store: &dyn Immediate<V>,
+    owner: &Owner,
+    lease: Duration,
+    begun: Option<&Arc<Begun<V>>>,
+) -> Result<Standing, StoreError> {
+    let Owner { identity, claim, .. } = owner;
+    match store.renew_now(&identity.key, *claim, lease) {
+        Err(error) if error.is_fenced() => {}
+        renewed => return renewed.map(|()| Standing::Held),
+    }
+    if !begun.is_some_and(|begun| begun.has_begun()) {
+        return Ok(Standing::Lost);
+    }
+    Ok(standing(store.outcome_now(&identity.key, *claim)?))
+}
+
+fn standing<V>(outcome: Option<V>) -> Standing {
+    if outcome.is_some() { Standing::Completed } else { Standing::Lost }
 }

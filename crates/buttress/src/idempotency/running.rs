@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use super::claim::Begun;
 use super::holding::Holding;
-use super::renewal::Renewal;
+use super::renewal::{Renewal, Standing};
 use super::settle::{Ending, Settled, Settling};
 use super::tape::{Recorded, Tape};
 use crate::error::Error;
@@ -92,7 +92,8 @@ where
                         unwind.disarm();
                         let Some(shared) = this.holding.end() else { return Poll::Pending };
                         let owner = this.holding.owner();
-                        if this.renewal.as_ref().is_some_and(|renewal| renewal.lost) {
+                        let renewal = this.renewal.as_ref();
+                        if renewal.is_some_and(|renewal| renewal.standing == Standing::Lost) {
                             // It was counted and told when that was found out.
                             return Poll::Ready(Ok(answer));
                         }
@@ -122,7 +123,8 @@ where
                 }
             }
             unwind.disarm();
-            let error = ready!(Renewal::poll(this.renewal, *this.since, this.holding, cx));
+            let begun = this.begun.as_ref();
+            let error = ready!(Renewal::poll(this.renewal, *this.since, this.holding, begun, cx));
             // Whoever lost its key must stop.
             this.stage.set(Stage::Over);
             this.holding.end();

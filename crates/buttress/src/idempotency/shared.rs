@@ -17,7 +17,6 @@ use crate::clock;
 use crate::counters::Counters;
 use crate::error::{Error, ErrorKind, RetryAfter, WrongKey};
 use crate::invalid_config::InvalidConfig;
-use crate::spawn::Spawner;
 use crate::store_error::StoreError;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
@@ -231,11 +230,6 @@ impl<V> Shared<V> {
 
     /// Starts `task`; false if that cannot be, because there is no runtime.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
-        match &self.config.spawner {
-            Some(spawner) => spawner.spawn(task),
-            None if tokio::runtime::Handle::try_current().is_ok() => Spawner::default().spawn(task),
-            None => return false,
-        }
-        true
+        self.config.spawner.try_spawn(task)
     }
 }

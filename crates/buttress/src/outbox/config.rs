@@ -35,6 +35,7 @@ pub struct Config {
     pub(super) idle_poll: Duration,
     pub(super) attempts: u32,
     pub(super) backoff: Backoff,
+    pub(super) max_hint: Duration,
     pub(super) max_starts: u32,
     pub(super) publish_timeout: Duration,
     pub(super) concurrency: usize,
@@ -56,6 +57,7 @@ impl Default for Config {
             idle_poll: Duration::from_secs(1),
             attempts: 5,
             backoff: Backoff::exponential(Duration::from_millis(100)),
+            max_hint: Duration::from_secs(24 * 3600),
             max_starts: 3,
             publish_timeout: Duration::from_secs(30),
             concurrency: 64,
@@ -119,10 +121,18 @@ impl Config {
     }
 
     /// How often a message is attempted, and how long its key is held after each failure; a hint of the
-    /// failure is a floor. Defaults to 5, exponential from 100 ms with full jitter.
+    /// failure is a floor, up to [`max_hint`](Self::max_hint). Defaults to 5, exponential from 100 ms with full jitter.
     pub fn retry(mut self, attempts: u32, backoff: Backoff) -> Self {
         self.attempts = attempts;
         self.backoff = backoff;
+        self
+    }
+
+    /// The longest hint of a failure (`Retry-After`, a limiter's own) that a key is held for; a longer one
+    /// counts as this. Defaults to a day: whatever a publisher says, no key is held for good without a
+    /// dead letter to requeue.
+    pub fn max_hint(mut self, time: Duration) -> Self {
+        self.max_hint = time;
         self
     }
 
@@ -177,6 +187,7 @@ impl Config {
         }
         check_at_least("attempts", self.attempts, 1)?;
         self.backoff.check()?;
+        check_duration("max-hint", self.max_hint)?;
         check_at_least("max-starts", self.max_starts, 1)?;
         check_duration("publish-timeout", self.publish_timeout)?;
         check_at_least("concurrency", self.concurrency, 1)?;

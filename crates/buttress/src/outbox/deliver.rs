@@ -31,6 +31,14 @@ struct Failure {
     hint: Option<Duration>,
 }
 
+const PANICKED: &str = "the publisher panicked";
+
+impl Failure {
+    fn counted(error: impl Into<String>) -> Self {
+        Self { error: error.into(), counts: true, hint: None }
+    }
+}
+
 pub(super) async fn deliver<P, C>(
     mut publisher: P,
     classify: C,
@@ -49,11 +57,21 @@ where
         publisher.call(message).await
     };
     let ended = limited(published, &config).await;
-    let verdict = match ended.and_then(|result| judge(result, &classify)) {
+    let judged = ended.and_then(|result| {
+        // The user's code, too: a panic must not end the relay, and with it everybody's deliveries.
+        catch_unwind(AssertUnwindSafe(|| judge(result, &classify)))
+            .unwrap_or_else(|_| Err(Failure::counted("the classifier panicked")))
+    });
+    let verdict = match judged {
         Ok(()) => Verdict::Delivered,
         Err(failure) => failed(&slip, failure, &config),
     };
     Delivery { slip, lease, verdict }
+}
+
+/// What a message comes to whose publisher panics before it is called.
+pub(super) fn panicked(slip: &Slip, config: &Config) -> Verdict {
+    failed(slip, Failure::counted(PANICKED), config)
 }
 
 /// The result of `future`, unless it takes too long or panics.
@@ -62,19 +80,20 @@ async fn limited<T>(future: impl Future<Output = T>, config: &Config) -> Result<
     // Made when the publisher is first seen pending: most take a message at once or need long.
     let mut sleep = pin!(None);
     let limit = config.publish_timeout;
-    let fail = |error| Err(Failure { error, counts: true, hint: None });
     let started = config.clock.now();
     poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
             Ok(Poll::Pending) => {}
-            Err(_) => return Poll::Ready(fail("the publisher panicked".to_owned())),
+            Err(_) => return Poll::Ready(Err(Failure::counted(PANICKED))),
         }
         if sleep.is_none() {
             sleep.set(Some(config.clock.sleep_until(crate::clock::after(started, limit))));
         }
         match sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
-            Some(Poll::Ready(())) => Poll::Ready(fail(format!("not taken within {limit:?}"))),
+            Some(Poll::Ready(())) => {
+                Poll::Ready(Err(Failure::counted(format!("not taken within {limit:?}"))))
+            }
             _ => Poll::Pending,
         }
     })
@@ -110,5 +129,6 @@ fn failed(slip: &Slip, failure: Failure, config: &Config) -> Verdict {
     }
     // The wait before is not known after a restart; decorrelated jitter then begins anew.
     let wait = config.backoff.delay(attempts.saturating_sub(1), Duration::ZERO, &config.rng);
-    Verdict::Retry { counts, after: wait.max(hint.unwrap_or_default()), error }
+    let hint = hint.unwrap_or_default().min(config.max_hint);
+    Verdict::Retry { counts, after: wait.max(hint), error }
 }

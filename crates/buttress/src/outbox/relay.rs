@@ -27,15 +27,28 @@ pub struct Relay<St, P, C = AnyError> {
     pub(super) config: Arc<Config>,
     pub(super) id: RelayId,
     pub(super) shared: Arc<Shared>,
+    ends: Ends,
 }
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) bell: Arc<Bell>,
+    /// There is something to look for. The bell knows it.
+    pub(super) rung: Arc<Notify>,
     pub(super) shutting_down: AtomicBool,
     pub(super) shut: Notify,
     has_ended: AtomicBool,
     ended: Notify,
+}
+
+/// The end of a relay: that of its run, also where that is dropped, panics, or never begins.
+struct Ends(Arc<Shared>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.has_ended.store(true, Ordering::Release);
+        self.0.ended.notify_waiters();
+    }
 }
 
 impl<St, P> Relay<St, P>
@@ -53,6 +66,7 @@ where
         let id = RelayId::random(&config.rng);
         let shared = Shared {
             bell: outbox.bell.clone(),
+            rung: outbox.bell.hang_up(),
             shutting_down: AtomicBool::new(false),
             shut: Notify::new(),
             has_ended: AtomicBool::new(false),
@@ -60,7 +74,8 @@ where
         };
         let (store, shared) = (outbox.store.clone(), Arc::new(shared));
         let config = Arc::new(config);
-        Ok(Self { store, publisher, classify: AnyError, config, id, shared })
+        let ends = Ends(shared.clone());
+        Ok(Self { store, publisher, classify: AnyError, config, id, shared, ends })
     }
 }
 
@@ -69,8 +84,8 @@ impl<St, P, C> Relay<St, P, C> {
     /// [`Ignored`](crate::Outcome::Ignored) (the refusal of a layer on the way) does not, and both wait
     /// at least as long as their hint says. Defaults to every error being a failure.
     pub fn classify<D>(self, classify: D) -> Relay<St, P, D> {
-        let Self { store, publisher, config, id, shared, .. } = self;
-        Relay { store, publisher, classify, config, id, shared }
+        let Self { store, publisher, config, id, shared, ends, .. } = self;
+        Relay { store, publisher, classify, config, id, shared, ends }
     }
 
     /// The operator's view.
@@ -103,10 +118,7 @@ where
     /// When dropped, messages under way may be delivered again, by whoever owns their partitions when
     /// the lease has run out; they are then suspect, and published one at a time.
     pub async fn run(self) {
-        let shared = self.shared.clone();
         Running::new(self).run().await;
-        shared.has_ended.store(true, Ordering::Release);
-        shared.ended.notify_waiters();
     }
 }
 
@@ -128,7 +140,7 @@ pub struct RelayHandle {
 impl RelayHandle {
     /// Lets the relay look for messages at once.
     pub fn wake(&self) {
-        self.shared.bell.rung.notify_one();
+        self.shared.rung.notify_one();
     }
 
     /// The numbers as they are now; what was [`written`](Stats::written) and the counts are those of
@@ -140,7 +152,7 @@ impl RelayHandle {
     }
 
     /// Stops fetching, waits until what is under way has ended and is written down, and gives the
-    /// partitions up, so that nothing of theirs is suspect.
+    /// partitions up, so that nothing of theirs is suspect. Ends also when the relay is dropped.
     pub async fn shut_down(&self) {
         let shared = &self.shared;
         shared.shutting_down.store(true, Ordering::Release);

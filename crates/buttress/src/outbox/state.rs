@@ -31,7 +31,7 @@ pub(super) struct Desk {
 struct Line {
     partition: u16,
     behind: VecDeque<Message>,
-    /// The head is under way, not ready.
+    /// The head is under way, or given up and not written down yet; it is not ready.
     under_way: bool,
 }
 
@@ -201,13 +201,16 @@ impl Desk {
     /// A delivery has ended; `verdict` is to be written down.
     pub(super) fn ended(&mut self, slip: Slip, lease: Lease, verdict: Verdict) {
         self.under_way -= 1;
-        let goes_on = matches!(verdict, Verdict::Delivered | Verdict::Dead { hold_key: false, .. });
-        if goes_on {
-            self.next_of(&slip.key);
-        } else {
-            // The messages behind it come again when the key is free.
-            self.failing.insert(slip.key.clone());
-            self.forget_line(&slip.key);
+        match verdict {
+            Verdict::Delivered => self.next_of(&slip.key),
+            // Its line stands still until that is written down: should this relay die before, it comes
+            // again, and nothing behind it may have overtaken it.
+            Verdict::Dead { hold_key: false, .. } => {}
+            Verdict::Dead { .. } | Verdict::Retry { .. } => {
+                // The messages behind it come again when the key is free.
+                self.failing.insert(slip.key.clone());
+                self.forget_line(&slip.key);
+            }
         }
         let Slip { id, sequence, key, due_at, .. } = slip;
         self.settled.push(Settled { id, sequence, key, due_at, lease, verdict });
@@ -265,8 +268,19 @@ impl Desk {
         let written: Vec<Settled> = self.settled.drain(..count.min(self.settled.len())).collect();
         for settled in &written {
             self.held.remove(&settled.id);
-            if !matches!(settled.verdict, Verdict::Delivered) {
-                self.failing.remove(&settled.key);
+            match settled.verdict {
+                Verdict::Delivered => {}
+                Verdict::Dead { hold_key: false, .. } => {
+                    if refused.contains(&settled.lease.partition) {
+                        // It comes again, and before those behind it.
+                        self.forget_line(&settled.key);
+                    } else {
+                        self.next_of(&settled.key);
+                    }
+                }
+                Verdict::Dead { .. } | Verdict::Retry { .. } => {
+                    self.failing.remove(&settled.key);
+                }
             }
         }
         for settled in written.iter().filter(|settled| refused.contains(&settled.lease.partition)) {

@@ -1,6 +1,6 @@
 //! What a relay counts.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock;
@@ -35,9 +35,9 @@ pub struct Stats {
     pub dead: u64,
     /// Looks into the store for messages.
     pub poll_cycles: u64,
-    /// Partitions that are owned now.
+    /// Partitions that are owned now, by all relays of the [`Outbox`](super::Outbox) value.
     pub partitions: u64,
-    /// Messages under way now.
+    /// Messages under way now, in all of them.
     pub in_flight: u64,
     /// The mean time from when a message was due until it was delivered.
     pub lag_average: Duration,
@@ -77,5 +77,36 @@ impl Counts {
 
     pub(super) fn snapshot(&self) -> Stats {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+}
+
+/// What one relay has of [`Stats::partitions`] and [`Stats::in_flight`], which are those of all relays of
+/// an outbox. Dropping it takes its part out.
+pub(super) struct Gauges {
+    counts: Arc<Counts>,
+    partitions: u64,
+    in_flight: u64,
+}
+
+impl Gauges {
+    pub(super) fn new(counts: &Arc<Counts>) -> Self {
+        Self { counts: counts.clone(), partitions: 0, in_flight: 0 }
+    }
+
+    pub(super) fn partitions(&mut self, now: u64) {
+        let before = std::mem::replace(&mut self.partitions, now);
+        self.counts.update(|stats| stats.partitions = stats.partitions - before + now);
+    }
+
+    pub(super) fn in_flight(&mut self, now: u64) {
+        let before = std::mem::replace(&mut self.in_flight, now);
+        self.counts.update(|stats| stats.in_flight = stats.in_flight - before + now);
+    }
+}
+
+impl Drop for Gauges {
+    fn drop(&mut self) {
+        self.partitions(0);
+        self.in_flight(0);
     }
 }

@@ -1,7 +1,7 @@
 //! [`Outbox`]: the side that writes.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
@@ -11,11 +11,32 @@ use super::store::Write;
 use crate::rng::Rng;
 use crate::store_error::StoreError;
 
-/// What the writers and the relay of one outbox in one process share.
+/// What the writers and the relays of one outbox in one process share.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
-    pub(super) rung: Notify,
-    pub(super) counts: Counts,
+    /// One for each relay, so that a ring is kept for each that does not wait for one just then. Nobody
+    /// here knows which of them owns the key.
+    relays: Mutex<Arc<[Weak<Notify>]>>,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl Bell {
+    /// What rings for a new relay, for as long as it is kept.
+    pub(super) fn hang_up(&self) -> Arc<Notify> {
+        let rung = Arc::new(Notify::new());
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = relays.iter().filter(|relay| relay.strong_count() > 0).cloned();
+        *relays = alive.chain([Arc::downgrade(&rung)]).collect();
+        rung
+    }
+
+    fn ring(&self) {
+        let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Waking is others' code: not under the lock.
+        for relay in relays.iter().filter_map(Weak::upgrade) {
+            relay.notify_one();
+        }
+    }
 }
 
 /// Writes messages in the transactions of its users. Cheap to clone.
@@ -136,10 +157,11 @@ impl Written {
         self.id
     }
 
-    /// Says that the transaction has been committed: the relay in this process looks at once. Forgetting
+    /// Says that the transaction has been committed: the relays of this [`Outbox`] value
+    /// look at once. Forgetting
     /// it costs time, not messages.
     pub fn committed(self) {
         self.bell.counts.update(|stats| stats.written += 1);
-        self.bell.rung.notify_one();
+        self.bell.ring();
     }
 }

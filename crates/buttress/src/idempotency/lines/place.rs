@@ -39,10 +39,10 @@ impl<'a, V> Place<'a, V> {
         let told = Mutex::new(Told { news: None, waker: None });
         let slot = Arc::new(Slot { fingerprint: identity.fingerprint, told });
         let number = lines.with(&identity.key, |all| {
-            let fresh = || Line { owner: None, until, places: BTreeMap::new(), next: 0 };
+            let fresh = || Line { owner: None, until, places: BTreeMap::new() };
             let line = all.entry(identity.key.clone()).or_insert_with(fresh);
-            let number = line.next;
-            line.next += 1;
+            // Under the lock of the line, so that its numbers are in the order of their coming.
+            let number = lines.next.fetch_add(1, Ordering::Relaxed);
             line.places.insert(number, slot.clone());
             number
         });
@@ -100,10 +100,11 @@ impl<V: Clone> Place<'_, V> {
     pub(in crate::idempotency) fn found(self, value: &V) {
         let served = self.lines.with(&self.key, |lines| {
             let Some(line) = lines.get_mut(&self.key) else { return Vec::new() };
-            line.places.remove(&self.number);
+            let own = line.places.remove(&self.number);
             let served = line.take(self.slot.fingerprint);
-            // It comes back below, so that leaving finds this place as it finds every other.
-            line.places.insert(self.number, self.slot.clone());
+            // It comes back, so that leaving finds this place as it finds every other; unless it was
+            // served while the store was asked, and is counted out already.
+            line.places.extend(own.map(|own| (self.number, own)));
             served
         });
         self.lines.waiting.fetch_sub(served.len(), Ordering::Relaxed);

@@ -145,3 +145,37 @@ fn surplus_partitions_are_not_filled_again() {
     desk.written(1, &[]);
     assert!(desk.can_give_up());
 }
+
+fn dead() -> Verdict {
+    Verdict::Dead { error: String::new(), hold_key: false }
+}
+
+/// Found in review: the key went on at once, and a relay that died then had published out of order.
+#[test]
+fn behind_a_dead_letter_the_key_goes_on_when_that_is_written_down() {
+    let mut desk = desk(&[lease(1, 1)]);
+    desk.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut desk);
+    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), dead());
+    assert_eq!(next(&mut desk), None);
+    assert_eq!(desk.take_in(vec![message(2, 1), message(3, 1)]), 1, "there is room behind");
+    desk.written(1, &[]);
+    assert_eq!(next(&mut desk), Some((2, lease(1, 1))), "without another look");
+    desk.ended(Slip::of(&message(2, 1)), lease(1, 1), dead());
+    desk.written(1, &[]);
+    assert_eq!(next(&mut desk), Some((3, lease(1, 1))));
+}
+
+#[test]
+fn behind_a_dead_letter_that_is_refused_nothing_goes_on() {
+    let mut desk = desk(&[lease(1, 1)]);
+    desk.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut desk);
+    desk.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
+    desk.take_in(vec![message(1, 1), message(2, 1)]);
+    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), dead());
+    assert_eq!(desk.written(1, &[1]), []);
+    assert_eq!(next(&mut desk), None, "the first comes again, and must come first");
+    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 2);
+    assert_eq!(next(&mut desk), Some((1, lease(1, 3))));
+}
