@@ -155,7 +155,8 @@ impl Config {
         self
     }
 
-    /// How long the relay owns its partitions without renewing, which it does three times in that time.
+    /// How long the relay owns its partitions without renewing, which it does three times in that time at
+    /// least, and after ten [`poll`](Self::poll)s: partitions that another relay gave up wait for that.
     /// Defaults to 30 seconds: so long the messages of a relay that crashed wait.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;

@@ -24,6 +24,9 @@ mod starting;
 use flights::{Flights, beside, poll_flights};
 use looking::PURGE_EVERY;
 
+/// After how many looks for messages a relay looks for partitions, unless its lease wants it sooner.
+const LOOKS_PER_LEASE: u32 = 10;
+
 pub(super) struct Running<St, P, C> {
     gauges: Gauges,
     desk: Desk,
@@ -112,7 +115,9 @@ where
                 self.gauges.partitions(owned.leases.len() as u64);
                 self.desk.own(owned);
                 self.lease_until = clock::after(before, length);
-                self.next_lease = clock::after(before, length / 3);
+                // Partitions that another relay gives up, or leaves, stand still until somebody looks.
+                let soon = self.relay.config.poll.saturating_mul(LOOKS_PER_LEASE);
+                self.next_lease = clock::after(before, soon.min(length / 3));
             }
             Err(error) => {
                 self.warn("lease not renewed", &error);
