@@ -149,13 +149,21 @@ fn stored<S: Service<u64, Response = u64>>(make: impl FnOnce(FailsAfter) -> S) -
     service
 }
 
+/// Full, and its maps grown as far as they ever will: at which call they do hangs on how keys are hashed.
+fn full<S: Service<u64, Response = u64>>(mut service: S) -> S {
+    for request in 0..20_000 {
+        assert!(call_once(&mut service, request), "a first call succeeds");
+    }
+    service
+}
+
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(STORED, BUTTRESS, || {
         stored(|inner| buttress(inner, |request| KEYS_AT_HAND[(request % KEYS) as usize].clone()))
     });
     let find: Find<Arc<str>> = |request| TEXTS_AT_HAND[(request % KEYS) as usize].clone();
     others_stored(meter, STORED, find);
-    meter.shared(FIRST, BUTTRESS, || buttress(Succeeds, |_| KEYS_AT_HAND[place()].clone()));
+    meter.shared(FIRST, BUTTRESS, || full(buttress(Succeeds, |_| KEYS_AT_HAND[place()].clone())));
     let find: Find<Arc<str>> = |_| TEXTS_AT_HAND[place()].clone();
     others_first(meter, FIRST, find);
 
@@ -164,7 +172,7 @@ pub fn visit(meter: &mut impl Meter) {
     });
     others_stored(meter, STORED_BY_TEXT, again);
     meter.shared(FIRST_BY_TEXT, BUTTRESS, || {
-        buttress(Succeeds, |request| Key::new(fresh(request).as_str()))
+        full(buttress(Succeeds, |request| Key::new(fresh(request).as_str())))
     });
     others_first(meter, FIRST_BY_TEXT, fresh);
 }
@@ -180,7 +188,7 @@ fn others_stored<T: Asked>(meter: &mut impl Meter, row: Row, find: Find<T>) {
 
 fn others_first<T: Asked>(meter: &mut impl Meter, row: Row, find: Find<T>) {
     use crate::floors::idempotency::Idempotency;
-    meter.shared(row, FLOOR, move || Idempotency::new(Succeeds, find));
-    meter.shared(row, MOKA, move || moka::Cached::new(Succeeds, find));
-    meter.shared(row, TOWER_RESILIENCE, move || tower_resilience::cache(Succeeds, find));
+    meter.shared(row, FLOOR, move || full(Idempotency::new(Succeeds, find)));
+    meter.shared(row, MOKA, move || full(moka::Cached::new(Succeeds, find)));
+    meter.shared(row, TOWER_RESILIENCE, move || full(tower_resilience::cache(Succeeds, find)));
 }
