@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod leases;
+mod poison;
 mod writing;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ where
 {
     writing::all(harness).await;
     leases::all(harness).await;
+    poison::all(harness).await;
     deliveries::all(harness).await;
 }
 
