@@ -8,15 +8,28 @@ pub(crate) fn failed(what: &str, error: sqlx::Error) -> StoreError {
     StoreError::new(kind(&error), format!("{what}: {error}")).with_source(error)
 }
 
+/// `error`, which names the file if a person must mend it: SQLite's own texts do not.
+#[cfg(feature = "sqlite")]
+pub(crate) fn at_file(path: &std::path::Path, error: StoreError) -> StoreError {
+    match error.is_misconfigured() {
+        true => error.context(format_args!("file {}", path.display())),
+        false => error,
+    }
+}
+
 /// [`failed`], for `map_err`.
 pub(crate) fn during(what: &str) -> impl Fn(sqlx::Error) -> StoreError + Copy + '_ {
     move |error| failed(what, error)
 }
 
-/// The error of every waiter of a batch that failed: whatever it was, the batch as a whole may be tried
-/// again.
+/// The error of every waiter of a batch that failed: the batch as a whole may be tried again, unless a
+/// person must mend something first.
 pub(crate) fn batch_failed(what: &str, error: sqlx::Error) -> StoreError {
-    StoreError::transient(format!("{what}: {error}")).with_source(error)
+    let kind = match kind(&error) {
+        StoreErrorKind::Misconfigured => StoreErrorKind::Misconfigured,
+        _ => StoreErrorKind::Transient,
+    };
+    StoreError::new(kind, format!("{what}: {error}")).with_source(error)
 }
 
 /// What `what` ran into when its time was up.
@@ -54,12 +67,14 @@ fn of_database(error: &dyn DatabaseError) -> StoreErrorKind {
     of_sqlite(code)
 }
 
-/// Full (13), busy (5), locked (6), read-only (8), I/O (10), cannot open (14) and whatever else is about
-/// the moment pass. The primary code is the low byte of the extended one.
+/// Full (13), busy (5), locked (6), I/O (10) and whatever else is about the moment pass. The primary code
+/// is the low byte of the extended one.
 fn of_sqlite(code: &str) -> StoreErrorKind {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // SQLITE_ERROR: a table or column is missing; SQLITE_CORRUPT; SQLITE_NOTADB.
         Ok(1 | 11 | 26) => StoreErrorKind::Corrupt,
+        // SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_AUTH.
+        Ok(3 | 8 | 14 | 23) => StoreErrorKind::Misconfigured,
         // SQLITE_TOOBIG, SQLITE_MISMATCH.
         Ok(18 | 20) => StoreErrorKind::Invalid,
         _ => StoreErrorKind::Transient,
@@ -69,8 +84,12 @@ fn of_sqlite(code: &str) -> StoreErrorKind {
 #[cfg(feature = "postgres")]
 fn of_postgres(code: &str) -> StoreErrorKind {
     match code {
-        // Undefined table, column, function, schema; data or index damaged.
-        "42P01" | "42703" | "42883" | "3F000" | "XX001" | "XX002" => StoreErrorKind::Corrupt,
+        // No such database, no such schema, a right is missing.
+        "3D000" | "3F000" | "42501" => StoreErrorKind::Misconfigured,
+        // No such role, wrong password, no access from this host.
+        _ if code.starts_with("28") => StoreErrorKind::Misconfigured,
+        // Undefined table, column, function; data or index damaged.
+        "42P01" | "42703" | "42883" | "XX001" | "XX002" => StoreErrorKind::Corrupt,
         // Data exceptions and exceeded limits of the program.
         _ if code.starts_with("22") || code.starts_with("54") => StoreErrorKind::Invalid,
         _ => StoreErrorKind::Transient,
@@ -83,8 +102,11 @@ mod tests {
 
     #[test]
     fn what_passes_and_what_does_not() {
-        for code in ["5", "6", "8", "10", "13", "14", "517", "1032", "3338", ""] {
+        for code in ["5", "6", "10", "13", "517", "3338", ""] {
             assert_eq!(of_sqlite(code), StoreErrorKind::Transient, "{code}");
+        }
+        for code in ["3", "8", "14", "23", "270", "1032", "1544"] {
+            assert_eq!(of_sqlite(code), StoreErrorKind::Misconfigured, "{code}");
         }
         assert_eq!(of_sqlite("11"), StoreErrorKind::Corrupt);
         assert_eq!(of_sqlite("18"), StoreErrorKind::Invalid);
@@ -97,6 +119,9 @@ mod tests {
         // Deadlock, serialization, too many connections, disk full, shutdown, read-only, lock timeout.
         for code in ["40P01", "40001", "53300", "53100", "57P01", "57P03", "25006", "55P03"] {
             assert_eq!(of_postgres(code), StoreErrorKind::Transient, "{code}");
+        }
+        for code in ["28000", "28P01", "3D000", "3F000", "42501"] {
+            assert_eq!(of_postgres(code), StoreErrorKind::Misconfigured, "{code}");
         }
         assert_eq!(of_postgres("42P01"), StoreErrorKind::Corrupt);
         assert_eq!(of_postgres("22021"), StoreErrorKind::Invalid);

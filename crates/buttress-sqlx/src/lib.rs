@@ -92,8 +92,10 @@
 //!
 //! # Errors
 //!
-//! `Transient`: the database is away, slow, locked, full, read-only or restarting; the cause is the
-//! source of the error, and all is well again when the database is. `Corrupt` names the row that cannot
+//! `Transient`: the database is away, slow, locked, full or restarting, or a server is a read-only
+//! replica; the cause is the source of the error, and all is well again when the database is.
+//! `Misconfigured`: a person must mend something, which the message names: a role, a database, a schema,
+//! a right (PostgreSQL 28xxx, 3D000, 3F000, 42501), or a file that SQLite cannot open or write. `Corrupt` names the row that cannot
 //! be read; others are not affected. A saga like that is left alone, a message becomes a dead letter
 //! that holds its key. `Invalid` names the bound: one write takes up to [`LARGEST`] bytes.
 

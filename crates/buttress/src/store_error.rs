@@ -20,6 +20,11 @@ pub enum StoreErrorKind {
     Corrupt,
     /// The store cannot hold what it was given, whatever its state: too large, not allowed.
     Invalid,
+    /// A person must mend the store: a role, a database, a schema, a right or a file is missing. The
+    /// operation was not done. Repeating it succeeds after the store was mended.
+    ///
+    /// Relays, executors and idempotency layers repeat such an operation once a minute.
+    Misconfigured,
 }
 
 impl StoreErrorKind {
@@ -32,6 +37,7 @@ impl StoreErrorKind {
             Self::Fenced => "fenced",
             Self::Corrupt => "corrupt",
             Self::Invalid => "invalid",
+            Self::Misconfigured => "misconfigured",
         }
     }
 }
@@ -82,10 +88,22 @@ impl StoreError {
         Self::new(StoreErrorKind::Invalid, message)
     }
 
+    /// [`StoreErrorKind::Misconfigured`]. The message names what is missing.
+    pub fn misconfigured(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StoreErrorKind::Misconfigured, message)
+    }
+
     /// The same error with what caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The same error, whose message begins with `context`: the file, the host or the table.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message).into();
         self
     }
 
@@ -99,6 +117,20 @@ impl StoreError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Transient)
+    }
+
+    /// Whether a person must mend the store before the operation can succeed.
+    #[must_use]
+    pub const fn is_misconfigured(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Misconfigured)
+    }
+
+    /// Whether the operation, repeated with the same id, can succeed without a change of what was asked:
+    /// the kind is [`Transient`](StoreErrorKind::Transient) or
+    /// [`Misconfigured`](StoreErrorKind::Misconfigured). The two differ in how soon.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Transient | StoreErrorKind::Misconfigured)
     }
 
     /// Whether somebody else has taken over.

@@ -70,8 +70,9 @@ impl PostgresStore {
     ///
     /// # Errors
     /// `Invalid` for a configuration that cannot work, and for another number of partitions than the
-    /// tables were created with. `Corrupt` for tables of a later version. `Transient` if the database
-    /// cannot be reached.
+    /// tables were created with. `Corrupt` for tables of a later version. `Misconfigured` if the server
+    /// refuses the role, the database, or the creation of the tables. `Transient` if the database cannot
+    /// be reached.
     pub async fn open(config: PostgresConfig) -> Result<Self, StoreError> {
         config.check().map_err(|error| {
             StoreError::invalid(format!("opening the store: {error}")).with_source(error)
@@ -122,7 +123,8 @@ impl PostgresStore {
     /// well.
     ///
     /// # Errors
-    /// `Transient` if there is no connection within the acquire timeout.
+    /// `Transient` if there is no connection within the acquire timeout. `Misconfigured` if the server
+    /// refuses the role or the database.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         self.inner.pool.begin().await.map_err(during("beginning a transaction"))
     }

@@ -8,7 +8,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::SqliteStore;
 use super::gate::Turn;
-use crate::error::during;
+use crate::error::{at_file, during};
 
 impl SqliteStore {
     /// Begins a transaction that may read and then write: `BEGIN IMMEDIATE`, when its turn has come
@@ -19,7 +19,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// `Transient` if its turn does not come within the acquire timeout, or the database is busy, full
-    /// or away.
+    /// or away. `Misconfigured` if its file cannot be opened or written.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place in the line.
@@ -45,7 +45,8 @@ impl SqliteStore {
         let (tx, turn) = receive.await.map_err(|_| {
             StoreError::transient("beginning a transaction: the runtime shuts down")
         })?;
-        let tx = tx.map_err(during("beginning a transaction"))?;
+        let tx = tx.map_err(during("beginning a transaction"));
+        let tx = tx.map_err(|error| at_file(&self.inner.config.path, error))?;
         Ok(SqliteTransaction { tx, _turn: turn })
     }
 }

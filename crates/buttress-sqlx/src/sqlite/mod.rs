@@ -8,7 +8,7 @@ use std::time::Duration;
 use buttress::{Clock, StoreError};
 use sqlx::SqlitePool;
 
-use crate::error::too_slow;
+use crate::error::{at_file, too_slow};
 use crate::passes::Passes;
 use crate::queue::{Job, Limits, Queue};
 use crate::time::{nanos, within};
@@ -68,7 +68,8 @@ impl SqliteStore {
     /// # Errors
     /// `Invalid` for a configuration that cannot work, and for another number of partitions than the
     /// file was created with. `Corrupt` for a file that is not a database, or was made by a later
-    /// version. `Transient` if it cannot be reached.
+    /// version. `Misconfigured` for a file that cannot be opened or written. `Transient` if another
+    /// process keeps it locked.
     pub async fn open(config: SqliteConfig) -> Result<Self, StoreError> {
         config.check().map_err(|error| {
             StoreError::invalid(format!("opening the store: {error}")).with_source(error)
@@ -79,7 +80,8 @@ impl SqliteStore {
         let prepared = schema::prepare(&options, config.partitions, config.acquire_timeout);
         let partitions = within(config.acquire_timeout + config.operation_timeout, prepared).await;
         let partitions = partitions
-            .unwrap_or_else(|| Err(too_slow("opening the store", config.operation_timeout)))?;
+            .unwrap_or_else(|| Err(too_slow("opening the store", config.operation_timeout)))
+            .map_err(|error| at_file(&config.path, error))?;
         drop(turn);
 
         let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
@@ -139,7 +141,8 @@ impl SqliteStore {
         input: I,
         wrap: impl FnOnce(Job<I, R>) -> WriteOp + Send,
     ) -> Result<R, StoreError> {
-        self.inner.queue.submit(what, input, wrap).await
+        let answer = self.inner.queue.submit(what, input, wrap).await;
+        answer.map_err(|error| at_file(&self.inner.config.path, error))
     }
 
     /// `operation`, if it does not take too long.
@@ -149,7 +152,9 @@ impl SqliteStore {
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let limit: Duration = self.inner.config.operation_timeout;
-        within(limit, operation).await.unwrap_or_else(|| Err(too_slow(what, limit)))
+        let answer = within(limit, operation).await;
+        let answer = answer.unwrap_or_else(|| Err(too_slow(what, limit)));
+        answer.map_err(|error| at_file(&self.inner.config.path, error))
     }
 }
 

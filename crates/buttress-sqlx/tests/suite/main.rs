@@ -14,6 +14,8 @@ mod db;
 mod inbox;
 mod messages;
 #[cfg(feature = "postgres")]
+mod misconfigured;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod sagas;
 mod sqlite;

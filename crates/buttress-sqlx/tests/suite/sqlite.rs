@@ -80,8 +80,18 @@ async fn what_cannot_be_opened() {
     let error = SqliteStore::open(text.config()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     let nowhere = std::env::temp_dir().join("buttress-no-such-folder").join("file.db");
-    let config = SqliteConfig::new(nowhere).acquire_timeout(Duration::from_millis(50));
-    assert!(SqliteStore::open(config).await.unwrap_err().is_transient());
+    let error = SqliteStore::open(SqliteConfig::new(&nowhere)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    assert!(error.to_string().contains(nowhere.to_str().unwrap()), "{error}");
+    let read_only = File::new();
+    let config = || read_only.config().pragma("query_only", "on");
+    let error = SqliteStore::open(config()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    // It was writable when the tables were made.
+    drop(SqliteStore::open(read_only.config()).await.unwrap());
+    let error = SqliteStore::open(config()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    assert!(error.to_string().contains("readonly"), "{error}");
     for config in [
         file.config().partitions(0),
         file.config().partitions(129),

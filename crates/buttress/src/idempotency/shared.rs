@@ -190,7 +190,7 @@ impl<V> Shared<V> {
 
     /// The refusal of a call whose key could not be claimed.
     pub(super) fn refuse_store(&self, error: &StoreError) -> Error {
-        let kind = match error.is_transient() {
+        let kind = match error.may_pass() {
             true => ErrorKind::StoreUnavailable,
             false => ErrorKind::StoreFailed,
         };

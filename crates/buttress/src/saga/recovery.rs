@@ -121,7 +121,7 @@ where
                 Ok(None) if core.config.clock.now() < clock::after(since, core.config.patience) => {
                     continue;
                 }
-                Err(error) if error.is_transient() => return Err(error),
+                Err(error) if error.may_pass() => return Err(error),
                 _ => {}
             }
             core.doubtful().remove(&id);

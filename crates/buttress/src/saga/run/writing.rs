@@ -57,7 +57,7 @@ where
                 }
             };
             let error = match wrote {
-                Err(error) if error.is_transient() => error,
+                Err(error) if error.may_pass() => error,
                 other => return self.created(other),
             };
             let waited = core.config.clock.now().saturating_duration_since(began);
