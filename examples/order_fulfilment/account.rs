@@ -131,13 +131,14 @@ impl Account {
     }
 
     async fn money<D: Database>(&mut self, database: &D) -> Result<(), BoxError> {
-        let sum = "SELECT count(*), CAST(coalesce(sum(cents), 0) AS BIGINT) FROM";
-        let both = async |table| {
-            let rows = database.ask(&format!("{sum} {table}"), &[]).await?.concat();
+        let charges = "SELECT count(*), CAST(coalesce(sum(cents), 0) AS BIGINT) FROM charges";
+        let refunds = "SELECT count(*), CAST(coalesce(sum(cents), 0) AS BIGINT) FROM refunds";
+        let both = async |sums| {
+            let rows = database.ask(sums, &[]).await?.concat();
             Ok::<_, BoxError>((at(&rows, 0), at(&rows, 1)))
         };
-        let (charges, charged) = both("charges").await?;
-        let (refunds, refunded) = both("refunds").await?;
+        let (charges, charged) = both(charges).await?;
+        let (refunds, refunded) = both(refunds).await?;
         let paid = "SELECT count(*) FROM orders AS o WHERE \
                         (SELECT count(*) FROM charges AS c WHERE c.number = o.number) \
                       - (SELECT count(*) FROM refunds AS r WHERE r.number = o.number) \

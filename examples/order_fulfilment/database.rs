@@ -14,7 +14,7 @@ use buttress_sqlx::{
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{ColumnIndex, Connection, Decode, Postgres, Row, Transaction, Type};
+use sqlx::{AssertSqlSafe, ColumnIndex, Connection, Decode, Postgres, Row, Transaction, Type};
 use tower::BoxError;
 
 /// Where a database is.
@@ -46,7 +46,7 @@ impl Place {
             Self::Postgres { url, schema } => {
                 let mut connection = PgConnection::connect(url).await?;
                 let drop = format!("DROP SCHEMA IF EXISTS {schema} CASCADE");
-                sqlx::query(&drop).execute(&mut connection).await?;
+                sqlx::query(AssertSqlSafe(drop)).execute(&mut connection).await?;
                 connection.close().await?;
             }
         }
@@ -75,14 +75,14 @@ pub(crate) trait Database:
     /// text and one way to read the rows do for both databases.
     fn query(
         tx: &mut Self::Tx,
-        sql: &str,
+        sql: &'static str,
         numbers: &[i64],
     ) -> impl Future<Output = Result<Vec<Vec<i64>>, sqlx::Error>> + Send;
 
     /// Runs one statement in a transaction of its own.
     fn ask(
         &self,
-        sql: &str,
+        sql: &'static str,
         numbers: &[i64],
     ) -> impl Future<Output = Result<Vec<Vec<i64>>, BoxError>> + Send {
         async move {
@@ -96,7 +96,7 @@ pub(crate) trait Database:
     /// The only number of the only row, for sums and counts.
     fn count(
         &self,
-        sql: &str,
+        sql: &'static str,
         numbers: &[i64],
     ) -> impl Future<Output = Result<i64, BoxError>> + Send {
         async move {
@@ -128,7 +128,7 @@ impl Database for SqliteStore {
 
     async fn query(
         tx: &mut SqliteTransaction,
-        sql: &str,
+        sql: &'static str,
         numbers: &[i64],
     ) -> Result<Vec<Vec<i64>>, sqlx::Error> {
         let connection: &mut SqliteConnection = tx;
@@ -161,7 +161,7 @@ impl Database for PostgresStore {
 
     async fn query(
         tx: &mut Self::Tx,
-        sql: &str,
+        sql: &'static str,
         numbers: &[i64],
     ) -> Result<Vec<Vec<i64>>, sqlx::Error> {
         let connection: &mut PgConnection = tx;

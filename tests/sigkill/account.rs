@@ -121,9 +121,10 @@ async fn messages<D: Answers>(
     database: &D,
     kills: u64,
 ) -> Result<(), BoxError> {
-    let sums = ["written", "received", "deliveries", "violations", "lost_answers"];
-    let sums = sums.map(|column| format!("CAST(sum({column}) AS BIGINT)")).join(", ");
-    let sums = database.ask(&format!("SELECT {sums} FROM lines"), &[]).await?.concat();
+    let sums = "SELECT CAST(sum(written) AS BIGINT), CAST(sum(received) AS BIGINT), \
+                CAST(sum(deliveries) AS BIGINT), CAST(sum(violations) AS BIGINT), \
+                CAST(sum(lost_answers) AS BIGINT) FROM lines";
+    let sums = database.ask(sums, &[]).await?.concat();
     let [written, received, deliveries, violations, lost_answers] = sums[..] else {
         return Err("five columns".into());
     };

@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use buttress::outbox::{self, Outbox};
+use buttress_sqlx::sqlx::postgres::PgConnectOptions;
+use buttress_sqlx::sqlx::{self, AssertSqlSafe, Connection, PgConnection, Postgres, Transaction};
 use buttress_sqlx::{PostgresConfig, PostgresStore, SqliteConfig, SqliteStore, SqliteTransaction};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::folder::Folder;
 
@@ -132,14 +132,14 @@ impl Server {
         Some(Self { url, schema })
     }
 
-    async fn execute(&self, statement: &str) {
+    async fn execute(&self, statement: String) {
         let mut connection = PgConnection::connect(&self.url).await.expect("it answered before");
-        sqlx::query(statement).execute(&mut connection).await.expect("a statement");
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.expect("a statement");
         connection.close().await.expect("closed");
     }
 
     pub async fn drop_schema(&self) {
-        self.execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema)).await;
+        self.execute(format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema)).await;
     }
 
     /// A new schema.
@@ -155,7 +155,7 @@ impl Server {
             "INSERT INTO accounts SELECT id, 0 FROM generate_series(0, {}) id",
             ACCOUNTS - 1
         );
-        sqlx::query(&insert).execute(&mut *tx).await.expect("new rows");
+        sqlx::query(AssertSqlSafe(insert)).execute(&mut *tx).await.expect("new rows");
         <PostgresStore as Base>::commit(tx).await;
         store
     }

@@ -122,3 +122,5 @@ pub use bounds::{LARGEST, LONGEST_NAME};
 pub use postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteConfig, SqliteStore, SqliteTransaction, Synchronous};
+#[doc(no_inline)]
+pub use sqlx;

@@ -7,10 +7,10 @@ use crate::database::Database;
 use crate::order::{BAD_CARD, Order};
 
 pub(super) async fn create_tables<D: Database>(database: &D) -> Result<(), BoxError> {
-    for table in ["charges", "refunds"] {
-        let sql = format!("CREATE TABLE {table} (number BIGINT NOT NULL, cents BIGINT NOT NULL)");
-        database.ask(&sql, &[]).await?;
-    }
+    let charges = "CREATE TABLE charges (number BIGINT NOT NULL, cents BIGINT NOT NULL)";
+    database.ask(charges, &[]).await?;
+    let refunds = "CREATE TABLE refunds (number BIGINT NOT NULL, cents BIGINT NOT NULL)";
+    database.ask(refunds, &[]).await?;
     Ok(())
 }
 

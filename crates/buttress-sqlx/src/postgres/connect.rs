@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig, Spawner, StoreError};
-use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Executor as _};
 
 /// Where the database is, and how long things may take.
 ///
@@ -161,7 +162,7 @@ impl PostgresConfig {
             .acquire_timeout(self.acquire_timeout)
             .after_connect(move |connection, _| {
                 let setup = setup.clone();
-                Box::pin(async move { prepare(connection, &setup).await })
+                Box::pin(async move { prepare(connection, setup).await })
             })
     }
 
@@ -169,8 +170,8 @@ impl PostgresConfig {
     ///
     /// The tables are queues: what they hold changes faster than the statistics over them, so the
     /// planner is kept to indexes, and from compiling statements that take a millisecond.
-    pub(super) fn setup(&self) -> String {
-        format!(
+    pub(super) fn setup(&self) -> Arc<str> {
+        let setup = format!(
             "SET statement_timeout = {}; SET lock_timeout = {}; \
              SET idle_in_transaction_session_timeout = {}; \
              SET default_transaction_isolation = 'read committed'; \
@@ -178,7 +179,8 @@ impl PostgresConfig {
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis(),
             self.operation_timeout.as_millis(),
-        )
+        );
+        setup.into()
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
@@ -220,6 +222,9 @@ impl fmt::Debug for PostgresConfig {
 }
 
 /// Tells a connection what [`PostgresConfig::setup`] says.
-pub(super) async fn prepare(connection: &mut PgConnection, setup: &str) -> Result<(), sqlx::Error> {
-    connection.execute(setup).await.map(drop)
+pub(super) async fn prepare(
+    connection: &mut PgConnection,
+    setup: Arc<str>,
+) -> Result<(), sqlx::Error> {
+    connection.execute(AssertSqlSafe(setup)).await.map(drop)
 }

@@ -89,7 +89,7 @@ impl PostgresStore {
              FOR UPDATE SKIP LOCKED))"
         ));
         let mut loan = self.borrow().await?;
-        let query = sqlx::query(&sql).bind(self.time()).bind(signed(limit as u64));
+        let query = sqlx::query(sql).bind(self.time()).bind(signed(limit as u64));
         let done = query.execute(&mut *loan).await.map_err(during("sweeping results"))?;
         loan.give_back();
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
@@ -98,7 +98,7 @@ impl PostgresStore {
     async fn count_results(&self) -> Result<i64, StoreError> {
         let sql = self.sql("SELECT count(*) FROM {s}buttress_idempotency WHERE status = 2");
         let mut loan = self.borrow().await?;
-        let query = sqlx::query_scalar(&sql);
+        let query = sqlx::query_scalar(sql);
         let results = query.fetch_one(&mut *loan).await.map_err(during("sweeping results"))?;
         loan.give_back();
         Ok(results)
@@ -120,7 +120,7 @@ impl<'a> CompleteIn<Transaction<'a, Postgres>, Vec<u8>> for PostgresStore {
             "UPDATE {s}buttress_idempotency SET status = 2, until = {now} + $2::int8, value = $3 \
              WHERE key = $4 AND claim = $5 AND status = 1",
         );
-        let done = sqlx::query(&sql)
+        let done = sqlx::query(sql)
             .bind(self.time())
             .bind(span(lifetime))
             .bind(value)
@@ -146,7 +146,7 @@ async fn find(
 ) -> Result<Option<Found>, sqlx::Error> {
     let text = format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = $2");
     let text = sql.text(&text);
-    let query = sqlx::query(&text).bind(sql.time()).bind(key.as_str());
+    let query = sqlx::query(text).bind(sql.time()).bind(key.as_str());
     let row = query.fetch_optional(connection).await?;
     row.as_ref().map(found).transpose()
 }

@@ -24,7 +24,7 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
             "INSERT INTO {s}buttress_inbox (consumer, message) VALUES ($1, $2) \
              ON CONFLICT DO NOTHING",
         );
-        let done = sqlx::query(&sql)
+        let done = sqlx::query(sql)
             .bind(consumer)
             .bind(uuid(message.get()))
             .execute(&mut **tx)
@@ -45,7 +45,7 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
              VALUES ($1, $2, 1, 1, 0) ON CONFLICT (saga, step) \
              DO UPDATE SET actions = b.actions + 1 RETURNING state, actions",
         );
-        let row: (i64, i64) = sqlx::query_as(&sql)
+        let row: (i64, i64) = sqlx::query_as(sql)
             .bind(uuid(saga.get()))
             .bind(step)
             .fetch_one(&mut **tx)
@@ -66,7 +66,7 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
              VALUES ($1, $2, 3, 0, 1) ON CONFLICT (saga, step) DO UPDATE SET undos = b.undos + 1, \
              state = CASE b.state WHEN 1 THEN 2 ELSE b.state END RETURNING state, undos",
         );
-        let row: (i64, i64) = sqlx::query_as(&sql)
+        let row: (i64, i64) = sqlx::query_as(sql)
             .bind(uuid(saga.get()))
             .bind(step)
             .fetch_one(&mut **tx)

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use buttress::StoreError;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
 use crate::claims::ClaimOp;
 use crate::error::{during, too_slow};
@@ -81,14 +81,14 @@ impl PostgresStore {
         let setup = config.setup();
         let sql = Sql::new(&config.schema, config.clock.clone());
         let limit = config.operation_timeout;
-        let prepared = schema::prepare(&options, &setup, &sql, config.partitions);
+        let prepared = schema::prepare(&options, Arc::clone(&setup), &sql, config.partitions);
         let partitions = within(limit, prepared).await;
         let partitions = partitions.unwrap_or_else(|| Err(too_slow("opening the store", limit)))?;
 
         let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
         let writer = || Writer {
             options: options.clone(),
-            setup: setup.clone(),
+            setup: Arc::clone(&setup),
             sql: sql.clone(),
             operation_timeout: limit,
             connection: None,
@@ -141,7 +141,7 @@ impl PostgresStore {
     }
 
     /// The statement of a template.
-    fn sql(&self, template: &str) -> String {
+    fn sql(&self, template: &str) -> AssertSqlSafe<String> {
         self.inner.sql.text(template)
     }
 

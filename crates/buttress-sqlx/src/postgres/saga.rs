@@ -35,7 +35,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("retiring a worker", async {
             let mut loan = self.borrow().await?;
             let sql = self.sql("DELETE FROM {s}buttress_saga_worker WHERE worker = $1");
-            sqlx::query(&sql).bind(uuid(worker.get())).execute(&mut *loan).await.map_err(what)?;
+            sqlx::query(sql).bind(uuid(worker.get())).execute(&mut *loan).await.map_err(what)?;
             loan.give_back();
             Ok(())
         })
@@ -84,7 +84,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("taking sagas over", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            let rows = sqlx::query(&sql)
+            let rows = sqlx::query(sql)
                 .bind(self.time())
                 .bind(definition)
                 .bind(i64::from(version))
@@ -137,12 +137,12 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("taking a saga", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            let row = sqlx::query(&lock).bind(uuid(saga.get())).fetch_optional(&mut *tx).await;
+            let row = sqlx::query(lock).bind(uuid(saga.get())).fetch_optional(&mut *tx).await;
             let taken = match row.map_err(what)?.as_ref().map(head).transpose().map_err(what)? {
                 None => None,
                 Some(head) if matches!(head.status(), Ok(status) if status.is_ended()) => None,
                 Some(mut head) => {
-                    let is_live: bool = sqlx::query_scalar(&live)
+                    let is_live: bool = sqlx::query_scalar(live)
                         .bind(self.time())
                         .bind(uuid(head.worker.get()))
                         .fetch_one(&mut *tx)
@@ -196,7 +196,7 @@ impl Store<Vec<u8>> for PostgresStore {
         );
         self.bounded("cancelling a saga", async {
             let mut loan = self.borrow().await?;
-            let query = sqlx::query(&sql).bind(uuid(saga.get()));
+            let query = sqlx::query(sql).bind(uuid(saga.get()));
             let done = query.execute(&mut *loan).await.map_err(what)?;
             loan.give_back();
             Ok(done.rows_affected() > 0)
@@ -222,7 +222,7 @@ impl Store<Vec<u8>> for PostgresStore {
         ));
         self.bounded("listing sagas", async {
             let mut loan = self.borrow().await?;
-            let rows = sqlx::query(&sql)
+            let rows = sqlx::query(sql)
                 .bind(uuid(after.map_or(0, SagaId::get)))
                 .bind(signed(limit as u64))
                 .fetch_all(&mut *loan)
@@ -270,14 +270,14 @@ impl PostgresStore {
         let workers =
             self.sql("DELETE FROM {s}buttress_saga_worker WHERE until <= {now} - $2::int8");
         let mut loan = self.borrow().await?;
-        let done = sqlx::query(&sagas)
+        let done = sqlx::query(sagas)
             .bind(self.time())
             .bind(span(age))
             .bind(signed(limit as u64))
             .execute(&mut *loan)
             .await
             .map_err(what)?;
-        let query = sqlx::query(&workers).bind(self.time()).bind(span(age));
+        let query = sqlx::query(workers).bind(self.time()).bind(span(age));
         query.execute(&mut *loan).await.map_err(what)?;
         loan.give_back();
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
@@ -293,12 +293,12 @@ async fn own(
 ) -> Result<(), sqlx::Error> {
     let sql = sql
         .text("UPDATE {s}buttress_saga SET worker = $1, epoch = epoch + 1 WHERE number = ANY ($2)");
-    sqlx::query(&sql).bind(uuid(worker.get())).bind(numbers).execute(tx).await.map(drop)
+    sqlx::query(sql).bind(uuid(worker.get())).bind(numbers).execute(tx).await.map(drop)
 }
 
 async fn find(tx: &mut PgConnection, sql: &Sql, saga: SagaId) -> Result<Option<Head>, sqlx::Error> {
     let sql = sql.text(&format!("SELECT {HEAD} FROM {{s}}buttress_saga WHERE id = $1"));
-    let row = sqlx::query(&sql).bind(uuid(saga.get())).fetch_optional(tx).await?;
+    let row = sqlx::query(sql).bind(uuid(saga.get())).fetch_optional(tx).await?;
     row.as_ref().map(head).transpose()
 }
 
@@ -321,7 +321,7 @@ async fn logs(
         "SELECT position, kind, step, payload, note, saga FROM {s}buttress_saga_entry \
          WHERE saga = ANY ($1) ORDER BY saga, position",
     );
-    let rows = sqlx::query(&sql).bind(numbers).fetch_all(tx).await?;
+    let rows = sqlx::query(sql).bind(numbers).fetch_all(tx).await?;
     let mut logs: HashMap<i64, Vec<Line>> = HashMap::with_capacity(numbers.len());
     for row in &rows {
         logs.entry(row.try_get(5)?).or_default().push(line(row)?);

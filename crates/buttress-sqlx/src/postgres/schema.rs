@@ -1,8 +1,10 @@
 //! The tables, and how they come to be.
 
+use std::sync::Arc;
+
 use buttress::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::connect::prepare as set_up;
 use super::sql::Sql;
@@ -19,7 +21,7 @@ const STEPS: [&str; VERSION as usize] = [include_str!("schema_1.sql")];
 /// its outbox has.
 pub(super) async fn prepare(
     options: &PgConnectOptions,
-    setup: &str,
+    setup: Arc<str>,
     sql: &Sql,
     asked: Option<u16>,
 ) -> Result<u16, StoreError> {
@@ -48,8 +50,8 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
         .map_err(migrating)?;
     // Asking for it even so would take the right to create schemas.
     if known.is_none() {
-        let create = format!("CREATE SCHEMA {}", sql.quoted_schema());
-        tx.execute(create.as_str()).await.map_err(migrating)?;
+        let create = AssertSqlSafe(format!("CREATE SCHEMA {}", sql.quoted_schema()));
+        tx.execute(create).await.map_err(migrating)?;
     }
     let known: Option<i32> = sqlx::query_scalar(
         "SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'buttress_schema'",
@@ -61,7 +63,7 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
     if known.is_none() {
         let create = sql
             .text("CREATE TABLE {s}buttress_schema (name text PRIMARY KEY, value int8 NOT NULL)");
-        tx.execute(create.as_str()).await.map_err(migrating)?;
+        tx.execute(create).await.map_err(migrating)?;
     }
     let version = read(tx, sql, "version").await?.unwrap_or(0);
     let missing = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));
@@ -72,7 +74,7 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
     };
     for step in missing {
         let step = sql.text(step);
-        tx.execute(step.as_str()).await.map_err(migrating)?;
+        tx.execute(step).await.map_err(migrating)?;
     }
     if !missing.is_empty() {
         write(tx, sql, "version", VERSION).await?;
@@ -85,18 +87,14 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
             let insert = sql.text(
                 "INSERT INTO {s}buttress_outbox_lease (partition) SELECT generate_series(0, $1 - 1)",
             );
-            sqlx::query(&insert)
-                .bind(i64::from(partitions))
-                .execute(tx)
-                .await
-                .map_err(migrating)?;
+            sqlx::query(insert).bind(i64::from(partitions)).execute(tx).await.map_err(migrating)?;
             Ok(partitions)
         }
     }
 }
 
 async fn read(tx: &mut PgConnection, sql: &Sql, name: &str) -> Result<Option<i64>, StoreError> {
-    sqlx::query_scalar(&sql.text("SELECT value FROM {s}buttress_schema WHERE name = $1"))
+    sqlx::query_scalar(sql.text("SELECT value FROM {s}buttress_schema WHERE name = $1"))
         .bind(name)
         .fetch_optional(tx)
         .await
@@ -108,7 +106,7 @@ async fn write(tx: &mut PgConnection, sql: &Sql, name: &str, value: i64) -> Resu
         "INSERT INTO {s}buttress_schema (name, value) VALUES ($1, $2) \
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     );
-    sqlx::query(&upsert)
+    sqlx::query(upsert)
         .bind(name)
         .bind(value)
         .execute(tx)

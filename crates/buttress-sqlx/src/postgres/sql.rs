@@ -1,6 +1,7 @@
 //! [`Sql`]: statements on tables of a schema that is known when a store is opened.
 
 use buttress::Clock;
+use sqlx::AssertSqlSafe;
 
 use crate::time::nanos;
 
@@ -26,8 +27,8 @@ impl Sql {
 
     /// The statement, with the schema in place of `{s}`, and the time in place of `{now}`: whoever
     /// writes `{now}` binds [`time`](Self::time) first.
-    pub(super) fn text(&self, template: &str) -> String {
-        template.replace("{s}", &self.prefix).replace("{now}", NOW)
+    pub(super) fn text(&self, template: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(template.replace("{s}", &self.prefix).replace("{now}", NOW))
     }
 
     /// The first parameter of statements with `{now}`: `None` for the database's clock.
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn a_schema_cannot_break_out_of_its_quotes() {
         let sql = Sql::new("a\"b", None);
-        assert_eq!(sql.text("SELECT 1 FROM {s}t"), "SELECT 1 FROM \"a\"\"b\".t");
+        assert_eq!(sql.text("SELECT 1 FROM {s}t").0, "SELECT 1 FROM \"a\"\"b\".t");
         assert_eq!(sql.quoted_schema(), "\"a\"\"b\"");
         assert_ne!(sql.lock("key", "a"), Sql::new("public", None).lock("key", "a"));
     }

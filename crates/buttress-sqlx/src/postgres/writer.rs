@@ -1,6 +1,7 @@
 //! The writers: tasks that put what their callers ask for into one statement.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -26,7 +27,7 @@ pub(super) trait Together: Op {
 /// What a writer needs.
 pub(super) struct Writer {
     pub(super) options: PgConnectOptions,
-    pub(super) setup: String,
+    pub(super) setup: Arc<str>,
     pub(super) sql: Sql,
     /// How long one batch may take.
     pub(super) operation_timeout: Duration,
@@ -63,7 +64,7 @@ impl Writer {
             Some(connection) => connection,
             none => {
                 let mut connection = self.options.connect().await?;
-                prepare(&mut connection, &self.setup).await?;
+                prepare(&mut connection, Arc::clone(&self.setup)).await?;
                 none.insert(connection)
             }
         };

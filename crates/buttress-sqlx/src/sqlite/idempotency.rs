@@ -6,7 +6,7 @@ use std::time::Duration;
 use buttress::StoreError;
 use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Fingerprint, Key, Store};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row as _, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 
 use super::pack::Pack;
 use super::rows::{bytes_of_id, id};
@@ -113,12 +113,12 @@ impl SqliteStore {
         if limit == 0 {
             return Ok(0);
         }
-        let sql = format!(
+        let sql = AssertSqlSafe(format!(
             "DELETE FROM buttress_idempotency WHERE rowid IN (SELECT rowid \
              FROM buttress_idempotency WHERE {condition} ORDER BY until LIMIT ?2)"
-        );
+        ));
         let mut tx = self.begin().await?;
-        let query = sqlx::query(&sql).bind(self.now()).bind(signed(limit as u64));
+        let query = sqlx::query(sql).bind(self.now()).bind(signed(limit as u64));
         let done = query.execute(&mut **tx).await.map_err(during("sweeping results"))?;
         tx.commit().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
@@ -317,7 +317,7 @@ async fn release(tx: &mut SqliteConnection, jobs: Vec<&mut ReleaseJob>) -> Resul
 /// The keys that a statement returns.
 async fn keys(
     tx: &mut SqliteConnection,
-    sql: &str,
+    sql: &'static str,
     pack: Pack,
     now: Option<i64>,
 ) -> Result<HashSet<String>, sqlx::Error> {
@@ -340,8 +340,8 @@ async fn find(
     key: &Key,
     now: i64,
 ) -> Result<Option<Found>, sqlx::Error> {
-    let sql = format!("SELECT {FOUND} FROM buttress_idempotency WHERE key = ?");
-    let row = sqlx::query(&sql).bind(key.as_str()).fetch_optional(tx).await?;
+    let sql = AssertSqlSafe(format!("SELECT {FOUND} FROM buttress_idempotency WHERE key = ?"));
+    let row = sqlx::query(sql).bind(key.as_str()).fetch_optional(tx).await?;
     row.as_ref().map(|row| found(row, now)).transpose()
 }
 
@@ -358,11 +358,11 @@ async fn find_all<'k>(
         return Ok(HashMap::new());
     }
     let pack = pack.end();
-    let sql = format!(
+    let sql = AssertSqlSafe(format!(
         "SELECT {FOUND} FROM buttress_idempotency WHERE key IN \
          (SELECT CAST(substr(?2, value ->> 0, value ->> 1) AS TEXT) FROM json_each(?1))"
-    );
-    let rows = sqlx::query(&sql).bind(pack.json).bind(pack.blob).fetch_all(tx).await?;
+    ));
+    let rows = sqlx::query(sql).bind(pack.json).bind(pack.blob).fetch_all(tx).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, found(row, now)?))).collect()
 }
 

@@ -7,8 +7,8 @@ use buttress::StoreError;
 use buttress::saga::{
     Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
 };
-use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::SqliteStore;
 use super::pack::Pack;
@@ -70,7 +70,7 @@ impl Store<Vec<u8>> for SqliteStore {
         self.bounded(what, async {
             let mut tx = self.begin().await?;
             let now = self.now();
-            let sql = format!(
+            let sql = AssertSqlSafe(format!(
                 "WITH RECURSIVE workers(worker) AS ( \
                      SELECT min(worker) FROM buttress_saga \
                      WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) \
@@ -84,8 +84,8 @@ impl Store<Vec<u8>> for SqliteStore {
                  AND worker IN (SELECT worker FROM workers WHERE worker IS NOT NULL EXCEPT \
                                 SELECT worker FROM buttress_saga_worker WHERE until > ?4) \
                  ORDER BY number LIMIT ?5"
-            );
-            let rows = sqlx::query(&sql)
+            ));
+            let rows = sqlx::query(sql)
                 .bind(definition)
                 .bind(i64::from(version))
                 .bind(begin_after)
@@ -143,12 +143,12 @@ impl Store<Vec<u8>> for SqliteStore {
         let what = "taking a saga";
         self.bounded(what, async {
             let mut tx = self.begin().await?;
-            let sql = format!(
+            let sql = AssertSqlSafe(format!(
                 "SELECT {HEAD} FROM buttress_saga WHERE id = ?1 AND status NOT IN (4, 5) \
                  AND (status = 3 OR NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
                       WHERE w.worker = buttress_saga.worker AND w.until > ?2))"
-            );
-            let row = sqlx::query(&sql)
+            ));
+            let row = sqlx::query(sql)
                 .bind(bytes_of_id(saga.get()))
                 .bind(self.now())
                 .fetch_optional(&mut **tx)
@@ -215,10 +215,11 @@ impl Store<Vec<u8>> for SqliteStore {
             Some(_) => "id > ?1",
             None => "id >= ?1",
         };
-        let sql =
-            format!("SELECT {HEAD} FROM buttress_saga WHERE {filter} {begin} ORDER BY id LIMIT ?2");
+        let sql = AssertSqlSafe(format!(
+            "SELECT {HEAD} FROM buttress_saga WHERE {filter} {begin} ORDER BY id LIMIT ?2"
+        ));
         self.bounded(what, async {
-            let rows = sqlx::query(&sql)
+            let rows = sqlx::query(sql)
                 .bind(after.map_or_else(Vec::new, |id| bytes_of_id(id.get())))
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
                 .fetch_all(self.pool())
@@ -303,8 +304,8 @@ async fn own(
 }
 
 async fn find(tx: &mut SqliteConnection, saga: SagaId) -> Result<Option<Head>, sqlx::Error> {
-    let sql = format!("SELECT {HEAD} FROM buttress_saga WHERE id = ?");
-    let row = sqlx::query(&sql).bind(bytes_of_id(saga.get())).fetch_optional(tx).await?;
+    let sql = AssertSqlSafe(format!("SELECT {HEAD} FROM buttress_saga WHERE id = ?"));
+    let row = sqlx::query(sql).bind(bytes_of_id(saga.get())).fetch_optional(tx).await?;
     row.as_ref().map(head).transpose()
 }
 

@@ -1,7 +1,7 @@
 //! [`Values`]: many rows as parameters of one statement, where it must be fast.
 
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments as _, Sqlite};
+use sqlx::{Arguments as _, AssertSqlSafe, Sqlite};
 
 /// The most rows of one statement; more are several. SQLite takes 32766 parameters.
 const MOST_ROWS: usize = 128;
@@ -42,7 +42,7 @@ impl<'v> Values<'v> {
     fn statements(
         &self,
         template: &str,
-    ) -> Result<Vec<(String, SqliteArguments<'v>)>, sqlx::Error> {
+    ) -> Result<Vec<(AssertSqlSafe<String>, SqliteArguments)>, sqlx::Error> {
         let mut statements = Vec::new();
         for cells in self.cells.chunks(self.width * MOST_ROWS) {
             let rows = (cells.len() / self.width).next_power_of_two();
@@ -63,7 +63,7 @@ impl<'v> Values<'v> {
             for _ in cells.len()..rows * self.width {
                 arguments.add(None::<i64>).map_err(sqlx::Error::Encode)?;
             }
-            statements.push((sql, arguments));
+            statements.push((AssertSqlSafe(sql), arguments));
         }
         Ok(statements)
     }
@@ -76,7 +76,7 @@ impl<'v> Values<'v> {
     ) -> Result<u64, sqlx::Error> {
         let mut changed = 0;
         for (sql, arguments) in self.statements(template)? {
-            let done = sqlx::query_with::<Sqlite, _>(&sql, arguments).execute(&mut *tx).await?;
+            let done = sqlx::query_with::<Sqlite, _>(sql, arguments).execute(&mut *tx).await?;
             changed += done.rows_affected();
         }
         Ok(changed)
@@ -90,7 +90,7 @@ impl<'v> Values<'v> {
     ) -> Result<Vec<String>, sqlx::Error> {
         let mut texts = Vec::new();
         for (sql, arguments) in self.statements(template)? {
-            let query = sqlx::query_scalar_with::<Sqlite, Option<String>, _>(&sql, arguments);
+            let query = sqlx::query_scalar_with::<Sqlite, Option<String>, _>(sql, arguments);
             texts.extend(query.fetch_one(&mut *tx).await?);
         }
         Ok(texts)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use buttress::outbox::{Inbox, NewMessage, Write};
 use buttress::{Rng, VirtualClock, idempotency, outbox, saga};
 use buttress_sqlx::{SqliteConfig, SqliteStore, SqliteTransaction};
+use sqlx::AssertSqlSafe;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const NANO: Duration = Duration::from_nanos(1);
@@ -116,8 +117,8 @@ impl Db for Sqlite {
 
     async fn execute(&self, sql: &str) -> u64 {
         let mut tx = self.begin().await;
-        let sql = sql.replace("{s}", "");
-        let done = sqlx::query(&sql).execute(&mut **tx).await.unwrap();
+        let sql = AssertSqlSafe(sql.replace("{s}", ""));
+        let done = sqlx::query(sql).execute(&mut **tx).await.unwrap();
         self.commit(tx).await;
         done.rows_affected()
     }
@@ -232,8 +233,8 @@ mod with_postgres {
         }
 
         async fn execute(&self, sql: &str) -> u64 {
-            let sql = self.sql(sql);
-            sqlx::query(&sql).execute(&self.pool).await.unwrap().rows_affected()
+            let sql = AssertSqlSafe(self.sql(sql));
+            sqlx::query(sql).execute(&self.pool).await.unwrap().rows_affected()
         }
     }
 
@@ -254,8 +255,8 @@ mod with_postgres {
     }
 
     pub(crate) async fn drop_schema(pool: &PgPool, schema: &str) {
-        let sql = format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE");
-        sqlx::query(&sql).execute(pool).await.unwrap();
+        let sql = AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"));
+        sqlx::query(sql).execute(pool).await.unwrap();
     }
 }
 

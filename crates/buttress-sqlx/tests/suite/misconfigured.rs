@@ -3,6 +3,7 @@
 use buttress::outbox::{RelayId, Store as _};
 use buttress::{StoreError, StoreErrorKind};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 
 use crate::db::{SECOND, drop_schema, fresh_schema, postgres_url};
@@ -33,7 +34,7 @@ async fn a_missing_right_is_named() {
     let Some(url) = postgres_url("a_missing_right_is_named").await else { return };
     let pool = PgPool::connect(&url).await.unwrap();
     let execute = async |sql: String| {
-        sqlx::query(&sql).execute(&pool).await.unwrap();
+        sqlx::query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
     };
     let (schema, role) = (fresh_schema(), fresh_schema());
     execute(format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;

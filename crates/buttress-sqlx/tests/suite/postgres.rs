@@ -7,7 +7,7 @@ use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
 use buttress::outbox::{MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write};
 use buttress::saga::{Store, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
-use sqlx::{PgPool, Row};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 use crate::db::{Db, Postgres, SECOND, drop_schema, fresh_schema, on_postgres, postgres_url};
 use crate::sagas::{append, new_saga};
@@ -29,7 +29,7 @@ async fn many_open_a_new_schema_at_once_and_again() {
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
     let pool = PgPool::connect(&url).await.unwrap();
     let sql = format!("UPDATE \"{schema}\".buttress_schema SET value = 9 WHERE name = 'version'");
-    sqlx::query(&sql).execute(&pool).await.unwrap();
+    sqlx::query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
     let error = PostgresStore::open(config).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     assert!(error.to_string().contains("version 9"), "{error}");

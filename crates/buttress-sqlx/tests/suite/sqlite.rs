@@ -323,12 +323,11 @@ async fn durability_is_as_configured_on_every_connection() {
     for (synchronous, number) in [(Synchronous::Full, 2), (Synchronous::Normal, 1)] {
         let store = SqliteStore::open(file.config().synchronous(synchronous)).await.unwrap();
         let mut own = store.config().connect_options().connect().await.unwrap();
-        for pragma in [("synchronous", number), ("busy_timeout", 5000)] {
-            let sql = format!("PRAGMA {}", pragma.0);
-            let value: i64 = sqlx::query_scalar(&sql).fetch_one(store.pool()).await.unwrap();
-            assert_eq!(value, pragma.1);
-            let value: i64 = sqlx::query_scalar(&sql).fetch_one(&mut own).await.unwrap();
-            assert_eq!(value, pragma.1);
+        for (sql, wanted) in [("PRAGMA synchronous", number), ("PRAGMA busy_timeout", 5000)] {
+            let value: i64 = sqlx::query_scalar(sql).fetch_one(store.pool()).await.unwrap();
+            assert_eq!(value, wanted);
+            let value: i64 = sqlx::query_scalar(sql).fetch_one(&mut own).await.unwrap();
+            assert_eq!(value, wanted);
         }
         let mode: String =
             sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut own).await.unwrap();

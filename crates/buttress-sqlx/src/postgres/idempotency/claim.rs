@@ -106,7 +106,7 @@ async fn claim(
     let fingerprints: Vec<Option<Uuid>> =
         jobs.iter().map(|job| job.input.fingerprint.map(|print| uuid(print.get()))).collect();
     let text = sql.text(CLAIM);
-    let owned: Vec<String> = sqlx::query_scalar(&text)
+    let owned: Vec<String> = sqlx::query_scalar(text)
         .bind(sql.time())
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
@@ -148,7 +148,7 @@ async fn complete(
         return Ok(());
     }
     let text = sql.text(COMPLETE);
-    let done: Vec<String> = sqlx::query_scalar(&text)
+    let done: Vec<String> = sqlx::query_scalar(text)
         .bind(sql.time())
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
@@ -191,7 +191,7 @@ async fn renew(
         return Ok(());
     }
     let text = sql.text(RENEW);
-    let renewed: Vec<String> = sqlx::query_scalar(&text)
+    let renewed: Vec<String> = sqlx::query_scalar(text)
         .bind(sql.time())
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
@@ -228,7 +228,7 @@ async fn release(
         return Ok(());
     }
     let text = sql.text(RELEASE);
-    let released: Vec<String> = sqlx::query_scalar(&text)
+    let released: Vec<String> = sqlx::query_scalar(text)
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
         .fetch_all(&mut *connection)
@@ -255,6 +255,6 @@ async fn find_all<'k>(
     }
     let text =
         sql.text(&format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = ANY ($2)"));
-    let rows = sqlx::query(&text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
+    let rows = sqlx::query(text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, found(row)?))).collect()
 }

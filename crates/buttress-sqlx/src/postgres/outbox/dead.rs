@@ -27,7 +27,7 @@ pub(super) async fn list(
          ORDER BY sequence LIMIT $2"
     ));
     let mut loan = store.borrow().await?;
-    let query = sqlx::query(&sql).bind(signed(after)).bind(signed(limit as u64));
+    let query = sqlx::query(sql).bind(signed(after)).bind(signed(limit as u64));
     let rows = query.fetch_all(&mut *loan).await.map_err(what)?;
     loan.give_back();
     rows.iter().map(|row| letter(row).map_err(what)).collect()
@@ -61,7 +61,7 @@ async fn change_dead(
     ));
     let ids: Vec<_> = ids.iter().map(|id| uuid(id.get())).collect();
     let mut loan = store.borrow().await?;
-    let query = sqlx::query_scalar(&sql).bind(ids);
+    let query = sqlx::query_scalar(sql).bind(ids);
     let changed: i64 = query.fetch_one(&mut *loan).await.map_err(what)?;
     loan.give_back();
     Ok(usize::try_from(changed).unwrap_or(0))

@@ -53,7 +53,7 @@ impl PostgresStore {
             let what = during(what);
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            let rows = bind(sqlx::query(&sql)).fetch_all(&mut *tx).await.map_err(what)?;
+            let rows = bind(sqlx::query(sql)).fetch_all(&mut *tx).await.map_err(what)?;
             tx.rollback().await.map_err(what)?;
             loan.give_back();
             let lines: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();

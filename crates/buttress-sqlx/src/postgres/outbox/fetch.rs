@@ -82,7 +82,7 @@ impl PostgresStore {
         let what = during("fetching messages");
         let sql = self.sql(&statement(leases));
         let mut loan = self.borrow().await?;
-        let query = bind(sqlx::query(&sql), self.time(), leases, limit);
+        let query = bind(sqlx::query(sql), self.time(), leases, limit);
         let mut rows = query.fetch_all(&mut *loan).await.map_err(what)?;
         loan.give_back();
         let first = rows.first().ok_or_else(|| what(sqlx::Error::RowNotFound))?;
@@ -108,7 +108,7 @@ impl PostgresStore {
                  FOR UPDATE SKIP LOCKED) AS m))",
         );
         let mut loan = self.borrow().await?;
-        sqlx::query(&sql)
+        sqlx::query(sql)
             .bind(self.time())
             .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
             .bind(MOST_DUE)

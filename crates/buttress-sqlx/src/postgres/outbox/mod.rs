@@ -64,7 +64,7 @@ impl Store for PostgresStore {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
             rows(&mut tx, &self.inner.sql).await.map_err(what)?;
-            for sql in [&release, &leave] {
+            for sql in [release, leave] {
                 let query = sqlx::query(sql).bind(uuid(relay.get()));
                 query.execute(&mut *tx).await.map_err(what)?;
             }
@@ -95,7 +95,7 @@ impl Store for PostgresStore {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
             fence(&mut tx, &self.inner.sql, lease).await?;
-            let starts: Option<i64> = sqlx::query_scalar(&sql)
+            let starts: Option<i64> = sqlx::query_scalar(sql)
                 .bind(uuid(id.get()))
                 .bind(i64::from(lease.partition))
                 .bind(claim.cast_signed())
@@ -120,7 +120,7 @@ impl Store for PostgresStore {
         );
         self.bounded("clearing suspects", async {
             let mut loan = self.borrow().await?;
-            let done = sqlx::query(&sql)
+            let done = sqlx::query(sql)
                 .bind(i64::from(lease.partition))
                 .bind(signed(lease.epoch))
                 .execute(&mut *loan)
@@ -167,7 +167,7 @@ impl Store for PostgresStore {
         );
         self.bounded("looking at the backlog", async {
             let mut loan = self.borrow().await?;
-            let query = sqlx::query(&sql).bind(self.time());
+            let query = sqlx::query(sql).bind(self.time());
             let row = query.fetch_one(&mut *loan).await.map_err(what)?;
             loan.give_back();
             let number = |column: usize| row.try_get::<i64, _>(column).map_err(what);
@@ -203,7 +203,7 @@ impl PostgresStore {
              FOR UPDATE SKIP LOCKED))",
         );
         let mut loan = self.borrow().await?;
-        let done = sqlx::query(&sql)
+        let done = sqlx::query(sql)
             .bind(self.time())
             .bind(span(age))
             .bind(signed(limit as u64))
@@ -224,20 +224,20 @@ async fn register(
 ) -> Result<(i64, usize), sqlx::Error> {
     let forget =
         sql.text("DELETE FROM {s}buttress_outbox_relay WHERE until <= {now} AND relay <> $2");
-    let query = sqlx::query(&forget).bind(sql.time()).bind(uuid(relay.get()));
+    let query = sqlx::query(forget).bind(sql.time()).bind(uuid(relay.get()));
     query.execute(&mut *tx).await?;
     let upsert = sql.text(
         "INSERT INTO {s}buttress_outbox_relay (relay, until) VALUES ($2, {now} + $3::int8) \
          ON CONFLICT (relay) DO UPDATE SET until = excluded.until RETURNING until - $3::int8",
     );
-    let now: i64 = sqlx::query_scalar(&upsert)
+    let now: i64 = sqlx::query_scalar(upsert)
         .bind(sql.time())
         .bind(uuid(relay.get()))
         .bind(span(lease))
         .fetch_one(&mut *tx)
         .await?;
     let count = sql.text("SELECT count(*) FROM {s}buttress_outbox_relay");
-    let relays: i64 = sqlx::query_scalar(&count).fetch_one(tx).await?;
+    let relays: i64 = sqlx::query_scalar(count).fetch_one(tx).await?;
     Ok((now, usize::try_from(relays).unwrap_or(1)))
 }
 
@@ -247,7 +247,7 @@ async fn rows(tx: &mut PgConnection, sql: &Sql) -> Result<Vec<partitions::Owned>
         "SELECT partition, relay, until FROM {s}buttress_outbox_lease ORDER BY partition \
          FOR UPDATE",
     );
-    let rows = sqlx::query(&text).fetch_all(tx).await?;
+    let rows = sqlx::query(text).fetch_all(tx).await?;
     let row = |row: &PgRow| {
         Ok(partitions::Owned {
             partition: row.try_get(0)?,
@@ -267,7 +267,7 @@ async fn give_up(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result
         "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0 \
          WHERE partition = ANY ($1)",
     );
-    sqlx::query(&text).bind(partitions).execute(tx).await.map(drop)
+    sqlx::query(text).bind(partitions).execute(tx).await.map(drop)
 }
 
 /// Renews what is kept, and takes what is to be taken: under the next epoch, and with all its last owner
@@ -283,13 +283,13 @@ async fn own(
         "UPDATE {s}buttress_outbox_lease SET relay = $1, epoch = epoch + 1, \
          suspect_to = greatest(suspect_to, high), high = 0 WHERE partition = ANY ($2)",
     );
-    let query = sqlx::query(&take).bind(uuid(relay.get())).bind(&plan.take);
+    let query = sqlx::query(take).bind(uuid(relay.get())).bind(&plan.take);
     query.execute(&mut *tx).await?;
     let renew = sql.text(
         "UPDATE {s}buttress_outbox_lease SET until = $2 WHERE relay = $1 \
          RETURNING partition, epoch, suspect_to",
     );
-    let query = sqlx::query(&renew).bind(uuid(relay.get())).bind(until);
+    let query = sqlx::query(renew).bind(uuid(relay.get())).bind(until);
     let rows = query.fetch_all(tx).await?;
     let mut leases = rows.iter().map(lease_of).collect::<Result<Vec<_>, _>>()?;
     leases.sort_by_key(|lease| lease.partition);
@@ -311,7 +311,7 @@ async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Result<(), Sto
         "UPDATE {s}buttress_outbox_lease SET epoch = epoch \
          WHERE partition = $1 AND epoch = $2 AND relay IS NOT NULL",
     );
-    let done = sqlx::query(&text)
+    let done = sqlx::query(text)
         .bind(i64::from(lease.partition))
         .bind(signed(lease.epoch))
         .execute(tx)

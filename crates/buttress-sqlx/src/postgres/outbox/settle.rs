@@ -119,7 +119,7 @@ async fn deliver(
     delivered: &[&Settled],
 ) -> Result<BTreeSet<(u16, u64)>, sqlx::Error> {
     let text = sql.text(&delivery());
-    let query = bind_delivery(sqlx::query(&text), sql, asked, delivered);
+    let query = bind_delivery(sqlx::query(text), sql, asked, delivered);
     let rows = query.fetch_all(connection).await?;
     let fence = |row: &sqlx::postgres::PgRow| {
         let (partition, epoch): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
@@ -161,7 +161,7 @@ async fn fail(
     }
     let text = sql.text(statement);
     let partitions = failed.iter().map(|(settled, ..)| i64::from(settled.lease.partition));
-    sqlx::query(&text)
+    sqlx::query(text)
         .bind(sql.time())
         .bind(failed.iter().map(|(settled, ..)| signed(settled.sequence)).collect::<Vec<_>>())
         .bind(partitions.collect::<Vec<_>>())

@@ -25,7 +25,7 @@ impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
              (id, partition, key, topic, payload, headers, status, due_at) \
              VALUES ($2, $3, $4, $5, $6, $7, $8, {now} + $9::int8)",
         );
-        sqlx::query(&sql)
+        sqlx::query(sql)
             .bind(self.time())
             .bind(uuid(id.get()))
             .bind(i64::from(NewMessage::partition(&message.key, self.partitions())))

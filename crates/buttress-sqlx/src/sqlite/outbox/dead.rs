@@ -2,8 +2,8 @@
 
 use buttress::StoreError;
 use buttress::outbox::{DeadLetter, MessageId};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::fetch::{COLUMNS, row_of};
 use super::pack_of_ids;
@@ -22,13 +22,13 @@ pub(super) async fn list(
     limit: usize,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let what = during("listing dead letters");
-    let sql = format!(
+    let sql = AssertSqlSafe(format!(
         "SELECT {COLUMNS}, coalesce(error, ''), coalesce(settled_at, 0), \
          EXISTS (SELECT 1 FROM buttress_outbox_hold AS h WHERE h.partition = m.partition \
                  AND h.key = m.key AND h.sequence = m.sequence) \
          FROM buttress_outbox AS m WHERE status = 3 AND sequence > ? ORDER BY sequence LIMIT ?"
-    );
-    let rows = sqlx::query(&sql)
+    ));
+    let rows = sqlx::query(sql)
         .bind(signed(after))
         .bind(signed(limit as u64))
         .fetch_all(store.pool())
@@ -41,7 +41,7 @@ pub(super) async fn requeue(store: &SqliteStore, ids: &[MessageId]) -> Result<us
     change(
         store,
         ids,
-        &format!(
+        format!(
             "UPDATE buttress_outbox SET status = 0, attempts = 0, starts = 0, start = NULL, \
              error = NULL, settled_at = NULL WHERE {CHOSEN}"
         ),
@@ -50,11 +50,11 @@ pub(super) async fn requeue(store: &SqliteStore, ids: &[MessageId]) -> Result<us
 }
 
 pub(super) async fn discard(store: &SqliteStore, ids: &[MessageId]) -> Result<usize, StoreError> {
-    change(store, ids, &format!("DELETE FROM buttress_outbox WHERE {CHOSEN}")).await
+    change(store, ids, format!("DELETE FROM buttress_outbox WHERE {CHOSEN}")).await
 }
 
 /// Lets the keys go on, and does with the messages what `sql` says.
-async fn change(store: &SqliteStore, ids: &[MessageId], sql: &str) -> Result<usize, StoreError> {
+async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Result<usize, StoreError> {
     let what = during("changing dead letters");
     let free = format!(
         "DELETE FROM buttress_outbox_hold WHERE (partition, key, sequence) IN \
@@ -63,8 +63,8 @@ async fn change(store: &SqliteStore, ids: &[MessageId], sql: &str) -> Result<usi
     let pack = pack_of_ids(ids);
     let mut tx = store.begin().await?;
     let mut changed = 0;
-    for sql in [&free, sql] {
-        let query = sqlx::query(sql).bind(&pack.json).bind(&pack.blob);
+    for sql in [free, sql] {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(&pack.json).bind(&pack.blob);
         changed = query.execute(&mut **tx).await.map_err(what)?.rows_affected();
     }
     tx.commit().await?;

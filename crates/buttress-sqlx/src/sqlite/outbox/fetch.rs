@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use buttress::StoreError;
 use buttress::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::during;
 use crate::log::signed;
@@ -101,8 +101,7 @@ impl SqliteStore {
         limit: usize,
         now: i64,
     ) -> Result<Vec<Message>, StoreError> {
-        let sql = merge(open);
-        let rows = sqlx::query(&sql)
+        let rows = sqlx::query(AssertSqlSafe(merge(open)))
             .bind(now)
             .bind(signed(limit as u64))
             .fetch_all(self.pool())

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::log::signed;
 use crate::relaying::{
@@ -129,12 +129,12 @@ async fn fail(
         return Ok(());
     }
     let pack = pack.end();
-    let sql = format!(
+    let sql = AssertSqlSafe(format!(
         "WITH new AS (SELECT value ->> 0 AS sequence, value ->> 1 AS partition, \
                 CAST(substr(?2, value ->> 3, value ->> 4) AS TEXT) AS error, value ->> 5 AS counts \
          FROM json_each(?1)) {update}"
-    );
-    let query = sqlx::query(&sql).bind(&pack.json).bind(&pack.blob).bind(now);
+    ));
+    let query = sqlx::query(sql).bind(&pack.json).bind(&pack.blob).bind(now);
     let rows = query.fetch_all(&mut *tx).await?;
     let changed = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     let changed = format!("{changed:?}");
@@ -197,7 +197,7 @@ async fn wake(tx: &mut SqliteConnection, now: i64, job: &mut WakeJob) -> Result<
 
 async fn pairs(
     tx: &mut SqliteConnection,
-    sql: &str,
+    sql: &'static str,
     pack: Pack,
 ) -> Result<BTreeSet<(u16, u64)>, sqlx::Error> {
     let rows = sqlx::query(sql).bind(pack.end().json).fetch_all(tx).await?;
