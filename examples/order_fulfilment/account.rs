@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use buttress::saga::Status;
+use buttress_durable::saga::Status;
 use tower::BoxError;
 
 use crate::database::Database;

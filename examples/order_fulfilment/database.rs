@@ -7,7 +7,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use buttress::{StoreError, outbox, saga};
+use buttress::StoreError;
+use buttress_durable::{outbox, saga};
 use buttress_sqlx::{
     PostgresConfig, PostgresStore, SqliteConfig, SqliteStore, SqliteTransaction, Synchronous,
 };

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use buttress::Rng;
-use buttress::outbox::{MessageId, Receipt};
+use buttress_durable::outbox::{MessageId, Receipt};
 use tower::BoxError;
 
 use crate::database::Database;

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use buttress::Rng;
-use buttress::outbox::{Outbox, Passage};
-use buttress::saga::SagaId;
+use buttress_durable::outbox::{Outbox, Passage};
+use buttress_durable::saga::SagaId;
 use serde::{Deserialize, Serialize};
 use tower::BoxError;
 

@@ -8,11 +8,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use buttress::outbox::{self, HeadOfKey, Message, Outbox, Relay};
 use buttress::retry::{self, Backoff, RetryLayer};
-use buttress::saga::{self, Call, Definition, Executor, Kind, SagaError, SagaId};
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{InvalidConfig, Outcome, StoreErrorKind, classify_fn};
+use buttress_durable::outbox::{self, HeadOfKey, Message, Outbox, Relay};
+use buttress_durable::saga::{self, Call, Definition, Executor, Kind, SagaError, SagaId};
 use tower::{BoxError, Service, ServiceBuilder, service_fn};
 
 use crate::database::Database;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use buttress::idempotency::{self, CompleteIn, WithClaim};
-use buttress::saga::Status;
+use buttress_durable::saga::Status;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::database::Database;

@@ -1,9 +1,9 @@
 //! The saga of the test, and what its participants do: they are part of the worker, so they are killed
 //! in the middle of their transactions, too.
 
-use buttress::outbox::{Outbox, Passage};
-use buttress::saga::{Call, Definition, Direction, InvalidDefinition, Kind, StepHandle};
 use buttress::{Json, Rng};
+use buttress_durable::outbox::{Outbox, Passage};
+use buttress_durable::saga::{Call, Definition, Direction, InvalidDefinition, Kind, StepHandle};
 use tower::{BoxError, Service, service_fn};
 
 use crate::database::Database;
@@ -151,7 +151,7 @@ impl<D: Database> Site<D> {
 /// Takes a message in: the consumer's side of the outbox.
 pub(crate) async fn receive<D: Database>(
     site: &Site<D>,
-    message: &buttress::outbox::Message,
+    message: &buttress_durable::outbox::Message,
 ) -> Result<(), BoxError> {
     let luck = site.rng.between(1, 20);
     if luck == 1 {
@@ -162,7 +162,7 @@ pub(crate) async fn receive<D: Database>(
     let (key, place): (i64, i64) = (key.parse()?, place.parse()?);
     let mut tx = site.database.begin().await?;
     let receipt = site.database.receive(&mut tx, "sigkill", message.id).await?;
-    let first = i64::from(receipt == buttress::outbox::Receipt::First);
+    let first = i64::from(receipt == buttress_durable::outbox::Receipt::First);
     let lost = i64::from(luck == 2);
     // In order: the first time each message comes right after the one before it; and no repetition
     // comes of what has never been there.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use buttress::idempotency::{
     self, Answers, CompleteIn, IdempotencyLayer, InvalidKey, Key, Transactional, WithClaim,
 };
-use buttress::outbox::{self, HeadOfKey, Message, Outbox, Relay};
 use buttress::retry::Backoff;
-use buttress::saga::{self, Executor, SagaId, Status};
 use buttress::{AsError, Clock, InvalidConfig, Json, Rng};
+use buttress_durable::outbox::{self, HeadOfKey, Message, Outbox, Relay};
+use buttress_durable::saga::{self, Executor, SagaId, Status};
 use serde::{Deserialize, Serialize};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 

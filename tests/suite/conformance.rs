@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use buttress::{VirtualClock, outbox, saga};
+use buttress::VirtualClock;
+use buttress_durable::{outbox, saga};
 use buttress_sim::conformance::{self, Harness, Transactions};
 
 /// Logs of sagas under a clock that is moved by hand.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use buttress::rate_limit::KeyedRateLimitLayer;
-use buttress::saga::{Config, Executor, MemoryStore};
+use buttress_durable::saga::{Config, Executor, MemoryStore};
 use buttress::{Clock, InMemory};
 use buttress_benches::durable::flow::rate;
 use buttress_benches::durable::{IN_FLIGHT, sagas};

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
-use buttress::outbox::{self, Outbox};
+use buttress_durable::outbox::{self, Outbox};
 use buttress_sqlx::sqlx::postgres::PgConnectOptions;
 use buttress_sqlx::sqlx::{self, AssertSqlSafe, Connection, PgConnection, Postgres, Transaction};
 use buttress_sqlx::{PostgresConfig, PostgresStore, SqliteConfig, SqliteStore, SqliteTransaction};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use buttress::Json;
-use buttress::outbox::Outbox;
-use buttress::saga::{Config, Executor};
+use buttress_durable::outbox::Outbox;
+use buttress_durable::saga::{Config, Executor};
 
 use super::base::sqlite;
 use super::flow::{rate, two_threads};

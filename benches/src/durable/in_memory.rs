@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use buttress::Clock;
 use buttress::InMemory;
-use buttress::saga::{Config, Executor, MemoryStore};
+use buttress_durable::saga::{Config, Executor, MemoryStore};
 use steno::{
     ActionContext, ActionError, ActionFunc, ActionRegistry, Dag, DagBuilder, InMemorySecStore,
     Node, SagaDag, SagaId, SagaName, SagaType, SecClient,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use buttress::Json;
-use buttress::saga::{Config, Executor, Status, Store};
+use buttress_durable::saga::{Config, Executor, Status, Store};
 use buttress_sqlx::{SqliteConfig, SqliteStore, Synchronous};
 use durare::{DurableContext, DurableEngine, SqliteProvider, WorkflowOptions};
 use sqlx::SqlitePool;

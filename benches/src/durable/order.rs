@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
-use buttress::outbox::Message;
+use buttress_durable::outbox::Message;
 use tower::{BoxError, Service};
 
 pub const KEYS: u64 = 100;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use buttress::outbox::{Config, Outbox, Relay};
+use buttress_durable::outbox::{Config, Outbox, Relay};
 
 use super::base::{Base, Server, fill, sqlite};
 use super::flow::two_threads;

@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use buttress::Codec;
-use buttress::saga::{Builder, Call, Definition, Executor, StepHandle, Store};
+use buttress_durable::saga::{Builder, Call, Definition, Executor, StepHandle, Store};
 use std::sync::Arc;
 use tower::{BoxError, service_fn};
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use buttress::outbox::Outbox;
+use buttress_durable::outbox::Outbox;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 

@@ -1,7 +1,7 @@
 use http::StatusCode;
 
 /// Whether a service that answers with `status` certainly did not do what it was asked: for
-/// the `definite` of a saga's action (`buttress::saga::ActionBuilder`), where the service makes errors of
+/// the `definite` of a saga's action (`buttress_durable::saga::ActionBuilder`), where the service makes errors of
 /// such answers.
 ///
 /// True for 4xx, but not for those that speak of the attempt and not of what was asked: 408 and 425 (a

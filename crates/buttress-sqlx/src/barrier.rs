@@ -3,8 +3,8 @@
 //! A row counts the actions and undos that came, this one included; so who finds a one made the change.
 
 use buttress::StoreError;
-use buttress::outbox::Passage;
-use buttress::saga::SagaId;
+use buttress_durable::outbox::Passage;
+use buttress_durable::saga::SagaId;
 
 /// The action is done.
 const DONE: i64 = 1;

@@ -1,8 +1,8 @@
 //! What the stores can hold, and the errors for what they cannot.
 
 use buttress::StoreError;
-use buttress::outbox::NewMessage;
-use buttress::saga::Entry;
+use buttress_durable::outbox::NewMessage;
+use buttress_durable::saga::Entry;
 
 /// The most bytes that one write of a saga, or one stored result, may bring: 16 MiB. It bounds a
 /// transaction, and thereby how long others wait for theirs.

@@ -18,7 +18,7 @@
 #![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
 //! use std::time::Duration;
 //! use buttress::Rng;
-//! use buttress::outbox::{MessageId, NewMessage, RelayId, Store, Write};
+//! use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store, Write};
 //! use buttress_sqlx::{SqliteConfig, SqliteStore};
 //!
 //! # #[tokio::main(flavor = "current_thread")]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::saga::{
+use buttress_durable::saga::{
     Append, Appended, Entry, EntryKind, NewSaga, Record, SagaId, Status, Summary, WorkerId,
 };
 

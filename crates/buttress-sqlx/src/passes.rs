@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use buttress::saga::WorkerId;
+use buttress_durable::saga::WorkerId;
 
 /// Who takes over what: a worker, a definition, its version.
 pub(crate) type Pass = (WorkerId, String, u32);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{Lease, Message, MessageId, Settled, Verdict};
+use buttress_durable::outbox::{Lease, Message, MessageId, Settled, Verdict};
 
 use crate::bounds;
 use crate::headers;

@@ -9,6 +9,14 @@ pub struct InvalidId {
     text: String,
 }
 
+impl InvalidId {
+    /// Reports that `text` is not an identifier. The error keeps the first 64 characters of `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self { text: text.chars().take(64).collect() }
+    }
+}
+
 pub(crate) fn write(id: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let part = |shift: u32, digits: u32| (id >> shift) & ((1 << (4 * digits)) - 1);
     let (a, b, c) = (part(96, 8), part(80, 4), part(64, 4));
@@ -16,7 +24,7 @@ pub(crate) fn write(id: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 pub(crate) fn parse(text: &str) -> Result<u128, InvalidId> {
-    let wrong = || InvalidId { text: text.chars().take(64).collect() };
+    let wrong = || InvalidId::new(text);
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     if digits.len() != 32 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(wrong());
@@ -76,18 +84,18 @@ pub(crate) use ids;
 
 #[cfg(test)]
 mod tests {
-    use crate::saga::SagaId;
+    use crate::idempotency::ClaimId;
 
     #[test]
     fn an_id_is_read_as_it_is_written() {
-        let id = SagaId::new(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+        let id = ClaimId::new(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
         assert_eq!(id.to_string(), "00112233-4455-6677-8899-aabbccddeeff");
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!("00112233445566778899AABBCCDDEEFF".parse(), Ok(id));
         let wrong =
             ["", "0011", "zz112233445566778899aabbccddeeff", "+0112233445566778899aabbccddeeff"];
         for wrong in wrong {
-            assert!(wrong.parse::<SagaId>().is_err(), "{wrong}");
+            assert!(wrong.parse::<ClaimId>().is_err(), "{wrong}");
         }
     }
 }

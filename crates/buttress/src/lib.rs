@@ -40,8 +40,6 @@
 //! | [`idempotency`] | does the work of a request once, however often it is sent |
 //! | [`sidecar`] | limiter, breaker, retry and time limit in the right order |
 //! | [`gateway`] | routes with authorization, limiter, backends and time limit of their own |
-//! | [`saga`] | work over several services, in steps that can be undone, across crashes |
-//! | [`outbox`] | messages written with the change they tell of, relayed in order; an inbox |
 #![cfg_attr(
     feature = "serde",
     doc = "| [`registry`] | named instances from one configuration document |"
@@ -50,6 +48,9 @@
     not(feature = "serde"),
     doc = "| `registry` | named instances from one configuration document (feature `serde`) |"
 )]
+//!
+//! Sagas and the transactional outbox are in
+//! [`buttress-durable`](https://docs.rs/buttress-durable): work that outlives a call.
 //!
 //! Every module page says when to use the pattern, how it decides and what its defaults are. The
 //! [`guide`] is about what they have in common.
@@ -69,7 +70,7 @@
 //! # Features
 //!
 //! - `serde`: configurations and the registry read from documents.
-//! - `json`: payloads of sagas as JSON, for stores that keep bytes.
+//! - `json`: the codec `Json`, for stores that keep bytes.
 //! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
 //!   `buttress.<pattern>.<what>`.
 
@@ -98,7 +99,6 @@ mod seqlock;
 mod spawn;
 mod store_error;
 mod sync;
-mod unordered;
 mod waiting;
 mod wakers;
 mod window;
@@ -109,12 +109,10 @@ pub mod fallback;
 pub mod gateway;
 pub mod guide;
 pub mod idempotency;
-pub mod outbox;
 pub mod rate_limit;
 #[cfg(feature = "serde")]
 pub mod registry;
 pub mod retry;
-pub mod saga;
 pub mod sidecar;
 pub mod time_limit;
 

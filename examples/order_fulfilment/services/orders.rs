@@ -1,6 +1,6 @@
 //! Orders, and what is said of them. Whatever changes an order tells of it in the same transaction.
 
-use buttress::outbox::Outbox;
+use buttress_durable::outbox::Outbox;
 use tower::BoxError;
 
 use super::{Refusal, Site};

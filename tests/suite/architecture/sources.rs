@@ -1,4 +1,4 @@
-//! The sources of `buttress`, and the paths they mention.
+//! The sources of `buttress` and `buttress-durable`, and the paths they mention.
 
 use std::fmt;
 use std::fs;
@@ -26,10 +26,15 @@ impl fmt::Display for Path {
 }
 
 pub(crate) fn read_all() -> Vec<File> {
-    let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("crates/buttress/src");
     let mut files = Vec::new();
-    read(&root, "", &mut files);
-    assert!(files.len() > 50, "only {} files were found", files.len());
+    for (member, at_least) in [("buttress", 50), ("buttress-durable", 30)] {
+        let before = files.len();
+        let root =
+            FilePath::new(env!("CARGO_MANIFEST_DIR")).join("crates").join(member).join("src");
+        read(&root, "", &mut files);
+        let found = files.len() - before;
+        assert!(found > at_least, "only {found} files of {member} were found");
+    }
     files
 }
 

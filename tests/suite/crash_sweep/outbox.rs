@@ -3,11 +3,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::Clock;
-use buttress::outbox::{
+use buttress::retry::{Backoff, Jitter};
+use buttress_durable::outbox::{
     Config, Inbox, MemoryStore, Message, MessageId, NewMessage, Outbox, Receipt, Relay, Store,
     Write,
 };
-use buttress::retry::{Backoff, Jitter};
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
 use tower::{BoxError, service_fn};
 

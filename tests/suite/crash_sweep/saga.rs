@@ -2,12 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::outbox::{Inbox, Passage};
+use buttress::Clock;
 use buttress::retry::{Backoff, Jitter};
-use buttress::saga::{
+use buttress_durable::outbox;
+use buttress_durable::outbox::{Inbox, Passage};
+use buttress_durable::saga::{
     Builder, Call, Config, Definition, Executor, Kind, MemoryStore, OnCrash, SagaId, Status, Store,
 };
-use buttress::{Clock, outbox};
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
 use tower::service_fn;
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{
+use buttress_durable::outbox::{
     self, Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled,
 };
-use buttress::saga::{
+use buttress_durable::saga::{
     self, Append, Appended, NewSaga, Record, SagaId, Status, Summary, TakenOver, WorkerId,
 };
 use buttress_sim::crash::CrashPoints;

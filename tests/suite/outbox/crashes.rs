@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::outbox::{Config, Message, Outbox, Relay, Store};
 use buttress::retry::Backoff;
 use buttress::{Spawner, Task};
+use buttress_durable::outbox::{Config, Message, Outbox, Relay, Store};
 use tower::{BoxError, service_fn};
 
 use super::stalled::Stalled;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use buttress::Clock;
-use buttress::outbox::{Config, Message, MessageId, NewMessage, Relay, Store};
+use buttress_durable::outbox::{Config, Message, MessageId, NewMessage, Relay, Store};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use super::world::*;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use buttress::outbox::{HeadOfKey, Message, MessageId, Relay, Store};
 use buttress::{Classify, Outcome, ServiceErrors};
+use buttress_durable::outbox::{HeadOfKey, Message, MessageId, Relay, Store};
 use tower::{BoxError, ServiceBuilder};
 
 use super::world::*;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::outbox::{Message, Outbox, Relay, RelayId, Store};
+use buttress_durable::outbox::{Message, Outbox, Relay, RelayId, Store};
 
 use super::stalled::Stalled;
 use super::world::*;

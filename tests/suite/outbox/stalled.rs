@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{
+use buttress_durable::outbox::{
     Backlog, DeadLetter, Fetched, Lease, MemoryStore, MessageId, Owned, RelayId, Settled, Store,
 };
 

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::Clock;
-use buttress::outbox::{
+use buttress::retry::{Backoff, Jitter};
+use buttress_durable::outbox::{
     Config, MemoryStore, Message, MessageId, NewMessage, Outbox, Relay, RelayHandle,
 };
-use buttress::retry::{Backoff, Jitter};
 use tokio::time::Instant;
 use tower::{BoxError, service_fn};
 

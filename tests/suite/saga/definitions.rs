@@ -1,13 +1,13 @@
 //! Definitions that are refused, and what a definition tells of itself.
 
-use buttress::saga::{Config, Definition, Executor, InvalidDefinition, Kind};
+use buttress_durable::saga::{Config, Definition, Executor, InvalidDefinition, Kind};
 
 use super::world::*;
 
 fn add(
-    saga: &mut buttress::saga::Builder<u32>,
+    saga: &mut buttress_durable::saga::Builder<u32>,
     name: &'static str,
-) -> buttress::saga::StepHandle<u32> {
+) -> buttress_durable::saga::StepHandle<u32> {
     let service = World::new().service(name, &[Answer(1)], std::time::Duration::ZERO);
     saga.step(name).action((), service, |input: &u32, ()| *input).add()
 }

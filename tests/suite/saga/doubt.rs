@@ -8,7 +8,7 @@ use std::time::Duration;
 use buttress::Clock;
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
 use buttress::retry::Backoff;
-use buttress::saga::{
+use buttress_durable::saga::{
     Builder, Config, Definition, Executor, Kind, MemoryStore, Status, Store as _,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt as _};
@@ -28,12 +28,19 @@ impl Circuit {
 
 impl<S> Layer<S> for Circuit
 where
-    S: Service<buttress::saga::Call<u32>, Error = StepError> + Clone + Send + Sync + 'static,
+    S: Service<buttress_durable::saga::Call<u32>, Error = StepError>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send,
     S::Response: 'static,
 {
-    type Service =
-        tower::util::BoxCloneSyncService<buttress::saga::Call<u32>, S::Response, tower::BoxError>;
+    type Service = tower::util::BoxCloneSyncService<
+        buttress_durable::saga::Call<u32>,
+        S::Response,
+        tower::BoxError,
+    >;
 
     fn layer(&self, inner: S) -> Self::Service {
         let open = self.0.clone();
@@ -106,7 +113,7 @@ async fn a_second_attempt_that_never_gets_ready_says_nothing_of_the_first() {
     #[derive(Clone)]
     struct Once(Arc<AtomicBool>);
 
-    impl Service<buttress::saga::Call<u32>> for Once {
+    impl Service<buttress_durable::saga::Call<u32>> for Once {
         type Response = ();
         type Error = tower::BoxError;
         type Future = std::future::Pending<Result<(), tower::BoxError>>;
@@ -115,7 +122,7 @@ async fn a_second_attempt_that_never_gets_ready_says_nothing_of_the_first() {
             if self.0.load(Ordering::SeqCst) { Poll::Pending } else { Poll::Ready(Ok(())) }
         }
 
-        fn call(&mut self, _: buttress::saga::Call<u32>) -> Self::Future {
+        fn call(&mut self, _: buttress_durable::saga::Call<u32>) -> Self::Future {
             self.0.store(true, Ordering::SeqCst);
             std::future::pending()
         }

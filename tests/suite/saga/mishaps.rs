@@ -7,8 +7,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use buttress::retry::Backoff;
-use buttress::saga::{Call, Config, Definition, Executor, MemoryStore, SagaError, SagaId, Status};
 use buttress::{Clock, Codec, CodecError, Format};
+use buttress_durable::saga::{
+    Call, Config, Definition, Executor, MemoryStore, SagaError, SagaId, Status,
+};
 use tower::{BoxError, service_fn};
 
 use super::stores::Flaky;
@@ -25,7 +27,7 @@ async fn a_saga_in_memory_can_be_run_in_a_spawned_task() {
         sagas.cancel(report.id()).await.unwrap();
         assert!(sagas.retry(report.id()).await.is_err());
         sagas.shut_down().await.unwrap();
-        Ok::<_, buttress::saga::SagaError>(report.status())
+        Ok::<_, buttress_durable::saga::SagaError>(report.status())
     });
     assert_eq!(task.await.unwrap().unwrap(), Status::Completed);
 }

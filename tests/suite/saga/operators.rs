@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::saga::{Definition, Executor, Kind, Resolution, SagaError, Status, StepStatus};
+use buttress_durable::saga::{
+    Definition, Executor, Kind, Resolution, SagaError, Status, StepStatus,
+};
 
 use super::world::*;
 
 /// Two steps, the second refused; the undo of the first does what `undo` says.
-fn stuck_undo(world: &World, undo: &'static [Do]) -> buttress::saga::Builder<u32> {
+fn stuck_undo(world: &World, undo: &'static [Do]) -> buttress_durable::saga::Builder<u32> {
     let mut saga = Definition::builder("test", 1);
     saga.step("a")
         .action((), world.service("a", &[Answer(1)], Duration::ZERO), |input: &u32, ()| *input)
@@ -129,7 +131,7 @@ async fn the_state_of_a_saga_is_a_tree() {
         report.id()
     );
     assert_eq!(tree.to_string(), text);
-    assert!(sagas.state(buttress::saga::SagaId::new(1)).await.unwrap().is_none());
+    assert!(sagas.state(buttress_durable::saga::SagaId::new(1)).await.unwrap().is_none());
     let stuck = sagas.list(Some(Status::Stuck), None, 10).await.unwrap();
     assert_eq!(stuck.iter().map(|saga| saga.id).collect::<Vec<_>>(), [report.id()]);
 }

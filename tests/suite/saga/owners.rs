@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::saga::{
+use buttress::{Clock, Spawner, StoreErrorKind, Task};
+use buttress_durable::saga::{
     Config, Definition, Executor, MemoryStore, OnCrash, SagaError, Status, StepStatus, Store,
 };
-use buttress::{Clock, Spawner, StoreErrorKind, Task};
 
 use super::world::*;
 use crate::support::ms;
@@ -32,11 +32,11 @@ impl Process {
     }
 }
 
-fn on(store: &MemoryStore, saga: buttress::saga::Builder<u32>, config: Config) -> InMemory {
+fn on(store: &MemoryStore, saga: buttress_durable::saga::Builder<u32>, config: Config) -> InMemory {
     Executor::new(saga.build().unwrap(), store.clone(), config).unwrap()
 }
 
-fn two_steps(world: &World, on_crash: OnCrash) -> buttress::saga::Builder<u32> {
+fn two_steps(world: &World, on_crash: OnCrash) -> buttress_durable::saga::Builder<u32> {
     let mut saga = sequence(world, &[("a", &[Answer(1)])]);
     saga.step("b")
         .on_crash(on_crash)
@@ -267,7 +267,7 @@ async fn ten_thousand_at_once() {
 async fn an_id_of_the_callers_starts_one_saga() {
     let world = World::new();
     let sagas = executor(two_steps(&world, OnCrash::RunAgain));
-    let id = buttress::saga::SagaId::new(5);
+    let id = buttress_durable::saga::SagaId::new(5);
     let execution = sagas.start_as(id, 7).await.unwrap();
     let conflict = |started: Result<_, SagaError>| match started {
         Err(SagaError::Store { error, .. }) => error.kind() == StoreErrorKind::Conflict,

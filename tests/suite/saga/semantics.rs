@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buttress::circuit_breaker::CircuitBreakerLayer;
 use buttress::retry::{self, Backoff, RetryLayer};
-use buttress::saga::{Kind, Status, StepStatus};
+use buttress_durable::saga::{Kind, Status, StepStatus};
 use tower::ServiceBuilder;
 
 use super::world::*;
@@ -51,7 +51,7 @@ async fn a_step_in_doubt_is_undone_first_and_without_an_output() {
 #[tokio::test(start_paused = true)]
 async fn an_undo_gets_the_output_of_its_step() {
     let world = World::new();
-    let mut saga = buttress::saga::Definition::builder("test", 1);
+    let mut saga = buttress_durable::saga::Definition::builder("test", 1);
     let noted = world.clone();
     saga.step("a")
         .action((), world.service("a", &[Answer(41)], Duration::ZERO), |input: &u32, ()| *input)
@@ -96,7 +96,7 @@ async fn what_never_left_for_the_service_is_definite() {
 #[tokio::test(start_paused = true)]
 async fn attempts_of_a_retry_carry_one_key_and_one_that_left_counts() {
     let world = World::new();
-    let mut saga = buttress::saga::Definition::builder("test", 1);
+    let mut saga = buttress_durable::saga::Definition::builder("test", 1);
     let retry = retry::Config::new().attempts(3).backoff(Backoff::fixed(ms(10)));
     let layers = ServiceBuilder::new()
         .layer(RetryLayer::new(retry).unwrap().classify(buttress::AnyError))
@@ -124,7 +124,7 @@ async fn attempts_of_a_retry_carry_one_key_and_one_that_left_counts() {
 async fn a_refusal_says_nothing_of_an_attempt_before_it_that_was_lost() {
     for (plan, undone) in [(&[Break, Refuse][..], true), (&[Refuse, Refuse][..], false)] {
         let world = World::new();
-        let mut saga = buttress::saga::Definition::builder("test", 1);
+        let mut saga = buttress_durable::saga::Definition::builder("test", 1);
         let retry = retry::Config::new().attempts(2).backoff(Backoff::fixed(ms(10)));
         let layers = ServiceBuilder::new()
             .layer(RetryLayer::new(retry).unwrap().classify(buttress::AnyError))
@@ -159,7 +159,7 @@ fn with_pivot(
     world: &World,
     pivot: &'static [Do],
     after: &'static [Do],
-) -> buttress::saga::Builder<u32> {
+) -> buttress_durable::saga::Builder<u32> {
     let mut saga = sequence(world, &[("a", &[Answer(1)])]);
     for (name, kind, plan) in [("pivot", Kind::Pivot, pivot), ("after", Kind::Retryable, after)] {
         saga.step(name)
@@ -251,8 +251,10 @@ async fn at_its_deadline_a_saga_cuts_what_can_be_undone() {
         .action((), world.service("b", &[Answer(2)], ms(5000)), |input: &u32, ()| *input)
         .undo((), world.service("undo b", &[Answer(0)], Duration::ZERO), |_, (), output| output)
         .add();
-    let sagas =
-        buttress::saga::Executor::in_memory(saga.build().unwrap(), config().deadline(ms(700)));
+    let sagas = buttress_durable::saga::Executor::in_memory(
+        saga.build().unwrap(),
+        config().deadline(ms(700)),
+    );
     let report = sagas.unwrap().run_to_end(7).await.unwrap();
     assert_ended(&report, Status::Compensated, Some("b: no answer in time"));
     assert_eq!(world.times()[2..], [(700, "undo b".to_owned()), (700, "undo a".to_owned())]);
@@ -271,7 +273,7 @@ async fn at_its_deadline_a_pivot_under_way_is_waited_for() {
             .definite(refusals)
             .add();
         let built = saga.build().unwrap();
-        let sagas = buttress::saga::Executor::in_memory(built, config().deadline(ms(700)));
+        let sagas = buttress_durable::saga::Executor::in_memory(built, config().deadline(ms(700)));
         assert_eq!(sagas.unwrap().run_to_end(7).await.unwrap().status(), status);
     }
 }

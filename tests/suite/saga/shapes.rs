@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use buttress::saga::{Call, Definition, Status};
+use buttress_durable::saga::{Call, Definition, Status};
 use tower::{BoxError, service_fn};
 
 use super::world::*;
@@ -41,7 +41,7 @@ async fn outputs_go_to_the_steps_that_need_them() {
 async fn a_group_runs_beside_each_other_and_is_joined() {
     let world = World::new();
     let mut saga = sequence(&world, &[("a", &[Answer(1)])]);
-    let add = |saga: &mut buttress::saga::Builder<u32>, name: &'static str, takes| {
+    let add = |saga: &mut buttress_durable::saga::Builder<u32>, name: &'static str, takes| {
         let undo: &'static str = Box::leak(format!("undo {name}").into_boxed_str());
         saga.step(name)
             .action((), world.service(name, &[Answer(1)], takes), |input: &u32, ()| *input)

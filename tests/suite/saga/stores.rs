@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use buttress::saga::{
+use buttress::{Clock, StoreError};
+use buttress_durable::saga::{
     Append, Appended, EntryKind, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId, Status,
     Store, Summary, TakenOver, WorkerId,
 };
-use buttress::{Clock, StoreError};
 
 use super::world::*;
 use crate::support::ms;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::Clock;
-use buttress::saga::{Call, Config, Executor, MemoryStore, Report, Status};
+use buttress_durable::saga::{Call, Config, Executor, MemoryStore, Report, Status};
 use tokio::time::Instant;
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
@@ -113,8 +113,8 @@ impl World {
 pub(super) fn sequence(
     world: &World,
     steps: &[(&'static str, &'static [Do])],
-) -> buttress::saga::Builder<u32> {
-    let mut saga = buttress::saga::Definition::builder("test", 1);
+) -> buttress_durable::saga::Builder<u32> {
+    let mut saga = buttress_durable::saga::Definition::builder("test", 1);
     for (name, plan) in steps {
         let undo: &'static str = Box::leak(format!("undo {name}").into_boxed_str());
         saga.step(*name)
@@ -136,11 +136,11 @@ pub(super) fn config() -> Config {
     Config::new().undo_retry(3, backoff).run_again(3, backoff).lease(Duration::from_secs(10))
 }
 
-pub(super) fn executor(saga: buttress::saga::Builder<u32>) -> InMemory {
+pub(super) fn executor(saga: buttress_durable::saga::Builder<u32>) -> InMemory {
     Executor::in_memory(saga.build().unwrap(), config()).unwrap()
 }
 
-pub(super) async fn run(saga: buttress::saga::Builder<u32>) -> Report {
+pub(super) async fn run(saga: buttress_durable::saga::Builder<u32>) -> Report {
     executor(saga).run_to_end(7).await.unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! Inboxes.
 
-use buttress::outbox::{Inbox, MessageId, Passage, Receipt};
-use buttress::saga::SagaId;
+use buttress_durable::outbox::{Inbox, MessageId, Passage, Receipt};
+use buttress_durable::saga::SagaId;
 
 use super::{Transactions, cases, expect};
 

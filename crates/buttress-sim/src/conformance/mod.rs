@@ -6,7 +6,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use buttress::{VirtualClock, saga};
+//! use buttress::VirtualClock;
+//! use buttress_durable::saga;
 //! use buttress_sim::conformance::{self, Harness};
 //!
 //! struct InMemory(VirtualClock);

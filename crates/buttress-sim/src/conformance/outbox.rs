@@ -8,7 +8,7 @@ mod writing;
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress::outbox::{
+use buttress_durable::outbox::{
     Fetched, Lease, Message, MessageId, NewMessage, RelayId, Settled, Store, Verdict, Write,
 };
 

@@ -5,7 +5,7 @@ mod owners;
 
 use std::time::Duration;
 
-use buttress::saga::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store, WorkerId};
 
 use super::{Harness, expect};
 

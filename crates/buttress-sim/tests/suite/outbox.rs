@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use buttress::InvalidConfig;
-use buttress::outbox::{
+use buttress_durable::outbox::{
     Backlog, Config, MemoryStore, Message, Outbox, Relay, RelayHandle, Stats, Store,
 };
 use buttress_sim::{

@@ -6,8 +6,10 @@ mod trouble;
 use std::time::Duration;
 
 use buttress::retry::{self, Backoff, RetryLayer};
-use buttress::saga::{Call, Config, Definition, Executor, Leaf, MemoryStore, Stats, Status, Store};
 use buttress::{Codec, InMemory, InvalidConfig};
+use buttress_durable::saga::{
+    Call, Config, Definition, Executor, Leaf, MemoryStore, Stats, Status, Store,
+};
 use buttress_sim::{
     Cause, Distribution, Failure, Load, Outcome, Rate, Request, Scenario, Served, Server,
     ServerError, Station, World, check_determinism,

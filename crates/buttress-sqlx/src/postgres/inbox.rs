@@ -1,8 +1,8 @@
 //! The inbox on PostgreSQL.
 
 use buttress::StoreError;
-use buttress::outbox::{Inbox, MessageId, Passage, Receipt};
-use buttress::saga::SagaId;
+use buttress_durable::outbox::{Inbox, MessageId, Passage, Receipt};
+use buttress_durable::saga::SagaId;
 use sqlx::{Postgres, Transaction};
 
 use super::PostgresStore;

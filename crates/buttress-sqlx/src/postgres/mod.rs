@@ -36,9 +36,9 @@ const BATCH_BYTES: usize = 4 << 20;
 
 /// Sagas, idempotency keys, outbox and inbox in one schema of PostgreSQL 15 or newer.
 ///
-/// It implements [`saga::Store`](buttress::saga::Store), [`idempotency::Store`](buttress::idempotency::Store)
-/// with [`CompleteIn`](buttress::idempotency::CompleteIn), [`outbox::Store`](buttress::outbox::Store)
-/// with [`Write`](buttress::outbox::Write), and [`Inbox`](buttress::outbox::Inbox). Cheap to clone;
+/// It implements [`saga::Store`](buttress_durable::saga::Store), [`idempotency::Store`](buttress::idempotency::Store)
+/// with [`CompleteIn`](buttress::idempotency::CompleteIn), [`outbox::Store`](buttress_durable::outbox::Store)
+/// with [`Write`](buttress_durable::outbox::Write), and [`Inbox`](buttress_durable::outbox::Inbox). Cheap to clone;
 /// clones are the same store. Any number of stores may use the same schema.
 ///
 /// What its callers ask of sagas, or of idempotency keys, at the same time is written by one statement,

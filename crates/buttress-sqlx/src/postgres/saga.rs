@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::saga::{
+use buttress_durable::saga::{
     Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
 };
 use sqlx::postgres::{PgConnection, PgRow};

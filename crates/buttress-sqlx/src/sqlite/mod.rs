@@ -37,9 +37,9 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Sagas, idempotency keys, outbox and inbox in one file of SQLite.
 ///
-/// It implements [`saga::Store`](buttress::saga::Store), [`idempotency::Store`](buttress::idempotency::Store)
-/// with [`CompleteIn`](buttress::idempotency::CompleteIn), [`outbox::Store`](buttress::outbox::Store)
-/// with [`Write`](buttress::outbox::Write), and [`Inbox`](buttress::outbox::Inbox). Cheap to clone; clones are the same store. Several stores, in
+/// It implements [`saga::Store`](buttress_durable::saga::Store), [`idempotency::Store`](buttress::idempotency::Store)
+/// with [`CompleteIn`](buttress::idempotency::CompleteIn), [`outbox::Store`](buttress_durable::outbox::Store)
+/// with [`Write`](buttress_durable::outbox::Write), and [`Inbox`](buttress_durable::outbox::Inbox). Cheap to clone; clones are the same store. Several stores, in
 /// one process or in many, may have the same file open.
 ///
 /// What its callers ask for at the same time is written in one transaction, by one task that ends with

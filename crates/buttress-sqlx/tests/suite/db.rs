@@ -4,8 +4,9 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use buttress::outbox::{Inbox, NewMessage, Write};
-use buttress::{Rng, VirtualClock, idempotency, outbox, saga};
+use buttress::{Rng, VirtualClock, idempotency};
+use buttress_durable::outbox::{Inbox, NewMessage, Write};
+use buttress_durable::{outbox, saga};
 use buttress_sqlx::{SqliteConfig, SqliteStore, SqliteTransaction};
 use sqlx::AssertSqlSafe;
 

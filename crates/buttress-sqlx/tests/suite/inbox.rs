@@ -1,8 +1,8 @@
 //! What consumers and participants remember.
 
 use buttress::StoreErrorKind;
-use buttress::outbox::{Inbox, MessageId, Passage, Receipt};
-use buttress::saga::SagaId;
+use buttress_durable::outbox::{Inbox, MessageId, Passage, Receipt};
+use buttress_durable::saga::SagaId;
 
 use crate::db::{Db, on_each_database, rng};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress::outbox::{
+use buttress_durable::outbox::{
     Lease, Message, MessageId, NewMessage, RelayId, Settled, Store, Verdict, Write,
 };
 

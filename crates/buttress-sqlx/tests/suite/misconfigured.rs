@@ -1,7 +1,7 @@
 //! What a person must mend on PostgreSQL, and how the store says it.
 
-use buttress::outbox::{RelayId, Store as _};
 use buttress::{StoreError, StoreErrorKind};
+use buttress_durable::outbox::{RelayId, Store as _};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPool};

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use buttress::StoreErrorKind;
 use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
-use buttress::outbox::{MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write};
-use buttress::saga::{Store, WorkerId};
+use buttress_durable::outbox::{
+    MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write,
+};
+use buttress_durable::saga::{Store, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress::saga::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store, WorkerId};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
 

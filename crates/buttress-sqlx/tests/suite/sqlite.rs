@@ -4,9 +4,9 @@ use std::future::{Future as _, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
-use buttress::outbox::{MessageId, NewMessage, Store as _, Write};
-use buttress::saga::{SagaId, Status, Store, WorkerId};
 use buttress::{StoreErrorKind, VirtualClock};
+use buttress_durable::outbox::{MessageId, NewMessage, Store as _, Write};
+use buttress_durable::saga::{SagaId, Status, Store, WorkerId};
 use buttress_sqlx::{SqliteConfig, SqliteStore, Synchronous};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};

@@ -1,6 +1,6 @@
 //! Who runs a saga.
 
-use buttress::saga::{Append, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{Append, SagaId, Status, Store, WorkerId};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
 use crate::sagas::{append, new_saga};

@@ -108,7 +108,11 @@ impl Backoff {
         Duration::from_nanos(nanos.min(cap))
     }
 
-    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+    /// Checks the durations, the factor and the jitter. A layer's constructor does the same check.
+    ///
+    /// # Errors
+    /// Names the first field that is out of its bounds.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
         check_not_endless("base-delay", self.base)?;
         check_not_endless("max-delay", self.cap)?;
         if self.cap < self.base {

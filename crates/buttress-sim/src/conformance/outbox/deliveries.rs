@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress::outbox::{Message, MessageId, Store, Verdict, Write};
+use buttress_durable::outbox::{Message, MessageId, Store, Verdict, Write};
 
 use super::super::{GRAIN, Transactions, cases, expect};
 use super::{

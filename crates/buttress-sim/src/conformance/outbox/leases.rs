@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use buttress::outbox::{Lease, Store, Verdict, Write};
+use buttress_durable::outbox::{Lease, Store, Verdict, Write};
 
 use super::super::{GRAIN, Transactions, both, cases, expect, refused};
 use super::{

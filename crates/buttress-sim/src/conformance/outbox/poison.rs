@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use buttress::outbox::{Store, Verdict, Write};
+use buttress_durable::outbox::{Store, Verdict, Write};
 
 use super::super::{Transactions, cases, expect};
 use super::{LEASE, ONE, TWO, dead, fetch, lease, message, numbers, settle, settled, write};

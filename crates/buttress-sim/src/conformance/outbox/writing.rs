@@ -1,7 +1,7 @@
 //! What is written, and what a look finds.
 
 use buttress::StoreErrorKind;
-use buttress::outbox::{Lease, MessageId, NewMessage, Store, Write};
+use buttress_durable::outbox::{Lease, MessageId, NewMessage, Store, Write};
 
 use super::super::{GRAIN, Transactions, cases, expect, refused};
 use super::{HOLD, ONE, fetch, found, key, lease, message, numbers, write};

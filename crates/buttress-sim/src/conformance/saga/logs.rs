@@ -1,7 +1,7 @@
 //! What is written into logs, read, listed and purged.
 
-use buttress::saga::{Appended, Entry, EntryKind, NewSaga, SagaId, Status, Store};
 use buttress::{StoreError, StoreErrorKind};
+use buttress_durable::saga::{Appended, Entry, EntryKind, NewSaga, SagaId, Status, Store};
 
 use super::super::{Harness, cases, expect, refused};
 use super::{LEASE, ONE, TWO, append, entry, saga, with};

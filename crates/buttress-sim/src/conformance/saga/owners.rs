@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use buttress::StoreErrorKind;
-use buttress::saga::{NewSaga, SagaId, Status, Store};
+use buttress_durable::saga::{NewSaga, SagaId, Status, Store};
 
 use super::super::{GRAIN, Harness, both, cases, expect, refused};
 use super::{LEASE, ONE, THREE, TWO, append, saga, take_over, with};

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::InvalidConfig;
-use buttress::outbox::{HeadOfKey, Inbox, Message, Receipt, Relay};
 use buttress::retry::Backoff;
+use buttress_durable::outbox::{HeadOfKey, Inbox, Message, Receipt, Relay};
 use buttress_sim::{Failure, Fault, Faults, Link, Load, Rate, Scenario, ServerError, World};
 use tower::{Layer, ServiceExt};
 
@@ -58,7 +58,7 @@ fn a_lost_answer_is_a_second_delivery_and_an_inbox_makes_it_one() {
     let (firsts, repeated) = (Taken::default(), Arc::new(Mutex::new(0u64)));
     let (outcome, stats, left) = run(&scenario, true, |world| {
         let config = config(world).publish_timeout(ms(50)).retry(u32::MAX, Backoff::fixed(ms(10)));
-        let inbox = buttress::outbox::MemoryStore::new(world.clock());
+        let inbox = buttress_durable::outbox::MemoryStore::new(world.clock());
         let (log, again) = (firsts.clone(), repeated.clone());
         let consumer = tower::service_fn(move |message: Message| {
             let (inbox, log, again) = (inbox.clone(), log.clone(), again.clone());

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::retry::Backoff;
-use buttress::saga::{Executor, MemoryStore, Status, StepStatus, Store};
 use buttress::{Codec, Spawner};
+use buttress_durable::saga::{Executor, MemoryStore, Status, StepStatus, Store};
 use buttress_sim::{Cause, Fault, Faults, Load, Rate, Request, Scenario, World};
 use tower::ServiceExt;
 use tower::util::Either;

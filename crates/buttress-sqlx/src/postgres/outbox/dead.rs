@@ -1,7 +1,7 @@
 //! Dead letters, and what operators do with them.
 
 use buttress::StoreError;
-use buttress::outbox::{DeadLetter, Message, MessageId};
+use buttress_durable::outbox::{DeadLetter, Message, MessageId};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 

@@ -1,7 +1,7 @@
 //! How the database goes about a relay's two statements.
 
 use buttress::StoreError;
-use buttress::outbox::{Lease, Settled};
+use buttress_durable::outbox::{Lease, Settled};
 use sqlx::{Connection as _, Row as _};
 
 use super::fetch::{self, statement};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{
+use buttress_durable::outbox::{
     Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled, Store,
 };
 use sqlx::postgres::{PgConnection, PgRow};

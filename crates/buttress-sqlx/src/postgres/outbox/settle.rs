@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use buttress::StoreError;
-use buttress::outbox::Settled;
+use buttress_durable::outbox::Settled;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use buttress::StoreError;
-use buttress::saga::{Appended, Entry, SagaId};
+use buttress_durable::saga::{Appended, Entry, SagaId};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;

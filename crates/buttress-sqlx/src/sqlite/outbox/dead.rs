@@ -1,7 +1,7 @@
 //! Dead letters, and what operators do with them.
 
 use buttress::StoreError;
-use buttress::outbox::{DeadLetter, MessageId};
+use buttress_durable::outbox::{DeadLetter, MessageId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -80,7 +80,7 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
     let message = match row_of(row).map_err(|error| error.to_string()).and_then(|row| row.message())
     {
         Ok(message) => message,
-        Err(_) => buttress::outbox::Message {
+        Err(_) => buttress_durable::outbox::Message {
             id: MessageId::new(id(row, 1).unwrap_or_default()),
             sequence: row.try_get::<i64, _>(0)?.unsigned_abs(),
             key: row.try_get(3).unwrap_or_default(),

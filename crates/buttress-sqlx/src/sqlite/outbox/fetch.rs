@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
+use buttress_durable::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 

@@ -1,7 +1,7 @@
 //! Writing messages inside a transaction of the user's.
 
 use buttress::StoreError;
-use buttress::outbox::{NewMessage, Write};
+use buttress_durable::outbox::{NewMessage, Write};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Sqlite, Transaction};
 

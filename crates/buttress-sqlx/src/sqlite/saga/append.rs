@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress::saga::{Appended, Entry, WorkerId};
+use buttress_durable::saga::{Appended, Entry, WorkerId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::{find, some_lines};

@@ -1,0 +1,87 @@
+//! Identifiers of 128 bits, written as UUIDs are.
+
+use buttress::InvalidId;
+use std::fmt;
+
+pub(crate) fn write(id: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let part = |shift: u32, digits: u32| (id >> shift) & ((1 << (4 * digits)) - 1);
+    let (a, b, c) = (part(96, 8), part(80, 4), part(64, 4));
+    write!(f, "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", part(48, 4), part(0, 12))
+}
+
+pub(crate) fn parse(text: &str) -> Result<u128, InvalidId> {
+    let wrong = || InvalidId::new(text);
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    if digits.len() != 32 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    u128::from_str_radix(&digits, 16).map_err(|_| wrong())
+}
+
+/// Defines identifiers of their own type.
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u128);
+
+        impl $name {
+            /// The identifier with this number.
+            #[must_use]
+            pub const fn new(number: u128) -> Self {
+                Self(number)
+            }
+
+            /// A number nobody else has drawn, as far as 128 bits of chance go.
+            #[must_use]
+            pub fn random(rng: &buttress::Rng) -> Self {
+                Self(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
+            }
+
+            /// The number.
+            #[must_use]
+            pub const fn get(self) -> u128 {
+                self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                $crate::id::write(self.0, f)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = buttress::InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $crate::id::parse(text).map(Self)
+            }
+        }
+    )*};
+}
+pub(crate) use ids;
+
+#[cfg(test)]
+mod tests {
+    use crate::saga::SagaId;
+
+    #[test]
+    fn an_id_is_read_as_it_is_written() {
+        let id = SagaId::new(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+        assert_eq!(id.to_string(), "00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("00112233445566778899AABBCCDDEEFF".parse(), Ok(id));
+        let wrong =
+            ["", "0011", "zz112233445566778899aabbccddeeff", "+0112233445566778899aabbccddeeff"];
+        for wrong in wrong {
+            assert!(wrong.parse::<SagaId>().is_err(), "{wrong}");
+        }
+    }
+}

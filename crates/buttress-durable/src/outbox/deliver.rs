@@ -1,0 +1,133 @@
+//! One delivery: the publisher's call, its time limit, and what its result means.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use buttress::{Classify, Error, Outcome};
+use tower::{BoxError, Service};
+
+use super::config::{Config, HeadOfKey};
+use super::message::Message;
+use super::state::Slip;
+use super::store::{Lease, Verdict};
+
+/// A delivery that has ended.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) slip: Slip,
+    pub(super) lease: Lease,
+    pub(super) verdict: Verdict,
+}
+
+/// A failure, whether it used up an attempt, and how long it asks to be left alone.
+struct Failure {
+    error: String,
+    counts: bool,
+    hint: Option<Duration>,
+}
+
+const PANICKED: &str = "the publisher panicked";
+
+impl Failure {
+    fn counted(error: impl Into<String>) -> Self {
+        Self { error: error.into(), counts: true, hint: None }
+    }
+}
+
+pub(super) async fn deliver<P, C>(
+    mut publisher: P,
+    classify: C,
+    message: Message,
+    lease: Lease,
+    config: Arc<Config>,
+) -> Delivery
+where
+    P: Service<Message>,
+    P::Error: Into<BoxError>,
+    C: Classify<P::Response, P::Error>,
+{
+    let slip = Slip::of(&message);
+    let published = async {
+        poll_fn(|cx| publisher.poll_ready(cx)).await?;
+        publisher.call(message).await
+    };
+    let ended = limited(published, &config).await;
+    let judged = ended.and_then(|result| {
+        // The user's code, too: a panic must not end the relay, and with it everybody's deliveries.
+        catch_unwind(AssertUnwindSafe(|| judge(result, &classify)))
+            .unwrap_or_else(|_| Err(Failure::counted("the classifier panicked")))
+    });
+    let verdict = match judged {
+        Ok(()) => Verdict::Delivered,
+        Err(failure) => failed(&slip, failure, &config),
+    };
+    Delivery { slip, lease, verdict }
+}
+
+/// What a message comes to whose publisher panics before it is called.
+pub(super) fn panicked(slip: &Slip, config: &Config) -> Verdict {
+    failed(slip, Failure::counted(PANICKED), config)
+}
+
+/// The result of `future`, unless it takes too long or panics.
+async fn limited<T>(future: impl Future<Output = T>, config: &Config) -> Result<T, Failure> {
+    let mut future = pin!(future);
+    // Made when the publisher is first seen pending: most take a message at once or need long.
+    let mut sleep = pin!(None);
+    let limit = config.publish_timeout;
+    let started = config.clock.now();
+    poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
+            Ok(Poll::Pending) => {}
+            Err(_) => return Poll::Ready(Err(Failure::counted(PANICKED))),
+        }
+        if sleep.is_none() {
+            sleep.set(Some(config.clock.sleep_until(crate::instant::after(started, limit))));
+        }
+        match sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
+            Some(Poll::Ready(())) => {
+                Poll::Ready(Err(Failure::counted(format!("not taken within {limit:?}"))))
+            }
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn judge<T, E: Into<BoxError>>(
+    result: Result<T, E>,
+    classify: &impl Classify<T, E>,
+) -> Result<(), Failure> {
+    let outcome = classify.classify(&result);
+    let hint = classify.retry_after(&result);
+    match (outcome, result) {
+        // An error nobody holds against the publisher has still not been taken.
+        (Outcome::Success, _) | (Outcome::Ignored, Ok(_)) => Ok(()),
+        (Outcome::Failure, Ok(_)) => {
+            Err(Failure { error: "its response is a failure".to_owned(), counts: true, hint })
+        }
+        (outcome, Err(error)) => {
+            let error: BoxError = error.into();
+            let refusal = error.downcast_ref::<Error>().and_then(Error::retry_after);
+            let counts = outcome == Outcome::Failure;
+            Err(Failure { error: error.to_string(), counts, hint: hint.or(refusal) })
+        }
+    }
+}
+
+fn failed(slip: &Slip, failure: Failure, config: &Config) -> Verdict {
+    let Failure { error, counts, hint } = failure;
+    let attempts = slip.attempts.saturating_add(u32::from(counts));
+    if counts && attempts >= config.attempts {
+        return Verdict::Dead { error, hold_key: config.head_of_key == HeadOfKey::Block };
+    }
+    // The wait before is not known after a restart; decorrelated jitter then begins anew.
+    let wait = config.backoff.delay(attempts.saturating_sub(1), Duration::ZERO, &config.rng);
+    let hint = hint.unwrap_or_default().min(config.max_hint);
+    Verdict::Retry { counts, after: wait.max(hint), error }
+}

@@ -1,0 +1,112 @@
+//! What a relay counts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::instant;
+
+/// The upper bounds of [`Stats::lag_histogram`], the last of which is open: 1 ms to some 17 minutes,
+/// each twice the one before.
+pub const LAG_BOUNDS: [Duration; 20] = {
+    let mut bounds = [Duration::MAX; 20];
+    let mut at = 0;
+    #[allow(clippy::indexing_slicing, reason = "constant, and no iterators in constants")]
+    while at < 19 {
+        bounds[at] = Duration::from_millis(1 << at);
+        at += 1;
+    }
+    bounds
+};
+
+/// What a relay did since it was made.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Messages whose writers said here that they were committed.
+    pub written: u64,
+    /// Messages the publisher took.
+    pub relayed: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Messages that were published although an attempt had failed before, or a relay had vanished with
+    /// them.
+    pub redelivered: u64,
+    /// Messages that became dead letters.
+    pub dead: u64,
+    /// Looks into the store for messages.
+    pub poll_cycles: u64,
+    /// Partitions that are owned now, by all relays of the [`Outbox`](super::Outbox) value.
+    pub partitions: u64,
+    /// Messages under way now, in all of them.
+    pub in_flight: u64,
+    /// The mean time from when a message was due until it was delivered.
+    pub lag_average: Duration,
+    /// The longest such time.
+    pub lag_max: Duration,
+    /// How many lags were at most each of [`LAG_BOUNDS`], and above the bound before.
+    pub lag_histogram: [u64; 20],
+}
+
+/// Counted under one lock, so that the numbers add up.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    stats: Mutex<(Stats, u128)>,
+}
+
+impl Counts {
+    pub(super) fn update(&self, update: impl FnOnce(&mut Stats)) {
+        update(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner).0);
+    }
+
+    pub(super) fn relayed(&self, lags: &[Duration]) {
+        let (stats, sum) = &mut *self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        for lag in lags {
+            stats.relayed += 1;
+            *sum += u128::from(instant::to_nanos(*lag));
+            stats.lag_max = stats.lag_max.max(*lag);
+            let bucket =
+                LAG_BOUNDS.iter().zip(&mut stats.lag_histogram).find(|(bound, _)| lag <= *bound);
+            if let Some((_, count)) = bucket {
+                *count += 1;
+            }
+        }
+        if let Some(average) = sum.checked_div(u128::from(stats.relayed)) {
+            stats.lag_average = Duration::from_nanos(u64::try_from(average).unwrap_or(u64::MAX));
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Stats {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+}
+
+/// What one relay has of [`Stats::partitions`] and [`Stats::in_flight`], which are those of all relays of
+/// an outbox. Dropping it takes its part out.
+pub(super) struct Gauges {
+    counts: Arc<Counts>,
+    partitions: u64,
+    in_flight: u64,
+}
+
+impl Gauges {
+    pub(super) fn new(counts: &Arc<Counts>) -> Self {
+        Self { counts: counts.clone(), partitions: 0, in_flight: 0 }
+    }
+
+    pub(super) fn partitions(&mut self, now: u64) {
+        let before = std::mem::replace(&mut self.partitions, now);
+        self.counts.update(|stats| stats.partitions = stats.partitions - before + now);
+    }
+
+    pub(super) fn in_flight(&mut self, now: u64) {
+        let before = std::mem::replace(&mut self.in_flight, now);
+        self.counts.update(|stats| stats.in_flight = stats.in_flight - before + now);
+    }
+}
+
+impl Drop for Gauges {
+    fn drop(&mut self) {
+        self.partitions(0);
+        self.in_flight(0);
+    }
+}

@@ -1,0 +1,166 @@
+//! [`Outbox`]: the side that writes.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use buttress::{Rng, StoreError};
+use tokio::sync::Notify;
+
+use super::message::{MessageId, NewMessage};
+use super::stats::Counts;
+use super::store::Write;
+
+/// What the writers and the relays of one outbox in one process share.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    /// One for each relay, so that a ring is kept for each that does not wait for one just then. Nobody
+    /// here knows which of them owns the key.
+    relays: Mutex<Arc<[Weak<Notify>]>>,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl Bell {
+    /// What rings for a new relay, for as long as it is kept.
+    pub(super) fn hang_up(&self) -> Arc<Notify> {
+        let rung = Arc::new(Notify::new());
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = relays.iter().filter(|relay| relay.strong_count() > 0).cloned();
+        *relays = alive.chain([Arc::downgrade(&rung)]).collect();
+        rung
+    }
+
+    fn ring(&self) {
+        let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Waking is others' code: not under the lock.
+        for relay in relays.iter().filter_map(Weak::upgrade) {
+            relay.notify_one();
+        }
+    }
+}
+
+/// Writes messages in the transactions of its users. Cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use buttress_durable::outbox::{Config, MemoryStore, Message, Outbox, Relay};
+/// use tower::{BoxError, service_fn};
+///
+/// let store = MemoryStore::new(buttress::Clock::default());
+/// let outbox = Outbox::new(store.clone());
+/// let publish = service_fn(async |message: Message| {
+///     assert_eq!(message.payload, b"paid");
+///     Ok::<(), BoxError>(())
+/// });
+/// let relay = Relay::new(&outbox, publish, Config::new())?.spawn();
+///
+/// let mut tx = store.begin();
+/// // ... the change that the message tells of, in the same transaction ...
+/// let written = outbox.write(&mut tx, outbox.message("order-7", "paid")).await?;
+/// tx.commit();
+/// written.committed();
+/// while relay.stats().relayed == 0 {
+///     tokio::task::yield_now().await;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Outbox<St> {
+    pub(super) store: St,
+    pub(super) bell: Arc<Bell>,
+    rng: Rng,
+    strict_order: bool,
+}
+
+impl<St> Outbox<St> {
+    /// An outbox in `store`.
+    pub fn new(store: St) -> Self {
+        Self { store, bell: Arc::default(), rng: Rng::default(), strict_order: false }
+    }
+
+    /// Where the ids of messages come from. Defaults to a source seeded differently in every process.
+    #[must_use]
+    pub fn rng(mut self, rng: Rng) -> Self {
+        self.rng = rng;
+        self
+    }
+
+    /// Locks the key of each message until its transaction ends, so that also overlapping transactions
+    /// on one key come in the order of their commits. Defaults to off: it makes writers wait for each
+    /// other, and transactions that do not overlap are in order without it.
+    #[must_use]
+    pub fn strict_order(mut self, strict: bool) -> Self {
+        self.strict_order = strict;
+        self
+    }
+
+    /// A message with an id of its own.
+    pub fn message(&self, key: impl Into<String>, payload: impl Into<Vec<u8>>) -> NewMessage {
+        NewMessage::new(MessageId::random(&self.rng), key, payload)
+    }
+
+    /// The store.
+    pub fn store(&self) -> &St {
+        &self.store
+    }
+
+    /// Writes `message` in the transaction `tx`: it is relayed if that commits.
+    ///
+    /// # Errors
+    /// `Invalid` if the message is too large or its key is empty: nothing was done. After any other
+    /// error roll the transaction back.
+    pub async fn write<Tx>(&self, tx: &mut Tx, message: NewMessage) -> Result<Written, StoreError>
+    where
+        St: Write<Tx>,
+    {
+        if self.strict_order {
+            self.store.lock_key(tx, &message.key).await?;
+        }
+        self.store.write(tx, &message).await?;
+        Ok(Written { id: message.id, bell: self.bell.clone() })
+    }
+}
+
+impl<St: Clone> Clone for Outbox<St> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            bell: self.bell.clone(),
+            rng: self.rng.clone(),
+            strict_order: self.strict_order,
+        }
+    }
+}
+
+impl<St: fmt::Debug> fmt::Debug for Outbox<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("store", &self.store)
+            .field("strict_order", &self.strict_order)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message that will exist when its transaction commits.
+#[must_use = "call `committed` after the commit, so that the relay need not wait for its next look"]
+#[derive(Debug)]
+pub struct Written {
+    id: MessageId,
+    bell: Arc<Bell>,
+}
+
+impl Written {
+    /// Which message.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// Says that the transaction has been committed: the relays of this [`Outbox`] value
+    /// look at once. Forgetting
+    /// it costs time, not messages.
+    pub fn committed(self) {
+        self.bell.counts.update(|stats| stats.written += 1);
+        self.bell.ring();
+    }
+}

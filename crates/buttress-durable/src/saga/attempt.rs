@@ -1,0 +1,115 @@
+//! One attempt of an action or an undo: the call, its time limit, and what a panic means.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use buttress::Clock;
+use tower::{BoxError, Service};
+
+use super::call::{Call, Contact, StepKey};
+
+/// The output of a step, of whatever type.
+pub(super) type Output = Arc<dyn Any + Send + Sync>;
+
+/// How one attempt ended.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    Done(Output),
+    /// It certainly had no effect.
+    Failed(String),
+    /// Nobody knows whether it had one.
+    InDoubt(String),
+}
+
+pub(super) type AttemptFuture = Pin<Box<dyn Future<Output = Attempt> + Send>>;
+
+/// What an attempt is told by the saga.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) key: StepKey,
+    /// When it is cut short.
+    pub(super) deadline: Option<Instant>,
+    pub(super) clock: Clock,
+    /// Whether an execution before this one may have had an effect.
+    pub(super) doubt: bool,
+}
+
+/// Calls `service` with the request that `make` makes.
+pub(super) fn attempt<S, R>(
+    service: S,
+    make: impl FnOnce() -> Option<R>,
+    terms: Terms,
+) -> AttemptFuture
+where
+    S: Service<Call<R>> + Send + 'static,
+    S::Response: Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    R: Send + 'static,
+{
+    // The user's function; nothing has left yet.
+    let request = match caught(make) {
+        Ok(Some(request)) => request,
+        Ok(None) => return not_made(terms.doubt, "an output it needs is missing".to_owned()),
+        Err(why) => return not_made(terms.doubt, format!("making its request {why}")),
+    };
+    let contact = Arc::new(Contact::new(terms.doubt));
+    let call = Call::new(request, terms.key, contact.clone());
+    Box::pin(run(service, call, contact, terms))
+}
+
+/// An attempt that came to nothing before anything left.
+pub(super) fn not_made(doubt: bool, why: String) -> AttemptFuture {
+    let ended = if doubt { Attempt::InDoubt(why) } else { Attempt::Failed(why) };
+    Box::pin(std::future::ready(ended))
+}
+
+async fn run<S, R>(mut service: S, call: Call<R>, contact: Arc<Contact>, terms: Terms) -> Attempt
+where
+    S: Service<Call<R>> + Send + 'static,
+    S::Response: Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    R: Send + 'static,
+{
+    let called = async {
+        poll_fn(|cx| service.poll_ready(cx)).await?;
+        service.call(call).await
+    };
+    let mut called = pin!(called);
+    // Boxed: most steps have no limit, and a timer would be most of this future.
+    let mut sleep = terms.deadline.map(|deadline| Box::pin(terms.clock.sleep_until(deadline)));
+    let ended = poll_fn(|cx| {
+        // The call first, so that an answer that is there at the deadline wins.
+        match caught(|| called.as_mut().poll(cx)) {
+            Ok(Poll::Ready(result)) => {
+                return Poll::Ready(result.map_err(|error| error.into().to_string()));
+            }
+            Ok(Poll::Pending) => {}
+            Err(why) => return Poll::Ready(Err(why)),
+        }
+        match sleep.as_mut().map(|sleep| sleep.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(Err("no answer in time".to_owned())),
+            _ => Poll::Pending,
+        }
+    });
+    match ended.await {
+        Ok(output) => Attempt::Done(Arc::new(output)),
+        Err(why) if contact.is_definite() => Attempt::Failed(why),
+        Err(why) => Attempt::InDoubt(why),
+    }
+}
+
+/// Runs code of the user's. A panic of it is an error that says what the panic said.
+pub(super) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        format!("panicked: {}", text.unwrap_or("no message"))
+    })
+}

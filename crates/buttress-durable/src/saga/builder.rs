@@ -1,0 +1,263 @@
+//! [`Builder`] and [`StepBuilder`]: put the steps of a definition together.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use buttress::{Format, InMemory, Name};
+
+use super::definition::{Definition, Inner};
+use super::needs::{Needs, StepHandle, StepRef};
+use super::plan::{InvalidDefinition, Kind, OnCrash, Plan, StepPlan};
+use super::step::StepCode;
+
+/// Puts the steps of a [`Definition`] together.
+///
+/// Steps come one after the other, in the order in which they are added, unless they stand in a
+/// [`parallel`](Self::parallel) group or say what they come [`after`](StepBuilder::after). A handle can
+/// only name a step that was added before, so a step sees exactly what it declares that it needs.
+#[must_use]
+pub struct Builder<I, F: Format = InMemory> {
+    id: u64,
+    name: Name,
+    version: u32,
+    codec: F,
+    max_concurrent: usize,
+    drafts: Vec<(StepPlan, StepCode<I, F>)>,
+    /// What the next step in sequence comes after.
+    frontier: Vec<u16>,
+    /// Inside a parallel group: what it comes after, and its steps so far.
+    group: Option<Group>,
+    /// The first thing that was wrong.
+    invalid: Option<InvalidDefinition>,
+}
+
+struct Group {
+    after: Vec<u16>,
+    members: Vec<u16>,
+}
+
+impl<I> Builder<I> {
+    pub(super) fn new(name: Name, version: u32) -> Self {
+        Self {
+            id: next_id(),
+            name,
+            version,
+            codec: InMemory,
+            max_concurrent: 16,
+            drafts: Vec::new(),
+            frontier: Vec::new(),
+            group: None,
+            invalid: None,
+        }
+    }
+
+    /// Encodes payloads with `codec`. Before the first step.
+    pub fn codec<F: Format>(self, codec: F) -> Builder<I, F> {
+        Builder {
+            id: self.id,
+            name: self.name,
+            version: self.version,
+            codec,
+            max_concurrent: self.max_concurrent,
+            drafts: Vec::new(),
+            frontier: Vec::new(),
+            group: None,
+            invalid: self.invalid,
+        }
+    }
+}
+
+impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
+    /// How many steps of one saga may be under way at once. Defaults to 16.
+    pub fn max_concurrent(mut self, max: usize) -> Self {
+        self.max_concurrent = max;
+        self
+    }
+
+    /// Begins a step. It is part of the definition once [`ActionBuilder::add`](super::ActionBuilder::add) is called.
+    pub fn step(&mut self, name: impl Into<Name>) -> StepBuilder<'_, I, F, ()> {
+        let plan = StepPlan { name: name.into(), ..StepPlan::default() };
+        StepBuilder { builder: self, plan, after: None, needs: (), timeout: None }
+    }
+
+    /// The steps that `add` adds run beside each other. The next step comes after all of them.
+    pub fn parallel<T>(&mut self, add: impl FnOnce(&mut Self) -> T) -> T {
+        let after = self.frontier.clone();
+        let outer = self.group.replace(Group { after, members: Vec::new() });
+        let handles = add(self);
+        let members = match std::mem::replace(&mut self.group, outer) {
+            Some(group) => group.members,
+            None => Vec::new(),
+        };
+        if !members.is_empty() {
+            self.came(members);
+        }
+        handles
+    }
+
+    /// `later` comes after `earlier`, whatever else they come after.
+    pub fn order(&mut self, earlier: impl Into<StepRef>, later: impl Into<StepRef>) -> &mut Self {
+        let (earlier, later) = (earlier.into(), later.into());
+        if let Some(number) = self.own(later) {
+            let name = self.drafts.get(usize::from(number)).map(|(plan, _)| plan.name);
+            self.depend(name.unwrap_or_default(), number, [earlier]);
+        }
+        self
+    }
+
+    /// Checks the steps and closes the definition.
+    ///
+    /// # Errors
+    /// No steps, two of one name, a dependency on another definition's step, steps that wait for each
+    /// other, kinds in an order that leaves no way back: see [`InvalidDefinition`].
+    pub fn build(self) -> Result<Definition<I, F>, InvalidDefinition> {
+        if let Some(invalid) = self.invalid {
+            return Err(invalid);
+        }
+        let (plans, steps) = self.drafts.into_iter().unzip();
+        let plan = Plan::new(self.name, plans, self.max_concurrent)?;
+        let shape = super::drawing::shape(&plan);
+        let (name, version, codec) = (self.name, self.version, self.codec);
+        Ok(Definition { inner: Arc::new(Inner { name, version, codec, plan, steps, shape }) })
+    }
+
+    /// The steps in sequence go on after `steps`.
+    fn came(&mut self, steps: Vec<u16>) {
+        match &mut self.group {
+            Some(group) => group.members.extend(steps),
+            None => self.frontier = steps,
+        }
+    }
+
+    fn own(&mut self, step: StepRef) -> Option<u16> {
+        if step.builder == self.id {
+            return Some(step.number);
+        }
+        let unknown =
+            InvalidDefinition::UnknownDependency { saga: self.name, step: Name::from("?") };
+        self.invalid.get_or_insert(unknown);
+        None
+    }
+
+    /// Step `number`, called `name`, comes after `parents`.
+    fn depend(&mut self, name: Name, number: u16, parents: impl IntoIterator<Item = StepRef>) {
+        for parent in parents {
+            if parent.builder != self.id {
+                let unknown = InvalidDefinition::UnknownDependency { saga: self.name, step: name };
+                self.invalid.get_or_insert(unknown);
+            } else if let Some((plan, _)) = self.drafts.get_mut(usize::from(number)) {
+                if !plan.parents.contains(&parent.number) {
+                    plan.parents.push(parent.number);
+                }
+            }
+        }
+    }
+
+    pub(super) fn add<T>(
+        &mut self,
+        plan: StepPlan,
+        code: StepCode<I, F>,
+        needs: Vec<StepRef>,
+        after: Option<Vec<StepRef>>,
+    ) -> StepHandle<T> {
+        let name = plan.name;
+        let number = self.drafts.len() as u16;
+        if self.drafts.len() >= usize::from(u16::MAX) {
+            let steps = self.drafts.len() + 1;
+            self.invalid.get_or_insert(InvalidDefinition::TooManySteps { saga: self.name, steps });
+        }
+        self.drafts.push((plan, code));
+        let builder = self.id;
+        self.depend(name, number, needs);
+        match after {
+            Some(after) => self.depend(name, number, after),
+            None => {
+                let before = match &self.group {
+                    Some(group) => group.after.clone(),
+                    None => self.frontier.clone(),
+                };
+                self.depend(
+                    name,
+                    number,
+                    before.into_iter().map(|number| StepRef { builder, number }),
+                );
+            }
+        }
+        self.came(vec![number]);
+        StepHandle::new(StepRef { builder, number }, name)
+    }
+}
+
+impl<I, F: Format> fmt::Debug for Builder<I, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("steps", &self.drafts.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A step about to be added. It needs an [`action`](Self::action).
+#[must_use = "a step is added by `add`"]
+pub struct StepBuilder<'b, I, F: Format, N> {
+    pub(super) builder: &'b mut Builder<I, F>,
+    pub(super) plan: StepPlan,
+    /// What it comes after; `None` for the steps before it in sequence.
+    pub(super) after: Option<Vec<StepRef>>,
+    pub(super) needs: N,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
+    /// The outputs that its functions get, of steps that it comes after by that. Defaults to none.
+    pub fn needs<M: Needs>(self, needs: M) -> StepBuilder<'b, I, F, M> {
+        let Self { builder, plan, after, timeout, .. } = self;
+        StepBuilder { builder, plan, after, needs, timeout }
+    }
+
+    /// It comes after `step` instead of the steps added before it. Can be said more than once.
+    pub fn after(mut self, step: impl Into<StepRef>) -> Self {
+        self.after.get_or_insert_default().push(step.into());
+        self
+    }
+
+    /// It waits for nothing but what it [needs](Self::needs).
+    pub fn at_once(mut self) -> Self {
+        self.after.get_or_insert_default();
+        self
+    }
+
+    /// Whether it can be undone, is the point of no return, or comes after that. Defaults to
+    /// [`Kind::Compensatable`].
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.plan.kind = kind;
+        self
+    }
+
+    /// What to do with it if a crash leaves it without an outcome. Defaults to [`OnCrash::RunAgain`].
+    pub fn on_crash(mut self, on_crash: OnCrash) -> Self {
+        self.plan.on_crash = on_crash;
+        self
+    }
+
+    /// How long one attempt of its action or undo may take, with all its layers. Beyond it the outcome
+    /// is in doubt, unless nothing had left for the service. Defaults to no limit.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl<I, F: Format, N> fmt::Debug for StepBuilder<'_, I, F, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepBuilder").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+/// Tells the handles of one builder from those of another.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

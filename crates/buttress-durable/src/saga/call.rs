@@ -1,0 +1,231 @@
+//! [`Call`]: a request of a step on its way through the user's layers to the service, and what is known
+//! of how far it got.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+
+use buttress::Name;
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::store::SagaId;
+
+/// Which of the two services of a step is called.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Direction {
+    /// Its action.
+    Action,
+    /// Its undo.
+    Undo,
+}
+
+/// What a service recognises a repeated call by: the same for every attempt of one step in one
+/// direction, also after a restart. Its text is `saga/step/action` or `saga/step/undo`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StepKey {
+    saga: SagaId,
+    step: Name,
+    direction: Direction,
+}
+
+impl StepKey {
+    pub(super) fn new(saga: SagaId, step: Name, direction: Direction) -> Self {
+        Self { saga, step, direction }
+    }
+
+    /// The saga.
+    #[must_use]
+    pub fn saga(&self) -> SagaId {
+        self.saga
+    }
+
+    /// The name of the step.
+    #[must_use]
+    pub fn step(&self) -> Name {
+        self.step
+    }
+
+    /// Action or undo.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+}
+
+impl fmt::Display for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = match self.direction {
+            Direction::Action => "action",
+            Direction::Undo => "undo",
+        };
+        write!(f, "{}/{}/{direction}", self.saga, self.step)
+    }
+}
+
+/// A request of a step, with its key. This is what the layers and the service of a step get.
+///
+/// It is `Clone` where the request is, so that a retry among the layers can repeat it. For a service
+/// that takes the plain request: `ServiceBuilder::new().map_request(saga::Call::into_request)`.
+#[derive(Clone)]
+pub struct Call<R> {
+    request: R,
+    key: StepKey,
+    contact: Arc<Contact>,
+}
+
+impl<R> Call<R> {
+    pub(super) fn new(request: R, key: StepKey, contact: Arc<Contact>) -> Self {
+        Self { request, key, contact }
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn request(&self) -> &R {
+        &self.request
+    }
+
+    /// What is asked for, to be changed.
+    pub fn request_mut(&mut self) -> &mut R {
+        &mut self.request
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn into_request(self) -> R {
+        self.request
+    }
+
+    /// What the service recognises a repetition by.
+    #[must_use]
+    pub fn key(&self) -> StepKey {
+        self.key
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for Call<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("key", &self.key).field("request", &self.request).finish()
+    }
+}
+
+/// What the attempts of one execution of a step came to, seen from right in front of the service.
+#[derive(Debug, Default)]
+pub(super) struct Contact {
+    /// Attempts that left for the service and were not answered with a final refusal.
+    open: AtomicU32,
+    /// Whether one was answered with a final refusal.
+    refused: AtomicBool,
+    /// Whether an execution of the step before this one left and was not answered.
+    doubt: bool,
+}
+
+impl Contact {
+    pub(super) fn new(doubt: bool) -> Self {
+        Self { doubt, ..Self::default() }
+    }
+
+    /// Whether the failure of all attempts together means that nothing happened: each that left was
+    /// answered with a final refusal. A refusal says nothing of another attempt before it that timed
+    /// out: that one may still be happening. And that none left says nothing of an execution before.
+    pub(super) fn is_definite(&self) -> bool {
+        // What layers do on other tasks has been handed over by their channels; the count orders nothing.
+        self.open.load(Ordering::Acquire) == 0
+            && (!self.doubt || self.refused.load(Ordering::Acquire))
+    }
+
+    fn leave(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn refused(&self) {
+        self.refused.store(true, Ordering::Release);
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Whether an error of a service means that it certainly did nothing.
+pub(super) type Definite<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
+
+/// The saga's own adaptor around a service, under the user's layers: counts the attempts that reach it
+/// and judges their errors. Made by [`StepBuilder`](super::StepBuilder).
+pub struct Leaf<S, E> {
+    inner: S,
+    definite: Definite<E>,
+}
+
+impl<S, E> Leaf<S, E> {
+    pub(super) fn new(inner: S, definite: Definite<E>) -> Self {
+        Self { inner, definite }
+    }
+}
+
+impl<S, R, E> Service<Call<R>> for Leaf<S, E>
+where
+    S: Service<Call<R>, Error = E>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = LeafFuture<S::Future, E>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call<R>) -> Self::Future {
+        let contact = call.contact.clone();
+        // Before the call: a service that panics in it may have done its work.
+        contact.leave();
+        LeafFuture { future: self.inner.call(call), contact, definite: self.definite.clone() }
+    }
+}
+
+impl<S: Clone, E> Clone for Leaf<S, E> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), definite: self.definite.clone() }
+    }
+}
+
+impl<S: fmt::Debug, E> fmt::Debug for Leaf<S, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaf").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The response of a [`Leaf`]. Dropping it leaves the call in doubt.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct LeafFuture<F, E> {
+        #[pin]
+        future: F,
+        contact: Arc<Contact>,
+        definite: Definite<E>,
+    }
+}
+
+impl<F, T, E> Future for LeafFuture<F, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = this.future.poll(cx);
+        if let Poll::Ready(Err(error)) = &polled {
+            if (this.definite)(error) {
+                this.contact.refused();
+            }
+        }
+        polled
+    }
+}
+
+impl<F, E> fmt::Debug for LeafFuture<F, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeafFuture").finish_non_exhaustive()
+    }
+}

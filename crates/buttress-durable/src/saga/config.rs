@@ -1,0 +1,150 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
+
+use super::report::Report;
+use crate::check::{check_at_least, check_duration};
+
+/// What is called with each saga that ends or gets stuck.
+pub(super) type Hook = Arc<dyn Fn(&Report) + Send + Sync>;
+
+/// How sagas are run.
+///
+/// Built with by-value setters; checked when an [`Executor`](super::Executor) is made of it.
+#[derive(Clone)]
+#[must_use]
+pub struct Config {
+    pub(super) name: Name,
+    pub(super) clock: Clock,
+    pub(super) rng: Rng,
+    pub(super) spawner: Spawner,
+    pub(super) lease: Duration,
+    pub(super) deadline: Option<Duration>,
+    pub(super) undo_attempts: u32,
+    pub(super) undo_backoff: Backoff,
+    pub(super) again_attempts: u32,
+    pub(super) again_backoff: Backoff,
+    pub(super) patience: Duration,
+    pub(super) on_end: Option<Hook>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: Name::default(),
+            clock: Clock::default(),
+            rng: Rng::default(),
+            spawner: Spawner::default(),
+            lease: Duration::from_secs(30),
+            deadline: None,
+            undo_attempts: 5,
+            undo_backoff: Backoff::exponential(Duration::from_millis(100)),
+            again_attempts: 10,
+            again_backoff: Backoff::exponential(Duration::from_millis(100)),
+            patience: Duration::from_secs(60),
+            on_end: None,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name in events. Defaults to none.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The clock. Defaults to tokio's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where ids and jitter come from. Defaults to a source seeded differently in every process.
+    pub fn rng(mut self, rng: Rng) -> Self {
+        self.rng = rng;
+        self
+    }
+
+    /// Where sagas run. Defaults to `tokio::spawn`.
+    pub fn spawner(mut self, spawner: Spawner) -> Self {
+        self.spawner = spawner;
+        self
+    }
+
+    /// How long this worker owns its sagas without renewing, which it does three times in that time.
+    /// Defaults to 30 seconds: so long others wait before they take over from a worker that crashed, and
+    /// so long a store may be away before steps stop being started.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long a saga may take until its point of no return. Beyond it compensatable actions under way
+    /// are cut short, which leaves them in doubt, and the saga unwinds; a pivot under way is waited for.
+    /// Undos and the steps after the pivot take as long as they need. Defaults to no limit.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// How often an undo is attempted before the saga is stuck, and how long it waits between two
+    /// attempts. Defaults to 5, exponential from 100 ms with full jitter.
+    pub fn undo_retry(mut self, attempts: u32, backoff: Backoff) -> Self {
+        self.undo_attempts = attempts;
+        self.undo_backoff = backoff;
+        self
+    }
+
+    /// How often a pivot in doubt, or a retryable step that failed, is attempted with the same key before
+    /// the saga is stuck, and how long it waits between two attempts. Defaults to 10, exponential from
+    /// 100 ms with full jitter.
+    pub fn run_again(mut self, attempts: u32, backoff: Backoff) -> Self {
+        self.again_attempts = attempts;
+        self.again_backoff = backoff;
+        self
+    }
+
+    /// How long writing to the log may fail before whoever waits for the saga is told. The saga itself
+    /// goes on trying, because what it has done must be written down. Defaults to 60 seconds.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Called with each saga that ends or gets stuck, on its task, after that is durable. It should be
+    /// quick and must not panic.
+    pub fn on_end(mut self, hook: impl Fn(&Report) + Send + Sync + 'static) -> Self {
+        self.on_end = Some(Arc::new(hook));
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        check_duration("lease", self.lease)?;
+        if let Some(deadline) = self.deadline {
+            check_duration("deadline", deadline)?;
+        }
+        check_at_least("undo-attempts", self.undo_attempts, 1)?;
+        self.undo_backoff.check()?;
+        check_at_least("again-attempts", self.again_attempts, 1)?;
+        self.again_backoff.check()?;
+        check_duration("patience", self.patience)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("name", &self.name)
+            .field("lease", &self.lease)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

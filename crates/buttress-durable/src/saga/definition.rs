@@ -1,0 +1,93 @@
+//! [`Definition`]: the steps of a saga.
+
+use std::fmt;
+use std::sync::Arc;
+
+use buttress::{CodecError, Format, InMemory, Name};
+
+use super::attempt::Output;
+use super::builder::Builder;
+use super::plan::Plan;
+use super::step::StepCode;
+
+/// The steps of a saga that is started with an `I`. Cheap to clone. Made by a [`Builder`].
+///
+/// `F` is the codec of its payloads: [`InMemory`] keeps them as they are; `Json` makes bytes of them,
+/// for stores that survive the process.
+pub struct Definition<I, F: Format = InMemory> {
+    pub(super) inner: Arc<Inner<I, F>>,
+}
+
+pub(super) struct Inner<I, F: Format> {
+    pub(super) name: Name,
+    pub(super) version: u32,
+    pub(super) codec: F,
+    pub(super) plan: Plan,
+    pub(super) steps: Vec<StepCode<I, F>>,
+    /// Names, kinds and edges in one text, recorded with every saga: a change of the steps that nobody
+    /// gave a new version is noticed.
+    pub(super) shape: String,
+}
+
+impl<I> Definition<I> {
+    /// Begins a definition called `name`. Recovery resumes a saga only with the version it was started
+    /// with, so a change of the steps needs a new `version`.
+    pub fn builder(name: impl Into<Name>, version: u32) -> Builder<I> {
+        Builder::new(name.into(), version)
+    }
+}
+
+impl<I, F: Format> Definition<I, F> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        self.inner.name
+    }
+
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.inner.version
+    }
+
+    /// The names of the steps, in the order in which they were added.
+    pub fn steps(&self) -> impl Iterator<Item = Name> + '_ {
+        self.inner.plan.steps.iter().map(|step| step.name)
+    }
+
+    /// A drawing of the steps as a [mermaid](https://mermaid.js.org) flow chart: actions from top to
+    /// bottom, undos as dashed arrows back. Pivots are diamonds, retryable steps are rounded.
+    #[must_use]
+    pub fn mermaid(&self) -> String {
+        super::drawing::mermaid(&self.inner.plan)
+    }
+}
+
+impl<I, F: Format> Inner<I, F> {
+    pub(super) fn step_name(&self, step: u16) -> Name {
+        self.plan.steps.get(usize::from(step)).map(|step| step.name).unwrap_or_default()
+    }
+
+    pub(super) fn encode(&self, step: u16, output: &Output) -> Result<F::Encoded, CodecError> {
+        match self.steps.get(usize::from(step)) {
+            Some(code) => (code.encode)(&self.codec, output),
+            None => Err(CodecError::new(F::NAME, "a step that does not exist")),
+        }
+    }
+}
+
+impl<I, F: Format> Clone for Definition<I, F> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<I, F: Format> fmt::Debug for Definition<I, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Definition")
+            .field("name", &self.name())
+            .field("version", &self.version())
+            .field("steps", &self.steps().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

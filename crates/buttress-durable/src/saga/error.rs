@@ -1,0 +1,66 @@
+//! [`SagaError`]: why a saga is not run to its end here.
+
+use buttress::{CodecError, StoreError};
+
+use super::store::SagaId;
+
+/// Why a saga is not run to its end here.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SagaError {
+    /// The store refuses. After a transient error the saga still goes on: see
+    /// [`Config::patience`](super::Config::patience).
+    #[error("saga {saga}: {error}")]
+    Store {
+        /// Which saga.
+        saga: SagaId,
+        /// What the store said.
+        error: StoreError,
+    },
+    /// Another worker has taken the saga over.
+    #[error("saga {saga}: another worker has taken it over")]
+    Fenced {
+        /// Which saga.
+        saga: SagaId,
+    },
+    /// The executor is shutting down. A saga that was running is resumed by whoever recovers next.
+    #[error("saga {saga}: the executor is shutting down")]
+    ShutDown {
+        /// Which saga.
+        saga: SagaId,
+    },
+    /// The log cannot be read.
+    #[error("saga {saga}: its log cannot be read: {why}")]
+    Corrupt {
+        /// Which saga.
+        saga: SagaId,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The saga was started with other steps, under the same version or another.
+    #[error("saga {saga}: started with {recorded}, which is not {known}")]
+    DefinitionChanged {
+        /// Which saga.
+        saga: SagaId,
+        /// What its log was started with.
+        recorded: String,
+        /// What this executor knows.
+        known: String,
+    },
+    /// There is no such saga, or it is not in a state in which this can be asked for.
+    #[error("saga {saga}: {why}")]
+    NotPossible {
+        /// Which saga.
+        saga: SagaId,
+        /// Why not.
+        why: String,
+    },
+    /// The input cannot be encoded.
+    #[error("saga {saga}: its input cannot be encoded: {error}")]
+    Input {
+        /// Which saga.
+        saga: SagaId,
+        /// What the codec said.
+        error: CodecError,
+    },
+}

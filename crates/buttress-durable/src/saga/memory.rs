@@ -1,0 +1,337 @@
+//! [`MemoryStore`]: sagas that end with the process.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use buttress::{Clock, InMemoryValue, StoreError};
+
+use super::store::{
+    Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
+};
+use crate::instant;
+
+/// Keeps the logs of sagas in memory, for tests and for sagas that need not survive the process.
+///
+/// Clones are the same store. What has ended is kept up to a number of sagas (10 000 by default) and
+/// forgotten oldest first.
+pub struct MemoryStore<P = InMemoryValue> {
+    inner: Arc<Inner<P>>,
+}
+
+struct Inner<P> {
+    clock: Clock,
+    keep_ended: usize,
+    same: fn(&P, &P) -> bool,
+    /// Guards everything; no user code runs under it but the clones of payloads.
+    rows: Mutex<Rows<P>>,
+}
+
+struct Rows<P> {
+    sagas: HashMap<SagaId, Row<P>>,
+    /// By number of creation: oldest first.
+    unfinished: BTreeMap<u64, SagaId>,
+    /// With the time of their end, oldest first.
+    ended: VecDeque<(Instant, SagaId)>,
+    workers: HashMap<WorkerId, Instant>,
+    created: u64,
+}
+
+struct Row<P> {
+    record: Record<P>,
+    worker: WorkerId,
+    number: u64,
+}
+
+impl MemoryStore {
+    /// For sagas with the [`InMemory`](buttress::InMemory) codec: payloads are kept as they are.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self::comparing(clock, InMemoryValue::ptr_eq)
+    }
+}
+
+impl MemoryStore<Vec<u8>> {
+    /// For sagas whose codec makes bytes.
+    #[must_use]
+    pub fn of_bytes(clock: Clock) -> Self {
+        Self::comparing(clock, |one, other| one == other)
+    }
+}
+
+impl<P> MemoryStore<P> {
+    fn comparing(clock: Clock, same: fn(&P, &P) -> bool) -> Self {
+        let rows = Rows {
+            sagas: HashMap::new(),
+            unfinished: BTreeMap::new(),
+            ended: VecDeque::new(),
+            workers: HashMap::new(),
+            created: 0,
+        };
+        Self { inner: Arc::new(Inner { clock, keep_ended: 10_000, same, rows: Mutex::new(rows) }) }
+    }
+
+    /// How many sagas are kept after their end. Before the store is cloned; afterwards nothing changes.
+    #[must_use]
+    pub fn keep_ended(mut self, most: usize) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.keep_ended = most;
+        }
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows<P>> {
+        self.inner.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P: Clone> Rows<P> {
+    fn is_live(&self, worker: WorkerId, now: Instant) -> bool {
+        self.workers.get(&worker).is_some_and(|until| now < *until)
+    }
+
+    fn hand_over(&mut self, id: SagaId, worker: WorkerId) -> Option<Record<P>> {
+        let row = self.sagas.get_mut(&id)?;
+        row.worker = worker;
+        row.record.epoch += 1;
+        Some(row.record.clone())
+    }
+}
+
+impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
+    fn create_now(&self, saga: NewSaga<P>) -> Result<(), StoreError> {
+        let mut rows = self.lock();
+        if let Some(row) = rows.sagas.get(&saga.id) {
+            let known = &row.record;
+            let same = row.worker == saga.worker
+                && known.entries.len() == saga.entries.len()
+                && known.definition == saga.definition
+                && (known.version, known.deadline) == (saga.version, saga.deadline)
+                && (self.inner.same)(&known.input, &saga.input)
+                && self.begins_with(known, 0, &saga.entries);
+            return match same {
+                true => Ok(()),
+                false => {
+                    Err(StoreError::conflict(format!("saga {} exists with other content", saga.id)))
+                }
+            };
+        }
+        rows.created += 1;
+        let number = rows.created;
+        let worker = saga.worker;
+        let record = Record {
+            id: saga.id,
+            definition: saga.definition,
+            version: saga.version,
+            codec: saga.codec.to_owned(),
+            epoch: 1,
+            status: Status::Running,
+            cancel_requested: false,
+            deadline: saga.deadline,
+            input: saga.input,
+            entries: saga.entries,
+        };
+        rows.unfinished.insert(number, saga.id);
+        rows.sagas.insert(saga.id, Row { record, worker, number });
+        Ok(())
+    }
+
+    /// Whether exactly these entries stand in the log at `position`.
+    fn begins_with(&self, record: &Record<P>, position: u64, entries: &[super::Entry<P>]) -> bool {
+        let there = record.entries.iter().skip(usize::try_from(position).unwrap_or(usize::MAX));
+        let mut pairs = there.zip(entries);
+        let payloads = |one: &Option<P>, other: &Option<P>| match (one, other) {
+            (Some(one), Some(other)) => (self.inner.same)(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        record.entries.len() as u64 >= position + entries.len() as u64
+            && pairs.all(|(one, other)| {
+                (one.kind, one.step, &one.note) == (other.kind, other.step, &other.note)
+                    && payloads(&one.payload, &other.payload)
+            })
+    }
+
+    fn append_now(&self, append: Append<P>) -> Result<Appended, StoreError> {
+        let now = self.inner.clock.now();
+        let mut rows = self.lock();
+        let fenced = || StoreError::fenced(format!("saga {} epoch {}", append.saga, append.epoch));
+        let row = rows.sagas.get_mut(&append.saga).ok_or_else(fenced)?;
+        let repeated = (row.record.entries.len() as u64) > append.position;
+        // An ended saga has no owner any more: only what is there already may come again.
+        if row.record.epoch != append.epoch || (row.record.status.is_ended() && !repeated) {
+            return Err(fenced());
+        }
+        let appended = Appended::new(row.record.cancel_requested);
+        if row.record.entries.len() as u64 != append.position {
+            return match self.begins_with(&row.record, append.position, &append.entries) {
+                true => Ok(appended),
+                false => Err(StoreError::conflict(format!(
+                    "saga {}: entries at {} where the log has {}",
+                    append.saga,
+                    append.position,
+                    row.record.entries.len()
+                ))),
+            };
+        }
+        row.record.entries.extend(append.entries);
+        row.record.status = append.status;
+        let number = row.number;
+        if append.status.is_ended() {
+            rows.unfinished.remove(&number);
+            rows.ended.push_back((now, append.saga));
+            while rows.ended.len() > self.inner.keep_ended {
+                if let Some((_, oldest)) = rows.ended.pop_front() {
+                    rows.sagas.remove(&oldest);
+                }
+            }
+        }
+        Ok(appended)
+    }
+
+    fn take_over_now(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> TakenOver<P> {
+        let now = self.inner.clock.now();
+        let mut rows = self.lock();
+        let free = |id: &&SagaId| {
+            rows.sagas.get(*id).is_some_and(|row| {
+                let record = &row.record;
+                (record.definition.as_str(), record.version) == (definition, version)
+                    && matches!(record.status, Status::Running | Status::Unwinding)
+                    && !rows.is_live(row.worker, now)
+            })
+        };
+        let ids: Vec<SagaId> = rows.unfinished.values().filter(free).take(limit).copied().collect();
+        let sagas = ids.into_iter().filter_map(|id| rows.hand_over(id, worker)).collect();
+        TakenOver { sagas, corrupt: Vec::new() }
+    }
+
+    fn take_now(&self, worker: WorkerId, saga: SagaId) -> Option<Record<P>> {
+        let now = self.inner.clock.now();
+        let mut rows = self.lock();
+        let row = rows.sagas.get(&saga)?;
+        let status = row.record.status;
+        let free = status == Status::Stuck || !rows.is_live(row.worker, now);
+        if status.is_ended() || !free {
+            return None;
+        }
+        rows.hand_over(saga, worker)
+    }
+
+    fn list_now(
+        &self,
+        status: Option<Status>,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Vec<Summary> {
+        let rows = self.lock();
+        let wanted = |row: &&Row<P>| {
+            status.is_none_or(|status| row.record.status == status)
+                && after.is_none_or(|after| row.record.id > after)
+        };
+        let ids: BTreeSet<SagaId> =
+            rows.sagas.values().filter(wanted).map(|row| row.record.id).collect();
+        let found = ids.into_iter().take(limit).filter_map(|id| rows.sagas.get(&id));
+        found
+            .map(|row| Summary {
+                id: row.record.id,
+                definition: row.record.definition.clone(),
+                version: row.record.version,
+                status: row.record.status,
+                epoch: row.record.epoch,
+            })
+            .collect()
+    }
+
+    fn purge_now(&self, age: Duration, limit: usize) -> usize {
+        let now = self.inner.clock.now();
+        let old = |at: Instant| instant::after(at, age) <= now;
+        let mut rows = self.lock();
+        rows.workers.retain(|_, until| !old(*until));
+        let mut purged = 0;
+        while purged < limit && rows.ended.front().is_some_and(|(at, _)| old(*at)) {
+            if let Some((_, id)) = rows.ended.pop_front() {
+                rows.sagas.remove(&id);
+                purged += 1;
+            }
+        }
+        purged
+    }
+}
+
+impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
+    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+        let until = instant::after(self.inner.clock.now(), lease);
+        self.lock().workers.insert(worker, until);
+        Ok(())
+    }
+
+    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.lock().workers.remove(&worker);
+        Ok(())
+    }
+
+    async fn create(&self, saga: NewSaga<P>) -> Result<(), StoreError> {
+        self.create_now(saga)
+    }
+
+    async fn append(&self, append: Append<P>) -> Result<Appended, StoreError> {
+        self.append_now(append)
+    }
+
+    async fn take_over(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<TakenOver<P>, StoreError> {
+        Ok(self.take_over_now(worker, definition, version, limit))
+    }
+
+    async fn take(&self, worker: WorkerId, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
+        Ok(self.take_now(worker, saga))
+    }
+
+    async fn load(&self, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
+        Ok(self.lock().sagas.get(&saga).map(|row| row.record.clone()))
+    }
+
+    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let row = rows.sagas.get_mut(&saga).filter(|row| !row.record.status.is_ended());
+        Ok(row.map(|row| row.record.cancel_requested = true).is_some())
+    }
+
+    async fn list(
+        &self,
+        status: Option<Status>,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        Ok(self.list_now(status, after, limit))
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        Ok(self.purge_now(age, limit))
+    }
+}
+
+impl<P> Clone for MemoryStore<P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<P> fmt::Debug for MemoryStore<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sagas = self.lock().sagas.len();
+        f.debug_struct("MemoryStore").field("sagas", &sagas).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! What operators can do about a saga that is stuck.
+
+use std::sync::Arc;
+
+use buttress::Codec;
+
+use super::error::SagaError;
+use super::execution::Execution;
+use super::executor::Executor;
+use super::lease;
+use super::needs::StepHandle;
+use super::state::{Phase, State, Step};
+use super::store::{Entry, EntryKind, SagaId, Status, Store};
+
+/// What an operator found out about an action in doubt.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Resolution<T> {
+    /// It did happen, and this is its output.
+    Happened(T),
+    /// It did not happen: a pivot's saga unwinds. Past the point of no return there is no way back, so a
+    /// [retryable](super::Kind::Retryable) step is stuck still, as failed, and can be
+    /// [retried](super::Executor::retry).
+    DidNotHappen,
+}
+
+impl<I, F, St> Executor<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Codec<I>,
+    St: Store<F::Encoded>,
+{
+    /// An operator: lets a stuck saga try again what it is stuck at.
+    ///
+    /// # Errors
+    /// It is not stuck, or the store failed.
+    pub async fn retry(&self, saga: SagaId) -> Result<Execution, SagaError> {
+        self.decide(saga, |step, _| {
+            let stuck = matches!(step, Step::UndoFailed { .. } | Step::InDoubt | Step::Failed);
+            stuck.then_some((EntryKind::Retried, None))
+        })
+        .await
+    }
+
+    /// An operator: lets failed undos of a stuck saga be, as if they had been done.
+    ///
+    /// # Errors
+    /// It is not stuck at an undo, or the store failed.
+    pub async fn skip(&self, saga: SagaId) -> Result<Execution, SagaError> {
+        self.decide(saga, |step, _| {
+            matches!(step, Step::UndoFailed { .. }).then_some((EntryKind::Skipped, None))
+        })
+        .await
+    }
+
+    /// An operator: says what became of the action of `step` that a stuck saga does not know.
+    ///
+    /// # Errors
+    /// It is not stuck at that step, which may be one of another definition, the output cannot be encoded, or the store failed.
+    pub async fn resolve<T>(
+        &self,
+        saga: SagaId,
+        step: StepHandle<T>,
+        resolution: Resolution<T>,
+    ) -> Result<Execution, SagaError>
+    where
+        F: Codec<T>,
+        T: Send + Sync + 'static,
+    {
+        if self.core.definition.inner.step_name(step.number()) != step.name() {
+            let why = format!("\"{}\" is a step of another definition", step.name());
+            return Err(SagaError::NotPossible { saga, why });
+        }
+        let (kind, payload) = match resolution {
+            Resolution::DidNotHappen => (EntryKind::DidNotHappen, None),
+            Resolution::Happened(output) => {
+                let payload = self.core.definition.inner.codec.encode(&Arc::new(output));
+                let payload = payload.map_err(|error| SagaError::Input { saga, error })?;
+                (EntryKind::Happened, Some(payload))
+            }
+        };
+        self.decide(saga, |now, number| {
+            let stuck = match kind {
+                EntryKind::Happened => matches!(now, Step::InDoubt | Step::Failed),
+                _ => now == Step::InDoubt,
+            };
+            (stuck && number == step.number()).then(|| (kind, payload.clone()))
+        })
+        .await
+    }
+
+    /// Takes a stuck saga over with what `decision` says of its steps.
+    async fn decide(
+        &self,
+        saga: SagaId,
+        decision: impl Fn(Step, u16) -> Option<(EntryKind, Option<F::Encoded>)>,
+    ) -> Result<Execution, SagaError> {
+        let core = &self.core;
+        let store = |error| SagaError::Store { saga, error };
+        let not = |why: &str| SagaError::NotPossible { saga, why: why.to_owned() };
+        if core.is_shutting_down() {
+            return Err(SagaError::ShutDown { saga });
+        }
+        let _alone = core.deciding.lock().await;
+        lease::begin(core).await.map_err(store)?;
+        if core.active().contains_key(&saga) {
+            return Err(not("it runs here"));
+        }
+        // Looked at before it is taken: what cannot be decided is left to whoever owns it.
+        let record = core.store.load(saga).await.map_err(store)?;
+        let record = record.ok_or_else(|| not("there is no such saga"))?;
+        self.check_definition(&record)?;
+        if record.status != Status::Stuck {
+            return Err(not(&format!("it is {}, not stuck", record.status.as_str())));
+        }
+        let taken = core.store.take(core.lease.worker, saga).await.map_err(store)?;
+        let record = taken.ok_or_else(|| not("another worker has it"))?;
+        let state = State::fold(core.definition.inner.steps.len(), &record.entries);
+        let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
+        let mut entries = Vec::new();
+        for (step, now) in (0u16..).zip(&state.steps) {
+            let Some((kind, payload)) = decision(*now, step) else { continue };
+            entries.push(Entry { kind, step, payload, note: Some("by an operator".to_owned()) });
+            // In one piece, so that nothing comes between.
+            if kind == EntryKind::Retried && *now == Step::InDoubt && state.phase == Phase::Forward
+            {
+                let kind = EntryKind::ActionStarted;
+                entries.push(Entry { kind, step, payload: None, note: None });
+            }
+        }
+        if !state.stuck || entries.is_empty() {
+            return Err(not("it is not stuck at that"));
+        }
+        self.resume(record, entries)
+    }
+}

@@ -1,0 +1,260 @@
+//! Taking over the sagas of workers that vanished.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buttress::{Codec, StoreError};
+
+use super::attempt::caught;
+use super::counters::Counter;
+use super::error::SagaError;
+use super::execution::Execution;
+use super::executor::Executor;
+use super::flight::Flight;
+use super::lease;
+use super::needs::Outputs;
+use super::plan::{Kind, OnCrash};
+use super::report::reason;
+use super::state::{State, Step};
+use super::store::{Entry, EntryKind, Record, SagaId, Store};
+use crate::instant;
+
+/// What [`Executor::recover`] found.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Sagas that run here again.
+    pub resumed: Vec<SagaId>,
+    /// Sagas that cannot be resumed: their logs cannot be read, or were started with other steps. They
+    /// are left as they are; those taken over are free again when this worker retires.
+    pub left: Vec<SagaError>,
+}
+
+impl<I, F, St> Executor<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Codec<I>,
+    St: Store<F::Encoded>,
+{
+    /// Takes over every unfinished saga of this definition whose worker has no live lease, and resumes
+    /// it. Call it when a process starts, and again from time to time, or see
+    /// [`keep_recovering`](Self::keep_recovering).
+    ///
+    /// # Errors
+    /// The store failed. What was taken over before that runs.
+    pub async fn recover(&self) -> Result<Recovery, StoreError> {
+        const AT_ONCE: usize = 100;
+        let core = &self.core;
+        let mut recovery = Recovery::default();
+        lease::begin_live(core).await?;
+        let definition = &core.definition.inner;
+        while !core.is_shutting_down() {
+            let (name, version) = (definition.name.as_str(), definition.version);
+            let found = core.store.take_over(core.lease.worker, name, version, AT_ONCE).await?;
+            let last = found.sagas.len() < AT_ONCE;
+            for (saga, why) in found.corrupt {
+                recovery.left.push(SagaError::Corrupt { saga, why });
+            }
+            for record in found.sagas {
+                self.resume_found(record, &mut recovery);
+            }
+            if last {
+                break;
+            }
+        }
+        self.find_doubtful(&mut recovery).await?;
+        Ok(recovery)
+    }
+
+    fn resume_found(&self, record: Record<F::Encoded>, recovery: &mut Recovery) {
+        let id = record.id;
+        // Taken over from ourselves, after standing still for longer than a lease: what runs finds itself
+        // fenced, and then the saga goes on under its new epoch.
+        if self.core.active().contains_key(&id) {
+            self.resume_later(record);
+            recovery.resumed.push(id);
+            return;
+        }
+        match self.resume(record, Vec::new()) {
+            // Nobody waits for its report.
+            Ok(execution) => {
+                drop(execution);
+                recovery.resumed.push(id);
+            }
+            Err(error) => recovery.left.push(error),
+        }
+    }
+
+    /// Resumes a saga once it does not run here any more.
+    fn resume_later(&self, record: Record<F::Encoded>) {
+        let executor = self.clone();
+        self.core.config.spawner.spawn(async move {
+            let core = &executor.core;
+            loop {
+                let ended = core.idle.notified();
+                if !core.active().contains_key(&record.id) {
+                    break;
+                }
+                ended.await;
+            }
+            if core.is_shutting_down() {
+                return;
+            }
+            if let Err(error) = executor.resume(record, Vec::new()) {
+                let layer = core.config.name.as_str();
+                tracing::error!(target: "buttress", layer, %error, "saga not resumed");
+            }
+        });
+    }
+
+    /// Sagas that this worker gave up starting, and that are in the store after all.
+    async fn find_doubtful(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
+        let core = &self.core;
+        let doubtful: Vec<_> = core.doubtful().iter().map(|(id, since)| (*id, *since)).collect();
+        for (id, since) in doubtful {
+            match core.store.load(id).await {
+                // Of another epoch it is somebody else's.
+                Ok(Some(record)) if record.epoch == 1 && !record.status.is_ended() => {
+                    self.resume_found(record, recovery);
+                }
+                // It may be on its way.
+                Ok(None)
+                    if core.config.clock.now() < instant::after(since, core.config.patience) =>
+                {
+                    continue;
+                }
+                Err(error) if error.may_pass() => return Err(error),
+                _ => {}
+            }
+            core.doubtful().remove(&id);
+        }
+        Ok(())
+    }
+
+    /// [`recover`](Self::recover)s at once and every `interval` until the executor is dropped or shut
+    /// down, so that the sagas of a worker that crashed go on here when its lease has run out.
+    pub fn keep_recovering(&self, interval: Duration) {
+        let core = Arc::downgrade(&self.core);
+        let clock = self.core.config.clock.clone();
+        self.core.config.spawner.spawn(async move {
+            loop {
+                match core.upgrade().map(|core| Self { core }) {
+                    Some(executor) if !executor.core.is_shutting_down() => {
+                        executor.recover_and_tell().await;
+                    }
+                    _ => return,
+                }
+                clock.sleep(interval).await;
+            }
+        });
+    }
+
+    async fn recover_and_tell(&self) {
+        let layer = self.core.config.name.as_str();
+        match self.recover().await {
+            Ok(recovery) => {
+                for error in recovery.left {
+                    tracing::error!(target: "buttress", layer, %error, "saga not resumed");
+                }
+            }
+            Err(error) => tracing::warn!(target: "buttress", layer, %error, "recovery failed"),
+        }
+    }
+
+    /// Runs a saga on from its log, after `decision`, which an operator has made.
+    pub(super) fn resume(
+        &self,
+        record: Record<F::Encoded>,
+        decision: Vec<Entry<F::Encoded>>,
+    ) -> Result<Execution, SagaError> {
+        let core = &self.core;
+        let definition = &core.definition.inner;
+        let saga = record.id;
+        let corrupt = |why: String| SagaError::Corrupt { saga, why };
+        self.check_definition(&record)?;
+        let state = State::fold(definition.steps.len(), &record.entries).map_err(corrupt)?;
+        let input = caught(|| definition.codec.decode(&record.input));
+        let input = input.and_then(|input| input.map_err(|error| error.to_string()));
+        let input = input.map_err(|why| corrupt(format!("input: {why}")))?;
+        let mut outputs = Outputs::new(definition.steps.len());
+        let made = record.entries.iter().chain(&decision);
+        for (position, entry) in made.enumerate() {
+            let made = matches!(entry.kind, EntryKind::ActionDone | EntryKind::Happened);
+            let code = definition.steps.get(usize::from(entry.step));
+            if let (true, Some(payload), Some(code)) = (made, &entry.payload, code) {
+                let output = caught(|| (code.decode)(&definition.codec, payload));
+                let output = output.and_then(|output| output.map_err(|error| error.to_string()));
+                let output = output.map_err(|why| corrupt(format!("entry {position}: {why}")))?;
+                outputs.set(entry.step, Some(output));
+            }
+        }
+        let mut first = decision;
+        first.extend(self.again(&state));
+        let deadline = record.deadline.map(|deadline| self.instant(deadline));
+        let position = record.entries.len() as u64;
+        let flight = Flight::new(core.clone(), saga, input, outputs, deadline);
+        let (run, execution) = self.run(saga, record.epoch, flight, state, position);
+        let Some(mut run) = run else {
+            // Taken over from ourselves: whoever runs it here will find itself fenced.
+            let why = "it still runs here under an older epoch".to_owned();
+            return Err(SagaError::NotPossible { saga, why });
+        };
+        run.reason = reason(&record.entries).map(Into::into);
+        if record.cancel_requested {
+            run.control.cancel();
+        }
+        core.counters.add(Counter::Resumed);
+        core.config.spawner.spawn(run.drive(first));
+        Ok(execution)
+    }
+
+    /// The first entries of a new owner: what the one before left under way.
+    fn again(&self, state: &State) -> Vec<Entry<F::Encoded>> {
+        let plan = &self.core.definition.inner.plan;
+        let steps = (0u16..).zip(&state.steps).zip(&plan.steps);
+        let entry = |kind, step, note| Entry { kind, step, payload: None, note };
+        steps
+            .filter_map(|((step, now), plan)| match now {
+                Step::Acting
+                    if plan.on_crash == OnCrash::Undo && plan.kind == Kind::Compensatable =>
+                {
+                    let note = Some("its worker vanished".to_owned());
+                    Some(entry(EntryKind::ActionInDoubt, step, note))
+                }
+                Step::Acting => Some(entry(EntryKind::ActionStarted, step, None)),
+                Step::Undoing { .. } => Some(entry(EntryKind::UndoStarted, step, None)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(super) fn check_definition(&self, record: &Record<F::Encoded>) -> Result<(), SagaError> {
+        let definition = &self.core.definition.inner;
+        let shape = record.entries.first().and_then(|entry| entry.note.as_deref());
+        let (name, version) = (definition.name.as_str(), definition.version);
+        let same = (record.definition.as_str(), record.version) == (name, version)
+            && record.codec == F::NAME
+            && shape.is_none_or(|shape| shape == definition.shape);
+        if same {
+            return Ok(());
+        }
+        Err(SagaError::DefinitionChanged {
+            saga: record.id,
+            recorded: format!(
+                "{} version {} ({}) {}",
+                record.definition,
+                record.version,
+                record.codec,
+                shape.unwrap_or_default()
+            ),
+            known: format!("{name} version {version} ({}) {}", F::NAME, definition.shape),
+        })
+    }
+
+    /// An instant of the clock for a wall time.
+    fn instant(&self, unix: Duration) -> Instant {
+        let clock = &self.core.config.clock;
+        let (now, wall) = (clock.now(), clock.unix());
+        instant::after(now, unix.saturating_sub(wall))
+    }
+}

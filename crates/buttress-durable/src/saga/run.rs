@@ -1,0 +1,226 @@
+//! One saga on its task: asks the state machine, writes down, then acts.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use buttress::{Format, StoreError, StoreErrorKind};
+use tokio::sync::{Notify, oneshot};
+
+use super::attempt::caught;
+use super::call::Direction;
+use super::counters::Counter;
+use super::draft::{Draft, Launch};
+use super::error::SagaError;
+use super::flight::Flight;
+use super::report::{self, Report};
+use super::shared::Core;
+use super::state::State;
+use super::store::{Entry, EntryKind, SagaId, Status, Store};
+
+mod drafting;
+mod writing;
+
+pub(super) type Reply = oneshot::Sender<Result<Report, SagaError>>;
+
+/// What others tell a saga that runs.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    cancelled: AtomicBool,
+    told: Notify,
+}
+
+impl Control {
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Lets the saga look again at what it should do.
+    pub(super) fn wake(&self) {
+        self.told.notify_one();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+}
+
+/// One saga under way.
+pub(super) struct Run<I, F: Format, St> {
+    pub(super) core: Arc<Core<I, F, St>>,
+    pub(super) id: SagaId,
+    pub(super) epoch: u64,
+    pub(super) control: Arc<Control>,
+    /// As the log in the store tells it.
+    pub(super) durable: State,
+    pub(super) position: u64,
+    pub(super) reason: Option<Arc<str>>,
+    /// Until the saga is in the store.
+    pub(super) creating: Option<Creating<F::Encoded>>,
+    pub(super) reply: Option<Reply>,
+    pub(super) flight: Flight<I, F, St>,
+    /// Dropped last, however this ends: also by a panic, or with its runtime.
+    pub(super) _registered: Registered<I, F, St>,
+}
+
+/// A saga that runs here, as others see it.
+pub(super) struct Registered<I, F: Format, St> {
+    pub(super) core: Arc<Core<I, F, St>>,
+    pub(super) id: SagaId,
+}
+
+impl<I, F: Format, St> Drop for Registered<I, F, St> {
+    fn drop(&mut self) {
+        self.core.ended(self.id);
+    }
+}
+
+/// What a saga begins with.
+pub(super) struct Creating<P> {
+    pub(super) input: P,
+    pub(super) deadline: Option<Duration>,
+    pub(super) created: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl<I, F, St> Run<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Format,
+    St: Store<F::Encoded>,
+{
+    /// Runs the saga to its end. `first` are entries that come before all others.
+    pub(super) async fn drive(mut self, first: Vec<Entry<F::Encoded>>) {
+        let result = self.go(first).await;
+        let core = self.core.clone();
+        match &result {
+            Ok(report) => {
+                core.counters.add(match report.status() {
+                    Status::Completed => Counter::Completed,
+                    Status::Compensated => Counter::Compensated,
+                    _ => Counter::Stuck,
+                });
+                if report.status() == Status::Stuck {
+                    tracing::error!(
+                        target: "buttress", layer = core.config.name.as_str(), saga = %self.id,
+                        reason = report.reason(), "saga stuck"
+                    );
+                }
+                if let Some(Err(why)) =
+                    core.config.on_end.as_ref().map(|hook| caught(|| hook(report)))
+                {
+                    tracing::error!(
+                        target: "buttress", layer = core.config.name.as_str(), saga = %self.id, why,
+                        "the hook for the end of sagas failed"
+                    );
+                }
+            }
+            Err(error) => {
+                if matches!(error, SagaError::Fenced { .. }) {
+                    core.counters.add(Counter::Fenced);
+                }
+                tracing::warn!(
+                    target: "buttress", layer = core.config.name.as_str(), %error, "saga left"
+                );
+            }
+        }
+        if let Some(reply) = self.reply.take() {
+            // Nobody may be waiting.
+            let _ = reply.send(result);
+        }
+    }
+
+    async fn go(&mut self, first: Vec<Entry<F::Encoded>>) -> Result<Report, SagaError> {
+        let mut draft = Draft::new(self.durable.clone());
+        for entry in first {
+            let direction = match entry.kind {
+                EntryKind::ActionStarted => Direction::Action,
+                EntryKind::UndoStarted => Direction::Undo,
+                _ => {
+                    draft.push(entry.kind, entry.step, entry.payload, entry.note);
+                    continue;
+                }
+            };
+            // Begun before, by a worker that vanished or before an operator's decision.
+            draft.begin(Launch { step: entry.step, direction, doubt: true }, entry.note);
+        }
+        loop {
+            if !self.core.is_shutting_down() || self.creating.is_some() {
+                self.decide(&mut draft);
+            }
+            if !draft.entries.is_empty() {
+                let was_cancelled = self.control.is_cancelled();
+                match self.write(&draft).await {
+                    Ok(()) if !was_cancelled && self.control.is_cancelled() => {
+                        draft = self.hold_back(draft);
+                        if !draft.entries.is_empty() {
+                            continue;
+                        }
+                    }
+                    Ok(()) => self.accept(draft),
+                    Err(error) if error.kind() == StoreErrorKind::Invalid => {
+                        draft = self.without_outputs(draft, &error)?;
+                        continue;
+                    }
+                    Err(error) if error.is_fenced() => {
+                        return Err(SagaError::Fenced { saga: self.id });
+                    }
+                    Err(error) => return Err(SagaError::Store { saga: self.id, error }),
+                }
+            }
+            let status = self.durable.status();
+            if status.is_ended() || status == Status::Stuck {
+                return Ok(self.report(status));
+            }
+            if self.core.is_shutting_down() && self.flight.is_empty() {
+                return Err(SagaError::ShutDown { saga: self.id });
+            }
+            self.wait().await;
+            draft = Draft::new(self.durable.clone());
+            self.take_in(&mut draft);
+        }
+    }
+
+    /// Waits until something ends, or somebody wants something.
+    async fn wait(&mut self) {
+        let core = self.core.clone();
+        let control = self.control.clone();
+        let may_unwind = self.durable.phase == super::state::Phase::Forward
+            && !self.durable.is_committed(&core.definition.inner.plan);
+        let clock = &core.config.clock;
+        let deadline = self.flight.deadline.filter(|at| may_unwind && *at > clock.now());
+        let mut told = pin!(control.told.notified());
+        let mut alarm = pin!(deadline.map(|at| clock.sleep_until(at)));
+        let was_told = poll_fn(|cx| {
+            let ended = self.flight.poll(cx);
+            let told = told.as_mut().poll(cx).is_ready();
+            let alarm = alarm.as_mut().as_pin_mut().is_some_and(|alarm| alarm.poll(cx).is_ready());
+            if ended || told || alarm { Poll::Ready(told) } else { Poll::Pending }
+        })
+        .await;
+        // A lapsed lease: nothing leaves before it is written down again under a live one.
+        if self.flight.has_lapsed() && !was_told {
+            let mut live = pin!(core.lease.live());
+            // By the same future: it stands first in line for what is told. (A second one never heard of
+            // a shut-down.)
+            let either = poll_fn(|cx| match told.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => live.as_mut().poll(cx),
+            });
+            self.flight.beside(either).await;
+        }
+    }
+
+    fn report(&self, status: Status) -> Report {
+        Report {
+            id: self.id,
+            status,
+            reason: self.reason.clone().filter(|_| status != Status::Completed),
+            steps: report::steps(&self.core.definition.inner.plan, &self.durable),
+            outputs: self.flight.outputs.clone(),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Writing a draft of a saga's log down.
+
+use std::time::Duration;
+
+use buttress::{Format, StoreError};
+
+use super::Run;
+use crate::saga::call::Direction;
+use crate::saga::counters::Counter;
+use crate::saga::draft::{Draft, Launch};
+use crate::saga::error::SagaError;
+use crate::saga::store::{Append, EntryKind, NewSaga, Store};
+
+/// For how long a shut-down lets the store fail.
+const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(1);
+
+impl<I, F, St> Run<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Format,
+    St: Store<F::Encoded>,
+{
+    /// Writes a draft down, again and again while the store is away. What runs goes on meanwhile.
+    pub(super) async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<(), StoreError> {
+        let core = self.core.clone();
+        let began = core.config.clock.now();
+        let mut wait = Duration::from_millis(10);
+        loop {
+            let wrote = match &self.creating {
+                Some(creating) => {
+                    let saga = NewSaga {
+                        id: self.id,
+                        definition: core.definition.inner.name.to_string(),
+                        version: core.definition.inner.version,
+                        codec: F::NAME,
+                        worker: core.lease.worker,
+                        deadline: creating.deadline,
+                        input: creating.input.clone(),
+                        entries: draft.entries.clone(),
+                    };
+                    self.flight.beside(core.store.create(saga)).await
+                }
+                None => {
+                    let append = Append {
+                        saga: self.id,
+                        epoch: self.epoch,
+                        position: self.position,
+                        entries: draft.entries.clone(),
+                        status: draft.state.status(),
+                    };
+                    let appended = self.flight.beside(core.store.append(append)).await;
+                    appended.map(|appended| {
+                        if appended.cancel_requested {
+                            self.control.cancel();
+                        }
+                    })
+                }
+            };
+            let error = match wrote {
+                Err(error) if error.may_pass() => error,
+                other => return self.created(other),
+            };
+            let waited = core.config.clock.now().saturating_duration_since(began);
+            if waited >= core.config.patience {
+                self.complain(&error)?;
+            }
+            // A shut-down does not wait for a store that is away. What is not written down is done
+            // again, with the same key, by whoever goes on.
+            if core.is_shutting_down() && waited >= SHUT_DOWN_PATIENCE {
+                return self.created(Err(error));
+            }
+            self.flight.beside(core.config.clock.sleep(wait)).await;
+            wait = (wait * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Tells whoever waits that the store is away. A saga that nobody has heard of yet ends with that.
+    fn complain(&mut self, error: &StoreError) -> Result<(), StoreError> {
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(Err(SagaError::Store { saga: self.id, error: error.clone() }));
+        }
+        match self.creating.is_some() {
+            true => {
+                self.core.doubt(self.id);
+                self.created(Err(error.clone()))
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn created(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        if let Some(creating) = self.creating.take() {
+            if result.is_ok() {
+                self.core.counters.add(Counter::Started);
+            }
+            let _ = creating.created.send(result.clone());
+        }
+        result
+    }
+
+    /// A draft is in the store, and while it was written somebody asked for the saga to be cancelled:
+    /// steps that it begins for the first time do not leave, as long as there is a way back. Returns the
+    /// draft that says so.
+    pub(super) fn hold_back(&mut self, mut draft: Draft<F::Encoded>) -> Draft<F::Encoded> {
+        let way_back = !draft.state.is_committed(&self.core.definition.inner.plan);
+        let (held, launch) = draft.launch.into_iter().partition(|launch: &Launch| {
+            way_back && launch.direction == Direction::Action && !launch.doubt
+        });
+        draft.launch = launch;
+        self.accept(draft);
+        let mut next = Draft::new(self.durable.clone());
+        for Launch { step, .. } in held {
+            let note = Some("cancelled before it left".to_owned());
+            next.push(EntryKind::ActionFailed, step, None, note);
+        }
+        next
+    }
+
+    /// A draft is in the store: from now on it is true, and what it starts may leave.
+    pub(super) fn accept(&mut self, draft: Draft<F::Encoded>) {
+        self.position += draft.entries.len() as u64;
+        self.durable = draft.state;
+        for entry in &draft.entries {
+            self.core.count(entry.kind);
+        }
+        for (step, output) in draft.outputs {
+            self.flight.outputs.set(step, Some(output));
+        }
+        if draft.reason.is_some() {
+            self.reason = draft.reason;
+        }
+        for launch in draft.launch {
+            self.flight.launch(launch);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! What a store of saga logs must do, and the types it speaks in.
+
+use std::future::Future;
+use std::time::Duration;
+
+use buttress::StoreError;
+
+use crate::id::ids;
+
+ids! {
+    /// One saga.
+    SagaId;
+    /// One process, or part of one, that runs sagas. Drawn anew at every start: it is never reused.
+    WorkerId;
+}
+
+/// What one line of a saga's log says.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum EntryKind {
+    /// The action of a step may leave from now on.
+    ActionStarted,
+    /// The action was done. The payload is its output.
+    ActionDone,
+    /// The action certainly had no effect. The note says why.
+    ActionFailed,
+    /// Nobody knows whether the action had an effect. The note says why.
+    ActionInDoubt,
+    /// The undo of a step may leave from now on.
+    UndoStarted,
+    /// The effect of the step is gone, or never was.
+    UndoDone,
+    /// The undo failed after all its attempts. The note says why.
+    UndoFailed,
+    /// From here on steps are undone. The note says why.
+    Unwinding,
+    /// A step waits for an operator.
+    Stuck,
+    /// An operator: try the stuck step again.
+    Retried,
+    /// An operator: the stuck undo counts as done.
+    Skipped,
+    /// An operator: the action in doubt did happen. The payload is its output.
+    Happened,
+    /// An operator: the action in doubt did not happen.
+    DidNotHappen,
+    /// Every step is done.
+    Completed,
+    /// Every effect is undone.
+    Compensated,
+}
+
+impl EntryKind {
+    const ALL: [Self; 15] = [
+        Self::ActionStarted,
+        Self::ActionDone,
+        Self::ActionFailed,
+        Self::ActionInDoubt,
+        Self::UndoStarted,
+        Self::UndoDone,
+        Self::UndoFailed,
+        Self::Unwinding,
+        Self::Stuck,
+        Self::Retried,
+        Self::Skipped,
+        Self::Happened,
+        Self::DidNotHappen,
+        Self::Completed,
+        Self::Compensated,
+    ];
+
+    /// The number under which stores keep the kind. It never changes meaning.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The kind with this number; `None` if this version knows none.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code.checked_sub(1)?)).copied()
+    }
+}
+
+/// One line of a saga's log. `P` is what payloads are encoded to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry<P> {
+    /// What happened.
+    pub kind: EntryKind,
+    /// The number of the step, from 0; 0 where the entry speaks of the whole saga.
+    pub step: u16,
+    /// An output.
+    pub payload: Option<P>,
+    /// A reason, for people.
+    pub note: Option<String>,
+}
+
+/// Where a saga stands: what stores index.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Status {
+    /// Steps are run.
+    Running,
+    /// Steps are undone.
+    Unwinding,
+    /// An operator must decide. No worker goes on by itself.
+    Stuck,
+    /// Ended: every step is done.
+    Completed,
+    /// Ended: every effect is undone.
+    Compensated,
+}
+
+impl Status {
+    /// The number under which stores keep the status. It never changes meaning.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The status with this number; `None` if this version knows none.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        let all = [Self::Running, Self::Unwinding, Self::Stuck, Self::Completed, Self::Compensated];
+        all.get(usize::from(code.checked_sub(1)?)).copied()
+    }
+
+    /// Whether nothing will ever be added to the log.
+    #[must_use]
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Compensated)
+    }
+
+    /// The status in kebab case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Unwinding => "unwinding",
+            Self::Stuck => "stuck",
+            Self::Completed => "completed",
+            Self::Compensated => "compensated",
+        }
+    }
+}
+
+/// A saga about to begin.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewSaga<P> {
+    /// Drawn by the caller.
+    pub id: SagaId,
+    /// The name of its definition.
+    pub definition: String,
+    /// The version of its definition.
+    pub version: u32,
+    /// The name of the codec of all its payloads.
+    pub codec: &'static str,
+    /// Who runs it. It must have called [`Store::renew`] before.
+    pub worker: WorkerId,
+    /// When steps stop being started, as wall time since 1970.
+    pub deadline: Option<Duration>,
+    /// What it was started with.
+    pub input: P,
+    /// The first entries of its log.
+    pub entries: Vec<Entry<P>>,
+}
+
+/// More lines for a log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Append<P> {
+    /// Whose log.
+    pub saga: SagaId,
+    /// The epoch under which the caller owns the saga.
+    pub epoch: u64,
+    /// How many entries the log holds before these: the position of the first new one, from 0.
+    pub position: u64,
+    /// The new entries, at least one.
+    pub entries: Vec<Entry<P>>,
+    /// Where the saga stands after them. An ended saga has no owner any more.
+    pub status: Status,
+}
+
+/// What an append tells the owner.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Appended {
+    /// Somebody asked for the saga to be cancelled.
+    pub cancel_requested: bool,
+}
+
+impl Appended {
+    /// An answer.
+    #[must_use]
+    pub const fn new(cancel_requested: bool) -> Self {
+        Self { cancel_requested }
+    }
+}
+
+/// A saga as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record<P> {
+    /// Which saga.
+    pub id: SagaId,
+    /// The name of its definition.
+    pub definition: String,
+    /// The version of its definition.
+    pub version: u32,
+    /// The name of the codec of its payloads.
+    pub codec: String,
+    /// The epoch under which it is owned now. Every take-over adds one; the first is 1.
+    pub epoch: u64,
+    /// Where it stands.
+    pub status: Status,
+    /// Whether somebody asked for it to be cancelled.
+    pub cancel_requested: bool,
+    /// When steps stop being started, as wall time since 1970.
+    pub deadline: Option<Duration>,
+    /// What it was started with.
+    pub input: P,
+    /// Its log, in order.
+    pub entries: Vec<Entry<P>>,
+}
+
+/// A line of a list of sagas.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// Which saga.
+    pub id: SagaId,
+    /// The name of its definition.
+    pub definition: String,
+    /// The version of its definition.
+    pub version: u32,
+    /// Where it stands.
+    pub status: Status,
+    /// Its latest epoch.
+    pub epoch: u64,
+}
+
+/// What a take-over found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TakenOver<P> {
+    /// Sagas that the caller owns now, under the epoch in the record.
+    pub sagas: Vec<Record<P>>,
+    /// Sagas that cannot be read: `Corrupt` errors that name them. They were left as they are, and are
+    /// not found again by this worker's later calls before the rest was.
+    pub corrupt: Vec<(SagaId, String)>,
+}
+
+/// Keeps the logs of sagas and who runs them. `P` is what payloads are encoded to.
+///
+/// A saga is owned by one worker under one epoch. A worker holds a lease, counted by the store's own
+/// clock; the sagas of a worker without a live lease are free to be taken over, which raises their
+/// epoch. Whatever is written under an older epoch is refused: the check and the write are one.
+///
+/// Every write carries what identifies it (an id, or epoch and position), so that repeating one whose
+/// answer was lost changes nothing: same content `Ok`, other content `Conflict`.
+pub trait Store<P>: Send + Sync + 'static {
+    /// Lets the lease of `worker` end `lease` from now, also if it ran out.
+    fn renew(
+        &self,
+        worker: WorkerId,
+        lease: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ends the lease of `worker`: its unfinished sagas are free at once.
+    fn retire(&self, worker: WorkerId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Stores a new saga, owned by its worker under epoch 1, with status [`Status::Running`].
+    ///
+    /// # Errors
+    /// `Conflict` if the id is known, unless exactly this saga stands there, of the same worker, with
+    /// nothing added to its log yet. `Invalid` if it is too large.
+    fn create(&self, saga: NewSaga<P>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Adds to a log.
+    ///
+    /// # Errors
+    /// `Fenced` if the saga is owned under another epoch, or unknown. `Conflict` if `position` is not
+    /// the end of the log, unless exactly these entries stand there already.
+    fn append(
+        &self,
+        append: Append<P>,
+    ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
+
+    /// Takes over up to `limit` sagas of one version of a definition that are
+    /// [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding) and whose worker has no live
+    /// lease, oldest first.
+    fn take_over(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> impl Future<Output = Result<TakenOver<P>, StoreError>> + Send;
+
+    /// Takes over one saga that is [`Stuck`](Status::Stuck), or whose worker has no live lease, whatever
+    /// its definition; `None` if it is unknown, ended, or owned by a live worker.
+    ///
+    /// # Errors
+    /// `Corrupt` if it cannot be read; it is left as it is.
+    fn take(
+        &self,
+        worker: WorkerId,
+        saga: SagaId,
+    ) -> impl Future<Output = Result<Option<Record<P>>, StoreError>> + Send;
+
+    /// Reads one saga; `None` if it is unknown.
+    ///
+    /// # Errors
+    /// `Corrupt` if it cannot be read.
+    fn load(
+        &self,
+        saga: SagaId,
+    ) -> impl Future<Output = Result<Option<Record<P>>, StoreError>> + Send;
+
+    /// Asks for a saga to be cancelled: its owner learns of it with its next append, or when it takes
+    /// it over. `false` if it is unknown or has ended.
+    fn request_cancel(&self, saga: SagaId)
+    -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Up to `limit` sagas with `status` (of all, if `None`), ordered by id, beginning after `after`.
+    fn list(
+        &self,
+        status: Option<Status>,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Summary>, StoreError>> + Send;
+
+    /// Removes up to `limit` sagas that ended at least `age` ago, with their logs, and leases of workers
+    /// that ran out that long ago; returns how many sagas.
+    fn purge(
+        &self,
+        age: Duration,
+        limit: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+}
