@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig, Spawner, StoreError};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor as _};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool};
 
 /// Where the database is, and how long things may take.
 ///
@@ -22,6 +22,7 @@ pub struct PostgresConfig {
     pub(super) acquire_timeout: Duration,
     pub(super) operation_timeout: Duration,
     pub(super) connections: u32,
+    pub(super) transaction_pooling: bool,
     pub(super) partitions: Option<u16>,
     pub(super) results: Option<u64>,
     pub(super) queue: usize,
@@ -34,7 +35,22 @@ pub struct PostgresConfig {
 enum Target {
     Url(String),
     Options(Box<PgConnectOptions>),
+    Pool(PgPool),
 }
+
+/// Where a store gets its connections.
+pub(super) enum Place {
+    Database(Box<PgConnectOptions>),
+    Pool(PgPool),
+}
+
+/// Keeps the planner to indexes, because the tables are queues: what they hold changes faster than the
+/// statistics over them. And keeps it from compiling statements that take a millisecond.
+const PLANNER: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("jit", "off")];
+
+/// True in a transaction that this very message began: its time is the message's.
+pub(super) const IS_FRESH: &str = "SELECT now() = statement_timestamp()";
 
 impl PostgresConfig {
     /// The database at `url`: `postgres://user:password@host:5432/database`.
@@ -47,6 +63,30 @@ impl PostgresConfig {
         Self::of(Target::Options(Box::new(options)))
     }
 
+    /// The application's own `pool`, in place of pools and connections of the store.
+    ///
+    /// The store sets nothing on the pool's sessions, and does not close the pool. It runs each operation in
+    /// a transaction, which begins with `SET LOCAL` for what the operation needs. So an operation takes
+    /// two round trips more than on the store's own sessions. Of this configuration, only
+    /// [`connections`](Self::connections) and [`acquire_timeout`](Self::acquire_timeout) have no effect:
+    /// the pool has its own.
+    ///
+    /// What the pool should have:
+    /// - `acquire_timeout` shorter than [`operation_timeout`](Self::operation_timeout).
+    /// - More connections than transactions of the application that call the store's own operations inside:
+    ///   each such call takes a second connection. The two writers take one each while they write.
+    /// - `test_before_acquire`, which is on by default: otherwise an operation can fail on a connection that
+    ///   the server has ended.
+    /// - For sessions, by `after_connect` or for the role: `lock_timeout`, which bounds how long the server
+    ///   waits in [`lock_key`](buttress_durable::outbox::Write::lock_key), and
+    ///   `idle_in_transaction_session_timeout`, which ends the transactions of a client that disappeared.
+    /// - For silently dead connections, sessions that became read-only, and transactions that were left open
+    ///   on a session: `before_acquire` and `after_release`, with a time limit inside. The store's own pool
+    ///   has both. The store itself refuses a pooled connection that is in a transaction, and closes it.
+    pub fn with_pool(pool: PgPool) -> Self {
+        Self::of(Target::Pool(pool))
+    }
+
     fn of(target: Target) -> Self {
         Self {
             target,
@@ -56,6 +96,7 @@ impl PostgresConfig {
             acquire_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(15),
             connections: 8,
+            transaction_pooling: false,
             partitions: None,
             results: None,
             queue: 1024,
@@ -84,7 +125,7 @@ impl PostgresConfig {
         self
     }
 
-    /// How long anybody waits for a connection of the pool. Defaults to 10 s.
+    /// How long a caller waits for a connection. Defaults to 10 s.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
@@ -92,15 +133,34 @@ impl PostgresConfig {
 
     /// How long an operation of the store may take in all, before it is answered with a transient error
     /// and its connection is closed. Defaults to 15 s, because it may hold the waits before it.
+    ///
+    /// It also bounds each call of the store in a transaction of the application. Such a transaction can
+    /// then only be rolled back or dropped.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
     }
 
-    /// The most connections of the store's pool. The two writers have one each of their own. Defaults
-    /// to 8.
+    /// The most connections of the store's pool, on which transactions of the application run. Defaults
+    /// to 8. The store's own operations have up to as many apart, with settings of their own, and the two
+    /// writers one each. All are made when they are needed.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Whether a pooler stands in between that lends a server's session for one transaction at a time, such
+    /// as PgBouncer with `pool_mode=transaction`. Defaults to false.
+    ///
+    /// The store then uses no named statements and no state of a session: each operation runs in a
+    /// transaction, which begins with `SET LOCAL` for what the operation needs. So an operation takes two
+    /// round trips more. [`PostgresStore::begin`](super::PostgresStore::begin) sets the timeouts in the
+    /// same way. Statements of the application have to be sent without a name as well:
+    /// `sqlx::query(..).persistent(false)`.
+    ///
+    /// PgBouncer needs `ignore_startup_parameters=extra_float_digits`, because sqlx sends that.
+    pub fn transaction_pooling(mut self, pooling: bool) -> Self {
+        self.transaction_pooling = pooling;
         self
     }
 
@@ -145,42 +205,97 @@ impl PostgresConfig {
         self
     }
 
-    pub(super) fn connect_options(&self) -> Result<PgConnectOptions, StoreError> {
+    pub(super) fn place(&self) -> Result<Place, StoreError> {
         match &self.target {
-            Target::Options(options) => Ok((**options).clone()),
-            Target::Url(url) => PgConnectOptions::from_str(url).map_err(|error| {
-                // The text may hold a password: the error of sqlx does not repeat it.
-                StoreError::invalid(format!("opening the store: url: {error}")).with_source(error)
-            }),
+            Target::Pool(pool) => Ok(Place::Pool(pool.clone())),
+            Target::Options(options) => Ok(Place::Database(options.clone())),
+            Target::Url(url) => {
+                PgConnectOptions::from_str(url).map(Box::new).map(Place::Database).map_err(
+                    |error| {
+                        // The text may hold a password: the error of sqlx does not repeat it.
+                        StoreError::invalid(format!("opening the store: url: {error}"))
+                            .with_source(error)
+                    },
+                )
+            }
         }
     }
 
-    pub(super) fn pool_options(&self) -> PgPoolOptions {
-        let setup = self.setup();
-        PgPoolOptions::new()
-            .max_connections(self.connections)
-            .acquire_timeout(self.acquire_timeout)
-            .after_connect(move |connection, _| {
-                let setup = setup.clone();
-                Box::pin(async move { prepare(connection, setup).await })
-            })
+    /// How long a connection that was idle, or comes back, may take to show that it is alive.
+    pub(super) fn patience(&self) -> Duration {
+        self.acquire_timeout.min(self.operation_timeout) / 4
     }
 
-    /// What every connection of the store is told first.
-    ///
-    /// The tables are queues: what they hold changes faster than the statistics over them, so the
-    /// planner is kept to indexes, and from compiling statements that take a millisecond.
-    pub(super) fn setup(&self) -> Arc<str> {
-        let setup = format!(
-            "SET statement_timeout = {}; SET lock_timeout = {}; \
-             SET idle_in_transaction_session_timeout = {}; \
-             SET default_transaction_isolation = 'read committed'; \
-             SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off",
-            self.statement_timeout.as_millis(),
-            self.lock_timeout.as_millis(),
-            self.operation_timeout.as_millis(),
-        );
-        setup.into()
+    /// Whether the pool is the application's.
+    pub(super) const fn has_users_pool(&self) -> bool {
+        matches!(self.target, Target::Pool(_))
+    }
+
+    /// Whether sessions may be told nothing: they are somebody else's, or another one each time.
+    fn shares_sessions(&self) -> bool {
+        self.transaction_pooling || self.has_users_pool()
+    }
+
+    /// The limits of whatever runs on the store's connections.
+    fn limits(&self) -> [(&'static str, String); 3] {
+        [
+            ("statement_timeout", self.statement_timeout.as_millis().to_string()),
+            ("lock_timeout", self.lock_timeout.as_millis().to_string()),
+            ("idle_in_transaction_session_timeout", self.operation_timeout.as_millis().to_string()),
+        ]
+    }
+
+    fn set(&self, how: &str, with_planner: bool) -> String {
+        let limits = self.limits();
+        let limits = limits.iter().map(|(name, value)| (*name, value.as_str()));
+        let planner = PLANNER.into_iter().filter(|_| with_planner);
+        limits.chain(planner).map(|(name, value)| format!("{how} {name} = {value}; ")).collect()
+    }
+
+    /// What a session for the store's statements is told first, if it is the store's.
+    pub(super) fn session_settings(&self) -> Option<Arc<str>> {
+        self.session(true)
+    }
+
+    /// What a session for transactions of the application is told first, if it is the store's.
+    pub(super) fn users_session_settings(&self) -> Option<Arc<str>> {
+        self.session(false)
+    }
+
+    fn session(&self, with_planner: bool) -> Option<Arc<str>> {
+        if self.shares_sessions() {
+            return None;
+        }
+        let settings = self.set("SET", with_planner);
+        Some(format!("{settings}SET default_transaction_isolation = 'read committed'").into())
+    }
+
+    /// How a transaction for the store's statements begins, if the session is told nothing. It answers
+    /// whether no transaction was open.
+    pub(super) fn own_begin(&self) -> Option<Arc<str>> {
+        self.shares_sessions().then(|| {
+            let settings = self.set("SET LOCAL", true);
+            format!("BEGIN ISOLATION LEVEL READ COMMITTED; {settings}{IS_FRESH}").into()
+        })
+    }
+
+    /// How a transaction begins that sees one state of the database. It answers whether no transaction
+    /// was open.
+    pub(super) fn snapshot(&self) -> Arc<str> {
+        let settings =
+            if self.shares_sessions() { self.set("SET LOCAL", true) } else { String::new() };
+        format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}{IS_FRESH}").into()
+    }
+
+    /// How a transaction of the application begins.
+    pub(super) fn users_begin(&self) -> String {
+        match self.target {
+            Target::Url(_) | Target::Options(_) if self.transaction_pooling => {
+                let settings = self.set("SET LOCAL", false);
+                format!("BEGIN ISOLATION LEVEL READ COMMITTED; {settings}")
+            }
+            _ => "BEGIN".to_owned(),
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
@@ -221,10 +336,56 @@ impl fmt::Debug for PostgresConfig {
     }
 }
 
-/// Tells a connection what [`PostgresConfig::setup`] says.
-pub(super) async fn prepare(
+/// A new connection that was told `settings`.
+pub(super) async fn connect(
+    options: &PgConnectOptions,
+    settings: Option<Arc<str>>,
+) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    tell(&mut connection, settings).await?;
+    Ok(connection)
+}
+
+/// Tells a new connection `settings`.
+pub(super) async fn tell(
     connection: &mut PgConnection,
-    setup: Arc<str>,
+    settings: Option<Arc<str>>,
 ) -> Result<(), sqlx::Error> {
-    connection.execute(AssertSqlSafe(setup)).await.map(drop)
+    match settings {
+        Some(settings) => connection.execute(AssertSqlSafe(settings)).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_planner_is_told_only_where_the_stores_statements_run() {
+        let direct = PostgresConfig::new("postgres://localhost/x");
+        assert!(direct.session_settings().unwrap().contains("SET enable_seqscan = off"));
+        assert!(!direct.users_session_settings().unwrap().contains("enable"));
+        assert_eq!(direct.own_begin(), None, "a single statement needs no transaction");
+        assert!(!direct.snapshot().contains("SET LOCAL"));
+        assert_eq!(direct.users_begin(), "BEGIN");
+
+        let pooled = direct.transaction_pooling(true);
+        assert_eq!(pooled.session_settings(), None);
+        assert_eq!(pooled.users_session_settings(), None);
+        for begin in [pooled.own_begin().unwrap(), pooled.snapshot()] {
+            assert!(begin.contains("SET LOCAL enable_seqscan = off"), "{begin}");
+            assert_eq!(begin.matches("SET ").count(), begin.matches("SET LOCAL ").count());
+        }
+        let begin = pooled.users_begin();
+        assert!(begin.contains("SET LOCAL lock_timeout = 5000") && !begin.contains("enable"));
+    }
+
+    #[test]
+    fn an_idle_connection_gets_a_part_of_the_shorter_wait() {
+        let config = PostgresConfig::new("x");
+        assert_eq!(config.patience(), Duration::from_millis(2500));
+        let config = config.operation_timeout(Duration::from_millis(800));
+        assert_eq!(config.patience(), Duration::from_millis(200));
+    }
 }

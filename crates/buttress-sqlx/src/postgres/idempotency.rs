@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::PostgresStore;
-use super::rows::{id, id_or_null, uuid};
+use super::rows::{id, id_or_null, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::claims::{
     Claim, ClaimOp, Complete, Found, Release, Renew, above, check_value, judge_complete,
@@ -59,7 +59,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("reading a result", async {
             let mut loan = self.borrow().await?;
             let found = find(&mut loan, &self.inner.sql, key).await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             judge_outcome(key, claim, found)
         })
         .await
@@ -89,18 +89,18 @@ impl PostgresStore {
              FOR UPDATE SKIP LOCKED))"
         ));
         let mut loan = self.borrow().await?;
-        let query = sqlx::query(sql).bind(self.time()).bind(signed(limit as u64));
+        let query = query(sql).bind(self.time()).bind(signed(limit as u64));
         let done = query.execute(&mut *loan).await.map_err(during("sweeping results"))?;
-        loan.give_back();
+        loan.give_back().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 
     async fn count_results(&self) -> Result<i64, StoreError> {
         let sql = self.sql("SELECT count(*) FROM {s}buttress_idempotency WHERE status = 2");
         let mut loan = self.borrow().await?;
-        let query = sqlx::query_scalar(sql);
+        let query = query_scalar(sql);
         let results = query.fetch_one(&mut *loan).await.map_err(during("sweeping results"))?;
-        loan.give_back();
+        loan.give_back().await?;
         Ok(results)
     }
 }
@@ -120,20 +120,21 @@ impl<'a> CompleteIn<Transaction<'a, Postgres>, Vec<u8>> for PostgresStore {
             "UPDATE {s}buttress_idempotency SET status = 2, until = {now} + $2::int8, value = $3 \
              WHERE key = $4 AND claim = $5 AND status = 1",
         );
-        let done = sqlx::query(sql)
+        let query = query(sql)
             .bind(self.time())
             .bind(span(lifetime))
             .bind(value)
             .bind(key.as_str())
-            .bind(uuid(claim.get()))
-            .execute(&mut **tx)
-            .await
-            .map_err(what)?;
-        if done.rows_affected() > 0 {
-            return Ok(());
-        }
-        let found = find(tx, &self.inner.sql, key).await.map_err(what)?;
-        judge_complete(key, claim, value, found)
+            .bind(uuid(claim.get()));
+        self.bounded("completing a claim", async {
+            let done = query.execute(&mut **tx).await.map_err(what)?;
+            if done.rows_affected() > 0 {
+                return Ok(());
+            }
+            let found = find(tx, &self.inner.sql, key).await.map_err(what)?;
+            judge_complete(key, claim, value, found)
+        })
+        .await
     }
 }
 
@@ -146,7 +147,7 @@ async fn find(
 ) -> Result<Option<Found>, sqlx::Error> {
     let text = format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = $2");
     let text = sql.text(&text);
-    let query = sqlx::query(text).bind(sql.time()).bind(key.as_str());
+    let query = query(text).bind(sql.time()).bind(key.as_str());
     let row = query.fetch_optional(connection).await?;
     row.as_ref().map(found).transpose()
 }

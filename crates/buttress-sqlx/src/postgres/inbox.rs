@@ -6,7 +6,8 @@ use buttress_durable::saga::SagaId;
 use sqlx::{Postgres, Transaction};
 
 use super::PostgresStore;
-use super::rows::uuid;
+use super::rows::{query, query_as, uuid};
+use super::sql::Statement;
 use crate::barrier::{action, undo};
 use crate::bounds::check_name;
 use crate::error::during;
@@ -24,12 +25,11 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
             "INSERT INTO {s}buttress_inbox (consumer, message) VALUES ($1, $2) \
              ON CONFLICT DO NOTHING",
         );
-        let done = sqlx::query(sql)
-            .bind(consumer)
-            .bind(uuid(message.get()))
-            .execute(&mut **tx)
-            .await
-            .map_err(during("receiving a message"))?;
+        let what = "receiving a message";
+        let query = query(sql).bind(consumer).bind(uuid(message.get()));
+        let done = self
+            .bounded(what, async { query.execute(&mut **tx).await.map_err(during(what)) })
+            .await?;
         Ok(if done.rows_affected() == 0 { Receipt::Repeated } else { Receipt::First })
     }
 
@@ -45,12 +45,7 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
              VALUES ($1, $2, 1, 1, 0) ON CONFLICT (saga, step) \
              DO UPDATE SET actions = b.actions + 1 RETURNING state, actions",
         );
-        let row: (i64, i64) = sqlx::query_as(sql)
-            .bind(uuid(saga.get()))
-            .bind(step)
-            .fetch_one(&mut **tx)
-            .await
-            .map_err(during("passing an action"))?;
+        let row = self.count(tx, "passing an action", sql, saga, step).await?;
         action(saga, step, row)
     }
 
@@ -66,12 +61,22 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
              VALUES ($1, $2, 3, 0, 1) ON CONFLICT (saga, step) DO UPDATE SET undos = b.undos + 1, \
              state = CASE b.state WHEN 1 THEN 2 ELSE b.state END RETURNING state, undos",
         );
-        let row: (i64, i64) = sqlx::query_as(sql)
-            .bind(uuid(saga.get()))
-            .bind(step)
-            .fetch_one(&mut **tx)
-            .await
-            .map_err(during("passing an undo"))?;
+        let row = self.count(tx, "passing an undo", sql, saga, step).await?;
         undo(saga, step, row)
+    }
+}
+
+impl PostgresStore {
+    /// Counts an action or an undo; returns the state, and how many came.
+    async fn count(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        what: &'static str,
+        sql: Statement,
+        saga: SagaId,
+        step: &str,
+    ) -> Result<(i64, i64), StoreError> {
+        let query = query_as(sql).bind(uuid(saga.get())).bind(step);
+        self.bounded(what, async { query.fetch_one(&mut **tx).await.map_err(during(what)) }).await
     }
 }

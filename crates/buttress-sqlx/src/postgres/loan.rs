@@ -1,33 +1,88 @@
-//! [`Loan`]: a connection that goes back to its pool only if all went well.
+//! [`Loan`]: a connection that is used again only if all went well.
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::Postgres;
+use buttress::StoreError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
+use sqlx::{Executor as _, Postgres};
+
+use super::lender::Session;
+use crate::error::during;
 
 /// A connection on which an operation is under way. Dropped in the middle of it, by an error, a time
-/// limit, or a caller who went away, it is closed: nobody knows in what state it is, and a server that
-/// hangs would hold its place in the pool.
+/// limit, or a caller who went away, it is closed, which rolls its transaction back: nobody knows in what
+/// state it is, and a server that hangs would hold its place.
 pub(super) struct Loan {
     /// Emptied when the loan ends, not before.
-    connection: Option<PoolConnection<Postgres>>,
+    taken: Option<Taken>,
+    /// Whether a transaction is open.
+    begun: bool,
+}
+
+/// Where the connection goes back to.
+pub(super) enum Taken {
+    Session(Session),
+    Pooled(PoolConnection<Postgres>),
 }
 
 impl Loan {
-    pub(super) const fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self { connection: Some(connection) }
+    pub(super) const fn new(taken: Taken) -> Self {
+        Self { taken: Some(taken), begun: false }
     }
 
-    /// Gives the connection back: the operation is over.
-    pub(super) fn give_back(mut self) {
-        drop(self.connection.take());
+    /// A transaction was begun.
+    pub(super) const fn has_begun(&mut self) {
+        self.begun = true;
+    }
+
+    /// Begins a transaction, unless one is open.
+    pub(super) async fn begin(&mut self) -> Result<Begun<'_>, sqlx::Error> {
+        if !self.begun {
+            self.execute("BEGIN").await?;
+            self.begun = true;
+        }
+        Ok(Begun { loan: self })
+    }
+
+    /// Gives the connection back: the operation is over. Commits a transaction that is open.
+    pub(super) async fn give_back(mut self) -> Result<(), StoreError> {
+        if self.begun {
+            self.end("COMMIT").await.map_err(during("committing"))?;
+        }
+        match self.taken.take() {
+            Some(Taken::Session(session)) => session.give_back(),
+            Some(Taken::Pooled(connection)) => drop(connection),
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, how: &'static str) -> Result<(), sqlx::Error> {
+        self.execute(how).await?;
+        self.begun = false;
+        Ok(())
+    }
+}
+
+/// The transaction of a [`Loan`]. Without an end it ends with the connection, rolled back.
+pub(super) struct Begun<'l> {
+    loan: &'l mut Loan,
+}
+
+impl Begun<'_> {
+    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+        self.loan.end("COMMIT").await
+    }
+
+    pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.loan.end("ROLLBACK").await
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(Taken::Pooled(connection)) = self.taken.take() {
             drop(connection.detach());
         }
     }
@@ -40,13 +95,33 @@ impl Deref for Loan {
 
     #[expect(clippy::expect_used, reason = "only what ends the loan empties it")]
     fn deref(&self) -> &PgConnection {
-        self.connection.as_ref().expect(EMPTIED)
+        match self.taken.as_ref().expect(EMPTIED) {
+            Taken::Session(session) => &session.connection,
+            Taken::Pooled(connection) => connection,
+        }
     }
 }
 
 impl DerefMut for Loan {
     #[expect(clippy::expect_used, reason = "only what ends the loan empties it")]
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect(EMPTIED)
+        match self.taken.as_mut().expect(EMPTIED) {
+            Taken::Session(session) => &mut session.connection,
+            Taken::Pooled(connection) => connection,
+        }
+    }
+}
+
+impl Deref for Begun<'_> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.loan
+    }
+}
+
+impl DerefMut for Begun<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.loan
     }
 }

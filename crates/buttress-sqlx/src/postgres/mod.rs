@@ -5,10 +5,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use buttress::StoreError;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use sqlx::PgPool;
 
 use crate::claims::ClaimOp;
-use crate::error::{during, too_slow};
+use crate::error::too_slow;
 use crate::log::LogOp;
 use crate::passes::Passes;
 use crate::queue::{Limits, Queue};
@@ -17,18 +17,22 @@ use crate::time::within;
 mod connect;
 mod idempotency;
 mod inbox;
+mod lender;
 mod loan;
 mod outbox;
 mod rows;
 mod saga;
 mod schema;
 mod sql;
+mod users;
 mod writer;
 
 pub use connect::PostgresConfig;
 
+use connect::Place;
+use lender::Lender;
 use loan::Loan;
-use sql::Sql;
+use sql::{Sql, Statement};
 use writer::Writer;
 
 /// The most bytes a writer puts into one batch, unless one operation alone is larger.
@@ -57,7 +61,10 @@ pub struct PostgresStore {
 
 struct Inner {
     config: PostgresConfig,
+    /// Where transactions of the application run.
     pool: PgPool,
+    /// Where operations of the store run.
+    lender: Lender,
     sql: Sql,
     logs: Queue<LogOp>,
     claims: Queue<ClaimOp>,
@@ -77,32 +84,45 @@ impl PostgresStore {
         config.check().map_err(|error| {
             StoreError::invalid(format!("opening the store: {error}")).with_source(error)
         })?;
-        let options = config.connect_options()?;
-        let setup = config.setup();
-        let sql = Sql::new(&config.schema, config.clock.clone());
         let limit = config.operation_timeout;
-        let prepared = schema::prepare(&options, Arc::clone(&setup), &sql, config.partitions);
-        let partitions = within(limit, prepared).await;
-        let partitions = partitions.unwrap_or_else(|| Err(too_slow("opening the store", limit)))?;
+        let (pool, lender, direct) = match config.place()? {
+            Place::Database(options) => {
+                let pool = users::pool(&config, (*options).clone());
+                (pool, Lender::of_sessions(&config, (*options).clone()), Some(options))
+            }
+            Place::Pool(pool) => (pool.clone(), Lender::of_pool(&config, pool), None),
+        };
+        let sql = Sql::new(&config.schema, config.clock.clone(), !config.transaction_pooling);
+        let prepared = within(limit, schema::prepare(&lender, &sql, config.partitions)).await;
+        let partitions = prepared.unwrap_or_else(|| Err(too_slow("opening the store", limit)))?;
 
         let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
-        let writer = || Writer {
-            options: options.clone(),
-            setup: Arc::clone(&setup),
-            sql: sql.clone(),
-            operation_timeout: limit,
-            connection: None,
-        };
+        let direct = direct.filter(|_| lender.is_direct());
+        let writer = || Writer::new(&config, &sql, direct.as_deref(), &lender);
         let (logs, intake) = Queue::new(config.queue, limit, limits);
         config.spawner.spawn(writer().run(intake));
         let (claims, intake) = Queue::new(config.queue, limit, limits);
         config.spawner.spawn(writer().run(intake));
-        let pool = config.pool_options().connect_lazy_with(options);
         let passes = Passes::default();
-        Ok(Self { inner: Arc::new(Inner { config, pool, sql, logs, claims, passes, partitions }) })
+        let inner = Inner { config, pool, lender, sql, logs, claims, passes, partitions };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The store's pool.
+    /// Opens a store on the application's own `pool`: [`open`](Self::open) with
+    /// [`PostgresConfig::with_pool`], whose page says what the pool should have.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn on(pool: PgPool) -> Result<Self, StoreError> {
+        Self::open(PostgresConfig::with_pool(pool)).await
+    }
+
+    /// The pool on which transactions of the application run: the store's, or the application's own that
+    /// the store was opened on.
+    ///
+    /// The store's operations do not use the connections of its pool, and set nothing there but the
+    /// timeouts of the configuration. A connection that comes back in an open transaction, in a session that
+    /// became read-only, or without an answer, is closed and not lent again.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.inner.pool
@@ -119,29 +139,27 @@ impl PostgresStore {
         self.inner.partitions
     }
 
-    /// Begins a transaction on the store's pool. One of any other pool to the same database does as
-    /// well.
-    ///
-    /// # Errors
-    /// `Transient` if there is no connection within the acquire timeout. `Misconfigured` if the server
-    /// refuses the role or the database.
-    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        self.inner.pool.begin().await.map_err(during("beginning a transaction"))
-    }
-
-    /// Closes the pool, after the transactions that are under way. The writers end with the last clone
-    /// of the store.
+    /// Closes the store's pool, after the transactions that are under way. A pool of the application stays
+    /// open. The writers end with the last clone of the store.
     pub async fn close(&self) {
-        self.inner.pool.close().await;
+        self.inner.lender.close().await;
+        if !self.inner.config.has_users_pool() {
+            self.inner.pool.close().await;
+        }
     }
 
-    /// A connection of the pool.
+    /// A connection for one statement, or for a transaction.
     async fn borrow(&self) -> Result<Loan, StoreError> {
-        self.inner.pool.acquire().await.map(Loan::new).map_err(during("connecting"))
+        self.inner.lender.lend().await
+    }
+
+    /// A connection whose statements see one state of the database.
+    async fn borrow_snapshot(&self) -> Result<Loan, StoreError> {
+        self.inner.lender.lend_snapshot().await
     }
 
     /// The statement of a template.
-    fn sql(&self, template: &str) -> AssertSqlSafe<String> {
+    fn sql(&self, template: &str) -> Statement {
         self.inner.sql.text(template)
     }
 

@@ -1,12 +1,39 @@
 //! Identifiers in rows, and the type of queries.
 
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
+use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::types::Uuid;
-use sqlx::{Postgres, Row as _};
+use sqlx::{Decode, FromRow, Postgres, Row as _, Type};
+
+use super::sql::Statement;
 
 /// A statement whose parameters are being bound.
 pub(super) type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
+
+/// As [`sqlx::query`].
+pub(super) fn query<'q>(statement: Statement) -> PgQuery<'q> {
+    let (text, keep) = statement.parts();
+    sqlx::query(text).persistent(keep)
+}
+
+/// As [`sqlx::query_as`].
+pub(super) fn query_as<'q, O>(statement: Statement) -> QueryAs<'q, Postgres, O, PgArguments>
+where
+    O: for<'r> FromRow<'r, PgRow>,
+{
+    let (text, keep) = statement.parts();
+    sqlx::query_as(text).persistent(keep)
+}
+
+/// As [`sqlx::query_scalar`].
+pub(super) fn query_scalar<'q, O>(statement: Statement) -> QueryScalar<'q, Postgres, O, PgArguments>
+where
+    O: for<'r> Decode<'r, Postgres> + Type<Postgres>,
+    (O,): for<'r> FromRow<'r, PgRow>,
+{
+    let (text, keep) = statement.parts();
+    sqlx::query_scalar(text).persistent(keep)
+}
 
 /// An identifier as a column keeps it.
 pub(super) const fn uuid(id: u128) -> Uuid {

@@ -7,11 +7,11 @@ use buttress::StoreError;
 use buttress_durable::saga::{
     Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
 };
+use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection as _, Row as _};
 
 use super::PostgresStore;
-use super::rows::{id, uuid};
+use super::rows::{id, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::error::during;
 use crate::log::{Head, Line, LogOp, prepare_append, prepare_create, signed};
@@ -35,8 +35,8 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("retiring a worker", async {
             let mut loan = self.borrow().await?;
             let sql = self.sql("DELETE FROM {s}buttress_saga_worker WHERE worker = $1");
-            sqlx::query(sql).bind(uuid(worker.get())).execute(&mut *loan).await.map_err(what)?;
-            loan.give_back();
+            query(sql).bind(uuid(worker.get())).execute(&mut *loan).await.map_err(what)?;
+            loan.give_back().await?;
             Ok(())
         })
         .await
@@ -84,7 +84,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("taking sagas over", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            let rows = sqlx::query(sql)
+            let rows = query(sql)
                 .bind(self.time())
                 .bind(definition)
                 .bind(i64::from(version))
@@ -112,7 +112,7 @@ impl Store<Vec<u8>> for PostgresStore {
             }
             own(&mut tx, &self.inner.sql, worker, &numbers).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             // What cannot be read stays where it is: go on behind it, until the end has been seen.
             let passed =
                 rows.len() == limit && (begin_after != i64::MIN || !taken.corrupt.is_empty());
@@ -137,12 +137,12 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("taking a saga", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            let row = sqlx::query(lock).bind(uuid(saga.get())).fetch_optional(&mut *tx).await;
+            let row = query(lock).bind(uuid(saga.get())).fetch_optional(&mut *tx).await;
             let taken = match row.map_err(what)?.as_ref().map(head).transpose().map_err(what)? {
                 None => None,
                 Some(head) if matches!(head.status(), Ok(status) if status.is_ended()) => None,
                 Some(mut head) => {
-                    let is_live: bool = sqlx::query_scalar(live)
+                    let is_live: bool = query_scalar(live)
                         .bind(self.time())
                         .bind(uuid(head.worker.get()))
                         .fetch_one(&mut *tx)
@@ -163,7 +163,7 @@ impl Store<Vec<u8>> for PostgresStore {
                 }
             };
             tx.commit().await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             taken.transpose()
         })
         .await
@@ -172,18 +172,12 @@ impl Store<Vec<u8>> for PostgresStore {
     async fn load(&self, saga: SagaId) -> Result<Option<Record<Vec<u8>>>, StoreError> {
         let what = during("loading a saga");
         self.bounded("loading a saga", async {
-            let mut loan = self.borrow().await?;
-            // One snapshot for both statements.
-            let mut tx = loan
-                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                .await
-                .map_err(what)?;
-            let found = match find(&mut tx, &self.inner.sql, saga).await.map_err(what)? {
-                Some(head) => Some(record(&mut tx, &self.inner.sql, head).await),
+            let mut loan = self.borrow_snapshot().await?;
+            let found = match find(&mut loan, &self.inner.sql, saga).await.map_err(what)? {
+                Some(head) => Some(record(&mut loan, &self.inner.sql, head).await),
                 None => None,
             };
-            tx.commit().await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             found.transpose()
         })
         .await
@@ -196,9 +190,9 @@ impl Store<Vec<u8>> for PostgresStore {
         );
         self.bounded("cancelling a saga", async {
             let mut loan = self.borrow().await?;
-            let query = sqlx::query(sql).bind(uuid(saga.get()));
+            let query = query(sql).bind(uuid(saga.get()));
             let done = query.execute(&mut *loan).await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             Ok(done.rows_affected() > 0)
         })
         .await
@@ -222,13 +216,13 @@ impl Store<Vec<u8>> for PostgresStore {
         ));
         self.bounded("listing sagas", async {
             let mut loan = self.borrow().await?;
-            let rows = sqlx::query(sql)
+            let rows = query(sql)
                 .bind(uuid(after.map_or(0, SagaId::get)))
                 .bind(signed(limit as u64))
                 .fetch_all(&mut *loan)
                 .await
                 .map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             let mut list = Vec::with_capacity(rows.len());
             for row in &rows {
                 match head(row).map_err(what)?.summary() {
@@ -270,16 +264,16 @@ impl PostgresStore {
         let workers =
             self.sql("DELETE FROM {s}buttress_saga_worker WHERE until <= {now} - $2::int8");
         let mut loan = self.borrow().await?;
-        let done = sqlx::query(sagas)
+        let done = query(sagas)
             .bind(self.time())
             .bind(span(age))
             .bind(signed(limit as u64))
             .execute(&mut *loan)
             .await
             .map_err(what)?;
-        let query = sqlx::query(workers).bind(self.time()).bind(span(age));
+        let query = query(workers).bind(self.time()).bind(span(age));
         query.execute(&mut *loan).await.map_err(what)?;
-        loan.give_back();
+        loan.give_back().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 }
@@ -293,12 +287,12 @@ async fn own(
 ) -> Result<(), sqlx::Error> {
     let sql = sql
         .text("UPDATE {s}buttress_saga SET worker = $1, epoch = epoch + 1 WHERE number = ANY ($2)");
-    sqlx::query(sql).bind(uuid(worker.get())).bind(numbers).execute(tx).await.map(drop)
+    query(sql).bind(uuid(worker.get())).bind(numbers).execute(tx).await.map(drop)
 }
 
 async fn find(tx: &mut PgConnection, sql: &Sql, saga: SagaId) -> Result<Option<Head>, sqlx::Error> {
     let sql = sql.text(&format!("SELECT {HEAD} FROM {{s}}buttress_saga WHERE id = $1"));
-    let row = sqlx::query(sql).bind(uuid(saga.get())).fetch_optional(tx).await?;
+    let row = query(sql).bind(uuid(saga.get())).fetch_optional(tx).await?;
     row.as_ref().map(head).transpose()
 }
 
@@ -321,7 +315,7 @@ async fn logs(
         "SELECT position, kind, step, payload, note, saga FROM {s}buttress_saga_entry \
          WHERE saga = ANY ($1) ORDER BY saga, position",
     );
-    let rows = sqlx::query(sql).bind(numbers).fetch_all(tx).await?;
+    let rows = query(sql).bind(numbers).fetch_all(tx).await?;
     let mut logs: HashMap<i64, Vec<Line>> = HashMap::with_capacity(numbers.len());
     for row in &rows {
         logs.entry(row.try_get(5)?).or_default().push(line(row)?);

@@ -1,12 +1,11 @@
 //! The tables, and how they come to be.
 
-use std::sync::Arc;
-
 use buttress::StoreError;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor as _};
 
-use super::connect::prepare as set_up;
+use super::lender::Lender;
+use super::rows::{query, query_scalar};
 use super::sql::Sql;
 use crate::error::during;
 use crate::partitions;
@@ -20,41 +19,40 @@ const STEPS: [&str; VERSION as usize] = [include_str!("schema_1.sql")];
 /// Brings the schema to [`VERSION`], whoever else may be doing the same; returns how many partitions
 /// its outbox has.
 pub(super) async fn prepare(
-    options: &PgConnectOptions,
-    setup: Arc<str>,
+    lender: &Lender,
     sql: &Sql,
     asked: Option<u16>,
 ) -> Result<u16, StoreError> {
     let opening = during("opening the store");
-    let mut connection = options.connect().await.map_err(opening)?;
-    set_up(&mut connection, setup).await.map_err(opening)?;
-    let mut tx = connection.begin().await.map_err(opening)?;
+    let mut loan = lender.lend_at_once().await.map_err(|e| e.context("opening the store"))?;
+    let mut tx = loan.begin().await.map_err(opening)?;
     // One at a time; whoever comes second finds everything there.
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+    query(sql.text("SELECT pg_advisory_xact_lock($1)"))
         .bind(sql.lock("schema", ""))
         .execute(&mut *tx)
         .await
         .map_err(opening)?;
     let partitions = migrate(&mut tx, sql, asked).await?;
     tx.commit().await.map_err(opening)?;
-    connection.close().await.map_err(opening)?;
+    loan.give_back().await?;
     Ok(partitions)
 }
 
 async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result<u16, StoreError> {
     let migrating = during("creating the tables of the store");
-    let known: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1")
-        .bind(sql.schema())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(migrating)?;
+    let known: Option<i32> =
+        query_scalar(sql.text("SELECT 1 FROM pg_namespace WHERE nspname = $1"))
+            .bind(sql.schema())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(migrating)?;
     // Asking for it even so would take the right to create schemas.
     if known.is_none() {
         let create = AssertSqlSafe(format!("CREATE SCHEMA {}", sql.quoted_schema()));
         tx.execute(create).await.map_err(migrating)?;
     }
-    let known: Option<i32> = sqlx::query_scalar(
-        "SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'buttress_schema'",
+    let known: Option<i32> = query_scalar(
+        sql.text("SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'buttress_schema'"),
     )
     .bind(sql.schema())
     .fetch_optional(&mut *tx)
@@ -63,7 +61,7 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
     if known.is_none() {
         let create = sql
             .text("CREATE TABLE {s}buttress_schema (name text PRIMARY KEY, value int8 NOT NULL)");
-        tx.execute(create).await.map_err(migrating)?;
+        tx.execute(create.text()).await.map_err(migrating)?;
     }
     let version = read(tx, sql, "version").await?.unwrap_or(0);
     let missing = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));
@@ -74,7 +72,7 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
     };
     for step in missing {
         let step = sql.text(step);
-        tx.execute(step).await.map_err(migrating)?;
+        tx.execute(step.text()).await.map_err(migrating)?;
     }
     if !missing.is_empty() {
         write(tx, sql, "version", VERSION).await?;
@@ -87,14 +85,14 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
             let insert = sql.text(
                 "INSERT INTO {s}buttress_outbox_lease (partition) SELECT generate_series(0, $1 - 1)",
             );
-            sqlx::query(insert).bind(i64::from(partitions)).execute(tx).await.map_err(migrating)?;
+            query(insert).bind(i64::from(partitions)).execute(tx).await.map_err(migrating)?;
             Ok(partitions)
         }
     }
 }
 
 async fn read(tx: &mut PgConnection, sql: &Sql, name: &str) -> Result<Option<i64>, StoreError> {
-    sqlx::query_scalar(sql.text("SELECT value FROM {s}buttress_schema WHERE name = $1"))
+    query_scalar(sql.text("SELECT value FROM {s}buttress_schema WHERE name = $1"))
         .bind(name)
         .fetch_optional(tx)
         .await
@@ -106,7 +104,7 @@ async fn write(tx: &mut PgConnection, sql: &Sql, name: &str, value: i64) -> Resu
         "INSERT INTO {s}buttress_schema (name, value) VALUES ($1, $2) \
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     );
-    sqlx::query(upsert)
+    query(upsert)
         .bind(name)
         .bind(value)
         .execute(tx)

@@ -13,6 +13,26 @@ pub(super) struct Sql {
     prefix: String,
     /// Only tests set one.
     clock: Option<Clock>,
+    /// Whether sessions keep statements, to be prepared once.
+    keeps: bool,
+}
+
+/// A statement of the store, to be sent by the functions of [`rows`](super::rows).
+pub(super) struct Statement {
+    text: AssertSqlSafe<String>,
+    keep: bool,
+}
+
+impl Statement {
+    /// The text, which may hold several statements without parameters.
+    pub(super) fn text(self) -> AssertSqlSafe<String> {
+        self.text
+    }
+
+    /// The text, and whether the session prepares it once and keeps it.
+    pub(super) fn parts(self) -> (AssertSqlSafe<String>, bool) {
+        (self.text, self.keep)
+    }
 }
 
 /// The time of a statement: the database's clock, unless a test says otherwise. Not `now()`, which
@@ -20,15 +40,16 @@ pub(super) struct Sql {
 const NOW: &str = "coalesce($1::int8, (extract(epoch FROM clock_timestamp()) * 1000000000)::int8)";
 
 impl Sql {
-    pub(super) fn new(schema: &str, clock: Option<Clock>) -> Self {
+    pub(super) fn new(schema: &str, clock: Option<Clock>, keeps: bool) -> Self {
         let prefix = format!("\"{}\".", schema.replace('"', "\"\""));
-        Self { schema: schema.to_owned(), prefix, clock }
+        Self { schema: schema.to_owned(), prefix, clock, keeps }
     }
 
     /// The statement, with the schema in place of `{s}`, and the time in place of `{now}`: whoever
     /// writes `{now}` binds [`time`](Self::time) first.
-    pub(super) fn text(&self, template: &str) -> AssertSqlSafe<String> {
-        AssertSqlSafe(template.replace("{s}", &self.prefix).replace("{now}", NOW))
+    pub(super) fn text(&self, template: &str) -> Statement {
+        let text = template.replace("{s}", &self.prefix).replace("{now}", NOW);
+        Statement { text: AssertSqlSafe(text), keep: self.keeps }
     }
 
     /// The first parameter of statements with `{now}`: `None` for the database's clock.
@@ -62,9 +83,9 @@ mod tests {
 
     #[test]
     fn a_schema_cannot_break_out_of_its_quotes() {
-        let sql = Sql::new("a\"b", None);
-        assert_eq!(sql.text("SELECT 1 FROM {s}t").0, "SELECT 1 FROM \"a\"\"b\".t");
+        let sql = Sql::new("a\"b", None, true);
+        assert_eq!(sql.text("SELECT 1 FROM {s}t").text().0, "SELECT 1 FROM \"a\"\"b\".t");
         assert_eq!(sql.quoted_schema(), "\"a\"\"b\"");
-        assert_ne!(sql.lock("key", "a"), Sql::new("public", None).lock("key", "a"));
+        assert_ne!(sql.lock("key", "a"), Sql::new("public", None, true).lock("key", "a"));
     }
 }

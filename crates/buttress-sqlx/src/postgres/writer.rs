@@ -4,10 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buttress::StoreError;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::connect::prepare;
+use super::connect::{PostgresConfig, connect};
+use super::lender::Lender;
 use super::sql::Sql;
 use crate::error::{batch_failed, too_slow};
 use crate::queue::{Batch, Intake, Op};
@@ -15,7 +17,10 @@ use crate::time::within;
 
 /// Operations that are written together.
 pub(super) trait Together: Op {
-    /// Carries out operations of one wave: no subject comes up twice. Each statement is a transaction
+    /// Which operations of a wave share statements.
+    fn kind(&self) -> u8;
+
+    /// Carries out operations of one wave: no subject comes up twice. Each statement may be a transaction
     /// of its own.
     fn write(
         connection: &mut PgConnection,
@@ -26,51 +31,104 @@ pub(super) trait Together: Op {
 
 /// What a writer needs.
 pub(super) struct Writer {
-    pub(super) options: PgConnectOptions,
-    pub(super) setup: Arc<str>,
-    pub(super) sql: Sql,
+    source: Source,
+    sql: Sql,
     /// How long one batch may take.
-    pub(super) operation_timeout: Duration,
-    /// None before the first batch, and after one that failed.
-    pub(super) connection: Option<PgConnection>,
+    operation_timeout: Duration,
+}
+
+/// Where a writer gets its connection.
+enum Source {
+    /// One of its own, whose session has the settings. None before the first batch, and after one that
+    /// failed.
+    Own {
+        options: Box<PgConnectOptions>,
+        settings: Option<Arc<str>>,
+        connection: Option<PgConnection>,
+    },
+    /// One that is lent for each transaction.
+    Lent(Lender),
 }
 
 impl Writer {
+    /// With a connection of its own to `direct`, or connections of `lender`.
+    pub(super) fn new(
+        config: &PostgresConfig,
+        sql: &Sql,
+        direct: Option<&PgConnectOptions>,
+        lender: &Lender,
+    ) -> Self {
+        let source = match direct {
+            Some(options) => Source::Own {
+                options: Box::new(options.clone()),
+                settings: config.session_settings(),
+                connection: None,
+            },
+            None => Source::Lent(lender.clone()),
+        };
+        Self { source, sql: sql.clone(), operation_timeout: config.operation_timeout }
+    }
+
     /// Writes until the store is gone.
     pub(super) async fn run<O: Together>(mut self, mut intake: Intake<O>) {
+        const WHAT: &str = "writing a batch";
         while let Some(mut batch) = intake.begin().await {
             intake.fill(&mut batch);
             let limit = self.operation_timeout;
-            let written = within(limit, self.write(&mut batch)).await;
-            let written = match written {
-                Some(Ok(())) => Ok(()),
-                Some(Err(error)) => Err(batch_failed("writing a batch", error)),
-                None => Err(too_slow("writing a batch", limit)),
-            };
+            let written = within(limit, self.write(&mut batch, WHAT)).await;
+            let written = written.unwrap_or_else(|| Err(too_slow(WHAT, limit)));
             if let Err(error) = &written {
                 tracing::warn!(%error, "a batch of a store was not written");
-                // Nobody knows in what state it is; a new one knows.
-                self.connection = None;
+                self.forget();
             }
             batch.answer(written.as_ref().copied());
         }
-        if let Some(connection) = self.connection.take() {
+        if let Source::Own { connection: Some(connection), .. } = self.source {
             let _closing = within(self.operation_timeout, connection.close()).await;
         }
     }
 
-    async fn write<O: Together>(&mut self, batch: &mut Batch<O>) -> Result<(), sqlx::Error> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => {
-                let mut connection = self.options.connect().await?;
-                prepare(&mut connection, Arc::clone(&self.setup)).await?;
-                none.insert(connection)
+    /// Closes the connection after a failure: nobody knows in what state it is; a new one knows.
+    fn forget(&mut self) {
+        if let Source::Own { connection, .. } = &mut self.source {
+            *connection = None;
+        }
+    }
+
+    async fn write<O: Together>(
+        &mut self,
+        batch: &mut Batch<O>,
+        what: &str,
+    ) -> Result<(), StoreError> {
+        let failed = |error| batch_failed(what, error);
+        match &mut self.source {
+            Source::Own { options, settings, connection } => {
+                let connection = match connection {
+                    Some(connection) => connection,
+                    none => none.insert(connect(options, settings.clone()).await.map_err(failed)?),
+                };
+                for wave in batch.waves() {
+                    O::write(connection, &self.sql, wave).await.map_err(failed)?;
+                }
             }
-        };
-        for wave in batch.waves() {
-            O::write(connection, &self.sql, wave).await?;
+            Source::Lent(lender) => {
+                for part in batch.waves().into_iter().flat_map(by_kind) {
+                    let mut loan = lender.lend().await?;
+                    O::write(&mut loan, &self.sql, part).await.map_err(failed)?;
+                    loan.give_back().await?;
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// The operations of a wave, those of a kind together, so that no kind waits for the locks of another in
+/// one transaction.
+fn by_kind<O: Together>(wave: Vec<&mut O>) -> Vec<Vec<&mut O>> {
+    let mut kinds = std::collections::BTreeMap::<u8, Vec<&mut O>>::new();
+    for op in wave {
+        kinds.entry(op.kind()).or_default().push(op);
+    }
+    kinds.into_values().collect()
 }

@@ -17,7 +17,7 @@ use crate::claims::{
     ClaimJob, ClaimOp, CompleteJob, Found, ReleaseJob, RenewJob, judge_claim, judge_complete,
     judge_release, judge_renew,
 };
-use crate::postgres::rows::uuid;
+use crate::postgres::rows::{query, query_scalar, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
 use crate::queue::Op;
@@ -46,6 +46,15 @@ impl Op for ClaimOp {
 }
 
 impl Together for ClaimOp {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Claim(_) => 0,
+            Self::Complete(_) => 1,
+            Self::Renew(_) => 2,
+            Self::Release(_) => 3,
+        }
+    }
+
     async fn write(
         connection: &mut PgConnection,
         sql: &Sql,
@@ -106,7 +115,7 @@ async fn claim(
     let fingerprints: Vec<Option<Uuid>> =
         jobs.iter().map(|job| job.input.fingerprint.map(|print| uuid(print.get()))).collect();
     let text = sql.text(CLAIM);
-    let owned: Vec<String> = sqlx::query_scalar(text)
+    let owned: Vec<String> = query_scalar(text)
         .bind(sql.time())
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
@@ -148,7 +157,7 @@ async fn complete(
         return Ok(());
     }
     let text = sql.text(COMPLETE);
-    let done: Vec<String> = sqlx::query_scalar(text)
+    let done: Vec<String> = query_scalar(text)
         .bind(sql.time())
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
@@ -191,7 +200,7 @@ async fn renew(
         return Ok(());
     }
     let text = sql.text(RENEW);
-    let renewed: Vec<String> = sqlx::query_scalar(text)
+    let renewed: Vec<String> = query_scalar(text)
         .bind(sql.time())
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
@@ -228,7 +237,7 @@ async fn release(
         return Ok(());
     }
     let text = sql.text(RELEASE);
-    let released: Vec<String> = sqlx::query_scalar(text)
+    let released: Vec<String> = query_scalar(text)
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
         .fetch_all(&mut *connection)
@@ -255,6 +264,6 @@ async fn find_all<'k>(
     }
     let text =
         sql.text(&format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = ANY ($2)"));
-    let rows = sqlx::query(text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
+    let rows = query(text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, found(row)?))).collect()
 }

@@ -9,7 +9,7 @@ use super::fetch::{COLUMNS, row_of};
 use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::uuid;
+use crate::postgres::rows::{query, query_scalar, uuid};
 use crate::relaying::Row;
 use crate::time::duration;
 
@@ -27,9 +27,9 @@ pub(super) async fn list(
          ORDER BY sequence LIMIT $2"
     ));
     let mut loan = store.borrow().await?;
-    let query = sqlx::query(sql).bind(signed(after)).bind(signed(limit as u64));
+    let query = query(sql).bind(signed(after)).bind(signed(limit as u64));
     let rows = query.fetch_all(&mut *loan).await.map_err(what)?;
-    loan.give_back();
+    loan.give_back().await?;
     rows.iter().map(|row| letter(row).map_err(what)).collect()
 }
 
@@ -61,9 +61,9 @@ async fn change_dead(
     ));
     let ids: Vec<_> = ids.iter().map(|id| uuid(id.get())).collect();
     let mut loan = store.borrow().await?;
-    let query = sqlx::query_scalar(sql).bind(ids);
+    let query = query_scalar(sql).bind(ids);
     let changed: i64 = query.fetch_one(&mut *loan).await.map_err(what)?;
-    loan.give_back();
+    loan.give_back().await?;
     Ok(usize::try_from(changed).unwrap_or(0))
 }
 

@@ -2,13 +2,13 @@
 
 use buttress::StoreError;
 use buttress_durable::outbox::{Lease, Settled};
-use sqlx::{Connection as _, Row as _};
+use sqlx::Row as _;
 
 use super::fetch::{self, statement};
 use super::settle::{bind_delivery, delivery};
 use crate::error::during;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::PgQuery;
+use crate::postgres::rows::{PgQuery, query};
 use crate::relaying::{Sorted, fences, sort};
 
 impl PostgresStore {
@@ -53,9 +53,9 @@ impl PostgresStore {
             let what = during(what);
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            let rows = bind(sqlx::query(sql)).fetch_all(&mut *tx).await.map_err(what)?;
+            let rows = bind(query(sql)).fetch_all(&mut *tx).await.map_err(what)?;
             tx.rollback().await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             let lines: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
             Ok(lines.map_err(what)?.join("\n"))
         })

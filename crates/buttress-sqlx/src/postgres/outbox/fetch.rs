@@ -11,7 +11,7 @@ use sqlx::postgres::PgRow;
 use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::{PgQuery, id};
+use crate::postgres::rows::{PgQuery, id, query};
 use crate::relaying::{FOREVER, MOST_DUE, Row};
 use crate::time::duration;
 
@@ -82,9 +82,9 @@ impl PostgresStore {
         let what = during("fetching messages");
         let sql = self.sql(&statement(leases));
         let mut loan = self.borrow().await?;
-        let query = bind(sqlx::query(sql), self.time(), leases, limit);
+        let query = bind(query(sql), self.time(), leases, limit);
         let mut rows = query.fetch_all(&mut *loan).await.map_err(what)?;
-        loan.give_back();
+        loan.give_back().await?;
         let first = rows.first().ok_or_else(|| what(sqlx::Error::RowNotFound))?;
         let (now, delayed, held) = (
             first.try_get(10).map_err(what)?,
@@ -108,14 +108,14 @@ impl PostgresStore {
                  FOR UPDATE SKIP LOCKED) AS m))",
         );
         let mut loan = self.borrow().await?;
-        sqlx::query(sql)
+        query(sql)
             .bind(self.time())
             .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
             .bind(MOST_DUE)
             .execute(&mut *loan)
             .await
             .map_err(during("fetching messages"))?;
-        loan.give_back();
+        loan.give_back().await?;
         Ok(())
     }
 }

@@ -6,11 +6,11 @@ use buttress::StoreError;
 use buttress_durable::outbox::{
     Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled, Store,
 };
+use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection as _, Row as _};
 
 use super::PostgresStore;
-use super::rows::{id_or_null, uuid};
+use super::rows::{id_or_null, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::error::during;
 use crate::log::signed;
@@ -47,7 +47,7 @@ impl Store for PostgresStore {
             let until = now.saturating_add(span(lease));
             let leases = own(&mut tx, sql, relay, until, &plan).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             Ok(Owned { leases, surplus: plan.surplus })
         })
         .await
@@ -65,11 +65,11 @@ impl Store for PostgresStore {
             let mut tx = loan.begin().await.map_err(what)?;
             rows(&mut tx, &self.inner.sql).await.map_err(what)?;
             for sql in [release, leave] {
-                let query = sqlx::query(sql).bind(uuid(relay.get()));
+                let query = query(sql).bind(uuid(relay.get()));
                 query.execute(&mut *tx).await.map_err(what)?;
             }
             tx.commit().await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             Ok(())
         })
         .await
@@ -95,7 +95,7 @@ impl Store for PostgresStore {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
             fence(&mut tx, &self.inner.sql, lease).await?;
-            let starts: Option<i64> = sqlx::query_scalar(sql)
+            let starts: Option<i64> = query_scalar(sql)
                 .bind(uuid(id.get()))
                 .bind(i64::from(lease.partition))
                 .bind(claim.cast_signed())
@@ -103,7 +103,7 @@ impl Store for PostgresStore {
                 .await
                 .map_err(what)?;
             tx.commit().await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             let starts = starts
                 .ok_or_else(|| StoreError::conflict(format!("message {id}: it is not pending")))?;
             u32::try_from(starts)
@@ -120,13 +120,13 @@ impl Store for PostgresStore {
         );
         self.bounded("clearing suspects", async {
             let mut loan = self.borrow().await?;
-            let done = sqlx::query(sql)
+            let done = query(sql)
                 .bind(i64::from(lease.partition))
                 .bind(signed(lease.epoch))
                 .execute(&mut *loan)
                 .await
                 .map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
         })
         .await
@@ -167,9 +167,9 @@ impl Store for PostgresStore {
         );
         self.bounded("looking at the backlog", async {
             let mut loan = self.borrow().await?;
-            let query = sqlx::query(sql).bind(self.time());
+            let query = query(sql).bind(self.time());
             let row = query.fetch_one(&mut *loan).await.map_err(what)?;
-            loan.give_back();
+            loan.give_back().await?;
             let number = |column: usize| row.try_get::<i64, _>(column).map_err(what);
             let mut backlog = Backlog::default();
             backlog.pending = number(0)?.unsigned_abs();
@@ -203,14 +203,14 @@ impl PostgresStore {
              FOR UPDATE SKIP LOCKED))",
         );
         let mut loan = self.borrow().await?;
-        let done = sqlx::query(sql)
+        let done = query(sql)
             .bind(self.time())
             .bind(span(age))
             .bind(signed(limit as u64))
             .execute(&mut *loan)
             .await
             .map_err(during("purging messages"))?;
-        loan.give_back();
+        loan.give_back().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 }
@@ -224,20 +224,20 @@ async fn register(
 ) -> Result<(i64, usize), sqlx::Error> {
     let forget =
         sql.text("DELETE FROM {s}buttress_outbox_relay WHERE until <= {now} AND relay <> $2");
-    let query = sqlx::query(forget).bind(sql.time()).bind(uuid(relay.get()));
+    let query = query(forget).bind(sql.time()).bind(uuid(relay.get()));
     query.execute(&mut *tx).await?;
     let upsert = sql.text(
         "INSERT INTO {s}buttress_outbox_relay (relay, until) VALUES ($2, {now} + $3::int8) \
          ON CONFLICT (relay) DO UPDATE SET until = excluded.until RETURNING until - $3::int8",
     );
-    let now: i64 = sqlx::query_scalar(upsert)
+    let now: i64 = query_scalar(upsert)
         .bind(sql.time())
         .bind(uuid(relay.get()))
         .bind(span(lease))
         .fetch_one(&mut *tx)
         .await?;
     let count = sql.text("SELECT count(*) FROM {s}buttress_outbox_relay");
-    let relays: i64 = sqlx::query_scalar(count).fetch_one(tx).await?;
+    let relays: i64 = query_scalar(count).fetch_one(tx).await?;
     Ok((now, usize::try_from(relays).unwrap_or(1)))
 }
 
@@ -247,7 +247,7 @@ async fn rows(tx: &mut PgConnection, sql: &Sql) -> Result<Vec<partitions::Owned>
         "SELECT partition, relay, until FROM {s}buttress_outbox_lease ORDER BY partition \
          FOR UPDATE",
     );
-    let rows = sqlx::query(text).fetch_all(tx).await?;
+    let rows = query(text).fetch_all(tx).await?;
     let row = |row: &PgRow| {
         Ok(partitions::Owned {
             partition: row.try_get(0)?,
@@ -267,7 +267,7 @@ async fn give_up(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result
         "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0 \
          WHERE partition = ANY ($1)",
     );
-    sqlx::query(text).bind(partitions).execute(tx).await.map(drop)
+    query(text).bind(partitions).execute(tx).await.map(drop)
 }
 
 /// Renews what is kept, and takes what is to be taken: under the next epoch, and with all its last owner
@@ -283,13 +283,12 @@ async fn own(
         "UPDATE {s}buttress_outbox_lease SET relay = $1, epoch = epoch + 1, \
          suspect_to = greatest(suspect_to, high), high = 0 WHERE partition = ANY ($2)",
     );
-    let query = sqlx::query(take).bind(uuid(relay.get())).bind(&plan.take);
-    query.execute(&mut *tx).await?;
+    query(take).bind(uuid(relay.get())).bind(&plan.take).execute(&mut *tx).await?;
     let renew = sql.text(
         "UPDATE {s}buttress_outbox_lease SET until = $2 WHERE relay = $1 \
          RETURNING partition, epoch, suspect_to",
     );
-    let query = sqlx::query(renew).bind(uuid(relay.get())).bind(until);
+    let query = query(renew).bind(uuid(relay.get())).bind(until);
     let rows = query.fetch_all(tx).await?;
     let mut leases = rows.iter().map(lease_of).collect::<Result<Vec<_>, _>>()?;
     leases.sort_by_key(|lease| lease.partition);
@@ -311,7 +310,7 @@ async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Result<(), Sto
         "UPDATE {s}buttress_outbox_lease SET epoch = epoch \
          WHERE partition = $1 AND epoch = $2 AND relay IS NOT NULL",
     );
-    let done = sqlx::query(text)
+    let done = query(text)
         .bind(i64::from(lease.partition))
         .bind(signed(lease.epoch))
         .execute(tx)

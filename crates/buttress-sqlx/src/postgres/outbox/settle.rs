@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use buttress::StoreError;
 use buttress_durable::outbox::Settled;
+use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Row as _};
 
 use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::PgQuery;
+use crate::postgres::rows::{PgQuery, query};
 use crate::postgres::sql::Sql;
 use crate::relaying::{FOREVER, Sorted, fences, refused, sort};
 use crate::time::span;
@@ -106,7 +106,7 @@ impl PostgresStore {
             fail(&mut tx, sql, BURY, dead.collect()).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
         }
-        loan.give_back();
+        loan.give_back().await?;
         Ok(refused(settled, &passed))
     }
 }
@@ -119,7 +119,7 @@ async fn deliver(
     delivered: &[&Settled],
 ) -> Result<BTreeSet<(u16, u64)>, sqlx::Error> {
     let text = sql.text(&delivery());
-    let query = bind_delivery(sqlx::query(text), sql, asked, delivered);
+    let query = bind_delivery(query(text), sql, asked, delivered);
     let rows = query.fetch_all(connection).await?;
     let fence = |row: &sqlx::postgres::PgRow| {
         let (partition, epoch): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
@@ -161,7 +161,7 @@ async fn fail(
     }
     let text = sql.text(statement);
     let partitions = failed.iter().map(|(settled, ..)| i64::from(settled.lease.partition));
-    sqlx::query(text)
+    query(text)
         .bind(sql.time())
         .bind(failed.iter().map(|(settled, ..)| signed(settled.sequence)).collect::<Vec<_>>())
         .bind(partitions.collect::<Vec<_>>())

@@ -8,7 +8,7 @@ use crate::bounds::check_message;
 use crate::error::during;
 use crate::headers;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::uuid;
+use crate::postgres::rows::{query, uuid};
 use crate::relaying::status::{DELAYED, PENDING};
 use crate::time::span;
 
@@ -25,7 +25,8 @@ impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
              (id, partition, key, topic, payload, headers, status, due_at) \
              VALUES ($2, $3, $4, $5, $6, $7, $8, {now} + $9::int8)",
         );
-        sqlx::query(sql)
+        let what = format!("writing message {id}");
+        let query = query(sql)
             .bind(self.time())
             .bind(uuid(id.get()))
             .bind(i64::from(NewMessage::partition(&message.key, self.partitions())))
@@ -34,25 +35,25 @@ impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
             .bind(&message.payload)
             .bind(headers::encode(&message.headers))
             .bind(if message.delay.is_zero() { PENDING } else { DELAYED })
-            .bind(span(message.delay))
-            .execute(&mut **tx)
-            .await
-            .map(drop)
-            .map_err(during(&format!("writing message {id}")))
+            .bind(span(message.delay));
+        self.bounded(&what, async {
+            query.execute(&mut **tx).await.map(drop).map_err(during(&what))
+        })
+        .await
     }
 
     /// Takes an advisory lock of the transaction. It waits for other transactions on the key as long as
-    /// the `lock_timeout` of the connection lets it; those of the store's pool have one.
+    /// the `lock_timeout` of the connection lets it, which those of the store's pool have, and no longer
+    /// than the operation timeout.
     async fn lock_key(
         &self,
         tx: &mut Transaction<'a, Postgres>,
         key: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(self.inner.sql.lock("outbox", key))
-            .execute(&mut **tx)
+        let what = "locking a key";
+        let query = query(self.sql("SELECT pg_advisory_xact_lock($1)"))
+            .bind(self.inner.sql.lock("outbox", key));
+        self.bounded(what, async { query.execute(&mut **tx).await.map(drop).map_err(during(what)) })
             .await
-            .map(drop)
-            .map_err(during("locking a key"))
     }
 }

@@ -12,7 +12,7 @@ use super::{find, line};
 use crate::log::{
     Add, Create, Head, INPUT, Line, LogOp, Renew, judge_append, judge_create, signed,
 };
-use crate::postgres::rows::{id, uuid};
+use crate::postgres::rows::{id, query, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
 use crate::queue::Op;
@@ -41,6 +41,13 @@ impl Op for LogOp {
 }
 
 impl Together for LogOp {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Renew(_) => 0,
+            Self::Create(_) | Self::Append(_) => 1,
+        }
+    }
+
     async fn write(
         connection: &mut PgConnection,
         sql: &Sql,
@@ -92,7 +99,7 @@ async fn renew_workers(
          SELECT worker, {now} + lease FROM unnest($2::uuid[], $3::int8[]) AS new(worker, lease) \
          ORDER BY worker ON CONFLICT (worker) DO UPDATE SET until = excluded.until",
     );
-    let query = sqlx::query(text).bind(sql.time()).bind(workers).bind(leases);
+    let query = query(text).bind(sql.time()).bind(workers).bind(leases);
     query.execute(connection).await?;
     for job in jobs {
         job.settle(Ok(()));
@@ -192,7 +199,7 @@ async fn write_logs(
         creates.iter().map(|job| uuid(id(job))).collect()
     };
     let text = sql.text(WRITE);
-    let rows = sqlx::query(text)
+    let rows = query(text)
         .bind(sql.time())
         .bind(ids(|job| job.input.id.get()))
         .bind(creates.iter().map(|job| job.input.definition.clone()).collect::<Vec<_>>())
@@ -242,7 +249,7 @@ async fn some_lines(
         "SELECT position, kind, step, payload, note FROM {s}buttress_saga_entry \
          WHERE saga = $1 AND position >= $2 ORDER BY position LIMIT $3",
     );
-    let rows = sqlx::query(text)
+    let rows = query(text)
         .bind(head.number)
         .bind(position)
         .bind(signed(count as u64))

@@ -1,0 +1,248 @@
+//! [`Lender`]: where the store's own operations get their connections.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use buttress::{Clock, StoreError};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgPool, Row as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::connect::{PostgresConfig, connect};
+use super::loan::{Loan, Taken};
+use crate::error::{failed, too_slow};
+use crate::time::within;
+
+/// A session that nobody used for so long is closed.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+
+/// A session that is so old is closed, so that its server process can give its memory back.
+const OLD: Duration = Duration::from_secs(30 * 60);
+
+const CONNECTING: &str = "connecting";
+
+/// Lends connections on which the store's statements run under the store's settings.
+#[derive(Clone)]
+pub(super) struct Lender {
+    source: Source,
+    manner: Arc<Manner>,
+}
+
+/// How the store's statements get their settings.
+#[derive(Clone)]
+struct Manner {
+    /// How a transaction begins that has the settings; `None` if the sessions have them, and a single
+    /// statement needs no transaction.
+    begin: Option<Arc<str>>,
+    /// How a transaction begins whose statements see one state of the database.
+    snapshot: Arc<str>,
+    acquire_timeout: Duration,
+}
+
+#[derive(Clone)]
+enum Source {
+    Sessions(Arc<Sessions>),
+    Pool(PgPool),
+}
+
+/// Sessions that only the store's operations use.
+struct Sessions {
+    options: PgConnectOptions,
+    /// What a new session is told.
+    setup: Option<Arc<str>>,
+    /// How long a session that was idle may take to answer.
+    patience: Duration,
+    permits: Arc<Semaphore>,
+    most: u32,
+    /// The one used last is at the end.
+    idle: Mutex<Vec<Idle>>,
+    clock: Clock,
+}
+
+/// A session that is not lent.
+struct Idle {
+    connection: PgConnection,
+    made: Instant,
+    since: Instant,
+}
+
+/// A session of the store that is lent, with its place among all that can be.
+pub(super) struct Session {
+    pub(super) connection: PgConnection,
+    made: Instant,
+    home: Arc<Sessions>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lender {
+    /// Lends sessions to the database of `options`.
+    pub(super) fn of_sessions(config: &PostgresConfig, options: PgConnectOptions) -> Self {
+        let sessions = Sessions {
+            options,
+            setup: config.session_settings(),
+            patience: config.patience(),
+            permits: Arc::new(Semaphore::new(config.connections as usize)),
+            most: config.connections,
+            idle: Mutex::default(),
+            clock: Clock::default(),
+        };
+        Self { source: Source::Sessions(Arc::new(sessions)), manner: Manner::of(config) }
+    }
+
+    /// Lends connections of a user's pool.
+    pub(super) fn of_pool(config: &PostgresConfig, pool: PgPool) -> Self {
+        Self { source: Source::Pool(pool), manner: Manner::of(config) }
+    }
+
+    /// A connection on which single statements run under the store's settings, or whole transactions.
+    pub(super) async fn lend(&self) -> Result<Loan, StoreError> {
+        match &self.manner.begin {
+            Some(begin) => self.begun(begin).await,
+            None => self.take().await,
+        }
+    }
+
+    /// As [`lend`](Self::lend), on a new session that the server takes now or not at all.
+    pub(super) async fn lend_at_once(&self) -> Result<Loan, StoreError> {
+        let mut manner = (*self.manner).clone();
+        manner.acquire_timeout = Duration::ZERO;
+        Self { source: self.source.clone(), manner: Arc::new(manner) }.lend().await
+    }
+
+    /// A connection in a transaction whose statements see one state of the database, and change nothing.
+    pub(super) async fn lend_snapshot(&self) -> Result<Loan, StoreError> {
+        self.begun(&self.manner.snapshot).await
+    }
+
+    /// Whether sessions have the settings, so that a single statement needs no transaction.
+    pub(super) fn is_direct(&self) -> bool {
+        self.manner.begin.is_none()
+    }
+
+    /// Closes what is not lent, once everything lent is back. A user's pool stays open.
+    pub(super) async fn close(&self) {
+        if let Source::Sessions(sessions) = &self.source {
+            let _all = sessions.permits.acquire_many(sessions.most).await;
+            sessions.permits.close();
+            sessions.idle().clear();
+        }
+    }
+
+    async fn begun(&self, begin: &Arc<str>) -> Result<Loan, StoreError> {
+        // Each try closes a connection that somebody left in a transaction, so this ends.
+        loop {
+            let mut loan = self.take().await?;
+            let query = sqlx::raw_sql(AssertSqlSafe(Arc::clone(begin)));
+            let is_fresh = match query.fetch_one(&mut *loan).await {
+                Ok(row) => row.try_get(0),
+                // The transaction that somebody left open has failed.
+                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("25P02") => {
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            };
+            match is_fresh {
+                Ok(true) => {
+                    loan.has_begun();
+                    return Ok(loan);
+                }
+                Ok(false) => tracing::warn!(
+                    "a connection of the pool was in an open transaction; it is closed, which rolls it back"
+                ),
+                Err(error) => return Err(failed(CONNECTING, error)),
+            }
+        }
+    }
+
+    async fn take(&self) -> Result<Loan, StoreError> {
+        let taken = match &self.source {
+            Source::Sessions(sessions) => {
+                Taken::Session(Arc::clone(sessions).take(self.manner.acquire_timeout).await?)
+            }
+            Source::Pool(pool) => {
+                Taken::Pooled(pool.acquire().await.map_err(|error| failed(CONNECTING, error))?)
+            }
+        };
+        Ok(Loan::new(taken))
+    }
+}
+
+impl Manner {
+    fn of(config: &PostgresConfig) -> Arc<Self> {
+        Arc::new(Self {
+            begin: config.own_begin(),
+            snapshot: config.snapshot(),
+            acquire_timeout: config.acquire_timeout,
+        })
+    }
+}
+
+impl Sessions {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take(self: Arc<Self>, limit: Duration) -> Result<Session, StoreError> {
+        let permit = within(limit, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = permit
+            .ok_or_else(|| too_slow("waiting for a connection", limit))?
+            .map_err(|_closed| StoreError::transient("the store is closed"))?;
+        if let Some(idle) = self.answering().await {
+            let Idle { connection, made, .. } = idle;
+            return Ok(Session { connection, made, home: self, _permit: permit });
+        }
+        let connection = self.connect(limit).await.map_err(|error| failed(CONNECTING, error))?;
+        let made = self.clock.now();
+        Ok(Session { connection, made, home: self, _permit: permit })
+    }
+
+    /// The idle session used last, if it answers.
+    async fn answering(&self) -> Option<Idle> {
+        let mut idle = self.idle().pop()?;
+        if let Some(Ok(())) = within(self.patience, idle.connection.ping()).await {
+            return Some(idle);
+        }
+        // Whatever ended it, or swallows what is sent to it, has likely met the others.
+        self.idle().clear();
+        None
+    }
+
+    /// A new session. A server that is starting, or has no place left, is asked again until `limit`.
+    async fn connect(&self, limit: Duration) -> Result<PgConnection, sqlx::Error> {
+        let until = self.clock.now().checked_add(limit);
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let error = match connect(&self.options, self.setup.clone()).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+            let next = self.clock.now() + pause;
+            if !may_pass(&error) || until.is_some_and(|until| until <= next) {
+                return Err(error);
+            }
+            self.clock.sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+}
+
+/// Whether a server that answered so may take the next connection.
+fn may_pass(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(error) => error.is_transient_in_connect_phase(),
+        _ => false,
+    }
+}
+
+impl Session {
+    /// Makes it idle.
+    pub(super) fn give_back(self) {
+        let now = self.home.clock.now();
+        let mut idle = self.home.idle();
+        idle.retain(|idle| now.saturating_duration_since(idle.since) < IDLE);
+        if now.saturating_duration_since(self.made) < OLD {
+            idle.push(Idle { connection: self.connection, made: self.made, since: now });
+        }
+    }
+}
