@@ -10,8 +10,8 @@
 //! the program fails if it is not.
 //!
 //! ```text
-//! cargo run --release --example order_fulfilment    # on one file of SQLite, about 25 seconds
-//! DATABASE_URL=postgres://user@localhost/database cargo run --release --example order_fulfilment
+//! cargo run --release -p order_fulfilment    # on one file of SQLite, about 25 seconds
+//! DATABASE_URL=postgres://user@localhost/database cargo run --release -p order_fulfilment
 //! ```
 //!
 //! A SIGKILL is not the loss of power: what was written before it, the operating system still has.

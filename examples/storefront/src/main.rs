@@ -6,8 +6,8 @@
 //! rate and notes what came back when.
 //!
 //! ```text
-//! cargo run --release --example storefront             # about 25 seconds, then a table
-//! cargo run --release --example storefront -- --serve  # until Ctrl-C, with a status page
+//! cargo run --release -p storefront             # about 25 seconds, then a table
+//! cargo run --release -p storefront -- --serve  # until Ctrl-C, with a status page
 //! ```
 
 mod load;
@@ -39,7 +39,7 @@ async fn main() -> Result<(), BoxError> {
     let clock = Clock::default();
     let start = clock.now();
 
-    let protection = Protection::from_toml(include_str!("storefront.toml"), start)?;
+    let protection = Protection::from_toml(include_str!("../storefront.toml"), start)?;
     let with_upstreams = Upstreams::start(start, serve).await?;
     let without_upstreams = Upstreams::start(start, serve).await?;
     let with = shop::start(protection.clients(&with_upstreams)?, |router| {

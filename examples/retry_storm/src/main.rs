@@ -1,7 +1,7 @@
 //! A service stands still for one second. What its clients do then decides whether it ever comes back.
 //!
 //! Seven client policies meet the same service, the same load and the same pause, for ten simulated minutes
-//! each: `cargo run --release --example retry_storm`. It prints a table, writes a page with charts, and ends; with
+//! each: `cargo run --release -p retry_storm`. It prints a table, writes a page with charts, and ends; with
 //! failure, if others recover than it says.
 
 mod policies;
