@@ -19,7 +19,7 @@
 //! answers; without it that half is skipped, which is a failure if `BUTTRESS_REQUIRE_SERVICES=1`.
 
 mod account;
-#[path = "../../examples/order_fulfilment/database.rs"]
+#[path = "../../examples/order_fulfilment/src/database.rs"]
 mod database;
 mod rounds;
 mod steps;

@@ -12,8 +12,8 @@ const PATTERNS: [&str; 7] =
     ["bulkhead", "circuit_breaker", "fallback", "idempotency", "rate_limit", "retry", "time_limit"];
 /// Composites and orchestrators.
 const COMPOSITES: [&str; 5] = ["gateway", "outbox", "registry", "saga", "sidecar"];
-/// The table of contents, and the sugar that names every layer.
-const ABOVE_ALL: [&str; 2] = ["lib", "builder"];
+/// The table of contents.
+const ABOVE_ALL: [&str; 1] = ["lib"];
 /// What only `clock.rs` may do.
 const TIME: [&str; 8] = [
     "Instant::now",
@@ -137,7 +137,6 @@ fn the_checker_sees_what_is_wrong() {
     }
     let right = [
         ("lib.rs", "pub use retry::RetryLayer; pub use crate::retry::Config;"),
-        ("builder.rs", "use crate::retry::RetryLayer;"),
         ("retry/mod.rs", "mod state; pub use layer::RetryLayer;"),
         ("retry/layer.rs", "use super::state::State;\nuse crate::error::{Error, check};"),
         ("retry/backoff.rs", "use super::config::Config;"),

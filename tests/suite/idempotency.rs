@@ -252,11 +252,10 @@ async fn every_service_of_a_layer_shares_its_keys() {
 
 #[tokio::test(start_paused = true)]
 async fn it_composes_by_name_and_over_boxed_errors() {
-    use buttress::ServiceBuilderExt;
     let layer =
         IdempotencyLayer::new(config(), MemoryStore::default(), |n: &u64| Key::new(&n.to_string()));
     let service = ServiceBuilder::new()
-        .idempotency(layer.unwrap())
+        .layer(layer.unwrap())
         .service_fn(async |n: u64| Ok::<u64, BoxError>(n + 1));
     assert_eq!(service.clone().oneshot(1).await.unwrap(), 2);
     assert_eq!(service.oneshot(1).await.unwrap(), 2);

@@ -2,23 +2,20 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use buttress::{ServiceBuilderExt, bulkhead, circuit_breaker, fallback, retry, time_limit};
+//! use buttress::{bulkhead, circuit_breaker, fallback::FallbackLayer, retry::RetryLayer, time_limit::TimeLimitLayer};
 //! use tower::{BoxError, ServiceBuilder, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), BoxError> {
-//! let breaker = circuit_breaker::Config::new().name("prices").failure_rate(0.5);
-//! let breaker = circuit_breaker::CircuitBreakerLayer::new(breaker)?;
+//! let breaker = circuit_breaker::Config::new().name("prices").failure_rate(0.5).build()?;
 //! let health = breaker.handle(); // for a status page, or to force the circuit open
 //!
 //! let prices = ServiceBuilder::new()
-//!     .fallback(fallback::FallbackLayer::value(0))
-//!     .circuit_breaker(breaker)
-//!     .bulkhead(bulkhead::BulkheadLayer::new(bulkhead::Config::new().max_concurrent(32))?)
-//!     .retry(retry::RetryLayer::default())
-//!     .time_limit(time_limit::TimeLimitLayer::new(
-//!         time_limit::Config::new(Duration::from_millis(500)),
-//!     )?)
+//!     .layer(FallbackLayer::value(0))
+//!     .layer(breaker)
+//!     .layer(bulkhead::Config::new().max_concurrent(32).build()?)
+//!     .layer(RetryLayer::default())
+//!     .layer(TimeLimitLayer::after(Duration::from_millis(500)))
 //!     .service_fn(async |item: u32| Ok::<u32, BoxError>(item * 100));
 //!
 //! assert_eq!(prices.oneshot(7).await?, 700);
@@ -74,7 +71,6 @@
 //! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
 //!   `buttress.<pattern>.<what>`.
 
-mod builder;
 mod classify;
 mod clock;
 mod cloned;
@@ -116,7 +112,6 @@ pub mod retry;
 pub mod sidecar;
 pub mod time_limit;
 
-pub use builder::ServiceBuilderExt;
 pub use classify::{
     AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,
 };

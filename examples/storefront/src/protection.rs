@@ -8,7 +8,7 @@ use axum::Router;
 use axum::http::{Method, Request};
 use buttress::fallback::FallbackLayer;
 use buttress::registry::{Document, Registry};
-use buttress::{CircuitState, Event, Name, ServiceBuilderExt};
+use buttress::{CircuitState, Event, Name};
 use buttress_http::{
     ByStatus, HttpLayerExt, IdempotentRequests, RateLimitFieldsLayer, RetryableStatus,
 };
@@ -71,36 +71,34 @@ impl Protection {
 
         let catalogue_client: HttpClient = BoxCloneSyncService::new(
             ServiceBuilder::new()
-                .circuit_breaker(
-                    registry.circuit_breaker("catalogue")?.classify(ByStatus::client()),
-                )
-                .retry(
+                .layer(registry.circuit_breaker("catalogue")?.classify(ByStatus::client()))
+                .layer(
                     registry
                         .retry("catalogue")?
                         .classify(RetryableStatus::client())
                         .clone_with(IdempotentRequests),
                 )
-                .time_limit(registry.time_limiter("catalogue")?)
+                .layer(registry.time_limiter("catalogue")?)
                 .service(hyper()),
         );
         let pricing_client: HttpClient = BoxCloneSyncService::new(
             ServiceBuilder::new()
-                .circuit_breaker(registry.circuit_breaker("pricing")?.classify(ByStatus::client()))
-                .retry(
+                .layer(registry.circuit_breaker("pricing")?.classify(ByStatus::client()))
+                .layer(
                     registry
                         .retry("pricing")?
                         .classify(RetryableStatus::client())
                         .clone_with(IdempotentRequests),
                 )
-                .time_limit(registry.time_limiter("pricing")?)
+                .layer(registry.time_limiter("pricing")?)
                 .service(hyper()),
         );
         // A charge is not repeated by itself: payment has no retry.
         let payment_client: HttpClient = BoxCloneSyncService::new(
             ServiceBuilder::new()
-                .circuit_breaker(registry.circuit_breaker("payment")?.classify(ByStatus::client()))
-                .bulkhead(registry.bulkhead("payment")?)
-                .time_limit(registry.time_limiter("payment")?)
+                .layer(registry.circuit_breaker("payment")?.classify(ByStatus::client()))
+                .layer(registry.bulkhead("payment")?)
+                .layer(registry.time_limiter("payment")?)
                 .service(hyper()),
         );
 
@@ -109,12 +107,10 @@ impl Protection {
         // Without today's price the printed one is good enough, without payment the order can wait.
         let listed = FallbackLayer::value(Price::Listed(2000));
         let pending = FallbackLayer::value(Payment::Pending);
-        clients.pricing = BoxCloneSyncService::new(
-            ServiceBuilder::new().fallback(listed).service(clients.pricing),
-        );
-        clients.payment = BoxCloneSyncService::new(
-            ServiceBuilder::new().fallback(pending).service(clients.payment),
-        );
+        clients.pricing =
+            BoxCloneSyncService::new(ServiceBuilder::new().layer(listed).service(clients.pricing));
+        clients.payment =
+            BoxCloneSyncService::new(ServiceBuilder::new().layer(pending).service(clients.payment));
         Ok(clients)
     }
 }

@@ -6,7 +6,7 @@ use buttress::bulkhead::{self, BulkheadLayer};
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
 use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
-use buttress::{InvalidConfig, ServiceBuilderExt};
+use buttress::InvalidConfig;
 use buttress_sim::{Distribution, Engine, Link, Load, Outcome, Scenario, Server, SimError, World};
 use tower::{Layer, ServiceBuilder};
 
@@ -30,9 +30,9 @@ pub(crate) fn four_layers(requests: u64, engine: Engine) -> Done {
         let Layers { limiter, breaker, bulkhead, limit } = layers(world)?;
         Ok(ServiceBuilder::new()
             .layer(limiter)
-            .circuit_breaker(breaker)
-            .bulkhead(bulkhead)
-            .time_limit(limit)
+            .layer(breaker)
+            .layer(bulkhead)
+            .layer(limit)
             .service(world.server(server())?))
     });
     done(outcome)

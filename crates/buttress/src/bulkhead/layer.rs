@@ -24,6 +24,16 @@ pub struct BulkheadLayer<R = AsError, M = Refuse> {
     mode: PhantomData<M>,
 }
 
+impl Config {
+    /// Builds a bulkhead with its own state. Short for [`BulkheadLayer::new`].
+    ///
+    /// # Errors
+    /// As [`BulkheadLayer::new`]: names the first field that is out of its bounds.
+    pub fn build(self) -> Result<BulkheadLayer, InvalidConfig> {
+        BulkheadLayer::new(self)
+    }
+}
+
 impl BulkheadLayer {
     /// A bulkhead of its own.
     ///

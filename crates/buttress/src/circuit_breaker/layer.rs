@@ -25,6 +25,16 @@ pub struct CircuitBreakerLayer<C = ServiceErrors, R = AsError, M = Refuse> {
     mode: PhantomData<M>,
 }
 
+impl Config {
+    /// Builds a closed circuit with its own state. Short for [`CircuitBreakerLayer::new`].
+    ///
+    /// # Errors
+    /// As [`CircuitBreakerLayer::new`]: names the first field that is out of its bounds.
+    pub fn build(self) -> Result<CircuitBreakerLayer, InvalidConfig> {
+        CircuitBreakerLayer::new(self)
+    }
+}
+
 impl CircuitBreakerLayer {
     /// A circuit of its own, closed.
     ///

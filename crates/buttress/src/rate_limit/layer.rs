@@ -26,6 +26,16 @@ pub struct RateLimitLayer<R = AsError, X = OneToken, M = Refuse> {
     mode: PhantomData<M>,
 }
 
+impl Config {
+    /// Builds a full limiter with its own state. Short for [`RateLimitLayer::new`].
+    ///
+    /// # Errors
+    /// As [`RateLimitLayer::new`]: names the first field that is out of its bounds.
+    pub fn build(self) -> Result<RateLimitLayer, InvalidConfig> {
+        RateLimitLayer::new(self)
+    }
+}
+
 impl RateLimitLayer {
     /// A limiter of its own, starting full.
     ///

@@ -20,6 +20,16 @@ pub struct RetryLayer<C = RetryableErrors, Q = ByClone> {
     clone: Q,
 }
 
+impl Config {
+    /// Builds a retry with its own counters. Short for [`RetryLayer::new`].
+    ///
+    /// # Errors
+    /// As [`RetryLayer::new`]: names the first field that is out of its bounds.
+    pub fn build(self) -> Result<RetryLayer, InvalidConfig> {
+        RetryLayer::new(self)
+    }
+}
+
 impl RetryLayer {
     /// A retry.
     ///

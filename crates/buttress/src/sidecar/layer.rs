@@ -31,6 +31,16 @@ pub struct SidecarLayer<C = ServiceErrors, T = RetryableErrors, Q = ByClone, R =
     reject: R,
 }
 
+impl Config {
+    /// Builds a sidecar with its own state. Short for [`SidecarLayer::new`].
+    ///
+    /// # Errors
+    /// As [`SidecarLayer::new`]: names the first field that is out of its bounds.
+    pub fn build(self) -> Result<SidecarLayer, InvalidConfig> {
+        SidecarLayer::new(self)
+    }
+}
+
 impl SidecarLayer {
     /// A sidecar of its own.
     ///

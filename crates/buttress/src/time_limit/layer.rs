@@ -9,7 +9,7 @@ use super::handle::Handle;
 use super::limit::Fixed;
 use super::service::TimeLimit;
 use super::shared::Shared;
-use crate::invalid_config::InvalidConfig;
+use crate::invalid_config::{InvalidConfig, LONGEST};
 use crate::reject::AsError;
 
 /// Cuts calls short that take too long. See the [module](super) for everything else.
@@ -20,6 +20,16 @@ pub struct TimeLimitLayer<L = Fixed, R = AsError> {
     reject: R,
 }
 
+impl Config {
+    /// Builds a time limit with its own counters. Short for [`TimeLimitLayer::new`].
+    ///
+    /// # Errors
+    /// As [`TimeLimitLayer::new`]: names the first field that is out of its bounds.
+    pub fn build(self) -> Result<TimeLimitLayer, InvalidConfig> {
+        TimeLimitLayer::new(self)
+    }
+}
+
 impl TimeLimitLayer {
     /// A time limit.
     ///
@@ -27,6 +37,25 @@ impl TimeLimitLayer {
     /// A limit of zero, or beyond 365 days.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         Ok(Self { shared: Shared::new(&config)?, limit: Fixed, reject: AsError })
+    }
+
+    /// A limit of `limit` for each call, with the defaults of [`Config`].
+    ///
+    /// A `limit` of zero lets only an answer pass that is ready immediately. A `limit` beyond 365 days counts
+    /// as 365 days.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use buttress::time_limit::TimeLimitLayer;
+    /// use tower::{BoxError, ServiceBuilder};
+    /// let service = ServiceBuilder::new()
+    ///     .layer(TimeLimitLayer::after(Duration::from_millis(500)))
+    ///     .service_fn(async |item: u32| Ok::<u32, BoxError>(item * 100));
+    /// # let _ = service;
+    /// ```
+    pub fn after(limit: Duration) -> Self {
+        let config = Config::new(limit.min(LONGEST));
+        Self { shared: Shared::unchecked(&config), limit: Fixed, reject: AsError }
     }
 
     /// Another layer over the limit and counters of an existing one.

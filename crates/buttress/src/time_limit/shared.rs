@@ -27,12 +27,17 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
         config.check()?;
-        Ok(Arc::new(Self {
+        Ok(Self::unchecked(config))
+    }
+
+    /// For limits that [`Config::check`] would refuse: zero lets only an answer pass that is ready immediately.
+    pub(super) fn unchecked(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
             limit: AtomicU64::new(clock::to_nanos(config.limit)),
             on_timeout: config.on_timeout.clone(),
             counters: Counters::new(),
             common: config.common.clone(),
-        }))
+        })
     }
 
     pub(super) fn limit(&self) -> Duration {
