@@ -14,6 +14,7 @@ mod cloned;
 mod id;
 mod instant;
 mod sync;
+mod text;
 mod unordered;
 
 pub mod outbox;

@@ -1,5 +1,7 @@
 //! Definitions that are refused, and what a definition tells of itself.
 
+use std::time::Duration;
+
 use buttress_durable::saga::{Config, Definition, Executor, InvalidDefinition, Kind};
 
 use super::world::*;
@@ -89,4 +91,32 @@ async fn a_definition_draws_itself() {
     let expected = "flowchart TD\n    s0[\"reserve\"]\n    s1{\"charge\"}\n    s2([\"ship\"])\n    \
                     s0 --> s1\n    s1 --> s2\n    s0 -.-> u0[\"undo reserve\"]\n";
     assert_eq!(drawing, expected);
+}
+
+#[test]
+fn a_limit_of_zero_is_refused_and_names_the_step() {
+    for undo in [false, true] {
+        let mut saga = Definition::<u32>::builder("order", 1);
+        for (name, limit) in [("a", Duration::from_nanos(1)), ("b", Duration::ZERO)] {
+            let step = saga.step(name);
+            let step = if undo { step.undo_timeout(limit) } else { step.timeout(limit) };
+            let service = tower::service_fn(async |_: buttress_durable::saga::Call<u32>| {
+                Ok::<u32, tower::BoxError>(1)
+            });
+            step.action((), service, |input: &u32, ()| *input).add();
+        }
+        let setting = if undo { "undo_timeout" } else { "timeout" };
+        let error = saga.build().unwrap_err();
+        assert_eq!(
+            error,
+            InvalidDefinition::ZeroTimeout { saga: "order".into(), step: "b".into(), setting }
+        );
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "saga \"order\": step \"b\": {setting} is 0 s, more than 0 s is wanted; leave it out for no \
+                 limit"
+            )
+        );
+    }
 }

@@ -242,7 +242,7 @@ async fn a_cancel_from_another_worker_comes_before_the_next_step() {
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(other.cancel(execution.id()).await.unwrap());
     let report = execution.await.unwrap();
-    assert_ended(&report, Status::Compensated, Some("charge: cancelled before it left"));
+    assert_ended(&report, Status::Compensated, Some("cancelled"));
     assert_eq!(world.seen(), ["stock", "undo stock"]);
 }
 

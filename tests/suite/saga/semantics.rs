@@ -256,7 +256,7 @@ async fn at_its_deadline_a_saga_cuts_what_can_be_undone() {
         config().deadline(ms(700)),
     );
     let report = sagas.unwrap().run_to_end(7).await.unwrap();
-    assert_ended(&report, Status::Compensated, Some("b: no answer in time"));
+    assert_ended(&report, Status::Compensated, Some("deadline passed"));
     assert_eq!(world.times()[2..], [(700, "undo b".to_owned()), (700, "undo a".to_owned())]);
 }
 
@@ -276,4 +276,39 @@ async fn at_its_deadline_a_pivot_under_way_is_waited_for() {
         let sagas = buttress_durable::saga::Executor::in_memory(built, config().deadline(ms(700)));
         assert_eq!(sagas.unwrap().run_to_end(7).await.unwrap().status(), status);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_a_step_bounds_its_action_and_not_its_undo() {
+    let world = World::new();
+    let mut saga = buttress_durable::saga::Definition::builder("test", 1);
+    saga.step("a")
+        .timeout(ms(50))
+        .action((), world.service("a", &[Answer(1)], ms(20)), |input: &u32, ()| *input)
+        .undo((), world.service("undo a", &[Answer(0)], ms(100)), |_, (), output| output)
+        .add();
+    saga.step("b")
+        .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
+        .definite(refusals)
+        .add();
+    assert_ended(&run(saga).await, Status::Compensated, Some("b: refused"));
+    assert_eq!(world.seen(), ["a", "b", "undo a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_has_a_limit_of_its_own() {
+    let world = World::new();
+    let mut saga = buttress_durable::saga::Definition::builder("test", 1);
+    saga.step("a")
+        .undo_timeout(ms(50))
+        .action((), world.service("a", &[Answer(1)], ms(200)), |input: &u32, ()| *input)
+        .undo((), world.service("undo a", &[Never, Answer(0)], ms(20)), |_, (), output| output)
+        .add();
+    saga.step("b")
+        .action((), world.service("b", &[Refuse], Duration::ZERO), |input: &u32, ()| *input)
+        .definite(refusals)
+        .add();
+    assert_ended(&run(saga).await, Status::Compensated, Some("b: refused"));
+    let undo = |at| (at, "undo a".to_owned());
+    assert_eq!(world.times()[2..], [undo(200), undo(350)], "50 ms, and 100 ms of backoff");
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use buttress::{Clock, StoreError};
 use buttress_durable::saga::{
-    Append, Appended, EntryKind, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId, Status,
-    Store, Summary, TakenOver, WorkerId,
+    Append, Appended, Entry, EntryKind, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId,
+    Status, Store, Summary, TakenOver, WorkerId,
 };
 
 use super::world::*;
@@ -28,12 +28,38 @@ pub(super) struct Flaky {
     fits: Arc<AtomicU32>,
     /// How many milliseconds the process stands still right before a take-over.
     stall: Arc<AtomicU32>,
+    /// Appends with more bytes of notes are refused for good.
+    texts: Arc<AtomicU32>,
+    /// Writes with more entries are refused for good.
+    entries: Arc<AtomicU32>,
 }
 
 impl Flaky {
     pub(super) fn new(inner: MemoryStore) -> Self {
         let (renewals, lost, fits) = (Arc::default(), Arc::default(), Arc::new(u32::MAX.into()));
-        Self { inner, renewals, appends: Arc::default(), lost, fits, stall: Arc::default() }
+        let (texts, entries) = (Arc::new(u32::MAX.into()), Arc::new(u32::MAX.into()));
+        let (appends, stall) = (Arc::default(), Arc::default());
+        Self { inner, renewals, appends, lost, fits, stall, texts, entries }
+    }
+
+    /// So many bytes of notes fit into one append from now on.
+    pub(super) fn fit_text(&self, bytes: u32) {
+        self.texts.store(bytes, Ordering::SeqCst);
+    }
+
+    /// So many entries fit into one write from now on.
+    pub(super) fn fit_entries(&self, entries: u32) {
+        self.entries.store(entries, Ordering::SeqCst);
+    }
+
+    fn check(&self, entries: &[Entry<Payload>]) -> Result<(), StoreError> {
+        let notes = entries.iter().filter_map(|entry| entry.note.as_ref());
+        let texts: usize = notes.map(String::len).sum();
+        let most = (self.texts.load(Ordering::SeqCst), self.entries.load(Ordering::SeqCst));
+        match texts > most.0 as usize || entries.len() > most.1 as usize {
+            true => Err(StoreError::invalid(format!("{texts} bytes, {} entries", entries.len()))),
+            false => Ok(()),
+        }
     }
 
     /// So many outputs fit into one append from now on.
@@ -84,6 +110,7 @@ impl Store<Payload> for Flaky {
     }
 
     async fn append(&self, append: Append<Payload>) -> Result<Appended, StoreError> {
+        self.check(&append.entries)?;
         let done = append.entries.iter().filter(|entry| entry.kind == EntryKind::ActionDone);
         if done.count() > self.fits.load(Ordering::SeqCst) as usize {
             return Err(StoreError::invalid("an output of 9 bytes, at most 8 are allowed"));

@@ -14,6 +14,7 @@ use super::config::{Config, HeadOfKey};
 use super::message::Message;
 use super::state::Slip;
 use super::store::{Lease, Verdict};
+use crate::text;
 
 /// A delivery that has ended.
 #[derive(Debug)]
@@ -122,6 +123,7 @@ fn judge<T, E: Into<BoxError>>(
 
 fn failed(slip: &Slip, failure: Failure, config: &Config) -> Verdict {
     let Failure { error, counts, hint } = failure;
+    let error = text::cut(error);
     let attempts = slip.attempts.saturating_add(u32::from(counts));
     if counts && attempts >= config.attempts {
         return Verdict::Dead { error, hold_key: config.head_of_key == HeadOfKey::Block };
@@ -130,4 +132,36 @@ fn failed(slip: &Slip, failure: Failure, config: &Config) -> Verdict {
     let wait = config.backoff.delay(attempts.saturating_sub(1), Duration::ZERO, &config.rng);
     let hint = hint.unwrap_or_default().min(config.max_hint);
     Verdict::Retry { counts, after: wait.max(hint), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::message::MessageId;
+
+    #[test]
+    fn a_long_error_is_cut_before_any_store_sees_it() {
+        let message = Message {
+            id: MessageId::new(1),
+            sequence: 1,
+            partition: 0,
+            key: "key".to_owned(),
+            topic: "topic".to_owned(),
+            payload: Vec::new(),
+            headers: Vec::new(),
+            due_at: Duration::ZERO,
+            attempts: 0,
+            starts: 0,
+        };
+        let slip = Slip::of(&message);
+        for attempts in [1, 2] {
+            let config = Config::new().retry(attempts, buttress::retry::Backoff::none());
+            let failure = Failure::counted("\u{1f680}".repeat(17 << 18));
+            let error = match failed(&slip, failure, &config) {
+                Verdict::Dead { error, .. } | Verdict::Retry { error, .. } => error,
+                Verdict::Delivered => String::new(),
+            };
+            assert_eq!(error, "\u{1f680}".repeat(2000));
+        }
+    }
 }

@@ -32,11 +32,37 @@ pub(super) type AttemptFuture = Pin<Box<dyn Future<Output = Attempt> + Send>>;
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) key: StepKey,
-    /// When it is cut short.
-    pub(super) deadline: Option<Instant>,
+    /// When it is cut short, and why.
+    pub(super) cut: Option<Cut>,
     pub(super) clock: Clock,
     /// Whether an execution before this one may have had an effect.
     pub(super) doubt: bool,
+}
+
+/// When an attempt is cut short, and what its end then says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Cut {
+    pub(super) at: Instant,
+    pub(super) why: &'static str,
+}
+
+/// Why an attempt beyond its own limit has ended.
+const NO_ANSWER: &str = "no answer in time";
+
+/// Why steps end, and sagas unwind, at the deadline of the saga.
+pub(super) const DEADLINE: &str = "deadline passed";
+
+impl Cut {
+    /// The earlier of a step's own limit and the deadline of its saga. At one instant the deadline counts,
+    /// because it is what the saga unwinds for.
+    pub(super) fn earlier(limit: Option<Instant>, deadline: Option<Instant>) -> Option<Self> {
+        let limit = limit.map(|at| Self { at, why: NO_ANSWER });
+        let deadline = deadline.map(|at| Self { at, why: DEADLINE });
+        match (limit, deadline) {
+            (Some(limit), Some(deadline)) if limit.at < deadline.at => Some(limit),
+            (limit, deadline) => deadline.or(limit),
+        }
+    }
 }
 
 /// Calls `service` with the request that `make` makes.
@@ -83,7 +109,7 @@ where
     };
     let mut called = pin!(called);
     // Boxed: most steps have no limit, and a timer would be most of this future.
-    let mut sleep = terms.deadline.map(|deadline| Box::pin(terms.clock.sleep_until(deadline)));
+    let mut sleep = terms.cut.map(|cut| (Box::pin(terms.clock.sleep_until(cut.at)), cut.why));
     let ended = poll_fn(|cx| {
         // The call first, so that an answer that is there at the deadline wins.
         match caught(|| called.as_mut().poll(cx)) {
@@ -93,8 +119,8 @@ where
             Ok(Poll::Pending) => {}
             Err(why) => return Poll::Ready(Err(why)),
         }
-        match sleep.as_mut().map(|sleep| sleep.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err("no answer in time".to_owned())),
+        match sleep.as_mut().map(|(sleep, why)| (sleep.as_mut().poll(cx), *why)) {
+            Some((Poll::Ready(()), why)) => Poll::Ready(Err(why.to_owned())),
             _ => Poll::Pending,
         }
     });

@@ -79,7 +79,14 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
     /// Begins a step. It is part of the definition once [`ActionBuilder::add`](super::ActionBuilder::add) is called.
     pub fn step(&mut self, name: impl Into<Name>) -> StepBuilder<'_, I, F, ()> {
         let plan = StepPlan { name: name.into(), ..StepPlan::default() };
-        StepBuilder { builder: self, plan, after: None, needs: (), timeout: None }
+        StepBuilder {
+            builder: self,
+            plan,
+            after: None,
+            needs: (),
+            timeout: None,
+            undo_timeout: None,
+        }
     }
 
     /// The steps that `add` adds run beside each other. The next step comes after all of them.
@@ -163,6 +170,12 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         after: Option<Vec<StepRef>>,
     ) -> StepHandle<T> {
         let name = plan.name;
+        for (setting, limit) in [("timeout", code.timeout), ("undo_timeout", code.undo_timeout)] {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                let zero = InvalidDefinition::ZeroTimeout { saga: self.name, step: name, setting };
+                self.invalid.get_or_insert(zero);
+            }
+        }
         let number = self.drafts.len() as u16;
         if self.drafts.len() >= usize::from(u16::MAX) {
             let steps = self.drafts.len() + 1;
@@ -208,13 +221,14 @@ pub struct StepBuilder<'b, I, F: Format, N> {
     pub(super) after: Option<Vec<StepRef>>,
     pub(super) needs: N,
     pub(super) timeout: Option<Duration>,
+    pub(super) undo_timeout: Option<Duration>,
 }
 
 impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
     /// The outputs that its functions get, of steps that it comes after by that. Defaults to none.
     pub fn needs<M: Needs>(self, needs: M) -> StepBuilder<'b, I, F, M> {
-        let Self { builder, plan, after, timeout, .. } = self;
-        StepBuilder { builder, plan, after, needs, timeout }
+        let Self { builder, plan, after, timeout, undo_timeout, .. } = self;
+        StepBuilder { builder, plan, after, needs, timeout, undo_timeout }
     }
 
     /// It comes after `step` instead of the steps added before it. Can be said more than once.
@@ -242,10 +256,20 @@ impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
         self
     }
 
-    /// How long one attempt of its action or undo may take, with all its layers. Beyond it the outcome
-    /// is in doubt, unless nothing had left for the service. Defaults to no limit.
+    /// Sets how long one attempt of the action may take, with all its layers. Beyond it the outcome is in
+    /// doubt, unless nothing had left for the service. It does not limit the undo. Default: no limit; zero is
+    /// refused by [`build`](Builder::build).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how long one attempt of the undo may take, with all its layers. An attempt beyond it has failed,
+    /// and the undo is attempted again as [`Config::undo_retry`](super::Config::undo_retry) says. Default: no
+    /// limit, because an undo that is cut short too often leaves the saga stuck; zero is refused by
+    /// [`build`](Builder::build).
+    pub fn undo_timeout(mut self, timeout: Duration) -> Self {
+        self.undo_timeout = Some(timeout);
         self
     }
 }

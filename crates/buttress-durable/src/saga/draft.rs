@@ -6,6 +6,11 @@ use super::attempt::Output;
 use super::call::Direction;
 use super::state::State;
 use super::store::{Entry, EntryKind};
+use crate::text;
+
+/// The most entries of one draft. What does not fit goes into the next one: with texts as long as they may be,
+/// these are 8 MB.
+pub(super) const MOST_ENTRIES: usize = 1000;
 
 /// A step that may leave once its start is written down.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +37,11 @@ impl<P> Draft<P> {
         Self { state, entries: Vec::new(), outputs: Vec::new(), launch: Vec::new(), reason: None }
     }
 
+    /// Whether nothing more may go into this draft.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= MOST_ENTRIES
+    }
+
     /// Writes that a step begins, and lets it leave then.
     pub(super) fn begin(&mut self, launch: Launch, note: Option<String>) {
         let kind = match launch.direction {
@@ -42,6 +52,7 @@ impl<P> Draft<P> {
         self.push(kind, launch.step, None, note);
     }
 
+    /// Adds an entry. Here, for all stores, its note is cut to what a store is given.
     pub(super) fn push(
         &mut self,
         kind: EntryKind,
@@ -49,6 +60,7 @@ impl<P> Draft<P> {
         payload: Option<P>,
         note: Option<String>,
     ) {
+        let note = note.map(text::cut);
         match self.state.apply(kind, step) {
             Ok(()) => self.entries.push(Entry { kind, step, payload, note }),
             // Only a result nobody waits for any more: late results change nothing.

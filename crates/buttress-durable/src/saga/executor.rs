@@ -1,5 +1,6 @@
 //! [`Executor`]: runs the sagas of one definition.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -150,6 +151,7 @@ where
             durable,
             position,
             reason: None,
+            notes: HashMap::new(),
             creating: None,
             reply: Some(reply),
             flight,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use buttress::{Format, Sleep};
 
-use super::attempt::{Attempt, AttemptFuture, Terms, caught, not_made};
+use super::attempt::{Attempt, AttemptFuture, Cut, Terms, caught, not_made};
 use super::call::{Direction, StepKey};
 use super::draft::Launch;
 use super::needs::Outputs;
@@ -109,15 +109,16 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
         let plan = definition.plan.steps.get(usize::from(step))?;
         let code = definition.steps.get(usize::from(step))?;
         let clock = &core.config.clock;
-        let limit = code.timeout.map(|timeout| instant::after(clock.now(), timeout));
+        let limit = match direction {
+            Direction::Action => code.timeout,
+            Direction::Undo => code.undo_timeout,
+        };
+        let limit = limit.map(|limit| instant::after(clock.now(), limit));
         // Past its point of no return a saga has no deadline, and an undo never has one.
         let cut = direction == Direction::Action && plan.kind == Kind::Compensatable;
-        let deadline = match (limit, self.deadline.filter(|_| cut)) {
-            (Some(limit), Some(deadline)) => Some(limit.min(deadline)),
-            (limit, deadline) => limit.or(deadline),
-        };
+        let cut = Cut::earlier(limit, self.deadline.filter(|_| cut));
         let key = StepKey::new(self.saga, plan.name, direction);
-        let terms = Terms { key, deadline, clock: clock.clone(), doubt };
+        let terms = Terms { key, cut, clock: clock.clone(), doubt };
         // To begin with it clones the service, which is the user's code.
         let attempt = caught(|| match direction {
             Direction::Action => (code.act)(&self.input, &self.outputs, terms),

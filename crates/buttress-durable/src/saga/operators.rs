@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use buttress::Codec;
 
+use super::draft::MOST_ENTRIES;
 use super::error::SagaError;
 use super::execution::Execution;
 use super::executor::Executor;
@@ -118,6 +119,10 @@ where
         let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
         let mut entries = Vec::new();
         for (step, now) in (0u16..).zip(&state.steps) {
+            // What does not fit into one write stays stuck, for another decision.
+            if entries.len() >= MOST_ENTRIES {
+                break;
+            }
             let Some((kind, payload)) = decision(*now, step) else { continue };
             entries.push(Entry { kind, step, payload, note: Some("by an operator".to_owned()) });
             // In one piece, so that nothing comes between.

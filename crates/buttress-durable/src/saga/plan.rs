@@ -116,6 +116,18 @@ pub enum InvalidDefinition {
         /// The step.
         step: Name,
     },
+    /// A time limit of a step is zero: no call could ever end within it.
+    #[error(
+        "saga \"{saga}\": step \"{step}\": {setting} is 0 s, more than 0 s is wanted; leave it out for no limit"
+    )]
+    ZeroTimeout {
+        /// The saga.
+        saga: Name,
+        /// The step.
+        step: Name,
+        /// Which limit: `timeout` or `undo_timeout`.
+        setting: &'static str,
+    },
     /// The greatest number of steps at once is 0.
     #[error("saga \"{saga}\": max_concurrent is 0, at least 1 is wanted")]
     NoConcurrency {
@@ -141,6 +153,8 @@ pub(super) struct StepPlan {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) steps: Vec<StepPlan>,
+    /// The numbers of all steps, each after everything that must be done before it.
+    pub(super) order: Vec<u16>,
     /// How many steps of one saga may be under way at once.
     pub(super) max_concurrent: usize,
 }
@@ -184,14 +198,15 @@ impl Plan {
                 }
             }
         }
-        let plan = Self { steps, max_concurrent };
-        let ancestors = plan.ancestors(saga)?;
+        let mut plan = Self { steps, order: Vec::new(), max_concurrent };
+        let (order, ancestors) = plan.ancestors(saga)?;
+        plan.order = order;
         plan.check_kinds(saga, &ancestors)?;
         Ok(plan)
     }
 
-    /// For each step, which steps certainly are done before it begins.
-    fn ancestors(&self, saga: Name) -> Result<Vec<HashSet<u16>>, InvalidDefinition> {
+    /// The order of the steps, and for each step which steps certainly are done before it begins.
+    fn ancestors(&self, saga: Name) -> Result<(Vec<u16>, Vec<HashSet<u16>>), InvalidDefinition> {
         // Kahn's order: a step is reached when all of its parents are.
         let mut ancestors = vec![HashSet::new(); self.steps.len()];
         let mut missing: Vec<usize> = self.steps.iter().map(|step| step.parents.len()).collect();
@@ -217,7 +232,7 @@ impl Plan {
         }
         match self.steps.iter().zip(&missing).find(|(_, missing)| **missing > 0) {
             Some((step, _)) => Err(InvalidDefinition::Cycle { saga, step: step.name }),
-            None => Ok(ancestors),
+            None => Ok((reached, ancestors)),
         }
     }
 

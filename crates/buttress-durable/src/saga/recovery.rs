@@ -200,6 +200,11 @@ where
             return Err(SagaError::NotPossible { saga, why });
         };
         run.reason = reason(&record.entries).map(Into::into);
+        for entry in record.entries {
+            if let Some(note) = entry.note {
+                run.note(entry.kind, entry.step, note);
+            }
+        }
         if record.cancel_requested {
             run.control.cancel();
         }

@@ -240,7 +240,7 @@ pub struct Stats {
     pub steps_executed: u64,
     /// Actions that failed or stayed in doubt.
     pub steps_failed: u64,
-    /// Undos that were done.
+    /// Undos that were done. A step without an undo is not counted.
     pub compensations_executed: u64,
     /// Undos that failed after all their attempts.
     pub compensations_failed: u64,

@@ -1,5 +1,6 @@
 //! One saga on its task: asks the state machine, writes down, then acts.
 
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use std::time::Duration;
 use buttress::{Format, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, oneshot};
 
-use super::attempt::caught;
+use super::attempt::{Attempt, caught};
 use super::call::Direction;
 use super::counters::Counter;
 use super::draft::{Draft, Launch};
 use super::error::SagaError;
-use super::flight::Flight;
+use super::flight::{Ended, Flight};
 use super::report::{self, Report};
 use super::shared::Core;
 use super::state::State;
@@ -59,6 +60,8 @@ pub(super) struct Run<I, F: Format, St> {
     pub(super) durable: State,
     pub(super) position: u64,
     pub(super) reason: Option<Arc<str>>,
+    /// What the log last said of steps that were not done.
+    pub(super) notes: HashMap<u16, String>,
     /// Until the saga is in the store.
     pub(super) creating: Option<Creating<F::Encoded>>,
     pub(super) reply: Option<Reply>,
@@ -136,21 +139,36 @@ where
     async fn go(&mut self, first: Vec<Entry<F::Encoded>>) -> Result<Report, SagaError> {
         let mut draft = Draft::new(self.durable.clone());
         for entry in first {
+            let (step, full) = (entry.step, draft.is_full());
             let direction = match entry.kind {
                 EntryKind::ActionStarted => Direction::Action,
                 EntryKind::UndoStarted => Direction::Undo,
+                EntryKind::ActionInDoubt if full => {
+                    let why = entry.note.unwrap_or_default();
+                    self.flight.put_back(
+                        step,
+                        Direction::Action,
+                        Ended::Attempt(Attempt::InDoubt(why)),
+                    );
+                    continue;
+                }
                 _ => {
-                    draft.push(entry.kind, entry.step, entry.payload, entry.note);
+                    draft.push(entry.kind, step, entry.payload, entry.note);
                     continue;
                 }
             };
             // Begun before, by a worker that vanished or before an operator's decision.
-            draft.begin(Launch { step: entry.step, direction, doubt: true }, entry.note);
+            if full {
+                self.flight.put_back(step, direction, Ended::Lapsed { doubt: true });
+            } else {
+                draft.begin(Launch { step, direction, doubt: true }, entry.note);
+            }
         }
         loop {
             if !self.core.is_shutting_down() || self.creating.is_some() {
                 self.decide(&mut draft);
             }
+            let was_full = draft.is_full();
             if !draft.entries.is_empty() {
                 let was_cancelled = self.control.is_cancelled();
                 match self.write(&draft).await {
@@ -178,7 +196,10 @@ where
             if self.core.is_shutting_down() && self.flight.is_empty() {
                 return Err(SagaError::ShutDown { saga: self.id });
             }
-            self.wait().await;
+            // There is more to write than fitted.
+            if !was_full {
+                self.wait().await;
+            }
             draft = Draft::new(self.durable.clone());
             self.take_in(&mut draft);
         }
@@ -211,6 +232,14 @@ where
                 Poll::Pending => live.as_mut().poll(cx),
             });
             self.flight.beside(either).await;
+        }
+    }
+
+    /// Remembers what the log says of a step that was not done.
+    pub(super) fn note(&mut self, kind: EntryKind, step: u16, note: String) {
+        let failed = EntryKind::ActionFailed;
+        if matches!(kind, EntryKind::ActionInDoubt | EntryKind::UndoFailed) || kind == failed {
+            self.notes.insert(step, note);
         }
     }
 

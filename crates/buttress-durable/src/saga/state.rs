@@ -1,6 +1,6 @@
 //! What a saga does next: `fold` of its log, `decide` over its plan. Pure.
 
-use super::plan::{Kind, Plan};
+use super::plan::{Kind, Plan, StepPlan};
 use super::store::{Entry, EntryKind, Status};
 
 /// Where one step stands.
@@ -64,8 +64,6 @@ pub(super) enum Command {
     Act(u16),
     /// Write that the undo may leave, then let it.
     Undo(u16),
-    /// There is nothing to undo with: write that the step counts as undone.
-    CountAsUndone(u16),
     /// Write that steps are undone from here on.
     Unwind(Reason),
     /// Write that a step waits for an operator.
@@ -130,10 +128,8 @@ impl State {
             (EntryKind::UndoStarted, Step::Done) => Step::Undoing { in_doubt: false },
             (EntryKind::UndoStarted, Step::InDoubt) => Step::Undoing { in_doubt: true },
             (EntryKind::UndoStarted, Step::Undoing { in_doubt }) => Step::Undoing { in_doubt },
-            // Undoing => how the undo ended. A step without an undo goes there at once.
-            (EntryKind::UndoDone, Step::Undoing { .. } | Step::Done | Step::InDoubt) => {
-                Step::Undone
-            }
+            // Undoing => how the undo ended.
+            (EntryKind::UndoDone, Step::Undoing { .. }) => Step::Undone,
             (EntryKind::UndoFailed, Step::Undoing { in_doubt }) => Step::UndoFailed { in_doubt },
             // Stuck => an operator tries again, or lets an undo be.
             (EntryKind::Retried, Step::UndoFailed { in_doubt }) => match in_doubt {
@@ -246,35 +242,27 @@ impl State {
         if self.steps.contains(&Step::Acting) {
             return Vec::new();
         }
-        // In doubt before all others: they may still be happening.
-        let doubtful = |step: &Step| {
-            matches!(
-                step,
-                Step::InDoubt
-                    | Step::Undoing { in_doubt: true }
-                    | Step::UndoFailed { in_doubt: true }
-            )
+        // In doubt before all others: they may still be happening. Nothing waits for a step in doubt that
+        // has no undo: it stays in doubt.
+        let doubtful = |(step, plan): (&Step, &StepPlan)| match step {
+            Step::InDoubt => plan.has_undo,
+            Step::Undoing { in_doubt } | Step::UndoFailed { in_doubt } => *in_doubt,
+            _ => false,
         };
-        let doubt_first = self.steps.iter().any(doubtful);
-        let gone = |child: &u16| match self.steps.get(usize::from(*child)) {
-            Some(step) => matches!(step, Step::Pending | Step::Failed | Step::Undone),
-            None => true,
-        };
-        let mut room = plan.max_concurrent.saturating_sub(self.running());
-        let mut commands = Vec::new();
-        for ((number, step), plan) in (0u16..).zip(&self.steps).zip(&plan.steps) {
+        let doubt_first = self.steps.iter().zip(&plan.steps).any(doubtful);
+        let gone = self.gone(plan);
+        let gone = |child: &u16| gone.get(usize::from(*child)).is_none_or(|gone| *gone);
+        let room = plan.max_concurrent.saturating_sub(self.running());
+        let steps = (0u16..).zip(&self.steps).zip(&plan.steps);
+        let undone = steps.filter_map(|((number, step), plan)| {
             let next = match step {
                 Step::InDoubt => true,
                 Step::Done => !doubt_first && plan.children.iter().all(gone),
                 _ => false,
             };
-            if next && !plan.has_undo {
-                commands.push(Command::CountAsUndone(number));
-            } else if next && room > 0 {
-                room -= 1;
-                commands.push(Command::Undo(number));
-            }
-        }
+            (next && plan.has_undo).then_some(Command::Undo(number))
+        });
+        let mut commands: Vec<_> = undone.take(room).collect();
         if commands.is_empty() && self.running() == 0 {
             let failed = |step: &Step| matches!(step, Step::UndoFailed { .. });
             commands.push(match self.steps.iter().position(failed) {
@@ -283,6 +271,29 @@ impl State {
             });
         }
         commands
+    }
+
+    /// For each step, whether what it depended on may be undone: its effect is gone, or nothing undoes it and
+    /// that holds for all steps that depended on it.
+    fn gone(&self, plan: &Plan) -> Vec<bool> {
+        let mut gone = vec![false; self.steps.len()];
+        for number in plan.order.iter().rev().map(|number| usize::from(*number)) {
+            let (Some(step), Some(plan)) = (self.steps.get(number), plan.steps.get(number)) else {
+                continue;
+            };
+            let is_gone = match step {
+                Step::Pending | Step::Failed | Step::Undone => true,
+                Step::Done | Step::InDoubt if !plan.has_undo => {
+                    let gone = |child: &u16| gone.get(usize::from(*child)) == Some(&true);
+                    plan.children.iter().all(gone)
+                }
+                _ => false,
+            };
+            if let Some(gone) = gone.get_mut(number) {
+                *gone = is_gone;
+            }
+        }
+        gone
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) struct StepCode<I, F: Format> {
     pub(super) encode: Encode<F>,
     pub(super) decode: Decode<F>,
     pub(super) timeout: Option<Duration>,
+    pub(super) undo_timeout: Option<Duration>,
 }
 
 impl<'b, I, F, N> StepBuilder<'b, I, F, N>
@@ -63,7 +64,7 @@ where
         R: Send + 'static,
         Q: Fn(&I, N::Outputs) -> R + Send + Sync + 'static,
     {
-        let Self { builder, plan, after, needs, timeout } = self;
+        let Self { builder, plan, after, needs, timeout, undo_timeout } = self;
         let gather = needs.clone();
         let make = move |definite: Definite<S::Error>| -> Act<I> {
             let service = Cloned::new(layers.layer(Leaf::new(service, definite)));
@@ -78,6 +79,7 @@ where
             after,
             needs,
             timeout,
+            undo_timeout,
             make: Box::new(make),
             definite: Arc::new(|_| false),
             undo: None,
@@ -94,6 +96,7 @@ pub struct ActionBuilder<'b, I, F: Format, N, E, T> {
     after: Option<Vec<StepRef>>,
     needs: N,
     timeout: Option<Duration>,
+    undo_timeout: Option<Duration>,
     make: Box<dyn FnOnce(Definite<E>) -> Act<I>>,
     definite: Definite<E>,
     undo: Option<Undo<I>>,
@@ -162,6 +165,7 @@ where
                 codec.decode(encoded).map(|output: Arc<T>| output as Output)
             },
             timeout: self.timeout,
+            undo_timeout: self.undo_timeout,
         };
         self.builder.add(self.plan, code, self.needs.steps(), self.after)
     }

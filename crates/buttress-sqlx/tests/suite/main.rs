@@ -11,6 +11,7 @@
 mod claims;
 mod conformance;
 mod db;
+mod executors;
 mod inbox;
 mod messages;
 #[cfg(feature = "postgres")]

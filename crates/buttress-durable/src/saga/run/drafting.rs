@@ -3,13 +3,20 @@
 use buttress::{Format, StoreError};
 
 use super::Run;
-use crate::saga::attempt::{Attempt, caught};
+use crate::saga::attempt::{Attempt, DEADLINE, caught};
 use crate::saga::call::Direction;
 use crate::saga::draft::{Draft, Launch};
 use crate::saga::error::SagaError;
 use crate::saga::flight::Ended;
 use crate::saga::state::{Command, Reason, Situation, Step};
 use crate::saga::store::{Entry, EntryKind, Store};
+use crate::text;
+
+/// Why a saga unwinds that was cancelled.
+const CANCELLED: &str = "cancelled";
+
+/// What the log says of a step that a cancel held back.
+pub(super) const NOT_SENT: &str = "cancelled before it left";
 
 impl<I, F, St> Run<I, F, St>
 where
@@ -20,6 +27,10 @@ where
     /// Writes down how what ran has ended.
     pub(super) fn take_in(&mut self, draft: &mut Draft<F::Encoded>) {
         for (step, direction, ended) in self.flight.take_ended() {
+            if draft.is_full() {
+                self.flight.put_back(step, direction, ended);
+                continue;
+            }
             let output = match ended {
                 Ended::Attempt(Attempt::Done(output)) => output,
                 Ended::Attempt(Attempt::Failed(why)) => {
@@ -84,6 +95,9 @@ where
                 return;
             }
             for command in commands {
+                if draft.is_full() {
+                    return;
+                }
                 self.obey(draft, command);
             }
             if !again {
@@ -94,6 +108,7 @@ where
 
     fn obey(&self, draft: &mut Draft<F::Encoded>, command: Command) {
         let why = |kind, step: u16, text: String, draft: &mut Draft<F::Encoded>| {
+            let text = text::cut(text);
             draft.reason = Some(text.as_str().into());
             draft.push(kind, step, None, Some(text));
         };
@@ -108,12 +123,11 @@ where
             Command::Undo(step) => {
                 draft.begin(Launch { step, direction: Direction::Undo, doubt: false }, None);
             }
-            Command::CountAsUndone(step) => draft.push(EntryKind::UndoDone, step, None, None),
             Command::Unwind(reason) => {
                 let text = match reason {
                     Reason::Step(step) => self.about(draft, step),
-                    Reason::Cancelled => "cancelled".to_owned(),
-                    Reason::Deadline => "deadline passed".to_owned(),
+                    Reason::Cancelled => CANCELLED.to_owned(),
+                    Reason::Deadline => DEADLINE.to_owned(),
                 };
                 why(EntryKind::Unwinding, 0, text, draft);
             }
@@ -126,14 +140,34 @@ where
         }
     }
 
-    /// What is wrong with a step, from what is about to be written of it.
+    /// What is wrong with a step, from what is about to be written of it, or from what the log says of it.
     fn about(&self, draft: &Draft<F::Encoded>, step: u16) -> String {
-        let name = self.core.definition.inner.step_name(step);
         let own = |entry: &&Entry<F::Encoded>| entry.step == step && entry.note.is_some();
-        match draft.entries.iter().rev().find(own).and_then(|entry| entry.note.as_deref()) {
+        let note = draft.entries.iter().rev().find(own).and_then(|entry| entry.note.as_deref());
+        let name = self.core.definition.inner.step_name(step);
+        match note.or_else(|| self.notes.get(&step).map(|note| &**note)) {
+            // The step did not fail by itself.
+            Some(NOT_SENT) => CANCELLED.to_owned(),
+            Some(DEADLINE) => DEADLINE.to_owned(),
             Some(note) => format!("{name}: {note}"),
             None => format!("{name}: failed before"),
         }
+    }
+
+    /// A store refuses even texts that were cut: the draft without them. `None` if it has none.
+    fn without_notes(&self, mut draft: Draft<F::Encoded>) -> Option<Draft<F::Encoded>> {
+        let first = self.creating.is_some();
+        let optional = |(at, entry): (usize, &Entry<F::Encoded>)| {
+            // The first entry of all carries the shape of the definition.
+            entry.note.is_some() && !(first && at == 0)
+        };
+        if !draft.entries.iter().enumerate().any(optional) {
+            return None;
+        }
+        for (at, entry) in draft.entries.iter_mut().enumerate() {
+            entry.note = entry.note.take().filter(|_| first && at == 0);
+        }
+        Some(draft)
     }
 
     /// The store can never hold this draft. Outputs that are too large together may fit one by one; one that
@@ -143,9 +177,11 @@ where
         draft: Draft<F::Encoded>,
         error: &StoreError,
     ) -> Result<Draft<F::Encoded>, SagaError> {
-        let mut outputs = draft.outputs.into_iter();
+        let mut draft = draft;
+        let mut outputs = std::mem::take(&mut draft.outputs).into_iter();
         let Some((first, output)) = outputs.next() else {
-            return Err(SagaError::Store { saga: self.id, error: error.clone() });
+            let refused = || SagaError::Store { saga: self.id, error: error.clone() };
+            return self.without_notes(draft).ok_or_else(refused);
         };
         let mut alone = true;
         for (step, output) in outputs {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use buttress::{Format, StoreError};
 
 use super::Run;
+use super::drafting::NOT_SENT;
 use crate::saga::call::Direction;
 use crate::saga::counters::Counter;
 use crate::saga::draft::{Draft, Launch};
@@ -110,8 +111,7 @@ where
         self.accept(draft);
         let mut next = Draft::new(self.durable.clone());
         for Launch { step, .. } in held {
-            let note = Some("cancelled before it left".to_owned());
-            next.push(EntryKind::ActionFailed, step, None, note);
+            next.push(EntryKind::ActionFailed, step, None, Some(NOT_SENT.to_owned()));
         }
         next
     }
@@ -120,8 +120,11 @@ where
     pub(super) fn accept(&mut self, draft: Draft<F::Encoded>) {
         self.position += draft.entries.len() as u64;
         self.durable = draft.state;
-        for entry in &draft.entries {
+        for entry in draft.entries {
             self.core.count(entry.kind);
+            if let Some(note) = entry.note {
+                self.note(entry.kind, entry.step, note);
+            }
         }
         for (step, output) in draft.outputs {
             self.flight.outputs.set(step, Some(output));

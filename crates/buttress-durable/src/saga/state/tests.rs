@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::saga::plan::{OnCrash, StepPlan};
 
-use Command::{Act, Compensate, Complete, CountAsUndone, Stick, Undo, Unwind};
+use Command::{Act, Compensate, Complete, Stick, Undo, Unwind};
 use EntryKind::{
     ActionDone, ActionFailed, ActionInDoubt, ActionStarted, DidNotHappen, Happened, Retried,
     Skipped, UndoDone, UndoFailed, UndoStarted, Unwinding,
@@ -97,17 +97,47 @@ fn a_step_in_doubt_is_undone_before_all_others() {
 }
 
 #[test]
-fn a_step_without_undo_counts_as_undone() {
+fn a_step_without_an_undo_stays_as_it_is() {
+    // a, then b without an undo, then c; d fails beside c. Order in the list is not the order of the steps.
+    let step = Kind::Compensatable;
+    for (names, steps) in [
+        (
+            [0, 1, 2, 3],
+            [(step, true, &[][..]), (step, false, &[0]), (step, true, &[1]), (step, true, &[1])],
+        ),
+        (
+            [3, 2, 1, 0],
+            [(step, true, &[2][..]), (step, true, &[2]), (step, false, &[3]), (step, true, &[])],
+        ),
+    ] {
+        let plan = plan(&steps, 16);
+        let [a, b, c, d] = names;
+        let mut log =
+            vec![(ActionStarted, a), (ActionDone, a), (ActionStarted, b), (ActionDone, b)];
+        log.extend([(ActionStarted, c), (ActionStarted, d), (ActionDone, c), (ActionFailed, d)]);
+        log.push((Unwinding, 0));
+        assert_eq!(next(&plan, &log), [Undo(c)], "a is needed by b, and b by c");
+        log.push((UndoStarted, c));
+        assert_eq!(next(&plan, &log), []);
+        log.push((UndoDone, c));
+        assert_eq!(next(&plan, &log), [Undo(a)]);
+        log.extend([(UndoStarted, a), (UndoDone, a)]);
+        assert_eq!(next(&plan, &log), [Compensate]);
+        assert_eq!(after(&plan, &log).steps[usize::from(b)], Step::Done);
+        assert!(after(&plan, &log).apply(UndoDone, b).is_err());
+    }
+}
+
+#[test]
+fn a_step_in_doubt_without_an_undo_holds_nothing_up() {
     let step = Kind::Compensatable;
     let plan = plan(&[(step, true, &[]), (step, false, &[0])], 16);
-    let log = [
-        (ActionStarted, 0),
-        (ActionDone, 0),
-        (ActionStarted, 1),
-        (ActionInDoubt, 1),
-        (Unwinding, 0),
-    ];
-    assert_eq!(next(&plan, &log), [CountAsUndone(1)]);
+    let mut log = vec![(ActionStarted, 0), (ActionDone, 0), (ActionStarted, 1)];
+    log.extend([(ActionInDoubt, 1), (Unwinding, 0)]);
+    assert_eq!(next(&plan, &log), [Undo(0)]);
+    log.extend([(UndoStarted, 0), (UndoDone, 0)]);
+    assert_eq!(next(&plan, &log), [Compensate]);
+    assert_eq!(after(&plan, &log).steps, [Step::Undone, Step::InDoubt]);
 }
 
 #[test]
@@ -238,7 +268,6 @@ proptest! {
                         state.apply(UndoStarted, step).unwrap();
                         running.push(command);
                     }
-                    CountAsUndone(step) => state.apply(UndoDone, step).unwrap(),
                     Unwind(_) => state.apply(Unwinding, 0).unwrap(),
                     Stick(step) => state.apply(EntryKind::Stuck, step).unwrap(),
                     Complete => state.apply(EntryKind::Completed, 0).unwrap(),

@@ -1,0 +1,46 @@
+//! Texts of the user's code that stores keep for people: made to fit at their source.
+
+use std::fmt::{self, Write as _};
+
+/// The most characters of a text that a store is given.
+pub(crate) const LONGEST: usize = 2000;
+
+/// The first [`LONGEST`] characters of a text, without U+0000, which no database keeps.
+pub(crate) fn cut(text: impl fmt::Display) -> String {
+    let mut cut = Cut { text: String::new(), left: LONGEST };
+    // `Cut` never fails, and a `Display` that does has said what it could.
+    let _ = write!(cut, "{text}");
+    cut.text
+}
+
+struct Cut {
+    text: String,
+    left: usize,
+}
+
+impl fmt::Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars().take(self.left) {
+            self.left -= 1;
+            self.text.push(if character == '\0' { char::REPLACEMENT_CHARACTER } else { character });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("a\0b"), "a\u{fffd}b");
+        assert_eq!(cut(format_args!("{}: {}", "name", "why")), "name: why");
+        for character in ["x", "\u{e9}", "\u{1f680}"] {
+            assert_eq!(cut(character.repeat(LONGEST)), character.repeat(LONGEST));
+            assert_eq!(cut(character.repeat(LONGEST + 1)), character.repeat(LONGEST));
+            let (one, other) = (character.repeat(1500), character.repeat(1500));
+            assert_eq!(cut(format_args!("{one}{other}")), character.repeat(LONGEST));
+        }
+    }
+}
