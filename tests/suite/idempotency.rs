@@ -4,6 +4,7 @@ mod conformance;
 mod contract;
 mod detached;
 mod faulty;
+mod hangs;
 mod lease;
 mod lines;
 mod memory;
@@ -300,6 +301,7 @@ fn a_configuration_that_cannot_work_is_refused() {
         (Config::new().lease(ms(2)), "lease: 2 is not at least 3"),
         (Config::new().poll_interval(ms(0)), "poll-interval: 0s is not longer than zero"),
         (Config::new().store_attempts(0), "store-attempts: 0 is not at least 1"),
+        (Config::new().patience(ms(0)), "patience: 0s is not longer than zero"),
         (Config::new().sweep(ms(0), 1), "sweep-interval: 0s is not longer than zero"),
         (Config::new().sweep(ms(1), 0), "sweep-batch: 0 is not at least 1"),
         (Config::new().detached(0), "detached: 0 is not at least 1"),

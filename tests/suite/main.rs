@@ -11,6 +11,7 @@
 mod architecture;
 mod axum_routes;
 mod bulkhead;
+mod chains;
 mod circuit_breaker;
 mod composition;
 mod conformance;

@@ -108,7 +108,7 @@ pub use outcome::{FaultSpan, Outcome};
 pub use output::Report;
 pub use replay::{Diverged, Failed, Violation, check_determinism, explore};
 pub use rng::Seed;
-pub use scenario::{Engine, Scenario, SimError};
+pub use scenario::{Engine, NoRuntime, Scenario, SimError};
 pub use server::{
     Failure, Leave, Load as ServerLoad, Queue, Served, Server, ServerError, Station, StationFuture,
     StationStats,

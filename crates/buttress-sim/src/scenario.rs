@@ -2,6 +2,7 @@
 
 mod running;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::{AsRefusal, InvalidConfig, Spawner, VirtualClock};
@@ -38,9 +39,22 @@ pub enum SimError {
     #[error(transparent)]
     Stuck(#[from] Stuck),
     /// The runtime of tokio could not be built.
-    #[error("no runtime: {0}")]
-    Runtime(String),
+    #[error("the runtime of tokio could not be built")]
+    Runtime(#[source] NoRuntime),
 }
+
+/// Why the runtime of tokio could not be built. Equal to another one of the same kind.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NoRuntime(#[from] Arc<std::io::Error>);
+
+impl PartialEq for NoRuntime {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.kind() == other.0.kind()
+    }
+}
+
+impl Eq for NoRuntime {}
 
 /// A run: its load, its faults, how long it takes and how it is measured. The same scenario with the same seed
 /// gives the same outcome, to the byte.
@@ -207,7 +221,7 @@ impl Scenario {
             }
             Engine::Tokio => {
                 let runtime = tokio_engine::Runtime::new(&time)
-                    .map_err(|error| SimError::Runtime(error.to_string()))?;
+                    .map_err(|error| SimError::Runtime(NoRuntime(Arc::new(error))))?;
                 let world = World::new(&time, self.seed, Spawner::default(), recorder);
                 let ended = runtime.block_on(async {
                     let stack = build(&world)?;

@@ -1,21 +1,41 @@
 //! [`Codec`]: how typed values become what a store keeps.
 
 use std::any::Any;
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
 /// A value that could not be encoded or decoded.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{codec}: {message}")]
+#[derive(Clone, Debug)]
 pub struct CodecError {
     codec: &'static str,
     message: String,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl CodecError {
     /// An error of the codec called `codec`.
     pub fn new(codec: &'static str, message: impl fmt::Display) -> Self {
-        Self { codec, message: message.to_string() }
+        Self { codec, message: message.to_string(), source: None }
+    }
+
+    /// The same error with what caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.codec, self.message)
+    }
+}
+
+impl StdError for CodecError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 
@@ -96,11 +116,15 @@ where
     T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     fn encode(&self, value: &Arc<T>) -> Result<Vec<u8>, CodecError> {
-        serde_json::to_vec(&**value).map_err(|error| CodecError::new(Self::NAME, error))
+        serde_json::to_vec(&**value).map_err(of_json)
     }
 
     fn decode(&self, encoded: &Vec<u8>) -> Result<Arc<T>, CodecError> {
-        let value = serde_json::from_slice(encoded);
-        value.map(Arc::new).map_err(|error| CodecError::new(Self::NAME, error))
+        serde_json::from_slice(encoded).map(Arc::new).map_err(of_json)
     }
+}
+
+#[cfg(feature = "json")]
+fn of_json(error: serde_json::Error) -> CodecError {
+    CodecError::new(Json::NAME, &error).with_source(error)
 }

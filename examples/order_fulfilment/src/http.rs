@@ -33,7 +33,7 @@ pub(crate) enum CallError {
     #[error("answered {0}")]
     Broken(http::StatusCode),
     #[error("no answer: {0}")]
-    NoAnswer(BoxError),
+    NoAnswer(#[source] BoxError),
     /// A layer around the call.
     #[error(transparent)]
     Layer(#[from] buttress::Error),

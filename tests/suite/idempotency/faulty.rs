@@ -25,6 +25,8 @@ pub(super) enum Plan {
     LosesReply,
     /// Never ends; done at once.
     Hangs,
+    /// Never ends, and is not done.
+    HangsUndone,
 }
 
 /// A [`MemoryStore`] behind a wire.
@@ -61,8 +63,12 @@ impl Faulty {
     }
 
     fn plan(&self, operation: &'static str) -> Plan {
+        self.script.lock().unwrap().asked.push(operation);
+        self.planned(operation)
+    }
+
+    fn planned(&self, operation: &'static str) -> Plan {
         let mut script = self.script.lock().unwrap();
-        script.asked.push(operation);
         let at = script.plans.iter().position(|(planned, _)| *planned == operation);
         at.and_then(|at| script.plans.remove(at)).map_or(Plan::Slow(0), |(_, plan)| plan)
     }
@@ -98,6 +104,7 @@ impl Faulty {
                 drop(act(&self.memory));
                 std::future::pending().await
             }
+            Plan::HangsUndone => std::future::pending().await,
         }
     }
 }
@@ -149,6 +156,13 @@ impl CompleteIn<MemoryTransaction<u32>, u32> for Faulty {
         value: &u32,
         lifetime: Duration,
     ) -> Result<(), StoreError> {
-        self.memory.complete_in(tx, key, claim, value, lifetime).await
+        match self.planned("complete in") {
+            Plan::Hangs => {
+                self.memory.complete_in(tx, key, claim, value, lifetime).await?;
+                std::future::pending().await
+            }
+            Plan::HangsUndone => std::future::pending().await,
+            _ => self.memory.complete_in(tx, key, claim, value, lifetime).await,
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! [`SagaError`]: why a saga is not run to its end here.
 
+use std::error::Error as _;
+use std::fmt;
+
 use buttress::{CodecError, StoreError};
 
 use super::store::SagaId;
@@ -10,11 +13,12 @@ use super::store::SagaId;
 pub enum SagaError {
     /// The store refuses. After a transient error the saga still goes on: see
     /// [`Config::patience`](super::Config::patience).
-    #[error("saga {saga}: {error}")]
+    #[error("saga {saga}: the store failed")]
     Store {
         /// Which saga.
         saga: SagaId,
         /// What the store said.
+        #[source]
         error: StoreError,
     },
     /// Another worker has taken the saga over.
@@ -56,11 +60,27 @@ pub enum SagaError {
         why: String,
     },
     /// The input cannot be encoded.
-    #[error("saga {saga}: its input cannot be encoded: {error}")]
+    #[error("saga {saga}: its input cannot be encoded")]
     Input {
         /// Which saga.
         saga: SagaId,
         /// What the codec said.
+        #[source]
         error: CodecError,
     },
+}
+
+/// An error with all its causes, for log lines: each says what its cause does not.
+pub(super) struct WithCauses<'a>(pub(super) &'a SagaError);
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }

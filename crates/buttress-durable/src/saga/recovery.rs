@@ -7,7 +7,7 @@ use buttress::{Codec, StoreError};
 
 use super::attempt::caught;
 use super::counters::Counter;
-use super::error::SagaError;
+use super::error::{SagaError, WithCauses};
 use super::execution::Execution;
 use super::executor::Executor;
 use super::flight::Flight;
@@ -102,6 +102,7 @@ where
             }
             if let Err(error) = executor.resume(record, Vec::new()) {
                 let layer = core.config.name.as_str();
+                let error = WithCauses(&error);
                 tracing::error!(target: "buttress", layer, %error, "saga not resumed");
             }
         });
@@ -153,7 +154,8 @@ where
         let layer = self.core.config.name.as_str();
         match self.recover().await {
             Ok(recovery) => {
-                for error in recovery.left {
+                for error in &recovery.left {
+                    let error = WithCauses(error);
                     tracing::error!(target: "buttress", layer, %error, "saga not resumed");
                 }
             }

@@ -15,7 +15,7 @@ use super::attempt::{Attempt, caught};
 use super::call::Direction;
 use super::counters::Counter;
 use super::draft::{Draft, Launch};
-use super::error::SagaError;
+use super::error::{SagaError, WithCauses};
 use super::flight::{Ended, Flight};
 use super::report::{self, Report};
 use super::shared::Core;
@@ -126,7 +126,8 @@ where
                     core.counters.add(Counter::Fenced);
                 }
                 tracing::warn!(
-                    target: "buttress", layer = core.config.name.as_str(), %error, "saga left"
+                    target: "buttress", layer = core.config.name.as_str(), error = %WithCauses(error),
+                    "saga left"
                 );
             }
         }

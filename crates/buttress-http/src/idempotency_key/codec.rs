@@ -58,7 +58,7 @@ impl Codec<StoredResponse> for ResponseCodec {
         }
         let status = u16::from_be_bytes(rest.array()?);
         let status = StatusCode::from_u16(status)
-            .map_err(|_| wrong(format_args!("{status} is not a status")))?;
+            .map_err(|error| wrong(format_args!("{status} is not a status")).with_source(error))?;
         let headers = rest.fields()?;
         let trailers = if rest.flag()? { Some(rest.fields()?) } else { None };
         let length = u64::from_be_bytes(rest.array()?);
@@ -72,7 +72,7 @@ impl Codec<StoredResponse> for ResponseCodec {
 }
 
 fn write_fields(bytes: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), CodecError> {
-    let too_long = |_| wrong("a header that is too long");
+    let too_long = |error| wrong("a header that is too long").with_source(error);
     bytes.extend(u32::try_from(fields.len()).map_err(too_long)?.to_be_bytes());
     for (name, value) in fields {
         let name: &[u8] = name.as_ref();
@@ -123,12 +123,16 @@ impl<'a> Rest<'a> {
         for _ in 0..number {
             let length = u16::from_be_bytes(self.array()?);
             let name = HeaderName::from_lowercase(self.take(length.into())?)
-                .map_err(|_| wrong("a field without a valid name"))?;
+                .map_err(|error| wrong("a field without a valid name").with_source(error))?;
             let length = u32::from_be_bytes(self.array()?);
-            let mut value = HeaderValue::from_bytes(self.take(length.into())?)
-                .map_err(|_| wrong(format_args!("a value of `{name}` that is not valid")))?;
+            let mut value =
+                HeaderValue::from_bytes(self.take(length.into())?).map_err(|error| {
+                    wrong(format_args!("a value of `{name}` that is not valid")).with_source(error)
+                })?;
             value.set_sensitive(self.flag()?);
-            fields.try_append(name, value).map_err(|_| wrong("too many fields"))?;
+            fields
+                .try_append(name, value)
+                .map_err(|error| wrong("too many fields").with_source(error))?;
         }
         Ok(fields)
     }

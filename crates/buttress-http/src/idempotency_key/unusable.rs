@@ -104,4 +104,11 @@ impl fmt::Display for UnusableRequest {
     }
 }
 
-impl std::error::Error for UnusableRequest {}
+impl std::error::Error for UnusableRequest {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Malformed(why) => Some(why),
+            Self::TooLarge { .. } | Self::BrokenOff => None,
+        }
+    }
+}

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounded::{no_answer, within};
 use super::holding::Holding;
 use super::key::Key;
 use super::store::{ClaimId, CompleteIn};
+use crate::clock::Clock;
 use crate::store_error::StoreError;
 use crate::sync::{Mutex, lock};
 
@@ -33,6 +35,8 @@ struct Held<St, V> {
     claim: ClaimId,
     lifetime: Duration,
     begun: Arc<Begun<V>>,
+    clock: Clock,
+    patience: Duration,
 }
 
 impl<St, V> Claim<St, V> {
@@ -43,7 +47,8 @@ impl<St, V> Claim<St, V> {
     /// A request without a key has nothing to complete, and succeeds.
     ///
     /// # Errors
-    /// `Fenced` if somebody else has taken the key over, and whatever the store says. The transaction
+    /// `Fenced` if somebody else has taken the key over, and whatever the store says. A store without an
+    /// answer within [`Config::patience`](super::Config::patience) is a `Transient` error. The transaction
     /// must then be rolled back, and the handler return an error.
     ///
     /// # Cancel safety
@@ -55,8 +60,13 @@ impl<St, V> Claim<St, V> {
     {
         let Some(held) = &self.held else { return Ok(()) };
         // From here on nobody knows what was committed but the store.
-        let before = held.begun.set(Some(value.clone()));
-        let done = held.store.complete_in(tx, &held.key, held.claim, value, held.lifetime).await;
+        let before = held.begun.set(Some((value.clone(), Kept::Surely)));
+        let completing = held.store.complete_in(tx, &held.key, held.claim, value, held.lifetime);
+        let Some(done) = within(&held.clock, held.patience, completing).await else {
+            // It may be in the transaction.
+            held.begun.set(Some((value.clone(), Kept::Perhaps)));
+            return Err(no_answer(held.patience));
+        };
         if done.is_err() {
             // Nothing of this call is in the transaction. What an earlier one stored may be committed.
             held.begun.set(before);
@@ -83,12 +93,20 @@ impl<St, V> fmt::Debug for Claim<St, V> {
     }
 }
 
+/// Whether a value is in the transaction of its handler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kept {
+    Surely,
+    /// The store did not answer.
+    Perhaps,
+}
+
 /// The value that a handler stores in its own transaction.
-pub(super) struct Begun<V>(Mutex<Option<V>>);
+pub(super) struct Begun<V>(Mutex<Option<(V, Kept)>>);
 
 impl<V> Begun<V> {
     /// Returns what was there before.
-    fn set(&self, value: Option<V>) -> Option<V> {
+    fn set(&self, value: Option<(V, Kept)>) -> Option<(V, Kept)> {
         std::mem::replace(&mut *lock(&self.0), value)
     }
 
@@ -98,7 +116,7 @@ impl<V> Begun<V> {
     }
 
     /// The value, if the handler got as far as storing one.
-    pub(super) fn take(&self) -> Option<V> {
+    pub(super) fn take(&self) -> Option<(V, Kept)> {
         lock(&self.0).take()
     }
 }
@@ -147,6 +165,8 @@ impl<Req, St, V> Form<Req, V> for Transactional<St> {
                 claim: holding.owner().claim,
                 lifetime: holding.shared()?.config.result_lifetime,
                 begun,
+                clock: holding.shared()?.config.common.clock.clone(),
+                patience: holding.shared()?.config.patience,
             })
         });
         (WithClaim { request, claim: Claim { held } }, sealed::Handed(begun))

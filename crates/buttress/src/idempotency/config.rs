@@ -68,6 +68,8 @@ pub struct Config {
     pub(super) abandoned_calls: Leave,
     pub(super) store_failure: StoreFailure,
     pub(super) store_attempts: u32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    pub(super) patience: Duration,
     pub(super) lost_claim: LostClaim,
     #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) sweep_interval: Duration,
@@ -96,6 +98,7 @@ impl Config {
             abandoned_calls: Leave::Free,
             store_failure: StoreFailure::Closed,
             store_attempts: 3,
+            patience: Duration::from_secs(30),
             lost_claim: LostClaim::Refuse,
             sweep_interval: Duration::from_secs(60),
             sweep_batch: 500,
@@ -178,6 +181,17 @@ impl Config {
         self
     }
 
+    /// Sets how long the layer waits for an operation of the store, all its attempts together. Default: 30 s,
+    /// as long as a lease; more than 0 s. One attempt gets a third of it, or all of it if there is only one.
+    ///
+    /// An operation without an answer may still have its effect, so it is treated as one whose answer was
+    /// lost. A call whose key cannot be claimed is handled as [`store_failure`](Self::store_failure) says. A
+    /// call whose answer cannot be stored still gets its answer.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// What the caller gets whose claim was taken over. Defaults to [`LostClaim::Refuse`], so that a key
     /// never has two answers.
     pub fn lost_claim(mut self, policy: LostClaim) -> Self {
@@ -226,6 +240,7 @@ impl Config {
         check_not_endless("longest-wait", self.longest_wait)?;
         check_duration("poll-interval", self.poll_interval)?;
         check_at_least("store-attempts", self.store_attempts, 1)?;
+        check_duration("patience", self.patience)?;
         check_duration("sweep-interval", self.sweep_interval)?;
         check_at_least("sweep-batch", self.sweep_batch, 1)?;
         check_at_least("detached", self.detached.unwrap_or(1), 1)

@@ -1,6 +1,7 @@
 #![doc = include_str!("../guide/idempotency.md")]
 
 mod backend;
+mod bounded;
 mod call;
 mod claim;
 mod config;

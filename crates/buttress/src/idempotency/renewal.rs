@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use super::backend::{Backend, Op};
+use super::bounded::bounded;
 use super::claim::Begun;
 use super::config::LostClaim;
 use super::holding::Holding;
@@ -76,6 +77,10 @@ impl Renewal {
                     let Some(store) = shared.store.at_once() else {
                         let (store, begun) = (shared.store.clone(), begun.cloned());
                         let asking = renew(store, owner.clone(), lease, begun);
+                        let clock = shared.config.common.clock.clone();
+                        // The next attempt must still be in time.
+                        let limit = shared.config.patience.min(lease / 3);
+                        let asking = async move { bounded(&clock, limit, asking).await };
                         *this.asking = Some((Box::pin(asking), since));
                         continue;
                     };

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use pin_project_lite::pin_project;
 
-use super::claim::Begun;
+use super::claim::{Begun, Kept};
 use super::holding::Holding;
 use super::renewal::{Renewal, Standing};
 use super::settle::{Ending, Settled, Settling};
@@ -141,7 +141,9 @@ fn ending<Res, E, V>(
     value: Option<V>,
 ) -> Ending<V> {
     match (begun.and_then(Begun::take), answer, value) {
-        (Some(stored), Ok(_), _) => Ending::Committed(stored),
+        (Some((stored, Kept::Surely)), Ok(_), _) => Ending::Committed(stored),
+        // If it is stored already, the store says so.
+        (Some((stored, Kept::Perhaps)), Ok(_), value) => Ending::Keep(value.unwrap_or(stored)),
         (Some(_), Err(_), _) => Ending::InDoubt,
         (None, _, Some(value)) => Ending::Keep(value),
         (None, _, None) => Ending::Failed,

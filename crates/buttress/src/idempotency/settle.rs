@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::backend::Backend;
 use super::config::{Leave, LostClaim};
@@ -83,18 +84,19 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 self.completed(&owner, Some(value), stored)
             }
             Ending::Failed => {
-                self.release(&owner).await;
+                self.release(&owner, self.config.patience).await;
                 self.failed(&owner)
             }
             Ending::Committed(value) => self.committed(&owner, value),
             Ending::InDoubt => {
+                let half = self.config.patience / 2;
                 // Released before it is read back: a transaction that is still at it holds the row,
                 // so that the release waits for its end and leaves alone what it completed.
-                self.release(&owner).await;
+                self.release(&owner, half).await;
                 let begin = |store: Arc<dyn Backend<V>>| {
                     store.begin_outcome(owner.identity.clone(), owner.claim)
                 };
-                let outcome = self.attempt(begin).await;
+                let outcome = self.attempt_within(half, begin).await;
                 self.read_back(&owner, outcome)
             }
         }
@@ -104,10 +106,11 @@ impl<V: Clone + Send + 'static> Shared<V> {
         self.config.failed_calls == Leave::Free
     }
 
-    async fn release(&self, owner: &Owner) {
+    async fn release(&self, owner: &Owner, patience: Duration) {
         if self.frees() {
             let Owner { identity, claim, .. } = owner;
-            let release = self.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
+            let begin = |store: Arc<dyn Backend<V>>| store.begin_release(identity.clone(), *claim);
+            let release = self.attempt_within(patience, begin).await;
             self.told("release", release);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Op, Typed};
+use super::bounded::bounded;
 use super::config::Config;
 use super::detached::Detached;
 use super::holding::{Asking, release_later};
@@ -90,18 +91,36 @@ impl<V: Send + 'static> Shared<V> {
         claimed
     }
 
-    /// Asks the store until it answers, or fails with what no other attempt would mend.
+    /// Asks the store until it answers, or fails with what no other attempt would mend, or the patience is over.
     pub(super) async fn attempt<T>(
         &self,
+        ask: impl FnMut(Arc<dyn Backend<V>>) -> Op<T>,
+    ) -> Result<T, StoreError> {
+        self.attempt_within(self.config.patience, ask).await
+    }
+
+    /// As [`attempt`](Self::attempt), within `patience`.
+    pub(super) async fn attempt_within<T>(
+        &self,
+        patience: Duration,
         mut ask: impl FnMut(Arc<dyn Backend<V>>) -> Op<T>,
     ) -> Result<T, StoreError> {
+        let clock = &self.config.common.clock;
         let mut left = self.config.store_attempts;
+        let ends = clock::after(self.now(), patience);
+        let each = patience / left.min(3);
         loop {
-            let answer = ask(self.store.clone()).await;
+            let rest = ends.saturating_duration_since(self.now());
+            let answer = bounded(clock, each.min(rest), ask(self.store.clone())).await;
             left -= 1;
+            let wait = self.config.poll_interval;
             match &answer {
-                Err(error) if error.is_transient() && left > 0 => {
-                    self.config.common.clock.sleep(self.config.poll_interval).await;
+                Err(error)
+                    if error.is_transient()
+                        && left > 0
+                        && clock::after(self.now(), wait) < ends =>
+                {
+                    clock.sleep(wait).await;
                 }
                 _ => return answer,
             }
@@ -129,7 +148,9 @@ impl<V: Send + 'static> Shared<V> {
         let (shared, batch) = (self.clone(), self.config.sweep_batch);
         self.spawn(async move {
             loop {
-                let swept = shared.store.clone().begin_sweep(batch).await;
+                let (clock, patience) = (&shared.config.common.clock, shared.config.patience);
+                let sweeping = shared.store.clone().begin_sweep(batch);
+                let swept = bounded(clock, patience, sweeping).await;
                 if shared.told("sweep", swept).is_none_or(|removed| removed < batch) {
                     break;
                 }

@@ -82,7 +82,9 @@ impl Write<MemoryTransaction> for MemoryStore {
         tx: &mut MemoryTransaction,
         message: &NewMessage,
     ) -> Result<(), StoreError> {
-        message.check().map_err(|error| StoreError::invalid(error.to_string()))?;
+        message
+            .check()
+            .map_err(|error| StoreError::invalid(error.to_string()).with_source(error))?;
         let known = self.lock().ids.contains_key(&message.id)
             || tx.messages.iter().any(|other| other.id == message.id);
         if known {

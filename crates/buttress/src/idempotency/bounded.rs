@@ -1,0 +1,44 @@
+//! Waiting for a store no longer than a time.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::store_error::StoreError;
+
+/// Waits for `asking` up to `limit`; `None` if there is no answer by then. The store may still do what it was
+/// asked for.
+pub(super) async fn within<T>(
+    clock: &Clock,
+    limit: Duration,
+    asking: impl Future<Output = T>,
+) -> Option<T> {
+    let mut asking = pin!(asking);
+    // Boxed, and made when the store has to be waited for.
+    let mut timer = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = asking.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(clock.sleep(limit)));
+        timer.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+/// The error of an operation whose answer did not come within `limit`. Its effect may stand.
+#[cold]
+pub(super) fn no_answer(limit: Duration) -> StoreError {
+    StoreError::transient(format!("no answer within {limit:?}"))
+}
+
+/// As [`within`], with [`no_answer`].
+pub(super) async fn bounded<T>(
+    clock: &Clock,
+    limit: Duration,
+    asking: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    within(clock, limit, asking).await.unwrap_or_else(|| Err(no_answer(limit)))
+}
