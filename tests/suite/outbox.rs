@@ -3,6 +3,9 @@
 mod crashes;
 mod delivery;
 mod failures;
+mod faulty;
+mod outages;
+mod owning;
 mod sharing;
 mod stalled;
 mod world;

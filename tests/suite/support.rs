@@ -1,5 +1,6 @@
 //! What the tests share: requests, errors, and ways to poll by hand.
 
+pub(crate) mod lines;
 mod log;
 mod scripted;
 

@@ -13,6 +13,7 @@ mod check;
 mod cloned;
 mod id;
 mod instant;
+mod outage;
 mod sync;
 mod text;
 mod unordered;

@@ -71,6 +71,13 @@ impl<F> Unordered<F> {
             slot.place.wake_by_ref();
         }
     }
+
+    /// Has the next [`poll_next`](Self::poll_next) poll every future.
+    pub(crate) fn wake_all(&self) {
+        for slot in self.slots.iter().filter(|slot| slot.future.is_some()) {
+            slot.place.wake_by_ref();
+        }
+    }
 }
 
 impl<F: Future> Unordered<F> {

@@ -59,13 +59,18 @@ impl World {
     > {
         let world = self.clone();
         let publisher = service_fn(move |message: Message| {
-            #[expect(clippy::disallowed_methods, reason = "the paused clock")]
-            let at = world.start.elapsed();
-            world.seen.lock().unwrap().push((at, number(&message)));
+            world.saw(&message);
             let script = world.script.lock().unwrap().clone();
             script(&message)
         });
         Relay::new(&self.outbox, publisher, config).unwrap()
+    }
+
+    /// A message has reached a publisher.
+    pub(super) fn saw(&self, message: &Message) {
+        #[expect(clippy::disallowed_methods, reason = "the paused clock")]
+        let at = self.start.elapsed();
+        self.seen.lock().unwrap().push((at, number(message)));
     }
 
     /// Writes messages `(number, key)` in one transaction each.

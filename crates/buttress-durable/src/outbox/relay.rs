@@ -20,7 +20,7 @@ use super::writer::{Bell, Outbox};
 /// Several relays, in one process or many, share the work. See the [module](super) for everything else.
 #[must_use = "a relay does nothing until it is run or spawned"]
 pub struct Relay<St, P, C = AnyError> {
-    pub(super) store: St,
+    pub(super) store: Arc<St>,
     pub(super) publisher: P,
     pub(super) classify: C,
     pub(super) config: Arc<Config>,
@@ -71,7 +71,7 @@ where
             has_ended: AtomicBool::new(false),
             ended: Notify::new(),
         };
-        let (store, shared) = (outbox.store.clone(), Arc::new(shared));
+        let (store, shared) = (Arc::new(outbox.store.clone()), Arc::new(shared));
         let config = Arc::new(config);
         let ends = Ends(shared.clone());
         Ok(Self { store, publisher, classify: AnyError, config, id, shared, ends })

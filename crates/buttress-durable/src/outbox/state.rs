@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use super::config::HeadOfKey;
 use super::message::{Message, MessageId};
 use super::store::{Lease, Owned, Settled, Verdict};
 
@@ -24,7 +25,14 @@ pub(super) struct Desk {
     failing: HashSet<String>,
     under_way: usize,
     settled: Vec<Settled>,
+    /// Ends that the store refuses to record. Their messages are not taken in again.
+    aside: HashMap<MessageId, Settled>,
+    /// Keys with a suspect whose start the store refuses to record, until nothing is suspect any more.
+    passed_over: HashSet<String>,
 }
+
+/// With so many ends set aside nothing more is fetched.
+const MOST_ASIDE: usize = 100;
 
 /// The messages of a key behind its head.
 #[derive(Debug)]
@@ -77,11 +85,33 @@ impl Desk {
         }
     }
 
+    /// What is owned.
+    pub(super) fn leases(&self) -> &[Lease] {
+        &self.leases
+    }
+
+    /// Whether a partition is owned under the same epoch as when `asked` were.
+    pub(super) fn still_owns(&self, asked: &[Lease], partition: u16) -> bool {
+        let asked = asked.iter().find(|lease| lease.partition == partition);
+        asked.is_some_and(|asked| {
+            self.lease(partition).is_some_and(|lease| lease.epoch == asked.epoch)
+        })
+    }
+
     fn lease(&self, partition: u16) -> Option<Lease> {
         self.leases.iter().find(|lease| lease.partition == partition).copied()
     }
 
     fn forget_partition(&mut self, partition: u16) {
+        // Another relay delivers them again.
+        let failing = &mut self.failing;
+        self.aside.retain(|_, settled| {
+            let keep = settled.lease.partition != partition;
+            if !keep {
+                failing.remove(&settled.key);
+            }
+            keep
+        });
         let held = &mut self.held;
         let mut keep = |message: &Message| {
             let keep = message.partition != partition;
@@ -103,11 +133,15 @@ impl Desk {
         self.leases.iter().find(|lease| lease.suspect_to > 0).copied()
     }
 
-    /// Nothing is suspect any more in this partition.
-    pub(super) fn cleared(&mut self, partition: u16) {
-        for lease in self.leases.iter_mut().filter(|lease| lease.partition == partition) {
+    /// Nothing is suspect any more in this partition, under this epoch.
+    pub(super) fn cleared(&mut self, cleared: Lease) {
+        let same = |lease: &&mut Lease| {
+            (lease.partition, lease.epoch) == (cleared.partition, cleared.epoch)
+        };
+        for lease in self.leases.iter_mut().filter(same) {
             lease.suspect_to = 0;
         }
+        self.passed_over.clear();
     }
 
     /// The leases to fetch from: all, but for those to be given up; one, while it is looked through.
@@ -152,7 +186,11 @@ impl Desk {
         let isolating = self.isolating();
         for message in messages {
             let Some(lease) = self.lease(message.partition) else { continue };
-            if self.held.contains_key(&message.id) || self.failing.contains(&message.key) {
+            if self.held.contains_key(&message.id)
+                || self.failing.contains(&message.key)
+                || self.aside.contains_key(&message.id)
+                || self.passed_over.contains(&message.key)
+            {
                 continue;
             }
             if let Some(suspect) = isolating {
@@ -216,11 +254,69 @@ impl Desk {
         self.settled.push(Settled { id, sequence, key, due_at, lease, verdict });
     }
 
-    /// A delivery was given up before it began: as if it had never been fetched.
-    pub(super) fn abandoned(&mut self, message: &Message) {
+    /// A delivery was given up, because it did not begin or its partition is lost: as if it had never been
+    /// fetched.
+    pub(super) fn abandoned(&mut self, slip: &Slip) {
         self.under_way -= 1;
-        self.held.remove(&message.id);
-        self.forget_line(&message.key);
+        self.held.remove(&slip.id);
+        self.forget_line(&slip.key);
+    }
+
+    /// The store refuses to record the start of a suspect, so it is not started, nor is what stands behind
+    /// it, as long as its partition has suspects.
+    pub(super) fn pass_over(&mut self, slip: &Slip) {
+        self.abandoned(slip);
+        self.passed_over.insert(slip.key.clone());
+    }
+
+    /// Sets the first of [`settled`](Self::settled) aside, which the store refuses to record. Its key goes
+    /// on or is held, as behind a message that has used up its attempts.
+    pub(super) fn set_aside(&mut self, policy: HeadOfKey) -> Option<Settled> {
+        if self.settled.is_empty() {
+            return None;
+        }
+        let settled = self.settled.remove(0);
+        self.held.remove(&settled.id);
+        self.failing.remove(&settled.key);
+        match policy {
+            HeadOfKey::Block => {
+                self.failing.insert(settled.key.clone());
+                self.forget_line(&settled.key);
+            }
+            // What waits behind a dead letter stands still until it is recorded.
+            HeadOfKey::Continue if matches!(settled.verdict, Verdict::Dead { .. }) => {
+                self.next_of(&settled.key);
+            }
+            HeadOfKey::Continue => {}
+        }
+        self.aside.insert(settled.id, settled.clone());
+        Some(settled)
+    }
+
+    pub(super) fn has_aside(&self) -> bool {
+        !self.aside.is_empty()
+    }
+
+    pub(super) fn aside_count(&self) -> usize {
+        self.aside.len()
+    }
+
+    pub(super) fn many_aside(&self) -> bool {
+        self.aside.len() >= MOST_ASIDE
+    }
+
+    /// What was set aside, in the order of the messages.
+    pub(super) fn aside(&self) -> Vec<Settled> {
+        let mut aside: Vec<Settled> = self.aside.values().cloned().collect();
+        aside.sort_unstable_by_key(|settled| settled.sequence);
+        aside
+    }
+
+    /// The store has recorded what was set aside, or refused it because the partition is lost.
+    pub(super) fn recorded_aside(&mut self, id: MessageId) {
+        if let Some(settled) = self.aside.remove(&id) {
+            self.failing.remove(&settled.key);
+        }
     }
 
     /// Forgets what waits behind a message of `key`, in its line or among the suspects.

@@ -1,14 +1,11 @@
-//! Looking for messages, and removing old ones.
+//! Looking for messages.
 
 use std::time::{Duration, Instant};
 
-use super::Running;
-use super::flights::beside;
+use super::{Operation, Running};
 use crate::instant;
 use crate::outbox::store::{Lease, Store};
 
-/// How often delivered messages are purged.
-pub(super) const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// After how many looks that found nothing the relay looks less often.
 const QUIET_LOOKS: u32 = 10;
 
@@ -17,9 +14,12 @@ impl<St: Store, P, C> Running<St, P, C> {
     pub(super) fn wants_more(&self, now: Instant) -> bool {
         let room = match self.desk.isolating() {
             Some(_) => 0,
+            // A store that refuses whatever it is told of deliveries would have everything published and
+            // nothing recorded.
+            None if self.desk.many_aside() => return false,
             None => self.relay.config.batch / 2,
         };
-        now < self.lease_until && self.desk.held() <= room
+        self.standing.is_live(now) && self.desk.held() <= room
     }
 
     pub(super) async fn look(&mut self) {
@@ -30,25 +30,32 @@ impl<St: Store, P, C> Running<St, P, C> {
         }
         let leases = self.desk.fetch_from();
         if leases.is_empty() {
+            self.worked(Operation::Fetch);
             self.next_look = instant::after(now, self.relay.config.poll);
             return;
         }
-        let limit = batch + self.desk.held();
-        let store = &self.relay.store;
-        let fetch = store.fetch(self.relay.id, &leases, limit);
-        let fetched = match beside(&mut self.flights, &mut self.desk, fetch).await {
+        let limit = batch + self.desk.held() + self.desk.aside_count();
+        let isolating = self.desk.isolating();
+        let (store, id, asked) = (self.relay.store.clone(), self.relay.id, leases.clone());
+        let fetch = async move { store.fetch(id, &leases, limit).await };
+        let mut fetched = match self.beside(fetch).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                self.warn("no messages fetched", &error);
-                self.next_look = self.pause();
+                self.next_look = self.failed(Operation::Fetch, &error);
                 return;
             }
         };
+        self.worked(Operation::Fetch);
         self.relay.shared.bell.counts.update(|stats| stats.poll_cycles += 1);
         self.store_time = (now, fetched.now);
+        if self.desk.isolating() != isolating {
+            // A renewal meanwhile found suspects, or lost them: this was not a look at them.
+            self.next_look = now;
+            return;
+        }
         let full = fetched.messages.len() >= limit;
+        fetched.messages.retain(|message| self.desk.still_owns(&asked, message.partition));
         let next_due = fetched.next_due.map(|due| due.saturating_sub(fetched.now));
-        let isolating = self.desk.isolating();
         let new = self.desk.take_in(fetched.messages);
         match isolating {
             Some(lease) if new == 0 => self.clear(lease).await,
@@ -59,13 +66,19 @@ impl<St: Store, P, C> Running<St, P, C> {
 
     /// Nothing of this partition is suspect any more: look at the rest at once.
     async fn clear(&mut self, lease: Lease) {
-        match self.relay.store.clear_suspects(lease).await {
-            Ok(()) => self.desk.cleared(lease.partition),
-            Err(error) if error.is_fenced() => self.next_lease = self.now(),
-            Err(error) => {
-                self.warn("suspects not cleared", &error);
-                self.next_look = self.pause();
+        let store = self.relay.store.clone();
+        match self.beside(async move { store.clear_suspects(lease).await }).await {
+            Ok(()) => {
+                self.desk.cleared(lease);
+                if self.desk.isolating().is_none() {
+                    self.forget_starts();
+                }
             }
+            Err(error) if error.is_fenced() => {
+                self.next_lease = self.now();
+                self.next_look = instant::after(self.now(), self.relay.config.poll);
+            }
+            Err(error) => self.next_look = self.failed(Operation::ClearSuspects, &error),
         }
     }
 
@@ -79,24 +92,5 @@ impl<St: Store, P, C> Running<St, P, C> {
             wait = wait.min(next_due);
         }
         self.next_look = instant::after(self.now(), wait);
-    }
-
-    pub(super) async fn purge(&mut self) {
-        if self.now() < self.next_purge {
-            return;
-        }
-        let config = &self.relay.config;
-        let (age, batch) = (config.keep_delivered, config.purge_batch);
-        let store = &self.relay.store;
-        let purged = beside(&mut self.flights, &mut self.desk, store.purge(age, batch)).await;
-        let again = match purged {
-            Ok(purged) if purged >= batch => Duration::from_secs(1),
-            Ok(_) => PURGE_EVERY,
-            Err(error) => {
-                self.warn("delivered messages not purged", &error);
-                PURGE_EVERY
-            }
-        };
-        self.next_purge = instant::after(self.now(), again);
     }
 }

@@ -2,16 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use buttress::Classify;
 use tower::{BoxError, Service};
 
-use super::Running;
-use super::flights::collect;
+use super::flights::{collect, owned};
+use super::settling::is_refusal;
+use super::standing::May;
+use super::{Operation, Running};
+use crate::instant;
 use crate::outbox::config::HeadOfKey;
 use crate::outbox::deliver::{deliver, panicked};
 use crate::outbox::message::Message;
 use crate::outbox::state::{Next, Slip};
 use crate::outbox::store::{Lease, Store, Verdict};
+use buttress::Classify;
 
 impl<St, P, C> Running<St, P, C>
 where
@@ -25,7 +28,11 @@ where
     /// Starts what may be published.
     pub(super) async fn start(&mut self) {
         let most = self.relay.config.concurrency;
-        while self.desk.under_way() < most && self.now() < self.lease_until {
+        // While the lease is being renewed, the store may give up partitions that it was not told are busy.
+        while self.renewal.is_none()
+            && self.desk.under_way() < most
+            && self.standing.is_live(self.now())
+        {
             match self.desk.next() {
                 Some(Next::Publish(message, lease)) => self.publish(message, lease),
                 Some(Next::Alone(message, lease)) => self.publish_alone(message, lease).await,
@@ -46,28 +53,56 @@ where
             let verdict = panicked(&slip, &relay.config);
             return self.desk.ended(slip, lease, verdict);
         };
+        let (slip, clock) = (Slip::of(&message), relay.config.clock.clone());
         let delivery = deliver(publisher, classify, message, lease, relay.config.clone());
-        self.flights.push(Box::pin(delivery));
+        let standing = self.standing.clone();
+        self.flights.push(Box::pin(owned(delivery, slip, lease, standing, clock)));
     }
 
+    /// Publishes a suspect after its start was recorded. The answer may come when the lease is over, or
+    /// when another relay has had the partition: nothing leaves then.
     async fn publish_alone(&mut self, message: Message, lease: Lease) {
-        let config = &self.relay.config;
-        let claim = config.rng.next_u64();
-        match self.relay.store.start(lease, message.id, claim).await {
+        let config = self.relay.config.clone();
+        let (id, slip) = (message.id, Slip::of(&message));
+        let claim = *self.claims.entry(id).or_insert_with(|| config.rng.next_u64());
+        let store = self.relay.store.clone();
+        let started = self.beside(async move { store.start(lease, id, claim).await }).await;
+        if started.is_ok() {
+            self.worked(Operation::Start);
+        }
+        match started {
+            Ok(_) if self.standing.may(lease, self.now()) != May::Go => {
+                self.desk.abandoned(&slip);
+                self.next_look = self.now();
+            }
             Ok(starts) if starts > config.max_starts => {
+                self.claims.remove(&id);
                 let error = format!("brought the relay down {} times", starts - 1);
                 let hold_key = config.head_of_key == HeadOfKey::Block;
-                self.desk.ended(Slip::of(&message), lease, Verdict::Dead { error, hold_key });
+                self.desk.ended(slip, lease, Verdict::Dead { error, hold_key });
             }
-            Ok(starts) => self.publish(Message { starts, ..message }, lease),
+            Ok(starts) => {
+                self.claims.remove(&id);
+                self.publish(Message { starts, ..message }, lease);
+            }
+            Err(error) if error.is_fenced() => {
+                self.desk.abandoned(&slip);
+                self.next_lease = self.now();
+                self.next_look = instant::after(self.now(), config.poll);
+            }
+            Err(error) if is_refusal(&error) => {
+                tracing::error!(
+                    target: "buttress", layer = config.name.as_str(), message = %id,
+                    key = message.key, %error,
+                    "the store refuses to record the start of a suspect message: it is passed over until \
+                     this partition has no suspects"
+                );
+                self.desk.pass_over(&slip);
+                self.next_look = self.now();
+            }
             Err(error) => {
-                self.desk.abandoned(&message);
-                if error.is_fenced() {
-                    self.next_lease = self.now();
-                } else {
-                    self.warn("start not written down", &error);
-                }
-                self.next_look = self.pause();
+                self.desk.abandoned(&slip);
+                self.next_look = self.failed(Operation::Start, &error);
             }
         }
     }

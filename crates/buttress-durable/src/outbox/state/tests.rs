@@ -115,7 +115,7 @@ fn suspects_are_published_alone_and_before_all_others() {
     assert_eq!(next(&mut desk), Some((2, suspect)));
     desk.ended(Slip::of(&message(2, 1)), suspect, retry());
     desk.written(1, &[]);
-    desk.cleared(1);
+    desk.cleared(suspect);
     assert_eq!(desk.fetch_from().len(), 2);
     assert_eq!(desk.take_in(all[2..].to_vec()), 2);
 }

@@ -1,0 +1,55 @@
+//! Removing old messages, beside everything else.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{Operation, Running};
+use crate::instant;
+use crate::outbox::store::Store;
+use buttress::StoreError;
+
+/// How often delivered messages are purged when there is little to purge.
+pub(super) const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// How long the relay waits after a purge that found less than a batch.
+const PURGE_SOON: Duration = Duration::from_secs(1);
+
+/// A purge under way.
+pub(super) type Purge = Pin<Box<dyn Future<Output = Result<usize, StoreError>> + Send>>;
+
+impl<St: Store, P, C> Running<St, P, C> {
+    /// Begins a purge when it is time.
+    pub(super) fn purge(&mut self) {
+        if self.purge.is_some() || self.now() < self.next_purge {
+            return;
+        }
+        let config = &self.relay.config;
+        let (age, batch, store) =
+            (config.keep_delivered, config.purge_batch, self.relay.store.clone());
+        self.purge = Some(Box::pin(async move { store.purge(age, batch).await }));
+    }
+
+    /// Takes in the end of a purge; whether there was one. While purges remove whole batches, one follows
+    /// the other: what is purged keeps up with what is delivered, whatever the rate is.
+    pub(super) fn poll_purge(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(purge) = &mut self.purge else { return false };
+        let Poll::Ready(purged) = purge.as_mut().poll(cx) else { return false };
+        self.purge = None;
+        let now = self.now();
+        self.next_purge = match purged {
+            Ok(purged) => {
+                self.worked(Operation::Purge);
+                self.idle_purges = if purged == 0 { self.idle_purges.saturating_add(1) } else { 0 };
+                if purged >= self.relay.config.purge_batch {
+                    now
+                } else {
+                    let wait = PURGE_SOON.saturating_mul(1 << self.idle_purges.min(6));
+                    instant::after(now, wait.min(PURGE_EVERY))
+                }
+            }
+            Err(error) => self.failed(Operation::Purge, &error),
+        };
+        true
+    }
+}

@@ -1,0 +1,137 @@
+//! Renewing the lease beside everything else, so that no slow answer of the store can hold it up.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::flights::poll_flights;
+use super::{LOOKS_PER_LEASE, Operation, Running};
+use crate::instant;
+use crate::outbox::store::{Owned, Store};
+use buttress::StoreError;
+
+/// How long the relay waits for an answer of the store before it asks again, unless its lease is longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A renewal under way, and when the store was asked.
+pub(super) struct Renewal {
+    asked: Instant,
+    answer: Pin<Box<dyn Future<Output = Result<Owned, StoreError>> + Send>>,
+}
+
+impl<St: Store, P, C> Running<St, P, C> {
+    /// Waits for an answer of the store. Deliveries and renewals go on meanwhile.
+    pub(super) async fn beside<T>(
+        &mut self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let patience = self.relay.config.lease.max(PATIENCE);
+        let mut operation = pin!(operation);
+        let mut limit = pin!(self.relay.config.clock.sleep(patience));
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = operation.as_mut().poll(cx) {
+                return Poll::Ready(answer);
+            }
+            self.tend(cx);
+            limit.as_mut().poll(cx).map(|()| Err(too_slow(patience)))
+        })
+        .await
+    }
+
+    /// Lets deliveries and the renewal go on; whether there is something new.
+    pub(super) fn tend(&mut self, cx: &mut Context<'_>) -> bool {
+        // The renewal first: deliveries that stood still with this process hear whether they may go on.
+        let renewed = self.poll_renewal(cx);
+        let ended = poll_flights(&mut self.flights, &mut self.desk, cx);
+        let purged = self.poll_purge(cx);
+        renewed || ended || purged
+    }
+
+    /// Begins a renewal when it is time, and takes in its answer; whether there was one.
+    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        loop {
+            if let Some(renewal) = &mut self.renewal {
+                let Poll::Ready(answer) = renewal.answer.as_mut().poll(cx) else { return any };
+                let asked = renewal.asked;
+                self.renewal = None;
+                self.renewed(asked, answer);
+                any = true;
+            }
+            let now = self.now();
+            if self.wants_renewal(now) {
+                self.renewal = Some(self.begin_renewal(now));
+                continue;
+            }
+            let Some(at) = self.renewal_at() else { return any };
+            if self.renewal_timer.1 != at {
+                self.renewal_timer.1 = at;
+                self.renewal_timer.0.as_mut().reset(at);
+            }
+            if self.renewal_timer.0.as_mut().poll(cx).is_pending() {
+                return any;
+            }
+        }
+    }
+
+    /// When the next renewal is due. A relay that stops takes nothing new: it renews what is under way.
+    fn renewal_at(&self) -> Option<Instant> {
+        if self.stopping && self.desk.busy().is_empty() {
+            return None;
+        }
+        match self.desk.can_give_up() {
+            true => Some(self.next_lease.min(self.next_give_up)),
+            false => Some(self.next_lease),
+        }
+    }
+
+    fn wants_renewal(&self, now: Instant) -> bool {
+        now >= self.next_lease.min(self.next_give_up)
+            && self.renewal_at().is_some_and(|at| now >= at)
+    }
+
+    fn begin_renewal(&mut self, now: Instant) -> Renewal {
+        self.next_give_up = instant::after(now, self.relay.config.poll);
+        let (length, busy) = (self.relay.config.lease, self.desk.busy());
+        let (store, id) = (self.relay.store.clone(), self.relay.id);
+        let limit = self.relay.config.clock.sleep(length);
+        // An answer that comes after a lease's length is about a lease that is over.
+        let answer = async move {
+            let (mut lease, mut limit) = (pin!(store.lease(id, length, &busy)), pin!(limit));
+            poll_fn(|cx| {
+                if let Poll::Ready(answer) = lease.as_mut().poll(cx) {
+                    return Poll::Ready(answer);
+                }
+                limit.as_mut().poll(cx).map(|()| Err(too_slow(length)))
+            })
+            .await
+        };
+        Renewal { asked: now, answer: Box::pin(answer) }
+    }
+
+    fn renewed(&mut self, asked: Instant, answer: Result<Owned, StoreError>) {
+        match answer {
+            Ok(owned) => {
+                self.worked(Operation::Lease);
+                self.gauges.partitions(owned.leases.len() as u64);
+                let length = self.relay.config.lease;
+                self.desk.own(owned);
+                self.standing.renewed(instant::after(asked, length), self.desk.leases());
+                // Those that stood still, and those that must end.
+                self.flights.wake_all();
+                if self.desk.isolating().is_none() {
+                    self.forget_starts();
+                }
+                // Partitions that another relay gives up, or leaves, stand still until somebody looks.
+                let soon = self.relay.config.poll.saturating_mul(LOOKS_PER_LEASE);
+                self.next_lease = instant::after(asked, soon.min(length / 3));
+            }
+            Err(error) => self.next_lease = self.failed(Operation::Lease, &error),
+        }
+    }
+}
+
+fn too_slow(limit: Duration) -> StoreError {
+    StoreError::transient(format!("no answer within {limit:?}"))
+}

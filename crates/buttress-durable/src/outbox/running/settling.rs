@@ -1,0 +1,123 @@
+//! Recording how deliveries ended.
+
+use std::time::Duration;
+
+use super::{Operation, Running};
+use crate::instant;
+use crate::outage::MENDED_BY_HAND;
+use crate::outbox::store::{Settled, Store, Verdict};
+use buttress::{StoreError, StoreErrorKind};
+
+/// Whether the store refuses what it was given, and not just now.
+pub(super) fn is_refusal(error: &StoreError) -> bool {
+    matches!(error.kind(), StoreErrorKind::Invalid | StoreErrorKind::Conflict)
+}
+
+impl<St: Store, P, C> Running<St, P, C> {
+    /// Records the ends of deliveries. Those that the store refuses are found by halves and set aside, each
+    /// alone, so that the others go on.
+    pub(super) async fn write_down(&mut self) {
+        if self.desk.settled().is_empty() || self.now() < self.next_write {
+            return;
+        }
+        let mut left = self.desk.settled().len();
+        let mut size = left;
+        while left > 0 {
+            let part: Vec<Settled> =
+                self.desk.settled().iter().take(size.min(left)).cloned().collect();
+            let count = part.len();
+            let store = self.relay.store.clone();
+            match self.beside(async move { store.settle(part).await }).await {
+                Ok(refused) => {
+                    self.worked(Operation::Settle);
+                    let written = self.desk.written(count, &refused);
+                    if !refused.is_empty() {
+                        self.standing.renewed(self.standing.until(), self.desk.leases());
+                        self.flights.wake_all();
+                        self.next_lease = self.now();
+                    }
+                    self.count(&written);
+                    left -= count;
+                }
+                Err(error) if is_refusal(&error) && count > 1 => size = count / 2,
+                Err(error) if is_refusal(&error) => {
+                    self.set_aside(&error);
+                    (left, size) = (left - 1, left.max(1));
+                }
+                Err(error) => {
+                    self.next_write = self.failed(Operation::Settle, &error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sets the first end aside that is to be recorded.
+    fn set_aside(&mut self, error: &StoreError) {
+        let policy = self.relay.config.head_of_key;
+        let Some(settled) = self.desk.set_aside(policy) else { return };
+        let outcome = match &settled.verdict {
+            Verdict::Delivered => "delivered",
+            Verdict::Retry { .. } => "failed",
+            Verdict::Dead { .. } => "dead letter",
+        };
+        tracing::error!(
+            target: "buttress", layer = self.relay.config.name.as_str(), message = %settled.id,
+            key = settled.key, outcome, %error,
+            "the store refuses to record how this delivery ended: the message is set aside, and comes \
+             again when another relay owns its partition"
+        );
+        self.next_aside = instant::after(self.now(), MENDED_BY_HAND);
+    }
+
+    /// Records again, each alone, what the store refused before.
+    pub(super) async fn write_aside(&mut self) {
+        if !self.desk.has_aside() || self.now() < self.next_aside {
+            return;
+        }
+        self.next_aside = instant::after(self.now(), MENDED_BY_HAND);
+        for settled in self.desk.aside() {
+            let (store, again) = (self.relay.store.clone(), settled.clone());
+            match self.beside(async move { store.settle(vec![again]).await }).await {
+                Ok(refused) => {
+                    self.desk.recorded_aside(settled.id);
+                    if refused.is_empty() {
+                        self.count(&[settled]);
+                    }
+                }
+                Err(error) if is_refusal(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn count(&self, written: &[Settled]) {
+        let mut lags = Vec::new();
+        let (mut failed, mut dead) = (0, 0);
+        for settled in written {
+            match &settled.verdict {
+                Verdict::Delivered => lags.push(self.desk_lag(settled.due_at)),
+                Verdict::Retry { .. } => failed += 1,
+                Verdict::Dead { error, .. } => {
+                    (failed, dead) = (failed + 1, dead + 1);
+                    tracing::error!(
+                        target: "buttress", layer = self.relay.config.name.as_str(),
+                        message = %settled.id, key = settled.key, error, "dead letter"
+                    );
+                }
+            }
+        }
+        let counts = &self.relay.shared.bell.counts;
+        counts.relayed(&lags);
+        counts.update(|stats| {
+            stats.failed += failed;
+            stats.dead += dead;
+        });
+    }
+
+    /// For how long a message has been due, by the store's clock.
+    fn desk_lag(&self, due_at: Duration) -> Duration {
+        let (at, unix) = self.store_time;
+        (unix + self.now().saturating_duration_since(at)).saturating_sub(due_at)
+    }
+}

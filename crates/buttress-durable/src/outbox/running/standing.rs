@@ -1,0 +1,90 @@
+//! [`Standing`]: what deliveries under way know of the leases that they began under.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::outbox::store::Lease;
+
+/// Whether a delivery may go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum May {
+    /// Its partition is owned under the same epoch.
+    Go,
+    /// The lease has run out here. The answer to the next renewal says whether another relay has owned the
+    /// partition since.
+    Wait,
+    /// The partition is not owned any more, or under a newer epoch: another relay may have delivered the
+    /// message.
+    Never,
+}
+
+/// The leases of a relay, shared with its deliveries.
+#[derive(Debug)]
+pub(super) struct Standing(Mutex<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// Counted from before the store was asked, so it is not later than in the store.
+    until: Instant,
+    epochs: BTreeMap<u16, u64>,
+}
+
+impl Standing {
+    /// A relay that owns nothing.
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Mutex::new(Known { until: now, epochs: BTreeMap::new() }))
+    }
+
+    /// The store's answer to a renewal.
+    pub(super) fn renewed(&self, until: Instant, leases: &[Lease]) {
+        let epochs = leases.iter().map(|lease| (lease.partition, lease.epoch)).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Known { until, epochs };
+    }
+
+    /// Whether what was decided under `lease` may happen now.
+    pub(super) fn may(&self, lease: Lease, now: Instant) -> May {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.epochs.get(&lease.partition) {
+            Some(epoch) if *epoch == lease.epoch && now < known.until => May::Go,
+            Some(epoch) if *epoch == lease.epoch => May::Wait,
+            _ => May::Never,
+        }
+    }
+
+    /// Whether anything may be started.
+    pub(super) fn is_live(&self, now: Instant) -> bool {
+        now < self.until()
+    }
+
+    /// When the lease ends.
+    pub(super) fn until(&self) -> Instant {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lapse_stops_and_a_newer_epoch_ends() {
+        let now = buttress::Clock::default().now();
+        let second = Duration::from_secs(1);
+        let lease = |epoch| Lease { partition: 3, epoch, suspect_to: 0 };
+        let standing = Standing::new(now);
+        assert_eq!(standing.may(lease(1), now), May::Never);
+        standing.renewed(now + second, &[lease(1)]);
+        assert_eq!(standing.may(lease(1), now), May::Go);
+        assert_eq!(standing.may(lease(1), now + second), May::Wait, "it ends at the instant");
+        // Healed under the same epoch: no other relay had it.
+        standing.renewed(now + 3 * second, &[lease(1)]);
+        assert_eq!(standing.may(lease(1), now + second), May::Go);
+        standing.renewed(now + 4 * second, &[lease(2)]);
+        assert_eq!(standing.may(lease(1), now + second), May::Never);
+        assert_eq!(standing.may(lease(1), now + 9 * second), May::Never);
+        assert_eq!(standing.may(lease(2), now + second), May::Go);
+    }
+}

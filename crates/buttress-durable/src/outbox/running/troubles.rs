@@ -1,0 +1,82 @@
+//! A store that does not do what it is asked: waits, and log lines.
+
+use std::time::{Duration, Instant};
+
+use super::Running;
+use crate::instant;
+use crate::outage::Say;
+use buttress::StoreError;
+
+/// What a relay asks of a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Operation {
+    Lease,
+    Fetch,
+    Start,
+    ClearSuspects,
+    Settle,
+    Purge,
+}
+
+impl Operation {
+    pub(super) const COUNT: usize = 6;
+
+    const fn doing(self) -> &'static str {
+        match self {
+            Self::Lease => "renewing the lease",
+            Self::Fetch => "fetching messages",
+            Self::Start => "recording the start of a suspect message",
+            Self::ClearSuspects => "clearing suspects",
+            Self::Settle => "recording how deliveries ended",
+            Self::Purge => "purging delivered messages",
+        }
+    }
+}
+
+impl<St, P, C> Running<St, P, C> {
+    /// The store failed to do `operation`. Returns when to repeat it.
+    pub(super) fn failed(&mut self, operation: Operation, error: &StoreError) -> Instant {
+        let now = self.now();
+        let first = self.relay.config.poll.max(Duration::from_millis(100));
+        let (say, wait) = self.outage.failed(operation as usize, error, first, now);
+        let (layer, doing) = (self.relay.config.name.as_str(), operation.doing());
+        match say {
+            Say::Began => tracing::warn!(
+                target: "buttress", layer, doing, %error,
+                "the relay's store does not answer; the relay repeats after growing waits"
+            ),
+            Say::Mend => tracing::error!(
+                target: "buttress", layer, doing, %error,
+                "somebody must mend the relay's store; the relay repeats once a minute"
+            ),
+            Say::Nothing => {
+                tracing::debug!(target: "buttress", layer, doing, %error, ?wait, "store failed");
+            }
+        }
+        instant::after(now, wait)
+    }
+
+    /// The store did `operation`. What else has failed is repeated now.
+    pub(super) fn worked(&mut self, operation: Operation) {
+        if !self.outage.is_on() {
+            return;
+        }
+        let now = self.now();
+        if let Some(lasted) = self.outage.worked(operation as usize, now) {
+            let (layer, doing) = (self.relay.config.name.as_str(), operation.doing());
+            tracing::info!(
+                target: "buttress", layer, doing, ?lasted, "the relay's store works again"
+            );
+            self.next_write = now;
+            self.next_look = now;
+            self.next_purge = self.next_purge.min(now);
+        }
+    }
+
+    /// No suspect waits for its start any more.
+    pub(super) fn forget_starts(&mut self) {
+        self.claims.clear();
+        self.worked(Operation::Start);
+        self.worked(Operation::ClearSuspects);
+    }
+}

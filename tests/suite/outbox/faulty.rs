@@ -1,0 +1,149 @@
+//! A store whose answers come late, fail, or refuse one message.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buttress::{Clock, StoreError, StoreErrorKind};
+use buttress_durable::outbox::{
+    Backlog, DeadLetter, Fetched, Lease, MemoryStore, MessageId, Owned, RelayId, Settled, Store,
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Faulty {
+    inner: MemoryStore,
+    faults: Arc<Mutex<Faults>>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    /// How long the answer takes; what was asked is done before.
+    late: HashMap<&'static str, Duration>,
+    fails: HashMap<&'static str, StoreErrorKind>,
+    /// Whatever is asked fails.
+    away: Option<StoreErrorKind>,
+    /// Messages of which nothing can be recorded.
+    refused: HashSet<MessageId>,
+    asked: HashMap<&'static str, usize>,
+}
+
+impl Faulty {
+    pub(super) fn over(store: &MemoryStore) -> Self {
+        Self { inner: store.clone(), faults: Arc::default() }
+    }
+
+    /// The answers to `operation` take so long.
+    pub(super) fn late(&self, operation: &'static str, by: Duration) {
+        self.faults.lock().unwrap().late.insert(operation, by);
+    }
+
+    pub(super) fn fails(&self, operation: &'static str, kind: Option<StoreErrorKind>) {
+        let fails = &mut self.faults.lock().unwrap().fails;
+        match kind {
+            Some(kind) => fails.insert(operation, kind),
+            None => fails.remove(operation),
+        };
+    }
+
+    /// Every operation fails.
+    pub(super) fn away(&self, kind: Option<StoreErrorKind>) {
+        self.faults.lock().unwrap().away = kind;
+    }
+
+    pub(super) fn refuse(&self, id: MessageId) {
+        self.faults.lock().unwrap().refused.insert(id);
+    }
+
+    pub(super) fn mend(&self) {
+        self.faults.lock().unwrap().refused.clear();
+    }
+
+    /// How often anything was asked since the last look.
+    pub(super) fn asked(&self) -> usize {
+        std::mem::take(&mut self.faults.lock().unwrap().asked).values().sum()
+    }
+
+    fn check(&self, operation: &'static str, ids: &[MessageId]) -> Result<(), StoreError> {
+        let mut faults = self.faults.lock().unwrap();
+        *faults.asked.entry(operation).or_default() += 1;
+        if let Some(kind) = faults.away.or_else(|| faults.fails.get(operation).copied()) {
+            return Err(StoreError::new(kind, operation));
+        }
+        match ids.iter().find(|id| faults.refused.contains(id)) {
+            Some(id) => Err(StoreError::invalid(format!("message {id}: a trigger refuses it"))),
+            None => Ok(()),
+        }
+    }
+
+    async fn answer<T>(&self, operation: &'static str, answer: T) -> T {
+        let late = self.faults.lock().unwrap().late.get(operation).copied();
+        if let Some(late) = late {
+            Clock::default().sleep(late).await;
+        }
+        answer
+    }
+}
+
+impl Store for Faulty {
+    async fn lease(
+        &self,
+        relay: RelayId,
+        lease: Duration,
+        busy: &[u16],
+    ) -> Result<Owned, StoreError> {
+        self.check("lease", &[])?;
+        self.answer("lease", self.inner.lease(relay, lease, busy).await).await
+    }
+
+    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+        self.check("release", &[])?;
+        self.inner.release(relay).await
+    }
+
+    async fn fetch(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Fetched, StoreError> {
+        self.check("fetch", &[])?;
+        self.answer("fetch", self.inner.fetch(relay, leases, limit).await).await
+    }
+
+    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+        self.check("start", &[id])?;
+        self.answer("start", self.inner.start(lease, id, claim).await).await
+    }
+
+    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+        self.check("clear", &[])?;
+        self.answer("clear", self.inner.clear_suspects(lease).await).await
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+        let ids: Vec<MessageId> = settled.iter().map(|settled| settled.id).collect();
+        self.check("settle", &ids)?;
+        self.answer("settle", self.inner.settle(settled).await).await
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.dead_letters(after, limit).await
+    }
+
+    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.inner.requeue(ids).await
+    }
+
+    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.inner.discard(ids).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.inner.backlog().await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.check("purge", &[])?;
+        self.answer("purge", self.inner.purge(age, limit).await).await
+    }
+}

@@ -1,0 +1,167 @@
+//! A store that is away for long, that a person must mend, or that refuses one message.
+
+use std::time::Duration;
+
+use buttress::StoreErrorKind;
+use buttress_durable::outbox::{
+    Config, HeadOfKey, Message, MessageId, Outbox, Relay, RelayHandle, Store,
+};
+use tower::{BoxError, service_fn};
+
+use super::faulty::Faulty;
+use super::world::*;
+use crate::support::lines::Lines;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn relay(world: &World, store: &Faulty, config: Config) -> RelayHandle {
+    let seen = world.clone();
+    let publisher = service_fn(move |message: Message| {
+        seen.saw(&message);
+        async { Ok::<(), BoxError>(()) }
+    });
+    Relay::new(&Outbox::new(store.clone()), publisher, config).unwrap().spawn()
+}
+
+/// Caught: 600 questions and as many warnings a minute.
+#[tokio::test(start_paused = true)]
+async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
+    let lines = Lines::capture();
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    let _relay = relay(&world, &store, config());
+    world.write(&[(1, "a")]).await;
+    pass(MINUTE).await;
+    assert_eq!((lines.levels(), world.seen()), ((0, 0, 0), vec![1]));
+    store.away(Some(StoreErrorKind::Transient));
+    world.write(&[(2, "a")]).await;
+    store.asked();
+    pass(10 * MINUTE).await;
+    let asked = store.asked();
+    assert!((50..=250).contains(&asked), "{asked} questions in ten minutes");
+    assert_eq!(lines.levels(), (0, 1, 0));
+    store.away(None);
+    pass(Duration::from_secs(11)).await;
+    assert_eq!(lines.levels(), (0, 0, 1));
+    assert_eq!(world.seen(), [1, 2], "soon after the end of the outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
+    let lines = Lines::capture();
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    store.away(Some(StoreErrorKind::Misconfigured));
+    let _relay = relay(&world, &store, config());
+    world.write(&[(1, "a")]).await;
+    pass(10 * MINUTE).await;
+    let asked = store.asked();
+    assert!((9..=25).contains(&asked), "{asked} questions in ten minutes");
+    assert_eq!(lines.levels(), (1, 0, 0));
+    store.away(None);
+    pass(MINUTE).await;
+    assert_eq!((lines.levels(), world.seen()), ((0, 0, 1), vec![1]));
+}
+
+/// One operation lacks a right, the others work; an outage beside it is said all the same.
+#[tokio::test(start_paused = true)]
+async fn one_operation_that_must_be_mended_is_logged_once() {
+    for operation in ["purge", "settle", "fetch"] {
+        let lines = Lines::capture();
+        let world = World::new();
+        let store = Faulty::over(&world.store);
+        store.fails(operation, Some(StoreErrorKind::Misconfigured));
+        let _relay = relay(&world, &store, config());
+        world.write(&[(1, "a")]).await;
+        pass(10 * MINUTE).await;
+        assert_eq!(lines.levels(), (1, 0, 0), "{operation}");
+        store.away(Some(StoreErrorKind::Transient));
+        pass(10 * MINUTE).await;
+        assert_eq!(lines.levels(), (0, 1, 0), "{operation}");
+        store.away(None);
+        store.fails(operation, None);
+        pass(2 * MINUTE).await;
+        assert_eq!(lines.levels(), (0, 0, 2), "{operation}");
+        assert_eq!(world.store.backlog().await.unwrap().pending, 0);
+    }
+}
+
+/// Caught: one end of a delivery that the store refused kept the whole batch from being recorded.
+#[tokio::test(start_paused = true)]
+async fn one_message_that_the_store_refuses_is_set_aside_alone() {
+    for policy in [HeadOfKey::Continue, HeadOfKey::Block] {
+        let lines = Lines::capture();
+        let world = World::new();
+        let store = Faulty::over(&world.store);
+        store.refuse(MessageId::new(70));
+        let relay = relay(&world, &store, config().head_of_key(policy));
+        for number in 0..200 {
+            world.write(&[(number, &format!("key-{}", number % 100))]).await;
+        }
+        pass(Duration::from_secs(30)).await;
+        // The one behind it, 170, waits only where a dead letter would hold it.
+        let held = usize::from(policy == HeadOfKey::Block);
+        let pending = world.store.backlog().await.unwrap().pending as usize;
+        assert_eq!(pending, 1 + held, "{policy:?}");
+        let most = (0..200).map(|n| world.seen().iter().filter(|seen| **seen == n).count()).max();
+        assert_eq!(most, Some(1), "nothing is published twice");
+        let said = lines.take();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].1.contains("set aside") && said[0].1.contains("trigger"), "{said:?}");
+        store.mend();
+        pass(2 * MINUTE).await;
+        assert_eq!(world.store.backlog().await.unwrap().pending, 0, "{policy:?}");
+        relay.shut_down().await;
+        assert_eq!(world.seen().len(), 200);
+    }
+}
+
+/// A refused end keeps neither the relay from ending nor the next one from delivering again.
+#[tokio::test(start_paused = true)]
+async fn what_is_set_aside_is_left_to_the_next_relay() {
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    store.refuse(MessageId::new(1));
+    world.write(&[(1, "a"), (2, "a"), (3, "b")]).await;
+    let first = relay(&world, &store, config());
+    pass(Duration::from_secs(5)).await;
+    first.shut_down().await;
+    assert_eq!(world.store.backlog().await.unwrap().pending, 1);
+    store.mend();
+    let _second = relay(&world, &store, config());
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(world.store.backlog().await.unwrap().pending, 0);
+    assert_eq!(world.seen().iter().filter(|seen| **seen == 1).count(), 2);
+}
+
+/// A store that refuses all it is told does not have the whole outbox published.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_everything_stops_the_relay() {
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    for number in 0..1000 {
+        store.refuse(MessageId::new(u128::from(number)));
+        world.write(&[(number, &format!("key-{number}"))]).await;
+    }
+    let _relay = relay(&world, &store, config());
+    pass(10 * MINUTE).await;
+    let seen = world.seen().len();
+    assert!((100..=300).contains(&seen), "{seen} were published");
+}
+
+/// A suspect whose start is refused does not keep those of its partition from being published.
+#[tokio::test(start_paused = true)]
+async fn a_suspect_whose_start_is_refused_is_passed_over() {
+    let world = World::new();
+    world.write(&[(1, "a"), (2, "a"), (3, "a")]).await;
+    let gone = buttress_durable::outbox::RelayId::new(7);
+    let second = Duration::from_secs(1);
+    let owned = world.store.lease(gone, second, &[]).await.unwrap();
+    world.store.fetch(gone, &owned.leases, 100).await.unwrap();
+    pass(2 * second).await;
+    let store = Faulty::over(&world.store);
+    store.refuse(MessageId::new(1));
+    let _relay = relay(&world, &store, config());
+    pass(10 * second).await;
+    assert_eq!(world.seen(), [1, 2, 3], "in order, once nothing is suspect");
+}

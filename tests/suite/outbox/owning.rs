@@ -1,0 +1,194 @@
+//! A relay acts only while it owns, and no slow answer keeps it from renewing.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buttress::{Clock, StoreErrorKind};
+use buttress_durable::outbox::{Message, Outbox, Relay, RelayHandle, RelayId, Store};
+use tower::{BoxError, Service, service_fn};
+
+use super::faulty::Faulty;
+use super::world::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const AWAY: Option<StoreErrorKind> = Some(StoreErrorKind::Transient);
+
+/// What reached the publishers: who published which message.
+type Seen = Arc<Mutex<Vec<(&'static str, u32)>>>;
+
+fn publisher(
+    name: &'static str,
+    seen: &Seen,
+) -> impl Service<Message, Response = (), Error = BoxError, Future: Send> + Clone + Send + use<> {
+    let seen = seen.clone();
+    service_fn(move |message: Message| {
+        seen.lock().unwrap().push((name, number(&message)));
+        async { Ok::<_, BoxError>(()) }
+    })
+}
+
+fn relay(name: &'static str, store: &Faulty, seen: &Seen) -> RelayHandle {
+    Relay::new(&Outbox::new(store.clone()), publisher(name, seen), config()).unwrap().spawn()
+}
+
+/// Messages that a relay had fetched when it died: whoever comes next suspects them.
+async fn suspects(world: &World, numbers: &[u32]) {
+    for number in numbers {
+        world.write(&[(*number, "a")]).await;
+    }
+    let gone = RelayId::new(7);
+    let owned = world.store.lease(gone, SECOND, &[]).await.unwrap();
+    let fetched = world.store.fetch(gone, &owned.leases, 100).await.unwrap();
+    assert_eq!(fetched.messages.len(), numbers.len());
+    pass(2 * SECOND).await;
+}
+
+/// Caught: the answer to the start came when the lease was over, and the message was published all the
+/// same, after another relay had delivered it and those behind it.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_answered_after_the_lease_publishes_nothing() {
+    let (world, seen) = (World::new(), Seen::default());
+    suspects(&world, &[1, 2, 3]).await;
+    let slow = Faulty::over(&world.store);
+    slow.late("start", 12 * SECOND);
+    let _first = relay("first", &slow, &seen);
+    pass(SECOND).await;
+    slow.fails("lease", AWAY);
+    pass(10 * SECOND).await;
+    let _second = relay("second", &Faulty::over(&world.store), &seen);
+    pass(Duration::from_millis(500)).await;
+    assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 2), ("second", 3)]);
+    // The answer, and a renewal: what was decided before the lapse does not leave after it.
+    slow.fails("lease", None);
+    pass(60 * SECOND).await;
+    assert_eq!(seen.lock().unwrap().len(), 3, "{seen:?}");
+    assert_eq!(world.store.backlog().await.unwrap().pending, 0);
+}
+
+/// Nor does a dead letter: the answer says that the message brought relays down too often.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
+    let (world, seen) = (World::new(), Seen::default());
+    suspects(&world, &[1]).await;
+    let slow = Faulty::over(&world.store);
+    slow.late("start", 12 * SECOND);
+    slow.fails("settle", AWAY);
+    let outbox = Outbox::new(slow.clone());
+    // Its one start is used up by the first owner of the suspect.
+    let owner = RelayId::new(8);
+    let owned = world.store.lease(owner, SECOND, &[]).await.unwrap();
+    let lease = owned.leases.iter().find(|lease| lease.suspect_to > 0).unwrap();
+    let first = world.store.fetch(owner, &owned.leases, 1).await.unwrap();
+    world.store.start(*lease, first.messages[0].id, 1).await.unwrap();
+    pass(2 * SECOND).await;
+    let config = config().max_starts(1);
+    let _first = Relay::new(&outbox, publisher("first", &seen), config).unwrap().spawn();
+    pass(SECOND).await;
+    slow.fails("lease", AWAY);
+    pass(10 * SECOND).await;
+    let _second = relay("second", &Faulty::over(&world.store), &seen);
+    pass(Duration::from_millis(500)).await;
+    slow.fails("lease", None);
+    slow.fails("settle", None);
+    pass(60 * SECOND).await;
+    let backlog = world.store.backlog().await.unwrap();
+    assert_eq!((backlog.pending, backlog.dead), (0, 0));
+    assert_eq!(*seen.lock().unwrap(), [("second", 1)]);
+}
+
+/// A start whose answer was not used is asked for again, and counts once: a lease that lapses is no proof
+/// of a poison message.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_was_not_used_counts_once() {
+    let (world, seen) = (World::new(), Seen::default());
+    suspects(&world, &[1]).await;
+    let slow = Faulty::over(&world.store);
+    slow.late("start", 12 * SECOND);
+    let outbox = Outbox::new(slow.clone());
+    let config = config().max_starts(1);
+    let _relay = Relay::new(&outbox, publisher("only", &seen), config).unwrap().spawn();
+    pass(SECOND).await;
+    slow.fails("lease", AWAY);
+    pass(12 * SECOND).await;
+    slow.fails("lease", None);
+    slow.late("start", Duration::ZERO);
+    pass(60 * SECOND).await;
+    assert_eq!(*seen.lock().unwrap(), [("only", 1)]);
+    assert_eq!(world.store.backlog().await.unwrap().dead, 0);
+}
+
+/// Caught: the relay waited for an answer and did not renew meanwhile.
+#[tokio::test(start_paused = true)]
+async fn no_slow_answer_keeps_a_relay_from_renewing() {
+    for operation in ["start", "fetch", "settle", "clear", "purge"] {
+        let (world, seen) = (World::new(), Seen::default());
+        suspects(&world, &[1, 2]).await;
+        let slow = Faulty::over(&world.store);
+        let _relay = relay("slow", &slow, &seen);
+        slow.late(operation, 25 * SECOND);
+        world.write(&[(3, "b"), (4, "c")]).await;
+        for second in 0..150 {
+            pass(SECOND).await;
+            let thief = world.store.lease(RelayId::new(9), SECOND, &[]).await.unwrap();
+            let stolen = thief.leases.len();
+            world.store.release(RelayId::new(9)).await.unwrap();
+            assert_eq!(stolen, 0, "{operation} at {second} s");
+        }
+        let mut numbers: Vec<u32> = seen.lock().unwrap().iter().map(|(_, seen)| *seen).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 2, 3, 4], "{operation}");
+    }
+}
+
+/// Caught: the publisher became ready after the lease was over, and was called.
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_gets_ready_after_a_lapse_is_not_called() {
+    let (world, seen) = (World::new(), Seen::default());
+    world.write(&[(1, "a"), (2, "a")]).await;
+    let slow = Faulty::over(&world.store);
+    // Ready after 12 seconds.
+    let (clock, began) = (Clock::default(), Clock::default().now());
+    let publisher = ReadyAt { at: began + 12 * SECOND, clock, inner: publisher("first", &seen) };
+    let _first = Relay::new(&Outbox::new(slow.clone()), publisher, config()).unwrap().spawn();
+    pass(SECOND).await;
+    slow.fails("lease", AWAY);
+    pass(10 * SECOND).await;
+    let _second = relay("second", &Faulty::over(&world.store), &seen);
+    pass(Duration::from_millis(500)).await;
+    slow.fails("lease", None);
+    pass(60 * SECOND).await;
+    assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 2)]);
+}
+
+/// Ready from an instant on.
+#[derive(Clone)]
+struct ReadyAt<S> {
+    at: std::time::Instant,
+    clock: Clock,
+    inner: S,
+}
+
+impl<S: Service<Message>> Service<Message> for ReadyAt<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), S::Error>> {
+        if self.clock.now() >= self.at {
+            return self.inner.poll_ready(cx);
+        }
+        let (clock, at, waker) = (self.clock.clone(), self.at, cx.waker().clone());
+        tokio::spawn(async move {
+            clock.sleep_until(at).await;
+            waker.wake();
+        });
+        std::task::Poll::Pending
+    }
+
+    fn call(&mut self, message: Message) -> S::Future {
+        self.inner.call(message)
+    }
+}
