@@ -77,6 +77,7 @@ where
         .poll(Duration::from_millis(10))
         .idle_poll(Duration::from_millis(20))
         .retry(50, soon())
+        .max_hint(Duration::from_secs(60))
         // No message is to blame for what happens to these processes.
         .max_starts(10_000)
         .head_of_key(HeadOfKey::Block);

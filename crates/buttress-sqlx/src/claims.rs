@@ -84,6 +84,15 @@ impl ClaimOp {
         }
     }
 
+    pub(crate) fn reset(&mut self) {
+        match self {
+            Self::Claim(job) => job.reset(),
+            Self::Complete(job) => job.reset(),
+            Self::Renew(job) => job.reset(),
+            Self::Release(job) => job.reset(),
+        }
+    }
+
     pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
         match self {
             Self::Claim(job) => job.answer(committed),

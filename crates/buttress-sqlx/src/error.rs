@@ -22,11 +22,12 @@ pub(crate) fn during(what: &str) -> impl Fn(sqlx::Error) -> StoreError + Copy + 
     move |error| failed(what, error)
 }
 
-/// The error of every waiter of a batch that failed: the batch as a whole may be tried again, unless a
-/// person must mend something first.
+/// The error of a batch that failed. `Invalid` if the database refuses something in it: each operation is
+/// then tried alone. `Misconfigured` if a person must mend something first. Otherwise the batch as a whole
+/// may be tried again.
 pub(crate) fn batch_failed(what: &str, error: sqlx::Error) -> StoreError {
     let kind = match kind(&error) {
-        StoreErrorKind::Misconfigured => StoreErrorKind::Misconfigured,
+        kind @ (StoreErrorKind::Misconfigured | StoreErrorKind::Invalid) => kind,
         _ => StoreErrorKind::Transient,
     };
     StoreError::new(kind, format!("{what}: {error}")).with_source(error)
@@ -75,8 +76,8 @@ fn of_sqlite(code: &str) -> StoreErrorKind {
         Ok(1 | 11 | 26) => StoreErrorKind::Corrupt,
         // SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_AUTH.
         Ok(3 | 8 | 14 | 23) => StoreErrorKind::Misconfigured,
-        // SQLITE_TOOBIG, SQLITE_MISMATCH.
-        Ok(18 | 20) => StoreErrorKind::Invalid,
+        // SQLITE_TOOBIG, SQLITE_CONSTRAINT (a trigger's RAISE too), SQLITE_MISMATCH.
+        Ok(18..=20) => StoreErrorKind::Invalid,
         _ => StoreErrorKind::Transient,
     }
 }
@@ -90,8 +91,10 @@ fn of_postgres(code: &str) -> StoreErrorKind {
         _ if code.starts_with("28") => StoreErrorKind::Misconfigured,
         // Undefined table, column, function; data or index damaged.
         "42P01" | "42703" | "42883" | "XX001" | "XX002" => StoreErrorKind::Corrupt,
-        // Data exceptions and exceeded limits of the program.
-        _ if code.starts_with("22") || code.starts_with("54") => StoreErrorKind::Invalid,
+        // Data exceptions, violated constraints, a trigger's RAISE, exceeded limits of the program.
+        _ if ["22", "23", "44", "P0", "54"].iter().any(|class| code.starts_with(class)) => {
+            StoreErrorKind::Invalid
+        }
         _ => StoreErrorKind::Transient,
     }
 }
@@ -109,7 +112,9 @@ mod tests {
             assert_eq!(of_sqlite(code), StoreErrorKind::Misconfigured, "{code}");
         }
         assert_eq!(of_sqlite("11"), StoreErrorKind::Corrupt);
-        assert_eq!(of_sqlite("18"), StoreErrorKind::Invalid);
+        for code in ["18", "19", "20", "1811"] {
+            assert_eq!(of_sqlite(code), StoreErrorKind::Invalid, "{code}");
+        }
         assert_eq!(kind(&sqlx::Error::PoolTimedOut), StoreErrorKind::Transient);
     }
 
@@ -124,6 +129,8 @@ mod tests {
             assert_eq!(of_postgres(code), StoreErrorKind::Misconfigured, "{code}");
         }
         assert_eq!(of_postgres("42P01"), StoreErrorKind::Corrupt);
-        assert_eq!(of_postgres("22021"), StoreErrorKind::Invalid);
+        for code in ["22021", "23514", "44000", "P0001", "54000"] {
+            assert_eq!(of_postgres(code), StoreErrorKind::Invalid, "{code}");
+        }
     }
 }

@@ -112,6 +112,7 @@ mod passes;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
+mod receipts;
 mod relaying;
 #[cfg(feature = "sqlite")]
 mod sqlite;

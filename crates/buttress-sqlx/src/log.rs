@@ -56,6 +56,14 @@ impl LogOp {
         }
     }
 
+    pub(crate) fn reset(&mut self) {
+        match self {
+            Self::Create(job) => job.reset(),
+            Self::Append(job) => job.reset(),
+            Self::Renew(job) => job.reset(),
+        }
+    }
+
     pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
         match self {
             Self::Create(job) => job.answer(committed),

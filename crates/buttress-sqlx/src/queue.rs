@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use buttress::StoreError;
+use buttress::{StoreError, StoreErrorKind};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::too_slow;
@@ -20,6 +20,11 @@ pub(crate) struct Job<I, R> {
 impl<I, R> Job<I, R> {
     pub(crate) fn settle(&mut self, verdict: Result<R, StoreError>) {
         self.verdict = Some(verdict);
+    }
+
+    /// Forgets what it came to in a transaction that was not committed.
+    pub(crate) fn reset(&mut self) {
+        self.verdict = None;
     }
 
     pub(crate) const fn is_settled(&self) -> bool {
@@ -53,6 +58,8 @@ pub(crate) trait Op: Send + 'static {
     fn bytes(&self) -> usize;
     /// Whether its caller has gone away.
     fn is_abandoned(&self) -> bool;
+    /// Forgets what it came to in a transaction that was not committed.
+    fn reset(&mut self);
     /// Tells its caller.
     fn answer(self, committed: Result<(), &StoreError>);
 }
@@ -175,6 +182,22 @@ impl<O: Op> Batch<O> {
             *wave += 1;
         }
         waves
+    }
+
+    /// Whether `error` is about one of several operations.
+    pub(crate) fn is_to_be_split(&self, error: &StoreError) -> bool {
+        self.ops.len() > 1 && error.kind() == StoreErrorKind::Invalid
+    }
+
+    /// The operations one by one, as if none had been tried, after the database refused something in the
+    /// batch: it refuses one of them, and the others must not fail with it.
+    pub(crate) fn singly(self) -> impl Iterator<Item = Self> {
+        self.ops.into_iter().map(|mut op| {
+            op.reset();
+            let mut batch = Self { ops: Vec::with_capacity(1), rows: 0, bytes: 0 };
+            batch.push(op);
+            batch
+        })
     }
 
     /// Tells every caller.

@@ -78,6 +78,14 @@ impl RelayOp {
         }
     }
 
+    pub(crate) fn reset(&mut self) {
+        match self {
+            Self::Settle(job) => job.reset(),
+            Self::Mark(job) => job.reset(),
+            Self::Wake(job) => job.reset(),
+        }
+    }
+
     pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
         match self {
             Self::Settle(job) => job.answer(committed),
@@ -191,4 +199,16 @@ pub(crate) fn fenced(lease: Lease) -> StoreError {
         "outbox partition {}: not owned under epoch {}",
         lease.partition, lease.epoch
     ))
+}
+
+/// What a fetch does with the answer to the burial of a message that cannot be read. If the database refuses
+/// to change its row, the message stays where it is, and the others are fetched.
+pub(crate) fn bury_or_pass_over(buried: Result<Vec<u16>, StoreError>) -> Result<(), StoreError> {
+    match buried {
+        Err(error) if !error.may_pass() => {
+            tracing::error!(%error, "a message that cannot be read cannot be made a dead letter");
+            Ok(())
+        }
+        buried => buried.map(drop),
+    }
 }

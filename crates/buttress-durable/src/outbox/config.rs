@@ -175,6 +175,21 @@ impl Config {
         self
     }
 
+    /// The longest time from the first attempt at a message to the end of its last: `attempts` publish
+    /// timeouts, and between two attempts the longest wait of the backoff or
+    /// [`max_hint`](Self::max_hint), whichever is longer. Refusals that are no attempts, time in an outage,
+    /// and time as a dead letter come on top.
+    ///
+    /// Consumers must remember receipts for longer than that: a message that is delivered again later runs
+    /// again.
+    #[must_use]
+    pub fn longest_retry(&self) -> Duration {
+        let waits = self.attempts.saturating_sub(1);
+        let wait = self.backoff.longest().max(self.max_hint);
+        wait.saturating_mul(waits)
+            .saturating_add(self.publish_timeout.saturating_mul(self.attempts))
+    }
+
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         check_range("batch", self.batch, 1, 10_000)?;
         check_duration("poll", self.poll)?;

@@ -29,8 +29,13 @@ pub enum Passage {
 }
 
 /// Remembers, inside the consumer's own transaction `Tx`, what has been received, so that an effect in
-/// the same transaction happens once. One statement each; what is remembered is kept for good unless
-/// the store says otherwise.
+/// the same transaction happens once. One statement each.
+///
+/// Stores remove what is older than a time that is configured there, 30 days by default. A message that is
+/// delivered again later than that is [`First`](Receipt::First) again, and an action or an undo that is
+/// called again later than that proceeds again. The time must be longer than the
+/// [longest retry time](super::Config::longest_retry) of the relay that delivers, and than a dead letter may
+/// wait for an operator.
 pub trait Inbox<Tx>: Send + Sync {
     /// Receives `message` for `consumer`: several may receive the same one, each once.
     fn receive(

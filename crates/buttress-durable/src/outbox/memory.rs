@@ -16,6 +16,9 @@ use super::store::{Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Settled,
 use crate::instant;
 use rows::{Hold, PARTITIONS, Partition, Row, Rows};
 
+/// How long receipts are kept unless said otherwise: 30 days.
+const KEPT: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600));
+
 /// Keeps messages in memory, for tests and for what need not survive the process. Clones are the same
 /// store.
 ///
@@ -48,8 +51,16 @@ impl MemoryStore {
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let partitions = vec![Partition::default(); usize::from(PARTITIONS)];
-        let rows = Mutex::new(Rows { partitions, ..Rows::default() });
+        let rows = Mutex::new(Rows { partitions, kept: KEPT, ..Rows::default() });
         Self { shared: Arc::new(Shared { clock, rows }) }
+    }
+
+    /// How long receipts and barriers of the inbox are kept. Default: 30 days. `None` keeps them forever.
+    /// It is for all clones.
+    #[must_use]
+    pub fn keep_receipts(self, time: impl Into<Option<Duration>>) -> Self {
+        self.lock().kept = time.into();
+        self
     }
 
     /// Begins a transaction.
@@ -197,6 +208,15 @@ impl Store for MemoryStore {
             held_keys: held.len() as u64,
             oldest_age: due.max().unwrap_or_default(),
         })
+    }
+
+    async fn purge_receipts(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let now = self.shared.clock.now();
+        Ok(self.lock().purge_receipts(age, limit, now))
+    }
+
+    fn receipts_kept(&self) -> Option<Duration> {
+        self.lock().kept
     }
 
     async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {

@@ -59,9 +59,18 @@ where
     ///
     /// # Errors
     /// A batch of 0 or above 10 000, a duration of zero or beyond 365 days, no attempts, an idle poll
-    /// below the poll.
+    /// below the poll. A store that keeps receipts for less than [`Config::longest_retry`]: a message that
+    /// comes again after its receipt was removed would run again.
     pub fn new(outbox: &Outbox<St>, publisher: P, config: Config) -> Result<Self, InvalidConfig> {
         config.check()?;
+        let (kept, needed) = (outbox.store.receipts_kept(), config.longest_retry());
+        if let Some(kept) = kept.filter(|kept| *kept < needed) {
+            let bound = format!(
+                "at least {needed:?}, the longest retry time of the relay (attempts, backoff, max-hint and \
+                 publish-timeout)"
+            );
+            return Err(InvalidConfig::new("keep-receipts", format!("{kept:?}"), bound));
+        }
         let id = RelayId::random(&config.rng);
         let shared = Shared {
             bell: outbox.bell.clone(),

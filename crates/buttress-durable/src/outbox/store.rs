@@ -208,6 +208,24 @@ pub trait Store: Send + Sync + 'static {
     /// What is waiting.
     fn backlog(&self) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
 
+    /// Removes up to `limit` receipts and barriers of the [`Inbox`](super::Inbox) in this store that were
+    /// written at least `age` ago; returns how many. A store without an inbox has none.
+    fn purge_receipts(
+        &self,
+        age: Duration,
+        limit: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
+        let _none = (age, limit);
+        async { Ok(0) }
+    }
+
+    /// How long this store keeps the receipts and barriers of its [`Inbox`](super::Inbox); `None` if it
+    /// keeps them forever, or has no inbox. A relay refuses a store that keeps them for less than the relay
+    /// may retry.
+    fn receipts_kept(&self) -> Option<Duration> {
+        None
+    }
+
     /// Removes up to `limit` messages that were delivered at least `age` ago; returns how many.
     fn purge(
         &self,

@@ -1,18 +1,22 @@
 //! Inboxes.
 
-use buttress_durable::outbox::{Inbox, MessageId, Passage, Receipt};
+use std::time::Duration;
+
+use buttress_durable::outbox::{Inbox, MessageId, Passage, Receipt, Store};
 use buttress_durable::saga::SagaId;
 
-use super::{Transactions, cases, expect};
+use super::{GRAIN, Transactions, cases, expect};
 
 /// Every case.
-pub async fn all<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+pub async fn all<S: Inbox<Tx> + Store, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness:
         a_message_is_received_once_by_each_consumer,
         what_is_rolled_back_was_not_received,
         an_action_and_its_undo_happen_once,
         an_undo_that_comes_first_keeps_its_action_out,
         steps_and_sagas_are_kept_apart,
+        only_old_receipts_are_purged,
+        a_barrier_is_as_old_as_the_last_that_came,
     );
 }
 
@@ -111,5 +115,62 @@ where
         let acted = store.action(&mut tx, SagaId::new(saga), step).await;
         assert_eq!(expect(acted, "action"), Passage::Proceed);
     }
+    harness.commit(tx).await;
+}
+
+const AGE: Duration = Duration::from_secs(60);
+
+async fn only_old_receipts_are_purged<S, Tx, H>(harness: &H)
+where
+    S: Inbox<Tx> + Store,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    let receive = async |number: u128| {
+        let mut tx = harness.begin(&store).await;
+        let received = store.receive(&mut tx, "billing", MessageId::new(number)).await;
+        let acted = store.action(&mut tx, SagaId::new(number), "charge").await;
+        harness.commit(tx).await;
+        (expect(received, "receive"), expect(acted, "action"))
+    };
+    let purge = async |limit| expect(store.purge_receipts(AGE, limit).await, "purge_receipts");
+    let (first, repeated) =
+        ((Receipt::First, Passage::Proceed), (Receipt::Repeated, Passage::Repeated));
+    for number in 1..=3 {
+        assert_eq!(receive(number).await, first);
+    }
+    harness.advance(AGE - GRAIN).await;
+    assert_eq!(receive(4).await, first);
+    assert_eq!(purge(100).await, 0, "none is old");
+    assert_eq!(receive(4).await, repeated);
+    harness.advance(GRAIN).await;
+    assert_eq!(purge(2).await, 2, "as many as were asked for");
+    assert_eq!(purge(100).await, 4);
+    assert_eq!(purge(100).await, 0);
+    for number in 1..=3 {
+        assert_eq!(receive(number).await, first, "forgotten: it runs again");
+    }
+    assert_eq!(receive(4).await, repeated, "young");
+}
+
+async fn a_barrier_is_as_old_as_the_last_that_came<S, Tx, H>(harness: &H)
+where
+    S: Inbox<Tx> + Store,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    let mut tx = harness.begin(&store).await;
+    assert_eq!(expect(store.action(&mut tx, SAGA, "charge").await, "action"), Passage::Proceed);
+    harness.commit(tx).await;
+    harness.advance(AGE - GRAIN).await;
+    let mut tx = harness.begin(&store).await;
+    assert_eq!(expect(store.undo(&mut tx, SAGA, "charge").await, "undo"), Passage::Proceed);
+    harness.commit(tx).await;
+    harness.advance(GRAIN).await;
+    expect(store.purge_receipts(AGE, 100).await, "purge_receipts");
+    // The action that comes late again is kept out for as long as the undo is remembered.
+    let mut tx = harness.begin(&store).await;
+    let acted = store.action(&mut tx, SAGA, "charge").await;
+    assert_eq!(expect(acted, "action"), Passage::Overtaken);
     harness.commit(tx).await;
 }

@@ -1,5 +1,7 @@
 //! The inbox on PostgreSQL.
 
+use std::time::Duration;
+
 use buttress::StoreError;
 use buttress_durable::outbox::{Inbox, MessageId, Passage, Receipt};
 use buttress_durable::saga::SagaId;
@@ -11,6 +13,8 @@ use super::sql::Statement;
 use crate::barrier::{action, undo};
 use crate::bounds::check_name;
 use crate::error::during;
+use crate::log::signed;
+use crate::time::span;
 
 /// What comes second waits for the transaction of what came first, and then knows what became of it.
 impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
@@ -22,11 +26,11 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
     ) -> Result<Receipt, StoreError> {
         check_name("consumer", consumer)?;
         let sql = self.sql(
-            "INSERT INTO {s}buttress_inbox (consumer, message) VALUES ($1, $2) \
+            "INSERT INTO {s}buttress_inbox (consumer, message, received_at) VALUES ($2, $3, {now}) \
              ON CONFLICT DO NOTHING",
         );
         let what = "receiving a message";
-        let query = query(sql).bind(consumer).bind(uuid(message.get()));
+        let query = query(sql).bind(self.time()).bind(consumer).bind(uuid(message.get()));
         let done = self
             .bounded(what, async { query.execute(&mut **tx).await.map_err(during(what)) })
             .await?;
@@ -41,9 +45,10 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
     ) -> Result<Passage, StoreError> {
         check_name("step", step)?;
         let sql = self.sql(
-            "INSERT INTO {s}buttress_inbox_step AS b (saga, step, state, actions, undos) \
-             VALUES ($1, $2, 1, 1, 0) ON CONFLICT (saga, step) \
-             DO UPDATE SET actions = b.actions + 1 RETURNING state, actions",
+            "INSERT INTO {s}buttress_inbox_step AS b (saga, step, state, actions, undos, received_at) \
+             VALUES ($2, $3, 1, 1, 0, {now}) ON CONFLICT (saga, step) \
+             DO UPDATE SET actions = b.actions + 1, \
+             received_at = greatest(b.received_at, excluded.received_at) RETURNING state, actions",
         );
         let row = self.count(tx, "passing an action", sql, saga, step).await?;
         action(saga, step, row)
@@ -57,8 +62,9 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
     ) -> Result<Passage, StoreError> {
         check_name("step", step)?;
         let sql = self.sql(
-            "INSERT INTO {s}buttress_inbox_step AS b (saga, step, state, actions, undos) \
-             VALUES ($1, $2, 3, 0, 1) ON CONFLICT (saga, step) DO UPDATE SET undos = b.undos + 1, \
+            "INSERT INTO {s}buttress_inbox_step AS b (saga, step, state, actions, undos, received_at) \
+             VALUES ($2, $3, 3, 0, 1, {now}) ON CONFLICT (saga, step) DO UPDATE SET undos = b.undos + 1, \
+             received_at = greatest(b.received_at, excluded.received_at), \
              state = CASE b.state WHEN 1 THEN 2 ELSE b.state END RETURNING state, undos",
         );
         let row = self.count(tx, "passing an undo", sql, saga, step).await?;
@@ -67,6 +73,40 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Removes up to `limit` receipts and barriers, together, that were written at least `age` ago.
+    pub(super) async fn purge_some_receipts(
+        &self,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let what = during("purging receipts");
+        let mut removed = 0;
+        for (table, key) in
+            [("buttress_inbox", "consumer, message"), ("buttress_inbox_step", "saga, step")]
+        {
+            let left = signed(limit.saturating_sub(removed) as u64);
+            let known = self.sql(&format!(
+                "UPDATE {{s}}{table} SET received_at = {{now}} WHERE received_at = 0 AND ({key}) IN \
+                 (SELECT {key} FROM {{s}}{table} WHERE received_at = 0 LIMIT $2 FOR UPDATE SKIP LOCKED)"
+            ));
+            let purge = self.sql(&format!(
+                "DELETE FROM {{s}}{table} WHERE ({key}) IN (SELECT {key} FROM {{s}}{table} \
+                 WHERE received_at > 0 AND received_at <= {{now}} - $3::int8 ORDER BY received_at \
+                 LIMIT $2 FOR UPDATE SKIP LOCKED)"
+            ));
+            let mut loan = self.borrow().await?;
+            let known = query(known).bind(self.time()).bind(left);
+            known.execute(&mut *loan).await.map_err(what)?;
+            loan.give_back().await?;
+            let mut loan = self.borrow().await?;
+            let purge = query(purge).bind(self.time()).bind(left).bind(span(age));
+            let done = purge.execute(&mut *loan).await.map_err(what)?;
+            loan.give_back().await?;
+            removed += usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
+        }
+        Ok(removed)
+    }
+
     /// Counts an action or an undo; returns the state, and how many came.
     async fn count(
         &self,
@@ -76,7 +116,7 @@ impl PostgresStore {
         saga: SagaId,
         step: &str,
     ) -> Result<(i64, i64), StoreError> {
-        let query = query_as(sql).bind(uuid(saga.get())).bind(step);
+        let query = query_as(sql).bind(self.time()).bind(uuid(saga.get())).bind(step);
         self.bounded(what, async { query.fetch_one(&mut **tx).await.map_err(during(what)) }).await
     }
 }

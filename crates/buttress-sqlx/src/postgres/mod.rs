@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use buttress::StoreError;
+use buttress_durable::outbox::Store as _;
 use sqlx::PgPool;
 
 use crate::claims::ClaimOp;
@@ -105,7 +106,15 @@ impl PostgresStore {
         config.spawner.spawn(writer().run(intake));
         let passes = Passes::default();
         let inner = Inner { config, pool, lender, sql, logs, claims, passes, partitions };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        if let Some(age) = inner.config.keep_receipts {
+            let weak = Arc::downgrade(&inner);
+            inner.config.spawner.spawn(crate::receipts::keep_purging(move |limit| {
+                let store = weak.upgrade().map(|inner| Self { inner });
+                async move { Some(store?.purge_receipts(age, limit).await) }
+            }));
+        }
+        Ok(Self { inner })
     }
 
     /// Opens a store on the application's own `pool`: [`open`](Self::open) with

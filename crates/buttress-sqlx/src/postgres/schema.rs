@@ -11,10 +11,11 @@ use crate::error::during;
 use crate::partitions;
 
 /// The version this release makes and knows.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// What makes each version of the one before it.
-const STEPS: [&str; VERSION as usize] = [include_str!("schema_1.sql")];
+const STEPS: [&str; VERSION as usize] =
+    [include_str!("schema_1.sql"), include_str!("receipts.sql")];
 
 /// Brings the schema to [`VERSION`], whoever else may be doing the same; returns how many partitions
 /// its outbox has.
@@ -32,10 +33,26 @@ pub(super) async fn prepare(
         .execute(&mut *tx)
         .await
         .map_err(opening)?;
+    check_encoding(&mut tx, sql).await?;
     let partitions = migrate(&mut tx, sql, asked).await?;
     tx.commit().await.map_err(opening)?;
     loan.give_back().await?;
     Ok(partitions)
+}
+
+/// Refuses a database that cannot hold every text.
+async fn check_encoding(tx: &mut PgConnection, sql: &Sql) -> Result<(), StoreError> {
+    let encoding: String = query_scalar(sql.text("SELECT current_setting('server_encoding')"))
+        .fetch_one(tx)
+        .await
+        .map_err(during("opening the store"))?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::misconfigured(format!(
+        "opening the store: the encoding of the database is {encoding}, and the store needs UTF8: create \
+         a database WITH ENCODING 'UTF8' TEMPLATE template0"
+    )))
 }
 
 async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result<u16, StoreError> {

@@ -71,21 +71,34 @@ impl Writer {
 
     /// Writes until the store is gone.
     pub(super) async fn run<O: Together>(mut self, mut intake: Intake<O>) {
-        const WHAT: &str = "writing a batch";
         while let Some(mut batch) = intake.begin().await {
             intake.fill(&mut batch);
-            let limit = self.operation_timeout;
-            let written = within(limit, self.write(&mut batch, WHAT)).await;
-            let written = written.unwrap_or_else(|| Err(too_slow(WHAT, limit)));
-            if let Err(error) = &written {
-                tracing::warn!(%error, "a batch of a store was not written");
-                self.forget();
+            let written = self.try_to_write(&mut batch).await;
+            if written.as_ref().is_err_and(|error| batch.is_to_be_split(error)) {
+                for mut alone in batch.singly() {
+                    let written = self.try_to_write(&mut alone).await;
+                    alone.answer(written.as_ref().copied());
+                }
+                continue;
             }
             batch.answer(written.as_ref().copied());
         }
         if let Source::Own { connection: Some(connection), .. } = self.source {
             let _closing = within(self.operation_timeout, connection.close()).await;
         }
+    }
+
+    async fn try_to_write<O: Together>(&mut self, batch: &mut Batch<O>) -> Result<(), StoreError> {
+        const WHAT: &str = "writing a batch";
+        let limit = self.operation_timeout;
+        let written = within(limit, self.write(batch, WHAT)).await;
+        let written = written.unwrap_or_else(|| Err(too_slow(WHAT, limit)));
+        if let Err(error) = &written {
+            // The callers log it: in an outage they know which of their failures is the first.
+            tracing::debug!(%error, "a batch of a store was not written");
+            self.forget();
+        }
+        written
     }
 
     /// Closes the connection after a failure: nobody knows in what state it is; a new one knows.

@@ -17,6 +17,9 @@ impl Op for Number {
     fn is_abandoned(&self) -> bool {
         self.0.is_abandoned()
     }
+    fn reset(&mut self) {
+        self.0.reset();
+    }
     fn answer(self, committed: Result<(), &StoreError>) {
         self.0.answer(committed);
     }

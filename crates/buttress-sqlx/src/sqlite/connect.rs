@@ -33,6 +33,7 @@ pub struct SqliteConfig {
     pub(super) connections: u32,
     pub(super) partitions: Option<u16>,
     pub(super) results: Option<u64>,
+    pub(super) keep_receipts: Option<Duration>,
     pub(super) queue: usize,
     pub(super) batch_rows: usize,
     pragmas: Vec<(String, String)>,
@@ -52,6 +53,7 @@ impl SqliteConfig {
             connections: 4,
             partitions: None,
             results: None,
+            keep_receipts: crate::receipts::KEPT,
             queue: 1024,
             batch_rows: 512,
             pragmas: Vec::new(),
@@ -107,6 +109,18 @@ impl SqliteConfig {
     /// result is gone runs again: what bounds a database is how long results live.
     pub fn results(mut self, most: u64) -> Self {
         self.results = Some(most);
+        self
+    }
+
+    /// How long receipts and barriers of the [inbox](buttress_durable::outbox::Inbox) are kept. Default: 30
+    /// days. `None` keeps them forever. At least 1 second. The store removes older ones in the background.
+    ///
+    /// A message that is delivered again later than that, and an action of a saga that is called again later
+    /// than that, runs again. Keep receipts for longer than any sender repeats: for a relay that is
+    /// [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry) and the longest time that a
+    /// dead letter waits before an operator requeues it.
+    pub fn keep_receipts(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.keep_receipts = time.into();
         self
     }
 
@@ -200,6 +214,7 @@ impl SqliteConfig {
                 return Err(InvalidConfig::new(field, value, "at least 1"));
             }
         }
+        crate::receipts::check(self.keep_receipts)?;
         crate::partitions::check(self.partitions)
     }
 }

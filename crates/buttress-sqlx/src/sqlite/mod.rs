@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::{Clock, StoreError};
+use buttress_durable::outbox::Store as _;
 use sqlx::SqlitePool;
 
 use crate::error::{at_file, too_slow};
@@ -97,7 +98,15 @@ impl SqliteStore {
         config.spawner.spawn(writer.run(intake));
         let pool = config.pool_options().connect_lazy_with(options);
         let passes = Passes::default();
-        Ok(Self { inner: Arc::new(Inner { config, pool, gate, queue, passes, partitions }) })
+        let inner = Arc::new(Inner { config, pool, gate, queue, passes, partitions });
+        if let Some(age) = inner.config.keep_receipts {
+            let weak = Arc::downgrade(&inner);
+            inner.config.spawner.spawn(crate::receipts::keep_purging(move |limit| {
+                let store = weak.upgrade().map(|inner| Self { inner });
+                async move { Some(store?.purge_receipts(age, limit).await) }
+            }));
+        }
+        Ok(Self { inner })
     }
 
     /// The store's pool, for reading. To write, use [`begin`](Self::begin).

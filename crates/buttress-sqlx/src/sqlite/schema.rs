@@ -10,10 +10,11 @@ use crate::error::failed;
 use crate::partitions;
 
 /// The version this release makes and knows.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// What makes each version of the one before it.
-const STEPS: [&str; VERSION as usize] = [include_str!("schema_1.sql")];
+const STEPS: [&str; VERSION as usize] =
+    [include_str!("schema_1.sql"), include_str!("receipts.sql")];
 
 /// Brings the file to [`VERSION`], whoever else may be doing the same; returns how many partitions its
 /// outbox has. `patience` is for other processes that are just creating it: while a file is turned to

@@ -55,6 +55,14 @@ impl Op for WriteOp {
         }
     }
 
+    fn reset(&mut self) {
+        match self {
+            Self::Log(op) => op.reset(),
+            Self::Claim(op) => op.reset(),
+            Self::Relay(op) => op.reset(),
+        }
+    }
+
     fn answer(self, committed: Result<(), &StoreError>) {
         match self {
             Self::Log(op) => op.answer(committed),
@@ -80,9 +88,17 @@ impl Writer {
     /// Writes until the store is gone.
     pub(super) async fn run(mut self, mut intake: Intake<WriteOp>) {
         while let Some(mut batch) = intake.begin().await {
-            let committed = self.turn(&mut intake, &mut batch).await;
+            let committed = self.turn(Some(&mut intake), &mut batch).await;
+            if committed.as_ref().is_err_and(|error| batch.is_to_be_split(error)) {
+                for mut alone in batch.singly() {
+                    let committed = self.turn(None, &mut alone).await;
+                    alone.answer(committed.as_ref().copied());
+                }
+                continue;
+            }
+            // The callers log it: in an outage they know which of their failures is the first.
             if let Err(error) = &committed {
-                tracing::warn!(%error, "a batch of a store was not written");
+                tracing::debug!(%error, "a batch of a store was not written");
             }
             batch.answer(committed.as_ref().copied());
         }
@@ -93,12 +109,14 @@ impl Writer {
 
     async fn turn(
         &mut self,
-        intake: &mut Intake<WriteOp>,
+        intake: Option<&mut Intake<WriteOp>>,
         batch: &mut Batch<WriteOp>,
     ) -> Result<(), StoreError> {
         let turn = self.gate.enter(self.acquire_timeout).await?;
         // Whatever came while others wrote.
-        intake.fill(batch);
+        if let Some(intake) = intake {
+            intake.fill(batch);
+        }
         let limit = self.operation_timeout;
         let written = within(limit, self.write(batch)).await;
         let outcome = match written {

@@ -36,6 +36,15 @@ pub(crate) trait Db: Clone + Send + Sync + 'static {
     /// A statement behind the store's back. Tables are written `{s}buttress_...`.
     fn execute(&self, sql: &str) -> impl Future<Output = u64> + Send;
 
+    /// An identifier as SQL.
+    fn id_literal(id: u128) -> String;
+    /// Inserts so many receipts whose time is not known.
+    fn many_receipts(count: u32) -> String;
+    /// What has the database refuse rows of a table when `condition` is true.
+    fn refuse(table: &str, operation: &str, condition: &str) -> Vec<String>;
+    /// How many rows a table has.
+    fn count(&self, table: &str) -> impl Future<Output = i64> + Send;
+
     /// Writes messages in a transaction of their own.
     fn write(&self, messages: Vec<NewMessage>) -> impl Future<Output = ()> + Send {
         async move {
@@ -114,6 +123,29 @@ impl Db for Sqlite {
 
     async fn rollback(&self, tx: SqliteTransaction) {
         tx.rollback().await.unwrap();
+    }
+
+    fn id_literal(id: u128) -> String {
+        format!("X'{id:032x}'")
+    }
+
+    fn many_receipts(count: u32) -> String {
+        format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count}) \
+             INSERT INTO buttress_inbox (consumer, message) SELECT 'c' || n, zeroblob(16) FROM n"
+        )
+    }
+
+    fn refuse(table: &str, operation: &str, condition: &str) -> Vec<String> {
+        vec![format!(
+            "CREATE TRIGGER refuse BEFORE {operation} ON {table} WHEN {condition} \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )]
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        sqlx::query_scalar(sql).fetch_one(self.store.pool()).await.unwrap()
     }
 
     async fn execute(&self, sql: &str) -> u64 {

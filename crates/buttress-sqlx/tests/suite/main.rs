@@ -18,6 +18,8 @@ mod messages;
 mod misconfigured;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod receipts;
+mod refused;
 mod sagas;
 mod sqlite;
 mod takeover;

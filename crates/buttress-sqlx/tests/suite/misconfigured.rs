@@ -64,3 +64,25 @@ async fn a_missing_right_is_named() {
     execute(format!("DROP OWNED BY {role}")).await;
     execute(format!("DROP ROLE {role}")).await;
 }
+
+/// Caught: a text that the database's encoding does not know stopped a whole relay.
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused() {
+    let Some(url) = postgres_url("a_database_that_cannot_hold_every_text_is_refused").await else {
+        return;
+    };
+    let pool = PgPool::connect(&url).await.unwrap();
+    let execute = async |sql: String| {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    };
+    let database = fresh_schema();
+    execute(format!(
+        "CREATE DATABASE {database} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    ))
+    .await;
+    let config = PostgresConfig::with_options(options(&url).database(&database));
+    let error = PostgresStore::open(config).await.unwrap_err();
+    execute(format!("DROP DATABASE {database} WITH (FORCE)")).await;
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+    assert!(error.to_string().contains("LATIN1") && error.to_string().contains("UTF8"), "{error}");
+}

@@ -82,6 +82,12 @@ impl Backoff {
         self
     }
 
+    /// The longest wait, jitter included.
+    #[must_use]
+    pub const fn longest(&self) -> Duration {
+        self.cap
+    }
+
     /// Wait number `n`, from 0; `previous` is the one before, zero if there was none.
     #[must_use]
     pub fn delay(&self, n: u32, previous: Duration, rng: &Rng) -> Duration {

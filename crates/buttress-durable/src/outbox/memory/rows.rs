@@ -27,6 +27,10 @@ pub(super) struct Rows {
     pub(super) sequence: u64,
     pub(super) receipts: HashMap<Mark, Holder>,
     pub(super) transactions: u64,
+    /// How long receipts are kept; `None` for ever.
+    pub(super) kept: Option<Duration>,
+    /// Committed receipts by time, oldest first. One that was written again later stands here twice.
+    pub(super) received: VecDeque<(Instant, Mark)>,
 }
 
 pub(super) struct Row {
@@ -71,7 +75,8 @@ pub(super) enum Mark {
 /// Who has set a mark.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Holder {
-    Committed,
+    /// At that time.
+    Committed(Instant),
     Transaction(u64),
 }
 
@@ -229,6 +234,28 @@ impl Rows {
                 self.dead.insert(settled.sequence, dead);
             }
         }
+    }
+
+    /// A transaction with this receipt is committed.
+    pub(super) fn receive(&mut self, mark: Mark, now: Instant) {
+        self.receipts.insert(mark.clone(), Holder::Committed(now));
+        self.received.push_back((now, mark));
+        if let Some(kept) = self.kept {
+            // More than comes, so that it keeps up.
+            self.purge_receipts(kept, 2, now);
+        }
+    }
+
+    pub(super) fn purge_receipts(&mut self, age: Duration, limit: usize, now: Instant) -> usize {
+        let mut purged = 0;
+        while purged < limit {
+            let old = self.received.front().is_some_and(|(at, _)| instant::after(*at, age) <= now);
+            let Some((_, mark)) = old.then(|| self.received.pop_front()).flatten() else { break };
+            // A transaction that reads it now has it until it ends.
+            self.receipts.remove(&mark);
+            purged += 1;
+        }
+        purged
     }
 
     /// Takes a dead letter out, and lets its key go on.

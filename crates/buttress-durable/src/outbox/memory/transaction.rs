@@ -30,7 +30,7 @@ impl MemoryTransaction {
             rows.insert(message, now, unix);
         }
         for mark in self.marks.drain(..) {
-            rows.receipts.insert(mark, Holder::Committed);
+            rows.receive(mark, now);
         }
     }
 

@@ -40,6 +40,10 @@ impl Op for ClaimOp {
         self.is_abandoned()
     }
 
+    fn reset(&mut self) {
+        self.reset();
+    }
+
     fn answer(self, committed: Result<(), &StoreError>) {
         self.answer(committed);
     }

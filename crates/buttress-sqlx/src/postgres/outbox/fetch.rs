@@ -12,7 +12,7 @@ use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{PgQuery, id, query};
-use crate::relaying::{FOREVER, MOST_DUE, Row};
+use crate::relaying::{FOREVER, MOST_DUE, Row, bury_or_pass_over};
 use crate::time::duration;
 
 pub(super) const COLUMNS: &str =
@@ -68,8 +68,8 @@ impl PostgresStore {
                 .iter()
                 .any(|settled| settled.sequence < message.sequence && settled.key == message.key)
         });
-        if !unreadable.is_empty() {
-            self.settle(unreadable).await?;
+        for unreadable in unreadable {
+            bury_or_pass_over(self.settle(vec![unreadable]).await)?;
         }
         let next_due = [found.delayed, found.held].into_iter().flatten().min();
         Ok(Fetched { messages, now: duration(found.now), next_due: next_due.map(duration) })

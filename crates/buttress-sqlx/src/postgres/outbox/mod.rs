@@ -181,6 +181,14 @@ impl Store for PostgresStore {
         .await
     }
 
+    async fn purge_receipts(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.bounded("purging receipts", self.purge_some_receipts(age, limit)).await
+    }
+
+    fn receipts_kept(&self) -> Option<Duration> {
+        self.inner.config.keep_receipts
+    }
+
     async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let mut purged = 0;
         loop {

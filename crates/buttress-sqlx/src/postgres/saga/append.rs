@@ -35,6 +35,10 @@ impl Op for LogOp {
         self.is_abandoned()
     }
 
+    fn reset(&mut self) {
+        self.reset();
+    }
+
     fn answer(self, committed: Result<(), &StoreError>) {
         self.answer(committed);
     }

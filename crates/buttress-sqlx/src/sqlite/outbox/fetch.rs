@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::during;
 use crate::log::signed;
-use crate::relaying::{FOREVER, Mark, RelayOp, Row, highest};
+use crate::relaying::{FOREVER, Mark, RelayOp, Row, bury_or_pass_over, highest};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::rows::id;
 use crate::sqlite::writer::WriteOp;
@@ -157,7 +157,7 @@ impl SqliteStore {
             })
         };
         for unreadable in unreadable {
-            self.settle(settled(unreadable).into_iter().collect()).await?;
+            bury_or_pass_over(self.settle(settled(unreadable).into_iter().collect()).await)?;
         }
         Ok(())
     }

@@ -1,0 +1,67 @@
+//! How long receipts and barriers of the inbox are kept, and the task that removes old ones.
+
+use std::future::Future;
+use std::time::Duration;
+
+use buttress::{Clock, InvalidConfig, StoreError};
+
+/// How long they are kept unless a configuration says otherwise: 30 days.
+pub(crate) const KEPT: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600));
+
+/// How many one transaction removes, so that others need not wait long for theirs.
+const BATCH: usize = 1000;
+/// How often a store looks for old receipts when there are none.
+const IDLE: Duration = Duration::from_secs(60);
+/// How often it looks when there were some.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Refuses to forget receipts at once.
+pub(crate) fn check(kept: Option<Duration>) -> Result<(), InvalidConfig> {
+    match kept {
+        Some(kept) if kept < Duration::from_secs(1) => {
+            Err(InvalidConfig::new("keep-receipts", format!("{kept:?}"), "at least 1 second"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes old receipts until `purge` answers `None`, because the store is gone. While it removes whole
+/// batches, one follows the other, so that it keeps up with whatever is received.
+pub(crate) async fn keep_purging<F>(purge: impl Fn(usize) -> F + Send)
+where
+    F: Future<Output = Option<Result<usize, StoreError>>> + Send,
+{
+    let clock = Clock::default();
+    let mut failing = false;
+    clock.sleep(BUSY).await;
+    loop {
+        let wait = match purge(BATCH).await {
+            None => return,
+            Some(Ok(removed)) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("old receipts of the inbox are removed again");
+                }
+                match removed {
+                    BATCH.. => Duration::ZERO,
+                    1.. => BUSY,
+                    0 => IDLE,
+                }
+            }
+            Some(Err(error)) => {
+                if !std::mem::replace(&mut failing, true) {
+                    if error.is_misconfigured() {
+                        tracing::error!(%error, "old receipts of the inbox cannot be removed");
+                    } else {
+                        tracing::warn!(%error, "old receipts of the inbox are not removed");
+                    }
+                }
+                IDLE
+            }
+        };
+        if wait.is_zero() {
+            tokio::task::yield_now().await;
+        } else {
+            clock.sleep(wait).await;
+        }
+    }
+}
