@@ -167,8 +167,9 @@ impl Config {
         self
     }
 
-    /// How long delivered messages are kept, and how many are removed at once, each minute or so.
-    /// Defaults to a day, and 1000.
+    /// How long delivered messages are kept, and how many are removed by one transaction. Defaults: a day,
+    /// and 1000. The relay purges beside its deliveries: after a whole batch immediately again, otherwise
+    /// every second to every minute.
     pub fn keep_delivered(mut self, age: Duration, batch: usize) -> Self {
         self.keep_delivered = age;
         self.purge_batch = batch;

@@ -144,7 +144,7 @@ impl Db for Sqlite {
     }
 
     async fn count(&self, table: &str) -> i64 {
-        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
         sqlx::query_scalar(sql).fetch_one(self.store.pool()).await.unwrap()
     }
 
@@ -263,6 +263,36 @@ mod with_postgres {
 
         async fn rollback(&self, tx: Self::Tx) {
             tx.rollback().await.unwrap();
+        }
+
+        fn id_literal(id: u128) -> String {
+            format!("'{id:032x}'::uuid")
+        }
+
+        fn many_receipts(count: u32) -> String {
+            format!(
+                "INSERT INTO {{s}}buttress_inbox (consumer, message) \
+                 SELECT 'c' || n, '00000000000000000000000000000000'::uuid \
+                 FROM generate_series(1, {count}) AS n"
+            )
+        }
+
+        fn refuse(table: &str, operation: &str, condition: &str) -> Vec<String> {
+            vec![
+                format!(
+                    "CREATE FUNCTION {{s}}refuse() RETURNS trigger LANGUAGE plpgsql AS \
+                     $$ BEGIN IF {condition} THEN RAISE EXCEPTION 'refused'; END IF; RETURN NEW; END $$"
+                ),
+                format!(
+                    "CREATE TRIGGER refuse BEFORE {operation} ON {{s}}{table} FOR EACH ROW \
+                     EXECUTE FUNCTION {{s}}refuse()"
+                ),
+            ]
+        }
+
+        async fn count(&self, table: &str) -> i64 {
+            let sql = self.sql(&format!("SELECT count(*) FROM {{s}}{table}"));
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
         }
 
         async fn execute(&self, sql: &str) -> u64 {

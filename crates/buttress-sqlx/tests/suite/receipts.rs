@@ -35,7 +35,8 @@ async fn back_to_version_1<D: Db>(db: &D) {
     }
     db.execute("UPDATE {s}buttress_schema SET value = 1 WHERE name = 'version'").await;
     let id = D::id_literal(7);
-    let row = format!("INSERT INTO {{s}}buttress_inbox (consumer, message) VALUES ('billing', {id})");
+    let row =
+        format!("INSERT INTO {{s}}buttress_inbox (consumer, message) VALUES ('billing', {id})");
     db.execute(&row).await;
 }
 
