@@ -44,8 +44,8 @@ pub struct Compared {
 /// let fifo = (0..5).map(|seed| run(Queue::fifo(), seed)).collect::<Result<Vec<_>, _>>()?;
 /// let lifo = (0..5).map(|seed| run(Queue::lifo(), seed)).collect::<Result<Vec<_>, _>>()?;
 /// let comparison = compare(&fifo, &lifo);
-/// assert!(comparison.figure("p50 (s)").unwrap().difference.high() < 0.0); // LIFO's median is lower
-/// assert!(comparison.figure("p99 (s)").unwrap().difference.low() > 0.0); // and its tail is longer
+/// assert!(comparison.figure("p50 of ok (s)").unwrap().difference.high() < 0.0); // LIFO's median is lower
+/// assert!(comparison.figure("p99 of ok (s)").unwrap().difference.low() > 0.0); // and its tail is longer
 /// # Ok::<(), buttress_sim::SimError>(())
 /// ```
 #[must_use]
@@ -75,9 +75,9 @@ const FIGURES: [Figure; 10] = [
     ("offered (1/s)", Outcome::offered),
     ("goodput (1/s)", Outcome::goodput),
     ("answered well", |o| o.share(Cause::Ok)),
-    ("mean (s)", |o| o.latency().mean().as_secs_f64()),
-    ("p50 (s)", |o| o.latency().quantile(0.5).as_secs_f64()),
-    ("p99 (s)", |o| o.latency().quantile(0.99).as_secs_f64()),
+    ("mean of ok (s)", |o| o.latency().mean().as_secs_f64()),
+    ("p50 of ok (s)", |o| o.latency().quantile(0.5).as_secs_f64()),
+    ("p99 of ok (s)", |o| o.latency().quantile(0.99).as_secs_f64()),
     ("attempts per request", Outcome::amplification),
     ("wasted work", Outcome::wasted_work),
     ("refused", |o| o.share(Cause::Open) + o.share(Cause::Full) + o.share(Cause::Limited)),

@@ -6,13 +6,17 @@ use buttress::InvalidConfig;
 
 use crate::Distribution;
 
-/// What can go wrong. Those of one target that overlap add up.
+/// What can go wrong.
+///
+/// Faults of one target that overlap combine: times are added, factors are multiplied, shares `a` and `b` of
+/// errors or losses become `1 - (1 - a)(1 - b)`, each gray fault strikes independently, and the smallest
+/// capacity applies. A fault of length zero has no effect.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Fault {
-    /// Stations: at least this share of the jobs ends in an error, after its time.
+    /// Stations: this share of the jobs that would have gone well ends in an error, after its time.
     Errors(f64),
-    /// Stations: every job that begins takes so much longer.
+    /// Stations: every job that begins takes this much longer.
     Latency(Distribution),
     /// Stations: every job that begins takes so many times as long.
     Slow(f64),
@@ -95,16 +99,22 @@ impl Faults {
         off: Duration,
     ) -> Self {
         let mut start = from;
-        while start < to && !(on + off).is_zero() {
+        let cycle = on.saturating_add(off);
+        while start < to && !cycle.is_zero() {
             self = self.at(start, on.min(to - start), target, fault.clone());
-            start += on + off;
+            start = start.saturating_add(cycle);
         }
         self
     }
 
-    /// When each fault is there, for reports: target, fault, from, to.
-    pub(crate) fn spans(&self) -> impl Iterator<Item = &Planned> {
+    /// Every fault, also one that lasts no time.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Planned> {
         self.planned.iter()
+    }
+
+    /// The faults that last some time and begin before `end`.
+    pub(crate) fn lasting(&self, end: Duration) -> impl Iterator<Item = &Planned> {
+        self.planned.iter().filter(move |planned| planned.from < planned.to && planned.from < end)
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
@@ -187,8 +197,9 @@ pub(crate) struct Condition {
     pub(crate) swallows: bool,
     pub(crate) capacity: Option<u32>,
     pub(crate) slow: f64,
-    pub(crate) gray: Option<(f64, f64)>,
-    pub(crate) added: Option<Distribution>,
+    /// The share and the factor of each gray fault.
+    pub(crate) gray: Vec<(f64, f64)>,
+    pub(crate) added: Vec<Distribution>,
     pub(crate) errors: f64,
 }
 
@@ -200,8 +211,8 @@ impl Default for Condition {
             swallows: false,
             capacity: None,
             slow: 1.0,
-            gray: None,
-            added: None,
+            gray: Vec::new(),
+            added: Vec::new(),
             errors: 0.0,
         }
     }
@@ -212,8 +223,8 @@ impl Condition {
         let mut all = Self::default();
         for fault in faults {
             match fault {
-                Fault::Errors(share) => all.errors = all.errors.max(*share),
-                Fault::Latency(added) => all.added = Some(added.clone()),
+                Fault::Errors(share) => all.errors = either(all.errors, *share),
+                Fault::Latency(added) => all.added.push(added.clone()),
                 Fault::Slow(factor) => all.slow *= factor,
                 Fault::Pause => all.paused = true,
                 Fault::Crash => all.down = true,
@@ -221,10 +232,46 @@ impl Condition {
                     all.capacity = Some(all.capacity.map_or(*servers, |other| other.min(*servers)));
                 }
                 Fault::BlackHole => all.swallows = true,
-                Fault::Gray { share, factor } => all.gray = Some((*share, *factor)),
+                Fault::Gray { share, factor } => all.gray.push((*share, *factor)),
                 Fault::Partition | Fault::Loss(_) | Fault::Delay(_) | Fault::Skew(_) => {}
             }
         }
         all
+    }
+}
+
+/// The share of events that at least one of two independent causes of shares `a` and `b` strikes.
+pub(crate) fn either(a: f64, b: f64) -> f64 {
+    1.0 - (1.0 - a) * (1.0 - b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_one_target_combine() {
+        let ms = |ms| Distribution::constant(Duration::from_millis(ms));
+        let faults = [
+            Fault::Latency(ms(100)),
+            Fault::Latency(ms(30)),
+            Fault::Slow(2.0),
+            Fault::Slow(3.0),
+            Fault::Errors(0.5),
+            Fault::Errors(0.5),
+            Fault::Gray { share: 0.1, factor: 4.0 },
+            Fault::Gray { share: 0.2, factor: 5.0 },
+            Fault::Capacity(7),
+            Fault::Capacity(9),
+        ];
+        let all = Condition::of(faults.iter());
+        assert_eq!(all.added, [ms(100), ms(30)]);
+        assert_eq!((all.slow, all.errors, all.capacity), (6.0, 0.75, Some(7)));
+        assert_eq!(all.gray, [(0.1, 4.0), (0.2, 5.0)]);
+    }
+
+    #[test]
+    fn a_share_of_one_stays_one_and_of_zero_changes_nothing() {
+        assert_eq!((either(1.0, 0.3), either(0.0, 0.0), either(0.0, 1.0)), (1.0, 0.0, 1.0));
     }
 }

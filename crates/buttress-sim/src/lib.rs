@@ -65,8 +65,8 @@
 //!
 //! # What is measured
 //!
-//! Each request ends in exactly one [`Cause`]. Requests that are under way when the run ends are cut short there,
-//! and counted as abandoned; [`Outcome::unfinished`] says how many those are. Attempts are calls that reached
+//! Each request that ends within the run ends in exactly one [`Cause`]. The end of the run cuts the others short:
+//! [`Outcome::unfinished`] says how many, and no share counts them. Attempts are calls that reached
 //! the target station. Windows count requests where they end; totals count them where they began, from the end of
 //! the warm-up on. Memory depends on the number of windows and of requests under way at once, not on how many
 //! requests there are.

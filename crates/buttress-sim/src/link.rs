@@ -5,12 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig, Rng, Sleep};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, either};
 use crate::{Distribution, rng};
 
 /// A network: how long a message takes, and how often one is lost. Requests and answers travel apart, so an
@@ -65,7 +66,7 @@ pub(crate) struct LinkState {
 struct Faulty {
     partitioned: bool,
     loss: f64,
-    added: Option<Distribution>,
+    added: Vec<Distribution>,
 }
 
 impl LinkState {
@@ -78,8 +79,8 @@ impl LinkState {
         for fault in faults {
             match fault {
                 Fault::Partition => all.partitioned = true,
-                Fault::Loss(share) => all.loss = all.loss.max(*share),
-                Fault::Delay(added) => all.added = Some(added.clone()),
+                Fault::Loss(share) => all.loss = either(all.loss, *share),
+                Fault::Delay(added) => all.added.push(added.clone()),
                 _ => {}
             }
         }
@@ -89,13 +90,12 @@ impl LinkState {
     /// How long a message that is sent now takes; `None` if it is lost.
     fn send(&self) -> Option<Sleep> {
         let faults = self.lock();
-        if faults.partitioned || rng::happens(&self.rng, self.link.loss.max(faults.loss)) {
+        if faults.partitioned || rng::happens(&self.rng, either(self.link.loss, faults.loss)) {
             return None;
         }
         let draw = |delay: &Distribution| delay.draw(&self.rng);
-        let delay = self.link.delay.as_ref().map(draw).unwrap_or_default();
-        let added = faults.added.as_ref().map(draw).unwrap_or_default();
-        Some(self.clock.sleep(delay.saturating_add(added)))
+        let delays = self.link.delay.iter().chain(&faults.added).map(draw);
+        Some(self.clock.sleep(delays.fold(Duration::ZERO, Duration::saturating_add)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Faulty> {

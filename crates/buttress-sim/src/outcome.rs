@@ -5,7 +5,8 @@ mod made;
 use std::time::Duration;
 
 use crate::measure::{
-    Band, Cause, Ends, Event, Gauge, Histogram, Phase, PhaseKind, Recovery, StationWindow, Window,
+    Band, Cause, Ends, Event, Gauge, Histogram, Latencies, Phase, PhaseKind, Recovery,
+    StationWindow, Window,
 };
 use crate::replay::Violation;
 use crate::server::StationStats;
@@ -19,7 +20,7 @@ pub struct Outcome {
     began: u64,
     unfinished: u64,
     ends: Ends,
-    latency: Histogram,
+    latencies: Latencies,
     retries: u64,
     /// Since the warm-up.
     measured: Duration,
@@ -82,7 +83,8 @@ impl Outcome {
         self.measured
     }
 
-    /// Requests that began after the warm-up. Each has ended in exactly one way.
+    /// Requests that began after the warm-up: those that have ended, each in exactly one way, and those that
+    /// are [`unfinished`](Self::unfinished).
     #[must_use]
     pub const fn requests(&self) -> u64 {
         self.began
@@ -94,22 +96,39 @@ impl Outcome {
         &self.ends
     }
 
-    /// The share of them that ended so.
+    /// The share with this cause of the requests that ended. A request that the end of the run cut short has
+    /// not ended: it is neither a success nor a failure.
     #[must_use]
     pub fn share(&self, cause: Cause) -> f64 {
-        ratio(self.ends.of(cause), self.began)
+        ratio(self.ends.of(cause), self.ends.all())
     }
 
-    /// Of those abandoned, how many the end of the run cut short, warm-up included.
+    /// Requests that began after the warm-up and were cut short by the end of the run.
     #[must_use]
     pub const fn unfinished(&self) -> u64 {
         self.unfinished
     }
 
-    /// How long those that ended well took.
+    /// How long the requests that were answered well took. It says nothing of the others: see
+    /// [`latency_of`](Self::latency_of) and [`quantile_of_all`](Self::quantile_of_all).
     #[must_use]
     pub const fn latency(&self) -> &Histogram {
-        &self.latency
+        self.latencies.of(Cause::Ok)
+    }
+
+    /// How long the requests that ended with `cause` took until they ended.
+    #[must_use]
+    pub const fn latency_of(&self, cause: Cause) -> &Histogram {
+        self.latencies.of(cause)
+    }
+
+    /// The time within which the share `q` of all requests that ended was answered well; `None` if fewer
+    /// were. A refusal or a failure counts as a request that never got its answer, not as a fast success.
+    #[must_use]
+    pub fn quantile_of_all(&self, q: f64) -> Option<Duration> {
+        let (well, all) = (self.ends.of(Cause::Ok) as f64, self.ends.all() as f64);
+        let of_the_well = q.clamp(0.0, 1.0) * all / well;
+        (of_the_well <= 1.0).then(|| self.latency().quantile(of_the_well))
     }
 
     /// Requests that began, per second.

@@ -142,7 +142,8 @@ impl Scenario {
         self
     }
 
-    /// How long each window of the measures is. Defaults to a 120th of the run.
+    /// How long each window of the measures is. The last window is shorter if the length does not divide the
+    /// run. Default: a 120th of the run.
     pub const fn window(mut self, window: Duration) -> Self {
         self.window = Some(window);
         self
@@ -180,7 +181,8 @@ impl Scenario {
         self
     }
 
-    /// The station whose calls are the attempts of a request. Defaults to the one made first.
+    /// The station whose calls are the attempts of a request. Default: the station that was made first. A run
+    /// refuses a name that no station of its world has.
     pub fn target(mut self, station: impl Into<String>) -> Self {
         self.target = Some(station.into());
         self
@@ -236,6 +238,12 @@ impl Scenario {
         }
     }
 
+    /// A 120th of the run, rounded up to a nanosecond: rounded down, it would leave a 121st window.
+    fn a_120th(&self) -> Duration {
+        let nanos = self.duration.as_nanos().div_ceil(120);
+        u64::try_from(nanos).map_or(self.duration / 120, Duration::from_nanos)
+    }
+
     fn check(&self) -> Result<Duration, InvalidConfig> {
         self.load.check()?;
         self.faults.check()?;
@@ -246,7 +254,7 @@ impl Scenario {
             let bound = format!("less than the duration, {:?}", self.duration);
             return Err(InvalidConfig::new("warm-up", format!("{:?}", self.warm_up), bound));
         }
-        let window = self.window.unwrap_or(self.duration / 120).max(Duration::from_nanos(1));
+        let window = self.window.unwrap_or_else(|| self.a_120th()).max(Duration::from_nanos(1));
         if self.duration.as_nanos() / window.as_nanos() > MOST_WINDOWS {
             let bound = format!("at least a {MOST_WINDOWS}th of the duration");
             return Err(InvalidConfig::new("window", format!("{window:?}"), bound));

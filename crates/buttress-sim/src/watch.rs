@@ -7,15 +7,17 @@ use buttress::{Name, Observer};
 
 use crate::measure::Recorder;
 
-/// Writes down the events of layers. Made by [`World::observer`](crate::World::observer).
+/// Records the events of layers. Made by [`World::observer`](crate::World::observer).
 #[derive(Clone)]
 pub struct Watch {
     pub(crate) recorder: Arc<Recorder>,
+    /// Tells the unnamed layers of two observers apart.
+    pub(crate) number: u32,
 }
 
 impl Observer for Watch {
     fn on_event(&self, layer: Name, event: &buttress::Event) {
-        self.recorder.layer(layer, event);
+        self.recorder.layer(self.number, layer, event);
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`World`]: what a stack is built in.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ struct Inner {
     seed: Seed,
     spawner: Spawner,
     recorder: Arc<Recorder>,
+    /// How many observers were made.
+    watches: AtomicU32,
     parts: Mutex<Parts>,
 }
 
@@ -50,7 +53,8 @@ impl World {
     ) -> Self {
         let start = time.clock().now();
         let (time, parts) = (time.clone(), Mutex::default());
-        Self { inner: Arc::new(Inner { time, start, seed, spawner, recorder, parts }) }
+        let watches = AtomicU32::new(0);
+        Self { inner: Arc::new(Inner { time, start, seed, spawner, recorder, watches, parts }) }
     }
 
     /// The clock of the run. Every layer of the stack takes it in its `Config`.
@@ -89,11 +93,13 @@ impl World {
         self.inner.spawner.clone()
     }
 
-    /// Hears the events of layers, for the trace, the bands of circuits, and the counts of retries and
-    /// refusals. Give it to every layer's `Config`.
+    /// Records the events of layers: for the trace, the bands of circuits, and the counts of retries and
+    /// refusals. Pass one to the `Config` of each layer. Layers without a name are told apart by their
+    /// observers, so make one for each.
     #[must_use]
     pub fn observer(&self) -> Watch {
-        Watch { recorder: self.inner.recorder.clone() }
+        let number = self.inner.watches.fetch_add(1, Ordering::Relaxed);
+        Watch { recorder: self.inner.recorder.clone(), number }
     }
 
     /// A service under test.
@@ -172,6 +178,10 @@ impl World {
         self.inner.recorder.source(name)
     }
 
+    pub(crate) fn has_station(&self, name: &str) -> bool {
+        self.parts().stations.iter().any(|core| core.name() == name)
+    }
+
     pub(crate) fn knows(&self, target: &str, fault: &Fault) -> bool {
         let parts = self.parts();
         if fault.strikes_stations() {
@@ -201,7 +211,7 @@ impl World {
         if let Some(node) = node {
             let skew =
                 faults.iter().map(|fault| if let Fault::Skew(nanos) = fault { *nanos } else { 0 });
-            node.set_skew(skew.sum());
+            node.set_skew(skew.fold(0, i64::saturating_add));
         }
     }
 

@@ -1,5 +1,6 @@
 //! The first engine: an executor of its own, on one thread, under a virtual clock.
 
+mod forgotten;
 mod named;
 mod queue;
 mod stuck;
@@ -123,7 +124,7 @@ impl Executor {
     /// [`Stuck`] if nothing can ever happen again, or if the time does not move.
     ///
     /// # Panics
-    /// If a task does.
+    /// If a task does. If a task waits on tokio's clock, the panic names the clock that was forgotten.
     pub fn block_on<F: Future>(&mut self, main: F) -> Result<F::Output, Stuck> {
         let mut main = pin!(main);
         self.polls = 0;
@@ -142,7 +143,7 @@ impl Executor {
             slot.handle.begin_poll();
             if id == MAIN {
                 let cx = &mut Context::from_waker(&slot.waker);
-                if let Poll::Ready(output) = main.as_mut().poll(cx) {
+                if let Poll::Ready(output) = forgotten::named(|| main.as_mut().poll(cx)) {
                     return Ok(output);
                 }
             } else if slot.poll() {
@@ -227,7 +228,8 @@ impl Slot {
     #[inline]
     fn poll(&mut self) -> bool {
         let Some(future) = &mut self.future else { return false };
-        let polled = Pin::new(future).poll(&mut Context::from_waker(&self.waker));
+        let cx = &mut Context::from_waker(&self.waker);
+        let polled = forgotten::named(|| Pin::new(future).poll(cx));
         if let Some(name) = named::take() {
             self.name = Some(name);
         }

@@ -2,7 +2,7 @@ use std::fmt;
 
 use buttress::{AsRefusal, ErrorKind};
 
-/// How a request ended. Each ends in exactly one way.
+/// How a request ended. Each ends in exactly one way, unless the end of the run cuts it short.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Cause {
     /// With an answer.
@@ -18,7 +18,7 @@ pub enum Cause {
     Open,
     /// Refused by a bulkhead, by a queue that did not move, or for want of another place.
     Full,
-    /// The caller gave up, or the simulation ended first.
+    /// The caller gave up.
     Abandoned,
 }
 

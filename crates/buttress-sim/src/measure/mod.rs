@@ -2,6 +2,7 @@
 
 mod cause;
 mod histogram;
+mod latencies;
 mod phases;
 mod recorded;
 mod recorder;
@@ -11,6 +12,7 @@ mod window;
 
 pub use cause::{Cause, Ends};
 pub use histogram::Histogram;
+pub(crate) use latencies::Latencies;
 pub use phases::{Phase, PhaseKind, Recovery};
 pub(crate) use phases::{Sample, find as find_phases, recovery};
 pub(crate) use recorded::Recorded;

@@ -121,34 +121,69 @@ pub(crate) fn recovery(samples: &[Sample], healthy: f64) -> Vec<Recovery> {
     found
 }
 
-/// A load counts as borne once it was served for so many windows in a row: what a queue swallows at first is not
-/// borne.
+/// A load counts as borne once it was answered for this many windows in a row. Shorter, a queue may have
+/// swallowed it.
 const BORNE: usize = 10;
 
 fn looks(samples: &[Sample], healthy: f64) -> Vec<Look> {
     let mut borne: f64 = 0.0;
     let mut fine = 0;
     let mut looks: Vec<Look> = Vec::with_capacity(samples.len());
+    let mut borne_before: Vec<f64> = Vec::with_capacity(samples.len());
     for (index, sample) in samples.iter().enumerate() {
         let (offered, good) = (sample.offered as f64, sample.good as f64);
         // What begins in a window may end in the next: chance alone must not look like failure.
         let noise = 3.0 * offered.sqrt();
         let served = good >= healthy * offered - noise.min(0.5 * offered);
-        let bearable = offered <= borne * 1.05 + 2.0 * offered.sqrt();
+        borne_before.push(borne);
         looks.push(match served {
             true => Look::Fine,
-            false if sample.faulty || !bearable => Look::Caused,
+            false if sample.faulty || !bearable(offered, borne, 1) => Look::Caused,
             false => Look::Uncaused,
         });
         fine = if served && !sample.faulty { fine + 1 } else { 0 };
         if fine >= BORNE {
             let last = samples.get(index + 1 - BORNE..=index).unwrap_or_default();
-            let sum: u64 = last.iter().map(|sample| sample.offered).sum();
+            // What was answered, not what was offered: the noise above lets a load pass that was not answered.
+            let sum: u64 = last.iter().map(|sample| sample.offered.min(sample.good)).sum();
             borne = borne.max(sum as f64 / BORNE as f64);
         }
     }
     smooth(&mut looks, samples);
+    judge_stretches(&mut looks, samples, &borne_before);
     looks
+}
+
+/// Whether a load of `offered` in `windows` is one that was borne before: at most 5 % above, and two
+/// deviations of a Poisson process.
+fn bearable(offered: f64, borne: f64, windows: usize) -> bool {
+    offered <= borne * windows as f64 * 1.05 + 2.0 * offered.sqrt()
+}
+
+/// Judges what is down without a cause as a whole, not window by window. It has a cause after all if the sum of
+/// its load was never borne, or if it leads from a served load straight to one that was never borne: then the
+/// load was on its way there.
+fn judge_stretches(looks: &mut [Look], samples: &[Sample], borne_before: &[f64]) {
+    let mut from = 0;
+    while let Some(look) = looks.get(from).copied() {
+        let rest = looks.get(from..).unwrap_or_default();
+        let to = from + rest.iter().take_while(|other| **other == look).count();
+        let stretch = samples.get(from..to).unwrap_or_default();
+        let load: u64 = stretch.iter().map(|sample| sample.offered).sum();
+        let borne = borne_before.get(from).copied().unwrap_or_default();
+        let begins = from.checked_sub(1).and_then(|before| looks.get(before));
+        let on_its_way = !matches!(begins, Some(Look::Caused))
+            && looks.get(to) == Some(&Look::Caused)
+            && samples.get(to).is_some_and(|sample| !sample.faulty);
+        let had_cause = on_its_way || !bearable(load as f64, borne, stretch.len());
+        if look == Look::Uncaused
+            && had_cause
+            && let Some(looks) = looks.get_mut(from..to)
+        {
+            looks.fill(Look::Caused);
+        }
+        from = to;
+    }
 }
 
 /// One window that differs from both its neighbours is chance, unless there was a fault.
@@ -228,6 +263,30 @@ mod tests {
         assert_eq!(kinds(&passes), [(Stable, 20), (Overloaded, 10), (Stable, 20)]);
         let stays = run(&[(FINE, 20), spike, (DOWN, 20)]);
         assert_eq!(kinds(&stays), [(Stable, 20), (Overloaded, 10), (Metastable, 20)]);
+    }
+
+    #[test]
+    fn a_load_that_only_grows_is_never_metastable() {
+        // Just above what is served, for a long time, then far above.
+        let grows = run(&[(FINE, 20), ((1040, 800, false), 30), ((2000, 1000, false), 20)]);
+        assert_eq!(kinds(&grows), [(PhaseKind::Stable, 20), (PhaseKind::Overloaded, 50)]);
+        // A load that passes window by window for chance, and not as a whole.
+        let creeps = run(&[(FINE, 20), ((1100, 850, false), 40)]);
+        assert_eq!(kinds(&creeps), [(PhaseKind::Stable, 20), (PhaseKind::Overloaded, 40)]);
+        // What is offered and not answered was not borne, though chance lets the windows pass.
+        let lags = run(&[((110, 80, false), 20), ((110, 60, false), 20)]);
+        assert!(kinds(&lags).iter().all(|(kind, _)| *kind != PhaseKind::Metastable), "{lags:?}");
+    }
+
+    #[test]
+    fn what_stays_down_between_two_triggers_is_metastable() {
+        use PhaseKind::{Metastable, Overloaded, Stable};
+        let spike = ((3000, 900, false), 5);
+        for trigger in [spike, (FAULT, 5)] {
+            let between = kinds(&run(&[(FINE, 20), trigger, (DOWN, 20), spike, (DOWN, 20)]));
+            let down = (Metastable, 20);
+            assert_eq!(between, [(Stable, 20), (Overloaded, 5), down, (Overloaded, 5), down]);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use buttress::CircuitState;
 
 use super::cause::Ends;
-use super::histogram::Histogram;
+use super::latencies::Latencies;
 use super::recorder::SourceId;
 use super::series::Band;
 use super::trace::Trace;
@@ -19,9 +19,9 @@ pub(crate) struct Recorded {
     /// Requests that began, and how they ended, since the warm-up.
     pub(crate) began: u64,
     pub(crate) ends: Ends,
-    pub(crate) latency: Histogram,
+    pub(crate) latencies: Latencies,
     pub(crate) retries: u64,
-    /// Requests that the end of the run cut short.
+    /// Of the requests that began since the warm-up, those that the end of the run cut short.
     pub(crate) unfinished: u64,
     pub(crate) windows: Vec<Window>,
     pub(crate) bands: Vec<(SourceId, Band)>,
@@ -36,7 +36,7 @@ impl Recorded {
             trace: Trace::new(false),
             began: 0,
             ends: Ends::none(),
-            latency: Histogram::new(),
+            latencies: Latencies::new(),
             retries: 0,
             unfinished: 0,
             windows: Vec::new(),
@@ -51,18 +51,31 @@ impl Recorded {
         self.warm_since.is_some_and(|since| began >= since)
     }
 
-    pub(super) fn changed(&mut self, source: SourceId, name: &str, now: u64, to: CircuitState) {
+    /// A circuit of `source` changed its state. Circuits of one name are told apart by their states: the
+    /// change belongs to one that was in the state `from`, or to one that has not changed before.
+    pub(super) fn changed(
+        &mut self,
+        source: SourceId,
+        name: &str,
+        now: u64,
+        (from, to): (CircuitState, CircuitState),
+    ) {
         let total: usize = self.bands.iter().map(|(_, band)| band.states.len()).sum();
         if total >= MOST_CHANGES {
             return;
         }
         let change = (Duration::from_nanos(now), to);
-        match self.bands.iter_mut().find(|(known, _)| *known == source) {
-            Some((_, band)) => band.states.push(change),
-            None => {
-                let states = vec![(Duration::ZERO, CircuitState::Closed), change];
-                self.bands.push((source, Band { name: name.to_owned(), states }));
-            }
+        let same = |known: SourceId| known == source;
+        let is_in = |band: &Band| band.states.last().is_some_and(|(_, state)| *state == from);
+        if let Some((_, band)) =
+            self.bands.iter_mut().find(|(known, band)| same(*known) && is_in(band))
+        {
+            band.states.push(change);
+            return;
         }
+        let number = self.bands.iter().filter(|(known, _)| same(*known)).count() + 1;
+        let name = if number == 1 { name.to_owned() } else { format!("{name} ({number})") };
+        let states = vec![(Duration::ZERO, from), change];
+        self.bands.push((source, Band { name, states }));
     }
 }

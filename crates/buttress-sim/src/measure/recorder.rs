@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -89,18 +90,19 @@ impl Recorder {
     pub(crate) fn ended(&self, source: SourceId, id: u64, began: u64, cause: Cause) {
         let now = self.now();
         let mut inner = self.lock();
-        if self.over.load(Ordering::Relaxed) {
-            inner.recorded.unfinished += 1;
-        }
-        inner.open.ends.add(cause);
-        if cause == Cause::Ok {
-            inner.open.latency.record_nanos(now - began);
-        }
         // The totals are of requests that began when all was warm, so that their ends add up.
-        if inner.recorded.counts(began) {
-            inner.recorded.ends.add(cause);
+        let counts = inner.recorded.counts(began);
+        if self.over.load(Ordering::Relaxed) {
+            // The end of the run cut it short: that is no end of its own.
+            inner.recorded.unfinished += u64::from(counts);
+        } else {
+            inner.open.ends.add(cause);
             if cause == Cause::Ok {
-                inner.recorded.latency.record_nanos(now - began);
+                inner.open.latency.record_nanos(now - began);
+            }
+            if counts {
+                inner.recorded.ends.add(cause);
+                inner.recorded.latencies.record(cause, now - began);
             }
         }
         self.push(inner, now, What::Ended(cause), source, id);
@@ -115,14 +117,18 @@ impl Recorder {
         self.push(self.lock(), now, what, source, id);
     }
 
-    pub(crate) fn layer(&self, layer: Name, event: &buttress::Event) {
+    pub(crate) fn layer(&self, watch: u32, layer: Name, event: &buttress::Event) {
         if self.over.load(Ordering::Relaxed) {
             return;
         }
         let now = self.now();
         let mut inner = self.lock();
-        let name = if layer.as_str().is_empty() { "layer" } else { layer.as_str() };
-        let source = inner.source(name);
+        let name = match (layer.as_str(), watch) {
+            ("", 0) => Cow::Borrowed("layer"),
+            ("", watch) => Cow::Owned(format!("layer {}", watch + 1)),
+            (name, _) => Cow::Borrowed(name),
+        };
+        let source = inner.source(&name);
         let what = match event {
             buttress::Event::Refused(error) => {
                 inner.open.refusals += 1;
@@ -132,8 +138,8 @@ impl Recorder {
                 inner.open.timeouts += 1;
                 What::TimedOut
             }
-            buttress::Event::CircuitChanged { to, .. } => {
-                inner.recorded.changed(source, name, now, *to);
+            buttress::Event::CircuitChanged { from, to } => {
+                inner.recorded.changed(source, &name, now, (*from, *to));
                 What::CircuitChanged(*to)
             }
             buttress::Event::Retrying { attempt, .. } => {

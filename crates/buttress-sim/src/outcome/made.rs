@@ -12,11 +12,11 @@ impl Outcome {
         let gauge_names = world.gauge_names();
         world.shut_down();
         let recorded = world.recorder().finish();
-        let Recorded { began, ends, latency, retries, unfinished, windows, bands, .. } = recorded;
+        let Recorded { began, ends, latencies, retries, unfinished, windows, bands, .. } = recorded;
         let gauges = gauges(gauge_names, &windows);
         let faults: Vec<FaultSpan> = scenario
             .faults
-            .spans()
+            .lasting(scenario.duration)
             .map(|planned| FaultSpan {
                 target: planned.target.clone(),
                 what: planned.fault.describe(),
@@ -35,7 +35,7 @@ impl Outcome {
             began,
             unfinished,
             ends,
-            latency,
+            latencies,
             retries,
             measured: scenario.duration.saturating_sub(scenario.warm_up),
             phases: find_phases(&samples, scenario.healthy, patience),

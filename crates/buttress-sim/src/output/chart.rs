@@ -11,7 +11,7 @@ use super::scale::Scale;
 /// Up to so many windows are drawn as steps: more would be a wall.
 const MOST_STEPS: usize = 90;
 
-/// A line, by its values at even steps over the time.
+/// A line, by its value in each window of the run.
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
     /// The class that gives it its colour.
@@ -25,7 +25,8 @@ pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
     pub(super) unit: &'a str,
     pub(super) height: f64,
-    pub(super) duration: Duration,
+    /// Where each window begins and ends.
+    pub(super) windows: Vec<(Duration, Duration)>,
     pub(super) lines: Vec<Line<'a>>,
     pub(super) faults: Vec<Span>,
     /// A logarithmic scale, for times.
@@ -107,9 +108,7 @@ impl Chart<'_> {
 
     /// The windows in view: number, and where they begin and end in the chart.
     fn shown(&self, view: View) -> Vec<(usize, f64, f64)> {
-        let count = self.lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
-        let begins = |index: usize| self.duration.mul_f64(index as f64 / count as f64);
-        let all = (0..count).map(|index| (index, begins(index), begins(index + 1)));
+        let all = self.windows.iter().enumerate().map(|(index, (from, to))| (index, *from, *to));
         let shown = all.filter(|(_, from, to)| view.shows(*from, *to));
         let place = |(index, from, to): (usize, Duration, Duration)| {
             (index, view.x(from.max(view.from)), view.x(to.min(view.to)))
@@ -119,12 +118,11 @@ impl Chart<'_> {
 
     /// What a pointer over the chart is told.
     fn hover(&self, svg: &mut String, view: View) {
-        let count = self.lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
         let shown = self.shown(view);
         // So many that a pointer can tell them apart.
         for some in shown.chunks(shown.len().div_ceil(120).max(1)) {
             let ([(index, from, _), ..], [.., (_, _, to)]) = (some, some) else { continue };
-            let at = self.duration.mul_f64(*index as f64 / count as f64);
+            let at = self.windows.get(*index).map(|(from, _)| *from).unwrap_or_default();
             let mut text = format!("at {} s", number(at.as_secs_f64()));
             for line in &self.lines {
                 if let Some(value) = line.values.get(*index) {

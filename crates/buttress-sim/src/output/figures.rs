@@ -32,6 +32,11 @@ pub(super) fn number(value: f64) -> String {
     format!("{text}{suffix}")
 }
 
+/// A quantile of the latency of all requests: a time, or that too few were answered well.
+pub(super) fn of_all(outcome: &Outcome, q: f64) -> String {
+    outcome.quantile_of_all(q).map_or_else(|| "unanswered".to_owned(), time)
+}
+
 /// A share in percent.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
@@ -54,7 +59,7 @@ pub(super) fn verdict(outcome: &Outcome) -> (PhaseKind, String) {
             Some(after) => format!("back after {}", time(after)),
             None => "not back yet".to_owned(),
         },
-        (None, _) => "stable".to_owned(),
+        (None, _) => "no trigger".to_owned(),
     };
     (end, text)
 }

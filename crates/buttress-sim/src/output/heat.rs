@@ -14,7 +14,8 @@ const ROW: f64 = 18.0;
 /// The whole run, and the time around the first fault as through a glass.
 pub(super) fn together(outcomes: &[Outcome]) -> String {
     let Some(first) = outcomes.first() else { return String::new() };
-    let whole = rows("Requests answered well, over the whole run", outcomes, View::whole(first));
+    let longest = outcomes.iter().max_by_key(|outcome| outcome.duration()).unwrap_or(first);
+    let whole = rows("Requests answered well, over the whole run", outcomes, View::whole(longest));
     let close_up =
         View::close_up(first).map(|view| rows("The same around the fault", outcomes, view));
     whole + &close_up.unwrap_or_default()

@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use super::axis::View;
-use super::figures::{number, percent, time, verdict};
+use super::figures::{number, of_all, percent, time, verdict};
 use super::{heat, panels, style};
 use crate::{Cause, Outcome};
 
@@ -33,7 +33,8 @@ pub(super) fn page(title: &str, intro: &str, outcomes: &[Outcome]) -> String {
 
 fn table(outcomes: &[Outcome]) -> String {
     let mut html = "<div class=\"scroll\"><table><thead><tr><th></th><th>After the trigger</th>\
-        <th>Offered /s</th><th>Goodput /s</th><th>Answered well</th><th>p50</th><th>p99</th>\
+        <th>Offered /s</th><th>Goodput /s</th><th>Answered well</th><th>p50 of those</th>\
+        <th>p99 of those</th><th>p99 of all</th>\
         <th>Calls per request</th><th>Work for nothing</th><th>How the rest ended</th></tr></thead><tbody>"
         .to_owned();
     for (n, outcome) in outcomes.iter().enumerate() {
@@ -58,6 +59,7 @@ fn table(outcomes: &[Outcome]) -> String {
         for cell in [
             time(latency.quantile(0.5)),
             time(latency.quantile(0.99)),
+            of_all(outcome, 0.99),
             format!("{:.2}", outcome.amplification()),
             percent(outcome.wasted_work()),
         ] {

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use crate::{Cause, Ends, Histogram, Outcome, StationStats, Window};
 
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
+
 pub(super) fn array(outcomes: &[Outcome]) -> String {
     let objects: Vec<String> = outcomes.iter().map(outcome).collect();
     format!("[{}]\n", objects.join(",\n"))
@@ -28,6 +30,8 @@ fn outcome(outcome: &Outcome) -> String {
     json.number("amplification", outcome.amplification());
     json.number("wasted_work", outcome.wasted_work());
     json.raw("latency", &latency(outcome.latency()));
+    json.raw("latency_by_cause", &by_cause(outcome));
+    json.raw("latency_of_all", &of_all(outcome));
     json.raw("stations", &list(outcome.stations().iter().map(|(n, s)| station(n, s)).collect()));
     json.raw("faults", &list(outcome.faults().iter().map(fault).collect()));
     json.raw("phases", &list(outcome.phases().iter().map(phase).collect()));
@@ -49,10 +53,29 @@ fn latency(latency: &Histogram) -> String {
     let mut json = Object::new();
     json.number("count", latency.count() as f64);
     json.time("mean", latency.mean());
-    for (name, q) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)] {
+    for (name, q) in QUANTILES {
         json.time(name, latency.quantile(q));
     }
     json.time("max", latency.max());
+    json.end()
+}
+
+fn by_cause(outcome: &Outcome) -> String {
+    let mut json = Object::new();
+    let ended = Cause::ALL.iter().filter(|cause| outcome.ends().of(**cause) > 0);
+    ended.for_each(|cause| json.raw(cause.as_str(), &latency(outcome.latency_of(*cause))));
+    json.end()
+}
+
+/// `null` where fewer requests than the quantile were answered well.
+fn of_all(outcome: &Outcome) -> String {
+    let mut json = Object::new();
+    for (name, q) in QUANTILES {
+        match outcome.quantile_of_all(q) {
+            Some(time) => json.time(name, time),
+            None => json.raw(name, "null"),
+        }
+    }
     json.end()
 }
 

@@ -163,7 +163,7 @@ fn plain<'a>(outcome: &Outcome, title: &'a str, unit: &'a str, lines: Vec<Line<'
         title,
         unit,
         height: 96.0,
-        duration: outcome.duration(),
+        windows: outcome.windows().iter().map(|w| (w.start, w.start + w.length)).collect(),
         lines,
         faults: faults(outcome),
         logarithmic: false,

@@ -1,12 +1,22 @@
-use super::figures::{number, percent, time, verdict};
+use super::figures::{number, of_all, percent, time, verdict};
 use crate::{Cause, Outcome};
 
 /// How many blocks a row has.
 const BLOCKS: usize = 40;
 
 pub(super) fn table(outcomes: &[Outcome]) -> String {
-    let head =
-        ["", "offered/s", "good/s", "ok", "p50", "p99", "attempts", "wasted", "after the trigger"];
+    let head = [
+        "",
+        "offered/s",
+        "good/s",
+        "ok",
+        "p50 of ok",
+        "p99 of ok",
+        "p99 of all",
+        "attempts",
+        "wasted",
+        "after the trigger",
+    ];
     let mut rows: Vec<Vec<String>> = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
     for outcome in outcomes {
         let latency = outcome.latency();
@@ -17,6 +27,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
             percent(outcome.share(Cause::Ok)),
             time(latency.quantile(0.5)),
             time(latency.quantile(0.99)),
+            of_all(outcome, 0.99),
             format!("{:.2}", outcome.amplification()),
             percent(outcome.wasted_work()),
             verdict(outcome).1,

@@ -25,10 +25,13 @@ impl Scenario {
         S::Error: AsRefusal,
         S::Future: Send,
     {
-        for planned in self.faults.spans() {
+        for planned in self.faults.all() {
             if !world.knows(&planned.target, &planned.fault) {
                 return Err(InvalidConfig::new("target", &planned.target, "known to the world"));
             }
+        }
+        if let Some(target) = self.target.as_ref().filter(|target| !world.has_station(target)) {
+            return Err(InvalidConfig::new("target", target, "a station of the world"));
         }
         // Registered first, so that the run ends before anything else of that instant happens.
         let (end, start) = (world.clock(), world.start());
@@ -98,6 +101,9 @@ async fn strike(world: World, faults: Faults) {
     let clock = world.clock();
     let mut changes: Vec<(Duration, usize, bool)> = Vec::new();
     for (index, planned) in faults.planned.iter().enumerate() {
+        if planned.from >= planned.to {
+            continue;
+        }
         changes.push((planned.from, index, true));
         changes.push((planned.to, index, false));
     }

@@ -32,6 +32,8 @@ pub(super) struct Job {
     pub(super) phase: Phase,
     pub(super) arrived: u64,
     pub(super) started: u64,
+    /// When it was started, in time that does not pass during pauses.
+    pub(super) started_work: u64,
     pub(super) verdict: Option<ServerError>,
     /// Its caller has left.
     pub(super) gone: bool,
@@ -53,6 +55,7 @@ impl Job {
             phase: Phase::Waiting,
             arrived,
             started: arrived,
+            started_work: 0,
             verdict: None,
             gone: false,
             waker: None,

@@ -6,7 +6,7 @@ use super::config::{Load, Server, Slowdown};
 use super::failure::ServerError;
 use super::job::Dice;
 use crate::distribution::Distribution;
-use crate::fault::Condition;
+use crate::fault::{Condition, either};
 use crate::{Seed, rng};
 
 /// How long a job takes, and how it ends.
@@ -40,18 +40,18 @@ impl Dice for Roll {
         if let Some(slowdown) = &self.slowdown {
             factor *= sensible(slowdown(load));
         }
-        if let Some((share, slow)) = condition.gray
-            && rng::happens(&self.faults, share)
-        {
-            factor *= slow;
+        for (share, slow) in &condition.gray {
+            if rng::happens(&self.faults, *share) {
+                factor *= slow;
+            }
         }
         if factor != 1.0 {
             work = (work as f64 * factor) as u64;
         }
-        if let Some(added) = &condition.added {
+        for added in &condition.added {
             work = work.saturating_add(added.draw_nanos(&self.faults));
         }
-        let errors = self.errors.max(condition.errors);
+        let errors = either(self.errors, condition.errors);
         let failed = rng::happens(&self.verdicts, errors);
         (work, failed.then_some(ServerError::Failed))
     }

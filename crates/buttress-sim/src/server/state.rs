@@ -24,6 +24,8 @@ pub(super) struct State {
     jobs: Vec<Job>,
     free: Vec<u32>,
     numbers: u64,
+    /// Jobs up to this number came before the warm-up was over: their ends are not counted.
+    uncounted: u64,
     /// When jobs end, in time that does not pass during pauses. Entries of jobs that ended before are skipped.
     due: BinaryHeap<Reverse<(u64, u64, u32)>>,
     running: u32,
@@ -54,6 +56,7 @@ impl State {
             jobs: Vec::new(),
             free: Vec::new(),
             numbers: 0,
+            uncounted: 0,
             due: BinaryHeap::new(),
             running: 0,
             paused_for: 0,
@@ -116,9 +119,11 @@ impl State {
         self.running += 1;
         let load = Load { waiting: self.line.waiting(), running: self.running };
         let (work, verdict) = dice.roll(load, &self.condition);
-        let due = self.worked(now).saturating_add(work);
+        let worked = self.worked(now);
+        let due = worked.saturating_add(work);
         let Some(job) = self.jobs.get_mut(slot as usize) else { return };
         (job.phase, job.started, job.verdict) = (Phase::Running, now, verdict);
+        job.started_work = worked;
         let number = job.number;
         self.due.push(Reverse((due, number, slot)));
         self.note(Happened::Started, number);
@@ -132,7 +137,7 @@ impl State {
                 Some(Next::Serve(job)) => self.start(job.slot, now, dice),
                 // Waiting => Done: it has waited for too long.
                 Some(Next::TurnAway(job)) => {
-                    self.tally.overloaded += 1;
+                    self.tally.overloaded += self.counted(job.number);
                     self.note(Happened::TurnedAway, job.number);
                     self.end(job.slot, now, Err(ServerError::Overloaded));
                 }
@@ -150,25 +155,26 @@ impl State {
         }
         self.due.pop();
         self.account(now);
+        let counted = self.counted(number);
         let Some(job) = self.jobs.get(slot as usize) else { return true };
-        let spent = now - job.started;
+        let (spent, busy) = (now - job.started, worked - job.started_work);
         let waited = job.started - job.arrived;
         // Running => Done
         let result = match job.verdict {
             None => {
-                self.tally.completed += 1;
+                self.tally.completed += counted;
                 Ok(Served::new(waited, spent))
             }
             Some(error) => {
-                self.tally.failed += 1;
+                self.tally.failed += counted;
                 Err(error)
             }
         };
         if job.gone {
-            self.tally.for_nobody += 1;
+            self.tally.for_nobody += counted;
         }
         if job.gone || result.is_err() {
-            self.tally.wasted += u128::from(spent);
+            self.tally.wasted += u128::from(busy);
         }
         self.running -= 1;
         self.note(Happened::Finished, number);
@@ -238,8 +244,15 @@ impl State {
         self.paused_since.unwrap_or(now).min(now) - self.paused_for
     }
 
+    /// 1 if the end of this job is counted: it came after the warm-up.
+    const fn counted(&self, number: u64) -> u64 {
+        (number > self.uncounted) as u64
+    }
+
     fn account(&mut self, now: u64) {
-        self.tally.account(now, self.running);
+        // During a pause no server works, though jobs are under way.
+        let busy = if self.paused_since.is_some() { 0 } else { self.running };
+        self.tally.account(now, busy);
     }
 
     fn note(&mut self, what: Happened, number: u64) {
@@ -251,6 +264,7 @@ impl State {
     /// Counts from here on: the warm-up is over.
     pub(super) fn restart_tally(&mut self, now: u64) {
         self.account(now);
+        self.uncounted = self.numbers;
         self.tally.restart(now);
     }
 

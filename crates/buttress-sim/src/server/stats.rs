@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-/// A snapshot of a station, counted since it was made or since the end of the warm-up.
+/// A snapshot of a station. It counts calls that came in since the station was made, or since the end of the
+/// warm-up, and what became of those calls.
 ///
-/// While nothing is under way, `arrived = completed + failed + overloaded + down + cancelled + swallowed`.
+/// While none of these calls is under way, `arrived = completed + failed + overloaded + down + cancelled + swallowed`.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct StationStats {
@@ -26,7 +27,7 @@ pub struct StationStats {
     pub waiting: u32,
     /// Worked on now.
     pub running: u32,
-    /// Time that servers were busy, all of them added up.
+    /// Time that servers were at work, all of them added up. During a pause no server is.
     pub busy: Duration,
     /// Of that, spent on jobs that went wrong, were cancelled or were done for nobody.
     pub wasted: Duration,

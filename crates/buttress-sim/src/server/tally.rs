@@ -28,10 +28,10 @@ pub(super) struct Tally {
 impl Tally {
     /// Adds up what was the case since the last change.
     #[inline]
-    pub(super) fn account(&mut self, now: u64, running: u32) {
+    pub(super) fn account(&mut self, now: u64, busy: u32) {
         let passed = u128::from(now - self.last);
         if passed > 0 {
-            self.busy += passed * u128::from(running);
+            self.busy += passed * u128::from(busy);
             self.presence += passed * u128::from(self.present);
             self.last = now;
         }

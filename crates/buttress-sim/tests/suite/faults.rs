@@ -80,6 +80,85 @@ fn slowness_errors_and_added_latency_are_of_jobs_that_begin_meanwhile() {
 }
 
 #[test]
+fn faults_of_one_target_that_overlap_combine() {
+    let both = |one: Fault, two: Fault| {
+        Faults::new().at(ms(1_950), ms(500), "db", one).at(ms(1_950), ms(500), "db", two)
+    };
+    let latency = |ms| Fault::Latency(Distribution::constant(Duration::from_millis(ms)));
+    let second = |faults| ends(&run(faults, |server| server))[1];
+    assert_eq!(second(both(latency(100), latency(30))), (Cause::Ok, 230));
+    assert_eq!(second(both(Fault::Slow(2.0), Fault::Slow(3.0))), (Cause::Ok, 600));
+    let gray = |factor| Fault::Gray { share: 1.0, factor };
+    assert_eq!(second(both(gray(2.0), gray(3.0))), (Cause::Ok, 600));
+    // A half of the half that is left.
+    let errors = |server: fn(Server) -> Server| {
+        let half = || Fault::Errors(0.5);
+        let faults = Faults::new().at(sec(0), sec(100), "db", half());
+        let faults = faults.at(sec(0), sec(100), "db", half());
+        let scenario = Scenario::new("errors", sec(100)).load(Load::even(100.0)).faults(faults);
+        let outcome = scenario.run(|world| world.server(server(Server::new("db", ms(1))))).unwrap();
+        (outcome.ends().of(Cause::Error), outcome.ends().all())
+    };
+    let (failed, all) = errors(|server| server);
+    share_agrees_with(failed, all, 0.75, "two halves");
+    let (failed, all) = errors(|server| server.errors(0.5));
+    share_agrees_with(failed, all, 0.875, "three halves");
+}
+
+#[test]
+fn faults_of_one_link_that_overlap_combine() {
+    let run = |faults: [Fault; 2], lose: f64| {
+        let faults = faults
+            .into_iter()
+            .fold(Faults::new(), |all, fault| all.at(Duration::ZERO, sec(100), "wire", fault));
+        let scenario = Scenario::new("wire", sec(100)).load(Load::even(100.0)).faults(faults);
+        let outcome = scenario.run(|world| {
+            let link = world.link(Link::new("wire").delay(ms(1)).loss(lose))?;
+            let limit = TimeLimitLayer::new(Config::new(ms(500)).clock(world.clock()))?;
+            Ok(limit.layer(link.layer(world.server(Server::new("db", ms(1)).servers(100))?)))
+        });
+        outcome.unwrap()
+    };
+    let delay = |ms| Fault::Delay(Distribution::constant(Duration::from_millis(ms)));
+    let slow = run([delay(100), delay(30)], 0.0);
+    assert_eq!((slow.latency().mean(), slow.latency().max()), (ms(263), ms(263)));
+    let lossy = run([Fault::Loss(0.2), Fault::Loss(0.2)], 0.0);
+    let arrived = lossy.station("db").unwrap().arrived;
+    share_agrees_with(arrived, lossy.requests(), 0.64, "got through twice 0.8");
+    let lossy = run([Fault::Loss(0.2), Fault::Loss(0.2)], 0.5);
+    let arrived = lossy.station("db").unwrap().arrived;
+    share_agrees_with(arrived, lossy.requests(), 0.32, "and through the link itself");
+}
+
+#[test]
+fn a_fault_that_lasts_no_time_has_no_effect() {
+    for fault in [Fault::Crash, Fault::Pause, Fault::BlackHole, Fault::Errors(1.0)] {
+        let faults = Faults::new().at(sec(5), Duration::ZERO, "db", fault.clone());
+        let outcome = run(faults, |server| server);
+        assert_eq!(ends(&outcome), vec![OK; 10], "{fault:?}");
+        assert!(outcome.faults().is_empty(), "{fault:?}");
+    }
+    let flapping =
+        Faults::new().flapping(sec(1), sec(9), "db", Fault::Crash, Duration::ZERO, sec(1));
+    assert_eq!(ends(&run(flapping, |server| server)), vec![OK; 10]);
+}
+
+#[test]
+fn a_pause_is_no_work() {
+    // Half of the second job is done when the pause begins.
+    let faults = Faults::new().at(ms(2_050), ms(1_500), "db", Fault::Pause);
+    let stats = *run(faults, |server| server).station("db").unwrap();
+    assert_eq!((stats.completed, stats.busy, stats.wasted), (10, sec(1), Duration::ZERO));
+    // Nor is it work for nothing, of a job that fails or that crashes in the middle of it.
+    let pause = || Faults::new().at(ms(2_050), ms(500), "db", Fault::Pause);
+    let failing = *run(pause(), |server| server.errors(1.0)).station("db").unwrap();
+    assert_eq!((failing.failed, failing.busy, failing.wasted), (10, sec(1), sec(1)));
+    let crash = pause().at(ms(2_300), ms(250), "db", Fault::Crash);
+    let crashed = *run(crash, |server| server).station("db").unwrap();
+    assert_eq!((crashed.down, crashed.busy, crashed.wasted), (1, ms(950), ms(50)));
+}
+
+#[test]
 fn flapping_comes_and_goes() {
     let faults = Faults::new().flapping(ms(1_500), ms(9_500), "db", Fault::Crash, sec(1), sec(1));
     let causes: Vec<Cause> =

@@ -4,6 +4,7 @@
 mod determinism;
 mod engines;
 mod faults;
+mod figures;
 mod gateway;
 mod idempotency;
 mod limits;

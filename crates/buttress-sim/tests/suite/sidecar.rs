@@ -51,7 +51,7 @@ fn run(scenario: &Scenario, build: impl Fn(&World) -> (Config, Server)) -> (Outc
     let stats = seen.unwrap().stats();
     adds_up(&stats, true).unwrap();
     assert_eq!((stats.requests, stats.retries), (outcome.requests(), outcome.retries()));
-    // Each in the number of the cause with which its caller heard of it.
+    // Each in the number of the cause with which its caller heard of it, or cut short by the end.
     let counted = [
         stats.succeeded,
         stats.failed + stats.ignored,
@@ -59,7 +59,7 @@ fn run(scenario: &Scenario, build: impl Fn(&World) -> (Config, Server)) -> (Outc
         stats.rate_limited,
         stats.circuit_open,
         0,
-        stats.abandoned,
+        stats.abandoned - outcome.unfinished(),
     ];
     assert_eq!(Cause::ALL.map(|cause| outcome.ends().of(cause)), counted);
     (outcome, stats)

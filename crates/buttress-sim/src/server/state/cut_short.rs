@@ -22,7 +22,8 @@ impl State {
                 self.line.cancelled(|waiting| waits(jobs, waiting));
             }
             (Phase::Running, Leave::Cancel) => {
-                self.tally.wasted += u128::from(now - job.started);
+                let began = job.started_work;
+                self.tally.wasted += u128::from(self.worked(now) - began);
                 self.cancel(slot, now);
                 self.running -= 1;
                 self.start_waiting(now, dice);
@@ -33,7 +34,7 @@ impl State {
     fn cancel(&mut self, slot: u32, now: u64) {
         let Some(job) = self.jobs.get(slot as usize) else { return };
         let (arrived, number) = (job.arrived, job.number);
-        self.tally.cancelled += 1;
+        self.tally.cancelled += self.counted(number);
         self.tally.depart(arrived, now);
         self.note(Happened::Cancelled, number);
         self.release(slot);
@@ -74,10 +75,12 @@ impl State {
             let number = job.number;
             match job.phase {
                 Phase::Waiting => {}
-                Phase::Running => self.tally.wasted += u128::from(now - job.started),
+                Phase::Running => {
+                    self.tally.wasted += u128::from(self.worked(now) - job.started_work);
+                }
                 Phase::Free | Phase::Done(_) => continue,
             }
-            self.tally.down += 1;
+            self.tally.down += self.counted(number);
             self.note(Happened::Crashed, number);
             self.end(slot, now, Err(ServerError::Down));
         }

@@ -1,0 +1,33 @@
+//! A layer that waits on tokio's clock where there is no tokio.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+
+/// Runs `poll`. If it panics because something waits on tokio's clock, the panic says which clock was
+/// forgotten instead.
+#[inline]
+pub(super) fn named<T>(poll: impl FnOnce() -> T) -> T {
+    // The panic goes on in any case, so nobody sees what it left half done.
+    match catch_unwind(AssertUnwindSafe(poll)) {
+        Ok(polled) => polled,
+        Err(panic) => fail(panic),
+    }
+}
+
+#[cold]
+fn fail(panic: Box<dyn Any + Send>) -> ! {
+    let words = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(words), _) => words,
+        (None, Some(words)) => words.as_str(),
+        (None, None) => "",
+    };
+    if !words.contains("there is no reactor running") {
+        resume_unwind(panic);
+    }
+    #[expect(clippy::panic, reason = "the panic of the code under test, in other words")]
+    panic_any(
+        "a part of the stack waits on tokio's clock, which does not run in a simulation: give its \
+         Config the clock of the run, .clock(world.clock())"
+            .to_owned(),
+    )
+}

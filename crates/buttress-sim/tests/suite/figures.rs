@@ -1,0 +1,171 @@
+//! What the figures of a run say, and what they leave out.
+
+use std::time::Duration;
+
+use buttress::circuit_breaker::{Config, KeyedCircuitBreakerLayer};
+use buttress::time_limit::{self, TimeLimitLayer};
+use buttress::{AnyError, circuit_breaker};
+use buttress_sim::{
+    Cause, Engine, Fault, Faults, Load, Outcome, PhaseKind, Queue, Rate, Report, Request, Scenario,
+    Server, SimError,
+};
+use tower::Layer;
+
+use crate::support::{ms, sec};
+
+#[test]
+fn a_load_that_only_grows_is_never_metastable() {
+    for seed in 0..50 {
+        let scenario = Scenario::new("ramp", sec(60)).seed(seed);
+        let scenario = scenario.load(Load::poisson(Rate::ramp(20.0, 220.0, sec(60))));
+        let outcome = scenario.run(|world| world.server(Server::new("db", ms(10)))).unwrap();
+        assert!(!outcome.was(PhaseKind::Metastable), "seed {seed}: {:?}", outcome.phases());
+        assert!(outcome.was(PhaseKind::Overloaded), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_120th_of_the_run_makes_120_windows() {
+    for duration in [sec(60), sec(7), Duration::from_nanos(1_000_000_007), ms(10)] {
+        let outcome =
+            Scenario::new("windows", duration).run(|world| world.server(Server::new("db", ms(1))));
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.windows().len(), 120, "{duration:?}");
+        let last = outcome.windows().last().unwrap();
+        assert_eq!(last.start + last.length, duration);
+        assert!(outcome.windows()[0].length - last.length < Duration::from_nanos(120));
+    }
+}
+
+#[test]
+fn windows_that_do_not_divide_the_run_are_drawn_where_they_are() {
+    let run = |window| {
+        let faults = Faults::new().at(sec(6), sec(3), "db", Fault::Crash);
+        let scenario = Scenario::new("drawn", sec(10)).window(window).faults(faults);
+        let scenario = scenario.load(Load::even(100.0));
+        let outcome = scenario.run(|world| world.server(Server::new("db", ms(1)))).unwrap();
+        Report::new("drawn").add(outcome).to_html()
+    };
+    // The windows of 3 s begin at 0, 3, 6 and 9 s; the fault, at 6 s, is drawn at the same place.
+    let html = run(sec(3));
+    let place = |after: &str| {
+        let at = html.find(after).map(|at| at + after.len()).unwrap();
+        html[at..].split('"').next().unwrap().to_owned()
+    };
+    let fault = place("<rect class=\"fault\" x=\"");
+    assert!(html.contains(&format!("<rect class=\"hover\" x=\"{fault}\"")), "{fault}");
+}
+
+#[test]
+fn a_target_that_is_no_station_is_refused() {
+    let scenario = Scenario::new("target", sec(1)).target("databse");
+    let refused = scenario.run(|world| world.server(Server::new("database", ms(1)))).unwrap_err();
+    let SimError::Invalid(error) = refused else { panic!("{refused}") };
+    assert_eq!((error.field(), error.value()), ("target", "databse"));
+}
+
+#[test]
+fn circuits_without_a_name_and_circuits_of_one_name_have_a_band_each() {
+    let crash = |target: &str| (sec(2), sec(2), target.to_owned(), Fault::Crash);
+    let faults = [crash("one"), crash("two")]
+        .into_iter()
+        .fold(Faults::new(), |all, fault| all.at(fault.0, fault.1, fault.2, fault.3));
+    let rules = || Config::new().consecutive_failures(3).open_for(ms(500));
+    let scenario = Scenario::new("bands", sec(10)).load(Load::even(100.0)).faults(faults.clone());
+    let outcome = scenario.run(|world| {
+        let breaker = |config: Config| {
+            let config = config.clock(world.clock()).observer(world.observer());
+            Ok(circuit_breaker::CircuitBreakerLayer::new(config)?.classify(AnyError))
+        };
+        let inner = breaker(rules())?.layer(world.server(Server::new("one", ms(1)))?);
+        world.server(Server::new("two", ms(1)))?;
+        Ok(breaker(rules().open_for(sec(1)))?.layer(inner))
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.bands().len(), 2, "{:?}", outcome.bands());
+    let keyed = Scenario::new("keyed", sec(10)).load(Load::even(100.0).keys(3)).faults(faults);
+    let outcome = keyed.run(|world| {
+        let config = rules().name("hosts").clock(world.clock()).observer(world.observer());
+        let key = |request: &Request| request.key;
+        let breaker = KeyedCircuitBreakerLayer::new(config, 10, key)?.classify(AnyError);
+        world.server(Server::new("two", ms(1)))?;
+        Ok(breaker.layer(world.server(Server::new("one", ms(1)))?))
+    });
+    let names: Vec<_> = outcome.unwrap().bands().iter().map(|band| band.name.clone()).collect();
+    assert_eq!(names, ["hosts", "hosts (2)", "hosts (3)"]);
+}
+
+#[test]
+fn a_station_counts_the_ends_of_the_calls_that_it_counts() {
+    for queue in [Queue::fifo(), Queue::fifo().bound(3)] {
+        let scenario = Scenario::new("warm", sec(20)).warm_up(sec(5)).load(Load::poisson(95.0));
+        let outcome =
+            scenario.run(|world| world.server(Server::new("db", ms(10)).queue(queue))).unwrap();
+        let stats = *outcome.station("db").unwrap();
+        let ended = stats.completed + stats.failed + stats.overloaded + stats.down;
+        let under_way = u64::from(stats.waiting + stats.running);
+        assert_eq!(stats.arrived, ended + stats.cancelled + stats.swallowed + under_way);
+        assert_eq!(outcome.attempts(), outcome.requests());
+    }
+}
+
+fn crashed_half_of_the_time(engine: Engine) -> Outcome {
+    let faults = Faults::new().at(sec(5), sec(5), "db", Fault::Crash);
+    let scenario = Scenario::new("half", sec(10)).load(Load::even(100.0)).faults(faults);
+    scenario.engine(engine).run(|world| world.server(Server::new("db", ms(1)))).unwrap()
+}
+
+#[test]
+fn a_failure_is_no_fast_success() {
+    let outcome = crashed_half_of_the_time(Engine::Own);
+    assert_eq!(outcome.latency().quantile(0.99), ms(1), "of those that were answered");
+    assert_eq!(outcome.latency_of(Cause::Error).max(), Duration::ZERO);
+    assert_eq!(outcome.quantile_of_all(0.4), Some(ms(1)));
+    assert_eq!(outcome.quantile_of_all(0.99), None, "half were not answered");
+    let text = Report::new("half").add(outcome).to_text();
+    assert!(text.contains("p99 of ok") && text.contains("p99 of all"), "{text}");
+    assert!(text.contains("unanswered"), "{text}");
+}
+
+#[test]
+fn a_request_that_the_end_cuts_short_is_no_failure() {
+    for engine in [Engine::Own, Engine::Tokio] {
+        // The last of ten is under way at the end.
+        let scenario = Scenario::new("cut", sec(1)).load(Load::trace((0..10).map(|n| ms(n * 100))));
+        let outcome = scenario
+            .engine(engine)
+            .run(|world| world.server(Server::new("db", ms(101)).servers(2)));
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.requests(), outcome.unfinished()), (10, 1));
+        assert_eq!((outcome.share(Cause::Ok), outcome.ends().all()), (1.0, 9));
+        assert_eq!(outcome.windows().iter().map(|window| window.ends.all()).sum::<u64>(), 9);
+    }
+}
+
+#[test]
+fn a_run_without_a_trigger_has_nothing_after_it() {
+    let outcome =
+        Scenario::new("calm", sec(10)).run(|world| world.server(Server::new("db", ms(1))));
+    let text = Report::new("calm").add(outcome.unwrap()).to_text();
+    assert!(text.contains("no trigger"), "{text}");
+}
+
+#[test]
+fn the_heat_rows_show_the_longest_run() {
+    let run = |seconds| {
+        let scenario = Scenario::new("length", sec(seconds)).window(sec(1));
+        scenario.run(|world| world.server(Server::new("db", ms(1)))).unwrap()
+    };
+    let html = Report::new("rows").add(run(10)).add(run(40)).to_html();
+    assert!(html.contains("length at 39 s"), "the last window of the longer run");
+}
+
+#[test]
+#[should_panic(expected = "give its Config the clock of the run, .clock(world.clock())")]
+fn a_clock_that_was_forgotten_is_named() {
+    let scenario = Scenario::new("forgotten", sec(1));
+    let _ = scenario.run(|world| {
+        let limit = TimeLimitLayer::new(time_limit::Config::new(ms(5)))?;
+        Ok(limit.layer(world.server(Server::new("db", ms(10)))?))
+    });
+}
