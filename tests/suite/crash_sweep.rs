@@ -2,5 +2,6 @@
 //! behind is finished by the next one, each effect is there once or not at all, and keys never change.
 
 mod outbox;
+mod owners;
 mod saga;
 mod store;

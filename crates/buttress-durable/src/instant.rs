@@ -8,11 +8,6 @@ pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
     start.checked_add(duration).or_else(|| start.checked_add(FAR)).unwrap_or(start)
 }
 
-/// Returns the nanoseconds from `anchor` to `now`: 0 if `now` lies before `anchor`.
-pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
-    now.checked_duration_since(anchor).map_or(0, to_nanos)
-}
-
 /// Returns `duration` in nanoseconds: `u64::MAX`, some 584 years, if it is longer.
 pub(crate) fn to_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -25,7 +20,6 @@ mod tests {
     #[test]
     fn sums_saturate() {
         let now = buttress::Clock::default().now();
-        assert_eq!(nanos_since(now + Duration::from_secs(1), now), 0);
         assert!(after(now, Duration::MAX) > now + Duration::from_secs(3600));
         assert_eq!(to_nanos(Duration::MAX), u64::MAX);
     }

@@ -32,6 +32,10 @@ pub(super) struct Flaky {
     texts: Arc<AtomicU32>,
     /// Writes with more entries are refused for good.
     entries: Arc<AtomicU32>,
+    /// Whether the next append panics.
+    panics: Arc<AtomicBool>,
+    /// Whether take-overs are done and never answered.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Flaky {
@@ -39,7 +43,8 @@ impl Flaky {
         let (renewals, lost, fits) = (Arc::default(), Arc::default(), Arc::new(u32::MAX.into()));
         let (texts, entries) = (Arc::new(u32::MAX.into()), Arc::new(u32::MAX.into()));
         let (appends, stall) = (Arc::default(), Arc::default());
-        Self { inner, renewals, appends, lost, fits, stall, texts, entries }
+        let (panics, hangs) = (Arc::default(), Arc::default());
+        Self { inner, renewals, appends, lost, fits, stall, texts, entries, panics, hangs }
     }
 
     /// So many bytes of notes fit into one append from now on.
@@ -60,6 +65,16 @@ impl Flaky {
             true => Err(StoreError::invalid(format!("{texts} bytes, {} entries", entries.len()))),
             false => Ok(()),
         }
+    }
+
+    /// The next append panics.
+    pub(super) fn panic_once(&self) {
+        self.panics.store(true, Ordering::SeqCst);
+    }
+
+    /// Take-overs are done and not answered from now on.
+    pub(super) fn hang(&self, hang: bool) {
+        self.hangs.store(hang, Ordering::SeqCst);
     }
 
     /// So many outputs fit into one append from now on.
@@ -110,6 +125,7 @@ impl Store<Payload> for Flaky {
     }
 
     async fn append(&self, append: Append<Payload>) -> Result<Appended, StoreError> {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "a store");
         self.check(&append.entries)?;
         let done = append.entries.iter().filter(|entry| entry.kind == EntryKind::ActionDone);
         if done.count() > self.fits.load(Ordering::SeqCst) as usize {
@@ -135,7 +151,11 @@ impl Store<Payload> for Flaky {
     ) -> Result<TakenOver<Payload>, StoreError> {
         let stall = self.stall.load(Ordering::SeqCst);
         tokio::time::advance(Duration::from_millis(stall.into())).await;
-        self.inner.take_over(worker, definition, version, limit).await
+        let taken = self.inner.take_over(worker, definition, version, limit).await;
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        taken
     }
 
     async fn take(

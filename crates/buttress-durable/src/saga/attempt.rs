@@ -12,6 +12,7 @@ use buttress::Clock;
 use tower::{BoxError, Service};
 
 use super::call::{Call, Contact, StepKey};
+use super::lease::Permit;
 
 /// The output of a step, of whatever type.
 pub(super) type Output = Arc<dyn Any + Send + Sync>;
@@ -24,6 +25,11 @@ pub(super) enum Attempt {
     Failed(String),
     /// Nobody knows whether it had one.
     InDoubt(String),
+    /// It was kept from leaving: this worker's lease had lapsed. `doubt`: attempts before, of this execution or
+    /// of others, may have had an effect.
+    Lapsed {
+        doubt: bool,
+    },
 }
 
 pub(super) type AttemptFuture = Pin<Box<dyn Future<Output = Attempt> + Send>>;
@@ -37,6 +43,8 @@ pub(super) struct Terms {
     pub(super) clock: Clock,
     /// Whether an execution before this one may have had an effect.
     pub(super) doubt: bool,
+    /// Under which it may leave.
+    pub(super) permit: Permit,
 }
 
 /// When an attempt is cut short, and what its end then says.
@@ -84,7 +92,7 @@ where
         Ok(None) => return not_made(terms.doubt, "an output it needs is missing".to_owned()),
         Err(why) => return not_made(terms.doubt, format!("making its request {why}")),
     };
-    let contact = Arc::new(Contact::new(terms.doubt));
+    let contact = Arc::new(Contact::new(terms.doubt, terms.permit.clone()));
     let call = Call::new(request, terms.key, contact.clone());
     Box::pin(run(service, call, contact, terms))
 }
@@ -93,6 +101,15 @@ where
 pub(super) fn not_made(doubt: bool, why: String) -> AttemptFuture {
     let ended = if doubt { Attempt::InDoubt(why) } else { Attempt::Failed(why) };
     Box::pin(std::future::ready(ended))
+}
+
+/// How the calls of one attempt ended.
+enum End<T> {
+    Answer(T),
+    Error(String),
+    Panic(String),
+    Late(&'static str),
+    Lapsed,
 }
 
 async fn run<S, R>(mut service: S, call: Call<R>, contact: Arc<Contact>, terms: Terms) -> Attempt
@@ -112,22 +129,39 @@ where
     let mut sleep = terms.cut.map(|cut| (Box::pin(terms.clock.sleep_until(cut.at)), cut.why));
     let ended = poll_fn(|cx| {
         // The call first, so that an answer that is there at the deadline wins.
-        match caught(|| called.as_mut().poll(cx)) {
-            Ok(Poll::Ready(result)) => {
-                return Poll::Ready(result.map_err(|error| error.into().to_string()));
-            }
+        let polled = caught(|| called.as_mut().poll(cx).map_err(Into::into));
+        match polled {
+            Ok(Poll::Ready(Ok(output))) => return Poll::Ready(End::Answer(output)),
+            Ok(Poll::Ready(Err(error))) => return Poll::Ready(told(error)),
             Ok(Poll::Pending) => {}
-            Err(why) => return Poll::Ready(Err(why)),
+            Err(why) => return Poll::Ready(End::Panic(why)),
+        }
+        if contact.has_lapsed(cx) {
+            return Poll::Ready(End::Lapsed);
         }
         match sleep.as_mut().map(|(sleep, why)| (sleep.as_mut().poll(cx), *why)) {
-            Some((Poll::Ready(()), why)) => Poll::Ready(Err(why.to_owned())),
+            Some((Poll::Ready(()), why)) => Poll::Ready(End::Late(why)),
             _ => Poll::Pending,
         }
     });
-    match ended.await {
-        Ok(output) => Attempt::Done(Arc::new(output)),
-        Err(why) if contact.is_definite() => Attempt::Failed(why),
-        Err(why) => Attempt::InDoubt(why),
+    let (why, definite) = match ended.await {
+        End::Answer(output) => return Attempt::Done(Arc::new(output)),
+        End::Lapsed => return Attempt::Lapsed { doubt: !contact.is_definite() },
+        End::Error(why) => (why, contact.is_definite()),
+        End::Late(why) => (why.to_owned(), contact.is_definite()),
+        // A refusal says nothing of what else a service does that panics.
+        End::Panic(why) => (why, contact.is_definite() && !contact.has_left()),
+    };
+    if definite { Attempt::Failed(why) } else { Attempt::InDoubt(why) }
+}
+
+/// The text of an error. Its `Display` and its `Drop` are the user's code.
+fn told<T>(error: BoxError) -> End<T> {
+    let text = caught(|| error.to_string());
+    // Apart: a panic while another unwinds would end the process.
+    match (text, caught(|| drop(error))) {
+        (Ok(text), Ok(())) => End::Error(text),
+        (Err(why), _) | (Ok(_), Err(why)) => End::Panic(why),
     }
 }
 
@@ -136,6 +170,11 @@ pub(super) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        format!("panicked: {}", text.unwrap_or("no message"))
+        let text = format!("panicked: {}", text.unwrap_or("no message"));
+        // What it panicked with is the user's too.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
+        text
     })
 }

@@ -4,14 +4,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use buttress::Name;
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use super::lease::Permit;
 use super::store::SagaId;
 
 /// Which of the two services of a step is called.
@@ -113,7 +114,7 @@ impl<R: fmt::Debug> fmt::Debug for Call<R> {
 }
 
 /// What the attempts of one execution of a step came to, seen from right in front of the service.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Contact {
     /// Attempts that left for the service and were not answered with a final refusal.
     open: AtomicU32,
@@ -121,11 +122,51 @@ pub(super) struct Contact {
     refused: AtomicBool,
     /// Whether an execution of the step before this one left and was not answered.
     doubt: bool,
+    /// Under which attempts may leave.
+    permit: Permit,
+    /// Whether an attempt was kept from leaving, because the permit does not stand any more.
+    lapsed: AtomicBool,
+    /// Of the execution, which ends then.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Contact {
-    pub(super) fn new(doubt: bool) -> Self {
-        Self { doubt, ..Self::default() }
+    pub(super) fn new(doubt: bool, permit: Permit) -> Self {
+        Self {
+            open: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
+            doubt,
+            permit,
+            lapsed: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        }
+    }
+
+    /// Whether an attempt was kept from leaving. `cx` is woken when one is.
+    pub(super) fn has_lapsed(&self, cx: &mut Context<'_>) -> bool {
+        {
+            let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            match &mut *waker {
+                Some(known) => known.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            }
+        }
+        // After the waker is there: whoever sets the flag wakes it afterwards.
+        self.lapsed.load(Ordering::Acquire)
+    }
+
+    /// Whether an attempt may leave. A layer of the user's (a retry, a queue) may have held it for so long that
+    /// this worker does not own the saga any more.
+    fn may_leave(&self) -> bool {
+        if self.permit.stands() {
+            return true;
+        }
+        self.lapsed.store(true, Ordering::Release);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        false
     }
 
     /// Whether the failure of all attempts together means that nothing happened: each that left was
@@ -135,6 +176,11 @@ impl Contact {
         // What layers do on other tasks has been handed over by their channels; the count orders nothing.
         self.open.load(Ordering::Acquire) == 0
             && (!self.doubt || self.refused.load(Ordering::Acquire))
+    }
+
+    /// Whether an attempt of this execution left for the service.
+    pub(super) fn has_left(&self) -> bool {
+        self.open.load(Ordering::Acquire) > 0 || self.refused.load(Ordering::Acquire)
     }
 
     fn leave(&self) {
@@ -177,9 +223,13 @@ where
 
     fn call(&mut self, call: Call<R>) -> Self::Future {
         let contact = call.contact.clone();
+        let definite = self.definite.clone();
+        if !contact.may_leave() {
+            return LeafFuture { future: None, contact, definite };
+        }
         // Before the call: a service that panics in it may have done its work.
         contact.leave();
-        LeafFuture { future: self.inner.call(call), contact, definite: self.definite.clone() }
+        LeafFuture { future: Some(self.inner.call(call)), contact, definite }
     }
 }
 
@@ -199,8 +249,9 @@ pin_project! {
     /// The response of a [`Leaf`]. Dropping it leaves the call in doubt.
     #[must_use = "futures do nothing unless polled"]
     pub struct LeafFuture<F, E> {
+        // `None` if the call was kept from leaving: the execution ends, and drops this.
         #[pin]
-        future: F,
+        future: Option<F>,
         contact: Arc<Contact>,
         definite: Definite<E>,
     }
@@ -214,7 +265,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let polled = this.future.poll(cx);
+        let Some(future) = this.future.as_pin_mut() else { return Poll::Pending };
+        let polled = future.poll(cx);
         if let Poll::Ready(Err(error)) = &polled {
             if (this.definite)(error) {
                 this.contact.refused();

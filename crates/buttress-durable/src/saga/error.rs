@@ -33,6 +33,15 @@ pub enum SagaError {
         /// Which saga.
         saga: SagaId,
     },
+    /// The task of the saga panicked, outside of an attempt of a step. The next
+    /// [`recover`](super::Executor::recover) of this executor resumes the saga.
+    #[error("saga {saga}: its task {why}")]
+    Panicked {
+        /// Which saga.
+        saga: SagaId,
+        /// What the panic said.
+        why: String,
+    },
     /// The log cannot be read.
     #[error("saga {saga}: its log cannot be read: {why}")]
     Corrupt {

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use buttress::{Codec, Format, InMemory, InvalidConfig, StoreError};
+use buttress::{Codec, CodecError, Format, InMemory, InvalidConfig, StoreError};
 use tokio::sync::{Notify, oneshot};
 
+use super::attempt::caught;
 use super::config::Config;
 use super::counters::{Counter, Counters};
 use super::definition::Definition;
@@ -58,7 +59,9 @@ where
             shutting_down: AtomicBool::new(false),
             shut_down: AtomicBool::new(false),
             idle: Notify::new(),
-            doubtful: Mutex::default(),
+            taking: Mutex::default(),
+            left: Mutex::default(),
+            recovering: tokio::sync::Mutex::default(),
             deciding: tokio::sync::Mutex::default(),
         };
         Ok(Self { core: Arc::new(core) })
@@ -91,7 +94,9 @@ where
             return Err(SagaError::ShutDown { saga: id });
         }
         let input = Arc::new(input);
-        let encoded = core.definition.inner.codec.encode(&input);
+        // The user's code.
+        let encoded = caught(|| core.definition.inner.codec.encode(&input));
+        let encoded = encoded.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
         let encoded = encoded.map_err(|error| SagaError::Input { saga: id, error })?;
         lease::begin(core).await.map_err(store)?;
         let (created, was_created) = oneshot::channel();
@@ -105,7 +110,14 @@ where
         };
         let steps = core.definition.inner.steps.len();
         let flight = Flight::new(core.clone(), id, input, Outputs::new(steps), deadline);
-        let (run, execution) = self.run(id, 1, flight, State::new(steps), 0);
+        let (run, execution) = {
+            // Until it is among what runs here.
+            let taking = core.taking();
+            if taking.contains_key(&id) {
+                return Err(store(StoreError::conflict(format!("saga {id} is resumed here"))));
+            }
+            self.run(id, 1, flight, State::new(steps), 0)
+        };
         let Some(run) = run else {
             return Err(store(StoreError::conflict(format!("saga {id} runs here already"))));
         };
@@ -114,7 +126,8 @@ where
         match was_created.await {
             Ok(Ok(())) => Ok(execution),
             Ok(Err(error)) => Err(store(error)),
-            Err(_) => Err(SagaError::ShutDown { saga: id }),
+            // Its task ended before that: by a panic, which it reports, or with its runtime.
+            Err(_) => Err(execution.await.err().unwrap_or(SagaError::ShutDown { saga: id })),
         }
     }
 

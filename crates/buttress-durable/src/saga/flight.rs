@@ -11,6 +11,7 @@ use buttress::{Format, Sleep};
 use super::attempt::{Attempt, AttemptFuture, Cut, Terms, caught, not_made};
 use super::call::{Direction, StepKey};
 use super::draft::Launch;
+use super::lease::Permit;
 use super::needs::Outputs;
 use super::plan::Kind;
 use super::shared::Core;
@@ -36,6 +37,8 @@ struct Underway {
     doubt: bool,
     attempts: u32,
     waited: Duration,
+    /// Taken before the store confirmed the start. No attempt leaves once it does not stand any more.
+    permit: Permit,
     phase: Phase,
 }
 
@@ -47,7 +50,7 @@ enum Phase {
 /// How what was under way ended.
 pub(super) enum Ended {
     Attempt(Attempt),
-    /// No further attempt left: this worker's lease had run out. `doubt` as of those before.
+    /// No further attempt left: this worker's lease had lapsed. `doubt` as of those before.
     Lapsed {
         doubt: bool,
     },
@@ -82,27 +85,30 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
         self.ended.push((step, direction, ended));
     }
 
-    /// Starts the first attempt of a step. Its start must have been written down. `doubt`: an execution
-    /// of it before, of whatever worker, may have had an effect.
-    pub(super) fn launch(&mut self, Launch { step, direction, doubt }: Launch) {
-        match self.attempt(step, direction, doubt) {
+    /// Starts the first attempt of a step. The store must have confirmed its start under `permit`.
+    /// `launch.doubt`: an execution of it before, of whatever worker, may have had an effect.
+    pub(super) fn launch(&mut self, launch: Launch, permit: &Permit) {
+        let Launch { step, direction, doubt } = launch;
+        match self.attempt(launch, permit) {
             Some(attempt) => self.underway.push(Underway {
                 step,
                 direction,
                 doubt,
                 attempts: 1,
                 waited: Duration::ZERO,
+                permit: permit.clone(),
                 phase: Phase::Attempting(attempt),
             }),
             None => self.ended.push((step, direction, Ended::Lapsed { doubt })),
         }
     }
 
-    /// `None` if the lease has run out.
-    fn attempt(&self, step: u16, direction: Direction, doubt: bool) -> Option<AttemptFuture> {
+    /// `None` if the lease has lapsed since the store confirmed the start.
+    fn attempt(&self, launch: Launch, permit: &Permit) -> Option<AttemptFuture> {
+        let Launch { step, direction, doubt } = launch;
         let core = &self.core;
         // Right before the call: between writing and now this worker may have stood still.
-        if !core.lease.is_live() {
+        if !permit.stands() {
             return None;
         }
         let definition = &core.definition.inner;
@@ -118,7 +124,7 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
         let cut = direction == Direction::Action && plan.kind == Kind::Compensatable;
         let cut = Cut::earlier(limit, self.deadline.filter(|_| cut));
         let key = StepKey::new(self.saga, plan.name, direction);
-        let terms = Terms { key, cut, clock: clock.clone(), doubt };
+        let terms = Terms { key, cut, clock: clock.clone(), doubt, permit: permit.clone() };
         // To begin with it clones the service, which is the user's code.
         let attempt = caught(|| match direction {
             Direction::Action => (code.act)(&self.input, &self.outputs, terms),
@@ -151,8 +157,14 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
             let (step, direction) = (underway.step, underway.direction);
             match &mut underway.phase {
                 Phase::Attempting(attempt) => {
-                    let Poll::Ready(attempt) = attempt.as_mut().poll(cx) else {
-                        return Poll::Pending;
+                    // What it holds is dropped where it ends: the user's code too.
+                    let attempt = match caught(|| attempt.as_mut().poll(cx)) {
+                        Ok(Poll::Pending) => return Poll::Pending,
+                        Ok(Poll::Ready(Attempt::Lapsed { doubt })) => {
+                            return Poll::Ready(Some(Ended::Lapsed { doubt }));
+                        }
+                        Ok(Poll::Ready(attempt)) => attempt,
+                        Err(why) => Attempt::InDoubt(why),
                     };
                     let (attempts, waited) = (underway.attempts, underway.waited);
                     let Some(wait) = self.wait_after(step, direction, &attempt, attempts, waited)
@@ -188,10 +200,10 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
     }
 
     fn next_attempt(&mut self, at: usize) -> Poll<Option<Ended>> {
-        let Some(&Underway { step, direction, doubt, .. }) = self.underway.get(at) else {
-            return Poll::Ready(None);
-        };
-        let Some(attempt) = self.attempt(step, direction, doubt) else {
+        let Some(underway) = self.underway.get(at) else { return Poll::Ready(None) };
+        let (step, direction, doubt) = (underway.step, underway.direction, underway.doubt);
+        let launch = Launch { step, direction, doubt };
+        let Some(attempt) = self.attempt(launch, &underway.permit) else {
             return Poll::Ready(Some(Ended::Lapsed { doubt }));
         };
         if let Some(underway) = self.underway.get_mut(at) {
@@ -213,7 +225,7 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
         let config = &self.core.config;
         let kind = self.core.definition.inner.plan.steps.get(usize::from(step))?.kind;
         let (most, backoff) = match (direction, kind, attempt) {
-            (_, _, Attempt::Done(_)) => return None,
+            (_, _, Attempt::Done(_) | Attempt::Lapsed { .. }) => return None,
             (Direction::Undo, _, _) => (config.undo_attempts, &config.undo_backoff),
             // Nothing happened, so the way back is open.
             (_, Kind::Compensatable, _) | (_, Kind::Pivot, Attempt::Failed(_)) => return None,
@@ -233,5 +245,14 @@ impl<I: Send + Sync + 'static, F: Format, St> Flight<I, F, St> {
             polled
         })
         .await
+    }
+}
+
+impl<I, F: Format, St> Drop for Flight<I, F, St> {
+    fn drop(&mut self) {
+        // The user's code, one by one: a panic while another unwinds would end the process.
+        for underway in self.underway.drain(..) {
+            let _ = caught(|| drop(underway));
+        }
     }
 }

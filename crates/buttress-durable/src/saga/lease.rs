@@ -1,48 +1,101 @@
 //! [`Lease`]: that this worker is alive, as far as it knows itself.
 
-use std::sync::Weak;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use buttress::{Clock, Format, StoreError};
 use tokio::sync::{Notify, OnceCell};
 
+use super::bounded::bounded;
 use super::shared::Core;
 use super::store::{Store, WorkerId};
 use crate::instant;
 
-/// How long this worker may start steps. It ends earlier here than in the store: it is counted from
-/// before the store was asked.
+#[cfg(test)]
+mod tests;
+
+/// What a worker knows of its lease. Pure.
+///
+/// A lease has *terms*. A renewal whose answer comes before the end of the lease continues the term. A renewal
+/// whose answer comes later begins the next term: another worker may have taken sagas over in between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Tenure {
+    until: Instant,
+    term: u64,
+}
+
+impl Tenure {
+    /// No lease yet.
+    pub(super) const fn none(now: Instant) -> Self {
+        Self { until: now, term: 0 }
+    }
+
+    /// After a renewal by `length`, which this worker asked for at `asked` and whose answer came at `now`. The
+    /// lease ends earlier here than in the store: it counts from before the store was asked.
+    pub(super) fn renewed(self, asked: Instant, now: Instant, length: Duration) -> Self {
+        let term = if now < self.until { self.term } else { self.term + 1 };
+        Self { until: self.until.max(instant::after(asked, length)), term }
+    }
+
+    /// The present term; `None` if the lease has run out.
+    pub(super) fn term(self, now: Instant) -> Option<u64> {
+        (now < self.until).then_some(self.term)
+    }
+}
+
+/// How long this worker may start steps.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) worker: WorkerId,
     length: Duration,
-    clock: Clock,
-    anchor: Instant,
-    /// Its end, in nanoseconds since the anchor. A lone value: whoever reads it acts on nothing else.
-    until: AtomicU64,
+    known: Arc<Known>,
     renewed: Notify,
     begun: OnceCell<()>,
 }
 
+#[derive(Debug)]
+struct Known {
+    clock: Clock,
+    tenure: Mutex<Tenure>,
+}
+
+impl Known {
+    fn term(&self) -> Option<u64> {
+        let now = self.clock.now();
+        self.tenure.lock().unwrap_or_else(PoisonError::into_inner).term(now)
+    }
+}
+
+/// That the lease has not lapsed since the permit was taken. What the store confirmed under it may leave while
+/// it stands; what was confirmed before a lapse must be confirmed again.
+#[derive(Clone, Debug)]
+pub(super) struct Permit {
+    known: Arc<Known>,
+    /// `None` if the lease had run out already.
+    term: Option<u64>,
+}
+
+impl Permit {
+    pub(super) fn stands(&self) -> bool {
+        self.term.is_some() && self.known.term() == self.term
+    }
+}
+
 impl Lease {
     pub(super) fn new(worker: WorkerId, length: Duration, clock: Clock) -> Self {
-        let anchor = clock.now();
-        Self {
-            worker,
-            length,
-            clock,
-            anchor,
-            until: AtomicU64::new(0),
-            renewed: Notify::new(),
-            begun: OnceCell::new(),
-        }
+        let tenure = Mutex::new(Tenure::none(clock.now()));
+        let known = Arc::new(Known { clock, tenure });
+        Self { worker, length, known, renewed: Notify::new(), begun: OnceCell::new() }
     }
 
-    /// Whether steps may be started now.
+    /// Whether steps may be started now, if the store confirms it.
     pub(super) fn is_live(&self) -> bool {
-        let now = instant::nanos_since(self.anchor, self.clock.now());
-        now < self.until.load(Ordering::Relaxed)
+        self.known.term().is_some()
+    }
+
+    /// A permit for what the store is about to be asked.
+    pub(super) fn permit(&self) -> Permit {
+        Permit { known: self.known.clone(), term: self.known.term() }
     }
 
     /// Waits until steps may be started.
@@ -56,11 +109,17 @@ impl Lease {
         }
     }
 
+    /// An answer that does not come in half a lease is given up: the next one may still be in time.
     async fn renew<P>(&self, store: &impl Store<P>) -> Result<(), StoreError> {
-        let before = self.clock.now();
-        store.renew(self.worker, self.length).await?;
-        let until = instant::nanos_since(self.anchor, instant::after(before, self.length));
-        self.until.fetch_max(until, Ordering::Relaxed);
+        let clock = &self.known.clock;
+        let asked = clock.now();
+        let renew = store.renew(self.worker, self.length);
+        bounded(clock, self.length / 2, "renewing a lease", renew).await?;
+        let now = clock.now();
+        {
+            let mut tenure = self.known.tenure.lock().unwrap_or_else(PoisonError::into_inner);
+            *tenure = tenure.renewed(asked, now, self.length);
+        }
         self.renewed.notify_waiters();
         Ok(())
     }

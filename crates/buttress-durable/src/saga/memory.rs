@@ -217,7 +217,8 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         let mut rows = self.lock();
         let row = rows.sagas.get(&saga)?;
         let status = row.record.status;
-        let free = status == Status::Stuck || !rows.is_live(row.worker, now);
+        let free =
+            status == Status::Stuck || row.worker == worker || !rows.is_live(row.worker, now);
         if status.is_ended() || !free {
             return None;
         }
@@ -297,6 +298,24 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
 
     async fn take(&self, worker: WorkerId, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
         Ok(self.take_now(worker, saga))
+    }
+
+    async fn owned(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+    ) -> Result<Vec<SagaId>, StoreError> {
+        let rows = self.lock();
+        let owned = |id: &&SagaId| {
+            rows.sagas.get(*id).is_some_and(|row| {
+                let record = &row.record;
+                row.worker == worker
+                    && (record.definition.as_str(), record.version) == (definition, version)
+                    && matches!(record.status, Status::Running | Status::Unwinding)
+            })
+        };
+        Ok(rows.unfinished.values().filter(owned).copied().collect())
     }
 
     async fn load(&self, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {

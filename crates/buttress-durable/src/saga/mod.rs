@@ -1,6 +1,7 @@
 #![doc = include_str!("../guide/saga.md")]
 
 mod attempt;
+mod bounded;
 mod builder;
 mod call;
 mod config;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use buttress::Codec;
+use buttress::{Codec, CodecError};
 
+use super::attempt::caught;
 use super::draft::MOST_ENTRIES;
 use super::error::SagaError;
 use super::execution::Execution;
@@ -74,7 +75,10 @@ where
         let (kind, payload) = match resolution {
             Resolution::DidNotHappen => (EntryKind::DidNotHappen, None),
             Resolution::Happened(output) => {
-                let payload = self.core.definition.inner.codec.encode(&Arc::new(output));
+                // The user's code.
+                let output = Arc::new(output);
+                let payload = caught(|| self.core.definition.inner.codec.encode(&output));
+                let payload = payload.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
                 let payload = payload.map_err(|error| SagaError::Input { saga, error })?;
                 (EntryKind::Happened, Some(payload))
             }
@@ -102,10 +106,10 @@ where
             return Err(SagaError::ShutDown { saga });
         }
         let _alone = core.deciding.lock().await;
-        lease::begin(core).await.map_err(store)?;
-        if core.active().contains_key(&saga) {
+        lease::begin_live(core).await.map_err(store)?;
+        let Some(_reserved) = core.reserve(saga) else {
             return Err(not("it runs here"));
-        }
+        };
         // Looked at before it is taken: what cannot be decided is left to whoever owns it.
         let record = core.store.load(saga).await.map_err(store)?;
         let record = record.ok_or_else(|| not("there is no such saga"))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use buttress::{Codec, StoreError};
+use buttress::{Codec, StoreError, StoreErrorKind};
 
 use super::attempt::caught;
 use super::counters::Counter;
@@ -16,7 +16,7 @@ use super::needs::Outputs;
 use super::plan::{Kind, OnCrash};
 use super::report::reason;
 use super::state::{State, Step};
-use super::store::{Entry, EntryKind, Record, SagaId, Store};
+use super::store::{Entry, EntryKind, Record, SagaId, Status, Store};
 use crate::instant;
 
 /// What [`Executor::recover`] found.
@@ -40,12 +40,19 @@ where
     /// it. Call it when a process starts, and again from time to time, or see
     /// [`keep_recovering`](Self::keep_recovering).
     ///
+    /// It also resumes every saga that this executor owns in the store and does not run: after a take-over whose
+    /// answer was lost, after a start that failed and was stored all the same, and after a task that died.
+    ///
     /// # Errors
     /// The store failed. What was taken over before that runs.
+    ///
+    /// # Cancel safety
+    /// When dropped, sagas that the store has handed over and that do not run yet are resumed by the next call.
     pub async fn recover(&self) -> Result<Recovery, StoreError> {
         const AT_ONCE: usize = 100;
         let core = &self.core;
         let mut recovery = Recovery::default();
+        let _alone = core.recovering.lock().await;
         lease::begin_live(core).await?;
         let definition = &core.definition.inner;
         while !core.is_shutting_down() {
@@ -62,8 +69,38 @@ where
                 break;
             }
         }
-        self.find_doubtful(&mut recovery).await?;
+        self.adopt(&mut recovery).await?;
         Ok(recovery)
+    }
+
+    /// Resumes what belongs to this worker and does not run here.
+    async fn adopt(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
+        let core = &self.core;
+        let (definition, worker) = (&core.definition.inner, core.lease.worker);
+        let name = definition.name.as_str();
+        for id in core.store.owned(worker, name, definition.version).await? {
+            if core.is_shutting_down() {
+                break;
+            }
+            if core.left().contains(&id) {
+                continue;
+            }
+            // It runs here, or it is being started, taken or resumed.
+            let Some(_reserved) = core.reserve(id) else { continue };
+            match core.store.take(worker, id).await {
+                // An operator must decide about one that is stuck.
+                Ok(Some(record)) if record.status != Status::Stuck => {
+                    self.resume_found(record, recovery);
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                    core.left().insert(id);
+                    recovery.left.push(SagaError::Corrupt { saga: id, why: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn resume_found(&self, record: Record<F::Encoded>, recovery: &mut Recovery) {
@@ -81,14 +118,19 @@ where
                 drop(execution);
                 recovery.resumed.push(id);
             }
-            Err(error) => recovery.left.push(error),
+            Err(error) => {
+                self.core.left().insert(id);
+                recovery.left.push(error);
+            }
         }
     }
 
     /// Resumes a saga once it does not run here any more.
     fn resume_later(&self, record: Record<F::Encoded>) {
         let executor = self.clone();
+        let reserved = self.core.reserve_anew(record.id);
         self.core.config.spawner.spawn(async move {
+            let _reserved = reserved;
             let core = &executor.core;
             loop {
                 let ended = core.idle.notified();
@@ -106,30 +148,6 @@ where
                 tracing::error!(target: "buttress", layer, %error, "saga not resumed");
             }
         });
-    }
-
-    /// Sagas that this worker gave up starting, and that are in the store after all.
-    async fn find_doubtful(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
-        let core = &self.core;
-        let doubtful: Vec<_> = core.doubtful().iter().map(|(id, since)| (*id, *since)).collect();
-        for (id, since) in doubtful {
-            match core.store.load(id).await {
-                // Of another epoch it is somebody else's.
-                Ok(Some(record)) if record.epoch == 1 && !record.status.is_ended() => {
-                    self.resume_found(record, recovery);
-                }
-                // It may be on its way.
-                Ok(None)
-                    if core.config.clock.now() < instant::after(since, core.config.patience) =>
-                {
-                    continue;
-                }
-                Err(error) if error.may_pass() => return Err(error),
-                _ => {}
-            }
-            core.doubtful().remove(&id);
-        }
-        Ok(())
     }
 
     /// [`recover`](Self::recover)s at once and every `interval` until the executor is dropped or shut

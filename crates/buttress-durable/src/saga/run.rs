@@ -97,7 +97,16 @@ where
 {
     /// Runs the saga to its end. `first` are entries that come before all others.
     pub(super) async fn drive(mut self, first: Vec<Entry<F::Encoded>>) {
-        let result = self.go(first).await;
+        let result = {
+            let mut going = pin!(self.go(first));
+            // Attempts catch their own panics. This is for all other code that is not ours.
+            poll_fn(|cx| match caught(|| going.as_mut().poll(cx)) {
+                Ok(polled) => polled.map(Ok),
+                Err(why) => Poll::Ready(Err(why)),
+            })
+            .await
+        };
+        let result = result.unwrap_or_else(|why| Err(SagaError::Panicked { saga: self.id, why }));
         let core = self.core.clone();
         match &result {
             Ok(report) => {
@@ -134,6 +143,10 @@ where
         if let Some(reply) = self.reply.take() {
             // Nobody may be waiting.
             let _ = reply.send(result);
+        }
+        // What it holds is the user's too.
+        if let Err(why) = caught(|| drop(self)) {
+            tracing::error!(target: "buttress", layer = core.config.name.as_str(), why, "a value of a saga was not dropped");
         }
     }
 
@@ -173,13 +186,13 @@ where
             if !draft.entries.is_empty() {
                 let was_cancelled = self.control.is_cancelled();
                 match self.write(&draft).await {
-                    Ok(()) if !was_cancelled && self.control.is_cancelled() => {
-                        draft = self.hold_back(draft);
+                    Ok(permit) if !was_cancelled && self.control.is_cancelled() => {
+                        draft = self.hold_back(draft, &permit);
                         if !draft.entries.is_empty() {
                             continue;
                         }
                     }
-                    Ok(()) => self.accept(draft),
+                    Ok(permit) => self.accept(draft, &permit),
                     Err(error) if error.kind() == StoreErrorKind::Invalid => {
                         draft = self.without_outputs(draft, &error)?;
                         continue;

@@ -1,9 +1,8 @@
 //! [`Core`]: what an executor and the sagas that run on it share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use buttress::Format;
 use tokio::sync::Notify;
@@ -26,14 +25,15 @@ pub(super) struct Core<I, F: Format, St> {
     pub(super) shut_down: AtomicBool,
     /// Told when a saga ends here.
     pub(super) idle: Notify,
-    /// Sagas whose start was given up without knowing whether they are in the store, and since when.
-    pub(super) doubtful: Mutex<HashMap<SagaId, Instant>>,
+    /// Sagas that are being taken or resumed here, with how many tasks do so. Locked before `active`.
+    pub(super) taking: Mutex<HashMap<SagaId, u32>>,
+    /// Sagas that this worker took over and cannot resume.
+    pub(super) left: Mutex<HashSet<SagaId>>,
+    /// One recovery looks at a time: what another has taken is not yet among what runs here.
+    pub(super) recovering: tokio::sync::Mutex<()>,
     /// Operators' decisions are made one after another.
     pub(super) deciding: tokio::sync::Mutex<()>,
 }
-
-/// How many starts in doubt are remembered. Those beyond are found when this worker's lease has ended.
-const MOST_DOUBTFUL: usize = 10_000;
 
 impl<I, F: Format, St> Core<I, F, St> {
     pub(super) fn is_shutting_down(&self) -> bool {
@@ -58,20 +58,51 @@ impl<I, F: Format, St> Core<I, F, St> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn doubtful(&self) -> MutexGuard<'_, HashMap<SagaId, Instant>> {
-        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn taking(&self) -> MutexGuard<'_, HashMap<SagaId, u32>> {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody knows whether this saga is in the store.
-    pub(super) fn doubt(&self, saga: SagaId) {
-        let mut doubtful = self.doubtful();
-        if doubtful.len() < MOST_DOUBTFUL {
-            doubtful.insert(saga, self.config.clock.now());
+    pub(super) fn left(&self) -> MutexGuard<'_, HashSet<SagaId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps others here from starting, taking or resuming a saga. `None` if it runs here, or if another task
+    /// is at it.
+    pub(super) fn reserve(self: &Arc<Self>, saga: SagaId) -> Option<Reserved<I, F, St>> {
+        let mut taking = self.taking();
+        if taking.contains_key(&saga) || self.active().contains_key(&saga) {
+            return None;
         }
+        taking.insert(saga, 1);
+        Some(Reserved { core: self.clone(), saga })
+    }
+
+    /// Reserves a saga that may still run here, under an older epoch.
+    pub(super) fn reserve_anew(self: &Arc<Self>, saga: SagaId) -> Reserved<I, F, St> {
+        *self.taking().entry(saga).or_default() += 1;
+        Reserved { core: self.clone(), saga }
     }
 
     pub(super) fn ended(&self, saga: SagaId) {
         self.active().remove(&saga);
         self.idle.notify_waiters();
+    }
+}
+
+/// A saga that is being taken or resumed here, until this is dropped.
+pub(super) struct Reserved<I, F: Format, St> {
+    core: Arc<Core<I, F, St>>,
+    saga: SagaId,
+}
+
+impl<I, F: Format, St> Drop for Reserved<I, F, St> {
+    fn drop(&mut self) {
+        let mut taking = self.core.taking();
+        if let Some(tasks) = taking.get_mut(&self.saga) {
+            *tasks -= 1;
+            if *tasks == 0 {
+                taking.remove(&self.saga);
+            }
+        }
     }
 }

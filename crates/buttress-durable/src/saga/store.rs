@@ -293,8 +293,12 @@ pub trait Store<P>: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<TakenOver<P>, StoreError>> + Send;
 
-    /// Takes over one saga that is [`Stuck`](Status::Stuck), or whose worker has no live lease, whatever
-    /// its definition; `None` if it is unknown, ended, or owned by a live worker.
+    /// Takes over one saga that is [`Stuck`](Status::Stuck), that `worker` owns itself, or whose worker has no
+    /// live lease, whatever its definition. Returns `None` if it is unknown, ended, or owned by another live
+    /// worker.
+    ///
+    /// A saga that `worker` owns gets a new epoch as well, so that `worker` can repeat a take-over whose answer
+    /// was lost.
     ///
     /// # Errors
     /// `Corrupt` if it cannot be read; it is left as it is.
@@ -303,6 +307,41 @@ pub trait Store<P>: Send + Sync + 'static {
         worker: WorkerId,
         saga: SagaId,
     ) -> impl Future<Output = Result<Option<Record<P>>, StoreError>> + Send;
+
+    /// Lists the sagas of one version of a definition that are [`Running`](Status::Running) or
+    /// [`Unwinding`](Status::Unwinding) and that `worker` owns.
+    ///
+    /// An executor compares them with the sagas that it runs, and takes those that it does not run. The list may
+    /// hold sagas of other workers: [`take`](Self::take) decides. The default does: it lists all sagas. A store
+    /// that can look them up by their worker should.
+    fn owned(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+    ) -> impl Future<Output = Result<Vec<SagaId>, StoreError>> + Send {
+        let _ = worker;
+        async move {
+            const AT_ONCE: usize = 1000;
+            let mut owned = Vec::new();
+            for status in [Status::Running, Status::Unwinding] {
+                let mut after = None;
+                loop {
+                    let page = self.list(Some(status), after, AT_ONCE).await?;
+                    after = page.last().map(|summary| summary.id);
+                    let is_last = page.len() < AT_ONCE;
+                    let same = |summary: &Summary| {
+                        summary.definition == definition && summary.version == version
+                    };
+                    owned.extend(page.iter().filter(|summary| same(summary)).map(|one| one.id));
+                    if is_last {
+                        break;
+                    }
+                }
+            }
+            Ok(owned)
+        }
+    }
 
     /// Reads one saga; `None` if it is unknown.
     ///

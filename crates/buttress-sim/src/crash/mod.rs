@@ -39,13 +39,28 @@
 //! assert_eq!(report.boundaries.len(), 4); // before and after each of two appends
 //! # }
 //! ```
+//!
+//! # Several processes, and all that is not a crash
+//!
+//! A crash is the simplest trouble. A process can also stand still while its lease ends, an answer can come late or
+//! never, a wall clock can jump, and a caller can drop a future half-way. A [`Schedule`] says what goes wrong at
+//! which operation of which [`Process`]; a [`Ledger`] holds the invariants. [`each_trouble`] runs every trouble
+//! alone, [`each_pair`] two together, and [`each_seed`] schedules drawn from a seed.
 
 mod driver;
 mod guarded;
+mod ledger;
 mod points;
+mod process;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 pub use driver::{CrashFailure, CrashReport, at_every_boundary, at_every_pair};
 pub use guarded::Guarded;
+pub use ledger::Ledger;
 pub use points::{Boundary, CrashPoints, Crashed, Side};
+pub use process::{Alive, Process};
+pub use sweep::{Broken, Lived, each_pair, each_seed, each_trouble};
+pub use trouble::{InvalidSchedule, Schedule, Strike, Trouble};

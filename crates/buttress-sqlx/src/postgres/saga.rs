@@ -148,7 +148,7 @@ impl Store<Vec<u8>> for PostgresStore {
                         .fetch_one(&mut *tx)
                         .await
                         .map_err(what)?;
-                    if is_live && head.status() != Ok(Status::Stuck) {
+                    if is_live && head.worker != worker && head.status() != Ok(Status::Stuck) {
                         None
                     } else {
                         let number = head.number;
@@ -165,6 +165,36 @@ impl Store<Vec<u8>> for PostgresStore {
             tx.commit().await.map_err(what)?;
             loan.give_back().await?;
             taken.transpose()
+        })
+        .await
+    }
+
+    async fn owned(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+    ) -> Result<Vec<SagaId>, StoreError> {
+        let what = during("listing the sagas of a worker");
+        let sql = self.sql(
+            "SELECT id FROM {s}buttress_saga \
+             WHERE definition = $1 AND version = $2 AND worker = $3 AND status IN (1, 2) \
+             ORDER BY number",
+        );
+        self.bounded("listing the sagas of a worker", async {
+            let mut loan = self.borrow().await?;
+            let rows = query(sql)
+                .bind(definition)
+                .bind(i64::from(version))
+                .bind(uuid(worker.get()))
+                .fetch_all(&mut *loan)
+                .await
+                .map_err(what)?;
+            loan.give_back().await?;
+            rows.iter()
+                .map(|row| Ok(SagaId::new(id(row, 0)?)))
+                .collect::<Result<_, _>>()
+                .map_err(what)
         })
         .await
     }

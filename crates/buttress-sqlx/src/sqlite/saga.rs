@@ -145,12 +145,13 @@ impl Store<Vec<u8>> for SqliteStore {
             let mut tx = self.begin().await?;
             let sql = AssertSqlSafe(format!(
                 "SELECT {HEAD} FROM buttress_saga WHERE id = ?1 AND status NOT IN (4, 5) \
-                 AND (status = 3 OR NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
+                 AND (status = 3 OR worker = ?3 OR NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
                       WHERE w.worker = buttress_saga.worker AND w.until > ?2))"
             ));
             let row = sqlx::query(sql)
                 .bind(bytes_of_id(saga.get()))
                 .bind(self.now())
+                .bind(bytes_of_id(worker.get()))
                 .fetch_optional(&mut **tx)
                 .await
                 .map_err(|error| failed(what, error))?;
@@ -164,6 +165,31 @@ impl Store<Vec<u8>> for SqliteStore {
             own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
             tx.commit().await?;
             Ok(Some(record))
+        })
+        .await
+    }
+
+    async fn owned(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+    ) -> Result<Vec<SagaId>, StoreError> {
+        let what = "listing the sagas of a worker";
+        self.bounded(what, async {
+            let rows = sqlx::query(
+                "SELECT id FROM buttress_saga INDEXED BY buttress_saga_working \
+                 WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) AND worker = ?3 \
+                 ORDER BY number",
+            )
+            .bind(definition)
+            .bind(i64::from(version))
+            .bind(bytes_of_id(worker.get()))
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| failed(what, error))?;
+            // A damaged row is found by whoever looks at it.
+            Ok(rows.iter().filter_map(|row| id(row, 0).ok()).map(SagaId::new).collect())
         })
         .await
     }

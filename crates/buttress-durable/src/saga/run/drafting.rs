@@ -50,8 +50,19 @@ where
                     continue;
                 }
                 // It stays as it is in the log: whoever goes on runs it.
-                Ended::Lapsed { .. } if self.core.is_shutting_down() => continue,
-                Ended::Lapsed { doubt } => {
+                Ended::Lapsed { .. } | Ended::Attempt(Attempt::Lapsed { .. })
+                    if self.core.is_shutting_down() =>
+                {
+                    continue;
+                }
+                // It would lapse again. It is begun when the lease is renewed.
+                Ended::Lapsed { doubt } | Ended::Attempt(Attempt::Lapsed { doubt })
+                    if !self.core.lease.is_live() =>
+                {
+                    self.flight.put_back(step, direction, Ended::Lapsed { doubt });
+                    continue;
+                }
+                Ended::Lapsed { doubt } | Ended::Attempt(Attempt::Lapsed { doubt }) => {
                     draft.begin(Launch { step, direction, doubt }, None);
                     continue;
                 }

@@ -10,6 +10,7 @@ use crate::saga::call::Direction;
 use crate::saga::counters::Counter;
 use crate::saga::draft::{Draft, Launch};
 use crate::saga::error::SagaError;
+use crate::saga::lease::Permit;
 use crate::saga::store::{Append, EntryKind, NewSaga, Store};
 
 /// For how long a shut-down lets the store fail.
@@ -21,12 +22,15 @@ where
     F: Format,
     St: Store<F::Encoded>,
 {
-    /// Writes a draft down, again and again while the store is away. What runs goes on meanwhile.
-    pub(super) async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<(), StoreError> {
+    /// Writes a draft down, again and again while the store is away. What runs goes on meanwhile. Returns the
+    /// permit of what the draft begins: the store has confirmed after it was taken that this worker owns the
+    /// saga.
+    pub(super) async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<Permit, StoreError> {
         let core = self.core.clone();
         let began = core.config.clock.now();
         let mut wait = Duration::from_millis(10);
         loop {
+            let permit = core.lease.permit();
             let wrote = match &self.creating {
                 Some(creating) => {
                     let saga = NewSaga {
@@ -51,7 +55,8 @@ where
                     };
                     let appended = self.flight.beside(core.store.append(append)).await;
                     appended.map(|appended| {
-                        if appended.cancel_requested {
+                        // Once: a saga that was told looks again at what to do without waiting.
+                        if appended.cancel_requested && !self.control.is_cancelled() {
                             self.control.cancel();
                         }
                     })
@@ -59,7 +64,7 @@ where
             };
             let error = match wrote {
                 Err(error) if error.may_pass() => error,
-                other => return self.created(other),
+                other => return self.created(other).map(|()| permit),
             };
             let waited = core.config.clock.now().saturating_duration_since(began);
             if waited >= core.config.patience {
@@ -68,7 +73,7 @@ where
             // A shut-down does not wait for a store that is away. What is not written down is done
             // again, with the same key, by whoever goes on.
             if core.is_shutting_down() && waited >= SHUT_DOWN_PATIENCE {
-                return self.created(Err(error));
+                return self.created(Err(error)).map(|()| permit);
             }
             self.flight.beside(core.config.clock.sleep(wait)).await;
             wait = (wait * 2).min(Duration::from_secs(1));
@@ -81,10 +86,8 @@ where
             let _ = reply.send(Err(SagaError::Store { saga: self.id, error: error.clone() }));
         }
         match self.creating.is_some() {
-            true => {
-                self.core.doubt(self.id);
-                self.created(Err(error.clone()))
-            }
+            // It may be in the store all the same: a recovery finds it.
+            true => self.created(Err(error.clone())),
             false => Ok(()),
         }
     }
@@ -102,13 +105,17 @@ where
     /// A draft is in the store, and while it was written somebody asked for the saga to be cancelled:
     /// steps that it begins for the first time do not leave, as long as there is a way back. Returns the
     /// draft that says so.
-    pub(super) fn hold_back(&mut self, mut draft: Draft<F::Encoded>) -> Draft<F::Encoded> {
+    pub(super) fn hold_back(
+        &mut self,
+        mut draft: Draft<F::Encoded>,
+        permit: &Permit,
+    ) -> Draft<F::Encoded> {
         let way_back = !draft.state.is_committed(&self.core.definition.inner.plan);
         let (held, launch) = draft.launch.into_iter().partition(|launch: &Launch| {
             way_back && launch.direction == Direction::Action && !launch.doubt
         });
         draft.launch = launch;
-        self.accept(draft);
+        self.accept(draft, permit);
         let mut next = Draft::new(self.durable.clone());
         for Launch { step, .. } in held {
             next.push(EntryKind::ActionFailed, step, None, Some(NOT_SENT.to_owned()));
@@ -116,8 +123,8 @@ where
         next
     }
 
-    /// A draft is in the store: from now on it is true, and what it starts may leave.
-    pub(super) fn accept(&mut self, draft: Draft<F::Encoded>) {
+    /// A draft is in the store: from now on it is true, and what it starts may leave under `permit`.
+    pub(super) fn accept(&mut self, draft: Draft<F::Encoded>, permit: &Permit) {
         self.position += draft.entries.len() as u64;
         self.durable = draft.state;
         for entry in draft.entries {
@@ -133,7 +140,7 @@ where
             self.reason = draft.reason;
         }
         for launch in draft.launch {
-            self.flight.launch(launch);
+            self.flight.launch(launch, permit);
         }
     }
 }

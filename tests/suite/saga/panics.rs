@@ -1,0 +1,130 @@
+//! Code of the user's that panics in an attempt: the attempt is in doubt, and the saga goes on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use buttress_durable::saga::{
+    Call, Config, Definition, Executor, Kind, Report, Status, StepStatus,
+};
+use tower::{BoxError, service_fn};
+
+use super::world::*;
+
+/// Where an error panics.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Where {
+    Display,
+    Drop,
+    Both,
+    /// Dropping what it panicked with panics.
+    Payload,
+}
+
+#[derive(Debug)]
+struct Nasty(Where);
+
+impl fmt::Display for Nasty {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Where::Display | Where::Both => panic!("a display"),
+            Where::Payload => std::panic::panic_any(Self(Where::Drop)),
+            Where::Drop => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Nasty {}
+
+impl Drop for Nasty {
+    fn drop(&mut self) {
+        assert!(!matches!(self.0, Where::Drop | Where::Both), "a drop");
+    }
+}
+
+async fn run_with(kind: Kind, place: Where, definite: bool, config: Config) -> (Report, u32) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let service = service_fn(move |_: Call<u32>| {
+        let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        async move { if first { Err(Nasty(place)) } else { Ok(1) } }
+    });
+    let undone = World::new();
+    let undo = undone.service("undo a", &[Answer(0)], std::time::Duration::ZERO);
+    let mut saga = Definition::<u32>::builder("test", 1);
+    let step = saga.step("a").kind(kind).action((), service, |input: &u32, ()| *input);
+    let step = step.definite(move |_| definite);
+    if kind == Kind::Compensatable {
+        step.undo((), undo, |input: &u32, (), _| *input).add();
+    } else {
+        step.add();
+    }
+    let sagas = Executor::in_memory(saga.build().unwrap(), config).unwrap();
+    let report = sagas.run_to_end(7).await.unwrap();
+    sagas.shut_down().await.unwrap();
+    assert_eq!(undone.seen().len(), usize::from(kind == Kind::Compensatable), "{place:?}");
+    (report, calls.load(Ordering::SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_whose_display_or_drop_panics_is_an_action_in_doubt() {
+    for place in [Where::Display, Where::Drop, Where::Both, Where::Payload] {
+        for definite in [false, true] {
+            let (report, _) = run_with(Kind::Compensatable, place, definite, config()).await;
+            assert_eq!(report.status(), Status::Compensated, "{place:?}");
+            assert!(report.reason().unwrap().starts_with("a: panicked"), "{report:?}");
+            assert_eq!(report.steps()[0].1, StepStatus::Undone, "it was in doubt, and undone");
+            // In doubt, so a pivot is tried again.
+            let (report, calls) = run_with(Kind::Pivot, place, definite, config()).await;
+            assert_eq!((report.status(), calls), (Status::Completed, 2), "{place:?}");
+        }
+    }
+}
+
+/// A response of a service, or a future, that panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bomb");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_panics_when_it_is_dropped_is_an_action_in_doubt() {
+    // At its end, and when the time limit of the step cuts it.
+    for ends in [true, false] {
+        let service = service_fn(move |_: Call<u32>| async move {
+            let _bomb = Bomb;
+            if !ends {
+                std::future::pending::<()>().await;
+            }
+            Ok::<u32, BoxError>(1)
+        });
+        let world = World::new();
+        let undo = world.service("undo a", &[Answer(0)], std::time::Duration::ZERO);
+        let mut saga = Definition::<u32>::builder("test", 1);
+        saga.step("a")
+            .timeout(std::time::Duration::from_secs(1))
+            .action((), service, |input: &u32, ()| *input)
+            .undo((), undo, |input: &u32, (), _| *input)
+            .add();
+        let sagas = Executor::in_memory(saga.build().unwrap(), config()).unwrap();
+        let report = sagas.run_to_end(7).await.unwrap();
+        assert_eq!(report.status(), Status::Compensated, "ends: {ends}");
+        assert_eq!(world.seen(), ["undo a"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_panics_when_it_is_dropped_hides_no_report() {
+    let service = service_fn(async |_: Call<u32>| Ok::<Bomb, BoxError>(Bomb));
+    let mut saga = Definition::<u32>::builder("test", 1);
+    let step = saga.step("a").action((), service, |input: &u32, ()| *input).add();
+    let sagas = Executor::in_memory(saga.build().unwrap(), config()).unwrap();
+    let report = sagas.run_to_end(7).await.unwrap();
+    assert_eq!(report.status(), Status::Completed);
+    // The test must not drop it either.
+    std::mem::forget((report.output(step), report));
+    std::mem::forget(sagas);
+}
