@@ -98,6 +98,7 @@ async fn backends_take_turns_and_a_refused_request_takes_none_and_spends_no_toke
             match token {
                 "good" => Ok(Decision::Allow),
                 "bad" => Ok(Decision::Deny),
+                "" => Ok(Decision::Unauthenticated),
                 _ => Err(BoxError::from("away")),
             }
         }
@@ -111,23 +112,25 @@ async fn backends_take_turns_and_a_refused_request_takes_none_and_spends_no_toke
     let mut gateway = Gateway::new("edge", Clock::default(), path, [route]).unwrap();
     let handle = gateway.handle();
     assert_eq!(gateway.call(("a", "good")).await.unwrap(), "one");
-    assert_eq!(kind(gateway.call(("a", "bad")).await), ErrorKind::Unauthorized);
+    assert_eq!(kind(gateway.call(("a", "bad")).await), ErrorKind::Forbidden);
     assert_eq!(kind(gateway.call(("a", "?")).await), ErrorKind::AuthUnavailable);
+    assert_eq!(kind(gateway.call(("a", "")).await), ErrorKind::Unauthenticated);
     assert_eq!(kind(gateway.call(("b", "good")).await), ErrorKind::NoRoute);
     assert_eq!(gateway.call(("a", "good")).await.unwrap(), "two");
     assert_eq!(handle.rate_limit("a").unwrap().available(), 2, "refusals spent no token");
     assert_eq!(gateway.clone().call(("a", "good")).await.unwrap(), "three");
     assert_eq!(gateway.call(("a", "good")).await.unwrap(), "one");
     assert_eq!(kind(gateway.call(("a", "good")).await), ErrorKind::RateLimited);
-    assert_eq!(kind(gateway.call(("a", "bad")).await), ErrorKind::Unauthorized, "auth comes first");
+    assert_eq!(kind(gateway.call(("a", "bad")).await), ErrorKind::Forbidden, "auth comes first");
     let stats = handle.stats();
     let route = &stats.routes[0];
-    assert_eq!((stats.begun, stats.no_route, route.begun), (9, 1, 8));
-    assert_eq!((route.answered, route.unauthorized, route.auth_unavailable), (4, 2, 1));
+    assert_eq!((stats.begun, stats.no_route, route.begun), (10, 1, 9));
+    assert_eq!((route.answered, route.forbidden, route.auth_unavailable), (4, 2, 1));
+    assert_eq!((route.unauthenticated, route.unauthorized), (1, 3));
     assert_eq!((route.rate_limited, route.in_flight()), (1, 0));
     assert_eq!(route.backends, [2, 1, 1]);
     assert_eq!(ended(route), route.begun);
-    assert_eq!(asked.load(Ordering::SeqCst), 8, "nobody asks about a route that does not exist");
+    assert_eq!(asked.load(Ordering::SeqCst), 9, "nobody asks about a route that does not exist");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ mod hangs;
 mod lease;
 mod lines;
 mod memory;
+mod not_kept;
 mod stores;
 mod threads;
 mod transaction;

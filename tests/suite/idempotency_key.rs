@@ -114,7 +114,9 @@ async fn a_response_is_replayed_over_the_wire_and_refusals_have_their_status() {
     assert_eq!(brief(&first), (201, "charge 1 of 7 EUR", false));
     let again = send(pay(&url, "\"k\"", "7 EUR")).await;
     assert_eq!(brief(&again), (201, "charge 1 of 7 EUR", true));
-    for name in ["set-cookie", "location", "content-type", "content-length"] {
+    assert!(first.headers().contains_key("set-cookie"));
+    assert!(!again.headers().contains_key("set-cookie"), "it belongs to the first caller");
+    for name in ["location", "content-type", "content-length"] {
         assert_eq!(again.headers()[name], first.headers()[name], "{name}");
     }
     assert!(again.headers().contains_key("date"), "of the server");
@@ -149,8 +151,7 @@ async fn of_eight_at_once_one_runs_and_the_others_hear_that_it_does() {
     for _ in 0..7 {
         let refused = answers.recv().await.unwrap();
         assert_eq!(refused.status(), 409);
-        let after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-        assert!((1..=30).contains(&after), "retry after {after} s");
+        assert_eq!(refused.headers()["retry-after"], "1");
     }
     till.open.add_permits(1);
     assert_eq!(brief(&answers.recv().await.unwrap()), (201, "charge 1 of 7 EUR", false));

@@ -125,8 +125,10 @@ where
     fn classify(&self, result: &Result<Response<B>, E>) -> Outcome {
         let Ok(response) = result else { return self.errors.classify(result) };
         match Refusal::of(response) {
-            Some(refusal) if refusal.error().never_reached_service() => self.refusals,
-            Some(_) => Outcome::Failure,
+            Some(refusal) => match refusal.judged_by(ServiceErrors) {
+                Outcome::Ignored => self.refusals,
+                outcome => outcome,
+            },
             None if (self.failures)(response.status()) => Outcome::Failure,
             None if grpc::code(response).is_some_and(self.grpc_failures) => Outcome::Failure,
             None => Outcome::Success,

@@ -3,7 +3,7 @@
 //! | you want | take |
 //! |---|---|
 //! | all of it, with one word a layer | [`HttpLayerExt`]: `.http()` |
-//! | refusals as responses: 429, 503, 504, `Retry-After`, a problem document | [`Respond`] |
+//! | refusals as responses: 401, 403, 429, 503, 504, `Retry-After`, a problem document | [`Respond`] |
 //! | to know a refusal from an answer of the service | [`Refusal`] |
 //! | a breaker or a fallback that looks at the status | [`ByStatus`] |
 //! | a retry that looks at the status and honours `Retry-After` | [`RetryableStatus`] |
@@ -140,5 +140,5 @@ pub use rate_limit_fields::{RateLimitFields, RateLimitFieldsFuture, RateLimitFie
 pub use refusal::Refusal;
 pub use repeat::{Attempt, IdempotentRequests, Repeatable, RepeatableBody};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer};
-pub use respond::{Respond, RespondWith};
+pub use respond::{Respond, RespondChallenge, RespondWith};
 pub use retryable_status::RetryableStatus;

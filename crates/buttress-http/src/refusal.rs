@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use buttress::{Clock, Error};
+use buttress::{Classify, Clock, Error, Outcome};
 use http::Response;
 use http::header::RETRY_AFTER;
 
@@ -31,6 +31,11 @@ impl Refusal {
     #[must_use]
     pub const fn error(&self) -> &Error {
         &self.0
+    }
+
+    /// The verdict of `classify` on the error that was answered.
+    pub(crate) fn judged_by(&self, classify: impl Classify<(), Error>) -> Outcome {
+        classify.classify(&Err(self.0.clone()))
     }
 
     pub(crate) fn mark<B>(response: &mut Response<B>, error: Error) {

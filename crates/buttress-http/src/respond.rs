@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use buttress::{Error, ErrorKind, Reject};
-use http::header::RETRY_AFTER;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::problem::{self, FromProblem};
@@ -14,20 +14,38 @@ use crate::retry_after;
 ///
 /// | kind | status | `Retry-After` |
 /// |---|---|---|
-/// | rate limited | 429 | when the tokens will be there; none if they never can be |
-/// | timed out | 504 | none: the service may have done its work |
-/// | idempotency key missing or invalid | 400 | none |
-/// | idempotency key in flight | 409 | what is left of its lease |
-/// | idempotency key reused for another request | 422 | none |
-/// | circuit open | 503 | when it will probe; 1 if nobody knows |
-/// | every other | 503 | 1 |
+/// | `circuit-open` | 503 | when it will probe; 1 if that is unknown |
+/// | `rate-limited` | 429 | when the tokens will be there; none if they never can be |
+/// | `bulkhead-full` | 503 | 1 |
+/// | `queue-timeout` | 503 | 1 |
+/// | `too-many-keys` | 503 | 1 |
+/// | `timed-out` | 504 | none: the service may have done its work |
+/// | `key-missing` | 400 | none |
+/// | `key-invalid` | 400 | none |
+/// | `key-reused` | 422 | none |
+/// | `key-in-flight` | 409 | the layer's [hint](buttress::idempotency::Config::in_flight_hint) |
+/// | `result-not-kept` | 422 | none: the work is done |
+/// | `claim-lost` | 503 | 1 |
+/// | `store-unavailable` | 503 | 1 |
+/// | `store-failed` | 503 | 1 |
+/// | `detached-full` | 503 | 1 |
+/// | `shutting-down` | 503 | 1 |
+/// | `no-route` | 404 | none |
+/// | `unauthenticated` | 401 | none |
+/// | `forbidden` | 403 | none |
+/// | `auth-unavailable` | 503 | 1 |
+/// | `no-backend` | 503 | 1 |
 ///
-/// `Retry-After` is in whole seconds, rounded up and at least 1: never early, never zero. The body
-/// is a problem document (RFC 9457, `application/problem+json`) with the members `type`, `title`,
-/// `status`, `detail`, and our own `kind` ([`ErrorKind::as_str`]), `layer` (its name, if it has
-/// one) and `retry_after` (seconds, if known). Callers so read names and limits of layers; where
-/// they should not, answer with [`with`](Self::with). `Cache-Control: no-store` keeps caches from
-/// repeating a refusal that is over.
+/// The statuses are those of [`ErrorKind::http_status`].
+///
+/// `Retry-After` is in whole seconds, rounded up and at least 1: never early, never zero. A 401 has the
+/// field `WWW-Authenticate: Bearer`, unless [`challenge`](Self::challenge) sets another.
+///
+/// The body is a problem document (RFC 9457, `application/problem+json`) with the members `type`, `title`,
+/// `status`, `detail`, `kind` ([`ErrorKind::as_str`]) and `retry_after` (seconds, if known). `detail` is
+/// [`ErrorKind::summary`]: the document names no layer, limit, lease or key of the process. Logs and the
+/// [`Refusal`] mark have the whole error. `Cache-Control: no-store` keeps caches from repeating a refusal
+/// that is over.
 ///
 /// Works with every body that is made of a `String` ([`FromProblem`]): `axum::body::Body`,
 /// `Full<Bytes>`, `String`; others are made by [`with`](Self::with).
@@ -67,20 +85,47 @@ impl Respond {
         RespondWith { respond }
     }
 
+    /// Answers as `Respond` does, with `challenge` as the `WWW-Authenticate` of a 401. Default: `Bearer`.
+    ///
+    /// ```
+    /// use buttress_http::Respond;
+    /// use http::HeaderValue;
+    /// let respond = Respond.challenge(HeaderValue::from_static(r#"Bearer realm="orders""#));
+    /// ```
+    #[must_use]
+    pub const fn challenge(self, challenge: HeaderValue) -> RespondChallenge {
+        RespondChallenge { challenge }
+    }
+
     /// The marked response to `error`.
     #[must_use]
     pub fn response<B: FromProblem>(&self, error: &Error) -> Response<B> {
-        let status = status(error.kind());
-        let mut response = problem::of_error(status, error);
-        if let Some(seconds) = seconds(status, error.retry_after()) {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        Refusal::mark(&mut response, error.clone());
-        response
+        answer(error, &BEARER)
     }
 }
 
 impl<B: FromProblem, E> Reject<Response<B>, E> for Respond {
+    fn reject(&self, error: Error) -> Result<Response<B>, E> {
+        Ok(self.response(&error))
+    }
+}
+
+/// Answers refusals and timeouts as [`Respond`] does, with a challenge of your own in a 401. Made by
+/// [`Respond::challenge`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RespondChallenge {
+    challenge: HeaderValue,
+}
+
+impl RespondChallenge {
+    /// The marked response to `error`.
+    #[must_use]
+    pub fn response<B: FromProblem>(&self, error: &Error) -> Response<B> {
+        answer(error, &self.challenge)
+    }
+}
+
+impl<B: FromProblem, E> Reject<Response<B>, E> for RespondChallenge {
     fn reject(&self, error: Error) -> Result<Response<B>, E> {
         Ok(self.response(&error))
     }
@@ -107,18 +152,26 @@ impl<F> fmt::Debug for RespondWith<F> {
     }
 }
 
-fn status(kind: ErrorKind) -> StatusCode {
-    match kind {
-        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-        ErrorKind::KeyMissing | ErrorKind::KeyInvalid => StatusCode::BAD_REQUEST,
-        ErrorKind::KeyInFlight => StatusCode::CONFLICT,
-        ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorKind::NoRoute => StatusCode::NOT_FOUND,
-        ErrorKind::Unauthorized => StatusCode::FORBIDDEN,
-        // Also for kinds that are yet to come.
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+/// The challenge of a 401 unless another is set.
+pub(crate) const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
+
+fn answer<B: FromProblem>(error: &Error, challenge: &HeaderValue) -> Response<B> {
+    let status = status(error.kind());
+    let mut response = problem::of_error(status, error);
+    let headers = response.headers_mut();
+    if let Some(seconds) = seconds(status, error.retry_after()) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, challenge.clone());
+    }
+    Refusal::mark(&mut response, error.clone());
+    response
+}
+
+fn status(kind: ErrorKind) -> StatusCode {
+    // Every status of the table is valid, which a test looks at.
+    StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// What stands in `Retry-After`.
@@ -133,6 +186,7 @@ fn seconds(status: StatusCode, known: Option<Duration>) -> Option<u64> {
 mod tests {
     use std::convert::Infallible;
 
+    use buttress::gateway::Decision;
     use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
     use super::*;
@@ -158,12 +212,55 @@ mod tests {
             (testing::queue_timeout(), 503, Some("1")),
             (testing::too_many_keys(), 503, Some("1")),
             (testing::timed_out(), 504, None),
+            (testing::no_route(), 404, None),
+            (testing::denied(Decision::Unauthenticated), 401, None),
+            (testing::denied(Decision::Deny), 403, None),
         ];
         for (error, status, retry_after) in cases {
             let response = answer(&error);
             assert_eq!(response.status(), status, "{error}");
             assert_eq!(header(&response, RETRY_AFTER), retry_after, "{error}");
         }
+    }
+
+    #[test]
+    fn the_documented_table_is_the_codes() {
+        let rows = include_str!("respond.rs").lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("/// | `")?.split('|').map(str::trim);
+            Some((cells.next()?.trim_matches('`'), cells.next()?, cells.next()?))
+        });
+        let mut kinds = ErrorKind::ALL.iter();
+        for (name, code, retry_after) in rows {
+            let kind = *kinds.next().expect("a row for a kind that is none");
+            assert_eq!((name, code), (kind.as_str(), &*kind.http_status().to_string()));
+            assert_eq!(status(kind).as_u16(), kind.http_status());
+            match seconds(status(kind), None) {
+                Some(1) => {
+                    assert!(retry_after.ends_with('1') || retry_after.contains("; 1 if"), "{name}");
+                }
+                seconds => {
+                    assert_eq!(seconds, None);
+                    let depends = matches!(kind, ErrorKind::RateLimited | ErrorKind::KeyInFlight);
+                    assert!(depends || retry_after.starts_with("none"), "{name}");
+                }
+            }
+        }
+        assert_eq!(kinds.next(), None, "a kind without a row");
+    }
+
+    #[test]
+    fn a_401_has_a_challenge_and_nothing_else_has() {
+        let unknown = testing::denied(Decision::Unauthenticated);
+        assert_eq!(header(&answer(&unknown), WWW_AUTHENTICATE), Some("Bearer"));
+        assert_eq!(header(&answer(&testing::denied(Decision::Deny)), WWW_AUTHENTICATE), None);
+        let basic = Respond.challenge(HeaderValue::from_static("Basic"));
+        let answer = |error: Error| -> Response<String> {
+            let answer: Result<_, Infallible> = basic.reject(error);
+            answer.unwrap()
+        };
+        assert_eq!(header(&answer(unknown.clone()), WWW_AUTHENTICATE), Some("Basic"));
+        assert_eq!(header(&answer(testing::circuit_open()), WWW_AUTHENTICATE), None);
+        assert_eq!(Refusal::of(&answer(unknown.clone())).map(Refusal::error), Some(&unknown));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use buttress::{AnyError, Classify, Clock, ErrorKind, Outcome, RetryableErrors};
+use buttress::{AnyError, Classify, Clock, Outcome, RetryableErrors};
 use http::{Response, StatusCode};
 
 use crate::grpc;
@@ -11,8 +11,8 @@ use crate::refusal::{self, Refusal};
 ///
 /// - 408, 425, 429, 500, 502, 503 and 504 are failures worth another attempt: they pass, or fall on
 ///   one instance of several. Every other status would only be repeated.
-/// - Of the answers of our own layers further in ([`Refusal`]), an open circuit is not repeated,
-///   for it has just been asked; every other is.
+/// - The answers of our own layers further in ([`Refusal`]) are judged by [`RetryableErrors`]: an open
+///   circuit, which has just been asked, is not repeated, nor is a refusal that lasts. Every other is.
 /// - gRPC answers 200 and puts the outcome into `grpc-status`. UNAVAILABLE (14) is repeated, the
 ///   one code whose meaning is that the same call may soon succeed. RESOURCE_EXHAUSTED (8) is not:
 ///   it is as often a quota of the day, or a message too large; nor DEADLINE_EXCEEDED (4), since
@@ -104,9 +104,8 @@ where
 {
     fn classify(&self, result: &Result<Response<B>, E>) -> Outcome {
         let Ok(response) = result else { return self.errors.classify(result) };
-        match Refusal::of(response).map(|refusal| refusal.error().kind()) {
-            Some(ErrorKind::CircuitOpen) => Outcome::Ignored,
-            Some(_) => Outcome::Failure,
+        match Refusal::of(response) {
+            Some(refusal) => refusal.judged_by(RetryableErrors),
             None if (self.failures)(response.status()) => Outcome::Failure,
             None if grpc::code(response).is_some_and(self.grpc_failures) => Outcome::Failure,
             None => Outcome::Success,
@@ -185,7 +184,9 @@ mod tests {
             (testing::circuit_forced_open(), Outcome::Ignored),
             (testing::bulkhead_full("db"), Outcome::Failure),
             (testing::rate_limited(), Outcome::Failure),
+            (testing::rate_limited_for_ever(), Outcome::Ignored),
             (testing::timed_out(), Outcome::Failure),
+            (testing::no_route(), Outcome::Ignored),
         ];
         for (error, outcome) in cases {
             let answer: Answer<Infallible> = refused(&error);

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use buttress::bulkhead::{self, BulkheadLayer, KeyedBulkheadLayer};
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
+use buttress::gateway::{Decision, Gateway, Route};
 use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
-use buttress::{Error, ErrorKind};
+use buttress::{Clock, Error, ErrorKind};
 use http::Response;
+use tower::Service;
 
 fn of_kind(error: Error, kind: ErrorKind) -> Error {
     assert_eq!(error.kind(), kind);
@@ -88,6 +90,30 @@ pub(crate) fn too_many_keys() -> Error {
     let handle = KeyedBulkheadLayer::new(bulkhead::Config::new(), 1, key).unwrap().handle();
     let _busy = handle.try_acquire(&1).unwrap();
     of_kind(handle.try_acquire(&2).unwrap_err(), ErrorKind::TooManyKeys)
+}
+
+/// A gateway whose only route, `a`, decides so.
+fn refused_by_a_gateway(path: &'static str, decision: Decision) -> Error {
+    let auth = tower::service_fn(move |()| std::future::ready(Ok::<_, tower::BoxError>(decision)));
+    let backend = tower::service_fn(|_: &'static str| std::future::ready(Ok::<(), Error>(())));
+    let route = Route::new("a").backend(backend).authorize(auth, |_: &&'static str| ());
+    fn extract<'a>(path: &'a &'static str) -> Option<&'a str> {
+        Some(path)
+    }
+    let mut gateway = Gateway::new("g", Clock::default(), extract, [route]).unwrap();
+    paused().block_on(gateway.call(path)).unwrap_err()
+}
+
+pub(crate) fn no_route() -> Error {
+    of_kind(refused_by_a_gateway("b", Decision::Allow), ErrorKind::NoRoute)
+}
+
+pub(crate) fn denied(decision: Decision) -> Error {
+    let kind = match decision {
+        Decision::Unauthenticated => ErrorKind::Unauthenticated,
+        _ => ErrorKind::Forbidden,
+    };
+    of_kind(refused_by_a_gateway("a", decision), kind)
 }
 
 /// As a call ends that sent no message.

@@ -22,7 +22,8 @@ pub(crate) struct Claim {
 pub(crate) struct Complete {
     pub(crate) key: Key,
     pub(crate) claim: ClaimId,
-    pub(crate) value: Vec<u8>,
+    /// `None` for a result that is not kept.
+    pub(crate) value: Option<Vec<u8>>,
     pub(crate) lifetime: Duration,
 }
 
@@ -71,7 +72,10 @@ impl ClaimOp {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let value = if let Self::Complete(job) = self { job.input.value.len() } else { 0 };
+        let value = match self {
+            Self::Complete(job) => job.input.value.as_ref().map_or(0, Vec::len),
+            _ => 0,
+        };
         self.key().as_str().len() + value
     }
 
@@ -107,6 +111,8 @@ impl ClaimOp {
 pub(crate) const IN_FLIGHT: i64 = 1;
 /// There is a result.
 pub(crate) const DONE: i64 = 2;
+/// The work is done, and its result is not kept.
+pub(crate) const NOT_KEPT: i64 = 3;
 
 /// The row of a key.
 #[derive(Clone, Debug)]
@@ -154,7 +160,8 @@ pub(crate) fn judge_claim(
         return Ok(Claimed::InFlight { lease_left: Duration::ZERO });
     }
     match found.status {
-        IN_FLIGHT | DONE if other => Ok(Claimed::Mismatch),
+        IN_FLIGHT | DONE | NOT_KEPT if other => Ok(Claimed::Mismatch),
+        NOT_KEPT => Ok(Claimed::NotKept),
         IN_FLIGHT => Ok(Claimed::InFlight {
             lease_left: time::duration(found.until.saturating_sub(found.now)),
         }),
@@ -172,14 +179,17 @@ pub(crate) fn judge_claim(
 pub(crate) fn judge_complete(
     key: &Key,
     claim: ClaimId,
-    value: &[u8],
+    value: Option<&[u8]>,
     found: Option<Found>,
 ) -> Result<(), StoreError> {
+    let completed = [DONE, NOT_KEPT];
     match found {
         Some(found)
-            if found.claim == claim.get() && found.status == DONE && found.until > found.now =>
+            if found.claim == claim.get()
+                && completed.contains(&found.status)
+                && found.until > found.now =>
         {
-            if found.value.as_deref() == Some(value) {
+            if found.value.as_deref() == value {
                 return Ok(());
             }
             let what = format!("idempotency key {key}: completed with another result");
@@ -234,7 +244,7 @@ pub(crate) fn judge_outcome(
     match found {
         Some(found) if found.claim == claim.get() && found.until > found.now => {
             match found.status {
-                IN_FLIGHT => Ok(None),
+                IN_FLIGHT | NOT_KEPT => Ok(None),
                 DONE => Ok(found.value),
                 status => Err(unknown_status(key, status)),
             }

@@ -80,7 +80,8 @@ impl AsRefusal for tower::BoxError {
 }
 
 /// Errors are failures of the service, except refusals made by a layer on the way, which are ignored.
-/// A timeout is a failure. The default of a circuit breaker.
+/// A timeout is a failure. A result that was not kept is ignored too: the work was done earlier. The default
+/// of a circuit breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceErrors;
 
@@ -91,6 +92,7 @@ impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
             Ok(_) => Outcome::Success,
             Err(error) => match error.as_refusal() {
                 Some(refusal) if refusal.never_reached_service() => Outcome::Ignored,
+                Some(refusal) if refusal.kind() == ErrorKind::ResultNotKept => Outcome::Ignored,
                 _ => Outcome::Failure,
             },
         }
@@ -98,8 +100,9 @@ impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
 }
 
 /// Errors are worth another attempt, except an open circuit, which has just been asked, a call that
-/// costs more than a limiter can ever hold, and an idempotency key that stays wrong. Waits at least as
-/// long as a refusal further in says. The default of a retry.
+/// costs more than a limiter can ever hold, and refusals that [last](ErrorKind::is_lasting): a wrong
+/// idempotency key, a denied request, a missing route. Waits at least as long as a refusal further in says.
+/// The default of a retry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryableErrors;
 
@@ -110,11 +113,10 @@ impl<Res, E: AsRefusal> Classify<Res, E> for RetryableErrors {
             Ok(_) => Outcome::Success,
             Err(error) => match error.as_refusal().map(|error| (error.kind(), error.retry_after()))
             {
-                Some(
-                    (ErrorKind::CircuitOpen, _)
-                    | (ErrorKind::RateLimited, None)
-                    | (ErrorKind::KeyMissing | ErrorKind::KeyInvalid | ErrorKind::KeyReused, _),
-                ) => Outcome::Ignored,
+                Some((ErrorKind::CircuitOpen, _) | (ErrorKind::RateLimited, None)) => {
+                    Outcome::Ignored
+                }
+                Some((kind, _)) if kind.is_lasting() => Outcome::Ignored,
                 _ => Outcome::Failure,
             },
         }
@@ -193,6 +195,21 @@ mod tests {
         ];
         for (result, outcome) in cases {
             assert_eq!(ServiceErrors.classify(&result), outcome, "{result:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_leaves_alone_what_lasts_and_a_breaker_what_is_not_the_services_doing() {
+        for kind in ErrorKind::ALL {
+            let hint = Duration::from_millis(1).into();
+            let error = Error::idempotency(*kind, Name::default(), 0, hint);
+            let result: Boxed = Err(error.into());
+            let lasts = kind.is_lasting() || *kind == ErrorKind::CircuitOpen;
+            let expected = if lasts { Outcome::Ignored } else { Outcome::Failure };
+            assert_eq!(RetryableErrors.classify(&result), expected, "{kind}");
+            let own = matches!(kind, ErrorKind::TimedOut | ErrorKind::ClaimLost);
+            let expected = if own { Outcome::Failure } else { Outcome::Ignored };
+            assert_eq!(ServiceErrors.classify(&result), expected, "{kind}");
         }
     }
 

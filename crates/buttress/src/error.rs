@@ -131,6 +131,7 @@ impl Error {
             WrongKey::Empty => (0, 0),
             WrongKey::TooLong(length) => (1 << 30, length),
             WrongKey::Control(character) => (2 << 30, character),
+            WrongKey::NoScope => (3 << 30, 0),
         };
         let number = if number > WrongKey::NUMBER { WrongKey::NUMBER } else { number };
         Self::new(ErrorKind::KeyInvalid, layer, which | number, RetryAfter::UNKNOWN)
@@ -144,45 +145,7 @@ impl Error {
     /// Which refusal, or a timeout.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
-        const CIRCUIT_OPEN: u8 = ErrorKind::CircuitOpen as u8;
-        const RATE_LIMITED: u8 = ErrorKind::RateLimited as u8;
-        const BULKHEAD_FULL: u8 = ErrorKind::BulkheadFull as u8;
-        const QUEUE_TIMEOUT: u8 = ErrorKind::QueueTimeout as u8;
-        const TOO_MANY_KEYS: u8 = ErrorKind::TooManyKeys as u8;
-        const KEY_MISSING: u8 = ErrorKind::KeyMissing as u8;
-        const KEY_INVALID: u8 = ErrorKind::KeyInvalid as u8;
-        const KEY_REUSED: u8 = ErrorKind::KeyReused as u8;
-        const KEY_IN_FLIGHT: u8 = ErrorKind::KeyInFlight as u8;
-        const CLAIM_LOST: u8 = ErrorKind::ClaimLost as u8;
-        const STORE_UNAVAILABLE: u8 = ErrorKind::StoreUnavailable as u8;
-        const STORE_FAILED: u8 = ErrorKind::StoreFailed as u8;
-        const DETACHED_FULL: u8 = ErrorKind::DetachedFull as u8;
-        const SHUTTING_DOWN: u8 = ErrorKind::ShuttingDown as u8;
-        const NO_ROUTE: u8 = ErrorKind::NoRoute as u8;
-        const UNAUTHORIZED: u8 = ErrorKind::Unauthorized as u8;
-        const AUTH_UNAVAILABLE: u8 = ErrorKind::AuthUnavailable as u8;
-        const NO_BACKEND: u8 = ErrorKind::NoBackend as u8;
-        match self.what as u8 {
-            CIRCUIT_OPEN => ErrorKind::CircuitOpen,
-            RATE_LIMITED => ErrorKind::RateLimited,
-            BULKHEAD_FULL => ErrorKind::BulkheadFull,
-            QUEUE_TIMEOUT => ErrorKind::QueueTimeout,
-            TOO_MANY_KEYS => ErrorKind::TooManyKeys,
-            KEY_MISSING => ErrorKind::KeyMissing,
-            KEY_INVALID => ErrorKind::KeyInvalid,
-            KEY_REUSED => ErrorKind::KeyReused,
-            KEY_IN_FLIGHT => ErrorKind::KeyInFlight,
-            CLAIM_LOST => ErrorKind::ClaimLost,
-            STORE_UNAVAILABLE => ErrorKind::StoreUnavailable,
-            STORE_FAILED => ErrorKind::StoreFailed,
-            DETACHED_FULL => ErrorKind::DetachedFull,
-            SHUTTING_DOWN => ErrorKind::ShuttingDown,
-            NO_ROUTE => ErrorKind::NoRoute,
-            UNAUTHORIZED => ErrorKind::Unauthorized,
-            AUTH_UNAVAILABLE => ErrorKind::AuthUnavailable,
-            NO_BACKEND => ErrorKind::NoBackend,
-            _ => ErrorKind::TimedOut,
-        }
+        ErrorKind::of_number(self.what as u8)
     }
 
     /// Calls, keys, or tokens per second as the bits of an `f32`.
@@ -198,8 +161,9 @@ impl Error {
 
     /// How long from now the same call can be admitted, where that is known: a rate limiter says
     /// when the tokens will be there if nobody else takes them, an open circuit when it will probe.
-    /// A key in flight says what is left of its lease. `None` where nothing is known, as for a full
-    /// bulkhead.
+    /// For a key in flight it is what is left of its lease, or the layer's
+    /// [`in_flight_hint`](crate::idempotency::Config::in_flight_hint). `None` where nothing is known, as for
+    /// a full bulkhead.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self.kind() {
@@ -221,11 +185,11 @@ impl Error {
     /// Whether the service behind the layer certainly never saw this request.
     ///
     /// True for every refusal before a first attempt: repeating the call cannot do its work twice. False
-    /// for a timeout and a lost claim, whose work may have been done, and for a refusal of a later attempt.
+    /// for a timeout and a lost claim, whose work may have been done; for a result that was not kept, whose
+    /// work an earlier call did; and for a refusal of a later attempt.
     #[must_use]
     pub const fn never_reached_service(&self) -> bool {
-        self.what & REACHED == 0
-            && !matches!(self.kind(), ErrorKind::TimedOut | ErrorKind::ClaimLost)
+        self.what & REACHED == 0 && !self.kind().may_have_reached()
     }
 
     /// The same refusal, of a call whose earlier attempt reached the service.
@@ -237,80 +201,51 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind() {
-            ErrorKind::CircuitOpen => "circuit breaker",
-            ErrorKind::RateLimited => "rate limiter",
-            ErrorKind::BulkheadFull => "bulkhead",
-            ErrorKind::QueueTimeout => "queue",
-            ErrorKind::TooManyKeys => "keyed layer",
-            ErrorKind::TimedOut => "time limit",
-            ErrorKind::KeyMissing
-            | ErrorKind::KeyInvalid
-            | ErrorKind::KeyReused
-            | ErrorKind::KeyInFlight
-            | ErrorKind::ClaimLost
-            | ErrorKind::StoreUnavailable
-            | ErrorKind::StoreFailed
-            | ErrorKind::DetachedFull
-            | ErrorKind::ShuttingDown => "idempotency",
-            ErrorKind::NoRoute => "gateway",
-            ErrorKind::Unauthorized | ErrorKind::AuthUnavailable | ErrorKind::NoBackend => "route",
-        };
-        f.write_str(what)?;
+        let kind = self.kind();
+        f.write_str(kind.layer())?;
         if !self.layer.as_str().is_empty() {
             write!(f, " \"{}\"", self.layer)?;
         }
-        match (self.kind(), self.retry_after()) {
+        let (says, limit) = (kind.says(), self.limit());
+        match (kind, self.retry_after()) {
             (ErrorKind::CircuitOpen, Some(after)) => write!(f, " is open (probes in {after:?})"),
-            (ErrorKind::CircuitOpen, None) => f.write_str(" is not taking calls"),
             (ErrorKind::RateLimited, after) => {
-                write!(f, " exhausted ({}", Rate(f32::from_bits(self.limit())))?;
+                write!(f, "{says} ({}", Rate(f32::from_bits(limit)))?;
                 match after {
                     Some(after) => write!(f, "; retry in {after:?})"),
                     None => f.write_str("; the call costs more than the limiter can ever hold)"),
                 }
             }
             (ErrorKind::BulkheadFull, _) => {
-                let calls = if self.limit() == 1 { "call" } else { "calls" };
-                write!(f, " at capacity ({} concurrent {calls})", self.limit())
-            }
-            (ErrorKind::QueueTimeout, _) => {
-                write!(f, " did not move within {:?}", Duration::from_nanos(self.time.0))
-            }
-            (ErrorKind::TooManyKeys, _) => {
-                write!(f, " holds {} keys and none can be forgotten yet", self.limit())
-            }
-            (ErrorKind::TimedOut, _) => {
-                write!(f, " of {:?} passed", Duration::from_nanos(self.time.0))
-            }
-            (ErrorKind::NoRoute, _) => f.write_str(" has no route for the request"),
-            (ErrorKind::Unauthorized, _) => f.write_str(" denies the request"),
-            (ErrorKind::AuthUnavailable, _) => {
-                f.write_str(" cannot tell whether the request is allowed")
-            }
-            (ErrorKind::NoBackend, _) => f.write_str(" has no backend that becomes ready"),
-            (ErrorKind::KeyMissing, _) => f.write_str(": the request has no key, and needs one"),
-            (ErrorKind::KeyInvalid, _) => write!(f, ": {}", WrongKey::read(self.limit())),
-            (ErrorKind::KeyReused, _) => {
-                f.write_str(": the key was used for a request that asks for something else")
-            }
-            (ErrorKind::KeyInFlight, Some(after)) => {
-                write!(f, ": a call with this key is running (its lease ends in {after:?})")
-            }
-            (ErrorKind::KeyInFlight, None) => f.write_str(": a call with this key is running"),
-            (ErrorKind::ClaimLost, _) => {
-                f.write_str(": the key was taken over while its handler ran; ask again with it")
-            }
-            (ErrorKind::StoreUnavailable, _) => f.write_str(": the store does not answer"),
-            (ErrorKind::StoreFailed, _) => {
-                f.write_str(": the store cannot read or keep what belongs to the key")
+                write!(f, "{says} ({})", Many(limit, "concurrent call"))
             }
             (ErrorKind::DetachedFull, _) => {
-                let handlers = if self.limit() == 1 { "handler" } else { "handlers" };
-                write!(f, " at capacity ({} detached {handlers})", self.limit())
+                write!(f, "{says} ({})", Many(limit, "detached handler"))
             }
-            (ErrorKind::ShuttingDown, _) => f.write_str(" is shutting down"),
+            (ErrorKind::QueueTimeout, _) => {
+                write!(f, "{says} within {:?}", Duration::from_nanos(self.time.0))
+            }
+            (ErrorKind::TooManyKeys, _) => {
+                write!(f, " holds {limit} keys and none can be forgotten yet")
+            }
+            (ErrorKind::TimedOut, _) => {
+                write!(f, " of {:?}{says}", Duration::from_nanos(self.time.0))
+            }
+            (ErrorKind::KeyInvalid, _) => write!(f, ": {}", WrongKey::read(limit)),
+            (ErrorKind::KeyInFlight, Some(after)) => write!(f, "{says} (ask again in {after:?})"),
+            // The message of every other kind has no number in it.
+            _ => f.write_str(says),
         }
+    }
+}
+
+/// A number of things, in the plural unless there is one.
+struct Many(u32, &'static str);
+
+impl fmt::Display for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, thing) = self;
+        write!(f, "{number} {thing}{}", if *number == 1 { "" } else { "s" })
     }
 }
 
@@ -322,6 +257,8 @@ pub(crate) enum WrongKey {
     TooLong(u32),
     /// The number of a character it must not hold.
     Control(u32),
+    /// The request has no scope, and needs one.
+    NoScope,
 }
 
 impl WrongKey {
@@ -332,7 +269,8 @@ impl WrongKey {
         match packed >> 30 {
             0 => Self::Empty,
             1 => Self::TooLong(packed & Self::NUMBER),
-            _ => Self::Control(packed & Self::NUMBER),
+            2 => Self::Control(packed & Self::NUMBER),
+            _ => Self::NoScope,
         }
     }
 }
@@ -341,6 +279,7 @@ impl fmt::Display for WrongKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the key is empty"),
+            Self::NoScope => f.write_str("the request has no scope, and needs one"),
             Self::TooLong(length) => {
                 write!(f, "the key has {length} bytes with its scope, too many")
             }

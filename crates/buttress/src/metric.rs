@@ -12,37 +12,53 @@ use crate::observe::CircuitState;
 #[derive(Clone, Copy)]
 pub(crate) enum Metric {
     Refused(ErrorKind),
-    TimedOut,
     CircuitChanged(CircuitState),
-    Retried,
-    Exhausted,
-    FellBack,
-    FallbackFailed,
-    Replayed,
-    TakenOver,
-    ClaimLost,
-    StoreFailed,
+    Plain(Plain),
 }
 
-/// Where the kinds of refusal, the states of a circuit and the others begin among the [`Keys`].
-const STATES: usize = 15;
-const OTHERS: usize = STATES + 6;
-const KEYS: usize = OTHERS + 9;
+/// Makes the enum of counters whose only label is the layer, and their names.
+macro_rules! plain {
+    ($($metric:ident = $name:literal,)+) => {
+        /// A counter whose only label is the layer.
+        #[derive(Clone, Copy)]
+        pub(crate) enum Plain {
+            $($metric,)+
+        }
+
+        impl Plain {
+            const ALL: &'static [Self] = &[$(Self::$metric),+];
+
+            const fn name(self) -> &'static str {
+                match self { $(Self::$metric => $name,)+ }
+            }
+        }
+    };
+}
+
+plain! {
+    TimedOut = "buttress.time_limit.timed_out",
+    Retried = "buttress.retry.retries",
+    Exhausted = "buttress.retry.exhausted",
+    FellBack = "buttress.fallback.used",
+    FallbackFailed = "buttress.fallback.failed",
+    Replayed = "buttress.idempotency.replayed",
+    TakenOver = "buttress.idempotency.taken_over",
+    ClaimLost = "buttress.idempotency.claims_lost",
+    ResultNotKept = "buttress.idempotency.results_not_kept",
+    StoreFailed = "buttress.idempotency.store_failed",
+}
+
+/// Where the states of a circuit and the plain counters begin among the [`Keys`], behind the kinds.
+const STATES: usize = ErrorKind::ALL.len();
+const PLAIN: usize = STATES + CircuitState::ALL.len();
+const KEYS: usize = PLAIN + Plain::ALL.len();
 
 impl Metric {
     fn index(self) -> usize {
         match self {
             Self::Refused(kind) => kind as usize,
             Self::CircuitChanged(to) => STATES + to as usize,
-            Self::TimedOut => OTHERS,
-            Self::Retried => OTHERS + 1,
-            Self::Exhausted => OTHERS + 2,
-            Self::FellBack => OTHERS + 3,
-            Self::FallbackFailed => OTHERS + 4,
-            Self::Replayed => OTHERS + 5,
-            Self::TakenOver => OTHERS + 6,
-            Self::ClaimLost => OTHERS + 7,
-            Self::StoreFailed => OTHERS + 8,
+            Self::Plain(plain) => PLAIN + plain as usize,
         }
     }
 
@@ -51,46 +67,14 @@ impl Metric {
         match self {
             Self::Refused(kind) => {
                 let kind_is = Label::from_static_parts("kind", kind.as_str());
-                Key::from_parts(refusals(kind), vec![layer, kind_is])
+                Key::from_parts(kind.metric(), vec![layer, kind_is])
             }
             Self::CircuitChanged(to) => {
                 let to = Label::from_static_parts("to", to.as_str());
                 Key::from_parts("buttress.circuit_breaker.transitions", vec![layer, to])
             }
-            Self::TimedOut => Key::from_parts("buttress.time_limit.timed_out", vec![layer]),
-            Self::Retried => Key::from_parts("buttress.retry.retries", vec![layer]),
-            Self::Exhausted => Key::from_parts("buttress.retry.exhausted", vec![layer]),
-            Self::FellBack => Key::from_parts("buttress.fallback.used", vec![layer]),
-            Self::FallbackFailed => Key::from_parts("buttress.fallback.failed", vec![layer]),
-            Self::Replayed => Key::from_parts("buttress.idempotency.replayed", vec![layer]),
-            Self::TakenOver => Key::from_parts("buttress.idempotency.taken_over", vec![layer]),
-            Self::ClaimLost => Key::from_parts("buttress.idempotency.claims_lost", vec![layer]),
-            Self::StoreFailed => Key::from_parts("buttress.idempotency.store_failed", vec![layer]),
+            Self::Plain(plain) => Key::from_parts(plain.name(), vec![layer]),
         }
-    }
-}
-
-fn refusals(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::CircuitOpen => "buttress.circuit_breaker.refused",
-        ErrorKind::RateLimited => "buttress.rate_limit.refused",
-        ErrorKind::BulkheadFull => "buttress.bulkhead.refused",
-        ErrorKind::QueueTimeout => "buttress.queue.timed_out",
-        ErrorKind::TooManyKeys => "buttress.keyed.refused",
-        ErrorKind::TimedOut => "buttress.time_limit.timed_out",
-        ErrorKind::KeyMissing
-        | ErrorKind::KeyInvalid
-        | ErrorKind::KeyReused
-        | ErrorKind::KeyInFlight
-        | ErrorKind::ClaimLost
-        | ErrorKind::StoreUnavailable
-        | ErrorKind::StoreFailed
-        | ErrorKind::DetachedFull
-        | ErrorKind::ShuttingDown => "buttress.idempotency.refused",
-        ErrorKind::NoRoute
-        | ErrorKind::Unauthorized
-        | ErrorKind::AuthUnavailable
-        | ErrorKind::NoBackend => "buttress.gateway.refused",
     }
 }
 
@@ -112,8 +96,25 @@ impl Keys {
             Metadata::new("buttress", Level::INFO, Some(module_path!()));
 
         let keys = self.0.get_or_init(|| Box::new(std::array::from_fn(|_| OnceLock::new())));
-        let Some(key) = keys.get(metric.index()) else { return };
+        let Some(key) = keys.get(metric.index()) else {
+            debug_assert!(false, "a metric without room among the keys");
+            return;
+        };
         let key = key.get_or_init(|| metric.key(layer));
         metrics::with_recorder(|recorder| recorder.register_counter(key, &METADATA)).increment(1);
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_place_of_its_own_among_the_keys() {
+        let refused = ErrorKind::ALL.iter().map(|kind| Metric::Refused(*kind));
+        let changed = CircuitState::ALL.iter().map(|to| Metric::CircuitChanged(*to));
+        let plain = Plain::ALL.iter().map(|plain| Metric::Plain(*plain));
+        let places: Vec<usize> = refused.chain(changed).chain(plain).map(Metric::index).collect();
+        assert_eq!(places, (0..KEYS).collect::<Vec<_>>());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::error::Error;
 #[cfg(feature = "metrics")]
-use crate::metric::{Keys, Metric};
+use crate::metric::{Keys, Metric, Plain};
 use crate::name::Name;
 use crate::store_error::{StoreError, StoreErrorKind};
 
@@ -30,6 +30,17 @@ pub enum CircuitState {
 }
 
 impl CircuitState {
+    /// Every state, in the order of declaration.
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::Closed,
+        Self::Open,
+        Self::HalfOpen,
+        Self::ForcedOpen,
+        Self::Disabled,
+        Self::MetricsOnly,
+    ];
+
     /// The state in kebab case, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -90,6 +101,8 @@ pub enum Event {
     TakenOver,
     /// Somebody else took an idempotency key over while its handler ran.
     ClaimLost,
+    /// A call with an idempotency key did its work, and its result could not be kept.
+    ResultNotKept,
     /// An operation of a store failed.
     StoreFailed {
         /// What can be done about it.
@@ -211,7 +224,7 @@ impl Common {
             "time limit passed"
         );
         #[cfg(feature = "metrics")]
-        self.count(Metric::TimedOut);
+        self.count(Metric::Plain(Plain::TimedOut));
         self.tell(|| Event::TimedOut(error.clone()));
     }
 
@@ -230,21 +243,21 @@ impl Common {
     pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), attempt, ?delay, "retrying");
         #[cfg(feature = "metrics")]
-        self.count(Metric::Retried);
+        self.count(Metric::Plain(Plain::Retried));
         self.tell(|| Event::Retrying { attempt, delay });
     }
 
     pub(crate) fn gave_up(&self, attempts: u32, reason: GaveUp) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), attempts, ?reason, "retries exhausted");
         #[cfg(feature = "metrics")]
-        self.count(Metric::Exhausted);
+        self.count(Metric::Plain(Plain::Exhausted));
         self.tell(|| Event::RetriesExhausted { attempts, reason });
     }
 
     pub(crate) fn fell_back(&self, failed: bool) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), failed, "fallback used");
         #[cfg(feature = "metrics")]
-        self.count(if failed { Metric::FallbackFailed } else { Metric::FellBack });
+        self.count(Metric::Plain(if failed { Plain::FallbackFailed } else { Plain::FellBack }));
         self.tell(|| if failed { Event::FallbackFailed } else { Event::FellBack });
     }
 
@@ -252,28 +265,35 @@ impl Common {
     pub(crate) fn replayed(&self) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), "answer replayed");
         #[cfg(feature = "metrics")]
-        self.count(Metric::Replayed);
+        self.count(Metric::Plain(Plain::Replayed));
         self.tell(|| Event::Replayed);
     }
 
     pub(crate) fn taken_over(&self) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), "key taken over");
         #[cfg(feature = "metrics")]
-        self.count(Metric::TakenOver);
+        self.count(Metric::Plain(Plain::TakenOver));
         self.tell(|| Event::TakenOver);
     }
 
     pub(crate) fn claim_lost(&self) {
         tracing::warn!(target: "buttress", layer = self.name.as_str(), "claim lost");
         #[cfg(feature = "metrics")]
-        self.count(Metric::ClaimLost);
+        self.count(Metric::Plain(Plain::ClaimLost));
         self.tell(|| Event::ClaimLost);
+    }
+
+    pub(crate) fn result_not_kept(&self) {
+        tracing::warn!(target: "buttress", layer = self.name.as_str(), "result not kept");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::ResultNotKept));
+        self.tell(|| Event::ResultNotKept);
     }
 
     pub(crate) fn store_failed(&self, doing: &'static str, error: &StoreError) {
         tracing::warn!(target: "buttress", layer = self.name.as_str(), doing, %error, "store failed");
         #[cfg(feature = "metrics")]
-        self.count(Metric::StoreFailed);
+        self.count(Metric::Plain(Plain::StoreFailed));
         self.tell(|| Event::StoreFailed { kind: error.kind() });
     }
 
@@ -304,6 +324,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::error::{ErrorKind, RetryAfter};
 
     /// Writes down which counters were increased.
     #[derive(Clone, Default)]
@@ -337,6 +358,24 @@ mod tests {
         fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
             Histogram::noop()
         }
+    }
+
+    #[test]
+    fn a_refusal_of_every_kind_is_counted() {
+        let written = Written::default();
+        let common = Common { name: Name::from("db"), ..Common::default() };
+        metrics::with_local_recorder(&written, || {
+            for kind in ErrorKind::ALL {
+                let error = Error::idempotency(*kind, common.name, 0, RetryAfter::UNKNOWN);
+                common.refused(|| error.clone());
+            }
+        });
+        let written = written.0.lock().unwrap();
+        let expected: Vec<String> = ErrorKind::ALL
+            .iter()
+            .map(|kind| format!("{} layer=db kind={kind}", kind.metric()))
+            .collect();
+        assert_eq!(*written, expected);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum Passage {
 /// called again later than that proceeds again. The time must be longer than the
 /// [longest retry time](super::Config::longest_retry) of the relay that delivers, and than a dead letter may
 /// wait for an operator.
+///
+/// Every future is lazy: an operation that was never polled remembers nothing.
 pub trait Inbox<Tx>: Send + Sync {
     /// Receives `message` for `consumer`: several may receive the same one, each once.
     fn receive(

@@ -14,6 +14,8 @@ ids! {
 }
 
 /// Writes messages inside the caller's own transaction `Tx`: they exist if it commits.
+///
+/// Every future is lazy: a message whose future was never polled is not written.
 pub trait Write<Tx>: Send + Sync {
     /// Writes one message, with one statement.
     ///
@@ -140,6 +142,8 @@ pub struct Backlog {
 /// A key belongs to one partition, a partition to one relay under one epoch, while its lease lasts,
 /// counted by the store's own clock. Whatever is written under an older epoch is refused: the check and
 /// the write are one.
+///
+/// Every future is lazy: a method that was called, and whose future was never polled, has no effect.
 pub trait Store: Send + Sync + 'static {
     /// Renews what `relay` owns, and takes partitions that nobody owns, up to its fair share (rounded up)
     /// among the relays whose own leases are live, itself included. What is above that share and not in

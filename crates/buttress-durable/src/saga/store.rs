@@ -254,6 +254,8 @@ pub struct TakenOver<P> {
 ///
 /// Every write carries what identifies it (an id, or epoch and position), so that repeating one whose
 /// answer was lost changes nothing: same content `Ok`, other content `Conflict`.
+///
+/// Every future is lazy: a method that was called, and whose future was never polled, has no effect.
 pub trait Store<P>: Send + Sync + 'static {
     /// Lets the lease of `worker` end `lease` from now, also if it ran out.
     fn renew(

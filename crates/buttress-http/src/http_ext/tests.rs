@@ -89,7 +89,7 @@ async fn a_breaker_opens_by_status_and_says_when_to_come_back() {
     assert_eq!(refused.headers()["retry-after"], "3");
     assert_eq!(refusal(&refused), Some(ErrorKind::CircuitOpen));
     let body = refused.into_body().collect().await.unwrap().to_bytes();
-    assert!(String::from_utf8_lossy(&body).contains(r#""layer":"shop","retry_after":3"#));
+    assert!(String::from_utf8_lossy(&body).contains(r#""kind":"circuit-open","retry_after":3"#));
 
     // Whoever comes when told to is a probe, and not refused.
     tokio::time::advance(Duration::from_secs(3)).await;

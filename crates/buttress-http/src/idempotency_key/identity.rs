@@ -6,7 +6,8 @@ use http::request::Parts;
 use sha2::{Digest, Sha256};
 
 use super::layer::Settings;
-use super::unusable::MalformedKey;
+use super::scope::NoScope;
+use super::unusable::UnusableRequest;
 
 /// A request whose identity was found before the core asks for it.
 #[derive(Debug)]
@@ -25,14 +26,40 @@ impl<B> Identify<Identified<B>> for Known {
     }
 }
 
+/// What the head of a request says of its key.
+pub(super) enum Found {
+    /// The key inside of its scope.
+    Key(Key),
+    /// The layer needs no key, or the core decides.
+    NoKey,
+    /// There is a key, and the caller has no scope in which it may be stored.
+    Unprotected,
+    /// The core takes no such key.
+    Invalid(InvalidKey),
+    /// The request cannot be used.
+    Unusable(UnusableRequest),
+}
+
 impl Settings {
     /// The key of the request with this head, inside of its scope, if it has one.
-    pub(super) fn key(
-        &self,
-        head: &Parts,
-    ) -> Result<Result<Option<Key>, InvalidKey>, MalformedKey> {
-        let Some(key) = self.syntax.find(&head.headers)? else { return Ok(Ok(None)) };
-        Ok(Key::scoped(&(self.scope)(head), &key).map(Some))
+    pub(super) fn key(&self, head: &Parts) -> Found {
+        let key = match self.syntax.find(&head.headers) {
+            Ok(None) => return Found::NoKey,
+            Ok(Some(key)) => key,
+            Err(why) => return Found::Unusable(UnusableRequest::Malformed(why)),
+        };
+        let scope = match (self.scope)(head).text() {
+            Ok(scope) => scope,
+            Err(NoScope::Unprotected) => return Found::Unprotected,
+            Err(NoScope::Unauthenticated) => {
+                return Found::Unusable(UnusableRequest::Unauthenticated);
+            }
+            Err(NoScope::Unnamed) => return Found::Unusable(UnusableRequest::Unnamed),
+        };
+        match Key::scoped(&scope, &key) {
+            Ok(key) => Found::Key(key),
+            Err(why) => Found::Invalid(why),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use buttress::InvalidConfig;
 use buttress::idempotency::{Config, Handle, IdempotencyLayer, Store};
+use http::header::{SET_COOKIE, WWW_AUTHENTICATE};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderName, Method, Response};
@@ -10,6 +12,7 @@ use tower::Layer;
 
 use super::header::Syntax;
 use super::identity::Known;
+use super::scope::Scope;
 use super::service::IdempotencyKey;
 use super::stored::StoredResponse;
 use super::tape::{ResponseTape, kept_by_default};
@@ -19,8 +22,20 @@ use crate::respond::Respond;
 /// How much is read of a body, and kept of one, unless said otherwise.
 const CAP: usize = 1024 * 1024;
 
+/// Fields that belong to one caller, and are not replayed unless that is asked for.
+const OF_ONE_CALLER: [HeaderName; 5] = [
+    SET_COOKIE,
+    HeaderName::from_static("set-cookie2"),
+    WWW_AUTHENTICATE,
+    HeaderName::from_static("authentication-info"),
+    HeaderName::from_static("proxy-authentication-info"),
+];
+
 /// The layer of the core that does the work.
 pub(super) type Core<R> = IdempotencyLayer<Known, StoredResponse, ResponseTape, R>;
+
+/// The `Retry-After` of a key in flight, unless said otherwise: a lease is long, and most handlers are short.
+const IN_FLIGHT_HINT: Duration = Duration::from_secs(1);
 
 type Closure<A, T> = Arc<dyn Fn(&A) -> T + Send + Sync>;
 
@@ -29,13 +44,15 @@ type Closure<A, T> = Arc<dyn Fn(&A) -> T + Send + Sync>;
 pub(super) struct Settings {
     pub(super) methods: Vec<Method>,
     pub(super) syntax: Syntax,
-    pub(super) scope: Closure<RequestHead, String>,
+    pub(super) scope: Closure<RequestHead, Scope>,
     /// Whether the fingerprint is of the body too.
     pub(super) payload: bool,
     pub(super) request_cap: usize,
     pub(super) response_cap: usize,
     pub(super) keep: Closure<ResponseHead, bool>,
     pub(super) marker: Option<HeaderName>,
+    /// Fields that are not replayed.
+    pub(super) left_out: Vec<HeaderName>,
     pub(super) unusable: Closure<UnusableRequest, Response<String>>,
 }
 
@@ -49,21 +66,22 @@ pub struct IdempotencyKeyLayer<R = Respond> {
 
 impl IdempotencyKeyLayer {
     /// The defaults of the core for HTTP: those of [`Config::new`], but a call whose key is in flight is
-    /// refused at once, as the draft has it. With `refuse_in_flight(false)` it waits for the one answer.
+    /// refused immediately, as the draft has it, with a hint of 1 s ([`Config::in_flight_hint`]). With `refuse_in_flight(false)` it waits for the one answer.
     pub fn config() -> Config {
-        Config::new().refuse_in_flight(true)
+        Config::new().refuse_in_flight(true).in_flight_hint(IN_FLIGHT_HINT)
     }
 
     /// Keeps responses in `store`, by the key of a request inside of its `scope`: **who is asking**.
     ///
     /// `scope` gets the head of the request, where an authentication further out has put the user into
-    /// the extensions, say. Two requests with one key and one scope are the same request, and get the
-    /// same response, with everything in it: cookies, tokens, the data of whoever asked first. A scope
-    /// that does not tell users apart lets each of them read the responses of all others whose keys
-    /// they know or guess.
+    /// the extensions, say. It returns a [`Scope`], or the name of the user or tenant as a `String` or
+    /// `&str`; an `Option` is not taken, because the closure has to say what happens without a user. Two
+    /// requests with one key and one scope are the same request, and get the same response, with the data of
+    /// the first caller in it. A scope that does not tell users apart lets each of them read the responses of
+    /// all others whose keys they know or guess.
     ///
-    /// It should be as stable as the user, not as a token or session, or a retry after a new login is
-    /// another request. Together with the key it may have 511 bytes, without control characters; beyond
+    /// A scope should be as stable as the user, not as a token or session, or a retry after a new login is
+    /// another request. Together with the key it may have 510 bytes, without control characters; beyond
     /// that the request is refused as one with an invalid key.
     ///
     /// # Errors
@@ -72,7 +90,7 @@ impl IdempotencyKeyLayer {
     where
         St: Store<StoredResponse>,
         F: Fn(&RequestHead) -> O + Send + Sync + 'static,
-        O: Into<String>,
+        O: Into<Scope>,
     {
         let settings = Arc::new(Settings {
             methods: vec![Method::POST, Method::PATCH],
@@ -83,14 +101,16 @@ impl IdempotencyKeyLayer {
             response_cap: CAP,
             keep: Arc::new(kept_by_default),
             marker: Some(HeaderName::from_static("idempotency-replayed")),
+            left_out: OF_ONE_CALLER.to_vec(),
             unusable: Arc::new(UnusableRequest::response),
         });
         let tape = ResponseTape { settings: settings.clone() };
+        let config = config.default_in_flight_hint(IN_FLIGHT_HINT);
         let core = IdempotencyLayer::identified_by(config, store, Known)?;
         Ok(Self { core: core.tape(tape).reject(Respond), settings })
     }
 
-    /// The same with one scope for all. **Only where all callers are one user, or may read each other's
+    /// Keeps responses in one scope for all requests, [`Scope::Shared`]. **Only where all callers are one user, or may read each other's
     /// responses**: whoever sends the key and the request of another gets that other's response. Keys
     /// that count up (`1`, `2`, ...) are guessed.
     ///
@@ -100,7 +120,7 @@ impl IdempotencyKeyLayer {
         config: Config,
         store: St,
     ) -> Result<Self, InvalidConfig> {
-        Self::new(config, store, |_| String::new())
+        Self::new(config, store, |_| Scope::Shared(""))
     }
 }
 
@@ -119,7 +139,7 @@ impl<R> IdempotencyKeyLayer<R> {
         self.with(|settings| settings.syntax.strict = true)
     }
 
-    /// How many bytes a key may have, without quotes. Defaults to 255, which leaves 256 of the 512 that
+    /// How many bytes a key may have, without quotes. Defaults to 255, which leaves 255 of the 512 that
     /// stores take for its scope.
     pub fn longest_key(self, bytes: usize) -> Self {
         self.with(|settings| settings.syntax.longest = bytes)
@@ -140,10 +160,10 @@ impl<R> IdempotencyKeyLayer<R> {
         self.with(|settings| settings.payload = false)
     }
 
-    /// How many bytes the body of a response may have to be stored. A longer one goes to the client all
-    /// the same and **is not stored**, so that a retry has no answer to find: by default its key is
-    /// free and the work is done again. See [`Config::failed_calls`]. Defaults to 1 MiB. Each response
-    /// in the store may hold as much.
+    /// How many bytes the body of a response may have to be stored. Default: 1 MiB. Each response in the store
+    /// may hold as much. A longer one goes to the client all the same and is **not stored**. The key
+    /// stays done: a retry is answered 422, kind `result-not-kept`, and the work is not done again, unless
+    /// [`Config::rerun_if_not_kept`] is set.
     pub fn response_cap(self, bytes: usize) -> Self {
         self.with(|settings| settings.response_cap = bytes)
     }
@@ -161,6 +181,23 @@ impl<R> IdempotencyKeyLayer<R> {
     pub fn marker(self, name: impl Into<Option<HeaderName>>) -> Self {
         let name = name.into();
         self.with(|settings| settings.marker = name)
+    }
+
+    /// Leaves the header fields `names` out of replays, besides those that are left out by default:
+    /// `Set-Cookie`, `Set-Cookie2`, `WWW-Authenticate`, `Authentication-Info` and
+    /// `Proxy-Authentication-Info`. They belong to the one caller, session or connection that the first
+    /// response was for: add the fields in which your service gives tokens. The first caller gets them.
+    /// They are neither stored nor replayed, in the header or in the trailers.
+    pub fn leave_out(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        let names: Vec<HeaderName> = names.into_iter().collect();
+        self.with(|settings| settings.left_out.extend(names))
+    }
+
+    /// Replays the header fields `names` although they are left out by default. A replay of `Set-Cookie` gives
+    /// the session of the first call to whoever sends its key again in the same scope.
+    pub fn replay_fields(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        let names: Vec<HeaderName> = names.into_iter().collect();
+        self.with(|settings| settings.left_out.retain(|name| !names.contains(name)))
     }
 
     /// Answers requests that cannot be used, malformed keys and bodies, through `answer`. Defaults to

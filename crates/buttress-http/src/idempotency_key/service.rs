@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 use super::body::BufferedBody;
 use super::collect::{Collect, exceeds};
 use super::future::{Phase, Reading, ResponseFuture};
-use super::identity::{Identified, fingerprint};
+use super::identity::{Found, Identified, fingerprint};
 use super::layer::{Core, Settings};
 use super::unusable::UnusableRequest;
 use crate::respond::Respond;
@@ -74,12 +74,13 @@ impl<S, R> IdempotencyKey<S, R> {
             return Phase::Passing { future: self.inner.call(request) };
         }
         let (head, body) = request.into_parts();
-        let key = match self.settings.key(&head) {
-            Ok(key) => key,
-            Err(why) => return self.settings.refuse(UnusableRequest::Malformed(why)),
-        };
-        let identity = match key {
-            Ok(Some(key)) if self.settings.payload => {
+        let identity = match self.settings.key(&head) {
+            Found::Unusable(why) => return self.settings.refuse(why),
+            Found::Unprotected => {
+                let request = Request::from_parts(head, body);
+                return Phase::Passing { future: self.inner.call(request) };
+            }
+            Found::Key(key) if self.settings.payload => {
                 let cap = self.settings.request_cap;
                 if exceeds(&body, cap) {
                     return self.settings.refuse(UnusableRequest::TooLarge { cap });
@@ -89,11 +90,11 @@ impl<S, R> IdempotencyKey<S, R> {
                 let reading = Box::new(Reading { head, key, service, core, settings });
                 return Phase::Collecting { collect, reading: Some(reading) };
             }
-            Ok(Some(key)) => {
+            Found::Key(key) => {
                 Ok(Some(Identity { key, fingerprint: Some(fingerprint(&head, None)) }))
             }
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
+            Found::NoKey => Ok(None),
+            Found::Invalid(error) => Err(error),
         };
         let request = Request::from_parts(head, body);
         let service = Bare(self.take_ready());

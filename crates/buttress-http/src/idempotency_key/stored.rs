@@ -28,7 +28,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ///
 /// Version and extensions of a response are not kept, nor the header fields that are about the
 /// connection: `Connection` and what it names, `Keep-Alive`, `Proxy-Connection`,
-/// `Proxy-Authenticate`, `TE`, `Transfer-Encoding` and `Upgrade`.
+/// `Proxy-Authenticate`, `TE`, `Transfer-Encoding` and `Upgrade`. Those that belong to one caller the layer
+/// leaves out, too: see [`leave_out`](super::IdempotencyKeyLayer::leave_out).
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredResponse {
     pub(super) status: StatusCode,
@@ -46,6 +47,7 @@ impl StoredResponse {
     }
 
     pub(super) fn of(parts: &Parts, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let trailers = trailers.as_ref().map(end_to_end);
         Self { status: parts.status, headers: end_to_end(&parts.headers), body, trailers }
     }
 
@@ -73,6 +75,17 @@ impl StoredResponse {
         self.trailers.as_ref()
     }
 
+    /// The stored response without the fields `names`, in header and trailers.
+    pub(super) fn without(mut self, names: &[HeaderName]) -> Self {
+        for fields in std::iter::once(&mut self.headers).chain(&mut self.trailers) {
+            if names.iter().any(|name| fields.contains_key(name)) {
+                // Built anew: removing one would change the order of the others.
+                *fields = only(fields, |name| !names.contains(name));
+            }
+        }
+        self
+    }
+
     /// The response.
     #[must_use]
     pub fn into_response<B: Body>(self) -> Response<BufferedBody<B>> {
@@ -91,10 +104,13 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         let options = options.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(name.as_ref()))
     };
+    only(headers, |name| !HOP_BY_HOP.contains(name) && !named(name))
+}
+
+/// The fields of `headers` for whose name `keep` is true, in their order.
+fn only(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.keys_len());
-    for (name, value) in
-        headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name) && !named(name))
-    {
+    for (name, value) in headers.iter().filter(|(name, _)| keep(name)) {
         // Fewer than there were, so that they fit.
         let _ = kept.try_append(name, value.clone());
     }

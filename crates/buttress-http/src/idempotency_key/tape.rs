@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use buttress::idempotency::{Recorded, Tape};
+use buttress::idempotency::{Kept, Recorded, Tape};
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use http::{HeaderValue, Response};
@@ -75,7 +75,8 @@ where
         match body.into_unread() {
             Ok(body) => {
                 let collect = Collect::new(body, self.settings.response_cap);
-                Recording { stage: Stage::Collecting(Box::new(head), collect) }
+                let settings = self.settings.clone();
+                Recording { stage: Stage::Collecting(Box::new(Head { head, settings }), collect) }
             }
             // Nobody reads a response before it is recorded.
             Err(body) => is_not_kept(Ok(Response::from_parts(head, *body))),
@@ -83,7 +84,8 @@ where
     }
 
     fn replay(&self, value: StoredResponse) -> Result<Response<BufferedBody<B>>, E> {
-        let mut response = value.into_response();
+        // Also what a layer stored that was made to replay more.
+        let mut response = value.without(&self.settings.left_out).into_response();
         if let Some(marker) = &self.settings.marker {
             response.headers_mut().insert(marker, HeaderValue::from_static("true"));
         }
@@ -104,8 +106,14 @@ pub(super) struct Recording<B: Body, E> {
 
 enum Stage<B: Body, E> {
     NotKept(Result<Response<BufferedBody<B>>, E>),
-    Collecting(Box<Parts>, Collect<B>),
+    Collecting(Box<Head>, Collect<B>),
     Over,
+}
+
+/// The head of a response whose body is being read.
+struct Head {
+    head: Parts,
+    settings: Arc<Settings>,
 }
 
 // Nothing in it is pinned: the body is `Unpin`, and the rest is only moved.
@@ -124,18 +132,22 @@ where
         };
         let (head, body, value) = match (std::mem::replace(&mut self.stage, Stage::Over), collected)
         {
-            (Stage::NotKept(answer), _) => return Poll::Ready(Recorded { answer, value: None }),
+            (Stage::NotKept(answer), _) => {
+                return Poll::Ready(Recorded { answer, value: Kept::Failed });
+            }
             (Stage::Collecting(head, _), Some(Collected::Whole { data, trailers })) => {
-                let stored = StoredResponse::of(&head, data.clone(), trailers.clone());
-                (head, BufferedBody::whole(data, trailers), Some(stored))
+                let stored = StoredResponse::of(&head.head, data.clone(), trailers.clone())
+                    .without(&head.settings.left_out);
+                (head, BufferedBody::whole(data, trailers), Kept::Value(stored))
             }
             (
                 Stage::Collecting(head, _),
                 Some(Collected::TooLarge(body) | Collected::BrokenOff(body)),
-            ) => (head, body, None),
+                // The handler has done its work: the key must not be free for it to do the work again.
+            ) => (head, body, Kept::Lost),
             (Stage::Collecting(..), None) | (Stage::Over, _) => return Poll::Pending,
         };
-        let answer = Ok(Response::from_parts(*head, body));
+        let answer = Ok(Response::from_parts(head.head, body));
         Poll::Ready(Recorded { answer, value })
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use http::header::WWW_AUTHENTICATE;
 use http::{Response, StatusCode};
 
 use crate::problem;
+use crate::respond::BEARER;
 
 /// Why an `Idempotency-Key` field holds no key.
 #[non_exhaustive]
@@ -57,6 +59,12 @@ pub enum UnusableRequest {
     },
     /// Its body broke off: 400, kind `body-unreadable`.
     BrokenOff,
+    /// It is unknown who sent it, as [`Scope::Unauthenticated`](super::Scope::Unauthenticated) said: 401 with a
+    /// challenge, kind `unauthenticated`.
+    Unauthenticated,
+    /// It is unknown who sent it, as [`Scope::Unnamed`](super::Scope::Unnamed) said: 400, kind
+    /// `principal-missing`.
+    Unnamed,
 }
 
 impl UnusableRequest {
@@ -64,7 +72,8 @@ impl UnusableRequest {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::BrokenOff => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::BrokenOff | Self::Unnamed => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         }
     }
@@ -76,19 +85,23 @@ impl UnusableRequest {
             Self::Malformed(_) => "key-invalid",
             Self::TooLarge { .. } => "body-too-large",
             Self::BrokenOff => "body-unreadable",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Unnamed => "principal-missing",
         }
     }
 
-    /// The answer: a problem document, as [`Respond`](crate::Respond) makes them of refusals.
+    /// The answer: a problem document, as [`Respond`](crate::Respond) makes them of refusals. A 401 has the
+    /// field `WWW-Authenticate: Bearer`; set another in
+    /// [`unusable`](super::IdempotencyKeyLayer::unusable).
     #[must_use]
     pub fn response(&self) -> Response<String> {
-        let document = problem::Document {
-            detail: &self.to_string(),
-            kind: self.kind(),
-            layer: "",
-            retry_after: None,
-        };
-        problem::response(self.status(), &document)
+        let document =
+            problem::Document { detail: &self.to_string(), kind: self.kind(), retry_after: None };
+        let mut response = problem::response(self.status(), &document);
+        if self.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+        }
+        response
     }
 }
 
@@ -100,6 +113,10 @@ impl fmt::Display for UnusableRequest {
                 write!(f, "the body of a request with an Idempotency-Key may have {cap} bytes")
             }
             Self::BrokenOff => f.write_str("the body of the request broke off"),
+            Self::Unauthenticated => {
+                f.write_str("a request with an Idempotency-Key needs valid credentials")
+            }
+            Self::Unnamed => f.write_str("a request with an Idempotency-Key must say who sends it"),
         }
     }
 }
@@ -108,7 +125,7 @@ impl std::error::Error for UnusableRequest {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Malformed(why) => Some(why),
-            Self::TooLarge { .. } | Self::BrokenOff => None,
+            Self::TooLarge { .. } | Self::BrokenOff | Self::Unauthenticated | Self::Unnamed => None,
         }
     }
 }

@@ -28,6 +28,8 @@ pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         only_what_has_expired_is_swept,
         of_many_claims_at_once_one_owns,
         scopes_are_kept_apart,
+        work_is_done_though_its_result_is_not_kept,
+        an_operation_that_is_never_polled_has_no_effect,
     );
 }
 
@@ -40,6 +42,7 @@ where
     cases!(harness:
         a_result_is_there_when_its_transaction_is,
         whoever_was_overtaken_cannot_complete_in_a_transaction,
+        a_completion_that_is_never_polled_is_no_part_of_its_transaction,
     );
 }
 
@@ -203,6 +206,64 @@ async fn scopes_are_kept_apart<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         let Ok(key) = Key::scoped(scope, "größe '; --") else { panic!("a key") };
         assert_eq!(expect(store.claim(&key, ONE, None, LEASE).await, "claim"), Claimed::Owned);
     }
+}
+
+async fn work_is_done_though_its_result_is_not_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = harness.fresh().await;
+    let (key, print) = (key("k"), Some(Fingerprint::new(1)));
+    expect(store.claim(&key, ONE, print, LEASE).await, "claim");
+    refused(store.complete_without_result(&key, TWO, LIFE).await, FENCED, "another claim");
+    expect(store.complete_without_result(&key, ONE, LIFE).await, "complete");
+    expect(store.complete_without_result(&key, ONE, LIFE).await, "complete again");
+    refused(store.renew(&key, ONE, LEASE).await, FENCED, "renew what is done");
+    expect(store.release(&key, ONE).await, "a release that does nothing");
+    harness.advance(LIFE - GRAIN).await;
+    let store = harness.reopen(&store).await;
+    assert_eq!(claim(&store, TWO).await, Claimed::NotKept);
+    assert_eq!(claim(&store, ONE).await, Claimed::NotKept);
+    let other = store.claim(&key, TWO, Some(Fingerprint::new(2)), LEASE).await;
+    assert_eq!(expect(other, "claim"), Claimed::Mismatch);
+    assert_eq!(expect(store.outcome(&key, ONE).await, "outcome"), None);
+    assert_eq!(expect(store.sweep(9).await, "sweep"), 0);
+    harness.advance(GRAIN).await;
+    assert_eq!(claim(&store, TWO).await, Claimed::Owned);
+    refused(store.complete_without_result(&key, ONE, LIFE).await, FENCED, "overtaken");
+}
+
+async fn an_operation_that_is_never_polled_has_no_effect<S, H>(harness: &H)
+where
+    S: Store<Vec<u8>>,
+    H: Harness<S>,
+{
+    let store = harness.fresh().await;
+    let key = key("k");
+    drop(store.claim(&key, ONE, None, LEASE));
+    assert_eq!(claim(&store, TWO).await, Claimed::Owned, "claim");
+    harness.advance(LEASE / 2).await;
+    drop(store.renew(&key, TWO, LEASE));
+    drop(store.release(&key, TWO));
+    drop(store.complete(&key, TWO, b"answer".to_vec(), LIFE));
+    drop(store.complete_without_result(&key, TWO, LIFE));
+    let left = Claimed::InFlight { lease_left: LEASE / 2 };
+    assert_eq!(claim(&store, ONE).await, left, "renew, release, complete");
+    expect(store.complete(&key, TWO, b"answer".to_vec(), LIFE).await, "complete");
+    harness.advance(LIFE).await;
+    drop(store.sweep(9));
+    assert_eq!(expect(store.sweep(9).await, "sweep"), 1);
+}
+
+async fn a_completion_that_is_never_polled_is_no_part_of_its_transaction<S, Tx, H>(harness: &H)
+where
+    S: Store<Vec<u8>> + CompleteIn<Tx, Vec<u8>>,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    assert_eq!(claim(&store, ONE).await, Claimed::Owned);
+    let mut tx = harness.begin(&store).await;
+    drop(store.complete_in(&mut tx, &key("k"), ONE, &b"answer".to_vec(), LIFE));
+    harness.commit(tx).await;
+    assert_eq!(expect(store.outcome(&key("k"), ONE).await, "outcome"), None);
+    assert_eq!(claim(&store, TWO).await, Claimed::InFlight { lease_left: LEASE });
 }
 
 async fn a_result_is_there_when_its_transaction_is<S, Tx, H>(harness: &H)

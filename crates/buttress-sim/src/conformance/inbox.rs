@@ -15,6 +15,7 @@ pub async fn all<S: Inbox<Tx> + Store, Tx, H: Transactions<S, Tx>>(harness: &H) 
         an_action_and_its_undo_happen_once,
         an_undo_that_comes_first_keeps_its_action_out,
         steps_and_sagas_are_kept_apart,
+        an_operation_that_is_never_polled_has_no_effect,
         only_old_receipts_are_purged,
         a_barrier_is_as_old_as_the_last_that_came,
     );
@@ -172,5 +173,24 @@ where
     let mut tx = harness.begin(&store).await;
     let acted = store.action(&mut tx, SAGA, "charge").await;
     assert_eq!(expect(acted, "action"), Passage::Overtaken);
+    harness.commit(tx).await;
+}
+
+async fn an_operation_that_is_never_polled_has_no_effect<S, Tx, H>(harness: &H)
+where
+    S: Inbox<Tx>,
+    H: Transactions<S, Tx>,
+{
+    let store = harness.fresh().await;
+    let mut tx = harness.begin(&store).await;
+    let message = MessageId::new(1);
+    drop(store.receive(&mut tx, "billing", message));
+    drop(store.action(&mut tx, SAGA, "charge"));
+    drop(store.undo(&mut tx, SAGA, "charge"));
+    harness.commit(tx).await;
+    let mut tx = harness.begin(&store).await;
+    let received = store.receive(&mut tx, "billing", message).await;
+    assert_eq!(expect(received, "receive"), Receipt::First);
+    assert_eq!(expect(store.action(&mut tx, SAGA, "charge").await, "action"), Passage::Proceed);
     harness.commit(tx).await;
 }

@@ -1,6 +1,7 @@
 //! Stores of messages.
 
 mod deliveries;
+mod lazy;
 mod leases;
 mod poison;
 mod writing;
@@ -28,6 +29,7 @@ where
 {
     writing::all(harness).await;
     leases::all(harness).await;
+    lazy::all(harness).await;
     poison::all(harness).await;
     deliveries::all(harness).await;
 }

@@ -1,5 +1,6 @@
 //! Stores of saga logs.
 
+mod lazy;
 mod logs;
 mod owners;
 
@@ -17,6 +18,7 @@ const THREE: WorkerId = WorkerId::new(3);
 /// Every case.
 pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     logs::all(harness).await;
+    lazy::all(harness).await;
     owners::all(harness).await;
 }
 

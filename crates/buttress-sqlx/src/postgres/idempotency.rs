@@ -45,7 +45,17 @@ impl Store<Vec<u8>> for PostgresStore {
         lifetime: Duration,
     ) -> Result<(), StoreError> {
         check_value(key, &value)?;
-        let input = Complete { key: key.clone(), claim, value, lifetime };
+        let input = Complete { key: key.clone(), claim, value: Some(value), lifetime };
+        self.inner.claims.submit("completing a claim", input, ClaimOp::Complete).await
+    }
+
+    async fn complete_without_result(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        let input = Complete { key: key.clone(), claim, value: None, lifetime };
         self.inner.claims.submit("completing a claim", input, ClaimOp::Complete).await
     }
 
@@ -71,7 +81,7 @@ impl Store<Vec<u8>> for PostgresStore {
             let Some(most) = self.config().results else { return Ok(expired) };
             let results = self.count_results().await?;
             let surplus = above(results, most).min(limit - expired.min(limit));
-            Ok(expired + self.remove("status = 2 AND until > {now}", surplus).await?)
+            Ok(expired + self.evict(surplus).await?)
         })
         .await
     }
@@ -80,13 +90,30 @@ impl Store<Vec<u8>> for PostgresStore {
 impl PostgresStore {
     /// Removes entries of which `condition` is true, those that expire first before the others.
     async fn remove(&self, condition: &str, limit: usize) -> Result<usize, StoreError> {
+        let chosen = format!(
+            "SELECT key FROM {{s}}buttress_idempotency WHERE {condition} ORDER BY until LIMIT $2 \
+             FOR UPDATE SKIP LOCKED"
+        );
+        self.delete(&chosen, limit).await
+    }
+
+    /// Removes results that have not expired, from the scopes that have the most, and of each scope those that
+    /// expire first: no scope can push the results of another out.
+    async fn evict(&self, limit: usize) -> Result<usize, StoreError> {
+        let chosen = "SELECT key FROM {s}buttress_idempotency WHERE status = 2 AND key = ANY (ARRAY ( \
+             SELECT key FROM (SELECT key, until, row_number() OVER (PARTITION BY \
+             split_part(key, chr(31), 1) ORDER BY until DESC, key) AS depth \
+             FROM {s}buttress_idempotency WHERE status = 2 AND until > {now}) AS ranked \
+             ORDER BY depth DESC, until LIMIT $2)) FOR UPDATE SKIP LOCKED";
+        self.delete(chosen, limit).await
+    }
+
+    async fn delete(&self, chosen: &str, limit: usize) -> Result<usize, StoreError> {
         if limit == 0 {
             return Ok(0);
         }
         let sql = self.sql(&format!(
-            "DELETE FROM {{s}}buttress_idempotency WHERE key = ANY (ARRAY ( \
-             SELECT key FROM {{s}}buttress_idempotency WHERE {condition} ORDER BY until LIMIT $2 \
-             FOR UPDATE SKIP LOCKED))"
+            "DELETE FROM {{s}}buttress_idempotency WHERE key = ANY (ARRAY ({chosen}))"
         ));
         let mut loan = self.borrow().await?;
         let query = query(sql).bind(self.time()).bind(signed(limit as u64));
@@ -132,7 +159,7 @@ impl<'a> CompleteIn<Transaction<'a, Postgres>, Vec<u8>> for PostgresStore {
                 return Ok(());
             }
             let found = find(tx, &self.inner.sql, key).await.map_err(what)?;
-            judge_complete(key, claim, value, found)
+            judge_complete(key, claim, Some(value), found)
         })
         .await
     }

@@ -43,7 +43,7 @@ CREATE TABLE {s}buttress_idempotency (
     key text COLLATE "C" PRIMARY KEY,
     claim uuid NOT NULL,
     fingerprint uuid,
-    -- 1 in flight, 2 done
+    -- 1 in flight, 2 done, 3 done and its result not kept
     status int8 NOT NULL,
     -- The end of the lease, or of the result.
     until int8 NOT NULL,

@@ -104,9 +104,10 @@ impl SqliteConfig {
         self
     }
 
-    /// How many results of idempotency keys are kept: sweeping removes those beyond it, those that would
-    /// expire first before the others, never claims in flight. Unlimited unless said, because a key whose
-    /// result is gone runs again: what bounds a database is how long results live.
+    /// How many results of idempotency keys are kept. Sweeping removes those beyond it, from the scopes that
+    /// have the most, and of each scope those that expire first; never claims in flight. So one caller
+    /// with many keys loses its own results and not those of others. Unlimited by default, because a key
+    /// whose result is gone runs **again**: what bounds a database is how long results live.
     pub fn results(mut self, most: u64) -> Self {
         self.results = Some(most);
         self

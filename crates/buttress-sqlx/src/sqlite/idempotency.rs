@@ -45,7 +45,17 @@ impl Store<Vec<u8>> for SqliteStore {
         lifetime: Duration,
     ) -> Result<(), StoreError> {
         check_value(key, &value)?;
-        let input = Complete { key: key.clone(), claim, value, lifetime };
+        let input = Complete { key: key.clone(), claim, value: Some(value), lifetime };
+        self.submit("completing a claim", input, |job| WriteOp::Claim(ClaimOp::Complete(job))).await
+    }
+
+    async fn complete_without_result(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        let input = Complete { key: key.clone(), claim, value: None, lifetime };
         self.submit("completing a claim", input, |job| WriteOp::Claim(ClaimOp::Complete(job))).await
     }
 
@@ -75,7 +85,7 @@ impl Store<Vec<u8>> for SqliteStore {
                     .await
                     .map_err(during("sweeping results"))?;
             let surplus = above(results, most).min(limit - expired.min(limit));
-            Ok(expired + self.remove("status = 2 AND until > ?1", surplus).await?)
+            Ok(expired + self.evict(surplus).await?)
         })
         .await
     }
@@ -124,6 +134,39 @@ impl SqliteStore {
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 
+    /// Removes results that have not expired, from the scopes that have the most, and of each scope those that
+    /// expire first: no scope can push the results of another out.
+    async fn evict(&self, limit: usize) -> Result<usize, StoreError> {
+        if limit == 0 {
+            return Ok(0);
+        }
+        let what = during("sweeping results");
+        // Chosen while others write: it goes through all results.
+        let chosen: Option<String> = sqlx::query_scalar(
+            "SELECT json_group_array(key) FROM (SELECT key FROM (SELECT key, until, \
+             row_number() OVER (PARTITION BY substr(key, 1, instr(key, char(31)) - 1) \
+             ORDER BY until DESC, key) AS depth \
+             FROM buttress_idempotency WHERE status = 2 AND until > ?1) \
+             ORDER BY depth DESC, until LIMIT ?2)",
+        )
+        .bind(self.now())
+        .bind(signed(limit as u64))
+        .fetch_one(self.pool())
+        .await
+        .map_err(what)?;
+        let mut tx = self.begin().await?;
+        let done = sqlx::query(
+            "DELETE FROM buttress_idempotency WHERE status = 2 \
+             AND key IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(chosen)
+        .execute(&mut **tx)
+        .await
+        .map_err(what)?;
+        tx.commit().await?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+
     async fn complete_on(
         &self,
         tx: &mut SqliteConnection,
@@ -150,7 +193,7 @@ impl SqliteStore {
             return Ok(());
         }
         let found = find(tx, key, now).await.map_err(what)?;
-        judge_complete(key, claim, value, found)
+        judge_complete(key, claim, Some(value), found)
     }
 }
 
@@ -232,12 +275,13 @@ async fn complete(
         pack.row()
             .bytes(key.as_str().as_bytes())
             .bytes(&bytes_of_id(claim.get()))
-            .bytes(value)
+            .bytes_or_null(value.as_deref())
             .int(after(now, *lifetime));
     }
     let done = keys(
         tx,
-        "UPDATE buttress_idempotency AS old SET status = 2, until = new.until, value = new.value \
+        "UPDATE buttress_idempotency AS old SET until = new.until, value = new.value, \
+             status = CASE WHEN new.value IS NULL THEN 3 ELSE 2 END \
          FROM (SELECT CAST(substr(?2, value ->> 0, value ->> 1) AS TEXT) AS key, \
                       substr(?2, value ->> 2, 16) AS claim, \
                       substr(?2, value ->> 4, value ->> 5) AS value, value ->> 6 AS until \
@@ -254,7 +298,7 @@ async fn complete(
     let mut found = find_all(tx, rest.iter().map(|job| &job.input.key), now).await?;
     for job in rest {
         let Complete { key, claim, value, .. } = &job.input;
-        let verdict = judge_complete(key, *claim, value, found.remove(key.as_str()));
+        let verdict = judge_complete(key, *claim, value.as_deref(), found.remove(key.as_str()));
         job.settle(verdict);
     }
     Ok(())

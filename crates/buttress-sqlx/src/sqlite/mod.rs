@@ -21,6 +21,7 @@ mod idempotency;
 mod inbox;
 mod outbox;
 mod pack;
+mod relaying;
 mod rows;
 mod saga;
 mod schema;

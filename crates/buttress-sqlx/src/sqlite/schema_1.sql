@@ -43,7 +43,7 @@ CREATE TABLE buttress_idempotency (
     key TEXT PRIMARY KEY NOT NULL,
     claim BLOB NOT NULL,
     fingerprint BLOB,
-    -- 1 in flight, 2 done
+    -- 1 in flight, 2 done, 3 done and its result not kept
     status INTEGER NOT NULL,
     -- The end of the lease, or of the result.
     until INTEGER NOT NULL,

@@ -7,12 +7,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::gate::Gate;
+use super::relaying::RelayOp;
 use super::{idempotency, outbox, saga};
 use crate::claims::ClaimOp;
 use crate::error::{batch_failed, too_slow};
 use crate::log::LogOp;
 use crate::queue::{Batch, Intake, Op};
-use crate::relaying::RelayOp;
 use crate::time::{nanos, within};
 
 /// What goes through the writer.

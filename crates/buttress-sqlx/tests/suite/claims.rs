@@ -1,9 +1,14 @@
 //! Idempotency keys.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use buttress::StoreErrorKind;
-use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Fingerprint, Key, Store};
+use buttress::idempotency::{
+    ClaimId, Claimed, CompleteIn, Config, Fingerprint, IdempotencyLayer, InvalidKey, Key, Store,
+};
+use buttress::{Error, ErrorKind, StoreErrorKind};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
 
@@ -26,6 +31,8 @@ on_each_database! {
     a_result_is_completed_in_the_users_transaction
     sweeping_takes_what_expired
     sweeping_evicts_the_oldest_results_beyond_the_capacity
+    sweeping_evicts_from_the_largest_scope_first
+    a_result_that_is_too_large_leaves_its_key_done
     a_damaged_key_stops_only_itself
 }
 
@@ -180,6 +187,56 @@ async fn sweeping_takes_what_expired<D: Db>(db: D) {
     db.time().advance(HOUR);
     assert_eq!(store.sweep(100).await.unwrap(), 5);
     assert_eq!(db.execute("DELETE FROM {s}buttress_idempotency").await, 0);
+}
+
+/// Caught: one caller's many keys evicted the results of all others.
+async fn sweeping_evicts_from_the_largest_scope_first<D: Db>(db: D) {
+    let store = db.keeping(4).await;
+    let mut results = Vec::new();
+    // The results of ann, and one without a scope, are the oldest.
+    for (scope, number) in [("ann", 1), ("", 2), ("mallory", 3), ("mallory", 4), ("mallory", 5)] {
+        results.push((Key::scoped(scope, &format!("{number}")).unwrap(), claim()));
+    }
+    results.extend(
+        (6..12).map(|number| (Key::scoped("mallory", &format!("{number}")).unwrap(), claim())),
+    );
+    for (key, mine) in &results {
+        store.claim(key, *mine, None, LEASE).await.unwrap();
+        store.complete(key, *mine, b"x".to_vec(), HOUR).await.unwrap();
+        db.time().advance(SECOND);
+    }
+    let kept = async || {
+        let mut kept = Vec::new();
+        for (key, mine) in &results {
+            let held = store.outcome(key, *mine).await.unwrap().is_some();
+            kept.extend(held.then(|| key.key().to_owned()));
+        }
+        kept
+    };
+    assert_eq!(store.sweep(2).await.unwrap(), 2, "no more than was asked for");
+    assert_eq!(kept().await, ["1", "2", "5", "6", "7", "8", "9", "10", "11"]);
+    assert_eq!(store.sweep(500).await.unwrap(), 5);
+    assert_eq!(kept().await, ["1", "2", "10", "11"], "of the largest its oldest");
+}
+
+/// Through the layer: the store refuses the result, and the work is not done again.
+async fn a_result_that_is_too_large_leaves_its_key_done<D: Db>(db: D) {
+    let store = db.store();
+    let by_number: fn(&u8) -> Result<Key, InvalidKey> = |number| Key::new(&number.to_string());
+    let layer = IdempotencyLayer::new(Config::new(), store.clone(), by_number).unwrap();
+    let calls = Arc::new(AtomicU32::new(0));
+    let counter = calls.clone();
+    let service = layer.layer(service_fn(move |_: u8| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Ok::<_, Error>(vec![0_u8; buttress_sqlx::LARGEST + 1]))
+    }));
+    assert_eq!(service.clone().oneshot(7).await.unwrap().len(), buttress_sqlx::LARGEST + 1);
+    db.time().advance(299 * SECOND);
+    let refused = service.clone().oneshot(7).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.retry_after()), (ErrorKind::ResultNotKept, None));
+    db.time().advance(SECOND);
+    assert!(service.oneshot(7).await.is_ok(), "the lifetime is over");
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
 async fn sweeping_evicts_the_oldest_results_beyond_the_capacity<D: Db>(db: D) {

@@ -1,83 +1,262 @@
-//! [`ErrorKind`].
+//! [`ErrorKind`], and the one table of what is known of each kind.
 
 use std::fmt;
 
-/// What kind of refusal or timeout an [`Error`](crate::Error) is.
+/// Makes the enum and everything that is known of a kind from one table, so that no part can miss a kind.
 ///
-/// ```
-/// # use buttress::{Error, ErrorKind};
-/// fn is_overload(error: &Error) -> bool {
-///     matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::BulkheadFull)
-/// }
-/// ```
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ErrorKind {
-    /// A circuit breaker is open, or half-open with every probe taken.
-    CircuitOpen,
-    /// A rate limiter had too few tokens left.
-    RateLimited,
-    /// A bulkhead was at capacity, and so was its queue if it has one.
-    BulkheadFull,
-    /// A place in a waiting queue was held for its longest wait and nothing came free.
-    QueueTimeout,
-    /// A keyed layer holds its greatest number of keys and none of them could be forgotten.
-    TooManyKeys,
-    /// The call was still running when its time limit passed. The service may have been reached.
-    TimedOut,
-    /// A request without an idempotency key, where one is required.
-    KeyMissing,
-    /// An idempotency key that is empty, too long, or holds control characters.
-    KeyInvalid,
-    /// An idempotency key that was used before, for a request that asks for something else.
-    KeyReused,
-    /// Another call with the same idempotency key is still running.
-    KeyInFlight,
-    /// Somebody else took an idempotency key over while its handler ran here. The service was reached.
-    ClaimLost,
-    /// The store of an idempotency layer is away, slow or busy, and the layer fails closed.
-    StoreUnavailable,
-    /// The store of an idempotency layer cannot read or keep what belongs to this key.
-    StoreFailed,
-    /// As many handlers as may run detached are running.
-    DetachedFull,
-    /// The layer is being drained before a shutdown, and begins no handler.
-    ShuttingDown,
-    /// A gateway has no route for this request.
-    NoRoute,
-    /// The authorization service of a route denied this request.
-    Unauthorized,
-    /// The authorization service of a route failed: nobody knows whether the request is allowed.
-    AuthUnavailable,
-    /// Every backend of a route failed to become ready.
-    NoBackend,
+/// - `name`: the kind in kebab case.
+/// - `layer`: what refused, at the beginning of the message.
+/// - `says`: the rest of the message, where the message has no number in it.
+/// - `metric`: the counter of refusals.
+/// - `status`: the status of HTTP.
+/// - `summary`: the sentence for a caller outside of the process.
+/// - `reached`: whether the service may have done the work of the request.
+/// - `lasts`: whether another attempt with the same request gets the same answer.
+macro_rules! kinds {
+    ($(
+        $(#[doc = $doc:literal])+
+        $kind:ident {
+            name: $name:literal, layer: $layer:literal, says: $says:literal, metric: $metric:literal,
+            status: $status:literal, summary: $summary:literal, reached: $reached:literal, lasts: $lasts:literal
+        }
+    )+) => {
+        /// What kind of refusal or timeout an [`Error`](crate::Error) is.
+        ///
+        /// ```
+        /// # use buttress::{Error, ErrorKind};
+        /// fn is_overload(error: &Error) -> bool {
+        ///     matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::BulkheadFull)
+        /// }
+        /// ```
+        #[non_exhaustive]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum ErrorKind {
+            $($(#[doc = $doc])+ $kind,)+
+        }
+
+        /// The numbers of the kinds, as patterns.
+        #[allow(non_upper_case_globals)]
+        mod number {
+            $(pub(super) const $kind: u8 = super::ErrorKind::$kind as u8;)+
+        }
+
+        impl ErrorKind {
+            /// Every kind, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            /// The kind in kebab case, for logs, metrics and problem documents.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$kind => $name,)+ }
+            }
+
+            /// The HTTP status that answers this kind.
+            #[must_use]
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$kind => $status,)+ }
+            }
+
+            /// A sentence for a caller outside of the process. It names no layer, limit, lease or key.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$kind => $summary,)+ }
+            }
+
+            /// Returns `true` if another attempt with the same request gets the same refusal.
+            #[must_use]
+            pub const fn is_lasting(self) -> bool {
+                match self { $(Self::$kind => $lasts,)+ }
+            }
+
+            /// What refused, for messages.
+            pub(super) const fn layer(self) -> &'static str {
+                match self { $(Self::$kind => $layer,)+ }
+            }
+
+            /// The end of a message without numbers.
+            pub(super) const fn says(self) -> &'static str {
+                match self { $(Self::$kind => $says,)+ }
+            }
+
+            /// Whether the service may have done the work of the request.
+            pub(super) const fn may_have_reached(self) -> bool {
+                match self { $(Self::$kind => $reached,)+ }
+            }
+
+            /// The counter of refusals of this kind.
+            #[cfg(feature = "metrics")]
+            pub(crate) const fn metric(self) -> &'static str {
+                match self { $(Self::$kind => $metric,)+ }
+            }
+
+            /// The kind with this number. A number without a kind is read as a timeout, because a timeout
+            /// promises nothing about the service.
+            pub(super) const fn of_number(number: u8) -> Self {
+                match number {
+                    $(number::$kind => Self::$kind,)+
+                    _ => Self::TimedOut,
+                }
+            }
+        }
+    };
 }
 
-impl ErrorKind {
-    /// The kind in kebab case, for logs, metrics and problem documents.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CircuitOpen => "circuit-open",
-            Self::RateLimited => "rate-limited",
-            Self::BulkheadFull => "bulkhead-full",
-            Self::QueueTimeout => "queue-timeout",
-            Self::TooManyKeys => "too-many-keys",
-            Self::TimedOut => "timed-out",
-            Self::KeyMissing => "key-missing",
-            Self::KeyInvalid => "key-invalid",
-            Self::KeyReused => "key-reused",
-            Self::KeyInFlight => "key-in-flight",
-            Self::ClaimLost => "claim-lost",
-            Self::StoreUnavailable => "store-unavailable",
-            Self::StoreFailed => "store-failed",
-            Self::DetachedFull => "detached-full",
-            Self::ShuttingDown => "shutting-down",
-            Self::NoRoute => "no-route",
-            Self::Unauthorized => "unauthorized",
-            Self::AuthUnavailable => "auth-unavailable",
-            Self::NoBackend => "no-backend",
-        }
+kinds! {
+    /// A circuit breaker is open, or half-open with every probe taken.
+    CircuitOpen {
+        name: "circuit-open", layer: "circuit breaker", says: " is not taking calls",
+        metric: "buttress.circuit_breaker.refused",
+        status: 503, summary: "the service is unavailable for the moment",
+        reached: false, lasts: false
+    }
+    /// A rate limiter had too few tokens left.
+    RateLimited {
+        name: "rate-limited", layer: "rate limiter", says: " exhausted",
+        metric: "buttress.rate_limit.refused",
+        status: 429, summary: "too many requests",
+        reached: false, lasts: false
+    }
+    /// A bulkhead was at capacity, and so was its queue if it has one.
+    BulkheadFull {
+        name: "bulkhead-full", layer: "bulkhead", says: " at capacity",
+        metric: "buttress.bulkhead.refused",
+        status: 503, summary: "the service is at capacity",
+        reached: false, lasts: false
+    }
+    /// A call waited in a queue for its longest wait, and its turn did not come.
+    QueueTimeout {
+        name: "queue-timeout", layer: "queue", says: " did not move",
+        metric: "buttress.queue.timed_out",
+        status: 503, summary: "the service is at capacity",
+        reached: false, lasts: false
+    }
+    /// A keyed layer holds its greatest number of keys and can forget none of them.
+    TooManyKeys {
+        name: "too-many-keys", layer: "keyed layer", says: " holds too many keys",
+        metric: "buttress.keyed.refused",
+        status: 503, summary: "the service is at capacity",
+        reached: false, lasts: false
+    }
+    /// The call was still running when its time limit passed. The service may have been reached.
+    TimedOut {
+        name: "timed-out", layer: "time limit", says: " passed",
+        metric: "buttress.time_limit.timed_out",
+        status: 504, summary: "the service did not answer in time",
+        reached: true, lasts: false
+    }
+    /// The request has no idempotency key, and the layer requires one.
+    KeyMissing {
+        name: "key-missing", layer: "idempotency", says: ": the request has no key, and needs one",
+        metric: "buttress.idempotency.refused",
+        status: 400, summary: "the request has no idempotency key, and needs one",
+        reached: false, lasts: true
+    }
+    /// An idempotency key that is empty, too long, or holds control characters.
+    KeyInvalid {
+        name: "key-invalid", layer: "idempotency", says: ": the key cannot be used",
+        metric: "buttress.idempotency.refused",
+        status: 400,
+        summary: "the idempotency key cannot be used: it is empty, too long, or holds control characters",
+        reached: false, lasts: true
+    }
+    /// An idempotency key that was used before, for a request that asks for something else.
+    KeyReused {
+        name: "key-reused", layer: "idempotency",
+        says: ": the key was used for a request that asks for something else",
+        metric: "buttress.idempotency.refused",
+        status: 422, summary: "the idempotency key was used for a request that asks for something else",
+        reached: false, lasts: true
+    }
+    /// Another call with the same idempotency key is still running.
+    KeyInFlight {
+        name: "key-in-flight", layer: "idempotency", says: ": a call with this key is running",
+        metric: "buttress.idempotency.refused",
+        status: 409, summary: "a request with this idempotency key is still running",
+        reached: false, lasts: false
+    }
+    /// An earlier call with this idempotency key did its work, and its result was not kept: the result was
+    /// too large, or could not be stored.
+    ResultNotKept {
+        name: "result-not-kept", layer: "idempotency",
+        says: ": a call with this key did its work, and its result was not kept",
+        metric: "buttress.idempotency.refused",
+        status: 422,
+        summary: "a request with this idempotency key was carried out, and its result was not kept",
+        reached: true, lasts: true
+    }
+    /// Another call took an idempotency key over while its handler ran here. The service was reached.
+    ClaimLost {
+        name: "claim-lost", layer: "idempotency",
+        says: ": the key was taken over while its handler ran; ask again with it",
+        metric: "buttress.idempotency.refused",
+        status: 503, summary: "the outcome of the request is unknown; send it again with the same idempotency key",
+        reached: true, lasts: false
+    }
+    /// The store of an idempotency layer is unavailable, slow or busy, and the layer fails closed.
+    StoreUnavailable {
+        name: "store-unavailable", layer: "idempotency", says: ": the store does not answer",
+        metric: "buttress.idempotency.refused",
+        status: 503, summary: "the service is unavailable for the moment",
+        reached: false, lasts: false
+    }
+    /// The store of an idempotency layer cannot read or keep what belongs to this key.
+    StoreFailed {
+        name: "store-failed", layer: "idempotency",
+        says: ": the store cannot read or keep what belongs to the key",
+        metric: "buttress.idempotency.refused",
+        status: 503, summary: "the service is unavailable for the moment",
+        reached: false, lasts: false
+    }
+    /// As many handlers as may run detached are running.
+    DetachedFull {
+        name: "detached-full", layer: "idempotency", says: " at capacity",
+        metric: "buttress.idempotency.refused",
+        status: 503, summary: "the service is at capacity",
+        reached: false, lasts: false
+    }
+    /// The layer is being drained before a shutdown, and begins no handler.
+    ShuttingDown {
+        name: "shutting-down", layer: "idempotency", says: " is shutting down",
+        metric: "buttress.idempotency.refused",
+        status: 503, summary: "the service is shutting down",
+        reached: false, lasts: false
+    }
+    /// A gateway has no route for this request.
+    NoRoute {
+        name: "no-route", layer: "gateway", says: " has no route for the request",
+        metric: "buttress.gateway.refused",
+        status: 404, summary: "there is no route for the request",
+        reached: false, lasts: true
+    }
+    /// The authorization service of a route does not know who is asking: the request has no credentials, or
+    /// credentials that are not valid.
+    Unauthenticated {
+        name: "unauthenticated", layer: "route", says: " does not know who is asking",
+        metric: "buttress.gateway.refused",
+        status: 401, summary: "the request has no valid credentials",
+        reached: false, lasts: true
+    }
+    /// The authorization service of a route knows who is asking, and denied this request.
+    Forbidden {
+        name: "forbidden", layer: "route", says: " denies the request",
+        metric: "buttress.gateway.refused",
+        status: 403, summary: "the request is not allowed",
+        reached: false, lasts: true
+    }
+    /// The authorization service of a route failed: it is unknown whether the request is allowed.
+    AuthUnavailable {
+        name: "auth-unavailable", layer: "route",
+        says: " cannot tell whether the request is allowed",
+        metric: "buttress.gateway.refused",
+        status: 503, summary: "the service is unavailable for the moment",
+        reached: false, lasts: false
+    }
+    /// Every backend of a route failed to become ready.
+    NoBackend {
+        name: "no-backend", layer: "route", says: " has no backend that becomes ready",
+        metric: "buttress.gateway.refused",
+        status: 503, summary: "the service is unavailable for the moment",
+        reached: false, lasts: false
     }
 }
 

@@ -46,8 +46,12 @@ fn messages_name_the_layer_and_the_limit() {
             r#"idempotency "api": the key holds the control character U+000A"#,
         ),
         (
+            Error::key_invalid(name, WrongKey::NoScope),
+            r#"idempotency "api": the request has no scope, and needs one"#,
+        ),
+        (
             Error::idempotency(ErrorKind::KeyInFlight, name, 0, ms(40).into()),
-            r#"idempotency "api": a call with this key is running (its lease ends in 40ms)"#,
+            r#"idempotency "api": a call with this key is running (ask again in 40ms)"#,
         ),
         (
             Error::idempotency(ErrorKind::DetachedFull, name, 1, RetryAfter::UNKNOWN),
@@ -74,6 +78,7 @@ fn every_kind_of_an_idempotency_layer_is_read_as_it_was_made() {
         ErrorKind::KeyInvalid,
         ErrorKind::KeyReused,
         ErrorKind::KeyInFlight,
+        ErrorKind::ResultNotKept,
         ErrorKind::ClaimLost,
         ErrorKind::StoreUnavailable,
         ErrorKind::StoreFailed,
@@ -84,7 +89,59 @@ fn every_kind_of_an_idempotency_layer_is_read_as_it_was_made() {
         let error = Error::idempotency(kind, Name::default(), 0, RetryAfter::UNKNOWN);
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().starts_with("idempotency"), "{error}");
-        assert_eq!(error.never_reached_service(), kind != ErrorKind::ClaimLost);
+        let reached = matches!(kind, ErrorKind::ClaimLost | ErrorKind::ResultNotKept);
+        assert_eq!(error.never_reached_service(), !reached);
+    }
+}
+
+/// One error of each kind, with a hint.
+fn of_every_kind() -> impl Iterator<Item = Error> {
+    let hint = RetryAfter::from(Duration::from_millis(7));
+    ErrorKind::ALL.iter().map(move |kind| Error::new(*kind, Name::from("secret"), 3, hint))
+}
+
+#[test]
+fn every_kind_is_read_as_it_was_made_and_named_once() {
+    let mut names = std::collections::BTreeSet::new();
+    for (error, kind) in of_every_kind().zip(ErrorKind::ALL) {
+        assert_eq!(error.kind(), *kind);
+        assert!(names.insert(kind.as_str()), "{kind} stands twice");
+        assert!(error.to_string().starts_with(kind.layer()), "{error}");
+        assert!(kind.as_str().bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()));
+    }
+    assert_eq!(Error::new(ErrorKind::NoRoute, Name::default(), 0, RetryAfter::UNKNOWN).what, 16);
+    assert_eq!(ErrorKind::of_number(u8::MAX), ErrorKind::TimedOut, "the one that promises nothing");
+}
+
+#[test]
+fn what_a_kind_says_of_http_fits_what_it_says_of_the_call() {
+    for kind in ErrorKind::ALL {
+        let status = kind.http_status();
+        assert!(
+            [400, 401, 403, 404, 409, 422, 429, 503, 504].contains(&status),
+            "{kind}: {status}"
+        );
+        // What stays refused is the caller's doing.
+        if kind.is_lasting() {
+            assert!((400..500).contains(&status), "{kind}: {status}");
+        }
+        if kind.may_have_reached() {
+            assert!(![400, 401, 403, 404, 409, 429].contains(&status), "{kind}: {status}");
+        }
+    }
+}
+
+#[test]
+fn a_summary_tells_a_stranger_nothing_of_the_inside() {
+    for (error, kind) in of_every_kind().zip(ErrorKind::ALL) {
+        let summary = kind.summary();
+        assert!(!summary.is_empty() && !summary.ends_with('.'), "{kind}");
+        for inside in ["secret", "lease", "store", "circuit", "bulkhead", "layer", "backend", "7ms"]
+        {
+            assert!(!summary.contains(inside), "{kind}: {summary}");
+        }
+        assert!(!summary.contains(|c: char| c.is_ascii_digit()), "{kind}: {summary}");
+        assert_ne!(summary, error.to_string());
     }
 }
 

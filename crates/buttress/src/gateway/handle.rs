@@ -11,7 +11,8 @@ use crate::{rate_limit, time_limit};
 pub(super) enum End {
     Answered,
     Failed,
-    Unauthorized,
+    Unauthenticated,
+    Forbidden,
     AuthUnavailable,
     RateLimited,
     NoBackend,
@@ -19,12 +20,13 @@ pub(super) enum End {
     Abandoned,
 }
 
-const BEGUN: usize = 8;
+const BEGUN: usize = 9;
 
 impl End {
     pub(super) fn of(error: &Error) -> Self {
         match error.kind() {
-            ErrorKind::Unauthorized => Self::Unauthorized,
+            ErrorKind::Unauthenticated => Self::Unauthenticated,
+            ErrorKind::Forbidden => Self::Forbidden,
             ErrorKind::AuthUnavailable => Self::AuthUnavailable,
             ErrorKind::RateLimited => Self::RateLimited,
             ErrorKind::NoBackend => Self::NoBackend,
@@ -48,7 +50,7 @@ pub(super) struct CountedRoute {
     pub(super) name: Name,
     pub(super) rate_limit: Option<rate_limit::Handle>,
     pub(super) time_limit: Option<time_limit::Handle>,
-    pub(super) counters: Counters<9>,
+    pub(super) counters: Counters<10>,
     /// Requests that went to each backend.
     pub(super) backends: Vec<Counters<1>>,
 }
@@ -123,11 +125,14 @@ impl Handle {
 impl CountedRoute {
     fn stats(&self) -> RouteStats {
         let sum = |end: End| self.counters.sum(end as usize);
+        let (unauthenticated, forbidden) = (sum(End::Unauthenticated), sum(End::Forbidden));
         RouteStats {
             name: self.name,
             answered: sum(End::Answered),
             failed: sum(End::Failed),
-            unauthorized: sum(End::Unauthorized),
+            unauthorized: unauthenticated + forbidden,
+            unauthenticated,
+            forbidden,
             auth_unavailable: sum(End::AuthUnavailable),
             rate_limited: sum(End::RateLimited),
             no_backend: sum(End::NoBackend),
@@ -174,8 +179,12 @@ pub struct RouteStats {
     pub answered: u64,
     /// A backend returned an error.
     pub failed: u64,
-    /// The authorization service denied it.
+    /// The authorization service did not let it through: `unauthenticated` and `forbidden` together.
     pub unauthorized: u64,
+    /// The authorization service does not know who is asking.
+    pub unauthenticated: u64,
+    /// The authorization service knows who is asking, and denied it.
+    pub forbidden: u64,
     /// The authorization service failed.
     pub auth_unavailable: u64,
     /// The limiter refused it.

@@ -14,7 +14,11 @@ use crate::rate_limit;
 pub enum Decision {
     /// Let it through.
     Allow,
-    /// Refuse it.
+    /// Refuse it as [`Unauthenticated`](crate::ErrorKind::Unauthenticated): it is unknown who is asking,
+    /// because the credentials are missing or not valid. The caller can send better ones.
+    Unauthenticated,
+    /// Refuse it as [`Forbidden`](crate::ErrorKind::Forbidden): it is known who is asking, and that caller
+    /// may not.
     Deny,
 }
 

@@ -177,7 +177,8 @@ where
     if let Some(authorize) = &route.authorize {
         match authorize(&request).await {
             Ok(Decision::Allow) => {}
-            Ok(Decision::Deny) => return refuse(ErrorKind::Unauthorized),
+            Ok(Decision::Unauthenticated) => return refuse(ErrorKind::Unauthenticated),
+            Ok(Decision::Deny) => return refuse(ErrorKind::Forbidden),
             Err(error) => {
                 let route = counted.name.as_str();
                 tracing::warn!(target: "buttress", route, %error, "authorization failed");

@@ -30,6 +30,12 @@ pub(super) trait Backend<V>: Send + Sync {
         value: V,
         lifetime: Duration,
     ) -> Op<()>;
+    fn begin_complete_without_result(
+        self: Arc<Self>,
+        identity: Identity,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> Op<()>;
     fn begin_release(self: Arc<Self>, identity: Identity, claim: ClaimId) -> Op<()>;
     fn begin_outcome(self: Arc<Self>, identity: Identity, claim: ClaimId) -> Op<Option<V>>;
     fn begin_sweep(self: Arc<Self>, limit: usize) -> Op<usize>;
@@ -71,6 +77,17 @@ impl<V: Send + 'static, St: Store<V>> Backend<V> for Typed<St> {
         lifetime: Duration,
     ) -> Op<()> {
         Box::pin(async move { St::complete(&self.0, &identity.key, claim, value, lifetime).await })
+    }
+
+    fn begin_complete_without_result(
+        self: Arc<Self>,
+        identity: Identity,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> Op<()> {
+        Box::pin(async move {
+            St::complete_without_result(&self.0, &identity.key, claim, lifetime).await
+        })
     }
 
     fn begin_release(self: Arc<Self>, identity: Identity, claim: ClaimId) -> Op<()> {

@@ -142,6 +142,7 @@ where
                     shared.replayed();
                     return Ok(Outcome::Replay(value));
                 }
+                Ok(Claimed::NotKept) => return Err(shared.refuse(ErrorKind::ResultNotKept, None)),
                 Ok(Claimed::Mismatch) => return Err(shared.refuse(ErrorKind::KeyReused, None)),
                 Ok(Claimed::InFlight { lease_left }) => lease_left,
                 Err(error) => {
@@ -154,7 +155,7 @@ where
                 }
             };
             if shared.config.refuse_in_flight {
-                return Err(shared.refuse(ErrorKind::KeyInFlight, Some(lease_left)));
+                return Err(shared.refuse_in_flight(lease_left));
             }
             let now = shared.now();
             let until = clock::after(now, lease_left);
@@ -185,7 +186,7 @@ where
                     claimed = shared.claim(&identity, claim).await;
                 }
                 Waited::InVain(lease_left) => {
-                    return Err(shared.refuse(ErrorKind::KeyInFlight, Some(lease_left)));
+                    return Err(shared.refuse_in_flight(lease_left));
                 }
             }
         }

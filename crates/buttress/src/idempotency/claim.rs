@@ -60,11 +60,11 @@ impl<St, V> Claim<St, V> {
     {
         let Some(held) = &self.held else { return Ok(()) };
         // From here on nobody knows what was committed but the store.
-        let before = held.begun.set(Some((value.clone(), Kept::Surely)));
+        let before = held.begun.set(Some((value.clone(), Written::Surely)));
         let completing = held.store.complete_in(tx, &held.key, held.claim, value, held.lifetime);
         let Some(done) = within(&held.clock, held.patience, completing).await else {
             // It may be in the transaction.
-            held.begun.set(Some((value.clone(), Kept::Perhaps)));
+            held.begun.set(Some((value.clone(), Written::Perhaps)));
             return Err(no_answer(held.patience));
         };
         if done.is_err() {
@@ -95,18 +95,18 @@ impl<St, V> fmt::Debug for Claim<St, V> {
 
 /// Whether a value is in the transaction of its handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kept {
+pub(super) enum Written {
     Surely,
     /// The store did not answer.
     Perhaps,
 }
 
 /// The value that a handler stores in its own transaction.
-pub(super) struct Begun<V>(Mutex<Option<(V, Kept)>>);
+pub(super) struct Begun<V>(Mutex<Option<(V, Written)>>);
 
 impl<V> Begun<V> {
     /// Returns what was there before.
-    fn set(&self, value: Option<(V, Kept)>) -> Option<(V, Kept)> {
+    fn set(&self, value: Option<(V, Written)>) -> Option<(V, Written)> {
         std::mem::replace(&mut *lock(&self.0), value)
     }
 
@@ -116,7 +116,7 @@ impl<V> Begun<V> {
     }
 
     /// The value, if the handler got as far as storing one.
-    pub(super) fn take(&self) -> Option<(V, Kept)> {
+    pub(super) fn take(&self) -> Option<(V, Written)> {
         lock(&self.0).take()
     }
 }

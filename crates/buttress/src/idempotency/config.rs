@@ -59,12 +59,15 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) lease: Duration,
     pub(super) refuse_in_flight: bool,
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
+    pub(super) in_flight_hint: Option<Duration>,
     #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) longest_wait: Duration,
     #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) poll_interval: Duration,
     pub(super) key_required: bool,
     pub(super) failed_calls: Leave,
+    pub(super) rerun_if_not_kept: bool,
     pub(super) abandoned_calls: Leave,
     pub(super) store_failure: StoreFailure,
     pub(super) store_attempts: u32,
@@ -91,10 +94,12 @@ impl Config {
             result_lifetime: Duration::from_secs(300),
             lease: Duration::from_secs(30),
             refuse_in_flight: false,
+            in_flight_hint: None,
             longest_wait: Duration::from_secs(30),
             poll_interval: Duration::from_millis(100),
             key_required: false,
             failed_calls: Leave::Free,
+            rerun_if_not_kept: false,
             abandoned_calls: Leave::Free,
             store_failure: StoreFailure::Closed,
             store_attempts: 3,
@@ -124,10 +129,27 @@ impl Config {
         self
     }
 
-    /// Whether a call whose key is in flight is refused at once, with what is left of the lease as
-    /// `retry_after`. Defaults to no: it waits for the one answer.
+    /// Whether a call whose key is in flight is refused immediately, with the
+    /// [`in_flight_hint`](Self::in_flight_hint) as `retry_after`. Default: off. The call waits for the answer
+    /// of the call in flight.
     pub fn refuse_in_flight(mut self, refuse: bool) -> Self {
         self.refuse_in_flight = refuse;
+        self
+    }
+
+    /// Sets the `retry_after` of a call that is refused because its key is in flight: more than 0 s. Default:
+    /// what is left of the lease, when the key is free at the latest. Most handlers end long before
+    /// that, so a client that waits for the hint waits too long; over HTTP the default is 1 s. The refusal says
+    /// less if the lease ends earlier.
+    pub fn in_flight_hint(mut self, hint: Duration) -> Self {
+        self.in_flight_hint = Some(hint);
+        self
+    }
+
+    /// Sets the [`in_flight_hint`](Self::in_flight_hint) unless it is set already: for layers that are made of
+    /// this one and have a default of their own.
+    pub fn default_in_flight_hint(mut self, hint: Duration) -> Self {
+        self.in_flight_hint.get_or_insert(hint);
         self
     }
 
@@ -156,6 +178,16 @@ impl Config {
     /// error is an answer, the handler is done, and a retry may do better.
     pub fn failed_calls(mut self, leave: Leave) -> Self {
         self.failed_calls = leave;
+        self
+    }
+
+    /// Whether the next call with a key runs its handler **again** after a call that did its work and whose
+    /// result could not be kept: too large for the store or the cap, or not to be encoded. Such a call then
+    /// counts as failed. Default: off. The key stays done for the [`result_lifetime`](Self::result_lifetime),
+    /// and repetitions are refused as [`ResultNotKept`](crate::ErrorKind::ResultNotKept): a payment is
+    /// not made twice because its receipt was long.
+    pub fn rerun_if_not_kept(mut self, rerun: bool) -> Self {
+        self.rerun_if_not_kept = rerun;
         self
     }
 
@@ -237,6 +269,7 @@ impl Config {
         check_duration("lease", self.lease)?;
         // A third of it must be a time that clocks can tell.
         check_at_least("lease", self.lease.as_millis(), 3)?;
+        check_duration("in-flight-hint", self.in_flight_hint.unwrap_or(self.lease))?;
         check_not_endless("longest-wait", self.longest_wait)?;
         check_duration("poll-interval", self.poll_interval)?;
         check_at_least("store-attempts", self.store_attempts, 1)?;

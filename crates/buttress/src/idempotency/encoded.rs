@@ -11,7 +11,8 @@ use crate::store_error::StoreError;
 
 /// Keeps typed values in a store of bytes (SQLite, PostgreSQL), encoded by `C`.
 ///
-/// A value that cannot be encoded is an `Invalid` store error; one that cannot be read again, because it
+/// A value that cannot be encoded is an `Invalid` store error, after which the layer keeps the key done
+/// [without a result](Store::complete_without_result); one that cannot be read again, because it
 /// was written in another format or version, is `Corrupt`.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<St, C> {
@@ -70,6 +71,7 @@ where
             Claimed::Done(bytes) => Claimed::Done(self.decode(key, &bytes)?),
             Claimed::Owned => Claimed::Owned,
             Claimed::InFlight { lease_left } => Claimed::InFlight { lease_left },
+            Claimed::NotKept => Claimed::NotKept,
             Claimed::Mismatch => Claimed::Mismatch,
         })
     }
@@ -92,6 +94,15 @@ where
     ) -> Result<(), StoreError> {
         let bytes = self.encode(key, value)?;
         self.store.complete(key, claim, bytes, lifetime).await
+    }
+
+    fn complete_without_result(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.store.complete_without_result(key, claim, lifetime)
     }
 
     fn release(

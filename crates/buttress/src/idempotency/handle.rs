@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::detached::Detached;
 use super::shared::{
-    FAILED, FENCED, MISMATCHED, PASSED, REFUSED, REPLAYED, STARTED, STORE_FAILED, Shared,
+    FAILED, FENCED, MISMATCHED, NOT_KEPT, PASSED, REFUSED, REPLAYED, STARTED, STORE_FAILED, Shared,
     TAKEN_OVER, UNPROTECTED, WAITED,
 };
 use super::store::Size;
@@ -71,6 +71,7 @@ impl<V: Send + 'static> View for Shared<V> {
             taken_over: counters.sum(TAKEN_OVER),
             failed: counters.sum(FAILED),
             fenced: counters.sum(FENCED),
+            not_kept: more.sum(NOT_KEPT),
             store_failed: more.sum(STORE_FAILED),
             unprotected: more.sum(UNPROTECTED),
             passed: common.count_calls.then(|| more.sum(PASSED)),
@@ -114,6 +115,8 @@ pub struct Stats {
     pub failed: u64,
     /// Calls whose key was taken over by somebody else while they ran.
     pub fenced: u64,
+    /// Calls that did their work and whose result could not be kept: too large, or not to be encoded.
+    pub not_kept: u64,
     /// Operations of the store that failed.
     pub store_failed: u64,
     /// Calls that ran unprotected because the store had failed.

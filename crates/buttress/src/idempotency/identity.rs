@@ -123,7 +123,14 @@ where
     fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey> {
         match self.identify.identify(request)? {
             None => Ok(None),
-            identity => within(identity, (self.scope)(request).as_ref()),
+            identity => {
+                let scope = (self.scope)(request);
+                let known = identity.as_ref().is_some_and(|identity| identity.key.has_scope());
+                if scope.as_ref().is_empty() && !known {
+                    return Err(InvalidKey::NoScope);
+                }
+                within(identity, scope.as_ref())
+            }
         }
     }
 }

@@ -22,6 +22,10 @@ pub enum InvalidKey {
         /// Its length in bytes.
         length: usize,
     },
+    /// A request without a scope, where [`scope_by`](super::IdempotencyLayer::scope_by) asks for one: it would
+    /// share its results with every other request without one.
+    #[error("idempotency key: the scope is empty, at least 1 byte is wanted")]
+    NoScope,
     /// A key or scope with a control character in it.
     #[error("idempotency key: control character U+{character:04X}, none is allowed")]
     Control {
@@ -93,6 +97,12 @@ impl Key {
         Self { hash: hash(text), text: text.into() }
     }
 
+    /// Whether it has a scope that is not empty.
+    #[inline]
+    pub(super) fn has_scope(&self) -> bool {
+        self.text.first() != Some(&SEPARATOR)
+    }
+
     /// What [`Hashed`] makes of it.
     pub(super) const fn hash(&self) -> u64 {
         self.hash
@@ -100,7 +110,7 @@ impl Key {
 
     /// The same key inside of `scope`, unless it has a scope of its own.
     pub(super) fn within(self, scope: &str) -> Result<Self, InvalidKey> {
-        if self.scope().is_empty() { Self::scoped(scope, self.key()) } else { Ok(self) }
+        if self.has_scope() { Ok(self) } else { Self::scoped(scope, self.key()) }
     }
 
     /// Scope and key with a unit separator (U+001F) between them, as stores keep it.

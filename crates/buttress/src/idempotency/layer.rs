@@ -99,7 +99,9 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
         self.identify(|identify| Scoped { identify, scope })
     }
 
-    /// The same with the scope that `scope` finds in a request: its tenant, say.
+    /// Keeps the keys of requests apart by the scope that `scope` finds in a request: its user or tenant, say.
+    /// A request whose scope is empty is refused as one with an invalid key, unless its key has a scope of
+    /// its own: requests of unknown callers must not share their results.
     pub fn scope_by<Req, O, F>(self, scope: F) -> IdempotencyLayer<Scoped<K, F>, V, T, R, M>
     where
         F: Fn(&Req) -> O,

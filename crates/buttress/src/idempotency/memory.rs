@@ -1,7 +1,6 @@
 //! [`MemoryStore`]: claims and results in memory.
 
 use std::fmt;
-use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +18,12 @@ pub use transaction::MemoryTransaction;
 
 /// A [`Store`] in memory. Cheap to clone; clones share what they hold.
 ///
-/// It holds results up to its capacity and evicts the oldest beyond it, never claims in flight: of
-/// those there are as many as calls run. What has expired counts as absent at once, and is removed by
+/// It holds results up to its capacity. Beyond it, it evicts the oldest result of the scope that has the most,
+/// and never a claim in flight: of those there are as many as calls run. So a caller that stores many
+/// results loses its own and not those of others, **if keys are [scoped](Key::scoped) by caller**. A caller
+/// that can choose its scope, or open many accounts, evicts the results of others all the same: a key
+/// whose result was evicted runs **again**. Make the capacity larger than what all callers store in a
+/// lifetime, and watch [`Size::evicted`]. What has expired counts as absent at once, and is removed by
 /// the claims that come after, by new results that need its place, and by sweeping. Nothing survives
 /// the process, and nothing is shared with another.
 ///
@@ -115,6 +118,17 @@ impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
         evicted.map(drop).map_err(|Fenced| fenced(key))
     }
 
+    fn complete_without_result_now(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        let now = self.inner.clock.now();
+        let evicted = lock(&self.inner.table).complete_without(key, claim, lifetime, now);
+        evicted.map(drop).map_err(|Fenced| fenced(key))
+    }
+
     fn release_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
         lock(&self.inner.table).release(key, claim);
         Ok(())
@@ -136,54 +150,51 @@ impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
     }
 }
 
+/// Each operation is made when its future is polled, as by every other store.
 impl<V: Clone + Send + 'static> Store<V> for MemoryStore<V> {
-    fn claim(
+    async fn claim(
         &self,
         key: &Key,
         claim: ClaimId,
         fingerprint: Option<Fingerprint>,
         lease: Duration,
-    ) -> impl Future<Output = Result<Claimed<V>, StoreError>> + Send {
-        ready(self.claim_now(key, claim, fingerprint, lease))
+    ) -> Result<Claimed<V>, StoreError> {
+        self.claim_now(key, claim, fingerprint, lease)
     }
 
-    fn renew(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        ready(self.renew_now(key, claim, lease))
+    async fn renew(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
+        self.renew_now(key, claim, lease)
     }
 
-    fn complete(
+    async fn complete(
         &self,
         key: &Key,
         claim: ClaimId,
         value: V,
         lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        ready(self.complete_now(key, claim, value, lifetime))
+    ) -> Result<(), StoreError> {
+        self.complete_now(key, claim, value, lifetime)
     }
 
-    fn release(
+    async fn complete_without_result(
         &self,
         key: &Key,
         claim: ClaimId,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        ready(self.release_now(key, claim))
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        self.complete_without_result_now(key, claim, lifetime)
     }
 
-    fn outcome(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-    ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send {
-        ready(self.outcome_now(key, claim))
+    async fn release(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+        self.release_now(key, claim)
     }
 
-    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send {
-        ready(self.sweep_now(limit))
+    async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
+        self.outcome_now(key, claim)
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.sweep_now(limit)
     }
 
     fn immediate(&self) -> Option<&dyn Immediate<V>> {

@@ -36,4 +36,4 @@ pub use layer::IdempotencyLayer;
 pub use memory::{MemoryStore, MemoryTransaction};
 pub use service::Idempotency;
 pub use store::{ClaimId, Claimed, CompleteIn, Immediate, Size, Store};
-pub use tape::{Answers, AnswersIf, ByFn, Recorded, Results, Tape};
+pub use tape::{Answers, AnswersIf, ByFn, Kept, Recorded, Results, Tape};

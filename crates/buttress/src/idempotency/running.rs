@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use pin_project_lite::pin_project;
 
-use super::claim::{Begun, Kept};
+use super::claim::{Begun, Written};
 use super::holding::Holding;
 use super::renewal::{Renewal, Standing};
 use super::settle::{Ending, Settled, Settling};
-use super::tape::{Recorded, Tape};
+use super::tape::{Kept, Recorded, Tape};
 use crate::error::Error;
 use crate::guard::OnUnwind;
 
@@ -138,15 +138,17 @@ where
 fn ending<Res, E, V>(
     begun: Option<&Begun<V>>,
     answer: &Result<Res, E>,
-    value: Option<V>,
+    value: Kept<V>,
 ) -> Ending<V> {
     match (begun.and_then(Begun::take), answer, value) {
-        (Some((stored, Kept::Surely)), Ok(_), _) => Ending::Committed(stored),
+        (Some((stored, Written::Surely)), Ok(_), _) => Ending::Committed(stored),
         // If it is stored already, the store says so.
-        (Some((stored, Kept::Perhaps)), Ok(_), value) => Ending::Keep(value.unwrap_or(stored)),
+        (Some((_, Written::Perhaps)), Ok(_), Kept::Value(value)) => Ending::Keep(value),
+        (Some((stored, Written::Perhaps)), Ok(_), _) => Ending::Keep(stored),
         (Some(_), Err(_), _) => Ending::InDoubt,
-        (None, _, Some(value)) => Ending::Keep(value),
-        (None, _, None) => Ending::Failed,
+        (None, _, Kept::Value(value)) => Ending::Keep(value),
+        (None, _, Kept::Failed) => Ending::Failed,
+        (None, _, Kept::Lost) => Ending::Lost,
     }
 }
 

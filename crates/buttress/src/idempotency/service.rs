@@ -114,9 +114,10 @@ where
                     running: Running::new(future, holding, handed.0, tape, None),
                 })
             }
+            Ok(Claimed::NotKept) => respond(refused(shared.refuse(ErrorKind::ResultNotKept, None))),
             Ok(Claimed::Mismatch) => respond(refused(shared.refuse(ErrorKind::KeyReused, None))),
             Ok(Claimed::InFlight { lease_left }) if shared.config.refuse_in_flight => {
-                respond(refused(shared.refuse(ErrorKind::KeyInFlight, Some(lease_left))))
+                respond(refused(shared.refuse_in_flight(lease_left)))
             }
             claimed => self.wait(request, Begin::Answered(identity, claim, claimed), false),
         }

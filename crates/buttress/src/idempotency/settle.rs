@@ -11,8 +11,9 @@ use super::backend::Backend;
 use super::config::{Leave, LostClaim};
 use super::owner::Owner;
 use super::shared::{FAILED, Shared};
+use super::store::Immediate;
 use crate::error::Error;
-use crate::store_error::StoreError;
+use crate::store_error::{StoreError, StoreErrorKind};
 
 /// How a handler ended.
 pub(super) enum Ending<V> {
@@ -20,6 +21,8 @@ pub(super) enum Ending<V> {
     Keep(V),
     /// With one that is not.
     Failed,
+    /// With one that cannot be, though the work is done.
+    Lost,
     /// With an answer, after it had stored this value in its own transaction.
     Committed(V),
     /// With a failure, after it had begun to: whether that was committed is unknown.
@@ -49,9 +52,15 @@ impl<V: Clone + Send + 'static> Shared<V> {
         Ok(match ending {
             Ending::Keep(value) => {
                 let copy = (self.lines.waiting() > 0).then(|| value.clone());
-                let stored = store.complete_now(key, claim, value, self.config.result_lifetime);
-                self.completed(owner, copy, stored)
+                match store.complete_now(key, claim, value, self.config.result_lifetime) {
+                    Err(error) if cannot_hold(&error) => {
+                        self.store_failed("complete", &error);
+                        self.lost_now(store, owner, copy)
+                    }
+                    stored => self.completed(owner, copy, stored),
+                }
             }
+            Ending::Lost => self.lost_now(store, owner, None),
             Ending::Failed => {
                 if self.frees() {
                     self.told("release", store.release_now(key, claim));
@@ -80,9 +89,15 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 let begin = move |store: Arc<dyn Backend<V>>| {
                     store.begin_complete(known.clone(), claim, copy.clone(), lifetime)
                 };
-                let stored = self.attempt(begin).await;
-                self.completed(&owner, Some(value), stored)
+                match self.attempt(begin).await {
+                    Err(error) if cannot_hold(&error) => {
+                        self.store_failed("complete", &error);
+                        self.lost(&owner, Some(value)).await
+                    }
+                    stored => self.completed(&owner, Some(value), stored),
+                }
             }
+            Ending::Lost => self.lost(&owner, None).await,
             Ending::Failed => {
                 self.release(&owner, self.config.patience).await;
                 self.failed(&owner)
@@ -100,6 +115,38 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 self.read_back(&owner, outcome)
             }
         }
+    }
+
+    /// The work is done, and the store holds no answer of it: the key stays done without one, unless the
+    /// handler is to run again. Calls that wait already get the answer if it is here.
+    async fn lost(&self, owner: &Owner, answer: Option<V>) -> Settled<V> {
+        self.not_kept();
+        if self.config.rerun_if_not_kept {
+            self.release(owner, self.config.patience).await;
+            return self.failed(owner);
+        }
+        let lifetime = self.config.result_lifetime;
+        let begin = |store: Arc<dyn Backend<V>>| {
+            store.begin_complete_without_result(owner.identity.clone(), owner.claim, lifetime)
+        };
+        let recorded = self.attempt(begin).await;
+        self.completed(owner, answer, recorded)
+    }
+
+    /// The same in a store that answers at once.
+    #[cold]
+    fn lost_now(&self, store: &dyn Immediate<V>, owner: &Owner, answer: Option<V>) -> Settled<V> {
+        self.not_kept();
+        let (key, claim) = (&owner.identity.key, owner.claim);
+        if self.config.rerun_if_not_kept {
+            if self.frees() {
+                self.told("release", store.release_now(key, claim));
+            }
+            return self.failed(owner);
+        }
+        let lifetime = self.config.result_lifetime;
+        let recorded = store.complete_without_result_now(key, claim, lifetime);
+        self.completed(owner, answer, recorded)
     }
 
     fn frees(&self) -> bool {
@@ -168,6 +215,11 @@ impl<V: Clone + Send + 'static> Shared<V> {
             None => self.failed(owner),
         }
     }
+}
+
+/// Whether the store holds no such result, whatever is tried.
+fn cannot_hold(error: &StoreError) -> bool {
+    error.kind() == StoreErrorKind::Invalid
 }
 
 /// A call that is being settled. Dropping it leaves the rest to a task of its own: the handler is

@@ -33,6 +33,7 @@ pub(super) const FENCED: usize = 7;
 pub(super) const STORE_FAILED: usize = 0;
 pub(super) const UNPROTECTED: usize = 1;
 pub(super) const PASSED: usize = 2;
+pub(super) const NOT_KEPT: usize = 3;
 
 /// What every service of one layer shares.
 pub(super) struct Shared<V> {
@@ -40,7 +41,7 @@ pub(super) struct Shared<V> {
     pub(super) store: Arc<dyn Backend<V>>,
     pub(super) lines: Lines<V>,
     pub(super) counters: Counters<8>,
-    pub(super) more: Counters<3>,
+    pub(super) more: Counters<4>,
     /// Claims held by calls of this layer.
     pub(super) in_flight: AtomicUsize,
     pub(super) detached: Arc<Detached>,
@@ -189,12 +190,19 @@ impl<V> Shared<V> {
         self.refused(Error::idempotency(kind, self.config.common.name, limit, after))
     }
 
+    /// The refusal of a call whose key is in flight, for `lease_left` unless the claim is renewed.
+    pub(super) fn refuse_in_flight(&self, lease_left: Duration) -> Error {
+        let hint = self.config.in_flight_hint.map_or(lease_left, |hint| hint.min(lease_left));
+        self.refuse(ErrorKind::KeyInFlight, Some(hint))
+    }
+
     pub(super) fn refuse_key(&self, error: &InvalidKey) -> Error {
         let why = match error {
             InvalidKey::Empty => WrongKey::Empty,
             InvalidKey::TooLong { length } => {
                 WrongKey::TooLong(u32::try_from(*length).unwrap_or(u32::MAX))
             }
+            InvalidKey::NoScope => WrongKey::NoScope,
             InvalidKey::Control { character } => WrongKey::Control(*character),
         };
         self.refused(Error::key_invalid(self.config.common.name, why))
@@ -240,6 +248,12 @@ impl<V> Shared<V> {
     pub(super) fn replayed(&self) {
         self.counters.add(REPLAYED);
         self.config.common.replayed();
+    }
+
+    /// The work of a call is done, and its result is not kept.
+    pub(super) fn not_kept(&self) {
+        self.more.add(NOT_KEPT);
+        self.config.common.result_not_kept();
     }
 
     /// The claim was lost: somebody else has the key.

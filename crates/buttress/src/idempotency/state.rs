@@ -8,7 +8,12 @@ use super::key::{Fingerprint, Hashed, Key};
 use super::store::{ClaimId, Claimed, Size};
 use crate::clock;
 
-/// Every operation takes the same time however many entries there are, sweeping apart.
+mod scopes;
+
+use scopes::Scopes;
+
+/// Every operation takes the same time however many entries there are, except sweeping and the first result
+/// with a scope.
 pub(super) struct Table<V> {
     places: HashMap<Key, u32, BuildHasherDefault<Hashed>>,
     entries: Vec<Entry<V>>,
@@ -17,6 +22,9 @@ pub(super) struct Table<V> {
     /// By the time of their last renewal, and by that of their completion.
     claims: List,
     results: List,
+    /// Who has how many of the results. `None` until a result has a scope: keys without one are all
+    /// of the same scope, and need no accounts.
+    scopes: Option<Box<Scopes>>,
     capacity: usize,
     evicted: u64,
     /// Where the next claim looks for what has expired.
@@ -30,10 +38,31 @@ struct Entry<V> {
     fingerprint: Option<Fingerprint>,
     /// The end of the lease or of the lifetime.
     until: Instant,
-    /// `None` in flight.
-    value: Option<V>,
+    work: Work<V>,
     newer: u32,
     older: u32,
+}
+
+/// How far the work of a key is.
+enum Work<V> {
+    InFlight,
+    Done(V),
+    /// Done, and its result is not kept.
+    NotKept,
+}
+
+impl<V> Work<V> {
+    const fn is_done(&self) -> bool {
+        !matches!(self, Self::InFlight)
+    }
+
+    /// Leaves work in flight; returns the result, if there was one.
+    fn take(&mut self) -> Option<V> {
+        match std::mem::replace(self, Self::InFlight) {
+            Self::Done(value) => Some(value),
+            Self::InFlight | Self::NotKept => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -56,7 +85,8 @@ impl<V> Entry<V> {
     /// A place without an entry.
     const fn gap(until: Instant) -> Self {
         let claim = ClaimId::new(0);
-        Self { key: None, claim, fingerprint: None, until, value: None, newer: NONE, older: NONE }
+        let work = Work::InFlight;
+        Self { key: None, claim, fingerprint: None, until, work, newer: NONE, older: NONE }
     }
 }
 
@@ -69,6 +99,7 @@ impl<V> Table<V> {
             free: Vec::new(),
             claims: empty,
             results: empty,
+            scopes: None,
             capacity,
             evicted: 0,
             cursor: 0,
@@ -106,12 +137,15 @@ impl<V> Table<V> {
                 (Some(known), Some(fingerprint)) => known != fingerprint,
                 _ => false,
             };
-            match &entry.value {
+            match &entry.work {
                 // In flight => in flight: the same claim once more.
-                None if entry.claim == claim => {}
+                Work::InFlight if entry.claim == claim => {}
                 _ if differs => return Claimed::Mismatch,
-                Some(value) => return Claimed::Done(value.clone()),
-                None => return Claimed::InFlight { lease_left: entry.until.duration_since(now) },
+                Work::Done(value) => return Claimed::Done(value.clone()),
+                Work::NotKept => return Claimed::NotKept,
+                Work::InFlight => {
+                    return Claimed::InFlight { lease_left: entry.until.duration_since(now) };
+                }
             }
         }
         // Expired => in flight
@@ -119,7 +153,7 @@ impl<V> Table<V> {
         entry.claim = claim;
         entry.fingerprint = fingerprint;
         self.unlink(place);
-        *removed = self.entries.get_mut(place as usize).and_then(|entry| entry.value.take());
+        *removed = self.entries.get_mut(place as usize).and_then(|entry| entry.work.take());
         self.link(place);
         Claimed::Owned
     }
@@ -154,18 +188,74 @@ impl<V> Table<V> {
             let repeated = self.outcome(key, claim, now).is_some();
             return if repeated { Ok(Some(value)) } else { Err(Fenced) };
         };
-        // In flight => done
+        Ok(self.finish(place, Work::Done(value), clock::after(now, lifetime)))
+    }
+
+    /// As [`complete`](Self::complete), without a result.
+    pub(super) fn complete_without(
+        &mut self,
+        key: &Key,
+        claim: ClaimId,
+        lifetime: Duration,
+        now: Instant,
+    ) -> Result<Option<V>, Fenced> {
+        let Some(place) = self.held(key, claim) else {
+            let entry = self.find(key).and_then(|place| self.entries.get(place as usize));
+            let repeated = entry.is_some_and(|entry| {
+                entry.claim == claim && entry.until > now && matches!(entry.work, Work::NotKept)
+            });
+            return if repeated { Ok(None) } else { Err(Fenced) };
+        };
+        Ok(self.finish(place, Work::NotKept, clock::after(now, lifetime)))
+    }
+
+    /// In flight => done. Returns the result that was evicted for it, if one was.
+    #[inline(always)]
+    fn finish(&mut self, place: u32, work: Work<V>, until: Instant) -> Option<V> {
         self.unlink(place);
         if let Some(entry) = self.entries.get_mut(place as usize) {
-            entry.until = clock::after(now, lifetime);
-            entry.value = Some(value);
+            entry.until = until;
+            entry.work = work;
         }
         self.link(place);
+        if self.scopes.is_some() || self.has_scope(place) {
+            self.account(place);
+        }
         if self.results.len <= self.capacity {
-            return Ok(None);
+            return None;
         }
         self.evicted += 1;
-        Ok(self.remove(self.results.oldest))
+        let victim = self.scopes.as_ref().and_then(|scopes| scopes.evictable());
+        self.remove(victim.unwrap_or(self.results.oldest))
+    }
+
+    #[inline]
+    fn has_scope(&self, place: u32) -> bool {
+        let entry = self.entries.get(place as usize);
+        entry.and_then(|entry| entry.key.as_ref()).is_some_and(Key::has_scope)
+    }
+
+    /// Puts a result, which is the newest, to the account of its scope. The first result with a scope has all
+    /// others put there before it, once in the life of a table.
+    #[inline(never)]
+    fn account(&mut self, place: u32) {
+        let Self { scopes, entries, results, .. } = self;
+        if let Some(scopes) = scopes {
+            let entry = entries.get(place as usize);
+            if let Some(key) = entry.and_then(|entry| entry.key.as_ref()) {
+                scopes.enter(place, key.scope());
+            }
+            return;
+        }
+        let mut all = Scopes::default();
+        let mut next = results.oldest;
+        while let Some(entry) = entries.get(next as usize) {
+            if let Some(key) = &entry.key {
+                all.enter(next, key.scope());
+            }
+            next = entry.newer;
+        }
+        *scopes = Some(Box::new(all));
     }
 
     /// Whether `claim` holds the key, its lease run out or not.
@@ -185,7 +275,10 @@ impl<V> Table<V> {
         if entry.claim != claim || entry.until <= now {
             return None;
         }
-        entry.value.as_ref()
+        match &entry.work {
+            Work::Done(value) => Some(value),
+            Work::InFlight | Work::NotKept => None,
+        }
     }
 
     /// Removes up to `limit` expired entries of those at and after place `from`; returns where to go
@@ -253,7 +346,7 @@ impl<V> Table<V> {
     fn held_for_long(&self, key: &Key, claim: ClaimId) -> Option<u32> {
         let place = self.find(key)?;
         let entry = self.entries.get(place as usize)?;
-        (entry.claim == claim && entry.value.is_none()).then_some(place)
+        (entry.claim == claim && !entry.work.is_done()).then_some(place)
     }
 
     fn insert(
@@ -284,7 +377,7 @@ impl<V> Table<V> {
         self.unlink(place);
         let entry = self.entries.get_mut(place as usize)?;
         let key = entry.key.take()?;
-        let value = entry.value.take();
+        let value = entry.work.take();
         self.places.remove(&key);
         self.free.push(place);
         value
@@ -294,7 +387,7 @@ impl<V> Table<V> {
     #[inline]
     fn link(&mut self, place: u32) {
         let Some(entry) = self.entries.get_mut(place as usize) else { return };
-        let list = if entry.value.is_some() { &mut self.results } else { &mut self.claims };
+        let list = if entry.work.is_done() { &mut self.results } else { &mut self.claims };
         entry.newer = NONE;
         entry.older = list.newest;
         let second = std::mem::replace(&mut list.newest, place);
@@ -311,7 +404,10 @@ impl<V> Table<V> {
     fn unlink(&mut self, place: u32) {
         let Some(entry) = self.entries.get(place as usize) else { return };
         let (newer, older) = (entry.newer, entry.older);
-        let list = if entry.value.is_some() { &mut self.results } else { &mut self.claims };
+        if let Some(scopes) = &mut self.scopes {
+            scopes.leave(place);
+        }
+        let list = if entry.work.is_done() { &mut self.results } else { &mut self.claims };
         list.len -= 1;
         match self.entries.get_mut(newer as usize) {
             Some(newer) => newer.older = older,

@@ -28,6 +28,8 @@ pub enum Claimed<V> {
     },
     /// There is a result.
     Done(V),
+    /// The work of the key is done, and its result was not kept.
+    NotKept,
     /// The key is in flight or done for a request with another fingerprint.
     Mismatch,
 }
@@ -36,8 +38,13 @@ pub enum Claimed<V> {
 ///
 /// A claim holds for its lease, a result for its lifetime, both counted by the store's own clock and
 /// ending at the instant: with a lease of 10 s, 10 s later the key is free. What has expired is
-/// treated as absent, whether or not it was swept. Capacity may evict results, oldest first, but never
-/// claims whose lease still runs.
+/// treated as absent, whether or not it was swept. Capacity may evict results, but never claims whose
+/// lease still runs; it takes them from the scopes that have the most, oldest first, so that no scope can
+/// push the results of another out.
+///
+/// Every future is lazy: a method that was called, and whose future was never polled, has no effect. A caller
+/// can so drop an operation before it begins, and know that nothing was done. The conformance suite of
+/// `buttress-sim` checks it.
 pub trait Store<V>: Send + Sync + 'static {
     /// Claims `key` for a request with `fingerprint`. Repeating a claim under the same id, still in
     /// flight, is [`Claimed::Owned`] again, with a new lease.
@@ -75,6 +82,23 @@ pub trait Store<V>: Send + Sync + 'static {
         value: V,
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records that the work of `claim` is done and that its result is not kept, for `lifetime` from now.
+    /// Until then a claim on the key is answered [`Claimed::NotKept`]. Repeating it is `Ok`.
+    ///
+    /// Default: [`renew`](Self::renew) for `lifetime`. The key is then in flight for that long, so that
+    /// the work is not done again. A store should implement it: callers are told the truth then.
+    ///
+    /// # Errors
+    /// `Fenced` as in [`renew`](Self::renew): nothing is recorded.
+    fn complete_without_result(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.renew(key, claim, lifetime)
+    }
 
     /// Frees the key, if `claim` holds it in flight; otherwise does nothing.
     fn release(
@@ -128,6 +152,16 @@ pub trait Immediate<V>: Send + Sync {
         lifetime: Duration,
     ) -> Result<(), StoreError>;
 
+    /// Default: [`renew_now`](Self::renew_now), as its namesake.
+    fn complete_without_result_now(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        self.renew_now(key, claim, lifetime)
+    }
+
     fn release_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError>;
 
     fn outcome_now(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError>;
@@ -149,7 +183,7 @@ pub struct Size {
 /// Completes a claim inside the caller's own transaction `Tx`, so that effect and result become durable
 /// together, or not at all.
 pub trait CompleteIn<Tx, V>: Send + Sync {
-    /// As [`Store::complete`], as one statement of `tx`.
+    /// As [`Store::complete`], as one statement of `tx`. The future is lazy, too.
     ///
     /// # Errors
     /// `Fenced` if the claim does not hold the key. The transaction must then be rolled back.
@@ -192,6 +226,15 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         S::complete(self, key, claim, value, lifetime)
+    }
+
+    fn complete_without_result(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::complete_without_result(self, key, claim, lifetime)
     }
 
     fn release(
@@ -242,6 +285,7 @@ impl<V> fmt::Display for Claimed<V> {
             Self::Owned => "owned",
             Self::InFlight { .. } => "in flight",
             Self::Done(_) => "done",
+            Self::NotKept => "done, its result not kept",
             Self::Mismatch => "mismatch",
         })
     }

@@ -31,9 +31,30 @@ pub trait Tape<Res, E> {
 pub struct Recorded<Res, E, V> {
     /// What the caller gets.
     pub answer: Result<Res, E>,
-    /// What is stored; `None` if the answer is not to be given again. The key is then free, or left as
-    /// [`failed_calls`](super::Config::failed_calls) says.
-    pub value: Option<V>,
+    /// What is stored for repetitions of the call.
+    pub value: Kept<V>,
+}
+
+/// What is stored of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept<V> {
+    /// This value, which repetitions of the call are answered with.
+    Value(V),
+    /// Nothing: the call counts as failed. The key is free, or left as
+    /// [`failed_calls`](super::Config::failed_calls) says, and another call does the work again.
+    Failed,
+    /// Nothing, although the work is done: its answer is too large, say. Repetitions of the call are refused
+    /// as [`ResultNotKept`](crate::ErrorKind::ResultNotKept), unless
+    /// [`rerun_if_not_kept`](super::Config::rerun_if_not_kept) is set.
+    Lost,
+}
+
+impl<V> From<Option<V>> for Kept<V> {
+    /// `None` is a failed call.
+    #[inline]
+    fn from(value: Option<V>) -> Self {
+        value.map_or(Self::Failed, Self::Value)
+    }
 }
 
 /// Keeps clones of successful responses; errors are not stored. The default.
@@ -46,7 +67,7 @@ impl<Res: Clone, E> Tape<Res, E> for Answers {
 
     #[inline]
     fn record(&self, answer: Result<Res, E>) -> Self::Recording {
-        let value = answer.as_ref().ok().cloned();
+        let value = answer.as_ref().ok().cloned().into();
         ready(Recorded { answer, value })
     }
 
@@ -68,7 +89,7 @@ impl<Res: Clone, E, P: Fn(&Res) -> bool> Tape<Res, E> for AnswersIf<P> {
     type Recording = Ready<Recorded<Res, E, Res>>;
 
     fn record(&self, answer: Result<Res, E>) -> Self::Recording {
-        let value = answer.as_ref().ok().filter(|answer| (self.keep)(answer)).cloned();
+        let value = answer.as_ref().ok().filter(|answer| (self.keep)(answer)).cloned().into();
         ready(Recorded { answer, value })
     }
 
@@ -89,7 +110,7 @@ impl<Res: Clone, E: Clone, P: Fn(&Result<Res, E>) -> bool> Tape<Res, E> for Resu
     type Recording = Ready<Recorded<Res, E, Result<Res, E>>>;
 
     fn record(&self, answer: Result<Res, E>) -> Self::Recording {
-        let value = (self.keep)(&answer).then(|| answer.clone());
+        let value = (self.keep)(&answer).then(|| answer.clone()).into();
         ready(Recorded { answer, value })
     }
 
@@ -115,7 +136,7 @@ where
     type Recording = Ready<Recorded<Res, E, V>>;
 
     fn record(&self, answer: Result<Res, E>) -> Self::Recording {
-        let value = (self.record)(&answer);
+        let value = (self.record)(&answer).into();
         ready(Recorded { answer, value })
     }
 

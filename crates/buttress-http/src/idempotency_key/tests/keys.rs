@@ -110,20 +110,50 @@ async fn the_same_key_for_another_request_is_answered_422() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_in_flight_is_answered_409_with_what_is_left_of_its_lease() {
+async fn a_key_in_flight_is_answered_409_with_a_short_hint() {
     let (layer, inner) = (layer(), Inner::counting(200).held());
     let mut first = Box::pin(send(&layer, &inner, post("a", "7")));
     assert!(is_pending(&mut first));
     tokio::time::advance(Duration::from_millis(4500)).await;
     let got = send(&layer, &inner, post("a", "7")).await;
     got.is_problem(409, "key-in-flight");
-    assert_eq!(got.headers["retry-after"], "26", "25.5 s of 30");
+    assert_eq!(got.headers["retry-after"], "1", "and not the 25.5 s that are left of the lease");
     // Whose it is, is known before that.
     send(&layer, &inner, post("a", "8")).await.is_problem(422, "key-reused");
     inner.open();
     assert_eq!(first.await.brief(), (200, "call 1", false));
     assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", true));
     assert_eq!(inner.calls(), 1);
+
+    let layer = with(IdempotencyKeyLayer::config().in_flight_hint(Duration::from_secs(5)));
+    let inner = Inner::counting(200).held();
+    let mut first = Box::pin(send(&layer, &inner, post("a", "7")));
+    assert!(is_pending(&mut first));
+    let got = send(&layer, &inner, post("a", "7")).await;
+    assert_eq!(got.headers["retry-after"], "5");
+}
+
+/// What a stranger reads of a refusal.
+#[tokio::test(start_paused = true)]
+async fn no_refusal_tells_a_stranger_of_names_leases_scopes_or_keys() {
+    let config = IdempotencyKeyLayer::config().name("ledger-db-7").key_required(true);
+    let layer = with(config).longest_key(600);
+    let inner = Inner::counting(200).held();
+    let mut first = Box::pin(send(&layer, &inner, post("secret-key", "7")));
+    assert!(is_pending(&mut first));
+    let asked = [
+        post("secret-key", "7"),
+        post("secret-key", "8"),
+        post(&"k".repeat(513), "7"),
+        Request::post("/").body(Script::default()).unwrap(),
+    ];
+    for request in asked {
+        let got = send(&layer, &inner, request).await;
+        for inside in ["ledger", "layer", "secret-key", "lease", "store", "idempotency \\\"", "513"]
+        {
+            assert!(!got.body.contains(inside), "{inside}: {}", got.body);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,8 +190,56 @@ async fn nobody_gets_the_response_of_another_scope() {
     assert_eq!(send(&layer, &inner, of("bob")).await.brief(), (200, "call 2", false));
     assert_eq!(send(&layer, &inner, of("ann")).await.brief(), (200, "call 1", true));
     assert_eq!(send(&layer, &inner, of("bob")).await.brief(), (200, "call 2", true));
+    // A user without a name is no user: two of them must not share a response.
+    send(&layer, &inner, of("")).await.is_problem(401, "unauthenticated");
     // A scope that the core cannot take is refused by it.
     send(&layer, &inner, of("a\nb")).await.is_problem(400, "key-invalid");
+}
+
+/// Caught: two callers without a user shared one scope, so that the second got the response of the first.
+#[tokio::test(start_paused = true)]
+async fn unknown_callers_share_nothing_unless_that_is_said() {
+    let unknown = |scope: Scope| {
+        let scope = move |head: &http::request::Parts| match head.extensions.get::<User>() {
+            Some(User(name)) => Scope::from(*name),
+            None => scope.clone(),
+        };
+        let config = IdempotencyKeyLayer::config();
+        IdempotencyKeyLayer::new(config, MemoryStore::default(), scope).unwrap()
+    };
+    let inner = Inner::counting(200);
+    let layer = unknown(Scope::Unauthenticated);
+    let got = send(&layer, &inner, post("a", "7")).await;
+    got.is_problem(401, "unauthenticated");
+    assert_eq!(got.headers["www-authenticate"], "Bearer");
+    send(&unknown(Scope::Unnamed), &inner, post("a", "7"))
+        .await
+        .is_problem(400, "principal-missing");
+    assert_eq!(inner.calls(), 0);
+
+    let layer = unknown(Scope::Unprotected);
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", false));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 2", false));
+    assert_eq!(layer.handle().stats().store.unwrap().stored, 0);
+    // Not even where a key is required: it has one.
+    let config = IdempotencyKeyLayer::config().key_required(true);
+    let layer =
+        IdempotencyKeyLayer::new(config, MemoryStore::default(), |_| Scope::Unprotected).unwrap();
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 3", false));
+
+    let layer = unknown(Scope::Shared("public"));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 4", false));
+    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 4", true));
+    // A user cannot call itself by a shared name.
+    for name in ["public", "*public"] {
+        let mut request = post("a", "7");
+        request.extensions_mut().insert(User(name));
+        assert!(!send(&layer, &inner, request).await.replayed(), "{name}");
+    }
+    // Who has no key is not asked for a name.
+    let layer = unknown(Scope::Unauthenticated);
+    let keyless = Request::post("/pay").body(Script::default()).unwrap();
+    assert_eq!(send(&layer, &inner, keyless).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]

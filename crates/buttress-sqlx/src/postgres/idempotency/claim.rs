@@ -148,8 +148,8 @@ const COMPLETE: &str = "\
         SELECT old.key FROM asked AS a JOIN {s}buttress_idempotency AS old ON old.key = a.key \
         WHERE old.claim = a.claim AND old.status = 1 \
         ORDER BY old.key FOR UPDATE OF old SKIP LOCKED) \
-    UPDATE {s}buttress_idempotency AS old SET status = 2, value = a.value, \
-        until = {now} + a.lifetime \
+    UPDATE {s}buttress_idempotency AS old SET value = a.value, \
+        status = CASE WHEN a.value IS NULL THEN 3 ELSE 2 END, until = {now} + a.lifetime \
     FROM free JOIN asked AS a ON a.key = free.key WHERE old.key = free.key RETURNING old.key";
 
 async fn complete(
@@ -165,7 +165,7 @@ async fn complete(
         .bind(sql.time())
         .bind(jobs.iter().map(|job| job.input.key.as_str()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| uuid(job.input.claim.get())).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|job| job.input.value.as_slice()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|job| job.input.value.as_deref()).collect::<Vec<_>>())
         .bind(jobs.iter().map(|job| span(job.input.lifetime)).collect::<Vec<_>>())
         .fetch_all(&mut *connection)
         .await?;
@@ -179,7 +179,7 @@ async fn complete(
     for job in rest {
         let input = &job.input;
         let found = found.remove(input.key.as_str());
-        let verdict = judge_complete(&input.key, input.claim, &input.value, found);
+        let verdict = judge_complete(&input.key, input.claim, input.value.as_deref(), found);
         job.settle(verdict);
     }
     Ok(())

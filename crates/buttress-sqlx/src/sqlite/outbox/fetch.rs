@@ -11,8 +11,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::during;
 use crate::log::signed;
-use crate::relaying::{FOREVER, Mark, RelayOp, Row, bury_or_pass_over, highest};
+use crate::relaying::{FOREVER, Row, bury_or_pass_over};
 use crate::sqlite::SqliteStore;
+use crate::sqlite::relaying::{Mark, RelayOp, highest};
 use crate::sqlite::rows::id;
 use crate::sqlite::writer::WriteOp;
 use crate::time::duration;

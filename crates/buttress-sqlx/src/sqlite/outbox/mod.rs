@@ -16,7 +16,8 @@ use super::writer::WriteOp;
 use crate::error::during;
 use crate::log::signed;
 use crate::partitions::{self, Plan, plan};
-use crate::relaying::{RelayOp, fenced};
+use crate::relaying::fenced;
+use crate::sqlite::relaying::RelayOp;
 use crate::time::{after, before, duration};
 
 mod dead;

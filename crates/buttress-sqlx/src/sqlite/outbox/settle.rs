@@ -6,10 +6,9 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::log::signed;
-use crate::relaying::{
-    FOREVER, MOST_DUE, MarkJob, RelayOp, SettleJob, Sorted, WakeJob, fences, refused, sort,
-};
+use crate::relaying::{FOREVER, MOST_DUE, Sorted, fences, refused, sort};
 use crate::sqlite::pack::Pack;
+use crate::sqlite::relaying::{MarkJob, RelayOp, SettleJob, WakeJob};
 use crate::time::after;
 
 /// Carries out operations of one wave: no kind comes up twice.

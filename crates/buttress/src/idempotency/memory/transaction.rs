@@ -1,7 +1,7 @@
 //! [`MemoryTransaction`]: results and effects that become visible together.
 
 use std::fmt;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +82,9 @@ impl<V: Clone + Send + 'static> CompleteIn<MemoryTransaction<V>, V> for MemorySt
         value: &V,
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        ready(self.complete_within(tx, key, claim, value, lifetime))
+        // Copied here: a future that holds a reference would need `V` to be `Sync`.
+        let value = value.clone();
+        async move { self.complete_within(tx, key, claim, value, lifetime) }
     }
 }
 
@@ -92,7 +94,7 @@ impl<V: Clone> MemoryStore<V> {
         tx: &mut MemoryTransaction<V>,
         key: &Key,
         claim: ClaimId,
-        value: &V,
+        value: V,
         lifetime: Duration,
     ) -> Result<(), StoreError> {
         if !Arc::ptr_eq(&self.inner, &tx.store.inner) {
@@ -103,7 +105,7 @@ impl<V: Clone> MemoryStore<V> {
         }
         // Once more: the first of the same claim stands, as it does in a store.
         if tx.completions.iter().all(|known| known.claim != claim || known.key != *key) {
-            let (key, value) = (key.clone(), value.clone());
+            let key = key.clone();
             tx.completions.push(Completion { key, claim, value, lifetime });
         }
         Ok(())

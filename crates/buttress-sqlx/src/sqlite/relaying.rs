@@ -1,0 +1,89 @@
+//! What relays ask of the writer.
+
+use std::collections::BTreeMap;
+
+use buttress::StoreError;
+use buttress_durable::outbox::{Message, Settled};
+
+use crate::queue::Job;
+
+/// How far a relay has fetched in a partition.
+pub(crate) struct Mark {
+    pub(crate) partition: u16,
+    pub(crate) epoch: u64,
+    pub(crate) high: i64,
+}
+
+pub(crate) type SettleJob = Job<Vec<Settled>, Vec<u16>>;
+/// Answers the partitions that have the mark.
+pub(crate) type MarkJob = Job<Vec<Mark>, Vec<u16>>;
+/// Partitions whose delayed messages are due.
+pub(crate) type WakeJob = Job<Vec<u16>, ()>;
+
+/// What goes through the writer.
+pub(crate) enum RelayOp {
+    Settle(SettleJob),
+    Mark(MarkJob),
+    Wake(WakeJob),
+}
+
+impl RelayOp {
+    /// One of a kind after another.
+    pub(crate) const fn subject(&self) -> u128 {
+        match self {
+            Self::Settle(_) => 1,
+            Self::Mark(_) => 2,
+            Self::Wake(_) => 3,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Settle(job) => job.input.len(),
+            Self::Mark(job) => job.input.len(),
+            Self::Wake(job) => job.input.len() * 100,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Settle(job) => job.input.iter().map(|settled| settled.key.len()).sum(),
+            Self::Mark(_) | Self::Wake(_) => 0,
+        }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Settle(job) => job.is_abandoned(),
+            Self::Mark(job) => job.is_abandoned(),
+            Self::Wake(job) => job.is_abandoned(),
+        }
+    }
+
+    pub(crate) fn reset(&mut self) {
+        match self {
+            Self::Settle(job) => job.reset(),
+            Self::Mark(job) => job.reset(),
+            Self::Wake(job) => job.reset(),
+        }
+    }
+
+    pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
+        match self {
+            Self::Settle(job) => job.answer(committed),
+            Self::Mark(job) => job.answer(committed),
+            Self::Wake(job) => job.answer(committed),
+        }
+    }
+}
+
+/// The greatest sequence fetched in each partition.
+pub(crate) fn highest(messages: &[Message]) -> BTreeMap<u16, i64> {
+    let mut highest = BTreeMap::new();
+    for message in messages {
+        let sequence = i64::try_from(message.sequence).unwrap_or(i64::MAX);
+        let high = highest.entry(message.partition).or_insert(sequence);
+        *high = sequence.max(*high);
+    }
+    highest
+}

@@ -1,0 +1,167 @@
+//! Work that is done and whose result cannot be kept: it is not done again.
+
+use buttress::idempotency::{
+    Config, Encoded, IdempotencyLayer, InvalidKey, Key, MemoryStore, Store,
+};
+use buttress::{Codec, CodecError, ErrorKind, Event, Format, Name, StoreErrorKind};
+use std::sync::{Arc, Mutex};
+use tower::Layer;
+
+use super::faulty::{Faulty, Plan};
+use super::{Ask, ByAsk, Scripted, Step, begin, by_ask, call, config};
+use crate::support::{AppError, is_pending, ms, now, soon};
+
+/// Takes no number above 1.
+#[derive(Clone, Copy)]
+struct OnlyOne;
+
+impl Format for OnlyOne {
+    type Encoded = Vec<u8>;
+    const NAME: &'static str = "only-one";
+}
+
+impl Codec<u32> for OnlyOne {
+    fn encode(&self, value: &Arc<u32>) -> Result<Vec<u8>, CodecError> {
+        match **value {
+            1 => Ok(vec![1]),
+            other => Err(CodecError::new(Self::NAME, other)),
+        }
+    }
+
+    fn decode(&self, encoded: &Vec<u8>) -> Result<Arc<u32>, CodecError> {
+        Ok(Arc::new(encoded.len() as u32))
+    }
+}
+
+fn encoded(config: Config) -> IdempotencyLayer<ByAsk, u32> {
+    let store = Encoded::new(MemoryStore::<Vec<u8>>::default(), OnlyOne);
+    IdempotencyLayer::new(config, store, by_ask as fn(&Ask) -> Result<Key, InvalidKey>).unwrap()
+}
+
+/// Caught: the key was free when the lease had run out, and the work was done twice.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_encoded_leaves_its_key_done() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let hears = {
+        let events = events.clone();
+        move |_: Name, event: &Event| events.lock().unwrap().push(event.clone())
+    };
+    let config = config().name("pay").result_lifetime(ms(60_000)).lease(ms(900)).observer(hears);
+    let layer = encoded(config);
+    let (inner, log) = Scripted::new();
+    let mut service = layer.layer(inner);
+    assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
+    assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
+    assert_eq!(call(&mut service, Ask(8)).await.unwrap(), 2, "its caller gets the answer");
+    tokio::time::advance(ms(59_999)).await;
+    let error = call(&mut service, Ask(8)).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::ResultNotKept));
+    let refusal = error.refusal();
+    assert_eq!((refusal.retry_after(), refusal.never_reached_service()), (None, false));
+    assert_eq!(
+        refusal.to_string(),
+        "idempotency \"pay\": a call with this key did its work, and its result was not kept"
+    );
+    assert_eq!(log.calls(), 2);
+    let stats = layer.handle().stats();
+    assert_eq!((stats.not_kept, stats.failed, stats.store_failed), (1, 0, 1));
+    let is_told = |wanted: &Event| events.lock().unwrap().contains(wanted);
+    assert!(is_told(&Event::ResultNotKept));
+    assert!(is_told(&Event::StoreFailed { kind: StoreErrorKind::Invalid }));
+    tokio::time::advance(ms(1)).await;
+    assert_eq!(call(&mut service, Ask(8)).await.unwrap(), 3, "the lifetime is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn running_again_has_to_be_asked_for() {
+    let layer = encoded(config().rerun_if_not_kept(true));
+    let (inner, log) = Scripted::new();
+    let mut service = layer.layer(inner);
+    call(&mut service, Ask(7)).await.unwrap();
+    for answer in 2..4 {
+        assert_eq!(call(&mut service, Ask(8)).await.unwrap(), answer);
+    }
+    assert_eq!(log.calls(), 3);
+    let stats = layer.handle().stats();
+    assert_eq!((stats.not_kept, stats.failed), (2, 2));
+}
+
+/// Whoever waits already gets the answer, which is here though the store does not take it.
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_get_the_answer_and_those_that_come_later_a_refusal() {
+    let store = Faulty::default();
+    store.then("complete", Plan::Fails(StoreErrorKind::Invalid));
+    let (inner, log) = Scripted::new();
+    log.then([Step::AnswerAfter(100)]);
+    let layer: IdempotencyLayer<ByAsk, u32> =
+        IdempotencyLayer::new(config(), store.clone(), by_ask as ByAsk).unwrap();
+    let mut service = layer.layer(inner);
+    let first = tokio::spawn(begin(&mut service, Ask(7)));
+    tokio::task::yield_now().await;
+    let mut second = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut second));
+    assert_eq!(soon(first).await.unwrap().unwrap(), 1);
+    assert_eq!(soon(second).await.unwrap(), 1);
+    assert_eq!(log.calls(), 1);
+    // This store does not know results that are not kept: by default the key then stays in flight.
+    assert_eq!(store.asked().last(), Some(&"renew"));
+}
+
+/// A store that does not implement it holds the key for the lifetime all the same.
+#[tokio::test(start_paused = true)]
+async fn a_store_without_it_keeps_the_key_in_flight_for_the_lifetime() {
+    let store = Faulty::default();
+    store.then("complete", Plan::Fails(StoreErrorKind::Invalid));
+    let config = config().lease(ms(900)).result_lifetime(ms(60_000)).refuse_in_flight(true);
+    let layer: IdempotencyLayer<ByAsk, u32> =
+        IdempotencyLayer::new(config, store, by_ask as ByAsk).unwrap();
+    let (inner, log) = Scripted::new();
+    let mut service = layer.layer(inner);
+    assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
+    tokio::time::advance(ms(59_999)).await;
+    let error = call(&mut service, Ask(7)).await.unwrap_err();
+    assert_eq!((error.kind(), log.calls()), (Some(ErrorKind::KeyInFlight), 1));
+}
+
+/// The scope of a request that has none is no scope that all of those share.
+#[test]
+fn a_request_without_a_scope_is_refused_and_shares_nothing() {
+    let layer: IdempotencyLayer<_, u32> =
+        IdempotencyLayer::new(config(), MemoryStore::default(), by_ask as ByAsk).unwrap();
+    let layer = layer.scope_by(|ask: &Ask| if ask.0 == 7 { "" } else { "tenant" });
+    let (inner, log) = Scripted::new();
+    let mut service = layer.layer(inner);
+    let error: AppError = now(begin(&mut service, Ask(7))).unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::KeyInvalid));
+    assert_eq!(error.to_string(), "idempotency: the request has no scope, and needs one");
+    assert_eq!(now(begin(&mut service, Ask(8))).unwrap(), 1);
+    assert_eq!(log.calls(), 1);
+}
+
+/// Caught: whoever stored 10 001 results pushed the results of all others out.
+#[test]
+fn one_scope_cannot_push_the_results_of_another_out() {
+    for capacity in [2, 10, 10_000] {
+        let clock = buttress::VirtualClock::new();
+        let store: MemoryStore<usize> =
+            MemoryStore::with_capacity(clock.clock(), capacity).unwrap();
+        let done = |scope: &str, number: usize| {
+            let key = Key::scoped(scope, &number.to_string()).unwrap();
+            let claim = buttress::idempotency::ClaimId::new(number as u128);
+            now(store.claim(&key, claim, None, ms(1000))).unwrap();
+            now(store.complete(&key, claim, number, ms(60_000))).unwrap();
+        };
+        let held = |scope: &str, number: usize| {
+            let key = Key::scoped(scope, &number.to_string()).unwrap();
+            let claim = buttress::idempotency::ClaimId::new(number as u128);
+            now(store.outcome(&key, claim)).unwrap().is_some()
+        };
+        done("ann", 1);
+        for number in 1..=capacity + 1 {
+            done("mallory", number);
+        }
+        assert!(held("ann", 1), "of {capacity}");
+        assert_eq!(Store::<usize>::size(&store).unwrap().stored, capacity);
+        assert!(!held("mallory", 1) && held("mallory", capacity + 1), "its own oldest leave");
+    }
+}
