@@ -23,6 +23,7 @@ mod gateway;
 mod idempotency;
 mod idempotency_key;
 mod keyed;
+mod limiters;
 mod outbox;
 mod rate_limit;
 mod registry;

@@ -163,7 +163,7 @@ async fn what_poll_ready_saw_is_what_the_call_gets() {
     tokio::time::advance(ms(100)).await;
     let mut clone = service.clone();
     let refused: Result<u32, AppError> = now(tower::Service::call(&mut service, Ask(0)));
-    assert_eq!(refused.unwrap_err().refusal().retry_after(), Some(ms(100)), "as it was seen");
+    assert_eq!(refused.unwrap_err().refusal().retry_after(), Some(ms(0)), "as of now");
     assert_eq!(layer.handle().available(), 1);
     log.unblock();
     assert_eq!(now(begin(&mut clone, Ask(0))), Ok(1), "a clone does not copy the refusal");

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use buttress::{AsRefusal, Clock, Error, ErrorKind};
 use tower::{BoxError, Service, ServiceExt};
 
-pub(crate) use log::Step;
+pub(crate) use log::{Log, Step};
 pub(crate) use scripted::{Call, Scripted};
 
 pub(crate) const fn ms(ms: u64) -> Duration {

@@ -1,7 +1,7 @@
 //! Giving a guard back when a panic unwinds.
 
 /// A guard that can be given back where it stands, before it is dropped.
-pub(crate) trait Guard {
+pub trait Guard {
     /// Gives back what this guards, if that has not been done.
     fn give_back(&mut self);
 }

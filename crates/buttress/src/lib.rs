@@ -71,10 +71,12 @@
 //! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
 //!   `buttress.<pattern>.<what>`.
 
+mod backpressure;
 mod classify;
 mod clock;
 mod cloned;
 mod codec;
+mod cost;
 mod counters;
 #[cfg(feature = "serde")]
 mod duration_text;
@@ -83,12 +85,14 @@ mod guard;
 mod id;
 mod invalid_config;
 mod keyed;
+mod limited;
 #[cfg(feature = "metrics")]
 mod metric;
 mod mode;
 mod name;
 mod observe;
 mod queue;
+mod queued;
 mod reject;
 mod rng;
 mod seqlock;

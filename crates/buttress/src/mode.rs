@@ -6,7 +6,7 @@
 pub struct Refuse;
 
 /// The call waits in its response future, in a bounded FIFO queue, for at most a bounded time. Needs an
-/// inner service that is `Clone`, because the one that was polled ready waits with the request.
+/// inner service that is `Clone`: a waiting call keeps nothing of the service, and polls a clone at its turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queued;
 

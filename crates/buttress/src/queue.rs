@@ -1,36 +1,52 @@
 //! A bounded FIFO queue of waiters, shared by every pattern that can wait.
 //!
-//! Whoever brings a resource back, and whoever looks for itself, settles the line: heads that can have
-//! what they need get it, and exactly these are woken. Every waiter has a timer of its own, set to the
-//! moment when time will have brought what it needs, or its longest wait ends; so nobody depends on
-//! another's task, thread or runtime. No timer is touched under the queue's lock, because tokio may
-//! wake whoever waits on one right there.
+//! A call that returns a resource, and a waiter that looks for itself, settles the line: the waiters at
+//! the head that can have what they need get it, and exactly these are woken. Each waiter has its own
+//! timer, so no waiter depends on the task, thread or runtime of another. No timer is touched under the
+//! queue's lock, because tokio may wake the task that waits on a timer inside the call.
+//!
+//! A timer is late by up to its grain, and a task may be late by more. What time brought meanwhile is
+//! not lost: the line is settled as if every waiter had come at its exact moment.
+//!
+//! A grant with a *claim time* is kept for that long. A waiter that is not polled within it is set
+//! *aside*: the grant goes to the next waiter, and the one set aside is the first again once it is polled.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod line;
+
 use std::fmt;
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::sync::{Mutex, lock};
 
+use line::{Line, Wake};
+
 /// What the queue hands out. Called under the queue's lock; must not call back into the queue.
-pub(crate) trait Resource {
-    /// What a guard needs to give back what was taken.
+pub trait Resource {
+    /// What a guard needs to return what was taken.
     type Receipt: fmt::Debug;
-    /// Takes `cost` for the waiter at the head.
-    fn take(&self, cost: u32, now: Instant) -> Result<Self::Receipt, Lack>;
+    /// Whether time alone brings what is handed out.
+    const COMES_WITH_TIME: bool;
+    /// Takes `cost` for the waiter at the head, as of the first moment from `since` to `until` at which
+    /// there was enough.
+    ///
+    /// # Errors
+    /// Why there was not enough.
+    fn take(&self, cost: u32, since: Instant, until: Instant) -> Result<Self::Receipt, Lack>;
+    /// Returns what was taken and not used.
+    fn give_back(&self, cost: u32, receipt: Self::Receipt, now: Instant);
     /// When time alone will have brought `cost` after `ahead` was taken by others, if it will.
     fn due(&self, ahead: u64, cost: u32, now: Instant) -> Option<Instant>;
-    /// Whether somebody waits. While it is set, newcomers must not take past the queue, and whoever
-    /// gives something back must settle it.
+    /// Sets whether a waiter is in line, or the last ones left something to spare. While it is set, a
+    /// newcomer must ask the queue, and a call that returns something must settle it.
     fn set_waiting(&self, waiting: bool);
 }
 
 /// Why the head cannot have what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lack {
-    /// Time, or somebody who gives some back, must bring it.
+pub enum Lack {
+    /// Time, or a call that returns some, must bring it.
     Now,
     /// It asks for more than there can be.
     Never,
@@ -48,6 +64,8 @@ pub(crate) struct Ask {
     pub(crate) capacity: usize,
     /// How long the place is kept; `None` for as long as it takes.
     pub(crate) longest: Option<Duration>,
+    /// How long a grant is kept for a waiter that is not polled; `None` for as long as it takes.
+    pub(crate) claim: Option<Duration>,
 }
 
 /// How joining went.
@@ -63,7 +81,7 @@ pub(crate) enum Joined<T> {
 
 /// How waiting ended without the resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum InVain {
+pub enum InVain {
     /// The place was kept for its longest wait.
     TimedOut,
     /// What was asked for can never be had any more.
@@ -78,91 +96,37 @@ pub(crate) enum Looked<T> {
     Again(Option<Instant>),
 }
 
-pub(crate) struct WaitQueue<R: Resource> {
+pub struct WaitQueue<R: Resource> {
     line: Mutex<Line<R::Receipt>>,
 }
 
-struct Line<T> {
-    /// Those who wait, by number, first come first.
-    waiting: BTreeMap<u64, Entry>,
-    deadlines: BTreeSet<(Instant, u64)>,
-    /// What was decided for those who have not asked yet.
-    settled: BTreeMap<u64, Result<T, InVain>>,
-    next: u64,
-    peak: usize,
-    /// The cost of all who ever came, and of those who are gone.
-    entered: u64,
-    gone: u64,
-}
-
-struct Entry {
-    cost: u32,
-    /// The cost of all who came before.
-    before: u64,
-    deadline: Option<Instant>,
-    /// `None` until it is polled.
-    waker: Option<Waker>,
-    /// When it will look by itself.
-    looks_at: Option<Instant>,
-}
-
-/// Wakers to call, and others to let go, once the lock is released: either may drop a task, whose
-/// destructor may come back here.
-#[derive(Default)]
-struct Wake {
-    call: Vec<Waker>,
-    forget: Vec<Waker>,
-}
-
-impl Drop for Wake {
-    fn drop(&mut self) {
-        self.call.drain(..).for_each(Waker::wake);
-    }
-}
-
-/// Timers are late by up to their grain: what comes within it after a deadline still came in time.
-const GRAIN: Duration = Duration::from_millis(5);
-/// A waiter is not called to set its timer anew for less.
-const TRIFLE: Duration = Duration::from_micros(1);
-
 impl<R: Resource> WaitQueue<R> {
     pub(crate) fn new() -> Self {
-        Self {
-            line: Mutex::new(Line {
-                waiting: BTreeMap::new(),
-                deadlines: BTreeSet::new(),
-                settled: BTreeMap::new(),
-                next: 0,
-                peak: 0,
-                entered: 0,
-                gone: 0,
-            }),
-        }
+        Self { line: Mutex::new(Line::new()) }
     }
 
-    /// Takes what is asked for, or a place at the end; `admits` can still refuse a place, knowing what
-    /// is owed to those ahead.
+    /// Takes what is asked for, or a place at the end. `admits` can still refuse a place, knowing what
+    /// is owed to the waiters ahead.
     pub(crate) fn join(
         &self,
         resource: &R,
-        Ask { cost, capacity, longest }: Ask,
+        Ask { cost, capacity, longest, claim }: Ask,
         now: Instant,
         admits: impl FnOnce(u64) -> bool,
     ) -> Joined<R::Receipt> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        // First announce, then look: whoever gives something back before the announcement is seen by
-        // the look, whoever does so after it will settle.
+        // First announce, then look. A call that returns something before the announcement is seen by
+        // the look; a call that returns something after it settles.
         resource.set_waiting(true);
         line.settle(resource, now, &mut wake);
-        let taken = if line.waiting.is_empty() { resource.take(cost, now).ok() } else { None };
-        let joined = if let Some(receipt) = taken {
+        let joined = if let Some(receipt) = line.take_now(resource, cost, now) {
             Joined::Granted(receipt)
-        } else if line.waiting.len() >= capacity || !admits(line.owed()) {
+        } else if line.len() >= capacity || !admits(line.owed()) {
             Joined::Full
         } else {
             let deadline = longest.map(|longest| clock::after(now, longest));
-            Joined::Waiting(Place(line.enter(cost, deadline)))
+            Joined::Waiting(Place(line.enter(cost, deadline, claim)))
         };
         line.rest(resource);
         joined
@@ -172,53 +136,51 @@ impl<R: Resource> WaitQueue<R> {
     pub(crate) fn poll(
         &self,
         resource: &R,
-        place: &Place,
+        Place(number): &Place,
         now: Instant,
         cx: &Context<'_>,
     ) -> Looked<R::Receipt> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        if let Some(entry) = line.waiting.get_mut(&place.0) {
-            // Nobody is woken by its own look.
-            wake.forget.extend(entry.waker.take());
-            line.settle(resource, now, &mut wake);
-            line.rest(resource);
+        if line.come_back(*number) {
+            // It waits again: announce, then look, as in `join`.
+            resource.set_waiting(true);
         }
-        let gone = line.gone;
-        if let Some(entry) = line.waiting.get_mut(&place.0) {
-            if entry.deadline.is_none_or(|deadline| deadline > now) {
-                let due = resource.due(entry.before.saturating_sub(gone), entry.cost, now);
-                entry.looks_at = [due, entry.deadline].into_iter().flatten().min();
-                entry.waker = Some(cx.waker().clone());
-                return Looked::Again(entry.looks_at);
+        if line.hush(*number, &mut wake) {
+            line.settle(resource, now, &mut wake);
+            if let Some(again) = line.look_again(*number, resource, now, cx) {
+                line.rest(resource);
+                return Looked::Again(again);
             }
-            line.decide(place.0, Err(InVain::TimedOut), &mut wake);
-            line.settle(resource, now, &mut wake);
+            line.time_out(*number, resource, now, &mut wake);
             line.rest(resource);
         }
-        match line.settled.remove(&place.0) {
+        match line.claim(*number) {
             Some(settled) => Looked::Settled(settled),
-            None => Looked::Again(None),
+            None => {
+                debug_assert!(false, "a place that neither waits nor is settled");
+                // Closed: what cannot be accounted for is not admitted.
+                Looked::Settled(Err(InVain::Never))
+            }
         }
     }
 
-    /// Gives up a place. What had been granted meanwhile is the caller's to give back.
+    /// Gives up a place. The caller must return what had been granted meanwhile.
     #[must_use]
     pub(crate) fn leave(&self, resource: &R, place: &Place, now: Instant) -> Option<R::Receipt> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        if let Some(settled) = line.settled.remove(&place.0) {
+        if let Some(settled) = line.claim(place.0) {
             return settled.ok();
         }
-        let entry = line.remove(place.0);
-        wake.forget.extend(entry.and_then(|entry| entry.waker));
-        // The one behind may need less, or comes sooner.
+        line.forget(place.0, &mut wake);
+        // The next waiter may need less, or comes sooner.
         line.settle(resource, now, &mut wake);
         line.rest(resource);
         None
     }
 
-    /// Settles the line: something was given back, or the terms changed.
+    /// Settles the line: something was returned, or the terms changed.
     pub(crate) fn settle(&self, resource: &R, now: Instant) {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
@@ -226,81 +188,15 @@ impl<R: Resource> WaitQueue<R> {
         line.rest(resource);
     }
 
-    /// How many wait, the most that ever did, and what those waiting will cost.
+    /// Whether nobody is in line.
+    pub(crate) fn is_idle(&self) -> bool {
+        lock(&self.line).is_empty()
+    }
+
+    /// How many wait, the most that ever did, and what the waiters in line will cost.
     pub(crate) fn gauges(&self) -> (usize, usize, u64) {
         let line = lock(&self.line);
-        (line.waiting.len(), line.peak, line.owed())
-    }
-}
-
-impl<T> Line<T> {
-    /// The cost of all who wait.
-    fn owed(&self) -> u64 {
-        self.entered - self.gone
-    }
-
-    fn enter(&mut self, cost: u32, deadline: Option<Instant>) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        let before = self.entered;
-        self.entered += u64::from(cost);
-        self.waiting.insert(number, Entry { cost, before, deadline, waker: None, looks_at: None });
-        self.deadlines.extend(deadline.map(|deadline| (deadline, number)));
-        self.peak = self.peak.max(self.waiting.len());
-        number
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Entry> {
-        let entry = self.waiting.remove(&number)?;
-        if let Some(deadline) = entry.deadline {
-            self.deadlines.remove(&(deadline, number));
-        }
-        self.gone += u64::from(entry.cost);
-        Some(entry)
-    }
-
-    /// Decides for the heads that can be decided for.
-    fn settle<R: Resource<Receipt = T>>(&mut self, resource: &R, now: Instant, wake: &mut Wake) {
-        // A future that was forgotten must not be given anything, nor stand in the way for ever.
-        while let Some(&(deadline, number)) = self.deadlines.first() {
-            if clock::after(deadline, GRAIN) > now {
-                break;
-            }
-            self.decide(number, Err(InVain::TimedOut), wake);
-        }
-        while let Some((&number, head)) = self.waiting.first_key_value() {
-            let decided = match resource.take(head.cost, now) {
-                Ok(receipt) => Ok(receipt),
-                Err(Lack::Never) => Err(InVain::Never),
-                Err(Lack::Now) => return self.call_head(resource, now, wake),
-            };
-            self.decide(number, decided, wake);
-        }
-    }
-
-    /// Calls a head whose turn comes sooner than it will look: those ahead left, or the terms changed.
-    fn call_head<R: Resource>(&mut self, resource: &R, now: Instant, wake: &mut Wake) {
-        let Some(mut head) = self.waiting.first_entry() else { return };
-        let head = head.get_mut();
-        let Some(due) = resource.due(0, head.cost, now) else { return };
-        let late = head.looks_at.is_none_or(|looks_at| looks_at > clock::after(due, TRIFLE));
-        if late {
-            wake.call.extend(head.waker.take());
-        }
-    }
-
-    fn decide(&mut self, number: u64, decided: Result<T, InVain>, wake: &mut Wake) {
-        if let Some(entry) = self.remove(number) {
-            wake.call.extend(entry.waker);
-            self.settled.insert(number, decided);
-        }
-    }
-
-    /// Tells the resource when the last waiter is gone.
-    fn rest(&mut self, resource: &impl Resource) {
-        if self.waiting.is_empty() {
-            resource.set_waiting(false);
-        }
+        (line.len(), line.peak(), line.owed())
     }
 }
 
@@ -315,3 +211,7 @@ impl<R: Resource> fmt::Debug for WaitQueue<R> {
 #[path = "queue/tests.rs"]
 #[expect(clippy::panic, reason = "test helpers")]
 mod tests;
+
+#[cfg(all(test, buttress_loom))]
+#[path = "queue/loom_tests.rs"]
+mod loom_tests;

@@ -7,35 +7,73 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::clock::Sleep;
+use crate::clock::{Clock, Sleep};
 use crate::error::Error;
-use crate::observe::Common;
+use crate::limited::Held;
 use crate::queue::{Ask, InVain, Joined, Looked, Place, Resource, WaitQueue};
 
-/// A limiter with a queue.
-pub(crate) trait Limiter: Sized {
-    /// What admits one call: a guard that gives back what it holds.
+/// A limiter with a queue: what its services in the queued and the backpressure mode ask of it.
+pub trait Limiter: Sized {
+    /// The right to make one call. Dropping it returns it.
     type Pass;
+    /// What a call holds from its beginning to its end.
+    type Held: Held;
     type Resource: Resource;
 
     fn resource(&self) -> &Self::Resource;
     fn queue(&self) -> &WaitQueue<Self::Resource>;
-    fn common(&self) -> &Common;
+    fn clock(&self) -> &Clock;
     /// The guard of what was taken from the resource.
     fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt<Self>) -> Self::Pass;
-    /// Counts and tells that waiting for `cost` was in vain.
+    /// The call begins.
+    fn begin(pass: Self::Pass) -> Self::Held;
+    /// Counts and reports a wait for `cost` that ended without it.
     fn waited_in_vain(&self, cost: u32, why: InVain) -> Error;
+
+    /// What would happen now to a call that may wait.
+    fn outlook(&self) -> Outlook;
+    /// Takes `cost`, or a place in the configured queue.
+    ///
+    /// # Errors
+    /// The refusal, counted and reported.
+    fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting<Self>, Error>;
+    /// Takes what one call needs, or a place that is kept as long as it takes.
+    ///
+    /// # Errors
+    /// The refusal, counted and reported.
+    fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error>;
+    /// Takes what one call needs, and begins it.
+    ///
+    /// # Errors
+    /// The refusal, counted and reported.
+    fn take(self: &Arc<Self>) -> Result<Self::Held, Error>;
+    /// The refusal that `outlook` foresaw, as of now, counted and reported.
+    fn refuse_as_foreseen(&self, cost: u32) -> Error;
+}
+
+/// A limiter with a handle for its operator.
+pub trait Operated: Limiter {
+    type Handle: fmt::Debug;
+    fn handle(self: &Arc<Self>) -> Self::Handle;
 }
 
 type Receipt<L> = <<L as Limiter>::Resource as Resource>::Receipt;
 
-/// Serves those who wait: something was given back, or the terms changed.
+/// What would happen to a call that may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outlook {
+    Admitted,
+    Waits,
+    Refused,
+}
+
+/// Serves those who wait: something was returned, or the terms changed.
 pub(crate) fn settle<L: Limiter>(limiter: &L) {
-    limiter.queue().settle(limiter.resource(), limiter.common().clock.now());
+    limiter.queue().settle(limiter.resource(), limiter.clock().now());
 }
 
 /// How asking a limiter went, if it did not refuse.
-pub(crate) enum Waiting<L: Limiter> {
+pub enum Waiting<L: Limiter> {
     Done(L::Pass),
     Queued(QueuePlace<L>),
 }
@@ -47,7 +85,7 @@ impl<L: Limiter> Waiting<L> {
         ask: Ask,
         admits: impl FnOnce(Instant, u64) -> bool,
     ) -> Option<Self> {
-        let now = limiter.common().clock.now();
+        let now = limiter.clock().now();
         match limiter.queue().join(limiter.resource(), ask, now, |ahead| admits(now, ahead)) {
             Joined::Granted(receipt) => Some(Self::Done(limiter.pass(ask.cost, receipt))),
             Joined::Waiting(place) => {
@@ -57,29 +95,20 @@ impl<L: Limiter> Waiting<L> {
             Joined::Full => None,
         }
     }
+}
 
-    /// For `poll_ready`: goes on with what is reserved, or asks first. `None` where asking is refused.
-    pub(crate) fn poll_reserved(
-        reserved: &mut Option<Self>,
-        ask: impl FnOnce() -> Result<Self, Error>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<L::Pass>> {
-        let mut place = match reserved.take().map_or_else(ask, Ok) {
-            Ok(Self::Done(pass)) => return Poll::Ready(Some(pass)),
-            Ok(Self::Queued(place)) => place,
-            Err(_) => return Poll::Ready(None),
-        };
-        let settled = place.poll(cx);
-        if settled.is_pending() {
-            *reserved = Some(Self::Queued(place));
+impl<L: Limiter> fmt::Debug for Waiting<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(_) => f.write_str("Done"),
+            Self::Queued(place) => f.debug_tuple("Queued").field(place).finish(),
         }
-        settled.map(Result::ok)
     }
 }
 
-/// A place in the queue of a limiter. Dropping it leaves the queue, or gives back what had just been
+/// A place in the queue of a limiter. Dropping it leaves the queue, or returns what had just been
 /// granted.
-pub(crate) struct QueuePlace<L: Limiter> {
+pub struct QueuePlace<L: Limiter> {
     /// `None` once settled.
     place: Option<Place>,
     cost: u32,
@@ -89,11 +118,14 @@ pub(crate) struct QueuePlace<L: Limiter> {
 }
 
 impl<L: Limiter> QueuePlace<L> {
+    /// # Panics
+    /// When it is polled after it was settled.
+    #[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<L::Pass, Error>> {
         loop {
-            let Some(place) = &self.place else { return Poll::Pending };
+            let Some(place) = &self.place else { panic!("a wait was polled after it completed") };
             let limiter = &self.limiter;
-            let now = limiter.common().clock.now();
+            let now = limiter.clock().now();
             match limiter.queue().poll(limiter.resource(), place, now, cx) {
                 Looked::Settled(settled) => {
                     self.place = None;
@@ -114,7 +146,7 @@ impl<L: Limiter> QueuePlace<L> {
     }
 
     fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let clock = &self.limiter.common().clock;
+        let clock = self.limiter.clock();
         match &mut self.timer {
             Some((set, timer)) => {
                 if *set != at {
@@ -135,7 +167,7 @@ impl<L: Limiter> Drop for QueuePlace<L> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             let limiter = &self.limiter;
-            let now = limiter.common().clock.now();
+            let now = limiter.clock().now();
             let granted = limiter.queue().leave(limiter.resource(), &place, now);
             drop(granted.map(|receipt| limiter.pass(self.cost, receipt)));
         }

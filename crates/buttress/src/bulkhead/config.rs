@@ -15,13 +15,21 @@ pub struct Config {
     pub(super) queue: u32,
     #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
     pub(super) max_wait: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    pub(super) claim_within: Duration,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_concurrent: 10, queue: 0, max_wait: None, common: Common::default() }
+        Self {
+            max_concurrent: 10,
+            queue: 0,
+            max_wait: None,
+            claim_within: Duration::from_secs(1),
+            common: Common::default(),
+        }
     }
 }
 
@@ -46,10 +54,19 @@ impl Config {
         self
     }
 
-    /// How long a call keeps its place in the queue. Defaults to no bound but the caller's patience:
-    /// dropping the call leaves the queue.
+    /// Sets how long a call keeps its place in the queue. A call that has its permit, and waits for the inner
+    /// service, is not bounded by it. Default: no bound but the caller's patience, because dropping the call
+    /// leaves the queue. Longer than zero, at most 365 days.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = Some(wait);
+        self
+    }
+
+    /// Sets how long a permit is kept for a waiter that was granted it and is not polled. The permit then
+    /// goes to the next waiter, and the first one keeps its place at the head of the queue. Default: 1
+    /// second. Longer than zero, at most 365 days.
+    pub fn claim_within(mut self, time: Duration) -> Self {
+        self.claim_within = time;
         self
     }
 
@@ -57,6 +74,7 @@ impl Config {
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         check_at_least("max-concurrent", self.max_concurrent, 1)?;
+        check_duration("claim-within", self.claim_within)?;
         self.max_wait.map_or(Ok(()), |wait| check_duration("max-wait", wait))
     }
 }

@@ -5,7 +5,7 @@ use super::config::Config;
 use super::shared::{ADMITTED, Permit, REFUSED, Shared, TIMED_OUT, Telemetry};
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
-use crate::waiting::{self, Waiting};
+use crate::waiting::{self, Limiter as _, Operated, Waiting};
 
 /// The operator's view of a bulkhead, and its use without tower. Cheap to clone; all clones, and every
 /// service of the layer, share one state.
@@ -52,7 +52,7 @@ impl Handle {
     /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) if the queue is full,
     /// [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the longest wait.
     pub async fn acquire(&self) -> Result<Permit, Error> {
-        let permit = match self.shared.acquire_or_wait()? {
+        let permit = match self.shared.take_or_wait(1)? {
             Waiting::Done(permit) => permit,
             Waiting::Queued(mut place) => std::future::poll_fn(|cx| place.poll(cx)).await?,
         };
@@ -118,6 +118,14 @@ impl Handle {
             queue_timeouts: counters.sum(TIMED_OUT),
             admitted: common.count_calls.then(|| counters.sum(ADMITTED)),
         }
+    }
+}
+
+impl Operated for Shared {
+    type Handle = Handle;
+
+    fn handle(self: &Arc<Self>) -> Handle {
+        Handle { shared: self.clone() }
     }
 }
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
 use super::config::Config;
-use super::future::ResponseFuture;
 use super::handle::Handle;
+use super::service::ResponseFuture;
 use super::shared::{Permit, Shared, Telemetry};
 use crate::counters::Counters;
 use crate::error::Error;
@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
     fn try_acquire(&self, key: &K) -> Result<Permit, Error> {
         let bulkhead = self.of(key)?;
-        bulkhead.try_acquire().ok_or_else(|| bulkhead.refuse())
+        bulkhead.try_acquire().map(Permit::begin).ok_or_else(|| bulkhead.refuse())
     }
 }
 

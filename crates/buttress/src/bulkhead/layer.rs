@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::backpressure::BackpressureBulkhead;
 use super::config::Config;
 use super::handle::Handle;
-use super::queued::QueuedBulkhead;
-use super::service::Bulkhead;
+use super::service::{BackpressureBulkhead, Bulkhead, QueuedBulkhead};
 use super::shared::Shared;
+use crate::cost::OneToken;
 use crate::invalid_config::InvalidConfig;
 use crate::mode::{Backpressure, Queued, Refuse};
 use crate::reject::AsError;
@@ -60,13 +59,14 @@ impl<R, M> BulkheadLayer<R, M> {
     }
 
     /// Lets calls wait in the configured queue, in their response futures. The inner service must be
-    /// `Clone`.
+    /// `Clone`: a call that waits keeps nothing of the service, and polls a clone at its turn.
     pub fn queued(self) -> BulkheadLayer<R, Queued> {
         BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
     }
 
     /// Makes `poll_ready` wait for a permit. The configured queue's bounds do not apply: a caller that
-    /// will not wait drops the service or polls another one.
+    /// will not wait drops the service or polls another one. A service that does not come for the permit it
+    /// was granted keeps it for [`claim_within`](Config::claim_within).
     pub fn backpressure(self) -> BulkheadLayer<R, Backpressure> {
         BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
     }
@@ -100,7 +100,7 @@ impl<S, R: Clone> Layer<S> for BulkheadLayer<R, Queued> {
     type Service = QueuedBulkhead<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        QueuedBulkhead::new(inner, self.shared.clone(), self.reject.clone())
+        QueuedBulkhead::new(inner, self.shared.clone(), self.reject.clone(), OneToken)
     }
 }
 

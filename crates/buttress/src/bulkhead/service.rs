@@ -4,10 +4,26 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
-use super::future::ResponseFuture;
 use super::handle::Handle;
-use super::shared::Shared;
+use super::shared::{Permit, Shared};
+use crate::backpressure::BackpressureService;
+use crate::limited;
+use crate::queued::{self, QueuedService};
 use crate::reject::Reject;
+
+/// The response of a [`Bulkhead`]. Dropping it cancels the call and returns its permit.
+pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Permit>;
+
+/// A service behind a bulkhead whose calls may wait in its queue. Made by
+/// [`BulkheadLayer::queued`](super::BulkheadLayer::queued).
+pub type QueuedBulkhead<S, R> = QueuedService<S, Shared, R>;
+
+/// The response of a [`QueuedBulkhead`].
+pub type QueuedFuture<S, Req, R> = queued::QueuedFuture<S, Req, Shared, R>;
+
+/// A service that is ready only while it holds a permit. Made by
+/// [`BulkheadLayer::backpressure`](super::BulkheadLayer::backpressure).
+pub type BackpressureBulkhead<S, R> = BackpressureService<S, Shared, R>;
 
 /// A service behind a bulkhead that refuses at once. Made by [`BulkheadLayer`](super::BulkheadLayer).
 pub struct Bulkhead<S, R> {
@@ -53,7 +69,8 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         if !self.latch {
             if let Some(permit) = self.shared.try_acquire() {
-                return ResponseFuture::running(self.inner.call(request), permit);
+                let future = self.inner.call(request);
+                return ResponseFuture::running(future, permit.begin());
             }
         }
         self.latch = false;

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::state::Permits;
+use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::invalid_config::InvalidConfig;
+use crate::limited::Held;
 use crate::observe::Common;
 use crate::queue::{Ask, InVain, WaitQueue};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::waiting::{self, Limiter, Waiting};
+use crate::waiting::{self, Limiter, Outlook, Waiting};
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -47,13 +49,14 @@ impl Telemetry {
 
 /// What every service of one bulkhead shares.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub struct Shared {
     pub(super) permits: Permits,
     /// Looked at by every call, so it stands here and not behind another pointer.
     count_calls: bool,
     pub(super) queue: WaitQueue<Permits>,
     pub(super) capacity: AtomicUsize,
     pub(super) max_wait: AtomicU64,
+    pub(super) claim_within: AtomicU64,
     pub(super) telemetry: Arc<Telemetry>,
 }
 
@@ -71,6 +74,7 @@ impl Shared {
             queue: WaitQueue::new(),
             capacity: AtomicUsize::new(0),
             max_wait: AtomicU64::new(FOREVER),
+            claim_within: AtomicU64::new(0),
             telemetry,
         };
         shared.apply(config);
@@ -82,6 +86,8 @@ impl Shared {
         self.capacity.store(config.queue as usize, Ordering::Relaxed);
         let wait = config.max_wait.map_or(FOREVER, crate::clock::to_nanos);
         self.max_wait.store(wait, Ordering::Relaxed);
+        let claim = crate::clock::to_nanos(config.claim_within);
+        self.claim_within.store(claim, Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -89,14 +95,10 @@ impl Shared {
         self.permits.try_take().then(|| self.pass(1, ()))
     }
 
-    /// Whether a call would be refused now, by a bulkhead without and with a queue.
+    /// Whether a call would be refused now, by a bulkhead without a queue.
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
         self.permits.is_full()
-    }
-
-    pub(super) fn is_full_with_queue(&self) -> bool {
-        self.is_full() && self.queue.gauges().0 >= self.capacity.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -112,16 +114,6 @@ impl Shared {
         Error::bulkhead_full(self.telemetry.common.name, limit)
     }
 
-    /// A permit, or a place in the queue, or a refusal.
-    pub(super) fn acquire_or_wait(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {
-        self.ask(self.capacity.load(Ordering::Relaxed), self.max_wait())
-    }
-
-    /// A permit, or a place that is kept as long as it takes.
-    pub(super) fn acquire_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {
-        self.ask(usize::MAX, None)
-    }
-
     fn ask(
         self: &Arc<Self>,
         capacity: usize,
@@ -130,7 +122,8 @@ impl Shared {
         if let Some(permit) = self.try_acquire() {
             return Ok(Waiting::Done(permit));
         }
-        let ask = Ask { cost: 1, capacity, longest };
+        let claim = Some(Duration::from_nanos(self.claim_within.load(Ordering::Relaxed)));
+        let ask = Ask { cost: 1, capacity, longest, claim };
         Waiting::join(self, ask, |_, _| true).ok_or_else(|| self.refuse())
     }
 
@@ -140,7 +133,7 @@ impl Shared {
         waiting::settle(self);
     }
 
-    pub(super) fn max_wait(&self) -> Option<Duration> {
+    fn max_wait(&self) -> Option<Duration> {
         match self.max_wait.load(Ordering::Relaxed) {
             FOREVER => None,
             nanos => Some(Duration::from_nanos(nanos)),
@@ -166,10 +159,11 @@ impl Permit {
         }
         self
     }
+}
 
-    /// The call is over.
+impl Held for Permit {
     #[inline(always)]
-    pub(super) fn end(&mut self) {
+    fn end(&mut self) {
         if let Some(shared) = self.shared.take() {
             if shared.permits.give_back() {
                 shared.serve();
@@ -212,6 +206,7 @@ impl fmt::Debug for Permit {
 
 impl Limiter for Shared {
     type Pass = Permit;
+    type Held = Permit;
     type Resource = Permits;
 
     fn resource(&self) -> &Permits {
@@ -222,13 +217,17 @@ impl Limiter for Shared {
         &self.queue
     }
 
-    fn common(&self) -> &Common {
-        &self.telemetry.common
+    fn clock(&self) -> &Clock {
+        &self.telemetry.common.clock
     }
 
     #[inline(always)]
     fn pass(self: &Arc<Self>, _cost: u32, (): ()) -> Permit {
         Permit { shared: Some(self.clone()) }
+    }
+
+    fn begin(permit: Permit) -> Permit {
+        permit.begin()
     }
 
     fn waited_in_vain(&self, _cost: u32, _why: InVain) -> Error {
@@ -237,5 +236,31 @@ impl Limiter for Shared {
         self.telemetry.counters.add(TIMED_OUT);
         self.telemetry.common.refused(|| error.clone());
         error
+    }
+
+    fn outlook(&self) -> Outlook {
+        if !self.is_full() {
+            Outlook::Admitted
+        } else if self.queue.gauges().0 < self.capacity.load(Ordering::Relaxed) {
+            Outlook::Waits
+        } else {
+            Outlook::Refused
+        }
+    }
+
+    fn take_or_wait(self: &Arc<Self>, _cost: u32) -> Result<Waiting<Self>, Error> {
+        self.ask(self.capacity.load(Ordering::Relaxed), self.max_wait())
+    }
+
+    fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {
+        self.ask(usize::MAX, None)
+    }
+
+    fn take(self: &Arc<Self>) -> Result<Permit, Error> {
+        self.try_acquire().map(Permit::begin).ok_or_else(|| self.refuse())
+    }
+
+    fn refuse_as_foreseen(&self, _cost: u32) -> Error {
+        self.refuse()
     }
 }

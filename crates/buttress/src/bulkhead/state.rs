@@ -11,7 +11,7 @@ const WAITING: u64 = 1 << 63;
 /// Permits in use and whether anybody waits, in one word, so that whoever gives a permit back learns
 /// in the same step that a waiter must be served.
 #[derive(Debug)]
-pub(crate) struct Permits {
+pub struct Permits {
     word: AtomicU64,
     limit: AtomicU32,
     /// The most that were in use when one was given back.
@@ -102,10 +102,16 @@ impl Permits {
 
 impl Resource for Permits {
     type Receipt = ();
+    const COMES_WITH_TIME: bool = false;
 
-    fn take(&self, _cost: u32, _now: Instant) -> Result<(), Lack> {
+    fn take(&self, _cost: u32, _since: Instant, _until: Instant) -> Result<(), Lack> {
         let word = self.word.load(Ordering::Relaxed);
         if self.take_while(word, WAITING) { Ok(()) } else { Err(Lack::Now) }
+    }
+
+    fn give_back(&self, _cost: u32, (): (), _now: Instant) {
+        // The queue that returns it settles itself.
+        let _waited_for = Self::give_back(self);
     }
 
     fn due(&self, _ahead: u64, _cost: u32, _now: Instant) -> Option<Instant> {
@@ -148,7 +154,13 @@ mod tests {
         permits.set_waiting(true);
         assert!(permits.is_full());
         assert!(!permits.try_take());
-        assert!(permits.take(1, Instant::now()).is_ok(), "the queue itself may");
+        assert!(
+            {
+                let now = Instant::now();
+                permits.take(1, now, now).is_ok()
+            },
+            "the queue itself may"
+        );
         assert!(permits.give_back());
         permits.set_waiting(false);
         assert!(permits.try_take());
@@ -220,7 +232,7 @@ mod loom_tests {
                     }
                 })
             };
-            let ask = Ask { cost: 1, capacity: 1, longest: None };
+            let ask = Ask { cost: 1, capacity: 1, longest: None, claim: None };
             let joined = shared.1.join(&shared.0, ask, now, |_| true);
             releaser.join().unwrap();
             match joined {

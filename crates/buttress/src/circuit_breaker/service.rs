@@ -25,8 +25,8 @@ pub struct CircuitBreaker<S, C, R> {
 /// What this value remembers from its last `poll_ready`: nothing, while all is well.
 enum Aside {
     Nothing,
-    /// The refusal that was seen, for the next `call`.
-    Refusal(RetryAfter),
+    /// The next `call` will be refused.
+    Refused,
     /// A place among those parked in the inner service.
     Parked(Owner),
 }
@@ -63,11 +63,11 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
     /// Looks whether a call would be refused now, and remembers it.
     #[inline]
     fn would_refuse(&mut self) -> bool {
-        let refusal = self.shared.peek();
-        if let Some(retry_after) = refusal {
-            self.put_aside(Aside::Refusal(retry_after));
+        let refused = self.shared.peek().is_some();
+        if refused {
+            self.put_aside(Aside::Refused);
         }
-        refusal.is_some()
+        refused
     }
 
     #[inline(never)]
@@ -76,7 +76,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         S: Service<Req>,
         C: Classify<S::Response, S::Error>,
     {
-        if matches!(self.aside, Aside::Refusal(_)) {
+        if matches!(self.aside, Aside::Refused) {
             self.aside = Aside::Nothing;
         }
         let polled = self.shared.watch(|| self.inner.poll_ready(cx));
@@ -105,7 +105,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
                 // Whoever waits in there must hear when the circuit opens: it would be refused now.
                 let mut owner = match std::mem::replace(&mut self.aside, Aside::Nothing) {
                     Aside::Parked(owner) => owner,
-                    Aside::Nothing | Aside::Refusal(_) => Owner::default(),
+                    Aside::Nothing | Aside::Refused => Owner::default(),
                 };
                 self.shared.wakers.register(&mut owner, cx);
                 self.aside = Aside::Parked(owner);
@@ -149,9 +149,10 @@ where
                 return ResponseFuture::running(future, admission, self.classify.clone());
             }
         }
-        let admitted = if let Aside::Refusal(retry_after) = self.aside {
+        let admitted = if let Aside::Refused = self.aside {
             self.aside = Aside::Nothing;
-            Err(retry_after)
+            // As of now: the refusal may have been seen a while ago, and may be over.
+            Err(self.shared.peek().unwrap_or(RetryAfter::nanos(0)))
         } else {
             self.admit()
         };

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Waker;
 
 use super::*;
 
@@ -14,16 +15,21 @@ struct Drip {
 
 impl Resource for Drip {
     type Receipt = ();
+    const COMES_WITH_TIME: bool = true;
 
-    fn take(&self, cost: u32, now: Instant) -> Result<(), Lack> {
+    fn take(&self, cost: u32, _since: Instant, until: Instant) -> Result<(), Lack> {
         if cost > self.most.load(Ordering::Relaxed) {
             return Err(Lack::Never);
         }
-        if self.due(0, 1, now).is_some_and(|due| now < due) {
+        if self.due(0, 1, until).is_some_and(|due| until < due) {
             return Err(Lack::Now);
         }
         self.taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn give_back(&self, _cost: u32, (): (), _now: Instant) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn due(&self, ahead: u64, _cost: u32, _now: Instant) -> Option<Instant> {
@@ -75,7 +81,16 @@ impl Rig {
 
     /// Joins, and is not polled.
     fn enter(&self, time: u64, longest: Option<u64>) -> Caller {
-        let ask = Ask { cost: 1, capacity: 10, longest: longest.map(ms) };
+        self.join(time, Ask { cost: 1, capacity: 10, longest: longest.map(ms), claim: None })
+    }
+
+    /// Joins, and what it is granted is kept for it for 50 ms.
+    fn enter_with_claim(&self, time: u64, longest: Option<u64>) -> Caller {
+        let claim = Some(ms(50));
+        self.join(time, Ask { cost: 1, capacity: 10, longest: longest.map(ms), claim })
+    }
+
+    fn join(&self, time: u64, ask: Ask) -> Caller {
         let Joined::Waiting(place) = self.queue.join(&self.drip, ask, self.at(time), |_| true)
         else {
             panic!("nothing is there yet")
@@ -180,7 +195,7 @@ fn what_can_never_be_had_does_not_block_the_line() {
     // longest wait, and everybody behind it.
     let rig = Rig::new();
     rig.drip.most.store(5, Ordering::Relaxed);
-    let ask = Ask { cost: 5, capacity: 10, longest: None };
+    let ask = Ask { cost: 5, capacity: 10, longest: None, claim: None };
     let joined = rig.queue.join(&rig.drip, ask, rig.at(0), |_| true);
     let Joined::Waiting(place) = joined else { panic!("nothing is there yet") };
     let (large, small) = (Caller { place, wakes: Arc::default() }, rig.enter(0, None));
@@ -199,4 +214,86 @@ fn who_leaves_hands_back_what_it_was_given() {
     assert!(rig.queue.leave(&rig.drip, &first.place, rig.at(100)).is_some());
     assert!(rig.queue.leave(&rig.drip, &second.place, rig.at(100)).is_none());
     assert_eq!(rig.queue.gauges(), (0, 2, 0));
+}
+
+#[test]
+fn a_late_look_serves_everybody_whose_time_had_come() {
+    let rig = Rig::new();
+    let callers = [rig.wait(Some(150), 100), rig.wait(Some(150), 150), rig.wait(None, 300)];
+    rig.queue.settle(&rig.drip, rig.at(320));
+    assert_eq!(rig.look(&callers[0], 320), GRANTED, "in time, though everybody came late");
+    assert_eq!(rig.look(&callers[1], 320), TIMED_OUT, "its turn was after its deadline");
+    assert_eq!(rig.look(&callers[2], 320), GRANTED, "and so the third moved up");
+    assert_eq!(rig.drip.taken.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn who_leaves_behind_a_waiter_does_not_move_it_up() {
+    // Found while mending: it counted as gone before the waiter, which then looked too early, for ever.
+    let rig = Rig::new();
+    let (_head, second) = (rig.wait(None, 100), rig.wait(None, 200));
+    let behind = rig.wait(None, 300);
+    assert!(rig.queue.leave(&rig.drip, &behind.place, rig.at(0)).is_none());
+    assert_eq!(rig.look(&second, 0), Looked::Again(Some(rig.at(200))));
+    assert_eq!(rig.queue.gauges().2, 2);
+}
+
+#[test]
+fn what_is_not_claimed_goes_to_the_next_and_its_waiter_is_the_first_again() {
+    let rig = Rig::new();
+    let absent = rig.enter_with_claim(0, None);
+    let next = rig.enter_with_claim(0, None);
+    assert_eq!(rig.look(&absent, 0), Looked::Again(Some(rig.at(50))));
+    rig.queue.settle(&rig.drip, rig.at(100));
+    assert_eq!(absent.wakes(), 1);
+    // The next sees when the claim ends, and takes over at that time.
+    assert_eq!(rig.look(&next, 100), Looked::Again(Some(rig.at(150))));
+    rig.queue.settle(&rig.drip, rig.at(149));
+    assert_eq!(next.wakes(), 0);
+    assert_eq!(rig.look(&next, 150), GRANTED);
+    assert_eq!((rig.queue.gauges(), rig.drip.waiting.load(Ordering::Relaxed)), ((1, 2, 0), 0));
+    // A newcomer enters behind the one that comes back.
+    let late = rig.enter_with_claim(150, None);
+    assert_eq!(rig.look(&absent, 150), Looked::Again(Some(rig.at(200))));
+    assert_eq!(rig.look(&late, 150), Looked::Again(Some(rig.at(200))));
+    assert_eq!(rig.queue.gauges(), (2, 2, 2));
+    assert_eq!(rig.look(&late, 200), Looked::Again(Some(rig.at(250))), "the first was served");
+    assert_eq!(rig.look(&absent, 249), GRANTED);
+    rig.queue.settle(&rig.drip, rig.at(299));
+    assert_eq!(rig.look(&late, 300), GRANTED);
+}
+
+#[test]
+fn what_is_claimed_in_time_is_not_taken_back() {
+    let rig = Rig::new();
+    let caller = rig.enter_with_claim(0, None);
+    rig.queue.settle(&rig.drip, rig.at(100));
+    assert_eq!(rig.look(&caller, 149), GRANTED);
+    rig.queue.settle(&rig.drip, rig.at(1000));
+    assert_eq!(rig.drip.taken.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn one_set_aside_keeps_its_deadline_and_can_leave() {
+    let rig = Rig::new();
+    let (late, leaves) = (rig.enter_with_claim(0, Some(120)), rig.enter_with_claim(0, None));
+    rig.queue.settle(&rig.drip, rig.at(100));
+    // Taken back at 150, when its deadline has passed; the next is granted it, and does not come either.
+    rig.queue.settle(&rig.drip, rig.at(150));
+    rig.queue.settle(&rig.drip, rig.at(200));
+    assert_eq!(rig.queue.gauges().0, 1);
+    assert_eq!(rig.look(&late, 200), TIMED_OUT);
+    assert!(rig.queue.leave(&rig.drip, &leaves.place, rig.at(200)).is_none(), "it holds nothing");
+    assert_eq!(rig.queue.gauges(), (0, 2, 0));
+    assert_eq!(rig.drip.taken.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn one_that_claims_looks_often_enough_to_see_each_grant() {
+    let rig = Rig::new();
+    let caller = rig.enter_with_claim(0, None);
+    let patient = rig.enter_with_claim(0, None);
+    assert_eq!(rig.look(&caller, 10), Looked::Again(Some(rig.at(60))));
+    assert_eq!(rig.look(&patient, 30), Looked::Again(Some(rig.at(80))));
+    assert_eq!(rig.look(&caller, 60), Looked::Again(Some(rig.at(100))), "its turn is sooner");
 }

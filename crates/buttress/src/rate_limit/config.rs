@@ -37,6 +37,8 @@ pub struct Config {
     pub(super) queue: u32,
     #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
     pub(super) max_wait: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    pub(super) claim_within: Duration,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,
 }
@@ -50,6 +52,7 @@ impl Default for Config {
             refill_period: Duration::from_secs(1),
             queue: 1000,
             max_wait: Duration::from_secs(1),
+            claim_within: Duration::from_secs(1),
             common: Common::default(),
         }
     }
@@ -94,10 +97,20 @@ impl Config {
         self
     }
 
-    /// How long a call may wait. One that would have to wait longer is refused at once. Defaults to one
-    /// second, as long as most callers still care.
+    /// Sets how long a call may wait for its tokens. A call that would have to wait longer is refused
+    /// immediately. A call that has its tokens, and waits for the inner service, is not bounded by it.
+    /// Default: 1 second, as long as most callers still care. Longer than zero, at most 365 days.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;
+        self
+    }
+
+    /// Sets how long a token is kept for a [`backpressure`](super::RateLimitLayer::backpressure) service
+    /// that was granted it while it waited, and is not polled. The token then goes to the next waiter, and
+    /// the service keeps its place at the head of the queue. Default: 1 second. Longer than zero, at most
+    /// 365 days.
+    pub fn claim_within(mut self, time: Duration) -> Self {
+        self.claim_within = time;
         self
     }
 
@@ -108,6 +121,7 @@ impl Config {
         check_at_least("refill-tokens", self.refill_tokens(), 1)?;
         check_duration("refill-period", self.refill_period)?;
         check_duration("max-wait", self.max_wait)?;
+        check_duration("claim-within", self.claim_within)?;
         if u128::from(self.refill_tokens()) > self.refill_period.as_nanos() {
             let bound = format!("at most one per nanosecond of {:?}", self.refill_period);
             return Err(InvalidConfig::new("refill-tokens", self.refill_tokens(), bound));

@@ -7,7 +7,7 @@ use super::shared::{ADMITTED, REFUSED, Shared, TIMED_OUT};
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::sync::lock;
-use crate::waiting::{self, Waiting};
+use crate::waiting::{self, Limiter as _, Operated, Waiting};
 
 /// The operator's view of a rate limiter, and its use without tower. Cheap to clone; all clones, and
 /// every service of the layer, share one state.
@@ -23,7 +23,8 @@ impl Handle {
     /// [`RateLimited`](crate::ErrorKind::RateLimited) otherwise, with the exact time until they would
     /// be there; without one if `cost` is more than the limiter can ever hold.
     pub fn try_acquire(&self, cost: u32) -> Result<(), Error> {
-        self.shared.try_take(cost).map_err(|retry_after| self.shared.refuse(retry_after))
+        let taken = self.shared.try_take(cost).map(|_spent| ());
+        taken.map_err(|retry_after| self.shared.refuse(retry_after))
     }
 
     /// Takes `cost` tokens, waiting for them in the queue within the configured bounds.
@@ -39,12 +40,11 @@ impl Handle {
     /// queue is full; [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the longest wait, which
     /// can only be if the rate was lowered meanwhile.
     pub async fn acquire(&self, cost: u32) -> Result<(), Error> {
-        match self.shared.take_or_wait(cost)? {
-            Waiting::Done(tokens) => tokens.spend(),
-            Waiting::Queued(mut place) => {
-                std::future::poll_fn(|cx| place.poll(cx)).await?.spend();
-            }
-        }
+        let tokens = match self.shared.take_or_wait(cost)? {
+            Waiting::Done(tokens) => tokens,
+            Waiting::Queued(mut place) => std::future::poll_fn(|cx| place.poll(cx)).await?,
+        };
+        let _spent = tokens.spend();
         Ok(())
     }
 
@@ -60,8 +60,10 @@ impl Handle {
         self.shared.limiter.available(self.shared.common.clock.now())
     }
 
-    /// Takes over rate, size, queue and longest wait from `config`. The level stays: whoever had used
-    /// the limit up before has used it up after.
+    /// Changes rate, size, queue and waits to those of `config`. The level stays: a limit that was used up
+    /// before is used up after. A larger bucket fills at its rate. In a fixed window what a larger limit adds
+    /// is there when the present window ends, in a sliding window one period after the change. A smaller
+    /// limit holds immediately.
     ///
     /// # Errors
     /// What [`RateLimitLayer::new`](super::RateLimitLayer::new) would refuse, and another policy, are
@@ -76,6 +78,8 @@ impl Handle {
     /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
     pub(crate) fn change(&self, config: &Config) {
         let shared = &self.shared;
+        // What was due to waiters by now is theirs under the old terms.
+        waiting::settle(&**shared);
         let mut refill = lock(&shared.refill);
         shared.limiter.apply(config, shared.common.clock.now());
         shared.note(config);
@@ -116,6 +120,14 @@ impl Handle {
             queue_timeouts: shared.counters.sum(TIMED_OUT),
             admitted: shared.common.count_calls.then(|| shared.counters.sum(ADMITTED)),
         }
+    }
+}
+
+impl Operated for Shared {
+    type Handle = Handle;
+
+    fn handle(self: &Arc<Self>) -> Handle {
+        Handle { shared: self.clone() }
     }
 }
 

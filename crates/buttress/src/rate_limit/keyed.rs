@@ -9,10 +9,11 @@ use std::time::Instant;
 use tower::{Layer, Service};
 
 use super::config::{Config, Policy};
-use super::cost::{Cost, OneToken};
-use super::future::ResponseFuture;
+use super::service::ResponseFuture;
+use super::shared::Spent;
 use super::state::Short;
 use super::state::plan::{Plan, nanos_since};
+use crate::cost::{Cost, OneToken};
 use crate::counters::Counters;
 use crate::error::{Error, RetryAfter};
 use crate::invalid_config::InvalidConfig;
@@ -204,7 +205,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let KeyedRateLimitLayer { shared, key, reject, cost } = &self.layer;
         match shared.try_take(&key(&request), cost.cost(&request)) {
-            Ok(()) => ResponseFuture::running(self.inner.call(request)),
+            Ok(()) => ResponseFuture::running(self.inner.call(request), Spent),
             Err(error) => ResponseFuture::refused(error, reject.clone()),
         }
     }

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::backpressure::BackpressureRateLimit;
 use super::config::Config;
-use super::cost::OneToken;
 use super::handle::Handle;
-use super::queued::QueuedRateLimit;
-use super::service::RateLimit;
+use super::service::{BackpressureRateLimit, QueuedRateLimit, RateLimit};
 use super::shared::Shared;
+use crate::cost::OneToken;
 use crate::invalid_config::InvalidConfig;
 use crate::mode::{Backpressure, Queued, Refuse};
 use crate::reject::AsError;
@@ -62,7 +60,7 @@ impl<R, X, M> RateLimitLayer<R, X, M> {
     }
 
     /// Lets calls wait in the configured queue, in their response futures. The inner service must be
-    /// `Clone`.
+    /// `Clone`: a call that waits keeps nothing of the service, and polls a clone at its turn.
     pub fn queued(self) -> RateLimitLayer<R, X, Queued> {
         RateLimitLayer {
             shared: self.shared,
@@ -101,7 +99,8 @@ impl<R> RateLimitLayer<R, OneToken, Queued> {
 
 impl<R, M> RateLimitLayer<R, OneToken, M> {
     /// Makes `poll_ready` wait for a token. The configured queue's bounds do not apply: a caller that
-    /// will not wait drops the service or polls another one. Every call costs one token, because the
+    /// will not wait drops the service or polls another one. A service that does not come for the token it
+    /// was granted keeps it for [`claim_within`](Config::claim_within). Every call costs one token, because the
     /// request is not known yet, so this and a cost do not go together.
     pub fn backpressure(self) -> RateLimitLayer<R, OneToken, Backpressure> {
         let Self { shared, reject, cost, .. } = self;

@@ -4,12 +4,27 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
-use super::cost::Cost;
-use super::future::ResponseFuture;
 use super::handle::Handle;
-use super::shared::Shared;
-use crate::error::RetryAfter;
+use super::shared::{Shared, Spent};
+use crate::backpressure::BackpressureService;
+use crate::cost::{Cost, OneToken};
+use crate::limited;
+use crate::queued::{self, QueuedService};
 use crate::reject::Reject;
+
+/// The response of a [`RateLimit`]. Dropping it cancels the call; its tokens stay spent.
+pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Spent>;
+
+/// A service behind a rate limiter whose calls may wait for their tokens. Made by
+/// [`RateLimitLayer::queued`](super::RateLimitLayer::queued).
+pub type QueuedRateLimit<S, R, X = OneToken> = QueuedService<S, Shared, R, X>;
+
+/// The response of a [`QueuedRateLimit`].
+pub type QueuedFuture<S, Req, R> = queued::QueuedFuture<S, Req, Shared, R>;
+
+/// A service that is ready only while it holds a token. Made by
+/// [`RateLimitLayer::backpressure`](super::RateLimitLayer::backpressure).
+pub type BackpressureRateLimit<S, R> = BackpressureService<S, Shared, R>;
 
 /// A service behind a rate limiter that refuses at once. Made by
 /// [`RateLimitLayer`](super::RateLimitLayer).
@@ -18,13 +33,13 @@ pub struct RateLimit<S, R, X> {
     shared: Arc<Shared>,
     reject: R,
     cost: X,
-    /// The refusal seen by the last `poll_ready`, for the next `call` on this value.
-    latch: Option<RetryAfter>,
+    /// Whether the last `poll_ready` saw that the next `call` on this value will be refused.
+    latch: bool,
 }
 
 impl<S, R, X> RateLimit<S, R, X> {
     pub(super) fn new(inner: S, shared: Arc<Shared>, reject: R, cost: X) -> Self {
-        Self { inner, shared, reject, cost, latch: None }
+        Self { inner, shared, reject, cost, latch: false }
     }
 
     /// The operator's view of the shared state.
@@ -47,8 +62,8 @@ where
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Looking first keeps a call that will be refused from reserving anything further in.
-        self.latch = self.shared.peek();
-        if self.latch.is_some() {
+        self.latch = self.shared.peek().is_some();
+        if self.latch {
             return Poll::Ready(Ok(()));
         }
         self.inner.poll_ready(cx)
@@ -57,16 +72,15 @@ where
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let cost = self.cost.cost(&request);
-        let taken = match self.latch {
-            None => self.shared.try_take(cost),
+        let taken = if self.latch {
             // Whatever it costs: the inner service was not polled ready.
-            Some(retry_after) => {
-                self.latch = None;
-                Err(retry_after)
-            }
+            self.latch = false;
+            Err(self.shared.left(cost))
+        } else {
+            self.shared.try_take(cost)
         };
         match taken {
-            Ok(()) => ResponseFuture::running(self.inner.call(request)),
+            Ok(spent) => ResponseFuture::running(self.inner.call(request), spent),
             Err(retry_after) => {
                 let error = self.shared.refuse(retry_after);
                 ResponseFuture::refused(error, self.reject.clone())

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::config::Config;
 use super::state::{Limiter, Receipt, Short};
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::counters::Counters;
 use crate::error::{Error, RetryAfter};
+use crate::guard::Guard;
 use crate::invalid_config::InvalidConfig;
+use crate::limited::Held;
 use crate::observe::Common;
-use crate::queue::{Ask, InVain, WaitQueue};
+use crate::queue::{Ask, InVain, Joined, WaitQueue};
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::waiting::{self, Limiter as _, Waiting};
+use crate::waiting::{self, Limiter as _, Outlook, Waiting};
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -20,11 +22,12 @@ pub(super) const ADMITTED: usize = 2;
 
 /// What every service of one layer shares.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub struct Shared {
     pub(super) limiter: Limiter,
     pub(super) queue: WaitQueue<Limiter>,
     pub(super) capacity: AtomicUsize,
     pub(super) max_wait: AtomicU64,
+    pub(super) claim_within: AtomicU64,
     /// Tokens per second, the bits of an `f32`, for messages.
     pub(super) per_second: AtomicU32,
     pub(super) counters: Counters<3>,
@@ -42,6 +45,7 @@ impl Shared {
             queue: WaitQueue::new(),
             capacity: AtomicUsize::new(0),
             max_wait: AtomicU64::new(0),
+            claim_within: AtomicU64::new(0),
             per_second: AtomicU32::new(0),
             counters: Counters::new(),
             common: config.common.clone(),
@@ -54,6 +58,7 @@ impl Shared {
     pub(super) fn note(&self, config: &Config) {
         self.capacity.store(config.queue as usize, Ordering::Relaxed);
         self.max_wait.store(clock::to_nanos(config.max_wait), Ordering::Relaxed);
+        self.claim_within.store(clock::to_nanos(config.claim_within), Ordering::Relaxed);
         self.per_second.store(config.per_second().to_bits(), Ordering::Relaxed);
     }
 
@@ -66,7 +71,7 @@ impl Shared {
     #[inline(always)]
     fn peek_by_clock(&self) -> Option<RetryAfter> {
         let now = self.common.clock.now();
-        match self.limiter.quick_wait(now) {
+        match self.limiter.quick_wait(1, now) {
             Some(wait) => Some(RetryAfter::nanos(wait)),
             None => self.peek_thoroughly(now),
         }
@@ -74,38 +79,72 @@ impl Shared {
 
     #[inline(never)]
     fn peek_thoroughly(&self, now: Instant) -> Option<RetryAfter> {
-        let short = self.limiter.peek(now).err()?;
+        let short = self.limiter.peek(1, now).err()?;
+        let there = || self.queue.is_idle() && self.comes_in(0, 1, now) == Some(Duration::ZERO);
+        if short == Short::Behind && there() {
+            return None;
+        }
         Some(self.retry_after(short, 1, now))
     }
 
-    /// The same where calls may wait: only what could not even wait is refused.
-    pub(super) fn peek_queued(&self) -> Option<RetryAfter> {
-        let refusal = self.peek()?;
-        (!self.may_wait(1, self.common.clock.now())).then_some(refusal)
+    /// What is left now of the time for which a call is refused that was found to be before.
+    #[inline(always)]
+    pub(super) fn left(&self, cost: u32) -> RetryAfter {
+        let now = self.common.clock.now();
+        match self.limiter.quick_wait(cost, now) {
+            Some(wait) => RetryAfter::nanos(wait),
+            None => self.left_thoroughly(cost, now),
+        }
     }
 
-    pub(super) fn may_wait(&self, cost: u32, now: Instant) -> bool {
+    #[inline(never)]
+    fn left_thoroughly(&self, cost: u32, now: Instant) -> RetryAfter {
+        match self.limiter.peek(cost, now) {
+            Ok(()) => RetryAfter::nanos(0),
+            Err(short) => self.retry_after(short, cost, now),
+        }
+    }
+
+    fn may_wait(&self, cost: u32, now: Instant) -> bool {
         let (waiting, _, ahead) = self.queue.gauges();
         waiting < self.capacity.load(Ordering::Relaxed) && self.comes_in_time(ahead, cost, now)
     }
 
-    pub(super) fn comes_in_time(&self, ahead: u64, cost: u32, now: Instant) -> bool {
-        self.limiter.wait_for(ahead, cost, now).is_some_and(|wait| wait <= self.max_wait())
+    fn comes_in_time(&self, ahead: u64, cost: u32, now: Instant) -> bool {
+        self.comes_in(ahead, cost, now).is_some_and(|wait| wait <= self.max_wait())
     }
 
-    pub(super) fn max_wait(&self) -> Duration {
+    fn comes_in(&self, ahead: u64, cost: u32, now: Instant) -> Option<Duration> {
+        self.limiter.wait_for(ahead, cost, now)
+    }
+
+    fn max_wait(&self) -> Duration {
         Duration::from_nanos(self.max_wait.load(Ordering::Relaxed))
     }
 
     #[inline(always)]
-    pub(super) fn try_take(&self, cost: u32) -> Result<(), RetryAfter> {
+    pub(super) fn try_take(&self, cost: u32) -> Result<Spent, RetryAfter> {
         let now = self.common.clock.now();
         match self.limiter.spend(cost, now) {
             Ok(()) => {
                 self.admitted();
-                Ok(())
+                Ok(Spent)
             }
+            Err(Short::Behind) => self.take_behind(cost, now),
             Err(short) => Err(self.retry_after(short, cost, now)),
+        }
+    }
+
+    /// Asks the queue, which may have come to its end by now.
+    #[cold]
+    fn take_behind(&self, cost: u32, now: Instant) -> Result<Spent, RetryAfter> {
+        let ask = Ask { cost, capacity: 0, longest: None, claim: None };
+        match self.queue.join(&self.limiter, ask, now, |_| false) {
+            Joined::Granted(_) => {
+                self.admitted();
+                Ok(Spent)
+            }
+            Joined::Waiting(_) | Joined::Full => Err(self.after_the_queue(cost, now)),
         }
     }
 
@@ -127,7 +166,7 @@ impl Shared {
 
     #[cold]
     fn after_the_queue(&self, cost: u32, now: Instant) -> RetryAfter {
-        let wait = self.limiter.wait_for(self.queue.gauges().2, cost, now);
+        let wait = self.comes_in(self.queue.gauges().2, cost, now);
         wait.map_or(RetryAfter::UNKNOWN, RetryAfter::from)
     }
 
@@ -148,18 +187,6 @@ impl Shared {
     fn note_refusal(&self, retry_after: RetryAfter) {
         self.counters.add(REFUSED);
         self.common.refused(|| self.error(retry_after));
-    }
-
-    /// Tokens, or a place in the queue, or a refusal.
-    pub(super) fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting<Self>, Error> {
-        let capacity = self.capacity.load(Ordering::Relaxed);
-        let ask = Ask { cost, capacity, longest: Some(self.max_wait()) };
-        self.ask(ask, |now, ahead| self.comes_in_time(ahead, cost, now))
-    }
-
-    /// One token, or a place that is kept as long as it takes.
-    pub(super) fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {
-        self.ask(Ask { cost: 1, capacity: usize::MAX, longest: None }, |_, _| true)
     }
 
     fn ask(
@@ -186,7 +213,7 @@ impl Shared {
 /// Tokens that were taken for a call that has not begun. Dropping them gives them back.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Tokens {
+pub struct Tokens {
     /// `None` once spent.
     shared: Option<Arc<Shared>>,
     cost: u32,
@@ -195,11 +222,26 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// The call begins.
-    pub(super) fn spend(mut self) {
+    pub(super) fn spend(mut self) -> Spent {
         if let Some(shared) = self.shared.take() {
             shared.admitted();
         }
+        Spent
     }
+}
+
+/// What a running call holds of a rate limiter: nothing, because its tokens are spent.
+#[derive(Clone, Copy, Debug)]
+pub struct Spent;
+
+impl Guard for Spent {
+    #[inline(always)]
+    fn give_back(&mut self) {}
+}
+
+impl Held for Spent {
+    #[inline(always)]
+    fn end(&mut self) {}
 }
 
 impl Drop for Tokens {
@@ -215,6 +257,7 @@ impl Drop for Tokens {
 
 impl waiting::Limiter for Shared {
     type Pass = Tokens;
+    type Held = Spent;
     type Resource = Limiter;
 
     fn resource(&self) -> &Limiter {
@@ -225,12 +268,16 @@ impl waiting::Limiter for Shared {
         &self.queue
     }
 
-    fn common(&self) -> &Common {
-        &self.common
+    fn clock(&self) -> &Clock {
+        &self.common.clock
     }
 
     fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt) -> Tokens {
         Tokens { shared: Some(self.clone()), cost, receipt }
+    }
+
+    fn begin(tokens: Tokens) -> Spent {
+        tokens.spend()
     }
 
     fn waited_in_vain(&self, _cost: u32, why: InVain) -> Error {
@@ -241,5 +288,35 @@ impl waiting::Limiter for Shared {
         self.counters.add(TIMED_OUT);
         self.common.refused(|| error.clone());
         error
+    }
+
+    /// Of a call of one token: what it will cost is not known yet.
+    fn outlook(&self) -> Outlook {
+        if self.peek().is_none() {
+            return Outlook::Admitted;
+        }
+        let waits = self.may_wait(1, self.common.clock.now());
+        if waits { Outlook::Waits } else { Outlook::Refused }
+    }
+
+    fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting<Self>, Error> {
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        // Tokens that are not claimed stay with their waiter: it was promised them, and time brings
+        // others for the next one.
+        let ask = Ask { cost, capacity, longest: Some(self.max_wait()), claim: None };
+        self.ask(ask, |now, ahead| self.comes_in_time(ahead, cost, now))
+    }
+
+    fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {
+        let claim = Some(Duration::from_nanos(self.claim_within.load(Ordering::Relaxed)));
+        self.ask(Ask { cost: 1, capacity: usize::MAX, longest: None, claim }, |_, _| true)
+    }
+
+    fn take(self: &Arc<Self>) -> Result<Spent, Error> {
+        self.try_take(1).map_err(|retry_after| self.refuse(retry_after))
+    }
+
+    fn refuse_as_foreseen(&self, cost: u32) -> Error {
+        self.refuse(self.left(cost))
     }
 }

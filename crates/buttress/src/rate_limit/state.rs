@@ -19,7 +19,7 @@ use crate::queue::{Lack, Resource};
 
 /// When tokens were taken: enough to give back exactly them, if they still count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Receipt {
+pub struct Receipt {
     /// For a bucket the position after the take, for a window the time of its entry.
     mark: u64,
     /// The version of the plan the mark belongs to.
@@ -44,7 +44,7 @@ enum Kind {
 }
 
 #[derive(Debug)]
-pub(crate) struct Limiter {
+pub struct Limiter {
     anchor: Instant,
     kind: Kind,
 }
@@ -64,7 +64,7 @@ impl Limiter {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
             Kind::Bucket(bucket) => bucket.spend(cost, now),
-            Kind::Windows(windows) => windows.try_take(cost, now, false).map(drop),
+            Kind::Windows(windows) => windows.try_take(cost, now).map(drop),
         }
     }
 
@@ -72,8 +72,8 @@ impl Limiter {
     pub(crate) fn try_take(&self, cost: u32, now: Instant) -> Result<Receipt, Short> {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
-            Kind::Bucket(bucket) => bucket.try_take(cost, now, false),
-            Kind::Windows(windows) => windows.try_take(cost, now, false),
+            Kind::Bucket(bucket) => bucket.try_take(cost, now),
+            Kind::Windows(windows) => windows.try_take(cost, now),
         }
     }
 
@@ -86,21 +86,21 @@ impl Limiter {
         }
     }
 
-    /// How many nanoseconds after `now` one token is there, where that is quickly said.
+    /// How many nanoseconds after `now` there is enough for `cost`, where that is quickly said.
     #[inline(always)]
-    pub(crate) fn quick_wait(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn quick_wait(&self, cost: u32, now: Instant) -> Option<u64> {
         match &self.kind {
-            Kind::Bucket(bucket) => bucket.quick_wait(plan::nanos_since(self.anchor, now)),
+            Kind::Bucket(bucket) => bucket.quick_wait(cost, plan::nanos_since(self.anchor, now)),
             Kind::Windows(_) => None,
         }
     }
 
-    /// How [`try_take`](Self::try_take) of one token would fail at `now`.
-    pub(crate) fn peek(&self, now: Instant) -> Result<(), Short> {
+    /// How [`try_take`](Self::try_take) would fail at `now`.
+    pub(crate) fn peek(&self, cost: u32, now: Instant) -> Result<(), Short> {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
-            Kind::Bucket(bucket) => bucket.peek(now),
-            Kind::Windows(windows) => windows.peek(now),
+            Kind::Bucket(bucket) => bucket.peek(cost, now),
+            Kind::Windows(windows) => windows.peek(cost, now),
         }
     }
 
@@ -167,28 +167,33 @@ impl Limiter {
     /// Changes rate and size, keeping the level. The policy is the same, and the caller keeps changes
     /// apart.
     pub(crate) fn apply(&self, config: &Config, now: Instant) {
+        let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
-            Kind::Bucket(bucket) => {
-                bucket.apply(plan::Plan::new(config), plan::nanos_since(self.anchor, now));
-            }
-            Kind::Windows(windows) => windows.apply(config),
+            Kind::Bucket(bucket) => bucket.apply(plan::Plan::new(config), now),
+            Kind::Windows(windows) => windows.apply(config, now),
         }
     }
 }
 
 impl Resource for Limiter {
     type Receipt = Receipt;
+    const COMES_WITH_TIME: bool = true;
 
-    fn take(&self, cost: u32, now: Instant) -> Result<Receipt, Lack> {
-        let nanos = plan::nanos_since(self.anchor, now);
+    fn take(&self, cost: u32, since: Instant, until: Instant) -> Result<Receipt, Lack> {
+        let since = plan::nanos_since(self.anchor, since);
+        let until = plan::nanos_since(self.anchor, until);
         let taken = match &self.kind {
-            Kind::Bucket(bucket) => bucket.try_take(cost, nanos, true),
-            Kind::Windows(windows) => windows.try_take(cost, nanos, true),
+            Kind::Bucket(bucket) => bucket.take_due(cost, since, until),
+            Kind::Windows(windows) => windows.take_due(cost, since, until),
         };
         taken.map_err(|short| match short {
             Short::Never => Lack::Never,
             Short::For(_) | Short::Behind => Lack::Now,
         })
+    }
+
+    fn give_back(&self, cost: u32, receipt: Receipt, now: Instant) {
+        self.refund(cost, receipt, now);
     }
 
     fn due(&self, ahead: u64, cost: u32, now: Instant) -> Option<Instant> {

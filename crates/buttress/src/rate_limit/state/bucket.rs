@@ -43,29 +43,45 @@ impl Bucket {
                 return Ok(());
             }
         }
-        self.try_take(cost, now, false).map(drop)
+        self.try_take(cost, now).map(drop)
     }
 
-    /// Takes `cost` at `now`. `queue` is whether the queue itself asks, for its head.
+    /// Takes `cost` at `now`, unless a waiter is in line.
     #[inline(never)]
-    pub(crate) fn try_take(&self, cost: u32, now: u64, queue: bool) -> Result<Receipt, Short> {
+    pub(crate) fn try_take(&self, cost: u32, now: u64) -> Result<Receipt, Short> {
+        self.take(WAITING, |plan, spent| plan.take(spent, cost, now))
+    }
+
+    /// Takes `cost` for the head of the line, as of the first moment from `since` to `until` at which
+    /// there is enough. What came after `since` has not overflowed: it was due to the waiters.
+    pub(crate) fn take_due(&self, cost: u32, since: u64, until: u64) -> Result<Receipt, Short> {
+        self.take(0, |plan, spent| plan.take_due(spent, cost, since, until))
+    }
+
+    /// Takes what `take` finds there, unless one of the bits of `not` is set.
+    #[inline(always)]
+    fn take(
+        &self,
+        not: u64,
+        take: impl Fn(&Plan, u64) -> Result<Taken, Short>,
+    ) -> Result<Receipt, Short> {
         loop {
             let (plan, version, word) = self.versioned();
-            if word & WAITING != 0 && !queue {
+            if word & not != 0 {
                 return Err(Short::Behind);
             }
-            let taken = plan.take(word >> SHIFT, cost, now)?;
+            let taken = take(&plan, word >> SHIFT)?;
             if self.replace(word, taken.word() | word & (WAITING | EPOCH)) {
                 return Ok(Receipt { mark: taken.spent, version });
             }
         }
     }
 
-    /// How long until one token is there, where that is quickly said.
+    /// How long until there is enough for `cost`, where that is quickly said.
     #[inline(always)]
-    pub(crate) fn quick_wait(&self, now: u64) -> Option<u64> {
+    pub(crate) fn quick_wait(&self, cost: u32, now: u64) -> Option<u64> {
         let (plan, word) = self.quick()?;
-        match plan.take(word >> SHIFT, 1, now) {
+        match plan.take(word >> SHIFT, cost, now) {
             Err(Short::For(wait)) => Some(wait),
             _ => None,
         }
@@ -84,13 +100,13 @@ impl Bucket {
         even.filter(|_| quiet).map(|plan| (plan, word))
     }
 
-    /// How taking one token at `now` would fail.
-    pub(crate) fn peek(&self, now: u64) -> Result<(), Short> {
+    /// How taking `cost` at `now` would fail.
+    pub(crate) fn peek(&self, cost: u32, now: u64) -> Result<(), Short> {
         let (plan, word) = self.snapshot();
         if word & WAITING != 0 {
             return Err(Short::Behind);
         }
-        plan.take(word >> SHIFT, 1, now).map(drop)
+        plan.take(word >> SHIFT, cost, now).map(drop)
     }
 
     /// Whether one token is there at any present or later time. False negatives are possible.

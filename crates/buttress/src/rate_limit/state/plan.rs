@@ -134,6 +134,27 @@ impl Plan {
         Err(Short::For(due.saturating_sub(now)))
     }
 
+    /// Takes `cost` tokens as of the first moment from `since` to `until` at which they are there. Only
+    /// what overflowed before `since` is lost.
+    pub(crate) fn take_due(
+        &self,
+        spent: u64,
+        cost: u32,
+        since: u64,
+        until: u64,
+    ) -> Result<Taken, Short> {
+        let cost = u64::from(cost).checked_mul(self.unit).filter(|cost| *cost <= self.capacity);
+        let Some(cost) = cost else { return Err(Short::Never) };
+        let (floor, fraction) = self.position(since);
+        let spent = if spent <= floor { floor + u64::from(fraction) } else { spent } + cost;
+        let (position, _) = self.position(until);
+        if spent > position + self.capacity {
+            let due = self.time_of(spent - self.capacity);
+            return Err(Short::For(due.saturating_sub(until)));
+        }
+        Ok(Taken { spent, low: position + self.capacity < spent + self.unit })
+    }
+
     /// Nanoseconds until `cost` tokens are there after `ahead` others were taken.
     pub(crate) fn wait_for(&self, spent: u64, ahead: u64, cost: u32, now: u64) -> Option<u64> {
         if cost > self.max_tokens() {

@@ -15,9 +15,9 @@ fn loom_two_takers_share_the_tokens() {
         let bucket = Arc::new(Bucket::new(plan(1, 1)));
         let other = {
             let bucket = bucket.clone();
-            thread::spawn(move || bucket.try_take(1, 0, false).is_ok())
+            thread::spawn(move || bucket.try_take(1, 0).is_ok())
         };
-        let mine = bucket.try_take(1, 0, false).is_ok();
+        let mine = bucket.try_take(1, 0).is_ok();
         assert!(mine ^ other.join().unwrap(), "exactly one got the only token");
     });
 }
@@ -30,7 +30,7 @@ fn loom_who_spends_quickly_does_not_pass_a_waiter() {
             let bucket = bucket.clone();
             thread::spawn(move || {
                 bucket.set_waiting(true);
-                bucket.try_take(1, 0, true).is_ok()
+                bucket.take_due(1, 0, 0).is_ok()
             })
         };
         // Before the waiter announced itself, or not at all.
@@ -61,7 +61,7 @@ fn loom_nobody_passes_a_waiter_during_a_change_of_plan() {
 
 #[test]
 fn loom_a_take_is_never_mixed_with_a_change_of_plan() {
-    take_against_change(|bucket| bucket.try_take(1, 0, false).map(drop));
+    take_against_change(|bucket| bucket.try_take(1, 0).map(drop));
 }
 
 #[test]

@@ -10,7 +10,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// The plain answer, without the receipt.
 fn take(bucket: &Bucket, cost: u32, now: u64) -> Result<(), Short> {
-    bucket.try_take(cost, now, false).map(|_| ())
+    bucket.try_take(cost, now).map(|_| ())
 }
 
 fn bucket(max_tokens: u32, refill: u32, period: u64) -> Bucket {
@@ -57,7 +57,7 @@ fn a_cost_beyond_the_bucket_never_comes() {
 #[test]
 fn a_refund_is_never_more_than_was_taken_and_still_owed() {
     let bucket = bucket(5, 5, SECOND);
-    let receipt = bucket.try_take(2, 0, false).unwrap();
+    let receipt = bucket.try_take(2, 0).unwrap();
     bucket.refund(2, receipt, 0);
     assert_eq!(bucket.available(0), 5);
     assert_eq!(take(&bucket, 5, 0), Ok(()));
@@ -70,7 +70,7 @@ fn what_time_has_brought_back_is_not_refunded_again() {
     // refilled, let eleven tokens pass at once.
     let bucket = bucket(1, 10, SECOND);
     let tenth = SECOND / 10;
-    let receipts: Vec<_> = (0..10).map(|n| bucket.try_take(1, n * tenth, false).unwrap()).collect();
+    let receipts: Vec<_> = (0..10).map(|n| bucket.try_take(1, n * tenth).unwrap()).collect();
     receipts.into_iter().for_each(|receipt| bucket.refund(1, receipt, 9 * tenth));
     assert_eq!(take(&bucket, 1, 9 * tenth), Ok(()), "the last one was still owed");
     assert_eq!(take(&bucket, 1, 9 * tenth), Err(Short::For(tenth)));
@@ -168,7 +168,7 @@ proptest! {
                 Ok(()) => admitted += 1,
                 Err(Short::For(wait)) => {
                     prop_assert!(wait > 0);
-                    prop_assert!(bucket.peek(now + wait - 1).is_err(), "not a nanosecond early");
+                    prop_assert!(bucket.peek(1, now + wait - 1).is_err(), "not a nanosecond early");
                     now += wait;
                 }
                 Err(other) => prop_assert!(false, "{:?}", other),
@@ -191,13 +191,67 @@ proptest! {
         let mut now = 0u64;
         for pause in pauses {
             now += u64::from(pause) * interval / 1000;
-            let seen = bucket.peek(now);
+            let seen = bucket.peek(1, now);
             let sure = bucket.surely_has_one();
             let available = bucket.available(now);
             let taken = take(&bucket, 1, now);
             prop_assert_eq!(seen, taken);
             prop_assert_eq!(available > 0, taken.is_ok());
             prop_assert!(!sure || taken.is_ok());
+        }
+    }
+}
+
+#[test]
+fn what_came_since_the_last_look_is_due_to_the_waiters_and_does_not_overflow() {
+    let bucket = bucket(1, 10_000, SECOND);
+    take(&bucket, 1, 0).unwrap();
+    let tick = SECOND / 1000;
+    let taken = (0..20).filter(|_| bucket.take_due(1, 0, tick).is_ok()).count();
+    assert_eq!(taken, 10, "ten came in a millisecond");
+    assert_eq!(bucket.take_due(1, tick, tick), Err(Short::For(tick / 10)));
+    // To a newcomer the bucket holds one, however long nobody came.
+    take(&bucket, 1, 5 * tick).unwrap();
+    assert!(take(&bucket, 1, 5 * tick).is_err());
+}
+
+#[test]
+fn what_overflowed_before_anybody_waited_is_lost() {
+    let bucket = bucket(2, 1000, SECOND);
+    take(&bucket, 2, 0).unwrap();
+    let (since, until) = (SECOND, SECOND + SECOND / 1000);
+    let taken = (0..9).filter(|_| bucket.take_due(1, since, until).is_ok()).count();
+    assert_eq!(taken, 3, "a full bucket, and the one that came since");
+    assert_eq!(bucket.take_due(3, since, until), Err(Short::Never));
+}
+
+proptest! {
+    /// Looking late gives each waiter what it would have had by looking at its very moment.
+    #[test]
+    fn late_looks_and_looks_in_time_are_the_same(
+        size in 1u32..5,
+        rate in 1u32..5000,
+        costs in prop::collection::vec(1u32..5, 1..30),
+        pause in 1u64..SECOND,
+    ) {
+        let (late, exact) = (bucket(size, rate, SECOND), bucket(size, rate, SECOND));
+        take(&late, size, 0).unwrap();
+        take(&exact, size, 0).unwrap();
+        let mut now = 0;
+        for (cost, slack) in costs.into_iter().filter(|cost| *cost <= size).zip(1u64..) {
+            let late = late.take_due(cost, 0, pause);
+            // A full bucket loses what came back of a nanosecond each time somebody looks at it.
+            let due = now + exact.wait_for(0, cost, now).unwrap();
+            match late {
+                Ok(_) => prop_assert!(due <= pause + slack),
+                Err(Short::For(wait)) => {
+                    prop_assert!(due >= pause + wait && due <= pause + wait + slack);
+                    break;
+                }
+                Err(other) => prop_assert!(false, "{:?}", other),
+            }
+            take(&exact, cost, due).unwrap();
+            now = due;
         }
     }
 }

@@ -1,0 +1,104 @@
+//! The service of a limiter in its backpressure mode: it is ready only while it holds its turn.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tower::Service;
+
+use crate::limited::ResponseFuture;
+use crate::reject::Reject;
+use crate::waiting::{Limiter, Operated, Waiting};
+
+/// A service behind a limiter that is ready only while it holds a permit or a token.
+///
+/// What `poll_ready` reserved is used by the next `call`, or returned when the service is dropped. A clone
+/// starts with nothing reserved.
+pub struct BackpressureService<S, L: Limiter, R> {
+    inner: S,
+    shared: Arc<L>,
+    reject: R,
+    reserved: Option<Waiting<L>>,
+}
+
+impl<S, L: Limiter, R> BackpressureService<S, L, R> {
+    pub(crate) fn new(inner: S, shared: Arc<L>, reject: R) -> Self {
+        Self { inner, shared, reject, reserved: None }
+    }
+
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> L::Handle
+    where
+        L: Operated,
+    {
+        self.shared.handle()
+    }
+
+    /// Continues with what is reserved, or asks first. `None` where asking is refused.
+    fn poll_reserved(&mut self, cx: &mut Context<'_>) -> Poll<Option<L::Pass>> {
+        let asked = self.reserved.take().map_or_else(|| self.shared.take_or_park(), Ok);
+        let mut place = match asked {
+            Ok(Waiting::Done(pass)) => return Poll::Ready(Some(pass)),
+            Ok(Waiting::Queued(place)) => place,
+            Err(_) => return Poll::Ready(None),
+        };
+        let settled = place.poll(cx);
+        if settled.is_pending() {
+            self.reserved = Some(Waiting::Queued(place));
+        }
+        settled.map(Result::ok)
+    }
+}
+
+impl<S, L, R, Req> Service<Req> for BackpressureService<S, L, R>
+where
+    S: Service<Req>,
+    L: Limiter,
+    R: Reject<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R, L::Held>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // The permit comes first, as in tower's own limit: a pending inner service keeps it. An error
+        // of the inner service, or a panic, returns it.
+        let pass = ready!(self.poll_reserved(cx));
+        let ready = self.inner.poll_ready(cx);
+        if !matches!(ready, Poll::Ready(Err(_))) {
+            self.reserved = pass.map(Waiting::Done);
+        }
+        ready
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let held = match self.reserved.take() {
+            Some(Waiting::Done(pass)) => Ok(L::begin(pass)),
+            // Called without being ready: admitted only if there is room.
+            reserved => {
+                drop(reserved);
+                self.shared.take()
+            }
+        };
+        match held {
+            Ok(held) => ResponseFuture::running(self.inner.call(request), held),
+            Err(error) => ResponseFuture::refused(error, self.reject.clone()),
+        }
+    }
+}
+
+impl<S: Clone, L: Limiter, R: Clone> Clone for BackpressureService<S, L, R> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.shared.clone(), self.reject.clone())
+    }
+}
+
+impl<S: fmt::Debug, L: Operated, R> fmt::Debug for BackpressureService<S, L, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackpressureService")
+            .field("inner", &self.inner)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,76 @@
+//! The response of a call through a limiter: refused, or running with what it holds.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use crate::error::Error;
+use crate::guard::{Guard, OnUnwind};
+use crate::reject::{Refused, Reject};
+
+/// What a running call holds of its limiter.
+pub trait Held: Guard {
+    /// The call is over.
+    fn end(&mut self);
+}
+
+pin_project! {
+    /// The response of a call through a limiter. Dropping it cancels the call.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F, R, H> {
+        #[pin]
+        kind: Kind<F, R, H>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    #[derive(Debug)]
+    enum Kind<F, R, H> {
+        // The future stands before what it holds, so that it is dropped first.
+        Running { #[pin] future: F, held: H },
+        Refused { refused: Refused<R> },
+    }
+}
+
+impl<F, R, H> ResponseFuture<F, R, H> {
+    #[inline(always)]
+    pub(crate) fn running(future: F, held: H) -> Self {
+        Self { kind: Kind::Running { future, held } }
+    }
+
+    #[inline(always)]
+    pub(crate) fn refused(error: Error, reject: R) -> Self {
+        Self { kind: Kind::Refused { refused: Refused::new(error, reject) } }
+    }
+}
+
+impl<F, R, H, Res, E> Future for ResponseFuture<F, R, H>
+where
+    F: Future<Output = Result<Res, E>>,
+    R: Reject<Res, E>,
+    H: Held,
+{
+    type Output = Result<Res, E>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProj::Running { future, held } => {
+                // A panic returns what is held on the spot.
+                let mut held = OnUnwind::give_back(held);
+                let polled = future.poll(cx);
+                if polled.is_ready() {
+                    // Now, whenever this future is dropped: the call is over.
+                    held.guard().end();
+                }
+                held.disarm();
+                polled
+            }
+            KindProj::Refused { refused } => Poll::Ready(refused.answer()),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The service of a limiter in its queued mode: a call waits for its turn in its response future.
+
+mod future;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tower::Service;
+
+use crate::cost::{Cost, OneToken};
+use crate::reject::Reject;
+use crate::waiting::{Limiter, Operated, Outlook, Waiting};
+
+pub(crate) use future::QueuedFuture;
+
+/// A service behind a limiter whose calls may wait in its queue.
+///
+/// `poll_ready` asks the inner service only if the call would be admitted now. A call that waits keeps
+/// nothing of the inner service. At its turn it holds its permit or tokens, and polls a clone of the
+/// inner service until that is ready.
+pub struct QueuedService<S, L, R, X = OneToken> {
+    inner: S,
+    shared: Arc<L>,
+    reject: R,
+    cost: X,
+    /// What the last `poll_ready` saw of the next `call` on this value.
+    next: Next,
+    /// Whether `inner` was polled, and so may hold something.
+    asked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// It will be refused.
+    Refused,
+    /// The inner service must be asked first.
+    Unready,
+    /// The inner service is ready.
+    Ready,
+}
+
+impl<S, L, R, X> QueuedService<S, L, R, X> {
+    pub(crate) fn new(inner: S, shared: Arc<L>, reject: R, cost: X) -> Self {
+        Self { inner, shared, reject, cost, next: Next::Unready, asked: false }
+    }
+}
+
+impl<S, L: Operated, R, X> QueuedService<S, L, R, X> {
+    /// The operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> L::Handle {
+        self.shared.handle()
+    }
+}
+
+impl<S: Clone, L, R, X> QueuedService<S, L, R, X> {
+    /// Releases what the inner service holds for this value: a clone starts with nothing.
+    fn release(&mut self) {
+        if std::mem::take(&mut self.asked) {
+            self.inner = self.inner.clone();
+        }
+    }
+}
+
+impl<S, L, R, X, Req> Service<Req> for QueuedService<S, L, R, X>
+where
+    S: Service<Req> + Clone,
+    L: Limiter,
+    R: Reject<S::Response, S::Error> + Clone,
+    X: Cost<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = QueuedFuture<S, Req, L, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.next = match self.shared.outlook() {
+            Outlook::Admitted => {
+                self.next = Next::Unready;
+                self.asked = true;
+                ready!(self.inner.poll_ready(cx))?;
+                Next::Ready
+            }
+            Outlook::Waits => Next::Unready,
+            Outlook::Refused => Next::Refused,
+        };
+        if self.next != Next::Ready {
+            self.release();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let cost = self.cost.cost(&request);
+        let next = std::mem::replace(&mut self.next, Next::Unready);
+        let asked = match next {
+            Next::Refused => Err(self.shared.refuse_as_foreseen(cost)),
+            Next::Unready | Next::Ready => self.shared.take_or_wait(cost),
+        };
+        match asked {
+            Ok(Waiting::Done(pass)) if next == Next::Ready => {
+                let held = L::begin(pass);
+                self.asked = false;
+                QueuedFuture::running(self.inner.call(request), held)
+            }
+            Ok(waiting) => {
+                self.release();
+                QueuedFuture::waiting(waiting, self.inner.clone(), request, self.reject.clone())
+            }
+            Err(error) => QueuedFuture::refused(error, self.reject.clone()),
+        }
+    }
+}
+
+impl<S: Clone, L, R: Clone, X: Clone> Clone for QueuedService<S, L, R, X> {
+    fn clone(&self) -> Self {
+        let (reject, cost) = (self.reject.clone(), self.cost.clone());
+        Self::new(self.inner.clone(), self.shared.clone(), reject, cost)
+    }
+}
+
+impl<S: fmt::Debug, L: Operated, R, X> fmt::Debug for QueuedService<S, L, R, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueuedService")
+            .field("inner", &self.inner)
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::error::Error;
+use crate::limited::ResponseFuture;
+use crate::reject::Reject;
+use crate::waiting::{Limiter, Waiting};
+
+pin_project! {
+    /// The response of a call that may wait for its limiter. Dropping it leaves the queue, or cancels the
+    /// call and returns what it held.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct QueuedFuture<S, Req, L, R>
+    where
+        S: Service<Req>,
+        L: Limiter,
+    {
+        #[pin]
+        kind: Kind<S, Req, S::Future, L, R, L::Held>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<S, Req, F, L, R, H>
+    where
+        L: Limiter,
+    {
+        // The turn stands last, so that what it holds is returned when nothing of the call is left.
+        Waiting { service: S, request: Option<Req>, reject: Option<R>, turn: Option<Waiting<L>> },
+        Called { #[pin] response: ResponseFuture<F, R, H> },
+        Over,
+    }
+}
+
+impl<S: Service<Req>, Req, L: Limiter, R> QueuedFuture<S, Req, L, R> {
+    pub(super) fn waiting(turn: Waiting<L>, service: S, request: Req, reject: R) -> Self {
+        let (request, reject, turn) = (Some(request), Some(reject), Some(turn));
+        Self { kind: Kind::Waiting { service, request, reject, turn } }
+    }
+
+    pub(super) fn running(future: S::Future, held: L::Held) -> Self {
+        Self { kind: Kind::Called { response: ResponseFuture::running(future, held) } }
+    }
+
+    pub(super) fn refused(error: Error, reject: R) -> Self {
+        Self { kind: Kind::Called { response: ResponseFuture::refused(error, reject) } }
+    }
+}
+
+/// How a turn ended before the call.
+enum Stopped<E> {
+    /// The limiter refused, or the wait took too long.
+    Refused(Error),
+    /// The inner service cannot get ready.
+    Failed(E),
+}
+
+/// Waits for the turn, and then for the service. `turn` is empty once that is over, or panicked.
+fn poll_turn<S, Req, L>(
+    turn: &mut Option<Waiting<L>>,
+    service: &mut S,
+    cx: &mut Context<'_>,
+) -> Poll<Result<L::Pass, Stopped<S::Error>>>
+where
+    S: Service<Req>,
+    L: Limiter,
+{
+    if let Some(Waiting::Queued(place)) = turn {
+        let granted = ready!(place.poll(cx)).map_err(Stopped::Refused);
+        *turn = None;
+        *turn = Some(Waiting::Done(granted?));
+    }
+    // Taken out meanwhile, so that a panic returns it on the spot.
+    let Some(Waiting::Done(pass)) = turn.take() else { completed() };
+    match service.poll_ready(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(pass)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(Stopped::Failed(error))),
+        Poll::Pending => {
+            *turn = Some(Waiting::Done(pass));
+            Poll::Pending
+        }
+    }
+}
+
+#[cold]
+#[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
+fn completed() -> ! {
+    panic!("QueuedFuture polled after it completed")
+}
+
+impl<S, Req, L, R> Future for QueuedFuture<S, Req, L, R>
+where
+    S: Service<Req>,
+    L: Limiter,
+    R: Reject<S::Response, S::Error>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut kind = self.project().kind;
+        loop {
+            let response = match kind.as_mut().project() {
+                KindProj::Called { response } => return response.poll(cx),
+                KindProj::Over => completed(),
+                KindProj::Waiting { service, request, reject, turn } => {
+                    let turned = ready!(poll_turn(turn, service, cx));
+                    let (Some(request), Some(reject)) = (request.take(), reject.take()) else {
+                        completed()
+                    };
+                    match turned {
+                        Ok(pass) => {
+                            let held = L::begin(pass);
+                            ResponseFuture::running(service.call(request), held)
+                        }
+                        Err(Stopped::Refused(error)) => ResponseFuture::refused(error, reject),
+                        Err(Stopped::Failed(error)) => {
+                            kind.set(Kind::Over);
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                }
+            };
+            kind.set(Kind::Called { response });
+        }
+    }
+}
+
+impl<S: Service<Req>, Req, L: Limiter, R> fmt::Debug for QueuedFuture<S, Req, L, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = matches!(self.kind, Kind::Waiting { .. });
+        f.debug_struct("QueuedFuture").field("waiting", &waiting).finish_non_exhaustive()
+    }
+}
