@@ -12,6 +12,7 @@
 //! *aside*: the grant goes to the next waiter, and the one set aside is the first again once it is polled.
 
 mod line;
+mod places;
 
 use std::fmt;
 use std::task::Context;
@@ -122,11 +123,11 @@ impl<R: Resource> WaitQueue<R> {
         line.settle(resource, now, &mut wake);
         let joined = if let Some(receipt) = line.take_now(resource, cost, now) {
             Joined::Granted(receipt)
-        } else if line.len() >= capacity || !admits(line.owed()) {
+        } else if line.places.len() >= capacity || !admits(line.places.owed()) {
             Joined::Full
         } else {
             let deadline = longest.map(|longest| clock::after(now, longest));
-            Joined::Waiting(Place(line.enter(cost, deadline, claim)))
+            Joined::Waiting(Place(line.places.enter(cost, deadline, claim)))
         };
         line.rest(resource);
         joined
@@ -142,7 +143,7 @@ impl<R: Resource> WaitQueue<R> {
     ) -> Looked<R::Receipt> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        if line.come_back(*number) {
+        if line.places.come_back(*number) {
             // It waits again: announce, then look, as in `join`.
             resource.set_waiting(true);
         }
@@ -190,13 +191,13 @@ impl<R: Resource> WaitQueue<R> {
 
     /// Whether nobody is in line.
     pub(crate) fn is_idle(&self) -> bool {
-        lock(&self.line).is_empty()
+        lock(&self.line).places.is_empty()
     }
 
     /// How many wait, the most that ever did, and what the waiters in line will cost.
     pub(crate) fn gauges(&self) -> (usize, usize, u64) {
         let line = lock(&self.line);
-        (line.len(), line.peak(), line.owed())
+        (line.places.len(), line.places.peak(), line.places.owed())
     }
 }
 

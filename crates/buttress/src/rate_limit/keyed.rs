@@ -10,9 +10,9 @@ use tower::{Layer, Service};
 
 use super::config::{Config, Policy};
 use super::service::ResponseFuture;
-use super::shared::Spent;
 use super::state::Short;
 use super::state::plan::{Plan, nanos_since};
+use super::tokens::Spent;
 use crate::cost::{Cost, OneToken};
 use crate::counters::Counters;
 use crate::error::{Error, RetryAfter};

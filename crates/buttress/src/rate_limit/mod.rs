@@ -7,6 +7,7 @@ mod layer;
 mod service;
 mod shared;
 mod state;
+mod tokens;
 
 pub use crate::cost::{Cost, OneToken};
 pub use config::{Config, Policy};

@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::handle::Handle;
-use super::shared::{Shared, Spent};
+use super::shared::Shared;
+use super::tokens::Spent;
 use crate::backpressure::BackpressureService;
 use crate::cost::{Cost, OneToken};
 use crate::limited;

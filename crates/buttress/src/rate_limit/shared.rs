@@ -1,16 +1,15 @@
-//! What every service of one layer shares, and the guards of a call.
+//! What every service of one layer shares.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::Config;
 use super::state::{Limiter, Receipt, Short};
+use super::tokens::{Spent, Tokens};
 use crate::clock::{self, Clock};
 use crate::counters::Counters;
 use crate::error::{Error, RetryAfter};
-use crate::guard::Guard;
 use crate::invalid_config::InvalidConfig;
-use crate::limited::Held;
 use crate::observe::Common;
 use crate::queue::{Ask, InVain, Joined, WaitQueue};
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
@@ -149,7 +148,7 @@ impl Shared {
     }
 
     #[inline]
-    fn admitted(&self) {
+    pub(super) fn admitted(&self) {
         if self.common.count_calls {
             self.counters.add(ADMITTED);
         }
@@ -210,51 +209,6 @@ impl Shared {
     }
 }
 
-/// Tokens that were taken for a call that has not begun. Dropping them gives them back.
-#[derive(Debug)]
-#[must_use]
-pub struct Tokens {
-    /// `None` once spent.
-    shared: Option<Arc<Shared>>,
-    cost: u32,
-    receipt: Receipt,
-}
-
-impl Tokens {
-    /// The call begins.
-    pub(super) fn spend(mut self) -> Spent {
-        if let Some(shared) = self.shared.take() {
-            shared.admitted();
-        }
-        Spent
-    }
-}
-
-/// What a running call holds of a rate limiter: nothing, because its tokens are spent.
-#[derive(Clone, Copy, Debug)]
-pub struct Spent;
-
-impl Guard for Spent {
-    #[inline(always)]
-    fn give_back(&mut self) {}
-}
-
-impl Held for Spent {
-    #[inline(always)]
-    fn end(&mut self) {}
-}
-
-impl Drop for Tokens {
-    fn drop(&mut self) {
-        if let Some(shared) = &self.shared {
-            shared.limiter.refund(self.cost, self.receipt, shared.common.clock.now());
-            if shared.queue.gauges().0 > 0 {
-                waiting::settle(&**shared);
-            }
-        }
-    }
-}
-
 impl waiting::Limiter for Shared {
     type Pass = Tokens;
     type Held = Spent;
@@ -273,7 +227,7 @@ impl waiting::Limiter for Shared {
     }
 
     fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt) -> Tokens {
-        Tokens { shared: Some(self.clone()), cost, receipt }
+        Tokens::taken(self.clone(), cost, receipt)
     }
 
     fn begin(tokens: Tokens) -> Spent {

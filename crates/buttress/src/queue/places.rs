@@ -1,0 +1,134 @@
+//! The places of a queue: who waits, in which order, and how much is asked for ahead of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+#[derive(Default)]
+pub(super) struct Places {
+    /// Who waits, by number, first come first. Each one's `before` and `cost` add up to the `before` of
+    /// the next.
+    waiting: BTreeMap<u64, Entry>,
+    /// Who was granted something, did not come for it, and has not come since.
+    aside: BTreeMap<u64, Entry>,
+    /// Of the waiting and of those aside.
+    deadlines: BTreeSet<(Instant, u64)>,
+    next: u64,
+    peak: usize,
+    /// The `before` of the next newcomer, and of the head.
+    entered: u64,
+    gone: u64,
+}
+
+pub(super) struct Entry {
+    pub(super) cost: u32,
+    /// What had been asked for before, since the queue was made.
+    before: u64,
+    pub(super) deadline: Option<Instant>,
+    pub(super) claim: Option<Duration>,
+    /// `None` until it is polled.
+    pub(super) waker: Option<Waker>,
+    /// When it will look by itself.
+    pub(super) looks_at: Option<Instant>,
+}
+
+impl Places {
+    /// Whether nobody waits in line.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many have a place, the ones set aside included.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.aside.len()
+    }
+
+    pub(super) fn peak(&self) -> usize {
+        self.peak
+    }
+
+    /// The cost of all in line.
+    pub(super) fn owed(&self) -> u64 {
+        self.entered - self.gone
+    }
+
+    pub(super) fn head(&mut self) -> Option<(u64, &mut Entry)> {
+        self.waiting.first_entry().map(|head| (*head.key(), head.into_mut()))
+    }
+
+    /// A waiter in line, and the cost of those ahead of it.
+    pub(super) fn get(&mut self, number: u64) -> Option<(u64, &mut Entry)> {
+        let entry = self.waiting.get_mut(&number)?;
+        Some((entry.before - self.gone, entry))
+    }
+
+    pub(super) fn first_deadline(&self) -> Option<(Instant, u64)> {
+        self.deadlines.first().copied()
+    }
+
+    pub(super) fn enter(
+        &mut self,
+        cost: u32,
+        deadline: Option<Instant>,
+        claim: Option<Duration>,
+    ) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let entry = Entry { cost, before: 0, deadline, claim, waker: None, looks_at: None };
+        self.insert(number, entry);
+        self.deadlines.extend(deadline.map(|deadline| (deadline, number)));
+        self.peak = self.peak.max(self.len());
+        number
+    }
+
+    /// Keeps the place of one that does not wait in line for now.
+    pub(super) fn set_aside(&mut self, number: u64, entry: Entry) {
+        self.deadlines.extend(entry.deadline.map(|deadline| (deadline, number)));
+        self.aside.insert(number, entry);
+    }
+
+    /// Returns a waiter that was set aside to its place in line. False if it was not.
+    pub(super) fn come_back(&mut self, number: u64) -> bool {
+        let Some(entry) = self.aside.remove(&number) else { return false };
+        self.insert(number, entry);
+        true
+    }
+
+    fn insert(&mut self, number: u64, mut entry: Entry) {
+        let cost = u64::from(entry.cost);
+        let mut behind = self.waiting.range_mut(number..).map(|(_, behind)| &mut behind.before);
+        entry.before = match behind.next() {
+            Some(next) => std::mem::replace(next, *next + cost),
+            None => self.entered,
+        };
+        behind.for_each(|before| *before += cost);
+        self.entered += cost;
+        self.waiting.insert(number, entry);
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = match self.waiting.remove(&number) {
+            Some(entry) => {
+                let cost = u64::from(entry.cost);
+                if self.is_first(number) {
+                    self.gone += cost;
+                } else {
+                    let behind = self.waiting.range_mut(number..);
+                    behind.for_each(|(_, behind)| behind.before -= cost);
+                    self.entered -= cost;
+                }
+                entry
+            }
+            None => self.aside.remove(&number)?,
+        };
+        if let Some(deadline) = entry.deadline {
+            self.deadlines.remove(&(deadline, number));
+        }
+        Some(entry)
+    }
+
+    /// Whether nobody in line came before this number.
+    fn is_first(&self, number: u64) -> bool {
+        self.waiting.first_key_value().is_none_or(|(first, _)| *first > number)
+    }
+}

@@ -1,0 +1,58 @@
+//! The guards of a call.
+
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::state::Receipt;
+use crate::guard::Guard;
+use crate::limited::Held;
+use crate::waiting;
+
+/// Tokens that were taken for a call that has not begun. Dropping them gives them back.
+#[derive(Debug)]
+#[must_use]
+pub struct Tokens {
+    /// `None` once spent.
+    shared: Option<Arc<Shared>>,
+    cost: u32,
+    receipt: Receipt,
+}
+
+impl Tokens {
+    pub(super) fn taken(shared: Arc<Shared>, cost: u32, receipt: Receipt) -> Self {
+        Self { shared: Some(shared), cost, receipt }
+    }
+
+    /// The call begins.
+    pub(super) fn spend(mut self) -> Spent {
+        if let Some(shared) = self.shared.take() {
+            shared.admitted();
+        }
+        Spent
+    }
+}
+
+/// What a running call holds of a rate limiter: nothing, because its tokens are spent.
+#[derive(Clone, Copy, Debug)]
+pub struct Spent;
+
+impl Guard for Spent {
+    #[inline(always)]
+    fn give_back(&mut self) {}
+}
+
+impl Held for Spent {
+    #[inline(always)]
+    fn end(&mut self) {}
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.limiter.refund(self.cost, self.receipt, shared.common.clock.now());
+            if shared.queue.gauges().0 > 0 {
+                waiting::settle(&**shared);
+            }
+        }
+    }
+}
