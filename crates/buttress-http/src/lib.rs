@@ -13,6 +13,7 @@
 //! | to send an `Idempotency-Key` with every request | [`SetIdempotencyKeyLayer`] |
 //! | to know what a status says to a saga | [`is_definite_refusal`] |
 //! | to tell callers how a limit stands | [`RateLimitFieldsLayer`] |
+//! | a limit per client: by address, behind proxies, by header | [`client_key`] |
 //! | to read or write `Retry-After` yourself | [`retry_after`] |
 //!
 //! Everything works on [`http::Request`] and [`http::Response`] with any body, so with axum, hyper,
@@ -116,6 +117,7 @@
 //! holds no permit, has no time limit and counts for no circuit.
 
 mod by_status;
+pub mod client_key;
 mod definite;
 mod grpc;
 mod http_ext;

@@ -1,0 +1,182 @@
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use buttress::InvalidConfig;
+use http::{Extensions, HeaderMap, HeaderName, Request};
+
+use super::{AddressKey, PeerAddr, network::Network};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+type FindPeer = dyn Fn(&Extensions) -> Option<PeerAddr> + Send + Sync;
+
+/// Finds the [`AddressKey`] of a request: of its peer, or of the client that trusted proxies report
+/// in `X-Forwarded-For`.
+///
+/// By default no proxy is trusted and the header is not read. The peer's address is the [`PeerAddr`]
+/// among the request's extensions, or what [`peer_from`](Self::peer_from) finds. Requests without a
+/// peer address share the one key [`AddressKey::Unknown`], whatever their headers say.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use buttress_http::client_key::{AddressKey, AddressKeys, PeerAddr};
+/// use http::Request;
+///
+/// let keys = AddressKeys::new().trust_networks(["10.0.0.0/8"])?;
+/// let request = Request::builder()
+///     .extension(PeerAddr([10, 0, 0, 1].into()))
+///     .header("x-forwarded-for", "192.0.2.66, 203.0.113.7, 10.0.0.9")
+///     .body(())?;
+/// // The first proxy wrote 203.0.113.7. The entry further left is the client's own claim.
+/// assert_eq!(keys.of(&request), AddressKey::V4(Ipv4Addr::new(203, 0, 113, 7)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct AddressKeys {
+    find_peer: Arc<FindPeer>,
+    trust: Trust,
+}
+
+/// Which hops in front of the service are believed.
+#[derive(Clone, Debug)]
+enum Trust {
+    /// So many, whatever their addresses are.
+    Hops(usize),
+    Networks(Arc<[Network]>),
+}
+
+impl Default for AddressKeys {
+    fn default() -> Self {
+        let find_peer = |extensions: &Extensions| extensions.get::<PeerAddr>().copied();
+        Self { find_peer: Arc::new(find_peer), trust: Trust::Hops(0) }
+    }
+}
+
+impl AddressKeys {
+    /// Takes the peer's address and trusts no proxy.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Finds the peer's address in the extension `T` instead of [`PeerAddr`].
+    ///
+    /// With axum: `.peer_from(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer)`, and
+    /// `into_make_service_with_connect_info::<SocketAddr>()` for the server.
+    pub fn peer_from<T, A>(mut self, peer: impl Fn(&T) -> A + Send + Sync + 'static) -> Self
+    where
+        T: Send + Sync + 'static,
+        A: Into<PeerAddr>,
+    {
+        self.find_peer = Arc::new(move |extensions| extensions.get::<T>().map(|t| peer(t).into()));
+        self
+    }
+
+    /// Trusts this number of proxies, the peer included. Default: 0, the peer is the client.
+    ///
+    /// The key is the entry of `X-Forwarded-For` that the outermost of them wrote: with 1 the
+    /// rightmost entry, with 2 the one to its left. If the header has fewer entries, or one of
+    /// those is no address, the key is the peer's. Take it only if every request comes through all
+    /// of these proxies: a client that reaches the service past one of them chooses its key.
+    ///
+    /// It replaces [`trust_networks`](Self::trust_networks).
+    pub fn trust_hops(mut self, hops: usize) -> Self {
+        self.trust = Trust::Hops(hops);
+        self
+    }
+
+    /// Trusts the proxies in these networks: `10.0.0.0/8`, `2001:db8::/32`, or single addresses.
+    /// Default: none.
+    ///
+    /// As long as an address is trusted, the entry of `X-Forwarded-For` to its left is read,
+    /// starting with the peer and the rightmost entry. The key is the first address that is not
+    /// trusted. If the entries end before, or the next is no address, the key is that of the last
+    /// trusted address.
+    ///
+    /// It replaces [`trust_hops`](Self::trust_hops).
+    ///
+    /// # Errors
+    /// A text that is no network, or a prefix that is longer than an address.
+    pub fn trust_networks<N: AsRef<str>>(
+        mut self,
+        networks: impl IntoIterator<Item = N>,
+    ) -> Result<Self, InvalidConfig> {
+        let networks: Result<_, _> =
+            networks.into_iter().map(|network| Network::parse(network.as_ref())).collect();
+        self.trust = Trust::Networks(networks?);
+        Ok(self)
+    }
+
+    /// Returns the key of `request`.
+    #[must_use]
+    pub fn of<B>(&self, request: &Request<B>) -> AddressKey {
+        match self.client(request.extensions(), request.headers()) {
+            Some(address) => address.into(),
+            None => AddressKey::Unknown,
+        }
+    }
+
+    /// Returns the closure that keyed layers take.
+    pub fn key<B>(self) -> impl Fn(&Request<B>) -> AddressKey + Clone + Send + Sync + 'static {
+        move |request| self.of(request)
+    }
+
+    fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+        let PeerAddr(peer) = (self.find_peer)(extensions)?;
+        let peer = peer.to_canonical();
+        Some(match &self.trust {
+            Trust::Hops(hops) => behind_hops(*hops, headers).unwrap_or(peer),
+            Trust::Networks(networks) => behind_networks(networks, peer, headers),
+        })
+    }
+}
+
+impl fmt::Debug for AddressKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressKeys").field("trust", &self.trust).finish_non_exhaustive()
+    }
+}
+
+/// The address that the last of `hops` proxies reports; `None` if one before it reports none.
+fn behind_hops(hops: usize, headers: &HeaderMap) -> Option<IpAddr> {
+    let last = hops.checked_sub(1)?;
+    let mut client = None;
+    let mut entries = from_the_right(headers);
+    for _ in 0..=last {
+        client = Some(entries.next()??);
+    }
+    client
+}
+
+/// The first address on the way from the peer outwards that is in none of the networks, or the last
+/// on that way.
+fn behind_networks(networks: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let is_trusted = |address| networks.iter().any(|network| network.contains(address));
+    let mut reached = peer;
+    let mut entries = from_the_right(headers);
+    while is_trusted(reached) {
+        let Some(Some(next)) = entries.next() else { break };
+        reached = next;
+    }
+    reached
+}
+
+/// The entries of all `X-Forwarded-For` fields, which are one list, the last first; `None` for an
+/// entry that is no address.
+fn from_the_right(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
+    headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .rev()
+        .flat_map(|field| field.as_bytes().rsplit(|byte| *byte == b','))
+        .map(address)
+}
+
+/// The address in an entry: alone, in brackets, or with a port.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']);
+    let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse().ok().or_else(in_brackets).or_else(with_port).map(|ip: IpAddr| ip.to_canonical())
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("guide.md")]
+
+mod address;
+mod forwarded;
+mod header;
+mod network;
+mod peer;
+
+pub use address::AddressKey;
+pub use forwarded::AddressKeys;
+pub use header::{HeaderKey, HeaderKeys};
+pub use peer::PeerAddr;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+use std::net::IpAddr;
+
+use buttress::InvalidConfig;
+
+/// The addresses that share their first bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Network {
+    /// Canonical: never IPv4-mapped where the prefix covers the mapping.
+    base: IpAddr,
+    prefix: u32,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or one address.
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidConfig> {
+        let refused = || {
+            let bound = "an address, or a network such as 10.0.0.0/8 or 2001:db8::/32";
+            InvalidConfig::new("trust-networks", format!("{text:?}"), bound)
+        };
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let base: IpAddr = address.parse().map_err(|_| refused())?;
+        let bits = if base.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => bits,
+            // `u32` would also read a sign.
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(refused)?
+            }
+            Some(_) => return Err(refused()),
+        };
+        Ok(match base.to_canonical() {
+            canonical if canonical.is_ipv4() && base.is_ipv6() && prefix >= 96 => {
+                Self { base: canonical, prefix: prefix - 96 }
+            }
+            _ => Self { base, prefix },
+        })
+    }
+
+    /// Whether `address`, which is canonical, belongs to the network.
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        match (self.base, address) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                let differ = base.to_bits() ^ address.to_bits();
+                differ.leading_zeros() >= self.prefix
+            }
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                let differ = base.to_bits() ^ address.to_bits();
+                differ.leading_zeros() >= self.prefix
+            }
+            _ => false,
+        }
+    }
+}
