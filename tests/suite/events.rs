@@ -1,6 +1,7 @@
 //! What layers tell their observers: each thing once, with the layer's name, and nothing of a call
 //! that was admitted and succeeded.
 
+mod panics;
 mod reentrant;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! Sidecar: limiter, breaker, retry and time limit as one layer, and counters that add up.
 
+mod probing;
+
 use buttress::sidecar::{Config, SidecarLayer, Stats};
 use buttress::{CircuitState, ErrorKind, Outcome, circuit_breaker, rate_limit, retry};
 use tower::Layer;

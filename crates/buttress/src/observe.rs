@@ -77,14 +77,14 @@ pub enum Event {
         /// The state it is in now.
         to: CircuitState,
     },
-    /// An attempt failed and another will follow.
+    /// An attempt failed and another one is due.
     Retrying {
         /// The number of the attempt that failed; the first is 1.
         attempt: u32,
         /// How long the next one waits.
         delay: Duration,
     },
-    /// An attempt failed and no other will follow, though the failure was worth one.
+    /// An attempt failed and no other follows, though the failure was worth one. Reported once per call.
     RetriesExhausted {
         /// How many attempts were made.
         attempts: u32,
@@ -126,12 +126,15 @@ pub enum GaveUp {
     LongHint,
     /// The request could not be repeated.
     Request,
+    /// The service failed to become ready for the next attempt. The caller gets that error.
+    NotReady,
 }
 
 /// Hears the events of the layers it is given to.
 ///
-/// It is called on the task that caused the event, outside of every lock of this crate; it should be
-/// quick and must not panic. A closure `Fn(Name, &Event)` will do.
+/// It is called on the task that caused the event, outside of every lock of this crate. It should be
+/// quick and must not panic. A panic reaches the caller of the layer, and costs the layer nothing: no
+/// permit, token, probe or place is lost. A closure `Fn(Name, &Event)` will do.
 pub trait Observer: Send + Sync {
     /// `layer` did `event`.
     fn on_event(&self, layer: Name, event: &Event);
@@ -242,9 +245,13 @@ impl Common {
 
     pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
         tracing::debug!(target: "buttress", layer = self.name.as_str(), attempt, ?delay, "retrying");
+        self.tell(|| Event::Retrying { attempt, delay });
+    }
+
+    /// Counts an attempt after the first, which is made now.
+    pub(crate) fn retried(&self) {
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::Retried));
-        self.tell(|| Event::Retrying { attempt, delay });
     }
 
     pub(crate) fn gave_up(&self, attempts: u32, reason: GaveUp) {
@@ -302,10 +309,16 @@ impl Common {
         self.tell(|| Event::Reconfigured);
     }
 
-    /// Builds the event only if somebody listens.
+    /// Builds the event only if somebody listens. While a panic unwinds the thread, a second one, of the
+    /// observer, would end the process: it is caught.
     fn tell(&self, event: impl FnOnce() -> Event) {
-        if let Some(observer) = &self.observer {
-            observer.on_event(self.name, &event());
+        let Some(observer) = &self.observer else { return };
+        let event = event();
+        let tell = || observer.on_event(self.name, &event);
+        if !std::thread::panicking() {
+            tell();
+        } else if std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)).is_err() {
+            tracing::error!(target: "buttress", layer = self.name.as_str(), "the observer panicked");
         }
     }
 
@@ -387,6 +400,7 @@ mod tests {
             common.timed_out(&Error::timed_out(common.name, Duration::from_secs(1)));
             common.circuit_changed(CircuitState::Closed, CircuitState::Open);
             common.retrying(1, Duration::ZERO);
+            common.retried();
             common.gave_up(3, GaveUp::Attempts);
             common.fell_back(false);
         });

@@ -56,6 +56,42 @@ async fn a_change_before_the_first_poll_is_heard_and_one_before_the_listener_is_
     assert_eq!(now(after), Disabled, "where it is now, not where it went through");
 }
 
+/// Found in review: closing a closed circuit completed the future and raised the generation.
+#[tokio::test(start_paused = true)]
+async fn what_leaves_the_state_as_it_is_is_no_change() {
+    let handle = breaker(touchy()).handle();
+    let unchanged = |idle: &dyn Fn()| {
+        let (waiter, mut changed) = (Waiter::new(), handle.changed());
+        let (state, generation) = (handle.state(), handle.generation());
+        assert!(waiter.poll(&mut changed).is_pending());
+        idle();
+        assert_eq!((handle.state(), handle.generation()), (state, generation));
+        assert!(waiter.poll(&mut changed).is_pending());
+    };
+    unchanged(&|| handle.reset());
+    unchanged(&|| handle.reconfigure(&touchy()).unwrap());
+    handle.force_open();
+    unchanged(&|| handle.force_open());
+    handle.disable();
+    unchanged(&|| handle.disable());
+    handle.metrics_only();
+    unchanged(&|| handle.metrics_only());
+    unchanged(&|| handle.try_acquire().unwrap().failure());
+    assert_eq!(handle.stats().transitions, 3);
+}
+
+/// The window of a closed circuit is emptied all the same, and of what was admitted before.
+#[tokio::test(start_paused = true)]
+async fn a_reset_empties_the_window_of_a_closed_circuit() {
+    let handle = breaker(Config::new().consecutive_failures(2)).handle();
+    let late = handle.try_acquire().unwrap();
+    handle.try_acquire().unwrap().failure();
+    handle.reset();
+    assert_eq!(handle.stats().window_calls, 0);
+    late.failure();
+    assert_eq!((handle.stats().window_calls, handle.state()), (0, Closed));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_was_dropped_is_not_woken() {
     let handle = breaker(touchy()).handle();

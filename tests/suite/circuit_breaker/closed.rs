@@ -202,3 +202,36 @@ async fn a_full_bulkhead_further_in_says_nothing_about_the_service() {
         assert_eq!(handle.state(), state);
     }
 }
+
+/// Found in review: a window of time read as empty as soon as the circuit was open.
+#[tokio::test(start_paused = true)]
+async fn the_stats_show_what_opened_the_circuit_until_calls_count_again() {
+    let by_rate = Config::new().slow_calls(ms(50), 1.0).failure_rate(0.75).min_calls(4);
+    for config in [by_rate.clone().count_window(8), by_rate.time_window(ms(1000))] {
+        let handle = breaker(config.open_for(ms(10_000))).handle();
+        assert_eq!((handle.stats().failure_rate, handle.stats().slow_call_rate), (None, None));
+        handle.try_acquire().unwrap().success();
+        assert_eq!(handle.stats().failure_rate, Some(0.0));
+        let slow = handle.try_acquire().unwrap();
+        tokio::time::advance(ms(50)).await;
+        slow.failure();
+        (0..2).for_each(|_| handle.try_acquire().unwrap().failure());
+        assert_eq!(handle.state(), CircuitState::Open);
+        for wait in [0, 5000, 5000] {
+            tokio::time::advance(ms(wait)).await;
+            let stats = handle.stats();
+            assert_eq!((stats.window_calls, stats.window_failures, stats.window_slow), (4, 3, 1));
+            assert_eq!((stats.failure_rate, stats.slow_call_rate), (Some(0.75), Some(0.25)));
+        }
+        let probe = handle.try_acquire().unwrap();
+        assert_eq!(handle.stats().window_calls, 4);
+        probe.success();
+        let stats = handle.stats();
+        assert_eq!((stats.state, stats.window_calls), (CircuitState::Closed, 0));
+        assert_eq!(stats.failure_rate, None);
+    }
+    let in_a_row = breaker(touchy()).handle();
+    in_a_row.try_acquire().unwrap().failure();
+    let stats = in_a_row.stats();
+    assert_eq!((stats.window_failures, stats.failure_rate), (1, None), "no rate decides");
+}

@@ -42,6 +42,23 @@ async fn a_circuit_that_opens_again_is_kept_for_as_long_again() {
     assert!(handle.try_acquire(&2).is_ok());
 }
 
+/// Found in review: a half-open circuit was forgotten as soon as another key came, and its dead host got a
+/// closed one.
+#[tokio::test(start_paused = true)]
+async fn a_half_open_circuit_is_forgotten_no_sooner_than_an_open_one() {
+    let handle = breaker(1).handle();
+    handle.try_acquire(&1).unwrap().failure();
+    tokio::time::advance(ms(100)).await;
+    drop(handle.try_acquire(&1).unwrap());
+    assert_eq!(handle.get(&1).unwrap().state(), CircuitState::HalfOpen);
+    for wait in [0, 99] {
+        tokio::time::advance(ms(wait)).await;
+        assert_eq!(handle.try_acquire(&2).unwrap_err().kind(), ErrorKind::TooManyKeys);
+    }
+    tokio::time::advance(ms(1)).await;
+    assert!(handle.try_acquire(&2).is_ok());
+}
+
 // Found in review: only the eight oldest keys were looked at, and again by every newcomer, so eight
 // that stayed busy kept everybody out of a map of idle ones.
 

@@ -1,10 +1,15 @@
 //! What happens between two attempts.
 
+use std::sync::{Arc, Mutex};
+
 use buttress::retry::{Backoff, Config};
+use buttress::{AnyError, Event, GaveUp, Name};
 use tower::Layer;
 
 use super::{doubling, retry};
-use crate::support::{AppError, Ask, Scripted, Step, Waiter, begin, is_pending, ms, now, soon};
+use crate::support::{
+    AppError, Ask, Scripted, Step, Waiter, begin, is_pending, ms, now, panic_of, soon,
+};
 
 /// The inner future panics when it is polled after it completed.
 #[tokio::test(start_paused = true)]
@@ -59,6 +64,93 @@ async fn a_service_that_cannot_get_ready_again_ends_it_with_that_error() {
     assert!(is_pending(&mut response));
     log.fail_ready();
     assert_eq!(soon(response).await, Err(AppError::Broken("not ready")));
+}
+
+/// Found in review: the attempt that never was counted as a retry, and no event said how the call ended.
+#[tokio::test(start_paused = true)]
+async fn retries_are_attempts_that_were_made_and_the_others_are_counted_apart() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let observer = {
+        let heard = heard.clone();
+        move |_: Name, event: &Event| heard.lock().unwrap().push(event.clone())
+    };
+    let heard = || std::mem::take(&mut *heard.lock().unwrap());
+    let retrying = |attempt| Event::Retrying { attempt, delay: ms(100) };
+    let gave_up = |attempts, reason| Event::RetriesExhausted { attempts, reason };
+    let layer = retry(Config::new().backoff(Backoff::fixed(ms(100))).observer(observer));
+    let counts = || {
+        let stats = layer.handle().stats();
+        (stats.retries, stats.not_made, stats.exhausted)
+    };
+
+    let (inner, log) = Scripted::new();
+    log.always(Step::Fail);
+    let mut service = layer.layer(inner);
+    let mut response = begin(&mut service, Ask(0));
+    assert!(is_pending(&mut response));
+    assert_eq!(counts(), (0, 0, 0), "it waits");
+    tokio::time::advance(ms(100)).await;
+    assert!(is_pending(&mut response));
+    assert_eq!(counts(), (1, 0, 0));
+    log.fail_ready();
+    assert_eq!(soon(response).await, Err(AppError::Broken("not ready")));
+    assert_eq!(counts(), (1, 1, 1));
+    assert_eq!(heard(), [retrying(1), retrying(2), gave_up(2, GaveUp::NotReady)]);
+
+    // Dropped while it waits, and while the service is not ready.
+    log.unblock();
+    for blocked in [false, true] {
+        let mut response = begin(&mut service, Ask(0));
+        assert!(is_pending(&mut response));
+        if blocked {
+            log.block();
+            tokio::time::advance(ms(100)).await;
+            assert!(is_pending(&mut response));
+        }
+        drop(response);
+        assert_eq!(counts(), (1, 2 + u64::from(blocked), 1));
+        assert_eq!(heard(), [retrying(1)]);
+    }
+    log.unblock();
+    log.then([Step::Fail, Step::PanicInCall]);
+    let mut response = begin(&mut service, Ask(0));
+    assert!(is_pending(&mut response));
+    tokio::time::advance(ms(100)).await;
+    panic_of(|| is_pending(&mut response));
+    drop(response);
+    assert_eq!(counts(), (2, 3, 1), "its call was made");
+
+    let layer = retry(Config::new().attempts(2).backoff(Backoff::fixed(ms(100))));
+    for (dropped, retries, not_made) in [(true, 0, 1), (false, 1, 1)] {
+        let mut run = Box::pin(layer.run(async |_| Err::<u32, _>(AppError::Broken("no"))));
+        assert!(is_pending(&mut run));
+        if dropped {
+            drop(run);
+        } else {
+            assert!(soon(run).await.is_err());
+        }
+        let stats = layer.handle().stats();
+        assert_eq!((stats.retries, stats.not_made), (retries, not_made), "without tower");
+    }
+}
+
+/// Found in review: `run` held what had failed, a connection perhaps, for as long as it waited.
+#[tokio::test(start_paused = true)]
+async fn a_failed_result_is_dropped_before_the_wait() {
+    let layer = retry(Config::new().backoff(Backoff::fixed(ms(100)))).classify(AnyError);
+    let connection = Arc::new(());
+    let mut run = Box::pin(layer.run(async |_| Err::<(), _>(connection.clone())));
+    assert!(is_pending(&mut run));
+    assert_eq!(Arc::strong_count(&connection), 1);
+    drop(run);
+    let failing = connection.clone();
+    let mut service = layer
+        .layer(tower::service_fn(move |_: Ask| std::future::ready(Err::<(), _>(failing.clone()))));
+    let mut response = begin(&mut service, Ask(0));
+    assert!(is_pending(&mut response));
+    drop(service);
+    // One is in the copy of the service that the next attempt will call.
+    assert_eq!(Arc::strong_count(&connection), 2);
 }
 
 /// Found in review: attempts without a wait were one long poll; nothing else on the thread ran, not

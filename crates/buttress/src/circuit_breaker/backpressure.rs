@@ -10,8 +10,8 @@ use tower::Service;
 use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::service::settle_unready;
-use super::shared::{Admission, Shared};
-use crate::classify::{Classify, Outcome};
+use super::shared::{Reserved, Shared};
+use crate::classify::Classify;
 use crate::clock::Sleep;
 use crate::reject::Reject;
 use crate::wakers::Owner;
@@ -32,20 +32,9 @@ pub struct BackpressureCircuitBreaker<S, C, R> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// An admission whose call has not begun.
-struct Reserved(Option<Admission>);
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if let Some(admission) = self.0.take() {
-            admission.settle(Outcome::Ignored, || None);
-        }
-    }
-}
-
 impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
     pub(super) fn new(inner: S, shared: Arc<Shared>, classify: C, reject: R) -> Self {
-        let (reserved, parked) = (Reserved(None), Owner::default());
+        let (reserved, parked) = (Reserved::NOTHING, Owner::default());
         Self { inner, shared, classify, reject, reserved, parked, timer: None }
     }
 
@@ -57,14 +46,14 @@ impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
 
     /// Ready while an admission of the present state is reserved.
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.reserved.0.as_ref().is_some_and(Admission::is_current) {
+        if self.reserved.is_current() {
             return Poll::Ready(());
         }
         loop {
             // First listen, then ask: a change in between is heard.
-            let asked = self.shared.admit();
-            self.reserved = Reserved(asked.ok());
-            if self.reserved.0.is_some() {
+            self.reserved = Reserved::NOTHING;
+            if let Ok(admission) = self.shared.admit() {
+                self.reserved = Reserved::new(admission);
                 self.shared.wakers.forget(&mut self.parked);
                 self.timer = None;
                 return Poll::Ready(());
@@ -108,18 +97,18 @@ where
                 return Poll::Pending;
             }
             // Held here while the inner service is asked: a panic in there is that of this call.
-            let admission = self.reserved.0.take();
+            let admission = self.reserved.take();
             let ready = self.inner.poll_ready(cx);
-            self.reserved.0 = admission;
+            self.reserved = admission.map_or(Reserved::NOTHING, Reserved::new);
             match ready {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => {
-                    self.reserved = Reserved(None);
+                    self.reserved = Reserved::NOTHING;
                     return Poll::Ready(Err(settle_unready(&self.shared, &self.classify, error)));
                 }
                 Poll::Pending => {
                     self.shared.wakers.register(&mut self.parked, cx);
-                    if self.reserved.0.as_ref().is_some_and(Admission::is_current) {
+                    if self.reserved.is_current() {
                         return Poll::Pending;
                     }
                 }
@@ -129,11 +118,9 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         // Called without being ready, or the circuit changed since: asked anew.
-        let mut reserved = std::mem::replace(&mut self.reserved, Reserved(None));
-        let admitted = match reserved.0.take_if(|admission| admission.is_current()) {
-            Some(admission) => Ok(admission),
-            None => self.shared.admit(),
-        };
+        let mut reserved = std::mem::replace(&mut self.reserved, Reserved::NOTHING);
+        let current = if reserved.is_current() { reserved.take() } else { None };
+        let admitted = current.map_or_else(|| self.shared.admit(), Ok);
         drop(reserved);
         match admitted {
             Ok(mut admission) => {

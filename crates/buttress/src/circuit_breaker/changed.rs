@@ -16,14 +16,14 @@ use crate::wakers::Owner;
 #[must_use = "futures do nothing unless polled"]
 pub struct Changed {
     shared: Arc<Shared>,
-    generation: u32,
+    changes: u32,
     owner: Owner,
 }
 
 impl Changed {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let generation = shared.state.generation();
-        Self { shared, generation, owner: Owner::default() }
+        let changes = shared.state.changes();
+        Self { shared, changes, owner: Owner::default() }
     }
 }
 
@@ -34,7 +34,7 @@ impl Future for Changed {
         let this = &mut *self;
         // First listen, then look: a change in between is heard.
         this.shared.wakers.register(&mut this.owner, cx);
-        if this.shared.state.generation() == this.generation {
+        if this.shared.state.changes() == this.changes {
             return Poll::Pending;
         }
         Poll::Ready(this.shared.state.state())
@@ -49,6 +49,6 @@ impl Drop for Changed {
 
 impl fmt::Debug for Changed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changed").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Changed").field("state", &self.shared.state.state()).finish_non_exhaustive()
     }
 }

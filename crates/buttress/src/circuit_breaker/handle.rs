@@ -48,11 +48,11 @@ impl Handle {
         self.shared.state.state()
     }
 
-    /// A number that grows by one with every change of state, wrapping around: equal numbers mean that
-    /// nothing changed in between.
+    /// A number that grows by one with every change of state, wrapping around. Equal numbers mean that the
+    /// state did not change in between.
     #[must_use]
     pub fn generation(&self) -> u32 {
-        self.shared.state.generation()
+        self.shared.state.changes()
     }
 
     /// Waits for the next change of state.
@@ -92,13 +92,15 @@ impl Handle {
         self.force(CircuitState::MetricsOnly);
     }
 
-    /// Closes the circuit and starts with an empty window. Counters stay.
+    /// Closes the circuit and empties its window. Counters stay. The window of a closed circuit is emptied
+    /// too, which is not a change of state.
     pub fn reset(&self) {
         self.force(CircuitState::Closed);
     }
 
     fn force(&self, to: CircuitState) {
-        self.shared.tell(self.shared.state.force(to));
+        let shared = &self.shared;
+        shared.tell(shared.state.force(to, shared.now()));
     }
 
     /// Takes over the rules of `config`; state, window and probes stay, and so do name, clock and
@@ -142,11 +144,15 @@ impl Handle {
         let tally = shared.state.tally(shared.now());
         let Telemetry { counters, common } = &*shared.telemetry;
         let counted = |which| common.count_calls.then(|| counters.sum(which));
+        let judged = shared.state.is_by_rate() && tally.total > 0;
+        let share = |part: u64| judged.then(|| part as f64 / tally.total as f64);
         Stats {
             state: self.state(),
             window_calls: tally.total,
             window_failures: tally.failed,
             window_slow: tally.slow,
+            failure_rate: share(tally.failed),
+            slow_call_rate: share(tally.slow),
             refused: counters.sum(REFUSED),
             failures: counters.sum(FAILED),
             opened: counters.sum(OPENED),
@@ -168,16 +174,23 @@ impl fmt::Debug for Handle {
 
 /// A snapshot of a circuit breaker.
 #[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Stats {
     /// The state of the circuit.
     pub state: CircuitState,
-    /// Calls in the window; with consecutive failures, the failures in a row.
+    /// Calls in the window. With consecutive failures, the failures in a row. While the circuit counts no
+    /// calls, because it is open for example, the window stays as it was when the counting ended.
     pub window_calls: u64,
-    /// Of these, the failures.
+    /// Failures among [`window_calls`](Self::window_calls).
     pub window_failures: u64,
-    /// Of these, the slow ones.
+    /// Slow calls among [`window_calls`](Self::window_calls).
     pub window_slow: u64,
+    /// The share of failures in the window, from 0 to 1. `None` if the window is empty, and with
+    /// consecutive failures.
+    pub failure_rate: Option<f64>,
+    /// The share of slow calls in the window, from 0 to 1. `None` if the window is empty, and with
+    /// consecutive failures.
+    pub slow_call_rate: Option<f64>,
     /// Calls refused.
     pub refused: u64,
     /// Calls that failed, also those that the inner service could not get ready for.

@@ -62,8 +62,8 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 ///
 /// At most `max_keys` are held: a new key takes the place of a long unused one with no call running,
 /// and is refused with [`TooManyKeys`](crate::ErrorKind::TooManyKeys) while a look at a few of the
-/// longest unused finds none. A circuit is not forgotten while it is open, nor until as long again after
-/// it would have probed; one that an operator forced never is.
+/// longest unused finds none. A circuit that opened is not forgotten before it would have probed, nor until
+/// as long again after that, unless it closes first. One that an operator forced is never forgotten.
 ///
 /// The key is known only in `call`, so a refused call leaves the inner service ready, with whatever it
 /// had reserved, until this service value is called again or dropped.

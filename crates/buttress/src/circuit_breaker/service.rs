@@ -7,6 +7,7 @@ use tower::Service;
 use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::{Admission, Shared};
+use super::state::Ticket;
 use crate::classify::Classify;
 use crate::error::RetryAfter;
 use crate::reject::Reject;
@@ -86,6 +87,45 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         self.not_ready(polled, cx)
     }
 
+    /// Calls the inner service. `stamp` gets the request and what admitted it.
+    #[inline(always)]
+    pub(crate) fn call_with<Req>(
+        &mut self,
+        mut request: Req,
+        stamp: impl FnOnce(&mut Req, Ticket),
+    ) -> ResponseFuture<S::Future, C, R>
+    where
+        S: Service<Req>,
+        C: Clone,
+        R: Clone,
+    {
+        if let Aside::Nothing = self.aside {
+            if let Some(admission) = self.shared.admit_closed() {
+                stamp(&mut request, admission.ticket());
+                let future = self.inner.call(request);
+                return ResponseFuture::running(future, admission, self.classify.clone());
+            }
+        }
+        let admitted = if let Aside::Refused = self.aside {
+            self.aside = Aside::Nothing;
+            // As of now: the refusal may have been seen a while ago, and may be over.
+            Err(self.shared.peek().unwrap_or(RetryAfter::nanos(0)))
+        } else {
+            self.admit()
+        };
+        match admitted {
+            Ok(admission) => {
+                stamp(&mut request, admission.ticket());
+                let future = self.inner.call(request);
+                ResponseFuture::running(future, admission, self.classify.clone())
+            }
+            Err(retry_after) => {
+                let error = self.shared.refuse(retry_after);
+                ResponseFuture::refused(error, self.reject.clone())
+            }
+        }
+    }
+
     /// What to answer when the inner service is perhaps not ready.
     #[inline(never)]
     fn not_ready<Req>(
@@ -143,29 +183,7 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        if let Aside::Nothing = self.aside {
-            if let Some(admission) = self.shared.admit_closed() {
-                let future = self.inner.call(request);
-                return ResponseFuture::running(future, admission, self.classify.clone());
-            }
-        }
-        let admitted = if let Aside::Refused = self.aside {
-            self.aside = Aside::Nothing;
-            // As of now: the refusal may have been seen a while ago, and may be over.
-            Err(self.shared.peek().unwrap_or(RetryAfter::nanos(0)))
-        } else {
-            self.admit()
-        };
-        match admitted {
-            Ok(admission) => {
-                let future = self.inner.call(request);
-                ResponseFuture::running(future, admission, self.classify.clone())
-            }
-            Err(retry_after) => {
-                let error = self.shared.refuse(retry_after);
-                ResponseFuture::refused(error, self.reject.clone())
-            }
-        }
+        self.call_with(request, |_, _| {})
     }
 }
 

@@ -111,8 +111,20 @@ impl Shared {
 
     pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, RetryAfter> {
         let (ticket, transition) = self.state.admit(|| self.now())?;
+        let admission = self.admission(ticket);
+        Ok(if transition.is_some() { self.announce(admission, transition) } else { admission })
+    }
+
+    /// Reports the change of state that admitted a call. The call keeps its place only if the observer
+    /// returns.
+    #[cold]
+    fn announce(&self, admission: Admission, transition: Option<Transition>) -> Admission {
+        let mut reserved = Reserved::new(admission);
         self.tell(transition);
-        Ok(self.admission(ticket))
+        match reserved.take() {
+            Some(admission) => admission,
+            None => unreachable!("reserved above"),
+        }
     }
 
     /// Polls the inner service to readiness; a panic in there is counted as that of a call.
@@ -148,15 +160,21 @@ impl Shared {
 
     /// Counts how a call ended, and what it means.
     #[inline(never)]
-    fn decide(&self, Call { ticket, started }: Call, outcome: Outcome, hint: Option<Duration>) {
+    fn decide(&self, call: Call, outcome: Outcome, hint: Option<Duration>) {
         let Telemetry { counters, common } = &*self.telemetry;
         match outcome {
             // A disabled circuit counts nothing at all.
-            _ if ticket.is_uncounted() => {}
+            _ if call.ticket.is_uncounted() => {}
             Outcome::Failure => counters.add(FAILED),
             Outcome::Success if common.count_calls => counters.add(SUCCEEDED),
             _ => {}
         }
+        self.settle(call, outcome, hint);
+    }
+
+    /// Settles a call with the circuit, and counts nothing.
+    pub(super) fn settle(&self, call: Call, outcome: Outcome, hint: Option<Duration>) {
+        let Call { ticket, started } = call;
         let slow = started != NEVER && {
             let took = self.state.nanos(self.now()).saturating_sub(started);
             took >= self.state.rules.slow_after()
@@ -172,14 +190,25 @@ impl Shared {
 
 /// A call under way.
 #[derive(Clone, Copy, Debug)]
-struct Call {
-    ticket: Ticket,
+pub(super) struct Call {
+    pub(super) ticket: Ticket,
     /// When, in nanoseconds of the state's; read only if slow calls count.
     started: u64,
 }
 
 /// Stands in [`Call::started`] for "not read".
 const NEVER: u64 = u64::MAX;
+
+impl Call {
+    /// Reads when the call begins, if that matters.
+    pub(super) fn time(&mut self, shared: &Shared) {
+        if shared.state.rules.times_calls() {
+            self.started = shared.state.nanos(shared.now());
+            // It may have been admitted before calls were timed, and must be judged all the same.
+            self.ticket = self.ticket.noted();
+        }
+    }
+}
 
 /// A call that a circuit breaker let through, to be settled once. Dropping it unsettled counts as the
 /// configuration says: as [`dropped_calls`](Config::dropped_calls), or as
@@ -199,11 +228,18 @@ impl Admission {
         if common.count_calls && !self.call.ticket.is_uncounted() {
             counters.add(ADMITTED);
         }
-        if shared.state.rules.times_calls() {
-            self.call.started = shared.state.nanos(shared.now());
-            // It may have been admitted before calls were timed, and must be judged all the same.
-            self.call.ticket = self.call.ticket.noted();
-        }
+        self.call.time(shared);
+    }
+
+    /// The admission without its guard: the caller settles the call.
+    pub(super) fn into_call(mut self) -> Option<(Arc<Shared>, Call)> {
+        self.shared.take().map(|shared| (shared, self.call))
+    }
+
+    /// What admitted the call.
+    #[inline(always)]
+    pub(super) fn ticket(&self) -> Ticket {
+        self.call.ticket
     }
 
     /// Whether the circuit is still in the state that admitted this call.
@@ -261,6 +297,34 @@ impl Drop for Admission {
     #[inline]
     fn drop(&mut self) {
         self.give_back();
+    }
+}
+
+/// An admission whose call has not begun. Dropping it gives its place back.
+pub(super) struct Reserved(Option<Admission>);
+
+impl Reserved {
+    pub(super) const NOTHING: Self = Self(None);
+
+    pub(super) fn new(admission: Admission) -> Self {
+        Self(Some(admission))
+    }
+
+    pub(super) fn take(&mut self) -> Option<Admission> {
+        self.0.take()
+    }
+
+    /// Whether an admission of the present state is reserved.
+    pub(super) fn is_current(&self) -> bool {
+        self.0.as_ref().is_some_and(Admission::is_current)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(admission) = self.0.take() {
+            admission.settle(Outcome::Ignored, || None);
+        }
     }
 }
 

@@ -5,15 +5,16 @@
 //! [`Machine`] behind a short lock. Each change of state begins a new *generation*; an outcome that
 //! arrives with an older one changes nothing.
 //!
-//! Here is how calls are admitted, how the state changes, and what an operator decides; what the end of
-//! a call does is in [`settle`].
+//! Here is how calls are admitted; what the end of a call does is in [`settle`], and how the state changes
+//! in [`transitions`].
 
 mod machine;
 mod rules;
 mod settle;
 mod ticket;
+mod transitions;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use machine::Machine;
 use rules::Rules;
@@ -26,7 +27,7 @@ use crate::clock;
 use crate::error::RetryAfter;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::CircuitState;
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crate::window::{CountWindow, Streak, Tally, TimeWindow};
 
 /// A change of state, to be told.
@@ -50,6 +51,8 @@ pub(crate) struct State {
     count_calls: bool,
     /// See [`pack`]. Written under the lock of the machine.
     control: AtomicU64,
+    /// How often the state changed. Written after `control`, under the lock of the machine.
+    changes: AtomicU32,
     /// The word of a window of calls, see there.
     sums: AtomicU64,
     /// The bits of `sums` that are as in the ticket of a call whose success would change nothing.
@@ -59,6 +62,11 @@ pub(crate) struct State {
     window: Window,
     pub(crate) rules: Rules,
     machine: Mutex<Machine>,
+}
+
+/// Whether the outcomes of calls go into the window.
+fn counts(state: CircuitState) -> bool {
+    matches!(state, CircuitState::Closed | CircuitState::MetricsOnly)
 }
 
 fn noted(count_calls: bool, config: &Config) -> u32 {
@@ -83,6 +91,7 @@ impl State {
             anchor,
             count_calls,
             control: AtomicU64::new(pack(0, noted, CircuitState::Closed)),
+            changes: AtomicU32::new(0),
             sums: AtomicU64::new(sums),
             clear,
             open_until: AtomicU64::new(0),
@@ -131,13 +140,21 @@ impl State {
         self.current().1
     }
 
+    /// What is in the window; while no call is counted, what was in it when the counting ended.
     pub(crate) fn tally(&self, now: Instant) -> Tally {
-        let generation = self.generation();
         match &self.window {
             Window::Streak => Streak::snapshot(&self.sums),
             Window::Count(window) => window.snapshot(&self.sums),
-            Window::Time(window) => window.tally(generation, self.nanos(now)),
+            Window::Time(window) => match self.current() {
+                (generation, state) if counts(state) => window.tally(generation, self.nanos(now)),
+                _ => lock(&self.machine).counted,
+            },
         }
+    }
+
+    /// Whether a rate over a window decides, rather than failures in a row.
+    pub(crate) fn is_by_rate(&self) -> bool {
+        !matches!(self.window, Window::Streak)
     }
 
     /// Admits a call through a closed circuit that notes nothing else of it; `None` where it takes more
@@ -220,7 +237,7 @@ impl State {
             CircuitState::Open => match self.still_open(now_is) {
                 Some(refusal) => return Err(refusal),
                 None => {
-                    let transition = self.enter(&mut machine, CircuitState::HalfOpen);
+                    let transition = self.enter(&mut machine, CircuitState::HalfOpen, now_is);
                     generation = generation.wrapping_add(1);
                     transition
                 }
@@ -247,69 +264,6 @@ impl State {
         let probe = ticket.is_probe().then(|| lock(&self.machine));
         let in_place = |machine: &Machine| machine.has_probe(ticket.how() - UNCOUNTED);
         self.generation() == ticket.generation() && probe.is_none_or(|machine| in_place(&machine))
-    }
-
-    /// How often the state changed, or was set again, wrapping around.
-    pub(crate) fn generation(&self) -> u32 {
-        self.current().0
-    }
-
-    /// Any => ForcedOpen, Disabled, MetricsOnly or Closed: by an operator.
-    pub(crate) fn force(&self, state: CircuitState) -> Option<Transition> {
-        let mut machine = lock(&self.machine);
-        self.enter(&mut machine, state)
-    }
-
-    /// Begins a new generation in `to`. `None` if the circuit was there already.
-    fn enter(&self, machine: &mut Machine, to: CircuitState) -> Option<Transition> {
-        let control = self.control.load(Ordering::Relaxed);
-        let (generation, from) = unpack(control);
-        let generation = generation.wrapping_add(1);
-        machine.probes.clear();
-        machine.successes = 0;
-        if matches!(to, CircuitState::Closed | CircuitState::MetricsOnly) {
-            machine.reopened = 0;
-            // Before anybody can be admitted under the new generation.
-            match &self.window {
-                Window::Streak => Streak::reset(&self.sums, generation),
-                Window::Count(window) => window.reset(&self.sums, generation),
-                Window::Time(window) => window.reset(generation),
-            }
-        }
-        self.control.store(pack(generation, control as u32 & NOTED, to), Ordering::Release);
-        (from != to).then_some(Transition { from, to })
-    }
-
-    /// Whether nothing is lost by forgetting this circuit, of which no call is running: it is closed, or
-    /// it would have probed long ago and nobody came.
-    pub(crate) fn is_at_rest(&self, now: impl Fn() -> Instant) -> bool {
-        match self.state() {
-            CircuitState::Closed | CircuitState::HalfOpen => true,
-            CircuitState::Open => {
-                let margin = clock::to_nanos(lock(&self.machine).open_for);
-                let until = self.open_until.load(Ordering::Relaxed).saturating_add(margin);
-                self.nanos(now()) >= until
-            }
-            // What an operator decided stays.
-            CircuitState::ForcedOpen | CircuitState::Disabled | CircuitState::MetricsOnly => false,
-        }
-    }
-
-    /// When time alone will let a call in that was refused now: at the end of the open time, or of the
-    /// first lease of a probe.
-    pub(crate) fn admits_at(&self) -> Option<Instant> {
-        match self.state() {
-            CircuitState::Open => {
-                let until = Duration::from_nanos(self.open_until.load(Ordering::Relaxed));
-                Some(clock::after(self.anchor, until))
-            }
-            CircuitState::HalfOpen => {
-                let machine = lock(&self.machine);
-                let first = machine.probes.iter().map(|(_, since)| *since).min()?;
-                Some(clock::after(first, machine.probe_lease))
-            }
-            _ => None,
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::clone_request::CloneRequest;
-use super::shared::Shared;
+use super::shared::{Decided, Shared};
 use super::state::Attempts;
 use crate::classify::{Classify, Outcome};
 use crate::clock::Sleep;
@@ -53,9 +53,9 @@ pin_project! {
     #[project = PhaseProj]
     enum Phase<F> {
         Calling { #[pin] future: F },
-        Waiting { #[pin] sleep: Sleep },
+        Waiting { #[pin] sleep: Sleep, decided: Option<Decided> },
         // Until the service of the next attempt is ready.
-        Readying,
+        Readying { decided: Option<Decided> },
     }
 }
 
@@ -96,7 +96,7 @@ where
     /// What follows an attempt that failed with `result`; `None` if nothing does.
     fn next_phase(
         &self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         attempts: &mut Attempts,
         result: &Answer<S, Req>,
     ) -> Option<Phase<S::Future>> {
@@ -104,11 +104,12 @@ where
         let copy = self.next.as_ref().map(|(_, copy)| copy);
         let repeatable = copy.is_some_and(|copy| self.clone.is_repeatable(copy));
         let commit = || copy.is_some_and(|copy| self.clone.commit(copy));
-        let delay = shared.next(attempts, repeatable, hint, commit)?;
+        let (delay, decided) = shared.next(attempts, repeatable, hint, commit)?;
+        let decided = Some(decided);
         if delay.is_zero() {
-            return Some(Phase::Readying);
+            return Some(Phase::Readying { decided });
         }
-        Some(Phase::Waiting { sleep: shared.common.clock.sleep(delay) })
+        Some(Phase::Waiting { sleep: shared.common.clock.sleep(delay), decided })
     }
 }
 
@@ -135,17 +136,22 @@ where
                         None => return Poll::Ready(result),
                     }
                 }
-                PhaseProj::Waiting { sleep } => {
+                PhaseProj::Waiting { sleep, decided } => {
                     ready!(sleep.poll(cx));
-                    Phase::Readying
+                    Phase::Readying { decided: decided.take() }
                 }
-                PhaseProj::Readying => {
+                PhaseProj::Readying { decided } => {
                     // Attempts that neither wait nor pend must not keep the other tasks from running.
                     ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
                     let Spare { next, clone, .. } = &mut *this.spare;
                     // There is one: without it the last failure would have been returned.
                     let Some((service, _)) = next else { return Poll::Pending };
-                    ready!(service.poll_ready(cx))?;
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        if let Some(decided) = decided.take() {
+                            decided.unready();
+                        }
+                        return Poll::Ready(Err(error));
+                    }
                     let Some((mut service, mut request)) = next.take() else {
                         return Poll::Pending;
                     };
@@ -153,6 +159,9 @@ where
                     let repeats = this.shared.may_repeat(number);
                     let spare = repeats.then(|| clone.clone_request(&request)).flatten();
                     clone.stamp(&mut request, number);
+                    if let Some(decided) = decided.take() {
+                        decided.made();
+                    }
                     let future = service.call(request);
                     *next = spare.map(|spare| (service, spare));
                     Phase::Calling { future }

@@ -8,8 +8,8 @@ use crate::rng::Rng;
 
 /// How long to wait before each further attempt.
 ///
-/// Wait `n` (from 0) is `base x factor^n`, saturating, at most the cap; then the jitter, which never
-/// goes above the cap either.
+/// Wait `n` (from 0) is `base x factor^n`, saturating, at most the cap if there is one. The jitter is
+/// applied to this wait, and never goes above the cap either.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,7 +23,8 @@ use crate::rng::Rng;
 pub struct Backoff {
     pub(super) base: Duration,
     pub(super) factor: f64,
-    pub(super) cap: Duration,
+    /// `None` without a longest wait.
+    pub(super) cap: Option<Duration>,
     pub(super) jitter: Jitter,
 }
 
@@ -36,32 +37,37 @@ pub enum Jitter {
     /// The wait as it is.
     None,
     /// Evenly between `wait x (1 - fraction)` and `wait x (1 + fraction)`. At most 1.
+    ///
+    /// Near the cap the range keeps its width and ends at the cap. Once the wait has reached the cap, it is
+    /// from `cap x (1 - 2 x fraction)` to the cap.
     Fraction(f64),
     /// Evenly between nothing and the wait. The default: it spreads the most.
     #[default]
     Full,
     /// Half of the wait, and evenly up to the other half.
     Equal,
-    /// Evenly between the base and three times the wait before, whatever the factor says.
+    /// Evenly between the base and three times the wait before, or the cap if that is less. The factor has
+    /// no effect.
     Decorrelated,
 }
 
 impl Backoff {
     /// The next attempt follows at once, without touching a timer.
     pub const fn none() -> Self {
-        Self { base: Duration::ZERO, factor: 1.0, cap: Duration::ZERO, jitter: Jitter::None }
+        Self { base: Duration::ZERO, factor: 1.0, cap: None, jitter: Jitter::None }
     }
 
-    /// The same wait every time, without jitter.
+    /// The same wait every time, without jitter. There is no longest wait unless [`cap`](Self::cap) sets
+    /// one, so that jitter lengthens the wait as often as it shortens it.
     pub const fn fixed(wait: Duration) -> Self {
-        Self { base: wait, factor: 1.0, cap: wait, jitter: Jitter::None }
+        Self { base: wait, factor: 1.0, cap: None, jitter: Jitter::None }
     }
 
     /// Doubling from `base` up to 10 seconds (or `base`, if that is longer), with full jitter.
     pub const fn exponential(base: Duration) -> Self {
         let cap = Duration::from_secs(10);
         let cap = if base.as_nanos() > cap.as_nanos() { base } else { cap };
-        Self { base, factor: 2.0, cap, jitter: Jitter::Full }
+        Self { base, factor: 2.0, cap: Some(cap), jitter: Jitter::Full }
     }
 
     /// What each wait is multiplied by for the next. At least 1.
@@ -72,7 +78,7 @@ impl Backoff {
 
     /// The longest wait, jitter included. At least the base.
     pub const fn cap(mut self, cap: Duration) -> Self {
-        self.cap = cap;
+        self.cap = Some(cap);
         self
     }
 
@@ -91,27 +97,28 @@ impl Backoff {
     /// Wait number `n`, from 0; `previous` is the one before, zero if there was none.
     #[must_use]
     pub fn delay(&self, n: u32, previous: Duration, rng: &Rng) -> Duration {
-        let (base, cap) = (clock::to_nanos(self.base), clock::to_nanos(self.cap));
-        if cap == 0 {
-            return Duration::ZERO;
-        }
+        let base = clock::to_nanos(self.base);
+        let cap = self.cap.map_or(u64::MAX, clock::to_nanos);
         let exponent = i32::try_from(n).unwrap_or(i32::MAX);
         // Beyond the range of either type the value is infinite or saturates, and the cap decides.
         let plain = ((base as f64 * self.factor.powi(exponent)) as u64).min(cap);
         let nanos = match self.jitter {
             Jitter::None => plain,
             Jitter::Fraction(fraction) => {
+                // The range is moved below the cap, never cut off there: a draw that is cut off would be
+                // the cap itself, and callers that failed together would come back together.
                 let spread = (plain as f64 * fraction) as u64;
-                rng.between(plain.saturating_sub(spread), plain.saturating_add(spread))
+                let high = plain.saturating_add(spread).min(cap);
+                rng.between(high.saturating_sub(spread.saturating_mul(2)), high)
             }
             Jitter::Full => rng.between(0, plain),
             Jitter::Equal => rng.between(plain.div_ceil(2), plain),
             Jitter::Decorrelated => {
                 let previous = clock::to_nanos(previous).max(base);
-                rng.between(base, previous.saturating_mul(3))
+                rng.between(base, previous.saturating_mul(3).min(cap))
             }
         };
-        Duration::from_nanos(nanos.min(cap))
+        Duration::from_nanos(nanos)
     }
 
     /// Checks the durations, the factor and the jitter. A layer's constructor does the same check.
@@ -120,10 +127,12 @@ impl Backoff {
     /// Names the first field that is out of its bounds.
     pub fn check(&self) -> Result<(), InvalidConfig> {
         check_not_endless("base-delay", self.base)?;
-        check_not_endless("max-delay", self.cap)?;
-        if self.cap < self.base {
-            let bound = format!("at least the base-delay, {:?}", self.base);
-            return Err(InvalidConfig::new("max-delay", format!("{:?}", self.cap), bound));
+        if let Some(cap) = self.cap {
+            check_not_endless("max-delay", cap)?;
+            if cap < self.base {
+                let bound = format!("at least the base-delay, {:?}", self.base);
+                return Err(InvalidConfig::new("max-delay", format!("{cap:?}"), bound));
+            }
         }
         if !(self.factor.is_finite() && self.factor >= 1.0) {
             return Err(InvalidConfig::new("factor", self.factor, "a finite number, at least 1"));
@@ -176,11 +185,65 @@ mod tests {
             (Backoff::exponential(ms(100)).factor(f64::NAN), "factor"),
             (Backoff::exponential(ms(100)).jitter(Jitter::Fraction(1.5)), "jitter-fraction"),
             (Backoff::fixed(Duration::MAX), "base-delay"),
+            (Backoff::fixed(ms(100)).cap(ms(99)), "max-delay"),
         ];
         for (backoff, field) in bad {
             assert_eq!(backoff.check().unwrap_err().field(), field);
         }
         assert!(Backoff::none().check().is_ok());
+    }
+
+    /// The least and the greatest of many draws, and how often the cap was drawn among 1000.
+    fn drawn(backoff: Backoff, n: u32, previous: Duration, cap: Duration) -> (u64, u64, usize) {
+        let rng = Rng::seeded(7);
+        let draws: Vec<Duration> = (0..1000).map(|_| backoff.delay(n, previous, &rng)).collect();
+        let in_ms = |draw: Option<&Duration>| draw.unwrap().as_millis() as u64;
+        let (least, most) = (in_ms(draws.iter().min()), in_ms(draws.iter().max()));
+        (least, most, draws.iter().filter(|draw| **draw == cap).count())
+    }
+
+    /// Found in review: `fixed` had its own wait as a cap, so half of all draws were exactly the wait.
+    #[test]
+    fn a_fixed_wait_has_no_cap_unless_it_is_given_one() {
+        let fixed = Backoff::fixed(ms(500)).jitter(Jitter::Fraction(0.2));
+        assert_eq!(drawn(fixed, 0, ms(0), ms(500)), (400, 599, 0));
+        let growing = Backoff::fixed(ms(500)).factor(2.0);
+        let rng = Rng::seeded(1);
+        assert_eq!(growing.delay(10, ms(0), &rng), ms(512_000));
+        assert_eq!(growing.delay(u32::MAX, ms(0), &rng), Duration::from_nanos(u64::MAX));
+        assert_eq!(drawn(fixed.jitter(Jitter::Decorrelated), 3, ms(1000), ms(0)), (501, 2998, 0));
+    }
+
+    /// Draws beyond the cap were cut off at it: up to half of them, and of decorrelated ones most.
+    #[test]
+    fn near_the_cap_a_draw_is_as_even_as_elsewhere() {
+        let at = |base, jitter| Backoff::fixed(ms(base)).cap(ms(1000)).jitter(jitter);
+        let cases = [
+            (at(1000, Jitter::Fraction(0.2)), (600, 999)),
+            (at(900, Jitter::Fraction(0.2)), (640, 999)),
+            (at(700, Jitter::Fraction(0.2)), (560, 839)),
+            (at(1000, Jitter::Fraction(0.8)), (0, 999)),
+            (at(100, Jitter::Decorrelated), (100, 999)),
+            (at(1000, Jitter::Full), (0, 999)),
+            (at(1000, Jitter::Equal), (500, 999)),
+        ];
+        for (backoff, (least, most)) in cases {
+            let (low, high, at_cap) = drawn(backoff, 5, ms(900), ms(1000));
+            assert!((least..=least + 5).contains(&low), "{backoff:?}: {low}");
+            assert!((most - 5..=most).contains(&high), "{backoff:?}: {high}");
+            assert_eq!(at_cap, 0, "{backoff:?}");
+        }
+        let fourths = |backoff: Backoff| {
+            let rng = Rng::seeded(3);
+            let mut parts = [0; 4];
+            for _ in 0..4000 {
+                let drawn = backoff.delay(0, ms(0), &rng).as_millis() as usize;
+                parts[(drawn - 600) / 100] += 1;
+            }
+            parts
+        };
+        let parts = fourths(at(1000, Jitter::Fraction(0.2)));
+        assert!(parts.iter().all(|part| (900..1100).contains(part)), "{parts:?}");
     }
 
     proptest! {
@@ -210,7 +273,10 @@ mod tests {
             let slack = 2.0 + plain * 1e-9;
             let (low, high) = match jitter {
                 Jitter::None => (plain, plain),
-                Jitter::Fraction(f) => (plain * (1.0 - f), plain * (1.0 + f)),
+                Jitter::Fraction(f) => {
+                    let high = (plain * (1.0 + f)).min(cap as f64);
+                    ((high - 2.0 * plain * f).max(0.0), high)
+                }
                 Jitter::Full => (0.0, plain),
                 Jitter::Equal => (plain / 2.0, plain),
                 Jitter::Decorrelated => (base as f64, 3.0 * previous.max(base) as f64),

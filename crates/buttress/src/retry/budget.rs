@@ -46,13 +46,19 @@ impl Budget {
         Self::with_window(share, floor, Duration::from_secs(10))
     }
 
-    /// The same over another window.
+    /// A budget over the calls of the last `window`. With a floor, the window is at least one second divided
+    /// by the floor: the floor of a shorter window is less than one retry, which is never granted.
     ///
     /// # Errors
-    /// A share that is not between 0 and 1000, or a window of zero.
+    /// A share that is not between 0 and 1000, a window of zero, or one that is too short for the floor.
     pub fn with_window(share: f64, floor: u32, window: Duration) -> Result<Self, InvalidConfig> {
         check_range("share", share, 0.0, 1000.0)?;
         check_duration("window", window)?;
+        let shortest = shortest_window(floor);
+        if window < shortest {
+            let bound = format!("at least {shortest:?}, 1 second divided by the floor of {floor}");
+            return Err(InvalidConfig::new("window", format!("{window:?}"), bound));
+        }
         let ledger = Mutex::new(Ledger::new(window));
         Ok(Self { inner: Arc::new(Inner { share, floor, calls: Counters::new(), ledger }) })
     }
@@ -93,6 +99,14 @@ impl Budget {
     }
 }
 
+/// The shortest window in which a floor of so many retries a second is one retry.
+fn shortest_window(floor: u32) -> Duration {
+    match floor {
+        0 => Duration::ZERO,
+        floor => Duration::from_nanos(1_000_000_000u64.div_ceil(floor.into())),
+    }
+}
+
 /// Slices of the window.
 const SLICES: usize = 10;
 /// Retries are remembered for one slice more, so that none is forgotten before it is a whole window old.
@@ -102,6 +116,8 @@ const KEPT: usize = SLICES + 1;
 /// The calls and retries of the last window, in slices.
 #[derive(Clone, Debug)]
 struct Ledger {
+    /// The window that was asked for, in seconds: what the floor counts by.
+    seconds: f64,
     slice: u64,
     anchor: Option<Instant>,
     /// When the books were last brought up to date, in nanoseconds since the anchor.
@@ -120,8 +136,15 @@ struct Entry {
 
 impl Ledger {
     fn new(window: Duration) -> Self {
-        let slice = (clock::to_nanos(window) / SLICES as u64).max(1);
-        Self { slice, anchor: None, settled: 0, slices: [Entry::default(); KEPT] }
+        // Rounded up, so that the slices together are never shorter than the window.
+        let slice = clock::to_nanos(window).div_ceil(SLICES as u64);
+        Self {
+            seconds: window.as_secs_f64(),
+            slice,
+            anchor: None,
+            settled: 0,
+            slices: [Entry::default(); KEPT],
+        }
     }
 
     /// Takes a retry if there is one, after `calls` made since the last time.
@@ -143,7 +166,7 @@ impl Ledger {
         let anchor = *self.anchor.get_or_insert(now);
         let now = clock::nanos_since(anchor, now).max(self.settled);
         self.enter(calls, now);
-        let window = self.slice * SLICES as u64;
+        let window = self.slice.saturating_mul(SLICES as u64);
         let (mut recent, mut used) = (0.0, 0u64);
         let newest = now / self.slice;
         for entry in self.slices.iter().filter(|entry| newest - entry.number < KEPT as u64) {
@@ -154,7 +177,7 @@ impl Ledger {
                 recent += entry.calls;
             }
         }
-        let allowed = share * recent + f64::from(floor) * (window as f64 / 1e9);
+        let allowed = share * recent + f64::from(floor) * self.seconds;
         // A hair of tolerance, or 0.2 x 5 calls may be just below one retry.
         (used, (allowed + 1e-9) as u64)
     }

@@ -41,7 +41,7 @@ impl Default for RetryDocument {
             attempts,
             base_delay: backoff.base,
             factor: backoff.factor,
-            max_delay: backoff.cap,
+            max_delay: backoff.cap.unwrap_or(backoff.base),
             jitter: JitterName::Full,
             jitter_fraction: 0.5,
             total_time,

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::shared::{CALLS, EXHAUSTED, RETRIES, Shared};
+use super::shared::{CALLS, EXHAUSTED, NOT_MADE, RETRIES, Shared};
 use crate::invalid_config::InvalidConfig;
 use crate::sync::lock;
 
@@ -58,6 +58,7 @@ impl Handle {
         Stats {
             attempts: lock(&shared.policy).attempts,
             retries: shared.counters.sum(RETRIES),
+            not_made: shared.counters.sum(NOT_MADE),
             exhausted: shared.counters.sum(EXHAUSTED),
             calls: shared.common.count_calls.then(|| shared.counters.sum(CALLS)),
         }
@@ -79,8 +80,11 @@ impl fmt::Debug for Handle {
 pub struct Stats {
     /// The greatest number of attempts in force.
     pub attempts: u32,
-    /// Further attempts that were decided on, also those dropped in their wait.
+    /// Attempts after the first: the service's `call` was made for each of them.
     pub retries: u64,
+    /// Further attempts that were decided on and never made: the caller dropped the call first, or the
+    /// service did not get ready.
+    pub not_made: u64,
     /// Calls that ended with a failure that was worth another attempt.
     pub exhausted: u64,
     /// Calls begun; `None` unless [`count_calls`](super::Config::count_calls) is on.

@@ -115,12 +115,19 @@ impl<C, Q> RetryLayer<C, Q> {
                 return result;
             }
             let hint = self.classify.retry_after(&result);
-            match self.shared.next(&mut attempts, true, hint, || true) {
-                None => return result,
+            let Some((delay, decided)) = self.shared.next(&mut attempts, true, hint, || true)
+            else {
+                return result;
+            };
+            // It may hold a connection.
+            drop(result);
+            if delay.is_zero() {
                 // Attempts that neither wait nor pend must not keep the other tasks from running.
-                Some(delay) if delay.is_zero() => tokio::task::coop::consume_budget().await,
-                Some(delay) => self.shared.common.clock.sleep(delay).await,
+                tokio::task::coop::consume_budget().await;
+            } else {
+                self.shared.common.clock.sleep(delay).await;
             }
+            decided.made();
         }
     }
 }

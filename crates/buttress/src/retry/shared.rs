@@ -15,6 +15,7 @@ use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 pub(super) const RETRIES: usize = 0;
 pub(super) const EXHAUSTED: usize = 1;
 pub(super) const CALLS: usize = 2;
+pub(super) const NOT_MADE: usize = 3;
 
 /// Set in [`Shared::first`] if calls are timed.
 const TIMED: u32 = 1 << 31;
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     first: AtomicU32,
     pub(super) budget: Option<Budget>,
     pub(super) rng: Rng,
-    pub(super) counters: Counters<3>,
+    pub(super) counters: Counters<4>,
     pub(super) common: Common,
 }
 
@@ -104,12 +105,12 @@ impl Shared {
     /// An attempt failed, in a way worth another: how long to wait for it, or `None` if there is none.
     /// `repeatable` is whether the request can be sent again, `commit` makes sure of it.
     pub(super) fn next(
-        &self,
+        self: &Arc<Self>,
         attempts: &mut Attempts,
         repeatable: bool,
         hint: Option<Duration>,
         commit: impl FnOnce() -> bool,
-    ) -> Option<Duration> {
+    ) -> Option<(Duration, Decided)> {
         let policy = *lock(&self.policy);
         let failed = attempts.number();
         let decided = if policy.attempts > failed && !repeatable {
@@ -126,15 +127,56 @@ impl Shared {
             decided.and_then(|delay| if commit() { Ok(delay) } else { Err(GaveUp::Request) });
         match decided {
             Ok(delay) => {
-                self.counters.add(RETRIES);
+                // Before the observer is called, which may panic.
+                let decided = Decided { shared: Some(self.clone()), failed };
                 self.common.retrying(failed, delay);
-                Some(delay)
+                Some((delay, decided))
             }
             Err(reason) => {
-                self.counters.add(EXHAUSTED);
-                self.common.gave_up(failed, reason);
+                self.give_up(failed, reason);
                 None
             }
+        }
+    }
+
+    /// Counts and reports a call that failed for good after `attempts` attempts.
+    fn give_up(&self, attempts: u32, reason: GaveUp) {
+        self.counters.add(EXHAUSTED);
+        self.common.gave_up(attempts, reason);
+    }
+}
+
+/// A further attempt that was decided on. Dropped before it is made, it is counted as not made.
+#[derive(Debug)]
+pub(super) struct Decided {
+    /// `None` once it is counted.
+    shared: Option<Arc<Shared>>,
+    /// The number of the attempt that failed.
+    failed: u32,
+}
+
+impl Decided {
+    /// The attempt is made now.
+    pub(super) fn made(mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.counters.add(RETRIES);
+            shared.common.retried();
+        }
+    }
+
+    /// The attempt cannot be made, because its service did not get ready: the call ends.
+    pub(super) fn unready(mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.counters.add(NOT_MADE);
+            shared.give_up(self.failed, GaveUp::NotReady);
+        }
+    }
+}
+
+impl Drop for Decided {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.counters.add(NOT_MADE);
         }
     }
 }

@@ -7,15 +7,16 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::circuit_breaker::Ticket;
 use crate::error::Error;
 use crate::retry::CloneRequest;
 
-/// A request, the number of its attempt, and the generation of the circuit when the request came.
+/// A request, the number of its attempt, and what the circuit admitted the request with.
 #[derive(Debug)]
 pub struct Attempt<Req> {
     pub(super) request: Req,
     pub(super) number: u32,
-    pub(super) generation: u32,
+    pub(super) ticket: Ticket,
 }
 
 /// Why a request ended without an answer of the service. An answer, good or bad, is the *response* of
@@ -42,8 +43,8 @@ pub struct CloneAttempt<Q>(pub(super) Q);
 impl<Req, Q: CloneRequest<Req>> CloneRequest<Attempt<Req>> for CloneAttempt<Q> {
     fn clone_request(&self, attempt: &Attempt<Req>) -> Option<Attempt<Req>> {
         let request = self.0.clone_request(&attempt.request)?;
-        let Attempt { number, generation, .. } = *attempt;
-        Some(Attempt { request, number, generation })
+        let Attempt { number, ticket, .. } = *attempt;
+        Some(Attempt { request, number, ticket })
     }
 
     fn is_repeatable(&self, copy: &Attempt<Req>) -> bool {

@@ -15,9 +15,10 @@ pin_project! {
     /// abandoned.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, C, R> {
-        // Before the request, so that it is dropped first.
+        // Before the request, so that it is dropped first. `None` once it has ended: the request's last
+        // hold on the circuit goes with it.
         #[pin]
-        future: F,
+        future: Option<F>,
         request: Request,
         classify: C,
         reject: R,
@@ -26,7 +27,7 @@ pin_project! {
 
 impl<F, C, R> ResponseFuture<F, C, R> {
     pub(super) fn new(future: F, request: Request, classify: C, reject: R) -> Self {
-        Self { future, request, classify, reject }
+        Self { future: Some(future), request, classify, reject }
     }
 }
 
@@ -39,8 +40,9 @@ where
     type Output = Result<Res, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let (end, result) = match ready!(this.future.poll(cx)) {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Pending };
+        let (end, result) = match ready!(future.poll(cx)) {
             Ok(answer) => {
                 let end = match this.classify.classify(&answer) {
                     Outcome::Success => End::Succeeded,
@@ -53,6 +55,7 @@ where
             Err(Stop::Refused(error)) => (End::of(&error), this.reject.reject(error)),
         };
         this.request.end(end);
+        this.future.set(None);
         Poll::Ready(result)
     }
 }

@@ -1,68 +1,103 @@
 //! Asks the circuit again before each attempt after the first.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::attempt::{Attempt, Stop};
-use crate::circuit_breaker::{self, Changed};
-use crate::error::{Error, RetryAfter};
-use crate::name::Name;
+use super::handle::Shared;
+use crate::circuit_breaker::{Changed, Renewal, Ticket};
+use crate::classify::Classify;
+use crate::error::Error;
 use crate::observe::CircuitState;
 
 /// Lets later attempts pass only while the circuit would. The first was admitted by the breaker itself,
 /// further out.
-#[derive(Debug)]
-pub struct Gate<S> {
+///
+/// A value that makes later attempts makes those of one request: a retry clones it once per request.
+pub struct Gate<S, C> {
     inner: S,
-    circuit: circuit_breaker::Handle,
-    name: Name,
+    classify: C,
+    shared: Arc<Shared>,
     /// Heard while parked in the inner service.
     changed: Option<Changed>,
     /// The refusal seen by the last `poll_ready`, whose inner service was not ready.
     latch: Option<Error>,
+    /// The place that the request got when it asked the circuit again.
+    renewal: Option<Arc<Renewal>>,
 }
 
-impl<S> Gate<S> {
-    pub(super) fn new(inner: S, circuit: circuit_breaker::Handle, name: Name) -> Self {
-        Self { inner, circuit, name, changed: None, latch: None }
+impl<S, C> Gate<S, C> {
+    pub(super) fn new(inner: S, classify: C, shared: Arc<Shared>) -> Self {
+        Self { inner, classify, shared, changed: None, latch: None, renewal: None }
     }
 
-    /// The refusal of everybody, whether probe or not.
+    /// The refusal of every request.
     fn closed_to_all(&self) -> Option<Error> {
-        match self.circuit.state() {
-            CircuitState::Open | CircuitState::ForcedOpen => self.circuit.check(),
+        let circuit = &self.shared.circuit_breaker;
+        match circuit.state() {
+            CircuitState::Open | CircuitState::ForcedOpen => circuit.check(),
             _ => None,
         }
     }
 
-    fn refusal<Req>(&self, attempt: &Attempt<Req>) -> Option<Error> {
-        if attempt.number == 1 {
-            return None;
-        }
-        // The request is a probe if it came when the circuit was half-open (the same generation) or
-        // opened itself to it (the next). One that was let through before the circuit opened is not,
-        // and may not join the probes.
-        let is_probe = self.circuit.generation().wrapping_sub(attempt.generation) <= 1;
-        match self.circuit.state() {
-            CircuitState::HalfOpen if !is_probe => {
-                Some(Error::circuit_open(self.name, RetryAfter::UNKNOWN))
+    /// Asks whether the request that came with `ticket` may make another attempt.
+    fn ask(&mut self, ticket: Ticket) -> Result<(), Error> {
+        let circuit = &self.shared.circuit_breaker;
+        let ticket = self.renewal.as_ref().map_or(ticket, |renewal| renewal.ticket());
+        if circuit.holds(ticket) {
+            if let Some(renewal) = &self.renewal {
+                renewal.begin_again();
             }
-            _ => self.closed_to_all(),
+            return Ok(());
+        }
+        // The circuit changed since the request was admitted, or another probe took its place. The request
+        // asks as a new one would: once the open time has passed, it can become the probe.
+        self.renewal = None;
+        self.renewal = Some(circuit.renew()?);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn call_again<Req>(&mut self, attempt: Attempt<Req>) -> GateFuture<S::Future, C>
+    where
+        S: Service<Attempt<Req>>,
+        C: Clone,
+    {
+        let seen = self.latch.take();
+        match seen.map_or_else(|| self.ask(attempt.ticket), Err) {
+            Ok(()) => {
+                let renewed = self.renewal.clone();
+                let inner = &mut self.inner;
+                let future = match &renewed {
+                    Some(renewal) => renewal.watch(|| inner.call(attempt)),
+                    None => inner.call(attempt),
+                };
+                let renewed = renewed.map(|renewal| (renewal, self.classify.clone()));
+                GateFuture::Passed { future, renewed }
+            }
+            Err(refusal) => {
+                self.shared.stopped_a_retry();
+                self.renewal = None;
+                GateFuture::Refused { refusal: Some(refusal.after_an_attempt()) }
+            }
         }
     }
 }
 
-impl<S, Req, Res, E> Service<Attempt<Req>> for Gate<S>
+impl<S, C, Req, Res, E> Service<Attempt<Req>> for Gate<S, C>
 where
     S: Service<Attempt<Req>, Response = Res, Error = Stop<E>>,
+    C: Classify<Res, Stop<E>> + Clone,
 {
     type Response = Res;
     type Error = Stop<E>;
-    type Future = GateFuture<S::Future>;
+    type Future = GateFuture<S::Future, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.latch = None;
@@ -72,7 +107,7 @@ where
                 return Poll::Ready(ready);
             }
             // An attempt that waits in there must hear when the circuit opens.
-            let circuit = &self.circuit;
+            let circuit = &self.shared.circuit_breaker;
             let changed = self.changed.get_or_insert_with(|| circuit.changed());
             let heard = Pin::new(changed).poll(cx).is_ready();
             self.latch = self.closed_to_all();
@@ -87,42 +122,53 @@ where
     }
 
     fn call(&mut self, attempt: Attempt<Req>) -> Self::Future {
-        let seen = self.latch.take();
-        match seen.or_else(|| self.refusal(&attempt)) {
-            Some(refusal) if attempt.number > 1 => {
-                GateFuture::Refused { refusal: Some(refusal.after_an_attempt()) }
-            }
+        if attempt.number > 1 {
+            return self.call_again(attempt);
+        }
+        match self.latch.take() {
             Some(refusal) => GateFuture::Refused { refusal: Some(refusal) },
-            None => GateFuture::Passed { future: self.inner.call(attempt) },
+            None => GateFuture::Passed { future: self.inner.call(attempt), renewed: None },
         }
     }
 }
 
-impl<S: Clone> Clone for Gate<S> {
+impl<S: Clone, C: Clone> Clone for Gate<S, C> {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), self.circuit.clone(), self.name)
+        Self::new(self.inner.clone(), self.classify.clone(), self.shared.clone())
+    }
+}
+
+impl<S: fmt::Debug, C> fmt::Debug for Gate<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
 pin_project! {
     /// The attempt, or the refusal to make it.
     #[project = GateProj]
-    #[derive(Debug)]
-    pub enum GateFuture<F> {
-        Passed { #[pin] future: F },
+    pub enum GateFuture<F, C> {
+        Passed { #[pin] future: F, renewed: Option<(Arc<Renewal>, C)> },
         Refused { refusal: Option<Error> },
     }
 }
 
-impl<F, Res, E> Future for GateFuture<F>
+impl<F, C, Res, E> Future for GateFuture<F, C>
 where
     F: Future<Output = Result<Res, Stop<E>>>,
+    C: Classify<Res, Stop<E>>,
 {
     type Output = Result<Res, Stop<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            GateProj::Passed { future } => future.poll(cx),
+            GateProj::Passed { future, renewed: None } => future.poll(cx),
+            GateProj::Passed { future, renewed: Some((renewal, classify)) } => {
+                renewal.watch(|| future.poll(cx)).map(|result| {
+                    renewal.note(classify.classify(&result), || classify.retry_after(&result));
+                    result
+                })
+            }
             GateProj::Refused { refusal } => match refusal.take() {
                 Some(refusal) => Poll::Ready(Err(Stop::Refused(refusal))),
                 None => Poll::Pending,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::counters::Counters;
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
+use crate::sync::{AtomicU64, Ordering};
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
 /// How a request can end; the index of its counter.
@@ -40,12 +41,19 @@ pub(super) struct Shared {
     pub(super) retry: retry::Handle,
     pub(super) time_limit: time_limit::Handle,
     pub(super) counters: Counters<8>,
+    /// Attempts that the retry made and the gate stopped.
+    pub(super) stopped_retries: AtomicU64,
 }
 
 impl Shared {
     pub(super) fn begin(self: &Arc<Self>) -> Request {
         self.counters.add(BEGUN);
         Request { shared: Some(self.clone()) }
+    }
+
+    /// Counts an attempt that the circuit refused after the retry had made it.
+    pub(super) fn stopped_a_retry(&self) {
+        self.stopped_retries.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -107,6 +115,9 @@ impl Handle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let sum = |end: End| self.shared.counters.sum(end as usize);
+        // Read before the retry's own, which is raised first.
+        let stopped = self.shared.stopped_retries.load(Ordering::Relaxed);
+        let retry = self.shared.retry.stats();
         Stats {
             succeeded: sum(End::Succeeded),
             failed: sum(End::Failed),
@@ -117,7 +128,8 @@ impl Handle {
             abandoned: sum(End::Abandoned),
             // Read last, so that no request is seen to end before it began.
             requests: self.shared.counters.sum(BEGUN),
-            retries: self.shared.retry.stats().retries,
+            retries: retry.retries.saturating_sub(stopped),
+            retries_not_made: retry.not_made.saturating_add(stopped),
         }
     }
 }
@@ -152,6 +164,9 @@ pub struct Stats {
     pub circuit_open: u64,
     /// Dropped by the caller before they ended, or ended by a panic.
     pub abandoned: u64,
-    /// Further attempts that were decided on, of all requests.
+    /// Attempts after the first, of all requests.
     pub retries: u64,
+    /// Further attempts that were decided on and never made: the circuit refused them, the service did not
+    /// get ready, or the caller dropped the request first.
+    pub retries_not_made: u64,
 }

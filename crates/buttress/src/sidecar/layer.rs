@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use tower::Layer;
 
+use super::admitting::Admitting;
 use super::attempt::{Answers, CloneAttempt};
 use super::config::{Config, part};
 use super::gate::Gate;
@@ -17,6 +18,7 @@ use crate::invalid_config::InvalidConfig;
 use crate::rate_limit::RateLimitLayer;
 use crate::reject::AsError;
 use crate::retry::{ByClone, RetryLayer};
+use crate::sync::AtomicU64;
 use crate::time_limit::TimeLimitLayer;
 
 /// Everything a client of an unreliable service needs, in the right order. See the [module](super).
@@ -61,6 +63,7 @@ impl SidecarLayer {
             retry: RetryLayer::new(retry)?.handle(),
             time_limit: TimeLimitLayer::new(time_limit)?.handle(),
             counters: Counters::new(),
+            stopped_retries: AtomicU64::new(0),
         });
         let (classify, retry_on) = (ServiceErrors, RetryableErrors);
         Ok(Self { shared, classify, retry_on, clone: ByClone, reject: AsError })
@@ -124,15 +127,15 @@ impl<S, C: Clone, T: Clone, Q: Clone, R: Clone> Layer<S> for SidecarLayer<C, T, 
     fn layer(&self, inner: S) -> Self::Service {
         let Shared { rate_limit, circuit_breaker, retry, time_limit, .. } = &*self.shared;
         let limited = TimeLimitLayer::from_handle(time_limit).layer(Answers(inner));
-        let gated = Gate::new(limited, circuit_breaker.clone(), self.shared.name);
+        let judge = JudgeRequest(self.classify.clone());
+        let gated = Gate::new(limited, judge.clone(), self.shared.clone());
         let retried = RetryLayer::from_handle(retry)
             .classify(JudgeAttempt(self.retry_on.clone()))
             .clone_with(CloneAttempt(self.clone.clone()))
             .layer(gated);
-        let broken = CircuitBreakerLayer::from_handle(circuit_breaker)
-            .classify(JudgeRequest(self.classify.clone()))
-            .layer(retried);
-        let stack: Stack<S, C, T, Q> = MaybeLimited::new(broken, rate_limit.as_ref());
+        let broken =
+            CircuitBreakerLayer::from_handle(circuit_breaker).classify(judge).layer(retried);
+        let stack: Stack<S, C, T, Q> = MaybeLimited::new(Admitting(broken), rate_limit.as_ref());
         Sidecar::new(stack, self.shared.clone(), self.classify.clone(), self.reject.clone())
     }
 }

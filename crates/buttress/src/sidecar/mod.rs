@@ -1,5 +1,6 @@
 #![doc = include_str!("../guide/sidecar.md")]
 
+mod admitting;
 mod attempt;
 mod config;
 mod future;

@@ -4,26 +4,25 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
+use super::admitting::Admitting;
 use super::attempt::{Answers, Attempt, CloneAttempt, Stop};
 use super::future::ResponseFuture;
 use super::gate::Gate;
 use super::handle::{Handle, Shared};
 use super::judge::{JudgeAttempt, JudgeRequest};
 use super::optional::MaybeLimited;
-use crate::circuit_breaker::CircuitBreaker;
+use crate::circuit_breaker::Ticket;
 use crate::classify::Classify;
 use crate::reject::{AsError, Reject};
 use crate::retry::{CloneRequest, Retry};
 use crate::time_limit::{Fixed, TimeLimit};
 
 /// The parts in their order: limiter, breaker, retry, gate, time limit of an attempt.
-pub(super) type Stack<S, C, T, Q> = MaybeLimited<
-    CircuitBreaker<
-        Retry<Gate<TimeLimit<Answers<S>, Fixed, AsError>>, JudgeAttempt<T>, CloneAttempt<Q>>,
-        JudgeRequest<C>,
-        AsError,
-    >,
->;
+pub(super) type Stack<S, C, T, Q> =
+    MaybeLimited<Admitting<Retry<Gated<S, C>, JudgeAttempt<T>, CloneAttempt<Q>>, JudgeRequest<C>>>;
+
+/// What a retry repeats.
+type Gated<S, C> = Gate<TimeLimit<Answers<S>, Fixed, AsError>, JudgeRequest<C>>;
 
 /// The answer of the stack to an attempt of a request.
 type Called<S, C, T, Q, Req> = <Stack<S, C, T, Q> as Service<Attempt<Req>>>::Future;
@@ -74,8 +73,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let counted = self.shared.begin();
-        let generation = self.shared.circuit_breaker.generation();
-        let future = self.stack.call(Attempt { request, number: 1, generation });
+        let future = self.stack.call(Attempt { request, number: 1, ticket: Ticket::NONE });
         ResponseFuture::new(future, counted, self.classify.clone(), self.reject.clone())
     }
 }

@@ -55,7 +55,7 @@ fn loom_a_late_failure_does_not_count_after_a_reset() {
             let state = state.clone();
             thread::spawn(move || settle(&state, ticket, Outcome::Failure))
         };
-        state.force(CircuitState::Closed);
+        state.force(CircuitState::Closed, Instant::now());
         let (ticket, _) = state.admit(Instant::now).unwrap();
         settle(&state, ticket, Outcome::Failure);
         late.join().unwrap();

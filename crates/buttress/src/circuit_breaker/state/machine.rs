@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::circuit_breaker::config::Config;
+use crate::window::Tally;
 
 /// Numbers of probes, from 1: what a ticket has room for.
 const MOST_PROBES: u32 = (1 << 31) - 2;
@@ -23,6 +24,10 @@ pub(super) struct Machine {
     pub(super) successes: u32,
     /// Failed probes since the circuit was last closed.
     pub(super) reopened: u32,
+    /// For how many nanoseconds the circuit opened last.
+    pub(super) opened_for: u64,
+    /// What was in a window of time when its circuit stopped counting.
+    pub(super) counted: Tally,
 }
 
 impl Machine {
@@ -39,6 +44,8 @@ impl Machine {
             last_probe: 0,
             successes: 0,
             reopened: 0,
+            opened_for: 0,
+            counted: Tally::default(),
         };
         machine.apply(config);
         machine

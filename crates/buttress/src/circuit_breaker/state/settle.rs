@@ -3,11 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::Machine;
 use super::ticket::{COUNTED, NOTED, UNCOUNTED};
 use super::{State, Ticket, Transition, Window};
 use crate::classify::Outcome;
-use crate::clock;
 use crate::observe::CircuitState;
 use crate::sync::{Ordering, lock};
 use crate::window::{Sample, Streak};
@@ -144,7 +142,7 @@ impl State {
             Outcome::Success if !slow => {
                 machine.successes += 1;
                 let enough = machine.successes >= machine.successes_to_close;
-                enough.then(|| self.enter(&mut machine, CircuitState::Closed)).flatten()
+                enough.then(|| self.enter(&mut machine, CircuitState::Closed, now())).flatten()
             }
             // HalfOpen => Open: a probe failed, or was as slow as what opened the circuit.
             Outcome::Success | Outcome::Failure => {
@@ -153,19 +151,5 @@ impl State {
             }
         };
         Settled { transition, freed: transition.is_none() }
-    }
-
-    fn open(
-        &self,
-        machine: &mut Machine,
-        now: Instant,
-        hint: Option<Duration>,
-    ) -> Option<Transition> {
-        // Added up as nanoseconds, where a `now` before the anchor is already the anchor.
-        let until = self.nanos(now).saturating_add(clock::to_nanos(machine.open_time(hint)));
-        // What is left of it is always a time that can be told.
-        let until = until.min(u64::MAX - 1);
-        self.open_until.store(until, Ordering::Relaxed);
-        self.enter(machine, CircuitState::Open)
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -217,21 +219,115 @@ fn failures_fall_out_of_a_time_window() {
 fn an_operator_has_the_last_word() {
     let mut rig = Rig::new(&Config::new().consecutive_failures(1).open_for(ms(100)));
     let before = rig.admit().unwrap();
-    rig.state.force(CircuitState::ForcedOpen);
+    rig.state.force(CircuitState::ForcedOpen, rig.now);
     assert_eq!(rig.at(999_999).admit(), Err(RetryAfter::UNKNOWN));
     assert_eq!(rig.settle(before, Failure), Settled::default());
-    rig.state.force(CircuitState::Disabled);
+    rig.state.force(CircuitState::Disabled, rig.now);
     (0..9).for_each(|_| rig.run(Failure));
     assert_eq!(rig.state.tally(rig.now).total, 0, "a disabled circuit counts nothing");
-    rig.state.force(CircuitState::MetricsOnly);
+    rig.state.force(CircuitState::MetricsOnly, rig.now);
     (0..9).for_each(|_| rig.run(Failure));
     assert_eq!(rig.state.tally(rig.now).failed, 9);
     assert_eq!(rig.state.state(), CircuitState::MetricsOnly);
-    rig.state.force(CircuitState::Closed);
+    rig.state.force(CircuitState::Closed, rig.now);
     assert_eq!(rig.state.tally(rig.now).failed, 0);
     rig.run(Failure);
     assert_eq!(rig.state.state(), CircuitState::Open);
-    assert_eq!(rig.state.force(CircuitState::Open), None, "it is open already");
+    assert_eq!(rig.state.force(CircuitState::Open, rig.now), None, "it is open already");
+}
+
+/// Found in review: a half-open circuit counted as at rest, and its key was forgotten.
+#[test]
+fn a_circuit_rests_as_long_after_its_probe_was_due_as_it_was_open() {
+    let config = Config::new().consecutive_failures(1).open_for(ms(100)).growing(3.0, ms(700));
+    for probed in [false, true] {
+        let mut rig = Rig::new(&config);
+        assert!(rig.state.is_at_rest(|| rig.now));
+        rig.run(Failure);
+        if probed {
+            rig.at(100).run(Ignored);
+            assert_eq!(rig.state.state(), CircuitState::HalfOpen);
+        }
+        for (at, rests) in [(100, false), (199, false), (200, true)] {
+            rig.at(at);
+            assert_eq!(rig.state.is_at_rest(|| rig.now), rests, "at {at}");
+        }
+        // Open for 300 ms now.
+        rig.run(Failure);
+        if probed {
+            rig.at(500).run(Ignored);
+        }
+        // What it is open for the next time says nothing of this one.
+        rig.state.apply(&Config::new().consecutive_failures(1).open_for(ms(1)));
+        for (at, rests) in [(500, false), (799, false), (800, true)] {
+            rig.at(at);
+            assert_eq!(rig.state.is_at_rest(|| rig.now), rests, "at {at}");
+        }
+        rig.run(Success);
+        assert!(rig.state.is_at_rest(|| rig.now), "closed");
+        rig.state.force(CircuitState::ForcedOpen, rig.now);
+        rig.at(999_999);
+        assert!(!rig.state.is_at_rest(|| rig.now), "an operator's decision stays");
+    }
+}
+
+/// Found in review: a window of time read as empty as soon as the circuit opened.
+#[test]
+fn what_opened_the_circuit_is_readable_until_calls_count_again() {
+    let by_rate = Config::new().failure_rate(0.5).min_calls(3).open_for(ms(5000));
+    for config in [
+        by_rate.clone(),
+        by_rate.time_window(ms(1000)),
+        Config::new().consecutive_failures(2).open_for(ms(5000)),
+    ] {
+        let mut rig = Rig::new(&config);
+        let tally = |rig: &Rig| rig.state.tally(rig.now);
+        if config.by_rate() {
+            rig.run(Success);
+        }
+        rig.run(Failure);
+        rig.at(900).run(Failure);
+        assert_eq!(rig.state.state(), CircuitState::Open);
+        let opened_it = tally(&rig);
+        assert_eq!((opened_it.total, opened_it.failed), (2 + u64::from(config.by_rate()), 2));
+        assert_eq!(tally(rig.at(4000)), opened_it);
+        rig.at(6000).run(Failure);
+        assert_eq!(tally(&rig), opened_it, "a probe is not in the window");
+        rig.at(12_000).run(Ignored);
+        assert_eq!((rig.state.state(), tally(&rig)), (CircuitState::HalfOpen, opened_it));
+        rig.state.force(CircuitState::ForcedOpen, rig.now);
+        rig.state.force(CircuitState::Disabled, rig.now);
+        assert_eq!(tally(&rig), opened_it);
+        rig.state.force(CircuitState::MetricsOnly, rig.now);
+        assert_eq!(tally(&rig).total, 0);
+        rig.run(Failure);
+        rig.state.force(CircuitState::ForcedOpen, rig.now);
+        assert_eq!(tally(rig.at(99_000)).failed, 1, "an operator ended the counting");
+        rig.state.force(CircuitState::Closed, rig.now);
+        assert_eq!(tally(&rig).total, 0);
+    }
+}
+
+/// Found in review: closing a closed circuit was a change.
+#[test]
+fn a_state_it_is_in_already_is_no_change_but_its_window_is_emptied() {
+    use CircuitState::{Closed, Disabled, ForcedOpen, MetricsOnly};
+
+    let rig = Rig::new(&Config::new().consecutive_failures(2));
+    let late = rig.admit().unwrap();
+    rig.run(Failure);
+    assert_eq!(rig.state.force(Closed, rig.now), None);
+    assert_eq!((rig.state.changes(), rig.state.tally(rig.now).total), (0, 0));
+    rig.settle(late, Failure);
+    assert_eq!(rig.state.tally(rig.now).total, 0, "from before the window was emptied");
+    for (changes, state) in (1..).zip([ForcedOpen, Disabled, MetricsOnly, Closed]) {
+        for _ in 0..3 {
+            rig.state.force(state, rig.now);
+            assert_eq!(rig.state.changes(), changes, "{state}");
+        }
+    }
+    (0..2).for_each(|_| rig.run(Failure));
+    assert_eq!(rig.state.changes(), 5, "opening is one");
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub(super) const UNCOUNTED: u32 = 1 << 31;
 const _: () = assert!((NOTED | UNCOUNTED) as u64 == CALLS_NOT_COUNTED);
 
 impl Ticket {
+    /// The ticket of a call that no circuit admitted.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
     #[inline(always)]
     pub(super) const fn new(generation: u32, how: u32) -> Self {
         Self((generation as u64) << 32 | how as u64)

@@ -78,6 +78,30 @@ fn bad_numbers_are_named() {
     assert_eq!(error.field(), "window");
 }
 
+/// Found in review: with less than one retry in the window a budget never granted any.
+#[test]
+fn a_window_too_short_for_its_floor_is_refused_and_the_shortest_grants_one() {
+    let nanos = Duration::from_nanos;
+    for (floor, shortest) in
+        [(1, 1_000_000_000), (3, 333_333_334), (7, 142_857_143), (2_000, 500_000)]
+    {
+        for share in [0.0, 0.5] {
+            let error = Budget::with_window(share, floor, nanos(shortest - 1)).unwrap_err();
+            assert_eq!(error.field(), "window");
+            let bound = format!("at least {:?}, 1 second divided by the floor", nanos(shortest));
+            assert!(error.to_string().contains(&bound), "{error}");
+        }
+        let (budget, start) = (Budget::with_window(0.0, floor, nanos(shortest)).unwrap(), origin());
+        assert_eq!(budget.balance(start), 1, "a floor of {floor}");
+        assert!(budget.try_withdraw(start));
+        assert!(!budget.try_withdraw(start + nanos(shortest - 1)), "within the window");
+        // The slices of the window are rounded up by less than ten nanoseconds.
+        assert!(budget.try_withdraw(start + nanos(shortest + 10)));
+    }
+    assert!(Budget::with_window(0.1, 0, nanos(1)).is_ok(), "no floor");
+    assert!(Budget::with_window(0.0, 2, nanos(500_000_000)).is_ok(), "one retry in half a second");
+}
+
 proptest! {
     /// Against lists of calls and retries with their times, brought up to date at every step, where
     /// nothing has to be spread.

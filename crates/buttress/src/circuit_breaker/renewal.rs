@@ -1,0 +1,86 @@
+//! A call that asks its circuit again while it is under way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::handle::Handle;
+use super::shared::{Call, Shared};
+use super::state::Ticket;
+use crate::classify::Outcome;
+use crate::error::Error;
+use crate::sync::{Mutex, lock};
+
+/// The place in a circuit of a call that was admitted again. The circuit gets the outcome that was noted
+/// last when the last clone of the `Arc` is dropped. Counters get nothing: they count the call once, by the
+/// admission that it came with.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    shared: Arc<Shared>,
+    call: Call,
+    /// `None` while an attempt is under way.
+    noted: Mutex<Option<(Outcome, Option<Duration>)>>,
+}
+
+impl Renewal {
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.call.ticket
+    }
+
+    /// Another attempt of the call begins.
+    pub(crate) fn begin_again(&self) {
+        *lock(&self.noted) = None;
+    }
+
+    /// An attempt of the call ended. `hint` is asked for as in [`Admission::settle`](super::Admission::settle).
+    pub(crate) fn note(&self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
+        let asked = outcome == Outcome::Failure && self.shared.state.rules.honours_hints();
+        let hint = if asked { hint() } else { None };
+        *lock(&self.noted) = Some((outcome, hint));
+    }
+
+    /// Runs a part of an attempt. A panic is noted as the configuration says of panicked calls.
+    pub(crate) fn watch<T>(&self, part: impl FnOnce() -> T) -> T {
+        struct Panicked<'a>(&'a Renewal);
+
+        impl Drop for Panicked<'_> {
+            #[cold]
+            fn drop(&mut self) {
+                let outcome = self.0.shared.state.rules.abandoned(true);
+                *lock(&self.0.noted) = Some((outcome, None));
+            }
+        }
+
+        let panicked = Panicked(self);
+        let done = part();
+        std::mem::forget(panicked);
+        done
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        let noted = lock(&self.noted).take();
+        let dropped = || (self.shared.state.rules.abandoned(std::thread::panicking()), None);
+        let (outcome, hint) = noted.unwrap_or_else(dropped);
+        self.shared.settle(self.call, outcome, hint);
+    }
+}
+
+impl Handle {
+    /// Whether what admitted a call still holds: the circuit would let the call begin now, and no other
+    /// probe took its place.
+    pub(crate) fn holds(&self, ticket: Ticket) -> bool {
+        self.shared.state.is_current(ticket)
+    }
+
+    /// Admits a call that is under way once more. A refusal is neither counted nor reported.
+    pub(crate) fn renew(&self) -> Result<Arc<Renewal>, Error> {
+        let admission =
+            self.shared.admit().map_err(|retry_after| self.shared.error(retry_after))?;
+        let Some((shared, mut call)) = admission.into_call() else {
+            unreachable!("an admission is settled once")
+        };
+        call.time(&shared);
+        Ok(Arc::new(Renewal { shared, call, noted: Mutex::new(None) }))
+    }
+}
