@@ -22,6 +22,7 @@ mod fallback;
 mod gateway;
 mod idempotency;
 mod idempotency_key;
+mod in_tasks;
 mod keyed;
 mod limiters;
 mod outbox;

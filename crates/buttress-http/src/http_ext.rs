@@ -157,7 +157,7 @@ impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsEr
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no answer to a failed response, only to an error",
     label = "judging responses by status would change nothing for this fallback",
-    note = "use `FallbackLayer::value`, `service` or `from_result`, or leave `.http()` away"
+    note = "use `FallbackLayer::from_result` or `service`, or `value` for a response that is `Clone`; or leave `.http()` away"
 )]
 pub trait AnswersForResponses {}
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, asked};
 
 /// What one finished call says about the service.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -60,7 +60,7 @@ pub trait Classify<Res, E> {
 /// would never open, and it is better that it does not compile.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which of its values are refusals of a buttress layer",
-    note = "implement `buttress::AsRefusal` for it, or set a classifier with `.classify(..)`"
+    note = "implement `buttress::AsRefusal` for it if the type is yours, or set a classifier with `.classify(..)`"
 )]
 pub trait AsRefusal {
     /// The refusal or timeout this error is, if it is one.
@@ -73,9 +73,15 @@ impl AsRefusal for Error {
     }
 }
 
-impl AsRefusal for tower::BoxError {
+/// For [`BoxError`](tower::BoxError), with any lifetime: an async block forgets that it is `'static`, and
+/// could not be sent to another thread otherwise.
+///
+/// Finds a refusal that was boxed, directly or in a transparent wrapper: an error whose `source` is the
+/// `source` of the refusal in it, as thiserror's `#[error(transparent)]` makes it. An error that has a
+/// refusal as its own source is another error, and not a refusal.
+impl AsRefusal for Box<dyn std::error::Error + Send + Sync + '_> {
     fn as_refusal(&self) -> Option<&Error> {
-        self.downcast_ref()
+        asked::find(|| (**self).source())
     }
 }
 
@@ -182,6 +188,88 @@ mod tests {
     use crate::name::Name;
 
     type Boxed = Result<(), tower::BoxError>;
+
+    /// Errors around another one.
+    #[derive(Debug)]
+    enum Around {
+        /// Stands for it.
+        Transparent(Box<dyn std::error::Error + Send + Sync>),
+        /// Another failure, caused by it.
+        CausedBy(Error),
+        /// Does not like to be asked.
+        Touchy,
+    }
+
+    impl fmt::Display for Around {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("around")
+        }
+    }
+
+    impl std::error::Error for Around {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            match self {
+                Self::Transparent(error) => error.source(),
+                Self::CausedBy(error) => Some(error),
+                Self::Touchy => panic!("no source"),
+            }
+        }
+    }
+
+    fn full() -> Error {
+        Error::bulkhead_full(Name::default(), 1)
+    }
+
+    #[test]
+    fn a_boxed_refusal_is_found_directly_and_through_transparent_wrappers_only() {
+        let direct: tower::BoxError = full().into();
+        assert_eq!(direct.as_refusal(), Some(&full()));
+        let once: tower::BoxError = Around::Transparent(direct).into();
+        assert_eq!(once.as_refusal(), Some(&full()));
+        let twice: tower::BoxError = Around::Transparent(once).into();
+        assert_eq!(twice.as_refusal(), Some(&full()));
+        let shared: tower::BoxError = std::sync::Arc::new(full()).into();
+        assert_eq!(shared.as_refusal(), Some(&full()));
+
+        let caused: tower::BoxError = Around::CausedBy(full()).into();
+        assert_eq!(caused.as_refusal(), None);
+        assert!(caused.source().is_some_and(|source| source.is::<Error>()), "it is its source");
+        let behind: tower::BoxError = Around::Transparent(caused).into();
+        assert_eq!(behind.as_refusal(), None);
+        assert_eq!(tower::BoxError::from("broken").as_refusal(), None);
+        let failure: Boxed = Err(Around::CausedBy(full()).into());
+        assert_eq!(ServiceErrors.classify(&failure), Outcome::Failure);
+        assert_eq!(RetryableErrors.classify(&failure), Outcome::Failure);
+    }
+
+    #[test]
+    fn a_refusal_is_found_in_a_box_that_borrows() {
+        fn kind<'a>(
+            error: &Box<dyn std::error::Error + Send + Sync + 'a>,
+            _: &'a str,
+        ) -> Option<ErrorKind> {
+            error.as_refusal().map(Error::kind)
+        }
+
+        let text = String::from("lives here");
+        assert_eq!(kind(&full().into(), &text), Some(ErrorKind::BulkheadFull));
+        assert_eq!(kind(&"broken".into(), &text), None);
+    }
+
+    #[test]
+    fn a_refusal_is_its_own_source_only_while_a_box_is_asked() {
+        let refusal: tower::BoxError = full().into();
+        assert!(refusal.source().is_none());
+        assert!(refusal.as_refusal().is_some());
+        assert!(refusal.source().is_none(), "the flag is taken back");
+        let touchy: tower::BoxError = Around::Touchy.into();
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _never = touchy.as_refusal();
+        }));
+        assert!(asked.is_err());
+        assert!(refusal.source().is_none(), "the flag is taken back when `source` panics");
+        assert!(refusal.as_refusal().is_some());
+    }
 
     #[test]
     fn a_breaker_ignores_local_refusals_and_counts_timeouts() {

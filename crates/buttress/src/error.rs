@@ -1,5 +1,6 @@
 //! [`Error`]: a call that a layer refused or cut short.
 
+pub(crate) mod asked;
 mod kind;
 
 use std::fmt;
@@ -315,7 +316,12 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // `None` to everybody but `AsRefusal`.
+        asked::answer(self)
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -15,9 +15,10 @@ use crate::error::Error;
 #[diagnostic::on_unimplemented(
     message = "a refusal cannot become `Result<{Res}, {E}>` through `{Self}`",
     label = "this layer has no way to hand a refusal to the caller",
-    note = "give the error type a variant for it: `#[from] buttress::Error` in an enum with `thiserror`",
-    note = "or, for a client whose error type is not yours, add `.map_err(BoxError::from)` at the bottom of the stack",
-    note = "or, for a service that cannot fail (an axum route), answer refusals as responses: `.reject(as_response(|refusal| ..))`, or `.http()` from buttress-http"
+    note = "for an error type of your own, give it a variant: `#[from] buttress::Error` in an enum with `thiserror`",
+    note = "for a client whose error type is not yours, add `.map_err(BoxError::from)` at the bottom of the stack",
+    note = "for a service that cannot fail (an axum route), answer refusals as responses: `.reject(as_response(|refusal| ..))`, or `.http()` from buttress-http",
+    note = "a closure in `as_response` must return the service's response type, `{Res}`"
 )]
 pub trait Reject<Res, E> {
     /// The answer to a call that was refused or cut short.

@@ -72,8 +72,8 @@ pub(super) struct Reading<S, R> {
 impl<S, R, B, C> Future for ResponseFuture<S, R, B, C>
 where
     S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
     R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
     B: Body + From<Bytes> + Unpin + Send + 'static,
     C: Body + Unpin + Send + 'static,
@@ -112,8 +112,8 @@ impl<S, R> Reading<S, R> {
     fn end<B, C>(self, collected: Collected<B>) -> Phase<S, R, B, C>
     where
         S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
         R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
         B: Body + From<Bytes> + Send + 'static,
         C: Body + Unpin + Send + 'static,

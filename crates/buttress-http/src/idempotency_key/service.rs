@@ -39,8 +39,8 @@ impl<S, R> IdempotencyKey<S, R> {
 impl<S, R, B, C> Service<Request<B>> for IdempotencyKey<S, R>
 where
     S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
     R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
     B: Body + From<Bytes> + Unpin + Send + 'static,
     C: Body + Unpin + Send + 'static,
@@ -63,8 +63,8 @@ impl<S, R> IdempotencyKey<S, R> {
     fn begin<B, C>(&mut self, request: Request<B>) -> Phase<S, R, B, C>
     where
         S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
         R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
         B: Body + From<Bytes> + Unpin + Send + 'static,
         C: Body + Unpin + Send + 'static,

@@ -14,7 +14,8 @@ use tower::Service;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot answer a `{Req}` with `Result<{Res}, {E}>`",
     label = "this fallback does not fit the service",
-    note = "a value must be `Clone` and of the service's response type; for a response that is not `Clone`, make it with `FallbackLayer::from_error(|error: {E}| ..)`, or of a failed response too with `from_result`",
+    note = "a value must be `Clone` and of the service's response type; a response that is not `Clone` is made by a function: `FallbackLayer::from_result(|failed: Result<{Res}, {E}>| ..)`",
+    note = "for a service that cannot fail (an axum route, error `Infallible`) judge responses too: add `.http()` from buttress-http, or `.classify(..)`; `from_error` never runs there",
     note = "fallbacks that use the request (`from_request`, `service`) need a request that is `Clone`"
 )]
 pub trait Recover<Req, Res, E>: Sized {

@@ -117,8 +117,8 @@ where
     Req: Send + 'static,
     S: Service<Req> + Clone + Send + 'static,
     S::Future: Send,
-    S::Response: Send + 'static,
-    S::Error: Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
     X: Fn(&Req) -> Option<&str>,
     R: Reject<S::Response, S::Error> + Clone + Send + 'static,
 {

@@ -58,14 +58,14 @@ type Answer<S, R> = Result<<S as Service<R>>::Response, <S as Service<R>>::Error
 impl<S, Req, T, M, V> Call<S, Req, T, M, V>
 where
     S: Service<M::Request> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Response: Send + 'static,
-    S::Error: Send + 'static,
+    S::Future: Send,
+    S::Response: Send,
+    S::Error: Send,
     Req: Send + 'static,
     M: Form<Req, V> + Send + 'static,
-    M::Request: Send + 'static,
+    M::Request: Send,
     T: Tape<S::Response, S::Error, Value = V> + Send + 'static,
-    T::Recording: Send + 'static,
+    T::Recording: Send,
     V: Clone + Send + 'static,
 {
     /// Goes on from `begin` to the end.
@@ -126,13 +126,14 @@ where
         loop {
             let lease_left = match claimed {
                 Ok(Claimed::Owned) => {
+                    // The key has an owner again before its line loses its first, and before an observer
+                    // is called, which may panic.
+                    let mut holding = Holding::new(&shared, identity, claim);
+                    holding.list(asked);
                     if place.is_some() {
                         shared.counters.add(TAKEN_OVER);
                         shared.config.common.taken_over();
                     }
-                    // The key has an owner again before its line loses its first.
-                    let mut holding = Holding::new(&shared, identity, claim);
-                    holding.list(asked);
                     return Ok(Outcome::Run(holding, Some(asked)));
                 }
                 Ok(Claimed::Done(value)) => {

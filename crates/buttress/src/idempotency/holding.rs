@@ -65,7 +65,11 @@ impl<V> Holding<V> {
         if shared.config.abandoned_calls == Leave::Free {
             match shared.store.at_once() {
                 Some(store) => {
-                    shared.told("release", store.release_now(&owner.identity.key, owner.claim));
+                    let released = store.release_now(&owner.identity.key, owner.claim);
+                    // Before an observer is called, which may panic.
+                    shared.lines.left(owner);
+                    shared.told("release", released);
+                    return;
                 }
                 None => return (shared.release_later)(&shared, owner.clone()),
             }
@@ -121,8 +125,8 @@ pub(super) fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: O
             let Owner { identity, claim, .. } = &owner;
             let release =
                 shared.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
-            shared.told("release", release);
             shared.lines.left(&owner);
+            shared.told("release", release);
         }
     };
     if !shared.spawn(task) {

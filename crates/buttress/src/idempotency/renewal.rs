@@ -105,9 +105,9 @@ impl Renewal {
                     }
                 }
                 Err(error) => {
-                    shared.store_failed("renew", &error);
                     let wait = (shared.config.lease / 3).min(shared.config.poll_interval);
                     this.timer.as_mut().reset(clock::after(shared.now(), wait));
+                    shared.store_failed("renew", &error);
                 }
             }
         }

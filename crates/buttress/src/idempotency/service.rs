@@ -51,15 +51,15 @@ impl<S, K, V: Send + 'static, T, R, M> Idempotency<S, K, V, T, R, M> {
 impl<S, K, V, T, R, M, Req> Service<Req> for Idempotency<S, K, V, T, R, M>
 where
     S: Service<M::Request> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Response: Send + 'static,
-    S::Error: Send + 'static,
+    S::Future: Send,
+    S::Response: Send,
+    S::Error: Send,
     Req: Send + 'static,
     K: Identify<Req>,
     M: Form<Req, V> + Send + 'static,
-    M::Request: Send + 'static,
+    M::Request: Send,
     T: Tape<S::Response, S::Error, Value = V> + Clone + Send + 'static,
-    T::Recording: Send + 'static,
+    T::Recording: Send,
     R: Reject<S::Response, S::Error> + Clone,
     V: Clone + Send + 'static,
 {
@@ -136,14 +136,14 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
     ) -> ResponseFuture<S::Future, S::Response, S::Error, T, R>
     where
         S: Service<M::Request> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Response: Send + 'static,
-        S::Error: Send + 'static,
+        S::Future: Send,
+        S::Response: Send,
+        S::Error: Send,
         Req: Send + 'static,
         M: Form<Req, V> + Send + 'static,
-        M::Request: Send + 'static,
+        M::Request: Send,
         T: Tape<S::Response, S::Error, Value = V> + Clone + Send + 'static,
-        T::Recording: Send + 'static,
+        T::Recording: Send,
         R: Clone,
         V: Clone + Send + 'static,
     {

@@ -62,18 +62,14 @@ impl<V: Clone + Send + 'static> Shared<V> {
             }
             Ending::Lost => self.lost_now(store, owner, None),
             Ending::Failed => {
-                if self.frees() {
-                    self.told("release", store.release_now(key, claim));
-                }
-                self.failed(owner)
+                let released = self.frees().then(|| store.release_now(key, claim));
+                self.failed(owner, released)
             }
             Ending::Committed(value) => self.committed(owner, value),
             Ending::InDoubt => {
-                if self.frees() {
-                    self.told("release", store.release_now(key, claim));
-                }
+                let released = self.frees().then(|| store.release_now(key, claim));
                 let outcome = store.outcome_now(key, claim);
-                self.read_back(owner, outcome)
+                self.read_back(owner, released, outcome)
             }
         })
     }
@@ -99,20 +95,20 @@ impl<V: Clone + Send + 'static> Shared<V> {
             }
             Ending::Lost => self.lost(&owner, None).await,
             Ending::Failed => {
-                self.release(&owner, self.config.patience).await;
-                self.failed(&owner)
+                let released = self.release(&owner, self.config.patience).await;
+                self.failed(&owner, released)
             }
             Ending::Committed(value) => self.committed(&owner, value),
             Ending::InDoubt => {
                 let half = self.config.patience / 2;
                 // Released before it is read back: a transaction that is still at it holds the row,
                 // so that the release waits for its end and leaves alone what it completed.
-                self.release(&owner, half).await;
+                let released = self.release(&owner, half).await;
                 let begin = |store: Arc<dyn Backend<V>>| {
                     store.begin_outcome(owner.identity.clone(), owner.claim)
                 };
                 let outcome = self.attempt_within(half, begin).await;
-                self.read_back(&owner, outcome)
+                self.read_back(&owner, released, outcome)
             }
         }
     }
@@ -153,13 +149,13 @@ impl<V: Clone + Send + 'static> Shared<V> {
         self.config.failed_calls == Leave::Free
     }
 
-    async fn release(&self, owner: &Owner, patience: Duration) {
-        if self.frees() {
-            let Owner { identity, claim, .. } = owner;
-            let begin = |store: Arc<dyn Backend<V>>| store.begin_release(identity.clone(), *claim);
-            let release = self.attempt_within(patience, begin).await;
-            self.told("release", release);
+    async fn release(&self, owner: &Owner, patience: Duration) -> Option<Result<(), StoreError>> {
+        if !self.frees() {
+            return None;
         }
+        let Owner { identity, claim, .. } = owner;
+        let begin = |store: Arc<dyn Backend<V>>| store.begin_release(identity.clone(), *claim);
+        Some(self.attempt_within(patience, begin).await)
     }
 
     #[inline(always)]
@@ -195,9 +191,12 @@ impl<V: Clone + Send + 'static> Shared<V> {
         Settled::Answer
     }
 
-    fn failed(&self, owner: &Owner) -> Settled<V> {
+    /// The key is free, if its release succeeded. Those who wait are served before an observer, which may
+    /// panic, is called.
+    fn failed(&self, owner: &Owner, released: Option<Result<(), StoreError>>) -> Settled<V> {
         self.counters.add(FAILED);
         self.lines.left(owner);
+        released.map(|released| self.told("release", released));
         Settled::Answer
     }
 
@@ -206,13 +205,23 @@ impl<V: Clone + Send + 'static> Shared<V> {
         Settled::Answer
     }
 
-    fn read_back(&self, owner: &Owner, outcome: Result<Option<V>, StoreError>) -> Settled<V> {
-        match self.told("read back", outcome).flatten() {
-            Some(value) => {
+    fn read_back(
+        &self,
+        owner: &Owner,
+        released: Option<Result<(), StoreError>>,
+        outcome: Result<Option<V>, StoreError>,
+    ) -> Settled<V> {
+        match outcome {
+            Ok(Some(value)) => {
                 self.committed(owner, value.clone());
+                released.map(|released| self.told("release", released));
                 Settled::Stored(value)
             }
-            None => self.failed(owner),
+            outcome => {
+                let settled = self.failed(owner, released);
+                self.told("read back", outcome);
+                settled
+            }
         }
     }
 }
