@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use tower::Service;
 
+use super::admission::Reserved;
 use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::service::settle_unready;
-use super::shared::{Reserved, Shared};
+use super::shared::Shared;
 use crate::classify::Classify;
 use crate::clock::Sleep;
 use crate::reject::Reject;

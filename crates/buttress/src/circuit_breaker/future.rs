@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::shared::Admission;
+use super::admission::Admission;
 use crate::classify::Classify;
 use crate::error::Error;
 use crate::guard::OnUnwind;

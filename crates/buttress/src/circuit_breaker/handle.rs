@@ -1,11 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::admission::Admission;
 use super::changed::Changed;
 use super::config::Config;
-use super::shared::{
-    ADMITTED, Admission, FAILED, OPENED, REFUSED, SUCCEEDED, Shared, TRANSITIONS, Telemetry,
-};
+use super::shared::{ADMITTED, FAILED, OPENED, REFUSED, SUCCEEDED, Shared, TRANSITIONS, Telemetry};
 use crate::error::Error;
 use crate::invalid_config::InvalidConfig;
 use crate::observe::CircuitState;

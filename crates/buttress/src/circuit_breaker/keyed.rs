@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 
 use tower::{Layer, Service};
 
+use super::admission::Admission;
 use super::config::Config;
 use super::future::ResponseFuture;
 use super::handle::Handle;
-use super::shared::{Admission, Shared, Telemetry};
+use super::shared::{Shared, Telemetry};
 use super::state::State;
 use crate::classify::{Classify, ServiceErrors};
 use crate::counters::Counters;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../guide/circuit_breaker.md")]
 
+mod admission;
 mod backpressure;
 mod changed;
 mod config;
@@ -12,6 +13,7 @@ mod service;
 mod shared;
 mod state;
 
+pub use admission::Admission;
 pub use backpressure::BackpressureCircuitBreaker;
 pub use changed::Changed;
 pub use config::Config;
@@ -21,5 +23,4 @@ pub use keyed::{KeyedCircuitBreaker, KeyedCircuitBreakerLayer, KeyedHandle, Keye
 pub use layer::CircuitBreakerLayer;
 pub(crate) use renewal::Renewal;
 pub use service::CircuitBreaker;
-pub use shared::Admission;
 pub(crate) use state::Ticket;

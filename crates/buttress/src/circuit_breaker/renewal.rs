@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Call;
 use super::handle::Handle;
-use super::shared::{Call, Shared};
+use super::shared::Shared;
 use super::state::Ticket;
 use crate::classify::Outcome;
 use crate::error::Error;

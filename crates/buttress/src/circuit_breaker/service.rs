@@ -4,9 +4,10 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
+use super::admission::Admission;
 use super::future::ResponseFuture;
 use super::handle::Handle;
-use super::shared::{Admission, Shared};
+use super::shared::Shared;
 use super::state::Ticket;
 use crate::classify::Classify;
 use crate::error::RetryAfter;

@@ -1,0 +1,183 @@
+//! The guards of a call.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Config;
+use super::shared::{ADMITTED, SUCCEEDED, Shared, Telemetry};
+use super::state::Ticket;
+use crate::classify::Outcome;
+use crate::guard::Guard;
+
+/// A call under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    pub(super) ticket: Ticket,
+    /// When, in nanoseconds of the state's; read only if slow calls count.
+    pub(super) started: u64,
+}
+
+/// Stands in [`Call::started`] for "not read".
+pub(super) const NEVER: u64 = u64::MAX;
+
+impl Call {
+    /// Reads when the call begins, if that matters.
+    pub(super) fn time(&mut self, shared: &Shared) {
+        if shared.state.rules.times_calls() {
+            self.started = shared.state.nanos(shared.now());
+            // It may have been admitted before calls were timed, and must be judged all the same.
+            self.ticket = self.ticket.noted();
+        }
+    }
+}
+
+/// A call that a circuit breaker let through, to be settled once. Dropping it unsettled counts as the
+/// configuration says: as [`dropped_calls`](Config::dropped_calls), or as
+/// [`panicked_calls`](Config::panicked_calls) while a panic unwinds.
+#[must_use = "dropping an admission settles it as abandoned"]
+pub struct Admission {
+    /// `None` once settled.
+    shared: Option<Arc<Shared>>,
+    call: Call,
+}
+
+impl Admission {
+    #[inline]
+    pub(super) fn new(shared: Arc<Shared>, ticket: Ticket) -> Self {
+        Self { shared: Some(shared), call: Call { ticket, started: NEVER } }
+    }
+
+    /// The call begins now.
+    pub(super) fn begin(&mut self) {
+        let Some(shared) = &self.shared else { return };
+        let Telemetry { counters, common } = &*shared.telemetry;
+        if common.count_calls && !self.call.ticket.is_uncounted() {
+            counters.add(ADMITTED);
+        }
+        self.call.time(shared);
+    }
+
+    /// The admission without its guard: the caller settles the call.
+    pub(super) fn into_call(mut self) -> Option<(Arc<Shared>, Call)> {
+        self.shared.take().map(|shared| (shared, self.call))
+    }
+
+    /// What admitted the call.
+    #[inline(always)]
+    pub(super) fn ticket(&self) -> Ticket {
+        self.call.ticket
+    }
+
+    /// Whether the circuit is still in the state that admitted this call.
+    pub(super) fn is_current(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.state.is_current(self.call.ticket))
+    }
+
+    /// The service did its work.
+    pub fn success(self) {
+        self.settle(Outcome::Success, || None);
+    }
+
+    /// The service failed.
+    pub fn failure(self) {
+        self.settle(Outcome::Failure, || None);
+    }
+
+    /// The call ended with `outcome`. `hint` is asked of a failure, where the configuration
+    /// [honours](Config::honour_hint) it, for how long it wants to be left alone.
+    pub fn settle(mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
+        self.settle_in_place(outcome, hint);
+    }
+
+    #[inline(always)]
+    pub(super) fn settle_in_place(
+        &mut self,
+        outcome: Outcome,
+        hint: impl FnOnce() -> Option<Duration>,
+    ) {
+        let Some(shared) = &self.shared else { return };
+        if outcome == Outcome::Success && shared.state.success_changes_nothing(self.call.ticket) {
+            self.shared = None;
+            return;
+        }
+        // Before anything is taken: should the user's code panic, the call is settled as a panic.
+        let asked = outcome == Outcome::Failure && shared.state.rules.honours_hints();
+        let hint = if asked { hint() } else { None };
+        if let Some(shared) = self.shared.take() {
+            end(shared, self.call, outcome, hint);
+        }
+    }
+}
+
+impl Guard for Admission {
+    /// Settles the call as abandoned.
+    #[inline]
+    fn give_back(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            abandon(shared, self.call);
+        }
+    }
+}
+
+impl Drop for Admission {
+    #[inline]
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// An admission whose call has not begun. Dropping it gives its place back.
+pub(super) struct Reserved(Option<Admission>);
+
+impl Reserved {
+    pub(super) const NOTHING: Self = Self(None);
+
+    pub(super) fn new(admission: Admission) -> Self {
+        Self(Some(admission))
+    }
+
+    pub(super) fn take(&mut self) -> Option<Admission> {
+        self.0.take()
+    }
+
+    /// Whether an admission of the present state is reserved.
+    pub(super) fn is_current(&self) -> bool {
+        self.0.as_ref().is_some_and(Admission::is_current)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(admission) = self.0.take() {
+            admission.settle(Outcome::Ignored, || None);
+        }
+    }
+}
+
+/// Settles `call`. Out of line, and given all it needs by value: the future of a call whose success
+/// changes nothing then needs no memory of its own.
+#[inline(never)]
+fn end(shared: Arc<Shared>, call: Call, outcome: Outcome, hint: Option<Duration>) {
+    if outcome == Outcome::Success {
+        if shared.state.count_good(call.ticket, || shared.now()) {
+            return;
+        }
+        if call.started == NEVER && shared.state.noted_success_changes_nothing(call.ticket) {
+            return shared.telemetry.counters.add(SUCCEEDED);
+        }
+    }
+    shared.decide(call, outcome, hint);
+}
+
+#[cold]
+#[inline(never)]
+fn abandon(shared: Arc<Shared>, call: Call) {
+    shared.decide(call, shared.state.rules.abandoned(std::thread::panicking()), None);
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("call", &self.call).finish_non_exhaustive()
+    }
+}
