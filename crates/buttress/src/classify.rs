@@ -245,15 +245,15 @@ mod tests {
     #[test]
     fn a_refusal_is_found_in_a_box_that_borrows() {
         fn kind<'a>(
-            error: &Box<dyn std::error::Error + Send + Sync + 'a>,
+            error: Box<dyn std::error::Error + Send + Sync + 'a>,
             _: &'a str,
         ) -> Option<ErrorKind> {
             error.as_refusal().map(Error::kind)
         }
 
         let text = String::from("lives here");
-        assert_eq!(kind(&full().into(), &text), Some(ErrorKind::BulkheadFull));
-        assert_eq!(kind(&"broken".into(), &text), None);
+        assert_eq!(kind(full().into(), &text), Some(ErrorKind::BulkheadFull));
+        assert_eq!(kind("broken".into(), &text), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::Config;
 use super::shared::{ADMITTED, SUCCEEDED, Shared, Telemetry};
 use super::state::Ticket;
 use crate::classify::Outcome;
@@ -33,8 +32,8 @@ impl Call {
 }
 
 /// A call that a circuit breaker let through, to be settled once. Dropping it unsettled counts as the
-/// configuration says: as [`dropped_calls`](Config::dropped_calls), or as
-/// [`panicked_calls`](Config::panicked_calls) while a panic unwinds.
+/// configuration says: as [`dropped_calls`](super::Config::dropped_calls), or as
+/// [`panicked_calls`](super::Config::panicked_calls) while a panic unwinds.
 #[must_use = "dropping an admission settles it as abandoned"]
 pub struct Admission {
     /// `None` once settled.
@@ -85,7 +84,7 @@ impl Admission {
     }
 
     /// The call ended with `outcome`. `hint` is asked of a failure, where the configuration
-    /// [honours](Config::honour_hint) it, for how long it wants to be left alone.
+    /// [honours](super::Config::honour_hint) it, for how long it wants to be left alone.
     pub fn settle(mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
         self.settle_in_place(outcome, hint);
     }
