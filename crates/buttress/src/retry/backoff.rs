@@ -88,10 +88,20 @@ impl Backoff {
         self
     }
 
-    /// The longest wait, jitter included.
+    /// The longest wait, jitter included. Without a cap, waits that grow have no bound: some 584 years then.
     #[must_use]
-    pub const fn longest(&self) -> Duration {
-        self.cap
+    pub fn longest(&self) -> Duration {
+        match (self.cap, self.jitter) {
+            (Some(cap), _) => cap,
+            (None, _) if self.base.is_zero() => Duration::ZERO,
+            (None, Jitter::Decorrelated) => Duration::from_nanos(u64::MAX),
+            (None, _) if self.factor > 1.0 => Duration::from_nanos(u64::MAX),
+            (None, Jitter::Fraction(fraction)) => {
+                let base = clock::to_nanos(self.base);
+                Duration::from_nanos(base.saturating_add((base as f64 * fraction) as u64))
+            }
+            (None, _) => self.base,
+        }
     }
 
     /// Wait number `n`, from 0; `previous` is the one before, zero if there was none.
