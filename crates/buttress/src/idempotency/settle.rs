@@ -118,8 +118,8 @@ impl<V: Clone + Send + 'static> Shared<V> {
     async fn lost(&self, owner: &Owner, answer: Option<V>) -> Settled<V> {
         self.not_kept();
         if self.config.rerun_if_not_kept {
-            self.release(owner, self.config.patience).await;
-            return self.failed(owner);
+            let released = self.release(owner, self.config.patience).await;
+            return self.failed(owner, released);
         }
         let lifetime = self.config.result_lifetime;
         let begin = |store: Arc<dyn Backend<V>>| {
@@ -135,10 +135,8 @@ impl<V: Clone + Send + 'static> Shared<V> {
         self.not_kept();
         let (key, claim) = (&owner.identity.key, owner.claim);
         if self.config.rerun_if_not_kept {
-            if self.frees() {
-                self.told("release", store.release_now(key, claim));
-            }
-            return self.failed(owner);
+            let released = self.frees().then(|| store.release_now(key, claim));
+            return self.failed(owner, released);
         }
         let lifetime = self.config.result_lifetime;
         let recorded = store.complete_without_result_now(key, claim, lifetime);
