@@ -81,6 +81,22 @@
 //! writer among them. Keep such a transaction short. Transactions of a pool of your own work as well, if
 //! it is made with the store's `connect_options`; they stand in no line.
 //!
+//! # Transactions on PostgreSQL
+//!
+//! `PostgresStore::begin` begins one on the store's pool; a transaction of any other pool to the same database
+//! works as well. The store's own operations run on sessions of their own, with settings for the planner
+//! that the application's transactions never see. Every call of the store in a transaction ends with the
+//! operation timeout. After that, roll the transaction back or drop it.
+//!
+//! The store's pool asks a connection for an answer when it lends it and when it comes back, for up to a
+//! quarter of the shorter of acquire and operation timeout. It replaces a connection without an answer. It
+//! closes a connection that comes back in an open transaction or in a read-only session.
+//!
+//! `PostgresStore::on` opens a store on the application's own pool, and sets nothing on its sessions.
+//! `PostgresConfig::with_pool` says what such a pool should have. `PostgresConfig::transaction_pooling`
+//! is for a pooler that lends sessions by transaction. In both cases each operation runs in a transaction
+//! that sets what it needs for itself.
+//!
 //! # Time
 //!
 //! Leases, delays and lifetimes are stored as wall time, and end at the instant. SQLite stores take it

@@ -46,6 +46,8 @@ pub(super) fn pool(config: &PostgresConfig, options: PgConnectOptions) -> PgPool
             let (is_good, settings, options) =
                 (is_good.clone(), returning.clone(), replacing.clone());
             Box::pin(async move {
+                // sqlx asks again, and waits without end: for a socket that dies in between, as long as the
+                // system takes to give it up.
                 if let Some(Ok(good)) = within(patience, ask(connection, is_good.clone())).await {
                     return Ok(good);
                 }

@@ -119,20 +119,47 @@ mod on_postgres {
 
     use super::*;
     use crate::db::{drop_schema, fresh_schema, postgres_url};
+    use crate::pooler::Pooler;
+
+    /// How a store gets to the database.
+    #[derive(Clone, Copy)]
+    enum Way {
+        Direct,
+        UsersPool,
+        Pooler,
+    }
 
     /// Schemas of PostgreSQL.
     struct Schemas {
         url: String,
+        users: Option<PgPool>,
+        pooler: Option<Pooler>,
         time: VirtualClock,
         pool: PgPool,
         names: Mutex<Vec<String>>,
     }
 
     impl Schemas {
-        async fn new(test: &str) -> Option<Self> {
+        async fn new(test: &str, way: Way) -> Option<Self> {
             let url = postgres_url(test).await?;
             let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).unwrap();
-            Some(Self { url, time: VirtualClock::new(), pool, names: Mutex::default() })
+            let (mut users, mut pooler) = (None, None);
+            match way {
+                Way::Direct => {}
+                Way::UsersPool => users = Some(PgPool::connect_lazy(&url).unwrap()),
+                Way::Pooler => pooler = Some(Pooler::start(test, &url).await?),
+            }
+            let (time, names) = (VirtualClock::new(), Mutex::default());
+            Some(Self { url, users, pooler, time, pool, names })
+        }
+
+        fn config(&self) -> PostgresConfig {
+            match (&self.users, &self.pooler) {
+                (Some(pool), _) => PostgresConfig::with_pool(pool.clone()),
+                (_, Some(pooler)) => PostgresConfig::with_options(pooler.options(&self.url))
+                    .transaction_pooling(true),
+                _ => PostgresConfig::new(&self.url),
+            }
         }
 
         /// Runs a suite, and drops the schemas whatever comes of it.
@@ -155,7 +182,7 @@ mod on_postgres {
         async fn fresh(&self) -> PostgresStore {
             let schema = fresh_schema();
             self.names.lock().unwrap().push(schema.clone());
-            let config = PostgresConfig::new(&self.url).schema(schema).connections(2);
+            let config = self.config().schema(schema).connections(2);
             PostgresStore::open(config.clock(self.time.clock())).await.unwrap()
         }
 
@@ -182,44 +209,66 @@ mod on_postgres {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn sagas() {
-        let Some(schemas) = Schemas::new("conformance of sagas").await else { return };
-        schemas
-            .run(async |schemas: Rc<Schemas>| {
-                conformance::saga::all(&*schemas).await;
-            })
-            .await;
-    }
+    macro_rules! each_suite {
+        ($way:ident as $module:ident) => {
+            mod $module {
+                use super::*;
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn idempotency() {
-        let Some(schemas) = Schemas::new("conformance of idempotency").await else { return };
-        schemas
-            .run(async |schemas: Rc<Schemas>| {
-                conformance::idempotency::all(&*schemas).await;
-                conformance::idempotency::transactional(&*schemas).await;
-            })
-            .await;
-    }
+                const WAY: Way = Way::$way;
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn outbox() {
-        let Some(schemas) = Schemas::new("conformance of the outbox").await else { return };
-        schemas
-            .run(async |schemas: Rc<Schemas>| {
-                conformance::outbox::all(&*schemas).await;
-            })
-            .await;
-    }
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn sagas() {
+                    let Some(schemas) = Schemas::new("conformance of sagas", WAY).await else {
+                        return;
+                    };
+                    schemas
+                        .run(async |schemas: Rc<Schemas>| {
+                            conformance::saga::all(&*schemas).await;
+                        })
+                        .await;
+                }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn inbox() {
-        let Some(schemas) = Schemas::new("conformance of the inbox").await else { return };
-        schemas
-            .run(async |schemas: Rc<Schemas>| {
-                conformance::inbox::all(&*schemas).await;
-            })
-            .await;
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn idempotency() {
+                    let Some(schemas) = Schemas::new("conformance of idempotency", WAY).await
+                    else {
+                        return;
+                    };
+                    schemas
+                        .run(async |schemas: Rc<Schemas>| {
+                            conformance::idempotency::all(&*schemas).await;
+                            conformance::idempotency::transactional(&*schemas).await;
+                        })
+                        .await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn outbox() {
+                    let Some(schemas) = Schemas::new("conformance of the outbox", WAY).await else {
+                        return;
+                    };
+                    schemas
+                        .run(async |schemas: Rc<Schemas>| {
+                            conformance::outbox::all(&*schemas).await;
+                        })
+                        .await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn inbox() {
+                    let Some(schemas) = Schemas::new("conformance of the inbox", WAY).await else {
+                        return;
+                    };
+                    schemas
+                        .run(async |schemas: Rc<Schemas>| {
+                            conformance::inbox::all(&*schemas).await;
+                        })
+                        .await;
+                }
+            }
+        };
     }
+    each_suite!(Direct as direct);
+    each_suite!(UsersPool as on_a_users_pool);
+    each_suite!(Pooler as behind_a_pooler);
 }

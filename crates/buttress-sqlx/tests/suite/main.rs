@@ -13,13 +13,21 @@ mod conformance;
 mod db;
 mod executors;
 mod inbox;
+#[cfg(feature = "postgres")]
+mod lent;
 mod messages;
 #[cfg(feature = "postgres")]
 mod misconfigured;
 #[cfg(feature = "postgres")]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod proxy;
 mod receipts;
 mod refused;
 mod sagas;
 mod sqlite;
 mod takeover;
+#[cfg(feature = "postgres")]
+mod users_pool;

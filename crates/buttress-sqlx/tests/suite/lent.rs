@@ -1,0 +1,371 @@
+//! Connections of a store on PostgreSQL: what is lent again, what is closed, and how long a call waits.
+
+use std::time::Duration;
+
+use buttress::idempotency::{ClaimId, CompleteIn, Key};
+use buttress::{StoreError, StoreErrorKind};
+use buttress_durable::outbox::{
+    Inbox, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write,
+};
+use buttress_durable::saga::{SagaId, Store as _};
+use buttress_sqlx::{PostgresConfig, PostgresStore};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Postgres as Pg, Transaction};
+
+use crate::db::{Db, Postgres, SECOND, fresh_schema, on_postgres, postgres_url};
+use crate::proxy::Proxy;
+use crate::sagas::new_saga;
+
+const LIMIT: Duration = Duration::from_secs(3);
+
+fn message(id: u128) -> NewMessage {
+    NewMessage::new(MessageId::new(id), "k", "x")
+}
+
+/// `future`, within the operation timeout.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.expect("within the operation timeout")
+}
+
+/// A store whose connections go through `proxy`.
+async fn through(db: &Postgres, proxy: &Proxy, connections: u32) -> PostgresStore {
+    let config = PostgresConfig::with_options(proxy.options(&db.url, &db.schema));
+    let config = config.schema(&db.schema).connections(connections).operation_timeout(LIMIT);
+    PostgresStore::open(config.clock(db.time().clock())).await.unwrap()
+}
+
+/// How many sessions called `name` are in a transaction and wait for their client.
+async fn in_transaction(pool: &PgPool, name: &str) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity \
+               WHERE application_name = $1 AND state LIKE 'idle in transaction%'";
+    sqlx::query_scalar(sql).bind(name).fetch_one(pool).await.unwrap()
+}
+
+async fn until_in_transaction(db: &Postgres, sessions: i64) {
+    let waiting = async { while in_transaction(&db.pool, &db.schema).await != sessions {} };
+    let waited = tokio::time::timeout(10 * SECOND, waiting).await;
+    assert!(waited.is_ok(), "sessions in a transaction, where {sessions} should be");
+}
+
+/// Writes a message and gives it up; returns its id.
+async fn dead_letter(db: &Postgres) -> MessageId {
+    db.write(vec![message(1)]).await;
+    let relay = RelayId::new(1);
+    let leases = db.store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+    let found = db.store.fetch(relay, &leases, 1).await.unwrap().messages.remove(0);
+    let settled = Settled {
+        id: found.id,
+        sequence: found.sequence,
+        key: found.key,
+        due_at: found.due_at,
+        lease: leases[usize::from(found.partition)],
+        verdict: Verdict::Dead { error: "poison".to_owned(), hold_key: true },
+    };
+    assert!(db.store.settle(vec![settled]).await.unwrap().is_empty());
+    found.id
+}
+
+/// Drops `begin` between BEGIN and its answer. Then what the store acknowledges stands, and no session
+/// stays in a transaction. `discard` answered `Ok(1)` within the transaction that was left open.
+async fn dropped(
+    db: &Postgres,
+    proxy: &Proxy,
+    store: &PostgresStore,
+    begin: impl Future<Output = ()>,
+) {
+    let id = dead_letter(db).await;
+    proxy.hold_after("BEGIN");
+    tokio::select! {
+        () = begin => panic!("its answer is held"),
+        () = until_in_transaction(db, 1) => {}
+    }
+    proxy.release();
+    assert_eq!(store.discard(&[id]).await.unwrap(), 1);
+    until_in_transaction(db, 0).await;
+    assert!(db.store.dead_letters(0, 9).await.unwrap().is_empty(), "what was acknowledged stands");
+    let mut tx = store.begin().await.unwrap();
+    store.write(&mut tx, &message(2)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(db.store.backlog().await.unwrap().pending, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn begin_dropped_while_it_waits_leaves_no_transaction() {
+    on_postgres("begin_dropped_while_it_waits", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 1).await;
+        drop(store.begin().await.unwrap());
+        let begin = async { drop(store.begin().await) };
+        dropped(&db, &proxy, &store, begin).await;
+        store.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_begin_of_the_stores_pool_dropped_while_it_waits_leaves_no_transaction() {
+    on_postgres("a_begin_of_the_stores_pool_dropped", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 1).await;
+        drop(store.begin().await.unwrap());
+        let begin = async { drop(store.pool().begin().await) };
+        dropped(&db, &proxy, &store, begin).await;
+        store.close().await;
+    })
+    .await;
+}
+
+/// An operation that is dropped in the middle of its transaction does not keep what it locked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
+    on_postgres("an_operation_dropped_while_it_waits", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 1).await;
+        // The statements are prepared, so that the next message with one is its execution.
+        store.lease(RelayId::new(7), SECOND, &[]).await.unwrap();
+        for word in ["BEGIN", "COMMIT"] {
+            proxy.hold_after(word);
+            let lease = store.lease(RelayId::new(7), SECOND, &[]);
+            let held = async {
+                if word == "BEGIN" {
+                    until_in_transaction(&db, 1).await;
+                } else {
+                    proxy.holds().await;
+                }
+            };
+            tokio::select! {
+                _ = lease => panic!("its answer is held"),
+                () = held => {}
+            }
+            proxy.release();
+            until_in_transaction(&db, 0).await;
+            soon(db.store.lease(RelayId::new(8), SECOND, &[])).await.unwrap();
+            soon(store.lease(RelayId::new(7), SECOND, &[])).await.unwrap();
+        }
+        store.close().await;
+    })
+    .await;
+}
+
+/// Their places came back only when the system gave the sockets up, after a quarter of an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_dropped_on_dead_sockets_leave_their_places() {
+    on_postgres("transactions_dropped_on_dead_sockets", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 2).await;
+        for round in 0..3u128 {
+            let mut open = [store.begin().await.unwrap(), store.begin().await.unwrap()];
+            for (n, tx) in (1..).zip(&mut open) {
+                store.write(tx, &message(10 * round + n)).await.unwrap();
+            }
+            store.backlog().await.unwrap();
+            proxy.silence();
+            drop(open);
+            let (first, second) = soon(async { tokio::join!(store.begin(), store.begin()) }).await;
+            soon(store.lease(RelayId::new(1), SECOND, &[])).await.unwrap();
+            first.unwrap().commit().await.unwrap();
+            second.unwrap().commit().await.unwrap();
+        }
+        store.close().await;
+    })
+    .await;
+}
+
+/// The same where the system can take no more of what was being sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_dropped_behind_a_full_socket_leaves_its_place() {
+    on_postgres("a_transaction_dropped_behind_a_full_socket", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 1).await;
+        let mut tx = store.begin().await.unwrap();
+        let length = "SELECT length($1::bytea)";
+        sqlx::query(length).bind(vec![0_u8; 9]).execute(&mut *tx).await.unwrap();
+        proxy.silence();
+        let query = sqlx::query(length).bind(vec![0_u8; 64 << 20]).execute(&mut *tx);
+        assert!(tokio::time::timeout(LIMIT / 10, query).await.is_err());
+        drop(tx);
+        soon(store.begin()).await.unwrap().commit().await.unwrap();
+        store.close().await;
+    })
+    .await;
+}
+
+/// Connections that died while nobody used them are not waited for longer than a part of the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_that_are_dead_are_replaced() {
+    on_postgres("idle_connections_that_are_dead", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 3).await;
+        let open = [store.begin().await.unwrap(), store.begin().await.unwrap()];
+        let (one, two) = tokio::join!(store.backlog(), store.dead_letters(0, 1));
+        (one.unwrap(), two.unwrap());
+        for tx in open {
+            tx.commit().await.unwrap();
+        }
+        let idle = async {
+            while store.pool().num_idle() < 2 {
+                tokio::task::yield_now().await
+            }
+        };
+        soon(idle).await;
+        proxy.silence();
+        soon(store.backlog()).await.unwrap();
+        soon(store.lease(RelayId::new(1), SECOND, &[])).await.unwrap();
+        for _ in 0..3 {
+            soon(store.begin()).await.unwrap().commit().await.unwrap();
+        }
+        store.close().await;
+    })
+    .await;
+}
+
+type Tx = Transaction<'static, Pg>;
+
+/// Every call of the store in a transaction ends with the operation timeout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_a_transaction_is_bounded() {
+    on_postgres("a_call_in_a_transaction_is_bounded", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 6).await;
+        let mut open: Vec<Tx> = Vec::new();
+        for _ in 0..6 {
+            open.push(store.begin().await.unwrap());
+        }
+        let [a, b, c, d, e, f] = &mut open[..] else { panic!("six") };
+        proxy.silence();
+        let (key, value, saga) = (Key::new("k").unwrap(), b"v".to_vec(), SagaId::new(1));
+        let written = message(1);
+        let all = async {
+            tokio::join!(
+                store.write(a, &written),
+                store.lock_key(b, "k"),
+                async { store.receive(c, "consumer", MessageId::new(1)).await.map(drop) },
+                async { store.action(d, saga, "step").await.map(drop) },
+                async { store.undo(e, saga, "step").await.map(drop) },
+                store.complete_in(f, &key, ClaimId::new(1), &value, SECOND),
+            )
+        };
+        let (a, b, c, d, e, f) = tokio::time::timeout(2 * LIMIT, all).await.expect("bounded");
+        for ended in [a, b, c, d, e, f] {
+            assert_eq!(ended.unwrap_err().kind(), StoreErrorKind::Transient);
+        }
+        // And so does the beginning of one.
+        drop(open);
+        store.begin().await.unwrap().commit().await.unwrap();
+        proxy.hold_after("BEGIN");
+        let begun = tokio::time::timeout(2 * LIMIT, store.begin()).await.expect("bounded");
+        assert!(begun.unwrap_err().is_transient());
+        proxy.release();
+        soon(store.begin()).await.unwrap().commit().await.unwrap();
+        store.close().await;
+    })
+    .await;
+}
+
+async fn show(connection: impl sqlx::PgExecutor<'_>, name: &str) -> String {
+    let sql = AssertSqlSafe(format!("SHOW {name}"));
+    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+/// The planner works for the application as it is configured: without sequential scans its own queries
+/// took six times as long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_planner_is_the_applications() {
+    on_postgres("the_planner_is_the_applications", async |db: Postgres| {
+        let pool = PgPool::connect(&db.url).await.unwrap();
+        let on_users_pool = PostgresConfig::with_pool(pool.clone()).schema(&db.schema);
+        let on_users_pool = PostgresStore::open(on_users_pool).await.unwrap();
+        for store in [&db.store, &on_users_pool] {
+            store.backlog().await.unwrap();
+            store.create(new_saga(buttress_durable::saga::WorkerId::new(1))).await.unwrap();
+            let mut tx = store.begin().await.unwrap();
+            for name in ["enable_seqscan", "enable_bitmapscan", "jit"] {
+                let wanted = show(&db.pool, name).await;
+                assert_eq!(show(&mut *tx, name).await, wanted, "{name}");
+                assert_eq!(show(store.pool(), name).await, wanted, "{name}");
+            }
+            store.write(&mut tx, &message(1)).await.unwrap();
+            for name in ["enable_seqscan", "enable_bitmapscan", "jit"] {
+                assert_eq!(show(&mut *tx, name).await, show(&db.pool, name).await, "{name}");
+            }
+            tx.rollback().await.unwrap();
+        }
+        // Nothing stays on the sessions of the application's pool.
+        for name in ["statement_timeout", "lock_timeout", "default_transaction_isolation"] {
+            assert_eq!(show(&pool, name).await, show(&db.pool, name).await, "{name}");
+        }
+        pool.close().await;
+    })
+    .await;
+}
+
+/// A database of the test's own.
+struct Database {
+    admin: PgPool,
+    name: String,
+    options: PgConnectOptions,
+}
+
+impl Database {
+    async fn new(url: &str) -> Self {
+        let admin = PgPoolOptions::new().max_connections(1).connect(url).await.unwrap();
+        let name = fresh_schema();
+        let options: PgConnectOptions = url.parse().unwrap();
+        let options = options.database(&name);
+        let database = Self { admin, name, options };
+        database.execute("CREATE DATABASE {d}").await;
+        database
+    }
+
+    async fn execute(&self, sql: &str) {
+        let sql = AssertSqlSafe(sql.replace("{d}", &self.name));
+        sqlx::query(sql).execute(&self.admin).await.unwrap();
+    }
+
+    async fn end_sessions(&self) {
+        let sql =
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1";
+        sqlx::query(sql).bind(&self.name).execute(&self.admin).await.unwrap();
+    }
+}
+
+async fn written(store: &PostgresStore, id: u128) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    store.write(&mut tx, &message(id)).await?;
+    tx.commit().await.map_err(|error| StoreError::transient(error.to_string()))
+}
+
+/// Sessions that were made while the database was read-only, or were made read-only by a user, were lent
+/// again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_became_read_only_is_not_lent_again() {
+    let Some(url) = postgres_url("a_session_that_became_read_only").await else { return };
+    let database = Database::new(&url).await;
+    let config = PostgresConfig::with_options(database.options.clone()).connections(2);
+    let store = PostgresStore::open(config).await.unwrap();
+    for round in 1..=2u128 {
+        database.execute("ALTER DATABASE {d} SET default_transaction_read_only = on").await;
+        database.end_sessions().await;
+        let (one, two) = (store.begin().await, store.begin().await);
+        let mut refused = Vec::new();
+        for tx in [one, two] {
+            let mut tx = tx.unwrap();
+            refused.push(store.write(&mut tx, &message(1)).await.unwrap_err());
+        }
+        assert!(refused.iter().all(StoreError::is_transient), "{refused:?}");
+        database.execute("ALTER DATABASE {d} RESET default_transaction_read_only").await;
+        written(&store, 10 * round).await.unwrap();
+        written(&store, 10 * round + 1).await.unwrap();
+
+        let mut tx = store.begin().await.unwrap();
+        let read_only = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
+        sqlx::query(read_only).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        for n in 2..5 {
+            written(&store, 10 * round + n).await.unwrap();
+        }
+    }
+    store.close().await;
+    drop(store);
+    database.execute("DROP DATABASE {d} WITH (FORCE)").await;
+}
