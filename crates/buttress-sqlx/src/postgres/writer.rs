@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use buttress::StoreError;
+use buttress::{Clock, StoreError};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
@@ -39,15 +39,42 @@ pub(super) struct Writer {
 
 /// Where a writer gets its connection.
 enum Source {
-    /// One of its own, whose session has the settings. None before the first batch, and after one that
-    /// failed.
-    Own {
-        options: Box<PgConnectOptions>,
-        settings: Option<Arc<str>>,
-        connection: Option<PgConnection>,
-    },
+    /// One of its own, whose session has the settings.
+    Own(Box<Own>),
     /// One that is lent for each transaction.
     Lent(Lender),
+}
+
+/// The connection that only one writer uses.
+struct Own {
+    options: PgConnectOptions,
+    settings: Option<Arc<str>>,
+    /// None before the first batch, and after one that failed.
+    connection: Option<PgConnection>,
+    /// When it was used last.
+    used: Instant,
+    /// After how long it is asked for an answer first, and how long that may take.
+    patience: Duration,
+    clock: Clock,
+}
+
+impl Own {
+    async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        if let Some(connection) = &mut self.connection {
+            // A connection can die in silence while nothing is written, and would take the whole time of a
+            // batch to be found out.
+            let idle = self.clock.now().saturating_duration_since(self.used);
+            let is_good = idle < self.patience
+                || matches!(within(self.patience, connection.ping()).await, Some(Ok(())));
+            if !is_good {
+                self.connection = None;
+            }
+        }
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => Ok(none.insert(connect(&self.options, self.settings.clone()).await?)),
+        }
+    }
 }
 
 impl Writer {
@@ -59,11 +86,17 @@ impl Writer {
         lender: &Lender,
     ) -> Self {
         let source = match direct {
-            Some(options) => Source::Own {
-                options: Box::new(options.clone()),
-                settings: config.session_settings(),
-                connection: None,
-            },
+            Some(options) => {
+                let clock = Clock::default();
+                Source::Own(Box::new(Own {
+                    options: options.clone(),
+                    settings: config.session_settings(),
+                    connection: None,
+                    used: clock.now(),
+                    patience: config.patience(),
+                    clock,
+                }))
+            }
             None => Source::Lent(lender.clone()),
         };
         Self { source, sql: sql.clone(), operation_timeout: config.operation_timeout }
@@ -83,7 +116,9 @@ impl Writer {
             }
             batch.answer(written.as_ref().copied());
         }
-        if let Source::Own { connection: Some(connection), .. } = self.source {
+        if let Source::Own(own) = self.source
+            && let Some(connection) = own.connection
+        {
             let _closing = within(self.operation_timeout, connection.close()).await;
         }
     }
@@ -103,8 +138,8 @@ impl Writer {
 
     /// Closes the connection after a failure: nobody knows in what state it is; a new one knows.
     fn forget(&mut self) {
-        if let Source::Own { connection, .. } = &mut self.source {
-            *connection = None;
+        if let Source::Own(own) = &mut self.source {
+            own.connection = None;
         }
     }
 
@@ -115,14 +150,12 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let failed = |error| batch_failed(what, error);
         match &mut self.source {
-            Source::Own { options, settings, connection } => {
-                let connection = match connection {
-                    Some(connection) => connection,
-                    none => none.insert(connect(options, settings.clone()).await.map_err(failed)?),
-                };
+            Source::Own(own) => {
+                let connection = own.connection().await.map_err(failed)?;
                 for wave in batch.waves() {
                     O::write(connection, &self.sql, wave).await.map_err(failed)?;
                 }
+                own.used = own.clock.now();
             }
             Source::Lent(lender) => {
                 for part in batch.waves().into_iter().flat_map(by_kind) {

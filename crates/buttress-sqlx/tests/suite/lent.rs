@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use buttress::idempotency::{ClaimId, CompleteIn, Key};
+use buttress::idempotency::{self, ClaimId, CompleteIn, Key};
 use buttress::{StoreError, StoreErrorKind};
 use buttress_durable::outbox::{
     Inbox, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write,
 };
-use buttress_durable::saga::{SagaId, Store as _};
+use buttress_durable::saga::{SagaId, Store as _, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Postgres as Pg, Transaction};
@@ -198,13 +198,14 @@ async fn idle_connections_that_are_dead_are_replaced() {
         let store = through(&db, &proxy, 3).await;
         let open = [store.begin().await.unwrap(), store.begin().await.unwrap()];
         let (one, two) = tokio::join!(store.backlog(), store.dead_letters(0, 1));
-        (one.unwrap(), two.unwrap());
+        one.unwrap();
+        two.unwrap();
         for tx in open {
             tx.commit().await.unwrap();
         }
         let idle = async {
             while store.pool().num_idle() < 2 {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         };
         soon(idle).await;
@@ -214,6 +215,32 @@ async fn idle_connections_that_are_dead_are_replaced() {
         for _ in 0..3 {
             soon(store.begin()).await.unwrap().commit().await.unwrap();
         }
+        store.close().await;
+    })
+    .await;
+}
+
+/// The writers' connections died while nothing was written: each first batch took the whole time of an
+/// operation, and failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_that_were_idle_replace_their_connections() {
+    on_postgres("writers_that_were_idle", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 1).await;
+        let claim = async |key: &str| {
+            let key = Key::new(key).unwrap();
+            idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await
+        };
+        store.create(new_saga(WorkerId::new(1))).await.unwrap();
+        claim("first").await.unwrap();
+        // Idle for so long that they are asked first.
+        let idle = std::time::Instant::now();
+        while idle.elapsed() < LIMIT / 4 {
+            db.store.backlog().await.unwrap();
+        }
+        proxy.silence();
+        soon(store.create(new_saga(WorkerId::new(1)))).await.unwrap();
+        soon(claim("second")).await.unwrap();
         store.close().await;
     })
     .await;
@@ -277,7 +304,7 @@ async fn the_planner_is_the_applications() {
         let on_users_pool = PostgresStore::open(on_users_pool).await.unwrap();
         for store in [&db.store, &on_users_pool] {
             store.backlog().await.unwrap();
-            store.create(new_saga(buttress_durable::saga::WorkerId::new(1))).await.unwrap();
+            store.create(new_saga(WorkerId::new(1))).await.unwrap();
             let mut tx = store.begin().await.unwrap();
             for name in ["enable_seqscan", "enable_bitmapscan", "jit"] {
                 let wanted = show(&db.pool, name).await;
