@@ -9,6 +9,7 @@ mod lease;
 mod lines;
 mod memory;
 mod not_kept;
+mod outages;
 mod stores;
 mod threads;
 mod transaction;

@@ -5,6 +5,7 @@ mod definitions;
 mod doubt;
 mod mishaps;
 mod operators;
+mod outages;
 mod owners;
 mod panics;
 mod reports;

@@ -112,6 +112,17 @@ pub enum Event {
     Reconfigured,
 }
 
+/// What is to be logged about a failure of a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Say {
+    /// The store has begun to fail.
+    Began,
+    /// A person must mend it.
+    Mend,
+    /// It was said before.
+    Again,
+}
+
 /// Why a retry gave up on a failure that was worth another attempt.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -297,11 +308,22 @@ impl Common {
         self.tell(|| Event::ResultNotKept);
     }
 
-    pub(crate) fn store_failed(&self, doing: &'static str, error: &StoreError) {
-        tracing::warn!(target: "buttress", layer = self.name.as_str(), doing, %error, "store failed");
+    pub(crate) fn store_failed(&self, doing: &'static str, error: &StoreError, say: Say) {
+        let layer = self.name.as_str();
+        match say {
+            Say::Began => tracing::warn!(target: "buttress", layer, doing, %error, "store failed"),
+            Say::Mend => tracing::error!(
+                target: "buttress", layer, doing, %error, "somebody must mend the store"
+            ),
+            Say::Again => tracing::debug!(target: "buttress", layer, doing, %error, "store failed"),
+        }
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::StoreFailed));
         self.tell(|| Event::StoreFailed { kind: error.kind() });
+    }
+
+    pub(crate) fn store_works_again(&self, doing: &'static str) {
+        tracing::info!(target: "buttress", layer = self.name.as_str(), doing, "store works again");
     }
 
     pub(crate) fn reconfigured(&self) {

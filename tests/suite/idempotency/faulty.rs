@@ -40,6 +40,8 @@ pub(super) struct Faulty {
 struct Script {
     plans: VecDeque<(&'static str, Plan)>,
     asked: Vec<&'static str>,
+    /// What operations do that are not planned for.
+    always: Vec<(&'static str, Plan)>,
 }
 
 impl Faulty {
@@ -50,6 +52,14 @@ impl Faulty {
     /// The next `operation` that is not planned for yet does `plan`.
     pub(super) fn then(&self, operation: &'static str, plan: Plan) -> &Self {
         self.script.lock().unwrap().plans.push_back((operation, plan));
+        self
+    }
+
+    /// Every `operation` that is not planned for does `plan` from now on.
+    pub(super) fn always(&self, operation: &'static str, plan: Plan) -> &Self {
+        let always = &mut self.script.lock().unwrap().always;
+        always.retain(|(planned, _)| *planned != operation);
+        always.push((operation, plan));
         self
     }
 
@@ -70,7 +80,9 @@ impl Faulty {
     fn planned(&self, operation: &'static str) -> Plan {
         let mut script = self.script.lock().unwrap();
         let at = script.plans.iter().position(|(planned, _)| *planned == operation);
-        at.and_then(|at| script.plans.remove(at)).map_or(Plan::Slow(0), |(_, plan)| plan)
+        let plan = at.and_then(|at| script.plans.remove(at));
+        let always = || script.always.iter().find(|(planned, _)| *planned == operation).copied();
+        plan.or_else(always).map_or(Plan::Slow(0), |(_, plan)| plan)
     }
 
     async fn run<T>(

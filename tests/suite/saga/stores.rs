@@ -1,10 +1,10 @@
 //! Stores that fail in the middle.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::{Clock, StoreError};
+use buttress::{Clock, StoreError, StoreErrorKind};
 use buttress_durable::saga::{
     Append, Appended, Entry, EntryKind, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId,
     Status, Store, Summary, TakenOver, WorkerId,
@@ -36,6 +36,8 @@ pub(super) struct Flaky {
     panics: Arc<AtomicBool>,
     /// Whether take-overs are done and never answered.
     hangs: Arc<AtomicBool>,
+    /// Renewals, writes and take-overs fail like this, and how many did.
+    away: Arc<Mutex<(Option<StoreErrorKind>, usize)>>,
 }
 
 impl Flaky {
@@ -43,8 +45,25 @@ impl Flaky {
         let (renewals, lost, fits) = (Arc::default(), Arc::default(), Arc::new(u32::MAX.into()));
         let (texts, entries) = (Arc::new(u32::MAX.into()), Arc::new(u32::MAX.into()));
         let (appends, stall) = (Arc::default(), Arc::default());
-        let (panics, hangs) = (Arc::default(), Arc::default());
-        Self { inner, renewals, appends, lost, fits, stall, texts, entries, panics, hangs }
+        let (panics, hangs, away) = (Arc::default(), Arc::default(), Arc::default());
+        Self { inner, renewals, appends, lost, fits, stall, texts, entries, panics, hangs, away }
+    }
+
+    /// Renewals, writes and take-overs fail like this from now on, and are not done.
+    pub(super) fn away(&self, kind: Option<StoreErrorKind>) {
+        self.away.lock().unwrap().0 = kind;
+    }
+
+    /// How many failed like this since the last look.
+    pub(super) fn failures(&self) -> usize {
+        std::mem::take(&mut self.away.lock().unwrap().1)
+    }
+
+    fn there(&self) -> Result<(), StoreError> {
+        let mut away = self.away.lock().unwrap();
+        let Some(kind) = away.0 else { return Ok(()) };
+        away.1 += 1;
+        Err(StoreError::new(kind, "away"))
     }
 
     /// So many bytes of notes fit into one append from now on.
@@ -104,6 +123,7 @@ fn away() -> StoreError {
 
 impl Store<Payload> for Flaky {
     async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+        self.there()?;
         match self.renewals.load(Ordering::SeqCst) {
             true => Err(away()),
             false => self.inner.renew(worker, lease).await,
@@ -115,6 +135,7 @@ impl Store<Payload> for Flaky {
     }
 
     async fn create(&self, saga: NewSaga<Payload>) -> Result<(), StoreError> {
+        self.there()?;
         let created = self.inner.create(saga).await;
         let left = self.appends.load(Ordering::SeqCst);
         if left == 0 || !self.lost.load(Ordering::SeqCst) {
@@ -126,6 +147,7 @@ impl Store<Payload> for Flaky {
 
     async fn append(&self, append: Append<Payload>) -> Result<Appended, StoreError> {
         assert!(!self.panics.swap(false, Ordering::SeqCst), "a store");
+        self.there()?;
         self.check(&append.entries)?;
         let done = append.entries.iter().filter(|entry| entry.kind == EntryKind::ActionDone);
         if done.count() > self.fits.load(Ordering::SeqCst) as usize {
@@ -149,6 +171,7 @@ impl Store<Payload> for Flaky {
         version: u32,
         limit: usize,
     ) -> Result<TakenOver<Payload>, StoreError> {
+        self.there()?;
         let stall = self.stall.load(Ordering::SeqCst);
         tokio::time::advance(Duration::from_millis(stall.into())).await;
         let taken = self.inner.take_over(worker, definition, version, limit).await;

@@ -22,6 +22,7 @@ use super::run::{Control, Creating, Registered, Run};
 use super::shared::Core;
 use super::state::State;
 use super::store::{SagaId, Status, Store, Summary, WorkerId};
+use super::troubles::Troubles;
 use crate::instant;
 
 /// Runs sagas of one definition, with a store for their logs. Cheap to clone; clones are the same
@@ -54,6 +55,7 @@ where
             store,
             config,
             lease,
+            troubles: Troubles::default(),
             counters: Counters::default(),
             active: Mutex::default(),
             shutting_down: AtomicBool::new(false),

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::bounded::bounded;
 use super::shared::Core;
 use super::store::{Store, WorkerId};
+use super::troubles::Operation;
 use crate::instant;
 
 #[cfg(test)]
@@ -166,7 +167,6 @@ where
     F: Format,
     St: Store<F::Encoded>,
 {
-    let mut failed = 0;
     let Some(mut wait) = core.upgrade().map(|core| core.lease.length / 3) else { return };
     loop {
         clock.sleep(wait).await;
@@ -175,16 +175,17 @@ where
             return;
         }
         let length = core.lease.length;
-        match core.lease.renew(&core.store).await {
-            Ok(()) => (failed, wait) = (0, length / 3),
-            Err(error) => {
-                // Sooner than otherwise, but never so soon that a store that is away is hammered.
-                let soon = (length / 20).clamp(Duration::from_millis(10), Duration::from_secs(1));
-                (failed, wait) = (failed + 1, soon);
-                tracing::warn!(
-                    target: "buttress", layer = core.config.name.as_str(), %error, failed, "lease not renewed"
-                );
+        let renewed = core.lease.renew(&core.store).await;
+        wait = match renewed {
+            Ok(()) => {
+                core.store_worked(Operation::Renew);
+                length / 3
             }
-        }
+            Err(error) => {
+                // Sooner than otherwise, and ever later in a long outage.
+                let soon = (length / 20).clamp(Duration::from_millis(10), Duration::from_secs(1));
+                core.store_failed(Operation::Renew, &error, soon)
+            }
+        };
     }
 }

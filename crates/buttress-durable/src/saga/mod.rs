@@ -25,6 +25,7 @@ mod shared;
 mod state;
 mod step;
 mod store;
+mod troubles;
 
 pub use builder::{Builder, StepBuilder};
 pub use call::{Call, Direction, Leaf, LeafFuture, StepKey};

@@ -17,6 +17,7 @@ use super::plan::{Kind, OnCrash};
 use super::report::reason;
 use super::state::{State, Step};
 use super::store::{Entry, EntryKind, Record, SagaId, Status, Store};
+use super::troubles::Operation;
 use crate::instant;
 
 /// What [`Executor::recover`] found.
@@ -157,27 +158,30 @@ where
         let clock = self.core.config.clock.clone();
         self.core.config.spawner.spawn(async move {
             loop {
-                match core.upgrade().map(|core| Self { core }) {
+                let wait = match core.upgrade().map(|core| Self { core }) {
                     Some(executor) if !executor.core.is_shutting_down() => {
-                        executor.recover_and_tell().await;
+                        executor.recover_and_tell(interval).await
                     }
                     _ => return,
-                }
-                clock.sleep(interval).await;
+                };
+                clock.sleep(wait).await;
             }
         });
     }
 
-    async fn recover_and_tell(&self) {
+    /// Returns when to look again.
+    async fn recover_and_tell(&self, interval: Duration) -> Duration {
         let layer = self.core.config.name.as_str();
         match self.recover().await {
             Ok(recovery) => {
+                self.core.store_worked(Operation::Recover);
                 for error in &recovery.left {
                     let error = WithCauses(error);
                     tracing::error!(target: "buttress", layer, %error, "saga not resumed");
                 }
+                interval
             }
-            Err(error) => tracing::warn!(target: "buttress", layer, %error, "recovery failed"),
+            Err(error) => self.core.store_failed(Operation::Recover, &error, interval),
         }
     }
 

@@ -134,10 +134,14 @@ where
                 if matches!(error, SagaError::Fenced { .. }) {
                     core.counters.add(Counter::Fenced);
                 }
-                tracing::warn!(
-                    target: "buttress", layer = core.config.name.as_str(), error = %WithCauses(error),
-                    "saga left"
-                );
+                let (layer, error) = (core.config.name.as_str(), WithCauses(error));
+                match &error.0 {
+                    // The outage is in the log already, and its caller has the error.
+                    SagaError::Store { error: store, .. } if store.may_pass() => {
+                        tracing::debug!(target: "buttress", layer, %error, "saga left");
+                    }
+                    _ => tracing::warn!(target: "buttress", layer, %error, "saga left"),
+                }
             }
         }
         if let Some(reply) = self.reply.take() {

@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use buttress::Format;
+use buttress::StoreError;
 use tokio::sync::Notify;
 
 use super::config::Config;
@@ -13,12 +15,14 @@ use super::definition::Definition;
 use super::lease::Lease;
 use super::run::Control;
 use super::store::{EntryKind, SagaId};
+use super::troubles::{Operation, Troubles};
 
 pub(super) struct Core<I, F: Format, St> {
     pub(super) definition: Definition<I, F>,
     pub(super) store: St,
     pub(super) config: Config,
     pub(super) lease: Lease,
+    pub(super) troubles: Troubles,
     pub(super) counters: Counters,
     pub(super) active: Mutex<HashMap<SagaId, Arc<Control>>>,
     pub(super) shutting_down: AtomicBool,
@@ -36,6 +40,26 @@ pub(super) struct Core<I, F: Format, St> {
 }
 
 impl<I, F: Format, St> Core<I, F, St> {
+    /// The store failed to do `operation`. Returns how long to wait before it is repeated; `first` is the
+    /// wait after the first failure.
+    pub(super) fn store_failed(
+        &self,
+        operation: Operation,
+        error: &StoreError,
+        first: Duration,
+    ) -> Duration {
+        let (layer, now) = (self.config.name.as_str(), self.config.clock.now());
+        self.troubles.failed(layer, operation, error, first, now)
+    }
+
+    /// The store did `operation`.
+    pub(super) fn store_worked(&self, operation: Operation) {
+        if self.troubles.are_on() {
+            let (layer, now) = (self.config.name.as_str(), self.config.clock.now());
+            self.troubles.worked(layer, operation, now);
+        }
+    }
+
     pub(super) fn is_shutting_down(&self) -> bool {
         self.shutting_down.load(Ordering::Acquire)
     }

@@ -15,6 +15,7 @@ mod key;
 mod layer;
 mod lines;
 mod memory;
+mod outage;
 mod owner;
 mod renewal;
 mod running;

@@ -14,10 +14,14 @@ use super::claim::Begun;
 use super::config::LostClaim;
 use super::holding::Holding;
 use super::owner::Owner;
+use super::shared::BY_HAND;
 use super::store::Immediate;
 use crate::clock::{self, Sleep};
 use crate::error::Error;
 use crate::store_error::StoreError;
+
+/// The longest wait between two renewals while the store is away.
+const LONGEST: Duration = Duration::from_secs(10);
 
 pin_project! {
     /// When a claim is renewed.
@@ -28,6 +32,8 @@ pin_project! {
         due: bool,
         // The operation, and when it was begun.
         asking: Option<(Op<Standing>, Instant)>,
+        // Failures in a row.
+        failed: u32,
         pub(super) standing: Standing,
     }
 }
@@ -90,6 +96,8 @@ impl Renewal {
             let owner = holding.owner();
             match standing {
                 Ok(Standing::Held) => {
+                    *this.failed = 0;
+                    shared.worked("renew");
                     shared.lines.renewed(owner, clock::after(since, shared.config.lease));
                     this.timer.as_mut().reset(clock::after(since, shared.config.lease / 3));
                 }
@@ -105,7 +113,14 @@ impl Renewal {
                     }
                 }
                 Err(error) => {
-                    let wait = (shared.config.lease / 3).min(shared.config.poll_interval);
+                    // Soon at first, so that the lease is still saved; ever later in a long outage.
+                    let doublings = this.failed.saturating_sub(1).min(16);
+                    *this.failed = this.failed.saturating_add(1);
+                    let wait = shared.config.poll_interval.saturating_mul(1 << doublings);
+                    let wait = match error.is_misconfigured() {
+                        true => BY_HAND,
+                        false => wait.min(shared.config.lease / 3).min(LONGEST),
+                    };
                     this.timer.as_mut().reset(clock::after(shared.now(), wait));
                     shared.store_failed("renew", &error);
                 }
@@ -123,7 +138,13 @@ impl Renewal {
         holding.list(now);
         let config = &holding.shared()?.config;
         let timer = config.common.clock.sleep_until(clock::after(now, config.lease / 3));
-        Some(Box::pin(Self { timer, due: since.is_none(), asking: None, standing: Standing::Held }))
+        Some(Box::pin(Self {
+            timer,
+            due: since.is_none(),
+            asking: None,
+            failed: 0,
+            standing: Standing::Held,
+        }))
     }
 }
 

@@ -90,7 +90,12 @@ impl<V: Clone + Send + 'static> Shared<V> {
                         self.store_failed("complete", &error);
                         self.lost(&owner, Some(value)).await
                     }
-                    stored => self.completed(&owner, Some(value), stored),
+                    stored => {
+                        if stored.is_ok() {
+                            self.worked("complete");
+                        }
+                        self.completed(&owner, Some(value), stored)
+                    }
                 }
             }
             Ending::Lost => self.lost(&owner, None).await,

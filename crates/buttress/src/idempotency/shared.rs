@@ -12,6 +12,7 @@ use super::holding::{Asking, release_later};
 use super::identity::Identity;
 use super::key::InvalidKey;
 use super::lines::Lines;
+use super::outage::Outage;
 use super::owner::Owner;
 use super::store::{ClaimId, Claimed, Store};
 use crate::clock;
@@ -35,6 +36,9 @@ pub(super) const UNPROTECTED: usize = 1;
 pub(super) const PASSED: usize = 2;
 pub(super) const NOT_KEPT: usize = 3;
 
+/// How often background work is repeated that only a person can make possible.
+pub(super) const BY_HAND: Duration = Duration::from_secs(60);
+
 /// What every service of one layer shares.
 pub(super) struct Shared<V> {
     pub(super) config: Config,
@@ -45,6 +49,7 @@ pub(super) struct Shared<V> {
     /// Claims held by calls of this layer.
     pub(super) in_flight: AtomicUsize,
     pub(super) detached: Arc<Detached>,
+    pub(super) outage: Outage,
     /// When to sweep next, in nanoseconds since the layer was made.
     next_sweep: AtomicU64,
     made: Instant,
@@ -67,6 +72,7 @@ impl<V: Send + 'static> Shared<V> {
             more: Counters::new(),
             in_flight: AtomicUsize::new(0),
             detached: Arc::new(Detached::new(config.detached)),
+            outage: Outage::new(),
             next_sweep,
             made,
             release_later,
@@ -89,6 +95,9 @@ impl<V: Send + 'static> Shared<V> {
         let claimed = self.attempt(|store| store.begin_claim(identity.clone(), claim, lease)).await;
         // So may whoever hears that it did not answer.
         asking.open = claimed.as_ref().is_err_and(StoreError::is_transient);
+        if claimed.is_ok() {
+            self.worked("claim");
+        }
         claimed
     }
 
@@ -152,6 +161,7 @@ impl<V: Send + 'static> Shared<V> {
                 let (clock, patience) = (&shared.config.common.clock, shared.config.patience);
                 let sweeping = shared.store.clone().begin_sweep(batch);
                 let swept = bounded(clock, patience, sweeping).await;
+                shared.rest_from_sweeps(&swept);
                 if shared.told("sweep", swept).is_none_or(|removed| removed < batch) {
                     break;
                 }
@@ -228,13 +238,38 @@ impl<V> Shared<V> {
 
     pub(super) fn store_failed(&self, doing: &'static str, error: &StoreError) {
         self.more.add(STORE_FAILED);
-        self.config.common.store_failed(doing, error);
+        self.config.common.store_failed(doing, error, self.outage.failed(doing, error));
+    }
+
+    /// The store did what it was asked.
+    #[inline]
+    pub(super) fn worked(&self, doing: &'static str) {
+        if self.outage.is_on() && self.outage.worked(doing) {
+            self.config.common.store_works_again(doing);
+        }
+    }
+
+    /// Puts the next sweep off after one that failed: ever longer while the store is away, and a minute if a
+    /// person must mend it.
+    fn rest_from_sweeps(&self, swept: &Result<usize, StoreError>) {
+        let failed = self.outage.swept(swept.is_ok());
+        let Err(error) = swept else { return };
+        let interval = self.config.sweep_interval;
+        let wait = match error.is_misconfigured() {
+            true => BY_HAND,
+            false => interval.saturating_mul(1 << failed.min(16)).min(BY_HAND),
+        };
+        let next = clock::nanos_since(self.made, clock::after(self.now(), wait.max(interval)));
+        self.next_sweep.fetch_max(next, Ordering::Relaxed);
     }
 
     /// What the store answered; a failure is told and gone. One that is fenced is none.
     pub(super) fn told<T>(&self, doing: &'static str, answer: Result<T, StoreError>) -> Option<T> {
         match answer {
-            Ok(answer) => Some(answer),
+            Ok(answer) => {
+                self.worked(doing);
+                Some(answer)
+            }
             Err(error) if error.is_fenced() => None,
             Err(error) => {
                 self.store_failed(doing, &error);

@@ -6,15 +6,20 @@ use buttress::{Format, StoreError};
 
 use super::Run;
 use super::drafting::NOT_SENT;
+use crate::instant;
+use crate::outage::LONGEST;
 use crate::saga::call::Direction;
 use crate::saga::counters::Counter;
 use crate::saga::draft::{Draft, Launch};
 use crate::saga::error::SagaError;
 use crate::saga::lease::Permit;
 use crate::saga::store::{Append, EntryKind, NewSaga, Store};
+use crate::saga::troubles::Operation;
 
 /// For how long a shut-down lets the store fail.
 const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(1);
+/// After this time of failures the waits grow beyond a second.
+const LONG_OUTAGE: Duration = Duration::from_secs(30);
 
 impl<I, F, St> Run<I, F, St>
 where
@@ -67,7 +72,9 @@ where
                 other => return self.created(other).map(|()| permit),
             };
             let waited = core.config.clock.now().saturating_duration_since(began);
-            if waited >= core.config.patience {
+            let by_hand = core.store_failed(Operation::Write, &error, wait);
+            // Waiting longer does not help a caller whose store a person must mend.
+            if waited >= core.config.patience || error.is_misconfigured() {
                 self.complain(&error)?;
             }
             // A shut-down does not wait for a store that is away. What is not written down is done
@@ -75,8 +82,27 @@ where
             if core.is_shutting_down() && waited >= SHUT_DOWN_PATIENCE {
                 return self.created(Err(error)).map(|()| permit);
             }
-            self.flight.beside(core.config.clock.sleep(wait)).await;
-            wait = (wait * 2).min(Duration::from_secs(1));
+            let pause = if error.is_misconfigured() { by_hand } else { wait };
+            self.pause(pause).await;
+            // Ever later in a long outage.
+            let longest = if waited < LONG_OUTAGE { Duration::from_secs(1) } else { LONGEST };
+            wait = (wait * 2).min(longest);
+        }
+    }
+
+    /// Leaves the store alone for a time, or until a shut-down has waited long enough.
+    async fn pause(&mut self, time: Duration) {
+        let clock = self.core.config.clock.clone();
+        let ends = instant::after(clock.now(), time);
+        loop {
+            let left = ends.saturating_duration_since(clock.now());
+            if left.is_zero() {
+                return;
+            }
+            self.flight.beside(clock.sleep(left.min(SHUT_DOWN_PATIENCE))).await;
+            if self.core.is_shutting_down() {
+                return;
+            }
         }
     }
 

@@ -1,0 +1,101 @@
+//! [`Outage`]: what the log knows of a store that fails.
+
+use crate::observe::Say;
+use crate::store_error::{StoreError, StoreErrorKind};
+use crate::sync::{AtomicU32, Ordering};
+
+/// One outage is one line at its start and one at its end, whatever fails meanwhile. What a person must mend
+/// is one line until the operation succeeds. Nothing here is decided by more than one word, so its order
+/// with other memory does not matter.
+#[derive(Debug)]
+pub(super) struct Outage {
+    /// Whether the log knows that the store does not answer.
+    away: AtomicU32,
+    /// A bit for each operation that only a person can make possible.
+    broken: AtomicU32,
+    /// Sweeps that failed in a row.
+    sweeps: AtomicU32,
+}
+
+impl Outage {
+    pub(super) fn new() -> Self {
+        Self { away: AtomicU32::new(0), broken: AtomicU32::new(0), sweeps: AtomicU32::new(0) }
+    }
+
+    pub(super) fn failed(&self, doing: &str, error: &StoreError) -> Say {
+        match error.kind() {
+            StoreErrorKind::Transient if self.away.swap(1, Ordering::Relaxed) == 0 => Say::Began,
+            StoreErrorKind::Misconfigured
+                if self.broken.fetch_or(bit(doing), Ordering::Relaxed) == 0 =>
+            {
+                Say::Mend
+            }
+            StoreErrorKind::Transient | StoreErrorKind::Misconfigured => Say::Again,
+            // About one key: each is said.
+            _ => Say::Began,
+        }
+    }
+
+    /// Whether a success has something to end. A look, for the path of calls that succeed.
+    pub(super) fn is_on(&self) -> bool {
+        self.away.load(Ordering::Relaxed) | self.broken.load(Ordering::Relaxed) != 0
+    }
+
+    /// The store did something: whether an outage ends with that.
+    pub(super) fn worked(&self, doing: &str) -> bool {
+        let away = self.away.swap(0, Ordering::Relaxed) != 0;
+        let bit = bit(doing);
+        let broken = self.broken.fetch_and(!bit, Ordering::Relaxed);
+        away || (broken & bit != 0 && broken & !bit == 0)
+    }
+
+    /// A sweep has ended; how many have failed in a row.
+    pub(super) fn swept(&self, done: bool) -> u32 {
+        if done {
+            self.sweeps.store(0, Ordering::Relaxed);
+            return 0;
+        }
+        self.sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+}
+
+fn bit(doing: &str) -> u32 {
+    match doing {
+        "claim" => 1,
+        "complete" => 2,
+        "renew" => 4,
+        "sweep" => 8,
+        _ => 16,
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_said_at_its_start_and_its_end() {
+        let outage = Outage::new();
+        let away = StoreError::transient("away");
+        assert_eq!(outage.failed("claim", &away), Say::Began);
+        assert_eq!(outage.failed("renew", &away), Say::Again);
+        assert!(outage.is_on() && outage.worked("sweep"));
+        assert!(!outage.is_on() && !outage.worked("claim"));
+        assert_eq!(outage.failed("claim", &away), Say::Began);
+    }
+
+    #[test]
+    fn what_a_person_must_mend_is_said_until_it_works() {
+        let outage = Outage::new();
+        let right = StoreError::misconfigured("permission denied");
+        assert_eq!(outage.failed("sweep", &right), Say::Mend);
+        assert_eq!(outage.failed("sweep", &right), Say::Again);
+        assert!(!outage.worked("claim"), "another operation works");
+        assert_eq!(outage.failed("sweep", &right), Say::Again);
+        // An outage beside it.
+        assert_eq!(outage.failed("sweep", &StoreError::transient("away")), Say::Began);
+        assert!(outage.worked("claim"));
+        assert!(outage.worked("sweep"));
+        assert_eq!(outage.failed("sweep", &right), Say::Mend);
+    }
+}

@@ -1,0 +1,88 @@
+//! A store that is away for long, or that a person must mend.
+
+use std::time::Duration;
+
+use buttress::{Clock, StoreErrorKind};
+use buttress_durable::saga::{Executor, MemoryStore, SagaError, Status};
+
+use super::stores::Flaky;
+use super::world::*;
+use crate::support::lines::Lines;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn pass(time: Duration) {
+    Clock::default().sleep(time).await;
+}
+
+/// Twenty sagas that write, a lease that is renewed, and a recovery that looks every second.
+async fn under_way(world: &World) -> (Flaky, Executor<u32, buttress::InMemory, Flaky>) {
+    let store = Flaky::new(MemoryStore::new(Clock::default()));
+    let saga = sequence(world, &[("a", &[Answer(1)]), ("b", &[Answer(2)])]);
+    let sagas = Executor::new(saga.build().unwrap(), store.clone(), config()).unwrap();
+    for _ in 0..20 {
+        sagas.start(7).await.unwrap();
+    }
+    sagas.keep_recovering(Duration::from_secs(1));
+    (store, sagas)
+}
+
+async fn completed(sagas: &Executor<u32, buttress::InMemory, Flaky>) -> usize {
+    sagas.list(Some(Status::Completed), None, 100).await.unwrap().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
+    let lines = Lines::capture();
+    let world = World::new();
+    let (store, sagas) = under_way(&world).await;
+    store.away(Some(StoreErrorKind::Transient));
+    pass(MINUTE).await;
+    store.failures();
+    // Each saga, the lease and the recovery every ten seconds.
+    pass(10 * MINUTE).await;
+    let failures = store.failures();
+    assert!((200..=1500).contains(&failures), "{failures} questions in ten minutes");
+    assert_eq!(lines.levels(), (0, 1, 0));
+    store.away(None);
+    pass(MINUTE).await;
+    assert_eq!(lines.levels().1, 0);
+    assert_eq!(completed(&sagas).await, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
+    let lines = Lines::capture();
+    let world = World::new();
+    let (store, sagas) = under_way(&world).await;
+    store.away(Some(StoreErrorKind::Misconfigured));
+    pass(10 * MINUTE).await;
+    let failures = store.failures();
+    assert!((20 * 9..=22 * 11 + 22).contains(&failures), "{failures} questions in ten minutes");
+    assert_eq!(lines.levels(), (1, 0, 0));
+    // A new saga is refused without waiting for somebody to mend the store.
+    let began = Clock::default().now();
+    let error = sagas.start(7).await.unwrap_err();
+    assert!(
+        matches!(&error, SagaError::Store { error, .. } if error.is_misconfigured()),
+        "{error}"
+    );
+    assert!(Clock::default().now() - began < Duration::from_secs(1));
+    assert_eq!(lines.levels(), (0, 0, 0));
+    store.away(None);
+    pass(3 * MINUTE).await;
+    assert_eq!(completed(&sagas).await, 20);
+    assert_eq!(lines.levels().1, 0);
+}
+
+/// A saga that waits for somebody to mend its store does not keep the process from ending.
+#[tokio::test(start_paused = true)]
+async fn a_shut_down_does_not_wait_for_somebody_to_mend_the_store() {
+    let world = World::new();
+    let (store, sagas) = under_way(&world).await;
+    store.away(Some(StoreErrorKind::Misconfigured));
+    pass(MINUTE / 2).await;
+    let began = Clock::default().now();
+    sagas.shut_down().await;
+    assert!(Clock::default().now() - began < Duration::from_secs(5));
+}
