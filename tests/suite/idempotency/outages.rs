@@ -40,6 +40,7 @@ async fn renewals_wait_ever_longer_and_two_lines_are_logged() {
     assert!((30..=90).contains(&renewals), "{renewals} in ten minutes");
     assert_eq!(lines.levels(), (0, 1, 0));
     store.always("renew", Plan::Slow(0));
+    pass(2 * MINUTE).await;
     assert_eq!(soon(running).await.unwrap().unwrap(), 1);
     assert_eq!(lines.levels(), (0, 0, 1));
 }
@@ -59,6 +60,7 @@ async fn a_renewal_that_a_person_must_make_possible_is_tried_once_a_minute() {
     assert!((9..=11).contains(&store.count("renew")), "{}", store.count("renew"));
     assert_eq!(lines.levels(), (1, 0, 0));
     store.always("renew", Plan::Slow(0));
+    pass(2 * MINUTE).await;
     assert_eq!(soon(running).await.unwrap().unwrap(), 1);
     assert_eq!(lines.levels(), (0, 0, 1));
 }
@@ -69,7 +71,7 @@ async fn a_sweep_that_a_person_must_make_possible_is_tried_once_a_minute() {
     let store = Faulty::default();
     store.always("sweep", BROKEN);
     let (inner, _log) = Scripted::new();
-    let layer = over(config().sweep_interval(ms(1000)), &store);
+    let layer = over(config().sweep(ms(1000), 100), &store);
     let mut service = layer.layer(inner);
     for number in 0..600 {
         assert!(call(&mut service, Ask(number)).await.is_ok());
@@ -85,7 +87,7 @@ async fn an_outage_is_two_lines_however_many_calls_it_refuses() {
     for (plan, said) in [(AWAY, (0, 1, 0)), (BROKEN, (1, 0, 0))] {
         let lines = Lines::capture();
         let store = Faulty::default();
-        store.always("claim", plan);
+        store.always("claim", plan).always("release", plan);
         let (inner, _log) = Scripted::new();
         let layer = over(config(), &store);
         let mut service = layer.layer(inner);

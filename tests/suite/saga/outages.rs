@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress::{Clock, StoreErrorKind};
-use buttress_durable::saga::{Executor, MemoryStore, SagaError, Status};
+use buttress_durable::saga::{Definition, Executor, MemoryStore, SagaError, Status};
 
 use super::stores::Flaky;
 use super::world::*;
@@ -18,10 +18,19 @@ async fn pass(time: Duration) {
 /// Twenty sagas that write, a lease that is renewed, and a recovery that looks every second.
 async fn under_way(world: &World) -> (Flaky, Executor<u32, buttress::InMemory, Flaky>) {
     let store = Flaky::new(MemoryStore::new(Clock::default()));
-    let saga = sequence(world, &[("a", &[Answer(1)]), ("b", &[Answer(2)])]);
+    let mut saga = Definition::builder("test", 1);
+    for step in ["a", "b"] {
+        let service = world.service(step, &[Answer(1)], Duration::from_millis(500));
+        saga.step(step)
+            .timeout(Duration::from_secs(1))
+            .action((), service, |input: &u32, ()| *input)
+            .definite(refusals)
+            .undo((), world.service("undo", &[Answer(0)], Duration::ZERO), |_, (), output| output)
+            .add();
+    }
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config()).unwrap();
     for _ in 0..20 {
-        sagas.start(7).await.unwrap();
+        drop(sagas.start(7).await.unwrap());
     }
     sagas.keep_recovering(Duration::from_secs(1));
     (store, sagas)
@@ -83,6 +92,6 @@ async fn a_shut_down_does_not_wait_for_somebody_to_mend_the_store() {
     store.away(Some(StoreErrorKind::Misconfigured));
     pass(MINUTE / 2).await;
     let began = Clock::default().now();
-    sagas.shut_down().await;
+    let _ = sagas.shut_down().await;
     assert!(Clock::default().now() - began < Duration::from_secs(5));
 }
