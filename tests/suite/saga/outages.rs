@@ -55,7 +55,7 @@ async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     assert_eq!(lines.levels(), (0, 1, 0));
     store.away(None);
     pass(MINUTE).await;
-    assert_eq!(lines.levels().1, 0);
+    assert_eq!(lines.levels(), (0, 0, 1));
     assert_eq!(completed(&sagas).await, 20);
 }
 
@@ -81,7 +81,19 @@ async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     store.away(None);
     pass(3 * MINUTE).await;
     assert_eq!(completed(&sagas).await, 20);
-    assert_eq!(lines.levels().1, 0);
+    assert_eq!(lines.levels(), (0, 0, 1));
+}
+
+/// Only the logs cannot be written: the end of that is said too.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_writes_alone_ends_in_the_log_as_well() {
+    let lines = Lines::capture();
+    let world = World::new();
+    let (store, sagas) = under_way(&world).await;
+    store.fail_writes(40, false);
+    pass(MINUTE).await;
+    assert_eq!(lines.levels(), (0, 1, 1));
+    assert_eq!(completed(&sagas).await, 20);
 }
 
 /// A saga that waits for somebody to mend its store does not keep the process from ending.

@@ -69,7 +69,10 @@ where
             };
             let error = match wrote {
                 Err(error) if error.may_pass() => error,
-                other => return self.created(other).map(|()| permit),
+                other => {
+                    core.store_worked(Operation::Write);
+                    return self.created(other).map(|()| permit);
+                }
             };
             let waited = core.config.clock.now().saturating_duration_since(began);
             let by_hand = core.store_failed(Operation::Write, &error, wait);
