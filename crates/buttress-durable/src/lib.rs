@@ -11,6 +11,7 @@
 
 mod check;
 mod cloned;
+mod epoch;
 mod id;
 mod instant;
 mod outage;

@@ -1,6 +1,7 @@
 //! The participant barrier: what the row of a (saga, step) says to whoever came.
 //!
-//! A row counts the actions and undos that came, this one included; so who finds a one made the change.
+//! A row counts the actions and undos that came, this one included, up to a million; so who finds a one made
+//! the change.
 
 use buttress::StoreError;
 use buttress_durable::outbox::Passage;

@@ -121,16 +121,36 @@ pub(crate) struct Found {
     pub(crate) fingerprint: Option<u128>,
     pub(crate) status: i64,
     pub(crate) until: i64,
+    /// How long the lease, or the result, was granted for.
+    pub(crate) length: i64,
     pub(crate) value: Option<Vec<u8>>,
     /// When it was read.
     pub(crate) now: i64,
 }
 
 impl Found {
+    /// When the lease, or the result, ends: never later than its length from now.
+    fn end(&self) -> i64 {
+        time::bounded(self.until, self.length, self.now)
+    }
+
+    /// Whether the row says that it ends later than that: it is to be shortened.
+    pub(crate) fn is_late(&self) -> bool {
+        self.end() < self.until
+    }
+
     /// Whether `claim` is in flight, and was when a write passed it by.
     fn is_held_by(&self, claim: ClaimId) -> bool {
         self.claim == claim.get() && self.status == IN_FLIGHT
     }
+}
+
+/// What was found of a key; an error if its row is damaged.
+pub(crate) type Look = Result<Found, StoreError>;
+
+/// The error of a key whose row cannot be read.
+pub(crate) fn unreadable(key: &str, error: sqlx::Error) -> StoreError {
+    StoreError::corrupt(format!("idempotency key {key}: its row cannot be read")).with_source(error)
 }
 
 /// Refuses a result that does not fit.
@@ -144,10 +164,10 @@ pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), StoreError> {
 /// What a claim comes to that did not get the key.
 pub(crate) fn judge_claim(
     claim: &Claim,
-    found: Option<Found>,
+    found: Option<Look>,
 ) -> Result<Claimed<Vec<u8>>, StoreError> {
     let key = &claim.key;
-    let Some(found) = found else {
+    let Some(found) = found.transpose()? else {
         // Somebody freed it between the two looks.
         return Ok(Claimed::InFlight { lease_left: Duration::ZERO });
     };
@@ -155,7 +175,7 @@ pub(crate) fn judge_claim(
         (Some(stored), Some(asked)) => stored != asked.get(),
         _ => false,
     };
-    if found.until <= found.now {
+    if found.end() <= found.now {
         // A transaction under way is about to take it, complete it or sweep it.
         return Ok(Claimed::InFlight { lease_left: Duration::ZERO });
     }
@@ -163,13 +183,11 @@ pub(crate) fn judge_claim(
         IN_FLIGHT | DONE | NOT_KEPT if other => Ok(Claimed::Mismatch),
         NOT_KEPT => Ok(Claimed::NotKept),
         IN_FLIGHT => Ok(Claimed::InFlight {
-            lease_left: time::duration(found.until.saturating_sub(found.now)),
+            lease_left: time::duration(found.end().saturating_sub(found.now)),
         }),
         DONE => match found.value {
             Some(value) => Ok(Claimed::Done(value)),
-            None => {
-                Err(StoreError::corrupt(format!("idempotency key {key}: its result is missing")))
-            }
+            None => Err(missing(key)),
         },
         status => Err(unknown_status(key, status)),
     }
@@ -180,10 +198,10 @@ pub(crate) fn judge_complete(
     key: &Key,
     claim: ClaimId,
     value: Option<&[u8]>,
-    found: Option<Found>,
+    found: Option<Look>,
 ) -> Result<(), StoreError> {
     let completed = [DONE, NOT_KEPT];
-    match found {
+    match found.transpose()? {
         Some(found)
             if found.claim == claim.get()
                 && completed.contains(&found.status)
@@ -209,9 +227,9 @@ pub(crate) fn above(results: i64, most: u64) -> usize {
 pub(crate) fn judge_renew(
     key: &Key,
     claim: ClaimId,
-    found: Option<&Found>,
+    found: Option<Look>,
 ) -> Result<(), StoreError> {
-    match found {
+    match found.transpose()? {
         Some(found) if found.is_held_by(claim) => Err(busy(key)),
         _ => Err(fenced(key, claim)),
     }
@@ -222,9 +240,9 @@ pub(crate) fn judge_renew(
 pub(crate) fn judge_release(
     key: &Key,
     claim: ClaimId,
-    found: Option<&Found>,
+    found: Option<Look>,
 ) -> Result<(), StoreError> {
-    match found {
+    match found.transpose()? {
         Some(found) if found.is_held_by(claim) => Err(busy(key)),
         _ => Ok(()),
     }
@@ -239,12 +257,13 @@ fn busy(key: &Key) -> StoreError {
 pub(crate) fn judge_outcome(
     key: &Key,
     claim: ClaimId,
-    found: Option<Found>,
+    found: Option<Look>,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    match found {
+    match found.transpose()? {
         Some(found) if found.claim == claim.get() && found.until > found.now => {
             match found.status {
                 IN_FLIGHT | NOT_KEPT => Ok(None),
+                DONE if found.value.is_none() => Err(missing(key)),
                 DONE => Ok(found.value),
                 status => Err(unknown_status(key, status)),
             }
@@ -255,6 +274,10 @@ pub(crate) fn judge_outcome(
 
 fn fenced(key: &Key, claim: ClaimId) -> StoreError {
     StoreError::fenced(format!("idempotency key {key}: not held by claim {claim}"))
+}
+
+fn missing(key: &Key) -> StoreError {
+    StoreError::corrupt(format!("idempotency key {key}: its result is missing"))
 }
 
 fn unknown_status(key: &Key, status: i64) -> StoreError {

@@ -11,7 +11,8 @@ pub(crate) fn failed(what: &str, error: sqlx::Error) -> StoreError {
 /// `error`, which names the file if a person must mend it: SQLite's own texts do not.
 #[cfg(feature = "sqlite")]
 pub(crate) fn at_file(path: &std::path::Path, error: StoreError) -> StoreError {
-    match error.is_misconfigured() {
+    let named = error.to_string().contains(&path.display().to_string());
+    match error.is_misconfigured() && !named {
         true => error.context(format_args!("file {}", path.display())),
         false => error,
     }

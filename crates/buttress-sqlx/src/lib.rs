@@ -1,6 +1,9 @@
 //! Durable stores for [`buttress`]: sagas, idempotency keys, outbox and inbox on sqlx.
 //!
-#![cfg_attr(feature = "sqlite", doc = "- [`SqliteStore`]: a file, no server. The default.")]
+#![cfg_attr(
+    feature = "sqlite",
+    doc = "- [`SqliteStore`]: a file, or a database in memory; no server. The default."
+)]
 #![cfg_attr(
     not(feature = "sqlite"),
     doc = "- `SqliteStore`: a file, no server (feature `sqlite`)."
@@ -106,14 +109,23 @@
 //! them at once, so tests with a database run in normal time and move a
 //! [`VirtualClock`](buttress::VirtualClock) by hand.
 //!
+//! A wall clock may be set back. Each row keeps how long it was granted for. A store that finds a lease, a
+//! result, a held key or a delayed message that ends later than its length from now shortens it to that:
+//! what a dead owner had is free at most one length after a store has looked. An owner that lives and renews
+//! loses nothing. A clock that is set forward ends leases early: the epoch of a partition or of a saga, or
+//! the number of a claim, then refuses what the old owner writes.
+//!
 //! # Errors
 //!
 //! `Transient`: the database is away, slow, locked, full or restarting, or a server is a read-only
 //! replica; the cause is the source of the error, and all is well again when the database is.
 //! `Misconfigured`: a person must mend something, which the message names: a role, a database, a schema,
-//! a right (PostgreSQL 28xxx, 3D000, 3F000, 42501), or a file that SQLite cannot open or write. `Corrupt` names the row that cannot
-//! be read; others are not affected. A saga like that is left alone, a message becomes a dead letter
-//! that holds its key. `Invalid` names the bound: one write takes up to [`LARGEST`] bytes.
+//! a right (PostgreSQL 28xxx, 3D000, 3F000, 42501), or a file that SQLite cannot open or write, or that was
+//! deleted, moved or replaced while a store has it open. `Corrupt` names the row that cannot be read;
+//! others are not affected. A saga like that is left alone: a take-over names it, and a list leaves it out
+//! and logs it. A message becomes a dead letter that holds its key. A partition whose epoch is damaged is
+//! not relayed, and each look at it is logged at ERROR. The largest epoch (2^63 - 1) is never assigned: a
+//! saga that would need it is `Corrupt`. `Invalid` names the bound: one write takes up to [`LARGEST`] bytes.
 
 #![forbid(unsafe_code)]
 // Without a database nothing uses what both stores share.
@@ -122,6 +134,7 @@
 mod barrier;
 mod bounds;
 mod claims;
+mod epoch;
 mod error;
 mod headers;
 mod log;

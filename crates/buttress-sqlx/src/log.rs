@@ -9,6 +9,7 @@ use buttress_durable::saga::{
 };
 
 use crate::bounds;
+use crate::epoch;
 use crate::queue::Job;
 use crate::time;
 
@@ -91,6 +92,16 @@ pub(crate) fn prepare_append(append: &mut Append<Vec<u8>>) -> Result<(), StoreEr
         return Err(StoreError::invalid(format!("{what}: an append without entries")));
     }
     bounds::check_entries(&what, &append.entries)?;
+    // Beyond what any row holds, and beyond what can be added to.
+    if append.epoch >= i64::MAX as u64 {
+        return Err(StoreError::fenced(format!("{what}: not owned under epoch {}", append.epoch)));
+    }
+    if append.position > (i64::MAX - bounds::MOST_ENTRIES as i64) as u64 {
+        return Err(StoreError::conflict(format!(
+            "{what}: no log is as long as position {}",
+            append.position
+        )));
+    }
     make_readable(&mut append.entries);
     Ok(())
 }
@@ -117,6 +128,16 @@ pub(crate) struct Head {
     pub(crate) cancel: bool,
     pub(crate) deadline: Option<i64>,
     pub(crate) worker: WorkerId,
+}
+
+/// The row of a saga that was looked for, and a log, as they were found: `Corrupt` if they are damaged.
+pub(crate) type FoundHead = Result<Head, StoreError>;
+pub(crate) type FoundLines = Result<Vec<Line>, StoreError>;
+
+/// The error of a saga whose row or log cannot be read.
+pub(crate) fn unreadable(saga: SagaId, what: &str, error: sqlx::Error) -> StoreError {
+    StoreError::corrupt(format!("saga {saga}: its {what} cannot be read: {error}"))
+        .with_source(error)
 }
 
 /// A row of a log. The input stands at [`INPUT`] with kind 0; entries count from 0.
@@ -151,6 +172,16 @@ impl Head {
         })
     }
 
+    /// The whole saga under its next epoch, which the row is to be given, too.
+    pub(crate) fn taken(
+        mut self,
+        lines: impl IntoIterator<Item = Line>,
+    ) -> Result<Record<Vec<u8>>, String> {
+        self.epoch = epoch::next(self.epoch)
+            .ok_or_else(|| format!("saga {}: no epoch follows epoch {}", self.id, self.epoch))?;
+        self.record(lines)
+    }
+
     /// The whole saga, from all the lines of its log in order.
     pub(crate) fn record(
         self,
@@ -173,6 +204,7 @@ impl Head {
             let (found, wanted) = (entries.len(), self.length);
             return Err(format!("saga {id}: {found} of the {wanted} entries of its log are there"));
         }
+        let deadline = self.deadline()?;
         Ok(Record {
             id,
             version: self.version()?,
@@ -181,10 +213,17 @@ impl Head {
             definition: self.definition,
             codec: self.codec,
             cancel_requested: self.cancel,
-            deadline: self.deadline.map(time::duration),
+            deadline,
             input,
             entries,
         })
+    }
+
+    fn deadline(&self) -> Result<Option<Duration>, String> {
+        match self.deadline {
+            Some(deadline) if deadline < 0 => Err(format!("saga {}: deadline {deadline}", self.id)),
+            deadline => Ok(deadline.map(time::duration)),
+        }
     }
 
     fn version(&self) -> Result<u32, String> {
@@ -194,7 +233,7 @@ impl Head {
 
     fn epoch(&self) -> Result<u64, String> {
         let epoch = self.epoch;
-        u64::try_from(epoch).map_err(|_| format!("saga {}: epoch {epoch}", self.id))
+        epoch::read(epoch).ok_or_else(|| format!("saga {}: epoch {epoch}", self.id))
     }
 }
 
@@ -222,10 +261,11 @@ impl Line {
 /// position on, as many as it brings or as there are.
 pub(crate) fn judge_append(
     append: &Append<Vec<u8>>,
-    head: Option<&Head>,
-    lines: &[Line],
+    head: Option<FoundHead>,
+    lines: FoundLines,
 ) -> Result<Appended, StoreError> {
     let id = append.saga;
+    let (head, lines) = (head.transpose()?, lines?);
     let Some(head) = head else {
         return Err(StoreError::fenced(format!("saga {id}: unknown")));
     };
@@ -238,7 +278,8 @@ pub(crate) fn judge_append(
     // Owner unchanged, already there: the answer was lost.
     let there = lines.len() == append.entries.len()
         && lines.iter().zip(&append.entries).all(|(line, entry)| line.says(entry));
-    let is_last = append.position.saturating_add(append.entries.len() as u64) == head.length as u64;
+    let is_last = u64::try_from(head.length)
+        .is_ok_and(|length| append.position.saturating_add(append.entries.len() as u64) == length);
     if there && (!is_last || head.status == i64::from(append.status.code())) {
         return Ok(Appended::new(head.cancel));
     }
@@ -255,9 +296,10 @@ pub(crate) fn judge_append(
 /// the creation brings.
 pub(crate) fn judge_create(
     saga: &NewSaga<Vec<u8>>,
-    head: Option<&Head>,
-    lines: &[Line],
+    head: Option<FoundHead>,
+    lines: FoundLines,
 ) -> Result<(), StoreError> {
+    let (head, lines) = (head.transpose()?, lines?);
     let there = head.is_some_and(|head| {
         head.definition == saga.definition
             && head.version == i64::from(saga.version)

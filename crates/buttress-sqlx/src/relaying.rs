@@ -53,7 +53,7 @@ pub(crate) fn sort<'s>(settled: &'s [Settled], passed: &BTreeSet<(u16, u64)>) ->
     let mut seen = BTreeSet::new();
     for settled in settled {
         let fence = (settled.lease.partition, settled.lease.epoch);
-        if !passed.contains(&fence) || !seen.insert(settled.id) {
+        if !passed.contains(&fence) || !seen.insert(settled.sequence) {
             continue;
         }
         match &settled.verdict {

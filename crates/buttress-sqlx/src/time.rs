@@ -35,6 +35,13 @@ pub(crate) fn before(now: i64, duration: Duration) -> i64 {
     now.saturating_sub(nanos(duration))
 }
 
+/// The end of what was granted for `length` and ends at `until`: never later than `length` from now, and
+/// never in the past unless it is over. It lies later than that only if the clock was set back since, or
+/// the row is damaged.
+pub(crate) fn bounded(until: i64, length: i64, now: i64) -> i64 {
+    until.min(now.saturating_add(length.max(0)))
+}
+
 /// What `future` comes to, if it does within `limit`; it is dropped otherwise. A result that is there
 /// when the limit is reached counts.
 ///
@@ -65,6 +72,31 @@ mod tests {
             assert_eq!(after(5, Duration::MAX), i64::MAX);
             assert_eq!(before(5, Duration::MAX), 5 - i64::MAX);
             assert_eq!(duration(-1), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn nothing_ends_later_than_its_length_from_now() {
+        for (until, length, now, end) in [
+            // As granted, partly over, over.
+            (110, 10, 100, 110),
+            (110, 10, 109, 110),
+            (110, 10, 110, 110),
+            (110, 10, 500, 110),
+            // The clock was set back: by one, by more than the length, before its own beginning.
+            (110, 10, 99, 109),
+            (110, 10, 50, 60),
+            (110, 10, -5, 5),
+            // Without end, and of a length nobody knows.
+            (i64::MAX, i64::MAX, 5, i64::MAX),
+            (110, i64::MAX, 5, 110),
+            // Damaged: never in the past of now because of it.
+            (i64::MAX, 10, 5, 15),
+            (110, -7, 50, 50),
+            (110, i64::MIN, 50, 50),
+            (i64::MIN, i64::MIN, i64::MAX, i64::MIN),
+        ] {
+            assert_eq!(bounded(until, length, now), end, "{until} {length} {now}");
         }
     }
 

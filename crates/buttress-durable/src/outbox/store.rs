@@ -42,7 +42,8 @@ pub trait Write<Tx>: Send + Sync {
 pub struct Lease {
     /// Which partition.
     pub partition: u16,
-    /// The fence: every change of owner adds one.
+    /// The fence: every change of owner adds one. The largest value of a signed number of 64 bits, and what
+    /// is beyond it, are never assigned: a partition whose epoch cannot be raised is not taken any more.
     pub epoch: u64,
     /// Messages up to this sequence may have been started by an owner that vanished; 0 if none.
     pub suspect_to: u64,
@@ -148,7 +149,8 @@ pub trait Store: Send + Sync + 'static {
     /// Renews what `relay` owns, and takes partitions that nobody owns, up to its fair share (rounded up)
     /// among the relays whose own leases are live, itself included. What is above that share and not in
     /// `busy` is given up; what is above it and busy is counted in [`Owned::surplus`]. `lease` counts
-    /// from now.
+    /// from now. The lease of another relay never counts for longer than its length from now: the clock
+    /// may have been set back.
     ///
     /// A partition that is taken over has every message its last owner had fetched as suspect
     /// ([`Lease::suspect_to`]), unless that owner released it.

@@ -10,6 +10,7 @@ use buttress::{Clock, InMemoryValue, StoreError};
 use super::store::{
     Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
 };
+use crate::epoch;
 use crate::instant;
 
 /// Keeps the logs of sagas in memory, for tests and for sagas that need not survive the process.
@@ -91,11 +92,15 @@ impl<P: Clone> Rows<P> {
         self.workers.get(&worker).is_some_and(|until| now < *until)
     }
 
-    fn hand_over(&mut self, id: SagaId, worker: WorkerId) -> Option<Record<P>> {
+    /// `None` if there is no such saga; the reason, if its epoch cannot be raised: it is left as it is.
+    fn hand_over(&mut self, id: SagaId, worker: WorkerId) -> Option<Result<Record<P>, String>> {
         let row = self.sagas.get_mut(&id)?;
+        let Some(next) = epoch::next(row.record.epoch) else {
+            return Some(Err(format!("saga {id}: no epoch follows epoch {}", row.record.epoch)));
+        };
         row.worker = worker;
-        row.record.epoch += 1;
-        Some(row.record.clone())
+        row.record.epoch = next;
+        Some(Ok(row.record.clone()))
     }
 }
 
@@ -207,12 +212,26 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
                     && !rows.is_live(row.worker, now)
             })
         };
-        let ids: Vec<SagaId> = rows.unfinished.values().filter(free).take(limit).copied().collect();
-        let sagas = ids.into_iter().filter_map(|id| rows.hand_over(id, worker)).collect();
-        TakenOver { sagas, corrupt: Vec::new() }
+        let is_sound = |id: &&SagaId| {
+            rows.sagas.get(*id).is_some_and(|row| epoch::next(row.record.epoch).is_some())
+        };
+        let free: Vec<&SagaId> = rows.unfinished.values().filter(free).collect();
+        // Those that cannot be taken do not stand in the way of the rest.
+        let (sound, worn): (Vec<&SagaId>, Vec<&SagaId>) = free.into_iter().partition(is_sound);
+        let ids: Vec<SagaId> =
+            sound.into_iter().take(limit).chain(worn.into_iter().take(limit)).copied().collect();
+        let mut taken = TakenOver { sagas: Vec::new(), corrupt: Vec::new() };
+        for id in ids {
+            match rows.hand_over(id, worker) {
+                Some(Ok(record)) => taken.sagas.push(record),
+                Some(Err(why)) => taken.corrupt.push((id, why)),
+                None => {}
+            }
+        }
+        taken
     }
 
-    fn take_now(&self, worker: WorkerId, saga: SagaId) -> Option<Record<P>> {
+    fn take_now(&self, worker: WorkerId, saga: SagaId) -> Option<Result<Record<P>, String>> {
         let now = self.inner.clock.now();
         let mut rows = self.lock();
         let row = rows.sagas.get(&saga)?;
@@ -297,7 +316,7 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
     }
 
     async fn take(&self, worker: WorkerId, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
-        Ok(self.take_now(worker, saga))
+        self.take_now(worker, saga).transpose().map_err(StoreError::corrupt)
     }
 
     async fn owned(
@@ -352,5 +371,48 @@ impl<P> fmt::Debug for MemoryStore<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sagas = self.lock().sagas.len();
         f.debug_struct("MemoryStore").field("sagas", &sagas).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest epoch is never assigned, and stops only its own saga. It overflowed once, and took the
+    /// take-over of all sagas with it.
+    #[tokio::test(start_paused = true)]
+    async fn the_last_epoch_is_never_assigned() {
+        const LAST: u64 = i64::MAX as u64;
+        let store = MemoryStore::of_bytes(Clock::default());
+        let (gone, taker) = (WorkerId::new(1), WorkerId::new(2));
+        let epochs = [u64::MAX, LAST, LAST - 1, LAST - 2, 1];
+        for (n, epoch) in (1..).zip(epochs) {
+            let saga = NewSaga {
+                id: SagaId::new(n),
+                definition: "order".to_owned(),
+                version: 1,
+                codec: "json",
+                worker: gone,
+                deadline: None,
+                input: Vec::new(),
+                entries: Vec::new(),
+            };
+            store.create(saga).await.unwrap();
+            let mut rows = store.lock();
+            rows.sagas.get_mut(&SagaId::new(n)).unwrap().record.epoch = epoch;
+        }
+        for n in 1..=3 {
+            let error = store.take(taker, SagaId::new(n)).await.unwrap_err();
+            assert_eq!(error.kind(), buttress::StoreErrorKind::Corrupt);
+            assert!(error.to_string().contains(&SagaId::new(n).to_string()), "{error}");
+        }
+        let taken = store.take_over(taker, "order", 1, 9).await.unwrap();
+        let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
+        assert_eq!(corrupt, [SagaId::new(1), SagaId::new(2), SagaId::new(3)]);
+        let taken: Vec<u64> = taken.sagas.iter().map(|record| record.epoch).collect();
+        assert_eq!(taken, [LAST - 1, 2]);
+        let now: Vec<u64> =
+            store.list(None, None, 9).await.unwrap().iter().map(|s| s.epoch).collect();
+        assert_eq!(now, [u64::MAX, LAST, LAST - 1, LAST - 1, 2]);
     }
 }

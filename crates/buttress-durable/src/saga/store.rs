@@ -207,7 +207,8 @@ pub struct Record<P> {
     pub version: u32,
     /// The name of the codec of its payloads.
     pub codec: String,
-    /// The epoch under which it is owned now. Every take-over adds one; the first is 1.
+    /// The epoch under which it is owned now. Every take-over adds one; the first is 1. The largest value
+    /// of a signed number of 64 bits, and what is beyond it, are never assigned.
     pub epoch: u64,
     /// Where it stands.
     pub status: Status,
@@ -286,7 +287,8 @@ pub trait Store<P>: Send + Sync + 'static {
 
     /// Takes over up to `limit` sagas of one version of a definition that are
     /// [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding) and whose worker has no live
-    /// lease, oldest first.
+    /// lease, oldest first. A lease never counts for longer than its length from now: the clock may have
+    /// been set back. A saga whose epoch cannot be raised is corrupt.
     fn take_over(
         &self,
         worker: WorkerId,
@@ -359,7 +361,9 @@ pub trait Store<P>: Send + Sync + 'static {
     fn request_cancel(&self, saga: SagaId)
     -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Up to `limit` sagas with `status` (of all, if `None`), ordered by id, beginning after `after`.
+    /// Up to `limit` sagas with `status` (of all, if `None`), ordered by id, beginning after `after`. Sagas
+    /// that cannot be read are left out, and fewer than `limit` mean the end: [`load`](Self::load) says what
+    /// is wrong with one.
     fn list(
         &self,
         status: Option<Status>,

@@ -11,8 +11,8 @@ use super::PostgresStore;
 use super::rows::{id, id_or_null, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::claims::{
-    Claim, ClaimOp, Complete, Found, Release, Renew, above, check_value, judge_complete,
-    judge_outcome,
+    Claim, ClaimOp, Complete, Found, Look, Release, Renew, above, check_value, judge_complete,
+    judge_outcome, unreadable,
 };
 use crate::error::during;
 use crate::log::signed;
@@ -144,7 +144,8 @@ impl<'a> CompleteIn<Transaction<'a, Postgres>, Vec<u8>> for PostgresStore {
         check_value(key, value)?;
         let what = during("completing a claim");
         let sql = self.sql(
-            "UPDATE {s}buttress_idempotency SET status = 2, until = {now} + $2::int8, value = $3 \
+            "UPDATE {s}buttress_idempotency SET status = 2, until = {now} + $2::int8, \
+             length = $2::int8, value = $3 \
              WHERE key = $4 AND claim = $5 AND status = 1",
         );
         let query = query(sql)
@@ -165,18 +166,23 @@ impl<'a> CompleteIn<Transaction<'a, Postgres>, Vec<u8>> for PostgresStore {
     }
 }
 
-const FOUND: &str = "key, claim, fingerprint, status, until, value, {now}";
+const FOUND: &str = "key, claim, fingerprint, status, until, value, {now}, length";
 
 async fn find(
     connection: &mut PgConnection,
     sql: &Sql,
     key: &Key,
-) -> Result<Option<Found>, sqlx::Error> {
+) -> Result<Option<Look>, sqlx::Error> {
     let text = format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = $2");
     let text = sql.text(&text);
     let query = query(text).bind(sql.time()).bind(key.as_str());
     let row = query.fetch_optional(connection).await?;
-    row.as_ref().map(found).transpose()
+    Ok(row.map(|row| look(&row, key.as_str())))
+}
+
+/// A damaged row is an error of its key alone.
+fn look(row: &PgRow, key: &str) -> Look {
+    found(row).map_err(|error| unreadable(key, error))
 }
 
 fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
@@ -187,5 +193,6 @@ fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
         until: row.try_get(4)?,
         value: row.try_get(5)?,
         now: row.try_get(6)?,
+        length: row.try_get(7)?,
     })
 }

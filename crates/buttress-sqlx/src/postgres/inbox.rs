@@ -47,7 +47,8 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
         let sql = self.sql(
             "INSERT INTO {s}buttress_inbox_step AS b (saga, step, state, actions, undos, received_at) \
              VALUES ($2, $3, 1, 1, 0, {now}) ON CONFLICT (saga, step) \
-             DO UPDATE SET actions = b.actions + 1, \
+             DO UPDATE SET actions = b.actions \
+             + CASE WHEN b.actions BETWEEN 0 AND 1000000 THEN 1 ELSE 0 END, \
              received_at = greatest(b.received_at, excluded.received_at) RETURNING state, actions",
         );
         let row = self.count(tx, "passing an action", sql, saga, step).await?;
@@ -63,7 +64,8 @@ impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
         check_name("step", step)?;
         let sql = self.sql(
             "INSERT INTO {s}buttress_inbox_step AS b (saga, step, state, actions, undos, received_at) \
-             VALUES ($2, $3, 3, 0, 1, {now}) ON CONFLICT (saga, step) DO UPDATE SET undos = b.undos + 1, \
+             VALUES ($2, $3, 3, 0, 1, {now}) ON CONFLICT (saga, step) DO UPDATE \
+             SET undos = b.undos + CASE WHEN b.undos BETWEEN 0 AND 1000000 THEN 1 ELSE 0 END, \
              received_at = greatest(b.received_at, excluded.received_at), \
              state = CASE b.state WHEN 1 THEN 2 ELSE b.state END RETURNING state, undos",
         );

@@ -1,6 +1,5 @@
 //! Sagas on PostgreSQL.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use buttress::StoreError;
@@ -8,19 +7,19 @@ use buttress_durable::saga::{
     Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
 };
 use sqlx::Row as _;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
 use super::rows::{id, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::error::during;
-use crate::log::{Head, Line, LogOp, prepare_append, prepare_create, signed};
+use crate::log::{LogOp, prepare_append, prepare_create, signed, unreadable};
 use crate::time::span;
 
 mod append;
+mod read;
 
-pub(super) const HEAD: &str = "number, id, definition, version, codec, epoch, status, length, \
-     cancel, deadline, worker";
+use read::{HEAD, find, head, lines, logs, name};
 
 /// How many sagas one transaction of a purge removes.
 const PURGED_AT_ONCE: usize = 1000;
@@ -84,6 +83,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("taking sagas over", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
+            shorten(&mut tx, &self.inner.sql).await.map_err(what)?;
             let rows = query(sql)
                 .bind(self.time())
                 .bind(definition)
@@ -93,16 +93,27 @@ impl Store<Vec<u8>> for PostgresStore {
                 .fetch_all(&mut *tx)
                 .await
                 .map_err(what)?;
-            let heads = rows.iter().map(head).collect::<Result<Vec<_>, _>>().map_err(what)?;
-            let last = heads.last().map_or(begin_after, |head| head.number);
+            let (mut heads, mut last) = (Vec::with_capacity(rows.len()), begin_after);
+            let mut taken = TakenOver { sagas: Vec::new(), corrupt: Vec::new() };
+            for row in &rows {
+                last = row.try_get(0).map_err(what)?;
+                match head(row) {
+                    Ok(head) => heads.push(head),
+                    Err(error) => {
+                        let (id, name) = name(row);
+                        taken
+                            .corrupt
+                            .push((id, format!("{name}: its row cannot be read: {error}")));
+                    }
+                }
+            }
             let numbers: Vec<i64> = heads.iter().map(|head| head.number).collect();
             let mut logs = logs(&mut tx, &self.inner.sql, &numbers).await.map_err(what)?;
-            let mut taken = TakenOver { sagas: Vec::new(), corrupt: Vec::new() };
             let mut numbers = Vec::with_capacity(heads.len());
-            for mut head in heads {
+            for head in heads {
                 let (id, number) = (head.id, head.number);
-                head.epoch += 1;
-                match head.record(logs.remove(&number).unwrap_or_default()) {
+                let lines = logs.remove(&number).unwrap_or_else(|| Ok(Vec::new()));
+                match lines.and_then(|lines| head.taken(lines)) {
                     Ok(record) => {
                         numbers.push(number);
                         taken.sagas.push(record);
@@ -137,11 +148,13 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("taking a saga", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
+            shorten(&mut tx, &self.inner.sql).await.map_err(what)?;
             let row = query(lock).bind(uuid(saga.get())).fetch_optional(&mut *tx).await;
-            let taken = match row.map_err(what)?.as_ref().map(head).transpose().map_err(what)? {
+            let found = row.map_err(what)?.as_ref().map(head).transpose();
+            let taken = match found.map_err(|error| unreadable(saga, "row", error))? {
                 None => None,
                 Some(head) if matches!(head.status(), Ok(status) if status.is_ended()) => None,
-                Some(mut head) => {
+                Some(head) => {
                     let is_live: bool = query_scalar(live)
                         .bind(self.time())
                         .bind(uuid(head.worker.get()))
@@ -152,8 +165,9 @@ impl Store<Vec<u8>> for PostgresStore {
                         None
                     } else {
                         let number = head.number;
-                        head.epoch += 1;
-                        let record = record(&mut tx, &self.inner.sql, head).await;
+                        let lines = lines(&mut tx, &self.inner.sql, number).await.map_err(what)?;
+                        let record = lines.and_then(|lines| head.taken(lines));
+                        let record = record.map_err(StoreError::corrupt);
                         if record.is_ok() {
                             let sql = &self.inner.sql;
                             own(&mut tx, sql, worker, &[number]).await.map_err(what)?;
@@ -191,10 +205,8 @@ impl Store<Vec<u8>> for PostgresStore {
                 .await
                 .map_err(what)?;
             loan.give_back().await?;
-            rows.iter()
-                .map(|row| Ok(SagaId::new(id(row, 0)?)))
-                .collect::<Result<_, _>>()
-                .map_err(what)
+            // A damaged row is found by whoever looks at it.
+            Ok(rows.iter().filter_map(|row| id(row, 0).ok()).map(SagaId::new).collect())
         })
         .await
     }
@@ -203,8 +215,14 @@ impl Store<Vec<u8>> for PostgresStore {
         let what = during("loading a saga");
         self.bounded("loading a saga", async {
             let mut loan = self.borrow_snapshot().await?;
-            let found = match find(&mut loan, &self.inner.sql, saga).await.map_err(what)? {
-                Some(head) => Some(record(&mut loan, &self.inner.sql, head).await),
+            let found = find(&mut loan, &self.inner.sql, saga).await.map_err(what)?;
+            let found = match found.transpose()? {
+                Some(head) => {
+                    let lines =
+                        lines(&mut loan, &self.inner.sql, head.number).await.map_err(what)?;
+                    let record = lines.and_then(|lines| head.record(lines));
+                    Some(record.map_err(StoreError::corrupt))
+                }
                 None => None,
             };
             loan.give_back().await?;
@@ -240,27 +258,39 @@ impl Store<Vec<u8>> for PostgresStore {
             Some(status) => format!("status = {} AND", status.code()),
             None => String::new(),
         };
-        let begin = if after.is_some() { "id > $1" } else { "id >= $1" };
-        let sql = self.sql(&format!(
-            "SELECT {HEAD} FROM {{s}}buttress_saga WHERE {filter} {begin} ORDER BY id LIMIT $2"
-        ));
+        let statement = |begin: &str| {
+            self.sql(&format!(
+                "SELECT {HEAD} FROM {{s}}buttress_saga WHERE {filter} {begin} ORDER BY id LIMIT $2"
+            ))
+        };
         self.bounded("listing sagas", async {
+            let mut list = Vec::new();
             let mut loan = self.borrow().await?;
-            let rows = query(sql)
-                .bind(uuid(after.map_or(0, SagaId::get)))
-                .bind(signed(limit as u64))
-                .fetch_all(&mut *loan)
-                .await
-                .map_err(what)?;
-            loan.give_back().await?;
-            let mut list = Vec::with_capacity(rows.len());
-            for row in &rows {
-                match head(row).map_err(what)?.summary() {
-                    Ok(summary) => list.push(summary),
-                    // It must not keep the others from being listed; `load` says what is wrong with it.
-                    Err(error) => tracing::warn!(%error, "left out of a list of sagas"),
+            let mut after = after;
+            while list.len() < limit {
+                let sql = statement(if after.is_some() { "id > $1" } else { "id >= $1" });
+                let rows = query(sql)
+                    .bind(uuid(after.map_or(0, SagaId::get)))
+                    .bind(signed((limit - list.len()) as u64))
+                    .fetch_all(&mut *loan)
+                    .await
+                    .map_err(what)?;
+                let Some(last) = rows.last() else { break };
+                after = Some(SagaId::new(id(last, 1).map_err(what)?));
+                for row in &rows {
+                    let summary = head(row).map_err(|error| error.to_string());
+                    match summary.and_then(|head| head.summary()) {
+                        Ok(summary) => list.push(summary),
+                        // It must not keep the others from being listed; `load` says what is wrong
+                        // with it.
+                        Err(error) => {
+                            let (_, saga) = name(row);
+                            tracing::error!(saga, error, "a damaged saga is left out of a list");
+                        }
+                    }
                 }
             }
+            loan.give_back().await?;
             Ok(list)
         })
         .await
@@ -308,6 +338,21 @@ impl PostgresStore {
     }
 }
 
+/// Leases of workers that end later than they were granted for: the clock was set back since. Each ends its
+/// length from now instead. A row that is locked is being renewed.
+async fn shorten(tx: &mut PgConnection, sql: &Sql) -> Result<(), sqlx::Error> {
+    let text = sql.text(
+        "WITH t AS MATERIALIZED (SELECT {now} AS now), \
+         late AS MATERIALIZED (SELECT worker FROM {s}buttress_saga_worker \
+             WHERE until::float8 - length::float8 > (SELECT now FROM t) \
+             ORDER BY worker FOR UPDATE SKIP LOCKED) \
+         UPDATE {s}buttress_saga_worker AS w SET until = t.now + greatest(w.length, 0) \
+         FROM late AS l CROSS JOIN t WHERE w.worker = l.worker AND CASE WHEN w.until > t.now \
+             THEN w.until - greatest(w.length, 0) > t.now ELSE false END",
+    );
+    query(text).bind(sql.time()).execute(tx).await.map(drop)
+}
+
 /// Makes `worker` the owner of sagas, under the next epoch.
 async fn own(
     tx: &mut PgConnection,
@@ -318,63 +363,4 @@ async fn own(
     let sql = sql
         .text("UPDATE {s}buttress_saga SET worker = $1, epoch = epoch + 1 WHERE number = ANY ($2)");
     query(sql).bind(uuid(worker.get())).bind(numbers).execute(tx).await.map(drop)
-}
-
-async fn find(tx: &mut PgConnection, sql: &Sql, saga: SagaId) -> Result<Option<Head>, sqlx::Error> {
-    let sql = sql.text(&format!("SELECT {HEAD} FROM {{s}}buttress_saga WHERE id = $1"));
-    let row = query(sql).bind(uuid(saga.get())).fetch_optional(tx).await?;
-    row.as_ref().map(head).transpose()
-}
-
-async fn record(
-    tx: &mut PgConnection,
-    sql: &Sql,
-    head: Head,
-) -> Result<Record<Vec<u8>>, StoreError> {
-    let logs = logs(tx, sql, &[head.number]).await.map_err(during("reading a log"))?;
-    head.record(logs.into_values().next().unwrap_or_default()).map_err(StoreError::corrupt)
-}
-
-/// Whole logs, by the numbers of their sagas.
-async fn logs(
-    tx: &mut PgConnection,
-    sql: &Sql,
-    numbers: &[i64],
-) -> Result<HashMap<i64, Vec<Line>>, sqlx::Error> {
-    let sql = sql.text(
-        "SELECT position, kind, step, payload, note, saga FROM {s}buttress_saga_entry \
-         WHERE saga = ANY ($1) ORDER BY saga, position",
-    );
-    let rows = query(sql).bind(numbers).fetch_all(tx).await?;
-    let mut logs: HashMap<i64, Vec<Line>> = HashMap::with_capacity(numbers.len());
-    for row in &rows {
-        logs.entry(row.try_get(5)?).or_default().push(line(row)?);
-    }
-    Ok(logs)
-}
-
-fn head(row: &PgRow) -> Result<Head, sqlx::Error> {
-    Ok(Head {
-        number: row.try_get(0)?,
-        id: SagaId::new(id(row, 1)?),
-        definition: row.try_get(2)?,
-        version: row.try_get(3)?,
-        codec: row.try_get(4)?,
-        epoch: row.try_get(5)?,
-        status: row.try_get(6)?,
-        length: row.try_get(7)?,
-        cancel: row.try_get(8)?,
-        deadline: row.try_get(9)?,
-        worker: WorkerId::new(id(row, 10)?),
-    })
-}
-
-fn line(row: &PgRow) -> Result<Line, sqlx::Error> {
-    Ok(Line {
-        position: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        step: row.try_get(2)?,
-        payload: row.try_get(3)?,
-        note: row.try_get(4)?,
-    })
 }

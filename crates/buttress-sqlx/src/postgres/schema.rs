@@ -11,11 +11,11 @@ use crate::error::during;
 use crate::partitions;
 
 /// The version this release makes and knows.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// What makes each version of the one before it.
 const STEPS: [&str; VERSION as usize] =
-    [include_str!("schema_1.sql"), include_str!("receipts.sql")];
+    [include_str!("schema_1.sql"), include_str!("receipts.sql"), include_str!("lengths.sql")];
 
 /// Brings the schema to [`VERSION`], whoever else may be doing the same; returns how many partitions
 /// its outbox has.

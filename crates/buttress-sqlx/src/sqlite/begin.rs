@@ -8,6 +8,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::SqliteStore;
 use super::gate::Turn;
+use super::watch::Watch;
 use crate::error::{at_file, during};
 
 impl SqliteStore {
@@ -32,6 +33,7 @@ impl SqliteStore {
     /// # Errors
     /// As [`begin`](Self::begin).
     pub async fn begin_on(&self, pool: &SqlitePool) -> Result<SqliteTransaction, StoreError> {
+        self.inner.watch.check()?;
         let turn = self.inner.gate.enter(self.inner.config.acquire_timeout).await?;
         // On a task of its own: sqlx leaves the transaction open, and with it the file locked, when its
         // future is dropped between BEGIN and the look at what that did.
@@ -46,8 +48,8 @@ impl SqliteStore {
             StoreError::transient("beginning a transaction: the runtime shuts down")
         })?;
         let tx = tx.map_err(during("beginning a transaction"));
-        let tx = tx.map_err(|error| at_file(&self.inner.config.path, error))?;
-        Ok(SqliteTransaction { tx, _turn: turn })
+        let tx = tx.map_err(|error| at_file(&self.inner.config.place.path(), error))?;
+        Ok(SqliteTransaction { tx, watch: self.inner.watch.clone(), _turn: turn })
     }
 }
 
@@ -58,6 +60,7 @@ impl SqliteStore {
 pub struct SqliteTransaction {
     /// Dropped first: whoever comes next finds it rolled back.
     tx: Transaction<'static, Sqlite>,
+    watch: Watch,
     _turn: Turn,
 }
 
@@ -65,9 +68,11 @@ impl SqliteTransaction {
     /// Makes everything done in it durable, as far as `synchronous` says, and lets others write.
     ///
     /// # Errors
-    /// `Transient`: whether it is durable is unknown.
+    /// `Transient`: whether it is durable is unknown. `Misconfigured`: the file of the store was deleted,
+    /// moved or replaced, and what stands in its place does not have it.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(during("committing a transaction"))
+        self.tx.commit().await.map_err(during("committing a transaction"))?;
+        self.watch.check()
     }
 
     /// Undoes everything done in it, and lets others write.

@@ -1,10 +1,12 @@
 //! How a store on SQLite is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig, Spawner};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
+
+use super::place::{Memory, Place};
 
 /// What a commit waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,7 +27,7 @@ pub enum Synchronous {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SqliteConfig {
-    pub(super) path: PathBuf,
+    pub(super) place: Place,
     pub(super) synchronous: Synchronous,
     pub(super) busy_timeout: Duration,
     pub(super) acquire_timeout: Duration,
@@ -42,10 +44,38 @@ pub struct SqliteConfig {
 }
 
 impl SqliteConfig {
-    /// The file at `path`, which is created if it is not there; its folder must be.
+    /// The file at `path`, which is created when a store is opened, if it is not there; its folder must
+    /// be. A path that begins with `file:` is a URI.
+    ///
+    /// What names no file is refused when a store is opened: an empty path, `:memory:`, and URIs with
+    /// `mode=memory`. SQLite would give each connection a database of its own. See
+    /// [`in_memory`](Self::in_memory).
+    ///
+    /// Only [`open`](crate::SqliteStore::open) creates the file. On Unix the store then looks whether the
+    /// file at `path`, and the log beside it, are those that it has open: after each commit before it
+    /// answers, and with each operation that reads. A file that was deleted, moved or replaced meanwhile is
+    /// a `Misconfigured` error. What was written since is not in the file that stands at `path`. On other
+    /// systems nothing looks.
     pub fn new(path: impl AsRef<Path>) -> Self {
+        Self::at(Place::File(path.as_ref().to_owned()))
+    }
+
+    /// A database in memory: for tests, and for what need not survive the process. It needs no folder.
+    ///
+    /// Every connection of the store shares it, and so does a store that is opened with a clone of this
+    /// configuration while the first one lives. It is gone with the last clone of the last such store;
+    /// what is opened after that begins empty. It holds up to 1 GiB.
+    ///
+    /// Without a file there is no write-ahead log: who reads waits until a transaction that writes ends,
+    /// up to the busy timeout, and gets a `Transient` error then. Inside a transaction of
+    /// [`begin`](crate::SqliteStore::begin) read through the transaction.
+    pub fn in_memory() -> Self {
+        Self::at(Place::Memory(Memory::default()))
+    }
+
+    fn at(place: Place) -> Self {
         Self {
-            path: path.as_ref().to_owned(),
+            place,
             synchronous: Synchronous::Full,
             busy_timeout: Duration::from_secs(5),
             acquire_timeout: Duration::from_secs(10),
@@ -159,7 +189,11 @@ impl SqliteConfig {
     }
 
     /// What a connection to the file needs, for a pool of your own: write-ahead log, `synchronous` and
-    /// the busy timeout as configured.
+    /// the busy timeout as configured. It does not create the file: open the store first. For a database
+    /// in memory take the configuration of an open store: [`SqliteStore::config`](crate::SqliteStore::config).
+    ///
+    /// Nothing looks whether the file is still there when a transaction of such a pool commits, unless it
+    /// was begun with [`SqliteStore::begin_on`](crate::SqliteStore::begin_on).
     ///
     /// Transactions of such a pool do not stand in the line of the store's gate unless they are begun
     /// with [`SqliteStore::begin_on`](crate::SqliteStore::begin_on); they then compete for the file by
@@ -167,14 +201,18 @@ impl SqliteConfig {
     /// `BEGIN`, fails at once whenever somebody wrote in between.
     #[must_use]
     pub fn connect_options(&self) -> SqliteConnectOptions {
+        self.options(false)
+    }
+
+    /// As [`connect_options`](Self::connect_options), of a connection that may create the file.
+    pub(super) fn options(&self, create: bool) -> SqliteConnectOptions {
         let synchronous = match self.synchronous {
             Synchronous::Full => SqliteSynchronous::Full,
             Synchronous::Normal => SqliteSynchronous::Normal,
         };
-        let options = SqliteConnectOptions::new()
-            .filename(&self.path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
+        let options = self
+            .place
+            .options(create)
             .synchronous(synchronous)
             .busy_timeout(self.busy_timeout)
             // The log shrinks again after a long reader made it grow.
@@ -191,6 +229,7 @@ impl SqliteConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.place.check()?;
         for (field, value) in [
             ("busy-timeout", self.busy_timeout),
             ("acquire-timeout", self.acquire_timeout),

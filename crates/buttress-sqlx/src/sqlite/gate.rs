@@ -8,6 +8,7 @@ use std::time::Duration;
 use buttress::StoreError;
 use tokio::sync::OwnedMutexGuard;
 
+use super::place::Place;
 use crate::error::too_slow;
 use crate::time::within;
 
@@ -23,12 +24,15 @@ pub(super) struct Gate {
 pub(super) type Turn = OwnedMutexGuard<()>;
 
 impl Gate {
-    /// The gate of the file at `path`, by whatever name.
-    pub(super) fn of(path: &Path) -> Self {
+    /// The gate of a database: of a file by whatever name.
+    pub(super) fn of(place: &Place) -> Self {
         /// Guards the map only. Gates that nobody holds any more are cleared away when another is made.
         static GATES: Mutex<Option<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>> =
             Mutex::new(None);
-        let path = canonical(path);
+        let path = match place {
+            Place::File(path) => canonical(path),
+            Place::Memory(_) => place.path(),
+        };
         let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
         let gates = gates.get_or_insert_default();
         if let Some(turn) = gates.get(&path).and_then(Weak::upgrade) {
@@ -66,19 +70,23 @@ fn canonical(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn gate_of(path: &Path) -> Gate {
+        Gate::of(&Place::File(path.to_owned()))
+    }
+
     #[test]
     fn one_file_has_one_gate() {
         let folder = std::env::temp_dir();
         let file = format!("buttress-gate-{}", std::process::id());
-        let one = Gate::of(&folder.join(&file));
-        let other = Gate::of(&folder.join(".").join(&file));
+        let one = gate_of(&folder.join(&file));
+        let other = gate_of(&folder.join(".").join(&file));
         assert!(Arc::ptr_eq(&one.turn, &other.turn));
-        assert!(!Arc::ptr_eq(&one.turn, &Gate::of(&folder.join("another")).turn));
+        assert!(!Arc::ptr_eq(&one.turn, &gate_of(&folder.join("another")).turn));
     }
 
     #[tokio::test(start_paused = true)]
     async fn turns_come_in_the_order_of_asking_and_waits_have_an_end() {
-        let gate = Gate::of(&std::env::temp_dir().join("buttress-gate-turns"));
+        let gate = gate_of(&std::env::temp_dir().join("buttress-gate-turns"));
         let limit = Duration::from_secs(1);
         let turn = gate.enter(limit).await.unwrap();
         assert!(gate.enter(limit).await.unwrap_err().is_transient());

@@ -13,12 +13,13 @@ use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use super::{SqliteStore, SqliteTransaction};
 use crate::claims::{
-    Claim, ClaimJob, ClaimOp, Complete, CompleteJob, Found, Release, ReleaseJob, Renew, RenewJob,
-    above, check_value, judge_claim, judge_complete, judge_outcome, judge_renew,
+    Claim, ClaimJob, ClaimOp, Complete, CompleteJob, Found, Look, Release, ReleaseJob, Renew,
+    RenewJob, above, check_value, judge_claim, judge_complete, judge_outcome, judge_renew,
+    unreadable,
 };
 use crate::error::during;
 use crate::log::signed;
-use crate::time::after;
+use crate::time::{after, nanos};
 
 impl Store<Vec<u8>> for SqliteStore {
     async fn claim(
@@ -179,10 +180,11 @@ impl SqliteStore {
         let what = during("completing a claim");
         let now = self.now();
         let done = sqlx::query(
-            "UPDATE buttress_idempotency SET status = 2, until = ?, value = ? \
+            "UPDATE buttress_idempotency SET status = 2, until = ?, length = ?, value = ? \
              WHERE key = ? AND claim = ? AND status = 1",
         )
         .bind(after(now, lifetime))
+        .bind(nanos(lifetime))
         .bind(value)
         .bind(key.as_str())
         .bind(bytes_of_id(claim.get()))
@@ -234,16 +236,17 @@ async fn claim(
             .bytes(key.as_str().as_bytes())
             .bytes(&bytes_of_id(claim.get()))
             .bytes_or_null(fingerprint.as_deref())
-            .int(after(now, *lease));
+            .int(after(now, *lease))
+            .int(nanos(*lease));
     }
     // Free, or expired, or the very same claim again.
     let owned = keys(
         tx,
-        "INSERT INTO buttress_idempotency AS old (key, claim, fingerprint, status, until) \
+        "INSERT INTO buttress_idempotency AS old (key, claim, fingerprint, status, until, length) \
          SELECT CAST(substr(?2, value ->> 0, value ->> 1) AS TEXT), substr(?2, value ->> 2, 16), \
-                substr(?2, value ->> 4, 16), 1, value ->> 6 FROM json_each(?1) WHERE true \
+                substr(?2, value ->> 4, 16), 1, value ->> 6, value ->> 7 FROM json_each(?1) WHERE true \
          ON CONFLICT (key) DO UPDATE SET claim = excluded.claim, status = 1, value = NULL, \
-             until = excluded.until, fingerprint = CASE WHEN old.until <= ?3 \
+             until = excluded.until, length = excluded.length, fingerprint = CASE WHEN old.until <= ?3 \
              THEN excluded.fingerprint ELSE coalesce(old.fingerprint, excluded.fingerprint) END \
          WHERE old.until <= ?3 OR (old.claim = excluded.claim AND old.status = 1 \
              AND coalesce(old.fingerprint = excluded.fingerprint, true)) \
@@ -257,6 +260,7 @@ async fn claim(
     }
     let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
     let mut found = find_all(tx, rest.iter().map(|job| &job.input.key), now).await?;
+    shorten(tx, &found, now).await?;
     for job in rest {
         let verdict = judge_claim(&job.input, found.remove(job.input.key.as_str()));
         job.settle(verdict);
@@ -276,15 +280,17 @@ async fn complete(
             .bytes(key.as_str().as_bytes())
             .bytes(&bytes_of_id(claim.get()))
             .bytes_or_null(value.as_deref())
-            .int(after(now, *lifetime));
+            .int(after(now, *lifetime))
+            .int(nanos(*lifetime));
     }
     let done = keys(
         tx,
-        "UPDATE buttress_idempotency AS old SET until = new.until, value = new.value, \
+        "UPDATE buttress_idempotency AS old SET until = new.until, length = new.length, value = new.value, \
              status = CASE WHEN new.value IS NULL THEN 3 ELSE 2 END \
          FROM (SELECT CAST(substr(?2, value ->> 0, value ->> 1) AS TEXT) AS key, \
                       substr(?2, value ->> 2, 16) AS claim, \
-                      substr(?2, value ->> 4, value ->> 5) AS value, value ->> 6 AS until \
+                      substr(?2, value ->> 4, value ->> 5) AS value, value ->> 6 AS until, \
+                      value ->> 7 AS length \
                FROM json_each(?1)) AS new \
          WHERE old.key = new.key AND old.claim = new.claim AND old.status = 1 RETURNING key",
         pack,
@@ -315,13 +321,15 @@ async fn renew(
         pack.row()
             .bytes(key.as_str().as_bytes())
             .bytes(&bytes_of_id(claim.get()))
-            .int(after(now, *lease));
+            .int(after(now, *lease))
+            .int(nanos(*lease));
     }
     let renewed = keys(
         tx,
-        "UPDATE buttress_idempotency AS old SET until = new.until \
+        "UPDATE buttress_idempotency AS old SET until = new.until, length = new.length \
          FROM (SELECT CAST(substr(?2, value ->> 0, value ->> 1) AS TEXT) AS key, \
-                      substr(?2, value ->> 2, 16) AS claim, value ->> 4 AS until \
+                      substr(?2, value ->> 2, 16) AS claim, value ->> 4 AS until, \
+                      value ->> 5 AS length \
                FROM json_each(?1)) AS new \
          WHERE old.key = new.key AND old.claim = new.claim AND old.status = 1 RETURNING key",
         pack,
@@ -377,23 +385,35 @@ async fn keys(
     Ok(keys.into_iter().collect())
 }
 
-const FOUND: &str = "key, claim, fingerprint, status, until, value";
-
-async fn find(
+/// Leases and results that end later than they were granted for: the clock was set back since. Each ends
+/// its length from now instead. Nobody else writes until the transaction ends, so what was found stays
+/// true.
+async fn shorten(
     tx: &mut SqliteConnection,
-    key: &Key,
+    found: &HashMap<String, Look>,
     now: i64,
-) -> Result<Option<Found>, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
+    let late = found.iter().filter(|(_, look)| look.as_ref().is_ok_and(Found::is_late));
+    for (key, _) in late {
+        let sql = "UPDATE buttress_idempotency SET until = ?2 + max(length, 0) WHERE key = ?1";
+        sqlx::query(sql).bind(key).bind(now).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+const FOUND: &str = "key, claim, fingerprint, status, until, value, length";
+
+async fn find(tx: &mut SqliteConnection, key: &Key, now: i64) -> Result<Option<Look>, sqlx::Error> {
     let sql = AssertSqlSafe(format!("SELECT {FOUND} FROM buttress_idempotency WHERE key = ?"));
     let row = sqlx::query(sql).bind(key.as_str()).fetch_optional(tx).await?;
-    row.as_ref().map(|row| found(row, now)).transpose()
+    Ok(row.map(|row| look(&row, key.as_str(), now)))
 }
 
 async fn find_all<'k>(
     tx: &mut SqliteConnection,
     keys: impl Iterator<Item = &'k Key>,
     now: i64,
-) -> Result<HashMap<String, Found>, sqlx::Error> {
+) -> Result<HashMap<String, Look>, sqlx::Error> {
     let mut pack = Pack::new();
     for key in keys {
         pack.row().bytes(key.as_str().as_bytes());
@@ -407,7 +427,17 @@ async fn find_all<'k>(
          (SELECT CAST(substr(?2, value ->> 0, value ->> 1) AS TEXT) FROM json_each(?1))"
     ));
     let rows = sqlx::query(sql).bind(pack.json).bind(pack.blob).fetch_all(tx).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, found(row, now)?))).collect()
+    let looks = rows.iter().map(|row| {
+        let key: String = row.try_get(0)?;
+        let look = look(row, &key, now);
+        Ok((key, look))
+    });
+    looks.collect()
+}
+
+/// A damaged row is an error of its key alone.
+fn look(row: &SqliteRow, key: &str, now: i64) -> Look {
+    found(row, now).map_err(|error| unreadable(key, error))
 }
 
 fn found(row: &SqliteRow, now: i64) -> Result<Found, sqlx::Error> {
@@ -418,6 +448,7 @@ fn found(row: &SqliteRow, now: i64) -> Result<Found, sqlx::Error> {
         status: row.try_get(3)?,
         until: row.try_get(4)?,
         value: row.try_get(5)?,
+        length: row.try_get(6)?,
         now,
     })
 }

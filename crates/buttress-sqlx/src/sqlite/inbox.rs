@@ -103,7 +103,8 @@ async fn pass_action(
     check_name("step", step)?;
     let row: (i64, i64) = sqlx::query_as(
         "INSERT INTO buttress_inbox_step (saga, step, state, actions, undos, received_at) \
-         VALUES (?, ?, 1, 1, 0, ?) ON CONFLICT (saga, step) DO UPDATE SET actions = actions + 1, \
+         VALUES (?, ?, 1, 1, 0, ?) ON CONFLICT (saga, step) DO UPDATE \
+         SET actions = actions + (actions BETWEEN 0 AND 1000000), \
              received_at = max(received_at, excluded.received_at) RETURNING state, actions",
     )
     .bind(bytes_of_id(saga.get()))
@@ -124,7 +125,8 @@ async fn pass_undo(
     check_name("step", step)?;
     let row: (i64, i64) = sqlx::query_as(
         "INSERT INTO buttress_inbox_step (saga, step, state, actions, undos, received_at) \
-         VALUES (?, ?, 3, 0, 1, ?) ON CONFLICT (saga, step) DO UPDATE SET undos = undos + 1, \
+         VALUES (?, ?, 3, 0, 1, ?) ON CONFLICT (saga, step) DO UPDATE \
+         SET undos = undos + (undos BETWEEN 0 AND 1000000), \
              received_at = max(received_at, excluded.received_at), \
              state = CASE state WHEN 1 THEN 2 ELSE state END RETURNING state, undos",
     )

@@ -8,6 +8,7 @@ use std::time::Duration;
 use buttress::{Clock, StoreError};
 use buttress_durable::outbox::Store as _;
 use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnection;
 
 use crate::error::{at_file, too_slow};
 use crate::passes::Passes;
@@ -21,23 +22,28 @@ mod idempotency;
 mod inbox;
 mod outbox;
 mod pack;
+mod place;
 mod relaying;
 mod rows;
 mod saga;
 mod schema;
 mod values;
+mod watch;
 mod writer;
 
 pub use begin::SqliteTransaction;
 pub use connect::{SqliteConfig, Synchronous};
 
 use gate::Gate;
+use place::{Held, Place};
+use schema::Prepared;
+use watch::Watch;
 use writer::{WriteOp, Writer};
 
 /// The most bytes the writer puts into one transaction, unless one operation alone is larger.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Sagas, idempotency keys, outbox and inbox in one file of SQLite.
+/// Sagas, idempotency keys, outbox and inbox in one file of SQLite, or in memory.
 ///
 /// It implements [`saga::Store`](buttress_durable::saga::Store), [`idempotency::Store`](buttress::idempotency::Store)
 /// with [`CompleteIn`](buttress::idempotency::CompleteIn), [`outbox::Store`](buttress_durable::outbox::Store)
@@ -62,28 +68,49 @@ struct Inner {
     queue: Queue<WriteOp>,
     passes: Passes,
     partitions: u16,
+    watch: Watch,
+    /// Keeps a database in memory from being gone between two connections, and the number of a file from
+    /// being given to another.
+    _keeper: SqliteConnection,
+    /// Dropped with the last clone.
+    _held: Option<Held>,
 }
 
 impl SqliteStore {
     /// Opens the file, creates what is not there yet, and starts the writer.
     ///
     /// # Errors
-    /// `Invalid` for a configuration that cannot work, and for another number of partitions than the
-    /// file was created with. `Corrupt` for a file that is not a database, or was made by a later
+    /// `Invalid` for a configuration that cannot work, such as the path `:memory:`, and for another number
+    /// of partitions than the file was created with. `Corrupt` for a file that is not a database, or was made by a later
     /// version. `Misconfigured` for a file that cannot be opened or written. `Transient` if another
     /// process keeps it locked.
     pub async fn open(config: SqliteConfig) -> Result<Self, StoreError> {
         config.check().map_err(|error| {
             StoreError::invalid(format!("opening the store: {error}")).with_source(error)
         })?;
-        let gate = Gate::of(&config.path);
-        let options = config.connect_options();
+        let held = match &config.place {
+            Place::Memory(memory) => Some(memory.hold()),
+            Place::File(_) => None,
+        };
+        let gate = Gate::of(&config.place);
+        // The first connection is the only one that creates the file.
+        let (first, options) = (config.options(true), config.options(false));
         let turn = gate.enter(config.acquire_timeout).await?;
-        let prepared = schema::prepare(&options, config.partitions, config.acquire_timeout);
-        let partitions = within(config.acquire_timeout + config.operation_timeout, prepared).await;
-        let partitions = partitions
+        let prepared = schema::prepare(&first, config.partitions, config.acquire_timeout);
+        let prepared = within(config.acquire_timeout + config.operation_timeout, prepared).await;
+        let prepared = prepared
             .unwrap_or_else(|| Err(too_slow("opening the store", config.operation_timeout)))
-            .map_err(|error| at_file(&config.path, error))?;
+            .map_err(|error| at_file(&config.place.path(), error))?;
+        let Prepared { partitions, connection, file } = prepared;
+        if file.is_empty() && held.is_none() {
+            let what = format!(
+                "opening the store: SQLite keeps \"{}\" in no file; for a database in memory use \
+                 SqliteConfig::in_memory()",
+                config.place.path().display()
+            );
+            return Err(StoreError::invalid(what));
+        }
+        let watch = Watch::of(&config.place, &file)?;
         drop(turn);
 
         let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
@@ -91,6 +118,7 @@ impl SqliteStore {
         let writer = Writer {
             options: options.clone(),
             gate: gate.clone(),
+            watch: watch.clone(),
             clock: config.clock.clone(),
             acquire_timeout: config.acquire_timeout,
             operation_timeout: config.operation_timeout,
@@ -99,7 +127,17 @@ impl SqliteStore {
         config.spawner.spawn(writer.run(intake));
         let pool = config.pool_options().connect_lazy_with(options);
         let passes = Passes::default();
-        let inner = Arc::new(Inner { config, pool, gate, queue, passes, partitions });
+        let inner = Arc::new(Inner {
+            config,
+            pool,
+            gate,
+            queue,
+            passes,
+            partitions,
+            watch,
+            _keeper: connection,
+            _held: held,
+        });
         if let Some(age) = inner.config.keep_receipts {
             let weak = Arc::downgrade(&inner);
             inner.config.spawner.spawn(crate::receipts::keep_purging(move |limit| {
@@ -152,26 +190,30 @@ impl SqliteStore {
         wrap: impl FnOnce(Job<I, R>) -> WriteOp + Send,
     ) -> Result<R, StoreError> {
         let answer = self.inner.queue.submit(what, input, wrap).await;
-        answer.map_err(|error| at_file(&self.inner.config.path, error))
+        answer.map_err(|error| at_file(&self.inner.config.place.path(), error))
     }
 
-    /// `operation`, if it does not take too long.
+    /// `operation`, if it does not take too long, on the file that was opened.
     async fn bounded<T>(
         &self,
         what: &str,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let limit: Duration = self.inner.config.operation_timeout;
+        self.inner.watch.check()?;
         let answer = within(limit, operation).await;
         let answer = answer.unwrap_or_else(|| Err(too_slow(what, limit)));
-        answer.map_err(|error| at_file(&self.inner.config.path, error))
+        // What was read may be gone for whoever opens the file next. An error that says so is the cause of
+        // all others.
+        self.inner.watch.check()?;
+        answer.map_err(|error| at_file(&self.inner.config.place.path(), error))
     }
 }
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore")
-            .field("path", &self.inner.config.path)
+            .field("path", &self.inner.config.place.path())
             .field("partitions", &self.inner.partitions)
             .finish_non_exhaustive()
     }

@@ -25,6 +25,8 @@ pub(crate) enum RelayOp {
     Settle(SettleJob),
     Mark(MarkJob),
     Wake(WakeJob),
+    /// Partitions in which something waits for longer than it was meant to.
+    Shorten(WakeJob),
 }
 
 impl RelayOp {
@@ -34,6 +36,7 @@ impl RelayOp {
             Self::Settle(_) => 1,
             Self::Mark(_) => 2,
             Self::Wake(_) => 3,
+            Self::Shorten(_) => 4,
         }
     }
 
@@ -41,14 +44,14 @@ impl RelayOp {
         match self {
             Self::Settle(job) => job.input.len(),
             Self::Mark(job) => job.input.len(),
-            Self::Wake(job) => job.input.len() * 100,
+            Self::Wake(job) | Self::Shorten(job) => job.input.len() * 100,
         }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Settle(job) => job.input.iter().map(|settled| settled.key.len()).sum(),
-            Self::Mark(_) | Self::Wake(_) => 0,
+            Self::Mark(_) | Self::Wake(_) | Self::Shorten(_) => 0,
         }
     }
 
@@ -56,7 +59,7 @@ impl RelayOp {
         match self {
             Self::Settle(job) => job.is_abandoned(),
             Self::Mark(job) => job.is_abandoned(),
-            Self::Wake(job) => job.is_abandoned(),
+            Self::Wake(job) | Self::Shorten(job) => job.is_abandoned(),
         }
     }
 
@@ -64,7 +67,7 @@ impl RelayOp {
         match self {
             Self::Settle(job) => job.reset(),
             Self::Mark(job) => job.reset(),
-            Self::Wake(job) => job.reset(),
+            Self::Wake(job) | Self::Shorten(job) => job.reset(),
         }
     }
 
@@ -72,7 +75,7 @@ impl RelayOp {
         match self {
             Self::Settle(job) => job.answer(committed),
             Self::Mark(job) => job.answer(committed),
-            Self::Wake(job) => job.answer(committed),
+            Self::Wake(job) | Self::Shorten(job) => job.answer(committed),
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Sagas on SQLite.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use buttress::StoreError;
 use buttress_durable::saga::{
     Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
 };
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::SqliteStore;
@@ -15,15 +14,15 @@ use super::pack::Pack;
 use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use crate::error::failed;
-use crate::log::{Head, Line, LogOp, prepare_append, prepare_create, signed};
+use crate::log::{LogOp, prepare_append, prepare_create, signed, unreadable};
 use crate::time::before;
 
 mod append;
+mod read;
 
 pub(super) use append::write;
 
-const HEAD: &str =
-    "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker";
+use read::{HEAD, find, head, json, lines, logs, name};
 
 /// How many sagas one transaction of a purge removes, so that others need not wait long for theirs.
 const PURGED_AT_ONCE: usize = 200;
@@ -70,6 +69,7 @@ impl Store<Vec<u8>> for SqliteStore {
         self.bounded(what, async {
             let mut tx = self.begin().await?;
             let now = self.now();
+            shorten(&mut tx, now).await.map_err(|error| failed(what, error))?;
             let sql = AssertSqlSafe(format!(
                 "WITH RECURSIVE workers(worker) AS ( \
                      SELECT min(worker) FROM buttress_saga \
@@ -101,22 +101,20 @@ impl Store<Vec<u8>> for SqliteStore {
                 match head(row) {
                     Ok(head) => heads.push(head),
                     Err(error) => {
-                        let id = SagaId::new(id(row, 1).unwrap_or_default());
-                        taken.corrupt.push((id, format!("saga {id}: {error}")));
+                        let (id, name) = name(row);
+                        taken
+                            .corrupt
+                            .push((id, format!("{name}: its row cannot be read: {error}")));
                     }
                 }
             }
             let numbers: Vec<i64> = heads.iter().map(|head| head.number).collect();
             let mut logs = logs(&mut tx, &numbers).await.map_err(|error| failed(what, error))?;
             let mut numbers = Pack::new();
-            for mut head in heads {
+            for head in heads {
                 let (id, number) = (head.id, head.number);
-                head.epoch += 1;
-                match logs
-                    .remove(&number)
-                    .unwrap_or_else(|| Ok(Vec::new()))
-                    .and_then(|log| head.record(log))
-                {
+                let lines = logs.remove(&number).unwrap_or_else(|| Ok(Vec::new()));
+                match lines.and_then(|lines| head.taken(lines)) {
                     Ok(record) => {
                         numbers.row().int(number);
                         taken.sagas.push(record);
@@ -143,6 +141,8 @@ impl Store<Vec<u8>> for SqliteStore {
         let what = "taking a saga";
         self.bounded(what, async {
             let mut tx = self.begin().await?;
+            let now = self.now();
+            shorten(&mut tx, now).await.map_err(|error| failed(what, error))?;
             let sql = AssertSqlSafe(format!(
                 "SELECT {HEAD} FROM buttress_saga WHERE id = ?1 AND status NOT IN (4, 5) \
                  AND (status = 3 OR worker = ?3 OR NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
@@ -150,16 +150,20 @@ impl Store<Vec<u8>> for SqliteStore {
             ));
             let row = sqlx::query(sql)
                 .bind(bytes_of_id(saga.get()))
-                .bind(self.now())
+                .bind(now)
                 .bind(bytes_of_id(worker.get()))
                 .fetch_optional(&mut **tx)
                 .await
                 .map_err(|error| failed(what, error))?;
-            let Some(row) = row else { return Ok(None) };
-            let mut head = head(&row).map_err(|error| failed(what, error))?;
+            let Some(row) = row else {
+                // What was shortened stays so.
+                tx.commit().await?;
+                return Ok(None);
+            };
+            let head = head(&row).map_err(|error| unreadable(saga, "row", error))?;
             let number = head.number;
-            head.epoch += 1;
-            let record = record(&mut tx, head).await?;
+            let lines = lines(&mut tx, number).await?;
+            let record = lines.and_then(|lines| head.taken(lines)).map_err(StoreError::corrupt)?;
             let mut numbers = Pack::new();
             numbers.row().int(number);
             own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
@@ -200,8 +204,9 @@ impl Store<Vec<u8>> for SqliteStore {
             // One snapshot for both statements.
             let mut tx = self.pool().begin().await.map_err(|error| failed(what, error))?;
             let found = find(&mut tx, saga).await.map_err(|error| failed(what, error))?;
-            let Some(head) = found else { return Ok(None) };
-            record(&mut tx, head).await.map(Some)
+            let Some(head) = found.transpose()? else { return Ok(None) };
+            let lines = lines(&mut tx, head.number).await?;
+            lines.and_then(|lines| head.record(lines)).map(Some).map_err(StoreError::corrupt)
         })
         .await
     }
@@ -237,27 +242,36 @@ impl Store<Vec<u8>> for SqliteStore {
             Some(status) => format!("status = {} AND", status.code()),
             None => String::new(),
         };
-        let begin = match after {
-            Some(_) => "id > ?1",
-            None => "id >= ?1",
+        let statement = |begin: &str| {
+            AssertSqlSafe(format!(
+                "SELECT {HEAD} FROM buttress_saga WHERE {filter} {begin} ORDER BY id LIMIT ?2"
+            ))
         };
-        let sql = AssertSqlSafe(format!(
-            "SELECT {HEAD} FROM buttress_saga WHERE {filter} {begin} ORDER BY id LIMIT ?2"
-        ));
         self.bounded(what, async {
-            let rows = sqlx::query(sql)
-                .bind(after.map_or_else(Vec::new, |id| bytes_of_id(id.get())))
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .fetch_all(self.pool())
-                .await
-                .map_err(|error| failed(what, error))?;
-            let mut list = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let head = head(row).map_err(|error| failed(what, error))?;
-                match head.summary() {
-                    Ok(summary) => list.push(summary),
-                    // It must not keep the others from being listed; `load` says what is wrong with it.
-                    Err(error) => tracing::warn!(%error, "left out of a list of sagas"),
+            let mut list = Vec::new();
+            let mut after = after.map(|id| bytes_of_id(id.get()));
+            while list.len() < limit {
+                let sql = statement(if after.is_some() { "id > ?1" } else { "id >= ?1" });
+                let rows = sqlx::query(sql)
+                    .bind(after.unwrap_or_default())
+                    .bind(signed((limit - list.len()) as u64))
+                    .fetch_all(self.pool())
+                    .await
+                    .map_err(|error| failed(what, error))?;
+                let Some(last) = rows.last() else { break };
+                // As it stands in the row: those that are damaged have their place in the order, too.
+                after = Some(last.try_get(1).map_err(|error| failed(what, error))?);
+                for row in &rows {
+                    let summary = head(row).map_err(|error| error.to_string());
+                    match summary.and_then(|head| head.summary()) {
+                        Ok(summary) => list.push(summary),
+                        // It must not keep the others from being listed; `load` says what is wrong
+                        // with it.
+                        Err(error) => {
+                            let (_, saga) = name(row);
+                            tracing::error!(saga, error, "a damaged saga is left out of a list");
+                        }
+                    }
                 }
             }
             Ok(list)
@@ -309,6 +323,14 @@ impl SqliteStore {
     }
 }
 
+/// Leases of workers that end later than they were granted for: the clock was set back since. Each ends its
+/// length from now instead.
+async fn shorten(tx: &mut SqliteConnection, now: i64) -> Result<(), sqlx::Error> {
+    let sql = "UPDATE buttress_saga_worker SET until = ?1 + max(length, 0) \
+               WHERE until > ?1 AND until - max(length, 0) > ?1";
+    sqlx::query(sql).bind(now).execute(tx).await.map(drop)
+}
+
 /// Makes `worker` the owner of sagas, under the next epoch.
 async fn own(
     tx: &mut SqliteConnection,
@@ -327,90 +349,4 @@ async fn own(
     .execute(tx)
     .await
     .map(drop)
-}
-
-async fn find(tx: &mut SqliteConnection, saga: SagaId) -> Result<Option<Head>, sqlx::Error> {
-    let sql = AssertSqlSafe(format!("SELECT {HEAD} FROM buttress_saga WHERE id = ?"));
-    let row = sqlx::query(sql).bind(bytes_of_id(saga.get())).fetch_optional(tx).await?;
-    row.as_ref().map(head).transpose()
-}
-
-async fn record(tx: &mut SqliteConnection, head: Head) -> Result<Record<Vec<u8>>, StoreError> {
-    let logs = logs(tx, &[head.number]).await.map_err(|error| failed("reading a log", error))?;
-    let lines = logs.into_values().next().unwrap_or_else(|| Ok(Vec::new()));
-    lines.and_then(|lines| head.record(lines)).map_err(StoreError::corrupt)
-}
-
-/// Whole logs, by the numbers of their sagas; or what of them cannot be read.
-async fn logs(
-    tx: &mut SqliteConnection,
-    numbers: &[i64],
-) -> Result<HashMap<i64, Result<Vec<Line>, String>>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT position, kind, step, payload, note, saga FROM buttress_saga_entry \
-         WHERE saga IN (SELECT value FROM json_each(?)) ORDER BY saga, position",
-    )
-    .bind(json(numbers))
-    .fetch_all(tx)
-    .await?;
-    let mut logs: HashMap<i64, Result<Vec<Line>, String>> = HashMap::with_capacity(numbers.len());
-    for row in &rows {
-        let log = logs.entry(row.try_get(5)?).or_insert_with(|| Ok(Vec::new()));
-        match (line(row), &mut *log) {
-            (Ok(line), Ok(lines)) => lines.push(line),
-            (Err(error), Ok(_)) => *log = Err(format!("an entry of a log: {error}")),
-            (_, Err(_)) => {}
-        }
-    }
-    Ok(logs)
-}
-
-/// Up to `count` lines of a log from `position` on.
-async fn some_lines(
-    tx: &mut SqliteConnection,
-    head: Option<&Head>,
-    position: i64,
-    count: usize,
-) -> Result<Vec<Line>, sqlx::Error> {
-    let Some(head) = head else { return Ok(Vec::new()) };
-    let rows = sqlx::query(
-        "SELECT position, kind, step, payload, note FROM buttress_saga_entry \
-         WHERE saga = ? AND position >= ? ORDER BY position LIMIT ?",
-    )
-    .bind(head.number)
-    .bind(position)
-    .bind(signed(count as u64))
-    .fetch_all(tx)
-    .await?;
-    rows.iter().map(line).collect()
-}
-
-fn head(row: &SqliteRow) -> Result<Head, sqlx::Error> {
-    Ok(Head {
-        number: row.try_get(0)?,
-        id: SagaId::new(id(row, 1)?),
-        definition: row.try_get(2)?,
-        version: row.try_get(3)?,
-        codec: row.try_get(4)?,
-        epoch: row.try_get(5)?,
-        status: row.try_get(6)?,
-        length: row.try_get(7)?,
-        cancel: row.try_get::<i64, _>(8)? != 0,
-        deadline: row.try_get(9)?,
-        worker: WorkerId::new(id(row, 10)?),
-    })
-}
-
-fn line(row: &SqliteRow) -> Result<Line, sqlx::Error> {
-    Ok(Line {
-        position: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        step: row.try_get(2)?,
-        payload: row.try_get(3)?,
-        note: row.try_get(4)?,
-    })
-}
-
-fn json(numbers: &[i64]) -> String {
-    format!("{numbers:?}")
 }

@@ -10,20 +10,30 @@ use crate::error::failed;
 use crate::partitions;
 
 /// The version this release makes and knows.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// What makes each version of the one before it.
 const STEPS: [&str; VERSION as usize] =
-    [include_str!("schema_1.sql"), include_str!("receipts.sql")];
+    [include_str!("schema_1.sql"), include_str!("receipts.sql"), include_str!("lengths.sql")];
 
-/// Brings the file to [`VERSION`], whoever else may be doing the same; returns how many partitions its
-/// outbox has. `patience` is for other processes that are just creating it: while a file is turned to
-/// a write-ahead log, SQLite answers others at once that it is busy.
+/// A database whose tables are there.
+pub(super) struct Prepared {
+    /// How many partitions its outbox has.
+    pub(super) partitions: u16,
+    /// The first connection.
+    pub(super) connection: SqliteConnection,
+    /// What SQLite says the file is; nothing if it keeps the database in none.
+    pub(super) file: String,
+}
+
+/// Brings the file to [`VERSION`], whoever else may be doing the same. `patience` is for other processes
+/// that are just creating it: while a file is turned to a write-ahead log, SQLite answers others
+/// immediately that it is busy.
 pub(super) async fn prepare(
     options: &SqliteConnectOptions,
     asked: Option<u16>,
     patience: Duration,
-) -> Result<u16, StoreError> {
+) -> Result<Prepared, StoreError> {
     let clock = Clock::default();
     let give_up = clock.now() + patience;
     loop {
@@ -39,14 +49,17 @@ pub(super) async fn prepare(
 async fn try_prepare(
     options: &SqliteConnectOptions,
     asked: Option<u16>,
-) -> Result<u16, StoreError> {
+) -> Result<Prepared, StoreError> {
     let opening = |error| failed("opening the store", error);
     let mut connection = options.connect().await.map_err(opening)?;
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(opening)?;
     let partitions = migrate(&mut tx, asked).await?;
     tx.commit().await.map_err(opening)?;
-    connection.close().await.map_err(opening)?;
-    Ok(partitions)
+    let file = sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(opening)?;
+    Ok(Prepared { partitions, connection, file })
 }
 
 async fn migrate(tx: &mut SqliteConnection, asked: Option<u16>) -> Result<u16, StoreError> {

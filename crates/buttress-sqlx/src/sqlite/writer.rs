@@ -8,6 +8,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::gate::Gate;
 use super::relaying::RelayOp;
+use super::watch::Watch;
 use super::{idempotency, outbox, saga};
 use crate::claims::ClaimOp;
 use crate::error::{batch_failed, too_slow};
@@ -76,6 +77,7 @@ impl Op for WriteOp {
 pub(super) struct Writer {
     pub(super) options: SqliteConnectOptions,
     pub(super) gate: Gate,
+    pub(super) watch: Watch,
     pub(super) clock: Clock,
     pub(super) acquire_timeout: Duration,
     /// How long one transaction may take.
@@ -118,9 +120,17 @@ impl Writer {
             intake.fill(batch);
         }
         let limit = self.operation_timeout;
+        // A new connection must not write to a file that took the place of the one that was opened.
+        if self.connection.is_none() {
+            self.watch.check()?;
+        }
         let written = within(limit, self.write(batch)).await;
         let outcome = match written {
-            Some(Ok(())) => return Ok(()),
+            // Before anybody is told that it is done.
+            Some(Ok(())) => match self.watch.check() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
             Some(Err(error)) => batch_failed("writing a batch", error),
             None => too_slow("writing a batch", limit),
         };

@@ -9,15 +9,19 @@
 )]
 
 mod claims;
+mod clocks;
 mod conformance;
+mod damage;
 mod db;
 mod executors;
+mod in_memory;
 mod inbox;
 #[cfg(feature = "postgres")]
 mod lent;
 mod messages;
 #[cfg(feature = "postgres")]
 mod misconfigured;
+mod moved;
 #[cfg(feature = "postgres")]
 mod pooler;
 #[cfg(feature = "postgres")]

@@ -33,6 +33,13 @@ async fn back_to_version_1<D: Db>(db: &D) {
             db.execute(&sql).await;
         }
     }
+    for index in ["outbox_delayed_since", "outbox_hold_since"] {
+        db.execute(&format!("DROP INDEX {{s}}buttress_{index}")).await;
+    }
+    let leases = ["saga_worker", "outbox_lease", "outbox_relay"];
+    for table in leases.into_iter().chain(["idempotency", "outbox", "outbox_hold"]) {
+        db.execute(&format!("ALTER TABLE {{s}}buttress_{table} DROP COLUMN length")).await;
+    }
     db.execute("UPDATE {s}buttress_schema SET value = 1 WHERE name = 'version'").await;
     let id = D::id_literal(7);
     let row =

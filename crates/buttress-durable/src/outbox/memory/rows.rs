@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::message::{Message, MessageId, NewMessage};
 use super::super::store::{Lease, Owned, RelayId, Settled, Verdict};
+use crate::epoch;
 use crate::instant;
 use crate::saga::SagaId;
 
@@ -143,11 +144,12 @@ impl Rows {
             let free = partition.owner.is_none_or(|(_, until)| now >= until);
             if is_mine(partition) {
                 partition.owner = Some((relay, until));
-            } else if free && mine < share {
+            } else if let (true, Some(epoch)) = (free && mine < share, epoch::next(partition.epoch))
+            {
                 // Whatever an owner that vanished had fetched may have brought it down.
                 partition.suspect_to = partition.suspect_to.max(partition.fetched);
                 partition.fetched = 0;
-                partition.epoch += 1;
+                partition.epoch = epoch;
                 partition.owner = Some((relay, until));
                 mine += 1;
             }

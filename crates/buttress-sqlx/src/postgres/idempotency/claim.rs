@@ -12,9 +12,9 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
-use super::{FOUND, found};
+use super::{FOUND, look};
 use crate::claims::{
-    ClaimJob, ClaimOp, CompleteJob, Found, ReleaseJob, RenewJob, judge_claim, judge_complete,
+    ClaimJob, ClaimOp, CompleteJob, Found, Look, ReleaseJob, RenewJob, judge_claim, judge_complete,
     judge_release, judge_renew,
 };
 use crate::postgres::rows::{query, query_scalar, uuid};
@@ -90,8 +90,8 @@ const CLAIM: &str = "\
     asked AS MATERIALIZED (SELECT * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::int8[]) \
         AS a(key, claim, fingerprint, lease)), \
     fresh AS ( \
-        INSERT INTO {s}buttress_idempotency (key, claim, fingerprint, status, until) \
-        SELECT key, claim, fingerprint, 1, t.now + lease FROM asked AS a CROSS JOIN t \
+        INSERT INTO {s}buttress_idempotency (key, claim, fingerprint, status, until, length) \
+        SELECT key, claim, fingerprint, 1, t.now + lease, lease FROM asked AS a CROSS JOIN t \
         WHERE NOT EXISTS (SELECT 1 FROM {s}buttress_idempotency AS old WHERE old.key = a.key) \
         ORDER BY key \
         ON CONFLICT (key) DO NOTHING RETURNING key), \
@@ -102,7 +102,7 @@ const CLAIM: &str = "\
         ORDER BY old.key FOR UPDATE OF old SKIP LOCKED), \
     taken AS ( \
         UPDATE {s}buttress_idempotency AS old SET claim = a.claim, status = 1, value = NULL, \
-            until = t.now + a.lease, fingerprint = CASE WHEN old.until <= t.now \
+            until = t.now + a.lease, length = a.lease, fingerprint = CASE WHEN old.until <= t.now \
                 THEN a.fingerprint ELSE coalesce(old.fingerprint, a.fingerprint) END \
         FROM free JOIN asked AS a ON a.key = free.key CROSS JOIN t WHERE old.key = free.key \
         RETURNING old.key) \
@@ -134,6 +134,7 @@ async fn claim(
     let rest: Vec<_> = jobs.into_iter().filter(|job| !job.is_settled()).collect();
     let keys = rest.iter().map(|job| &job.input.key);
     let mut found = find_all(connection, sql, keys).await?;
+    shorten(connection, sql, &found).await?;
     for job in rest {
         let verdict = judge_claim(&job.input, found.remove(job.input.key.as_str()));
         job.settle(verdict);
@@ -149,7 +150,8 @@ const COMPLETE: &str = "\
         WHERE old.claim = a.claim AND old.status = 1 \
         ORDER BY old.key FOR UPDATE OF old SKIP LOCKED) \
     UPDATE {s}buttress_idempotency AS old SET value = a.value, \
-        status = CASE WHEN a.value IS NULL THEN 3 ELSE 2 END, until = {now} + a.lifetime \
+        status = CASE WHEN a.value IS NULL THEN 3 ELSE 2 END, until = {now} + a.lifetime, \
+        length = a.lifetime \
     FROM free JOIN asked AS a ON a.key = free.key WHERE old.key = free.key RETURNING old.key";
 
 async fn complete(
@@ -192,7 +194,7 @@ const RENEW: &str = "\
         SELECT old.key FROM asked AS a JOIN {s}buttress_idempotency AS old ON old.key = a.key \
         WHERE old.claim = a.claim AND old.status = 1 \
         ORDER BY old.key FOR UPDATE OF old SKIP LOCKED) \
-    UPDATE {s}buttress_idempotency AS old SET until = {now} + a.lease \
+    UPDATE {s}buttress_idempotency AS old SET until = {now} + a.lease, length = a.lease \
     FROM free JOIN asked AS a ON a.key = free.key WHERE old.key = free.key RETURNING old.key";
 
 async fn renew(
@@ -213,12 +215,12 @@ async fn renew(
         .await?;
     let renewed: HashSet<String> = renewed.into_iter().collect();
     let keys = jobs.iter().map(|job| &job.input.key).filter(|key| !renewed.contains(key.as_str()));
-    let found = find_all(connection, sql, keys).await?;
+    let mut found = find_all(connection, sql, keys).await?;
     for job in jobs {
         let key = &job.input.key;
         let verdict = match renewed.contains(key.as_str()) {
             true => Ok(()),
-            false => judge_renew(key, job.input.claim, found.get(key.as_str())),
+            false => judge_renew(key, job.input.claim, found.remove(key.as_str())),
         };
         job.settle(verdict);
     }
@@ -248,20 +250,47 @@ async fn release(
         .await?;
     let released: HashSet<String> = released.into_iter().collect();
     let keys = jobs.iter().map(|job| &job.input.key).filter(|key| !released.contains(key.as_str()));
-    let found = find_all(connection, sql, keys).await?;
+    let mut found = find_all(connection, sql, keys).await?;
     for job in jobs {
         let key = &job.input.key;
-        let verdict = judge_release(key, job.input.claim, found.get(key.as_str()));
+        let verdict = judge_release(key, job.input.claim, found.remove(key.as_str()));
         job.settle(verdict);
     }
     Ok(())
+}
+
+/// Under a condition on the row, which a renewal of its owner makes untrue. A row that is locked is being
+/// written to anyway.
+const SHORTEN: &str = "\
+    WITH t AS MATERIALIZED (SELECT {now} AS now), \
+    late AS ( \
+        SELECT key FROM {s}buttress_idempotency WHERE key = ANY ($2) \
+        ORDER BY key FOR UPDATE SKIP LOCKED) \
+    UPDATE {s}buttress_idempotency AS old SET until = t.now + greatest(old.length, 0) \
+    FROM late CROSS JOIN t WHERE old.key = late.key AND CASE WHEN old.until > t.now \
+        THEN old.until - greatest(old.length, 0) > t.now ELSE false END";
+
+/// Leases and results that end later than they were granted for: the clock was set back since. Each ends
+/// its length from now instead.
+async fn shorten(
+    connection: &mut PgConnection,
+    sql: &Sql,
+    found: &HashMap<String, Look>,
+) -> Result<(), sqlx::Error> {
+    let late = found.iter().filter(|(_, look)| look.as_ref().is_ok_and(Found::is_late));
+    let keys: Vec<&str> = late.map(|(key, _)| key.as_str()).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let text = sql.text(SHORTEN);
+    query(text).bind(sql.time()).bind(keys).execute(connection).await.map(drop)
 }
 
 async fn find_all<'k>(
     connection: &mut PgConnection,
     sql: &Sql,
     keys: impl Iterator<Item = &'k Key>,
-) -> Result<HashMap<String, Found>, sqlx::Error> {
+) -> Result<HashMap<String, Look>, sqlx::Error> {
     let keys: Vec<&str> = keys.map(Key::as_str).collect();
     if keys.is_empty() {
         return Ok(HashMap::new());
@@ -269,5 +298,10 @@ async fn find_all<'k>(
     let text =
         sql.text(&format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = ANY ($2)"));
     let rows = query(text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, found(row)?))).collect()
+    let looks = rows.iter().map(|row| {
+        let key: String = row.try_get(0)?;
+        let look = look(row, &key);
+        Ok((key, look))
+    });
+    looks.collect()
 }

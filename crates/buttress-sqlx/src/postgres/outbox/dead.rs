@@ -9,7 +9,7 @@ use super::fetch::{COLUMNS, row_of};
 use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::{query, query_scalar, uuid};
+use crate::postgres::rows::{id, query, query_scalar, uuid};
 use crate::relaying::Row;
 use crate::time::duration;
 
@@ -70,27 +70,26 @@ async fn change_dead(
 /// Also a message that cannot be read is listed, with what can be read of it: it was given up because
 /// of that, and the error says so.
 fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
-    let error: String = row.try_get(10)?;
+    let error = match row.try_get(10) {
+        Ok(error) => error,
+        Err(error) => format!("the reason cannot be read: {error}"),
+    };
     let died_at = duration(row.try_get(11)?);
     let holds_key = row.try_get(12)?;
-    let message = match row_of(row)?.message() {
+    let message = match row_of(row).map_err(|error| error.to_string()).and_then(Row::message) {
         Ok(message) => message,
-        Err(_) => remains(row_of(row)?),
+        Err(_) => Message {
+            id: MessageId::new(id(row, 1).unwrap_or_default()),
+            sequence: row.try_get::<i64, _>(0).unwrap_or_default().unsigned_abs(),
+            key: row.try_get(3).unwrap_or_default(),
+            topic: row.try_get(4).unwrap_or_default(),
+            payload: row.try_get(5).unwrap_or_default(),
+            headers: Vec::new(),
+            partition: u16::try_from(row.try_get::<i64, _>(2).unwrap_or(-1)).unwrap_or(u16::MAX),
+            due_at: duration(row.try_get(7).unwrap_or_default()),
+            attempts: 0,
+            starts: 0,
+        },
     };
     Ok(DeadLetter { message, error, died_at, holds_key })
-}
-
-fn remains(row: Row) -> Message {
-    Message {
-        id: MessageId::new(row.id),
-        sequence: row.sequence.unsigned_abs(),
-        key: row.key,
-        topic: row.topic,
-        payload: row.payload,
-        headers: Vec::new(),
-        partition: u16::try_from(row.partition).unwrap_or(u16::MAX),
-        due_at: duration(row.due_at),
-        attempts: 0,
-        starts: 0,
-    }
 }

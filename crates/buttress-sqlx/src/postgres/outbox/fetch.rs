@@ -8,6 +8,8 @@ use buttress_durable::outbox::{Fetched, Lease, Message, MessageId, Settled, Stor
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
+use super::late::shorten_waits;
+use crate::epoch;
 use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
@@ -39,21 +41,31 @@ impl PostgresStore {
             self.wake(leases).await?;
             found = self.scan(leases, limit).await?;
         }
+        // A key that is held, or a message that is delayed, for longer than it was meant to be: looked for
+        // where nothing else is left to do, and at each renewal of the leases.
+        let waits = found.delayed.is_some() || found.held.is_some();
+        if waits && found.rows.len() < limit && self.shorten(leases).await? > 0 {
+            found = self.scan(leases, limit).await?;
+        }
         let mut messages: Vec<Message> = Vec::with_capacity(found.rows.len());
         let mut unreadable: Vec<Settled> = Vec::new();
+        let mut keys: Vec<(i64, Option<String>)> = Vec::new();
         for row in &found.rows {
-            let row = row_of(row).map_err(during("fetching messages"))?;
-            let (sequence, partition, key) = (row.sequence, row.partition, row.key.clone());
-            match row.message() {
+            match row_of(row).map_err(|error| error.to_string()).and_then(Row::message) {
                 Ok(message) => messages.push(message),
                 Err(error) => {
+                    let what = during("fetching messages");
+                    let sequence: i64 = row.try_get(0).map_err(what)?;
+                    let partition: i64 = row.try_get(2).map_err(what)?;
+                    let key: Option<String> = row.try_get(3).ok();
+                    keys.push((sequence, key.clone()));
                     let error = StoreError::corrupt(error).to_string();
                     tracing::error!(sequence, error, "a message cannot be read; its key is held");
                     let lease = leases.iter().find(|lease| i64::from(lease.partition) == partition);
                     unreadable.extend(lease.map(|lease| Settled {
                         id: MessageId::new(0),
-                        sequence: sequence.unsigned_abs(),
-                        key,
+                        sequence: sequence.cast_unsigned(),
+                        key: key.unwrap_or_default(),
                         due_at: Duration::ZERO,
                         lease: *lease,
                         verdict: Verdict::Dead { error, hold_key: true },
@@ -64,9 +76,10 @@ impl PostgresStore {
         // Nobody passes an unreadable message of its own key. An operator discards it, or mends and
         // requeues it.
         messages.retain(|message| {
-            !unreadable
-                .iter()
-                .any(|settled| settled.sequence < message.sequence && settled.key == message.key)
+            !keys.iter().any(|(sequence, key)| {
+                *sequence < signed(message.sequence)
+                    && key.as_ref().is_none_or(|key| *key == message.key)
+            })
         });
         for unreadable in unreadable {
             bury_or_pass_over(self.settle(vec![unreadable]).await)?;
@@ -96,6 +109,16 @@ impl PostgresStore {
             row.try_get::<Option<i64>, _>(0).is_ok_and(|sequence| sequence.is_some())
         });
         Ok(Found { rows, now, delayed, held })
+    }
+
+    /// What waits longer than it was meant to waits its length from now; returns how many did.
+    async fn shorten(&self, leases: &[Lease]) -> Result<u64, StoreError> {
+        let partitions: Vec<i64> = leases.iter().map(|lease| lease.partition.into()).collect();
+        let mut loan = self.borrow().await?;
+        let shortened = shorten_waits(&mut loan, &self.inner.sql, &partitions).await;
+        let shortened = shortened.map_err(during("fetching messages"))?;
+        loan.give_back().await?;
+        Ok(shortened)
     }
 
     /// Delayed messages that are due become pending.
@@ -185,7 +208,7 @@ pub(super) fn bind<'q>(
     query
         .bind(time)
         .bind(leases.iter().map(|lease| i64::from(lease.partition)).collect::<Vec<_>>())
-        .bind(leases.iter().map(|lease| signed(lease.epoch)).collect::<Vec<_>>())
+        .bind(leases.iter().map(|lease| epoch::asked(lease.epoch)).collect::<Vec<_>>())
         .bind(signed(limit as u64))
         .bind(FOREVER)
 }

@@ -12,15 +12,17 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::PostgresStore;
 use super::rows::{id_or_null, query, query_scalar, uuid};
 use super::sql::Sql;
+use crate::epoch;
 use crate::error::during;
 use crate::log::signed;
-use crate::partitions::{self, Plan, plan};
+use crate::partitions::{self, Owner, Plan, plan};
 use crate::relaying::fenced;
 use crate::time::{duration, span};
 
 mod dead;
 mod explain;
 mod fetch;
+mod late;
 mod settle;
 mod write;
 
@@ -40,12 +42,15 @@ impl Store for PostgresStore {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
             // All rows, so that relays do this one after another.
-            let rows = rows(&mut tx, sql).await.map_err(what)?;
+            let rows = rows(&mut tx, sql, self.partitions()).await.map_err(what)?;
             let (now, relays) = register(&mut tx, sql, relay, lease).await.map_err(what)?;
             let plan = plan(&rows, relay.get(), relays, busy, now);
+            plan.report();
             give_up(&mut tx, sql, &plan.give_up).await.map_err(what)?;
-            let until = now.saturating_add(span(lease));
-            let leases = own(&mut tx, sql, relay, until, &plan).await.map_err(what)?;
+            late::shorten_leases(&mut tx, sql, &plan.shorten).await.map_err(what)?;
+            let leases = own(&mut tx, sql, relay, span(lease), now, &plan).await.map_err(what)?;
+            let owned: Vec<i64> = leases.iter().map(|lease| lease.partition.into()).collect();
+            late::shorten_waits(&mut tx, sql, &owned).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
             loan.give_back().await?;
             Ok(Owned { leases, surplus: plan.surplus })
@@ -63,7 +68,7 @@ impl Store for PostgresStore {
         self.bounded("releasing partitions", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            rows(&mut tx, &self.inner.sql).await.map_err(what)?;
+            rows(&mut tx, &self.inner.sql, self.partitions()).await.map_err(what)?;
             for sql in [release, leave] {
                 let query = query(sql).bind(uuid(relay.get()));
                 query.execute(&mut *tx).await.map_err(what)?;
@@ -122,7 +127,7 @@ impl Store for PostgresStore {
             let mut loan = self.borrow().await?;
             let done = query(sql)
                 .bind(i64::from(lease.partition))
-                .bind(signed(lease.epoch))
+                .bind(epoch::asked(lease.epoch))
                 .execute(&mut *loan)
                 .await
                 .map_err(what)?;
@@ -230,13 +235,15 @@ async fn register(
     relay: RelayId,
     lease: Duration,
 ) -> Result<(i64, usize), sqlx::Error> {
+    late::shorten_relays(tx, sql).await?;
     let forget =
         sql.text("DELETE FROM {s}buttress_outbox_relay WHERE until <= {now} AND relay <> $2");
     let query = query(forget).bind(sql.time()).bind(uuid(relay.get()));
     query.execute(&mut *tx).await?;
     let upsert = sql.text(
-        "INSERT INTO {s}buttress_outbox_relay (relay, until) VALUES ($2, {now} + $3::int8) \
-         ON CONFLICT (relay) DO UPDATE SET until = excluded.until RETURNING until - $3::int8",
+        "INSERT INTO {s}buttress_outbox_relay (relay, until, length) \
+         VALUES ($2, {now} + $3::int8, $3::int8) ON CONFLICT (relay) DO UPDATE \
+         SET until = excluded.until, length = excluded.length RETURNING until - $3::int8",
     );
     let now: i64 = query_scalar(upsert)
         .bind(sql.time())
@@ -250,18 +257,21 @@ async fn register(
 }
 
 /// All partitions, locked in their order until the transaction ends.
-async fn rows(tx: &mut PgConnection, sql: &Sql) -> Result<Vec<partitions::Owned>, sqlx::Error> {
+async fn rows(
+    tx: &mut PgConnection,
+    sql: &Sql,
+    partitions: u16,
+) -> Result<Vec<partitions::Owned>, sqlx::Error> {
     let text = sql.text(
-        "SELECT partition, relay, until FROM {s}buttress_outbox_lease ORDER BY partition \
-         FOR UPDATE",
+        "SELECT partition, relay, until, length, epoch FROM {s}buttress_outbox_lease \
+         WHERE partition >= 0 AND partition < $1 ORDER BY partition FOR UPDATE",
     );
-    let rows = query(text).fetch_all(tx).await?;
+    let rows = query(text).bind(i64::from(partitions)).fetch_all(tx).await?;
     let row = |row: &PgRow| {
-        Ok(partitions::Owned {
-            partition: row.try_get(0)?,
-            relay: id_or_null(row, 1)?,
-            until: row.try_get(2)?,
-        })
+        let owner = id_or_null(row, 1)?.map_or(Owner::Nobody, Owner::Relay);
+        let (partition, until) = (row.try_get(0)?, row.try_get(2)?);
+        let (length, epoch) = (row.try_get(3)?, row.try_get(4)?);
+        Ok(partitions::Owned { partition, owner, until, length, epoch })
     };
     rows.iter().map(row).collect()
 }
@@ -284,7 +294,8 @@ async fn own(
     tx: &mut PgConnection,
     sql: &Sql,
     relay: RelayId,
-    until: i64,
+    length: i64,
+    now: i64,
     plan: &Plan,
 ) -> Result<Vec<Lease>, sqlx::Error> {
     let take = sql.text(
@@ -293,23 +304,21 @@ async fn own(
     );
     query(take).bind(uuid(relay.get())).bind(&plan.take).execute(&mut *tx).await?;
     let renew = sql.text(
-        "UPDATE {s}buttress_outbox_lease SET until = $2 WHERE relay = $1 \
+        "UPDATE {s}buttress_outbox_lease SET until = $2, length = $3 WHERE relay = $1 \
          RETURNING partition, epoch, suspect_to",
     );
-    let query = query(renew).bind(uuid(relay.get())).bind(until);
+    let until = now.saturating_add(length);
+    let query = query(renew).bind(uuid(relay.get())).bind(until).bind(length);
     let rows = query.fetch_all(tx).await?;
-    let mut leases = rows.iter().map(lease_of).collect::<Result<Vec<_>, _>>()?;
+    let leases = rows.iter().map(lease_of).collect::<Result<Vec<_>, _>>()?;
+    let mut leases: Vec<Lease> = leases.into_iter().flatten().collect();
     leases.sort_by_key(|lease| lease.partition);
     Ok(leases)
 }
 
-/// The lease in the first three columns of a row.
-fn lease_of(row: &PgRow) -> Result<Lease, sqlx::Error> {
-    Ok(Lease {
-        partition: u16::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u16::MAX),
-        epoch: row.try_get::<i64, _>(1)?.unsigned_abs(),
-        suspect_to: row.try_get::<i64, _>(2)?.unsigned_abs(),
-    })
+/// The lease in the first three columns of a row; `None` if the row is damaged.
+fn lease_of(row: &PgRow) -> Result<Option<Lease>, sqlx::Error> {
+    Ok(partitions::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
 /// The fence: the row is the one that a take-over changes.
@@ -320,7 +329,7 @@ async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Result<(), Sto
     );
     let done = query(text)
         .bind(i64::from(lease.partition))
-        .bind(signed(lease.epoch))
+        .bind(epoch::asked(lease.epoch))
         .execute(tx)
         .await
         .map_err(during("looking at a lease"))?;

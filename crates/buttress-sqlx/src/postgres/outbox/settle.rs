@@ -7,8 +7,8 @@ use buttress_durable::outbox::Settled;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
+use crate::epoch;
 use crate::error::during;
-use crate::log::signed;
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{PgQuery, query};
 use crate::postgres::sql::Sql;
@@ -49,16 +49,18 @@ const RETRY: &str = "\
         unnest($2::int8[], $3::int8[], $4::int8[], $5::text[], $6::int8[]) \
         AS n(sequence, partition, hold, error, counts)), \
     changed AS ( \
-        UPDATE {s}buttress_outbox AS m SET attempts = m.attempts + n.counts, starts = 0, \
+        UPDATE {s}buttress_outbox AS m SET starts = 0, attempts = m.attempts \
+            + CASE WHEN m.attempts BETWEEN 0 AND 4294967294 THEN n.counts ELSE 0 END, \
             error = n.error FROM new AS n \
         WHERE m.sequence = n.sequence AND m.partition + 0 = n.partition AND m.status + 0 = 0 \
         AND NOT EXISTS (SELECT 1 FROM {s}buttress_outbox_hold AS h WHERE h.partition = m.partition \
             AND h.key = m.key AND h.sequence = m.sequence AND h.until > {now}) \
         RETURNING m.partition, m.key, m.sequence) \
-    INSERT INTO {s}buttress_outbox_hold (partition, key, sequence, until) \
-    SELECT c.partition, c.key, c.sequence, {now} + n.hold FROM changed AS c \
+    INSERT INTO {s}buttress_outbox_hold (partition, key, sequence, until, length) \
+    SELECT c.partition, c.key, c.sequence, {now} + n.hold, n.hold FROM changed AS c \
     JOIN new AS n ON n.sequence = c.sequence \
-    ON CONFLICT (partition, key, sequence) DO UPDATE SET until = excluded.until";
+    ON CONFLICT (partition, key, sequence) \
+    DO UPDATE SET until = excluded.until, length = excluded.length";
 
 /// A dead letter holds its key without end, or lets go of it.
 const BURY: &str = "\
@@ -67,16 +69,18 @@ const BURY: &str = "\
         AS n(sequence, partition, hold, error, counts)), \
     changed AS ( \
         UPDATE {s}buttress_outbox AS m SET status = 3, settled_at = {now}, error = n.error, \
-            attempts = m.attempts + n.counts \
+            attempts = m.attempts \
+            + CASE WHEN m.attempts BETWEEN 0 AND 4294967294 THEN n.counts ELSE 0 END \
         FROM new AS n \
         WHERE m.sequence = n.sequence AND m.partition + 0 = n.partition AND m.status + 0 = 0 \
         RETURNING m.partition, m.key, m.sequence, n.hold), \
     freed AS ( \
         DELETE FROM {s}buttress_outbox_hold AS h USING changed AS c WHERE c.hold = 0 \
         AND h.partition = c.partition AND h.key = c.key AND h.sequence = c.sequence) \
-    INSERT INTO {s}buttress_outbox_hold (partition, key, sequence, until) \
-    SELECT c.partition, c.key, c.sequence, c.hold FROM changed AS c WHERE c.hold > 0 \
-    ON CONFLICT (partition, key, sequence) DO UPDATE SET until = excluded.until";
+    INSERT INTO {s}buttress_outbox_hold (partition, key, sequence, until, length) \
+    SELECT c.partition, c.key, c.sequence, c.hold, c.hold FROM changed AS c WHERE c.hold > 0 \
+    ON CONFLICT (partition, key, sequence) \
+    DO UPDATE SET until = excluded.until, length = excluded.length";
 
 /// A verdict that is not delivered: the message, how long its key is held, why, and whether it counts as
 /// an attempt.
@@ -144,10 +148,10 @@ pub(super) fn bind_delivery<'q>(
     query
         .bind(sql.time())
         .bind(asked.iter().map(|(partition, _)| i64::from(*partition)).collect::<Vec<_>>())
-        .bind(asked.iter().map(|(_, epoch)| signed(*epoch)).collect::<Vec<_>>())
-        .bind(column(|settled| signed(settled.sequence)))
+        .bind(asked.iter().map(|(_, epoch)| epoch::asked(*epoch)).collect::<Vec<_>>())
+        .bind(column(|settled| settled.sequence.cast_signed()))
         .bind(column(|settled| settled.lease.partition.into()))
-        .bind(column(|settled| signed(settled.lease.epoch)))
+        .bind(column(|settled| epoch::asked(settled.lease.epoch)))
 }
 
 async fn fail(
@@ -163,7 +167,7 @@ async fn fail(
     let partitions = failed.iter().map(|(settled, ..)| i64::from(settled.lease.partition));
     query(text)
         .bind(sql.time())
-        .bind(failed.iter().map(|(settled, ..)| signed(settled.sequence)).collect::<Vec<_>>())
+        .bind(failed.iter().map(|(settled, ..)| settled.sequence.cast_signed()).collect::<Vec<_>>())
         .bind(partitions.collect::<Vec<_>>())
         .bind(failed.iter().map(|(_, hold, ..)| *hold).collect::<Vec<_>>())
         .bind(failed.iter().map(|(.., error, _)| error.as_str()).collect::<Vec<_>>())

@@ -22,8 +22,8 @@ impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
         let id = message.id;
         let sql = self.sql(
             "INSERT INTO {s}buttress_outbox \
-             (id, partition, key, topic, payload, headers, status, due_at) \
-             VALUES ($2, $3, $4, $5, $6, $7, $8, {now} + $9::int8)",
+             (id, partition, key, topic, payload, headers, status, due_at, length) \
+             VALUES ($2, $3, $4, $5, $6, $7, $8, {now} + $9::int8, $9::int8)",
         );
         let what = format!("writing message {id}");
         let query = query(sql)

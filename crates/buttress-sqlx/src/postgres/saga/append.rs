@@ -8,10 +8,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
-use super::{find, line};
-use crate::log::{
-    Add, Create, Head, INPUT, Line, LogOp, Renew, judge_append, judge_create, signed,
-};
+use super::read::{find, some_lines};
+use crate::log::{Add, Create, INPUT, LogOp, Renew, judge_append, judge_create, signed};
 use crate::postgres::rows::{id, query, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
@@ -73,14 +71,14 @@ impl Together for LogOp {
             let head = find(connection, sql, job.input.id).await?;
             let count = job.input.entries.len() + 2;
             let lines = some_lines(connection, sql, head.as_ref(), INPUT, count).await?;
-            let verdict = judge_create(&job.input, head.as_ref(), &lines);
+            let verdict = judge_create(&job.input, head, lines);
             job.settle(verdict);
         }
         for job in appends.iter_mut().filter(|job| !job.is_settled()) {
             let head = find(connection, sql, job.input.saga).await?;
             let (from, count) = (signed(job.input.position), job.input.entries.len());
             let lines = some_lines(connection, sql, head.as_ref(), from, count).await?;
-            let verdict = judge_append(&job.input, head.as_ref(), &lines);
+            let verdict = judge_append(&job.input, head, lines);
             job.settle(verdict);
         }
         Ok(())
@@ -99,9 +97,10 @@ async fn renew_workers(
     let leases: Vec<i64> = jobs.iter().map(|job| span(job.input.1)).collect();
     // In the order of the workers, so that two of these cannot wait for each other.
     let text = sql.text(
-        "INSERT INTO {s}buttress_saga_worker (worker, until) \
-         SELECT worker, {now} + lease FROM unnest($2::uuid[], $3::int8[]) AS new(worker, lease) \
-         ORDER BY worker ON CONFLICT (worker) DO UPDATE SET until = excluded.until",
+        "INSERT INTO {s}buttress_saga_worker (worker, until, length) \
+         SELECT worker, {now} + lease, lease FROM unnest($2::uuid[], $3::int8[]) AS new(worker, lease) \
+         ORDER BY worker ON CONFLICT (worker) DO UPDATE \
+         SET until = excluded.until, length = excluded.length",
     );
     let query = query(text).bind(sql.time()).bind(workers).bind(leases);
     query.execute(connection).await?;
@@ -238,26 +237,4 @@ async fn write_logs(
         }
     }
     Ok(())
-}
-
-/// Up to `count` lines of a log from `position` on.
-async fn some_lines(
-    connection: &mut PgConnection,
-    sql: &Sql,
-    head: Option<&Head>,
-    position: i64,
-    count: usize,
-) -> Result<Vec<Line>, sqlx::Error> {
-    let Some(head) = head else { return Ok(Vec::new()) };
-    let text = sql.text(
-        "SELECT position, kind, step, payload, note FROM {s}buttress_saga_entry \
-         WHERE saga = $1 AND position >= $2 ORDER BY position LIMIT $3",
-    );
-    let rows = query(text)
-        .bind(head.number)
-        .bind(position)
-        .bind(signed(count as u64))
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(line).collect()
 }

@@ -74,7 +74,10 @@ async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Result<u
 /// Also a message that cannot be read is listed, with what can be read of it: it was given up because
 /// of that, and the error says so.
 fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
-    let error: String = row.try_get(10)?;
+    let error = match row.try_get(10) {
+        Ok(error) => error,
+        Err(error) => format!("the reason cannot be read: {error}"),
+    };
     let died_at = duration(row.try_get(11)?);
     let holds_key = row.try_get::<i64, _>(12)? != 0;
     let message = match row_of(row).map_err(|error| error.to_string()).and_then(|row| row.message())
@@ -82,12 +85,12 @@ fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
         Ok(message) => message,
         Err(_) => buttress_durable::outbox::Message {
             id: MessageId::new(id(row, 1).unwrap_or_default()),
-            sequence: row.try_get::<i64, _>(0)?.unsigned_abs(),
+            sequence: row.try_get::<i64, _>(0).unwrap_or_default().unsigned_abs(),
             key: row.try_get(3).unwrap_or_default(),
             topic: row.try_get(4).unwrap_or_default(),
             payload: row.try_get(5).unwrap_or_default(),
             headers: Vec::new(),
-            partition: u16::try_from(row.try_get::<i64, _>(2)?).unwrap_or(u16::MAX),
+            partition: u16::try_from(row.try_get::<i64, _>(2).unwrap_or(-1)).unwrap_or(u16::MAX),
             due_at: duration(row.try_get(7).unwrap_or_default()),
             attempts: 0,
             starts: 0,

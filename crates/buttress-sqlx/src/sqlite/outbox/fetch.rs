@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::during;
 use crate::log::signed;
+use crate::partitions;
 use crate::relaying::{FOREVER, Row, bury_or_pass_over};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::relaying::{Mark, RelayOp, highest};
@@ -39,6 +40,41 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<Fetched, StoreError> {
         let now = self.now();
+        let fetched = self.fetch_at(leases, limit, now).await?;
+        // A key that is held, or a message that is delayed, for longer than it was meant to be: looked for
+        // where nothing else is left to do, and at each renewal of the leases.
+        if fetched.next_due.is_none() || fetched.messages.len() >= limit {
+            return Ok(fetched);
+        }
+        let partitions: Vec<u16> = leases.iter().map(|lease| lease.partition).collect();
+        if !self.waits_too_long(&partitions, now).await? {
+            return Ok(fetched);
+        }
+        let wrap = |job| WriteOp::Relay(RelayOp::Shorten(job));
+        self.submit("fetching messages", partitions, wrap).await?;
+        self.fetch_at(leases, limit, now).await
+    }
+
+    async fn waits_too_long(&self, partitions: &[u16], now: i64) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM buttress_outbox_hold \
+                 WHERE partition IN (SELECT value FROM json_each(?1)) AND until - length > ?2) \
+             OR EXISTS (SELECT 1 FROM buttress_outbox WHERE status = 1 \
+                 AND partition IN (SELECT value FROM json_each(?1)) AND due_at - length > ?2)",
+        )
+        .bind(format!("{partitions:?}"))
+        .bind(now)
+        .fetch_one(self.pool())
+        .await
+        .map_err(during("fetching messages"))
+    }
+
+    async fn fetch_at(
+        &self,
+        leases: &[Lease],
+        limit: usize,
+        now: i64,
+    ) -> Result<Fetched, StoreError> {
         let mut open = self.open_partitions(leases, now).await?;
         let due = |open: &Open| open.delayed.is_some_and(|due| due <= now);
         let waking: Vec<u16> =
@@ -75,12 +111,10 @@ impl SqliteStore {
         .map_err(what)?;
         let mut open = Vec::with_capacity(rows.len());
         for row in &rows {
-            let lease = Lease {
-                partition: u16::try_from(row.try_get::<i64, _>(0).map_err(what)?)
-                    .unwrap_or(u16::MAX),
-                epoch: row.try_get::<i64, _>(1).map_err(what)?.unsigned_abs(),
-                suspect_to: row.try_get::<i64, _>(2).map_err(what)?.unsigned_abs(),
-            };
+            let number = |column: usize| row.try_get(column).map_err(what);
+            let lease = partitions::lease(number(0)?, number(1)?, number(2)?);
+            // A partition whose row is damaged has no owner.
+            let Some(lease) = lease else { continue };
             let asked =
                 |asked: &Lease| (asked.partition, asked.epoch) == (lease.partition, lease.epoch);
             if leases.iter().any(asked) {
@@ -119,12 +153,7 @@ impl SqliteStore {
                     let sequence: i64 = row.try_get(0).map_err(what)?;
                     let partition: i64 = row.try_get(2).map_err(what)?;
                     tracing::error!(sequence, error, "a message cannot be read; its key is held");
-                    unreadable.push((
-                        sequence.unsigned_abs(),
-                        partition,
-                        error,
-                        row.try_get(3).ok(),
-                    ));
+                    unreadable.push((sequence, partition, error, row.try_get(3).ok()));
                 }
             }
         }
@@ -132,7 +161,7 @@ impl SqliteStore {
         // Nobody passes an unreadable message of its own key.
         messages.retain(|message| {
             !unreadable.iter().any(|(sequence, _, _, key)| {
-                *sequence < message.sequence
+                *sequence < signed(message.sequence)
                     && key.as_ref().is_none_or(|key: &String| *key == message.key)
             })
         });
@@ -144,13 +173,13 @@ impl SqliteStore {
     async fn bury(
         &self,
         open: &[Open],
-        unreadable: &[(u64, i64, String, Option<String>)],
+        unreadable: &[(i64, i64, String, Option<String>)],
     ) -> Result<(), StoreError> {
-        let settled = |(sequence, partition, error, _): &(u64, i64, String, Option<String>)| {
+        let settled = |(sequence, partition, error, _): &(i64, i64, String, Option<String>)| {
             let open = open.iter().find(|open| i64::from(open.lease.partition) == *partition)?;
             Some(Settled {
                 id: MessageId::new(0),
-                sequence: *sequence,
+                sequence: sequence.cast_unsigned(),
                 key: String::new(),
                 due_at: Duration::ZERO,
                 lease: open.lease,

@@ -13,15 +13,17 @@ use super::SqliteStore;
 use super::pack::Pack;
 use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
+use crate::epoch;
 use crate::error::during;
 use crate::log::signed;
-use crate::partitions::{self, Plan, plan};
+use crate::partitions::{self, Owner, Plan, plan};
 use crate::relaying::fenced;
 use crate::sqlite::relaying::RelayOp;
-use crate::time::{after, before, duration};
+use crate::time::{before, duration, nanos};
 
 mod dead;
 mod fetch;
+mod late;
 pub(super) mod settle;
 mod write;
 
@@ -38,13 +40,16 @@ impl Store for SqliteStore {
         let what = during("leasing partitions");
         self.bounded("leasing partitions", async {
             let mut tx = self.begin().await?;
-            let now = self.now();
-            let until = after(now, lease);
-            let relays = register(&mut tx, relay, until, now).await.map_err(what)?;
-            let rows = rows(&mut tx).await.map_err(what)?;
+            let (now, length) = (self.now(), nanos(lease));
+            let relays = register(&mut tx, relay, length, now).await.map_err(what)?;
+            let rows = rows(&mut tx, self.partitions()).await.map_err(what)?;
             let plan = plan(&rows, relay.get(), relays, busy, now);
+            plan.report();
             give_up(&mut tx, &plan.give_up).await.map_err(what)?;
-            let leases = own(&mut tx, relay, until, &plan).await.map_err(what)?;
+            late::shorten_leases(&mut tx, &plan.shorten).await.map_err(what)?;
+            let leases = own(&mut tx, relay, length, now, &plan).await.map_err(what)?;
+            let owned: Vec<u16> = leases.iter().map(|lease| lease.partition).collect();
+            late::shorten_waits(&mut tx, now, &owned).await.map_err(what)?;
             tx.commit().await?;
             Ok(Owned { leases, surplus: plan.surplus })
         })
@@ -205,16 +210,20 @@ impl SqliteStore {
 async fn register(
     tx: &mut SqliteConnection,
     relay: RelayId,
-    until: i64,
+    length: i64,
     now: i64,
 ) -> Result<usize, sqlx::Error> {
+    late::shorten_relays(tx, now).await?;
     sqlx::query("DELETE FROM buttress_outbox_relay WHERE until <= ?")
         .bind(now)
         .execute(&mut *tx)
         .await?;
-    sqlx::query("INSERT OR REPLACE INTO buttress_outbox_relay (relay, until) VALUES (?, ?)")
+    let upsert =
+        "INSERT OR REPLACE INTO buttress_outbox_relay (relay, until, length) VALUES (?, ?, ?)";
+    sqlx::query(upsert)
         .bind(bytes_of_id(relay.get()))
-        .bind(until)
+        .bind(now.saturating_add(length))
+        .bind(length)
         .execute(&mut *tx)
         .await?;
     let relays: i64 =
@@ -222,16 +231,21 @@ async fn register(
     Ok(usize::try_from(relays).unwrap_or(1))
 }
 
-async fn rows(tx: &mut SqliteConnection) -> Result<Vec<partitions::Owned>, sqlx::Error> {
-    let sql = "SELECT partition, relay, until FROM buttress_outbox_lease ORDER BY partition";
-    let rows = sqlx::query(sql).fetch_all(tx).await?;
+async fn rows(
+    tx: &mut SqliteConnection,
+    partitions: u16,
+) -> Result<Vec<partitions::Owned>, sqlx::Error> {
+    let sql = "SELECT partition, relay, until, length, epoch FROM buttress_outbox_lease \
+               WHERE partition >= 0 AND partition < ? ORDER BY partition";
+    let rows = sqlx::query(sql).bind(i64::from(partitions)).fetch_all(tx).await?;
     let row = |row: &sqlx::sqlite::SqliteRow| {
-        let relay: Option<&[u8]> = row.try_get(1)?;
-        Ok(partitions::Owned {
-            partition: row.try_get(0)?,
-            relay: relay.map(|_| id(row, 1)).transpose()?,
-            until: row.try_get(2)?,
-        })
+        let owner = match row.try_get::<Option<&[u8]>, _>(1)? {
+            None => Owner::Nobody,
+            Some(_) => id(row, 1).map_or(Owner::Unknown, Owner::Relay),
+        };
+        let (partition, until) = (row.try_get(0)?, row.try_get(2)?);
+        let (length, epoch) = (row.try_get(3)?, row.try_get(4)?);
+        Ok(partitions::Owned { partition, owner, until, length, epoch })
     };
     rows.iter().map(row).collect()
 }
@@ -256,38 +270,34 @@ async fn give_up(tx: &mut SqliteConnection, partitions: &[i64]) -> Result<(), sq
 async fn own(
     tx: &mut SqliteConnection,
     relay: RelayId,
-    until: i64,
+    length: i64,
+    now: i64,
     plan: &Plan,
 ) -> Result<Vec<Lease>, sqlx::Error> {
     let relay = bytes_of_id(relay.get());
     sqlx::query(
-        "UPDATE buttress_outbox_lease SET relay = ?2, until = ?3, epoch = epoch + 1, \
+        "UPDATE buttress_outbox_lease SET relay = ?2, epoch = epoch + 1, \
                 suspect_to = max(suspect_to, high), high = 0 \
          WHERE partition IN (SELECT value FROM json_each(?1))",
     )
     .bind(format!("{:?}", plan.take))
     .bind(&relay)
-    .bind(until)
     .execute(&mut *tx)
     .await?;
     let rows = sqlx::query(
-        "UPDATE buttress_outbox_lease SET until = ?2 WHERE relay = ?1 \
+        "UPDATE buttress_outbox_lease SET until = ?2, length = ?3 WHERE relay = ?1 \
          RETURNING partition, epoch, suspect_to",
     )
     .bind(&relay)
-    .bind(until)
+    .bind(now.saturating_add(length))
+    .bind(length)
     .fetch_all(tx)
     .await?;
-    let mut leases = rows
-        .iter()
-        .map(|row| {
-            Ok(Lease {
-                partition: u16::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u16::MAX),
-                epoch: row.try_get::<i64, _>(1)?.unsigned_abs(),
-                suspect_to: row.try_get::<i64, _>(2)?.unsigned_abs(),
-            })
-        })
-        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    let lease = |row: &sqlx::sqlite::SqliteRow| {
+        Ok(partitions::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    };
+    let leases = rows.iter().map(lease).collect::<Result<Vec<_>, sqlx::Error>>()?;
+    let mut leases: Vec<Lease> = leases.into_iter().flatten().collect();
     leases.sort_by_key(|lease| lease.partition);
     Ok(leases)
 }
@@ -298,7 +308,7 @@ async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Result<(), StoreError
                WHERE partition = ? AND epoch = ? AND relay IS NOT NULL";
     let done = sqlx::query(sql)
         .bind(i64::from(lease.partition))
-        .bind(signed(lease.epoch))
+        .bind(epoch::asked(lease.epoch))
         .execute(tx)
         .await
         .map_err(during("looking at a lease"))?;

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::log::signed;
+use super::late::shorten_waits;
+use crate::epoch;
 use crate::relaying::{FOREVER, MOST_DUE, Sorted, fences, refused, sort};
 use crate::sqlite::pack::Pack;
 use crate::sqlite::relaying::{MarkJob, RelayOp, SettleJob, WakeJob};
-use crate::time::after;
+use crate::time::{after, nanos};
 
 /// Carries out operations of one wave: no kind comes up twice.
 pub(in crate::sqlite) async fn write(
@@ -22,6 +23,10 @@ pub(in crate::sqlite) async fn write(
             RelayOp::Settle(job) => settle(tx, now, job).await?,
             RelayOp::Mark(job) => mark(tx, job).await?,
             RelayOp::Wake(job) => wake(tx, now, job).await?,
+            RelayOp::Shorten(job) => {
+                let _shortened = shorten_waits(tx, now, &job.input).await?;
+                job.settle(Ok(()));
+            }
         }
     }
     Ok(())
@@ -34,7 +39,7 @@ async fn settle(
 ) -> Result<(), sqlx::Error> {
     let mut pack = Pack::new();
     for (partition, epoch) in fences(&job.input) {
-        pack.row().int(partition).int(signed(epoch));
+        pack.row().int(partition).int(epoch::asked(epoch));
     }
     // The fence: the rows are those that a take-over changes.
     let passed = pairs(
@@ -49,7 +54,7 @@ async fn settle(
 
     let mut pack = Pack::new();
     for settled in delivered {
-        pack.row().int(signed(settled.sequence)).int(settled.lease.partition);
+        pack.row().int(settled.sequence.cast_signed()).int(settled.lease.partition);
     }
     deliver(tx, now, pack).await?;
 
@@ -57,19 +62,24 @@ async fn settle(
     let (mut tries, mut deaths) = (Pack::new(), Pack::new());
     for (settled, held, error, counts) in retried {
         let until = after(now, held);
-        let (sequence, partition) = (signed(settled.sequence), settled.lease.partition);
-        tries.row().int(sequence).int(partition).int(until).bytes(error.as_bytes()).int(counts);
+        let (sequence, partition) = (settled.sequence.cast_signed(), settled.lease.partition);
+        let mut row = tries.row();
+        row.int(sequence).int(partition).int(until).bytes(error.as_bytes()).int(counts);
+        row.int(nanos(held));
     }
     for (settled, error, hold) in dead {
         let until = if hold { FOREVER } else { 0 };
-        let (sequence, partition) = (signed(settled.sequence), settled.lease.partition);
-        deaths.row().int(sequence).int(partition).int(until).bytes(error.as_bytes());
+        let (sequence, partition) = (settled.sequence.cast_signed(), settled.lease.partition);
+        let mut row = deaths.row();
+        row.int(sequence).int(partition).int(until).bytes(error.as_bytes()).int(true);
+        row.int(FOREVER);
     }
     // A message that still holds its key was not fetched since: this is the same verdict again.
     fail(
         tx,
         now,
-        "UPDATE buttress_outbox AS m SET attempts = attempts + new.counts, starts = 0, error = new.error \
+        "UPDATE buttress_outbox AS m SET attempts = attempts \
+             + (new.counts AND attempts BETWEEN 0 AND 4294967294), starts = 0, error = new.error \
          FROM new WHERE m.sequence = new.sequence AND m.partition = new.partition AND m.status = 0 \
          AND NOT EXISTS (SELECT 1 FROM buttress_outbox_hold AS h WHERE h.partition = m.partition \
              AND h.key = m.key AND h.sequence = m.sequence AND h.until > ?3) RETURNING sequence",
@@ -79,7 +89,8 @@ async fn settle(
     fail(
         tx,
         now,
-        "UPDATE buttress_outbox AS m SET status = 3, settled_at = ?3, attempts = attempts + 1, error = new.error \
+        "UPDATE buttress_outbox AS m SET status = 3, settled_at = ?3, error = new.error, \
+             attempts = attempts + (attempts BETWEEN 0 AND 4294967294) \
          FROM new WHERE m.sequence = new.sequence AND m.partition = new.partition AND m.status = 0 \
          RETURNING sequence",
         deaths,
@@ -138,8 +149,8 @@ async fn fail(
     let changed = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     let changed = format!("{changed:?}");
     sqlx::query(
-        "INSERT OR REPLACE INTO buttress_outbox_hold (partition, key, sequence, until) \
-         SELECT m.partition, m.key, m.sequence, new.value ->> 2 FROM json_each(?1) AS new \
+        "INSERT OR REPLACE INTO buttress_outbox_hold (partition, key, sequence, until, length) \
+         SELECT m.partition, m.key, m.sequence, new.value ->> 2, new.value ->> 6 FROM json_each(?1) AS new \
          CROSS JOIN buttress_outbox AS m ON m.sequence = new.value ->> 0 \
          WHERE m.sequence IN (SELECT value FROM json_each(?2))",
     )
@@ -161,7 +172,7 @@ async fn fail(
 async fn mark(tx: &mut SqliteConnection, job: &mut MarkJob) -> Result<(), sqlx::Error> {
     let mut pack = Pack::new();
     for mark in &job.input {
-        pack.row().int(mark.partition).int(signed(mark.epoch)).int(mark.high);
+        pack.row().int(mark.partition).int(epoch::asked(mark.epoch)).int(mark.high);
     }
     let marked = pairs(
         tx,

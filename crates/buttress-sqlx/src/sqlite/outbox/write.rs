@@ -11,7 +11,7 @@ use crate::headers;
 use crate::relaying::status::{DELAYED, PENDING};
 use crate::sqlite::rows::bytes_of_id;
 use crate::sqlite::{SqliteStore, SqliteTransaction};
-use crate::time::after;
+use crate::time::{after, nanos};
 
 impl<'a> Write<Transaction<'a, Sqlite>> for SqliteStore {
     async fn write(
@@ -56,8 +56,8 @@ impl SqliteStore {
         check_message(message)?;
         let (now, id) = (self.now(), message.id);
         sqlx::query(
-            "INSERT INTO buttress_outbox (id, partition, key, topic, payload, headers, status, due_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO buttress_outbox (id, partition, key, topic, payload, headers, status, \
+             due_at, length) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(bytes_of_id(id.get()))
         .bind(i64::from(NewMessage::partition(&message.key, self.partitions())))
@@ -67,6 +67,7 @@ impl SqliteStore {
         .bind(headers::encode(&message.headers))
         .bind(if message.delay.is_zero() { PENDING } else { DELAYED })
         .bind(after(now, message.delay))
+        .bind(nanos(message.delay))
         .execute(tx)
         .await
         .map(drop)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use buttress_durable::saga::{Appended, Entry, WorkerId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::{find, some_lines};
+use super::read::{find, some_lines};
 use crate::log::{Add, Create, INPUT, LogOp, Renew, judge_append, judge_create, signed};
 use crate::queue::Job;
 use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
@@ -50,7 +50,7 @@ pub(in crate::sqlite) async fn write(
         }
         let head = find(tx, job.input.id).await?;
         let lines = some_lines(tx, head.as_ref(), INPUT, job.input.entries.len() + 2).await?;
-        let verdict = judge_create(&job.input, head.as_ref(), &lines);
+        let verdict = judge_create(&job.input, head, lines);
         job.settle(verdict);
     }
     for (job, stand) in appends.into_iter().zip(known) {
@@ -61,7 +61,7 @@ pub(in crate::sqlite) async fn write(
         let head = find(tx, job.input.saga).await?;
         let from = signed(job.input.position);
         let lines = some_lines(tx, head.as_ref(), from, job.input.entries.len()).await?;
-        let verdict = judge_append(&job.input, head.as_ref(), &lines);
+        let verdict = judge_append(&job.input, head, lines);
         job.settle(verdict);
     }
     Ok(())
@@ -128,7 +128,12 @@ async fn look(
         }
     }
     if stands.iter().take(creates.len()).any(|stand| stand.is_new) {
-        let last = "SELECT coalesce(max(number), 0) FROM buttress_saga";
+        // Behind all that has a number, and behind lines that no saga has any more. A number that leaves
+        // no room behind it is damaged.
+        let last = "SELECT max(coalesce((SELECT max(number) FROM buttress_saga \
+                        WHERE number < 4611686018427387904), 0), \
+                    coalesce((SELECT max(saga) FROM buttress_saga_entry \
+                        WHERE saga < 4611686018427387904), 0))";
         let last: i64 = sqlx::query_scalar(last).fetch_one(tx).await?;
         let new = stands.iter_mut().take(creates.len()).filter(|stand| stand.is_new);
         for (stand, number) in new.zip(last + 1..) {
@@ -233,14 +238,14 @@ async fn renew_workers(
     now: i64,
     jobs: Vec<&mut Job<(WorkerId, Duration), ()>>,
 ) -> Result<(), sqlx::Error> {
-    let mut rows = Values::new(2);
+    let mut rows = Values::new(3);
     for job in &jobs {
         let (worker, lease) = job.input;
-        rows.row([Id(worker.get()), Int(after(now, lease))]);
+        rows.row([Id(worker.get()), Int(after(now, lease)), Int(nanos(lease))]);
     }
-    let sql = "WITH new(worker, until) AS (VALUES {values}) \
-               INSERT OR REPLACE INTO buttress_saga_worker SELECT * FROM new \
-               WHERE worker IS NOT NULL";
+    let sql = "WITH new(worker, until, length) AS (VALUES {values}) \
+               INSERT OR REPLACE INTO buttress_saga_worker (worker, until, length) \
+               SELECT * FROM new WHERE worker IS NOT NULL";
     rows.execute(tx, sql).await?;
     for job in jobs {
         job.settle(Ok(()));

@@ -1,0 +1,46 @@
+//! What ends later than it was granted for: the clock was set back since. It is shortened to its length
+//! from now, never to the past.
+
+use sqlx::sqlite::SqliteConnection;
+
+/// The ends that a [`Plan`](crate::partitions::Plan) gives to leases.
+pub(super) async fn shorten_leases(
+    tx: &mut SqliteConnection,
+    ends: &[(i64, i64)],
+) -> Result<(), sqlx::Error> {
+    for (partition, until) in ends {
+        sqlx::query("UPDATE buttress_outbox_lease SET until = ?2 WHERE partition = ?1")
+            .bind(partition)
+            .bind(until)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A relay that is gone must not have its share for longer than its lease.
+pub(super) async fn shorten_relays(tx: &mut SqliteConnection, now: i64) -> Result<(), sqlx::Error> {
+    let sql = "UPDATE buttress_outbox_relay SET until = ?1 + max(length, 0) \
+               WHERE until > ?1 AND until - max(length, 0) > ?1";
+    sqlx::query(sql).bind(now).execute(tx).await.map(drop)
+}
+
+/// Keys that are held for a retry, and messages that were written with a delay; returns how many. What an
+/// operator decides about is held without end: its length is as long.
+pub(in crate::sqlite) async fn shorten_waits(
+    tx: &mut SqliteConnection,
+    now: i64,
+    partitions: &[u16],
+) -> Result<u64, sqlx::Error> {
+    let mut shortened = 0;
+    for sql in [
+        "UPDATE buttress_outbox_hold SET until = ?2 + max(length, 0) \
+         WHERE partition IN (SELECT value FROM json_each(?1)) AND until - length > ?2 AND until > ?2",
+        "UPDATE buttress_outbox SET due_at = ?2 + max(length, 0) WHERE status = 1 \
+         AND partition IN (SELECT value FROM json_each(?1)) AND due_at - length > ?2 AND due_at > ?2",
+    ] {
+        let query = sqlx::query(sql).bind(format!("{partitions:?}")).bind(now);
+        shortened += query.execute(&mut *tx).await?.rows_affected();
+    }
+    Ok(shortened)
+}

@@ -1,0 +1,307 @@
+//! Clocks that are set back, and forward: nothing that was granted for a time ends later than that time
+//! from when a store looks, and the fence keeps an owner out whose lease ended early.
+
+use std::time::Duration;
+
+use buttress::idempotency;
+use buttress::idempotency::{ClaimId, Claimed, Key, Store as _};
+use buttress_durable::outbox::{
+    Lease, Message, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict,
+};
+use buttress_durable::saga::{Store as _, WorkerId};
+use buttress_durable::{outbox, saga};
+
+use crate::db::{Db, NANO, SECOND, on_each_database, rng};
+use crate::sagas::{append, new_saga};
+
+const LEASE: Duration = Duration::from_secs(30);
+const HOUR: i64 = 3_600_000_000_000;
+
+on_each_database! {
+    partitions_of_a_relay_that_is_gone_are_free_after_one_lease
+    a_live_relay_that_renews_loses_nothing
+    each_lease_is_shortened_to_its_own_length
+    claims_are_free_after_one_lease
+    a_live_claim_that_renews_loses_nothing
+    results_live_no_longer_than_their_lifetime
+    sagas_of_a_worker_that_is_gone_are_free_after_one_lease
+    a_live_worker_that_renews_loses_nothing
+    a_retry_waits_no_longer_than_its_backoff
+    a_relay_that_never_rests_lets_held_keys_go_on_too
+    a_delayed_message_waits_no_longer_than_its_delay
+    what_an_operator_decides_about_is_held_without_end
+    a_clock_that_jumps_ahead_fences_the_old_owners
+}
+
+async fn lease<S: outbox::Store>(store: &S, relay: RelayId, lease: Duration) -> Vec<Lease> {
+    store.lease(relay, lease, &[]).await.unwrap().leases
+}
+
+fn message(key: &str) -> NewMessage {
+    NewMessage::new(MessageId::random(&rng()), key, b"payload".to_vec())
+}
+
+fn settled(message: &Message, leases: &[Lease], verdict: Verdict) -> Vec<Settled> {
+    vec![Settled {
+        id: message.id,
+        sequence: message.sequence,
+        key: message.key.clone(),
+        due_at: message.due_at,
+        lease: *leases.iter().find(|lease| lease.partition == message.partition).unwrap(),
+        verdict,
+    }]
+}
+
+async fn partitions_of_a_relay_that_is_gone_are_free_after_one_lease<D: Db>(db: D) {
+    let (store, other) = (db.store(), db.another().await);
+    let (gone, taker) = (RelayId::random(&rng()), RelayId::random(&rng()));
+    assert_eq!(lease(store, gone, LEASE).await.len(), 16);
+    db.time().set_skew(-HOUR);
+    assert!(lease(&other, taker, LEASE).await.is_empty());
+    db.time().advance(LEASE - NANO);
+    assert!(lease(&other, taker, LEASE).await.is_empty());
+    db.time().advance(NANO);
+    let taken = lease(&other, taker, LEASE).await;
+    assert_eq!(taken.len(), 16, "a relay that is gone has no share, either");
+    assert!(taken.iter().all(|lease| lease.epoch == 2));
+}
+
+async fn a_live_relay_that_renews_loses_nothing<D: Db>(db: D) {
+    let (store, other) = (db.store(), db.another().await);
+    let (one, two) = (RelayId::random(&rng()), RelayId::random(&rng()));
+    lease(store, one, LEASE).await;
+    lease(&other, two, LEASE).await;
+    // Half of them change hands.
+    lease(store, one, LEASE).await;
+    let theirs = lease(&other, two, LEASE).await;
+    let mine = lease(store, one, LEASE).await;
+    assert_eq!((mine.len(), theirs.len()), (8, 8));
+    for skew in [-HOUR, -2 * HOUR, -3 * HOUR] {
+        db.time().set_skew(skew);
+        for _ in 0..6 {
+            assert_eq!(lease(&other, two, LEASE).await, theirs);
+            db.time().advance(LEASE / 3);
+            assert_eq!(lease(store, one, LEASE).await, mine);
+        }
+    }
+}
+
+async fn each_lease_is_shortened_to_its_own_length<D: Db>(db: D) {
+    let (store, other) = (db.store(), db.another().await);
+    let (long, short) = (RelayId::random(&rng()), RelayId::random(&rng()));
+    lease(store, long, 2 * LEASE).await;
+    db.time().set_skew(-HOUR);
+    // Whoever looks, and with whatever lease of its own.
+    for _ in 0..3 {
+        assert!(lease(&other, short, SECOND).await.is_empty());
+    }
+    db.time().advance(2 * LEASE - NANO);
+    assert!(lease(&other, short, SECOND).await.is_empty());
+    db.time().advance(NANO);
+    assert_eq!(lease(&other, short, SECOND).await.len(), 16);
+}
+
+async fn claims_are_free_after_one_lease<D: Db>(db: D) {
+    let store = db.store();
+    let (key, gone, taker) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
+    let claim = async |id| idempotency::Store::claim(store, &key, id, None, LEASE).await.unwrap();
+    assert_eq!(claim(gone).await, Claimed::Owned);
+    db.time().set_skew(-HOUR);
+    assert_eq!(claim(taker).await, Claimed::InFlight { lease_left: LEASE });
+    db.time().advance(LEASE - NANO);
+    assert_eq!(claim(taker).await, Claimed::InFlight { lease_left: NANO });
+    db.time().advance(NANO);
+    assert_eq!(claim(taker).await, Claimed::Owned);
+    assert!(store.renew_claim_of(&key, gone).await.unwrap_err().is_fenced());
+}
+
+async fn a_live_claim_that_renews_loses_nothing<D: Db>(db: D) {
+    let store = db.store();
+    let (key, live, taker) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
+    let claim = async |id| idempotency::Store::claim(store, &key, id, None, LEASE).await.unwrap();
+    assert_eq!(claim(live).await, Claimed::Owned);
+    for skew in [-HOUR, -2 * HOUR] {
+        db.time().set_skew(skew);
+        for _ in 0..6 {
+            assert!(matches!(claim(taker).await, Claimed::InFlight { .. }));
+            db.time().advance(LEASE / 2);
+            store.renew_claim_of(&key, live).await.unwrap();
+        }
+    }
+    let done = store.complete(&key, live, b"done".to_vec(), LEASE).await;
+    done.unwrap();
+    assert_eq!(claim(taker).await, Claimed::Done(b"done".to_vec()));
+}
+
+async fn results_live_no_longer_than_their_lifetime<D: Db>(db: D) {
+    let store = db.store();
+    let (key, mine, taker) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
+    let claim = async |id| idempotency::Store::claim(store, &key, id, None, LEASE).await.unwrap();
+    assert_eq!(claim(mine).await, Claimed::Owned);
+    store.complete(&key, mine, b"done".to_vec(), 2 * LEASE).await.unwrap();
+    db.time().set_skew(-HOUR);
+    let done = Claimed::Done(b"done".to_vec());
+    assert_eq!(claim(taker).await, done);
+    db.time().advance(2 * LEASE - NANO);
+    assert_eq!(claim(taker).await, done);
+    db.time().advance(NANO);
+    assert_eq!(claim(taker).await, Claimed::Owned);
+}
+
+async fn sagas_of_a_worker_that_is_gone_are_free_after_one_lease<D: Db>(db: D) {
+    let store = db.store();
+    let (gone, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
+    saga::Store::renew(store, gone, LEASE).await.unwrap();
+    let (one, two) = (new_saga(gone), new_saga(gone));
+    store.create(one.clone()).await.unwrap();
+    store.create(two.clone()).await.unwrap();
+    db.time().set_skew(-HOUR);
+    assert_eq!(store.take(taker, two.id).await.unwrap(), None);
+    db.time().advance(LEASE - NANO);
+    assert!(store.take_over(taker, "order", 3, 1).await.unwrap().sagas.is_empty());
+    assert_eq!(store.take(taker, two.id).await.unwrap(), None);
+    db.time().advance(NANO);
+    assert_eq!(store.take_over(taker, "order", 3, 1).await.unwrap().sagas[0].id, one.id);
+    assert_eq!(store.take(taker, two.id).await.unwrap().unwrap().epoch, 2);
+    assert!(store.append(append(two.id, 1, 1)).await.unwrap_err().is_fenced());
+}
+
+async fn a_live_worker_that_renews_loses_nothing<D: Db>(db: D) {
+    let store = db.store();
+    let (live, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
+    saga::Store::renew(store, live, LEASE).await.unwrap();
+    let saga = new_saga(live);
+    store.create(saga.clone()).await.unwrap();
+    for skew in [-HOUR, -2 * HOUR] {
+        db.time().set_skew(skew);
+        for _ in 0..6 {
+            assert!(store.take_over(taker, "order", 3, 9).await.unwrap().sagas.is_empty());
+            db.time().advance(LEASE / 2);
+            saga::Store::renew(store, live, LEASE).await.unwrap();
+        }
+    }
+    store.append(append(saga.id, 1, 1)).await.unwrap();
+}
+
+fn retry(after: Duration) -> Verdict {
+    Verdict::Retry { counts: true, after, error: "away".to_owned() }
+}
+
+async fn a_retry_waits_no_longer_than_its_backoff<D: Db>(db: D) {
+    let store = db.store();
+    let relay = RelayId::random(&rng());
+    db.write(vec![message("a"), message("b")]).await;
+    let leases = lease(store, relay, LEASE).await;
+    let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+    for (message, after) in found.iter().zip([5 * SECOND, 600 * SECOND]) {
+        let verdict = settled(message, &leases, retry(after));
+        assert!(store.settle(verdict).await.unwrap().is_empty());
+    }
+    db.time().set_skew(-HOUR);
+    let fetched = store.fetch(relay, &leases, 9).await.unwrap();
+    assert!(fetched.messages.is_empty());
+    assert_eq!(fetched.next_due, Some(fetched.now + 5 * SECOND));
+    db.time().advance(5 * SECOND - NANO);
+    assert!(store.fetch(relay, &leases, 9).await.unwrap().messages.is_empty());
+    db.time().advance(NANO);
+    let fetched = store.fetch(relay, &leases, 9).await.unwrap();
+    assert_eq!(fetched.messages[0].id, found[0].id);
+    assert_eq!((fetched.messages.len(), fetched.messages[0].attempts), (1, 1));
+    assert_eq!(fetched.next_due, Some(fetched.now + 595 * SECOND));
+}
+
+async fn a_relay_that_never_rests_lets_held_keys_go_on_too<D: Db>(db: D) {
+    let store = db.store();
+    let relay = RelayId::random(&rng());
+    db.write(vec![message("a"), message("b")]).await;
+    let leases = lease(store, relay, LEASE).await;
+    let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+    let verdict = settled(&found[0], &leases, retry(5 * SECOND));
+    assert!(store.settle(verdict).await.unwrap().is_empty());
+    db.time().set_skew(-HOUR);
+    // Always as much as it asks for.
+    let ids = async |limit| {
+        let fetched = store.fetch(relay, &leases, limit).await.unwrap().messages;
+        fetched.into_iter().map(|message| message.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(1).await, [found[1].id]);
+    lease(store, relay, LEASE).await;
+    db.time().advance(5 * SECOND);
+    assert_eq!(ids(1).await, [found[0].id]);
+}
+
+async fn a_delayed_message_waits_no_longer_than_its_delay<D: Db>(db: D) {
+    let store = db.store();
+    let relay = RelayId::random(&rng());
+    let leases = lease(store, relay, LEASE).await;
+    let written = [message("a").delay(3 * SECOND), message("b").delay(Duration::MAX)];
+    db.write(written.to_vec()).await;
+    db.time().set_skew(-HOUR);
+    let fetched = store.fetch(relay, &leases, 9).await.unwrap();
+    assert!(fetched.messages.is_empty());
+    assert_eq!(fetched.next_due, Some(fetched.now + 3 * SECOND));
+    db.time().advance(3 * SECOND - NANO);
+    assert!(store.fetch(relay, &leases, 9).await.unwrap().messages.is_empty());
+    db.time().advance(NANO);
+    let fetched = store.fetch(relay, &leases, 9).await.unwrap();
+    assert_eq!((fetched.messages.len(), fetched.messages[0].id), (1, written[0].id));
+    assert_eq!(fetched.messages[0].due_at, fetched.now);
+}
+
+async fn what_an_operator_decides_about_is_held_without_end<D: Db>(db: D) {
+    let store = db.store();
+    let relay = RelayId::random(&rng());
+    db.write(vec![message("a"), message("a")]).await;
+    let leases = lease(store, relay, LEASE).await;
+    let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+    let dead = Verdict::Dead { error: "poison".to_owned(), hold_key: true };
+    assert!(store.settle(settled(&found[0], &leases, dead)).await.unwrap().is_empty());
+    db.time().set_skew(-HOUR);
+    for _ in 0..3 {
+        lease(store, relay, LEASE).await;
+        assert!(store.fetch(relay, &leases, 9).await.unwrap().messages.is_empty());
+        db.time().advance(100 * LEASE);
+    }
+    assert_eq!(store.backlog().await.unwrap().held_keys, 1);
+}
+
+async fn a_clock_that_jumps_ahead_fences_the_old_owners<D: Db>(db: D) {
+    let (store, other) = (db.store(), db.another().await);
+    db.write(vec![message("a")]).await;
+    let (relay, next) = (RelayId::random(&rng()), RelayId::random(&rng()));
+    let leases = lease(store, relay, LEASE).await;
+    let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+    let (key, claim, later) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
+    idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
+    let (worker, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
+    saga::Store::renew(store, worker, LEASE).await.unwrap();
+    let saga = new_saga(worker);
+    store.create(saga.clone()).await.unwrap();
+
+    db.time().set_skew(HOUR);
+    assert_eq!(lease(&other, next, LEASE).await.len(), 16);
+    let claimed = idempotency::Store::claim(&other, &key, later, None, LEASE).await.unwrap();
+    assert_eq!(claimed, Claimed::Owned);
+    assert_eq!(other.take_over(taker, "order", 3, 9).await.unwrap().sagas.len(), 1);
+
+    let late = settled(&found[0], &leases, Verdict::Delivered);
+    assert_eq!(store.settle(late).await.unwrap(), [found[0].partition]);
+    assert!(store.renew_claim_of(&key, claim).await.unwrap_err().is_fenced());
+    saga::Store::renew(store, worker, LEASE).await.unwrap();
+    assert!(store.append(append(saga.id, 1, 1)).await.unwrap_err().is_fenced());
+}
+
+/// The renewal of a claim, by a name of its own: three traits of a store have a `renew`.
+trait RenewClaim {
+    fn renew_claim_of(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+    ) -> impl Future<Output = Result<(), buttress::StoreError>> + Send;
+}
+
+impl<S: idempotency::Store<Vec<u8>>> RenewClaim for S {
+    async fn renew_claim_of(&self, key: &Key, claim: ClaimId) -> Result<(), buttress::StoreError> {
+        idempotency::Store::renew(self, key, claim, LEASE).await
+    }
+}

@@ -1,0 +1,518 @@
+//! Rows that are damaged, or were written by somebody who means harm: each is an error of its own item,
+//! and stops no other.
+
+use std::time::Duration;
+
+use buttress::StoreErrorKind;
+use buttress::idempotency::{self, ClaimId, Claimed, Key, Store as _};
+use buttress_durable::outbox::{
+    self, Inbox as _, Lease, Message, MessageId, NewMessage, Passage, RelayId, Settled, Store as _,
+    Verdict,
+};
+use buttress_durable::saga::{Append, SagaId, Status, Store as _, WorkerId};
+
+use crate::db::{Db, SECOND, on_each_database, rng};
+use crate::sagas::{append, new_saga};
+
+const LEASE: Duration = Duration::from_secs(30);
+const LAST: i64 = i64::MAX;
+
+on_each_database! {
+    numbers_of_a_saga_that_cannot_be
+    pages_go_on_behind_damaged_sagas
+    the_last_epoch_of_a_saga_is_never_assigned
+    epochs_that_nobody_was_given_own_nothing
+    a_damaged_log_fails_only_its_own_append
+    the_last_epoch_of_a_partition_is_never_assigned
+    a_partition_that_is_not_ours_is_left_alone
+    damaged_messages_do_not_fill_a_batch
+    a_damaged_message_is_buried_whatever_its_numbers_say
+    damaged_leases_end
+    damaged_counts_of_a_barrier_stop_nothing
+}
+
+/// Sagas of a worker without a lease, oldest first.
+async fn sagas<D: Db>(db: &D, count: usize) -> Vec<SagaId> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let saga = new_saga(WorkerId::new(1));
+        db.store().create(saga.clone()).await.unwrap();
+        ids.push(saga.id);
+    }
+    ids
+}
+
+/// Changes the row of the saga that was created as number `n`, counted from 0.
+async fn change<D: Db>(db: &D, n: usize, set: &str) {
+    let sql = format!(
+        "UPDATE {{s}}buttress_saga SET {set} WHERE number = \
+         (SELECT number FROM {{s}}buttress_saga ORDER BY number LIMIT 1 OFFSET {n})"
+    );
+    assert_eq!(db.execute(&sql).await, 1);
+}
+
+/// The damaged are named, the rest is listed, read and taken over.
+async fn only_these_are_corrupt<D: Db>(db: &D, ids: &[SagaId], damaged: &[usize], name: &[bool]) {
+    let store = db.store();
+    let sound: Vec<SagaId> =
+        (0..).zip(ids).filter(|(n, _)| !damaged.contains(n)).map(|(_, id)| *id).collect();
+    let mut sorted = sound.clone();
+    sorted.sort();
+    let listed = store.list(None, None, 100).await.unwrap();
+    assert_eq!(listed.iter().map(|line| line.id).collect::<Vec<_>>(), sorted);
+    for id in &sound {
+        assert_eq!(store.load(*id).await.unwrap().unwrap().id, *id);
+    }
+    for (n, named) in damaged.iter().zip(name) {
+        if *named {
+            let error = store.load(ids[*n]).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+            assert!(error.to_string().contains(&ids[*n].to_string()), "{error}");
+            let error = store.take(WorkerId::new(2), ids[*n]).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+        }
+    }
+    let taken = store.take_over(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    assert_eq!(taken.sagas.iter().map(|record| record.id).collect::<Vec<_>>(), sound);
+    assert_eq!(taken.corrupt.len(), damaged.len(), "{:?}", taken.corrupt);
+    for ((n, named), (id, _)) in damaged.iter().zip(name).zip(&taken.corrupt) {
+        if *named {
+            assert_eq!(*id, ids[*n]);
+        }
+    }
+}
+
+async fn numbers_of_a_saga_that_cannot_be<D: Db>(db: D) {
+    let ids = sagas(&db, 8).await;
+    change(&db, 0, "epoch = -1").await;
+    change(&db, 2, "deadline = -1").await;
+    change(&db, 3, "length = -9223372036854775808").await;
+    change(&db, 5, "length = 9223372036854775807").await;
+    let store = db.store();
+    // A list says nothing of logs and deadlines.
+    let listed = store.list(None, None, 100).await.unwrap();
+    assert_eq!(listed.len(), 7);
+    for n in [0, 2, 3, 5] {
+        let error = store.load(ids[n]).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+    }
+    let taken = store.take_over(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
+    assert_eq!(corrupt, [ids[0], ids[2], ids[3], ids[5]]);
+    assert_eq!(taken.sagas.len(), 4);
+}
+
+async fn pages_go_on_behind_damaged_sagas<D: Db>(db: D) {
+    let store = db.store();
+    let mut ids = sagas(&db, 12).await;
+    ids.sort();
+    // All but two, at the end of the order.
+    let kept = [D::id_literal(ids[10].get()), D::id_literal(ids[11].get())].join(", ");
+    let sql = format!("UPDATE {{s}}buttress_saga SET status = 99 WHERE id NOT IN ({kept})");
+    assert_eq!(db.execute(&sql).await, 10);
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.list(None, after, 1).await.unwrap();
+        let Some(line) = page.first() else { break };
+        seen.push(line.id);
+        after = Some(line.id);
+    }
+    assert_eq!(seen, ids[10..]);
+}
+
+async fn the_last_epoch_of_a_saga_is_never_assigned<D: Db>(db: D) {
+    let store = db.store();
+    let ids = sagas(&db, 6).await;
+    for (n, epoch) in [(0, LAST), (1, LAST - 1), (2, LAST - 2)] {
+        change(&db, n, &format!("epoch = {epoch}")).await;
+    }
+    for n in [0, 1] {
+        let error = store.take(WorkerId::new(2), ids[n]).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains(&ids[n].to_string()), "{error}");
+    }
+    let taken = store.take_over(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
+    assert_eq!(corrupt, ids[..2]);
+    let epochs: Vec<u64> = taken.sagas.iter().map(|record| record.epoch).collect();
+    assert_eq!(epochs, [LAST as u64 - 1, 2, 2, 2]);
+    // The last that is assigned is as good as any, until the saga would have to be taken over.
+    store.append(append(ids[2], LAST as u64 - 1, 1)).await.unwrap();
+    let again = store.take_over(WorkerId::new(3), "order", 3, 100).await.unwrap();
+    assert_eq!(again.sagas.len(), 3);
+    assert_eq!(again.corrupt.len(), 3);
+    // Left as they were.
+    let sql = format!("UPDATE {{s}}buttress_saga SET epoch = epoch WHERE epoch >= {}", LAST - 1);
+    assert_eq!(db.execute(&sql).await, 3);
+    assert_eq!(db.execute("UPDATE {s}buttress_saga SET epoch = epoch WHERE epoch < 1").await, 0);
+}
+
+async fn epochs_that_nobody_was_given_own_nothing<D: Db>(db: D) {
+    let store = db.store();
+    let ids = sagas(&db, 1).await;
+    change(&db, 0, &format!("epoch = {LAST}")).await;
+    for epoch in [LAST as u64, LAST as u64 + 1, u64::MAX] {
+        let error = store.append(append(ids[0], epoch, 1)).await.unwrap_err();
+        assert!(error.is_fenced(), "{error}");
+    }
+    change(&db, 0, "epoch = 1, length = 9223372036854775807").await;
+    for position in [u64::MAX, LAST as u64] {
+        let error = store.append(append(ids[0], 1, position)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error}");
+    }
+    // A lease of an epoch that no row has.
+    let relay = RelayId::new(1);
+    let leases = lease(store, relay).await;
+    db.execute(&format!("UPDATE {{s}}buttress_outbox_lease SET epoch = {LAST}")).await;
+    let invented = Lease { epoch: u64::MAX, ..leases[0] };
+    assert!(store.start(invented, MessageId::new(1), 1).await.unwrap_err().is_fenced());
+    assert!(store.clear_suspects(invented).await.unwrap_err().is_fenced());
+    assert!(store.fetch(relay, &[invented], 9).await.unwrap().messages.is_empty());
+}
+
+/// In one batch with others: the damage answers its own caller, and nobody else.
+async fn a_damaged_log_fails_only_its_own_append<D: Db>(db: D) {
+    let store = db.store();
+    let ids = sagas(&db, 4).await;
+    change(&db, 1, "deadline = -1, status = 99").await;
+    db.execute("UPDATE {s}buttress_saga_entry SET kind = -1, step = 70000").await;
+    // Repeated appends look into the log.
+    for id in &ids {
+        store.append(append(*id, 1, 1)).await.unwrap();
+    }
+    let outcomes = tokio::join!(
+        store.append(append(ids[0], 1, 1)),
+        store.append(append(ids[1], 1, 0)),
+        store.append(append(ids[2], 1, 1)),
+        store.create(new_saga(WorkerId::new(1))),
+    );
+    outcomes.0.unwrap();
+    assert_eq!(outcomes.1.unwrap_err().kind(), StoreErrorKind::Conflict);
+    outcomes.2.unwrap();
+    outcomes.3.unwrap();
+}
+
+async fn lease<S: outbox::Store>(store: &S, relay: RelayId) -> Vec<Lease> {
+    store.lease(relay, LEASE, &[]).await.unwrap().leases
+}
+
+async fn the_last_epoch_of_a_partition_is_never_assigned<D: Db>(db: D) {
+    let store = db.store();
+    for (partition, epoch) in [(3, LAST), (4, LAST - 1), (5, LAST - 2), (6, -7), (7, i64::MIN)] {
+        db.execute(&format!(
+            "UPDATE {{s}}buttress_outbox_lease SET epoch = {epoch} WHERE partition = {partition}"
+        ))
+        .await;
+    }
+    let leases = lease(store, RelayId::new(1)).await;
+    let partitions: Vec<u16> = leases.iter().map(|lease| lease.partition).collect();
+    assert_eq!(partitions, [0, 1, 2, 5, 8, 9, 10, 11, 12, 13, 14, 15]);
+    assert_eq!(leases[3].epoch, LAST as u64 - 1);
+    // It is renewed as long as it is owned, and then nobody takes it.
+    db.time().advance(LEASE / 2);
+    assert_eq!(lease(store, RelayId::new(1)).await, leases);
+    outbox::Store::release(store, RelayId::new(1)).await.unwrap();
+    let next = lease(store, RelayId::new(2)).await;
+    assert_eq!(next.len(), 11);
+    assert!(next.iter().all(|lease| lease.epoch == 2));
+}
+
+async fn a_partition_that_is_not_ours_is_left_alone<D: Db>(db: D) {
+    let store = db.store();
+    for partition in [-1, 16, 70_000] {
+        let sql =
+            format!("INSERT INTO {{s}}buttress_outbox_lease (partition) VALUES ({partition})");
+        db.execute(&sql).await;
+    }
+    let leases = lease(store, RelayId::new(1)).await;
+    assert_eq!(leases.len(), 16);
+    assert!(store.fetch(RelayId::new(1), &leases, 9).await.unwrap().messages.is_empty());
+}
+
+fn message(key: &str) -> NewMessage {
+    NewMessage::new(MessageId::random(&rng()), key, b"payload".to_vec())
+}
+
+fn delivered(message: &Message, leases: &[Lease]) -> Vec<Settled> {
+    vec![Settled {
+        id: message.id,
+        sequence: message.sequence,
+        key: message.key.clone(),
+        due_at: message.due_at,
+        lease: *leases.iter().find(|lease| lease.partition == message.partition).unwrap(),
+        verdict: Verdict::Delivered,
+    }]
+}
+
+/// The damaged come first, more than a look takes.
+async fn damaged_messages_do_not_fill_a_batch<D: Db>(db: D) {
+    let store = db.store();
+    let relay = RelayId::new(1);
+    let leases = lease(store, relay).await;
+    db.write((0..5).map(|n| message(&format!("bad {n}"))).collect()).await;
+    db.execute("UPDATE {s}buttress_outbox SET attempts = 9223372036854775807").await;
+    let good = message("good");
+    db.write(vec![good.clone()]).await;
+    let mut found = Vec::new();
+    for _ in 0..6 {
+        found = store.fetch(relay, &leases, 1).await.unwrap().messages;
+        if !found.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found.iter().map(|found| found.id).collect::<Vec<_>>(), [good.id]);
+    assert_eq!(store.dead_letters(0, 9).await.unwrap().len(), 5);
+    assert!(store.settle(delivered(&found[0], &leases)).await.unwrap().is_empty());
+}
+
+async fn a_damaged_message_is_buried_whatever_its_numbers_say<D: Db>(db: D) {
+    let store = db.store();
+    let relay = RelayId::new(1);
+    let leases = lease(store, relay).await;
+    let written: Vec<NewMessage> = (0..6).map(|n| message(&format!("key {n}"))).collect();
+    db.write(written.clone()).await;
+    for (sequence, set) in [
+        (1, "attempts = 9223372036854775807"),
+        (2, "starts = -1"),
+        (3, "attempts = -9223372036854775808, starts = 9223372036854775807"),
+        (4, "headers = payload, due_at = -9223372036854775808"),
+    ] {
+        let sql = format!("UPDATE {{s}}buttress_outbox SET {set} WHERE sequence = {sequence}");
+        assert_eq!(db.execute(&sql).await, 1);
+    }
+    let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
+    let ids: Vec<MessageId> = found.iter().map(|found| found.id).collect();
+    assert_eq!(ids, [written[4].id, written[5].id]);
+    let letters = store.dead_letters(0, 9).await.unwrap();
+    let dead: Vec<MessageId> = letters.iter().map(|letter| letter.message.id).collect();
+    assert_eq!(dead, written[..4].iter().map(|message| message.id).collect::<Vec<_>>());
+    assert!(letters.iter().all(|letter| letter.error.contains("corrupt") && letter.holds_key));
+    assert_eq!(store.discard(&dead).await.unwrap(), 4);
+    for found in &found {
+        assert!(store.settle(delivered(found, &leases)).await.unwrap().is_empty());
+    }
+    assert_eq!(store.backlog().await.unwrap().pending, 0);
+}
+
+/// Ends and lengths that were never granted hold nothing for ever, and overflow nowhere.
+async fn damaged_leases_end<D: Db>(db: D) {
+    let store = db.store();
+    let key = Key::new("k").unwrap();
+    let (worker, gone, next) = (WorkerId::new(1), RelayId::new(1), RelayId::new(2));
+    for (until, length) in [(LAST, 5), (LAST, -5), (LAST, i64::MIN), (i64::MIN, LAST), (0, LAST)] {
+        buttress_durable::saga::Store::renew(store, worker, LEASE).await.unwrap();
+        let saga = new_saga(worker);
+        store.create(saga.clone()).await.unwrap();
+        lease(store, gone).await;
+        let claimed = idempotency::Store::claim(store, &key, ClaimId::new(1), None, LEASE).await;
+        assert_eq!(claimed.unwrap(), Claimed::Owned);
+        for table in ["saga_worker", "outbox_lease", "outbox_relay", "idempotency"] {
+            db.execute(&format!(
+                "UPDATE {{s}}buttress_{table} SET until = {until}, length = {length}"
+            ))
+            .await;
+        }
+        // One look to find it, one when its length is over.
+        store.take(WorkerId::new(2), saga.id).await.unwrap();
+        lease(store, next).await;
+        let claim = ClaimId::random(&rng());
+        let _first = idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
+        db.time().advance(SECOND);
+        let taken = store.take(WorkerId::new(2), saga.id).await.unwrap();
+        assert!(taken.is_some_and(|record| record.epoch >= 2), "{until} {length}");
+        assert_eq!(lease(store, next).await.len(), 16, "{until} {length}");
+        let claimed = idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
+        assert_eq!(claimed, Claimed::Owned, "{until} {length}");
+        outbox::Store::release(store, next).await.unwrap();
+        idempotency::Store::release(store, &key, claim).await.unwrap();
+        let end = Append { status: Status::Completed, ..append(saga.id, 1, 1) };
+        let _over = store.append(end).await;
+    }
+}
+
+async fn damaged_counts_of_a_barrier_stop_nothing<D: Db>(db: D) {
+    let store = db.store();
+    let saga = SagaId::new(7);
+    let pass = async |undo: bool| {
+        let mut tx = db.begin().await;
+        let passage = match undo {
+            false => store.action(&mut tx, saga, "charge").await,
+            true => store.undo(&mut tx, saga, "charge").await,
+        };
+        db.commit(tx).await;
+        passage
+    };
+    assert_eq!(pass(false).await.unwrap(), Passage::Proceed);
+    for count in [LAST, i64::MIN, -1] {
+        db.execute(&format!(
+            "UPDATE {{s}}buttress_inbox_step SET state = 1, actions = {count}, undos = {count}"
+        ))
+        .await;
+        assert_eq!(pass(false).await.unwrap(), Passage::Repeated);
+        assert_eq!(pass(true).await.unwrap(), Passage::Repeated);
+    }
+    db.execute("UPDATE {s}buttress_inbox_step SET state = -9").await;
+    assert_eq!(pass(false).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
+
+/// What STRICT tables of SQLite let in.
+mod on_files {
+    use super::*;
+    use crate::db::{Sqlite, on_sqlite};
+
+    #[tokio::test]
+    async fn texts_and_identifiers_of_a_saga_that_cannot_be() {
+        on_sqlite(async |db: Sqlite| {
+            let ids = sagas(&db, 7).await;
+            change(&db, 0, "codec = CAST(x'ff' AS TEXT)").await;
+            change(&db, 2, "id = x'0102'").await;
+            change(&db, 3, "worker = x''").await;
+            change(&db, 5, "id = x'000102030405060708090a0b0c0d0e0f10'").await;
+            let named = [true, false, true, false];
+            only_these_are_corrupt(&db, &ids, &[0, 2, 3, 5], &named).await;
+            // Creating one again that is damaged answers its own caller.
+            let mut again = new_saga(WorkerId::new(1));
+            again.id = ids[0];
+            let (broken, fine) =
+                tokio::join!(db.store.create(again), db.store.create(new_saga(WorkerId::new(1))));
+            assert_eq!(broken.unwrap_err().kind(), StoreErrorKind::Corrupt);
+            fine.unwrap();
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_number_that_leaves_no_room_behind_it() {
+        on_sqlite(async |db: Sqlite| {
+            sagas(&db, 2).await;
+            change(&db, 1, "number = 9223372036854775807").await;
+            // Lines that no saga has any more, where the next saga would have its own.
+            db.execute("INSERT INTO buttress_saga_entry VALUES (3, -1, 0, 0, x'', NULL)").await;
+            let saga = new_saga(WorkerId::new(1));
+            db.store.create(saga.clone()).await.unwrap();
+            assert_eq!(db.store.load(saga.id).await.unwrap().unwrap().entries.len(), 1);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn identifiers_of_claims_that_cannot_be() {
+        on_sqlite(async |db: Sqlite| {
+            let keys: Vec<Key> = (0..3).map(|n| Key::new(&format!("k{n}")).unwrap()).collect();
+            let mine = ClaimId::new(1);
+            for key in &keys {
+                idempotency::Store::claim(&db.store, key, mine, None, LEASE).await.unwrap();
+            }
+            db.execute("UPDATE buttress_idempotency SET claim = x'01' WHERE key LIKE '%k0'").await;
+            db.execute("UPDATE buttress_idempotency SET fingerprint = x'01' WHERE key LIKE '%k1'")
+                .await;
+            let claim = |n: usize| {
+                let (store, key) = (db.store.clone(), keys[n].clone());
+                async move {
+                    idempotency::Store::claim(&store, &key, ClaimId::new(2), None, LEASE).await
+                }
+            };
+            let (one, two, three) = tokio::join!(claim(0), claim(1), claim(2));
+            for (n, error) in [(0, one.unwrap_err()), (1, two.unwrap_err())] {
+                assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+                assert!(error.to_string().contains(&format!("k{n}")), "{error}");
+            }
+            assert_eq!(three.unwrap(), Claimed::InFlight { lease_left: LEASE });
+            let (one, two) = tokio::join!(
+                db.store.complete(&keys[0], mine, Vec::new(), LEASE),
+                db.store.complete(&keys[2], mine, Vec::new(), LEASE),
+            );
+            assert_eq!(one.unwrap_err().kind(), StoreErrorKind::Corrupt);
+            two.unwrap();
+            let error = db.store.outcome(&keys[0], mine).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+            // It is free when its lease is over, as any other.
+            db.time().advance(LEASE);
+            assert_eq!(claim(0).await.unwrap(), Claimed::Owned);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn texts_and_identifiers_of_messages_that_cannot_be() {
+        on_sqlite(async |db: Sqlite| {
+            let relay = RelayId::new(1);
+            db.execute("UPDATE buttress_outbox_lease SET relay = x'01' WHERE partition = 1").await;
+            let leases = lease(&db.store, relay).await;
+            assert_eq!(leases.len(), 16, "its lease is over");
+            let written: Vec<NewMessage> = (0..6).map(|n| message(&format!("key {n}"))).collect();
+            db.write(written.clone()).await;
+            for (sequence, set) in [
+                (1, "id = x'01'"),
+                (2, "key = CAST(x'ff' AS TEXT)"),
+                (3, "topic = CAST(x'ff' AS TEXT)"),
+                (4, "sequence = -5, starts = -1"),
+            ] {
+                let sql = format!("UPDATE buttress_outbox SET {set} WHERE sequence = {sequence}");
+                assert_eq!(db.execute(&sql).await, 1);
+            }
+            // What has no readable key holds all behind it, until it is a dead letter.
+            let mut ids = Vec::new();
+            for _ in 0..3 {
+                let found = db.store.fetch(relay, &leases, 9).await.unwrap().messages;
+                ids = found.iter().map(|found| found.id).collect();
+            }
+            assert_eq!(ids, [written[4].id, written[5].id]);
+            db.execute("UPDATE buttress_outbox SET error = CAST(x'ff' AS TEXT)").await;
+            assert_eq!(db.store.dead_letters(0, 9).await.unwrap().len(), 3);
+            assert_eq!(db.store.backlog().await.unwrap().dead, 4);
+        })
+        .await;
+    }
+}
+
+/// What PostgreSQL lets in, once somebody has changed the tables.
+#[cfg(feature = "postgres")]
+mod on_schemas {
+    use super::*;
+    use crate::db::{Postgres, on_postgres};
+
+    #[tokio::test]
+    async fn nothing_where_something_must_be() {
+        on_postgres("nothing_where_something_must_be", async |db: Postgres| {
+            let ids = sagas(&db, 5).await;
+            let alter = async |table: &str, column: &str| {
+                db.execute(&format!(
+                    "ALTER TABLE {{s}}buttress_{table} ALTER COLUMN {column} DROP NOT NULL"
+                ))
+                .await;
+            };
+            for column in ["codec", "epoch", "cancel", "id"] {
+                alter("saga", column).await;
+            }
+            change(&db, 0, "codec = NULL").await;
+            change(&db, 2, "epoch = NULL, cancel = NULL").await;
+            only_these_are_corrupt(&db, &ids, &[0, 2], &[true, true]).await;
+
+            alter("idempotency", "until").await;
+            let (bad, good) = (Key::new("bad").unwrap(), Key::new("good").unwrap());
+            let claim = async |key: &Key| {
+                idempotency::Store::claim(&db.store, key, ClaimId::random(&rng()), None, LEASE)
+                    .await
+            };
+            claim(&bad).await.unwrap();
+            db.execute("UPDATE {s}buttress_idempotency SET until = NULL").await;
+            let (broken, fine) = tokio::join!(claim(&bad), claim(&good));
+            assert_eq!(broken.unwrap_err().kind(), StoreErrorKind::Corrupt);
+            assert_eq!(fine.unwrap(), Claimed::Owned);
+
+            alter("outbox", "payload").await;
+            alter("outbox", "key").await;
+            let leases = lease(&db.store, RelayId::new(1)).await;
+            let written: Vec<NewMessage> = (0..3).map(|n| message(&format!("key {n}"))).collect();
+            db.write(written.clone()).await;
+            db.execute("UPDATE {s}buttress_outbox SET payload = NULL WHERE sequence = 1").await;
+            let found = db.store.fetch(RelayId::new(1), &leases, 9).await.unwrap().messages;
+            assert_eq!(found.len(), 2);
+            let letters = db.store.dead_letters(0, 9).await.unwrap();
+            assert_eq!(letters[0].message.id, written[0].id);
+        })
+        .await;
+    }
+}

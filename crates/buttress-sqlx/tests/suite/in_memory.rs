@@ -1,0 +1,209 @@
+//! Stores in memory: everything that a store in a file does.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
+use buttress::{StoreErrorKind, VirtualClock};
+use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
+use buttress_durable::saga::{SagaId, Store as _, WorkerId};
+use buttress_sim::conformance::{self, Harness, Transactions};
+use buttress_sqlx::{SqliteConfig, SqliteStore, SqliteTransaction};
+use sqlx::Transaction;
+use sqlx::sqlite::{Sqlite, SqlitePoolOptions};
+
+use crate::db::{SECOND, rng};
+use crate::sagas::{append, new_saga};
+
+#[derive(Default)]
+struct Memory {
+    time: VirtualClock,
+    /// A suite leaves its stores open until it ends.
+    kept: Mutex<Vec<SqliteStore>>,
+}
+
+impl Harness<SqliteStore> for Memory {
+    async fn fresh(&self) -> SqliteStore {
+        let config = SqliteConfig::in_memory().clock(self.time.clock());
+        let store = SqliteStore::open(config).await.unwrap();
+        self.kept.lock().unwrap().push(store.clone());
+        store
+    }
+
+    async fn reopen(&self, store: &SqliteStore) -> SqliteStore {
+        SqliteStore::open(store.config().clone()).await.unwrap()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.time.advance(by);
+    }
+}
+
+impl Transactions<SqliteStore, SqliteTransaction> for Memory {
+    async fn begin(&self, store: &SqliteStore) -> SqliteTransaction {
+        store.begin().await.unwrap()
+    }
+
+    async fn commit(&self, tx: SqliteTransaction) {
+        tx.commit().await.unwrap();
+    }
+
+    async fn roll_back(&self, tx: SqliteTransaction) {
+        tx.rollback().await.unwrap();
+    }
+}
+
+/// A pool of the user's.
+impl Transactions<SqliteStore, Transaction<'static, Sqlite>> for Memory {
+    async fn begin(&self, store: &SqliteStore) -> Transaction<'static, Sqlite> {
+        let pool = SqlitePoolOptions::new().connect_lazy_with(store.config().connect_options());
+        pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
+    }
+
+    async fn commit(&self, tx: Transaction<'static, Sqlite>) {
+        tx.commit().await.unwrap();
+    }
+
+    async fn roll_back(&self, tx: Transaction<'static, Sqlite>) {
+        tx.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sagas() {
+    conformance::saga::all(&Memory::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idempotency() {
+    let memory = Memory::default();
+    conformance::idempotency::all(&memory).await;
+    conformance::idempotency::transactional::<_, SqliteTransaction, _>(&memory).await;
+    conformance::idempotency::transactional::<_, Transaction<'static, Sqlite>, _>(&memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outbox() {
+    conformance::outbox::all::<_, SqliteTransaction, _>(&Memory::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inbox() {
+    let memory = Memory::default();
+    conformance::inbox::all::<_, SqliteTransaction, _>(&memory).await;
+    conformance::inbox::all::<_, Transaction<'static, Sqlite>, _>(&memory).await;
+}
+
+/// Each connection of the pool, the writer, transactions of both kinds, and another store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_connections_share_one_database_under_load() {
+    let config = SqliteConfig::in_memory();
+    let store = SqliteStore::open(config.clone()).await.unwrap();
+    let other = SqliteStore::open(config).await.unwrap();
+    let pool = SqlitePoolOptions::new().connect_lazy_with(store.config().connect_options());
+    let worker = WorkerId::random(&rng());
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let (store, other, pool) = (store.clone(), other.clone(), pool.clone());
+        tasks.spawn(async move {
+            for _ in 0..20 {
+                let saga = new_saga(worker);
+                store.create(saga.clone()).await.unwrap();
+                assert_eq!(other.load(saga.id).await.unwrap().unwrap().id, saga.id);
+                let begun = match n % 2 {
+                    0 => store.begin().await,
+                    _ => other.begin_on(&pool).await,
+                };
+                let mut tx = begun.unwrap();
+                let message = NewMessage::new(MessageId::random(&rng()), "k", "x");
+                store.write(&mut tx, &message).await.unwrap();
+                let seen: i64 = sqlx::query_scalar("SELECT count(*) FROM buttress_outbox")
+                    .fetch_one(&mut **tx)
+                    .await
+                    .unwrap();
+                assert!(seen > 0);
+                tx.commit().await.unwrap();
+                other.append(append(saga.id, 1, 1)).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(store.backlog().await.unwrap().pending, 160);
+    assert_eq!(other.list(None, None, 1000).await.unwrap().len(), 160);
+    let relay = RelayId::new(1);
+    let leases = other.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+    assert_eq!(store.fetch(relay, &leases, 1000).await.unwrap().messages.len(), 160);
+}
+
+#[tokio::test]
+async fn it_is_there_until_the_last_clone_goes_and_then_gone() {
+    let config = SqliteConfig::in_memory();
+    let store = SqliteStore::open(config.clone()).await.unwrap();
+    let saga = new_saga(WorkerId::new(1));
+    store.create(saga.clone()).await.unwrap();
+    let clone = store.clone();
+    drop(store);
+    assert!(clone.load(saga.id).await.unwrap().is_some());
+    // Also without a connection of the pool.
+    clone.close().await;
+    let again = SqliteStore::open(config.clone()).await.unwrap();
+    assert!(again.load(saga.id).await.unwrap().is_some());
+    drop((clone, again));
+    let empty = SqliteStore::open(config).await.unwrap();
+    assert_eq!(empty.load(saga.id).await.unwrap(), None);
+    assert!(empty.list(None, None, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn two_of_them_share_nothing() {
+    let one = SqliteStore::open(SqliteConfig::in_memory()).await.unwrap();
+    let two = SqliteStore::open(SqliteConfig::in_memory().partitions(3)).await.unwrap();
+    let saga = new_saga(WorkerId::new(1));
+    one.create(saga.clone()).await.unwrap();
+    assert_eq!(two.load(saga.id).await.unwrap(), None);
+    assert_eq!((one.partitions(), two.partitions()), (16, 3));
+    assert_eq!(one.load(SagaId::new(1)).await.unwrap(), None);
+}
+
+/// A transaction that is rolled back, or dropped, and one that reads before it writes.
+#[tokio::test]
+async fn transactions_are_transactions() {
+    let store = SqliteStore::open(SqliteConfig::in_memory()).await.unwrap();
+    let (key, claim) = (Key::new("k").unwrap(), ClaimId::new(1));
+    idempotency::Store::claim(&store, &key, claim, None, 60 * SECOND).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    store.complete_in(&mut tx, &key, claim, &b"x".to_vec(), SECOND).await.unwrap();
+    tx.rollback().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    store.complete_in(&mut tx, &key, claim, &b"x".to_vec(), SECOND).await.unwrap();
+    drop(tx);
+    let claimed = idempotency::Store::claim(&store, &key, ClaimId::new(2), None, SECOND).await;
+    assert!(matches!(claimed.unwrap(), Claimed::InFlight { .. }));
+    let mut tx = store.begin().await.unwrap();
+    store.complete_in(&mut tx, &key, claim, &b"x".to_vec(), 60 * SECOND).await.unwrap();
+    tx.commit().await.unwrap();
+    let outcome = idempotency::Store::outcome(&store, &key, claim).await.unwrap();
+    assert_eq!(outcome, Some(b"x".to_vec()));
+}
+
+/// A reader waits for the transaction that writes, and no longer than the busy timeout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_waits_for_a_writer_and_then_gets_an_error_that_passes() {
+    let config = SqliteConfig::in_memory().busy_timeout(Duration::from_millis(50));
+    let store = SqliteStore::open(config).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    store.write(&mut tx, &NewMessage::new(MessageId::new(1), "k", "x")).await.unwrap();
+    assert!(store.backlog().await.unwrap_err().is_transient());
+    tx.commit().await.unwrap();
+    assert_eq!(store.backlog().await.unwrap().pending, 1);
+}
+
+#[tokio::test]
+async fn paths_that_name_no_file_are_refused_by_name() {
+    for path in [":memory:", "", "file::memory:", "file:x?mode=memory&cache=shared", "file:"] {
+        let error = SqliteStore::open(SqliteConfig::new(path)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains(&format!("\"{path}\"")), "{error}");
+        assert!(error.to_string().contains("in_memory"), "{error}");
+    }
+}
