@@ -3,5 +3,6 @@
 
 mod outbox;
 mod owners;
+mod relays;
 mod saga;
 mod store;

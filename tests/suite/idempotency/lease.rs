@@ -1,5 +1,8 @@
 //! The claim of a call that runs: renewed, fenced, given back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use buttress::idempotency::{Config, Leave, LostClaim, MemoryStore};
 use buttress::{Clock, ErrorKind};
 use tower::Layer;
@@ -93,6 +96,54 @@ async fn an_owner_that_wakes_up_after_a_take_over_is_stopped_by_its_next_renewal
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 2);
     let stats = here.handle().stats();
     assert_eq!((stats.fenced, stats.in_flight, stats.failed), (1, 0, 0));
+}
+
+/// A handler that makes one more call when it wakes. Whatever it did would be done by the other handler too.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_wakes_up_after_a_take_over_does_nothing_more() {
+    for policy in [LostClaim::Refuse, LostClaim::Answer] {
+        let (here, elsewhere) = two(|| config().lease(ms(900)).lost_claim(policy));
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = calls.clone();
+        let handler = tower::service_fn(move |_: Ask| {
+            let calls = counted.clone();
+            async move {
+                Clock::default().sleep(ms(100)).await;
+                calls.fetch_add(1, Ordering::SeqCst);
+                Ok::<u32, AppError>(1)
+            }
+        });
+        let mut service = here.layer(handler);
+        let mut paused = begin(&mut service, Ask(7));
+        assert!(is_pending(&mut paused));
+        // The process stands still; another takes the key over, and is done.
+        tokio::time::advance(ms(900)).await;
+        let (inner, log) = Scripted::new();
+        log.then([Step::Answer]);
+        assert_eq!(call(&mut elsewhere.layer(inner), Ask(7)).await.unwrap(), 1);
+        let answer = now(paused);
+        match policy {
+            LostClaim::Answer => {
+                assert_eq!((answer.unwrap(), calls.load(Ordering::SeqCst)), (1, 1));
+            }
+            _ => {
+                assert_eq!(answer.unwrap_err().kind(), Some(ErrorKind::ClaimLost));
+                assert_eq!(calls.load(Ordering::SeqCst), 0);
+            }
+        }
+    }
+}
+
+/// Nobody took the key: the handler goes on when its claim is confirmed.
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_lease_ran_out_and_that_nobody_took_over_goes_on() {
+    let (here, _) = two(|| config().lease(ms(900)));
+    let (inner, log) = Scripted::new();
+    log.then([Step::AnswerAfter(2000)]);
+    let mut paused = begin(&mut here.layer(inner), Ask(7));
+    assert!(is_pending(&mut paused));
+    tokio::time::advance(ms(2000)).await;
+    assert_eq!(now(paused).unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]

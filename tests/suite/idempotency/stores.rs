@@ -241,6 +241,34 @@ async fn a_renewal_that_is_fenced_stops_the_handler() {
     assert_eq!((watch.ms(), log.live(), store.count("release")), (300, 0, 0));
 }
 
+/// Its process stood still for longer than the lease. Whether the handler goes on is for the store to say; if it
+/// cannot, the handler may hold what the store waits for.
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_lease_ran_out_waits_for_the_answer_of_the_store() {
+    let fenced = Plan::Fails(StoreErrorKind::Fenced);
+    for (plan, ends) in [(Plan::Slow(10), Ok(10)), (TRANSIENT, Ok(0)), (fenced, Err(0))] {
+        let store = Faulty::default();
+        store.then("renew", plan);
+        let (inner, log) = Scripted::new();
+        log.then([Step::AnswerAfter(100)]);
+        let mut service = over(config().lease(ms(900)), &store).layer(inner);
+        let mut running = begin(&mut service, Ask(7));
+        assert!(is_pending(&mut running));
+        tokio::time::advance(ms(900)).await;
+        let watch = Watch::start();
+        let answer = soon(running).await;
+        let ended = match answer {
+            Ok(1) => Ok(watch.ms()),
+            Ok(other) => panic!("{other}"),
+            Err(error) => {
+                assert_eq!(error.kind(), Some(ErrorKind::ClaimLost));
+                Err(watch.ms())
+            }
+        };
+        assert_eq!((ended, log.live()), (ends, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_call_frees_its_key_before_its_caller_hears_of_it_and_one_takes_over() {
     let store = Faulty::default();

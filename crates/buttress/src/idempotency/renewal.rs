@@ -34,6 +34,8 @@ pin_project! {
         asking: Option<(Op<Standing>, Instant)>,
         // Failures in a row.
         failed: u32,
+        // The end of the lease as far as this call knows: counted from before the store was asked.
+        until: Instant,
         pub(super) standing: Standing,
     }
 }
@@ -98,7 +100,8 @@ impl Renewal {
                 Ok(Standing::Held) => {
                     *this.failed = 0;
                     shared.worked("renew");
-                    shared.lines.renewed(owner, clock::after(since, shared.config.lease));
+                    *this.until = clock::after(since, shared.config.lease);
+                    shared.lines.renewed(owner, *this.until);
                     this.timer.as_mut().reset(clock::after(since, shared.config.lease / 3));
                 }
                 Ok(standing) => {
@@ -121,7 +124,11 @@ impl Renewal {
                         true => BY_HAND,
                         false => wait.min(shared.config.lease / 3).min(LONGEST),
                     };
-                    this.timer.as_mut().reset(clock::after(shared.now(), wait));
+                    let next = clock::after(shared.now(), wait);
+                    this.timer.as_mut().reset(next);
+                    // The store does not say who has the key. The handler goes on until it is asked again: it
+                    // may hold what the store waits for.
+                    *this.until = (*this.until).max(next);
                     shared.store_failed("renew", &error);
                 }
             }
@@ -131,6 +138,50 @@ impl Renewal {
 }
 
 impl Renewal {
+    /// Whether the handler may go on. A handler whose lease has run out while its process stood still waits for
+    /// the store's answer: another call may have the key, and whatever the handler does next would be done twice.
+    /// A handler that completes its claim in its own transaction does not wait: the store may wait for that
+    /// transaction, which is fenced by itself. Ready with the refusal if the claim was lost.
+    #[inline]
+    pub(super) fn confirm<V: Send + 'static>(
+        renewal: &mut Option<Pin<Box<Self>>>,
+        holding: &mut Holding<V>,
+        begun: Option<&Arc<Begun<V>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        match renewal {
+            Some(known) if begun.is_none() && known.has_lapsed(holding) => {
+                Self::confirm_lapsed(renewal, holding, begun, cx)
+            }
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn has_lapsed<V>(&self, holding: &Holding<V>) -> bool {
+        let Some(shared) = holding.shared() else { return false };
+        // With `Answer` a handler runs to its end whoever has the key.
+        self.standing == Standing::Held
+            && shared.config.lost_claim == LostClaim::Refuse
+            && self.until <= shared.now()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn confirm_lapsed<V: Send + 'static>(
+        renewal: &mut Option<Pin<Box<Self>>>,
+        holding: &mut Holding<V>,
+        begun: Option<&Arc<Begun<V>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if let Poll::Ready(error) = Self::poll(renewal, None, holding, begun, cx) {
+            return Poll::Ready(Err(error));
+        }
+        match renewal {
+            Some(known) if known.has_lapsed(holding) => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
     /// The handler has to wait for the first time. A claim of which nobody knows how old it is, because
     /// a handler that answers at once needs no clock, is renewed now.
     fn begin<V>(since: Option<Instant>, holding: &mut Holding<V>) -> Option<Pin<Box<Self>>> {
@@ -138,13 +189,9 @@ impl Renewal {
         holding.list(now);
         let config = &holding.shared()?.config;
         let timer = config.common.clock.sleep_until(clock::after(now, config.lease / 3));
-        Some(Box::pin(Self {
-            timer,
-            due: since.is_none(),
-            asking: None,
-            failed: 0,
-            standing: Standing::Held,
-        }))
+        let until = clock::after(now, config.lease);
+        let (due, standing) = (since.is_none(), Standing::Held);
+        Some(Box::pin(Self { timer, due, asking: None, failed: 0, until, standing }))
     }
 }
 

@@ -75,6 +75,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
+            if this.renewal.is_some() {
+                let begun = this.begun.as_ref();
+                if let Err(error) = ready!(Renewal::confirm(this.renewal, this.holding, begun, cx))
+                {
+                    // Whoever lost its key must stop.
+                    this.stage.set(Stage::Over);
+                    this.holding.end();
+                    return Poll::Ready(Err(error));
+                }
+            }
             // The user's code: a panic leaves the key as one that was abandoned.
             let unwind = OnUnwind::give_back(this.holding);
             match this.stage.as_mut().project() {

@@ -16,6 +16,7 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         only_unfinished_sagas_of_the_version_are_taken,
         oldest_first_and_no_more_than_asked_for,
         one_saga_is_taken_only_if_it_is_free,
+        what_a_worker_owns_is_found_and_taken_again,
         two_take_overs_share_what_there_is,
         a_take_over_while_a_write_is_in_flight,
     );
@@ -123,6 +124,30 @@ async fn one_saga_is_taken_only_if_it_is_free<S: Store<Vec<u8>>, H: Harness<S>>(
     refused(late, StoreErrorKind::Fenced, "whoever had it before");
     harness.advance(LEASE).await;
     assert_eq!(take(1).await.unwrap().epoch, 2);
+}
+
+/// A take-over whose answer was lost: its worker finds what it owns, and takes it again.
+async fn what_a_worker_owns_is_found_and_taken_again<S: Store<Vec<u8>>, H: Harness<S>>(
+    harness: &H,
+) {
+    let store = with(harness, &[1, 2, 3, 4]).await;
+    expect(store.renew(TWO, LEASE).await, "renew");
+    expect(store.append(append(2, 1, 1, Status::Stuck)).await, "append");
+    expect(store.append(append(3, 1, 1, Status::Completed)).await, "append");
+    expect(store.append(append(4, 1, 1, Status::Unwinding)).await, "append");
+    let owned = expect(store.owned(ONE, "order", 3).await, "owned");
+    let owned: BTreeSet<SagaId> = owned.into_iter().collect();
+    assert_eq!(owned, [1, 4].map(SagaId::new).into(), "neither stuck nor ended");
+    let version = expect(store.owned(ONE, "order", 4).await, "owned");
+    let definition = expect(store.owned(ONE, "other", 3).await, "owned");
+    assert!(version.is_empty() && definition.is_empty(), "another definition");
+    let taken = expect(store.take(ONE, SagaId::new(4)).await, "take").unwrap();
+    assert_eq!((taken.epoch, taken.status, taken.entries.len()), (2, Status::Unwinding, 2));
+    let late = store.append(append(4, 1, 2, Status::Unwinding)).await;
+    refused(late, StoreErrorKind::Fenced, "what it did under the epoch before");
+    expect(store.append(append(4, 2, 2, Status::Unwinding)).await, "append");
+    assert!(expect(store.take(TWO, SagaId::new(4)).await, "take").is_none(), "its worker lives");
+    assert!(expect(store.take(ONE, SagaId::new(3)).await, "take").is_none(), "it has ended");
 }
 
 async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {

@@ -1,0 +1,254 @@
+//! Several relays of one store, and all that can go wrong between them and it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buttress::retry::{Backoff, Jitter};
+use buttress::{Rng, StoreError, VirtualClock};
+use buttress_durable::outbox::{
+    Backlog, Config, DeadLetter, Fetched, Lease, MemoryStore, Message, MessageId, NewMessage,
+    Outbox, Owned, Relay, RelayId, Settled, Store, Write,
+};
+use buttress_sim::crash::{
+    Ledger, Lived, Process, Schedule, Trouble, each_pair, each_seed, each_trouble,
+};
+use tower::{BoxError, service_fn};
+
+const LEASE: Duration = Duration::from_secs(10);
+/// Long enough for everything to be delivered.
+const HORIZON: Duration = Duration::from_secs(600);
+/// Long enough for a relay to act that should not act any more.
+const AFTERWARDS: Duration = Duration::from_secs(40);
+
+#[derive(Clone)]
+struct Scenario {
+    relays: u32,
+    messages: u32,
+    keys: u32,
+    /// How long the consumer takes.
+    takes: Duration,
+    /// Every how many-th delivery fails.
+    fails: u32,
+    ties: Option<u64>,
+}
+
+/// A store of one relay. It tells the ledger who owns a partition in the moment of each effect.
+#[derive(Clone)]
+struct Troubled {
+    store: MemoryStore,
+    process: Process,
+    ledger: Ledger,
+}
+
+impl Store for Troubled {
+    async fn lease(
+        &self,
+        relay: RelayId,
+        lease: Duration,
+        busy: &[u16],
+    ) -> Result<Owned, StoreError> {
+        let Self { store, process, ledger } = self.clone();
+        let (busy, number) = (busy.to_vec(), process.number());
+        let leased = async move {
+            let owned = store.lease(relay, lease, &busy).await?;
+            for lease in &owned.leases {
+                ledger.owned(format!("partition {}", lease.partition), number);
+            }
+            Ok(owned)
+        };
+        self.process.operation("lease", leased).await
+    }
+
+    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+        let store = self.store.clone();
+        self.process.operation("release", async move { store.release(relay).await }).await
+    }
+
+    async fn fetch(
+        &self,
+        relay: RelayId,
+        leases: &[Lease],
+        limit: usize,
+    ) -> Result<Fetched, StoreError> {
+        let (store, leases) = (self.store.clone(), leases.to_vec());
+        let fetch = async move { store.fetch(relay, &leases, limit).await };
+        self.process.operation("fetch", fetch).await
+    }
+
+    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+        let store = self.store.clone();
+        self.process.operation("start", async move { store.start(lease, id, claim).await }).await
+    }
+
+    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+        let store = self.store.clone();
+        self.process.operation("clear", async move { store.clear_suspects(lease).await }).await
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+        let store = self.store.clone();
+        self.process.operation("settle", async move { store.settle(settled).await }).await
+    }
+
+    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.store.dead_letters(after, limit).await
+    }
+
+    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.store.requeue(ids).await
+    }
+
+    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+        self.store.discard(ids).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.store.backlog().await
+    }
+
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let store = self.store.clone();
+        self.process.operation("purge", async move { store.purge(age, limit).await }).await
+    }
+}
+
+/// The consumer: it handles each message once, and fails now and then without having done anything.
+#[derive(Clone, Default)]
+struct Consumer {
+    seen: Arc<Mutex<(BTreeSet<MessageId>, u32)>>,
+}
+
+impl Consumer {
+    fn consume(&self, ledger: &Ledger, message: &Message, fails: u32) -> Result<(), BoxError> {
+        let mut seen = self.seen.lock().unwrap();
+        seen.1 += 1;
+        if seen.1 % fails == 0 {
+            return Err("busy".into());
+        }
+        if seen.0.insert(message.id) {
+            ledger.handled(&message.key, message.sequence);
+        }
+        Ok(())
+    }
+}
+
+fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
+    let time = VirtualClock::new();
+    let mut executor = buttress_sim::Executor::new(&time);
+    if let Some(seed) = scenario.ties {
+        executor = executor.vary_ties(Rng::seeded(seed));
+    }
+    let (store, ledger) = (MemoryStore::new(time.clock()), Ledger::new());
+    let consumer = Consumer::default();
+    let written = async {
+        let mut tx = store.begin();
+        for number in 0..scenario.messages {
+            let key = format!("key-{}", number % scenario.keys);
+            let message = NewMessage::new(MessageId::new(u128::from(number)), key, "x");
+            store.write(&mut tx, &message).await.unwrap();
+        }
+        tx.commit();
+    };
+    executor.block_on(written).unwrap();
+    let mut running = Vec::new();
+    let mut processes = Vec::new();
+    for number in 1..=scenario.relays {
+        let process = Process::new(number, &time, executor.spawner(), schedule);
+        let (clock, takes, fails) = (process.clock(), scenario.takes, scenario.fails);
+        let (consumer, told) = (consumer.clone(), ledger.clone());
+        let publisher = service_fn(move |message: Message| {
+            told.called(
+                format!("partition {}", message.partition),
+                number,
+                format!("message {}", message.sequence),
+            );
+            let (consumer, told, clock) = (consumer.clone(), told.clone(), clock.clone());
+            async move {
+                let answer = consumer.consume(&told, &message, fails);
+                clock.sleep(takes).await;
+                answer
+            }
+        });
+        let config = Config::new()
+            .lease(LEASE)
+            .batch(4)
+            .retry(50, Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None))
+            .clock(process.clock())
+            .rng(Rng::seeded(u64::from(number)))
+            .spawner(process.spawner());
+        let store =
+            Troubled { store: store.clone(), process: process.clone(), ledger: ledger.clone() };
+        running.push(Relay::new(&Outbox::new(store), publisher, config).unwrap().spawn());
+        processes.push(process);
+    }
+    let clock = time.clock();
+    let run = async {
+        while time.elapsed() < HORIZON && store.backlog().await.unwrap().pending > 0 {
+            clock.sleep(Duration::from_secs(1)).await;
+        }
+        let operations = |process: &Process| process.operations().len() as u64;
+        let operations = processes.iter().map(operations).collect();
+        clock.sleep(AFTERWARDS).await;
+        let backlog = store.backlog().await.unwrap();
+        if backlog.pending > 0 {
+            ledger.stands_still("the outbox", format!("{backlog:?}"));
+        }
+        if backlog.held_keys > 0 {
+            ledger.still_held("a key", format!("{backlog:?}"));
+        }
+        for number in 0..scenario.messages {
+            let id = MessageId::new(u128::from(number));
+            let times = i64::from(consumer.seen.lock().unwrap().0.contains(&id));
+            ledger.effect(id, "delivery", times);
+            ledger.recorded(id, "delivery", 1);
+        }
+        Lived { operations, verdict: ledger.check() }
+    };
+    let lived = executor.block_on(run).unwrap();
+    drop(running);
+    lived
+}
+
+fn scenario() -> Scenario {
+    Scenario {
+        relays: 2,
+        messages: 6,
+        keys: 2,
+        takes: Duration::from_millis(300),
+        fails: 5,
+        ties: None,
+    }
+}
+
+#[test]
+fn no_message_leaves_a_relay_that_lost_its_partition() {
+    let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario(), schedule));
+    assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 100);
+}
+
+#[test]
+fn two_troubles_keep_the_order_of_every_key() {
+    let runs = each_pair(&Trouble::around(LEASE), 401, |schedule| run(&scenario(), schedule));
+    runs.unwrap_or_else(|broken| panic!("{broken}"));
+}
+
+#[test]
+fn any_seed_keeps_the_order_of_every_key() {
+    let runs = each_seed(100, |seed| {
+        let rng = seed.named("scenario");
+        let one_of = |count: u64| rng.between(0, count - 1);
+        let scenario = Scenario {
+            relays: 2 + one_of(2) as u32,
+            messages: 4 + one_of(8) as u32,
+            keys: 1 + one_of(3) as u32,
+            takes: Duration::from_millis([0, 300, 4_000, 12_000][one_of(4) as usize]),
+            fails: 2 + one_of(5) as u32,
+            ties: Some(rng.next_u64()),
+        };
+        let schedule = Schedule::random(&seed.named("schedule"), scenario.relays, 30, LEASE, 4);
+        let lived = run(&scenario, &schedule);
+        (schedule, lived)
+    });
+    runs.unwrap_or_else(|broken| panic!("{broken}"));
+}
