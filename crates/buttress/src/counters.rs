@@ -1,6 +1,8 @@
 //! Counters that do not contend: a shard per thread, padded to its own cache lines.
 
 use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
@@ -8,10 +10,53 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 /// instance 128 bytes each.
 const SHARDS: usize = 8;
 
-/// `N` counters that only grow. `N` is at most 8 by habit, so that a shard is one cache line.
-#[derive(Debug)]
-pub(crate) struct Counters<const N: usize> {
+/// Which of a set of counters: a number, or an enum made by [`counters!`], which cannot name a counter that is
+/// not there.
+pub(crate) trait Which: Copy {
+    fn place(self) -> usize;
+}
+
+impl Which for usize {
+    #[inline(always)]
+    fn place(self) -> usize {
+        self
+    }
+}
+
+/// Makes an enum of counters, with their number in `COUNT`.
+macro_rules! counters {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $counter:ident,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        $vis enum $name {
+            $($(#[$doc])* $counter,)+
+        }
+
+        impl $name {
+            /// How many there are.
+            $vis const COUNT: usize = [$(Self::$counter),+].len();
+        }
+
+        impl $crate::counters::Which for $name {
+            #[inline(always)]
+            fn place(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+pub(crate) use counters;
+
+/// `N` counters that only grow, named by `W`. `N` is at most 16, so that a shard is one pair of cache lines.
+pub(crate) struct Counters<const N: usize, W = usize> {
     shards: [Shard<N>; SHARDS],
+    which: PhantomData<W>,
+}
+
+impl<const N: usize, W> fmt::Debug for Counters<N, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counters").field("shards", &self.shards).finish()
+    }
 }
 
 /// 128 bytes, because x86 fetches cache lines in pairs.
@@ -19,36 +64,38 @@ pub(crate) struct Counters<const N: usize> {
 #[repr(align(128))]
 struct Shard<const N: usize>([AtomicU64; N]);
 
-impl<const N: usize> Counters<N> {
+impl<const N: usize, W: Which> Counters<N, W> {
     pub(crate) fn new() -> Self {
-        Self { shards: std::array::from_fn(|_| Shard(std::array::from_fn(|_| AtomicU64::new(0)))) }
+        let shard = || Shard(std::array::from_fn(|_| AtomicU64::new(0)));
+        Self { shards: std::array::from_fn(|_| shard()), which: PhantomData }
     }
 
     /// Adds one to counter `which`; nothing if there is no such counter.
     #[inline]
-    pub(crate) fn add(&self, which: usize) {
+    pub(crate) fn add(&self, which: W) {
         self.add_many(which, 1);
     }
 
     #[inline]
-    pub(crate) fn add_many(&self, which: usize, many: u64) {
-        if let Some(counter) = self.shards.get(shard()).and_then(|shard| shard.0.get(which)) {
+    pub(crate) fn add_many(&self, which: W, many: u64) {
+        if let Some(counter) = self.shards.get(shard()).and_then(|shard| shard.0.get(which.place()))
+        {
             counter.fetch_add(many, Ordering::Relaxed);
         }
     }
 
     /// The sum of counter `which` over all threads. Counts that race with it may be missing.
-    pub(crate) fn sum(&self, which: usize) -> u64 {
+    pub(crate) fn sum(&self, which: W) -> u64 {
         self.each(which).map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 
     /// Takes the sum of counter `which`, leaving zero.
-    pub(crate) fn take(&self, which: usize) -> u64 {
+    pub(crate) fn take(&self, which: W) -> u64 {
         self.each(which).map(|counter| counter.swap(0, Ordering::Relaxed)).sum()
     }
 
-    fn each(&self, which: usize) -> impl Iterator<Item = &AtomicU64> {
-        self.shards.iter().filter_map(move |shard| shard.0.get(which))
+    fn each(&self, which: W) -> impl Iterator<Item = &AtomicU64> {
+        self.shards.iter().filter_map(move |shard| shard.0.get(which.place()))
     }
 }
 
@@ -90,9 +137,24 @@ fn next_shard() -> usize {
 mod tests {
     use super::*;
 
+    counters! {
+        enum Fruit {
+            Apples,
+            Pears,
+        }
+    }
+
+    #[test]
+    fn an_enum_has_a_counter_for_each_of_its_values() {
+        let counters = Counters::<{ Fruit::COUNT }, Fruit>::new();
+        counters.add(Fruit::Pears);
+        counters.add_many(Fruit::Apples, 2);
+        assert_eq!((counters.sum(Fruit::Apples), counters.sum(Fruit::Pears)), (2, 1));
+    }
+
     #[test]
     fn counts_of_all_threads_add_up() {
-        let counters = Counters::<2>::new();
+        let counters = Counters::<2, usize>::new();
         std::thread::scope(|scope| {
             for _ in 0..10 {
                 scope.spawn(|| (0..1000).for_each(|_| counters.add(1)));

@@ -178,7 +178,7 @@ where
 
 async fn an_operation_that_is_never_polled_has_no_effect<S, Tx, H>(harness: &H)
 where
-    S: Inbox<Tx>,
+    S: Inbox<Tx> + Store,
     H: Transactions<S, Tx>,
 {
     let store = harness.fresh().await;
@@ -193,4 +193,7 @@ where
     assert_eq!(expect(received, "receive"), Receipt::First);
     assert_eq!(expect(store.action(&mut tx, SAGA, "charge").await, "action"), Passage::Proceed);
     harness.commit(tx).await;
+    harness.advance(AGE).await;
+    drop(store.purge_receipts(AGE, 9));
+    assert_eq!(expect(store.purge_receipts(AGE, 9).await, "purge_receipts"), 2);
 }

@@ -1,26 +1,27 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, counters};
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
 use crate::{rate_limit, time_limit};
 
-/// How a request of a route can end; the index of its counter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
-    Answered,
-    Failed,
-    Unauthenticated,
-    Forbidden,
-    AuthUnavailable,
-    RateLimited,
-    NoBackend,
-    TimedOut,
-    Abandoned,
+counters! {
+    /// How a request of a route can end, and that it began.
+    pub(super) enum End {
+        Answered,
+        Failed,
+        Unauthenticated,
+        Forbidden,
+        AuthUnavailable,
+        RateLimited,
+        NoBackend,
+        TimedOut,
+        Abandoned,
+        /// It has not ended.
+        Begun,
+    }
 }
-
-const BEGUN: usize = 9;
 
 impl End {
     pub(super) fn of(error: &Error) -> Self {
@@ -50,7 +51,7 @@ pub(super) struct CountedRoute {
     pub(super) name: Name,
     pub(super) rate_limit: Option<rate_limit::Handle>,
     pub(super) time_limit: Option<time_limit::Handle>,
-    pub(super) counters: Counters<10>,
+    pub(super) counters: Counters<{ End::COUNT }, End>,
     /// Requests that went to each backend.
     pub(super) backends: Vec<Counters<1>>,
 }
@@ -66,17 +67,17 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn begin(counted: Arc<Counted>, route: usize) -> Self {
         let request = Self { counted, route, over: false };
-        request.add(BEGUN);
+        request.add(End::Begun);
         request
     }
 
     pub(super) fn end(&mut self, end: End) {
         if !std::mem::replace(&mut self.over, true) {
-            self.add(end as usize);
+            self.add(end);
         }
     }
 
-    fn add(&self, which: usize) {
+    fn add(&self, which: End) {
         if let Some(route) = self.counted.routes.get(self.route) {
             route.counters.add(which);
         }
@@ -124,7 +125,7 @@ impl Handle {
 
 impl CountedRoute {
     fn stats(&self) -> RouteStats {
-        let sum = |end: End| self.counters.sum(end as usize);
+        let sum = |end: End| self.counters.sum(end);
         let (unauthenticated, forbidden) = (sum(End::Unauthenticated), sum(End::Forbidden));
         RouteStats {
             name: self.name,
@@ -139,7 +140,7 @@ impl CountedRoute {
             timed_out: sum(End::TimedOut),
             abandoned: sum(End::Abandoned),
             // Last, so that no more have ended than begun.
-            begun: self.counters.sum(BEGUN),
+            begun: self.counters.sum(End::Begun),
             backends: self.backends.iter().map(|backend| backend.sum(0)).collect(),
         }
     }

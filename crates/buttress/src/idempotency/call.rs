@@ -17,7 +17,7 @@ use super::identity::Identity;
 use super::lines::{News, Place, Turn};
 use super::running::Running;
 use super::settle::Ending;
-use super::shared::{Shared, TAKEN_OVER, UNPROTECTED, WAITED};
+use super::shared::{Counter, Shared};
 use super::store::{ClaimId, Claimed};
 use super::tape::Tape;
 use crate::clock;
@@ -131,7 +131,7 @@ where
                     let mut holding = Holding::new(&shared, identity, claim);
                     holding.list(asked);
                     if place.is_some() {
-                        shared.counters.add(TAKEN_OVER);
+                        shared.counters.add(Counter::TakenOver);
                         shared.config.common.taken_over();
                     }
                     return Ok(Outcome::Run(holding, Some(asked)));
@@ -149,7 +149,7 @@ where
                 Err(error) => {
                     shared.store_failed("claim", &error);
                     if shared.config.store_failure == StoreFailure::Open {
-                        shared.more.add(UNPROTECTED);
+                        shared.counters.add(Counter::Unprotected);
                         return Ok(Outcome::RunUnprotected);
                     }
                     return Err(shared.refuse_store(&error));
@@ -161,7 +161,7 @@ where
             let now = shared.now();
             let until = clock::after(now, lease_left);
             if place.is_none() {
-                shared.counters.add(WAITED);
+                shared.counters.add(Counter::Waited);
                 self.give_back_readiness();
                 ends = Some(clock::after(now, shared.config.longest_wait));
                 let joined = Place::join(&shared.lines, &identity, until);

@@ -2,10 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::detached::Detached;
-use super::shared::{
-    FAILED, FENCED, MISMATCHED, NOT_KEPT, PASSED, REFUSED, REPLAYED, STARTED, STORE_FAILED, Shared,
-    TAKEN_OVER, UNPROTECTED, WAITED,
-};
+use super::shared::{Counter, Shared};
 use super::store::Size;
 use crate::name::Name;
 use crate::sync::Ordering;
@@ -60,21 +57,21 @@ impl fmt::Debug for Handle {
 
 impl<V: Send + 'static> View for Shared<V> {
     fn stats(&self) -> Stats {
-        let (counters, more) = (&self.counters, &self.more);
+        let counters = &self.counters;
         let common = &self.config.common;
         Stats {
-            started: counters.sum(STARTED),
-            replayed: counters.sum(REPLAYED),
-            waited: counters.sum(WAITED),
-            refused: counters.sum(REFUSED),
-            mismatched: counters.sum(MISMATCHED),
-            taken_over: counters.sum(TAKEN_OVER),
-            failed: counters.sum(FAILED),
-            fenced: counters.sum(FENCED),
-            not_kept: more.sum(NOT_KEPT),
-            store_failed: more.sum(STORE_FAILED),
-            unprotected: more.sum(UNPROTECTED),
-            passed: common.count_calls.then(|| more.sum(PASSED)),
+            started: counters.sum(Counter::Started),
+            replayed: counters.sum(Counter::Replayed),
+            waited: counters.sum(Counter::Waited),
+            refused: counters.sum(Counter::Refused),
+            mismatched: counters.sum(Counter::Mismatched),
+            taken_over: counters.sum(Counter::TakenOver),
+            failed: counters.sum(Counter::Failed),
+            fenced: counters.sum(Counter::Fenced),
+            not_kept: counters.sum(Counter::NotKept),
+            store_failed: counters.sum(Counter::StoreFailed),
+            unprotected: counters.sum(Counter::Unprotected),
+            passed: common.count_calls.then(|| counters.sum(Counter::Passed)),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             waiting: self.lines.waiting(),
             detached: self.detached.running(),

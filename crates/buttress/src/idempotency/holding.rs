@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::config::Leave;
 use super::identity::Identity;
 use super::owner::Owner;
-use super::shared::{FAILED, STARTED, Shared};
+use super::shared::{Counter, Shared};
 use super::store::ClaimId;
 use crate::clock;
 use crate::guard::Guard;
@@ -24,7 +24,7 @@ impl<V> Holding<V> {
     /// The store says that `claim` has the key.
     #[inline]
     pub(super) fn new(shared: &Arc<Shared<V>>, identity: Identity, claim: ClaimId) -> Self {
-        shared.counters.add(STARTED);
+        shared.counters.add(Counter::Started);
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let owner = Owner { identity, claim, listed: false };
         Self { shared: Some(shared.clone()), owner }
@@ -60,7 +60,7 @@ impl<V> Holding<V> {
     #[inline(never)]
     fn abandon(&mut self) {
         let Some(shared) = self.end() else { return };
-        shared.counters.add(FAILED);
+        shared.counters.add(Counter::Failed);
         let owner = &self.owner;
         if shared.config.abandoned_calls == Leave::Free {
             match shared.store.at_once() {

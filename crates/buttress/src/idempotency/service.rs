@@ -11,7 +11,7 @@ use super::handle::Handle;
 use super::holding::Holding;
 use super::identity::Identify;
 use super::running::Running;
-use super::shared::{PASSED, Shared};
+use super::shared::{Counter, Shared};
 use super::store::{ClaimId, Claimed};
 use super::tape::Tape;
 use crate::error::ErrorKind;
@@ -84,7 +84,7 @@ where
             }
             Ok(None) => {
                 if shared.config.common.count_calls {
-                    shared.more.add(PASSED);
+                    shared.counters.add(Counter::Passed);
                 }
                 let (request, _) = self.form.form(request, sealed::Held(None));
                 return respond(Phase::Passing { future: self.inner.call(request) });

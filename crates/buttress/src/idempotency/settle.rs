@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::backend::Backend;
 use super::config::{Leave, LostClaim};
 use super::owner::Owner;
-use super::shared::{FAILED, Shared};
+use super::shared::{Counter, Shared};
 use super::store::Immediate;
 use crate::error::Error;
 use crate::store_error::{StoreError, StoreErrorKind};
@@ -197,7 +197,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
     /// The key is free, if its release succeeded. Those who wait are served before an observer, which may
     /// panic, is called.
     fn failed(&self, owner: &Owner, released: Option<Result<(), StoreError>>) -> Settled<V> {
-        self.counters.add(FAILED);
+        self.counters.add(Counter::Failed);
         self.lines.left(owner);
         released.map(|released| self.told("release", released));
         Settled::Answer

@@ -16,25 +16,29 @@ use super::outage::Outage;
 use super::owner::Owner;
 use super::store::{ClaimId, Claimed, Store};
 use crate::clock;
-use crate::counters::Counters;
+use crate::counters::{Counters, counters};
 use crate::error::{Error, ErrorKind, RetryAfter, WrongKey};
 use crate::invalid_config::InvalidConfig;
 use crate::store_error::StoreError;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
-pub(super) const STARTED: usize = 0;
-pub(super) const REPLAYED: usize = 1;
-pub(super) const WAITED: usize = 2;
-pub(super) const REFUSED: usize = 3;
-pub(super) const MISMATCHED: usize = 4;
-pub(super) const TAKEN_OVER: usize = 5;
-pub(super) const FAILED: usize = 6;
-pub(super) const FENCED: usize = 7;
-
-pub(super) const STORE_FAILED: usize = 0;
-pub(super) const UNPROTECTED: usize = 1;
-pub(super) const PASSED: usize = 2;
-pub(super) const NOT_KEPT: usize = 3;
+counters! {
+    /// What is counted.
+    pub(super) enum Counter {
+        Started,
+        Replayed,
+        Waited,
+        Refused,
+        Mismatched,
+        TakenOver,
+        Failed,
+        Fenced,
+        StoreFailed,
+        Unprotected,
+        Passed,
+        NotKept,
+    }
+}
 
 /// How often background work is repeated that only a person can make possible.
 pub(super) const BY_HAND: Duration = Duration::from_secs(60);
@@ -44,8 +48,7 @@ pub(super) struct Shared<V> {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Backend<V>>,
     pub(super) lines: Lines<V>,
-    pub(super) counters: Counters<8>,
-    pub(super) more: Counters<4>,
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     /// Claims held by calls of this layer.
     pub(super) in_flight: AtomicUsize,
     pub(super) detached: Arc<Detached>,
@@ -69,7 +72,6 @@ impl<V: Send + 'static> Shared<V> {
             store: Arc::new(Typed(store)),
             lines: Lines::new(),
             counters: Counters::new(),
-            more: Counters::new(),
             in_flight: AtomicUsize::new(0),
             detached: Arc::new(Detached::new(config.detached)),
             outage: Outage::new(),
@@ -219,9 +221,9 @@ impl<V> Shared<V> {
     }
 
     fn refused(&self, error: Error) -> Error {
-        self.counters.add(REFUSED);
+        self.counters.add(Counter::Refused);
         if error.kind() == ErrorKind::KeyReused {
-            self.counters.add(MISMATCHED);
+            self.counters.add(Counter::Mismatched);
         }
         self.config.common.refused(|| error.clone());
         error
@@ -237,7 +239,7 @@ impl<V> Shared<V> {
     }
 
     pub(super) fn store_failed(&self, doing: &'static str, error: &StoreError) {
-        self.more.add(STORE_FAILED);
+        self.counters.add(Counter::StoreFailed);
         self.config.common.store_failed(doing, error, self.outage.failed(doing, error));
     }
 
@@ -281,19 +283,19 @@ impl<V> Shared<V> {
     /// An answer that is given again.
     #[inline]
     pub(super) fn replayed(&self) {
-        self.counters.add(REPLAYED);
+        self.counters.add(Counter::Replayed);
         self.config.common.replayed();
     }
 
     /// The work of a call is done, and its result is not kept.
     pub(super) fn not_kept(&self) {
-        self.more.add(NOT_KEPT);
+        self.counters.add(Counter::NotKept);
         self.config.common.result_not_kept();
     }
 
     /// The claim was lost: somebody else has the key.
     pub(super) fn fenced(&self) -> Error {
-        self.counters.add(FENCED);
+        self.counters.add(Counter::Fenced);
         self.config.common.claim_lost();
         Error::idempotency(ErrorKind::ClaimLost, self.config.common.name, 0, RetryAfter::UNKNOWN)
     }
