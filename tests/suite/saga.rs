@@ -1,14 +1,18 @@
 //! Sagas through their public API, in memory, under a paused clock.
 
 mod adoption;
+mod attaching;
 mod definitions;
 mod doubt;
+mod hangs;
 mod mishaps;
 mod operators;
 mod outages;
 mod owners;
 mod panics;
+mod recovering;
 mod reports;
+mod retention;
 mod semantics;
 mod shapes;
 mod stores;

@@ -82,6 +82,26 @@ impl InMemoryValue {
     }
 }
 
+impl InMemoryValue {
+    /// Whether both are known to be equal: the very same value, or equal ones of a plain type (an integer, `bool`,
+    /// `char`, `String`, `&'static str`, `Vec<u8>`). `false` says nothing of values of another type.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        macro_rules! plain {
+            ($($type:ty),*) => {
+                $(if let (Some(one), Some(other)) =
+                    (self.0.downcast_ref::<$type>(), other.0.downcast_ref::<$type>())
+                {
+                    return one == other;
+                })*
+            };
+        }
+        plain!((), bool, char, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
+        plain!(String, &'static str, Vec<u8>);
+        self.ptr_eq(other)
+    }
+}
+
 impl Format for InMemory {
     type Encoded = InMemoryValue;
     const NAME: &'static str = "in-memory";

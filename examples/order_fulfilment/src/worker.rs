@@ -10,7 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use buttress::retry::{self, Backoff, RetryLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
-use buttress::{InvalidConfig, Outcome, StoreErrorKind, classify_fn};
+use buttress::{InvalidConfig, Outcome, classify_fn};
 use buttress_durable::outbox::{self, HeadOfKey, Message, Outbox, Relay};
 use buttress_durable::saga::{self, Call, Definition, Executor, Kind, SagaError, SagaId};
 use tower::{BoxError, Service, ServiceBuilder, service_fn};
@@ -174,9 +174,7 @@ async fn take<D: Database>(
             drop(execution);
             (StatusCode::ACCEPTED, id.to_string())
         }
-        Err(SagaError::Store { error, .. }) if error.kind() == StoreErrorKind::Conflict => {
-            (StatusCode::OK, "accepted before".to_owned())
-        }
+        Err(SagaError::AlreadyStarted { .. }) => (StatusCode::OK, "accepted before".to_owned()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }

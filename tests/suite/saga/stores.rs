@@ -38,6 +38,8 @@ pub(super) struct Flaky {
     hangs: Arc<AtomicBool>,
     /// Renewals, writes and take-overs fail like this, and how many did.
     away: Arc<Mutex<(Option<StoreErrorKind>, usize)>>,
+    /// The operation that never answers, and whether it is done.
+    hung: Arc<Mutex<Option<(&'static str, bool)>>>,
 }
 
 impl Flaky {
@@ -46,7 +48,21 @@ impl Flaky {
         let (texts, entries) = (Arc::new(u32::MAX.into()), Arc::new(u32::MAX.into()));
         let (appends, stall) = (Arc::default(), Arc::default());
         let (panics, hangs, away) = (Arc::default(), Arc::default(), Arc::default());
-        Self { inner, renewals, appends, lost, fits, stall, texts, entries, panics, hangs, away }
+        let hung = Arc::default();
+        Self {
+            inner,
+            renewals,
+            appends,
+            lost,
+            fits,
+            stall,
+            texts,
+            entries,
+            panics,
+            hangs,
+            away,
+            hung,
+        }
     }
 
     /// Renewals, writes and take-overs fail like this from now on, and are not done.
@@ -74,6 +90,26 @@ impl Flaky {
     /// So many entries fit into one write from now on.
     pub(super) fn fit_entries(&self, entries: u32) {
         self.entries.store(entries, Ordering::SeqCst);
+    }
+
+    /// An operation never answers from now on, whether it is done or not; `None` ends that.
+    pub(super) fn hang_at(&self, operation: Option<(&'static str, bool)>) {
+        *self.hung.lock().unwrap() = operation;
+    }
+
+    /// Hangs before `operation` if it is not to be done.
+    async fn before(&self, operation: &'static str) {
+        if *self.hung.lock().unwrap() == Some((operation, false)) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Hangs after `operation` if its answer is lost.
+    async fn after<T>(&self, operation: &'static str, answer: T) -> T {
+        if *self.hung.lock().unwrap() == Some((operation, true)) {
+            std::future::pending::<()>().await;
+        }
+        answer
     }
 
     fn check(&self, entries: &[Entry<Payload>]) -> Result<(), StoreError> {
@@ -124,6 +160,7 @@ fn away() -> StoreError {
 impl Store<Payload> for Flaky {
     async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
         self.there()?;
+        self.before("renew").await;
         match self.renewals.load(Ordering::SeqCst) {
             true => Err(away()),
             false => self.inner.renew(worker, lease).await,
@@ -131,12 +168,15 @@ impl Store<Payload> for Flaky {
     }
 
     async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.before("retire").await;
         self.inner.retire(worker).await
     }
 
     async fn create(&self, saga: NewSaga<Payload>) -> Result<(), StoreError> {
         self.there()?;
+        self.before("create").await;
         let created = self.inner.create(saga).await;
+        let created = self.after("create", created).await;
         let left = self.appends.load(Ordering::SeqCst);
         if left == 0 || !self.lost.load(Ordering::SeqCst) {
             return created;
@@ -149,13 +189,15 @@ impl Store<Payload> for Flaky {
         assert!(!self.panics.swap(false, Ordering::SeqCst), "a store");
         self.there()?;
         self.check(&append.entries)?;
+        self.before("append").await;
         let done = append.entries.iter().filter(|entry| entry.kind == EntryKind::ActionDone);
         if done.count() > self.fits.load(Ordering::SeqCst) as usize {
             return Err(StoreError::invalid("an output of 9 bytes, at most 8 are allowed"));
         }
         let left = self.appends.load(Ordering::SeqCst);
         if left == 0 {
-            return self.inner.append(append).await;
+            let appended = self.inner.append(append).await;
+            return self.after("append", appended).await;
         }
         self.appends.store(left - 1, Ordering::SeqCst);
         if self.lost.load(Ordering::SeqCst) {
@@ -174,6 +216,7 @@ impl Store<Payload> for Flaky {
         self.there()?;
         let stall = self.stall.load(Ordering::SeqCst);
         tokio::time::advance(Duration::from_millis(stall.into())).await;
+        self.before("take_over").await;
         let taken = self.inner.take_over(worker, definition, version, limit).await;
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -186,14 +229,17 @@ impl Store<Payload> for Flaky {
         worker: WorkerId,
         saga: SagaId,
     ) -> Result<Option<Record<Payload>>, StoreError> {
+        self.before("take").await;
         self.inner.take(worker, saga).await
     }
 
     async fn load(&self, saga: SagaId) -> Result<Option<Record<Payload>>, StoreError> {
+        self.before("load").await;
         self.inner.load(saga).await
     }
 
     async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+        self.before("request_cancel").await;
         self.inner.request_cancel(saga).await
     }
 
@@ -203,10 +249,12 @@ impl Store<Payload> for Flaky {
         after: Option<SagaId>,
         limit: usize,
     ) -> Result<Vec<Summary>, StoreError> {
+        self.before("list").await;
         self.inner.list(status, after, limit).await
     }
 
     async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.before("purge").await;
         self.inner.purge(age, limit).await
     }
 }

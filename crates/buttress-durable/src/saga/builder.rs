@@ -24,6 +24,7 @@ pub struct Builder<I, F: Format = InMemory> {
     version: u32,
     codec: F,
     max_concurrent: usize,
+    same_input: Option<fn(&I, &I) -> bool>,
     drafts: Vec<(StepPlan, StepCode<I, F>)>,
     /// What the next step in sequence comes after.
     frontier: Vec<u16>,
@@ -46,6 +47,7 @@ impl<I> Builder<I> {
             version,
             codec: InMemory,
             max_concurrent: 16,
+            same_input: None,
             drafts: Vec::new(),
             frontier: Vec::new(),
             group: None,
@@ -61,6 +63,7 @@ impl<I> Builder<I> {
             version: self.version,
             codec,
             max_concurrent: self.max_concurrent,
+            same_input: self.same_input,
             drafts: Vec::new(),
             frontier: Vec::new(),
             group: None,
@@ -73,6 +76,17 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
     /// How many steps of one saga may be under way at once. Defaults to 16.
     pub fn max_concurrent(mut self, max: usize) -> Self {
         self.max_concurrent = max;
+        self
+    }
+
+    /// Compares inputs by `PartialEq` when a saga is started again under an id that is known: see
+    /// [`Executor::start_as`](super::Executor::start_as). Default: the encoded inputs are compared. The
+    /// [`InMemory`] codec encodes nothing, so it knows only numbers, texts and bytes as equal.
+    pub fn compare_inputs(mut self) -> Self
+    where
+        I: PartialEq,
+    {
+        self.same_input = Some(|one, other| one == other);
         self
     }
 
@@ -126,8 +140,9 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         let (plans, steps) = self.drafts.into_iter().unzip();
         let plan = Plan::new(self.name, plans, self.max_concurrent)?;
         let shape = super::drawing::shape(&plan);
-        let (name, version, codec) = (self.name, self.version, self.codec);
-        Ok(Definition { inner: Arc::new(Inner { name, version, codec, plan, steps, shape }) })
+        let Self { name, version, codec, same_input, .. } = self;
+        let inner = Inner { name, version, codec, plan, steps, shape, same_input };
+        Ok(Definition { inner: Arc::new(inner) })
     }
 
     /// The steps in sequence go on after `steps`.

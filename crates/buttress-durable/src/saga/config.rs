@@ -27,6 +27,9 @@ pub struct Config {
     pub(super) again_attempts: u32,
     pub(super) again_backoff: Backoff,
     pub(super) patience: Duration,
+    pub(super) max_resumed: usize,
+    /// `None` for ever.
+    pub(super) retention: Option<Duration>,
     pub(super) on_end: Option<Hook>,
 }
 
@@ -44,6 +47,8 @@ impl Default for Config {
             again_attempts: 10,
             again_backoff: Backoff::exponential(Duration::from_millis(100)),
             patience: Duration::from_secs(60),
+            max_resumed: 256,
+            retention: Some(Duration::from_secs(30 * 24 * 3600)),
             on_end: None,
         }
     }
@@ -112,10 +117,42 @@ impl Config {
         self
     }
 
-    /// How long writing to the log may fail before whoever waits for the saga is told. The saga itself
-    /// goes on trying, because what it has done must be written down. Defaults to 60 seconds.
+    /// Sets how long a caller waits for a store that fails, or that does not answer. Default: 60 seconds; more
+    /// than 0.
+    ///
+    /// Every method of the executor returns a transient error after this time without an answer. The operation
+    /// may still have its effect. A caller that waits for a saga gets the error too. The saga itself repeats the
+    /// write until the store answers, because what it has done must be in the log.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Sets how many of the sagas that [`recover`](super::Executor::recover) takes over run concurrently. The
+    /// others wait for their turn, oldest first, and are owned by this worker meanwhile. Default: 256, so that the
+    /// sagas of a worker that crashed do not call every service at the same moment; at least 1.
+    ///
+    /// A saga that waits between two attempts counts. Sagas that are started, and those that an operator lets
+    /// continue, do not count and are not limited: put a bulkhead in front of what starts them.
+    pub fn max_resumed(mut self, max: usize) -> Self {
+        self.max_resumed = max;
+        self
+    }
+
+    /// Sets how long sagas of this definition, of all versions, are kept in the store after their end. Default:
+    /// 30 days; more than 0. The executor then removes them in the background, a few in one transaction. It never
+    /// removes a saga that is stuck or unfinished.
+    ///
+    /// A [`start_as`](super::Executor::start_as) with the id of a removed saga starts a new saga. So keep them
+    /// longer than a caller may repeat a start.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// Keeps sagas in the store forever after their end. Default: [`retention`](Self::retention) of 30 days.
+    pub fn keep_forever(mut self) -> Self {
+        self.retention = None;
         self
     }
 
@@ -135,6 +172,12 @@ impl Config {
         self.undo_backoff.check()?;
         check_at_least("again-attempts", self.again_attempts, 1)?;
         self.again_backoff.check()?;
+        check_at_least("max-resumed", self.max_resumed, 1)?;
+        if let Some(retention) = self.retention {
+            if retention.is_zero() {
+                return Err(InvalidConfig::new("retention", "0s", "longer than zero"));
+            }
+        }
         check_duration("patience", self.patience)
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Inner<I, F: Format> {
     /// Names, kinds and edges in one text, recorded with every saga: a change of the steps that nobody
     /// gave a new version is noticed.
     pub(super) shape: String,
+    /// How inputs are compared; `None` for their encoded forms.
+    pub(super) same_input: Option<fn(&I, &I) -> bool>,
 }
 
 impl<I> Definition<I> {

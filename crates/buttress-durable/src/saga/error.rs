@@ -21,6 +21,13 @@ pub enum SagaError {
         #[source]
         error: StoreError,
     },
+    /// A saga with this id was started before with the same definition, version and input. It is not started
+    /// again: [`start_or_attach`](super::Executor::start_or_attach) waits for its end.
+    #[error("saga {saga}: started before, with the same input")]
+    AlreadyStarted {
+        /// Which saga.
+        saga: SagaId,
+    },
     /// Another worker has taken the saga over.
     #[error("saga {saga}: another worker has taken it over")]
     Fenced {

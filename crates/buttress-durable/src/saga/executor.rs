@@ -5,25 +5,22 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use buttress::{Codec, CodecError, Format, InMemory, InvalidConfig, StoreError};
-use tokio::sync::{Notify, oneshot};
+use buttress::{Codec, Format, InMemory, InvalidConfig, StoreError};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::attempt::caught;
 use super::config::Config;
 use super::counters::{Counter, Counters};
 use super::definition::Definition;
 use super::error::SagaError;
 use super::execution::Execution;
 use super::flight::Flight;
-use super::lease::{self, Lease};
-use super::needs::Outputs;
-use super::report::{Report, Stats, Tree};
-use super::run::{Control, Creating, Registered, Run};
+use super::lease::Lease;
+use super::report::{Stats, Tree};
+use super::run::{Control, Registered, Run};
 use super::shared::Core;
 use super::state::State;
 use super::store::{SagaId, Status, Store, Summary, WorkerId};
 use super::troubles::Troubles;
-use crate::instant;
 
 /// Runs sagas of one definition, with a store for their logs. Cheap to clone; clones are the same
 /// executor. See the [module](super) for everything else.
@@ -50,6 +47,7 @@ where
         config.check()?;
         let worker = WorkerId::random(&config.rng);
         let lease = Lease::new(worker, config.lease, config.clock.clone());
+        let slots = Arc::new(Semaphore::new(config.max_resumed.min(Semaphore::MAX_PERMITS)));
         let core = Core {
             definition,
             store,
@@ -65,80 +63,10 @@ where
             left: Mutex::default(),
             recovering: tokio::sync::Mutex::default(),
             deciding: tokio::sync::Mutex::default(),
+            slots,
+            other_versions: Mutex::default(),
         };
         Ok(Self { core: Arc::new(core) })
-    }
-
-    /// Starts a saga, and returns when that is durable. From then on it runs to its end, whoever waits.
-    ///
-    /// # Errors
-    /// The saga was not stored: the store refused for longer than
-    /// [`patience`](Config::patience), the input is too large or cannot be encoded, the executor is
-    /// shutting down. After a transient error it may still be found by [`recover`](Self::recover).
-    ///
-    /// # Cancel safety
-    /// Once polled, a saga may be started although this future is dropped.
-    pub async fn start(&self, input: I) -> Result<Execution, SagaError> {
-        let id = SagaId::random(&self.core.config.rng);
-        self.start_as(id, input).await
-    }
-
-    /// [`start`](Self::start) under an id of the caller's, so that one occasion starts one saga, however
-    /// often it is asked for.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start), and a [`Conflict`](buttress::StoreErrorKind::Conflict) if a saga with this
-    /// id has been started before: [`state`](Self::state) tells where it stands.
-    pub async fn start_as(&self, id: SagaId, input: I) -> Result<Execution, SagaError> {
-        let core = &self.core;
-        let store = |error| SagaError::Store { saga: id, error };
-        if core.is_shutting_down() {
-            return Err(SagaError::ShutDown { saga: id });
-        }
-        let input = Arc::new(input);
-        // The user's code.
-        let encoded = caught(|| core.definition.inner.codec.encode(&input));
-        let encoded = encoded.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
-        let encoded = encoded.map_err(|error| SagaError::Input { saga: id, error })?;
-        lease::begin(core).await.map_err(store)?;
-        let (created, was_created) = oneshot::channel();
-        let length = core.config.deadline;
-        let now = core.config.clock.now();
-        let deadline = length.map(|length| instant::after(now, length));
-        let creating = Creating {
-            input: encoded,
-            deadline: length.map(|length| core.config.clock.unix().saturating_add(length)),
-            created,
-        };
-        let steps = core.definition.inner.steps.len();
-        let flight = Flight::new(core.clone(), id, input, Outputs::new(steps), deadline);
-        let (run, execution) = {
-            // Until it is among what runs here.
-            let taking = core.taking();
-            if taking.contains_key(&id) {
-                return Err(store(StoreError::conflict(format!("saga {id} is resumed here"))));
-            }
-            self.run(id, 1, flight, State::new(steps), 0)
-        };
-        let Some(run) = run else {
-            return Err(store(StoreError::conflict(format!("saga {id} runs here already"))));
-        };
-        let run = Run { creating: Some(creating), ..run };
-        core.config.spawner.spawn(run.drive(Vec::new()));
-        match was_created.await {
-            Ok(Ok(())) => Ok(execution),
-            Ok(Err(error)) => Err(store(error)),
-            // Its task ended before that: by a panic, which it reports, or with its runtime.
-            Err(_) => Err(execution.await.err().unwrap_or(SagaError::ShutDown { saga: id })),
-        }
-    }
-
-    /// Starts a saga and waits for its end.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start), and what keeps it from being run to its end here.
-    pub async fn run_to_end(&self, input: I) -> Result<Report, SagaError> {
-        self.start(input).await?.await
     }
 
     /// Registers a saga that is about to run here; `None` if it does already.
@@ -182,7 +110,8 @@ where
     /// # Errors
     /// The store failed.
     pub async fn cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
-        let known = self.core.store.request_cancel(saga).await?;
+        let asking = self.core.store.request_cancel(saga);
+        let known = self.core.ask("cancelling a saga", asking).await?;
         let control = self.core.active().get(&saga).cloned();
         if let (true, Some(control)) = (known, control) {
             control.cancel();
@@ -196,7 +125,9 @@ where
     /// The store failed, the log cannot be read, or it is of another definition.
     pub async fn state(&self, saga: SagaId) -> Result<Option<Tree>, SagaError> {
         let store = |error| SagaError::Store { saga, error };
-        let Some(record) = self.core.store.load(saga).await.map_err(store)? else {
+        let loading = self.core.store.load(saga);
+        let loaded = self.core.ask("loading a saga", loading).await;
+        let Some(record) = loaded.map_err(store)? else {
             return Ok(None);
         };
         self.check_definition(&record)?;
@@ -216,7 +147,8 @@ where
         after: Option<SagaId>,
         limit: usize,
     ) -> Result<Vec<Summary>, StoreError> {
-        self.core.store.list(status, after, limit).await
+        let listing = self.core.store.list(status, after, limit);
+        self.core.ask("listing sagas", listing).await
     }
 
     /// Stops starting steps, waits until those under way have ended and are written down, and gives up
@@ -240,7 +172,7 @@ where
             idle.await;
         }
         core.shut_down.store(true, Ordering::Release);
-        core.store.retire(core.lease.worker).await
+        core.ask("retiring a worker", core.store.retire(core.lease.worker)).await
     }
 
     /// The numbers as they are now.

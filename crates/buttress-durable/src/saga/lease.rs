@@ -7,6 +7,7 @@ use buttress::{Clock, Format, StoreError};
 use tokio::sync::{Notify, OnceCell};
 
 use super::bounded::bounded;
+use super::purging;
 use super::shared::Core;
 use super::store::{Store, WorkerId};
 use super::troubles::Operation;
@@ -137,6 +138,9 @@ where
         core.lease.renew(&core.store).await?;
         let (core, clock) = (std::sync::Arc::downgrade(core), core.config.clock.clone());
         if let Some(alive) = core.upgrade() {
+            if let Some(retention) = alive.config.retention {
+                alive.config.spawner.spawn(purging::keep(core.clone(), clock.clone(), retention));
+            }
             alive.config.spawner.spawn(keep(core, clock));
         }
         Ok(())

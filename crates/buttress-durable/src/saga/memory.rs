@@ -45,6 +45,18 @@ struct Row<P> {
     number: u64,
 }
 
+impl<P> Row<P> {
+    fn summary(&self) -> Summary {
+        Summary {
+            id: self.record.id,
+            definition: self.record.definition.clone(),
+            version: self.record.version,
+            status: self.record.status,
+            epoch: self.record.epoch,
+        }
+    }
+}
+
 impl MemoryStore {
     /// For sagas with the [`InMemory`](buttress::InMemory) codec: payloads are kept as they are.
     #[must_use]
@@ -258,15 +270,38 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         let ids: BTreeSet<SagaId> =
             rows.sagas.values().filter(wanted).map(|row| row.record.id).collect();
         let found = ids.into_iter().take(limit).filter_map(|id| rows.sagas.get(&id));
-        found
-            .map(|row| Summary {
-                id: row.record.id,
-                definition: row.record.definition.clone(),
-                version: row.record.version,
-                status: row.record.status,
-                epoch: row.record.epoch,
-            })
-            .collect()
+        found.map(Row::summary).collect()
+    }
+
+    fn other_versions_now(&self, definition: &str, version: u32, limit: usize) -> Vec<Summary> {
+        let now = self.inner.clock.now();
+        let rows = self.lock();
+        let found = rows.unfinished.values().filter_map(|id| rows.sagas.get(id)).filter(|row| {
+            row.record.definition == definition
+                && row.record.version != version
+                && matches!(row.record.status, Status::Running | Status::Unwinding)
+                && !rows.is_live(row.worker, now)
+        });
+        found.take(limit).map(Row::summary).collect()
+    }
+
+    fn purge_definition_now(&self, definition: &str, age: Duration, limit: usize) -> usize {
+        let now = self.inner.clock.now();
+        let old = |at: Instant| instant::after(at, age) <= now;
+        let mut rows = self.lock();
+        let Rows { sagas, ended, workers, .. } = &mut *rows;
+        workers.retain(|_, until| !old(*until));
+        let mut purged = 0;
+        ended.retain(|(at, id)| {
+            let own = sagas.get(id).is_some_and(|row| row.record.definition == definition);
+            let purge = purged < limit && own && old(*at);
+            if purge {
+                sagas.remove(id);
+                purged += 1;
+            }
+            !purge
+        });
+        purged
     }
 
     fn purge_now(&self, age: Duration, limit: usize) -> usize {
@@ -356,8 +391,26 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         Ok(self.list_now(status, after, limit))
     }
 
+    async fn other_versions(
+        &self,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        Ok(self.other_versions_now(definition, version, limit))
+    }
+
     async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         Ok(self.purge_now(age, limit))
+    }
+
+    async fn purge_definition(
+        &self,
+        definition: &str,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        Ok(self.purge_definition_now(definition, age, limit))
     }
 }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../guide/saga.md")]
 
+mod attaching;
 mod attempt;
 mod bounded;
 mod builder;
@@ -18,10 +19,13 @@ mod memory;
 mod needs;
 mod operators;
 mod plan;
+mod purging;
 mod recovery;
 mod report;
 mod run;
 mod shared;
+mod slots;
+mod starting;
 mod state;
 mod step;
 mod store;

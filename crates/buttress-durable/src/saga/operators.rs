@@ -5,14 +5,17 @@ use std::sync::Arc;
 use buttress::{Codec, CodecError};
 
 use super::attempt::caught;
+use super::bounded::bounded;
 use super::draft::MOST_ENTRIES;
 use super::error::SagaError;
 use super::execution::Execution;
 use super::executor::Executor;
 use super::lease;
 use super::needs::StepHandle;
+use super::slots::Turn;
 use super::state::{Phase, State, Step};
 use super::store::{Entry, EntryKind, SagaId, Status, Store};
+use crate::instant;
 
 /// What an operator found out about an action in doubt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -105,19 +108,29 @@ where
         if core.is_shutting_down() {
             return Err(SagaError::ShutDown { saga });
         }
-        let _alone = core.deciding.lock().await;
-        lease::begin_live(core).await.map_err(store)?;
+        let asked = core.config.clock.now();
+        // All that follows waits no longer than the patience of a caller.
+        let ends = instant::after(asked, core.config.patience);
+        let left = || ends.saturating_duration_since(core.config.clock.now());
+        let clock = &core.config.clock;
+        let alone = async { Ok(core.deciding.lock().await) };
+        let _alone = bounded(clock, left(), "waiting for another decision", alone).await;
+        let _alone = _alone.map_err(store)?;
+        let beginning = bounded(clock, left(), "taking a lease", lease::begin_live(core)).await;
+        beginning.map_err(store)?;
         let Some(_reserved) = core.reserve(saga) else {
             return Err(not("it runs here"));
         };
         // Looked at before it is taken: what cannot be decided is left to whoever owns it.
-        let record = core.store.load(saga).await.map_err(store)?;
+        let loading = bounded(clock, left(), "loading a saga", core.store.load(saga)).await;
+        let record = loading.map_err(store)?;
         let record = record.ok_or_else(|| not("there is no such saga"))?;
         self.check_definition(&record)?;
         if record.status != Status::Stuck {
             return Err(not(&format!("it is {}, not stuck", record.status.as_str())));
         }
-        let taken = core.store.take(core.lease.worker, saga).await.map_err(store)?;
+        let taking = core.store.take(core.lease.worker, saga);
+        let taken = bounded(clock, left(), "taking a saga", taking).await.map_err(store)?;
         let record = taken.ok_or_else(|| not("another worker has it"))?;
         let state = State::fold(core.definition.inner.steps.len(), &record.entries);
         let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
@@ -139,6 +152,6 @@ where
         if !state.stuck || entries.is_empty() {
             return Err(not("it is not stuck at that"));
         }
-        self.resume(record, entries)
+        self.resume(record, entries, Turn::Now)
     }
 }

@@ -15,8 +15,9 @@ use super::lease;
 use super::needs::Outputs;
 use super::plan::{Kind, OnCrash};
 use super::report::reason;
+use super::slots::Turn;
 use super::state::{State, Step};
-use super::store::{Entry, EntryKind, Record, SagaId, Status, Store};
+use super::store::{Entry, EntryKind, Record, SagaId, Status, Store, Summary};
 use super::troubles::Operation;
 use crate::instant;
 
@@ -29,6 +30,9 @@ pub struct Recovery {
     /// Sagas that cannot be resumed: their logs cannot be read, or were started with other steps. They
     /// are left as they are; those taken over are free again when this worker retires.
     pub left: Vec<SagaError>,
+    /// Up to 100 unfinished sagas of other versions of the definition that no live worker owns. They stay as they
+    /// are until an executor of their version recovers. The executor logs each version once.
+    pub other_versions: Vec<Summary>,
 }
 
 impl<I, F, St> Executor<I, F, St>
@@ -53,12 +57,15 @@ where
         const AT_ONCE: usize = 100;
         let core = &self.core;
         let mut recovery = Recovery::default();
-        let _alone = core.recovering.lock().await;
-        lease::begin_live(core).await?;
+        // Bounded as a whole: several callers wait for each other.
+        let alone = async { Ok(core.recovering.lock().await) };
+        let _alone = core.ask("waiting for another recovery", alone).await?;
+        core.ask("taking a lease", lease::begin_live(core)).await?;
         let definition = &core.definition.inner;
         while !core.is_shutting_down() {
             let (name, version) = (definition.name.as_str(), definition.version);
-            let found = core.store.take_over(core.lease.worker, name, version, AT_ONCE).await?;
+            let taking = core.store.take_over(core.lease.worker, name, version, AT_ONCE);
+            let found = core.ask("taking sagas over", taking).await?;
             let last = found.sagas.len() < AT_ONCE;
             for (saga, why) in found.corrupt {
                 recovery.left.push(SagaError::Corrupt { saga, why });
@@ -71,6 +78,7 @@ where
             }
         }
         self.adopt(&mut recovery).await?;
+        self.find_others(&mut recovery).await?;
         Ok(recovery)
     }
 
@@ -79,7 +87,8 @@ where
         let core = &self.core;
         let (definition, worker) = (&core.definition.inner, core.lease.worker);
         let name = definition.name.as_str();
-        for id in core.store.owned(worker, name, definition.version).await? {
+        let asking = core.store.owned(worker, name, definition.version);
+        for id in core.ask("listing sagas of this worker", asking).await? {
             if core.is_shutting_down() {
                 break;
             }
@@ -88,7 +97,7 @@ where
             }
             // It runs here, or it is being started, taken or resumed.
             let Some(_reserved) = core.reserve(id) else { continue };
-            match core.store.take(worker, id).await {
+            match core.ask("taking a saga", core.store.take(worker, id)).await {
                 // An operator must decide about one that is stuck.
                 Ok(Some(record)) if record.status != Status::Stuck => {
                     self.resume_found(record, recovery);
@@ -104,6 +113,28 @@ where
         Ok(())
     }
 
+    /// Reports sagas of other versions that no worker runs. Each version is logged once.
+    async fn find_others(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
+        const MOST: usize = 100;
+        let core = &self.core;
+        let definition = &core.definition.inner;
+        let (name, version) = (definition.name.as_str(), definition.version);
+        let asking = core.store.other_versions(name, version, MOST);
+        recovery.other_versions = core.ask("looking for other versions", asking).await?;
+        for other in &recovery.other_versions {
+            let mut told =
+                core.other_versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if told.insert(other.version) {
+                tracing::warn!(
+                    target: "buttress", layer = core.config.name.as_str(), definition = name,
+                    version = other.version, known = version, saga = %other.id,
+                    "unfinished sagas of another version are left: run an executor of that version"
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn resume_found(&self, record: Record<F::Encoded>, recovery: &mut Recovery) {
         let id = record.id;
         // Taken over from ourselves, after standing still for longer than a lease: what runs finds itself
@@ -113,7 +144,7 @@ where
             recovery.resumed.push(id);
             return;
         }
-        match self.resume(record, Vec::new()) {
+        match self.resume(record, Vec::new(), Turn::Later) {
             // Nobody waits for its report.
             Ok(execution) => {
                 drop(execution);
@@ -143,7 +174,7 @@ where
             if core.is_shutting_down() {
                 return;
             }
-            if let Err(error) = executor.resume(record, Vec::new()) {
+            if let Err(error) = executor.resume(record, Vec::new(), Turn::Later) {
                 let layer = core.config.name.as_str();
                 let error = WithCauses(&error);
                 tracing::error!(target: "buttress", layer, %error, "saga not resumed");
@@ -151,9 +182,11 @@ where
         });
     }
 
-    /// [`recover`](Self::recover)s at once and every `interval` until the executor is dropped or shut
+    /// [`recover`](Self::recover)s at once and every `interval`, at least 1 ms, until the executor is dropped or shut
     /// down, so that the sagas of a worker that crashed go on here when its lease has run out.
     pub fn keep_recovering(&self, interval: Duration) {
+        // With none it would ask the store all the time.
+        let interval = interval.max(Duration::from_millis(1));
         let core = Arc::downgrade(&self.core);
         let clock = self.core.config.clock.clone();
         self.core.config.spawner.spawn(async move {
@@ -190,6 +223,7 @@ where
         &self,
         record: Record<F::Encoded>,
         decision: Vec<Entry<F::Encoded>>,
+        turn: Turn,
     ) -> Result<Execution, SagaError> {
         let core = &self.core;
         let definition = &core.definition.inner;
@@ -200,18 +234,7 @@ where
         let input = caught(|| definition.codec.decode(&record.input));
         let input = input.and_then(|input| input.map_err(|error| error.to_string()));
         let input = input.map_err(|why| corrupt(format!("input: {why}")))?;
-        let mut outputs = Outputs::new(definition.steps.len());
-        let made = record.entries.iter().chain(&decision);
-        for (position, entry) in made.enumerate() {
-            let made = matches!(entry.kind, EntryKind::ActionDone | EntryKind::Happened);
-            let code = definition.steps.get(usize::from(entry.step));
-            if let (true, Some(payload), Some(code)) = (made, &entry.payload, code) {
-                let output = caught(|| (code.decode)(&definition.codec, payload));
-                let output = output.and_then(|output| output.map_err(|error| error.to_string()));
-                let output = output.map_err(|why| corrupt(format!("entry {position}: {why}")))?;
-                outputs.set(entry.step, Some(output));
-            }
-        }
+        let outputs = self.outputs_of(saga, record.entries.iter().chain(&decision))?;
         let mut first = decision;
         first.extend(self.again(&state));
         let deadline = record.deadline.map(|deadline| self.instant(deadline));
@@ -233,8 +256,35 @@ where
             run.control.cancel();
         }
         core.counters.add(Counter::Resumed);
-        core.config.spawner.spawn(run.drive(first));
+        core.config.spawner.spawn(run.drive_in_turn(first, turn));
         Ok(execution)
+    }
+
+    /// The outputs that a log holds.
+    pub(super) fn outputs_of<'a>(
+        &self,
+        saga: SagaId,
+        entries: impl IntoIterator<Item = &'a Entry<F::Encoded>>,
+    ) -> Result<Outputs, SagaError>
+    where
+        F::Encoded: 'a,
+    {
+        let definition = &self.core.definition.inner;
+        let mut outputs = Outputs::new(definition.steps.len());
+        for (position, entry) in entries.into_iter().enumerate() {
+            let made = matches!(entry.kind, EntryKind::ActionDone | EntryKind::Happened);
+            let code = definition.steps.get(usize::from(entry.step));
+            if let (true, Some(payload), Some(code)) = (made, &entry.payload, code) {
+                let output = caught(|| (code.decode)(&definition.codec, payload));
+                let output = output.and_then(|output| output.map_err(|error| error.to_string()));
+                let output = output.map_err(|why| SagaError::Corrupt {
+                    saga,
+                    why: format!("entry {position}: {why}"),
+                })?;
+                outputs.set(entry.step, Some(output));
+            }
+        }
+        Ok(outputs)
     }
 
     /// The first entries of a new owner: what the one before left under way.

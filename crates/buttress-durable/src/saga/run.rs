@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buttress::{Format, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, oneshot};
@@ -31,7 +31,7 @@ pub(super) type Reply = oneshot::Sender<Result<Report, SagaError>>;
 #[derive(Debug, Default)]
 pub(super) struct Control {
     cancelled: AtomicBool,
-    told: Notify,
+    pub(super) told: Notify,
 }
 
 impl Control {
@@ -86,6 +86,8 @@ impl<I, F: Format, St> Drop for Registered<I, F, St> {
 pub(super) struct Creating<P> {
     pub(super) input: P,
     pub(super) deadline: Option<Duration>,
+    /// When the caller began to wait.
+    pub(super) asked: Instant,
     pub(super) created: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -139,6 +141,12 @@ where
                     // The outage is in the log already, and its caller has the error.
                     SagaError::Store { error: store, .. } if store.may_pass() => {
                         tracing::debug!(target: "buttress", layer, %error, "saga left");
+                    }
+                    // The caller of the start is told: often it only asks a second time.
+                    SagaError::Store { error: store, .. }
+                        if store.kind() == StoreErrorKind::Conflict && self.position == 0 =>
+                    {
+                        tracing::debug!(target: "buttress", layer, %error, "saga not started");
                     }
                     _ => tracing::warn!(target: "buttress", layer, %error, "saga left"),
                 }
@@ -243,13 +251,30 @@ where
         // A lapsed lease: nothing leaves before it is written down again under a live one.
         if self.flight.has_lapsed() && !was_told {
             let mut live = pin!(core.lease.live());
+            // A caller waits for a lease that cannot be renewed no longer than for a write.
+            let patience = core.config.patience;
+            let mut late = pin!(self.reply.is_some().then(|| clock.sleep(patience)));
             // By the same future: it stands first in line for what is told. (A second one never heard of
             // a shut-down.)
-            let either = poll_fn(|cx| match told.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => live.as_mut().poll(cx),
-            });
-            self.flight.beside(either).await;
+            loop {
+                let first = poll_fn(|cx| {
+                    if told.as_mut().poll(cx).is_ready() || live.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(false);
+                    }
+                    match late.as_mut().as_pin_mut().map(|late| late.poll(cx)) {
+                        Some(Poll::Ready(())) => Poll::Ready(true),
+                        _ => Poll::Pending,
+                    }
+                });
+                if !self.flight.beside(first).await {
+                    break;
+                }
+                late.set(None);
+                let millis = patience.as_millis();
+                let error = format!("renewing a lease: no success within {millis} ms");
+                // The saga is in the store, so it goes on all the same.
+                let _ = self.complain(&StoreError::transient(error));
+            }
         }
     }
 

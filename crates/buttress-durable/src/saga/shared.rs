@@ -1,14 +1,15 @@
 //! [`Core`]: what an executor and the sagas that run on it share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use buttress::Format;
-use buttress::StoreError;
-use tokio::sync::Notify;
+use buttress::{Format, StoreError};
+use tokio::sync::{Notify, Semaphore};
 
+use super::bounded::bounded;
 use super::config::Config;
 use super::counters::{Counter, Counters};
 use super::definition::Definition;
@@ -37,6 +38,10 @@ pub(super) struct Core<I, F: Format, St> {
     pub(super) recovering: tokio::sync::Mutex<()>,
     /// Operators' decisions are made one after another.
     pub(super) deciding: tokio::sync::Mutex<()>,
+    /// How many sagas that were taken over run.
+    pub(super) slots: Arc<Semaphore>,
+    /// Versions of the definition whose sagas were found and logged.
+    pub(super) other_versions: Mutex<BTreeSet<u32>>,
 }
 
 impl<I, F: Format, St> Core<I, F, St> {
@@ -76,6 +81,15 @@ impl<I, F: Format, St> Core<I, F, St> {
             EntryKind::UndoFailed => Counter::UndoFailed,
             _ => return,
         });
+    }
+
+    /// Waits for the store up to the patience of a caller.
+    pub(super) async fn ask<T>(
+        &self,
+        what: &str,
+        asking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        bounded(&self.config.clock, self.config.patience, what, asking).await
     }
 
     pub(super) fn active(&self) -> MutexGuard<'_, HashMap<SagaId, Arc<Control>>> {

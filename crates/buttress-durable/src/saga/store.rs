@@ -371,11 +371,59 @@ pub trait Store<P>: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Summary>, StoreError>> + Send;
 
-    /// Removes up to `limit` sagas that ended at least `age` ago, with their logs, and leases of workers
-    /// that ran out that long ago; returns how many sagas.
+    /// Returns up to `limit` unfinished sagas of other versions of a definition that no live worker owns, oldest
+    /// first. [`Executor::recover`](super::Executor::recover) reports them.
+    ///
+    /// The default implementation looks at up to 10 000 unfinished sagas with [`list`](Self::list). It cannot see
+    /// leases, so it returns sagas of live workers too. Stores should override it.
+    fn other_versions(
+        &self,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Summary>, StoreError>> + Send {
+        async move {
+            const PAGE: usize = 1000;
+            let mut found = Vec::new();
+            for status in [Status::Running, Status::Unwinding] {
+                let mut after = None;
+                for _ in 0..5 {
+                    let page = self.list(Some(status), after, PAGE).await?;
+                    let full = page.len() == PAGE;
+                    after = page.last().map(|saga| saga.id);
+                    let other =
+                        |saga: &Summary| saga.definition == definition && saga.version != version;
+                    found.extend(page.into_iter().filter(other));
+                    if !full || found.len() >= limit {
+                        break;
+                    }
+                }
+            }
+            found.truncate(limit);
+            Ok(found)
+        }
+    }
+
+    /// Removes up to `limit` sagas, of all definitions, that ended at least `age` ago, with their logs, and
+    /// leases of workers that ran out that long ago; returns how many sagas. A stuck saga has not ended.
     fn purge(
         &self,
         age: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// As [`purge`](Self::purge), of one definition. An executor calls it for its own definition, so that
+    /// executors with different [retentions](super::Config::retention) can share a store.
+    ///
+    /// The default implementation calls [`purge`](Self::purge), so the shortest retention holds for all
+    /// definitions in the store. Stores should override it.
+    fn purge_definition(
+        &self,
+        definition: &str,
+        age: Duration,
+        limit: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
+        let _ = definition;
+        self.purge(age, limit)
+    }
 }

@@ -13,3 +13,6 @@ CREATE INDEX buttress_outbox_delayed_since
     ON {s}buttress_outbox (partition, (due_at::float8 - length::float8)) WHERE status = 1;
 CREATE INDEX buttress_outbox_hold_since
     ON {s}buttress_outbox_hold (partition, (until::float8 - length::float8));
+
+CREATE INDEX buttress_saga_old
+    ON {s}buttress_saga (definition, ended_at) WHERE ended_at IS NOT NULL;

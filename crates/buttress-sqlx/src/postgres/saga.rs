@@ -14,15 +14,12 @@ use super::rows::{id, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::error::during;
 use crate::log::{LogOp, prepare_append, prepare_create, signed, unreadable};
-use crate::time::span;
 
 mod append;
+mod old;
 mod read;
 
 use read::{HEAD, find, head, lines, logs, name};
-
-/// How many sagas one transaction of a purge removes.
-const PURGED_AT_ONCE: usize = 1000;
 
 impl Store<Vec<u8>> for PostgresStore {
     async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
@@ -296,45 +293,26 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = (limit - purged).min(PURGED_AT_ONCE);
-            let done = self.bounded("purging sagas", self.purge_some(age, some)).await?;
-            purged += done;
-            if done < some || purged >= limit {
-                return Ok(purged);
-            }
-        }
+    async fn other_versions(
+        &self,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        self.other_versions_of(definition, version, limit).await
     }
-}
 
-impl PostgresStore {
-    async fn purge_some(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        let what = during("purging sagas");
-        // One statement is one transaction: a saga goes with its log.
-        let sagas = self.sql(
-            "WITH old AS (SELECT number FROM {s}buttress_saga WHERE ended_at IS NOT NULL \
-                 AND ended_at <= {now} - $2::int8 ORDER BY ended_at LIMIT $3 \
-                 FOR UPDATE SKIP LOCKED), \
-             lines AS (DELETE FROM {s}buttress_saga_entry \
-                 WHERE saga = ANY (ARRAY(SELECT number FROM old))) \
-             DELETE FROM {s}buttress_saga WHERE number = ANY (ARRAY(SELECT number FROM old))",
-        );
-        let workers =
-            self.sql("DELETE FROM {s}buttress_saga_worker WHERE until <= {now} - $2::int8");
-        let mut loan = self.borrow().await?;
-        let done = query(sagas)
-            .bind(self.time())
-            .bind(span(age))
-            .bind(signed(limit as u64))
-            .execute(&mut *loan)
-            .await
-            .map_err(what)?;
-        let query = query(workers).bind(self.time()).bind(span(age));
-        query.execute(&mut *loan).await.map_err(what)?;
-        loan.give_back().await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.purge_all(None, age, limit).await
+    }
+
+    async fn purge_definition(
+        &self,
+        definition: &str,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.purge_all(Some(definition), age, limit).await
     }
 }
 

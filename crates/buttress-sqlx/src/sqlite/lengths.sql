@@ -12,3 +12,6 @@ ALTER TABLE buttress_outbox_relay ADD COLUMN length INTEGER NOT NULL DEFAULT 922
 CREATE INDEX buttress_outbox_delayed_since
     ON buttress_outbox (partition, due_at - length) WHERE status = 1;
 CREATE INDEX buttress_outbox_hold_since ON buttress_outbox_hold (partition, until - length);
+
+CREATE INDEX buttress_saga_old
+    ON buttress_saga (definition, ended_at) WHERE ended_at IS NOT NULL;

@@ -15,17 +15,14 @@ use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use crate::error::failed;
 use crate::log::{LogOp, prepare_append, prepare_create, signed, unreadable};
-use crate::time::before;
 
 mod append;
+mod old;
 mod read;
 
 pub(super) use append::write;
 
 use read::{HEAD, find, head, json, lines, logs, name};
-
-/// How many sagas one transaction of a purge removes, so that others need not wait long for theirs.
-const PURGED_AT_ONCE: usize = 200;
 
 impl Store<Vec<u8>> for SqliteStore {
     async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
@@ -279,47 +276,26 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = (limit - purged).min(PURGED_AT_ONCE);
-            let done = self.bounded("purging sagas", self.purge_some(age, some)).await?;
-            purged += done;
-            if done < some || purged >= limit {
-                return Ok(purged);
-            }
-        }
+    async fn other_versions(
+        &self,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        self.other_versions_of(definition, version, limit).await
     }
-}
 
-impl SqliteStore {
-    async fn purge_some(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        let purging = |error| failed("purging sagas", error);
-        let mut tx = self.begin().await?;
-        let until = before(self.now(), age);
-        let numbers: Vec<i64> = sqlx::query_scalar(
-            "SELECT number FROM buttress_saga WHERE ended_at IS NOT NULL AND ended_at <= ? \
-             ORDER BY ended_at LIMIT ?",
-        )
-        .bind(until)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut **tx)
-        .await
-        .map_err(purging)?;
-        let list = json(&numbers);
-        for sql in [
-            "DELETE FROM buttress_saga_entry WHERE saga IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM buttress_saga WHERE number IN (SELECT value FROM json_each(?1))",
-        ] {
-            sqlx::query(sql).bind(&list).execute(&mut **tx).await.map_err(purging)?;
-        }
-        sqlx::query("DELETE FROM buttress_saga_worker WHERE until <= ?")
-            .bind(until)
-            .execute(&mut **tx)
-            .await
-            .map_err(purging)?;
-        tx.commit().await?;
-        Ok(numbers.len())
+    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.purge_all(None, age, limit).await
+    }
+
+    async fn purge_definition(
+        &self,
+        definition: &str,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.purge_all(Some(definition), age, limit).await
     }
 }
 

@@ -1,15 +1,20 @@
 //! Whole sagas on each database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use buttress::{Codec, CodecError, Format};
-use buttress_durable::saga::{Builder, Call, Config, Definition, Executor, Status};
+use buttress::{Codec, CodecError, Format, StoreErrorKind};
+use buttress_durable::saga::{
+    Builder, Call, Config, Definition, Executor, SagaError, SagaId, Status,
+};
 use tower::{BoxError, service_fn};
 
-use crate::db::{Db, on_each_database};
+use crate::db::{Db, on_each_database, rng};
 
 on_each_database! {
     long_error_texts_wedge_no_saga
+    old_sagas_are_purged_in_the_background
+    a_saga_that_was_started_before_is_known
 }
 
 /// Numbers as bytes.
@@ -50,6 +55,13 @@ fn refusing(steps: usize, characters: usize) -> Builder<u32, Bytes> {
     saga
 }
 
+fn done(name: &'static str) -> Builder<u32, Bytes> {
+    let mut saga = Definition::<u32>::builder(name, 3).codec(Bytes);
+    let done = service_fn(async |call: Call<u32>| Ok::<u32, BoxError>(call.into_request()));
+    saga.step("step").action((), done, |input: &u32, ()| *input).add();
+    saga
+}
+
 async fn long_error_texts_wedge_no_saga<D: Db>(db: D) {
     for (steps, characters) in [(1, 17 << 20), (16, 2 << 20)] {
         let saga = refusing(steps, characters).build().unwrap();
@@ -62,4 +74,57 @@ async fn long_error_texts_wedge_no_saga<D: Db>(db: D) {
         assert!(tree.steps.iter().all(|step| step.note.as_ref().unwrap().len() == 2000));
         sagas.shut_down().await.unwrap();
     }
+}
+
+async fn old_sagas_are_purged_in_the_background<D: Db>(db: D) {
+    const HOUR: Duration = Duration::from_secs(3600);
+    // The test moves the clock while the database works.
+    let patience = Duration::from_secs(300 * 24 * 3600);
+    let config = || Config::new().clock(db.time().clock()).patience(patience);
+    let sagas = |name: &'static str, config: Config| {
+        let saga = done(name).build().unwrap();
+        Executor::new(saga, db.store().clone(), config).unwrap()
+    };
+    let brief = sagas("brief", config().retention(HOUR));
+    let endless = sagas("endless", config().keep_forever());
+    for _ in 0..300 {
+        drop(brief.run_to_end(7).await.unwrap());
+    }
+    let kept = endless.run_to_end(7).await.unwrap().id();
+    assert_eq!(brief.list(None, None, 1000).await.unwrap().len(), 301);
+    // An hour and one look later: the database has its own time on PostgreSQL.
+    for _ in 0..61 {
+        db.time().advance(Duration::from_secs(60));
+        tokio::task::yield_now().await;
+    }
+    loop {
+        let left = brief.list(None, None, 1000).await.unwrap();
+        if left.len() == 1 {
+            assert_eq!(left.first().map(|saga| saga.id), Some(kept));
+            break;
+        }
+        db.time().advance(Duration::from_secs(60));
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn a_saga_that_was_started_before_is_known<D: Db>(db: D) {
+    let sagas = || {
+        let saga = done("order").build().unwrap();
+        Executor::new(saga, db.store().clone(), Config::new()).unwrap()
+    };
+    let (here, there) = (sagas(), sagas());
+    let id = SagaId::random(&rng());
+    let execution = here.start_as(id, 7).await.unwrap();
+    let attached = there.start_or_attach(id, 7).await.unwrap();
+    let known = there.start_as(id, 7).await.map(drop);
+    assert!(matches!(known, Err(SagaError::AlreadyStarted { .. })), "{known:?}");
+    let other = there.start_as(id, 8).await.map(drop);
+    let conflict = |error: &SagaError| match error {
+        SagaError::Store { error, .. } => error.kind() == StoreErrorKind::Conflict,
+        _ => false,
+    };
+    assert!(other.as_ref().is_err_and(conflict), "{other:?}");
+    assert_eq!(execution.await.unwrap().status(), Status::Completed);
+    assert_eq!(attached.await.unwrap().status(), Status::Completed);
 }

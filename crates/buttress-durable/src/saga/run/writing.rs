@@ -8,6 +8,7 @@ use super::Run;
 use super::drafting::NOT_SENT;
 use crate::instant;
 use crate::outage::LONGEST;
+use crate::saga::bounded::bounded;
 use crate::saga::call::Direction;
 use crate::saga::counters::Counter;
 use crate::saga::draft::{Draft, Launch};
@@ -32,10 +33,22 @@ where
     /// saga.
     pub(super) async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<Permit, StoreError> {
         let core = self.core.clone();
-        let began = core.config.clock.now();
-        let mut wait = Duration::from_millis(10);
+        let clock = &core.config.clock;
+        let began = self.creating.as_ref().map_or_else(|| clock.now(), |creating| creating.asked);
+        let (mut wait, mut longer) = (Duration::from_millis(10), core.config.patience);
+        let at_shut_down = SHUT_DOWN_PATIENCE.min(core.config.patience);
         loop {
             let permit = core.lease.permit();
+            let waited = clock.now().saturating_duration_since(began);
+            let limit = if core.is_shutting_down() {
+                at_shut_down
+            } else if waited < core.config.patience {
+                core.config.patience - waited
+            } else {
+                // Nobody waits any more: a store that is only slow gets longer each time.
+                longer = longer.saturating_mul(2);
+                longer
+            };
             let wrote = match &self.creating {
                 Some(creating) => {
                     let saga = NewSaga {
@@ -48,7 +61,8 @@ where
                         input: creating.input.clone(),
                         entries: draft.entries.clone(),
                     };
-                    self.flight.beside(core.store.create(saga)).await
+                    let creating = core.store.create(saga);
+                    self.flight.beside(bounded(clock, limit, "creating a saga", creating)).await
                 }
                 None => {
                     let append = Append {
@@ -58,7 +72,9 @@ where
                         entries: draft.entries.clone(),
                         status: draft.state.status(),
                     };
-                    let appended = self.flight.beside(core.store.append(append)).await;
+                    let appending = core.store.append(append);
+                    let appending = bounded(clock, limit, "appending to a saga", appending);
+                    let appended = self.flight.beside(appending).await;
                     appended.map(|appended| {
                         // Once: a saga that was told looks again at what to do without waiting.
                         if appended.cancel_requested && !self.control.is_cancelled() {
@@ -82,7 +98,7 @@ where
             }
             // A shut-down does not wait for a store that is away. What is not written down is done
             // again, with the same key, by whoever goes on.
-            if core.is_shutting_down() && waited >= SHUT_DOWN_PATIENCE {
+            if core.is_shutting_down() && waited >= at_shut_down {
                 return self.created(Err(error)).map(|()| permit);
             }
             let pause = if error.is_misconfigured() { by_hand } else { wait };
@@ -110,7 +126,7 @@ where
     }
 
     /// Tells whoever waits that the store is away. A saga that nobody has heard of yet ends with that.
-    fn complain(&mut self, error: &StoreError) -> Result<(), StoreError> {
+    pub(super) fn complain(&mut self, error: &StoreError) -> Result<(), StoreError> {
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(Err(SagaError::Store { saga: self.id, error: error.clone() }));
         }

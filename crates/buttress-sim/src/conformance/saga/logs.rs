@@ -15,6 +15,7 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         a_cancel_reaches_the_owner,
         lists_come_in_pages,
         only_what_ended_long_ago_is_purged,
+        a_purge_of_a_definition_leaves_the_others,
         one_bad_append_among_many_disturbs_nobody,
         any_bytes_are_kept,
     );
@@ -126,6 +127,36 @@ async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>, H: Harness<S>>(ha
     assert_eq!(purge(9).await, 1);
     let left = expect(store.list(None, None, 9).await, "list");
     assert_eq!(left.len(), 1, "what has not ended is never purged");
+}
+
+async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1, 2, 3, 4]).await;
+    expect(store.create(NewSaga { version: 4, ..saga(5, ONE) }).await, "create");
+    let other = NewSaga { definition: "refund".to_owned(), ..saga(6, ONE) };
+    expect(store.create(other).await, "create");
+    let ends = [
+        (1, Status::Completed),
+        (2, Status::Compensated),
+        (3, Status::Stuck),
+        (5, Status::Completed),
+        (6, Status::Completed),
+    ];
+    for (id, status) in ends {
+        expect(store.append(append(id, 1, 1, status)).await, "append");
+    }
+    let purge = async |limit| expect(store.purge_definition("order", LEASE, limit).await, "purge");
+    assert_eq!(purge(9).await, 0, "they have just ended");
+    harness.advance(LEASE).await;
+    assert_eq!(purge(2).await, 2);
+    assert_eq!(purge(9).await, 1, "of every version");
+    assert_eq!(purge(9).await, 0);
+    let left = expect(store.list(None, None, 9).await, "list");
+    let left: Vec<u128> = left.into_iter().map(|summary| summary.id.get()).collect();
+    assert_eq!(left, [3, 4, 6], "stuck, unfinished, and of another definition");
+    assert!(expect(store.load(SagaId::new(1)).await, "load").is_none());
+    // The id is free again.
+    expect(store.renew(ONE, LEASE).await, "renew");
+    expect(store.create(saga(1, ONE)).await, "create");
 }
 
 async fn one_bad_append_among_many_disturbs_nobody<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {

@@ -14,6 +14,7 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         a_lease_ends_at_its_instant,
         a_renewed_lease_holds_and_a_retired_one_does_not,
         only_unfinished_sagas_of_the_version_are_taken,
+        sagas_of_other_versions_are_found_once_their_workers_are_gone,
         oldest_first_and_no_more_than_asked_for,
         one_saga_is_taken_only_if_it_is_free,
         what_a_worker_owns_is_found_and_taken_again,
@@ -88,6 +89,33 @@ async fn only_unfinished_sagas_of_the_version_are_taken<S: Store<Vec<u8>>, H: Ha
     expect(store.renew(TWO, LEASE).await, "renew");
     let taken: BTreeSet<_> = take_over(&store, TWO).await.into_iter().collect();
     assert_eq!(taken, BTreeSet::from([(SagaId::new(1), 2), (SagaId::new(5), 2)]));
+}
+
+async fn sagas_of_other_versions_are_found_once_their_workers_are_gone<
+    S: Store<Vec<u8>>,
+    H: Harness<S>,
+>(
+    harness: &H,
+) {
+    let store = with(harness, &[1]).await;
+    for (id, version) in [(9, 2), (2, 4), (3, 2), (4, 4)] {
+        expect(store.create(NewSaga { version, ..saga(id, ONE) }).await, "create");
+        harness.advance(GRAIN).await;
+    }
+    expect(store.append(append(2, 1, 1, Status::Completed)).await, "append");
+    expect(store.append(append(3, 1, 1, Status::Unwinding)).await, "append");
+    let other = NewSaga { definition: "refund".to_owned(), version: 2, ..saga(7, ONE) };
+    expect(store.create(other).await, "create");
+    let others = async |limit| {
+        let found = expect(store.other_versions("order", 3, limit).await, "other_versions");
+        found.into_iter().map(|saga| (saga.id.get(), saga.version)).collect::<Vec<_>>()
+    };
+    assert_eq!(others(9).await, [], "their worker is alive");
+    harness.advance(LEASE).await;
+    expect(store.renew(TWO, LEASE).await, "renew");
+    assert_eq!(others(9).await, [(9, 2), (3, 2), (4, 4)], "oldest first");
+    assert_eq!(others(1).await, [(9, 2)]);
+    assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)], "and left alone");
 }
 
 async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {

@@ -1,0 +1,105 @@
+//! Sagas of old: those of other versions, and those that ended long ago.
+
+use std::time::Duration;
+
+use buttress::StoreError;
+use buttress_durable::saga::Summary;
+
+use super::{HEAD, head, query};
+use crate::error::during;
+use crate::log::signed;
+use crate::postgres::PostgresStore;
+use crate::time::span;
+
+/// How many sagas one transaction of a purge removes.
+const PURGED_AT_ONCE: usize = 1000;
+
+impl PostgresStore {
+    pub(super) async fn other_versions_of(
+        &self,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        let what = during("looking for other versions");
+        // Two ranges of the index of unfinished sagas. `+ 0` keeps the planner from going through all rows in order.
+        let sql = self.sql(&format!(
+            "SELECT {HEAD} FROM {{s}}buttress_saga AS s WHERE definition = $2 \
+             AND (version < $3 OR version > $3) AND status IN (1, 2) \
+             AND NOT EXISTS (SELECT 1 FROM {{s}}buttress_saga_worker AS w \
+                             WHERE w.worker = s.worker AND w.until > {{now}}) \
+             ORDER BY number + 0 LIMIT $4"
+        ));
+        self.bounded("looking for other versions", async {
+            let mut loan = self.borrow().await?;
+            let rows = query(sql)
+                .bind(self.time())
+                .bind(definition)
+                .bind(i64::from(version))
+                .bind(signed(limit as u64))
+                .fetch_all(&mut *loan)
+                .await
+                .map_err(what)?;
+            loan.give_back().await?;
+            let mut list = Vec::with_capacity(rows.len());
+            for row in &rows {
+                match head(row).map_err(|error| error.to_string()).and_then(|head| head.summary()) {
+                    Ok(summary) => list.push(summary),
+                    Err(error) => tracing::warn!(%error, "left out of the sagas of other versions"),
+                }
+            }
+            Ok(list)
+        })
+        .await
+    }
+
+    /// Removes sagas of one definition, or of all, a few in each transaction.
+    pub(super) async fn purge_all(
+        &self,
+        definition: Option<&str>,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let mut purged = 0;
+        loop {
+            let some = (limit - purged).min(PURGED_AT_ONCE);
+            let purging = self.purge_some(definition, age, some);
+            let done = self.bounded("purging sagas", purging).await?;
+            purged += done;
+            if done < some || purged >= limit {
+                return Ok(purged);
+            }
+        }
+    }
+
+    async fn purge_some(
+        &self,
+        definition: Option<&str>,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let what = during("purging sagas");
+        let own = if definition.is_some() { "AND definition = $4" } else { "" };
+        // One statement is one transaction: a saga goes with its log.
+        let sagas = self.sql(&format!(
+            "WITH old AS (SELECT number FROM {{s}}buttress_saga WHERE ended_at IS NOT NULL {own} \
+                 AND ended_at <= {{now}} - $2::int8 ORDER BY ended_at LIMIT $3 \
+                 FOR UPDATE SKIP LOCKED), \
+             lines AS (DELETE FROM {{s}}buttress_saga_entry \
+                 WHERE saga = ANY (ARRAY(SELECT number FROM old))) \
+             DELETE FROM {{s}}buttress_saga WHERE number = ANY (ARRAY(SELECT number FROM old))"
+        ));
+        let workers =
+            self.sql("DELETE FROM {s}buttress_saga_worker WHERE until <= {now} - $2::int8");
+        let mut loan = self.borrow().await?;
+        let mut purging = query(sagas).bind(self.time()).bind(span(age)).bind(signed(limit as u64));
+        if let Some(definition) = definition {
+            purging = purging.bind(definition);
+        }
+        let done = purging.execute(&mut *loan).await.map_err(what)?;
+        let workers = query(workers).bind(self.time()).bind(span(age));
+        workers.execute(&mut *loan).await.map_err(what)?;
+        loan.give_back().await?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+}

@@ -1,0 +1,91 @@
+//! How long sagas are kept after their end.
+
+use std::time::Duration;
+
+use buttress::{Clock, InMemory};
+use buttress_durable::saga::{Config, Executor, MemoryStore, SagaId, Status};
+
+use super::world::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn sagas(
+    world: &World,
+    store: &MemoryStore,
+    config: Config,
+    name: &'static str,
+) -> Executor<u32, InMemory, MemoryStore> {
+    let mut saga = buttress_durable::saga::Definition::<u32>::builder(name, 1);
+    saga.step("a")
+        .action((), world.service("a", &[Answer(1)], Duration::ZERO), |input: &u32, ()| *input)
+        .undo((), world.service("undo a", &[Break], Duration::ZERO), |input: &u32, (), _| *input)
+        .add();
+    // An input of 0 is refused.
+    let service = tower::service_fn(
+        async |call: buttress_durable::saga::Call<u32>| {
+            if call.into_request() == 0 { Err("refused") } else { Ok(1) }
+        },
+    );
+    saga.step("b").action((), service, |input: &u32, ()| *input).definite(|_| true).add();
+    Executor::new(saga.build().unwrap(), store.clone(), config).unwrap()
+}
+
+fn store() -> MemoryStore {
+    MemoryStore::new(Clock::default()).keep_ended(100_000)
+}
+
+async fn statuses(sagas: &Executor<u32, InMemory, MemoryStore>) -> Vec<Status> {
+    let list = sagas.list(None, None, 100_000).await.unwrap();
+    list.into_iter().map(|saga| saga.status).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ended_sagas_are_kept_for_thirty_days_and_stuck_ones_for_ever() {
+    let (world, store) = (World::new(), store());
+    let sagas = sagas(&world, &store, config().lease(DAY), "test");
+    let id = SagaId::new(5);
+    drop(sagas.start_as(id, 7).await.unwrap().await.unwrap());
+    assert_eq!(sagas.run_to_end(0).await.unwrap().status(), Status::Stuck);
+    Clock::default().sleep(30 * DAY - Duration::from_secs(1)).await;
+    assert_eq!(statuses(&sagas).await.len(), 2);
+    assert!(sagas.start_as(id, 7).await.is_err());
+    Clock::default().sleep(Duration::from_secs(62)).await;
+    assert_eq!(statuses(&sagas).await, [Status::Stuck]);
+    // Nobody remembers it: it runs again.
+    assert_eq!(sagas.start_as(id, 7).await.unwrap().await.unwrap().status(), Status::Completed);
+    Clock::default().sleep(31 * DAY).await;
+    assert_eq!(statuses(&sagas).await, [Status::Stuck]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_keeps_up_with_whatever_ends() {
+    let (world, store) = (World::new(), store());
+    let sagas = sagas(&world, &store, config().retention(Duration::from_secs(5)), "test");
+    for _ in 0..3000 {
+        drop(sagas.run_to_end(7).await.unwrap());
+    }
+    assert_eq!(statuses(&sagas).await.len(), 3000);
+    Clock::default().sleep(Duration::from_secs(6)).await;
+    assert_eq!(statuses(&sagas).await.len(), 0, "many batches one after the other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn executors_with_other_retentions_share_a_store() {
+    let (world, store) = (World::new(), store());
+    let hour = Duration::from_secs(3600);
+    let brief = sagas(&world, &store, config().lease(DAY).retention(hour), "brief");
+    let endless = sagas(&world, &store, config().lease(DAY).keep_forever(), "endless");
+    drop(brief.run_to_end(7).await.unwrap());
+    let kept = endless.run_to_end(7).await.unwrap().id();
+    Clock::default().sleep(7 * DAY).await;
+    let left = brief.list(None, None, 9).await.unwrap();
+    assert_eq!(left.iter().map(|saga| saga.id).collect::<Vec<_>>(), [kept]);
+}
+
+#[test]
+fn a_retention_of_nothing_is_refused() {
+    let saga = || sequence(&World::new(), &[("a", &[Answer(1)])]).build().unwrap();
+    let refused = Executor::in_memory(saga(), config().retention(Duration::ZERO)).unwrap_err();
+    assert_eq!(refused.to_string(), "retention: 0s is not longer than zero");
+    Executor::in_memory(saga(), config().retention(3650 * DAY)).unwrap();
+}
