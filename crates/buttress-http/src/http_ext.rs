@@ -1,7 +1,7 @@
 use buttress::bulkhead::{BulkheadLayer, KeyedBulkheadLayer};
 use buttress::circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer};
 use buttress::fallback::{FallbackLayer, FromResult, ToService, Value};
-use buttress::rate_limit::{KeyedRateLimitLayer, RateLimitLayer};
+use buttress::rate_limit::{KeyedRateLimitLayer, RateLimitLayer, Rules};
 use buttress::retry::{ByClone, RetryLayer};
 use buttress::sidecar::SidecarLayer;
 use buttress::time_limit::TimeLimitLayer;
@@ -102,8 +102,8 @@ impl<K, X> HttpLayerExt for KeyedBulkheadLayer<K, X, AsError> {
     }
 }
 
-impl<K, X, C> HttpLayerExt for KeyedRateLimitLayer<K, X, AsError, C> {
-    type Http = KeyedRateLimitLayer<K, X, Respond, C>;
+impl<K, X, C, P: Rules<K>> HttpLayerExt for KeyedRateLimitLayer<K, X, AsError, C, P> {
+    type Http = KeyedRateLimitLayer<K, X, Respond, C, P>;
 
     fn http(self) -> Self::Http {
         self.reject(Respond)

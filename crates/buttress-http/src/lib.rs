@@ -12,7 +12,7 @@
 //! | to do the work of a request once, however often it is sent | [`IdempotencyKeyLayer`] |
 //! | to send an `Idempotency-Key` with every request | [`SetIdempotencyKeyLayer`] |
 //! | to know what a status says to a saga | [`is_definite_refusal`] |
-//! | to tell callers how a limit stands | [`RateLimitFieldsLayer`] |
+//! | to tell callers how a limit stands | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
 //! | a limit per client: by address, behind proxies, by header | [`client_key`] |
 //! | to read or write `Retry-After` yourself | [`retry_after`] |
 //!
@@ -138,7 +138,10 @@ pub use definite::is_definite_refusal;
 pub use http_ext::{AnswersForResponses, HttpLayerExt};
 pub use idempotency_key::{IdempotencyKeyLayer, SetIdempotencyKeyLayer};
 pub use problem::FromProblem;
-pub use rate_limit_fields::{RateLimitFields, RateLimitFieldsFuture, RateLimitFieldsLayer};
+pub use rate_limit_fields::{
+    KeyedRateLimitFields, KeyedRateLimitFieldsFuture, KeyedRateLimitFieldsLayer, RateLimitFields,
+    RateLimitFieldsFuture, RateLimitFieldsLayer,
+};
 pub use refusal::Refusal;
 pub use repeat::{Attempt, IdempotentRequests, Repeatable, RepeatableBody};
 pub use replay::{Replay, ReplayBody, ReplayError, ReplayLayer};

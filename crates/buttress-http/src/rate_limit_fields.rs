@@ -1,3 +1,5 @@
+mod keyed;
+
 use std::fmt::{self, Write};
 use std::future::Future;
 use std::pin::Pin;
@@ -6,12 +8,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use buttress::InvalidConfig;
-use buttress::rate_limit::{Handle, Stats};
+use buttress::rate_limit::Handle;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::retry_after::whole_seconds;
+
+pub use keyed::{KeyedRateLimitFields, KeyedRateLimitFieldsFuture, KeyedRateLimitFieldsLayer};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -26,7 +30,7 @@ const LARGEST_INTEGER: u128 = 999_999_999_999_999;
 /// seconds. `RateLimit: "default";r=7;t=1` is the state when the response leaves: `r` whole tokens
 /// to be had, and `t` seconds until all are. Seconds are rounded up, so that no caller is promised
 /// too much. The numbers are those of the shared limit, not of one caller, and a live change of it
-/// is followed.
+/// is followed. For a limit per key, and its own numbers, take a [`KeyedRateLimitFieldsLayer`].
 ///
 /// Put it outside of the limiter, so that refusals (answered as responses, see
 /// [`Respond`](crate::Respond)) carry the fields too. Errors pass unchanged.
@@ -146,12 +150,36 @@ impl Source {
     fn append_to(&self, headers: &mut HeaderMap) {
         let Self { name, handle } = self;
         let stats = handle.stats();
-        let (quota, window) = (stats.max_tokens, window(&stats));
-        let full_in = u128::from(whole_seconds(stats.full_in)).min(LARGEST_INTEGER);
-        let available = stats.available;
-        append(headers, RATE_LIMIT_POLICY, format_args!("{name};q={quota};w={window}"));
-        append(headers, RATE_LIMIT, format_args!("{name};r={available};t={full_in}"));
+        let figures = Figures {
+            available: stats.available,
+            max_tokens: stats.max_tokens,
+            refill_tokens: stats.refill_tokens,
+            refill_period: stats.refill_period,
+            full_in: stats.full_in,
+        };
+        append_policy(name, &figures, headers);
+        append_state(name, &figures, headers);
     }
+}
+
+/// How a limit stands.
+struct Figures {
+    available: u32,
+    max_tokens: u32,
+    refill_tokens: u32,
+    refill_period: Duration,
+    full_in: Duration,
+}
+
+fn append_policy(name: &str, figures: &Figures, headers: &mut HeaderMap) {
+    let (quota, window) = (figures.max_tokens, window(figures));
+    append(headers, RATE_LIMIT_POLICY, format_args!("{name};q={quota};w={window}"));
+}
+
+fn append_state(name: &str, figures: &Figures, headers: &mut HeaderMap) {
+    let available = figures.available;
+    let full_in = u128::from(whole_seconds(figures.full_in)).min(LARGEST_INTEGER);
+    append(headers, RATE_LIMIT, format_args!("{name};r={available};t={full_in}"));
 }
 
 fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>) {
@@ -162,9 +190,9 @@ fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>)
 }
 
 /// The seconds in which as many tokens come back as the limiter holds.
-fn window(stats: &Stats) -> u128 {
-    let period = u128::from(stats.refill_tokens.max(1)) * Duration::from_secs(1).as_nanos();
-    let nanos = stats.refill_period.as_nanos().saturating_mul(stats.max_tokens.into());
+fn window(figures: &Figures) -> u128 {
+    let period = u128::from(figures.refill_tokens.max(1)) * Duration::from_secs(1).as_nanos();
+    let nanos = figures.refill_period.as_nanos().saturating_mul(figures.max_tokens.into());
     nanos.div_ceil(period).clamp(1, LARGEST_INTEGER)
 }
 

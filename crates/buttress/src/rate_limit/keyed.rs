@@ -1,78 +1,27 @@
 //! A rate limit per key.
 
+mod handle;
+mod rules;
+mod shared;
+
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use tower::{Layer, Service};
 
-use super::config::{Config, Policy};
+use self::rules::{Rule, Table};
+use self::shared::{Shared, check};
+use super::config::Config;
 use super::service::ResponseFuture;
-use super::state::Short;
-use super::state::plan::{Plan, nanos_since};
 use super::tokens::Spent;
 use crate::cost::{Cost, OneToken};
-use crate::counters::Counters;
-use crate::error::{Error, RetryAfter};
 use crate::invalid_config::InvalidConfig;
-use crate::keyed::{KeyMap, check_max_keys};
-use crate::observe::Common;
 use crate::reject::{AsError, Reject};
-use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 
-const REFUSED: usize = 0;
-const TOO_MANY_KEYS: usize = 1;
-const ADMITTED: usize = 2;
-
-/// What every service of one layer shares: for each key the position up to which its tokens are spent.
-#[derive(Debug)]
-struct Shared<K> {
-    anchor: Instant,
-    spent: KeyMap<K, u64, Plan>,
-    per_second: AtomicU32,
-    counters: Counters<3>,
-    common: Common,
-    /// Keeps changes of the configuration apart.
-    changing: Mutex<()>,
-}
-
-impl<K: Hash + Eq + Clone> Shared<K> {
-    fn try_take(&self, key: &K, cost: u32) -> Result<(), Error> {
-        let now = nanos_since(self.anchor, self.common.clock.now());
-        let taken = self.spent.with(
-            key,
-            |_| 0,
-            // A full bucket can be forgotten: a new one is full too.
-            |plan, spent| plan.is_full(*spent, now),
-            |plan, spent| plan.take(*spent, cost, now).map(|next| *spent = next.spent),
-        );
-        let error = match taken {
-            Ok(Ok(())) => {
-                if self.common.count_calls {
-                    self.counters.add(ADMITTED);
-                }
-                return Ok(());
-            }
-            Ok(Err(short)) => {
-                self.counters.add(REFUSED);
-                let retry_after = match short {
-                    Short::For(nanos) => RetryAfter::nanos(nanos),
-                    Short::Never | Short::Behind => RetryAfter::UNKNOWN,
-                };
-                let per_second = self.per_second.load(Ordering::Relaxed);
-                Error::rate_limited(self.common.name, per_second, retry_after)
-            }
-            Err(_) => {
-                self.counters.add(TOO_MANY_KEYS);
-                Error::too_many_keys(self.common.name, self.spent.max_keys() as u32)
-            }
-        };
-        self.common.refused(|| error.clone());
-        Err(error)
-    }
-}
+pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats};
+pub use self::rules::{OneRule, Plans, Rules};
 
 /// Limits how many calls pass in a time, for each key apart: per tenant, per endpoint, per address.
 ///
@@ -95,8 +44,8 @@ impl<K: Hash + Eq + Clone> Shared<K> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
-pub struct KeyedRateLimitLayer<K, X, R = AsError, C = OneToken> {
-    shared: Arc<Shared<K>>,
+pub struct KeyedRateLimitLayer<K, X, R = AsError, C = OneToken, P: Rules<K> = OneRule> {
+    shared: Arc<Shared<K, P>>,
     key: X,
     reject: R,
     cost: C,
@@ -114,36 +63,93 @@ impl<K: Hash + Eq + Clone, X> KeyedRateLimitLayer<K, X> {
         X: Fn(&Req) -> K,
     {
         check(&config)?;
-        check_max_keys(max_keys)?;
-        let shared = Arc::new(Shared {
-            anchor: config.common.clock.now(),
-            spent: KeyMap::new(max_keys, Plan::new(&config)),
-            per_second: AtomicU32::new(config.per_second().to_bits()),
-            counters: Counters::new(),
-            common: config.common,
-            changing: Mutex::new(()),
-        });
+        let rule = Rule::new(&config);
+        let shared = Arc::new(Shared::new(config, max_keys, OneRule, rule)?);
         Ok(Self { shared, key, reject: AsError, cost: OneToken })
     }
 }
 
-fn check(config: &Config) -> Result<(), InvalidConfig> {
-    config.check()?;
-    if config.policy != Policy::TokenBucket {
-        let policy = format!("{:?}", config.policy);
-        return Err(InvalidConfig::new("policy", policy, "TokenBucket in a keyed limiter"));
+impl<K: Hash + Eq + Clone, X, P> KeyedRateLimitLayer<K, X, AsError, OneToken, Plans<K, P>>
+where
+    P: PartialEq + fmt::Debug,
+{
+    /// A limiter for each key that `key` finds, whose rules are those of the plan that `plan_of` finds
+    /// for the key.
+    ///
+    /// Each plan brings rate and size. A key whose plan is not listed has the rules of `config`, from
+    /// which everything else comes too: name, clock, observer.
+    ///
+    /// `plan_of` is asked in every call. When its answer for a key changes, the key keeps its level: the
+    /// next call finds as many tokens as before, at most those that the bucket of the new plan holds.
+    /// So do not make the plan a part of the key: a change of plan would be a new key with a full bucket.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use buttress::rate_limit::{Config, KeyedRateLimitLayer};
+    ///
+    /// #[derive(Clone, Copy, PartialEq, Debug)]
+    /// enum Plan { Free, Pro }
+    /// struct Request { tenant: u32 }
+    ///
+    /// let per_second = |n| Config::new().max_tokens(n).refill(n, Duration::from_secs(1));
+    /// let layer = KeyedRateLimitLayer::with_plans(
+    ///     Config::new().name("api"),
+    ///     10_000,
+    ///     |request: &Request| request.tenant,
+    ///     [(Plan::Free, per_second(2)), (Plan::Pro, per_second(20))],
+    ///     |tenant: &u32| if *tenant < 100 { Plan::Pro } else { Plan::Free },
+    /// )?;
+    /// let limiter = layer.handle();
+    /// assert!(limiter.try_acquire(&7, 20).is_ok());
+    /// assert!(limiter.try_acquire(&700, 2).is_ok());
+    /// assert!(limiter.try_acquire(&700, 1).is_err());
+    /// // All tenants of the plan, live:
+    /// limiter.reconfigure_plan(&Plan::Free, &per_second(5))?;
+    /// assert_eq!(limiter.limit_of(&700).max_tokens, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What [`new`](KeyedRateLimitLayer::new) refuses, of `config` or of a plan, and a plan that is
+    /// listed twice.
+    pub fn with_plans<Req>(
+        config: Config,
+        max_keys: usize,
+        key: X,
+        plans: impl IntoIterator<Item = (P, Config)>,
+        plan_of: impl Fn(&K) -> P + Send + Sync + 'static,
+    ) -> Result<Self, InvalidConfig>
+    where
+        X: Fn(&Req) -> K,
+    {
+        check(&config)?;
+        let (mut names, mut rules) = (Vec::new(), Vec::new());
+        for (name, plan) in plans {
+            check(&plan)?;
+            if names.contains(&name) {
+                return Err(InvalidConfig::new("plan", format!("{name:?}"), "listed once"));
+            }
+            names.push(name);
+            rules.push(Rule::new(&plan));
+        }
+        let table = Table { base: Rule::new(&config), plans: rules.into() };
+        let plans = Plans::new(names, Box::new(plan_of));
+        let shared = Arc::new(Shared::new(config, max_keys, plans, table)?);
+        Ok(Self { shared, key, reject: AsError, cost: OneToken })
     }
-    Ok(())
 }
 
-impl<K, X, R, C> KeyedRateLimitLayer<K, X, R, C> {
+impl<K, X, R, C, P: Rules<K>> KeyedRateLimitLayer<K, X, R, C, P> {
     /// Answers refusals through `reject` instead of as errors.
-    pub fn reject<T>(self, reject: T) -> KeyedRateLimitLayer<K, X, T, C> {
+    pub fn reject<T>(self, reject: T) -> KeyedRateLimitLayer<K, X, T, C, P> {
         KeyedRateLimitLayer { shared: self.shared, key: self.key, reject, cost: self.cost }
     }
 
     /// Charges each request what `cost` says.
-    pub fn cost<Req, F>(self, cost: F) -> KeyedRateLimitLayer<K, X, R, F>
+    pub fn cost<Req, F>(self, cost: F) -> KeyedRateLimitLayer<K, X, R, F, P>
     where
         F: Fn(&Req) -> u32,
     {
@@ -152,27 +158,29 @@ impl<K, X, R, C> KeyedRateLimitLayer<K, X, R, C> {
 
     /// The operator's view of the shared state.
     #[must_use]
-    pub fn handle(&self) -> KeyedHandle<K> {
+    pub fn handle(&self) -> KeyedHandle<K, P> {
         KeyedHandle { shared: self.shared.clone() }
     }
 }
 
-impl<S, K, X: Clone, R: Clone, C: Clone> Layer<S> for KeyedRateLimitLayer<K, X, R, C> {
-    type Service = KeyedRateLimit<S, K, X, R, C>;
+impl<S, K, X: Clone, R: Clone, C: Clone, P: Rules<K>> Layer<S>
+    for KeyedRateLimitLayer<K, X, R, C, P>
+{
+    type Service = KeyedRateLimit<S, K, X, R, C, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
         KeyedRateLimit { inner, layer: self.clone() }
     }
 }
 
-impl<K, X: Clone, R: Clone, C: Clone> Clone for KeyedRateLimitLayer<K, X, R, C> {
+impl<K, X: Clone, R: Clone, C: Clone, P: Rules<K>> Clone for KeyedRateLimitLayer<K, X, R, C, P> {
     fn clone(&self) -> Self {
         let (key, reject, cost) = (self.key.clone(), self.reject.clone(), self.cost.clone());
         Self { shared: self.shared.clone(), key, reject, cost }
     }
 }
 
-impl<K, X, R, C> fmt::Debug for KeyedRateLimitLayer<K, X, R, C> {
+impl<K, X, R, C, P: Rules<K>> fmt::Debug for KeyedRateLimitLayer<K, X, R, C, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedRateLimitLayer")
             .field("handle", &self.handle())
@@ -181,18 +189,19 @@ impl<K, X, R, C> fmt::Debug for KeyedRateLimitLayer<K, X, R, C> {
 }
 
 /// A service behind a rate limit per key. Made by [`KeyedRateLimitLayer`].
-pub struct KeyedRateLimit<S, K, X, R, C> {
+pub struct KeyedRateLimit<S, K, X, R, C, P: Rules<K> = OneRule> {
     inner: S,
-    layer: KeyedRateLimitLayer<K, X, R, C>,
+    layer: KeyedRateLimitLayer<K, X, R, C, P>,
 }
 
-impl<S, K, X, R, C, Req> Service<Req> for KeyedRateLimit<S, K, X, R, C>
+impl<S, K, X, R, C, P, Req> Service<Req> for KeyedRateLimit<S, K, X, R, C, P>
 where
     S: Service<Req>,
     K: Hash + Eq + Clone,
     X: Fn(&Req) -> K,
     R: Reject<S::Response, S::Error> + Clone,
     C: Cost<Req>,
+    P: Rules<K>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -211,13 +220,15 @@ where
     }
 }
 
-impl<S: Clone, K, X: Clone, R: Clone, C: Clone> Clone for KeyedRateLimit<S, K, X, R, C> {
+impl<S: Clone, K, X: Clone, R: Clone, C: Clone, P: Rules<K>> Clone
+    for KeyedRateLimit<S, K, X, R, C, P>
+{
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), layer: self.layer.clone() }
     }
 }
 
-impl<S: fmt::Debug, K, X, R, C> fmt::Debug for KeyedRateLimit<S, K, X, R, C> {
+impl<S: fmt::Debug, K, X, R, C, P: Rules<K>> fmt::Debug for KeyedRateLimit<S, K, X, R, C, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedRateLimit")
             .field("inner", &self.inner)
@@ -226,88 +237,5 @@ impl<S: fmt::Debug, K, X, R, C> fmt::Debug for KeyedRateLimit<S, K, X, R, C> {
     }
 }
 
-/// The operator's view of a keyed limiter, and its use without tower. Cheap to clone.
-pub struct KeyedHandle<K> {
-    shared: Arc<Shared<K>>,
-}
-
-impl<K: Hash + Eq + Clone> KeyedHandle<K> {
-    /// Takes `cost` tokens of `key`.
-    ///
-    /// # Errors
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) if they are not there, with the exact time until
-    /// they are; [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no place for a new key.
-    pub fn try_acquire(&self, key: &K, cost: u32) -> Result<(), Error> {
-        self.shared.try_take(key, cost)
-    }
-
-    /// Whole tokens `key` could take now, without taking any; `None` if the key is not held, and so
-    /// would start full.
-    #[must_use]
-    pub fn available(&self, key: &K) -> Option<u32> {
-        let now = nanos_since(self.shared.anchor, self.shared.common.clock.now());
-        self.shared.spent.peek(key, |plan, spent| plan.tokens(*spent, now))
-    }
-
-    /// Takes over rate and size from `config` for every key; levels stay. Takes time in the number of
-    /// keys.
-    ///
-    /// # Errors
-    /// What [`KeyedRateLimitLayer::new`] would refuse is refused and changes nothing.
-    pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        check(config)?;
-        let shared = &self.shared;
-        let one_at_a_time = lock(&shared.changing);
-        let plan = Plan::new(config);
-        let now = nanos_since(shared.anchor, shared.common.clock.now());
-        shared.spent.change(&plan, |old, spent| *spent = plan.carry(old, *spent, now));
-        shared.per_second.store(config.per_second().to_bits(), Ordering::Relaxed);
-        drop(one_at_a_time);
-        shared.common.reconfigured();
-        Ok(())
-    }
-
-    /// The numbers as they are now.
-    #[must_use]
-    pub fn stats(&self) -> KeyedStats {
-        let shared = &self.shared;
-        KeyedStats {
-            keys: shared.spent.len(),
-            max_keys: shared.spent.max_keys(),
-            refused: shared.counters.sum(REFUSED),
-            too_many_keys: shared.counters.sum(TOO_MANY_KEYS),
-            admitted: shared.common.count_calls.then(|| shared.counters.sum(ADMITTED)),
-        }
-    }
-}
-
-impl<K> Clone for KeyedHandle<K> {
-    fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
-    }
-}
-
-impl<K> fmt::Debug for KeyedHandle<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedHandle")
-            .field("name", &self.shared.common.name)
-            .field("keys", &self.shared.spent)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A snapshot of a keyed limiter.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KeyedStats {
-    /// Keys held now.
-    pub keys: usize,
-    /// The most keys that are ever held.
-    pub max_keys: usize,
-    /// Calls refused for want of tokens.
-    pub refused: u64,
-    /// Calls refused because there was no place for their key.
-    pub too_many_keys: u64,
-    /// Calls admitted; `None` unless [`count_calls`](Config::count_calls) is on.
-    pub admitted: Option<u64>,
-}
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,9 @@ mod tokens;
 pub use crate::cost::{Cost, OneToken};
 pub use config::{Config, Policy};
 pub use handle::{Handle, Stats};
-pub use keyed::{KeyedHandle, KeyedRateLimit, KeyedRateLimitLayer, KeyedStats};
+pub use keyed::{
+    KeyLimit, KeyedHandle, KeyedRateLimit, KeyedRateLimitLayer, KeyedStats, OneRule, Plans, Rules,
+};
 pub use layer::RateLimitLayer;
 pub use service::{
     BackpressureRateLimit, QueuedFuture, QueuedRateLimit, RateLimit, ResponseFuture,

@@ -1,0 +1,145 @@
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rules::{OneRule, Plans, Rules};
+use super::shared::{ADMITTED, REFUSED, Shared, TOO_MANY_KEYS};
+use crate::error::Error;
+use crate::invalid_config::InvalidConfig;
+use crate::rate_limit::config::Config;
+
+/// The operator's view of a keyed limiter, and its use without tower. Cheap to clone.
+pub struct KeyedHandle<K, P: Rules<K> = OneRule> {
+    pub(super) shared: Arc<Shared<K, P>>,
+}
+
+impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
+    /// Takes `cost` tokens of `key`.
+    ///
+    /// # Errors
+    /// [`RateLimited`](crate::ErrorKind::RateLimited) if they are not there, with the exact time until
+    /// they are; [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no place for a new key.
+    pub fn try_acquire(&self, key: &K, cost: u32) -> Result<(), Error> {
+        self.shared.try_take(key, cost)
+    }
+
+    /// Whole tokens `key` could take now, without taking any; `None` if the key is not held, and so
+    /// would start full.
+    #[must_use]
+    pub fn available(&self, key: &K) -> Option<u32> {
+        let now = self.shared.now();
+        let (rule, spent) = self.shared.look(key, now);
+        spent.map(|spent| rule.plan.tokens(spent, now))
+    }
+
+    /// The rules of `key` and its tokens, without taking any. A key that is not held has a full bucket.
+    #[must_use]
+    pub fn limit_of(&self, key: &K) -> KeyLimit {
+        let now = self.shared.now();
+        let (rule, spent) = self.shared.look(key, now);
+        let spent = spent.unwrap_or(0);
+        KeyLimit {
+            available: rule.plan.tokens(spent, now),
+            max_tokens: rule.plan.max_tokens(),
+            refill_tokens: rule.refill_tokens,
+            refill_period: rule.refill_period,
+            full_in: Duration::from_nanos(rule.plan.full_in(spent, now)),
+        }
+    }
+
+    /// The numbers as they are now.
+    #[must_use]
+    pub fn stats(&self) -> KeyedStats {
+        let shared = &self.shared;
+        KeyedStats {
+            keys: shared.keys.len(),
+            max_keys: shared.keys.max_keys(),
+            refused: shared.counters.sum(REFUSED),
+            too_many_keys: shared.counters.sum(TOO_MANY_KEYS),
+            admitted: shared.common.count_calls.then(|| shared.counters.sum(ADMITTED)),
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> KeyedHandle<K> {
+    /// Takes over rate and size from `config` for every key; levels stay. Takes time in the number of
+    /// keys.
+    ///
+    /// # Errors
+    /// What [`KeyedRateLimitLayer::new`](super::KeyedRateLimitLayer::new) would refuse is refused and
+    /// changes nothing.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
+        self.shared.change((), config)
+    }
+}
+
+impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>> {
+    /// Takes over rate and size from `config` for every key of `plan`. The keys keep their levels. Takes
+    /// time in the number of all keys.
+    ///
+    /// # Errors
+    /// A plan that is not listed, and what
+    /// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) would refuse. Nothing
+    /// changes then.
+    pub fn reconfigure_plan(&self, plan: &P, config: &Config) -> Result<(), InvalidConfig> {
+        self.shared.change(self.shared.rules.known(plan)?, config)
+    }
+
+    /// Takes over rate and size from `config` for every key without a listed plan. The keys keep their
+    /// levels. Takes time in the number of all keys.
+    ///
+    /// # Errors
+    /// What [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) would refuse.
+    /// Nothing changes then.
+    pub fn reconfigure_unlisted(&self, config: &Config) -> Result<(), InvalidConfig> {
+        self.shared.change(0, config)
+    }
+}
+
+impl<K, P: Rules<K>> Clone for KeyedHandle<K, P> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<K, P: Rules<K>> fmt::Debug for KeyedHandle<K, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedHandle")
+            .field("name", &self.shared.common.name)
+            .field("keys", &self.shared.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A snapshot of a keyed limiter.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyedStats {
+    /// Keys held now.
+    pub keys: usize,
+    /// The most keys that are ever held.
+    pub max_keys: usize,
+    /// Calls refused for want of tokens.
+    pub refused: u64,
+    /// Calls refused because there was no place for their key.
+    pub too_many_keys: u64,
+    /// Calls admitted; `None` unless [`count_calls`](Config::count_calls) is on.
+    pub admitted: Option<u64>,
+}
+
+/// How the limit of one key stands.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyLimit {
+    /// Whole tokens to be had now.
+    pub available: u32,
+    /// The size of the bucket.
+    pub max_tokens: u32,
+    /// How many tokens come back in a `refill_period`.
+    pub refill_tokens: u32,
+    /// In what time `refill_tokens` come back.
+    pub refill_period: Duration,
+    /// The time until the bucket is full, if no call takes a token.
+    pub full_in: Duration,
+}

@@ -1,0 +1,143 @@
+//! What every service of a keyed limiter shares.
+
+use std::hash::Hash;
+use std::time::Instant;
+
+use super::rules::{Rule, Rules};
+use crate::counters::Counters;
+use crate::error::{Error, RetryAfter};
+use crate::invalid_config::InvalidConfig;
+use crate::keyed::{KeyMap, check_max_keys};
+use crate::observe::Common;
+use crate::rate_limit::config::{Config, Policy};
+use crate::rate_limit::state::Short;
+use crate::rate_limit::state::plan::nanos_since;
+use crate::sync::{Mutex, lock};
+
+pub(super) const REFUSED: usize = 0;
+pub(super) const TOO_MANY_KEYS: usize = 1;
+pub(super) const ADMITTED: usize = 2;
+
+/// For each key the position up to which its tokens are spent, and the rules.
+pub(super) struct Shared<K, P: Rules<K>> {
+    anchor: Instant,
+    pub(super) rules: P,
+    pub(super) keys: KeyMap<K, P::Entry, P::Table>,
+    pub(super) counters: Counters<3>,
+    pub(super) common: Common,
+    /// Keeps changes of the rules apart, and has the newest: shards get them one after the other.
+    table: Mutex<P::Table>,
+}
+
+impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
+    pub(super) fn new(
+        config: Config,
+        max_keys: usize,
+        rules: P,
+        table: P::Table,
+    ) -> Result<Self, InvalidConfig> {
+        check_max_keys(max_keys)?;
+        Ok(Self {
+            anchor: config.common.clock.now(),
+            rules,
+            keys: KeyMap::new(max_keys, table.clone()),
+            counters: Counters::new(),
+            common: config.common,
+            table: Mutex::new(table),
+        })
+    }
+
+    /// Nanoseconds since the limiter was made.
+    pub(super) fn now(&self) -> u64 {
+        nanos_since(self.anchor, self.common.clock.now())
+    }
+
+    pub(super) fn try_take(&self, key: &K, cost: u32) -> Result<(), Error> {
+        // The user's code, before any lock.
+        let which = self.rules.which(key);
+        let now = self.now();
+        let taken = self.keys.with(
+            key,
+            |_| P::full(which),
+            // A full bucket can be forgotten: a new one is full too.
+            |table, entry| {
+                let (rule, spent) = P::kept(table, entry);
+                rule.plan.is_full(spent, now)
+            },
+            |table, entry| {
+                let (rule, spent) = P::under(table, entry, which, now);
+                match rule.plan.take(*spent, cost, now) {
+                    Ok(taken) => {
+                        *spent = taken.spent;
+                        Ok(())
+                    }
+                    Err(short) => Err((short, rule.per_second)),
+                }
+            },
+        );
+        let error = match taken {
+            Ok(Ok(())) => {
+                if self.common.count_calls {
+                    self.counters.add(ADMITTED);
+                }
+                return Ok(());
+            }
+            Ok(Err((short, per_second))) => {
+                self.counters.add(REFUSED);
+                let retry_after = match short {
+                    Short::For(nanos) => RetryAfter::nanos(nanos),
+                    Short::Never | Short::Behind => RetryAfter::UNKNOWN,
+                };
+                Error::rate_limited(self.common.name, per_second, retry_after)
+            }
+            Err(_) => {
+                self.counters.add(TOO_MANY_KEYS);
+                Error::too_many_keys(self.common.name, self.keys.max_keys() as u32)
+            }
+        };
+        self.common.refused(|| error.clone());
+        Err(error)
+    }
+
+    /// The rules `key` has now, and its spent position under them; `None` if the key is not held.
+    pub(super) fn look(&self, key: &K, now: u64) -> (Rule, Option<u64>) {
+        let which = self.rules.which(key);
+        let held = self.keys.peek(key, |table, entry| {
+            let (old, spent) = P::kept(table, entry);
+            let rule = *P::rule(table, which);
+            let moved = !P::is_under(entry, which);
+            (rule, if moved { rule.plan.carry(&old.plan, spent, now) } else { spent })
+        });
+        match held {
+            Some((rule, spent)) => (rule, Some(spent)),
+            None => (*P::rule(&lock(&self.table), which), None),
+        }
+    }
+
+    /// Takes over rate and size from `config` for every key with these rules. Levels stay.
+    pub(super) fn change(&self, which: P::Which, config: &Config) -> Result<(), InvalidConfig> {
+        check(config)?;
+        let mut table = lock(&self.table);
+        let rule = Rule::new(config);
+        *table = P::replaced(&table, which, rule);
+        let now = self.now();
+        self.keys.change(&table, |old, entry| {
+            if P::is_under(entry, which) {
+                let (old, spent) = P::kept(old, entry);
+                *P::spent(entry) = rule.plan.carry(&old.plan, spent, now);
+            }
+        });
+        drop(table);
+        self.common.reconfigured();
+        Ok(())
+    }
+}
+
+pub(super) fn check(config: &Config) -> Result<(), InvalidConfig> {
+    config.check()?;
+    if config.policy != Policy::TokenBucket {
+        let policy = format!("{:?}", config.policy);
+        return Err(InvalidConfig::new("policy", policy, "TokenBucket in a keyed limiter"));
+    }
+    Ok(())
+}
