@@ -5,6 +5,7 @@ use buttress::{AnyError, Classify, Clock, Outcome, ServiceErrors};
 use http::{Response, StatusCode};
 
 use crate::grpc;
+use crate::head::Head;
 use crate::refusal::{self, Refusal};
 
 /// Judges by HTTP status whether the service is well, for circuit breakers and fallbacks.
@@ -43,7 +44,7 @@ use crate::refusal::{self, Refusal};
 #[derive(Clone)]
 #[must_use]
 pub struct ByStatus<C = AnyError, F = fn(StatusCode) -> bool> {
-    errors: C,
+    pub(crate) errors: C,
     failures: F,
     grpc_failures: fn(i32) -> bool,
     refusals: Outcome,
@@ -117,27 +118,40 @@ impl Default for ByStatus {
     }
 }
 
+impl<C, F: Fn(StatusCode) -> bool> ByStatus<C, F> {
+    /// The verdict on a response.
+    pub(crate) fn judge(&self, head: Head<'_>) -> Outcome {
+        match Refusal::among(head.extensions) {
+            Some(refusal) => match refusal.judged_by(ServiceErrors) {
+                Outcome::Ignored => self.refusals,
+                outcome => outcome,
+            },
+            None if (self.failures)(head.status) => Outcome::Failure,
+            None if grpc::code(head.headers).is_some_and(self.grpc_failures) => Outcome::Failure,
+            None => Outcome::Success,
+        }
+    }
+
+    pub(crate) fn hint(&self, head: Head<'_>) -> Option<Duration> {
+        refusal::hint(head, &self.clock)
+    }
+}
+
 impl<B, E, C, F> Classify<Response<B>, E> for ByStatus<C, F>
 where
     C: Classify<Response<B>, E>,
     F: Fn(StatusCode) -> bool,
 {
     fn classify(&self, result: &Result<Response<B>, E>) -> Outcome {
-        let Ok(response) = result else { return self.errors.classify(result) };
-        match Refusal::of(response) {
-            Some(refusal) => match refusal.judged_by(ServiceErrors) {
-                Outcome::Ignored => self.refusals,
-                outcome => outcome,
-            },
-            None if (self.failures)(response.status()) => Outcome::Failure,
-            None if grpc::code(response).is_some_and(self.grpc_failures) => Outcome::Failure,
-            None => Outcome::Success,
+        match result {
+            Ok(response) => self.judge(response.into()),
+            Err(_) => self.errors.classify(result),
         }
     }
 
     fn retry_after(&self, result: &Result<Response<B>, E>) -> Option<Duration> {
         match result {
-            Ok(response) => refusal::hint(response, &self.clock),
+            Ok(response) => self.hint(response.into()),
             Err(_) => self.errors.retry_after(result),
         }
     }

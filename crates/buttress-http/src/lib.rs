@@ -14,6 +14,7 @@
 //! | to know what a status says to a saga | [`is_definite_refusal`] |
 //! | to tell callers how a limit stands | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
 //! | a limit per client: by address, behind proxies, by header | [`client_key`] |
+//! | a stack around hyper-util's client or reqwest | [`guide::clients`] |
 //! | to read or write `Retry-After` yourself | [`retry_after`] |
 //!
 //! Everything works on [`http::Request`] and [`http::Response`] with any body, so with axum, hyper,
@@ -120,6 +121,8 @@ mod by_status;
 pub mod client_key;
 mod definite;
 mod grpc;
+pub mod guide;
+mod head;
 mod http_ext;
 pub mod idempotency_key;
 mod problem;
@@ -127,6 +130,8 @@ mod rate_limit_fields;
 mod refusal;
 mod repeat;
 mod replay;
+#[cfg(feature = "reqwest")]
+mod reqwest_types;
 mod respond;
 pub mod retry_after;
 mod retryable_status;

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use buttress::{Classify, Clock, Error, Outcome};
-use http::Response;
 use http::header::RETRY_AFTER;
+use http::{Extensions, Response};
 
+use crate::head::Head;
 use crate::retry_after;
 
 /// Marks a response as the answer of one of our own layers, not of the service behind it.
@@ -24,7 +25,11 @@ impl Refusal {
     /// The mark of `response`, if it has one.
     #[must_use]
     pub fn of<B>(response: &Response<B>) -> Option<&Self> {
-        response.extensions().get()
+        Self::among(response.extensions())
+    }
+
+    pub(crate) fn among(extensions: &Extensions) -> Option<&Self> {
+        extensions.get()
     }
 
     /// The refusal or timeout that was answered.
@@ -43,11 +48,11 @@ impl Refusal {
     }
 }
 
-/// When `response` asks to be left alone until. A mark is exact where the field, in whole seconds,
+/// When the response asks to be left alone until. A mark is exact where the field, in whole seconds,
 /// cannot be.
-pub(crate) fn hint<B>(response: &Response<B>, clock: &Clock) -> Option<Duration> {
-    match Refusal::of(response) {
+pub(crate) fn hint(head: Head<'_>, clock: &Clock) -> Option<Duration> {
+    match Refusal::among(head.extensions) {
         Some(refusal) => refusal.error().retry_after(),
-        None => retry_after::parse(response.headers().get(RETRY_AFTER)?, clock),
+        None => retry_after::parse(head.headers.get(RETRY_AFTER)?, clock),
     }
 }

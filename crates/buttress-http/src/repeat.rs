@@ -1,5 +1,5 @@
 use buttress::retry::CloneRequest;
-use http::Request;
+use http::{HeaderMap, Method, Request};
 
 use crate::idempotency_key::IDEMPOTENCY_KEY;
 
@@ -100,15 +100,19 @@ impl<B: RepeatableBody> CloneRequest<Request<B>> for IdempotentRequests {
 }
 
 fn may_repeat<B>(request: &Request<B>) -> bool {
-    let has_key = || request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
-    request.method().is_idempotent()
-        || request.extensions().get::<Repeatable>().is_some()
-        || has_key()
+    request.extensions().get::<Repeatable>().is_some()
+        || is_repeatable(request.method(), request.headers())
+}
+
+/// Whether a request with this method and these headers may be sent again.
+pub(crate) fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
+    let has_key = || headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
+    method.is_idempotent() || has_key()
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, Version};
+    use http::Version;
 
     use super::*;
 

@@ -5,6 +5,7 @@ use buttress::{AnyError, Classify, Clock, Outcome, RetryableErrors};
 use http::{Response, StatusCode};
 
 use crate::grpc;
+use crate::head::Head;
 use crate::refusal::{self, Refusal};
 
 /// Judges by HTTP status whether another attempt is worth it, for retries.
@@ -35,7 +36,7 @@ use crate::refusal::{self, Refusal};
 #[derive(Clone)]
 #[must_use]
 pub struct RetryableStatus<C = AnyError, F = fn(StatusCode) -> bool> {
-    errors: C,
+    pub(crate) errors: C,
     failures: F,
     grpc_failures: fn(i32) -> bool,
     clock: Clock,
@@ -97,24 +98,37 @@ impl Default for RetryableStatus {
     }
 }
 
+impl<C, F: Fn(StatusCode) -> bool> RetryableStatus<C, F> {
+    /// The verdict on a response.
+    pub(crate) fn judge(&self, head: Head<'_>) -> Outcome {
+        match Refusal::among(head.extensions) {
+            Some(refusal) => refusal.judged_by(RetryableErrors),
+            None if (self.failures)(head.status) => Outcome::Failure,
+            None if grpc::code(head.headers).is_some_and(self.grpc_failures) => Outcome::Failure,
+            None => Outcome::Success,
+        }
+    }
+
+    pub(crate) fn hint(&self, head: Head<'_>) -> Option<Duration> {
+        refusal::hint(head, &self.clock)
+    }
+}
+
 impl<B, E, C, F> Classify<Response<B>, E> for RetryableStatus<C, F>
 where
     C: Classify<Response<B>, E>,
     F: Fn(StatusCode) -> bool,
 {
     fn classify(&self, result: &Result<Response<B>, E>) -> Outcome {
-        let Ok(response) = result else { return self.errors.classify(result) };
-        match Refusal::of(response) {
-            Some(refusal) => refusal.judged_by(RetryableErrors),
-            None if (self.failures)(response.status()) => Outcome::Failure,
-            None if grpc::code(response).is_some_and(self.grpc_failures) => Outcome::Failure,
-            None => Outcome::Success,
+        match result {
+            Ok(response) => self.judge(response.into()),
+            Err(_) => self.errors.classify(result),
         }
     }
 
     fn retry_after(&self, result: &Result<Response<B>, E>) -> Option<Duration> {
         match result {
-            Ok(response) => refusal::hint(response, &self.clock),
+            Ok(response) => self.hint(response.into()),
             Err(_) => self.errors.retry_after(result),
         }
     }

@@ -1,0 +1,6 @@
+//! Pages on what the layers are put around.
+
+#[doc = include_str!("clients.md")]
+#[cfg_attr(feature = "reqwest", doc = include_str!("reqwest.md"))]
+#[cfg_attr(not(feature = "reqwest"), doc = "# reqwest\n\nThe feature `reqwest` adds this part.")]
+pub mod clients {}
