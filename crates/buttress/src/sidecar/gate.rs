@@ -13,7 +13,7 @@ use super::attempt::{Attempt, Stop};
 use super::handle::Shared;
 use crate::circuit_breaker::{Changed, Renewal, Ticket};
 use crate::classify::Classify;
-use crate::error::Error;
+use crate::error::{Error, RetryAfter};
 use crate::observe::CircuitState;
 
 /// Lets later attempts pass only while the circuit would. The first was admitted by the breaker itself,
@@ -46,6 +46,14 @@ impl<S, C> Gate<S, C> {
         }
     }
 
+    /// The refusal that `poll_ready` saw, with the time that is left as of now: it may have been seen a while
+    /// ago, and may be over.
+    fn latched(&mut self) -> Option<Error> {
+        let seen = self.latch.take()?;
+        let over = || Error::circuit_open(seen.layer().into(), RetryAfter::nanos(0));
+        Some(self.closed_to_all().unwrap_or_else(over))
+    }
+
     /// Asks whether the request that came with `ticket` may make another attempt.
     fn ask(&mut self, ticket: Ticket) -> Result<(), Error> {
         let circuit = &self.shared.circuit_breaker;
@@ -69,7 +77,7 @@ impl<S, C> Gate<S, C> {
         S: Service<Attempt<Req>>,
         C: Clone,
     {
-        let seen = self.latch.take();
+        let seen = self.latched();
         match seen.map_or_else(|| self.ask(attempt.ticket), Err) {
             Ok(()) => {
                 let renewed = self.renewal.clone();
@@ -125,7 +133,7 @@ where
         if attempt.number > 1 {
             return self.call_again(attempt);
         }
-        match self.latch.take() {
+        match self.latched() {
             Some(refusal) => GateFuture::Refused { refusal: Some(refusal) },
             None => GateFuture::Passed { future: self.inner.call(attempt), renewed: None },
         }
