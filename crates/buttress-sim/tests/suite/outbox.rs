@@ -31,7 +31,9 @@ struct Writer {
 
 impl Writer {
     fn new(world: &World, tells: bool) -> Self {
-        let outbox = Outbox::new(MemoryStore::new(world.clock())).rng(world.rng("messages"));
+        // Some relays here try without end, which receipts must outlast.
+        let store = MemoryStore::new(world.clock()).keep_receipts(None);
+        let outbox = Outbox::new(store).rng(world.rng("messages"));
         let writer = Self { outbox, tells };
         let store = writer.outbox.store().clone();
         world.gauge("backlog", move || backlog(&store).pending as f64);
