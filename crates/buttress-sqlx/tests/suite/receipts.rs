@@ -33,7 +33,7 @@ async fn back_to_version_1<D: Db>(db: &D) {
             db.execute(&sql).await;
         }
     }
-    for index in ["outbox_delayed_since", "outbox_hold_since"] {
+    for index in ["outbox_delayed_since", "outbox_hold_since", "saga_old"] {
         db.execute(&format!("DROP INDEX {{s}}buttress_{index}")).await;
     }
     let leases = ["saga_worker", "outbox_lease", "outbox_relay"];
