@@ -35,7 +35,7 @@ where
     ///
     /// # Errors
     /// The saga was not stored: the store refused for longer than
-    /// [`patience`](Config::patience), the input is too large or cannot be encoded, the executor is
+    /// [`patience`](super::Config::patience), the input is too large or cannot be encoded, the executor is
     /// shutting down. After a transient error it may still be found by [`recover`](Self::recover).
     ///
     /// # Cancel safety
