@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use buttress::rate_limit::KeyedRateLimitLayer;
-use buttress_durable::saga::{Config, Executor, MemoryStore};
 use buttress::{Clock, InMemory};
 use buttress_benches::durable::flow::rate;
 use buttress_benches::durable::{IN_FLIGHT, sagas};
@@ -29,6 +28,7 @@ use buttress_benches::peers::{
 };
 use buttress_benches::subject::call_many;
 use buttress_benches::workload::{Hangs, POLLED, Succeeds};
+use buttress_durable::saga::{Config, Executor, MemoryStore};
 use governor::RateLimiter;
 use tower::timeout::Timeout;
 use tower::{Layer, Service};

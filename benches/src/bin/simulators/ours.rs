@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use buttress::InvalidConfig;
 use buttress::bulkhead::{self, BulkheadLayer};
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
 use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
-use buttress::InvalidConfig;
 use buttress_sim::{Distribution, Engine, Link, Load, Outcome, Scenario, Server, SimError, World};
 use tower::{Layer, ServiceBuilder};
 
