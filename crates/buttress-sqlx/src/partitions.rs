@@ -53,6 +53,10 @@ pub(crate) enum Owner {
     Nobody,
     Relay(u128),
     /// The row is damaged. Its lease counts until it ends.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(dead_code, reason = "ids are checked by type there")
+    )]
     Unknown,
 }
 
