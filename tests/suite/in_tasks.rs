@@ -1,6 +1,8 @@
 //! Every layer, unboxed, in an async block that is sent to another thread: in `tokio::spawn`, and in a
 //! handler of axum. The check that a block can be sent forgets that types in it are `'static`.
 
+mod over_http;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;

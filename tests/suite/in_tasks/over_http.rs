@@ -1,0 +1,87 @@
+//! The layers over HTTP in both places. The service takes and returns bodies of axum; its error is boxed.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use axum::routing::get;
+use buttress::bulkhead::BulkheadLayer;
+use buttress::circuit_breaker::CircuitBreakerLayer;
+use buttress::idempotency::{Config, MemoryStore};
+use buttress::rate_limit::RateLimitLayer;
+use buttress::retry::RetryLayer;
+use buttress::sidecar::SidecarLayer;
+use buttress::time_limit::TimeLimitLayer;
+use buttress::{Clock, ErrorKind};
+use buttress_http::{
+    ByStatus, HttpLayerExt, IdempotencyKeyLayer, IdempotentRequests, RateLimitFieldsLayer,
+    ReplayLayer, RetryableStatus, SetIdempotencyKeyLayer,
+};
+use tower::{BoxError, ServiceBuilder, ServiceExt};
+
+use crate::support::ms;
+
+fn request() -> Request<Body> {
+    Request::get("/").body(Body::empty()).unwrap()
+}
+
+/// A row per stack, over a service that answers 200.
+macro_rules! rows {
+    ($($row:ident => $layer:expr;)*) => { $(
+        #[tokio::test]
+        async fn $row() {
+            let service = ServiceBuilder::new().layer($layer).service_fn(
+                async |_: Request<_>| Ok::<Response<Body>, BoxError>(Response::new(Body::empty())),
+            );
+            let sent = service.clone();
+            let answer = tokio::spawn(async move { sent.oneshot(request()).await }).await.unwrap();
+            assert_eq!(answer.unwrap().status(), StatusCode::OK);
+            let handler = move || {
+                let service = service.clone();
+                async move {
+                    match service.oneshot(request()).await {
+                        Ok(response) => response.status(),
+                        Err(_) => StatusCode::BAD_GATEWAY,
+                    }
+                }
+            };
+            let router = Router::new().route("/", get(handler));
+            assert_eq!(router.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+        }
+    )* };
+}
+
+rows! {
+    a_limiter => RateLimitLayer::default().http();
+    a_limiter_with_a_queue => RateLimitLayer::default().queued().http();
+    the_fields_of_a_limiter => RateLimitFieldsLayer::new(RateLimitLayer::default().handle());
+    a_bulkhead => BulkheadLayer::default().http();
+    a_time_limit => TimeLimitLayer::after(ms(60_000)).http();
+    a_breaker => CircuitBreakerLayer::default().http();
+    a_breaker_of_a_client => CircuitBreakerLayer::default().classify(ByStatus::client());
+    a_retry_of_a_client => RetryLayer::default()
+        .classify(RetryableStatus::client())
+        .clone_request(|_: &Request<Body>| None::<Request<Body>>);
+    a_retry_of_streamed_bodies => ServiceBuilder::new().layer(ReplayLayer::default()).layer(
+        RetryLayer::default().classify(RetryableStatus::client()).clone_with(IdempotentRequests),
+    );
+    a_sidecar => SidecarLayer::default()
+        .clone_request(|_: &Request<Body>| None::<Request<Body>>);
+    a_key_that_is_set => SetIdempotencyKeyLayer::default();
+    a_key_that_is_kept => {
+        let config = Config::new();
+        IdempotencyKeyLayer::unscoped(config, MemoryStore::new(Clock::default())).unwrap()
+    };
+}
+
+/// A refusal of a layer below is recognised through the boxed error, in a task.
+#[tokio::test]
+async fn a_refusal_is_an_answer_in_a_task() {
+    let limiter = RateLimitLayer::default();
+    limiter.handle().try_acquire(limiter.handle().available()).unwrap();
+    let service = ServiceBuilder::new().layer(limiter.http()).service_fn(
+        async |_: Request<Body>| Ok::<Response<Body>, BoxError>(Response::new(Body::empty())),
+    );
+    let answer = tokio::spawn(async move { service.oneshot(request()).await }).await.unwrap();
+    let response: Response<Body> = answer.unwrap();
+    assert_eq!(response.status().as_u16(), ErrorKind::RateLimited.http_status());
+}
