@@ -49,7 +49,7 @@ async fn a_breaker_tells_every_change_of_state_and_every_refusal() {
     let config = circuit_breaker::Config::new().consecutive_failures(1).open_for(ms(100));
     let layer = CircuitBreakerLayer::new(config.name("api").observer(ear.clone())).unwrap();
     let handle = layer.handle();
-    let changed = |from, to| Event::CircuitChanged { from, to };
+    let changed = |from, to| Event::CircuitChanged { from, to, circuit: 0 };
     let (inner, log) = Scripted::new();
     let mut service = layer.layer(inner);
     assert!(now(begin(&mut service, Ask(0))).is_ok());

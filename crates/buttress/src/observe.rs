@@ -76,6 +76,9 @@ pub enum Event {
         from: CircuitState,
         /// The state it is in now.
         to: CircuitState,
+        /// The number of the circuit within its layer: 0 for the only one, and in a keyed layer the order in
+        /// which the circuits were made.
+        circuit: u64,
     },
     /// An attempt failed and another one is due.
     Retrying {
@@ -242,7 +245,7 @@ impl Common {
         self.tell(|| Event::TimedOut(error.clone()));
     }
 
-    pub(crate) fn circuit_changed(&self, from: CircuitState, to: CircuitState) {
+    pub(crate) fn circuit_changed(&self, from: CircuitState, to: CircuitState, circuit: u64) {
         let (layer, from_text, to_text) = (self.name.as_str(), from.as_str(), to.as_str());
         if matches!(to, CircuitState::Open | CircuitState::ForcedOpen) {
             tracing::warn!(target: "buttress", layer, from = from_text, to = to_text, "circuit opened");
@@ -251,7 +254,7 @@ impl Common {
         }
         #[cfg(feature = "metrics")]
         self.count(Metric::CircuitChanged(to));
-        self.tell(|| Event::CircuitChanged { from, to });
+        self.tell(|| Event::CircuitChanged { from, to, circuit });
     }
 
     pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
@@ -420,7 +423,7 @@ mod tests {
         metrics::with_local_recorder(&written, || {
             common.refused(|| Error::bulkhead_full(common.name, 1));
             common.timed_out(&Error::timed_out(common.name, Duration::from_secs(1)));
-            common.circuit_changed(CircuitState::Closed, CircuitState::Open);
+            common.circuit_changed(CircuitState::Closed, CircuitState::Open, 0);
             common.retrying(1, Duration::ZERO);
             common.retried();
             common.gave_up(3, GaveUp::Attempts);

@@ -38,7 +38,7 @@ impl Protection {
         let changes = Arc::new(Mutex::new(Vec::new()));
         let heard = changes.clone();
         let observer = move |layer: Name, event: &Event| {
-            if let Event::CircuitChanged { from, to } = event {
+            if let Event::CircuitChanged { from, to, .. } = event {
                 let mut changes = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 changes.push((since(start), layer, *from, *to));
             }

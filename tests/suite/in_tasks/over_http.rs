@@ -78,9 +78,10 @@ rows! {
 async fn a_refusal_is_an_answer_in_a_task() {
     let limiter = RateLimitLayer::default();
     limiter.handle().try_acquire(limiter.handle().available()).unwrap();
-    let service = ServiceBuilder::new().layer(limiter.http()).service_fn(
-        async |_: Request<Body>| Ok::<Response<Body>, BoxError>(Response::new(Body::empty())),
-    );
+    let service =
+        ServiceBuilder::new().layer(limiter.http()).service_fn(async |_: Request<Body>| {
+            Ok::<Response<Body>, BoxError>(Response::new(Body::empty()))
+        });
     let answer = tokio::spawn(async move { service.oneshot(request()).await }).await.unwrap();
     let response: Response<Body> = answer.unwrap();
     assert_eq!(response.status().as_u16(), ErrorKind::RateLimited.http_status());

@@ -24,7 +24,8 @@ pub(crate) struct Recorded {
     /// Of the requests that began since the warm-up, those that the end of the run cut short.
     pub(crate) unfinished: u64,
     pub(crate) windows: Vec<Window>,
-    pub(crate) bands: Vec<(SourceId, Band)>,
+    /// Each with the layer of the circuit, and its number there.
+    pub(crate) bands: Vec<((SourceId, u64), Band)>,
     pub(crate) violations: Vec<Violation>,
     /// When the warm-up was over.
     pub(super) warm_since: Option<u64>,
@@ -51,11 +52,10 @@ impl Recorded {
         self.warm_since.is_some_and(|since| began >= since)
     }
 
-    /// A circuit of `source` changed its state. Circuits of one name are told apart by their states: the
-    /// change belongs to one that was in the state `from`, or to one that has not changed before.
+    /// A circuit, known by its layer and its number there, changed its state.
     pub(super) fn changed(
         &mut self,
-        source: SourceId,
+        circuit: (SourceId, u64),
         name: &str,
         now: u64,
         (from, to): (CircuitState, CircuitState),
@@ -65,17 +65,13 @@ impl Recorded {
             return;
         }
         let change = (Duration::from_nanos(now), to);
-        let same = |known: SourceId| known == source;
-        let is_in = |band: &Band| band.states.last().is_some_and(|(_, state)| *state == from);
-        if let Some((_, band)) =
-            self.bands.iter_mut().find(|(known, band)| same(*known) && is_in(band))
-        {
+        if let Some((_, band)) = self.bands.iter_mut().find(|(known, _)| *known == circuit) {
             band.states.push(change);
             return;
         }
-        let number = self.bands.iter().filter(|(known, _)| same(*known)).count() + 1;
+        let number = self.bands.iter().filter(|(known, _)| known.0 == circuit.0).count() + 1;
         let name = if number == 1 { name.to_owned() } else { format!("{name} ({number})") };
         let states = vec![(Duration::ZERO, from), change];
-        self.bands.push((source, Band { name, states }));
+        self.bands.push((circuit, Band { name, states }));
     }
 }

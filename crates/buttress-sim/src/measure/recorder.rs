@@ -138,8 +138,8 @@ impl Recorder {
                 inner.open.timeouts += 1;
                 What::TimedOut
             }
-            buttress::Event::CircuitChanged { from, to } => {
-                inner.recorded.changed(source, &name, now, (*from, *to));
+            buttress::Event::CircuitChanged { from, to, circuit } => {
+                inner.recorded.changed((source, *circuit), &name, now, (*from, *to));
                 What::CircuitChanged(*to)
             }
             buttress::Event::Retrying { attempt, .. } => {

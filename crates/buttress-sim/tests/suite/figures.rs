@@ -95,6 +95,31 @@ fn circuits_without_a_name_and_circuits_of_one_name_have_a_band_each() {
     assert_eq!(names, ["hosts", "hosts (2)", "hosts (3)"]);
 }
 
+/// One is closed again before the other opens: their states do not tell them apart.
+#[test]
+fn circuits_of_one_layer_that_open_one_after_the_other_have_a_band_each() {
+    let down = |faults: Faults, at, name: &str| faults.at(sec(at), sec(1), name, Fault::Crash);
+    let faults = down(down(Faults::new(), 2, "even"), 6, "odd");
+    let scenario = Scenario::new("hosts", sec(10)).load(Load::even(100.0)).faults(faults);
+    let outcome = scenario.run(|world| {
+        let rules = Config::new().consecutive_failures(3).open_for(ms(200)).name("hosts");
+        let config = rules.clock(world.clock()).observer(world.observer());
+        let breaker =
+            KeyedCircuitBreakerLayer::new(config, 10, |request: &Request| request.id % 2)?;
+        let even = world.server(Server::new("even", ms(1)))?;
+        let odd = world.server(Server::new("odd", ms(1)))?;
+        Ok(breaker.classify(AnyError).layer(tower::service_fn(move |request: Request| {
+            let mut hosts = [even.clone(), odd.clone()];
+            let host = &mut hosts[request.id as usize % 2];
+            tower::Service::call(host, request)
+        })))
+    });
+    let bands = outcome.unwrap().bands().to_vec();
+    assert_eq!(bands.len(), 2, "{bands:?}");
+    let first = |band: &buttress_sim::Band| band.states[1].0;
+    assert!(first(&bands[0]) < sec(3) && first(&bands[1]) > sec(6), "{bands:?}");
+}
+
 #[test]
 fn a_station_counts_the_ends_of_the_calls_that_it_counts() {
     for queue in [Queue::fifo(), Queue::fifo().bound(3)] {

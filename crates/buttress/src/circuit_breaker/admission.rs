@@ -50,7 +50,7 @@ impl Admission {
     /// The call begins now.
     pub(super) fn begin(&mut self) {
         let Some(shared) = &self.shared else { return };
-        let Telemetry { counters, common } = &*shared.telemetry;
+        let Telemetry { counters, common, .. } = &*shared.telemetry;
         if common.count_calls && !self.call.ticket.is_uncounted() {
             counters.add(ADMITTED);
         }

@@ -141,7 +141,7 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let tally = shared.state.tally(shared.now());
-        let Telemetry { counters, common } = &*shared.telemetry;
+        let Telemetry { counters, common, .. } = &*shared.telemetry;
         let counted = |which| common.count_calls.then(|| counters.sum(which));
         let judged = shared.state.is_by_rate() && tally.total > 0;
         let share = |part: u64| judged.then(|| part as f64 / tally.total as f64);

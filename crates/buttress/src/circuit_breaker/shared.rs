@@ -11,6 +11,7 @@ use crate::counters::Counters;
 use crate::error::{Error, RetryAfter};
 use crate::invalid_config::InvalidConfig;
 use crate::observe::{CircuitState, Common};
+use crate::sync::{AtomicU64, Ordering};
 use crate::wakers::WakerSet;
 
 pub(super) const REFUSED: usize = 0;
@@ -25,11 +26,14 @@ pub(super) const SUCCEEDED: usize = 5;
 pub(super) struct Telemetry {
     pub(super) counters: Counters<6>,
     pub(super) common: Common,
+    /// How many circuits were made.
+    circuits: AtomicU64,
 }
 
 impl Telemetry {
     pub(super) fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Self { counters: Counters::new(), common: config.common.clone() })
+        let circuits = AtomicU64::new(0);
+        Arc::new(Self { counters: Counters::new(), common: config.common.clone(), circuits })
     }
 
     #[inline(always)]
@@ -60,6 +64,8 @@ pub(super) struct Shared {
     /// Those parked in the inner service, or waiting for the circuit: woken by every change.
     pub(super) wakers: WakerSet,
     pub(super) telemetry: Arc<Telemetry>,
+    /// Tells it from other circuits of its layer, in events.
+    number: u64,
 }
 
 impl Shared {
@@ -72,7 +78,8 @@ impl Shared {
     pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let common = &telemetry.common;
         let state = State::new(config, common.count_calls, common.clock.now());
-        Arc::new(Self { state, wakers: WakerSet::new(), telemetry })
+        let number = telemetry.circuits.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { state, wakers: WakerSet::new(), telemetry, number })
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -153,14 +160,14 @@ impl Shared {
             }
             // Before an observer of the user's is called, whatever it does.
             self.wakers.wake_all();
-            self.telemetry.common.circuit_changed(from, to);
+            self.telemetry.common.circuit_changed(from, to, self.number);
         }
     }
 
     /// Counts how a call ended, and what it means.
     #[inline(never)]
     pub(super) fn decide(&self, call: Call, outcome: Outcome, hint: Option<Duration>) {
-        let Telemetry { counters, common } = &*self.telemetry;
+        let Telemetry { counters, common, .. } = &*self.telemetry;
         match outcome {
             // A disabled circuit counts nothing at all.
             _ if call.ticket.is_uncounted() => {}
