@@ -8,6 +8,8 @@ mod imp {
 
 #[cfg(buttress_loom)]
 mod imp {
+    #[cfg(test)]
+    pub(crate) use loom::sync::atomic::AtomicUsize;
     pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
     pub(crate) use loom::sync::{Mutex, MutexGuard};
 }
