@@ -10,7 +10,7 @@ pub(crate) const MENDED_BY_HAND: Duration = Duration::from_secs(60);
 /// The longest wait while a store is away.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10);
 
-/// What is to be logged about a failure.
+/// The log line that a failure asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Say {
     /// The store has begun to fail.

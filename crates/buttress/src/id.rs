@@ -46,7 +46,7 @@ macro_rules! ids {
                 Self(number)
             }
 
-            /// A number nobody else has drawn, as far as 128 bits of chance go.
+            /// Draws 64 + 64 random bits from `rng`: two draws are equal with a chance of 2^-128.
             #[must_use]
             pub fn random(rng: &$crate::Rng) -> Self {
                 Self(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))

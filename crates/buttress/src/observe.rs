@@ -115,7 +115,7 @@ pub enum Event {
     Reconfigured,
 }
 
-/// What is to be logged about a failure of a store.
+/// The log line that a failure of a store asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Say {
     /// The store has begun to fail.
