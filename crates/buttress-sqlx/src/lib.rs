@@ -45,7 +45,7 @@
 //!
 //! // A relay does this; it owns partitions by lease.
 //! let relay = RelayId::random(&Rng::default());
-//! let owned = store.lease(relay, Duration::from_secs(10), &[]).await?;
+//! let owned = store.lease_partitions(relay, Duration::from_secs(10), &[]).await?;
 //! let fetched = store.fetch(relay, &owned.leases, 100).await?;
 //! assert_eq!(fetched.messages[0].payload, b"placed");
 //! # store.close().await;

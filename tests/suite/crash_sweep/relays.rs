@@ -42,7 +42,7 @@ struct Troubled {
 }
 
 impl Store for Troubled {
-    async fn lease(
+    async fn lease_partitions(
         &self,
         relay: RelayId,
         lease: Duration,
@@ -51,7 +51,7 @@ impl Store for Troubled {
         let Self { store, process, ledger } = self.clone();
         let (busy, number) = (busy.to_vec(), process.number());
         let leased = async move {
-            let owned = store.lease(relay, lease, &busy).await?;
+            let owned = store.lease_partitions(relay, lease, &busy).await?;
             for lease in &owned.leases {
                 ledger.owned(format!("partition {}", lease.partition), number);
             }
@@ -60,9 +60,11 @@ impl Store for Troubled {
         self.process.operation("lease", leased).await
     }
 
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
         let store = self.store.clone();
-        self.process.operation("release", async move { store.release(relay).await }).await
+        self.process
+            .operation("release", async move { store.release_partitions(relay).await })
+            .await
     }
 
     async fn fetch(
@@ -76,9 +78,16 @@ impl Store for Troubled {
         self.process.operation("fetch", fetch).await
     }
 
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+    async fn record_start(
+        &self,
+        lease: Lease,
+        id: MessageId,
+        claim: u64,
+    ) -> Result<u32, StoreError> {
         let store = self.store.clone();
-        self.process.operation("start", async move { store.start(lease, id, claim).await }).await
+        self.process
+            .operation("start", async move { store.record_start(lease, id, claim).await })
+            .await
     }
 
     async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
@@ -107,9 +116,11 @@ impl Store for Troubled {
         self.store.backlog().await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let store = self.store.clone();
-        self.process.operation("purge", async move { store.purge(age, limit).await }).await
+        self.process
+            .operation("purge", async move { store.purge_delivered(age, limit).await })
+            .await
     }
 }
 

@@ -18,12 +18,12 @@ pub(super) struct Mortal<S> {
 }
 
 impl<P: Send + 'static, S: saga::Store<P>> saga::Store<P> for Mortal<S> {
-    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
-        self.points.around("renew", self.store.renew(worker, lease)).await
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+        self.points.around("renew", self.store.renew_worker(worker, lease)).await
     }
 
-    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
-        self.points.around("retire", self.store.retire(worker)).await
+    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.points.around("retire", self.store.release_worker(worker)).await
     }
 
     async fn create(&self, saga: NewSaga<P>) -> Result<(), StoreError> {
@@ -34,19 +34,23 @@ impl<P: Send + 'static, S: saga::Store<P>> saga::Store<P> for Mortal<S> {
         self.points.around("append", self.store.append(append)).await
     }
 
-    async fn take_over(
+    async fn take_abandoned(
         &self,
         worker: WorkerId,
         definition: &str,
         version: u32,
         limit: usize,
     ) -> Result<TakenOver<P>, StoreError> {
-        let taken = self.store.take_over(worker, definition, version, limit);
+        let taken = self.store.take_abandoned(worker, definition, version, limit);
         self.points.around("take over", taken).await
     }
 
-    async fn take(&self, worker: WorkerId, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
-        self.points.around("take", self.store.take(worker, saga)).await
+    async fn take_saga(
+        &self,
+        worker: WorkerId,
+        saga: SagaId,
+    ) -> Result<Option<Record<P>>, StoreError> {
+        self.points.around("take", self.store.take_saga(worker, saga)).await
     }
 
     async fn load(&self, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
@@ -66,23 +70,23 @@ impl<P: Send + 'static, S: saga::Store<P>> saga::Store<P> for Mortal<S> {
         self.store.list(status, after, limit).await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.store.purge(age, limit).await
+    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.store.purge_sagas(age, limit).await
     }
 }
 
 impl<S: outbox::Store> outbox::Store for Mortal<S> {
-    async fn lease(
+    async fn lease_partitions(
         &self,
         relay: RelayId,
         lease: Duration,
         busy: &[u16],
     ) -> Result<Owned, StoreError> {
-        self.points.around("lease", self.store.lease(relay, lease, busy)).await
+        self.points.around("lease", self.store.lease_partitions(relay, lease, busy)).await
     }
 
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
-        self.points.around("release", self.store.release(relay)).await
+    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
+        self.points.around("release", self.store.release_partitions(relay)).await
     }
 
     async fn fetch(
@@ -94,8 +98,13 @@ impl<S: outbox::Store> outbox::Store for Mortal<S> {
         self.points.around("fetch", self.store.fetch(relay, leases, limit)).await
     }
 
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
-        self.points.around("start", self.store.start(lease, id, claim)).await
+    async fn record_start(
+        &self,
+        lease: Lease,
+        id: MessageId,
+        claim: u64,
+    ) -> Result<u32, StoreError> {
+        self.points.around("start", self.store.record_start(lease, id, claim)).await
     }
 
     async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
@@ -122,7 +131,7 @@ impl<S: outbox::Store> outbox::Store for Mortal<S> {
         self.store.backlog().await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.store.purge(age, limit).await
+    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.store.purge_delivered(age, limit).await
     }
 }

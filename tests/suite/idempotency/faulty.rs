@@ -132,8 +132,13 @@ impl Store<u32> for Faulty {
         self.run("claim", |store| store.claim_now(key, claim, fingerprint, lease)).await
     }
 
-    async fn renew(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
-        self.run("renew", |store| store.renew_now(key, claim, lease)).await
+    async fn renew_claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.run("renew", |store| store.renew_claim_now(key, claim, lease)).await
     }
 
     async fn complete(
@@ -146,16 +151,16 @@ impl Store<u32> for Faulty {
         self.run("complete", |store| store.complete_now(key, claim, value, lifetime)).await
     }
 
-    async fn release(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        self.run("release", |store| store.release_now(key, claim)).await
+    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+        self.run("release", |store| store.release_claim_now(key, claim)).await
     }
 
     async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<u32>, StoreError> {
         self.run("outcome", |store| store.outcome_now(key, claim)).await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.run("sweep", |store| store.sweep_now(limit)).await
+    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        self.run("sweep", |store| store.sweep_expired_now(limit)).await
     }
 }
 

@@ -88,7 +88,7 @@ fn lifetimes_that_differ_do_not_hold_each_other_up() {
     clock.advance(ms(1000));
     for number in 0..300 {
         claim(&store, &format!("new {number}"), 1);
-        store.release_now(&key(&format!("new {number}")), id(1)).unwrap();
+        store.release_claim_now(&key(&format!("new {number}")), id(1)).unwrap();
     }
     assert_eq!(Store::<u32>::size(&store).unwrap().stored, 1);
 }
@@ -99,11 +99,11 @@ fn sweeping_removes_so_many_at_most_and_says_how_many() {
     let store = MemoryStore::new(clock.clock());
     (0..3000).for_each(|number| complete(&store, number, ms(1000)));
     (3000..3010).for_each(|number| complete(&store, number, ms(9000)));
-    assert_eq!(now(Store::<u32>::sweep(&store, 500)).unwrap(), 0);
+    assert_eq!(now(Store::<u32>::sweep_expired(&store, 500)).unwrap(), 0);
     clock.advance(ms(1000));
-    assert_eq!(now(Store::<u32>::sweep(&store, 500)).unwrap(), 500);
-    assert_eq!(now(Store::<u32>::sweep(&store, 5000)).unwrap(), 2500);
-    assert_eq!(now(Store::<u32>::sweep(&store, 5000)).unwrap(), 0);
+    assert_eq!(now(Store::<u32>::sweep_expired(&store, 500)).unwrap(), 500);
+    assert_eq!(now(Store::<u32>::sweep_expired(&store, 5000)).unwrap(), 2500);
+    assert_eq!(now(Store::<u32>::sweep_expired(&store, 5000)).unwrap(), 0);
     assert_eq!(Store::<u32>::size(&store).unwrap().stored, 10);
 }
 
@@ -117,11 +117,11 @@ fn only_the_claim_that_holds_a_key_can_renew_complete_or_release_it() {
         assert_eq!(error.kind(), StoreErrorKind::Fenced);
         assert_eq!(error.to_string(), "store: fenced: the claim does not hold key `k`");
     };
-    fenced(store.renew_now(&key, id(1), LEASE));
+    fenced(store.renew_claim_now(&key, id(1), LEASE));
     assert_eq!(claim(&store, "k", 1), Claimed::Owned);
-    fenced(store.renew_now(&key, id(2), LEASE));
+    fenced(store.renew_claim_now(&key, id(2), LEASE));
     fenced(store.complete_now(&key, id(2), 2, LEASE));
-    store.release_now(&key, id(2)).unwrap();
+    store.release_claim_now(&key, id(2)).unwrap();
     assert_eq!(claim(&store, "k", 2), Claimed::InFlight { lease_left: LEASE });
     // The same claim again is a new lease.
     clock.advance(ms(10_000));
@@ -134,8 +134,8 @@ fn only_the_claim_that_holds_a_key_can_renew_complete_or_release_it() {
     store.complete_now(&key, id(2), 2, LEASE).unwrap();
     // Once more is as good as once.
     store.complete_now(&key, id(2), 3, LEASE).unwrap();
-    fenced(store.renew_now(&key, id(2), LEASE));
-    store.release_now(&key, id(2)).unwrap();
+    fenced(store.renew_claim_now(&key, id(2), LEASE));
+    store.release_claim_now(&key, id(2)).unwrap();
     assert_eq!(store.outcome_now(&key, id(2)).unwrap(), Some(2));
     assert_eq!(store.outcome_now(&key, id(1)).unwrap(), None);
     clock.advance(LEASE);
@@ -175,14 +175,14 @@ fn a_random_walk_agrees_with_a_model() {
                 assert_eq!(stored, expected, "step {step}");
             }
             3 => {
-                let renewed = store.renew_now(&key, id, time).is_ok();
+                let renewed = store.renew_claim_now(&key, id, time).is_ok();
                 if !renewed {
                     model.forget_lapsed(&text, claim, at);
                 }
                 assert_eq!(renewed, model.renew(&text, claim, time, at), "step {step}");
             }
             4 => {
-                store.release_now(&key, id).unwrap();
+                store.release_claim_now(&key, id).unwrap();
                 model.entries.retain(|e| !(e.key == text && e.claim == claim && e.value.is_none()));
             }
             _ => clock.advance(ms(rng.between(0, 60))),

@@ -283,7 +283,7 @@ fn a_transaction_in_memory_is_all_or_nothing() {
     assert_eq!(complete(&mut tx, &a, 1), Ok(()));
     assert_eq!(complete(&mut tx, &b, 2), Ok(()));
     assert_eq!(store.outcome_now(&a, id(1)).unwrap(), None, "not before the commit");
-    store.release_now(&b, id(2)).unwrap();
+    store.release_claim_now(&b, id(2)).unwrap();
     tx.on_commit(|| panic!("an effect of a transaction that failed"));
     assert_eq!(tx.commit().unwrap_err().kind(), StoreErrorKind::Fenced);
     assert_eq!(store.outcome_now(&a, id(1)).unwrap(), None);

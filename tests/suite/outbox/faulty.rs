@@ -85,19 +85,19 @@ impl Faulty {
 }
 
 impl Store for Faulty {
-    async fn lease(
+    async fn lease_partitions(
         &self,
         relay: RelayId,
         lease: Duration,
         busy: &[u16],
     ) -> Result<Owned, StoreError> {
         self.check("lease", &[])?;
-        self.answer("lease", self.inner.lease(relay, lease, busy).await).await
+        self.answer("lease", self.inner.lease_partitions(relay, lease, busy).await).await
     }
 
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
         self.check("release", &[])?;
-        self.inner.release(relay).await
+        self.inner.release_partitions(relay).await
     }
 
     async fn fetch(
@@ -110,9 +110,14 @@ impl Store for Faulty {
         self.answer("fetch", self.inner.fetch(relay, leases, limit).await).await
     }
 
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+    async fn record_start(
+        &self,
+        lease: Lease,
+        id: MessageId,
+        claim: u64,
+    ) -> Result<u32, StoreError> {
         self.check("start", &[id])?;
-        self.answer("start", self.inner.start(lease, id, claim).await).await
+        self.answer("start", self.inner.record_start(lease, id, claim).await).await
     }
 
     async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
@@ -142,8 +147,8 @@ impl Store for Faulty {
         self.inner.backlog().await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         self.check("purge", &[])?;
-        self.answer("purge", self.inner.purge(age, limit).await).await
+        self.answer("purge", self.inner.purge_delivered(age, limit).await).await
     }
 }

@@ -156,7 +156,7 @@ async fn a_suspect_whose_start_is_refused_is_passed_over() {
     world.write(&[(1, "a"), (2, "a"), (3, "a")]).await;
     let gone = buttress_durable::outbox::RelayId::new(7);
     let second = Duration::from_secs(1);
-    let owned = world.store.lease(gone, second, &[]).await.unwrap();
+    let owned = world.store.lease_partitions(gone, second, &[]).await.unwrap();
     world.store.fetch(gone, &owned.leases, 100).await.unwrap();
     pass(2 * second).await;
     let store = Faulty::over(&world.store);

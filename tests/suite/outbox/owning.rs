@@ -37,7 +37,7 @@ async fn suspects(world: &World, numbers: &[u32]) {
         world.write(&[(*number, "a")]).await;
     }
     let gone = RelayId::new(7);
-    let owned = world.store.lease(gone, SECOND, &[]).await.unwrap();
+    let owned = world.store.lease_partitions(gone, SECOND, &[]).await.unwrap();
     let fetched = world.store.fetch(gone, &owned.leases, 100).await.unwrap();
     assert_eq!(fetched.messages.len(), numbers.len());
     pass(2 * SECOND).await;
@@ -76,10 +76,10 @@ async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
     let outbox = Outbox::new(slow.clone());
     // Its one start is used up by the first owner of the suspect.
     let owner = RelayId::new(8);
-    let owned = world.store.lease(owner, SECOND, &[]).await.unwrap();
+    let owned = world.store.lease_partitions(owner, SECOND, &[]).await.unwrap();
     let lease = owned.leases.iter().find(|lease| lease.suspect_to > 0).unwrap();
     let first = world.store.fetch(owner, &owned.leases, 1).await.unwrap();
-    world.store.start(*lease, first.messages[0].id, 1).await.unwrap();
+    world.store.record_start(*lease, first.messages[0].id, 1).await.unwrap();
     pass(2 * SECOND).await;
     let config = config().max_starts(1);
     let _first = Relay::new(&outbox, publisher("first", &seen), config).unwrap().spawn();
@@ -129,9 +129,9 @@ async fn no_slow_answer_keeps_a_relay_from_renewing() {
         world.write(&[(3, "b"), (4, "c")]).await;
         for second in 0..150 {
             pass(SECOND).await;
-            let thief = world.store.lease(RelayId::new(9), SECOND, &[]).await.unwrap();
+            let thief = world.store.lease_partitions(RelayId::new(9), SECOND, &[]).await.unwrap();
             let stolen = thief.leases.len();
-            world.store.release(RelayId::new(9)).await.unwrap();
+            world.store.release_partitions(RelayId::new(9)).await.unwrap();
             assert_eq!(stolen, 0, "{operation} at {second} s");
         }
         let mut numbers: Vec<u32> = seen.lock().unwrap().iter().map(|(_, seen)| *seen).collect();

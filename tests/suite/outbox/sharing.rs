@@ -33,7 +33,7 @@ async fn two_relays_share_the_work_and_keep_the_order() {
     }
     assert!(one.stats().relayed == 2000 && two.stats().relayed == 2000, "they count together");
     // Each owns half, also under load.
-    let probe = world.store.lease(RelayId::new(1), ms(1), &[]).await.unwrap();
+    let probe = world.store.lease_partitions(RelayId::new(1), ms(1), &[]).await.unwrap();
     assert_eq!(probe.leases, []);
 }
 
@@ -81,12 +81,13 @@ async fn a_newcomer_gets_its_share_of_a_busy_relay() {
     let newcomer = RelayId::new(7);
     let mut most = 0;
     for _ in 0..8 {
-        let owned = world.store.lease(newcomer, Duration::from_secs(5), &[]).await.unwrap();
+        let owned =
+            world.store.lease_partitions(newcomer, Duration::from_secs(5), &[]).await.unwrap();
         most = owned.leases.len();
         pass(ms(1000)).await;
     }
     assert_eq!(most, 8, "half of sixteen");
-    world.store.release(newcomer).await.unwrap();
+    world.store.release_partitions(newcomer).await.unwrap();
     writing.await.unwrap();
     pass(Duration::from_secs(10)).await;
     let seen = world.seen();
@@ -141,11 +142,12 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     pass(ms(9_000)).await;
     let successor = RelayId::new(9);
     assert_eq!(
-        world.store.lease(successor, Duration::from_secs(60), &[]).await.unwrap().leases,
+        world.store.lease_partitions(successor, Duration::from_secs(60), &[]).await.unwrap().leases,
         []
     );
     pass(ms(1_000)).await;
-    let taken = world.store.lease(successor, Duration::from_secs(60), &[]).await.unwrap().leases;
+    let taken =
+        world.store.lease_partitions(successor, Duration::from_secs(60), &[]).await.unwrap().leases;
     assert!(taken.iter().any(|lease| lease.suspect_to == 2), "{taken:?}");
     // The old one ends its delivery, says so, is refused, and does not go on to the next.
     pass(ms(30_000)).await;

@@ -27,7 +27,7 @@ impl Stalled {
 }
 
 impl Store for Stalled {
-    async fn lease(
+    async fn lease_partitions(
         &self,
         relay: RelayId,
         lease: Duration,
@@ -35,12 +35,12 @@ impl Store for Stalled {
     ) -> Result<Owned, StoreError> {
         match self.renews_nothing.load(Ordering::SeqCst) {
             true => Err(StoreError::transient("away")),
-            false => self.inner.lease(relay, lease, busy).await,
+            false => self.inner.lease_partitions(relay, lease, busy).await,
         }
     }
 
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
-        self.inner.release(relay).await
+    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
+        self.inner.release_partitions(relay).await
     }
 
     async fn fetch(
@@ -52,8 +52,13 @@ impl Store for Stalled {
         self.inner.fetch(relay, leases, limit).await
     }
 
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
-        self.inner.start(lease, id, claim).await
+    async fn record_start(
+        &self,
+        lease: Lease,
+        id: MessageId,
+        claim: u64,
+    ) -> Result<u32, StoreError> {
+        self.inner.record_start(lease, id, claim).await
     }
 
     async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
@@ -83,7 +88,7 @@ impl Store for Stalled {
         self.inner.backlog().await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.inner.purge(age, limit).await
+    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.inner.purge_delivered(age, limit).await
     }
 }

@@ -61,8 +61,8 @@ async fn a_take_over_whose_answer_was_lost_is_adopted() {
     let sagas = on(&store, &world);
     assert_eq!(sagas.list(None, None, 100).await.unwrap().len(), 10);
     // What a take-over leaves whose answer nobody got.
-    store.renew(sagas.worker(), LEASE).await.unwrap();
-    let taken = store.take_over(sagas.worker(), "test", 1, 100).await.unwrap();
+    store.renew_worker(sagas.worker(), LEASE).await.unwrap();
+    let taken = store.take_abandoned(sagas.worker(), "test", 1, 100).await.unwrap();
     assert_eq!(taken.sagas.len(), 10);
     assert_eq!(sagas.recover().await.unwrap().resumed, ids);
     all_complete(&sagas, &ids).await;
@@ -90,8 +90,8 @@ async fn what_another_worker_owns_is_not_adopted() {
     let (world, store) = (World::new(), Flaky::new(MemoryStore::new(Clock::default())));
     orphans(&store, 3).await;
     let other = WorkerId::new(99);
-    store.renew(other, LEASE).await.unwrap();
-    assert_eq!(store.take_over(other, "test", 1, 100).await.unwrap().sagas.len(), 3);
+    store.renew_worker(other, LEASE).await.unwrap();
+    assert_eq!(store.take_abandoned(other, "test", 1, 100).await.unwrap().sagas.len(), 3);
     let sagas = on(&store, &world);
     assert!(sagas.recover().await.unwrap().resumed.is_empty());
     assert_eq!(world.seen(), Vec::<String>::new());

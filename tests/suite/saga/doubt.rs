@@ -196,7 +196,7 @@ async fn an_action_cut_off_by_a_crash_is_undone_if_it_cannot_be_run_again() {
     let first = Executor::new(saga(), store.clone(), config()).unwrap();
     let execution = first.start(7).await.unwrap();
     tokio::time::advance(ms(10)).await;
-    store.retire(first.worker()).await.unwrap();
+    store.release_worker(first.worker()).await.unwrap();
     circuit.open();
     let second = Executor::new(saga(), store, config()).unwrap();
     assert_eq!(second.recover().await.unwrap().resumed, [execution.id()]);

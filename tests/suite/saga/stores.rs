@@ -158,18 +158,18 @@ fn away() -> StoreError {
 }
 
 impl Store<Payload> for Flaky {
-    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
         self.there()?;
         self.before("renew").await;
         match self.renewals.load(Ordering::SeqCst) {
             true => Err(away()),
-            false => self.inner.renew(worker, lease).await,
+            false => self.inner.renew_worker(worker, lease).await,
         }
     }
 
-    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
         self.before("retire").await;
-        self.inner.retire(worker).await
+        self.inner.release_worker(worker).await
     }
 
     async fn create(&self, saga: NewSaga<Payload>) -> Result<(), StoreError> {
@@ -206,7 +206,7 @@ impl Store<Payload> for Flaky {
         Err(away())
     }
 
-    async fn take_over(
+    async fn take_abandoned(
         &self,
         worker: WorkerId,
         definition: &str,
@@ -217,20 +217,20 @@ impl Store<Payload> for Flaky {
         let stall = self.stall.load(Ordering::SeqCst);
         tokio::time::advance(Duration::from_millis(stall.into())).await;
         self.before("take_over").await;
-        let taken = self.inner.take_over(worker, definition, version, limit).await;
+        let taken = self.inner.take_abandoned(worker, definition, version, limit).await;
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
         taken
     }
 
-    async fn take(
+    async fn take_saga(
         &self,
         worker: WorkerId,
         saga: SagaId,
     ) -> Result<Option<Record<Payload>>, StoreError> {
         self.before("take").await;
-        self.inner.take(worker, saga).await
+        self.inner.take_saga(worker, saga).await
     }
 
     async fn load(&self, saga: SagaId) -> Result<Option<Record<Payload>>, StoreError> {
@@ -253,9 +253,9 @@ impl Store<Payload> for Flaky {
         self.inner.list(status, after, limit).await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         self.before("purge").await;
-        self.inner.purge(age, limit).await
+        self.inner.purge_sagas(age, limit).await
     }
 }
 

@@ -12,14 +12,14 @@ use tower::{BoxError, Service};
 
 use super::config::{Config, HeadOfKey};
 use super::message::Message;
-use super::state::Slip;
+use super::state::Delivery;
 use super::store::{Lease, Verdict};
 use crate::text;
 
 /// A delivery that has ended.
 #[derive(Debug)]
-pub(super) struct Delivery {
-    pub(super) slip: Slip,
+pub(super) struct Finished {
+    pub(super) delivery: Delivery,
     pub(super) lease: Lease,
     pub(super) verdict: Verdict,
 }
@@ -45,13 +45,13 @@ pub(super) async fn deliver<P, C>(
     message: Message,
     lease: Lease,
     config: Arc<Config>,
-) -> Delivery
+) -> Finished
 where
     P: Service<Message>,
     P::Error: Into<BoxError>,
     C: Classify<P::Response, P::Error>,
 {
-    let slip = Slip::of(&message);
+    let delivery = Delivery::of(&message);
     let published = async {
         poll_fn(|cx| publisher.poll_ready(cx)).await?;
         publisher.call(message).await
@@ -64,14 +64,14 @@ where
     });
     let verdict = match judged {
         Ok(()) => Verdict::Delivered,
-        Err(failure) => failed(&slip, failure, &config),
+        Err(failure) => failed(&delivery, failure, &config),
     };
-    Delivery { slip, lease, verdict }
+    Finished { delivery, lease, verdict }
 }
 
 /// What a message comes to whose publisher panics before it is called.
-pub(super) fn panicked(slip: &Slip, config: &Config) -> Verdict {
-    failed(slip, Failure::counted(PANICKED), config)
+pub(super) fn panicked(delivery: &Delivery, config: &Config) -> Verdict {
+    failed(delivery, Failure::counted(PANICKED), config)
 }
 
 /// The result of `future`, unless it takes too long or panics.
@@ -121,10 +121,10 @@ fn judge<T, E: Into<BoxError>>(
     }
 }
 
-fn failed(slip: &Slip, failure: Failure, config: &Config) -> Verdict {
+fn failed(delivery: &Delivery, failure: Failure, config: &Config) -> Verdict {
     let Failure { error, counts, hint } = failure;
     let error = text::cut(error);
-    let attempts = slip.attempts.saturating_add(u32::from(counts));
+    let attempts = delivery.attempts.saturating_add(u32::from(counts));
     if counts && attempts >= config.attempts {
         return Verdict::Dead { error, hold_key: config.head_of_key == HeadOfKey::Block };
     }
@@ -153,11 +153,11 @@ mod tests {
             attempts: 0,
             starts: 0,
         };
-        let slip = Slip::of(&message);
+        let delivery = Delivery::of(&message);
         for attempts in [1, 2] {
             let config = Config::new().retry(attempts, buttress::retry::Backoff::none());
             let failure = Failure::counted("\u{1f680}".repeat(17 << 18));
-            let error = match failed(&slip, failure, &config) {
+            let error = match failed(&delivery, failure, &config) {
                 Verdict::Dead { error, .. } | Verdict::Retry { error, .. } => error,
                 Verdict::Delivered => String::new(),
             };

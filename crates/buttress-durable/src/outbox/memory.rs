@@ -86,7 +86,7 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    async fn lease(
+    async fn lease_partitions(
         &self,
         relay: RelayId,
         lease: Duration,
@@ -96,7 +96,7 @@ impl Store for MemoryStore {
         Ok(self.lock().lease(relay, lease, busy, now))
     }
 
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
         let mut rows = self.lock();
         rows.relays.remove(&relay);
         for partition in &mut rows.partitions {
@@ -119,7 +119,12 @@ impl Store for MemoryStore {
         Ok(Fetched { messages, now: unix, next_due })
     }
 
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+    async fn record_start(
+        &self,
+        lease: Lease,
+        id: MessageId,
+        claim: u64,
+    ) -> Result<u32, StoreError> {
         let mut rows = self.lock();
         let row = match rows.owns(&lease) {
             true => rows.ids.get(&id).copied().and_then(|place| rows.pending.get_mut(&place)),
@@ -219,7 +224,7 @@ impl Store for MemoryStore {
         self.lock().kept
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let now = self.shared.clock.now();
         let mut rows = self.lock();
         let mut purged = 0;

@@ -13,7 +13,7 @@ use super::message::Message;
 use super::running::Running;
 use super::stats::Stats;
 use super::store::{RelayId, Store};
-use super::writer::{Bell, Outbox};
+use super::writer::{Notifier, Outbox};
 
 /// Publishes the messages of an outbox through a tower service, in order for each key, at least once.
 ///
@@ -31,9 +31,9 @@ pub struct Relay<St, P, C = AnyError> {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) bell: Arc<Bell>,
-    /// There is something to look for. The bell knows it.
-    pub(super) rung: Arc<Notify>,
+    pub(super) notifier: Arc<Notifier>,
+    /// There is something to look for. The notifier knows it.
+    pub(super) notified: Arc<Notify>,
     pub(super) shutting_down: AtomicBool,
     pub(super) shut: Notify,
     has_ended: AtomicBool,
@@ -73,8 +73,8 @@ where
         }
         let id = RelayId::random(&config.rng);
         let shared = Shared {
-            bell: outbox.bell.clone(),
-            rung: outbox.bell.hang_up(),
+            notifier: outbox.notifier.clone(),
+            notified: outbox.notifier.subscribe(),
             shutting_down: AtomicBool::new(false),
             shut: Notify::new(),
             has_ended: AtomicBool::new(false),
@@ -148,7 +148,7 @@ pub struct RelayHandle {
 impl RelayHandle {
     /// Lets the relay look for messages at once.
     pub fn wake(&self) {
-        self.shared.rung.notify_one();
+        self.shared.notified.notify_one();
     }
 
     /// The numbers as they are now; what was [`written`](Stats::written) and the counts are those of
@@ -156,7 +156,7 @@ impl RelayHandle {
     /// [`Store::backlog`].
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.bell.counts.snapshot()
+        self.shared.notifier.counts.snapshot()
     }
 
     /// Stops fetching, waits until what is under way has ended and is written down, and gives the

@@ -12,7 +12,7 @@ use tower::{BoxError, Service};
 
 use super::message::{Message, MessageId};
 use super::relay::Relay;
-use super::state::Desk;
+use super::state::Pending;
 use super::stats::Gauges;
 use super::store::Store;
 use crate::instant;
@@ -20,7 +20,7 @@ use crate::outage::Outage;
 use buttress::Classify;
 use buttress::Sleep;
 
-mod flights;
+mod in_flight;
 mod looking;
 mod purging;
 mod renewing;
@@ -29,7 +29,7 @@ mod standing;
 mod starting;
 mod troubles;
 
-use flights::Flights;
+use in_flight::InFlight;
 use purging::{PURGE_EVERY, Purge};
 use renewing::Renewal;
 use standing::Standing;
@@ -40,8 +40,8 @@ const LOOKS_PER_LEASE: u32 = 10;
 
 pub(super) struct Running<St, P, C> {
     gauges: Gauges,
-    desk: Desk,
-    flights: Flights,
+    pending: Pending,
+    in_flight: InFlight,
     stopping: bool,
     /// The leases as far as this relay knows.
     standing: Arc<Standing>,
@@ -81,9 +81,9 @@ where
     pub(super) fn new(relay: Relay<St, P, C>) -> Self {
         let now = relay.config.clock.now();
         Self {
-            gauges: Gauges::new(&relay.shared.bell.counts),
-            desk: Desk::default(),
-            flights: Flights::new(),
+            gauges: Gauges::new(&relay.shared.notifier.counts),
+            pending: Pending::default(),
+            in_flight: InFlight::new(),
             stopping: false,
             standing: Arc::new(Standing::new(now)),
             renewal: None,
@@ -108,12 +108,12 @@ where
         loop {
             self.stopping = self.relay.shared.shutting_down.load(Ordering::Acquire);
             if self.stopping {
-                self.desk.forget_waiting();
+                self.pending.forget_waiting();
             }
             poll_fn(|cx| Poll::Ready(self.tend(cx))).await;
             self.write_down().await;
             if self.stopping {
-                if self.desk.under_way() == 0 && self.desk.settled().is_empty() {
+                if self.pending.under_way() == 0 && self.pending.settled().is_empty() {
                     break;
                 }
             } else {
@@ -135,7 +135,7 @@ where
             poll_fn(|cx| if self.tend(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
         }
         let (store, id) = (self.relay.store.clone(), self.relay.id);
-        if let Err(error) = self.beside(store.release(id)).await {
+        if let Err(error) = self.beside(store.release_partitions(id)).await {
             tracing::warn!(
                 target: "buttress", layer = self.relay.config.name.as_str(), %error,
                 "partitions not released: their leases run out"
@@ -145,12 +145,12 @@ where
 
     /// Waits until a delivery ends, a message is written, or it is time for something.
     async fn wait(&mut self) {
-        self.gauges.in_flight(self.desk.under_way() as u64);
+        self.gauges.in_flight(self.pending.under_way() as u64);
         let shared = self.relay.shared.clone();
         let stopping = self.stopping;
         let mut at = None;
         let mut sooner = |time: Instant| at = Some(at.map_or(time, |at: Instant| at.min(time)));
-        if !self.desk.settled().is_empty() {
+        if !self.pending.settled().is_empty() {
             sooner(self.next_write);
         }
         if !stopping {
@@ -160,16 +160,16 @@ where
             if self.wants_more(self.now()) {
                 sooner(self.next_look);
             }
-            if self.desk.has_aside() {
+            if self.pending.has_aside() {
                 sooner(self.next_aside);
             }
         }
         let mut time = pin!(at.map(|at| self.relay.config.clock.sleep_until(at)));
-        let mut rung = pin!(shared.rung.notified());
+        let mut notified = pin!(shared.notified.notified());
         let mut shut = pin!(shared.shut.notified());
         let was_rung = poll_fn(|cx| {
             let new = self.tend(cx);
-            if !stopping && rung.as_mut().poll(cx).is_ready() {
+            if !stopping && notified.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
             let shut = !stopping && shut.as_mut().poll(cx).is_ready();

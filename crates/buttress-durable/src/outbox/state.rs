@@ -9,7 +9,7 @@ use super::store::{Lease, Owned, Settled, Verdict};
 
 /// The messages a relay holds.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct Pending {
     leases: Vec<Lease>,
     /// How many of the leases, from the last, are to be given up.
     surplus: usize,
@@ -45,7 +45,7 @@ struct Line {
 
 /// What is still known of a message that has been handed to the publisher.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Slip {
+pub(super) struct Delivery {
     id: MessageId,
     sequence: u64,
     key: String,
@@ -53,7 +53,7 @@ pub(super) struct Slip {
     pub(super) attempts: u32,
 }
 
-impl Slip {
+impl Delivery {
     pub(super) fn of(message: &Message) -> Self {
         let Message { id, sequence, due_at, attempts, .. } = *message;
         Self { id, sequence, key: message.key.clone(), due_at, attempts }
@@ -68,7 +68,7 @@ pub(super) enum Next {
     Alone(Message, Lease),
 }
 
-impl Desk {
+impl Pending {
     /// What is owned from now on. Messages of partitions that are not, or under another epoch, are
     /// forgotten unless they are under way.
     pub(super) fn own(&mut self, owned: Owned) {
@@ -237,36 +237,36 @@ impl Desk {
     }
 
     /// A delivery has ended; `verdict` is to be written down.
-    pub(super) fn ended(&mut self, slip: Slip, lease: Lease, verdict: Verdict) {
+    pub(super) fn ended(&mut self, delivery: Delivery, lease: Lease, verdict: Verdict) {
         self.under_way -= 1;
         match verdict {
-            Verdict::Delivered => self.next_of(&slip.key),
+            Verdict::Delivered => self.next_of(&delivery.key),
             // Its line stands still until that is written down: should this relay die before, it comes
             // again, and nothing behind it may have overtaken it.
             Verdict::Dead { hold_key: false, .. } => {}
             Verdict::Dead { .. } | Verdict::Retry { .. } => {
                 // The messages behind it come again when the key is free.
-                self.failing.insert(slip.key.clone());
-                self.forget_line(&slip.key);
+                self.failing.insert(delivery.key.clone());
+                self.forget_line(&delivery.key);
             }
         }
-        let Slip { id, sequence, key, due_at, .. } = slip;
+        let Delivery { id, sequence, key, due_at, .. } = delivery;
         self.settled.push(Settled { id, sequence, key, due_at, lease, verdict });
     }
 
     /// A delivery was given up, because it did not begin or its partition is lost: as if it had never been
     /// fetched.
-    pub(super) fn abandoned(&mut self, slip: &Slip) {
+    pub(super) fn abandoned(&mut self, delivery: &Delivery) {
         self.under_way -= 1;
-        self.held.remove(&slip.id);
-        self.forget_line(&slip.key);
+        self.held.remove(&delivery.id);
+        self.forget_line(&delivery.key);
     }
 
     /// The store refuses to record the start of a suspect, so it is not started, nor is what stands behind
     /// it, as long as its partition has suspects.
-    pub(super) fn pass_over(&mut self, slip: &Slip) {
-        self.abandoned(slip);
-        self.passed_over.insert(slip.key.clone());
+    pub(super) fn pass_over(&mut self, delivery: &Delivery) {
+        self.abandoned(delivery);
+        self.passed_over.insert(delivery.key.clone());
     }
 
     /// Sets the first of [`settled`](Self::settled) aside, which the store refuses to record. Its key goes

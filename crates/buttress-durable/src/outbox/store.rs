@@ -154,7 +154,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// A partition that is taken over has every message its last owner had fetched as suspect
     /// ([`Lease::suspect_to`]), unless that owner released it.
-    fn lease(
+    fn lease_partitions(
         &self,
         relay: RelayId,
         lease: Duration,
@@ -162,7 +162,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Owned, StoreError>> + Send;
 
     /// Gives up every partition of `relay`. Nothing it fetched is suspect.
-    fn release(&self, relay: RelayId) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn release_partitions(
+        &self,
+        relay: RelayId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Up to `limit` messages of these partitions that are due and whose key is not held, in the order
     /// of their sequence, and notes down durably how far they go: see [`Lease::suspect_to`]. Messages
@@ -179,7 +182,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Fenced` if the partition is owned under another epoch.
-    fn start(
+    fn record_start(
         &self,
         lease: Lease,
         id: MessageId,
@@ -233,7 +236,7 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Removes up to `limit` messages that were delivered at least `age` ago; returns how many.
-    fn purge(
+    fn purge_delivered(
         &self,
         age: Duration,
         limit: usize,

@@ -12,24 +12,24 @@ use super::store::Write;
 
 /// What the writers and the relays of one outbox in one process share.
 #[derive(Debug, Default)]
-pub(super) struct Bell {
+pub(super) struct Notifier {
     /// One for each relay, so that a ring is kept for each that does not wait for one just then. Nobody
     /// here knows which of them owns the key.
     relays: Mutex<Arc<[Weak<Notify>]>>,
     pub(super) counts: Arc<Counts>,
 }
 
-impl Bell {
+impl Notifier {
     /// What rings for a new relay, for as long as it is kept.
-    pub(super) fn hang_up(&self) -> Arc<Notify> {
-        let rung = Arc::new(Notify::new());
+    pub(super) fn subscribe(&self) -> Arc<Notify> {
+        let notified = Arc::new(Notify::new());
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = relays.iter().filter(|relay| relay.strong_count() > 0).cloned();
-        *relays = alive.chain([Arc::downgrade(&rung)]).collect();
-        rung
+        *relays = alive.chain([Arc::downgrade(&notified)]).collect();
+        notified
     }
 
-    fn ring(&self) {
+    fn notify(&self) {
         let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Waking is others' code: not under the lock.
         for relay in relays.iter().filter_map(Weak::upgrade) {
@@ -67,7 +67,7 @@ impl Bell {
 /// ```
 pub struct Outbox<St> {
     pub(super) store: St,
-    pub(super) bell: Arc<Bell>,
+    pub(super) notifier: Arc<Notifier>,
     rng: Rng,
     strict_order: bool,
 }
@@ -75,7 +75,7 @@ pub struct Outbox<St> {
 impl<St> Outbox<St> {
     /// An outbox in `store`.
     pub fn new(store: St) -> Self {
-        Self { store, bell: Arc::default(), rng: Rng::default(), strict_order: false }
+        Self { store, notifier: Arc::default(), rng: Rng::default(), strict_order: false }
     }
 
     /// Where the ids of messages come from. Defaults to a source seeded differently in every process.
@@ -117,7 +117,7 @@ impl<St> Outbox<St> {
             self.store.lock_key(tx, &message.key).await?;
         }
         self.store.write(tx, &message).await?;
-        Ok(Written { id: message.id, bell: self.bell.clone() })
+        Ok(Written { id: message.id, notifier: self.notifier.clone() })
     }
 }
 
@@ -125,7 +125,7 @@ impl<St: Clone> Clone for Outbox<St> {
     fn clone(&self) -> Self {
         Self {
             store: self.store.clone(),
-            bell: self.bell.clone(),
+            notifier: self.notifier.clone(),
             rng: self.rng.clone(),
             strict_order: self.strict_order,
         }
@@ -146,7 +146,7 @@ impl<St: fmt::Debug> fmt::Debug for Outbox<St> {
 #[derive(Debug)]
 pub struct Written {
     id: MessageId,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 impl Written {
@@ -160,7 +160,7 @@ impl Written {
     /// look at once. Forgetting
     /// it costs time, not messages.
     pub fn committed(self) {
-        self.bell.counts.update(|stats| stats.written += 1);
-        self.bell.ring();
+        self.notifier.counts.update(|stats| stats.written += 1);
+        self.notifier.notify();
     }
 }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
 
-use super::report::Report;
 use crate::check::{check_at_least, check_duration};
+use crate::saga::report::Report;
 
 /// What is called with each saga that ends or gets stuck.
 pub(super) type Hook = Arc<dyn Fn(&Report) + Send + Sync>;
 
 /// How sagas are run.
 ///
-/// Built with by-value setters; checked when an [`Executor`](super::Executor) is made of it.
+/// Built with by-value setters; checked when an [`Executor`](crate::saga::Executor) is made of it.
 #[derive(Clone)]
 #[must_use]
 pub struct Config {
@@ -128,7 +128,7 @@ impl Config {
         self
     }
 
-    /// Sets how many of the sagas that [`recover`](super::Executor::recover) takes over run concurrently. The
+    /// Sets how many of the sagas that [`recover`](crate::saga::Executor::recover) takes over run concurrently. The
     /// others wait for their turn, oldest first, and are owned by this worker meanwhile. Default: 256, so that the
     /// sagas of a worker that crashed do not call every service at the same moment; at least 1.
     ///
@@ -143,7 +143,7 @@ impl Config {
     /// 30 days; more than 0. The executor then removes them in the background, a few in one transaction. It never
     /// removes a saga that is stuck or unfinished.
     ///
-    /// A [`start_as`](super::Executor::start_as) with the id of a removed saga starts a new saga. So keep them
+    /// A [`start_as`](crate::saga::Executor::start_as) with the id of a removed saga starts a new saga. So keep them
     /// longer than a caller may repeat a start.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);

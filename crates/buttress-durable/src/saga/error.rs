@@ -5,14 +5,14 @@ use std::fmt;
 
 use buttress::{CodecError, StoreError};
 
-use super::store::SagaId;
+use crate::saga::store::SagaId;
 
 /// Why a saga is not run to its end here.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SagaError {
     /// The store refuses. After a transient error the saga still goes on: see
-    /// [`Config::patience`](super::Config::patience).
+    /// [`Config::patience`](crate::saga::Config::patience).
     #[error("saga {saga}: the store failed")]
     Store {
         /// Which saga.
@@ -22,7 +22,7 @@ pub enum SagaError {
         error: StoreError,
     },
     /// A saga with this id was started before with the same definition, version and input. It is not started
-    /// again: [`start_or_attach`](super::Executor::start_or_attach) waits for its end.
+    /// again: [`start_or_attach`](crate::saga::Executor::start_or_attach) waits for its end.
     #[error("saga {saga}: started before, with the same input")]
     AlreadyStarted {
         /// Which saga.
@@ -41,7 +41,7 @@ pub enum SagaError {
         saga: SagaId,
     },
     /// The task of the saga panicked, outside of an attempt of a step. The next
-    /// [`recover`](super::Executor::recover) of this executor resumes the saga.
+    /// [`recover`](crate::saga::Executor::recover) of this executor resumes the saga.
     #[error("saga {saga}: its task {why}")]
     Panicked {
         /// Which saga.

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use buttress::{Clock, InMemoryValue, StoreError};
 
-use super::store::{
-    Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
-};
 use crate::epoch;
 use crate::instant;
+use crate::saga::model::entry::Status;
+use crate::saga::store::{
+    Append, Appended, NewSaga, Record, SagaId, Store, Summary, TakenOver, WorkerId,
+};
 
 /// Keeps the logs of sagas in memory, for tests and for sagas that need not survive the process.
 ///
@@ -155,7 +156,12 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
     }
 
     /// Whether exactly these entries stand in the log at `position`.
-    fn begins_with(&self, record: &Record<P>, position: u64, entries: &[super::Entry<P>]) -> bool {
+    fn begins_with(
+        &self,
+        record: &Record<P>,
+        position: u64,
+        entries: &[crate::saga::Entry<P>],
+    ) -> bool {
         let there = record.entries.iter().skip(usize::try_from(position).unwrap_or(usize::MAX));
         let mut pairs = there.zip(entries);
         let payloads = |one: &Option<P>, other: &Option<P>| match (one, other) {
@@ -321,13 +327,13 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
 }
 
 impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
-    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
         let until = instant::after(self.inner.clock.now(), lease);
         self.lock().workers.insert(worker, until);
         Ok(())
     }
 
-    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
         self.lock().workers.remove(&worker);
         Ok(())
     }
@@ -340,7 +346,7 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         self.append_now(append)
     }
 
-    async fn take_over(
+    async fn take_abandoned(
         &self,
         worker: WorkerId,
         definition: &str,
@@ -350,7 +356,11 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         Ok(self.take_over_now(worker, definition, version, limit))
     }
 
-    async fn take(&self, worker: WorkerId, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
+    async fn take_saga(
+        &self,
+        worker: WorkerId,
+        saga: SagaId,
+    ) -> Result<Option<Record<P>>, StoreError> {
         self.take_now(worker, saga).transpose().map_err(StoreError::corrupt)
     }
 
@@ -400,7 +410,7 @@ impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
         Ok(self.other_versions_now(definition, version, limit))
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         Ok(self.purge_now(age, limit))
     }
 
@@ -455,11 +465,11 @@ mod tests {
             rows.sagas.get_mut(&SagaId::new(n)).unwrap().record.epoch = epoch;
         }
         for n in 1..=3 {
-            let error = store.take(taker, SagaId::new(n)).await.unwrap_err();
+            let error = store.take_saga(taker, SagaId::new(n)).await.unwrap_err();
             assert_eq!(error.kind(), buttress::StoreErrorKind::Corrupt);
             assert!(error.to_string().contains(&SagaId::new(n).to_string()), "{error}");
         }
-        let taken = store.take_over(taker, "order", 1, 9).await.unwrap();
+        let taken = store.take_abandoned(taker, "order", 1, 9).await.unwrap();
         let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
         assert_eq!(corrupt, [SagaId::new(1), SagaId::new(2), SagaId::new(3)]);
         let taken: Vec<u64> = taken.sagas.iter().map(|record| record.epoch).collect();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use buttress::Name;
 
-use super::needs::{Outputs, StepHandle};
-use super::plan::Plan;
-use super::state::{State, Step};
-use super::store::{Entry, EntryKind, SagaId, Status};
+use crate::saga::define::needs::{Outputs, StepHandle};
+use crate::saga::model::entry::{Entry, EntryKind, Status};
+use crate::saga::model::plan::Plan;
+use crate::saga::model::state::{State, Step};
+use crate::saga::store::SagaId;
 
 /// Where a step stands.
 #[non_exhaustive]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use buttress::StoreError;
 
+use super::model::entry::{Entry, Status};
 use crate::id::ids;
 
 ids! {
@@ -12,136 +13,6 @@ ids! {
     SagaId;
     /// One process, or part of one, that runs sagas. Drawn anew at every start: it is never reused.
     WorkerId;
-}
-
-/// What one line of a saga's log says.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum EntryKind {
-    /// The action of a step may leave from now on.
-    ActionStarted,
-    /// The action was done. The payload is its output.
-    ActionDone,
-    /// The action certainly had no effect. The note says why.
-    ActionFailed,
-    /// Nobody knows whether the action had an effect. The note says why.
-    ActionInDoubt,
-    /// The undo of a step may leave from now on.
-    UndoStarted,
-    /// The effect of the step is gone, or never was.
-    UndoDone,
-    /// The undo failed after all its attempts. The note says why.
-    UndoFailed,
-    /// From here on steps are undone. The note says why.
-    Unwinding,
-    /// A step waits for an operator.
-    Stuck,
-    /// An operator: try the stuck step again.
-    Retried,
-    /// An operator: the stuck undo counts as done.
-    Skipped,
-    /// An operator: the action in doubt did happen. The payload is its output.
-    Happened,
-    /// An operator: the action in doubt did not happen.
-    DidNotHappen,
-    /// Every step is done.
-    Completed,
-    /// Every effect is undone.
-    Compensated,
-}
-
-impl EntryKind {
-    const ALL: [Self; 15] = [
-        Self::ActionStarted,
-        Self::ActionDone,
-        Self::ActionFailed,
-        Self::ActionInDoubt,
-        Self::UndoStarted,
-        Self::UndoDone,
-        Self::UndoFailed,
-        Self::Unwinding,
-        Self::Stuck,
-        Self::Retried,
-        Self::Skipped,
-        Self::Happened,
-        Self::DidNotHappen,
-        Self::Completed,
-        Self::Compensated,
-    ];
-
-    /// The number under which stores keep the kind. It never changes meaning.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        self as u8 + 1
-    }
-
-    /// The kind with this number; `None` if this version knows none.
-    #[must_use]
-    pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(code.checked_sub(1)?)).copied()
-    }
-}
-
-/// One line of a saga's log. `P` is what payloads are encoded to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry<P> {
-    /// What happened.
-    pub kind: EntryKind,
-    /// The number of the step, from 0; 0 where the entry speaks of the whole saga.
-    pub step: u16,
-    /// An output.
-    pub payload: Option<P>,
-    /// A reason, for people.
-    pub note: Option<String>,
-}
-
-/// Where a saga stands: what stores index.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Status {
-    /// Steps are run.
-    Running,
-    /// Steps are undone.
-    Unwinding,
-    /// An operator must decide. No worker goes on by itself.
-    Stuck,
-    /// Ended: every step is done.
-    Completed,
-    /// Ended: every effect is undone.
-    Compensated,
-}
-
-impl Status {
-    /// The number under which stores keep the status. It never changes meaning.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        self as u8 + 1
-    }
-
-    /// The status with this number; `None` if this version knows none.
-    #[must_use]
-    pub fn from_code(code: u8) -> Option<Self> {
-        let all = [Self::Running, Self::Unwinding, Self::Stuck, Self::Completed, Self::Compensated];
-        all.get(usize::from(code.checked_sub(1)?)).copied()
-    }
-
-    /// Whether nothing will ever be added to the log.
-    #[must_use]
-    pub const fn is_ended(self) -> bool {
-        matches!(self, Self::Completed | Self::Compensated)
-    }
-
-    /// The status in kebab case.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Unwinding => "unwinding",
-            Self::Stuck => "stuck",
-            Self::Completed => "completed",
-            Self::Compensated => "compensated",
-        }
-    }
 }
 
 /// A saga about to begin.
@@ -155,7 +26,7 @@ pub struct NewSaga<P> {
     pub version: u32,
     /// The name of the codec of all its payloads.
     pub codec: &'static str,
-    /// Who runs it. It must have called [`Store::renew`] before.
+    /// Who runs it. It must have called [`Store::renew_worker`] before.
     pub worker: WorkerId,
     /// When steps stop being started, as wall time since 1970.
     pub deadline: Option<Duration>,
@@ -259,14 +130,17 @@ pub struct TakenOver<P> {
 /// Every future is lazy: a method that was called, and whose future was never polled, has no effect.
 pub trait Store<P>: Send + Sync + 'static {
     /// Lets the lease of `worker` end `lease` from now, also if it ran out.
-    fn renew(
+    fn renew_worker(
         &self,
         worker: WorkerId,
         lease: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends the lease of `worker`: its unfinished sagas are free at once.
-    fn retire(&self, worker: WorkerId) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn release_worker(
+        &self,
+        worker: WorkerId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Stores a new saga, owned by its worker under epoch 1, with status [`Status::Running`].
     ///
@@ -289,7 +163,7 @@ pub trait Store<P>: Send + Sync + 'static {
     /// [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding) and whose worker has no live
     /// lease, oldest first. A lease never counts for longer than its length from now: the clock may have
     /// been set back. A saga whose epoch cannot be raised is corrupt.
-    fn take_over(
+    fn take_abandoned(
         &self,
         worker: WorkerId,
         definition: &str,
@@ -306,7 +180,7 @@ pub trait Store<P>: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Corrupt` if it cannot be read; it is left as it is.
-    fn take(
+    fn take_saga(
         &self,
         worker: WorkerId,
         saga: SagaId,
@@ -372,7 +246,7 @@ pub trait Store<P>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Summary>, StoreError>> + Send;
 
     /// Returns up to `limit` unfinished sagas of other versions of a definition that no live worker owns, oldest
-    /// first. [`Executor::recover`](super::Executor::recover) reports them.
+    /// first. [`Executor::recover`](crate::saga::Executor::recover) reports them.
     ///
     /// The default implementation looks at up to 10 000 unfinished sagas with [`list`](Self::list). It cannot see
     /// leases, so it returns sagas of live workers too. Stores should override it.
@@ -406,14 +280,14 @@ pub trait Store<P>: Send + Sync + 'static {
 
     /// Removes up to `limit` sagas, of all definitions, that ended at least `age` ago, with their logs, and
     /// leases of workers that ran out that long ago; returns how many sagas. A stuck saga has not ended.
-    fn purge(
+    fn purge_sagas(
         &self,
         age: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
     /// As [`purge`](Self::purge), of one definition. An executor calls it for its own definition, so that
-    /// executors with different [retentions](super::Config::retention) can share a store.
+    /// executors with different [retentions](crate::saga::Config::retention) can share a store.
     ///
     /// The default implementation calls [`purge`](Self::purge), so the shortest retention holds for all
     /// definitions in the store. Stores should override it.
@@ -424,6 +298,6 @@ pub trait Store<P>: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send {
         let _ = definition;
-        self.purge(age, limit)
+        self.purge_sagas(age, limit)
     }
 }

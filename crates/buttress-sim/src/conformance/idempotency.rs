@@ -116,12 +116,12 @@ async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: 
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
     harness.advance(LEASE - GRAIN).await;
     assert_eq!(claim(&store, TWO).await, Claimed::InFlight { lease_left: GRAIN });
-    expect(store.renew(&key("k"), ONE, LEASE).await, "renew");
+    expect(store.renew_claim(&key("k"), ONE, LEASE).await, "renew");
     harness.advance(LEASE - GRAIN).await;
     assert_eq!(claim(&store, TWO).await, Claimed::InFlight { lease_left: GRAIN });
     harness.advance(GRAIN).await;
     // Run out, but nobody has come: it is still the owner's if it asks first.
-    expect(store.renew(&key("k"), ONE, LEASE).await, "renew after the end");
+    expect(store.renew_claim(&key("k"), ONE, LEASE).await, "renew after the end");
     harness.advance(LEASE).await;
     assert_eq!(claim(&store, TWO).await, Claimed::Owned);
 }
@@ -132,9 +132,9 @@ async fn whoever_was_overtaken_can_do_nothing<S: Store<Vec<u8>>, H: Harness<S>>(
     harness.advance(LEASE).await;
     assert_eq!(claim(&store, TWO).await, Claimed::Owned);
     let key = key("k");
-    refused(store.renew(&key, ONE, LEASE).await, FENCED, "renew");
+    refused(store.renew_claim(&key, ONE, LEASE).await, FENCED, "renew");
     refused(store.complete(&key, ONE, b"late".to_vec(), LIFE).await, FENCED, "complete");
-    expect(store.release(&key, ONE).await, "a release that does nothing");
+    expect(store.release_claim(&key, ONE).await, "a release that does nothing");
     assert_eq!(claim(&store, ONE).await, Claimed::InFlight { lease_left: LEASE });
     expect(store.complete(&key, TWO, b"answer".to_vec(), LIFE).await, "complete");
     refused(store.complete(&key, ONE, b"late".to_vec(), LIFE).await, FENCED, "complete after it");
@@ -144,20 +144,20 @@ async fn whoever_was_overtaken_can_do_nothing<S: Store<Vec<u8>>, H: Harness<S>>(
 async fn a_released_key_is_free<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = harness.fresh().await;
     assert_eq!(claim(&store, ONE).await, Claimed::Owned);
-    expect(store.release(&key("k"), ONE).await, "release");
-    expect(store.release(&key("k"), ONE).await, "release again");
-    refused(store.renew(&key("k"), ONE, LEASE).await, FENCED, "renew");
+    expect(store.release_claim(&key("k"), ONE).await, "release");
+    expect(store.release_claim(&key("k"), ONE).await, "release again");
+    refused(store.renew_claim(&key("k"), ONE, LEASE).await, FENCED, "renew");
     assert_eq!(claim(&store, TWO).await, Claimed::Owned);
     // What is done is not released.
     expect(store.complete(&key("k"), TWO, b"answer".to_vec(), LIFE).await, "complete");
-    expect(store.release(&key("k"), TWO).await, "release");
+    expect(store.release_claim(&key("k"), TWO).await, "release");
     assert_eq!(claim(&store, ONE).await, Claimed::Done(b"answer".to_vec()));
 }
 
 async fn a_completion_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = done(harness).await;
     expect(store.complete(&key("k"), ONE, b"answer".to_vec(), LIFE).await, "complete again");
-    refused(store.renew(&key("k"), ONE, LEASE).await, FENCED, "renew what is done");
+    refused(store.renew_claim(&key("k"), ONE, LEASE).await, FENCED, "renew what is done");
     let other = store.complete(&key("other"), ONE, Vec::new(), LIFE).await;
     refused(other, FENCED, "complete what was never claimed");
 }
@@ -182,12 +182,15 @@ async fn only_what_has_expired_is_swept<S: Store<Vec<u8>>, H: Harness<S>>(harnes
             expect(store.complete(&key, ONE, Vec::new(), LEASE * (1 + number)).await, "complete");
         }
     }
-    assert_eq!(expect(store.sweep(9).await, "sweep"), 0);
+    assert_eq!(expect(store.sweep_expired(9).await, "sweep"), 0);
     harness.advance(LEASE).await;
-    let swept = [expect(store.sweep(2).await, "sweep"), expect(store.sweep(9).await, "sweep")];
+    let swept = [
+        expect(store.sweep_expired(2).await, "sweep"),
+        expect(store.sweep_expired(9).await, "sweep"),
+    ];
     assert_eq!(swept, [2, 1], "one result and two claims");
     harness.advance(2 * LEASE).await;
-    assert_eq!(expect(store.sweep(9).await, "sweep"), 2);
+    assert_eq!(expect(store.sweep_expired(9).await, "sweep"), 2);
 }
 
 async fn of_many_claims_at_once_one_owns<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -215,8 +218,8 @@ async fn work_is_done_though_its_result_is_not_kept<S: Store<Vec<u8>>, H: Harnes
     refused(store.complete_without_result(&key, TWO, LIFE).await, FENCED, "another claim");
     expect(store.complete_without_result(&key, ONE, LIFE).await, "complete");
     expect(store.complete_without_result(&key, ONE, LIFE).await, "complete again");
-    refused(store.renew(&key, ONE, LEASE).await, FENCED, "renew what is done");
-    expect(store.release(&key, ONE).await, "a release that does nothing");
+    refused(store.renew_claim(&key, ONE, LEASE).await, FENCED, "renew what is done");
+    expect(store.release_claim(&key, ONE).await, "a release that does nothing");
     harness.advance(LIFE - GRAIN).await;
     let store = harness.reopen(&store).await;
     assert_eq!(claim(&store, TWO).await, Claimed::NotKept);
@@ -224,7 +227,7 @@ async fn work_is_done_though_its_result_is_not_kept<S: Store<Vec<u8>>, H: Harnes
     let other = store.claim(&key, TWO, Some(Fingerprint::new(2)), LEASE).await;
     assert_eq!(expect(other, "claim"), Claimed::Mismatch);
     assert_eq!(expect(store.outcome(&key, ONE).await, "outcome"), None);
-    assert_eq!(expect(store.sweep(9).await, "sweep"), 0);
+    assert_eq!(expect(store.sweep_expired(9).await, "sweep"), 0);
     harness.advance(GRAIN).await;
     assert_eq!(claim(&store, TWO).await, Claimed::Owned);
     refused(store.complete_without_result(&key, ONE, LIFE).await, FENCED, "overtaken");
@@ -240,16 +243,16 @@ where
     drop(store.claim(&key, ONE, None, LEASE));
     assert_eq!(claim(&store, TWO).await, Claimed::Owned, "claim");
     harness.advance(LEASE / 2).await;
-    drop(store.renew(&key, TWO, LEASE));
-    drop(store.release(&key, TWO));
+    drop(store.renew_claim(&key, TWO, LEASE));
+    drop(store.release_claim(&key, TWO));
     drop(store.complete(&key, TWO, b"answer".to_vec(), LIFE));
     drop(store.complete_without_result(&key, TWO, LIFE));
     let left = Claimed::InFlight { lease_left: LEASE / 2 };
     assert_eq!(claim(&store, ONE).await, left, "renew, release, complete");
     expect(store.complete(&key, TWO, b"answer".to_vec(), LIFE).await, "complete");
     harness.advance(LIFE).await;
-    drop(store.sweep(9));
-    assert_eq!(expect(store.sweep(9).await, "sweep"), 1);
+    drop(store.sweep_expired(9));
+    assert_eq!(expect(store.sweep_expired(9).await, "sweep"), 1);
 }
 
 async fn a_completion_that_is_never_polled_is_no_part_of_its_transaction<S, Tx, H>(harness: &H)

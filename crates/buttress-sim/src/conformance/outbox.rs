@@ -56,7 +56,7 @@ where
 }
 
 async fn lease<S: Store>(store: &S, relay: RelayId) -> Vec<Lease> {
-    expect(store.lease(relay, LEASE, &[]).await, "lease").leases
+    expect(store.lease_partitions(relay, LEASE, &[]).await, "lease").leases
 }
 
 async fn fetch<S: Store>(store: &S, leases: &[Lease], limit: usize) -> Fetched {

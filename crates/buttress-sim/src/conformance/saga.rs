@@ -52,7 +52,7 @@ fn append(id: u128, epoch: u64, position: u64, status: Status) -> Append<Vec<u8>
 /// A store in which worker one is alive and runs these sagas.
 async fn with<S: Store<Vec<u8>>>(harness: &impl Harness<S>, sagas: &[u128]) -> S {
     let store = harness.fresh().await;
-    expect(store.renew(ONE, LEASE).await, "renew");
+    expect(store.renew_worker(ONE, LEASE).await, "renew");
     for id in sagas {
         expect(store.create(saga(*id, ONE)).await, "create");
     }
@@ -60,7 +60,7 @@ async fn with<S: Store<Vec<u8>>>(harness: &impl Harness<S>, sagas: &[u128]) -> S
 }
 
 async fn take_over<S: Store<Vec<u8>>>(store: &S, worker: WorkerId) -> Vec<(SagaId, u64)> {
-    let taken = expect(store.take_over(worker, "order", 3, 100).await, "take_over");
+    let taken = expect(store.take_abandoned(worker, "order", 3, 100).await, "take_over");
     assert_eq!(taken.corrupt, []);
     taken.sagas.into_iter().map(|record| (record.id, record.epoch)).collect()
 }

@@ -32,7 +32,12 @@ impl Store<Vec<u8>> for PostgresStore {
         self.inner.claims.submit("claiming a key", input, ClaimOp::Claim).await
     }
 
-    async fn renew(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
         let input = Renew { key: key.clone(), claim, lease };
         self.inner.claims.submit("renewing a claim", input, ClaimOp::Renew).await
     }
@@ -59,7 +64,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.inner.claims.submit("completing a claim", input, ClaimOp::Complete).await
     }
 
-    async fn release(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
         let input = Release { key: key.clone(), claim };
         self.inner.claims.submit("releasing a claim", input, ClaimOp::Release).await
     }
@@ -75,7 +80,7 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
         self.bounded("sweeping results", async {
             let expired = self.remove("until <= {now}", limit).await?;
             let Some(most) = self.config().results else { return Ok(expired) };

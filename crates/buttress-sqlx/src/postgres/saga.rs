@@ -22,11 +22,11 @@ mod read;
 use read::{HEAD, find, head, lines, logs, name};
 
 impl Store<Vec<u8>> for PostgresStore {
-    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
         self.inner.logs.submit("renewing a worker", (worker, lease), LogOp::Renew).await
     }
 
-    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
         let what = during("retiring a worker");
         self.bounded("retiring a worker", async {
             let mut loan = self.borrow().await?;
@@ -48,7 +48,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.inner.logs.submit("appending to a saga", append, LogOp::Append).await
     }
 
-    async fn take_over(
+    async fn take_abandoned(
         &self,
         worker: WorkerId,
         definition: &str,
@@ -130,7 +130,7 @@ impl Store<Vec<u8>> for PostgresStore {
         .await
     }
 
-    async fn take(
+    async fn take_saga(
         &self,
         worker: WorkerId,
         saga: SagaId,
@@ -302,7 +302,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.other_versions_of(definition, version, limit).await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         self.purge_all(None, age, limit).await
     }
 

@@ -33,7 +33,12 @@ impl Store<Vec<u8>> for SqliteStore {
         self.submit("claiming a key", input, |job| WriteOp::Claim(ClaimOp::Claim(job))).await
     }
 
-    async fn renew(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
         let input = Renew { key: key.clone(), claim, lease };
         self.submit("renewing a claim", input, |job| WriteOp::Claim(ClaimOp::Renew(job))).await
     }
@@ -60,7 +65,7 @@ impl Store<Vec<u8>> for SqliteStore {
         self.submit("completing a claim", input, |job| WriteOp::Claim(ClaimOp::Complete(job))).await
     }
 
-    async fn release(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
         let input = Release { key: key.clone(), claim };
         self.submit("releasing a claim", input, |job| WriteOp::Claim(ClaimOp::Release(job))).await
     }
@@ -75,7 +80,7 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
         self.bounded("sweeping results", async {
             let expired = self.remove("until <= ?1", limit).await?;
             let Some(most) = self.config().results else { return Ok(expired) };

@@ -25,12 +25,12 @@ pub(super) use append::write;
 use read::{HEAD, find, head, json, lines, logs, name};
 
 impl Store<Vec<u8>> for SqliteStore {
-    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
         self.submit("renewing a worker", (worker, lease), |job| WriteOp::Log(LogOp::Renew(job)))
             .await
     }
 
-    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
         self.bounded("retiring a worker", async {
             let mut tx = self.begin().await?;
             sqlx::query("DELETE FROM buttress_saga_worker WHERE worker = ?")
@@ -53,7 +53,7 @@ impl Store<Vec<u8>> for SqliteStore {
         self.submit("appending to a saga", append, |job| WriteOp::Log(LogOp::Append(job))).await
     }
 
-    async fn take_over(
+    async fn take_abandoned(
         &self,
         worker: WorkerId,
         definition: &str,
@@ -130,7 +130,7 @@ impl Store<Vec<u8>> for SqliteStore {
         .await
     }
 
-    async fn take(
+    async fn take_saga(
         &self,
         worker: WorkerId,
         saga: SagaId,
@@ -285,7 +285,7 @@ impl Store<Vec<u8>> for SqliteStore {
         self.other_versions_of(definition, version, limit).await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         self.purge_all(None, age, limit).await
     }
 

@@ -47,12 +47,12 @@ async fn a_key_goes_from_free_to_done_and_back<D: Db>(db: D) {
     let left = Claimed::InFlight { lease_left: LEASE };
     assert_eq!(other.claim(&key, theirs, None, LEASE).await.unwrap(), left, "with a new lease");
     for error in [
-        other.renew(&key, theirs, LEASE).await,
+        other.renew_claim(&key, theirs, LEASE).await,
         other.complete(&key, theirs, b"x".to_vec(), HOUR).await,
     ] {
         assert!(error.unwrap_err().is_fenced());
     }
-    other.release(&key, theirs).await.unwrap();
+    other.release_claim(&key, theirs).await.unwrap();
     assert_eq!(store.outcome(&key, mine).await.unwrap(), None);
     store.complete(&key, mine, b"result".to_vec(), HOUR).await.unwrap();
     store.complete(&key, mine, b"result".to_vec(), HOUR).await.unwrap();
@@ -63,14 +63,14 @@ async fn a_key_goes_from_free_to_done_and_back<D: Db>(db: D) {
     assert_eq!(store.claim(&key, mine, None, LEASE).await.unwrap(), done);
     assert_eq!(store.outcome(&key, mine).await.unwrap(), Some(b"result".to_vec()));
     assert_eq!(store.outcome(&key, theirs).await.unwrap(), None);
-    assert!(store.renew(&key, mine, LEASE).await.unwrap_err().is_fenced(), "completed");
-    store.release(&key, mine).await.unwrap();
+    assert!(store.renew_claim(&key, mine, LEASE).await.unwrap_err().is_fenced(), "completed");
+    store.release_claim(&key, mine).await.unwrap();
     assert_eq!(other.claim(&key, theirs, None, LEASE).await.unwrap(), done, "not in flight");
 
     let another = Key::new("b").unwrap();
     assert_eq!(store.claim(&another, mine, None, LEASE).await.unwrap(), Claimed::Owned);
-    store.release(&another, mine).await.unwrap();
-    store.release(&another, mine).await.unwrap();
+    store.release_claim(&another, mine).await.unwrap();
+    store.release_claim(&another, mine).await.unwrap();
     assert!(store.complete(&another, mine, Vec::new(), HOUR).await.unwrap_err().is_fenced());
     assert_eq!(store.claim(&another, theirs, None, LEASE).await.unwrap(), Claimed::Owned);
     store.complete(&another, theirs, Vec::new(), HOUR).await.unwrap();
@@ -88,12 +88,12 @@ async fn leases_end_at_the_instant_and_results_too<D: Db>(db: D) {
     assert_eq!(store.claim(&key, new, None, LEASE).await.unwrap(), left);
     db.time().advance(NANO);
     // Ran out, but nobody took it.
-    store.renew(&key, old, LEASE).await.unwrap();
+    store.renew_claim(&key, old, LEASE).await.unwrap();
     db.time().advance(LEASE);
     assert_eq!(store.claim(&key, new, None, LEASE).await.unwrap(), Claimed::Owned);
-    assert!(store.renew(&key, old, LEASE).await.unwrap_err().is_fenced());
+    assert!(store.renew_claim(&key, old, LEASE).await.unwrap_err().is_fenced());
     assert!(store.complete(&key, old, b"old".to_vec(), HOUR).await.unwrap_err().is_fenced());
-    store.release(&key, old).await.unwrap();
+    store.release_claim(&key, old).await.unwrap();
     db.time().advance(LEASE);
     store.complete(&key, new, b"new".to_vec(), HOUR).await.unwrap();
     db.time().advance(HOUR - NANO);
@@ -180,12 +180,12 @@ async fn sweeping_takes_what_expired<D: Db>(db: D) {
             store.complete(&key(&n.to_string()), claim, Vec::new(), HOUR).await.unwrap();
         }
     }
-    assert_eq!(store.sweep(100).await.unwrap(), 0);
+    assert_eq!(store.sweep_expired(100).await.unwrap(), 0);
     db.time().advance(LEASE);
-    assert_eq!(store.sweep(3).await.unwrap(), 3);
-    assert_eq!(store.sweep(100).await.unwrap(), 2);
+    assert_eq!(store.sweep_expired(3).await.unwrap(), 3);
+    assert_eq!(store.sweep_expired(100).await.unwrap(), 2);
     db.time().advance(HOUR);
-    assert_eq!(store.sweep(100).await.unwrap(), 5);
+    assert_eq!(store.sweep_expired(100).await.unwrap(), 5);
     assert_eq!(db.execute("DELETE FROM {s}buttress_idempotency").await, 0);
 }
 
@@ -213,9 +213,9 @@ async fn sweeping_evicts_from_the_largest_scope_first<D: Db>(db: D) {
         }
         kept
     };
-    assert_eq!(store.sweep(2).await.unwrap(), 2, "no more than was asked for");
+    assert_eq!(store.sweep_expired(2).await.unwrap(), 2, "no more than was asked for");
     assert_eq!(kept().await, ["1", "2", "5", "6", "7", "8", "9", "10", "11"]);
-    assert_eq!(store.sweep(500).await.unwrap(), 5);
+    assert_eq!(store.sweep_expired(500).await.unwrap(), 5);
     assert_eq!(kept().await, ["1", "2", "10", "11"], "of the largest its oldest");
 }
 
@@ -258,18 +258,22 @@ async fn sweeping_evicts_the_oldest_results_beyond_the_capacity<D: Db>(db: D) {
         }
         kept
     };
-    assert_eq!(db.store().sweep(500).await.unwrap(), 0, "without a capacity nothing is evicted");
-    assert_eq!(store.sweep(1).await.unwrap(), 1, "no more than was asked for");
+    assert_eq!(
+        db.store().sweep_expired(500).await.unwrap(),
+        0,
+        "without a capacity nothing is evicted"
+    );
+    assert_eq!(store.sweep_expired(1).await.unwrap(), 1, "no more than was asked for");
     assert_eq!(kept(&store).await, [1, 2, 3, 4, 5, 6]);
-    assert_eq!(store.sweep(500).await.unwrap(), 3);
+    assert_eq!(store.sweep_expired(500).await.unwrap(), 3);
     assert_eq!(kept(&store).await, [4, 5, 6]);
-    assert_eq!(store.sweep(500).await.unwrap(), 0);
+    assert_eq!(store.sweep_expired(500).await.unwrap(), 0);
     let left = Claimed::InFlight { lease_left: HOUR - 7 * SECOND };
     assert_eq!(store.claim(&held, claim(), None, LEASE).await.unwrap(), left);
     // What has expired goes first, and counts for nothing.
     db.time().advance(HOUR - 2 * SECOND);
-    assert_eq!(store.sweep(2).await.unwrap(), 2, "the claim, and one of two results");
-    assert_eq!(store.sweep(2).await.unwrap(), 1);
+    assert_eq!(store.sweep_expired(2).await.unwrap(), 2, "the claim, and one of two results");
+    assert_eq!(store.sweep_expired(2).await.unwrap(), 1);
     assert_eq!(kept(&store).await, [6]);
 }
 

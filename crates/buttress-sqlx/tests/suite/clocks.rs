@@ -34,7 +34,7 @@ on_each_database! {
 }
 
 async fn lease<S: outbox::Store>(store: &S, relay: RelayId, lease: Duration) -> Vec<Lease> {
-    store.lease(relay, lease, &[]).await.unwrap().leases
+    store.lease_partitions(relay, lease, &[]).await.unwrap().leases
 }
 
 fn message(key: &str) -> NewMessage {
@@ -151,33 +151,33 @@ async fn results_live_no_longer_than_their_lifetime<D: Db>(db: D) {
 async fn sagas_of_a_worker_that_is_gone_are_free_after_one_lease<D: Db>(db: D) {
     let store = db.store();
     let (gone, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
-    saga::Store::renew(store, gone, LEASE).await.unwrap();
+    saga::Store::renew_worker(store, gone, LEASE).await.unwrap();
     let (one, two) = (new_saga(gone), new_saga(gone));
     store.create(one.clone()).await.unwrap();
     store.create(two.clone()).await.unwrap();
     db.time().set_skew(-HOUR);
-    assert_eq!(store.take(taker, two.id).await.unwrap(), None);
+    assert_eq!(store.take_saga(taker, two.id).await.unwrap(), None);
     db.time().advance(LEASE - NANO);
-    assert!(store.take_over(taker, "order", 3, 1).await.unwrap().sagas.is_empty());
-    assert_eq!(store.take(taker, two.id).await.unwrap(), None);
+    assert!(store.take_abandoned(taker, "order", 3, 1).await.unwrap().sagas.is_empty());
+    assert_eq!(store.take_saga(taker, two.id).await.unwrap(), None);
     db.time().advance(NANO);
-    assert_eq!(store.take_over(taker, "order", 3, 1).await.unwrap().sagas[0].id, one.id);
-    assert_eq!(store.take(taker, two.id).await.unwrap().unwrap().epoch, 2);
+    assert_eq!(store.take_abandoned(taker, "order", 3, 1).await.unwrap().sagas[0].id, one.id);
+    assert_eq!(store.take_saga(taker, two.id).await.unwrap().unwrap().epoch, 2);
     assert!(store.append(append(two.id, 1, 1)).await.unwrap_err().is_fenced());
 }
 
 async fn a_live_worker_that_renews_loses_nothing<D: Db>(db: D) {
     let store = db.store();
     let (live, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
-    saga::Store::renew(store, live, LEASE).await.unwrap();
+    saga::Store::renew_worker(store, live, LEASE).await.unwrap();
     let saga = new_saga(live);
     store.create(saga.clone()).await.unwrap();
     for skew in [-HOUR, -2 * HOUR] {
         db.time().set_skew(skew);
         for _ in 0..6 {
-            assert!(store.take_over(taker, "order", 3, 9).await.unwrap().sagas.is_empty());
+            assert!(store.take_abandoned(taker, "order", 3, 9).await.unwrap().sagas.is_empty());
             db.time().advance(LEASE / 2);
-            saga::Store::renew(store, live, LEASE).await.unwrap();
+            saga::Store::renew_worker(store, live, LEASE).await.unwrap();
         }
     }
     store.append(append(saga.id, 1, 1)).await.unwrap();
@@ -274,7 +274,7 @@ async fn a_clock_that_jumps_ahead_fences_the_old_owners<D: Db>(db: D) {
     let (key, claim, later) = (Key::new("k").unwrap(), ClaimId::new(1), ClaimId::new(2));
     idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
     let (worker, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
-    saga::Store::renew(store, worker, LEASE).await.unwrap();
+    saga::Store::renew_worker(store, worker, LEASE).await.unwrap();
     let saga = new_saga(worker);
     store.create(saga.clone()).await.unwrap();
 
@@ -282,12 +282,12 @@ async fn a_clock_that_jumps_ahead_fences_the_old_owners<D: Db>(db: D) {
     assert_eq!(lease(&other, next, LEASE).await.len(), 16);
     let claimed = idempotency::Store::claim(&other, &key, later, None, LEASE).await.unwrap();
     assert_eq!(claimed, Claimed::Owned);
-    assert_eq!(other.take_over(taker, "order", 3, 9).await.unwrap().sagas.len(), 1);
+    assert_eq!(other.take_abandoned(taker, "order", 3, 9).await.unwrap().sagas.len(), 1);
 
     let late = settled(&found[0], &leases, Verdict::Delivered);
     assert_eq!(store.settle(late).await.unwrap(), [found[0].partition]);
     assert!(store.renew_claim_of(&key, claim).await.unwrap_err().is_fenced());
-    saga::Store::renew(store, worker, LEASE).await.unwrap();
+    saga::Store::renew_worker(store, worker, LEASE).await.unwrap();
     assert!(store.append(append(saga.id, 1, 1)).await.unwrap_err().is_fenced());
 }
 
@@ -302,6 +302,6 @@ trait RenewClaim {
 
 impl<S: idempotency::Store<Vec<u8>>> RenewClaim for S {
     async fn renew_claim_of(&self, key: &Key, claim: ClaimId) -> Result<(), buttress::StoreError> {
-        idempotency::Store::renew(self, key, claim, LEASE).await
+        idempotency::Store::renew_claim(self, key, claim, LEASE).await
     }
 }

@@ -68,11 +68,11 @@ async fn only_these_are_corrupt<D: Db>(db: &D, ids: &[SagaId], damaged: &[usize]
             let error = store.load(ids[*n]).await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
             assert!(error.to_string().contains(&ids[*n].to_string()), "{error}");
-            let error = store.take(WorkerId::new(2), ids[*n]).await.unwrap_err();
+            let error = store.take_saga(WorkerId::new(2), ids[*n]).await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
         }
     }
-    let taken = store.take_over(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    let taken = store.take_abandoned(WorkerId::new(2), "order", 3, 100).await.unwrap();
     assert_eq!(taken.sagas.iter().map(|record| record.id).collect::<Vec<_>>(), sound);
     assert_eq!(taken.corrupt.len(), damaged.len(), "{:?}", taken.corrupt);
     for ((n, named), (id, _)) in damaged.iter().zip(name).zip(&taken.corrupt) {
@@ -96,7 +96,7 @@ async fn numbers_of_a_saga_that_cannot_be<D: Db>(db: D) {
         let error = store.load(ids[n]).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
     }
-    let taken = store.take_over(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    let taken = store.take_abandoned(WorkerId::new(2), "order", 3, 100).await.unwrap();
     let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
     assert_eq!(corrupt, [ids[0], ids[2], ids[3], ids[5]]);
     assert_eq!(taken.sagas.len(), 4);
@@ -128,18 +128,18 @@ async fn the_last_epoch_of_a_saga_is_never_assigned<D: Db>(db: D) {
         change(&db, n, &format!("epoch = {epoch}")).await;
     }
     for n in [0, 1] {
-        let error = store.take(WorkerId::new(2), ids[n]).await.unwrap_err();
+        let error = store.take_saga(WorkerId::new(2), ids[n]).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
         assert!(error.to_string().contains(&ids[n].to_string()), "{error}");
     }
-    let taken = store.take_over(WorkerId::new(2), "order", 3, 100).await.unwrap();
+    let taken = store.take_abandoned(WorkerId::new(2), "order", 3, 100).await.unwrap();
     let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
     assert_eq!(corrupt, ids[..2]);
     let epochs: Vec<u64> = taken.sagas.iter().map(|record| record.epoch).collect();
     assert_eq!(epochs, [LAST as u64 - 1, 2, 2, 2]);
     // The last that is assigned is as good as any, until the saga would have to be taken over.
     store.append(append(ids[2], LAST as u64 - 1, 1)).await.unwrap();
-    let again = store.take_over(WorkerId::new(3), "order", 3, 100).await.unwrap();
+    let again = store.take_abandoned(WorkerId::new(3), "order", 3, 100).await.unwrap();
     assert_eq!(again.sagas.len(), 3);
     assert_eq!(again.corrupt.len(), 3);
     // Left as they were.
@@ -166,7 +166,7 @@ async fn epochs_that_nobody_was_given_own_nothing<D: Db>(db: D) {
     let leases = lease(store, relay).await;
     db.execute(&format!("UPDATE {{s}}buttress_outbox_lease SET epoch = {LAST}")).await;
     let invented = Lease { epoch: u64::MAX, ..leases[0] };
-    assert!(store.start(invented, MessageId::new(1), 1).await.unwrap_err().is_fenced());
+    assert!(store.record_start(invented, MessageId::new(1), 1).await.unwrap_err().is_fenced());
     assert!(store.clear_suspects(invented).await.unwrap_err().is_fenced());
     assert!(store.fetch(relay, &[invented], 9).await.unwrap().messages.is_empty());
 }
@@ -194,7 +194,7 @@ async fn a_damaged_log_fails_only_its_own_append<D: Db>(db: D) {
 }
 
 async fn lease<S: outbox::Store>(store: &S, relay: RelayId) -> Vec<Lease> {
-    store.lease(relay, LEASE, &[]).await.unwrap().leases
+    store.lease_partitions(relay, LEASE, &[]).await.unwrap().leases
 }
 
 async fn the_last_epoch_of_a_partition_is_never_assigned<D: Db>(db: D) {
@@ -212,7 +212,7 @@ async fn the_last_epoch_of_a_partition_is_never_assigned<D: Db>(db: D) {
     // It is renewed as long as it is owned, and then nobody takes it.
     db.time().advance(LEASE / 2);
     assert_eq!(lease(store, RelayId::new(1)).await, leases);
-    outbox::Store::release(store, RelayId::new(1)).await.unwrap();
+    outbox::Store::release_partitions(store, RelayId::new(1)).await.unwrap();
     let next = lease(store, RelayId::new(2)).await;
     assert_eq!(next.len(), 11);
     assert!(next.iter().all(|lease| lease.epoch == 2));
@@ -301,7 +301,7 @@ async fn damaged_leases_end<D: Db>(db: D) {
     let key = Key::new("k").unwrap();
     let (worker, gone, next) = (WorkerId::new(1), RelayId::new(1), RelayId::new(2));
     for (until, length) in [(LAST, 5), (LAST, -5), (LAST, i64::MIN), (i64::MIN, LAST), (0, LAST)] {
-        buttress_durable::saga::Store::renew(store, worker, LEASE).await.unwrap();
+        buttress_durable::saga::Store::renew_worker(store, worker, LEASE).await.unwrap();
         let saga = new_saga(worker);
         store.create(saga.clone()).await.unwrap();
         lease(store, gone).await;
@@ -314,18 +314,18 @@ async fn damaged_leases_end<D: Db>(db: D) {
             .await;
         }
         // One look to find it, one when its length is over.
-        store.take(WorkerId::new(2), saga.id).await.unwrap();
+        store.take_saga(WorkerId::new(2), saga.id).await.unwrap();
         lease(store, next).await;
         let claim = ClaimId::random(&rng());
         let _first = idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
         db.time().advance(SECOND);
-        let taken = store.take(WorkerId::new(2), saga.id).await.unwrap();
+        let taken = store.take_saga(WorkerId::new(2), saga.id).await.unwrap();
         assert!(taken.is_some_and(|record| record.epoch >= 2), "{until} {length}");
         assert_eq!(lease(store, next).await.len(), 16, "{until} {length}");
         let claimed = idempotency::Store::claim(store, &key, claim, None, LEASE).await.unwrap();
         assert_eq!(claimed, Claimed::Owned, "{until} {length}");
-        outbox::Store::release(store, next).await.unwrap();
-        idempotency::Store::release(store, &key, claim).await.unwrap();
+        outbox::Store::release_partitions(store, next).await.unwrap();
+        idempotency::Store::release_claim(store, &key, claim).await.unwrap();
         let end = Append { status: Status::Completed, ..append(saga.id, 1, 1) };
         let _over = store.append(end).await;
     }

@@ -131,7 +131,7 @@ async fn all_connections_share_one_database_under_load() {
     assert_eq!(store.backlog().await.unwrap().pending, 160);
     assert_eq!(other.list(None, None, 1000).await.unwrap().len(), 160);
     let relay = RelayId::new(1);
-    let leases = other.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+    let leases = other.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
     assert_eq!(store.fetch(relay, &leases, 1000).await.unwrap().messages.len(), 160);
 }
 

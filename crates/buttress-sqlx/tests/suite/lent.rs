@@ -51,7 +51,7 @@ async fn until_in_transaction(db: &Postgres, sessions: i64) {
 async fn dead_letter(db: &Postgres) -> MessageId {
     db.write(vec![message(1)]).await;
     let relay = RelayId::new(1);
-    let leases = db.store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+    let leases = db.store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
     let found = db.store.fetch(relay, &leases, 1).await.unwrap().messages.remove(0);
     let settled = Settled {
         id: found.id,
@@ -122,10 +122,10 @@ async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
         let proxy = Proxy::to(&db.url).await;
         let store = through(&db, &proxy, 1).await;
         // The statements are prepared, so that the next message with one is its execution.
-        store.lease(RelayId::new(7), SECOND, &[]).await.unwrap();
+        store.lease_partitions(RelayId::new(7), SECOND, &[]).await.unwrap();
         for word in ["BEGIN", "COMMIT"] {
             proxy.hold_after(word);
-            let lease = store.lease(RelayId::new(7), SECOND, &[]);
+            let lease = store.lease_partitions(RelayId::new(7), SECOND, &[]);
             let held = async {
                 if word == "BEGIN" {
                     until_in_transaction(&db, 1).await;
@@ -139,8 +139,8 @@ async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
             }
             proxy.release();
             until_in_transaction(&db, 0).await;
-            soon(db.store.lease(RelayId::new(8), SECOND, &[])).await.unwrap();
-            soon(store.lease(RelayId::new(7), SECOND, &[])).await.unwrap();
+            soon(db.store.lease_partitions(RelayId::new(8), SECOND, &[])).await.unwrap();
+            soon(store.lease_partitions(RelayId::new(7), SECOND, &[])).await.unwrap();
         }
         store.close().await;
     })
@@ -162,7 +162,7 @@ async fn transactions_dropped_on_dead_sockets_leave_their_places() {
             proxy.silence();
             drop(open);
             let (first, second) = soon(async { tokio::join!(store.begin(), store.begin()) }).await;
-            soon(store.lease(RelayId::new(1), SECOND, &[])).await.unwrap();
+            soon(store.lease_partitions(RelayId::new(1), SECOND, &[])).await.unwrap();
             first.unwrap().commit().await.unwrap();
             second.unwrap().commit().await.unwrap();
         }
@@ -211,7 +211,7 @@ async fn idle_connections_that_are_dead_are_replaced() {
         soon(idle).await;
         proxy.silence();
         soon(store.backlog()).await.unwrap();
-        soon(store.lease(RelayId::new(1), SECOND, &[])).await.unwrap();
+        soon(store.lease_partitions(RelayId::new(1), SECOND, &[])).await.unwrap();
         for _ in 0..3 {
             soon(store.begin()).await.unwrap().commit().await.unwrap();
         }

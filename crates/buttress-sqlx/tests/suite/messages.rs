@@ -16,7 +16,7 @@ fn message(key: &str) -> NewMessage {
 }
 
 async fn lease<S: Store>(store: &S, relay: RelayId) -> Vec<Lease> {
-    store.lease(relay, LEASE, &[]).await.unwrap().leases
+    store.lease_partitions(relay, LEASE, &[]).await.unwrap().leases
 }
 
 fn settled(message: &Message, leases: &[Lease], verdict: Verdict) -> Settled {
@@ -168,11 +168,11 @@ async fn the_mark_grows_and_is_the_next_owners_suspicion<D: Db>(db: D) {
     assert_eq!(store.settle(late).await.unwrap(), [first[0].partition]);
     assert!(store.fetch(one, &leases, 9).await.unwrap().messages.is_empty());
     let old = leases.iter().find(|lease| lease.partition == first[0].partition).unwrap();
-    assert!(store.start(*old, first[0].id, 1).await.unwrap_err().is_fenced());
+    assert!(store.record_start(*old, first[0].id, 1).await.unwrap_err().is_fenced());
     assert!(store.clear_suspects(*old).await.unwrap_err().is_fenced());
     assert!(lease(store, one).await.is_empty());
     // The suspicion outlives a release of whoever has not looked into it.
-    other.release(two).await.unwrap();
+    other.release_partitions(two).await.unwrap();
     let again = lease(store, one).await;
     let suspect: Vec<_> = again.iter().filter(|lease| lease.suspect_to > 0).collect();
     assert_eq!((suspect.len(), suspect[0].epoch), (1, 3));
@@ -254,10 +254,14 @@ async fn starts_of_messages_that_are_not_pending<D: Db>(db: D) {
     db.write(vec![message("a")]).await;
     let found = store.fetch(relay, &leases, 9).await.unwrap().messages;
     let own = settled(&found[0], &leases, Verdict::Delivered);
-    assert_eq!(store.start(own.lease, found[0].id, 0).await.unwrap(), 1, "claim 0 is a claim");
+    assert_eq!(
+        store.record_start(own.lease, found[0].id, 0).await.unwrap(),
+        1,
+        "claim 0 is a claim"
+    );
     assert!(store.settle(vec![own.clone()]).await.unwrap().is_empty());
     for id in [found[0].id, MessageId::new(3)] {
-        let error = store.start(own.lease, id, 2).await.unwrap_err();
+        let error = store.record_start(own.lease, id, 2).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Conflict);
     }
 }
@@ -277,6 +281,6 @@ async fn nothing_is_fetched_for_nobody<D: Db>(db: D) {
     assert!(store.fetch(relay, &leases, 0).await.unwrap().messages.is_empty());
     assert_eq!(store.fetch(relay, &leases[..], 9).await.unwrap().messages.len(), 1);
     // Given back: the lease of before is over, though nobody has the partition.
-    store.release(relay).await.unwrap();
+    store.release_partitions(relay).await.unwrap();
     assert!(store.fetch(relay, &leases, 9).await.unwrap().messages.is_empty());
 }

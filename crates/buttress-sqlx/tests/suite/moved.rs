@@ -47,10 +47,10 @@ async fn nothing_works(store: &SqliteStore, saga: buttress_durable::saga::SagaId
     refused(store.append(end).await, file);
     refused(store.load(saga).await, file);
     refused(store.list(None, None, 9).await, file);
-    refused(store.take_over(WorkerId::new(2), "order", 3, 9).await, file);
+    refused(store.take_abandoned(WorkerId::new(2), "order", 3, 9).await, file);
     refused(store.begin().await, file);
     refused(store.backlog().await, file);
-    refused(store.lease(RelayId::new(1), SECOND, &[]).await, file);
+    refused(store.lease_partitions(RelayId::new(1), SECOND, &[]).await, file);
     let (key, claim) = (Key::new("k").unwrap(), ClaimId::new(1));
     refused(idempotency::Store::claim(store, &key, claim, None, SECOND).await, file);
     refused(idempotency::Store::outcome(store, &key, claim).await, file);

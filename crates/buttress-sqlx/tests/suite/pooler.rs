@@ -117,7 +117,7 @@ async fn many_clients_share_two_sessions() {
         clients.join_all().await;
 
         let (store, relay) = (&stores[0], RelayId::new(1));
-        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
         let found = store.fetch(relay, &leases, 500).await.unwrap().messages;
         assert_eq!(found.len(), 80);
         let settled = found.into_iter().map(|message| Settled {
@@ -149,7 +149,7 @@ async fn many_clients_share_two_sessions() {
 
 async fn work(store: &PostgresStore, client: u128) {
     let worker = WorkerId::new(client);
-    store.renew(worker, 60 * SECOND).await.unwrap();
+    store.renew_worker(worker, 60 * SECOND).await.unwrap();
     let saga = new_saga(worker);
     store.create(saga.clone()).await.unwrap();
     for round in 1..=10u64 {

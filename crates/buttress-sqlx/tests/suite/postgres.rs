@@ -163,7 +163,7 @@ async fn nothing_is_lost_when_connections_end_in_the_middle() {
 async fn the_scan_is_an_ordered_merge_of_index_scans() {
     on_postgres("the_scan_is_an_ordered_merge_of_index_scans", async |db: Postgres| {
         let (store, relay) = (db.store.clone(), RelayId::new(1));
-        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
         // A queue as it is in the middle of things: most of it delivered, no statistics.
         db.execute(
             "INSERT INTO {s}buttress_outbox (id, partition, key, topic, payload, status, due_at, \
@@ -214,7 +214,7 @@ async fn the_scan_is_an_ordered_merge_of_index_scans() {
 async fn deliveries_are_looked_up_by_their_number() {
     on_postgres("deliveries_are_looked_up_by_their_number", async |db: Postgres| {
         let (store, relay) = (db.store.clone(), RelayId::new(1));
-        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
         db.execute(
             "INSERT INTO {s}buttress_outbox (id, partition, key, topic, payload, status, due_at) \
              SELECT gen_random_uuid(), n % 16, 'key ' || n % 1000, '', 'payload', 0, 0 \
@@ -262,8 +262,10 @@ async fn claims_do_not_wait_for_a_transaction_that_completes_one() {
         let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::InFlight { lease_left: 10 * SECOND });
         // Not fenced: its own transaction is at it.
-        assert!(Claims::renew(&store, &key, mine, 10 * SECOND).await.unwrap_err().is_transient());
-        assert!(Claims::release(&store, &key, mine).await.unwrap_err().is_transient());
+        assert!(
+            Claims::renew_claim(&store, &key, mine, 10 * SECOND).await.unwrap_err().is_transient()
+        );
+        assert!(Claims::release_claim(&store, &key, mine).await.unwrap_err().is_transient());
         db.time().advance(10 * SECOND);
         let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::InFlight { lease_left: Duration::ZERO });
@@ -307,7 +309,7 @@ async fn a_locked_key_orders_overlapping_transactions() {
         store.write(&mut first, &NewMessage::new(MessageId::new(1), "k", "1")).await.unwrap();
         db.commit(first).await;
         second.await.unwrap();
-        let leases = store.lease(RelayId::new(1), SECOND, &[]).await.unwrap().leases;
+        let leases = store.lease_partitions(RelayId::new(1), SECOND, &[]).await.unwrap().leases;
         let found = store.fetch(RelayId::new(1), &leases, 9).await.unwrap().messages;
         assert_eq!(found.iter().map(|m| m.id.get()).collect::<Vec<_>>(), [1, 2]);
     })
@@ -320,7 +322,7 @@ async fn a_late_commit_is_not_passed_over() {
     on_postgres("a_late_commit_is_not_passed_over", async |db: Postgres| {
         let store = db.store.clone();
         let relay = RelayId::new(1);
-        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
         let mut slow = db.begin().await;
         store.write(&mut slow, &NewMessage::new(MessageId::new(1), "a", "x")).await.unwrap();
         db.write(vec![NewMessage::new(MessageId::new(2), "a", "y")]).await;
@@ -340,7 +342,7 @@ async fn time_is_the_databases() {
         let config = PostgresConfig::new(&db.url).schema(&db.schema).connections(2);
         let store = PostgresStore::open(config).await.unwrap();
         let relay = RelayId::new(1);
-        let leases = store.lease(relay, 60 * SECOND, &[]).await.unwrap().leases;
+        let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
         let mut tx = db.begin().await;
         for n in 1..=2 {
             store.write(&mut tx, &NewMessage::new(MessageId::new(n), "a", "x")).await.unwrap();

@@ -48,7 +48,7 @@ on_each_database! {
 async fn a_log_is_read_as_it_was_written<D: Db>(db: D) {
     let store = db.store();
     let worker = WorkerId::random(&rng());
-    store.renew(worker, 10 * SECOND).await.unwrap();
+    store.renew_worker(worker, 10 * SECOND).await.unwrap();
     let mut saga = new_saga(worker);
     saga.deadline = Some(Duration::new(1_800_000_000, 7));
     saga.input = Vec::new();
@@ -211,12 +211,12 @@ async fn lists_and_purges<D: Db>(db: D) {
     }
     // Two ended at 0 s, two at 1 s; an age of 10 s has passed for the first at 10 s exactly.
     db.time().advance(9 * SECOND - NANO);
-    assert_eq!(store.purge(10 * SECOND, 100).await.unwrap(), 0);
+    assert_eq!(store.purge_sagas(10 * SECOND, 100).await.unwrap(), 0);
     db.time().advance(NANO);
-    assert_eq!(store.purge(10 * SECOND, 1).await.unwrap(), 1);
-    assert_eq!(store.purge(10 * SECOND, 100).await.unwrap(), 1);
+    assert_eq!(store.purge_sagas(10 * SECOND, 1).await.unwrap(), 1);
+    assert_eq!(store.purge_sagas(10 * SECOND, 100).await.unwrap(), 1);
     db.time().advance(SECOND);
-    assert_eq!(store.purge(10 * SECOND, 100).await.unwrap(), 2);
+    assert_eq!(store.purge_sagas(10 * SECOND, 100).await.unwrap(), 2);
     assert_eq!(store.list(None, None, 100).await.unwrap().len(), 6);
     assert_eq!(db.execute("DELETE FROM {s}buttress_saga_entry").await, 18, "logs went, too");
 }
@@ -242,18 +242,18 @@ async fn damaged_sagas_stop_only_themselves<D: Db>(db: D) {
     let mut taken = Vec::new();
     let mut corrupt = Vec::new();
     for _ in 0..3 {
-        let found = store.take_over(taker, "order", 3, 2).await.unwrap();
+        let found = store.take_abandoned(taker, "order", 3, 2).await.unwrap();
         taken.extend(found.sagas.iter().map(|record| record.id));
         corrupt.extend(found.corrupt.iter().map(|(id, _)| *id));
-        store.renew(taker, SECOND).await.unwrap();
+        store.renew_worker(taker, SECOND).await.unwrap();
     }
     assert_eq!(taken, ids[2..], "they were passed, and not found again before the rest");
     assert_eq!(corrupt, ids[..2]);
-    let end = store.take_over(taker, "order", 3, 2).await.unwrap();
+    let end = store.take_abandoned(taker, "order", 3, 2).await.unwrap();
     assert!(end.sagas.is_empty());
-    let again = store.take_over(taker, "order", 3, 2).await.unwrap();
+    let again = store.take_abandoned(taker, "order", 3, 2).await.unwrap();
     assert_eq!(again.corrupt.len() + end.corrupt.len(), 2, "still named, once the rest is done");
-    let error = store.take(taker, ids[1]).await.unwrap_err();
+    let error = store.take_saga(taker, ids[1]).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     // Left as they were.
     assert_eq!(db.execute("UPDATE {s}buttress_saga SET epoch = epoch WHERE epoch = 1").await, 2);

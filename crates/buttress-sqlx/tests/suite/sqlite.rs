@@ -344,13 +344,13 @@ async fn leases_outlive_the_store() {
     let open = async || SqliteStore::open(file.config().clock(time.clock())).await.unwrap();
     let (owner, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
     let store = open().await;
-    store.renew(owner, 10 * SECOND).await.unwrap();
+    store.renew_worker(owner, 10 * SECOND).await.unwrap();
     store.create(new_saga(owner)).await.unwrap();
     store.close().await;
     drop(store);
     let store = open().await;
     time.advance(9 * SECOND);
-    assert!(store.take_over(taker, "order", 3, 9).await.unwrap().sagas.is_empty());
+    assert!(store.take_abandoned(taker, "order", 3, 9).await.unwrap().sagas.is_empty());
     time.advance(SECOND);
-    assert_eq!(store.take_over(taker, "order", 3, 9).await.unwrap().sagas.len(), 1);
+    assert_eq!(store.take_abandoned(taker, "order", 3, 9).await.unwrap().sagas.len(), 1);
 }

@@ -16,20 +16,20 @@ on_each_database! {
 async fn a_lease_ends_at_the_instant_and_the_old_owner_is_fenced<D: Db>(db: D) {
     let (store, other) = (db.store(), db.another().await);
     let (owner, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
-    store.renew(owner, 10 * SECOND).await.unwrap();
-    other.renew(taker, 60 * SECOND).await.unwrap();
+    store.renew_worker(owner, 10 * SECOND).await.unwrap();
+    other.renew_worker(taker, 60 * SECOND).await.unwrap();
     let first = new_saga(owner);
     let second = new_saga(owner);
     store.create(first.clone()).await.unwrap();
     store.create(second.clone()).await.unwrap();
     db.time().advance(10 * SECOND - NANO);
-    assert!(other.take_over(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
-    assert!(other.take_over(taker, "order", 2, 10).await.unwrap().sagas.is_empty());
+    assert!(other.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
+    assert!(other.take_abandoned(taker, "order", 2, 10).await.unwrap().sagas.is_empty());
     db.time().advance(NANO);
     // Expired, and nobody took it: its owner goes on.
     store.append(append(first.id, 1, 1)).await.unwrap();
-    assert!(other.take_over(taker, "other", 3, 10).await.unwrap().sagas.is_empty());
-    let taken = other.take_over(taker, "order", 3, 1).await.unwrap().sagas;
+    assert!(other.take_abandoned(taker, "other", 3, 10).await.unwrap().sagas.is_empty());
+    let taken = other.take_abandoned(taker, "order", 3, 1).await.unwrap().sagas;
     assert_eq!(taken.len(), 1);
     assert_eq!((taken[0].id, taken[0].epoch), (first.id, 2), "the oldest");
     assert_eq!(taken[0].entries.len(), 2);
@@ -42,9 +42,9 @@ async fn a_lease_ends_at_the_instant_and_the_old_owner_is_fenced<D: Db>(db: D) {
     store.append(append(second.id, 1, 1)).await.unwrap();
     other.append(append(first.id, 2, 2)).await.unwrap();
     // Renewing does not give it back.
-    store.renew(owner, 10 * SECOND).await.unwrap();
+    store.renew_worker(owner, 10 * SECOND).await.unwrap();
     assert!(store.append(append(first.id, 1, 2)).await.unwrap_err().is_fenced());
-    assert!(other.take_over(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
+    assert!(other.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
 }
 
 async fn two_takers_share_what_is_free<D: Db>(db: D) {
@@ -58,10 +58,10 @@ async fn two_takers_share_what_is_free<D: Db>(db: D) {
     }
     let take = async |store: &D::Store| {
         let worker = WorkerId::random(&rng());
-        store.renew(worker, 10 * SECOND).await.unwrap();
+        store.renew_worker(worker, 10 * SECOND).await.unwrap();
         let mut taken = Vec::new();
         loop {
-            let found = store.take_over(worker, "order", 3, 3).await.unwrap().sagas;
+            let found = store.take_abandoned(worker, "order", 3, 3).await.unwrap().sagas;
             if found.is_empty() {
                 return taken;
             }
@@ -79,37 +79,37 @@ async fn two_takers_share_what_is_free<D: Db>(db: D) {
 async fn a_retired_worker_is_free_at_once<D: Db>(db: D) {
     let store = db.store();
     let (owner, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
-    store.renew(owner, 10 * SECOND).await.unwrap();
+    store.renew_worker(owner, 10 * SECOND).await.unwrap();
     let saga = new_saga(owner);
     store.create(saga).await.unwrap();
-    assert!(store.take_over(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
-    store.retire(owner).await.unwrap();
-    store.retire(owner).await.unwrap();
-    assert_eq!(store.take_over(taker, "order", 3, 10).await.unwrap().sagas.len(), 1);
+    assert!(store.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
+    store.release_worker(owner).await.unwrap();
+    store.release_worker(owner).await.unwrap();
+    assert_eq!(store.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.len(), 1);
 }
 
 async fn one_saga_is_taken_only_if_nobody_runs_it<D: Db>(db: D) {
     let store = db.store();
     let (owner, taker) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
-    store.renew(owner, 10 * SECOND).await.unwrap();
-    store.renew(taker, 60 * SECOND).await.unwrap();
+    store.renew_worker(owner, 10 * SECOND).await.unwrap();
+    store.renew_worker(taker, 60 * SECOND).await.unwrap();
     let saga = new_saga(owner);
     store.create(saga.clone()).await.unwrap();
-    assert_eq!(store.take(taker, SagaId::new(1)).await.unwrap(), None);
-    assert_eq!(store.take(taker, saga.id).await.unwrap(), None);
+    assert_eq!(store.take_saga(taker, SagaId::new(1)).await.unwrap(), None);
+    assert_eq!(store.take_saga(taker, saga.id).await.unwrap(), None);
     // Stuck: an operator takes it from whoever has it, as often as need be.
     store.append(Append { status: Status::Stuck, ..append(saga.id, 1, 1) }).await.unwrap();
-    assert!(store.take_over(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
-    assert_eq!(store.take(taker, saga.id).await.unwrap().unwrap().epoch, 2);
-    assert_eq!(store.take(taker, saga.id).await.unwrap().unwrap().epoch, 3);
+    assert!(store.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
+    assert_eq!(store.take_saga(taker, saga.id).await.unwrap().unwrap().epoch, 2);
+    assert_eq!(store.take_saga(taker, saga.id).await.unwrap().unwrap().epoch, 3);
     assert!(store.append(append(saga.id, 1, 2)).await.unwrap_err().is_fenced());
     store.append(append(saga.id, 3, 2)).await.unwrap();
-    assert_eq!(store.take(owner, saga.id).await.unwrap(), None, "it runs again");
+    assert_eq!(store.take_saga(owner, saga.id).await.unwrap(), None, "it runs again");
     db.time().advance(60 * SECOND);
-    let record = store.take(owner, saga.id).await.unwrap().unwrap();
+    let record = store.take_saga(owner, saga.id).await.unwrap().unwrap();
     assert_eq!((record.epoch, record.status, record.entries.len()), (4, Status::Running, 3));
     store.append(Append { status: Status::Completed, ..append(saga.id, 4, 3) }).await.unwrap();
-    assert_eq!(store.take(taker, saga.id).await.unwrap(), None);
+    assert_eq!(store.take_saga(taker, saga.id).await.unwrap(), None);
 }
 
 /// An owner without a lease writes while another takes over, again and again: the log has no entry under
@@ -123,8 +123,10 @@ async fn appends_and_take_overs_race<D: Db>(db: D) {
     for round in 0..30 {
         let (writer, taker, next) =
             if round % 2 == 0 { (store, &other, b) } else { (&other, store, a) };
-        let (appended, taken) =
-            tokio::join!(writer.append(append(saga.id, epoch, length)), taker.take(next, saga.id));
+        let (appended, taken) = tokio::join!(
+            writer.append(append(saga.id, epoch, length)),
+            taker.take_saga(next, saga.id)
+        );
         if let Ok(_done) = appended {
             length += 1;
         } else {

@@ -41,7 +41,7 @@ async fn a_store_sets_nothing_on_the_sessions_of_the_pool() {
         let mut tx = store.begin().await.unwrap();
         store.write(&mut tx, &NewMessage::new(MessageId::new(1), "k", "x")).await.unwrap();
         tx.commit().await.unwrap();
-        let leases = store.lease(RelayId::new(1), SECOND, &[]).await.unwrap().leases;
+        let leases = store.lease_partitions(RelayId::new(1), SECOND, &[]).await.unwrap().leases;
         assert_eq!(store.fetch(RelayId::new(1), &leases, 9).await.unwrap().messages.len(), 1);
 
         let mut all = Vec::new();
@@ -81,8 +81,8 @@ async fn a_connection_left_in_a_transaction_is_not_used() {
             drop(connection);
             // Each kind of operation: a statement, one that reads, and the writer's.
             let relay = RelayId::new(round);
-            store.lease(relay, SECOND, &[]).await.unwrap();
-            store.release(relay).await.unwrap();
+            store.lease_partitions(relay, SECOND, &[]).await.unwrap();
+            store.release_partitions(relay).await.unwrap();
             let saga = new_saga(WorkerId::new(1));
             store.create(saga.clone()).await.unwrap();
             assert!(db.store.load(saga.id).await.unwrap().is_some(), "it is committed");

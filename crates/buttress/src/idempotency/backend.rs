@@ -66,7 +66,7 @@ impl<V: Send + 'static, St: Store<V>> Backend<V> for Typed<St> {
     }
 
     fn begin_renew(self: Arc<Self>, identity: Identity, claim: ClaimId, lease: Duration) -> Op<()> {
-        Box::pin(async move { St::renew(&self.0, &identity.key, claim, lease).await })
+        Box::pin(async move { St::renew_claim(&self.0, &identity.key, claim, lease).await })
     }
 
     fn begin_complete(
@@ -91,7 +91,7 @@ impl<V: Send + 'static, St: Store<V>> Backend<V> for Typed<St> {
     }
 
     fn begin_release(self: Arc<Self>, identity: Identity, claim: ClaimId) -> Op<()> {
-        Box::pin(async move { St::release(&self.0, &identity.key, claim).await })
+        Box::pin(async move { St::release_claim(&self.0, &identity.key, claim).await })
     }
 
     fn begin_outcome(self: Arc<Self>, identity: Identity, claim: ClaimId) -> Op<Option<V>> {
@@ -99,6 +99,6 @@ impl<V: Send + 'static, St: Store<V>> Backend<V> for Typed<St> {
     }
 
     fn begin_sweep(self: Arc<Self>, limit: usize) -> Op<usize> {
-        Box::pin(async move { St::sweep(&self.0, limit).await })
+        Box::pin(async move { St::sweep_expired(&self.0, limit).await })
     }
 }

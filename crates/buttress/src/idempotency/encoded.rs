@@ -76,13 +76,13 @@ where
         })
     }
 
-    fn renew(
+    fn renew_claim(
         &self,
         key: &Key,
         claim: ClaimId,
         lease: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.store.renew(key, claim, lease)
+        self.store.renew_claim(key, claim, lease)
     }
 
     async fn complete(
@@ -105,12 +105,12 @@ where
         self.store.complete_without_result(key, claim, lifetime)
     }
 
-    fn release(
+    fn release_claim(
         &self,
         key: &Key,
         claim: ClaimId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.store.release(key, claim)
+        self.store.release_claim(key, claim)
     }
 
     async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
@@ -118,8 +118,11 @@ where
         bytes.map(|bytes| self.decode(key, &bytes)).transpose()
     }
 
-    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send {
-        self.store.sweep(limit)
+    fn sweep_expired(
+        &self,
+        limit: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
+        self.store.sweep_expired(limit)
     }
 
     fn size(&self) -> Option<Size> {

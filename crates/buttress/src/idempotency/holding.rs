@@ -65,7 +65,7 @@ impl<V> Holding<V> {
         if shared.config.abandoned_calls == Leave::Free {
             match shared.store.at_once() {
                 Some(store) => {
-                    let released = store.release_now(&owner.identity.key, owner.claim);
+                    let released = store.release_claim_now(&owner.identity.key, owner.claim);
                     // Before an observer is called, which may panic.
                     shared.lines.left(owner);
                     shared.told("release", released);

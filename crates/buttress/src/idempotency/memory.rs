@@ -100,7 +100,12 @@ impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
         Ok(claimed)
     }
 
-    fn renew_now(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
+    fn renew_claim_now(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
         let now = self.inner.clock.now();
         let renewed = lock(&self.inner.table).renew(key, claim, lease, now);
         renewed.map_err(|Fenced| fenced(key))
@@ -129,7 +134,7 @@ impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
         evicted.map(drop).map_err(|Fenced| fenced(key))
     }
 
-    fn release_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+    fn release_claim_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
         lock(&self.inner.table).release(key, claim);
         Ok(())
     }
@@ -139,7 +144,7 @@ impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
         Ok(lock(&self.inner.table).outcome(key, claim, now).cloned())
     }
 
-    fn sweep_now(&self, limit: usize) -> Result<usize, StoreError> {
+    fn sweep_expired_now(&self, limit: usize) -> Result<usize, StoreError> {
         let now = self.inner.clock.now();
         let mut removed = Vec::new();
         let mut from = Some(0);
@@ -162,8 +167,13 @@ impl<V: Clone + Send + 'static> Store<V> for MemoryStore<V> {
         self.claim_now(key, claim, fingerprint, lease)
     }
 
-    async fn renew(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
-        self.renew_now(key, claim, lease)
+    async fn renew_claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.renew_claim_now(key, claim, lease)
     }
 
     async fn complete(
@@ -185,16 +195,16 @@ impl<V: Clone + Send + 'static> Store<V> for MemoryStore<V> {
         self.complete_without_result_now(key, claim, lifetime)
     }
 
-    async fn release(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        self.release_now(key, claim)
+    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+        self.release_claim_now(key, claim)
     }
 
     async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
         self.outcome_now(key, claim)
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.sweep_now(limit)
+    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        self.sweep_expired_now(limit)
     }
 
     fn immediate(&self) -> Option<&dyn Immediate<V>> {

@@ -223,7 +223,7 @@ fn renew_now<V>(
     begun: Option<&Arc<Begun<V>>>,
 ) -> Result<Standing, StoreError> {
     let Owner { identity, claim, .. } = owner;
-    match store.renew_now(&identity.key, *claim, lease) {
+    match store.renew_claim_now(&identity.key, *claim, lease) {
         Err(error) if error.is_fenced() => {}
         renewed => return renewed.map(|()| Standing::Held),
     }

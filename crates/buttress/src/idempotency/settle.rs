@@ -62,12 +62,12 @@ impl<V: Clone + Send + 'static> Shared<V> {
             }
             Ending::Lost => self.lost_now(store, owner, None),
             Ending::Failed => {
-                let released = self.frees().then(|| store.release_now(key, claim));
+                let released = self.frees().then(|| store.release_claim_now(key, claim));
                 self.failed(owner, released)
             }
             Ending::Committed(value) => self.committed(owner, value),
             Ending::InDoubt => {
-                let released = self.frees().then(|| store.release_now(key, claim));
+                let released = self.frees().then(|| store.release_claim_now(key, claim));
                 let outcome = store.outcome_now(key, claim);
                 self.read_back(owner, released, outcome)
             }
@@ -140,7 +140,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
         self.not_kept();
         let (key, claim) = (&owner.identity.key, owner.claim);
         if self.config.rerun_if_not_kept {
-            let released = self.frees().then(|| store.release_now(key, claim));
+            let released = self.frees().then(|| store.release_claim_now(key, claim));
             return self.failed(owner, released);
         }
         let lifetime = self.config.result_lifetime;

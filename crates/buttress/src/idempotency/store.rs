@@ -63,7 +63,7 @@ pub trait Store<V>: Send + Sync + 'static {
     /// # Errors
     /// `Fenced` if the claim does not hold the key: taken over, completed, released, or gone. A claim
     /// whose lease ran out but that nobody took over is renewed.
-    fn renew(
+    fn renew_claim(
         &self,
         key: &Key,
         claim: ClaimId,
@@ -97,11 +97,11 @@ pub trait Store<V>: Send + Sync + 'static {
         claim: ClaimId,
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.renew(key, claim, lifetime)
+        self.renew_claim(key, claim, lifetime)
     }
 
     /// Frees the key, if `claim` holds it in flight; otherwise does nothing.
-    fn release(
+    fn release_claim(
         &self,
         key: &Key,
         claim: ClaimId,
@@ -115,7 +115,8 @@ pub trait Store<V>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send;
 
     /// Removes up to `limit` expired results and claims whose lease ran out; returns how many.
-    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    fn sweep_expired(&self, limit: usize)
+    -> impl Future<Output = Result<usize, StoreError>> + Send;
 
     /// The same operations without waiting, by stores that never wait. The layer then needs no future
     /// for them, and a call that is dropped frees its key on the spot. Defaults to none.
@@ -142,7 +143,8 @@ pub trait Immediate<V>: Send + Sync {
         lease: Duration,
     ) -> Result<Claimed<V>, StoreError>;
 
-    fn renew_now(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError>;
+    fn renew_claim_now(&self, key: &Key, claim: ClaimId, lease: Duration)
+    -> Result<(), StoreError>;
 
     fn complete_now(
         &self,
@@ -159,14 +161,14 @@ pub trait Immediate<V>: Send + Sync {
         claim: ClaimId,
         lifetime: Duration,
     ) -> Result<(), StoreError> {
-        self.renew_now(key, claim, lifetime)
+        self.renew_claim_now(key, claim, lifetime)
     }
 
-    fn release_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError>;
+    fn release_claim_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError>;
 
     fn outcome_now(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError>;
 
-    fn sweep_now(&self, limit: usize) -> Result<usize, StoreError>;
+    fn sweep_expired_now(&self, limit: usize) -> Result<usize, StoreError>;
 }
 
 /// How much a [`Store`] holds, expired or not.
@@ -209,13 +211,13 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         S::claim(self, key, claim, fingerprint, lease)
     }
 
-    fn renew(
+    fn renew_claim(
         &self,
         key: &Key,
         claim: ClaimId,
         lease: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::renew(self, key, claim, lease)
+        S::renew_claim(self, key, claim, lease)
     }
 
     fn complete(
@@ -237,12 +239,12 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         S::complete_without_result(self, key, claim, lifetime)
     }
 
-    fn release(
+    fn release_claim(
         &self,
         key: &Key,
         claim: ClaimId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::release(self, key, claim)
+        S::release_claim(self, key, claim)
     }
 
     fn outcome(
@@ -253,8 +255,11 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         S::outcome(self, key, claim)
     }
 
-    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send {
-        S::sweep(self, limit)
+    fn sweep_expired(
+        &self,
+        limit: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
+        S::sweep_expired(self, limit)
     }
 
     fn immediate(&self) -> Option<&dyn Immediate<V>> {

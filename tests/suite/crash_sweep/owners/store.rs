@@ -18,14 +18,16 @@ pub(super) struct Troubled {
 }
 
 impl Store<InMemoryValue> for Troubled {
-    async fn renew(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
         let store = self.store.clone();
-        self.process.operation("renew", async move { store.renew(worker, lease).await }).await
+        self.process
+            .operation("renew", async move { store.renew_worker(worker, lease).await })
+            .await
     }
 
-    async fn retire(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
         let store = self.store.clone();
-        self.process.operation("retire", async move { store.retire(worker).await }).await
+        self.process.operation("retire", async move { store.release_worker(worker).await }).await
     }
 
     async fn create(&self, saga: NewSaga<InMemoryValue>) -> Result<(), StoreError> {
@@ -48,7 +50,7 @@ impl Store<InMemoryValue> for Troubled {
         self.process.operation("append", async move { store.append(append).await }).await
     }
 
-    async fn take_over(
+    async fn take_abandoned(
         &self,
         worker: WorkerId,
         definition: &str,
@@ -58,14 +60,14 @@ impl Store<InMemoryValue> for Troubled {
         let Self { store, process, ledger } = self.clone();
         let (definition, number) = (definition.to_owned(), process.number());
         let take_over = async move {
-            let taken = store.take_over(worker, &definition, version, limit).await?;
+            let taken = store.take_abandoned(worker, &definition, version, limit).await?;
             taken.sagas.iter().for_each(|record| ledger.owned(record.id, number));
             Ok(taken)
         };
         self.process.operation("take over", take_over).await
     }
 
-    async fn take(
+    async fn take_saga(
         &self,
         worker: WorkerId,
         saga: SagaId,
@@ -73,7 +75,7 @@ impl Store<InMemoryValue> for Troubled {
         let Self { store, process, ledger } = self.clone();
         let number = process.number();
         let take = async move {
-            let taken = store.take(worker, saga).await?;
+            let taken = store.take_saga(worker, saga).await?;
             taken.iter().for_each(|record| ledger.owned(record.id, number));
             Ok(taken)
         };
@@ -111,7 +113,7 @@ impl Store<InMemoryValue> for Troubled {
         self.process.operation("list", async move { store.list(status, after, limit).await }).await
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.store.purge(age, limit).await
+    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        self.store.purge_sagas(age, limit).await
     }
 }

@@ -12,14 +12,14 @@ const QUIET_LOOKS: u32 = 10;
 impl<St: Store, P, C> Running<St, P, C> {
     /// Whether there is room for messages, and the right to them.
     pub(super) fn wants_more(&self, now: Instant) -> bool {
-        let room = match self.desk.isolating() {
+        let room = match self.pending.isolating() {
             Some(_) => 0,
             // A store that refuses whatever it is told of deliveries would have everything published and
             // nothing recorded.
-            None if self.desk.many_aside() => return false,
+            None if self.pending.many_aside() => return false,
             None => self.relay.config.batch / 2,
         };
-        self.standing.is_live(now) && self.desk.held() <= room
+        self.standing.is_live(now) && self.pending.held() <= room
     }
 
     pub(super) async fn look(&mut self) {
@@ -28,14 +28,14 @@ impl<St: Store, P, C> Running<St, P, C> {
         if now < self.next_look || !self.wants_more(now) {
             return;
         }
-        let leases = self.desk.fetch_from();
+        let leases = self.pending.fetch_from();
         if leases.is_empty() {
             self.worked(Operation::Fetch);
             self.next_look = instant::after(now, self.relay.config.poll);
             return;
         }
-        let limit = batch + self.desk.held() + self.desk.aside_count();
-        let isolating = self.desk.isolating();
+        let limit = batch + self.pending.held() + self.pending.aside_count();
+        let isolating = self.pending.isolating();
         let (store, id, asked) = (self.relay.store.clone(), self.relay.id, leases.clone());
         let fetch = async move { store.fetch(id, &leases, limit).await };
         let mut fetched = match self.beside(fetch).await {
@@ -46,17 +46,17 @@ impl<St: Store, P, C> Running<St, P, C> {
             }
         };
         self.worked(Operation::Fetch);
-        self.relay.shared.bell.counts.update(|stats| stats.poll_cycles += 1);
+        self.relay.shared.notifier.counts.update(|stats| stats.poll_cycles += 1);
         self.store_time = (now, fetched.now);
-        if self.desk.isolating() != isolating {
+        if self.pending.isolating() != isolating {
             // A renewal meanwhile found suspects, or lost them: this was not a look at them.
             self.next_look = now;
             return;
         }
         let full = fetched.messages.len() >= limit;
-        fetched.messages.retain(|message| self.desk.still_owns(&asked, message.partition));
+        fetched.messages.retain(|message| self.pending.still_owns(&asked, message.partition));
         let next_due = fetched.next_due.map(|due| due.saturating_sub(fetched.now));
-        let new = self.desk.take_in(fetched.messages);
+        let new = self.pending.take_in(fetched.messages);
         match isolating {
             Some(lease) if new == 0 => self.clear(lease).await,
             _ if full || isolating.is_some() => self.next_look = now,
@@ -69,8 +69,8 @@ impl<St: Store, P, C> Running<St, P, C> {
         let store = self.relay.store.clone();
         match self.beside(async move { store.clear_suspects(lease).await }).await {
             Ok(()) => {
-                self.desk.cleared(lease);
-                if self.desk.isolating().is_none() {
+                self.pending.cleared(lease);
+                if self.pending.isolating().is_none() {
                     self.forget_starts();
                 }
             }

@@ -27,7 +27,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         let config = &self.relay.config;
         let (age, batch, store) =
             (config.keep_delivered, config.purge_batch, self.relay.store.clone());
-        self.purge = Some(Box::pin(async move { store.purge(age, batch).await }));
+        self.purge = Some(Box::pin(async move { store.purge_delivered(age, batch).await }));
     }
 
     /// Takes in the end of a purge; whether there was one. While purges remove whole batches, one follows

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::flights::poll_flights;
+use super::in_flight::poll_in_flight;
 use super::{LOOKS_PER_LEASE, Operation, Running};
 use crate::instant;
 use crate::outbox::store::{Owned, Store};
@@ -43,7 +43,7 @@ impl<St: Store, P, C> Running<St, P, C> {
     pub(super) fn tend(&mut self, cx: &mut Context<'_>) -> bool {
         // The renewal first: deliveries that stood still with this process hear whether they may go on.
         let renewed = self.poll_renewal(cx);
-        let ended = poll_flights(&mut self.flights, &mut self.desk, cx);
+        let ended = poll_in_flight(&mut self.in_flight, &mut self.pending, cx);
         let purged = self.poll_purge(cx);
         renewed || ended || purged
     }
@@ -77,10 +77,10 @@ impl<St: Store, P, C> Running<St, P, C> {
 
     /// When the next renewal is due. A relay that stops takes nothing new: it renews what is under way.
     fn renewal_at(&self) -> Option<Instant> {
-        if self.stopping && self.desk.busy().is_empty() {
+        if self.stopping && self.pending.busy().is_empty() {
             return None;
         }
-        match self.desk.can_give_up() {
+        match self.pending.can_give_up() {
             true => Some(self.next_lease.min(self.next_give_up)),
             false => Some(self.next_lease),
         }
@@ -93,12 +93,13 @@ impl<St: Store, P, C> Running<St, P, C> {
 
     fn begin_renewal(&mut self, now: Instant) -> Renewal {
         self.next_give_up = instant::after(now, self.relay.config.poll);
-        let (length, busy) = (self.relay.config.lease, self.desk.busy());
+        let (length, busy) = (self.relay.config.lease, self.pending.busy());
         let (store, id) = (self.relay.store.clone(), self.relay.id);
         let limit = self.relay.config.clock.sleep(length);
         // An answer that comes after a lease's length is about a lease that is over.
         let answer = async move {
-            let (mut lease, mut limit) = (pin!(store.lease(id, length, &busy)), pin!(limit));
+            let (mut lease, mut limit) =
+                (pin!(store.lease_partitions(id, length, &busy)), pin!(limit));
             poll_fn(|cx| {
                 if let Poll::Ready(answer) = lease.as_mut().poll(cx) {
                     return Poll::Ready(answer);
@@ -116,11 +117,11 @@ impl<St: Store, P, C> Running<St, P, C> {
                 self.worked(Operation::Lease);
                 self.gauges.partitions(owned.leases.len() as u64);
                 let length = self.relay.config.lease;
-                self.desk.own(owned);
-                self.standing.renewed(instant::after(asked, length), self.desk.leases());
+                self.pending.own(owned);
+                self.standing.renewed(instant::after(asked, length), self.pending.leases());
                 // Those that stood still, and those that must end.
-                self.flights.wake_all();
-                if self.desk.isolating().is_none() {
+                self.in_flight.wake_all();
+                if self.pending.isolating().is_none() {
                     self.forget_starts();
                 }
                 // Partitions that another relay gives up, or leaves, stand still until somebody looks.

@@ -17,23 +17,23 @@ impl<St: Store, P, C> Running<St, P, C> {
     /// Records the ends of deliveries. Those that the store refuses are found by halves and set aside, each
     /// alone, so that the others go on.
     pub(super) async fn write_down(&mut self) {
-        if self.desk.settled().is_empty() || self.now() < self.next_write {
+        if self.pending.settled().is_empty() || self.now() < self.next_write {
             return;
         }
-        let mut left = self.desk.settled().len();
+        let mut left = self.pending.settled().len();
         let mut size = left;
         while left > 0 {
             let part: Vec<Settled> =
-                self.desk.settled().iter().take(size.min(left)).cloned().collect();
+                self.pending.settled().iter().take(size.min(left)).cloned().collect();
             let count = part.len();
             let store = self.relay.store.clone();
             match self.beside(async move { store.settle(part).await }).await {
                 Ok(refused) => {
                     self.worked(Operation::Settle);
-                    let written = self.desk.written(count, &refused);
+                    let written = self.pending.written(count, &refused);
                     if !refused.is_empty() {
-                        self.standing.renewed(self.standing.until(), self.desk.leases());
-                        self.flights.wake_all();
+                        self.standing.renewed(self.standing.until(), self.pending.leases());
+                        self.in_flight.wake_all();
                         self.next_lease = self.now();
                     }
                     self.count(&written);
@@ -55,7 +55,7 @@ impl<St: Store, P, C> Running<St, P, C> {
     /// Sets the first end aside that is to be recorded.
     fn set_aside(&mut self, error: &StoreError) {
         let policy = self.relay.config.head_of_key;
-        let Some(settled) = self.desk.set_aside(policy) else { return };
+        let Some(settled) = self.pending.set_aside(policy) else { return };
         let outcome = match &settled.verdict {
             Verdict::Delivered => "delivered",
             Verdict::Retry { .. } => "failed",
@@ -72,15 +72,15 @@ impl<St: Store, P, C> Running<St, P, C> {
 
     /// Records again, each alone, what the store refused before.
     pub(super) async fn write_aside(&mut self) {
-        if !self.desk.has_aside() || self.now() < self.next_aside {
+        if !self.pending.has_aside() || self.now() < self.next_aside {
             return;
         }
         self.next_aside = instant::after(self.now(), MENDED_BY_HAND);
-        for settled in self.desk.aside() {
+        for settled in self.pending.aside() {
             let (store, again) = (self.relay.store.clone(), settled.clone());
             match self.beside(async move { store.settle(vec![again]).await }).await {
                 Ok(refused) => {
-                    self.desk.recorded_aside(settled.id);
+                    self.pending.recorded_aside(settled.id);
                     if refused.is_empty() {
                         self.count(&[settled]);
                     }
@@ -107,7 +107,7 @@ impl<St: Store, P, C> Running<St, P, C> {
                 }
             }
         }
-        let counts = &self.relay.shared.bell.counts;
+        let counts = &self.relay.shared.notifier.counts;
         counts.relayed(&lags);
         counts.update(|stats| {
             stats.failed += failed;

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tower::{BoxError, Service};
 
-use super::flights::{collect, owned};
+use super::in_flight::{collect, owned};
 use super::settling::is_refusal;
 use super::standing::May;
 use super::{Operation, Running};
@@ -12,7 +12,7 @@ use crate::instant;
 use crate::outbox::config::HeadOfKey;
 use crate::outbox::deliver::{deliver, panicked};
 use crate::outbox::message::Message;
-use crate::outbox::state::{Next, Slip};
+use crate::outbox::state::{Delivery, Next};
 use crate::outbox::store::{Lease, Store, Verdict};
 use buttress::Classify;
 
@@ -30,63 +30,63 @@ where
         let most = self.relay.config.concurrency;
         // While the lease is being renewed, the store may give up partitions that it was not told are busy.
         while self.renewal.is_none()
-            && self.desk.under_way() < most
+            && self.pending.under_way() < most
             && self.standing.is_live(self.now())
         {
-            match self.desk.next() {
+            match self.pending.next() {
                 Some(Next::Publish(message, lease)) => self.publish(message, lease),
                 Some(Next::Alone(message, lease)) => self.publish_alone(message, lease).await,
                 None => return,
             }
-            collect(&mut self.flights, &mut self.desk);
+            collect(&mut self.in_flight, &mut self.pending);
         }
     }
 
     fn publish(&mut self, message: Message, lease: Lease) {
         let relay = &self.relay;
         if message.attempts > 0 || message.starts > 0 {
-            relay.shared.bell.counts.update(|stats| stats.redelivered += 1);
+            relay.shared.notifier.counts.update(|stats| stats.redelivered += 1);
         }
         let copy = || (relay.publisher.clone(), relay.classify.clone());
         let Ok((publisher, classify)) = catch_unwind(AssertUnwindSafe(copy)) else {
-            let slip = Slip::of(&message);
-            let verdict = panicked(&slip, &relay.config);
-            return self.desk.ended(slip, lease, verdict);
+            let delivery = Delivery::of(&message);
+            let verdict = panicked(&delivery, &relay.config);
+            return self.pending.ended(delivery, lease, verdict);
         };
-        let (slip, clock) = (Slip::of(&message), relay.config.clock.clone());
-        let delivery = deliver(publisher, classify, message, lease, relay.config.clone());
+        let (delivery, clock) = (Delivery::of(&message), relay.config.clock.clone());
+        let publishing = deliver(publisher, classify, message, lease, relay.config.clone());
         let standing = self.standing.clone();
-        self.flights.push(Box::pin(owned(delivery, slip, lease, standing, clock)));
+        self.in_flight.push(Box::pin(owned(publishing, delivery, lease, standing, clock)));
     }
 
     /// Publishes a suspect after its start was recorded. The answer may come when the lease is over, or
     /// when another relay has had the partition: nothing leaves then.
     async fn publish_alone(&mut self, message: Message, lease: Lease) {
         let config = self.relay.config.clone();
-        let (id, slip) = (message.id, Slip::of(&message));
+        let (id, delivery) = (message.id, Delivery::of(&message));
         let claim = *self.claims.entry(id).or_insert_with(|| config.rng.next_u64());
         let store = self.relay.store.clone();
-        let started = self.beside(async move { store.start(lease, id, claim).await }).await;
+        let started = self.beside(async move { store.record_start(lease, id, claim).await }).await;
         if started.is_ok() {
             self.worked(Operation::Start);
         }
         match started {
             Ok(_) if self.standing.may(lease, self.now()) != May::Go => {
-                self.desk.abandoned(&slip);
+                self.pending.abandoned(&delivery);
                 self.next_look = self.now();
             }
             Ok(starts) if starts > config.max_starts => {
                 self.claims.remove(&id);
                 let error = format!("brought the relay down {} times", starts - 1);
                 let hold_key = config.head_of_key == HeadOfKey::Block;
-                self.desk.ended(slip, lease, Verdict::Dead { error, hold_key });
+                self.pending.ended(delivery, lease, Verdict::Dead { error, hold_key });
             }
             Ok(starts) => {
                 self.claims.remove(&id);
                 self.publish(Message { starts, ..message }, lease);
             }
             Err(error) if error.is_fenced() => {
-                self.desk.abandoned(&slip);
+                self.pending.abandoned(&delivery);
                 self.next_lease = self.now();
                 self.next_look = instant::after(self.now(), config.poll);
             }
@@ -97,11 +97,11 @@ where
                     "the store refuses to record the start of a suspect message: it is passed over until \
                      this partition has no suspects"
                 );
-                self.desk.pass_over(&slip);
+                self.pending.pass_over(&delivery);
                 self.next_look = self.now();
             }
             Err(error) => {
-                self.desk.abandoned(&slip);
+                self.pending.abandoned(&delivery);
                 self.next_look = self.failed(Operation::Start, &error);
             }
         }

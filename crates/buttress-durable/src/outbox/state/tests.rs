@@ -22,14 +22,14 @@ fn lease(partition: u16, epoch: u64) -> Lease {
     Lease { partition, epoch, suspect_to: 0 }
 }
 
-fn desk(leases: &[Lease]) -> Desk {
-    let mut desk = Desk::default();
-    desk.own(Owned { leases: leases.to_vec(), surplus: 0 });
-    desk
+fn pending(leases: &[Lease]) -> Pending {
+    let mut pending = Pending::default();
+    pending.own(Owned { leases: leases.to_vec(), surplus: 0 });
+    pending
 }
 
-fn next(desk: &mut Desk) -> Option<(u64, Lease)> {
-    match desk.next()? {
+fn next(pending: &mut Pending) -> Option<(u64, Lease)> {
+    match pending.next()? {
         Next::Publish(message, lease) | Next::Alone(message, lease) => {
             Some((message.sequence, lease))
         }
@@ -42,108 +42,112 @@ fn retry() -> Verdict {
 
 #[test]
 fn one_message_of_a_key_at_a_time() {
-    let mut desk = desk(&[lease(1, 1), lease(2, 1)]);
-    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1), message(3, 2)]), 3);
-    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 0, "known already");
-    assert_eq!(next(&mut desk), Some((1, lease(1, 1))));
-    assert_eq!(next(&mut desk), Some((3, lease(2, 1))));
-    assert_eq!(next(&mut desk), None);
-    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), Verdict::Delivered);
-    assert_eq!(next(&mut desk), Some((2, lease(1, 1))));
-    assert_eq!((desk.under_way(), desk.held()), (2, 3));
-    desk.written(1, &[]);
-    assert_eq!(desk.held(), 2);
+    let mut pending = pending(&[lease(1, 1), lease(2, 1)]);
+    assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1), message(3, 2)]), 3);
+    assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 0, "known already");
+    assert_eq!(next(&mut pending), Some((1, lease(1, 1))));
+    assert_eq!(next(&mut pending), Some((3, lease(2, 1))));
+    assert_eq!(next(&mut pending), None);
+    pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), Verdict::Delivered);
+    assert_eq!(next(&mut pending), Some((2, lease(1, 1))));
+    assert_eq!((pending.under_way(), pending.held()), (2, 3));
+    pending.written(1, &[]);
+    assert_eq!(pending.held(), 2);
 }
 
 #[test]
 fn behind_a_failure_nothing_goes_on_until_it_is_written_down() {
-    let mut desk = desk(&[lease(1, 1)]);
-    desk.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut desk);
-    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), retry());
-    assert_eq!(next(&mut desk), None);
+    let mut pending = pending(&[lease(1, 1)]);
+    pending.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut pending);
+    pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), retry());
+    assert_eq!(next(&mut pending), None);
     assert_eq!(
-        desk.take_in(vec![message(2, 1)]),
+        pending.take_in(vec![message(2, 1)]),
         0,
         "the store does not know yet that the key is held"
     );
-    desk.written(1, &[]);
-    assert_eq!(desk.take_in(vec![message(2, 1)]), 1);
+    pending.written(1, &[]);
+    assert_eq!(pending.take_in(vec![message(2, 1)]), 1);
 }
 
 /// A partition that is lost while its messages wait, and comes back: found when it was written, the keys
 /// of it were never published again.
 #[test]
 fn a_partition_that_comes_back_begins_anew() {
-    let mut desk = desk(&[lease(1, 1), lease(2, 1)]);
-    desk.take_in(vec![message(1, 1), message(2, 1), message(3, 2)]);
-    desk.own(Owned { leases: vec![lease(2, 1)], surplus: 0 });
-    assert_eq!(next(&mut desk), Some((3, lease(2, 1))), "the other partition is as it was");
-    assert_eq!(next(&mut desk), None);
-    desk.own(Owned { leases: vec![lease(1, 3), lease(2, 1)], surplus: 0 });
-    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 2);
-    assert_eq!(next(&mut desk), Some((1, lease(1, 3))));
+    let mut pending = pending(&[lease(1, 1), lease(2, 1)]);
+    pending.take_in(vec![message(1, 1), message(2, 1), message(3, 2)]);
+    pending.own(Owned { leases: vec![lease(2, 1)], surplus: 0 });
+    assert_eq!(next(&mut pending), Some((3, lease(2, 1))), "the other partition is as it was");
+    assert_eq!(next(&mut pending), None);
+    pending.own(Owned { leases: vec![lease(1, 3), lease(2, 1)], surplus: 0 });
+    assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 2);
+    assert_eq!(next(&mut pending), Some((1, lease(1, 3))));
 }
 
 #[test]
 fn what_is_under_way_while_its_partition_changes_hands_is_not_published_beside_itself() {
-    let mut desk = desk(&[lease(1, 1)]);
-    desk.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut desk);
-    desk.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
-    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 1, "the first is under way still");
-    assert_eq!(next(&mut desk), None);
-    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), Verdict::Delivered);
-    assert_eq!(next(&mut desk), Some((2, lease(1, 3))));
+    let mut pending = pending(&[lease(1, 1)]);
+    pending.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut pending);
+    pending.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
+    assert_eq!(
+        pending.take_in(vec![message(1, 1), message(2, 1)]),
+        1,
+        "the first is under way still"
+    );
+    assert_eq!(next(&mut pending), None);
+    pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), Verdict::Delivered);
+    assert_eq!(next(&mut pending), Some((2, lease(1, 3))));
     // Its end is refused: it was told under the old epoch. The new lease stays.
-    assert_eq!(desk.written(1, &[1]), []);
-    assert_eq!(desk.fetch_from(), [lease(1, 3)]);
+    assert_eq!(pending.written(1, &[1]), []);
+    assert_eq!(pending.fetch_from(), [lease(1, 3)]);
 }
 
 #[test]
 fn suspects_are_published_alone_and_before_all_others() {
     let suspect = Lease { suspect_to: 2, ..lease(1, 2) };
-    let mut desk = desk(&[suspect, lease(2, 1)]);
-    assert_eq!(desk.fetch_from(), [suspect]);
+    let mut pending = pending(&[suspect, lease(2, 1)]);
+    assert_eq!(pending.fetch_from(), [suspect]);
     let all = vec![message(1, 1), message(2, 1), message(3, 1), message(4, 2)];
-    assert_eq!(desk.take_in(all.clone()), 2);
-    assert_eq!(next(&mut desk), Some((1, suspect)));
-    assert_eq!(next(&mut desk), None, "one at a time");
-    desk.ended(Slip::of(&message(1, 1)), suspect, Verdict::Delivered);
-    assert_eq!(next(&mut desk), None, "not before that is written down");
-    desk.written(1, &[]);
-    assert_eq!(next(&mut desk), Some((2, suspect)));
-    desk.ended(Slip::of(&message(2, 1)), suspect, retry());
-    desk.written(1, &[]);
-    desk.cleared(suspect);
-    assert_eq!(desk.fetch_from().len(), 2);
-    assert_eq!(desk.take_in(all[2..].to_vec()), 2);
+    assert_eq!(pending.take_in(all.clone()), 2);
+    assert_eq!(next(&mut pending), Some((1, suspect)));
+    assert_eq!(next(&mut pending), None, "one at a time");
+    pending.ended(Delivery::of(&message(1, 1)), suspect, Verdict::Delivered);
+    assert_eq!(next(&mut pending), None, "not before that is written down");
+    pending.written(1, &[]);
+    assert_eq!(next(&mut pending), Some((2, suspect)));
+    pending.ended(Delivery::of(&message(2, 1)), suspect, retry());
+    pending.written(1, &[]);
+    pending.cleared(suspect);
+    assert_eq!(pending.fetch_from().len(), 2);
+    assert_eq!(pending.take_in(all[2..].to_vec()), 2);
 }
 
 /// Found by the crash sweep: a suspect was published although one before it, of the same key, had failed.
 #[test]
 fn behind_a_suspect_that_fails_nothing_of_its_key_goes_on() {
     let suspect = Lease { suspect_to: 3, ..lease(1, 2) };
-    let mut desk = desk(&[suspect]);
-    desk.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut desk);
-    desk.ended(Slip::of(&message(1, 1)), suspect, retry());
-    desk.written(1, &[]);
-    assert_eq!((next(&mut desk), desk.held()), (None, 0));
+    let mut pending = pending(&[suspect]);
+    pending.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut pending);
+    pending.ended(Delivery::of(&message(1, 1)), suspect, retry());
+    pending.written(1, &[]);
+    assert_eq!((next(&mut pending), pending.held()), (None, 0));
 }
 
 #[test]
 fn surplus_partitions_are_not_filled_again() {
-    let mut desk = desk(&[lease(1, 1), lease(2, 1)]);
-    desk.take_in(vec![message(1, 1), message(2, 2)]);
-    desk.own(Owned { leases: vec![lease(1, 1), lease(2, 1)], surplus: 1 });
-    assert_eq!(desk.fetch_from(), [lease(1, 1)]);
-    assert_eq!((desk.busy(), desk.can_give_up()), (vec![1, 2], false));
-    next(&mut desk);
-    next(&mut desk);
-    desk.ended(Slip::of(&message(2, 2)), lease(2, 1), Verdict::Delivered);
-    desk.written(1, &[]);
-    assert!(desk.can_give_up());
+    let mut pending = pending(&[lease(1, 1), lease(2, 1)]);
+    pending.take_in(vec![message(1, 1), message(2, 2)]);
+    pending.own(Owned { leases: vec![lease(1, 1), lease(2, 1)], surplus: 1 });
+    assert_eq!(pending.fetch_from(), [lease(1, 1)]);
+    assert_eq!((pending.busy(), pending.can_give_up()), (vec![1, 2], false));
+    next(&mut pending);
+    next(&mut pending);
+    pending.ended(Delivery::of(&message(2, 2)), lease(2, 1), Verdict::Delivered);
+    pending.written(1, &[]);
+    assert!(pending.can_give_up());
 }
 
 fn dead() -> Verdict {
@@ -153,29 +157,29 @@ fn dead() -> Verdict {
 /// Found in review: the key went on at once, and a relay that died then had published out of order.
 #[test]
 fn behind_a_dead_letter_the_key_goes_on_when_that_is_written_down() {
-    let mut desk = desk(&[lease(1, 1)]);
-    desk.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut desk);
-    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), dead());
-    assert_eq!(next(&mut desk), None);
-    assert_eq!(desk.take_in(vec![message(2, 1), message(3, 1)]), 1, "there is room behind");
-    desk.written(1, &[]);
-    assert_eq!(next(&mut desk), Some((2, lease(1, 1))), "without another look");
-    desk.ended(Slip::of(&message(2, 1)), lease(1, 1), dead());
-    desk.written(1, &[]);
-    assert_eq!(next(&mut desk), Some((3, lease(1, 1))));
+    let mut pending = pending(&[lease(1, 1)]);
+    pending.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut pending);
+    pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), dead());
+    assert_eq!(next(&mut pending), None);
+    assert_eq!(pending.take_in(vec![message(2, 1), message(3, 1)]), 1, "there is room behind");
+    pending.written(1, &[]);
+    assert_eq!(next(&mut pending), Some((2, lease(1, 1))), "without another look");
+    pending.ended(Delivery::of(&message(2, 1)), lease(1, 1), dead());
+    pending.written(1, &[]);
+    assert_eq!(next(&mut pending), Some((3, lease(1, 1))));
 }
 
 #[test]
 fn behind_a_dead_letter_that_is_refused_nothing_goes_on() {
-    let mut desk = desk(&[lease(1, 1)]);
-    desk.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut desk);
-    desk.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
-    desk.take_in(vec![message(1, 1), message(2, 1)]);
-    desk.ended(Slip::of(&message(1, 1)), lease(1, 1), dead());
-    assert_eq!(desk.written(1, &[1]), []);
-    assert_eq!(next(&mut desk), None, "the first comes again, and must come first");
-    assert_eq!(desk.take_in(vec![message(1, 1), message(2, 1)]), 2);
-    assert_eq!(next(&mut desk), Some((1, lease(1, 3))));
+    let mut pending = pending(&[lease(1, 1)]);
+    pending.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut pending);
+    pending.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
+    pending.take_in(vec![message(1, 1), message(2, 1)]);
+    pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), dead());
+    assert_eq!(pending.written(1, &[1]), []);
+    assert_eq!(next(&mut pending), None, "the first comes again, and must come first");
+    assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 2);
+    assert_eq!(next(&mut pending), Some((1, lease(1, 3))));
 }

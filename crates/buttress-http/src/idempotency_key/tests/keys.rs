@@ -281,8 +281,13 @@ impl Store<StoredResponse> for Away {
         self.check()?.claim(key, claim, fingerprint, lease).await
     }
 
-    async fn renew(&self, key: &Key, claim: ClaimId, lease: Duration) -> Result<(), StoreError> {
-        self.check()?.renew(key, claim, lease).await
+    async fn renew_claim(
+        &self,
+        key: &Key,
+        claim: ClaimId,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.check()?.renew_claim(key, claim, lease).await
     }
 
     async fn complete(
@@ -295,8 +300,8 @@ impl Store<StoredResponse> for Away {
         self.check()?.complete(key, claim, value, lifetime).await
     }
 
-    async fn release(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        self.check()?.release(key, claim).await
+    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
+        self.check()?.release_claim(key, claim).await
     }
 
     async fn outcome(
@@ -307,8 +312,8 @@ impl Store<StoredResponse> for Away {
         self.check()?.outcome(key, claim).await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.check()?.sweep(limit).await
+    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
+        self.check()?.sweep_expired(limit).await
     }
 }
 

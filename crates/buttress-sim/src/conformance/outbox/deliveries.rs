@@ -213,7 +213,7 @@ where
     settle(&store, messages[..2].iter().map(deliver).collect()).await;
     harness.advance(HOLD).await;
     settle(&store, vec![deliver(&messages[2]), settled(&messages[3], &leases, dead(false))]).await;
-    let purge = async |limit| expect(store.purge(HOLD, limit).await, "purge");
+    let purge = async |limit| expect(store.purge_delivered(HOLD, limit).await, "purge");
     assert_eq!(purge(1).await, 1);
     assert_eq!(purge(9).await, 1);
     assert_eq!(purge(9).await, 0);

@@ -21,13 +21,13 @@ where
     H: Transactions<S, Tx>,
 {
     let store = harness.fresh().await;
-    drop(store.lease(TWO, LEASE, &[]));
+    drop(store.lease_partitions(TWO, LEASE, &[]));
     let leases = lease(&store, ONE).await;
     assert!(leases.iter().all(|lease| lease.epoch == 1), "lease: {leases:?}");
-    drop(store.release(ONE));
+    drop(store.release_partitions(ONE));
     assert_eq!(lease(&store, TWO).await, [], "release");
     // The second relay has no share of a store that it has left.
-    expect(store.release(TWO).await, "release");
+    expect(store.release_partitions(TWO).await, "release");
     let leases = lease(&store, ONE).await;
 
     let mut tx = harness.begin(&store).await;
@@ -39,8 +39,8 @@ where
     drop(store.settle(vec![settled(&messages[0], &leases, Verdict::Delivered)]));
     assert_eq!(found(&store, &leases).await, [1, 2], "settle");
     let own = leases.iter().find(|lease| lease.partition == messages[0].partition).unwrap();
-    drop(store.start(*own, messages[0].id, 1));
-    assert_eq!(expect(store.start(*own, messages[0].id, 2).await, "start"), 1);
+    drop(store.record_start(*own, messages[0].id, 1));
+    assert_eq!(expect(store.record_start(*own, messages[0].id, 2).await, "start"), 1);
 
     settle(&store, vec![settled(&messages[0], &leases, Verdict::Delivered)]).await;
     settle(&store, vec![settled(&messages[1], &leases, dead(true))]).await;
@@ -50,6 +50,6 @@ where
     assert_eq!(expect(store.dead_letters(0, 9).await, "dead_letters").len(), 1);
     assert_eq!(expect(store.requeue(&[id]).await, "requeue"), 1, "requeue, discard");
     harness.advance(Duration::from_secs(60)).await;
-    drop(store.purge(Duration::ZERO, 9));
-    assert_eq!(expect(store.purge(Duration::ZERO, 9).await, "purge"), 1);
+    drop(store.purge_delivered(Duration::ZERO, 9));
+    assert_eq!(expect(store.purge_delivered(Duration::ZERO, 9).await, "purge"), 1);
 }

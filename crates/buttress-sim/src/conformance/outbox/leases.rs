@@ -50,7 +50,7 @@ where
     let taken =
         again.iter().filter(|lease| rest.iter().any(|old| old.partition == lease.partition));
     assert!(taken.clone().all(|lease| lease.epoch == 3), "two changes of owner: {taken:?}");
-    expect(store.release(ONE).await, "release");
+    expect(store.release_partitions(ONE).await, "release");
     assert_eq!(lease(&other, TWO).await.len(), all.len());
 }
 
@@ -63,9 +63,9 @@ where
     let all = lease(&store, ONE).await;
     lease(&store, TWO).await;
     let busy: Vec<u16> = all.iter().map(|lease| lease.partition).collect();
-    let owned = expect(store.lease(ONE, LEASE, &busy).await, "lease");
+    let owned = expect(store.lease_partitions(ONE, LEASE, &busy).await, "lease");
     assert_eq!((owned.leases.len(), owned.surplus), (all.len(), all.len() / 2));
-    let owned = expect(store.lease(ONE, LEASE, &busy[..3]).await, "lease");
+    let owned = expect(store.lease_partitions(ONE, LEASE, &busy[..3]).await, "lease");
     assert_eq!((owned.leases.len(), owned.surplus), (all.len().div_ceil(2), 0));
     assert!(busy[..3].iter().all(|busy| owned.leases.iter().any(|lease| lease.partition == *busy)));
 }
@@ -107,7 +107,7 @@ where
     let leases = lease(&store, ONE).await;
     write(harness, &store, &[message(1, 1)]).await;
     assert_eq!(found(&store, &leases).await, [1]);
-    expect(store.release(ONE).await, "release");
+    expect(store.release_partitions(ONE).await, "release");
     let taken = lease(&store, TWO).await;
     assert!(taken.iter().all(|lease| lease.suspect_to == 0), "{taken:?}");
     assert_eq!(fetch(&store, &leases, 9).await.messages, [], "an old epoch yields nothing");
@@ -124,7 +124,7 @@ where
     let fetched = fetch(&store, &leases, 1).await.messages;
     let lease_of = settled(&fetched[0], &leases, Verdict::Delivered).lease;
     for (claim, starts) in [(u64::MAX, 1), (u64::MAX, 1), (7, 2)] {
-        let started = store.start(lease_of, fetched[0].id, claim).await;
+        let started = store.record_start(lease_of, fetched[0].id, claim).await;
         assert_eq!(expect(started, "start"), starts);
     }
     assert_eq!(fetch(&store, &leases, 1).await.messages[0].starts, 2);
@@ -134,7 +134,7 @@ where
     let again = fetch(&store, &leases, 1).await.messages;
     assert_eq!((again[0].starts, again[0].attempts), (0, 1));
     let old = Lease { epoch: lease_of.epoch + 1, ..lease_of };
-    refused(store.start(old, fetched[0].id, 8).await, FENCED, "start under another epoch");
+    refused(store.record_start(old, fetched[0].id, 8).await, FENCED, "start under another epoch");
 }
 
 async fn an_older_epoch_is_fenced<S, Tx, H>(harness: &H)
@@ -173,7 +173,7 @@ where
         let messages = fetch(&store, &leases, 9).await.messages;
         harness.advance(LEASE).await;
         let write = store.settle(vec![settled(&messages[0], &leases, Verdict::Delivered)]);
-        let (refused, taken) = both(write, other.lease(TWO, LEASE, &[])).await;
+        let (refused, taken) = both(write, other.lease_partitions(TWO, LEASE, &[])).await;
         let refused = expect(refused, "settle");
         let taken = expect(taken, "lease").leases;
         let left = found(&other, &taken).await;

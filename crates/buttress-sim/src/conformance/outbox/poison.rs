@@ -37,7 +37,7 @@ where
                 let mut found = fetch(&store, &[*suspect], 200).await.messages;
                 found.retain(|message| message.sequence <= suspect.suspect_to);
                 let Some(first) = found.first() else { break };
-                let started = expect(store.start(*suspect, first.id, life).await, "start");
+                let started = expect(store.record_start(*suspect, first.id, life).await, "start");
                 let number = numbers(&found)[0];
                 if started > MOST {
                     settle(&store, vec![settled(first, &leases, dead(false))]).await;

@@ -21,8 +21,8 @@ where
     drop(store.create(saga(2, ONE)));
     drop(store.append(append(1, 1, 1, Status::Unwinding)));
     drop(store.request_cancel(id));
-    drop(store.retire(ONE));
-    drop(store.renew(TWO, LEASE));
+    drop(store.release_worker(ONE));
+    drop(store.renew_worker(TWO, LEASE));
     assert_eq!(expect(store.load(SagaId::new(2)).await, "load"), None, "create");
     let record = expect(store.load(id).await, "load").unwrap();
     assert_eq!((record.entries.len(), record.status), (1, Status::Running), "append");
@@ -30,14 +30,14 @@ where
     assert_eq!(take_over(&store, TWO).await, [], "retire");
 
     harness.advance(LEASE).await;
-    drop(store.renew(ONE, LEASE));
-    drop(store.take_over(TWO, "order", 3, 100));
-    drop(store.take(TWO, id));
+    drop(store.renew_worker(ONE, LEASE));
+    drop(store.take_abandoned(TWO, "order", 3, 100));
+    drop(store.take_saga(TWO, id));
     assert_eq!(expect(store.load(id).await, "load").unwrap().epoch, 1, "take_over, take");
     assert_eq!(take_over(&store, TWO).await, [(id, 2)], "renew");
 
     expect(store.append(append(1, 2, 1, Status::Completed)).await, "append");
     harness.advance(Duration::from_secs(60)).await;
-    drop(store.purge(Duration::ZERO, 9));
-    assert_eq!(expect(store.purge(Duration::ZERO, 9).await, "purge"), 1);
+    drop(store.purge_sagas(Duration::ZERO, 9));
+    assert_eq!(expect(store.purge_sagas(Duration::ZERO, 9).await, "purge"), 1);
 }

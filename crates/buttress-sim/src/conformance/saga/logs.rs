@@ -119,7 +119,7 @@ async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>, H: Harness<S>>(ha
     }
     harness.advance(LEASE).await;
     expect(store.append(append(3, 1, 1, Status::Compensated)).await, "append");
-    let purge = async |limit| expect(store.purge(LEASE, limit).await, "purge");
+    let purge = async |limit| expect(store.purge_sagas(LEASE, limit).await, "purge");
     assert_eq!(purge(1).await, 1);
     assert_eq!(purge(9).await, 1);
     assert_eq!(purge(9).await, 0, "the third ended too late");
@@ -155,7 +155,7 @@ async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness
     assert_eq!(left, [3, 4, 6], "stuck, unfinished, and of another definition");
     assert!(expect(store.load(SagaId::new(1)).await, "load").is_none());
     // The id is free again.
-    expect(store.renew(ONE, LEASE).await, "renew");
+    expect(store.renew_worker(ONE, LEASE).await, "renew");
     expect(store.create(saga(1, ONE)).await, "create");
 }
 

@@ -26,10 +26,10 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
 async fn an_older_epoch_is_fenced<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = with(harness, &[1]).await;
     harness.advance(LEASE).await;
-    expect(store.renew(TWO, LEASE).await, "renew");
+    expect(store.renew_worker(TWO, LEASE).await, "renew");
     assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
     // The old owner wakes up, and renews its lease; its saga is gone all the same.
-    expect(store.renew(ONE, LEASE).await, "renew");
+    expect(store.renew_worker(ONE, LEASE).await, "renew");
     let late = store.append(append(1, 1, 1, Status::Running)).await;
     refused(late, StoreErrorKind::Fenced, "an old owner");
     expect(store.append(append(1, 2, 1, Status::Running)).await, "the new owner");
@@ -41,14 +41,14 @@ async fn an_older_epoch_is_fenced<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H)
 
 async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = with(harness, &[1]).await;
-    expect(store.renew(TWO, 3 * LEASE).await, "renew");
+    expect(store.renew_worker(TWO, 3 * LEASE).await, "renew");
     harness.advance(LEASE - GRAIN).await;
     assert_eq!(take_over(&store, TWO).await, []);
     harness.advance(GRAIN).await;
     assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
     assert_eq!(take_over(&store, TWO).await, [], "it is its own now");
     // Nobody else takes it while the new owner lives.
-    expect(store.renew(THREE, 9 * LEASE).await, "renew");
+    expect(store.renew_worker(THREE, 9 * LEASE).await, "renew");
     assert_eq!(take_over(&store, THREE).await, []);
     harness.advance(2 * LEASE).await;
     assert_eq!(take_over(&store, THREE).await, [(SagaId::new(1), 3)]);
@@ -59,12 +59,12 @@ async fn a_renewed_lease_holds_and_a_retired_one_does_not<S: Store<Vec<u8>>, H: 
 ) {
     let store = with(harness, &[1]).await;
     harness.advance(LEASE - GRAIN).await;
-    expect(store.renew(ONE, LEASE).await, "renew");
-    expect(store.renew(TWO, 3 * LEASE).await, "renew");
+    expect(store.renew_worker(ONE, LEASE).await, "renew");
+    expect(store.renew_worker(TWO, 3 * LEASE).await, "renew");
     harness.advance(LEASE - GRAIN).await;
     assert_eq!(take_over(&store, TWO).await, []);
-    expect(store.retire(ONE).await, "retire");
-    expect(store.retire(ONE).await, "retire again");
+    expect(store.release_worker(ONE).await, "retire");
+    expect(store.release_worker(ONE).await, "retire again");
     assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
 }
 
@@ -86,7 +86,7 @@ async fn only_unfinished_sagas_of_the_version_are_taken<S: Store<Vec<u8>>, H: Ha
     let other = NewSaga { definition: "refund".to_owned(), ..saga(7, ONE) };
     expect(store.create(other).await, "create");
     harness.advance(LEASE).await;
-    expect(store.renew(TWO, LEASE).await, "renew");
+    expect(store.renew_worker(TWO, LEASE).await, "renew");
     let taken: BTreeSet<_> = take_over(&store, TWO).await.into_iter().collect();
     assert_eq!(taken, BTreeSet::from([(SagaId::new(1), 2), (SagaId::new(5), 2)]));
 }
@@ -112,7 +112,7 @@ async fn sagas_of_other_versions_are_found_once_their_workers_are_gone<
     };
     assert_eq!(others(9).await, [], "their worker is alive");
     harness.advance(LEASE).await;
-    expect(store.renew(TWO, LEASE).await, "renew");
+    expect(store.renew_worker(TWO, LEASE).await, "renew");
     assert_eq!(others(9).await, [(9, 2), (3, 2), (4, 4)], "oldest first");
     assert_eq!(others(1).await, [(9, 2)]);
     assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)], "and left alone");
@@ -125,10 +125,10 @@ async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>, H: Harness<S
         harness.advance(GRAIN).await;
     }
     harness.advance(LEASE).await;
-    expect(store.renew(TWO, LEASE).await, "renew");
+    expect(store.renew_worker(TWO, LEASE).await, "renew");
     let mut order = Vec::new();
     loop {
-        let taken = expect(store.take_over(TWO, "order", 3, 3).await, "take_over");
+        let taken = expect(store.take_abandoned(TWO, "order", 3, 3).await, "take_over");
         if taken.sagas.is_empty() {
             break;
         }
@@ -139,10 +139,10 @@ async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>, H: Harness<S
 
 async fn one_saga_is_taken_only_if_it_is_free<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = with(harness, &[1, 2, 3]).await;
-    expect(store.renew(TWO, 3 * LEASE).await, "renew");
+    expect(store.renew_worker(TWO, 3 * LEASE).await, "renew");
     expect(store.append(append(2, 1, 1, Status::Stuck)).await, "append");
     expect(store.append(append(3, 1, 1, Status::Completed)).await, "append");
-    let take = async |id| expect(store.take(TWO, SagaId::new(id)).await, "take");
+    let take = async |id| expect(store.take_saga(TWO, SagaId::new(id)).await, "take");
     assert!(take(1).await.is_none(), "its worker lives");
     let stuck = take(2).await.unwrap();
     assert_eq!((stuck.epoch, stuck.status, stuck.entries.len()), (2, Status::Stuck, 2));
@@ -159,7 +159,7 @@ async fn what_a_worker_owns_is_found_and_taken_again<S: Store<Vec<u8>>, H: Harne
     harness: &H,
 ) {
     let store = with(harness, &[1, 2, 3, 4]).await;
-    expect(store.renew(TWO, LEASE).await, "renew");
+    expect(store.renew_worker(TWO, LEASE).await, "renew");
     expect(store.append(append(2, 1, 1, Status::Stuck)).await, "append");
     expect(store.append(append(3, 1, 1, Status::Completed)).await, "append");
     expect(store.append(append(4, 1, 1, Status::Unwinding)).await, "append");
@@ -169,13 +169,16 @@ async fn what_a_worker_owns_is_found_and_taken_again<S: Store<Vec<u8>>, H: Harne
     let version = expect(store.owned(ONE, "order", 4).await, "owned");
     let definition = expect(store.owned(ONE, "other", 3).await, "owned");
     assert!(version.is_empty() && definition.is_empty(), "another definition");
-    let taken = expect(store.take(ONE, SagaId::new(4)).await, "take").unwrap();
+    let taken = expect(store.take_saga(ONE, SagaId::new(4)).await, "take").unwrap();
     assert_eq!((taken.epoch, taken.status, taken.entries.len()), (2, Status::Unwinding, 2));
     let late = store.append(append(4, 1, 2, Status::Unwinding)).await;
     refused(late, StoreErrorKind::Fenced, "what it did under the epoch before");
     expect(store.append(append(4, 2, 2, Status::Unwinding)).await, "append");
-    assert!(expect(store.take(TWO, SagaId::new(4)).await, "take").is_none(), "its worker lives");
-    assert!(expect(store.take(ONE, SagaId::new(3)).await, "take").is_none(), "it has ended");
+    assert!(
+        expect(store.take_saga(TWO, SagaId::new(4)).await, "take").is_none(),
+        "its worker lives"
+    );
+    assert!(expect(store.take_saga(ONE, SagaId::new(3)).await, "take").is_none(), "it has ended");
 }
 
 async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -183,8 +186,8 @@ async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>, H: Harness<S>>(ha
     let store = with(harness, &ids).await;
     let other = harness.reopen(&store).await;
     harness.advance(LEASE).await;
-    expect(store.renew(TWO, LEASE).await, "renew");
-    expect(other.renew(THREE, LEASE).await, "renew");
+    expect(store.renew_worker(TWO, LEASE).await, "renew");
+    expect(other.renew_worker(THREE, LEASE).await, "renew");
     let (one, two) = both(take_over(&store, TWO), take_over(&other, THREE)).await;
     let all: BTreeSet<_> = one.iter().chain(&two).copied().collect();
     assert_eq!(all.len(), one.len() + two.len(), "a saga was handed out twice");
@@ -197,9 +200,9 @@ async fn a_take_over_while_a_write_is_in_flight<S: Store<Vec<u8>>, H: Harness<S>
         let store = with(harness, &[id]).await;
         let other = harness.reopen(&store).await;
         harness.advance(LEASE).await;
-        expect(other.renew(TWO, LEASE).await, "renew");
+        expect(other.renew_worker(TWO, LEASE).await, "renew");
         let write = store.append(append(id, 1, 1, Status::Running));
-        let (written, taken) = both(write, other.take_over(TWO, "order", 3, 9)).await;
+        let (written, taken) = both(write, other.take_abandoned(TWO, "order", 3, 9)).await;
         let taken = expect(taken, "take_over").sagas;
         let entries = taken[0].entries.len();
         match written {

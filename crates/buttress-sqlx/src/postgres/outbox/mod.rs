@@ -30,7 +30,7 @@ mod write;
 const PURGED_AT_ONCE: usize = 2000;
 
 impl Store for PostgresStore {
-    async fn lease(
+    async fn lease_partitions(
         &self,
         relay: RelayId,
         lease: Duration,
@@ -58,7 +58,7 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
         let what = during("releasing partitions");
         let release = self.sql(
             "UPDATE {s}buttress_outbox_lease SET relay = NULL, until = 0, high = 0 \
@@ -89,7 +89,12 @@ impl Store for PostgresStore {
         self.bounded("fetching messages", self.fetch_due(leases, limit)).await
     }
 
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+    async fn record_start(
+        &self,
+        lease: Lease,
+        id: MessageId,
+        claim: u64,
+    ) -> Result<u32, StoreError> {
         let what = during("starting a message");
         let sql = self.sql(
             "UPDATE {s}buttress_outbox SET start = $3, \
@@ -194,7 +199,7 @@ impl Store for PostgresStore {
         self.inner.config.keep_receipts
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let mut purged = 0;
         loop {
             let some = (limit - purged).min(PURGED_AT_ONCE);
@@ -276,7 +281,7 @@ async fn rows(
     rows.iter().map(row).collect()
 }
 
-/// As [`Store::release`], of some partitions: their owner is there, and knows what it fetched.
+/// As [`Store::release_partitions`], of some partitions: their owner is there, and knows what it fetched.
 async fn give_up(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result<(), sqlx::Error> {
     if partitions.is_empty() {
         return Ok(());

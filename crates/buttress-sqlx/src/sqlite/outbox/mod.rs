@@ -31,7 +31,7 @@ mod write;
 const PURGED_AT_ONCE: usize = 500;
 
 impl Store for SqliteStore {
-    async fn lease(
+    async fn lease_partitions(
         &self,
         relay: RelayId,
         lease: Duration,
@@ -56,7 +56,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn release(&self, relay: RelayId) -> Result<(), StoreError> {
+    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
         let what = during("releasing partitions");
         self.bounded("releasing partitions", async {
             let mut tx = self.begin().await?;
@@ -81,7 +81,12 @@ impl Store for SqliteStore {
         self.bounded("fetching messages", self.fetch_some(leases, limit)).await
     }
 
-    async fn start(&self, lease: Lease, id: MessageId, claim: u64) -> Result<u32, StoreError> {
+    async fn record_start(
+        &self,
+        lease: Lease,
+        id: MessageId,
+        claim: u64,
+    ) -> Result<u32, StoreError> {
         let what = during("starting a message");
         self.bounded("starting a message", async {
             let mut tx = self.begin().await?;
@@ -176,7 +181,7 @@ impl Store for SqliteStore {
         self.inner.config.keep_receipts
     }
 
-    async fn purge(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let mut purged = 0;
         loop {
             let some = (limit - purged).min(PURGED_AT_ONCE);
@@ -250,7 +255,7 @@ async fn rows(
     rows.iter().map(row).collect()
 }
 
-/// As [`Store::release`], of some partitions: their owner is there, and knows what it fetched.
+/// As [`Store::release_partitions`], of some partitions: their owner is there, and knows what it fetched.
 async fn give_up(tx: &mut SqliteConnection, partitions: &[i64]) -> Result<(), sqlx::Error> {
     if partitions.is_empty() {
         return Ok(());

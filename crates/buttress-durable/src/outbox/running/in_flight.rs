@@ -1,0 +1,68 @@
+//! The deliveries that are under way.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::standing::{May, Standing};
+use crate::outbox::deliver::Finished;
+use crate::outbox::state::{Delivery, Pending};
+use crate::outbox::store::Lease;
+use crate::unordered::Unordered;
+use buttress::Clock;
+
+pub(super) type InFlight = Unordered<Pin<Box<dyn Future<Output = Ending> + Send>>>;
+
+/// A delivery that is not under way any more.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Finished(Finished),
+    /// Its partition went to another relay, so the delivery was dropped.
+    Revoked(Delivery),
+}
+
+/// Runs `publishing` for as long as its partition is owned. It stands still while the lease has lapsed: a relay
+/// whose process stood still must not publish what another relay has delivered meanwhile.
+pub(super) async fn owned(
+    publishing: impl Future<Output = Finished>,
+    delivery: Delivery,
+    lease: Lease,
+    standing: Arc<Standing>,
+    clock: Clock,
+) -> Ending {
+    let mut publishing = pin!(publishing);
+    let mut delivery = Some(delivery);
+    poll_fn(|cx| match standing.may(lease, clock.now()) {
+        May::Go => publishing.as_mut().poll(cx).map(Ending::Finished),
+        // The relay wakes all deliveries when the store has answered.
+        May::Wait => Poll::Pending,
+        May::Never => {
+            delivery.take().map_or(Poll::Pending, |delivery| Poll::Ready(Ending::Revoked(delivery)))
+        }
+    })
+    .await
+}
+
+/// Takes in deliveries that have ended; whether there were any.
+pub(super) fn poll_in_flight(
+    in_flight: &mut InFlight,
+    pending: &mut Pending,
+    cx: &mut Context<'_>,
+) -> bool {
+    let mut any = false;
+    while let Poll::Ready(ending) = in_flight.poll_next(cx) {
+        match ending {
+            Ending::Finished(it) => pending.ended(it.delivery, it.lease, it.verdict),
+            Ending::Revoked(delivery) => pending.abandoned(&delivery),
+        }
+        any = true;
+    }
+    any
+}
+
+/// Takes in deliveries that end at once.
+pub(super) fn collect(in_flight: &mut InFlight, pending: &mut Pending) {
+    // Whoever is not done is polled again, with a waker, by the next wait.
+    poll_in_flight(in_flight, pending, &mut Context::from_waker(std::task::Waker::noop()));
+}

@@ -1,0 +1,99 @@
+//! [`Definition`]: the steps of a saga.
+
+use std::fmt;
+use std::sync::Arc;
+
+use buttress::{CodecError, Format, InMemory, Name};
+
+use crate::saga::define::builder::Builder;
+use crate::saga::define::step::StepCode;
+use crate::saga::model::plan::Plan;
+use crate::saga::run::attempt::Output;
+
+/// The steps of a saga that is started with an `I`. Cheap to clone. Made by a [`Builder`].
+///
+/// `F` is the codec of its payloads: [`InMemory`] keeps them as they are; `Json` makes bytes of them,
+/// for stores that survive the process.
+pub struct Definition<I, F: Format = InMemory> {
+    pub(in crate::saga) inner: Arc<Inner<I, F>>,
+}
+
+pub(in crate::saga) struct Inner<I, F: Format> {
+    pub(in crate::saga) name: Name,
+    pub(in crate::saga) version: u32,
+    pub(in crate::saga) codec: F,
+    pub(in crate::saga) plan: Plan,
+    pub(in crate::saga) steps: Vec<StepCode<I, F>>,
+    /// Names, kinds and edges in one text, recorded with every saga: a change of the steps that nobody
+    /// gave a new version is noticed.
+    pub(in crate::saga) shape: String,
+    /// How inputs are compared; `None` for their encoded forms.
+    pub(in crate::saga) same_input: Option<fn(&I, &I) -> bool>,
+}
+
+impl<I> Definition<I> {
+    /// Begins a definition called `name`. Recovery resumes a saga only with the version it was started
+    /// with, so a change of the steps needs a new `version`.
+    pub fn builder(name: impl Into<Name>, version: u32) -> Builder<I> {
+        Builder::new(name.into(), version)
+    }
+}
+
+impl<I, F: Format> Definition<I, F> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        self.inner.name
+    }
+
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.inner.version
+    }
+
+    /// The names of the steps, in the order in which they were added.
+    pub fn steps(&self) -> impl Iterator<Item = Name> + '_ {
+        self.inner.plan.steps.iter().map(|step| step.name)
+    }
+
+    /// A drawing of the steps as a [mermaid](https://mermaid.js.org) flow chart: actions from top to
+    /// bottom, undos as dashed arrows back. Pivots are diamonds, retryable steps are rounded.
+    #[must_use]
+    pub fn mermaid(&self) -> String {
+        crate::saga::model::drawing::mermaid(&self.inner.plan)
+    }
+}
+
+impl<I, F: Format> Inner<I, F> {
+    pub(in crate::saga) fn step_name(&self, step: u16) -> Name {
+        self.plan.steps.get(usize::from(step)).map(|step| step.name).unwrap_or_default()
+    }
+
+    pub(in crate::saga) fn encode(
+        &self,
+        step: u16,
+        output: &Output,
+    ) -> Result<F::Encoded, CodecError> {
+        match self.steps.get(usize::from(step)) {
+            Some(code) => (code.encode)(&self.codec, output),
+            None => Err(CodecError::new(F::NAME, "a step that does not exist")),
+        }
+    }
+}
+
+impl<I, F: Format> Clone for Definition<I, F> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<I, F: Format> fmt::Debug for Definition<I, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Definition")
+            .field("name", &self.name())
+            .field("version", &self.version())
+            .field("steps", &self.steps().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

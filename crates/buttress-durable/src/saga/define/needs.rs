@@ -1,0 +1,151 @@
+//! [`StepHandle`] and [`Needs`]: which outputs a step sees.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use buttress::Name;
+
+use crate::saga::run::attempt::Output;
+
+/// A step of a definition, by number: names the output of type `T` that later steps may need.
+pub struct StepHandle<T> {
+    step: StepRef,
+    name: Name,
+    output: PhantomData<fn() -> T>,
+}
+
+/// A step of a definition, whatever its output.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StepRef {
+    /// Which builder made it.
+    pub(in crate::saga) builder: u64,
+    pub(in crate::saga) number: u16,
+}
+
+impl<T> StepHandle<T> {
+    pub(in crate::saga) fn new(step: StepRef, name: Name) -> Self {
+        Self { step, name, output: PhantomData }
+    }
+
+    /// The name of the step: a handle of another definition may have its number, and a definition that was
+    /// built again the same steps.
+    pub(in crate::saga) fn name(self) -> Name {
+        self.name
+    }
+
+    pub(in crate::saga) fn number(self) -> u16 {
+        self.step.number
+    }
+}
+
+impl<T> Clone for StepHandle<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for StepHandle<T> {}
+
+impl<T> From<StepHandle<T>> for StepRef {
+    fn from(handle: StepHandle<T>) -> Self {
+        handle.step
+    }
+}
+
+impl<T> fmt::Debug for StepHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StepHandle").field(&self.step.number).finish()
+    }
+}
+
+/// The outputs of all steps that are done.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    pub(in crate::saga) steps: Vec<Option<Output>>,
+}
+
+impl Outputs {
+    pub(in crate::saga) fn new(steps: usize) -> Self {
+        Self { steps: vec![None; steps] }
+    }
+
+    pub(in crate::saga) fn of(&self, number: u16) -> Option<&Output> {
+        self.steps.get(usize::from(number))?.as_ref()
+    }
+
+    pub(in crate::saga) fn set(&mut self, number: u16, output: Option<Output>) {
+        if let Some(place) = self.steps.get_mut(usize::from(number)) {
+            *place = output;
+        }
+    }
+
+    /// The output of `step`; `None` if it is not done.
+    #[must_use]
+    pub fn get<T: Send + Sync + 'static>(&self, step: StepHandle<T>) -> Option<Arc<T>> {
+        self.of(step.number())?.clone().downcast().ok()
+    }
+}
+
+/// Which outputs a step sees: `()`, a [`StepHandle`], or a tuple of up to eight of them.
+pub trait Needs: Send + Sync + 'static {
+    /// What the functions of the step get: `()`, an `Arc` of the output, or a tuple of those.
+    type Outputs;
+
+    /// The steps, all of which are done before the one that needs them begins.
+    fn steps(&self) -> Vec<StepRef>;
+
+    /// Their outputs; `None` if one is missing.
+    fn gather(&self, outputs: &Outputs) -> Option<Self::Outputs>;
+}
+
+impl Needs for () {
+    type Outputs = ();
+
+    fn steps(&self) -> Vec<StepRef> {
+        Vec::new()
+    }
+
+    fn gather(&self, _outputs: &Outputs) -> Option<()> {
+        Some(())
+    }
+}
+
+impl<T: Send + Sync + 'static> Needs for StepHandle<T> {
+    type Outputs = Arc<T>;
+
+    fn steps(&self) -> Vec<StepRef> {
+        vec![self.step]
+    }
+
+    fn gather(&self, outputs: &Outputs) -> Option<Arc<T>> {
+        outputs.get(*self)
+    }
+}
+
+macro_rules! needs_tuples {
+    ($(($($name:ident $place:tt),+))*) => {$(
+        impl<$($name: Send + Sync + 'static),+> Needs for ($(StepHandle<$name>,)+) {
+            type Outputs = ($(Arc<$name>,)+);
+
+            fn steps(&self) -> Vec<StepRef> {
+                vec![$(self.$place.step),+]
+            }
+
+            fn gather(&self, outputs: &Outputs) -> Option<Self::Outputs> {
+                Some(($(outputs.get(self.$place)?,)+))
+            }
+        }
+    )*};
+}
+
+needs_tuples! {
+    (A 0)
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6)
+    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
+}

@@ -1,0 +1,66 @@
+//! Definitions as drawings and as one line of text.
+
+use std::fmt::Write;
+
+use crate::saga::model::plan::{Kind, Plan};
+
+/// A mermaid flow chart.
+pub(in crate::saga) fn mermaid(plan: &Plan) -> String {
+    let mut drawing = String::from("flowchart TD\n");
+    for (number, step) in plan.steps.iter().enumerate() {
+        let name = step.name.as_str().replace('"', "&quot;");
+        let (open, close) = match step.kind {
+            Kind::Compensatable => ("[\"", "\"]"),
+            Kind::Pivot => ("{\"", "\"}"),
+            Kind::Retryable => ("([\"", "\"])"),
+        };
+        let _ = writeln!(drawing, "    s{number}{open}{name}{close}");
+    }
+    for (number, step) in plan.steps.iter().enumerate() {
+        for parent in &step.parents {
+            let _ = writeln!(drawing, "    s{parent} --> s{number}");
+        }
+    }
+    for (number, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.has_undo) {
+        let name = step.name.as_str().replace('"', "&quot;");
+        let _ = writeln!(drawing, "    s{number} -.-> u{number}[\"undo {name}\"]");
+    }
+    drawing
+}
+
+/// Names, kinds and edges: two definitions of one shape resume each other's sagas.
+pub(in crate::saga) fn shape(plan: &Plan) -> String {
+    let mut shape = String::new();
+    for step in &plan.steps {
+        let kind = match step.kind {
+            Kind::Compensatable => 'c',
+            Kind::Pivot => 'p',
+            Kind::Retryable => 'r',
+        };
+        let _ = write!(shape, "{}:{kind}{:?};", step.name, step.parents);
+    }
+    // A digest would do, but nobody could read what was different; a long one is cut short to one.
+    if shape.len() > 200 {
+        shape = format!("{:032x}", digest(shape.as_bytes()));
+    }
+    shape
+}
+
+/// Returns the FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). The first entry of each log keeps
+/// it, so it must never change.
+fn digest(bytes: &[u8]) -> u128 {
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    bytes.iter().fold(BASIS, |digest, byte| (digest ^ u128::from(*byte)).wrapping_mul(PRIME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digest;
+
+    #[test]
+    fn the_digest_is_the_published_one() {
+        assert_eq!(digest(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_eq!(digest(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    }
+}

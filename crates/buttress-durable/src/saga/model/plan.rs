@@ -1,0 +1,270 @@
+//! The shape of a definition: what the state machine needs to know of it.
+
+use buttress::Name;
+use std::collections::HashSet;
+
+/// What the failure of a step means for the saga.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Kind {
+    /// Its effect can be undone: if it fails, or one after it, the saga unwinds. The default.
+    #[default]
+    Compensatable,
+    /// The point of no return: once it is done the saga goes through. At most one.
+    Pivot,
+    /// After the point of no return: it is tried until it is done.
+    Retryable,
+}
+
+/// What to do with an action that a crash left without an outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum OnCrash {
+    /// Run it again with the same key. The default: the service recognises the key.
+    #[default]
+    RunAgain,
+    /// Treat it as in doubt: undo it, and unwind. For a compensatable step whose service knows no keys.
+    Undo,
+}
+
+/// A definition that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidDefinition {
+    /// There are no steps.
+    #[error("saga \"{saga}\": no steps, at least 1 is wanted")]
+    Empty {
+        /// The saga.
+        saga: Name,
+    },
+    /// There are too many steps.
+    #[error("saga \"{saga}\": {steps} steps, at most {} are allowed", u16::MAX)]
+    TooManySteps {
+        /// The saga.
+        saga: Name,
+        /// How many there are.
+        steps: usize,
+    },
+    /// The name of the saga or of a step is empty, or holds a control character. Names are written to the
+    /// log and into keys, and must be the same when they are read.
+    #[error("saga {saga:?}: the name {name:?} is empty or holds a control character")]
+    UnusableName {
+        /// The saga.
+        saga: String,
+        /// The name.
+        name: String,
+    },
+    /// Two steps have one name. Keys would not tell them apart.
+    #[error("saga \"{saga}\": two steps are called \"{step}\"")]
+    Duplicate {
+        /// The saga.
+        saga: Name,
+        /// The name.
+        step: Name,
+    },
+    /// A step depends on one that belongs to another definition.
+    #[error("saga \"{saga}\": step \"{step}\" depends on a step of another definition")]
+    UnknownDependency {
+        /// The saga.
+        saga: Name,
+        /// The step with the dependency.
+        step: Name,
+    },
+    /// Steps wait for each other.
+    #[error("saga \"{saga}\": step \"{step}\" waits for itself, through the steps before it")]
+    Cycle {
+        /// The saga.
+        saga: Name,
+        /// One of the steps.
+        step: Name,
+    },
+    /// There is more than one pivot.
+    #[error("saga \"{saga}\": \"{first}\" and \"{second}\" are pivots, at most 1 is allowed")]
+    TwoPivots {
+        /// The saga.
+        saga: Name,
+        /// One pivot.
+        first: Name,
+        /// Another.
+        second: Name,
+    },
+    /// A compensatable step can still run when there is no way back, or a retryable one while there is.
+    #[error(
+        "saga \"{saga}\": compensatable step \"{step}\" must come before \"{before}\", after which nothing is undone"
+    )]
+    Misplaced {
+        /// The saga.
+        saga: Name,
+        /// The compensatable step.
+        step: Name,
+        /// The pivot or retryable step.
+        before: Name,
+    },
+    /// A retryable step can run before the pivot is done.
+    #[error("saga \"{saga}\": retryable step \"{step}\" must come after the pivot \"{pivot}\"")]
+    BeforePivot {
+        /// The saga.
+        saga: Name,
+        /// The retryable step.
+        step: Name,
+        /// The pivot.
+        pivot: Name,
+    },
+    /// A pivot or retryable step has an undo, which would never be called.
+    #[error("saga \"{saga}\": step \"{step}\" is never undone, but has an undo")]
+    UselessUndo {
+        /// The saga.
+        saga: Name,
+        /// The step.
+        step: Name,
+    },
+    /// A time limit of a step is zero: no call could ever end within it.
+    #[error(
+        "saga \"{saga}\": step \"{step}\": {setting} is 0 s, more than 0 s is wanted; leave it out for no limit"
+    )]
+    ZeroTimeout {
+        /// The saga.
+        saga: Name,
+        /// The step.
+        step: Name,
+        /// Which limit: `timeout` or `undo_timeout`.
+        setting: &'static str,
+    },
+    /// The greatest number of steps at once is 0.
+    #[error("saga \"{saga}\": max_concurrent is 0, at least 1 is wanted")]
+    NoConcurrency {
+        /// The saga.
+        saga: Name,
+    },
+}
+
+/// What the state machine needs to know of a step.
+#[derive(Clone, Debug, Default)]
+pub(in crate::saga) struct StepPlan {
+    pub(in crate::saga) name: Name,
+    pub(in crate::saga) kind: Kind,
+    pub(in crate::saga) on_crash: OnCrash,
+    pub(in crate::saga) has_undo: bool,
+    /// The steps that must be done before it.
+    pub(in crate::saga) parents: Vec<u16>,
+    /// The steps that wait for it.
+    pub(in crate::saga) children: Vec<u16>,
+}
+
+/// What the state machine needs to know of a definition.
+#[derive(Clone, Debug)]
+pub(in crate::saga) struct Plan {
+    pub(in crate::saga) steps: Vec<StepPlan>,
+    /// The numbers of all steps, each after everything that must be done before it.
+    pub(in crate::saga) order: Vec<u16>,
+    /// How many steps of one saga may be under way at once.
+    pub(in crate::saga) max_concurrent: usize,
+}
+
+impl Plan {
+    /// Checks the steps, whose `children` it fills in.
+    pub(in crate::saga) fn new(
+        saga: Name,
+        mut steps: Vec<StepPlan>,
+        max_concurrent: usize,
+    ) -> Result<Self, InvalidDefinition> {
+        if steps.is_empty() {
+            return Err(InvalidDefinition::Empty { saga });
+        }
+        if steps.len() > usize::from(u16::MAX) {
+            return Err(InvalidDefinition::TooManySteps { saga, steps: steps.len() });
+        }
+        if max_concurrent == 0 {
+            return Err(InvalidDefinition::NoConcurrency { saga });
+        }
+        let names = std::iter::once(saga).chain(steps.iter().map(|step| step.name));
+        for name in names.map(|name| name.as_str().to_owned()) {
+            if name.is_empty() || name.contains(char::is_control) {
+                return Err(InvalidDefinition::UnusableName { saga: saga.to_string(), name });
+            }
+        }
+        let mut names = HashSet::new();
+        for step in &steps {
+            if !names.insert(step.name) {
+                return Err(InvalidDefinition::Duplicate { saga, step: step.name });
+            }
+            if step.kind != Kind::Compensatable && step.has_undo {
+                return Err(InvalidDefinition::UselessUndo { saga, step: step.name });
+            }
+        }
+        for number in 0..steps.len() {
+            let parents = steps.get(number).map(|step| step.parents.clone()).unwrap_or_default();
+            for parent in parents {
+                if let Some(parent) = steps.get_mut(usize::from(parent)) {
+                    parent.children.push(number as u16);
+                }
+            }
+        }
+        let mut plan = Self { steps, order: Vec::new(), max_concurrent };
+        let (order, ancestors) = plan.ancestors(saga)?;
+        plan.order = order;
+        plan.check_kinds(saga, &ancestors)?;
+        Ok(plan)
+    }
+
+    /// The order of the steps, and for each step which steps certainly are done before it begins.
+    fn ancestors(&self, saga: Name) -> Result<(Vec<u16>, Vec<HashSet<u16>>), InvalidDefinition> {
+        // Kahn's order: a step is reached when all of its parents are.
+        let mut ancestors = vec![HashSet::new(); self.steps.len()];
+        let mut missing: Vec<usize> = self.steps.iter().map(|step| step.parents.len()).collect();
+        let roots = (0u16..).zip(&missing).filter(|(_, missing)| **missing == 0);
+        let mut reached: Vec<u16> = roots.map(|(number, _)| number).collect();
+        let mut next = 0;
+        while let Some(number) = reached.get(next).copied() {
+            next += 1;
+            let Some(step) = self.steps.get(usize::from(number)) else { continue };
+            let mut above = ancestors.get(usize::from(number)).cloned().unwrap_or_default();
+            above.insert(number);
+            for child in &step.children {
+                if let Some(known) = ancestors.get_mut(usize::from(*child)) {
+                    known.extend(&above);
+                }
+                if let Some(missing) = missing.get_mut(usize::from(*child)) {
+                    *missing -= 1;
+                    if *missing == 0 {
+                        reached.push(*child);
+                    }
+                }
+            }
+        }
+        match self.steps.iter().zip(&missing).find(|(_, missing)| **missing > 0) {
+            Some((step, _)) => Err(InvalidDefinition::Cycle { saga, step: step.name }),
+            None => Ok((reached, ancestors)),
+        }
+    }
+
+    fn check_kinds(&self, saga: Name, ancestors: &[HashSet<u16>]) -> Result<(), InvalidDefinition> {
+        let of = |kind: Kind| {
+            let numbered = (0u16..).zip(&self.steps).zip(ancestors);
+            numbered.filter(move |((_, step), _)| step.kind == kind)
+        };
+        let mut pivots = of(Kind::Pivot);
+        let pivot = pivots.next();
+        if let (Some(((_, first), _)), Some(((_, second), _))) = (&pivot, pivots.next()) {
+            let (first, second) = (first.name, second.name);
+            return Err(InvalidDefinition::TwoPivots { saga, first, second });
+        }
+        if let Some(((number, pivot), _)) = pivot {
+            let early = of(Kind::Retryable).find(|(_, above)| !above.contains(&number));
+            if let Some(((_, step), _)) = early {
+                let (step, pivot) = (step.name, pivot.name);
+                return Err(InvalidDefinition::BeforePivot { saga, step, pivot });
+            }
+        }
+        for ((_, last), above) in of(Kind::Pivot).chain(of(Kind::Retryable)) {
+            let late = of(Kind::Compensatable).find(|((number, _), _)| !above.contains(number));
+            if let Some(((_, step), _)) = late {
+                let (step, before) = (step.name, last.name);
+                return Err(InvalidDefinition::Misplaced { saga, step, before });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "plan/tests.rs"]
+mod tests;

@@ -1,0 +1,190 @@
+//! Sagas that were started before: recognising them, and waiting for their end.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use buttress::{Codec, InMemoryValue, StoreError};
+use tokio::sync::oneshot;
+
+use crate::instant;
+use crate::saga::error::SagaError;
+use crate::saga::model::entry::Status;
+use crate::saga::model::state::State;
+use crate::saga::report::{self, Report};
+use crate::saga::run::attempt::caught;
+use crate::saga::run::bounded::bounded;
+use crate::saga::run::drive::Reply;
+use crate::saga::run::execution::Execution;
+use crate::saga::run::executor::Executor;
+use crate::saga::store::{Record, SagaId, Store};
+
+/// The first wait between two looks at a log.
+const SOON: Duration = Duration::from_millis(10);
+
+/// The longest one.
+const LATE: Duration = Duration::from_secs(1);
+
+impl<I, F, St> Executor<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Codec<I>,
+    St: Store<F::Encoded>,
+{
+    /// Whether the saga that is known under `id` is the one that a caller wanted to start since `asked`.
+    ///
+    /// # Errors
+    /// It is another one, or the store did not say.
+    pub(in crate::saga) async fn known(
+        &self,
+        id: SagaId,
+        input: &Arc<I>,
+        encoded: &F::Encoded,
+        asked: Instant,
+    ) -> Result<(), SagaError> {
+        let core = &self.core;
+        let clock = &core.config.clock;
+        let ends = instant::after(asked, core.config.patience);
+        let store = |error| SagaError::Store { saga: id, error };
+        let mut wait = SOON;
+        loop {
+            let left = ends.saturating_duration_since(clock.now());
+            let loading = bounded(clock, left, "loading a saga", core.store.load(id));
+            match loading.await.map_err(store)? {
+                Some(record) if self.is_same(&record, input, encoded) => return Ok(()),
+                Some(_) => {
+                    let why = format!("saga {id} exists with other content");
+                    return Err(store(StoreError::conflict(why)));
+                }
+                // Another call is just creating it.
+                None if clock.now() < ends && self.is_here(id) => {}
+                None => {
+                    let why = format!("starting saga {id}: another start of it came to nothing");
+                    return Err(store(StoreError::transient(why)));
+                }
+            }
+            clock.sleep(wait).await;
+            wait = (wait * 2).min(LATE);
+        }
+    }
+
+    /// Whether a saga runs here, or is being taken or resumed here.
+    fn is_here(&self, id: SagaId) -> bool {
+        let taking = self.core.taking().contains_key(&id);
+        taking || self.core.active().contains_key(&id)
+    }
+
+    fn is_same(&self, record: &Record<F::Encoded>, input: &Arc<I>, encoded: &F::Encoded) -> bool {
+        let definition = &self.core.definition.inner;
+        let (name, version) = (definition.name.as_str(), definition.version);
+        if (record.definition.as_str(), record.version, record.codec.as_str())
+            != (name, version, F::NAME)
+        {
+            return false;
+        }
+        match definition.same_input {
+            // Both are the user's code. An input that cannot be read or compared is not the same.
+            Some(same) => caught(|| {
+                let known = definition.codec.decode(&record.input);
+                known.is_ok_and(|known| same(&known, input))
+            })
+            .unwrap_or(false),
+            None => same_payload(&record.input, encoded),
+        }
+    }
+
+    /// An execution that waits for the end of a saga, wherever it runs.
+    pub(in crate::saga) fn attach(&self, id: SagaId) -> Execution {
+        let (reply, receiver) = oneshot::channel();
+        let executor = self.clone();
+        self.core.config.spawner.spawn(async move { executor.watch(id, reply).await });
+        Execution { id, receiver }
+    }
+
+    async fn watch(&self, id: SagaId, mut reply: Reply) {
+        let core = &self.core;
+        let clock = &core.config.clock;
+        let mut wait = SOON;
+        let mut failing = None;
+        loop {
+            match core.ask("loading a saga", core.store.load(id)).await {
+                Ok(Some(record)) if record.status.is_ended() || record.status == Status::Stuck => {
+                    let _ = reply.send(self.report_of(&record));
+                    return;
+                }
+                Ok(Some(_)) => failing = None,
+                Ok(None) => {
+                    let why = "it is not in the store any more".to_owned();
+                    let _ = reply.send(Err(SagaError::NotPossible { saga: id, why }));
+                    return;
+                }
+                Err(error) => {
+                    let since = *failing.get_or_insert_with(|| clock.now());
+                    let late = clock.now() >= instant::after(since, core.config.patience);
+                    if !error.may_pass() || late {
+                        let _ = reply.send(Err(SagaError::Store { saga: id, error }));
+                        return;
+                    }
+                }
+            }
+            if core.is_shutting_down() {
+                let _ = reply.send(Err(SagaError::ShutDown { saga: id }));
+                return;
+            }
+            let mut sleep = pin!(clock.sleep(wait));
+            loop {
+                let mut idle = pin!(core.idle.notified());
+                let gone = poll_fn(|cx| {
+                    if reply.poll_closed(cx).is_ready() {
+                        return Poll::Ready(Some(true));
+                    }
+                    if sleep.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Some(false));
+                    }
+                    idle.as_mut().poll(cx).map(|()| None)
+                });
+                match gone.await {
+                    Some(true) => return,
+                    Some(false) => break,
+                    // A saga has ended here; maybe this one.
+                    None if core.active().contains_key(&id) => {}
+                    None => break,
+                }
+            }
+            wait = (wait * 2).min(LATE);
+        }
+    }
+
+    /// The report of a saga that rests, from its log.
+    fn report_of(&self, record: &Record<F::Encoded>) -> Result<Report, SagaError> {
+        let saga = record.id;
+        self.check_definition(record)?;
+        let definition = &self.core.definition.inner;
+        let state = State::fold(definition.steps.len(), &record.entries);
+        let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
+        let outputs = self.outputs_of(saga, &record.entries)?;
+        let status = record.status;
+        let reason = report::reason(&record.entries).filter(|_| status != Status::Completed);
+        let steps = report::steps(&definition.plan, &state);
+        Ok(Report { id: saga, status, reason: reason.map(Into::into), steps, outputs })
+    }
+}
+
+/// Whether two encoded inputs are known to be equal.
+fn same_payload<P: 'static>(one: &P, other: &P) -> bool {
+    let (one, other): (&dyn Any, &dyn Any) = (one, other);
+    if let (Some(one), Some(other)) =
+        (one.downcast_ref::<Vec<u8>>(), other.downcast_ref::<Vec<u8>>())
+    {
+        return one == other;
+    }
+    if let (Some(one), Some(other)) = (one.downcast_ref::<String>(), other.downcast_ref::<String>())
+    {
+        return one == other;
+    }
+    let values = (one.downcast_ref::<InMemoryValue>(), other.downcast_ref());
+    matches!(values, (Some(one), Some(other)) if InMemoryValue::is_same(one, other))
+}

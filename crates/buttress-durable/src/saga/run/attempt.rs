@@ -1,0 +1,183 @@
+//! One attempt of an action or an undo: the call, its time limit, and what a panic means.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use buttress::Clock;
+use tower::{BoxError, Service};
+
+use crate::saga::run::call::{Call, Contact, StepKey};
+use crate::saga::run::lease::Permit;
+
+/// The output of a step, of whatever type.
+pub(in crate::saga) type Output = Arc<dyn Any + Send + Sync>;
+
+/// How one attempt ended.
+#[derive(Debug)]
+pub(in crate::saga) enum Attempt {
+    Done(Output),
+    /// It certainly had no effect.
+    Failed(String),
+    /// Nobody knows whether it had one.
+    InDoubt(String),
+    /// It was kept from leaving: this worker's lease had lapsed. `doubt`: attempts before, of this execution or
+    /// of others, may have had an effect.
+    Lapsed {
+        doubt: bool,
+    },
+}
+
+pub(in crate::saga) type AttemptFuture = Pin<Box<dyn Future<Output = Attempt> + Send>>;
+
+/// What an attempt is told by the saga.
+#[derive(Clone, Debug)]
+pub(in crate::saga) struct Terms {
+    pub(in crate::saga) key: StepKey,
+    /// When it is cut short, and why.
+    pub(in crate::saga) cut: Option<Cut>,
+    pub(in crate::saga) clock: Clock,
+    /// Whether an execution before this one may have had an effect.
+    pub(in crate::saga) doubt: bool,
+    /// Under which it may leave.
+    pub(in crate::saga) permit: Permit,
+}
+
+/// When an attempt is cut short, and what its end then says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::saga) struct Cut {
+    pub(in crate::saga) at: Instant,
+    pub(in crate::saga) why: &'static str,
+}
+
+/// Why an attempt beyond its own limit has ended.
+const NO_ANSWER: &str = "no answer in time";
+
+/// Why steps end, and sagas unwind, at the deadline of the saga.
+pub(in crate::saga) const DEADLINE: &str = "deadline passed";
+
+impl Cut {
+    /// The earlier of a step's own limit and the deadline of its saga. At one instant the deadline counts,
+    /// because it is what the saga unwinds for.
+    pub(in crate::saga) fn earlier(
+        limit: Option<Instant>,
+        deadline: Option<Instant>,
+    ) -> Option<Self> {
+        let limit = limit.map(|at| Self { at, why: NO_ANSWER });
+        let deadline = deadline.map(|at| Self { at, why: DEADLINE });
+        match (limit, deadline) {
+            (Some(limit), Some(deadline)) if limit.at < deadline.at => Some(limit),
+            (limit, deadline) => deadline.or(limit),
+        }
+    }
+}
+
+/// Calls `service` with the request that `make` makes.
+pub(in crate::saga) fn attempt<S, R>(
+    service: S,
+    make: impl FnOnce() -> Option<R>,
+    terms: Terms,
+) -> AttemptFuture
+where
+    S: Service<Call<R>> + Send + 'static,
+    S::Response: Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    R: Send + 'static,
+{
+    // The user's function; nothing has left yet.
+    let request = match caught(make) {
+        Ok(Some(request)) => request,
+        Ok(None) => return not_made(terms.doubt, "an output it needs is missing".to_owned()),
+        Err(why) => return not_made(terms.doubt, format!("making its request {why}")),
+    };
+    let contact = Arc::new(Contact::new(terms.doubt, terms.permit.clone()));
+    let call = Call::new(request, terms.key, contact.clone());
+    Box::pin(run(service, call, contact, terms))
+}
+
+/// An attempt that came to nothing before anything left.
+pub(in crate::saga) fn not_made(doubt: bool, why: String) -> AttemptFuture {
+    let ended = if doubt { Attempt::InDoubt(why) } else { Attempt::Failed(why) };
+    Box::pin(std::future::ready(ended))
+}
+
+/// How the calls of one attempt ended.
+enum End<T> {
+    Answer(T),
+    Error(String),
+    Panic(String),
+    Late(&'static str),
+    Lapsed,
+}
+
+async fn run<S, R>(mut service: S, call: Call<R>, contact: Arc<Contact>, terms: Terms) -> Attempt
+where
+    S: Service<Call<R>> + Send + 'static,
+    S::Response: Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    R: Send + 'static,
+{
+    let called = async {
+        poll_fn(|cx| service.poll_ready(cx)).await?;
+        service.call(call).await
+    };
+    let mut called = pin!(called);
+    // Boxed: most steps have no limit, and a timer would be most of this future.
+    let mut sleep = terms.cut.map(|cut| (Box::pin(terms.clock.sleep_until(cut.at)), cut.why));
+    let ended = poll_fn(|cx| {
+        // The call first, so that an answer that is there at the deadline wins.
+        let polled = caught(|| called.as_mut().poll(cx).map_err(Into::into));
+        match polled {
+            Ok(Poll::Ready(Ok(output))) => return Poll::Ready(End::Answer(output)),
+            Ok(Poll::Ready(Err(error))) => return Poll::Ready(told(error)),
+            Ok(Poll::Pending) => {}
+            Err(why) => return Poll::Ready(End::Panic(why)),
+        }
+        if contact.has_lapsed(cx) {
+            return Poll::Ready(End::Lapsed);
+        }
+        match sleep.as_mut().map(|(sleep, why)| (sleep.as_mut().poll(cx), *why)) {
+            Some((Poll::Ready(()), why)) => Poll::Ready(End::Late(why)),
+            _ => Poll::Pending,
+        }
+    });
+    let (why, definite) = match ended.await {
+        End::Answer(output) => return Attempt::Done(Arc::new(output)),
+        End::Lapsed => return Attempt::Lapsed { doubt: !contact.is_definite() },
+        End::Error(why) => (why, contact.is_definite()),
+        End::Late(why) => (why.to_owned(), contact.is_definite()),
+        // A refusal says nothing of what else a service does that panics.
+        End::Panic(why) => (why, contact.is_definite() && !contact.has_left()),
+    };
+    if definite { Attempt::Failed(why) } else { Attempt::InDoubt(why) }
+}
+
+/// The text of an error. Its `Display` and its `Drop` are the user's code.
+fn told<T>(error: BoxError) -> End<T> {
+    let text = caught(|| error.to_string());
+    // Apart: a panic while another unwinds would end the process.
+    match (text, caught(|| drop(error))) {
+        (Ok(text), Ok(())) => End::Error(text),
+        (Err(why), _) | (Ok(_), Err(why)) => End::Panic(why),
+    }
+}
+
+/// Runs code of the user's. A panic of it is an error that says what the panic said.
+pub(in crate::saga) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = format!("panicked: {}", text.unwrap_or("no message"));
+        // What it panicked with is the user's too.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
+        text
+    })
+}

@@ -1,0 +1,34 @@
+//! [`bounded`]: waiting for a store no longer than a time.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use buttress::{Clock, StoreError};
+
+/// Waits for `asking` up to `limit`. After that the store may still do what it was asked for.
+///
+/// # Errors
+/// The errors of `asking`, and a transient one after `limit`.
+pub(in crate::saga) async fn bounded<T>(
+    clock: &Clock,
+    limit: Duration,
+    what: &str,
+    asking: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let mut asking = pin!(asking);
+    // Boxed and made when the store has to be waited for: many stores answer immediately.
+    let mut timer = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = asking.as_mut().poll(cx) {
+            return Poll::Ready(answer);
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(clock.sleep(limit)));
+        timer.as_mut().poll(cx).map(|()| {
+            let millis = limit.as_millis();
+            Err(StoreError::transient(format!("{what}: no answer within {millis} ms")))
+        })
+    })
+    .await
+}

@@ -1,0 +1,34 @@
+//! What an executor counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One number of an executor.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::saga) enum Counter {
+    Started,
+    Resumed,
+    Completed,
+    Compensated,
+    Stuck,
+    Fenced,
+    Executed,
+    Failed,
+    Undone,
+    UndoFailed,
+}
+
+/// The numbers of an executor. They only grow.
+#[derive(Debug, Default)]
+pub(in crate::saga) struct Counters([AtomicU64; Counter::UndoFailed as usize + 1]);
+
+impl Counters {
+    pub(in crate::saga) fn add(&self, which: Counter) {
+        if let Some(counter) = self.0.get(which as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(in crate::saga) fn sum(&self, which: Counter) -> u64 {
+        self.0.get(which as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,299 @@
+//! One saga on its task: asks the state machine, writes down, then acts.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use buttress::{Format, StoreError, StoreErrorKind};
+use tokio::sync::{Notify, oneshot};
+
+use crate::saga::error::{SagaError, WithCauses};
+use crate::saga::model::entry::{Entry, EntryKind, Status};
+use crate::saga::model::state::State;
+use crate::saga::report::{self, Report};
+use crate::saga::run::attempt::{Attempt, caught};
+use crate::saga::run::call::Direction;
+use crate::saga::run::counters::Counter;
+use crate::saga::run::draft::{Draft, Launch};
+use crate::saga::run::shared::Core;
+use crate::saga::run::step_runs::{Ended, StepRuns};
+use crate::saga::store::{SagaId, Store};
+
+mod drafting;
+mod writing;
+
+pub(in crate::saga) type Reply = oneshot::Sender<Result<Report, SagaError>>;
+
+/// What others tell a saga that runs.
+#[derive(Debug, Default)]
+pub(in crate::saga) struct Control {
+    cancelled: AtomicBool,
+    pub(in crate::saga) told: Notify,
+}
+
+impl Control {
+    pub(in crate::saga) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Lets the saga look again at what it should do.
+    pub(in crate::saga) fn wake(&self) {
+        self.told.notify_one();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+}
+
+/// One saga under way.
+pub(in crate::saga) struct Run<I, F: Format, St> {
+    pub(in crate::saga) core: Arc<Core<I, F, St>>,
+    pub(in crate::saga) id: SagaId,
+    pub(in crate::saga) epoch: u64,
+    pub(in crate::saga) control: Arc<Control>,
+    /// As the log in the store tells it.
+    pub(in crate::saga) durable: State,
+    pub(in crate::saga) position: u64,
+    pub(in crate::saga) reason: Option<Arc<str>>,
+    /// What the log last said of steps that were not done.
+    pub(in crate::saga) notes: HashMap<u16, String>,
+    /// Until the saga is in the store.
+    pub(in crate::saga) creating: Option<Creating<F::Encoded>>,
+    pub(in crate::saga) reply: Option<Reply>,
+    pub(in crate::saga) step_runs: StepRuns<I, F, St>,
+    /// Dropped last, however this ends: also by a panic, or with its runtime.
+    pub(in crate::saga) _registered: Registered<I, F, St>,
+}
+
+/// A saga that runs here, as others see it.
+pub(in crate::saga) struct Registered<I, F: Format, St> {
+    pub(in crate::saga) core: Arc<Core<I, F, St>>,
+    pub(in crate::saga) id: SagaId,
+}
+
+impl<I, F: Format, St> Drop for Registered<I, F, St> {
+    fn drop(&mut self) {
+        self.core.ended(self.id);
+    }
+}
+
+/// What a saga begins with.
+pub(in crate::saga) struct Creating<P> {
+    pub(in crate::saga) input: P,
+    pub(in crate::saga) deadline: Option<Duration>,
+    /// When the caller began to wait.
+    pub(in crate::saga) asked: Instant,
+    pub(in crate::saga) created: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl<I, F, St> Run<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Format,
+    St: Store<F::Encoded>,
+{
+    /// Runs the saga to its end. `first` are entries that come before all others.
+    pub(in crate::saga) async fn drive(mut self, first: Vec<Entry<F::Encoded>>) {
+        let result = {
+            let mut going = pin!(self.go(first));
+            // Attempts catch their own panics. This is for all other code that is not ours.
+            poll_fn(|cx| match caught(|| going.as_mut().poll(cx)) {
+                Ok(polled) => polled.map(Ok),
+                Err(why) => Poll::Ready(Err(why)),
+            })
+            .await
+        };
+        let result = result.unwrap_or_else(|why| Err(SagaError::Panicked { saga: self.id, why }));
+        let core = self.core.clone();
+        match &result {
+            Ok(report) => {
+                core.counters.add(match report.status() {
+                    Status::Completed => Counter::Completed,
+                    Status::Compensated => Counter::Compensated,
+                    _ => Counter::Stuck,
+                });
+                if report.status() == Status::Stuck {
+                    tracing::error!(
+                        target: "buttress", layer = core.config.name.as_str(), saga = %self.id,
+                        reason = report.reason(), "saga stuck"
+                    );
+                }
+                if let Some(Err(why)) =
+                    core.config.on_end.as_ref().map(|hook| caught(|| hook(report)))
+                {
+                    tracing::error!(
+                        target: "buttress", layer = core.config.name.as_str(), saga = %self.id, why,
+                        "the hook for the end of sagas failed"
+                    );
+                }
+            }
+            Err(error) => {
+                if matches!(error, SagaError::Fenced { .. }) {
+                    core.counters.add(Counter::Fenced);
+                }
+                let (layer, error) = (core.config.name.as_str(), WithCauses(error));
+                match &error.0 {
+                    // The outage is in the log already, and its caller has the error.
+                    SagaError::Store { error: store, .. } if store.may_pass() => {
+                        tracing::debug!(target: "buttress", layer, %error, "saga left");
+                    }
+                    // The caller of the start is told: often it only asks a second time.
+                    SagaError::Store { error: store, .. }
+                        if store.kind() == StoreErrorKind::Conflict && self.position == 0 =>
+                    {
+                        tracing::debug!(target: "buttress", layer, %error, "saga not started");
+                    }
+                    _ => tracing::warn!(target: "buttress", layer, %error, "saga left"),
+                }
+            }
+        }
+        if let Some(reply) = self.reply.take() {
+            // Nobody may be waiting.
+            let _ = reply.send(result);
+        }
+        // What it holds is the user's too.
+        if let Err(why) = caught(|| drop(self)) {
+            tracing::error!(target: "buttress", layer = core.config.name.as_str(), why, "a value of a saga was not dropped");
+        }
+    }
+
+    async fn go(&mut self, first: Vec<Entry<F::Encoded>>) -> Result<Report, SagaError> {
+        let mut draft = Draft::new(self.durable.clone());
+        for entry in first {
+            let (step, full) = (entry.step, draft.is_full());
+            let direction = match entry.kind {
+                EntryKind::ActionStarted => Direction::Action,
+                EntryKind::UndoStarted => Direction::Undo,
+                EntryKind::ActionInDoubt if full => {
+                    let why = entry.note.unwrap_or_default();
+                    self.step_runs.put_back(
+                        step,
+                        Direction::Action,
+                        Ended::Attempt(Attempt::InDoubt(why)),
+                    );
+                    continue;
+                }
+                _ => {
+                    draft.push(entry.kind, step, entry.payload, entry.note);
+                    continue;
+                }
+            };
+            // Begun before, by a worker that vanished or before an operator's decision.
+            if full {
+                self.step_runs.put_back(step, direction, Ended::Lapsed { doubt: true });
+            } else {
+                draft.begin(Launch { step, direction, doubt: true }, entry.note);
+            }
+        }
+        loop {
+            if !self.core.is_shutting_down() || self.creating.is_some() {
+                self.decide(&mut draft);
+            }
+            let was_full = draft.is_full();
+            if !draft.entries.is_empty() {
+                let was_cancelled = self.control.is_cancelled();
+                match self.write(&draft).await {
+                    Ok(permit) if !was_cancelled && self.control.is_cancelled() => {
+                        draft = self.hold_back(draft, &permit);
+                        if !draft.entries.is_empty() {
+                            continue;
+                        }
+                    }
+                    Ok(permit) => self.accept(draft, &permit),
+                    Err(error) if error.kind() == StoreErrorKind::Invalid => {
+                        draft = self.without_outputs(draft, &error)?;
+                        continue;
+                    }
+                    Err(error) if error.is_fenced() => {
+                        return Err(SagaError::Fenced { saga: self.id });
+                    }
+                    Err(error) => return Err(SagaError::Store { saga: self.id, error }),
+                }
+            }
+            let status = self.durable.status();
+            if status.is_ended() || status == Status::Stuck {
+                return Ok(self.report(status));
+            }
+            if self.core.is_shutting_down() && self.step_runs.is_empty() {
+                return Err(SagaError::ShutDown { saga: self.id });
+            }
+            // There is more to write than fitted.
+            if !was_full {
+                self.wait().await;
+            }
+            draft = Draft::new(self.durable.clone());
+            self.take_in(&mut draft);
+        }
+    }
+
+    /// Waits until something ends, or somebody wants something.
+    async fn wait(&mut self) {
+        let core = self.core.clone();
+        let control = self.control.clone();
+        let may_unwind = self.durable.phase == crate::saga::model::state::Phase::Forward
+            && !self.durable.is_committed(&core.definition.inner.plan);
+        let clock = &core.config.clock;
+        let deadline = self.step_runs.deadline.filter(|at| may_unwind && *at > clock.now());
+        let mut told = pin!(control.told.notified());
+        let mut alarm = pin!(deadline.map(|at| clock.sleep_until(at)));
+        let was_told = poll_fn(|cx| {
+            let ended = self.step_runs.poll(cx);
+            let told = told.as_mut().poll(cx).is_ready();
+            let alarm = alarm.as_mut().as_pin_mut().is_some_and(|alarm| alarm.poll(cx).is_ready());
+            if ended || told || alarm { Poll::Ready(told) } else { Poll::Pending }
+        })
+        .await;
+        // A lapsed lease: nothing leaves before it is written down again under a live one.
+        if self.step_runs.has_lapsed() && !was_told {
+            let mut live = pin!(core.lease.live());
+            // A caller waits for a lease that cannot be renewed no longer than for a write.
+            let patience = core.config.patience;
+            let mut late = pin!(self.reply.is_some().then(|| clock.sleep(patience)));
+            // By the same future: it stands first in line for what is told. (A second one never heard of
+            // a shut-down.)
+            loop {
+                let first = poll_fn(|cx| {
+                    if told.as_mut().poll(cx).is_ready() || live.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(false);
+                    }
+                    match late.as_mut().as_pin_mut().map(|late| late.poll(cx)) {
+                        Some(Poll::Ready(())) => Poll::Ready(true),
+                        _ => Poll::Pending,
+                    }
+                });
+                if !self.step_runs.beside(first).await {
+                    break;
+                }
+                late.set(None);
+                let millis = patience.as_millis();
+                let error = format!("renewing a lease: no success within {millis} ms");
+                // The saga is in the store, so it goes on all the same.
+                let _ = self.complain(&StoreError::transient(error));
+            }
+        }
+    }
+
+    /// Remembers what the log says of a step that was not done.
+    pub(in crate::saga) fn note(&mut self, kind: EntryKind, step: u16, note: String) {
+        let failed = EntryKind::ActionFailed;
+        if matches!(kind, EntryKind::ActionInDoubt | EntryKind::UndoFailed) || kind == failed {
+            self.notes.insert(step, note);
+        }
+    }
+
+    fn report(&self, status: Status) -> Report {
+        Report {
+            id: self.id,
+            status,
+            reason: self.reason.clone().filter(|_| status != Status::Completed),
+            steps: report::steps(&self.core.definition.inner.plan, &self.durable),
+            outputs: self.step_runs.outputs.clone(),
+        }
+    }
+}

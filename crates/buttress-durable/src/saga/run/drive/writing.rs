@@ -1,0 +1,192 @@
+//! Writing a draft of a saga's log down.
+
+use std::time::Duration;
+
+use buttress::{Format, StoreError};
+
+use super::Run;
+use super::drafting::NOT_SENT;
+use crate::instant;
+use crate::outage::LONGEST;
+use crate::saga::error::SagaError;
+use crate::saga::model::entry::EntryKind;
+use crate::saga::run::bounded::bounded;
+use crate::saga::run::call::Direction;
+use crate::saga::run::counters::Counter;
+use crate::saga::run::draft::{Draft, Launch};
+use crate::saga::run::lease::Permit;
+use crate::saga::run::troubles::Operation;
+use crate::saga::store::{Append, NewSaga, Store};
+
+/// For how long a shut-down lets the store fail.
+const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(1);
+/// After this time of failures the waits grow beyond a second.
+const LONG_OUTAGE: Duration = Duration::from_secs(30);
+
+impl<I, F, St> Run<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Format,
+    St: Store<F::Encoded>,
+{
+    /// Writes a draft down, again and again while the store is away. What runs goes on meanwhile. Returns the
+    /// permit of what the draft begins: the store has confirmed after it was taken that this worker owns the
+    /// saga.
+    pub(super) async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<Permit, StoreError> {
+        let core = self.core.clone();
+        let clock = &core.config.clock;
+        let began = self.creating.as_ref().map_or_else(|| clock.now(), |creating| creating.asked);
+        let (mut wait, mut longer) = (Duration::from_millis(10), core.config.patience);
+        let at_shut_down = SHUT_DOWN_PATIENCE.min(core.config.patience);
+        loop {
+            let permit = core.lease.permit();
+            let waited = clock.now().saturating_duration_since(began);
+            let limit = if core.is_shutting_down() {
+                at_shut_down
+            } else if waited < core.config.patience {
+                core.config.patience - waited
+            } else {
+                // Nobody waits any more: a store that is only slow gets longer each time.
+                longer = longer.saturating_mul(2);
+                longer
+            };
+            let wrote = match &self.creating {
+                Some(creating) => {
+                    let saga = NewSaga {
+                        id: self.id,
+                        definition: core.definition.inner.name.to_string(),
+                        version: core.definition.inner.version,
+                        codec: F::NAME,
+                        worker: core.lease.worker,
+                        deadline: creating.deadline,
+                        input: creating.input.clone(),
+                        entries: draft.entries.clone(),
+                    };
+                    let creating = core.store.create(saga);
+                    self.step_runs.beside(bounded(clock, limit, "creating a saga", creating)).await
+                }
+                None => {
+                    let append = Append {
+                        saga: self.id,
+                        epoch: self.epoch,
+                        position: self.position,
+                        entries: draft.entries.clone(),
+                        status: draft.state.status(),
+                    };
+                    let appending = core.store.append(append);
+                    let appending = bounded(clock, limit, "appending to a saga", appending);
+                    let appended = self.step_runs.beside(appending).await;
+                    appended.map(|appended| {
+                        // Once: a saga that was told looks again at what to do without waiting.
+                        if appended.cancel_requested && !self.control.is_cancelled() {
+                            self.control.cancel();
+                        }
+                    })
+                }
+            };
+            let error = match wrote {
+                Err(error) if error.may_pass() => error,
+                other => {
+                    core.store_worked(Operation::Write);
+                    return self.created(other).map(|()| permit);
+                }
+            };
+            let waited = core.config.clock.now().saturating_duration_since(began);
+            let by_hand = core.store_failed(Operation::Write, &error, wait);
+            // Waiting longer does not help a caller whose store a person must mend.
+            if waited >= core.config.patience || error.is_misconfigured() {
+                self.complain(&error)?;
+            }
+            // A shut-down does not wait for a store that is away. What is not written down is done
+            // again, with the same key, by whoever goes on.
+            if core.is_shutting_down() && waited >= at_shut_down {
+                return self.created(Err(error)).map(|()| permit);
+            }
+            let pause = if error.is_misconfigured() { by_hand } else { wait };
+            self.pause(pause).await;
+            // Ever later in a long outage.
+            let longest = if waited < LONG_OUTAGE { Duration::from_secs(1) } else { LONGEST };
+            wait = (wait * 2).min(longest);
+        }
+    }
+
+    /// Leaves the store alone for a time, or until a shut-down has waited long enough.
+    async fn pause(&mut self, time: Duration) {
+        let clock = self.core.config.clock.clone();
+        let ends = instant::after(clock.now(), time);
+        loop {
+            let left = ends.saturating_duration_since(clock.now());
+            if left.is_zero() {
+                return;
+            }
+            self.step_runs.beside(clock.sleep(left.min(SHUT_DOWN_PATIENCE))).await;
+            if self.core.is_shutting_down() {
+                return;
+            }
+        }
+    }
+
+    /// Tells whoever waits that the store is away. A saga that nobody has heard of yet ends with that.
+    pub(super) fn complain(&mut self, error: &StoreError) -> Result<(), StoreError> {
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(Err(SagaError::Store { saga: self.id, error: error.clone() }));
+        }
+        match self.creating.is_some() {
+            // It may be in the store all the same: a recovery finds it.
+            true => self.created(Err(error.clone())),
+            false => Ok(()),
+        }
+    }
+
+    fn created(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        if let Some(creating) = self.creating.take() {
+            if result.is_ok() {
+                self.core.counters.add(Counter::Started);
+            }
+            let _ = creating.created.send(result.clone());
+        }
+        result
+    }
+
+    /// A draft is in the store, and while it was written somebody asked for the saga to be cancelled:
+    /// steps that it begins for the first time do not leave, as long as there is a way back. Returns the
+    /// draft that says so.
+    pub(super) fn hold_back(
+        &mut self,
+        mut draft: Draft<F::Encoded>,
+        permit: &Permit,
+    ) -> Draft<F::Encoded> {
+        let way_back = !draft.state.is_committed(&self.core.definition.inner.plan);
+        let (held, launch) = draft.launch.into_iter().partition(|launch: &Launch| {
+            way_back && launch.direction == Direction::Action && !launch.doubt
+        });
+        draft.launch = launch;
+        self.accept(draft, permit);
+        let mut next = Draft::new(self.durable.clone());
+        for Launch { step, .. } in held {
+            next.push(EntryKind::ActionFailed, step, None, Some(NOT_SENT.to_owned()));
+        }
+        next
+    }
+
+    /// A draft is in the store: from now on it is true, and what it starts may leave under `permit`.
+    pub(super) fn accept(&mut self, draft: Draft<F::Encoded>, permit: &Permit) {
+        self.position += draft.entries.len() as u64;
+        self.durable = draft.state;
+        for entry in draft.entries {
+            self.core.count(entry.kind);
+            if let Some(note) = entry.note {
+                self.note(entry.kind, entry.step, note);
+            }
+        }
+        for (step, output) in draft.outputs {
+            self.step_runs.outputs.set(step, Some(output));
+        }
+        if draft.reason.is_some() {
+            self.reason = draft.reason;
+        }
+        for launch in draft.launch {
+            self.step_runs.launch(launch, permit);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! [`Execution`]: a saga that has begun.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use crate::saga::error::SagaError;
+use crate::saga::report::Report;
+use crate::saga::store::SagaId;
+
+/// A saga that has begun. Completes with its [`Report`]; dropping it leaves the saga running.
+#[derive(Debug)]
+#[must_use = "a saga's failure is in its report"]
+pub struct Execution {
+    pub(in crate::saga) id: SagaId,
+    pub(in crate::saga) receiver: oneshot::Receiver<Result<Report, SagaError>>,
+}
+
+impl Execution {
+    /// Which saga.
+    #[must_use]
+    pub fn id(&self) -> SagaId {
+        self.id
+    }
+}
+
+impl Future for Execution {
+    type Output = Result<Report, SagaError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let saga = self.id;
+        let received = Pin::new(&mut self.receiver).poll(cx);
+        // The task is gone without an answer: its runtime was shut down.
+        received.map(|result| result.unwrap_or(Err(SagaError::ShutDown { saga })))
+    }
+}

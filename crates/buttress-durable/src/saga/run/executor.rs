@@ -1,0 +1,236 @@
+//! [`Executor`]: runs the sagas of one definition.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use buttress::{Codec, Format, InMemory, InvalidConfig, StoreError};
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+use crate::saga::config::Config;
+use crate::saga::define::definition::Definition;
+use crate::saga::error::SagaError;
+use crate::saga::model::entry::Status;
+use crate::saga::model::state::State;
+use crate::saga::report::{Stats, Tree};
+use crate::saga::run::counters::{Counter, Counters};
+use crate::saga::run::drive::{Control, Registered, Run};
+use crate::saga::run::execution::Execution;
+use crate::saga::run::lease::Lease;
+use crate::saga::run::shared::Core;
+use crate::saga::run::step_runs::StepRuns;
+use crate::saga::run::troubles::Troubles;
+use crate::saga::store::{SagaId, Store, Summary, WorkerId};
+
+/// Runs sagas of one definition, with a store for their logs. Cheap to clone; clones are the same
+/// executor. See the [module](super) for everything else.
+pub struct Executor<I, F: Format, St> {
+    pub(in crate::saga) core: Arc<Core<I, F, St>>,
+}
+
+impl<I, F, St> Executor<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Codec<I>,
+    St: Store<F::Encoded>,
+{
+    /// An executor that keeps logs in `store`.
+    ///
+    /// # Errors
+    /// A lease, deadline or patience of zero or beyond 365 days, no attempts, a backoff that makes no
+    /// sense.
+    pub fn new(
+        definition: Definition<I, F>,
+        store: St,
+        config: Config,
+    ) -> Result<Self, InvalidConfig> {
+        config.check()?;
+        let worker = WorkerId::random(&config.rng);
+        let lease = Lease::new(worker, config.lease, config.clock.clone());
+        let slots = Arc::new(Semaphore::new(config.max_resumed.min(Semaphore::MAX_PERMITS)));
+        let core = Core {
+            definition,
+            store,
+            config,
+            lease,
+            troubles: Troubles::default(),
+            counters: Counters::default(),
+            active: Mutex::default(),
+            shutting_down: AtomicBool::new(false),
+            shut_down: AtomicBool::new(false),
+            idle: Notify::new(),
+            taking: Mutex::default(),
+            left: Mutex::default(),
+            recovering: tokio::sync::Mutex::default(),
+            deciding: tokio::sync::Mutex::default(),
+            slots,
+            other_versions: Mutex::default(),
+        };
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// Registers a saga that is about to run here; `None` if it does already.
+    pub(in crate::saga) fn run(
+        &self,
+        id: SagaId,
+        epoch: u64,
+        step_runs: StepRuns<I, F, St>,
+        durable: State,
+        position: u64,
+    ) -> (Option<Run<I, F, St>>, Execution) {
+        let (reply, receiver) = oneshot::channel();
+        let control = Arc::new(Control::default());
+        let mut active = self.core.active();
+        let free = !active.contains_key(&id);
+        if free {
+            active.insert(id, control.clone());
+        }
+        drop(active);
+        let run = free.then(|| Run {
+            core: self.core.clone(),
+            id,
+            epoch,
+            control,
+            durable,
+            position,
+            reason: None,
+            notes: HashMap::new(),
+            creating: None,
+            reply: Some(reply),
+            step_runs,
+            _registered: Registered { core: self.core.clone(), id },
+        });
+        (run, Execution { id, receiver })
+    }
+
+    /// Asks for a saga to be unwound, wherever it runs. Steps under way end first. `false` if there is
+    /// no such saga or it has ended. Past its point of no return the saga goes through all the same, and
+    /// one that is stuck stays so.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+        let asking = self.core.store.request_cancel(saga);
+        let known = self.core.ask("cancelling a saga", asking).await?;
+        let control = self.core.active().get(&saga).cloned();
+        if let (true, Some(control)) = (known, control) {
+            control.cancel();
+        }
+        Ok(known)
+    }
+
+    /// Where a saga stands, as its log says; `None` if it is unknown.
+    ///
+    /// # Errors
+    /// The store failed, the log cannot be read, or it is of another definition.
+    pub async fn state(&self, saga: SagaId) -> Result<Option<Tree>, SagaError> {
+        let store = |error| SagaError::Store { saga, error };
+        let loading = self.core.store.load(saga);
+        let loaded = self.core.ask("loading a saga", loading).await;
+        let Some(record) = loaded.map_err(store)? else {
+            return Ok(None);
+        };
+        self.check_definition(&record)?;
+        let definition = &self.core.definition.inner;
+        let state = State::fold(definition.steps.len(), &record.entries);
+        let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
+        Ok(Some(Tree::new(saga, definition.name, &definition.plan, &state, &record.entries)))
+    }
+
+    /// Up to `limit` sagas of all definitions in the store, by id, beginning after `after`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn list(
+        &self,
+        status: Option<Status>,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        let listing = self.core.store.list(status, after, limit);
+        self.core.ask("listing sagas", listing).await
+    }
+
+    /// Stops starting steps, waits until those under way have ended and are written down, and gives up
+    /// the lease, so that others can go on with what is unfinished.
+    ///
+    /// # Errors
+    /// The store failed when the lease was given up: it runs out by itself.
+    ///
+    /// # Cancel safety
+    /// When dropped, the executor goes on shutting down, but keeps its lease.
+    pub async fn shut_down(&self) -> Result<(), StoreError> {
+        let core = &self.core;
+        core.shutting_down.store(true, Ordering::Release);
+        loop {
+            let idle = core.idle.notified();
+            let controls: Vec<_> = core.active().values().cloned().collect();
+            if controls.is_empty() {
+                break;
+            }
+            controls.iter().for_each(|control| control.wake());
+            idle.await;
+        }
+        core.shut_down.store(true, Ordering::Release);
+        core.ask("retiring a worker", core.store.release_worker(core.lease.worker)).await
+    }
+
+    /// The numbers as they are now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let sum = |counter| self.core.counters.sum(counter);
+        Stats {
+            started: sum(Counter::Started),
+            resumed: sum(Counter::Resumed),
+            completed: sum(Counter::Completed),
+            compensated: sum(Counter::Compensated),
+            stuck: sum(Counter::Stuck),
+            fenced: sum(Counter::Fenced),
+            steps_executed: sum(Counter::Executed),
+            steps_failed: sum(Counter::Failed),
+            compensations_executed: sum(Counter::Undone),
+            compensations_failed: sum(Counter::UndoFailed),
+            active: self.core.active().len() as u64,
+        }
+    }
+
+    /// The id under which this executor owns its sagas.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.core.lease.worker
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn definition(&self) -> &Definition<I, F> {
+        &self.core.definition
+    }
+}
+
+impl<I: Send + Sync + 'static> Executor<I, InMemory, crate::saga::MemoryStore> {
+    /// An executor whose sagas end with the process.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_memory(definition: Definition<I>, config: Config) -> Result<Self, InvalidConfig> {
+        let store = crate::saga::MemoryStore::new(config.clock.clone());
+        Self::new(definition, store, config)
+    }
+}
+
+impl<I, F: Format, St> Clone for Executor<I, F, St> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone() }
+    }
+}
+
+impl<I, F: Format, St> fmt::Debug for Executor<I, F, St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor")
+            .field("definition", &self.core.definition)
+            .field("worker", &self.core.lease.worker)
+            .field("active", &self.core.active().len())
+            .finish_non_exhaustive()
+    }
+}

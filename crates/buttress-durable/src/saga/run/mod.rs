@@ -1,0 +1,20 @@
+//! How an executor runs sagas: the lease of its worker, the task of each saga, recovery, and operators.
+
+pub(in crate::saga) mod attaching;
+pub(in crate::saga) mod attempt;
+pub(in crate::saga) mod bounded;
+pub(in crate::saga) mod call;
+pub(in crate::saga) mod counters;
+pub(in crate::saga) mod draft;
+pub(in crate::saga) mod drive;
+pub(in crate::saga) mod execution;
+pub(in crate::saga) mod executor;
+pub(in crate::saga) mod lease;
+pub(in crate::saga) mod operators;
+pub(in crate::saga) mod purging;
+pub(in crate::saga) mod recovery;
+pub(in crate::saga) mod shared;
+pub(in crate::saga) mod slots;
+pub(in crate::saga) mod starting;
+pub(in crate::saga) mod step_runs;
+pub(in crate::saga) mod troubles;

@@ -1,0 +1,158 @@
+//! What operators can do about a saga that is stuck.
+
+use std::sync::Arc;
+
+use buttress::{Codec, CodecError};
+
+use crate::instant;
+use crate::saga::define::needs::StepHandle;
+use crate::saga::error::SagaError;
+use crate::saga::model::entry::{Entry, EntryKind, Status};
+use crate::saga::model::state::{Phase, State, Step};
+use crate::saga::run::attempt::caught;
+use crate::saga::run::bounded::bounded;
+use crate::saga::run::draft::MOST_ENTRIES;
+use crate::saga::run::execution::Execution;
+use crate::saga::run::executor::Executor;
+use crate::saga::run::lease;
+use crate::saga::run::slots::Turn;
+use crate::saga::store::{SagaId, Store};
+
+/// What an operator found out about an action in doubt.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Resolution<T> {
+    /// It did happen, and this is its output.
+    Happened(T),
+    /// It did not happen: a pivot's saga unwinds. Past the point of no return there is no way back, so a
+    /// [retryable](crate::saga::Kind::Retryable) step is stuck still, as failed, and can be
+    /// [retried](crate::saga::Executor::retry).
+    DidNotHappen,
+}
+
+impl<I, F, St> Executor<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Codec<I>,
+    St: Store<F::Encoded>,
+{
+    /// An operator: lets a stuck saga try again what it is stuck at.
+    ///
+    /// # Errors
+    /// It is not stuck, or the store failed.
+    pub async fn retry(&self, saga: SagaId) -> Result<Execution, SagaError> {
+        self.decide(saga, |step, _| {
+            let stuck = matches!(step, Step::UndoFailed { .. } | Step::InDoubt | Step::Failed);
+            stuck.then_some((EntryKind::Retried, None))
+        })
+        .await
+    }
+
+    /// An operator: lets failed undos of a stuck saga be, as if they had been done.
+    ///
+    /// # Errors
+    /// It is not stuck at an undo, or the store failed.
+    pub async fn skip(&self, saga: SagaId) -> Result<Execution, SagaError> {
+        self.decide(saga, |step, _| {
+            matches!(step, Step::UndoFailed { .. }).then_some((EntryKind::Skipped, None))
+        })
+        .await
+    }
+
+    /// An operator: says what became of the action of `step` that a stuck saga does not know.
+    ///
+    /// # Errors
+    /// It is not stuck at that step, which may be one of another definition, the output cannot be encoded, or the store failed.
+    pub async fn resolve<T>(
+        &self,
+        saga: SagaId,
+        step: StepHandle<T>,
+        resolution: Resolution<T>,
+    ) -> Result<Execution, SagaError>
+    where
+        F: Codec<T>,
+        T: Send + Sync + 'static,
+    {
+        if self.core.definition.inner.step_name(step.number()) != step.name() {
+            let why = format!("\"{}\" is a step of another definition", step.name());
+            return Err(SagaError::NotPossible { saga, why });
+        }
+        let (kind, payload) = match resolution {
+            Resolution::DidNotHappen => (EntryKind::DidNotHappen, None),
+            Resolution::Happened(output) => {
+                // The user's code.
+                let output = Arc::new(output);
+                let payload = caught(|| self.core.definition.inner.codec.encode(&output));
+                let payload = payload.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
+                let payload = payload.map_err(|error| SagaError::Input { saga, error })?;
+                (EntryKind::Happened, Some(payload))
+            }
+        };
+        self.decide(saga, |now, number| {
+            let stuck = match kind {
+                EntryKind::Happened => matches!(now, Step::InDoubt | Step::Failed),
+                _ => now == Step::InDoubt,
+            };
+            (stuck && number == step.number()).then(|| (kind, payload.clone()))
+        })
+        .await
+    }
+
+    /// Takes a stuck saga over with what `decision` says of its steps.
+    async fn decide(
+        &self,
+        saga: SagaId,
+        decision: impl Fn(Step, u16) -> Option<(EntryKind, Option<F::Encoded>)>,
+    ) -> Result<Execution, SagaError> {
+        let core = &self.core;
+        let store = |error| SagaError::Store { saga, error };
+        let not = |why: &str| SagaError::NotPossible { saga, why: why.to_owned() };
+        if core.is_shutting_down() {
+            return Err(SagaError::ShutDown { saga });
+        }
+        let asked = core.config.clock.now();
+        // All that follows waits no longer than the patience of a caller.
+        let ends = instant::after(asked, core.config.patience);
+        let left = || ends.saturating_duration_since(core.config.clock.now());
+        let clock = &core.config.clock;
+        let alone = async { Ok(core.deciding.lock().await) };
+        let _alone = bounded(clock, left(), "waiting for another decision", alone).await;
+        let _alone = _alone.map_err(store)?;
+        let beginning = bounded(clock, left(), "taking a lease", lease::begin_live(core)).await;
+        beginning.map_err(store)?;
+        let Some(_reserved) = core.reserve(saga) else {
+            return Err(not("it runs here"));
+        };
+        // Looked at before it is taken: what cannot be decided is left to whoever owns it.
+        let loading = bounded(clock, left(), "loading a saga", core.store.load(saga)).await;
+        let record = loading.map_err(store)?;
+        let record = record.ok_or_else(|| not("there is no such saga"))?;
+        self.check_definition(&record)?;
+        if record.status != Status::Stuck {
+            return Err(not(&format!("it is {}, not stuck", record.status.as_str())));
+        }
+        let taking = core.store.take_saga(core.lease.worker, saga);
+        let taken = bounded(clock, left(), "taking a saga", taking).await.map_err(store)?;
+        let record = taken.ok_or_else(|| not("another worker has it"))?;
+        let state = State::fold(core.definition.inner.steps.len(), &record.entries);
+        let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
+        let mut entries = Vec::new();
+        for (step, now) in (0u16..).zip(&state.steps) {
+            // What does not fit into one write stays stuck, for another decision.
+            if entries.len() >= MOST_ENTRIES {
+                break;
+            }
+            let Some((kind, payload)) = decision(*now, step) else { continue };
+            entries.push(Entry { kind, step, payload, note: Some("by an operator".to_owned()) });
+            // In one piece, so that nothing comes between.
+            if kind == EntryKind::Retried && *now == Step::InDoubt && state.phase == Phase::Forward
+            {
+                let kind = EntryKind::ActionStarted;
+                entries.push(Entry { kind, step, payload: None, note: None });
+            }
+        }
+        if !state.stuck || entries.is_empty() {
+            return Err(not("it is not stuck at that"));
+        }
+        self.resume(record, entries, Turn::Now)
+    }
+}

@@ -1,0 +1,53 @@
+//! Removing sagas that ended long ago, in the background.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use buttress::{Clock, Format};
+
+use crate::saga::run::shared::Core;
+use crate::saga::store::Store;
+
+/// How many sagas one operation removes, so that the transactions of others need not wait long.
+const BATCH: usize = 200;
+
+/// How long the executor waits between two looks that found less than a batch.
+fn interval(retention: Duration) -> Duration {
+    (retention / 10).clamp(Duration::from_millis(100), Duration::from_secs(60))
+}
+
+/// Removes what ended before the retention, until the executor is gone. While there is more, the next batch comes
+/// after a pause as long as the last one took: half of the time is left to others, and the rate of the removal is
+/// bound only by the store.
+pub(in crate::saga) async fn keep<I, F, St>(
+    core: Weak<Core<I, F, St>>,
+    clock: Clock,
+    retention: Duration,
+) where
+    I: Send + Sync + 'static,
+    F: Format,
+    St: Store<F::Encoded>,
+{
+    let mut wait = interval(retention);
+    loop {
+        clock.sleep(wait).await;
+        let Some(core) = core.upgrade() else { return };
+        if core.is_shutting_down() {
+            return;
+        }
+        let began = clock.now();
+        let definition = core.definition.inner.name;
+        let purging = core.store.purge_definition(definition.as_str(), retention, BATCH);
+        wait = match core.ask("purging sagas", purging).await {
+            Ok(purged) if purged >= BATCH => clock.now().saturating_duration_since(began),
+            Ok(_) => interval(retention),
+            Err(error) => {
+                tracing::warn!(
+                    target: "buttress", layer = core.config.name.as_str(), %error,
+                    "ended sagas not purged"
+                );
+                interval(retention)
+            }
+        };
+    }
+}

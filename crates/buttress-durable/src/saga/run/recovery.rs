@@ -1,0 +1,343 @@
+//! Taking over the sagas of workers that vanished.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buttress::{Codec, StoreError, StoreErrorKind};
+
+use crate::instant;
+use crate::saga::define::needs::Outputs;
+use crate::saga::error::{SagaError, WithCauses};
+use crate::saga::model::entry::{Entry, EntryKind, Status};
+use crate::saga::model::plan::{Kind, OnCrash};
+use crate::saga::model::state::{State, Step};
+use crate::saga::report::reason;
+use crate::saga::run::attempt::caught;
+use crate::saga::run::counters::Counter;
+use crate::saga::run::execution::Execution;
+use crate::saga::run::executor::Executor;
+use crate::saga::run::lease;
+use crate::saga::run::slots::Turn;
+use crate::saga::run::step_runs::StepRuns;
+use crate::saga::run::troubles::Operation;
+use crate::saga::store::{Record, SagaId, Store, Summary};
+
+/// What [`Executor::recover`] found.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Sagas that run here again.
+    pub resumed: Vec<SagaId>,
+    /// Sagas that cannot be resumed: their logs cannot be read, or were started with other steps. They
+    /// are left as they are; those taken over are free again when this worker retires.
+    pub left: Vec<SagaError>,
+    /// Up to 100 unfinished sagas of other versions of the definition that no live worker owns. They stay as they
+    /// are until an executor of their version recovers. The executor logs each version once.
+    pub other_versions: Vec<Summary>,
+}
+
+impl<I, F, St> Executor<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Codec<I>,
+    St: Store<F::Encoded>,
+{
+    /// Takes over every unfinished saga of this definition whose worker has no live lease, and resumes
+    /// it. Call it when a process starts, and again from time to time, or see
+    /// [`keep_recovering`](Self::keep_recovering).
+    ///
+    /// It also resumes every saga that this executor owns in the store and does not run: after a take-over whose
+    /// answer was lost, after a start that failed and was stored all the same, and after a task that died.
+    ///
+    /// # Errors
+    /// The store failed. What was taken over before that runs.
+    ///
+    /// # Cancel safety
+    /// When dropped, sagas that the store has handed over and that do not run yet are resumed by the next call.
+    pub async fn recover(&self) -> Result<Recovery, StoreError> {
+        const AT_ONCE: usize = 100;
+        let core = &self.core;
+        let mut recovery = Recovery::default();
+        // Bounded as a whole: several callers wait for each other.
+        let alone = async { Ok(core.recovering.lock().await) };
+        let _alone = core.ask("waiting for another recovery", alone).await?;
+        core.ask("taking a lease", lease::begin_live(core)).await?;
+        let definition = &core.definition.inner;
+        while !core.is_shutting_down() {
+            let (name, version) = (definition.name.as_str(), definition.version);
+            let taking = core.store.take_abandoned(core.lease.worker, name, version, AT_ONCE);
+            let found = core.ask("taking sagas over", taking).await?;
+            let last = found.sagas.len() < AT_ONCE;
+            for (saga, why) in found.corrupt {
+                recovery.left.push(SagaError::Corrupt { saga, why });
+            }
+            for record in found.sagas {
+                self.resume_found(record, &mut recovery);
+            }
+            if last {
+                break;
+            }
+        }
+        self.adopt(&mut recovery).await?;
+        self.find_others(&mut recovery).await?;
+        Ok(recovery)
+    }
+
+    /// Resumes what belongs to this worker and does not run here.
+    async fn adopt(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
+        let core = &self.core;
+        let (definition, worker) = (&core.definition.inner, core.lease.worker);
+        let name = definition.name.as_str();
+        let asking = core.store.owned(worker, name, definition.version);
+        for id in core.ask("listing sagas of this worker", asking).await? {
+            if core.is_shutting_down() {
+                break;
+            }
+            if core.left().contains(&id) {
+                continue;
+            }
+            // It runs here, or it is being started, taken or resumed.
+            let Some(_reserved) = core.reserve(id) else { continue };
+            match core.ask("taking a saga", core.store.take_saga(worker, id)).await {
+                // An operator must decide about one that is stuck.
+                Ok(Some(record)) if record.status != Status::Stuck => {
+                    self.resume_found(record, recovery);
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                    core.left().insert(id);
+                    recovery.left.push(SagaError::Corrupt { saga: id, why: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports sagas of other versions that no worker runs. Each version is logged once.
+    async fn find_others(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
+        const MOST: usize = 100;
+        let core = &self.core;
+        let definition = &core.definition.inner;
+        let (name, version) = (definition.name.as_str(), definition.version);
+        let asking = core.store.other_versions(name, version, MOST);
+        recovery.other_versions = core.ask("looking for other versions", asking).await?;
+        for other in &recovery.other_versions {
+            let mut told =
+                core.other_versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if told.insert(other.version) {
+                tracing::warn!(
+                    target: "buttress", layer = core.config.name.as_str(), definition = name,
+                    version = other.version, known = version, saga = %other.id,
+                    "unfinished sagas of another version are left: run an executor of that version"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn resume_found(&self, record: Record<F::Encoded>, recovery: &mut Recovery) {
+        let id = record.id;
+        // Taken over from ourselves, after standing still for longer than a lease: what runs finds itself
+        // fenced, and then the saga goes on under its new epoch.
+        if self.core.active().contains_key(&id) {
+            self.resume_later(record);
+            recovery.resumed.push(id);
+            return;
+        }
+        match self.resume(record, Vec::new(), Turn::Later) {
+            // Nobody waits for its report.
+            Ok(execution) => {
+                drop(execution);
+                recovery.resumed.push(id);
+            }
+            Err(error) => {
+                self.core.left().insert(id);
+                recovery.left.push(error);
+            }
+        }
+    }
+
+    /// Resumes a saga once it does not run here any more.
+    fn resume_later(&self, record: Record<F::Encoded>) {
+        let executor = self.clone();
+        let reserved = self.core.reserve_anew(record.id);
+        self.core.config.spawner.spawn(async move {
+            let _reserved = reserved;
+            let core = &executor.core;
+            loop {
+                let ended = core.idle.notified();
+                if !core.active().contains_key(&record.id) {
+                    break;
+                }
+                ended.await;
+            }
+            if core.is_shutting_down() {
+                return;
+            }
+            if let Err(error) = executor.resume(record, Vec::new(), Turn::Later) {
+                let layer = core.config.name.as_str();
+                let error = WithCauses(&error);
+                tracing::error!(target: "buttress", layer, %error, "saga not resumed");
+            }
+        });
+    }
+
+    /// [`recover`](Self::recover)s at once and every `interval`, at least 1 ms, until the executor is dropped or shut
+    /// down, so that the sagas of a worker that crashed go on here when its lease has run out.
+    pub fn keep_recovering(&self, interval: Duration) {
+        // With none it would ask the store all the time.
+        let interval = interval.max(Duration::from_millis(1));
+        let core = Arc::downgrade(&self.core);
+        let clock = self.core.config.clock.clone();
+        self.core.config.spawner.spawn(async move {
+            loop {
+                let wait = match core.upgrade().map(|core| Self { core }) {
+                    Some(executor) if !executor.core.is_shutting_down() => {
+                        executor.recover_and_tell(interval).await
+                    }
+                    _ => return,
+                };
+                clock.sleep(wait).await;
+            }
+        });
+    }
+
+    /// Returns when to look again.
+    async fn recover_and_tell(&self, interval: Duration) -> Duration {
+        let layer = self.core.config.name.as_str();
+        match self.recover().await {
+            Ok(recovery) => {
+                self.core.store_worked(Operation::Recover);
+                for error in &recovery.left {
+                    let error = WithCauses(error);
+                    tracing::error!(target: "buttress", layer, %error, "saga not resumed");
+                }
+                interval
+            }
+            Err(error) => self.core.store_failed(Operation::Recover, &error, interval),
+        }
+    }
+
+    /// Runs a saga on from its log, after `decision`, which an operator has made.
+    pub(in crate::saga) fn resume(
+        &self,
+        record: Record<F::Encoded>,
+        decision: Vec<Entry<F::Encoded>>,
+        turn: Turn,
+    ) -> Result<Execution, SagaError> {
+        let core = &self.core;
+        let definition = &core.definition.inner;
+        let saga = record.id;
+        let corrupt = |why: String| SagaError::Corrupt { saga, why };
+        self.check_definition(&record)?;
+        let state = State::fold(definition.steps.len(), &record.entries).map_err(corrupt)?;
+        let input = caught(|| definition.codec.decode(&record.input));
+        let input = input.and_then(|input| input.map_err(|error| error.to_string()));
+        let input = input.map_err(|why| corrupt(format!("input: {why}")))?;
+        let outputs = self.outputs_of(saga, record.entries.iter().chain(&decision))?;
+        let mut first = decision;
+        first.extend(self.again(&state));
+        let deadline = record.deadline.map(|deadline| self.instant(deadline));
+        let position = record.entries.len() as u64;
+        let step_runs = StepRuns::new(core.clone(), saga, input, outputs, deadline);
+        let (run, execution) = self.run(saga, record.epoch, step_runs, state, position);
+        let Some(mut run) = run else {
+            // Taken over from ourselves: whoever runs it here will find itself fenced.
+            let why = "it still runs here under an older epoch".to_owned();
+            return Err(SagaError::NotPossible { saga, why });
+        };
+        run.reason = reason(&record.entries).map(Into::into);
+        for entry in record.entries {
+            if let Some(note) = entry.note {
+                run.note(entry.kind, entry.step, note);
+            }
+        }
+        if record.cancel_requested {
+            run.control.cancel();
+        }
+        core.counters.add(Counter::Resumed);
+        core.config.spawner.spawn(run.drive_in_turn(first, turn));
+        Ok(execution)
+    }
+
+    /// The outputs that a log holds.
+    pub(in crate::saga) fn outputs_of<'a>(
+        &self,
+        saga: SagaId,
+        entries: impl IntoIterator<Item = &'a Entry<F::Encoded>>,
+    ) -> Result<Outputs, SagaError>
+    where
+        F::Encoded: 'a,
+    {
+        let definition = &self.core.definition.inner;
+        let mut outputs = Outputs::new(definition.steps.len());
+        for (position, entry) in entries.into_iter().enumerate() {
+            let made = matches!(entry.kind, EntryKind::ActionDone | EntryKind::Happened);
+            let code = definition.steps.get(usize::from(entry.step));
+            if let (true, Some(payload), Some(code)) = (made, &entry.payload, code) {
+                let output = caught(|| (code.decode)(&definition.codec, payload));
+                let output = output.and_then(|output| output.map_err(|error| error.to_string()));
+                let output = output.map_err(|why| SagaError::Corrupt {
+                    saga,
+                    why: format!("entry {position}: {why}"),
+                })?;
+                outputs.set(entry.step, Some(output));
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// The first entries of a new owner: what the one before left under way.
+    fn again(&self, state: &State) -> Vec<Entry<F::Encoded>> {
+        let plan = &self.core.definition.inner.plan;
+        let steps = (0u16..).zip(&state.steps).zip(&plan.steps);
+        let entry = |kind, step, note| Entry { kind, step, payload: None, note };
+        steps
+            .filter_map(|((step, now), plan)| match now {
+                Step::Acting
+                    if plan.on_crash == OnCrash::Undo && plan.kind == Kind::Compensatable =>
+                {
+                    let note = Some("its worker vanished".to_owned());
+                    Some(entry(EntryKind::ActionInDoubt, step, note))
+                }
+                Step::Acting => Some(entry(EntryKind::ActionStarted, step, None)),
+                Step::Undoing { .. } => Some(entry(EntryKind::UndoStarted, step, None)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(in crate::saga) fn check_definition(
+        &self,
+        record: &Record<F::Encoded>,
+    ) -> Result<(), SagaError> {
+        let definition = &self.core.definition.inner;
+        let shape = record.entries.first().and_then(|entry| entry.note.as_deref());
+        let (name, version) = (definition.name.as_str(), definition.version);
+        let same = (record.definition.as_str(), record.version) == (name, version)
+            && record.codec == F::NAME
+            && shape.is_none_or(|shape| shape == definition.shape);
+        if same {
+            return Ok(());
+        }
+        Err(SagaError::DefinitionChanged {
+            saga: record.id,
+            recorded: format!(
+                "{} version {} ({}) {}",
+                record.definition,
+                record.version,
+                record.codec,
+                shape.unwrap_or_default()
+            ),
+            known: format!("{name} version {version} ({}) {}", F::NAME, definition.shape),
+        })
+    }
+
+    /// An instant of the clock for a wall time.
+    fn instant(&self, unix: Duration) -> Instant {
+        let clock = &self.core.config.clock;
+        let (now, wall) = (clock.now(), clock.unix());
+        instant::after(now, unix.saturating_sub(wall))
+    }
+}

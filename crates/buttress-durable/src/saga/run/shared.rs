@@ -1,0 +1,147 @@
+//! [`Core`]: what an executor and the sagas that run on it share.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use buttress::{Format, StoreError};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::saga::config::Config;
+use crate::saga::define::definition::Definition;
+use crate::saga::model::entry::EntryKind;
+use crate::saga::run::bounded::bounded;
+use crate::saga::run::counters::{Counter, Counters};
+use crate::saga::run::drive::Control;
+use crate::saga::run::lease::Lease;
+use crate::saga::run::troubles::{Operation, Troubles};
+use crate::saga::store::SagaId;
+
+pub(in crate::saga) struct Core<I, F: Format, St> {
+    pub(in crate::saga) definition: Definition<I, F>,
+    pub(in crate::saga) store: St,
+    pub(in crate::saga) config: Config,
+    pub(in crate::saga) lease: Lease,
+    pub(in crate::saga) troubles: Troubles,
+    pub(in crate::saga) counters: Counters,
+    pub(in crate::saga) active: Mutex<HashMap<SagaId, Arc<Control>>>,
+    pub(in crate::saga) shutting_down: AtomicBool,
+    pub(in crate::saga) shut_down: AtomicBool,
+    /// Told when a saga ends here.
+    pub(in crate::saga) idle: Notify,
+    /// Sagas that are being taken or resumed here, with how many tasks do so. Locked before `active`.
+    pub(in crate::saga) taking: Mutex<HashMap<SagaId, u32>>,
+    /// Sagas that this worker took over and cannot resume.
+    pub(in crate::saga) left: Mutex<HashSet<SagaId>>,
+    /// One recovery looks at a time: what another has taken is not yet among what runs here.
+    pub(in crate::saga) recovering: tokio::sync::Mutex<()>,
+    /// Operators' decisions are made one after another.
+    pub(in crate::saga) deciding: tokio::sync::Mutex<()>,
+    /// How many sagas that were taken over run.
+    pub(in crate::saga) slots: Arc<Semaphore>,
+    /// Versions of the definition whose sagas were found and logged.
+    pub(in crate::saga) other_versions: Mutex<BTreeSet<u32>>,
+}
+
+impl<I, F: Format, St> Core<I, F, St> {
+    /// The store failed to do `operation`. Returns how long to wait before it is repeated; `first` is the
+    /// wait after the first failure.
+    pub(in crate::saga) fn store_failed(
+        &self,
+        operation: Operation,
+        error: &StoreError,
+        first: Duration,
+    ) -> Duration {
+        let (layer, now) = (self.config.name.as_str(), self.config.clock.now());
+        self.troubles.failed(layer, operation, error, first, now)
+    }
+
+    /// The store did `operation`.
+    pub(in crate::saga) fn store_worked(&self, operation: Operation) {
+        if self.troubles.are_on() {
+            let (layer, now) = (self.config.name.as_str(), self.config.clock.now());
+            self.troubles.worked(layer, operation, now);
+        }
+    }
+
+    pub(in crate::saga) fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::Acquire)
+    }
+
+    pub(in crate::saga) fn has_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::Acquire)
+    }
+
+    pub(in crate::saga) fn count(&self, kind: EntryKind) {
+        self.counters.add(match kind {
+            EntryKind::ActionDone => Counter::Executed,
+            EntryKind::ActionFailed | EntryKind::ActionInDoubt => Counter::Failed,
+            EntryKind::UndoDone => Counter::Undone,
+            EntryKind::UndoFailed => Counter::UndoFailed,
+            _ => return,
+        });
+    }
+
+    /// Waits for the store up to the patience of a caller.
+    pub(in crate::saga) async fn ask<T>(
+        &self,
+        what: &str,
+        asking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        bounded(&self.config.clock, self.config.patience, what, asking).await
+    }
+
+    pub(in crate::saga) fn active(&self) -> MutexGuard<'_, HashMap<SagaId, Arc<Control>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::saga) fn taking(&self) -> MutexGuard<'_, HashMap<SagaId, u32>> {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::saga) fn left(&self) -> MutexGuard<'_, HashSet<SagaId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps others here from starting, taking or resuming a saga. `None` if it runs here, or if another task
+    /// is at it.
+    pub(in crate::saga) fn reserve(self: &Arc<Self>, saga: SagaId) -> Option<Reserved<I, F, St>> {
+        let mut taking = self.taking();
+        if taking.contains_key(&saga) || self.active().contains_key(&saga) {
+            return None;
+        }
+        taking.insert(saga, 1);
+        Some(Reserved { core: self.clone(), saga })
+    }
+
+    /// Reserves a saga that may still run here, under an older epoch.
+    pub(in crate::saga) fn reserve_anew(self: &Arc<Self>, saga: SagaId) -> Reserved<I, F, St> {
+        *self.taking().entry(saga).or_default() += 1;
+        Reserved { core: self.clone(), saga }
+    }
+
+    pub(in crate::saga) fn ended(&self, saga: SagaId) {
+        self.active().remove(&saga);
+        self.idle.notify_waiters();
+    }
+}
+
+/// A saga that is being taken or resumed here, until this is dropped.
+pub(in crate::saga) struct Reserved<I, F: Format, St> {
+    core: Arc<Core<I, F, St>>,
+    saga: SagaId,
+}
+
+impl<I, F: Format, St> Drop for Reserved<I, F, St> {
+    fn drop(&mut self) {
+        let mut taking = self.core.taking();
+        if let Some(tasks) = taking.get_mut(&self.saga) {
+            *tasks -= 1;
+            if *tasks == 0 {
+                taking.remove(&self.saga);
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! When a saga that was taken over may run: so many of them run concurrently, the oldest first.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use buttress::Format;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::saga::error::SagaError;
+use crate::saga::model::entry::Entry;
+use crate::saga::run::attempt::caught;
+use crate::saga::run::drive::{Control, Run};
+use crate::saga::run::shared::Core;
+use crate::saga::store::Store;
+
+/// When a saga begins to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::saga) enum Turn {
+    /// Immediately: an operator waits for it.
+    Now,
+    /// When fewer than [`max_resumed`](crate::saga::Config::max_resumed) run that were taken over.
+    Later,
+}
+
+impl<I, F, St> Run<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Format,
+    St: Store<F::Encoded>,
+{
+    /// As [`drive`](Self::drive), when it is the turn of the saga.
+    pub(in crate::saga) async fn drive_in_turn(
+        mut self,
+        first: Vec<Entry<F::Encoded>>,
+        turn: Turn,
+    ) {
+        if turn == Turn::Now {
+            return self.drive(first).await;
+        }
+        let (core, control) = (self.core.clone(), self.control.clone());
+        match slot(&core, &control).await {
+            Some(slot) => {
+                self.drive(first).await;
+                drop(slot);
+            }
+            // Nothing of it has begun here: another worker resumes it.
+            None => {
+                if let Some(reply) = self.reply.take() {
+                    let _ = reply.send(Err(SagaError::ShutDown { saga: self.id }));
+                }
+                // What it holds is the user's: a panic of it must not end the task before the saga is gone.
+                let _ = caught(|| drop(self));
+            }
+        }
+    }
+}
+
+/// A slot to run in; `None` if the executor shuts down before there is one.
+async fn slot<I, F: Format, St>(
+    core: &Core<I, F, St>,
+    control: &Control,
+) -> Option<OwnedSemaphorePermit> {
+    let mut acquiring = pin!(core.slots.clone().acquire_owned());
+    loop {
+        let mut told = pin!(control.told.notified());
+        if core.is_shutting_down() {
+            return None;
+        }
+        let acquired = poll_fn(|cx| match acquiring.as_mut().poll(cx) {
+            Poll::Ready(slot) => Poll::Ready(Some(slot)),
+            Poll::Pending => told.as_mut().poll(cx).map(|()| None),
+        });
+        // Told of a shut-down, or of a cancel: the saga learns of a cancel when it runs.
+        if let Some(slot) = acquired.await {
+            return slot.ok();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Starting sagas.
+
+use std::sync::Arc;
+
+use buttress::{Codec, CodecError, StoreErrorKind};
+use tokio::sync::oneshot;
+
+use crate::instant;
+use crate::saga::define::needs::Outputs;
+use crate::saga::error::SagaError;
+use crate::saga::model::state::State;
+use crate::saga::report::Report;
+use crate::saga::run::attempt::caught;
+use crate::saga::run::drive::{Creating, Run};
+use crate::saga::run::execution::Execution;
+use crate::saga::run::executor::Executor;
+use crate::saga::run::lease;
+use crate::saga::run::step_runs::StepRuns;
+use crate::saga::store::{SagaId, Store};
+
+/// What a start has come to.
+enum Begun {
+    Here(Execution),
+    /// The same saga was started before.
+    Before,
+}
+
+impl<I, F, St> Executor<I, F, St>
+where
+    I: Send + Sync + 'static,
+    F: Codec<I>,
+    St: Store<F::Encoded>,
+{
+    /// Starts a saga, and returns when that is durable. From then on it runs to its end, whoever waits.
+    ///
+    /// # Errors
+    /// The saga was not stored: the store refused for longer than
+    /// [`patience`](crate::saga::Config::patience), the input is too large or cannot be encoded, the executor is
+    /// shutting down. After a transient error it may still be found by [`recover`](Self::recover).
+    ///
+    /// # Cancel safety
+    /// Once polled, a saga may be started although this future is dropped.
+    pub async fn start(&self, input: I) -> Result<Execution, SagaError> {
+        let id = SagaId::random(&self.core.config.rng);
+        self.start_as(id, input).await
+    }
+
+    /// [`start`](Self::start) under an id of the caller's, so that one occasion starts one saga, however
+    /// often it is asked for.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). [`AlreadyStarted`](SagaError::AlreadyStarted) if a saga of this definition and
+    /// version was started before under this id with the same input: [`state`](Self::state) returns where it
+    /// stands. A [`Conflict`](buttress::StoreErrorKind::Conflict) if the saga under this id has other content.
+    pub async fn start_as(&self, id: SagaId, input: I) -> Result<Execution, SagaError> {
+        match self.begin(id, input).await? {
+            Begun::Here(execution) => Ok(execution),
+            Begun::Before => Err(SagaError::AlreadyStarted { saga: id }),
+        }
+    }
+
+    /// As [`start_as`](Self::start_as), and waits for the end of the saga that was started before: also of one that
+    /// has ended, is stuck, or runs in another process. Such an execution reads the log of the saga again and
+    /// again, at least once per second, and does not resume a saga whose worker crashed:
+    /// [`keep_recovering`](Self::keep_recovering) does.
+    ///
+    /// # Errors
+    /// As [`start_as`](Self::start_as), except `AlreadyStarted`.
+    pub async fn start_or_attach(&self, id: SagaId, input: I) -> Result<Execution, SagaError> {
+        match self.begin(id, input).await? {
+            Begun::Here(execution) => Ok(execution),
+            Begun::Before => Ok(self.attach(id)),
+        }
+    }
+
+    async fn begin(&self, id: SagaId, input: I) -> Result<Begun, SagaError> {
+        let core = &self.core;
+        let store = |error| SagaError::Store { saga: id, error };
+        if core.is_shutting_down() {
+            return Err(SagaError::ShutDown { saga: id });
+        }
+        let input = Arc::new(input);
+        // The user's code.
+        let encoded = caught(|| core.definition.inner.codec.encode(&input));
+        let encoded = encoded.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
+        let encoded = encoded.map_err(|error| SagaError::Input { saga: id, error })?;
+        let now = core.config.clock.now();
+        core.ask("taking a lease", lease::begin(core)).await.map_err(store)?;
+        let (created, was_created) = oneshot::channel();
+        let length = core.config.deadline;
+        let deadline = length.map(|length| instant::after(now, length));
+        let creating = Creating {
+            input: encoded.clone(),
+            deadline: length.map(|length| core.config.clock.unix().saturating_add(length)),
+            asked: now,
+            created,
+        };
+        let steps = core.definition.inner.steps.len();
+        let step_runs =
+            StepRuns::new(core.clone(), id, input.clone(), Outputs::new(steps), deadline);
+        let registered = {
+            // Until it is among what runs here.
+            let taking = core.taking();
+            let resumed = taking.contains_key(&id);
+            (!resumed).then(|| self.run(id, 1, step_runs, State::new(steps), 0))
+        };
+        let Some((Some(run), execution)) = registered else {
+            return self.known(id, &input, &encoded, now).await.map(|()| Begun::Before);
+        };
+        let run = Run { creating: Some(creating), ..run };
+        core.config.spawner.spawn(run.drive(Vec::new()));
+        match was_created.await {
+            Ok(Ok(())) => Ok(Begun::Here(execution)),
+            Ok(Err(error)) if error.kind() == StoreErrorKind::Conflict => {
+                self.known(id, &input, &encoded, now).await.map(|()| Begun::Before)
+            }
+            Ok(Err(error)) => Err(store(error)),
+            // Its task ended before that: by a panic, which it reports, or with its runtime.
+            Err(_) => Err(execution.await.err().unwrap_or(SagaError::ShutDown { saga: id })),
+        }
+    }
+
+    /// Starts a saga and waits for its end.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and what keeps it from being run to its end here.
+    pub async fn run_to_end(&self, input: I) -> Result<Report, SagaError> {
+        self.start(input).await?.await
+    }
+}

@@ -1,0 +1,258 @@
+//! [`StepRuns`]: the actions and undos of one saga that are under way, with their attempts.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use buttress::{Format, Sleep};
+
+use crate::instant;
+use crate::saga::define::needs::Outputs;
+use crate::saga::model::plan::Kind;
+use crate::saga::run::attempt::{Attempt, AttemptFuture, Cut, Terms, caught, not_made};
+use crate::saga::run::call::{Direction, StepKey};
+use crate::saga::run::draft::Launch;
+use crate::saga::run::lease::Permit;
+use crate::saga::run::shared::Core;
+use crate::saga::store::SagaId;
+
+/// What is under way for one saga, and what it is made with.
+pub(in crate::saga) struct StepRuns<I, F: Format, St> {
+    pub(in crate::saga) core: Arc<Core<I, F, St>>,
+    pub(in crate::saga) saga: SagaId,
+    pub(in crate::saga) input: Arc<I>,
+    pub(in crate::saga) outputs: Outputs,
+    /// When it must have passed its point of no return.
+    pub(in crate::saga) deadline: Option<Instant>,
+    underway: Vec<Underway>,
+    ended: Vec<(u16, Direction, Ended)>,
+}
+
+struct Underway {
+    step: u16,
+    direction: Direction,
+    /// Whether an attempt before the present one may have had an effect.
+    doubt: bool,
+    attempts: u32,
+    waited: Duration,
+    /// Taken before the store confirmed the start. No attempt leaves once it does not stand any more.
+    permit: Permit,
+    phase: Phase,
+}
+
+enum Phase {
+    Attempting(AttemptFuture),
+    Waiting(Pin<Box<Sleep>>),
+}
+
+/// How what was under way ended.
+pub(in crate::saga) enum Ended {
+    Attempt(Attempt),
+    /// No further attempt left: this worker's lease had lapsed. `doubt` as of those before.
+    Lapsed {
+        doubt: bool,
+    },
+}
+
+impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
+    pub(in crate::saga) fn new(
+        core: Arc<Core<I, F, St>>,
+        saga: SagaId,
+        input: Arc<I>,
+        outputs: Outputs,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Self { core, saga, input, outputs, deadline, underway: Vec::new(), ended: Vec::new() }
+    }
+
+    pub(in crate::saga) fn is_empty(&self) -> bool {
+        self.underway.is_empty() && self.ended.is_empty()
+    }
+
+    pub(in crate::saga) fn has_lapsed(&self) -> bool {
+        self.ended.iter().any(|(_, _, ended)| matches!(ended, Ended::Lapsed { .. }))
+    }
+
+    /// What has ended since the last look, in that order.
+    pub(in crate::saga) fn take_ended(&mut self) -> Vec<(u16, Direction, Ended)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Puts an end back, to be taken by the next look.
+    pub(in crate::saga) fn put_back(&mut self, step: u16, direction: Direction, ended: Ended) {
+        self.ended.push((step, direction, ended));
+    }
+
+    /// Starts the first attempt of a step. The store must have confirmed its start under `permit`.
+    /// `launch.doubt`: an execution of it before, of whatever worker, may have had an effect.
+    pub(in crate::saga) fn launch(&mut self, launch: Launch, permit: &Permit) {
+        let Launch { step, direction, doubt } = launch;
+        match self.attempt(launch, permit) {
+            Some(attempt) => self.underway.push(Underway {
+                step,
+                direction,
+                doubt,
+                attempts: 1,
+                waited: Duration::ZERO,
+                permit: permit.clone(),
+                phase: Phase::Attempting(attempt),
+            }),
+            None => self.ended.push((step, direction, Ended::Lapsed { doubt })),
+        }
+    }
+
+    /// `None` if the lease has lapsed since the store confirmed the start.
+    fn attempt(&self, launch: Launch, permit: &Permit) -> Option<AttemptFuture> {
+        let Launch { step, direction, doubt } = launch;
+        let core = &self.core;
+        // Right before the call: between writing and now this worker may have stood still.
+        if !permit.stands() {
+            return None;
+        }
+        let definition = &core.definition.inner;
+        let plan = definition.plan.steps.get(usize::from(step))?;
+        let code = definition.steps.get(usize::from(step))?;
+        let clock = &core.config.clock;
+        let limit = match direction {
+            Direction::Action => code.timeout,
+            Direction::Undo => code.undo_timeout,
+        };
+        let limit = limit.map(|limit| instant::after(clock.now(), limit));
+        // Past its point of no return a saga has no deadline, and an undo never has one.
+        let cut = direction == Direction::Action && plan.kind == Kind::Compensatable;
+        let cut = Cut::earlier(limit, self.deadline.filter(|_| cut));
+        let key = StepKey::new(self.saga, plan.name, direction);
+        let terms = Terms { key, cut, clock: clock.clone(), doubt, permit: permit.clone() };
+        // To begin with it clones the service, which is the user's code.
+        let attempt = caught(|| match direction {
+            Direction::Action => (code.act)(&self.input, &self.outputs, terms),
+            Direction::Undo => code.undo(&self.input, &self.outputs, self.outputs.of(step), terms),
+        });
+        Some(attempt.unwrap_or_else(|why| not_made(doubt, why)))
+    }
+
+    /// Whether anything has ended that nobody has taken yet.
+    pub(in crate::saga) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut at = 0;
+        while at < self.underway.len() {
+            match self.poll_one(at, cx) {
+                Poll::Ready(ended) => {
+                    let done = self.underway.remove(at);
+                    if let Some(ended) = ended {
+                        self.ended.push((done.step, done.direction, ended));
+                    }
+                }
+                Poll::Pending => at += 1,
+            }
+        }
+        !self.ended.is_empty()
+    }
+
+    /// `None` if it is given up without an outcome, because the executor is shutting down.
+    fn poll_one(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+        loop {
+            let Some(underway) = self.underway.get_mut(at) else { return Poll::Ready(None) };
+            let (step, direction) = (underway.step, underway.direction);
+            match &mut underway.phase {
+                Phase::Attempting(attempt) => {
+                    // What it holds is dropped where it ends: the user's code too.
+                    let attempt = match caught(|| attempt.as_mut().poll(cx)) {
+                        Ok(Poll::Pending) => return Poll::Pending,
+                        Ok(Poll::Ready(Attempt::Lapsed { doubt })) => {
+                            return Poll::Ready(Some(Ended::Lapsed { doubt }));
+                        }
+                        Ok(Poll::Ready(attempt)) => attempt,
+                        Err(why) => Attempt::InDoubt(why),
+                    };
+                    let (attempts, waited) = (underway.attempts, underway.waited);
+                    let Some(wait) = self.wait_after(step, direction, &attempt, attempts, waited)
+                    else {
+                        return Poll::Ready(Some(Ended::Attempt(attempt)));
+                    };
+                    let clock = &self.core.config.clock;
+                    let sleep = Box::pin(clock.sleep(wait));
+                    if let Some(underway) = self.underway.get_mut(at) {
+                        underway.doubt |= matches!(attempt, Attempt::InDoubt(_));
+                        underway.waited = wait;
+                        underway.phase = Phase::Waiting(sleep);
+                    }
+                    if wait.is_zero() {
+                        if let Poll::Ready(ended) = self.next_attempt(at) {
+                            return Poll::Ready(ended);
+                        }
+                    }
+                }
+                Phase::Waiting(sleep) => {
+                    if self.core.is_shutting_down() {
+                        return Poll::Ready(None);
+                    }
+                    if sleep.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if let Poll::Ready(ended) = self.next_attempt(at) {
+                        return Poll::Ready(ended);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_attempt(&mut self, at: usize) -> Poll<Option<Ended>> {
+        let Some(underway) = self.underway.get(at) else { return Poll::Ready(None) };
+        let (step, direction, doubt) = (underway.step, underway.direction, underway.doubt);
+        let launch = Launch { step, direction, doubt };
+        let Some(attempt) = self.attempt(launch, &underway.permit) else {
+            return Poll::Ready(Some(Ended::Lapsed { doubt }));
+        };
+        if let Some(underway) = self.underway.get_mut(at) {
+            underway.attempts += 1;
+            underway.phase = Phase::Attempting(attempt);
+        }
+        Poll::Pending
+    }
+
+    /// How long to wait for another attempt with the same key; `None` if there is none.
+    fn wait_after(
+        &self,
+        step: u16,
+        direction: Direction,
+        attempt: &Attempt,
+        attempts: u32,
+        waited: Duration,
+    ) -> Option<Duration> {
+        let config = &self.core.config;
+        let kind = self.core.definition.inner.plan.steps.get(usize::from(step))?.kind;
+        let (most, backoff) = match (direction, kind, attempt) {
+            (_, _, Attempt::Done(_) | Attempt::Lapsed { .. }) => return None,
+            (Direction::Undo, _, _) => (config.undo_attempts, &config.undo_backoff),
+            // Nothing happened, so the way back is open.
+            (_, Kind::Compensatable, _) | (_, Kind::Pivot, Attempt::Failed(_)) => return None,
+            (_, Kind::Pivot | Kind::Retryable, _) => (config.again_attempts, &config.again_backoff),
+        };
+        (attempts < most).then(|| backoff.delay(attempts - 1, waited, &config.rng))
+    }
+
+    /// Waits for `future`, and lets what is under way go on meanwhile.
+    pub(in crate::saga) async fn beside<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let polled = future.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.poll(cx);
+            }
+            polled
+        })
+        .await
+    }
+}
+
+impl<I, F: Format, St> Drop for StepRuns<I, F, St> {
+    fn drop(&mut self) {
+        // The user's code, one by one: a panic while another unwinds would end the process.
+        for underway in self.underway.drain(..) {
+            let _ = caught(|| drop(underway));
+        }
+    }
+}

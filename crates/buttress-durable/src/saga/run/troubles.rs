@@ -1,0 +1,92 @@
+//! A store that does not do what an executor asks: waits, and log lines.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use buttress::StoreError;
+
+use crate::outage::{Outage, Say};
+
+/// What executors ask of a store again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::saga) enum Operation {
+    Renew,
+    Recover,
+    Write,
+}
+
+impl Operation {
+    const COUNT: usize = 3;
+
+    const fn doing(self) -> &'static str {
+        match self {
+            Self::Renew => "renewing the lease",
+            Self::Recover => "looking for sagas to recover",
+            Self::Write => "writing to the log of a saga",
+        }
+    }
+}
+
+/// The failures of all sagas of an executor: one outage is one line at its start and one at its end.
+#[derive(Debug, Default)]
+pub(in crate::saga) struct Troubles {
+    /// Whether anything has failed since it last worked: a look, for what succeeds.
+    on: AtomicBool,
+    outage: Mutex<Outage<{ Operation::COUNT }>>,
+}
+
+impl Troubles {
+    /// Whether anything has failed since it last worked.
+    pub(in crate::saga) fn are_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// The store failed to do `operation`. Returns how long to wait before it is repeated; `first` is the
+    /// wait after the first failure.
+    pub(in crate::saga) fn failed(
+        &self,
+        layer: &str,
+        operation: Operation,
+        error: &StoreError,
+        first: Duration,
+        now: Instant,
+    ) -> Duration {
+        let (say, wait) = {
+            let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+            self.on.store(true, Ordering::Relaxed);
+            outage.failed(operation as usize, error, first, now)
+        };
+        let doing = operation.doing();
+        match say {
+            Say::Began => tracing::warn!(
+                target: "buttress", layer, doing, %error,
+                "the executor's store does not answer; the executor repeats after growing waits"
+            ),
+            Say::Mend => tracing::error!(
+                target: "buttress", layer, doing, %error,
+                "somebody must mend the executor's store; the executor repeats once a minute"
+            ),
+            Say::Nothing => {
+                tracing::debug!(target: "buttress", layer, doing, %error, ?wait, "store failed");
+            }
+        }
+        wait
+    }
+
+    /// The store did `operation`.
+    pub(in crate::saga) fn worked(&self, layer: &str, operation: Operation, now: Instant) {
+        let lasted = {
+            let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+            let lasted = outage.worked(operation as usize, now);
+            self.on.store(outage.is_on(), Ordering::Relaxed);
+            lasted
+        };
+        if let Some(lasted) = lasted {
+            let doing = operation.doing();
+            tracing::info!(
+                target: "buttress", layer, doing, ?lasted, "the executor's store works again"
+            );
+        }
+    }
+}
