@@ -1,4 +1,5 @@
-//! Who may import whom, read from the sources: `composites and orchestrators -> patterns -> root files`,
+//! Who may import whom, read from the sources: `composites and orchestrators -> patterns -> machinery ->
+//! vocabulary -> root files`,
 //! and inside a pattern `mod -> layer -> service -> future -> state -> config`. Who may read time, and
 //! who may spawn.
 
@@ -56,6 +57,8 @@ fn violations(file: &File, all: &[File]) -> Vec<String> {
             found.push(says(format!("a pattern imports {path}")));
         } else if COMPOSITES.contains(&home) && is_pattern && is_private(path, all) {
             found.push(says(format!("not a public item of a pattern: {path}")));
+        } else if home == "vocabulary" && target == "machinery" {
+            found.push(says(format!("the vocabulary imports {path}")));
         } else if !ABOVE_ALL.contains(&home)
             && !COMPOSITES.contains(&home)
             && (is_pattern || is_composite)
@@ -63,11 +66,15 @@ fn violations(file: &File, all: &[File]) -> Vec<String> {
             found.push(says(format!("a root file imports {path}")));
         }
     }
-    if home != "clock" {
+    let place = match home {
+        "vocabulary" => module.get(1).map_or(home, String::as_str),
+        _ => home,
+    };
+    if place != "clock" {
         let used = TIME.iter().filter(|time| file.code.contains(*time));
         found.extend(used.map(|time| says(format!("reads or waits on time: {time}"))));
     }
-    if home != "spawn" && file.code.contains("tokio::spawn") {
+    if place != "spawn" && file.code.contains("tokio::spawn") {
         found.push(says("spawns".to_owned()));
     }
     found
@@ -111,8 +118,8 @@ fn the_checker_sees_what_is_wrong() {
         file("bulkhead/handle.rs", ""),
     ];
     let wrong = [
-        ("error.rs", "use crate::retry::Config;", "a root file imports retry::Config"),
-        ("keyed.rs", "use crate::{clock, sidecar::X};", "a root file imports sidecar::X"),
+        ("vocabulary/error.rs", "use crate::retry::Config;", "a root file imports retry::Config"),
+        ("machinery/keyed.rs", "use crate::{clock, sidecar::X};", "a root file imports sidecar::X"),
         ("retry/service.rs", "use crate::bulkhead::Permit;", "a pattern imports bulkhead::Permit"),
         ("retry/state.rs", "use crate::registry;", "a pattern imports registry"),
         ("retry/config.rs", "#[serde(with = \"crate::registry::text\")]", "a pattern imports"),
@@ -127,8 +134,9 @@ fn the_checker_sees_what_is_wrong() {
         ("retry/state.rs", "use crate::retry::layer::X;", "state imports layer"),
         ("sidecar/gate.rs", "use crate::{error, bulkhead::handle::Shared};", "not a public item"),
         ("retry/state.rs", "let now = Instant::now();", "reads or waits on time"),
-        ("queue.rs", "tokio::time::sleep_until(at)", "reads or waits on time"),
+        ("machinery/queue.rs", "tokio::time::sleep_until(at)", "reads or waits on time"),
         ("saga/run.rs", "tokio::spawn(task)", "spawns"),
+        ("vocabulary/name.rs", "use crate::machinery::queue::X;", "the vocabulary imports"),
     ];
     for (path, text, expected) in wrong {
         let file = file(path, text);
@@ -144,8 +152,8 @@ fn the_checker_sees_what_is_wrong() {
         ("sidecar/gate.rs", "use crate::retry::{self, Config};\nuse crate::bulkhead;"),
         ("retry/state.rs", "// use crate::bulkhead::Permit;\n/// Not `Instant::now`.\n"),
         ("retry/state.rs", "#[cfg(test)]\nmod tests { use crate::bulkhead::X; }"),
-        ("clock.rs", "tokio::time::Instant::now()"),
-        ("spawn.rs", "tokio::spawn(task)"),
+        ("vocabulary/clock.rs", "tokio::time::Instant::now()"),
+        ("vocabulary/spawn.rs", "tokio::spawn(task)"),
         ("saga/config.rs", "use crate::retry::Backoff;"),
     ];
     all.push(file("retry/future.rs", ""));

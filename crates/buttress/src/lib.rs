@@ -71,37 +71,9 @@
 //! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
 //!   `buttress.<pattern>.<what>`.
 
-mod backpressure;
-mod classify;
-mod clock;
-mod cloned;
-mod codec;
-mod cost;
-mod counters;
-#[cfg(feature = "serde")]
-mod duration_text;
-mod error;
-mod guard;
-mod id;
-mod invalid_config;
-mod keyed;
-mod limited;
-#[cfg(feature = "metrics")]
-mod metric;
-mod mode;
-mod name;
-mod observe;
-mod queue;
-mod queued;
-mod reject;
-mod rng;
-mod seqlock;
-mod spawn;
-mod store_error;
+mod machinery;
 mod sync;
-mod waiting;
-mod wakers;
-mod window;
+mod vocabulary;
 
 pub mod bulkhead;
 pub mod circuit_breaker;
@@ -116,20 +88,20 @@ pub mod retry;
 pub mod sidecar;
 pub mod time_limit;
 
-pub use classify::{
+pub use vocabulary::classify::{
     AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,
 };
-pub use clock::{Clock, Sleep, VirtualClock};
+pub use vocabulary::clock::{Clock, Sleep, VirtualClock};
 #[cfg(feature = "json")]
-pub use codec::Json;
-pub use codec::{Codec, CodecError, Format, InMemory, InMemoryValue};
-pub use error::{Error, ErrorKind};
-pub use id::InvalidId;
-pub use invalid_config::InvalidConfig;
-pub use mode::{Backpressure, Queued, Refuse};
-pub use name::Name;
-pub use observe::{CircuitState, Event, GaveUp, Observer};
-pub use reject::{AsError, AsResponse, Reject, as_response};
-pub use rng::Rng;
-pub use spawn::{Spawn, Spawner, Task};
-pub use store_error::{StoreError, StoreErrorKind};
+pub use vocabulary::codec::Json;
+pub use vocabulary::codec::{Codec, CodecError, Format, InMemory, InMemoryValue};
+pub use vocabulary::error::{Error, ErrorKind};
+pub use vocabulary::id::InvalidId;
+pub use vocabulary::invalid_config::InvalidConfig;
+pub use vocabulary::mode::{Backpressure, Queued, Refuse};
+pub use vocabulary::name::Name;
+pub use vocabulary::observe::{CircuitState, Event, GaveUp, Observer};
+pub use vocabulary::reject::{AsError, AsResponse, Reject, as_response};
+pub use vocabulary::rng::Rng;
+pub use vocabulary::spawn::{Spawn, Spawner, Task};
+pub use vocabulary::store_error::{StoreError, StoreErrorKind};

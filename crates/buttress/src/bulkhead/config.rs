@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use crate::invalid_config::{InvalidConfig, check_at_least, check_duration};
-use crate::observe::{Common, common_setters};
+use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
+use crate::vocabulary::observe::{Common, common_setters};
 
 /// How many calls may run at once, and what happens to the next one.
 ///
@@ -13,9 +13,12 @@ use crate::observe::{Common, common_setters};
 pub struct Config {
     pub(super) max_concurrent: u32,
     pub(super) queue: u32,
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(deserialize_with = "crate::vocabulary::duration_text::optional")
+    )]
     pub(super) max_wait: Option<Duration>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) claim_within: Duration,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use super::config::Config;
 use super::shared::{ADMITTED, Permit, REFUSED, Shared, TIMED_OUT, Telemetry};
-use crate::error::Error;
-use crate::invalid_config::InvalidConfig;
-use crate::waiting::{self, Limiter as _, Operated, Waiting};
+use crate::machinery::waiting::{self, Limiter as _, Operated, Waiting};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// The operator's view of a bulkhead, and its use without tower. Cheap to clone; all clones, and every
 /// service of the layer, share one state.
@@ -65,7 +65,7 @@ impl Handle {
     /// # Errors
     /// A limit of 0 is refused and changes nothing.
     pub fn resize(&self, max_concurrent: u32) -> Result<(), InvalidConfig> {
-        crate::invalid_config::check_at_least("max-concurrent", max_concurrent, 1)?;
+        crate::vocabulary::invalid_config::check_at_least("max-concurrent", max_concurrent, 1)?;
         self.shared.permits.resize(max_concurrent);
         self.announce();
         Ok(())

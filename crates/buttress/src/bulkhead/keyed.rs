@@ -11,13 +11,13 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::ResponseFuture;
 use super::shared::{Permit, Shared, Telemetry};
-use crate::counters::Counters;
-use crate::error::Error;
-use crate::invalid_config::InvalidConfig;
-use crate::keyed::{Full, KeyMap, check_max_keys};
-use crate::reject::{AsError, Reject};
+use crate::machinery::counters::Counters;
+use crate::machinery::keyed::{Full, KeyMap, check_max_keys};
+use crate::machinery::waiting;
 use crate::sync::{Mutex, lock};
-use crate::waiting;
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::reject::{AsError, Reject};
 
 /// What every service of one layer shares.
 #[derive(Debug)]

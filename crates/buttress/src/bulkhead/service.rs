@@ -6,10 +6,10 @@ use tower::Service;
 
 use super::handle::Handle;
 use super::shared::{Permit, Shared};
-use crate::backpressure::BackpressureService;
-use crate::limited;
-use crate::queued::{self, QueuedService};
-use crate::reject::Reject;
+use crate::machinery::backpressure::BackpressureService;
+use crate::machinery::limited;
+use crate::machinery::queued::{self, QueuedService};
+use crate::vocabulary::reject::Reject;
 
 /// The response of a [`Bulkhead`]. Dropping it cancels the call and returns its permit.
 pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Permit>;

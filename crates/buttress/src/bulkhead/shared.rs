@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::state::Permits;
-use crate::clock::Clock;
-use crate::counters::Counters;
-use crate::error::Error;
-use crate::guard::Guard;
-use crate::invalid_config::InvalidConfig;
-use crate::limited::Held;
-use crate::observe::Common;
-use crate::queue::{Ask, InVain, WaitQueue};
+use crate::machinery::counters::Counters;
+use crate::machinery::guard::Guard;
+use crate::machinery::limited::Held;
+use crate::machinery::queue::{Ask, InVain, WaitQueue};
+use crate::machinery::waiting::{self, Limiter, Outlook, Waiting};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::waiting::{self, Limiter, Outlook, Waiting};
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::observe::Common;
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TIMED_OUT: usize = 1;
@@ -84,9 +84,9 @@ impl Shared {
     pub(super) fn apply(&self, config: &Config) {
         self.permits.resize(config.max_concurrent);
         self.capacity.store(config.queue as usize, Ordering::Relaxed);
-        let wait = config.max_wait.map_or(FOREVER, crate::clock::to_nanos);
+        let wait = config.max_wait.map_or(FOREVER, crate::vocabulary::clock::to_nanos);
         self.max_wait.store(wait, Ordering::Relaxed);
-        let claim = crate::clock::to_nanos(config.claim_within);
+        let claim = crate::vocabulary::clock::to_nanos(config.claim_within);
         self.claim_within.store(claim, Ordering::Relaxed);
     }
 

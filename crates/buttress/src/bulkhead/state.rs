@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::queue::{Lack, Resource};
+use crate::machinery::queue::{Lack, Resource};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Set while somebody waits in the queue.
@@ -199,7 +199,7 @@ mod tests {
 #[cfg(all(test, buttress_loom))]
 mod loom_tests {
     use super::*;
-    use crate::queue::{Ask, Joined, WaitQueue};
+    use crate::machinery::queue::{Ask, Joined, WaitQueue};
     use loom::sync::Arc;
     use loom::thread;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::shared::{ADMITTED, SUCCEEDED, Shared, Telemetry};
 use super::state::Ticket;
-use crate::classify::Outcome;
-use crate::guard::Guard;
+use crate::machinery::guard::Guard;
+use crate::vocabulary::classify::Outcome;
 
 /// A call under way.
 #[derive(Clone, Copy, Debug)]

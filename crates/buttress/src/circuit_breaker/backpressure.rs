@@ -12,10 +12,10 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::service::settle_unready;
 use super::shared::Shared;
-use crate::classify::Classify;
-use crate::clock::Sleep;
-use crate::reject::Reject;
-use crate::wakers::Owner;
+use crate::machinery::wakers::Owner;
+use crate::vocabulary::classify::Classify;
+use crate::vocabulary::clock::Sleep;
+use crate::vocabulary::reject::Reject;
 
 /// A service that is ready only while its circuit takes calls. Made by
 /// [`CircuitBreakerLayer::backpressure`](super::CircuitBreakerLayer::backpressure).

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::shared::Shared;
-use crate::observe::CircuitState;
-use crate::wakers::Owner;
+use crate::machinery::wakers::Owner;
+use crate::vocabulary::observe::CircuitState;
 
 /// Completes with the new state when a circuit changes. Made by [`Handle::changed`](super::Handle::changed).
 ///

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
-use crate::classify::Outcome;
-use crate::invalid_config::{InvalidConfig, check_at_least, check_duration, check_range};
-use crate::observe::{Common, common_setters};
-use crate::window::LARGEST_COUNT;
+use crate::machinery::window::LARGEST_COUNT;
+use crate::vocabulary::classify::Outcome;
+use crate::vocabulary::invalid_config::{
+    InvalidConfig, check_at_least, check_duration, check_range,
+};
+use crate::vocabulary::observe::{Common, common_setters};
 
 /// When a circuit opens, for how long, and how it closes again.
 ///
@@ -16,21 +18,27 @@ pub struct Config {
     pub(super) consecutive_failures: u32,
     pub(super) failure_rate: Option<f64>,
     pub(super) slow_call_rate: Option<f64>,
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(deserialize_with = "crate::vocabulary::duration_text::optional")
+    )]
     pub(super) slow_call_duration: Option<Duration>,
     pub(super) count_window: u32,
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(deserialize_with = "crate::vocabulary::duration_text::optional")
+    )]
     pub(super) time_window: Option<Duration>,
     pub(super) min_calls: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) open_for: Duration,
     pub(super) open_factor: f64,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) max_open_for: Duration,
     pub(super) honour_hint: bool,
     pub(super) half_open_calls: u32,
     pub(super) successes_to_close: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) probe_lease: Duration,
     pub(super) dropped_calls: Outcome,
     pub(super) panicked_calls: Outcome,

@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use super::admission::Admission;
-use crate::classify::Classify;
-use crate::error::Error;
-use crate::guard::OnUnwind;
-use crate::reject::{Refused, Reject};
+use crate::machinery::guard::OnUnwind;
+use crate::vocabulary::classify::Classify;
+use crate::vocabulary::error::Error;
+use crate::vocabulary::reject::{Refused, Reject};
 
 pin_project! {
     /// The response of a service behind a circuit breaker. Dropping it cancels the call and settles it

@@ -5,9 +5,9 @@ use super::admission::Admission;
 use super::changed::Changed;
 use super::config::Config;
 use super::shared::{ADMITTED, FAILED, OPENED, REFUSED, SUCCEEDED, Shared, TRANSITIONS, Telemetry};
-use crate::error::Error;
-use crate::invalid_config::InvalidConfig;
-use crate::observe::CircuitState;
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::observe::CircuitState;
 
 /// The operator's view of a circuit breaker, and its use without tower. Cheap to clone; all clones, and
 /// every service of the layer, share one state.

@@ -13,13 +13,13 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::{Shared, Telemetry};
 use super::state::State;
-use crate::classify::{Classify, ServiceErrors};
-use crate::counters::Counters;
-use crate::error::Error;
-use crate::invalid_config::InvalidConfig;
-use crate::keyed::{Full, KeyMap, check_max_keys};
-use crate::reject::{AsError, Reject};
+use crate::machinery::counters::Counters;
+use crate::machinery::keyed::{Full, KeyMap, check_max_keys};
 use crate::sync::{Mutex, lock};
+use crate::vocabulary::classify::{Classify, ServiceErrors};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::reject::{AsError, Reject};
 
 /// What every service of one layer shares.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::CircuitBreaker;
 use super::shared::Shared;
-use crate::classify::ServiceErrors;
-use crate::invalid_config::InvalidConfig;
-use crate::mode::{Backpressure, Refuse};
-use crate::reject::AsError;
+use crate::vocabulary::classify::ServiceErrors;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::mode::{Backpressure, Refuse};
+use crate::vocabulary::reject::AsError;
 
 /// Stops calling a service that fails. See the [module](super) for everything else.
 ///

@@ -7,9 +7,9 @@ use super::admission::Call;
 use super::handle::Handle;
 use super::shared::Shared;
 use super::state::Ticket;
-use crate::classify::Outcome;
-use crate::error::Error;
 use crate::sync::{Mutex, lock};
+use crate::vocabulary::classify::Outcome;
+use crate::vocabulary::error::Error;
 
 /// The place in a circuit of a call that was admitted again. The circuit gets the outcome that was noted
 /// last when the last clone of the `Arc` is dropped. Counters get nothing: they count the call once, by the

@@ -9,10 +9,10 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::Shared;
 use super::state::Ticket;
-use crate::classify::Classify;
-use crate::error::RetryAfter;
-use crate::reject::Reject;
-use crate::wakers::Owner;
+use crate::machinery::wakers::Owner;
+use crate::vocabulary::classify::Classify;
+use crate::vocabulary::error::RetryAfter;
+use crate::vocabulary::reject::Reject;
 
 /// A service behind a circuit breaker that refuses at once. Made by
 /// [`CircuitBreakerLayer`](super::CircuitBreakerLayer).

@@ -23,12 +23,12 @@ pub(crate) use ticket::Ticket;
 use ticket::{COUNTED, NOTED, UNCOUNTED, pack, unpack};
 
 use super::config::Config;
-use crate::clock;
-use crate::error::RetryAfter;
-use crate::invalid_config::InvalidConfig;
-use crate::observe::CircuitState;
+use crate::machinery::window::{CountWindow, Streak, Tally, TimeWindow};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
-use crate::window::{CountWindow, Streak, Tally, TimeWindow};
+use crate::vocabulary::clock;
+use crate::vocabulary::error::RetryAfter;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::observe::CircuitState;
 
 /// A change of state, to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

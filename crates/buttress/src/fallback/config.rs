@@ -1,4 +1,4 @@
-use crate::observe::{Common, common_setters};
+use crate::vocabulary::observe::{Common, common_setters};
 
 /// Name, clock, observer and counting of a fallback. What it answers is said by the constructors of
 /// [`FallbackLayer`](super::FallbackLayer).

@@ -9,7 +9,7 @@ use tower::Service;
 
 use super::recover::Recover;
 use super::shared::Shared;
-use crate::classify::{Classify, Outcome};
+use crate::vocabulary::classify::{Classify, Outcome};
 
 pin_project! {
     /// The response of a [`Fallback`](super::Fallback). Dropping it cancels the call, or the fallback.

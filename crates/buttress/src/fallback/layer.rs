@@ -9,7 +9,7 @@ use super::handle::Handle;
 use super::recover::{FromError, FromRequest, FromResult, KeepPrimary, Recover, ToService, Value};
 use super::service::Fallback;
 use super::shared::Shared;
-use crate::classify::{AnyError, Classify, Outcome};
+use crate::vocabulary::classify::{AnyError, Classify, Outcome};
 
 /// Answers in place of a service that failed. See the [module](super) for everything else.
 #[must_use]

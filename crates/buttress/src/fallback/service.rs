@@ -8,7 +8,7 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::recover::Recover;
 use super::shared::Shared;
-use crate::classify::Classify;
+use crate::vocabulary::classify::Classify;
 
 /// A service with a fallback. Made by [`FallbackLayer`](super::FallbackLayer).
 pub struct Fallback<S, F, C> {

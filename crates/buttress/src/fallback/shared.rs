@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::config::Config;
-use crate::counters::Counters;
-use crate::observe::Common;
+use crate::machinery::counters::Counters;
+use crate::vocabulary::observe::Common;
 
 pub(super) const USED: usize = 0;
 pub(super) const FAILED: usize = 1;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
-use crate::cloned::Cloned;
+use crate::machinery::cloned::Cloned;
 
 pub(super) struct Backends<S> {
     services: Vec<Cloned<S>>,

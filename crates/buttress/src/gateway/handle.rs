@@ -1,9 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::counters::{Counters, counters};
-use crate::error::{Error, ErrorKind};
-use crate::name::Name;
+use crate::machinery::counters::{Counters, counters};
+use crate::vocabulary::error::{Error, ErrorKind};
+use crate::vocabulary::name::Name;
 use crate::{rate_limit, time_limit};
 
 counters! {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tower::{BoxError, Service};
 
-use crate::cloned::Cloned;
-use crate::name::Name;
+use crate::machinery::cloned::Cloned;
 use crate::rate_limit;
+use crate::vocabulary::name::Name;
 
 /// What an authorization service says of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

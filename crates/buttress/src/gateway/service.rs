@@ -8,14 +8,14 @@ use super::backends::Backends;
 use super::future::ResponseFuture;
 use super::handle::{Counted, CountedRoute, End, Handle, Request};
 use super::route::{Authorize, Decision, Route};
-use crate::clock::Clock;
-use crate::counters::Counters;
-use crate::error::{Error, ErrorKind};
-use crate::invalid_config::InvalidConfig;
-use crate::name::Name;
+use crate::machinery::counters::Counters;
 use crate::rate_limit::RateLimitLayer;
-use crate::reject::{AsError, Reject};
 use crate::time_limit::{self, TimeLimitLayer};
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::error::{Error, ErrorKind};
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::name::Name;
+use crate::vocabulary::reject::{AsError, Reject};
 
 /// Sends each request over the route that it belongs to. Cheap to clone; clones share everything. See
 /// the [module](super) for everything else.

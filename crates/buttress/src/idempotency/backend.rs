@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::identity::Identity;
 use super::store::{ClaimId, Claimed, Immediate, Size, Store};
-use crate::store_error::StoreError;
+use crate::vocabulary::store_error::StoreError;
 
 /// An operation of a store.
 pub(super) type Op<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;

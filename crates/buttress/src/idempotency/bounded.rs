@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::store_error::StoreError;
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::store_error::StoreError;
 
 /// Waits for `asking` up to `limit`; `None` if there is no answer by then. The store may still do what it was
 /// asked for.

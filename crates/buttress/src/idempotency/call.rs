@@ -20,9 +20,9 @@ use super::settle::Ending;
 use super::shared::{Counter, Shared};
 use super::store::{ClaimId, Claimed};
 use super::tape::Tape;
-use crate::clock;
-use crate::error::{Error, ErrorKind};
-use crate::store_error::StoreError;
+use crate::vocabulary::clock;
+use crate::vocabulary::error::{Error, ErrorKind};
+use crate::vocabulary::store_error::StoreError;
 
 /// What a call needs wherever it ends up.
 pub(super) struct Call<S, Req, T, M, V> {

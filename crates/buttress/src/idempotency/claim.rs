@@ -8,9 +8,9 @@ use super::bounded::{no_answer, within};
 use super::holding::Holding;
 use super::key::Key;
 use super::store::{ClaimId, CompleteIn};
-use crate::clock::Clock;
-use crate::store_error::StoreError;
 use crate::sync::{Mutex, lock};
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::store_error::StoreError;
 
 /// A request with the claim on its key, as handlers of a
 /// [transactional](super::IdempotencyLayer::transactional) layer get it.

@@ -1,10 +1,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::invalid_config::{InvalidConfig, check_at_least, check_duration, check_not_endless};
-use crate::observe::{Common, common_setters};
-use crate::rng::Rng;
-use crate::spawn::Spawner;
+use crate::vocabulary::invalid_config::{
+    InvalidConfig, check_at_least, check_duration, check_not_endless,
+};
+use crate::vocabulary::observe::{Common, common_setters};
+use crate::vocabulary::rng::Rng;
+use crate::vocabulary::spawn::Spawner;
 
 /// What becomes of a key whose handler ended without an answer that is kept.
 #[non_exhaustive]
@@ -54,16 +56,19 @@ pub enum LostClaim {
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
 #[must_use]
 pub struct Config {
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) result_lifetime: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) lease: Duration,
     pub(super) refuse_in_flight: bool,
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "crate::duration_text::optional"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(deserialize_with = "crate::vocabulary::duration_text::optional")
+    )]
     pub(super) in_flight_hint: Option<Duration>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) longest_wait: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) poll_interval: Duration,
     pub(super) key_required: bool,
     pub(super) failed_calls: Leave,
@@ -71,10 +76,10 @@ pub struct Config {
     pub(super) abandoned_calls: Leave,
     pub(super) store_failure: StoreFailure,
     pub(super) store_attempts: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) patience: Duration,
     pub(super) lost_claim: LostClaim,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) sweep_interval: Duration,
     pub(super) sweep_batch: usize,
     pub(super) detached: Option<u32>,

@@ -11,8 +11,8 @@ use std::task::Poll;
 use tokio::sync::Notify;
 
 use super::shared::Shared;
-use crate::error::{Error, ErrorKind};
 use crate::sync::{Mutex, lock};
+use crate::vocabulary::error::{Error, ErrorKind};
 
 /// The handlers of a layer that run detached.
 pub(super) struct Detached {

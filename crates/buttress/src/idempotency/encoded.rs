@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::key::{Fingerprint, Key};
 use super::store::{ClaimId, Claimed, CompleteIn, Size, Store};
-use crate::codec::{Codec, CodecError, Format};
-use crate::store_error::StoreError;
+use crate::vocabulary::codec::{Codec, CodecError, Format};
+use crate::vocabulary::store_error::StoreError;
 
 /// Keeps typed values in a store of bytes (SQLite, PostgreSQL), encoded by `C`.
 ///

@@ -7,8 +7,8 @@ use pin_project_lite::pin_project;
 
 use super::running::Running;
 use super::tape::Tape;
-use crate::error::Error;
-use crate::reject::Reject;
+use crate::vocabulary::error::Error;
+use crate::vocabulary::reject::Reject;
 
 /// A call that had to wait before its handler could begin, or whose handler runs elsewhere.
 pub(super) type Waiting<A> = Pin<Box<dyn Future<Output = Result<A, Error>> + Send>>;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use super::detached::Detached;
 use super::shared::{Counter, Shared};
 use super::store::Size;
-use crate::name::Name;
 use crate::sync::Ordering;
+use crate::vocabulary::name::Name;
 
 /// The operator's view of an idempotency layer. Cheap to clone; all clones, and every service of the
 /// layer, share one state.

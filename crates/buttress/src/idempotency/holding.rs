@@ -9,9 +9,9 @@ use super::identity::Identity;
 use super::owner::Owner;
 use super::shared::{Counter, Shared};
 use super::store::ClaimId;
-use crate::clock;
-use crate::guard::Guard;
+use crate::machinery::guard::Guard;
 use crate::sync::Ordering;
+use crate::vocabulary::clock;
 
 /// The claim of a call that runs. Dropping it leaves the key as abandoned calls do.
 pub(super) struct Holding<V> {

@@ -12,8 +12,8 @@ use super::service::Idempotency;
 use super::shared::Shared;
 use super::store::Store;
 use super::tape::{Answers, AnswersIf, ByFn, Results};
-use crate::invalid_config::InvalidConfig;
-use crate::reject::AsError;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::reject::AsError;
 
 /// Does the work of a key once, and gives every repetition the same answer. See the [module](super)
 /// for everything else.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::key::{Fingerprint, Key};
 use super::state::{Fenced, Removed, Table};
 use super::store::{ClaimId, Claimed, Immediate, Size, Store};
-use crate::clock::Clock;
-use crate::invalid_config::{InvalidConfig, check_range};
-use crate::store_error::StoreError;
 use crate::sync::{Mutex, lock};
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::invalid_config::{InvalidConfig, check_range};
+use crate::vocabulary::store_error::StoreError;
 
 mod transaction;
 

@@ -1,8 +1,8 @@
 //! [`Outage`]: what the log knows of a store that fails.
 
-use crate::observe::Say;
-use crate::store_error::{StoreError, StoreErrorKind};
 use crate::sync::{AtomicU32, Ordering};
+use crate::vocabulary::observe::Say;
+use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
 
 /// One outage is one line at its start and one at its end, whatever fails meanwhile. What a person must mend
 /// is one line until the operation succeeds. Nothing here is decided by more than one word, so its order

@@ -16,9 +16,9 @@ use super::holding::Holding;
 use super::owner::Owner;
 use super::shared::BY_HAND;
 use super::store::Immediate;
-use crate::clock::{self, Sleep};
-use crate::error::Error;
-use crate::store_error::StoreError;
+use crate::vocabulary::clock::{self, Sleep};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::store_error::StoreError;
 
 /// The longest wait between two renewals while the store is away.
 const LONGEST: Duration = Duration::from_secs(10);

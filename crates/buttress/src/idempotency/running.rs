@@ -14,8 +14,8 @@ use super::holding::Holding;
 use super::renewal::{Renewal, Standing};
 use super::settle::{Ending, Settled, Settling};
 use super::tape::{Kept, Recorded, Tape};
-use crate::error::Error;
-use crate::guard::OnUnwind;
+use crate::machinery::guard::OnUnwind;
+use crate::vocabulary::error::Error;
 
 pin_project! {
     /// Runs a handler to its end and settles its claim, which is renewed meanwhile.

@@ -14,8 +14,8 @@ use super::running::Running;
 use super::shared::{Counter, Shared};
 use super::store::{ClaimId, Claimed};
 use super::tape::Tape;
-use crate::error::ErrorKind;
-use crate::reject::Reject;
+use crate::vocabulary::error::ErrorKind;
+use crate::vocabulary::reject::Reject;
 
 /// A service that does the work of a key once. Made by [`IdempotencyLayer`](super::IdempotencyLayer).
 pub struct Idempotency<S, K, V, T, R, M> {
@@ -156,7 +156,9 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
     }
 }
 
-fn refused<F, Res, E, T: Tape<Res, E>>(refusal: crate::error::Error) -> Phase<F, Res, E, T> {
+fn refused<F, Res, E, T: Tape<Res, E>>(
+    refusal: crate::vocabulary::error::Error,
+) -> Phase<F, Res, E, T> {
     Phase::Answered { answer: Some(Err(refusal)) }
 }
 

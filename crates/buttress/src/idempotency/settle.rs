@@ -12,8 +12,8 @@ use super::config::{Leave, LostClaim};
 use super::owner::Owner;
 use super::shared::{Counter, Shared};
 use super::store::Immediate;
-use crate::error::Error;
-use crate::store_error::{StoreError, StoreErrorKind};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
 
 /// How a handler ended.
 pub(super) enum Ending<V> {

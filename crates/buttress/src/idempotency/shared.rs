@@ -15,12 +15,12 @@ use super::lines::Lines;
 use super::outage::Outage;
 use super::owner::Owner;
 use super::store::{ClaimId, Claimed, Store};
-use crate::clock;
-use crate::counters::{Counters, counters};
-use crate::error::{Error, ErrorKind, RetryAfter, WrongKey};
-use crate::invalid_config::InvalidConfig;
-use crate::store_error::StoreError;
+use crate::machinery::counters::{Counters, counters};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::vocabulary::clock;
+use crate::vocabulary::error::{Error, ErrorKind, RetryAfter, WrongKey};
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::store_error::StoreError;
 
 counters! {
     /// What is counted.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::key::{Fingerprint, Hashed, Key};
 use super::store::{ClaimId, Claimed, Size};
-use crate::clock;
+use crate::vocabulary::clock;
 
 mod scopes;
 

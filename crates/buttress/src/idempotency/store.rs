@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::{Fingerprint, Key};
-use crate::id::ids;
-use crate::store_error::StoreError;
+use crate::vocabulary::id::ids;
+use crate::vocabulary::store_error::StoreError;
 
 ids! {
     /// One claim on a key, drawn by the claimer. It is the fence: what is done under a claim that has

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use crate::invalid_config::{InvalidConfig, check_at_least, check_duration};
-use crate::observe::{Common, common_setters};
+use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
+use crate::vocabulary::observe::{Common, common_setters};
 
 /// How the limit is kept.
 #[non_exhaustive]
@@ -32,12 +32,12 @@ pub struct Config {
     pub(super) policy: Policy,
     pub(super) max_tokens: u32,
     pub(super) refill_tokens: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) refill_period: Duration,
     pub(super) queue: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) max_wait: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) claim_within: Duration,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Common,

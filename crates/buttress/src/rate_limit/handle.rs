@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::shared::{ADMITTED, REFUSED, Shared, TIMED_OUT};
-use crate::error::Error;
-use crate::invalid_config::InvalidConfig;
+use crate::machinery::waiting::{self, Limiter as _, Operated, Waiting};
 use crate::sync::lock;
-use crate::waiting::{self, Limiter as _, Operated, Waiting};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// The operator's view of a rate limiter, and its use without tower. Cheap to clone; all clones, and
 /// every service of the layer, share one state.

@@ -16,9 +16,9 @@ use self::shared::{Shared, check};
 use super::config::Config;
 use super::service::ResponseFuture;
 use super::tokens::Spent;
-use crate::cost::{Cost, OneToken};
-use crate::invalid_config::InvalidConfig;
-use crate::reject::{AsError, Reject};
+use crate::vocabulary::cost::{Cost, OneToken};
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::reject::{AsError, Reject};
 
 pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats};
 pub use self::rules::{OneRule, Plans, Rules};

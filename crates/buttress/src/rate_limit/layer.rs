@@ -8,10 +8,10 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::{BackpressureRateLimit, QueuedRateLimit, RateLimit};
 use super::shared::Shared;
-use crate::cost::OneToken;
-use crate::invalid_config::InvalidConfig;
-use crate::mode::{Backpressure, Queued, Refuse};
-use crate::reject::AsError;
+use crate::vocabulary::cost::OneToken;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
+use crate::vocabulary::reject::AsError;
 
 /// Limits how many calls pass in a time. See the [module](super) for everything else.
 ///

@@ -9,7 +9,7 @@ mod shared;
 mod state;
 mod tokens;
 
-pub use crate::cost::{Cost, OneToken};
+pub use crate::vocabulary::cost::{Cost, OneToken};
 pub use config::{Config, Policy};
 pub use handle::{Handle, Stats};
 pub use keyed::{

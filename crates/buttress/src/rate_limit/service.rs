@@ -7,11 +7,11 @@ use tower::Service;
 use super::handle::Handle;
 use super::shared::Shared;
 use super::tokens::Spent;
-use crate::backpressure::BackpressureService;
-use crate::cost::{Cost, OneToken};
-use crate::limited;
-use crate::queued::{self, QueuedService};
-use crate::reject::Reject;
+use crate::machinery::backpressure::BackpressureService;
+use crate::machinery::limited;
+use crate::machinery::queued::{self, QueuedService};
+use crate::vocabulary::cost::{Cost, OneToken};
+use crate::vocabulary::reject::Reject;
 
 /// The response of a [`RateLimit`]. Dropping it cancels the call; its tokens stay spent.
 pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Spent>;

@@ -13,9 +13,9 @@ use bucket::Bucket;
 use windows::Windows;
 
 use super::config::{Config, Policy};
-use crate::clock;
-use crate::invalid_config::InvalidConfig;
-use crate::queue::{Lack, Resource};
+use crate::machinery::queue::{Lack, Resource};
+use crate::vocabulary::clock;
+use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// When tokens were taken: enough to give back exactly them, if they still count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::shared::Shared;
 use super::state::Receipt;
-use crate::guard::Guard;
-use crate::limited::Held;
-use crate::waiting;
+use crate::machinery::guard::Guard;
+use crate::machinery::limited::Held;
+use crate::machinery::waiting;
 
 /// Tokens that were taken for a call that has not begun. Dropping them gives them back.
 #[derive(Debug)]

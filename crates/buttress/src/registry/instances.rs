@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::{Applied, Pattern};
-use crate::clock::Clock;
-use crate::invalid_config::InvalidConfig;
-use crate::name::Name;
-use crate::observe::{Event, Observer};
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::{Event, Observer};
 use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};
 
 /// Handles by name, sorted.

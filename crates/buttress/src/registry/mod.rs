@@ -11,14 +11,14 @@ use instances::{Group, Instances, Setup};
 
 use crate::bulkhead::BulkheadLayer;
 use crate::circuit_breaker::CircuitBreakerLayer;
-use crate::clock::Clock;
-use crate::invalid_config::InvalidConfig;
-use crate::name::Name;
-use crate::observe::Observer;
 use crate::rate_limit::RateLimitLayer;
 use crate::retry::RetryLayer;
 use crate::sync::{Mutex, lock};
 use crate::time_limit::TimeLimitLayer;
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::Observer;
 
 /// The patterns a [`Registry`] builds, by their names in documents.
 #[non_exhaustive]

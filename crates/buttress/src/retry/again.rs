@@ -12,8 +12,8 @@ use tower::Service;
 use super::clone_request::CloneRequest;
 use super::shared::{Decided, Shared};
 use super::state::Attempts;
-use crate::classify::{Classify, Outcome};
-use crate::clock::Sleep;
+use crate::vocabulary::classify::{Classify, Outcome};
+use crate::vocabulary::clock::Sleep;
 
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::clock;
-use crate::invalid_config::{InvalidConfig, check_not_endless};
-use crate::rng::Rng;
+use crate::vocabulary::clock;
+use crate::vocabulary::invalid_config::{InvalidConfig, check_not_endless};
+use crate::vocabulary::rng::Rng;
 
 /// How long to wait before each further attempt.
 ///
@@ -160,7 +160,7 @@ impl Backoff {
 mod tests {
     use super::*;
     // Named, because proptest's prelude has an `Rng` too.
-    use crate::rng::Rng;
+    use crate::vocabulary::rng::Rng;
     use proptest::prelude::*;
 
     fn ms(ms: u64) -> Duration {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock;
-use crate::counters::Counters;
-use crate::invalid_config::{InvalidConfig, check_duration, check_range};
+use crate::machinery::counters::Counters;
 use crate::sync::{Mutex, lock};
+use crate::vocabulary::clock;
+use crate::vocabulary::invalid_config::{InvalidConfig, check_duration, check_range};
 
 /// Limits retries to a share of the recent calls, plus a floor, so that retries cannot multiply the
 /// load of a service that fails for everybody. Clones share one budget: give the same one to every

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::budget::Budget;
-use crate::invalid_config::{InvalidConfig, check_at_least, check_duration};
-use crate::observe::{Common, common_setters};
-use crate::rng::Rng;
+use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
+use crate::vocabulary::observe::{Common, common_setters};
+use crate::vocabulary::rng::Rng;
 
 /// The rules of a retry.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
 use super::config::{Config, Policy};
-use crate::duration_text;
+use crate::vocabulary::duration_text;
 
 /// The keys of a retry in a document; each has the default of [`Config`].
 #[derive(serde::Deserialize)]

@@ -10,7 +10,7 @@ use tower::Service;
 use super::again::{Again, Spare};
 use super::clone_request::CloneRequest;
 use super::shared::Shared;
-use crate::classify::{Classify, Outcome};
+use crate::vocabulary::classify::{Classify, Outcome};
 
 pin_project! {
     /// The response of a [`Retry`](super::Retry). Dropping it cancels the present attempt and makes no

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use super::config::Config;
 use super::shared::{CALLS, EXHAUSTED, NOT_MADE, RETRIES, Shared};
-use crate::invalid_config::InvalidConfig;
 use crate::sync::lock;
+use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// The operator's view of a retry. Cheap to clone; all clones, and every service of the layer, share
 /// one state.

@@ -9,8 +9,8 @@ use super::handle::Handle;
 use super::service::Retry;
 use super::shared::Shared;
 use super::state::Attempts;
-use crate::classify::{Classify, Outcome, RetryableErrors};
-use crate::invalid_config::InvalidConfig;
+use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
+use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// Attempts calls again that failed. See the [module](super) for everything else.
 #[must_use]

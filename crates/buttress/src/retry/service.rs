@@ -9,7 +9,7 @@ use super::clone_request::CloneRequest;
 use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::{First, Shared};
-use crate::classify::Classify;
+use crate::vocabulary::classify::Classify;
 
 /// A service whose failed calls are attempted again. Made by [`RetryLayer`](super::RetryLayer).
 pub struct Retry<S, C, Q> {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use super::budget::Budget;
 use super::config::{Config, Policy};
 use super::state::Attempts;
-use crate::counters::Counters;
-use crate::invalid_config::InvalidConfig;
-use crate::observe::{Common, GaveUp};
-use crate::rng::Rng;
+use crate::machinery::counters::Counters;
 use crate::sync::{AtomicU32, Mutex, Ordering, lock};
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::observe::{Common, GaveUp};
+use crate::vocabulary::rng::Rng;
 
 pub(super) const RETRIES: usize = 0;
 pub(super) const EXHAUSTED: usize = 1;

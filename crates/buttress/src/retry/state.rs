@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::config::Policy;
-use crate::observe::GaveUp;
-use crate::rng::Rng;
+use crate::vocabulary::observe::GaveUp;
+use crate::vocabulary::rng::Rng;
 
 /// The attempts of one call so far.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use tower::Service;
 
 use super::attempt::Attempt;
 use crate::circuit_breaker::{CircuitBreaker, ResponseFuture};
-use crate::classify::Classify;
-use crate::reject::{AsError, Reject};
+use crate::vocabulary::classify::Classify;
+use crate::vocabulary::reject::{AsError, Reject};
 
 /// A circuit breaker that writes the ticket of each request into its first attempt.
 #[derive(Clone)]

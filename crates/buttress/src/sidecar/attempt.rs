@@ -8,8 +8,8 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::circuit_breaker::Ticket;
-use crate::error::Error;
 use crate::retry::CloneRequest;
+use crate::vocabulary::error::Error;
 
 /// A request, the number of its attempt, and what the circuit admitted the request with.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::name::Name;
-use crate::observe::{Event, Observer};
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::{Event, Observer};
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
 /// The parts of a sidecar. Name, clock and observer are set here once, for all of them.

@@ -7,8 +7,8 @@ use pin_project_lite::pin_project;
 
 use super::attempt::Stop;
 use super::handle::{End, Request};
-use crate::classify::{Classify, Outcome};
-use crate::reject::Reject;
+use crate::vocabulary::classify::{Classify, Outcome};
+use crate::vocabulary::reject::Reject;
 
 pin_project! {
     /// The response of a [`Sidecar`](super::Sidecar). Dropping it cancels the request, which counts as

@@ -12,9 +12,9 @@ use tower::Service;
 use super::attempt::{Attempt, Stop};
 use super::handle::Shared;
 use crate::circuit_breaker::{Changed, Renewal, Ticket};
-use crate::classify::Classify;
-use crate::error::{Error, RetryAfter};
-use crate::observe::CircuitState;
+use crate::vocabulary::classify::Classify;
+use crate::vocabulary::error::{Error, RetryAfter};
+use crate::vocabulary::observe::CircuitState;
 
 /// Lets later attempts pass only while the circuit would. The first was admitted by the breaker itself,
 /// further out.

@@ -1,10 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::counters::Counters;
-use crate::error::{Error, ErrorKind};
-use crate::name::Name;
+use crate::machinery::counters::Counters;
 use crate::sync::{AtomicU64, Ordering};
+use crate::vocabulary::error::{Error, ErrorKind};
+use crate::vocabulary::name::Name;
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
 /// How a request can end; the index of its counter.

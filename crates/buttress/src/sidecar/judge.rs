@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::attempt::Stop;
-use crate::classify::{Classify, Outcome};
-use crate::error::ErrorKind;
+use crate::vocabulary::classify::{Classify, Outcome};
+use crate::vocabulary::error::ErrorKind;
 
 /// For the breaker: refusals say nothing about the service, everything else that stopped a request
 /// does.

@@ -12,14 +12,14 @@ use super::judge::{JudgeAttempt, JudgeRequest};
 use super::optional::MaybeLimited;
 use super::service::{Sidecar, Stack};
 use crate::circuit_breaker::CircuitBreakerLayer;
-use crate::classify::{RetryableErrors, ServiceErrors};
-use crate::counters::Counters;
-use crate::invalid_config::InvalidConfig;
+use crate::machinery::counters::Counters;
 use crate::rate_limit::RateLimitLayer;
-use crate::reject::AsError;
 use crate::retry::{ByClone, RetryLayer};
 use crate::sync::AtomicU64;
 use crate::time_limit::TimeLimitLayer;
+use crate::vocabulary::classify::{RetryableErrors, ServiceErrors};
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::reject::AsError;
 
 /// Everything a client of an unreliable service needs, in the right order. See the [module](super).
 ///

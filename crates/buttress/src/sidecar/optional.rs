@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::rate_limit::{self, OneToken, RateLimit, RateLimitLayer};
-use crate::reject::AsError;
+use crate::vocabulary::reject::AsError;
 
 /// A service with or without a limiter in front.
 #[derive(Clone, Debug)]

@@ -12,10 +12,10 @@ use super::handle::{Handle, Shared};
 use super::judge::{JudgeAttempt, JudgeRequest};
 use super::optional::MaybeLimited;
 use crate::circuit_breaker::Ticket;
-use crate::classify::Classify;
-use crate::reject::{AsError, Reject};
 use crate::retry::{CloneRequest, Retry};
 use crate::time_limit::{Fixed, TimeLimit};
+use crate::vocabulary::classify::Classify;
+use crate::vocabulary::reject::{AsError, Reject};
 
 /// The parts in their order: limiter, breaker, retry, gate, time limit of an attempt.
 pub(super) type Stack<S, C, T, Q> =

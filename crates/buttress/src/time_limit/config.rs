@@ -2,9 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Error;
-use crate::invalid_config::{InvalidConfig, check_duration};
-use crate::observe::{Common, common_setters};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::{InvalidConfig, check_duration};
+use crate::vocabulary::observe::{Common, common_setters};
 
 /// What is called with each timeout.
 pub(super) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
@@ -17,7 +17,7 @@ pub(super) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
 #[must_use]
 pub struct Config {
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) limit: Duration,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) on_timeout: Option<Hook>,

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use super::shared::Shared;
-use crate::clock::{self, Sleep};
-use crate::error::Error;
-use crate::reject::Reject;
+use crate::vocabulary::clock::{self, Sleep};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::reject::Reject;
 
 pin_project! {
     /// A future under a time limit. Dropping it drops the future.

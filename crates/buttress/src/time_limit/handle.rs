@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::config::Config;
 use super::future::Limited;
 use super::shared::{CALLS, Shared, TIMED_OUT};
-use crate::clock;
-use crate::invalid_config::InvalidConfig;
 use crate::sync::Ordering;
+use crate::vocabulary::clock;
+use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// The operator's view of a time limit, and its use without tower. Cheap to clone; all clones, and
 /// every service of the layer, share one state.

@@ -9,8 +9,8 @@ use super::handle::Handle;
 use super::limit::Fixed;
 use super::service::TimeLimit;
 use super::shared::Shared;
-use crate::invalid_config::{InvalidConfig, LONGEST};
-use crate::reject::AsError;
+use crate::vocabulary::invalid_config::{InvalidConfig, LONGEST};
+use crate::vocabulary::reject::AsError;
 
 /// Cuts calls short that take too long. See the [module](super) for everything else.
 #[must_use]

@@ -8,7 +8,7 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::limit::Limit;
 use super::shared::Shared;
-use crate::reject::Reject;
+use crate::vocabulary::reject::Reject;
 
 /// A service under a time limit. Made by [`TimeLimitLayer`](super::TimeLimitLayer).
 pub struct TimeLimit<S, L, R> {

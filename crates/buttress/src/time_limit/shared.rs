@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::config::{Config, Hook};
 use super::future::Limited;
-use crate::clock;
-use crate::counters::Counters;
-use crate::error::Error;
-use crate::invalid_config::InvalidConfig;
-use crate::observe::Common;
+use crate::machinery::counters::Counters;
 use crate::sync::{AtomicU64, Ordering};
+use crate::vocabulary::clock;
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::observe::Common;
 
 pub(super) const TIMED_OUT: usize = 0;
 pub(super) const CALLS: usize = 1;

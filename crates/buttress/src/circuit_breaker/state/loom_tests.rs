@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::classify::Outcome;
+use crate::vocabulary::classify::Outcome;
 use loom::sync::Arc;
 use loom::thread;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::circuit_breaker::config::Config;
-use crate::window::Tally;
+use crate::machinery::window::Tally;
 
 /// Numbers of probes, from 1: what a ticket has room for.
 const MOST_PROBES: u32 = (1 << 31) - 2;

@@ -1,10 +1,10 @@
 //! The rules by which a closed circuit opens, read by every call that could open it.
 
 use crate::circuit_breaker::config::Config;
-use crate::classify::Outcome;
-use crate::clock;
+use crate::machinery::window::{LONGEST_STREAK, Sample, Tally};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::window::{LONGEST_STREAK, Sample, Tally};
+use crate::vocabulary::classify::Outcome;
+use crate::vocabulary::clock;
 
 /// Stands in `slow_after` for "no call is slow".
 const NEVER: u64 = u64::MAX;

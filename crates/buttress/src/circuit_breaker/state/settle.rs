@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::ticket::{COUNTED, NOTED, UNCOUNTED};
 use super::{State, Ticket, Transition, Window};
-use crate::classify::Outcome;
-use crate::observe::CircuitState;
+use crate::machinery::window::{Sample, Streak};
 use crate::sync::{Ordering, lock};
-use crate::window::{Sample, Streak};
+use crate::vocabulary::classify::Outcome;
+use crate::vocabulary::observe::CircuitState;
 
 /// What settling a call changed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::classify::Outcome;
+use crate::vocabulary::classify::Outcome;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

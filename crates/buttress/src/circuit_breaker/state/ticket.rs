@@ -1,7 +1,7 @@
 //! The words of a circuit: the ticket of a call, and the control word that says who gets one.
 
-use crate::observe::CircuitState;
-use crate::window::CALLS_NOT_COUNTED;
+use crate::machinery::window::CALLS_NOT_COUNTED;
+use crate::vocabulary::observe::CircuitState;
 
 /// A call that was admitted, until it is settled: the generation that admitted it over how it did.
 /// One word, so that the call needs no memory for it.

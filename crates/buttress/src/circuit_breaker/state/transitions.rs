@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::machine::Machine;
 use super::ticket::{NOTED, pack, unpack};
 use super::{State, Transition, Window, counts};
-use crate::clock;
-use crate::observe::CircuitState;
+use crate::machinery::window::Streak;
 use crate::sync::{Ordering, lock};
-use crate::window::Streak;
+use crate::vocabulary::clock;
+use crate::vocabulary::observe::CircuitState;
 
 impl State {
     /// The present generation: a number that grows with every change of state, and when a window that

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{MemoryStore, fenced};
 use crate::idempotency::key::Key;
 use crate::idempotency::store::{ClaimId, CompleteIn};
-use crate::store_error::StoreError;
 use crate::sync::lock;
+use crate::vocabulary::store_error::StoreError;
 
 impl<V> MemoryStore<V> {
     /// A transaction in memory, for tests and for handlers whose effects are in memory too.

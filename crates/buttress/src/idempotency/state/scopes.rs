@@ -170,7 +170,7 @@ impl Scopes {
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
-    use crate::rng::Rng;
+    use crate::vocabulary::rng::Rng;
 
     /// Scopes with their results, oldest first, in the order in which they came to have so many.
     #[derive(Default)]

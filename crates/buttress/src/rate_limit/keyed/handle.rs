@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::rules::{OneRule, Plans, Rules};
 use super::shared::{ADMITTED, REFUSED, Shared, TOO_MANY_KEYS};
-use crate::error::Error;
-use crate::invalid_config::InvalidConfig;
 use crate::rate_limit::config::Config;
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// The operator's view of a keyed limiter, and its use without tower. Cheap to clone.
 pub struct KeyedHandle<K, P: Rules<K> = OneRule> {

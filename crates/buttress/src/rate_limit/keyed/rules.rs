@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::invalid_config::InvalidConfig;
 use crate::rate_limit::config::Config;
 use crate::rate_limit::state::plan::Plan;
+use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// The rules of a bucket.
 #[derive(Clone, Copy, Debug)]

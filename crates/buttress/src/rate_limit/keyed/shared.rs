@@ -4,15 +4,15 @@ use std::hash::Hash;
 use std::time::Instant;
 
 use super::rules::{Rule, Rules};
-use crate::counters::Counters;
-use crate::error::{Error, RetryAfter};
-use crate::invalid_config::InvalidConfig;
-use crate::keyed::{KeyMap, check_max_keys};
-use crate::observe::Common;
+use crate::machinery::counters::Counters;
+use crate::machinery::keyed::{KeyMap, check_max_keys};
 use crate::rate_limit::config::{Config, Policy};
 use crate::rate_limit::state::Short;
 use crate::rate_limit::state::plan::nanos_since;
 use crate::sync::{Mutex, lock};
+use crate::vocabulary::error::{Error, RetryAfter};
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::observe::Common;
 
 pub(super) const REFUSED: usize = 0;
 pub(super) const TOO_MANY_KEYS: usize = 1;

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::vocabulary::error::ErrorKind;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Plan {

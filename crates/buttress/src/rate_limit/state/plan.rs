@@ -11,8 +11,8 @@
 use std::time::{Duration, Instant};
 
 use super::Short;
-use crate::clock;
 use crate::rate_limit::config::Config;
+use crate::vocabulary::clock;
 
 /// Nanoseconds from the anchor of a limiter to `now`, at most 18 years, so that a packed position has
 /// bits to spare.

@@ -3,9 +3,9 @@
 mod log;
 
 use super::{Receipt, Short};
-use crate::clock;
 use crate::rate_limit::config::{Config, Policy};
 use crate::sync::{Mutex, MutexGuard, lock};
+use crate::vocabulary::clock;
 use log::Log;
 
 /// Calls counted in windows of time, behind a short lock.

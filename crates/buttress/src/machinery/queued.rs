@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use tower::Service;
 
-use crate::cost::{Cost, OneToken};
-use crate::reject::Reject;
-use crate::waiting::{Limiter, Operated, Outlook, Waiting};
+use crate::machinery::waiting::{Limiter, Operated, Outlook, Waiting};
+use crate::vocabulary::cost::{Cost, OneToken};
+use crate::vocabulary::reject::Reject;
 
 pub(crate) use future::QueuedFuture;
 

@@ -61,7 +61,7 @@ macro_rules! ids {
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                $crate::id::write(self.0, f)
+                $crate::vocabulary::id::write(self.0, f)
             }
         }
 
@@ -75,7 +75,7 @@ macro_rules! ids {
             type Err = $crate::InvalidId;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                $crate::id::parse(text).map(Self)
+                $crate::vocabulary::id::parse(text).map(Self)
             }
         }
     )*};

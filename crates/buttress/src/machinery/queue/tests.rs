@@ -68,7 +68,7 @@ fn ms(ms: u64) -> Duration {
 
 impl Rig {
     fn new() -> Self {
-        let start = crate::clock::Clock::default().now();
+        let start = crate::vocabulary::clock::Clock::default().now();
         let [taken, waiting, most] = [1, 0, 1].map(AtomicU32::new);
         // The unit that is there at once is taken.
         let drip = Drip { start, taken, waiting, most };

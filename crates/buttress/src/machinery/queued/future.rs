@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use crate::error::Error;
-use crate::limited::ResponseFuture;
-use crate::reject::Reject;
-use crate::waiting::{Limiter, Waiting};
+use crate::machinery::limited::ResponseFuture;
+use crate::machinery::waiting::{Limiter, Waiting};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::reject::Reject;
 
 pin_project! {
     /// The response of a call that may wait for its limiter. Dropping it leaves the queue, or cancels the

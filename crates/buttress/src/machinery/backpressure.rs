@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use tower::Service;
 
-use crate::limited::ResponseFuture;
-use crate::reject::Reject;
-use crate::waiting::{Limiter, Operated, Waiting};
+use crate::machinery::limited::ResponseFuture;
+use crate::machinery::waiting::{Limiter, Operated, Waiting};
+use crate::vocabulary::reject::Reject;
 
 /// A service behind a limiter that is ready only while it holds a permit or a token.
 ///

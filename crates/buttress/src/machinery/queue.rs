@@ -18,8 +18,8 @@ use std::fmt;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::sync::{Mutex, lock};
+use crate::vocabulary::clock;
 
 use line::{Line, Wake};
 

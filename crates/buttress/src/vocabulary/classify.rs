@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, asked};
+use crate::vocabulary::error::{Error, ErrorKind, asked};
 
 /// What one finished call says about the service.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -184,8 +184,8 @@ impl<F> fmt::Debug for ClassifyFn<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::RetryAfter;
-    use crate::name::Name;
+    use crate::vocabulary::error::RetryAfter;
+    use crate::vocabulary::name::Name;
 
     type Boxed = Result<(), tower::BoxError>;
 

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::error::Error;
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::error::Error;
 #[cfg(feature = "metrics")]
-use crate::metric::{Keys, Metric, Plain};
-use crate::name::Name;
-use crate::store_error::{StoreError, StoreErrorKind};
+use crate::vocabulary::metric::{Keys, Metric, Plain};
+use crate::vocabulary::name::Name;
+use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
 
 /// The state of a circuit, as operators see it.
 #[non_exhaustive]
@@ -362,7 +362,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::error::{ErrorKind, RetryAfter};
+    use crate::vocabulary::error::{ErrorKind, RetryAfter};
 
     /// Writes down which counters were increased.
     #[derive(Clone, Default)]

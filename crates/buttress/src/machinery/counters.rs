@@ -37,7 +37,7 @@ macro_rules! counters {
             $vis const COUNT: usize = [$(Self::$counter),+].len();
         }
 
-        impl $crate::counters::Which for $name {
+        impl $crate::machinery::counters::Which for $name {
             #[inline(always)]
             fn place(self) -> usize {
                 self as usize

@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use metrics::{Key, Label, Level, Metadata};
 
-use crate::error::ErrorKind;
-use crate::name::Name;
-use crate::observe::CircuitState;
+use crate::vocabulary::error::ErrorKind;
+use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::CircuitState;
 
 /// What is counted through the facade.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::Error;
+use crate::vocabulary::error::Error;
 
 /// Turns a refusal or a timeout into what the wrapped service returns, so that a layer never changes
 /// your response or error type.

@@ -10,8 +10,8 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
-use crate::invalid_config::{InvalidConfig, check_range};
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
+use crate::vocabulary::invalid_config::{InvalidConfig, check_range};
 
 /// Above so many keys the map is split, so that threads rarely meet on a lock.
 const SMALL: usize = 1024;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::places::{Entry, Places};
 use super::{InVain, Lack, Resource};
-use crate::clock;
+use crate::vocabulary::clock;
 
 /// Timers are late by up to their grain: what comes within it after a deadline still came in time.
 const GRAIN: Duration = Duration::from_millis(5);

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::error::Error;
-use crate::guard::{Guard, OnUnwind};
-use crate::reject::{Refused, Reject};
+use crate::machinery::guard::{Guard, OnUnwind};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::reject::{Refused, Reject};
 
 /// What a running call holds of its limiter.
 pub trait Held: Guard {

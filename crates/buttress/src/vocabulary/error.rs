@@ -6,8 +6,8 @@ mod kind;
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock;
-use crate::name::Name;
+use crate::vocabulary::clock;
+use crate::vocabulary::name::Name;
 
 pub use kind::ErrorKind;
 

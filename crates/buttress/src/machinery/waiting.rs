@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::clock::{Clock, Sleep};
-use crate::error::Error;
-use crate::limited::Held;
-use crate::queue::{Ask, InVain, Joined, Looked, Place, Resource, WaitQueue};
+use crate::machinery::limited::Held;
+use crate::machinery::queue::{Ask, InVain, Joined, Looked, Place, Resource, WaitQueue};
+use crate::vocabulary::clock::{Clock, Sleep};
+use crate::vocabulary::error::Error;
 
 /// A limiter with a queue: what its services in the queued and the backpressure mode ask of it.
 pub trait Limiter: Sized {

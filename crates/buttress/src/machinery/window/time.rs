@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::{Sample, Tally};
-use crate::clock;
 use crate::sync::{AtomicU64, Ordering, spin_loop};
+use crate::vocabulary::clock;
 
 /// Slices of a [`TimeWindow`]. A call is counted for at least 19 and at most 20 twentieths of the
 /// window's length, never longer.

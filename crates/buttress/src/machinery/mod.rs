@@ -1,0 +1,14 @@
+//! The parts that several patterns are built of: queues, windows, counters, maps of keys.
+
+pub(crate) mod backpressure;
+pub(crate) mod cloned;
+pub(crate) mod counters;
+pub(crate) mod guard;
+pub(crate) mod keyed;
+pub(crate) mod limited;
+pub(crate) mod queue;
+pub(crate) mod queued;
+pub(crate) mod seqlock;
+pub(crate) mod waiting;
+pub(crate) mod wakers;
+pub(crate) mod window;

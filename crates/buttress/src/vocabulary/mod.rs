@@ -1,0 +1,20 @@
+//! The words that every pattern speaks in: errors, names, events, classes of results, clocks.
+
+pub(crate) mod classify;
+pub(crate) mod clock;
+pub(crate) mod codec;
+pub(crate) mod cost;
+#[cfg(feature = "serde")]
+pub(crate) mod duration_text;
+pub(crate) mod error;
+pub(crate) mod id;
+pub(crate) mod invalid_config;
+#[cfg(feature = "metrics")]
+pub(crate) mod metric;
+pub(crate) mod mode;
+pub(crate) mod name;
+pub(crate) mod observe;
+pub(crate) mod reject;
+pub(crate) mod rng;
+pub(crate) mod spawn;
+pub(crate) mod store_error;
