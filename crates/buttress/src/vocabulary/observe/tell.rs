@@ -1,0 +1,166 @@
+//! Reports of a layer: one log line, one count and one event for each.
+
+use std::time::Duration;
+
+use super::common::Common;
+use super::event::{CircuitState, Event, GaveUp};
+use crate::vocabulary::error::Error;
+#[cfg(feature = "metrics")]
+use crate::vocabulary::metric::{Metric, Plain};
+use crate::vocabulary::store_error::StoreError;
+
+/// The log line that a failure of a store asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Say {
+    /// The store has begun to fail.
+    Began,
+    /// A person must mend it.
+    Mend,
+    /// It was said before.
+    Again,
+}
+
+impl Common {
+    /// Tells of a refusal, which is made only if somebody listens.
+    #[inline(always)]
+    pub(crate) fn refused(&self, error: impl Fn() -> Error) {
+        // Not behind a look at tracing's level: with its feature `log` a logger hears it too.
+        tracing::debug!(
+            target: "buttress",
+            layer = self.name.as_str(),
+            kind = error().kind().as_str(),
+            retry_after = ?error().retry_after(),
+            "call refused"
+        );
+        if self.observer.is_some() || cfg!(feature = "metrics") {
+            self.tell_refused(error());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_refused(&self, error: Error) {
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Refused(error.kind()));
+        self.tell(|| Event::Refused(error));
+    }
+
+    pub(crate) fn timed_out(&self, error: &Error) {
+        tracing::debug!(
+            target: "buttress",
+            layer = self.name.as_str(),
+            limit = ?error.time_limit(),
+            "time limit passed"
+        );
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::TimedOut));
+        self.tell(|| Event::TimedOut(error.clone()));
+    }
+
+    pub(crate) fn circuit_changed(&self, from: CircuitState, to: CircuitState, circuit: u64) {
+        let (layer, from_text, to_text) = (self.name.as_str(), from.as_str(), to.as_str());
+        if matches!(to, CircuitState::Open | CircuitState::ForcedOpen) {
+            tracing::warn!(target: "buttress", layer, from = from_text, to = to_text, "circuit opened");
+        } else {
+            tracing::info!(target: "buttress", layer, from = from_text, to = to_text, "circuit changed");
+        }
+        #[cfg(feature = "metrics")]
+        self.count(Metric::CircuitChanged(to));
+        self.tell(|| Event::CircuitChanged { from, to, circuit });
+    }
+
+    pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), attempt, ?delay, "retrying");
+        self.tell(|| Event::Retrying { attempt, delay });
+    }
+
+    /// Counts an attempt after the first, which is made now.
+    pub(crate) fn retried(&self) {
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::Retried));
+    }
+
+    pub(crate) fn gave_up(&self, attempts: u32, reason: GaveUp) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), attempts, ?reason, "retries exhausted");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::Exhausted));
+        self.tell(|| Event::RetriesExhausted { attempts, reason });
+    }
+
+    pub(crate) fn fell_back(&self, failed: bool) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), failed, "fallback used");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(if failed { Plain::FallbackFailed } else { Plain::FellBack }));
+        self.tell(|| if failed { Event::FallbackFailed } else { Event::FellBack });
+    }
+
+    #[inline]
+    pub(crate) fn replayed(&self) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), "answer replayed");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::Replayed));
+        self.tell(|| Event::Replayed);
+    }
+
+    pub(crate) fn taken_over(&self) {
+        tracing::debug!(target: "buttress", layer = self.name.as_str(), "key taken over");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::TakenOver));
+        self.tell(|| Event::TakenOver);
+    }
+
+    pub(crate) fn claim_lost(&self) {
+        tracing::warn!(target: "buttress", layer = self.name.as_str(), "claim lost");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::ClaimLost));
+        self.tell(|| Event::ClaimLost);
+    }
+
+    pub(crate) fn result_not_kept(&self) {
+        tracing::warn!(target: "buttress", layer = self.name.as_str(), "result not kept");
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::ResultNotKept));
+        self.tell(|| Event::ResultNotKept);
+    }
+
+    pub(crate) fn store_failed(&self, doing: &'static str, error: &StoreError, say: Say) {
+        let layer = self.name.as_str();
+        match say {
+            Say::Began => tracing::warn!(target: "buttress", layer, doing, %error, "store failed"),
+            Say::Mend => tracing::error!(
+                target: "buttress", layer, doing, %error, "somebody must mend the store"
+            ),
+            Say::Again => tracing::debug!(target: "buttress", layer, doing, %error, "store failed"),
+        }
+        #[cfg(feature = "metrics")]
+        self.count(Metric::Plain(Plain::StoreFailed));
+        self.tell(|| Event::StoreFailed { kind: error.kind() });
+    }
+
+    pub(crate) fn store_works_again(&self, doing: &'static str) {
+        tracing::info!(target: "buttress", layer = self.name.as_str(), doing, "store works again");
+    }
+
+    pub(crate) fn reconfigured(&self) {
+        tracing::info!(target: "buttress", layer = self.name.as_str(), "reconfigured");
+        self.tell(|| Event::Reconfigured);
+    }
+
+    /// Builds the event only if somebody listens. While a panic unwinds the thread, a second one, of the
+    /// observer, would end the process: it is caught.
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        let Some(observer) = &self.observer else { return };
+        let event = event();
+        let tell = || observer.on_event(self.name, &event);
+        if !std::thread::panicking() {
+            tell();
+        } else if std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)).is_err() {
+            tracing::error!(target: "buttress", layer = self.name.as_str(), "the observer panicked");
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    fn count(&self, metric: Metric) {
+        self.keys.count(self.name, metric);
+    }
+}
