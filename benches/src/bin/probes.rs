@@ -8,4 +8,5 @@ fn main() {
     probes::refusing::run();
     probes::retrying::run();
     probes::waiting::run();
+    probes::line::run();
 }

@@ -1,5 +1,6 @@
 //! How the candidates behave under load: each probe asks one question of everybody who can be asked.
 
+pub mod line;
 pub mod opening;
 pub mod refusing;
 pub mod retrying;
@@ -18,6 +19,8 @@ pub const ZERO_BACKOFF: &str = "three attempts, zero backoff";
 pub const RATE: &str = "waiting limiter, 8 tasks at 20 000/s: rate reached";
 pub const RATE_CPU: &str = "waiting limiter, 8 tasks at 20 000/s: of a core";
 pub const RATE_ORDER: &str = "waiting limiter, 8 tasks at 20 000/s: order";
+pub const LINE: &str =
+    "half a second of waiters, burst 1, 10 to 100 000/s: lowest share of the rate";
 pub const POLLS: &str = "2 000 waiters on 1 000/s, polls per grant";
 
 /// One line of the program's output. `value` is what a target is held against, `text` what is read.
