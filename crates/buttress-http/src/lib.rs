@@ -15,6 +15,7 @@
 //! | to tell callers how a limit stands | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
 //! | a limit per client: by address, behind proxies, by header | [`client_key`] |
 //! | a stack around hyper-util's client or reqwest | [`guide::clients`] |
+//! | a stack around a tonic client or server | [`guide::tonic`] |
 //! | to read or write `Retry-After` yourself | [`retry_after`] |
 //!
 //! Everything works on [`http::Request`] and [`http::Response`] with any body, so with axum, hyper,

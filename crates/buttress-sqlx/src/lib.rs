@@ -136,6 +136,7 @@ mod bounds;
 mod claims;
 mod epoch;
 mod error;
+pub mod guide;
 mod headers;
 mod log;
 mod partitions;

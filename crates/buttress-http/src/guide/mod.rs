@@ -4,3 +4,6 @@
 #[cfg_attr(feature = "reqwest", doc = include_str!("reqwest.md"))]
 #[cfg_attr(not(feature = "reqwest"), doc = "# reqwest\n\nThe feature `reqwest` adds this part.")]
 pub mod clients {}
+
+#[doc = include_str!("tonic.md")]
+pub mod tonic {}

@@ -11,6 +11,7 @@ mod limits;
 mod metastable;
 mod orders;
 mod outbox;
+mod permits;
 mod queueing;
 mod saga;
 mod sidecar;

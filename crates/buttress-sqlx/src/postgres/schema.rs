@@ -4,6 +4,7 @@ use buttress::StoreError;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
+use super::connect::PostgresConfig;
 use super::lender::Lender;
 use super::rows::{query, query_scalar};
 use super::sql::Sql;
@@ -16,6 +17,45 @@ pub(super) const VERSION: i64 = 3;
 /// What makes each version of the one before it.
 const STEPS: [&str; VERSION as usize] =
     [include_str!("schema_1.sql"), include_str!("receipts.sql"), include_str!("lengths.sql")];
+
+/// The table of the version and of the number of partitions.
+const NUMBERS: &str =
+    "CREATE TABLE {s}buttress_schema (name text PRIMARY KEY, value int8 NOT NULL)";
+
+impl PostgresConfig {
+    /// Returns the DDL that creates the tables in an empty database, for a role that may create them.
+    ///
+    /// A store that finds the tables creates nothing. So a role without the right to create can open it: the
+    /// guide's page on [deployment](crate::guide::deployment) has the rights that such a role needs. The text
+    /// creates the [`schema`](Self::schema), if it is not there, and the configured number of
+    /// [`partitions`](Self::partitions). Run it in one transaction. It fails if the tables are there.
+    ///
+    /// # Errors
+    /// `Invalid` for a configuration that a store refuses.
+    pub fn ddl(&self) -> Result<String, StoreError> {
+        self.check().map_err(|error| {
+            StoreError::invalid(format!("creating the DDL: {error}")).with_source(error)
+        })?;
+        Ok(ddl(&Sql::new(&self.schema, None, false), self.partitions))
+    }
+}
+
+/// The statements that [`prepare`] runs in an empty database, as one text.
+fn ddl(sql: &Sql, partitions: Option<u16>) -> String {
+    let partitions = partitions.unwrap_or(partitions::DEFAULT);
+    let steps = STEPS.map(|step| sql.render(step)).join("\n");
+    format!(
+        "CREATE SCHEMA IF NOT EXISTS {};\n{};\n\n{steps}\n{}",
+        sql.quoted_schema(),
+        sql.render(NUMBERS),
+        sql.render(&format!(
+            "INSERT INTO {{s}}buttress_schema (name, value) \
+             VALUES ('version', {VERSION}), ('partitions', {partitions});\n\
+             INSERT INTO {{s}}buttress_outbox_lease (partition) \
+             SELECT generate_series(0, {partitions} - 1);\n"
+        )),
+    )
+}
 
 /// Brings the schema to [`VERSION`], whoever else may be doing the same; returns how many partitions
 /// its outbox has.
@@ -76,9 +116,7 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
     .await
     .map_err(migrating)?;
     if known.is_none() {
-        let create = sql
-            .text("CREATE TABLE {s}buttress_schema (name text PRIMARY KEY, value int8 NOT NULL)");
-        tx.execute(create.text()).await.map_err(migrating)?;
+        tx.execute(sql.text(NUMBERS).text()).await.map_err(migrating)?;
     }
     let version = read(tx, sql, "version").await?.unwrap_or(0);
     let missing = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));

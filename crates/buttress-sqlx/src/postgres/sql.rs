@@ -48,8 +48,12 @@ impl Sql {
     /// The statement, with the schema in place of `{s}`, and the time in place of `{now}`: whoever
     /// writes `{now}` binds [`time`](Self::time) first.
     pub(super) fn text(&self, template: &str) -> Statement {
-        let text = template.replace("{s}", &self.prefix).replace("{now}", NOW);
-        Statement { text: AssertSqlSafe(text), keep: self.keeps }
+        Statement { text: AssertSqlSafe(self.render(template)), keep: self.keeps }
+    }
+
+    /// The text of the statement.
+    pub(super) fn render(&self, template: &str) -> String {
+        template.replace("{s}", &self.prefix).replace("{now}", NOW)
     }
 
     /// The first parameter of statements with `{now}`: `None` for the database's clock.

@@ -6,6 +6,7 @@ use buttress::{Clock, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
+use super::connect::SqliteConfig;
 use crate::error::failed;
 use crate::partitions;
 
@@ -15,6 +16,37 @@ pub(super) const VERSION: i64 = 3;
 /// What makes each version of the one before it.
 const STEPS: [&str; VERSION as usize] =
     [include_str!("schema_1.sql"), include_str!("receipts.sql"), include_str!("lengths.sql")];
+
+/// The table of the version and of the number of partitions.
+const NUMBERS: &str = "CREATE TABLE IF NOT EXISTS buttress_schema \
+                       (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT";
+
+impl SqliteConfig {
+    /// Returns the DDL that creates the tables in an empty database, for a migration tool. A store that finds
+    /// the tables creates nothing. Run the text in one transaction. It fails if the tables are there.
+    ///
+    /// # Errors
+    /// `Invalid` for a configuration that a store refuses.
+    pub fn ddl(&self) -> Result<String, StoreError> {
+        self.check().map_err(|error| {
+            StoreError::invalid(format!("creating the DDL: {error}")).with_source(error)
+        })?;
+        Ok(ddl(self.partitions))
+    }
+}
+
+/// The statements that [`prepare`] runs in an empty file, as one text.
+fn ddl(partitions: Option<u16>) -> String {
+    let partitions = partitions.unwrap_or(partitions::DEFAULT);
+    let steps = STEPS.join("\n");
+    let rows: Vec<String> = (0..partitions).map(|partition| format!("({partition})")).collect();
+    format!(
+        "{NUMBERS};\n\n{steps}\nINSERT INTO buttress_schema (name, value) \
+         VALUES ('version', {VERSION}), ('partitions', {partitions});\n\
+         INSERT INTO buttress_outbox_lease (partition) VALUES {};\n",
+        rows.join(", ")
+    )
+}
 
 /// A database whose tables are there.
 pub(super) struct Prepared {
@@ -64,13 +96,7 @@ async fn try_prepare(
 
 async fn migrate(tx: &mut SqliteConnection, asked: Option<u16>) -> Result<u16, StoreError> {
     let migrating = |error| failed("creating the tables of the store", error);
-    sqlx::query(
-        "CREATE TABLE IF NOT EXISTS buttress_schema \
-         (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT",
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(migrating)?;
+    sqlx::query(NUMBERS).execute(&mut *tx).await.map_err(migrating)?;
     let version = read(tx, "version").await?.unwrap_or(0);
     let missing = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));
     let Some(missing) = missing else {

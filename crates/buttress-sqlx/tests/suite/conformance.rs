@@ -120,6 +120,7 @@ mod on_postgres {
     use super::*;
     use crate::db::{drop_schema, fresh_schema, postgres_url};
     use crate::pooler::Pooler;
+    use crate::service_role::ServiceRole;
 
     /// How a store gets to the database.
     #[derive(Clone, Copy)]
@@ -127,6 +128,8 @@ mod on_postgres {
         Direct,
         UsersPool,
         Pooler,
+        /// As a role that has only the rights of the guide, on tables made from the published DDL.
+        ServiceRole,
     }
 
     /// Schemas of PostgreSQL.
@@ -134,6 +137,7 @@ mod on_postgres {
         url: String,
         users: Option<PgPool>,
         pooler: Option<Pooler>,
+        role: Option<ServiceRole>,
         time: VirtualClock,
         pool: PgPool,
         names: Mutex<Vec<String>>,
@@ -143,14 +147,15 @@ mod on_postgres {
         async fn new(test: &str, way: Way) -> Option<Self> {
             let url = postgres_url(test).await?;
             let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).unwrap();
-            let (mut users, mut pooler) = (None, None);
+            let (mut users, mut pooler, mut role) = (None, None, None);
             match way {
                 Way::Direct => {}
                 Way::UsersPool => users = Some(PgPool::connect_lazy(&url).unwrap()),
                 Way::Pooler => pooler = Some(Pooler::start(test, &url).await?),
+                Way::ServiceRole => role = Some(ServiceRole::create(&pool).await),
             }
             let (time, names) = (VirtualClock::new(), Mutex::default());
-            Some(Self { url, users, pooler, time, pool, names })
+            Some(Self { url, users, pooler, role, time, pool, names })
         }
 
         fn config(&self) -> PostgresConfig {
@@ -172,6 +177,9 @@ mod on_postgres {
             for schema in names {
                 drop_schema(&schemas.pool, &schema).await;
             }
+            if let Some(role) = &schemas.role {
+                role.drop(&schemas.pool).await;
+            }
             if let Err(error) = outcome {
                 std::panic::resume_unwind(error.into_panic());
             }
@@ -182,7 +190,10 @@ mod on_postgres {
         async fn fresh(&self) -> PostgresStore {
             let schema = fresh_schema();
             self.names.lock().unwrap().push(schema.clone());
-            let config = self.config().schema(schema).connections(2);
+            let mut config = self.config().schema(&schema).connections(2);
+            if let Some(role) = &self.role {
+                config = role.prepare(&self.pool, &self.url, &schema).await.connections(2);
+            }
             PostgresStore::open(config.clock(self.time.clock())).await.unwrap()
         }
 
@@ -271,4 +282,5 @@ mod on_postgres {
     each_suite!(Direct as direct);
     each_suite!(UsersPool as on_a_users_pool);
     each_suite!(Pooler as behind_a_pooler);
+    each_suite!(ServiceRole as as_the_role_of_a_service);
 }

@@ -13,6 +13,7 @@ mod clocks;
 mod conformance;
 mod damage;
 mod db;
+mod ddl;
 mod executors;
 mod in_memory;
 mod inbox;
@@ -31,6 +32,8 @@ mod proxy;
 mod receipts;
 mod refused;
 mod sagas;
+#[cfg(feature = "postgres")]
+mod service_role;
 mod sqlite;
 mod takeover;
 #[cfg(feature = "postgres")]

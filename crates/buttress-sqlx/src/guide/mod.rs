@@ -1,0 +1,5 @@
+//! Pages on how durable work is built and operated.
+
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+#[doc = include_str!("deployment.md")]
+pub mod deployment {}
