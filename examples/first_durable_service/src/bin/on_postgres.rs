@@ -1,0 +1,3 @@
+//! The program on PostgreSQL: see `build.rs`.
+
+include!(concat!(env!("OUT_DIR"), "/on_postgres.rs"));

@@ -1,0 +1,148 @@
+//! A shop that takes orders over HTTP. Each order is a saga: reserve the item, charge the card, place the order.
+//! The placed order is announced by a message. The process may be killed at any moment.
+
+use std::time::Duration;
+
+use axum::{Json, Router, extract::Path, http::StatusCode, routing::post};
+use buttress::time_limit::TimeLimitLayer;
+use buttress_durable::outbox::{self, Inbox, Message, Outbox, Passage, Relay};
+use buttress_durable::saga::{self, Call, Definition, Direction, Executor, Kind, SagaId, Status};
+use buttress_sqlx::{SqliteConfig, SqliteStore};
+use serde::{Deserialize, Serialize};
+use sqlx::{Executor as _, query, raw_sql};
+use tower::{BoxError, service_fn};
+
+/// How long the work of a killed process lies still.
+const LEASE: Duration = Duration::from_secs(2);
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS stock (item BIGINT PRIMARY KEY, available BIGINT NOT NULL);
+    CREATE TABLE IF NOT EXISTS orders (number BIGINT PRIMARY KEY);
+    INSERT INTO stock VALUES (1, 10) ON CONFLICT DO NOTHING;";
+
+#[derive(Serialize, Deserialize)]
+struct Order {
+    item: i64,
+    price: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let mut arguments = std::env::args().skip(1);
+    let listen = arguments.next().ok_or("usage: first_durable_service LISTEN PROVIDER")?;
+    let provider = arguments.next().ok_or("the second argument is the URL of the provider")?;
+
+    // 1. The database. This line, with its import, decides which one.
+    let store = SqliteStore::open(SqliteConfig::new("orders.db")).await?;
+    raw_sql(TABLES).execute(store.pool()).await?;
+
+    // 2. The steps. Each knows a repetition: the local ones by a row of the inbox that is written in their own
+    //    transaction, the provider by the key of the call.
+    let stock = |sql: &'static str| {
+        let store = store.clone();
+        service_fn(move |call: Call<i64>| {
+            let store = store.clone();
+            async move {
+                let (mut tx, saga) = (store.begin().await?, call.key().saga());
+                let passage = match call.key().direction() {
+                    Direction::Action => store.action(&mut tx, saga, "reserve").await?,
+                    Direction::Undo => store.undo(&mut tx, saga, "reserve").await?,
+                };
+                if passage == Passage::Proceed {
+                    let changed = tx.execute(query(sql).bind(*call.request())).await?;
+                    if changed.rows_affected() == 0 {
+                        return Err("sold out".into()); // Dropping the transaction rolls it back.
+                    }
+                }
+                tx.commit().await?;
+                Ok::<(), BoxError>(())
+            }
+        })
+    };
+    let reserve = "UPDATE stock SET available = available - 1 WHERE item = $1 AND available > 0";
+    let release = "UPDATE stock SET available = available + 1 WHERE item = $1";
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let (client, charges) = (http.clone(), format!("{provider}/charges"));
+    let charge = service_fn(move |call: Call<u64>| {
+        let request = client.post(&charges).header("idempotency-key", call.key().to_string());
+        let request = request.body(call.request().to_string());
+        async move {
+            request.send().await?.error_for_status()?;
+            Ok::<(), BoxError>(())
+        }
+    });
+    let outbox = Outbox::new(store.clone());
+    let (database, messages) = (store.clone(), outbox.clone());
+    let place = service_fn(move |call: Call<()>| {
+        let (store, outbox) = (database.clone(), messages.clone());
+        async move {
+            let (saga, number) = (call.key().saga(), i64::try_from(call.key().saga().get())?);
+            let mut tx = store.begin().await?;
+            if store.action(&mut tx, saga, "place").await? == Passage::Proceed {
+                tx.execute(query("INSERT INTO orders VALUES ($1)").bind(number)).await?;
+                let message =
+                    outbox.message(number.to_string(), format!("order {number} is placed"));
+                let written = outbox.write(&mut tx, message).await?;
+                tx.commit().await?;
+                written.committed();
+            }
+            Ok::<(), BoxError>(())
+        }
+    });
+
+    // 3. The saga. What was reserved is released, until the card is charged. From then on it only goes forward.
+    let declined = |error: &BoxError| {
+        let error = error.downcast_ref::<reqwest::Error>();
+        error.is_some_and(|error| error.status() == Some(StatusCode::PAYMENT_REQUIRED))
+    };
+    let limit = || TimeLimitLayer::after(Duration::from_secs(10));
+    let mut order = Definition::<Order>::builder("order", 1).codec(buttress::Json);
+    order
+        .step("reserve")
+        .action(limit(), stock(reserve), |order: &Order, ()| order.item)
+        .undo(limit(), stock(release), |order: &Order, (), _| order.item)
+        .add();
+    order
+        .step("charge")
+        .kind(Kind::Pivot)
+        .action(limit(), charge, |order: &Order, ()| order.price)
+        .definite(declined)
+        .add();
+    order.step("place").kind(Kind::Retryable).action(limit(), place, |_, ()| ()).add();
+    let orders = Executor::new(order.build()?, store.clone(), saga::Config::new().lease(LEASE))?;
+    orders.keep_recovering(LEASE / 2);
+
+    // 4. The relay publishes each message at least once, with the same id.
+    let mails = format!("{provider}/mails");
+    let publisher = service_fn(move |message: Message| {
+        let request = http.post(&mails).header("idempotency-key", message.id.to_string());
+        let request = request.body(message.payload);
+        async move { request.send().await?.error_for_status().map(drop).map_err(BoxError::from) }
+    });
+    let relay = Relay::new(&outbox, publisher, outbox::Config::new().lease(LEASE))?.spawn();
+
+    // 5. The intake. The number of the order is the id of its saga, so a client may repeat its request.
+    let intake = orders.clone();
+    let take = async move |Path(number): Path<u32>, Json(order): Json<Order>| {
+        let id = SagaId::new(number.into());
+        let ended = async { intake.start_or_attach(id, order).await?.await }.await;
+        match ended {
+            Ok(report) if report.status() == Status::Completed => {
+                (StatusCode::CREATED, "placed".to_owned())
+            }
+            Ok(report) => (StatusCode::CONFLICT, report.reason().unwrap_or("cancelled").to_owned()),
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        }
+    };
+    let listener = tokio::net::TcpListener::bind(&listen).await?;
+    println!("http://{}", listener.local_addr()?);
+    axum::serve(listener, Router::new().route("/orders/{number}", post(take)))
+        .with_graceful_shutdown(async { tokio::signal::ctrl_c().await.unwrap_or(()) })
+        .await?;
+
+    // 6. The end, in order: no new requests, then the sagas, the relay, the database.
+    orders.shut_down().await?;
+    relay.shut_down().await;
+    store.close().await;
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! The program is killed in the middle of an order, and the next process finishes it. The test is the provider:
+//! it charges cards and sends mails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::{Router, routing::post};
+use sqlx::{AnyConnection, Connection, Row};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+
+/// A request to the provider: its path, its key and its body.
+type Seen = (&'static str, String, String);
+
+#[derive(Clone)]
+struct Provider {
+    seen: UnboundedSender<Seen>,
+    /// Whether charges are answered.
+    answers: watch::Receiver<bool>,
+}
+
+fn key(headers: &HeaderMap) -> String {
+    headers["idempotency-key"].to_str().unwrap().to_owned()
+}
+
+/// A price of 13 is declined.
+async fn charge(
+    State(mut provider): State<Provider>,
+    headers: HeaderMap,
+    body: String,
+) -> StatusCode {
+    let declined = body == "13";
+    provider.seen.send(("charge", key(&headers), body)).unwrap();
+    provider.answers.wait_for(|answers| *answers).await.unwrap();
+    if declined { StatusCode::PAYMENT_REQUIRED } else { StatusCode::OK }
+}
+
+async fn mail(State(provider): State<Provider>, headers: HeaderMap, body: String) -> StatusCode {
+    provider.seen.send(("mail", key(&headers), body)).unwrap();
+    StatusCode::OK
+}
+
+/// One process of the service.
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    async fn start(program: &str, folder: &PathBuf, database: &str, provider: &str) -> Self {
+        let mut child = Command::new(program)
+            .args(["127.0.0.1:0", provider])
+            .env("DATABASE_URL", database)
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        let output = child.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut url).await.unwrap();
+        assert!(url.starts_with("http://"), "the service did not start: {url:?}");
+        Self { child, url: url.trim().to_owned() }
+    }
+
+    async fn order(&self, number: u32, price: u32) -> Result<(u16, String), reqwest::Error> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let request = http.post(format!("{}/orders/{number}", self.url));
+        let request = request.header("content-type", "application/json");
+        let answer = request.body(format!(r#"{{"item":1,"price":{price}}}"#)).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+}
+
+async fn an_order_survives_a_kill(program: &str, folder: PathBuf, database: &str, url: &str) {
+    let (seen, mut requests): (_, UnboundedReceiver<Seen>) = unbounded_channel();
+    let (answer, answers) = watch::channel(false);
+    let provider = Router::new()
+        .route("/charges", post(charge))
+        .route("/mails", post(mail))
+        .with_state(Provider { seen, answers });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, provider).await });
+
+    // The item is reserved and the charge is under way when the process dies.
+    let mut first = Process::start(program, &folder, database, &address).await;
+    let order = first.order(7, 990);
+    let (path, key, price) = tokio::select! {
+        request = requests.recv() => request.unwrap(),
+        answered = order => panic!("the charge has no answer yet: {answered:?}"),
+    };
+    assert_eq!((path, price.as_str()), ("charge", "990"));
+    first.child.kill().await.unwrap();
+    answer.send_replace(true);
+
+    // The next process charges with the same key, and the client gets the outcome when it repeats its request.
+    let mut next = Process::start(program, &folder, database, &address).await;
+    assert_eq!(next.order(7, 990).await.unwrap(), (201, "placed".to_owned()));
+    assert_eq!(requests.recv().await.unwrap(), ("charge", key, "990".to_owned()));
+    let (path, _, text) = requests.recv().await.unwrap();
+    assert_eq!((path, text.as_str()), ("mail", "order 7 is placed"));
+    assert_eq!(next.order(7, 990).await.unwrap(), (201, "placed".to_owned()));
+
+    // A declined card releases the item.
+    let (status, reason) = next.order(8, 13).await.unwrap();
+    assert_eq!(status, 409);
+    assert!(reason.starts_with("charge: "), "{reason}");
+    assert_eq!(requests.recv().await.unwrap().0, "charge");
+
+    // Ctrl-C ends the process in good order.
+    let id = next.child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
+    assert!(next.child.wait().await.unwrap().success());
+    assert!(requests.try_recv().is_err(), "one mail, and no further charge");
+
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(url).await.unwrap();
+    let counts = "SELECT available, (SELECT count(*) FROM orders) FROM stock WHERE item = 1";
+    let row = sqlx::query(counts).fetch_one(&mut connection).await.unwrap();
+    assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (9, 1));
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn on_sqlite() {
+    let folder = std::env::temp_dir().join(format!("first-durable-service-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let url = format!("sqlite://{}/orders.db", folder.display());
+    let program = env!("CARGO_BIN_EXE_first_durable_service");
+    an_order_survives_a_kill(program, folder.clone(), "", &url).await;
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn on_postgres() {
+    let server = std::env::var("BUTTRESS_POSTGRES_URL");
+    let server = server.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
+    let mut connection = match sqlx::PgConnection::connect(&server).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            let required =
+                std::env::var("BUTTRESS_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
+            assert!(!required, "PostgreSQL is required, and does not answer: {error}");
+            println!("skipped: PostgreSQL does not answer: {error}");
+            return;
+        }
+    };
+    let name = format!("first_durable_service_{}", std::process::id());
+    let mut execute = async |sql: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    };
+    execute(format!("CREATE DATABASE {name}")).await;
+    let (server, _) = server.rsplit_once('/').unwrap();
+    let database = format!("{server}/{name}");
+    let program = env!("CARGO_BIN_EXE_on_postgres");
+    an_order_survives_a_kill(program, std::env::temp_dir(), &database, &database).await;
+    execute(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+}
+
+/// The guide shows this program.
+#[test]
+fn the_page_shows_the_program() {
+    let page = include_str!("../../../crates/buttress-sqlx/src/guide/first_service.md");
+    let (_, rest) = page.split_once("```rust,no_run\n").expect("the page has the program");
+    let (shown, _) = rest.split_once("\n```").expect("the program ends");
+    let program = include_str!("../src/main.rs");
+    assert_eq!(shown, program.trim_end(), "copy src/main.rs into the page");
+    assert!(program.lines().count() < 150, "{} lines", program.lines().count());
+    let build = include_str!("../build.rs");
+    let (_, line) = build.split_once("r#\"Postgres").expect("the other line");
+    let (line, _) = line.split_once("\"#;").expect("it ends");
+    assert!(page.contains(line), "{line}");
+}
