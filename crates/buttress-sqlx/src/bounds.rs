@@ -62,7 +62,7 @@ pub(crate) fn check_entries(what: &str, entries: &[Entry<Vec<u8>>]) -> Result<()
 /// What entries bring.
 pub(crate) fn bytes_of(entries: &[Entry<Vec<u8>>]) -> usize {
     let one = |entry: &Entry<Vec<u8>>| {
-        entry.payload.as_ref().map_or(0, Vec::len) + entry.note.as_ref().map_or(0, String::len)
+        entry.payload().map_or(0, Vec::len) + entry.note().map_or(0, str::len)
     };
     entries.iter().map(one).sum()
 }

@@ -13,6 +13,8 @@ use crate::epoch;
 use crate::queue::Job;
 use crate::time;
 
+pub(crate) mod beginning;
+
 pub(crate) type Create = Job<NewSaga<Vec<u8>>, ()>;
 pub(crate) type Add = Job<Append<Vec<u8>>, Appended>;
 pub(crate) type Renew = Job<(WorkerId, Duration), ()>;
@@ -43,7 +45,9 @@ impl LogOp {
 
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Create(job) => job.input.input.len() + bounds::bytes_of(&job.input.entries),
+            Self::Create(job) => {
+                beginning::bytes(&job.input.beginning) + bounds::bytes_of(&job.input.entries)
+            }
             Self::Append(job) => bounds::bytes_of(&job.input.entries),
             Self::Renew(_) => 0,
         }
@@ -80,7 +84,8 @@ pub(crate) fn prepare_create(saga: &mut NewSaga<Vec<u8>>) -> Result<(), StoreErr
     bounds::check_name(&what, &saga.definition)?;
     bounds::check_name(&what, saga.codec)?;
     bounds::check_entries(&what, &saga.entries)?;
-    bounds::check_size(&what, saga.input.len() + bounds::bytes_of(&saga.entries))?;
+    beginning::check(&what, &saga.beginning)?;
+    bounds::check_size(&what, beginning::bytes(&saga.beginning) + bounds::bytes_of(&saga.entries))?;
     make_readable(&mut saga.entries);
     Ok(())
 }
@@ -107,7 +112,7 @@ pub(crate) fn prepare_append(append: &mut Append<Vec<u8>>) -> Result<(), StoreEr
 }
 
 fn make_readable(entries: &mut [Entry<Vec<u8>>]) {
-    for note in entries.iter_mut().filter_map(|entry| entry.note.as_mut()) {
+    for note in entries.iter_mut().filter_map(Entry::note_mut).flatten() {
         if note.contains('\0') {
             *note = bounds::readable(note);
         }
@@ -140,7 +145,7 @@ pub(crate) fn unreadable(saga: SagaId, what: &str, error: sqlx::Error) -> StoreE
         .with_source(error)
 }
 
-/// A row of a log. The input stands at [`INPUT`] with kind 0; entries count from 0.
+/// A row of a log. The first entry stands at [`FIRST`] with kind 0; the others count from 0.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) position: i64,
@@ -150,8 +155,8 @@ pub(crate) struct Line {
     pub(crate) note: Option<String>,
 }
 
-/// The position of a saga's input in its log.
-pub(crate) const INPUT: i64 = -1;
+/// The position of the first entry of a log, which holds the input.
+pub(crate) const FIRST: i64 = -1;
 
 impl Head {
     /// The status, or why it cannot be read.
@@ -163,13 +168,8 @@ impl Head {
     }
 
     pub(crate) fn summary(&self) -> Result<Summary, String> {
-        Ok(Summary {
-            id: self.id,
-            definition: self.definition.clone(),
-            version: self.version()?,
-            status: self.status()?,
-            epoch: self.epoch()?,
-        })
+        let definition = (self.definition.as_str(), self.version()?);
+        Ok(Summary::new(self.id, definition, self.status()?, self.epoch()?))
     }
 
     /// The whole saga under its next epoch, which the row is to be given, too.
@@ -188,11 +188,16 @@ impl Head {
         lines: impl IntoIterator<Item = Line>,
     ) -> Result<Record<Vec<u8>>, String> {
         let id = self.id;
-        let mut lines = lines.into_iter();
-        let input = match lines.next() {
-            Some(Line { position: INPUT, payload: Some(input), .. }) => input,
+        let mut lines = lines.into_iter().peekable();
+        let mut beginning = match lines.next() {
+            Some(Line { position: FIRST, payload: Some(input), note, .. }) => {
+                beginning::read(input, note)
+            }
             _ => return Err(format!("saga {id}: its input is missing")),
         };
+        if beginning.shape.is_none() {
+            beginning.shape = lines.peek().and_then(Line::old_shape);
+        }
         let mut entries = Vec::new();
         for (position, line) in (0..).zip(lines) {
             if line.position != position {
@@ -204,19 +209,13 @@ impl Head {
             let (found, wanted) = (entries.len(), self.length);
             return Err(format!("saga {id}: {found} of the {wanted} entries of its log are there"));
         }
-        let deadline = self.deadline()?;
-        Ok(Record {
-            id,
-            version: self.version()?,
-            epoch: self.epoch()?,
-            status: self.status()?,
-            definition: self.definition,
-            codec: self.codec,
-            cancel_requested: self.cancel,
-            deadline,
-            input,
-            entries,
-        })
+        let (deadline, version) = (self.deadline()?, self.version()?);
+        let (epoch, status) = (self.epoch()?, self.status()?);
+        let definition = (self.definition, version);
+        let mut record = Record::new(id, definition, self.codec, beginning, entries);
+        (record.epoch, record.status) = (epoch, status);
+        (record.cancel_requested, record.deadline) = (self.cancel, deadline);
+        Ok(record)
     }
 
     fn deadline(&self) -> Result<Option<Duration>, String> {
@@ -246,14 +245,22 @@ impl Line {
             .ok_or_else(|| format!("entry {position}: unknown kind {}", self.kind))?;
         let step = u16::try_from(self.step)
             .map_err(|_| format!("entry {position}: step {}", self.step))?;
-        Ok(Entry { kind, step, payload: self.payload, note: self.note })
+        Entry::from_parts(kind, step, self.payload, self.note)
+            .ok_or_else(|| format!("entry {position}: {kind:?} without an output"))
+    }
+
+    /// Returns the shape of the definition from an entry at position 0 that an older release wrote: it kept
+    /// the shape in the note of the start of the first step.
+    fn old_shape(&self) -> Option<String> {
+        let is_start = self.kind == i64::from(EntryKind::ActionStarted.code());
+        self.note.clone().filter(|_| is_start && self.position == 0)
     }
 
     fn says(&self, entry: &Entry<Vec<u8>>) -> bool {
-        self.kind == i64::from(entry.kind.code())
-            && self.step == i64::from(entry.step)
-            && self.payload == entry.payload
-            && self.note == entry.note
+        self.kind == i64::from(entry.kind().code())
+            && self.step == i64::from(entry.step())
+            && self.payload.as_ref() == entry.payload()
+            && self.note.as_deref() == entry.note()
     }
 }
 
@@ -309,9 +316,10 @@ pub(crate) fn judge_create(
             && head.length == signed(saga.entries.len() as u64)
     });
     let same = match lines.split_first() {
-        Some((input, lines)) => {
-            input.position == INPUT
-                && input.payload.as_ref() == Some(&saga.input)
+        Some((first, lines)) => {
+            first.position == FIRST
+                && first.payload.as_ref() == Some(&saga.beginning.input)
+                && first.note == beginning::note(&saga.beginning)
                 && lines.len() == saga.entries.len()
                 && lines.iter().zip(&saga.entries).all(|(line, entry)| line.says(entry))
         }

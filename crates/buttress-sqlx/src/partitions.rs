@@ -89,12 +89,10 @@ impl Plan {
 
 /// The lease in a row; `None` if the row is damaged.
 pub(crate) fn lease(partition: i64, epoch: i64, suspect_to: i64) -> Option<Lease> {
-    Some(Lease {
-        partition: u16::try_from(partition).ok()?,
-        epoch: epoch::read(epoch)?,
-        // Damaged, it says that everything is suspect, which is then published one by one.
-        suspect_to: u64::try_from(suspect_to).unwrap_or(u64::MAX),
-    })
+    let mut lease = Lease::new(u16::try_from(partition).ok()?, epoch::read(epoch)?);
+    // Damaged, it says that everything is suspect, which is then published one by one.
+    lease.suspect_to = u64::try_from(suspect_to).unwrap_or(u64::MAX);
+    Some(lease)
 }
 
 /// What `relay` is to do at `now`, as one of so many `relays`. `owned` is in the order of the

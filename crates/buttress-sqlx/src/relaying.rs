@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress_durable::outbox::{Lease, Message, MessageId, Settled, Verdict};
+use buttress_durable::outbox::{Lease, Message, MessageId, NewMessage, Settled, Verdict};
 
 use crate::bounds;
 use crate::headers;
@@ -93,21 +93,42 @@ impl Row {
     pub(crate) fn message(self) -> Result<Message, String> {
         let id = MessageId::new(self.id);
         let wrong = |what: &str, number: i64| format!("message {id}: {what} {number}");
-        Ok(Message {
-            id,
-            sequence: u64::try_from(self.sequence).map_err(|_| wrong("sequence", self.sequence))?,
-            headers: headers::decode(self.headers.as_deref())
-                .ok_or_else(|| format!("message {id}: its headers cannot be read"))?,
-            partition: u16::try_from(self.partition)
-                .map_err(|_| wrong("partition", self.partition))?,
-            due_at: time::duration(self.due_at),
-            attempts: u32::try_from(self.attempts).map_err(|_| wrong("attempts", self.attempts))?,
-            starts: u32::try_from(self.starts).map_err(|_| wrong("starts", self.starts))?,
-            key: self.key,
-            topic: self.topic,
-            payload: self.payload,
-        })
+        let sequence =
+            u64::try_from(self.sequence).map_err(|_| wrong("sequence", self.sequence))?;
+        let partition =
+            u16::try_from(self.partition).map_err(|_| wrong("partition", self.partition))?;
+        let mut written = NewMessage::new(id, self.key, self.payload).topic(self.topic);
+        written.headers = headers::decode(self.headers.as_deref())
+            .ok_or_else(|| format!("message {id}: its headers cannot be read"))?;
+        let mut message = Message::new(written, sequence, partition, time::duration(self.due_at));
+        message.attempts =
+            u32::try_from(self.attempts).map_err(|_| wrong("attempts", self.attempts))?;
+        message.starts = u32::try_from(self.starts).map_err(|_| wrong("starts", self.starts))?;
+        Ok(message)
     }
+}
+
+/// What is known of a message whose row cannot be read.
+pub(crate) fn unreadable(id: MessageId, sequence: u64, partition: i64, key: String) -> Message {
+    let partition = u16::try_from(partition).unwrap_or(u16::MAX);
+    let written = NewMessage::new(id, key, Vec::new());
+    Message::new(written, sequence, partition, Duration::ZERO)
+}
+
+/// The end of a message that cannot be read: a dead letter that holds its key. An operator discards it, or
+/// mends and requeues it. `None` if its partition is not among `leases`.
+pub(crate) fn buried(
+    leases: impl IntoIterator<Item = Lease>,
+    (sequence, partition): (i64, i64),
+    key: Option<String>,
+    error: String,
+) -> Option<Settled> {
+    let mut leases = leases.into_iter();
+    let lease = leases.find(|lease| i64::from(lease.partition) == partition)?;
+    // Also a negative sequence finds its row again.
+    let sequence = sequence.cast_unsigned();
+    let message = unreadable(MessageId::new(0), sequence, partition, key.unwrap_or_default());
+    Some(Settled::new(&message, lease, Verdict::Dead { error, hold_key: true }))
 }
 
 /// The error of a call under a lease that has another epoch by now.

@@ -139,7 +139,7 @@ async fn a_cancel_by_another_process_says_cancelled() {
 /// The process ends after the step's end is in the log and before the saga unwinds.
 #[tokio::test(start_paused = true)]
 async fn the_next_worker_knows_why() {
-    use buttress_durable::saga::{Append, Entry, EntryKind, NewSaga, WorkerId};
+    use buttress_durable::saga::{Append, Beginning, Entry, EntryKind, NewSaga, WorkerId};
     let why = [
         (EntryKind::ActionInDoubt, "deadline passed", "deadline passed"),
         (EntryKind::ActionFailed, "cancelled before it left", "cancelled"),
@@ -149,26 +149,12 @@ async fn the_next_worker_knows_why() {
         let world = World::new();
         let store = MemoryStore::of_bytes(Clock::default());
         let (id, worker) = (SagaId::new(5), WorkerId::new(9));
-        let entry = |kind, note: Option<&str>| Entry {
-            kind,
-            step: 0,
-            payload: None,
-            note: note.map(str::to_owned),
-        };
-        let saga = NewSaga {
-            id,
-            definition: "test".to_owned(),
-            version: 1,
-            codec: "json",
-            worker,
-            deadline: None,
-            input: b"7".to_vec(),
-            entries: vec![entry(EntryKind::ActionStarted, None)],
-        };
+        let beginning = Beginning::new(b"7".to_vec());
+        let mut saga = NewSaga::new(id, ("test", 1), "json", worker, beginning);
+        saga.entries.push(Entry::ActionStarted { step: 0 });
         store.create(saga).await.unwrap();
-        let entries = vec![entry(kind, Some(note))];
-        let status = Status::Running;
-        let append = Append { saga: id, epoch: 1, position: 1, entries, status };
+        let entry = Entry::from_parts(kind, 0, None, Some(note.to_owned())).unwrap();
+        let append = Append::new(id, 1, 1, vec![entry], Status::Running);
         store.append(append).await.unwrap();
         let mut saga = Definition::<u32>::builder("test", 1).codec(buttress::Json);
         saga.step("a")

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use buttress::{Clock, StoreError, StoreErrorKind};
 use buttress_durable::saga::{
-    Append, Appended, Entry, EntryKind, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId,
-    Status, Store, Summary, TakenOver, WorkerId,
+    Append, Appended, Entry, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId, Status,
+    Store, Summary, TakenOver, WorkerId,
 };
 
 use super::world::*;
@@ -113,8 +113,8 @@ impl Flaky {
     }
 
     fn check(&self, entries: &[Entry<Payload>]) -> Result<(), StoreError> {
-        let notes = entries.iter().filter_map(|entry| entry.note.as_ref());
-        let texts: usize = notes.map(String::len).sum();
+        let notes = entries.iter().filter_map(Entry::note);
+        let texts: usize = notes.map(str::len).sum();
         let most = (self.texts.load(Ordering::SeqCst), self.entries.load(Ordering::SeqCst));
         match texts > most.0 as usize || entries.len() > most.1 as usize {
             true => Err(StoreError::invalid(format!("{texts} bytes, {} entries", entries.len()))),
@@ -190,7 +190,7 @@ impl Store<Payload> for Flaky {
         self.there()?;
         self.check(&append.entries)?;
         self.before("append").await;
-        let done = append.entries.iter().filter(|entry| entry.kind == EntryKind::ActionDone);
+        let done = append.entries.iter().filter(|entry| matches!(entry, Entry::ActionDone { .. }));
         if done.count() > self.fits.load(Ordering::SeqCst) as usize {
             return Err(StoreError::invalid("an output of 9 bytes, at most 8 are allowed"));
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use buttress::{Clock, Codec, InMemory};
 use buttress_durable::saga::{
-    Call, Definition, Entry, EntryKind, Executor, MemoryStore, NewSaga, OnCrash, SagaId, Status,
+    Beginning, Call, Definition, Entry, Executor, MemoryStore, NewSaga, OnCrash, SagaId, Status,
     Store, WorkerId,
 };
 use tower::service_fn;
@@ -140,19 +140,11 @@ async fn what_a_worker_left_under_way_is_begun_again_in_parts() {
                 .add();
         }
     });
-    let kind = EntryKind::ActionStarted;
-    let started = (0..5000).map(|step| Entry { kind, step, payload: None, note: None });
+    let started = (0..5000).map(|step| Entry::ActionStarted { step });
     let input = Codec::<u32>::encode(&InMemory, &Arc::new(7)).unwrap();
-    let begun = NewSaga {
-        id,
-        definition: "test".to_owned(),
-        version: 1,
-        codec: "in-memory",
-        worker,
-        deadline: None,
-        input,
-        entries: started.collect(),
-    };
+    let beginning = Beginning::new(input);
+    let mut begun = NewSaga::new(id, ("test", 1), "in-memory", worker, beginning);
+    begun.entries.extend(started);
     store.create(begun).await.unwrap();
     store.fit_entries(4096);
     let sagas = Executor::new(saga.build().unwrap(), store, config()).unwrap();

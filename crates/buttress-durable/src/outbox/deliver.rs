@@ -137,22 +137,12 @@ fn failed(delivery: &Delivery, failure: Failure, config: &Config) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::message::MessageId;
+    use crate::outbox::message::{MessageId, NewMessage};
 
     #[test]
     fn a_long_error_is_cut_before_any_store_sees_it() {
-        let message = Message {
-            id: MessageId::new(1),
-            sequence: 1,
-            partition: 0,
-            key: "key".to_owned(),
-            topic: "topic".to_owned(),
-            payload: Vec::new(),
-            headers: Vec::new(),
-            due_at: Duration::ZERO,
-            attempts: 0,
-            starts: 0,
-        };
+        let written = NewMessage::new(MessageId::new(1), "key", Vec::new());
+        let message = Message::new(written, 1, 0, Duration::ZERO);
         let delivery = Delivery::of(&message);
         for attempts in [1, 2] {
             let config = Config::new().retry(attempts, buttress::retry::Backoff::none());

@@ -50,6 +50,7 @@ pub enum InvalidMessage {
 }
 
 /// A message to be written.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use = "a message does nothing until it is written"]
 pub struct NewMessage {
@@ -142,6 +143,7 @@ impl NewMessage {
 }
 
 /// A message on its way to the publisher.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
     /// Which message: the same in every delivery of it.
@@ -164,4 +166,14 @@ pub struct Message {
     pub attempts: u32,
     /// How often it was started alone, under suspicion of having brought a relay down.
     pub starts: u32,
+}
+
+impl Message {
+    /// Creates a message that was written, and that no publisher has seen yet.
+    #[must_use]
+    pub fn new(message: NewMessage, sequence: u64, partition: u16, due_at: Duration) -> Self {
+        let NewMessage { id, key, topic, payload, headers, delay: _ } = message;
+        let (attempts, starts) = (0, 0);
+        Self { id, sequence, key, topic, payload, headers, partition, due_at, attempts, starts }
+    }
 }

@@ -38,6 +38,7 @@ pub trait Write<Tx>: Send + Sync {
 }
 
 /// A partition that a relay owns, until its lease ends.
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Lease {
     /// Which partition.
@@ -49,7 +50,16 @@ pub struct Lease {
     pub suspect_to: u64,
 }
 
+impl Lease {
+    /// Creates the lease of a partition without suspect messages.
+    #[must_use]
+    pub const fn new(partition: u16, epoch: u64) -> Self {
+        Self { partition, epoch, suspect_to: 0 }
+    }
+}
+
 /// What a relay owns.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Owned {
     /// All of its partitions, in their order.
@@ -58,7 +68,16 @@ pub struct Owned {
     pub surplus: usize,
 }
 
+impl Owned {
+    /// Creates what a relay owns: `leases`, of which it should release `surplus`.
+    #[must_use]
+    pub const fn new(leases: Vec<Lease>, surplus: usize) -> Self {
+        Self { leases, surplus }
+    }
+}
+
 /// Messages that are due, and what time it was in the store.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fetched {
     /// In the order of their sequence.
@@ -69,7 +88,16 @@ pub struct Fetched {
     pub next_due: Option<Duration>,
 }
 
+impl Fetched {
+    /// Creates the result of a fetch at the store's wall time `now`. When the next message is due is not known.
+    #[must_use]
+    pub const fn new(messages: Vec<Message>, now: Duration) -> Self {
+        Self { messages, now, next_due: None }
+    }
+}
+
 /// How the delivery of one message ended.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settled {
     /// Which message.
@@ -84,6 +112,15 @@ pub struct Settled {
     pub lease: Lease,
     /// What became of it.
     pub verdict: Verdict,
+}
+
+impl Settled {
+    /// Creates the end of the delivery of `message`, which was fetched under `lease`.
+    #[must_use]
+    pub fn new(message: &Message, lease: Lease, verdict: Verdict) -> Self {
+        let Message { id, sequence, due_at, .. } = *message;
+        Self { id, sequence, key: message.key.clone(), due_at, lease, verdict }
+    }
 }
 
 /// What became of a message.
@@ -111,7 +148,8 @@ pub enum Verdict {
     },
 }
 
-/// A message nobody tries any more.
+/// A message that is not delivered any more.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeadLetter {
     /// The message.
@@ -122,6 +160,14 @@ pub struct DeadLetter {
     pub died_at: Duration,
     /// Whether its key is held until it is requeued or discarded.
     pub holds_key: bool,
+}
+
+impl DeadLetter {
+    /// Creates a dead letter that does not hold its key.
+    #[must_use]
+    pub const fn new(message: Message, error: String, died_at: Duration) -> Self {
+        Self { message, error, died_at, holds_key: false }
+    }
 }
 
 /// What is waiting in a store.

@@ -9,7 +9,7 @@ use buttress::{Clock, InMemoryValue, StoreError};
 
 use crate::epoch;
 use crate::instant;
-use crate::saga::model::entry::Status;
+use crate::saga::model::entry::{Beginning, Status};
 use crate::saga::store::{
     Append, Appended, NewSaga, Record, SagaId, Store, Summary, TakenOver, WorkerId,
 };
@@ -48,13 +48,8 @@ struct Row<P> {
 
 impl<P> Row<P> {
     fn summary(&self) -> Summary {
-        Summary {
-            id: self.record.id,
-            definition: self.record.definition.clone(),
-            version: self.record.version,
-            status: self.record.status,
-            epoch: self.record.epoch,
-        }
+        let Record { id, definition, version, status, epoch, .. } = &self.record;
+        Summary::new(*id, (definition.as_str(), *version), *status, *epoch)
     }
 }
 
@@ -126,7 +121,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
                 && known.entries.len() == saga.entries.len()
                 && known.definition == saga.definition
                 && (known.version, known.deadline) == (saga.version, saga.deadline)
-                && (self.inner.same)(&known.input, &saga.input)
+                && self.is_same_beginning(&known.beginning, &saga.beginning)
                 && self.begins_with(known, 0, &saga.entries);
             return match same {
                 true => Ok(()),
@@ -138,21 +133,20 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         rows.created += 1;
         let number = rows.created;
         let worker = saga.worker;
+        let definition = (saga.definition, saga.version);
         let record = Record {
-            id: saga.id,
-            definition: saga.definition,
-            version: saga.version,
-            codec: saga.codec.to_owned(),
-            epoch: 1,
-            status: Status::Running,
-            cancel_requested: false,
             deadline: saga.deadline,
-            input: saga.input,
-            entries: saga.entries,
+            ..Record::new(saga.id, definition, saga.codec, saga.beginning, saga.entries)
         };
         rows.unfinished.insert(number, saga.id);
         rows.sagas.insert(saga.id, Row { record, worker, number });
         Ok(())
+    }
+
+    fn is_same_beginning(&self, one: &Beginning<P>, other: &Beginning<P>) -> bool {
+        (self.inner.same)(&one.input, &other.input)
+            && (&one.shape, &one.correlation, &one.trace)
+                == (&other.shape, &other.correlation, &other.trace)
     }
 
     /// Whether exactly these entries stand in the log at `position`.
@@ -164,15 +158,15 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
     ) -> bool {
         let there = record.entries.iter().skip(usize::try_from(position).unwrap_or(usize::MAX));
         let mut pairs = there.zip(entries);
-        let payloads = |one: &Option<P>, other: &Option<P>| match (one, other) {
+        let payloads = |one: Option<&P>, other: Option<&P>| match (one, other) {
             (Some(one), Some(other)) => (self.inner.same)(one, other),
             (None, None) => true,
             _ => false,
         };
         record.entries.len() as u64 >= position + entries.len() as u64
             && pairs.all(|(one, other)| {
-                (one.kind, one.step, &one.note) == (other.kind, other.step, &other.note)
-                    && payloads(&one.payload, &other.payload)
+                (one.kind(), one.step(), one.note()) == (other.kind(), other.step(), other.note())
+                    && payloads(one.payload(), other.payload())
             })
     }
 
@@ -238,7 +232,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         let (sound, worn): (Vec<&SagaId>, Vec<&SagaId>) = free.into_iter().partition(is_sound);
         let ids: Vec<SagaId> =
             sound.into_iter().take(limit).chain(worn.into_iter().take(limit)).copied().collect();
-        let mut taken = TakenOver { sagas: Vec::new(), corrupt: Vec::new() };
+        let mut taken = TakenOver::new();
         for id in ids {
             match rows.hand_over(id, worker) {
                 Some(Ok(record)) => taken.sagas.push(record),
@@ -450,16 +444,8 @@ mod tests {
         let (gone, taker) = (WorkerId::new(1), WorkerId::new(2));
         let epochs = [u64::MAX, LAST, LAST - 1, LAST - 2, 1];
         for (n, epoch) in (1..).zip(epochs) {
-            let saga = NewSaga {
-                id: SagaId::new(n),
-                definition: "order".to_owned(),
-                version: 1,
-                codec: "json",
-                worker: gone,
-                deadline: None,
-                input: Vec::new(),
-                entries: Vec::new(),
-            };
+            let beginning = Beginning::new(Vec::new());
+            let saga = NewSaga::new(SagaId::new(n), ("order", 1), "json", gone, beginning);
             store.create(saga).await.unwrap();
             let mut rows = store.lock();
             rows.sagas.get_mut(&SagaId::new(n)).unwrap().record.epoch = epoch;

@@ -16,7 +16,7 @@ pub use define::needs::{Needs, Outputs, StepHandle, StepRef};
 pub use define::step::ActionBuilder;
 pub use error::SagaError;
 pub use memory::MemoryStore;
-pub use model::entry::{Entry, EntryKind, Status};
+pub use model::entry::{Beginning, Entry, EntryKind, Status};
 pub use model::plan::{InvalidDefinition, Kind, OnCrash};
 pub use report::{Report, Stats, StepStatus, Tree, TreeStep};
 pub use run::call::{Call, Direction, Leaf, LeafFuture, StepKey};

@@ -165,15 +165,14 @@ impl Tree {
         let name = |number: &u16| plan.steps.get(usize::from(*number)).map(|step| step.name);
         let about = |number: usize| {
             let own =
-                |entry: &&Entry<P>| usize::from(entry.step) == number && !is_whole(entry.kind);
-            entries.iter().rev().find(own).and_then(|entry| entry.note.clone())
+                |entry: &&Entry<P>| usize::from(entry.step()) == number && !is_whole(entry.kind());
+            entries.iter().rev().find(own).and_then(Entry::note).map(str::to_owned)
         };
         let steps = plan.steps.iter().zip(&state.steps).enumerate();
         let steps = steps.map(|(number, (plan, step))| TreeStep {
             name: plan.name,
             status: StepStatus::of(*step),
             after: plan.parents.iter().filter_map(name).collect(),
-            // The shape of the definition stands in the note of the first entry of all.
             note: about(number).filter(|_| *step != Step::Pending && *step != Step::Acting),
         });
         Self {
@@ -196,8 +195,11 @@ fn is_whole(kind: EntryKind) -> bool {
 
 /// Why the saga unwinds or is stuck.
 pub(super) fn reason<P>(entries: &[Entry<P>]) -> Option<String> {
-    let why = |entry: &&Entry<P>| matches!(entry.kind, EntryKind::Unwinding | EntryKind::Stuck);
-    entries.iter().rev().find(why).and_then(|entry| entry.note.clone())
+    let why = entries.iter().rev().find_map(|entry| match entry {
+        Entry::Unwinding { why } | Entry::Stuck { why, .. } => Some(why),
+        _ => None,
+    });
+    why.cloned().flatten()
 }
 
 impl fmt::Display for Tree {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buttress::StoreError;
 
-use super::model::entry::{Entry, Status};
+use super::model::entry::{Beginning, Entry, Status};
 use crate::id::ids;
 
 ids! {
@@ -16,6 +16,7 @@ ids! {
 }
 
 /// A saga about to begin.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewSaga<P> {
     /// Drawn by the caller.
@@ -30,13 +31,37 @@ pub struct NewSaga<P> {
     pub worker: WorkerId,
     /// When steps stop being started, as wall time since 1970.
     pub deadline: Option<Duration>,
-    /// What it was started with.
-    pub input: P,
-    /// The first entries of its log.
+    /// The first entry of its log: what it is started with.
+    pub beginning: Beginning<P>,
+    /// The entries after the first one, counted from position 0.
     pub entries: Vec<Entry<P>>,
 }
 
-/// More lines for a log.
+impl<P> NewSaga<P> {
+    /// Creates a saga with no deadline and no further entries.
+    #[must_use]
+    pub fn new(
+        id: SagaId,
+        (definition, version): (impl Into<String>, u32),
+        codec: &'static str,
+        worker: WorkerId,
+        beginning: Beginning<P>,
+    ) -> Self {
+        Self {
+            id,
+            definition: definition.into(),
+            version,
+            codec,
+            worker,
+            deadline: None,
+            beginning,
+            entries: Vec::new(),
+        }
+    }
+}
+
+/// More entries for a log.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append<P> {
     /// Whose log.
@@ -49,6 +74,20 @@ pub struct Append<P> {
     pub entries: Vec<Entry<P>>,
     /// Where the saga stands after them. An ended saga has no owner any more.
     pub status: Status,
+}
+
+impl<P> Append<P> {
+    /// Creates an append to the log of `saga`, which is owned under `epoch` and holds `position` entries.
+    #[must_use]
+    pub const fn new(
+        saga: SagaId,
+        epoch: u64,
+        position: u64,
+        entries: Vec<Entry<P>>,
+        status: Status,
+    ) -> Self {
+        Self { saga, epoch, position, entries, status }
+    }
 }
 
 /// What an append tells the owner.
@@ -68,6 +107,7 @@ impl Appended {
 }
 
 /// A saga as it is stored.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record<P> {
     /// Which saga.
@@ -87,13 +127,40 @@ pub struct Record<P> {
     pub cancel_requested: bool,
     /// When steps stop being started, as wall time since 1970.
     pub deadline: Option<Duration>,
-    /// What it was started with.
-    pub input: P,
-    /// Its log, in order.
+    /// The first entry of its log: what it was started with.
+    pub beginning: Beginning<P>,
+    /// The entries after the first one, in order.
     pub entries: Vec<Entry<P>>,
 }
 
-/// A line of a list of sagas.
+impl<P> Record<P> {
+    /// Creates the record of a saga that is running under epoch 1, has no deadline, and was not asked to be
+    /// cancelled.
+    #[must_use]
+    pub fn new(
+        id: SagaId,
+        (definition, version): (impl Into<String>, u32),
+        codec: impl Into<String>,
+        beginning: Beginning<P>,
+        entries: Vec<Entry<P>>,
+    ) -> Self {
+        Self {
+            id,
+            definition: definition.into(),
+            version,
+            codec: codec.into(),
+            epoch: 1,
+            status: Status::Running,
+            cancel_requested: false,
+            deadline: None,
+            beginning,
+            entries,
+        }
+    }
+}
+
+/// One saga in a list of sagas.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Summary {
     /// Which saga.
@@ -108,7 +175,21 @@ pub struct Summary {
     pub epoch: u64,
 }
 
+impl Summary {
+    /// Creates one saga of a list.
+    #[must_use]
+    pub fn new(
+        id: SagaId,
+        (definition, version): (impl Into<String>, u32),
+        status: Status,
+        epoch: u64,
+    ) -> Self {
+        Self { id, definition: definition.into(), version, status, epoch }
+    }
+}
+
 /// What a take-over found.
+#[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TakenOver<P> {
     /// Sagas that the caller owns now, under the epoch in the record.
@@ -116,6 +197,20 @@ pub struct TakenOver<P> {
     /// Sagas that cannot be read: `Corrupt` errors that name them. They were left as they are, and are
     /// not found again by this worker's later calls before the rest was.
     pub corrupt: Vec<(SagaId, String)>,
+}
+
+impl<P> TakenOver<P> {
+    /// Creates the result of a take-over that found nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { sagas: Vec::new(), corrupt: Vec::new() }
+    }
+}
+
+impl<P> Default for TakenOver<P> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Keeps the logs of sagas and who runs them. `P` is what payloads are encoded to.

@@ -74,14 +74,7 @@ fn numbers(messages: &[Message]) -> Vec<u32> {
 
 fn settled(message: &Message, leases: &[Lease], verdict: Verdict) -> Settled {
     let lease = leases.iter().find(|lease| lease.partition == message.partition);
-    Settled {
-        id: message.id,
-        sequence: message.sequence,
-        key: message.key.clone(),
-        due_at: message.due_at,
-        lease: *lease.unwrap(),
-        verdict,
-    }
+    Settled::new(message, *lease.unwrap(), verdict)
 }
 
 fn retry() -> Verdict {

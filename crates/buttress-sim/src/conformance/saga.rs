@@ -6,7 +6,7 @@ mod owners;
 
 use std::time::Duration;
 
-use buttress_durable::saga::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{Append, Beginning, Entry, NewSaga, SagaId, Status, Store, WorkerId};
 
 use super::{Harness, expect};
 
@@ -22,31 +22,26 @@ pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     owners::all(harness).await;
 }
 
-fn entry(kind: EntryKind, step: u16, payload: Option<&[u8]>) -> Entry<Vec<u8>> {
-    Entry { kind, step, payload: payload.map(<[u8]>::to_vec), note: None }
+/// `value` after `change`.
+fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}
+
+fn done(step: u16, output: &[u8]) -> Entry<Vec<u8>> {
+    Entry::ActionDone { step, output: output.to_vec() }
 }
 
 fn saga(id: u128, worker: WorkerId) -> NewSaga<Vec<u8>> {
-    NewSaga {
-        id: SagaId::new(id),
-        definition: "order".to_owned(),
-        version: 3,
-        codec: "json",
-        worker,
-        deadline: Some(Duration::from_secs(2_000_000_000)),
-        input: b"{}".to_vec(),
-        entries: vec![entry(EntryKind::ActionStarted, 0, None)],
-    }
+    let beginning = Beginning::new(b"{}".to_vec());
+    let mut saga = NewSaga::new(SagaId::new(id), ("order", 3), "json", worker, beginning);
+    saga.deadline = Some(Duration::from_secs(2_000_000_000));
+    saga.entries.push(Entry::ActionStarted { step: 0 });
+    saga
 }
 
 fn append(id: u128, epoch: u64, position: u64, status: Status) -> Append<Vec<u8>> {
-    Append {
-        saga: SagaId::new(id),
-        epoch,
-        position,
-        entries: vec![entry(EntryKind::ActionDone, 0, Some(b"7"))],
-        status,
-    }
+    Append::new(SagaId::new(id), epoch, position, vec![done(0, b"7")], status)
 }
 
 /// A store in which worker one is alive and runs these sagas.

@@ -91,7 +91,7 @@ impl Store<Vec<u8>> for PostgresStore {
                 .await
                 .map_err(what)?;
             let (mut heads, mut last) = (Vec::with_capacity(rows.len()), begin_after);
-            let mut taken = TakenOver { sagas: Vec::new(), corrupt: Vec::new() };
+            let mut taken = TakenOver::new();
             for row in &rows {
                 last = row.try_get(0).map_err(what)?;
                 match head(row) {

@@ -92,7 +92,7 @@ impl Store<Vec<u8>> for SqliteStore {
                 .await
                 .map_err(|error| failed(what, error))?;
             let (mut heads, mut last) = (Vec::with_capacity(rows.len()), begin_after);
-            let mut taken = TakenOver { sagas: Vec::new(), corrupt: Vec::new() };
+            let mut taken = TakenOver::new();
             for row in &rows {
                 last = row.try_get(0).map_err(|error| failed(what, error))?;
                 match head(row) {

@@ -42,14 +42,8 @@ fn message(key: &str) -> NewMessage {
 }
 
 fn settled(message: &Message, leases: &[Lease], verdict: Verdict) -> Vec<Settled> {
-    vec![Settled {
-        id: message.id,
-        sequence: message.sequence,
-        key: message.key.clone(),
-        due_at: message.due_at,
-        lease: *leases.iter().find(|lease| lease.partition == message.partition).unwrap(),
-        verdict,
-    }]
+    let lease = leases.iter().find(|lease| lease.partition == message.partition);
+    vec![Settled::new(message, *lease.unwrap(), verdict)]
 }
 
 async fn partitions_of_a_relay_that_is_gone_are_free_after_one_lease<D: Db>(db: D) {

@@ -9,10 +9,10 @@ use buttress_durable::outbox::{
     self, Inbox as _, Lease, Message, MessageId, NewMessage, Passage, RelayId, Settled, Store as _,
     Verdict,
 };
-use buttress_durable::saga::{Append, SagaId, Status, Store as _, WorkerId};
+use buttress_durable::saga::{SagaId, Status, Store as _, WorkerId};
 
 use crate::db::{Db, SECOND, on_each_database, rng};
-use crate::sagas::{append, new_saga};
+use crate::sagas::{append, changed, new_saga};
 
 const LEASE: Duration = Duration::from_secs(30);
 const LAST: i64 = i64::MAX;
@@ -165,7 +165,7 @@ async fn epochs_that_nobody_was_given_own_nothing<D: Db>(db: D) {
     let relay = RelayId::new(1);
     let leases = lease(store, relay).await;
     db.execute(&format!("UPDATE {{s}}buttress_outbox_lease SET epoch = {LAST}")).await;
-    let invented = Lease { epoch: u64::MAX, ..leases[0] };
+    let invented = Lease::new(leases[0].partition, u64::MAX);
     assert!(store.record_start(invented, MessageId::new(1), 1).await.unwrap_err().is_fenced());
     assert!(store.clear_suspects(invented).await.unwrap_err().is_fenced());
     assert!(store.fetch(relay, &[invented], 9).await.unwrap().messages.is_empty());
@@ -235,14 +235,8 @@ fn message(key: &str) -> NewMessage {
 }
 
 fn delivered(message: &Message, leases: &[Lease]) -> Vec<Settled> {
-    vec![Settled {
-        id: message.id,
-        sequence: message.sequence,
-        key: message.key.clone(),
-        due_at: message.due_at,
-        lease: *leases.iter().find(|lease| lease.partition == message.partition).unwrap(),
-        verdict: Verdict::Delivered,
-    }]
+    let lease = leases.iter().find(|lease| lease.partition == message.partition);
+    vec![Settled::new(message, *lease.unwrap(), Verdict::Delivered)]
 }
 
 /// The damaged come first, more than a look takes.
@@ -326,7 +320,7 @@ async fn damaged_leases_end<D: Db>(db: D) {
         assert_eq!(claimed, Claimed::Owned, "{until} {length}");
         outbox::Store::release_partitions(store, next).await.unwrap();
         idempotency::Store::release_claim(store, &key, claim).await.unwrap();
-        let end = Append { status: Status::Completed, ..append(saga.id, 1, 1) };
+        let end = changed(append(saga.id, 1, 1), |more| more.status = Status::Completed);
         let _over = store.append(end).await;
     }
 }

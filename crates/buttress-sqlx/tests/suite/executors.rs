@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use buttress::{Codec, CodecError, Format, StoreErrorKind};
 use buttress_durable::saga::{
-    Builder, Call, Config, Definition, Executor, SagaError, SagaId, Status,
+    Beginning, Builder, Call, Config, Definition, Entry, Executor, NewSaga, SagaError, SagaId,
+    Status, Store, WorkerId,
 };
 use tower::{BoxError, service_fn};
 
@@ -15,6 +16,7 @@ on_each_database! {
     long_error_texts_wedge_no_saga
     old_sagas_are_purged_in_the_background
     a_saga_that_was_started_before_is_known
+    a_log_of_an_older_release_is_resumed
 }
 
 /// Numbers as bytes.
@@ -127,4 +129,35 @@ async fn a_saga_that_was_started_before_is_known<D: Db>(db: D) {
     assert!(other.as_ref().is_err_and(conflict), "{other:?}");
     assert_eq!(execution.await.unwrap().status(), Status::Completed);
     assert_eq!(attached.await.unwrap().status(), Status::Completed);
+}
+
+/// An older release kept the shape of the definition in the note of the entry at position 0.
+async fn a_log_of_an_older_release_is_resumed<D: Db>(db: D) {
+    for (shape, same) in [("step:c[];", true), ("another:c[];", false)] {
+        let (id, worker) = (SagaId::random(&rng()), WorkerId::random(&rng()));
+        let beginning = Beginning::new(7_u32.to_be_bytes().to_vec());
+        let mut saga = NewSaga::new(id, ("order", 3), Bytes::NAME, worker, beginning);
+        saga.entries.push(Entry::ActionStarted { step: 0 });
+        db.store().create(saga.clone()).await.unwrap();
+        let old = format!(
+            "UPDATE {{s}}buttress_saga_entry SET note = '{shape}' \
+             WHERE position = 0 AND note IS NULL"
+        );
+        assert_eq!(db.execute(&old).await, 1);
+        let record = db.store().load(id).await.unwrap().unwrap();
+        assert_eq!(record.beginning.shape.as_deref(), Some(shape));
+        assert_eq!(record.entries, saga.entries);
+        let sagas = done("order").build().unwrap();
+        let sagas = Executor::new(sagas, db.store().clone(), Config::new()).unwrap();
+        let recovery = sagas.recover().await.unwrap();
+        if same {
+            assert_eq!(recovery.resumed, [id], "{recovery:?}");
+            let report = sagas.start_or_attach(id, 7).await.unwrap().await.unwrap();
+            assert_eq!(report.status(), Status::Completed);
+        } else {
+            let changed = |error: &SagaError| matches!(error, SagaError::DefinitionChanged { .. });
+            assert!(matches!(&recovery.left[..], [error] if changed(error)), "{recovery:?}");
+        }
+        sagas.shut_down().await.unwrap();
+    }
 }

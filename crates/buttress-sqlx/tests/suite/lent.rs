@@ -53,14 +53,8 @@ async fn dead_letter(db: &Postgres) -> MessageId {
     let relay = RelayId::new(1);
     let leases = db.store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
     let found = db.store.fetch(relay, &leases, 1).await.unwrap().messages.remove(0);
-    let settled = Settled {
-        id: found.id,
-        sequence: found.sequence,
-        key: found.key,
-        due_at: found.due_at,
-        lease: leases[usize::from(found.partition)],
-        verdict: Verdict::Dead { error: "poison".to_owned(), hold_key: true },
-    };
+    let verdict = Verdict::Dead { error: "poison".to_owned(), hold_key: true };
+    let settled = Settled::new(&found, leases[usize::from(found.partition)], verdict);
     assert!(db.store.settle(vec![settled]).await.unwrap().is_empty());
     found.id
 }

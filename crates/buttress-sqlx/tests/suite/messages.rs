@@ -20,14 +20,8 @@ async fn lease<S: Store>(store: &S, relay: RelayId) -> Vec<Lease> {
 }
 
 fn settled(message: &Message, leases: &[Lease], verdict: Verdict) -> Settled {
-    Settled {
-        id: message.id,
-        sequence: message.sequence,
-        key: message.key.clone(),
-        due_at: message.due_at,
-        lease: *leases.iter().find(|lease| lease.partition == message.partition).unwrap(),
-        verdict,
-    }
+    let lease = leases.iter().find(|lease| lease.partition == message.partition);
+    Settled::new(message, *lease.unwrap(), verdict)
 }
 
 fn retry(after: Duration) -> Verdict {
@@ -270,8 +264,7 @@ async fn nothing_is_fetched_for_nobody<D: Db>(db: D) {
     let store = db.store();
     let relay = RelayId::random(&rng());
     db.write(vec![message("a")]).await;
-    let invented: Vec<Lease> =
-        (0..16).map(|partition| Lease { partition, epoch: 0, suspect_to: 0 }).collect();
+    let invented: Vec<Lease> = (0..16).map(|partition| Lease::new(partition, 0)).collect();
     for leases in [&[][..], &invented[..]] {
         let fetched = store.fetch(relay, leases, 9).await.unwrap();
         assert!(fetched.messages.is_empty());

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use buttress::idempotency::{self, ClaimId, Key};
 use buttress::{StoreError, StoreErrorKind};
 use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
-use buttress_durable::saga::{Append, Status, Store as _, WorkerId};
+use buttress_durable::saga::{Status, Store as _, WorkerId};
 use buttress_sqlx::{SqliteConfig, SqliteStore};
 use sqlx::ConnectOptions;
 
 use crate::db::{SECOND, fresh_path, remove};
-use crate::sagas::{append, new_saga};
+use crate::sagas::{append, changed, new_saga};
 
 struct File(PathBuf);
 
@@ -43,7 +43,7 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, file: &Path) {
 /// Everything a store does, of which none may say that all is well.
 async fn nothing_works(store: &SqliteStore, saga: buttress_durable::saga::SagaId, file: &Path) {
     refused(store.create(new_saga(WorkerId::new(1))).await, file);
-    let end = Append { status: Status::Completed, ..append(saga, 1, 1) };
+    let end = changed(append(saga, 1, 1), |more| more.status = Status::Completed);
     refused(store.append(end).await, file);
     refused(store.load(saga).await, file);
     refused(store.list(None, None, 9).await, file);

@@ -120,16 +120,12 @@ async fn many_clients_share_two_sessions() {
         let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
         let found = store.fetch(relay, &leases, 500).await.unwrap().messages;
         assert_eq!(found.len(), 80);
-        let settled = found.into_iter().map(|message| Settled {
-            id: message.id,
-            sequence: message.sequence,
-            key: message.key,
-            due_at: message.due_at,
-            lease: leases[usize::from(message.partition)],
-            verdict: match message.id.get() % 2 {
+        let settled = found.into_iter().map(|message| {
+            let verdict = match message.id.get() % 2 {
                 0 => Verdict::Delivered,
                 _ => Verdict::Dead { error: "poison".to_owned(), hold_key: true },
-            },
+            };
+            Settled::new(&message, leases[usize::from(message.partition)], verdict)
         });
         assert!(store.settle(settled.collect()).await.unwrap().is_empty());
         assert_eq!(store.backlog().await.unwrap().dead, 40);

@@ -224,13 +224,9 @@ async fn deliveries_are_looked_up_by_their_number() {
         let found = store.fetch(relay, &leases, 500).await.unwrap().messages;
         let delivered: Vec<Settled> = found
             .into_iter()
-            .map(|message| Settled {
-                id: message.id,
-                sequence: message.sequence,
-                key: message.key,
-                due_at: message.due_at,
-                lease: leases[usize::from(message.partition)],
-                verdict: Verdict::Delivered,
+            .map(|message| {
+                let lease = leases[usize::from(message.partition)];
+                Settled::new(&message, lease, Verdict::Delivered)
             })
             .collect();
         for analyzed in [false, true] {

@@ -3,36 +3,28 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
-use buttress_durable::saga::{Append, Entry, EntryKind, NewSaga, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{Append, Beginning, Entry, NewSaga, SagaId, Status, Store, WorkerId};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
 
-pub(crate) fn entry(kind: EntryKind, step: u16, payload: Option<&[u8]>) -> Entry<Vec<u8>> {
-    Entry { kind, step, payload: payload.map(<[u8]>::to_vec), note: None }
+/// `value` after `change`.
+pub(crate) fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
 }
 
 pub(crate) fn new_saga(worker: WorkerId) -> NewSaga<Vec<u8>> {
-    NewSaga {
-        id: SagaId::random(&rng()),
-        definition: "order".to_owned(),
-        version: 3,
-        codec: "json",
-        worker,
-        deadline: None,
-        input: b"input".to_vec(),
-        entries: vec![entry(EntryKind::ActionStarted, 0, None)],
-    }
+    let beginning = Beginning::new(b"input".to_vec());
+    let id = SagaId::random(&rng());
+    let mut saga = NewSaga::new(id, ("order", 3), "json", worker, beginning);
+    saga.entries.push(Entry::ActionStarted { step: 0 });
+    saga
 }
 
 /// One more entry at `position`.
 pub(crate) fn append(saga: SagaId, epoch: u64, position: u64) -> Append<Vec<u8>> {
-    Append {
-        saga,
-        epoch,
-        position,
-        entries: vec![entry(EntryKind::ActionDone, 0, Some(b"out"))],
-        status: Status::Running,
-    }
+    let entries = vec![Entry::ActionDone { step: 0, output: b"out".to_vec() }];
+    Append::new(saga, epoch, position, entries, Status::Running)
 }
 
 on_each_database! {
@@ -51,27 +43,21 @@ async fn a_log_is_read_as_it_was_written<D: Db>(db: D) {
     store.renew_worker(worker, 10 * SECOND).await.unwrap();
     let mut saga = new_saga(worker);
     saga.deadline = Some(Duration::new(1_800_000_000, 7));
-    saga.input = Vec::new();
+    saga.beginning.input = Vec::new();
     saga.entries.clear();
     store.create(saga.clone()).await.unwrap();
     let entries = vec![
-        entry(EntryKind::ActionDone, u16::MAX, Some(b"")),
-        entry(EntryKind::ActionDone, 1, Some(&[0, 255, 10])),
-        Entry {
-            kind: EntryKind::ActionInDoubt,
-            step: 2,
-            payload: None,
-            note: Some("warum? \"'ä\n".to_owned()),
-        },
+        Entry::ActionDone { step: u16::MAX, output: Vec::new() },
+        Entry::ActionDone { step: 1, output: vec![0, 255, 10] },
+        Entry::ActionInDoubt { step: 2, why: Some("warum? \"'ä\n".to_owned()) },
     ];
-    let more =
-        Append { entries: entries.clone(), status: Status::Unwinding, ..append(saga.id, 1, 0) };
+    let more = Append::new(saga.id, 1, 0, entries.clone(), Status::Unwinding);
     assert!(!store.append(more).await.unwrap().cancel_requested);
     let record = db.another().await.load(saga.id).await.unwrap().unwrap();
     assert_eq!(record.entries, entries);
     assert_eq!((record.version, record.epoch, record.status), (3, 1, Status::Unwinding));
     assert_eq!((record.definition.as_str(), record.codec.as_str()), ("order", "json"));
-    assert_eq!((record.deadline, record.input), (saga.deadline, Vec::new()));
+    assert_eq!((record.deadline, record.beginning.input), (saga.deadline, Vec::new()));
     assert!(!record.cancel_requested);
     assert_eq!(store.load(SagaId::new(1)).await.unwrap(), None);
 }
@@ -91,12 +77,12 @@ async fn repeating_a_write_changes_nothing<D: Db>(db: D) {
     assert_eq!(store.create(saga.clone()).await.map_err(kind), Err(StoreErrorKind::Conflict));
 
     let mut other = append(saga.id, 1, 1);
-    other.entries[0].payload = Some(b"other".to_vec());
+    other.entries[0] = Entry::ActionDone { step: 0, output: b"other".to_vec() };
     let error = store.append(other).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Conflict);
     assert!(error.to_string().contains(&saga.id.to_string()), "{error}");
     let mut longer = append(saga.id, 1, 2);
-    longer.entries.push(entry(EntryKind::ActionDone, 1, None));
+    longer.entries.push(Entry::UndoStarted { step: 1 });
     assert_eq!(store.append(longer).await.map_err(kind), Err(StoreErrorKind::Conflict));
     let gap = store.append(append(saga.id, 1, 9)).await;
     assert_eq!(gap.map_err(kind), Err(StoreErrorKind::Conflict));
@@ -105,14 +91,19 @@ async fn repeating_a_write_changes_nothing<D: Db>(db: D) {
     assert_eq!(store.append(ended).await.map_err(kind), Err(StoreErrorKind::Conflict));
     let saga = new_saga(worker);
     store.create(saga.clone()).await.unwrap();
-    for change in [
-        NewSaga { input: b"x".to_vec(), ..saga.clone() },
-        NewSaga { version: 4, ..saga.clone() },
-        NewSaga { definition: "x".to_owned(), ..saga.clone() },
-        NewSaga { deadline: Some(SECOND), ..saga.clone() },
-        NewSaga { entries: Vec::new(), ..saga.clone() },
-        NewSaga { worker: WorkerId::new(1), ..saga.clone() },
-    ] {
+    let changes: [fn(&mut NewSaga<Vec<u8>>); 9] = [
+        |saga| saga.beginning.input = b"x".to_vec(),
+        |saga| saga.beginning.shape = Some("x".to_owned()),
+        |saga| saga.beginning.correlation = Some("x".to_owned()),
+        |saga| saga.beginning.trace = Some("x".to_owned()),
+        |saga| saga.version = 4,
+        |saga| saga.definition = "x".to_owned(),
+        |saga| saga.deadline = Some(SECOND),
+        |saga| saga.entries.clear(),
+        |saga| saga.worker = WorkerId::new(1),
+    ];
+    for change in changes {
+        let change = changed(saga.clone(), change);
         let refused = store.create(change.clone()).await.map_err(kind);
         assert_eq!(refused, Err(StoreErrorKind::Conflict), "{change:?}");
     }
@@ -122,7 +113,7 @@ async fn repeating_a_write_changes_nothing<D: Db>(db: D) {
     assert_eq!(store.load(saga.id).await.unwrap().unwrap().entries.len(), 1);
 
     // The last append of all, whose answer is lost.
-    let end = Append { status: Status::Completed, ..append(saga.id, 1, 1) };
+    let end = changed(append(saga.id, 1, 1), |more| more.status = Status::Completed);
     store.append(end.clone()).await.unwrap();
     store.append(end).await.unwrap();
     // Nobody owns it any more.
@@ -133,27 +124,30 @@ async fn repeating_a_write_changes_nothing<D: Db>(db: D) {
 async fn what_no_store_can_hold_is_refused<D: Db>(db: D) {
     let store = db.store();
     let worker = WorkerId::random(&rng());
-    let large = NewSaga { input: vec![0; buttress_sqlx::LARGEST + 1], ..new_saga(worker) };
+    let sized = |bytes| changed(new_saga(worker), |saga| saga.beginning.input = vec![7; bytes]);
+    let large = sized(buttress_sqlx::LARGEST + 1);
     let error = store.create(large).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
     assert!(error.to_string().contains("at most 16777216"), "{error}");
     for name in ["", "a\0b", &"x".repeat(513)] {
-        let saga = NewSaga { definition: name.to_owned(), ..new_saga(worker) };
+        let saga = changed(new_saga(worker), |saga| saga.definition = name.to_owned());
         assert_eq!(store.create(saga).await.unwrap_err().kind(), StoreErrorKind::Invalid);
     }
     let mut saga = new_saga(worker);
-    saga.entries[0].note = Some("a\0b".to_owned());
+    saga.entries[0] = Entry::Unwinding { why: Some("a\0b".to_owned()) };
     store.create(saga.clone()).await.unwrap();
     store.create(saga.clone()).await.unwrap();
     let record = store.load(saga.id).await.unwrap().unwrap();
-    assert_eq!(record.entries[0].note.as_deref(), Some("a\u{fffd}b"));
-    let nothing = Append { entries: Vec::new(), ..append(saga.id, 1, 1) };
+    assert_eq!(record.entries[0].note(), Some("a\u{fffd}b"));
+    let nothing = changed(append(saga.id, 1, 1), |more| more.entries.clear());
     assert_eq!(store.append(nothing).await.unwrap_err().kind(), StoreErrorKind::Invalid);
     // As large as it may be.
-    let large =
-        NewSaga { input: vec![7; buttress_sqlx::LARGEST], entries: Vec::new(), ..new_saga(worker) };
+    let large = changed(sized(buttress_sqlx::LARGEST), |saga| saga.entries.clear());
     store.create(large.clone()).await.unwrap();
-    assert_eq!(store.load(large.id).await.unwrap().unwrap().input.len(), buttress_sqlx::LARGEST);
+    assert_eq!(
+        store.load(large.id).await.unwrap().unwrap().beginning.input.len(),
+        buttress_sqlx::LARGEST
+    );
 }
 
 async fn a_cancellation_reaches_the_owner<D: Db>(db: D) {
@@ -166,7 +160,7 @@ async fn a_cancellation_reaches_the_owner<D: Db>(db: D) {
     assert!(store.append(append(saga.id, 1, 1)).await.unwrap().cancel_requested);
     assert!(store.append(append(saga.id, 1, 1)).await.unwrap().cancel_requested, "repeated");
     assert!(store.load(saga.id).await.unwrap().unwrap().cancel_requested);
-    let end = Append { status: Status::Compensated, ..append(saga.id, 1, 2) };
+    let end = changed(append(saga.id, 1, 2), |more| more.status = Status::Compensated);
     store.append(end).await.unwrap();
     assert!(!store.request_cancel(saga.id).await.unwrap(), "ended");
 }
@@ -185,7 +179,7 @@ async fn lists_and_purges<D: Db>(db: D) {
             3 => Status::Completed,
             _ => Status::Compensated,
         };
-        store.append(Append { status, ..append(saga.id, 1, 1) }).await.unwrap();
+        store.append(changed(append(saga.id, 1, 1), |more| more.status = status)).await.unwrap();
         ids.push((saga.id, status));
         if n == 4 {
             db.time().advance(SECOND);

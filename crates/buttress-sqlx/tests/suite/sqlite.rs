@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use buttress::{StoreErrorKind, VirtualClock};
 use buttress_durable::outbox::{MessageId, NewMessage, Store as _, Write};
-use buttress_durable::saga::{SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{Entry, SagaId, Status, Store, WorkerId};
 use buttress_sqlx::{SqliteConfig, SqliteStore, Synchronous};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -240,7 +240,7 @@ async fn a_full_disk_is_an_error_that_passes_and_loses_nothing() {
     let mut written: Vec<SagaId> = Vec::new();
     let error = loop {
         let mut saga = new_saga(WorkerId::new(1));
-        saga.input = vec![7; 20_000];
+        saga.beginning.input = vec![7; 20_000];
         match store.create(saga.clone()).await {
             Ok(()) => written.push(saga.id),
             Err(error) => break error,
@@ -252,10 +252,10 @@ async fn a_full_disk_is_an_error_that_passes_and_loses_nothing() {
     assert!(written.len() > 10);
     // Some more try, and fail.
     let mut saga = new_saga(WorkerId::new(1));
-    saga.input = vec![7; 20_000];
+    saga.beginning.input = vec![7; 20_000];
     assert!(store.create(saga.clone()).await.unwrap_err().is_transient());
     for id in &written {
-        assert_eq!(store.load(*id).await.unwrap().unwrap().input.len(), 20_000);
+        assert_eq!(store.load(*id).await.unwrap().unwrap().beginning.input.len(), 20_000);
     }
     // There is room again.
     let mut connection = file.connect().await;
@@ -283,7 +283,7 @@ async fn an_operation_is_written_whole_or_not_at_all() {
         for n in 0..10u16 {
             let store = store.clone();
             let mut saga = new_saga(WorkerId::new(1));
-            saga.entries[0].step = if n == 7 { 666 } else { n };
+            saga.entries[0] = Entry::ActionStarted { step: if n == 7 { 666 } else { n } };
             callers.spawn(async move { (n, saga.id, store.create(saga).await) });
         }
         others_go_on().await;

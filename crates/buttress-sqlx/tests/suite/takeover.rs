@@ -1,9 +1,9 @@
 //! Who runs a saga.
 
-use buttress_durable::saga::{Append, SagaId, Status, Store, WorkerId};
+use buttress_durable::saga::{SagaId, Status, Store, WorkerId};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
-use crate::sagas::{append, new_saga};
+use crate::sagas::{append, changed, new_saga};
 
 on_each_database! {
     a_lease_ends_at_the_instant_and_the_old_owner_is_fenced
@@ -98,7 +98,7 @@ async fn one_saga_is_taken_only_if_nobody_runs_it<D: Db>(db: D) {
     assert_eq!(store.take_saga(taker, SagaId::new(1)).await.unwrap(), None);
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap(), None);
     // Stuck: an operator takes it from whoever has it, as often as need be.
-    store.append(Append { status: Status::Stuck, ..append(saga.id, 1, 1) }).await.unwrap();
+    store.append(changed(append(saga.id, 1, 1), |more| more.status = Status::Stuck)).await.unwrap();
     assert!(store.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap().unwrap().epoch, 2);
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap().unwrap().epoch, 3);
@@ -108,7 +108,10 @@ async fn one_saga_is_taken_only_if_nobody_runs_it<D: Db>(db: D) {
     db.time().advance(60 * SECOND);
     let record = store.take_saga(owner, saga.id).await.unwrap().unwrap();
     assert_eq!((record.epoch, record.status, record.entries.len()), (4, Status::Running, 3));
-    store.append(Append { status: Status::Completed, ..append(saga.id, 4, 3) }).await.unwrap();
+    store
+        .append(changed(append(saga.id, 4, 3), |more| more.status = Status::Completed))
+        .await
+        .unwrap();
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap(), None);
 }
 

@@ -85,22 +85,11 @@ impl Rows {
     pub(super) fn insert(&mut self, new: NewMessage, now: Instant, unix: Duration) {
         self.sequence += 1;
         let partition = NewMessage::partition(&new.key, PARTITIONS);
-        let message = Message {
-            id: new.id,
-            sequence: self.sequence,
-            key: new.key,
-            topic: new.topic,
-            payload: new.payload,
-            headers: new.headers,
-            partition,
-            due_at: unix.saturating_add(new.delay),
-            attempts: 0,
-            starts: 0,
-        };
-        let place = (partition, self.sequence);
+        let (place, delay) = ((partition, self.sequence), new.delay);
         self.ids.insert(new.id, place);
-        self.pending
-            .insert(place, Row { message, due: instant::after(now, new.delay), claim: None });
+        let due_at = unix.saturating_add(delay);
+        let message = Message::new(new, self.sequence, partition, due_at);
+        self.pending.insert(place, Row { message, due: instant::after(now, delay), claim: None });
     }
 
     pub(super) fn is_held(&self, key: &str, now: Instant) -> bool {
@@ -160,7 +149,7 @@ impl Rows {
             epoch: row.epoch,
             suspect_to: row.suspect_to,
         });
-        Owned { leases: leases.collect(), surplus: mine.saturating_sub(share) }
+        Owned::new(leases.collect(), mine.saturating_sub(share))
     }
 
     pub(super) fn fetch(

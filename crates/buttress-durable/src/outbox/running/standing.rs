@@ -73,7 +73,7 @@ mod tests {
     async fn a_lapse_stops_and_a_newer_epoch_ends() {
         let now = buttress::Clock::default().now();
         let second = Duration::from_secs(1);
-        let lease = |epoch| Lease { partition: 3, epoch, suspect_to: 0 };
+        let lease = |epoch| Lease::new(3, epoch);
         let standing = Standing::new(now);
         assert_eq!(standing.may(lease(1), now), May::Never);
         standing.renewed(now + second, &[lease(1)]);

@@ -1,30 +1,22 @@
 use std::time::Duration;
 
 use super::*;
+use crate::outbox::message::NewMessage;
 
 /// Key `n` is in partition `n`.
 fn message(number: u64, key: u16) -> Message {
-    Message {
-        id: MessageId::new(u128::from(number)),
-        sequence: number,
-        key: key.to_string(),
-        topic: String::new(),
-        payload: Vec::new(),
-        headers: Vec::new(),
-        partition: key,
-        due_at: Duration::ZERO,
-        attempts: 0,
-        starts: 0,
-    }
+    let id = MessageId::new(u128::from(number));
+    let written = NewMessage::new(id, key.to_string(), Vec::new());
+    Message::new(written, number, key, Duration::ZERO)
 }
 
 fn lease(partition: u16, epoch: u64) -> Lease {
-    Lease { partition, epoch, suspect_to: 0 }
+    Lease::new(partition, epoch)
 }
 
 fn pending(leases: &[Lease]) -> Pending {
     let mut pending = Pending::default();
-    pending.own(Owned { leases: leases.to_vec(), surplus: 0 });
+    pending.own(Owned::new(leases.to_vec(), 0));
     pending
 }
 
@@ -77,10 +69,10 @@ fn behind_a_failure_nothing_goes_on_until_it_is_written_down() {
 fn a_partition_that_comes_back_begins_anew() {
     let mut pending = pending(&[lease(1, 1), lease(2, 1)]);
     pending.take_in(vec![message(1, 1), message(2, 1), message(3, 2)]);
-    pending.own(Owned { leases: vec![lease(2, 1)], surplus: 0 });
+    pending.own(Owned::new(vec![lease(2, 1)], 0));
     assert_eq!(next(&mut pending), Some((3, lease(2, 1))), "the other partition is as it was");
     assert_eq!(next(&mut pending), None);
-    pending.own(Owned { leases: vec![lease(1, 3), lease(2, 1)], surplus: 0 });
+    pending.own(Owned::new(vec![lease(1, 3), lease(2, 1)], 0));
     assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 2);
     assert_eq!(next(&mut pending), Some((1, lease(1, 3))));
 }
@@ -90,7 +82,7 @@ fn what_is_under_way_while_its_partition_changes_hands_is_not_published_beside_i
     let mut pending = pending(&[lease(1, 1)]);
     pending.take_in(vec![message(1, 1), message(2, 1)]);
     next(&mut pending);
-    pending.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
+    pending.own(Owned::new(vec![lease(1, 3)], 0));
     assert_eq!(
         pending.take_in(vec![message(1, 1), message(2, 1)]),
         1,
@@ -140,7 +132,7 @@ fn behind_a_suspect_that_fails_nothing_of_its_key_goes_on() {
 fn surplus_partitions_are_not_filled_again() {
     let mut pending = pending(&[lease(1, 1), lease(2, 1)]);
     pending.take_in(vec![message(1, 1), message(2, 2)]);
-    pending.own(Owned { leases: vec![lease(1, 1), lease(2, 1)], surplus: 1 });
+    pending.own(Owned::new(vec![lease(1, 1), lease(2, 1)], 1));
     assert_eq!(pending.fetch_from(), [lease(1, 1)]);
     assert_eq!((pending.busy(), pending.can_give_up()), (vec![1, 2], false));
     next(&mut pending);
@@ -175,7 +167,7 @@ fn behind_a_dead_letter_that_is_refused_nothing_goes_on() {
     let mut pending = pending(&[lease(1, 1)]);
     pending.take_in(vec![message(1, 1), message(2, 1)]);
     next(&mut pending);
-    pending.own(Owned { leases: vec![lease(1, 3)], surplus: 0 });
+    pending.own(Owned::new(vec![lease(1, 3)], 0));
     pending.take_in(vec![message(1, 1), message(2, 1)]);
     pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), dead());
     assert_eq!(pending.written(1, &[1]), []);

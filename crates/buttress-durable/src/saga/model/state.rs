@@ -88,8 +88,8 @@ impl State {
         let mut state = Self::new(steps);
         for (position, entry) in entries.into_iter().enumerate() {
             state
-                .apply(entry.kind, entry.step)
-                .map_err(|why| format!("entry {position} ({:?}): {why}", entry.kind))?;
+                .apply(entry.kind(), entry.step())
+                .map_err(|why| format!("entry {position} ({:?}): {why}", entry.kind()))?;
         }
         Ok(state)
     }

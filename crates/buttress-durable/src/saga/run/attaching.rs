@@ -88,11 +88,11 @@ where
         match definition.same_input {
             // Both are the user's code. An input that cannot be read or compared is not the same.
             Some(same) => caught(|| {
-                let known = definition.codec.decode(&record.input);
+                let known = definition.codec.decode(&record.beginning.input);
                 known.is_ok_and(|known| same(&known, input))
             })
             .unwrap_or(false),
-            None => same_payload(&record.input, encoded),
+            None => same_payload(&record.beginning.input, encoded),
         }
     }
 

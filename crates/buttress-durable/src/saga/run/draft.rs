@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::saga::model::entry::{Entry, EntryKind};
+use crate::saga::model::entry::Entry;
 use crate::saga::model::state::State;
 use crate::saga::run::attempt::Output;
 use crate::saga::run::call::Direction;
@@ -43,27 +43,24 @@ impl<P> Draft<P> {
     }
 
     /// Writes that a step begins, and lets it leave then.
-    pub(in crate::saga) fn begin(&mut self, launch: Launch, note: Option<String>) {
-        let kind = match launch.direction {
-            Direction::Action => EntryKind::ActionStarted,
-            Direction::Undo => EntryKind::UndoStarted,
-        };
+    pub(in crate::saga) fn begin(&mut self, launch: Launch) {
+        let step = launch.step;
         self.launch.push(launch);
-        self.push(kind, launch.step, None, note);
+        self.push(match launch.direction {
+            Direction::Action => Entry::ActionStarted { step },
+            Direction::Undo => Entry::UndoStarted { step },
+        });
     }
 
-    /// Adds an entry. Here, for all stores, its note is cut to what a store is given.
-    pub(in crate::saga) fn push(
-        &mut self,
-        kind: EntryKind,
-        step: u16,
-        payload: Option<P>,
-        note: Option<String>,
-    ) {
-        let note = note.map(text::cut);
+    /// Adds an entry. Cuts its text to the length that every store can hold.
+    pub(in crate::saga) fn push(&mut self, mut entry: Entry<P>) {
+        if let Some(note) = entry.note_mut() {
+            *note = note.take().map(text::cut);
+        }
+        let (kind, step) = (entry.kind(), entry.step());
         match self.state.apply(kind, step) {
-            Ok(()) => self.entries.push(Entry { kind, step, payload, note }),
-            // Only a result nobody waits for any more: late results change nothing.
+            Ok(()) => self.entries.push(entry),
+            // Late results change nothing: no caller waits for them any more.
             Err(why) => tracing::debug!(target: "buttress", ?kind, step, why, "late result"),
         }
     }

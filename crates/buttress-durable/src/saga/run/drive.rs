@@ -12,7 +12,7 @@ use buttress::{Format, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, oneshot};
 
 use crate::saga::error::{SagaError, WithCauses};
-use crate::saga::model::entry::{Entry, EntryKind, Status};
+use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::state::State;
 use crate::saga::report::{self, Report};
 use crate::saga::run::attempt::{Attempt, caught};
@@ -166,21 +166,17 @@ where
     async fn go(&mut self, first: Vec<Entry<F::Encoded>>) -> Result<Report, SagaError> {
         let mut draft = Draft::new(self.durable.clone());
         for entry in first {
-            let (step, full) = (entry.step, draft.is_full());
-            let direction = match entry.kind {
-                EntryKind::ActionStarted => Direction::Action,
-                EntryKind::UndoStarted => Direction::Undo,
-                EntryKind::ActionInDoubt if full => {
-                    let why = entry.note.unwrap_or_default();
-                    self.step_runs.put_back(
-                        step,
-                        Direction::Action,
-                        Ended::Attempt(Attempt::InDoubt(why)),
-                    );
+            let full = draft.is_full();
+            let (step, direction) = match entry {
+                Entry::ActionStarted { step } => (step, Direction::Action),
+                Entry::UndoStarted { step } => (step, Direction::Undo),
+                Entry::ActionInDoubt { step, why } if full => {
+                    let doubt = Ended::Attempt(Attempt::InDoubt(why.unwrap_or_default()));
+                    self.step_runs.put_back(step, Direction::Action, doubt);
                     continue;
                 }
-                _ => {
-                    draft.push(entry.kind, step, entry.payload, entry.note);
+                entry => {
+                    draft.push(entry);
                     continue;
                 }
             };
@@ -188,7 +184,7 @@ where
             if full {
                 self.step_runs.put_back(step, direction, Ended::Lapsed { doubt: true });
             } else {
-                draft.begin(Launch { step, direction, doubt: true }, entry.note);
+                draft.begin(Launch { step, direction, doubt: true });
             }
         }
         loop {
@@ -279,11 +275,13 @@ where
         }
     }
 
-    /// Remembers what the log says of a step that was not done.
-    pub(in crate::saga) fn note(&mut self, kind: EntryKind, step: u16, note: String) {
-        let failed = EntryKind::ActionFailed;
-        if matches!(kind, EntryKind::ActionInDoubt | EntryKind::UndoFailed) || kind == failed {
-            self.notes.insert(step, note);
+    /// Remembers why a step was not done.
+    pub(in crate::saga) fn note(&mut self, entry: &Entry<F::Encoded>) {
+        if let Entry::ActionFailed { step, why: Some(why) }
+        | Entry::ActionInDoubt { step, why: Some(why) }
+        | Entry::UndoFailed { step, why: Some(why) } = entry
+        {
+            self.notes.insert(*step, why.clone());
         }
     }
 

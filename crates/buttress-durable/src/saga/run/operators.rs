@@ -7,7 +7,7 @@ use buttress::{Codec, CodecError};
 use crate::instant;
 use crate::saga::define::needs::StepHandle;
 use crate::saga::error::SagaError;
-use crate::saga::model::entry::{Entry, EntryKind, Status};
+use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::state::{Phase, State, Step};
 use crate::saga::run::attempt::caught;
 use crate::saga::run::bounded::bounded;
@@ -17,6 +17,11 @@ use crate::saga::run::executor::Executor;
 use crate::saga::run::lease;
 use crate::saga::run::slots::Turn;
 use crate::saga::store::{SagaId, Store};
+
+/// The text of entries that operators cause.
+fn by_operator() -> Option<String> {
+    Some("by an operator".to_owned())
+}
 
 /// What an operator found out about an action in doubt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -40,9 +45,9 @@ where
     /// # Errors
     /// It is not stuck, or the store failed.
     pub async fn retry(&self, saga: SagaId) -> Result<Execution, SagaError> {
-        self.decide(saga, |step, _| {
+        self.decide(saga, |step, number| {
             let stuck = matches!(step, Step::UndoFailed { .. } | Step::InDoubt | Step::Failed);
-            stuck.then_some((EntryKind::Retried, None))
+            stuck.then(|| Entry::Retried { step: number, why: by_operator() })
         })
         .await
     }
@@ -52,8 +57,9 @@ where
     /// # Errors
     /// It is not stuck at an undo, or the store failed.
     pub async fn skip(&self, saga: SagaId) -> Result<Execution, SagaError> {
-        self.decide(saga, |step, _| {
-            matches!(step, Step::UndoFailed { .. }).then_some((EntryKind::Skipped, None))
+        self.decide(saga, |step, number| {
+            let stuck = matches!(step, Step::UndoFailed { .. });
+            stuck.then(|| Entry::Skipped { step: number, why: by_operator() })
         })
         .await
     }
@@ -76,23 +82,24 @@ where
             let why = format!("\"{}\" is a step of another definition", step.name());
             return Err(SagaError::NotPossible { saga, why });
         }
-        let (kind, payload) = match resolution {
-            Resolution::DidNotHappen => (EntryKind::DidNotHappen, None),
+        let (step, why) = (step.number(), by_operator());
+        let entry = match resolution {
+            Resolution::DidNotHappen => Entry::DidNotHappen { step, why },
             Resolution::Happened(output) => {
                 // The user's code.
                 let output = Arc::new(output);
-                let payload = caught(|| self.core.definition.inner.codec.encode(&output));
-                let payload = payload.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
-                let payload = payload.map_err(|error| SagaError::Input { saga, error })?;
-                (EntryKind::Happened, Some(payload))
+                let output = caught(|| self.core.definition.inner.codec.encode(&output));
+                let output = output.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
+                let output = output.map_err(|error| SagaError::Input { saga, error })?;
+                Entry::Happened { step, output, why }
             }
         };
         self.decide(saga, |now, number| {
-            let stuck = match kind {
-                EntryKind::Happened => matches!(now, Step::InDoubt | Step::Failed),
+            let stuck = match &entry {
+                Entry::Happened { .. } => matches!(now, Step::InDoubt | Step::Failed),
                 _ => now == Step::InDoubt,
             };
-            (stuck && number == step.number()).then(|| (kind, payload.clone()))
+            (stuck && number == step).then(|| entry.clone())
         })
         .await
     }
@@ -101,7 +108,7 @@ where
     async fn decide(
         &self,
         saga: SagaId,
-        decision: impl Fn(Step, u16) -> Option<(EntryKind, Option<F::Encoded>)>,
+        decision: impl Fn(Step, u16) -> Option<Entry<F::Encoded>>,
     ) -> Result<Execution, SagaError> {
         let core = &self.core;
         let store = |error| SagaError::Store { saga, error };
@@ -141,13 +148,12 @@ where
             if entries.len() >= MOST_ENTRIES {
                 break;
             }
-            let Some((kind, payload)) = decision(*now, step) else { continue };
-            entries.push(Entry { kind, step, payload, note: Some("by an operator".to_owned()) });
+            let Some(entry) = decision(*now, step) else { continue };
+            let retried = matches!(entry, Entry::Retried { .. });
+            entries.push(entry);
             // In one piece, so that nothing comes between.
-            if kind == EntryKind::Retried && *now == Step::InDoubt && state.phase == Phase::Forward
-            {
-                let kind = EntryKind::ActionStarted;
-                entries.push(Entry { kind, step, payload: None, note: None });
+            if retried && *now == Step::InDoubt && state.phase == Phase::Forward {
+                entries.push(Entry::ActionStarted { step });
             }
         }
         if !state.stuck || entries.is_empty() {

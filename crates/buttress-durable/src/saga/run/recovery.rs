@@ -8,7 +8,7 @@ use buttress::{Codec, StoreError, StoreErrorKind};
 use crate::instant;
 use crate::saga::define::needs::Outputs;
 use crate::saga::error::{SagaError, WithCauses};
-use crate::saga::model::entry::{Entry, EntryKind, Status};
+use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::plan::{Kind, OnCrash};
 use crate::saga::model::state::{State, Step};
 use crate::saga::report::reason;
@@ -232,7 +232,7 @@ where
         let corrupt = |why: String| SagaError::Corrupt { saga, why };
         self.check_definition(&record)?;
         let state = State::fold(definition.steps.len(), &record.entries).map_err(corrupt)?;
-        let input = caught(|| definition.codec.decode(&record.input));
+        let input = caught(|| definition.codec.decode(&record.beginning.input));
         let input = input.and_then(|input| input.map_err(|error| error.to_string()));
         let input = input.map_err(|why| corrupt(format!("input: {why}")))?;
         let outputs = self.outputs_of(saga, record.entries.iter().chain(&decision))?;
@@ -248,10 +248,8 @@ where
             return Err(SagaError::NotPossible { saga, why });
         };
         run.reason = reason(&record.entries).map(Into::into);
-        for entry in record.entries {
-            if let Some(note) = entry.note {
-                run.note(entry.kind, entry.step, note);
-            }
+        for entry in &record.entries {
+            run.note(entry);
         }
         if record.cancel_requested {
             run.control.cancel();
@@ -273,16 +271,15 @@ where
         let definition = &self.core.definition.inner;
         let mut outputs = Outputs::new(definition.steps.len());
         for (position, entry) in entries.into_iter().enumerate() {
-            let made = matches!(entry.kind, EntryKind::ActionDone | EntryKind::Happened);
-            let code = definition.steps.get(usize::from(entry.step));
-            if let (true, Some(payload), Some(code)) = (made, &entry.payload, code) {
+            let code = definition.steps.get(usize::from(entry.step()));
+            if let (Some(payload), Some(code)) = (entry.payload(), code) {
                 let output = caught(|| (code.decode)(&definition.codec, payload));
                 let output = output.and_then(|output| output.map_err(|error| error.to_string()));
                 let output = output.map_err(|why| SagaError::Corrupt {
                     saga,
                     why: format!("entry {position}: {why}"),
                 })?;
-                outputs.set(entry.step, Some(output));
+                outputs.set(entry.step(), Some(output));
             }
         }
         Ok(outputs)
@@ -292,17 +289,16 @@ where
     fn again(&self, state: &State) -> Vec<Entry<F::Encoded>> {
         let plan = &self.core.definition.inner.plan;
         let steps = (0u16..).zip(&state.steps).zip(&plan.steps);
-        let entry = |kind, step, note| Entry { kind, step, payload: None, note };
         steps
             .filter_map(|((step, now), plan)| match now {
                 Step::Acting
                     if plan.on_crash == OnCrash::Undo && plan.kind == Kind::Compensatable =>
                 {
-                    let note = Some("its worker vanished".to_owned());
-                    Some(entry(EntryKind::ActionInDoubt, step, note))
+                    let why = Some("its worker crashed".to_owned());
+                    Some(Entry::ActionInDoubt { step, why })
                 }
-                Step::Acting => Some(entry(EntryKind::ActionStarted, step, None)),
-                Step::Undoing { .. } => Some(entry(EntryKind::UndoStarted, step, None)),
+                Step::Acting => Some(Entry::ActionStarted { step }),
+                Step::Undoing { .. } => Some(Entry::UndoStarted { step }),
                 _ => None,
             })
             .collect()
@@ -313,7 +309,7 @@ where
         record: &Record<F::Encoded>,
     ) -> Result<(), SagaError> {
         let definition = &self.core.definition.inner;
-        let shape = record.entries.first().and_then(|entry| entry.note.as_deref());
+        let shape = record.beginning.shape.as_deref();
         let (name, version) = (definition.name.as_str(), definition.version);
         let same = (record.definition.as_str(), record.version) == (name, version)
             && record.codec == F::NAME

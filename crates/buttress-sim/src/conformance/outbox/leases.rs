@@ -133,7 +133,7 @@ where
     harness.advance(HOLD).await;
     let again = fetch(&store, &leases, 1).await.messages;
     assert_eq!((again[0].starts, again[0].attempts), (0, 1));
-    let old = Lease { epoch: lease_of.epoch + 1, ..lease_of };
+    let old = Lease::new(lease_of.partition, lease_of.epoch + 1);
     refused(store.record_start(old, fetched[0].id, 8).await, FENCED, "start under another epoch");
 }
 

@@ -1,10 +1,10 @@
 //! What is written into logs, read, listed and purged.
 
 use buttress::{StoreError, StoreErrorKind};
-use buttress_durable::saga::{Appended, Entry, EntryKind, NewSaga, SagaId, Status, Store};
+use buttress_durable::saga::{Appended, Beginning, Entry, EntryKind, SagaId, Status, Store};
 
 use super::super::{Harness, cases, expect, refused};
-use super::{LEASE, ONE, TWO, append, entry, saga, with};
+use super::{LEASE, ONE, TWO, append, changed, done, saga, with};
 
 pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     cases!(harness:
@@ -18,18 +18,15 @@ pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
         a_purge_of_a_definition_leaves_the_others,
         one_bad_append_among_many_disturbs_nobody,
         any_bytes_are_kept,
+        the_first_entry_is_kept,
+        every_kind_of_entry_is_kept,
     );
 }
 
 async fn what_is_written_is_read<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = with(harness, &[1]).await;
     let mut more = append(1, 1, 1, Status::Unwinding);
-    more.entries.push(Entry {
-        kind: EntryKind::Unwinding,
-        step: 0,
-        payload: None,
-        note: Some("größer".to_owned()),
-    });
+    more.entries.push(Entry::Unwinding { why: Some("größer".to_owned()) });
     expect(store.append(more.clone()).await, "append");
     for store in [&store, &harness.reopen(&store).await] {
         let record = expect(store.load(SagaId::new(1)).await, "load").unwrap();
@@ -37,7 +34,7 @@ async fn what_is_written_is_read<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) 
         assert_eq!((record.definition, record.version), (begun.definition, begun.version));
         assert_eq!((record.codec.as_str(), record.epoch), (begun.codec, 1));
         assert_eq!((record.status, record.cancel_requested), (Status::Unwinding, false));
-        assert_eq!((record.deadline, record.input), (begun.deadline, begun.input));
+        assert_eq!((record.deadline, record.beginning), (begun.deadline, begun.beginning));
         assert_eq!(record.entries, [&begun.entries[..], &more.entries].concat());
     }
     assert!(expect(store.load(SagaId::new(2)).await, "load").is_none());
@@ -47,12 +44,10 @@ async fn a_create_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harnes
     let store = with(harness, &[1]).await;
     expect(store.create(saga(1, ONE)).await, "the same again");
     let conflict = StoreErrorKind::Conflict;
-    let other = NewSaga { input: b"[]".to_vec(), ..saga(1, ONE) };
+    let other = changed(saga(1, ONE), |saga| saga.beginning.input = b"[]".to_vec());
     refused(store.create(other).await, conflict, "another input");
     refused(store.create(saga(1, TWO)).await, conflict, "another worker");
-    let longer =
-        vec![entry(EntryKind::ActionStarted, 0, None), entry(EntryKind::ActionDone, 0, None)];
-    let longer = NewSaga { entries: longer, ..saga(1, ONE) };
+    let longer = changed(saga(1, ONE), |saga| saga.entries.push(done(0, b"")));
     refused(store.create(longer).await, conflict, "more entries");
     expect(store.append(append(1, 1, 1, Status::Running)).await, "append");
     refused(store.create(saga(1, ONE)).await, conflict, "once it has gone on");
@@ -65,11 +60,11 @@ async fn an_append_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harne
         assert_eq!(appended, Appended::new(false));
     }
     let mut other = append(1, 1, 1, Status::Running);
-    other.entries[0].payload = Some(b"8".to_vec());
+    other.entries[0] = done(0, b"8");
     refused(store.append(other).await, StoreErrorKind::Conflict, "other content");
     // The last one too, which ends the saga.
     let mut last = append(1, 1, 2, Status::Completed);
-    last.entries = vec![entry(EntryKind::Completed, 0, None)];
+    last.entries = vec![Entry::Completed];
     for _ in 0..2 {
         expect(store.append(last.clone()).await, "the end");
     }
@@ -131,8 +126,8 @@ async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>, H: Harness<S>>(ha
 
 async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = with(harness, &[1, 2, 3, 4]).await;
-    expect(store.create(NewSaga { version: 4, ..saga(5, ONE) }).await, "create");
-    let other = NewSaga { definition: "refund".to_owned(), ..saga(6, ONE) };
+    expect(store.create(changed(saga(5, ONE), |saga| saga.version = 4)).await, "create");
+    let other = changed(saga(6, ONE), |saga| saga.definition = "refund".to_owned());
     expect(store.create(other).await, "create");
     let ends = [
         (1, Status::Completed),
@@ -178,14 +173,68 @@ async fn one_bad_append_among_many_disturbs_nobody<S: Store<Vec<u8>>, H: Harness
 async fn any_bytes_are_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let bytes: Vec<u8> = (0..=255).collect();
     let store = with(harness, &[]).await;
-    expect(store.create(NewSaga { input: bytes.clone(), ..saga(1, ONE) }).await, "create");
+    expect(
+        store.create(changed(saga(1, ONE), |saga| saga.beginning.input = bytes.clone())).await,
+        "create",
+    );
     let mut more = append(1, 1, 1, Status::Running);
-    more.entries[0].payload = Some(bytes.clone());
-    more.entries[0].note = Some("'; -- \"{}[]\\ \u{1f680}".to_owned());
-    more.entries.push(entry(EntryKind::ActionDone, u16::MAX, Some(b"")));
+    let why = Some("'; -- \"{}[]\\ \u{1f680}".to_owned());
+    more.entries =
+        vec![Entry::Happened { step: 0, output: bytes.clone(), why }, done(u16::MAX, b"")];
     expect(store.append(more.clone()).await, "append");
     let record = expect(harness.reopen(&store).await.load(SagaId::new(1)).await, "load").unwrap();
-    assert_eq!(record.input, bytes);
+    assert_eq!(record.beginning.input, bytes);
+    assert_eq!(record.entries[1..], more.entries[..]);
+}
+
+/// A later release fills in where a saga comes from.
+async fn the_first_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    let text = |text: &str| Some(text.to_owned());
+    let begun = |id| {
+        changed(saga(id, ONE), |saga| {
+            saga.beginning.shape = text("a:c[];b:p[0];");
+            saga.beginning.correlation = text("order-7:a.b_c");
+            saga.beginning.trace = text("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        })
+    };
+    expect(store.create(begun(2)).await, "create");
+    expect(store.create(begun(2)).await, "the same again");
+    let changes: [fn(&mut Beginning<Vec<u8>>); 3] = [
+        |beginning| beginning.shape = None,
+        |beginning| beginning.correlation = None,
+        |beginning| beginning.trace = None,
+    ];
+    for change in changes {
+        let other = changed(begun(2), |saga| change(&mut saga.beginning));
+        refused(store.create(other).await, StoreErrorKind::Conflict, "another first entry");
+    }
+    expect(store.append(append(2, 1, 1, Status::Running)).await, "append");
+    harness.advance(LEASE).await;
+    expect(store.renew_worker(TWO, LEASE).await, "renew");
+    let store = harness.reopen(&store).await;
+    let loaded = expect(store.load(SagaId::new(2)).await, "load").unwrap();
+    let taken = expect(store.take_abandoned(TWO, "order", 3, 9).await, "take_over");
+    let taken = taken.sagas.into_iter().find(|record| record.id == SagaId::new(2)).unwrap();
+    for record in [loaded, taken] {
+        assert_eq!(record.beginning, begun(2).beginning);
+        assert_eq!(record.entries.len(), 2, "positions count from the entry after it");
+    }
+    let record = expect(store.load(SagaId::new(1)).await, "load").unwrap();
+    assert_eq!(record.beginning, saga(1, ONE).beginning, "nothing but an input");
+}
+
+async fn every_kind_of_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
+    let store = with(harness, &[1]).await;
+    let mut more = append(1, 1, 1, Status::Running);
+    for code in 1..=u8::MAX {
+        let Some(kind) = EntryKind::from_code(code) else { break };
+        for why in [None, Some("why".to_owned())] {
+            more.entries.extend(Entry::from_parts(kind, 7, Some(b"out".to_vec()), why));
+        }
+    }
+    expect(store.append(more.clone()).await, "append");
+    let record = expect(harness.reopen(&store).await.load(SagaId::new(1)).await, "load").unwrap();
     assert_eq!(record.entries[1..], more.entries[..]);
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use buttress::StoreErrorKind;
-use buttress_durable::saga::{NewSaga, SagaId, Status, Store};
+use buttress_durable::saga::{SagaId, Status, Store};
 
 use super::super::{GRAIN, Harness, both, cases, expect, refused};
-use super::{LEASE, ONE, THREE, TWO, append, saga, take_over, with};
+use super::{LEASE, ONE, THREE, TWO, append, changed, saga, take_over, with};
 
 pub(super) async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     cases!(harness:
@@ -81,9 +81,9 @@ async fn only_unfinished_sagas_of_the_version_are_taken<S: Store<Vec<u8>>, H: Ha
     for (id, status) in ends {
         expect(store.append(append(id, 1, 1, status)).await, "append");
     }
-    let other = NewSaga { version: 4, ..saga(6, ONE) };
+    let other = changed(saga(6, ONE), |saga| saga.version = 4);
     expect(store.create(other).await, "create");
-    let other = NewSaga { definition: "refund".to_owned(), ..saga(7, ONE) };
+    let other = changed(saga(7, ONE), |saga| saga.definition = "refund".to_owned());
     expect(store.create(other).await, "create");
     harness.advance(LEASE).await;
     expect(store.renew_worker(TWO, LEASE).await, "renew");
@@ -99,12 +99,15 @@ async fn sagas_of_other_versions_are_found_once_their_workers_are_gone<
 ) {
     let store = with(harness, &[1]).await;
     for (id, version) in [(9, 2), (2, 4), (3, 2), (4, 4)] {
-        expect(store.create(NewSaga { version, ..saga(id, ONE) }).await, "create");
+        expect(store.create(changed(saga(id, ONE), |saga| saga.version = version)).await, "create");
         harness.advance(GRAIN).await;
     }
     expect(store.append(append(2, 1, 1, Status::Completed)).await, "append");
     expect(store.append(append(3, 1, 1, Status::Unwinding)).await, "append");
-    let other = NewSaga { definition: "refund".to_owned(), version: 2, ..saga(7, ONE) };
+    let other = changed(saga(7, ONE), |saga| {
+        saga.definition = "refund".to_owned();
+        saga.version = 2;
+    });
     expect(store.create(other).await, "create");
     let others = async |limit| {
         let found = expect(store.other_versions("order", 3, limit).await, "other_versions");

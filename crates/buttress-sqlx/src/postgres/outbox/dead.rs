@@ -1,7 +1,7 @@
 //! Dead letters, and what operators do with them.
 
 use buttress::StoreError;
-use buttress_durable::outbox::{DeadLetter, Message, MessageId};
+use buttress_durable::outbox::{DeadLetter, MessageId};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -10,7 +10,7 @@ use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{id, query, query_scalar, uuid};
-use crate::relaying::Row;
+use crate::relaying::{Row, unreadable};
 use crate::time::duration;
 
 pub(super) async fn list(
@@ -70,26 +70,22 @@ async fn change_dead(
 /// Also a message that cannot be read is listed, with what can be read of it: it was given up because
 /// of that, and the error says so.
 fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
-    let error = match row.try_get(10) {
-        Ok(error) => error,
-        Err(error) => format!("the reason cannot be read: {error}"),
-    };
-    let died_at = duration(row.try_get(11)?);
-    let holds_key = row.try_get(12)?;
-    let message = match row_of(row).map_err(|error| error.to_string()).and_then(Row::message) {
-        Ok(message) => message,
-        Err(_) => Message {
-            id: MessageId::new(id(row, 1).unwrap_or_default()),
-            sequence: row.try_get::<i64, _>(0).unwrap_or_default().unsigned_abs(),
-            key: row.try_get(3).unwrap_or_default(),
-            topic: row.try_get(4).unwrap_or_default(),
-            payload: row.try_get(5).unwrap_or_default(),
-            headers: Vec::new(),
-            partition: u16::try_from(row.try_get::<i64, _>(2).unwrap_or(-1)).unwrap_or(u16::MAX),
-            due_at: duration(row.try_get(7).unwrap_or_default()),
-            attempts: 0,
-            starts: 0,
-        },
-    };
-    Ok(DeadLetter { message, error, died_at, holds_key })
+    let error =
+        row.try_get(10).unwrap_or_else(|error| format!("the reason cannot be read: {error}"));
+    let message = row_of(row).map_err(|error| error.to_string()).and_then(Row::message);
+    let message = message.unwrap_or_else(|_| {
+        let mut message = unreadable(
+            MessageId::new(id(row, 1).unwrap_or_default()),
+            row.try_get::<i64, _>(0).unwrap_or_default().unsigned_abs(),
+            row.try_get(2).unwrap_or(-1),
+            row.try_get(3).unwrap_or_default(),
+        );
+        message.topic = row.try_get(4).unwrap_or_default();
+        message.payload = row.try_get(5).unwrap_or_default();
+        message.due_at = duration(row.try_get(7).unwrap_or_default());
+        message
+    });
+    let mut letter = DeadLetter::new(message, error, duration(row.try_get(11)?));
+    letter.holds_key = row.try_get(12)?;
+    Ok(letter)
 }

@@ -1,10 +1,9 @@
 //! Fetching what is due.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use buttress::StoreError;
-use buttress_durable::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
+use buttress_durable::outbox::{Fetched, Lease, Message, Settled, Store as _};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -14,7 +13,7 @@ use crate::error::during;
 use crate::log::signed;
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{PgQuery, id, query};
-use crate::relaying::{FOREVER, MOST_DUE, Row, bury_or_pass_over};
+use crate::relaying::{FOREVER, MOST_DUE, Row, buried, bury_or_pass_over};
 use crate::time::duration;
 
 pub(super) const COLUMNS: &str =
@@ -61,15 +60,8 @@ impl PostgresStore {
                     keys.push((sequence, key.clone()));
                     let error = StoreError::corrupt(error).to_string();
                     tracing::error!(sequence, error, "a message cannot be read; its key is held");
-                    let lease = leases.iter().find(|lease| i64::from(lease.partition) == partition);
-                    unreadable.extend(lease.map(|lease| Settled {
-                        id: MessageId::new(0),
-                        sequence: sequence.cast_unsigned(),
-                        key: key.unwrap_or_default(),
-                        due_at: Duration::ZERO,
-                        lease: *lease,
-                        verdict: Verdict::Dead { error, hold_key: true },
-                    }));
+                    let leases = leases.iter().copied();
+                    unreadable.extend(buried(leases, (sequence, partition), key, error));
                 }
             }
         }
@@ -85,7 +77,9 @@ impl PostgresStore {
             bury_or_pass_over(self.settle(vec![unreadable]).await)?;
         }
         let next_due = [found.delayed, found.held].into_iter().flatten().min();
-        Ok(Fetched { messages, now: duration(found.now), next_due: next_due.map(duration) })
+        let mut fetched = Fetched::new(messages, duration(found.now));
+        fetched.next_due = next_due.map(duration);
+        Ok(fetched)
     }
 
     /// One statement, one round trip: the messages, in the order of their sequence, the mark of how far

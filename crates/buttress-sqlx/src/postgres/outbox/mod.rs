@@ -53,7 +53,7 @@ impl Store for PostgresStore {
             late::shorten_waits(&mut tx, sql, &owned).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
             loan.give_back().await?;
-            Ok(Owned { leases, surplus: plan.surplus })
+            Ok(Owned::new(leases, plan.surplus))
         })
         .await
     }

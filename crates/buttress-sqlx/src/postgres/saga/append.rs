@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use buttress::StoreError;
-use buttress_durable::saga::{Appended, Entry, SagaId};
+use buttress_durable::saga::{Appended, Beginning, Entry, SagaId};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
 use super::read::{find, some_lines};
-use crate::log::{Add, Create, INPUT, LogOp, Renew, judge_append, judge_create, signed};
+use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judge_create, signed};
 use crate::postgres::rows::{id, query, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
@@ -70,7 +70,7 @@ impl Together for LogOp {
         for job in creates.iter_mut().filter(|job| !job.is_settled()) {
             let head = find(connection, sql, job.input.id).await?;
             let count = job.input.entries.len() + 2;
-            let lines = some_lines(connection, sql, head.as_ref(), INPUT, count).await?;
+            let lines = some_lines(connection, sql, head.as_ref(), FIRST, count).await?;
             let verdict = judge_create(&job.input, head, lines);
             job.settle(verdict);
         }
@@ -122,23 +122,23 @@ struct Columns {
 }
 
 impl Columns {
-    fn input(&mut self, saga: SagaId, input: &[u8]) {
+    fn first(&mut self, saga: SagaId, beginning: &Beginning<Vec<u8>>) {
         self.saga.push(uuid(saga.get()));
-        self.position.push(INPUT);
+        self.position.push(FIRST);
         self.kind.push(0);
         self.step.push(0);
-        self.payload.push(Some(input.to_vec()));
-        self.note.push(None);
+        self.payload.push(Some(beginning.input.clone()));
+        self.note.push(beginning::note(beginning));
     }
 
     fn entries(&mut self, saga: SagaId, position: i64, entries: &[Entry<Vec<u8>>]) {
         for (position, entry) in (position..).zip(entries) {
             self.saga.push(uuid(saga.get()));
             self.position.push(position);
-            self.kind.push(entry.kind.code().into());
-            self.step.push(entry.step.into());
-            self.payload.push(entry.payload.clone());
-            self.note.push(entry.note.clone());
+            self.kind.push(entry.kind().code().into());
+            self.step.push(entry.step().into());
+            self.payload.push(entry.payload().cloned());
+            self.note.push(entry.note().map(str::to_owned));
         }
     }
 }
@@ -186,7 +186,7 @@ async fn write_logs(
     }
     let mut lines = Columns::default();
     for job in creates.iter() {
-        lines.input(job.input.id, &job.input.input);
+        lines.first(job.input.id, &job.input.beginning);
         lines.entries(job.input.id, 0, &job.input.entries);
     }
     for job in appends.iter() {

@@ -9,6 +9,7 @@ use super::fetch::{COLUMNS, row_of};
 use super::pack_of_ids;
 use crate::error::during;
 use crate::log::signed;
+use crate::relaying::{Row, unreadable};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::rows::id;
 use crate::time::duration;
@@ -74,27 +75,22 @@ async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Result<u
 /// Also a message that cannot be read is listed, with what can be read of it: it was given up because
 /// of that, and the error says so.
 fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
-    let error = match row.try_get(10) {
-        Ok(error) => error,
-        Err(error) => format!("the reason cannot be read: {error}"),
-    };
-    let died_at = duration(row.try_get(11)?);
-    let holds_key = row.try_get::<i64, _>(12)? != 0;
-    let message = match row_of(row).map_err(|error| error.to_string()).and_then(|row| row.message())
-    {
-        Ok(message) => message,
-        Err(_) => buttress_durable::outbox::Message {
-            id: MessageId::new(id(row, 1).unwrap_or_default()),
-            sequence: row.try_get::<i64, _>(0).unwrap_or_default().unsigned_abs(),
-            key: row.try_get(3).unwrap_or_default(),
-            topic: row.try_get(4).unwrap_or_default(),
-            payload: row.try_get(5).unwrap_or_default(),
-            headers: Vec::new(),
-            partition: u16::try_from(row.try_get::<i64, _>(2).unwrap_or(-1)).unwrap_or(u16::MAX),
-            due_at: duration(row.try_get(7).unwrap_or_default()),
-            attempts: 0,
-            starts: 0,
-        },
-    };
-    Ok(DeadLetter { message, error, died_at, holds_key })
+    let error =
+        row.try_get(10).unwrap_or_else(|error| format!("the reason cannot be read: {error}"));
+    let message = row_of(row).map_err(|error| error.to_string()).and_then(Row::message);
+    let message = message.unwrap_or_else(|_| {
+        let mut message = unreadable(
+            MessageId::new(id(row, 1).unwrap_or_default()),
+            row.try_get::<i64, _>(0).unwrap_or_default().unsigned_abs(),
+            row.try_get(2).unwrap_or(-1),
+            row.try_get(3).unwrap_or_default(),
+        );
+        message.topic = row.try_get(4).unwrap_or_default();
+        message.payload = row.try_get(5).unwrap_or_default();
+        message.due_at = duration(row.try_get(7).unwrap_or_default());
+        message
+    });
+    let mut letter = DeadLetter::new(message, error, duration(row.try_get(11)?));
+    letter.holds_key = row.try_get::<i64, _>(12)? != 0;
+    Ok(letter)
 }

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use buttress::StoreError;
-use buttress_durable::outbox::{Fetched, Lease, Message, MessageId, Settled, Store as _, Verdict};
+use buttress_durable::outbox::{Fetched, Lease, Message, Store as _};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::during;
 use crate::log::signed;
 use crate::partitions;
-use crate::relaying::{FOREVER, Row, bury_or_pass_over};
+use crate::relaying::{FOREVER, Row, buried, bury_or_pass_over};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::relaying::{Mark, RelayOp, highest};
 use crate::sqlite::rows::id;
@@ -85,8 +84,8 @@ impl SqliteStore {
             open = self.open_partitions(leases, now).await?;
         }
         let next_due = open.iter().flat_map(|open| [open.delayed, open.held]).flatten().min();
-        let mut fetched =
-            Fetched { messages: Vec::new(), now: duration(now), next_due: next_due.map(duration) };
+        let mut fetched = Fetched::new(Vec::new(), duration(now));
+        fetched.next_due = next_due.map(duration);
         if !open.is_empty() && limit > 0 {
             fetched.messages = self.scan(&open, limit, now).await?;
             self.mark(&open, &mut fetched.messages).await?;
@@ -175,19 +174,10 @@ impl SqliteStore {
         open: &[Open],
         unreadable: &[(i64, i64, String, Option<String>)],
     ) -> Result<(), StoreError> {
-        let settled = |(sequence, partition, error, _): &(i64, i64, String, Option<String>)| {
-            let open = open.iter().find(|open| i64::from(open.lease.partition) == *partition)?;
-            Some(Settled {
-                id: MessageId::new(0),
-                sequence: sequence.cast_unsigned(),
-                key: String::new(),
-                due_at: Duration::ZERO,
-                lease: open.lease,
-                verdict: Verdict::Dead { error: error.clone(), hold_key: true },
-            })
-        };
-        for unreadable in unreadable {
-            bury_or_pass_over(self.settle(settled(unreadable).into_iter().collect()).await)?;
+        for (sequence, partition, error, _) in unreadable {
+            let leases = open.iter().map(|open| open.lease);
+            let settled = buried(leases, (*sequence, *partition), None, error.clone());
+            bury_or_pass_over(self.settle(settled.into_iter().collect()).await)?;
         }
         Ok(())
     }

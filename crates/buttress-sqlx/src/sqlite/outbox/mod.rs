@@ -51,7 +51,7 @@ impl Store for SqliteStore {
             let owned: Vec<u16> = leases.iter().map(|lease| lease.partition).collect();
             late::shorten_waits(&mut tx, now, &owned).await.map_err(what)?;
             tx.commit().await?;
-            Ok(Owned { leases, surplus: plan.surplus })
+            Ok(Owned::new(leases, plan.surplus))
         })
         .await
     }

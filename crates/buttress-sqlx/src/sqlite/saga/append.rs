@@ -6,7 +6,7 @@ use buttress_durable::saga::{Appended, Entry, WorkerId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::read::{find, some_lines};
-use crate::log::{Add, Create, INPUT, LogOp, Renew, judge_append, judge_create, signed};
+use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judge_create, signed};
 use crate::queue::Job;
 use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
 use crate::sqlite::values::Values;
@@ -49,7 +49,7 @@ pub(in crate::sqlite) async fn write(
             continue;
         }
         let head = find(tx, job.input.id).await?;
-        let lines = some_lines(tx, head.as_ref(), INPUT, job.input.entries.len() + 2).await?;
+        let lines = some_lines(tx, head.as_ref(), FIRST, job.input.entries.len() + 2).await?;
         let verdict = judge_create(&job.input, head, lines);
         job.settle(verdict);
     }
@@ -206,10 +206,13 @@ async fn add_lines(
     (creates, new): (&[&mut Create], &[Stand]),
     (appends, known): (&[&mut Add], &[Stand]),
 ) -> Result<(), sqlx::Error> {
+    let notes: Vec<_> = creates.iter().map(|job| beginning::note(&job.input.beginning)).collect();
     let mut lines = Values::new(6);
-    for (job, stand) in creates.iter().zip(new).filter(|(_, stand)| stand.is_new) {
-        let input = Blob(&job.input.input);
-        lines.row([Int(stand.number), Int(INPUT), Int(0), Int(0), input, Null]);
+    for ((job, stand), note) in
+        creates.iter().zip(new).zip(&notes).filter(|((_, stand), _)| stand.is_new)
+    {
+        let (input, note) = (Blob(&job.input.beginning.input), note.as_deref().map_or(Null, Text));
+        lines.row([Int(stand.number), Int(FIRST), Int(0), Int(0), input, note]);
         entries(&mut lines, stand.number, 0, &job.input.entries);
     }
     for (job, stand) in appends.iter().zip(known).filter(|(job, stand)| stand.takes(job)) {
@@ -225,10 +228,10 @@ fn entries<'v>(lines: &mut Values<'v>, number: i64, position: i64, entries: &'v 
         lines.row([
             Int(number),
             Int(position),
-            Int(entry.kind.code().into()),
-            Int(entry.step.into()),
-            entry.payload.as_deref().map_or(Null, Blob),
-            entry.note.as_deref().map_or(Null, Text),
+            Int(entry.kind().code().into()),
+            Int(entry.step().into()),
+            entry.payload().map_or(Null, |output| Blob(output)),
+            entry.note().map_or(Null, Text),
         ]);
     }
 }

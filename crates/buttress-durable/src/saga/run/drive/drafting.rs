@@ -4,7 +4,7 @@ use buttress::{Format, StoreError};
 
 use super::Run;
 use crate::saga::error::SagaError;
-use crate::saga::model::entry::{Entry, EntryKind};
+use crate::saga::model::entry::Entry;
 use crate::saga::model::state::{Command, Reason, Situation, Step};
 use crate::saga::run::attempt::{Attempt, DEADLINE, caught};
 use crate::saga::run::call::Direction;
@@ -35,19 +35,19 @@ where
             let output = match ended {
                 Ended::Attempt(Attempt::Done(output)) => output,
                 Ended::Attempt(Attempt::Failed(why)) => {
-                    let kind = match direction {
-                        Direction::Action => EntryKind::ActionFailed,
-                        Direction::Undo => EntryKind::UndoFailed,
-                    };
-                    draft.push(kind, step, None, Some(why));
+                    let why = Some(why);
+                    draft.push(match direction {
+                        Direction::Action => Entry::ActionFailed { step, why },
+                        Direction::Undo => Entry::UndoFailed { step, why },
+                    });
                     continue;
                 }
                 Ended::Attempt(Attempt::InDoubt(why)) => {
-                    let kind = match direction {
-                        Direction::Action => EntryKind::ActionInDoubt,
-                        Direction::Undo => EntryKind::UndoFailed,
-                    };
-                    draft.push(kind, step, None, Some(why));
+                    let why = Some(why);
+                    draft.push(match direction {
+                        Direction::Action => Entry::ActionInDoubt { step, why },
+                        Direction::Undo => Entry::UndoFailed { step, why },
+                    });
                     continue;
                 }
                 // It stays as it is in the log: whoever goes on runs it.
@@ -64,22 +64,22 @@ where
                     continue;
                 }
                 Ended::Lapsed { doubt } | Ended::Attempt(Attempt::Lapsed { doubt }) => {
-                    draft.begin(Launch { step, direction, doubt }, None);
+                    draft.begin(Launch { step, direction, doubt });
                     continue;
                 }
             };
             match direction {
-                Direction::Undo => draft.push(EntryKind::UndoDone, step, None, None),
+                Direction::Undo => draft.push(Entry::UndoDone { step }),
                 Direction::Action => {
                     let encoded = caught(|| self.core.definition.inner.encode(step, &output));
                     match encoded.and_then(|encoded| encoded.map_err(|error| error.to_string())) {
-                        Ok(payload) => {
-                            draft.push(EntryKind::ActionDone, step, Some(payload), None);
+                        Ok(encoded) => {
+                            draft.push(Entry::ActionDone { step, output: encoded });
                             draft.outputs.push((step, output));
                         }
                         Err(why) => {
-                            let note = format!("its output cannot be encoded: {why}");
-                            draft.push(EntryKind::ActionInDoubt, step, None, Some(note));
+                            let why = Some(format!("its output cannot be encoded: {why}"));
+                            draft.push(Entry::ActionInDoubt { step, why });
                         }
                     }
                 }
@@ -119,21 +119,17 @@ where
     }
 
     fn obey(&self, draft: &mut Draft<F::Encoded>, command: Command) {
-        let why = |kind, step: u16, text: String, draft: &mut Draft<F::Encoded>| {
+        let because = |text: String, draft: &mut Draft<F::Encoded>| {
             let text = text::cut(text);
             draft.reason = Some(text.as_str().into());
-            draft.push(kind, step, None, Some(text));
+            Some(text)
         };
         match command {
             Command::Act(step) => {
-                // The first entry of all names the steps the saga was started with.
-                let shape = (self.creating.is_some() && draft.entries.is_empty())
-                    .then(|| self.core.definition.inner.shape.clone());
-                let launch = Launch { step, direction: Direction::Action, doubt: false };
-                draft.begin(launch, shape);
+                draft.begin(Launch { step, direction: Direction::Action, doubt: false });
             }
             Command::Undo(step) => {
-                draft.begin(Launch { step, direction: Direction::Undo, doubt: false }, None);
+                draft.begin(Launch { step, direction: Direction::Undo, doubt: false });
             }
             Command::Unwind(reason) => {
                 let text = match reason {
@@ -141,21 +137,22 @@ where
                     Reason::Cancelled => CANCELLED.to_owned(),
                     Reason::Deadline => DEADLINE.to_owned(),
                 };
-                why(EntryKind::Unwinding, 0, text, draft);
+                let why = because(text, draft);
+                draft.push(Entry::Unwinding { why });
             }
             Command::Stick(step) => {
-                let text = self.about(draft, step);
-                why(EntryKind::Stuck, step, text, draft);
+                let why = because(self.about(draft, step), draft);
+                draft.push(Entry::Stuck { step, why });
             }
-            Command::Complete => draft.push(EntryKind::Completed, 0, None, None),
-            Command::Compensate => draft.push(EntryKind::Compensated, 0, None, None),
+            Command::Complete => draft.push(Entry::Completed),
+            Command::Compensate => draft.push(Entry::Compensated),
         }
     }
 
     /// What is wrong with a step, from what is about to be written of it, or from what the log says of it.
     fn about(&self, draft: &Draft<F::Encoded>, step: u16) -> String {
-        let own = |entry: &&Entry<F::Encoded>| entry.step == step && entry.note.is_some();
-        let note = draft.entries.iter().rev().find(own).and_then(|entry| entry.note.as_deref());
+        let own = draft.entries.iter().rev().filter(|entry| entry.step() == step);
+        let note = own.filter_map(Entry::note).next();
         let name = self.core.definition.inner.step_name(step);
         match note.or_else(|| self.notes.get(&step).map(|note| &**note)) {
             // The step did not fail by itself.
@@ -167,19 +164,10 @@ where
     }
 
     /// A store refuses even texts that were cut: the draft without them. `None` if it has none.
-    fn without_notes(&self, mut draft: Draft<F::Encoded>) -> Option<Draft<F::Encoded>> {
-        let first = self.creating.is_some();
-        let optional = |(at, entry): (usize, &Entry<F::Encoded>)| {
-            // The first entry of all carries the shape of the definition.
-            entry.note.is_some() && !(first && at == 0)
-        };
-        if !draft.entries.iter().enumerate().any(optional) {
-            return None;
-        }
-        for (at, entry) in draft.entries.iter_mut().enumerate() {
-            entry.note = entry.note.take().filter(|_| first && at == 0);
-        }
-        Some(draft)
+    fn without_notes(mut draft: Draft<F::Encoded>) -> Option<Draft<F::Encoded>> {
+        let notes = draft.entries.iter_mut().filter_map(Entry::note_mut);
+        let dropped = notes.filter_map(Option::take).count();
+        (dropped > 0).then_some(draft)
     }
 
     /// The store can never hold this draft. Outputs that are too large together may fit one by one; one that
@@ -193,7 +181,7 @@ where
         let mut outputs = std::mem::take(&mut draft.outputs).into_iter();
         let Some((first, output)) = outputs.next() else {
             let refused = || SagaError::Store { saga: self.id, error: error.clone() };
-            return self.without_notes(draft).ok_or_else(refused);
+            return Self::without_notes(draft).ok_or_else(refused);
         };
         let mut alone = true;
         for (step, output) in outputs {
@@ -209,17 +197,17 @@ where
         }
         let mut again = Draft::new(self.durable.clone());
         for entry in draft.entries {
-            match entry.kind {
-                EntryKind::ActionDone if entry.step != first => {}
-                EntryKind::ActionDone if alone => {
-                    let note = format!("its output cannot be stored: {error}");
-                    again.push(EntryKind::ActionInDoubt, entry.step, None, Some(note));
+            match entry {
+                Entry::ActionDone { step, .. } if step != first => {}
+                Entry::ActionDone { step, .. } if alone => {
+                    let why = Some(format!("its output cannot be stored: {error}"));
+                    again.push(Entry::ActionInDoubt { step, why });
                 }
-                EntryKind::ActionDone => again.push(entry.kind, entry.step, entry.payload, None),
-                EntryKind::ActionFailed
-                | EntryKind::ActionInDoubt
-                | EntryKind::UndoDone
-                | EntryKind::UndoFailed => again.push(entry.kind, entry.step, None, entry.note),
+                Entry::ActionDone { .. }
+                | Entry::ActionFailed { .. }
+                | Entry::ActionInDoubt { .. }
+                | Entry::UndoDone { .. }
+                | Entry::UndoFailed { .. } => again.push(entry),
                 _ => {}
             }
         }

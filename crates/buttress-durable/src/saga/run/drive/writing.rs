@@ -9,7 +9,7 @@ use super::drafting::NOT_SENT;
 use crate::instant;
 use crate::outage::LONGEST;
 use crate::saga::error::SagaError;
-use crate::saga::model::entry::EntryKind;
+use crate::saga::model::entry::{Beginning, Entry};
 use crate::saga::run::bounded::bounded;
 use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
@@ -52,14 +52,18 @@ where
             };
             let wrote = match &self.creating {
                 Some(creating) => {
+                    let definition = &core.definition.inner;
                     let saga = NewSaga {
                         id: self.id,
-                        definition: core.definition.inner.name.to_string(),
-                        version: core.definition.inner.version,
+                        definition: definition.name.to_string(),
+                        version: definition.version,
                         codec: F::NAME,
                         worker: core.lease.worker,
                         deadline: creating.deadline,
-                        input: creating.input.clone(),
+                        beginning: Beginning {
+                            shape: Some(definition.shape.clone()),
+                            ..Beginning::new(creating.input.clone())
+                        },
                         entries: draft.entries.clone(),
                     };
                     let creating = core.store.create(saga);
@@ -164,7 +168,7 @@ where
         self.accept(draft, permit);
         let mut next = Draft::new(self.durable.clone());
         for Launch { step, .. } in held {
-            next.push(EntryKind::ActionFailed, step, None, Some(NOT_SENT.to_owned()));
+            next.push(Entry::ActionFailed { step, why: Some(NOT_SENT.to_owned()) });
         }
         next
     }
@@ -174,10 +178,8 @@ where
         self.position += draft.entries.len() as u64;
         self.durable = draft.state;
         for entry in draft.entries {
-            self.core.count(entry.kind);
-            if let Some(note) = entry.note {
-                self.note(entry.kind, entry.step, note);
-            }
+            self.core.count(entry.kind());
+            self.note(&entry);
         }
         for (step, output) in draft.outputs {
             self.step_runs.outputs.set(step, Some(output));
