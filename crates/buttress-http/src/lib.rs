@@ -118,6 +118,9 @@
 //! For every layer a call is over with the head of the response. A body that is still streaming
 //! holds no permit, has no time limit and counts for no circuit.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod by_status;
 pub mod client_key;
 mod definite;

@@ -127,6 +127,8 @@
 //! not relayed, and each look at it is logged at ERROR. The largest epoch (2^63 - 1) is never assigned: a
 //! saga that would need it is `Corrupt`. `Invalid` names the bound: one write takes up to [`LARGEST`] bytes.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 // Without a database nothing uses what both stores share.
 #![cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(dead_code, unused))]

@@ -71,6 +71,9 @@
 //! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
 //!   `buttress.<pattern>.<what>`.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod machinery;
 mod sync;
 mod vocabulary;

@@ -1,5 +1,8 @@
 //! What the patterns have in common, page by page.
 
+#[doc = include_str!("dependencies.md")]
+pub mod dependencies {}
+
 #[doc = include_str!("ordering.md")]
 pub mod ordering {}
 
