@@ -53,6 +53,15 @@ impl<P: Send + 'static, S: saga::Store<P>> saga::Store<P> for Mortal<S> {
         self.points.around("take", self.store.take_saga(worker, saga)).await
     }
 
+    async fn owned(
+        &self,
+        worker: WorkerId,
+        definition: &str,
+        version: u32,
+    ) -> Result<Vec<SagaId>, StoreError> {
+        self.points.around("owned", self.store.owned(worker, definition, version)).await
+    }
+
     async fn load(&self, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
         self.store.load(saga).await
     }
@@ -70,8 +79,28 @@ impl<P: Send + 'static, S: saga::Store<P>> saga::Store<P> for Mortal<S> {
         self.store.list(status, after, limit).await
     }
 
+    async fn other_versions(
+        &self,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        let others = self.store.other_versions(definition, version, limit);
+        self.points.around("other versions", others).await
+    }
+
     async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.store.purge_sagas(age, limit).await
+        self.points.around("purge", self.store.purge_sagas(age, limit)).await
+    }
+
+    async fn purge_definition(
+        &self,
+        definition: &str,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let purge = self.store.purge_definition(definition, age, limit);
+        self.points.around("purge definition", purge).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress::idempotency::{Config, IdempotencyLayer};
+use buttress::idempotency::{Config, IdempotencyLayer, StoreFailure};
 use buttress::{Clock, ErrorKind, StoreErrorKind};
 use tower::Layer;
 
@@ -30,7 +30,9 @@ async fn renewals_wait_ever_longer_and_two_lines_are_logged() {
     let store = Faulty::default();
     let (inner, log) = Scripted::new();
     log.then([Step::AnswerAfter(12 * 60 * 1000)]);
-    let layer = over(config().lease(Duration::from_secs(30)), &store);
+    // The handler runs on without protection.
+    let config = config().lease(Duration::from_secs(30)).store_failure(StoreFailure::Open);
+    let layer = over(config, &store);
     let mut service = layer.layer(inner);
     let running = tokio::spawn(begin(&mut service, Ask(7)));
     pass(ms(1)).await;
@@ -51,7 +53,9 @@ async fn a_renewal_that_a_person_must_make_possible_is_tried_once_a_minute() {
     let store = Faulty::default();
     let (inner, log) = Scripted::new();
     log.then([Step::AnswerAfter(12 * 60 * 1000)]);
-    let layer = over(config().lease(Duration::from_secs(30)), &store);
+    // The handler runs on without protection.
+    let config = config().lease(Duration::from_secs(30)).store_failure(StoreFailure::Open);
+    let layer = over(config, &store);
     let mut service = layer.layer(inner);
     let running = tokio::spawn(begin(&mut service, Ask(7)));
     pass(ms(1)).await;

@@ -241,17 +241,25 @@ async fn a_renewal_that_is_fenced_stops_the_handler() {
     assert_eq!((watch.ms(), log.live(), store.count("release")), (300, 0, 0));
 }
 
-/// Its process stood still for longer than the lease. Whether the handler goes on is for the store to say; if it
-/// cannot, the handler may hold what the store waits for.
+/// Its process stood still for longer than the lease. The store decides whether the handler continues. A store that
+/// fails decides nothing, unless the policy is to run without protection.
 #[tokio::test(start_paused = true)]
 async fn a_handler_whose_lease_ran_out_waits_for_the_answer_of_the_store() {
     let fenced = Plan::Fails(StoreErrorKind::Fenced);
-    for (plan, ends) in [(Plan::Slow(10), Ok(10)), (TRANSIENT, Ok(0)), (fenced, Err(0))] {
+    let (closed, open) = (StoreFailure::Closed, StoreFailure::Open);
+    for (plan, policy, ends) in [
+        (Plan::Slow(10), closed, Ok(10)),
+        (TRANSIENT, closed, Ok(100)),
+        (TRANSIENT, open, Ok(0)),
+        (fenced, closed, Err(0)),
+        (fenced, open, Err(0)),
+    ] {
         let store = Faulty::default();
         store.then("renew", plan);
         let (inner, log) = Scripted::new();
         log.then([Step::AnswerAfter(100)]);
-        let mut service = over(config().lease(ms(900)), &store).layer(inner);
+        let config = config().lease(ms(900)).store_failure(policy);
+        let mut service = over(config, &store).layer(inner);
         let mut running = begin(&mut service, Ask(7));
         assert!(is_pending(&mut running));
         tokio::time::advance(ms(900)).await;
@@ -267,6 +275,57 @@ async fn a_handler_whose_lease_ran_out_waits_for_the_answer_of_the_store() {
         };
         assert_eq!((ended, log.live()), (ends, 0));
     }
+}
+
+/// Another process may have the key by then. The handler may hold what the store waits for, so it is dropped.
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_claim_no_store_confirms_is_dropped_after_the_patience() {
+    for (plan, fails) in [(TRANSIENT, 1_000), (Plan::Hangs, 1_000), (Plan::HangsUndone, 1_000)] {
+        let store = Faulty::default();
+        store.always("renew", plan);
+        let (inner, log) = Scripted::new();
+        log.then([Step::AnswerAfter(100)]);
+        let config = config().lease(ms(900)).patience(ms(1_000));
+        let mut service = over(config, &store).layer(inner);
+        let mut running = begin(&mut service, Ask(7));
+        assert!(is_pending(&mut running));
+        tokio::time::advance(ms(900)).await;
+        let watch = Watch::start();
+        let error = soon(running).await.unwrap_err();
+        assert_eq!((error.kind(), log.live()), (Some(ErrorKind::ClaimLost), 0), "{plan:?}");
+        assert!((fails..=fails + 300).contains(&watch.ms()), "{plan:?}: {}", watch.ms());
+    }
+}
+
+/// The handler has not run yet: the claim is asked for once more, and the store says who has the key.
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_comes_after_its_lease_is_asked_for_again() {
+    let store = Faulty::default();
+    store.then("claim", Plan::SlowReply(900));
+    let (inner, log) = Scripted::new();
+    log.then([Step::Answer, Step::Answer]);
+    let here = over(config().lease(ms(900)), &store);
+    let elsewhere = over(config().lease(ms(900)), &store);
+    let late = tokio::spawn(begin(&mut here.layer(inner.clone()), Ask(7)));
+    Clock::default().sleep(ms(899)).await;
+    // One that waits for the end of the lease takes the key over.
+    let other = tokio::spawn(begin(&mut elsewhere.layer(inner), Ask(7)));
+    assert_eq!(soon(other).await.unwrap().unwrap(), 1);
+    assert_eq!(soon(late).await.unwrap().unwrap(), 1);
+    assert_eq!(log.calls(), 1);
+}
+
+/// It would never know that it has the key.
+#[tokio::test(start_paused = true)]
+async fn a_store_whose_answers_all_come_after_the_lease_is_a_store_that_fails() {
+    let store = Faulty::default();
+    store.always("claim", Plan::SlowReply(900));
+    let (inner, log) = Scripted::new();
+    let mut service = over(config().lease(ms(900)), &store).layer(inner);
+    let watch = Watch::start();
+    let error = soon(begin(&mut service, Ask(7))).await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::StoreUnavailable));
+    assert_eq!((watch.ms(), log.calls()), (2_700, 0));
 }
 
 #[tokio::test(start_paused = true)]

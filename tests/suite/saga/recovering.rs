@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use buttress::{Clock, InMemory, Json, Spawner, Task};
+use buttress::{Clock, InMemory, Json, Spawner, Task, VirtualClock};
 use buttress_durable::saga::{Call, Config, Definition, Executor, MemoryStore, SagaId, Status};
 use tower::{BoxError, service_fn};
 
@@ -94,6 +94,59 @@ async fn a_shut_down_does_not_wait_for_those_whose_turn_has_not_come() {
     assert_eq!(next.recover().await.unwrap().resumed.len(), 20);
     idle(&next).await;
     assert_eq!(next.stats().completed, 20);
+}
+
+/// When a saga of a crashed worker is cut short, counted from its recovery 11 s after its start. The wall clock of
+/// the next worker differs by `skew` seconds.
+fn cut_after(first: Config, next: Config, skew: i64) -> Option<Duration> {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let time = VirtualClock::new();
+    let mut simulation = buttress_sim::Executor::new(&time);
+    let store = MemoryStore::new(time.clock());
+    let (spawner, clock) = (simulation.spawner(), time.clock());
+    let run = async {
+        let never = |config: Config| {
+            let mut saga = Definition::<u32>::builder("test", 1);
+            let never = service_fn(async |_: Call<u32>| {
+                std::future::pending::<Result<u32, BoxError>>().await
+            });
+            let undo = service_fn(async |_: Call<u32>| Ok::<u32, BoxError>(0));
+            saga.step("a")
+                .action((), never, |input: &u32, ()| *input)
+                .undo((), undo, |input: &u32, (), _| *input)
+                .add();
+            Executor::new(saga.build().unwrap(), store.clone(), config).unwrap()
+        };
+        let crashed = never(first.clock(clock.clone()).spawner(dying()));
+        drop(crashed.start(7).await.unwrap());
+        clock.sleep(Duration::from_secs(11)).await;
+        time.set_skew(skew * 1_000_000_000);
+        let sagas = never(next.clock(clock.clone()).spawner(spawner));
+        assert_eq!(sagas.recover().await.unwrap().resumed.len(), 1);
+        let recovered = time.elapsed();
+        while sagas.stats().active > 0 && time.elapsed() - recovered < 3 * HOUR {
+            clock.sleep(Duration::from_secs(1)).await;
+        }
+        (sagas.stats().active == 0).then(|| time.elapsed() - recovered)
+    };
+    simulation.block_on(run).unwrap()
+}
+
+#[test]
+fn a_recovered_saga_ends_at_its_deadline_and_no_later_than_the_executor_allows() {
+    let seconds = Duration::from_secs;
+    let minute = || config().deadline(seconds(60));
+    // As stored.
+    assert_eq!(cut_after(minute(), minute(), 0), Some(seconds(49)));
+    // Set forward: past it.
+    assert!(cut_after(minute(), minute(), 3_600).unwrap() <= seconds(1));
+    // Set back by an hour, and by less than what has passed.
+    assert_eq!(cut_after(minute(), minute(), -3_600), Some(seconds(60)));
+    assert_eq!(cut_after(minute(), minute(), -5), Some(seconds(54)));
+    // An executor with a shorter deadline, and one without.
+    assert_eq!(cut_after(minute(), config().deadline(seconds(20)), 0), Some(seconds(20)));
+    assert_eq!(cut_after(minute(), config(), -3_600), Some(seconds(3_649)));
+    assert_eq!(cut_after(config(), minute(), 0), None);
 }
 
 #[test]

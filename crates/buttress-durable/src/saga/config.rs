@@ -95,6 +95,10 @@ impl Config {
     /// How long a saga may take until its point of no return. Beyond it compensatable actions under way
     /// are cut short, which leaves them in doubt, and the saga unwinds; a pivot under way is waited for.
     /// Undos and the steps after the pivot take as long as they need. Defaults to no limit.
+    ///
+    /// The store keeps the deadline of a saga as wall time. When this executor resumes a saga, the deadline is at
+    /// most this long from then, so a wall clock that was set back does not postpone it further. Without a limit
+    /// of its own, an executor keeps the stored deadline of a saga unchanged.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self

@@ -69,6 +69,11 @@ impl Ledger {
         }
     }
 
+    /// An invariant of the scenario itself is broken, in these words.
+    pub fn violated(&self, what: impl fmt::Display) {
+        self.lock().broken.push(what.to_string());
+    }
+
     /// At the end of the run `key` could go on and does not, for this reason.
     pub fn stands_still(&self, key: impl fmt::Display, why: impl fmt::Display) {
         self.lock().broken.push(format!("{key} could go on and stands still: {why}"));

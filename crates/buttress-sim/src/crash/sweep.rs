@@ -1,3 +1,7 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, available_parallelism};
+
 use super::points::Side;
 use super::trouble::{Schedule, Strike, Trouble};
 use crate::rng::Seed;
@@ -13,12 +17,14 @@ pub struct Lived {
 
 /// A run that broke an invariant.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{what}\nreproduce: {}={how} cargo test -- --exact {}", .variable, test())]
+#[error("{what}\nreproduce: {}={how} cargo test -- --exact {}", .variable, .test)]
 pub struct Broken {
     /// The variable that repeats the run.
     variable: &'static str,
     /// Its value.
     how: String,
+    /// The name of the test.
+    test: String,
     /// What went wrong in the run.
     pub schedule: Schedule,
     /// The violations.
@@ -31,6 +37,10 @@ const SCHEDULE: &str = "BUTTRESS_SCHEDULE";
 const SEED: &str = "BUTTRESS_SEED";
 /// How many seeds are run.
 const SEEDS: &str = "BUTTRESS_SEEDS";
+/// The first seed.
+const FIRST_SEED: &str = "BUTTRESS_FIRST_SEED";
+/// How many threads run seeds.
+const THREADS: &str = "BUTTRESS_THREADS";
 /// Which part of all pairs is run: every how many-th.
 const PAIRS: &str = "BUTTRESS_PAIRS";
 
@@ -100,24 +110,76 @@ pub fn each_pair(
 /// Runs `count` seeds from 0 on, or as many as the variable `BUTTRESS_SEEDS` says. `run` draws its scenario and
 /// its schedule from the seed and returns both. Returns the number of runs.
 ///
-/// With the variable `BUTTRESS_SEED` set, as a failure prints it, only that seed is run.
+/// One thread per processor runs the seeds, or as many threads as the variable `BUTTRESS_THREADS` says. A run depends
+/// on its seed alone, so the number of threads changes no result.
+///
+/// With the variable `BUTTRESS_FIRST_SEED` set, the seeds begin there instead of at 0. With the variable
+/// `BUTTRESS_SEED` set, as a failure prints it, only that seed is run.
 ///
 /// # Errors
-/// The first run that broke an invariant.
+/// The run with the lowest seed among those that broke an invariant before the threads stopped.
+///
+/// # Panics
+/// With the panic of a run.
 pub fn each_seed(
     count: u64,
-    mut run: impl FnMut(Seed) -> (Schedule, Lived),
+    run: impl Fn(Seed) -> (Schedule, Lived) + Sync,
 ) -> Result<u64, Broken> {
     let (first, count): (u64, u64) = match chosen(SEED) {
         Some(seed) => (seed, 1),
-        None => (0, chosen(SEEDS).unwrap_or(count)),
+        None => (chosen(FIRST_SEED).unwrap_or(0), chosen(SEEDS).unwrap_or(count)),
     };
-    for seed in first..first.saturating_add(count) {
-        let (schedule, lived) = run(Seed::new(seed));
-        let how = seed.to_string();
-        lived.verdict.map_err(|what| Broken { variable: SEED, how, schedule, what })?;
+    let last = first.saturating_add(count);
+    let next = AtomicU64::new(first);
+    let broken = Mutex::new(None::<(u64, Broken)>);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= last {
+                return;
+            }
+            let stop = StopOnUnwind { next: &next, last };
+            let (schedule, lived) = run(Seed::new(seed));
+            drop(stop);
+            if let Err(what) = lived.verdict {
+                next.fetch_max(last, Ordering::Relaxed);
+                let how = seed.to_string();
+                let found = Broken { variable: SEED, how, schedule, what, test: test() };
+                let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                if broken.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+                    *broken = Some((seed, found));
+                }
+            }
+        }
+    };
+    let name = test();
+    let threads = chosen(THREADS).unwrap_or_else(|| available_parallelism().map_or(1, Into::into));
+    let threads = threads.min(usize::try_from(count).unwrap_or(usize::MAX));
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // A thread that cannot be started leaves its seeds to the others.
+            drop(Builder::new().name(name.clone()).spawn_scoped(scope, work));
+        }
+        work();
+    });
+    match broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, broken)) => Err(broken),
+        None => Ok(count),
     }
-    Ok(count)
+}
+
+/// Ends all threads when a run panics.
+struct StopOnUnwind<'a> {
+    next: &'a AtomicU64,
+    last: u64,
+}
+
+impl Drop for StopOnUnwind<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.next.fetch_max(self.last, Ordering::Relaxed);
+        }
+    }
 }
 
 fn judged(schedule: &Schedule, lived: Lived) -> Result<Lived, Broken> {
@@ -125,7 +187,7 @@ fn judged(schedule: &Schedule, lived: Lived) -> Result<Lived, Broken> {
         Ok(()) => Ok(lived),
         Err(what) => {
             let (how, schedule) = (schedule.to_string(), schedule.clone());
-            Err(Broken { variable: SCHEDULE, how, schedule, what })
+            Err(Broken { variable: SCHEDULE, how, schedule, what, test: test() })
         }
     }
 }

@@ -61,6 +61,7 @@ impl Trouble {
             Self::Late(longer),
             Self::Lost(Duration::ZERO),
             Self::Lost(longer),
+            Self::Lost(Duration::MAX),
             Self::Jump(clock),
             Self::Jump(-clock),
             Self::Drop,
@@ -72,10 +73,11 @@ impl Trouble {
         let most = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX / 4).saturating_mul(2);
         let time = Duration::from_millis(rng.between(0, most));
         let seconds = i64::try_from(time.as_secs()).unwrap_or_default();
-        match rng.between(0, 7) {
+        match rng.between(0, 8) {
             0..=2 => Self::Freeze(time),
             3 => Self::Late(time),
             4 => Self::Lost(time),
+            7 => Self::Lost(Duration::MAX),
             5 => Self::Jump(if rng.between(0, 1) == 0 { seconds } else { -seconds }),
             6 => Self::Drop,
             _ => Self::Crash,

@@ -87,9 +87,12 @@ impl PostgresStore {
             [("buttress_inbox", "consumer, message"), ("buttress_inbox_step", "saga, step")]
         {
             let left = signed(limit.saturating_sub(removed) as u64);
+            // Those of the first release have no time. Those later than now were written before the clock was
+            // set back, and would be kept for as long as it was wrong.
             let known = self.sql(&format!(
-                "UPDATE {{s}}{table} SET received_at = {{now}} WHERE received_at = 0 AND ({key}) IN \
-                 (SELECT {key} FROM {{s}}{table} WHERE received_at = 0 LIMIT $2 FOR UPDATE SKIP LOCKED)"
+                "UPDATE {{s}}{table} SET received_at = {{now}} WHERE ({key}) IN \
+                 (SELECT {key} FROM {{s}}{table} WHERE received_at = 0 OR received_at > {{now}} \
+                  LIMIT $2 FOR UPDATE SKIP LOCKED)"
             ));
             let purge = self.sql(&format!(
                 "DELETE FROM {{s}}{table} WHERE ({key}) IN (SELECT {key} FROM {{s}}{table} \

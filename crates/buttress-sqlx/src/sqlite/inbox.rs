@@ -154,9 +154,11 @@ impl SqliteStore {
             [("buttress_inbox", "consumer, message"), ("buttress_inbox_step", "saga, step")]
         {
             let left = signed(limit.saturating_sub(removed) as u64);
+            // Those of the first release have no time. Those later than now were written before the clock was
+            // set back, and would be kept for as long as it was wrong.
             let known = format!(
-                "UPDATE {table} SET received_at = ?1 WHERE ({key}) IN \
-                 (SELECT {key} FROM {table} WHERE received_at = 0 LIMIT ?2)"
+                "UPDATE {table} SET received_at = ?1 WHERE ({key}) IN (SELECT {key} FROM {table} \
+                 WHERE received_at = 0 OR received_at > ?1 LIMIT ?2)"
             );
             sqlx::query(AssertSqlSafe(known))
                 .bind(now)

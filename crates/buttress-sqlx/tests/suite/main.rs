@@ -8,6 +8,7 @@
     reason = "the helpers of a test fail by panicking, as the tests do"
 )]
 
+mod ages;
 mod claims;
 mod clocks;
 mod conformance;
@@ -30,6 +31,7 @@ mod postgres;
 #[cfg(feature = "postgres")]
 mod proxy;
 mod receipts;
+mod recovery;
 mod refused;
 mod sagas;
 #[cfg(feature = "postgres")]

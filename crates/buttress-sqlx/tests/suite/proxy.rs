@@ -19,6 +19,8 @@ struct Rules {
     accepted: Mutex<u64>,
     /// Connections with a smaller number are silent.
     silent: watch::Sender<u64>,
+    /// Connections with a smaller number are closed, without what they held.
+    cut: watch::Sender<u64>,
     /// Once a client sends this, answers are held.
     word: Mutex<Option<&'static str>>,
     held: watch::Sender<bool>,
@@ -58,6 +60,12 @@ impl Proxy {
     /// From now on the connections that are there forward nothing, and stay open. New ones work.
     pub(crate) fn silence(&self) {
         self.rules.silent.send_replace(*self.rules.accepted.lock().unwrap());
+    }
+
+    /// Closes the connections that are there. The answers that are held are lost. New ones work.
+    pub(crate) fn cut(&self) {
+        self.rules.cut.send_replace(*self.rules.accepted.lock().unwrap());
+        self.release();
     }
 
     /// Holds all answers from the next message on that has `word` in it.
@@ -103,9 +111,11 @@ async fn pump(
     let mut buffer = vec![0; 1 << 14];
     let mut silent = rules.silent.subscribe();
     let mut held = rules.held.subscribe();
+    let mut cut = rules.cut.subscribe();
     loop {
         let read = tokio::select! {
             biased;
+            () = until(&mut cut, |first| number < *first) => return,
             () = until(&mut silent, |first| number < *first) => return pending().await,
             read = from.read(&mut buffer) => read,
         };
@@ -114,7 +124,11 @@ async fn pump(
         if is_client {
             rules.listen(message);
         } else {
-            until(&mut held, |held| !held).await;
+            tokio::select! {
+                biased;
+                () = until(&mut cut, |first| number < *first) => return,
+                () = until(&mut held, |held| !held) => {}
+            }
         }
         if to.write_all(message).await.is_err() {
             return;

@@ -123,8 +123,20 @@ where
         };
         let mut place = None;
         let mut ends = None;
+        let mut late = 0;
         loop {
             let lease_left = match claimed {
+                // The answer took longer than the lease: another call may have the key by now. The same claim
+                // again says so.
+                Ok(Claimed::Owned) if clock::after(asked, shared.config.lease) <= shared.now() => {
+                    late += 1;
+                    asked = shared.now();
+                    claimed = match late < shared.config.store_attempts {
+                        true => shared.claim(&identity, claim).await,
+                        false => Err(StoreError::transient("every answer came after the lease")),
+                    };
+                    continue;
+                }
                 Ok(Claimed::Owned) => {
                     // The key has an owner again before its line loses its first, and before an observer
                     // is called, which may panic.

@@ -206,6 +206,13 @@ impl Config {
 
     /// What to do with a call whose key cannot be claimed because the store does not work. Defaults to
     /// [`StoreFailure::Closed`]: no effect without protection.
+    ///
+    /// The policy also decides about a handler whose lease runs out because the store does not renew it. With
+    /// [`StoreFailure::Closed`] the layer stops polling the handler until the store confirms the claim. If the
+    /// store does not within the [`patience`](Self::patience), the layer drops the handler and the call fails as
+    /// one whose claim was lost. With [`StoreFailure::Open`], or [`LostClaim::Answer`], the handler continues. So
+    /// does a handler that completes its claim in its own transaction, because the store refuses that
+    /// transaction after a takeover.
     pub fn store_failure(mut self, policy: StoreFailure) -> Self {
         self.store_failure = policy;
         self

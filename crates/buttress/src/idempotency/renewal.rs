@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use super::backend::{Backend, Op};
 use super::bounded::bounded;
 use super::claim::Begun;
-use super::config::LostClaim;
+use super::config::{LostClaim, StoreFailure};
 use super::holding::Holding;
 use super::owner::Owner;
 use super::shared::BY_HAND;
@@ -36,6 +36,8 @@ pin_project! {
         failed: u32,
         // The end of the lease as far as this call knows: counted from before the store was asked.
         until: Instant,
+        // Since when the handler is not polled, because the lease ran out and the store fails.
+        held_since: Option<Instant>,
         pub(super) standing: Standing,
     }
 }
@@ -98,7 +100,7 @@ impl Renewal {
             let owner = holding.owner();
             match standing {
                 Ok(Standing::Held) => {
-                    *this.failed = 0;
+                    (*this.failed, *this.held_since) = (0, None);
                     shared.worked("renew");
                     *this.until = clock::after(since, shared.config.lease);
                     shared.lines.renewed(owner, *this.until);
@@ -119,17 +121,29 @@ impl Renewal {
                     // Soon at first, so that the lease is still saved; ever later in a long outage.
                     let doublings = this.failed.saturating_sub(1).min(16);
                     *this.failed = this.failed.saturating_add(1);
-                    let wait = shared.config.poll_interval.saturating_mul(1 << doublings);
+                    let config = &shared.config;
+                    let wait = config.poll_interval.saturating_mul(1 << doublings);
                     let wait = match error.is_misconfigured() {
                         true => BY_HAND,
-                        false => wait.min(shared.config.lease / 3).min(LONGEST),
+                        false => wait.min(config.lease / 3).min(LONGEST),
                     };
                     let next = clock::after(shared.now(), wait);
                     this.timer.as_mut().reset(next);
-                    // The store does not say who has the key. The handler goes on until it is asked again: it
-                    // may hold what the store waits for.
-                    *this.until = (*this.until).max(next);
                     shared.store_failed("renew", &error);
+                    // The store does not say who has the key.
+                    let fenced_by_itself =
+                        begun.is_some() || config.lost_claim == LostClaim::Answer;
+                    if config.store_failure == StoreFailure::Open || fenced_by_itself {
+                        *this.until = (*this.until).max(next);
+                    } else if *this.until <= shared.now() {
+                        let held_since = *this.held_since.get_or_insert(since);
+                        if clock::after(held_since, config.patience) <= shared.now() {
+                            // The handler may hold what the store waits for.
+                            *this.standing = Standing::Lost;
+                            shared.lines.left(owner);
+                            return Poll::Ready(shared.fenced());
+                        }
+                    }
                 }
             }
         }
@@ -140,11 +154,13 @@ impl Renewal {
 impl Renewal {
     /// Whether the handler may go on. A handler whose lease has run out while its process stood still waits for
     /// the store's answer: another call may have the key, and whatever the handler does next would be done twice.
-    /// A handler that completes its claim in its own transaction does not wait: the store may wait for that
-    /// transaction, which is fenced by itself. Ready with the refusal if the claim was lost.
+    /// So does a handler that has not begun, and whose lease ran out since `since`, when its claim was asked for.
+    /// A handler that completes its claim in its own transaction does not wait once it has begun: the store may
+    /// wait for that transaction, which is fenced by itself. Ready with the refusal if the claim was lost.
     #[inline]
     pub(super) fn confirm<V: Send + 'static>(
         renewal: &mut Option<Pin<Box<Self>>>,
+        since: Option<Instant>,
         holding: &mut Holding<V>,
         begun: Option<&Arc<Begun<V>>>,
         cx: &mut Context<'_>,
@@ -153,8 +169,22 @@ impl Renewal {
             Some(known) if begun.is_none() && known.has_lapsed(holding) => {
                 Self::confirm_lapsed(renewal, holding, begun, cx)
             }
+            None if since.is_some_and(|since| Self::is_late(since, holding)) => {
+                if let Some(mut made) = Self::begin(since, holding) {
+                    *made.as_mut().project().due = true;
+                    *renewal = Some(made);
+                }
+                Self::confirm_lapsed(renewal, holding, begun, cx)
+            }
             _ => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Whether a lease that was begun at `since` has run out before the handler was polled.
+    fn is_late<V>(since: Instant, holding: &Holding<V>) -> bool {
+        let Some(shared) = holding.shared() else { return false };
+        shared.config.lost_claim == LostClaim::Refuse
+            && clock::after(since, shared.config.lease) <= shared.now()
     }
 
     fn has_lapsed<V>(&self, holding: &Holding<V>) -> bool {
@@ -191,7 +221,15 @@ impl Renewal {
         let timer = config.common.clock.sleep_until(clock::after(now, config.lease / 3));
         let until = clock::after(now, config.lease);
         let (due, standing) = (since.is_none(), Standing::Held);
-        Some(Box::pin(Self { timer, due, asking: None, failed: 0, until, standing }))
+        Some(Box::pin(Self {
+            timer,
+            due,
+            asking: None,
+            failed: 0,
+            until,
+            held_since: None,
+            standing,
+        }))
     }
 }
 

@@ -75,10 +75,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            if this.renewal.is_some() {
-                let begun = this.begun.as_ref();
-                if let Err(error) = ready!(Renewal::confirm(this.renewal, this.holding, begun, cx))
-                {
+            if this.renewal.is_some() || this.since.is_some() {
+                let (since, begun) = (*this.since, this.begun.as_ref());
+                let confirmed = Renewal::confirm(this.renewal, since, this.holding, begun, cx);
+                if let Err(error) = ready!(confirmed) {
                     // Whoever lost its key must stop.
                     this.stage.set(Stage::Over);
                     this.holding.end();

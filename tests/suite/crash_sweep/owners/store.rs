@@ -113,7 +113,30 @@ impl Store<InMemoryValue> for Troubled {
         self.process.operation("list", async move { store.list(status, after, limit).await }).await
     }
 
+    async fn other_versions(
+        &self,
+        definition: &str,
+        version: u32,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        let (store, definition) = (self.store.clone(), definition.to_owned());
+        let others = async move { store.other_versions(&definition, version, limit).await };
+        self.process.operation("other versions", others).await
+    }
+
     async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.store.purge_sagas(age, limit).await
+        let store = self.store.clone();
+        self.process.operation("purge", async move { store.purge_sagas(age, limit).await }).await
+    }
+
+    async fn purge_definition(
+        &self,
+        definition: &str,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let (store, definition) = (self.store.clone(), definition.to_owned());
+        let purge = async move { store.purge_definition(&definition, age, limit).await };
+        self.process.operation("purge definition", purge).await
     }
 }

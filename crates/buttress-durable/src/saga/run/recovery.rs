@@ -238,7 +238,7 @@ where
         let outputs = self.outputs_of(saga, record.entries.iter().chain(&decision))?;
         let mut first = decision;
         first.extend(self.again(&state));
-        let deadline = record.deadline.map(|deadline| self.instant(deadline));
+        let deadline = record.deadline.map(|deadline| self.deadline(deadline));
         let position = record.entries.len() as u64;
         let step_runs = StepRuns::new(core.clone(), saga, input, outputs, deadline);
         let (run, execution) = self.run(saga, record.epoch, step_runs, state, position);
@@ -330,10 +330,12 @@ where
         })
     }
 
-    /// An instant of the clock for a wall time.
-    fn instant(&self, unix: Duration) -> Instant {
-        let clock = &self.core.config.clock;
-        let (now, wall) = (clock.now(), clock.unix());
-        instant::after(now, unix.saturating_sub(wall))
+    /// Returns the instant of a deadline that was stored as wall time. It is never later than the configured length
+    /// from now: the wall clock may have been set back, or the row may be damaged.
+    fn deadline(&self, unix: Duration) -> Instant {
+        let config = &self.core.config;
+        let left = unix.saturating_sub(config.clock.unix());
+        let left = config.deadline.map_or(left, |longest| left.min(longest));
+        instant::after(config.clock.now(), left)
     }
 }

@@ -214,6 +214,13 @@ impl Store for PostgresStore {
 
 impl PostgresStore {
     async fn purge_messages(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let what = during("purging messages");
+        // The clock was set back since: they were delivered now, or they would be kept for as long as it was wrong.
+        let late = self.sql(
+            "UPDATE {s}buttress_outbox SET settled_at = {now} WHERE sequence = ANY (ARRAY ( \
+             SELECT sequence FROM {s}buttress_outbox WHERE status = 2 AND settled_at > {now} \
+             LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        );
         let sql = self.sql(
             "DELETE FROM {s}buttress_outbox WHERE sequence = ANY (ARRAY ( \
              SELECT sequence FROM {s}buttress_outbox WHERE status = 2 \
@@ -221,13 +228,15 @@ impl PostgresStore {
              FOR UPDATE SKIP LOCKED))",
         );
         let mut loan = self.borrow().await?;
+        let late = query(late).bind(self.time()).bind(signed(limit as u64));
+        late.execute(&mut *loan).await.map_err(what)?;
         let done = query(sql)
             .bind(self.time())
             .bind(span(age))
             .bind(signed(limit as u64))
             .execute(&mut *loan)
             .await
-            .map_err(during("purging messages"))?;
+            .map_err(what)?;
         loan.give_back().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }

@@ -80,6 +80,12 @@ impl PostgresStore {
     ) -> Result<usize, StoreError> {
         let what = during("purging sagas");
         let own = if definition.is_some() { "AND definition = $4" } else { "" };
+        // The clock was set back since: they end now, or they would be kept for as long as it was wrong.
+        let late = self.sql(
+            "UPDATE {s}buttress_saga SET ended_at = {now} WHERE number = ANY (ARRAY( \
+             SELECT number FROM {s}buttress_saga WHERE ended_at IS NOT NULL AND ended_at > {now} \
+             LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        );
         // One statement is one transaction: a saga goes with its log.
         let sagas = self.sql(&format!(
             "WITH old AS (SELECT number FROM {{s}}buttress_saga WHERE ended_at IS NOT NULL {own} \
@@ -92,6 +98,8 @@ impl PostgresStore {
         let workers =
             self.sql("DELETE FROM {s}buttress_saga_worker WHERE until <= {now} - $2::int8");
         let mut loan = self.borrow().await?;
+        let late = query(late).bind(self.time()).bind(signed(limit as u64));
+        late.execute(&mut *loan).await.map_err(what)?;
         let mut purging = query(sagas).bind(self.time()).bind(span(age)).bind(signed(limit as u64));
         if let Some(definition) = definition {
             purging = purging.bind(definition);

@@ -196,16 +196,28 @@ impl Store for SqliteStore {
 
 impl SqliteStore {
     async fn purge_messages(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+        let what = during("purging messages");
         let mut tx = self.begin().await?;
+        let now = self.now();
+        // The clock was set back since: they were delivered now, or they would be kept for as long as it was wrong.
+        sqlx::query(
+            "UPDATE buttress_outbox SET settled_at = ?1 WHERE sequence IN (SELECT sequence \
+             FROM buttress_outbox WHERE status = 2 AND settled_at > ?1 LIMIT ?2)",
+        )
+        .bind(now)
+        .bind(signed(limit as u64))
+        .execute(&mut **tx)
+        .await
+        .map_err(what)?;
         let done = sqlx::query(
             "DELETE FROM buttress_outbox WHERE sequence IN (SELECT sequence FROM buttress_outbox \
              WHERE status = 2 AND settled_at <= ? ORDER BY settled_at LIMIT ?)",
         )
-        .bind(before(self.now(), age))
+        .bind(before(now, age))
         .bind(signed(limit as u64))
         .execute(&mut **tx)
         .await
-        .map_err(during("purging messages"))?;
+        .map_err(what)?;
         tx.commit().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }

@@ -78,8 +78,19 @@ impl SqliteStore {
     ) -> Result<usize, StoreError> {
         let purging = |error| failed("purging sagas", error);
         let mut tx = self.begin().await?;
-        let until = before(self.now(), age);
+        let now = self.now();
+        let until = before(now, age);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        // The clock was set back since: they end now, or they would be kept for as long as it was wrong.
+        sqlx::query(
+            "UPDATE buttress_saga SET ended_at = ?1 WHERE number IN \
+             (SELECT number FROM buttress_saga WHERE ended_at > ?1 LIMIT ?2)",
+        )
+        .bind(now)
+        .bind(limit)
+        .execute(&mut **tx)
+        .await
+        .map_err(purging)?;
         let old = match definition {
             Some(definition) => sqlx::query_scalar(
                 "SELECT number FROM buttress_saga WHERE ended_at IS NOT NULL AND definition = ?3 \

@@ -1,0 +1,67 @@
+//! Several workers of one store of claims and results, and all that can go wrong between them and it.
+
+use std::time::Duration;
+
+use buttress_sim::Seed;
+use buttress_sim::crash::{Schedule, Trouble, each_pair, each_seed, each_trouble};
+
+use self::workers::{LEASE, Scenario, run};
+
+mod store;
+mod workers;
+
+fn scenario() -> Scenario {
+    Scenario {
+        processes: 2,
+        keys: 1,
+        takes: Duration::from_secs(4),
+        fails: 5,
+        transactional: false,
+        detached: false,
+        patience: Duration::from_secs(30),
+        ties: None,
+    }
+}
+
+fn drawn(seed: Seed) -> Scenario {
+    let rng = seed.named("scenario");
+    let one_of = |count: u64| rng.between(0, count - 1);
+    Scenario {
+        processes: 2 + one_of(2) as u32,
+        keys: 1 + one_of(2) as u32,
+        takes: Duration::from_millis([0, 50, 4_000, 12_000][one_of(4) as usize]),
+        fails: 2 + one_of(5) as u32,
+        transactional: one_of(3) == 0,
+        detached: one_of(3) == 0,
+        patience: Duration::from_secs([2, 10, 30, 90][one_of(4) as usize]),
+        ties: Some(rng.next_u64()),
+    }
+}
+
+#[test]
+fn no_work_of_a_key_leaves_a_worker_that_lost_it() {
+    for (transactional, detached) in [(false, false), (true, false), (false, true)] {
+        let scenario = Scenario { transactional, detached, ..scenario() };
+        let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
+        let runs = runs.unwrap_or_else(|broken| panic!("{scenario:?}: {broken}"));
+        assert!(runs > 100, "{runs}");
+    }
+}
+
+#[test]
+fn two_troubles_leave_one_result_and_no_key_held() {
+    let runs = each_pair(&Trouble::around(LEASE), 101, |schedule| run(&scenario(), schedule));
+    let runs = runs.unwrap_or_else(|broken| panic!("{broken}"));
+    assert!(runs > 100, "{runs}");
+}
+
+#[test]
+fn any_seed_leaves_one_result_and_no_key_held() {
+    let runs = each_seed(300, |seed| {
+        let scenario = drawn(seed);
+        let schedule = Schedule::random(&seed.named("schedule"), scenario.processes, 30, LEASE, 4);
+        let lived = run(&scenario, &schedule);
+        (schedule, lived)
+    });
+    runs.unwrap_or_else(|broken| panic!("{broken}"));
+}

@@ -1,0 +1,225 @@
+//! One run: workers that share a store of claims, and the check at its end.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buttress::idempotency::{
+    Claim, Config, IdempotencyLayer, Key, MemoryStore, MemoryTransaction, WithClaim,
+};
+use buttress::{Rng, StoreError, VirtualClock};
+use buttress_sim::crash::{Ledger, Lived, Process, Schedule};
+use tower::util::BoxCloneService;
+use tower::{BoxError, Layer, ServiceExt, service_fn};
+
+use super::store::{Stored, Troubled};
+
+pub(super) const LEASE: Duration = Duration::from_secs(10);
+/// Long enough for every call to end.
+const HORIZON: Duration = Duration::from_secs(600);
+/// Long enough for a worker to act that should not act any more.
+const AFTERWARDS: Duration = Duration::from_secs(70);
+/// How long a handler waits for the commit of its transaction.
+const DRIVER: Duration = Duration::from_secs(3);
+/// Within this time a fresh call must end: the lease that a dead worker left, the longest delay of a request that
+/// is under way, and the work.
+const FRESH: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) processes: u32,
+    pub(super) keys: u32,
+    /// How long each of the three parts of a handler takes.
+    pub(super) takes: Duration,
+    /// Every how many-th run of a handler fails at its end.
+    pub(super) fails: u32,
+    /// Whether handlers store their answer in a transaction of their own.
+    pub(super) transactional: bool,
+    /// Whether handlers run on tasks of their own.
+    pub(super) detached: bool,
+    /// How long the layer waits for the store.
+    pub(super) patience: Duration,
+    /// `None` keeps the order in which tasks become ready.
+    pub(super) ties: Option<u64>,
+}
+
+/// What the handlers of all workers share. It outlives the workers.
+#[derive(Clone)]
+struct World {
+    store: MemoryStore<u32>,
+    ledger: Ledger,
+    stored: Stored,
+    runs: Arc<AtomicU32>,
+    /// How many calls of each worker have not ended.
+    left: Arc<Mutex<BTreeMap<u32, u32>>>,
+}
+
+type Front = BoxCloneService<Key, u32, BoxError>;
+type Worker = (Process, Front);
+
+impl World {
+    /// The work of a key: three parts, each of which must not leave a worker that lost the key.
+    async fn handle(
+        self,
+        scenario: Scenario,
+        process: Process,
+        key: Key,
+        claim: Option<Claim<Troubled, u32>>,
+    ) -> Result<u32, BoxError> {
+        let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        for part in 1..=3 {
+            // What a handler does in a transaction is fenced by the transaction.
+            if claim.is_none() {
+                self.ledger.called(&key, process.number(), format!("part {part} of run {run}"));
+            }
+            process.clock().sleep(scenario.takes).await;
+        }
+        if run % scenario.fails == 0 {
+            return Err("busy".into());
+        }
+        if let Some(claim) = claim {
+            let mut tx = self.store.begin();
+            claim.complete_in(&mut tx, &run).await?;
+            self.commit(&process, &key, run, tx).await?;
+        }
+        Ok(run)
+    }
+
+    async fn commit(
+        &self,
+        process: &Process,
+        key: &Key,
+        run: u32,
+        tx: MemoryTransaction<u32>,
+    ) -> Result<(), StoreError> {
+        let (stored, ledger, key) = (self.stored.clone(), self.ledger.clone(), key.clone());
+        let committed = async move {
+            tx.commit()?;
+            stored.keep(&ledger, &key, run);
+            Ok(())
+        };
+        // As long as a driver waits for a database.
+        let answer = tokio::select! {
+            biased;
+            answer = process.operation("commit", committed) => answer,
+            () = process.clock().sleep(DRIVER) => Err(StoreError::transient("no answer to the commit")),
+        };
+        self.stored.heard(run, &answer);
+        answer
+    }
+
+    /// Whether a call of a worker that has not crashed goes on.
+    fn is_called(&self, workers: &[Worker]) -> bool {
+        let left = self.left.lock().unwrap();
+        workers.iter().any(|(process, _)| {
+            !process.has_crashed() && left.get(&process.number()).is_some_and(|left| *left > 0)
+        })
+    }
+}
+
+fn worker(scenario: &Scenario, world: &World, process: &Process) -> Front {
+    let config = Config::new()
+        .lease(LEASE)
+        .longest_wait(LEASE * 2)
+        .patience(scenario.patience)
+        .poll_interval(Duration::from_secs(1))
+        .sweep(Duration::from_secs(7), 10)
+        .result_lifetime(Duration::from_secs(3_600))
+        .clock(process.clock())
+        .rng(Rng::seeded(u64::from(process.number())))
+        .spawner(process.spawner());
+    let config = if scenario.detached { config.detached(100) } else { config };
+    let store = Troubled {
+        store: world.store.clone(),
+        process: process.clone(),
+        ledger: world.ledger.clone(),
+        stored: world.stored.clone(),
+    };
+    let by_key = |key: &Key| Some(key.clone());
+    let (world, scenario, process) = (world.clone(), scenario.clone(), process.clone());
+    let transactional = scenario.transactional;
+    let handle =
+        move |key, claim| world.clone().handle(scenario.clone(), process.clone(), key, claim);
+    if transactional {
+        let handler =
+            move |asked: WithClaim<Key, Troubled, u32>| handle(asked.request, Some(asked.claim));
+        let layer = IdempotencyLayer::transactional(config, store, by_key).unwrap();
+        BoxCloneService::new(layer.layer(service_fn(handler)))
+    } else {
+        let layer = IdempotencyLayer::new(config, store, by_key).unwrap();
+        BoxCloneService::new(layer.layer(service_fn(move |key| handle(key, None))))
+    }
+}
+
+fn key(number: u32) -> Key {
+    Key::new(&format!("key-{number}")).unwrap()
+}
+
+/// Calls until there is an answer.
+async fn call_until_answered(world: World, process: Process, front: Front, key: Key) {
+    loop {
+        match process.call(front.clone().oneshot(key.clone())).await {
+            Some(Ok(answer)) => break world.stored.answered(&world.ledger, &key, answer),
+            // Refused, failed or dropped.
+            _ => process.clock().sleep(Duration::from_secs(1)).await,
+        }
+    }
+    *world.left.lock().unwrap().entry(process.number()).or_default() -= 1;
+}
+
+/// One run: every worker calls every key, twice at the same moment. At its end a new worker, and every worker that
+/// has not crashed, calls every key once more.
+pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
+    let time = VirtualClock::new();
+    let mut executor = buttress_sim::Executor::new(&time);
+    if let Some(seed) = scenario.ties {
+        executor = executor.vary_ties(Rng::seeded(seed));
+    }
+    let outside = executor.spawner();
+    let world = World {
+        store: MemoryStore::new(time.clock()),
+        ledger: Ledger::new(),
+        stored: Stored::default(),
+        runs: Arc::default(),
+        left: Arc::default(),
+    };
+    let call_all = |(process, front): &Worker| {
+        for key in (1..=scenario.keys).map(key) {
+            *world.left.lock().unwrap().entry(process.number()).or_default() += 1;
+            let calling = call_until_answered(world.clone(), process.clone(), front.clone(), key);
+            process.spawner().spawn(calling);
+        }
+    };
+    let new_worker = |number, schedule: &Schedule| {
+        let process = Process::new(number, &time, outside.clone(), schedule);
+        let front = worker(scenario, &world, &process);
+        (process, front)
+    };
+    let mut workers: Vec<Worker> =
+        (1..=scenario.processes).map(|number| new_worker(number, schedule)).collect();
+    for worker in &workers {
+        call_all(worker);
+        call_all(worker);
+    }
+    let clock = time.clock();
+    let run = async {
+        while time.elapsed() < HORIZON && world.is_called(&workers) {
+            clock.sleep(Duration::from_secs(1)).await;
+        }
+        let operations = |worker: &Worker| worker.0.operations().len() as u64;
+        let operations = workers.iter().map(operations).collect();
+        clock.sleep(AFTERWARDS).await;
+        if world.is_called(&workers) {
+            world.ledger.stands_still("a call", format!("{:?}", world.left));
+        }
+        workers.push(new_worker(0, &Schedule::calm()));
+        workers.iter().for_each(call_all);
+        clock.sleep(FRESH).await;
+        if world.is_called(&workers) {
+            world.ledger.still_held("a key", format!("{:?}", world.left));
+        }
+        Lived { operations, verdict: world.ledger.check() }
+    };
+    executor.block_on(run).unwrap()
+}
