@@ -68,3 +68,25 @@ async fn outbox_store() {
 async fn inbox() {
     conformance::inbox::all(&Outboxes(VirtualClock::new())).await;
 }
+
+/// The stores without their types.
+struct Boxes(VirtualClock);
+
+impl Harness<saga::BoxStore<Vec<u8>>> for Boxes {
+    async fn fresh(&self) -> saga::BoxStore<Vec<u8>> {
+        saga::BoxStore::new(saga::MemoryStore::of_bytes(self.0.clock()))
+    }
+
+    async fn reopen(&self, store: &saga::BoxStore<Vec<u8>>) -> saga::BoxStore<Vec<u8>> {
+        store.clone()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.0.advance(by);
+    }
+}
+
+#[tokio::test]
+async fn boxed_saga_store() {
+    conformance::saga::all(&Boxes(VirtualClock::new())).await;
+}

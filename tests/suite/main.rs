@@ -10,6 +10,7 @@
 
 mod architecture;
 mod axum_routes;
+mod boxed;
 mod bulkhead;
 mod chains;
 mod circuit_breaker;

@@ -7,7 +7,7 @@ use buttress::StoreError;
 use buttress::idempotency::{ClaimId, Claimed, Fingerprint, Key};
 
 use crate::bounds;
-use crate::queue::Job;
+use crate::queue::{Job, Op};
 use crate::time;
 
 /// What a claim brings.
@@ -62,16 +62,18 @@ impl ClaimOp {
             Self::Release(job) => &job.input.key,
         }
     }
+}
 
-    pub(crate) fn subject(&self) -> u128 {
+impl Op for ClaimOp {
+    fn subject(&self) -> u128 {
         Fingerprint::of(self.key().as_str().as_bytes()).get()
     }
 
-    pub(crate) const fn rows(&self) -> usize {
+    fn rows(&self) -> usize {
         1
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let value = match self {
             Self::Complete(job) => job.input.value.as_ref().map_or(0, Vec::len),
             _ => 0,
@@ -79,7 +81,7 @@ impl ClaimOp {
         self.key().as_str().len() + value
     }
 
-    pub(crate) fn is_abandoned(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         match self {
             Self::Claim(job) => job.is_abandoned(),
             Self::Complete(job) => job.is_abandoned(),
@@ -88,7 +90,7 @@ impl ClaimOp {
         }
     }
 
-    pub(crate) fn reset(&mut self) {
+    fn reset(&mut self) {
         match self {
             Self::Claim(job) => job.reset(),
             Self::Complete(job) => job.reset(),
@@ -97,7 +99,7 @@ impl ClaimOp {
         }
     }
 
-    pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
+    fn answer(self, committed: Result<(), &StoreError>) {
         match self {
             Self::Claim(job) => job.answer(committed),
             Self::Complete(job) => job.answer(committed),

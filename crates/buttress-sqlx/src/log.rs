@@ -10,10 +10,15 @@ use buttress_durable::saga::{
 
 use crate::bounds;
 use crate::epoch;
-use crate::queue::Job;
+use crate::queue::{Job, Op};
 use crate::time;
 
 pub(crate) mod beginning;
+mod status;
+
+pub(crate) use status::{ENDED, WORKING};
+#[cfg(feature = "sqlite")]
+pub(crate) use status::{OPEN, STUCK};
 
 pub(crate) type Create = Job<NewSaga<Vec<u8>>, ()>;
 pub(crate) type Add = Job<Append<Vec<u8>>, Appended>;
@@ -26,8 +31,8 @@ pub(crate) enum LogOp {
     Renew(Renew),
 }
 
-impl LogOp {
-    pub(crate) fn subject(&self) -> u128 {
+impl Op for LogOp {
+    fn subject(&self) -> u128 {
         match self {
             Self::Create(job) => job.input.id.get(),
             Self::Append(job) => job.input.saga.get(),
@@ -35,7 +40,7 @@ impl LogOp {
         }
     }
 
-    pub(crate) fn rows(&self) -> usize {
+    fn rows(&self) -> usize {
         match self {
             Self::Create(job) => 2 + job.input.entries.len(),
             Self::Append(job) => 1 + job.input.entries.len(),
@@ -43,7 +48,7 @@ impl LogOp {
         }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         match self {
             Self::Create(job) => {
                 beginning::bytes(&job.input.beginning) + bounds::bytes_of(&job.input.entries)
@@ -53,7 +58,7 @@ impl LogOp {
         }
     }
 
-    pub(crate) fn is_abandoned(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         match self {
             Self::Create(job) => job.is_abandoned(),
             Self::Append(job) => job.is_abandoned(),
@@ -61,7 +66,7 @@ impl LogOp {
         }
     }
 
-    pub(crate) fn reset(&mut self) {
+    fn reset(&mut self) {
         match self {
             Self::Create(job) => job.reset(),
             Self::Append(job) => job.reset(),
@@ -69,7 +74,7 @@ impl LogOp {
         }
     }
 
-    pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
+    fn answer(self, committed: Result<(), &StoreError>) {
         match self {
             Self::Create(job) => job.answer(committed),
             Self::Append(job) => job.answer(committed),

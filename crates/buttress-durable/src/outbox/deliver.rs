@@ -10,11 +10,11 @@ use std::time::Duration;
 use buttress::{Classify, Error, Outcome};
 use tower::{BoxError, Service};
 
-use super::config::{Config, HeadOfKey};
+use super::config::Config;
 use super::message::Message;
 use super::state::Delivery;
+use super::state::verdict::Failure;
 use super::store::{Lease, Verdict};
-use crate::text;
 
 /// A delivery that has ended.
 #[derive(Debug)]
@@ -24,20 +24,7 @@ pub(super) struct Finished {
     pub(super) verdict: Verdict,
 }
 
-/// A failure, whether it used up an attempt, and how long it asks to be left alone.
-struct Failure {
-    error: String,
-    counts: bool,
-    hint: Option<Duration>,
-}
-
 const PANICKED: &str = "the publisher panicked";
-
-impl Failure {
-    fn counted(error: impl Into<String>) -> Self {
-        Self { error: error.into(), counts: true, hint: None }
-    }
-}
 
 pub(super) async fn deliver<P, C>(
     mut publisher: P,
@@ -122,36 +109,8 @@ fn judge<T, E: Into<BoxError>>(
 }
 
 fn failed(delivery: &Delivery, failure: Failure, config: &Config) -> Verdict {
-    let Failure { error, counts, hint } = failure;
-    let error = text::cut(error);
-    let attempts = delivery.attempts.saturating_add(u32::from(counts));
-    if counts && attempts >= config.attempts {
-        return Verdict::Dead { error, hold_key: config.head_of_key == HeadOfKey::Block };
-    }
-    // The wait before is not known after a restart; decorrelated jitter then begins anew.
-    let wait = config.backoff.delay(attempts.saturating_sub(1), Duration::ZERO, &config.rng);
-    let hint = hint.unwrap_or_default().min(config.max_hint);
-    Verdict::Retry { counts, after: wait.max(hint), error }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::outbox::message::{MessageId, NewMessage};
-
-    #[test]
-    fn a_long_error_is_cut_before_any_store_sees_it() {
-        let written = NewMessage::new(MessageId::new(1), "key", Vec::new());
-        let message = Message::new(written, 1, 0, Duration::ZERO);
-        let delivery = Delivery::of(&message);
-        for attempts in [1, 2] {
-            let config = Config::new().retry(attempts, buttress::retry::Backoff::none());
-            let failure = Failure::counted("\u{1f680}".repeat(17 << 18));
-            let error = match failed(&delivery, failure, &config) {
-                Verdict::Dead { error, .. } | Verdict::Retry { error, .. } => error,
-                Verdict::Delivered => String::new(),
-            };
-            assert_eq!(error, "\u{1f680}".repeat(2000));
-        }
-    }
+    config.limits().after_failure(delivery.attempts, failure, |attempts| {
+        // The wait before is not known after a restart; decorrelated jitter then begins from the start.
+        config.backoff.delay(attempts.saturating_sub(1), Duration::ZERO, &config.rng)
+    })
 }

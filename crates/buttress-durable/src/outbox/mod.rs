@@ -1,5 +1,6 @@
 #![doc = include_str!("../guide/outbox.md")]
 
+mod boxed;
 mod config;
 mod deliver;
 mod inbox;
@@ -12,6 +13,7 @@ mod stats;
 mod store;
 mod writer;
 
+pub use boxed::BoxStore;
 pub use config::{Config, HeadOfKey};
 pub use inbox::{Inbox, Passage, Receipt};
 pub use memory::{MemoryStore, MemoryTransaction};

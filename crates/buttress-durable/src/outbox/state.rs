@@ -7,6 +7,8 @@ use super::config::HeadOfKey;
 use super::message::{Message, MessageId};
 use super::store::{Lease, Owned, Settled, Verdict};
 
+pub(super) mod verdict;
+
 /// The messages a relay holds.
 #[derive(Debug, Default)]
 pub(super) struct Pending {

@@ -10,9 +10,9 @@ use buttress::{Clock, InMemoryValue, StoreError};
 use crate::epoch;
 use crate::instant;
 use crate::saga::model::entry::{Beginning, Status};
-use crate::saga::store::{
-    Append, Appended, NewSaga, Record, SagaId, Store, Summary, TakenOver, WorkerId,
-};
+use crate::saga::store::{Append, Appended, NewSaga, Record, SagaId, Summary, TakenOver, WorkerId};
+
+mod store;
 
 /// Keeps the logs of sagas in memory, for tests and for sagas that need not survive the process.
 ///
@@ -320,104 +320,6 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
     }
 }
 
-impl<P: Clone + Send + Sync + 'static> Store<P> for MemoryStore<P> {
-    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
-        let until = instant::after(self.inner.clock.now(), lease);
-        self.lock().workers.insert(worker, until);
-        Ok(())
-    }
-
-    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
-        self.lock().workers.remove(&worker);
-        Ok(())
-    }
-
-    async fn create(&self, saga: NewSaga<P>) -> Result<(), StoreError> {
-        self.create_now(saga)
-    }
-
-    async fn append(&self, append: Append<P>) -> Result<Appended, StoreError> {
-        self.append_now(append)
-    }
-
-    async fn take_abandoned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<TakenOver<P>, StoreError> {
-        Ok(self.take_over_now(worker, definition, version, limit))
-    }
-
-    async fn take_saga(
-        &self,
-        worker: WorkerId,
-        saga: SagaId,
-    ) -> Result<Option<Record<P>>, StoreError> {
-        self.take_now(worker, saga).transpose().map_err(StoreError::corrupt)
-    }
-
-    async fn owned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-    ) -> Result<Vec<SagaId>, StoreError> {
-        let rows = self.lock();
-        let owned = |id: &&SagaId| {
-            rows.sagas.get(*id).is_some_and(|row| {
-                let record = &row.record;
-                row.worker == worker
-                    && (record.definition.as_str(), record.version) == (definition, version)
-                    && matches!(record.status, Status::Running | Status::Unwinding)
-            })
-        };
-        Ok(rows.unfinished.values().filter(owned).copied().collect())
-    }
-
-    async fn load(&self, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
-        Ok(self.lock().sagas.get(&saga).map(|row| row.record.clone()))
-    }
-
-    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
-        let mut rows = self.lock();
-        let row = rows.sagas.get_mut(&saga).filter(|row| !row.record.status.is_ended());
-        Ok(row.map(|row| row.record.cancel_requested = true).is_some())
-    }
-
-    async fn list(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        Ok(self.list_now(status, after, limit))
-    }
-
-    async fn other_versions(
-        &self,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        Ok(self.other_versions_now(definition, version, limit))
-    }
-
-    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        Ok(self.purge_now(age, limit))
-    }
-
-    async fn purge_definition(
-        &self,
-        definition: &str,
-        age: Duration,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        Ok(self.purge_definition_now(definition, age, limit))
-    }
-}
-
 impl<P> Clone for MemoryStore<P> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone() }
@@ -432,36 +334,4 @@ impl<P> fmt::Debug for MemoryStore<P> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The largest epoch is never assigned, and stops only its own saga. It overflowed once, and took the
-    /// take-over of all sagas with it.
-    #[tokio::test(start_paused = true)]
-    async fn the_last_epoch_is_never_assigned() {
-        const LAST: u64 = i64::MAX as u64;
-        let store = MemoryStore::of_bytes(Clock::default());
-        let (gone, taker) = (WorkerId::new(1), WorkerId::new(2));
-        let epochs = [u64::MAX, LAST, LAST - 1, LAST - 2, 1];
-        for (n, epoch) in (1..).zip(epochs) {
-            let beginning = Beginning::new(Vec::new());
-            let saga = NewSaga::new(SagaId::new(n), ("order", 1), "json", gone, beginning);
-            store.create(saga).await.unwrap();
-            let mut rows = store.lock();
-            rows.sagas.get_mut(&SagaId::new(n)).unwrap().record.epoch = epoch;
-        }
-        for n in 1..=3 {
-            let error = store.take_saga(taker, SagaId::new(n)).await.unwrap_err();
-            assert_eq!(error.kind(), buttress::StoreErrorKind::Corrupt);
-            assert!(error.to_string().contains(&SagaId::new(n).to_string()), "{error}");
-        }
-        let taken = store.take_abandoned(taker, "order", 1, 9).await.unwrap();
-        let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
-        assert_eq!(corrupt, [SagaId::new(1), SagaId::new(2), SagaId::new(3)]);
-        let taken: Vec<u64> = taken.sagas.iter().map(|record| record.epoch).collect();
-        assert_eq!(taken, [LAST - 1, 2]);
-        let now: Vec<u64> =
-            store.list(None, None, 9).await.unwrap().iter().map(|s| s.epoch).collect();
-        assert_eq!(now, [u64::MAX, LAST, LAST - 1, LAST - 1, 2]);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../guide/saga.md")]
 
+mod boxed;
 mod config;
 mod define;
 mod error;
@@ -9,6 +10,7 @@ mod report;
 mod run;
 mod store;
 
+pub use boxed::BoxStore;
 pub use config::Config;
 pub use define::builder::{Builder, StepBuilder};
 pub use define::definition::Definition;

@@ -62,14 +62,14 @@ impl Store<Vec<u8>> for PostgresStore {
         // with them, and belongs to another worker by then if somebody else took it.
         let sql = self.sql(&format!(
             "SELECT {HEAD} FROM {{s}}buttress_saga \
-             WHERE definition = $2 AND version = $3 AND status IN (1, 2) AND number > $4 \
+             WHERE definition = $2 AND version = $3 AND status IN {{working}} AND number > $4 \
              AND worker = ANY (ARRAY ( \
                  WITH RECURSIVE workers(worker) AS ( \
                      (SELECT worker FROM {{s}}buttress_saga WHERE definition = $2 \
-                      AND version = $3 AND status IN (1, 2) ORDER BY worker LIMIT 1) \
+                      AND version = $3 AND status IN {{working}} ORDER BY worker LIMIT 1) \
                      UNION ALL \
                      SELECT (SELECT s.worker FROM {{s}}buttress_saga AS s \
-                             WHERE s.definition = $2 AND s.version = $3 AND s.status IN (1, 2) \
+                             WHERE s.definition = $2 AND s.version = $3 AND s.status IN {{working}} \
                              AND s.worker > workers.worker ORDER BY s.worker LIMIT 1) \
                      FROM workers WHERE workers.worker IS NOT NULL) \
                  SELECT w.worker FROM workers AS w WHERE w.worker IS NOT NULL AND NOT EXISTS \
@@ -189,7 +189,7 @@ impl Store<Vec<u8>> for PostgresStore {
         let what = during("listing the sagas of a worker");
         let sql = self.sql(
             "SELECT id FROM {s}buttress_saga \
-             WHERE definition = $1 AND version = $2 AND worker = $3 AND status IN (1, 2) \
+             WHERE definition = $1 AND version = $2 AND worker = $3 AND status IN {working} \
              ORDER BY number",
         );
         self.bounded("listing the sagas of a worker", async {
@@ -231,7 +231,7 @@ impl Store<Vec<u8>> for PostgresStore {
     async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
         let what = during("cancelling a saga");
         let sql = self.sql(
-            "UPDATE {s}buttress_saga SET cancel = true WHERE id = $1 AND status NOT IN (4, 5)",
+            "UPDATE {s}buttress_saga SET cancel = true WHERE id = $1 AND status NOT IN {ended}",
         );
         self.bounded("cancelling a saga", async {
             let mut loan = self.borrow().await?;

@@ -3,6 +3,7 @@
 use buttress::Clock;
 use sqlx::AssertSqlSafe;
 
+use crate::log::{ENDED, WORKING};
 use crate::time::nanos;
 
 /// Turns templates into statements, and says what time it is.
@@ -45,15 +46,20 @@ impl Sql {
         Self { schema: schema.to_owned(), prefix, clock, keeps }
     }
 
-    /// The statement, with the schema in place of `{s}`, and the time in place of `{now}`: whoever
-    /// writes `{now}` binds [`time`](Self::time) first.
+    /// The statement, with the schema in place of `{s}`, the time in place of `{now}`, and the
+    /// statuses of sagas in place of `{working}` and `{ended}`. A caller that writes `{now}` binds
+    /// [`time`](Self::time) first.
     pub(super) fn text(&self, template: &str) -> Statement {
         Statement { text: AssertSqlSafe(self.render(template)), keep: self.keeps }
     }
 
     /// The text of the statement.
     pub(super) fn render(&self, template: &str) -> String {
-        template.replace("{s}", &self.prefix).replace("{now}", NOW)
+        template
+            .replace("{s}", &self.prefix)
+            .replace("{now}", NOW)
+            .replace("{working}", &WORKING.to_string())
+            .replace("{ended}", &ENDED.to_string())
     }
 
     /// The first parameter of statements with `{now}`: `None` for the database's clock.

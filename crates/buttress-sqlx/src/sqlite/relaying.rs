@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use buttress::StoreError;
 use buttress_durable::outbox::{Message, Settled};
 
-use crate::queue::Job;
+use crate::queue::{Job, Op};
 
 /// How far a relay has fetched in a partition.
 pub(crate) struct Mark {
@@ -29,9 +29,9 @@ pub(crate) enum RelayOp {
     Shorten(WakeJob),
 }
 
-impl RelayOp {
+impl Op for RelayOp {
     /// One of a kind after another.
-    pub(crate) const fn subject(&self) -> u128 {
+    fn subject(&self) -> u128 {
         match self {
             Self::Settle(_) => 1,
             Self::Mark(_) => 2,
@@ -40,7 +40,7 @@ impl RelayOp {
         }
     }
 
-    pub(crate) fn rows(&self) -> usize {
+    fn rows(&self) -> usize {
         match self {
             Self::Settle(job) => job.input.len(),
             Self::Mark(job) => job.input.len(),
@@ -48,14 +48,14 @@ impl RelayOp {
         }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         match self {
             Self::Settle(job) => job.input.iter().map(|settled| settled.key.len()).sum(),
             Self::Mark(_) | Self::Wake(_) | Self::Shorten(_) => 0,
         }
     }
 
-    pub(crate) fn is_abandoned(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         match self {
             Self::Settle(job) => job.is_abandoned(),
             Self::Mark(job) => job.is_abandoned(),
@@ -63,7 +63,7 @@ impl RelayOp {
         }
     }
 
-    pub(crate) fn reset(&mut self) {
+    fn reset(&mut self) {
         match self {
             Self::Settle(job) => job.reset(),
             Self::Mark(job) => job.reset(),
@@ -71,7 +71,7 @@ impl RelayOp {
         }
     }
 
-    pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
+    fn answer(self, committed: Result<(), &StoreError>) {
         match self {
             Self::Settle(job) => job.answer(committed),
             Self::Mark(job) => job.answer(committed),

@@ -14,7 +14,9 @@ use super::pack::Pack;
 use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use crate::error::failed;
-use crate::log::{LogOp, prepare_append, prepare_create, signed, unreadable};
+use crate::log::{
+    ENDED, LogOp, OPEN, STUCK, WORKING, prepare_append, prepare_create, signed, unreadable,
+};
 
 mod append;
 mod old;
@@ -70,14 +72,14 @@ impl Store<Vec<u8>> for SqliteStore {
             let sql = AssertSqlSafe(format!(
                 "WITH RECURSIVE workers(worker) AS ( \
                      SELECT min(worker) FROM buttress_saga \
-                     WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) \
+                     WHERE definition = ?1 AND version = ?2 AND status IN {WORKING} \
                      UNION ALL \
                      SELECT (SELECT min(worker) FROM buttress_saga \
-                             WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) \
+                             WHERE definition = ?1 AND version = ?2 AND status IN {WORKING} \
                              AND worker > workers.worker) \
                      FROM workers WHERE workers.worker IS NOT NULL) \
                  SELECT {HEAD} FROM buttress_saga INDEXED BY buttress_saga_working \
-                 WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) AND number > ?3 \
+                 WHERE definition = ?1 AND version = ?2 AND status IN {WORKING} AND number > ?3 \
                  AND worker IN (SELECT worker FROM workers WHERE worker IS NOT NULL EXCEPT \
                                 SELECT worker FROM buttress_saga_worker WHERE until > ?4) \
                  ORDER BY number LIMIT ?5"
@@ -141,8 +143,8 @@ impl Store<Vec<u8>> for SqliteStore {
             let now = self.now();
             shorten(&mut tx, now).await.map_err(|error| failed(what, error))?;
             let sql = AssertSqlSafe(format!(
-                "SELECT {HEAD} FROM buttress_saga WHERE id = ?1 AND status NOT IN (4, 5) \
-                 AND (status = 3 OR worker = ?3 OR NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
+                "SELECT {HEAD} FROM buttress_saga WHERE id = ?1 AND status NOT IN {ENDED} \
+                 AND (status IN {STUCK} OR worker = ?3 OR NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
                       WHERE w.worker = buttress_saga.worker AND w.until > ?2))"
             ));
             let row = sqlx::query(sql)
@@ -178,17 +180,18 @@ impl Store<Vec<u8>> for SqliteStore {
     ) -> Result<Vec<SagaId>, StoreError> {
         let what = "listing the sagas of a worker";
         self.bounded(what, async {
-            let rows = sqlx::query(
+            let sql = AssertSqlSafe(format!(
                 "SELECT id FROM buttress_saga INDEXED BY buttress_saga_working \
-                 WHERE definition = ?1 AND version = ?2 AND status IN (1, 2) AND worker = ?3 \
-                 ORDER BY number",
-            )
-            .bind(definition)
-            .bind(i64::from(version))
-            .bind(bytes_of_id(worker.get()))
-            .fetch_all(self.pool())
-            .await
-            .map_err(|error| failed(what, error))?;
+                 WHERE definition = ?1 AND version = ?2 AND status IN {WORKING} AND worker = ?3 \
+                 ORDER BY number"
+            ));
+            let rows = sqlx::query(sql)
+                .bind(definition)
+                .bind(i64::from(version))
+                .bind(bytes_of_id(worker.get()))
+                .fetch_all(self.pool())
+                .await
+                .map_err(|error| failed(what, error))?;
             // A damaged row is found by whoever looks at it.
             Ok(rows.iter().filter_map(|row| id(row, 0).ok()).map(SagaId::new).collect())
         })
@@ -212,7 +215,9 @@ impl Store<Vec<u8>> for SqliteStore {
         let what = "cancelling a saga";
         self.bounded(what, async {
             let mut tx = self.begin().await?;
-            let sql = "UPDATE buttress_saga SET cancel = 1 WHERE id = ? AND status NOT IN (4, 5)";
+            let sql = AssertSqlSafe(format!(
+                "UPDATE buttress_saga SET cancel = 1 WHERE id = ? AND status NOT IN {ENDED}"
+            ));
             let done = sqlx::query(sql)
                 .bind(bytes_of_id(saga.get()))
                 .execute(&mut **tx)
@@ -234,7 +239,7 @@ impl Store<Vec<u8>> for SqliteStore {
         let filter = match status {
             // Written out, so that the partial index is recognised.
             Some(status) if !status.is_ended() => {
-                format!("status = {} AND status < 4 AND", status.code())
+                format!("status = {} AND {OPEN} AND", status.code())
             }
             Some(status) => format!("status = {} AND", status.code()),
             None => String::new(),

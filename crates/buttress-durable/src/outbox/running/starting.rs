@@ -9,11 +9,10 @@ use super::settling::is_refusal;
 use super::standing::May;
 use super::{Operation, Running};
 use crate::instant;
-use crate::outbox::config::HeadOfKey;
 use crate::outbox::deliver::{deliver, panicked};
 use crate::outbox::message::Message;
 use crate::outbox::state::{Delivery, Next};
-use crate::outbox::store::{Lease, Store, Verdict};
+use crate::outbox::store::{Lease, Store};
 use buttress::Classify;
 
 impl<St, P, C> Running<St, P, C>
@@ -75,15 +74,12 @@ where
                 self.pending.abandoned(&delivery);
                 self.next_look = self.now();
             }
-            Ok(starts) if starts > config.max_starts => {
-                self.claims.remove(&id);
-                let error = format!("brought the relay down {} times", starts - 1);
-                let hold_key = config.head_of_key == HeadOfKey::Block;
-                self.pending.ended(delivery, lease, Verdict::Dead { error, hold_key });
-            }
             Ok(starts) => {
                 self.claims.remove(&id);
-                self.publish(Message { starts, ..message }, lease);
+                match config.limits().after_start(starts) {
+                    Some(verdict) => self.pending.ended(delivery, lease, verdict),
+                    None => self.publish(Message { starts, ..message }, lease),
+                }
             }
             Err(error) if error.is_fenced() => {
                 self.pending.abandoned(&delivery);

@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use buttress::StoreError;
 use buttress::idempotency::{Claimed, Key};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -20,34 +19,7 @@ use crate::claims::{
 use crate::postgres::rows::{query, query_scalar, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
-use crate::queue::Op;
 use crate::time::span;
-
-impl Op for ClaimOp {
-    fn subject(&self) -> u128 {
-        self.subject()
-    }
-
-    fn rows(&self) -> usize {
-        self.rows()
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes()
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.is_abandoned()
-    }
-
-    fn reset(&mut self) {
-        self.reset();
-    }
-
-    fn answer(self, committed: Result<(), &StoreError>) {
-        self.answer(committed);
-    }
-}
 
 impl Together for ClaimOp {
     fn kind(&self) -> u8 {

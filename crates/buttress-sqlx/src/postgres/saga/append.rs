@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use buttress::StoreError;
 use buttress_durable::saga::{Appended, Beginning, Entry, SagaId};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -13,34 +12,7 @@ use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judg
 use crate::postgres::rows::{id, query, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
-use crate::queue::Op;
 use crate::time::{nanos, span};
-
-impl Op for LogOp {
-    fn subject(&self) -> u128 {
-        self.subject()
-    }
-
-    fn rows(&self) -> usize {
-        self.rows()
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes()
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.is_abandoned()
-    }
-
-    fn reset(&mut self) {
-        self.reset();
-    }
-
-    fn answer(self, committed: Result<(), &StoreError>) {
-        self.answer(committed);
-    }
-}
 
 impl Together for LogOp {
     fn kind(&self) -> u8 {
@@ -162,9 +134,9 @@ const WRITE: &str = "\
         JOIN {s}buttress_saga AS s ON s.id = new.id ORDER BY s.number FOR UPDATE OF s), \
     moved AS ( \
         UPDATE {s}buttress_saga AS s SET length = s.length + l.entries, status = l.status, \
-            ended_at = CASE WHEN l.status IN (4, 5) THEN {now} END \
+            ended_at = CASE WHEN l.status IN {ended} THEN {now} END \
         FROM locked AS l WHERE s.number = l.number AND s.epoch = l.epoch \
-            AND s.length = l.position AND s.status NOT IN (4, 5) \
+            AND s.length = l.position AND s.status NOT IN {ended} \
         RETURNING s.id, s.number, s.cancel), \
     passed AS (SELECT id, number, false AS cancel FROM created \
         UNION ALL SELECT id, number, cancel FROM moved), \

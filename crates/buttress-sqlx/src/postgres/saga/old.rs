@@ -25,7 +25,7 @@ impl PostgresStore {
         // Two ranges of the index of unfinished sagas. `+ 0` keeps the planner from going through all rows in order.
         let sql = self.sql(&format!(
             "SELECT {HEAD} FROM {{s}}buttress_saga AS s WHERE definition = $2 \
-             AND (version < $3 OR version > $3) AND status IN (1, 2) \
+             AND (version < $3 OR version > $3) AND status IN {{working}} \
              AND NOT EXISTS (SELECT 1 FROM {{s}}buttress_saga_worker AS w \
                              WHERE w.worker = s.worker AND w.until > {{now}}) \
              ORDER BY number + 0 LIMIT $4"

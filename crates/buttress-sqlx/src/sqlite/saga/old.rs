@@ -8,6 +8,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{HEAD, head, json};
 use crate::error::failed;
+use crate::log::WORKING;
 use crate::sqlite::SqliteStore;
 use crate::time::before;
 
@@ -25,7 +26,7 @@ impl SqliteStore {
         // Two ranges of the index of unfinished sagas. `+` keeps SQLite from going through all rows in order.
         let sql = AssertSqlSafe(format!(
             "SELECT {HEAD} FROM buttress_saga WHERE definition = ?1 \
-             AND (version < ?2 OR version > ?2) AND status IN (1, 2) \
+             AND (version < ?2 OR version > ?2) AND status IN {WORKING} \
              AND NOT EXISTS (SELECT 1 FROM buttress_saga_worker AS w \
                              WHERE w.worker = buttress_saga.worker AND w.until > ?3) \
              ORDER BY +number LIMIT ?4"

@@ -1,0 +1,127 @@
+//! What becomes of a message that was not delivered: another attempt, or a dead letter. Pure.
+
+use std::time::Duration;
+
+use crate::outbox::store::Verdict;
+use crate::text;
+
+/// Why a delivery failed.
+pub(in crate::outbox) struct Failure {
+    pub(in crate::outbox) error: String,
+    /// Whether it used up an attempt.
+    pub(in crate::outbox) counts: bool,
+    /// How long the publisher asks to be left alone.
+    pub(in crate::outbox) hint: Option<Duration>,
+}
+
+impl Failure {
+    pub(in crate::outbox) fn counted(error: impl Into<String>) -> Self {
+        Self { error: error.into(), counts: true, hint: None }
+    }
+}
+
+/// How often a message is tried.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::outbox) struct Limits {
+    pub(in crate::outbox) attempts: u32,
+    pub(in crate::outbox) max_starts: u32,
+    pub(in crate::outbox) max_hint: Duration,
+    /// Whether a dead letter holds its key.
+    pub(in crate::outbox) hold_key: bool,
+}
+
+impl Limits {
+    /// Decides about a message whose delivery failed after `before` counted attempts. `wait` returns the wait
+    /// after a number of counted attempts.
+    pub(in crate::outbox) fn after_failure(
+        self,
+        before: u32,
+        failure: Failure,
+        wait: impl FnOnce(u32) -> Duration,
+    ) -> Verdict {
+        let Failure { error, counts, hint } = failure;
+        let error = text::cut(error);
+        let attempts = before.saturating_add(u32::from(counts));
+        // The last attempt => a dead letter. A delivery that did not reach the publisher is none.
+        if counts && attempts >= self.attempts {
+            return Verdict::Dead { error, hold_key: self.hold_key };
+        }
+        let hint = hint.unwrap_or_default().min(self.max_hint);
+        Verdict::Retry { counts, after: wait(attempts).max(hint), error }
+    }
+
+    /// Decides about a suspect message whose start was recorded as number `starts`: a dead letter if it brought
+    /// the relay down too often, `None` if it may be published.
+    pub(in crate::outbox) fn after_start(self, starts: u32) -> Option<Verdict> {
+        (starts > self.max_starts).then(|| Verdict::Dead {
+            error: format!("brought the relay down {} times", starts.saturating_sub(1)),
+            hold_key: self.hold_key,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(hold_key: bool) -> Limits {
+        Limits { attempts: 3, max_starts: 2, max_hint: 10 * SECOND, hold_key }
+    }
+
+    fn failed(before: u32, counts: bool, hint: Option<Duration>) -> Verdict {
+        let failure = Failure { error: "away".to_owned(), counts, hint };
+        limits(true).after_failure(before, failure, |attempts| attempts * SECOND)
+    }
+
+    fn retry(counts: bool, after: Duration) -> Verdict {
+        Verdict::Retry { counts, after, error: "away".to_owned() }
+    }
+
+    #[test]
+    fn the_last_counted_attempt_makes_a_dead_letter() {
+        assert_eq!(failed(0, true, None), retry(true, SECOND));
+        assert_eq!(failed(1, true, None), retry(true, 2 * SECOND));
+        let dead = Verdict::Dead { error: "away".to_owned(), hold_key: true };
+        assert_eq!(failed(2, true, None), dead);
+        assert_eq!(failed(u32::MAX, true, None), dead);
+    }
+
+    #[test]
+    fn what_did_not_reach_the_publisher_is_tried_without_end() {
+        for before in [0, 2, 3, u32::MAX] {
+            let Verdict::Retry { counts: false, .. } = failed(before.min(9), false, None) else {
+                panic!("{before}");
+            };
+        }
+    }
+
+    #[test]
+    fn a_hint_lengthens_the_wait_up_to_its_limit() {
+        assert_eq!(failed(0, true, Some(4 * SECOND)), retry(true, 4 * SECOND));
+        assert_eq!(failed(0, true, Some(Duration::from_millis(1))), retry(true, SECOND));
+        assert_eq!(failed(0, true, Some(Duration::MAX)), retry(true, 10 * SECOND));
+    }
+
+    #[test]
+    fn a_suspect_is_published_as_often_as_it_may_be() {
+        for hold_key in [false, true] {
+            assert_eq!(limits(hold_key).after_start(2), None);
+            let error = "brought the relay down 2 times".to_owned();
+            assert_eq!(limits(hold_key).after_start(3), Some(Verdict::Dead { error, hold_key }));
+        }
+    }
+
+    #[test]
+    fn a_long_error_is_cut_before_any_store_sees_it() {
+        for before in [0, 2] {
+            let failure = Failure::counted("\u{1f680}".repeat(17 << 18));
+            let error = match limits(false).after_failure(before, failure, |_| SECOND) {
+                Verdict::Dead { error, .. } | Verdict::Retry { error, .. } => error,
+                Verdict::Delivered => String::new(),
+            };
+            assert_eq!(error, "\u{1f680}".repeat(2000));
+        }
+    }
+}
