@@ -1,14 +1,15 @@
 //! Rates of what outlives a call, and waits beside it. Tab-separated: what, who, value, text. With
 //! arguments only what they name.
 
-use buttress_benches::durable::{beside, in_memory, on_sqlite, relay};
+use buttress_benches::durable::{beside, in_memory, on_sqlite, purging, relay};
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).collect();
-    let all: [(&str, fn()); 4] = [
+    let all: [(&str, fn()); 5] = [
         ("memory", in_memory::run),
         ("sqlite", on_sqlite::run),
         ("relay", relay::run),
+        ("purge", purging::run),
         ("beside", beside::run),
     ];
     for (name, run) in all {

@@ -19,6 +19,8 @@ pub mod on_sqlite;
 #[cfg(feature = "durable")]
 pub mod order;
 #[cfg(feature = "durable")]
+pub mod purging;
+#[cfg(feature = "durable")]
 pub mod relay;
 #[cfg(feature = "durable")]
 pub mod relay_of_hexeract;
@@ -45,6 +47,10 @@ pub const RELAY_SQLITE_BESIDE: &str = "messages relayed on SQLite, batch 500, be
 pub const RELAY_POSTGRES: &str = "messages relayed on PostgreSQL, batch 500";
 pub const RELAY_POSTGRES_BESIDE: &str =
     "messages relayed on PostgreSQL, batch 500, beside 500 tx/s";
+pub const PURGE_MEMORY: &str =
+    "messages written, relayed and purged after 0.2 s in memory, batch 500";
+pub const PURGE_SQLITE: &str =
+    "messages written, relayed and purged after 0.2 s on SQLite, batch 500";
 pub const WAIT_ALONE: &str = "500 user transactions/s on SQLite, nothing beside them: p99";
 pub const WAIT_SAGAS: &str =
     "500 user transactions/s on SQLite, sagas at full speed beside them: p99";

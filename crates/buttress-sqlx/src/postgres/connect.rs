@@ -146,6 +146,12 @@ impl PostgresConfig {
     /// The most connections of the store's pool, on which transactions of the application run. Defaults
     /// to 8. The store's own operations have up to as many apart, with settings of their own, and the two
     /// writers one each. All are made when they are needed.
+    ///
+    /// The pool looks at a connection before it lends it and when it comes back, each time for a bounded time, and
+    /// replaces one that does not answer. One case is left: sqlx asks a connection that comes back once more,
+    /// without a bound. If its socket dies silently between the two questions, a round trip apart, the connection
+    /// keeps its place until the operating system gives the socket up. `net.ipv4.tcp_retries2` bounds that time on
+    /// Linux: 15 minutes by default, 30 seconds with a value of 8.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections;
         self

@@ -184,6 +184,30 @@ async fn a_transaction_dropped_behind_a_full_socket_leaves_its_place() {
     .await;
 }
 
+/// The pool had asked the connection, and it had answered. Its socket dies before BEGIN is answered: the place came
+/// back only when the system gave the socket up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_dies_while_a_transaction_begins_leaves_its_place() {
+    on_postgres("a_socket_that_dies_while_a_transaction_begins", async |db: Postgres| {
+        let proxy = Proxy::to(&db.url).await;
+        let store = through(&db, &proxy, 1).await;
+        drop(store.begin().await.unwrap());
+        for _ in 0..2 {
+            proxy.hold_after("BEGIN");
+            let dying = async {
+                proxy.holds().await;
+                proxy.silence();
+                proxy.release();
+            };
+            let (begun, ()) = tokio::join!(store.begin(), dying);
+            assert!(begun.unwrap_err().is_transient());
+            soon(store.begin()).await.unwrap().commit().await.unwrap();
+        }
+        store.close().await;
+    })
+    .await;
+}
+
 /// Connections that died while nobody used them are not waited for longer than a part of the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_that_are_dead_are_replaced() {

@@ -127,6 +127,7 @@ async fn pump(
             tokio::select! {
                 biased;
                 () = until(&mut cut, |first| number < *first) => return,
+                () = until(&mut silent, |first| number < *first) => return pending().await,
                 () = until(&mut held, |held| !held) => {}
             }
         }
