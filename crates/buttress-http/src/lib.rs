@@ -14,6 +14,7 @@
 //! | to know what a status says to a saga | [`is_definite_refusal`] |
 //! | to tell callers how a limit stands | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
 //! | a limit per client: by address, behind proxies, by header | [`client_key`] |
+//! | an axum service with limits per client and per plan | [`guide::service`] |
 //! | a stack around hyper-util's client or reqwest | [`guide::clients`] |
 //! | a stack around a tonic client or server | [`guide::tonic`] |
 //! | to read or write `Retry-After` yourself | [`retry_after`] |

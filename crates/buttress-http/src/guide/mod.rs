@@ -7,3 +7,6 @@ pub mod clients {}
 
 #[doc = include_str!("tonic.md")]
 pub mod tonic {}
+
+#[doc = include_str!("service.md")]
+pub mod service {}
