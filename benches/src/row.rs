@@ -7,6 +7,8 @@ pub enum Answers {
     None,
     /// Those of even requests.
     EveryOther,
+    /// All except one in every hundred.
+    NinetyNineOfHundred,
 }
 
 impl Answers {
@@ -16,6 +18,7 @@ impl Answers {
             Self::All => calls,
             Self::None => 0,
             Self::EveryOther => calls / 2,
+            Self::NinetyNineOfHundred => calls - calls / 100,
         }
     }
 }
@@ -38,6 +41,10 @@ impl Row {
 
     pub const fn every_other(name: &'static str) -> Self {
         Self { name, answers: Answers::EveryOther }
+    }
+
+    pub const fn one_in_hundred_fails(name: &'static str) -> Self {
+        Self { name, answers: Answers::NinetyNineOfHundred }
     }
 
     /// Stops the program unless as many of `calls` succeeded as must.

@@ -96,6 +96,27 @@ impl Service<u64> for FailsEveryOther {
     }
 }
 
+/// Fails the last of every hundred requests, at once.
+#[derive(Clone, Copy, Debug)]
+pub struct FailsOneInHundred;
+
+impl Service<u64> for FailsOneInHundred {
+    type Response = u64;
+    type Error = Failure;
+    type Future = Ready<Result<u64, Failure>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: u64) -> Self::Future {
+        // Seen anew each time, so that three attempts are three.
+        ready(if black_box(request) % 100 == 99 { Err(Failure::Broken) } else { Ok(request) })
+    }
+}
+
 /// Succeeds for requests below 2^32 and fails the others: to bring a breaker into a state.
 #[derive(Clone, Debug)]
 pub struct Obeys;

@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use buttress_benches::report::programs::root;
 use buttress_benches::report::results::Results;
-use buttress_benches::report::{gate, markdown};
+use buttress_benches::report::{chart, gate, markdown};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => {
-            let (report, wrong) = markdown::report(&Results::measure());
+            let results = Results::measure();
+            let (report, wrong) = markdown::report(&results);
+            chart::write(&results.table);
             fs::write(root().join("BENCHMARKS.md"), &report).expect("the report can be written");
             println!("{report}");
             for wrong in &wrong {

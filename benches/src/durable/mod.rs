@@ -75,6 +75,9 @@ pub const NOTES: &[&str] = &[
     "Relays: a publisher that answers at once and checks the order of each of 100 keys. SQLite is \
      at synchronous FULL. A message counts when it is written down as delivered. hexeract dispatches one message after the other, each settled in a transaction of its \
      own, and promises the order of a subject only as far as its ids tell milliseconds apart.",
+    "PostgreSQL runs with the autovacuum of its configuration, on by default. A pass of it that falls into a \
+     measurement slows that measurement down, and dead rows that no pass has removed yet make reads longer: \
+     its rates vary by more between runs than the rates of SQLite.",
     "User transactions read a row, change it and write a message to the outbox. They begin at their \
      times whether or not those before have ended; the time of each is taken from then to its commit, \
      and the wait is until it may write.",

@@ -1,17 +1,18 @@
 //! A locked map of answers and of calls in flight.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use hashbrown::HashTable;
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::Either;
-use crate::patterns::idempotency::{Asked, Find, KEPT, LIFETIME};
+use crate::patterns::idempotency::{Find, Hashed, KEPT, LIFETIME};
 use crate::workload::Failure;
 
 enum Slot {
@@ -19,10 +20,36 @@ enum Slot {
     Done { answer: u64, until: Instant },
 }
 
+/// A key with its hash, which is not computed twice.
+#[derive(Clone)]
+struct Key {
+    hash: u64,
+    text: Arc<str>,
+}
+
 #[derive(Default)]
 struct Answers {
-    slots: HashMap<Arc<str>, Slot>,
-    oldest_first: VecDeque<Arc<str>>,
+    slots: HashTable<(Key, Slot)>,
+    oldest_first: VecDeque<Key>,
+}
+
+impl Answers {
+    #[inline]
+    fn find(&mut self, hash: u64, text: &str) -> Option<&mut Slot> {
+        let slot = self.slots.find_mut(hash, |(key, _)| key.hash == hash && *key.text == *text);
+        slot.map(|(_, slot)| slot)
+    }
+
+    fn insert(&mut self, key: Key, slot: Slot) {
+        self.slots.insert_unique(key.hash, (key, slot), |(key, _)| key.hash);
+    }
+
+    fn remove(&mut self, gone: &Key) {
+        let same = |(key, _): &(Key, Slot)| key.hash == gone.hash && key.text == gone.text;
+        if let Ok(entry) = self.slots.find_entry(gone.hash, same) {
+            entry.remove();
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -42,7 +69,7 @@ pin_project! {
     pub struct Storing<F> {
         #[pin]
         future: F,
-        key: Arc<str>,
+        key: Key,
         answers: Arc<Mutex<Answers>>,
     }
 }
@@ -56,21 +83,21 @@ impl<F: Future<Output = Result<u64, E>>, E> Future for Storing<F> {
         let result = ready!(this.future.poll(cx));
         let mut answers = this.answers.lock().expect("nobody panics");
         let Ok(answer) = result else {
-            answers.slots.remove(this.key);
+            answers.remove(this.key);
             return Poll::Ready(result);
         };
-        let slot = answers.slots.get_mut(this.key).expect("it is in flight");
+        let slot = answers.find(this.key.hash, &this.key.text).expect("it is in flight");
         *slot = Slot::Done { answer, until: Instant::now() + LIFETIME };
         answers.oldest_first.push_back(this.key.clone());
         if answers.oldest_first.len() > KEPT {
             let oldest = answers.oldest_first.pop_front().expect("there are more");
-            answers.slots.remove(&oldest);
+            answers.remove(&oldest);
         }
         Poll::Ready(result)
     }
 }
 
-impl<S, T: Asked> Service<u64> for Idempotency<S, T>
+impl<S, T: Hashed> Service<u64> for Idempotency<S, T>
 where
     S: Service<u64, Response = u64, Error = Failure>,
 {
@@ -86,8 +113,11 @@ where
     #[inline]
     fn call(&mut self, request: u64) -> Self::Future {
         let asked = (self.find)(&request);
+        let hash = asked.hash();
         let mut answers = self.answers.lock().expect("nobody panics");
-        match answers.slots.get(asked.as_str()) {
+        let found = answers.find(hash, asked.as_str());
+        let expired = found.is_some();
+        match found {
             Some(Slot::Done { answer, until }) if Instant::now() < *until => {
                 return Either::Refused { result: Some(Ok(*answer)) };
             }
@@ -96,8 +126,11 @@ where
             }
             _ => {}
         }
-        let key = asked.into_key();
-        answers.slots.insert(key.clone(), Slot::InFlight);
+        let key = Key { hash, text: asked.into_key() };
+        if expired {
+            answers.remove(&key);
+        }
+        answers.insert(key.clone(), Slot::InFlight);
         drop(answers);
         let future = self.inner.call(request);
         Either::Inner { future: Storing { future, key, answers: self.answers.clone() } }

@@ -14,13 +14,15 @@ use crate::peers::{
 };
 use crate::row::Row;
 use crate::subject::{Meter, call_once};
-use crate::workload::{FAIL, FailsEveryOther, Obeys, Succeeds};
+use crate::workload::{FAIL, FailsEveryOther, FailsOneInHundred, Obeys, Succeeds};
 
 pub const CONSECUTIVE: Row = Row::all("circuit breaker: closed, failures in a row");
 pub const COUNT: Row = Row::all("circuit breaker: closed, last 100 calls");
 pub const TIME: Row = Row::all("circuit breaker: closed, last 10 s");
 pub const FAILED: Row =
     Row::every_other("circuit breaker: closed, last 100 calls, every other call fails");
+pub const COUNT_ONE_FAILED: Row =
+    Row::one_in_hundred_fails("circuit breaker: closed, last 100 calls, 1 in 100 fails");
 pub const CONSECUTIVE_FAILED: Row =
     Row::every_other("circuit breaker: closed, failures in a row, every other call fails");
 pub const TIME_FAILED: Row =
@@ -30,6 +32,8 @@ pub const OPEN: Row = Row::none("circuit breaker: open, refusal");
 pub const NOTES: &[&str] = &[
     "Circuit breaker, last 100 calls: tower-resilience counts all calls since it closed, its window \
      does not slide. The floor's window is 64 calls, one word.",
+    "Circuit breaker, last 100 calls, 1 in 100 fails: the window always holds one failure, as the window of \
+     a service in use does. A window without failures is the cheaper path of buttress.",
     "Circuit breaker, last 10 s: tower-resilience walks over every call of the window at each call, \
      so its figure grows with the rate of calls: its instructions are of some 800 calls in the \
      window, its ns of as many as fit. failsafe keeps a moving average instead of a window.",
@@ -52,6 +56,13 @@ pub fn visit(meter: &mut impl Meter) {
     meter.shared(COUNT, FLOOR, || Breaker::<_, Last64>::new(Succeeds));
     meter.shared(COUNT, RECLOSER, || Reclosing::new(Succeeds, 100, 0.5));
     meter.shared(COUNT, TOWER_RESILIENCE, || tower_resilience::count_window(Succeeds, 0.5));
+
+    meter.shared(COUNT_ONE_FAILED, BUTTRESS, || buttress(by_count(), FailsOneInHundred));
+    meter.shared(COUNT_ONE_FAILED, FLOOR, || Breaker::<_, Last64>::new(FailsOneInHundred));
+    meter.shared(COUNT_ONE_FAILED, RECLOSER, || Reclosing::new(FailsOneInHundred, 100, 0.5));
+    meter.shared(COUNT_ONE_FAILED, TOWER_RESILIENCE, || {
+        tower_resilience::count_window(FailsOneInHundred, 0.5)
+    });
 
     meter.shared(TIME, BUTTRESS, || buttress(by_time(WINDOW), Succeeds));
     meter.shared(TIME, FLOOR, || Breaker::<_, Seconds>::new(Succeeds));

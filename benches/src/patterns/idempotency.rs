@@ -1,6 +1,8 @@
 //! Rows of idempotency.
 
 use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use buttress::idempotency::{Config, IdempotencyLayer, IntoKey, Key, MemoryStore}
 use tower::{Layer, Service};
 
 use super::{BUTTRESS, FLOOR};
+use crate::floors::idempotency::Idempotency;
 use crate::peers::{MOKA, TOWER_RESILIENCE, moka, tower_resilience};
 use crate::row::Row;
 use crate::subject::{Meter, call_once};
@@ -26,7 +29,8 @@ pub const ROWS: [Row; 4] = [STORED, FIRST, STORED_BY_TEXT, FIRST_BY_TEXT];
 pub const NOTES: &[&str] = &[
     "Idempotency: a key is 20 bytes of text. It stands ready in the form that each takes it in, shared, or \
      it is made of text on the stack, and who stores it makes what it wants of it. \
-     Everybody keeps 256 answers for an hour. The floor is a locked map with the calls in flight in it. \
+     Everybody keeps 256 answers for an hour. The floor is a locked map with the calls in flight in it; it \
+     hashes a key once, with the same function as buttress. \
      tower-resilience is its cache, which lets calls with one key run beside each other; moka is its \
      `try_get_with`, which does not. buttress's key is hashed when it is made, the others' when it is looked \
      for.",
@@ -65,6 +69,50 @@ pub type Find<T> = fn(&u64) -> T;
 pub trait Asked: Clone + Send + 'static {
     fn as_str(&self) -> &str;
     fn into_key(self) -> Arc<str>;
+}
+
+/// What the floor is asked with: a key whose hash is known, because buttress's key has been hashed too.
+pub trait Hashed: Asked {
+    fn hash(&self) -> u64;
+}
+
+/// A key that was hashed when it was made.
+#[derive(Clone)]
+pub struct Ready {
+    hash: u64,
+    text: Arc<str>,
+}
+
+/// SipHash with a secret of this process, as buttress hashes its keys.
+fn hash(text: &str) -> u64 {
+    static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    SECRET.hash_one(text.as_bytes())
+}
+
+impl Asked for Ready {
+    #[inline]
+    fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    #[inline]
+    fn into_key(self) -> Arc<str> {
+        self.text
+    }
+}
+
+impl Hashed for Ready {
+    #[inline]
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl Hashed for Text {
+    #[inline]
+    fn hash(&self) -> u64 {
+        hash(self.as_str())
+    }
 }
 
 impl Asked for Text {
@@ -125,6 +173,8 @@ fn ready<T>(key: fn(&str) -> T) -> Vec<T> {
 
 static KEYS_AT_HAND: LazyLock<Vec<Key>> =
     LazyLock::new(|| ready(|text| Key::new(text).expect("valid")));
+static HASHED_AT_HAND: LazyLock<Vec<Ready>> =
+    LazyLock::new(|| ready(|text| Ready { hash: hash(text), text: text.into() }));
 static TEXTS_AT_HAND: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| ready(|text| text.into()));
 
 fn buttress<S, O: IntoKey + 'static>(
@@ -162,24 +212,34 @@ pub fn visit(meter: &mut impl Meter) {
         stored(|inner| buttress(inner, |request| KEYS_AT_HAND[(request % KEYS) as usize].clone()))
     });
     let find: Find<Arc<str>> = |request| TEXTS_AT_HAND[(request % KEYS) as usize].clone();
+    floor_stored(meter, STORED, |request| HASHED_AT_HAND[(request % KEYS) as usize].clone());
     others_stored(meter, STORED, find);
     meter.shared(FIRST, BUTTRESS, || full(buttress(Succeeds, |_| KEYS_AT_HAND[place()].clone())));
     let find: Find<Arc<str>> = |_| TEXTS_AT_HAND[place()].clone();
+    floor_first(meter, FIRST, |_| HASHED_AT_HAND[place()].clone());
     others_first(meter, FIRST, find);
 
     meter.shared(STORED_BY_TEXT, BUTTRESS, || {
         stored(|inner| buttress(inner, |request| Key::new(again(request).as_str())))
     });
+    floor_stored(meter, STORED_BY_TEXT, again);
     others_stored(meter, STORED_BY_TEXT, again);
     meter.shared(FIRST_BY_TEXT, BUTTRESS, || {
         full(buttress(Succeeds, |request| Key::new(fresh(request).as_str())))
     });
+    floor_first(meter, FIRST_BY_TEXT, fresh);
     others_first(meter, FIRST_BY_TEXT, fresh);
 }
 
-fn others_stored<T: Asked>(meter: &mut impl Meter, row: Row, find: Find<T>) {
-    use crate::floors::idempotency::Idempotency;
+fn floor_stored<T: Hashed>(meter: &mut impl Meter, row: Row, find: Find<T>) {
     meter.shared(row, FLOOR, move || stored(|inner| Idempotency::new(inner, find)));
+}
+
+fn floor_first<T: Hashed>(meter: &mut impl Meter, row: Row, find: Find<T>) {
+    meter.shared(row, FLOOR, move || full(Idempotency::new(Succeeds, find)));
+}
+
+fn others_stored<T: Asked>(meter: &mut impl Meter, row: Row, find: Find<T>) {
     meter.shared(row, MOKA, move || stored(|inner| moka::Cached::new(inner, find)));
     meter.shared(row, TOWER_RESILIENCE, move || {
         stored(|inner| tower_resilience::cache(inner, find))
@@ -187,8 +247,6 @@ fn others_stored<T: Asked>(meter: &mut impl Meter, row: Row, find: Find<T>) {
 }
 
 fn others_first<T: Asked>(meter: &mut impl Meter, row: Row, find: Find<T>) {
-    use crate::floors::idempotency::Idempotency;
-    meter.shared(row, FLOOR, move || full(Idempotency::new(Succeeds, find)));
     meter.shared(row, MOKA, move || full(moka::Cached::new(Succeeds, find)));
     meter.shared(row, TOWER_RESILIENCE, move || full(tower_resilience::cache(Succeeds, find)));
 }

@@ -19,6 +19,7 @@ use crate::subject::{Meter, call_once};
 use crate::workload::{FailsEveryOther, Failure, Succeeds};
 
 pub const ADMITTED: Row = Row::all("rate limit: admitted");
+pub const UNEVEN: Row = Row::all("rate limit: admitted, 3 000 000 per second");
 pub const FAILED: Row = Row::every_other("rate limit: admitted, every other call fails");
 pub const REFUSED: Row = Row::none("rate limit: refused");
 pub const KEYED: Row = Row::all("rate limit: admitted, one of 1024 keys");
@@ -29,6 +30,8 @@ pub const NOTES: &[&str] = &[
     "Rate limit: tower's is not Clone, so it has no figure for two threads; refused it stands behind \
      tower's LoadShed, because alone it only waits. tower-resilience's fixed window lets twice the \
      limit pass across the border of two windows.",
+    "Rate limit, 3 000 000 per second: a token takes no whole number of nanoseconds, as with most rates. \
+     governor rounds it to 333 ns. The rate of the row above divides evenly.",
     "Rate limit by key: governor never forgets a key by itself, buttress holds at most as many as it \
      is told. tower, tower-resilience and leaky-bucket have no keys.",
 ];
@@ -36,12 +39,14 @@ pub const NOTES: &[&str] = &[
 /// More tokens than any measurement takes.
 pub const PLENTY: u32 = 1_000_000_000;
 pub const PER_SECOND: u32 = 10_000_000;
+const UNEVEN_PER_SECOND: u32 = 3_000_000;
 const KEYS: u64 = 1024;
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 
 pub fn visit(meter: &mut impl Meter) {
     admitted(meter, ADMITTED, Succeeds);
+    uneven(meter);
     admitted(meter, FAILED, FailsEveryOther);
 
     meter.shared(REFUSED, BUTTRESS, || {
@@ -99,6 +104,25 @@ where
     });
     meter.shared(row, "tower-resilience, fixed window", move || {
         tower_resilience::fixed_window(inner, wide.1, HOUR, Duration::ZERO)
+    });
+}
+
+/// A token every 333 1/3 ns: no whole number of nanoseconds.
+fn uneven(meter: &mut impl Meter) {
+    let per_second = UNEVEN_PER_SECOND as usize;
+    meter.shared(UNEVEN, BUTTRESS, || {
+        buttress(Config::new().max_tokens(PLENTY).refill(UNEVEN_PER_SECOND, SECOND), Succeeds)
+    });
+    meter.shared(UNEVEN, GOVERNOR, || {
+        governor::direct(Succeeds, governor::quota(UNEVEN_PER_SECOND, PLENTY))
+    });
+    meter.shared(UNEVEN, LEAKY_BUCKET, move || {
+        let limiter = leaky_bucket::limiter(per_second, SECOND, PLENTY as usize);
+        leaky_bucket::leaky_bucket(Succeeds, limiter)
+    });
+    meter.shared(UNEVEN, TOWER_RESILIENCE, move || {
+        let wide = PLENTY as usize;
+        tower_resilience::token_bucket(Succeeds, per_second, SECOND, wide, Duration::ZERO)
     });
 }
 

@@ -11,15 +11,20 @@ use crate::peers::{
 };
 use crate::row::Row;
 use crate::subject::Meter;
-use crate::workload::{FailsEveryOther, Succeeds};
+use crate::workload::{FailsEveryOther, FailsOneInHundred, Succeeds};
 
 pub const FIRST: Row = Row::all("retry: first attempt succeeds");
 pub const BUDGET: Row = Row::all("retry: first attempt succeeds, with a budget");
 pub const AGAIN: Row = Row::every_other("retry: every other call fails three times, no backoff");
 
+pub const AGAIN_SELDOM: Row =
+    Row::one_in_hundred_fails("retry: 1 call in 100 fails three times, no backoff");
+
 pub const NOTES: &[&str] = &[
     "Retry: tower's policy is three attempts at once, its budget the TpsBudget; tower-resilience's is \
      the cheaper of its two, which does not count calls but grows with successes.",
+    "Retry, 1 call in 100 fails: the path of a service in use. The call that fails makes all of its three \
+     attempts.",
     "Retry, three failures: tower-resilience waits for a timer even of zero length, so it has no \
      figure here; see the probes. seatbelt and backon do not ask the service whether it is ready \
      before a further attempt.",
@@ -48,4 +53,13 @@ pub fn visit(meter: &mut impl Meter) {
     meter.shared(AGAIN, BACKON, || backon::retry(FailsEveryOther));
     meter.shared(AGAIN, SEATBELT, || seatbelt::retry(FailsEveryOther));
     meter.shared(AGAIN, TOWER, || peer_tower::retry(FailsEveryOther));
+
+    meter.shared(AGAIN_SELDOM, BUTTRESS, || {
+        let config = Config::new().backoff(Backoff::none());
+        RetryLayer::new(config).expect("valid").layer(FailsOneInHundred)
+    });
+    meter.shared(AGAIN_SELDOM, FLOOR, || floors::retry::Retry::new(FailsOneInHundred));
+    meter.shared(AGAIN_SELDOM, BACKON, || backon::retry(FailsOneInHundred));
+    meter.shared(AGAIN_SELDOM, SEATBELT, || seatbelt::retry(FailsOneInHundred));
+    meter.shared(AGAIN_SELDOM, TOWER, || peer_tower::retry(FailsOneInHundred));
 }

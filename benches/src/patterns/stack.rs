@@ -19,6 +19,7 @@ use super::{BUTTRESS, FLOOR};
 use crate::floors::{self, circuit_breaker::Streak};
 use crate::peers::tower_resilience::Six;
 use crate::peers::{TOWER_RESILIENCE, tower as peer_tower, tower_resilience};
+use crate::per_request::PerRequest;
 use crate::row::Row;
 use crate::subject::Meter;
 use crate::workload::{Failure, Succeeds};
@@ -27,6 +28,8 @@ pub const SIX: Row = Row::all("six layers: admitted");
 pub const COUNTED: Row = Row::all("six layers: admitted, calls counted");
 pub const OBSERVED: Row = Row::all("six layers: admitted, calls counted and an observer on each");
 pub const CLONED: Row = Row::all("six layers: clone and drop");
+/// As axum does it.
+pub const REQUEST: Row = Row::all("six layers: a request, on a clone of its own");
 
 pub const NOTES: &[&str] = &[
     "Six layers: fallback > rate limit > breaker > bulkhead > retry > time limit. tower has no breaker \
@@ -35,6 +38,7 @@ pub const NOTES: &[&str] = &[
     "Six layers: tower-resilience's cheaper modes are a fixed window, which lets twice the limit pass \
      across the border of two windows, and a bulkhead that lets callers wait instead of refusing them. The \
      target is held against whichever of the two is faster in the run.",
+    "Six layers, a request: a clone, a call and a drop, as a framework does for each of its requests.",
     "Six layers with an observer: buttress has no event for a call that just passes, so its observers \
      are not called; each of tower-resilience's layers calls its own.",
 ];
@@ -44,7 +48,7 @@ pub const NOT_COUNTED: &str = "buttress, not counted";
 /// With the limiter and the bulkhead that are its cheapest, of which one lets twice the limit pass and
 /// the other refuses nobody.
 pub const CHEAPER: &str = "tower-resilience, fixed window and backpressure";
-const TOWERS_FOUR: &str = "tower's four";
+pub const TOWERS_FOUR: &str = "tower's four";
 
 /// What is switched on besides the layers themselves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,13 @@ pub fn visit(meter: &mut impl Meter) {
     meter.cloned(CLONED, FLOOR, || floor(Succeeds, 100));
     meter.cloned(CLONED, TOWERS_FOUR, || towers_four(Succeeds));
     meter.cloned(CLONED, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, Six::Alike));
+
+    meter.shared(REQUEST, BUTTRESS, || PerRequest(buttress(Succeeds, 100, Extras::Nothing)));
+    meter.shared(REQUEST, FLOOR, || PerRequest(floor(Succeeds, 100)));
+    meter.shared(REQUEST, TOWERS_FOUR, || PerRequest(towers_four(Succeeds)));
+    meter.shared(REQUEST, TOWER_RESILIENCE, || {
+        PerRequest(tower_resilience::six(Succeeds, 100, Six::Alike))
+    });
 }
 
 /// A service that stands in any of the stacks.
@@ -128,7 +139,7 @@ pub fn floor<S: Inner>(inner: S, calls: u32) -> impl Inner {
     floors::fallback::Fallback::new(service, 7)
 }
 
-fn towers_four<S: Inner>(
+pub fn towers_four<S: Inner>(
     inner: S,
 ) -> impl Service<u64, Response = u64, Error = BoxError, Future: Send> + Clone + Send + 'static {
     let service = peer_tower::retry(Timeout::new(inner, LIMIT));

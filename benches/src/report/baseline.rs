@@ -6,14 +6,39 @@ use super::toolchain::Toolchain;
 pub const FILE: &str = "benches/baseline.tsv";
 pub const COMMAND: &str = "cargo benchmarks baseline";
 
-const HEADER: &str = "row\tinstructions\tallocations\tbytes\tfuture";
-const FIGURES: [&str; 4] = ["instructions", "allocations", "bytes", "future"];
+const HEADER: &str = "row\tinstructions\tallocations\tbytes\tfuture\tidle\tlocked\tshared\tbinary";
+/// How many figures a row has.
+const COLUMNS: usize = 8;
 
-/// One row of the file. Clones have no response future.
+/// A figure of each row.
+struct Column {
+    name: &'static str,
+    /// Whether it is of the machine code, and so of the toolchain that made it, and needs valgrind or a build.
+    compiled: bool,
+    /// By how many per cent it may grow.
+    tolerance: f64,
+}
+
+const fn column(name: &'static str, compiled: bool, tolerance: f64) -> Column {
+    Column { name, compiled, tolerance }
+}
+
+const FIGURES: [Column; COLUMNS] = [
+    column("instructions", true, 5.0),
+    column("allocations", false, 5.0),
+    column("bytes", false, 5.0),
+    column("future", false, 5.0),
+    column("idle", false, 5.0),
+    column("locked read-modify-writes", true, 0.0),
+    column("locked read-modify-writes on shared lines", true, 0.0),
+    column("bytes of binary", true, 5.0),
+];
+
+/// One row of the file. A figure that does not exist, or is not measured for a row, is none.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Cost {
     row: String,
-    figures: [Option<f64>; 4],
+    figures: [Option<f64>; COLUMNS],
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -50,7 +75,16 @@ fn tenth(value: f64) -> f64 {
 impl Cost {
     fn new(line: &Line) -> Self {
         let Line { row, figures, .. } = line;
-        let figures = [figures.instructions, figures.allocations, figures.bytes, figures.future];
+        let figures = [
+            figures.instructions,
+            figures.allocations,
+            figures.bytes,
+            figures.future,
+            figures.idle,
+            figures.locked,
+            figures.locked_shared,
+            figures.binary,
+        ];
         Self { row: row.clone(), figures: figures.map(|figure| figure.map(tenth)) }
     }
 
@@ -58,8 +92,8 @@ impl Cost {
         let mut fields = line.split('\t');
         let row = fields.next().unwrap_or_default().to_owned();
         let figures = fields.map(figure).collect::<Result<Vec<_>, _>>()?;
-        let figures = <[_; 4]>::try_from(figures)
-            .map_err(|figures| format!("{} figures instead of four", figures.len()))?;
+        let figures = <[_; COLUMNS]>::try_from(figures)
+            .map_err(|figures| format!("{} figures instead of {COLUMNS}", figures.len()))?;
         if figures.iter().all(Option::is_none) {
             return Err("not one figure".to_owned());
         }
@@ -68,20 +102,25 @@ impl Cost {
 }
 
 /// None if it is as before.
-fn judge(name: &'static str, before: Option<f64>, now: Option<f64>) -> Option<Verdict> {
+fn judge(column: &Column, before: Option<f64>, now: Option<f64>) -> Option<Verdict> {
+    let name = column.name;
     match (before, now) {
         (None, None) => None,
-        (Some(before), Some(now)) if grew(before, now) => Some(Verdict::Grew(name, before, now)),
+        (Some(before), Some(now)) if column.grew(before, now) => {
+            Some(Verdict::Grew(name, before, now))
+        }
         (Some(before), Some(now)) => {
-            grew(now, before).then_some(Verdict::Shrank(name, before, now))
+            column.grew(now, before).then_some(Verdict::Shrank(name, before, now))
         }
         _ => Some(Verdict::Unmatched(name, before, now)),
     }
 }
 
-/// More than 5 % beyond what it was; from nothing, anything.
-fn grew(before: f64, now: f64) -> bool {
-    now * 100.0 > before * 105.0
+impl Column {
+    /// Beyond the tolerance; from nothing, anything.
+    fn grew(&self, before: f64, now: f64) -> bool {
+        now * 100.0 > before * (100.0 + self.tolerance)
+    }
 }
 
 impl Baseline {
@@ -122,9 +161,9 @@ impl Baseline {
         Ok(Self { toolchain, costs })
     }
 
-    /// Each row's verdicts against `now`. Instructions of another toolchain, or not counted, are not
-    /// compared.
-    pub fn compare(&self, now: &Self, instructions: bool) -> Vec<(String, Verdict)> {
+    /// Each row's verdicts against `now`. Unless `compiled`, figures of machine code are not compared: it was made
+    /// by another toolchain, or there was nothing to count with.
+    pub fn compare(&self, now: &Self, compiled: bool) -> Vec<(String, Verdict)> {
         let mut verdicts = Vec::new();
         let found = |costs: &[Cost], row: &str| costs.iter().find(|cost| cost.row == row).cloned();
         for before in &self.costs {
@@ -134,8 +173,8 @@ impl Baseline {
                 continue;
             };
             let pairs = FIGURES.into_iter().zip(before.figures.iter().zip(now.figures));
-            let pairs = pairs.skip(usize::from(!instructions));
-            let judged = pairs.filter_map(|(name, (before, now))| judge(name, *before, now));
+            let pairs = pairs.filter(|(column, _)| compiled || !column.compiled);
+            let judged = pairs.filter_map(|(column, (before, now))| judge(&column, *before, now));
             let judged = judged.map(|verdict| (row(), verdict));
             let judged: Vec<_> = judged.collect();
             let same = judged.is_empty().then(|| (row(), Verdict::Same));

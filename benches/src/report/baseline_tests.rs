@@ -1,8 +1,20 @@
 //! What the gate lets pass.
 
-use super::{Baseline, Cost, Toolchain, Verdict};
+use super::{Baseline, COLUMNS, Cost, Toolchain, Verdict};
 
+/// The first four figures of each row, and none of the others.
 fn baseline(rows: &[(&str, [Option<f64>; 4])]) -> Baseline {
+    let rows: Vec<_> = rows.iter().map(|(row, figures)| (*row, wide(*figures))).collect();
+    whole(&rows)
+}
+
+fn wide(first: [Option<f64>; 4]) -> [Option<f64>; COLUMNS] {
+    let mut all = [None; COLUMNS];
+    all[..4].copy_from_slice(&first);
+    all
+}
+
+fn whole(rows: &[(&str, [Option<f64>; COLUMNS])]) -> Baseline {
     let toolchain = Toolchain { rustc: "rustc 1.95.0".into(), target: "x86_64".into() };
     let cost = |(row, figures): &(&str, _)| Cost { row: (*row).into(), figures: *figures };
     Baseline { toolchain, costs: rows.iter().map(cost).collect() }
@@ -20,6 +32,24 @@ fn five_per_cent_pass_and_more_does_not() {
     assert_eq!(judged(before, [1050.0, 0.0, 0.0, 40.0], true), [Verdict::Same]);
     let grew = [Verdict::Grew("instructions", 1000.0, 1051.0)];
     assert_eq!(judged(before, [1051.0, 0.0, 0.0, 40.0], true), grew);
+}
+
+#[test]
+fn one_locked_instruction_more_is_too_much() {
+    let with = |locked, shared, binary| {
+        let mut figures = wide([Some(100.0), Some(0.0), Some(0.0), Some(40.0)]);
+        figures[5..].copy_from_slice(&[Some(locked), Some(shared), Some(binary)]);
+        whole(&[("a", figures)])
+    };
+    let before = with(100.0, 50.0, 1000.0);
+    let verdicts = |now| before.compare(&now, true).into_iter().map(|(_, verdict)| verdict);
+    let locked = Verdict::Grew("locked read-modify-writes", 100.0, 100.1);
+    let shared = Verdict::Grew("locked read-modify-writes on shared lines", 50.0, 50.1);
+    assert_eq!(verdicts(with(100.1, 50.1, 1050.0)).collect::<Vec<_>>(), [locked, shared]);
+    let binary = Verdict::Grew("bytes of binary", 1000.0, 1051.0);
+    assert_eq!(verdicts(with(100.0, 50.0, 1051.0)).collect::<Vec<_>>(), [binary]);
+    let all = before.compare(&with(900.0, 900.0, 9000.0), false);
+    assert_eq!(all, [("a".to_owned(), Verdict::Same)], "another toolchain");
 }
 
 #[test]
@@ -64,44 +94,46 @@ fn what_is_written_is_read_again() {
 
 /// What is said of a file whose second row reads `row`.
 fn wrong(row: &str) -> String {
-    let text = format!("# rustc\n# x86_64\na\t1\t2\t3\t4\n{row}\n");
+    let text = format!("# rustc\n# x86_64\na\t1\t2\t3\t4\t5\t6\t7\t8\n{row}\n");
     Baseline::from_text(&text).expect_err("it is damaged")
 }
 
 #[test]
 fn a_damaged_file_is_not_a_baseline_and_the_line_is_named() {
-    assert_eq!(wrong("b\t3O\t0\t0\t40"), "line 4: \"3O\" is not a figure");
-    assert_eq!(wrong("b\t30\tNaN\t0\t40"), "line 4: \"NaN\" is not a figure");
-    assert_eq!(wrong("b\t30\t0\tinf\t40"), "line 4: \"inf\" is not a figure");
-    assert_eq!(wrong("b\t30\t0\t\t40"), "line 4: \"\" is not a figure");
-    assert_eq!(wrong("b\t-\t-\t-\t-"), "line 4: not one figure");
-    assert_eq!(wrong("b\t30\t0\t0"), "line 4: 3 figures instead of four");
-    assert_eq!(wrong("b\t30\t0\t0\t40\t5"), "line 4: 5 figures instead of four");
-    assert_eq!(wrong(""), "line 4: 0 figures instead of four");
-    assert!(Baseline::from_text("a\t1\t2\t3\t4\n").expect_err("damaged").contains("line 1"));
+    assert_eq!(wrong("b\t3O\t0\t0\t40\t-\t-\t-\t-"), "line 4: \"3O\" is not a figure");
+    assert_eq!(wrong("b\t30\tNaN\t0\t40\t-\t-\t-\t-"), "line 4: \"NaN\" is not a figure");
+    assert_eq!(wrong("b\t30\t0\tinf\t40\t-\t-\t-\t-"), "line 4: \"inf\" is not a figure");
+    assert_eq!(wrong("b\t30\t0\t\t40\t-\t-\t-\t-"), "line 4: \"\" is not a figure");
+    assert_eq!(wrong("b\t-\t-\t-\t-\t-\t-\t-\t-"), "line 4: not one figure");
+    assert_eq!(wrong("b\t30\t0\t0"), "line 4: 3 figures instead of 8");
+    assert_eq!(wrong("b\t1\t2\t3\t4\t5\t6\t7\t8\t9"), "line 4: 9 figures instead of 8");
+    assert_eq!(wrong(""), "line 4: 0 figures instead of 8");
+    assert!(
+        Baseline::from_text("a\t1\t2\t3\t4\t5\t6\t7\t8\n").expect_err("damaged").contains("line 1")
+    );
     assert_eq!(Baseline::from_text("# rustc\n# x86_64\n"), Err("there is no row in it".into()));
 }
 
 #[test]
 fn what_only_one_side_measured_fails() {
-    let whole = baseline(&[("a", [Some(30.0), Some(0.0), Some(0.0), Some(40.0)])]);
+    let measured = baseline(&[("a", [Some(30.0), Some(0.0), Some(0.0), Some(40.0)])]);
     let nothing = baseline(&[("a", [None; 4])]);
     let of = |verdict| ("a".to_owned(), verdict);
-    let gone = whole.compare(&nothing, true);
+    let gone = measured.compare(&nothing, true);
     assert_eq!(gone.len(), 4);
     assert_eq!(gone[0], of(Verdict::Unmatched("instructions", Some(30.0), None)));
-    assert_eq!(nothing.compare(&whole, true).len(), 4);
+    assert_eq!(nothing.compare(&measured, true).len(), 4);
     assert!(gone.iter().all(|(_, verdict)| verdict.fails()));
     // Without valgrind there are no instructions to compare.
     let uncounted = baseline(&[("a", [None, Some(0.0), Some(0.0), Some(40.0)])]);
-    assert_eq!(whole.compare(&uncounted, false), [of(Verdict::Same)]);
+    assert_eq!(measured.compare(&uncounted, false), [of(Verdict::Same)]);
 }
 
 #[test]
 fn a_run_that_measured_nothing_fails() {
-    let whole = baseline(&[("a", [Some(30.0), Some(0.0), Some(0.0), Some(40.0)])]);
+    let measured = baseline(&[("a", [Some(30.0), Some(0.0), Some(0.0), Some(40.0)])]);
     for instructions in [true, false] {
-        let verdicts = whole.compare(&baseline(&[]), instructions);
+        let verdicts = measured.compare(&baseline(&[]), instructions);
         assert_eq!(verdicts, [("a".to_owned(), Verdict::Missing)]);
     }
 }

@@ -13,6 +13,14 @@ pub struct Figures {
     pub nanos: Option<f64>,
     /// On two threads, of each round; none where it does not count.
     pub nanos_of_two: Vec<Option<f64>>,
+    /// Locked read-modify-writes.
+    pub locked: Option<f64>,
+    /// Locked read-modify-writes on cache lines that two threads write.
+    pub locked_shared: Option<f64>,
+    /// Other writes to cache lines that two threads write.
+    pub plain_shared: Option<f64>,
+    /// Bytes of a stripped program beyond those of the program without layers.
+    pub binary: Option<f64>,
 }
 
 #[derive(Clone, Debug)]

@@ -4,8 +4,10 @@ use std::fs;
 use std::process::ExitCode;
 
 use super::baseline::{Baseline, COMMAND, FILE, Verdict};
+use super::contention;
 use super::figures::{Table, field};
 use super::programs::{Programs, With, root};
+use super::size;
 use super::toolchain::Toolchain;
 use crate::patterns::BUTTRESS;
 
@@ -15,10 +17,14 @@ const STRICT: &str = "BUTTRESS_REQUIRE_SERVICES";
 /// The figures of now, and whether instructions are among them.
 fn measure() -> (Baseline, bool) {
     let only = ["--candidate", BUTTRESS];
-    let programs = Programs::build(&["instructions", "allocations"], With::Nothing);
+    let programs = Programs::build(&["instructions", "allocations", "contention"], With::Nothing);
     let mut table = Table::default();
     let counted = programs.instructions(&mut table, &only);
     programs.allocations(&mut table, &only);
+    if counted {
+        programs.contention(&mut table, &[&only[..], &contention::only()].concat());
+        size::measure(&mut table, |candidate| candidate == BUTTRESS);
+    }
     (Baseline::new(Toolchain::current(), &table), counted)
 }
 
@@ -34,7 +40,7 @@ pub fn write_baseline() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Fails if a figure grew by more than 5 %, or if the rows are not the baseline's. The last line says
+/// Fails if a figure grew by more than it may (see [`Baseline`]), or if the rows are not the baseline's. The last line says
 /// which it is.
 pub fn gate() -> ExitCode {
     match compare() {
@@ -65,7 +71,7 @@ fn compare() -> Result<(), String> {
         apart = Some("there is no valgrind");
     }
     if let Some(why) = apart {
-        println!("Instructions are not compared: {why}.");
+        println!("Instructions, locked instructions and sizes are not compared: {why}.");
     }
     let failed = print(&baseline.compare(&now, apart.is_none()));
     let strict = std::env::var(STRICT).is_ok_and(|value| value == "1");
@@ -99,7 +105,8 @@ fn print(verdicts: &[(String, Verdict)]) -> bool {
         println!("What is measured is not the baseline's: `{COMMAND}` writes it anew.");
     }
     if any(|verdict| matches!(verdict, Verdict::Grew(..))) {
-        println!("More than 5 % is too much. If it is worth it, `{COMMAND}` and say why.");
+        println!("More than 5 % is too much, of locked read-modify-writes more than nothing.");
+        println!("If it is worth it, `{COMMAND}` and say why.");
     }
     if any(|verdict| matches!(verdict, Verdict::Shrank(..))) {
         println!("What was won can be held: `{COMMAND}`.");

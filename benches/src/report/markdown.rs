@@ -7,9 +7,11 @@ use super::figures::{Finding, Line};
 use super::lockfile::versions;
 use super::reached;
 use super::results::Results;
+use super::size;
+use super::{chart, contention};
 use crate::patterns::{self, FLOOR};
 use crate::spread::Spread;
-use crate::{durable, probes, process};
+use crate::{durable, probes, process, simulated};
 
 const READING: &str = "\
 Every candidate wraps the same service, `u64 -> u64`, that answers at once, and is built before anything
@@ -43,15 +45,17 @@ pub fn report(results: &Results) -> (String, Vec<String>) {
     let mut text = head(results);
     let wrong = reached::targets(&mut text, results);
     costs(&mut text, results);
+    contention::section(&mut text, &results.table);
+    size::section(&mut text, &results.table);
     found(&mut text, "Memory", ["bytes", "of", "bytes"], &results.memory);
     found(&mut text, "Under load", ["probe", "of", "found"], &results.probes);
     found(&mut text, "Sagas and messages", ["what", "of", "found"], &results.durable);
+    found(&mut text, "Simulators", ["what", "of", "found"], &results.simulators);
     events(&mut text, results);
     text += "\n## How to read it, and what cannot be compared\n\n";
     text += READING;
-    for note in
-        patterns::notes().chain(NOTES.iter().chain(probes::NOTES).chain(durable::NOTES).copied())
-    {
+    let others = [NOTES, probes::NOTES, durable::NOTES, simulated::NOTES];
+    for note in patterns::notes().chain(others.into_iter().flatten().copied()) {
         let _ = writeln!(text, "- {note}");
     }
     (text, wrong)
@@ -59,9 +63,10 @@ pub fn report(results: &Results) -> (String, Vec<String>) {
 
 fn head(results: &Results) -> String {
     let mut text = format!(
-        "# Benchmarks\n\n<!-- Written by `cargo benchmarks`. Do not edit. -->\n\n\
+        "# Benchmarks\n\n<!-- Written by `cargo benchmarks`. Do not edit. -->\n\n{}\
          {} · {} · {} · {}\n\nTo repeat it: `cargo benchmarks`, on a machine that does nothing else; \
          valgrind counts the instructions.\n\n",
+        chart::links(&results.table),
         results.date,
         results.toolchain.rustc,
         results.toolchain.target,

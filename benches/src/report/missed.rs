@@ -1,10 +1,13 @@
 //! Why a target is not reached, and what would reach it. Printed for those that are missed in this run.
 //! The reasons were read off callgrind's profile of each row; what they cost stands in the tables.
 
-use super::targets::{COUNTED, TENTH};
-use crate::patterns::{bulkhead, circuit_breaker, fallback, rate_limit, retry, stack, time_limit};
+use super::targets::{COUNTED, FIRST_ATTEMPT, SECOND_POLL, SIMULATED, TENTH, UNEVEN};
+use super::{contention, on_two, size};
+use crate::patterns::{
+    bulkhead, circuit_breaker, fallback, idempotency, rate_limit, retry, stack, time_limit,
+};
 
-const REASONS: [(&str, &str); 16] = [
+const REASONS: &[(&str, &str)] = &[
     (
         circuit_breaker::CONSECUTIVE.name,
         "Beside what the floor does it looks at the state in `poll_ready` as well as in `call`, so that a \
@@ -54,6 +57,22 @@ const REASONS: [(&str, &str); 16] = [
          and carries the layer's name and its limit.",
     ),
     (
+        circuit_breaker::COUNT_ONE_FAILED.name,
+        "A success that leaves a window with a failure in it, or enters one, takes the lock of the window: the \
+         window is exact, and moves by every call. recloser sets a bit in a ring.",
+    ),
+    (
+        UNEVEN,
+        "A rate that is no whole number of nanoseconds is kept exact over any horizon, so its plan divides \
+         where the plan of an even rate does not.",
+    ),
+    (
+        idempotency::STORED_BY_TEXT.name,
+        "A key is checked for control characters, owns its text (one allocation), and is hashed. The floor only \
+         hashes it.",
+    ),
+    (idempotency::FIRST_BY_TEXT.name, "As for a stored answer."),
+    (
         retry::FIRST.name,
         "The rules stand in one place so that they can change live: an `Arc` cloned and dropped (see \
          *Parts*), flags to look at, a guard to leave behind. tower copies its policy into each call, so \
@@ -88,6 +107,47 @@ const REASONS: [(&str, &str); 16] = [
         stack::CLONED.name,
         "A reference count up and down for what each layer shares with its handle, and one for the value \
          of the fallback; the floor has three.",
+    ),
+    (
+        SECOND_POLL,
+        "tokio's timer is most of it, for tower too. Above it: see the target in instructions.",
+    ),
+    (
+        FIRST_ATTEMPT,
+        "As for its instructions: the reference count alone takes longer than tower's whole call.",
+    ),
+    (
+        contention::CALL,
+        "Three of them are decisions: the limiter's token, and the bulkhead's permit taken and returned. The \
+         rest are reference counts. Each layer owns its state in an `Arc` of its own, a call holds the `Arc` of \
+         each layer that it passes, and the retry holds a clone of the layers inside it.",
+    ),
+    (
+        contention::CLONE,
+        "A clone of the stack counts the `Arc` of each layer up, and its drop counts it down. tower's four have \
+         one such `Arc`, the bulkhead's.",
+    ),
+    (
+        on_two::FALLBACK,
+        "The call counts a reference to what the layer shares, on a line that both threads write.",
+    ),
+    (on_two::RETRY, "As for the fallback."),
+    (on_two::LIMIT, "As for the fallback."),
+    (on_two::CALL, "See the locked read-modify-writes on shared lines."),
+    (on_two::CLONE, "See the locked read-modify-writes on shared lines."),
+    (
+        size::BINARY,
+        "Live configuration, observers, log lines by `tracing` and errors with texts are in it, whether or not the \
+         program uses them.",
+    ),
+    (
+        size::IDLE,
+        "Each layer counts its calls in shards, a cache line each, so that threads that count do not wait for \
+         each other.",
+    ),
+    (
+        SIMULATED,
+        "A time of two processes, of which one is Python's: it varies with the machine by a fifth.",
     ),
     (
         TENTH,

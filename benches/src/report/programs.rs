@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::callgrind;
 use super::figures::{Finding, Table, figure};
+use super::lackey::Told;
 
 /// The root of the project: where the report goes. cargo says where the package is now, which need
 /// not be where it was built.
@@ -30,6 +31,8 @@ pub enum With {
     Events,
     /// Databases, and the peers that use some.
     Durable,
+    /// Simulators.
+    Simulators,
 }
 
 /// The programs of one build.
@@ -41,15 +44,8 @@ impl Programs {
     /// Builds `names`, beside this program or, with events, which the same programs are built without
     /// too, below it.
     pub fn build(names: &[&str], with: With) -> Self {
-        let this = std::env::current_exe().expect("this program has a path");
-        let profile = this.parent().expect("it is in the folder of its profile");
-        let target = profile.parent().expect("which is in the target folder");
-        let target = if with == With::Events { target.join("events") } else { target.to_owned() };
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--locked", "--quiet", "--profile", "measure"]);
-        build.arg("--manifest-path").arg(root().join("benches").join("Cargo.toml"));
-        build.arg("--target-dir").arg(&target);
+        let target = if with == With::Events { target().join("events") } else { target() };
+        let mut build = cargo("build", &target);
         for name in names {
             build.args(["--bin", name]);
         }
@@ -57,6 +53,7 @@ impl Programs {
             With::Nothing => {}
             With::Events => drop(build.args(["--features", "events"])),
             With::Durable => drop(build.args(["--features", "durable"])),
+            With::Simulators => drop(build.args(["--features", "simulators"])),
         }
         let built = build.status().expect("cargo runs");
         assert!(built.success(), "the measuring programs do not build");
@@ -88,6 +85,31 @@ impl Programs {
         true
     }
 
+    /// Locked read-modify-writes per call, if there is a valgrind to trace them.
+    pub fn contention(&self, table: &mut Table, arguments: &[&str]) -> bool {
+        if valgrind().is_none() {
+            return false;
+        }
+        let trace = self.directory.join(format!("lackey-{}", std::process::id()));
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--tool=lackey", "--trace-mem=yes"]);
+        valgrind.arg(format!("--log-file={}", trace.display()));
+        valgrind.arg(self.directory.join("contention")).args(arguments);
+        let text = output(&mut valgrind);
+        let told = Told::of(&text).expect("what `contention` writes");
+        let written = told.trace(&trace).expect("the trace of `contention`");
+        for ([row, candidate, calls], written) in told.candidates.iter().zip(written) {
+            let calls = 2.0 * number(calls).expect("the number of calls");
+            let each = |count: u64| Some(count as f64 / calls);
+            let figures = table.entry(row, candidate);
+            figures.locked = each(written.locked);
+            figures.locked_shared = each(written.locked_shared);
+            figures.plain_shared = each(written.plain_shared);
+        }
+        fs::remove_file(&trace).expect("what was written can be removed");
+        true
+    }
+
     pub fn allocations(&self, table: &mut Table, arguments: &[&str]) {
         for line in self.run("allocations", arguments) {
             let figures = table.entry(&line[0], &line[1]);
@@ -105,7 +127,7 @@ impl Programs {
         }
     }
 
-    /// What the programs `memory`, `probes` and `durable` write.
+    /// What the programs `memory`, `probes`, `durable` and `simulators` write.
     pub fn findings(&self, name: &str) -> Vec<Finding> {
         let found = self.run(name, &[]);
         let finding = |line: &Vec<String>| Finding {
@@ -120,10 +142,40 @@ impl Programs {
 
 /// Its errors go where ours go.
 fn lines(command: &mut Command) -> Vec<Vec<String>> {
+    output(command).lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+/// The length in bytes of a program without its symbols. Only the last step of its build differs from `measure`.
+pub fn stripped(name: &str) -> u64 {
+    let target = target();
+    let mut build = cargo("rustc", &target);
+    build.args(["--bin", name, "--", "-C", "strip=symbols"]);
+    assert!(build.status().expect("cargo runs").success(), "{name} does not build");
+    fs::metadata(target.join("measure").join(name)).expect("it was built").len()
+}
+
+/// The target folder that this program stands in.
+fn target() -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    let profile = this.parent().expect("it is in the folder of its profile");
+    profile.parent().expect("which is in the target folder").to_owned()
+}
+
+/// The command of cargo that builds with the profile `measure`.
+fn cargo(command: &str, target: &Path) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args([command, "--locked", "--quiet", "--profile", "measure"]);
+    build.arg("--manifest-path").arg(root().join("benches").join("Cargo.toml"));
+    build.arg("--target-dir").arg(target);
+    build
+}
+
+/// What a program writes to its standard output.
+fn output(command: &mut Command) -> String {
     let output = command.stderr(Stdio::inherit()).output().expect("a measuring program runs");
     assert!(output.status.success(), "a measuring program failed: {command:?}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// None if it is `-`.

@@ -1,11 +1,14 @@
 //! Everything that one run of the benchmarks found.
 
+use super::contention;
 use super::events::Events;
 use super::figures::{Finding, Table};
 use super::programs::{Programs, With, valgrind};
+use super::size;
 use super::toolchain::{Toolchain, today};
 
-const PROGRAMS: [&str; 5] = ["instructions", "allocations", "memory", "timings", "probes"];
+const PROGRAMS: [&str; 6] =
+    ["instructions", "contention", "allocations", "memory", "timings", "probes"];
 
 pub struct Results {
     pub date: String,
@@ -16,6 +19,7 @@ pub struct Results {
     pub memory: Vec<Finding>,
     pub probes: Vec<Finding>,
     pub durable: Vec<Finding>,
+    pub simulators: Vec<Finding>,
     pub events: Vec<Events>,
 }
 
@@ -28,6 +32,10 @@ impl Results {
         let mut table = Table::default();
         say("instructions");
         programs.instructions(&mut table, &[]);
+        say("locked instructions");
+        programs.contention(&mut table, &contention::only());
+        say("sizes");
+        size::measure(&mut table, |_| true);
         say("allocations");
         programs.allocations(&mut table, &[]);
         say("memory");
@@ -40,11 +48,15 @@ impl Results {
         let durable = Programs::build(&["durable"], With::Durable);
         say("what is durable");
         let durable = durable.findings("durable");
+        say("building the simulators");
+        let simulators = Programs::build(&["simulators"], With::Simulators);
+        say("simulators");
+        let simulators = simulators.findings("simulators");
         say("building once more, with events");
         let events = Programs::build(&["instructions", "allocations", "timings"], With::Events);
         say("events");
         let events = Events::compare(&programs, &events);
         let (date, toolchain, valgrind) = (today(), Toolchain::current(), valgrind());
-        Self { date, toolchain, table, valgrind, memory, probes, durable, events }
+        Self { date, toolchain, table, valgrind, memory, probes, durable, simulators, events }
     }
 }

@@ -1,23 +1,31 @@
 //! What must be reached, and whether it was.
 
 use super::cells::or_none;
+use super::contention;
 use super::figures::value;
+use super::on_two;
 use super::results::Results;
+use super::size;
 use crate::durable;
 use crate::held::{FEW, LIMITED, MANY, SAGAS, SIX};
 use crate::patterns::{
     BARE, BUTTRESS, FLOOR, bulkhead, circuit_breaker, fallback, idempotency, rate_limit, retry,
     stack, time_limit,
 };
-use crate::peers::{GOVERNOR, TOWER, TOWER_RESILIENCE};
+use crate::peers::{GOVERNOR, RECLOSER, TOWER, TOWER_RESILIENCE};
 use crate::probes;
 use crate::row::Row;
+use crate::simulated;
 use crate::spread::Spread;
 
 pub const TENTH: &str = "six layers, time over tower-resilience's faster six";
 pub const COUNTED: &str = "counting calls, per layer";
 const COUNTING_ON_TWO: &str = "counting calls, per layer, on two threads";
 pub const TOLD: &str = "events compiled in, most allocations more where there is one to tell";
+pub const UNEVEN: &str = "rate limit: time with an uneven rate over that with an even one";
+pub const SECOND_POLL: &str = "time limit: answer on the second poll, time over tower's";
+pub const FIRST_ATTEMPT: &str = "retry: first attempt succeeds, time over tower's";
+pub const SIMULATED: &str = "simulator: requests per second of CPU time over SimPy's";
 /// What counting may cost a layer, in nanoseconds.
 const COUNTING: f64 = 12.0;
 
@@ -31,9 +39,10 @@ pub struct Target {
     pub times: f64,
 }
 
-pub const INSTRUCTIONS: [Target; 16] = [
+pub const INSTRUCTIONS: [Target; 19] = [
     over(circuit_breaker::CONSECUTIVE, FLOOR, 1.5),
     over(circuit_breaker::COUNT, FLOOR, 1.6),
+    over(circuit_breaker::COUNT_ONE_FAILED, RECLOSER, 1.0),
     over(circuit_breaker::TIME, FLOOR, 1.2),
     over(circuit_breaker::OPEN, FLOOR, 1.2),
     over(rate_limit::ADMITTED, FLOOR, 1.15),
@@ -45,6 +54,8 @@ pub const INSTRUCTIONS: [Target; 16] = [
     over(retry::BUDGET, TOWER, 0.5),
     over(time_limit::READY, TOWER, 0.65),
     over(time_limit::PENDING, FLOOR, 1.1),
+    over(idempotency::STORED_BY_TEXT, FLOOR, 1.2),
+    over(idempotency::FIRST_BY_TEXT, FLOOR, 1.2),
     over(fallback::PRIMARY, FLOOR, 2.0),
     over(stack::SIX, FLOOR, 1.5),
     over(stack::CLONED, FLOOR, 1.5),
@@ -62,7 +73,13 @@ pub struct Judged {
     pub reached: Option<bool>,
 }
 
-fn at_most(what: &str, target: &str, most: f64, measured: Option<f64>, unit: &str) -> Judged {
+pub(super) fn at_most(
+    what: &str,
+    target: &str,
+    most: f64,
+    measured: Option<f64>,
+    unit: &str,
+) -> Judged {
     Judged {
         what: what.to_owned(),
         target: target.to_owned(),
@@ -109,10 +126,30 @@ pub fn others(results: &Results) -> Vec<Judged> {
         at_most(COUNTED, "12 ns more", COUNTING, counting, " ns"),
         counting_on_two(results),
     ];
+    judged.extend(contention::judged(&results.table));
+    judged.extend(on_two::judged(&results.table));
+    judged.extend(size::judged(&results.table));
+    judged.extend(timed(results));
     judged.extend(idempotent(results));
     judged.extend(under_load(results));
     judged.extend(lasting(results));
+    judged.extend(simulated_queue(results));
     judged
+}
+
+/// Times over another row or candidate of the same run.
+fn timed(results: &Results) -> [Judged; 3] {
+    let of = |row: Row, who| results.table.get(row.name, who).and_then(|figures| figures.nanos);
+    let ratio =
+        |one: Option<f64>, other| one.zip(other).map(|(one, other): (f64, f64)| one / other);
+    let uneven = ratio(of(rate_limit::UNEVEN, BUTTRESS), of(rate_limit::ADMITTED, BUTTRESS));
+    let pending = ratio(of(time_limit::PENDING, BUTTRESS), of(time_limit::PENDING, TOWER));
+    let first = ratio(of(retry::FIRST, BUTTRESS), of(retry::FIRST, TOWER));
+    [
+        at_most(UNEVEN, "at most 1.15", 1.15, uneven, ""),
+        at_most(SECOND_POLL, "at most 1.05", 1.05, pending, ""),
+        at_most(FIRST_ATTEMPT, "at most 3", 3.0, first, ""),
+    ]
 }
 
 /// Instructions of idempotency, whose floor is no measure: it forgets nothing that has expired.
@@ -157,6 +194,18 @@ fn lasting(results: &Results) -> Vec<Judged> {
     let held = value(&results.memory, SAGAS, BUTTRESS);
     judged.push(at_most(SAGAS, "at most 1 000", 1000.0, held, ""));
     judged
+}
+
+/// Against SimPy, if Python has it.
+fn simulated_queue(results: &Results) -> Option<Judged> {
+    let found = |who| value(&results.simulators, simulated::QUEUE, who);
+    let times = found(simulated::OWN)? / found(simulated::SIMPY)?;
+    Some(Judged {
+        what: SIMULATED.to_owned(),
+        target: "at least 25".to_owned(),
+        measured: format!("{times:.1}x"),
+        reached: Some(times >= 25.0),
+    })
 }
 
 /// What counting adds in each round in which both count. Two cores that share cache lines vary by more

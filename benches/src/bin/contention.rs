@@ -1,0 +1,144 @@
+//! The writes of two threads that share each candidate, for a trace by lackey.
+//!
+//! Run without valgrind this only makes the calls. `benchmarks` runs it under lackey and reads the trace: see
+//! `report/lackey`. The program tells its mark, the files in its memory, and the candidates in their order.
+#![allow(clippy::expect_used, reason = "a program for the developers of buttress")]
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use buttress_benches::filter::Filter;
+use buttress_benches::patterns;
+use buttress_benches::row::Row;
+use buttress_benches::subject::{Meter, call_many, clone_many};
+use tokio::runtime::Handle;
+use tower::Service;
+
+/// Calls before those that are traced: they fill every window, and make what a thread makes once.
+const WARM_UP: u64 = 120;
+const CALLS: u64 = 20;
+
+/// Written where the calls of a thread begin and where they end. Alone on its cache line.
+#[repr(align(128))]
+struct Mark(AtomicU64);
+
+static MARK: Mark = Mark(AtomicU64::new(0));
+
+#[inline(never)]
+fn mark() {
+    MARK.0.store(1, Ordering::Relaxed);
+}
+
+#[inline(never)]
+fn run<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
+    call_many(service, calls)
+}
+
+#[inline(never)]
+fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
+    clone_many(service, clones)
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that does one job after the other. The same two threads serve every candidate.
+struct Worker(Sender<Job>);
+
+impl Worker {
+    fn new(runtime: Handle) -> Self {
+        let (send, jobs) = channel::<Job>();
+        drop(thread::spawn(move || {
+            let _entered = runtime.enter();
+            jobs.into_iter().for_each(|job| job());
+        }));
+        Self(send)
+    }
+
+    /// Waits until the thread has done the job.
+    fn wait<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, wait) = channel();
+        let job: Job = Box::new(move || drop(done.send(job())));
+        self.0.send(job).expect("the worker runs");
+        wait.recv().expect("the job ends")
+    }
+}
+
+struct Contention {
+    filter: Filter,
+    workers: [Worker; 2],
+}
+
+impl Contention {
+    /// Each thread has a clone that it made itself, from the one that it was given.
+    fn measure<S: Clone + Send + 'static>(
+        &self,
+        row: Row,
+        candidate: &str,
+        make: impl Fn() -> S,
+        run: fn(&mut S, u64) -> u64,
+    ) {
+        if !self.filter.wants(row, candidate) {
+            return;
+        }
+        let service = make();
+        let own = self.workers.each_ref().map(|worker| {
+            let given = service.clone();
+            worker.wait(move || {
+                let mut own = given.clone();
+                let succeeded = run(&mut own, WARM_UP);
+                (given, own, succeeded)
+            })
+        });
+        let mut kept = Vec::new();
+        for (worker, (given, mut own, warm)) in self.workers.iter().zip(own) {
+            row.expect(candidate, WARM_UP, warm);
+            let (own, succeeded) = worker.wait(move || {
+                mark();
+                let succeeded = run(&mut own, CALLS);
+                mark();
+                (own, succeeded)
+            });
+            row.expect(candidate, CALLS, succeeded);
+            kept.push((given, own));
+        }
+        println!("{}\t{candidate}\t{CALLS}", row.name);
+    }
+}
+
+impl Meter for Contention {
+    fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
+    where
+        S: Service<u64, Response = u64> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        self.measure(row, candidate, make, run);
+    }
+
+    /// What cannot be cloned is not shared.
+    fn single<S>(&mut self, _: Row, _: &'static str, _: impl Fn() -> S + 'static)
+    where
+        S: Service<u64, Response = u64> + 'static,
+    {
+    }
+
+    fn cloned<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
+    where
+        S: Clone + Send + 'static,
+    {
+        self.measure(row, candidate, make, |service, clones| run_clones(service, clones));
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let _entered = runtime.enter();
+    println!("mark\t{:x}", std::ptr::from_ref(&MARK).addr());
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux tells its mappings");
+    maps.lines().for_each(|line| println!("map\t{line}"));
+    std::io::stdout().flush().expect("somebody reads it");
+    let workers = [(); 2].map(|()| Worker::new(runtime.handle().clone()));
+    patterns::visit_all(&mut Contention { filter: Filter::from_arguments(), workers });
+}
