@@ -160,7 +160,11 @@ async fn a_live_change_of_the_rules_keeps_the_state() {
     handle.try_acquire().unwrap().failure();
     handle.reconfigure(&Config::new().consecutive_failures(3).open_for(ms(7))).unwrap();
     assert_eq!(handle.state(), CircuitState::Open);
-    assert_eq!(handle.check().unwrap().retry_after(), Some(ms(100)), "as it was when it opened");
+    assert_eq!(
+        handle.check().unwrap_err().retry_after(),
+        Some(ms(100)),
+        "as it was when it opened"
+    );
     let refused = handle.reconfigure(&Config::new().failure_rate(0.5)).unwrap_err();
     assert_eq!(refused.field(), "failure-rate");
     tokio::time::advance(ms(100)).await;
@@ -169,7 +173,7 @@ async fn a_live_change_of_the_rules_keeps_the_state() {
         handle.try_acquire().unwrap().failure();
         assert_eq!(handle.state(), state);
     }
-    assert_eq!(handle.check().unwrap().retry_after(), Some(ms(7)));
+    assert_eq!(handle.check().unwrap_err().retry_after(), Some(ms(7)));
 }
 
 #[tokio::test(start_paused = true)]

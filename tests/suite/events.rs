@@ -146,7 +146,7 @@ async fn an_observer_may_look_at_the_layer_it_hears() {
     let observer = move |_: Name, _: &Event| {
         let handle = asks.lock().unwrap();
         let handle = handle.as_ref().unwrap();
-        sees.lock().unwrap().push((handle.stats().state, handle.check().is_some()));
+        sees.lock().unwrap().push((handle.stats().state, handle.check().is_err()));
     };
     let config = circuit_breaker::Config::new().consecutive_failures(1).observer(observer);
     let layer = CircuitBreakerLayer::new(config).unwrap();

@@ -30,6 +30,7 @@ mod outbox;
 mod rate_limit;
 mod registry;
 mod retry;
+mod rules_in_force;
 mod runtimes;
 mod saga;
 mod sidecar;

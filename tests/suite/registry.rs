@@ -88,7 +88,7 @@ async fn yaml_and_toml_build_the_same_instances() {
         assert_eq!(limit, ms(3_600_000));
         let breaker = registry.circuit_breaker("payment-api").unwrap().handle();
         breaker.try_acquire().unwrap().failure();
-        let open = breaker.check().unwrap();
+        let open = breaker.check().unwrap_err();
         assert_eq!((open.retry_after(), open.layer()), (Some(ms(500)), "payment-api"));
     }
 }

@@ -154,7 +154,7 @@ async fn a_result_that_comes_after_the_state_moved_on_changes_nothing() {
     tokio::time::advance(ms(50)).await;
     assert!(now(late_success).is_ok());
     assert!(now(late_failure).is_err());
-    assert_eq!(handle.check().unwrap().retry_after(), Some(ms(50)), "as it was opened");
+    assert_eq!(handle.check().unwrap_err().retry_after(), Some(ms(50)), "as it was opened");
     assert_eq!((handle.stats().opened, handle.stats().transitions), (1, 1));
 }
 

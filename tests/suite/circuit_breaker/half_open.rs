@@ -63,7 +63,7 @@ async fn a_failed_probe_opens_again_and_takes_back_the_progress() {
     assert_eq!(layer.handle().state(), CircuitState::HalfOpen, "one of two");
     assert!(ask(&mut service).is_err());
     assert_eq!(layer.handle().state(), CircuitState::Open);
-    let left = layer.handle().check().unwrap().retry_after();
+    let left = layer.handle().check().unwrap_err().retry_after();
     assert_eq!(left, Some(ms(100)), "the whole open time");
     tokio::time::advance(ms(100)).await;
     assert!(ask(&mut service).is_ok());
@@ -116,7 +116,7 @@ async fn an_ignored_probe_gives_its_place_back() {
     let handle = layer.handle();
     handle.try_acquire().unwrap().settle(Outcome::Ignored, || None);
     assert_eq!(handle.state(), CircuitState::HalfOpen);
-    assert!(handle.check().is_none(), "the place is free");
+    assert!(handle.check().is_ok(), "the place is free");
     handle.try_acquire().unwrap().success();
     assert_eq!(handle.state(), CircuitState::Closed);
 }
@@ -159,14 +159,14 @@ async fn the_open_time_grows_to_its_limit_and_closing_takes_it_back() {
     let handle = layer.handle();
     handle.try_acquire().unwrap().failure();
     for open in [100, 200, 350, 350] {
-        assert_eq!(handle.check().unwrap().retry_after(), Some(ms(open)));
+        assert_eq!(handle.check().unwrap_err().retry_after(), Some(ms(open)));
         tokio::time::advance(ms(open)).await;
         handle.try_acquire().unwrap().failure();
     }
     tokio::time::advance(ms(350)).await;
     handle.try_acquire().unwrap().success();
     handle.try_acquire().unwrap().failure();
-    assert_eq!(handle.check().unwrap().retry_after(), Some(ms(100)));
+    assert_eq!(handle.check().unwrap_err().retry_after(), Some(ms(100)));
 }
 
 /// Every failure asks to be left alone for a while.
@@ -198,6 +198,6 @@ async fn a_hint_of_the_failure_keeps_it_open_where_that_is_wanted() {
         let handle = layer.handle();
         let mut service = layer.classify(Hinted(ms(hint))).layer(inner);
         assert!(ask(&mut service).is_err());
-        assert_eq!(handle.check().unwrap().retry_after(), Some(ms(open)), "hint {hint}");
+        assert_eq!(handle.check().unwrap_err().retry_after(), Some(ms(open)), "hint {hint}");
     }
 }

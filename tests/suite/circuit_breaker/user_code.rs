@@ -17,12 +17,12 @@ fn a_hint_may_look_at_the_circuit_it_is_for() {
         tokio::time::advance(ms(100)).await;
         let probe = handle.try_acquire().unwrap();
         probe.settle(Outcome::Failure, || {
-            assert!(handle.check().is_some(), "the one place is taken");
+            assert!(handle.check().is_err(), "the one place is taken");
             assert_eq!(handle.stats().state, CircuitState::HalfOpen);
             Some(ms(300))
         });
         assert_eq!(handle.state(), CircuitState::Open);
-        assert_eq!(handle.check().unwrap().retry_after(), Some(ms(300)));
+        assert_eq!(handle.check().unwrap_err().retry_after(), Some(ms(300)));
     });
 }
 

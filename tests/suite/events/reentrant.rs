@@ -105,7 +105,7 @@ fn an_observer_may_use_the_circuit_that_told_it() {
         let inside = breaker.clone();
         busy.will(move || {
             assert_eq!(inside.stats().opened, 1);
-            assert!(inside.check().is_some());
+            assert!(inside.check().is_err());
             inside.reconfigure(&circuit_breaker::Config::new()).unwrap();
             inside.reset();
         });

@@ -2,8 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::shared::{ADMITTED, Permit, REFUSED, Shared, TIMED_OUT, Telemetry};
-use crate::machinery::waiting::{self, Limiter as _, Operated, Waiting};
+use super::shared::{Counter, Permit, Shared, Telemetry};
+use crate::machinery::queue::Gauges;
+use crate::machinery::reconfigure::{Operated, Reconfigure as _};
+use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
@@ -34,10 +36,12 @@ impl Handle {
         permit.ok_or_else(|| self.shared.refuse())
     }
 
-    /// Whether a call would be refused now, by a bulkhead without a queue, and how. Takes nothing.
-    #[must_use]
-    pub fn check(&self) -> Option<Error> {
-        self.shared.is_full().then(|| self.shared.full())
+    /// Checks whether a bulkhead without a queue would admit a call now. Takes nothing, and counts nothing.
+    ///
+    /// # Errors
+    /// The refusal: [`BulkheadFull`](crate::ErrorKind::BulkheadFull).
+    pub fn check(&self) -> Result<(), Error> {
+        if self.shared.is_full() { Err(self.shared.full()) } else { Ok(()) }
     }
 
     /// A permit, waiting in the queue for one within the configured bounds.
@@ -67,39 +71,29 @@ impl Handle {
     pub fn resize(&self, max_concurrent: u32) -> Result<(), InvalidConfig> {
         crate::vocabulary::invalid_config::check_at_least("max-concurrent", max_concurrent, 1)?;
         self.shared.permits.resize(max_concurrent);
-        self.announce();
+        self.shared.announce();
         Ok(())
     }
 
-    /// Takes over limit, queue and longest wait from `config`; permits and places stay.
+    /// Returns the rules in force, with the name, clock and observer of the layer.
+    pub fn config(&self) -> Config {
+        self.shared.config()
+    }
+
+    /// Takes over limit, queue and waits of `config`. Permits and places stay.
     ///
     /// # Errors
-    /// What [`BulkheadLayer::new`](super::BulkheadLayer::new) would refuse is refused and changes
-    /// nothing.
+    /// The errors of [`BulkheadLayer::new`](super::BulkheadLayer::new). Nothing changes then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.accepts(config)?;
-        self.change(config);
-        self.announce();
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
-    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
-    pub(crate) fn change(&self, config: &Config) {
-        self.shared.apply(config);
-    }
-
-    /// Serves those whom a change lets in, and tells of it.
-    pub(crate) fn announce(&self) {
-        waiting::settle(&*self.shared);
-        self.shared.telemetry.common.reconfigured();
-    }
-
-    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
     ///
     /// # Errors
-    /// What it would say.
+    /// The errors of [`reconfigure`](Self::reconfigure).
     pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()
+        Shared::accepts(&self.shared.config(), config)
     }
 
     /// The numbers as they are now.
@@ -107,21 +101,29 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let Telemetry { counters, common } = &*shared.telemetry;
-        let (queued, peak_queued, _) = shared.queue.gauges();
+        let Gauges { waiting, peak, .. } = shared.queue.gauges();
         Stats {
             active: shared.permits.active(),
-            queued,
+            queued: waiting,
             peak_active: shared.permits.peak(),
-            peak_queued,
+            peak_queued: peak,
             max_concurrent: shared.permits.limit(),
-            refused: counters.sum(REFUSED),
-            queue_timeouts: counters.sum(TIMED_OUT),
-            admitted: common.count_calls.then(|| counters.sum(ADMITTED)),
+            refused: counters.sum(Counter::Refused),
+            queue_timeouts: counters.sum(Counter::TimedOut),
+            admitted: common.count_calls.then(|| counters.sum(Counter::Admitted)),
         }
     }
 }
 
-impl Operated for Shared {
+impl Operated for Handle {
+    type Shared = Shared;
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl HasHandle for Shared {
     type Handle = Handle;
 
     fn handle(self: &Arc<Self>) -> Handle {

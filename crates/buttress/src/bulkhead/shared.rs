@@ -6,27 +6,35 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::state::Permits;
-use crate::machinery::counters::Counters;
+use crate::machinery::counters::{Counters, counters};
 use crate::machinery::guard::Guard;
 use crate::machinery::limited::Held;
 use crate::machinery::queue::{Ask, InVain, WaitQueue};
+use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::waiting::{self, Limiter, Outlook, Waiting};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::vocabulary::clock::Clock;
+use crate::vocabulary::clock::{self, Clock};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 
-pub(super) const REFUSED: usize = 0;
-pub(super) const TIMED_OUT: usize = 1;
-pub(super) const ADMITTED: usize = 2;
+counters! {
+    /// The counters of a bulkhead, or of all bulkheads of a keyed layer.
+    pub(super) enum Counter {
+        Refused,
+        TimedOut,
+        Admitted,
+        TooManyKeys,
+    }
+}
+
 /// Stands in `max_wait` for "as long as the caller does".
 pub(super) const FOREVER: u64 = u64::MAX;
 
 /// What is counted and told, by one bulkhead or by all of a keyed layer.
 #[derive(Debug)]
-pub(super) struct Telemetry {
-    pub(super) counters: Counters<3>,
+pub struct Telemetry {
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
 }
 
@@ -38,12 +46,8 @@ impl Telemetry {
     /// Counts and tells a refusal that is being handed out.
     #[inline(never)]
     fn note_refusal(&self, limit: u32) {
-        self.counters.add(REFUSED);
+        self.counters.add(Counter::Refused);
         self.common.refused(|| Error::bulkhead_full(self.common.name, limit));
-    }
-
-    pub(super) fn refused(&self) -> u64 {
-        self.counters.sum(REFUSED)
     }
 }
 
@@ -63,11 +67,11 @@ pub struct Shared {
 impl Shared {
     pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
         config.check()?;
-        Ok(Self::with_telemetry(config, Telemetry::new(config)))
+        Ok(Self::made(config, Telemetry::new(config)))
     }
 
     /// `config` must have been checked.
-    pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
+    pub(super) fn made(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let shared = Self {
             permits: Permits::new(config.max_concurrent),
             count_calls: telemetry.common.count_calls,
@@ -79,15 +83,6 @@ impl Shared {
         };
         shared.apply(config);
         Arc::new(shared)
-    }
-
-    pub(super) fn apply(&self, config: &Config) {
-        self.permits.resize(config.max_concurrent);
-        self.capacity.store(config.queue as usize, Ordering::Relaxed);
-        let wait = config.max_wait.map_or(FOREVER, crate::vocabulary::clock::to_nanos);
-        self.max_wait.store(wait, Ordering::Relaxed);
-        let claim = crate::vocabulary::clock::to_nanos(config.claim_within);
-        self.claim_within.store(claim, Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -129,7 +124,7 @@ impl Shared {
 
     /// A permit came free and somebody waits for it.
     #[cold]
-    fn serve(&self) {
+    fn serve_waiting(&self) {
         waiting::settle(self);
     }
 
@@ -154,7 +149,7 @@ impl Permit {
     pub(super) fn begin(self) -> Self {
         if let Some(shared) = &self.shared {
             if shared.count_calls {
-                shared.telemetry.counters.add(ADMITTED);
+                shared.telemetry.counters.add(Counter::Admitted);
             }
         }
         self
@@ -166,7 +161,7 @@ impl Held for Permit {
     fn end(&mut self) {
         if let Some(shared) = self.shared.take() {
             if shared.permits.give_back() {
-                shared.serve();
+                shared.serve_waiting();
             }
         }
     }
@@ -193,7 +188,7 @@ impl Drop for Permit {
 #[inline(never)]
 fn take_back(shared: Arc<Shared>) {
     if shared.permits.give_back() {
-        shared.serve();
+        shared.serve_waiting();
     }
 }
 
@@ -233,7 +228,7 @@ impl Limiter for Shared {
     fn waited_in_vain(&self, _cost: u32, _why: InVain) -> Error {
         let waited = self.max_wait().unwrap_or_default();
         let error = Error::queue_timeout(self.telemetry.common.name, waited);
-        self.telemetry.counters.add(TIMED_OUT);
+        self.telemetry.counters.add(Counter::TimedOut);
         self.telemetry.common.refused(|| error.clone());
         error
     }
@@ -241,7 +236,7 @@ impl Limiter for Shared {
     fn outlook(&self) -> Outlook {
         if !self.is_full() {
             Outlook::Admitted
-        } else if self.queue.gauges().0 < self.capacity.load(Ordering::Relaxed) {
+        } else if self.queue.gauges().waiting < self.capacity.load(Ordering::Relaxed) {
             Outlook::Waits
         } else {
             Outlook::Refused
@@ -262,5 +257,40 @@ impl Limiter for Shared {
 
     fn refuse_as_foreseen(&self, _cost: u32) -> Error {
         self.refuse()
+    }
+}
+
+impl Reconfigure for Shared {
+    type Config = Config;
+
+    fn config(&self) -> Config {
+        Config {
+            max_concurrent: self.permits.limit(),
+            queue: self.capacity.load(Ordering::Relaxed) as u32,
+            max_wait: self.max_wait(),
+            claim_within: Duration::from_nanos(self.claim_within.load(Ordering::Relaxed)),
+            common: self.telemetry.common.clone(),
+        }
+    }
+
+    fn accepts(_old: &Config, new: &Config) -> Result<(), InvalidConfig> {
+        new.check()
+    }
+
+    fn apply(&self, config: &Config) {
+        self.permits.resize(config.max_concurrent);
+        self.capacity.store(config.queue as usize, Ordering::Relaxed);
+        let wait = config.max_wait.map_or(FOREVER, clock::to_nanos);
+        self.max_wait.store(wait, Ordering::Relaxed);
+        let claim = clock::to_nanos(config.claim_within);
+        self.claim_within.store(claim, Ordering::Relaxed);
+    }
+
+    fn serve(&self) {
+        waiting::settle(self);
+    }
+
+    fn report(&self) {
+        self.telemetry.common.reconfigured();
     }
 }

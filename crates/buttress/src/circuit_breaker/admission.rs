@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::shared::{ADMITTED, SUCCEEDED, Shared, Telemetry};
+use super::shared::{Counter, Shared, Telemetry};
 use super::state::Ticket;
 use crate::machinery::guard::Guard;
 use crate::vocabulary::classify::Outcome;
@@ -52,7 +52,7 @@ impl Admission {
         let Some(shared) = &self.shared else { return };
         let Telemetry { counters, common, .. } = &*shared.telemetry;
         if common.count_calls && !self.call.ticket.is_uncounted() {
-            counters.add(ADMITTED);
+            counters.add(Counter::Admitted);
         }
         self.call.time(shared);
     }
@@ -163,7 +163,7 @@ fn end(shared: Arc<Shared>, call: Call, outcome: Outcome, hint: Option<Duration>
             return;
         }
         if call.started == NEVER && shared.state.noted_success_changes_nothing(call.ticket) {
-            return shared.telemetry.counters.add(SUCCEEDED);
+            return shared.telemetry.counters.add(Counter::Succeeded);
         }
     }
     shared.decide(call, outcome, hint);

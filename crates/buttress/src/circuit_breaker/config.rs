@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::machinery::window::LARGEST_COUNT;
+use crate::machinery::window::{LARGEST_COUNT, TimeWindow};
 use crate::vocabulary::classify::Outcome;
 use crate::vocabulary::invalid_config::{
     InvalidConfig, check_at_least, check_duration, check_range,
@@ -197,6 +197,25 @@ impl Config {
     /// Whether rates over a window decide, rather than failures in a row.
     pub(super) fn by_rate(&self) -> bool {
         self.failure_rate.is_some() || self.slow_call_rate.is_some()
+    }
+
+    /// Whether the window of a circuit made by `old` serves these rules too.
+    pub(super) fn keeps_window(&self, old: &Self) -> Result<(), InvalidConfig> {
+        let slices = |length| TimeWindow::new(length).length();
+        let (field, fits) = match (old.time_window, self.time_window) {
+            _ if !old.by_rate() || !self.by_rate() => {
+                ("failure-rate", old.by_rate() == self.by_rate())
+            }
+            (None, None) => ("count-window", old.count_window == self.count_window),
+            (Some(old), Some(new)) => ("time-window", slices(old) == slices(new)),
+            (_, _) => ("time-window", false),
+        };
+        if fits {
+            return Ok(());
+        }
+        let bound = "what the circuit was made with: the kind and size of its window cannot change \
+                     while it runs";
+        Err(InvalidConfig::new(field, self.window_text(), bound))
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {

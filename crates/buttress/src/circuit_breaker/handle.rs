@@ -4,7 +4,8 @@ use std::sync::Arc;
 use super::admission::Admission;
 use super::changed::Changed;
 use super::config::Config;
-use super::shared::{ADMITTED, FAILED, OPENED, REFUSED, SUCCEEDED, Shared, TRANSITIONS, Telemetry};
+use super::shared::{Counter, Shared, Telemetry};
+use crate::machinery::reconfigure::{Operated, Reconfigure as _};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::CircuitState;
@@ -70,10 +71,15 @@ impl Handle {
         Changed::new(self.shared.clone())
     }
 
-    /// Whether a call would be refused now, and how. Takes nothing.
-    #[must_use]
-    pub fn check(&self) -> Option<Error> {
-        self.shared.peek().map(|retry_after| self.shared.error(retry_after))
+    /// Checks whether a call would be admitted now. Takes nothing, and counts nothing.
+    ///
+    /// # Errors
+    /// The refusal: [`CircuitOpen`](crate::ErrorKind::CircuitOpen).
+    pub fn check(&self) -> Result<(), Error> {
+        match self.shared.peek() {
+            Some(retry_after) => Err(self.shared.error(retry_after)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses every call until [`reset`](Self::reset).
@@ -102,38 +108,26 @@ impl Handle {
         shared.tell(shared.state.force(to, shared.now()));
     }
 
-    /// Takes over the rules of `config`; state, window and probes stay, and so do name, clock and
-    /// observer.
+    /// Returns the rules in force, with the name, clock and observer of the layer.
+    pub fn config(&self) -> Config {
+        self.shared.config()
+    }
+
+    /// Takes over the rules of `config`. State, window, probes, name, clock and observer stay.
     ///
     /// # Errors
-    /// What [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new) would refuse, and a change of
-    /// the window's kind or size, is refused and changes nothing.
+    /// The errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), and a change of the
+    /// window's kind or size. Nothing changes then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.accepts(config)?;
-        self.change(config);
-        self.announce();
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
-    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
-    pub(crate) fn change(&self, config: &Config) {
-        self.shared.state.apply(config);
-    }
-
-    /// Serves those whom a change lets in, and tells of it.
-    pub(crate) fn announce(&self) {
-        // More probes may fit now.
-        self.shared.wakers.wake_all();
-        self.shared.telemetry.common.reconfigured();
-    }
-
-    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
     ///
     /// # Errors
-    /// What it would say.
+    /// The errors of [`reconfigure`](Self::reconfigure).
     pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()?;
-        self.shared.state.accepts(config)
+        Shared::accepts(&self.shared.config(), config)
     }
 
     /// The numbers as they are now.
@@ -152,13 +146,21 @@ impl Handle {
             window_slow: tally.slow,
             failure_rate: share(tally.failed),
             slow_call_rate: share(tally.slow),
-            refused: counters.sum(REFUSED),
-            failures: counters.sum(FAILED),
-            opened: counters.sum(OPENED),
-            transitions: counters.sum(TRANSITIONS),
-            admitted: counted(ADMITTED),
-            successes: counted(SUCCEEDED),
+            refused: counters.sum(Counter::Refused),
+            failures: counters.sum(Counter::Failed),
+            opened: counters.sum(Counter::Opened),
+            transitions: counters.sum(Counter::Transitions),
+            admitted: counted(Counter::Admitted),
+            successes: counted(Counter::Succeeded),
         }
+    }
+}
+
+impl Operated for Handle {
+    type Shared = Shared;
+
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 

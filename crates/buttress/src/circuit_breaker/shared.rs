@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::admission::{Admission, Call, NEVER, Reserved};
 use super::config::Config;
 use super::state::{Settled, State, Ticket, Transition};
-use crate::machinery::counters::Counters;
+use crate::machinery::counters::{Counters, counters};
+use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::wakers::WakerSet;
 use crate::sync::{AtomicU64, Ordering};
 use crate::vocabulary::classify::Outcome;
@@ -14,17 +15,23 @@ use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::{CircuitState, Common};
 
-pub(super) const REFUSED: usize = 0;
-pub(super) const FAILED: usize = 1;
-pub(super) const OPENED: usize = 2;
-pub(super) const TRANSITIONS: usize = 3;
-pub(super) const ADMITTED: usize = 4;
-pub(super) const SUCCEEDED: usize = 5;
+counters! {
+    /// The counters of a circuit, or of all circuits of a keyed layer.
+    pub(super) enum Counter {
+        Refused,
+        Failed,
+        Opened,
+        Transitions,
+        Admitted,
+        Succeeded,
+        TooManyKeys,
+    }
+}
 
 /// What is counted and told, by one circuit or by all circuits of a keyed layer.
 #[derive(Debug)]
-pub(super) struct Telemetry {
-    pub(super) counters: Counters<6>,
+pub struct Telemetry {
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
     /// How many circuits were made.
     circuits: AtomicU64,
@@ -44,22 +51,14 @@ impl Telemetry {
     /// Counts and tells a refusal that is being handed out.
     #[inline(always)]
     fn note_refusal(&self, retry_after: RetryAfter) {
-        self.counters.add(REFUSED);
+        self.counters.add(Counter::Refused);
         self.common.refused(|| self.error(retry_after));
-    }
-
-    pub(super) fn refused(&self) -> u64 {
-        self.counters.sum(REFUSED)
-    }
-
-    pub(super) fn opened(&self) -> u64 {
-        self.counters.sum(OPENED)
     }
 }
 
 /// What every service of one circuit shares.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub struct Shared {
     pub(super) state: State,
     /// Those parked in the inner service, or waiting for the circuit: woken by every change.
     pub(super) wakers: WakerSet,
@@ -71,11 +70,11 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: &Config) -> Result<Arc<Self>, InvalidConfig> {
         config.check()?;
-        Ok(Self::with_telemetry(config, Telemetry::new(config)))
+        Ok(Self::made(&Arc::new(config.clone()), Telemetry::new(config)))
     }
 
     /// `config` must have been checked.
-    pub(super) fn with_telemetry(config: &Config, telemetry: Arc<Telemetry>) -> Arc<Self> {
+    pub(super) fn made(config: &Arc<Config>, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let common = &telemetry.common;
         let state = State::new(config, common.count_calls, common.clock.now());
         let number = telemetry.circuits.fetch_add(1, Ordering::Relaxed);
@@ -154,9 +153,9 @@ impl Shared {
 
     pub(super) fn tell(&self, transition: Option<Transition>) {
         if let Some(Transition { from, to }) = transition {
-            self.telemetry.counters.add(TRANSITIONS);
+            self.telemetry.counters.add(Counter::Transitions);
             if to == CircuitState::Open {
-                self.telemetry.counters.add(OPENED);
+                self.telemetry.counters.add(Counter::Opened);
             }
             // Before an observer of the user's is called, whatever it does.
             self.wakers.wake_all();
@@ -171,8 +170,8 @@ impl Shared {
         match outcome {
             // A disabled circuit counts nothing at all.
             _ if call.ticket.is_uncounted() => {}
-            Outcome::Failure => counters.add(FAILED),
-            Outcome::Success if common.count_calls => counters.add(SUCCEEDED),
+            Outcome::Failure => counters.add(Counter::Failed),
+            Outcome::Success if common.count_calls => counters.add(Counter::Succeeded),
             _ => {}
         }
         self.settle(call, outcome, hint);
@@ -191,5 +190,32 @@ impl Shared {
         if freed {
             self.wakers.wake_all();
         }
+    }
+}
+
+impl Reconfigure for Shared {
+    type Config = Config;
+
+    fn config(&self) -> Config {
+        let common = self.telemetry.common.clone();
+        Config { common, ..(*self.state.config()).clone() }
+    }
+
+    fn accepts(old: &Config, new: &Config) -> Result<(), InvalidConfig> {
+        new.check()?;
+        new.keeps_window(old)
+    }
+
+    fn apply(&self, config: &Config) {
+        self.state.apply(&Arc::new(config.clone()));
+    }
+
+    fn serve(&self) {
+        // More probes may fit now.
+        self.wakers.wake_all();
+    }
+
+    fn report(&self) {
+        self.telemetry.common.reconfigured();
     }
 }

@@ -14,6 +14,7 @@ mod settle;
 mod ticket;
 mod transitions;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use machine::Machine;
@@ -27,7 +28,6 @@ use crate::machinery::window::{CountWindow, Streak, Tally, TimeWindow};
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock};
 use crate::vocabulary::clock;
 use crate::vocabulary::error::RetryAfter;
-use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::CircuitState;
 
 /// A change of state, to be told.
@@ -76,7 +76,7 @@ fn noted(count_calls: bool, config: &Config) -> u32 {
 impl State {
     /// A circuit whose calls are counted if those of its layer are: `count_calls`, whatever `config` says
     /// by now.
-    pub(crate) fn new(config: &Config, count_calls: bool, anchor: Instant) -> Self {
+    pub(crate) fn new(config: &Arc<Config>, count_calls: bool, anchor: Instant) -> Self {
         let (window, sums, clear) = match config.time_window {
             _ if !config.by_rate() => (Window::Streak, 0, Streak::CLEAR),
             // Every call counts: no ticket is like this.
@@ -101,30 +101,16 @@ impl State {
         }
     }
 
-    /// Whether the window would still be the same under new rules.
-    pub(crate) fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        let (field, fits) = match (&self.window, config.time_window) {
-            (Window::Streak, _) => ("failure-rate", !config.by_rate()),
-            (_, _) if !config.by_rate() => ("failure-rate", false),
-            (Window::Count(window), None) => ("count-window", window.size() == config.count_window),
-            (Window::Time(window), Some(length)) => {
-                ("time-window", window.length() == TimeWindow::new(length).length())
-            }
-            (_, _) => ("time-window", false),
-        };
-        if !fits {
-            let bound = "what the circuit was made with: the kind and size of its window cannot change \
-                         while it runs";
-            return Err(InvalidConfig::new(field, config.window_text(), bound));
-        }
-        Ok(())
+    /// The rules in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        lock(&self.machine).rules.clone()
     }
 
     /// Takes over new rules; state, window and probes stay.
-    pub(crate) fn apply(&self, config: &Config) {
+    pub(crate) fn apply(&self, config: &Arc<Config>) {
         self.rules.apply(config);
         let mut machine = lock(&self.machine);
-        machine.apply(config);
+        machine.rules = config.clone();
         let (generation, state) = unpack(self.control.load(Ordering::Relaxed));
         let noted = noted(self.count_calls, config);
         self.control.store(pack(generation, noted, state), Ordering::Release);

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::shared::{CALLS, FAILED, Shared, USED};
+use super::shared::{Counter, Shared};
 
 /// The operator's view of a fallback. Cheap to clone; all clones, and every service of the layer, share
 /// one state.
@@ -16,9 +16,9 @@ impl Handle {
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         Stats {
-            used: shared.counters.sum(USED),
-            failed: shared.counters.sum(FAILED),
-            calls: shared.common.count_calls.then(|| shared.counters.sum(CALLS)),
+            used: shared.counters.sum(Counter::Used),
+            failed: shared.counters.sum(Counter::Failed),
+            calls: shared.common.count_calls.then(|| shared.counters.sum(Counter::Calls)),
         }
     }
 }

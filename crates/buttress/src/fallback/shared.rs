@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use super::config::Config;
-use crate::machinery::counters::Counters;
+use crate::machinery::counters::{Counters, counters};
 use crate::vocabulary::observe::Common;
 
-pub(super) const USED: usize = 0;
-pub(super) const FAILED: usize = 1;
-pub(super) const CALLS: usize = 2;
+counters! {
+    /// The counters of a fallback.
+    pub(super) enum Counter {
+        Used,
+        Failed,
+        Calls,
+    }
+}
 
 /// What every service of one layer shares.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) counters: Counters<3>,
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
 }
 
@@ -25,17 +30,17 @@ impl Shared {
     #[inline]
     pub(super) fn begin(&self) {
         if self.common.count_calls {
-            self.counters.add(CALLS);
+            self.counters.add(Counter::Calls);
         }
     }
 
     pub(super) fn fell_back(&self) {
-        self.counters.add(USED);
+        self.counters.add(Counter::Used);
         self.common.fell_back(false);
     }
 
     pub(super) fn failed(&self) {
-        self.counters.add(FAILED);
+        self.counters.add(Counter::Failed);
         self.common.fell_back(true);
     }
 }

@@ -23,6 +23,20 @@ counters! {
     }
 }
 
+counters! {
+    /// The counters of a gateway without a route.
+    pub(super) enum Unrouted {
+        NoRoute,
+    }
+}
+
+counters! {
+    /// The counters of a backend.
+    pub(super) enum OfBackend {
+        Requests,
+    }
+}
+
 impl End {
     pub(super) fn of(error: &Error) -> Self {
         match error.kind() {
@@ -42,7 +56,7 @@ impl End {
 pub(super) struct Counted {
     pub(super) name: Name,
     pub(super) routes: Vec<CountedRoute>,
-    pub(super) no_route: Counters<1>,
+    pub(super) no_route: Counters<{ Unrouted::COUNT }, Unrouted>,
 }
 
 /// What is counted of a route, and its parts that can be looked at.
@@ -53,7 +67,7 @@ pub(super) struct CountedRoute {
     pub(super) time_limit: Option<time_limit::Handle>,
     pub(super) counters: Counters<{ End::COUNT }, End>,
     /// Requests that went to each backend.
-    pub(super) backends: Vec<Counters<1>>,
+    pub(super) backends: Vec<Counters<{ OfBackend::COUNT }, OfBackend>>,
 }
 
 /// One request, counted once: as how it ended, or as abandoned.
@@ -117,7 +131,7 @@ impl Handle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let routes: Vec<RouteStats> = self.counted.routes.iter().map(CountedRoute::stats).collect();
-        let no_route = self.counted.no_route.sum(0);
+        let no_route = self.counted.no_route.sum(Unrouted::NoRoute);
         let begun = no_route + routes.iter().map(|route| route.begun).sum::<u64>();
         Stats { begun, no_route, routes }
     }
@@ -141,7 +155,11 @@ impl CountedRoute {
             abandoned: sum(End::Abandoned),
             // Last, so that no more have ended than begun.
             begun: self.counters.sum(End::Begun),
-            backends: self.backends.iter().map(|backend| backend.sum(0)).collect(),
+            backends: self
+                .backends
+                .iter()
+                .map(|backend| backend.sum(OfBackend::Requests))
+                .collect(),
         }
     }
 }

@@ -6,7 +6,7 @@ use tower::Service;
 
 use super::backends::Backends;
 use super::future::ResponseFuture;
-use super::handle::{Counted, CountedRoute, End, Handle, Request};
+use super::handle::{Counted, CountedRoute, End, Handle, OfBackend, Request, Unrouted};
 use super::route::{Authorize, Decision, Route};
 use crate::machinery::counters::Counters;
 use crate::rate_limit::RateLimitLayer;
@@ -137,7 +137,7 @@ where
         });
         let reject = self.reject.clone();
         let Some(index) = named else {
-            self.counted.no_route.add(0);
+            self.counted.no_route.add(Unrouted::NoRoute);
             let error = Error::gateway(ErrorKind::NoRoute, self.counted.name);
             return ResponseFuture::new(async move { reject.reject(error) });
         };
@@ -193,7 +193,7 @@ where
         return refuse(ErrorKind::NoBackend);
     };
     if let Some(backend) = counted.backends.get(backend) {
-        backend.add(0);
+        backend.add(OfBackend::Requests);
     }
     service.call(request).await.map_err(Stop::Failed)
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tower::Service;
 
 use crate::machinery::limited::ResponseFuture;
-use crate::machinery::waiting::{Limiter, Operated, Waiting};
+use crate::machinery::waiting::{HasHandle, Limiter, Waiting};
 use crate::vocabulary::reject::Reject;
 
 /// A service behind a limiter that is ready only while it holds a permit or a token.
@@ -30,7 +30,7 @@ impl<S, L: Limiter, R> BackpressureService<S, L, R> {
     #[must_use]
     pub fn handle(&self) -> L::Handle
     where
-        L: Operated,
+        L: HasHandle,
     {
         self.shared.handle()
     }
@@ -94,7 +94,7 @@ impl<S: Clone, L: Limiter, R: Clone> Clone for BackpressureService<S, L, R> {
     }
 }
 
-impl<S: fmt::Debug, L: Operated, R> fmt::Debug for BackpressureService<S, L, R> {
+impl<S: fmt::Debug, L: HasHandle, R> fmt::Debug for BackpressureService<S, L, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackpressureService")
             .field("inner", &self.inner)

@@ -10,17 +10,9 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 /// instance 128 bytes each.
 const SHARDS: usize = 8;
 
-/// Which of a set of counters: a number, or an enum made by [`counters!`], which cannot name a counter that is
-/// not there.
+/// Which of a set of counters: an enum made by [`counters!`], which cannot name a counter that is not there.
 pub(crate) trait Which: Copy {
     fn place(self) -> usize;
-}
-
-impl Which for usize {
-    #[inline(always)]
-    fn place(self) -> usize {
-        self
-    }
 }
 
 /// Makes an enum of counters, with their number in `COUNT`.
@@ -48,7 +40,7 @@ macro_rules! counters {
 pub(crate) use counters;
 
 /// `N` counters that only grow, named by `W`. `N` is at most 16, so that a shard is one pair of cache lines.
-pub(crate) struct Counters<const N: usize, W = usize> {
+pub(crate) struct Counters<const N: usize, W> {
     shards: [Shard<N>; SHARDS],
     which: PhantomData<W>,
 }
@@ -154,14 +146,14 @@ mod tests {
 
     #[test]
     fn counts_of_all_threads_add_up() {
-        let counters = Counters::<2, usize>::new();
+        let counters = Counters::<{ Fruit::COUNT }, Fruit>::new();
         std::thread::scope(|scope| {
             for _ in 0..10 {
-                scope.spawn(|| (0..1000).for_each(|_| counters.add(1)));
+                scope.spawn(|| (0..1000).for_each(|_| counters.add(Fruit::Pears)));
             }
         });
-        assert_eq!((counters.sum(0), counters.sum(1)), (0, 10_000));
-        assert_eq!(counters.take(1), 10_000);
-        assert_eq!(counters.sum(1), 0);
+        assert_eq!((counters.sum(Fruit::Apples), counters.sum(Fruit::Pears)), (0, 10_000));
+        assert_eq!(counters.take(Fruit::Pears), 10_000);
+        assert_eq!(counters.sum(Fruit::Pears), 0);
     }
 }

@@ -1,334 +1,159 @@
-//! A bounded map of states by key: constant in time however many keys it holds.
-//!
-//! Entries are in order of use. At the cap, a new key takes the place of a long unused one that is *at
-//! rest*, which its owner defines so that nothing is lost with it: a full bucket, a closed circuit, an
-//! idle bulkhead. If none of the few oldest is at rest the new key is refused, because forgetting a
-//! busy one would be a way around its limit; the next one looks at others.
+//! The layer, service and handle of a pattern that keeps a state per key.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
-use crate::vocabulary::invalid_config::{InvalidConfig, check_range};
+use tower::{Layer, Service};
 
-/// Above so many keys the map is split, so that threads rarely meet on a lock.
-const SMALL: usize = 1024;
-const SHARDS: usize = 16;
-/// How many of the oldest entries of a shard are looked at for one at rest.
-const LOOKS: usize = 64;
+use crate::vocabulary::error::Error;
+use crate::vocabulary::name::Name;
 
-/// How many keys a keyed layer may be asked to hold: their places are numbered in 32 bits.
-pub(crate) fn check_max_keys(max_keys: usize) -> Result<(), InvalidConfig> {
-    check_range("max-keys", max_keys, 1, 1 << 31)
-}
+/// The states of all keys of a layer.
+pub trait PerKey {
+    type Key;
+    /// The right to make one call.
+    type Pass;
 
-/// No place for another key.
-#[derive(Debug)]
-pub(crate) struct Full;
-
-/// `C` is what all values of a shard are read with, and changed together with.
-pub(crate) struct KeyMap<K, V, C = ()> {
-    shards: Box<[Mutex<Shard<K, V, C>>]>,
-    hasher: RandomState,
-    max_keys: usize,
-    keys: AtomicUsize,
-}
-
-struct Shard<K, V, C> {
-    context: C,
-    /// The place of the first entry with this hash; others with the same follow from there. Half of a
-    /// hash, because places are many and entries with the same half are few.
-    places: HashMap<u32, u32, BuildHasherDefault<AsItIs>>,
-    entries: Vec<Entry<K, V>>,
-    /// The most and the least recently used entry.
-    newest: u32,
-    oldest: u32,
-}
-
-struct Entry<K, V> {
-    key: K,
-    hash: u32,
-    /// The next entry with the same hash.
-    same: u32,
-    value: V,
-    newer: u32,
-    older: u32,
-}
-
-/// Stands for "no entry".
-const NONE: u32 = u32::MAX;
-
-/// The hasher of what is a hash already: a key is hashed once, before any lock, for shard and place.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn write(&mut self, bytes: &[u8]) {
-        // Only words are written; anything else would still be a hash, of a kind.
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    #[inline]
-    fn write_u32(&mut self, hash: u32) {
-        // The map looks at both ends of a hash.
-        self.0 = u64::from(hash) << 32 | u64::from(hash);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
-    pub(crate) fn new(max_keys: usize, context: C) -> Self {
-        let shards = if max_keys > SMALL { SHARDS } else { 1 };
-        let shard = || {
-            let (places, entries) = (HashMap::default(), Vec::new());
-            Mutex::new(Shard {
-                context: context.clone(),
-                places,
-                entries,
-                newest: NONE,
-                oldest: NONE,
-            })
-        };
-        Self {
-            shards: (0..shards).map(|_| shard()).collect(),
-            hasher: RandomState::new(),
-            max_keys,
-            keys: AtomicUsize::new(0),
-        }
-    }
-
+    /// The name of the layer.
+    fn name(&self) -> Name;
     /// How many keys are held.
-    pub(crate) fn len(&self) -> usize {
-        self.keys.load(Ordering::Relaxed)
+    fn keys(&self) -> usize;
+    /// The greatest number of keys that are ever held.
+    fn max_keys(&self) -> usize;
+}
+
+/// Calls of a service `S` through a pattern that keeps a state per key. `A` is the pattern's question to
+/// each call: its cost, or whether it failed.
+pub trait KeyedCalls<S: Service<Req>, Req, R, A>: PerKey {
+    type Future: Future<Output = Result<S::Response, S::Error>>;
+
+    /// Begins a call to `key`.
+    ///
+    /// # Errors
+    /// The refusal, counted and reported.
+    fn admit(&self, key: &Self::Key, request: &Req, ask: &A) -> Result<Self::Pass, Error>;
+    /// The response of a call that was admitted.
+    fn running(future: S::Future, pass: Self::Pass, ask: &A) -> Self::Future;
+    /// The response of a call that was refused.
+    fn refused(error: Error, reject: &R) -> Self::Future;
+}
+
+/// A layer that keeps a state per key. The patterns name it: `KeyedBulkheadLayer`, `KeyedRateLimitLayer`,
+/// `KeyedCircuitBreakerLayer`.
+#[must_use]
+pub struct KeyedLayer<N, X, R, A> {
+    keys: Arc<N>,
+    key: X,
+    reject: R,
+    ask: A,
+}
+
+impl<N, X, R, A> KeyedLayer<N, X, R, A> {
+    pub(crate) fn over(keys: Arc<N>, key: X, reject: R, ask: A) -> Self {
+        Self { keys, key, reject, ask }
     }
 
-    pub(crate) fn max_keys(&self) -> usize {
-        self.max_keys
+    pub(crate) fn asking<T>(self, ask: T) -> KeyedLayer<N, X, R, T> {
+        KeyedLayer { keys: self.keys, key: self.key, reject: self.reject, ask }
     }
 
-    /// Runs `f` on the value of `key`, made by `make` if the key is new and there is a place for it.
-    pub(crate) fn with<T>(
-        &self,
-        key: &K,
-        make: impl FnOnce(&C) -> V,
-        at_rest: impl Fn(&C, &V) -> bool,
-        f: impl FnOnce(&C, &mut V) -> T,
-    ) -> Result<T, Full> {
-        let (home, hash) = self.home(key);
-        let Some(shard) = self.shards.get(home) else { return Err(Full) };
-        let mut locked = lock(shard);
-        if let Some(place) = locked.find(hash, key) {
-            return locked.touch(place).map(|(context, value)| f(context, value)).ok_or(Full);
-        }
-        // Dropped after every lock is released: a value may hold what the caller gave.
-        let mut _evicted = None;
-        // The user's code, before anything is counted.
-        let copy = key.clone();
-        if !self.count_one_more() {
-            _evicted = locked.evict(&at_rest);
-            if _evicted.is_none() {
-                drop(locked);
-                _evicted = Some(self.evict_elsewhere(home, &at_rest).ok_or(Full)?);
-                locked = lock(shard);
-            }
-        }
-        let place = match locked.find(hash, key) {
-            Some(place) => {
-                // Another thread was faster; the place that was made is not needed.
-                self.keys.fetch_sub(1, Ordering::Relaxed);
-                place
-            }
-            None => {
-                let value = make(&locked.context);
-                locked.insert(hash, copy, value)
-            }
-        };
-        let used = locked.touch(place).map(|(context, value)| f(context, value));
-        drop(locked);
-        used.ok_or(Full)
+    /// Answers refusals through `reject` instead of as errors.
+    pub fn reject<T>(self, reject: T) -> KeyedLayer<N, X, T, A> {
+        KeyedLayer { keys: self.keys, key: self.key, reject, ask: self.ask }
     }
 
-    /// Runs `f` on the value of `key` if it is held; not a use.
-    pub(crate) fn peek<T>(&self, key: &K, f: impl FnOnce(&C, &V) -> T) -> Option<T> {
-        let (home, hash) = self.home(key);
-        let shard = lock(self.shards.get(home)?);
-        let entry = shard.entries.get(shard.find(hash, key)? as usize)?;
-        Some(f(&shard.context, &entry.value))
-    }
-
-    /// Changes the context and every value with it, one shard after the other.
-    pub(crate) fn change(&self, context: &C, mut f: impl FnMut(&C, &mut V)) {
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            let Shard { context: old, entries, .. } = &mut *shard;
-            entries.iter_mut().for_each(|entry| f(old, &mut entry.value));
-            *old = context.clone();
-        }
-    }
-
-    /// The shard of `key`, and the part of its hash that the shard uses.
-    #[inline]
-    fn home(&self, key: &K) -> (usize, u32) {
-        let hash = self.hasher.hash_one(key);
-        // The number of shards is a power of two.
-        ((hash >> 32) as usize & (self.shards.len() - 1), hash as u32)
-    }
-
-    /// Whether there is a place for one more key, which is counted then.
-    fn count_one_more(&self) -> bool {
-        let below = |keys| (keys < self.max_keys).then_some(keys + 1);
-        self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
-    }
-
-    /// Evicts an entry of another shard than `home`. The caller holds no lock.
-    fn evict_elsewhere(&self, home: usize, at_rest: &impl Fn(&C, &V) -> bool) -> Option<(K, V)> {
-        let others = self.shards.iter().cycle().skip(home + 1).take(self.shards.len() - 1);
-        others.map(|shard| lock(shard).evict(at_rest)).find_map(|evicted| evicted)
+    /// Returns the operator's view of the shared state.
+    #[must_use]
+    pub fn handle(&self) -> KeyedHandle<N> {
+        KeyedHandle { keys: self.keys.clone() }
     }
 }
 
-impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
-    /// The place of `key`.
-    #[inline]
-    fn find(&self, hash: u32, key: &K) -> Option<u32> {
-        let mut place = *self.places.get(&hash)?;
-        loop {
-            let entry = self.entries.get(place as usize)?;
-            if entry.key == *key {
-                return Some(place);
-            }
-            place = entry.same;
-        }
-    }
+impl<S, N, X: Clone, R: Clone, A: Clone> Layer<S> for KeyedLayer<N, X, R, A> {
+    type Service = KeyedService<S, N, X, R, A>;
 
-    /// The value at `place`, which becomes the most recently used.
-    #[inline]
-    fn touch(&mut self, place: u32) -> Option<(&C, &mut V)> {
-        if self.newest != place {
-            self.unlink(place);
-            self.link_newest(place);
-        }
-        let entry = self.entries.get_mut(place as usize)?;
-        Some((&self.context, &mut entry.value))
-    }
-
-    fn insert(&mut self, hash: u32, key: K, value: V) -> u32 {
-        let place = self.entries.len() as u32;
-        let same = self.places.insert(hash, place).unwrap_or(NONE);
-        self.entries.push(Entry { key, hash, same, value, newer: NONE, older: NONE });
-        self.link_newest(place);
-        place
-    }
-
-    /// Removes the oldest entry at rest, if one of the few oldest is. Those that are not go to the
-    /// other end, so that a few that never rest do not hide the others from the next look.
-    fn evict(&mut self, at_rest: impl Fn(&C, &V) -> bool) -> Option<(K, V)> {
-        for _ in 0..LOOKS.min(self.entries.len()) {
-            let place = self.oldest;
-            let entry = self.entries.get(place as usize)?;
-            if at_rest(&self.context, &entry.value) {
-                return self.remove(place);
-            }
-            self.unlink(place);
-            self.link_newest(place);
-        }
-        None
-    }
-
-    fn remove(&mut self, place: u32) -> Option<(K, V)> {
-        self.unlink(place);
-        let entry = self.entries.get(place as usize)?;
-        let (hash, same) = (entry.hash, entry.same);
-        self.redirect(hash, place, same);
-        let last = self.entries.len().checked_sub(1)? as u32;
-        if place != last {
-            // The last entry moves into the gap.
-            let moved = self.entries.get(last as usize)?;
-            let (hash, newer, older) = (moved.hash, moved.newer, moved.older);
-            self.redirect(hash, last, place);
-            self.set_older(newer, place);
-            self.set_newer(older, place);
-        }
-        let Entry { key, value, .. } = self.entries.swap_remove(place as usize);
-        Some((key, value))
-    }
-
-    /// Whatever led to `from` among the entries of `hash` leads to `to` instead, or nowhere.
-    fn redirect(&mut self, hash: u32, from: u32, to: u32) {
-        let Some(first) = self.places.get_mut(&hash) else { return };
-        if *first == from {
-            if to == NONE {
-                self.places.remove(&hash);
-            } else {
-                *first = to;
-            }
-            return;
-        }
-        let mut place = *first;
-        while let Some(entry) = self.entries.get_mut(place as usize) {
-            if entry.same == from {
-                entry.same = to;
-                return;
-            }
-            place = entry.same;
-        }
-    }
-
-    fn unlink(&mut self, place: u32) {
-        let Some(entry) = self.entries.get(place as usize) else { return };
-        let (newer, older) = (entry.newer, entry.older);
-        self.set_older(newer, older);
-        self.set_newer(older, newer);
-    }
-
-    fn link_newest(&mut self, place: u32) {
-        let second = self.newest;
-        if let Some(entry) = self.entries.get_mut(place as usize) {
-            entry.newer = NONE;
-            entry.older = second;
-        }
-        self.set_newer(second, place);
-        self.newest = place;
-    }
-
-    /// What is older than `place`, which may be the head of the list.
-    fn set_older(&mut self, place: u32, older: u32) {
-        match self.entries.get_mut(place as usize) {
-            Some(entry) => entry.older = older,
-            None => self.newest = older,
-        }
-    }
-
-    /// What is newer than `place`, which may be the tail of the list.
-    fn set_newer(&mut self, place: u32, newer: u32) {
-        match self.entries.get_mut(place as usize) {
-            Some(entry) => entry.newer = newer,
-            None => self.oldest = newer,
-        }
+    fn layer(&self, inner: S) -> Self::Service {
+        KeyedService { inner, layer: self.clone() }
     }
 }
 
-impl<K, V, C> fmt::Debug for KeyMap<K, V, C> {
+impl<N, X: Clone, R: Clone, A: Clone> Clone for KeyedLayer<N, X, R, A> {
+    fn clone(&self) -> Self {
+        let (key, reject, ask) = (self.key.clone(), self.reject.clone(), self.ask.clone());
+        Self { keys: self.keys.clone(), key, reject, ask }
+    }
+}
+
+impl<N: PerKey, X, R, A> fmt::Debug for KeyedLayer<N, X, R, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyMap")
-            .field("keys", &self.keys.load(Ordering::Relaxed))
-            .field("max_keys", &self.max_keys)
+        f.debug_struct("KeyedLayer").field("handle", &self.handle()).finish_non_exhaustive()
+    }
+}
+
+/// A service behind a state per key. The patterns name it: `KeyedBulkhead`, `KeyedRateLimit`,
+/// `KeyedCircuitBreaker`.
+pub struct KeyedService<S, N, X, R, A> {
+    inner: S,
+    layer: KeyedLayer<N, X, R, A>,
+}
+
+impl<S, N, X, R, A, Req> Service<Req> for KeyedService<S, N, X, R, A>
+where
+    S: Service<Req>,
+    N: KeyedCalls<S, Req, R, A>,
+    X: Fn(&Req) -> N::Key,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = N::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let KeyedLayer { keys, key, reject, ask } = &self.layer;
+        match keys.admit(&key(&request), &request, ask) {
+            Ok(pass) => N::running(self.inner.call(request), pass, ask),
+            Err(error) => N::refused(error, reject),
+        }
+    }
+}
+
+impl<S: Clone, N, X: Clone, R: Clone, A: Clone> Clone for KeyedService<S, N, X, R, A> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), layer: self.layer.clone() }
+    }
+}
+
+impl<S: fmt::Debug, N: PerKey, X, R, A> fmt::Debug for KeyedService<S, N, X, R, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedService")
+            .field("inner", &self.inner)
+            .field("layer", &self.layer)
             .finish()
     }
 }
 
-#[cfg(all(test, not(buttress_loom)))]
-#[path = "keyed/tests.rs"]
-mod tests;
+/// The operator's view of a keyed layer, and its use without tower. Cheap to clone.
+pub struct KeyedHandle<N> {
+    pub(crate) keys: Arc<N>,
+}
 
-#[cfg(all(test, buttress_loom))]
-#[path = "keyed/loom_tests.rs"]
-mod loom_tests;
+impl<N> Clone for KeyedHandle<N> {
+    fn clone(&self) -> Self {
+        Self { keys: self.keys.clone() }
+    }
+}
+
+impl<N: PerKey> fmt::Debug for KeyedHandle<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedHandle")
+            .field("name", &self.keys.name())
+            .field("keys", &self.keys.keys())
+            .field("max_keys", &self.keys.max_keys())
+            .finish_non_exhaustive()
+    }
+}

@@ -194,16 +194,27 @@ impl<R: Resource> WaitQueue<R> {
         lock(&self.line).places.is_empty()
     }
 
-    /// How many wait, the most that ever did, and what the waiters in line will cost.
-    pub(crate) fn gauges(&self) -> (usize, usize, u64) {
+    pub(crate) fn gauges(&self) -> Gauges {
         let line = lock(&self.line);
-        (line.places.len(), line.places.peak(), line.places.owed())
+        let (waiting, peak, owed) = (line.places.len(), line.places.peak(), line.places.owed());
+        Gauges { waiting, peak, owed }
     }
+}
+
+/// The numbers of a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Gauges {
+    /// How many wait now.
+    pub(crate) waiting: usize,
+    /// The most that ever waited at once.
+    pub(crate) peak: usize,
+    /// The cost of all waiters in line.
+    pub(crate) owed: u64,
 }
 
 impl<R: Resource> fmt::Debug for WaitQueue<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (waiting, peak, _) = self.gauges();
+        let Gauges { waiting, peak, .. } = self.gauges();
         f.debug_struct("WaitQueue").field("waiting", &waiting).field("peak", &peak).finish()
     }
 }

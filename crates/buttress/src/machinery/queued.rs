@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tower::Service;
 
-use crate::machinery::waiting::{Limiter, Operated, Outlook, Waiting};
+use crate::machinery::waiting::{HasHandle, Limiter, Outlook, Waiting};
 use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::reject::Reject;
 
@@ -46,7 +46,7 @@ impl<S, L, R, X> QueuedService<S, L, R, X> {
     }
 }
 
-impl<S, L: Operated, R, X> QueuedService<S, L, R, X> {
+impl<S, L: HasHandle, R, X> QueuedService<S, L, R, X> {
     /// The operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> L::Handle {
@@ -120,7 +120,7 @@ impl<S: Clone, L, R: Clone, X: Clone> Clone for QueuedService<S, L, R, X> {
     }
 }
 
-impl<S: fmt::Debug, L: Operated, R, X> fmt::Debug for QueuedService<S, L, R, X> {
+impl<S: fmt::Debug, L: HasHandle, R, X> fmt::Debug for QueuedService<S, L, R, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueuedService")
             .field("inner", &self.inner)

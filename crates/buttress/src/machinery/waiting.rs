@@ -52,7 +52,7 @@ pub trait Limiter: Sized {
 }
 
 /// A limiter with a handle for its operator.
-pub trait Operated: Limiter {
+pub trait HasHandle: Limiter {
     type Handle: fmt::Debug;
     fn handle(self: &Arc<Self>) -> Self::Handle;
 }

@@ -129,6 +129,15 @@ impl Config {
         Ok(())
     }
 
+    /// Whether the policy is the one of `old`, the rules in force.
+    pub(super) fn keeps_policy(&self, old: &Self) -> Result<(), InvalidConfig> {
+        if self.policy == old.policy {
+            return Ok(());
+        }
+        let bound = format!("{:?}, which cannot change while the limiter runs", old.policy);
+        Err(InvalidConfig::new("policy", format_args!("{:?}", self.policy), bound))
+    }
+
     /// How much comes back in a period. A window brings back all of it.
     pub(super) fn refill_tokens(&self) -> u32 {
         match self.policy {

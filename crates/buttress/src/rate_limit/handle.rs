@@ -3,8 +3,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Config;
-use super::shared::{ADMITTED, REFUSED, Shared, TIMED_OUT};
-use crate::machinery::waiting::{self, Limiter as _, Operated, Waiting};
+use super::shared::{Counter, Refill, Shared};
+use crate::machinery::queue::Gauges;
+use crate::machinery::reconfigure::{Operated, Reconfigure as _};
+use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
 use crate::sync::lock;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
@@ -48,10 +50,15 @@ impl Handle {
         Ok(())
     }
 
-    /// Whether a call of one token would be refused now, and how. Takes nothing.
-    #[must_use]
-    pub fn check(&self) -> Option<Error> {
-        self.shared.peek().map(|retry_after| self.shared.error(retry_after))
+    /// Checks whether a call of one token would be admitted now. Takes nothing, and counts nothing.
+    ///
+    /// # Errors
+    /// The refusal: [`RateLimited`](crate::ErrorKind::RateLimited).
+    pub fn check(&self) -> Result<(), Error> {
+        match self.shared.peek() {
+            Some(retry_after) => Err(self.shared.error(retry_after)),
+            None => Ok(()),
+        }
     }
 
     /// Whole tokens that could be taken now, without taking any.
@@ -60,70 +67,62 @@ impl Handle {
         self.shared.limiter.available(self.shared.common.clock.now())
     }
 
+    /// Returns the rules in force, with the name, clock and observer of the layer.
+    pub fn config(&self) -> Config {
+        self.shared.config()
+    }
+
     /// Changes rate, size, queue and waits to those of `config`. The level stays: a limit that was used up
     /// before is used up after. A larger bucket fills at its rate. In a fixed window what a larger limit adds
     /// is there when the present window ends, in a sliding window one period after the change. A smaller
     /// limit holds immediately.
     ///
     /// # Errors
-    /// What [`RateLimitLayer::new`](super::RateLimitLayer::new) would refuse, and another policy, are
-    /// refused and change nothing.
+    /// The errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), and another policy. Nothing changes
+    /// then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.accepts(config)?;
-        self.change(config);
-        self.announce();
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
-    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
-    pub(crate) fn change(&self, config: &Config) {
-        let shared = &self.shared;
-        // What was due to waiters by now is theirs under the old terms.
-        waiting::settle(&**shared);
-        let mut refill = lock(&shared.refill);
-        shared.limiter.apply(config, shared.common.clock.now());
-        shared.note(config);
-        *refill = (config.refill_tokens(), config.refill_period);
-    }
-
-    /// Serves those whom a change lets in, and tells of it.
-    pub(crate) fn announce(&self) {
-        waiting::settle(&*self.shared);
-        self.shared.common.reconfigured();
-    }
-
-    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
     ///
     /// # Errors
-    /// What it would say.
+    /// The errors of [`reconfigure`](Self::reconfigure).
     pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()?;
-        self.shared.limiter.accepts(config)
+        Shared::accepts(&self.shared.config(), config)
     }
 
     /// The numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
-        let (queued, peak_queued, _) = shared.queue.gauges();
-        let (refill_tokens, refill_period) = *lock(&shared.refill);
+        let Gauges { waiting, peak, .. } = shared.queue.gauges();
+        let Refill { tokens, period } = *lock(&shared.refill);
         let now = shared.common.clock.now();
         Stats {
             available: shared.limiter.available(now),
             max_tokens: shared.limiter.max_tokens(),
-            refill_tokens,
-            refill_period,
+            refill_tokens: tokens,
+            refill_period: period,
             full_in: shared.limiter.full_in(now),
-            queued,
-            peak_queued,
-            refused: shared.counters.sum(REFUSED),
-            queue_timeouts: shared.counters.sum(TIMED_OUT),
-            admitted: shared.common.count_calls.then(|| shared.counters.sum(ADMITTED)),
+            queued: waiting,
+            peak_queued: peak,
+            refused: shared.counters.sum(Counter::Refused),
+            queue_timeouts: shared.counters.sum(Counter::TimedOut),
+            admitted: shared.common.count_calls.then(|| shared.counters.sum(Counter::Admitted)),
         }
     }
 }
 
-impl Operated for Shared {
+impl Operated for Handle {
+    type Shared = Shared;
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl HasHandle for Shared {
     type Handle = Handle;
 
     fn handle(self: &Arc<Self>) -> Handle {

@@ -5,18 +5,20 @@ mod rules;
 mod shared;
 
 use std::fmt;
+use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tower::{Layer, Service};
+use tower::Service;
 
 use self::rules::{Rule, Table};
 use self::shared::{Shared, check};
 use super::config::Config;
 use super::service::ResponseFuture;
 use super::tokens::Spent;
+use crate::machinery::keyed::{KeyedCalls, KeyedLayer, KeyedService};
 use crate::vocabulary::cost::{Cost, OneToken};
+use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::{AsError, Reject};
 
@@ -43,13 +45,11 @@ pub use self::rules::{OneRule, Plans, Rules};
 /// assert!(layer.handle().try_acquire(&8, 1).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use]
-pub struct KeyedRateLimitLayer<K, X, R = AsError, C = OneToken, P: Rules<K> = OneRule> {
-    shared: Arc<Shared<K, P>>,
-    key: X,
-    reject: R,
-    cost: C,
-}
+pub type KeyedRateLimitLayer<K, X, R = AsError, W = OneToken, P = OneRule> =
+    KeyedLayer<Shared<K, P>, X, R, W>;
+
+/// A service behind a rate limit per key. Made by [`KeyedRateLimitLayer`].
+pub type KeyedRateLimit<S, K, X, R, W, P = OneRule> = KeyedService<S, Shared<K, P>, X, R, W>;
 
 impl<K: Hash + Eq + Clone, X> KeyedRateLimitLayer<K, X> {
     /// A limiter for each key that `key` finds, at most `max_keys` of them. Queue and wait of `config`
@@ -65,7 +65,7 @@ impl<K: Hash + Eq + Clone, X> KeyedRateLimitLayer<K, X> {
         check(&config)?;
         let rule = Rule::new(&config);
         let shared = Arc::new(Shared::new(config, max_keys, OneRule, rule)?);
-        Ok(Self { shared, key, reject: AsError, cost: OneToken })
+        Ok(Self::over(shared, key, AsError, OneToken))
     }
 }
 
@@ -138,102 +138,41 @@ where
         let table = Table { base: Rule::new(&config), plans: rules.into() };
         let plans = Plans::new(names, Box::new(plan_of));
         let shared = Arc::new(Shared::new(config, max_keys, plans, table)?);
-        Ok(Self { shared, key, reject: AsError, cost: OneToken })
+        Ok(Self::over(shared, key, AsError, OneToken))
     }
 }
 
-impl<K, X, R, C, P: Rules<K>> KeyedRateLimitLayer<K, X, R, C, P> {
-    /// Answers refusals through `reject` instead of as errors.
-    pub fn reject<T>(self, reject: T) -> KeyedRateLimitLayer<K, X, T, C, P> {
-        KeyedRateLimitLayer { shared: self.shared, key: self.key, reject, cost: self.cost }
-    }
-
+impl<K, X, R, W, P: Rules<K>> KeyedRateLimitLayer<K, X, R, W, P> {
     /// Charges each request what `cost` says.
     pub fn cost<Req, F>(self, cost: F) -> KeyedRateLimitLayer<K, X, R, F, P>
     where
         F: Fn(&Req) -> u32,
     {
-        KeyedRateLimitLayer { shared: self.shared, key: self.key, reject: self.reject, cost }
-    }
-
-    /// The operator's view of the shared state.
-    #[must_use]
-    pub fn handle(&self) -> KeyedHandle<K, P> {
-        KeyedHandle { shared: self.shared.clone() }
+        self.asking(cost)
     }
 }
 
-impl<S, K, X: Clone, R: Clone, C: Clone, P: Rules<K>> Layer<S>
-    for KeyedRateLimitLayer<K, X, R, C, P>
-{
-    type Service = KeyedRateLimit<S, K, X, R, C, P>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        KeyedRateLimit { inner, layer: self.clone() }
-    }
-}
-
-impl<K, X: Clone, R: Clone, C: Clone, P: Rules<K>> Clone for KeyedRateLimitLayer<K, X, R, C, P> {
-    fn clone(&self) -> Self {
-        let (key, reject, cost) = (self.key.clone(), self.reject.clone(), self.cost.clone());
-        Self { shared: self.shared.clone(), key, reject, cost }
-    }
-}
-
-impl<K, X, R, C, P: Rules<K>> fmt::Debug for KeyedRateLimitLayer<K, X, R, C, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedRateLimitLayer")
-            .field("handle", &self.handle())
-            .finish_non_exhaustive()
-    }
-}
-
-/// A service behind a rate limit per key. Made by [`KeyedRateLimitLayer`].
-pub struct KeyedRateLimit<S, K, X, R, C, P: Rules<K> = OneRule> {
-    inner: S,
-    layer: KeyedRateLimitLayer<K, X, R, C, P>,
-}
-
-impl<S, K, X, R, C, P, Req> Service<Req> for KeyedRateLimit<S, K, X, R, C, P>
+impl<S, K, R, W, P, Req, F> KeyedCalls<S, Req, R, W> for Shared<K, P>
 where
-    S: Service<Req>,
+    S: Service<Req, Future = F>,
+    F: Future<Output = Result<S::Response, S::Error>>,
     K: Hash + Eq + Clone,
-    X: Fn(&Req) -> K,
     R: Reject<S::Response, S::Error> + Clone,
-    C: Cost<Req>,
+    W: Cost<Req>,
     P: Rules<K>,
 {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = ResponseFuture<S::Future, R>;
+    type Future = ResponseFuture<F, R>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+    fn admit(&self, key: &K, request: &Req, cost: &W) -> Result<Spent, Error> {
+        self.try_take(key, cost.cost(request))
     }
 
-    fn call(&mut self, request: Req) -> Self::Future {
-        let KeyedRateLimitLayer { shared, key, reject, cost } = &self.layer;
-        match shared.try_take(&key(&request), cost.cost(&request)) {
-            Ok(()) => ResponseFuture::running(self.inner.call(request), Spent),
-            Err(error) => ResponseFuture::refused(error, reject.clone()),
-        }
+    fn running(future: F, spent: Spent, _cost: &W) -> Self::Future {
+        ResponseFuture::running(future, spent)
     }
-}
 
-impl<S: Clone, K, X: Clone, R: Clone, C: Clone, P: Rules<K>> Clone
-    for KeyedRateLimit<S, K, X, R, C, P>
-{
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), layer: self.layer.clone() }
-    }
-}
-
-impl<S: fmt::Debug, K, X, R, C, P: Rules<K>> fmt::Debug for KeyedRateLimit<S, K, X, R, C, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedRateLimit")
-            .field("inner", &self.inner)
-            .field("layer", &self.layer)
-            .finish()
+    fn refused(error: Error, reject: &R) -> Self::Future {
+        ResponseFuture::refused(error, reject.clone())
     }
 }
 

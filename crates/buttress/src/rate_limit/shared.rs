@@ -6,18 +6,37 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::state::{Limiter, Receipt, Short};
 use super::tokens::{Spent, Tokens};
-use crate::machinery::counters::Counters;
-use crate::machinery::queue::{Ask, InVain, Joined, WaitQueue};
+use crate::machinery::counters::{Counters, counters};
+use crate::machinery::queue::{Ask, Gauges, InVain, Joined, WaitQueue};
+use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::waiting::{self, Limiter as _, Outlook, Waiting};
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::vocabulary::clock::{self, Clock};
 use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 
-pub(super) const REFUSED: usize = 0;
-pub(super) const TIMED_OUT: usize = 1;
-pub(super) const ADMITTED: usize = 2;
+counters! {
+    /// The counters of a limiter.
+    pub(super) enum Counter {
+        Refused,
+        TimedOut,
+        Admitted,
+    }
+}
+
+/// How many tokens come back in which time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refill {
+    pub(super) tokens: u32,
+    pub(super) period: Duration,
+}
+
+impl Refill {
+    fn of(config: &Config) -> Self {
+        Self { tokens: config.refill_tokens(), period: config.refill_period }
+    }
+}
 
 /// What every service of one layer shares.
 #[derive(Debug)]
@@ -29,11 +48,10 @@ pub struct Shared {
     pub(super) claim_within: AtomicU64,
     /// Tokens per second, the bits of an `f32`, for messages.
     pub(super) per_second: AtomicU32,
-    pub(super) counters: Counters<3>,
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
-    /// Tokens and period of the rate in force. Held while it is changed, so that changes come one
-    /// after the other.
-    pub(super) refill: Mutex<(u32, Duration)>,
+    /// The rate in force. Held while it is changed, so that changes come one after the other.
+    pub(super) refill: Mutex<Refill>,
 }
 
 impl Shared {
@@ -48,7 +66,7 @@ impl Shared {
             per_second: AtomicU32::new(0),
             counters: Counters::new(),
             common: config.common.clone(),
-            refill: Mutex::new((config.refill_tokens(), config.refill_period)),
+            refill: Mutex::new(Refill::of(config)),
         };
         shared.note(config);
         Ok(Arc::new(shared))
@@ -105,7 +123,7 @@ impl Shared {
     }
 
     fn may_wait(&self, cost: u32, now: Instant) -> bool {
-        let (waiting, _, ahead) = self.queue.gauges();
+        let Gauges { waiting, owed: ahead, .. } = self.queue.gauges();
         waiting < self.capacity.load(Ordering::Relaxed) && self.comes_in_time(ahead, cost, now)
     }
 
@@ -150,7 +168,7 @@ impl Shared {
     #[inline]
     pub(super) fn admitted(&self) {
         if self.common.count_calls {
-            self.counters.add(ADMITTED);
+            self.counters.add(Counter::Admitted);
         }
     }
 
@@ -165,7 +183,7 @@ impl Shared {
 
     #[cold]
     fn after_the_queue(&self, cost: u32, now: Instant) -> RetryAfter {
-        let wait = self.comes_in(self.queue.gauges().2, cost, now);
+        let wait = self.comes_in(self.queue.gauges().owed, cost, now);
         wait.map_or(RetryAfter::UNKNOWN, RetryAfter::from)
     }
 
@@ -184,7 +202,7 @@ impl Shared {
 
     #[inline(always)]
     fn note_refusal(&self, retry_after: RetryAfter) {
-        self.counters.add(REFUSED);
+        self.counters.add(Counter::Refused);
         self.common.refused(|| self.error(retry_after));
     }
 
@@ -239,7 +257,7 @@ impl waiting::Limiter for Shared {
             return self.refuse(RetryAfter::UNKNOWN);
         }
         let error = Error::queue_timeout(self.common.name, self.max_wait());
-        self.counters.add(TIMED_OUT);
+        self.counters.add(Counter::TimedOut);
         self.common.refused(|| error.clone());
         error
     }
@@ -272,5 +290,45 @@ impl waiting::Limiter for Shared {
 
     fn refuse_as_foreseen(&self, cost: u32) -> Error {
         self.refuse(self.left(cost))
+    }
+}
+
+impl Reconfigure for Shared {
+    type Config = Config;
+
+    fn config(&self) -> Config {
+        let refill = *lock(&self.refill);
+        Config {
+            policy: self.limiter.policy(),
+            max_tokens: self.limiter.max_tokens(),
+            refill_tokens: refill.tokens,
+            refill_period: refill.period,
+            queue: self.capacity.load(Ordering::Relaxed) as u32,
+            max_wait: self.max_wait(),
+            claim_within: Duration::from_nanos(self.claim_within.load(Ordering::Relaxed)),
+            common: self.common.clone(),
+        }
+    }
+
+    fn accepts(old: &Config, new: &Config) -> Result<(), InvalidConfig> {
+        new.check()?;
+        new.keeps_policy(old)
+    }
+
+    fn apply(&self, config: &Config) {
+        // What was due to waiters by now is theirs under the old terms.
+        waiting::settle(self);
+        let mut refill = lock(&self.refill);
+        self.limiter.apply(config, self.common.clock.now());
+        self.note(config);
+        *refill = Refill::of(config);
+    }
+
+    fn serve(&self) {
+        waiting::settle(self);
+    }
+
+    fn report(&self) {
+        self.common.reconfigured();
     }
 }

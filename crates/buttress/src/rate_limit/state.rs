@@ -15,7 +15,6 @@ use windows::Windows;
 use super::config::{Config, Policy};
 use crate::machinery::queue::{Lack, Resource};
 use crate::vocabulary::clock;
-use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// When tokens were taken: enough to give back exactly them, if they still count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,17 +150,11 @@ impl Limiter {
         }
     }
 
-    /// Whether the policy would still be the same.
-    pub(crate) fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        let policy = match &self.kind {
+    pub(crate) fn policy(&self) -> Policy {
+        match &self.kind {
             Kind::Bucket(_) => Policy::TokenBucket,
             Kind::Windows(windows) => windows.policy(),
-        };
-        if policy == config.policy {
-            return Ok(());
         }
-        let bound = format!("{policy:?}, which cannot change while the limiter runs");
-        Err(InvalidConfig::new("policy", format_args!("{:?}", config.policy), bound))
     }
 
     /// Changes rate and size, keeping the level. The policy is the same, and the caller keeps changes

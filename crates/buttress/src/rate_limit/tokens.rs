@@ -50,7 +50,7 @@ impl Drop for Tokens {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
             shared.limiter.refund(self.cost, self.receipt, shared.common.clock.now());
-            if shared.queue.gauges().0 > 0 {
+            if shared.queue.gauges().waiting > 0 {
                 waiting::settle(&**shared);
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::{Applied, Pattern};
+use crate::machinery::reconfigure::{Operated, Reconfigure};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
@@ -76,14 +77,13 @@ impl Instances {
 }
 
 /// What a registry needs of a pattern's handle.
-trait Instance: Clone + Send + 'static {
-    type Config: Clone;
+trait Instance: Operated<Shared: Reconfigure<Config: Clone>> + Clone + Send + 'static {
     const PATTERN: Pattern;
-    fn create(config: Self::Config, name: Name, setup: &Setup) -> Result<Self, InvalidConfig>;
-    fn accepts(&self, config: &Self::Config) -> Result<(), InvalidConfig>;
-    fn change(&self, config: &Self::Config);
-    fn announce(&self);
+    fn create(config: Rules<Self>, name: Name, setup: &Setup) -> Result<Self, InvalidConfig>;
 }
+
+/// The configuration of a handle's pattern.
+type Rules<H> = <<H as Operated>::Shared as Reconfigure>::Config;
 
 /// Tells of one change.
 pub(super) type Announce = Box<dyn FnOnce() + Send>;
@@ -92,12 +92,12 @@ pub(super) type Announce = Box<dyn FnOnce() + Send>;
 fn plan<H: Instance>(
     setup: &Setup,
     live: &Group<H>,
-    wanted: &BTreeMap<String, H::Config>,
+    wanted: &BTreeMap<String, Rules<H>>,
 ) -> Result<Group<H>, InvalidConfig> {
     let mut created = Group::new();
     for (name, config) in wanted {
         let checked = match live.get(name) {
-            Some(handle) => handle.accepts(config),
+            Some(handle) => H::Shared::accepts(&handle.shared().config(), config),
             None => H::create(config.clone(), Name::from(name.clone()), setup)
                 .map(|handle| drop(created.insert(name.clone(), handle))),
         };
@@ -110,7 +110,7 @@ fn plan<H: Instance>(
 fn carry_out<H: Instance>(
     created: Group<H>,
     live: &mut Group<H>,
-    wanted: &BTreeMap<String, H::Config>,
+    wanted: &BTreeMap<String, Rules<H>>,
     applied: &mut Applied,
     to_tell: &mut Vec<Announce>,
 ) {
@@ -118,9 +118,9 @@ fn carry_out<H: Instance>(
         let entry = (H::PATTERN, Name::from(name.clone()));
         match wanted.get(name) {
             Some(config) => {
-                handle.change(config);
+                handle.shared().apply(config);
                 let handle = handle.clone();
-                to_tell.push(Box::new(move || handle.announce()));
+                to_tell.push(Box::new(move || handle.shared().announce()));
                 applied.updated.push(entry);
             }
             None => applied.unmentioned.push(entry),
@@ -142,7 +142,6 @@ impl Observer for Forward {
 macro_rules! instance {
     ($handle:ty, $config:ty, $pattern:expr, $layer:path) => {
         impl Instance for $handle {
-            type Config = $config;
             const PATTERN: Pattern = $pattern;
 
             fn create(config: $config, name: Name, setup: &Setup) -> Result<Self, InvalidConfig> {
@@ -153,18 +152,6 @@ macro_rules! instance {
                     None => config,
                 };
                 $layer(config).map(|layer| layer.handle())
-            }
-
-            fn accepts(&self, config: &$config) -> Result<(), InvalidConfig> {
-                <$handle>::accepts(self, config)
-            }
-
-            fn change(&self, config: &$config) {
-                <$handle>::change(self, config);
-            }
-
-            fn announce(&self) {
-                <$handle>::announce(self);
             }
         }
     };

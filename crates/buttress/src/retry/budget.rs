@@ -3,10 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::machinery::counters::Counters;
+use crate::machinery::counters::{Counters, counters};
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_duration, check_range};
+
+counters! {
+    enum Counter {
+        Calls,
+    }
+}
 
 /// Limits retries to a share of the recent calls, plus a floor, so that retries cannot multiply the
 /// load of a service that fails for everybody. Clones share one budget: give the same one to every
@@ -32,7 +38,7 @@ struct Inner {
     share: f64,
     floor: u32,
     /// Calls since the last withdrawal.
-    calls: Counters<1>,
+    calls: Counters<{ Counter::COUNT }, Counter>,
     ledger: Mutex<Ledger>,
 }
 
@@ -71,7 +77,7 @@ impl Budget {
     /// Counts a call.
     #[inline]
     pub fn deposit(&self) {
-        self.inner.calls.add(0);
+        self.inner.calls.add(Counter::Calls);
     }
 
     /// Takes a retry from the budget; false if there is none left.
@@ -80,7 +86,7 @@ impl Budget {
         let Inner { share, floor, calls, ledger } = &*self.inner;
         let mut ledger = lock(ledger);
         // Taken under the lock, so that each call is entered once.
-        let calls = calls.take(0);
+        let calls = calls.take(Counter::Calls);
         ledger.withdraw(calls, *share, *floor, now)
     }
 
@@ -92,7 +98,7 @@ impl Budget {
         // Both under the lock, or calls that are entered meanwhile would be missing, or there twice.
         let (calls, mut ledger) = {
             let ledger = lock(ledger);
-            (calls.sum(0), ledger.clone())
+            (calls.sum(Counter::Calls), ledger.clone())
         };
         let (used, allowed) = ledger.settle(calls, *share, *floor, now);
         allowed.saturating_sub(used)

@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::shared::{CALLS, EXHAUSTED, NOT_MADE, RETRIES, Shared};
+use super::shared::{Counter, Shared};
+use crate::machinery::reconfigure::{Operated, Reconfigure as _};
 use crate::sync::lock;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
@@ -14,34 +15,26 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Returns the rules in force, with the name, clock and observer of the layer.
+    pub fn config(&self) -> Config {
+        self.shared.config()
+    }
+
     /// Takes over attempts, backoff and times of `config`, for failures from now on. The budget and the
     /// source of jitter stay.
     ///
     /// # Errors
-    /// What [`RetryLayer::new`](super::RetryLayer::new) would refuse is refused and changes nothing.
+    /// The errors of [`RetryLayer::new`](super::RetryLayer::new). Nothing changes then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.accepts(config)?;
-        self.change(config);
-        self.announce();
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
-    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
-    pub(crate) fn change(&self, config: &Config) {
-        self.shared.apply(config.policy);
-    }
-
-    /// Serves those whom a change lets in, and tells of it.
-    pub(crate) fn announce(&self) {
-        self.shared.common.reconfigured();
-    }
-
-    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
     ///
     /// # Errors
-    /// What it would say.
+    /// The errors of [`reconfigure`](Self::reconfigure).
     pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()
+        Shared::accepts(&self.shared.config(), config)
     }
 
     /// How many retries the [budget](super::Budget) has left now; `None` if there is none.
@@ -57,11 +50,19 @@ impl Handle {
         let shared = &self.shared;
         Stats {
             attempts: lock(&shared.policy).attempts,
-            retries: shared.counters.sum(RETRIES),
-            not_made: shared.counters.sum(NOT_MADE),
-            exhausted: shared.counters.sum(EXHAUSTED),
-            calls: shared.common.count_calls.then(|| shared.counters.sum(CALLS)),
+            retries: shared.counters.sum(Counter::Retries),
+            not_made: shared.counters.sum(Counter::NotMade),
+            exhausted: shared.counters.sum(Counter::Exhausted),
+            calls: shared.common.count_calls.then(|| shared.counters.sum(Counter::Calls)),
         }
+    }
+}
+
+impl Operated for Handle {
+    type Shared = Shared;
+
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 

@@ -6,16 +6,22 @@ use std::time::{Duration, Instant};
 use super::budget::Budget;
 use super::config::{Config, Policy};
 use super::state::Attempts;
-use crate::machinery::counters::Counters;
+use crate::machinery::counters::{Counters, counters};
+use crate::machinery::reconfigure::Reconfigure;
 use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::{Common, GaveUp};
 use crate::vocabulary::rng::Rng;
 
-pub(super) const RETRIES: usize = 0;
-pub(super) const EXHAUSTED: usize = 1;
-pub(super) const CALLS: usize = 2;
-pub(super) const NOT_MADE: usize = 3;
+counters! {
+    /// The counters of a retry.
+    pub(super) enum Counter {
+        Retries,
+        Exhausted,
+        Calls,
+        NotMade,
+    }
+}
 
 /// Set in [`Shared::first`] if calls are timed.
 const TIMED: u32 = 1 << 31;
@@ -34,14 +40,14 @@ pub(super) struct First {
 
 /// What every service of one layer shares.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// The rules. Read when an attempt has failed, never before.
     pub(super) policy: Mutex<Policy>,
     /// How many attempts there may be, with [`TIMED`] and [`COUNTED`].
     first: AtomicU32,
     pub(super) budget: Option<Budget>,
     pub(super) rng: Rng,
-    pub(super) counters: Counters<4>,
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
 }
 
@@ -59,11 +65,11 @@ impl Shared {
             counters: Counters::new(),
             common: config.common.clone(),
         };
-        shared.apply(config.policy);
+        shared.apply_policy(config.policy);
         Ok(Arc::new(shared))
     }
 
-    pub(super) fn apply(&self, policy: Policy) {
+    fn apply_policy(&self, policy: Policy) {
         *lock(&self.policy) = policy;
         let timed = if policy.total_time.is_some() { TIMED } else { 0 };
         let counted = self.budget.is_some() || self.common.count_calls;
@@ -94,7 +100,7 @@ impl Shared {
             budget.deposit();
         }
         if self.common.count_calls {
-            self.counters.add(CALLS);
+            self.counters.add(Counter::Calls);
         }
     }
 
@@ -141,8 +147,33 @@ impl Shared {
 
     /// Counts and reports a call that failed for good after `attempts` attempts.
     fn give_up(&self, attempts: u32, reason: GaveUp) {
-        self.counters.add(EXHAUSTED);
+        self.counters.add(Counter::Exhausted);
         self.common.gave_up(attempts, reason);
+    }
+}
+
+impl Reconfigure for Shared {
+    type Config = Config;
+
+    fn config(&self) -> Config {
+        Config {
+            policy: *lock(&self.policy),
+            budget: self.budget.clone(),
+            rng: Some(self.rng.clone()),
+            common: self.common.clone(),
+        }
+    }
+
+    fn accepts(_old: &Config, new: &Config) -> Result<(), InvalidConfig> {
+        new.check()
+    }
+
+    fn apply(&self, config: &Config) {
+        self.apply_policy(config.policy);
+    }
+
+    fn report(&self) {
+        self.common.reconfigured();
     }
 }
 
@@ -159,7 +190,7 @@ impl Decided {
     /// The attempt is made now.
     pub(super) fn made(mut self) {
         if let Some(shared) = self.shared.take() {
-            shared.counters.add(RETRIES);
+            shared.counters.add(Counter::Retries);
             shared.common.retried();
         }
     }
@@ -167,7 +198,7 @@ impl Decided {
     /// The attempt cannot be made, because its service did not get ready: the call ends.
     pub(super) fn unready(mut self) {
         if let Some(shared) = self.shared.take() {
-            shared.counters.add(NOT_MADE);
+            shared.counters.add(Counter::NotMade);
             shared.give_up(self.failed, GaveUp::NotReady);
         }
     }
@@ -176,7 +207,7 @@ impl Decided {
 impl Drop for Decided {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            shared.counters.add(NOT_MADE);
+            shared.counters.add(Counter::NotMade);
         }
     }
 }

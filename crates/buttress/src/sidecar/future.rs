@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::attempt::Stop;
-use super::handle::{End, Request};
+use super::handle::{Counter, Request};
 use crate::vocabulary::classify::{Classify, Outcome};
 use crate::vocabulary::reject::Reject;
 
@@ -45,14 +45,14 @@ where
         let (end, result) = match ready!(future.poll(cx)) {
             Ok(answer) => {
                 let end = match this.classify.classify(&answer) {
-                    Outcome::Success => End::Succeeded,
-                    Outcome::Failure => End::Failed,
-                    Outcome::Ignored => End::Ignored,
+                    Outcome::Success => Counter::Succeeded,
+                    Outcome::Failure => Counter::Failed,
+                    Outcome::Ignored => Counter::Ignored,
                 };
                 (end, answer)
             }
-            Err(Stop::Unready(error)) => (End::Failed, Err(error)),
-            Err(Stop::Refused(error)) => (End::of(&error), this.reject.reject(error)),
+            Err(Stop::Unready(error)) => (Counter::Failed, Err(error)),
+            Err(Stop::Refused(error)) => (Counter::of(&error), this.reject.reject(error)),
         };
         this.request.end(end);
         this.future.set(None);

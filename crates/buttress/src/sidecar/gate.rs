@@ -41,7 +41,7 @@ impl<S, C> Gate<S, C> {
     fn closed_to_all(&self) -> Option<Error> {
         let circuit = &self.shared.circuit_breaker;
         match circuit.state() {
-            CircuitState::Open | CircuitState::ForcedOpen => circuit.check(),
+            CircuitState::Open | CircuitState::ForcedOpen => circuit.check().err(),
             _ => None,
         }
     }

@@ -1,27 +1,28 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::machinery::counters::Counters;
+use crate::machinery::counters::{Counters, counters};
 use crate::sync::{AtomicU64, Ordering};
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::name::Name;
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
-/// How a request can end; the index of its counter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
-    Succeeded,
-    Failed,
-    Ignored,
-    TimedOut,
-    RateLimited,
-    CircuitOpen,
-    Abandoned,
+counters! {
+    /// The counters of a sidecar: how many requests began, and how they ended.
+    pub(super) enum Counter {
+        Begun,
+        Succeeded,
+        Failed,
+        Ignored,
+        TimedOut,
+        RateLimited,
+        CircuitOpen,
+        Abandoned,
+    }
 }
 
-const BEGUN: usize = 7;
-
-impl End {
+impl Counter {
+    /// The end of a request that a part stopped.
     pub(super) fn of(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::TimedOut => Self::TimedOut,
@@ -40,14 +41,14 @@ pub(super) struct Shared {
     pub(super) circuit_breaker: circuit_breaker::Handle,
     pub(super) retry: retry::Handle,
     pub(super) time_limit: time_limit::Handle,
-    pub(super) counters: Counters<8>,
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     /// Attempts that the retry made and the gate stopped.
     pub(super) stopped_retries: AtomicU64,
 }
 
 impl Shared {
     pub(super) fn begin(self: &Arc<Self>) -> Request {
-        self.counters.add(BEGUN);
+        self.counters.add(Counter::Begun);
         Request { shared: Some(self.clone()) }
     }
 
@@ -65,16 +66,16 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn end(&mut self, end: End) {
+    pub(super) fn end(&mut self, end: Counter) {
         if let Some(shared) = self.shared.take() {
-            shared.counters.add(end as usize);
+            shared.counters.add(end);
         }
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.end(End::Abandoned);
+        self.end(Counter::Abandoned);
     }
 }
 
@@ -114,20 +115,20 @@ impl Handle {
     /// `requests = succeeded + failed + ignored + timed_out + rate_limited + circuit_open + abandoned`.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let sum = |end: End| self.shared.counters.sum(end as usize);
+        let sum = |end: Counter| self.shared.counters.sum(end);
         // Read before the retry's own, which is raised first.
         let stopped = self.shared.stopped_retries.load(Ordering::Relaxed);
         let retry = self.shared.retry.stats();
         Stats {
-            succeeded: sum(End::Succeeded),
-            failed: sum(End::Failed),
-            ignored: sum(End::Ignored),
-            timed_out: sum(End::TimedOut),
-            rate_limited: sum(End::RateLimited),
-            circuit_open: sum(End::CircuitOpen),
-            abandoned: sum(End::Abandoned),
+            succeeded: sum(Counter::Succeeded),
+            failed: sum(Counter::Failed),
+            ignored: sum(Counter::Ignored),
+            timed_out: sum(Counter::TimedOut),
+            rate_limited: sum(Counter::RateLimited),
+            circuit_open: sum(Counter::CircuitOpen),
+            abandoned: sum(Counter::Abandoned),
             // Read last, so that no request is seen to end before it began.
-            requests: self.shared.counters.sum(BEGUN),
+            requests: self.shared.counters.sum(Counter::Begun),
             retries: retry.retries.saturating_sub(stopped),
             retries_not_made: retry.not_made.saturating_add(stopped),
         }

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::future::Limited;
-use super::shared::{CALLS, Shared, TIMED_OUT};
-use crate::sync::Ordering;
-use crate::vocabulary::clock;
+use super::shared::{Counter, Shared};
+use crate::machinery::reconfigure::{Operated, Reconfigure as _};
 use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// The operator's view of a time limit, and its use without tower. Cheap to clone; all clones, and
@@ -38,34 +37,25 @@ impl Handle {
         self.shared.begin(None, || future)
     }
 
+    /// Returns the rules in force, with the name, clock and observer of the layer.
+    pub fn config(&self) -> Config {
+        self.shared.config()
+    }
+
     /// Takes over the limit of `config` for calls that begin from now on.
     ///
     /// # Errors
-    /// What [`TimeLimitLayer::new`](super::TimeLimitLayer::new) would refuse is refused and changes
-    /// nothing.
+    /// The errors of [`TimeLimitLayer::new`](super::TimeLimitLayer::new). Nothing changes then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.accepts(config)?;
-        self.change(config);
-        self.announce();
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
-    /// Takes over what [`accepts`](Self::accepts) let pass, and tells nobody.
-    pub(crate) fn change(&self, config: &Config) {
-        self.shared.limit.store(clock::to_nanos(config.limit), Ordering::Relaxed);
-    }
-
-    /// Serves those whom a change lets in, and tells of it.
-    pub(crate) fn announce(&self) {
-        self.shared.common.reconfigured();
-    }
-
-    /// Whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
     ///
     /// # Errors
-    /// What it would say.
+    /// The errors of [`reconfigure`](Self::reconfigure).
     pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        config.check()
+        Shared::accepts(&self.shared.config(), config)
     }
 
     /// The numbers as they are now.
@@ -74,9 +64,17 @@ impl Handle {
         let shared = &self.shared;
         Stats {
             limit: shared.limit(),
-            timed_out: shared.counters.sum(TIMED_OUT),
-            calls: shared.common.count_calls.then(|| shared.counters.sum(CALLS)),
+            timed_out: shared.counters.sum(Counter::TimedOut),
+            calls: shared.common.count_calls.then(|| shared.counters.sum(Counter::Calls)),
         }
+    }
+}
+
+impl Operated for Handle {
+    type Shared = Shared;
+
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 

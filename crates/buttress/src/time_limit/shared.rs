@@ -6,21 +6,27 @@ use std::time::Duration;
 
 use super::config::{Config, Hook};
 use super::future::Limited;
-use crate::machinery::counters::Counters;
+use crate::machinery::counters::{Counters, counters};
+use crate::machinery::reconfigure::Reconfigure;
 use crate::sync::{AtomicU64, Ordering};
 use crate::vocabulary::clock;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 
-pub(super) const TIMED_OUT: usize = 0;
-pub(super) const CALLS: usize = 1;
+counters! {
+    /// The counters of a time limit.
+    pub(super) enum Counter {
+        TimedOut,
+        Calls,
+    }
+}
 
 /// What every service of one layer shares.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     pub(super) limit: AtomicU64,
     pub(super) on_timeout: Option<Hook>,
-    pub(super) counters: Counters<2>,
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
 }
 
@@ -53,7 +59,7 @@ impl Shared {
         make: impl FnOnce() -> F,
     ) -> Limited<F> {
         if self.common.count_calls {
-            self.counters.add(CALLS);
+            self.counters.add(Counter::Calls);
         }
         let limit = match limit {
             Some(limit) => clock::to_nanos(limit),
@@ -65,12 +71,33 @@ impl Shared {
 
     pub(super) fn timed_out(&self, limit: Duration) -> Error {
         let error = Error::timed_out(self.common.name, limit);
-        self.counters.add(TIMED_OUT);
+        self.counters.add(Counter::TimedOut);
         self.common.timed_out(&error);
         if let Some(hook) = &self.on_timeout {
             hook(&error);
         }
         error
+    }
+}
+
+impl Reconfigure for Shared {
+    type Config = Config;
+
+    fn config(&self) -> Config {
+        let (on_timeout, common) = (self.on_timeout.clone(), self.common.clone());
+        Config { limit: self.limit(), on_timeout, common }
+    }
+
+    fn accepts(_old: &Config, new: &Config) -> Result<(), InvalidConfig> {
+        new.check()
+    }
+
+    fn apply(&self, config: &Config) {
+        self.limit.store(clock::to_nanos(config.limit), Ordering::Relaxed);
+    }
+
+    fn report(&self) {
+        self.common.reconfigured();
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an open or half-open circuit knows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::circuit_breaker::config::Config;
@@ -11,13 +12,7 @@ const MOST_PROBES: u32 = (1 << 31) - 2;
 /// What changes rarely, and the rules for it.
 #[derive(Debug)]
 pub(super) struct Machine {
-    pub(super) open_for: Duration,
-    pub(super) open_factor: f64,
-    pub(super) max_open_for: Duration,
-    pub(super) honour_hint: bool,
-    pub(super) half_open_calls: usize,
-    pub(super) successes_to_close: u32,
-    pub(super) probe_lease: Duration,
+    pub(super) rules: Arc<Config>,
     /// Probes under way: number and start.
     pub(super) probes: Vec<(u32, Instant)>,
     pub(super) last_probe: u32,
@@ -31,61 +26,49 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(config: &Config) -> Self {
-        let mut machine = Self {
-            open_for: Duration::ZERO,
-            open_factor: 1.0,
-            max_open_for: Duration::ZERO,
-            honour_hint: false,
-            half_open_calls: 1,
-            successes_to_close: 1,
-            probe_lease: Duration::ZERO,
+    pub(super) fn new(config: &Arc<Config>) -> Self {
+        Self {
+            rules: config.clone(),
             probes: Vec::new(),
             last_probe: 0,
             successes: 0,
             reopened: 0,
             opened_for: 0,
             counted: Tally::default(),
-        };
-        machine.apply(config);
-        machine
-    }
-
-    pub(super) fn apply(&mut self, config: &Config) {
-        self.open_for = config.open_for;
-        self.open_factor = config.open_factor;
-        self.max_open_for = config.max_open_for.max(config.open_for);
-        self.honour_hint = config.honour_hint;
-        self.half_open_calls = config.half_open_calls as usize;
-        self.successes_to_close = config.successes_to_close;
-        self.probe_lease = config.probe_lease;
+        }
     }
 
     /// `open_for x factor^reopened`, at least the hint, at most the longest.
     pub(super) fn open_time(&self, hint: Option<Duration>) -> Duration {
-        let grown = if self.open_factor > 1.0 && self.reopened > 0 {
+        let rules = &*self.rules;
+        let grown = if rules.open_factor > 1.0 && self.reopened > 0 {
             let exponent = i32::try_from(self.reopened).unwrap_or(i32::MAX);
-            let seconds = self.open_for.as_secs_f64() * self.open_factor.powi(exponent);
+            let seconds = rules.open_for.as_secs_f64() * rules.open_factor.powi(exponent);
             Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
         } else {
-            self.open_for
+            rules.open_for
         };
-        let hint = hint.filter(|_| self.honour_hint).unwrap_or_default();
-        grown.max(hint).min(self.max_open_for)
+        let hint = hint.filter(|_| rules.honour_hint).unwrap_or_default();
+        grown.max(hint).min(rules.max_open_for.max(rules.open_for))
+    }
+
+    fn most_probes(&self) -> usize {
+        self.rules.half_open_calls as usize
     }
 
     pub(super) fn hung(&self, now: Instant) -> Option<usize> {
-        let hung =
-            |(_, since): &(u32, Instant)| now.saturating_duration_since(*since) >= self.probe_lease;
+        let hung = |(_, since): &(u32, Instant)| {
+            now.saturating_duration_since(*since) >= self.rules.probe_lease
+        };
         self.probes.iter().position(hung)
     }
 
     pub(super) fn has_place(&self, now: Instant) -> bool {
-        self.probes.len() < self.half_open_calls || self.hung(now).is_some()
+        self.probes.len() < self.most_probes() || self.hung(now).is_some()
     }
 
     pub(super) fn take_place(&mut self, now: Instant) -> Option<u32> {
-        if self.probes.len() >= self.half_open_calls {
+        if self.probes.len() >= self.most_probes() {
             let hung = self.hung(now)?;
             self.probes.swap_remove(hung);
         }

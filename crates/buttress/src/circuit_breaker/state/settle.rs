@@ -141,7 +141,7 @@ impl State {
             // HalfOpen => HalfOpen or Closed: enough probes succeeded, none failed.
             Outcome::Success if !slow => {
                 machine.successes += 1;
-                let enough = machine.successes >= machine.successes_to_close;
+                let enough = machine.successes >= machine.rules.successes_to_close;
                 enough.then(|| self.enter(&mut machine, CircuitState::Closed, now())).flatten()
             }
             // HalfOpen => Open: a probe failed, or was as slow as what opened the circuit.

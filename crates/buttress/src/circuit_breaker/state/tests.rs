@@ -21,7 +21,7 @@ impl Rig {
     fn new(config: &Config) -> Self {
         config.check().unwrap();
         let start = Instant::now();
-        Self { state: State::new(config, false, start), start, now: start }
+        Self { state: State::new(&Arc::new(config.clone()), false, start), start, now: start }
     }
 
     fn at(&mut self, time: u64) -> &mut Self {
@@ -258,7 +258,7 @@ fn a_circuit_rests_as_long_after_its_probe_was_due_as_it_was_open() {
             rig.at(500).run(Ignored);
         }
         // What it is open for the next time says nothing of this one.
-        rig.state.apply(&Config::new().consecutive_failures(1).open_for(ms(1)));
+        rig.state.apply(&Arc::new(Config::new().consecutive_failures(1).open_for(ms(1))));
         for (at, rests) in [(500, false), (799, false), (800, true)] {
             rig.at(at);
             assert_eq!(rig.state.is_at_rest(|| rig.now), rests, "at {at}");
@@ -334,10 +334,10 @@ fn a_state_it_is_in_already_is_no_change_but_its_window_is_emptied() {
 fn new_rules_apply_to_what_was_counted_but_the_window_stays() {
     let rig = Rig::new(&Config::new());
     (0..3).for_each(|_| rig.run(Failure));
-    rig.state.apply(&Config::new().consecutive_failures(4));
+    rig.state.apply(&Arc::new(Config::new().consecutive_failures(4)));
     rig.run(Failure);
     assert_eq!(rig.state.state(), CircuitState::Open);
-    let error = rig.state.accepts(&Config::new().failure_rate(0.5)).unwrap_err();
+    let error = Config::new().failure_rate(0.5).keeps_window(&rig.state.config()).unwrap_err();
     assert_eq!(error.field(), "failure-rate");
 }
 

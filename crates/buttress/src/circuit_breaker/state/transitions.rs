@@ -103,7 +103,7 @@ impl State {
             CircuitState::HalfOpen => {
                 let machine = lock(&self.machine);
                 let first = machine.probes.iter().map(|(_, since)| *since).min()?;
-                Some(clock::after(first, machine.probe_lease))
+                Some(clock::after(first, machine.rules.probe_lease))
             }
             _ => None,
         }

@@ -217,7 +217,7 @@ fn who_leaves_hands_back_what_it_was_given() {
     assert_eq!((first.wakes(), second.wakes()), (1, 0));
     assert!(rig.queue.leave(&rig.drip, &first.place, rig.at(100)).is_some());
     assert!(rig.queue.leave(&rig.drip, &second.place, rig.at(100)).is_none());
-    assert_eq!(rig.queue.gauges(), (0, 2, 0));
+    assert_eq!(rig.queue.gauges(), Gauges { waiting: 0, peak: 2, owed: 0 });
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn who_leaves_behind_a_waiter_does_not_move_it_up() {
     let behind = rig.wait(None, 300);
     assert!(rig.queue.leave(&rig.drip, &behind.place, rig.at(0)).is_none());
     assert_eq!(rig.look(&second, 0), Looked::Again(Some(rig.at(200))));
-    assert_eq!(rig.queue.gauges().2, 2);
+    assert_eq!(rig.queue.gauges().owed, 2);
 }
 
 #[test]
@@ -255,12 +255,12 @@ fn what_is_not_claimed_goes_to_the_next_and_its_waiter_is_the_first_again() {
     rig.queue.settle(&rig.drip, rig.at(149));
     assert_eq!(next.wakes(), 0);
     assert_eq!(rig.look(&next, 150), GRANTED);
-    assert_eq!(rig.queue.gauges(), (1, 2, 0));
+    assert_eq!(rig.queue.gauges(), Gauges { waiting: 1, peak: 2, owed: 0 });
     // A newcomer enters behind the one that comes back.
     let late = rig.enter_with_claim(150, None);
     assert_eq!(rig.look(&absent, 150), Looked::Again(Some(rig.at(200))));
     assert_eq!(rig.look(&late, 150), Looked::Again(Some(rig.at(200))));
-    assert_eq!(rig.queue.gauges(), (2, 2, 2));
+    assert_eq!(rig.queue.gauges(), Gauges { waiting: 2, peak: 2, owed: 2 });
     assert_eq!(rig.look(&late, 200), Looked::Again(Some(rig.at(250))), "the first was served");
     assert_eq!(rig.look(&absent, 249), GRANTED);
     rig.queue.settle(&rig.drip, rig.at(299));
@@ -285,10 +285,10 @@ fn one_set_aside_keeps_its_deadline_and_can_leave() {
     // Taken back at 150, when its deadline has passed; the next is granted it, and does not come either.
     rig.queue.settle(&rig.drip, rig.at(150));
     rig.queue.settle(&rig.drip, rig.at(200));
-    assert_eq!(rig.queue.gauges().0, 1);
+    assert_eq!(rig.queue.gauges().waiting, 1);
     assert_eq!(rig.look(&late, 200), TIMED_OUT);
     assert!(rig.queue.leave(&rig.drip, &leaves.place, rig.at(200)).is_none(), "it holds nothing");
-    assert_eq!(rig.queue.gauges(), (0, 2, 0));
+    assert_eq!(rig.queue.gauges(), Gauges { waiting: 0, peak: 2, owed: 0 });
     assert_eq!(rig.drip.taken.load(Ordering::Relaxed), 1);
 }
 

@@ -100,10 +100,6 @@ impl CountWindow {
         | CALLS_NOT_COUNTED
         | (GENERATIONS as u64) << GENERATION;
 
-    pub(crate) fn size(&self) -> u32 {
-        self.slots.len() as u32
-    }
-
     /// Counts one call; what is in the window then, or `None` if `generation` has passed.
     pub(crate) fn record(
         &self,

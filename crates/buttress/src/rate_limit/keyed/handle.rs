@@ -1,18 +1,16 @@
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::rules::{OneRule, Plans, Rules};
-use super::shared::{ADMITTED, REFUSED, Shared, TOO_MANY_KEYS};
+use super::shared::{Counter, Shared};
+use crate::machinery::keyed;
 use crate::rate_limit::config::Config;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// The operator's view of a keyed limiter, and its use without tower. Cheap to clone.
-pub struct KeyedHandle<K, P: Rules<K> = OneRule> {
-    pub(super) shared: Arc<Shared<K, P>>,
-}
+pub type KeyedHandle<K, P = OneRule> = keyed::KeyedHandle<Shared<K, P>>;
 
 impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
     /// Takes `cost` tokens of `key`.
@@ -21,23 +19,23 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
     /// [`RateLimited`](crate::ErrorKind::RateLimited) if they are not there, with the exact time until
     /// they are; [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no place for a new key.
     pub fn try_acquire(&self, key: &K, cost: u32) -> Result<(), Error> {
-        self.shared.try_take(key, cost)
+        self.keys.try_take(key, cost).map(|_spent| ())
     }
 
     /// Whole tokens `key` could take now, without taking any; `None` if the key is not held, and so
     /// would start full.
     #[must_use]
     pub fn available(&self, key: &K) -> Option<u32> {
-        let now = self.shared.now();
-        let (rule, spent) = self.shared.look(key, now);
+        let now = self.keys.now();
+        let (rule, spent) = self.keys.look(key, now);
         spent.map(|spent| rule.plan.tokens(spent, now))
     }
 
     /// The rules of `key` and its tokens, without taking any. A key that is not held has a full bucket.
     #[must_use]
     pub fn limit_of(&self, key: &K) -> KeyLimit {
-        let now = self.shared.now();
-        let (rule, spent) = self.shared.look(key, now);
+        let now = self.keys.now();
+        let (rule, spent) = self.keys.look(key, now);
         let spent = spent.unwrap_or(0);
         KeyLimit {
             available: rule.plan.tokens(spent, now),
@@ -51,18 +49,23 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
     /// The numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> KeyedStats {
-        let shared = &self.shared;
+        let shared = &self.keys;
         KeyedStats {
             keys: shared.keys.len(),
             max_keys: shared.keys.max_keys(),
-            refused: shared.counters.sum(REFUSED),
-            too_many_keys: shared.counters.sum(TOO_MANY_KEYS),
-            admitted: shared.common.count_calls.then(|| shared.counters.sum(ADMITTED)),
+            refused: shared.counters.sum(Counter::Refused),
+            too_many_keys: shared.counters.sum(Counter::TooManyKeys),
+            admitted: shared.common.count_calls.then(|| shared.counters.sum(Counter::Admitted)),
         }
     }
 }
 
 impl<K: Hash + Eq + Clone> KeyedHandle<K> {
+    /// Returns the rules of every key, with the name, clock and observer of the layer.
+    pub fn config(&self) -> Config {
+        self.keys.config(())
+    }
+
     /// Takes over rate and size from `config` for every key; levels stay. Takes time in the number of
     /// keys.
     ///
@@ -70,7 +73,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
     /// What [`KeyedRateLimitLayer::new`](super::KeyedRateLimitLayer::new) would refuse is refused and
     /// changes nothing.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.shared.change((), config)
+        self.keys.change((), config)
     }
 }
 
@@ -83,7 +86,20 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
     /// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) would refuse. Nothing
     /// changes then.
     pub fn reconfigure_plan(&self, plan: &P, config: &Config) -> Result<(), InvalidConfig> {
-        self.shared.change(self.shared.rules.known(plan)?, config)
+        self.keys.change(self.keys.rules.known(plan)?, config)
+    }
+
+    /// Returns the rules of every key of `plan`, with the name, clock and observer of the layer.
+    ///
+    /// # Errors
+    /// A plan that is not listed.
+    pub fn config_of_plan(&self, plan: &P) -> Result<Config, InvalidConfig> {
+        Ok(self.keys.config(self.keys.rules.known(plan)?))
+    }
+
+    /// Returns the rules of every key without a listed plan, with the name, clock and observer of the layer.
+    pub fn config_of_unlisted(&self) -> Config {
+        self.keys.config(0)
     }
 
     /// Takes over rate and size from `config` for every key without a listed plan. The keys keep their
@@ -93,22 +109,7 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
     /// What [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) would refuse.
     /// Nothing changes then.
     pub fn reconfigure_unlisted(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.shared.change(0, config)
-    }
-}
-
-impl<K, P: Rules<K>> Clone for KeyedHandle<K, P> {
-    fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
-    }
-}
-
-impl<K, P: Rules<K>> fmt::Debug for KeyedHandle<K, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedHandle")
-            .field("name", &self.shared.common.name)
-            .field("keys", &self.shared.keys)
-            .finish_non_exhaustive()
+        self.keys.change(0, config)
     }
 }
 

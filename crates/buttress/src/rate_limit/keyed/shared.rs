@@ -1,30 +1,41 @@
 //! What every service of a keyed limiter shares.
 
+use std::fmt;
 use std::hash::Hash;
 use std::time::Instant;
 
 use super::rules::{Rule, Rules};
-use crate::machinery::counters::Counters;
-use crate::machinery::keyed::{KeyMap, check_max_keys};
+use crate::machinery::counters::{Counters, counters};
+use crate::machinery::key_map::{KeyMap, check_max_keys};
+use crate::machinery::keyed::PerKey;
 use crate::rate_limit::config::{Config, Policy};
 use crate::rate_limit::state::Short;
 use crate::rate_limit::state::plan::nanos_since;
+use crate::rate_limit::tokens::Spent;
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
 
-pub(super) const REFUSED: usize = 0;
-pub(super) const TOO_MANY_KEYS: usize = 1;
-pub(super) const ADMITTED: usize = 2;
+counters! {
+    /// The counters of a keyed limiter.
+    pub(super) enum Counter {
+        Refused,
+        TooManyKeys,
+        Admitted,
+    }
+}
 
 /// For each key the position up to which its tokens are spent, and the rules.
-pub(super) struct Shared<K, P: Rules<K>> {
+pub struct Shared<K, P: Rules<K>> {
     anchor: Instant,
     pub(super) rules: P,
     pub(super) keys: KeyMap<K, P::Entry, P::Table>,
-    pub(super) counters: Counters<3>,
+    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
+    /// Queue and waits, which no key uses, as they were given.
+    given: Config,
     /// Keeps changes of the rules apart, and has the newest: shards get them one after the other.
     table: Mutex<P::Table>,
 }
@@ -42,7 +53,8 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
             rules,
             keys: KeyMap::new(max_keys, table.clone()),
             counters: Counters::new(),
-            common: config.common,
+            common: config.common.clone(),
+            given: config,
             table: Mutex::new(table),
         })
     }
@@ -52,7 +64,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         nanos_since(self.anchor, self.common.clock.now())
     }
 
-    pub(super) fn try_take(&self, key: &K, cost: u32) -> Result<(), Error> {
+    pub(super) fn try_take(&self, key: &K, cost: u32) -> Result<Spent, Error> {
         // The user's code, before any lock.
         let which = self.rules.which(key);
         let now = self.now();
@@ -78,12 +90,12 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         let error = match taken {
             Ok(Ok(())) => {
                 if self.common.count_calls {
-                    self.counters.add(ADMITTED);
+                    self.counters.add(Counter::Admitted);
                 }
-                return Ok(());
+                return Ok(Spent);
             }
             Ok(Err((short, per_second))) => {
-                self.counters.add(REFUSED);
+                self.counters.add(Counter::Refused);
                 let retry_after = match short {
                     Short::For(nanos) => RetryAfter::nanos(nanos),
                     Short::Never | Short::Behind => RetryAfter::UNKNOWN,
@@ -91,7 +103,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
                 Error::rate_limited(self.common.name, per_second, retry_after)
             }
             Err(_) => {
-                self.counters.add(TOO_MANY_KEYS);
+                self.counters.add(Counter::TooManyKeys);
                 Error::too_many_keys(self.common.name, self.keys.max_keys() as u32)
             }
         };
@@ -114,6 +126,15 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         }
     }
 
+    /// The rules in force that `which` says.
+    pub(super) fn config(&self, which: P::Which) -> Config {
+        let rule = *P::rule(&lock(&self.table), which);
+        self.given
+            .clone()
+            .max_tokens(rule.plan.max_tokens())
+            .refill(rule.refill_tokens, rule.refill_period)
+    }
+
     /// Takes over rate and size from `config` for every key with these rules. Levels stay.
     pub(super) fn change(&self, which: P::Which, config: &Config) -> Result<(), InvalidConfig> {
         check(config)?;
@@ -130,6 +151,29 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         drop(table);
         self.common.reconfigured();
         Ok(())
+    }
+}
+
+impl<K, P: Rules<K>> fmt::Debug for Shared<K, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+impl<K, P: Rules<K>> PerKey for Shared<K, P> {
+    type Key = K;
+    type Pass = Spent;
+
+    fn name(&self) -> Name {
+        self.common.name
+    }
+
+    fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn max_keys(&self) -> usize {
+        self.keys.max_keys()
     }
 }
 

@@ -1,0 +1,161 @@
+//! An instance of a pattern per key.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::machinery::key_map::{Full, KeyMap, check_max_keys};
+use crate::machinery::keyed::{KeyedHandle, PerKey};
+use crate::machinery::reconfigure::Reconfigure;
+use crate::sync::{Mutex, lock};
+use crate::vocabulary::error::Error;
+use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::name::Name;
+
+/// A pattern that has an instance of its state per key.
+pub trait Instance: Reconfigure + Sized {
+    /// Counts and reports for all keys of a layer together.
+    type Telemetry;
+    /// The right to make one call.
+    type Pass;
+    /// The handle of one key.
+    type Handle;
+
+    /// Makes an instance by rules that have been checked.
+    fn with_telemetry(config: &Arc<Self::Config>, telemetry: &Arc<Self::Telemetry>) -> Arc<Self>;
+    /// Whether a new instance would answer as this one does, which no call and no handle holds.
+    fn is_at_rest(&self) -> bool;
+    /// Begins a call.
+    ///
+    /// # Errors
+    /// The refusal, counted and reported.
+    fn begin(self: &Arc<Self>) -> Result<Self::Pass, Error>;
+    /// The handle of this instance.
+    fn handle(self: &Arc<Self>) -> Self::Handle;
+
+    /// `config` with the name, clock and observer of the layer.
+    fn named(config: &Self::Config, telemetry: &Self::Telemetry) -> Self::Config;
+    /// The name of the layer.
+    fn name(telemetry: &Self::Telemetry) -> Name;
+    /// The refusal of a key that has no place, counted and reported.
+    fn too_many_keys(telemetry: &Self::Telemetry, max_keys: u32) -> Error;
+    /// Reports a change of the rules.
+    fn changed(telemetry: &Self::Telemetry);
+}
+
+/// The instances of all keys of a layer.
+pub struct Instances<K, N: Instance> {
+    /// Each made by the rules in force.
+    by_key: KeyMap<K, Arc<N>, Arc<N::Config>>,
+    /// The newest rules. Held while they change, so that changes come one after the other.
+    rules: Mutex<Arc<N::Config>>,
+    telemetry: Arc<N::Telemetry>,
+}
+
+impl<K: Hash + Eq + Clone, N: Instance> Instances<K, N> {
+    /// `config` must have been checked.
+    pub(crate) fn new(
+        config: N::Config,
+        max_keys: usize,
+        telemetry: Arc<N::Telemetry>,
+    ) -> Result<Arc<Self>, InvalidConfig> {
+        check_max_keys(max_keys)?;
+        let rules = Arc::new(config);
+        let by_key = KeyMap::new(max_keys, rules.clone());
+        Ok(Arc::new(Self { by_key, rules: Mutex::new(rules), telemetry }))
+    }
+
+    /// Begins a call to `key`.
+    pub(crate) fn begin(&self, key: &K) -> Result<N::Pass, Error> {
+        self.of(key)?.begin()
+    }
+
+    fn of(&self, key: &K) -> Result<Arc<N>, Error> {
+        let make = |config: &Arc<N::Config>| N::with_telemetry(config, &self.telemetry);
+        // No call runs and no handle is out: only the map holds it.
+        let at_rest = |_: &Arc<N::Config>, instance: &Arc<N>| {
+            Arc::strong_count(instance) == 1 && instance.is_at_rest()
+        };
+        let found = self.by_key.with(key, make, at_rest, |_, instance| instance.clone());
+        found.map_err(|Full| N::too_many_keys(&self.telemetry, self.by_key.max_keys() as u32))
+    }
+}
+
+impl<K, N: Instance> Instances<K, N> {
+    pub(crate) fn telemetry(&self) -> &N::Telemetry {
+        &self.telemetry
+    }
+}
+
+impl<K, N: Instance> PerKey for Instances<K, N> {
+    type Key = K;
+    type Pass = N::Pass;
+
+    fn name(&self) -> Name {
+        N::name(&self.telemetry)
+    }
+
+    fn keys(&self) -> usize {
+        self.by_key.len()
+    }
+
+    fn max_keys(&self) -> usize {
+        self.by_key.max_keys()
+    }
+}
+
+impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
+    /// Asks to make a call to `key`, and returns the right to make it.
+    ///
+    /// # Errors
+    /// The refusal of the key's own bulkhead or circuit:
+    /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) or
+    /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen).
+    /// [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no place for a new key.
+    pub fn try_acquire(&self, key: &K) -> Result<N::Pass, Error> {
+        self.keys.begin(key)
+    }
+
+    /// Returns the handle of one key; `None` if the key is not held. The layer keeps a key as long as a
+    /// handle of the key exists. The state of a key is its own; the counters of the handle are those of all
+    /// keys.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<N::Handle> {
+        self.keys.by_key.peek(key, |_, instance| instance.handle())
+    }
+
+    /// Returns the rules in force, with the name, clock and observer that the layer was made with.
+    pub fn config(&self) -> N::Config {
+        let rules = lock(&self.keys.rules).clone();
+        N::named(&rules, &self.keys.telemetry)
+    }
+
+    /// Takes over the rules of `config` for every key, present and future. The states of the keys stay. Takes
+    /// time in the number of keys.
+    ///
+    /// # Errors
+    /// The errors of the layer's constructor, and a change of the kind or size of a circuit's window. Nothing
+    /// changes then.
+    pub fn reconfigure(&self, config: &N::Config) -> Result<(), InvalidConfig> {
+        let keys = &*self.keys;
+        let mut rules = lock(&keys.rules);
+        N::accepts(&rules, config)?;
+        *rules = Arc::new(N::named(config, &keys.telemetry));
+        let mut changed = Vec::new();
+        keys.by_key.change(&rules, |_, instance| {
+            instance.apply(config);
+            changed.push(instance.clone());
+        });
+        drop(rules);
+        // Outside of every lock: waking may run anything.
+        changed.iter().for_each(|instance| instance.serve());
+        N::changed(&keys.telemetry);
+        Ok(())
+    }
+}
+
+impl<K, N: Instance> fmt::Debug for Instances<K, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instances").field("keys", &self.by_key).finish_non_exhaustive()
+    }
+}

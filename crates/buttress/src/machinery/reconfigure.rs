@@ -1,0 +1,50 @@
+//! The rules of a running pattern: read back, and changed while calls run.
+
+use crate::vocabulary::invalid_config::InvalidConfig;
+
+/// The shared state of a pattern whose rules can change while calls run.
+pub trait Reconfigure {
+    type Config;
+
+    /// The rules in force, with the name, clock and observer that the state was made with.
+    fn config(&self) -> Self::Config;
+
+    /// Whether a state under the rules `old` can take over the rules `new`.
+    ///
+    /// # Errors
+    /// The first field of `new` that is out of its bounds, or that cannot change.
+    fn accepts(old: &Self::Config, new: &Self::Config) -> Result<(), InvalidConfig>;
+
+    /// Takes over rules that [`accepts`](Self::accepts) let pass. Reports nothing.
+    fn apply(&self, config: &Self::Config);
+
+    /// Serves the waiting calls that a change lets in. The caller holds no lock: this wakes tasks.
+    fn serve(&self) {}
+
+    /// Reports a change.
+    fn report(&self);
+
+    /// Serves the waiting calls that a change lets in, and reports the change.
+    fn announce(&self) {
+        self.serve();
+        self.report();
+    }
+
+    /// Takes over the rules of `config`, all of them or none.
+    ///
+    /// # Errors
+    /// Those of [`accepts`](Self::accepts). Nothing changes then.
+    fn reconfigure(&self, config: &Self::Config) -> Result<(), InvalidConfig> {
+        Self::accepts(&self.config(), config)?;
+        self.apply(config);
+        self.announce();
+        Ok(())
+    }
+}
+
+/// A handle over such a state.
+pub(crate) trait Operated {
+    type Shared: Reconfigure;
+
+    fn shared(&self) -> &Self::Shared;
+}
