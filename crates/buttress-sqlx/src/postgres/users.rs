@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::PostgresStore;
 use super::connect::{IS_FRESH, PostgresConfig, connect};
-use crate::error::{during, too_slow};
+use crate::error::during;
 use crate::time::within;
 
 const BEGINNING: &str = "beginning a transaction";
@@ -94,14 +94,9 @@ impl PostgresStore {
         // On a task of its own: sqlx leaves the transaction open, and lends its session again, when its
         // future is dropped between BEGIN and the answer.
         let (sender, receiver) = oneshot::channel();
-        let limit = config.operation_timeout;
         config.spawner.spawn(async move {
-            // A socket that died after the pool had asked it never answers. Dropped, it returns to the pool, which
-            // asks it again, within a bound, and replaces it.
-            let begun =
-                within(limit, begun).await.unwrap_or_else(|| Err(too_slow(BEGINNING, limit)));
             // If nobody waits any more, it is rolled back here.
-            let _gone = sender.send(begun);
+            let _gone = sender.send(begun.await);
         });
         self.bounded(BEGINNING, async {
             receiver.await.unwrap_or_else(|_| {

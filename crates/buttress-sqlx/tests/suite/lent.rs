@@ -184,8 +184,8 @@ async fn a_transaction_dropped_behind_a_full_socket_leaves_its_place() {
     .await;
 }
 
-/// The pool had asked the connection, and it had answered. Its socket dies before BEGIN is answered: the place came
-/// back only when the system gave the socket up.
+/// The pool has asked the connection, and it has answered. Its socket dies before BEGIN is answered. The future of
+/// `begin` is dropped at its limit, and the pool replaces the connection when it comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_that_dies_while_a_transaction_begins_leaves_its_place() {
     on_postgres("a_socket_that_dies_while_a_transaction_begins", async |db: Postgres| {
