@@ -25,6 +25,7 @@ mod idempotency;
 mod idempotency_key;
 mod in_tasks;
 mod keyed;
+mod leaked;
 mod limiters;
 mod outbox;
 mod rate_limit;

@@ -91,6 +91,7 @@ pub mod retry;
 pub mod sidecar;
 pub mod time_limit;
 
+pub use machinery::own::{Counted, Leaked, Own};
 pub use vocabulary::classify::{
     AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,
 };

@@ -1,7 +1,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
@@ -9,21 +8,23 @@ use tower::Service;
 
 use super::recover::Recover;
 use super::shared::Shared;
+use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::{Classify, Outcome};
 
 pin_project! {
     /// The response of a [`Fallback`](super::Fallback). Dropping it cancels the call, or the fallback.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, Req, F, C>
+    pub struct ResponseFuture<S, Req, F, C, O = Counted>
     where
         S: Service<Req>,
         F: Recover<Req, S::Response, S::Error>,
+        O: Own,
     {
         #[pin]
         phase: Phase<S::Future, F::Future>,
         // The fallback and what it keeps of the request; `None` once it is used.
         recover: Option<(F, F::Kept)>,
-        shared: Arc<Shared>,
+        shared: O::Of<Shared>,
         classify: C,
     }
 }
@@ -36,26 +37,28 @@ pin_project! {
     }
 }
 
-impl<S, Req, F, C> ResponseFuture<S, Req, F, C>
+impl<S, Req, F, C, O> ResponseFuture<S, Req, F, C, O>
 where
     S: Service<Req>,
     F: Recover<Req, S::Response, S::Error>,
+    O: Own,
 {
     pub(super) fn new(
         future: S::Future,
         recover: (F, F::Kept),
-        shared: Arc<Shared>,
+        shared: O::Of<Shared>,
         classify: C,
     ) -> Self {
         Self { phase: Phase::Primary { future }, recover: Some(recover), shared, classify }
     }
 }
 
-impl<S, Req, F, C> Future for ResponseFuture<S, Req, F, C>
+impl<S, Req, F, C, O> Future for ResponseFuture<S, Req, F, C, O>
 where
     S: Service<Req>,
     F: Recover<Req, S::Response, S::Error>,
     C: Classify<S::Response, S::Error>,
+    O: Own,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -80,7 +83,7 @@ where
                     let Some((recover, kept)) = this.recover.take() else {
                         return Poll::Ready(result);
                     };
-                    match recover.recover(kept, result) {
+                    match recover.recover(&*this.shared.value, kept, result) {
                         Ok(answer) => answer,
                         Err(result) => return Poll::Ready(result),
                     }
@@ -92,10 +95,11 @@ where
     }
 }
 
-impl<S, Req, F, C> fmt::Debug for ResponseFuture<S, Req, F, C>
+impl<S, Req, F, C, O> fmt::Debug for ResponseFuture<S, Req, F, C, O>
 where
     S: Service<Req>,
     F: Recover<Req, S::Response, S::Error>,
+    O: Own,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let answering = matches!(self.phase, Phase::Answering { .. });

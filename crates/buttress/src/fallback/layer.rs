@@ -6,23 +6,26 @@ use tower::Layer;
 
 use super::config::Config;
 use super::handle::Handle;
-use super::recover::{FromError, FromRequest, FromResult, KeepPrimary, Recover, ToService, Value};
+use super::recover::{
+    FromError, FromRequest, FromResult, KeepPrimary, Recover, Shareable, ToService, Value,
+};
 use super::service::Fallback;
 use super::shared::Shared;
+use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::classify::{AnyError, Classify, Outcome};
 
 /// Answers in place of a service that failed. See the [module](super) for everything else.
 #[must_use]
-pub struct FallbackLayer<F, C = AnyError> {
-    shared: Arc<Shared>,
+pub struct FallbackLayer<F, C = AnyError, O: Own = Counted> {
+    shared: O::Of<Shared>,
     recover: F,
     classify: C,
 }
 
-impl<T> FallbackLayer<Value<T>> {
+impl<T: Send + Sync + 'static> FallbackLayer<Value<T>> {
     /// Answers with clones of `value`.
     pub fn value(value: T) -> Self {
-        Self::over(Value::new(value))
+        Self::answering(Value::new(), Arc::new(value))
     }
 }
 
@@ -79,26 +82,39 @@ impl<S> FallbackLayer<ToService<S, KeepPrimary>> {
 
 impl<F> FallbackLayer<F> {
     fn over(recover: F) -> Self {
-        Self { shared: Shared::new(Config::new()), recover, classify: AnyError }
+        Self::answering(recover, Arc::new(()))
+    }
+
+    fn answering(recover: F, value: Arc<Shareable>) -> Self {
+        Self { shared: Shared::new(Config::new(), value), recover, classify: AnyError }
     }
 }
 
 impl<F, C> FallbackLayer<F, C> {
     /// Takes name, clock, observer and counting from `config`. The handle is another one from then on.
     pub fn config(mut self, config: Config) -> Self {
-        self.shared = Shared::new(config);
+        self.shared = Shared::new(config, self.shared.value.clone());
         self
     }
 
+    /// Keeps the layer's state until the process ends. Its services then count no references to it: a call, and a
+    /// clone of the service, write no cache line that all threads share. Use it for layers that are built once.
+    pub fn leak(self) -> FallbackLayer<F, C, Leaked> {
+        let Self { shared, recover, classify } = self;
+        FallbackLayer { shared: Forever::new(shared), recover, classify }
+    }
+}
+
+impl<F, C, O: Own> FallbackLayer<F, C, O> {
     /// Falls back on results that `classify` calls failures. A [`from_error`](Self::from_error) or
     /// [`from_request`](Self::from_request) fallback has nothing to work on in a failed *response*, and
     /// lets it pass.
-    pub fn classify<T>(self, classify: T) -> FallbackLayer<F, T> {
+    pub fn classify<T>(self, classify: T) -> FallbackLayer<F, T, O> {
         FallbackLayer { shared: self.shared, recover: self.recover, classify }
     }
 
     /// Falls back only on errors for which `when` is true.
-    pub fn when<E, P>(self, when: P) -> FallbackLayer<F, When<P>>
+    pub fn when<E, P>(self, when: P) -> FallbackLayer<F, When<P>, O>
     where
         P: Fn(&E) -> bool,
     {
@@ -132,7 +148,7 @@ impl<F, C> FallbackLayer<F, C> {
         if self.classify.classify(&result) != Outcome::Failure {
             return result;
         }
-        let answer = match recover.recover(kept, result) {
+        let answer = match recover.recover(&*self.shared.value, kept, result) {
             Ok(answer) => answer,
             Err(result) => return result,
         };
@@ -147,7 +163,7 @@ impl<F, C> FallbackLayer<F, C> {
     /// The operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 }
 
@@ -173,22 +189,22 @@ impl<P> fmt::Debug for When<P> {
     }
 }
 
-impl<S, F: Clone, C: Clone> Layer<S> for FallbackLayer<F, C> {
-    type Service = Fallback<S, F, C>;
+impl<S, F: Clone, C: Clone, O: Own> Layer<S> for FallbackLayer<F, C, O> {
+    type Service = Fallback<S, F, C, O>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Fallback::new(inner, self.shared.clone(), self.recover.clone(), self.classify.clone())
     }
 }
 
-impl<F: Clone, C: Clone> Clone for FallbackLayer<F, C> {
+impl<F: Clone, C: Clone, O: Own> Clone for FallbackLayer<F, C, O> {
     fn clone(&self) -> Self {
         let (recover, classify) = (self.recover.clone(), self.classify.clone());
         Self { shared: self.shared.clone(), recover, classify }
     }
 }
 
-impl<F, C> fmt::Debug for FallbackLayer<F, C> {
+impl<F, C, O: Own> fmt::Debug for FallbackLayer<F, C, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FallbackLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }

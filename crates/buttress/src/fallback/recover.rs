@@ -1,9 +1,10 @@
 //! The kinds of fallback.
 
+use std::any::Any;
 use std::fmt;
 use std::future::{Future, Ready, ready};
+use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
@@ -27,43 +28,57 @@ pub trait Recover<Req, Res, E>: Sized {
     /// Keeps what an answer will need of `request`.
     fn keep(&self, request: &Req) -> Self::Kept;
 
-    /// Begins the answer to a call that ended with `failed`.
+    /// Begins the answer to a call that ended with `failed`. `value` is what the layer was given to answer with, if
+    /// that is a value.
     ///
     /// # Errors
     /// Gives `failed` back if this kind has no answer to it.
     fn recover(
         self,
+        value: &Shareable,
         kept: Self::Kept,
         failed: Result<Res, E>,
     ) -> Result<Self::Future, Result<Res, E>>;
 }
 
-/// A value. Shared, not copied, until it is used.
+/// A value, or `()`, that the services of a layer share.
+pub(super) type Shareable = dyn Any + Send + Sync;
+
+/// A value. It stands in the state of the layer, and is cloned for each call that needs it.
 pub struct Value<T> {
-    value: Arc<T>,
+    value: PhantomData<fn() -> T>,
 }
 
 impl<T> Value<T> {
-    pub(super) fn new(value: T) -> Self {
-        Self { value: Arc::new(value) }
+    pub(super) fn new() -> Self {
+        Self { value: PhantomData }
     }
 }
 
 #[diagnostic::do_not_recommend]
-impl<Req, Res: Clone, E> Recover<Req, Res, E> for Value<Res> {
+impl<Req, Res: Clone + 'static, E> Recover<Req, Res, E> for Value<Res> {
     type Kept = ();
     type Future = Ready<Result<Res, E>>;
 
     fn keep(&self, _request: &Req) {}
 
-    fn recover(self, (): (), _: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
-        Ok(ready(Ok(Res::clone(&self.value))))
+    fn recover(
+        self,
+        value: &Shareable,
+        (): (),
+        failed: Result<Res, E>,
+    ) -> Result<Self::Future, Result<Res, E>> {
+        match value.downcast_ref::<Res>() {
+            Some(value) => Ok(ready(Ok(value.clone()))),
+            // The layer of a `Value<Res>` holds a `Res`. If it did not, the failure would be the answer.
+            None => Err(failed),
+        }
     }
 }
 
 impl<T> Clone for Value<T> {
     fn clone(&self) -> Self {
-        Self { value: self.value.clone() }
+        Self::new()
     }
 }
 
@@ -92,7 +107,12 @@ impl<Req, Res, E, F: Fn(E) -> Res> Recover<Req, Res, E> for FromError<F> {
 
     fn keep(&self, _request: &Req) {}
 
-    fn recover(self, (): (), failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+    fn recover(
+        self,
+        _: &Shareable,
+        (): (),
+        failed: Result<Res, E>,
+    ) -> Result<Self::Future, Result<Res, E>> {
         failed
             .map_or_else(|error| Ok(ready(Ok((self.respond)(error)))), |response| Err(Ok(response)))
     }
@@ -126,7 +146,12 @@ where
 
     fn keep(&self, _request: &Req) {}
 
-    fn recover(self, (): (), failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+    fn recover(
+        self,
+        _: &Shareable,
+        (): (),
+        failed: Result<Res, E>,
+    ) -> Result<Self::Future, Result<Res, E>> {
         Ok(ready((self.respond)(failed)))
     }
 }
@@ -163,7 +188,12 @@ where
         request.clone()
     }
 
-    fn recover(self, kept: Req, failed: Result<Res, E>) -> Result<Fut, Result<Res, E>> {
+    fn recover(
+        self,
+        _: &Shareable,
+        kept: Req,
+        failed: Result<Res, E>,
+    ) -> Result<Fut, Result<Res, E>> {
         failed.map_or_else(|error| Ok((self.respond)(kept, error)), |response| Err(Ok(response)))
     }
 }
@@ -231,7 +261,12 @@ where
         request.clone()
     }
 
-    fn recover(self, kept: Req, failed: Result<Res, E>) -> Result<Self::Future, Result<Res, E>> {
+    fn recover(
+        self,
+        _: &Shareable,
+        kept: Req,
+        failed: Result<Res, E>,
+    ) -> Result<Self::Future, Result<Res, E>> {
         Ok(ServiceFuture {
             service: self.service,
             request: Some(kept),

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -8,37 +7,39 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::recover::Recover;
 use super::shared::Shared;
+use crate::machinery::own::{Counted, Held, Own};
 use crate::vocabulary::classify::Classify;
 
 /// A service with a fallback. Made by [`FallbackLayer`](super::FallbackLayer).
-pub struct Fallback<S, F, C> {
+pub struct Fallback<S, F, C, O: Own = Counted> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: O::Of<Shared>,
     recover: F,
     classify: C,
 }
 
-impl<S, F, C> Fallback<S, F, C> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>, recover: F, classify: C) -> Self {
+impl<S, F, C, O: Own> Fallback<S, F, C, O> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, recover: F, classify: C) -> Self {
         Self { inner, shared, recover, classify }
     }
 
     /// The operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 }
 
-impl<S, F, C, Req> Service<Req> for Fallback<S, F, C>
+impl<S, F, C, O, Req> Service<Req> for Fallback<S, F, C, O>
 where
     S: Service<Req>,
     F: Recover<Req, S::Response, S::Error> + Clone,
     C: Classify<S::Response, S::Error> + Clone,
+    O: Own,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, F, C>;
+    type Future = ResponseFuture<S, Req, F, C, O>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -58,14 +59,14 @@ where
     }
 }
 
-impl<S: Clone, F: Clone, C: Clone> Clone for Fallback<S, F, C> {
+impl<S: Clone, F: Clone, C: Clone, O: Own> Clone for Fallback<S, F, C, O> {
     fn clone(&self) -> Self {
         let (recover, classify) = (self.recover.clone(), self.classify.clone());
         Self::new(self.inner.clone(), self.shared.clone(), recover, classify)
     }
 }
 
-impl<S: fmt::Debug, F, C> fmt::Debug for Fallback<S, F, C> {
+impl<S: fmt::Debug, F, C, O: Own> fmt::Debug for Fallback<S, F, C, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fallback")
             .field("inner", &self.inner)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::config::Config;
+use super::recover::Shareable;
 use crate::machinery::counters::{Counters, counters};
 use crate::vocabulary::observe::Common;
 
@@ -16,15 +17,16 @@ counters! {
 }
 
 /// What every service of one layer shares.
-#[derive(Debug)]
 pub(super) struct Shared {
+    /// What a [`Value`](super::Value) answers with; `()` for the other kinds.
+    pub(super) value: Arc<Shareable>,
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
 }
 
 impl Shared {
-    pub(super) fn new(config: Config) -> Arc<Self> {
-        Arc::new(Self { counters: Counters::new(), common: config.common })
+    pub(super) fn new(config: Config, value: Arc<Shareable>) -> Arc<Self> {
+        Arc::new(Self { value, counters: Counters::new(), common: config.common })
     }
 
     #[inline]

@@ -8,6 +8,7 @@ pub(crate) mod instances;
 pub(crate) mod key_map;
 pub(crate) mod keyed;
 pub(crate) mod limited;
+pub(crate) mod own;
 pub(crate) mod queue;
 pub(crate) mod queued;
 pub(crate) mod reconfigure;

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use tower::Service;
 use super::clone_request::CloneRequest;
 use super::shared::{Decided, Shared};
 use super::state::Attempts;
+use crate::machinery::own::Own;
 use crate::vocabulary::classify::{Classify, Outcome};
 use crate::vocabulary::clock::Sleep;
 
@@ -37,39 +37,44 @@ impl<S, Req, C: Clone, Q: Clone> Spare<S, Req, C, Q> {
 
 pin_project! {
     /// Attempts until one succeeds or there are no more.
-    pub(super) struct Again<S, Req, C, Q>
+    pub(super) struct Again<S, Req, C, Q, O>
     where
         S: Service<Req>,
+        O: Own,
     {
         #[pin]
-        phase: Phase<S::Future>,
+        phase: Phase<S::Future, O>,
         attempts: Attempts,
         spare: Spare<S, Req, C, Q>,
-        shared: Arc<Shared>,
+        shared: O::Of<Shared>,
     }
 }
 
 pin_project! {
     #[project = PhaseProj]
-    enum Phase<F> {
+    enum Phase<F, O>
+    where
+        O: Own,
+    {
         Calling { #[pin] future: F },
-        Waiting { #[pin] sleep: Sleep, decided: Option<Decided> },
+        Waiting { #[pin] sleep: Sleep, decided: Option<Decided<O::Of<Shared>>> },
         // Until the service of the next attempt is ready.
-        Readying { decided: Option<Decided> },
+        Readying { decided: Option<Decided<O::Of<Shared>>> },
     }
 }
 
-impl<S, Req, C, Q> Again<S, Req, C, Q>
+impl<S, Req, C, Q, O> Again<S, Req, C, Q, O>
 where
     S: Service<Req>,
     C: Classify<S::Response, S::Error>,
     Q: CloneRequest<Req>,
+    O: Own,
 {
     /// The attempts after a first one that failed with `result`, or that result if there are none.
     #[inline(never)]
     pub(super) fn after(
         spare: Spare<S, Req, C, Q>,
-        shared: Arc<Shared>,
+        shared: O::Of<Shared>,
         result: Answer<S, Req>,
     ) -> Result<Pin<Box<Self>>, Answer<S, Req>> {
         let mut attempts = Attempts::begin(spare.started);
@@ -80,7 +85,7 @@ where
     }
 }
 
-impl<S: Service<Req>, Req, C, Q> Again<S, Req, C, Q> {
+impl<S: Service<Req>, Req, C, Q, O: Own> Again<S, Req, C, Q, O> {
     /// The number of the present attempt.
     pub(super) fn attempt(&self) -> u32 {
         self.attempts.number()
@@ -94,17 +99,17 @@ where
     Q: CloneRequest<Req>,
 {
     /// What follows an attempt that failed with `result`; `None` if nothing does.
-    fn next_phase(
+    fn next_phase<O: Own>(
         &self,
-        shared: &Arc<Shared>,
+        shared: &O::Of<Shared>,
         attempts: &mut Attempts,
         result: &Answer<S, Req>,
-    ) -> Option<Phase<S::Future>> {
+    ) -> Option<Phase<S::Future, O>> {
         let hint = self.classify.retry_after(result);
         let copy = self.next.as_ref().map(|(_, copy)| copy);
         let repeatable = copy.is_some_and(|copy| self.clone.is_repeatable(copy));
         let commit = || copy.is_some_and(|copy| self.clone.commit(copy));
-        let (delay, decided) = shared.next(attempts, repeatable, hint, commit)?;
+        let (delay, decided) = Shared::next::<O>(shared, attempts, repeatable, hint, commit)?;
         let decided = Some(decided);
         if delay.is_zero() {
             return Some(Phase::Readying { decided });
@@ -113,11 +118,12 @@ where
     }
 }
 
-impl<S, Req, C, Q> Future for Again<S, Req, C, Q>
+impl<S, Req, C, Q, O> Future for Again<S, Req, C, Q, O>
 where
     S: Service<Req>,
     C: Classify<S::Response, S::Error>,
     Q: CloneRequest<Req>,
+    O: Own,
 {
     type Output = Result<S::Response, S::Error>;
 

@@ -1,7 +1,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -10,6 +9,7 @@ use tower::Service;
 use super::again::{Again, Spare};
 use super::clone_request::CloneRequest;
 use super::shared::Shared;
+use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::{Classify, Outcome};
 
 pin_project! {
@@ -19,24 +19,25 @@ pin_project! {
     /// It holds the first attempt; the others are boxed when that has failed, so that a call that needs
     /// none of them is small and allocates nothing.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, Req, C, Q>
+    pub struct ResponseFuture<S, Req, C, Q, O = Counted>
     where
         S: Service<Req>,
+        O: Own,
     {
         // `None` once it has failed: dropped before anything waits.
         #[pin]
         first: Option<S::Future>,
         spare: Spare<S, Req, C, Q>,
-        rules: Rules,
-        again: Option<Pin<Box<Again<S, Req, C, Q>>>>,
+        rules: Rules<O::Of<Shared>>,
+        again: Option<Pin<Box<Again<S, Req, C, Q, O>>>>,
     }
 }
 
 /// The rules, held by the first attempt while it runs. Given up out of line, so that dropping the future
 /// of a call that succeeded is a look at one word.
-struct Rules(Option<Arc<Shared>>);
+struct Rules<H>(Option<H>);
 
-impl Drop for Rules {
+impl<H> Drop for Rules<H> {
     #[inline]
     fn drop(&mut self) {
         if let Some(shared) = self.0.take() {
@@ -46,22 +47,23 @@ impl Drop for Rules {
 }
 
 #[inline(never)]
-fn give_up(shared: Arc<Shared>) {
+fn give_up<H>(shared: H) {
     drop(shared);
 }
 
-impl<S: Service<Req>, Req, C, Q> ResponseFuture<S, Req, C, Q> {
+impl<S: Service<Req>, Req, C, Q, O: Own> ResponseFuture<S, Req, C, Q, O> {
     #[inline(always)]
-    pub(super) fn new(first: S::Future, spare: Spare<S, Req, C, Q>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(first: S::Future, spare: Spare<S, Req, C, Q>, shared: O::Of<Shared>) -> Self {
         Self { first: Some(first), spare, rules: Rules(Some(shared)), again: None }
     }
 }
 
-impl<S, Req, C, Q> Future for ResponseFuture<S, Req, C, Q>
+impl<S, Req, C, Q, O> Future for ResponseFuture<S, Req, C, Q, O>
 where
     S: Service<Req>,
     C: Classify<S::Response, S::Error> + Clone,
     Q: CloneRequest<Req> + Clone,
+    O: Own,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -89,7 +91,7 @@ where
     }
 }
 
-impl<S: Service<Req>, Req, C, Q> fmt::Debug for ResponseFuture<S, Req, C, Q> {
+impl<S: Service<Req>, Req, C, Q, O: Own> fmt::Debug for ResponseFuture<S, Req, C, Q, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attempt = self.again.as_ref().map_or(1, |again| again.attempt());
         f.debug_struct("ResponseFuture").field("attempt", &attempt).finish_non_exhaustive()

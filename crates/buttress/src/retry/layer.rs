@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 
 use tower::Layer;
 
@@ -9,13 +8,14 @@ use super::handle::Handle;
 use super::service::Retry;
 use super::shared::Shared;
 use super::state::Attempts;
+use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
 use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// Attempts calls again that failed. See the [module](super) for everything else.
 #[must_use]
-pub struct RetryLayer<C = RetryableErrors, Q = ByClone> {
-    shared: Arc<Shared>,
+pub struct RetryLayer<C = RetryableErrors, Q = ByClone, O: Own = Counted> {
+    shared: O::Of<Shared>,
     classify: C,
     clone: Q,
 }
@@ -48,14 +48,23 @@ impl RetryLayer {
 }
 
 impl<C, Q> RetryLayer<C, Q> {
+    /// Keeps the layer's state until the process ends. Its services then count no references to it: a call, and a
+    /// clone of the service, write no cache line that all threads share. Use it for layers that are built once.
+    pub fn leak(self) -> RetryLayer<C, Q, Leaked> {
+        let Self { shared, classify, clone } = self;
+        RetryLayer { shared: Forever::new(shared), classify, clone }
+    }
+}
+
+impl<C, Q, O: Own> RetryLayer<C, Q, O> {
     /// Judges through `classify` which results are worth another attempt: those that are
     /// [`Failure`](Outcome::Failure)s.
-    pub fn classify<T>(self, classify: T) -> RetryLayer<T, Q> {
+    pub fn classify<T>(self, classify: T) -> RetryLayer<T, Q, O> {
         RetryLayer { shared: self.shared, classify, clone: self.clone }
     }
 
     /// Copies requests with `clone` instead of `Clone`; `None` means one attempt.
-    pub fn clone_request<Req, F>(self, clone: F) -> RetryLayer<C, F>
+    pub fn clone_request<Req, F>(self, clone: F) -> RetryLayer<C, F, O>
     where
         F: Fn(&Req) -> Option<Req>,
     {
@@ -63,7 +72,7 @@ impl<C, Q> RetryLayer<C, Q> {
     }
 
     /// Copies requests through a [`CloneRequest`](super::CloneRequest) of your own.
-    pub fn clone_with<T>(self, clone: T) -> RetryLayer<C, T> {
+    pub fn clone_with<T>(self, clone: T) -> RetryLayer<C, T, O> {
         RetryLayer { shared: self.shared, classify: self.classify, clone }
     }
 
@@ -75,7 +84,7 @@ impl<C, Q> RetryLayer<C, Q> {
     /// struct Request { attempt: u32 }
     /// let layer = RetryLayer::default().on_attempt(|request: &mut Request, n| request.attempt = n);
     /// ```
-    pub fn on_attempt<Req, F>(self, stamp: F) -> RetryLayer<C, Stamped<Q, F>>
+    pub fn on_attempt<Req, F>(self, stamp: F) -> RetryLayer<C, Stamped<Q, F>, O>
     where
         F: Fn(&mut Req, u32),
     {
@@ -86,7 +95,7 @@ impl<C, Q> RetryLayer<C, Q> {
     /// The operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 
     /// Attempts `operation`, which is given the number of the attempt, the first is 1, without tower.
@@ -115,7 +124,8 @@ impl<C, Q> RetryLayer<C, Q> {
                 return result;
             }
             let hint = self.classify.retry_after(&result);
-            let Some((delay, decided)) = self.shared.next(&mut attempts, true, hint, || true)
+            let Some((delay, decided)) =
+                Shared::next::<O>(&self.shared, &mut attempts, true, hint, || true)
             else {
                 return result;
             };
@@ -142,22 +152,22 @@ impl Default for RetryLayer {
     }
 }
 
-impl<S, C: Clone, Q: Clone> Layer<S> for RetryLayer<C, Q> {
-    type Service = Retry<S, C, Q>;
+impl<S, C: Clone, Q: Clone, O: Own> Layer<S> for RetryLayer<C, Q, O> {
+    type Service = Retry<S, C, Q, O>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Retry::new(inner, self.shared.clone(), self.classify.clone(), self.clone.clone())
     }
 }
 
-impl<C: Clone, Q: Clone> Clone for RetryLayer<C, Q> {
+impl<C: Clone, Q: Clone, O: Own> Clone for RetryLayer<C, Q, O> {
     fn clone(&self) -> Self {
         let (classify, clone) = (self.classify.clone(), self.clone.clone());
         Self { shared: self.shared.clone(), classify, clone }
     }
 }
 
-impl<C, Q> fmt::Debug for RetryLayer<C, Q> {
+impl<C, Q, O: Own> fmt::Debug for RetryLayer<C, Q, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }

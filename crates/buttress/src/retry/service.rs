@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -9,37 +8,39 @@ use super::clone_request::CloneRequest;
 use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::{First, Shared};
+use crate::machinery::own::{Counted, Held, Own};
 use crate::vocabulary::classify::Classify;
 
 /// A service whose failed calls are attempted again. Made by [`RetryLayer`](super::RetryLayer).
-pub struct Retry<S, C, Q> {
+pub struct Retry<S, C, Q, O: Own = Counted> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: O::Of<Shared>,
     classify: C,
     clone: Q,
 }
 
-impl<S, C, Q> Retry<S, C, Q> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>, classify: C, clone: Q) -> Self {
+impl<S, C, Q, O: Own> Retry<S, C, Q, O> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, classify: C, clone: Q) -> Self {
         Self { inner, shared, classify, clone }
     }
 
     /// The operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 }
 
-impl<S, C, Q, Req> Service<Req> for Retry<S, C, Q>
+impl<S, C, Q, O, Req> Service<Req> for Retry<S, C, Q, O>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error> + Clone,
     Q: CloneRequest<Req> + Clone,
+    O: Own,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, C, Q>;
+    type Future = ResponseFuture<S, Req, C, Q, O>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -61,14 +62,14 @@ where
     }
 }
 
-impl<S: Clone, C: Clone, Q: Clone> Clone for Retry<S, C, Q> {
+impl<S: Clone, C: Clone, Q: Clone, O: Own> Clone for Retry<S, C, Q, O> {
     fn clone(&self) -> Self {
         let (classify, clone) = (self.classify.clone(), self.clone.clone());
         Self::new(self.inner.clone(), self.shared.clone(), classify, clone)
     }
 }
 
-impl<S: fmt::Debug, C, Q> fmt::Debug for Retry<S, C, Q> {
+impl<S: fmt::Debug, C, Q, O: Own> fmt::Debug for Retry<S, C, Q, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retry")
             .field("inner", &self.inner)

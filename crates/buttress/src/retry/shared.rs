@@ -7,6 +7,7 @@ use super::budget::Budget;
 use super::config::{Config, Policy};
 use super::state::Attempts;
 use crate::machinery::counters::{Counters, counters};
+use crate::machinery::own::{Held, Own};
 use crate::machinery::reconfigure::Reconfigure;
 use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 use crate::vocabulary::invalid_config::InvalidConfig;
@@ -110,23 +111,23 @@ impl Shared {
 
     /// An attempt failed, in a way worth another: how long to wait for it, or `None` if there is none.
     /// `repeatable` is whether the request can be sent again, `commit` makes sure of it.
-    pub(super) fn next(
-        self: &Arc<Self>,
+    pub(super) fn next<O: Own>(
+        this: &O::Of<Self>,
         attempts: &mut Attempts,
         repeatable: bool,
         hint: Option<Duration>,
         commit: impl FnOnce() -> bool,
-    ) -> Option<(Duration, Decided)> {
-        let policy = *lock(&self.policy);
+    ) -> Option<(Duration, Decided<O::Of<Self>>)> {
+        let policy = *lock(&this.policy);
         let failed = attempts.number();
         let decided = if policy.attempts > failed && !repeatable {
             Err(GaveUp::Request)
         } else {
-            attempts.next(&policy, hint, &self.rng, || self.now())
+            attempts.next(&policy, hint, &this.rng, || this.now())
         };
         // The budget is asked last, so that it pays only for retries that happen.
         let decided = decided.and_then(|delay| {
-            let paid = self.budget.as_ref().is_none_or(|budget| budget.try_withdraw(self.now()));
+            let paid = this.budget.as_ref().is_none_or(|budget| budget.try_withdraw(this.now()));
             if paid { Ok(delay) } else { Err(GaveUp::Budget) }
         });
         let decided =
@@ -134,12 +135,12 @@ impl Shared {
         match decided {
             Ok(delay) => {
                 // Before the observer is called, which may panic.
-                let decided = Decided { shared: Some(self.clone()), failed };
-                self.common.retrying(failed, delay);
+                let decided = Decided { shared: Some(this.clone()), failed };
+                this.common.retrying(failed, delay);
                 Some((delay, decided))
             }
             Err(reason) => {
-                self.give_up(failed, reason);
+                this.give_up(failed, reason);
                 None
             }
         }
@@ -179,14 +180,14 @@ impl Reconfigure for Shared {
 
 /// A further attempt that was decided on. Dropped before it is made, it is counted as not made.
 #[derive(Debug)]
-pub(super) struct Decided {
+pub(super) struct Decided<H: Held<Shared>> {
     /// `None` once it is counted.
-    shared: Option<Arc<Shared>>,
+    shared: Option<H>,
     /// The number of the attempt that failed.
     failed: u32,
 }
 
-impl Decided {
+impl<H: Held<Shared>> Decided<H> {
     /// The attempt is made now.
     pub(super) fn made(mut self) {
         if let Some(shared) = self.shared.take() {
@@ -204,7 +205,7 @@ impl Decided {
     }
 }
 
-impl Drop for Decided {
+impl<H: Held<Shared>> Drop for Decided<H> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
             shared.counters.add(Counter::NotMade);

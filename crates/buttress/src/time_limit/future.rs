@@ -1,13 +1,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
 use super::shared::Shared;
+use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::clock::{self, Sleep};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::Reject;
@@ -15,7 +15,10 @@ use crate::vocabulary::reject::Reject;
 pin_project! {
     /// A future under a time limit. Dropping it drops the future.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Limited<F> {
+    pub struct Limited<F, O = Counted>
+    where
+        O: Own,
+    {
         // `None` once it is over: at the deadline it is dropped before anybody hears of it.
         #[pin]
         future: Option<F>,
@@ -25,13 +28,13 @@ pin_project! {
         started: Instant,
         // In nanoseconds. When that ends is reckoned together with the timer.
         limit: u64,
-        shared: Arc<Shared>,
+        shared: O::Of<Shared>,
     }
 }
 
-impl<F> Limited<F> {
+impl<F, O: Own> Limited<F, O> {
     #[inline(always)]
-    pub(super) fn new(future: F, started: Instant, limit: u64, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(future: F, started: Instant, limit: u64, shared: O::Of<Shared>) -> Self {
         Self { future: Some(future), sleep: None, started, limit, shared }
     }
 
@@ -53,7 +56,7 @@ impl<F> Limited<F> {
     }
 }
 
-impl<F: Future> Future for Limited<F> {
+impl<F: Future, O: Own> Future for Limited<F, O> {
     type Output = Result<F::Output, Error>;
 
     #[inline(always)]
@@ -69,7 +72,7 @@ impl<F: Future> Future for Limited<F> {
     }
 }
 
-impl<F> fmt::Debug for Limited<F> {
+impl<F, O: Own> fmt::Debug for Limited<F, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limited")
             .field("limit", &Duration::from_nanos(self.limit))
@@ -81,24 +84,28 @@ pin_project! {
     /// The response of a [`TimeLimit`](super::TimeLimit). Dropping it cancels the call.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, R> {
+    pub struct ResponseFuture<F, R, O = Counted>
+    where
+        O: Own,
+    {
         #[pin]
-        limited: Limited<F>,
+        limited: Limited<F, O>,
         reject: R,
     }
 }
 
-impl<F, R> ResponseFuture<F, R> {
+impl<F, R, O: Own> ResponseFuture<F, R, O> {
     #[inline(always)]
-    pub(super) fn new(limited: Limited<F>, reject: R) -> Self {
+    pub(super) fn new(limited: Limited<F, O>, reject: R) -> Self {
         Self { limited, reject }
     }
 }
 
-impl<F, R, Res, E> Future for ResponseFuture<F, R>
+impl<F, R, O, Res, E> Future for ResponseFuture<F, R, O>
 where
     F: Future<Output = Result<Res, E>>,
     R: Reject<Res, E>,
+    O: Own,
 {
     type Output = Result<Res, E>;
 

@@ -34,7 +34,7 @@ impl Handle {
     /// # Errors
     /// [`TimedOut`](crate::ErrorKind::TimedOut) if it is not done by then; it is dropped.
     pub fn run<F: Future>(&self, future: F) -> Limited<F> {
-        self.shared.begin(None, || future)
+        Shared::begin(&self.shared, None, || future)
     }
 
     /// Returns the rules in force, with the name, clock and observer of the layer.

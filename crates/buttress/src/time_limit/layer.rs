@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tower::Layer;
@@ -9,13 +8,14 @@ use super::handle::Handle;
 use super::limit::Fixed;
 use super::service::TimeLimit;
 use super::shared::Shared;
+use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::invalid_config::{InvalidConfig, LONGEST};
 use crate::vocabulary::reject::AsError;
 
 /// Cuts calls short that take too long. See the [module](super) for everything else.
 #[must_use]
-pub struct TimeLimitLayer<L = Fixed, R = AsError> {
-    shared: Arc<Shared>,
+pub struct TimeLimitLayer<L = Fixed, R = AsError, O: Own = Counted> {
+    shared: O::Of<Shared>,
     limit: L,
     reject: R,
 }
@@ -64,9 +64,9 @@ impl TimeLimitLayer {
     }
 }
 
-impl<R> TimeLimitLayer<Fixed, R> {
+impl<R, O: Own> TimeLimitLayer<Fixed, R, O> {
     /// Asks `limit` for the limit of each request; `None` takes the configured one.
-    pub fn per_request<Req, F>(self, limit: F) -> TimeLimitLayer<F, R>
+    pub fn per_request<Req, F>(self, limit: F) -> TimeLimitLayer<F, R, O>
     where
         F: Fn(&Req) -> Option<Duration>,
     {
@@ -75,34 +75,43 @@ impl<R> TimeLimitLayer<Fixed, R> {
 }
 
 impl<L, R> TimeLimitLayer<L, R> {
+    /// Keeps the layer's state until the process ends. Its services then count no references to it: a call, and a
+    /// clone of the service, write no cache line that all threads share. Use it for layers that are built once.
+    pub fn leak(self) -> TimeLimitLayer<L, R, Leaked> {
+        let Self { shared, limit, reject } = self;
+        TimeLimitLayer { shared: Forever::new(shared), limit, reject }
+    }
+}
+
+impl<L, R, O: Own> TimeLimitLayer<L, R, O> {
     /// Answers timeouts through `reject` instead of as errors.
-    pub fn reject<T>(self, reject: T) -> TimeLimitLayer<L, T> {
+    pub fn reject<T>(self, reject: T) -> TimeLimitLayer<L, T, O> {
         TimeLimitLayer { shared: self.shared, limit: self.limit, reject }
     }
 
     /// The operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 }
 
-impl<S, L: Clone, R: Clone> Layer<S> for TimeLimitLayer<L, R> {
-    type Service = TimeLimit<S, L, R>;
+impl<S, L: Clone, R: Clone, O: Own> Layer<S> for TimeLimitLayer<L, R, O> {
+    type Service = TimeLimit<S, L, R, O>;
 
     fn layer(&self, inner: S) -> Self::Service {
         TimeLimit::new(inner, self.shared.clone(), self.limit.clone(), self.reject.clone())
     }
 }
 
-impl<L: Clone, R: Clone> Clone for TimeLimitLayer<L, R> {
+impl<L: Clone, R: Clone, O: Own> Clone for TimeLimitLayer<L, R, O> {
     fn clone(&self) -> Self {
         let (limit, reject) = (self.limit.clone(), self.reject.clone());
         Self { shared: self.shared.clone(), limit, reject }
     }
 }
 
-impl<L, R> fmt::Debug for TimeLimitLayer<L, R> {
+impl<L, R, O: Own> fmt::Debug for TimeLimitLayer<L, R, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeLimitLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -8,37 +7,39 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::limit::Limit;
 use super::shared::Shared;
+use crate::machinery::own::{Counted, Held, Own};
 use crate::vocabulary::reject::Reject;
 
 /// A service under a time limit. Made by [`TimeLimitLayer`](super::TimeLimitLayer).
-pub struct TimeLimit<S, L, R> {
+pub struct TimeLimit<S, L, R, O: Own = Counted> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: O::Of<Shared>,
     limit: L,
     reject: R,
 }
 
-impl<S, L, R> TimeLimit<S, L, R> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>, limit: L, reject: R) -> Self {
+impl<S, L, R, O: Own> TimeLimit<S, L, R, O> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, limit: L, reject: R) -> Self {
         Self { inner, shared, limit, reject }
     }
 
     /// The operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 }
 
-impl<S, L, R, Req> Service<Req> for TimeLimit<S, L, R>
+impl<S, L, R, O, Req> Service<Req> for TimeLimit<S, L, R, O>
 where
     S: Service<Req>,
     L: Limit<Req>,
+    O: Own,
     R: Reject<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, R>;
+    type Future = ResponseFuture<S::Future, R, O>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -48,19 +49,19 @@ where
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let limit = self.limit.limit(&request);
-        let limited = self.shared.begin(limit, || self.inner.call(request));
+        let limited = Shared::begin(&self.shared, limit, || self.inner.call(request));
         ResponseFuture::new(limited, self.reject.clone())
     }
 }
 
-impl<S: Clone, L: Clone, R: Clone> Clone for TimeLimit<S, L, R> {
+impl<S: Clone, L: Clone, R: Clone, O: Own> Clone for TimeLimit<S, L, R, O> {
     fn clone(&self) -> Self {
         let (limit, reject) = (self.limit.clone(), self.reject.clone());
         Self::new(self.inner.clone(), self.shared.clone(), limit, reject)
     }
 }
 
-impl<S: fmt::Debug, L, R> fmt::Debug for TimeLimit<S, L, R> {
+impl<S: fmt::Debug, L, R, O: Own> fmt::Debug for TimeLimit<S, L, R, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeLimit")
             .field("inner", &self.inner)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::config::{Config, Hook};
 use super::future::Limited;
 use crate::machinery::counters::{Counters, counters};
+use crate::machinery::own::Own;
 use crate::machinery::reconfigure::Reconfigure;
 use crate::sync::{AtomicU64, Ordering};
 use crate::vocabulary::clock;
@@ -53,20 +54,20 @@ impl Shared {
     /// Begins a call, whose time counts from now; `make` makes its future. `limit` is for that of this
     /// call, if it has one of its own.
     #[inline(always)]
-    pub(super) fn begin<F>(
-        self: &Arc<Self>,
+    pub(super) fn begin<F, O: Own>(
+        this: &O::Of<Self>,
         limit: Option<Duration>,
         make: impl FnOnce() -> F,
-    ) -> Limited<F> {
-        if self.common.count_calls {
-            self.counters.add(Counter::Calls);
+    ) -> Limited<F, O> {
+        if this.common.count_calls {
+            this.counters.add(Counter::Calls);
         }
         let limit = match limit {
             Some(limit) => clock::to_nanos(limit),
-            None => self.limit.load(Ordering::Relaxed),
+            None => this.limit.load(Ordering::Relaxed),
         };
-        let started = self.common.clock.now();
-        Limited::new(make(), started, limit, self.clone())
+        let started = this.common.clock.now();
+        Limited::new(make(), started, limit, this.clone())
     }
 
     pub(super) fn timed_out(&self, limit: Duration) -> Error {
