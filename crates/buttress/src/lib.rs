@@ -70,6 +70,7 @@
 //! - `json`: the codec `Json`, for stores that keep bytes.
 //! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
 //!   `buttress.<pattern>.<what>`.
+//! - `fast-clock`: `Clock::fast`, which reads the counter of the CPU and follows the system clock.
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

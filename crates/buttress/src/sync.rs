@@ -2,6 +2,8 @@
 //!
 //! The cfg is `buttress_loom` because plain `loom` also switches dependencies such as hyper-util.
 
+pub(crate) mod seqlock;
+
 #[cfg(not(buttress_loom))]
 mod imp {
     pub(crate) use std::hint::spin_loop;
@@ -24,4 +26,14 @@ pub(crate) use imp::*;
 /// and runs no user code that could panic in the middle.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Locks if no thread holds the lock. Ignores poison, as [`lock`] does.
+#[cfg(feature = "fast-clock")]
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(std::sync::TryLockError::WouldBlock) => None,
+    }
 }

@@ -12,7 +12,6 @@ pub(crate) mod own;
 pub(crate) mod queue;
 pub(crate) mod queued;
 pub(crate) mod reconfigure;
-pub(crate) mod seqlock;
 pub(crate) mod waiting;
 pub(crate) mod wakers;
 pub(crate) mod window;

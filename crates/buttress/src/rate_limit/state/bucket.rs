@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, Taken, WORDS};
 use super::{Receipt, Short};
-use crate::machinery::seqlock::SeqLock;
+use crate::sync::seqlock::SeqLock;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Somebody waits in the queue; newcomers must not pass.
