@@ -37,10 +37,16 @@ impl Bucket {
     /// Takes `cost` at `now`, unless somebody waits.
     #[inline(always)]
     pub(crate) fn spend(&self, cost: u32, now: u64) -> Result<(), Short> {
-        if let Some((plan, word)) = self.quick() {
-            let taken = plan.take(word >> SHIFT, cost, now)?;
-            if self.replace(word, taken.word() | word & EPOCH) {
-                return Ok(());
+        if let Some((words, word)) = self.quick() {
+            let spent = word >> SHIFT;
+            let taken = match Plan::from_first_words(words) {
+                Some(even) => Some(even.take(spent, cost, now)?),
+                None => Plan::take_by_first_words(words, spent, cost, now),
+            };
+            if let Some(taken) = taken {
+                if self.replace(word, taken.word() | word & EPOCH) {
+                    return Ok(());
+                }
             }
         }
         self.try_take(cost, now).map(drop)
@@ -80,24 +86,25 @@ impl Bucket {
     /// How long until there is enough for `cost`, where that is quickly said.
     #[inline(always)]
     pub(crate) fn quick_wait(&self, cost: u32, now: u64) -> Option<u64> {
-        let (plan, word) = self.quick()?;
-        match plan.take(word >> SHIFT, cost, now) {
+        let (words, word) = self.quick()?;
+        match Plan::from_first_words(words)?.take(word >> SHIFT, cost, now) {
             Err(Short::For(wait)) => Some(wait),
             _ => None,
         }
     }
 
-    /// Plan and word in as few steps as can be: an even plan that nobody is changing, and nobody waits.
+    /// The first words of the plan, and the word, in as few steps as can be: unless the plan is being changed, or
+    /// a call waits.
     #[inline(always)]
-    fn quick(&self) -> Option<(Plan, u64)> {
+    fn quick(&self) -> Option<([u64; 4], u64)> {
         // Without the bit that says a change is under way: with it `is_still` fails below, and it must not
         // make up for the bit of those who wait.
         let version = self.plan.begin() & !1;
-        let even = Plan::from_first_words(self.plan.first());
+        let words = self.plan.first();
         let word = self.word.load(Ordering::Acquire);
         // One comparison for two things: the same epoch, and nobody waits.
         let quiet = (word ^ version) & (EPOCH | WAITING) == 0 && self.plan.is_still(version);
-        even.filter(|_| quiet).map(|plan| (plan, word))
+        quiet.then_some((words, word))
     }
 
     /// How taking `cost` at `now` would fail.

@@ -82,9 +82,23 @@ impl Plan {
 
     /// The plan of which these are the [first words](Self::to_words), if it is even: then they say all.
     #[inline(always)]
-    pub(crate) fn from_first_words([unit, capacity, high]: [u64; 3]) -> Option<Self> {
+    pub(crate) fn from_first_words([unit, capacity, high, _]: [u64; 4]) -> Option<Self> {
         let even = Self { unit, capacity, ratio: (EVEN, 0), parts: 1, period: 1 };
         (high == EVEN).then_some(even)
+    }
+
+    /// Takes `cost` tokens at `now` by the [first words](Self::to_words) of a plan that is not even, which say all
+    /// but how long to wait; `None` if the tokens are not there.
+    #[inline(always)]
+    pub(crate) fn take_by_first_words(
+        [unit, capacity, high, low]: [u64; 4],
+        spent: u64,
+        cost: u32,
+        now: u64,
+    ) -> Option<Taken> {
+        let plan = Self { unit, capacity, ratio: (high, low), parts: 1, period: 1 };
+        let cost = u64::from(cost).checked_mul(unit).filter(|cost| *cost <= capacity)?;
+        plan.take_at(spent, cost, plan.scaled(now))
     }
 
     /// The position at `now`, and whether a part of the next part has come back too.
@@ -93,6 +107,7 @@ impl Plan {
         if self.is_even() { (now, false) } else { self.scaled(now) }
     }
 
+    #[inline(always)]
     fn scaled(&self, now: u64) -> (u64, bool) {
         // now * ratio / 2^127. The ratio is at most 2^127 and rounded up by less than 2^-127, `now` is
         // below 2^60 and `period` below 2^56: the error is below 2^-67, a true fraction is either 0 or
@@ -119,19 +134,24 @@ impl Plan {
     pub(crate) fn take(&self, spent: u64, cost: u32, now: u64) -> Result<Taken, Short> {
         let cost = u64::from(cost).checked_mul(self.unit).filter(|cost| *cost <= self.capacity);
         let Some(cost) = cost else { return Err(Short::Never) };
-        let (position, fraction) = self.position(now);
+        self.take_at(spent, cost, self.position(now)).ok_or_else(|| {
+            let due = self.time_of(spent + cost - self.capacity);
+            Short::For(due.saturating_sub(now))
+        })
+    }
+
+    /// Takes `cost` parts at a position, if they are there.
+    #[inline(always)]
+    fn take_at(&self, spent: u64, cost: u64, (position, fraction): (u64, bool)) -> Option<Taken> {
         if spent <= position {
             // Full. What came back beyond that is lost, also the fraction: counting it as spent keeps
             // the bucket from giving a token a nanosecond early.
             let cost = cost + u64::from(fraction);
-            return Ok(Taken { spent: position + cost, low: self.capacity < cost + self.unit });
+            return Some(Taken { spent: position + cost, low: self.capacity < cost + self.unit });
         }
         let level = self.level_above(spent, position);
-        if level >= cost {
-            return Ok(Taken { spent: spent + cost, low: level < cost + self.unit });
-        }
-        let due = self.time_of(spent + cost - self.capacity);
-        Err(Short::For(due.saturating_sub(now)))
+        let taken = Taken { spent: spent + cost, low: level < cost + self.unit };
+        (level >= cost).then_some(taken)
     }
 
     /// Takes `cost` tokens as of the first moment from `since` to `until` at which they are there. Only

@@ -180,6 +180,25 @@ proptest! {
         prop_assert!(had * u128::from(period) >= earned, "{had} of {earned}");
     }
 
+    /// The short way of a call that nobody waits for, also at a rate that is not even, and after years.
+    #[test]
+    fn spending_quickly_is_taking(
+        (tokens, period) in rates(),
+        burst in 1u32..20,
+        start in prop_oneof![Just(0), 0u64..(10 * 365 * 24 * 3600 * SECOND)],
+        steps in prop::collection::vec((0u32..2000, 0u32..22), 1..60),
+    ) {
+        let (quick, plain) = (bucket(burst, tokens, period), bucket(burst, tokens, period));
+        let interval = (period / u64::from(tokens)).max(1);
+        let mut now = start;
+        for (pause, cost) in steps {
+            now += u64::from(pause) * interval / 1000;
+            prop_assert_eq!(quick.spend(cost, now), take(&plain, cost, now));
+            let words = [&quick, &plain].map(|bucket| bucket.word.load(Ordering::Relaxed));
+            prop_assert_eq!(words[0], words[1]);
+        }
+    }
+
     #[test]
     fn looking_agrees_with_taking(
         (tokens, period) in rates(),
