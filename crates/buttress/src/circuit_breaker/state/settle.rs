@@ -32,14 +32,27 @@ impl State {
         ticket.how() == NOTED && self.success_changes_nothing(plain)
     }
 
-    /// Counts a success where that is all it takes: in the present slice of a window of time.
+    /// Counts a success of which nothing else is noted. A success opens no circuit, so the window is all that it
+    /// can change. `false` if it takes more, and nothing is counted.
     #[inline]
     pub(crate) fn count_good(&self, ticket: Ticket, now: impl FnOnce() -> Instant) -> bool {
+        const GOOD: Sample = Sample { failed: false, slow: false };
+        let generation = ticket.generation();
+        if ticket.how() != COUNTED {
+            return false;
+        }
         match &self.window {
-            Window::Time(window) if ticket.how() == COUNTED => {
-                window.count_good(ticket.generation(), self.nanos(now()))
+            Window::Time(window) => window.count_good(generation, self.nanos(now())),
+            // The window knows only the low bits of a generation.
+            _ if self.generation() != generation => true,
+            Window::Count(window) => {
+                window.record(&self.sums, generation, GOOD);
+                true
             }
-            _ => false,
+            Window::Streak => {
+                Streak::record(&self.sums, generation, false);
+                true
+            }
         }
     }
 

@@ -47,6 +47,10 @@ impl Rig {
         slow: bool,
         hint: Option<Duration>,
     ) -> Settled {
+        // As the end of a call does.
+        if outcome == Success && !slow && self.state.count_good(ticket, || self.now) {
+            return Settled::default();
+        }
         self.state.settle(ticket, outcome, slow, || self.now, hint)
     }
 
@@ -120,6 +124,21 @@ fn late_results_of_a_closed_time_change_nothing() {
     rig.settle(probe, Success);
     assert_eq!(rig.settle(late[2], Failure), Settled::default());
     assert_eq!(rig.state.state(), CircuitState::Closed);
+}
+
+#[test]
+fn a_late_success_changes_nothing_where_the_window_takes_its_generation_for_the_present_one() {
+    let rig = Rig::new(&Config::new().failure_rate(0.5).count_window(4).min_calls(4));
+    let late = rig.admit().unwrap();
+    // The window has six bits of a generation.
+    for _ in 0..32 {
+        rig.state.force(CircuitState::Disabled, rig.now);
+        rig.state.force(CircuitState::Closed, rig.now);
+    }
+    rig.settle(late, Success);
+    assert_eq!(rig.state.tally(rig.now).total, 0);
+    rig.run(Success);
+    assert_eq!(rig.state.tally(rig.now).total, 1);
 }
 
 #[test]

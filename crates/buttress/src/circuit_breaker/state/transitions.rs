@@ -13,8 +13,10 @@ use crate::vocabulary::observe::CircuitState;
 impl State {
     /// The present generation: a number that grows with every change of state, and when a window that
     /// counts is emptied.
+    #[inline]
     pub(super) fn generation(&self) -> u32 {
-        self.current().0
+        // Acquire, as in `current`.
+        (self.control.load(Ordering::Acquire) >> 32) as u32
     }
 
     /// How often the state changed, wrapping around.

@@ -45,6 +45,10 @@ const GENERATION: u32 = 32;
 const NEXT: u32 = 38;
 const LAP_LOW: u32 = 50;
 const LAP_LOW_BITS: u32 = 64 - LAP_LOW;
+/// Set until every slot holds an outcome.
+const NOT_FULL: u64 = 1 << FILLING;
+/// Set in the word of a window that another good call would change.
+const NOT_CLEAR: u64 = NUMBER | NUMBER << SLOW | NOT_FULL;
 
 impl Ring {
     fn unpack(word: u64) -> Self {
@@ -55,7 +59,7 @@ impl Ring {
             slow: part(SLOW, LARGEST_COUNT),
             full: part(FILLING, 1) == 0,
             generation: part(GENERATION, GENERATIONS),
-            lap: part(LAP_LOW, LAPS) | part(LAP_HIGH, LAPS >> LAP_LOW_BITS) << LAP_LOW_BITS,
+            lap: lap(word),
         }
     }
 
@@ -69,11 +73,26 @@ impl Ring {
             | u64::from(self.next) << NEXT
             | u64::from(lap) << LAP_LOW
     }
+}
 
-    fn tally(self, size: usize) -> Tally {
-        let total = if self.full { size as u64 } else { self.next.into() };
-        Tally { total, failed: self.failed.into(), slow: self.slow.into() }
-    }
+/// The lap of a word.
+#[inline(always)]
+fn lap(word: u64) -> u32 {
+    let high = (word >> LAP_HIGH) as u32 & LAPS >> LAP_LOW_BITS;
+    (word >> LAP_LOW) as u32 | high << LAP_LOW_BITS
+}
+
+/// What the outcome in a slot adds to the sums of a word.
+#[inline(always)]
+fn counted(slot: u32) -> u64 {
+    u64::from(slot & 1) | u64::from(slot >> 1 & 1) << SLOW
+}
+
+/// The word of the first slot of the next lap.
+#[inline(never)]
+fn wrapped(word: u64) -> u64 {
+    let ring = Ring::unpack(word);
+    Ring { next: 0, full: true, lap: ring.lap + 1, ..ring }.pack()
 }
 
 fn mark(lap: u32, sample: Sample) -> u32 {
@@ -94,13 +113,14 @@ impl CountWindow {
 
     /// What of a word must be as in the ticket of a call, where a window is clear: full of good calls, so
     /// that another one would change nothing.
-    pub(crate) const CLEAR: u64 = NUMBER
-        | NUMBER << SLOW
-        | 1 << FILLING
-        | CALLS_NOT_COUNTED
-        | (GENERATIONS as u64) << GENERATION;
+    pub(crate) const CLEAR: u64 =
+        NOT_CLEAR | CALLS_NOT_COUNTED | (GENERATIONS as u64) << GENERATION;
 
     /// Counts one call; what is in the window then, or `None` if `generation` has passed.
+    ///
+    /// The sums are corrected in the packed word, because taking all of it apart and together again would be most
+    /// of the cost. Only a call that wraps around does that.
+    #[inline(always)]
     pub(crate) fn record(
         &self,
         sums: &AtomicU64,
@@ -110,42 +130,42 @@ impl CountWindow {
         loop {
             // Acquire pairs with the Release below and in `reset`.
             let word = sums.load(Ordering::Acquire);
-            let ring = Ring::unpack(word);
-            if ring.generation != generation & GENERATIONS {
+            if ((word >> GENERATION) as u32 ^ generation) & GENERATIONS != 0 {
                 return None;
             }
             // In a full window of good calls another one changes nothing: nothing is written.
-            if ring.full && ring.failed == 0 && ring.slow == 0 && sample.is_good() {
-                return Some(ring.tally(self.slots.len()));
+            if word & NOT_CLEAR == 0 && sample.is_good() {
+                return Some(self.tally(word));
             }
-            let slot = self.slots.get(ring.next as usize)?;
+            let next = (word >> NEXT & NUMBER) as usize;
+            let slot = self.slots.get(next)?;
             let old = slot.load(Ordering::Relaxed);
-            let (mut failed, mut slow) = (ring.failed, ring.slow);
-            if ring.full {
-                if old >> 2 != ring.lap.wrapping_sub(1) & LAPS {
+            let lap = lap(word);
+            let mut after = word + counted(mark(0, sample));
+            if word & NOT_FULL == 0 {
+                if old >> 2 != lap.wrapping_sub(1) & LAPS {
                     // Claimed a lap ago and not written yet.
                     spin_loop();
                     continue;
                 }
-                failed -= old & 1;
-                slow -= old >> 1 & 1;
+                // The oldest call leaves. It is in the sums, so that no part of the word borrows from another.
+                after -= counted(old);
             }
-            let wraps = ring.next as usize + 1 == self.slots.len();
-            let next = Ring {
-                next: if wraps { 0 } else { ring.next + 1 },
-                failed: failed + u32::from(sample.failed),
-                slow: slow + u32::from(sample.slow),
-                full: ring.full || wraps,
-                lap: ring.lap + u32::from(wraps),
-                ..ring
-            };
+            after = if next + 1 == self.slots.len() { wrapped(after) } else { after + (1 << NEXT) };
             let claimed =
-                sums.compare_exchange_weak(word, next.pack(), Ordering::AcqRel, Ordering::Relaxed);
+                sums.compare_exchange_weak(word, after, Ordering::AcqRel, Ordering::Relaxed);
             if claimed.is_ok() {
-                write_slot(slot, old, ring.lap, sample);
-                return Some(next.tally(self.slots.len()));
+                write_slot(slot, old, lap, sample);
+                return Some(self.tally(after));
             }
         }
+    }
+
+    #[inline(always)]
+    fn tally(&self, word: u64) -> Tally {
+        let size = self.slots.len() as u64;
+        let total = if word & NOT_FULL == 0 { size } else { word >> NEXT & NUMBER };
+        Tally { total, failed: word & NUMBER, slow: word >> SLOW & NUMBER }
     }
 
     /// Empties the window for a new generation. The caller keeps resets apart.
@@ -176,12 +196,13 @@ impl CountWindow {
     }
 
     pub(crate) fn snapshot(&self, sums: &AtomicU64) -> Tally {
-        Ring::unpack(sums.load(Ordering::Relaxed)).tally(self.slots.len())
+        self.tally(sums.load(Ordering::Relaxed))
     }
 }
 
 /// Writes an outcome unless the slot already holds one of a later lap, which can be when the window
 /// was emptied between the claim and this write.
+#[inline(always)]
 fn write_slot(slot: &AtomicU32, mut old: u32, lap: u32, sample: Sample) {
     let is_older = |other: u32| lap.wrapping_sub(other >> 2) & LAPS <= LAPS / 2;
     while is_older(old) {

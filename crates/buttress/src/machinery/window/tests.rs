@@ -40,6 +40,22 @@ fn laps_of_the_smallest_window_wrap_around() {
 }
 
 #[test]
+fn the_largest_window_holds_as_many_failures_as_calls() {
+    let window = Calls::new(LARGEST_COUNT);
+    let worst = Sample { failed: true, slow: true };
+    let all = u64::from(LARGEST_COUNT);
+    for call in 1..=3 * all {
+        let count = call.min(all);
+        let tally = window.record(0, worst).unwrap();
+        assert_eq!(tally, Tally { total: count, failed: count, slow: count });
+    }
+    for call in 1..=all {
+        let tally = window.record(0, GOOD).unwrap();
+        assert_eq!(tally, Tally { total: all, failed: all - call, slow: all - call });
+    }
+}
+
+#[test]
 fn resets_without_number_leave_the_slots_usable() {
     // Found in review: a slot that was not written for more than half of all laps looked newer than
     // the present one, was never written again, and the next lap waited for it for ever.
