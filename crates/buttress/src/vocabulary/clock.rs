@@ -200,10 +200,10 @@ impl Future for Sleep {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.project().timer.project() {
             TimerProj::Tokio { timer } => {
-                // Outside tokio's cooperative budget: a service that uses it up on every poll must not
-                // be able to keep its own time limit from being seen.
-                let timer = std::pin::pin!(tokio::task::unconstrained(timer));
-                timer.poll(cx)
+                if tokio::task::coop::has_budget_remaining() {
+                    return timer.poll(cx);
+                }
+                poll_without_budget(timer, cx)
             }
             TimerProj::Virtual { timer } => match timer.poll(cx.waker()) {
                 true => Poll::Ready(()),
@@ -211,6 +211,13 @@ impl Future for Sleep {
             },
         }
     }
+}
+
+/// Polls a timer outside tokio's cooperative budget: a service that uses the budget up on every poll must not be
+/// able to keep its own time limit from being seen.
+#[cold]
+fn poll_without_budget(timer: Pin<&mut tokio::time::Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    std::pin::pin!(tokio::task::unconstrained(timer)).poll(cx)
 }
 
 /// `start + duration`, or the far future where an instant cannot say that.
