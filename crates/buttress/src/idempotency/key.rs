@@ -74,26 +74,17 @@ impl Key {
         if let Some(character) = control(scope).or_else(|| control(key)) {
             return Err(InvalidKey::Control { character: character.into() });
         }
-        // Most keys are short, and a short buffer is cleared at once.
+        // On the stack, so that the shared text is all that is allocated. Most keys are short, and a short buffer
+        // is cleared at once.
         Ok(if length <= 64 {
-            Self::join::<64>(scope, key)
+            Self::of_bytes(join(scope, key, &mut [0; 64]))
         } else {
-            Self::join::<{ Self::LONGEST }>(scope, key)
+            Self::of_bytes(join(scope, key, &mut [0; Self::LONGEST]))
         })
     }
 
-    /// Puts it together on the stack, so that the shared text is all that is allocated. It has room in `N`
-    /// bytes.
-    fn join<const N: usize>(scope: &str, key: &str) -> Self {
-        let mut bytes = [0; N];
-        let mut at = 0;
-        for part in [scope.as_bytes(), &[SEPARATOR], key.as_bytes()] {
-            if let Some(place) = bytes.get_mut(at..at + part.len()) {
-                place.copy_from_slice(part);
-            }
-            at += part.len();
-        }
-        let text = bytes.get(..at).unwrap_or_default();
+    #[inline(always)]
+    fn of_bytes(text: &[u8]) -> Self {
         Self { hash: hash(text), text: text.into() }
     }
 
@@ -137,11 +128,49 @@ impl Key {
     }
 }
 
+/// Puts scope, separator and key into `place`, which is long enough; returns what they take.
+#[inline(always)]
+fn join<'a>(scope: &str, key: &str, place: &'a mut [u8]) -> &'a [u8] {
+    let at = scope.len();
+    if let Some(place) = place.get_mut(..at) {
+        place.copy_from_slice(scope.as_bytes());
+    }
+    if let Some(place) = place.get_mut(at) {
+        *place = SEPARATOR;
+    }
+    if let Some(place) = place.get_mut(at + 1..at + 1 + key.len()) {
+        place.copy_from_slice(key.as_bytes());
+    }
+    place.get(..at + 1 + key.len()).unwrap_or_default()
+}
+
 /// The first control character of `text`.
+#[inline(always)]
 fn control(text: &str) -> Option<char> {
-    // Without stopping at the first, which is faster for what is short.
-    let plain = text.bytes().fold(true, |plain, byte| plain & (0x20..0x7f).contains(&byte));
-    if plain { None } else { text.chars().find(|c| c.is_control()) }
+    if is_plain(text.as_bytes()) { None } else { text.chars().find(|c| c.is_control()) }
+}
+
+/// Whether all of `text` is printable ASCII. Eight bytes at a time: most keys are, and a byte at a time would cost
+/// as much as to hash them.
+#[inline(always)]
+fn is_plain(text: &[u8]) -> bool {
+    const EACH: u64 = u64::MAX / 0xff;
+    // A byte below 0x20 borrows, one of 0x7f or more carries or is marked already.
+    let odd = |word: u64| {
+        (word.wrapping_sub(EACH * 0x20) | word.wrapping_add(EACH) | word) & (EACH * 0x80)
+    };
+    let mut chunks = text.chunks_exact(8);
+    let mut found = 0;
+    for chunk in &mut chunks {
+        found |= chunk.first_chunk().map_or(EACH * 0x80, |chunk| odd(u64::from_le_bytes(*chunk)));
+    }
+    let rest = chunks.remainder();
+    let rest = match text.last_chunk() {
+        // Some bytes once more.
+        Some(last) => odd(u64::from_le_bytes(*last)) == 0,
+        None => rest.iter().all(|byte| (0x20..0x7f).contains(byte)),
+    };
+    found == 0 && rest
 }
 
 fn hash(text: &[u8]) -> u64 {
@@ -278,7 +307,7 @@ mod tests {
 
     #[test]
     fn short_and_long_keys_are_put_together_alike() {
-        for length in [1, 62, 63, 64, 65, 511] {
+        for length in [1, 7, 8, 62, 63, 64, 65, 511] {
             let text = "k".repeat(length);
             let key = Key::new(&text).unwrap();
             assert_eq!((key.scope(), key.key()), ("", &*text));
@@ -303,6 +332,22 @@ mod tests {
         assert!(Key::new("a\nb").is_err());
         assert_eq!(Key::new("\u{e9}\u{85}"), Err(InvalidKey::Control { character: 0x85 }));
         assert_eq!(Key::new("caf\u{e9}").unwrap().key(), "caf\u{e9}");
+    }
+
+    #[test]
+    fn a_control_character_is_found_wherever_it_stands() {
+        for length in [1, 2, 7, 8, 9, 15, 16, 17, 20, 37, 64, 65, 300] {
+            for at in 0..length {
+                let mut text = vec![b'~'; length];
+                text[at] = b' ';
+                assert!(Key::new(std::str::from_utf8(&text).unwrap()).is_ok());
+                for character in (0..0x20).chain([0x7f]) {
+                    text[at] = character;
+                    let refused = Key::new(std::str::from_utf8(&text).unwrap());
+                    assert_eq!(refused, Err(InvalidKey::Control { character: character.into() }));
+                }
+            }
+        }
     }
 
     #[test]
