@@ -2,20 +2,20 @@
 
 use std::fmt::Write;
 
-const WIDTH: f64 = 880.0;
+const WIDTH: f64 = 960.0;
 const COLUMNS: usize = 2;
 const MARGIN: f64 = 16.0;
 const HEAD: f64 = 62.0;
 /// Space for the names at the left of a panel.
-const NAMES: f64 = 148.0;
+const NAMES: f64 = 156.0;
 /// Space for the figures at the right of a panel.
-const FIGURES: f64 = 74.0;
+const FIGURES: f64 = 104.0;
 const TITLE: f64 = 24.0;
 const LINE: f64 = 18.0;
 const AXIS: f64 = 26.0;
 const DOT: f64 = 4.5;
 /// The longest name that fits, in characters.
-const LONGEST: usize = 24;
+const LONGEST: usize = 22;
 
 const STYLE: &str = "\
 text{font:12px system-ui,sans-serif;fill:#24292f}\
@@ -211,7 +211,7 @@ mod tests {
     fn figures_are_short() {
         assert_eq!(["1.3", "10", "1228", "12 177"], [1.34, 9.96, 1228.4, 12177.0].map(figure));
         assert_eq!(["0.1", "1", "10", "10 000"], [-1, 0, 1, 4].map(power_of_ten));
-        assert_eq!(shortened("tower-resilience, fixed window"), "tower-resilience, fixed…");
+        assert_eq!(shortened("tower-resilience, fixed window"), "tower-resilience, fix…");
     }
 
     #[test]
