@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
 
-use super::state::verdict::Limits;
 use crate::check::{check_at_least, check_duration, check_range};
 
 /// What happens behind a message that has used up its attempts.
@@ -190,16 +189,6 @@ impl Config {
         let wait = self.backoff.longest().max(self.max_hint);
         wait.saturating_mul(waits)
             .saturating_add(self.publish_timeout.saturating_mul(self.attempts))
-    }
-
-    /// How often a message is tried.
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
-            attempts: self.attempts,
-            max_starts: self.max_starts,
-            max_hint: self.max_hint,
-            hold_key: self.head_of_key == HeadOfKey::Block,
-        }
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {

@@ -13,7 +13,7 @@ use tower::{BoxError, Service};
 use super::config::Config;
 use super::message::Message;
 use super::state::Delivery;
-use super::state::verdict::Failure;
+use super::state::verdict::{Failure, Limits};
 use super::store::{Lease, Verdict};
 
 /// A delivery that has ended.
@@ -109,7 +109,7 @@ fn judge<T, E: Into<BoxError>>(
 }
 
 fn failed(delivery: &Delivery, failure: Failure, config: &Config) -> Verdict {
-    config.limits().after_failure(delivery.attempts, failure, |attempts| {
+    Limits::of(config).after_failure(delivery.attempts, failure, |attempts| {
         // The wait before is not known after a restart; decorrelated jitter then begins from the start.
         config.backoff.delay(attempts.saturating_sub(1), Duration::ZERO, &config.rng)
     })

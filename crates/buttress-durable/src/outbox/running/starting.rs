@@ -11,6 +11,7 @@ use super::{Operation, Running};
 use crate::instant;
 use crate::outbox::deliver::{deliver, panicked};
 use crate::outbox::message::Message;
+use crate::outbox::state::verdict::Limits;
 use crate::outbox::state::{Delivery, Next};
 use crate::outbox::store::{Lease, Store};
 use buttress::Classify;
@@ -76,7 +77,7 @@ where
             }
             Ok(starts) => {
                 self.claims.remove(&id);
-                match config.limits().after_start(starts) {
+                match Limits::of(&config).after_start(starts) {
                     Some(verdict) => self.pending.ended(delivery, lease, verdict),
                     None => self.publish(Message { starts, ..message }, lease),
                 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::outbox::config::{Config, HeadOfKey};
 use crate::outbox::store::Verdict;
 use crate::text;
 
@@ -31,6 +32,15 @@ pub(in crate::outbox) struct Limits {
 }
 
 impl Limits {
+    pub(in crate::outbox) fn of(config: &Config) -> Self {
+        Self {
+            attempts: config.attempts,
+            max_starts: config.max_starts,
+            max_hint: config.max_hint,
+            hold_key: config.head_of_key == HeadOfKey::Block,
+        }
+    }
+
     /// Decides about a message whose delivery failed after `before` counted attempts. `wait` returns the wait
     /// after a number of counted attempts.
     pub(in crate::outbox) fn after_failure(
