@@ -75,7 +75,9 @@ impl Faults {
         Self::default()
     }
 
-    /// `fault` strikes the station, link or node of the name `target` at `from`, for `lasting`.
+    /// Plans `fault` for the station, link or node with the name `target`: from `from` on, for `lasting`. A
+    /// station, a link and a node may share a name, because the kind of the fault says which of them it strikes.
+    /// A run refuses a target that its world does not know.
     pub fn at(
         mut self,
         from: Duration,
@@ -88,7 +90,9 @@ impl Faults {
         self
     }
 
-    /// `fault` comes for `on` and goes for `off`, again and again from `from` until `to`.
+    /// Plans `fault` again and again from `from` until `to`: present for `on`, then absent for `off`. Plans a
+    /// fault without effect if `from` is not before `to`, or if `on` and `off` are zero; a run still checks its
+    /// target.
     pub fn flapping(
         mut self,
         from: Duration,
@@ -100,7 +104,10 @@ impl Faults {
     ) -> Self {
         let mut start = from;
         let cycle = on.saturating_add(off);
-        while start < to && !cycle.is_zero() {
+        if start >= to || cycle.is_zero() {
+            return self.at(from, Duration::ZERO, target, fault);
+        }
+        while start < to {
             self = self.at(start, on.min(to - start), target, fault.clone());
             start = start.saturating_add(cycle);
         }

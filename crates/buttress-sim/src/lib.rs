@@ -101,8 +101,8 @@ pub use fault::{Fault, Faults};
 pub use link::{Link, LinkFuture, LinkLayer, Linked};
 pub use load::{Load, Rate, Request};
 pub use measure::{
-    Band, Cause, Ends, Event, Gauge, Histogram, Phase, PhaseKind, Recovery, StationWindow, What,
-    Window,
+    Band, Cause, Ends, Event, Gauge, Histogram, Phase, PhaseKind, Recovery, StationWindow, Trigger,
+    What, Window,
 };
 pub use outcome::{FaultSpan, Outcome};
 pub use output::Report;

@@ -136,7 +136,8 @@ impl World {
         Ok(LinkLayer::new(state))
     }
 
-    /// Another machine: the same time, with a wall clock that [`Fault::Skew`] sets wrong.
+    /// Another machine: the same time, with a wall clock that [`Fault::Skew`] sets wrong. A fault strikes every
+    /// node of its name.
     #[must_use]
     pub fn node(&self, name: impl Into<String>) -> Clock {
         let node = self.inner.time.node();
@@ -199,8 +200,8 @@ impl World {
         let core = parts.stations.iter().find(|core| core.name() == target).cloned();
         let link =
             parts.links.iter().find(|(name, _)| name == target).map(|(_, link)| link.clone());
-        let node =
-            parts.nodes.iter().find(|(name, _)| name == target).map(|(_, node)| node.clone());
+        let named = parts.nodes.iter().filter(|(name, _)| name == target);
+        let nodes: Vec<_> = named.map(|(_, node)| node.clone()).collect();
         drop(parts);
         if let Some(core) = core {
             core.set_condition(Condition::of(faults.iter().copied()));
@@ -208,7 +209,7 @@ impl World {
         if let Some(link) = link {
             link.strike(faults);
         }
-        if let Some(node) = node {
+        for node in nodes {
             let skew =
                 faults.iter().map(|fault| if let Fault::Skew(nanos) = fault { *nanos } else { 0 });
             node.set_skew(skew.fold(0, i64::saturating_add));

@@ -13,7 +13,7 @@ mod window;
 pub use cause::{Cause, Ends};
 pub use histogram::Histogram;
 pub(crate) use latencies::Latencies;
-pub use phases::{Phase, PhaseKind, Recovery};
+pub use phases::{Phase, PhaseKind, Recovery, Trigger};
 pub(crate) use phases::{Sample, find as find_phases, recovery};
 pub(crate) use recorded::Recorded;
 pub(crate) use recorder::{Recorder, SourceId};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Outcome, PhaseKind};
+use crate::{Outcome, PhaseKind, Recovery, Trigger};
 
 /// Three significant digits and a unit.
 pub(super) fn time(time: Duration) -> String {
@@ -48,18 +48,32 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// What became of it after the last trigger.
-pub(super) fn verdict(outcome: &Outcome) -> (PhaseKind, String) {
-    let end = outcome.ended_in();
-    let text = match (outcome.recoveries().last(), end) {
-        (_, PhaseKind::Metastable) => "stays down".to_owned(),
-        (_, PhaseKind::Overloaded) => "overloaded".to_owned(),
-        (Some(recovery), _) => match recovery.after {
-            Some(Duration::ZERO) => "back at once".to_owned(),
-            Some(after) => format!("back after {}", time(after)),
-            None => "not back yet".to_owned(),
-        },
-        (None, _) => "no trigger".to_owned(),
+/// A quantile of the latency of the requests that were answered well; a dash if none was.
+pub(super) fn of_ok(outcome: &Outcome, q: f64) -> String {
+    let latency = outcome.latency();
+    if latency.count() == 0 { NONE.to_owned() } else { time(latency.quantile(q)) }
+}
+
+/// Says that there is no value.
+const NONE: &str = "–";
+
+/// What happened after the last fault of the run. A dash if the run had no fault.
+pub(super) fn after_the_fault(outcome: &Outcome) -> String {
+    if outcome.faults().is_empty() {
+        return NONE.to_owned();
+    }
+    let recoveries = outcome.recoveries();
+    let last = recoveries.iter().rposition(|recovery| recovery.trigger == Trigger::Fault);
+    let since = last.and_then(|last| recoveries.get(last..)).unwrap_or_default();
+    let back = |recovery: &Recovery| {
+        let ended = since.first()?.trigger_ended;
+        Some((recovery.trigger_ended + recovery.after?).saturating_sub(ended))
     };
-    (end, text)
+    match (since.iter().find_map(back), outcome.ended_in()) {
+        (Some(Duration::ZERO), _) => "back immediately".to_owned(),
+        (Some(after), _) => format!("back after {}", time(after)),
+        (None, _) if since.is_empty() => "lasts to the end".to_owned(),
+        (None, PhaseKind::Metastable) => "stays down".to_owned(),
+        (None, _) => "not back yet".to_owned(),
+    }
 }

@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use super::axis::View;
-use super::figures::{number, of_all, percent, time, verdict};
+use super::figures::{after_the_fault, number, of_all, of_ok, percent};
 use super::{heat, panels, style};
 use crate::{Cause, Outcome};
 
@@ -32,21 +32,21 @@ pub(super) fn page(title: &str, intro: &str, outcomes: &[Outcome]) -> String {
 }
 
 fn table(outcomes: &[Outcome]) -> String {
-    let mut html = "<div class=\"scroll\"><table><thead><tr><th></th><th>After the trigger</th>\
+    let mut html = "<div class=\"scroll\"><table><thead><tr><th></th><th>At the end</th><th>After the fault</th>\
         <th>Offered /s</th><th>Goodput /s</th><th>Answered well</th><th>p50 of those</th>\
         <th>p99 of those</th><th>p99 of all</th>\
         <th>Calls per request</th><th>Work for nothing</th><th>How the rest ended</th></tr></thead><tbody>"
         .to_owned();
     for (n, outcome) in outcomes.iter().enumerate() {
-        let (kind, text) = verdict(outcome);
-        let latency = outcome.latency();
+        let end = outcome.ended_in();
         let _ = write!(
             html,
             "<tr><th><a href=\"#o{n}\">{}</a></th>\
-             <td class=\"words\"><span class=\"badge {}\">{}</span></td>",
+             <td class=\"words\"><span class=\"badge {}\">{}</span></td><td class=\"words\">{}</td>",
             escaped(outcome.name()),
-            panels::badge(kind),
-            escaped(&text)
+            panels::badge(end),
+            end.as_str(),
+            after_the_fault(outcome)
         );
         let ok = outcome.share(Cause::Ok);
         let _ = write!(
@@ -57,8 +57,8 @@ fn table(outcomes: &[Outcome]) -> String {
             percent(ok)
         );
         for cell in [
-            time(latency.quantile(0.5)),
-            time(latency.quantile(0.99)),
+            of_ok(outcome, 0.5),
+            of_ok(outcome, 0.99),
             of_all(outcome, 0.99),
             format!("{:.2}", outcome.amplification()),
             percent(outcome.wasted_work()),
@@ -87,21 +87,21 @@ fn rest(outcome: &Outcome) -> String {
 }
 
 fn card(n: usize, outcome: &Outcome) -> String {
-    let (kind, text) = verdict(outcome);
+    let end = outcome.ended_in();
     format!(
         "<section class=\"card\" id=\"o{n}\"><h2>{} <span class=\"badge {}\">{}</span></h2>{}</section>",
         escaped(outcome.name()),
-        panels::badge(kind),
-        escaped(&text),
+        panels::badge(end),
+        end.as_str(),
         panels::charts(outcome)
     )
 }
 
 fn foot(outcomes: &[Outcome]) -> String {
     let mut html = "<footer><p>Grey bars are faults. <b>Stable</b>: what is offered is served. \
-        <b>Overloaded</b>: it is not, and a fault or a load never borne before is the reason. \
-        <b>Recovering</b>: the reason is gone, and soon so is the trouble. <b>Metastable</b>: the reason is \
-        gone, and the system keeps itself down.</p><p>Reproduce: "
+        <b>Overloaded</b>: it is not served, because of a fault or of more load than the system carries. \
+        <b>Recovering</b>: the trigger is over, and the system is stable soon. <b>Metastable</b>: the trigger is \
+        over, and the system keeps itself down.</p><p>Reproduce: "
         .to_owned();
     for (n, outcome) in outcomes.iter().enumerate() {
         let separator = if n == 0 { "" } else { ", " };

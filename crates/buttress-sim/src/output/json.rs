@@ -120,6 +120,7 @@ fn phase(phase: &crate::Phase) -> String {
 
 fn recovery(recovery: &crate::Recovery) -> String {
     let mut json = Object::new();
+    json.text("trigger", recovery.trigger.as_str());
     json.time("trigger_ended", recovery.trigger_ended);
     match recovery.after {
         Some(after) => json.time("after", after),

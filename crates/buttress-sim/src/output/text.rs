@@ -1,4 +1,4 @@
-use super::figures::{number, of_all, percent, time, verdict};
+use super::figures::{after_the_fault, number, of_all, of_ok, percent};
 use crate::{Cause, Outcome};
 
 /// How many blocks a row has.
@@ -15,22 +15,23 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
         "p99 of all",
         "attempts",
         "wasted",
-        "after the trigger",
+        "after the fault",
+        "at the end",
     ];
     let mut rows: Vec<Vec<String>> = vec![head.iter().map(|cell| (*cell).to_owned()).collect()];
     for outcome in outcomes {
-        let latency = outcome.latency();
         rows.push(vec![
             outcome.name().to_owned(),
             number(outcome.offered()),
             number(outcome.goodput()),
             percent(outcome.share(Cause::Ok)),
-            time(latency.quantile(0.5)),
-            time(latency.quantile(0.99)),
+            of_ok(outcome, 0.5),
+            of_ok(outcome, 0.99),
             of_all(outcome, 0.99),
             format!("{:.2}", outcome.amplification()),
             percent(outcome.wasted_work()),
-            verdict(outcome).1,
+            after_the_fault(outcome),
+            outcome.ended_in().as_str().to_owned(),
         ]);
     }
     let widths: Vec<usize> = (0..head.len())
@@ -44,7 +45,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let pad = " ".repeat(width - cell.chars().count());
             // Words to the left, figures to the right.
-            let words = column == 0 || column == head.len() - 1;
+            let words = column == 0 || column >= head.len() - 2;
             text.push_str(&if words { format!("{cell}{pad}") } else { format!("{pad}{cell}") });
             text.push_str("  ");
         }

@@ -185,8 +185,9 @@ impl State {
 
     /// Ends a job that neither waits nor runs any more.
     fn end(&mut self, slot: u32, now: u64, result: Result<Served, ServerError>) {
+        let uncounted = self.uncounted;
         let Some(job) = self.jobs.get_mut(slot as usize) else { return };
-        self.tally.depart(job.arrived, now);
+        self.tally.depart(job.arrived, now, u64::from(job.number > uncounted));
         if job.gone {
             self.release(slot);
             return;

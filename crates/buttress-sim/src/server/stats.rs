@@ -34,9 +34,10 @@ pub struct StationStats {
     /// The time that jobs spent waiting and in work, added up over the time and over the jobs: the number in
     /// the system, integrated.
     pub present: Duration,
-    /// The time in the system of every job that has left it, added up.
+    /// The sum of the times in the system of the jobs in [`left`](Self::left).
     pub sojourn: Duration,
-    /// How many jobs have left the system, however.
+    /// The number of counted jobs that left the system, for whatever reason. A job that arrived before the end
+    /// of the warm-up is not counted.
     pub left: u64,
     /// Over what time all this was counted.
     pub over: Duration,

@@ -37,10 +37,11 @@ impl Tally {
         }
     }
 
-    pub(super) fn depart(&mut self, arrived: u64, now: u64) {
+    /// A job leaves. `counted` is 1 if its end counts, and 0 if it came before the counting began.
+    pub(super) fn depart(&mut self, arrived: u64, now: u64, counted: u64) {
         self.present -= 1;
-        self.left += 1;
-        self.sojourn += u128::from(now - arrived);
+        self.left += counted;
+        self.sojourn += u128::from(now - arrived) * u128::from(counted);
     }
 
     /// Counts from here on; who is in the system stays.

@@ -1,11 +1,12 @@
 //! What faults do, and when they stop.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::time_limit::{Config, TimeLimitLayer};
 use buttress_sim::{
     Cause, Distribution, Event, Fault, Faults, Leave, Link, Load, Outcome, Queue, Scenario, Server,
-    What,
+    SimError, What,
 };
 use tower::Layer;
 
@@ -318,4 +319,63 @@ fn what_is_not_there_cannot_be_struck() {
         link.run(|world| world.server(Server::new("db", ms(1)))).is_err(),
         "a station is no link"
     );
+}
+
+#[test]
+fn a_target_is_checked_although_nothing_strikes_it() {
+    let second = (sec(1), sec(1));
+    for (from, to, (on, off)) in
+        [(sec(5), sec(5), second), (sec(6), sec(5), second), (sec(1), sec(5), (sec(0), sec(0)))]
+    {
+        let run = |target| {
+            let faults = Faults::new().flapping(from, to, target, Fault::Crash, on, off);
+            let scenario = Scenario::new("flapping", sec(10)).faults(faults);
+            scenario.run(|world| world.server(Server::new("database", ms(1))))
+        };
+        let SimError::Invalid(error) = run("databse").unwrap_err() else { panic!("a target") };
+        assert_eq!((error.field(), error.value()), ("target", "databse"));
+        assert_eq!(run("database").unwrap().faults(), [], "no effect");
+    }
+}
+
+#[test]
+fn the_kind_of_a_fault_tells_a_link_from_a_station_of_its_name() {
+    let run = |fault| {
+        let scenario = Scenario::new("names", sec(10)).load(Load::even(10.0));
+        let scenario = scenario.faults(Faults::new().at(sec(2), sec(2), "db", fault));
+        let outcome = scenario.run(|world| {
+            let station = world.server(Server::new("db", ms(1)))?;
+            Ok(world.link(Link::new("db"))?.layer(station))
+        });
+        let outcome = outcome.unwrap();
+        (outcome.station("db").unwrap().down, outcome.attempts(), outcome.unfinished())
+    };
+    assert_eq!(run(Fault::Crash), (20, 99, 0));
+    assert_eq!(run(Fault::Partition), (0, 79, 20));
+}
+
+#[test]
+fn every_node_of_a_name_is_struck() {
+    let scenario = Scenario::new("nodes", sec(10)).load(Load::even(10.0));
+    let scenario = scenario.faults(Faults::new().at(sec(2), sec(2), "node", Fault::Skew(1_000)));
+    let clocks = Arc::new(Mutex::new(Vec::new()));
+    let kept = clocks.clone();
+    let ahead = Arc::new(Mutex::new(Vec::new()));
+    let seen = ahead.clone();
+    let outcome = scenario.run(move |world| {
+        *kept.lock().unwrap() = vec![world.node("node"), world.node("node")];
+        let (world_clock, clocks) = (world.clock(), kept.clone());
+        world.gauge("ahead", move || {
+            let now = world_clock.unix();
+            let is_ahead = |clock: &buttress::Clock| clock.unix() > now;
+            seen.lock()
+                .unwrap()
+                .push(clocks.lock().unwrap().iter().filter(|c| is_ahead(c)).count());
+            0.0
+        });
+        world.server(Server::new("db", ms(1)))
+    });
+    outcome.unwrap();
+    let ahead = ahead.lock().unwrap();
+    assert!(ahead.contains(&2) && !ahead.contains(&1), "{ahead:?}");
 }

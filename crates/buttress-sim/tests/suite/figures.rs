@@ -6,23 +6,12 @@ use buttress::circuit_breaker::{Config, KeyedCircuitBreakerLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{AnyError, circuit_breaker};
 use buttress_sim::{
-    Cause, Engine, Fault, Faults, Load, Outcome, PhaseKind, Queue, Rate, Report, Request, Scenario,
-    Server, SimError,
+    Cause, Engine, Fault, Faults, Load, Outcome, Queue, Rate, Report, Request, Scenario, Server,
+    SimError,
 };
 use tower::Layer;
 
 use crate::support::{ms, sec};
-
-#[test]
-fn a_load_that_only_grows_is_never_metastable() {
-    for seed in 0..50 {
-        let scenario = Scenario::new("ramp", sec(60)).seed(seed);
-        let scenario = scenario.load(Load::poisson(Rate::ramp(20.0, 220.0, sec(60))));
-        let outcome = scenario.run(|world| world.server(Server::new("db", ms(10)))).unwrap();
-        assert!(!outcome.was(PhaseKind::Metastable), "seed {seed}: {:?}", outcome.phases());
-        assert!(outcome.was(PhaseKind::Overloaded), "seed {seed}");
-    }
-}
 
 #[test]
 fn a_120th_of_the_run_makes_120_windows() {
@@ -168,11 +157,51 @@ fn a_request_that_the_end_cuts_short_is_no_failure() {
 }
 
 #[test]
-fn a_run_without_a_trigger_has_nothing_after_it() {
-    let outcome =
-        Scenario::new("calm", sec(10)).run(|world| world.server(Server::new("db", ms(1))));
-    let text = Report::new("calm").add(outcome.unwrap()).to_text();
-    assert!(text.contains("no trigger"), "{text}");
+fn a_run_without_a_fault_has_nothing_after_one() {
+    let spike = Rate::spike(50.0, 400.0, sec(5), sec(2));
+    let loads = [
+        (Load::even(50.0), "stable"),
+        (Load::even(300.0), "overloaded"),
+        (Load::even(spike), "stable"),
+    ];
+    for (load, end) in loads {
+        let scenario = Scenario::new("run", sec(30)).load(load);
+        let server = || Server::new("db", ms(10)).queue(Queue::fifo().bound(10));
+        let text = Report::new("calm").add(scenario.run(|w| w.server(server())).unwrap()).to_text();
+        let row = text.lines().nth(1).unwrap();
+        assert!(row.contains(&format!("–                {end}")), "{text}");
+    }
+    let scenario = Scenario::new("run", sec(30)).load(Load::even(50.0));
+    let faults = Faults::new().at(sec(5), sec(2), "db", Fault::Crash);
+    let outcome = scenario.faults(faults).run(|world| world.server(Server::new("db", ms(1))));
+    let text = Report::new("fault").add(outcome.unwrap()).to_text();
+    assert!(text.contains("back immediately") && text.contains("stable"), "{text}");
+}
+
+#[test]
+fn a_run_in_which_nothing_was_answered_has_no_times() {
+    let scenario = Scenario::new("errors", sec(10)).load(Load::even(10.0));
+    let outcome = scenario.run(|world| world.server(Server::new("db", ms(1)).errors(1.0))).unwrap();
+    let report = Report::new("errors").add(outcome);
+    let text = report.to_text();
+    let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[2..8], ["0", "0", "%", "–", "–", "unanswered"], "{text}");
+    assert!(report.to_html().contains("<td>–</td><td>–</td><td>unanswered</td>"));
+}
+
+#[test]
+fn a_job_from_before_the_warm_up_does_not_leave() {
+    let run = |warm_up| {
+        let scenario = Scenario::new("left", sec(10)).load(Load::trace([ms(4900)]));
+        let outcome = scenario.warm_up(warm_up).run(|w| w.server(Server::new("db", ms(500))));
+        *outcome.unwrap().station("db").unwrap()
+    };
+    let stats = run(sec(5));
+    assert_eq!((stats.arrived, stats.completed, stats.left), (0, 0, 0));
+    assert_eq!((stats.sojourn, stats.mean_sojourn()), (Duration::ZERO, Duration::ZERO));
+    assert_eq!(stats.present, ms(400), "the job was in the system");
+    let stats = run(Duration::ZERO);
+    assert_eq!((stats.arrived, stats.left, stats.sojourn), (1, 1, ms(500)));
 }
 
 #[test]

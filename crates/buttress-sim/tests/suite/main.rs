@@ -12,6 +12,7 @@ mod metastable;
 mod orders;
 mod outbox;
 mod permits;
+mod phases;
 mod queueing;
 mod saga;
 mod sidecar;

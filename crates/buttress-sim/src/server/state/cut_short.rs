@@ -34,8 +34,9 @@ impl State {
     fn cancel(&mut self, slot: u32, now: u64) {
         let Some(job) = self.jobs.get(slot as usize) else { return };
         let (arrived, number) = (job.arrived, job.number);
-        self.tally.cancelled += self.counted(number);
-        self.tally.depart(arrived, now);
+        let counted = self.counted(number);
+        self.tally.cancelled += counted;
+        self.tally.depart(arrived, now, counted);
         self.note(Happened::Cancelled, number);
         self.release(slot);
     }
