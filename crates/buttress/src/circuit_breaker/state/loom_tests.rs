@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 fn state(config: &Config) -> Arc<State> {
-    Arc::new(State::new(&Arc::new(config.clone()), false, Instant::now()))
+    Arc::new(State::new(&std::sync::Arc::new(config.clone()), false, Instant::now()))
 }
 
 fn settle(state: &State, ticket: Ticket, outcome: Outcome) -> Settled {
@@ -35,8 +35,11 @@ fn loom_two_failures_open_once() {
 fn loom_one_probe_at_a_time() {
     loom::model(|| {
         let now = Instant::now();
-        let state =
-            Arc::new(State::new(&Arc::new(Config::new().consecutive_failures(1)), false, now));
+        let state = Arc::new(State::new(
+            &std::sync::Arc::new(Config::new().consecutive_failures(1)),
+            false,
+            now,
+        ));
         let (ticket, _) = state.admit(|| now).unwrap();
         state.settle(ticket, Outcome::Failure, false, || now, None);
         let later = now + Duration::from_secs(31);
