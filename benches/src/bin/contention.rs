@@ -2,12 +2,17 @@
 //!
 //! Run without valgrind this only makes the calls. `benchmarks` runs it under lackey and reads the trace: see
 //! `report/lackey`. The program tells its mark, the files in its memory, and the candidates in their order.
-#![allow(clippy::expect_used, reason = "a program for the developers of buttress")]
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a program for the developers of buttress"
+)]
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use buttress_benches::filter::Filter;
 use buttress_benches::patterns;
@@ -19,6 +24,8 @@ use tower::Service;
 /// Calls before those that are traced: they fill every window, and make what a thread makes once.
 const WARM_UP: u64 = 120;
 const CALLS: u64 = 20;
+/// Before the calls that are traced. The main thread blocks meanwhile, so that none of its writes are in the trace.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// Written where the calls of a thread begin and where they end. Alone on its cache line.
 #[repr(align(128))]
@@ -95,6 +102,7 @@ impl Contention {
         for (worker, (given, mut own, warm)) in self.workers.iter().zip(own) {
             row.expect(candidate, WARM_UP, warm);
             let (own, succeeded) = worker.wait(move || {
+                thread::sleep(SETTLE);
                 mark();
                 let succeeded = run(&mut own, CALLS);
                 mark();
