@@ -27,6 +27,7 @@ mod in_tasks;
 mod keyed;
 mod leaked;
 mod limiters;
+mod observability;
 mod outbox;
 mod rate_limit;
 mod registry;

@@ -14,10 +14,14 @@ mod cloned;
 mod epoch;
 mod id;
 mod instant;
+mod instruments;
 mod outage;
+#[cfg(feature = "serde")]
+mod seconds;
 mod sync;
 mod text;
 mod unordered;
 
 pub mod outbox;
 pub mod saga;
+pub mod telemetry;

@@ -88,6 +88,8 @@ mod replay;
 mod rng;
 mod scenario;
 pub mod scripted;
+#[cfg(feature = "serde")]
+mod seconds;
 mod server;
 mod sweep;
 pub mod tokio_engine;

@@ -143,6 +143,7 @@ mod headers;
 mod log;
 mod partitions;
 mod passes;
+mod pool_monitor;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
@@ -153,6 +154,7 @@ mod sqlite;
 mod time;
 
 pub use bounds::{LARGEST, LONGEST_NAME};
+pub use pool_monitor::{INSTRUMENTS, PoolMonitor};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "sqlite")]

@@ -68,8 +68,8 @@
 //!
 //! - `serde`: configurations and the registry read from documents.
 //! - `json`: the codec `Json`, for stores that keep bytes.
-//! - `metrics`: counters through the [`metrics`](https://docs.rs/metrics) facade, named
-//!   `buttress.<pattern>.<what>`.
+//! - `metrics`: counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade, named
+//!   `buttress.<pattern>.<what>`. The [`telemetry`] page lists them.
 //! - `fast-clock`: `Clock::fast`, which reads the counter of the CPU and follows the system clock.
 
 // docs.rs shows which feature an item needs.
@@ -90,6 +90,7 @@ pub mod rate_limit;
 pub mod registry;
 pub mod retry;
 pub mod sidecar;
+pub mod telemetry;
 pub mod time_limit;
 
 pub use machinery::own::{Counted, Leaked, Own};

@@ -72,6 +72,14 @@ impl Config {
         Self::default()
     }
 
+    /// The name in logs and metrics: "outbox" without a name.
+    pub(super) fn layer(&self) -> Name {
+        match self.name.as_str() {
+            "" => Name::from("outbox"),
+            _ => self.name,
+        }
+    }
+
     /// The name in events. Defaults to none.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = name.into();

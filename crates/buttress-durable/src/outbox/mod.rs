@@ -2,10 +2,13 @@
 
 mod boxed;
 mod config;
+mod counted_inbox;
 mod deliver;
 mod inbox;
 mod memory;
 mod message;
+mod monitor;
+mod reading;
 mod relay;
 mod running;
 mod state;
@@ -15,9 +18,11 @@ mod writer;
 
 pub use boxed::BoxStore;
 pub use config::{Config, HeadOfKey};
+pub use counted_inbox::CountedInbox;
 pub use inbox::{Inbox, Passage, Receipt};
 pub use memory::{MemoryStore, MemoryTransaction};
 pub use message::{InvalidMessage, Message, MessageId, NewMessage};
+pub use monitor::Monitor;
 pub use relay::{Relay, RelayHandle};
 pub use stats::{LAG_BOUNDS, Stats};
 pub use store::{

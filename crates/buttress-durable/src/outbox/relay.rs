@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use buttress::{AnyError, Classify, InvalidConfig};
+use buttress::{AnyError, Classify, InvalidConfig, Name};
 use tokio::sync::Notify;
 use tower::{BoxError, Service};
 
@@ -31,6 +31,7 @@ pub struct Relay<St, P, C = AnyError> {
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) layer: Name,
     pub(super) notifier: Arc<Notifier>,
     /// There is something to look for. The notifier knows it.
     pub(super) notified: Arc<Notify>,
@@ -73,6 +74,7 @@ where
         }
         let id = RelayId::random(&config.rng);
         let shared = Shared {
+            layer: config.layer(),
             notifier: outbox.notifier.clone(),
             notified: outbox.notifier.subscribe(),
             shutting_down: AtomicBool::new(false),
@@ -157,6 +159,10 @@ impl RelayHandle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.notifier.counts.snapshot()
+    }
+
+    pub(super) fn layer(&self) -> Name {
+        self.shared.layer
     }
 
     /// Stops fetching, waits until what is under way has ended and is written down, and gives the

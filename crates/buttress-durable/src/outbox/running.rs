@@ -137,7 +137,7 @@ where
         let (store, id) = (self.relay.store.clone(), self.relay.id);
         if let Err(error) = self.beside(store.release_partitions(id)).await {
             tracing::warn!(
-                target: "buttress", layer = self.relay.config.name.as_str(), %error,
+                target: "buttress", layer = self.relay.config.layer().as_str(), %error,
                 "partitions not released: their leases run out"
             );
         }

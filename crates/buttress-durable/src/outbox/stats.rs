@@ -21,6 +21,7 @@ pub const LAG_BOUNDS: [Duration; 20] = {
 /// What a relay did since it was made.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Messages whose writers said here that they were committed.
     pub written: u64,
@@ -40,8 +41,10 @@ pub struct Stats {
     /// Messages under way now, in all of them.
     pub in_flight: u64,
     /// The mean time from when a message was due until it was delivered.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag_average: Duration,
     /// The longest such time.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag_max: Duration,
     /// How many lags were at most each of [`LAG_BOUNDS`], and above the bound before.
     pub lag_histogram: [u64; 20],

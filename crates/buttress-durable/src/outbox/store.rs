@@ -173,6 +173,7 @@ impl DeadLetter {
 /// What is waiting in a store.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Backlog {
     /// Messages neither delivered nor dead, due or not.
     pub pending: u64,
@@ -181,6 +182,7 @@ pub struct Backlog {
     /// Keys that are held now.
     pub held_keys: u64,
     /// For how long the oldest message that is due has been; zero if there is none.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub oldest_age: Duration,
 }
 

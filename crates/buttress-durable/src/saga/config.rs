@@ -60,6 +60,14 @@ impl Config {
         Self::default()
     }
 
+    /// The name in logs and metrics: "saga" without a name.
+    pub(super) fn layer(&self) -> Name {
+        match self.name.as_str() {
+            "" => Name::from("saga"),
+            _ => self.name,
+        }
+    }
+
     /// The name in events. Defaults to none.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = name.into();

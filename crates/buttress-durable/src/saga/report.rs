@@ -226,6 +226,7 @@ impl fmt::Display for Tree {
 /// What this executor did since it was made.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Sagas started here. Those taken over are not among them.
     pub started: u64,

@@ -16,6 +16,20 @@ use crate::replay::Violation;
 /// The number of a name in the trace.
 pub(crate) type SourceId = u32;
 
+/// The names under which layers without a name report: their patterns. Two of them are told apart by their
+/// observers.
+const UNNAMED: [&str; 9] = [
+    "bulkhead",
+    "circuit_breaker",
+    "fallback",
+    "gateway",
+    "idempotency",
+    "rate_limit",
+    "retry",
+    "route",
+    "time_limit",
+];
+
 type Check = Box<dyn FnMut(&Event) -> Result<(), String> + Send>;
 
 /// Hears everything that happens in a run, and keeps what is asked of it, in memory that does not grow with
@@ -124,8 +138,7 @@ impl Recorder {
         let now = self.now();
         let mut inner = self.lock();
         let name = match (layer.as_str(), watch) {
-            ("", 0) => Cow::Borrowed("layer"),
-            ("", watch) => Cow::Owned(format!("layer {}", watch + 1)),
+            (name, 1..) if UNNAMED.contains(&name) => Cow::Owned(format!("{name} {}", watch + 1)),
             (name, _) => Cow::Borrowed(name),
         };
         let source = inner.source(&name);

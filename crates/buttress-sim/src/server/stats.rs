@@ -6,6 +6,7 @@ use std::time::Duration;
 /// While none of these calls is under way, `arrived = completed + failed + overloaded + down + cancelled + swallowed`.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StationStats {
     /// Calls that came in: attempts, seen from the caller.
     pub arrived: u64,
@@ -28,18 +29,23 @@ pub struct StationStats {
     /// Worked on now.
     pub running: u32,
     /// Time that servers were at work, all of them added up. During a pause no server is.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub busy: Duration,
     /// Of that, spent on jobs that went wrong, were cancelled or were done for nobody.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub wasted: Duration,
     /// The time that jobs spent waiting and in work, added up over the time and over the jobs: the number in
     /// the system, integrated.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub present: Duration,
     /// The sum of the times in the system of the jobs in [`left`](Self::left).
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub sojourn: Duration,
     /// The number of counted jobs that left the system, for whatever reason. A job that arrived before the end
     /// of the warm-up is not counted.
     pub left: u64,
     /// Over what time all this was counted.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub over: Duration,
 }
 

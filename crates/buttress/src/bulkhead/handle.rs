@@ -143,6 +143,7 @@ impl fmt::Debug for Handle {
 /// A snapshot of a bulkhead.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Calls running now, and permits held.
     pub active: u32,

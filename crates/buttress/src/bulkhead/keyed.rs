@@ -16,6 +16,7 @@ use crate::machinery::waiting::Limiter as _;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 
 /// Limits how many calls run at once, for each key apart: per tenant, per endpoint.
@@ -138,9 +139,16 @@ impl<K> KeyedHandle<K> {
     }
 }
 
+impl<K> KeyedHandle<K> {
+    pub(super) fn common(&self) -> &Common {
+        &self.keys.telemetry().common
+    }
+}
+
 /// A snapshot of a keyed bulkhead.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct KeyedStats {
     /// Keys held now.
     pub keys: usize,

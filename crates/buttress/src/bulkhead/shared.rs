@@ -17,6 +17,7 @@ use crate::vocabulary::clock::{self, Clock};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::pattern::Pattern;
 
 counters! {
     /// The counters of a bulkhead, or of all bulkheads of a keyed layer.
@@ -40,7 +41,7 @@ pub struct Telemetry {
 
 impl Telemetry {
     pub(super) fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Self { counters: Counters::new(), common: config.common.clone() })
+        Arc::new(Self { counters: Counters::new(), common: config.common.of(Pattern::Bulkhead) })
     }
 
     /// Counts and tells a refusal that is being handed out.

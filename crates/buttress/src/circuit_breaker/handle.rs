@@ -176,6 +176,7 @@ impl fmt::Debug for Handle {
 /// A snapshot of a circuit breaker.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// The state of the circuit.
     pub state: CircuitState,

@@ -17,6 +17,7 @@ use crate::vocabulary::classify::{Classify, ServiceErrors};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 
 /// Stops calling what fails, for each key apart: per endpoint, per upstream, per tenant.
@@ -151,9 +152,16 @@ impl<K> KeyedHandle<K> {
     }
 }
 
+impl<K> KeyedHandle<K> {
+    pub(super) fn common(&self) -> &Common {
+        &self.keys.telemetry().common
+    }
+}
+
 /// A snapshot of a keyed breaker.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct KeyedStats {
     /// Keys held now.
     pub keys: usize,

@@ -8,6 +8,7 @@ mod future;
 mod handle;
 mod keyed;
 mod layer;
+mod reading;
 mod renewal;
 mod service;
 mod shared;

@@ -14,6 +14,7 @@ use crate::vocabulary::classify::Outcome;
 use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::{CircuitState, Common};
+use crate::vocabulary::pattern::Pattern;
 
 counters! {
     /// The counters of a circuit, or of all circuits of a keyed layer.
@@ -40,7 +41,11 @@ pub struct Telemetry {
 impl Telemetry {
     pub(super) fn new(config: &Config) -> Arc<Self> {
         let circuits = AtomicU64::new(0);
-        Arc::new(Self { counters: Counters::new(), common: config.common.clone(), circuits })
+        Arc::new(Self {
+            counters: Counters::new(),
+            common: config.common.of(Pattern::CircuitBreaker),
+            circuits,
+        })
     }
 
     #[inline(always)]

@@ -35,6 +35,7 @@ impl fmt::Debug for Handle {
 /// A snapshot of a fallback.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Calls that failed and were given to the fallback.
     pub used: u64,

@@ -4,6 +4,7 @@ mod config;
 mod future;
 mod handle;
 mod layer;
+mod reading;
 mod recover;
 mod service;
 mod shared;

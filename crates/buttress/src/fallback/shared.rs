@@ -6,6 +6,7 @@ use super::config::Config;
 use super::recover::Shareable;
 use crate::machinery::counters::{Counters, counters};
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::pattern::Pattern;
 
 counters! {
     /// The counters of a fallback.
@@ -26,7 +27,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: Config, value: Arc<Shareable>) -> Arc<Self> {
-        Arc::new(Self { value, counters: Counters::new(), common: config.common })
+        let common = config.common.of(Pattern::Fallback);
+        Arc::new(Self { value, counters: Counters::new(), common })
     }
 
     #[inline]

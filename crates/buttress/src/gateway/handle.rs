@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::machinery::counters::{Counters, counters};
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::Common;
 use crate::{rate_limit, time_limit};
 
 counters! {
@@ -55,6 +56,7 @@ impl End {
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) name: Name,
+    pub(super) common: Common,
     pub(super) routes: Vec<CountedRoute>,
     pub(super) no_route: Counters<{ Unrouted::COUNT }, Unrouted>,
 }
@@ -63,6 +65,7 @@ pub(super) struct Counted {
 #[derive(Debug)]
 pub(super) struct CountedRoute {
     pub(super) name: Name,
+    pub(super) common: Common,
     pub(super) rate_limit: Option<rate_limit::Handle>,
     pub(super) time_limit: Option<time_limit::Handle>,
     pub(super) counters: Counters<{ End::COUNT }, End>,
@@ -176,6 +179,7 @@ impl fmt::Debug for Handle {
 /// A snapshot of a gateway: `begun` is `no_route` and the `begun` of all routes.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Requests that came.
     pub begun: u64,
@@ -189,6 +193,7 @@ pub struct Stats {
 /// [in flight](Self::in_flight).
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RouteStats {
     /// Its name.
     pub name: Name,

@@ -3,6 +3,8 @@
 mod backends;
 mod future;
 mod handle;
+mod observer;
+mod reading;
 mod route;
 mod service;
 

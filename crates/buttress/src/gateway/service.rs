@@ -7,6 +7,7 @@ use tower::Service;
 use super::backends::Backends;
 use super::future::ResponseFuture;
 use super::handle::{Counted, CountedRoute, End, Handle, OfBackend, Request, Unrouted};
+use super::observer::Slot;
 use super::route::{Authorize, Decision, Route};
 use crate::machinery::counters::Counters;
 use crate::rate_limit::RateLimitLayer;
@@ -15,6 +16,8 @@ use crate::vocabulary::clock::Clock;
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::{Common, Observer};
+use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reject::{AsError, Reject};
 
 /// Sends each request over the route that it belongs to. Cheap to clone; clones share everything. See
@@ -22,6 +25,7 @@ use crate::vocabulary::reject::{AsError, Reject};
 pub struct Gateway<Req, S, X, R = AsError> {
     routes: Arc<Routes<Req, S>>,
     counted: Arc<Counted>,
+    observer: Slot,
     extract: X,
     reject: R,
 }
@@ -57,6 +61,11 @@ where
         routes: impl IntoIterator<Item = Route<Req, S>>,
     ) -> Result<Self, InvalidConfig> {
         let (mut built, mut counted): (Vec<Built<Req, S>>, Vec<CountedRoute>) = Default::default();
+        let observer = Slot::default();
+        let common = |name, pattern| {
+            let common = Common { name, observer: Some(observer.shared()), ..Common::default() };
+            common.of(pattern)
+        };
         for route in routes {
             let name = route.name;
             if counted.iter().any(|known| known.name == name) {
@@ -68,6 +77,7 @@ where
             let rate_limit = match route.rate_limit {
                 Some(config) => {
                     let config = config.name(name).clock(clock.clone());
+                    let config = config.observed_by(observer.shared());
                     Some(RateLimitLayer::new(config)?.handle())
                 }
                 None => None,
@@ -75,12 +85,14 @@ where
             let time_limit = match route.time_limit {
                 Some(limit) => {
                     let config = time_limit::Config::new(limit).name(name).clock(clock.clone());
+                    let config = config.observer(observer.clone());
                     Some(TimeLimitLayer::new(config)?.handle())
                 }
                 None => None,
             };
             counted.push(CountedRoute {
                 name,
+                common: common(name, Pattern::Route),
                 rate_limit,
                 time_limit,
                 counters: Counters::new(),
@@ -92,17 +104,28 @@ where
         if built.is_empty() {
             return Err(InvalidConfig::new("routes", 0, "at least 1"));
         }
-        let counted = Counted { name: name.into(), routes: counted, no_route: Counters::new() };
+        let name = name.into();
+        let common = common(name, Pattern::Gateway);
+        let counted = Counted { name, common, routes: counted, no_route: Counters::new() };
         let routes = Arc::new(Routes { routes: built });
-        Ok(Self { routes, counted: Arc::new(counted), extract, reject: AsError })
+        Ok(Self { routes, counted: Arc::new(counted), observer, extract, reject: AsError })
     }
 }
 
 impl<Req, S, X, R> Gateway<Req, S, X, R> {
     /// Answers refusals and timeouts through `reject` instead of as errors.
     pub fn reject<R2>(self, reject: R2) -> Gateway<Req, S, X, R2> {
-        let Self { routes, counted, extract, .. } = self;
-        Gateway { routes, counted, extract, reject }
+        let Self { routes, counted, observer, extract, .. } = self;
+        Gateway { routes, counted, observer, extract, reject }
+    }
+
+    /// Sets the observer of the gateway, of its clones and of the parts of its routes. Default: no observer,
+    /// except that of a route's [`rate_limit`](Route::rate_limit) configuration, which stays. The first
+    /// observer that is set stays.
+    #[must_use]
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        self.observer.set(Arc::new(observer));
+        self
     }
 
     /// The operator's view.
@@ -139,6 +162,7 @@ where
         let Some(index) = named else {
             self.counted.no_route.add(Unrouted::NoRoute);
             let error = Error::gateway(ErrorKind::NoRoute, self.counted.name);
+            self.counted.common.refused(|| error.clone());
             return ResponseFuture::new(async move { reject.reject(error) });
         };
         let mut begun = Request::begin(self.counted.clone(), index);
@@ -173,7 +197,11 @@ where
     let (Some(route), Some(counted)) = (routes.routes.get(index), counted.routes.get(index)) else {
         return Err(Stop::Refused(Error::gateway(ErrorKind::NoRoute, Name::default())));
     };
-    let refuse = |kind| Err(Stop::Refused(Error::gateway(kind, counted.name)));
+    let refuse = |kind| {
+        let error = Error::gateway(kind, counted.name);
+        counted.common.refused(|| error.clone());
+        Err(Stop::Refused(error))
+    };
     if let Some(authorize) = &route.authorize {
         match authorize(&request).await {
             Ok(Decision::Allow) => {}
@@ -224,6 +252,7 @@ impl<Req, S, X: Clone, R: Clone> Clone for Gateway<Req, S, X, R> {
         Self {
             routes: self.routes.clone(),
             counted: self.counted.clone(),
+            observer: self.observer.clone(),
             extract: self.extract.clone(),
             reject: self.reject.clone(),
         }

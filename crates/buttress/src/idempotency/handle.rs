@@ -5,7 +5,7 @@ use super::detached::Detached;
 use super::shared::{Counter, Shared};
 use super::store::Size;
 use crate::sync::Ordering;
-use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::Common;
 
 /// The operator's view of an idempotency layer. Cheap to clone; all clones, and every service of the
 /// layer, share one state.
@@ -17,7 +17,7 @@ pub struct Handle {
 /// A layer without the type of its values.
 trait View: Send + Sync {
     fn stats(&self) -> Stats;
-    fn name(&self) -> Name;
+    fn common(&self) -> &Common;
     fn detached(&self) -> &Arc<Detached>;
 }
 
@@ -39,6 +39,10 @@ impl Handle {
         self.view.detached().drain().await;
     }
 
+    pub(super) fn common(&self) -> &Common {
+        self.view.common()
+    }
+
     /// The numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -49,7 +53,7 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
-            .field("name", &self.view.name())
+            .field("name", &self.view.common().name)
             .field("stats", &self.stats())
             .finish()
     }
@@ -79,8 +83,8 @@ impl<V: Send + 'static> View for Shared<V> {
         }
     }
 
-    fn name(&self) -> Name {
-        self.config.common.name
+    fn common(&self) -> &Common {
+        &self.config.common
     }
 
     fn detached(&self) -> &Arc<Detached> {
@@ -95,6 +99,7 @@ impl<V: Send + 'static> View for Shared<V> {
 /// `started` and `refused`.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Calls that got their key: first calls, and those that run in the place of one that failed.
     pub started: u64,

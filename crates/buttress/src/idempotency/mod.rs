@@ -17,6 +17,7 @@ mod lines;
 mod memory;
 mod outage;
 mod owner;
+mod reading;
 mod renewal;
 mod running;
 mod service;

@@ -20,6 +20,7 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::vocabulary::clock;
 use crate::vocabulary::error::{Error, ErrorKind, RetryAfter, WrongKey};
 use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::store_error::StoreError;
 
 counters! {
@@ -62,10 +63,11 @@ pub(super) struct Shared<V> {
 
 impl<V: Send + 'static> Shared<V> {
     pub(super) fn new<St: Store<V>>(
-        config: Config,
+        mut config: Config,
         store: Arc<St>,
     ) -> Result<Arc<Self>, InvalidConfig> {
         config.check()?;
+        config.common = config.common.of(Pattern::Idempotency);
         let made = config.common.clock.now();
         let next_sweep = AtomicU64::new(clock::to_nanos(config.sweep_interval));
         Ok(Arc::new(Self {

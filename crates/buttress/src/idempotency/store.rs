@@ -173,6 +173,7 @@ pub trait Immediate<V>: Send + Sync {
 
 /// How much a [`Store`] holds, expired or not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Size {
     /// Claims in flight, of every process that uses the store.
     pub in_flight: usize,

@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
-use crate::vocabulary::observe::{Common, common_setters};
+use crate::vocabulary::observe::{Common, Observer, common_setters};
 
 /// How the limit is kept.
 #[non_exhaustive]
@@ -115,6 +116,12 @@ impl Config {
     }
 
     common_setters!();
+
+    /// Sets `observer` unless the configuration has one.
+    pub(crate) fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.common.observer.get_or_insert(observer);
+        self
+    }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         check_at_least("max-tokens", self.max_tokens, 1)?;

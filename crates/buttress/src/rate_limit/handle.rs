@@ -142,6 +142,7 @@ impl fmt::Debug for Handle {
 /// A snapshot of a rate limiter.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Whole tokens that could be taken now.
     pub available: u32,
@@ -150,8 +151,16 @@ pub struct Stats {
     /// How many tokens come back in [`refill_period`](Self::refill_period).
     pub refill_tokens: u32,
     /// The time in which [`refill_tokens`](Self::refill_tokens) come back; the length of a window.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
+    )]
     pub refill_period: Duration,
     /// How long until everything is there again, if nothing is taken.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
+    )]
     pub full_in: Duration,
     /// Calls waiting now.
     pub queued: usize,

@@ -4,6 +4,7 @@ mod config;
 mod handle;
 mod keyed;
 mod layer;
+mod reading;
 mod service;
 mod shared;
 mod state;

@@ -15,6 +15,7 @@ use crate::vocabulary::clock::{self, Clock};
 use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::pattern::Pattern;
 
 counters! {
     /// The counters of a limiter.
@@ -65,7 +66,7 @@ impl Shared {
             claim_within: AtomicU64::new(0),
             per_second: AtomicU32::new(0),
             counters: Counters::new(),
-            common: config.common.clone(),
+            common: config.common.of(Pattern::RateLimit),
             refill: Mutex::new(Refill::of(config)),
         };
         shared.note(config);

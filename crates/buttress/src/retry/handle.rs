@@ -78,6 +78,7 @@ impl fmt::Debug for Handle {
 /// A snapshot of a retry.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// The greatest number of attempts in force.
     pub attempts: u32,

@@ -10,6 +10,7 @@ mod document;
 mod future;
 mod handle;
 mod layer;
+mod reading;
 mod service;
 mod shared;
 mod state;

@@ -12,6 +12,7 @@ use crate::machinery::reconfigure::Reconfigure;
 use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::{Common, GaveUp};
+use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::rng::Rng;
 
 counters! {
@@ -64,7 +65,7 @@ impl Shared {
             budget: config.budget.clone(),
             rng: config.rng.clone().unwrap_or_default(),
             counters: Counters::new(),
-            common: config.common.clone(),
+            common: config.common.of(Pattern::Retry),
         };
         shared.apply_policy(config.policy);
         Ok(Arc::new(shared))

@@ -147,6 +147,7 @@ impl fmt::Debug for Handle {
 /// A snapshot of a sidecar.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// Requests that came in.
     pub requests: u64,

@@ -9,6 +9,7 @@ mod handle;
 mod judge;
 mod layer;
 mod optional;
+mod reading;
 mod service;
 
 pub use config::Config;

@@ -90,8 +90,13 @@ impl fmt::Debug for Handle {
 /// A snapshot of a time limit.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
     /// The limit in force.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
+    )]
     pub limit: Duration,
     /// Calls cut short.
     pub timed_out: u64,

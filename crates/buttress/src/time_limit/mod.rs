@@ -5,6 +5,7 @@ mod future;
 mod handle;
 mod layer;
 mod limit;
+mod reading;
 mod service;
 mod shared;
 

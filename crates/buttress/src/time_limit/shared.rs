@@ -14,6 +14,7 @@ use crate::vocabulary::clock;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::pattern::Pattern;
 
 counters! {
     /// The counters of a time limit.
@@ -43,7 +44,7 @@ impl Shared {
             limit: AtomicU64::new(clock::to_nanos(config.limit)),
             on_timeout: config.on_timeout.clone(),
             counters: Counters::new(),
-            common: config.common.clone(),
+            common: config.common.of(Pattern::TimeLimit),
         })
     }
 

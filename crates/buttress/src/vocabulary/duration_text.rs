@@ -4,6 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::de::{Deserializer, Error, Visitor};
+use serde::ser::Serializer;
+
+/// For `#[serde(serialize_with = ..)]` on a `Duration`: the number of seconds.
+pub(crate) fn serialize<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
 
 /// For `#[serde(with = ..)]` on a `Duration`.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(

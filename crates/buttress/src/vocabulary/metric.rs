@@ -1,26 +1,29 @@
-//! Counters of the `metrics` facade.
+//! Counters of the `metrics` facade that grow when an event happens.
 
 use std::sync::OnceLock;
 
-use metrics::{Key, Label, Level, Metadata};
+use metrics::{Counter, Key, Label, Level, Metadata};
 
 use crate::vocabulary::error::ErrorKind;
+use crate::vocabulary::instrument::Instrument;
+use crate::vocabulary::instruments as all;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::CircuitState;
+use crate::vocabulary::pattern::Pattern;
 
-/// What is counted through the facade.
-#[derive(Clone, Copy)]
+/// A counter of a layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Metric {
     Refused(ErrorKind),
     CircuitChanged(CircuitState),
     Plain(Plain),
 }
 
-/// Makes the enum of counters whose only label is the layer, and their names.
+/// Makes the enum of counters whose only label is the layer, their pattern and their definition.
 macro_rules! plain {
-    ($($metric:ident = $name:literal,)+) => {
+    ($($metric:ident: $pattern:ident = $instrument:ident,)+) => {
         /// A counter whose only label is the layer.
-        #[derive(Clone, Copy)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub(crate) enum Plain {
             $($metric,)+
         }
@@ -28,24 +31,27 @@ macro_rules! plain {
         impl Plain {
             const ALL: &'static [Self] = &[$(Self::$metric),+];
 
-            const fn name(self) -> &'static str {
-                match self { $(Self::$metric => $name,)+ }
+            const fn pattern(self) -> Pattern {
+                match self { $(Self::$metric => Pattern::$pattern,)+ }
+            }
+
+            const fn instrument(self) -> &'static Instrument {
+                match self { $(Self::$metric => &all::$instrument,)+ }
             }
         }
     };
 }
 
 plain! {
-    TimedOut = "buttress.time_limit.timed_out",
-    Retried = "buttress.retry.retries",
-    Exhausted = "buttress.retry.exhausted",
-    FellBack = "buttress.fallback.used",
-    FallbackFailed = "buttress.fallback.failed",
-    Replayed = "buttress.idempotency.replayed",
-    TakenOver = "buttress.idempotency.taken_over",
-    ClaimLost = "buttress.idempotency.claims_lost",
-    ResultNotKept = "buttress.idempotency.results_not_kept",
-    StoreFailed = "buttress.idempotency.store_failed",
+    Retried: Retry = RETRY_RETRIES,
+    Exhausted: Retry = RETRY_EXHAUSTED,
+    FellBack: Fallback = FALLBACK_USED,
+    FallbackFailed: Fallback = FALLBACK_FAILED,
+    Replayed: Idempotency = IDEMPOTENCY_REPLAYED,
+    TakenOver: Idempotency = IDEMPOTENCY_TAKEN_OVER,
+    ClaimLost: Idempotency = IDEMPOTENCY_CLAIMS_LOST,
+    ResultNotKept: Idempotency = IDEMPOTENCY_NOT_KEPT,
+    StoreFailed: Idempotency = IDEMPOTENCY_STORE_FAILED,
 }
 
 /// Where the states of a circuit and the plain counters begin among the [`Keys`], behind the kinds.
@@ -53,7 +59,15 @@ const STATES: usize = ErrorKind::ALL.len();
 const PLAIN: usize = STATES + CircuitState::ALL.len();
 const KEYS: usize = PLAIN + Plain::ALL.len();
 
+static METADATA: Metadata<'static> = Metadata::new("buttress", Level::INFO, Some("buttress"));
+
 impl Metric {
+    fn all() -> impl Iterator<Item = Self> {
+        let refused = ErrorKind::ALL.iter().map(|kind| Self::Refused(*kind));
+        let changed = CircuitState::ALL.iter().map(|to| Self::CircuitChanged(*to));
+        refused.chain(changed).chain(Plain::ALL.iter().map(|plain| Self::Plain(*plain)))
+    }
+
     fn index(self) -> usize {
         match self {
             Self::Refused(kind) => kind as usize,
@@ -62,24 +76,36 @@ impl Metric {
         }
     }
 
+    /// Whether layers of `pattern` count it.
+    fn is_of(self, pattern: Pattern) -> bool {
+        match self {
+            Self::Refused(kind) => Pattern::that_report(kind).contains(&pattern),
+            Self::CircuitChanged(_) => pattern == Pattern::CircuitBreaker,
+            Self::Plain(plain) => plain.pattern() == pattern,
+        }
+    }
+
+    pub(crate) const fn instrument(self) -> &'static Instrument {
+        match self {
+            Self::Refused(kind) => kind.metric(),
+            Self::CircuitChanged(_) => &all::CIRCUIT_TRANSITIONS,
+            Self::Plain(plain) => plain.instrument(),
+        }
+    }
+
     fn key(self, layer: Name) -> Key {
         let layer = Label::from_static_parts("layer", layer.as_str());
-        match self {
-            Self::Refused(kind) => {
-                let kind_is = Label::from_static_parts("kind", kind.as_str());
-                Key::from_parts(kind.metric(), vec![layer, kind_is])
-            }
-            Self::CircuitChanged(to) => {
-                let to = Label::from_static_parts("to", to.as_str());
-                Key::from_parts("buttress.circuit_breaker.transitions", vec![layer, to])
-            }
-            Self::Plain(plain) => Key::from_parts(plain.name(), vec![layer]),
-        }
+        let labels = match self {
+            Self::Refused(kind) => vec![layer, Label::from_static_parts("kind", kind.as_str())],
+            Self::CircuitChanged(to) => vec![layer, Label::from_static_parts("to", to.as_str())],
+            Self::Plain(_) => vec![layer],
+        };
+        Key::from_parts(self.instrument().name, labels)
     }
 }
 
-/// The keys of one layer, each made when it is first counted: a key is a vector of labels, which a
-/// refusal must not have to allocate. A copy begins empty, because it may be given another name.
+/// The keys of one layer, each made when it is first needed: a key is a vector of labels, and a refusal
+/// must not allocate. A copy begins empty, because it may be given another name.
 #[derive(Default)]
 pub(crate) struct Keys(OnceLock<Box<[OnceLock<Key>; KEYS]>>);
 
@@ -92,16 +118,27 @@ impl Clone for Keys {
 impl Keys {
     /// Adds one to the counter of `metric` in the recorder of the day.
     pub(crate) fn count(&self, layer: Name, metric: Metric) {
-        static METADATA: Metadata<'static> =
-            Metadata::new("buttress", Level::INFO, Some(module_path!()));
+        if let Some(counter) = self.counter(layer, metric) {
+            counter.increment(1);
+        }
+    }
 
+    /// Describes and registers every counter of `pattern`, so that a counter that stays 0 is a series.
+    pub(crate) fn register(&self, layer: Name, pattern: Pattern) {
+        for metric in Metric::all().filter(|metric| metric.is_of(pattern)) {
+            metric.instrument().describe();
+            let _registered = self.counter(layer, metric);
+        }
+    }
+
+    fn counter(&self, layer: Name, metric: Metric) -> Option<Counter> {
         let keys = self.0.get_or_init(|| Box::new(std::array::from_fn(|_| OnceLock::new())));
         let Some(key) = keys.get(metric.index()) else {
-            debug_assert!(false, "a metric without room among the keys");
-            return;
+            debug_assert!(false, "a metric without a place among the keys");
+            return None;
         };
         let key = key.get_or_init(|| metric.key(layer));
-        metrics::with_recorder(|recorder| recorder.register_counter(key, &METADATA)).increment(1);
+        Some(metrics::with_recorder(|recorder| recorder.register_counter(key, &METADATA)))
     }
 }
 
@@ -110,11 +147,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_has_a_place_of_its_own_among_the_keys() {
-        let refused = ErrorKind::ALL.iter().map(|kind| Metric::Refused(*kind));
-        let changed = CircuitState::ALL.iter().map(|to| Metric::CircuitChanged(*to));
-        let plain = Plain::ALL.iter().map(|plain| Metric::Plain(*plain));
-        let places: Vec<usize> = refused.chain(changed).chain(plain).map(Metric::index).collect();
+    fn every_metric_has_its_own_place_among_the_keys() {
+        let places: Vec<usize> = Metric::all().map(Metric::index).collect();
         assert_eq!(places, (0..KEYS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_kind_is_counted_by_a_metric_of_refusals_and_reported_by_a_pattern() {
+        for kind in ErrorKind::ALL {
+            let instrument = Metric::Refused(*kind).instrument();
+            assert_eq!(instrument.labels, ["layer", "kind"], "{kind}");
+            assert_ne!(instrument.name, all::CIRCUIT_TRANSITIONS.name, "{kind}");
+            assert!(!Pattern::that_report(*kind).is_empty(), "{kind}");
+        }
     }
 }

@@ -8,12 +8,16 @@ pub(crate) mod cost;
 pub(crate) mod duration_text;
 pub(crate) mod error;
 pub(crate) mod id;
+pub(crate) mod instrument;
+pub(crate) mod instruments;
 pub(crate) mod invalid_config;
 #[cfg(feature = "metrics")]
 pub(crate) mod metric;
 pub(crate) mod mode;
 pub(crate) mod name;
 pub(crate) mod observe;
+pub(crate) mod pattern;
+pub(crate) mod reading;
 pub(crate) mod reject;
 pub(crate) mod rng;
 pub(crate) mod spawn;

@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 /// assert_eq!(Name::from("db"), Name::from(String::from("db")));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct Name(&'static str);
 
 impl Name {

@@ -62,7 +62,7 @@ impl<St: Store, P, C> Running<St, P, C> {
             Verdict::Dead { .. } => "dead letter",
         };
         tracing::error!(
-            target: "buttress", layer = self.relay.config.name.as_str(), message = %settled.id,
+            target: "buttress", layer = self.relay.config.layer().as_str(), message_id = %settled.id,
             key = settled.key, outcome, %error,
             "the store refuses to record how this delivery ended: the message is set aside, and comes \
              again when another relay owns its partition"
@@ -101,14 +101,16 @@ impl<St: Store, P, C> Running<St, P, C> {
                 Verdict::Dead { error, .. } => {
                     (failed, dead) = (failed + 1, dead + 1);
                     tracing::error!(
-                        target: "buttress", layer = self.relay.config.name.as_str(),
-                        message = %settled.id, key = settled.key, error, "dead letter"
+                        target: "buttress", layer = self.relay.config.layer().as_str(),
+                        message_id = %settled.id, key = settled.key, error, "dead letter"
                     );
                 }
             }
         }
         let counts = &self.relay.shared.notifier.counts;
         counts.relayed(&lags);
+        #[cfg(feature = "metrics")]
+        crate::outbox::reading::record_lags(self.relay.config.layer(), &lags);
         counts.update(|stats| {
             stats.failed += failed;
             stats.dead += dead;

@@ -89,7 +89,7 @@ where
             }
             Err(error) if is_refusal(&error) => {
                 tracing::error!(
-                    target: "buttress", layer = config.name.as_str(), message = %id,
+                    target: "buttress", layer = config.layer().as_str(), message_id = %id,
                     key = message.key, %error,
                     "the store refuses to record the start of a suspect message: it is passed over until \
                      this partition has no suspects"

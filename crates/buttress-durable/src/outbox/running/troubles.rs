@@ -39,7 +39,7 @@ impl<St, P, C> Running<St, P, C> {
         let now = self.now();
         let first = self.relay.config.poll.max(Duration::from_millis(100));
         let (say, wait) = self.outage.failed(operation as usize, error, first, now);
-        let (layer, doing) = (self.relay.config.name.as_str(), operation.doing());
+        let (layer, doing) = (self.relay.config.layer().as_str(), operation.doing());
         match say {
             Say::Began => tracing::warn!(
                 target: "buttress", layer, doing, %error,
@@ -47,7 +47,7 @@ impl<St, P, C> Running<St, P, C> {
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, %error,
-                "somebody must mend the relay's store; the relay repeats once a minute"
+                "an operator must mend the relay's store; the relay repeats once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, doing, %error, ?wait, "store failed");
@@ -63,7 +63,7 @@ impl<St, P, C> Running<St, P, C> {
         }
         let now = self.now();
         if let Some(lasted) = self.outage.worked(operation as usize, now) {
-            let (layer, doing) = (self.relay.config.name.as_str(), operation.doing());
+            let (layer, doing) = (self.relay.config.layer().as_str(), operation.doing());
             tracing::info!(
                 target: "buttress", layer, doing, ?lasted, "the relay's store works again"
             );

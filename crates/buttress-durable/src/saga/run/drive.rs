@@ -120,7 +120,7 @@ where
                 });
                 if report.status() == Status::Stuck {
                     tracing::error!(
-                        target: "buttress", layer = core.config.name.as_str(), saga = %self.id,
+                        target: "buttress", layer = core.config.layer().as_str(), saga = %self.id,
                         reason = report.reason(), "saga stuck"
                     );
                 }
@@ -128,7 +128,7 @@ where
                     core.config.on_end.as_ref().map(|hook| caught(|| hook(report)))
                 {
                     tracing::error!(
-                        target: "buttress", layer = core.config.name.as_str(), saga = %self.id, why,
+                        target: "buttress", layer = core.config.layer().as_str(), saga = %self.id, why,
                         "the hook for the end of sagas failed"
                     );
                 }
@@ -137,7 +137,7 @@ where
                 if matches!(error, SagaError::Fenced { .. }) {
                     core.counters.add(Counter::Fenced);
                 }
-                let (layer, error) = (core.config.name.as_str(), WithCauses(error));
+                let (layer, error) = (core.config.layer().as_str(), WithCauses(error));
                 match &error.0 {
                     // The outage is in the log already, and its caller has the error.
                     SagaError::Store { error: store, .. } if store.may_pass() => {
@@ -159,7 +159,7 @@ where
         }
         // What it holds is the user's too.
         if let Err(why) = caught(|| drop(self)) {
-            tracing::error!(target: "buttress", layer = core.config.name.as_str(), why, "a value of a saga was not dropped");
+            tracing::error!(target: "buttress", layer = core.config.layer().as_str(), why, "a value of a saga was not dropped");
         }
     }
 

@@ -43,7 +43,7 @@ pub(in crate::saga) async fn keep<I, F, St>(
             Ok(_) => interval(retention),
             Err(error) => {
                 tracing::warn!(
-                    target: "buttress", layer = core.config.name.as_str(), %error,
+                    target: "buttress", layer = core.config.layer().as_str(), %error,
                     "ended sagas not purged"
                 );
                 interval(retention)

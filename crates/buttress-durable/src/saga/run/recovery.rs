@@ -127,7 +127,7 @@ where
                 core.other_versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if told.insert(other.version) {
                 tracing::warn!(
-                    target: "buttress", layer = core.config.name.as_str(), definition = name,
+                    target: "buttress", layer = core.config.layer().as_str(), definition = name,
                     version = other.version, known = version, saga = %other.id,
                     "unfinished sagas of another version are left: run an executor of that version"
                 );
@@ -176,7 +176,7 @@ where
                 return;
             }
             if let Err(error) = executor.resume(record, Vec::new(), Turn::Later) {
-                let layer = core.config.name.as_str();
+                let layer = core.config.layer().as_str();
                 let error = WithCauses(&error);
                 tracing::error!(target: "buttress", layer, %error, "saga not resumed");
             }
@@ -205,7 +205,7 @@ where
 
     /// Returns when to look again.
     async fn recover_and_tell(&self, interval: Duration) -> Duration {
-        let layer = self.core.config.name.as_str();
+        let layer = self.core.config.layer().as_str();
         match self.recover().await {
             Ok(recovery) => {
                 self.core.store_worked(Operation::Recover);

@@ -54,14 +54,14 @@ impl<I, F: Format, St> Core<I, F, St> {
         error: &StoreError,
         first: Duration,
     ) -> Duration {
-        let (layer, now) = (self.config.name.as_str(), self.config.clock.now());
+        let (layer, now) = (self.config.layer().as_str(), self.config.clock.now());
         self.troubles.failed(layer, operation, error, first, now)
     }
 
     /// The store did `operation`.
     pub(in crate::saga) fn store_worked(&self, operation: Operation) {
         if self.troubles.are_on() {
-            let (layer, now) = (self.config.name.as_str(), self.config.clock.now());
+            let (layer, now) = (self.config.layer().as_str(), self.config.clock.now());
             self.troubles.worked(layer, operation, now);
         }
     }

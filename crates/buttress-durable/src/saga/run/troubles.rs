@@ -65,7 +65,7 @@ impl Troubles {
             ),
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, %error,
-                "somebody must mend the executor's store; the executor repeats once a minute"
+                "an operator must mend the executor's store; the executor repeats once a minute"
             ),
             Say::Nothing => {
                 tracing::debug!(target: "buttress", layer, doing, %error, ?wait, "store failed");

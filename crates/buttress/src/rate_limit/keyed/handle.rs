@@ -8,6 +8,7 @@ use crate::machinery::keyed;
 use crate::rate_limit::config::Config;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::observe::Common;
 
 /// The operator's view of a keyed limiter, and its use without tower. Cheap to clone.
 pub type KeyedHandle<K, P = OneRule> = keyed::KeyedHandle<Shared<K, P>>;
@@ -113,9 +114,16 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
     }
 }
 
+impl<K, P: Rules<K>> KeyedHandle<K, P> {
+    pub(in crate::rate_limit) fn common(&self) -> &Common {
+        &self.keys.common
+    }
+}
+
 /// A snapshot of a keyed limiter.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct KeyedStats {
     /// Keys held now.
     pub keys: usize,
@@ -132,6 +140,7 @@ pub struct KeyedStats {
 /// How the limit of one key stands.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct KeyLimit {
     /// Whole tokens to be had now.
     pub available: u32,
@@ -140,7 +149,15 @@ pub struct KeyLimit {
     /// How many tokens come back in a `refill_period`.
     pub refill_tokens: u32,
     /// In what time `refill_tokens` come back.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
+    )]
     pub refill_period: Duration,
     /// The time until the bucket is full, if no call takes a token.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
+    )]
     pub full_in: Duration,
 }

@@ -17,6 +17,7 @@ use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::pattern::Pattern;
 
 counters! {
     /// The counters of a keyed limiter.
@@ -53,7 +54,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
             rules,
             keys: KeyMap::new(max_keys, table.clone()),
             counters: Counters::new(),
-            common: config.common.clone(),
+            common: config.common.of(Pattern::RateLimit),
             given: config,
             table: Mutex::new(table),
         })

@@ -16,7 +16,7 @@ macro_rules! kinds {
     ($(
         $(#[doc = $doc:literal])+
         $kind:ident {
-            name: $name:literal, layer: $layer:literal, says: $says:literal, metric: $metric:literal,
+            name: $name:literal, layer: $layer:literal, says: $says:literal, metric: $metric:ident,
             status: $status:literal, summary: $summary:literal, reached: $reached:literal, lasts: $lasts:literal
         }
     )+) => {
@@ -85,8 +85,8 @@ macro_rules! kinds {
 
             /// The counter of refusals of this kind.
             #[cfg(feature = "metrics")]
-            pub(crate) const fn metric(self) -> &'static str {
-                match self { $(Self::$kind => $metric,)+ }
+            pub(crate) const fn metric(self) -> &'static crate::vocabulary::instrument::Instrument {
+                match self { $(Self::$kind => &crate::vocabulary::instruments::$metric,)+ }
             }
 
             /// The kind with this number. A number without a kind is read as a timeout, because a timeout
@@ -105,56 +105,56 @@ kinds! {
     /// A circuit breaker is open, or half-open with every probe taken.
     CircuitOpen {
         name: "circuit-open", layer: "circuit breaker", says: " is not taking calls",
-        metric: "buttress.circuit_breaker.refused",
+        metric: CIRCUIT_REFUSED,
         status: 503, summary: "the service is unavailable for the moment",
         reached: false, lasts: false
     }
     /// A rate limiter had too few tokens left.
     RateLimited {
         name: "rate-limited", layer: "rate limiter", says: " exhausted",
-        metric: "buttress.rate_limit.refused",
+        metric: RATE_LIMIT_REFUSED,
         status: 429, summary: "too many requests",
         reached: false, lasts: false
     }
     /// A bulkhead was at capacity, and so was its queue if it has one.
     BulkheadFull {
         name: "bulkhead-full", layer: "bulkhead", says: " at capacity",
-        metric: "buttress.bulkhead.refused",
+        metric: BULKHEAD_REFUSED,
         status: 503, summary: "the service is at capacity",
         reached: false, lasts: false
     }
     /// A call waited in a queue for its longest wait, and its turn did not come.
     QueueTimeout {
         name: "queue-timeout", layer: "queue", says: " did not move",
-        metric: "buttress.queue.timed_out",
+        metric: QUEUE_TIMED_OUT,
         status: 503, summary: "the service is at capacity",
         reached: false, lasts: false
     }
     /// A keyed layer holds its greatest number of keys and can forget none of them.
     TooManyKeys {
         name: "too-many-keys", layer: "keyed layer", says: " holds too many keys",
-        metric: "buttress.keyed.refused",
+        metric: KEYED_REFUSED,
         status: 503, summary: "the service is at capacity",
         reached: false, lasts: false
     }
     /// The call was still running when its time limit passed. The service may have been reached.
     TimedOut {
         name: "timed-out", layer: "time limit", says: " passed",
-        metric: "buttress.time_limit.timed_out",
+        metric: TIME_LIMIT_TIMED_OUT,
         status: 504, summary: "the service did not answer in time",
         reached: true, lasts: false
     }
     /// The request has no idempotency key, and the layer requires one.
     KeyMissing {
         name: "key-missing", layer: "idempotency", says: ": the request has no key, and needs one",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 400, summary: "the request has no idempotency key, and needs one",
         reached: false, lasts: true
     }
     /// An idempotency key that is empty, too long, or holds control characters.
     KeyInvalid {
         name: "key-invalid", layer: "idempotency", says: ": the key cannot be used",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 400,
         summary: "the idempotency key cannot be used: it is empty, too long, or holds control characters",
         reached: false, lasts: true
@@ -163,14 +163,14 @@ kinds! {
     KeyReused {
         name: "key-reused", layer: "idempotency",
         says: ": the key was used for a request that asks for something else",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 422, summary: "the idempotency key was used for a request that asks for something else",
         reached: false, lasts: true
     }
     /// Another call with the same idempotency key is still running.
     KeyInFlight {
         name: "key-in-flight", layer: "idempotency", says: ": a call with this key is running",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 409, summary: "a request with this idempotency key is still running",
         reached: false, lasts: false
     }
@@ -179,7 +179,7 @@ kinds! {
     ResultNotKept {
         name: "result-not-kept", layer: "idempotency",
         says: ": a call with this key did its work, and its result was not kept",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 422,
         summary: "a request with this idempotency key was carried out, and its result was not kept",
         reached: true, lasts: true
@@ -188,14 +188,14 @@ kinds! {
     ClaimLost {
         name: "claim-lost", layer: "idempotency",
         says: ": the key was taken over while its handler ran; ask again with it",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 503, summary: "the outcome of the request is unknown; send it again with the same idempotency key",
         reached: true, lasts: false
     }
     /// The store of an idempotency layer is unavailable, slow or busy, and the layer fails closed.
     StoreUnavailable {
         name: "store-unavailable", layer: "idempotency", says: ": the store does not answer",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 503, summary: "the service is unavailable for the moment",
         reached: false, lasts: false
     }
@@ -203,28 +203,28 @@ kinds! {
     StoreFailed {
         name: "store-failed", layer: "idempotency",
         says: ": the store cannot read or keep what belongs to the key",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 503, summary: "the service is unavailable for the moment",
         reached: false, lasts: false
     }
     /// As many handlers as may run detached are running.
     DetachedFull {
         name: "detached-full", layer: "idempotency", says: " at capacity",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 503, summary: "the service is at capacity",
         reached: false, lasts: false
     }
     /// The layer is being drained before a shutdown, and begins no handler.
     ShuttingDown {
         name: "shutting-down", layer: "idempotency", says: " is shutting down",
-        metric: "buttress.idempotency.refused",
+        metric: IDEMPOTENCY_REFUSED,
         status: 503, summary: "the service is shutting down",
         reached: false, lasts: false
     }
     /// A gateway has no route for this request.
     NoRoute {
         name: "no-route", layer: "gateway", says: " has no route for the request",
-        metric: "buttress.gateway.refused",
+        metric: GATEWAY_REFUSED,
         status: 404, summary: "there is no route for the request",
         reached: false, lasts: true
     }
@@ -232,14 +232,14 @@ kinds! {
     /// credentials that are not valid.
     Unauthenticated {
         name: "unauthenticated", layer: "route", says: " does not know who is asking",
-        metric: "buttress.gateway.refused",
+        metric: GATEWAY_REFUSED,
         status: 401, summary: "the request has no valid credentials",
         reached: false, lasts: true
     }
     /// The authorization service of a route knows who is asking, and denied this request.
     Forbidden {
         name: "forbidden", layer: "route", says: " denies the request",
-        metric: "buttress.gateway.refused",
+        metric: GATEWAY_REFUSED,
         status: 403, summary: "the request is not allowed",
         reached: false, lasts: true
     }
@@ -247,14 +247,14 @@ kinds! {
     AuthUnavailable {
         name: "auth-unavailable", layer: "route",
         says: " cannot tell whether the request is allowed",
-        metric: "buttress.gateway.refused",
+        metric: GATEWAY_REFUSED,
         status: 503, summary: "the service is unavailable for the moment",
         reached: false, lasts: false
     }
     /// Every backend of a route failed to become ready.
     NoBackend {
         name: "no-backend", layer: "route", says: " has no backend that becomes ready",
-        metric: "buttress.gateway.refused",
+        metric: GATEWAY_REFUSED,
         status: 503, summary: "the service is unavailable for the moment",
         reached: false, lasts: false
     }

@@ -8,6 +8,7 @@ use crate::vocabulary::clock::Clock;
 #[cfg(feature = "metrics")]
 use crate::vocabulary::metric::Keys;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::pattern::Pattern;
 
 /// What every configuration carries: the name, the clock and who listens.
 #[derive(Clone, Default)]
@@ -16,8 +17,36 @@ pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) count_calls: bool,
+    /// `None` until a layer is made.
+    pub(crate) pattern: Option<Pattern>,
     #[cfg(feature = "metrics")]
     pub(crate) keys: Keys,
+}
+
+impl Common {
+    /// A copy for a layer of `pattern`, whose counters are registered.
+    pub(crate) fn of(&self, pattern: Pattern) -> Self {
+        let common = Self { pattern: Some(pattern), ..self.clone() };
+        #[cfg(feature = "metrics")]
+        common.register();
+        common
+    }
+
+    /// The name in logs, events and metrics: that of the pattern for a layer without a name.
+    pub(crate) fn layer(&self) -> Name {
+        match self.pattern {
+            Some(pattern) if self.name.as_str().is_empty() => Name::from(pattern.as_str()),
+            _ => self.name,
+        }
+    }
+
+    /// Registers the counters of the pattern with the recorder of the day.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn register(&self) {
+        if let Some(pattern) = self.pattern {
+            self.keys.register(self.layer(), pattern);
+        }
+    }
 }
 
 impl fmt::Debug for Common {
@@ -29,7 +58,8 @@ impl fmt::Debug for Common {
 /// The by-value setters that every `Config` shares.
 macro_rules! common_setters {
     () => {
-        /// The name in errors, events and metrics. Defaults to none.
+        /// Sets the name in errors, events, logs and metrics. Default: no name in errors, and the name of the
+        /// pattern elsewhere.
         pub fn name(mut self, name: impl Into<$crate::Name>) -> Self {
             self.common.name = name.into();
             self

@@ -9,6 +9,7 @@ use crate::vocabulary::store_error::StoreErrorKind;
 /// The state of a circuit, as operators see it.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 pub enum CircuitState {
     /// Calls pass and are counted.
     Closed,
@@ -26,8 +27,7 @@ pub enum CircuitState {
 
 impl CircuitState {
     /// Every state, in the order of declaration.
-    #[cfg(feature = "metrics")]
-    pub(crate) const ALL: &'static [Self] = &[
+    pub const ALL: &'static [Self] = &[
         Self::Closed,
         Self::Open,
         Self::HalfOpen,
@@ -126,4 +126,25 @@ pub enum GaveUp {
     Request,
     /// The service failed to become ready for the next attempt. The caller gets that error.
     NotReady,
+}
+
+impl GaveUp {
+    /// The reason in kebab case, for logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::TotalTime => "total-time",
+            Self::Budget => "budget",
+            Self::LongHint => "long-hint",
+            Self::Request => "request",
+            Self::NotReady => "not-ready",
+        }
+    }
+}
+
+impl fmt::Display for GaveUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }

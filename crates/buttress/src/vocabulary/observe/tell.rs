@@ -27,9 +27,9 @@ impl Common {
         // Not behind a look at tracing's level: with its feature `log` a logger hears it too.
         tracing::debug!(
             target: "buttress",
-            layer = self.name.as_str(),
+            layer = self.layer().as_str(),
             kind = error().kind().as_str(),
-            retry_after = ?error().retry_after(),
+            retry_after = error().retry_after().map(tracing::field::debug),
             "call refused"
         );
         if self.observer.is_some() || cfg!(feature = "metrics") {
@@ -48,17 +48,17 @@ impl Common {
     pub(crate) fn timed_out(&self, error: &Error) {
         tracing::debug!(
             target: "buttress",
-            layer = self.name.as_str(),
-            limit = ?error.time_limit(),
+            layer = self.layer().as_str(),
+            limit = error.time_limit().map(tracing::field::debug),
             "time limit passed"
         );
         #[cfg(feature = "metrics")]
-        self.count(Metric::Plain(Plain::TimedOut));
+        self.count(Metric::Refused(error.kind()));
         self.tell(|| Event::TimedOut(error.clone()));
     }
 
     pub(crate) fn circuit_changed(&self, from: CircuitState, to: CircuitState, circuit: u64) {
-        let (layer, from_text, to_text) = (self.name.as_str(), from.as_str(), to.as_str());
+        let (layer, from_text, to_text) = (self.layer().as_str(), from.as_str(), to.as_str());
         if matches!(to, CircuitState::Open | CircuitState::ForcedOpen) {
             tracing::warn!(target: "buttress", layer, from = from_text, to = to_text, "circuit opened");
         } else {
@@ -70,7 +70,7 @@ impl Common {
     }
 
     pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
-        tracing::debug!(target: "buttress", layer = self.name.as_str(), attempt, ?delay, "retrying");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), attempt, ?delay, "retrying");
         self.tell(|| Event::Retrying { attempt, delay });
     }
 
@@ -81,14 +81,14 @@ impl Common {
     }
 
     pub(crate) fn gave_up(&self, attempts: u32, reason: GaveUp) {
-        tracing::debug!(target: "buttress", layer = self.name.as_str(), attempts, ?reason, "retries exhausted");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), attempts, reason = reason.as_str(), "retries exhausted");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::Exhausted));
         self.tell(|| Event::RetriesExhausted { attempts, reason });
     }
 
     pub(crate) fn fell_back(&self, failed: bool) {
-        tracing::debug!(target: "buttress", layer = self.name.as_str(), failed, "fallback used");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), failed, "fallback used");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(if failed { Plain::FallbackFailed } else { Plain::FellBack }));
         self.tell(|| if failed { Event::FallbackFailed } else { Event::FellBack });
@@ -96,39 +96,39 @@ impl Common {
 
     #[inline]
     pub(crate) fn replayed(&self) {
-        tracing::debug!(target: "buttress", layer = self.name.as_str(), "answer replayed");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), "answer replayed");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::Replayed));
         self.tell(|| Event::Replayed);
     }
 
     pub(crate) fn taken_over(&self) {
-        tracing::debug!(target: "buttress", layer = self.name.as_str(), "key taken over");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), "key taken over");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::TakenOver));
         self.tell(|| Event::TakenOver);
     }
 
     pub(crate) fn claim_lost(&self) {
-        tracing::warn!(target: "buttress", layer = self.name.as_str(), "claim lost");
+        tracing::warn!(target: "buttress", layer = self.layer().as_str(), "claim lost");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::ClaimLost));
         self.tell(|| Event::ClaimLost);
     }
 
     pub(crate) fn result_not_kept(&self) {
-        tracing::warn!(target: "buttress", layer = self.name.as_str(), "result not kept");
+        tracing::warn!(target: "buttress", layer = self.layer().as_str(), "result not kept");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::ResultNotKept));
         self.tell(|| Event::ResultNotKept);
     }
 
     pub(crate) fn store_failed(&self, doing: &'static str, error: &StoreError, say: Say) {
-        let layer = self.name.as_str();
+        let layer = self.layer().as_str();
         match say {
             Say::Began => tracing::warn!(target: "buttress", layer, doing, %error, "store failed"),
             Say::Mend => tracing::error!(
-                target: "buttress", layer, doing, %error, "somebody must mend the store"
+                target: "buttress", layer, doing, %error, "an operator must mend the store"
             ),
             Say::Again => tracing::debug!(target: "buttress", layer, doing, %error, "store failed"),
         }
@@ -138,11 +138,11 @@ impl Common {
     }
 
     pub(crate) fn store_works_again(&self, doing: &'static str) {
-        tracing::info!(target: "buttress", layer = self.name.as_str(), doing, "store works again");
+        tracing::info!(target: "buttress", layer = self.layer().as_str(), doing, "store works again");
     }
 
     pub(crate) fn reconfigured(&self) {
-        tracing::info!(target: "buttress", layer = self.name.as_str(), "reconfigured");
+        tracing::info!(target: "buttress", layer = self.layer().as_str(), "reconfigured");
         self.tell(|| Event::Reconfigured);
     }
 
@@ -151,16 +151,16 @@ impl Common {
     fn tell(&self, event: impl FnOnce() -> Event) {
         let Some(observer) = &self.observer else { return };
         let event = event();
-        let tell = || observer.on_event(self.name, &event);
+        let tell = || observer.on_event(self.layer(), &event);
         if !std::thread::panicking() {
             tell();
         } else if std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)).is_err() {
-            tracing::error!(target: "buttress", layer = self.name.as_str(), "the observer panicked");
+            tracing::error!(target: "buttress", layer = self.layer().as_str(), "the observer panicked");
         }
     }
 
     #[cfg(feature = "metrics")]
     fn count(&self, metric: Metric) {
-        self.keys.count(self.name, metric);
+        self.keys.count(self.layer(), metric);
     }
 }

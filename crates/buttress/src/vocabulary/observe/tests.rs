@@ -56,7 +56,7 @@ fn a_refusal_of_every_kind_is_counted() {
     let written = written.0.lock().unwrap();
     let expected: Vec<String> = ErrorKind::ALL
         .iter()
-        .map(|kind| format!("{} layer=db kind={kind}", kind.metric()))
+        .map(|kind| format!("{} layer=db kind={kind}", kind.metric().name))
         .collect();
     assert_eq!(*written, expected);
 }
@@ -76,7 +76,7 @@ fn what_is_told_is_counted_under_the_name_of_its_pattern() {
     });
     let expected = [
         "buttress.bulkhead.refused layer=db kind=bulkhead-full",
-        "buttress.time_limit.timed_out layer=db",
+        "buttress.time_limit.timed_out layer=db kind=timed-out",
         "buttress.circuit_breaker.transitions layer=db to=open",
         "buttress.retry.retries layer=db",
         "buttress.retry.exhausted layer=db",

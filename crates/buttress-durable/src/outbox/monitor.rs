@@ -1,0 +1,67 @@
+//! [`Monitor`]: the backlog of an outbox for a sampler.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use buttress::Name;
+use buttress::telemetry::{Reading, Refresh, Source};
+
+use super::store::{Backlog, Store};
+use crate::instruments as all;
+
+/// The backlog of an outbox, for a [`Sampler`](buttress::telemetry::Sampler): how many messages wait in the
+/// store, for how long, and how many are dead.
+///
+/// A refresh asks the store once. Before the first refresh that succeeds there are no numbers. All processes
+/// see one store: watch it in one of them, or aggregate with `max`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use buttress::telemetry::Sampler;
+/// use buttress_durable::outbox::{MemoryStore, Monitor};
+/// let sampler = Sampler::new();
+/// sampler.watch(Monitor::new("orders", MemoryStore::new()));
+/// assert!(sampler.refresh().await.is_empty());
+/// let backlog = sampler.read().value("buttress.outbox.backlog", &[("layer", "orders")]);
+/// assert_eq!(backlog, Some(0.0));
+/// # }
+/// ```
+pub struct Monitor<St> {
+    layer: Name,
+    store: St,
+    last: Mutex<Option<Backlog>>,
+}
+
+impl<St: Store> Monitor<St> {
+    /// A monitor of `store`, whose numbers have the label `layer`.
+    pub fn new(layer: impl Into<Name>, store: St) -> Self {
+        Self { layer: layer.into(), store, last: Mutex::new(None) }
+    }
+}
+
+impl<St: Store> Source for Monitor<St> {
+    fn read(&self, reading: &mut Reading) {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(backlog) = last else { return };
+        let layer = [self.layer.as_str()];
+        reading.add_count(&all::OUTBOX_BACKLOG, layer, backlog.pending);
+        reading.add(&all::OUTBOX_OLDEST, layer, backlog.oldest_age.as_secs_f64());
+        reading.add_count(&all::OUTBOX_DEAD, layer, backlog.dead);
+        reading.add_count(&all::OUTBOX_HELD, layer, backlog.held_keys);
+    }
+
+    fn refresh(&self) -> Refresh<'_> {
+        Box::pin(async move {
+            let backlog = self.store.backlog().await.map_err(|error| error.to_string())?;
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(backlog);
+            Ok(())
+        })
+    }
+}
+
+impl<St> fmt::Debug for Monitor<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("layer", &self.layer).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,46 @@
+//! The numbers of a circuit breaker for a sampler.
+
+use super::handle::Handle;
+use super::keyed::KeyedHandle;
+use crate::vocabulary::instruments as all;
+use crate::vocabulary::observe::CircuitState;
+use crate::vocabulary::reading::{Reading, Source};
+
+impl Source for Handle {
+    fn read(&self, reading: &mut Reading) {
+        let (stats, name) = (self.stats(), self.shared.telemetry.common.layer().as_str());
+        let layer = [name];
+        for state in CircuitState::ALL {
+            let is_in = u64::from(*state == stats.state);
+            reading.add_count(&all::CIRCUIT_STATE, [name, state.as_str()], is_in);
+        }
+        reading.add_count(&all::CIRCUIT_WINDOW_CALLS, layer, stats.window_calls);
+        reading.add_count(&all::CIRCUIT_WINDOW_FAILURES, layer, stats.window_failures);
+        reading.add_count(&all::CIRCUIT_WINDOW_SLOW, layer, stats.window_slow);
+        reading.add_count(&all::CIRCUIT_FAILURES, layer, stats.failures);
+        if let Some(admitted) = stats.admitted {
+            reading.add_count(&all::CIRCUIT_ADMITTED, layer, admitted);
+        }
+        if let Some(successes) = stats.successes {
+            reading.add_count(&all::CIRCUIT_SUCCESSES, layer, successes);
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    fn register(&self) {
+        self.shared.telemetry.common.register();
+    }
+}
+
+impl<K: std::hash::Hash + Eq + Clone + Send + Sync> Source for KeyedHandle<K> {
+    fn read(&self, reading: &mut Reading) {
+        let (stats, layer) = (self.stats(), [self.common().layer().as_str(), "circuit_breaker"]);
+        reading.add_count(&all::KEYED_KEYS, layer, stats.keys as u64);
+        reading.add_count(&all::KEYED_LIMIT, layer, stats.max_keys as u64);
+    }
+
+    #[cfg(feature = "metrics")]
+    fn register(&self) {
+        self.common().register();
+    }
+}

@@ -1,0 +1,47 @@
+//! The numbers of a rate limiter for a sampler.
+
+use std::hash::Hash;
+
+use super::handle::Handle;
+use super::keyed::{KeyedHandle, Rules};
+use crate::vocabulary::instruments as all;
+use crate::vocabulary::reading::{Reading, Source};
+
+impl Source for Handle {
+    fn read(&self, reading: &mut Reading) {
+        let (stats, layer) = (self.stats(), [self.shared.common.layer().as_str()]);
+        reading.add(&all::RATE_LIMIT_AVAILABLE, layer, f64::from(stats.available));
+        reading.add(&all::RATE_LIMIT_LIMIT, layer, f64::from(stats.max_tokens));
+        reading.add_count(&all::RATE_LIMIT_WAITING, layer, stats.queued as u64);
+        if let Some(admitted) = stats.admitted {
+            reading.add_count(&all::RATE_LIMIT_ADMITTED, layer, admitted);
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    fn register(&self) {
+        self.shared.common.register();
+    }
+}
+
+impl<K, P> Source for KeyedHandle<K, P>
+where
+    K: Hash + Eq + Clone + Send + Sync,
+    P: Rules<K> + Send + Sync,
+    P::Entry: Send,
+    P::Table: Send + Sync,
+{
+    fn read(&self, reading: &mut Reading) {
+        let (stats, layer) = (self.stats(), [self.common().layer().as_str(), "rate_limit"]);
+        reading.add_count(&all::KEYED_KEYS, layer, stats.keys as u64);
+        reading.add_count(&all::KEYED_LIMIT, layer, stats.max_keys as u64);
+        if let Some(admitted) = stats.admitted {
+            reading.add_count(&all::RATE_LIMIT_ADMITTED, [layer[0]], admitted);
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    fn register(&self) {
+        self.common().register();
+    }
+}

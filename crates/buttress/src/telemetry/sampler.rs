@@ -1,0 +1,141 @@
+//! [`Sampler`]: reads the numbers of many parts when it is asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sync::{Mutex, lock};
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::reading::{Reading, Source};
+
+/// Reads the numbers of many [sources](Source) when it is asked. It never starts a task.
+///
+/// Cheap to clone. Clones have the same sources.
+///
+/// ```
+/// use buttress::bulkhead;
+/// use buttress::telemetry::Sampler;
+///
+/// let layer = bulkhead::Config::new().name("db").max_concurrent(2).build()?;
+/// let sampler = Sampler::new();
+/// sampler.watch(layer.handle());
+/// let _permit = layer.handle().try_acquire()?;
+/// let used = sampler.read().value("buttress.bulkhead.permits.used", &[("layer", "db")]);
+/// assert_eq!(used, Some(1.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Sampler {
+    sources: Arc<Mutex<Vec<Arc<dyn Source>>>>,
+}
+
+impl Sampler {
+    /// A sampler without sources.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a source. The sampler keeps the source for as long as a clone of the sampler lives.
+    pub fn watch(&self, source: impl Source + 'static) {
+        lock(&self.sources).push(Arc::new(source));
+    }
+
+    /// Reads every source. Numbers of stores are those of the last [`refresh`](Self::refresh).
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        let mut reading = Reading::new();
+        self.sources().iter().for_each(|source| source.read(&mut reading));
+        reading
+    }
+
+    /// Asks the stores of the sources for new numbers, one source after the other.
+    ///
+    /// Returns the failures. A source that failed keeps its last numbers.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the sources that were not asked with their last numbers.
+    pub async fn refresh(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        for source in self.sources() {
+            if let Err(failure) = source.refresh().await {
+                tracing::warn!(target: "buttress", failure, "numbers of a store not read");
+                failures.push(failure);
+            }
+        }
+        failures
+    }
+
+    /// Reads every source and hands the numbers to the recorder of the `metrics` facade. Call it when the
+    /// exporter is asked, before it renders.
+    ///
+    /// It also describes the metrics, and registers the counters that layers raise by themselves. A layer
+    /// that was made before the recorder was installed is known to the recorder from here on.
+    #[cfg(feature = "metrics")]
+    pub fn record(&self) {
+        self.sources().iter().for_each(|source| source.register());
+        for sample in self.read().samples() {
+            record(sample);
+        }
+    }
+
+    /// Refreshes and records every `period`, by `clock`, until the future is dropped. Spawn the future, or
+    /// poll it beside the server. The first time is immediately.
+    ///
+    /// # Panics
+    /// If tokio's clock is used outside of a runtime that has its time driver enabled.
+    #[cfg(feature = "metrics")]
+    pub async fn record_every(&self, period: Duration, clock: Clock) {
+        loop {
+            self.refresh().await;
+            self.record();
+            clock.sleep(period).await;
+        }
+    }
+
+    /// Refreshes every `period`, by `clock`, until the future is dropped. The first time is immediately.
+    ///
+    /// # Panics
+    /// If tokio's clock is used outside of a runtime that has its time driver enabled.
+    pub async fn refresh_every(&self, period: Duration, clock: Clock) {
+        loop {
+            self.refresh().await;
+            clock.sleep(period).await;
+        }
+    }
+
+    fn sources(&self) -> Vec<Arc<dyn Source>> {
+        lock(&self.sources).clone()
+    }
+}
+
+#[cfg(feature = "metrics")]
+fn record(sample: &crate::vocabulary::reading::Sample) {
+    use metrics::{Key, Label, Level, Metadata};
+
+    use crate::vocabulary::instrument::InstrumentKind;
+
+    static METADATA: Metadata<'static> = Metadata::new("buttress", Level::INFO, Some("buttress"));
+    let instrument = sample.instrument;
+    instrument.describe();
+    let labels = instrument.labels.iter().zip(&sample.labels);
+    let labels = labels.map(|(name, value)| Label::new(*name, value.clone()));
+    let key = Key::from_parts(instrument.name, labels.collect::<Vec<_>>());
+    metrics::with_recorder(|recorder| match instrument.kind {
+        // The number is not negative and grows. It fits into 53 bits for 285 years of a count per
+        // microsecond.
+        InstrumentKind::Counter => {
+            recorder.register_counter(&key, &METADATA).absolute(sample.value as u64);
+        }
+        InstrumentKind::Gauge => recorder.register_gauge(&key, &METADATA).set(sample.value),
+        InstrumentKind::Histogram => {
+            recorder.register_histogram(&key, &METADATA).record(sample.value);
+        }
+    });
+}
+
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sampler").field("sources", &lock(&self.sources).len()).finish()
+    }
+}

@@ -1,0 +1,96 @@
+//! The metrics of this crate.
+
+use crate::vocabulary::instrument::{Instrument, Unit, instruments};
+
+const LAYER: &[&str] = &["layer"];
+const KIND: &[&str] = &["layer", "kind"];
+
+/// The counter with this name and the label `kind`, for refusals.
+const fn refusals(name: &'static str, description: &'static str) -> Instrument {
+    Instrument::counter(name, KIND, description)
+}
+
+/// A counter whose only label is the layer.
+const fn counter(name: &'static str, description: &'static str) -> Instrument {
+    Instrument::counter(name, LAYER, description)
+}
+
+/// A gauge of things whose only label is the layer.
+const fn gauge(name: &'static str, description: &'static str) -> Instrument {
+    Instrument::gauge(name, Unit::Count, LAYER, description)
+}
+
+instruments! {
+    /// Every metric of this crate.
+    INSTRUMENTS;
+
+    BULKHEAD_REFUSED = refusals("buttress.bulkhead.refused", "Calls refused because every permit was taken.");
+    BULKHEAD_ADMITTED = counter("buttress.bulkhead.admitted", "Permits handed out, where calls are counted.");
+    BULKHEAD_USED = gauge("buttress.bulkhead.permits.used", "Permits in use.");
+    BULKHEAD_LIMIT = gauge("buttress.bulkhead.permits.limit", "Calls that may run concurrently.");
+    BULKHEAD_WAITING = gauge("buttress.bulkhead.waiting", "Calls that wait for a permit.");
+
+    CIRCUIT_REFUSED = refusals("buttress.circuit_breaker.refused", "Calls refused by a circuit.");
+    CIRCUIT_TRANSITIONS = Instrument::counter("buttress.circuit_breaker.transitions", &["layer", "to"], "Changes of a circuit's state, by the new state.");
+    CIRCUIT_STATE = Instrument::gauge("buttress.circuit_breaker.state", Unit::Count, &["layer", "state"], "1 for the state that the circuit is in, 0 for the other states.");
+    CIRCUIT_FAILURES = counter("buttress.circuit_breaker.failures", "Calls that failed.");
+    CIRCUIT_ADMITTED = counter("buttress.circuit_breaker.admitted", "Calls admitted, where calls are counted.");
+    CIRCUIT_SUCCESSES = counter("buttress.circuit_breaker.successes", "Calls that succeeded, where calls are counted.");
+    CIRCUIT_WINDOW_CALLS = gauge("buttress.circuit_breaker.window.calls", "Calls in the window of a circuit.");
+    CIRCUIT_WINDOW_FAILURES = gauge("buttress.circuit_breaker.window.failures", "Failures in the window of a circuit.");
+    CIRCUIT_WINDOW_SLOW = gauge("buttress.circuit_breaker.window.slow", "Slow calls in the window of a circuit.");
+
+    FALLBACK_USED = counter("buttress.fallback.used", "Calls that the fallback answered.");
+    FALLBACK_FAILED = counter("buttress.fallback.failed", "Calls that failed, and whose fallback failed too.");
+    FALLBACK_CALLS = counter("buttress.fallback.calls", "Calls begun, where calls are counted.");
+
+    GATEWAY_REFUSED = refusals("buttress.gateway.refused", "Requests that a gateway or one of its routes refused.");
+    GATEWAY_REQUESTS = Instrument::counter("buttress.gateway.requests", &["layer", "route", "outcome"], "Requests of a route that ended, by their end.");
+    GATEWAY_RUNNING = Instrument::gauge("buttress.gateway.running", Unit::Count, &["layer", "route"], "Requests of a route that have not ended.");
+    GATEWAY_BACKEND = Instrument::counter("buttress.gateway.backend.requests", &["layer", "route", "backend"], "Requests sent to a backend, by its number in the route.");
+
+    IDEMPOTENCY_REFUSED = refusals("buttress.idempotency.refused", "Calls that an idempotency layer refused.");
+    IDEMPOTENCY_REPLAYED = counter("buttress.idempotency.replayed", "Calls that got the answer of an earlier call with their key.");
+    IDEMPOTENCY_TAKEN_OVER = counter("buttress.idempotency.taken_over", "Calls that waited for another call and ran in its place.");
+    IDEMPOTENCY_CLAIMS_LOST = counter("buttress.idempotency.claims_lost", "Calls whose key another call took over while the handler ran.");
+    IDEMPOTENCY_NOT_KEPT = counter("buttress.idempotency.results_not_kept", "Calls whose result could not be kept.");
+    IDEMPOTENCY_STORE_FAILED = counter("buttress.idempotency.store_failed", "Operations of the store that failed.");
+    IDEMPOTENCY_STARTED = counter("buttress.idempotency.started", "Calls that got their key.");
+    IDEMPOTENCY_WAITED = counter("buttress.idempotency.waited", "Calls that waited for another call with their key.");
+    IDEMPOTENCY_FAILED = counter("buttress.idempotency.failed", "Calls that got their key and left no answer.");
+    IDEMPOTENCY_UNPROTECTED = counter("buttress.idempotency.unprotected", "Calls that ran without protection because the store had failed.");
+    IDEMPOTENCY_PASSED = counter("buttress.idempotency.passed", "Calls without a key, where calls are counted.");
+    IDEMPOTENCY_RUNNING = gauge("buttress.idempotency.running", "Calls that have their key now.");
+    IDEMPOTENCY_WAITING = gauge("buttress.idempotency.waiting", "Calls that wait for another call with their key.");
+    IDEMPOTENCY_DETACHED = gauge("buttress.idempotency.detached", "Handlers that run detached.");
+    IDEMPOTENCY_CLAIMS = gauge("buttress.idempotency.store.claims", "Claims in the store, of every process, where the store counts them.");
+    IDEMPOTENCY_RESULTS = gauge("buttress.idempotency.store.results", "Results in the store, where the store counts them.");
+    IDEMPOTENCY_EVICTED = counter("buttress.idempotency.store.evicted", "Results removed before they expired because the store was full.");
+
+    KEYED_REFUSED = refusals("buttress.keyed.refused", "Calls refused because a keyed layer had no place for their key.");
+    KEYED_KEYS = Instrument::gauge("buttress.keyed.keys", Unit::Count, &["layer", "pattern"], "Keys that a keyed layer holds.");
+    KEYED_LIMIT = Instrument::gauge("buttress.keyed.limit", Unit::Count, &["layer", "pattern"], "The most keys that a keyed layer holds.");
+
+    QUEUE_TIMED_OUT = refusals("buttress.queue.timed_out", "Calls whose turn in a queue did not come within their longest wait.");
+
+    RATE_LIMIT_REFUSED = refusals("buttress.rate_limit.refused", "Calls refused because the tokens were spent.");
+    RATE_LIMIT_ADMITTED = counter("buttress.rate_limit.admitted", "Calls admitted, where calls are counted.");
+    RATE_LIMIT_AVAILABLE = gauge("buttress.rate_limit.tokens.available", "Tokens that can be taken now.");
+    RATE_LIMIT_LIMIT = gauge("buttress.rate_limit.tokens.limit", "The size of the bucket or the window.");
+    RATE_LIMIT_WAITING = gauge("buttress.rate_limit.waiting", "Calls that wait for tokens.");
+
+    RETRY_RETRIES = counter("buttress.retry.retries", "Attempts after the first.");
+    RETRY_EXHAUSTED = counter("buttress.retry.exhausted", "Calls that ended with a failure that was worth another attempt.");
+    RETRY_NOT_MADE = counter("buttress.retry.not_made", "Further attempts that were decided on and never made.");
+    RETRY_CALLS = counter("buttress.retry.calls", "Calls begun, where calls are counted.");
+    RETRY_BUDGET = gauge("buttress.retry.budget.available", "Retries that the budget has left, where there is a budget.");
+
+    SIDECAR_REQUESTS = Instrument::counter("buttress.sidecar.requests", &["layer", "outcome"], "Requests that ended, by their end.");
+    SIDECAR_RUNNING = gauge("buttress.sidecar.running", "Requests that have not ended.");
+
+    TIME_LIMIT_TIMED_OUT = refusals("buttress.time_limit.timed_out", "Calls that were cut short at their time limit.");
+    TIME_LIMIT_LIMIT = Instrument::gauge("buttress.time_limit.limit", Unit::Seconds, LAYER, "The time limit in force.");
+    TIME_LIMIT_CALLS = counter("buttress.time_limit.calls", "Calls begun, where calls are counted.");
+
+    CALL_DURATION = Instrument::histogram("buttress.call.duration", Unit::Seconds, &["layer", "outcome"], "How long calls through a duration layer took, by their outcome.");
+}

@@ -1,0 +1,61 @@
+//! [`Pattern`]: the pattern that a layer is of.
+
+use crate::vocabulary::error::ErrorKind;
+
+/// The pattern of a layer. A layer without a name reports under the name of its pattern.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pattern {
+    Bulkhead,
+    CircuitBreaker,
+    Fallback,
+    Gateway,
+    Idempotency,
+    RateLimit,
+    Retry,
+    Route,
+    TimeLimit,
+}
+
+impl Pattern {
+    /// The name of the pattern in logs, events and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bulkhead => "bulkhead",
+            Self::CircuitBreaker => "circuit_breaker",
+            Self::Fallback => "fallback",
+            Self::Gateway => "gateway",
+            Self::Idempotency => "idempotency",
+            Self::RateLimit => "rate_limit",
+            Self::Retry => "retry",
+            Self::Route => "route",
+            Self::TimeLimit => "time_limit",
+        }
+    }
+
+    /// The patterns whose layers report `kind`.
+    pub(crate) const fn that_report(kind: ErrorKind) -> &'static [Self] {
+        match kind {
+            ErrorKind::CircuitOpen => &[Self::CircuitBreaker],
+            ErrorKind::RateLimited => &[Self::RateLimit],
+            ErrorKind::BulkheadFull => &[Self::Bulkhead],
+            ErrorKind::QueueTimeout => &[Self::Bulkhead, Self::RateLimit],
+            ErrorKind::TooManyKeys => &[Self::Bulkhead, Self::CircuitBreaker, Self::RateLimit],
+            ErrorKind::TimedOut => &[Self::TimeLimit],
+            ErrorKind::KeyMissing
+            | ErrorKind::KeyInvalid
+            | ErrorKind::KeyReused
+            | ErrorKind::KeyInFlight
+            | ErrorKind::ResultNotKept
+            | ErrorKind::ClaimLost
+            | ErrorKind::StoreUnavailable
+            | ErrorKind::StoreFailed
+            | ErrorKind::DetachedFull
+            | ErrorKind::ShuttingDown => &[Self::Idempotency],
+            ErrorKind::NoRoute => &[Self::Gateway],
+            ErrorKind::Unauthenticated
+            | ErrorKind::Forbidden
+            | ErrorKind::AuthUnavailable
+            | ErrorKind::NoBackend => &[Self::Route],
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! [`Source`] and [`Reading`]: the numbers of a part, read when they are asked for.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::{Future, ready};
+use std::pin::Pin;
+
+use crate::vocabulary::instrument::Instrument;
+
+/// A part whose numbers can be read: every handle of this crate, and executors, relays and stores of the
+/// other crates.
+///
+/// A [`Sampler`](crate::telemetry::Sampler) reads its sources for the `metrics` facade or a status page.
+pub trait Source: Send + Sync {
+    /// Adds the numbers as they are now to `reading`. Must not block.
+    fn read(&self, reading: &mut Reading);
+
+    /// Describes and registers the counters that the part raises by itself, so that a counter that stays 0 is
+    /// a series. Default: a part that raises no counters by itself has none to register.
+    #[cfg(feature = "metrics")]
+    fn register(&self) {}
+
+    /// Asks a store for the numbers that [`read`](Self::read) adds. Default: a source without a store has
+    /// nothing to ask.
+    ///
+    /// # Errors
+    /// The text of the failure. The numbers of the last success stay.
+    fn refresh(&self) -> Refresh<'_> {
+        Box::pin(ready(Ok(())))
+    }
+}
+
+/// The future of [`Source::refresh`]. Dropping it leaves the numbers of the last success.
+pub type Refresh<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+/// One number of a [`Reading`].
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sample {
+    /// The metric.
+    pub instrument: &'static Instrument,
+    /// The values of the labels, in the order of [`Instrument::labels`].
+    pub labels: Vec<Cow<'static, str>>,
+    /// The number, in the unit of the metric.
+    pub value: f64,
+}
+
+impl Sample {
+    /// Returns the value of the label `name`.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        let mut labels = self.instrument.labels.iter().zip(&self.labels);
+        labels.find(|(label, _)| **label == name).map(|(_, value)| &**value)
+    }
+}
+
+/// Numbers of several sources, read one after the other.
+#[derive(Clone, Default)]
+pub struct Reading {
+    samples: Vec<Sample>,
+}
+
+impl Reading {
+    /// An empty reading.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a number of `instrument`. `labels` are the values in the order of
+    /// [`Instrument::labels`].
+    ///
+    /// # Panics
+    /// In debug builds, if the number of values is not the number of labels.
+    pub fn add<L: Into<Cow<'static, str>>>(
+        &mut self,
+        instrument: &'static Instrument,
+        labels: impl IntoIterator<Item = L>,
+        value: f64,
+    ) {
+        let labels: Vec<_> = labels.into_iter().map(Into::into).collect();
+        debug_assert_eq!(labels.len(), instrument.labels.len(), "labels of {}", instrument.name);
+        self.samples.push(Sample { instrument, labels, value });
+    }
+
+    /// Adds a number of things. Otherwise like [`add`](Self::add).
+    ///
+    /// # Panics
+    /// In debug builds, if the number of values is not the number of labels.
+    pub fn add_count<L: Into<Cow<'static, str>>>(
+        &mut self,
+        instrument: &'static Instrument,
+        labels: impl IntoIterator<Item = L>,
+        count: u64,
+    ) {
+        self.add(instrument, labels, count as f64);
+    }
+
+    /// The numbers, in the order of the sources.
+    #[must_use]
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// Returns the number of the metric `name` whose labels include all of `labels`.
+    #[must_use]
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let has_all =
+            |sample: &Sample| labels.iter().all(|(name, value)| sample.label(name) == Some(*value));
+        let mut samples = self.samples.iter();
+        samples.find(|sample| sample.instrument.name == name && has_all(sample)).map(|it| it.value)
+    }
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |sample: &Sample| (sample.instrument.name, sample.labels.clone(), sample.value);
+        f.debug_list().entries(self.samples.iter().map(line)).finish()
+    }
+}
