@@ -29,6 +29,7 @@ mod leaked;
 mod limiters;
 mod observability;
 mod outbox;
+mod polled_again;
 mod rate_limit;
 mod registry;
 mod retry;

@@ -57,17 +57,63 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Only layers of buttress implement it:
+///
+/// ```compile_fail
+/// struct Mine;
+/// impl buttress_http::HttpLayerExt for Mine {
+///     type Http = Self;
+///     fn http(self) -> Self {
+///         self
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no `.http()`",
     note = "`.http()` starts from the defaults of a layer: call it first, then `.reject(..)` or `.classify(..)`"
 )]
-pub trait HttpLayerExt {
+pub trait HttpLayerExt: sealed::Layer {
     /// The layer with HTTP's choices.
     type Http;
 
     /// Sets HTTP's choices. What is set afterwards replaces them.
     #[must_use]
     fn http(self) -> Self::Http;
+}
+
+mod sealed {
+    use super::*;
+
+    pub trait Layer {}
+
+    pub trait Kind {}
+
+    impl<R, M> Layer for BulkheadLayer<R, M> {}
+
+    impl<R, W, M> Layer for RateLimitLayer<R, W, M> {}
+
+    impl<L, R> Layer for TimeLimitLayer<L, R> {}
+
+    impl<K, X, R> Layer for KeyedBulkheadLayer<K, X, R> {}
+
+    impl<K, X, R, W, P: Rules<K>> Layer for KeyedRateLimitLayer<K, X, R, W, P> {}
+
+    impl<K, X, C, R> Layer for KeyedCircuitBreakerLayer<K, X, C, R> {}
+
+    impl<C, R, M> Layer for CircuitBreakerLayer<C, R, M> {}
+
+    impl<C, Q> Layer for RetryLayer<C, Q> {}
+
+    impl<F, C> Layer for FallbackLayer<F, C> {}
+
+    impl<C, T, Q, R> Layer for SidecarLayer<C, T, Q, R> {}
+
+    impl<T> Kind for Value<T> {}
+
+    impl<F> Kind for FromResult<F> {}
+
+    impl<S, M> Kind for ToService<S, M> {}
 }
 
 impl<M> HttpLayerExt for BulkheadLayer<AsError, M> {
@@ -153,13 +199,19 @@ impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsEr
     }
 }
 
-/// The kinds of fallback that have an answer to a failed response, and not only to an error.
+/// The kinds of fallback that have an answer to a failed response, and not only to an error. No other type
+/// implements it:
+///
+/// ```compile_fail
+/// struct Mine;
+/// impl buttress_http::AnswersForResponses for Mine {}
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no answer to a failed response, only to an error",
     label = "judging responses by status would change nothing for this fallback",
     note = "use `FallbackLayer::from_result` or `service`, or `value` for a response that is `Clone`; or leave `.http()` away"
 )]
-pub trait AnswersForResponses {}
+pub trait AnswersForResponses: sealed::Kind {}
 
 impl<T> AnswersForResponses for Value<T> {}
 

@@ -206,14 +206,12 @@ where
                     Travel::There
                 }
                 TravelProj::There => {
-                    let Some((service, _)) = this.there else { return Poll::Pending };
+                    let Some((service, _)) = this.there else { ended() };
                     if let Err(error) = ready!(service.poll_ready(cx)) {
                         *this.answer = Some(Err(error));
                         back(this.state)
                     } else {
-                        let Some((mut service, request)) = this.there.take() else {
-                            return Poll::Pending;
-                        };
+                        let Some((mut service, request)) = this.there.take() else { ended() };
                         Travel::Working { future: service.call(request) }
                     }
                 }
@@ -223,13 +221,21 @@ where
                 }
                 TravelProj::Back { sleep } => {
                     ready!(sleep.poll(cx));
-                    return this.answer.take().map_or(Poll::Pending, Poll::Ready);
+                    let Some(answer) = this.answer.take() else { ended() };
+                    return Poll::Ready(answer);
                 }
+                // The answer of a lost message never comes.
                 TravelProj::Lost => return Poll::Pending,
             };
             this.travel.set(next);
         }
     }
+}
+
+#[cold]
+#[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
+fn ended() -> ! {
+    panic!("`LinkFuture` polled after completion")
 }
 
 fn back<F>(state: &LinkState) -> Travel<F> {

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http_body::Body;
 
 use super::body::{BufferedBody, Rest, with_bytes};
+use super::ended::polled_after_completion;
 
 /// How much room is made for a body that only says how long it will be.
 const ROOM: usize = 16 * 1024;
@@ -54,7 +55,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Collected<B>> {
         let Self { body: place, read, trailers, cap } = self.get_mut();
         loop {
-            let Some(body) = place else { return Poll::Pending };
+            let Some(body) = place else {
+                polled_after_completion("idempotency_key::ResponseFuture")
+            };
             if exceeds(body, *cap - read.len()) {
                 let front = Bytes::from(std::mem::take(read));
                 return over(place, |body| {
@@ -96,6 +99,6 @@ where
 fn over<B, T>(place: &mut Option<B>, end: impl FnOnce(B) -> T) -> Poll<T> {
     match place.take() {
         Some(body) => Poll::Ready(end(body)),
-        None => Poll::Pending,
+        None => polled_after_completion("idempotency_key::ResponseFuture"),
     }
 }

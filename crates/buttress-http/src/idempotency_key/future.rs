@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::body::BufferedBody;
 use super::collect::{Collect, Collected};
+use super::ended::polled_after_completion;
 use super::identity::{Identified, fingerprint};
 use super::layer::{Core, Settings};
 use super::service::{Bare, BareFuture};
@@ -90,15 +91,16 @@ where
                 }
                 PhaseProj::Working { future } => return future.poll(cx),
                 PhaseProj::Refused { response } => {
-                    return response
-                        .take()
-                        .map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                    return match response.take() {
+                        Some(response) => Poll::Ready(Ok(response)),
+                        None => polled_after_completion("idempotency_key::ResponseFuture"),
+                    };
                 }
                 PhaseProj::Collecting { collect, reading } => {
                     let collected = ready!(Pin::new(collect).poll(cx));
                     match reading.take() {
                         Some(reading) => reading.end(collected),
-                        None => return Poll::Pending,
+                        None => polled_after_completion("idempotency_key::ResponseFuture"),
                     }
                 }
             };

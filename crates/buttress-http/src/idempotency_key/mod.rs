@@ -4,6 +4,7 @@ mod body;
 mod client;
 mod codec;
 mod collect;
+mod ended;
 mod future;
 mod header;
 mod identity;

@@ -14,6 +14,7 @@ use http_body::Body;
 
 use super::body::BufferedBody;
 use super::collect::{Collect, Collected};
+use super::ended::polled_after_completion;
 use super::layer::Settings;
 use super::stored::StoredResponse;
 use crate::refusal::Refusal;
@@ -145,7 +146,9 @@ where
                 Some(Collected::TooLarge(body) | Collected::BrokenOff(body)),
                 // The handler has done its work: the key must not be free for it to do the work again.
             ) => (head, body, Kept::Lost),
-            (Stage::Collecting(..), None) | (Stage::Over, _) => return Poll::Pending,
+            (Stage::Collecting(..), None) | (Stage::Over, _) => {
+                polled_after_completion("idempotency_key::ResponseFuture")
+            }
         };
         let answer = Ok(Response::from_parts(head.head, body));
         Poll::Ready(Recorded { answer, value })

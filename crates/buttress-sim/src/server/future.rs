@@ -44,7 +44,9 @@ impl Future for StationFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match &self.call {
             Call::Refused(error) => Err(*error),
-            Call::Swallowed | Call::Over => return Poll::Pending,
+            // The answer of a swallowed request never comes.
+            Call::Swallowed => return Poll::Pending,
+            Call::Over => ended(),
             Call::Job { core, slot } => match core.poll(*slot, cx.waker()) {
                 Some(result) => result,
                 None => return Poll::Pending,
@@ -53,6 +55,12 @@ impl Future for StationFuture {
         self.call = Call::Over;
         Poll::Ready(result.map_err(Failure::Server))
     }
+}
+
+#[cold]
+#[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
+fn ended() -> ! {
+    panic!("`StationFuture` polled after completion")
 }
 
 impl Drop for StationFuture {

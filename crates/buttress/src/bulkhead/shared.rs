@@ -158,6 +158,8 @@ impl Permit {
 }
 
 impl Held for Permit {
+    const FUTURE: &'static str = "bulkhead::ResponseFuture";
+
     #[inline(always)]
     fn end(&mut self) {
         if let Some(shared) = self.shared.take() {

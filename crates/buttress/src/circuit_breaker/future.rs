@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use super::admission::Admission;
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::OnUnwind;
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::Error;
@@ -66,7 +67,10 @@ where
                 held.disarm();
                 Poll::Ready(result)
             }
-            KindProj::Refused { refused } => Poll::Ready(refused.answer()),
+            KindProj::Refused { refused } => match refused.answer() {
+                Some(answer) => Poll::Ready(answer),
+                None => polled_after_completion("circuit_breaker::ResponseFuture"),
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ use tower::Service;
 
 use super::recover::Recover;
 use super::shared::Shared;
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::{Classify, Outcome};
 
@@ -81,7 +82,7 @@ where
                     }
                     // Taken once: from here on the fallback answers.
                     let Some((recover, kept)) = this.recover.take() else {
-                        return Poll::Ready(result);
+                        polled_after_completion("fallback::ResponseFuture")
                     };
                     match recover.recover(&*this.shared.value, kept, result) {
                         Ok(answer) => answer,

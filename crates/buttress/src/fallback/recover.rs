@@ -10,8 +10,30 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::machinery::ended::polled_after_completion;
+
 /// Makes an answer where a call failed. The ready-made kinds are made by the constructors of
 /// [`FallbackLayer`](super::FallbackLayer).
+///
+/// Only these kinds implement it. A fallback of your own is a service, or a closure:
+///
+/// ```compile_fail
+/// #[derive(Clone)]
+/// struct Empty;
+/// impl<Req, E> buttress::fallback::Recover<Req, String, E> for Empty {
+///     type Kept = ();
+///     type Future = std::future::Ready<Result<String, E>>;
+///     fn keep(&self, _request: &Req) {}
+///     fn recover(
+///         self,
+///         _value: &(dyn std::any::Any + Send + Sync),
+///         (): (),
+///         _: Result<String, E>,
+///     ) -> Result<Self::Future, Result<String, E>> {
+///         Ok(std::future::ready(Ok(String::new())))
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot answer a `{Req}` with `Result<{Res}, {E}>`",
     label = "this fallback does not fit the service",
@@ -19,7 +41,7 @@ use tower::Service;
     note = "for a service that cannot fail (an axum route, error `Infallible`) judge responses too: add `.http()` from buttress-http, or `.classify(..)`; `from_error` never runs there",
     note = "fallbacks that use the request (`from_request`, `service`) need a request that is `Clone`"
 )]
-pub trait Recover<Req, Res, E>: Sized {
+pub trait Recover<Req, Res, E>: sealed::Kind + Sized {
     /// What is kept of the request while the service works on it.
     type Kept;
     /// The answer under way.
@@ -40,6 +62,27 @@ pub trait Recover<Req, Res, E>: Sized {
         failed: Result<Res, E>,
     ) -> Result<Self::Future, Result<Res, E>>;
 }
+
+mod sealed {
+    pub trait Kind {}
+
+    pub trait Merge<Res, E, E2> {}
+}
+
+impl<T> sealed::Kind for Value<T> {}
+
+impl<F> sealed::Kind for FromError<F> {}
+
+impl<F> sealed::Kind for FromResult<F> {}
+
+impl<F> sealed::Kind for FromRequest<F> {}
+
+impl<S, M> sealed::Kind for ToService<S, M> {}
+
+impl<Res, E, E2> sealed::Merge<Res, E, E2> for KeepPrimary {}
+
+impl<Res, E, E2, F> sealed::Merge<Res, E, E2> for F where F: Fn(Result<Res, E>, E2) -> Result<Res, E>
+{}
 
 /// A value, or `()`, that the services of a layer share.
 pub(super) type Shareable = dyn Any + Send + Sync;
@@ -221,9 +264,20 @@ impl<S, M> ToService<S, M> {
     }
 }
 
-/// What comes back when service and fallback both failed. Closures of the first failure and the second
-/// error are one.
-pub trait BothFailed<Res, E, E2> {
+/// The result of a call whose service and fallback both failed. Closures
+/// `Fn(Result<Res, E>, E2) -> Result<Res, E>` make it from the first failure and the second error.
+///
+/// Only closures and [`KeepPrimary`] implement it:
+///
+/// ```compile_fail
+/// struct Second;
+/// impl<Res, E> buttress::fallback::BothFailed<Res, E, E> for Second {
+///     fn merge(&self, _primary: Result<Res, E>, fallback: E) -> Result<Res, E> {
+///         Err(fallback)
+///     }
+/// }
+/// ```
+pub trait BothFailed<Res, E, E2>: sealed::Merge<Res, E, E2> {
     /// Makes the one result of the two.
     fn merge(&self, primary: Result<Res, E>, fallback: E2) -> Result<Res, E>;
 }
@@ -312,16 +366,22 @@ where
         let mut this = self.project();
         let answered = loop {
             if let Some(response) = this.response.as_mut().as_pin_mut() {
-                break ready!(response.poll(cx));
+                let answered = ready!(response.poll(cx));
+                this.response.set(None);
+                break answered;
             }
             if let Err(error) = ready!(this.service.poll_ready(cx)) {
                 break Err(error);
             }
             // Taken once: from here on there is a response.
-            let Some(request) = this.request.take() else { return Poll::Pending };
+            let Some(request) = this.request.take() else {
+                polled_after_completion("fallback::ServiceFuture")
+            };
             this.response.set(Some(this.service.call(request)));
         };
-        let Some(failed) = this.failed.take() else { return Poll::Pending };
+        let Some(failed) = this.failed.take() else {
+            polled_after_completion("fallback::ServiceFuture")
+        };
         Poll::Ready(match answered {
             Ok(response) => Ok(response),
             Err(error) => this.merge.merge(failed, error),

@@ -7,6 +7,7 @@ use pin_project_lite::pin_project;
 
 use super::running::Running;
 use super::tape::Tape;
+use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::Reject;
 
@@ -69,7 +70,7 @@ where
             PhaseProj::Waiting { waiting } => ready!(waiting.as_mut().poll(cx)),
             PhaseProj::Answered { answer } => match answer.take() {
                 Some(answer) => answer,
-                None => return Poll::Pending,
+                None => polled_after_completion("idempotency::ResponseFuture"),
             },
         };
         Poll::Ready(ended.unwrap_or_else(|refusal| this.reject.reject(refusal)))

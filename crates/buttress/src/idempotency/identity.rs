@@ -4,13 +4,42 @@ use std::fmt;
 
 use super::key::{Fingerprint, InvalidKey, Key};
 
-/// What a [`Key`] extractor may return.
-pub trait IntoKey {
+/// The result of a closure that finds the [`Key`] of a request: a `Key`, an `Option` or a `Result` of one, or
+/// one in the other.
+///
+/// Only these types implement it:
+///
+/// ```compile_fail
+/// use buttress::idempotency::{IntoKey, InvalidKey, Key};
+/// struct Header(String);
+/// impl IntoKey for Header {
+///     fn into_key(self) -> Result<Option<Key>, InvalidKey> {
+///         Ok(None)
+///     }
+/// }
+/// ```
+pub trait IntoKey: sealed::Sealed {
     /// The key, if there is one.
     ///
     /// # Errors
     /// There is one that cannot be used.
     fn into_key(self) -> Result<Option<Key>, InvalidKey>;
+}
+
+mod sealed {
+    use super::{InvalidKey, Key};
+
+    pub trait Sealed {}
+
+    impl Sealed for Key {}
+
+    impl Sealed for Option<Key> {}
+
+    impl Sealed for Result<Key, InvalidKey> {}
+
+    impl Sealed for Result<Option<Key>, InvalidKey> {}
+
+    impl Sealed for Option<Result<Key, InvalidKey>> {}
 }
 
 impl IntoKey for Key {

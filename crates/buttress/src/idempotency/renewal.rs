@@ -16,6 +16,7 @@ use super::holding::Holding;
 use super::owner::Owner;
 use super::shared::BY_HAND;
 use super::store::Immediate;
+use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::clock::{self, Sleep};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::store_error::StoreError;
@@ -52,6 +53,12 @@ pub(super) enum Standing {
     Lost,
 }
 
+/// A call holds its claim until it has ended.
+#[cold]
+fn ended() -> ! {
+    polled_after_completion("idempotency::ResponseFuture")
+}
+
 impl Renewal {
     /// Renews the claim when it is time. Ready if it was lost, with the refusal.
     #[inline(never)]
@@ -65,11 +72,11 @@ impl Renewal {
         let renewal = match renewal {
             Some(renewal) => renewal,
             None => {
-                let Some(made) = Self::begin(since, holding) else { return Poll::Pending };
+                let Some(made) = Self::begin(since, holding) else { ended() };
                 renewal.insert(made)
             }
         };
-        let Some(shared) = holding.shared() else { return Poll::Pending };
+        let Some(shared) = holding.shared() else { ended() };
         let mut this = renewal.as_mut().project();
         while *this.standing == Standing::Held {
             let (standing, since) = match this.asking {

@@ -14,6 +14,7 @@ use super::holding::Holding;
 use super::renewal::{Renewal, Standing};
 use super::settle::{Ending, Settled, Settling};
 use super::tape::{Kept, Recorded, Tape};
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::OnUnwind;
 use crate::vocabulary::error::Error;
 
@@ -100,7 +101,7 @@ where
                     if let Poll::Ready(Recorded { answer, value }) = recording.poll(cx) {
                         let ending = ending(this.begun.as_deref(), &answer, value);
                         unwind.disarm();
-                        let Some(shared) = this.holding.end() else { return Poll::Pending };
+                        let Some(shared) = this.holding.end() else { ended() };
                         let owner = this.holding.owner();
                         let renewal = this.renewal.as_ref();
                         if renewal.is_some_and(|renewal| renewal.standing == Standing::Lost) {
@@ -123,13 +124,13 @@ where
                 StageProj::Settling { settling, answer } => {
                     unwind.disarm();
                     let settled = ready!(settling.poll(cx));
-                    let Some(answer) = answer.take() else { return Poll::Pending };
+                    let Some(answer) = answer.take() else { ended() };
                     this.stage.set(Stage::Over);
                     return Poll::Ready(answered(settled, this.tape, answer));
                 }
                 StageProj::Over => {
                     unwind.disarm();
-                    return Poll::Pending;
+                    ended();
                 }
             }
             unwind.disarm();
@@ -141,6 +142,11 @@ where
             return Poll::Ready(Err(error));
         }
     }
+}
+
+#[cold]
+fn ended() -> ! {
+    polled_after_completion("idempotency::ResponseFuture")
 }
 
 /// How a handler ended that returned `answer`, of which `value` is to be stored.

@@ -12,6 +12,7 @@ use super::config::{Leave, LostClaim};
 use super::owner::Owner;
 use super::shared::{Counter, Shared};
 use super::store::Immediate;
+use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
 
@@ -261,7 +262,9 @@ impl<V> Future for Settling<V> {
     type Output = Settled<V>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Settled<V>> {
-        let Some(rest) = &mut self.rest else { return Poll::Pending };
+        let Some(rest) = &mut self.rest else {
+            polled_after_completion("idempotency::ResponseFuture")
+        };
         let settled = rest.as_mut().poll(cx);
         if settled.is_ready() {
             self.rest = None;

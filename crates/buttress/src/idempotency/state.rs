@@ -8,6 +8,7 @@ use super::key::{Fingerprint, Hashed, Key};
 use super::store::{ClaimId, Claimed, Size};
 use crate::vocabulary::clock;
 
+mod lists;
 mod scopes;
 
 use scopes::Scopes;
@@ -131,7 +132,11 @@ impl<V> Table<V> {
             self.insert(key.clone(), claim, fingerprint, clock::after(now, lease));
             return Claimed::Owned;
         };
-        let Some(entry) = self.entries.get_mut(place as usize) else { return Claimed::Owned };
+        let Some(entry) = self.entries.get_mut(place as usize) else {
+            // Never: a place has an entry. The handler must not run if it is not known who has the key.
+            debug_assert!(false, "the place of a key has no entry");
+            return Claimed::InFlight { lease_left: lease };
+        };
         if entry.until > now {
             let differs = match (entry.fingerprint, fingerprint) {
                 (Some(known), Some(fingerprint)) => known != fingerprint,
@@ -347,75 +352,5 @@ impl<V> Table<V> {
         let place = self.find(key)?;
         let entry = self.entries.get(place as usize)?;
         (entry.claim == claim && !entry.work.is_done()).then_some(place)
-    }
-
-    fn insert(
-        &mut self,
-        key: Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        until: Instant,
-    ) {
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None => {
-                self.entries.push(Entry::gap(until));
-                self.entries.len() as u32 - 1
-            }
-        };
-        if let Some(entry) = self.entries.get_mut(place as usize) {
-            entry.key = Some(key.clone());
-            entry.claim = claim;
-            entry.fingerprint = fingerprint;
-            entry.until = until;
-        }
-        self.places.insert(key, place);
-        self.link(place);
-    }
-
-    fn remove(&mut self, place: u32) -> Option<V> {
-        self.unlink(place);
-        let entry = self.entries.get_mut(place as usize)?;
-        let key = entry.key.take()?;
-        let value = entry.work.take();
-        self.places.remove(&key);
-        self.free.push(place);
-        value
-    }
-
-    /// Makes an entry, which is in no list, the newest of its kind.
-    #[inline]
-    fn link(&mut self, place: u32) {
-        let Some(entry) = self.entries.get_mut(place as usize) else { return };
-        let list = if entry.work.is_done() { &mut self.results } else { &mut self.claims };
-        entry.newer = NONE;
-        entry.older = list.newest;
-        let second = std::mem::replace(&mut list.newest, place);
-        list.len += 1;
-        if second == NONE {
-            list.oldest = place;
-        } else if let Some(second) = self.entries.get_mut(second as usize) {
-            second.newer = place;
-        }
-    }
-
-    /// Takes an entry out of the list of its kind.
-    #[inline]
-    fn unlink(&mut self, place: u32) {
-        let Some(entry) = self.entries.get(place as usize) else { return };
-        let (newer, older) = (entry.newer, entry.older);
-        if let Some(scopes) = &mut self.scopes {
-            scopes.leave(place);
-        }
-        let list = if entry.work.is_done() { &mut self.results } else { &mut self.claims };
-        list.len -= 1;
-        match self.entries.get_mut(newer as usize) {
-            Some(newer) => newer.older = older,
-            None => list.newest = older,
-        }
-        match self.entries.get_mut(older as usize) {
-            Some(older) => older.newer = newer,
-            None => list.oldest = newer,
-        }
     }
 }

@@ -6,12 +6,16 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::{Guard, OnUnwind};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::{Refused, Reject};
 
 /// What a running call holds of its limiter.
 pub trait Held: Guard {
+    /// The name of the response future, for a panic.
+    const FUTURE: &'static str;
+
     /// The call is over.
     fn end(&mut self);
 }
@@ -70,7 +74,10 @@ where
                 held.disarm();
                 polled
             }
-            KindProj::Refused { refused } => Poll::Ready(refused.answer()),
+            KindProj::Refused { refused } => match refused.answer() {
+                Some(answer) => Poll::Ready(answer),
+                None => polled_after_completion(H::FUTURE),
+            },
         }
     }
 }

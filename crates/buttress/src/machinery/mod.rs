@@ -3,6 +3,7 @@
 pub(crate) mod backpressure;
 pub(crate) mod cloned;
 pub(crate) mod counters;
+pub(crate) mod ended;
 pub(crate) mod guard;
 pub(crate) mod instances;
 pub(crate) mod key_map;

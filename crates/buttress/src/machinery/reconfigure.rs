@@ -43,6 +43,7 @@ pub trait Reconfigure {
 }
 
 /// A handle over such a state.
+#[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "only the registry asks for it"))]
 pub(crate) trait Operated {
     type Shared: Reconfigure;
 

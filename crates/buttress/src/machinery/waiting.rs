@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::limited::Held;
 use crate::machinery::queue::{Ask, InVain, Joined, Looked, Place, Resource, WaitQueue};
 use crate::vocabulary::clock::{Clock, Sleep};
@@ -120,10 +121,9 @@ pub struct QueuePlace<L: Limiter> {
 impl<L: Limiter> QueuePlace<L> {
     /// # Panics
     /// When it is polled after it was settled.
-    #[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<L::Pass, Error>> {
         loop {
-            let Some(place) = &self.place else { panic!("a wait was polled after it completed") };
+            let Some(place) = &self.place else { polled_after_completion("QueuePlace") };
             let limiter = &self.limiter;
             let now = limiter.clock().now();
             match limiter.queue().poll(limiter.resource(), place, now, cx) {

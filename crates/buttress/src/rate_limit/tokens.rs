@@ -42,6 +42,8 @@ impl Guard for Spent {
 }
 
 impl Held for Spent {
+    const FUTURE: &'static str = "rate_limit::ResponseFuture";
+
     #[inline(always)]
     fn end(&mut self) {}
 }

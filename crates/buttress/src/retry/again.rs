@@ -10,7 +10,8 @@ use tower::Service;
 
 use super::clone_request::CloneRequest;
 use super::shared::{Decided, Shared};
-use super::state::Attempts;
+use super::state::{Attempts, Failure};
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::own::Own;
 use crate::vocabulary::classify::{Classify, Outcome};
 use crate::vocabulary::clock::Sleep;
@@ -107,9 +108,10 @@ where
     ) -> Option<Phase<S::Future, O>> {
         let hint = self.classify.retry_after(result);
         let copy = self.next.as_ref().map(|(_, copy)| copy);
-        let repeatable = copy.is_some_and(|copy| self.clone.is_repeatable(copy));
+        let is_repeatable = copy.is_some_and(|copy| self.clone.is_repeatable(copy));
+        let failure = Failure { is_repeatable, hint };
         let commit = || copy.is_some_and(|copy| self.clone.commit(copy));
-        let (delay, decided) = Shared::next::<O>(shared, attempts, repeatable, hint, commit)?;
+        let (delay, decided) = Shared::next::<O>(shared, attempts, failure, commit)?;
         let decided = Some(decided);
         if delay.is_zero() {
             return Some(Phase::Readying { decided });
@@ -151,7 +153,9 @@ where
                     ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
                     let Spare { next, clone, .. } = &mut *this.spare;
                     // There is one: without it the last failure would have been returned.
-                    let Some((service, _)) = next else { return Poll::Pending };
+                    let Some((service, _)) = next else {
+                        polled_after_completion("retry::ResponseFuture")
+                    };
                     if let Err(error) = ready!(service.poll_ready(cx)) {
                         if let Some(decided) = decided.take() {
                             decided.unready();
@@ -159,7 +163,7 @@ where
                         return Poll::Ready(Err(error));
                     }
                     let Some((mut service, mut request)) = next.take() else {
-                        return Poll::Pending;
+                        polled_after_completion("retry::ResponseFuture")
                     };
                     let number = this.attempts.number();
                     let repeats = this.shared.may_repeat(number);

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 use tower::Service;
@@ -9,6 +9,7 @@ use tower::Service;
 use super::again::{Again, Spare};
 use super::clone_request::CloneRequest;
 use super::shared::Shared;
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::{Classify, Outcome};
 
@@ -71,10 +72,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if this.rules.0.is_some() {
-            let Some(first) = this.first.as_mut().as_pin_mut() else { return Poll::Pending };
+            let Some(first) = this.first.as_mut().as_pin_mut() else { ended() };
             let Poll::Ready(result) = first.poll(cx) else { return Poll::Pending };
             let failed = this.spare.classify.classify(&result) == Outcome::Failure;
-            let Some(shared) = this.rules.0.take() else { return Poll::Pending };
+            let Some(shared) = this.rules.0.take() else { ended() };
             if !failed {
                 return Poll::Ready(result);
             }
@@ -84,11 +85,16 @@ where
             }
             this.first.set(None);
         }
-        match this.again {
-            Some(again) => again.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
+        let Some(again) = this.again else { ended() };
+        let result = ready!(again.as_mut().poll(cx));
+        *this.again = None;
+        Poll::Ready(result)
     }
+}
+
+#[cold]
+fn ended() -> ! {
+    polled_after_completion("retry::ResponseFuture")
 }
 
 impl<S: Service<Req>, Req, C, Q, O: Own> fmt::Debug for ResponseFuture<S, Req, C, Q, O> {

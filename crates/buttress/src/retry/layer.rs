@@ -7,7 +7,7 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::Retry;
 use super::shared::Shared;
-use super::state::Attempts;
+use super::state::{Attempts, Failure};
 use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
 use crate::vocabulary::invalid_config::InvalidConfig;
@@ -124,8 +124,9 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
                 return result;
             }
             let hint = self.classify.retry_after(&result);
+            let failure = Failure { is_repeatable: true, hint };
             let Some((delay, decided)) =
-                Shared::next::<O>(&self.shared, &mut attempts, true, hint, || true)
+                Shared::next::<O>(&self.shared, &mut attempts, failure, || true)
             else {
                 return result;
             };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::config::{Config, Policy};
-use super::state::Attempts;
+use super::state::{Attempts, Failure};
 use crate::machinery::counters::{Counters, counters};
 use crate::machinery::own::{Held, Own};
 use crate::machinery::reconfigure::Reconfigure;
@@ -111,28 +111,18 @@ impl Shared {
     }
 
     /// An attempt failed, in a way worth another: how long to wait for it, or `None` if there is none.
-    /// `repeatable` is whether the request can be sent again, `commit` makes sure of it.
+    /// `commit` makes sure that the request can be sent again.
     pub(super) fn next<O: Own>(
         this: &O::Of<Self>,
         attempts: &mut Attempts,
-        repeatable: bool,
-        hint: Option<Duration>,
+        failure: Failure,
         commit: impl FnOnce() -> bool,
     ) -> Option<(Duration, Decided<O::Of<Self>>)> {
         let policy = *lock(&this.policy);
         let failed = attempts.number();
-        let decided = if policy.attempts > failed && !repeatable {
-            Err(GaveUp::Request)
-        } else {
-            attempts.next(&policy, hint, &this.rng, || this.now())
-        };
-        // The budget is asked last, so that it pays only for retries that happen.
-        let decided = decided.and_then(|delay| {
-            let paid = this.budget.as_ref().is_none_or(|budget| budget.try_withdraw(this.now()));
-            if paid { Ok(delay) } else { Err(GaveUp::Budget) }
-        });
-        let decided =
-            decided.and_then(|delay| if commit() { Ok(delay) } else { Err(GaveUp::Request) });
+        let withdraw = || this.budget.as_ref().is_none_or(|budget| budget.try_withdraw(this.now()));
+        let now = || this.now();
+        let decided = attempts.decide(&policy, failure, &this.rng, now, withdraw, commit);
         match decided {
             Ok(delay) => {
                 // Before the observer is called, which may panic.

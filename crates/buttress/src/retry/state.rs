@@ -6,6 +6,15 @@ use super::config::Policy;
 use crate::vocabulary::observe::GaveUp;
 use crate::vocabulary::rng::Rng;
 
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    /// Whether the request can be sent again.
+    pub(super) is_repeatable: bool,
+    /// How long the failure asked to be left alone.
+    pub(super) hint: Option<Duration>,
+}
+
 /// The attempts of one call so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempts {
@@ -27,9 +36,35 @@ impl Attempts {
         self.made
     }
 
-    /// The present attempt failed, in a way that is worth another: how long to wait for it, or why
-    /// there will be none. `hint` is how long the failure asked to be left alone.
-    pub(super) fn next(
+    /// The present attempt failed, in a way that is worth another: how long to wait for it, or why there will be
+    /// none.
+    ///
+    /// The questions in their order: are there attempts left, can the request be sent again, is the wait allowed,
+    /// does the budget pay, is the copy of the request still good. Each is asked only if the earlier ones allow a
+    /// retry: the budget pays for no retry that a rule forbids, and `commit` gives up nothing that is needed.
+    pub(super) fn decide(
+        &mut self,
+        policy: &Policy,
+        failure: Failure,
+        rng: &Rng,
+        now: impl FnOnce() -> Instant,
+        withdraw: impl FnOnce() -> bool,
+        commit: impl FnOnce() -> bool,
+    ) -> Result<Duration, GaveUp> {
+        if policy.attempts > self.made && !failure.is_repeatable {
+            return Err(GaveUp::Request);
+        }
+        let delay = self.next(policy, failure.hint, rng, now)?;
+        if !withdraw() {
+            return Err(GaveUp::Budget);
+        }
+        if !commit() {
+            return Err(GaveUp::Request);
+        }
+        Ok(delay)
+    }
+
+    fn next(
         &mut self,
         policy: &Policy,
         hint: Option<Duration>,
@@ -117,5 +152,54 @@ mod tests {
         let policy = Policy { attempts: 1, ..policy() };
         let next = Attempts::begin(None).next(&policy, None, &Rng::seeded(1), origin);
         assert_eq!(next, Err(GaveUp::Attempts));
+    }
+
+    /// Decides after a first attempt, with a budget and a copy of the request that answer as said. Returns the
+    /// decision, and the questions that were asked.
+    fn decide(
+        policy: &Policy,
+        failure: Failure,
+        pays: bool,
+        good: bool,
+    ) -> (Result<Duration, GaveUp>, Vec<&'static str>) {
+        let asked = std::cell::RefCell::new(Vec::new());
+        let start = origin();
+        let answer = |question, answer| {
+            asked.borrow_mut().push(question);
+            answer
+        };
+        let decided = Attempts::begin(Some(start)).decide(
+            policy,
+            failure,
+            &Rng::seeded(1),
+            || start + ms(10),
+            || answer("budget", pays),
+            || answer("copy", good),
+        );
+        (decided, asked.into_inner())
+    }
+
+    #[test]
+    fn each_question_is_asked_only_if_the_earlier_ones_allow_a_retry() {
+        let failure = Failure { is_repeatable: true, hint: None };
+        let fixed = Failure { is_repeatable: false, hint: None };
+        let long = Failure { is_repeatable: true, hint: Some(ms(60_001)) };
+        let one = Policy { attempts: 1, ..policy() };
+        let short = Policy { total_time: Some(ms(110)), ..policy() };
+        let (none, budget, both) = (vec![], vec!["budget"], vec!["budget", "copy"]);
+        for (policy, failure, pays, good, decided, asked) in [
+            (one, failure, true, true, Err(GaveUp::Attempts), &none),
+            // The last attempt of a request that cannot be sent again ended for want of attempts.
+            (one, fixed, true, true, Err(GaveUp::Attempts), &none),
+            (policy(), fixed, true, true, Err(GaveUp::Request), &none),
+            (policy(), long, true, true, Err(GaveUp::LongHint), &none),
+            (short, failure, true, true, Err(GaveUp::TotalTime), &none),
+            (policy(), failure, false, true, Err(GaveUp::Budget), &budget),
+            (policy(), failure, true, false, Err(GaveUp::Request), &both),
+            (policy(), failure, true, true, Ok(ms(100)), &both),
+        ] {
+            let case = format!("{policy:?}, {failure:?}, pays {pays}, good {good}");
+            assert_eq!(decide(&policy, failure, pays, good), (decided, asked.clone()), "{case}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use pin_project_lite::pin_project;
 
 use super::attempt::Stop;
 use super::handle::{Counter, Request};
+use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::classify::{Classify, Outcome};
 use crate::vocabulary::reject::Reject;
 
@@ -41,7 +42,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Pending };
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            polled_after_completion("sidecar::ResponseFuture")
+        };
         let (end, result) = match ready!(future.poll(cx)) {
             Ok(answer) => {
                 let end = match this.classify.classify(&answer) {

@@ -12,6 +12,7 @@ use tower::Service;
 use super::attempt::{Attempt, Stop};
 use super::handle::Shared;
 use crate::circuit_breaker::{Changed, Renewal, Ticket};
+use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::observe::CircuitState;
@@ -179,7 +180,7 @@ where
             }
             GateProj::Refused { refusal } => match refusal.take() {
                 Some(refusal) => Poll::Ready(Err(Stop::Refused(refusal))),
-                None => Poll::Pending,
+                None => polled_after_completion("sidecar::ResponseFuture"),
             },
         }
     }

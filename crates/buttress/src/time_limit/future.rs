@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use super::shared::Shared;
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::clock::{self, Sleep};
 use crate::vocabulary::error::Error;
@@ -63,7 +64,7 @@ impl<F: Future, O: Own> Future for Limited<F, O> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // The future comes first, so that an answer that is there at the deadline wins.
         let Some(future) = self.as_mut().project().future.as_pin_mut() else {
-            return Poll::Pending;
+            polled_after_completion("time_limit::Limited")
         };
         match future.poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),

@@ -1,11 +1,30 @@
 use std::time::Duration;
 
 /// How long one request may take. Closures `Fn(&Req) -> Option<Duration>` are one.
-pub trait Limit<Req> {
+///
+/// Only closures and [`Fixed`] implement it:
+///
+/// ```compile_fail
+/// struct Slow;
+/// impl buttress::time_limit::Limit<String> for Slow {
+///     fn limit(&self, _request: &String) -> Option<std::time::Duration> {
+///         None
+///     }
+/// }
+/// ```
+pub trait Limit<Req>: sealed::Sealed<Req> {
     /// The limit of `request`; `None` for the configured one. Zero lets only an answer pass that is
     /// there at once.
     fn limit(&self, request: &Req) -> Option<Duration>;
 }
+
+mod sealed {
+    pub trait Sealed<Req> {}
+}
+
+impl<Req> sealed::Sealed<Req> for Fixed {}
+
+impl<Req, F: Fn(&Req) -> Option<Duration>> sealed::Sealed<Req> for F {}
 
 /// Every request has the configured limit. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -81,18 +81,12 @@ impl<R> Refused<R> {
         Self { error: Some(error), reject }
     }
 
-    /// # Panics
-    /// On the second call: a future was polled after it had completed.
-    #[expect(
-        clippy::expect_used,
-        reason = "polled after completion, the one panic futures may have"
-    )]
+    /// The answer; `None` the second time, when a future is polled after it has ended.
     #[inline]
-    pub(crate) fn answer<Res, E>(&mut self) -> Result<Res, E>
+    pub(crate) fn answer<Res, E>(&mut self) -> Option<Result<Res, E>>
     where
         R: Reject<Res, E>,
     {
-        let error = self.error.take().expect("response future polled after it completed");
-        self.reject.reject(error)
+        self.error.take().map(|error| self.reject.reject(error))
     }
 }

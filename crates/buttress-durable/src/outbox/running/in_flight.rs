@@ -37,9 +37,11 @@ pub(super) async fn owned(
         May::Go => publishing.as_mut().poll(cx).map(Ending::Finished),
         // The relay wakes all deliveries when the store has answered.
         May::Wait => Poll::Pending,
-        May::Never => {
-            delivery.take().map_or(Poll::Pending, |delivery| Poll::Ready(Ending::Revoked(delivery)))
-        }
+        May::Never => match delivery.take() {
+            Some(delivery) => Poll::Ready(Ending::Revoked(delivery)),
+            // The block around this future ends with the first answer.
+            None => unreachable!("`owned` polled after completion"),
+        },
     })
     .await
 }

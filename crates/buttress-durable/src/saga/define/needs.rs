@@ -87,8 +87,23 @@ impl Outputs {
     }
 }
 
-/// Which outputs a step sees: `()`, a [`StepHandle`], or a tuple of up to eight of them.
-pub trait Needs: Send + Sync + 'static {
+/// The outputs that a step sees: `()`, a [`StepHandle`], or a tuple of up to eight of them. No other type
+/// implements it:
+///
+/// ```compile_fail
+/// use buttress_durable::saga::{Needs, Outputs, StepRef};
+/// struct All;
+/// impl Needs for All {
+///     type Outputs = ();
+///     fn steps(&self) -> Vec<StepRef> {
+///         Vec::new()
+///     }
+///     fn gather(&self, _outputs: &Outputs) -> Option<()> {
+///         Some(())
+///     }
+/// }
+/// ```
+pub trait Needs: sealed::Sealed + Send + Sync + 'static {
     /// What the functions of the step get: `()`, an `Arc` of the output, or a tuple of those.
     type Outputs;
 
@@ -98,6 +113,14 @@ pub trait Needs: Send + Sync + 'static {
     /// Their outputs; `None` if one is missing.
     fn gather(&self, outputs: &Outputs) -> Option<Self::Outputs>;
 }
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for () {}
+
+impl<T: Send + Sync + 'static> sealed::Sealed for StepHandle<T> {}
 
 impl Needs for () {
     type Outputs = ();
@@ -125,6 +148,8 @@ impl<T: Send + Sync + 'static> Needs for StepHandle<T> {
 
 macro_rules! needs_tuples {
     ($(($($name:ident $place:tt),+))*) => {$(
+        impl<$($name: Send + Sync + 'static),+> sealed::Sealed for ($(StepHandle<$name>,)+) {}
+
         impl<$($name: Send + Sync + 'static),+> Needs for ($(StepHandle<$name>,)+) {
             type Outputs = ($(Arc<$name>,)+);
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::machinery::ended::polled_after_completion;
 use crate::machinery::limited::ResponseFuture;
 use crate::machinery::waiting::{Limiter, Waiting};
 use crate::vocabulary::error::Error;
@@ -89,9 +90,8 @@ where
 }
 
 #[cold]
-#[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
 fn completed() -> ! {
-    panic!("QueuedFuture polled after it completed")
+    polled_after_completion("QueuedFuture")
 }
 
 impl<S, Req, L, R> Future for QueuedFuture<S, Req, L, R>
