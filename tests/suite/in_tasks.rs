@@ -1,6 +1,7 @@
 //! Every layer, unboxed, in an async block that is sent to another thread: in `tokio::spawn`, and in a
 //! handler of axum. The check that a block can be sent forgets that types in it are `'static`.
 
+mod by_hand;
 mod over_http;
 
 use axum::Router;
@@ -17,6 +18,7 @@ use buttress::retry::RetryLayer;
 use buttress::sidecar::{Config as Parts, SidecarLayer};
 use buttress::time_limit::{Config as Time, TimeLimitLayer};
 use buttress::{AnyError, AsRefusal, Clock, ErrorKind};
+use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use crate::support::ms;
@@ -83,6 +85,17 @@ rows! {
         let key = |n: &u32| Key::new(&n.to_string());
         IdempotencyLayer::new(Keys::new(), MemoryStore::<u32>::default(), key).unwrap()
     };
+}
+
+/// The layer stands inside of the box: over a boxed service it needs `'static`, which the check forgets.
+#[tokio::test]
+async fn idempotency_in_a_box() {
+    let key = |n: &u32| Key::new(&n.to_string());
+    let inner = tower::service_fn(async |n: u32| Ok::<u32, BoxError>(n + 1));
+    let service = ServiceBuilder::new()
+        .layer(IdempotencyLayer::new(Keys::new(), MemoryStore::<u32>::default(), key).unwrap())
+        .service(BoxCloneSyncService::new(inner));
+    answers!(BoxCloneSyncService::new(service));
 }
 
 #[tokio::test]

@@ -118,6 +118,11 @@ pub struct RespondChallenge {
 }
 
 impl RespondChallenge {
+    /// The challenge of a 401.
+    pub(crate) const fn challenge(&self) -> &HeaderValue {
+        &self.challenge
+    }
+
     /// The marked response to `error`.
     #[must_use]
     pub fn response<B: FromProblem>(&self, error: &Error) -> Response<B> {

@@ -165,3 +165,42 @@ fn one_scope_cannot_push_the_results_of_another_out() {
         assert!(!held("mallory", 1) && held("mallory", capacity + 1), "its own oldest leave");
     }
 }
+
+/// An observer that panics costs its caller the answer, and never another run of the handler.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_an_observer_does_not_free_the_key() {
+    for detached in [false, true] {
+        for asynchronous in [false, true] {
+            for touchy in ["StoreFailed", "ResultNotKept"] {
+                let observer = move |_: Name, event: &Event| {
+                    assert!(!format!("{event:?}").starts_with(touchy), "the observer's own");
+                };
+                let config = config().result_lifetime(ms(60_000)).lease(ms(900));
+                let config = config.refuse_in_flight(true).observer(observer);
+                let config = if detached { config.detached(5) } else { config };
+                // The second store has to be waited for, and does not know results that are not kept.
+                let (layer, refusal) = match asynchronous {
+                    false => (encoded(config), ErrorKind::ResultNotKept),
+                    true => {
+                        let store = Faulty::default();
+                        store.then("complete", Plan::SlowReply(0));
+                        store.then("complete", Plan::Fails(StoreErrorKind::Invalid));
+                        let layer = IdempotencyLayer::new(config, store, by_ask as ByAsk).unwrap();
+                        (layer, ErrorKind::KeyInFlight)
+                    }
+                };
+                let (inner, log) = Scripted::new();
+                let mut service = layer.layer(inner);
+                assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
+                let mut other = service.clone();
+                let panics = tokio::spawn(async move { call(&mut other, Ask(8)).await });
+                assert!(panics.await.unwrap_err().is_panic(), "{touchy}");
+                tokio::time::advance(ms(1000)).await;
+                let error = call(&mut service, Ask(8)).await.unwrap_err();
+                let case = (touchy, detached, asynchronous);
+                assert_eq!(error.kind(), Some(refusal), "{case:?}");
+                assert_eq!(log.calls(), 2, "{case:?}");
+            }
+        }
+    }
+}

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use buttress::idempotency::{Config, Handle, IdempotencyLayer, Store};
 use http::header::{SET_COOKIE, WWW_AUTHENTICATE};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
-use http::{HeaderName, Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response};
 use tower::Layer;
 
 use super::header::Syntax;
@@ -17,7 +18,7 @@ use super::service::IdempotencyKey;
 use super::stored::StoredResponse;
 use super::tape::{ResponseTape, kept_by_default};
 use super::unusable::UnusableRequest;
-use crate::respond::Respond;
+use crate::respond::{BEARER, Respond, RespondChallenge};
 
 /// How much is read of a body, and kept of one, unless said otherwise.
 const CAP: usize = 1024 * 1024;
@@ -53,7 +54,10 @@ pub(super) struct Settings {
     pub(super) marker: Option<HeaderName>,
     /// Fields that are not replayed.
     pub(super) left_out: Vec<HeaderName>,
-    pub(super) unusable: Closure<UnusableRequest, Response<String>>,
+    /// `None`: as [`UnusableRequest::response`] does, with the challenge.
+    pub(super) unusable: Option<Closure<UnusableRequest, Response<String>>>,
+    /// The challenge of a 401.
+    pub(super) challenge: HeaderValue,
 }
 
 /// Does what a request with an `Idempotency-Key` asks for once, and answers every repetition with the
@@ -102,7 +106,8 @@ impl IdempotencyKeyLayer {
             keep: Arc::new(kept_by_default),
             marker: Some(HeaderName::from_static("idempotency-replayed")),
             left_out: OF_ONE_CALLER.to_vec(),
-            unusable: Arc::new(UnusableRequest::response),
+            unusable: None,
+            challenge: BEARER,
         });
         let tape = ResponseTape { settings: settings.clone() };
         let config = config.default_in_flight_hint(IN_FLIGHT_HINT);
@@ -206,12 +211,16 @@ impl<R> IdempotencyKeyLayer<R> {
         self,
         answer: impl Fn(&UnusableRequest) -> Response<String> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.unusable = Arc::new(answer))
+        self.with(|settings| settings.unusable = Some(Arc::new(answer)))
     }
 
-    /// Answers refusals through `reject` instead of by [`Respond`].
-    pub fn reject<R2>(self, reject: R2) -> IdempotencyKeyLayer<R2> {
-        let Self { core, settings } = self;
+    /// Answers refusals through `reject` instead of by [`Respond`]. A [challenge](Respond::challenge) of
+    /// `reject` is also the challenge of a caller that is [unauthenticated](Scope::Unauthenticated), unless
+    /// [`unusable`](Self::unusable) answers for it.
+    pub fn reject<R2: 'static>(self, reject: R2) -> IdempotencyKeyLayer<R2> {
+        let known = (&reject as &dyn Any).downcast_ref::<RespondChallenge>();
+        let challenge = known.map_or(BEARER, |known| known.challenge().clone());
+        let Self { core, settings } = self.with(|settings| settings.challenge = challenge);
         IdempotencyKeyLayer { core: core.reject(reject), settings }
     }
 

@@ -118,7 +118,11 @@ impl Settings {
         S: Service<Request<B>, Response = Response<C>>,
         C: Body + Unpin,
     {
-        let response = (self.unusable)(&request).map(BufferedBody::from);
+        let response = match &self.unusable {
+            Some(unusable) => unusable(&request),
+            None => request.challenging(&self.challenge),
+        };
+        let response = response.map(BufferedBody::from);
         Phase::Refused { response: Some(response) }
     }
 }

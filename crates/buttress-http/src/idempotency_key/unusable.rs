@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::header::WWW_AUTHENTICATE;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 
 use crate::problem;
 use crate::respond::BEARER;
@@ -91,15 +91,20 @@ impl UnusableRequest {
     }
 
     /// The answer: a problem document, as [`Respond`](crate::Respond) makes them of refusals. A 401 has the
-    /// field `WWW-Authenticate: Bearer`; set another in
-    /// [`unusable`](super::IdempotencyKeyLayer::unusable).
+    /// field `WWW-Authenticate: Bearer`. A layer sends the challenge of its
+    /// [rejector](super::IdempotencyKeyLayer::reject) instead.
     #[must_use]
     pub fn response(&self) -> Response<String> {
+        self.challenging(&BEARER)
+    }
+
+    /// The answer, with `challenge` in a 401.
+    pub(super) fn challenging(&self, challenge: &HeaderValue) -> Response<String> {
         let document =
             problem::Document { detail: &self.to_string(), kind: self.kind(), retry_after: None };
         let mut response = problem::response(self.status(), &document);
         if self.status() == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
         }
         response
     }

@@ -66,8 +66,9 @@ impl Config {
     }
 
     /// Sets how long a permit is kept for a waiter that was granted it and is not polled. The permit then
-    /// goes to the next waiter, and the first one keeps its place at the head of the queue. Default: 1
-    /// second. Longer than zero, at most 365 days.
+    /// goes to the next waiter, or to a newcomer if no other call waits. The first waiter keeps its place at the
+    /// head of the queue: once it is polled again, it has the first claim to the next permit. Default: 1 second.
+    /// Longer than zero, at most 365 days.
     pub fn claim_within(mut self, time: Duration) -> Self {
         self.claim_within = time;
         self

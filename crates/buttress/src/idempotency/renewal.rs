@@ -108,10 +108,10 @@ impl Renewal {
             match standing {
                 Ok(Standing::Held) => {
                     (*this.failed, *this.held_since) = (0, None);
-                    shared.worked("renew");
                     *this.until = clock::after(since, shared.config.lease);
                     shared.lines.renewed(owner, *this.until);
                     this.timer.as_mut().reset(clock::after(since, shared.config.lease / 3));
+                    shared.worked("renew");
                 }
                 Ok(standing) => {
                     *this.standing = standing;

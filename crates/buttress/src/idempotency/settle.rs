@@ -55,13 +55,19 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 let copy = (self.lines.waiting() > 0).then(|| value.clone());
                 match store.complete_now(key, claim, value, self.config.result_lifetime) {
                     Err(error) if cannot_hold(&error) => {
+                        let settled = self.lost_now(store, owner, copy);
                         self.store_failed("complete", &error);
-                        self.lost_now(store, owner, copy)
+                        self.not_kept();
+                        settled
                     }
                     stored => self.completed(owner, copy, stored),
                 }
             }
-            Ending::Lost => self.lost_now(store, owner, None),
+            Ending::Lost => {
+                let settled = self.lost_now(store, owner, None);
+                self.not_kept();
+                settled
+            }
             Ending::Failed => {
                 let released = self.frees().then(|| store.release_claim_now(key, claim));
                 self.failed(owner, released)
@@ -88,18 +94,26 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 };
                 match self.attempt(begin).await {
                     Err(error) if cannot_hold(&error) => {
+                        let settled = self.lost(&owner, Some(value)).await;
                         self.store_failed("complete", &error);
-                        self.lost(&owner, Some(value)).await
+                        self.not_kept();
+                        settled
                     }
                     stored => {
-                        if stored.is_ok() {
+                        let worked = stored.is_ok();
+                        let settled = self.completed(&owner, Some(value), stored);
+                        if worked {
                             self.worked("complete");
                         }
-                        self.completed(&owner, Some(value), stored)
+                        settled
                     }
                 }
             }
-            Ending::Lost => self.lost(&owner, None).await,
+            Ending::Lost => {
+                let settled = self.lost(&owner, None).await;
+                self.not_kept();
+                settled
+            }
             Ending::Failed => {
                 let released = self.release(&owner, self.config.patience).await;
                 self.failed(&owner, released)
@@ -122,7 +136,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
     /// The work is done, and the store holds no answer of it: the key stays done without one, unless the
     /// handler is to run again. Calls that wait already get the answer if it is here.
     async fn lost(&self, owner: &Owner, answer: Option<V>) -> Settled<V> {
-        self.not_kept();
+        self.counters.add(Counter::NotKept);
         if self.config.rerun_if_not_kept {
             let released = self.release(owner, self.config.patience).await;
             return self.failed(owner, released);
@@ -138,7 +152,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
     /// The same in a store that answers at once.
     #[cold]
     fn lost_now(&self, store: &dyn Immediate<V>, owner: &Owner, answer: Option<V>) -> Settled<V> {
-        self.not_kept();
+        self.counters.add(Counter::NotKept);
         let (key, claim) = (&owner.identity.key, owner.claim);
         if self.config.rerun_if_not_kept {
             let released = self.frees().then(|| store.release_claim_now(key, claim));

@@ -97,11 +97,12 @@ impl<V: Send + 'static> Shared<V> {
         // Whoever goes away while the store is at it may have got the key.
         let mut asking = Asking { shared: self, identity, claim, open: true };
         let claimed = self.attempt(|store| store.begin_claim(identity.clone(), claim, lease)).await;
-        // So may whoever hears that it did not answer.
-        asking.open = claimed.as_ref().is_err_and(StoreError::is_transient);
+        // An observer that panics here leaves the claim to `Asking`, which releases it.
         if claimed.is_ok() {
             self.worked("claim");
         }
+        // So may whoever hears that it did not answer.
+        asking.open = claimed.as_ref().is_err_and(StoreError::is_transient);
         claimed
     }
 
@@ -289,9 +290,9 @@ impl<V> Shared<V> {
         self.config.common.replayed();
     }
 
-    /// The work of a call is done, and its result is not kept.
+    /// The work of a call is done, and its result is not kept. Told once the key is settled: an observer may
+    /// panic, and the handler must not run again for that.
     pub(super) fn not_kept(&self) {
-        self.counters.add(Counter::NotKept);
         self.config.common.result_not_kept();
     }
 

@@ -107,9 +107,9 @@ impl Config {
     }
 
     /// Sets how long a token is kept for a [`backpressure`](super::RateLimitLayer::backpressure) service
-    /// that was granted it while it waited, and is not polled. The token then goes to the next waiter, and
-    /// the service keeps its place at the head of the queue. Default: 1 second. Longer than zero, at most
-    /// 365 days.
+    /// that was granted it while it waited, and is not polled. The token then goes to the next waiter, or to
+    /// a newcomer if no other service waits. The service keeps its place at the head of the queue: once it is
+    /// polled again, it has the first claim. Default: 1 second. Longer than zero, at most 365 days.
     pub fn claim_within(mut self, time: Duration) -> Self {
         self.claim_within = time;
         self

@@ -110,11 +110,33 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
     /// # }
     /// ```
     ///
+    /// `operation` may capture by reference, also in a task: the task owns the value, and the closure borrows it.
+    /// The future of an attempt cannot borrow from the closure itself, so an `async move` closure cannot use what
+    /// it captured. Clone the value for each attempt instead:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use buttress::{AnyError, retry::RetryLayer};
+    /// let retry = RetryLayer::default().classify(AnyError);
+    /// let host = String::from("prices");
+    /// let task = tokio::spawn(async move {
+    ///     let attempt = |_| {
+    ///         let host = host.clone();
+    ///         async move { Ok::<usize, String>(host.len()) }
+    ///     };
+    ///     retry.run(attempt).await
+    /// });
+    /// assert_eq!(task.await.unwrap(), Ok(6));
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The error of the last attempt, unchanged.
-    pub async fn run<T, E, F>(&self, operation: F) -> Result<T, E>
+    pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, E>
     where
-        F: AsyncFn(u32) -> Result<T, E>,
+        F: Fn(u32) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
         C: Classify<T, E>,
     {
         let mut attempts = Attempts::begin(self.shared.begin().started);

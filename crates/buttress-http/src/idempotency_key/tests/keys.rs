@@ -212,6 +212,13 @@ async fn unknown_callers_share_nothing_unless_that_is_said() {
     let got = send(&layer, &inner, post("a", "7")).await;
     got.is_problem(401, "unauthenticated");
     assert_eq!(got.headers["www-authenticate"], "Bearer");
+    let basic = http::HeaderValue::from_static("Basic");
+    let layer = unknown(Scope::Unauthenticated).reject(crate::Respond.challenge(basic));
+    let got = layer.layer(inner.clone()).oneshot(post("a", "7")).await.unwrap();
+    assert_eq!(
+        (got.status().as_u16(), &got.headers()["www-authenticate"]),
+        (401, &"Basic".parse().unwrap())
+    );
     send(&unknown(Scope::Unnamed), &inner, post("a", "7"))
         .await
         .is_problem(400, "principal-missing");
