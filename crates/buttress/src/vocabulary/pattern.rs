@@ -1,5 +1,6 @@
 //! [`Pattern`]: the pattern that a layer is of.
 
+#[cfg(feature = "metrics")]
 use crate::vocabulary::error::ErrorKind;
 
 /// The pattern of a layer. A layer without a name reports under the name of its pattern.
@@ -33,6 +34,7 @@ impl Pattern {
     }
 
     /// The patterns whose layers report `kind`.
+    #[cfg(feature = "metrics")]
     pub(crate) const fn that_report(kind: ErrorKind) -> &'static [Self] {
         match kind {
             ErrorKind::CircuitOpen => &[Self::CircuitBreaker],
