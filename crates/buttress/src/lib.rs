@@ -93,6 +93,7 @@ pub mod sidecar;
 pub mod telemetry;
 pub mod time_limit;
 
+pub use machinery::keyed::{KeyedHandle, KeyedLayer, KeyedService};
 pub use machinery::own::{Counted, Leaked, Own};
 pub use vocabulary::classify::{
     AnyError, AsRefusal, Classify, ClassifyFn, Outcome, RetryableErrors, ServiceErrors, classify_fn,

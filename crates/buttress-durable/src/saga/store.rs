@@ -285,7 +285,7 @@ pub trait Store<P>: Send + Sync + 'static {
     /// [`Unwinding`](Status::Unwinding) and that `worker` owns.
     ///
     /// An executor compares them with the sagas that it runs, and takes those that it does not run. The list may
-    /// hold sagas of other workers: [`take`](Self::take) decides. The default does: it lists all sagas. A store
+    /// hold sagas of other workers: [`take_saga`](Self::take_saga) decides. The default does: it lists all sagas. A store
     /// that can look them up by their worker should.
     fn owned(
         &self,
@@ -381,10 +381,10 @@ pub trait Store<P>: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// As [`purge`](Self::purge), of one definition. An executor calls it for its own definition, so that
+    /// As [`purge_sagas`](Self::purge_sagas), of one definition. An executor calls it for its own definition, so that
     /// executors with different [retentions](crate::saga::Config::retention) can share a store.
     ///
-    /// The default implementation calls [`purge`](Self::purge), so the shortest retention holds for all
+    /// The default implementation calls [`purge_sagas`](Self::purge_sagas), so the shortest retention holds for all
     /// definitions in the store. Stores should override it.
     fn purge_definition(
         &self,

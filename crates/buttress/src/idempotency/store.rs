@@ -74,7 +74,7 @@ pub trait Store<V>: Send + Sync + 'static {
     /// there.
     ///
     /// # Errors
-    /// `Fenced` as in [`renew`](Self::renew): nothing is stored.
+    /// `Fenced` as in [`renew_claim`](Self::renew_claim): nothing is stored.
     fn complete(
         &self,
         key: &Key,
@@ -86,11 +86,11 @@ pub trait Store<V>: Send + Sync + 'static {
     /// Records that the work of `claim` is done and that its result is not kept, for `lifetime` from now.
     /// Until then a claim on the key is answered [`Claimed::NotKept`]. Repeating it is `Ok`.
     ///
-    /// Default: [`renew`](Self::renew) for `lifetime`. The key is then in flight for that long, so that
+    /// Default: [`renew_claim`](Self::renew_claim) for `lifetime`. The key is then in flight for that long, so that
     /// the work is not done again. A store should implement it: callers are told the truth then.
     ///
     /// # Errors
-    /// `Fenced` as in [`renew`](Self::renew): nothing is recorded.
+    /// `Fenced` as in [`renew_claim`](Self::renew_claim): nothing is recorded.
     fn complete_without_result(
         &self,
         key: &Key,
@@ -154,7 +154,7 @@ pub trait Immediate<V>: Send + Sync {
         lifetime: Duration,
     ) -> Result<(), StoreError>;
 
-    /// Default: [`renew_now`](Self::renew_now), as its namesake.
+    /// Default: [`renew_claim_now`](Self::renew_claim_now), as its namesake.
     fn complete_without_result_now(
         &self,
         key: &Key,

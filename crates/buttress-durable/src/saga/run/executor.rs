@@ -24,7 +24,7 @@ use crate::saga::run::troubles::Troubles;
 use crate::saga::store::{SagaId, Store, Summary, WorkerId};
 
 /// Runs sagas of one definition, with a store for their logs. Cheap to clone; clones are the same
-/// executor. See the [module](super) for everything else.
+/// executor. See the [module](crate::saga) for everything else.
 pub struct Executor<I, F: Format, St> {
     pub(in crate::saga) core: Arc<Core<I, F, St>>,
 }
