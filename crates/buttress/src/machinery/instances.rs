@@ -125,6 +125,7 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
     }
 
     /// Returns the rules in force, with the name, clock and observer that the layer was made with.
+    #[must_use]
     pub fn config(&self) -> N::Config {
         let rules = lock(&self.keys.rules).clone();
         N::named(&rules, &self.keys.telemetry)
