@@ -21,7 +21,7 @@ use crate::instruments as all;
 /// use buttress::telemetry::Sampler;
 /// use buttress_durable::outbox::{MemoryStore, Monitor};
 /// let sampler = Sampler::new();
-/// sampler.watch(Monitor::new("orders", MemoryStore::new()));
+/// sampler.watch(Monitor::new("orders", MemoryStore::new(buttress::Clock::default())));
 /// assert!(sampler.refresh().await.is_empty());
 /// let backlog = sampler.read().value("buttress.outbox.backlog", &[("layer", "orders")]);
 /// assert_eq!(backlog, Some(0.0));
