@@ -96,7 +96,7 @@ impl Service<u64> for FailsEveryOther {
     }
 }
 
-/// Fails the last of every hundred requests, at once.
+/// Fails the last of every hundred requests immediately.
 #[derive(Clone, Copy, Debug)]
 pub struct FailsOneInHundred;
 

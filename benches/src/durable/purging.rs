@@ -14,7 +14,7 @@ use super::{BATCH, PURGE_MEMORY, PURGE_SQLITE};
 use crate::patterns::BUTTRESS;
 use crate::probes::finding;
 
-/// Messages of the two runs. What is left must not grow with them.
+/// The numbers of messages of the two runs. The number of rows left must not grow with them.
 const RUNS: [u64; 2] = [60_000, 180_000];
 /// How long delivered messages are kept.
 const KEPT: Duration = Duration::from_millis(200);

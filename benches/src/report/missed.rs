@@ -92,7 +92,7 @@ const REASONS: &[(&str, &str)] = &[
     ),
     (
         fallback::PRIMARY.name,
-        "The value is shared, not copied into each call, and so are the counters: two `Arc`s (see *Parts*) \
+        "The value and the counters stand in the layer's state, which each call holds: an `Arc` (see *Parts*) \
          where the floor copies a number.",
     ),
     (

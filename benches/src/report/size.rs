@@ -1,4 +1,4 @@
-//! What layers add to a program: the length of a stripped file beyond that of a program without layers.
+//! The size of layers: the length of a stripped program with them, less the length of one without them.
 
 use super::cells::{count, line, table};
 use super::figures::Table;

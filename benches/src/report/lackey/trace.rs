@@ -20,7 +20,7 @@ enum Event {
 }
 
 impl Event {
-    /// `None` for a load and for what is no line of the trace.
+    /// Returns `None` for a load, and for text that is not a line of the trace.
     fn of(line: &str) -> Option<Self> {
         let (kind, rest) = line.split_at_checked(3)?;
         let (address, _) = rest.split_once(',')?;
