@@ -39,7 +39,7 @@ impl<F: Future> Future for Guarded<F> {
             this.die(forget);
             return Poll::Ready(None);
         }
-        let Some(future) = &mut this.future else { return Poll::Pending };
+        let Some(future) = &mut this.future else { super::ended("Guarded") };
         let polled = future.as_mut().poll(cx);
         // What a future returns in the poll in which its process dies was returned to nobody.
         if let Some(forget) = this.points.park(this.id, None) {

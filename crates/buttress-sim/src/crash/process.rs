@@ -271,7 +271,7 @@ impl<F: Future> Future for Alive<F> {
         if this.is_frozen(cx) {
             return Poll::Pending;
         }
-        let Some(future) = &mut this.future else { return Poll::Pending };
+        let Some(future) = &mut this.future else { super::ended("Alive") };
         let outer = std::mem::replace(&mut this.process.lock().polled, this.call);
         let polled = future.as_mut().poll(cx);
         this.process.lock().polled = outer;
