@@ -1,4 +1,4 @@
-//! The checks of a configuration's numbers and durations.
+//! Checks of the numbers and durations in a configuration.
 
 use buttress::InvalidConfig;
 use std::fmt;

@@ -1,10 +1,10 @@
 //! Epochs: fences that only grow.
 
-/// The largest value, which is never assigned: stores keep epochs in signed numbers of 64 bits, and one
-/// that a caller invents must be in no row.
+/// The largest value. It is never assigned. Stores keep epochs as signed numbers of 64 bits, and an
+/// epoch that a caller invents must be in no row.
 const LAST: u64 = i64::MAX as u64;
 
-/// The epoch after `epoch`; `None` if there is none.
+/// Returns the epoch after `epoch`; `None` if there is none.
 pub(crate) fn next(epoch: u64) -> Option<u64> {
     epoch.checked_add(1).filter(|next| *next < LAST)
 }

@@ -1,4 +1,4 @@
-//! Identifiers of 128 bits, written as UUIDs are.
+//! Identifiers of 128 bits, formatted like UUIDs.
 
 use buttress::InvalidId;
 use std::fmt;
@@ -18,7 +18,7 @@ pub(crate) fn parse(text: &str) -> Result<u128, InvalidId> {
     u128::from_str_radix(&digits, 16).map_err(|_| wrong())
 }
 
-/// Defines identifiers of their own type.
+/// Defines one identifier type per name.
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -26,19 +26,20 @@ macro_rules! ids {
         pub struct $name(u128);
 
         impl $name {
-            /// The identifier with this number.
+            /// Creates the identifier with this number.
             #[must_use]
             pub const fn new(number: u128) -> Self {
                 Self(number)
             }
 
-            /// Draws 64 + 64 random bits from `rng`: two draws are equal with a chance of 2^-128.
+            /// Draws an identifier of 128 random bits from `rng`. Two draws are equal with a chance
+            /// of 2^-128.
             #[must_use]
             pub fn random(rng: &buttress::Rng) -> Self {
                 Self(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
             }
 
-            /// The number.
+            /// Returns the number.
             #[must_use]
             pub const fn get(self) -> u128 {
                 self.0

@@ -6,22 +6,22 @@ const LAYER: &[&str] = &["layer"];
 const LAYER_STATUS: &[&str] = &["layer", "status"];
 const DEFINITION_STATUS: &[&str] = &["layer", "definition", "status"];
 
-/// A counter whose only label is the layer.
+/// Creates a counter whose only label is the layer.
 const fn counter(name: &'static str, description: &'static str) -> Instrument {
     Instrument::counter(name, LAYER, description)
 }
 
-/// A gauge of things whose only label is the layer.
+/// Creates a gauge of a count, whose only label is the layer.
 const fn gauge(name: &'static str, description: &'static str) -> Instrument {
     Instrument::gauge(name, Unit::Count, LAYER, description)
 }
 
-/// A gauge of seconds whose only label is the layer.
+/// Creates a gauge of seconds whose only label is the layer.
 const fn seconds(name: &'static str, description: &'static str) -> Instrument {
     Instrument::gauge(name, Unit::Seconds, LAYER, description)
 }
 
-/// Makes a static for each metric, and the list of all of them.
+/// Defines a static for each metric, and the list of all metrics.
 macro_rules! instruments {
     ($($name:ident = $made:expr;)+) => {
         $(pub(crate) static $name: Instrument = $made;)+

@@ -1,13 +1,13 @@
-//! Work that outlives a call: sagas, and messages written in the transaction whose changes they describe.
+//! Sagas and a transactional outbox, for work that must survive a crash of the process.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`saga`] | work over several services, in steps that can be undone, resumed after a crash |
-//! | [`outbox`] | messages written with the change that they describe, relayed in order; an inbox |
+//! | [`saga`] | runs work over several services in steps that can be undone, and resumes it after a crash |
+//! | [`outbox`] | writes messages in the transaction of their change and relays them in order; has an inbox |
 //!
-//! Both are orchestrators over [`tower`] services: put the layers of
-//! [`buttress`](https://docs.rs/buttress) around the services that they call. Each has a store trait and a
-//! store in memory here; `buttress-sqlx` has the stores on SQLite and PostgreSQL.
+//! Both modules call [`tower`] services: put the layers of [`buttress`](https://docs.rs/buttress)
+//! around these services. Each module has a store trait and a store in memory. `buttress-sqlx` has
+//! the stores on SQLite and PostgreSQL.
 
 mod check;
 mod cloned;

@@ -1,14 +1,14 @@
-//! Texts of the user's code that stores keep for people: made to fit at their source.
+//! Texts of the user's code that stores keep for people, cut to a length that every store accepts.
 
 use std::fmt::{self, Write as _};
 
-/// The most characters of a text that a store is given.
+/// The most characters of a text that a store receives.
 pub(crate) const LONGEST: usize = 2000;
 
-/// The first [`LONGEST`] characters of a text, without U+0000, which no database keeps.
+/// Returns the first [`LONGEST`] characters of a text. Replaces U+0000, which databases refuse.
 pub(crate) fn cut(text: impl fmt::Display) -> String {
     let mut cut = Cut { text: String::new(), left: LONGEST };
-    // `Cut` never fails, and a `Display` that does has said what it could.
+    // `Cut` never fails. If the `Display` fails, `cut` keeps the text before the failure.
     let _ = write!(cut, "{text}");
     cut.text
 }

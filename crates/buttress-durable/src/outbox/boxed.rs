@@ -13,9 +13,10 @@ use super::store::{Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Settled,
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// A store of messages whose type is erased, so that an application needs no type parameter for it.
+/// A store of messages with its type erased. An application then needs no type parameter for the
+/// store.
 ///
-/// Clones are the same store. Each operation allocates its future.
+/// Clones share one store. Each operation allocates its future.
 pub struct BoxStore {
     store: Arc<dyn Boxed>,
 }

@@ -5,21 +5,22 @@ use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
 
 use crate::check::{check_at_least, check_duration, check_range};
 
-/// What happens behind a message that has used up its attempts.
+/// The state of a key after one of its messages has used up its attempts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum HeadOfKey {
-    /// It becomes a dead letter and the messages behind it go on. The default: one bad message must not
-    /// stop a key for good.
+    /// The message becomes a dead letter, and the relay continues with the next messages of the
+    /// key. The default: one bad message must not stop a key forever.
     #[default]
     Continue,
-    /// It becomes a dead letter, and its key is held until an operator requeues or discards it, for
-    /// consumers that must not see what comes later without it.
+    /// The message becomes a dead letter, and the store holds the key until an operator requeues or
+    /// discards the message. Use this for consumers that must see the messages of a key without
+    /// gaps.
     Block,
 }
 
-/// How a relay works.
+/// The configuration of a relay.
 ///
-/// Built with by-value setters; checked when a [`Relay`](super::Relay) is made of it.
+/// Setters take and return the value. [`Relay::new`](super::Relay::new) checks the values.
 #[derive(Clone)]
 #[must_use]
 pub struct Config {
@@ -67,12 +68,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// Creates the default configuration.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The name in logs and metrics: "outbox" without a name.
+    /// Returns the name in logs and metrics. Returns "outbox" if no name is set.
     pub(super) fn layer(&self) -> Name {
         match self.name.as_str() {
             "" => Name::from("outbox"),
@@ -80,117 +81,136 @@ impl Config {
         }
     }
 
-    /// The name in events. Defaults to none.
+    /// Sets the name in logs and metrics. Default: "outbox".
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The clock. Defaults to tokio's.
+    /// Sets the clock. Default: tokio's clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Where ids and jitter come from. Defaults to a source seeded differently in every process.
+    /// Sets the source of random ids and jitter. Default: a source with a different seed in every
+    /// process.
     pub fn rng(mut self, rng: Rng) -> Self {
         self.rng = rng;
         self
     }
 
-    /// Where [`Relay::spawn`](super::Relay::spawn) runs it. Defaults to `tokio::spawn`.
+    /// Sets where [`Relay::spawn`](super::Relay::spawn) runs the relay. Default: `tokio::spawn`.
     pub fn spawner(mut self, spawner: Spawner) -> Self {
         self.spawner = spawner;
         self
     }
 
-    /// How many messages are fetched at once. Defaults to 100; at most 10 000.
+    /// Sets how many messages the relay fetches per query. Default: 100. Between 1 and 10 000.
     pub fn batch(mut self, messages: usize) -> Self {
         self.batch = messages;
         self
     }
 
-    /// How long the relay waits after it found less than a batch, unless it is woken. Defaults to
-    /// 100 ms. After ten looks that found nothing the wait doubles with each, up to
-    /// [`idle_poll`](Self::idle_poll).
+    /// Sets how long the relay waits after a poll that found less than a batch. Default: 100 ms.
+    /// Above zero, at most 365 days.
+    ///
+    /// [`Written::committed`](super::Written::committed) ends the wait early. After ten polls that
+    /// found nothing, each further one doubles the wait, up to [`idle_poll`](Self::idle_poll).
     pub fn poll(mut self, interval: Duration) -> Self {
         self.poll = interval;
         self
     }
 
-    /// The longest wait between two looks. Defaults to 1 second: how late a message comes that another
-    /// process wrote after a quiet time. At least [`poll`](Self::poll).
+    /// Sets the longest wait between two polls. Default: 1 second. At least [`poll`](Self::poll),
+    /// at most 365 days.
+    ///
+    /// A message that another process wrote after a quiet time may wait this long.
     pub fn idle_poll(mut self, interval: Duration) -> Self {
         self.idle_poll = interval;
         self
     }
 
-    /// How often a message is attempted, and how long its key is held after each failure; a hint of the
-    /// failure is a floor, up to [`max_hint`](Self::max_hint). Defaults to 5, exponential from 100 ms with full jitter.
+    /// Sets the number of attempts per message, and the wait after each failed attempt. Default: 5
+    /// attempts, exponential from 100 ms with full jitter. At least 1 attempt.
+    ///
+    /// The store holds the key of the message during the wait. The wait is at least the hint of the
+    /// failure, up to [`max_hint`](Self::max_hint).
     pub fn retry(mut self, attempts: u32, backoff: Backoff) -> Self {
         self.attempts = attempts;
         self.backoff = backoff;
         self
     }
 
-    /// The longest hint of a failure (`Retry-After`, a limiter's own) that a key is held for; a longer one
-    /// counts as this. Defaults to a day: whatever a publisher says, no key is held for good without a
-    /// dead letter to requeue.
+    /// Sets the longest hint of a failure that the relay follows. Default: 24 hours. Above zero, at
+    /// most 365 days.
+    ///
+    /// A hint comes from a `Retry-After` or from a limiter. A longer hint counts as this value, so
+    /// no hint of a publisher can hold a key forever.
     pub fn max_hint(mut self, time: Duration) -> Self {
         self.max_hint = time;
         self
     }
 
-    /// How often a message may be started alone and bring the relay down before it is given up. Defaults
-    /// to 3.
+    /// Sets how often a relay may start a suspect message alone and crash, before the message
+    /// becomes a dead letter. Default: 3. At least 1.
     pub fn max_starts(mut self, starts: u32) -> Self {
         self.max_starts = starts;
         self
     }
 
-    /// How long the publisher may take for a message, including getting ready. Defaults to 30 seconds.
+    /// Sets how long the publisher may take per message, readiness included. Default: 30 seconds.
+    /// Above zero, at most 365 days.
     pub fn publish_timeout(mut self, timeout: Duration) -> Self {
         self.publish_timeout = timeout;
         self
     }
 
-    /// How many messages, each of another key, are published at once. Defaults to 64.
+    /// Sets how many messages the relay publishes concurrently, each of a different key. Default:
+    /// 64. At least 1.
     pub fn concurrency(mut self, keys: usize) -> Self {
         self.concurrency = keys;
         self
     }
 
-    /// How long the relay owns its partitions without renewing, which it does three times in that time at
-    /// least, and after ten [`poll`](Self::poll)s: partitions that another relay gave up wait for that.
-    /// Defaults to 30 seconds: so long the messages of a relay that crashed wait.
+    /// Sets how long the relay owns its partitions without a renewal. Default: 30 seconds. Above
+    /// zero, at most 365 days.
+    ///
+    /// The messages of a relay that crashed wait this long. The relay renews three times per lease,
+    /// or every ten [`poll`](Self::poll)s if that is sooner. With a renewal it also takes
+    /// partitions that another relay released.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// What happens behind a message that has used up its attempts. Defaults to
+    /// Sets the state of a key after one of its messages has used up its attempts. Default:
     /// [`HeadOfKey::Continue`].
     pub fn head_of_key(mut self, policy: HeadOfKey) -> Self {
         self.head_of_key = policy;
         self
     }
 
-    /// How long delivered messages are kept, and how many are removed by one transaction. Defaults: a day,
-    /// and 1000. The relay purges beside its deliveries: after a whole batch immediately again, otherwise
-    /// every second to every minute.
+    /// Sets how long the store keeps delivered messages, and how many one transaction removes.
+    /// Default: 24 hours, and 1000 messages. The time is above zero and at most 365 days; the
+    /// number is at least 1.
+    ///
+    /// The relay purges concurrently with its deliveries. After a full batch it purges again
+    /// immediately. Otherwise it purges after 1 to 60 seconds.
     pub fn keep_delivered(mut self, age: Duration, batch: usize) -> Self {
         self.keep_delivered = age;
         self.purge_batch = batch;
         self
     }
 
-    /// The longest time from the first attempt at a message to the end of its last: `attempts` publish
-    /// timeouts, and between two attempts the longest wait of the backoff or
-    /// [`max_hint`](Self::max_hint), whichever is longer. Refusals that are no attempts, time in an outage,
-    /// and time as a dead letter come on top.
+    /// Returns the longest time from the first attempt at a message to the end of its last attempt.
     ///
-    /// Consumers must remember receipts for longer than that: a message that is delivered again later runs
-    /// again.
+    /// The sum has `attempts` publish timeouts, and one wait between two attempts. A wait is the
+    /// longest backoff or [`max_hint`](Self::max_hint), whichever is longer. Refusals by layers,
+    /// outages of the store and time as a dead letter are not included.
+    ///
+    /// Consumers must keep receipts for longer than this time. A message that is delivered after
+    /// its receipt was removed runs again.
     #[must_use]
     pub fn longest_retry(&self) -> Duration {
         let waits = self.attempts.saturating_sub(1);

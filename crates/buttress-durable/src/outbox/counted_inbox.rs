@@ -11,8 +11,8 @@ use super::message::MessageId;
 use crate::instruments as all;
 use crate::saga::SagaId;
 
-/// An inbox whose answers are counted for a [`Sampler`](buttress::telemetry::Sampler). Cheap to clone if the
-/// inbox is; clones share the counts.
+/// An inbox that counts its answers for a [`Sampler`](buttress::telemetry::Sampler). Cheap to clone
+/// if the inner inbox is. Clones share the counts.
 ///
 /// An answer is counted when the inbox gives it, before the caller's transaction commits.
 #[derive(Clone, Debug)]
@@ -58,12 +58,12 @@ fn add(counter: &AtomicU64) {
 }
 
 impl<I> CountedInbox<I> {
-    /// Counts the answers of `inbox`. The numbers have the label `layer`.
+    /// Wraps `inbox`, and counts its answers under the label `layer`.
     pub fn new(layer: impl Into<Name>, inbox: I) -> Self {
         Self { inbox, layer: layer.into(), counts: Arc::default() }
     }
 
-    /// The inbox.
+    /// Returns the wrapped inbox.
     #[must_use]
     pub fn inner(&self) -> &I {
         &self.inbox

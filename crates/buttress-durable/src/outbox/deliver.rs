@@ -1,4 +1,4 @@
-//! One delivery: the publisher's call, its time limit, and what its result means.
+//! One delivery: the publisher's call, its time limit, and the verdict on its result.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,7 +45,7 @@ where
     };
     let ended = limited(published, &config).await;
     let judged = ended.and_then(|result| {
-        // The user's code, too: a panic must not end the relay, and with it everybody's deliveries.
+        // The classifier is user code. Its panic must not end the relay and all of its deliveries.
         catch_unwind(AssertUnwindSafe(|| judge(result, &classify)))
             .unwrap_or_else(|_| Err(Failure::counted("the classifier panicked")))
     });
@@ -56,15 +56,16 @@ where
     Finished { delivery, lease, verdict }
 }
 
-/// What a message comes to whose publisher panics before it is called.
+/// Returns the verdict on a message whose publisher panicked before its call.
 pub(super) fn panicked(delivery: &Delivery, config: &Config) -> Verdict {
     failed(delivery, Failure::counted(PANICKED), config)
 }
 
-/// The result of `future`, unless it takes too long or panics.
+/// Returns the result of `future`, unless the future takes too long or panics.
 async fn limited<T>(future: impl Future<Output = T>, config: &Config) -> Result<T, Failure> {
     let mut future = pin!(future);
-    // Made when the publisher is first seen pending: most take a message at once or need long.
+    // Created when the publisher is first pending: most publishers take a message immediately or
+    // need long.
     let mut sleep = pin!(None);
     let limit = config.publish_timeout;
     let started = config.clock.now();
@@ -78,9 +79,9 @@ async fn limited<T>(future: impl Future<Output = T>, config: &Config) -> Result<
             sleep.set(Some(config.clock.sleep_until(crate::instant::after(started, limit))));
         }
         match sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
-            Some(Poll::Ready(())) => {
-                Poll::Ready(Err(Failure::counted(format!("not taken within {limit:?}"))))
-            }
+            Some(Poll::Ready(())) => Poll::Ready(Err(Failure::counted(format!(
+                "the publisher did not take the message within {limit:?}"
+            )))),
             _ => Poll::Pending,
         }
     })
@@ -94,11 +95,14 @@ fn judge<T, E: Into<BoxError>>(
     let outcome = classify.classify(&result);
     let hint = classify.retry_after(&result);
     match (outcome, result) {
-        // An error nobody holds against the publisher has still not been taken.
+        // An error that the classifier ignores still means that the publisher did not take the
+        // message.
         (Outcome::Success, _) | (Outcome::Ignored, Ok(_)) => Ok(()),
-        (Outcome::Failure, Ok(_)) => {
-            Err(Failure { error: "its response is a failure".to_owned(), counts: true, hint })
-        }
+        (Outcome::Failure, Ok(_)) => Err(Failure {
+            error: "the classifier judges the response a failure".to_owned(),
+            counts: true,
+            hint,
+        }),
         (outcome, Err(error)) => {
             let error: BoxError = error.into();
             let refusal = error.downcast_ref::<Error>().and_then(Error::retry_after);
@@ -110,7 +114,7 @@ fn judge<T, E: Into<BoxError>>(
 
 fn failed(delivery: &Delivery, failure: Failure, config: &Config) -> Verdict {
     Limits::of(config).after_failure(delivery.attempts, failure, |attempts| {
-        // The wait before is not known after a restart; decorrelated jitter then begins from the start.
+        // The last wait is unknown after a restart. Decorrelated jitter then begins from its start.
         config.backoff.delay(attempts.saturating_sub(1), Duration::ZERO, &config.rng)
     })
 }

@@ -1,4 +1,4 @@
-//! [`Inbox`]: effects that happen once, however often they are asked for.
+//! [`Inbox`]: makes effects happen once, although requests for them repeat.
 
 use std::future::Future;
 
@@ -7,39 +7,41 @@ use buttress::StoreError;
 use super::message::MessageId;
 use crate::saga::SagaId;
 
-/// Whether a delivery is the first.
+/// Whether a delivery is the first delivery of its message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Receipt {
-    /// It is: do the work, in this transaction.
+    /// The first delivery: do the work in this transaction.
     First,
-    /// It was received before: acknowledge it and do nothing.
+    /// A repeated delivery: acknowledge the message and do nothing.
     Repeated,
 }
 
-/// Whether a saga's action or undo is to be done.
+/// Whether a participant should do the action or the undo of a saga's step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Passage {
     /// Do the work, in this transaction.
     Proceed,
-    /// It was done before: answer as then.
+    /// The work was done before. Answer as before.
     Repeated,
-    /// For an action: its undo came first. Refuse it. For an undo: its action never came, so there is
-    /// nothing to undo; a tombstone now keeps it out. Answer success.
+    /// The undo came before the action. An action that gets this must be refused. An undo that gets
+    /// this has nothing to undo and must be answered with success. The store keeps a tombstone that
+    /// keeps the action out.
     Overtaken,
 }
 
-/// Remembers, inside the consumer's own transaction `Tx`, what has been received, so that an effect in
-/// the same transaction happens once. One statement each.
+/// Records received messages and requests inside the consumer's own transaction `Tx`, with one
+/// statement each. An effect in the same transaction then happens once.
 ///
-/// Stores remove what is older than a time that is configured there, 30 days by default. A message that is
-/// delivered again later than that is [`First`](Receipt::First) again, and an action or an undo that is
-/// called again later than that proceeds again. The time must be longer than the
-/// [longest retry time](super::Config::longest_retry) of the relay that delivers, and than a dead letter may
-/// wait for an operator.
+/// Stores remove records after a configured time, 30 days by default. A message that is delivered
+/// again after that time is [`First`](Receipt::First) again. An action or an undo that is called
+/// again after that time proceeds again. Configure a time longer than the [longest retry
+/// time](super::Config::longest_retry) of the relay that delivers, and longer than a dead letter
+/// may wait for an operator.
 ///
-/// Every future is lazy: an operation that was never polled remembers nothing.
+/// Every future is lazy: an operation whose future was never polled records nothing.
 pub trait Inbox<Tx>: Send + Sync {
-    /// Receives `message` for `consumer`: several may receive the same one, each once.
+    /// Records that `consumer` received `message`. Several consumers may receive the same message,
+    /// each once.
     fn receive(
         &self,
         tx: &mut Tx,
@@ -47,7 +49,8 @@ pub trait Inbox<Tx>: Send + Sync {
         message: MessageId,
     ) -> impl Future<Output = Result<Receipt, StoreError>> + Send;
 
-    /// Before the action of step `step` of `saga` is done by this participant.
+    /// Records that this participant does the action of step `step` of `saga`. Returns whether to
+    /// do it.
     fn action(
         &self,
         tx: &mut Tx,
@@ -55,7 +58,8 @@ pub trait Inbox<Tx>: Send + Sync {
         step: &str,
     ) -> impl Future<Output = Result<Passage, StoreError>> + Send;
 
-    /// Before the action of step `step` of `saga` is undone by this participant.
+    /// Records that this participant undoes the action of step `step` of `saga`. Returns whether to
+    /// undo it.
     fn undo(
         &self,
         tx: &mut Tx,

@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: an outbox and inbox that end with the process, with transactions in memory.
+//! [`MemoryStore`]: an outbox and inbox in memory, with transactions.
 
 mod rows;
 mod transaction;
@@ -16,11 +16,11 @@ use super::store::{Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Settled,
 use crate::instant;
 use rows::{Hold, PARTITIONS, Partition, Row, Rows};
 
-/// How long receipts are kept unless said otherwise: 30 days.
+/// The default time for which receipts are kept: 30 days.
 const KEPT: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600));
 
-/// Keeps messages in memory, for tests and for what need not survive the process. Clones are the same
-/// store.
+/// A store of messages in memory, for tests and for messages that need not survive the process.
+/// Clones share one store.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -42,12 +42,12 @@ pub struct MemoryStore {
 
 struct Shared {
     clock: Clock,
-    /// Guards everything; no user code runs under it.
+    /// Guards all state. No user code runs under this lock.
     rows: Mutex<Rows>,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let partitions = vec![Partition::default(); usize::from(PARTITIONS)];
@@ -55,8 +55,8 @@ impl MemoryStore {
         Self { shared: Arc::new(Shared { clock, rows }) }
     }
 
-    /// How long receipts and barriers of the inbox are kept. Default: 30 days. `None` keeps them forever.
-    /// It is for all clones.
+    /// Sets how long the inbox keeps receipts and barriers, for all clones. Default: 30 days.
+    /// `None` keeps them forever.
     #[must_use]
     pub fn keep_receipts(self, time: impl Into<Option<Duration>>) -> Self {
         self.lock().kept = time.into();
@@ -234,7 +234,7 @@ impl Store for MemoryStore {
             rows.delivered.pop_front();
             purged += 1;
         }
-        // Holds that have run out hold nothing.
+        // Removes holds that have run out.
         rows.held.retain(|_, hold| !matches!(hold, Hold::Until(until) if *until <= now));
         Ok(purged)
     }

@@ -1,83 +1,84 @@
-//! Messages, as they are written and as they are relayed.
+//! New messages, and messages on their way to the publisher.
 
 use std::time::Duration;
 
 use crate::id::ids;
 
 ids! {
-    /// One message: what a consumer recognises a repeated delivery by.
+    /// The id of a message. A consumer recognises a repeated delivery by this id.
     MessageId;
 }
 
-/// A message that cannot be written.
+/// The reason why no store can hold a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidMessage {
-    /// A key of no bytes or too many.
+    /// The key is empty or too long.
     #[error(
         "message {id}: key of {length} bytes, between 1 and {} are allowed",
         NewMessage::LONGEST_KEY
     )]
     Key {
-        /// Which message.
+        /// The id of the message.
         id: MessageId,
-        /// The length of its key in bytes.
+        /// The length of the key in bytes.
         length: usize,
     },
-    /// A topic of too many bytes.
+    /// The topic is too long.
     #[error(
         "message {id}: topic of {length} bytes, at most {} are allowed",
         NewMessage::LONGEST_KEY
     )]
     Topic {
-        /// Which message.
+        /// The id of the message.
         id: MessageId,
-        /// The length of its topic in bytes.
+        /// The length of the topic in bytes.
         length: usize,
     },
-    /// A payload, or headers, of too many bytes.
+    /// The payload or the headers are too large.
     #[error("message {id}: {what} of {length} bytes, at most {limit} are allowed")]
     TooLarge {
-        /// Which message.
+        /// The id of the message.
         id: MessageId,
-        /// The payload or the headers.
+        /// The part that is too large: `payload` or `headers`.
         what: &'static str,
-        /// Its length in bytes.
+        /// The length of this part in bytes.
         length: usize,
-        /// The greatest length.
+        /// The largest allowed length in bytes.
         limit: usize,
     },
 }
 
-/// A message to be written.
+/// A message that a caller writes to an outbox.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use = "a message does nothing until it is written"]
 pub struct NewMessage {
-    /// Drawn by the writer; writing the same one twice is an error of the database.
+    /// The id, drawn by the writer. A second write of the same id is an error of the store.
     pub id: MessageId,
-    /// Messages of one key are relayed in order.
+    /// The key. Relays publish the messages of one key in order.
     pub key: String,
-    /// Where it goes, for the publisher to interpret. May be empty.
+    /// The destination, for the publisher to interpret. May be empty.
     pub topic: String,
-    /// What it says.
+    /// The content of the message.
     pub payload: Vec<u8>,
-    /// More about it, for the publisher to interpret.
+    /// Names and values, for the publisher to interpret.
     pub headers: Vec<(String, String)>,
-    /// How long after it was written it may be relayed; it does not hold up later ones of its key.
+    /// How long after the write a relay may publish the message. Later messages of the key do not
+    /// wait for it.
     pub delay: Duration,
 }
 
 impl NewMessage {
     /// The longest key or topic in bytes.
     pub const LONGEST_KEY: usize = 512;
-    /// The largest payload in bytes: 1 MiB. A message names what happened; large contents belong in a
-    /// store of their own.
+    /// The largest payload in bytes: 1 MiB. A message names an event. Keep large contents in a
+    /// separate store.
     pub const LARGEST_PAYLOAD: usize = 1 << 20;
-    /// The most bytes of header names and values together: 64 KiB.
+    /// The most bytes of all header names and values together: 64 KiB.
     pub const LARGEST_HEADERS: usize = 1 << 16;
 
-    /// A message to be relayed as soon as its transaction is committed.
+    /// Creates a message that a relay publishes as soon as its transaction commits.
     pub fn new(id: MessageId, key: impl Into<String>, payload: impl Into<Vec<u8>>) -> Self {
         Self {
             id,
@@ -89,28 +90,28 @@ impl NewMessage {
         }
     }
 
-    /// Where it goes.
+    /// Sets the destination. Default: empty.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topic = topic.into();
         self
     }
 
-    /// One more header.
+    /// Adds a header.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// How long after it was written it may be relayed.
+    /// Sets how long after the write a relay may publish the message. Default: zero.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Whether every store can hold it.
+    /// Checks that every store can hold the message.
     ///
     /// # Errors
-    /// Which part is too short or too long.
+    /// Returns the part that is too short or too long.
     pub fn check(&self) -> Result<(), InvalidMessage> {
         let id = self.id;
         if self.key.is_empty() || self.key.len() > Self::LONGEST_KEY {
@@ -131,8 +132,11 @@ impl NewMessage {
         Ok(())
     }
 
-    /// In which of `partitions` the messages of `key` are: the FNV-1a digest (64 bits) of the key,
-    /// modulo. It is stored, so it never changes.
+    /// Returns the partition of `key` among `partitions`: the FNV-1a digest (64 bits) of the key,
+    /// modulo.
+    ///
+    /// Stores record the partition, so this function never changes. A value of 0 for `partitions`
+    /// counts as 1.
     #[must_use]
     pub fn partition(key: &str, partitions: u16) -> u16 {
         let digest = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
@@ -146,30 +150,32 @@ impl NewMessage {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Which message: the same in every delivery of it.
+    /// The id of the message, equal in all of its deliveries.
     pub id: MessageId,
-    /// Where it stands: later transactions on a key have greater numbers.
+    /// The position in the store. Later transactions on a key have greater numbers.
     pub sequence: u64,
-    /// Messages of one key come in order.
+    /// The key. Relays publish the messages of one key in order.
     pub key: String,
-    /// Where it goes.
+    /// The destination, for the publisher to interpret.
     pub topic: String,
-    /// What it says.
+    /// The content of the message.
     pub payload: Vec<u8>,
-    /// More about it.
+    /// Names and values, for the publisher to interpret.
     pub headers: Vec<(String, String)>,
-    /// The partition of its key.
+    /// The partition of the key.
     pub partition: u16,
-    /// When it was written, or when its delay had passed, as wall time since 1970 by the store's clock.
+    /// When the message became due: the time of the write plus the delay. Wall time since 1970 by
+    /// the store's clock.
     pub due_at: Duration,
-    /// How often the publisher refused it or let it time out.
+    /// How many attempts to publish the message have failed. A refusal by a layer does not count.
     pub attempts: u32,
-    /// How often it was started alone, under suspicion of having brought a relay down.
+    /// How often a relay published the message alone, under the suspicion that it had crashed a
+    /// relay.
     pub starts: u32,
 }
 
 impl Message {
-    /// Creates a message that was written, and that no publisher has seen yet.
+    /// Creates a message that was written and that no publisher has received yet.
     #[must_use]
     pub fn new(message: NewMessage, sequence: u64, partition: u16, due_at: Duration) -> Self {
         let NewMessage { id, key, topic, payload, headers, delay: _ } = message;

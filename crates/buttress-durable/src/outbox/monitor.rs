@@ -1,4 +1,4 @@
-//! [`Monitor`]: the backlog of an outbox for a sampler.
+//! [`Monitor`]: reports the backlog of an outbox to a sampler.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -9,11 +9,11 @@ use buttress::telemetry::{Reading, Refresh, Source};
 use super::store::{Backlog, Store};
 use crate::instruments as all;
 
-/// The backlog of an outbox, for a [`Sampler`](buttress::telemetry::Sampler): how many messages wait in the
-/// store, for how long, and how many are dead.
+/// A source of the backlog of an outbox, for a [`Sampler`](buttress::telemetry::Sampler).
 ///
-/// A refresh asks the store once. Before the first refresh that succeeds there are no numbers. All processes
-/// see one store: watch it in one of them, or aggregate with `max`.
+/// It reports how many messages wait in the store, how long the oldest has been due, and how many
+/// are dead. A refresh queries the store once. Before the first refresh that succeeds there are no
+/// numbers. All processes see one store: watch it in one of them, or aggregate with `max`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -34,7 +34,7 @@ pub struct Monitor<St> {
 }
 
 impl<St: Store> Monitor<St> {
-    /// A monitor of `store`, whose numbers have the label `layer`.
+    /// Creates a monitor of `store`, whose metrics have the label `layer`.
     pub fn new(layer: impl Into<Name>, store: St) -> Self {
         Self { layer: layer.into(), store, last: Mutex::new(None) }
     }

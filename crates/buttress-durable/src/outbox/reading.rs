@@ -1,4 +1,4 @@
-//! The numbers of a relay for a sampler.
+//! The metrics of a relay, for a sampler.
 
 use buttress::telemetry::{Reading, Source};
 
@@ -32,7 +32,7 @@ impl Source for RelayHandle {
     }
 }
 
-/// Records the lags of messages that were delivered.
+/// Records the lags of delivered messages.
 #[cfg(feature = "metrics")]
 pub(super) fn record_lags(layer: buttress::Name, lags: &[std::time::Duration]) {
     if !lags.is_empty() {

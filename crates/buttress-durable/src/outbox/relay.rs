@@ -1,4 +1,4 @@
-//! [`Relay`]: the side that publishes.
+//! [`Relay`]: the publishing side of an outbox.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,9 +15,11 @@ use super::stats::Stats;
 use super::store::{RelayId, Store};
 use super::writer::{Notifier, Outbox};
 
-/// Publishes the messages of an outbox through a tower service, in order for each key, at least once.
+/// Publishes the messages of an outbox through a tower service: at least once, and in order for
+/// each key.
 ///
-/// Several relays, in one process or many, share the work. See the [module](super) for everything else.
+/// Several relays, in one process or in many, share the work. The [module](super) page has the
+/// rules.
 #[must_use = "a relay does nothing until it is run or spawned"]
 pub struct Relay<St, P, C = AnyError> {
     pub(super) store: Arc<St>,
@@ -33,7 +35,7 @@ pub struct Relay<St, P, C = AnyError> {
 pub(super) struct Shared {
     pub(super) layer: Name,
     pub(super) notifier: Arc<Notifier>,
-    /// There is something to look for. The notifier knows it.
+    /// Notified when there may be new messages. The notifier holds it weakly.
     pub(super) notified: Arc<Notify>,
     pub(super) shutting_down: AtomicBool,
     pub(super) shut: Notify,
@@ -41,7 +43,8 @@ pub(super) struct Shared {
     ended: Notify,
 }
 
-/// The end of a relay: that of its run, also where that is dropped, panics, or never begins.
+/// Reports the end of the relay when dropped: after its run, or if the run is dropped, panics or
+/// never begins.
 struct Ends(Arc<Shared>);
 
 impl Drop for Ends {
@@ -56,12 +59,14 @@ where
     St: Store + Clone,
     P: Service<Message>,
 {
-    /// A relay of the messages in `outbox`. The publisher's response means that it took the message.
+    /// Creates a relay of the messages in `outbox`. A response of the publisher means that it took
+    /// the message.
     ///
     /// # Errors
-    /// A batch of 0 or above 10 000, a duration of zero or beyond 365 days, no attempts, an idle poll
-    /// below the poll. A store that keeps receipts for less than [`Config::longest_retry`]: a message that
-    /// comes again after its receipt was removed would run again.
+    /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter.
+    ///
+    /// Also returns it if the store keeps receipts for less than [`Config::longest_retry`]. A
+    /// message that is delivered after its receipt was removed would run again.
     pub fn new(outbox: &Outbox<St>, publisher: P, config: Config) -> Result<Self, InvalidConfig> {
         config.check()?;
         let (kept, needed) = (outbox.store.receipts_kept(), config.longest_retry());
@@ -90,15 +95,17 @@ where
 }
 
 impl<St, P, C> Relay<St, P, C> {
-    /// Judges the publisher's results by `classify`: a failure uses up an attempt, a result that is
-    /// [`Ignored`](buttress::Outcome::Ignored) (the refusal of a layer on the way) does not, and both wait
-    /// at least as long as their hint says. Defaults to every error being a failure.
+    /// Sets the classifier of the publisher's results. Default: every error is a failure.
+    ///
+    /// A failure uses up an attempt. An error that is [`Ignored`](buttress::Outcome::Ignored), such
+    /// as a refusal by a layer, uses up none. In both cases the wait is at least the hint of the
+    /// result.
     pub fn classify<D>(self, classify: D) -> Relay<St, P, D> {
         let Self { store, publisher, config, id, shared, ends, .. } = self;
         Relay { store, publisher, classify, config, id, shared, ends }
     }
 
-    /// The operator's view.
+    /// Returns the operator's handle of this relay.
     #[must_use]
     pub fn handle(&self) -> RelayHandle {
         RelayHandle { shared: self.shared.clone() }
@@ -114,7 +121,7 @@ where
     P::Response: Send,
     C: Classify<P::Response, P::Error> + Clone + Send + Sync + 'static,
 {
-    /// Runs the relay on a task of its own.
+    /// Spawns the relay on a separate task, and returns its handle.
     pub fn spawn(self) -> RelayHandle {
         let handle = self.handle();
         let spawner = self.config.spawner.clone();
@@ -125,8 +132,9 @@ where
     /// Runs the relay until its handle [shuts it down](RelayHandle::shut_down).
     ///
     /// # Cancel safety
-    /// When dropped, messages under way may be delivered again, by whoever owns their partitions when
-    /// the lease has run out; they are then suspect, and published one at a time.
+    /// If the future is dropped, messages in flight may be delivered again. The next owner of their
+    /// partitions takes over when the lease has run out. It treats the fetched messages as suspect
+    /// and publishes them one at a time.
     pub async fn run(self) {
         Running::new(self).run().await;
     }
@@ -141,21 +149,21 @@ impl<St, P, C> fmt::Debug for Relay<St, P, C> {
     }
 }
 
-/// The operator's view of a relay. Cheap to clone.
+/// The operator's handle of a relay. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RelayHandle {
     shared: Arc<Shared>,
 }
 
 impl RelayHandle {
-    /// Lets the relay look for messages at once.
+    /// Makes the relay poll for messages immediately.
     pub fn wake(&self) {
         self.shared.notified.notify_one();
     }
 
-    /// The numbers as they are now; what was [`written`](Stats::written) and the counts are those of
-    /// all relays of the same [`Outbox`] value. What waits in the store is told by
-    /// [`Store::backlog`].
+    /// Returns a snapshot of the counters. They count all relays of the same [`Outbox`] value.
+    ///
+    /// [`Store::backlog`] counts the messages that wait in the store.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.notifier.counts.snapshot()
@@ -165,8 +173,11 @@ impl RelayHandle {
         self.shared.layer
     }
 
-    /// Stops fetching, waits until what is under way has ended and is written down, and gives the
-    /// partitions up, so that nothing of theirs is suspect. Ends also when the relay is dropped.
+    /// Shuts the relay down, and waits for its end.
+    ///
+    /// The relay stops fetching, waits until the deliveries in flight have ended and are recorded,
+    /// and releases its partitions. No message is suspect afterwards. Also returns if the relay is
+    /// dropped.
     pub async fn shut_down(&self) {
         let shared = &self.shared;
         shared.shutting_down.store(true, Ordering::Release);

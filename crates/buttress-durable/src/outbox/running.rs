@@ -1,4 +1,4 @@
-//! A relay at work: lease, write down, look, start, wait, and again.
+//! The loop of a relay: record results, poll for messages, start deliveries, wait, repeat.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -35,7 +35,7 @@ use renewing::Renewal;
 use standing::Standing;
 use troubles::Operation;
 
-/// After how many looks for messages a relay looks for partitions, unless its lease wants it sooner.
+/// After this many polls for messages a relay looks for partitions, unless its lease ends sooner.
 const LOOKS_PER_LEASE: u32 = 10;
 
 pub(super) struct Running<St, P, C> {
@@ -43,13 +43,13 @@ pub(super) struct Running<St, P, C> {
     pending: Pending,
     in_flight: InFlight,
     stopping: bool,
-    /// The leases as far as this relay knows.
+    /// The leases that this relay knows of.
     standing: Arc<Standing>,
     renewal: Option<Renewal>,
-    /// With the time it is set to.
+    /// The timer of the next renewal, and the time that it is set to.
     renewal_timer: (Pin<Box<Sleep>>, Instant),
     purge: Option<Purge>,
-    /// Starts whose answers were lost, or came too late: repeating one counts once.
+    /// Claims of starts whose answers were lost or late. The store counts a repeated claim once.
     claims: HashMap<MessageId, u64>,
     outage: Outage<{ Operation::COUNT }>,
     next_lease: Instant,
@@ -57,15 +57,16 @@ pub(super) struct Running<St, P, C> {
     next_look: Instant,
     next_write: Instant,
     next_purge: Instant,
-    /// When what was set aside is written again.
+    /// When the relay records the results again that the store refused.
     next_aside: Instant,
-    /// Looks in a row that found nothing.
+    /// Polls in a row that found nothing.
     quiet: u32,
     /// Purges in a row that found nothing.
     idle_purges: u32,
     /// The store's wall time at an instant.
     store_time: (Instant, Duration),
-    // The last: its end is told when it is dropped, and everything else must be gone then.
+    // The last field: its drop reports the end of the relay, and all other fields must be dropped
+    // before.
     relay: Relay<St, P, C>,
 }
 
@@ -127,10 +128,10 @@ where
         self.end().await;
     }
 
-    /// Gives everything up.
+    /// Ends the purge and the renewal, and releases all partitions.
     async fn end(mut self) {
         self.purge = None;
-        // A renewal that the store carries out later would take the partitions again.
+        // If the store carried out a renewal later, it would take the partitions again.
         while self.renewal.is_some() {
             poll_fn(|cx| if self.tend(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
         }
@@ -138,12 +139,12 @@ where
         if let Err(error) = self.beside(store.release_partitions(id)).await {
             tracing::warn!(
                 target: "buttress", layer = self.relay.config.layer().as_str(), %error,
-                "partitions not released: their leases run out"
+                "the relay did not release its partitions: another relay takes them after the lease"
             );
         }
     }
 
-    /// Waits until a delivery ends, a message is written, or it is time for something.
+    /// Waits until a delivery ends, a message is written, or the next task is due.
     async fn wait(&mut self) {
         self.gauges.in_flight(self.pending.under_way() as u64);
         let shared = self.relay.shared.clone();
@@ -167,7 +168,7 @@ where
         let mut time = pin!(at.map(|at| self.relay.config.clock.sleep_until(at)));
         let mut notified = pin!(shared.notified.notified());
         let mut shut = pin!(shared.shut.notified());
-        let was_rung = poll_fn(|cx| {
+        let was_notified = poll_fn(|cx| {
             let new = self.tend(cx);
             if !stopping && notified.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
@@ -177,8 +178,8 @@ where
             if new || shut || time { Poll::Ready(false) } else { Poll::Pending }
         })
         .await;
-        // A store that fails is left alone for as long as it was to be.
-        if was_rung && !self.outage.fails(Operation::Fetch as usize) {
+        // A failing store keeps its wait until the next attempt.
+        if was_notified && !self.outage.fails(Operation::Fetch as usize) {
             self.quiet = 0;
             self.next_look = self.now();
         }

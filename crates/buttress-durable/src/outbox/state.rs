@@ -1,4 +1,5 @@
-//! What a relay publishes next: messages by key, who is under way, what is to be written down. Pure.
+//! The decisions of a relay: the next message per key, the deliveries in flight, the results to
+//! record. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -9,31 +10,32 @@ use super::store::{Lease, Owned, Settled, Verdict};
 
 pub(super) mod verdict;
 
-/// The messages a relay holds.
+/// The messages that a relay holds in memory.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     leases: Vec<Lease>,
-    /// How many of the leases, from the last, are to be given up.
+    /// How many of the leases, from the last, the relay should release.
     surplus: usize,
-    /// Keys with a message that is ready or under way.
+    /// Keys with a message that is ready or in flight.
     lines: HashMap<String, Line>,
-    /// Heads of keys nothing is under way of, in the order in which they came.
+    /// Heads of keys without a delivery in flight, in the order of their arrival.
     ready: VecDeque<Message>,
-    /// Suspects of the lease that is looked through, by sequence.
+    /// Suspects of the partition that is being isolated, by sequence.
     suspects: BTreeMap<u64, Message>,
-    /// Everything held here: waiting, ready, under way, or not written down yet.
+    /// The partition of each message that is waiting, ready, in flight, or not recorded yet.
     held: HashMap<MessageId, u16>,
-    /// Keys with a failure that is not written down yet: the store still thinks they go on.
+    /// Keys with a failure that is not recorded yet. The store does not hold these keys yet.
     failing: HashSet<String>,
     under_way: usize,
     settled: Vec<Settled>,
-    /// Ends that the store refuses to record. Their messages are not taken in again.
+    /// Results that the store refuses to record. Their messages are not taken in again.
     aside: HashMap<MessageId, Settled>,
-    /// Keys with a suspect whose start the store refuses to record, until nothing is suspect any more.
+    /// Keys with a suspect whose start the store refuses to record. Cleared when no message is
+    /// suspect.
     passed_over: HashSet<String>,
 }
 
-/// With so many ends set aside nothing more is fetched.
+/// With this many results set aside, the relay fetches no more.
 const MOST_ASIDE: usize = 100;
 
 /// The messages of a key behind its head.
@@ -41,11 +43,11 @@ const MOST_ASIDE: usize = 100;
 struct Line {
     partition: u16,
     behind: VecDeque<Message>,
-    /// The head is under way, or given up and not written down yet; it is not ready.
+    /// The head is in flight, or dead and not recorded yet. It is not ready.
     under_way: bool,
 }
 
-/// What is still known of a message that has been handed to the publisher.
+/// The data of a message that the relay keeps after the publisher has received it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Delivery {
     id: MessageId,
@@ -66,13 +68,13 @@ impl Delivery {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Next {
     Publish(Message, Lease),
-    /// Alone, and only after its start was written down.
+    /// To publish alone, and only after the store has recorded the start.
     Alone(Message, Lease),
 }
 
 impl Pending {
-    /// What is owned from now on. Messages of partitions that are not, or under another epoch, are
-    /// forgotten unless they are under way.
+    /// Replaces the owned leases. Forgets the messages of partitions that are lost or under another
+    /// epoch, unless they are in flight.
     pub(super) fn own(&mut self, owned: Owned) {
         let before = std::mem::replace(&mut self.leases, owned.leases);
         self.surplus = owned.surplus;
@@ -81,18 +83,18 @@ impl Pending {
                 self.forget_partition(old.partition);
             }
         }
-        // Nothing else is published until the suspects are through.
+        // Suspects come before all other messages.
         if self.isolating().is_some() {
             self.forget_waiting();
         }
     }
 
-    /// What is owned.
+    /// Returns the owned leases.
     pub(super) fn leases(&self) -> &[Lease] {
         &self.leases
     }
 
-    /// Whether a partition is owned under the same epoch as when `asked` were.
+    /// Whether a partition is owned under the epoch that it has in `asked`.
     pub(super) fn still_owns(&self, asked: &[Lease], partition: u16) -> bool {
         let asked = asked.iter().find(|lease| lease.partition == partition);
         asked.is_some_and(|asked| {
@@ -105,7 +107,7 @@ impl Pending {
     }
 
     fn forget_partition(&mut self, partition: u16) {
-        // Another relay delivers them again.
+        // Another relay delivers these messages again.
         let failing = &mut self.failing;
         self.aside.retain(|_, settled| {
             let keep = settled.lease.partition != partition;
@@ -130,12 +132,12 @@ impl Pending {
         });
     }
 
-    /// The lease whose suspects must be looked through before anything else is published.
+    /// Returns the lease whose suspects must be published before all other messages.
     pub(super) fn isolating(&self) -> Option<Lease> {
         self.leases.iter().find(|lease| lease.suspect_to > 0).copied()
     }
 
-    /// Nothing is suspect any more in this partition, under this epoch.
+    /// Records that this partition has no suspects any more under this epoch.
     pub(super) fn cleared(&mut self, cleared: Lease) {
         let same = |lease: &&mut Lease| {
             (lease.partition, lease.epoch) == (cleared.partition, cleared.epoch)
@@ -146,7 +148,8 @@ impl Pending {
         self.passed_over.clear();
     }
 
-    /// The leases to fetch from: all, but for those to be given up; one, while it is looked through.
+    /// Returns the leases to fetch from: all except the surplus, or only the lease whose suspects
+    /// are isolated.
     pub(super) fn fetch_from(&self) -> Vec<Lease> {
         match self.isolating() {
             Some(lease) => vec![lease],
@@ -159,7 +162,7 @@ impl Pending {
         self.leases.get(..keep).unwrap_or_default()
     }
 
-    /// Partitions with something that is not settled.
+    /// Returns the partitions with a message that is not settled.
     pub(super) fn busy(&self) -> Vec<u16> {
         let mut busy: Vec<u16> = self.held.values().copied().collect();
         busy.sort_unstable();
@@ -167,7 +170,7 @@ impl Pending {
         busy
     }
 
-    /// Whether partitions wait to be given up that nothing is under way of.
+    /// Whether a surplus partition has no messages held, so that the relay can release it.
     pub(super) fn can_give_up(&self) -> bool {
         let mut surplus = self.leases.iter().rev().take(self.surplus);
         surplus.any(|lease| !self.held.values().any(|partition| *partition == lease.partition))
@@ -181,8 +184,8 @@ impl Pending {
         self.under_way
     }
 
-    /// Takes in what was fetched; returns how many are new. While suspects are looked for, only they
-    /// are.
+    /// Takes in fetched messages, and returns how many are new. During isolation it takes only
+    /// suspects.
     pub(super) fn take_in(&mut self, messages: Vec<Message>) -> usize {
         let mut new = 0;
         let isolating = self.isolating();
@@ -219,11 +222,11 @@ impl Pending {
         new
     }
 
-    /// The next message that may be published now. It is under way from here on.
+    /// Returns the next message that may be published now, and counts it as in flight.
     pub(super) fn next(&mut self) -> Option<Next> {
         let next = if self.isolating().is_some() {
-            // One at a time, and only when everything else has ended: whoever brings the relay down now
-            // is known by name.
+            // One at a time, and only when all other deliveries have ended: if the relay crashes
+            // now, this message is the cause.
             let alone = self.under_way == 0 && self.settled.is_empty();
             let (_, message) = alone.then(|| self.suspects.pop_first()).flatten()?;
             self.lease(message.partition).map(|lease| Next::Alone(message, lease))
@@ -238,16 +241,17 @@ impl Pending {
         next
     }
 
-    /// A delivery has ended; `verdict` is to be written down.
+    /// Records the end of a delivery. Its verdict waits for the store.
     pub(super) fn ended(&mut self, delivery: Delivery, lease: Lease, verdict: Verdict) {
         self.under_way -= 1;
         match verdict {
             Verdict::Delivered => self.next_of(&delivery.key),
-            // Its line stands still until that is written down: should this relay die before, it comes
-            // again, and nothing behind it may have overtaken it.
+            // The messages behind a dead letter wait until the store has recorded it. If this relay
+            // crashes before that, the dead letter is published again, and no message behind it may
+            // overtake it.
             Verdict::Dead { hold_key: false, .. } => {}
             Verdict::Dead { .. } | Verdict::Retry { .. } => {
-                // The messages behind it come again when the key is free.
+                // The store returns the messages behind it again when the key is free.
                 self.failing.insert(delivery.key.clone());
                 self.forget_line(&delivery.key);
             }
@@ -256,7 +260,7 @@ impl Pending {
         self.settled.push(Settled { id, sequence, key, due_at, lease, verdict });
     }
 
-    /// A delivery was given up, because it did not begin or its partition is lost: as if it had never been
+    /// Forgets a delivery that did not begin, or whose partition is lost, as if it had never been
     /// fetched.
     pub(super) fn abandoned(&mut self, delivery: &Delivery) {
         self.under_way -= 1;
@@ -264,15 +268,15 @@ impl Pending {
         self.forget_line(&delivery.key);
     }
 
-    /// The store refuses to record the start of a suspect, so it is not started, nor is what stands behind
-    /// it, as long as its partition has suspects.
+    /// Skips a suspect whose start the store refuses to record. Messages of its key wait until its
+    /// partition has no suspects.
     pub(super) fn pass_over(&mut self, delivery: &Delivery) {
         self.abandoned(delivery);
         self.passed_over.insert(delivery.key.clone());
     }
 
-    /// Sets the first of [`settled`](Self::settled) aside, which the store refuses to record. Its key goes
-    /// on or is held, as behind a message that has used up its attempts.
+    /// Sets aside the first of [`settled`](Self::settled), which the store refuses to record. Its
+    /// key continues or is held, as behind a message that has used up its attempts.
     pub(super) fn set_aside(&mut self, policy: HeadOfKey) -> Option<Settled> {
         if self.settled.is_empty() {
             return None;
@@ -285,7 +289,7 @@ impl Pending {
                 self.failing.insert(settled.key.clone());
                 self.forget_line(&settled.key);
             }
-            // What waits behind a dead letter stands still until it is recorded.
+            // Messages behind a dead letter wait until the store has recorded it.
             HeadOfKey::Continue if matches!(settled.verdict, Verdict::Dead { .. }) => {
                 self.next_of(&settled.key);
             }
@@ -307,21 +311,22 @@ impl Pending {
         self.aside.len() >= MOST_ASIDE
     }
 
-    /// What was set aside, in the order of the messages.
+    /// Returns the results that were set aside, in the order of their messages.
     pub(super) fn aside(&self) -> Vec<Settled> {
         let mut aside: Vec<Settled> = self.aside.values().cloned().collect();
         aside.sort_unstable_by_key(|settled| settled.sequence);
         aside
     }
 
-    /// The store has recorded what was set aside, or refused it because the partition is lost.
+    /// Removes a result that the store has recorded, or refused because the partition is lost.
     pub(super) fn recorded_aside(&mut self, id: MessageId) {
         if let Some(settled) = self.aside.remove(&id) {
             self.failing.remove(&settled.key);
         }
     }
 
-    /// Forgets what waits behind a message of `key`, in its line or among the suspects.
+    /// Forgets the messages that wait behind a message of `key`, in its line and among the
+    /// suspects.
     fn forget_line(&mut self, key: &str) {
         for behind in self.lines.remove(key).map(|line| line.behind).unwrap_or_default() {
             self.held.remove(&behind.id);
@@ -345,7 +350,7 @@ impl Pending {
         }
     }
 
-    /// Forgets what is not under way.
+    /// Forgets the messages that are not in flight.
     pub(super) fn forget_waiting(&mut self) {
         let behind = self.lines.values_mut().flat_map(|line| line.behind.drain(..));
         let suspects = std::mem::take(&mut self.suspects).into_values();
@@ -355,13 +360,13 @@ impl Pending {
         self.lines.retain(|_, line| line.under_way);
     }
 
-    /// What is to be written down.
+    /// Returns the results that the store has not recorded yet.
     pub(super) fn settled(&self) -> &[Settled] {
         &self.settled
     }
 
-    /// The first `count` of [`settled`](Self::settled) are written down, but for those of partitions
-    /// that somebody else owns now.
+    /// Removes the first `count` of [`settled`](Self::settled), and returns those that the store
+    /// recorded. The store refused the partitions `refused`, which another relay owns now.
     pub(super) fn written(&mut self, count: usize, refused: &[u16]) -> Vec<Settled> {
         let written: Vec<Settled> = self.settled.drain(..count.min(self.settled.len())).collect();
         for settled in &written {
@@ -370,7 +375,7 @@ impl Pending {
                 Verdict::Delivered => {}
                 Verdict::Dead { hold_key: false, .. } => {
                     if refused.contains(&settled.lease.partition) {
-                        // It comes again, and before those behind it.
+                        // The store returns it again, before the messages behind it.
                         self.forget_line(&settled.key);
                     } else {
                         self.next_of(&settled.key);
@@ -382,7 +387,7 @@ impl Pending {
             }
         }
         for settled in written.iter().filter(|settled| refused.contains(&settled.lease.partition)) {
-            // Unless it has come back under a newer epoch.
+            // A partition that came back under a newer epoch stays.
             let Lease { partition, epoch, .. } = settled.lease;
             if self.lease(partition).is_some_and(|lease| lease.epoch == epoch) {
                 self.leases.retain(|lease| lease.partition != partition);

@@ -1,12 +1,12 @@
-//! What a relay counts.
+//! The counters of a relay.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::instant;
 
-/// The upper bounds of [`Stats::lag_histogram`], the last of which is open: 1 ms to some 17 minutes,
-/// each twice the one before.
+/// The upper bounds of [`Stats::lag_histogram`]: from 1 ms, each twice the bound before, to 262
+/// seconds. The last bound is open.
 pub const LAG_BOUNDS: [Duration; 20] = {
     let mut bounds = [Duration::MAX; 20];
     let mut at = 0;
@@ -18,39 +18,40 @@ pub const LAG_BOUNDS: [Duration; 20] = {
     bounds
 };
 
-/// What a relay did since it was made.
+/// The counters of all relays of one [`Outbox`](super::Outbox) value, since the value was created.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Messages whose writers said here that they were committed.
+    /// Messages whose writers called [`Written::committed`](super::Written::committed).
     pub written: u64,
-    /// Messages the publisher took.
+    /// Messages that the publisher took.
     pub relayed: u64,
-    /// Attempts that failed.
+    /// Deliveries that ended without success.
     pub failed: u64,
-    /// Messages that were published although an attempt had failed before, or a relay had vanished with
-    /// them.
+    /// Messages that a relay published after a failed attempt, or alone after an earlier relay had
+    /// crashed.
     pub redelivered: u64,
     /// Messages that became dead letters.
     pub dead: u64,
-    /// Looks into the store for messages.
+    /// Queries for messages.
     pub poll_cycles: u64,
-    /// Partitions that are owned now, by all relays of the [`Outbox`](super::Outbox) value.
+    /// Partitions that the relays of the [`Outbox`](super::Outbox) value own now.
     pub partitions: u64,
-    /// Messages under way now, in all of them.
+    /// Messages that these relays are publishing now.
     pub in_flight: u64,
     /// The mean time from when a message was due until it was delivered.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag_average: Duration,
-    /// The longest such time.
+    /// The longest time from when a message was due until it was delivered.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub lag_max: Duration,
-    /// How many lags were at most each of [`LAG_BOUNDS`], and above the bound before.
+    /// How many lags are in each bucket: above the bound before, and at most the bound in
+    /// [`LAG_BOUNDS`].
     pub lag_histogram: [u64; 20],
 }
 
-/// Counted under one lock, so that the numbers add up.
+/// The counters, under one lock so that the numbers add up.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     stats: Mutex<(Stats, u128)>,
@@ -83,8 +84,8 @@ impl Counts {
     }
 }
 
-/// What one relay has of [`Stats::partitions`] and [`Stats::in_flight`], which are those of all relays of
-/// an outbox. Dropping it takes its part out.
+/// The share of one relay in [`Stats::partitions`] and [`Stats::in_flight`], which sum up all
+/// relays of an outbox. Dropping it subtracts the share.
 pub(super) struct Gauges {
     counts: Arc<Counts>,
     partitions: u64,

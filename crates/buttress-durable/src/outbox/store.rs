@@ -1,4 +1,4 @@
-//! What a store of messages must do, and the types it speaks in.
+//! [`Store`] and [`Write`]: the operations that a message store implements, and their types.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,27 +9,30 @@ use super::message::{Message, MessageId, NewMessage};
 use crate::id::ids;
 
 ids! {
-    /// One relay, drawn anew at every start.
+    /// The id of a relay. Each [`Relay`](super::Relay) value draws a new id.
     RelayId;
 }
 
-/// Writes messages inside the caller's own transaction `Tx`: they exist if it commits.
+/// Writes messages in the caller's own transaction `Tx`. A message exists if the transaction
+/// commits.
 ///
 /// Every future is lazy: a message whose future was never polled is not written.
 pub trait Write<Tx>: Send + Sync {
-    /// Writes one message, with one statement.
+    /// Writes one message with one statement.
     ///
     /// # Errors
-    /// `Invalid` if no store could hold it: nothing was done. Otherwise the transaction must be rolled
-    /// back.
+    /// Returns `Invalid` if no store could hold the message; nothing was done then. After any other
+    /// error, roll the transaction back.
     fn write(
         &self,
         tx: &mut Tx,
         message: &NewMessage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Before [`write`](Self::write): locks the key until the transaction ends, so that overlapping
-    /// transactions on it come in the order of their commits.
+    /// Locks the key until the transaction ends. The caller calls this before
+    /// [`write`](Self::write).
+    ///
+    /// Overlapping transactions on the key then come in the order of their commits.
     fn lock_key(
         &self,
         tx: &mut Tx,
@@ -37,16 +40,17 @@ pub trait Write<Tx>: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// A partition that a relay owns, until its lease ends.
+/// A partition that a relay owns until its lease ends.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Lease {
-    /// Which partition.
+    /// The partition.
     pub partition: u16,
-    /// The fence: every change of owner adds one. The largest value of a signed number of 64 bits, and what
-    /// is beyond it, are never assigned: a partition whose epoch cannot be raised is not taken any more.
+    /// The fence. Every change of owner adds one. Epochs from `i64::MAX` on are never assigned: no
+    /// relay takes a partition whose epoch cannot grow.
     pub epoch: u64,
-    /// Messages up to this sequence may have been started by an owner that vanished; 0 if none.
+    /// Messages up to this sequence are suspect: an owner that crashed may have started them. 0 if
+    /// none is.
     pub suspect_to: u64,
 }
 
@@ -58,64 +62,65 @@ impl Lease {
     }
 }
 
-/// What a relay owns.
+/// The partitions that a relay owns.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Owned {
-    /// All of its partitions, in their order.
+    /// The leases of all its partitions, in the order of the partitions.
     pub leases: Vec<Lease>,
-    /// How many of them it should give up, once nothing of theirs is under way.
+    /// How many partitions the relay should release, once none of their messages is in flight.
     pub surplus: usize,
 }
 
 impl Owned {
-    /// Creates what a relay owns: `leases`, of which it should release `surplus`.
+    /// Creates the record of a relay that owns `leases` and should release `surplus` of them.
     #[must_use]
     pub const fn new(leases: Vec<Lease>, surplus: usize) -> Self {
         Self { leases, surplus }
     }
 }
 
-/// Messages that are due, and what time it was in the store.
+/// Messages that are due, with the time of the store.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fetched {
-    /// In the order of their sequence.
+    /// The messages, in the order of their sequence.
     pub messages: Vec<Message>,
     /// The store's wall time since 1970.
     pub now: Duration,
-    /// When the next message that is not due yet, or whose key is held, will be, if that is known.
+    /// When the next message becomes due, if known. Includes messages whose key is held until a
+    /// known time.
     pub next_due: Option<Duration>,
 }
 
 impl Fetched {
-    /// Creates the result of a fetch at the store's wall time `now`. When the next message is due is not known.
+    /// Creates the result of a fetch at the store's wall time `now`. Leaves `next_due` unknown.
     #[must_use]
     pub const fn new(messages: Vec<Message>, now: Duration) -> Self {
         Self { messages, now, next_due: None }
     }
 }
 
-/// How the delivery of one message ended.
+/// The record of how the delivery of one message ended.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settled {
-    /// Which message.
+    /// The id of the message.
     pub id: MessageId,
-    /// Its sequence.
+    /// The sequence of the message.
     pub sequence: u64,
-    /// Its key.
+    /// The key of the message.
     pub key: String,
-    /// When it was due.
+    /// When the message was due.
     pub due_at: Duration,
-    /// The lease under which it was fetched.
+    /// The lease under which the relay fetched the message.
     pub lease: Lease,
-    /// What became of it.
+    /// How the delivery ended.
     pub verdict: Verdict,
 }
 
 impl Settled {
-    /// Creates the end of the delivery of `message`, which was fetched under `lease`.
+    /// Creates the record of a delivery of `message`, which the relay fetched under `lease`.
     #[must_use]
     pub fn new(message: &Message, lease: Lease, verdict: Verdict) -> Self {
         let Message { id, sequence, due_at, .. } = *message;
@@ -123,42 +128,43 @@ impl Settled {
     }
 }
 
-/// What became of a message.
+/// How the delivery of a message ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// The publisher took it.
+    /// The publisher took the message.
     Delivered,
-    /// The publisher failed: the key is held until `after` from now, and `starts` is 0 again, because
-    /// the message has shown that it does not bring a relay down.
+    /// The delivery failed. The store holds the key for `after`, counted from now. It sets `starts`
+    /// to 0, because the message has shown that it does not crash a relay.
     Retry {
-        /// Whether `attempts` counts one more. Not if the message never reached the publisher.
+        /// Whether the failure counts as an attempt. False for a refusal by a layer before the
+        /// publisher.
         counts: bool,
-        /// How long the key is held.
+        /// How long the store holds the key.
         after: Duration,
-        /// Why, for people.
+        /// The reason, for people.
         error: String,
     },
-    /// No more attempts: it becomes a dead letter.
+    /// The message has no attempts left and becomes a dead letter.
     Dead {
-        /// Why, for people.
+        /// The reason, for people.
         error: String,
-        /// Whether its key is held until an operator requeues or discards it. Otherwise the messages
-        /// behind it go on.
+        /// Whether the store holds the key until an operator requeues or discards the message. If
+        /// false, the relay continues with the next messages of the key.
         hold_key: bool,
     },
 }
 
-/// A message that is not delivered any more.
+/// A message that relays have stopped delivering.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeadLetter {
     /// The message.
     pub message: Message,
-    /// Why the last attempt failed.
+    /// The reason of the last failure.
     pub error: String,
-    /// When it was given up, as wall time since 1970 by the store's clock.
+    /// When the message became a dead letter, as wall time since 1970 by the store's clock.
     pub died_at: Duration,
-    /// Whether its key is held until it is requeued or discarded.
+    /// Whether the store holds the key until an operator requeues or discards the message.
     pub holds_key: bool,
 }
 
@@ -170,38 +176,42 @@ impl DeadLetter {
     }
 }
 
-/// What is waiting in a store.
+/// The numbers of waiting and dead messages in a store.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Backlog {
-    /// Messages neither delivered nor dead, due or not.
+    /// Messages that are neither delivered nor dead, due or not.
     pub pending: u64,
     /// Dead letters.
     pub dead: u64,
-    /// Keys that are held now.
+    /// Keys that the store holds now.
     pub held_keys: u64,
-    /// For how long the oldest message that is due has been; zero if there is none.
+    /// How long the oldest due message has been due. Zero if no message is due.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub oldest_age: Duration,
 }
 
-/// Keeps messages, who relays which partition, and what became of each message.
+/// Stores messages, the owner of each partition, and how each delivery ended.
 ///
-/// A key belongs to one partition, a partition to one relay under one epoch, while its lease lasts,
-/// counted by the store's own clock. Whatever is written under an older epoch is refused: the check and
-/// the write are one.
+/// A key belongs to one partition. One relay owns a partition, under one epoch, while its lease
+/// lasts. The store's own clock measures the lease. The store refuses every write under an older
+/// epoch, and it makes the check and the write in one step.
 ///
-/// Every future is lazy: a method that was called, and whose future was never polled, has no effect.
+/// Every future is lazy: a method whose future was never polled has no effect.
 pub trait Store: Send + Sync + 'static {
-    /// Renews what `relay` owns, and takes partitions that nobody owns, up to its fair share (rounded up)
-    /// among the relays whose own leases are live, itself included. What is above that share and not in
-    /// `busy` is given up; what is above it and busy is counted in [`Owned::surplus`]. `lease` counts
-    /// from now. The lease of another relay never counts for longer than its length from now: the clock
-    /// may have been set back.
+    /// Renews the leases of `relay`, and takes partitions without an owner up to the fair share of
+    /// `relay`.
     ///
-    /// A partition that is taken over has every message its last owner had fetched as suspect
-    /// ([`Lease::suspect_to`]), unless that owner released it.
+    /// The fair share is the number of partitions divided by the number of relays with a live
+    /// lease, rounded up. `relay` counts among them. The store releases the partitions above the
+    /// share that are not in `busy`. It counts the busy ones above the share in [`Owned::surplus`].
+    ///
+    /// `lease` counts from now. The lease of another relay never counts for longer than its length
+    /// from now, because the clock of the store may have been set back.
+    ///
+    /// When `relay` takes a partition over, every message that the last owner had fetched is
+    /// suspect ([`Lease::suspect_to`]), unless the last owner released the partition.
     fn lease_partitions(
         &self,
         relay: RelayId,
@@ -209,15 +219,17 @@ pub trait Store: Send + Sync + 'static {
         busy: &[u16],
     ) -> impl Future<Output = Result<Owned, StoreError>> + Send;
 
-    /// Gives up every partition of `relay`. Nothing it fetched is suspect.
+    /// Releases every partition of `relay`. None of the messages that `relay` fetched is suspect.
     fn release_partitions(
         &self,
         relay: RelayId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Up to `limit` messages of these partitions that are due and whose key is not held, in the order
-    /// of their sequence, and notes down durably how far they go: see [`Lease::suspect_to`]. Messages
-    /// fetched before and not settled come again. Partitions of an older epoch yield nothing.
+    /// Fetches up to `limit` due messages whose key is not held, in the order of their sequence.
+    ///
+    /// Records durably the greatest sequence that was fetched: see [`Lease::suspect_to`]. Messages
+    /// that were fetched before and not settled are fetched again. A lease of an older epoch yields
+    /// no messages.
     fn fetch(
         &self,
         relay: RelayId,
@@ -225,11 +237,13 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Fetched, StoreError>> + Send;
 
-    /// Notes down that a suspect message is about to be published alone, adding one to its `starts`,
-    /// which is returned. `claim` is drawn by the caller for each start: repeating one counts once.
+    /// Records that a relay is about to publish a suspect message alone. Adds one to `starts` of
+    /// the message, and returns the sum.
+    ///
+    /// The caller draws `claim` for each start. A repeated call with the same claim counts once.
     ///
     /// # Errors
-    /// `Fenced` if the partition is owned under another epoch.
+    /// Returns `Fenced` if the partition is owned under another epoch.
     fn record_start(
         &self,
         lease: Lease,
@@ -237,36 +251,43 @@ pub trait Store: Send + Sync + 'static {
         claim: u64,
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
-    /// Notes down that nothing up to [`Lease::suspect_to`] is suspect any more in this partition.
+    /// Records that no message up to [`Lease::suspect_to`] is suspect any more in this partition.
     fn clear_suspects(&self, lease: Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Writes down how deliveries ended, all of one call in one transaction. A message that is already
-    /// settled stays as it is. Returns the partitions that were refused, because they are owned under
-    /// another epoch; what was settled in them was not written.
+    /// Records how deliveries ended, in one transaction per call. A message that is already settled
+    /// stays unchanged.
+    ///
+    /// Returns the partitions that are owned under another epoch. Nothing was recorded for these
+    /// partitions.
     fn settle(
         &self,
         settled: Vec<Settled>,
     ) -> impl Future<Output = Result<Vec<u16>, StoreError>> + Send;
 
-    /// Up to `limit` dead letters after sequence `after`, in the order of their sequence.
+    /// Returns up to `limit` dead letters after sequence `after`, in the order of their sequence.
     fn dead_letters(
         &self,
         after: u64,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
 
-    /// Makes dead letters pending again at their old place, with no attempts and no starts, and lets
-    /// their keys go on. Returns how many of `ids` were dead letters.
+    /// Makes dead letters pending again at their old position, with no attempts and no starts.
+    /// Releases their keys.
+    ///
+    /// Returns how many of `ids` were dead letters.
     fn requeue(&self, ids: &[MessageId]) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// Removes dead letters for good, and lets their keys go on. Returns how many of `ids` there were.
+    /// Removes dead letters permanently, and releases their keys. Returns how many of `ids` were
+    /// dead letters.
     fn discard(&self, ids: &[MessageId]) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// What is waiting.
+    /// Counts the waiting messages, the dead letters and the held keys.
     fn backlog(&self) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
 
-    /// Removes up to `limit` receipts and barriers of the [`Inbox`](super::Inbox) in this store that were
-    /// written at least `age` ago; returns how many. A store without an inbox has none.
+    /// Removes up to `limit` receipts and barriers of the [`Inbox`](super::Inbox) in this store
+    /// that were written at least `age` ago. Returns how many it removed.
+    ///
+    /// The default implementation removes none, for a store without an inbox.
     fn purge_receipts(
         &self,
         age: Duration,
@@ -276,14 +297,17 @@ pub trait Store: Send + Sync + 'static {
         async { Ok(0) }
     }
 
-    /// How long this store keeps the receipts and barriers of its [`Inbox`](super::Inbox); `None` if it
-    /// keeps them forever, or has no inbox. A relay refuses a store that keeps them for less than the relay
-    /// may retry.
+    /// Returns how long this store keeps the receipts and barriers of its [`Inbox`](super::Inbox).
+    /// Returns `None` if it keeps them forever or has no inbox.
+    ///
+    /// [`Relay::new`](super::Relay::new) refuses a store that keeps them for less than
+    /// [`Config::longest_retry`](super::Config::longest_retry).
     fn receipts_kept(&self) -> Option<Duration> {
         None
     }
 
-    /// Removes up to `limit` messages that were delivered at least `age` ago; returns how many.
+    /// Removes up to `limit` messages that were delivered at least `age` ago. Returns how many it
+    /// removed.
     fn purge_delivered(
         &self,
         age: Duration,

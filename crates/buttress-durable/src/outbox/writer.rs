@@ -1,4 +1,4 @@
-//! [`Outbox`]: the side that writes.
+//! [`Outbox`]: the writing side of an outbox.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,17 +10,18 @@ use super::message::{MessageId, NewMessage};
 use super::stats::Counts;
 use super::store::Write;
 
-/// What the writers and the relays of one outbox in one process share.
+/// The state that the writers and the relays of one outbox share in one process.
 #[derive(Debug, Default)]
 pub(super) struct Notifier {
-    /// One for each relay, so that a ring is kept for each that does not wait for one just then. Nobody
-    /// here knows which of them owns the key.
+    /// One entry per relay. It keeps a notification for a relay that does not wait at the moment. A
+    /// writer does not know which relay owns the key, so it notifies all of them.
     relays: Mutex<Arc<[Weak<Notify>]>>,
     pub(super) counts: Arc<Counts>,
 }
 
 impl Notifier {
-    /// What rings for a new relay, for as long as it is kept.
+    /// Registers a new relay. Returns what the notifier notifies, for as long as the relay keeps
+    /// it.
     pub(super) fn subscribe(&self) -> Arc<Notify> {
         let notified = Arc::new(Notify::new());
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,14 +32,14 @@ impl Notifier {
 
     fn notify(&self) {
         let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Waking is others' code: not under the lock.
+        // A waker is foreign code, so no lock is held here.
         for relay in relays.iter().filter_map(Weak::upgrade) {
             relay.notify_one();
         }
     }
 }
 
-/// Writes messages in the transactions of its users. Cheap to clone.
+/// Writes messages in the caller's transactions. Cheap to clone if the store is.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -55,7 +56,7 @@ impl Notifier {
 /// let relay = Relay::new(&outbox, publish, Config::new())?.spawn();
 ///
 /// let mut tx = store.begin();
-/// // ... the change that the message tells of, in the same transaction ...
+/// // ... the change that the message describes, in the same transaction ...
 /// let written = outbox.write(&mut tx, outbox.message("order-7", "paid")).await?;
 /// tx.commit();
 /// written.committed();
@@ -73,42 +74,45 @@ pub struct Outbox<St> {
 }
 
 impl<St> Outbox<St> {
-    /// An outbox in `store`.
+    /// Creates an outbox in `store`.
     pub fn new(store: St) -> Self {
         Self { store, notifier: Arc::default(), rng: Rng::default(), strict_order: false }
     }
 
-    /// Where the ids of messages come from. Defaults to a source seeded differently in every process.
+    /// Sets the source of message ids. Default: a source with a different seed in every process.
     #[must_use]
     pub fn rng(mut self, rng: Rng) -> Self {
         self.rng = rng;
         self
     }
 
-    /// Locks the key of each message until its transaction ends, so that also overlapping transactions
-    /// on one key come in the order of their commits. Defaults to off: it makes writers wait for each
-    /// other, and transactions that do not overlap are in order without it.
+    /// Sets whether a write locks the key of its message until the transaction ends. Default: off.
+    ///
+    /// With the lock, overlapping transactions on one key come in the order of their commits.
+    /// Without it, only transactions that do not overlap are in order. The lock makes the writers
+    /// of a key wait for each other.
     #[must_use]
     pub fn strict_order(mut self, strict: bool) -> Self {
         self.strict_order = strict;
         self
     }
 
-    /// A message with an id of its own.
+    /// Creates a message with a new random id.
     pub fn message(&self, key: impl Into<String>, payload: impl Into<Vec<u8>>) -> NewMessage {
         NewMessage::new(MessageId::random(&self.rng), key, payload)
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &St {
         &self.store
     }
 
-    /// Writes `message` in the transaction `tx`: it is relayed if that commits.
+    /// Writes `message` in the transaction `tx`. A relay publishes the message if the transaction
+    /// commits.
     ///
     /// # Errors
-    /// `Invalid` if the message is too large or its key is empty: nothing was done. After any other
-    /// error roll the transaction back.
+    /// Returns `Invalid` if the message is too large or its key is empty; nothing was done then.
+    /// After any other error, roll the transaction back.
     pub async fn write<Tx>(&self, tx: &mut Tx, message: NewMessage) -> Result<Written, StoreError>
     where
         St: Write<Tx>,
@@ -141,8 +145,8 @@ impl<St: fmt::Debug> fmt::Debug for Outbox<St> {
     }
 }
 
-/// A message that will exist when its transaction commits.
-#[must_use = "call `committed` after the commit, so that the relay need not wait for its next look"]
+/// A message that exists once its transaction commits.
+#[must_use = "call `committed` after the commit, so that the relay need not wait for its next poll"]
 #[derive(Debug)]
 pub struct Written {
     id: MessageId,
@@ -150,15 +154,16 @@ pub struct Written {
 }
 
 impl Written {
-    /// Which message.
+    /// Returns the id of the message.
     #[must_use]
     pub fn id(&self) -> MessageId {
         self.id
     }
 
-    /// Says that the transaction has been committed: the relays of this [`Outbox`] value
-    /// look at once. Forgetting
-    /// it costs time, not messages.
+    /// Reports that the transaction has committed. The relays of this [`Outbox`] value then poll
+    /// immediately.
+    ///
+    /// A caller that does not call this delays the message until the next poll. No message is lost.
     pub fn committed(self) {
         self.notifier.counts.update(|stats| stats.written += 1);
         self.notifier.notify();

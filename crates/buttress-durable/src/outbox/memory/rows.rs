@@ -1,4 +1,4 @@
-//! What a store in memory holds, and what changes it.
+//! The rows of a store in memory, and the operations that change them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use crate::epoch;
 use crate::instant;
 use crate::saga::SagaId;
 
-/// How many partitions a store in memory has.
+/// The number of partitions of a store in memory.
 pub(super) const PARTITIONS: u16 = 16;
-/// How many delivered messages are remembered until a purge; older ones are forgotten.
+/// The most delivered messages that the store remembers until a purge.
 const MOST_DELIVERED: usize = 10_000;
 
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(super) struct Rows {
     pub(super) pending: BTreeMap<(u16, u64), Row>,
     pub(super) dead: BTreeMap<u64, Dead>,
     pub(super) delivered: VecDeque<Instant>,
-    /// Of messages pending or dead.
+    /// The places of messages that are pending or dead.
     pub(super) ids: HashMap<MessageId, (u16, u64)>,
     pub(super) held: HashMap<String, Hold>,
     pub(super) partitions: Vec<Partition>,
@@ -28,16 +28,17 @@ pub(super) struct Rows {
     pub(super) sequence: u64,
     pub(super) receipts: HashMap<Mark, Holder>,
     pub(super) transactions: u64,
-    /// How long receipts are kept; `None` for ever.
+    /// How long receipts are kept; `None` keeps them forever.
     pub(super) kept: Option<Duration>,
-    /// Committed receipts by time, oldest first. One that was written again later stands here twice.
+    /// Committed receipts by time, oldest first. A receipt that was written again later is here
+    /// twice.
     pub(super) received: VecDeque<(Instant, Mark)>,
 }
 
 pub(super) struct Row {
     pub(super) message: Message,
     pub(super) due: Instant,
-    /// The last start that was counted.
+    /// The claim of the last start that was counted.
     pub(super) claim: Option<u64>,
 }
 
@@ -51,21 +52,21 @@ pub(super) struct Dead {
 #[derive(Clone, Copy)]
 pub(super) enum Hold {
     Until(Instant),
-    /// Until an operator has decided about this dead letter.
+    /// Until an operator requeues or discards this dead letter.
     Operator(MessageId),
 }
 
 #[derive(Clone, Default)]
 pub(super) struct Partition {
-    /// With the end of its lease.
+    /// The relay, and the end of its lease.
     pub(super) owner: Option<(RelayId, Instant)>,
     pub(super) epoch: u64,
-    /// How far the owner has fetched.
+    /// The greatest sequence that the owner has fetched.
     pub(super) fetched: u64,
     pub(super) suspect_to: u64,
 }
 
-/// What a participant remembers.
+/// A record of the inbox.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Mark {
     Received(String, MessageId),
@@ -73,10 +74,10 @@ pub(super) enum Mark {
     Undo(SagaId, String),
 }
 
-/// Who has set a mark.
+/// The transaction that set a mark.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Holder {
-    /// At that time.
+    /// Committed, at this time.
     Committed(Instant),
     Transaction(u64),
 }
@@ -121,7 +122,7 @@ impl Rows {
             partition.owner.is_some_and(|(owner, until)| owner == relay && now < until)
         };
         let mut mine = self.partitions.iter().filter(|partition| is_mine(partition)).count();
-        // From the last: the first are kept.
+        // Releases from the last partition, and keeps the first.
         for (number, partition) in self.partitions.iter_mut().enumerate().rev() {
             let is_busy = busy.iter().any(|busy| usize::from(*busy) == number);
             if mine > share && is_mine(partition) && !is_busy {
@@ -135,7 +136,7 @@ impl Rows {
                 partition.owner = Some((relay, until));
             } else if let (true, Some(epoch)) = (free && mine < share, epoch::next(partition.epoch))
             {
-                // Whatever an owner that vanished had fetched may have brought it down.
+                // Every message that a crashed owner had fetched may have caused the crash.
                 partition.suspect_to = partition.suspect_to.max(partition.fetched);
                 partition.fetched = 0;
                 partition.epoch = epoch;
@@ -227,12 +228,12 @@ impl Rows {
         }
     }
 
-    /// A transaction with this receipt is committed.
+    /// Records that a transaction with this receipt has committed.
     pub(super) fn receive(&mut self, mark: Mark, now: Instant) {
         self.receipts.insert(mark.clone(), Holder::Committed(now));
         self.received.push_back((now, mark));
         if let Some(kept) = self.kept {
-            // More than comes, so that it keeps up.
+            // Two per new receipt, so that the purge keeps up.
             self.purge_receipts(kept, 2, now);
         }
     }
@@ -242,14 +243,14 @@ impl Rows {
         while purged < limit {
             let old = self.received.front().is_some_and(|(at, _)| instant::after(*at, age) <= now);
             let Some((_, mark)) = old.then(|| self.received.pop_front()).flatten() else { break };
-            // A transaction that reads it now has it until it ends.
+            // A transaction that has read the receipt keeps its answer until it ends.
             self.receipts.remove(&mark);
             purged += 1;
         }
         purged
     }
 
-    /// Takes a dead letter out, and lets its key go on.
+    /// Removes a dead letter, and releases its key.
     pub(super) fn revive(&mut self, id: MessageId) -> Option<Dead> {
         let (_, sequence) = self.ids.get(&id).copied()?;
         let dead = self.dead.remove(&sequence)?;

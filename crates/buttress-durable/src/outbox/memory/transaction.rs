@@ -1,4 +1,4 @@
-//! Transactions in memory, and what is done in them.
+//! Transactions in memory, and the operations in them.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct MemoryTransaction {
 }
 
 impl MemoryTransaction {
-    /// Makes everything written in it true at once.
+    /// Commits all writes of the transaction atomically.
     pub fn commit(mut self) {
         let store = self.store.clone();
         let (now, unix) = (store.shared.clock.now(), store.shared.clock.unix());
@@ -34,12 +34,14 @@ impl MemoryTransaction {
         }
     }
 
-    /// Sets a mark, unless it is set: then says that.
+    /// Sets a mark. Returns `false` if the mark is set already.
     fn mark(&mut self, mark: Mark) -> Result<bool, StoreError> {
         let mut rows = self.store.lock();
         match rows.receipts.get(&mark) {
             Some(Holder::Transaction(other)) if *other != self.number => {
-                Err(StoreError::transient("another transaction is at the same message or step"))
+                Err(StoreError::transient(
+                    "another open transaction has received the same message or step",
+                ))
             }
             Some(_) => Ok(false),
             None => {
@@ -53,7 +55,9 @@ impl MemoryTransaction {
     fn is_marked(&self, mark: &Mark) -> Result<bool, StoreError> {
         match self.store.lock().receipts.get(mark) {
             Some(Holder::Transaction(other)) if *other != self.number => {
-                Err(StoreError::transient("another transaction is at the same message or step"))
+                Err(StoreError::transient(
+                    "another open transaction has received the same message or step",
+                ))
             }
             found => Ok(found.is_some()),
         }
@@ -94,7 +98,7 @@ impl Write<MemoryTransaction> for MemoryStore {
         Ok(())
     }
 
-    /// Nothing to do: commits come one after the other.
+    /// Does nothing: commits in memory never overlap.
     async fn lock_key(&self, _tx: &mut MemoryTransaction, _key: &str) -> Result<(), StoreError> {
         Ok(())
     }

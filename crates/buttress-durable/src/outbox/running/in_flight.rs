@@ -1,4 +1,4 @@
-//! The deliveries that are under way.
+//! The deliveries in flight.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -14,7 +14,7 @@ use buttress::Clock;
 
 pub(super) type InFlight = Unordered<Pin<Box<dyn Future<Output = Ending> + Send>>>;
 
-/// A delivery that is not under way any more.
+/// How a delivery in flight ended.
 #[derive(Debug)]
 pub(super) enum Ending {
     Finished(Finished),
@@ -22,8 +22,9 @@ pub(super) enum Ending {
     Revoked(Delivery),
 }
 
-/// Runs `publishing` for as long as its partition is owned. It stands still while the lease has lapsed: a relay
-/// whose process stood still must not publish what another relay has delivered meanwhile.
+/// Runs `publishing` for as long as the relay owns the partition. Pauses it while the lease has
+/// lapsed: a process that was paused must not publish a message that another relay has delivered
+/// since.
 pub(super) async fn owned(
     publishing: impl Future<Output = Finished>,
     delivery: Delivery,
@@ -46,7 +47,7 @@ pub(super) async fn owned(
     .await
 }
 
-/// Takes in deliveries that have ended; whether there were any.
+/// Takes in deliveries that have ended, and returns whether there were any.
 pub(super) fn poll_in_flight(
     in_flight: &mut InFlight,
     pending: &mut Pending,
@@ -63,8 +64,8 @@ pub(super) fn poll_in_flight(
     any
 }
 
-/// Takes in deliveries that end at once.
+/// Takes in deliveries that ended at their first poll.
 pub(super) fn collect(in_flight: &mut InFlight, pending: &mut Pending) {
-    // Whoever is not done is polled again, with a waker, by the next wait.
+    // The next wait polls the others again, with a waker.
     poll_in_flight(in_flight, pending, &mut Context::from_waker(std::task::Waker::noop()));
 }

@@ -1,4 +1,4 @@
-//! Looking for messages.
+//! Polling for messages.
 
 use std::time::{Duration, Instant};
 
@@ -6,16 +6,16 @@ use super::{Operation, Running};
 use crate::instant;
 use crate::outbox::store::{Lease, Store};
 
-/// After how many looks that found nothing the relay looks less often.
+/// After this many polls that found nothing, the relay polls less often.
 const QUIET_LOOKS: u32 = 10;
 
 impl<St: Store, P, C> Running<St, P, C> {
-    /// Whether there is room for messages, and the right to them.
+    /// Whether the relay has room for messages and a live lease.
     pub(super) fn wants_more(&self, now: Instant) -> bool {
         let room = match self.pending.isolating() {
             Some(_) => 0,
-            // A store that refuses whatever it is told of deliveries would have everything published and
-            // nothing recorded.
+            // If the store refused every result, the relay would otherwise publish all messages and
+            // record none.
             None if self.pending.many_aside() => return false,
             None => self.relay.config.batch / 2,
         };
@@ -49,7 +49,8 @@ impl<St: Store, P, C> Running<St, P, C> {
         self.relay.shared.notifier.counts.update(|stats| stats.poll_cycles += 1);
         self.store_time = (now, fetched.now);
         if self.pending.isolating() != isolating {
-            // A renewal meanwhile found suspects, or lost them: this was not a look at them.
+            // A renewal found suspects or lost them during the poll, so the poll did not look for
+            // them.
             self.next_look = now;
             return;
         }
@@ -64,7 +65,8 @@ impl<St: Store, P, C> Running<St, P, C> {
         }
     }
 
-    /// Nothing of this partition is suspect any more: look at the rest at once.
+    /// Clears the suspects of this partition. The relay then polls for the other messages
+    /// immediately.
     async fn clear(&mut self, lease: Lease) {
         let store = self.relay.store.clone();
         match self.beside(async move { store.clear_suspects(lease).await }).await {
@@ -82,7 +84,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         }
     }
 
-    /// Sets the next look after one that found less than there was room for.
+    /// Sets the time of the next poll, after a poll that found less than a batch.
     fn rest(&mut self, new: usize, next_due: Option<Duration>) {
         let config = &self.relay.config;
         self.quiet = if new > 0 { 0 } else { self.quiet.saturating_add(1) };

@@ -1,4 +1,4 @@
-//! Removing old messages, beside everything else.
+//! Removing old messages, concurrently with all other work.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,16 +10,16 @@ use crate::instant;
 use crate::outbox::store::Store;
 use buttress::StoreError;
 
-/// How often delivered messages are purged when there is little to purge.
+/// The longest wait between two purges.
 pub(super) const PURGE_EVERY: Duration = Duration::from_secs(60);
-/// How long the relay waits after a purge that found less than a batch.
+/// The shortest wait after a purge that found less than a batch.
 const PURGE_SOON: Duration = Duration::from_secs(1);
 
-/// A purge under way.
+/// A purge in progress.
 pub(super) type Purge = Pin<Box<dyn Future<Output = Result<usize, StoreError>> + Send>>;
 
 impl<St: Store, P, C> Running<St, P, C> {
-    /// Begins a purge when it is time.
+    /// Begins a purge when it is due.
     pub(super) fn purge(&mut self) {
         if self.purge.is_some() || self.now() < self.next_purge {
             return;
@@ -30,8 +30,8 @@ impl<St: Store, P, C> Running<St, P, C> {
         self.purge = Some(Box::pin(async move { store.purge_delivered(age, batch).await }));
     }
 
-    /// Takes in the end of a purge; whether there was one. While purges remove whole batches, one follows
-    /// the other: what is purged keeps up with what is delivered, whatever the rate is.
+    /// Takes in the end of a purge, and returns whether there was one. After a full batch the next
+    /// purge follows immediately, so that purges keep up with deliveries at any rate.
     pub(super) fn poll_purge(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(purge) = &mut self.purge else { return false };
         let Poll::Ready(purged) = purge.as_mut().poll(cx) else { return false };

@@ -1,4 +1,5 @@
-//! Renewing the lease beside everything else, so that no slow answer of the store can hold it up.
+//! Renewing the lease concurrently with all other work, so that a slow answer of the store does not
+//! delay it.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -21,7 +22,7 @@ pub(super) struct Renewal {
 }
 
 impl<St: Store, P, C> Running<St, P, C> {
-    /// Waits for an answer of the store. Deliveries and renewals go on meanwhile.
+    /// Waits for an answer of the store. Deliveries and renewals continue during the wait.
     pub(super) async fn beside<T>(
         &mut self,
         operation: impl Future<Output = Result<T, StoreError>>,
@@ -39,16 +40,17 @@ impl<St: Store, P, C> Running<St, P, C> {
         .await
     }
 
-    /// Lets deliveries and the renewal go on; whether there is something new.
+    /// Lets deliveries, the renewal and the purge progress. Returns whether one of them has ended.
     pub(super) fn tend(&mut self, cx: &mut Context<'_>) -> bool {
-        // The renewal first: deliveries that stood still with this process hear whether they may go on.
+        // The renewal comes first: it decides whether paused deliveries may continue.
         let renewed = self.poll_renewal(cx);
         let ended = poll_in_flight(&mut self.in_flight, &mut self.pending, cx);
         let purged = self.poll_purge(cx);
         renewed || ended || purged
     }
 
-    /// Begins a renewal when it is time, and takes in its answer; whether there was one.
+    /// Begins a renewal when it is due, and takes in its answer. Returns whether there was an
+    /// answer.
     fn poll_renewal(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         loop {
@@ -75,7 +77,8 @@ impl<St: Store, P, C> Running<St, P, C> {
         }
     }
 
-    /// When the next renewal is due. A relay that stops takes nothing new: it renews what is under way.
+    /// Returns when the next renewal is due. A relay that stops renews only while it has messages
+    /// in flight.
     fn renewal_at(&self) -> Option<Instant> {
         if self.stopping && self.pending.busy().is_empty() {
             return None;
@@ -96,7 +99,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         let (length, busy) = (self.relay.config.lease, self.pending.busy());
         let (store, id) = (self.relay.store.clone(), self.relay.id);
         let limit = self.relay.config.clock.sleep(length);
-        // An answer that comes after a lease's length is about a lease that is over.
+        // An answer after a lease's length concerns a lease that has ended.
         let answer = async move {
             let (mut lease, mut limit) =
                 (pin!(store.lease_partitions(id, length, &busy)), pin!(limit));
@@ -119,12 +122,13 @@ impl<St: Store, P, C> Running<St, P, C> {
                 let length = self.relay.config.lease;
                 self.pending.own(owned);
                 self.standing.renewed(instant::after(asked, length), self.pending.leases());
-                // Those that stood still, and those that must end.
+                // Paused deliveries may continue, and revoked ones must end.
                 self.in_flight.wake_all();
                 if self.pending.isolating().is_none() {
                     self.forget_starts();
                 }
-                // Partitions that another relay gives up, or leaves, stand still until somebody looks.
+                // Partitions that another relay released or abandoned wait until a relay takes
+                // them.
                 let soon = self.relay.config.poll.saturating_mul(LOOKS_PER_LEASE);
                 self.next_lease = instant::after(asked, soon.min(length / 3));
             }

@@ -8,14 +8,14 @@ use crate::outage::MENDED_BY_HAND;
 use crate::outbox::store::{Settled, Store, Verdict};
 use buttress::{StoreError, StoreErrorKind};
 
-/// Whether the store refuses what it was given, and not just now.
+/// Whether the store refuses the data permanently.
 pub(super) fn is_refusal(error: &StoreError) -> bool {
     matches!(error.kind(), StoreErrorKind::Invalid | StoreErrorKind::Conflict)
 }
 
 impl<St: Store, P, C> Running<St, P, C> {
-    /// Records the ends of deliveries. Those that the store refuses are found by halves and set aside, each
-    /// alone, so that the others go on.
+    /// Records the ends of deliveries. Finds those that the store refuses by halving the batch, and
+    /// sets each of them aside, so that the others are recorded.
     pub(super) async fn write_down(&mut self) {
         if self.pending.settled().is_empty() || self.now() < self.next_write {
             return;
@@ -52,7 +52,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         }
     }
 
-    /// Sets the first end aside that is to be recorded.
+    /// Sets aside the first result that waits to be recorded.
     fn set_aside(&mut self, error: &StoreError) {
         let policy = self.relay.config.head_of_key;
         let Some(settled) = self.pending.set_aside(policy) else { return };
@@ -64,13 +64,13 @@ impl<St: Store, P, C> Running<St, P, C> {
         tracing::error!(
             target: "buttress", layer = self.relay.config.layer().as_str(), message_id = %settled.id,
             key = settled.key, outcome, %error,
-            "the store refuses to record how this delivery ended: the message is set aside, and comes \
-             again when another relay owns its partition"
+            "the store refuses to record how this delivery ended: the relay sets the message aside, \
+             and another owner of its partition publishes it again"
         );
         self.next_aside = instant::after(self.now(), MENDED_BY_HAND);
     }
 
-    /// Records again, each alone, what the store refused before.
+    /// Records again, one at a time, the results that the store refused before.
     pub(super) async fn write_aside(&mut self) {
         if !self.pending.has_aside() || self.now() < self.next_aside {
             return;
@@ -96,7 +96,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         let (mut failed, mut dead) = (0, 0);
         for settled in written {
             match &settled.verdict {
-                Verdict::Delivered => lags.push(self.desk_lag(settled.due_at)),
+                Verdict::Delivered => lags.push(self.lag(settled.due_at)),
                 Verdict::Retry { .. } => failed += 1,
                 Verdict::Dead { error, .. } => {
                     (failed, dead) = (failed + 1, dead + 1);
@@ -117,8 +117,8 @@ impl<St: Store, P, C> Running<St, P, C> {
         });
     }
 
-    /// For how long a message has been due, by the store's clock.
-    fn desk_lag(&self, due_at: Duration) -> Duration {
+    /// Returns how long a message has been due, by the store's clock.
+    fn lag(&self, due_at: Duration) -> Duration {
         let (at, unix) = self.store_time;
         (unix + self.now().saturating_duration_since(at)).saturating_sub(due_at)
     }

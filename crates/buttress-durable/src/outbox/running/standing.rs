@@ -1,4 +1,4 @@
-//! [`Standing`]: what deliveries under way know of the leases that they began under.
+//! [`Standing`]: the leases of a relay, as its deliveries in flight see them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use crate::outbox::store::Lease;
 
-/// Whether a delivery may go on.
+/// Whether a delivery may continue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum May {
-    /// Its partition is owned under the same epoch.
+    /// The relay owns the partition under the same epoch.
     Go,
-    /// The lease has run out here. The answer to the next renewal says whether another relay has owned the
-    /// partition since.
+    /// The lease has run out here. The answer to the next renewal shows whether another relay has
+    /// owned the partition since.
     Wait,
-    /// The partition is not owned any more, or under a newer epoch: another relay may have delivered the
-    /// message.
+    /// The relay does not own the partition any more, or owns it under a newer epoch. Another relay
+    /// may have delivered the message.
     Never,
 }
 
@@ -25,24 +25,24 @@ pub(super) struct Standing(Mutex<Known>);
 
 #[derive(Debug)]
 struct Known {
-    /// Counted from before the store was asked, so it is not later than in the store.
+    /// Counted from before the request, so it is not later than in the store.
     until: Instant,
     epochs: BTreeMap<u16, u64>,
 }
 
 impl Standing {
-    /// A relay that owns nothing.
+    /// Creates the state of a relay that owns nothing.
     pub(super) fn new(now: Instant) -> Self {
         Self(Mutex::new(Known { until: now, epochs: BTreeMap::new() }))
     }
 
-    /// The store's answer to a renewal.
+    /// Takes in the store's answer to a renewal.
     pub(super) fn renewed(&self, until: Instant, leases: &[Lease]) {
         let epochs = leases.iter().map(|lease| (lease.partition, lease.epoch)).collect();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Known { until, epochs };
     }
 
-    /// Whether what was decided under `lease` may happen now.
+    /// Whether a delivery that began under `lease` may continue at `now`.
     pub(super) fn may(&self, lease: Lease, now: Instant) -> May {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match known.epochs.get(&lease.partition) {
@@ -52,12 +52,12 @@ impl Standing {
         }
     }
 
-    /// Whether anything may be started.
+    /// Whether a delivery may start.
     pub(super) fn is_live(&self, now: Instant) -> bool {
         now < self.until()
     }
 
-    /// When the lease ends.
+    /// Returns when the lease ends.
     pub(super) fn until(&self) -> Instant {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).until
     }
@@ -78,8 +78,12 @@ mod tests {
         assert_eq!(standing.may(lease(1), now), May::Never);
         standing.renewed(now + second, &[lease(1)]);
         assert_eq!(standing.may(lease(1), now), May::Go);
-        assert_eq!(standing.may(lease(1), now + second), May::Wait, "it ends at the instant");
-        // Healed under the same epoch: no other relay had it.
+        assert_eq!(
+            standing.may(lease(1), now + second),
+            May::Wait,
+            "the lease ends at this instant"
+        );
+        // Renewed under the same epoch: no other relay owned the partition.
         standing.renewed(now + 3 * second, &[lease(1)]);
         assert_eq!(standing.may(lease(1), now + second), May::Go);
         standing.renewed(now + 4 * second, &[lease(2)]);

@@ -25,10 +25,10 @@ where
     P::Response: Send,
     C: Classify<P::Response, P::Error> + Clone + Send + Sync + 'static,
 {
-    /// Starts what may be published.
+    /// Starts the deliveries that may begin now.
     pub(super) async fn start(&mut self) {
         let most = self.relay.config.concurrency;
-        // While the lease is being renewed, the store may give up partitions that it was not told are busy.
+        // During a renewal the store may release partitions that the relay did not report as busy.
         while self.renewal.is_none()
             && self.pending.under_way() < most
             && self.standing.is_live(self.now())
@@ -59,8 +59,8 @@ where
         self.in_flight.push(Box::pin(owned(publishing, delivery, lease, standing, clock)));
     }
 
-    /// Publishes a suspect after its start was recorded. The answer may come when the lease is over, or
-    /// when another relay has had the partition: nothing leaves then.
+    /// Publishes a suspect after the store has recorded its start. Publishes nothing if the lease
+    /// has ended before the answer, or if another relay has owned the partition.
     async fn publish_alone(&mut self, message: Message, lease: Lease) {
         let config = self.relay.config.clone();
         let (id, delivery) = (message.id, Delivery::of(&message));
@@ -91,8 +91,8 @@ where
                 tracing::error!(
                     target: "buttress", layer = config.layer().as_str(), message_id = %id,
                     key = message.key, %error,
-                    "the store refuses to record the start of a suspect message: it is passed over until \
-                     this partition has no suspects"
+                    "the store refuses to record the start of a suspect message: the relay skips the message until \
+                     its partition has no suspects"
                 );
                 self.pending.pass_over(&delivery);
                 self.next_look = self.now();

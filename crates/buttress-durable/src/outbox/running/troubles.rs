@@ -1,4 +1,4 @@
-//! A store that does not do what it is asked: waits, and log lines.
+//! Failures of the store: waits, and log lines.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::instant;
 use crate::outage::Say;
 use buttress::StoreError;
 
-/// What a relay asks of a store.
+/// An operation that a relay requests from a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Operation {
     Lease,
@@ -34,7 +34,7 @@ impl Operation {
 }
 
 impl<St, P, C> Running<St, P, C> {
-    /// The store failed to do `operation`. Returns when to repeat it.
+    /// Takes in that the store failed to do `operation`. Returns when to repeat the operation.
     pub(super) fn failed(&mut self, operation: Operation, error: &StoreError) -> Instant {
         let now = self.now();
         let first = self.relay.config.poll.max(Duration::from_millis(100));
@@ -56,7 +56,8 @@ impl<St, P, C> Running<St, P, C> {
         instant::after(now, wait)
     }
 
-    /// The store did `operation`. What else has failed is repeated now.
+    /// Takes in that the store did `operation`. After an outage, other failed operations are
+    /// repeated now.
     pub(super) fn worked(&mut self, operation: Operation) {
         if !self.outage.is_on() {
             return;
@@ -73,7 +74,7 @@ impl<St, P, C> Running<St, P, C> {
         }
     }
 
-    /// No suspect waits for its start any more.
+    /// Forgets the claims of starts: no suspect waits for its start any more.
     pub(super) fn forget_starts(&mut self) {
         self.claims.clear();
         self.worked(Operation::Start);

@@ -54,23 +54,19 @@ fn behind_a_failure_nothing_goes_on_until_it_is_written_down() {
     next(&mut pending);
     pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), retry());
     assert_eq!(next(&mut pending), None);
-    assert_eq!(
-        pending.take_in(vec![message(2, 1)]),
-        0,
-        "the store does not know yet that the key is held"
-    );
+    assert_eq!(pending.take_in(vec![message(2, 1)]), 0, "the store does not hold the key yet");
     pending.written(1, &[]);
     assert_eq!(pending.take_in(vec![message(2, 1)]), 1);
 }
 
-/// A partition that is lost while its messages wait, and comes back: found when it was written, the keys
-/// of it were never published again.
+/// A partition is lost while its messages wait, and comes back. Its keys were never published again
+/// once.
 #[test]
 fn a_partition_that_comes_back_begins_anew() {
     let mut pending = pending(&[lease(1, 1), lease(2, 1)]);
     pending.take_in(vec![message(1, 1), message(2, 1), message(3, 2)]);
     pending.own(Owned::new(vec![lease(2, 1)], 0));
-    assert_eq!(next(&mut pending), Some((3, lease(2, 1))), "the other partition is as it was");
+    assert_eq!(next(&mut pending), Some((3, lease(2, 1))), "the other partition is unchanged");
     assert_eq!(next(&mut pending), None);
     pending.own(Owned::new(vec![lease(1, 3), lease(2, 1)], 0));
     assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 2);
@@ -86,12 +82,12 @@ fn what_is_under_way_while_its_partition_changes_hands_is_not_published_beside_i
     assert_eq!(
         pending.take_in(vec![message(1, 1), message(2, 1)]),
         1,
-        "the first is under way still"
+        "the first message is still in flight"
     );
     assert_eq!(next(&mut pending), None);
     pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), Verdict::Delivered);
     assert_eq!(next(&mut pending), Some((2, lease(1, 3))));
-    // Its end is refused: it was told under the old epoch. The new lease stays.
+    // The store refuses the result, which is of the old epoch. The new lease stays.
     assert_eq!(pending.written(1, &[1]), []);
     assert_eq!(pending.fetch_from(), [lease(1, 3)]);
 }
@@ -106,7 +102,7 @@ fn suspects_are_published_alone_and_before_all_others() {
     assert_eq!(next(&mut pending), Some((1, suspect)));
     assert_eq!(next(&mut pending), None, "one at a time");
     pending.ended(Delivery::of(&message(1, 1)), suspect, Verdict::Delivered);
-    assert_eq!(next(&mut pending), None, "not before that is written down");
+    assert_eq!(next(&mut pending), None, "not before the result is recorded");
     pending.written(1, &[]);
     assert_eq!(next(&mut pending), Some((2, suspect)));
     pending.ended(Delivery::of(&message(2, 1)), suspect, retry());
@@ -116,7 +112,7 @@ fn suspects_are_published_alone_and_before_all_others() {
     assert_eq!(pending.take_in(all[2..].to_vec()), 2);
 }
 
-/// Found by the crash sweep: a suspect was published although one before it, of the same key, had failed.
+/// A suspect was once published although an earlier suspect of its key had failed.
 #[test]
 fn behind_a_suspect_that_fails_nothing_of_its_key_goes_on() {
     let suspect = Lease { suspect_to: 3, ..lease(1, 2) };
@@ -146,7 +142,7 @@ fn dead() -> Verdict {
     Verdict::Dead { error: String::new(), hold_key: false }
 }
 
-/// Found in review: the key went on at once, and a relay that died then had published out of order.
+/// The key once continued immediately, and a relay that then crashed had published out of order.
 #[test]
 fn behind_a_dead_letter_the_key_goes_on_when_that_is_written_down() {
     let mut pending = pending(&[lease(1, 1)]);
@@ -154,9 +150,13 @@ fn behind_a_dead_letter_the_key_goes_on_when_that_is_written_down() {
     next(&mut pending);
     pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), dead());
     assert_eq!(next(&mut pending), None);
-    assert_eq!(pending.take_in(vec![message(2, 1), message(3, 1)]), 1, "there is room behind");
+    assert_eq!(
+        pending.take_in(vec![message(2, 1), message(3, 1)]),
+        1,
+        "the third message waits behind"
+    );
     pending.written(1, &[]);
-    assert_eq!(next(&mut pending), Some((2, lease(1, 1))), "without another look");
+    assert_eq!(next(&mut pending), Some((2, lease(1, 1))), "without another poll");
     pending.ended(Delivery::of(&message(2, 1)), lease(1, 1), dead());
     pending.written(1, &[]);
     assert_eq!(next(&mut pending), Some((3, lease(1, 1))));
@@ -171,7 +171,7 @@ fn behind_a_dead_letter_that_is_refused_nothing_goes_on() {
     pending.take_in(vec![message(1, 1), message(2, 1)]);
     pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), dead());
     assert_eq!(pending.written(1, &[1]), []);
-    assert_eq!(next(&mut pending), None, "the first comes again, and must come first");
+    assert_eq!(next(&mut pending), None, "the first message comes again, and must come first");
     assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 2);
     assert_eq!(next(&mut pending), Some((1, lease(1, 3))));
 }

@@ -1,4 +1,4 @@
-//! What becomes of a message that was not delivered: another attempt, or a dead letter. Pure.
+//! The verdict on a message that was not delivered: another attempt, or a dead letter. Pure.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub(in crate::outbox) struct Failure {
     pub(in crate::outbox) error: String,
     /// Whether it used up an attempt.
     pub(in crate::outbox) counts: bool,
-    /// How long the publisher asks to be left alone.
+    /// The wait that the publisher asks for.
     pub(in crate::outbox) hint: Option<Duration>,
 }
 
@@ -21,7 +21,7 @@ impl Failure {
     }
 }
 
-/// How often a message is tried.
+/// The limits on attempts and starts of a message.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::outbox) struct Limits {
     pub(in crate::outbox) attempts: u32,
@@ -52,7 +52,8 @@ impl Limits {
         let Failure { error, counts, hint } = failure;
         let error = text::cut(error);
         let attempts = before.saturating_add(u32::from(counts));
-        // The last attempt => a dead letter. A delivery that did not reach the publisher is none.
+        // The last attempt makes a dead letter. A delivery that did not reach the publisher is no
+        // attempt.
         if counts && attempts >= self.attempts {
             return Verdict::Dead { error, hold_key: self.hold_key };
         }
@@ -60,11 +61,11 @@ impl Limits {
         Verdict::Retry { counts, after: wait(attempts).max(hint), error }
     }
 
-    /// Decides about a suspect message whose start was recorded as number `starts`: a dead letter if it brought
-    /// the relay down too often, `None` if it may be published.
+    /// Decides about a suspect message whose start was recorded as number `starts`. Returns a dead
+    /// letter if the message crashed the relay too often, `None` if the relay may publish it.
     pub(in crate::outbox) fn after_start(self, starts: u32) -> Option<Verdict> {
         (starts > self.max_starts).then(|| Verdict::Dead {
-            error: format!("brought the relay down {} times", starts.saturating_sub(1)),
+            error: format!("crashed the relay {} times", starts.saturating_sub(1)),
             hold_key: self.hold_key,
         })
     }
@@ -118,7 +119,7 @@ mod tests {
     fn a_suspect_is_published_as_often_as_it_may_be() {
         for hold_key in [false, true] {
             assert_eq!(limits(hold_key).after_start(2), None);
-            let error = "brought the relay down 2 times".to_owned();
+            let error = "crashed the relay 2 times".to_owned();
             assert_eq!(limits(hold_key).after_start(3), Some(Verdict::Dead { error, hold_key }));
         }
     }
