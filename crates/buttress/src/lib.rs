@@ -1,4 +1,4 @@
-//! Async resilience middleware for [`tower`]: exact, cheap, and the same under a paused clock.
+//! Async resilience middleware for [`tower`]: exact, cheap, and testable under a paused clock.
 //!
 //! ```
 //! use std::time::Duration;
@@ -30,47 +30,52 @@
 //! |---|---|
 //! | [`retry`] | attempts failed calls again: backoff, jitter, hints, budgets |
 //! | [`circuit_breaker`] | stops calling a service that fails or is slow |
-//! | [`rate_limit`] | limits how many calls pass in a time |
-//! | [`bulkhead`] | limits how many calls run at once |
-//! | [`time_limit`] | cuts calls short that take too long |
+//! | [`rate_limit`] | limits how many calls pass per time window |
+//! | [`bulkhead`] | limits how many calls run concurrently |
+//! | [`time_limit`] | cancels calls that run longer than their limit |
 //! | [`fallback`] | answers in place of a service that failed |
-//! | [`idempotency`] | does the work of a request once, however often it is sent |
-//! | [`sidecar`] | limiter, breaker, retry and time limit in the right order |
-//! | [`gateway`] | routes with authorization, limiter, backends and time limit of their own |
+//! | [`idempotency`] | performs the work of a request once, however often the client sends it |
+//! | [`sidecar`] | combines limiter, breaker, retry and time limit in the right order |
+//! | [`gateway`] | gives each route its own authorization, limiter, backends and time limit |
 #![cfg_attr(
     feature = "serde",
-    doc = "| [`registry`] | named instances from one configuration document |"
+    doc = "| [`registry`] | builds named instances from one configuration document |"
 )]
 #![cfg_attr(
     not(feature = "serde"),
-    doc = "| `registry` | named instances from one configuration document (feature `serde`) |"
+    doc = "| `registry` | builds named instances from one configuration document (feature `serde`) |"
 )]
 //!
 //! Sagas and the transactional outbox are in
-//! [`buttress-durable`](https://docs.rs/buttress-durable): work that outlives a call.
+//! [`buttress-durable`](https://docs.rs/buttress-durable). Their work survives the process that
+//! started it.
 //!
-//! Every module page says when to use the pattern, how it decides and what its defaults are. The
-//! [`guide`] is about what they have in common.
+//! Every module page says when to use the pattern, how the pattern decides, and which defaults it
+//! has. The [`guide`] explains the concepts that all patterns share.
 //!
 //! # What every layer promises
 //!
-//! - **It never changes your types.** Response and error type that go in come out. A refusal becomes
-//!   your error (`E: From<buttress::Error>`; `BoxError` works as it is) or a response; see [`Reject`].
-//! - **Its state lives in the layer value.** Every service made from it, or from its clones, shares one
-//!   limit or circuit, however often a framework applies it. See [`guide::sharing`].
+//! - **A layer never changes your types.** A wrapped service has the response and error types of
+//!   the inner service. A refusal becomes your error (`E: From<buttress::Error>`; `BoxError` needs
+//!   no code) or a response. See [`Reject`].
+//! - **A layer value owns its state.** All services made from one layer value, or from its clones,
+//!   share one limit or circuit, however often a framework applies the layer. See
+//!   [`guide::sharing`].
 //! - **Time comes from a [`Clock`].** A paused tokio clock drives every pattern exactly.
-//! - **Nothing is lost.** A call that is dropped or panics gives its permit, probe, token and place in a
-//!   queue back, exactly once.
-//! - **It costs nothing while nothing happens.** On the way of a call that is admitted and succeeds there
-//!   is no allocation, no lock, and no boxed future.
+//! - **No capacity leaks.** A call that is dropped or panics returns its permit, probe, token and
+//!   place in a queue exactly once.
+//! - **An admitted call that succeeds costs little.** It needs no allocation, no lock and no boxed
+//!   future.
 //!
 //! # Features
 //!
-//! - `serde`: configurations and the registry read from documents.
-//! - `json`: the codec `Json`, for stores that keep bytes.
-//! - `metrics`: counters, gauges and histograms through the [`metrics`](https://docs.rs/metrics) facade, named
-//!   `buttress.<pattern>.<what>`. The [`telemetry`] page lists them.
-//! - `fast-clock`: `Clock::fast`, which reads the counter of the CPU and follows the system clock.
+//! - `serde`: reads configurations and the registry from documents.
+//! - `json`: adds the codec `Json`, for stores that keep bytes.
+//! - `metrics`: exports counters, gauges and histograms through the
+//!   [`metrics`](https://docs.rs/metrics) facade. Their names are `buttress.<pattern>.<what>`. The
+//!   [`telemetry`] page lists them.
+//! - `fast-clock`: adds `Clock::fast`, which reads the counter of the CPU and follows the system
+//!   clock.
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

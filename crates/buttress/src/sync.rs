@@ -1,4 +1,4 @@
-//! Atomics and locks: std's, or loom's when the crate is model-checked.
+//! Atomics and locks of std, or of loom when the crate is model-checked.
 //!
 //! The cfg is `buttress_loom` because plain `loom` also switches dependencies such as hyper-util.
 
@@ -16,19 +16,19 @@ mod imp {
 mod imp {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
     pub(crate) use loom::sync::{Mutex, MutexGuard};
-    // A spinning thread must let the others run, or the model never ends.
+    // A spinning thread must let the other threads run, or the model never ends.
     pub(crate) use loom::thread::yield_now as spin_loop;
 }
 
 pub(crate) use imp::*;
 
-/// Locks, ignoring poison: every critical section in this crate leaves its data whole at each step,
-/// and runs no user code that could panic in the middle.
+/// Locks, ignoring poison. Every critical section in this crate leaves its data valid at each step,
+/// and runs no user code that could panic inside it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Locks if no thread holds the lock. Ignores poison, as [`lock`] does.
+/// Locks if no other thread holds the lock. Ignores poison, as [`lock`] does.
 #[cfg(feature = "fast-clock")]
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {

@@ -1,9 +1,9 @@
-//! A few words that are read together without a lock and written rarely.
+//! [`SeqLock`]: a few words that are read together without a lock, and rarely written.
 
 use crate::sync::{AtomicU64, Ordering, fence, spin_loop};
 
-/// `N` words and a version. Readers never block writers; a reader that meets a write tries again.
-/// Writers must be kept apart by a lock of the owner's.
+/// `N` words and a version. Readers never block writers. A reader that meets a write retries. The
+/// owner must lock writers against each other.
 #[derive(Debug)]
 pub(crate) struct SeqLock<const N: usize> {
     /// Odd while a write is under way.
@@ -12,8 +12,8 @@ pub(crate) struct SeqLock<const N: usize> {
 }
 
 impl<const N: usize> SeqLock<N> {
-    /// Begins reading some of the words: the version, which is odd while a write is under way. What was
-    /// read belongs together if the version [is still](Self::is_still) the same and even.
+    /// Begins a read and returns the version, which is odd while a write is under way. The words
+    /// that were read belong together if the version [is still](Self::is_still) the same and even.
     #[inline(always)]
     pub(crate) fn begin(&self) -> u64 {
         // Acquire pairs with the Release at the end of `write`: an even version means its words are
@@ -21,7 +21,7 @@ impl<const N: usize> SeqLock<N> {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The first words of those under way.
+    /// Returns the first words. They may belong to a write under way.
     #[inline(always)]
     pub(crate) fn first<const M: usize>(&self) -> [u64; M] {
         const { assert!(M <= N) };
@@ -30,8 +30,8 @@ impl<const N: usize> SeqLock<N> {
 
     #[inline(always)]
     pub(crate) fn is_still(&self, version: u64) -> bool {
-        // The fence keeps the second look at the version after the loads of the words, and pairs with the
-        // fence in `write`: whoever saw a new word sees the odd version too.
+        // The fence keeps the second load of the version after the loads of the words. It pairs
+        // with the fence in `write`: a reader that saw a new word sees the odd version too.
         fence(Ordering::Acquire);
         self.version.load(Ordering::Relaxed) == version
     }
@@ -40,7 +40,7 @@ impl<const N: usize> SeqLock<N> {
         Self { version: AtomicU64::new(0), words: words.map(AtomicU64::new) }
     }
 
-    /// The words of one write, and how many writes came before it.
+    /// Returns the words of one write, and how many writes came before it.
     pub(crate) fn read(&self) -> ([u64; N], u64) {
         loop {
             let before = self.begin();
@@ -52,7 +52,7 @@ impl<const N: usize> SeqLock<N> {
         }
     }
 
-    /// Replaces the words; `during` runs before readers can see them.
+    /// Replaces the words. `during` runs before readers can see them.
     pub(crate) fn write(&self, words: [u64; N], during: impl FnOnce()) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! [`Classify`]: what a result says about the service behind a layer.
+//! [`Classify`]: judges what a result says about the service behind a layer.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::vocabulary::error::{Error, ErrorKind, asked};
 
-/// What one finished call says about the service.
+/// The verdict of one finished call about the service.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Outcome {
@@ -13,15 +13,18 @@ pub enum Outcome {
     Success,
     /// The service failed.
     Failure,
-    /// The call says nothing about the service: it neither counts nor resets anything.
+    /// The call says nothing about the service. It is neither counted nor does it reset a count.
     Ignored,
 }
 
 /// Judges the result of a call, for circuit breakers, retries and fallbacks.
 ///
-/// Ready-made: [`ServiceErrors`] (the breaker's default), [`RetryableErrors`] (retry's),
-/// [`AnyError`] (fallback's and for error types that are not yours), [`classify_fn`] for a closure, and
-/// by HTTP status in `buttress-http`.
+/// Ready-made classifiers:
+/// - [`ServiceErrors`], the default of a circuit breaker.
+/// - [`RetryableErrors`], the default of a retry.
+/// - [`AnyError`], the default of a fallback. It also fits error types of other crates.
+/// - [`classify_fn`], for a closure.
+/// - Classifiers by HTTP status, in `buttress-http`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot tell success from failure in `Result<{Res}, {E}>`",
     label = "the results of this service need a classifier",
@@ -30,11 +33,12 @@ pub enum Outcome {
     note = "for a service that cannot fail (an axum route, error `Infallible`) failures are in the response: classify by status with `.http()` from buttress-http, or with `classify_fn`"
 )]
 pub trait Classify<Res, E> {
-    /// What `result` says about the service.
+    /// Returns what `result` says about the service.
     fn classify(&self, result: &Result<Res, E>) -> Outcome;
 
-    /// When the failure itself asks to be left alone until: a `Retry-After`, the hint of a limiter
-    /// further in. Retries wait at least this long, and a circuit breaker can stay open for it.
+    /// Returns how long the failure asks callers to wait: a `Retry-After` header, or the hint of an
+    /// inner limiter. A retry waits at least this long. A circuit breaker can stay open this long.
+    /// Default: `None`.
     fn retry_after(&self, result: &Result<Res, E>) -> Option<Duration> {
         let _ = result;
         None
@@ -43,7 +47,7 @@ pub trait Classify<Res, E> {
 
 /// Finds the refusal of a `buttress` layer in an error.
 ///
-/// A refusal made by a layer further in says nothing about the service beyond it, so a breaker must
+/// A refusal of an inner layer says nothing about the service behind that layer, so a breaker must
 /// recognise it. For your own enum:
 ///
 /// ```
@@ -56,14 +60,14 @@ pub trait Classify<Res, E> {
 /// }
 /// ```
 ///
-/// Deliberately not implemented for `Infallible`: a breaker that looks for errors where there are none
-/// would never open, and it is better that it does not compile.
+/// `Infallible` does not implement this trait. A breaker that classifies by errors would never open
+/// over a service that cannot fail, so such a stack does not compile.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which of its values are refusals of a buttress layer",
     note = "implement `buttress::AsRefusal` for it if the type is yours, or set a classifier with `.classify(..)`"
 )]
 pub trait AsRefusal {
-    /// The refusal or timeout this error is, if it is one.
+    /// Returns the refusal or timeout in this error, or `None` if this error is neither.
     fn as_refusal(&self) -> Option<&Error>;
 }
 
@@ -73,21 +77,22 @@ impl AsRefusal for Error {
     }
 }
 
-/// For [`BoxError`](tower::BoxError), with any lifetime: an async block forgets that it is `'static`, and
-/// could not be sent to another thread otherwise.
+/// For [`BoxError`](tower::BoxError), with any lifetime. The lifetime is free because an async
+/// block forgets that a box is `'static`, and its future could then not move to another thread.
 ///
-/// Finds a refusal that was boxed, directly or in a transparent wrapper: an error whose `source` is the
-/// `source` of the refusal in it, as thiserror's `#[error(transparent)]` makes it. An error that has a
-/// refusal as its own source is another error, and not a refusal.
+/// Finds a refusal that was boxed directly or in a transparent wrapper. A transparent wrapper, such
+/// as thiserror's `#[error(transparent)]`, returns the `source` of the error inside as its own
+/// `source`. An error whose `source` is a refusal is another error, and not a refusal.
 impl AsRefusal for Box<dyn std::error::Error + Send + Sync + '_> {
     fn as_refusal(&self) -> Option<&Error> {
         asked::find(|| (**self).source())
     }
 }
 
-/// Errors are failures of the service, except refusals made by a layer on the way, which are ignored.
-/// A timeout is a failure. A result that was not kept is ignored too: the work was done earlier. The default
-/// of a circuit breaker.
+/// Counts errors as failures of the service, except refusals. The default of a circuit breaker.
+///
+/// A timeout is a failure. A refusal is ignored unless an earlier attempt of the call reached the
+/// service. A result that was not kept is ignored too, because an earlier call did the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceErrors;
 
@@ -105,10 +110,11 @@ impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
     }
 }
 
-/// Errors are worth another attempt, except an open circuit, which has just been asked, a call that
-/// costs more than a limiter can ever hold, and refusals that [last](ErrorKind::is_lasting): a wrong
-/// idempotency key, a denied request, a missing route. Waits at least as long as a refusal further in says.
-/// The default of a retry.
+/// Retries errors, except those that another attempt cannot change. The default of a retry.
+///
+/// It ignores an open circuit, a call that costs more than a limiter can ever hold, and refusals
+/// that [last](ErrorKind::is_lasting), such as a wrong idempotency key, a denied request or a
+/// missing route. A retry waits at least as long as the refusal of an inner layer says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryableErrors;
 
@@ -133,8 +139,9 @@ impl<Res, E: AsRefusal> Classify<Res, E> for RetryableErrors {
     }
 }
 
-/// Every error is a failure, whatever it is. The default of a fallback; for the others, right where no
-/// `buttress` layer stands further in.
+/// Counts every error as a failure. The default of a fallback.
+///
+/// For other patterns it is right if no `buttress` layer is further in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnyError;
 
@@ -144,13 +151,13 @@ impl<Res, E> Classify<Res, E> for AnyError {
     }
 }
 
-/// A closure as a classifier. Made by [`classify_fn`].
+/// A closure as a classifier. [`classify_fn`] makes it.
 #[derive(Clone, Copy)]
 pub struct ClassifyFn<F> {
     classify: F,
 }
 
-/// Classifies with `classify`.
+/// Makes a classifier of the closure `classify`.
 ///
 /// ```
 /// use buttress::{classify_fn, Outcome};
@@ -189,14 +196,14 @@ mod tests {
 
     type Boxed = Result<(), tower::BoxError>;
 
-    /// Errors around another one.
+    /// Wrappers of other errors.
     #[derive(Debug)]
     enum Around {
-        /// Stands for it.
+        /// Has the source of the error inside.
         Transparent(Box<dyn std::error::Error + Send + Sync>),
-        /// Another failure, caused by it.
+        /// Is another failure, which the refusal caused.
         CausedBy(Error),
-        /// Does not like to be asked.
+        /// Panics when it is asked for its source.
         Touchy,
     }
 

@@ -15,12 +15,13 @@ mod virtual_clock;
 
 pub use virtual_clock::VirtualClock;
 
-/// Where a layer reads time and waits on it: a cheap handle, passed in a pattern's `Config`.
+/// Source of time of a layer, which reads it and waits on it. Cheap to clone; passed in a pattern's
+/// `Config`.
 ///
-/// The default is tokio's clock. It is the real one in production, and stands still or jumps under
-/// `#[tokio::test(start_paused = true)]`, so that a paused clock drives every layer exactly. A
-/// [`VirtualClock`] is another source: it moves only by hand, or by a simulator. With the feature
-/// `fast-clock` there is `Clock::fast`, for production only.
+/// The default is tokio's clock. In production it is the real clock. Under
+/// `#[tokio::test(start_paused = true)]` it stands still or jumps, so a paused clock drives every
+/// layer exactly. A [`VirtualClock`] moves only by hand or by a simulator. With the feature
+/// `fast-clock` there is also `Clock::fast`, for production only.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -28,7 +29,7 @@ pub use virtual_clock::VirtualClock;
 /// use std::time::Duration;
 /// let clock = buttress::Clock::default();
 /// let start = clock.now();
-/// clock.sleep(Duration::from_secs(3600)).await; // returns at once: the clock is paused
+/// clock.sleep(Duration::from_secs(3600)).await; // returns without waiting: the clock is paused
 /// assert_eq!(clock.now() - start, Duration::from_secs(3600));
 /// # }
 /// ```
@@ -47,28 +48,31 @@ enum Source {
 }
 
 impl Clock {
-    /// The counter of the CPU, read in a fraction of the time that a read of the system clock takes.
+    /// Returns a clock that reads the counter of the CPU, several times faster than the system
+    /// clock.
     ///
-    /// Choose it in production for layers that read the clock once per call: rate limiters, time limits and
-    /// circuit breakers with slow calls or a time window. Every other part of a call costs the same.
+    /// Choose it in production for layers that read the clock once per call: rate limiters, time
+    /// limits, and circuit breakers with slow calls or a time window. It speeds up no other part of
+    /// a call.
     ///
-    /// The counter drifts, so the first read in each millisecond compares it with the system clock
-    /// (`std::time::Instant::now`) and starts from there. Each read is within **1 microsecond** of the system
-    /// clock if the counter drifts by at most 100 ppm, for as long as the process runs. Two exceptions are bounded
-    /// as well:
+    /// The counter drifts, so the first read in each millisecond compares the counter with the
+    /// system clock (`std::time::Instant::now`) and starts again from the system clock. Each read
+    /// is within **1 microsecond** of the system clock if the counter drifts by at most 100 ppm,
+    /// for as long as the process runs. Two exceptions are bounded as well:
     /// - If the operating system suspends a thread while that thread compares the clocks, the fast clock stays
     ///   behind by the length of the suspension, for at most 1 millisecond after the suspension.
     /// - If the counter jumps, as it can when a virtual machine is suspended or moved, the fast clock is at most
     ///   1 millisecond ahead of the system clock, and stands still until the system clock has reached it.
     ///
-    /// Time never goes back on any thread, provided that the counter is the same on all cores. On a CPU whose
-    /// counter is not invariant the fast clock reads the system clock each time.
+    /// Time never goes back on any thread, provided that the counter is the same on all cores. On a
+    /// CPU whose counter is not invariant, the fast clock reads the system clock each time.
     ///
     /// Sleeps and timers are tokio's. `now` does not stop on a paused tokio clock, so tests need
     /// [`Clock::default`] or a [`VirtualClock`].
     ///
-    /// The first call in a process measures the counter for up to 200 milliseconds and blocks its thread
-    /// meanwhile. Call it at start-up. Later calls and clones are free: all fast clocks of a process are one.
+    /// The first call in a process measures the counter. It blocks its thread for up to 200
+    /// milliseconds, so call it at start-up. Later calls and clones are free: all fast clocks of a
+    /// process share one measurement.
     ///
     /// ```
     /// use buttress::{Clock, rate_limit};
@@ -87,8 +91,10 @@ impl Clock {
         Self { source: Source::Virtual(node) }
     }
 
-    /// The present instant of this clock. It never goes back within one runtime; code that keeps
-    /// instants across runtimes must bear one that does.
+    /// Returns the present instant of this clock.
+    ///
+    /// The instant never goes back within one runtime. Code that keeps instants across runtimes
+    /// must accept an earlier one.
     #[must_use]
     #[inline]
     pub fn now(&self) -> Instant {
@@ -100,10 +106,10 @@ impl Clock {
         }
     }
 
-    /// The wall time, since 1970 in UTC, for what is stored or comes as a date.
+    /// Returns the wall time since 1970 in UTC, for stored times and dates.
     ///
-    /// It moves with [`now`](Self::now): a paused clock holds it still, an advanced one moves it. On a
-    /// running clock it follows corrections of the system's clock.
+    /// The wall time moves with [`now`](Self::now): it stands still on a paused clock and moves
+    /// with an advanced one. On a running clock it follows corrections of the system clock.
     #[must_use]
     pub fn unix(&self) -> Duration {
         match &self.source {
@@ -114,14 +120,14 @@ impl Clock {
 
     fn system_unix(&self) -> Duration {
         static ANCHOR: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
-        /// How far the system's clock must be corrected before it is followed. Smaller differences
-        /// are the time between two reads, and following those would make a paused clock tremble.
+        /// The smallest correction of the system clock that is followed. Smaller differences are
+        /// the time between two reads. Following them would make a paused clock jitter.
         const CORRECTION: Duration = Duration::from_millis(5);
 
         let now = self.now();
         let before = Instant::now();
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // A thread that was held up between the two reads knows nothing of a correction.
+        // // A thread that was suspended between the two reads cannot see a correction.
         let gap = before.elapsed();
         let mut anchor = ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, unix) = match *anchor {
@@ -139,8 +145,8 @@ impl Clock {
         }
     }
 
-    /// Completes once `deadline` has come; at once if it has passed. tokio's clock rounds a deadline
-    /// up to the next millisecond.
+    /// Completes at `deadline`, or immediately if `deadline` has passed. tokio's clock rounds a
+    /// deadline up to the next millisecond.
     ///
     /// # Panics
     /// On tokio's clock, outside of a runtime that has its time driver enabled.
@@ -154,7 +160,7 @@ impl Clock {
         Sleep { timer }
     }
 
-    /// Completes after `duration`. See [`sleep_until`](Self::sleep_until).
+    /// Completes after `duration`. See [`sleep_until`](Self::sleep_until) for rounding.
     ///
     /// # Panics
     /// On tokio's clock, outside of a runtime that has its time driver enabled.
@@ -165,7 +171,7 @@ impl Clock {
 }
 
 pin_project! {
-    /// Completes at a deadline of a [`Clock`]. Dropping it cancels the timer.
+    /// Future that completes at a deadline of a [`Clock`]. Dropping it cancels the timer.
     #[derive(Debug)]
     #[must_use = "a sleep does nothing until it is polled"]
     pub struct Sleep {
@@ -213,20 +219,20 @@ impl Future for Sleep {
     }
 }
 
-/// Polls a timer outside tokio's cooperative budget: a service that uses the budget up on every poll must not be
-/// able to keep its own time limit from being seen.
+/// Polls a timer outside of tokio's cooperative budget. A service that uses the whole budget on
+/// every poll must not hide the end of its own time limit.
 #[cold]
 fn poll_without_budget(timer: Pin<&mut tokio::time::Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     std::pin::pin!(tokio::task::unconstrained(timer)).poll(cx)
 }
 
-/// `start + duration`, or the far future where an instant cannot say that.
+/// Returns `start + duration`, or an instant 30 years ahead if an instant cannot hold the sum.
 pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     start.checked_add(duration).or_else(|| start.checked_add(FAR)).unwrap_or(start)
 }
 
-/// Nanoseconds from `anchor` to `now`: 0 if `now` lies before it.
+/// Returns the nanoseconds from `anchor` to `now`, or 0 if `now` is before `anchor`.
 #[inline]
 pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
     match now.checked_duration_since(anchor) {
@@ -235,10 +241,10 @@ pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
     }
 }
 
-/// A duration in nanoseconds; some 584 years where it is longer than that.
+/// Returns a duration in nanoseconds, at most `u64::MAX` (some 584 years).
 #[inline]
 pub(crate) const fn to_nanos(duration: Duration) -> u64 {
-    // One comparison, where saturating at each step takes several.
+    // One comparison is cheaper than saturating at each step.
     const MOST: u64 = u64::MAX / 1_000_000_000;
     let seconds = duration.as_secs();
     if seconds >= MOST {
@@ -270,7 +276,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_spent_cooperative_budget_does_not_hide_the_timer() {
-        // tokio's own Sleep stays pending here, and wakes itself, once the task's budget is used up.
+        // tokio's own Sleep stays pending here and wakes itself once the task has used its budget.
         while tokio::task::coop::has_budget_remaining() {
             tokio::task::coop::consume_budget().await;
             if !tokio::task::coop::has_budget_remaining() {

@@ -1,11 +1,11 @@
-//! [`Codec`]: how typed values become what a store keeps.
+//! [`Codec`]: converts typed values to the form that a store keeps.
 
 use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-/// A value that could not be encoded or decoded.
+/// Error of a value that could not be encoded or decoded.
 #[derive(Clone, Debug)]
 pub struct CodecError {
     codec: &'static str,
@@ -14,12 +14,12 @@ pub struct CodecError {
 }
 
 impl CodecError {
-    /// An error of the codec called `codec`.
+    /// Creates an error of the codec called `codec`.
     pub fn new(codec: &'static str, message: impl fmt::Display) -> Self {
         Self { codec, message: message.to_string(), source: None }
     }
 
-    /// The same error with what caused it.
+    /// Sets the cause, which `source()` then returns.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
@@ -39,43 +39,44 @@ impl StdError for CodecError {
     }
 }
 
-/// A family of codecs: what all of them encode to.
+/// A family of codecs that encode to one type.
 pub trait Format: Clone + Send + Sync + 'static {
-    /// What a store keeps of a value.
+    /// The encoded form of a value, which a store keeps.
     type Encoded: Clone + Send + Sync + 'static;
-    /// The name that durable stores keep beside the values, so that nobody reads them with another
-    /// codec.
+    /// The name of the format. Durable stores keep it beside the values, so that a reader with
+    /// another codec detects the mismatch.
     const NAME: &'static str;
 }
 
-/// How values of type `T` become what a store keeps, and are read again.
+/// Encodes values of type `T` for a store and decodes them again.
 pub trait Codec<T>: Format {
-    /// `value` as the store keeps it.
+    /// Returns `value` in the form that the store keeps.
     ///
     /// # Errors
     /// The value cannot be expressed in this format.
     fn encode(&self, value: &Arc<T>) -> Result<Self::Encoded, CodecError>;
 
-    /// The value that was encoded.
+    /// Returns the value that was encoded.
     ///
     /// # Errors
     /// `encoded` is not a `T` in this format.
     fn decode(&self, encoded: &Self::Encoded) -> Result<Arc<T>, CodecError>;
 }
 
-/// Keeps values as they are, for stores in memory: nothing is encoded and no serde is needed.
+/// Codec of stores in memory. It keeps values unchanged and needs no serde.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InMemory;
 
-/// A value as [`InMemory`] keeps it.
+/// A value that [`InMemory`] keeps.
 ///
-/// A type of its own, because the compiler does not see that a future with a bare `Arc<dyn Any>` in its
-/// types can be sent to another thread.
+/// It is its own type because the compiler cannot prove that a future with a bare `Arc<dyn Any>`
+/// can move to another thread.
 #[derive(Clone, Debug)]
 pub struct InMemoryValue(Arc<dyn Any + Send + Sync>);
 
 impl InMemoryValue {
-    /// Whether both are the very same value, not only equal ones.
+    /// Returns `true` if both are the same allocation. Equal values in two allocations return
+    /// `false`.
     #[must_use]
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -83,8 +84,10 @@ impl InMemoryValue {
 }
 
 impl InMemoryValue {
-    /// Whether both are known to be equal: the very same value, or equal ones of a plain type (an integer, `bool`,
-    /// `char`, `String`, `&'static str`, `Vec<u8>`). `false` says nothing of values of another type.
+    /// Returns `true` if both values are known to be equal.
+    ///
+    /// Values of a plain type (an integer, `bool`, `char`, `String`, `&'static str`, `Vec<u8>`) are
+    /// compared. For values of another type it returns `true` only if both are the same allocation.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         macro_rules! plain {
@@ -119,7 +122,7 @@ impl<T: Send + Sync + 'static> Codec<T> for InMemory {
     }
 }
 
-/// JSON text, for stores that keep bytes (feature `json`).
+/// Codec of JSON text, for stores that keep bytes (feature `json`).
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json;

@@ -1,9 +1,9 @@
-/// What a call costs, in tokens. Closures `Fn(&Req) -> u32` are one.
+/// Cost of a call, in tokens. Closures `Fn(&Req) -> u32` implement it.
 ///
-/// A cost of 0 takes nothing, and passes while the limiter is not exhausted; one beyond the size of the
-/// bucket never passes.
+/// A call of cost 0 takes no token and passes unless the limiter is exhausted. A call that costs
+/// more than the size of the bucket never passes.
 ///
-/// Only closures and [`OneToken`] implement it:
+/// Only closures and [`OneToken`] implement this trait:
 ///
 /// ```compile_fail
 /// struct ByLength;
@@ -14,7 +14,7 @@
 /// }
 /// ```
 pub trait Cost<Req>: sealed::Sealed<Req> {
-    /// The tokens `request` takes.
+    /// Returns how many tokens `request` takes.
     fn cost(&self, request: &Req) -> u32;
 }
 
@@ -26,7 +26,7 @@ impl<Req> sealed::Sealed<Req> for OneToken {}
 
 impl<Req, F: Fn(&Req) -> u32> sealed::Sealed<Req> for F {}
 
-/// Every call costs one token. The default.
+/// Cost of one token for every call. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OneToken;
 

@@ -1,4 +1,4 @@
-//! Durations as people write them in documents: `500ms`, `5s`, `2m`, `1h`, or a number of seconds.
+//! Durations as text in documents: `500ms`, `5s`, `2m`, `1h`, or a number of seconds.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::ser::Serializer;
 
-/// For `#[serde(serialize_with = ..)]` on a `Duration`: the number of seconds.
+/// Serializes a `Duration` as a number of seconds, for `#[serde(serialize_with = ..)]`.
 pub(crate) fn serialize<S: Serializer>(
     duration: &Duration,
     serializer: S,
@@ -14,14 +14,14 @@ pub(crate) fn serialize<S: Serializer>(
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
-/// For `#[serde(with = ..)]` on a `Duration`.
+/// Deserializes a `Duration`, for `#[serde(with = ..)]`.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Duration, D::Error> {
     deserializer.deserialize_any(Text)
 }
 
-/// For `#[serde(deserialize_with = ..)]` on an `Option<Duration>`.
+/// Deserializes an `Option<Duration>`, for `#[serde(deserialize_with = ..)]`.
 pub(crate) fn optional<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
@@ -86,7 +86,8 @@ fn bad<E: Error>(value: &dyn fmt::Display) -> E {
     ))
 }
 
-/// A number, whole or with a decimal point, and a unit; no unit is seconds.
+/// Parses a number, whole or with a decimal point, followed by a unit. A number without a unit is
+/// in seconds.
 fn parse(text: &str) -> Option<Duration> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

@@ -11,15 +11,15 @@ use crate::vocabulary::name::Name;
 
 pub use kind::ErrorKind;
 
-/// Until a retry makes sense, if that is known: nanoseconds in one word, so that a refusal on its way
-/// to the caller needs no memory.
+/// The time until a retry makes sense, if it is known. It is one word of nanoseconds, so that a
+/// refusal needs no allocation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RetryAfter(u64);
 
 impl RetryAfter {
     pub(crate) const UNKNOWN: Self = Self(u64::MAX);
 
-    /// `nanos` is less than the stand-in for "unknown": some 584 years.
+    /// `nanos` must be less than `u64::MAX` (some 584 years), which stands for "unknown".
     #[inline(always)]
     pub(crate) const fn nanos(nanos: u64) -> Self {
         Self(nanos)
@@ -44,13 +44,15 @@ impl From<Duration> for RetryAfter {
     }
 }
 
-/// A call that a layer refused or cut short.
+/// A refusal or a timeout of a layer.
 ///
-/// One type for the whole family, so a user's error enum needs one `#[from]` variant for every layer.
-/// It is made without allocating, is at most 32 bytes and cheap to clone. It carries what a caller
-/// needs to act: the [`kind`](Self::kind), the [name of the layer](Self::layer), when to
-/// [try again](Self::retry_after), and whether the service [can have seen](Self::never_reached_service)
-/// the request.
+/// All layers return this one type, so an error enum needs only one `#[from]` variant. An error is
+/// made without allocating, has at most 32 bytes and is cheap to clone. It carries four facts that
+/// a caller needs to act:
+/// - the [`kind`](Self::kind) of the refusal,
+/// - the [name of the layer](Self::layer),
+/// - the time until a [retry](Self::retry_after) makes sense,
+/// - whether the request [can have reached](Self::never_reached_service) the service.
 ///
 /// ```
 /// use buttress::{Error, ErrorKind, bulkhead::{BulkheadLayer, Config}};
@@ -66,14 +68,14 @@ impl From<Duration> for RetryAfter {
 #[derive(Clone, PartialEq)]
 pub struct Error {
     layer: Name,
-    /// Until a retry makes sense; for a timeout, the limit that passed.
+    /// The time until a retry makes sense. For a timeout, the limit that passed.
     time: RetryAfter,
-    /// The limit that was met over what kind of refusal it is, and [`REACHED`]. Whole words, because an
-    /// error is moved on its way through every layer.
+    /// The limit in the upper 32 bits, and the kind and [`REACHED`] in the lower ones. Whole words,
+    /// because every layer moves the error on its way to the caller.
     what: u64,
 }
 
-/// Set in `what` if an earlier attempt of the same call reached the service.
+/// Flag in `what`: an earlier attempt of the same call reached the service.
 const REACHED: u64 = 1 << 8;
 
 impl Error {
@@ -116,7 +118,8 @@ impl Error {
         Self::new(ErrorKind::TimedOut, layer, 0, limit)
     }
 
-    /// A refusal of an idempotency layer. `limit` is how many may run detached, for that kind.
+    /// Creates a refusal of an idempotency layer. For [`ErrorKind::DetachedFull`], `limit` is the
+    /// number of detached handlers.
     pub(crate) const fn idempotency(
         kind: ErrorKind,
         layer: Name,
@@ -126,7 +129,7 @@ impl Error {
         Self::new(kind, layer, limit, retry_after)
     }
 
-    /// An idempotency key that cannot be used, and what is wrong with it.
+    /// Creates the refusal of an idempotency key that cannot be used.
     pub(crate) const fn key_invalid(layer: Name, why: WrongKey) -> Self {
         let (which, number) = match why {
             WrongKey::Empty => (0, 0),
@@ -138,33 +141,35 @@ impl Error {
         Self::new(ErrorKind::KeyInvalid, layer, which | number, RetryAfter::UNKNOWN)
     }
 
-    /// A refusal of a gateway.
+    /// Creates a refusal of a gateway.
     pub(crate) const fn gateway(kind: ErrorKind, route: Name) -> Self {
         Self::new(kind, route, 0, RetryAfter::UNKNOWN)
     }
 
-    /// Which refusal, or a timeout.
+    /// Returns the kind of the refusal or timeout.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         ErrorKind::of_number(self.what as u8)
     }
 
-    /// Calls, keys, or tokens per second as the bits of an `f32`.
+    /// Returns the limit in calls, in keys, or in tokens per second as the bits of an `f32`.
     const fn limit(&self) -> u32 {
         (self.what >> 32) as u32
     }
 
-    /// The configured name of the layer; empty if it was given none.
+    /// Returns the configured name of the layer, or an empty text for a layer without a name.
     #[must_use]
     pub const fn layer(&self) -> &'static str {
         self.layer.as_str()
     }
 
-    /// How long from now the same call can be admitted, where that is known: a rate limiter says
-    /// when the tokens will be there if nobody else takes them, an open circuit when it will probe.
-    /// For a key in flight it is what is left of its lease, or the layer's
-    /// [`in_flight_hint`](crate::idempotency::Config::in_flight_hint). `None` where nothing is known, as for
-    /// a full bulkhead.
+    /// Returns the time until the same call can be admitted, or `None` if it is unknown.
+    ///
+    /// - A rate limiter returns the time until the tokens are back if no other call takes them.
+    /// - An open circuit returns the time until its next probe.
+    /// - A key in flight returns the rest of its lease, or the layer's
+    ///   [`in_flight_hint`](crate::idempotency::Config::in_flight_hint).
+    /// - A full bulkhead returns `None`.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self.kind() {
@@ -173,8 +178,8 @@ impl Error {
         }
     }
 
-    /// The limit that passed, for a [timeout](ErrorKind::TimedOut) or a
-    /// [queue timeout](ErrorKind::QueueTimeout).
+    /// Returns the limit that passed, for a [timeout](ErrorKind::TimedOut) or a [queue
+    /// timeout](ErrorKind::QueueTimeout).
     #[must_use]
     pub const fn time_limit(&self) -> Option<Duration> {
         match self.kind() {
@@ -183,17 +188,18 @@ impl Error {
         }
     }
 
-    /// Whether the service behind the layer certainly never saw this request.
+    /// Returns `true` if this request certainly never reached the service behind the layer.
     ///
-    /// True for every refusal before a first attempt: repeating the call cannot do its work twice. False
-    /// for a timeout and a lost claim, whose work may have been done; for a result that was not kept, whose
-    /// work an earlier call did; and for a refusal of a later attempt.
+    /// `true` for every refusal before the first attempt: a repeated call cannot do its work twice.
+    /// `false` for a refusal of a later attempt. `false` also for a timeout and a lost claim, whose
+    /// work may have been done, and for a result that was not kept, because an earlier call did its
+    /// work.
     #[must_use]
     pub const fn never_reached_service(&self) -> bool {
         self.what & REACHED == 0 && !self.kind().may_have_reached()
     }
 
-    /// The same refusal, of a call whose earlier attempt reached the service.
+    /// Marks the refusal of a call whose earlier attempt reached the service.
     pub(crate) const fn after_an_attempt(mut self) -> Self {
         self.what |= REACHED;
         self
@@ -240,7 +246,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// A number of things, in the plural unless there is one.
+/// A count with its noun, in the plural unless the count is 1.
 struct Many(u32, &'static str);
 
 impl fmt::Display for Many {
@@ -250,20 +256,20 @@ impl fmt::Display for Many {
     }
 }
 
-/// What is wrong with an idempotency key.
+/// The fault of an idempotency key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WrongKey {
     Empty,
-    /// Its length in bytes.
+    /// The length of the key in bytes.
     TooLong(u32),
-    /// The number of a character it must not hold.
+    /// The number of the forbidden character.
     Control(u32),
-    /// The request has no scope, and needs one.
+    /// The request has no scope, and the layer requires one.
     NoScope,
 }
 
 impl WrongKey {
-    /// The largest number that an error can carry beside which of these it is.
+    /// The largest number that an error can carry beside the fault.
     const NUMBER: u32 = (1 << 30) - 1;
 
     const fn read(packed: u32) -> Self {
@@ -291,7 +297,7 @@ impl fmt::Display for WrongKey {
     }
 }
 
-/// A rate in the unit that makes it a number one reads: 10 per second, 1 per day.
+/// A rate in the largest unit that keeps it at 1 or above: 10 per second, 1 per day.
 struct Rate(f32);
 
 impl fmt::Display for Rate {

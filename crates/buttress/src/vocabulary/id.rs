@@ -1,8 +1,8 @@
-//! Identifiers of 128 bits, written as UUIDs are.
+//! Identifiers of 128 bits, formatted as UUIDs.
 
 use std::fmt;
 
-/// Text that is not an identifier.
+/// Error of a text that is not an identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an identifier: 32 hexadecimal digits are wanted, with or without hyphens")]
 pub struct InvalidId {
@@ -32,7 +32,7 @@ pub(crate) fn parse(text: &str) -> Result<u128, InvalidId> {
     u128::from_str_radix(&digits, 16).map_err(|_| wrong())
 }
 
-/// Defines identifiers of their own type.
+/// Defines identifier types, each a separate type.
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -40,7 +40,7 @@ macro_rules! ids {
         pub struct $name(u128);
 
         impl $name {
-            /// The identifier with this number.
+            /// Returns the identifier with this number.
             #[must_use]
             pub const fn new(number: u128) -> Self {
                 Self(number)
@@ -52,7 +52,7 @@ macro_rules! ids {
                 Self(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
             }
 
-            /// The number.
+            /// Returns the number.
             #[must_use]
             pub const fn get(self) -> u128 {
                 self.0

@@ -1,6 +1,6 @@
 //! [`Instrument`]: the definition of one metric.
 
-/// What kind of numbers a metric has.
+/// The kind of a metric.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum InstrumentKind {
@@ -13,7 +13,7 @@ pub enum InstrumentKind {
 }
 
 impl InstrumentKind {
-    /// The kind in lower case: `counter`, `gauge` or `histogram`.
+    /// Returns the kind in lower case: `counter`, `gauge` or `histogram`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl InstrumentKind {
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Unit {
-    /// A number of things.
+    /// A count of calls, keys or other items.
     Count,
     /// Seconds.
     Seconds,
@@ -37,7 +37,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The unit in lower case: `count`, `seconds` or `bytes`.
+    /// Returns the unit in lower case: `count`, `seconds` or `bytes`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,25 +50,25 @@ impl Unit {
 
 /// The definition of one metric: its name, kind, unit, labels and description.
 ///
-/// The name and the labels follow the conventions of OpenTelemetry: lower case, a namespace before each
-/// dot, the unit outside of the name.
+/// The name and the labels follow the conventions of OpenTelemetry: lower case, a namespace before
+/// each dot, and no unit in the name.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Instrument {
     /// The name, for example `buttress.bulkhead.permits.used`.
     pub name: &'static str,
-    /// The kind of numbers.
+    /// The kind of the metric.
     pub kind: InstrumentKind,
     /// The unit of the numbers.
     pub unit: Unit,
     /// The names of the labels.
     pub labels: &'static [&'static str],
-    /// One sentence about the meaning.
+    /// One sentence that says what the numbers mean.
     pub description: &'static str,
 }
 
 impl Instrument {
-    /// Defines a counter of things.
+    /// Defines a counter with the unit [`Unit::Count`].
     #[must_use]
     pub const fn counter(
         name: &'static str,
@@ -117,7 +117,7 @@ impl Instrument {
     }
 }
 
-/// Makes a static for each metric, and a list of all of them.
+/// Defines a static for each metric, and a list of all metrics.
 macro_rules! instruments {
     ($(#[doc = $doc:literal])* $list:ident; $($name:ident = $made:expr;)+) => {
         $(pub(crate) static $name: Instrument = $made;)+

@@ -5,17 +5,17 @@ use crate::vocabulary::instrument::{Instrument, Unit, instruments};
 const LAYER: &[&str] = &["layer"];
 const KIND: &[&str] = &["layer", "kind"];
 
-/// The counter with this name and the label `kind`, for refusals.
+/// Returns the counter of refusals called `name`, with the labels `layer` and `kind`.
 const fn refusals(name: &'static str, description: &'static str) -> Instrument {
     Instrument::counter(name, KIND, description)
 }
 
-/// A counter whose only label is the layer.
+/// Returns a counter whose only label is the layer.
 const fn counter(name: &'static str, description: &'static str) -> Instrument {
     Instrument::counter(name, LAYER, description)
 }
 
-/// A gauge of things whose only label is the layer.
+/// Returns a gauge whose only label is the layer.
 const fn gauge(name: &'static str, description: &'static str) -> Instrument {
     Instrument::gauge(name, Unit::Count, LAYER, description)
 }

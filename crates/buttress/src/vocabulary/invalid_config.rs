@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A configuration that cannot work, found when a layer is built or reconfigured.
+/// Error of a configuration that cannot work, returned when a layer is built or reconfigured.
 ///
-/// It names the field, the value that was given and what would have been accepted.
+/// It names the field, the given value and the accepted values.
 ///
 /// ```
 /// use buttress::bulkhead::{BulkheadLayer, Config};
@@ -22,7 +22,8 @@ pub struct InvalidConfig {
 }
 
 impl InvalidConfig {
-    /// Reports that `field` was given `value`, which is not `bound` ("at least 1").
+    /// Creates an error that says that `field` was given `value`, which is not `bound` ("at least
+    /// 1").
     #[must_use]
     pub fn new(
         field: impl Into<String>,
@@ -32,25 +33,26 @@ impl InvalidConfig {
         Self { field: field.into(), value: value.to_string(), bound: bound.into() }
     }
 
-    /// The field, in kebab case as in documents; with its path where it came from a document.
+    /// Returns the name of the field in kebab case, as in documents. The name includes the path of
+    /// a field in a document.
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
     }
 
-    /// The value that was refused, as text.
+    /// Returns the rejected value as text.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// What would have been accepted: "at least 1".
+    /// Returns a text that describes the accepted values, e.g. "at least 1".
     #[must_use]
     pub fn bound(&self) -> &str {
         &self.bound
     }
 
-    /// The same complaint about a field inside `path`.
+    /// Returns this error for the field inside `path`.
     #[cfg(feature = "serde")]
     pub(crate) fn within(self, path: &str) -> Self {
         Self { field: format!("{path}.{}", self.field), ..self }

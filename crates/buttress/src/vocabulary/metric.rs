@@ -54,7 +54,7 @@ plain! {
     StoreFailed: Idempotency = IDEMPOTENCY_STORE_FAILED,
 }
 
-/// Where the states of a circuit and the plain counters begin among the [`Keys`], behind the kinds.
+/// Where the states of a circuit and the plain counters begin among the [`Keys`], after the kinds.
 const STATES: usize = ErrorKind::ALL.len();
 const PLAIN: usize = STATES + CircuitState::ALL.len();
 const KEYS: usize = PLAIN + Plain::ALL.len();
@@ -76,7 +76,7 @@ impl Metric {
         }
     }
 
-    /// Whether layers of `pattern` count it.
+    /// Returns `true` if layers of `pattern` raise this counter.
     fn is_of(self, pattern: Pattern) -> bool {
         match self {
             Self::Refused(kind) => Pattern::that_report(kind).contains(&pattern),
@@ -104,8 +104,8 @@ impl Metric {
     }
 }
 
-/// The keys of one layer, each made when it is first needed: a key is a vector of labels, and a refusal
-/// must not allocate. A copy begins empty, because it may be given another name.
+/// The metric keys of one layer. Each is made on first use, because a key is a vector of labels. A
+/// clone starts empty, because it may get another name.
 #[derive(Default)]
 pub(crate) struct Keys(OnceLock<Box<[OnceLock<Key>; KEYS]>>);
 
@@ -116,14 +116,15 @@ impl Clone for Keys {
 }
 
 impl Keys {
-    /// Adds one to the counter of `metric` in the recorder of the day.
+    /// Adds one to the counter of `metric` in the recorder that is installed now.
     pub(crate) fn count(&self, layer: Name, metric: Metric) {
         if let Some(counter) = self.counter(layer, metric) {
             counter.increment(1);
         }
     }
 
-    /// Describes and registers every counter of `pattern`, so that a counter that stays 0 is a series.
+    /// Describes and registers every counter of `pattern`, so that a counter that stays 0 is
+    /// exported too.
     pub(crate) fn register(&self, layer: Name, pattern: Pattern) {
         for metric in Metric::all().filter(|metric| metric.is_of(pattern)) {
             metric.instrument().describe();

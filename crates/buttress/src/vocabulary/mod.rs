@@ -1,4 +1,4 @@
-//! The words that every pattern speaks in: errors, names, events, classes of results, clocks.
+//! Types that all patterns share: errors, names, events, outcomes, clocks.
 
 pub(crate) mod classify;
 pub(crate) mod clock;

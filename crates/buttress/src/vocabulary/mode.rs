@@ -1,16 +1,20 @@
-//! What a limiter does with a call it cannot admit now: marker types that pick the service a layer
-//! makes.
+//! Modes of a limiter: marker types that choose which service the layer makes for calls it cannot
+//! admit now.
 
-/// Refuses the call at once. The default.
+/// Mode that refuses such a call immediately. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refuse;
 
-/// The call waits in its response future, in a bounded FIFO queue, for at most a bounded time. Needs an
-/// inner service that is `Clone`: a waiting call keeps nothing of the service, and polls a clone at its turn.
+/// Mode in which the call waits in its response future, in a bounded FIFO queue, for a bounded
+/// time.
+///
+/// The inner service must be `Clone`: a waiting call holds no part of the service, and polls a
+/// clone when it is admitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queued;
 
-/// `poll_ready` is pending until the call can be admitted, for use under a load balancer or any caller
-/// that goes elsewhere while a service is not ready.
+/// Mode in which `poll_ready` is pending until the call can be admitted.
+///
+/// It suits a load balancer or any caller that chooses another service while this one is not ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backpressure;

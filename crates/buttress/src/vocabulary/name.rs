@@ -6,10 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// The name of a layer, as it appears in errors, events and metrics.
 ///
-/// A name is a `&'static str` so that an error can carry it without allocating or counting
-/// references. A string literal costs nothing; an owned `String` (from a configuration file, say) is
-/// interned: it is kept for the life of the process, once however often it is used. Name layers after
-/// a bounded set of things, never after user input.
+/// A name is a `&'static str`, so an error carries it without allocating or counting references. A
+/// string literal costs nothing. An owned `String`, e.g. from a configuration file, is interned:
+/// the process keeps one copy until it ends. Use a bounded set of names, never user input.
 ///
 /// ```
 /// use buttress::Name;
@@ -20,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Name(&'static str);
 
 impl Name {
-    /// The name as text; empty for a layer that was given none.
+    /// Returns the name as text, or an empty text for a layer without a name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0

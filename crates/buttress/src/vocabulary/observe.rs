@@ -1,4 +1,5 @@
-//! Reports of layers: [`Event`], [`Observer`], `tracing`, and `metrics` behind its feature.
+//! Reports of layers: [`Event`], [`Observer`], `tracing`, and `metrics` (with the feature
+//! `metrics`).
 
 mod common;
 mod event;

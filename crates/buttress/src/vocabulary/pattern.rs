@@ -18,7 +18,7 @@ pub(crate) enum Pattern {
 }
 
 impl Pattern {
-    /// The name of the pattern in logs, events and metrics.
+    /// Returns the name of the pattern in logs, events and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Bulkhead => "bulkhead",
@@ -33,7 +33,7 @@ impl Pattern {
         }
     }
 
-    /// The patterns whose layers report `kind`.
+    /// Returns the patterns whose layers report `kind`.
     #[cfg(feature = "metrics")]
     pub(crate) const fn that_report(kind: ErrorKind) -> &'static [Self] {
         match kind {

@@ -1,4 +1,4 @@
-//! [`Source`] and [`Reading`]: the numbers of a part, read when they are asked for.
+//! [`Source`] and [`Reading`]: the numbers of a part, read on request.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,30 +7,30 @@ use std::pin::Pin;
 
 use crate::vocabulary::instrument::Instrument;
 
-/// A part whose numbers can be read: every handle of this crate, and executors, relays and stores of the
-/// other crates.
+/// A part that reports numbers. Every handle of this crate is one, and so are executors, relays and
+/// stores of the other crates.
 ///
 /// A [`Sampler`](crate::telemetry::Sampler) reads its sources for the `metrics` facade or a status page.
 pub trait Source: Send + Sync {
-    /// Adds the numbers as they are now to `reading`. Must not block.
+    /// Adds the present numbers to `reading`. It must not block.
     fn read(&self, reading: &mut Reading);
 
-    /// Describes and registers the counters that the part raises by itself, so that a counter that stays 0 is
-    /// a series. Default: a part that raises no counters by itself has none to register.
+    /// Describes and registers the counters that the part raises by itself, so that a counter that
+    /// stays 0 is exported too. Default: registers nothing.
     #[cfg(feature = "metrics")]
     fn register(&self) {}
 
-    /// Asks a store for the numbers that [`read`](Self::read) adds. Default: a source without a store has
-    /// nothing to ask.
+    /// Asks a store for the numbers that [`read`](Self::read) adds. Default: asks nothing, for a
+    /// source without a store.
     ///
     /// # Errors
-    /// The text of the failure. The numbers of the last success stay.
+    /// The text of the failure. The numbers of the last success stay in force.
     fn refresh(&self) -> Refresh<'_> {
         Box::pin(ready(Ok(())))
     }
 }
 
-/// The future of [`Source::refresh`]. Dropping it leaves the numbers of the last success.
+/// Future of [`Source::refresh`]. Dropping it keeps the numbers of the last success.
 pub type Refresh<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
 /// One number of a [`Reading`].
@@ -54,14 +54,14 @@ impl Sample {
     }
 }
 
-/// Numbers of several sources, read one after the other.
+/// Numbers that were read from several sources, one source after another.
 #[derive(Clone, Default)]
 pub struct Reading {
     samples: Vec<Sample>,
 }
 
 impl Reading {
-    /// An empty reading.
+    /// Creates an empty reading.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -83,7 +83,7 @@ impl Reading {
         self.samples.push(Sample { instrument, labels, value });
     }
 
-    /// Adds a number of things. Otherwise like [`add`](Self::add).
+    /// Adds a count. Otherwise like [`add`](Self::add).
     ///
     /// # Panics
     /// In debug builds, if the number of values is not the number of labels.
@@ -96,7 +96,7 @@ impl Reading {
         self.add(instrument, labels, count as f64);
     }
 
-    /// The numbers, in the order of the sources.
+    /// Returns the numbers, in the order of the sources.
     #[must_use]
     pub fn samples(&self) -> &[Sample] {
         &self.samples

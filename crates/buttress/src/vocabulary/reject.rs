@@ -1,17 +1,19 @@
-//! [`Reject`]: what a refusal becomes.
+//! [`Reject`]: converts a refusal for the caller.
 
 use std::fmt;
 
 use crate::vocabulary::error::Error;
 
-/// Turns a refusal or a timeout into what the wrapped service returns, so that a layer never changes
-/// your response or error type.
+/// Converts a refusal or a timeout into a result of the wrapped service, so that a layer never
+/// changes your response or error type.
 ///
-/// Two ready-made choices:
-/// - [`AsError`], the default of every layer, returns it as the service's error. `BoxError` works as it
-///   is; your own enum needs one `#[from] buttress::Error` variant; for a client with a foreign error,
-///   put one `.map_err(BoxError::from)` at the bottom of the stack.
-/// - [`as_response`] answers it as a response, for services that cannot fail, such as axum's.
+/// Two implementations are ready-made:
+/// - [`AsError`], the default of every layer, returns the refusal as the service's error.
+///   `BoxError` needs no code. Your own enum needs one `#[from] buttress::Error` variant. For a
+///   client with a foreign error type, put one `.map_err(BoxError::from)` at the bottom of the
+///   stack.
+/// - [`as_response`] returns the refusal as a response, for services that cannot fail, such as
+///   axum's.
 #[diagnostic::on_unimplemented(
     message = "a refusal cannot become `Result<{Res}, {E}>` through `{Self}`",
     label = "this layer has no way to hand a refusal to the caller",
@@ -21,7 +23,7 @@ use crate::vocabulary::error::Error;
     note = "a closure in `as_response` must return the service's response type, `{Res}`"
 )]
 pub trait Reject<Res, E> {
-    /// The answer to a call that was refused or cut short.
+    /// Returns the result for a call that a layer refused or timed out.
     fn reject(&self, error: Error) -> Result<Res, E>;
 }
 
@@ -37,13 +39,13 @@ impl<Res, E: From<Error>> Reject<Res, E> for AsError {
     }
 }
 
-/// Answers a refusal as a response. Made by [`as_response`].
+/// Returns a refusal as a response. [`as_response`] makes it.
 #[derive(Clone, Copy)]
 pub struct AsResponse<F> {
     respond: F,
 }
 
-/// Answers refusals with what `respond` makes of them.
+/// Makes a rejector that answers a refusal with the response that `respond` returns.
 ///
 /// ```
 /// use buttress::{bulkhead::BulkheadLayer, Error};
@@ -68,7 +70,7 @@ impl<F> fmt::Debug for AsResponse<F> {
     }
 }
 
-/// A refusal on its way to the caller: the end of a response future that never ran.
+/// A refusal that a response future returns without having called the service.
 #[derive(Debug)]
 pub(crate) struct Refused<R> {
     error: Option<Error>,
@@ -81,7 +83,7 @@ impl<R> Refused<R> {
         Self { error: Some(error), reject }
     }
 
-    /// The answer; `None` the second time, when a future is polled after it has ended.
+    /// Returns the answer once. A future that is polled again after its end gets `None`.
     #[inline]
     pub(crate) fn answer<Res, E>(&mut self) -> Option<Result<Res, E>>
     where

@@ -1,4 +1,4 @@
-//! A small seedable source of jitter.
+//! [`Rng`]: a small seedable source of random numbers.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A shared source of random numbers, for jitter. Not for secrets.
+/// A shared source of random numbers, for jitter. It is not suitable for secrets.
 ///
-/// It is `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014)
-/// over one atomic counter: clones share the sequence, draws never lock, and a seed makes them
-/// repeatable as far as the order of the draws is.
+/// The algorithm is `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// generators", 2014) over one atomic counter. Clones share the sequence, and draws never lock. A
+/// seeded source repeats its numbers if the draws come in the same order.
 ///
 /// ```
 /// use buttress::Rng;
@@ -22,13 +22,13 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// The same numbers for the same seed.
+    /// Creates a source that returns the same numbers for the same seed.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self { state: Arc::new(AtomicU64::new(seed)) }
     }
 
-    /// The next 64 random bits.
+    /// Returns the next 64 random bits.
     #[must_use]
     pub fn next_u64(&self) -> u64 {
         const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -38,19 +38,20 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number in `low..=high`, evenly; `low` if the two are crossed.
+    /// Returns an evenly distributed number in `low..=high`. Returns `low` if `low` is above
+    /// `high`.
     #[must_use]
     pub fn between(&self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low);
         let Some(choices) = span.checked_add(1) else { return self.next_u64() };
-        // Lemire's multiply-shift without rejection: a bias below 2^-64 times the span, far under
-        // what any jitter could notice.
+        // Lemire's multiply-shift without rejection: the bias is below 2^-64 times the span, far
+        // too small to affect jitter.
         low + ((u128::from(self.next_u64()) * u128::from(choices)) >> 64) as u64
     }
 }
 
 impl Default for Rng {
-    /// Seeded differently in every process and for every source.
+    /// Creates a source with a different seed in every process and for every call.
     fn default() -> Self {
         Self::seeded(RandomState::new().build_hasher().finish())
     }

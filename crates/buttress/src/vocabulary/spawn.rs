@@ -1,4 +1,4 @@
-//! [`Spawner`]: where orchestrators start tasks. Nothing else in this crate spawns.
+//! [`Spawner`]: starts the tasks of orchestrators. No other part of this crate spawns.
 
 use std::fmt;
 use std::future::Future;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// A task without a result.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Starts tasks. A closure `Fn(Task)` will do.
+/// Starts tasks. Closures `Fn(Task)` implement it.
 pub trait Spawn: Send + Sync {
     /// Starts `task`, and returns without waiting for it.
     fn spawn(&self, task: Task);
@@ -20,7 +20,7 @@ impl<F: Fn(Task) + Send + Sync> Spawn for F {
     }
 }
 
-/// Where a saga, a relay or a detached handler runs: a cheap handle, passed in its `Config`.
+/// Executor of sagas, relays and detached handlers. Cheap to clone; passed in their `Config`.
 ///
 /// The default is `tokio::spawn`. A simulator passes its own executor.
 #[derive(Clone, Default)]
@@ -46,8 +46,8 @@ impl Spawner {
         }
     }
 
-    /// Starts `task`, from where a panic would be worse than a task that is not started; false if it was
-    /// not, because there is no runtime.
+    /// Starts `task` and returns `true`, or returns `false` if there is no runtime. Used where a
+    /// panic would be worse than a task that does not start.
     pub(crate) fn try_spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         if self.spawn.is_none() && tokio::runtime::Handle::try_current().is_err() {
             return false;

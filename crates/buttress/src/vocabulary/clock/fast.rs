@@ -1,4 +1,4 @@
-//! The counter of the CPU as a clock, kept in step with the system clock.
+//! The counter of the CPU as a clock that follows the system clock.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ mod anchors;
 
 use anchors::{Anchors, Readings};
 
-/// A counter and the system clock that it follows.
+/// A CPU counter, and the system clock that it follows.
 #[derive(Debug)]
 pub(super) struct Fast {
     anchors: Anchors,
@@ -15,7 +15,7 @@ pub(super) struct Fast {
 }
 
 impl Fast {
-    /// The one of this process: it has one counter.
+    /// Returns the clock of this process. There is one, because the machine has one counter.
     pub(super) fn of_process() -> &'static Self {
         static FAST: OnceLock<Fast> = OnceLock::new();
         FAST.get_or_init(|| Self::new(Machine::new()))
@@ -36,7 +36,7 @@ impl Fast {
 #[derive(Debug)]
 struct Machine {
     counter: quanta::Clock,
-    /// Nanosecond 0.
+    /// The instant of nanosecond 0.
     origin: Instant,
     #[cfg(test)]
     simulated: Option<tests::Simulated>,
@@ -86,7 +86,7 @@ mod tests;
 
 #[cfg(all(test, buttress_loom))]
 mod tests {
-    /// No model reads the clocks of the machine.
+    /// The models do not read the clocks of the machine.
     #[derive(Debug)]
     pub(super) struct Simulated;
 

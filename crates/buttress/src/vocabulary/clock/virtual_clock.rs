@@ -1,4 +1,4 @@
-//! Time that moves only when it is told to, in whole nanoseconds.
+//! [`VirtualClock`]: a clock that moves only by calls, in whole nanoseconds.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::Clock;
 
-/// A clock that stands still until it is moved: for simulations, and for tests that hold a database,
-/// whose driver a paused tokio clock would time out.
+/// A clock that stands still until a caller moves it: for simulations, and for tests with a
+/// database, whose driver a paused tokio clock would time out.
 ///
-/// It counts in nanoseconds, where tokio's paused clock rounds every deadline up to a millisecond. Timers
-/// fire in the order of their deadlines; those of one instant in the order in which they were first
-/// polled. Clones are the same clock.
+/// It counts in nanoseconds, whereas tokio's paused clock rounds every deadline up to a
+/// millisecond. Timers fire in the order of their deadlines. Timers with one deadline fire in the
+/// order of their first poll. Clones share one clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,7 +32,7 @@ pub struct VirtualClock {
     node: Arc<Node>,
 }
 
-/// One machine's view of the time: all share `now`, each has a wall clock of its own.
+/// One machine's view of the time. All nodes share `now`; each node has its own wall clock.
 pub(super) struct Node {
     time: Arc<Time>,
     /// How far the wall clock of this node is ahead, in nanoseconds.
@@ -40,41 +40,42 @@ pub(super) struct Node {
 }
 
 struct Time {
-    /// What nanosecond 0 is called; the only look at the real clock.
+    /// The instant of nanosecond 0. Only this value comes from the real clock.
     anchor: Instant,
     /// The wall time of nanosecond 0.
     unix: Duration,
     nanos: AtomicU64,
-    /// Guards the heap and the wakers. No waker is woken, cloned or dropped under it, but for the clone
-    /// and the drop of a replaced one in `register`.
+    /// Guards the heap and the wakers. No waker is woken, cloned or dropped under this lock, except
+    /// in `register`, which clones and drops the waker that it replaces.
     timers: Mutex<Timers>,
 }
 
 #[derive(Default)]
 struct Timers {
-    /// Deadline, number of registration, slot. Entries whose slot has gone on are skipped.
+    /// Deadline, registration number and slot. Entries whose slot has another registration are
+    /// skipped.
     heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     registered: u64,
-    /// Entries of the heap that are skipped when they come up.
+    /// How many entries of the heap will be skipped.
     stale: usize,
 }
 
 struct Slot {
-    /// The registration that holds this slot; a later one has another number.
+    /// The registration that holds this slot. A later registration has another number.
     number: u64,
     waker: Option<Waker>,
 }
 
 impl VirtualClock {
-    /// A clock whose wall time begins with the year 2024.
+    /// Creates a clock whose wall time begins with the year 2024.
     #[must_use]
     pub fn new() -> Self {
         Self::starting_at(Duration::from_secs(1_704_067_200))
     }
 
-    /// A clock whose wall time begins at `unix`, counted from 1970 in UTC.
+    /// Creates a clock whose wall time begins at `unix`, counted from 1970 in UTC.
     #[must_use]
     pub fn starting_at(unix: Duration) -> Self {
         let time = Time {
@@ -86,62 +87,65 @@ impl VirtualClock {
         Self { node: Arc::new(Node { time: Arc::new(time), skew: AtomicI64::new(0) }) }
     }
 
-    /// The handle that layers take. It reads this clock and waits on it.
+    /// Returns the handle for a layer's `Config`. The handle reads this clock and waits on it.
     #[must_use]
     pub fn clock(&self) -> Clock {
         Clock::of_node(self.node.clone())
     }
 
-    /// Another machine under the same time, with a wall clock of its own.
+    /// Returns the clock of another machine, with the same time and its own wall clock.
     #[must_use]
     pub fn node(&self) -> Self {
         let time = self.node.time.clone();
         Self { node: Arc::new(Node { time, skew: AtomicI64::new(0) }) }
     }
 
-    /// Sets the wall clock of this node wrong by `nanos`: ahead if positive. Instants and timers are not
-    /// touched.
+    /// Sets how far the wall clock of this node is wrong, in nanoseconds: ahead if positive.
+    /// Instants and timers do not change.
     pub fn set_skew(&self, nanos: i64) {
         self.node.skew.store(nanos, Ordering::Relaxed);
     }
 
-    /// The time since the clock was made.
+    /// Returns the time since the creation of the clock.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.node.time.nanos())
     }
 
-    /// How many timers are registered and have not fired.
+    /// Returns how many timers are registered and have not fired.
     #[must_use]
     pub fn timers(&self) -> usize {
         let timers = self.node.time.lock();
         timers.heap.len() - timers.stale
     }
 
-    /// When the next timer fires, counted like [`elapsed`](Self::elapsed); `None` if nobody waits.
+    /// Returns when the next timer fires, counted like [`elapsed`](Self::elapsed). `None` if no
+    /// timer is registered.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         self.node.time.lock().first().map(|(deadline, _)| Duration::from_nanos(deadline))
     }
 
-    /// Moves to the next deadline and hands out the wakers of every timer there, in the order of their
-    /// registration. `false`, and nothing moved, if nobody waits. A deadline that has passed moves
-    /// nothing.
+    /// Moves the time to the next deadline and adds the wakers of its timers to `wakers`, in the
+    /// order of their registration. A deadline that has passed does not move the time. Returns
+    /// `false` if no timer is registered.
     ///
-    /// For executors; to move the time in a test use [`advance`](Self::advance).
+    /// For executors. To move the time in a test use [`advance`](Self::advance).
     pub fn fire_next(&self, wakers: &mut Vec<Waker>) -> bool {
         let time = &self.node.time;
         let mut timers = time.lock();
         let Some((deadline, _)) = timers.first() else { return false };
-        // Nobody else writes: the lock is held.
+        // No other thread writes: this one holds the lock.
         time.nanos.store(time.nanos().max(deadline), Ordering::Relaxed);
         timers.take_until(deadline, wakers);
         true
     }
 
-    /// Moves the time on, and wakes whoever waited for what has come, in the order of the deadlines.
+    /// Moves the time by `by`, and wakes the timers whose deadline has come, in the order of the
+    /// deadlines.
     ///
-    /// Tasks do not run between two deadlines: when they do, they find the time where this leaves it.
+    /// Tasks do not run between two deadlines. When they run, they see the time after the whole
+    /// step.
     pub fn advance(&self, by: Duration) {
         let time = &self.node.time;
         let to = time.nanos().saturating_add(super::to_nanos(by));
@@ -197,7 +201,7 @@ impl fmt::Debug for Node {
 impl Time {
     #[inline]
     fn nanos(&self) -> u64 {
-        // The lock of whoever hands a waker over orders what happened before.
+        // The lock that hands a waker over orders the writes before it.
         self.nanos.load(Ordering::Relaxed)
     }
 
@@ -206,7 +210,7 @@ impl Time {
     }
 }
 
-/// A deadline of a [`VirtualClock`], registered at its first poll and taken back when dropped.
+/// A deadline of a [`VirtualClock`]. It is registered at its first poll and cancelled when dropped.
 pub(super) struct Timer {
     time: Arc<Time>,
     deadline: u64,
@@ -220,7 +224,7 @@ impl Timer {
         self.deadline = super::nanos_since(self.time.anchor, deadline);
     }
 
-    /// Whether the deadline has come. If not, `waker` is woken then.
+    /// Returns `true` if the deadline has come. If not, `waker` is woken at the deadline.
     #[inline]
     pub(super) fn poll(&mut self, waker: &Waker) -> bool {
         if self.time.nanos() >= self.deadline {
@@ -228,7 +232,8 @@ impl Timer {
             return true;
         }
         let mut timers = self.time.lock();
-        // Between the look and the lock the time may have come, and nobody would wake us.
+        // The deadline may have come between the check and the lock. The thread that moved the time
+        // saw no registration then.
         if self.time.nanos() >= self.deadline {
             drop(timers);
             self.cancel();
@@ -240,7 +245,7 @@ impl Timer {
 
     fn cancel(&mut self) {
         let Some((slot, number)) = self.registration.take() else { return };
-        // Once the deadline has come, whoever moved the time there takes the registration.
+        // Once the deadline has come, the thread that moved the time takes the registration.
         if self.time.nanos() < self.deadline {
             let waker = self.time.lock().remove(slot, number);
             drop(waker);
@@ -261,7 +266,7 @@ impl fmt::Debug for Timer {
 }
 
 impl Timers {
-    /// Registers, or renews the waker of a registration that still stands.
+    /// Registers a timer, or replaces the waker of a registration that is still valid.
     fn register(&mut self, deadline: u64, old: Option<(u32, u64)>, waker: &Waker) -> (u32, u64) {
         if let Some((slot, number)) = old {
             let known = self.slots.get_mut(slot as usize).filter(|known| known.number == number);
@@ -293,7 +298,7 @@ impl Timers {
         let waker = place.waker.take()?;
         self.free.push(slot);
         self.stale += 1;
-        // Timers that are taken back far ahead of their time (time limits) must not pile up.
+        // Timers that are cancelled long before their deadline (time limits) must not accumulate.
         if self.stale > 64 && self.stale > self.heap.len() / 2 {
             let slots = &self.slots;
             self.heap.retain(|Reverse((_, number, slot))| holds(slots, *slot, *number));
@@ -302,7 +307,7 @@ impl Timers {
         Some(waker)
     }
 
-    /// Deadline and number of the first timer that still stands.
+    /// Returns deadline and number of the first timer that is still registered.
     fn first(&mut self) -> Option<(u64, u64)> {
         while let Some(Reverse((deadline, number, slot))) = self.heap.peek().copied() {
             if holds(&self.slots, slot, number) {

@@ -1,8 +1,9 @@
-//! How our error is found in a boxed error that may borrow, and so has no type to ask for.
+//! Finds our error in a boxed error that may borrow. Such a box has no type for a downcast.
 //!
-//! Only `source` leads from such a box to an error with a type. It is asked while a flag of this thread is
-//! set; while it is, our error is its own source. So a box with our error in it answers with that error,
-//! and so does a transparent wrapper, whose source is that of what it wraps.
+//! Only `source` leads from such a box to an error with a type. `find` calls it while a flag of
+//! this thread is set. While the flag is set, our error returns itself as its source. A box with
+//! our error in it therefore returns that error. So does a transparent wrapper, which returns the
+//! source of the wrapped error.
 
 use std::cell::Cell;
 use std::error::Error as StdError;
@@ -11,22 +12,23 @@ use std::ptr;
 use super::Error;
 
 thread_local! {
-    /// `None` unless a box is being asked. The error that answered, or null if none did yet.
+    /// `None` unless `find` runs on this thread. Then the error that answered, or null if none has
+    /// answered yet.
     static ASKED: Cell<Option<*const Error>> = const { Cell::new(None) };
 }
 
-/// Sets the flag back to what it was, also when a foreign `source` panics.
+/// Restores the flag, also when a foreign `source` panics.
 struct Reset(Option<*const Error>);
 
 impl Drop for Reset {
     fn drop(&mut self) {
-        // Without the flag, which a thread that ends has no more, there is nothing to set back.
+        // A thread that ends has no flag any more, and nothing to restore.
         let _ = ASKED.try_with(|asked| asked.set(self.0));
     }
 }
 
-/// The error of ours that `source` returns because it answered. One that is returned without having been
-/// asked is the source of some other error, which is no refusal.
+/// Returns the error of ours that answered for its own source. An error that `source` returns
+/// without having answered is the source of some other error, which is no refusal.
 pub(crate) fn find<'e>(
     source: impl FnOnce() -> Option<&'e (dyn StdError + 'static)>,
 ) -> Option<&'e Error> {
@@ -37,7 +39,7 @@ pub(crate) fn find<'e>(
     found.filter(|found| ptr::eq(*found, answered))
 }
 
-/// What our error says when it is asked for its source: itself, while a box is being asked.
+/// Returns our error as its own source while `find` runs, and `None` otherwise.
 pub(super) fn answer(error: &Error) -> Option<&(dyn StdError + 'static)> {
     let asked = ASKED.try_with(|asked| asked.get().map(|_| asked.set(Some(error))));
     asked.ok()??;

@@ -1,17 +1,17 @@
-//! [`ErrorKind`], and the one table of what is known of each kind.
+//! [`ErrorKind`], and the table of the properties of each kind.
 
 use std::fmt;
 
-/// Makes the enum and everything that is known of a kind from one table, so that no part can miss a kind.
+/// Makes the enum and all properties of a kind from one table, so that no property can miss a kind.
 ///
 /// - `name`: the kind in kebab case.
-/// - `layer`: what refused, at the beginning of the message.
-/// - `says`: the rest of the message, where the message has no number in it.
+/// - `layer`: the noun of the layer that refused, at the beginning of the message.
+/// - `says`: the rest of a message without a number.
 /// - `metric`: the counter of refusals.
-/// - `status`: the status of HTTP.
+/// - `status`: the HTTP status.
 /// - `summary`: the sentence for a caller outside of the process.
 /// - `reached`: whether the service may have done the work of the request.
-/// - `lasts`: whether another attempt with the same request gets the same answer.
+/// - `lasts`: whether another attempt with the same request gets the same refusal.
 macro_rules! kinds {
     ($(
         $(#[doc = $doc:literal])+
@@ -20,7 +20,7 @@ macro_rules! kinds {
             status: $status:literal, summary: $summary:literal, reached: $reached:literal, lasts: $lasts:literal
         }
     )+) => {
-        /// What kind of refusal or timeout an [`Error`](crate::Error) is.
+        /// The kind of a refusal or timeout in an [`Error`](crate::Error).
         ///
         /// ```
         /// # use buttress::{Error, ErrorKind};
@@ -44,19 +44,20 @@ macro_rules! kinds {
             /// Every kind, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$kind),+];
 
-            /// The kind in kebab case, for logs, metrics and problem documents.
+            /// Returns the kind in kebab case, for logs, metrics and problem documents.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$kind => $name,)+ }
             }
 
-            /// The HTTP status that answers this kind.
+            /// Returns the HTTP status that answers this kind.
             #[must_use]
             pub const fn http_status(self) -> u16 {
                 match self { $(Self::$kind => $status,)+ }
             }
 
-            /// A sentence for a caller outside of the process. It names no layer, limit, lease or key.
+            /// Returns a sentence for a caller outside of the process. It names no layer, limit,
+            /// lease or key.
             #[must_use]
             pub const fn summary(self) -> &'static str {
                 match self { $(Self::$kind => $summary,)+ }
@@ -68,29 +69,29 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $lasts,)+ }
             }
 
-            /// What refused, for messages.
+            /// Returns the noun of the layer that refused, for messages.
             pub(super) const fn layer(self) -> &'static str {
                 match self { $(Self::$kind => $layer,)+ }
             }
 
-            /// The end of a message without numbers.
+            /// Returns the end of a message without numbers.
             pub(super) const fn says(self) -> &'static str {
                 match self { $(Self::$kind => $says,)+ }
             }
 
-            /// Whether the service may have done the work of the request.
+            /// Returns `true` if the service may have done the work of the request.
             pub(super) const fn may_have_reached(self) -> bool {
                 match self { $(Self::$kind => $reached,)+ }
             }
 
-            /// The counter of refusals of this kind.
+            /// Returns the counter of refusals of this kind.
             #[cfg(feature = "metrics")]
             pub(crate) const fn metric(self) -> &'static crate::vocabulary::instrument::Instrument {
                 match self { $(Self::$kind => &crate::vocabulary::instruments::$metric,)+ }
             }
 
-            /// The kind with this number. A number without a kind is read as a timeout, because a timeout
-            /// promises nothing about the service.
+            /// Returns the kind with this number. A number without a kind is read as a timeout,
+            /// because a timeout promises nothing about the service.
             pub(super) const fn of_number(number: u8) -> Self {
                 match number {
                     $(number::$kind => Self::$kind,)+
@@ -102,7 +103,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A circuit breaker is open, or half-open with every probe taken.
+    /// A circuit breaker is open, or half-open with no free probe.
     CircuitOpen {
         name: "circuit-open", layer: "circuit breaker", says: " is not taking calls",
         metric: CIRCUIT_REFUSED,
@@ -116,14 +117,14 @@ kinds! {
         status: 429, summary: "too many requests",
         reached: false, lasts: false
     }
-    /// A bulkhead was at capacity, and so was its queue if it has one.
+    /// A bulkhead was at capacity, and its queue, if it has one, was full.
     BulkheadFull {
         name: "bulkhead-full", layer: "bulkhead", says: " at capacity",
         metric: BULKHEAD_REFUSED,
         status: 503, summary: "the service is at capacity",
         reached: false, lasts: false
     }
-    /// A call waited in a queue for its longest wait, and its turn did not come.
+    /// A call waited in a queue for its longest wait without being admitted.
     QueueTimeout {
         name: "queue-timeout", layer: "queue", says: " did not move",
         metric: QUEUE_TIMED_OUT,
@@ -151,7 +152,7 @@ kinds! {
         status: 400, summary: "the request has no idempotency key, and needs one",
         reached: false, lasts: true
     }
-    /// An idempotency key that is empty, too long, or holds control characters.
+    /// The idempotency key is empty, too long, or contains control characters.
     KeyInvalid {
         name: "key-invalid", layer: "idempotency", says: ": the key cannot be used",
         metric: IDEMPOTENCY_REFUSED,
@@ -159,7 +160,7 @@ kinds! {
         summary: "the idempotency key cannot be used: it is empty, too long, or holds control characters",
         reached: false, lasts: true
     }
-    /// An idempotency key that was used before, for a request that asks for something else.
+    /// The idempotency key was used before, for a request that asks for something else.
     KeyReused {
         name: "key-reused", layer: "idempotency",
         says: ": the key was used for a request that asks for something else",
@@ -174,8 +175,8 @@ kinds! {
         status: 409, summary: "a request with this idempotency key is still running",
         reached: false, lasts: false
     }
-    /// An earlier call with this idempotency key did its work, and its result was not kept: the result was
-    /// too large, or could not be stored.
+    /// An earlier call with this idempotency key did its work, but its result is not stored. The result
+    /// was too large, or the store failed.
     ResultNotKept {
         name: "result-not-kept", layer: "idempotency",
         says: ": a call with this key did its work, and its result was not kept",
@@ -184,7 +185,8 @@ kinds! {
         summary: "a request with this idempotency key was carried out, and its result was not kept",
         reached: true, lasts: true
     }
-    /// Another call took an idempotency key over while its handler ran here. The service was reached.
+    /// Another call took the idempotency key over while the handler ran here. The service was
+    /// reached.
     ClaimLost {
         name: "claim-lost", layer: "idempotency",
         says: ": the key was taken over while its handler ran; ask again with it",
@@ -207,14 +209,14 @@ kinds! {
         status: 503, summary: "the service is unavailable for the moment",
         reached: false, lasts: false
     }
-    /// As many handlers as may run detached are running.
+    /// The greatest number of detached handlers is running.
     DetachedFull {
         name: "detached-full", layer: "idempotency", says: " at capacity",
         metric: IDEMPOTENCY_REFUSED,
         status: 503, summary: "the service is at capacity",
         reached: false, lasts: false
     }
-    /// The layer is being drained before a shutdown, and begins no handler.
+    /// The layer drains before a shutdown, and starts no handler.
     ShuttingDown {
         name: "shutting-down", layer: "idempotency", says: " is shutting down",
         metric: IDEMPOTENCY_REFUSED,
@@ -228,22 +230,21 @@ kinds! {
         status: 404, summary: "there is no route for the request",
         reached: false, lasts: true
     }
-    /// The authorization service of a route does not know who is asking: the request has no credentials, or
-    /// credentials that are not valid.
+    /// The authorization service of a route found no valid credentials in the request.
     Unauthenticated {
         name: "unauthenticated", layer: "route", says: " does not know who is asking",
         metric: GATEWAY_REFUSED,
         status: 401, summary: "the request has no valid credentials",
         reached: false, lasts: true
     }
-    /// The authorization service of a route knows who is asking, and denied this request.
+    /// The authorization service of a route knows the caller, and denied this request.
     Forbidden {
         name: "forbidden", layer: "route", says: " denies the request",
         metric: GATEWAY_REFUSED,
         status: 403, summary: "the request is not allowed",
         reached: false, lasts: true
     }
-    /// The authorization service of a route failed: it is unknown whether the request is allowed.
+    /// The authorization service of a route failed. It is unknown whether the request is allowed.
     AuthUnavailable {
         name: "auth-unavailable", layer: "route",
         says: " cannot tell whether the request is allowed",

@@ -94,7 +94,7 @@ fn every_kind_of_an_idempotency_layer_is_read_as_it_was_made() {
     }
 }
 
-/// One error of each kind, with a hint.
+/// Returns one error of each kind, with a hint.
 fn of_every_kind() -> impl Iterator<Item = Error> {
     let hint = RetryAfter::from(Duration::from_millis(7));
     ErrorKind::ALL.iter().map(move |kind| Error::new(*kind, Name::from("secret"), 3, hint))
@@ -121,7 +121,7 @@ fn what_a_kind_says_of_http_fits_what_it_says_of_the_call() {
             [400, 401, 403, 404, 409, 422, 429, 503, 504].contains(&status),
             "{kind}: {status}"
         );
-        // What stays refused is the caller's doing.
+        // A caller's own request causes each refusal that lasts.
         if kind.is_lasting() {
             assert!((400..500).contains(&status), "{kind}: {status}");
         }

@@ -1,4 +1,4 @@
-//! The part that every configuration has in common, and its setters.
+//! The settings that every configuration shares, and their setters.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::vocabulary::metric::Keys;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::pattern::Pattern;
 
-/// What every configuration carries: the name, the clock and who listens.
+/// The name, the clock and the observer of a configuration.
 #[derive(Clone, Default)]
 pub(crate) struct Common {
     pub(crate) name: Name,
@@ -24,7 +24,7 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// A copy for a layer of `pattern`, whose counters are registered.
+    /// Returns a copy for a layer of `pattern`, and registers its counters.
     pub(crate) fn of(&self, pattern: Pattern) -> Self {
         let common = Self { pattern: Some(pattern), ..self.clone() };
         #[cfg(feature = "metrics")]
@@ -32,7 +32,8 @@ impl Common {
         common
     }
 
-    /// The name in logs, events and metrics: that of the pattern for a layer without a name.
+    /// Returns the name in logs, events and metrics. A layer without a name uses the name of its
+    /// pattern.
     pub(crate) fn layer(&self) -> Name {
         match self.pattern {
             Some(pattern) if self.name.as_str().is_empty() => Name::from(pattern.as_str()),
@@ -40,7 +41,7 @@ impl Common {
         }
     }
 
-    /// Registers the counters of the pattern with the recorder of the day.
+    /// Registers the counters of the pattern with the recorder that is installed now.
     #[cfg(feature = "metrics")]
     pub(crate) fn register(&self) {
         if let Some(pattern) = self.pattern {
@@ -65,20 +66,22 @@ macro_rules! common_setters {
             self
         }
 
-        /// The clock. Defaults to tokio's.
+        /// Sets the clock. Default: tokio's.
         pub fn clock(mut self, clock: $crate::Clock) -> Self {
             self.common.clock = clock;
             self
         }
 
-        /// Who else hears the events. Defaults to nobody; `tracing` always does.
+        /// Sets an observer of the events. Default: none. `tracing` receives every event in any
+        /// case.
         pub fn observer(mut self, observer: impl $crate::Observer + 'static) -> Self {
             self.common.observer = Some(std::sync::Arc::new(observer));
             self
         }
 
-        /// Whether calls that pass are counted too. Defaults to no: it would be the only write on the
-        /// healthy path. Refusals, failures and transitions are always counted.
+        /// Sets whether calls that pass are counted too. Default: off, because the count would be
+        /// the only write for a healthy call. Refusals, failures and transitions are always
+        /// counted.
         pub fn count_calls(mut self, count: bool) -> Self {
             self.common.count_calls = count;
             self

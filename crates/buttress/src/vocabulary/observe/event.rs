@@ -1,4 +1,4 @@
-//! The events that layers report: [`Event`], and the words inside.
+//! [`Event`]: the events that layers report, and their parts.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,9 +17,9 @@ pub enum CircuitState {
     Open,
     /// A few probes decide whether to close.
     HalfOpen,
-    /// Refuses every call until told otherwise.
+    /// Every call is refused until an operator resets the circuit.
     ForcedOpen,
-    /// Calls pass and nothing is counted.
+    /// Calls pass and are not counted.
     Disabled,
     /// Calls pass and are counted, but never open the circuit.
     MetricsOnly,
@@ -36,7 +36,7 @@ impl CircuitState {
         Self::MetricsOnly,
     ];
 
-    /// The state in kebab case, for logs and metrics.
+    /// Returns the state in kebab case, for logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -56,8 +56,7 @@ impl fmt::Display for CircuitState {
     }
 }
 
-/// Something a layer did that is worth telling. Nothing is told of a call that was admitted and
-/// succeeded.
+/// An event that a layer reports. A call that was admitted and succeeded causes no event.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
@@ -67,69 +66,70 @@ pub enum Event {
     TimedOut(Error),
     /// A circuit changed its state.
     CircuitChanged {
-        /// The state it left.
+        /// The state before the change.
         from: CircuitState,
-        /// The state it is in now.
+        /// The state after the change.
         to: CircuitState,
-        /// The number of the circuit within its layer: 0 for the only one, and in a keyed layer the order in
-        /// which the circuits were made.
+        /// The number of the circuit within its layer: 0 for the only circuit. A keyed layer
+        /// numbers its circuits in the order of their creation.
         circuit: u64,
     },
-    /// An attempt failed and another one is due.
+    /// An attempt failed, and the retry makes another one.
     Retrying {
-        /// The number of the attempt that failed; the first is 1.
+        /// The number of the failed attempt. The first attempt is 1.
         attempt: u32,
-        /// How long the next one waits.
+        /// The wait before the next attempt.
         delay: Duration,
     },
-    /// An attempt failed and no other follows, though the failure was worth one. Reported once per call.
+    /// An attempt failed and no other attempt follows, although the failure was worth one. Reported
+    /// once per call.
     RetriesExhausted {
         /// How many attempts were made.
         attempts: u32,
-        /// What forbade another.
+        /// The reason why no other attempt follows.
         reason: GaveUp,
     },
     /// A fallback answered in place of the service.
     FellBack,
     /// The fallback failed too.
     FallbackFailed,
-    /// A call got the answer of an earlier one with the same idempotency key.
+    /// A call got the answer of an earlier call with the same idempotency key.
     Replayed,
-    /// A call that waited for another with its idempotency key runs in its place.
+    /// A call that waited for another call with its idempotency key runs in place of that call.
     TakenOver,
-    /// Somebody else took an idempotency key over while its handler ran.
+    /// Another call took an idempotency key over while its handler ran.
     ClaimLost,
-    /// A call with an idempotency key did its work, and its result could not be kept.
+    /// A call with an idempotency key did its work, but its result could not be stored.
     ResultNotKept,
     /// An operation of a store failed.
     StoreFailed {
-        /// What can be done about it.
+        /// The kind of the failure, which says what a caller can do about it.
         kind: StoreErrorKind,
     },
     /// A live change of the configuration took effect.
     Reconfigured,
 }
 
-/// Why a retry gave up on a failure that was worth another attempt.
+/// The reason why a retry stopped although the failure was worth another attempt.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum GaveUp {
-    /// Every attempt was used.
+    /// Every permitted attempt was made.
     Attempts,
     /// The next attempt would have begun after the total time limit.
     TotalTime,
-    /// The shared budget had nothing left.
+    /// The shared budget was empty.
     Budget,
-    /// The failure asked to be left alone for longer than this retry waits.
+    /// The hint of the failure asked for a longer wait than this retry permits.
     LongHint,
-    /// The request could not be repeated.
+    /// The request could not be copied.
     Request,
-    /// The service failed to become ready for the next attempt. The caller gets that error.
+    /// The service failed to become ready for the next attempt. The caller gets that failure.
     NotReady,
 }
 
 impl GaveUp {
-    /// The reason in kebab case, for logs.
+    /// Returns the reason in kebab case, for logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -3,13 +3,13 @@
 use super::event::Event;
 use crate::vocabulary::name::Name;
 
-/// Hears the events of the layers it is given to.
+/// Receives the events of the layers that it is registered with.
 ///
-/// It is called on the task that caused the event, outside of every lock of this crate. It should be
-/// quick and must not panic. A panic reaches the caller of the layer, and costs the layer nothing: no
-/// permit, token, probe or place is lost. A closure `Fn(Name, &Event)` will do.
+/// A layer calls it on the task that caused the event, outside of every lock of this crate. It
+/// should be quick and must not panic. A panic reaches the caller of the layer. The layer loses no
+/// permit, token, probe or place by it. Closures `Fn(Name, &Event)` implement it.
 pub trait Observer: Send + Sync {
-    /// `layer` did `event`.
+    /// Receives `event` of the layer called `layer`.
     fn on_event(&self, layer: Name, event: &Event);
 }
 

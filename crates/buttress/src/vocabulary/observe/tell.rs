@@ -1,4 +1,4 @@
-//! Reports of a layer: one log line, one count and one event for each.
+//! Reports of a layer: each is one log line, one count and one event.
 
 use std::time::Duration;
 
@@ -9,22 +9,23 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::metric::{Metric, Plain};
 use crate::vocabulary::store_error::StoreError;
 
-/// The log line that a failure of a store asks for.
+/// The log line for a failure of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Say {
     /// The store has begun to fail.
     Began,
-    /// A person must mend it.
+    /// A person must mend the store.
     Mend,
-    /// It was said before.
+    /// The failure was logged before.
     Again,
 }
 
 impl Common {
-    /// Tells of a refusal, which is made only if somebody listens.
+    /// Reports a refusal. The error is made only if a reader needs it.
     #[inline(always)]
     pub(crate) fn refused(&self, error: impl Fn() -> Error) {
-        // Not behind a look at tracing's level: with its feature `log` a logger hears it too.
+        // Not skipped by tracing's level: with tracing's feature `log`, a logger receives the line
+        // too.
         tracing::debug!(
             target: "buttress",
             layer = self.layer().as_str(),
@@ -74,7 +75,7 @@ impl Common {
         self.tell(|| Event::Retrying { attempt, delay });
     }
 
-    /// Counts an attempt after the first, which is made now.
+    /// Counts an attempt after the first.
     pub(crate) fn retried(&self) {
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::Retried));
@@ -146,8 +147,8 @@ impl Common {
         self.tell(|| Event::Reconfigured);
     }
 
-    /// Builds the event only if somebody listens. While a panic unwinds the thread, a second one, of the
-    /// observer, would end the process: it is caught.
+    /// Builds the event only if there is an observer. A panic of the observer while another panic
+    /// unwinds the thread would abort the process, so it is caught.
     fn tell(&self, event: impl FnOnce() -> Event) {
         let Some(observer) = &self.observer else { return };
         let event = event();

@@ -9,7 +9,7 @@ use super::*;
 use crate::vocabulary::error::{Error, ErrorKind, RetryAfter};
 use crate::vocabulary::name::Name;
 
-/// Writes down which counters were increased.
+/// Records which counters were increased.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<String>>>);
 

@@ -1,10 +1,11 @@
-//! Time by a counter that drifts, corrected by a clock that does not.
+//! Time by a counter that drifts, corrected by the system clock.
 //!
 //! An *anchor* is a pair of readings, one of the counter and one of the system clock. It is valid for
 //! [`PERIOD`] by the counter. The first reader after that puts the next anchor in its place.
 //!
-//! Time never goes back, because an anchor begins no earlier than the latest time which the anchor before it can
-//! have told. That bound needs no word about who read what when: it is the time at the end of the period.
+//! Time never goes back, because an anchor begins no earlier than the latest time that the anchor
+//! before it can return. That bound is the time at the end of the period, so readers need not
+//! exchange what they read.
 
 use crate::sync::seqlock::SeqLock;
 use crate::sync::{Mutex, try_lock};
@@ -13,19 +14,20 @@ use crate::sync::{Mutex, try_lock};
 /// nanoseconds then. A comparison costs about as much as two reads of the system clock.
 pub(super) const PERIOD: u64 = 1_000_000;
 
-/// A comparison that took longer, in nanoseconds, is made again: its thread was suspended in the middle.
+/// The longest valid comparison, in nanoseconds. A thread was suspended during a longer one, so it
+/// is repeated.
 const LONG: u64 = 1_000;
 const COMPARISONS: u32 = 3;
 
-/// The two clocks.
+/// The two clocks that are compared.
 pub(super) trait Readings {
-    /// The counter, in ticks.
+    /// Returns the counter, in ticks.
     fn counter(&self) -> u64;
-    /// The system clock, in nanoseconds.
+    /// Returns the system clock, in nanoseconds.
     fn system(&self) -> u64;
 }
 
-/// The anchor in force.
+/// The anchor that is valid now.
 #[derive(Debug)]
 pub(super) struct Anchors {
     /// Nanoseconds per 2^32 ticks.
@@ -55,7 +57,8 @@ impl Anchor {
         [self.counter, self.system, self.floor]
     }
 
-    /// The time so many `ticks` after the anchor, which are at most a period: the product is below 2^54.
+    /// Returns the time `ticks` after the anchor. `ticks` is at most a period, so the product is
+    /// below 2^54.
     #[inline(always)]
     fn after(self, ticks: u64, scale: u64) -> u64 {
         (self.system + (ticks.wrapping_mul(scale) >> 32)).max(self.floor)
@@ -72,7 +75,7 @@ impl Anchors {
         Self { scale, period, words: SeqLock::new(first.to_words()), writer: Mutex::new(()) }
     }
 
-    /// The present time, in nanoseconds of the system clock.
+    /// Returns the present time, in nanoseconds of the system clock.
     #[inline(always)]
     pub(super) fn now(&self, readings: &impl Readings) -> u64 {
         // Without the bit that says a write is under way: with that bit `is_still` fails.

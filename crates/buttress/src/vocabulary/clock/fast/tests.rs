@@ -1,4 +1,4 @@
-//! What a drifting counter does to the layers, on a paused clock as the system clock.
+//! Layers over a drifting counter, with a paused clock as the system clock.
 
 use std::future::{Future, pending};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +25,7 @@ impl Simulated {
     }
 }
 
-/// A fast clock that follows the paused clock by such a counter.
+/// Returns a fast clock that follows the paused clock by a counter with an error of `ppm`.
 fn fast(ppm: i64) -> (Clock, &'static Simulated) {
     let origin = tokio::time::Instant::now().into_std();
     let simulated = Some(Simulated { ppm, ..Simulated::default() });
@@ -54,7 +54,7 @@ async fn drain<S: Service<(), Error = crate::Error>>(service: &mut S) -> u64 {
     admitted
 }
 
-/// Passes a day in steps of about a minute, and does something after each.
+/// Passes a day in steps of about a minute, and runs `at` after each.
 async fn pass_a_day(mut at: impl AsyncFnMut()) {
     let start = tokio::time::Instant::now();
     let mut step = Duration::from_millis(59_000);
@@ -68,7 +68,7 @@ async fn pass_a_day(mut at: impl AsyncFnMut()) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
-    /// 8.6 seconds of drift would be 8 calls more or less.
+    /// A drift of 8.6 seconds would admit 8 more or fewer calls.
     #[test]
     fn a_limiter_admits_in_a_day_what_its_rate_says(ppm in prop_oneof![Just(-100i64), Just(100), -100..=100i64]) {
         paused(async {
@@ -82,7 +82,7 @@ proptest! {
                 admitted += drain(&mut service).await;
                 let nanos = start.elapsed().as_nanos() as u64;
                 let exact = 100 + nanos / 1_000_000_000;
-                // A microsecond before a token comes it may be there, and a microsecond after not yet.
+                // Within a microsecond of its due time a token may be there or not.
                 assert!(admitted.abs_diff(exact) <= 1, "{admitted} for {exact} at {ppm} ppm");
             })
             .await;
@@ -149,7 +149,7 @@ fn a_limiter_gives_a_millisecond_more_when_the_counter_jumps() {
         assert_eq!(drain(&mut service).await, 1);
         tokio::time::advance(100 * MS).await;
         assert_eq!(drain(&mut service).await, 99);
-        // And back, as when it is restored.
+        // The counter goes back, as when a virtual machine is restored.
         simulated.ahead.store(0, Ordering::Relaxed);
         tokio::time::advance(100 * MS).await;
         assert!(drain(&mut service).await.abs_diff(100) <= 1);
@@ -161,7 +161,8 @@ fn the_clock_of_this_machine_follows_the_system_clock() {
     let clock = Clock::fast();
     let start = Instant::now();
     let mut last = clock.now();
-    // A clock that stands still fails, after far longer than a busy machine holds a thread up.
+    // A clock that stands still fails the test, after a time that no busy machine suspends a thread
+    // for.
     while last < start + 20 * MS {
         assert!(start.elapsed() < Duration::from_secs(60), "it stands still");
         let now = clock.now();

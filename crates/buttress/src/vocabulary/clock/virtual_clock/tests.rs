@@ -7,7 +7,7 @@ use super::*;
 
 const MICRO: Duration = Duration::from_micros(1);
 
-/// Writes its number down when it is woken.
+/// Records its number when it is woken.
 struct Woken {
     number: usize,
     order: Arc<Mutex<Vec<usize>>>,

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What the clocks do between two reads of the time.
+/// A step of the clocks between two reads of the time.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The system clock moves by so many nanoseconds, and the counter with it.
+    /// The system clock and the counter both move, by this number of nanoseconds.
     Passes(u64),
     /// The counter jumps ahead, or back if negative.
     Jumps(i64),
@@ -52,7 +52,7 @@ impl Readings for Simulated {
 
 const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
-/// What is promised of a counter that drifts by 100 ppm at most.
+/// The promised bound for a counter that drifts by at most 100 ppm.
 const BOUND: u64 = 1_000;
 
 fn pauses() -> impl Strategy<Value = Vec<u64>> {
@@ -108,12 +108,12 @@ fn a_counter_that_jumps_is_ahead_by_one_period_at_most() {
     clocks.jumps.set(3_600 * SECOND as i64);
     let now = anchors.now(&clocks);
     assert_eq!(now, clocks.system.get() + PERIOD);
-    // It stands still until the system clock is there.
+    // The clock stands still until the system clock has reached it.
     clocks.pass(PERIOD / 2);
     assert_eq!(anchors.now(&clocks), now);
     clocks.pass(PERIOD);
     assert_eq!(anchors.now(&clocks), clocks.system.get());
-    // Back by hours: it is seen as well.
+    // The counter jumps back by hours: the clock detects this too.
     clocks.jumps.set(0);
     clocks.pass(10 * PERIOD);
     assert!(anchors.now(&clocks) <= clocks.system.get() + PERIOD);
@@ -199,7 +199,7 @@ proptest! {
             prop_assert!(now <= clocks.system.get() + PERIOD + BOUND);
             before = now;
         }
-        // In step again, one period after the last comparison.
+        // The clocks agree again, one period after the last comparison.
         clocks.suspends.set(0);
         clocks.pass(2 * PERIOD);
         anchors.now(&clocks);
