@@ -4,27 +4,28 @@ use std::time::Duration;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::vocabulary::observe::{Common, Observer, common_setters};
 
-/// How the limit is kept.
+/// The algorithm of the limit.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Policy {
-    /// A token bucket: bursts up to [`max_tokens`](Config::max_tokens), then the refill rate. Exact, and
-    /// without a lock.
+    /// A token bucket: admits bursts up to [`max_tokens`](Config::max_tokens), then calls at the
+    /// refill rate. Exact, and without a lock.
     #[default]
     TokenBucket,
-    /// At most [`max_tokens`](Config::max_tokens) in each period, counted from zero when the next
-    /// begins. Across the border of two periods twice the limit can pass; choose it where a peer counts
-    /// that way. Takes a short lock.
+    /// At most [`max_tokens`](Config::max_tokens) in each period. The count starts again from zero
+    /// with each period. Around the end of a period twice the limit can pass. Choose it where a
+    /// peer counts in this way. Takes a short lock.
     FixedWindow,
-    /// At most [`max_tokens`](Config::max_tokens) in *any* stretch of one period. Exact; remembers every
-    /// call of the last period and takes a short lock, so choose the token bucket for hot paths.
+    /// At most [`max_tokens`](Config::max_tokens) in *any* time span of one period. Exact. It
+    /// remembers every call of the last period and takes a short lock, so choose the token bucket
+    /// for hot paths.
     SlidingWindow,
 }
 
-/// How much may pass, and what happens to the next call.
+/// Configuration of a rate limiter: how many calls pass, and how long the next call may wait.
 ///
-/// Built with by-value setters; checked when a layer is made of it.
+/// Setters take it by value. The limiter checks it when it is built.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
@@ -60,56 +61,61 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// Creates a configuration with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The size of the bucket: how much can pass at once after a quiet time. Defaults to 10, one
-    /// second's worth of the default rate. At least 1. For window policies, the limit of a window.
+    /// Sets the size of the bucket: how many tokens can be taken together after a quiet time.
+    /// Default: 10, one second's worth of the default rate. At least 1. For window policies, the
+    /// limit of a window.
     pub fn max_tokens(mut self, tokens: u32) -> Self {
         self.max_tokens = tokens;
         self
     }
 
-    /// The rate: `tokens` come back in every `period`, evenly. Defaults to 10 per second. At least 1
-    /// token, at most one per nanosecond, and a period of at most 365 days.
+    /// Sets the rate: `tokens` come back evenly in every `period`. Default: 10 per second. At least
+    /// 1 token, at most one per nanosecond, and a period of at most 365 days.
     pub fn refill(mut self, tokens: u32, period: Duration) -> Self {
         self.refill_tokens = tokens;
         self.refill_period = period;
         self
     }
 
-    /// At most `limit` in each window of `period`, instead of a token bucket.
+    /// Chooses windows of length `period` that admit `limit` tokens each, instead of a token
+    /// bucket.
     pub fn fixed_window(self, limit: u32, period: Duration) -> Self {
         Self { policy: Policy::FixedWindow, ..self }.max_tokens(limit).refill(limit, period)
     }
 
-    /// At most `limit` in any stretch of `period`, instead of a token bucket.
+    /// Chooses a limit of `limit` tokens in any time span of length `period`, instead of a token
+    /// bucket.
     pub fn sliding_window(self, limit: u32, period: Duration) -> Self {
         Self { policy: Policy::SlidingWindow, ..self }.max_tokens(limit).refill(limit, period)
     }
 
-    /// How many calls may wait, in [`queued`](super::RateLimitLayer::queued) layers and
-    /// [`Handle::acquire`](super::Handle::acquire). Defaults to 1000, so that memory is bounded even
-    /// where [`max_wait`](Self::max_wait) is long.
+    /// Sets how many calls may wait, in [`queued`](super::RateLimitLayer::queued) layers and
+    /// [`Handle::acquire`](super::Handle::acquire). Default: 1000, which bounds memory even if
+    /// [`max_wait`](Self::max_wait) is long.
     pub fn queue(mut self, calls: u32) -> Self {
         self.queue = calls;
         self
     }
 
-    /// Sets how long a call may wait for its tokens. A call that would have to wait longer is refused
-    /// immediately. A call that has its tokens, and waits for the inner service, is not bounded by it.
-    /// Default: 1 second, as long as most callers still care. Longer than zero, at most 365 days.
+    /// Sets how long a call may wait for its tokens. A call that would have to wait longer is
+    /// refused immediately. A call that has its tokens may wait longer for the inner service.
+    /// Default: 1 second. Longer than zero, at most 365 days.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;
         self
     }
 
-    /// Sets how long a token is kept for a [`backpressure`](super::RateLimitLayer::backpressure) service
-    /// that was granted it while it waited, and is not polled. The token then goes to the next waiter, or to
-    /// a newcomer if no other service waits. The service keeps its place at the head of the queue: once it is
-    /// polled again, it has the first claim. Default: 1 second. Longer than zero, at most 365 days.
+    /// Sets how long a [`backpressure`](super::RateLimitLayer::backpressure) service that is not
+    /// polled keeps a token that it was granted while it waited.
+    ///
+    /// The token then goes to the next waiter, or to any caller if no other service waits. The
+    /// service keeps its place at the head of the queue: when it is polled again, it is served
+    /// first. Default: 1 second. Longer than zero, at most 365 days.
     pub fn claim_within(mut self, time: Duration) -> Self {
         self.claim_within = time;
         self
@@ -136,7 +142,7 @@ impl Config {
         Ok(())
     }
 
-    /// Whether the policy is the one of `old`, the rules in force.
+    /// Checks that the policy is the policy of `old`, the rules in force.
     pub(super) fn keeps_policy(&self, old: &Self) -> Result<(), InvalidConfig> {
         if self.policy == old.policy {
             return Ok(());
@@ -145,7 +151,7 @@ impl Config {
         Err(InvalidConfig::new("policy", format_args!("{:?}", self.policy), bound))
     }
 
-    /// How much comes back in a period. A window brings back all of it.
+    /// Returns how many tokens come back in a period. A window brings back its whole limit.
     pub(super) fn refill_tokens(&self) -> u32 {
         match self.policy {
             Policy::TokenBucket => self.refill_tokens,

@@ -11,36 +11,37 @@ use crate::sync::lock;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// The operator's view of a rate limiter, and its use without tower. Cheap to clone; all clones, and
-/// every service of the layer, share one state.
+/// Controls a rate limiter for an operator, and uses it without tower. Cheap to clone.
+///
+/// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// Takes `cost` tokens if they are there and nobody waits for them.
+    /// Takes `cost` tokens if they are available and no call waits for tokens.
     ///
     /// # Errors
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) otherwise, with the exact time until they would
-    /// be there; without one if `cost` is more than the limiter can ever hold.
+    /// [`RateLimited`](crate::ErrorKind::RateLimited) otherwise, with the exact time until the
+    /// tokens are available. The time is absent if `cost` is more than the limiter can ever hold.
     pub fn try_acquire(&self, cost: u32) -> Result<(), Error> {
         let taken = self.shared.try_take(cost).map(|_spent| ());
         taken.map_err(|retry_after| self.shared.refuse(retry_after))
     }
 
-    /// Takes `cost` tokens, waiting for them in the queue within the configured bounds.
+    /// Takes `cost` tokens. Waits for them in the queue, within the configured bounds.
     ///
     /// # Panics
     /// If it has to wait by tokio's clock outside of a runtime that has its time driver enabled.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the queue, or gives the tokens back if they had just been granted.
+    /// Dropping the future leaves the queue. It returns tokens that were just granted.
     ///
     /// # Errors
-    /// [`RateLimited`](crate::ErrorKind::RateLimited), at once, if the wait would be too long or the
-    /// queue is full; [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the longest wait, which
-    /// can only be if the rate was lowered meanwhile.
+    /// [`RateLimited`](crate::ErrorKind::RateLimited), without waiting, if the wait would be too
+    /// long or the queue is full. [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the
+    /// longest wait, which happens only if the rate was lowered meanwhile.
     pub async fn acquire(&self, cost: u32) -> Result<(), Error> {
         let tokens = match self.shared.take_or_wait(cost)? {
             Waiting::Done(tokens) => tokens,
@@ -50,7 +51,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Checks whether a call of one token would be admitted now. Takes nothing, and counts nothing.
+    /// Checks whether a call of one token would be admitted now. It takes and counts nothing.
     ///
     /// # Errors
     /// The refusal: [`RateLimited`](crate::ErrorKind::RateLimited).
@@ -61,7 +62,7 @@ impl Handle {
         }
     }
 
-    /// Whole tokens that could be taken now, without taking any.
+    /// Returns how many whole tokens are available now. It takes none.
     #[must_use]
     pub fn available(&self) -> u32 {
         self.shared.limiter.available(self.shared.common.clock.now())
@@ -72,14 +73,16 @@ impl Handle {
         self.shared.config()
     }
 
-    /// Changes rate, size, queue and waits to those of `config`. The level stays: a limit that was used up
-    /// before is used up after. A larger bucket fills at its rate. In a fixed window what a larger limit adds
-    /// is there when the present window ends, in a sliding window one period after the change. A smaller
-    /// limit holds immediately.
+    /// Changes rate, size, queue and waits to the values of `config`.
+    ///
+    /// The level stays: a limit that was used up before the change is used up after it. A larger
+    /// bucket fills at its rate. In a fixed window, the addition of a larger limit becomes
+    /// available with the next window. In a sliding window, it becomes available one period after
+    /// the change. A smaller limit holds immediately.
     ///
     /// # Errors
-    /// The errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), and another policy. Nothing changes
-    /// then.
+    /// The errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), and a change of the
+    /// policy. Nothing changes then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
         self.shared.reconfigure(config)
     }
@@ -92,7 +95,7 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// The numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
@@ -144,32 +147,33 @@ impl fmt::Debug for Handle {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Whole tokens that could be taken now.
+    /// Whole tokens that are available now.
     pub available: u32,
     /// The size of the bucket or window in force.
     pub max_tokens: u32,
     /// How many tokens come back in [`refill_period`](Self::refill_period).
     pub refill_tokens: u32,
-    /// The time in which [`refill_tokens`](Self::refill_tokens) come back; the length of a window.
+    /// The time in which [`refill_tokens`](Self::refill_tokens) tokens come back. For a window
+    /// policy, the length of a window.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::vocabulary::duration_text::serialize")
     )]
     pub refill_period: Duration,
-    /// How long until everything is there again, if nothing is taken.
+    /// The time until all tokens are back, if no call takes any.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::vocabulary::duration_text::serialize")
     )]
     pub full_in: Duration,
-    /// Calls waiting now.
+    /// Calls that wait now.
     pub queued: usize,
-    /// The most calls that ever waited at once.
+    /// The most calls that ever waited at the same time.
     pub peak_queued: usize,
-    /// Calls refused.
+    /// Calls that the limiter refused.
     pub refused: u64,
-    /// Calls that waited in vain, because the rate was lowered meanwhile.
+    /// Calls whose longest wait ended without tokens, because the rate was lowered meanwhile.
     pub queue_timeouts: u64,
-    /// Calls admitted; `None` unless [`count_calls`](super::Config::count_calls) is on.
+    /// Calls admitted. `None` unless [`count_calls`](super::Config::count_calls) is on.
     pub admitted: Option<u64>,
 }

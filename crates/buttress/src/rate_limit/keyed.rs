@@ -1,4 +1,4 @@
-//! A rate limit per key.
+//! A separate rate limit for each key.
 
 mod handle;
 mod rules;
@@ -25,16 +25,17 @@ use crate::vocabulary::reject::{AsError, Reject};
 pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats};
 pub use self::rules::{OneRule, Plans, Rules};
 
-/// Limits how many calls pass in a time, for each key apart: per tenant, per endpoint, per address.
+/// Limits how many calls pass per time window, separately for each key: per tenant, endpoint or
+/// address.
 ///
-/// Every key has a token bucket of its own, starting full. At most `max_keys` are held: a new key takes
-/// the place of a long unused one whose bucket is full again, and is refused with
-/// [`TooManyKeys`](crate::ErrorKind::TooManyKeys) while there is none, because to forget a bucket that
-/// is not full would be a way around the limit. Choose `max_keys` well above the number of keys that
-/// are active within the time a bucket takes to fill.
+/// Every key has its own token bucket, which starts full. The layer holds at most `max_keys` keys.
+/// A new key takes the place of a long unused key whose bucket is full again. If there is none, the
+/// layer refuses the call with [`TooManyKeys`](crate::ErrorKind::TooManyKeys): forgetting a bucket
+/// that is not full would let its key exceed the limit. Choose `max_keys` well above the number of
+/// keys that are active within the time that a bucket takes to fill.
 ///
-/// The key is known only in `call`, so a refused call leaves the inner service ready, with whatever it
-/// had reserved, until this service value is called again or dropped.
+/// The key is known only in `call`. A refused call therefore leaves the inner service ready, with
+/// everything that it has reserved, until this service value is called again or dropped.
 ///
 /// ```
 /// use buttress::rate_limit::{Config, KeyedRateLimitLayer};
@@ -48,16 +49,16 @@ pub use self::rules::{OneRule, Plans, Rules};
 pub type KeyedRateLimitLayer<K, X, R = AsError, W = OneToken, P = OneRule> =
     KeyedLayer<Shared<K, P>, X, R, W>;
 
-/// A service behind a rate limit per key. Made by [`KeyedRateLimitLayer`].
+/// A service behind a rate limit per key. [`KeyedRateLimitLayer`] makes it.
 pub type KeyedRateLimit<S, K, X, R, W, P = OneRule> = KeyedService<S, Shared<K, P>, X, R, W>;
 
 impl<K: Hash + Eq + Clone, X> KeyedRateLimitLayer<K, X> {
-    /// A limiter for each key that `key` finds, at most `max_keys` of them. Queue and wait of `config`
-    /// do not apply.
+    /// Creates a layer with a limiter for each key that `key` returns, for at most `max_keys` keys.
+    /// Queue and wait of `config` do not apply.
     ///
     /// # Errors
-    /// What [`RateLimitLayer::new`](super::RateLimitLayer::new) refuses, a policy other than the token
-    /// bucket, or no keys.
+    /// The errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), a policy other than the
+    /// token bucket, or `max_keys` of zero.
     pub fn new<Req>(config: Config, max_keys: usize, key: X) -> Result<Self, InvalidConfig>
     where
         X: Fn(&Req) -> K,
@@ -73,15 +74,16 @@ impl<K: Hash + Eq + Clone, X, P> KeyedRateLimitLayer<K, X, AsError, OneToken, Pl
 where
     P: PartialEq + fmt::Debug,
 {
-    /// A limiter for each key that `key` finds, whose rules are those of the plan that `plan_of` finds
-    /// for the key.
+    /// Creates a layer with a limiter for each key. `plan_of` returns the plan of a key, and the
+    /// plan sets rate and size.
     ///
-    /// Each plan brings rate and size. A key whose plan is not listed has the rules of `config`, from
-    /// which everything else comes too: name, clock, observer.
+    /// A key whose plan is not listed has the rules of `config`. All other settings come from
+    /// `config` too: name, clock, observer.
     ///
-    /// `plan_of` is asked in every call. When its answer for a key changes, the key keeps its level: the
-    /// next call finds as many tokens as before, at most those that the bucket of the new plan holds.
-    /// So do not make the plan a part of the key: a change of plan would be a new key with a full bucket.
+    /// Every call runs `plan_of`. When it returns another plan for a key, the key keeps its level:
+    /// the next call finds as many tokens as before, at most as many as the bucket of the new plan
+    /// holds. Do not make the plan a part of the key. A change of plan would then be a new key with
+    /// a full bucket.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -105,7 +107,7 @@ where
     /// assert!(limiter.try_acquire(&7, 20).is_ok());
     /// assert!(limiter.try_acquire(&700, 2).is_ok());
     /// assert!(limiter.try_acquire(&700, 1).is_err());
-    /// // All tenants of the plan, live:
+    /// // Change the limit of all tenants of a plan while calls run:
     /// limiter.reconfigure_plan(&Plan::Free, &per_second(5))?;
     /// assert_eq!(limiter.limit_of(&700).max_tokens, 5);
     /// # Ok(())
@@ -113,8 +115,8 @@ where
     /// ```
     ///
     /// # Errors
-    /// What [`new`](KeyedRateLimitLayer::new) refuses, of `config` or of a plan, and a plan that is
-    /// listed twice.
+    /// The errors of [`new`](KeyedRateLimitLayer::new), for `config` or for a plan, and a plan that
+    /// is listed twice.
     pub fn with_plans<Req>(
         config: Config,
         max_keys: usize,
@@ -143,7 +145,7 @@ where
 }
 
 impl<K, X, R, W, P: Rules<K>> KeyedRateLimitLayer<K, X, R, W, P> {
-    /// Charges each request what `cost` says.
+    /// Sets the cost of each request, in tokens, to the result of `cost`. Default: 1.
     pub fn cost<Req, F>(self, cost: F) -> KeyedRateLimitLayer<K, X, R, F, P>
     where
         F: Fn(&Req) -> u32,

@@ -13,7 +13,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
 
-/// Limits how many calls pass in a time. See the [module](super) for everything else.
+/// Limits how many calls pass per time window. The [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one limit.
 #[must_use]
@@ -25,25 +25,26 @@ pub struct RateLimitLayer<R = AsError, X = OneToken, M = Refuse> {
 }
 
 impl Config {
-    /// Builds a full limiter with its own state. Short for [`RateLimitLayer::new`].
+    /// Builds a limiter with its own state, which starts full. Short for [`RateLimitLayer::new`].
     ///
     /// # Errors
-    /// As [`RateLimitLayer::new`]: names the first field that is out of its bounds.
+    /// The errors of [`RateLimitLayer::new`]: an error names the first field that is out of its
+    /// bounds.
     pub fn build(self) -> Result<RateLimitLayer, InvalidConfig> {
         RateLimitLayer::new(self)
     }
 }
 
 impl RateLimitLayer {
-    /// A limiter of its own, starting full.
+    /// Creates a limiter with its own state, which starts full.
     ///
     /// # Errors
-    /// Tokens, periods or waits of zero, or a rate beyond one token a nanosecond.
+    /// Tokens, periods or waits of zero, or a rate above one token per nanosecond.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         Ok(Self::over(Shared::new(&config)?))
     }
 
-    /// Another layer over the state of an existing limiter.
+    /// Creates another layer over the state of an existing limiter.
     pub fn from_handle(handle: &Handle) -> Self {
         Self::over(handle.shared.clone())
     }
@@ -54,13 +55,14 @@ impl RateLimitLayer {
 }
 
 impl<R, X, M> RateLimitLayer<R, X, M> {
-    /// Answers refusals through `reject` instead of as errors.
+    /// Sets how refusals are returned. Default: as errors, through [`AsError`].
     pub fn reject<T>(self, reject: T) -> RateLimitLayer<T, X, M> {
         RateLimitLayer { shared: self.shared, reject, cost: self.cost, mode: PhantomData }
     }
 
-    /// Lets calls wait in the configured queue, in their response futures. The inner service must be
-    /// `Clone`: a call that waits keeps nothing of the service, and polls a clone at its turn.
+    /// Lets calls wait in the configured queue, in their response futures. The inner service must
+    /// be `Clone`: a waiting call holds no part of the service, and polls a clone when it is
+    /// admitted.
     pub fn queued(self) -> RateLimitLayer<R, X, Queued> {
         RateLimitLayer {
             shared: self.shared,
@@ -70,7 +72,7 @@ impl<R, X, M> RateLimitLayer<R, X, M> {
         }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
@@ -78,7 +80,7 @@ impl<R, X, M> RateLimitLayer<R, X, M> {
 }
 
 impl<R> RateLimitLayer<R, OneToken, Refuse> {
-    /// Charges each request what `cost` says.
+    /// Sets the cost of each request, in tokens, to the result of `cost`. Default: 1.
     pub fn cost<Req, F>(self, cost: F) -> RateLimitLayer<R, F, Refuse>
     where
         F: Fn(&Req) -> u32,
@@ -88,7 +90,7 @@ impl<R> RateLimitLayer<R, OneToken, Refuse> {
 }
 
 impl<R> RateLimitLayer<R, OneToken, Queued> {
-    /// Charges each request what `cost` says.
+    /// Sets the cost of each request, in tokens, to the result of `cost`. Default: 1.
     pub fn cost<Req, F>(self, cost: F) -> RateLimitLayer<R, F, Queued>
     where
         F: Fn(&Req) -> u32,
@@ -98,10 +100,12 @@ impl<R> RateLimitLayer<R, OneToken, Queued> {
 }
 
 impl<R, M> RateLimitLayer<R, OneToken, M> {
-    /// Makes `poll_ready` wait for a token. The configured queue's bounds do not apply: a caller that
-    /// will not wait drops the service or polls another one. A service that does not come for the token it
-    /// was granted keeps it for [`claim_within`](Config::claim_within). Every call costs one token, because the
-    /// request is not known yet, so this and a cost do not go together.
+    /// Makes `poll_ready` wait for a token. Every call costs one token, because the request is not
+    /// known yet. A cost cannot be set as well.
+    ///
+    /// The bounds of the configured queue do not apply: a caller that does not want to wait drops
+    /// the service or polls another one. A service that is granted a token and is not polled keeps
+    /// the token for [`claim_within`](Config::claim_within).
     pub fn backpressure(self) -> RateLimitLayer<R, OneToken, Backpressure> {
         let Self { shared, reject, cost, .. } = self;
         RateLimitLayer { shared, reject, cost, mode: PhantomData }
@@ -109,7 +113,7 @@ impl<R, M> RateLimitLayer<R, OneToken, M> {
 }
 
 impl Default for RateLimitLayer {
-    /// 10 tokens, 10 per second, starting full.
+    /// Creates a limiter of 10 tokens and 10 tokens per second, which starts full.
     fn default() -> Self {
         match Self::new(Config::new()) {
             Ok(layer) => layer,

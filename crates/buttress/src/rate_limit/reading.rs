@@ -1,4 +1,4 @@
-//! The numbers of a rate limiter for a sampler.
+//! Reports the numbers of a rate limiter to a sampler.
 
 use std::hash::Hash;
 

@@ -13,28 +13,28 @@ use crate::machinery::queued::{self, QueuedService};
 use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::reject::Reject;
 
-/// The response of a [`RateLimit`]. Dropping it cancels the call; its tokens stay spent.
+/// The response of a [`RateLimit`]. Dropping it cancels the call. The tokens stay spent.
 pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Spent>;
 
-/// A service behind a rate limiter whose calls may wait for their tokens. Made by
-/// [`RateLimitLayer::queued`](super::RateLimitLayer::queued).
+/// A service behind a rate limiter whose calls may wait for their tokens.
+/// [`RateLimitLayer::queued`](super::RateLimitLayer::queued) makes it.
 pub type QueuedRateLimit<S, R, X = OneToken> = QueuedService<S, Shared, R, X>;
 
-/// The response of a [`QueuedRateLimit`].
+/// The response of a [`QueuedRateLimit`]. Dropping it cancels the call.
 pub type QueuedFuture<S, Req, R> = queued::QueuedFuture<S, Req, Shared, R>;
 
-/// A service that is ready only while it holds a token. Made by
-/// [`RateLimitLayer::backpressure`](super::RateLimitLayer::backpressure).
+/// A service that is ready only while it holds a token.
+/// [`RateLimitLayer::backpressure`](super::RateLimitLayer::backpressure) makes it.
 pub type BackpressureRateLimit<S, R> = BackpressureService<S, Shared, R>;
 
-/// A service behind a rate limiter that refuses at once. Made by
-/// [`RateLimitLayer`](super::RateLimitLayer).
+/// A service behind a rate limiter that refuses without waiting.
+/// [`RateLimitLayer`](super::RateLimitLayer) makes it.
 pub struct RateLimit<S, R, X> {
     inner: S,
     shared: Arc<Shared>,
     reject: R,
     cost: X,
-    /// Whether the last `poll_ready` saw that the next `call` on this value will be refused.
+    /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
     latch: bool,
 }
 
@@ -43,7 +43,7 @@ impl<S, R, X> RateLimit<S, R, X> {
         Self { inner, shared, reject, cost, latch: false }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
@@ -62,7 +62,8 @@ where
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        // Looking first keeps a call that will be refused from reserving anything further in.
+        // The limiter is asked first, so that a call that will be refused reserves nothing in the
+        // inner service.
         self.latch = self.shared.peek().is_some();
         if self.latch {
             return Poll::Ready(Ok(()));
@@ -74,7 +75,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let cost = self.cost.cost(&request);
         let taken = if self.latch {
-            // Whatever it costs: the inner service was not polled ready.
+            // Refused at any cost, because the inner service was not polled.
             self.latch = false;
             Err(self.shared.left(cost))
         } else {

@@ -1,4 +1,4 @@
-//! What every service of one layer shares.
+//! State that the services of one layer share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ counters! {
     }
 }
 
-/// How many tokens come back in which time.
+/// A refill rate: tokens per period.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refill {
     pub(super) tokens: u32,
@@ -39,7 +39,7 @@ impl Refill {
     }
 }
 
-/// What every service of one layer shares.
+/// State that the services of one layer share.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) limiter: Limiter,
@@ -47,11 +47,11 @@ pub struct Shared {
     pub(super) capacity: AtomicUsize,
     pub(super) max_wait: AtomicU64,
     pub(super) claim_within: AtomicU64,
-    /// Tokens per second, the bits of an `f32`, for messages.
+    /// Tokens per second as the bits of an `f32`, for messages.
     pub(super) per_second: AtomicU32,
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
-    /// The rate in force. Held while it is changed, so that changes come one after the other.
+    /// The rate in force. The lock is held during a change, so that changes run one after another.
     pub(super) refill: Mutex<Refill>,
 }
 
@@ -80,7 +80,8 @@ impl Shared {
         self.per_second.store(config.per_second().to_bits(), Ordering::Relaxed);
     }
 
-    /// How a call of one token would be refused now.
+    /// Returns the retry time of a call of one token that would be refused now, or `None` if it
+    /// would be admitted.
     #[inline]
     pub(super) fn peek(&self) -> Option<RetryAfter> {
         if self.limiter.surely_has_one() { None } else { self.peek_by_clock() }
@@ -105,7 +106,7 @@ impl Shared {
         Some(self.retry_after(short, 1, now))
     }
 
-    /// What is left now of the time for which a call is refused that was found to be before.
+    /// Returns the remaining retry time of a call that was found to be refused earlier.
     #[inline(always)]
     pub(super) fn left(&self, cost: u32) -> RetryAfter {
         let now = self.common.clock.now();
@@ -153,7 +154,7 @@ impl Shared {
         }
     }
 
-    /// Asks the queue, which may have come to its end by now.
+    /// Asks the queue, which may be empty by now.
     #[cold]
     fn take_behind(&self, cost: u32, now: Instant) -> Result<Spent, RetryAfter> {
         let ask = Ask { cost, capacity: 0, longest: None, claim: None };
@@ -194,7 +195,7 @@ impl Shared {
         Error::rate_limited(self.common.name, per_second, retry_after)
     }
 
-    /// The refusal that is being handed out, counted and told.
+    /// Returns the refusal for the caller, after it has counted and reported it.
     #[inline(always)]
     pub(super) fn refuse(&self, retry_after: RetryAfter) -> Error {
         self.note_refusal(retry_after);
@@ -263,7 +264,7 @@ impl waiting::Limiter for Shared {
         error
     }
 
-    /// Of a call of one token: what it will cost is not known yet.
+    /// The outlook of a call of one token, because the real cost is not known yet.
     fn outlook(&self) -> Outlook {
         if self.peek().is_none() {
             return Outlook::Admitted;
@@ -274,8 +275,8 @@ impl waiting::Limiter for Shared {
 
     fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting<Self>, Error> {
         let capacity = self.capacity.load(Ordering::Relaxed);
-        // Tokens that are not claimed stay with their waiter: it was promised them, and time brings
-        // others for the next one.
+        // A waiter keeps tokens that it does not claim: they were promised to it, and time brings
+        // more for the next waiter.
         let ask = Ask { cost, capacity, longest: Some(self.max_wait()), claim: None };
         self.ask(ask, |now, ahead| self.comes_in_time(ahead, cost, now))
     }
@@ -317,7 +318,7 @@ impl Reconfigure for Shared {
     }
 
     fn apply(&self, config: &Config) {
-        // What was due to waiters by now is theirs under the old terms.
+        // Tokens that are due to waiters by now belong to them under the old rules.
         waiting::settle(self);
         let mut refill = lock(&self.refill);
         self.limiter.apply(config, self.common.clock.now());

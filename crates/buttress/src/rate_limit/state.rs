@@ -1,7 +1,7 @@
-//! The decision of a rate limiter: is there enough for this call, and if not, when.
+//! The decision of a rate limiter: whether a call gets its tokens, and otherwise when.
 //!
-//! [`plan`] is the arithmetic of a token bucket, [`bucket`] keeps one in an atomic word, [`windows`]
-//! are the other policies.
+//! [`plan`] is the arithmetic of a token bucket, [`bucket`] keeps one in an atomic word, and
+//! [`windows`] implements the other policies.
 
 pub(super) mod bucket;
 pub(super) mod plan;
@@ -16,23 +16,23 @@ use super::config::{Config, Policy};
 use crate::machinery::queue::{Lack, Resource};
 use crate::vocabulary::clock;
 
-/// When tokens were taken: enough to give back exactly them, if they still count.
+/// A record of a take, with which exactly the taken tokens can be returned while they still count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Receipt {
-    /// For a bucket the position after the take, for a window the time of its entry.
+    /// For a bucket, the position after the take. For a window, the time of its entry.
     mark: u64,
     /// The version of the plan the mark belongs to.
     version: u64,
 }
 
-/// Why a call was not admitted.
+/// The reason why a call was not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Short {
-    /// There will be enough in so many nanoseconds.
+    /// The tokens are available after this number of nanoseconds.
     For(u64),
-    /// It costs more than there can ever be.
+    /// The call costs more than the limiter can ever hold.
     Never,
-    /// Others wait and must not be passed.
+    /// Other calls wait, and this call must not overtake them.
     Behind,
 }
 
@@ -57,7 +57,7 @@ impl Limiter {
         Self { anchor, kind }
     }
 
-    /// Takes `cost`, unless others wait. What it took cannot be given back.
+    /// Takes `cost`, unless other calls wait. The tokens cannot be returned.
     #[inline(always)]
     pub(crate) fn spend(&self, cost: u32, now: Instant) -> Result<(), Short> {
         let now = plan::nanos_since(self.anchor, now);
@@ -67,7 +67,7 @@ impl Limiter {
         }
     }
 
-    /// Takes `cost`, unless others wait.
+    /// Takes `cost`, unless other calls wait.
     pub(crate) fn try_take(&self, cost: u32, now: Instant) -> Result<Receipt, Short> {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
@@ -76,7 +76,7 @@ impl Limiter {
         }
     }
 
-    /// Whether one token is there, as far as that can be told without reading the clock.
+    /// Returns `true` if one token is surely available, decided without reading the clock.
     #[inline]
     pub(crate) fn surely_has_one(&self) -> bool {
         match &self.kind {
@@ -85,7 +85,8 @@ impl Limiter {
         }
     }
 
-    /// How many nanoseconds after `now` there is enough for `cost`, where that is quickly said.
+    /// Returns the nanoseconds after `now` until `cost` is available. `None` if only the slow path
+    /// can answer.
     #[inline(always)]
     pub(crate) fn quick_wait(&self, cost: u32, now: Instant) -> Option<u64> {
         match &self.kind {
@@ -94,7 +95,7 @@ impl Limiter {
         }
     }
 
-    /// How [`try_take`](Self::try_take) would fail at `now`.
+    /// Returns the error that [`try_take`](Self::try_take) would return at `now`. Takes nothing.
     pub(crate) fn peek(&self, cost: u32, now: Instant) -> Result<(), Short> {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
@@ -103,7 +104,8 @@ impl Limiter {
         }
     }
 
-    /// How long until `cost` is there, after `ahead` was taken by others. `None` if never.
+    /// Returns how long until `cost` is available, after other calls have taken `ahead`. `None` if
+    /// never.
     pub(crate) fn wait_for(&self, ahead: u64, cost: u32, now: Instant) -> Option<Duration> {
         let now = plan::nanos_since(self.anchor, now);
         let nanos = match &self.kind {
@@ -113,8 +115,8 @@ impl Limiter {
         nanos.map(Duration::from_nanos)
     }
 
-    /// Gives back what was taken and not used, as far as it still counts: what time has brought back
-    /// meanwhile is not given back a second time.
+    /// Returns unused tokens to the limiter, as far as they still count. Tokens that time has
+    /// brought back meanwhile are not returned a second time.
     pub(crate) fn refund(&self, cost: u32, receipt: Receipt, now: Instant) {
         match &self.kind {
             Kind::Bucket(bucket) => {
@@ -124,7 +126,7 @@ impl Limiter {
         }
     }
 
-    /// Whole tokens that could be taken now.
+    /// Returns how many whole tokens are available now.
     pub(crate) fn available(&self, now: Instant) -> u32 {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {
@@ -133,7 +135,7 @@ impl Limiter {
         }
     }
 
-    /// How long until everything is there again.
+    /// Returns how long until all tokens are back.
     pub(crate) fn full_in(&self, now: Instant) -> Duration {
         let now = plan::nanos_since(self.anchor, now);
         Duration::from_nanos(match &self.kind {
@@ -142,7 +144,7 @@ impl Limiter {
         })
     }
 
-    /// The most that can ever be taken at once.
+    /// Returns the most tokens that can ever be taken together.
     pub(crate) fn max_tokens(&self) -> u32 {
         match &self.kind {
             Kind::Bucket(bucket) => bucket.max_tokens(),
@@ -157,8 +159,8 @@ impl Limiter {
         }
     }
 
-    /// Changes rate and size, keeping the level. The policy is the same, and the caller keeps changes
-    /// apart.
+    /// Changes rate and size, and keeps the level. The policy must be unchanged. The caller
+    /// serializes the changes.
     pub(crate) fn apply(&self, config: &Config, now: Instant) {
         let now = plan::nanos_since(self.anchor, now);
         match &self.kind {

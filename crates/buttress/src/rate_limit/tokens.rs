@@ -8,7 +8,7 @@ use crate::machinery::guard::Guard;
 use crate::machinery::limited::Held;
 use crate::machinery::waiting;
 
-/// Tokens that were taken for a call that has not begun. Dropping them gives them back.
+/// Tokens that were taken for a call that has not begun. Dropping them returns them.
 #[derive(Debug)]
 #[must_use]
 pub struct Tokens {
@@ -23,7 +23,7 @@ impl Tokens {
         Self { shared: Some(shared), cost, receipt }
     }
 
-    /// The call begins.
+    /// Marks the tokens as spent, because the call begins.
     pub(super) fn spend(mut self) -> Spent {
         if let Some(shared) = self.shared.take() {
             shared.admitted();
@@ -32,7 +32,7 @@ impl Tokens {
     }
 }
 
-/// What a running call holds of a rate limiter: nothing, because its tokens are spent.
+/// The hold of a running call on a rate limiter. It is empty, because the tokens are spent.
 #[derive(Clone, Copy, Debug)]
 pub struct Spent;
 

@@ -10,21 +10,22 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 
-/// The operator's view of a keyed limiter, and its use without tower. Cheap to clone.
+/// Controls a keyed limiter for an operator, and uses it without tower. Cheap to clone.
 pub type KeyedHandle<K, P = OneRule> = keyed::KeyedHandle<Shared<K, P>>;
 
 impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
-    /// Takes `cost` tokens of `key`.
+    /// Takes `cost` tokens of `key`, without waiting.
     ///
     /// # Errors
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) if they are not there, with the exact time until
-    /// they are; [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no place for a new key.
+    /// [`RateLimited`](crate::ErrorKind::RateLimited) if the tokens are not available, with the
+    /// exact time until they are. [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no
+    /// place for a new key.
     pub fn try_acquire(&self, key: &K, cost: u32) -> Result<(), Error> {
         self.keys.try_take(key, cost).map(|_spent| ())
     }
 
-    /// Whole tokens `key` could take now, without taking any; `None` if the key is not held, and so
-    /// would start full.
+    /// Returns how many whole tokens `key` could take now, without taking any. `None` if the key is
+    /// not held. A key that is not held starts with a full bucket.
     #[must_use]
     pub fn available(&self, key: &K) -> Option<u32> {
         let now = self.keys.now();
@@ -32,7 +33,8 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
         spent.map(|spent| rule.plan.tokens(spent, now))
     }
 
-    /// The rules of `key` and its tokens, without taking any. A key that is not held has a full bucket.
+    /// Returns the rules of `key` and its tokens, without taking any. A key that is not held has a
+    /// full bucket.
     #[must_use]
     pub fn limit_of(&self, key: &K) -> KeyLimit {
         let now = self.keys.now();
@@ -47,7 +49,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
         }
     }
 
-    /// The numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> KeyedStats {
         let shared = &self.keys;
@@ -67,25 +69,25 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
         self.keys.config(())
     }
 
-    /// Takes over rate and size from `config` for every key; levels stay. Takes time in the number of
-    /// keys.
+    /// Changes rate and size of every key to the values of `config`. The keys keep their levels.
+    /// The duration grows with the number of keys.
     ///
     /// # Errors
-    /// What [`KeyedRateLimitLayer::new`](super::KeyedRateLimitLayer::new) would refuse is refused and
-    /// changes nothing.
+    /// The errors of [`KeyedRateLimitLayer::new`](super::KeyedRateLimitLayer::new). Nothing changes
+    /// then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
         self.keys.change((), config)
     }
 }
 
 impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>> {
-    /// Takes over rate and size from `config` for every key of `plan`. The keys keep their levels. Takes
-    /// time in the number of all keys.
+    /// Changes rate and size of every key of `plan` to the values of `config`. The keys keep their
+    /// levels. The duration grows with the number of all keys.
     ///
     /// # Errors
-    /// A plan that is not listed, and what
-    /// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) would refuse. Nothing
-    /// changes then.
+    /// A plan that is not listed, and the errors of
+    /// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans). Nothing changes
+    /// then.
     pub fn reconfigure_plan(&self, plan: &P, config: &Config) -> Result<(), InvalidConfig> {
         self.keys.change(self.keys.rules.known(plan)?, config)
     }
@@ -103,11 +105,11 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
         self.keys.config(0)
     }
 
-    /// Takes over rate and size from `config` for every key without a listed plan. The keys keep their
-    /// levels. Takes time in the number of all keys.
+    /// Changes rate and size of every key without a listed plan to the values of `config`. The keys
+    /// keep their levels. The duration grows with the number of all keys.
     ///
     /// # Errors
-    /// What [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) would refuse.
+    /// The errors of [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans).
     /// Nothing changes then.
     pub fn reconfigure_unlisted(&self, config: &Config) -> Result<(), InvalidConfig> {
         self.keys.change(0, config)
@@ -129,26 +131,26 @@ pub struct KeyedStats {
     pub keys: usize,
     /// The most keys that are ever held.
     pub max_keys: usize,
-    /// Calls refused for want of tokens.
+    /// Calls refused because their key had too few tokens.
     pub refused: u64,
     /// Calls refused because there was no place for their key.
     pub too_many_keys: u64,
-    /// Calls admitted; `None` unless [`count_calls`](Config::count_calls) is on.
+    /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) is on.
     pub admitted: Option<u64>,
 }
 
-/// How the limit of one key stands.
+/// The rules and the tokens of one key.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct KeyLimit {
-    /// Whole tokens to be had now.
+    /// Whole tokens that are available now.
     pub available: u32,
     /// The size of the bucket.
     pub max_tokens: u32,
-    /// How many tokens come back in a `refill_period`.
+    /// How many tokens come back in [`refill_period`](Self::refill_period).
     pub refill_tokens: u32,
-    /// In what time `refill_tokens` come back.
+    /// The time in which [`refill_tokens`](Self::refill_tokens) tokens come back.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::vocabulary::duration_text::serialize")

@@ -1,4 +1,4 @@
-//! Which rules a key has: one set for all keys, or one per plan.
+//! Rules per key: one set for all keys, or one set per plan.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,29 +30,30 @@ impl Rule {
     }
 }
 
-/// What a keyed limiter keeps for each key, and how it finds the rules of a key.
+/// State of a key in a keyed limiter, and the search for the rules of a key.
 pub(crate) trait Keeps<K> {
-    /// All rules.
+    /// The rules of all keys.
     type Table: Clone + fmt::Debug;
-    /// Says which rules.
+    /// Selects the rules of a key.
     type Which: Copy;
     /// The state of a key.
     type Entry: fmt::Debug;
 
-    /// Which rules `key` has now. May run code of the user: the caller holds no lock.
+    /// Returns the selector of the rules that `key` has now. It may run code of the user, so the
+    /// caller holds no lock.
     fn which(&self, key: &K) -> Self::Which;
 
-    /// A full bucket.
+    /// Creates a full bucket.
     fn full(which: Self::Which) -> Self::Entry;
 
-    /// The rules that `which` says.
+    /// Returns the rules that `which` selects.
     fn rule(table: &Self::Table, which: Self::Which) -> &Rule;
 
-    /// The rules that `entry` was last used under, and its spent position.
+    /// Returns the rules that `entry` was last used under, and its spent position.
     fn kept<'t>(table: &'t Self::Table, entry: &Self::Entry) -> (&'t Rule, u64);
 
-    /// Puts `entry` under the rules that `which` says, at its level. Returns those rules, and where the
-    /// spent position is.
+    /// Moves `entry` to the rules that `which` selects, at its present level. Returns those rules
+    /// and the spent position.
     fn under<'t, 'e>(
         table: &'t Self::Table,
         entry: &'e mut Self::Entry,
@@ -60,21 +61,21 @@ pub(crate) trait Keeps<K> {
         now: u64,
     ) -> (&'t Rule, &'e mut u64);
 
-    /// `table` with other rules in the place of `which`.
+    /// Returns a copy of `table` in which `rule` replaces the rules that `which` selects.
     fn replaced(table: &Self::Table, which: Self::Which, rule: Rule) -> Self::Table;
 
-    /// Whether `entry` stands under the rules that `which` says.
+    /// Returns `true` if `entry` uses the rules that `which` selects.
     fn is_under(entry: &Self::Entry, which: Self::Which) -> bool;
 
-    /// The spent position.
+    /// Returns the spent position.
     fn spent(entry: &mut Self::Entry) -> &mut u64;
 }
 
-/// How a keyed limiter finds the rules of a key: [`OneRule`] or [`Plans`]. No other type can do so.
+/// Finds the rules of a key in a keyed limiter. Only [`OneRule`] and [`Plans`] implement it.
 #[allow(private_bounds, reason = "only this crate says what is kept for a key")]
 pub trait Rules<K>: Keeps<K> {}
 
-/// Every key has the same rules. The default.
+/// Gives every key the same rules. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OneRule;
 
@@ -126,8 +127,8 @@ impl<K> Keeps<K> for OneRule {
     }
 }
 
-/// Every key has the rules of its plan. Made by
-/// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans).
+/// Gives every key the rules of its plan.
+/// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) makes it.
 pub struct Plans<K, P> {
     names: Box<[P]>,
     plan_of: Box<dyn Fn(&K) -> P + Send + Sync>,
@@ -138,7 +139,7 @@ impl<K, P: PartialEq + fmt::Debug> Plans<K, P> {
         Self { names: names.into(), plan_of }
     }
 
-    /// The place of `plan` in the table; 0 is the place of the rules without a plan.
+    /// Returns the place of `plan` in the table; 0 is the place of the rules without a plan.
     pub(super) fn place(&self, plan: &P) -> Option<usize> {
         Some(self.names.iter().position(|name| name == plan)? + 1)
     }
@@ -181,7 +182,7 @@ impl<K, P: PartialEq + fmt::Debug> Keeps<K> for Plans<K, P> {
     type Entry = OnPlan;
 
     fn which(&self, key: &K) -> usize {
-        // A plan that is not listed has the rules without a plan, as the docs say.
+        // A plan that is not listed has the rules without a plan, as documented.
         self.place(&(self.plan_of)(key)).unwrap_or(0)
     }
 

@@ -1,4 +1,4 @@
-//! What every service of a keyed limiter shares.
+//! State that the services of a keyed limiter share.
 
 use std::fmt;
 use std::hash::Hash;
@@ -28,16 +28,16 @@ counters! {
     }
 }
 
-/// For each key the position up to which its tokens are spent, and the rules.
+/// The rules, and for each key the position up to which its tokens are spent.
 pub struct Shared<K, P: Rules<K>> {
     anchor: Instant,
     pub(super) rules: P,
     pub(super) keys: KeyMap<K, P::Entry, P::Table>,
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
-    /// Queue and waits, which no key uses, as they were given.
+    /// The given configuration. Its queue and waits are not used.
     given: Config,
-    /// Keeps changes of the rules apart, and has the newest: shards get them one after the other.
+    /// The newest rules. Its lock serializes changes: shards get them one after another.
     table: Mutex<P::Table>,
 }
 
@@ -60,19 +60,19 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         })
     }
 
-    /// Nanoseconds since the limiter was made.
+    /// Returns the nanoseconds since the limiter was made.
     pub(super) fn now(&self) -> u64 {
         nanos_since(self.anchor, self.common.clock.now())
     }
 
     pub(super) fn try_take(&self, key: &K, cost: u32) -> Result<Spent, Error> {
-        // The user's code, before any lock.
+        // Code of the user runs before any lock is taken.
         let which = self.rules.which(key);
         let now = self.now();
         let taken = self.keys.with(
             key,
             |_| P::full(which),
-            // A full bucket can be forgotten: a new one is full too.
+            // A full bucket can be forgotten: a new bucket is full too.
             |table, entry| {
                 let (rule, spent) = P::kept(table, entry);
                 rule.plan.is_full(spent, now)
@@ -112,7 +112,8 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         Err(error)
     }
 
-    /// The rules `key` has now, and its spent position under them; `None` if the key is not held.
+    /// Returns the rules that `key` has now, and its spent position under them. The position is
+    /// `None` if the key is not held.
     pub(super) fn look(&self, key: &K, now: u64) -> (Rule, Option<u64>) {
         let which = self.rules.which(key);
         let held = self.keys.peek(key, |table, entry| {
@@ -127,7 +128,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
         }
     }
 
-    /// The rules in force that `which` says.
+    /// Returns the rules in force that `which` selects.
     pub(super) fn config(&self, which: P::Which) -> Config {
         let rule = *P::rule(&lock(&self.table), which);
         self.given
@@ -136,7 +137,7 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> Shared<K, P> {
             .refill(rule.refill_tokens, rule.refill_period)
     }
 
-    /// Takes over rate and size from `config` for every key with these rules. Levels stay.
+    /// Changes rate and size of every key with these rules. The keys keep their levels.
     pub(super) fn change(&self, which: P::Which, config: &Config) -> Result<(), InvalidConfig> {
         check(config)?;
         let mut table = lock(&self.table);

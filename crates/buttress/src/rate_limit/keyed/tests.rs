@@ -80,7 +80,7 @@ async fn a_plan_changes_live_for_all_its_keys_and_no_others() {
     }
     advance(100).await;
     assert_eq!(limiter.available(&7), Some(2));
-    // A key that comes later.
+    // A key that is added later.
     let mut later = 0;
     while limiter.try_acquire(&3000, 1).is_ok() {
         later += 1;
@@ -96,7 +96,7 @@ async fn a_key_that_changes_its_plan_keeps_its_level() {
     let (pro, limiter) = switchable();
     limiter.try_acquire(&1, 2).unwrap();
     pro.store(true, Ordering::SeqCst);
-    // No second burst for an upgrade.
+    // An upgrade brings no second burst.
     assert_eq!(limiter.available(&1), Some(0));
     let error = limiter.try_acquire(&1, 1).unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_millis(50)));
@@ -117,7 +117,7 @@ async fn changing_to_and_fro_gains_no_token() {
         pro.store(n % 2 == 0, Ordering::SeqCst);
         admitted += u32::from(limiter.try_acquire(&1, 1).is_ok());
     }
-    // The key came as pro, and was cut to two tokens by the second call.
+    // The key began as pro. The second call cut it to two tokens.
     assert_eq!(admitted, 3);
 }
 
@@ -187,7 +187,7 @@ async fn only_a_bucket_that_is_full_by_its_own_plan_is_forgotten() {
 async fn the_closure_may_ask_the_limiter() {
     let own: Arc<OnceLock<Handle>> = Arc::default();
     let asked = own.clone();
-    // Another limiter would do; this one shows that no lock is held.
+    // Another limiter would do too. This one shows that no lock is held.
     let limiter = limiter(8, move |key| {
         let handle = asked.get();
         let seen = handle.map_or(0, |handle| handle.stats().keys);

@@ -5,13 +5,13 @@ use super::{Receipt, Short};
 use crate::sync::seqlock::SeqLock;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Somebody waits in the queue; newcomers must not pass.
+/// Flag: a call waits in the queue, and newcomers must not overtake it.
 const WAITING: u64 = 1;
-/// Changes with every change of the plan, as the same bit of the plan's version does, so that a decision
-/// made under the old plan cannot be stored.
+/// Flag that flips with every change of the plan, in step with the version of the plan. A decision
+/// under the old plan therefore cannot be stored.
 const EPOCH: u64 = 2;
-/// The last call left less than one token. While it is clear one token is surely there, because a
-/// bucket only fills with time; so looking before a call costs no clock read.
+/// Flag: the last call left less than one token. While it is clear, one token is surely available,
+/// because a bucket only fills with time. A check before a call then reads no clock.
 const LOW: u64 = 4;
 /// The rest of the word is the spent position.
 const SHIFT: u32 = 3;
@@ -34,7 +34,7 @@ impl Bucket {
         Self { plan: SeqLock::new(plan.to_words()), word: AtomicU64::new(0) }
     }
 
-    /// Takes `cost` at `now`, unless somebody waits.
+    /// Takes `cost` at `now`, unless a call waits.
     #[inline(always)]
     pub(crate) fn spend(&self, cost: u32, now: u64) -> Result<(), Short> {
         if let Some((words, word)) = self.quick() {
@@ -58,13 +58,14 @@ impl Bucket {
         self.take(WAITING, |plan, spent| plan.take(spent, cost, now))
     }
 
-    /// Takes `cost` for the head of the line, as of the first moment from `since` to `until` at which
-    /// there is enough. What came after `since` has not overflowed: it was due to the waiters.
+    /// Takes `cost` for the head of the queue, as of the first moment from `since` to `until` at
+    /// which there is enough. Tokens that came after `since` have not overflowed: they were due to
+    /// the waiters.
     pub(crate) fn take_due(&self, cost: u32, since: u64, until: u64) -> Result<Receipt, Short> {
         self.take(0, |plan, spent| plan.take_due(spent, cost, since, until))
     }
 
-    /// Takes what `take` finds there, unless one of the bits of `not` is set.
+    /// Takes the tokens with `take`, unless one of the bits of `not` is set.
     #[inline(always)]
     fn take(
         &self,
@@ -83,7 +84,7 @@ impl Bucket {
         }
     }
 
-    /// How long until there is enough for `cost`, where that is quickly said.
+    /// Returns how long until there is enough for `cost`. `None` if only the slow path can answer.
     #[inline(always)]
     pub(crate) fn quick_wait(&self, cost: u32, now: u64) -> Option<u64> {
         let (words, word) = self.quick()?;
@@ -93,21 +94,21 @@ impl Bucket {
         }
     }
 
-    /// The first words of the plan, and the word, in as few steps as can be: unless the plan is being changed, or
-    /// a call waits.
+    /// Returns the first words of the plan, and the word, with few instructions. `None` if the plan
+    /// is being changed or a call waits.
     #[inline(always)]
     fn quick(&self) -> Option<([u64; 4], u64)> {
-        // Without the bit that says a change is under way: with it `is_still` fails below, and it must not
-        // make up for the bit of those who wait.
+        // Without the bit of a change that is under way: with it `is_still` fails below, and it
+        // must not cancel the `WAITING` bit in the comparison.
         let version = self.plan.begin() & !1;
         let words = self.plan.first();
         let word = self.word.load(Ordering::Acquire);
-        // One comparison for two things: the same epoch, and nobody waits.
+        // One comparison checks two conditions: the same epoch, and no waiting call.
         let quiet = (word ^ version) & (EPOCH | WAITING) == 0 && self.plan.is_still(version);
         quiet.then_some((words, word))
     }
 
-    /// How taking `cost` at `now` would fail.
+    /// Returns the error that a take of `cost` at `now` would return. Takes nothing.
     pub(crate) fn peek(&self, cost: u32, now: u64) -> Result<(), Short> {
         let (plan, word) = self.snapshot();
         if word & WAITING != 0 {
@@ -116,7 +117,8 @@ impl Bucket {
         plan.take(word >> SHIFT, cost, now).map(drop)
     }
 
-    /// Whether one token is there at any present or later time. False negatives are possible.
+    /// Returns `true` if one token is available at any present or later time. False negatives are
+    /// possible.
     #[inline]
     pub(crate) fn surely_has_one(&self) -> bool {
         self.word.load(Ordering::Relaxed) & (LOW | WAITING) == 0
@@ -127,7 +129,7 @@ impl Bucket {
         plan.wait_for(word >> SHIFT, ahead, cost, now)
     }
 
-    /// Nothing comes back under another plan than the one it was taken under.
+    /// Returns tokens to the bucket, unless the plan has changed since they were taken.
     pub(crate) fn refund(&self, cost: u32, receipt: Receipt, now: u64) {
         loop {
             let (plan, version, word) = self.versioned();
@@ -135,7 +137,7 @@ impl Bucket {
                 return;
             }
             let spent = plan.refund(word >> SHIFT, cost, receipt.mark, now);
-            // LOW may stay although a token is there again: that only costs a clock read.
+            // LOW may stay set although a token is available again. That only costs a clock read.
             if self.replace(word, spent << SHIFT | word & ((1 << SHIFT) - 1)) {
                 return;
             }
@@ -156,7 +158,7 @@ impl Bucket {
         Plan::from_words(self.plan.read().0).max_tokens()
     }
 
-    /// Changes the plan and keeps the level. The caller keeps changes apart.
+    /// Changes the plan and keeps the level. The caller serializes the changes.
     pub(crate) fn apply(&self, plan: Plan, now: u64) {
         let old = Plan::from_words(self.plan.read().0);
         self.plan.write(plan.to_words(), || {
@@ -180,9 +182,9 @@ impl Bucket {
         }
     }
 
-    /// A plan and a word that belong together. The word may be replaced only if it is still the same,
-    /// and it changes with every plan; two changes of plan between the load and the store, ending on
-    /// the very same number, would go unseen and misprice one call.
+    /// Returns a plan and a word that belong together. The caller may replace the word only if it
+    /// is still the same. The word changes with every plan. Two changes of the plan between load
+    /// and store that end on the same number remain undetected, and misprice one call.
     fn snapshot(&self) -> (Plan, u64) {
         let (plan, _, word) = self.versioned();
         (plan, word)
@@ -192,8 +194,8 @@ impl Bucket {
     fn versioned(&self) -> (Plan, u64, u64) {
         loop {
             let (words, version) = self.plan.read();
-            // Acquire: a word of a new epoch was stored while the sequence was odd, so seeing it, the
-            // next read of the plan waits for the new one.
+            // Acquire: a word of a new epoch was stored while the sequence was odd. A thread that
+            // sees this word waits for the new plan in its next read.
             let word = self.word.load(Ordering::Acquire);
             if (word & EPOCH != 0) == (version % 2 == 1) {
                 return (Plan::from_words(words), version, word);

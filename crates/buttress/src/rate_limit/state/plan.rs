@@ -1,12 +1,12 @@
 //! The arithmetic of a token bucket, exact for any rate and horizon.
 //!
-//! A token is divided into `unit` parts, chosen so that about one part, and never more, comes back in a
+//! A token is divided into `unit` parts, so that about one part, and never more, comes back in a
 //! nanosecond. The *position* at a time is the number of parts that came back since the anchor:
-//! `floor(nanos * ratio)`, computed each time from the whole elapsed time, so that rounding never adds
-//! up. The state of a bucket is one number, the position up to which its parts are *spent*: it is full
-//! when the present position has reached `spent`, and holds `capacity - (spent - position)` otherwise.
-//! (With `ratio` = 1 this is the generic cell rate algorithm of ATM Forum TM 4.0, `spent` being its
-//! theoretical arrival time.)
+//! `floor(nanos * ratio)`. It is computed each time from the whole elapsed time, so that rounding
+//! errors never accumulate. The state of a bucket is one number: the position up to which its parts
+//! are *spent*. The bucket is full when the present position has reached `spent`. Otherwise it
+//! holds `capacity - (spent - position)`. (With `ratio` = 1 this is the generic cell rate algorithm
+//! of ATM Forum TM 4.0, and `spent` is its theoretical arrival time.)
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use super::Short;
 use crate::rate_limit::config::Config;
 use crate::vocabulary::clock;
 
-/// Nanoseconds from the anchor of a limiter to `now`, at most 18 years, so that a packed position has
-/// bits to spare.
+/// Returns the nanoseconds from the anchor of a limiter to `now`, at most 18 years, so that a
+/// packed position has spare bits.
 #[inline(always)]
 pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
     const MOST: Duration = Duration::from_nanos(1 << 59);
@@ -28,10 +28,10 @@ pub(crate) fn nanos_since(anchor: Instant, now: Instant) -> u64 {
     }
 }
 
-/// The words of a plan, as a sequence lock keeps them.
+/// The number of words of a plan in a sequence lock.
 pub(crate) const WORDS: usize = 6;
 
-/// The high word of the ratio of an even plan: one.
+/// The high word of the ratio of an even plan, which is 1.
 const EVEN: u64 = 1 << 63;
 
 /// Rate and size of a bucket.
@@ -53,13 +53,13 @@ pub(crate) struct Plan {
 pub(crate) struct Taken {
     /// The new spent position.
     pub(crate) spent: u64,
-    /// Whether less than one token is left.
+    /// `true` if less than one token is left.
     pub(crate) low: bool,
 }
 
 impl Plan {
-    /// `config` must have been checked: at least one token and one nanosecond, and no more tokens than
-    /// nanoseconds.
+    /// `config` must have been checked: at least one token and one nanosecond, and at most one
+    /// token per nanosecond.
     pub(crate) fn new(config: &Config) -> Self {
         /// Room for positions of 18 years above a full bucket.
         const LARGEST: u64 = 1 << 58;
@@ -73,22 +73,23 @@ impl Plan {
         Self { unit, capacity: burst * unit, ratio: ratio(parts, period), parts, period }
     }
 
-    /// Whether exactly one part comes back in a nanosecond, so that a position is a time: when a token
-    /// takes a whole number of nanoseconds.
+    /// Returns `true` if exactly one part comes back in a nanosecond, so that a position is a time.
+    /// This holds when a token takes a whole number of nanoseconds.
     #[inline]
     fn is_even(&self) -> bool {
         self.ratio.0 == EVEN
     }
 
-    /// The plan of which these are the [first words](Self::to_words), if it is even: then they say all.
+    /// Returns the plan with these [first words](Self::to_words) if it is even. The first words
+    /// determine an even plan.
     #[inline(always)]
     pub(crate) fn from_first_words([unit, capacity, high, _]: [u64; 4]) -> Option<Self> {
         let even = Self { unit, capacity, ratio: (EVEN, 0), parts: 1, period: 1 };
         (high == EVEN).then_some(even)
     }
 
-    /// Takes `cost` tokens at `now` by the [first words](Self::to_words) of a plan that is not even, which say all
-    /// but how long to wait; `None` if the tokens are not there.
+    /// Takes `cost` tokens at `now` by the [first words](Self::to_words) of a plan that is not
+    /// even. `None` if the tokens are not available. The first words do not determine the wait.
     #[inline(always)]
     pub(crate) fn take_by_first_words(
         [unit, capacity, high, low]: [u64; 4],
@@ -101,7 +102,7 @@ impl Plan {
         plan.take_at(spent, cost, plan.scaled(now))
     }
 
-    /// The position at `now`, and whether a part of the next part has come back too.
+    /// Returns the position at `now`, and whether a part of the next part has come back too.
     #[inline]
     fn position(&self, now: u64) -> (u64, bool) {
         if self.is_even() { (now, false) } else { self.scaled(now) }
@@ -109,16 +110,16 @@ impl Plan {
 
     #[inline(always)]
     fn scaled(&self, now: u64) -> (u64, bool) {
-        // now * ratio / 2^127. The ratio is at most 2^127 and rounded up by less than 2^-127, `now` is
-        // below 2^60 and `period` below 2^56: the error is below 2^-67, a true fraction is either 0 or
-        // at least 2^-56, so neither the floor nor the test for a fraction can be wrong.
+        // now * ratio / 2^127. The ratio is at most 2^127 and rounded up by less than 2^-127, `now`
+        // is below 2^60 and `period` below 2^56. So the error is below 2^-67. A true fraction is
+        // either 0 or at least 2^-56. Neither the floor nor the test for a fraction can be wrong.
         let now = u128::from(now);
         let scaled = now * u128::from(self.ratio.0) + ((now * u128::from(self.ratio.1)) >> 64);
         let fraction = scaled & ((1 << 63) - 1);
         ((scaled >> 63) as u64, fraction != 0)
     }
 
-    /// The first time at which the position is reached.
+    /// Returns the first time at which the position is reached.
     #[inline]
     fn time_of(&self, position: u64) -> u64 {
         if self.is_even() { position } else { self.divided(position) }
@@ -140,12 +141,12 @@ impl Plan {
         })
     }
 
-    /// Takes `cost` parts at a position, if they are there.
+    /// Takes `cost` parts at a position, if they are available.
     #[inline(always)]
     fn take_at(&self, spent: u64, cost: u64, (position, fraction): (u64, bool)) -> Option<Taken> {
         if spent <= position {
-            // Full. What came back beyond that is lost, also the fraction: counting it as spent keeps
-            // the bucket from giving a token a nanosecond early.
+            // The bucket is full. Parts beyond that are lost, and so is the fraction: counting it
+            // as spent keeps the bucket from granting a token a nanosecond early.
             let cost = cost + u64::from(fraction);
             return Some(Taken { spent: position + cost, low: self.capacity < cost + self.unit });
         }
@@ -154,8 +155,8 @@ impl Plan {
         (level >= cost).then_some(taken)
     }
 
-    /// Takes `cost` tokens as of the first moment from `since` to `until` at which they are there. Only
-    /// what overflowed before `since` is lost.
+    /// Takes `cost` tokens as of the first moment from `since` to `until` at which they are
+    /// available. Only parts that overflowed before `since` are lost.
     pub(crate) fn take_due(
         &self,
         spent: u64,
@@ -175,7 +176,8 @@ impl Plan {
         Ok(Taken { spent, low: position + self.capacity < spent + self.unit })
     }
 
-    /// Nanoseconds until `cost` tokens are there after `ahead` others were taken.
+    /// Returns the nanoseconds until `cost` tokens are available after other calls have taken
+    /// `ahead`.
     pub(crate) fn wait_for(&self, spent: u64, ahead: u64, cost: u32, now: u64) -> Option<u64> {
         if cost > self.max_tokens() {
             return None;
@@ -186,19 +188,20 @@ impl Plan {
         Some(self.time_of(target).saturating_sub(now))
     }
 
-    /// Parts held at `now`.
+    /// Returns the parts held at `now`.
     pub(crate) fn level(&self, spent: u64, now: u64) -> u64 {
         let (position, _) = self.position(now);
         if spent <= position { self.capacity } else { self.level_above(spent, position) }
     }
 
-    /// A clock that went back can leave `spent` more than a bucket ahead: empty.
+    /// Returns the level while `spent` is above the position: 0 if a clock that went back left it
+    /// more than a bucket ahead.
     #[inline]
     fn level_above(&self, spent: u64, position: u64) -> u64 {
         (position + self.capacity).saturating_sub(spent)
     }
 
-    /// Whole tokens held at `now`.
+    /// Returns the whole tokens held at `now`.
     pub(crate) fn tokens(&self, spent: u64, now: u64) -> u32 {
         (self.level(spent, now) / self.unit) as u32
     }
@@ -207,17 +210,17 @@ impl Plan {
         spent <= self.position(now).0
     }
 
-    /// The spent position after giving back `cost`, whose take had moved it to `mark`. The parts of a
-    /// take come back with time as the position passes over them; those it has passed are not given
-    /// back once more.
+    /// Returns the spent position after returning `cost`, whose take had moved the position to
+    /// `mark`. The parts of a take come back with time as the position passes over them. Parts that
+    /// it has passed are not returned a second time.
     pub(crate) fn refund(&self, spent: u64, cost: u32, mark: u64, now: u64) -> u64 {
         let still_owed = mark.saturating_sub(self.position(now).0);
         let cost = u64::from(cost).saturating_mul(self.unit);
         spent.saturating_sub(cost.min(still_owed))
     }
 
-    /// The spent position under this plan that holds as many tokens at `now` as `spent` does under
-    /// `old`, or a full bucket if it is smaller.
+    /// Returns the spent position under this plan that holds as many tokens at `now` as `spent`
+    /// holds under `old`. A smaller bucket holds at most its size.
     pub(crate) fn carry(&self, old: &Self, spent: u64, now: u64) -> u64 {
         let level =
             u128::from(old.level(spent, now)) * u128::from(self.unit) / u128::from(old.unit);
@@ -225,7 +228,7 @@ impl Plan {
         self.position(now).0 + self.capacity - level
     }
 
-    /// Nanoseconds until the bucket is full.
+    /// Returns the nanoseconds until the bucket is full.
     pub(crate) fn full_in(&self, spent: u64, now: u64) -> u64 {
         self.time_of(spent).saturating_sub(now)
     }
@@ -245,7 +248,7 @@ impl Plan {
     }
 }
 
-/// `parts / period * 2^127`, rounded up, by long division. `parts <= period < 2^56`.
+/// Returns `parts / period * 2^127`, rounded up, by long division. `parts <= period < 2^56`.
 fn ratio(parts: u64, period: u64) -> (u64, u64) {
     let (parts, period) = (u128::from(parts), u128::from(period));
     let (high, rest) = ((parts << 64) / period, (parts << 64) % period);

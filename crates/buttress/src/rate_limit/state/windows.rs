@@ -1,4 +1,4 @@
-//! The window policies: fixed, and an exact sliding log.
+//! The window policies: fixed windows, and an exact sliding log.
 
 mod log;
 
@@ -18,7 +18,7 @@ pub(crate) struct Windows {
 #[derive(Debug)]
 struct Inner {
     waiting: bool,
-    /// Changes when receipts lose their meaning.
+    /// Changes when old receipts become invalid.
     version: u64,
     log: Log,
 }
@@ -45,8 +45,8 @@ impl Windows {
         self.unless_behind()?.take(cost, now, now)
     }
 
-    /// Takes `cost` for the head of the line, as of the first moment from `since` to `until` at which
-    /// there is enough.
+    /// Takes `cost` for the head of the queue, as of the first moment from `since` to `until` at
+    /// which there is enough.
     pub(crate) fn take_due(&self, cost: u32, since: u64, until: u64) -> Result<Receipt, Short> {
         lock(&self.inner).take(cost, since, until)
     }
@@ -67,7 +67,7 @@ impl Windows {
         lock(&self.inner).log.wait_for(ahead, cost, now)
     }
 
-    /// Takes `cost` back from the entry it was counted in, if that has not expired.
+    /// Removes `cost` from the entry that counts it, unless the entry has expired.
     pub(crate) fn refund(&self, cost: u32, receipt: Receipt) {
         let mut inner = lock(&self.inner);
         if receipt.version == inner.version {
@@ -83,7 +83,7 @@ impl Windows {
         lock(&self.inner).log.full_in(now)
     }
 
-    /// Changes limit and period. What was used up at `now` stays used up.
+    /// Changes limit and period. Tokens that are used up at `now` stay used up.
     pub(crate) fn apply(&self, config: &Config, now: u64) {
         let mut inner = lock(&self.inner);
         if inner.log.set_period(clock::to_nanos(config.refill_period), now) {

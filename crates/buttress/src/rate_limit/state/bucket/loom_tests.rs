@@ -33,7 +33,7 @@ fn loom_who_spends_quickly_does_not_pass_a_waiter() {
                 bucket.take_due(1, 0, 0).is_ok()
             })
         };
-        // Before the waiter announced itself, or not at all.
+        // The newcomer passes before the waiter has registered, or not at all.
         let mine = bucket.spend(1, 0).is_ok();
         assert!(mine ^ waiter.join().unwrap(), "exactly one got the only token");
         assert_eq!(bucket.spend(1, 0), Err(Short::Behind));
@@ -42,8 +42,8 @@ fn loom_who_spends_quickly_does_not_pass_a_waiter() {
 
 #[test]
 fn loom_nobody_passes_a_waiter_during_a_change_of_plan() {
-    // Found in review: the bit of an odd version made up for the bit of those who wait, so that a
-    // newcomer passed them, and wiped out that they wait at all.
+    // Regression: the bit of an odd version cancelled the bit of the waiters. A newcomer then
+    // passed them and cleared the bit.
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
@@ -71,7 +71,7 @@ fn loom_a_quick_take_is_never_mixed_with_a_change_of_plan() {
 
 fn take_against_change(take: fn(&Bucket) -> Result<(), Short>) {
     // Two readers of a sequence lock and two loops: without a bound the model takes minutes. Three
-    // preemptions are more than any known bug of this kind has needed.
+    // preemptions suffice for every known bug of this kind.
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(move || {
@@ -80,8 +80,8 @@ fn take_against_change(take: fn(&Bucket) -> Result<(), Short>) {
             let bucket = bucket.clone();
             thread::spawn(move || take(&bucket).unwrap())
         };
-        // The unit of a token differs a thousandfold: a mixture would empty the bucket or leave
-        // it full.
+        // The units of the two plans differ by a factor of a thousand: a mixture would empty the
+        // bucket or leave it full.
         bucket.apply(plan(4, 1000), 0);
         taker.join().unwrap();
         assert_eq!(bucket.available(0), 3);

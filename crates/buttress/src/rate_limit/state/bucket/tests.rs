@@ -8,7 +8,7 @@ use crate::rate_limit::Config;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The plain answer, without the receipt.
+/// Takes `cost` and drops the receipt.
 fn take(bucket: &Bucket, cost: u32, now: u64) -> Result<(), Short> {
     bucket.try_take(cost, now).map(|_| ())
 }
@@ -36,12 +36,12 @@ fn a_token_comes_back_at_the_exact_nanosecond() {
 
 #[test]
 fn thirds_of_a_second_come_back_as_three_in_a_whole_one() {
-    // Found while designing: a rate rounded to whole nanoseconds a token gives two here.
+    // A rate rounded to whole nanoseconds per token gives two here.
     let bucket = bucket(3, 3, SECOND);
     assert_eq!(take(&bucket, 3, 0), Ok(()));
     assert_eq!(bucket.available(SECOND - 1), 2);
     assert_eq!(bucket.available(SECOND), 3);
-    // And a full bucket gives all it holds at a time that is no multiple of a third.
+    // A full bucket gives all its tokens, also at a time that is no multiple of a third.
     assert_eq!(take(&bucket, 3, 2 * SECOND + 1), Ok(()));
 }
 
@@ -66,8 +66,8 @@ fn a_refund_is_never_more_than_was_taken_and_still_owed() {
 
 #[test]
 fn what_time_has_brought_back_is_not_refunded_again() {
-    // Found in review: ten reservations of one token each, dropped together after the bucket had long
-    // refilled, let eleven tokens pass at once.
+    // Regression: ten reservations of one token each, dropped together long after the bucket had
+    // refilled, admitted eleven tokens together.
     let bucket = bucket(1, 10, SECOND);
     let tenth = SECOND / 10;
     let receipts: Vec<_> = (0..10).map(|n| bucket.try_take(1, n * tenth).unwrap()).collect();
@@ -109,7 +109,8 @@ fn extreme_rates_fit() {
     assert_eq!(take(&fast, 1, 6), Ok(()));
 }
 
-/// Rates from one a day to ten million a second, also ones whose interval is no whole nanosecond.
+/// Rates from one per day to ten million per second, also rates whose interval is no whole
+/// nanosecond.
 fn rates() -> impl Strategy<Value = (u32, u64)> {
     let day = 24 * 3600 * SECOND;
     prop_oneof![
@@ -121,8 +122,8 @@ fn rates() -> impl Strategy<Value = (u32, u64)> {
 }
 
 proptest! {
-    /// Takes whenever it can. In no stretch of time, from any admission to any later one, is more than
-    /// burst + rate x time admitted; and a caller that always wants more gets at most one token less.
+    /// Takes whenever it can. No time span between two admissions admits more than burst + rate x
+    /// time. A caller that always wants more gets at most one token less.
     #[test]
     fn never_more_and_at_most_one_less_than_the_rate(
         (tokens, period) in rates(),
@@ -134,7 +135,8 @@ proptest! {
         let mut now = 0u64;
         let mut admitted: Vec<(u64, u64)> = Vec::new();
         for (pause, cost) in steps {
-            // Pauses from none to two intervals, so that the bucket is now drained, now full.
+            // Pauses from none to two intervals, so that the bucket is sometimes drained and
+            // sometimes full.
             now += u64::from(pause) * interval / 1000;
             if take(&bucket, cost, now).is_ok() {
                 admitted.push((now, cost.into()));
@@ -175,12 +177,13 @@ proptest! {
             }
         }
         let earned = u128::from(burst) * u128::from(period) + u128::from(tokens) * u128::from(now - start);
-        // What is still in the bucket was earned but not asked for.
+        // Tokens that are still in the bucket were earned but not taken.
         let had = admitted + u128::from(bucket.available(now)) + 1;
         prop_assert!(had * u128::from(period) >= earned, "{had} of {earned}");
     }
 
-    /// The short way of a call that nobody waits for, also at a rate that is not even, and after years.
+    /// The fast path of a call while no call waits, also at a rate that is not even, and after
+    /// years.
     #[test]
     fn spending_quickly_is_taking(
         (tokens, period) in rates(),
@@ -229,7 +232,7 @@ fn what_came_since_the_last_look_is_due_to_the_waiters_and_does_not_overflow() {
     let taken = (0..20).filter(|_| bucket.take_due(1, 0, tick).is_ok()).count();
     assert_eq!(taken, 10, "ten came in a millisecond");
     assert_eq!(bucket.take_due(1, tick, tick), Err(Short::For(tick / 10)));
-    // To a newcomer the bucket holds one, however long nobody came.
+    // A newcomer finds one token, however long no call came.
     take(&bucket, 1, 5 * tick).unwrap();
     assert!(take(&bucket, 1, 5 * tick).is_err());
 }
@@ -245,7 +248,7 @@ fn what_overflowed_before_anybody_waited_is_lost() {
 }
 
 proptest! {
-    /// Looking late gives each waiter what it would have had by looking at its very moment.
+    /// A late check gives each waiter the tokens that a check at the exact moment would give.
     #[test]
     fn late_looks_and_looks_in_time_are_the_same(
         size in 1u32..5,
@@ -259,7 +262,7 @@ proptest! {
         let mut now = 0;
         for (cost, slack) in costs.into_iter().filter(|cost| *cost <= size).zip(1u64..) {
             let late = late.take_due(cost, 0, pause);
-            // A full bucket loses what came back of a nanosecond each time somebody looks at it.
+            // A full bucket loses the fraction of a nanosecond at each check.
             let due = now + exact.wait_for(0, cost, now).unwrap();
             match late {
                 Ok(_) => prop_assert!(due <= pause + slack),

@@ -1,4 +1,4 @@
-//! What counts against the limit of a window, and until when.
+//! The log of a window: which takes count against the limit, and until when.
 
 use std::collections::VecDeque;
 
@@ -6,22 +6,23 @@ use crate::rate_limit::state::Short;
 
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Whether windows begin at multiples of the period, or slide.
+    /// `true` if windows begin at multiples of the period, `false` if they slide.
     fixed: bool,
     limit: u32,
     period: u64,
-    /// What counts, in the order of its time. Each entry expires one period after its time.
+    /// The takes that count, in the order of their time. Each entry expires one period after its
+    /// time.
     entries: VecDeque<Entry>,
-    /// The sum of the entries.
+    /// The sum of all entries.
     used: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// When it was taken; with fixed windows the time at which its window began.
+    /// The time of the take. With fixed windows, the begin of its window.
     at: u64,
     spent: u32,
-    /// What a larger limit added, which cannot be taken yet.
+    /// The tokens that a larger limit added, and that cannot be taken yet.
     withheld: u32,
 }
 
@@ -54,7 +55,7 @@ impl Log {
         Ok(self.note(at, cost, 0))
     }
 
-    /// Nanoseconds from `now` until there is enough for `cost`.
+    /// Returns the nanoseconds from `now` until there is enough for `cost`.
     pub(super) fn due(&self, cost: u32, now: u64) -> Result<u64, Short> {
         if cost > self.limit {
             return Err(Short::Never);
@@ -64,8 +65,8 @@ impl Log {
         Ok(self.until_free(expired, excess, now))
     }
 
-    /// Nanoseconds from `now` until there is enough for `cost`, after `ahead` was taken by others as soon
-    /// as there was enough for it.
+    /// Returns the nanoseconds from `now` until there is enough for `cost`, after other calls have
+    /// taken `ahead` as early as possible.
     pub(super) fn wait_for(&self, ahead: u64, cost: u32, now: u64) -> Option<u64> {
         if cost > self.limit {
             return None;
@@ -76,8 +77,8 @@ impl Log {
         if excess <= used {
             return Some(self.until_free(expired, excess, now));
         }
-        // All that counts now has expired and was taken again. The last `limit` to expire do so in the
-        // same order in each later period, behind what is free now.
+        // Everything that counts now has expired and was taken again. The last `limit` entries
+        // expire in the same order in each later period, after the tokens that are free now.
         let beyond = excess - used - 1;
         let idle = limit.saturating_sub(used);
         let (turn, rounds) = ((beyond + limit - idle) % limit, (beyond + limit - idle) / limit);
@@ -91,7 +92,7 @@ impl Log {
         Some(first.saturating_add(self.period.saturating_mul(rounds)))
     }
 
-    /// Takes `cost` back from the entry with this mark, if that has not expired.
+    /// Removes `cost` from the entry with this mark, unless the entry has expired.
     pub(super) fn refund(&mut self, cost: u32, mark: u64) {
         let Ok(place) = self.entries.binary_search_by_key(&mark, |entry| entry.at) else { return };
         let Some(entry) = self.entries.get_mut(place) else { return };
@@ -108,13 +109,14 @@ impl Log {
         u64::from(self.limit).saturating_sub(self.live(now).1) as u32
     }
 
-    /// Nanoseconds from `now` until nothing counts any more.
+    /// Returns the nanoseconds from `now` until no entry counts any more.
     pub(super) fn full_in(&self, now: u64) -> u64 {
         let (expired, used) = self.live(now);
         self.until_free(expired, used, now)
     }
 
-    /// Changes the limit. What is added cannot be taken before what is taken at `now` would be free again.
+    /// Changes the limit. Added tokens cannot be taken before tokens taken at `now` would be free
+    /// again.
     pub(super) fn set_limit(&mut self, limit: u32, now: u64) {
         if limit > self.limit {
             self.expire(now);
@@ -125,7 +127,7 @@ impl Log {
         self.limit = limit;
     }
 
-    /// Takes up to `removed` from what is withheld, the latest first.
+    /// Takes up to `removed` from the withheld tokens, the latest first.
     fn release(&mut self, mut removed: u32) {
         for entry in self.entries.iter_mut().rev() {
             let taken = removed.min(entry.withheld);
@@ -136,8 +138,8 @@ impl Log {
         self.entries.retain(|entry| entry.count() > 0);
     }
 
-    /// Changes the period. What counts at `now` still counts right after. True if the marks of entries
-    /// changed.
+    /// Changes the period. Entries that count at `now` still count after the change. Returns `true`
+    /// if the marks of entries changed.
     pub(super) fn set_period(&mut self, period: u64, now: u64) -> bool {
         let (old, period) = (self.period, period.max(1));
         if period == old {
@@ -148,10 +150,11 @@ impl Log {
         let mut entries: Vec<_> = self.entries.drain(..).collect();
         for entry in &mut entries {
             if self.fixed {
-                // It ends with the new window.
+                // The entry ends with the new window.
                 entry.at = now - now % period;
             } else if entry.at.saturating_add(period) <= now {
-                // By the old period, or as if it were taken now, whichever is sooner.
+                // The entry ends by the old period, or as if it were taken now, whichever is
+                // sooner.
                 let end = entry.at.saturating_add(old).min(now.saturating_add(period));
                 entry.at = end.saturating_sub(period);
             }
@@ -169,13 +172,13 @@ impl Log {
         true
     }
 
-    /// Notes what is taken, or withheld, at `now`. Returns the mark of its entry.
+    /// Records tokens that are taken or withheld at `now`. Returns the mark of the entry.
     fn note(&mut self, now: u64, spent: u32, withheld: u32) -> u64 {
         let at = if self.fixed { now - now % self.period } else { now };
         let entry = Entry { at, spent, withheld };
         self.used += entry.count();
         match self.entries.back_mut() {
-            // Also when the clock went back: the log stays in order.
+            // Also if the clock went back: the log stays in order.
             Some(last) if last.at >= at => {
                 last.spent += spent;
                 last.withheld += withheld;
@@ -188,7 +191,7 @@ impl Log {
         }
     }
 
-    /// How many entries have expired at `now`, and the sum of the others.
+    /// Returns how many entries have expired at `now`, and the sum of the other entries.
     fn live(&self, now: u64) -> (usize, u64) {
         let (mut expired, mut used) = (0, self.used);
         for entry in &self.entries {
@@ -201,14 +204,15 @@ impl Log {
         (expired, used)
     }
 
-    /// Forgets what lies a whole period back.
+    /// Removes entries that are at least one period old.
     fn expire(&mut self, now: u64) {
         let (expired, used) = self.live(now);
         self.entries.drain(..expired);
         self.used = used;
     }
 
-    /// Nanoseconds from `now` until `excess` of the entries after the first `expired` has expired.
+    /// Returns the nanoseconds from `now` until `excess` tokens of the entries after the first
+    /// `expired` ones have expired.
     fn until_free(&self, expired: usize, excess: u64, now: u64) -> u64 {
         let mut freed = 0;
         for entry in self.entries.iter().skip(expired) {

@@ -35,7 +35,7 @@ fn a_sliding_window_frees_each_call_after_exactly_a_period() {
 
 #[test]
 fn a_refund_takes_back_its_own_and_only_while_it_counts() {
-    // Found in review: the newest entry was taken back, whosever it was.
+    // Regression: a refund removed the newest entry, whichever call had made it.
     let windows = sliding(2, 100);
     let first = windows.try_take(1, 0).unwrap();
     windows.try_take(1, 50 * MS).unwrap();
@@ -57,7 +57,7 @@ fn waiting_behind_others_counts_whole_windows() {
 }
 
 proptest! {
-    /// Against the definition: count what was admitted in the last period.
+    /// Compares with the definition: the number of calls admitted in the last period.
     #[test]
     fn a_sliding_window_is_its_definition(
         limit in 1u32..6,
@@ -87,7 +87,7 @@ fn a_late_look_takes_as_of_the_moment_at_which_each_was_due() {
     for windows in [fixed(1, 10), sliding(1, 10)] {
         windows.try_take(1, 0).unwrap();
         windows.set_waiting(true);
-        // Looking in between forgets nothing.
+        // Reading in between changes nothing.
         assert_eq!((windows.available(35 * MS), windows.full_in(35 * MS)), (1, 0));
         let taken = (0..5).filter(|_| windows.take_due(1, 0, 35 * MS).is_ok()).count();
         assert_eq!(taken, 3, "at 10, 20 and 30");
@@ -107,7 +107,8 @@ fn the_wait_behind_others_is_when_their_calls_are_free_again() {
 }
 
 proptest! {
-    /// Raised and lowered at will: no more than the limit in force in any period, nothing new at once.
+    /// The limit is raised and lowered at random: no period admits more than the limit in force,
+    /// and an increase adds nothing immediately.
     #[test]
     fn a_change_of_the_limit_never_refills(
         steps in prop::collection::vec((0u64..60, 0u32..3, 1u32..6), 1..60),
