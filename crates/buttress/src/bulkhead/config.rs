@@ -37,21 +37,21 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many calls run at once. Defaults to 10: small enough to protect a pool of connections,
-    /// large enough not to be in the way of a quiet service. At least 1.
+    /// Sets how many calls run at once. Defaults to 10: small enough to protect a pool of
+    /// connections, large enough not to be in the way of a quiet service. At least 1.
     pub fn max_concurrent(mut self, calls: u32) -> Self {
         self.max_concurrent = calls;
         self
     }
 
-    /// How many calls may wait, in [`queued`](super::BulkheadLayer::queued) layers and
-    /// [`Handle::acquire`](super::Handle::acquire). Defaults to 0: a queue turns overload into latency,
-    /// which should be a choice.
+    /// Sets how many calls may wait, in [`queued`](super::BulkheadLayer::queued) layers and
+    /// [`Handle::acquire`](super::Handle::acquire). Defaults to 0: a queue turns overload into
+    /// latency, which should be a choice.
     pub fn queue(mut self, calls: u32) -> Self {
         self.queue = calls;
         self

@@ -17,7 +17,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// A permit if one is free and nobody waits for it.
+    /// Returns a permit if one is free and nobody waits for it.
     ///
     /// ```
     /// use buttress::bulkhead::BulkheadLayer;
@@ -44,7 +44,7 @@ impl Handle {
         if self.shared.is_full() { Err(self.shared.full()) } else { Ok(()) }
     }
 
-    /// A permit, waiting in the queue for one within the configured bounds.
+    /// Returns a permit, waiting in the queue for one within the configured bounds.
     ///
     /// # Panics
     /// If it has to wait by tokio's clock outside of a runtime that has its time driver enabled.
@@ -96,7 +96,7 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// The numbers as they are now.
+    /// Returns the numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

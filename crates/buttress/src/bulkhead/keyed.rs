@@ -46,8 +46,8 @@ pub type KeyedBulkhead<S, K, X, R> = KeyedService<S, Instances<K, Shared>, X, R,
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
 
 impl<K: Hash + Eq + Clone, X> KeyedBulkheadLayer<K, X> {
-    /// A bulkhead for each key that `key` finds, at most `max_keys` of them. A configured queue does
-    /// not apply.
+    /// Creates a bulkhead for each key that `key` finds, at most `max_keys` of them. A configured
+    /// queue does not apply.
     ///
     /// # Errors
     /// What [`BulkheadLayer::new`](super::BulkheadLayer::new) refuses, or no keys.

@@ -34,7 +34,7 @@ impl Config {
 }
 
 impl BulkheadLayer {
-    /// A bulkhead of its own.
+    /// Creates a bulkhead of its own.
     ///
     /// # Errors
     /// A limit or a wait of zero.
@@ -71,7 +71,7 @@ impl<R, M> BulkheadLayer<R, M> {
         BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }

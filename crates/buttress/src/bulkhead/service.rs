@@ -39,7 +39,7 @@ impl<S, R> Bulkhead<S, R> {
         Self { inner, shared, reject, latch: false }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }

@@ -91,7 +91,7 @@ impl Shared {
         self.permits.try_take().then(|| self.pass(1, ()))
     }
 
-    /// Whether a call would be refused now, by a bulkhead without a queue.
+    /// Returns `true` if a call would be refused now, by a bulkhead without a queue.
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
         self.permits.is_full()
@@ -102,7 +102,7 @@ impl Shared {
         Error::bulkhead_full(self.telemetry.common.name, self.permits.limit())
     }
 
-    /// The refusal that is being handed out, counted and told.
+    /// Returns the refusal that is being handed out, counted and told.
     #[inline(always)]
     pub(super) fn refuse(&self) -> Error {
         let limit = self.permits.limit();

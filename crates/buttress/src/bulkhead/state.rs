@@ -41,7 +41,7 @@ impl Permits {
         }
     }
 
-    /// Whether [`try_take`](Self::try_take) would fail now.
+    /// Returns `true` if [`try_take`](Self::try_take) would fail now.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.word.load(Ordering::Relaxed) >= u64::from(self.limit())
@@ -93,7 +93,7 @@ impl Permits {
         (self.word.load(Ordering::Relaxed) & !WAITING) as u32
     }
 
-    /// The most that were ever in use.
+    /// Returns the most that were ever in use.
     pub(crate) fn peak(&self) -> u32 {
         let before_the_last_release = self.peak.load(Ordering::Relaxed) as u32;
         before_the_last_release.max(self.active())

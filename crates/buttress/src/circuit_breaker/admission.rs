@@ -57,7 +57,7 @@ impl Admission {
         self.call.time(shared);
     }
 
-    /// The admission without its guard: the caller settles the call.
+    /// Sets the admission without its guard: the caller settles the call.
     pub(super) fn into_call(mut self) -> Option<(Arc<Shared>, Call)> {
         self.shared.take().map(|shared| (shared, self.call))
     }
@@ -68,7 +68,7 @@ impl Admission {
         self.call.ticket
     }
 
-    /// Whether the circuit is still in the state that admitted this call.
+    /// Returns `true` if the circuit is still in the state that admitted this call.
     pub(super) fn is_current(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.state.is_current(self.call.ticket))
     }
@@ -140,7 +140,7 @@ impl Reserved {
         self.0.take()
     }
 
-    /// Whether an admission of the present state is reserved.
+    /// Returns `true` if an admission of the present state is reserved.
     pub(super) fn is_current(&self) -> bool {
         self.0.as_ref().is_some_and(Admission::is_current)
     }

@@ -39,7 +39,7 @@ impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
         Self { inner, shared, classify, reject, reserved, parked, timer: None }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }

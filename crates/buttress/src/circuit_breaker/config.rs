@@ -71,8 +71,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults: 5 failures in a row open the circuit for 30 seconds, then one call probes and one
-    /// success closes it.
+    /// Returns the defaults: 5 failures in a row open the circuit for 30 seconds, then one call
+    /// probes and one success closes it.
     pub fn new() -> Self {
         Self::default()
     }
@@ -125,8 +125,8 @@ impl Config {
         self
     }
 
-    /// How long the circuit stays open before it probes. Defaults to 30 seconds: long enough for a
-    /// restart, short enough to be noticed.
+    /// Sets how long the circuit stays open before it probes. Defaults to 30 seconds: long enough
+    /// for a restart, short enough to be noticed.
     pub fn open_for(mut self, time: Duration) -> Self {
         self.open_for = time;
         self
@@ -148,22 +148,23 @@ impl Config {
         self
     }
 
-    /// How many probes may run at once while half-open. Defaults to 1: a service that comes back
-    /// should not meet a crowd. At least 1.
+    /// Sets how many probes may run at once while half-open. Defaults to 1: a service that comes
+    /// back should not meet a crowd. At least 1.
     pub fn half_open_calls(mut self, calls: u32) -> Self {
         self.half_open_calls = calls;
         self
     }
 
-    /// How many probes must succeed to close the circuit. Defaults to 1. At least 1. One that fails
-    /// opens it again and takes back those before.
+    /// Sets how many probes must succeed to close the circuit. Defaults to 1. At least 1. One that
+    /// fails opens it again and takes back those before.
     pub fn successes_to_close(mut self, successes: u32) -> Self {
         self.successes_to_close = successes;
         self
     }
 
-    /// How long a probe may stay unsettled before another takes its place, so that a hung call cannot
-    /// keep the circuit half-open for ever. Defaults to 60 seconds, beyond any sensible time limit.
+    /// Sets how long a probe may stay unsettled before another takes its place, so that a hung call
+    /// cannot keep the circuit half-open for ever. Defaults to 60 seconds, beyond any sensible time
+    /// limit.
     pub fn probe_lease(mut self, time: Duration) -> Self {
         self.probe_lease = time;
         self
@@ -185,7 +186,7 @@ impl Config {
 
     common_setters!();
 
-    /// The kind and size of the window, for messages.
+    /// Returns the kind and size of the window, for messages.
     pub(super) fn window_text(&self) -> String {
         match self.time_window {
             _ if !self.by_rate() => "failures in a row".to_owned(),
@@ -194,7 +195,7 @@ impl Config {
         }
     }
 
-    /// Whether rates over a window decide, rather than failures in a row.
+    /// Returns `true` if rates over a window decide, rather than failures in a row.
     pub(super) fn by_rate(&self) -> bool {
         self.failure_rate.is_some() || self.slow_call_rate.is_some()
     }

@@ -41,15 +41,15 @@ impl Handle {
         }
     }
 
-    /// The state of the circuit. An open circuit whose time has passed is still `Open` until the next
-    /// call probes.
+    /// Returns the state of the circuit. An open circuit whose time has passed is still `Open`
+    /// until the next call probes.
     #[must_use]
     pub fn state(&self) -> CircuitState {
         self.shared.state.state()
     }
 
-    /// A number that grows by one with every change of state, wrapping around. Equal numbers mean that the
-    /// state did not change in between.
+    /// Returns a number that grows by one with every change of state, wrapping around. Equal
+    /// numbers mean that the state did not change in between.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.shared.state.changes()
@@ -130,7 +130,7 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// The numbers as they are now.
+    /// Returns the numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

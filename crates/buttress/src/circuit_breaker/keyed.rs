@@ -50,7 +50,7 @@ pub type KeyedCircuitBreaker<S, K, X, C, R> = KeyedService<S, Instances<K, Share
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
 
 impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {
-    /// A circuit for each key that `key` finds, at most `max_keys` of them.
+    /// Creates a circuit for each key that `key` finds, at most `max_keys` of them.
     ///
     /// # Errors
     /// What [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new) refuses, or no keys.

@@ -36,7 +36,7 @@ impl Config {
 }
 
 impl CircuitBreakerLayer {
-    /// A circuit of its own, closed.
+    /// Creates a circuit of its own, closed.
     ///
     /// # Errors
     /// Counts or times of zero, shares outside of 0 to 1, or rules that contradict each other.
@@ -73,7 +73,7 @@ impl<C, R, M> CircuitBreakerLayer<C, R, M> {
         CircuitBreakerLayer { shared, classify, reject, mode: PhantomData }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }

@@ -68,8 +68,8 @@ impl Drop for Renewal {
 }
 
 impl Handle {
-    /// Whether what admitted a call still holds: the circuit would let the call begin now, and no other
-    /// probe took its place.
+    /// Returns `true` if what admitted a call still holds: the circuit would let the call begin
+    /// now, and no other probe took its place.
     pub(crate) fn holds(&self, ticket: Ticket) -> bool {
         self.shared.state.is_current(ticket)
     }

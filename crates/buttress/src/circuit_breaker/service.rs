@@ -38,7 +38,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         Self { inner, shared, classify, reject, aside: Aside::Nothing }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }

@@ -96,7 +96,7 @@ impl Shared {
         self.state.peek(|| self.now())
     }
 
-    /// The refusal that is being handed out, counted and told.
+    /// Returns the refusal that is being handed out, counted and told.
     #[inline(always)]
     pub(super) fn refuse(&self, retry_after: RetryAfter) -> Error {
         self.telemetry.note_refusal(retry_after);

@@ -64,7 +64,7 @@ pub(crate) struct State {
     machine: Mutex<Machine>,
 }
 
-/// Whether the outcomes of calls go into the window.
+/// Returns `true` if the outcomes of calls go into the window.
 fn counts(state: CircuitState) -> bool {
     matches!(state, CircuitState::Closed | CircuitState::MetricsOnly)
 }
@@ -74,8 +74,8 @@ fn noted(count_calls: bool, config: &Config) -> u32 {
 }
 
 impl State {
-    /// A circuit whose calls are counted if those of its layer are: `count_calls`, whatever `config` says
-    /// by now.
+    /// Creates a circuit whose calls are counted if those of its layer are: `count_calls`, whatever
+    /// `config` says by now.
     pub(crate) fn new(config: &Arc<Config>, count_calls: bool, anchor: Instant) -> Self {
         let (window, sums, clear) = match config.time_window {
             _ if !config.by_rate() => (Window::Streak, 0, Streak::CLEAR),
@@ -101,7 +101,7 @@ impl State {
         }
     }
 
-    /// The rules in force.
+    /// Returns the rules in force.
     pub(crate) fn config(&self) -> Arc<Config> {
         lock(&self.machine).rules.clone()
     }
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// Whether a rate over a window decides, rather than failures in a row.
+    /// Returns `true` if a rate over a window decides, rather than failures in a row.
     pub(crate) fn is_by_rate(&self) -> bool {
         !matches!(self.window, Window::Streak)
     }
@@ -241,8 +241,8 @@ impl State {
         }
     }
 
-    /// Whether the circuit would still let this call begin: nothing changed since it was admitted, and
-    /// no other probe took its place.
+    /// Returns `true` if the circuit would still let this call begin: nothing changed since it was
+    /// admitted, and no other probe took its place.
     pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
         if ticket.is_uncounted() {
             return self.state() == CircuitState::Disabled;

@@ -11,7 +11,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The numbers as they are now.
+    /// Returns the numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

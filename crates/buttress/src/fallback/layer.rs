@@ -160,7 +160,7 @@ impl<F, C, O: Own> FallbackLayer<F, C, O> {
         result
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

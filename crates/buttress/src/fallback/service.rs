@@ -23,7 +23,7 @@ impl<S, F, C, O: Own> Fallback<S, F, C, O> {
         Self { inner, shared, recover, classify }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

@@ -60,7 +60,7 @@ impl<S: Clone> Backends<S> {
     }
 }
 
-/// The service when it is ready, `None` if it has failed.
+/// Returns the service when it is ready, `None` if it has failed.
 fn poll_ready<S: Service<Req>, Req>(
     place: Option<&mut Option<S>>,
     cx: &mut Context<'_>,

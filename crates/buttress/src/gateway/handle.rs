@@ -114,13 +114,13 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The limiter of a route, if it has one.
+    /// Returns the limiter of a route, if it has one.
     #[must_use]
     pub fn rate_limit(&self, route: &str) -> Option<&rate_limit::Handle> {
         self.route(route)?.rate_limit.as_ref()
     }
 
-    /// The time limit of a route, if it has one.
+    /// Returns the time limit of a route, if it has one.
     #[must_use]
     pub fn time_limit(&self, route: &str) -> Option<&time_limit::Handle> {
         self.route(route)?.time_limit.as_ref()
@@ -130,7 +130,7 @@ impl Handle {
         self.counted.routes.iter().find(|route| route.name.as_str() == name)
     }
 
-    /// The numbers as they are now.
+    /// Returns the numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let routes: Vec<RouteStats> = self.counted.routes.iter().map(CountedRoute::stats).collect();

@@ -36,7 +36,7 @@ pub struct Route<Req, S> {
 }
 
 impl<Req, S> Route<Req, S> {
-    /// A route called `name`, which is what the gateway's extractor must say. It needs a
+    /// Creates a route called `name`, which is what the gateway's extractor must say. It needs a
     /// [`backend`](Self::backend).
     pub fn new(name: impl Into<Name>) -> Self {
         Self {
@@ -78,14 +78,14 @@ impl<Req, S> Route<Req, S> {
         self
     }
 
-    /// How many requests may pass, of those that are authorized. Only a limiter that refuses at once is
-    /// made of it. Defaults to no limit.
+    /// Sets how many requests may pass, of those that are authorized. Only a limiter that refuses
+    /// at once is made of it. Defaults to no limit.
     pub fn rate_limit(mut self, config: rate_limit::Config) -> Self {
         self.rate_limit = Some(config);
         self
     }
 
-    /// How long a request may take, from when it comes to the gateway until it is answered:
+    /// Sets how long a request may take, from when it comes to the gateway until it is answered:
     /// authorization, waiting for a backend, and the backend's work. Defaults to no limit.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);

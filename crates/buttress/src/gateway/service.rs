@@ -50,7 +50,8 @@ impl<Req, S: Clone, X> Gateway<Req, S, X>
 where
     X: Fn(&Req) -> Option<&str>,
 {
-    /// A gateway over `routes`. `extract` says which route a request belongs to, by its name.
+    /// Creates a gateway over `routes`. `extract` says which route a request belongs to, by its
+    /// name.
     ///
     /// # Errors
     /// No routes, two of one name, a route without a backend, or a limit that makes no sense.
@@ -128,7 +129,7 @@ impl<Req, S, X, R> Gateway<Req, S, X, R> {
         self
     }
 
-    /// The operator's view.
+    /// Returns the operator's view.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { counted: self.counted.clone() }

@@ -28,7 +28,8 @@ pub(super) async fn within<T>(
     .await
 }
 
-/// The error of an operation whose answer did not come within `limit`. Its effect may stand.
+/// Returns the error of an operation whose answer did not come within `limit`. Its effect may
+/// stand.
 #[cold]
 pub(super) fn no_answer(limit: Duration) -> StoreError {
     StoreError::transient(format!("no answer within {limit:?}"))

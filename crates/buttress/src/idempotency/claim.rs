@@ -74,13 +74,13 @@ impl<St, V> Claim<St, V> {
         done
     }
 
-    /// The key; `None` for a request without one.
+    /// Returns the key; `None` for a request without one.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         self.held.as_ref().map(|held| &held.key)
     }
 
-    /// The id of the claim, for logs and for an idempotency key further on.
+    /// Returns the id of the claim, for logs and for an idempotency key further on.
     #[must_use]
     pub fn id(&self) -> Option<ClaimId> {
         self.held.as_ref().map(|held| held.claim)
@@ -110,12 +110,12 @@ impl<V> Begun<V> {
         std::mem::replace(&mut *lock(&self.0), value)
     }
 
-    /// Whether the handler got as far as storing one.
+    /// Returns `true` if the handler got as far as storing one.
     pub(super) fn has_begun(&self) -> bool {
         lock(&self.0).is_some()
     }
 
-    /// The value, if the handler got as far as storing one.
+    /// Returns the value, if the handler got as far as storing one.
     pub(super) fn take(&self) -> Option<(V, Written)> {
         lock(&self.0).take()
     }

@@ -93,7 +93,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self {
             result_lifetime: Duration::from_secs(300),
@@ -119,8 +119,8 @@ impl Config {
         }
     }
 
-    /// How long an answer is kept. Defaults to 300 s, beyond the retries of most clients; clients that
-    /// come back after hours need more.
+    /// Sets how long an answer is kept. Defaults to 300 s, beyond the retries of most clients;
+    /// clients that come back after hours need more.
     pub fn result_lifetime(mut self, lifetime: Duration) -> Self {
         self.result_lifetime = lifetime;
         self
@@ -158,8 +158,8 @@ impl Config {
         self
     }
 
-    /// How long a call waits whose key is in flight, before it is refused. Defaults to 30 s, as long as
-    /// a lease.
+    /// Sets how long a call waits whose key is in flight, before it is refused. Defaults to 30 s,
+    /// as long as a lease.
     pub fn longest_wait(mut self, wait: Duration) -> Self {
         self.longest_wait = wait;
         self

@@ -37,7 +37,7 @@ impl Detached {
         lock(&self.running).handlers
     }
 
-    /// A place for one more handler, or why there is none.
+    /// Returns a place for one more handler, or why there is none.
     pub(super) fn enter(self: &Arc<Self>) -> Result<Entered, ErrorKind> {
         let mut running = lock(&self.running);
         if running.draining {

@@ -26,7 +26,7 @@ impl<St, C> Encoded<St, C> {
         Self { store, codec }
     }
 
-    /// The store of bytes.
+    /// Returns the store of bytes.
     pub const fn store(&self) -> &St {
         &self.store
     }

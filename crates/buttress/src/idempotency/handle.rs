@@ -43,7 +43,7 @@ impl Handle {
         self.view.common()
     }
 
-    /// The numbers as they are now.
+    /// Returns the numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.view.stats()

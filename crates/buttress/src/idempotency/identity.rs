@@ -19,7 +19,7 @@ use super::key::{Fingerprint, InvalidKey, Key};
 /// }
 /// ```
 pub trait IntoKey: sealed::Sealed {
-    /// The key, if there is one.
+    /// Returns the key, if there is one.
     ///
     /// # Errors
     /// There is one that cannot be used.
@@ -83,7 +83,7 @@ pub struct Identity {
 
 /// Finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` do, without a fingerprint.
 pub trait Identify<Req> {
-    /// The identity of `request`; `None` for one without a key.
+    /// Returns the identity of `request`; `None` for one without a key.
     ///
     /// # Errors
     /// Its key cannot be used.

@@ -88,7 +88,7 @@ impl Key {
         Self { hash: hash(text), text: text.into() }
     }
 
-    /// Whether it has a scope that is not empty.
+    /// Returns `true` if it has a scope that is not empty.
     #[inline]
     pub(super) fn has_scope(&self) -> bool {
         self.text.first() != Some(&SEPARATOR)
@@ -99,7 +99,7 @@ impl Key {
         self.hash
     }
 
-    /// The same key inside of `scope`, unless it has a scope of its own.
+    /// Returns the same key inside of `scope`, unless it has a scope of its own.
     pub(super) fn within(self, scope: &str) -> Result<Self, InvalidKey> {
         if self.has_scope() { Ok(self) } else { Self::scoped(scope, self.key()) }
     }
@@ -111,13 +111,13 @@ impl Key {
         std::str::from_utf8(&self.text).unwrap_or_default()
     }
 
-    /// The scope.
+    /// Returns the scope.
     #[must_use]
     pub fn scope(&self) -> &str {
         self.parts().0
     }
 
-    /// The key without its scope.
+    /// Returns the key without its scope.
     #[must_use]
     pub fn key(&self) -> &str {
         self.parts().1
@@ -144,14 +144,14 @@ fn join<'a>(scope: &str, key: &str, place: &'a mut [u8]) -> &'a [u8] {
     place.get(..at + 1 + key.len()).unwrap_or_default()
 }
 
-/// The first control character of `text`.
+/// Returns the first control character of `text`.
 #[inline(always)]
 fn control(text: &str) -> Option<char> {
     if is_plain(text.as_bytes()) { None } else { text.chars().find(|c| c.is_control()) }
 }
 
-/// Whether all of `text` is printable ASCII. Eight bytes at a time: most keys are, and a byte at a time would cost
-/// as much as to hash them.
+/// Returns `true` if all of `text` is printable ASCII. Eight bytes at a time: most keys are, and a
+/// byte at a time would cost as much as to hash them.
 #[inline(always)]
 fn is_plain(text: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xff;
@@ -250,14 +250,15 @@ impl fmt::Debug for Key {
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// A digest made elsewhere. It is stored, so it must be the same in every process and release.
+    /// Creates a digest made elsewhere. It is stored, so it must be the same in every process and
+    /// release.
     #[must_use]
     pub const fn new(digest: u128) -> Self {
         Self(digest)
     }
 
-    /// The FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). It tells slips apart; whoever
-    /// wants to can make two requests alike.
+    /// Returns the FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). It tells slips apart;
+    /// whoever wants to can make two requests alike.
     #[must_use]
     pub const fn of(bytes: &[u8]) -> Self {
         const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
@@ -271,7 +272,7 @@ impl Fingerprint {
         Self(digest)
     }
 
-    /// The digest.
+    /// Returns the digest.
     #[must_use]
     pub const fn get(self) -> u128 {
         self.0

@@ -44,7 +44,7 @@ impl<K, V: Clone + Send + 'static> IdempotencyLayer<K, V> {
         Self::identified_by(config, store, key)
     }
 
-    /// The same with an [`Identify`](super::Identify) of your own.
+    /// Returns the same with an [`Identify`](super::Identify) of your own.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -158,7 +158,7 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
 }
 
 impl<K, V: Send + 'static, T, R, M> IdempotencyLayer<K, V, T, R, M> {
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.shared.clone())

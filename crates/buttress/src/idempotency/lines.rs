@@ -67,7 +67,7 @@ impl<V> Lines<V> {
         Self { shards, waiting: AtomicUsize::new(0), next: AtomicU64::new(0) }
     }
 
-    /// How many wait.
+    /// Returns how many wait.
     #[inline]
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -106,9 +106,9 @@ impl<V> Lines<V> {
         }
     }
 
-    /// Whether anybody needs to hear what becomes of a call. Whoever waits, or is about to, counted
-    /// itself before the store told it that the key is in flight, and this comes after the store heard
-    /// of the end: so one of the two sees the other.
+    /// Returns `true` if anybody needs to hear what becomes of a call. Whoever waits, or is about
+    /// to, counted itself before the store told it that the key is in flight, and this comes after
+    /// the store heard of the end: so one of the two sees the other.
     #[inline]
     fn concerns(&self, owner: &Owner) -> bool {
         owner.listed || self.waiting() > 0
@@ -187,7 +187,7 @@ fn tell<V: Clone>(served: Vec<Arc<Slot<V>>>, value: V, first: Option<Arc<Slot<V>
 }
 
 impl<V> Line<V> {
-    /// Whether another call of this process than that of `claim` has the key.
+    /// Returns `true` if another call of this process than that of `claim` has the key.
     fn is_anothers(&self, claim: ClaimId) -> bool {
         self.owner.is_some_and(|owner| owner != claim)
     }

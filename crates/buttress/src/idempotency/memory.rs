@@ -42,14 +42,14 @@ impl<V> MemoryStore<V> {
     /// How many results a store holds by default.
     pub const CAPACITY: usize = 10_000;
 
-    /// A store for up to [`CAPACITY`](Self::CAPACITY) results, which counts leases and lifetimes by
-    /// `clock`.
+    /// Creates a store for up to [`CAPACITY`](Self::CAPACITY) results, which counts leases and
+    /// lifetimes by `clock`.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self::over(clock, Self::CAPACITY)
     }
 
-    /// The same for up to `capacity` results.
+    /// Returns the same for up to `capacity` results.
     ///
     /// # Errors
     /// A capacity of 0, or beyond 2^31.

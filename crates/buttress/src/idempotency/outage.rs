@@ -36,7 +36,8 @@ impl Outage {
         }
     }
 
-    /// Whether a success has something to end. A look, for the path of calls that succeed.
+    /// Returns `true` if a success has something to end. A look, for the path of calls that
+    /// succeed.
     pub(super) fn is_on(&self) -> bool {
         self.away.load(Ordering::Relaxed) | self.broken.load(Ordering::Relaxed) != 0
     }

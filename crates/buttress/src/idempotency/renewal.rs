@@ -187,7 +187,8 @@ impl Renewal {
         }
     }
 
-    /// Whether a lease that was begun at `since` has run out before the handler was polled.
+    /// Returns `true` if a lease that was begun at `since` has run out before the handler was
+    /// polled.
     fn is_late<V>(since: Instant, holding: &Holding<V>) -> bool {
         let Some(shared) = holding.shared() else { return false };
         shared.config.lost_claim == LostClaim::Refuse
@@ -260,7 +261,7 @@ async fn renew<V: Send + 'static>(
     Ok(standing(store.begin_outcome(identity, claim).await?))
 }
 
-/// The same in a store that answers at once.
+/// Returns the same in a store that answers at once.
 fn renew_now<V>(
     store: &dyn Immediate<V>,
     owner: &Owner,

@@ -41,7 +41,7 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
 }
 
 impl<S, K, V: Send + 'static, T, R, M> Idempotency<S, K, V, T, R, M> {
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.shared.clone())
@@ -125,8 +125,8 @@ where
 }
 
 impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
-    /// The rest of a call that cannot go on at once. It takes the service along that was polled ready
-    /// only if it is likely to need it; otherwise that stays here, as ready as it was.
+    /// Returns the rest of a call that cannot go on at once. It takes the service along that was
+    /// polled ready only if it is likely to need it; otherwise that stays here, as ready as it was.
     #[inline(never)]
     fn wait<Req>(
         &mut self,

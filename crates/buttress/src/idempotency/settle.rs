@@ -149,7 +149,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
         self.completed(owner, answer, recorded)
     }
 
-    /// The same in a store that answers at once.
+    /// Returns the same in a store that answers at once.
     #[cold]
     fn lost_now(&self, store: &dyn Immediate<V>, owner: &Owner, answer: Option<V>) -> Settled<V> {
         self.counters.add(Counter::NotKept);
@@ -244,7 +244,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
     }
 }
 
-/// Whether the store holds no such result, whatever is tried.
+/// Returns `true` if the store holds no such result, whatever is tried.
 fn cannot_hold(error: &StoreError) -> bool {
     error.kind() == StoreErrorKind::Invalid
 }

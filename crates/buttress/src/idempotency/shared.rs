@@ -195,7 +195,7 @@ impl<V> Shared<V> {
         self.config.common.clock.now()
     }
 
-    /// A refusal of `kind`, counted and told.
+    /// Returns a refusal of `kind`, counted and told.
     pub(super) fn refuse(&self, kind: ErrorKind, retry_after: Option<Duration>) -> Error {
         let limit = match kind {
             ErrorKind::DetachedFull => self.config.detached.unwrap_or_default(),
@@ -205,7 +205,8 @@ impl<V> Shared<V> {
         self.refused(Error::idempotency(kind, self.config.common.name, limit, after))
     }
 
-    /// The refusal of a call whose key is in flight, for `lease_left` unless the claim is renewed.
+    /// Returns the refusal of a call whose key is in flight, for `lease_left` unless the claim is
+    /// renewed.
     pub(super) fn refuse_in_flight(&self, lease_left: Duration) -> Error {
         let hint = self.config.in_flight_hint.map_or(lease_left, |hint| hint.min(lease_left));
         self.refuse(ErrorKind::KeyInFlight, Some(hint))
@@ -232,7 +233,7 @@ impl<V> Shared<V> {
         error
     }
 
-    /// The refusal of a call whose key could not be claimed.
+    /// Returns the refusal of a call whose key could not be claimed.
     pub(super) fn refuse_store(&self, error: &StoreError) -> Error {
         let kind = match error.may_pass() {
             true => ErrorKind::StoreUnavailable,

@@ -83,7 +83,7 @@ pub(super) type Removed<V> = Option<V>;
 pub(super) struct Fenced;
 
 impl<V> Entry<V> {
-    /// A place without an entry.
+    /// Creates a place without an entry.
     const fn gap(until: Instant) -> Self {
         let claim = ClaimId::new(0);
         let work = Work::InFlight;
@@ -263,7 +263,7 @@ impl<V> Table<V> {
         *scopes = Some(Box::new(all));
     }
 
-    /// Whether `claim` holds the key, its lease run out or not.
+    /// Returns `true` if `claim` holds the key, its lease run out or not.
     pub(super) fn holds(&self, key: &Key, claim: ClaimId) -> bool {
         self.held(key, claim).is_some()
     }
@@ -337,7 +337,7 @@ impl<V> Table<V> {
         self.places.get(key).copied()
     }
 
-    /// The place of `key` if `claim` holds it in flight.
+    /// Returns the place of `key` if `claim` holds it in flight.
     #[inline(always)]
     fn held(&self, key: &Key, claim: ClaimId) -> Option<u32> {
         // That of a handler that ends at once is still the newest claim.

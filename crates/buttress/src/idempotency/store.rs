@@ -118,8 +118,8 @@ pub trait Store<V>: Send + Sync + 'static {
     fn sweep_expired(&self, limit: usize)
     -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// The same operations without waiting, by stores that never wait. The layer then needs no future
-    /// for them, and a call that is dropped frees its key on the spot. Defaults to none.
+    /// Returns the same operations without waiting, by stores that never wait. The layer then needs
+    /// no future for them, and a call that is dropped frees its key on the spot. Defaults to none.
     fn immediate(&self) -> Option<&dyn Immediate<V>> {
         None
     }

@@ -22,7 +22,7 @@ pub trait Tape<Res, E> {
     /// Begins to make a value of `answer`.
     fn record(&self, answer: Result<Res, E>) -> Self::Recording;
 
-    /// The answer that was made into `value`.
+    /// Returns the answer that was made into `value`.
     fn replay(&self, value: Self::Value) -> Result<Res, E>;
 }
 

@@ -26,7 +26,7 @@ impl<S, L: Limiter, R> BackpressureService<S, L, R> {
         Self { inner, shared, reject, reserved: None }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> L::Handle
     where

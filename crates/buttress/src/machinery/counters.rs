@@ -76,7 +76,8 @@ impl<const N: usize, W: Which> Counters<N, W> {
         }
     }
 
-    /// The sum of counter `which` over all threads. Counts that race with it may be missing.
+    /// Returns the sum of counter `which` over all threads. Counts that race with it may be
+    /// missing.
     pub(crate) fn sum(&self, which: W) -> u64 {
         self.each(which).map(|counter| counter.load(Ordering::Relaxed)).sum()
     }

@@ -23,21 +23,22 @@ pub trait Instance: Reconfigure + Sized {
 
     /// Makes an instance by rules that have been checked.
     fn with_telemetry(config: &Arc<Self::Config>, telemetry: &Arc<Self::Telemetry>) -> Arc<Self>;
-    /// Whether a new instance would answer as this one does, which no call and no handle holds.
+    /// Returns `true` if a new instance would answer as this one does, which no call and no handle
+    /// holds.
     fn is_at_rest(&self) -> bool;
     /// Begins a call.
     ///
     /// # Errors
     /// The refusal, counted and reported.
     fn begin(self: &Arc<Self>) -> Result<Self::Pass, Error>;
-    /// The handle of this instance.
+    /// Returns the handle of this instance.
     fn handle(self: &Arc<Self>) -> Self::Handle;
 
     /// `config` with the name, clock and observer of the layer.
     fn named(config: &Self::Config, telemetry: &Self::Telemetry) -> Self::Config;
-    /// The name of the layer.
+    /// Returns the name of the layer.
     fn name(telemetry: &Self::Telemetry) -> Name;
-    /// The refusal of a key that has no place, counted and reported.
+    /// Returns the refusal of a key that has no place, counted and reported.
     fn too_many_keys(telemetry: &Self::Telemetry, max_keys: u32) -> Error;
     /// Reports a change of the rules.
     fn changed(telemetry: &Self::Telemetry);

@@ -19,7 +19,7 @@ const SHARDS: usize = 16;
 /// How many of the oldest entries of a shard are looked at for one at rest.
 const LOOKS: usize = 64;
 
-/// How many keys a keyed layer may be asked to hold: their places are numbered in 32 bits.
+/// Returns how many keys a keyed layer may be asked to hold: their places are numbered in 32 bits.
 pub(crate) fn check_max_keys(max_keys: usize) -> Result<(), InvalidConfig> {
     check_range("max-keys", max_keys, 1, 1 << 31)
 }
@@ -85,7 +85,7 @@ impl Hasher for AsItIs {
 }
 
 impl<K, V, C> KeyMap<K, V, C> {
-    /// How many keys are held.
+    /// Returns how many keys are held.
     pub(crate) fn len(&self) -> usize {
         self.keys.load(Ordering::Relaxed)
     }
@@ -176,7 +176,7 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         }
     }
 
-    /// The shard of `key`, and the part of its hash that the shard uses.
+    /// Returns the shard of `key`, and the part of its hash that the shard uses.
     #[inline]
     fn home(&self, key: &K) -> (usize, u32) {
         let hash = self.hasher.hash_one(key);
@@ -184,7 +184,7 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         ((hash >> 32) as usize & (self.shards.len() - 1), hash as u32)
     }
 
-    /// Whether there is a place for one more key, which is counted then.
+    /// Returns `true` if there is a place for one more key, which is counted then.
     fn count_one_more(&self) -> bool {
         let below = |keys| (keys < self.max_keys).then_some(keys + 1);
         self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
@@ -198,7 +198,7 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
 }
 
 impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
-    /// The place of `key`.
+    /// Returns the place of `key`.
     #[inline]
     fn find(&self, hash: u32, key: &K) -> Option<u32> {
         let mut place = *self.places.get(&hash)?;
@@ -211,7 +211,7 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
         }
     }
 
-    /// The value at `place`, which becomes the most recently used.
+    /// Returns the value at `place`, which becomes the most recently used.
     #[inline]
     fn touch(&mut self, place: u32) -> Option<(&C, &mut V)> {
         if self.newest != place {

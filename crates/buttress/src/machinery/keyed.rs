@@ -16,11 +16,11 @@ pub trait PerKey {
     /// The right to make one call.
     type Pass;
 
-    /// The name of the layer.
+    /// Returns the name of the layer.
     fn name(&self) -> Name;
-    /// How many keys are held.
+    /// Returns how many keys are held.
     fn keys(&self) -> usize;
-    /// The greatest number of keys that are ever held.
+    /// Returns the greatest number of keys that are ever held.
     fn max_keys(&self) -> usize;
 }
 
@@ -34,9 +34,9 @@ pub trait KeyedCalls<S: Service<Req>, Req, R, A>: PerKey {
     /// # Errors
     /// The refusal, counted and reported.
     fn admit(&self, key: &Self::Key, request: &Req, ask: &A) -> Result<Self::Pass, Error>;
-    /// The response of a call that was admitted.
+    /// Returns the response of a call that was admitted.
     fn running(future: S::Future, pass: Self::Pass, ask: &A) -> Self::Future;
-    /// The response of a call that was refused.
+    /// Returns the response of a call that was refused.
     fn refused(error: Error, reject: &R) -> Self::Future;
 }
 

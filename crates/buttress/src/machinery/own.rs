@@ -18,7 +18,7 @@ pub trait Own: Sealed + fmt::Debug + Send + Sync + 'static {
 /// Keeps a state alive, or refers to one that lives as long as the process.
 #[doc(hidden)]
 pub trait Held<T>: Sealed + Clone + Deref<Target = T> + Send + Sync + Unpin + 'static {
-    /// The state with its count, for handles.
+    /// Returns the state with its count, for handles.
     fn counted(&self) -> &Arc<T>;
 }
 

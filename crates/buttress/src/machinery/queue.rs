@@ -189,7 +189,7 @@ impl<R: Resource> WaitQueue<R> {
         line.rest(resource);
     }
 
-    /// Whether nobody is in line.
+    /// Returns `true` if nobody is in line.
     pub(crate) fn is_idle(&self) -> bool {
         lock(&self.line).places.is_empty()
     }

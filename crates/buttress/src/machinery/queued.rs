@@ -47,7 +47,7 @@ impl<S, L, R, X> QueuedService<S, L, R, X> {
 }
 
 impl<S, L: HasHandle, R, X> QueuedService<S, L, R, X> {
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> L::Handle {
         self.shared.handle()

@@ -6,7 +6,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 pub trait Reconfigure {
     type Config;
 
-    /// The rules in force, with the name, clock and observer that the state was made with.
+    /// Returns the rules in force, with the name, clock and observer that the state was made with.
     fn config(&self) -> Self::Config;
 
     /// Whether a state under the rules `old` can take over the rules `new`.

@@ -24,7 +24,7 @@ pub trait Limiter: Sized {
     fn resource(&self) -> &Self::Resource;
     fn queue(&self) -> &WaitQueue<Self::Resource>;
     fn clock(&self) -> &Clock;
-    /// The guard of what was taken from the resource.
+    /// Returns the guard of what was taken from the resource.
     fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt<Self>) -> Self::Pass;
     /// The call begins.
     fn begin(pass: Self::Pass) -> Self::Held;
@@ -48,7 +48,7 @@ pub trait Limiter: Sized {
     /// # Errors
     /// The refusal, counted and reported.
     fn take(self: &Arc<Self>) -> Result<Self::Held, Error>;
-    /// The refusal that `outlook` foresaw, as of now, counted and reported.
+    /// Returns the refusal that `outlook` foresaw, as of now, counted and reported.
     fn refuse_as_foreseen(&self, cost: u32) -> Error;
 }
 

@@ -37,7 +37,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// The name in documents.
+    /// Returns the name in documents.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The instances of `document`.
+    /// Returns the instances of `document`.
     ///
     /// # Errors
     /// The first value that cannot be, with its path: `rate-limiter.payment-api.max-tokens`.
@@ -136,13 +136,13 @@ impl Registry {
         Ok(applied)
     }
 
-    /// The names of one pattern, sorted.
+    /// Returns the names of one pattern, sorted.
     #[must_use]
     pub fn names(&self, pattern: Pattern) -> Vec<Name> {
         lock(&self.instances).names(pattern)
     }
 
-    /// A layer over the named rate limiter, starting with the default rejector and cost.
+    /// Returns a layer over the named rate limiter, starting with the default rejector and cost.
     ///
     /// # Errors
     /// There is none of that name.
@@ -152,7 +152,8 @@ impl Registry {
         Ok(RateLimitLayer::from_handle(handle))
     }
 
-    /// A layer over the named circuit breaker, starting with the default classifier and rejector.
+    /// Returns a layer over the named circuit breaker, starting with the default classifier and
+    /// rejector.
     ///
     /// # Errors
     /// There is none of that name.
@@ -162,8 +163,8 @@ impl Registry {
         Ok(CircuitBreakerLayer::from_handle(handle))
     }
 
-    /// A layer over the named bulkhead, starting with the default rejector. A configured queue is used
-    /// once the layer is made [`queued`](BulkheadLayer::queued).
+    /// Returns a layer over the named bulkhead, starting with the default rejector. A configured
+    /// queue is used once the layer is made [`queued`](BulkheadLayer::queued).
     ///
     /// # Errors
     /// There is none of that name.
@@ -173,7 +174,7 @@ impl Registry {
         Ok(BulkheadLayer::from_handle(handle))
     }
 
-    /// A layer over the named retry, starting with the default classifier.
+    /// Returns a layer over the named retry, starting with the default classifier.
     ///
     /// # Errors
     /// There is none of that name.
@@ -183,7 +184,7 @@ impl Registry {
         Ok(RetryLayer::from_handle(handle))
     }
 
-    /// A layer over the named time limit, starting with the default rejector.
+    /// Returns a layer over the named time limit, starting with the default rejector.
     ///
     /// # Errors
     /// There is none of that name.

@@ -71,7 +71,8 @@ where
     Q: CloneRequest<Req>,
     O: Own,
 {
-    /// The attempts after a first one that failed with `result`, or that result if there are none.
+    /// Returns the attempts after a first one that failed with `result`, or that result if there
+    /// are none.
     #[inline(never)]
     pub(super) fn after(
         spare: Spare<S, Req, C, Q>,
@@ -87,7 +88,7 @@ where
 }
 
 impl<S: Service<Req>, Req, C, Q, O: Own> Again<S, Req, C, Q, O> {
-    /// The number of the present attempt.
+    /// Returns the number of the present attempt.
     pub(super) fn attempt(&self) -> u32 {
         self.attempts.number()
     }

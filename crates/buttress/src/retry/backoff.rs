@@ -57,8 +57,8 @@ impl Backoff {
         Self { base: Duration::ZERO, factor: 1.0, cap: None, jitter: Jitter::None }
     }
 
-    /// The same wait every time, without jitter. There is no longest wait unless [`cap`](Self::cap) sets
-    /// one, so that jitter lengthens the wait as often as it shortens it.
+    /// Returns the same wait every time, without jitter. There is no longest wait unless
+    /// [`cap`](Self::cap) sets one, so that jitter lengthens the wait as often as it shortens it.
     pub const fn fixed(wait: Duration) -> Self {
         Self { base: wait, factor: 1.0, cap: None, jitter: Jitter::None }
     }
@@ -76,19 +76,20 @@ impl Backoff {
         self
     }
 
-    /// The longest wait, jitter included. At least the base.
+    /// Sets the longest wait, jitter included. At least the base.
     pub const fn cap(mut self, cap: Duration) -> Self {
         self.cap = Some(cap);
         self
     }
 
-    /// The kind of jitter.
+    /// Sets the kind of jitter.
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// The longest wait, jitter included. Without a cap, waits that grow have no bound: some 584 years then.
+    /// Returns the longest wait, jitter included. Without a cap, waits that grow have no bound:
+    /// some 584 years then.
     #[must_use]
     pub fn longest(&self) -> Duration {
         match (self.cap, self.jitter) {
@@ -203,7 +204,8 @@ mod tests {
         assert!(Backoff::none().check().is_ok());
     }
 
-    /// The least and the greatest of many draws, and how often the cap was drawn among 1000.
+    /// Returns the least and the greatest of many draws, and how often the cap was drawn among
+    /// 1000.
     fn drawn(backoff: Backoff, n: u32, previous: Duration, cap: Duration) -> (u64, u64, usize) {
         let rng = Rng::seeded(7);
         let draws: Vec<Duration> = (0..1000).map(|_| backoff.delay(n, previous, &rng)).collect();

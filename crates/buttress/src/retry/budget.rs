@@ -52,8 +52,9 @@ impl Budget {
         Self::with_window(share, floor, Duration::from_secs(10))
     }
 
-    /// A budget over the calls of the last `window`. With a floor, the window is at least one second divided
-    /// by the floor: the floor of a shorter window is less than one retry, which is never granted.
+    /// Creates a budget over the calls of the last `window`. With a floor, the window is at least
+    /// one second divided by the floor: the floor of a shorter window is less than one retry, which
+    /// is never granted.
     ///
     /// # Errors
     /// A share that is not between 0 and 1000, a window of zero, or one that is too short for the floor.
@@ -90,8 +91,8 @@ impl Budget {
         ledger.withdraw(calls, *share, *floor, now)
     }
 
-    /// How many retries are left at `now`: as many withdrawals would be granted, if no call came in between.
-    /// Looking changes nothing, so that a gauge may look as often as it likes.
+    /// Returns how many retries are left at `now`: as many withdrawals would be granted, if no call
+    /// came in between. Looking changes nothing, so that a gauge may look as often as it likes.
     #[must_use]
     pub fn balance(&self, now: Instant) -> u64 {
         let Inner { share, floor, calls, ledger } = &*self.inner;
@@ -105,7 +106,7 @@ impl Budget {
     }
 }
 
-/// The shortest window in which a floor of so many retries a second is one retry.
+/// Returns the shortest window in which a floor of so many retries a second is one retry.
 fn shortest_window(floor: u32) -> Duration {
     match floor {
         0 => Duration::ZERO,
@@ -207,7 +208,7 @@ impl Ledger {
         self.settled = now;
     }
 
-    /// The entry of a slice, emptied if it stood for an earlier one.
+    /// Returns the entry of a slice, emptied if it stood for an earlier one.
     fn at(&mut self, number: u64) -> &mut Entry {
         let [first, rest @ ..] = &mut self.slices;
         let index = (number % KEPT as u64) as usize;

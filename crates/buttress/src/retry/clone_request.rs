@@ -8,8 +8,8 @@ use std::fmt;
     note = "for an HTTP request with a streaming body, put `buttress_http::ReplayLayer` outside of the retry"
 )]
 pub trait CloneRequest<Req> {
-    /// A copy to send if this attempt fails; `None` if the request cannot be repeated, which then gets
-    /// one attempt.
+    /// Returns a copy to send if this attempt fails; `None` if the request cannot be repeated,
+    /// which then gets one attempt.
     fn clone_request(&self, request: &Req) -> Option<Req>;
 
     /// Asked when an attempt has failed: whether the copy made before it can still be sent. A body that

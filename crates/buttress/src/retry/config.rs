@@ -42,20 +42,20 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults: 3 attempts, exponential waits from 100 ms to 10 s with full jitter.
+    /// Returns the defaults: 3 attempts, exponential waits from 100 ms to 10 s with full jitter.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many attempts there are in total, the first included. Defaults to 3: two more help against a
-    /// passing fault, more mostly add load. At least 1.
+    /// Sets how many attempts there are in total, the first included. Defaults to 3: two more help
+    /// against a passing fault, more mostly add load. At least 1.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.policy.attempts = attempts;
         self
     }
 
-    /// How long to wait before each further attempt. Defaults to
-    /// [`Backoff::exponential`] from 100 ms.
+    /// Sets how long to wait before each further attempt. Defaults to [`Backoff::exponential`] from
+    /// 100 ms.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.policy.backoff = backoff;
         self
@@ -69,9 +69,9 @@ impl Config {
         self
     }
 
-    /// The longest hint of a failure (`Retry-After`, a limiter's own) that is waited for; a longer one
-    /// ends the call with that failure. Defaults to 5 minutes, so that a server cannot park callers
-    /// for a day.
+    /// Sets the longest hint of a failure (`Retry-After`, a limiter's own) that is waited for; a
+    /// longer one ends the call with that failure. Defaults to 5 minutes, so that a server cannot
+    /// park callers for a day.
     pub fn max_hint(mut self, time: Duration) -> Self {
         self.policy.max_hint = time;
         self

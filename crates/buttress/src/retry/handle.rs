@@ -37,14 +37,14 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// How many retries the [budget](super::Budget) has left now; `None` if there is none.
+    /// Returns how many retries the [budget](super::Budget) has left now; `None` if there is none.
     #[must_use]
     pub fn balance(&self) -> Option<u64> {
         let now = self.shared.now();
         self.shared.budget.as_ref().map(|budget| budget.balance(now))
     }
 
-    /// The numbers as they are now.
+    /// Returns the numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

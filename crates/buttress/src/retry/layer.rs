@@ -31,7 +31,7 @@ impl Config {
 }
 
 impl RetryLayer {
-    /// A retry.
+    /// Creates a retry.
     ///
     /// # Errors
     /// No attempts, times of zero, or a backoff that cannot be.
@@ -92,7 +92,7 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
         RetryLayer { shared: self.shared, classify: self.classify, clone }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

@@ -24,7 +24,7 @@ impl<S, C, Q, O: Own> Retry<S, C, Q, O> {
         Self { inner, shared, classify, clone }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

@@ -80,7 +80,8 @@ impl Shared {
         self.first.store(attempts | timed | counted, Ordering::Relaxed);
     }
 
-    /// Whether attempt `number` may be followed by another: if not, its request need not be copied.
+    /// Returns `true` if attempt `number` may be followed by another: if not, its request need not
+    /// be copied.
     pub(super) fn may_repeat(&self, number: u32) -> bool {
         self.first.load(Ordering::Relaxed) & MOST_ATTEMPTS > number
     }

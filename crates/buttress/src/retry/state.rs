@@ -31,7 +31,7 @@ impl Attempts {
         Self { made: 1, previous: Duration::ZERO, started }
     }
 
-    /// The number of the present attempt; the first is 1.
+    /// Returns the number of the present attempt; the first is 1.
     pub(super) fn number(&self) -> u32 {
         self.made
     }

@@ -37,7 +37,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,14 +48,14 @@ impl Config {
         self
     }
 
-    /// When to stop calling. Defaults to 5 exhausted requests in a row, open for 30 seconds, closed
-    /// after 2 successes: one answer of a service that comes back can be luck.
+    /// Sets when to stop calling. Defaults to 5 exhausted requests in a row, open for 30 seconds,
+    /// closed after 2 successes: one answer of a service that comes back can be luck.
     pub fn circuit_breaker(mut self, config: circuit_breaker::Config) -> Self {
         self.circuit_breaker = config;
         self
     }
 
-    /// How long one attempt may take. Defaults to 5 seconds.
+    /// Sets how long one attempt may take. Defaults to 5 seconds.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
@@ -67,13 +67,13 @@ impl Config {
         self
     }
 
-    /// The name in errors, events and metrics. Defaults to none.
+    /// Sets the name in errors, events and metrics. Defaults to none.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The clock. Defaults to tokio's.
+    /// Sets the clock. Defaults to tokio's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self

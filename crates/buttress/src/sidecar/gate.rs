@@ -38,7 +38,7 @@ impl<S, C> Gate<S, C> {
         Self { inner, classify, shared, changed: None, latch: None, renewal: None }
     }
 
-    /// The refusal of every request.
+    /// Returns the refusal of every request.
     fn closed_to_all(&self) -> Option<Error> {
         let circuit = &self.shared.circuit_breaker;
         match circuit.state() {
@@ -47,8 +47,8 @@ impl<S, C> Gate<S, C> {
         }
     }
 
-    /// The refusal that `poll_ready` saw, with the time that is left as of now: it may have been seen a while
-    /// ago, and may be over.
+    /// Returns the refusal that `poll_ready` saw, with the time that is left as of now: it may have
+    /// been seen a while ago, and may be over.
     fn latched(&mut self) -> Option<Error> {
         let seen = self.latch.take()?;
         let over = || Error::circuit_open(seen.layer().into(), RetryAfter::nanos(0));

@@ -22,7 +22,7 @@ counters! {
 }
 
 impl Counter {
-    /// The end of a request that a part stopped.
+    /// Returns the end of a request that a part stopped.
     pub(super) fn of(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::TimedOut => Self::TimedOut,
@@ -87,32 +87,32 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The limiter, if there is one.
+    /// Returns the limiter, if there is one.
     #[must_use]
     pub fn rate_limit(&self) -> Option<&rate_limit::Handle> {
         self.shared.rate_limit.as_ref()
     }
 
-    /// The circuit breaker.
+    /// Returns the circuit breaker.
     #[must_use]
     pub fn circuit_breaker(&self) -> &circuit_breaker::Handle {
         &self.shared.circuit_breaker
     }
 
-    /// The retry.
+    /// Returns the retry.
     #[must_use]
     pub fn retry(&self) -> &retry::Handle {
         &self.shared.retry
     }
 
-    /// The time limit of an attempt.
+    /// Returns the time limit of an attempt.
     #[must_use]
     pub fn time_limit(&self) -> &time_limit::Handle {
         &self.shared.time_limit
     }
 
-    /// The numbers as they are now. While no request runs, they add up:
-    /// `requests = succeeded + failed + ignored + timed_out + rate_limited + circuit_open + abandoned`.
+    /// Returns the numbers as they are now. While no request runs, they add up: `requests =
+    /// succeeded + failed + ignored + timed_out + rate_limited + circuit_open + abandoned`.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let sum = |end: Counter| self.shared.counters.sum(end);

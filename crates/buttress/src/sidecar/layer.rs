@@ -44,7 +44,7 @@ impl Config {
 }
 
 impl SidecarLayer {
-    /// A sidecar of its own.
+    /// Creates a sidecar of its own.
     ///
     /// # Errors
     /// What a part refuses.
@@ -104,7 +104,7 @@ impl<C, T, Q, R> SidecarLayer<C, T, Q, R> {
         SidecarLayer { shared, classify, retry_on, clone, reject }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }

@@ -45,7 +45,7 @@ impl<S, C, T, Q, R> Sidecar<S, C, T, Q, R> {
         Self { stack, shared, classify, reject }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }

@@ -30,7 +30,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler without sources.
+    /// Creates a sampler without sources.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -58,7 +58,7 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// The numbers as they are now.
+    /// Returns the numbers as they are now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;

@@ -31,7 +31,7 @@ impl Config {
 }
 
 impl TimeLimitLayer {
-    /// A time limit.
+    /// Creates a time limit.
     ///
     /// # Errors
     /// A limit of zero, or beyond 365 days.
@@ -39,7 +39,7 @@ impl TimeLimitLayer {
         Ok(Self { shared: Shared::new(&config)?, limit: Fixed, reject: AsError })
     }
 
-    /// A limit of `limit` for each call, with the defaults of [`Config`].
+    /// Creates a limit of `limit` for each call, with the defaults of [`Config`].
     ///
     /// A `limit` of zero lets only an answer pass that is ready immediately. A `limit` beyond 365 days counts
     /// as 365 days.
@@ -89,7 +89,7 @@ impl<L, R, O: Own> TimeLimitLayer<L, R, O> {
         TimeLimitLayer { shared: self.shared, limit: self.limit, reject }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

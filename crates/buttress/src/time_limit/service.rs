@@ -23,7 +23,7 @@ impl<S, L, R, O: Own> TimeLimit<S, L, R, O> {
         Self { inner, shared, limit, reject }
     }
 
-    /// The operator's view of the shared state.
+    /// Returns the operator's view of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

@@ -63,7 +63,7 @@ impl Rules {
         outcome.copied().unwrap_or(Outcome::Ignored)
     }
 
-    /// Whether a failure's own hint decides how long the circuit stays open.
+    /// Returns `true` if a failure's own hint decides how long the circuit stays open.
     pub(crate) fn honours_hints(&self) -> bool {
         self.honour_hint.load(Ordering::Relaxed) != 0
     }
@@ -73,12 +73,12 @@ impl Rules {
         self.slow_after.load(Ordering::Relaxed)
     }
 
-    /// Whether any call is slow.
+    /// Returns `true` if any call is slow.
     pub(crate) fn times_calls(&self) -> bool {
         self.slow_after() != NEVER
     }
 
-    /// Whether so many failures in a row are enough.
+    /// Returns `true` if so many failures in a row are enough.
     pub(super) fn streak_reached(&self, tally: Tally) -> bool {
         tally.failed >= self.consecutive.load(Ordering::Relaxed).into()
     }

@@ -19,7 +19,8 @@ pub(crate) struct Settled {
 }
 
 impl State {
-    /// Whether a success of this call would leave everything as it is, so that there is nothing to settle.
+    /// Returns `true` if a success of this call would leave everything as it is, so that there is
+    /// nothing to settle.
     #[inline(always)]
     pub(crate) fn success_changes_nothing(&self, ticket: Ticket) -> bool {
         (self.sums.load(Ordering::Relaxed) ^ ticket.word()) & self.clear == 0

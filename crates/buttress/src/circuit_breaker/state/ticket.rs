@@ -29,7 +29,7 @@ impl Ticket {
         (self.0 >> 32) as u32
     }
 
-    /// The ticket as the word of a window has it, see there.
+    /// Returns the ticket as the word of a window has it, see there.
     #[inline(always)]
     pub(super) const fn word(self) -> u64 {
         self.0
@@ -44,20 +44,20 @@ impl Ticket {
         self.how() > UNCOUNTED
     }
 
-    /// The ticket of a call through a circuit with this word of `control`, if it is closed and notes
-    /// nothing: the word itself.
+    /// Returns the ticket of a call through a circuit with this word of `control`, if it is closed
+    /// and notes nothing: the word itself.
     #[inline(always)]
     pub(super) fn of_closed(control: u64) -> Option<Self> {
         let ticket = Self(control);
         (ticket.how() == COUNTED | CircuitState::Closed as u32).then_some(ticket)
     }
 
-    /// The same call, of which more is noted.
+    /// Returns the same call, of which more is noted.
     pub(crate) const fn noted(self) -> Self {
         if self.how() == COUNTED { Self(self.0 | NOTED as u64) } else { self }
     }
 
-    /// Whether nothing at all is counted of this call.
+    /// Returns `true` if nothing at all is counted of this call.
     pub(crate) fn is_uncounted(self) -> bool {
         self.how() == UNCOUNTED
     }

@@ -11,8 +11,8 @@ use crate::vocabulary::clock;
 use crate::vocabulary::observe::CircuitState;
 
 impl State {
-    /// The present generation: a number that grows with every change of state, and when a window that
-    /// counts is emptied.
+    /// Returns the present generation: a number that grows with every change of state, and when a
+    /// window that counts is emptied.
     #[inline]
     pub(super) fn generation(&self) -> u32 {
         // Acquire, as in `current`.
@@ -79,8 +79,9 @@ impl State {
         Some(Transition { from, to })
     }
 
-    /// Whether nothing is lost by forgetting this circuit, of which no call is running: it is closed, or
-    /// it would have probed as long ago as it was open, and no call decided it since.
+    /// Returns `true` if nothing is lost by forgetting this circuit, of which no call is running:
+    /// it is closed, or it would have probed as long ago as it was open, and no call decided it
+    /// since.
     pub(crate) fn is_at_rest(&self, now: impl Fn() -> Instant) -> bool {
         match self.state() {
             CircuitState::Closed => true,

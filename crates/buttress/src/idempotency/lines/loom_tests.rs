@@ -124,7 +124,7 @@ fn loom_the_look_is_handed_on_by_who_goes_away() {
 }
 
 impl World {
-    /// Whether no line is left behind.
+    /// Returns `true` if no line is left behind.
     fn is_empty(&self) -> bool {
         self.lines.shards.iter().all(|shard| lock(shard).is_empty())
     }

@@ -28,7 +28,7 @@ pub(in crate::idempotency) struct Turn {
 }
 
 impl<'a, V> Place<'a, V> {
-    /// The last place of the line of `identity`, whose key is claimed until `until`.
+    /// Returns the last place of the line of `identity`, whose key is claimed until `until`.
     pub(in crate::idempotency) fn join(
         lines: &'a Lines<V>,
         identity: &Identity,
@@ -58,7 +58,7 @@ impl<'a, V> Place<'a, V> {
         });
     }
 
-    /// Whether a call of this process has the key.
+    /// Returns `true` if a call of this process has the key.
     pub(in crate::idempotency) fn is_owned(&self) -> bool {
         self.lines
             .with(&self.key, |lines| lines.get(&self.key).is_some_and(|line| line.owner.is_some()))

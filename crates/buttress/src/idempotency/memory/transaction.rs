@@ -12,7 +12,7 @@ use crate::sync::lock;
 use crate::vocabulary::store_error::StoreError;
 
 impl<V> MemoryStore<V> {
-    /// A transaction in memory, for tests and for handlers whose effects are in memory too.
+    /// Returns a transaction in memory, for tests and for handlers whose effects are in memory too.
     pub fn begin(&self) -> MemoryTransaction<V> {
         MemoryTransaction { store: self.clone(), completions: Vec::new(), effects: Vec::new() }
     }

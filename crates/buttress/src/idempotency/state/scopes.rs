@@ -90,8 +90,8 @@ impl Scopes {
         self.resize(scope, -1);
     }
 
-    /// The oldest result of the scope that has the most; of several, of the one that has had so many for the
-    /// longest.
+    /// Returns the oldest result of the scope that has the most; of several, of the one that has
+    /// had so many for the longest.
     pub(super) fn evictable(&self) -> Option<u32> {
         let largest = self.groups.last()?;
         let scope = self.scopes.get(largest.oldest as usize)?;

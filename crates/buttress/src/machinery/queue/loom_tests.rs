@@ -39,7 +39,7 @@ impl Resource for One {
 
 const CLAIM: Duration = Duration::from_secs(1);
 
-/// A line of two, the first of which was granted the only permit, and has not come for it.
+/// Returns a line of two, the first of which was granted the only permit, and has not come for it.
 fn line_of_two(now: Instant) -> (Arc<(One, WaitQueue<One>)>, Place, Place) {
     let one = One { free: AtomicU32::new(0), waiting: AtomicU32::new(0) };
     let shared = Arc::new((one, WaitQueue::new()));

@@ -33,12 +33,12 @@ pub(super) struct Entry {
 }
 
 impl Places {
-    /// Whether nobody waits in line.
+    /// Returns `true` if nobody waits in line.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// How many have a place, the ones set aside included.
+    /// Returns how many have a place, the ones set aside included.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.aside.len()
     }
@@ -47,7 +47,7 @@ impl Places {
         self.peak
     }
 
-    /// The cost of all in line.
+    /// Returns the cost of all in line.
     pub(super) fn owed(&self) -> u64 {
         self.entered - self.gone
     }
@@ -56,7 +56,7 @@ impl Places {
         self.waiting.first_entry().map(|head| (*head.key(), head.into_mut()))
     }
 
-    /// A waiter in line, and the cost of those ahead of it.
+    /// Returns a waiter in line, and the cost of those ahead of it.
     pub(super) fn get(&mut self, number: u64) -> Option<(u64, &mut Entry)> {
         let entry = self.waiting.get_mut(&number)?;
         Some((entry.before - self.gone, entry))
@@ -127,7 +127,7 @@ impl Places {
         Some(entry)
     }
 
-    /// Whether nobody in line came before this number.
+    /// Returns `true` if nobody in line came before this number.
     fn is_first(&self, number: u64) -> bool {
         self.waiting.first_key_value().is_none_or(|(first, _)| *first > number)
     }

@@ -75,7 +75,7 @@ impl Ring {
     }
 }
 
-/// The lap of a word.
+/// Returns the lap of a word.
 #[inline(always)]
 fn lap(word: u64) -> u32 {
     let high = (word >> LAP_HIGH) as u32 & LAPS >> LAP_LOW_BITS;
@@ -88,7 +88,7 @@ fn counted(slot: u32) -> u64 {
     u64::from(slot & 1) | u64::from(slot >> 1 & 1) << SLOW
 }
 
-/// The word of the first slot of the next lap.
+/// Returns the word of the first slot of the next lap.
 #[inline(never)]
 fn wrapped(word: u64) -> u64 {
     let ring = Ring::unpack(word);
@@ -106,7 +106,7 @@ impl CountWindow {
         Self { slots: (0..size).map(|_| AtomicU32::new(LAPS << 2)).collect() }
     }
 
-    /// The word of an empty window.
+    /// Returns the word of an empty window.
     pub(crate) fn empty() -> u64 {
         Ring { next: 0, failed: 0, slow: 0, full: false, generation: 0, lap: 0 }.pack()
     }

@@ -52,7 +52,7 @@ impl TimeWindow {
         Duration::from_nanos(self.slice.saturating_mul(SLICES))
     }
 
-    /// The number of the slice of `now`.
+    /// Returns the number of the slice of `now`.
     #[inline]
     fn number(&self, now: u64) -> u64 {
         let present = self.present.load(Ordering::Relaxed);
