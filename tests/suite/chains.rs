@@ -49,7 +49,7 @@ fn an_error_that_wraps_another_has_it_as_its_source() {
         assert_eq!(chain.last().map(String::as_str), Some("the bottom"), "{chain:?}");
     }
     let unusable = UnusableRequest::Malformed(MalformedKey::Empty);
-    assert_eq!(chain(&unusable)[1..], ["it is empty"]);
+    assert_eq!(chain(&unusable)[1..], ["the key is empty"]);
     let invalid = SimError::Invalid(InvalidConfig::new("rate", 0, "more than 0"));
     assert_eq!(chain(&invalid), ["rate: 0 is not more than 0"], "it is the error itself");
 }

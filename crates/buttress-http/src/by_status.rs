@@ -8,37 +8,38 @@ use crate::grpc;
 use crate::head::Head;
 use crate::refusal::{self, Refusal};
 
-/// Judges by HTTP status whether the service is well, for circuit breakers and fallbacks.
+/// Judges the health of a service by HTTP status, for circuit breakers and fallbacks.
 ///
-/// - An answer of one of our own layers further in ([`Refusal`]) says nothing about the service and
-///   is ignored; a timeout is a failure.
-/// - 5xx is a failure, except 501 and 505: they tell what the service was never made to do, and one
-///   caller who asks for that must not open the circuit for all others.
-/// - Everything else is a success. 4xx is the caller's doing, and a 429 of the remote shows that it
-///   is alive and defends itself; that is for retries ([`RetryableStatus`](crate::RetryableStatus))
-///   and for a limiter of your own. If it shall count: `.failures(|status| ..)`.
+/// - Ignores the answer of a buttress layer further in ([`Refusal`]), which says nothing about the
+///   service. A timeout is a failure.
+/// - 5xx is a failure, except 501 and 505. These two refuse an unsupported request, and one caller
+///   who sends such requests must not open the circuit for all others.
+/// - Every other status is a success. 4xx is caused by the caller, and a 429 of the remote shows
+///   that it is alive. Handle a 429 by a retry ([`RetryableStatus`](crate::RetryableStatus)) or
+///   your own limiter. To count it as a failure, use `.failures(|status| ..)`.
 /// - gRPC answers 200 and puts the outcome into `grpc-status`. UNKNOWN (2), DEADLINE_EXCEEDED (4),
-///   INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15) are failures: they say what a 500, 503 or
-///   504 says. RESOURCE_EXHAUSTED (8) and UNIMPLEMENTED (12) are not, as 429 and 501 are not, and
-///   all others are the caller's doing.
-/// - Errors are judged by a second classifier, `C`.
+///   INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15) are failures: they correspond to 500, 503
+///   and 504. RESOURCE_EXHAUSTED (8) and UNIMPLEMENTED (12) are successes, as 429 and 501 are. All
+///   other codes are caused by the caller.
+/// - A second classifier, `C`, judges errors.
 ///
-/// A `grpc-status` is seen where it is a header: in an answer without a message, as most failures
-/// of unary calls are, whose `content-type` begins with `application/grpc`. In trailers after a
-/// body it comes when the call is long over for every layer, and is not seen.
+/// The classifier sees a `grpc-status` in the header of a response whose `content-type` begins with
+/// `application/grpc`. Most failures of unary calls have it there, because they carry no message.
+/// In trailers after a body the status comes after the call has ended for every layer, so the
+/// classifier does not see it.
 ///
-/// Its hint, by which a breaker can set its open time, is that of the refusal or of the response's
-/// `Retry-After`.
+/// Its hint is the hint of the refusal, or the `Retry-After` of the response. A breaker can use it
+/// as its open time.
 ///
 /// ```
 /// use buttress::circuit_breaker::CircuitBreakerLayer;
 /// use buttress_http::ByStatus;
 ///
-/// // In front of an axum route, or any service whose error says nothing by its kind:
+/// // In front of an axum route, or any service whose error type carries no information:
 /// let route = CircuitBreakerLayer::default().classify(ByStatus::new());
-/// // In front of a client that fails with `BoxError`, which may hold a refusal from further in:
+/// // In front of a client that fails with `BoxError`, which may hold a refusal:
 /// let client = CircuitBreakerLayer::default().classify(ByStatus::client());
-/// // Where a 404 of an object store is a fault of the store:
+/// // In front of an object store whose 404 is a fault of the store:
 /// let store = ByStatus::client().failures(|status| status.is_server_error() || status == 404);
 /// ```
 #[derive(Clone)]
@@ -52,7 +53,7 @@ pub struct ByStatus<C = AnyError, F = fn(StatusCode) -> bool> {
 }
 
 impl ByStatus {
-    /// Every error is a failure: for services that cannot fail, or where no `buttress` layer
+    /// Counts every error as a failure. For services that cannot fail, or if no buttress layer
     /// further in returns its refusals as errors.
     pub fn new() -> Self {
         Self {
@@ -64,7 +65,7 @@ impl ByStatus {
         }
     }
 
-    /// Errors are judged by [`ServiceErrors`], which tells refusals from failures: for clients
+    /// Judges errors by [`ServiceErrors`], which distinguishes refusals from failures. For clients
     /// whose error is `BoxError` or implements [`AsRefusal`](buttress::AsRefusal).
     pub fn client() -> ByStatus<ServiceErrors> {
         Self::new().errors(ServiceErrors)
@@ -78,8 +79,8 @@ impl<C, F> ByStatus<C, F> {
         ByStatus { errors: classify, failures, grpc_failures, refusals, clock }
     }
 
-    /// Takes a status for a failure if `failures` says so, and for a success otherwise. Refusals
-    /// are not asked about.
+    /// Counts a status as a failure if `failures` returns `true` for it, and as a success
+    /// otherwise. Default: 5xx except 501 and 505. The closure is not called for refusals.
     pub fn failures<T>(self, failures: T) -> ByStatus<C, T>
     where
         T: Fn(StatusCode) -> bool,
@@ -88,24 +89,24 @@ impl<C, F> ByStatus<C, F> {
         ByStatus { errors, failures, grpc_failures, refusals, clock }
     }
 
-    /// Takes a gRPC code, 0 to 16, for a failure if `failures` says so. It is asked where the HTTP
-    /// status is no failure. What is no code is UNKNOWN (2), as gRPC clients take it.
+    /// Counts a gRPC code, 0 to 16, as a failure if `failures` returns `true` for it. Default: 2,
+    /// 4, 13, 14 and 15. The function is called if the HTTP status is no failure. An invalid code
+    /// is UNKNOWN (2), as in gRPC clients.
     pub fn grpc_failures(mut self, failures: fn(i32) -> bool) -> Self {
         self.grpc_failures = failures;
         self
     }
 
-    /// What an answered refusal of a layer further in counts as. Defaults to
-    /// [`Ignored`](Outcome::Ignored), because it says nothing about the service. A fallback wants
-    /// [`Failure`](Outcome::Failure), since somebody must answer. Timeouts are failures in any
-    /// case.
+    /// Sets the outcome of an answered refusal of a layer further in. Default:
+    /// [`Ignored`](Outcome::Ignored), because the refusal says nothing about the service. A
+    /// fallback needs [`Failure`](Outcome::Failure), so that it answers. Timeouts are always
+    /// failures.
     pub fn refusals(mut self, outcome: Outcome) -> Self {
         self.refusals = outcome;
         self
     }
 
-    /// Compares a `Retry-After` date with the wall time of `clock`. Defaults to tokio's clock, as
-    /// everywhere.
+    /// Compares a `Retry-After` date with the wall time of `clock`. Default: tokio's clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -119,7 +120,7 @@ impl Default for ByStatus {
 }
 
 impl<C, F: Fn(StatusCode) -> bool> ByStatus<C, F> {
-    /// The verdict on a response.
+    /// Returns the verdict on a response.
     pub(crate) fn judge(&self, head: Head<'_>) -> Outcome {
         match Refusal::among(head.extensions) {
             Some(refusal) => match refusal.judged_by(ServiceErrors) {
@@ -228,7 +229,7 @@ mod tests {
         let mut unwell = testing::grpc(0).unwrap();
         *unwell.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         assert_eq!(ByStatus::new().classify(&Ok::<_, Infallible>(unwell)), Outcome::Failure);
-        // A rule for HTTP statuses says nothing of gRPC's.
+        // A rule for HTTP statuses leaves the rule for gRPC unchanged.
         let teapots = ByStatus::new().failures(|status| status == StatusCode::IM_A_TEAPOT);
         assert_eq!(teapots.classify(&testing::grpc(14)), Outcome::Failure);
         assert_eq!(teapots.errors(ServiceErrors).classify(&boxed(14)), Outcome::Failure);
@@ -287,7 +288,7 @@ mod tests {
     fn the_hint_is_the_marks_own_or_the_fields() {
         let hint = |answer: Answer<BoxError>| ByStatus::new().retry_after(&answer);
         assert_eq!(hint(refused(&testing::circuit_open())), Some(Duration::from_millis(1500)));
-        // The answer says 1 second for want of anything better; the mark knows that nobody knows.
+        // The answer says 1 second by default; the mark has no hint.
         assert_eq!(hint(refused(&testing::bulkhead_full("db"))), None);
         assert_eq!(hint(status(503)), None);
         let field = Response::builder().header(RETRY_AFTER, "7").body(String::new()).unwrap();

@@ -1,17 +1,19 @@
 use http::StatusCode;
 
-/// Whether a service that answers with `status` certainly did not do what it was asked: for
-/// the `definite` of a saga's action (`buttress_durable::saga::ActionBuilder`), where the service makes errors of
-/// such answers.
+/// Whether a service that answers with `status` certainly did not execute the request. For the
+/// `definite` of a saga's action (`buttress_durable::saga::ActionBuilder`), if the service's client
+/// makes errors of such answers.
 ///
-/// True for 4xx, but not for those that speak of the attempt and not of what was asked: 408 and 425 (a
-/// request that came late or early), 429 (too many), and 409, which says that a request with this
-/// `Idempotency-Key` is under way: an earlier attempt that was given up, say, whose effect is still to
-/// come. 5xx is in doubt, and so is every status that is no refusal. To take a 409 of the business, a seat
-/// that is taken, for definite, add it where the service uses it for nothing else.
+/// Returns `true` for 4xx, except for the four that concern the attempt only: 408 and 425 (a late
+/// or early request), 429 (too many requests), and 409. A 409 says that a request with this
+/// `Idempotency-Key` is in flight, e.g. an earlier attempt that the client abandoned and whose
+/// effect is still to come. 5xx and every status that is no refusal leave the effect in doubt. If
+/// the service uses 409 only for a business refusal, e.g. a seat that is taken, count it as
+/// definite yourself.
 ///
-/// An answer speaks for its own attempt. A 401 or 404 on a second attempt, before the service looked at
-/// the key, says nothing of a first one that was cut short: where that can be, leave them out.
+/// An answer speaks for its own attempt only. A 401 or 404 to a second attempt says nothing about a
+/// first attempt that was interrupted, if the service answered before it looked up the key. Exclude
+/// such statuses where that can happen.
 ///
 /// ```
 /// use buttress_http::is_definite_refusal;

@@ -1,4 +1,4 @@
-//! How a gRPC call ended: its answer is `200 OK` in any case.
+//! The outcome of a gRPC call, whose HTTP status is always 200.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName};
@@ -10,12 +10,13 @@ pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
 pub(crate) const INTERNAL: i32 = 13;
 pub(crate) const UNAVAILABLE: i32 = 14;
 pub(crate) const DATA_LOSS: i32 = 15;
-/// The last code that has a meaning.
+/// The last defined code.
 const UNAUTHENTICATED: i32 = 16;
 
-/// The code in the head of a gRPC answer; `None` where it is yet to come, and for all else.
+/// Returns the code in the head of a gRPC response, or `None` if the code is still to come or the
+/// response is not gRPC.
 ///
-/// What is no code is `UNKNOWN`, as gRPC clients take it.
+/// An invalid code is `UNKNOWN`, as in gRPC clients.
 pub(crate) fn code(headers: &HeaderMap) -> Option<i32> {
     if !is_grpc(headers.get(CONTENT_TYPE)?.as_bytes()) {
         return None;
@@ -25,7 +26,7 @@ pub(crate) fn code(headers: &HeaderMap) -> Option<i32> {
     Some(code.unwrap_or(UNKNOWN))
 }
 
-/// Also of `application/grpc+proto`, `application/grpc-web` and their kind.
+/// Accepts `application/grpc+proto`, `application/grpc-web` and similar types too.
 fn is_grpc(content_type: &[u8]) -> bool {
     let grpc = b"application/grpc";
     content_type.get(..grpc.len()).is_some_and(|start| start.eq_ignore_ascii_case(grpc))

@@ -1,6 +1,6 @@
 use http::{Extensions, HeaderMap, Response, StatusCode};
 
-/// The parts of a response that classifiers read, of any type of response.
+/// The parts of a response that classifiers read. Every type of response has them.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
     pub(crate) status: StatusCode,

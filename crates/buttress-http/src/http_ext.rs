@@ -9,10 +9,10 @@ use buttress::{AnyError, AsError, Outcome, RetryableErrors, ServiceErrors};
 
 use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 
-/// Makes a layer speak HTTP: `.http()`, on every layer that still has its default rejector and
-/// classifier.
+/// Gives a layer its choices for HTTP: `.http()`, on every layer that still has its default
+/// rejector and classifier.
 ///
-/// | layer | what is set |
+/// | layer | choices |
 /// |---|---|
 /// | bulkhead, rate limit (also keyed), time limit | [`Respond`] |
 /// | circuit breaker (also keyed) | [`Respond`] and [`ByStatus::new`] |
@@ -24,15 +24,15 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 /// [`RepeatableBody`](crate::RepeatableBody): one that is `Clone`, or, where bodies stream, a
 /// [`ReplayLayer`](crate::ReplayLayer) outside of the retry or sidecar.
 ///
-/// A fallback takes an answered refusal for a failure, because an open circuit is what it is for.
-/// The kinds `from_error` and `from_request` have no `.http()`: they answer for errors alone, and a
-/// failed *response* has none for them to work on.
+/// A fallback counts an answered refusal as a failure, because a fallback answers for an open
+/// circuit. The kinds `from_error` and `from_request` have no `.http()`: they replace errors only,
+/// and a failed *response* is no error.
 ///
-/// [`Respond`] needs a body that is made of a `String` ([`FromProblem`](crate::FromProblem)), as a
-/// route's mostly is and a client's mostly is not.
+/// [`Respond`] needs a body that converts from a `String` ([`FromProblem`](crate::FromProblem)).
+/// The body of a route usually does, and the body of a client usually does not.
 ///
-/// Errors all count, whatever they are. That is right where every layer further in answers its
-/// refusals too; where one returns them as errors (the default without `.http()`), set
+/// Every error counts as a failure. That is right if every layer further in answers its refusals as
+/// responses. If a layer returns refusals as errors (the default without `.http()`), set
 /// [`ByStatus::client`] or [`RetryableStatus::client`] by hand.
 ///
 /// ```
@@ -58,7 +58,7 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 /// # }
 /// ```
 ///
-/// Only layers of buttress implement it:
+/// Only layers of buttress implement the trait:
 ///
 /// ```compile_fail
 /// struct Mine;
@@ -77,7 +77,7 @@ pub trait HttpLayerExt: sealed::Layer {
     /// The layer with HTTP's choices.
     type Http;
 
-    /// Sets HTTP's choices. What is set afterwards replaces them.
+    /// Sets the choices for HTTP. A later call of `.reject(..)` or `.classify(..)` replaces them.
     #[must_use]
     fn http(self) -> Self::Http;
 }
@@ -199,8 +199,8 @@ impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsEr
     }
 }
 
-/// The kinds of fallback that have an answer to a failed response, and not only to an error. No other type
-/// implements it:
+/// The kinds of fallback that answer a failed response as well as an error. No type outside of this
+/// crate implements the trait:
 ///
 /// ```compile_fail
 /// struct Mine;
@@ -209,7 +209,7 @@ impl HttpLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsEr
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no answer to a failed response, only to an error",
     label = "judging responses by status would change nothing for this fallback",
-    note = "use `FallbackLayer::from_result` or `service`, or `value` for a response that is `Clone`; or leave `.http()` away"
+    note = "use `FallbackLayer::from_result` or `service`, or `value` for a response that is `Clone`; or remove `.http()`"
 )]
 pub trait AnswersForResponses: sealed::Kind {}
 

@@ -1,47 +1,47 @@
-//! What HTTP adds to [`buttress`]: layers that answer, judge and repeat as HTTP wants it.
+//! HTTP for [`buttress`]: layers that answer, classify and repeat by the rules of HTTP.
 //!
-//! | you want | take |
+//! | task | type |
 //! |---|---|
-//! | all of it, with one word a layer | [`HttpLayerExt`]: `.http()` |
-//! | refusals as responses: 401, 403, 429, 503, 504, `Retry-After`, a problem document | [`Respond`] |
-//! | to know a refusal from an answer of the service | [`Refusal`] |
-//! | a breaker or a fallback that looks at the status | [`ByStatus`] |
-//! | a retry that looks at the status and honours `Retry-After` | [`RetryableStatus`] |
-//! | to repeat only what may be repeated | [`IdempotentRequests`] |
-//! | to repeat requests whose bodies stream | [`ReplayLayer`] |
-//! | to do the work of a request once, however often it is sent | [`IdempotencyKeyLayer`] |
-//! | to send an `Idempotency-Key` with every request | [`SetIdempotencyKeyLayer`] |
-//! | to know what a status says to a saga | [`is_definite_refusal`] |
-//! | to tell callers how a limit stands | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
-//! | a limit per client: by address, behind proxies, by header | [`client_key`] |
-//! | an axum service with limits per client and per plan | [`guide::service`] |
-//! | a stack around hyper-util's client or reqwest | [`guide::clients`] |
-//! | a stack around a tonic client or server | [`guide::tonic`] |
-//! | to read or write `Retry-After` yourself | [`retry_after`] |
+//! | set the choices for HTTP on a layer | [`HttpLayerExt`]: `.http()` |
+//! | answer refusals as responses: 401, 403, 429, 503, 504, `Retry-After`, a problem document | [`Respond`] |
+//! | distinguish a refusal from an answer of the service | [`Refusal`] |
+//! | judge a response by status, for a breaker or a fallback | [`ByStatus`] |
+//! | judge a response by status, for a retry that honours `Retry-After` | [`RetryableStatus`] |
+//! | repeat only requests that may be repeated | [`IdempotentRequests`] |
+//! | repeat requests with streaming bodies | [`ReplayLayer`] |
+//! | run a request once, however often the client sends it | [`IdempotencyKeyLayer`] |
+//! | send an `Idempotency-Key` with every request | [`SetIdempotencyKeyLayer`] |
+//! | find out for a saga whether a status is definite | [`is_definite_refusal`] |
+//! | report the state of a limit to callers | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
+//! | limit per client: by address, behind proxies, by header | [`client_key`] |
+//! | build an axum service with limits per client and per plan | [`guide::service`] |
+//! | build a stack around hyper-util's client or reqwest | [`guide::clients`] |
+//! | build a stack around a tonic client or server | [`guide::tonic`] |
+//! | read or write `Retry-After` yourself | [`retry_after`] |
 //!
-//! Everything works on [`http::Request`] and [`http::Response`] with any body, so with axum, hyper,
-//! tonic and tower-http, except where a body has to be made or sent again:
+//! The layers work on [`http::Request`] and [`http::Response`] with any body, and so with axum,
+//! hyper, tonic and tower-http. Layers that make or repeat a body have conditions:
 //!
 //! - [`Respond`], and so `.http()`, makes a body of a `String`. `axum::body::Body`, `Full<Bytes>`
-//!   and `String` can be made so; `hyper::body::Incoming`, which hyper's clients answer with,
-//!   `tonic::body::Body` and boxed bodies cannot. In front of those say what the answer is with
-//!   [`Respond::with`]; around a client, leave refusals as errors.
-//! - A retry sends bodies again that are `Clone`, and all others under a [`ReplayLayer`], if they
-//!   are `Unpin`. A client that takes one type of body only gets it by a
+//!   and `String` convert from it. `hyper::body::Incoming`, the body of hyper's clients,
+//!   `tonic::body::Body` and boxed bodies do not. In front of those, make the answer with
+//!   [`Respond::with`]. Around a client, return refusals as errors.
+//! - A retry repeats bodies that are `Clone`, and under a [`ReplayLayer`] all others that are
+//!   `Unpin`. A client that accepts only one type of body needs a
 //!   `.map_request(|request: Request<_>| request.map(Body::new))` further in than the retry.
 //!
 //! A gRPC call that failed is `200 OK` with a `grpc-status`. [`ByStatus`] and [`RetryableStatus`]
-//! see it where it is a header, and not in trailers after a body. In front of a service of tonic,
-//! answer refusals with `Respond::with(|error| Status::unavailable(error.to_string()).into_http())`.
+//! see the status in a header, and not in trailers after a body. In front of a tonic service,
+//! answer refusals with
+//! `Respond::with(|error| Status::unavailable(error.to_string()).into_http())`.
 //!
-//! Nothing here reads the network.
+//! This crate does not access the network.
 //!
 //! # In front of a route
 //!
-//! A route of axum cannot fail: its error is `Infallible`. So every layer answers its refusals
-//! itself, and no `HandleErrorLayer` is needed. The same stack goes into `Router::layer`. Make the
-//! layers once: axum applies a layer to every route, and only the state inside of the layer value
-//! is shared.
+//! A route of axum cannot fail: its error is `Infallible`. So every layer answers its own refusals,
+//! and no `HandleErrorLayer` is needed. The same stack works in `Router::layer`. Make the layers
+//! once. axum applies a layer to every route, and only clones of one layer value share state.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -78,10 +78,9 @@
 //!
 //! # Around a client
 //!
-//! A client can fail, and its refusals may be errors. With `BoxError` at the bottom of the stack no
-//! layer needs a rejector; classifiers are then the `client()` ones, which know refusals among
-//! errors. From the outside in: repeatable bodies, retry, circuit breaker, time limit of an
-//! attempt.
+//! A client can fail, so its refusals may be errors. With `BoxError` at the bottom of the stack no
+//! layer needs a rejector. The `client()` classifiers find refusals among the errors. The layers
+//! from the outside in are: repeatable bodies, retry, circuit breaker, time limit per attempt.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -114,10 +113,10 @@
 //! # }
 //! ```
 //!
-//! # When a call is over
+//! # When a call ends
 //!
-//! For every layer a call is over with the head of the response. A body that is still streaming
-//! holds no permit, has no time limit and counts for no circuit.
+//! For every layer a call ends with the head of the response. A body that still streams holds no
+//! permit, has no time limit and counts for no circuit.
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

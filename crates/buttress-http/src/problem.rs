@@ -9,8 +9,8 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::retry_after;
 
-/// A body that can hold a problem document: every one that is made of a `String`, such as
-/// `axum::body::Body`, `Full<Bytes>` and `String`. Nothing is to be implemented.
+/// A body that can hold a problem document. Every body that converts from a `String` implements it,
+/// such as `axum::body::Body`, `Full<Bytes>` and `String`.
 #[diagnostic::on_unimplemented(
     message = "`Respond` cannot make a `{Self}`",
     label = "this layer answers refusals with a body made of a `String`, and `{Self}` is not",
@@ -22,7 +22,7 @@ pub trait FromProblem: From<String> {}
 #[diagnostic::do_not_recommend]
 impl<B: From<String>> FromProblem for B {}
 
-/// What a problem document says besides its status.
+/// The content of a problem document besides its status.
 pub(crate) struct Document<'a> {
     pub(crate) detail: &'a str,
     pub(crate) kind: &'a str,
@@ -46,7 +46,7 @@ impl Document<'_> {
     }
 }
 
-/// `document` as a response that no cache keeps.
+/// Returns `document` as a response that caches do not store.
 pub(crate) fn response<B: FromProblem>(status: StatusCode, document: &Document<'_>) -> Response<B> {
     let mut response = Response::new(B::from(document.write(status)));
     *response.status_mut() = status;
@@ -56,8 +56,8 @@ pub(crate) fn response<B: FromProblem>(status: StatusCode, document: &Document<'
     response
 }
 
-/// An error as a response that no cache keeps. The body tells strangers nothing of the process: its detail is
-/// not the message of the error, which names layers and limits.
+/// Returns an error as a response that caches do not store. Its detail is not the message of the
+/// error, because that names layers and limits of the process.
 pub(crate) fn of_error<B: FromProblem>(status: StatusCode, error: &Error) -> Response<B> {
     let (detail, kind) = (error.kind().summary(), error.kind().as_str());
     response(status, &Document { detail, kind, retry_after: error.retry_after() })

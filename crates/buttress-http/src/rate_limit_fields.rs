@@ -23,20 +23,20 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// The greatest integer a structured field can hold (RFC 9651, section 3.3.1).
 const LARGEST_INTEGER: u128 = 999_999_999_999_999;
 
-/// Tells callers in every response, refused or not, how a rate limiter stands: the
+/// Reports the state of a rate limiter in every response, refused or not. It adds the
 /// `RateLimit-Policy` and `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers-10.
 ///
-/// `RateLimit-Policy: "default";q=10;w=1` is the rule: `q` tokens at most, which come back in `w`
-/// seconds. `RateLimit: "default";r=7;t=1` is the state when the response leaves: `r` whole tokens
-/// to be had, and `t` seconds until all are. Seconds are rounded up, so that no caller is promised
-/// too much. The numbers are those of the shared limit, not of one caller, and a live change of it
-/// is followed. For a limit per key, and its own numbers, take a [`KeyedRateLimitFieldsLayer`].
+/// `RateLimit-Policy: "default";q=10;w=1` is the rule: at most `q` tokens, which the limiter
+/// refills in `w` seconds. `RateLimit: "default";r=7;t=1` is the state when the response leaves:
+/// `r` whole tokens are available, and all are in `t` seconds. Seconds are rounded up, so that no
+/// caller comes too early. The numbers are those of the shared limit, and follow live changes of
+/// it. For the numbers of one caller's key, use a [`KeyedRateLimitFieldsLayer`].
 ///
-/// Put it outside of the limiter, so that refusals (answered as responses, see
+/// Put the layer outside of the limiter, so that refusals (answered as responses, see
 /// [`Respond`](crate::Respond)) carry the fields too. Errors pass unchanged.
 ///
-/// Fields that are there already stay, and ours are added as further values. Both fields are lists
-/// with an item a policy, so a response that passes two limiters tells of both; give them different
+/// The layer adds its values to fields that are already present. Both fields are lists with one
+/// item per policy, so a response through two limiters reports both. Give the limiters different
 /// names.
 ///
 /// ```
@@ -66,16 +66,17 @@ pub struct RateLimitFieldsLayer {
 }
 
 impl RateLimitFieldsLayer {
-    /// Tells of the limiter behind `handle` under the name `default`, as the draft's own examples
+    /// Reports the limiter behind `handle` under the name `default`, as the examples of the draft
     /// do.
     pub fn new(handle: Handle) -> Self {
         Self { source: Arc::new(Source { name: String::from(r#""default""#), handle }) }
     }
 
-    /// The same under a name of its own.
+    /// Reports the limiter behind `handle` under the name `name`, which distinguishes several
+    /// limiters.
     ///
     /// # Errors
-    /// A name that is not printable ASCII, which these fields cannot carry.
+    /// The name is not printable ASCII. These fields cannot carry other characters.
     pub fn named(handle: Handle, name: &str) -> Result<Self, InvalidConfig> {
         Ok(Self { source: Arc::new(Source { name: structured_string(name)?, handle }) })
     }
@@ -89,7 +90,7 @@ impl<S> Layer<S> for RateLimitFieldsLayer {
     }
 }
 
-/// A service whose responses tell of a rate limiter. Made by [`RateLimitFieldsLayer`].
+/// A service whose responses report the state of a rate limiter. Made by [`RateLimitFieldsLayer`].
 #[derive(Clone, Debug)]
 pub struct RateLimitFields<S> {
     inner: S,
@@ -138,10 +139,10 @@ where
     }
 }
 
-/// Where the fields come from.
+/// The source of the fields.
 #[derive(Debug)]
 struct Source {
-    /// As it stands in the fields: quoted and escaped.
+    /// The name in the form of the fields: quoted and escaped.
     name: String,
     handle: Handle,
 }
@@ -162,7 +163,7 @@ impl Source {
     }
 }
 
-/// How a limit stands.
+/// The state of a limit.
 struct Figures {
     available: u32,
     max_tokens: u32,
@@ -183,20 +184,20 @@ fn append_state(name: &str, figures: &Figures, headers: &mut HeaderMap) {
 }
 
 fn append(headers: &mut HeaderMap, field: HeaderName, value: fmt::Arguments<'_>) {
-    // The name was checked when the layer was made, and digits always fit.
+    // The constructor checked the name, and digits always fit.
     if let Ok(value) = HeaderValue::try_from(value.to_string()) {
         headers.append(field, value);
     }
 }
 
-/// The seconds in which as many tokens come back as the limiter holds.
+/// Returns the seconds in which the limiter refills as many tokens as it holds.
 fn window(figures: &Figures) -> u128 {
     let period = u128::from(figures.refill_tokens.max(1)) * Duration::from_secs(1).as_nanos();
     let nanos = figures.refill_period.as_nanos().saturating_mul(figures.max_tokens.into());
     nanos.div_ceil(period).clamp(1, LARGEST_INTEGER)
 }
 
-/// `text` as a string of a structured field, quotes included (RFC 9651, section 3.3.3).
+/// Returns `text` as a string of a structured field, quotes included (RFC 9651, section 3.3.3).
 fn structured_string(text: &str) -> Result<String, InvalidConfig> {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');

@@ -7,10 +7,12 @@ use http::{Extensions, Response};
 use crate::head::Head;
 use crate::retry_after;
 
-/// Marks a response as the answer of one of our own layers, not of the service behind it.
+/// Marks a response as the answer of a buttress layer. A response without the mark is from the
+/// service.
 ///
-/// [`Respond`](crate::Respond) and [`RespondWith`](crate::RespondWith) put it into the response's
-/// extensions; classifiers further out look for it. It never leaves the process.
+/// [`Respond`](crate::Respond) and [`RespondWith`](crate::RespondWith) put the mark into the
+/// extensions of the response. Classifiers further out look for it. The mark never leaves the
+/// process.
 ///
 /// ```
 /// use buttress_http::Refusal;
@@ -22,7 +24,7 @@ use crate::retry_after;
 pub struct Refusal(Error);
 
 impl Refusal {
-    /// The mark of `response`, if it has one.
+    /// Returns the mark of `response`, if it has one.
     #[must_use]
     pub fn of<B>(response: &Response<B>) -> Option<&Self> {
         Self::among(response.extensions())
@@ -32,13 +34,13 @@ impl Refusal {
         extensions.get()
     }
 
-    /// The refusal or timeout that was answered.
+    /// Returns the refusal or timeout that the response answers.
     #[must_use]
     pub const fn error(&self) -> &Error {
         &self.0
     }
 
-    /// The verdict of `classify` on the error that was answered.
+    /// Returns the verdict of `classify` on the answered error.
     pub(crate) fn judged_by(&self, classify: impl Classify<(), Error>) -> Outcome {
         classify.classify(&Err(self.0.clone()))
     }
@@ -48,8 +50,7 @@ impl Refusal {
     }
 }
 
-/// When the response asks to be left alone until. A mark is exact where the field, in whole seconds,
-/// cannot be.
+/// Returns the wait that the response asks for. A mark is exact; the field has whole seconds.
 pub(crate) fn hint(head: Head<'_>, clock: &Clock) -> Option<Duration> {
     match Refusal::among(head.extensions) {
         Some(refusal) => refusal.error().retry_after(),

@@ -3,19 +3,21 @@ use http::{HeaderMap, Method, Request};
 
 use crate::idempotency_key::IDEMPOTENCY_KEY;
 
-/// A body that may be sent again: every body that is `Clone`, and
+/// A body that a retry can send again: every body that is `Clone`, and
 /// [`ReplayBody`](crate::ReplayBody).
 pub trait RepeatableBody: Sized {
-    /// A second handle, to send the same body again; `None` if that cannot be.
+    /// Returns a second handle that sends the same body again, or `None` if the body cannot be
+    /// repeated.
     fn try_copy(&self) -> Option<Self>;
 
-    /// Whether this copy, which has not been read, can still be sent.
+    /// Whether this unread copy can still be sent.
     fn can_repeat(&self) -> bool {
         true
     }
 
-    /// Called when this copy is to be sent, before the wait for it: from here on, nothing that is
-    /// done to another handle may keep it from being sent whole. False if that was done already.
+    /// Reserves the body for this copy. The retry calls it before it waits to send the copy.
+    /// Afterwards no other handle can keep the copy from being sent whole. Returns `false` if the
+    /// body can no longer be repeated.
     fn commit(&self) -> bool {
         true
     }
@@ -27,25 +29,25 @@ impl<B: Clone> RepeatableBody for B {
     }
 }
 
-/// Put into a request's extensions, allows to repeat it whatever its method: the caller knows that
-/// doing it twice does no more than doing it once.
+/// Marks a request as repeatable, whatever its method, when put into its extensions. The caller
+/// thereby states that a second execution has no further effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repeatable;
 
-/// The number of the attempt, the first is 1: in the extensions of every request that a retry with
-/// [`IdempotentRequests`] sends.
+/// The number of the attempt, from 1. A retry with [`IdempotentRequests`] puts it into the
+/// extensions of every request that it sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(pub u32);
 
-/// Copies the requests that may be repeated; all others get one attempt.
+/// Copies the requests that may be repeated. All other requests get one attempt.
 ///
-/// These are requests with an idempotent method (RFC 9110, section 9.2.2: `GET`, `HEAD`, `OPTIONS`,
-/// `TRACE`, `PUT`, `DELETE`), those that carry an `Idempotency-Key`, by which the service itself
-/// tells a repetition, and those with [`Repeatable`] in their extensions. The body must be a
-/// [`RepeatableBody`]; one that streams becomes so under a [`ReplayLayer`](crate::ReplayLayer).
+/// Repeatable are requests with an idempotent method (RFC 9110, section 9.2.2: `GET`, `HEAD`,
+/// `OPTIONS`, `TRACE`, `PUT`, `DELETE`), requests with an `Idempotency-Key`, by which the service
+/// recognizes a repetition, and requests with [`Repeatable`] in their extensions. The body must be
+/// a [`RepeatableBody`]. Under a [`ReplayLayer`](crate::ReplayLayer) a streaming body is one.
 ///
-/// Method, URI, version, headers and extensions are copied with it. Each attempt carries its number
-/// as an [`Attempt`] in its extensions.
+/// A copy has the method, URI, version, headers and extensions of the request. Each attempt carries
+/// its number as an [`Attempt`] in its extensions.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

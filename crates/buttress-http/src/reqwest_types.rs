@@ -1,4 +1,5 @@
-//! The layers around a `reqwest::Client`: its requests and responses are types of its own.
+//! The classifiers and the copies for a `reqwest::Client`, which has its own request and response
+//! types.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use reqwest::{Request, Response};
 use crate::repeat::{IdempotentRequests, is_repeatable};
 use crate::{ByStatus, RetryableStatus};
 
-/// A request whose body is a stream cannot be copied, and gets one attempt.
+/// A request whose body is a stream cannot be copied, so it gets one attempt.
 impl CloneRequest<Request> for IdempotentRequests {
     fn clone_request(&self, request: &Request) -> Option<Request> {
         is_repeatable(request.method(), request.headers()).then(|| request.try_clone()).flatten()
@@ -74,7 +75,7 @@ mod tests {
         answer(http::Response::builder().status(status))
     }
 
-    /// The same answer, as a response of `http`.
+    /// The same response, as a type of `http`.
     fn plain(status: u16) -> Result<http::Response<()>, Infallible> {
         Ok(http::Response::builder().status(status).body(()).unwrap())
     }

@@ -14,17 +14,17 @@ use crate::retry_after;
 ///
 /// | kind | status | `Retry-After` |
 /// |---|---|---|
-/// | `circuit-open` | 503 | when it will probe; 1 if that is unknown |
-/// | `rate-limited` | 429 | when the tokens will be there; none if they never can be |
+/// | `circuit-open` | 503 | until the next probe; 1 if that is unknown |
+/// | `rate-limited` | 429 | until the tokens are available; none if they never are |
 /// | `bulkhead-full` | 503 | 1 |
 /// | `queue-timeout` | 503 | 1 |
 /// | `too-many-keys` | 503 | 1 |
-/// | `timed-out` | 504 | none: the service may have done its work |
+/// | `timed-out` | 504 | none: the service may have executed the request |
 /// | `key-missing` | 400 | none |
 /// | `key-invalid` | 400 | none |
 /// | `key-reused` | 422 | none |
 /// | `key-in-flight` | 409 | the layer's [hint](buttress::idempotency::Config::in_flight_hint) |
-/// | `result-not-kept` | 422 | none: the work is done |
+/// | `result-not-kept` | 422 | none: the handler has run |
 /// | `claim-lost` | 503 | 1 |
 /// | `store-unavailable` | 503 | 1 |
 /// | `store-failed` | 503 | 1 |
@@ -41,16 +41,15 @@ use crate::retry_after;
 /// `Retry-After` is in whole seconds, rounded up and at least 1: never early, never zero. A 401 has the
 /// field `WWW-Authenticate: Bearer`, unless [`challenge`](Self::challenge) sets another.
 ///
-/// The body is a problem document (RFC 9457, `application/problem+json`) with the members `type`, `title`,
-/// `status`, `detail`, `kind` ([`ErrorKind::as_str`]) and `retry_after` (seconds, if known). `detail` is
-/// [`ErrorKind::summary`]: the document names no layer, limit, lease or key of the process. Logs and the
-/// [`Refusal`] mark have the whole error. `Cache-Control: no-store` keeps caches from repeating a refusal
-/// that is over.
+/// The body is a problem document (RFC 9457, `application/problem+json`) with the members `type`,
+/// `title`, `status`, `detail`, `kind` ([`ErrorKind::as_str`]) and `retry_after` (seconds, if
+/// known). `detail` is [`ErrorKind::summary`]: the document names no layer, limit, lease or key of
+/// the process. Logs and the [`Refusal`] mark have the whole error. `Cache-Control: no-store` keeps
+/// caches from repeating the refusal later.
 ///
-/// Works with every body that is made of a `String` ([`FromProblem`]): `axum::body::Body`,
-/// `Full<Bytes>`, `String`; others are made by [`with`](Self::with).
-/// The response is marked with a [`Refusal`], by which classifiers further out tell it from an
-/// answer of the service.
+/// Works with every body that converts from a `String` ([`FromProblem`]): `axum::body::Body`,
+/// `Full<Bytes>`, `String`. Use [`with`](Self::with) for other bodies. A [`Refusal`] marks the
+/// response, so that classifiers further out can distinguish it from an answer of the service.
 ///
 /// ```
 /// use buttress::bulkhead::{BulkheadLayer, Config};
@@ -62,9 +61,9 @@ use crate::retry_after;
 pub struct Respond;
 
 impl Respond {
-    /// Answers with what `respond` makes of the error, and marks that.
+    /// Answers with the response that `respond` makes of the error, and marks it.
     ///
-    /// [`Respond::response`] is at hand where only a part should differ:
+    /// Call [`Respond::response`] in the closure to change only a part of the answer:
     ///
     /// ```
     /// use buttress::bulkhead::BulkheadLayer;
@@ -85,7 +84,8 @@ impl Respond {
         RespondWith { respond }
     }
 
-    /// Answers as `Respond` does, with `challenge` as the `WWW-Authenticate` of a 401. Default: `Bearer`.
+    /// Answers as `Respond` does, with `challenge` as the `WWW-Authenticate` of a 401. Default:
+    /// `Bearer`.
     ///
     /// ```
     /// use buttress_http::Respond;
@@ -97,7 +97,7 @@ impl Respond {
         RespondChallenge { challenge }
     }
 
-    /// The marked response to `error`.
+    /// Returns the marked response to `error`.
     #[must_use]
     pub fn response<B: FromProblem>(&self, error: &Error) -> Response<B> {
         answer(error, &BEARER)
@@ -110,7 +110,7 @@ impl<B: FromProblem, E> Reject<Response<B>, E> for Respond {
     }
 }
 
-/// Answers refusals and timeouts as [`Respond`] does, with a challenge of your own in a 401. Made by
+/// Answers refusals and timeouts as [`Respond`] does, with another challenge in a 401. Made by
 /// [`Respond::challenge`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RespondChallenge {
@@ -118,12 +118,12 @@ pub struct RespondChallenge {
 }
 
 impl RespondChallenge {
-    /// The challenge of a 401.
+    /// Returns the challenge of a 401.
     pub(crate) const fn challenge(&self) -> &HeaderValue {
         &self.challenge
     }
 
-    /// The marked response to `error`.
+    /// Returns the marked response to `error`.
     #[must_use]
     pub fn response<B: FromProblem>(&self, error: &Error) -> Response<B> {
         answer(error, &self.challenge)
@@ -157,7 +157,7 @@ impl<F> fmt::Debug for RespondWith<F> {
     }
 }
 
-/// The challenge of a 401 unless another is set.
+/// The default challenge of a 401.
 pub(crate) const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 
 fn answer<B: FromProblem>(error: &Error, challenge: &HeaderValue) -> Response<B> {
@@ -175,11 +175,11 @@ fn answer<B: FromProblem>(error: &Error, challenge: &HeaderValue) -> Response<B>
 }
 
 fn status(kind: ErrorKind) -> StatusCode {
-    // Every status of the table is valid, which a test looks at.
+    // A test checks that every status of the table is valid.
     StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// What stands in `Retry-After`.
+/// Returns the value of `Retry-After`.
 fn seconds(status: StatusCode, known: Option<Duration>) -> Option<u64> {
     match status {
         StatusCode::SERVICE_UNAVAILABLE => Some(retry_after::seconds(known.unwrap_or_default())),

@@ -1,16 +1,16 @@
-//! The `Retry-After` field: read in both of its forms, written in seconds that are never early.
+//! The `Retry-After` field: reads both of its forms, and writes seconds that are never early.
 
 use std::time::{Duration, SystemTime};
 
 use buttress::Clock;
 use http::HeaderValue;
 
-/// Reads the value of a `Retry-After` field: how long from now, on `clock`.
+/// Reads the value of a `Retry-After` field and returns the wait from now, on `clock`.
 ///
-/// Both forms of RFC 9110, section 10.2.3, are read: whole seconds (`120`; numbers beyond a `u64`
-/// are taken for the greatest one) and a date, in the format of today or one of the two obsolete
-/// ones. A date that has passed is zero. A date is compared with [`Clock::unix`], so its hint is as
-/// good as the two clocks agree. Anything else is `None`.
+/// It reads both forms of RFC 9110, section 10.2.3. The first is whole seconds (`120`); a number
+/// beyond a `u64` becomes `u64::MAX`. The second is a date, in the current or one of the two
+/// obsolete formats. A date in the past is zero. The date is compared with [`Clock::unix`], so the
+/// hint is as exact as the two clocks agree. Any other value is `None`.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -27,7 +27,7 @@ pub fn parse(value: &HeaderValue, clock: &Clock) -> Option<Duration> {
         return None;
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Digits only, so the one way to fail is to be too large.
+        // The text has digits only, so parsing fails only if the number is too large.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
@@ -35,8 +35,9 @@ pub fn parse(value: &HeaderValue, clock: &Clock) -> Option<Duration> {
     Some(unix.saturating_sub(clock.unix()))
 }
 
-/// The whole seconds to write for `wait`: rounded up, so that nobody who keeps to them comes early,
-/// and at least 1, because many clients take 0 for "at once, in a loop".
+/// Returns the whole seconds to write for `wait`. They are rounded up, so that a client that waits
+/// them is never early. They are at least 1, because many clients read 0 as an immediate retry in a
+/// loop.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -52,7 +53,7 @@ pub const fn seconds(wait: Duration) -> u64 {
     }
 }
 
-/// `time` in seconds, rounded up; 0 for zero.
+/// Returns `time` in seconds, rounded up; 0 for zero.
 pub(crate) const fn whole_seconds(time: Duration) -> u64 {
     let begun = if time.subsec_nanos() > 0 { 1 } else { 0 };
     time.as_secs().saturating_add(begun)

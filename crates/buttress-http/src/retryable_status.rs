@@ -8,21 +8,22 @@ use crate::grpc;
 use crate::head::Head;
 use crate::refusal::{self, Refusal};
 
-/// Judges by HTTP status whether another attempt is worth it, for retries.
+/// Judges by HTTP status whether a failure is worth another attempt, for retries.
 ///
-/// - 408, 425, 429, 500, 502, 503 and 504 are failures worth another attempt: they pass, or fall on
-///   one instance of several. Every other status would only be repeated.
-/// - The answers of our own layers further in ([`Refusal`]) are judged by [`RetryableErrors`]: an open
-///   circuit, which has just been asked, is not repeated, nor is a refusal that lasts. Every other is.
-/// - gRPC answers 200 and puts the outcome into `grpc-status`. UNAVAILABLE (14) is repeated, the
-///   one code whose meaning is that the same call may soon succeed. RESOURCE_EXHAUSTED (8) is not:
-///   it is as often a quota of the day, or a message too large; nor DEADLINE_EXCEEDED (4), since
-///   that deadline was the caller's own. It is seen as [`ByStatus`](crate::ByStatus) sees it: in
-///   the head of the answer, never in trailers after a body.
-/// - Errors are judged by a second classifier, `C`.
+/// - 408, 425, 429, 500, 502, 503 and 504 are failures worth another attempt: they are temporary,
+///   or affect one of several instances. Every other status would only be repeated.
+/// - [`RetryableErrors`] judges the answers of buttress layers further in ([`Refusal`]). It does
+///   not repeat the refusal of an open circuit, nor a permanent refusal. It repeats every other
+///   refusal.
+/// - gRPC answers 200 and puts the outcome into `grpc-status`. UNAVAILABLE (14) is repeated: it
+///   alone means that the same call may soon succeed. RESOURCE_EXHAUSTED (8) is not repeated,
+///   because it is often a daily quota or a message that is too large. DEADLINE_EXCEEDED (4) is not
+///   repeated, because the caller set that deadline. The classifier sees the code in the head of
+///   the response, as [`ByStatus`](crate::ByStatus) does, and never in trailers after a body.
+/// - A second classifier, `C`, judges errors.
 ///
-/// Its hint, the least time to wait, is that of the refusal or of the response's `Retry-After`.
-/// What may be repeated at all is decided by the request:
+/// Its hint, the shortest wait, is the hint of the refusal or the `Retry-After` of the response.
+/// Whether a request may be repeated depends on the request: see
 /// [`IdempotentRequests`](crate::IdempotentRequests). Every gRPC call is a `POST`, so it needs a
 /// [`Repeatable`](crate::Repeatable) in its extensions.
 ///
@@ -43,8 +44,8 @@ pub struct RetryableStatus<C = AnyError, F = fn(StatusCode) -> bool> {
 }
 
 impl RetryableStatus {
-    /// Every error is worth another attempt: for services that cannot fail, or where no circuit
-    /// breaker further in returns its refusals as errors.
+    /// Repeats on every error. For services that cannot fail, or if no circuit breaker further in
+    /// returns its refusals as errors.
     pub fn new() -> Self {
         Self {
             errors: AnyError,
@@ -54,8 +55,8 @@ impl RetryableStatus {
         }
     }
 
-    /// Errors are judged by [`RetryableErrors`], which leaves an open circuit alone: for clients
-    /// whose error is `BoxError` or implements [`AsRefusal`](buttress::AsRefusal).
+    /// Judges errors by [`RetryableErrors`], which does not repeat the refusal of an open circuit.
+    /// For clients whose error is `BoxError` or implements [`AsRefusal`](buttress::AsRefusal).
     pub fn client() -> RetryableStatus<RetryableErrors> {
         Self::new().errors(RetryableErrors)
     }
@@ -68,7 +69,8 @@ impl<C, F> RetryableStatus<C, F> {
         RetryableStatus { errors: classify, failures, grpc_failures, clock }
     }
 
-    /// Repeats on a status if `failures` says so. Refusals are not asked about.
+    /// Repeats on a status if `failures` returns `true` for it. Default: 408, 425, 429, 500, 502,
+    /// 503 and 504. The closure is not called for refusals.
     pub fn failures<T>(self, failures: T) -> RetryableStatus<C, T>
     where
         T: Fn(StatusCode) -> bool,
@@ -77,15 +79,15 @@ impl<C, F> RetryableStatus<C, F> {
         RetryableStatus { errors, failures, grpc_failures, clock }
     }
 
-    /// Repeats on a gRPC code, 0 to 16, if `failures` says so. It is asked where the HTTP status is
-    /// no reason. What is no code is UNKNOWN (2), as gRPC clients take it.
+    /// Repeats on a gRPC code, 0 to 16, if `failures` returns `true` for it. Default: 14. The
+    /// function is called if the HTTP status is no reason to repeat. An invalid code is UNKNOWN
+    /// (2), as in gRPC clients.
     pub fn grpc_failures(mut self, failures: fn(i32) -> bool) -> Self {
         self.grpc_failures = failures;
         self
     }
 
-    /// Compares a `Retry-After` date with the wall time of `clock`. Defaults to tokio's clock, as
-    /// everywhere.
+    /// Compares a `Retry-After` date with the wall time of `clock`. Default: tokio's clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -99,7 +101,7 @@ impl Default for RetryableStatus {
 }
 
 impl<C, F: Fn(StatusCode) -> bool> RetryableStatus<C, F> {
-    /// The verdict on a response.
+    /// Returns the verdict on a response.
     pub(crate) fn judge(&self, head: Head<'_>) -> Outcome {
         match Refusal::among(head.extensions) {
             Some(refusal) => refusal.judged_by(RetryableErrors),
@@ -185,7 +187,7 @@ mod tests {
         assert_eq!(repeated(&RetryableStatus::new()), [14]);
         let own = RetryableStatus::new().grpc_failures(|code| code == 8 || code == 10);
         assert_eq!(repeated(&own), [8, 10]);
-        // A rule for HTTP statuses, or for errors, leaves that for gRPC's as it is.
+        // A rule for HTTP statuses or errors leaves the rule for gRPC unchanged.
         let own = own.failures(|status| status.as_u16() == 429).errors(AnyError);
         assert_eq!(own.classify(&testing::grpc(10)), Outcome::Failure);
         assert_eq!(own.classify(&testing::grpc(14)), Outcome::Success);

@@ -1,4 +1,4 @@
-//! One error of every kind, made by the layers that make them; and answers of gRPC.
+//! One error of every kind, made by its layer, and gRPC responses.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(crate) fn circuit_open() -> Error {
     error
 }
 
-/// Open until somebody says otherwise.
+/// Open until an operator changes it.
 pub(crate) fn circuit_forced_open() -> Error {
     let handle = CircuitBreakerLayer::default().handle();
     handle.force_open();
@@ -48,7 +48,7 @@ pub(crate) fn circuit_forced_open() -> Error {
     error
 }
 
-/// A token comes back in 2.5 seconds.
+/// The next token comes in 2.5 seconds.
 pub(crate) fn rate_limited() -> Error {
     let runtime = paused();
     let _entered = runtime.enter();
@@ -61,7 +61,7 @@ pub(crate) fn rate_limited() -> Error {
     error
 }
 
-/// More tokens than the limiter can hold.
+/// The call needs more tokens than the limiter can hold.
 pub(crate) fn rate_limited_for_ever() -> Error {
     let handle = RateLimitLayer::default().handle();
     let error = of_kind(handle.try_acquire(11).unwrap_err(), ErrorKind::RateLimited);
@@ -92,7 +92,7 @@ pub(crate) fn too_many_keys() -> Error {
     of_kind(handle.try_acquire(&2).unwrap_err(), ErrorKind::TooManyKeys)
 }
 
-/// A gateway whose only route, `a`, decides so.
+/// A gateway whose only route, `a`, makes this decision.
 fn refused_by_a_gateway(path: &'static str, decision: Decision) -> Error {
     let auth = tower::service_fn(move |()| std::future::ready(Ok::<_, tower::BoxError>(decision)));
     let backend = tower::service_fn(|_: &'static str| std::future::ready(Ok::<(), Error>(())));
@@ -116,7 +116,7 @@ pub(crate) fn denied(decision: Decision) -> Error {
     of_kind(refused_by_a_gateway("a", decision), kind)
 }
 
-/// As a call ends that sent no message.
+/// The head of a call that ends without a message.
 pub(crate) fn grpc(code: u8) -> Result<Response<String>, Infallible> {
     let response = Response::builder()
         .header("content-type", "application/grpc")
@@ -125,7 +125,7 @@ pub(crate) fn grpc(code: u8) -> Result<Response<String>, Infallible> {
     Ok(response.unwrap())
 }
 
-/// For plain tests only: a runtime cannot be waited on inside of another.
+/// For plain tests only: one runtime cannot block inside of another.
 fn paused() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }

@@ -11,12 +11,13 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 type FindPeer = dyn Fn(&Extensions) -> Option<PeerAddr> + Send + Sync;
 
-/// Finds the [`AddressKey`] of a request: of its peer, or of the client that trusted proxies report
-/// in `X-Forwarded-For`.
+/// Finds the [`AddressKey`] of a request: the peer's address, or the address of the client that
+/// trusted proxies report in `X-Forwarded-For`.
 ///
-/// By default no proxy is trusted and the header is not read. The peer's address is the [`PeerAddr`]
-/// among the request's extensions, or what [`peer_from`](Self::peer_from) finds. Requests without a
-/// peer address share the one key [`AddressKey::Unknown`], whatever their headers say.
+/// By default no proxy is trusted and the header is not read. The peer's address is the
+/// [`PeerAddr`] among the extensions of the request, or the address that
+/// [`peer_from`](Self::peer_from) finds. Requests without a peer address share the key
+/// [`AddressKey::Unknown`], whatever their headers say.
 ///
 /// ```
 /// use std::net::Ipv4Addr;
@@ -28,7 +29,7 @@ type FindPeer = dyn Fn(&Extensions) -> Option<PeerAddr> + Send + Sync;
 ///     .extension(PeerAddr([10, 0, 0, 1].into()))
 ///     .header("x-forwarded-for", "192.0.2.66, 203.0.113.7, 10.0.0.9")
 ///     .body(())?;
-/// // The first proxy wrote 203.0.113.7. The entry further left is the client's own claim.
+/// // The first proxy wrote 203.0.113.7. The client itself wrote the entry to its left.
 /// assert_eq!(keys.of(&request), AddressKey::V4(Ipv4Addr::new(203, 0, 113, 7)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -39,10 +40,10 @@ pub struct AddressKeys {
     trust: Trust,
 }
 
-/// Which hops in front of the service are believed.
+/// The proxies whose entries are trusted.
 #[derive(Clone, Debug)]
 enum Trust {
-    /// So many, whatever their addresses are.
+    /// This number of proxies, whatever their addresses.
     Hops(usize),
     Networks(Arc<[Network]>),
 }
@@ -55,7 +56,7 @@ impl Default for AddressKeys {
 }
 
 impl AddressKeys {
-    /// Takes the peer's address and trusts no proxy.
+    /// Returns keys that use the peer's address and trust no proxy.
     pub fn new() -> Self {
         Self::default()
     }
@@ -75,10 +76,10 @@ impl AddressKeys {
 
     /// Trusts this number of proxies, the peer included. Default: 0, the peer is the client.
     ///
-    /// The key is the entry of `X-Forwarded-For` that the outermost of them wrote: with 1 the
-    /// rightmost entry, with 2 the one to its left. If the header has fewer entries, or one of
-    /// those is no address, the key is the peer's. Take it only if every request comes through all
-    /// of these proxies: a client that reaches the service past one of them chooses its key.
+    /// The key is the entry of `X-Forwarded-For` that the outermost proxy wrote: with 1 the
+    /// rightmost entry, with 2 the entry to its left. If the header has fewer entries, or one of
+    /// them is no address, the key is the peer's address. Use it only if every request passes
+    /// through all these proxies. A client that bypasses one of them chooses its own key.
     ///
     /// It replaces [`trust_networks`](Self::trust_networks).
     pub fn trust_hops(mut self, hops: usize) -> Self {
@@ -89,15 +90,15 @@ impl AddressKeys {
     /// Trusts the proxies in these networks: `10.0.0.0/8`, `2001:db8::/32`, or single addresses.
     /// Default: none.
     ///
-    /// As long as an address is trusted, the entry of `X-Forwarded-For` to its left is read,
-    /// starting with the peer and the rightmost entry. The key is the first address that is not
-    /// trusted. If the entries end before, or the next is no address, the key is that of the last
-    /// trusted address.
+    /// The layer reads `X-Forwarded-For` from the right, starting at the peer. While an address is
+    /// trusted, it reads the entry to its left. The key is the first address that is not trusted.
+    /// If the entries end first, or the next entry is no address, the key is the last trusted
+    /// address.
     ///
     /// It replaces [`trust_hops`](Self::trust_hops).
     ///
     /// # Errors
-    /// A text that is no network, or a prefix that is longer than an address.
+    /// A text is no network, or a prefix is longer than an address.
     pub fn trust_networks<N: AsRef<str>>(
         mut self,
         networks: impl IntoIterator<Item = N>,
@@ -138,7 +139,8 @@ impl fmt::Debug for AddressKeys {
     }
 }
 
-/// The address that the last of `hops` proxies reports; `None` if one before it reports none.
+/// Returns the address that the last of `hops` proxies reports, or `None` if an entry up to there
+/// is no address.
 fn behind_hops(hops: usize, headers: &HeaderMap) -> Option<IpAddr> {
     let last = hops.checked_sub(1)?;
     let mut client = None;
@@ -149,8 +151,8 @@ fn behind_hops(hops: usize, headers: &HeaderMap) -> Option<IpAddr> {
     client
 }
 
-/// The first address on the way from the peer outwards that is in none of the networks, or the last
-/// on that way.
+/// Returns the first address from the peer outwards that is in none of the networks. If all are in
+/// one, returns the last address.
 fn behind_networks(networks: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let is_trusted = |address| networks.iter().any(|network| network.contains(address));
     let mut reached = peer;
@@ -162,7 +164,7 @@ fn behind_networks(networks: &[Network], peer: IpAddr, headers: &HeaderMap) -> I
     reached
 }
 
-/// The entries of all `X-Forwarded-For` fields, which are one list, the last first; `None` for an
+/// Returns the entries of all `X-Forwarded-For` fields as one list, from the right; `None` for an
 /// entry that is no address.
 fn from_the_right(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     headers
@@ -173,7 +175,7 @@ fn from_the_right(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
         .map(address)
 }
 
-/// The address in an entry: alone, in brackets, or with a port.
+/// Parses the address in an entry: alone, in brackets, or with a port.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']);
     let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);

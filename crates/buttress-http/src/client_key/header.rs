@@ -4,13 +4,13 @@ use buttress::InvalidConfig;
 use http::header::GetAll;
 use http::{HeaderName, HeaderValue, Request};
 
-/// The longest value that can be allowed.
+/// The greatest `max_bytes`.
 const LONGEST: usize = 8192;
 
 /// Finds the [`HeaderKey`] of a request: the value of a named header.
 ///
-/// A client chooses its headers. A limit per header binds only if the value was checked before: by
-/// an authentication further out, or by a gateway that writes the header itself.
+/// A client chooses its headers. A limit per header binds only if another component verified the
+/// value before: an authentication layer further out, or a gateway that writes the header itself.
 ///
 /// ```
 /// use buttress_http::client_key::{HeaderKey, HeaderKeys};
@@ -30,16 +30,16 @@ pub struct HeaderKeys {
 }
 
 impl HeaderKeys {
-    /// Takes the value of the header `name`, of at most 128 bytes.
+    /// Reads the header `name`. Values of up to 128 bytes are keys.
     pub fn new(name: HeaderName) -> Self {
         Self { name, max_bytes: 128 }
     }
 
-    /// Sets the length of the longest value that is a key, in bytes. Default: 128. At least 1, at
-    /// most 8192. A layer keeps a copy of every key it holds.
+    /// Sets the longest value that is a key, in bytes. Default: 128. Between 1 and 8192. A layer
+    /// keeps a copy of every key it holds.
     ///
     /// # Errors
-    /// A length outside these bounds.
+    /// The length is outside these bounds.
     pub fn max_bytes(self, bytes: usize) -> Result<Self, InvalidConfig> {
         if !(1..=LONGEST).contains(&bytes) {
             let bound = format!("between 1 and {LONGEST}");
@@ -68,26 +68,28 @@ impl HeaderKeys {
         if value.is_empty() {
             return HeaderKey::Missing;
         }
-        // A copy: the value itself would keep the whole buffer alive that the request was read into.
+        // A copy, because the value itself would keep the whole read buffer of the request alive.
         HeaderKey::Value(value.as_bytes().into())
     }
 }
 
-/// The value of a header, as a key. `Debug` shows its length only, because it may be a secret.
+/// The value of a header, as a key. `Debug` shows only its length, because the value may be a
+/// secret.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeaderKey {
-    /// The value.
+    /// The value of the header.
     Value(Box<[u8]>),
     /// The shared key of every request without the header, or with an empty value.
     Missing,
     /// The shared key of every request whose value is too long, or that has the header more than
-    /// once. A value is never cut: two clients whose values begin alike must not share a limit.
+    /// once. A long value is never truncated: two clients with a common prefix must not share a
+    /// limit.
     Unusable,
 }
 
 impl HeaderKey {
-    /// The value, if there is one that is usable.
+    /// Returns the value, or `None` if the request has no usable one.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
@@ -98,7 +100,7 @@ impl HeaderKey {
 }
 
 impl From<&str> for HeaderKey {
-    /// The key of this value, to ask a handle for it.
+    /// Returns the key of this value, e.g. to query a handle.
     fn from(value: &str) -> Self {
         if value.is_empty() { Self::Missing } else { Self::Value(value.as_bytes().into()) }
     }

@@ -2,16 +2,16 @@ use std::net::IpAddr;
 
 use buttress::InvalidConfig;
 
-/// The addresses that share their first bits.
+/// The addresses with a common prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Network {
-    /// Canonical: never IPv4-mapped where the prefix covers the mapping.
+    /// The canonical form: never IPv4-mapped if the prefix covers the mapping.
     base: IpAddr,
     prefix: u32,
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or one address.
+    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or one address.
     pub(super) fn parse(text: &str) -> Result<Self, InvalidConfig> {
         let refused = || {
             let bound = "an address, or a network such as 10.0.0.0/8 or 2001:db8::/32";
@@ -25,7 +25,7 @@ impl Network {
         let bits = if base.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => bits,
-            // `u32` would also read a sign.
+            // `u32` would accept a sign too.
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 digits.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(refused)?
             }
@@ -39,7 +39,7 @@ impl Network {
         })
     }
 
-    /// Whether `address`, which is canonical, belongs to the network.
+    /// Whether the canonical `address` belongs to the network.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         match (self.base, address) {
             (IpAddr::V4(base), IpAddr::V4(address)) => {

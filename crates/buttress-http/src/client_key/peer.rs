@@ -2,8 +2,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The address at the other end of the connection, as an extension of the request.
 ///
-/// The server inserts it, or a `map_request` around the service. axum inserts a type of its own
-/// instead: see [`AddressKeys::peer_from`](super::AddressKeys::peer_from).
+/// The server inserts it, or a `map_request` around the service. axum inserts its own type instead:
+/// see [`AddressKeys::peer_from`](super::AddressKeys::peer_from).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PeerAddr(pub IpAddr);
 

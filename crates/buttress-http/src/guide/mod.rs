@@ -1,4 +1,4 @@
-//! Pages on what the layers are put around.
+//! Pages on the services that the layers wrap.
 
 #[doc = include_str!("clients.md")]
 #[cfg_attr(feature = "reqwest", doc = include_str!("reqwest.md"))]

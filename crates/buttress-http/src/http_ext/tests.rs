@@ -91,7 +91,7 @@ async fn a_breaker_opens_by_status_and_says_when_to_come_back() {
     let body = refused.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&body).contains(r#""kind":"circuit-open","retry_after":3"#));
 
-    // Whoever comes when told to is a probe, and not refused.
+    // A client that waits as `Retry-After` says becomes a probe.
     tokio::time::advance(Duration::from_secs(3)).await;
     assert_eq!(refusal(&call(&mut route).await), None);
 }
@@ -182,7 +182,7 @@ async fn a_breaker_opens_by_the_code_of_a_grpc_call() {
         ended.headers_mut().insert("grpc-status", (*code.lock().unwrap()).into());
         Ok::<_, Infallible>(ended)
     }));
-    // The 8 of a service that is alive ends the row of failures.
+    // The 8 comes from a healthy service and ends the run of failures.
     for next in [14, 8, 14, 13] {
         *code.lock().unwrap() = next;
         assert_eq!(refusal(&call(&mut route).await), None, "{next}");

@@ -6,17 +6,17 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-/// A body of which some or all was read beforehand: the body of every response behind an
-/// [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer).
+/// A body of which the layer has read a part or all. Every response from an
+/// [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) has this body.
 ///
-/// It yields what was read, then the rest of the body it was made of, or the error at which that
-/// broke off. A body of which nothing was read is passed on frame by frame. Data comes as [`Bytes`],
-/// without a copy if it was that before, errors as they are.
+/// It yields the part that was read, then the rest of the original body, or the error that ended
+/// it. It passes an unread body on frame by frame. Data is [`Bytes`], copied only if the original
+/// data has another type. Errors pass unchanged.
 ///
-/// It is made of bytes or a `String` too, which is what refusals need, and a request whose body has
-/// no way to be made of bytes: see the [module](super#bodies).
+/// Bytes and a `String` convert into it, which refusals need. It also wraps a request body that
+/// bytes cannot convert into: see the [module](super#bodies).
 pub struct BufferedBody<B: Body> {
-    /// What was read; empty ones are done.
+    /// The parts that were read. An empty part is finished.
     front: Bytes,
     beyond: Bytes,
     rest: Rest<B>,
@@ -30,12 +30,12 @@ pub(super) enum Rest<B: Body> {
 }
 
 impl<B: Body> BufferedBody<B> {
-    /// `body`, of which nothing was read.
+    /// Wraps `body`, which is unread.
     pub const fn new(body: B) -> Self {
         Self::partly(Bytes::new(), Bytes::new(), Rest::Stream(body))
     }
 
-    /// All of a body.
+    /// A whole body.
     pub(super) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
         Self::partly(data, Bytes::new(), trailers.map_or(Rest::End, Rest::Trailers))
     }
@@ -44,7 +44,7 @@ impl<B: Body> BufferedBody<B> {
         Self { front, beyond, rest }
     }
 
-    /// The body it was made of, if nothing of it was read.
+    /// Returns the original body if it is unread.
     pub(super) fn into_unread(self) -> Result<B, Box<Self>> {
         match self.rest {
             Rest::Stream(body) if self.front.is_empty() && self.beyond.is_empty() => Ok(body),
@@ -74,7 +74,7 @@ impl<B: Body> From<String> for BufferedBody<B> {
 }
 
 impl<B: Body> Default for BufferedBody<B> {
-    /// Empty.
+    /// Returns an empty body.
     fn default() -> Self {
         Self::from(Bytes::new())
     }
@@ -130,20 +130,21 @@ where
                     hint.set_upper(upper);
                 }
             }
-            // Exact as it is, it is not said: HTTP/1.1 sends trailers after chunks only.
+            // The exact length is known but not reported: HTTP/1.1 sends trailers only after
+            // chunks.
             Rest::Trailers(_) | Rest::Broken(_) => hint.set_lower(read),
         }
         hint
     }
 }
 
-/// `frame` with its data as [`Bytes`].
+/// Returns `frame` with its data as [`Bytes`].
 pub(super) fn with_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
 impl<B: Body> fmt::Debug for BufferedBody<B> {
-    /// Leaves out what was read: bodies hold secrets, and end up in logs.
+    /// Omits the data: bodies hold secrets, and debug output reaches logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let read = self.front.len() + self.beyond.len();
         f.debug_struct("BufferedBody").field("read", &read).finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! Keys for requests that have none, on the client's side.
+//! The client's side: keys for requests that have none.
 
 use std::task::{Context, Poll};
 
@@ -8,12 +8,12 @@ use tower::{Layer, Service};
 
 use super::header::IDEMPOTENCY_KEY;
 
-/// Gives requests that have no `Idempotency-Key` one of their own: a random UUID, in quotes.
+/// Adds an `Idempotency-Key` to every request without one: a random UUID in quotes.
 ///
-/// Outside of a retry, every attempt of a call carries the same key, and
-/// [`IdempotentRequests`](crate::IdempotentRequests) repeats it for that; inside of one each attempt
-/// would be a request of its own. A call that may be made again later, after a crash say, needs a key
-/// that is stored with it: set that yourself, and it stays.
+/// Place it outside of a retry. Then all attempts of a call carry the same key, and
+/// [`IdempotentRequests`](crate::IdempotentRequests) may repeat the call. Inside of a retry, each
+/// attempt would have its own key. A call that is repeated later, e.g. after a crash, needs a key
+/// that is stored with the call: set that key yourself. The layer keeps a key that is present.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -44,26 +44,26 @@ use super::header::IDEMPOTENCY_KEY;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SetIdempotencyKeyLayer {
-    /// Each of the two has 64 bits of state, of which keys need more.
+    /// Two generators: each has 64 bits of state, and a key needs more.
     rngs: [Rng; 2],
     methods: std::sync::Arc<[Method]>,
 }
 
 impl SetIdempotencyKeyLayer {
-    /// Draws keys from `rng`, which makes them repeatable. Keys of sources with one seed are the same
-    /// keys: for tests and simulations.
+    /// Draws keys from `rng`, which makes them reproducible. Two layers with the same seed draw the
+    /// same keys: use it for tests and simulations only.
     pub fn seeded(rng: Rng) -> Self {
         Self { rngs: [rng.clone(), rng], ..Self::default() }
     }
 
-    /// The methods whose requests get a key. Defaults to `POST` and `PATCH`.
+    /// Sets the methods whose requests get a key. Default: `POST` and `PATCH`.
     pub fn methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
         Self { methods: methods.into_iter().collect(), ..self }
     }
 }
 
 impl Default for SetIdempotencyKeyLayer {
-    /// With keys that nobody else draws, as far as 122 bits of chance go.
+    /// Draws keys with 122 random bits.
     fn default() -> Self {
         let rngs = [Rng::default(), Rng::default()];
         Self { rngs, methods: [Method::POST, Method::PATCH].into() }
@@ -78,7 +78,7 @@ impl<S> Layer<S> for SetIdempotencyKeyLayer {
     }
 }
 
-/// A service whose requests have an `Idempotency-Key`. Made by [`SetIdempotencyKeyLayer`].
+/// A service that adds an `Idempotency-Key` to its requests. Made by [`SetIdempotencyKeyLayer`].
 #[derive(Clone, Debug)]
 pub struct SetIdempotencyKey<S> {
     inner: S,
@@ -101,7 +101,7 @@ where
         let wants = self.layer.methods.contains(request.method());
         if wants && !request.headers().contains_key(IDEMPOTENCY_KEY) {
             let [high, low] = &self.layer.rngs;
-            // Digits, hyphens and quotes are always a value.
+            // Digits, hyphens and quotes always form a valid value.
             if let Ok(key) = HeaderValue::try_from(uuid(high.next_u64(), low.next_u64())) {
                 request.headers_mut().insert(IDEMPOTENCY_KEY, key);
             }
@@ -110,7 +110,7 @@ where
     }
 }
 
-/// A random UUID (RFC 9562, version 4) as a string of RFC 8941.
+/// Returns a random UUID (RFC 9562, version 4) as a string of RFC 8941.
 fn uuid(high: u64, low: u64) -> String {
     let (high, low) = (high & !0xf000 | 0x4000, low & !(3 << 62) | 1 << 63);
     let (a, b, c) = (high >> 32, high >> 16 & 0xffff, high & 0xffff);
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::idempotency_key::header::Syntax;
 
-    /// What a service behind the layer gets to see.
+    /// The headers that a service behind the layer receives.
     fn seen(layer: &SetIdempotencyKeyLayer, request: Request<()>) -> HeaderMap {
         let echo = |request: Request<()>| -> Ready<Result<HeaderMap, Infallible>> {
             ready(Ok(request.into_parts().0.headers))

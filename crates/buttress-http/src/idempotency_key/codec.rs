@@ -8,25 +8,25 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::stored::StoredResponse;
 
-/// The format that is written, and the only one that is read.
+/// The version of the format. The codec reads and writes no other.
 const VERSION: u8 = 1;
 
-/// What a header value is marked with.
+/// Whether a header value is marked as sensitive.
 const PLAIN: u8 = 0;
 const SENSITIVE: u8 = 1;
 
 /// Encodes [`StoredResponse`]s for stores that keep bytes:
 /// [`Encoded::new(store, ResponseCodec)`](buttress::idempotency::Encoded).
 ///
-/// A version byte (1), the status (2 bytes), the header, a byte that is 1 if
-/// there are trailers, those if so, and the length (8 bytes) and bytes of the body; all numbers big-endian. Header and
-/// trailers are a number of fields (4 bytes), and for each the length (2 bytes) and bytes of its
-/// lower-case name, the length (4 bytes) and bytes of its value, and a byte for whether the value is
-/// marked as sensitive.
+/// The format is a version byte (1), the status (2 bytes), the header, and a byte that is 1 if
+/// trailers follow. Then come the trailers, and the length (8 bytes) and bytes of the body. All
+/// numbers are big-endian. Header and trailers begin with their number of fields (4 bytes). Each
+/// field has the length (2 bytes) and bytes of its lower-case name, the length (4 bytes) and bytes
+/// of its value, and a byte that is 1 if the value is marked as sensitive.
 ///
-/// Decoding is strict: another version, a length that does not fit, what is no name, value or status,
-/// and bytes that are left over are all errors, which the store reports as `Corrupt`. What decodes
-/// encodes to the same bytes again, if fields of one name stand together.
+/// Decoding is strict. Another version, a length that does not fit, an invalid name, value or
+/// status, and left-over bytes are errors. The store reports them as `Corrupt`. A decoded response
+/// encodes to the same bytes if fields of one name are adjacent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseCodec;
 
@@ -54,7 +54,9 @@ impl Codec<StoredResponse> for ResponseCodec {
         let mut rest = Rest(encoded);
         let version = rest.byte()?;
         if version != VERSION {
-            return Err(wrong(format_args!("version {version}, only {VERSION} can be read")));
+            return Err(wrong(format_args!(
+                "version {version} is not supported, only version {VERSION} is"
+            )));
         }
         let status = u16::from_be_bytes(rest.array()?);
         let status = StatusCode::from_u16(status)
@@ -64,7 +66,7 @@ impl Codec<StoredResponse> for ResponseCodec {
         let length = u64::from_be_bytes(rest.array()?);
         let body = rest.take(length)?;
         if !rest.0.is_empty() {
-            return Err(wrong(format_args!("{} bytes too many", rest.0.len())));
+            return Err(wrong(format_args!("{} bytes follow the body", rest.0.len())));
         }
         let body = Bytes::copy_from_slice(body);
         Ok(Arc::new(StoredResponse { status, headers, body, trailers }))
@@ -72,7 +74,7 @@ impl Codec<StoredResponse> for ResponseCodec {
 }
 
 fn write_fields(bytes: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), CodecError> {
-    let too_long = |error| wrong("a header that is too long").with_source(error);
+    let too_long = |error| wrong("the header is too long").with_source(error);
     bytes.extend(u32::try_from(fields.len()).map_err(too_long)?.to_be_bytes());
     for (name, value) in fields {
         let name: &[u8] = name.as_ref();
@@ -85,7 +87,7 @@ fn write_fields(bytes: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), CodecErro
     Ok(())
 }
 
-/// What is still to be read.
+/// The bytes that are still unread.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -93,7 +95,7 @@ impl<'a> Rest<'a> {
         let split = usize::try_from(length).ok().and_then(|length| self.0.split_at_checked(length));
         let Some((taken, rest)) = split else {
             let left = self.0.len();
-            return Err(wrong(format_args!("{length} bytes are announced and {left} are there")));
+            return Err(wrong(format_args!("{length} bytes are announced, {left} are left")));
         };
         self.0 = rest;
         Ok(taken)
@@ -101,7 +103,7 @@ impl<'a> Rest<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let taken = self.take(N as u64)?;
-        taken.try_into().map_err(|_| wrong("cut short"))
+        taken.try_into().map_err(|_| wrong("the bytes end too early"))
     }
 
     fn byte(&mut self) -> Result<u8, CodecError> {
@@ -112,27 +114,27 @@ impl<'a> Rest<'a> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
-            byte => Err(wrong(format_args!("{byte} where 0 or 1 should be"))),
+            byte => Err(wrong(format_args!("found {byte}, expected 0 or 1"))),
         }
     }
 
     fn fields(&mut self) -> Result<HeaderMap, CodecError> {
         let number = u32::from_be_bytes(self.array()?);
-        // No room is made in advance: the number may be anything.
+        // The number is untrusted, so nothing is allocated in advance.
         let mut fields = HeaderMap::new();
         for _ in 0..number {
             let length = u16::from_be_bytes(self.array()?);
             let name = HeaderName::from_lowercase(self.take(length.into())?)
-                .map_err(|error| wrong("a field without a valid name").with_source(error))?;
+                .map_err(|error| wrong("the name of a field is invalid").with_source(error))?;
             let length = u32::from_be_bytes(self.array()?);
             let mut value =
                 HeaderValue::from_bytes(self.take(length.into())?).map_err(|error| {
-                    wrong(format_args!("a value of `{name}` that is not valid")).with_source(error)
+                    wrong(format_args!("the value of `{name}` is invalid")).with_source(error)
                 })?;
             value.set_sensitive(self.flag()?);
             fields
                 .try_append(name, value)
-                .map_err(|error| wrong("too many fields").with_source(error))?;
+                .map_err(|error| wrong("the header has too many fields").with_source(error))?;
         }
         Ok(fields)
     }

@@ -1,4 +1,4 @@
-//! Reading a body to its end, or as far as a cap.
+//! Reading a body up to its end or a cap.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,23 +11,22 @@ use http_body::Body;
 use super::body::{BufferedBody, Rest, with_bytes};
 use super::ended::polled_after_completion;
 
-/// How much room is made for a body that only says how long it will be.
+/// The most bytes that are allocated for a body before its data arrives.
 const ROOM: usize = 16 * 1024;
 
-/// What was read of a body.
+/// The outcome of reading a body.
 pub(super) enum Collected<B: Body> {
-    /// All of it.
+    /// The whole body.
     Whole { data: Bytes, trailers: Option<HeaderMap> },
-    /// As much as the cap allows, and the body to go on with.
+    /// As much as the cap allows, and the rest of the body.
     TooLarge(BufferedBody<B>),
-    /// What came before its error, and the error.
+    /// The data before an error, and the error.
     BrokenOff(BufferedBody<B>),
 }
 
-/// Reads a body, copying its data: a slice of a chunk would keep the whole of somebody's read buffer
-/// alive.
+/// Reads a body and copies its data: a slice of a chunk would keep the whole read buffer alive.
 pub(super) struct Collect<B> {
-    /// `None` once it is over.
+    /// `None` after the end.
     body: Option<B>,
     read: Vec<u8>,
     trailers: Option<HeaderMap>,
@@ -41,7 +40,7 @@ impl<B: Body> Collect<B> {
     }
 }
 
-/// Whether `body` says that it is longer than `cap`.
+/// Whether `body` announces more than `cap` bytes.
 pub(super) fn exceeds<B: Body>(body: &B, cap: usize) -> bool {
     body.size_hint().lower() > cap as u64
 }

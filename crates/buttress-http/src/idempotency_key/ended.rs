@@ -1,6 +1,6 @@
 /// # Panics
-/// Always: `future` was polled again after it had returned `Ready`. A future that returned `Pending` here would
-/// never be woken.
+/// Always: a caller polled `future` again after it had returned `Ready`. A future that returned
+/// `Pending` here would never wake its task.
 #[cold]
 #[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
 pub(super) fn polled_after_completion(future: &'static str) -> ! {

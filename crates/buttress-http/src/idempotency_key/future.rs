@@ -22,7 +22,7 @@ use super::service::{Bare, BareFuture};
 use super::tape::ResponseTape;
 use super::unusable::UnusableRequest;
 
-/// The core's response.
+/// The future of the core.
 type Working<F, C, E, R> =
     idempotency::ResponseFuture<BareFuture<F>, Response<BufferedBody<C>>, E, ResponseTape, R>;
 
@@ -49,22 +49,22 @@ pin_project! {
         C: Body,
         C: Unpin,
     {
-        // A request of another method.
+        // A request with another method.
         Passing { #[pin] future: S::Future },
-        // One that cannot be used.
+        // An unusable request.
         Refused { response: Option<Response<BufferedBody<C>>> },
-        // The body of a request with a key.
+        // A request with a key whose body is being read.
         Collecting { collect: Collect<B>, reading: Option<Box<Reading<S, R>>> },
-        // What the core makes of a request.
+        // A request that the core runs.
         Working { #[pin] future: Working<S::Future, C, S::Error, R> },
     }
 }
 
-/// What a request waits with until its body is read.
+/// The parts of a request whose body is being read.
 pub(super) struct Reading<S, R> {
     pub(super) head: Parts,
     pub(super) key: Key,
-    /// Polled ready.
+    /// This service was polled ready.
     pub(super) service: S,
     pub(super) core: Core<R>,
     pub(super) settings: Arc<Settings>,
@@ -110,7 +110,7 @@ where
 }
 
 impl<S, R> Reading<S, R> {
-    /// Goes on with the body.
+    /// Continues with the body.
     fn end<B, C>(self, collected: Collected<B>) -> Phase<S, R, B, C>
     where
         S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,

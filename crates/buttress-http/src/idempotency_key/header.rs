@@ -1,4 +1,5 @@
-//! The `Idempotency-Key` header field: a string of RFC 8941, or the bare text that many send instead.
+//! The `Idempotency-Key` header field: a string of RFC 8941, or the bare text that many clients
+//! send.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -6,17 +7,17 @@ use super::unusable::MalformedKey;
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What of a field value is a key.
+/// The accepted syntax of a field value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Syntax {
-    /// Only strings of RFC 8941.
+    /// Accepts only strings of RFC 8941.
     pub(super) strict: bool,
-    /// In bytes.
+    /// The longest key in bytes.
     pub(super) longest: usize,
 }
 
 impl Syntax {
-    /// The key in `headers`; `None` if there is none.
+    /// Returns the key in `headers`, or `None` if the field is missing.
     pub(super) fn find(self, headers: &HeaderMap) -> Result<Option<String>, MalformedKey> {
         let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
         match (lines.next(), lines.next()) {
@@ -44,7 +45,7 @@ impl Syntax {
     }
 }
 
-/// A string (RFC 8941, section 4.2.5) after its opening quote, up to the end of the field.
+/// Reads a string (RFC 8941, section 4.2.5) after its opening quote, up to the end of the field.
 fn string(text: &[u8]) -> Result<String, MalformedKey> {
     let mut key = String::new();
     let mut rest = text.iter();
@@ -63,8 +64,8 @@ fn string(text: &[u8]) -> Result<String, MalformedKey> {
     Ok(key)
 }
 
-/// Passes over the parameters of an item (RFC 8941, section 3.1.2), none of which is defined for this
-/// field. Their values are only looked at as far as their ends are to be found.
+/// Skips the parameters of an item (RFC 8941, section 3.1.2). This field defines none, so their
+/// values are only scanned for their ends.
 fn parameters(mut text: &[u8]) -> Result<(), MalformedKey> {
     while let [b';', after @ ..] = text {
         let after = after.trim_ascii_start();
@@ -89,7 +90,7 @@ fn parameters(mut text: &[u8]) -> Result<(), MalformedKey> {
     if text.is_empty() { Ok(()) } else { Err(MalformedKey::NotAString) }
 }
 
-/// What comes after a string.
+/// Returns the text after a string.
 fn behind_string(text: &[u8]) -> Result<&[u8], MalformedKey> {
     let mut rest = text.iter();
     loop {
@@ -110,8 +111,8 @@ const fn is_of_a_value(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\' | b',' | b';')
 }
 
-/// A key without quotes, as a UUID is often sent. Commas and semicolons are left out: they would be
-/// two fields in one line, and a parameter.
+/// Reads a key without quotes, as many clients send a UUID. It excludes commas and semicolons,
+/// which separate fields and parameters.
 fn token(text: &[u8]) -> Result<String, MalformedKey> {
     if !text.iter().all(|byte| is_of_a_value(*byte)) {
         return Err(MalformedKey::NotAString);
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(read(longest, br#""\"\"\"\"""#).as_deref(), Ok(r#""""""#), "without escapes");
         let too_long = MalformedKey::TooLong { length: 5, longest: 4 };
         assert_eq!(read(longest, b"12345"), Err(too_long));
-        assert_eq!(too_long.to_string(), "it has 5 bytes, at most 4 are allowed");
+        assert_eq!(too_long.to_string(), "the key has 5 bytes, at most 4 are allowed");
     }
 
     #[test]

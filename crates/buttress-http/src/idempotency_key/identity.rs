@@ -1,4 +1,4 @@
-//! What tells a request from others: its key inside of its scope, and a digest of what it asks for.
+//! The identity of a request: its scoped key, and a digest of its content.
 
 use buttress::idempotency::{Fingerprint, Identify, Identity, InvalidKey, Key};
 use http::Request;
@@ -9,14 +9,14 @@ use super::layer::Settings;
 use super::scope::NoScope;
 use super::unusable::UnusableRequest;
 
-/// A request whose identity was found before the core asks for it.
+/// A request whose identity is found before the core asks for it.
 #[derive(Debug)]
 pub(super) struct Identified<B> {
     pub(super) request: Request<B>,
     pub(super) identity: Result<Option<Identity>, InvalidKey>,
 }
 
-/// Finds the identity of an [`Identified`].
+/// Returns the identity of an [`Identified`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known;
 
@@ -26,22 +26,22 @@ impl<B> Identify<Identified<B>> for Known {
     }
 }
 
-/// What the head of a request says of its key.
+/// The key in the head of a request.
 pub(super) enum Found {
-    /// The key inside of its scope.
+    /// The key with its scope.
     Key(Key),
-    /// The layer needs no key, or the core decides.
+    /// The request has no key: the core decides whether it needs one.
     NoKey,
-    /// There is a key, and the caller has no scope in which it may be stored.
+    /// The request has a key, and its scope lets it pass unprotected.
     Unprotected,
-    /// The core takes no such key.
+    /// The core rejects the key.
     Invalid(InvalidKey),
-    /// The request cannot be used.
+    /// The layer cannot use the request.
     Unusable(UnusableRequest),
 }
 
 impl Settings {
-    /// The key of the request with this head, inside of its scope, if it has one.
+    /// Finds the key of the request with this head, with its scope.
     pub(super) fn key(&self, head: &Parts) -> Found {
         let key = match self.syntax.find(&head.headers) {
             Ok(None) => return Found::NoKey,
@@ -63,8 +63,8 @@ impl Settings {
     }
 }
 
-/// The first half of the SHA-256 digest of method, path and query, and body, each with its length
-/// before it. `None` for a body that is not looked at.
+/// Returns the first half of the SHA-256 digest of method, path with query, and body. Each part
+/// follows its length. `None` stands for an excluded body.
 pub(super) fn fingerprint(head: &Parts, body: Option<&[u8]>) -> Fingerprint {
     let mut digest = Sha256::new();
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
@@ -89,7 +89,8 @@ mod tests {
         fingerprint(&head, body.map(str::as_bytes)).get()
     }
 
-    /// It is stored, so it must be the same in every release. Computed by another SHA-256.
+    /// Stores hold the digest, so it must stay the same in every release. The value comes from
+    /// another SHA-256.
     #[test]
     fn the_digest_of_a_known_request() {
         assert_eq!(of("POST", "/pay?to=7", Some("{}")), KNOWN);

@@ -20,10 +20,10 @@ use super::tape::{ResponseTape, kept_by_default};
 use super::unusable::UnusableRequest;
 use crate::respond::{BEARER, Respond, RespondChallenge};
 
-/// How much is read of a body, and kept of one, unless said otherwise.
+/// The default cap on request and response bodies, in bytes.
 const CAP: usize = 1024 * 1024;
 
-/// Fields that belong to one caller, and are not replayed unless that is asked for.
+/// Fields that belong to one caller. The layer replays them only if `replay_fields` names them.
 const OF_ONE_CALLER: [HeaderName; 5] = [
     SET_COOKIE,
     HeaderName::from_static("set-cookie2"),
@@ -32,36 +32,37 @@ const OF_ONE_CALLER: [HeaderName; 5] = [
     HeaderName::from_static("proxy-authentication-info"),
 ];
 
-/// The layer of the core that does the work.
+/// The layer of the core that runs the calls.
 pub(super) type Core<R> = IdempotencyLayer<Known, StoredResponse, ResponseTape, R>;
 
-/// The `Retry-After` of a key in flight, unless said otherwise: a lease is long, and most handlers are short.
+/// The default `Retry-After` of a key in flight. It is shorter than a lease because most handlers
+/// are short.
 const IN_FLIGHT_HINT: Duration = Duration::from_secs(1);
 
 type Closure<A, T> = Arc<dyn Fn(&A) -> T + Send + Sync>;
 
-/// What every service of a layer goes by.
+/// The settings that all services of a layer share.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) methods: Vec<Method>,
     pub(super) syntax: Syntax,
     pub(super) scope: Closure<RequestHead, Scope>,
-    /// Whether the fingerprint is of the body too.
+    /// Whether the fingerprint includes the body.
     pub(super) payload: bool,
     pub(super) request_cap: usize,
     pub(super) response_cap: usize,
     pub(super) keep: Closure<ResponseHead, bool>,
     pub(super) marker: Option<HeaderName>,
-    /// Fields that are not replayed.
+    /// Fields that the layer does not replay.
     pub(super) left_out: Vec<HeaderName>,
-    /// `None`: as [`UnusableRequest::response`] does, with the challenge.
+    /// `None`: the layer answers with [`UnusableRequest::response`] and the challenge.
     pub(super) unusable: Option<Closure<UnusableRequest, Response<String>>>,
     /// The challenge of a 401.
     pub(super) challenge: HeaderValue,
 }
 
-/// Does what a request with an `Idempotency-Key` asks for once, and answers every repetition with the
-/// same response. See the [module](super).
+/// Runs a request with an `Idempotency-Key` once, and answers every repetition with the same
+/// response. See the [module](super).
 #[must_use]
 pub struct IdempotencyKeyLayer<R = Respond> {
     core: Core<R>,
@@ -69,27 +70,29 @@ pub struct IdempotencyKeyLayer<R = Respond> {
 }
 
 impl IdempotencyKeyLayer {
-    /// The defaults of the core for HTTP: those of [`Config::new`], but a call whose key is in flight is
-    /// refused immediately, as the draft has it, with a hint of 1 s ([`Config::in_flight_hint`]). With `refuse_in_flight(false)` it waits for the one answer.
+    /// Returns the defaults for HTTP. They are the defaults of [`Config::new`], except that the
+    /// layer refuses a call whose key is in flight immediately, as the draft requires, with a hint
+    /// of 1 s ([`Config::in_flight_hint`]). With `refuse_in_flight(false)` such a call waits for
+    /// the response of the first call.
     pub fn config() -> Config {
         Config::new().refuse_in_flight(true).in_flight_hint(IN_FLIGHT_HINT)
     }
 
-    /// Keeps responses in `store`, by the key of a request inside of its `scope`: **who is asking**.
+    /// Stores responses in `store` by the key of a request and its `scope`: **the caller**.
     ///
-    /// `scope` gets the head of the request, where an authentication further out has put the user into
-    /// the extensions, say. It returns a [`Scope`], or the name of the user or tenant as a `String` or
-    /// `&str`; an `Option` is not taken, because the closure has to say what happens without a user. Two
-    /// requests with one key and one scope are the same request, and get the same response, with the data of
-    /// the first caller in it. A scope that does not tell users apart lets each of them read the responses of
-    /// all others whose keys they know or guess.
+    /// `scope` receives the head of the request. An authentication layer further out can put the
+    /// user into the extensions. `scope` returns a [`Scope`], or the name of the user or tenant as
+    /// a `String` or `&str`. It cannot return an `Option`, because the closure has to choose what
+    /// happens without a user. Two requests with one key and one scope are one request: both get
+    /// the response to the first caller, with its data. A scope that does not distinguish users
+    /// lets each user read the responses of all users whose keys it knows or guesses.
     ///
-    /// A scope should be as stable as the user, not as a token or session, or a retry after a new login is
-    /// another request. Together with the key it may have 510 bytes, without control characters; beyond
-    /// that the request is refused as one with an invalid key.
+    /// A scope should last as long as the user account, not as long as a token or session.
+    /// Otherwise a retry after a new login is another request. Scope and key together may have 510
+    /// bytes, without control characters. The layer refuses a longer one as `key-invalid`.
     ///
     /// # Errors
-    /// Those of [`IdempotencyLayer::new`].
+    /// Returns the errors of [`IdempotencyLayer::new`].
     pub fn new<St, F, O>(config: Config, store: St, scope: F) -> Result<Self, InvalidConfig>
     where
         St: Store<StoredResponse>,
@@ -115,12 +118,13 @@ impl IdempotencyKeyLayer {
         Ok(Self { core: core.tape(tape).reject(Respond), settings })
     }
 
-    /// Keeps responses in one scope for all requests, [`Scope::Shared`]. **Only where all callers are one user, or may read each other's
-    /// responses**: whoever sends the key and the request of another gets that other's response. Keys
-    /// that count up (`1`, `2`, ...) are guessed.
+    /// Stores the responses of all requests in one scope, [`Scope::Shared`]. **Use it only where
+    /// all callers are one user, or may read each other's responses.** A caller that sends another
+    /// caller's key and request receives the other caller's response. Keys that count up (`1`, `2`,
+    /// ...) can be guessed.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Returns the errors of [`new`](Self::new).
     pub fn unscoped<St: Store<StoredResponse>>(
         config: Config,
         store: St,
@@ -130,82 +134,85 @@ impl IdempotencyKeyLayer {
 }
 
 impl<R> IdempotencyKeyLayer<R> {
-    /// The methods whose requests are looked at; all others pass untouched. Defaults to `POST` and
-    /// `PATCH`, which are the ones that are not idempotent by themselves.
+    /// Sets the methods that the layer protects. Requests with other methods pass unchanged.
+    /// Default: `POST` and `PATCH`, the methods that are not idempotent by definition.
     pub fn methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
         let methods = methods.into_iter().collect();
         self.with(|settings| settings.methods = methods)
     }
 
-    /// Takes strings in double quotes only, as the draft asks for. Defaults to taking a bare
-    /// `Idempotency-Key: 8e03978e-...` too, as many clients send it; it is then the same key with and
-    /// without quotes.
+    /// Accepts only strings in double quotes, as the draft requires. Default: off. The layer then
+    /// also accepts a bare `Idempotency-Key: 8e03978e-...`, as many clients send it. The key is the
+    /// same with and without quotes.
     pub fn strict(self) -> Self {
         self.with(|settings| settings.syntax.strict = true)
     }
 
-    /// How many bytes a key may have, without quotes. Defaults to 255, which leaves 255 of the 512 that
-    /// stores take for its scope.
+    /// Sets the longest key in bytes, without quotes. Default: 255. That leaves 255 of the 512
+    /// bytes that stores accept for the scope and a separator.
     pub fn longest_key(self, bytes: usize) -> Self {
         self.with(|settings| settings.syntax.longest = bytes)
     }
 
-    /// How many bytes the body of a request with a key may have. It is read as a whole before anything
-    /// else is done; a longer one is answered with 413. Defaults to 1 MiB. Each request under way may
-    /// hold as much, and its SHA-256 takes some milliseconds of the thread for a MiB where the processor
-    /// has no instructions for it.
+    /// Sets the longest body of a request with a key, in bytes. Default: 1 MiB. The layer reads the
+    /// whole body first, and answers a longer one with 413. Each request in flight may hold this
+    /// much memory. On a processor without SHA instructions, the digest takes some milliseconds of
+    /// the thread per MiB.
     pub fn request_cap(self, bytes: usize) -> Self {
         self.with(|settings| settings.request_cap = bytes)
     }
 
-    /// Leaves the bodies of requests alone: they stream, whatever their length, and the fingerprint is
-    /// of method, path and query only. The same key with another body is then not refused: it is
-    /// answered with the stored response. Defaults to reading them.
+    /// Excludes the bodies of requests from the fingerprint: bodies of any length stream to the
+    /// inner service, and the fingerprint covers method, path and query only. The layer then
+    /// answers the same key with another body with the stored response. Default: off. The layer
+    /// reads the bodies.
     pub fn ignore_payload(self) -> Self {
         self.with(|settings| settings.payload = false)
     }
 
-    /// How many bytes the body of a response may have to be stored. Default: 1 MiB. Each response in the store
-    /// may hold as much. A longer one goes to the client all the same and is **not stored**. The key
-    /// stays done: a retry is answered 422, kind `result-not-kept`, and the work is not done again, unless
-    /// [`Config::rerun_if_not_kept`] is set.
+    /// Sets the longest response body that the layer stores, in bytes. Default: 1 MiB. Each
+    /// response in the store may hold this much memory. A longer response still goes to the client
+    /// and is **not stored**. Its key stays done: the layer answers a retry with 422, kind
+    /// `result-not-kept`, and does not run the handler again unless [`Config::rerun_if_not_kept`]
+    /// is set.
     pub fn response_cap(self, bytes: usize) -> Self {
         self.with(|settings| settings.response_cap = bytes)
     }
 
-    /// Stores the responses for whose head `keep` is true; after any other the key is free, or left as
-    /// [`Config::failed_calls`] says. Defaults to [`kept_by_default`].
+    /// Stores the responses for whose head `keep` returns `true`. After any other response the key
+    /// is free, or as [`Config::failed_calls`] sets. Default: [`kept_by_default`].
     ///
-    /// The body of a response that is kept is read to its end before the client gets any of it.
+    /// The layer reads the body of a kept response to its end before the client gets any of it.
     pub fn keep(self, keep: impl Fn(&ResponseHead) -> bool + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.keep = Arc::new(keep))
     }
 
-    /// The header field that marks a replayed response, with the value `true`; `None` for no mark.
-    /// Defaults to `Idempotency-Replayed`.
+    /// Sets the header field that marks a replayed response, with the value `true`. `None` sets no
+    /// mark. Default: `Idempotency-Replayed`.
     pub fn marker(self, name: impl Into<Option<HeaderName>>) -> Self {
         let name = name.into();
         self.with(|settings| settings.marker = name)
     }
 
-    /// Leaves the header fields `names` out of replays, besides those that are left out by default:
-    /// `Set-Cookie`, `Set-Cookie2`, `WWW-Authenticate`, `Authentication-Info` and
-    /// `Proxy-Authentication-Info`. They belong to the one caller, session or connection that the first
-    /// response was for: add the fields in which your service gives tokens. The first caller gets them.
-    /// They are neither stored nor replayed, in the header or in the trailers.
+    /// Excludes the header fields `names` from replays, in addition to the defaults: `Set-Cookie`,
+    /// `Set-Cookie2`, `WWW-Authenticate`, `Authentication-Info` and `Proxy-Authentication-Info`.
+    /// These belong to the caller, session or connection of the first response. Add the fields in
+    /// which your service returns tokens. The first caller gets the fields. The layer neither
+    /// stores nor replays them, in the header or in the trailers.
     pub fn leave_out(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         let names: Vec<HeaderName> = names.into_iter().collect();
         self.with(|settings| settings.left_out.extend(names))
     }
 
-    /// Replays the header fields `names` although they are left out by default. A replay of `Set-Cookie` gives
-    /// the session of the first call to whoever sends its key again in the same scope.
+    /// Replays the header fields `names` although the default excludes them. A replay of
+    /// `Set-Cookie` gives the session of the first call to every caller that sends its key in the
+    /// same scope.
     pub fn replay_fields(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         let names: Vec<HeaderName> = names.into_iter().collect();
         self.with(|settings| settings.left_out.retain(|name| !names.contains(name)))
     }
 
-    /// Answers requests that cannot be used, malformed keys and bodies, through `answer`. Defaults to
+    /// Answers unusable requests, with a malformed key or body, through `answer`. Default:
     /// [`UnusableRequest::response`].
     pub fn unusable(
         self,
@@ -214,9 +221,9 @@ impl<R> IdempotencyKeyLayer<R> {
         self.with(|settings| settings.unusable = Some(Arc::new(answer)))
     }
 
-    /// Answers refusals through `reject` instead of by [`Respond`]. A [challenge](Respond::challenge) of
-    /// `reject` is also the challenge of a caller that is [unauthenticated](Scope::Unauthenticated), unless
-    /// [`unusable`](Self::unusable) answers for it.
+    /// Answers refusals through `reject`. Default: [`Respond`]. A [challenge](Respond::challenge)
+    /// of `reject` is also the challenge to an [unauthenticated](Scope::Unauthenticated) caller,
+    /// unless [`unusable`](Self::unusable) answers that request.
     pub fn reject<R2: 'static>(self, reject: R2) -> IdempotencyKeyLayer<R2> {
         let known = (&reject as &dyn Any).downcast_ref::<RespondChallenge>();
         let challenge = known.map_or(BEARER, |known| known.challenge().clone());
@@ -224,8 +231,8 @@ impl<R> IdempotencyKeyLayer<R> {
         IdempotencyKeyLayer { core: core.reject(reject), settings }
     }
 
-    /// The operator's view. Requests that [cannot be used](UnusableRequest) and those of other methods
-    /// are not in its numbers.
+    /// Returns the operator's view. Its numbers exclude [unusable](UnusableRequest) requests and
+    /// requests with other methods.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.core.handle()

@@ -1,12 +1,12 @@
-//! [`Scope`]: who is asking, and what becomes of a request of which that is unknown.
+//! [`Scope`]: the caller of a request, and the answer to a request of an unknown caller.
 
 use std::fmt;
 
-/// Who sent a request with a key: a stored response is given to the same scope only.
+/// The caller of a request with a key. The layer replays a stored response only within its scope.
 ///
-/// What `scope` of [`IdempotencyKeyLayer::new`](super::IdempotencyKeyLayer::new) returns. A known user or tenant
-/// is [`Of`](Self::Of), and a `String` or `&str` becomes that. Where the user may be unknown, the closure has to
-/// say what happens then:
+/// The closure `scope` of [`IdempotencyKeyLayer::new`](super::IdempotencyKeyLayer::new) returns a
+/// scope. A known user or tenant is [`Of`](Self::Of); a `String` or `&str` converts into `Of`. If
+/// the user may be unknown, the closure chooses what happens to the request:
 ///
 /// ```
 /// use buttress_http::idempotency_key::Scope;
@@ -23,27 +23,29 @@ use std::fmt;
 /// }
 /// ```
 ///
-/// A name that is empty is no name: the request is refused as [`Unauthenticated`](Self::Unauthenticated).
+/// The layer refuses a request with an empty name as [`Unauthenticated`](Self::Unauthenticated).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// This user or tenant, and no other.
+    /// Only this user or tenant shares the stored responses.
     Of(String),
-    /// It is unknown who is asking: the request is answered 401, kind `unauthenticated`.
+    /// The caller is unknown: the layer answers 401, kind `unauthenticated`.
     Unauthenticated,
-    /// It is unknown who is asking: the request is answered 400, kind `principal-missing`. For
-    /// APIs without a login whose clients have to name themselves.
+    /// The caller is unknown: the layer answers 400, kind `principal-missing`. For APIs without a
+    /// login whose clients have to name themselves.
     Unnamed,
-    /// It is unknown who is asking: the request passes, and nothing of it is stored or replayed. A
-    /// repetition does its work **again**.
+    /// The caller is unknown: the request passes, and the layer neither stores nor replays its
+    /// response. A repetition runs the handler **again**.
     Unprotected,
-    /// **All requests with this name share their responses**, whoever sends them: whoever sends the key and the
-    /// request of another gets that other's response. Only where all callers may read each other's responses.
+    /// **All requests with this name share their responses.** A caller that sends another caller's
+    /// key and request receives the other caller's response. Use it only where all callers may read
+    /// each other's responses.
     Shared(&'static str),
 }
 
 impl Scope {
-    /// The text before a key, or what becomes of a request without one. A shared name begins with `*`, and a user
-    /// that would begin like that begins with `@`, so that no user can call itself by a shared name.
+    /// Returns the text that precedes a key, or why there is none. A shared name begins with `*`. A
+    /// user name that begins with `*` or `@` gets the prefix `@`, so that no user can take a shared
+    /// name.
     pub(super) fn text(self) -> Result<String, NoScope> {
         match self {
             Self::Of(name) if name.is_empty() => Err(NoScope::Unauthenticated),
@@ -58,7 +60,7 @@ impl Scope {
     }
 }
 
-/// What becomes of a request of an unknown caller.
+/// The answer to a request of an unknown caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NoScope {
     Unauthenticated,
@@ -79,7 +81,7 @@ impl From<&str> for Scope {
 }
 
 impl fmt::Debug for Scope {
-    /// Leaves the name of the user out: it ends up in logs.
+    /// Omits the name of the user: debug output reaches logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Of(_) => "Of(..)",

@@ -20,7 +20,7 @@ use super::layer::{Core, Settings};
 use super::unusable::UnusableRequest;
 use crate::respond::Respond;
 
-/// A service that does what a request with an `Idempotency-Key` asks for once. Made by
+/// A service that runs a request with an `Idempotency-Key` once. Made by
 /// [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer).
 pub struct IdempotencyKey<S, R = Respond> {
     pub(super) inner: S,
@@ -29,7 +29,8 @@ pub struct IdempotencyKey<S, R = Respond> {
 }
 
 impl<S, R> IdempotencyKey<S, R> {
-    /// The operator's view, as of the [layer](super::IdempotencyKeyLayer::handle).
+    /// Returns the operator's view, as
+    /// [`IdempotencyKeyLayer::handle`](super::IdempotencyKeyLayer::handle) does.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.core.handle()
@@ -102,7 +103,7 @@ impl<S, R> IdempotencyKey<S, R> {
         Phase::Working { future }
     }
 
-    /// The service that was polled ready; its clone stays.
+    /// Returns the service that was polled ready, and leaves its clone.
     fn take_ready(&mut self) -> S
     where
         S: Clone,
@@ -140,7 +141,7 @@ impl<S: fmt::Debug, R> fmt::Debug for IdempotencyKey<S, R> {
     }
 }
 
-/// The inner service as the core calls it.
+/// The inner service in the form that the core calls.
 #[derive(Clone, Debug)]
 pub(super) struct Bare<S>(pub(super) S);
 

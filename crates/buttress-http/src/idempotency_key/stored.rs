@@ -8,8 +8,8 @@ use http_body::Body;
 
 use super::body::BufferedBody;
 
-/// Fields about the connection and not the response (RFC 9110, section 7.6.1), besides those that
-/// `Connection` names.
+/// Fields about the connection (RFC 9110, section 7.6.1), in addition to those that `Connection`
+/// names.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -20,16 +20,17 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
-/// A response as it is stored: status, header fields, body, and trailers if there were any.
+/// A stored response: status, header fields, body, and trailers if there were any.
 ///
-/// What an [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) keeps in its store: as it is in a
-/// [`MemoryStore`](buttress::idempotency::MemoryStore), encoded by a
-/// [`ResponseCodec`](super::ResponseCodec) in stores of bytes. Cheap to clone but for its header.
+/// An [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) keeps it in its store. A
+/// [`MemoryStore`](buttress::idempotency::MemoryStore) holds it unchanged; a
+/// [`ResponseCodec`](super::ResponseCodec) encodes it for stores of bytes. A clone copies the
+/// header and shares the body.
 ///
-/// Version and extensions of a response are not kept, nor the header fields that are about the
-/// connection: `Connection` and what it names, `Keep-Alive`, `Proxy-Connection`,
-/// `Proxy-Authenticate`, `TE`, `Transfer-Encoding` and `Upgrade`. Those that belong to one caller the layer
-/// leaves out, too: see [`leave_out`](super::IdempotencyKeyLayer::leave_out).
+/// It omits version and extensions of the response, and the header fields about the connection:
+/// `Connection` and the fields that it names, `Keep-Alive`, `Proxy-Connection`,
+/// `Proxy-Authenticate`, `TE`, `Transfer-Encoding` and `Upgrade`. The layer also omits fields that
+/// belong to one caller: see [`leave_out`](super::IdempotencyKeyLayer::leave_out).
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredResponse {
     pub(super) status: StatusCode,
@@ -39,7 +40,7 @@ pub struct StoredResponse {
 }
 
 impl StoredResponse {
-    /// A response whose body is known.
+    /// Stores a response whose body is complete.
     #[must_use]
     pub fn new(response: Response<Bytes>) -> Self {
         let (parts, body) = response.into_parts();
@@ -51,42 +52,42 @@ impl StoredResponse {
         Self { status: parts.status, headers: end_to_end(&parts.headers), body, trailers }
     }
 
-    /// The status.
+    /// Returns the status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The header fields.
+    /// Returns the header fields.
     #[must_use]
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The body.
+    /// Returns the body.
     #[must_use]
     pub const fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The trailers, if there were any.
+    /// Returns the trailers, if there were any.
     #[must_use]
     pub const fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_ref()
     }
 
-    /// The stored response without the fields `names`, in header and trailers.
+    /// Returns the stored response without the fields `names`, in header and trailers.
     pub(super) fn without(mut self, names: &[HeaderName]) -> Self {
         for fields in std::iter::once(&mut self.headers).chain(&mut self.trailers) {
             if names.iter().any(|name| fields.contains_key(name)) {
-                // Built anew: removing one would change the order of the others.
+                // Built from the start: removing a field would change the order of the others.
                 *fields = only(fields, |name| !names.contains(name));
             }
         }
         self
     }
 
-    /// The response.
+    /// Converts it into a response.
     #[must_use]
     pub fn into_response<B: Body>(self) -> Response<BufferedBody<B>> {
         let Self { status, headers, body, trailers } = self;
@@ -97,7 +98,7 @@ impl StoredResponse {
     }
 }
 
-/// The fields of `headers` that are not about the connection, in their order.
+/// Returns the fields of `headers` that are not about the connection, in their order.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let options = headers.get_all(CONNECTION);
     let named = |name: &HeaderName| {
@@ -107,18 +108,18 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     only(headers, |name| !HOP_BY_HOP.contains(name) && !named(name))
 }
 
-/// The fields of `headers` for whose name `keep` is true, in their order.
+/// Returns the fields of `headers` for whose name `keep` is true, in their order.
 fn only(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.keys_len());
     for (name, value) in headers.iter().filter(|(name, _)| keep(name)) {
-        // Fewer than there were, so that they fit.
+        // These are fewer than before, so they fit.
         let _ = kept.try_append(name, value.clone());
     }
     kept
 }
 
 impl fmt::Debug for StoredResponse {
-    /// Leaves header and body out: they hold secrets, and end up in logs.
+    /// Omits header and body: they hold secrets, and debug output reaches logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredResponse")
             .field("status", &self.status)

@@ -1,4 +1,4 @@
-//! How a response becomes what a store keeps, and is given again.
+//! Recording a response for the store, and replaying it.
 
 use std::fmt;
 use std::future::Future;
@@ -19,13 +19,13 @@ use super::layer::Settings;
 use super::stored::StoredResponse;
 use crate::refusal::Refusal;
 
-/// Whether the response with this head is kept and given again, unless
-/// [`keep`](super::IdempotencyKeyLayer::keep) says otherwise: every response but
+/// Whether the layer keeps and replays the response with this head. It is the default of
+/// [`keep`](super::IdempotencyKeyLayer::keep): every response except
 ///
-/// - 408, 425, 429 and 5xx, after which another attempt may do better,
-/// - 1xx, which is no answer yet, or the beginning of another protocol,
-/// - what our own layers further in answered ([`Refusal`]),
-/// - `text/event-stream`, which has no end to wait for.
+/// - 408, 425, 429 and 5xx, after which another attempt may succeed,
+/// - 1xx, an interim response or the start of another protocol,
+/// - refusals of buttress layers further in ([`Refusal`]),
+/// - `text/event-stream`, a stream without an end.
 ///
 /// ```
 /// use buttress_http::idempotency_key::kept_by_default;
@@ -79,13 +79,13 @@ where
                 let settings = self.settings.clone();
                 Recording { stage: Stage::Collecting(Box::new(Head { head, settings }), collect) }
             }
-            // Nobody reads a response before it is recorded.
+            // A response is recorded before a client can read it, so this is unreachable.
             Err(body) => is_not_kept(Ok(Response::from_parts(head, *body))),
         }
     }
 
     fn replay(&self, value: StoredResponse) -> Result<Response<BufferedBody<B>>, E> {
-        // Also what a layer stored that was made to replay more.
+        // Filters again: a layer with other settings may have stored more fields.
         let mut response = value.without(&self.settings.left_out).into_response();
         if let Some(marker) = &self.settings.marker {
             response.headers_mut().insert(marker, HeaderValue::from_static("true"));
@@ -100,7 +100,7 @@ impl fmt::Debug for ResponseTape {
     }
 }
 
-/// A response whose body is being read to its end, or as far as the cap.
+/// A response whose body is read up to its end or the cap.
 pub(super) struct Recording<B: Body, E> {
     stage: Stage<B, E>,
 }
@@ -117,7 +117,7 @@ struct Head {
     settings: Arc<Settings>,
 }
 
-// Nothing in it is pinned: the body is `Unpin`, and the rest is only moved.
+// Nothing in it is pinned: the body is `Unpin`, and the other parts are only moved.
 impl<B: Body + Unpin, E> Unpin for Recording<B, E> {}
 
 impl<B, E> Future for Recording<B, E>
@@ -144,7 +144,7 @@ where
             (
                 Stage::Collecting(head, _),
                 Some(Collected::TooLarge(body) | Collected::BrokenOff(body)),
-                // The handler has done its work: the key must not be free for it to do the work again.
+                // The handler has run: a free key would let it run again.
             ) => (head, body, Kept::Lost),
             (Stage::Collecting(..), None) | (Stage::Over, _) => {
                 polled_after_completion("idempotency_key::ResponseFuture")

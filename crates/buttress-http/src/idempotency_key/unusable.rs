@@ -1,4 +1,4 @@
-//! Requests that are refused before their key is looked up.
+//! Requests that the layer refuses before it looks their key up.
 
 use std::fmt;
 
@@ -12,17 +12,17 @@ use crate::respond::BEARER;
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum MalformedKey {
-    /// The request has several of the field.
+    /// The request has the field several times.
     Repeated,
     /// The field, or the string in it, is empty.
     Empty,
-    /// It is no string of RFC 8941, nor a bare key where that is taken.
+    /// The value is neither a string of RFC 8941 nor an accepted bare key.
     NotAString,
     /// The key is longer than [`longest_key`](super::IdempotencyKeyLayer::longest_key).
     TooLong {
         /// Its length in bytes.
         length: usize,
-        /// What is allowed.
+        /// The longest allowed key in bytes.
         longest: usize,
     },
 }
@@ -30,13 +30,13 @@ pub enum MalformedKey {
 impl fmt::Display for MalformedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Repeated => f.write_str("the field is there more than once"),
-            Self::Empty => f.write_str("it is empty"),
+            Self::Repeated => f.write_str("the field occurs more than once, send it once"),
+            Self::Empty => f.write_str("the key is empty"),
             Self::NotAString => {
-                f.write_str("it is not a string in double quotes (RFC 8941, section 3.3.3)")
+                f.write_str("the key is not a string in double quotes (RFC 8941, section 3.3.3)")
             }
             Self::TooLong { length, longest } => {
-                write!(f, "it has {length} bytes, at most {longest} are allowed")
+                write!(f, "the key has {length} bytes, at most {longest} are allowed")
             }
         }
     }
@@ -44,31 +44,32 @@ impl fmt::Display for MalformedKey {
 
 impl std::error::Error for MalformedKey {}
 
-/// A request that is refused before its key is looked up, and so without a
+/// Why the layer refuses a request before it looks the key up. Such a request has no
 /// [`buttress::Error`](buttress::Error).
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum UnusableRequest {
-    /// Its `Idempotency-Key` holds no key: 400, kind `key-invalid`.
+    /// The `Idempotency-Key` holds no key: 400, kind `key-invalid`.
     Malformed(MalformedKey),
-    /// Its body is longer than the cap in bytes, and is not read to its end: 413, kind
+    /// The body is longer than the cap, and the layer does not read it to its end: 413, kind
     /// `body-too-large`.
     TooLarge {
-        /// The cap.
+        /// The cap in bytes.
         cap: usize,
     },
-    /// Its body broke off: 400, kind `body-unreadable`.
+    /// The body failed before its end: 400, kind `body-unreadable`.
     BrokenOff,
-    /// It is unknown who sent it, as [`Scope::Unauthenticated`](super::Scope::Unauthenticated) said: 401 with a
-    /// challenge, kind `unauthenticated`.
+    /// The caller is unknown, and its scope is
+    /// [`Scope::Unauthenticated`](super::Scope::Unauthenticated): 401 with a challenge, kind
+    /// `unauthenticated`.
     Unauthenticated,
-    /// It is unknown who sent it, as [`Scope::Unnamed`](super::Scope::Unnamed) said: 400, kind
+    /// The caller is unknown, and its scope is [`Scope::Unnamed`](super::Scope::Unnamed): 400, kind
     /// `principal-missing`.
     Unnamed,
 }
 
 impl UnusableRequest {
-    /// The status of the answer.
+    /// Returns the status of the answer.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -78,7 +79,7 @@ impl UnusableRequest {
         }
     }
 
-    /// The kind in kebab case, as problem documents name it.
+    /// Returns the kind in kebab case, as in problem documents.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -90,15 +91,15 @@ impl UnusableRequest {
         }
     }
 
-    /// The answer: a problem document, as [`Respond`](crate::Respond) makes them of refusals. A 401 has the
-    /// field `WWW-Authenticate: Bearer`. A layer sends the challenge of its
+    /// Returns the answer: a problem document, as [`Respond`](crate::Respond) makes one for a
+    /// refusal. A 401 has the field `WWW-Authenticate: Bearer`. A layer sends the challenge of its
     /// [rejector](super::IdempotencyKeyLayer::reject) instead.
     #[must_use]
     pub fn response(&self) -> Response<String> {
         self.challenging(&BEARER)
     }
 
-    /// The answer, with `challenge` in a 401.
+    /// Returns the answer, with `challenge` in a 401.
     pub(super) fn challenging(&self, challenge: &HeaderValue) -> Response<String> {
         let document =
             problem::Document { detail: &self.to_string(), kind: self.kind(), retry_after: None };
@@ -115,13 +116,20 @@ impl fmt::Display for UnusableRequest {
         match self {
             Self::Malformed(why) => write!(f, "the Idempotency-Key is malformed: {why}"),
             Self::TooLarge { cap } => {
-                write!(f, "the body of a request with an Idempotency-Key may have {cap} bytes")
+                write!(
+                    f,
+                    "the body of a request with an Idempotency-Key may have at most {cap} bytes"
+                )
             }
-            Self::BrokenOff => f.write_str("the body of the request broke off"),
+            Self::BrokenOff => {
+                f.write_str("the body of the request ended too early, send the request again")
+            }
             Self::Unauthenticated => {
                 f.write_str("a request with an Idempotency-Key needs valid credentials")
             }
-            Self::Unnamed => f.write_str("a request with an Idempotency-Key must say who sends it"),
+            Self::Unnamed => {
+                f.write_str("a request with an Idempotency-Key must identify its sender")
+            }
         }
     }
 }

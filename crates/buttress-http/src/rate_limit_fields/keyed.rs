@@ -14,12 +14,13 @@ use tower::{Layer, Service};
 use super::{Figures, append_policy, append_state, structured_string};
 use crate::Refusal;
 
-/// Adds the `RateLimit-Policy` and `RateLimit` fields of a keyed rate limiter to every response: the
-/// numbers of the caller's own key and plan.
+/// Adds the `RateLimit-Policy` and `RateLimit` fields of a keyed rate limiter to every response,
+/// with the numbers of the caller's own key and plan.
 ///
-/// The fields mean what they mean in a [`RateLimitFieldsLayer`](super::RateLimitFieldsLayer). Put the
-/// layer outside of the limiter, and give it the limiter's closure for the key. A refusal because the
-/// limiter has no place for another key carries the policy alone: its caller has no bucket.
+/// The fields mean the same as in a [`RateLimitFieldsLayer`](super::RateLimitFieldsLayer). Put the
+/// layer outside of the limiter, and give it the limiter's closure for the key. A limiter without
+/// room for another key refuses the call. That response carries the policy only, because its caller
+/// has no bucket.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -72,7 +73,7 @@ impl<K, X, P: Rules<K>> KeyedRateLimitFieldsLayer<K, X, P> {
     /// Shows the limiter under the name `name`, which distinguishes several limiters.
     ///
     /// # Errors
-    /// A name that is not printable ASCII, which these fields cannot carry.
+    /// The name is not printable ASCII. These fields cannot carry other characters.
     pub fn named<Req>(handle: KeyedHandle<K, P>, key: X, name: &str) -> Result<Self, InvalidConfig>
     where
         X: Fn(&Req) -> K,
@@ -196,7 +197,7 @@ impl<F: fmt::Debug, K, P: Rules<K>> fmt::Debug for KeyedRateLimitFieldsFuture<F,
     }
 }
 
-/// Where the fields come from.
+/// The source of the fields.
 struct Source<K, P: Rules<K>> {
     /// Quoted and escaped, as in the fields.
     name: String,

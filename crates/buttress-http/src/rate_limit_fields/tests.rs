@@ -52,7 +52,7 @@ async fn the_window_is_rounded_up_and_at_least_a_second() {
         (1, 3, Duration::from_secs(1), 1),
         (1, 1, Duration::new(1, 1), 2),
         (1, 1, Duration::from_secs(86_400), 86_400),
-        // More than an integer of a structured field can say.
+        // A number beyond the integers of a structured field.
         (u32::MAX, 1, Duration::from_secs(365 * 86_400), 999_999_999_999_999_u64),
     ];
     for (max, tokens, period, window) in cases {
@@ -67,7 +67,7 @@ async fn a_window_policy_tells_its_own_length() {
     for config in [
         Config::new().fixed_window(100, minute),
         Config::new().sliding_window(100, minute),
-        // The limit is what `max_tokens` says last; all of it comes back in one window.
+        // The last `max_tokens` is the limit; all of its tokens come back in one window.
         Config::new().fixed_window(10, minute).max_tokens(100),
         Config::new().sliding_window(1000, minute).max_tokens(100),
     ] {

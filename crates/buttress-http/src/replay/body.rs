@@ -10,31 +10,32 @@ use tower::BoxError;
 use super::tape::{Position, Tape};
 use crate::RepeatableBody;
 
-/// A body that records itself while it is sent, up to a cap, so that it can be sent again.
+/// A body that records its data while it is sent, up to a cap, so that a retry can send it again.
 ///
-/// Made by a [`ReplayLayer`](super::ReplayLayer), or by [`new`](Self::new). It is one handle of
-/// several on the same stream; a retry makes the others through [`RepeatableBody`], which is why it
-/// is not `Clone`. A later handle plays what was recorded, then goes on with the rest of the stream
-/// where the attempt before it stopped reading.
+/// A [`ReplayLayer`](super::ReplayLayer) makes it, or [`new`](Self::new). It is one of several
+/// handles on the same stream. A retry makes the other handles through [`RepeatableBody`], so the
+/// type is not `Clone`. A later handle replays the recording, then continues with the stream where
+/// the earlier attempt stopped reading.
 ///
-/// - Data beyond the cap streams through as if there was no recording, and what was recorded is
-///   dropped: the body can then not be sent again. One that says beforehand that it is longer is
-///   never recorded. Trailers do not count.
+/// - Data beyond the cap streams through, and the handle drops the recording. The body can then not
+///   be sent again. A body that announces more than the cap is never recorded. Trailers do not
+///   count towards the cap.
 /// - Nothing is recorded while there is only one handle.
-/// - One handle reads at a time. As soon as a retry is decided, before its wait, the later handle
-///   takes over; the earlier, if it is still alive, fails with [`ReplayError::Displaced`], for its
-///   attempt is over. An upload that went on would outgrow the cap during the wait, and leave
-///   nothing to send.
+/// - One handle reads at a time. The later handle takes over as soon as the retry decides on
+///   another attempt, before its wait. The earlier handle, if it is still alive, then fails with
+///   [`ReplayError::Displaced`], because its attempt is over. An upload that continued during the
+///   wait could outgrow the cap and leave nothing to send.
 /// - After an error of the stream the body cannot be sent again.
 ///
-/// The body must be `Unpin`, as those of axum and hyper are; others are in a `Box::pin`. Data comes
-/// as [`Bytes`], without a copy if it was that before. Dropping a handle at any time is safe.
+/// The body must be `Unpin`, as the bodies of axum and hyper are. Put others into a `Box::pin`.
+/// Data is [`Bytes`], copied only if the original data has another type. Dropping a handle at any
+/// time is safe.
 pub struct ReplayBody<B> {
     tape: Arc<Mutex<Tape<B>>>,
-    /// Which handle this is. The first is 0.
+    /// The number of this handle, from 0.
     turn: u64,
     at: Position,
-    /// It has come to its end, or to an error.
+    /// Whether the handle has reached the end or an error.
     over: bool,
 }
 
@@ -46,7 +47,7 @@ impl<B> ReplayBody<B> {
         Self { tape, turn: 0, at: Position::default(), over: false }
     }
 
-    /// Whether a copy of this body could be sent from the beginning, by what is known now.
+    /// Whether a copy of this body could be sent from the beginning now.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         lock(&self.tape).is_replayable()
@@ -74,7 +75,7 @@ where
     fn commit(&self) -> bool {
         let admitted = lock(&self.tape).admit(self.turn);
         let fits = admitted.is_ok();
-        // Without the lock: waking can run code that takes it.
+        // After the lock is released: a waker can run code that takes the lock.
         if let Some(waker) = admitted.ok().flatten() {
             waker.wake();
         }
@@ -98,7 +99,7 @@ where
         if *over {
             return Poll::Ready(None);
         }
-        // Exact where it says 1: this is then the only handle, and it is borrowed.
+        // A count of 1 is exact: this handle is then the only one, and it is borrowed.
         let alone = Arc::strong_count(tape) == 1;
         let (displaced, polled) = {
             let mut tape = lock(tape);
@@ -127,29 +128,29 @@ where
 }
 
 impl<B> fmt::Debug for ReplayBody<B> {
-    /// Leaves out what was recorded: bodies hold secrets, and end up in logs.
+    /// Omits the recording: bodies hold secrets, and debug output reaches logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplayBody").field("turn", &self.turn).finish_non_exhaustive()
     }
 }
 
-/// Held while the stream is polled, never across an await.
+/// Locks the tape. The lock is held while the stream is polled, never across an await.
 fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
     tape.lock().unwrap_or_else(|poisoned| {
-        // The stream panicked, so nobody knows where it stands.
+        // The stream panicked, so its state is unknown.
         let mut tape = poisoned.into_inner();
         tape.fail();
         tape
     })
 }
 
-/// Why a [`ReplayBody`] gave up, where it was not the stream's own error.
+/// Why a [`ReplayBody`] failed, unless the stream itself returned the error.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ReplayError {
-    /// A later attempt has begun to read the body.
+    /// A later attempt has taken over the body.
     Displaced,
-    /// The body was longer than the cap, or nothing was recorded of it.
+    /// The body was longer than the cap, or was not recorded.
     NotRecorded,
     /// The stream failed or panicked in an earlier attempt.
     BrokenOff,
@@ -160,7 +161,7 @@ impl fmt::Display for ReplayError {
         f.write_str(match self {
             Self::Displaced => "the request body is being sent by a later attempt",
             Self::NotRecorded => "the request body was not recorded and cannot be sent again",
-            Self::BrokenOff => "the request body broke off in an earlier attempt",
+            Self::BrokenOff => "the request body failed in an earlier attempt",
         })
     }
 }

@@ -5,12 +5,12 @@ use tower::{Layer, Service};
 
 use super::body::ReplayBody;
 
-/// How much of a body is recorded unless said otherwise.
+/// The default cap on the recording of a body, in bytes.
 const DEFAULT_CAP: usize = 64 * 1024;
 
-/// Makes the bodies of requests repeatable for a retry further in: wraps `Request<B>` into
-/// `Request<ReplayBody<B>>`. The retry must be further in: there is one recording a request, not
-/// one an attempt.
+/// Makes the bodies of requests repeatable for a retry further in. It wraps `Request<B>` into
+/// `Request<ReplayBody<B>>`. The retry must be further in, because the layer makes one recording
+/// per request.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -22,7 +22,7 @@ const DEFAULT_CAP: usize = 64 * 1024;
 /// use http_body_util::{BodyExt, Full};
 /// use tower::{BoxError, ServiceBuilder, ServiceExt};
 ///
-/// // A client that takes any body, as hyper's does.
+/// // A client that accepts any body, as hyper's does.
 /// type Upload = ReplayBody<Full<&'static [u8]>>;
 /// async fn send(request: Request<Upload>) -> Result<Response<usize>, BoxError> {
 ///     let first = request.extensions().get() == Some(&Attempt(1));
@@ -48,16 +48,16 @@ pub struct ReplayLayer {
 }
 
 impl ReplayLayer {
-    /// Records up to `cap` bytes of each body; a longer one is sent once. Each request under way
-    /// may hold as much. A cap of 0 lets only empty bodies be repeated.
+    /// Records up to `cap` bytes of each body. A longer body is sent once. Each request in flight
+    /// may hold `cap` bytes. With a cap of 0, only empty bodies can be repeated.
     pub const fn new(cap: usize) -> Self {
         Self { cap }
     }
 }
 
 impl Default for ReplayLayer {
-    /// 64 KiB: more than nearly every body of an API call, and still no more than 64 MiB for a
-    /// thousand requests under way.
+    /// Records up to 64 KiB of each body. Most bodies of API calls are shorter. A thousand requests
+    /// in flight hold at most 64 MiB.
     fn default() -> Self {
         Self::new(DEFAULT_CAP)
     }
@@ -71,7 +71,7 @@ impl<S> Layer<S> for ReplayLayer {
     }
 }
 
-/// A service whose requests have bodies that can be sent again. Made by [`ReplayLayer`].
+/// A service that makes the bodies of its requests repeatable. Made by [`ReplayLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct Replay<S> {
     inner: S,

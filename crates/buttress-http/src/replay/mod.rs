@@ -1,4 +1,4 @@
-//! Bodies that stream, and can be sent again all the same.
+//! Streaming bodies that can be sent again.
 
 mod body;
 mod layer;

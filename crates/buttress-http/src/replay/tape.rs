@@ -1,4 +1,4 @@
-//! What the handles of one body share: the rest of the stream, and what was read of it.
+//! The state that all handles of one body share: the rest of the stream, and the data read from it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -10,7 +10,7 @@ use tower::BoxError;
 
 use super::body::ReplayError;
 
-/// How far a handle has read.
+/// The position of a handle in the body.
 #[derive(Debug, Default)]
 pub(super) struct Position {
     bytes: u64,
@@ -18,25 +18,25 @@ pub(super) struct Position {
 }
 
 pub(super) struct Tape<B> {
-    /// `None` once it has ended or failed.
+    /// `None` after the end or an error.
     rest: Option<B>,
-    /// The stream broke off, by an error or a panic.
+    /// Whether the stream ended with an error or a panic.
     failed: bool,
-    /// Bytes taken from the stream.
+    /// The number of bytes read from the stream.
     read: u64,
-    /// Those bytes, copied: a slice of a chunk would keep the whole of somebody's read buffer
-    /// alive, and the cap would bound nothing. `None` once there was more than the cap, or nobody
-    /// left to replay to; never `None` while nothing has been taken from the stream.
+    /// A copy of those bytes. A slice of a chunk would keep the whole read buffer alive, and the
+    /// cap would not bound the memory. `None` after more bytes than the cap, or once no other
+    /// handle is left to replay to. Never `None` before the first byte.
     recording: Option<Vec<u8>>,
-    /// The trailers, if they came while there was a recording.
+    /// The trailers, if they came during a recording.
     trailers: Option<HeaderMap>,
     cap: usize,
-    /// The turn of the last handle that was made.
+    /// The number of the newest handle.
     last: u64,
-    /// The turn of the handle that reads. Later attempts take over from earlier ones, which may
-    /// linger: a connection can go on sending a request that was answered long ago.
+    /// The number of the handle that reads. Later attempts take over from earlier ones, which may
+    /// still live: a connection can continue to send a request that was answered long ago.
     reading: u64,
-    /// Waits for the stream on behalf of the handle that reads, to be told when it is displaced.
+    /// The waker of the handle that reads. It is woken when a later handle displaces it.
     waiting: Option<Waker>,
 }
 
@@ -55,25 +55,25 @@ impl<B> Tape<B> {
         }
     }
 
-    /// Whether a handle that starts from the beginning would come to the end.
+    /// Whether a handle that starts from the beginning would reach the end.
     pub(super) fn is_replayable(&self) -> bool {
         self.recording.is_some() && !self.failed
     }
 
-    /// The turn of another handle.
+    /// Returns the number of a new handle.
     pub(super) fn next_turn(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    /// Breaks the stream off.
+    /// Ends the stream with an error.
     pub(super) fn fail(&mut self) {
         self.failed = true;
         self.rest = None;
     }
 
-    /// Lets the handle with `turn` read. The waker of the handle it displaced is returned, to be
-    /// woken without the lock: waking can run code that takes it.
+    /// Lets the handle `turn` read, and returns the waker of the handle that it displaced. The
+    /// caller wakes it after it has released the lock: a waker can run code that takes the lock.
     pub(super) fn admit(&mut self, turn: u64) -> Result<Option<Waker>, ReplayError> {
         if turn == self.reading {
             return Ok(None);
@@ -88,14 +88,14 @@ impl<B> Tape<B> {
         Ok(self.waiting.take())
     }
 
-    /// What `data` the recording holds beyond `from`.
+    /// Returns the recorded data after `from`.
     fn recorded(&self, from: u64) -> Option<Bytes> {
         let from = usize::try_from(from).ok()?;
         let data = self.recording.as_ref()?.get(from..)?;
         (!data.is_empty()).then(|| Bytes::copy_from_slice(data))
     }
 
-    /// Keeps a copy of `frame`, which just came from the stream.
+    /// Records a copy of `frame`, which the stream has just yielded.
     fn record(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             self.read += data.len() as u64;
@@ -104,7 +104,7 @@ impl<B> Tape<B> {
             if let Some(kept) = &mut self.recording {
                 let needed = kept.len() + data.len();
                 if needed > kept.capacity() {
-                    // Grows as a `Vec` does, but never beyond the cap.
+                    // The buffer grows as a `Vec` does, but never beyond the cap.
                     let room = kept.capacity().saturating_mul(2).clamp(needed, cap);
                     kept.reserve_exact(room - kept.len());
                 }
@@ -113,7 +113,7 @@ impl<B> Tape<B> {
         } else if let Some(trailers) = frame.trailers_ref() {
             self.trailers = self.recording.as_ref().map(|_| trailers.clone());
         } else {
-            // A frame of a kind that cannot be copied.
+            // A frame of an unknown kind cannot be copied.
             self.recording = None;
         }
     }
@@ -131,14 +131,14 @@ where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// Whether all that is to come can still be recorded, as far as the stream says.
+    /// Whether the cap has room for the data that the stream still announces.
     pub(super) fn fits(&self) -> bool {
         let to_come = self.rest.as_ref().map_or(0, |rest| rest.size_hint().lower());
         self.read.saturating_add(to_come) <= self.cap as u64
     }
 
-    /// The next frame for the handle that reads. `alone` is whether no other handle is left, and so
-    /// nobody to record for.
+    /// Polls the next frame for the handle that reads. `alone` says that no other handle is left,
+    /// so nothing needs a recording.
     pub(super) fn poll_frame(
         &mut self,
         at: &mut Position,
@@ -185,7 +185,7 @@ where
         }
     }
 
-    /// Whether a handle that has come so far has seen everything.
+    /// Whether a handle at this position has seen everything.
     pub(super) fn is_end_stream(&self, at: &Position) -> bool {
         !self.failed
             && at.bytes == self.read
@@ -193,7 +193,7 @@ where
             && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
-    /// What is left for a handle to read.
+    /// Returns the size that a handle has still to read.
     pub(super) fn size_hint(&self, at: &Position) -> SizeHint {
         let ahead = self.read.saturating_sub(at.bytes);
         let Some(rest) = &self.rest else { return SizeHint::with_exact(ahead) };

@@ -20,14 +20,14 @@ mod takeover;
 enum Step {
     Data(&'static str),
     Trailers(HeaderMap),
-    /// Once.
+    /// Returns `Pending` once.
     Pending,
     Error,
     Panic,
 }
 use Step::{Data, Error, Panic, Pending, Trailers};
 
-/// A stream that does what it is told, and fails the test if it is polled after its end.
+/// A stream that follows a script, and fails the test if it is polled after its end.
 struct Script {
     steps: VecDeque<Step>,
     hint: SizeHint,
@@ -77,7 +77,7 @@ impl Wake for Wakes {
     }
 }
 
-/// What one poll gave.
+/// The outcome of one poll.
 #[derive(Debug, PartialEq)]
 enum Got {
     Data(String),
@@ -220,7 +220,7 @@ fn trailers_are_replayed_too() {
     let mut second = first.try_copy().unwrap();
     let mut third = first.try_copy().unwrap();
     assert_eq!(poll(&mut first), data("ab"));
-    // The second gets them from the stream, the third from the recording.
+    // The second handle gets them from the stream, the third from the recording.
     for again in [&mut second, &mut third] {
         for got in [data("ab"), Got::Trailers(checksum()), Got::End] {
             assert!(got == Got::End || !again.is_end_stream());
@@ -321,7 +321,7 @@ fn the_size_is_what_is_left_to_this_handle() {
     let mut first = ReplayBody::new(stream, 64);
     let second = first.try_copy().unwrap();
     assert_eq!(poll(&mut first), data("abc"));
-    // The stream says the same as before; what was recorded comes on top.
+    // The stream announces the same size as before; the recording is added to it.
     let bounds = |body: &ReplayBody<_>| (body.size_hint().lower(), body.size_hint().upper());
     assert_eq!(bounds(&first), (1, Some(10)));
     assert_eq!(bounds(&second), (4, Some(13)));

@@ -15,7 +15,7 @@ fn an_ipv4_client_has_its_own_key_also_when_it_is_mapped() {
     assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
     assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
     assert_ne!(key("::ffff:192.0.2.1"), key("::ffff:192.0.2.2"));
-    // Not mapped: an IPv6 address like any other.
+    // This address is not mapped: it is an IPv6 address.
     assert_eq!(key("::1").to_string(), "::/64");
     assert_eq!(key("::ffff:192.0.2.1").to_string(), "192.0.2.1");
 }

@@ -45,7 +45,7 @@ fn no_value_is_a_key_of_its_own() {
     assert_eq!(keys().of(&with(&[])), HeaderKey::Missing);
     assert_eq!(keys().of(&with(&[b""])), HeaderKey::Missing);
     assert_eq!(HeaderKey::from(""), HeaderKey::Missing);
-    // Not the key of a client that writes these words.
+    // The key of a missing header differs from the key of a client that sends the word.
     assert_ne!(HeaderKey::from("Missing"), HeaderKey::Missing);
 }
 

@@ -62,7 +62,7 @@ fn an_entry_that_is_no_address_stops_the_reading() {
         "\u{a0}203.0.113.7",
     ] {
         assert_eq!(behind(1, &[garbage]), key("10.0.0.1"), "{garbage:?}");
-        // Nor is what stands to its left taken instead.
+        // The entry to its left does not replace it.
         let behind_garbage = format!("192.0.2.66, {garbage}, 10.0.0.2");
         assert_eq!(behind(2, &[&behind_garbage]), key("10.0.0.1"), "{garbage:?}");
         assert_eq!(behind(3, &[&behind_garbage]), key("10.0.0.1"), "{garbage:?}");

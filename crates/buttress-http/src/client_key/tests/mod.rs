@@ -29,7 +29,7 @@ fn raw(peer: &str, fields: &[&[u8]]) -> Request<()> {
     request
 }
 
-/// What a client could write to be taken for 192.0.2.66, or for no one.
+/// Entries with which a client could claim the address 192.0.2.66, or no address.
 const SPOOFED: [&str; 8] = [
     "192.0.2.66",
     "192.0.2.66, 192.0.2.66",

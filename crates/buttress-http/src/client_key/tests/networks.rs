@@ -30,7 +30,7 @@ fn what_the_client_wrote_changes_nothing() {
         assert_eq!(keys.of(&request("10.0.0.1", &[&list])), key("203.0.113.7"), "{spoofed}");
         let fields = [spoofed, "203.0.113.7, 10.0.0.2"];
         assert_eq!(keys.of(&request("10.0.0.1", &fields)), key("203.0.113.7"), "{spoofed}");
-        // Nor if it reaches the service without a proxy.
+        // A client that reaches the service without a proxy cannot choose its key either.
         assert_eq!(keys.of(&request("203.0.113.7", &fields)), key("203.0.113.7"), "{spoofed}");
     }
 }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use super::*;
 
-/// Answers with the body it got.
+/// Answers with the request body.
 fn echo() -> Inner {
     Inner::new(|_, _, body| Response::new(body.into()))
 }
@@ -39,14 +39,14 @@ async fn the_cap_of_a_request_to_the_byte() {
             assert_eq!(got.brief(), (200, body.as_str(), false));
         } else {
             got.is_problem(413, "body-too-large");
-            assert!(got.body.contains("may have 10 bytes"), "{got:?}");
+            assert!(got.body.contains("may have at most 10 bytes"), "{got:?}");
         }
         assert_eq!(inner.calls(), u32::from(length <= 10));
         assert_eq!(layer.handle().stats().started, u64::from(length <= 10));
     }
 }
 
-/// One that says that it is too long is not read.
+/// The layer does not read a body that announces too many bytes.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_announced_as_too_large_is_refused_at_once() {
     let (layer, inner) = (layer().request_cap(10), echo());
@@ -56,7 +56,7 @@ async fn a_body_that_is_announced_as_too_large_is_refused_at_once() {
     let polled = poll_fn(|cx| Poll::Ready(refused.as_mut().poll(cx))).await;
     let Poll::Ready(Ok(response)) = polled else { panic!("it waits for the body") };
     assert_eq!(response.status(), 413);
-    // Without a key nobody looks at it.
+    // Without a key the layer does not read the body.
     let body = Script::new([data("12345678901")]).says(11);
     let got = send(&layer, &inner, Request::post("/").body(body).unwrap()).await;
     assert_eq!(got.brief(), (200, "12345678901", false));
@@ -94,7 +94,7 @@ async fn a_payload_that_is_ignored_streams_and_does_not_count() {
     assert_eq!(inner.calls(), 1);
 }
 
-/// The service that was polled ready is the one that is called, though the body is read in between.
+/// The layer calls the service that was polled ready, although it reads the body first.
 #[tokio::test(start_paused = true)]
 async fn the_service_that_was_ready_is_the_one_that_is_called() {
     #[derive(Default)]
@@ -129,7 +129,7 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
             let response = service.call(asking(Method::POST, "/", key, body)).await.unwrap();
             assert_eq!(read(response).await.brief(), (200, "served", false));
         }
-        // A refusal uses nothing up.
+        // A refusal leaves the service ready.
         poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
         assert_eq!(service.call(post(",", "")).await.unwrap().status(), 400);
         assert_eq!(

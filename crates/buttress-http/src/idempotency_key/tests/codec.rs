@@ -20,14 +20,14 @@ fn decode(bytes: &[u8]) -> Result<StoredResponse, String> {
     decoded.map(Arc::unwrap_or_clone).map_err(|error| error.to_string())
 }
 
-/// A status, a field and a body, and the bytes they are.
+/// Returns a status, a field and a body, and their bytes.
 fn sample() -> (StoredResponse, Vec<u8>) {
     let response = Response::builder().status(201).header("a", "xyz").body(Bytes::from("bc"));
     let bytes = b"\x01\x00\xc9\x00\x00\x00\x01\x00\x01a\x00\x00\x00\x03xyz\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02bc";
     (StoredResponse::new(response.unwrap()), bytes.to_vec())
 }
 
-/// What was stored by this release must be read by every later one.
+/// Every later release must read the responses that this release stored.
 #[test]
 fn the_bytes_of_a_known_response() {
     let (response, bytes) = sample();
@@ -41,7 +41,10 @@ fn what_is_not_of_this_version_is_refused() {
     for version in (0..=255).filter(|version| *version != 1) {
         let other: Vec<u8> = [&[version], &bytes[1..]].concat();
         let error = decode(&other).unwrap_err();
-        assert_eq!(error, format!("http-response: version {version}, only 1 can be read"));
+        assert_eq!(
+            error,
+            format!("http-response: version {version} is not supported, only version 1 is")
+        );
     }
 }
 
@@ -52,18 +55,18 @@ fn what_is_damaged_is_refused() {
         |at: usize, new: &[u8]| decode(&[&bytes[..at], new, &bytes[at + new.len()..]].concat());
     let cases = [
         (1, b"\x00\x63".as_slice(), "99 is not a status"),
-        (3, b"\xff\xff\xff\xff", "a field without a valid name"),
-        (3, b"\x00\x00\x00\x00", "bytes are announced and"),
-        (7, b"\x00\x00", "a field without a valid name"),
-        (7, b"\xff\xff", "65535 bytes are announced and 20 are there"),
-        (9, b"A", "a field without a valid name"),
-        (9, b" ", "a field without a valid name"),
-        (14, b"\n", "a value of `a` that is not valid"),
-        (17, b"\x02", "2 where 0 or 1 should be"),
+        (3, b"\xff\xff\xff\xff", "the name of a field is invalid"),
+        (3, b"\x00\x00\x00\x00", "bytes are announced"),
+        (7, b"\x00\x00", "the name of a field is invalid"),
+        (7, b"\xff\xff", "65535 bytes are announced, 20 are left"),
+        (9, b"A", "the name of a field is invalid"),
+        (9, b" ", "the name of a field is invalid"),
+        (14, b"\n", "the value of `a` is invalid"),
+        (17, b"\x02", "found 2, expected 0 or 1"),
         (18, b"\x01", "are announced"),
         (19, b"\xff\xff\xff\xff\xff\xff\xff\xff", "18446744073709551615 bytes are announced"),
-        (19, b"\x00\x00\x00\x00\x00\x00\x00\x01", "1 bytes too many"),
-        (19, b"\x00\x00\x00\x00\x00\x00\x00\x03", "3 bytes are announced and 2 are there"),
+        (19, b"\x00\x00\x00\x00\x00\x00\x00\x01", "1 bytes follow the body"),
+        (19, b"\x00\x00\x00\x00\x00\x00\x00\x03", "3 bytes are announced, 2 are left"),
     ];
     for (at, new, expected) in cases {
         let error = with(at, new).unwrap_err();
@@ -82,7 +85,7 @@ fn a_header_that_is_too_large_is_refused_and_not_a_panic() {
         bytes.extend([0; 5]);
     }
     bytes.extend([0; 9]);
-    assert_eq!(decode(&bytes), Err("http-response: too many fields".to_owned()));
+    assert_eq!(decode(&bytes), Err("http-response: the header has too many fields".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +148,7 @@ proptest! {
         prop_assert_eq!(encode(&read), bytes);
     }
 
-    /// Damage gives another response or an error, and never a panic.
+    /// Damaged bytes decode to another response or an error, and never cause a panic.
     #[test]
     fn any_bytes_are_read_or_refused(response in responses(), at: prop::sample::Index, byte: u8) {
         let mut bytes = encode(&response);
@@ -165,7 +168,7 @@ proptest! {
 }
 
 proptest! {
-    // Each case is some hundred responses.
+    // Each case makes some hundred responses.
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]

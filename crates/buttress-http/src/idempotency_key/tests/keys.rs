@@ -1,4 +1,4 @@
-//! Keys: which requests are looked at, and which are refused.
+//! Keys: the requests that the layer protects, and those that it refuses.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -117,8 +117,8 @@ async fn a_key_in_flight_is_answered_409_with_a_short_hint() {
     tokio::time::advance(Duration::from_millis(4500)).await;
     let got = send(&layer, &inner, post("a", "7")).await;
     got.is_problem(409, "key-in-flight");
-    assert_eq!(got.headers["retry-after"], "1", "and not the 25.5 s that are left of the lease");
-    // Whose it is, is known before that.
+    assert_eq!(got.headers["retry-after"], "1", "the lease has 25.5 s left");
+    // The fingerprint is checked before that.
     send(&layer, &inner, post("a", "8")).await.is_problem(422, "key-reused");
     inner.open();
     assert_eq!(first.await.brief(), (200, "call 1", false));
@@ -133,7 +133,7 @@ async fn a_key_in_flight_is_answered_409_with_a_short_hint() {
     assert_eq!(got.headers["retry-after"], "5");
 }
 
-/// What a stranger reads of a refusal.
+/// The content of a refusal that any client can read.
 #[tokio::test(start_paused = true)]
 async fn no_refusal_tells_a_stranger_of_names_leases_scopes_or_keys() {
     let config = IdempotencyKeyLayer::config().name("ledger-db-7").key_required(true);
@@ -190,13 +190,14 @@ async fn nobody_gets_the_response_of_another_scope() {
     assert_eq!(send(&layer, &inner, of("bob")).await.brief(), (200, "call 2", false));
     assert_eq!(send(&layer, &inner, of("ann")).await.brief(), (200, "call 1", true));
     assert_eq!(send(&layer, &inner, of("bob")).await.brief(), (200, "call 2", true));
-    // A user without a name is no user: two of them must not share a response.
+    // A user without a name is no user: two such users must not share a response.
     send(&layer, &inner, of("")).await.is_problem(401, "unauthenticated");
-    // A scope that the core cannot take is refused by it.
+    // The core refuses an invalid scope.
     send(&layer, &inner, of("a\nb")).await.is_problem(400, "key-invalid");
 }
 
-/// Caught: two callers without a user shared one scope, so that the second got the response of the first.
+/// Regression: two callers without a user shared one scope, so that the second got the response of
+/// the first.
 #[tokio::test(start_paused = true)]
 async fn unknown_callers_share_nothing_unless_that_is_said() {
     let unknown = |scope: Scope| {
@@ -228,7 +229,7 @@ async fn unknown_callers_share_nothing_unless_that_is_said() {
     assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", false));
     assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 2", false));
     assert_eq!(layer.handle().stats().store.unwrap().stored, 0);
-    // Not even where a key is required: it has one.
+    // A required key changes nothing, because the request has one.
     let config = IdempotencyKeyLayer::config().key_required(true);
     let layer =
         IdempotencyKeyLayer::new(config, MemoryStore::default(), |_| Scope::Unprotected).unwrap();
@@ -243,7 +244,7 @@ async fn unknown_callers_share_nothing_unless_that_is_said() {
         request.extensions_mut().insert(User(name));
         assert!(!send(&layer, &inner, request).await.replayed(), "{name}");
     }
-    // Who has no key is not asked for a name.
+    // The layer does not ask for the scope of a request without a key.
     let layer = unknown(Scope::Unauthenticated);
     let keyless = Request::post("/pay").body(Script::default()).unwrap();
     assert_eq!(send(&layer, &inner, keyless).await.status, 200);
@@ -261,7 +262,7 @@ async fn a_stored_response_is_there_for_its_lifetime_to_the_instant() {
     assert_eq!(send(&layer, &inner, post("a", "8")).await.brief(), (200, "call 2", false));
 }
 
-/// A store that is away while it is told to be.
+/// A store that can be made unavailable.
 #[derive(Default)]
 struct Away {
     store: MemoryStore<StoredResponse>,

@@ -22,7 +22,7 @@ use tower::{BoxError, Layer, Service, ServiceExt};
 use super::*;
 use crate::Respond;
 
-/// A body that yields what it was told to, and says how long it is only if it was.
+/// A body that yields the given frames, and announces a length only if one is set.
 #[derive(Default, Debug)]
 pub(super) struct Script {
     frames: VecDeque<Step>,
@@ -89,14 +89,14 @@ impl Body for Script {
             Step::Data(data) => data.len() as u64,
             _ => 0,
         });
-        // As hyper does for a body with a `Content-Length`.
+        // A hyper body with a `Content-Length` does the same.
         self.says.map_or_else(SizeHint::new, |says| SizeHint::with_exact(says.min(left.sum())))
     }
 }
 
 type Handler = dyn Fn(u32, &HeaderMap, Bytes) -> Response<Script> + Send + Sync;
 
-/// What is behind the layer: answers the n-th call, from 1, as it is told to.
+/// The service behind the layer. It answers the n-th call, from 1, as configured.
 #[derive(Clone)]
 pub(super) struct Inner {
     handler: Arc<Handler>,
@@ -120,7 +120,7 @@ impl Inner {
         })
     }
 
-    /// The same with handlers that wait until `open`.
+    /// Makes the handlers wait until `open`.
     pub(super) fn held(self) -> Self {
         Self { gate: Arc::new(Semaphore::new(0)), ..self }
     }
@@ -159,7 +159,7 @@ impl Service<Request<Script>> for Inner {
     }
 }
 
-/// What a client gets.
+/// The response that a client receives.
 #[derive(Debug, PartialEq)]
 pub(super) struct Got {
     pub(super) status: u16,
@@ -174,12 +174,12 @@ impl Got {
         self.headers.get("idempotency-replayed").is_some_and(|value| value == "true")
     }
 
-    /// Status and body, and whether it was replayed.
+    /// Returns status and body, and whether the response was replayed.
     pub(super) fn brief(&self) -> (u16, &str, bool) {
         (self.status, &self.body, self.replayed())
     }
 
-    /// That it is a problem document of this kind.
+    /// Asserts that the response is a problem document of this kind.
     pub(super) fn is_problem(&self, status: u16, kind: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
@@ -230,7 +230,7 @@ pub(super) fn with(config: buttress::idempotency::Config) -> IdempotencyKeyLayer
     IdempotencyKeyLayer::unscoped(config, store).unwrap()
 }
 
-/// Polls it once, and nothing is woken.
+/// Polls the future once, with a waker that does nothing.
 pub(super) fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -1,4 +1,4 @@
-//! What is stored, and what comes back.
+//! Stored and replayed responses.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,7 +47,7 @@ async fn status_header_body_and_trailers_come_back_byte_for_byte() {
     let first = send(&layer, &inner, post("a", "7")).await;
     assert_eq!(first.headers, rich(1, &HeaderMap::new(), Bytes::new()).into_parts().0.headers);
     assert_eq!((first.status, first.body.as_str()), (299, "one two"));
-    assert!(first.headers.contains_key(CONNECTION), "the first is passed on as it is");
+    assert!(first.headers.contains_key(CONNECTION), "the first response passes unchanged");
 
     let again = send(&layer, &inner, post("a", "7")).await;
     assert_eq!(inner.calls(), 1);
@@ -74,7 +74,7 @@ async fn status_header_body_and_trailers_come_back_byte_for_byte() {
     assert_eq!(first.headers.get_all(SET_COOKIE).iter().count(), 3);
 }
 
-/// What belongs to the first caller alone: a replay must not hand its session on.
+/// A replay must not reveal the session of the first caller.
 #[tokio::test(start_paused = true)]
 async fn fields_of_one_caller_are_left_out_of_replays_and_of_the_store() {
     let fields = [
@@ -123,10 +123,10 @@ async fn fields_of_one_caller_are_left_out_of_replays_and_of_the_store() {
     for layer in [layer, over(&[], &[])] {
         let again = send(&layer, &inner, post("a", "7")).await;
         assert!(again.replayed());
-        assert_eq!(names(&again.headers), ["x-plain"], "they are not even stored");
+        assert_eq!(names(&again.headers), ["x-plain"], "the store has no such field");
         assert_eq!(names(&again.trailers.unwrap()), ["x-plain"]);
     }
-    // Stored by a layer that replays them, and asked for through one that does not.
+    // One layer replays the fields and stores them. Another layer does not replay them.
     let open = over(&[], &["set-cookie"]);
     send(&open, &inner, post("b", "7")).await;
     let again = send(&open, &inner, post("b", "7")).await;
@@ -135,7 +135,7 @@ async fn fields_of_one_caller_are_left_out_of_replays_and_of_the_store() {
     assert_eq!(names(&again.headers), ["x-plain"]);
 }
 
-/// Caught: the key of a response above the cap was free, so that a retry charged twice.
+/// Regression: the key of a response above the cap was free, so that a retry charged twice.
 #[tokio::test(start_paused = true)]
 async fn a_response_above_the_cap_is_not_stored_and_its_work_is_not_done_again() {
     let (lifetime, inner) = (Duration::from_secs(300), Inner::counting(201));
@@ -202,7 +202,7 @@ async fn nor_are_event_streams_and_refusals_from_further_in() {
     });
     let refused = Inner::new(|_, _, _| {
         let error = crate::testing::bulkhead_full("db");
-        let mut response = Response::new(Script::from("an answer of its own"));
+        let mut response = Response::new(Script::from("a separate answer"));
         Refusal::mark(&mut response, error);
         response
     });
@@ -237,7 +237,8 @@ async fn the_key_of_a_response_that_is_not_stored_is_left_as_configured() {
     assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (500, "call 2", false));
 }
 
-/// Up to the cap a response is stored; a byte beyond it is passed on whole and not stored.
+/// The layer stores a response up to the cap. It passes a longer one on whole and does not store
+/// it.
 #[tokio::test(start_paused = true)]
 async fn the_cap_of_a_response_to_the_byte() {
     let says = |says: Option<u64>| {
@@ -293,7 +294,7 @@ async fn a_response_that_breaks_off_does_so_for_the_client_and_its_work_is_not_d
     assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "whole", true));
 }
 
-/// A response that only breaks off beyond the cap goes on streaming to there.
+/// A response that fails beyond the cap streams up to its error.
 #[tokio::test(start_paused = true)]
 async fn one_beyond_the_cap_streams_on_with_its_trailers_or_its_error() {
     let trailers = headers([("checksum", b"1")]);
@@ -312,7 +313,7 @@ async fn one_beyond_the_cap_streams_on_with_its_trailers_or_its_error() {
     assert_eq!((got.body.as_str(), got.error.as_deref()), ("123456", Some("broken pipe")));
 }
 
-/// The size is told where it is known: servers make a `Content-Length` of it.
+/// Bodies report a known size: servers make a `Content-Length` of it.
 #[tokio::test(start_paused = true)]
 async fn bodies_say_how_long_they_are() {
     let ask = async |layer: &IdempotencyKeyLayer, inner: &Inner, method: Method| {
@@ -332,7 +333,7 @@ async fn bodies_say_how_long_they_are() {
     assert_eq!(ask(&layer(), &with_trailers, Method::POST).await, (7, None, false));
 }
 
-/// A `Content-Length` that the handler wrote is true of the replay as well.
+/// A `Content-Length` that the handler set is also true of the replay.
 #[tokio::test(start_paused = true)]
 async fn a_content_length_is_given_again() {
     let inner = Inner::new(|_, _, _| {
@@ -348,7 +349,7 @@ async fn a_content_length_is_given_again() {
     }
 }
 
-/// The error type of the inner service stays, and its errors are nobody's answer.
+/// The error type of the inner service stays, and the layer does not store its errors.
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_inner_service_is_passed_on_and_not_stored() {
     #[derive(Debug, PartialEq)]
@@ -373,7 +374,8 @@ async fn an_error_of_the_inner_service_is_passed_on_and_not_stored() {
     assert_eq!(layer.handle().stats().failed, 2);
 }
 
-/// The client is gone before its response was read to the end: the handler goes on on its own task.
+/// The client disconnects before its response was read to the end: the handler continues on its own
+/// task.
 #[tokio::test(start_paused = true)]
 async fn a_detached_handler_is_not_stopped_by_a_client_that_hangs_up() {
     let layer = with(IdempotencyKeyLayer::config().detached(10));
@@ -402,7 +404,7 @@ async fn one_that_is_not_detached_is_and_its_key_is_free() {
     assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (201, "call 2", false));
 }
 
-/// A claim is held until the response is read: nobody else may begin while its body streams.
+/// A claim lasts until the response is read: no other call may begin while its body streams.
 #[tokio::test(start_paused = true)]
 async fn a_key_is_in_flight_until_the_end_of_the_body() {
     struct Endless(Arc<AtomicBool>);

@@ -1,4 +1,4 @@
-//! A retry over bodies that stream.
+//! A retry over streaming bodies.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use super::*;
 use crate::{Attempt, HttpLayerExt};
 
-/// What the service saw: the number of each attempt, and how much of the body it read.
+/// The number of each attempt, and the part of the body that the service read.
 type Seen = Arc<std::sync::Mutex<Vec<(u32, String)>>>;
 
 /// Sends `request` to a service that reads up to `frames` frames, answers 503 twice, and then reads
@@ -97,7 +97,7 @@ async fn a_body_that_outgrew_the_cap_in_the_second_attempt_gets_two() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_announces_more_than_the_cap_gets_one_attempt() {
     let request = Request::put("/").body(Full::new(Bytes::from_static(b"abcdef"))).unwrap();
-    // Unread as it is, nothing but the announcement speaks against another.
+    // The body is unread, so only its announced size prevents another attempt.
     let sent = send(request, 0, 5).await;
     assert_eq!(sent, (StatusCode::SERVICE_UNAVAILABLE, attempts(&[""])));
 }
@@ -111,7 +111,7 @@ async fn an_attempt_that_hangs_on_to_the_body_does_not_stop_the_next() {
             let attempt = request.extensions().get::<Attempt>().unwrap().0;
             let mut body = request.into_body();
             if attempt == 1 {
-                // As a connection does that was answered before it had sent everything.
+                // A connection does the same if the answer comes before it has sent everything.
                 assert_eq!(poll(&mut body), data("ab"));
                 *lingering.lock().unwrap() = Some(body);
                 return Ok::<_, BoxError>(Response::builder().status(503).body(Bytes::new())?);

@@ -1,4 +1,4 @@
-//! Who reads the stream between two attempts.
+//! The handle that reads the stream between two attempts.
 
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -27,7 +27,7 @@ fn a_retry_takes_over_when_it_is_decided_and_not_only_when_it_reads() {
     assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
     second.commit();
     assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-    // It would have taken the recording past the cap.
+    // This chunk would have exceeded the cap of the recording.
     assert_eq!(poll(&mut first), error(ReplayError::Displaced));
     assert!(second.can_repeat());
     for got in [data("ab"), data("cd"), Got::End] {
@@ -45,7 +45,7 @@ fn one_that_cannot_be_sent_takes_nothing_over() {
     assert_eq!(poll(&mut second), error(ReplayError::NotRecorded));
 }
 
-/// Looks at a body of the same stream when woken, as a scheduler may that polls at once.
+/// Reads a body of the same stream when woken, as a scheduler that polls immediately may do.
 struct Looks(ReplayBody<Script>);
 
 impl Wake for Looks {
@@ -68,17 +68,17 @@ fn a_displaced_attempt_is_woken_without_the_lock() {
     }
 }
 
-/// Ten chunks of 50 bytes, one each 100 milliseconds, and no word beforehand of how long it is.
+/// Ten chunks of 50 bytes, one each 100 milliseconds, without an announced size.
 struct Drip {
     left: u32,
     next: Pin<Box<Sleep>>,
 }
 
-const APART: Duration = Duration::from_millis(100);
+const GAP: Duration = Duration::from_millis(100);
 
 impl Drip {
     fn new() -> Self {
-        Self { left: 10, next: Box::pin(Clock::default().sleep(APART)) }
+        Self { left: 10, next: Box::pin(Clock::default().sleep(GAP)) }
     }
 }
 
@@ -95,15 +95,15 @@ impl Body for Drip {
         }
         std::task::ready!(self.next.as_mut().poll(cx));
         self.left -= 1;
-        self.next = Box::pin(Clock::default().sleep(APART));
+        self.next = Box::pin(Clock::default().sleep(GAP));
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 50])))))
     }
 }
 
-/// Ends of things, in milliseconds since the upload began.
+/// The ends of the attempts, in milliseconds since the upload began.
 #[derive(Debug, PartialEq)]
 struct Upload {
-    /// The first attempt, which was answered 503 after 250 and went on sending.
+    /// The first attempt, which was answered 503 after 250 ms and continued to send.
     first: (u128, String),
     answered: (u128, StatusCode),
     received: String,
@@ -154,7 +154,7 @@ async fn an_upload_that_goes_on_after_its_answer_cannot_outgrow_the_cap_during_t
     let sidecar = SidecarLayer::new(sidecar::Config::new().retry(config)).unwrap();
     let expected = Upload {
         first: (250, ReplayError::Displaced.to_string()),
-        // Two chunks at once after the wait, the third with them, then seven more.
+        // Two chunks immediately after the wait, the third with them, then seven more.
         answered: (1950, StatusCode::OK),
         received: String::from("500"),
     };
