@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Hands out clones of a service that need not be `Sync`. The lock is held for the clone alone.
+/// Clones a service that need not be `Sync`. Holds the lock only for the clone.
 pub(crate) struct Cloned<S>(Mutex<S>);
 
 impl<S: Clone> Cloned<S> {

@@ -8,7 +8,7 @@ pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
     start.checked_add(duration).or_else(|| start.checked_add(FAR)).unwrap_or(start)
 }
 
-/// Returns `duration` in nanoseconds: `u64::MAX`, some 584 years, if it is longer.
+/// Returns `duration` in nanoseconds, at most `u64::MAX` (584 years).
 pub(crate) fn to_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

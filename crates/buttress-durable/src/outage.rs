@@ -1,35 +1,35 @@
-//! [`Outage`]: a store that does not do what it is asked. How long to leave it alone, and what to log.
-//! Pure.
+//! [`Outage`]: the failures of a store. Decides how long to wait, and what to log. Pure.
 
 use std::time::{Duration, Instant};
 
 use buttress::{StoreError, StoreErrorKind};
 
-/// How often an operation is repeated that only a person can make possible.
+/// The wait before an operation is repeated that only an operator can make possible.
 pub(crate) const MENDED_BY_HAND: Duration = Duration::from_secs(60);
-/// The longest wait while a store is away.
+/// The longest wait while a store is unavailable.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10);
 
-/// The log line that a failure asks for.
+/// The log line after a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Say {
     /// The store has begun to fail.
     Began,
-    /// A person must mend it.
+    /// An operator must mend the store.
     Mend,
-    /// Both were said before.
+    /// Both lines were logged before.
     Nothing,
 }
 
-/// The failures of some kinds of operations, each numbered by its caller. One outage is one line at its
-/// start and one at its end, whatever fails meanwhile.
+/// The failures of several kinds of operations, each numbered by its caller. One outage makes one
+/// line at its start and one at its end, with any number of failures in between.
 #[derive(Debug)]
 pub(crate) struct Outage<const N: usize> {
     /// Failures in a row.
     failed: [u32; N],
-    /// Which operation the log knows to fail, and since when. It ends when that operation works.
+    /// The operation in the log line, and when it began to fail. The outage ends when this
+    /// operation works.
     away: Option<(usize, Instant)>,
-    /// The same for an operation that only a person can make possible.
+    /// The operation that an operator must make possible, and when it began to fail.
     broken: Option<(usize, Instant)>,
 }
 
@@ -40,8 +40,8 @@ impl<const N: usize> Default for Outage<N> {
 }
 
 impl<const N: usize> Outage<N> {
-    /// The operation failed: what to log, and how long to wait before it is repeated. `first` is the wait
-    /// after the first failure.
+    /// Takes in a failure. Returns the log line, and the wait before the operation is repeated.
+    /// `first` is the wait after the first failure.
     pub(crate) fn failed(
         &mut self,
         operation: usize,
@@ -68,7 +68,8 @@ impl<const N: usize> Outage<N> {
         (say, first.saturating_mul(1 << doublings).min(LONGEST.max(first)))
     }
 
-    /// The operation succeeded, or nobody needs it any more: how long an outage lasted that ends with it.
+    /// Takes in that the operation succeeded or is not needed any more. Returns the length of the
+    /// outage that ends.
     pub(crate) fn worked(&mut self, operation: usize, now: Instant) -> Option<Duration> {
         if let Some(failed) = self.failed.get_mut(operation) {
             *failed = 0;
@@ -107,11 +108,11 @@ mod tests {
         let mut fails = |operation| outage.failed(operation, &away, 100 * MS, now);
         assert_eq!(fails(0), (Say::Began, 100 * MS));
         assert_eq!(fails(0), (Say::Nothing, 200 * MS));
-        assert_eq!(fails(1), (Say::Nothing, 100 * MS), "each operation has waits of its own");
+        assert_eq!(fails(1), (Say::Nothing, 100 * MS), "each operation has its own waits");
         let waits: Vec<_> = (0..8).map(|_| fails(0).1.as_millis()).collect();
         assert_eq!(waits, [400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
         assert!(outage.is_on());
-        assert_eq!(outage.worked(1, now), None, "the log knows of the other");
+        assert_eq!(outage.worked(1, now), None, "the log names the other operation");
         assert_eq!(outage.worked(0, now + 5 * MS), Some(5 * MS));
         assert!(!outage.is_on());
         assert_eq!(outage.worked(0, now), None);
@@ -127,7 +128,7 @@ mod tests {
             assert_eq!(outage.failed(0, &error, MS, now), (Say::Mend, minute));
             assert_eq!(outage.failed(0, &error, MS, now), (Say::Nothing, minute));
             assert_eq!(outage.failed(1, &error, MS, now), (Say::Nothing, minute));
-            // An outage beside it is said all the same.
+            // Another outage in the meantime is logged all the same.
             let away = StoreError::transient("away");
             assert_eq!(outage.failed(1, &away, MS, now).0, Say::Began);
             assert_eq!(outage.worked(1, now), Some(Duration::ZERO));

@@ -16,7 +16,8 @@ mod imp {
 
 pub(crate) use imp::*;
 
-/// Locks, ignoring poison. Every critical section leaves its data whole at each step and runs no user code.
+/// Locks a mutex, ignoring poison. Every critical section leaves its data valid at each step and
+/// runs no user code.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

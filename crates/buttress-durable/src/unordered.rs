@@ -1,4 +1,4 @@
-//! [`Unordered`]: many futures polled by one task, each only when it was woken.
+//! [`Unordered`]: many futures that one task polls, each only after a wake-up.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
-/// Futures that run beside each other on one task. Each wake-up polls those that were woken, not all.
+/// Futures that run concurrently on one task. A wake-up polls only the futures that were woken.
 pub(crate) struct Unordered<F> {
     slots: Vec<Slot<F>>,
     free: Vec<usize>,
@@ -24,12 +24,13 @@ struct Slot<F> {
 /// Wakes one slot.
 struct Place {
     index: usize,
-    /// Whether it stands in the list of the woken.
+    /// Whether the slot is in the list of woken slots.
     queued: AtomicBool,
     woken: Arc<Woken>,
 }
 
-/// The list of the woken and the waker of the task. Nothing is woken or dropped under its lock.
+/// The list of woken slots, and the waker of the task. No waker is called or dropped under this
+/// lock.
 type Woken = Mutex<(Vec<usize>, Option<Waker>)>;
 
 impl Wake for Place {
@@ -38,7 +39,8 @@ impl Wake for Place {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Acquire and release, as the poll that clears it: what was done before the wake is seen then.
+        // Acquire and release, like the poll that clears the flag: the poll then sees the work
+        // before the wake-up.
         if self.queued.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -72,7 +74,7 @@ impl<F> Unordered<F> {
         }
     }
 
-    /// Has the next [`poll_next`](Self::poll_next) poll every future.
+    /// Makes the next [`poll_next`](Self::poll_next) poll every future.
     pub(crate) fn wake_all(&self) {
         for slot in self.slots.iter().filter(|slot| slot.future.is_some()) {
             slot.place.wake_by_ref();
@@ -81,9 +83,9 @@ impl<F> Unordered<F> {
 }
 
 impl<F: Future> Unordered<F> {
-    /// The next one that is done: to be called until it is pending, also when there are none at all. At most one
-    /// poll for each future that was woken before the call, so that one that wakes itself does not keep
-    /// the task for itself.
+    /// Polls the woken futures, and returns the output of one that is done. The caller repeats the
+    /// call until it is pending, also for an empty set. Polls each future at most once per call, so
+    /// that a future that wakes itself does not occupy the task.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         let mut list = lock(&self.woken);
         match &mut list.1 {
@@ -95,7 +97,7 @@ impl<F: Future> Unordered<F> {
         let mut woken = woken.into_iter();
         while let Some(index) = woken.next() {
             let Some(slot) = self.slots.get_mut(index) else { continue };
-            // Not a store: who finds the place still on the list leaves it to this poll to see what it did.
+            // A swap, because a waker that finds the flag set relies on this poll to see its work.
             slot.place.queued.swap(false, Ordering::AcqRel);
             let Some(future) = slot.future.as_mut() else { continue };
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&slot.waker))
@@ -186,8 +188,8 @@ mod loom_tests {
         }
     }
 
-    /// Found a bug: the poll took the place off the list with a store only, so that it could miss what a
-    /// waker had done that found the place still on the list.
+    /// The poll once cleared the flag with a plain store. It could then miss the work of a waker
+    /// that found the flag set.
     #[test]
     fn loom_a_wake_during_the_poll_is_not_lost() {
         loom::model(|| {
@@ -206,7 +208,8 @@ mod loom_tests {
             let mut cx = Context::from_waker(&waker);
             assert!(set.poll_next(&mut cx).is_pending());
             let slot: Waker = wakers.lock().unwrap().clone().unwrap();
-            // Woken for no reason, so that it is polled while the reason comes.
+            // A first wake-up without a change, so that the future is polled while the change
+            // happens.
             slot.wake_by_ref();
             task.0.store(false, std::sync::atomic::Ordering::SeqCst);
             let thread = loom::thread::spawn(move || {

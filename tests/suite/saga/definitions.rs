@@ -23,7 +23,10 @@ async fn what_makes_no_sense_is_refused_when_it_is_built() {
     add(&mut saga, "a");
     add(&mut saga, "a");
     let twice = saga.build().unwrap_err();
-    assert_eq!(twice.to_string(), "saga \"test\": two steps are called \"a\"");
+    assert_eq!(
+        twice.to_string(),
+        "saga \"test\": two steps have the name \"a\"; give each step its own name"
+    );
 
     // U+0000 did not come back from a database as it went there. Found in review.
     for name in ["", "a\0b"] {

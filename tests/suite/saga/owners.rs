@@ -90,7 +90,7 @@ async fn a_step_can_ask_to_be_undone_after_a_crash() {
     }
     assert_eq!(other.seen(), ["undo b", "undo a"]);
     let tree = second.state(id).await.unwrap().unwrap();
-    assert_eq!(tree.reason.as_deref(), Some("b: its worker crashed"));
+    assert_eq!(tree.reason.as_deref(), Some("b: the worker crashed"));
 }
 
 #[tokio::test(start_paused = true)]

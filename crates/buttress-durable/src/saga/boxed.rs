@@ -15,9 +15,10 @@ use crate::saga::store::{
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// A store of sagas whose type is erased, so that an application needs no type parameter for it.
+/// A store of sagas with its type erased. An application then needs no type parameter for the
+/// store.
 ///
-/// Clones are the same store. Each operation allocates its future.
+/// Clones share one store. Each operation allocates its future.
 pub struct BoxStore<P> {
     store: Arc<dyn Boxed<P>>,
 }

@@ -7,12 +7,13 @@ use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
 use crate::check::{check_at_least, check_duration};
 use crate::saga::report::Report;
 
-/// What is called with each saga that ends or gets stuck.
+/// The function that an executor calls with each saga that ends or gets stuck.
 pub(super) type Hook = Arc<dyn Fn(&Report) + Send + Sync>;
 
-/// How sagas are run.
+/// The configuration of an executor of sagas.
 ///
-/// Built with by-value setters; checked when an [`Executor`](crate::saga::Executor) is made of it.
+/// Setters take and return the value. [`Executor::new`](crate::saga::Executor::new) checks the
+/// values.
 #[derive(Clone)]
 #[must_use]
 pub struct Config {
@@ -28,7 +29,7 @@ pub struct Config {
     pub(super) again_backoff: Backoff,
     pub(super) patience: Duration,
     pub(super) max_resumed: usize,
-    /// `None` for ever.
+    /// `None` keeps sagas forever.
     pub(super) retention: Option<Duration>,
     pub(super) on_end: Option<Hook>,
 }
@@ -55,12 +56,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// Creates the default configuration.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The name in logs and metrics: "saga" without a name.
+    /// Returns the name in logs and metrics. Returns "saga" if no name is set.
     pub(super) fn layer(&self) -> Name {
         match self.name.as_str() {
             "" => Name::from("saga"),
@@ -68,108 +69,125 @@ impl Config {
         }
     }
 
-    /// The name in events. Defaults to none.
+    /// Sets the name in logs and metrics. Default: "saga".
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The clock. Defaults to tokio's.
+    /// Sets the clock. Default: tokio's clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Where ids and jitter come from. Defaults to a source seeded differently in every process.
+    /// Sets the source of random ids and jitter. Default: a source with a different seed in every
+    /// process.
     pub fn rng(mut self, rng: Rng) -> Self {
         self.rng = rng;
         self
     }
 
-    /// Where sagas run. Defaults to `tokio::spawn`.
+    /// Sets where sagas run. Default: `tokio::spawn`.
     pub fn spawner(mut self, spawner: Spawner) -> Self {
         self.spawner = spawner;
         self
     }
 
-    /// How long this worker owns its sagas without renewing, which it does three times in that time.
-    /// Defaults to 30 seconds: so long others wait before they take over from a worker that crashed, and
-    /// so long a store may be away before steps stop being started.
+    /// Sets how long this worker owns its sagas without a renewal. Default: 30 seconds. Above zero,
+    /// at most 365 days.
+    ///
+    /// The worker renews three times per lease. If it crashes, other workers wait this long before
+    /// they take over. If the store fails for this long, the worker stops starting steps.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// How long a saga may take until its point of no return. Beyond it compensatable actions under way
-    /// are cut short, which leaves them in doubt, and the saga unwinds; a pivot under way is waited for.
-    /// Undos and the steps after the pivot take as long as they need. Defaults to no limit.
+    /// Sets how long a saga may take until its point of no return. Default: no limit. Above zero,
+    /// at most 365 days.
     ///
-    /// The store keeps the deadline of a saga as wall time. When this executor resumes a saga, the deadline is at
-    /// most this long from then, so a wall clock that was set back does not postpone it further. Without a limit
-    /// of its own, an executor keeps the stored deadline of a saga unchanged.
+    /// At the deadline the saga cuts compensatable actions in progress short, which leaves them in
+    /// doubt, and unwinds. It waits for a pivot in progress. The deadline does not limit undos and
+    /// the steps after the pivot.
+    ///
+    /// The store keeps the deadline of a saga as wall time. When this executor resumes a saga, the
+    /// deadline is at most this long from then, so a wall clock that was set back does not postpone
+    /// it further. An executor without a limit keeps the stored deadline of a saga unchanged.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// How often an undo is attempted before the saga is stuck, and how long it waits between two
-    /// attempts. Defaults to 5, exponential from 100 ms with full jitter.
+    /// Sets how often an undo is attempted before the saga is stuck, and the wait between two
+    /// attempts. Default: 5 attempts, exponential from 100 ms with full jitter. At least 1 attempt.
     pub fn undo_retry(mut self, attempts: u32, backoff: Backoff) -> Self {
         self.undo_attempts = attempts;
         self.undo_backoff = backoff;
         self
     }
 
-    /// How often a pivot in doubt, or a retryable step that failed, is attempted with the same key before
-    /// the saga is stuck, and how long it waits between two attempts. Defaults to 10, exponential from
-    /// 100 ms with full jitter.
+    /// Sets how often a pivot in doubt, or a retryable step that failed, is attempted before the
+    /// saga is stuck, and the wait between two attempts. Default: 10 attempts, exponential from 100
+    /// ms with full jitter. At least 1 attempt.
+    ///
+    /// Every attempt has the same key.
     pub fn run_again(mut self, attempts: u32, backoff: Backoff) -> Self {
         self.again_attempts = attempts;
         self.again_backoff = backoff;
         self
     }
 
-    /// Sets how long a caller waits for a store that fails, or that does not answer. Default: 60 seconds; more
-    /// than 0.
+    /// Sets how long a caller waits for a store that fails or does not answer. Default: 60 seconds.
+    /// Above zero, at most 365 days.
     ///
-    /// Every method of the executor returns a transient error after this time without an answer. The operation
-    /// may still have its effect. A caller that waits for a saga gets the error too. The saga itself repeats the
-    /// write until the store answers, because what it has done must be in the log.
+    /// Every method of the executor returns a transient error after this time without an answer.
+    /// The operation may still have its effect. A caller that waits for a saga gets the error too.
+    /// The saga itself repeats the write until the store answers, because the log must record what
+    /// the saga has done.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Sets how many of the sagas that [`recover`](crate::saga::Executor::recover) takes over run concurrently. The
-    /// others wait for their turn, oldest first, and are owned by this worker meanwhile. Default: 256, so that the
-    /// sagas of a worker that crashed do not call every service at the same moment; at least 1.
+    /// Sets how many of the sagas that [`recover`](crate::saga::Executor::recover) takes over run
+    /// concurrently. Default:
+    /// 256. At least 1.
     ///
-    /// A saga that waits between two attempts counts. Sagas that are started, and those that an operator lets
-    /// continue, do not count and are not limited: put a bulkhead in front of what starts them.
+    /// The other sagas wait for their turn, oldest first; this worker owns them during the wait.
+    /// The limit keeps the sagas of a crashed worker from calling every service at the same moment.
+    /// A saga that waits between two attempts counts. A saga that a caller starts, or that an
+    /// operator lets continue, does not count and is not limited: put a bulkhead in front of the
+    /// starts.
     pub fn max_resumed(mut self, max: usize) -> Self {
         self.max_resumed = max;
         self
     }
 
-    /// Sets how long sagas of this definition, of all versions, are kept in the store after their end. Default:
-    /// 30 days; more than 0. The executor then removes them in the background, a few in one transaction. It never
-    /// removes a saga that is stuck or unfinished.
+    /// Sets how long the store keeps sagas of this definition after their end, in all versions.
+    /// Default: 30 days. Above zero.
     ///
-    /// A [`start_as`](crate::saga::Executor::start_as) with the id of a removed saga starts a new saga. So keep them
-    /// longer than a caller may repeat a start.
+    /// The executor then removes them in the background, up to 200 in one transaction. It never
+    /// removes a saga that is stuck or unfinished. A [`start_as`](crate::saga::Executor::start_as)
+    /// with the id of a removed saga starts a new saga. So keep sagas for longer than a caller may
+    /// repeat a start.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
         self
     }
 
-    /// Keeps sagas in the store forever after their end. Default: [`retention`](Self::retention) of 30 days.
+    /// Keeps sagas in the store forever after their end. Default: [`retention`](Self::retention) of
+    /// 30 days.
     pub fn keep_forever(mut self) -> Self {
         self.retention = None;
         self
     }
 
-    /// Called with each saga that ends or gets stuck, on its task, after that is durable. It should be
-    /// quick and must not panic.
+    /// Sets a function that the executor calls with each saga that ends or gets stuck. Default:
+    /// none.
+    ///
+    /// It runs on the task of the saga, after the end is durable. It should be quick. A panic of it
+    /// is logged.
     pub fn on_end(mut self, hook: impl Fn(&Report) + Send + Sync + 'static) -> Self {
         self.on_end = Some(Arc::new(hook));
         self

@@ -1,4 +1,4 @@
-//! [`SagaError`]: why a saga is not run to its end here.
+//! [`SagaError`]: why a saga does not run to its end here.
 
 use std::error::Error as _;
 use std::fmt;
@@ -7,86 +7,88 @@ use buttress::{CodecError, StoreError};
 
 use crate::saga::store::SagaId;
 
-/// Why a saga is not run to its end here.
+/// The reason why a saga does not run to its end on this executor.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SagaError {
-    /// The store refuses. After a transient error the saga still goes on: see
+    /// The store failed. After a transient error the saga continues all the same: see
     /// [`Config::patience`](crate::saga::Config::patience).
     #[error("saga {saga}: the store failed")]
     Store {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
-        /// What the store said.
+        /// The error of the store.
         #[source]
         error: StoreError,
     },
-    /// A saga with this id was started before with the same definition, version and input. It is not started
-    /// again: [`start_or_attach`](crate::saga::Executor::start_or_attach) waits for its end.
-    #[error("saga {saga}: started before, with the same input")]
+    /// A saga with this id was started before, with the same definition, version and input. It is
+    /// not started again: [`start_or_attach`](crate::saga::Executor::start_or_attach) waits for its
+    /// end.
+    #[error("saga {saga}: started before with the same input; start_or_attach waits for its end")]
     AlreadyStarted {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
     },
     /// Another worker has taken the saga over.
-    #[error("saga {saga}: another worker has taken it over")]
+    #[error("saga {saga}: another worker has taken the saga over")]
     Fenced {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
     },
-    /// The executor is shutting down. A saga that was running is resumed by whoever recovers next.
+    /// The executor is shutting down. The next recovery, of any worker, resumes a saga that was
+    /// running.
     #[error("saga {saga}: the executor is shutting down")]
     ShutDown {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
     },
-    /// The task of the saga panicked, outside of an attempt of a step. The next
+    /// The task of the saga panicked, outside an attempt of a step. The next
     /// [`recover`](crate::saga::Executor::recover) of this executor resumes the saga.
-    #[error("saga {saga}: its task {why}")]
+    #[error("saga {saga}: the task {why}")]
     Panicked {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
-        /// What the panic said.
+        /// The message of the panic.
         why: String,
     },
     /// The log cannot be read.
-    #[error("saga {saga}: its log cannot be read: {why}")]
+    #[error("saga {saga}: the log cannot be read: {why}")]
     Corrupt {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
-        /// What is wrong with it.
+        /// The reason why the log cannot be read.
         why: String,
     },
-    /// The saga was started with other steps, under the same version or another.
-    #[error("saga {saga}: started with {recorded}, which is not {known}")]
+    /// The saga was started with another definition, version, codec or steps.
+    #[error("saga {saga}: started with {recorded}, but this executor runs {known}")]
     DefinitionChanged {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
-        /// What its log was started with.
+        /// The definition that the saga was started with.
         recorded: String,
-        /// What this executor knows.
+        /// The definition that this executor runs.
         known: String,
     },
-    /// There is no such saga, or it is not in a state in which this can be asked for.
+    /// There is no such saga, or its state does not allow the operation.
     #[error("saga {saga}: {why}")]
     NotPossible {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
-        /// Why not.
+        /// The reason why the operation is not possible.
         why: String,
     },
     /// The input cannot be encoded.
-    #[error("saga {saga}: its input cannot be encoded")]
+    #[error("saga {saga}: the input cannot be encoded")]
     Input {
-        /// Which saga.
+        /// The id of the saga.
         saga: SagaId,
-        /// What the codec said.
+        /// The error of the codec.
         #[source]
         error: CodecError,
     },
 }
 
-/// An error with all its causes, for log lines: each says what its cause does not.
+/// An error with all its causes, for log lines. An error does not repeat the text of its cause.
 pub(super) struct WithCauses<'a>(pub(super) &'a SagaError);
 
 impl fmt::Display for WithCauses<'_> {

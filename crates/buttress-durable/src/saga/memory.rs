@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: sagas that end with the process.
+//! [`MemoryStore`]: a store of sagas in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -14,10 +14,10 @@ use crate::saga::store::{Append, Appended, NewSaga, Record, SagaId, Summary, Tak
 
 mod store;
 
-/// Keeps the logs of sagas in memory, for tests and for sagas that need not survive the process.
+/// A store of saga logs in memory, for tests and for sagas that need not survive the process.
 ///
-/// Clones are the same store. What has ended is kept up to a number of sagas (10 000 by default) and
-/// forgotten oldest first.
+/// Clones share one store. It keeps up to 10 000 ended sagas by default, and forgets the oldest
+/// first.
 pub struct MemoryStore<P = InMemoryValue> {
     inner: Arc<Inner<P>>,
 }
@@ -26,13 +26,13 @@ struct Inner<P> {
     clock: Clock,
     keep_ended: usize,
     same: fn(&P, &P) -> bool,
-    /// Guards everything; no user code runs under it but the clones of payloads.
+    /// Guards all state. The only user code under this lock clones payloads.
     rows: Mutex<Rows<P>>,
 }
 
 struct Rows<P> {
     sagas: HashMap<SagaId, Row<P>>,
-    /// By number of creation: oldest first.
+    /// By number of creation, oldest first.
     unfinished: BTreeMap<u64, SagaId>,
     /// With the time of their end, oldest first.
     ended: VecDeque<(Instant, SagaId)>,
@@ -54,7 +54,8 @@ impl<P> Row<P> {
 }
 
 impl MemoryStore {
-    /// For sagas with the [`InMemory`](buttress::InMemory) codec: payloads are kept as they are.
+    /// Creates a store for sagas with the [`InMemory`](buttress::InMemory) codec, which keeps
+    /// payloads unchanged.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self::comparing(clock, InMemoryValue::ptr_eq)
@@ -62,7 +63,7 @@ impl MemoryStore {
 }
 
 impl MemoryStore<Vec<u8>> {
-    /// For sagas whose codec makes bytes.
+    /// Creates a store for sagas whose codec makes bytes.
     #[must_use]
     pub fn of_bytes(clock: Clock) -> Self {
         Self::comparing(clock, |one, other| one == other)
@@ -81,7 +82,8 @@ impl<P> MemoryStore<P> {
         Self { inner: Arc::new(Inner { clock, keep_ended: 10_000, same, rows: Mutex::new(rows) }) }
     }
 
-    /// How many sagas are kept after their end. Before the store is cloned; afterwards nothing changes.
+    /// Sets how many sagas the store keeps after their end. Default: 10 000. Has no effect on a
+    /// store that was cloned.
     #[must_use]
     pub fn keep_ended(mut self, most: usize) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
@@ -100,7 +102,8 @@ impl<P: Clone> Rows<P> {
         self.workers.get(&worker).is_some_and(|until| now < *until)
     }
 
-    /// `None` if there is no such saga; the reason, if its epoch cannot be raised: it is left as it is.
+    /// Returns `None` if there is no such saga, or the reason if its epoch cannot grow; the saga
+    /// then stays unchanged.
     fn hand_over(&mut self, id: SagaId, worker: WorkerId) -> Option<Result<Record<P>, String>> {
         let row = self.sagas.get_mut(&id)?;
         let Some(next) = epoch::next(row.record.epoch) else {
@@ -149,7 +152,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
                 == (&other.shape, &other.correlation, &other.trace)
     }
 
-    /// Whether exactly these entries stand in the log at `position`.
+    /// Whether the log holds exactly these entries at `position`.
     fn begins_with(
         &self,
         record: &Record<P>,
@@ -176,7 +179,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         let fenced = || StoreError::fenced(format!("saga {} epoch {}", append.saga, append.epoch));
         let row = rows.sagas.get_mut(&append.saga).ok_or_else(fenced)?;
         let repeated = (row.record.entries.len() as u64) > append.position;
-        // An ended saga has no owner any more: only what is there already may come again.
+        // An ended saga has no owner any more. It accepts only a repetition of entries in its log.
         if row.record.epoch != append.epoch || (row.record.status.is_ended() && !repeated) {
             return Err(fenced());
         }
@@ -185,7 +188,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
             return match self.begins_with(&row.record, append.position, &append.entries) {
                 true => Ok(appended),
                 false => Err(StoreError::conflict(format!(
-                    "saga {}: entries at {} where the log has {}",
+                    "saga {}: entries at position {}, but the log has {} entries",
                     append.saga,
                     append.position,
                     row.record.entries.len()
@@ -228,7 +231,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
             rows.sagas.get(*id).is_some_and(|row| epoch::next(row.record.epoch).is_some())
         };
         let free: Vec<&SagaId> = rows.unfinished.values().filter(free).collect();
-        // Those that cannot be taken do not stand in the way of the rest.
+        // Sagas that cannot be taken do not keep the others from being taken.
         let (sound, worn): (Vec<&SagaId>, Vec<&SagaId>) = free.into_iter().partition(is_sound);
         let ids: Vec<SagaId> =
             sound.into_iter().take(limit).chain(worn.into_iter().take(limit)).copied().collect();

@@ -1,4 +1,4 @@
-//! [`Monitor`]: the unfinished sagas of a store for a sampler.
+//! [`Monitor`]: reports the unfinished sagas of a store to a sampler.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -16,19 +16,21 @@ use crate::saga::store::{SagaId, Store, Summary};
 
 /// How many sagas one query returns.
 const PAGE: usize = 1000;
-/// How many sagas of a status a refresh looks at.
+/// How many sagas of one status a refresh lists.
 const MOST: usize = 10_000;
 
 /// The statuses of sagas that have not ended.
 const OPEN: [Status; 3] = [Status::Running, Status::Unwinding, Status::Stuck];
 
-/// The sagas of a store that have not ended, for a [`Sampler`](buttress::telemetry::Sampler): how many run,
-/// unwind and are stuck, by definition, and for how long.
+/// A source of the unfinished sagas of a store, for a [`Sampler`](buttress::telemetry::Sampler).
 ///
-/// A refresh lists the sagas, 1000 per query. It stops at 10 000 of one status, so that a larger number is
-/// reported as 10 000. An age is the time for which this monitor has seen the saga in its status, by the
-/// monitor's clock: it begins at zero when the monitor is made. All processes see one store: watch it in one
-/// of them, or aggregate with `max`.
+/// It reports how many sagas run, unwind and are stuck, by definition, and the age of the oldest. A
+/// refresh lists the sagas, 1000 per query. It stops at 10 000 of one status, and reports a larger
+/// number as 10 000.
+///
+/// An age is the time for which this monitor has seen the saga in its status, by the monitor's
+/// clock. A new monitor begins at zero. All processes see one store: watch it in one of them, or
+/// aggregate with `max`.
 pub struct Monitor<St, P> {
     layer: Name,
     store: St,
@@ -38,7 +40,7 @@ pub struct Monitor<St, P> {
     payload: PhantomData<fn() -> P>,
 }
 
-/// What the last refresh that succeeded found, and since when.
+/// The result of the last refresh that succeeded, and when each saga was first seen in its status.
 #[derive(Default)]
 struct Seen {
     since: HashMap<(SagaId, u8), Instant>,
@@ -51,7 +53,7 @@ struct Group {
 }
 
 impl Seen {
-    /// Makes the groups of `definition`.
+    /// Adds the groups of `definition`, with no sagas.
     fn report(&mut self, definition: &str, now: Instant) {
         for status in OPEN {
             let group = (definition.to_owned(), status.code());
@@ -59,8 +61,8 @@ impl Seen {
         }
     }
 
-    /// Takes over `found`. A saga that was seen before in the same status keeps its time. A definition whose
-    /// sagas have all ended keeps its groups, with no sagas.
+    /// Replaces the result by `found`. A saga that was seen before in the same status keeps its
+    /// time. A definition whose sagas have all ended keeps its groups, with no sagas.
     fn update(&mut self, found: Vec<Summary>, now: Instant) {
         let mut since = HashMap::with_capacity(found.len());
         for group in self.groups.values_mut() {
@@ -81,14 +83,15 @@ impl Seen {
 }
 
 impl<St: Store<P>, P: Send + 'static> Monitor<St, P> {
-    /// A monitor of `store`, whose numbers have the label `layer`. Ages are measured by `clock`.
+    /// Creates a monitor of `store`, whose metrics have the label `layer`. `clock` measures the
+    /// ages.
     pub fn new(layer: impl Into<Name>, store: St, clock: Clock) -> Self {
         let (seen, payload) = (Mutex::new(None), PhantomData);
         Self { layer: layer.into(), store, clock, definitions: Vec::new(), seen, payload }
     }
 
-    /// Reports `definition` from the first refresh on, also while it has no unfinished saga. Default: a
-    /// definition is reported once the monitor has seen an unfinished saga of it.
+    /// Reports `definition` from the first refresh on, also while it has no unfinished saga.
+    /// Default: the monitor reports a definition once it has seen an unfinished saga of it.
     #[must_use]
     pub fn definition(mut self, definition: impl Into<String>) -> Self {
         self.definitions.push(definition.into());
@@ -172,7 +175,7 @@ mod tests {
         assert_eq!(group(&seen, Status::Stuck), Some((0, 1)));
         seen.update(vec![summary(2, Status::Running), summary(1, Status::Stuck)], at(5));
         assert_eq!(group(&seen, Status::Running), Some((1, 1)));
-        assert_eq!(group(&seen, Status::Stuck), Some((1, 5)), "a new status is a new age");
+        assert_eq!(group(&seen, Status::Stuck), Some((1, 5)), "a new status begins a new age");
         seen.update(Vec::new(), at(9));
         assert_eq!(group(&seen, Status::Stuck), Some((0, 9)), "the group stays");
         assert!(seen.since.is_empty());

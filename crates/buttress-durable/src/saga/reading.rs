@@ -1,4 +1,4 @@
-//! The numbers of an executor for a sampler.
+//! The metrics of an executor, for a sampler.
 
 use buttress::Codec;
 use buttress::telemetry::{Reading, Source};

@@ -1,4 +1,4 @@
-//! What is told of a saga: [`Report`] at its end, [`Tree`] at any time, [`Stats`] of all.
+//! [`Report`] of a saga at its end, [`Tree`] of a saga at any time, [`Stats`] of an executor.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use crate::saga::model::plan::Plan;
 use crate::saga::model::state::{State, Step};
 use crate::saga::store::SagaId;
 
-/// Where a step stands.
+/// The state of a step.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StepStatus {
-    /// Not begun.
+    /// The step has not begun.
     Pending,
-    /// Its action is under way.
+    /// The action is in progress.
     Acting,
-    /// Its action is done.
+    /// The action is done.
     Done,
-    /// Its action had no effect.
+    /// The action certainly had no effect.
     Failed,
-    /// Nobody knows whether its action had an effect.
+    /// Whether the action had an effect is unknown.
     InDoubt,
-    /// Its undo is under way.
+    /// The undo is in progress.
     Undoing,
-    /// Its effect is gone.
+    /// The undo is done.
     Undone,
-    /// Its undo failed.
+    /// The undo failed.
     UndoFailed,
 }
 
@@ -47,7 +47,7 @@ impl StepStatus {
         }
     }
 
-    /// The status in words.
+    /// Returns the status as words, e.g. "undo failed".
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl StepStatus {
     }
 }
 
-/// How a saga ended.
+/// The record of how a saga ended.
 #[derive(Clone)]
 #[must_use]
 pub struct Report {
@@ -75,32 +75,33 @@ pub struct Report {
 }
 
 impl Report {
-    /// Which saga.
+    /// Returns the id of the saga.
     #[must_use]
     pub fn id(&self) -> SagaId {
         self.id
     }
 
-    /// [`Completed`](Status::Completed), [`Compensated`](Status::Compensated) or
-    /// [`Stuck`](Status::Stuck).
+    /// Returns how the saga ended: [`Completed`](Status::Completed),
+    /// [`Compensated`](Status::Compensated) or [`Stuck`](Status::Stuck).
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// Why it was unwound or is stuck; `None` for one that went through.
+    /// Returns why the saga was unwound or is stuck; `None` for a saga that completed.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// Every step with where it stands.
+    /// Returns every step with its status.
     #[must_use]
     pub fn steps(&self) -> &[(Name, StepStatus)] {
         &self.steps
     }
 
-    /// The output of a step; `None` if its action was not done, or it is a step of another definition.
+    /// Returns the output of a step; `None` if its action was not done, or the step is of another
+    /// definition.
     #[must_use]
     pub fn output<T: Send + Sync + 'static>(&self, step: StepHandle<T>) -> Option<Arc<T>> {
         let (name, _) = self.steps.get(usize::from(step.number()))?;
@@ -124,19 +125,19 @@ pub(super) fn steps(plan: &Plan, state: &State) -> Vec<(Name, StepStatus)> {
     steps.map(|(plan, step)| (plan.name, StepStatus::of(*step))).collect()
 }
 
-/// A saga as its log tells it. Its `Display` is a tree for people.
+/// The state of a saga according to its log. Its `Display` is a tree for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Tree {
-    /// Which saga.
+    /// The id of the saga.
     pub id: SagaId,
     /// The name of its definition.
     pub definition: Name,
-    /// Where it stands.
+    /// The status of the saga.
     pub status: Status,
-    /// Why it unwinds or is stuck.
+    /// Why the saga unwinds or is stuck.
     pub reason: Option<String>,
-    /// Its steps, in the order of the definition.
+    /// The steps, in the order of the definition.
     pub steps: Vec<TreeStep>,
 }
 
@@ -144,13 +145,13 @@ pub struct Tree {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TreeStep {
-    /// Its name.
+    /// The name of the step.
     pub name: Name,
-    /// Where it stands.
+    /// The status of the step.
     pub status: StepStatus,
-    /// The names of the steps it comes after.
+    /// The names of the steps that it waits for.
     pub after: Vec<Name>,
-    /// What the log last said of it.
+    /// The last text of the log about the step.
     pub note: Option<String>,
 }
 
@@ -185,7 +186,7 @@ impl Tree {
     }
 }
 
-/// Entries that speak of the whole saga.
+/// Whether an entry is about the whole saga.
 fn is_whole(kind: EntryKind) -> bool {
     matches!(
         kind,
@@ -193,7 +194,7 @@ fn is_whole(kind: EntryKind) -> bool {
     )
 }
 
-/// Why the saga unwinds or is stuck.
+/// Returns why the saga unwinds or is stuck.
 pub(super) fn reason<P>(entries: &[Entry<P>]) -> Option<String> {
     let why = entries.iter().rev().find_map(|entry| match entry {
         Entry::Unwinding { why } | Entry::Stuck { why, .. } => Some(why),
@@ -223,22 +224,23 @@ impl fmt::Display for Tree {
     }
 }
 
-/// What this executor did since it was made.
+/// The counters of an executor since it was created.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Sagas started here. Those taken over are not among them.
+    /// Sagas started here, without the sagas taken over.
     pub started: u64,
-    /// Sagas taken over from workers that vanished, and from operators' decisions.
+    /// Sagas resumed here: taken over from a worker that crashed, or continued by an operator's
+    /// decision.
     pub resumed: u64,
-    /// Sagas that went through.
+    /// Sagas that completed.
     pub completed: u64,
-    /// Sagas that were undone.
+    /// Sagas that were compensated.
     pub compensated: u64,
-    /// Sagas that got stuck, each time they did.
+    /// Sagas that got stuck. A saga counts each time.
     pub stuck: u64,
-    /// Sagas somebody else took over.
+    /// Sagas that another worker took over.
     pub fenced: u64,
     /// Actions that were done.
     pub steps_executed: u64,

@@ -1,4 +1,4 @@
-//! What a store of saga logs must do, and the types it speaks in.
+//! [`Store`]: the operations that a store of saga logs implements, and their types.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,17 +9,18 @@ use super::model::entry::{Beginning, Entry, Status};
 use crate::id::ids;
 
 ids! {
-    /// One saga.
+    /// The id of a saga.
     SagaId;
-    /// One process, or part of one, that runs sagas. Drawn anew at every start: it is never reused.
+    /// The id of a worker: an executor that runs sagas. Each executor draws a new id, so ids are
+    /// never reused.
     WorkerId;
 }
 
-/// A saga about to begin.
+/// A saga that an executor starts.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewSaga<P> {
-    /// Drawn by the caller.
+    /// The id, drawn by the caller.
     pub id: SagaId,
     /// The name of its definition.
     pub definition: String,
@@ -27,11 +28,11 @@ pub struct NewSaga<P> {
     pub version: u32,
     /// The name of the codec of all its payloads.
     pub codec: &'static str,
-    /// Who runs it. It must have called [`Store::renew_worker`] before.
+    /// The worker that runs the saga. It must have called [`Store::renew_worker`] before.
     pub worker: WorkerId,
-    /// When steps stop being started, as wall time since 1970.
+    /// When the saga stops starting steps, as wall time since 1970.
     pub deadline: Option<Duration>,
-    /// The first entry of its log: what it is started with.
+    /// The first entry of the log, with the input of the saga.
     pub beginning: Beginning<P>,
     /// The entries after the first one, counted from position 0.
     pub entries: Vec<Entry<P>>,
@@ -60,11 +61,11 @@ impl<P> NewSaga<P> {
     }
 }
 
-/// More entries for a log.
+/// More entries for the log of a saga.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append<P> {
-    /// Whose log.
+    /// The id of the saga.
     pub saga: SagaId,
     /// The epoch under which the caller owns the saga.
     pub epoch: u64,
@@ -72,7 +73,7 @@ pub struct Append<P> {
     pub position: u64,
     /// The new entries, at least one.
     pub entries: Vec<Entry<P>>,
-    /// Where the saga stands after them. An ended saga has no owner any more.
+    /// The status of the saga after these entries. An ended saga has no owner any more.
     pub status: Status,
 }
 
@@ -90,27 +91,27 @@ impl<P> Append<P> {
     }
 }
 
-/// What an append tells the owner.
+/// The answer to an append.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Appended {
-    /// Somebody asked for the saga to be cancelled.
+    /// Whether a caller has requested the cancellation of the saga.
     pub cancel_requested: bool,
 }
 
 impl Appended {
-    /// An answer.
+    /// Creates an answer.
     #[must_use]
     pub const fn new(cancel_requested: bool) -> Self {
         Self { cancel_requested }
     }
 }
 
-/// A saga as it is stored.
+/// A saga as the store holds it.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record<P> {
-    /// Which saga.
+    /// The id of the saga.
     pub id: SagaId,
     /// The name of its definition.
     pub definition: String,
@@ -118,24 +119,24 @@ pub struct Record<P> {
     pub version: u32,
     /// The name of the codec of its payloads.
     pub codec: String,
-    /// The epoch under which it is owned now. Every take-over adds one; the first is 1. The largest value
-    /// of a signed number of 64 bits, and what is beyond it, are never assigned.
+    /// The epoch under which the saga is owned now. The first is 1, and every take-over adds one.
+    /// Epochs from `i64::MAX` on are never assigned.
     pub epoch: u64,
-    /// Where it stands.
+    /// The status of the saga.
     pub status: Status,
-    /// Whether somebody asked for it to be cancelled.
+    /// Whether a caller has requested the cancellation of the saga.
     pub cancel_requested: bool,
-    /// When steps stop being started, as wall time since 1970.
+    /// When the saga stops starting steps, as wall time since 1970.
     pub deadline: Option<Duration>,
-    /// The first entry of its log: what it was started with.
+    /// The first entry of the log, with the input of the saga.
     pub beginning: Beginning<P>,
     /// The entries after the first one, in order.
     pub entries: Vec<Entry<P>>,
 }
 
 impl<P> Record<P> {
-    /// Creates the record of a saga that is running under epoch 1, has no deadline, and was not asked to be
-    /// cancelled.
+    /// Creates the record of a running saga under epoch 1, without a deadline and without a cancel
+    /// request.
     #[must_use]
     pub fn new(
         id: SagaId,
@@ -159,24 +160,24 @@ impl<P> Record<P> {
     }
 }
 
-/// One saga in a list of sagas.
+/// A saga in a list.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Summary {
-    /// Which saga.
+    /// The id of the saga.
     pub id: SagaId,
     /// The name of its definition.
     pub definition: String,
     /// The version of its definition.
     pub version: u32,
-    /// Where it stands.
+    /// The status of the saga.
     pub status: Status,
-    /// Its latest epoch.
+    /// The latest epoch of the saga.
     pub epoch: u64,
 }
 
 impl Summary {
-    /// Creates one saga of a list.
+    /// Creates the summary of a saga.
     #[must_use]
     pub fn new(
         id: SagaId,
@@ -188,19 +189,19 @@ impl Summary {
     }
 }
 
-/// What a take-over found.
+/// The result of a take-over.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TakenOver<P> {
     /// Sagas that the caller owns now, under the epoch in the record.
     pub sagas: Vec<Record<P>>,
-    /// Sagas that cannot be read: `Corrupt` errors that name them. They were left as they are, and are
-    /// not found again by this worker's later calls before the rest was.
+    /// Sagas that cannot be read, with the text of a `Corrupt` error. They stay unchanged. Later
+    /// calls of this worker return other sagas before they return these again.
     pub corrupt: Vec<(SagaId, String)>,
 }
 
 impl<P> TakenOver<P> {
-    /// Creates the result of a take-over that found nothing.
+    /// Creates the result of a take-over that found no sagas.
     #[must_use]
     pub const fn new() -> Self {
         Self { sagas: Vec::new(), corrupt: Vec::new() }
@@ -213,51 +214,57 @@ impl<P> Default for TakenOver<P> {
     }
 }
 
-/// Keeps the logs of sagas and who runs them. `P` is what payloads are encoded to.
+/// Stores the logs of sagas, and the worker that runs each saga. `P` is the encoded form of
+/// payloads.
 ///
-/// A saga is owned by one worker under one epoch. A worker holds a lease, counted by the store's own
-/// clock; the sagas of a worker without a live lease are free to be taken over, which raises their
-/// epoch. Whatever is written under an older epoch is refused: the check and the write are one.
+/// One worker owns a saga under one epoch. A worker holds a lease, which the store's own clock
+/// measures. Other workers can take over the sagas of a worker without a live lease, which raises
+/// the epoch. The store refuses every write under an older epoch, and it makes the check and the
+/// write in one step.
 ///
-/// Every write carries what identifies it (an id, or epoch and position), so that repeating one whose
-/// answer was lost changes nothing: same content `Ok`, other content `Conflict`.
+/// Every write carries its identity: an id, or an epoch and a position. So a caller can repeat a
+/// write whose answer was lost. A repeated write with the same content returns `Ok`; other content
+/// is a `Conflict`.
 ///
-/// Every future is lazy: a method that was called, and whose future was never polled, has no effect.
+/// Every future is lazy: a method whose future was never polled has no effect.
 pub trait Store<P>: Send + Sync + 'static {
-    /// Lets the lease of `worker` end `lease` from now, also if it ran out.
+    /// Sets the end of the lease of `worker` to `lease` from now, also if the lease has run out.
     fn renew_worker(
         &self,
         worker: WorkerId,
         lease: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends the lease of `worker`: its unfinished sagas are free at once.
+    /// Ends the lease of `worker`. Other workers can take over its unfinished sagas immediately.
     fn release_worker(
         &self,
         worker: WorkerId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Stores a new saga, owned by its worker under epoch 1, with status [`Status::Running`].
+    /// Stores a new saga under epoch 1, owned by its worker, with status [`Status::Running`].
     ///
     /// # Errors
-    /// `Conflict` if the id is known, unless exactly this saga stands there, of the same worker, with
-    /// nothing added to its log yet. `Invalid` if it is too large.
+    /// Returns `Conflict` if the id is known. Exception: the same saga of the same worker is
+    /// stored, and nothing was added to its log. Returns `Invalid` if the saga is too large.
     fn create(&self, saga: NewSaga<P>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Adds to a log.
+    /// Appends entries to the log of a saga.
     ///
     /// # Errors
-    /// `Fenced` if the saga is owned under another epoch, or unknown. `Conflict` if `position` is not
-    /// the end of the log, unless exactly these entries stand there already.
+    /// Returns `Fenced` if the saga is unknown or owned under another epoch. Returns `Conflict` if
+    /// `position` is not the end of the log, unless the log holds exactly these entries there
+    /// already.
     fn append(
         &self,
         append: Append<P>,
     ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
-    /// Takes over up to `limit` sagas of one version of a definition that are
-    /// [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding) and whose worker has no live
-    /// lease, oldest first. A lease never counts for longer than its length from now: the clock may have
-    /// been set back. A saga whose epoch cannot be raised is corrupt.
+    /// Takes over up to `limit` sagas of one version of a definition whose worker has no live
+    /// lease, oldest first.
+    ///
+    /// The sagas are [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding). A lease
+    /// never counts for longer than its length from now, because the clock of the store may have
+    /// been set back. A saga whose epoch cannot grow is reported as corrupt.
     fn take_abandoned(
         &self,
         worker: WorkerId,
@@ -266,15 +273,16 @@ pub trait Store<P>: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<TakenOver<P>, StoreError>> + Send;
 
-    /// Takes over one saga that is [`Stuck`](Status::Stuck), that `worker` owns itself, or whose worker has no
-    /// live lease, whatever its definition. Returns `None` if it is unknown, ended, or owned by another live
-    /// worker.
+    /// Takes over one saga of any definition that is [`Stuck`](Status::Stuck), that `worker` owns,
+    /// or whose worker has no live lease.
+    ///
+    /// Returns `None` if the saga is unknown, ended, or owned by another live worker.
     ///
     /// A saga that `worker` owns gets a new epoch as well, so that `worker` can repeat a take-over whose answer
     /// was lost.
     ///
     /// # Errors
-    /// `Corrupt` if it cannot be read; it is left as it is.
+    /// Returns `Corrupt` if the saga cannot be read. The saga stays unchanged.
     fn take_saga(
         &self,
         worker: WorkerId,
@@ -284,9 +292,10 @@ pub trait Store<P>: Send + Sync + 'static {
     /// Lists the sagas of one version of a definition that are [`Running`](Status::Running) or
     /// [`Unwinding`](Status::Unwinding) and that `worker` owns.
     ///
-    /// An executor compares them with the sagas that it runs, and takes those that it does not run. The list may
-    /// hold sagas of other workers: [`take_saga`](Self::take_saga) decides. The default does: it lists all sagas. A store
-    /// that can look them up by their worker should.
+    /// An executor compares the list with the sagas that it runs, and takes the sagas that it does
+    /// not run. The list may hold sagas of other workers, because [`take_saga`](Self::take_saga)
+    /// decides. The default implementation lists the sagas of all workers. A store that can look
+    /// sagas up by their worker should override it.
     fn owned(
         &self,
         worker: WorkerId,
@@ -316,23 +325,26 @@ pub trait Store<P>: Send + Sync + 'static {
         }
     }
 
-    /// Reads one saga; `None` if it is unknown.
+    /// Reads one saga; returns `None` if it is unknown.
     ///
     /// # Errors
-    /// `Corrupt` if it cannot be read.
+    /// Returns `Corrupt` if the saga cannot be read.
     fn load(
         &self,
         saga: SagaId,
     ) -> impl Future<Output = Result<Option<Record<P>>, StoreError>> + Send;
 
-    /// Asks for a saga to be cancelled: its owner learns of it with its next append, or when it takes
-    /// it over. `false` if it is unknown or has ended.
+    /// Requests the cancellation of a saga. Returns `false` if the saga is unknown or has ended.
+    ///
+    /// The next append of the owner returns the request, and a take-over does too.
     fn request_cancel(&self, saga: SagaId)
     -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Up to `limit` sagas with `status` (of all, if `None`), ordered by id, beginning after `after`. Sagas
-    /// that cannot be read are left out, and fewer than `limit` mean the end: [`load`](Self::load) says what
-    /// is wrong with one.
+    /// Lists up to `limit` sagas with `status` (all if `None`), ordered by id, beginning after
+    /// `after`.
+    ///
+    /// A list leaves out sagas that cannot be read; [`load`](Self::load) returns the reason. Fewer
+    /// than `limit` sagas mean the end of the list.
     fn list(
         &self,
         status: Option<Status>,
@@ -343,8 +355,8 @@ pub trait Store<P>: Send + Sync + 'static {
     /// Returns up to `limit` unfinished sagas of other versions of a definition that no live worker owns, oldest
     /// first. [`Executor::recover`](crate::saga::Executor::recover) reports them.
     ///
-    /// The default implementation looks at up to 10 000 unfinished sagas with [`list`](Self::list). It cannot see
-    /// leases, so it returns sagas of live workers too. Stores should override it.
+    /// The default implementation lists up to 10 000 unfinished sagas with [`list`](Self::list). It
+    /// cannot see leases, so it returns sagas of live workers too. Stores should override it.
     fn other_versions(
         &self,
         definition: &str,
@@ -373,18 +385,22 @@ pub trait Store<P>: Send + Sync + 'static {
         }
     }
 
-    /// Removes up to `limit` sagas, of all definitions, that ended at least `age` ago, with their logs, and
-    /// leases of workers that ran out that long ago; returns how many sagas. A stuck saga has not ended.
+    /// Removes up to `limit` sagas, of all definitions, that ended at least `age` ago, with their
+    /// logs. Returns how many.
+    ///
+    /// Also removes leases of workers that ran out that long ago. A stuck saga has not ended.
     fn purge_sagas(
         &self,
         age: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// As [`purge_sagas`](Self::purge_sagas), of one definition. An executor calls it for its own definition, so that
-    /// executors with different [retentions](crate::saga::Config::retention) can share a store.
+    /// Removes up to `limit` sagas of one definition that ended at least `age` ago, with their
+    /// logs. Returns how many.
     ///
-    /// The default implementation calls [`purge_sagas`](Self::purge_sagas), so the shortest retention holds for all
+    /// An executor calls it for its own definition, so executors with different
+    /// [retentions](crate::saga::Config::retention) can share a store. The default implementation
+    /// calls [`purge_sagas`](Self::purge_sagas), so the shortest retention holds for all
     /// definitions in the store. Stores should override it.
     fn purge_definition(
         &self,

@@ -1,4 +1,4 @@
-//! [`Builder`] and [`StepBuilder`]: put the steps of a definition together.
+//! [`Builder`] and [`StepBuilder`]: build a definition from its steps.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use crate::saga::define::needs::{Needs, StepHandle, StepRef};
 use crate::saga::define::step::StepCode;
 use crate::saga::model::plan::{InvalidDefinition, Kind, OnCrash, Plan, StepPlan};
 
-/// Puts the steps of a [`Definition`] together.
+/// Builds a [`Definition`] from its steps.
 ///
-/// Steps come one after the other, in the order in which they are added, unless they stand in a
-/// [`parallel`](Self::parallel) group or say what they come [`after`](StepBuilder::after). A handle can
-/// only name a step that was added before, so a step sees exactly what it declares that it needs.
+/// Steps run one after the other, in the order in which they are added. Exceptions are the steps of
+/// a [`parallel`](Self::parallel) group and steps that name their predecessors with
+/// [`after`](StepBuilder::after). A handle can only name a step that was added before, and a step
+/// sees exactly the outputs that it declares.
 #[must_use]
 pub struct Builder<I, F: Format = InMemory> {
     id: u64,
@@ -26,11 +27,11 @@ pub struct Builder<I, F: Format = InMemory> {
     max_concurrent: usize,
     same_input: Option<fn(&I, &I) -> bool>,
     drafts: Vec<(StepPlan, StepCode<I, F>)>,
-    /// What the next step in sequence comes after.
+    /// The steps that the next step in sequence waits for.
     frontier: Vec<u16>,
-    /// Inside a parallel group: what it comes after, and its steps so far.
+    /// Inside a parallel group: the steps that the group waits for, and its own steps.
     group: Option<Group>,
-    /// The first thing that was wrong.
+    /// The first error.
     invalid: Option<InvalidDefinition>,
 }
 
@@ -55,7 +56,7 @@ impl<I> Builder<I> {
         }
     }
 
-    /// Encodes payloads with `codec`. Before the first step.
+    /// Sets the codec of payloads. Default: [`InMemory`]. Call this before the first step.
     pub fn codec<F: Format>(self, codec: F) -> Builder<I, F> {
         Builder {
             id: self.id,
@@ -73,15 +74,17 @@ impl<I> Builder<I> {
 }
 
 impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
-    /// How many steps of one saga may be under way at once. Defaults to 16.
+    /// Sets how many steps of one saga run concurrently. Default: 16. At least 1.
     pub fn max_concurrent(mut self, max: usize) -> Self {
         self.max_concurrent = max;
         self
     }
 
-    /// Compares inputs by `PartialEq` when a saga is started again under an id that is known: see
-    /// [`Executor::start_as`](crate::saga::Executor::start_as). Default: the encoded inputs are compared. The
-    /// [`InMemory`] codec encodes nothing, so it knows only numbers, texts and bytes as equal.
+    /// Compares inputs by `PartialEq` when a caller starts a known id again.
+    ///
+    /// Default: the encoded inputs are compared. The [`InMemory`] codec encodes nothing, so it
+    /// recognises only equal numbers, texts and bytes. See
+    /// [`Executor::start_as`](crate::saga::Executor::start_as).
     pub fn compare_inputs(mut self) -> Self
     where
         I: PartialEq,
@@ -90,7 +93,8 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         self
     }
 
-    /// Begins a step. It is part of the definition once [`ActionBuilder::add`](crate::saga::ActionBuilder::add) is called.
+    /// Begins a step. [`ActionBuilder::add`](crate::saga::ActionBuilder::add) adds it to the
+    /// definition.
     pub fn step(&mut self, name: impl Into<Name>) -> StepBuilder<'_, I, F, ()> {
         let plan = StepPlan { name: name.into(), ..StepPlan::default() };
         StepBuilder {
@@ -103,7 +107,8 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         }
     }
 
-    /// The steps that `add` adds run beside each other. The next step comes after all of them.
+    /// Adds a group of steps that run concurrently. The next step waits for all steps that `add`
+    /// adds.
     pub fn parallel<T>(&mut self, add: impl FnOnce(&mut Self) -> T) -> T {
         let after = self.frontier.clone();
         let outer = self.group.replace(Group { after, members: Vec::new() });
@@ -118,7 +123,7 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         handles
     }
 
-    /// `later` comes after `earlier`, whatever else they come after.
+    /// Makes `later` wait for `earlier`, in addition to the other steps that `later` waits for.
     pub fn order(&mut self, earlier: impl Into<StepRef>, later: impl Into<StepRef>) -> &mut Self {
         let (earlier, later) = (earlier.into(), later.into());
         if let Some(number) = self.own(later) {
@@ -128,11 +133,11 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         self
     }
 
-    /// Checks the steps and closes the definition.
+    /// Checks the steps and completes the definition.
     ///
     /// # Errors
-    /// No steps, two of one name, a dependency on another definition's step, steps that wait for each
-    /// other, kinds in an order that leaves no way back: see [`InvalidDefinition`].
+    /// Returns the first problem of the definition as an [`InvalidDefinition`]. Examples are two steps
+    /// of one name, steps that wait for each other, and kinds that leave no way back.
     pub fn build(self) -> Result<Definition<I, F>, InvalidDefinition> {
         if let Some(invalid) = self.invalid {
             return Err(invalid);
@@ -145,7 +150,7 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         Ok(Definition { inner: Arc::new(inner) })
     }
 
-    /// The steps in sequence go on after `steps`.
+    /// Makes the next step in sequence wait for `steps`.
     fn came(&mut self, steps: Vec<u16>) {
         match &mut self.group {
             Some(group) => group.members.extend(steps),
@@ -163,7 +168,7 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         None
     }
 
-    /// Step `number`, called `name`, comes after `parents`.
+    /// Makes step `number`, called `name`, wait for `parents`.
     fn depend(&mut self, name: Name, number: u16, parents: impl IntoIterator<Item = StepRef>) {
         for parent in parents {
             if parent.builder != self.id {
@@ -227,12 +232,12 @@ impl<I, F: Format> fmt::Debug for Builder<I, F> {
     }
 }
 
-/// A step about to be added. It needs an [`action`](Self::action).
+/// A step that is not added yet. It needs an [`action`](Self::action).
 #[must_use = "a step is added by `add`"]
 pub struct StepBuilder<'b, I, F: Format, N> {
     pub(in crate::saga) builder: &'b mut Builder<I, F>,
     pub(in crate::saga) plan: StepPlan,
-    /// What it comes after; `None` for the steps before it in sequence.
+    /// The steps that it waits for; `None` for the steps before it in sequence.
     pub(in crate::saga) after: Option<Vec<StepRef>>,
     pub(in crate::saga) needs: N,
     pub(in crate::saga) timeout: Option<Duration>,
@@ -240,49 +245,56 @@ pub struct StepBuilder<'b, I, F: Format, N> {
 }
 
 impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
-    /// The outputs that its functions get, of steps that it comes after by that. Defaults to none.
+    /// Sets the outputs that the functions of the step receive. The step waits for these outputs.
+    /// Default: none.
     pub fn needs<M: Needs>(self, needs: M) -> StepBuilder<'b, I, F, M> {
         let Self { builder, plan, after, timeout, undo_timeout, .. } = self;
         StepBuilder { builder, plan, after, needs, timeout, undo_timeout }
     }
 
-    /// It comes after `step` instead of the steps added before it. Can be said more than once.
+    /// Makes the step wait for `step` instead of the steps added before it. Repeated calls add
+    /// steps.
     pub fn after(mut self, step: impl Into<StepRef>) -> Self {
         self.after.get_or_insert_default().push(step.into());
         self
     }
 
-    /// It waits for nothing but what it [needs](Self::needs).
+    /// Makes the step wait only for the outputs that it [needs](Self::needs).
     pub fn at_once(mut self) -> Self {
         self.after.get_or_insert_default();
         self
     }
 
-    /// Whether it can be undone, is the point of no return, or comes after that. Defaults to
+    /// Sets whether the step can be undone, is the point of no return, or comes after it. Default:
     /// [`Kind::Compensatable`].
     pub fn kind(mut self, kind: Kind) -> Self {
         self.plan.kind = kind;
         self
     }
 
-    /// What to do with it if a crash leaves it without an outcome. Defaults to [`OnCrash::RunAgain`].
+    /// Sets what happens if a crash leaves the action without an outcome. Default:
+    /// [`OnCrash::RunAgain`].
     pub fn on_crash(mut self, on_crash: OnCrash) -> Self {
         self.plan.on_crash = on_crash;
         self
     }
 
-    /// Sets how long one attempt of the action may take, with all its layers. Beyond it the outcome is in
-    /// doubt, unless nothing had left for the service. It does not limit the undo. Default: no limit; zero is
-    /// refused by [`build`](Builder::build).
+    /// Sets how long one attempt of the action may take, with all its layers. Default: no limit.
+    /// [`build`](Builder::build) refuses zero.
+    ///
+    /// An attempt that takes longer is in doubt, unless no call had reached the service. The limit
+    /// does not apply to the undo.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets how long one attempt of the undo may take, with all its layers. An attempt beyond it has failed,
-    /// and the undo is attempted again as [`Config::undo_retry`](crate::saga::Config::undo_retry) says. Default: no
-    /// limit, because an undo that is cut short too often leaves the saga stuck; zero is refused by
-    /// [`build`](Builder::build).
+    /// Sets how long one attempt of the undo may take, with all its layers. Default: no limit.
+    /// [`build`](Builder::build) refuses zero.
+    ///
+    /// An attempt that takes longer has failed, and the undo is attempted again according to
+    /// [`Config::undo_retry`](crate::saga::Config::undo_retry). An undo that is cut short too often
+    /// leaves the saga stuck.
     pub fn undo_timeout(mut self, timeout: Duration) -> Self {
         self.undo_timeout = Some(timeout);
         self
@@ -295,7 +307,7 @@ impl<I, F: Format, N> fmt::Debug for StepBuilder<'_, I, F, N> {
     }
 }
 
-/// Tells the handles of one builder from those of another.
+/// Returns an id that distinguishes the handles of different builders.
 fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

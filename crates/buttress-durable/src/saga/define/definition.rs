@@ -10,10 +10,10 @@ use crate::saga::define::step::StepCode;
 use crate::saga::model::plan::Plan;
 use crate::saga::run::attempt::Output;
 
-/// The steps of a saga that is started with an `I`. Cheap to clone. Made by a [`Builder`].
+/// The steps of a saga whose input is an `I`. A [`Builder`] makes it. Cheap to clone.
 ///
-/// `F` is the codec of its payloads: [`InMemory`] keeps them as they are; `Json` makes bytes of them,
-/// for stores that survive the process.
+/// `F` is the codec of its payloads. [`InMemory`] keeps payloads unchanged. `Json` makes bytes, for
+/// stores that survive the process.
 pub struct Definition<I, F: Format = InMemory> {
     pub(in crate::saga) inner: Arc<Inner<I, F>>,
 }
@@ -24,41 +24,43 @@ pub(in crate::saga) struct Inner<I, F: Format> {
     pub(in crate::saga) codec: F,
     pub(in crate::saga) plan: Plan,
     pub(in crate::saga) steps: Vec<StepCode<I, F>>,
-    /// Names, kinds and edges in one text, recorded with every saga: a change of the steps that nobody
-    /// gave a new version is noticed.
+    /// Names, kinds and edges of the steps in one text, recorded with every saga. It reveals a
+    /// change of the steps without a new version.
     pub(in crate::saga) shape: String,
-    /// How inputs are compared; `None` for their encoded forms.
+    /// The comparison of inputs; `None` compares their encoded forms.
     pub(in crate::saga) same_input: Option<fn(&I, &I) -> bool>,
 }
 
 impl<I> Definition<I> {
-    /// Begins a definition called `name`. Recovery resumes a saga only with the version it was started
-    /// with, so a change of the steps needs a new `version`.
+    /// Begins a definition called `name`. Recovery resumes a saga only with the version that
+    /// started it, so a change of the steps needs a new `version`.
     pub fn builder(name: impl Into<Name>, version: u32) -> Builder<I> {
         Builder::new(name.into(), version)
     }
 }
 
 impl<I, F: Format> Definition<I, F> {
-    /// Its name.
+    /// Returns the name of the definition.
     #[must_use]
     pub fn name(&self) -> Name {
         self.inner.name
     }
 
-    /// Its version.
+    /// Returns the version of the definition.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.inner.version
     }
 
-    /// The names of the steps, in the order in which they were added.
+    /// Returns the names of the steps, in the order in which they were added.
     pub fn steps(&self) -> impl Iterator<Item = Name> + '_ {
         self.inner.plan.steps.iter().map(|step| step.name)
     }
 
-    /// A drawing of the steps as a [mermaid](https://mermaid.js.org) flow chart: actions from top to
-    /// bottom, undos as dashed arrows back. Pivots are diamonds, retryable steps are rounded.
+    /// Returns a drawing of the steps as a [mermaid](https://mermaid.js.org) flow chart.
+    ///
+    /// Actions run from top to bottom, and dashed arrows lead to undos. Pivots are diamonds,
+    /// retryable steps are rounded.
     #[must_use]
     pub fn mermaid(&self) -> String {
         crate::saga::model::drawing::mermaid(&self.inner.plan)

@@ -1,4 +1,4 @@
-//! How an application writes a definition: its steps, their services, and what each step needs of others.
+//! The builders of a definition: its steps, their services, and the outputs that each step needs.
 
 pub(in crate::saga) mod builder;
 pub(in crate::saga) mod definition;

@@ -1,4 +1,4 @@
-//! [`StepHandle`] and [`Needs`]: which outputs a step sees.
+//! [`StepHandle`] and [`Needs`]: the outputs that a step sees.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,17 +8,17 @@ use buttress::Name;
 
 use crate::saga::run::attempt::Output;
 
-/// A step of a definition, by number: names the output of type `T` that later steps may need.
+/// A step of a definition, whose output of type `T` later steps may need.
 pub struct StepHandle<T> {
     step: StepRef,
     name: Name,
     output: PhantomData<fn() -> T>,
 }
 
-/// A step of a definition, whatever its output.
+/// A step of a definition, with an output of any type.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StepRef {
-    /// Which builder made it.
+    /// The builder that created it.
     pub(in crate::saga) builder: u64,
     pub(in crate::saga) number: u16,
 }
@@ -28,8 +28,8 @@ impl<T> StepHandle<T> {
         Self { step, name, output: PhantomData }
     }
 
-    /// The name of the step: a handle of another definition may have its number, and a definition that was
-    /// built again the same steps.
+    /// Returns the name of the step. The number alone does not identify a step: a handle of another
+    /// definition may have the same number.
     pub(in crate::saga) fn name(self) -> Name {
         self.name
     }
@@ -59,7 +59,7 @@ impl<T> fmt::Debug for StepHandle<T> {
     }
 }
 
-/// The outputs of all steps that are done.
+/// The outputs of the steps that are done.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     pub(in crate::saga) steps: Vec<Option<Output>>,
@@ -80,15 +80,16 @@ impl Outputs {
         }
     }
 
-    /// The output of `step`; `None` if it is not done.
+    /// Returns the output of `step`; `None` if the step is not done.
     #[must_use]
     pub fn get<T: Send + Sync + 'static>(&self, step: StepHandle<T>) -> Option<Arc<T>> {
         self.of(step.number())?.clone().downcast().ok()
     }
 }
 
-/// The outputs that a step sees: `()`, a [`StepHandle`], or a tuple of up to eight of them. No other type
-/// implements it:
+/// The outputs that a step sees: `()`, a [`StepHandle`], or a tuple of up to eight handles.
+///
+/// No other type implements it:
 ///
 /// ```compile_fail
 /// use buttress_durable::saga::{Needs, Outputs, StepRef};
@@ -104,13 +105,14 @@ impl Outputs {
 /// }
 /// ```
 pub trait Needs: sealed::Sealed + Send + Sync + 'static {
-    /// What the functions of the step get: `()`, an `Arc` of the output, or a tuple of those.
+    /// The outputs that the functions of the step receive: `()`, an `Arc` of the output, or a tuple
+    /// of `Arc`s.
     type Outputs;
 
-    /// The steps, all of which are done before the one that needs them begins.
+    /// Returns the steps whose outputs are needed. They are done before the step begins.
     fn steps(&self) -> Vec<StepRef>;
 
-    /// Their outputs; `None` if one is missing.
+    /// Returns the outputs; `None` if one is missing.
     fn gather(&self, outputs: &Outputs) -> Option<Self::Outputs>;
 }
 

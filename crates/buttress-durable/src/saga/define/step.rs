@@ -1,4 +1,4 @@
-//! What a step does: its services with their layers, and the functions that make their requests.
+//! The code of a step: its services with their layers, and the functions that make their requests.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,7 +21,7 @@ type Undo<I> =
 type Encode<F> = fn(&F, &Output) -> Result<<F as Format>::Encoded, CodecError>;
 type Decode<F> = fn(&F, &<F as Format>::Encoded) -> Result<Output, CodecError>;
 
-/// What a step does, without the types of its services.
+/// The code of a step, without the types of its services.
 pub(in crate::saga) struct StepCode<I, F: Format> {
     pub(in crate::saga) act: Act<I>,
     pub(in crate::saga) undo: Option<Undo<I>>,
@@ -37,12 +37,13 @@ where
     F: Format,
     N: Needs + Clone,
 {
-    /// What the step does: `service`, under `layers` (a tower `ServiceBuilder`, any layer, or `()` for
-    /// none), is called with what `request` makes of the saga's input and the outputs it
-    /// [needs](Self::needs).
+    /// Sets the action of the step. The saga calls `service`, under `layers`, with the request that
+    /// `request` makes.
     ///
-    /// `request` must be pure: after a restart it is asked again, and must say the same. The response is
-    /// the step's output.
+    /// `layers` is a tower `ServiceBuilder`, any layer, or `()` for none. `request` receives the
+    /// input of the saga and the outputs that the step [needs](Self::needs). It must be pure: after
+    /// a restart the saga calls it again, and it must return the same request. The response is the
+    /// output of the step.
     #[expect(
         clippy::type_complexity,
         reason = "error and response of a service have no shorter names"
@@ -88,7 +89,7 @@ where
     }
 }
 
-/// A step with an action, about to be added.
+/// A step with an action that is not added yet.
 #[must_use = "a step is added by `add`"]
 pub struct ActionBuilder<'b, I, F: Format, N, E, T> {
     builder: &'b mut Builder<I, F>,
@@ -110,22 +111,25 @@ where
     N: Needs + Clone,
     T: Send + Sync + 'static,
 {
-    /// Which errors of the service mean that it certainly did nothing: an answered refusal, a card
-    /// declined. Defaults to none, because an error of a connection says nothing, and to take it for a
-    /// refusal would leave a charge that nobody undoes.
+    /// Sets which errors of the service mean that the action certainly had no effect, e.g. a
+    /// declined card. Default: none.
     ///
-    /// An attempt that never left for the service (an open circuit among the layers) is definite
-    /// whatever this says; one that is cut short or panics is in doubt.
+    /// An error of a connection says nothing about the effect. If it counted as a refusal, the saga
+    /// would not undo a charge that happened. An attempt that never reached the service (an open
+    /// circuit among the layers) is always definite. An attempt that is cut short or panics is in
+    /// doubt.
     pub fn definite(mut self, definite: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
         self.definite = Arc::new(definite);
         self
     }
 
-    /// How the step is undone: `service`, under `layers`, is called with what `request` makes of the
-    /// saga's input, the outputs the step needed, and its own output: `None` if the action is in doubt.
+    /// Sets the undo of the step. The saga calls `service`, under `layers`, with the request that
+    /// `request` makes.
     ///
-    /// An undo must bear being repeated, and coming before an action that is still on its way: see
-    /// [`Inbox`](crate::outbox::Inbox) for a barrier.
+    /// `request` receives the input of the saga, the outputs that the step needs, and its own
+    /// output: `None` if the action is in doubt. An undo must work if it is repeated, and if it
+    /// comes before an action that is still on its way: [`Inbox`](crate::outbox::Inbox) has a
+    /// barrier for that.
     pub fn undo<L, S, R, Q>(mut self, layers: L, service: S, request: Q) -> Self
     where
         L: Layer<Leaf<S, S::Error>>,
@@ -138,7 +142,7 @@ where
         R: Send + 'static,
         Q: Fn(&I, N::Outputs, Option<Arc<T>>) -> R + Send + Sync + 'static,
     {
-        // Whether a failed undo is definite makes no difference: it is tried again.
+        // Whether a failed undo is definite makes no difference: the saga attempts it again.
         let service = Cloned::new(layers.layer(Leaf::new(service, Arc::new(|_| false))));
         let gather = self.needs.clone();
         self.plan.has_undo = true;
@@ -152,7 +156,7 @@ where
         self
     }
 
-    /// Adds the step to its definition.
+    /// Adds the step to its definition, and returns its handle.
     pub fn add(self) -> StepHandle<T> {
         let code = StepCode {
             act: (self.make)(self.definite),
@@ -178,7 +182,7 @@ impl<I, F: Format, N, E, T> fmt::Debug for ActionBuilder<'_, I, F, N, E, T> {
 }
 
 impl<I, F: Format> StepCode<I, F> {
-    /// One attempt of the undo; one that has nothing to call is done.
+    /// Makes one attempt of the undo. A step without an undo is done immediately.
     pub(in crate::saga) fn undo(
         &self,
         input: &Arc<I>,

@@ -1,4 +1,4 @@
-//! The store's operations as futures.
+//! The operations of the store as futures.
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@ use super::*;
 use crate::saga::model::entry::Beginning;
 use crate::saga::store::Store;
 
-/// The largest epoch is never assigned, and stops only its own saga. It overflowed once, and took the
-/// take-over of all sagas with it.
+/// The largest epoch is never assigned, and stops only its own saga. An overflow here once failed
+/// the take-over of all sagas.
 #[tokio::test(start_paused = true)]
 async fn the_last_epoch_is_never_assigned() {
     const LAST: u64 = i64::MAX as u64;

@@ -1,10 +1,10 @@
-//! Definitions as drawings and as one line of text.
+//! Drawings of definitions, and their shapes as one line of text.
 
 use std::fmt::Write;
 
 use crate::saga::model::plan::{Kind, Plan};
 
-/// A mermaid flow chart.
+/// Returns a mermaid flow chart of the steps.
 pub(in crate::saga) fn mermaid(plan: &Plan) -> String {
     let mut drawing = String::from("flowchart TD\n");
     for (number, step) in plan.steps.iter().enumerate() {
@@ -28,7 +28,8 @@ pub(in crate::saga) fn mermaid(plan: &Plan) -> String {
     drawing
 }
 
-/// Names, kinds and edges: two definitions of one shape resume each other's sagas.
+/// Returns the names, kinds and edges of the steps. Two definitions of one shape resume each
+/// other's sagas.
 pub(in crate::saga) fn shape(plan: &Plan) -> String {
     let mut shape = String::new();
     for step in &plan.steps {
@@ -39,7 +40,7 @@ pub(in crate::saga) fn shape(plan: &Plan) -> String {
         };
         let _ = write!(shape, "{}:{kind}{:?};", step.name, step.parents);
     }
-    // A digest would do, but nobody could read what was different; a long one is cut short to one.
+    // A readable shape shows which steps differ. A long one is replaced by its digest.
     if shape.len() > 200 {
         shape = format!("{:032x}", digest(shape.as_bytes()));
     }

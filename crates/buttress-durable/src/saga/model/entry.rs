@@ -1,34 +1,34 @@
-//! The log of a saga: its entries, and the status that follows from them.
+//! The entries of a saga's log, and the status of a saga.
 
 /// The kind of an entry of a saga's log, without its data.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum EntryKind {
-    /// The action of a step may leave from now on.
+    /// The saga may call the action of a step from now on.
     ActionStarted,
     /// The action was done.
     ActionDone,
     /// The action certainly had no effect.
     ActionFailed,
-    /// Whether the action had an effect is not known.
+    /// It is unknown whether the action had an effect.
     ActionInDoubt,
-    /// The undo of a step may leave from now on.
+    /// The saga may call the undo of a step from now on.
     UndoStarted,
-    /// The effect of the step is gone, or never was.
+    /// The undo was done, or was not needed.
     UndoDone,
     /// The undo failed after all its attempts.
     UndoFailed,
-    /// From here on steps are undone.
+    /// The saga undoes steps from here on.
     Unwinding,
     /// A step waits for an operator.
     Stuck,
-    /// An operator: try the stuck step again.
+    /// An operator retries the stuck step.
     Retried,
-    /// An operator: the stuck undo counts as done.
+    /// An operator counts the stuck undo as done.
     Skipped,
-    /// An operator: the action in doubt did happen.
+    /// An operator found that the action in doubt happened.
     Happened,
-    /// An operator: the action in doubt did not happen.
+    /// An operator found that the action in doubt did not happen.
     DidNotHappen,
     /// Every step is done.
     Completed,
@@ -55,27 +55,29 @@ impl EntryKind {
         Self::Compensated,
     ];
 
-    /// The number under which stores keep the kind. It never changes meaning.
+    /// Returns the number under which stores keep the kind. It never changes meaning.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8 + 1
     }
 
-    /// The kind with this number; `None` if this version knows none.
+    /// Returns the kind with this number; `None` if this version has no such kind.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code.checked_sub(1)?)).copied()
     }
 }
 
-/// What a saga was started with: the first entry of its log, before those that count from position 0.
+/// The first entry of a saga's log, with the input. It is not counted as a position.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Beginning<P> {
     /// The encoded input.
     pub input: P,
-    /// The names, kinds and edges of the steps of the definition, as one line of text. An executor resumes a
-    /// saga only if its own definition has the same shape. `None` if the log does not say.
+    /// The names, kinds and edges of the steps of the definition, as one line of text; `None` if it
+    /// was not recorded.
+    ///
+    /// An executor resumes a saga only if its own definition has the same shape.
     pub shape: Option<String>,
     /// The correlation id of the request that started the saga.
     pub correlation: Option<String>,
@@ -91,42 +93,42 @@ impl<P> Beginning<P> {
     }
 }
 
-/// One entry of a saga's log. `P` is what payloads are encoded to.
+/// An entry of a saga's log. `P` is the encoded form of payloads.
 ///
 /// A `why` is a text for people. It is `None` if the store could not hold the text.
 ///
-/// A store that keeps entries in columns takes them apart with [`kind`](Self::kind), [`step`](Self::step),
-/// [`payload`](Self::payload) and [`note`](Self::note), and puts them together with
-/// [`from_parts`](Self::from_parts).
+/// A store that keeps entries in columns splits them with [`kind`](Self::kind),
+/// [`step`](Self::step), [`payload`](Self::payload) and [`note`](Self::note). It puts them together
+/// with [`from_parts`](Self::from_parts).
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "`step`, `output` and `why` mean the same in each variant")]
 pub enum Entry<P> {
-    /// The action of a step may leave from now on.
+    /// The saga may call the action of a step from now on.
     ActionStarted { step: u16 },
     /// The action was done.
     ActionDone { step: u16, output: P },
     /// The action certainly had no effect.
     ActionFailed { step: u16, why: Option<String> },
-    /// Whether the action had an effect is not known.
+    /// It is unknown whether the action had an effect.
     ActionInDoubt { step: u16, why: Option<String> },
-    /// The undo of a step may leave from now on.
+    /// The saga may call the undo of a step from now on.
     UndoStarted { step: u16 },
-    /// The effect of the step is gone, or never was.
+    /// The undo was done, or was not needed.
     UndoDone { step: u16 },
     /// The undo failed after all its attempts.
     UndoFailed { step: u16, why: Option<String> },
-    /// From here on steps are undone.
+    /// The saga undoes steps from here on.
     Unwinding { why: Option<String> },
     /// A step waits for an operator.
     Stuck { step: u16, why: Option<String> },
-    /// An operator: try the stuck step again.
+    /// An operator retries the stuck step.
     Retried { step: u16, why: Option<String> },
-    /// An operator: the stuck undo counts as done.
+    /// An operator counts the stuck undo as done.
     Skipped { step: u16, why: Option<String> },
-    /// An operator: the action in doubt did happen.
+    /// An operator found that the action in doubt happened.
     Happened { step: u16, output: P, why: Option<String> },
-    /// An operator: the action in doubt did not happen.
+    /// An operator found that the action in doubt did not happen.
     DidNotHappen { step: u16, why: Option<String> },
     /// Every step is done.
     Completed,
@@ -135,7 +137,9 @@ pub enum Entry<P> {
 }
 
 impl<P> Entry<P> {
-    /// Puts an entry together from its parts, and ignores the parts that an entry of this kind does not have.
+    /// Creates an entry from its parts, and ignores the parts that an entry of this kind does not
+    /// have.
+    ///
     /// Returns `None` if the kind needs a payload and there is none.
     #[must_use]
     pub fn from_parts(
@@ -231,7 +235,7 @@ impl<P> Entry<P> {
         }
     }
 
-    /// Returns the text for people. A store may replace what it cannot hold.
+    /// Returns the text for people, to be changed. A store may replace a text that it cannot hold.
     pub fn note_mut(&mut self) -> Option<&mut Option<String>> {
         match self {
             Self::ActionFailed { why, .. }
@@ -248,43 +252,43 @@ impl<P> Entry<P> {
     }
 }
 
-/// Where a saga stands: what stores index.
+/// The status of a saga, which stores index.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Status {
-    /// Steps are run.
+    /// The saga runs steps.
     Running,
-    /// Steps are undone.
+    /// The saga undoes steps.
     Unwinding,
-    /// An operator must decide. No worker goes on by itself.
+    /// An operator must decide. No worker continues the saga before that.
     Stuck,
-    /// Ended: every step is done.
+    /// The saga has ended: every step is done.
     Completed,
-    /// Ended: every effect is undone.
+    /// The saga has ended: every effect is undone.
     Compensated,
 }
 
 impl Status {
-    /// The number under which stores keep the status. It never changes meaning.
+    /// Returns the number under which stores keep the status. It never changes meaning.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8 + 1
     }
 
-    /// The status with this number; `None` if this version knows none.
+    /// Returns the status with this number; `None` if this version has no such status.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
         let all = [Self::Running, Self::Unwinding, Self::Stuck, Self::Completed, Self::Compensated];
         all.get(usize::from(code.checked_sub(1)?)).copied()
     }
 
-    /// Whether nothing will ever be added to the log.
+    /// Whether the saga has ended, so that nothing is added to its log any more.
     #[must_use]
     pub const fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Compensated)
     }
 
-    /// The status in kebab case.
+    /// Returns the status in lower case, e.g. "running".
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -312,7 +316,7 @@ mod tests {
             let (payload, note) = (entry.payload().copied(), entry.note().map(str::to_owned));
             let again = Entry::from_parts(kind, entry.step(), payload, note);
             assert_eq!(again, Some(entry.clone()));
-            // Without a payload there is no entry that has one.
+            // A kind with a payload needs one.
             let without = Entry::<&[u8; 3]>::from_parts(kind, 7, None, None);
             assert_eq!(without.is_none(), entry.payload().is_some(), "{kind:?}");
         }

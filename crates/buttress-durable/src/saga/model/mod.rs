@@ -1,4 +1,4 @@
-//! What a saga is: its plan, its log, and the decision what happens next.
+//! The model of a saga: its plan, its log, and the decision about the next steps.
 
 pub(in crate::saga) mod drawing;
 pub(in crate::saga) mod entry;

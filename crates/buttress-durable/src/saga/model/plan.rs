@@ -1,31 +1,34 @@
-//! The shape of a definition: what the state machine needs to know of it.
+//! The plan of a saga: the facts about a definition that the state machine needs.
 
 use buttress::Name;
 use std::collections::HashSet;
 
-/// What the failure of a step means for the saga.
+/// The meaning of a step's failure for the saga.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Kind {
-    /// Its effect can be undone: if it fails, or one after it, the saga unwinds. The default.
+    /// The effect of the step can be undone. If it or a later step fails, the saga unwinds. The
+    /// default.
     #[default]
     Compensatable,
-    /// The point of no return: once it is done the saga goes through. At most one.
+    /// The point of no return. Once the step is done, the saga completes. At most one step is a
+    /// pivot.
     Pivot,
-    /// After the point of no return: it is tried until it is done.
+    /// The step comes after the point of no return. The saga attempts it until it is done.
     Retryable,
 }
 
-/// What to do with an action that a crash left without an outcome.
+/// The handling of an action that a crash left without an outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum OnCrash {
-    /// Run it again with the same key. The default: the service recognises the key.
+    /// Run the action again with the same key. The default: the service recognises the key.
     #[default]
     RunAgain,
-    /// Treat it as in doubt: undo it, and unwind. For a compensatable step whose service knows no keys.
+    /// Treat the action as in doubt, undo it, and unwind. For a compensatable step whose service
+    /// knows no keys.
     Undo,
 }
 
-/// A definition that makes no sense.
+/// The reason why a definition is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidDefinition {
@@ -40,27 +43,28 @@ pub enum InvalidDefinition {
     TooManySteps {
         /// The saga.
         saga: Name,
-        /// How many there are.
+        /// The number of steps.
         steps: usize,
     },
-    /// The name of the saga or of a step is empty, or holds a control character. Names are written to the
-    /// log and into keys, and must be the same when they are read.
+    /// The name of the saga or of a step is empty, or contains a control character.
+    ///
+    /// Names are part of the log and of keys, and must be read back unchanged.
     #[error("saga {saga:?}: the name {name:?} is empty or holds a control character")]
     UnusableName {
         /// The saga.
         saga: String,
-        /// The name.
+        /// The invalid name.
         name: String,
     },
-    /// Two steps have one name. Keys would not tell them apart.
-    #[error("saga \"{saga}\": two steps are called \"{step}\"")]
+    /// Two steps have the same name, so their keys would be equal.
+    #[error("saga \"{saga}\": two steps have the name \"{step}\"; give each step its own name")]
     Duplicate {
         /// The saga.
         saga: Name,
-        /// The name.
+        /// The name of both steps.
         step: Name,
     },
-    /// A step depends on one that belongs to another definition.
+    /// A step depends on a step of another definition.
     #[error("saga \"{saga}\": step \"{step}\" depends on a step of another definition")]
     UnknownDependency {
         /// The saga.
@@ -68,12 +72,12 @@ pub enum InvalidDefinition {
         /// The step with the dependency.
         step: Name,
     },
-    /// Steps wait for each other.
-    #[error("saga \"{saga}\": step \"{step}\" waits for itself, through the steps before it")]
+    /// Steps wait for each other in a circle.
+    #[error("saga \"{saga}\": step \"{step}\" waits for itself; remove a dependency of the cycle")]
     Cycle {
         /// The saga.
         saga: Name,
-        /// One of the steps.
+        /// One of these steps.
         step: Name,
     },
     /// There is more than one pivot.
@@ -81,14 +85,14 @@ pub enum InvalidDefinition {
     TwoPivots {
         /// The saga.
         saga: Name,
-        /// One pivot.
+        /// The first pivot.
         first: Name,
-        /// Another.
+        /// The second pivot.
         second: Name,
     },
-    /// A compensatable step can still run when there is no way back, or a retryable one while there is.
+    /// A compensatable step can run after the point of no return.
     #[error(
-        "saga \"{saga}\": compensatable step \"{step}\" must come before \"{before}\", after which nothing is undone"
+        "saga \"{saga}\": compensatable step \"{step}\" must come before \"{before}\", the point of no return"
     )]
     Misplaced {
         /// The saga.
@@ -108,15 +112,17 @@ pub enum InvalidDefinition {
         /// The pivot.
         pivot: Name,
     },
-    /// A pivot or retryable step has an undo, which would never be called.
-    #[error("saga \"{saga}\": step \"{step}\" is never undone, but has an undo")]
+    /// A pivot or retryable step has an undo, which the saga would never call.
+    #[error(
+        "saga \"{saga}\": step \"{step}\" is a pivot or retryable and has an undo; remove the undo"
+    )]
     UselessUndo {
         /// The saga.
         saga: Name,
         /// The step.
         step: Name,
     },
-    /// A time limit of a step is zero: no call could ever end within it.
+    /// A time limit of a step is zero, so every attempt would exceed it.
     #[error(
         "saga \"{saga}\": step \"{step}\": {setting} is 0 s, more than 0 s is wanted; leave it out for no limit"
     )]
@@ -125,10 +131,10 @@ pub enum InvalidDefinition {
         saga: Name,
         /// The step.
         step: Name,
-        /// Which limit: `timeout` or `undo_timeout`.
+        /// The name of the limit: `timeout` or `undo_timeout`.
         setting: &'static str,
     },
-    /// The greatest number of steps at once is 0.
+    /// The greatest number of concurrent steps is 0.
     #[error("saga \"{saga}\": max_concurrent is 0, at least 1 is wanted")]
     NoConcurrency {
         /// The saga.
@@ -136,31 +142,31 @@ pub enum InvalidDefinition {
     },
 }
 
-/// What the state machine needs to know of a step.
+/// The facts about a step that the state machine needs.
 #[derive(Clone, Debug, Default)]
 pub(in crate::saga) struct StepPlan {
     pub(in crate::saga) name: Name,
     pub(in crate::saga) kind: Kind,
     pub(in crate::saga) on_crash: OnCrash,
     pub(in crate::saga) has_undo: bool,
-    /// The steps that must be done before it.
+    /// The steps that must be done before this one.
     pub(in crate::saga) parents: Vec<u16>,
-    /// The steps that wait for it.
+    /// The steps that wait for this one.
     pub(in crate::saga) children: Vec<u16>,
 }
 
-/// What the state machine needs to know of a definition.
+/// The facts about a definition that the state machine needs.
 #[derive(Clone, Debug)]
 pub(in crate::saga) struct Plan {
     pub(in crate::saga) steps: Vec<StepPlan>,
-    /// The numbers of all steps, each after everything that must be done before it.
+    /// The numbers of all steps, each after all steps that must be done before it.
     pub(in crate::saga) order: Vec<u16>,
-    /// How many steps of one saga may be under way at once.
+    /// How many steps of one saga run concurrently.
     pub(in crate::saga) max_concurrent: usize,
 }
 
 impl Plan {
-    /// Checks the steps, whose `children` it fills in.
+    /// Checks the steps, and fills in their `children`.
     pub(in crate::saga) fn new(
         saga: Name,
         mut steps: Vec<StepPlan>,
@@ -205,9 +211,10 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The order of the steps, and for each step which steps certainly are done before it begins.
+    /// Returns the order of the steps, and for each step the steps that are certainly done before
+    /// it begins.
     fn ancestors(&self, saga: Name) -> Result<(Vec<u16>, Vec<HashSet<u16>>), InvalidDefinition> {
-        // Kahn's order: a step is reached when all of its parents are.
+        // Kahn's algorithm: a step is reached when all of its parents are.
         let mut ancestors = vec![HashSet::new(); self.steps.len()];
         let mut missing: Vec<usize> = self.steps.iter().map(|step| step.parents.len()).collect();
         let roots = (0u16..).zip(&missing).filter(|(_, missing)| **missing == 0);

@@ -1,14 +1,14 @@
-//! What a saga does next: `fold` of its log, `decide` over its plan. Pure.
+//! The next steps of a saga: `fold` reads its log, `decide` compares it with its plan. Pure.
 
 use crate::saga::model::entry::{Entry, EntryKind, Status};
 use crate::saga::model::plan::{Kind, Plan, StepPlan};
 
-/// Where one step stands.
+/// The state of one step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(in crate::saga) enum Step {
-    /// Not begun.
+    /// It has not begun.
     Pending,
-    /// Its action may be under way.
+    /// Its action may be in progress.
     Acting,
     /// Its action had its effect.
     Done,
@@ -16,15 +16,15 @@ pub(in crate::saga) enum Step {
     Failed,
     /// Its action may have had an effect.
     InDoubt,
-    /// Its undo may be under way; `in_doubt` as before it.
+    /// Its undo may be in progress. `in_doubt`: whether the action was in doubt.
     Undoing { in_doubt: bool },
-    /// Its effect is gone.
+    /// Its undo is done.
     Undone,
-    /// Its undo failed; `in_doubt` as before it.
+    /// Its undo failed. `in_doubt`: whether the action was in doubt.
     UndoFailed { in_doubt: bool },
 }
 
-/// Which way a saga goes.
+/// The direction of a saga.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(in crate::saga) enum Phase {
     Forward,
@@ -33,7 +33,7 @@ pub(in crate::saga) enum Phase {
     Compensated,
 }
 
-/// A saga as its log tells it.
+/// The state of a saga according to its log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::saga) struct State {
     pub(in crate::saga) phase: Phase,
@@ -42,7 +42,7 @@ pub(in crate::saga) struct State {
     pub(in crate::saga) stuck: bool,
 }
 
-/// What is known beside the log.
+/// The facts beside the log that a decision needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(in crate::saga) struct Situation {
     pub(in crate::saga) cancelled: bool,
@@ -57,16 +57,16 @@ pub(in crate::saga) enum Reason {
     Deadline,
 }
 
-/// What to write down, and do, next.
+/// The next entry to record, and the action that follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::saga) enum Command {
-    /// Write that the action may leave, then let it.
+    /// Record that the action may start, then start it.
     Act(u16),
-    /// Write that the undo may leave, then let it.
+    /// Record that the undo may start, then start it.
     Undo(u16),
-    /// Write that steps are undone from here on.
+    /// Record that the saga undoes steps from here on.
     Unwind(Reason),
-    /// Write that a step waits for an operator.
+    /// Record that a step waits for an operator.
     Stick(u16),
     Complete,
     Compensate,
@@ -77,10 +77,11 @@ impl State {
         Self { phase: Phase::Forward, steps: vec![Step::Pending; steps], stuck: false }
     }
 
-    /// The state after `entries`.
+    /// Returns the state after `entries`.
     ///
     /// # Errors
-    /// An entry that cannot follow those before it: its position, and why.
+    /// Returns an error for an entry that cannot follow the entries before it, with its position
+    /// and the reason.
     pub(in crate::saga) fn fold<'a, P: 'a>(
         steps: usize,
         entries: impl IntoIterator<Item = &'a Entry<P>>,
@@ -104,40 +105,40 @@ impl State {
         }
     }
 
-    /// Takes one entry of the log over.
+    /// Applies one entry of the log.
     pub(in crate::saga) fn apply(&mut self, kind: EntryKind, step: u16) -> Result<(), String> {
         if matches!(self.phase, Phase::Completed | Phase::Compensated) {
-            return Err("the saga had ended".to_owned());
+            return Err("the saga has ended".to_owned());
         }
         let count = self.steps.len();
         let forward = self.phase == Phase::Forward;
         let now = self
             .steps
             .get_mut(usize::from(step))
-            .ok_or_else(|| format!("step {step} of a definition with {count} steps"))?;
+            .ok_or_else(|| format!("there is no step {step}, the definition has {count} steps"))?;
         *now = match (kind, *now) {
-            // Pending => Acting; a worker that takes over starts the step again.
+            // Pending => Acting. A worker that takes over starts the step again.
             (EntryKind::ActionStarted, Step::Pending | Step::Acting) => Step::Acting,
-            // Acting => how the action ended. In doubt => as an operator found out.
+            // Acting => the end of the action. In doubt => the finding of an operator.
             (EntryKind::ActionDone, Step::Acting) => Step::Done,
             (EntryKind::ActionFailed, Step::Acting) => Step::Failed,
             (EntryKind::ActionInDoubt, Step::Acting) => Step::InDoubt,
             (EntryKind::Happened, Step::InDoubt | Step::Failed) if forward => Step::Done,
             (EntryKind::DidNotHappen, Step::InDoubt) if forward => Step::Failed,
-            // Done or in doubt => Undoing, and again by a worker that takes over.
+            // Done or in doubt => Undoing. A worker that takes over starts the undo again.
             (EntryKind::UndoStarted, Step::Done) => Step::Undoing { in_doubt: false },
             (EntryKind::UndoStarted, Step::InDoubt) => Step::Undoing { in_doubt: true },
             (EntryKind::UndoStarted, Step::Undoing { in_doubt }) => Step::Undoing { in_doubt },
-            // Undoing => how the undo ended.
+            // Undoing => the end of the undo.
             (EntryKind::UndoDone, Step::Undoing { .. }) => Step::Undone,
             (EntryKind::UndoFailed, Step::Undoing { in_doubt }) => Step::UndoFailed { in_doubt },
-            // Stuck => an operator tries again, or lets an undo be.
+            // Stuck => an operator retries or skips an undo.
             (EntryKind::Retried, Step::UndoFailed { in_doubt }) => match in_doubt {
                 true => Step::InDoubt,
                 false => Step::Done,
             },
-            // In doubt => Acting, at once: were it pending, a deadline or a cancel could come first, and
-            // what may have happened would be forgotten.
+            // In doubt => Acting, without Pending in between. A pending step could be cancelled or
+            // pass the deadline, and the saga would forget that the action may have happened.
             (EntryKind::Retried, Step::InDoubt) if forward => Step::Acting,
             (EntryKind::Retried, Step::Failed) if forward => Step::Pending,
             (EntryKind::Skipped, Step::UndoFailed { .. }) => Step::Undone,
@@ -151,10 +152,10 @@ impl State {
             (kind, step) => return Err(format!("{kind:?} cannot follow {step:?}")),
         };
         match kind {
-            // Forward => Unwinding: a step failed, or somebody wants it so.
+            // Forward => Unwinding: a step failed, a caller cancelled, or the deadline passed.
             EntryKind::Unwinding => self.phase = Phase::Unwinding,
             EntryKind::Stuck => self.stuck = true,
-            // Stuck => going on: an operator has decided.
+            // Stuck => running: an operator has decided.
             EntryKind::Retried
             | EntryKind::Skipped
             | EntryKind::Happened
@@ -166,7 +167,8 @@ impl State {
         Ok(())
     }
 
-    /// What can be done now. Empty while there is only to wait, and when the saga is over or stuck.
+    /// Returns the commands that are possible now. Empty while steps run, and when the saga is
+    /// stuck or has ended.
     pub(in crate::saga) fn decide(&self, plan: &Plan, situation: Situation) -> Vec<Command> {
         if self.stuck {
             return Vec::new();
@@ -178,7 +180,7 @@ impl State {
         }
     }
 
-    /// Whether the point of no return is behind: failures do not unwind any more.
+    /// Whether the saga is past its point of no return, so that failures do not unwind it any more.
     pub(in crate::saga) fn is_committed(&self, plan: &Plan) -> bool {
         self.each(plan).any(|(_, step, kind)| match kind {
             Kind::Compensatable => false,
@@ -206,23 +208,24 @@ impl State {
                 | (Step::InDoubt, Kind::Compensatable) => {
                     return vec![Command::Unwind(Reason::Step(number))];
                 }
-                // Past the pivot there is no way back, and a pivot in doubt may be it.
+                // Past the pivot there is no way back, and a pivot in doubt may be past it.
                 (Step::InDoubt, _) | (Step::Failed, Kind::Retryable) => stuck = Some(number),
                 (Step::Acting, Kind::Pivot) => pivoting = true,
                 _ => {}
             }
         }
         if let Some(number) = stuck {
-            // What runs may still end by itself, and is written down before the saga rests.
+            // Steps in progress may still end by themselves. Their ends are recorded before the
+            // saga is stuck.
             return if self.running() == 0 { vec![Command::Stick(number)] } else { Vec::new() };
         }
         let all_done = self.steps.iter().all(|step| *step == Step::Done);
-        // A pivot under way is waited for: only its outcome says which way to go.
+        // A pivot in progress decides the direction, so the saga waits for it.
         if !pivoting && !self.is_committed(plan) {
             if situation.cancelled {
                 return vec![Command::Unwind(Reason::Cancelled)];
             }
-            // What is all done at the deadline is done in time.
+            // A saga whose steps are all done at the deadline is in time.
             if situation.past_deadline && !all_done {
                 return vec![Command::Unwind(Reason::Deadline)];
             }
@@ -238,12 +241,12 @@ impl State {
     }
 
     fn unwinding(&self, plan: &Plan) -> Vec<Command> {
-        // Actions under way end first: what they did must be known before it is undone.
+        // Actions in progress end first: their effects must be known before they are undone.
         if self.steps.contains(&Step::Acting) {
             return Vec::new();
         }
-        // In doubt before all others: they may still be happening. Nothing waits for a step in doubt that
-        // has no undo: it stays in doubt.
+        // Steps in doubt come before all others, because their actions may still be in progress.
+        // Steps in doubt without an undo stay in doubt, and no step waits for them.
         let doubtful = |(step, plan): (&Step, &StepPlan)| match step {
             Step::InDoubt => plan.has_undo,
             Step::Undoing { in_doubt } | Step::UndoFailed { in_doubt } => *in_doubt,
@@ -273,8 +276,9 @@ impl State {
         commands
     }
 
-    /// For each step, whether what it depended on may be undone: its effect is gone, or nothing undoes it and
-    /// that holds for all steps that depended on it.
+    /// Returns for each step whether the steps that it depended on may be undone. They may if its
+    /// effect is undone, or if it has no undo and the same is true of all steps that depended on
+    /// it.
     fn gone(&self, plan: &Plan) -> Vec<bool> {
         let mut gone = vec![false; self.steps.len()];
         for number in plan.order.iter().rev().map(|number| usize::from(*number)) {

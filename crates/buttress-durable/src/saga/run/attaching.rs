@@ -1,4 +1,4 @@
-//! Sagas that were started before: recognising them, and waiting for their end.
+//! Sagas that were started before: recognising a repeated start, and waiting for the end.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -22,10 +22,10 @@ use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
 use crate::saga::store::{Record, SagaId, Store};
 
-/// The first wait between two looks at a log.
+/// The first wait between two loads of a log.
 const SOON: Duration = Duration::from_millis(10);
 
-/// The longest one.
+/// The longest wait between two loads of a log.
 const LATE: Duration = Duration::from_secs(1);
 
 impl<I, F, St> Executor<I, F, St>
@@ -34,10 +34,11 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// Whether the saga that is known under `id` is the one that a caller wanted to start since `asked`.
+    /// Checks that the saga known under `id` is the one that a caller wanted to start since
+    /// `asked`.
     ///
     /// # Errors
-    /// It is another one, or the store did not say.
+    /// Returns an error if it is another saga, or if the store does not answer.
     pub(in crate::saga) async fn known(
         &self,
         id: SagaId,
@@ -59,10 +60,11 @@ where
                     let why = format!("saga {id} exists with other content");
                     return Err(store(StoreError::conflict(why)));
                 }
-                // Another call is just creating it.
+                // Another call is creating the saga now.
                 None if clock.now() < ends && self.is_here(id) => {}
                 None => {
-                    let why = format!("starting saga {id}: another start of it came to nothing");
+                    let why =
+                        format!("saga {id}: another start of the saga failed; start it again");
                     return Err(store(StoreError::transient(why)));
                 }
             }
@@ -71,7 +73,7 @@ where
         }
     }
 
-    /// Whether a saga runs here, or is being taken or resumed here.
+    /// Whether a saga runs on this executor, or is being taken or resumed.
     fn is_here(&self, id: SagaId) -> bool {
         let taking = self.core.taking().contains_key(&id);
         taking || self.core.active().contains_key(&id)
@@ -86,7 +88,8 @@ where
             return false;
         }
         match definition.same_input {
-            // Both are the user's code. An input that cannot be read or compared is not the same.
+            // Decoding and comparing are user code. An input that cannot be read or compared counts
+            // as different.
             Some(same) => caught(|| {
                 let known = definition.codec.decode(&record.beginning.input);
                 known.is_ok_and(|known| same(&known, input))
@@ -96,7 +99,7 @@ where
         }
     }
 
-    /// An execution that waits for the end of a saga, wherever it runs.
+    /// Returns an execution that waits for the end of a saga, wherever it runs.
     pub(in crate::saga) fn attach(&self, id: SagaId) -> Execution {
         let (reply, receiver) = oneshot::channel();
         let executor = self.clone();
@@ -117,7 +120,7 @@ where
                 }
                 Ok(Some(_)) => failing = None,
                 Ok(None) => {
-                    let why = "it is not in the store any more".to_owned();
+                    let why = "the saga is not in the store any more".to_owned();
                     let _ = reply.send(Err(SagaError::NotPossible { saga: id, why }));
                     return;
                 }
@@ -149,7 +152,7 @@ where
                 match gone.await {
                     Some(true) => return,
                     Some(false) => break,
-                    // A saga has ended here; maybe this one.
+                    // A saga has ended here; it may be this one.
                     None if core.active().contains_key(&id) => {}
                     None => break,
                 }
@@ -158,7 +161,7 @@ where
         }
     }
 
-    /// The report of a saga that rests, from its log.
+    /// Creates the report of an ended or stuck saga from its log.
     fn report_of(&self, record: &Record<F::Encoded>) -> Result<Report, SagaError> {
         let saga = record.id;
         self.check_definition(record)?;

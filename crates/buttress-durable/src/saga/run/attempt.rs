@@ -1,4 +1,4 @@
-//! One attempt of an action or an undo: the call, its time limit, and what a panic means.
+//! One attempt of an action or an undo: the call, its time limit, and its panics.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -14,19 +14,19 @@ use tower::{BoxError, Service};
 use crate::saga::run::call::{Call, Contact, StepKey};
 use crate::saga::run::lease::Permit;
 
-/// The output of a step, of whatever type.
+/// The output of a step, of any type.
 pub(in crate::saga) type Output = Arc<dyn Any + Send + Sync>;
 
 /// How one attempt ended.
 #[derive(Debug)]
 pub(in crate::saga) enum Attempt {
     Done(Output),
-    /// It certainly had no effect.
+    /// The attempt certainly had no effect.
     Failed(String),
-    /// Nobody knows whether it had one.
+    /// It is unknown whether the attempt had an effect.
     InDoubt(String),
-    /// It was kept from leaving: this worker's lease had lapsed. `doubt`: attempts before, of this execution or
-    /// of others, may have had an effect.
+    /// The attempt did not start, because this worker's lease had lapsed. `doubt`: whether earlier
+    /// attempts, of this execution or of others, may have had an effect.
     Lapsed {
         doubt: bool,
     },
@@ -34,35 +34,35 @@ pub(in crate::saga) enum Attempt {
 
 pub(in crate::saga) type AttemptFuture = Pin<Box<dyn Future<Output = Attempt> + Send>>;
 
-/// What an attempt is told by the saga.
+/// The conditions that the saga sets for an attempt.
 #[derive(Clone, Debug)]
 pub(in crate::saga) struct Terms {
     pub(in crate::saga) key: StepKey,
-    /// When it is cut short, and why.
+    /// When the attempt is cut short, and why.
     pub(in crate::saga) cut: Option<Cut>,
     pub(in crate::saga) clock: Clock,
     /// Whether an execution before this one may have had an effect.
     pub(in crate::saga) doubt: bool,
-    /// Under which it may leave.
+    /// The permit under which the attempt may call the service.
     pub(in crate::saga) permit: Permit,
 }
 
-/// When an attempt is cut short, and what its end then says.
+/// When an attempt is cut short, and the text of its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::saga) struct Cut {
     pub(in crate::saga) at: Instant,
     pub(in crate::saga) why: &'static str,
 }
 
-/// Why an attempt beyond its own limit has ended.
+/// The text of an attempt that exceeded the limit of its step.
 const NO_ANSWER: &str = "no answer in time";
 
-/// Why steps end, and sagas unwind, at the deadline of the saga.
+/// The text of steps that end, and of sagas that unwind, at the deadline.
 pub(in crate::saga) const DEADLINE: &str = "deadline passed";
 
 impl Cut {
-    /// The earlier of a step's own limit and the deadline of its saga. At one instant the deadline counts,
-    /// because it is what the saga unwinds for.
+    /// Returns the earlier of a step's limit and its saga's deadline. If both are equal, the
+    /// deadline counts, because the saga unwinds for it.
     pub(in crate::saga) fn earlier(
         limit: Option<Instant>,
         deadline: Option<Instant>,
@@ -89,10 +89,12 @@ where
     S::Future: Send + 'static,
     R: Send + 'static,
 {
-    // The user's function; nothing has left yet.
+    // `make` is user code. No call has reached the service yet.
     let request = match caught(make) {
         Ok(Some(request)) => request,
-        Ok(None) => return not_made(terms.doubt, "an output it needs is missing".to_owned()),
+        Ok(None) => {
+            return not_made(terms.doubt, "an output that the step needs is missing".to_owned());
+        }
         Err(why) => return not_made(terms.doubt, format!("making its request {why}")),
     };
     let contact = Arc::new(Contact::new(terms.doubt, terms.permit.clone()));
@@ -100,13 +102,13 @@ where
     Box::pin(run(service, call, contact, terms))
 }
 
-/// An attempt that came to nothing before anything left.
+/// Returns an attempt that ended before it called the service.
 pub(in crate::saga) fn not_made(doubt: bool, why: String) -> AttemptFuture {
     let ended = if doubt { Attempt::InDoubt(why) } else { Attempt::Failed(why) };
     Box::pin(std::future::ready(ended))
 }
 
-/// How the calls of one attempt ended.
+/// How the call of one attempt ended.
 enum End<T> {
     Answer(T),
     Error(String),
@@ -131,11 +133,11 @@ where
     // Boxed: most steps have no limit, and a timer would be most of this future.
     let mut sleep = terms.cut.map(|cut| (Box::pin(terms.clock.sleep_until(cut.at)), cut.why));
     let ended = poll_fn(|cx| {
-        // The call first, so that an answer that is there at the deadline wins.
+        // The call comes first, so that an answer at the deadline still counts.
         let polled = caught(|| called.as_mut().poll(cx).map_err(Into::into));
         match polled {
             Ok(Poll::Ready(Ok(output))) => return Poll::Ready(End::Answer(output)),
-            Ok(Poll::Ready(Err(error))) => return Poll::Ready(told(error)),
+            Ok(Poll::Ready(Err(error))) => return Poll::Ready(text_of(error)),
             Ok(Poll::Pending) => {}
             Err(why) => return Poll::Ready(End::Panic(why)),
         }
@@ -152,29 +154,29 @@ where
         End::Lapsed => return Attempt::Lapsed { doubt: !contact.is_definite() },
         End::Error(why) => (why, contact.is_definite()),
         End::Late(why) => (why.to_owned(), contact.is_definite()),
-        // A refusal says nothing of what else a service does that panics.
+        // A refusal says nothing about the other effects of a service that panics.
         End::Panic(why) => (why, contact.is_definite() && !contact.has_left()),
     };
     if definite { Attempt::Failed(why) } else { Attempt::InDoubt(why) }
 }
 
-/// The text of an error. Its `Display` and its `Drop` are the user's code.
-fn told<T>(error: BoxError) -> End<T> {
+/// Returns the text of an error. Its `Display` and its `Drop` are user code.
+fn text_of<T>(error: BoxError) -> End<T> {
     let text = caught(|| error.to_string());
-    // Apart: a panic while another unwinds would end the process.
+    // Separately, because a panic during another panic would end the process.
     match (text, caught(|| drop(error))) {
         (Ok(text), Ok(())) => End::Error(text),
         (Err(why), _) | (Ok(_), Err(why)) => End::Panic(why),
     }
 }
 
-/// Runs code of the user's. A panic of it is an error that says what the panic said.
+/// Runs user code. Turns its panic into an error with the panic's message.
 pub(in crate::saga) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         let text = format!("panicked: {}", text.unwrap_or("no message"));
-        // What it panicked with is the user's too.
+        // The payload of the panic is a value of user code too.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
             std::mem::forget(again);
         }

@@ -1,4 +1,4 @@
-//! [`bounded`]: waiting for a store no longer than a time.
+//! [`bounded`]: waits for a store up to a time limit.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use buttress::{Clock, StoreError};
 
-/// Waits for `asking` up to `limit`. After that the store may still do what it was asked for.
+/// Waits for `asking` up to `limit`. After that the store may still carry out the operation.
 ///
 /// # Errors
-/// The errors of `asking`, and a transient one after `limit`.
+/// Returns the errors of `asking`, and a transient error after `limit`.
 pub(in crate::saga) async fn bounded<T>(
     clock: &Clock,
     limit: Duration,
@@ -18,7 +18,7 @@ pub(in crate::saga) async fn bounded<T>(
     asking: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     let mut asking = pin!(asking);
-    // Boxed and made when the store has to be waited for: many stores answer immediately.
+    // Boxed, and created when the store is first pending: many stores answer immediately.
     let mut timer = None;
     poll_fn(|cx| {
         if let Poll::Ready(answer) = asking.as_mut().poll(cx) {

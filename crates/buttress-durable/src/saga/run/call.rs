@@ -1,5 +1,5 @@
-//! [`Call`]: a request of a step on its way through the user's layers to the service, and what is known
-//! of how far it got.
+//! [`Call`]: a request of a step on its way through the user's layers to the service, and
+//! [`Contact`]: the record of how far it got.
 
 use std::fmt;
 use std::future::Future;
@@ -15,17 +15,19 @@ use tower::Service;
 use crate::saga::run::lease::Permit;
 use crate::saga::store::SagaId;
 
-/// Which of the two services of a step is called.
+/// The service of a step that is called: its action or its undo.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Direction {
-    /// Its action.
+    /// The action of the step.
     Action,
-    /// Its undo.
+    /// The undo of the step.
     Undo,
 }
 
-/// What a service recognises a repeated call by: the same for every attempt of one step in one
-/// direction, also after a restart. Its text is `saga/step/action` or `saga/step/undo`.
+/// The key by which a service recognises a repeated call. Its text is `saga/step/action` or
+/// `saga/step/undo`.
+///
+/// The key is equal in every attempt of one step in one direction, also after a restart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct StepKey {
     saga: SagaId,
@@ -38,19 +40,19 @@ impl StepKey {
         Self { saga, step, direction }
     }
 
-    /// The saga.
+    /// Returns the id of the saga.
     #[must_use]
     pub fn saga(&self) -> SagaId {
         self.saga
     }
 
-    /// The name of the step.
+    /// Returns the name of the step.
     #[must_use]
     pub fn step(&self) -> Name {
         self.step
     }
 
-    /// Action or undo.
+    /// Returns whether the call is an action or an undo.
     #[must_use]
     pub fn direction(&self) -> Direction {
         self.direction
@@ -67,10 +69,10 @@ impl fmt::Display for StepKey {
     }
 }
 
-/// A request of a step, with its key. This is what the layers and the service of a step get.
+/// A request of a step with its key, which the layers and the service of the step receive.
 ///
-/// It is `Clone` where the request is, so that a retry among the layers can repeat it. For a service
-/// that takes the plain request: `ServiceBuilder::new().map_request(saga::Call::into_request)`.
+/// It is `Clone` if the request is, so that a retry among the layers can repeat it. For a service
+/// that takes the plain request, use `ServiceBuilder::new().map_request(saga::Call::into_request)`.
 #[derive(Clone)]
 pub struct Call<R> {
     request: R,
@@ -83,24 +85,24 @@ impl<R> Call<R> {
         Self { request, key, contact }
     }
 
-    /// What is asked for.
+    /// Returns the request.
     #[must_use]
     pub fn request(&self) -> &R {
         &self.request
     }
 
-    /// What is asked for, to be changed.
+    /// Returns the request, to be changed.
     pub fn request_mut(&mut self) -> &mut R {
         &mut self.request
     }
 
-    /// What is asked for.
+    /// Returns the request without its key.
     #[must_use]
     pub fn into_request(self) -> R {
         self.request
     }
 
-    /// What the service recognises a repetition by.
+    /// Returns the key by which the service recognises a repeated call.
     #[must_use]
     pub fn key(&self) -> StepKey {
         self.key
@@ -113,20 +115,20 @@ impl<R: fmt::Debug> fmt::Debug for Call<R> {
     }
 }
 
-/// What the attempts of one execution of a step came to, seen from right in front of the service.
+/// The record of the attempts of one execution of a step, made right in front of the service.
 #[derive(Debug)]
 pub(in crate::saga) struct Contact {
-    /// Attempts that left for the service and were not answered with a final refusal.
+    /// Attempts that called the service and got no definite refusal.
     open: AtomicU32,
-    /// Whether one was answered with a final refusal.
+    /// Whether an attempt got a definite refusal.
     refused: AtomicBool,
-    /// Whether an execution of the step before this one left and was not answered.
+    /// Whether an earlier execution of the step called the service and got no answer.
     doubt: bool,
-    /// Under which attempts may leave.
+    /// The permit under which attempts may call the service.
     permit: Permit,
-    /// Whether an attempt was kept from leaving, because the permit does not stand any more.
+    /// Whether an attempt was stopped, because the permit is not valid any more.
     lapsed: AtomicBool,
-    /// Of the execution, which ends then.
+    /// The waker of the execution, which ends when an attempt was stopped.
     waker: Mutex<Option<Waker>>,
 }
 
@@ -142,7 +144,7 @@ impl Contact {
         }
     }
 
-    /// Whether an attempt was kept from leaving. `cx` is woken when one is.
+    /// Whether an attempt was stopped. Wakes `cx` when one is.
     pub(in crate::saga) fn has_lapsed(&self, cx: &mut Context<'_>) -> bool {
         {
             let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,12 +153,12 @@ impl Contact {
                 None => *waker = Some(cx.waker().clone()),
             }
         }
-        // After the waker is there: whoever sets the flag wakes it afterwards.
+        // Read after the waker is stored: the attempt that sets the flag wakes it afterwards.
         self.lapsed.load(Ordering::Acquire)
     }
 
-    /// Whether an attempt may leave. A layer of the user's (a retry, a queue) may have held it for so long that
-    /// this worker does not own the saga any more.
+    /// Whether an attempt may call the service. A layer of the user's (a retry, a queue) may have
+    /// delayed it until this worker did not own the saga any more.
     fn may_leave(&self) -> bool {
         if self.permit.stands() {
             return true;
@@ -169,16 +171,18 @@ impl Contact {
         false
     }
 
-    /// Whether the failure of all attempts together means that nothing happened: each that left was
-    /// answered with a final refusal. A refusal says nothing of another attempt before it that timed
-    /// out: that one may still be happening. And that none left says nothing of an execution before.
+    /// Whether the failure of all attempts together means that the action had no effect. It does if
+    /// each attempt that called the service got a definite refusal. A refusal does not make an
+    /// earlier attempt definite that timed out: it may still be in progress. If no attempt called
+    /// the service, an earlier execution may still have had an effect.
     pub(in crate::saga) fn is_definite(&self) -> bool {
-        // What layers do on other tasks has been handed over by their channels; the count orders nothing.
+        // Channels have handed over the work that layers do on other tasks. The count orders
+        // nothing.
         self.open.load(Ordering::Acquire) == 0
             && (!self.doubt || self.refused.load(Ordering::Acquire))
     }
 
-    /// Whether an attempt of this execution left for the service.
+    /// Whether an attempt of this execution called the service.
     pub(in crate::saga) fn has_left(&self) -> bool {
         self.open.load(Ordering::Acquire) > 0 || self.refused.load(Ordering::Acquire)
     }
@@ -193,11 +197,13 @@ impl Contact {
     }
 }
 
-/// Whether an error of a service means that it certainly did nothing.
+/// Whether an error of a service means that the call certainly had no effect.
 pub(in crate::saga) type Definite<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 
-/// The saga's own adaptor around a service, under the user's layers: counts the attempts that reach it
-/// and judges their errors. Made by [`StepBuilder`](crate::saga::StepBuilder).
+/// The innermost service of a step, which wraps the user's service under the user's layers.
+///
+/// It counts the attempts that reach the user's service, and classifies their errors.
+/// [`StepBuilder`](crate::saga::StepBuilder) creates it.
 pub struct Leaf<S, E> {
     inner: S,
     definite: Definite<E>,
@@ -227,7 +233,7 @@ where
         if !contact.may_leave() {
             return LeafFuture { future: None, contact, definite };
         }
-        // Before the call: a service that panics in it may have done its work.
+        // Counted before the call: a service that panics in the call may have had an effect.
         contact.leave();
         LeafFuture { future: Some(self.inner.call(call)), contact, definite }
     }
@@ -246,10 +252,10 @@ impl<S: fmt::Debug, E> fmt::Debug for Leaf<S, E> {
 }
 
 pin_project! {
-    /// The response of a [`Leaf`]. Dropping it leaves the call in doubt.
+    /// The response future of a [`Leaf`]. Dropping it leaves the call in doubt.
     #[must_use = "futures do nothing unless polled"]
     pub struct LeafFuture<F, E> {
-        // `None` if the call was kept from leaving: the execution ends, and drops this.
+        // `None` if the attempt was stopped. The execution then ends, and drops this future.
         #[pin]
         future: Option<F>,
         contact: Arc<Contact>,

@@ -1,8 +1,8 @@
-//! What an executor counts.
+//! The counters of an executor.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One number of an executor.
+/// The name of a counter.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::saga) enum Counter {
     Started,
@@ -17,7 +17,7 @@ pub(in crate::saga) enum Counter {
     UndoFailed,
 }
 
-/// The numbers of an executor. They only grow.
+/// The counters of an executor. They only grow.
 #[derive(Debug, Default)]
 pub(in crate::saga) struct Counters([AtomicU64; Counter::UndoFailed as usize + 1]);
 

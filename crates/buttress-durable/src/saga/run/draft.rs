@@ -1,4 +1,4 @@
-//! [`Draft`]: what is about to be written down.
+//! [`Draft`]: the entries of the next write to a log.
 
 use std::sync::Arc;
 
@@ -8,26 +8,26 @@ use crate::saga::run::attempt::Output;
 use crate::saga::run::call::Direction;
 use crate::text;
 
-/// The most entries of one draft. What does not fit goes into the next one: with texts as long as they may be,
-/// these are 8 MB.
+/// The most entries of one draft. Further entries go into the next one. With the longest texts,
+/// 1000 entries are 8 MB.
 pub(in crate::saga) const MOST_ENTRIES: usize = 1000;
 
-/// A step that may leave once its start is written down.
+/// A step that may start once the store has recorded its start.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::saga) struct Launch {
     pub(in crate::saga) step: u16,
     pub(in crate::saga) direction: Direction,
-    /// Whether an execution of it before this one may have had an effect.
+    /// Whether an earlier execution of the step may have had an effect.
     pub(in crate::saga) doubt: bool,
 }
 
-/// What is about to be written, and the state after it.
+/// The entries of the next write, and the state after them.
 pub(in crate::saga) struct Draft<P> {
     pub(in crate::saga) state: State,
     pub(in crate::saga) entries: Vec<Entry<P>>,
-    /// Outputs of actions that are done by it.
+    /// The outputs of the actions that these entries complete.
     pub(in crate::saga) outputs: Vec<(u16, Output)>,
-    /// What may leave once it is written.
+    /// The steps that may start once the entries are stored.
     pub(in crate::saga) launch: Vec<Launch>,
     pub(in crate::saga) reason: Option<Arc<str>>,
 }
@@ -37,12 +37,12 @@ impl<P> Draft<P> {
         Self { state, entries: Vec::new(), outputs: Vec::new(), launch: Vec::new(), reason: None }
     }
 
-    /// Whether nothing more may go into this draft.
+    /// Whether the draft can take no more entries.
     pub(in crate::saga) fn is_full(&self) -> bool {
         self.entries.len() >= MOST_ENTRIES
     }
 
-    /// Writes that a step begins, and lets it leave then.
+    /// Adds the start of a step, and the step to the ones that may start after the write.
     pub(in crate::saga) fn begin(&mut self, launch: Launch) {
         let step = launch.step;
         self.launch.push(launch);

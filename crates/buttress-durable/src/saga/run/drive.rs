@@ -1,4 +1,4 @@
-//! One saga on its task: asks the state machine, writes down, then acts.
+//! The task of one saga: asks the state machine, records the decision, then acts.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -28,11 +28,11 @@ mod writing;
 
 pub(in crate::saga) type Reply = oneshot::Sender<Result<Report, SagaError>>;
 
-/// What others tell a saga that runs.
+/// The requests of the executor to a running saga.
 #[derive(Debug, Default)]
 pub(in crate::saga) struct Control {
     cancelled: AtomicBool,
-    pub(in crate::saga) told: Notify,
+    pub(in crate::saga) notify: Notify,
 }
 
 impl Control {
@@ -41,9 +41,9 @@ impl Control {
         self.wake();
     }
 
-    /// Lets the saga look again at what it should do.
+    /// Makes the saga check its situation again.
     pub(in crate::saga) fn wake(&self) {
-        self.told.notify_one();
+        self.notify.notify_one();
     }
 
     fn is_cancelled(&self) -> bool {
@@ -51,27 +51,27 @@ impl Control {
     }
 }
 
-/// One saga under way.
+/// A running saga.
 pub(in crate::saga) struct Run<I, F: Format, St> {
     pub(in crate::saga) core: Arc<Core<I, F, St>>,
     pub(in crate::saga) id: SagaId,
     pub(in crate::saga) epoch: u64,
     pub(in crate::saga) control: Arc<Control>,
-    /// As the log in the store tells it.
+    /// The state according to the log in the store.
     pub(in crate::saga) durable: State,
     pub(in crate::saga) position: u64,
     pub(in crate::saga) reason: Option<Arc<str>>,
-    /// What the log last said of steps that were not done.
+    /// The last texts of the log about steps that were not done.
     pub(in crate::saga) notes: HashMap<u16, String>,
-    /// Until the saga is in the store.
+    /// `Some` until the saga is in the store.
     pub(in crate::saga) creating: Option<Creating<F::Encoded>>,
     pub(in crate::saga) reply: Option<Reply>,
     pub(in crate::saga) step_runs: StepRuns<I, F, St>,
-    /// Dropped last, however this ends: also by a panic, or with its runtime.
+    /// Dropped last, however the run ends: also after a panic, or with its runtime.
     pub(in crate::saga) _registered: Registered<I, F, St>,
 }
 
-/// A saga that runs here, as others see it.
+/// The registration of a saga that runs on this executor.
 pub(in crate::saga) struct Registered<I, F: Format, St> {
     pub(in crate::saga) core: Arc<Core<I, F, St>>,
     pub(in crate::saga) id: SagaId,
@@ -83,7 +83,7 @@ impl<I, F: Format, St> Drop for Registered<I, F, St> {
     }
 }
 
-/// What a saga begins with.
+/// The data for the creation of a saga in the store.
 pub(in crate::saga) struct Creating<P> {
     pub(in crate::saga) input: P,
     pub(in crate::saga) deadline: Option<Duration>,
@@ -102,7 +102,7 @@ where
     pub(in crate::saga) async fn drive(mut self, first: Vec<Entry<F::Encoded>>) {
         let result = {
             let mut going = pin!(self.go(first));
-            // Attempts catch their own panics. This is for all other code that is not ours.
+            // Attempts catch their own panics. This catches the panics of all other foreign code.
             poll_fn(|cx| match caught(|| going.as_mut().poll(cx)) {
                 Ok(polled) => polled.map(Ok),
                 Err(why) => Poll::Ready(Err(why)),
@@ -139,11 +139,11 @@ where
                 }
                 let (layer, error) = (core.config.layer().as_str(), WithCauses(error));
                 match &error.0 {
-                    // The outage is in the log already, and its caller has the error.
+                    // The log has the outage already, and the caller gets the error.
                     SagaError::Store { error: store, .. } if store.may_pass() => {
                         tracing::debug!(target: "buttress", layer, %error, "saga left");
                     }
-                    // The caller of the start is told: often it only asks a second time.
+                    // The caller of the start gets the error. Often it only repeats a start.
                     SagaError::Store { error: store, .. }
                         if store.kind() == StoreErrorKind::Conflict && self.position == 0 =>
                     {
@@ -154,12 +154,15 @@ where
             }
         }
         if let Some(reply) = self.reply.take() {
-            // Nobody may be waiting.
+            // There may be no receiver any more.
             let _ = reply.send(result);
         }
-        // What it holds is the user's too.
+        // It holds values of user code.
         if let Err(why) = caught(|| drop(self)) {
-            tracing::error!(target: "buttress", layer = core.config.layer().as_str(), why, "a value of a saga was not dropped");
+            tracing::error!(
+                target: "buttress", layer = core.config.layer().as_str(), why,
+                "a value of a saga panicked when it was dropped"
+            );
         }
     }
 
@@ -180,7 +183,7 @@ where
                     continue;
                 }
             };
-            // Begun before, by a worker that vanished or before an operator's decision.
+            // The step began before: under a worker that crashed, or before an operator's decision.
             if full {
                 self.step_runs.put_back(step, direction, Ended::Lapsed { doubt: true });
             } else {
@@ -219,7 +222,7 @@ where
             if self.core.is_shutting_down() && self.step_runs.is_empty() {
                 return Err(SagaError::ShutDown { saga: self.id });
             }
-            // There is more to write than fitted.
+            // A full draft may have left entries for the next one.
             if !was_full {
                 self.wait().await;
             }
@@ -228,7 +231,7 @@ where
         }
     }
 
-    /// Waits until something ends, or somebody wants something.
+    /// Waits until a step ends, the deadline passes, or a request arrives.
     async fn wait(&mut self) {
         let core = self.core.clone();
         let control = self.control.clone();
@@ -236,26 +239,26 @@ where
             && !self.durable.is_committed(&core.definition.inner.plan);
         let clock = &core.config.clock;
         let deadline = self.step_runs.deadline.filter(|at| may_unwind && *at > clock.now());
-        let mut told = pin!(control.told.notified());
+        let mut notified = pin!(control.notify.notified());
         let mut alarm = pin!(deadline.map(|at| clock.sleep_until(at)));
-        let was_told = poll_fn(|cx| {
+        let was_notified = poll_fn(|cx| {
             let ended = self.step_runs.poll(cx);
-            let told = told.as_mut().poll(cx).is_ready();
+            let notified = notified.as_mut().poll(cx).is_ready();
             let alarm = alarm.as_mut().as_pin_mut().is_some_and(|alarm| alarm.poll(cx).is_ready());
-            if ended || told || alarm { Poll::Ready(told) } else { Poll::Pending }
+            if ended || notified || alarm { Poll::Ready(notified) } else { Poll::Pending }
         })
         .await;
-        // A lapsed lease: nothing leaves before it is written down again under a live one.
-        if self.step_runs.has_lapsed() && !was_told {
+        // The lease lapsed: no step starts before its start is recorded again under a live lease.
+        if self.step_runs.has_lapsed() && !was_notified {
             let mut live = pin!(core.lease.live());
             // A caller waits for a lease that cannot be renewed no longer than for a write.
             let patience = core.config.patience;
             let mut late = pin!(self.reply.is_some().then(|| clock.sleep(patience)));
-            // By the same future: it stands first in line for what is told. (A second one never heard of
-            // a shut-down.)
+            // Polls the same future again, which is registered for notifications. A second future
+            // once missed a shutdown.
             loop {
                 let first = poll_fn(|cx| {
-                    if told.as_mut().poll(cx).is_ready() || live.as_mut().poll(cx).is_ready() {
+                    if notified.as_mut().poll(cx).is_ready() || live.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(false);
                     }
                     match late.as_mut().as_pin_mut().map(|late| late.poll(cx)) {
@@ -268,8 +271,8 @@ where
                 }
                 late.set(None);
                 let millis = patience.as_millis();
-                let error = format!("renewing a lease: no success within {millis} ms");
-                // The saga is in the store, so it goes on all the same.
+                let error = format!("renewing the lease: not renewed within {millis} ms");
+                // The saga is in the store, so it continues all the same.
                 let _ = self.complain(&StoreError::transient(error));
             }
         }

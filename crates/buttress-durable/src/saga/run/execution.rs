@@ -1,4 +1,4 @@
-//! [`Execution`]: a saga that has begun.
+//! [`Execution`]: the future of a saga that has begun.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use crate::saga::error::SagaError;
 use crate::saga::report::Report;
 use crate::saga::store::SagaId;
 
-/// A saga that has begun. Completes with its [`Report`]; dropping it leaves the saga running.
+/// A saga that has begun, as a future of its [`Report`]. Dropping it leaves the saga running.
 #[derive(Debug)]
 #[must_use = "a saga's failure is in its report"]
 pub struct Execution {
@@ -19,7 +19,7 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// Which saga.
+    /// Returns the id of the saga.
     #[must_use]
     pub fn id(&self) -> SagaId {
         self.id
@@ -32,7 +32,7 @@ impl Future for Execution {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let saga = self.id;
         let received = Pin::new(&mut self.receiver).poll(cx);
-        // The task is gone without an answer: its runtime was shut down.
+        // The task ended without an answer: its runtime was shut down.
         received.map(|result| result.unwrap_or(Err(SagaError::ShutDown { saga })))
     }
 }

@@ -23,8 +23,9 @@ use crate::saga::run::step_runs::StepRuns;
 use crate::saga::run::troubles::Troubles;
 use crate::saga::store::{SagaId, Store, Summary, WorkerId};
 
-/// Runs sagas of one definition, with a store for their logs. Cheap to clone; clones are the same
-/// executor. See the [module](crate::saga) for everything else.
+/// Runs the sagas of one definition, with a store for their logs. Cheap to clone.
+///
+/// Clones share one executor. The [module](crate::saga) page has the rules.
 pub struct Executor<I, F: Format, St> {
     pub(in crate::saga) core: Arc<Core<I, F, St>>,
 }
@@ -35,11 +36,11 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// An executor that keeps logs in `store`.
+    /// Creates an executor that keeps logs in `store`.
     ///
     /// # Errors
-    /// A lease, deadline or patience of zero or beyond 365 days, no attempts, a backoff that makes no
-    /// sense.
+    /// Returns [`InvalidConfig`] if a value is outside the bounds of its setter, or if a backoff is
+    /// invalid.
     pub fn new(
         definition: Definition<I, F>,
         store: St,
@@ -70,7 +71,7 @@ where
         Ok(Self { core: Arc::new(core) })
     }
 
-    /// Registers a saga that is about to run here; `None` if it does already.
+    /// Registers a saga that is about to run here; returns no run if the saga runs here already.
     pub(in crate::saga) fn run(
         &self,
         id: SagaId,
@@ -104,12 +105,14 @@ where
         (run, Execution { id, receiver })
     }
 
-    /// Asks for a saga to be unwound, wherever it runs. Steps under way end first. `false` if there is
-    /// no such saga or it has ended. Past its point of no return the saga goes through all the same, and
-    /// one that is stuck stays so.
+    /// Requests that a saga unwinds, wherever it runs. Returns `false` if the saga is unknown or
+    /// has ended.
+    ///
+    /// Steps in progress end first. A saga past its point of no return completes all the same. A
+    /// stuck saga stays stuck.
     ///
     /// # Errors
-    /// The store failed.
+    /// Returns the error of the store.
     pub async fn cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
         let asking = self.core.store.request_cancel(saga);
         let known = self.core.ask("cancelling a saga", asking).await?;
@@ -120,10 +123,11 @@ where
         Ok(known)
     }
 
-    /// Where a saga stands, as its log says; `None` if it is unknown.
+    /// Returns the state of a saga according to its log; `None` if the saga is unknown.
     ///
     /// # Errors
-    /// The store failed, the log cannot be read, or it is of another definition.
+    /// Returns an error if the store failed, the log cannot be read, or the saga is of another
+    /// definition.
     pub async fn state(&self, saga: SagaId) -> Result<Option<Tree>, SagaError> {
         let store = |error| SagaError::Store { saga, error };
         let loading = self.core.store.load(saga);
@@ -138,10 +142,11 @@ where
         Ok(Some(Tree::new(saga, definition.name, &definition.plan, &state, &record.entries)))
     }
 
-    /// Up to `limit` sagas of all definitions in the store, by id, beginning after `after`.
+    /// Lists up to `limit` sagas of all definitions in the store, ordered by id, beginning after
+    /// `after`.
     ///
     /// # Errors
-    /// The store failed.
+    /// Returns the error of the store.
     pub async fn list(
         &self,
         status: Option<Status>,
@@ -152,14 +157,18 @@ where
         self.core.ask("listing sagas", listing).await
     }
 
-    /// Stops starting steps, waits until those under way have ended and are written down, and gives up
-    /// the lease, so that others can go on with what is unfinished.
+    /// Shuts the executor down: stops starting steps, waits for the steps in progress, and releases
+    /// the lease.
+    ///
+    /// The executor waits until the ends of these steps are recorded. Other workers can then resume
+    /// the unfinished sagas.
     ///
     /// # Errors
-    /// The store failed when the lease was given up: it runs out by itself.
+    /// Returns the error of the store if the release of the lease failed. The lease then runs out
+    /// by itself.
     ///
     /// # Cancel safety
-    /// When dropped, the executor goes on shutting down, but keeps its lease.
+    /// If the future is dropped, the executor continues to shut down, but keeps its lease.
     pub async fn shut_down(&self) -> Result<(), StoreError> {
         let core = &self.core;
         core.shutting_down.store(true, Ordering::Release);
@@ -176,7 +185,7 @@ where
         core.ask("retiring a worker", core.store.release_worker(core.lease.worker)).await
     }
 
-    /// The numbers as they are now.
+    /// Returns a snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let sum = |counter| self.core.counters.sum(counter);
@@ -195,13 +204,13 @@ where
         }
     }
 
-    /// The id under which this executor owns its sagas.
+    /// Returns the id under which this executor owns its sagas.
     #[must_use]
     pub fn worker(&self) -> WorkerId {
         self.core.lease.worker
     }
 
-    /// What it runs.
+    /// Returns the definition of the sagas.
     #[must_use]
     pub fn definition(&self) -> &Definition<I, F> {
         &self.core.definition
@@ -209,10 +218,10 @@ where
 }
 
 impl<I: Send + Sync + 'static> Executor<I, InMemory, crate::saga::MemoryStore> {
-    /// An executor whose sagas end with the process.
+    /// Creates an executor that keeps its logs in memory. Its sagas end with the process.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Returns the errors of [`new`](Self::new).
     pub fn in_memory(definition: Definition<I>, config: Config) -> Result<Self, InvalidConfig> {
         let store = crate::saga::MemoryStore::new(config.clock.clone());
         Self::new(definition, store, config)

@@ -1,4 +1,4 @@
-//! [`Lease`]: that this worker is alive, as far as it knows itself.
+//! [`Lease`]: the lease of this worker, as far as the worker knows.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::saga::store::{Store, WorkerId};
 #[cfg(test)]
 mod tests;
 
-/// What a worker knows of its lease. Pure.
+/// A worker's knowledge of its lease. Pure.
 ///
 /// A lease has *terms*. A renewal whose answer comes before the end of the lease continues the term. A renewal
 /// whose answer comes later begins the next term: another worker may have taken sagas over in between.
@@ -27,25 +27,26 @@ pub(in crate::saga) struct Tenure {
 }
 
 impl Tenure {
-    /// No lease yet.
+    /// Creates the state before the first renewal.
     pub(in crate::saga) const fn none(now: Instant) -> Self {
         Self { until: now, term: 0 }
     }
 
-    /// After a renewal by `length`, which this worker asked for at `asked` and whose answer came at `now`. The
-    /// lease ends earlier here than in the store: it counts from before the store was asked.
+    /// Returns the state after a renewal by `length`. The worker asked at `asked`, and the answer
+    /// came at `now`. The lease ends earlier here than in the store, because it counts from before
+    /// the request.
     pub(in crate::saga) fn renewed(self, asked: Instant, now: Instant, length: Duration) -> Self {
         let term = if now < self.until { self.term } else { self.term + 1 };
         Self { until: self.until.max(instant::after(asked, length)), term }
     }
 
-    /// The present term; `None` if the lease has run out.
+    /// Returns the present term; `None` if the lease has run out.
     pub(in crate::saga) fn term(self, now: Instant) -> Option<u64> {
         (now < self.until).then_some(self.term)
     }
 }
 
-/// How long this worker may start steps.
+/// The lease of this worker, under which it may start steps.
 #[derive(Debug)]
 pub(in crate::saga) struct Lease {
     pub(in crate::saga) worker: WorkerId,
@@ -68,8 +69,9 @@ impl Known {
     }
 }
 
-/// That the lease has not lapsed since the permit was taken. What the store confirmed under it may leave while
-/// it stands; what was confirmed before a lapse must be confirmed again.
+/// Proof that the lease has not lapsed since the permit was taken. A step that the store confirmed
+/// under a permit may start while the permit is valid. After a lapse the store must confirm it
+/// again.
 #[derive(Clone, Debug)]
 pub(in crate::saga) struct Permit {
     known: Arc<Known>,
@@ -90,17 +92,17 @@ impl Lease {
         Self { worker, length, known, renewed: Notify::new(), begun: OnceCell::new() }
     }
 
-    /// Whether steps may be started now, if the store confirms it.
+    /// Whether steps may start now, if the store confirms them.
     pub(in crate::saga) fn is_live(&self) -> bool {
         self.known.term().is_some()
     }
 
-    /// A permit for what the store is about to be asked.
+    /// Returns a permit for a request to the store.
     pub(in crate::saga) fn permit(&self) -> Permit {
         Permit { known: self.known.clone(), term: self.known.term() }
     }
 
-    /// Waits until steps may be started.
+    /// Waits until steps may start.
     pub(in crate::saga) async fn live(&self) {
         loop {
             let renewed = self.renewed.notified();
@@ -111,7 +113,8 @@ impl Lease {
         }
     }
 
-    /// An answer that does not come in half a lease is given up: the next one may still be in time.
+    /// Renews the lease. Stops waiting after half a lease, because the next request may still be in
+    /// time.
     async fn renew<P>(&self, store: &impl Store<P>) -> Result<(), StoreError> {
         let clock = &self.known.clock;
         let asked = clock.now();
@@ -127,7 +130,7 @@ impl Lease {
     }
 }
 
-/// Takes the lease, once, and keeps it as long as the executor or one of its sagas lives.
+/// Takes the lease, once, and renews it while the executor or one of its sagas lives.
 pub(in crate::saga) async fn begin<I, F, St>(
     core: &std::sync::Arc<Core<I, F, St>>,
 ) -> Result<(), StoreError>
@@ -150,8 +153,8 @@ where
     core.lease.begun.get_or_try_init(begin).await.copied()
 }
 
-/// As [`begin`]; and renews a lease that has run out while this worker stood still. Its own sagas would be
-/// free to be taken over, by itself too.
+/// Calls [`begin`], and renews a lease that has run out while this process was paused. Otherwise
+/// every worker could take over the sagas of this one.
 pub(in crate::saga) async fn begin_live<I, F, St>(
     core: &std::sync::Arc<Core<I, F, St>>,
 ) -> Result<(), StoreError>
@@ -188,7 +191,7 @@ where
                 length / 3
             }
             Err(error) => {
-                // Sooner than otherwise, and ever later in a long outage.
+                // Sooner than after a success, with growing waits in a long outage.
                 let soon = (length / 20).clamp(Duration::from_millis(10), Duration::from_secs(1));
                 core.store_failed(Operation::Renew, &error, soon)
             }

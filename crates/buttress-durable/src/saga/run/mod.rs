@@ -1,4 +1,5 @@
-//! How an executor runs sagas: the lease of its worker, the task of each saga, recovery, and operators.
+//! The run of an executor: the lease of its worker, the task of each saga, recovery, and operators'
+//! decisions.
 
 pub(in crate::saga) mod attaching;
 pub(in crate::saga) mod attempt;

@@ -1,4 +1,4 @@
-//! What operators can do about a saga that is stuck.
+//! Operators' decisions about stuck sagas.
 
 use std::sync::Arc;
 
@@ -18,19 +18,19 @@ use crate::saga::run::lease;
 use crate::saga::run::slots::Turn;
 use crate::saga::store::{SagaId, Store};
 
-/// The text of entries that operators cause.
+/// Returns the text of entries that operators cause.
 fn by_operator() -> Option<String> {
     Some("by an operator".to_owned())
 }
 
-/// What an operator found out about an action in doubt.
+/// The finding of an operator about an action in doubt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Resolution<T> {
-    /// It did happen, and this is its output.
+    /// The action happened, with this output.
     Happened(T),
-    /// It did not happen: a pivot's saga unwinds. Past the point of no return there is no way back, so a
-    /// [retryable](crate::saga::Kind::Retryable) step is stuck still, as failed, and can be
-    /// [retried](crate::saga::Executor::retry).
+    /// The action did not happen. The saga of a pivot then unwinds. A
+    /// [retryable](crate::saga::Kind::Retryable) step has failed and its saga stays stuck, because
+    /// there is no way back; an operator can [retry](crate::saga::Executor::retry) it.
     DidNotHappen,
 }
 
@@ -40,10 +40,10 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// An operator: lets a stuck saga try again what it is stuck at.
+    /// Retries the steps of a stuck saga that failed or are in doubt, for an operator.
     ///
     /// # Errors
-    /// It is not stuck, or the store failed.
+    /// Returns an error if the saga is not stuck, or if the store failed.
     pub async fn retry(&self, saga: SagaId) -> Result<Execution, SagaError> {
         self.decide(saga, |step, number| {
             let stuck = matches!(step, Step::UndoFailed { .. } | Step::InDoubt | Step::Failed);
@@ -52,10 +52,10 @@ where
         .await
     }
 
-    /// An operator: lets failed undos of a stuck saga be, as if they had been done.
+    /// Counts the failed undos of a stuck saga as done, for an operator.
     ///
     /// # Errors
-    /// It is not stuck at an undo, or the store failed.
+    /// Returns an error if the saga is not stuck at an undo, or if the store failed.
     pub async fn skip(&self, saga: SagaId) -> Result<Execution, SagaError> {
         self.decide(saga, |step, number| {
             let stuck = matches!(step, Step::UndoFailed { .. });
@@ -64,10 +64,12 @@ where
         .await
     }
 
-    /// An operator: says what became of the action of `step` that a stuck saga does not know.
+    /// Records whether the action of `step` happened, in a saga that is stuck with this action in
+    /// doubt.
     ///
     /// # Errors
-    /// It is not stuck at that step, which may be one of another definition, the output cannot be encoded, or the store failed.
+    /// Returns an error if the saga is not stuck at this step, the step is of another definition,
+    /// the output cannot be encoded, or the store failed.
     pub async fn resolve<T>(
         &self,
         saga: SagaId,
@@ -86,7 +88,7 @@ where
         let entry = match resolution {
             Resolution::DidNotHappen => Entry::DidNotHappen { step, why },
             Resolution::Happened(output) => {
-                // The user's code.
+                // The codec is user code.
                 let output = Arc::new(output);
                 let output = caught(|| self.core.definition.inner.codec.encode(&output));
                 let output = output.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
@@ -117,7 +119,7 @@ where
             return Err(SagaError::ShutDown { saga });
         }
         let asked = core.config.clock.now();
-        // All that follows waits no longer than the patience of a caller.
+        // Everything below waits at most the patience of a caller.
         let ends = instant::after(asked, core.config.patience);
         let left = || ends.saturating_duration_since(core.config.clock.now());
         let clock = &core.config.clock;
@@ -127,37 +129,37 @@ where
         let beginning = bounded(clock, left(), "taking a lease", lease::begin_live(core)).await;
         beginning.map_err(store)?;
         let Some(_reserved) = core.reserve(saga) else {
-            return Err(not("it runs here"));
+            return Err(not("the saga runs on this executor"));
         };
-        // Looked at before it is taken: what cannot be decided is left to whoever owns it.
+        // Loaded before it is taken: a saga that needs no decision stays with its owner.
         let loading = bounded(clock, left(), "loading a saga", core.store.load(saga)).await;
         let record = loading.map_err(store)?;
         let record = record.ok_or_else(|| not("there is no such saga"))?;
         self.check_definition(&record)?;
         if record.status != Status::Stuck {
-            return Err(not(&format!("it is {}, not stuck", record.status.as_str())));
+            return Err(not(&format!("the saga is {}, not stuck", record.status.as_str())));
         }
         let taking = core.store.take_saga(core.lease.worker, saga);
         let taken = bounded(clock, left(), "taking a saga", taking).await.map_err(store)?;
-        let record = taken.ok_or_else(|| not("another worker has it"))?;
+        let record = taken.ok_or_else(|| not("another worker owns the saga"))?;
         let state = State::fold(core.definition.inner.steps.len(), &record.entries);
         let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
         let mut entries = Vec::new();
         for (step, now) in (0u16..).zip(&state.steps) {
-            // What does not fit into one write stays stuck, for another decision.
+            // Steps that do not fit into one write stay stuck, for another decision.
             if entries.len() >= MOST_ENTRIES {
                 break;
             }
             let Some(entry) = decision(*now, step) else { continue };
             let retried = matches!(entry, Entry::Retried { .. });
             entries.push(entry);
-            // In one piece, so that nothing comes between.
+            // Both entries in one write, so that no other entry comes between them.
             if retried && *now == Step::InDoubt && state.phase == Phase::Forward {
                 entries.push(Entry::ActionStarted { step });
             }
         }
         if !state.stuck || entries.is_empty() {
-            return Err(not("it is not stuck at that"));
+            return Err(not("the saga is not stuck at a step that this decision is for"));
         }
         self.resume(record, entries, Turn::Now)
     }

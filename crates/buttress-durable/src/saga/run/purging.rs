@@ -8,17 +8,17 @@ use buttress::{Clock, Format};
 use crate::saga::run::shared::Core;
 use crate::saga::store::Store;
 
-/// How many sagas one operation removes, so that the transactions of others need not wait long.
+/// How many sagas one operation removes, so that other transactions do not wait long.
 const BATCH: usize = 200;
 
-/// How long the executor waits between two looks that found less than a batch.
+/// Returns the wait after an operation that removed less than a batch.
 fn interval(retention: Duration) -> Duration {
     (retention / 10).clamp(Duration::from_millis(100), Duration::from_secs(60))
 }
 
-/// Removes what ended before the retention, until the executor is gone. While there is more, the next batch comes
-/// after a pause as long as the last one took: half of the time is left to others, and the rate of the removal is
-/// bound only by the store.
+/// Removes sagas that ended before the retention, until the executor is dropped. After a full batch
+/// the next one follows after a pause as long as the operation took. So half of the time is left to
+/// other transactions, and only the store limits the rate.
 pub(in crate::saga) async fn keep<I, F, St>(
     core: Weak<Core<I, F, St>>,
     clock: Clock,
@@ -44,7 +44,7 @@ pub(in crate::saga) async fn keep<I, F, St>(
             Err(error) => {
                 tracing::warn!(
                     target: "buttress", layer = core.config.layer().as_str(), %error,
-                    "ended sagas not purged"
+                    "the executor could not purge ended sagas"
                 );
                 interval(retention)
             }

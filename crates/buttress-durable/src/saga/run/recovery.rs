@@ -1,4 +1,4 @@
-//! Taking over the sagas of workers that vanished.
+//! Taking over the sagas of workers that crashed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,17 +22,21 @@ use crate::saga::run::step_runs::StepRuns;
 use crate::saga::run::troubles::Operation;
 use crate::saga::store::{Record, SagaId, Store, Summary};
 
-/// What [`Executor::recover`] found.
+/// The result of [`Executor::recover`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// Sagas that run here again.
+    /// Sagas that run on this executor again.
     pub resumed: Vec<SagaId>,
-    /// Sagas that cannot be resumed: their logs cannot be read, or were started with other steps. They
-    /// are left as they are; those taken over are free again when this worker retires.
+    /// Sagas that cannot be resumed: their logs cannot be read, or they were started with other
+    /// steps.
+    ///
+    /// They stay unchanged. Other workers can take over these sagas when this worker has shut down.
     pub left: Vec<SagaError>,
-    /// Up to 100 unfinished sagas of other versions of the definition that no live worker owns. They stay as they
-    /// are until an executor of their version recovers. The executor logs each version once.
+    /// Up to 100 unfinished sagas of other versions of the definition that no live worker owns.
+    ///
+    /// They stay unchanged until an executor of their version recovers them. The executor logs each
+    /// version once.
     pub other_versions: Vec<Summary>,
 }
 
@@ -42,23 +46,25 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// Takes over every unfinished saga of this definition whose worker has no live lease, and resumes
-    /// it. Call it when a process starts, and again from time to time, or see
-    /// [`keep_recovering`](Self::keep_recovering).
+    /// Takes over every unfinished saga of this definition whose worker has no live lease, and
+    /// resumes it.
     ///
-    /// It also resumes every saga that this executor owns in the store and does not run: after a take-over whose
-    /// answer was lost, after a start that failed and was stored all the same, and after a task that died.
+    /// Call it when a process starts, and again from time to time, or use
+    /// [`keep_recovering`](Self::keep_recovering). It also resumes every saga that this executor
+    /// owns in the store and does not run. Such a saga is left after a take-over whose answer was
+    /// lost, a start that failed although it was stored, or a task that died.
     ///
     /// # Errors
-    /// The store failed. What was taken over before that runs.
+    /// Returns the error of the store. Sagas that were taken over before the error run.
     ///
     /// # Cancel safety
-    /// When dropped, sagas that the store has handed over and that do not run yet are resumed by the next call.
+    /// If the future is dropped, the next call resumes sagas that the store has handed over and
+    /// that do not run yet.
     pub async fn recover(&self) -> Result<Recovery, StoreError> {
         const AT_ONCE: usize = 100;
         let core = &self.core;
         let mut recovery = Recovery::default();
-        // Bounded as a whole: several callers wait for each other.
+        // Bounded as a whole, because several callers wait for each other.
         let alone = async { Ok(core.recovering.lock().await) };
         let _alone = core.ask("waiting for another recovery", alone).await?;
         core.ask("taking a lease", lease::begin_live(core)).await?;
@@ -83,7 +89,7 @@ where
         Ok(recovery)
     }
 
-    /// Resumes what belongs to this worker and does not run here.
+    /// Resumes sagas that this worker owns and that do not run here.
     async fn adopt(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
         let core = &self.core;
         let (definition, worker) = (&core.definition.inner, core.lease.worker);
@@ -96,10 +102,10 @@ where
             if core.left().contains(&id) {
                 continue;
             }
-            // It runs here, or it is being started, taken or resumed.
+            // Sagas that run here, or are being started, taken or resumed, are skipped.
             let Some(_reserved) = core.reserve(id) else { continue };
             match core.ask("taking a saga", core.store.take_saga(worker, id)).await {
-                // An operator must decide about one that is stuck.
+                // An operator must decide about a stuck saga.
                 Ok(Some(record)) if record.status != Status::Stuck => {
                     self.resume_found(record, recovery);
                 }
@@ -114,7 +120,7 @@ where
         Ok(())
     }
 
-    /// Reports sagas of other versions that no worker runs. Each version is logged once.
+    /// Reports sagas of other versions that no worker runs. Logs each version once.
     async fn find_others(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
         const MOST: usize = 100;
         let core = &self.core;
@@ -123,13 +129,13 @@ where
         let asking = core.store.other_versions(name, version, MOST);
         recovery.other_versions = core.ask("looking for other versions", asking).await?;
         for other in &recovery.other_versions {
-            let mut told =
+            let mut logged =
                 core.other_versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if told.insert(other.version) {
+            if logged.insert(other.version) {
                 tracing::warn!(
                     target: "buttress", layer = core.config.layer().as_str(), definition = name,
                     version = other.version, known = version, saga = %other.id,
-                    "unfinished sagas of another version are left: run an executor of that version"
+                    "unfinished sagas of another version: run an executor of that version to resume them"
                 );
             }
         }
@@ -138,15 +144,15 @@ where
 
     fn resume_found(&self, record: Record<F::Encoded>, recovery: &mut Recovery) {
         let id = record.id;
-        // Taken over from ourselves, after standing still for longer than a lease: what runs finds itself
-        // fenced, and then the saga goes on under its new epoch.
+        // This worker took the saga over from itself, after a pause longer than a lease. The old
+        // run finds itself fenced, and then the saga continues under its new epoch.
         if self.core.active().contains_key(&id) {
             self.resume_later(record);
             recovery.resumed.push(id);
             return;
         }
         match self.resume(record, Vec::new(), Turn::Later) {
-            // Nobody waits for its report.
+            // No caller waits for its report.
             Ok(execution) => {
                 drop(execution);
                 recovery.resumed.push(id);
@@ -158,10 +164,10 @@ where
         }
     }
 
-    /// Resumes a saga once it does not run here any more.
+    /// Resumes a saga once its old run here has ended.
     fn resume_later(&self, record: Record<F::Encoded>) {
         let executor = self.clone();
-        let reserved = self.core.reserve_anew(record.id);
+        let reserved = self.core.reserve_again(record.id);
         self.core.config.spawner.spawn(async move {
             let _reserved = reserved;
             let core = &executor.core;
@@ -178,15 +184,18 @@ where
             if let Err(error) = executor.resume(record, Vec::new(), Turn::Later) {
                 let layer = core.config.layer().as_str();
                 let error = WithCauses(&error);
-                tracing::error!(target: "buttress", layer, %error, "saga not resumed");
+                tracing::error!(target: "buttress", layer, %error, "the executor could not resume a saga");
             }
         });
     }
 
-    /// [`recover`](Self::recover)s at once and every `interval`, at least 1 ms, until the executor is dropped or shut
-    /// down, so that the sagas of a worker that crashed go on here when its lease has run out.
+    /// Spawns a task that calls [`recover`](Self::recover) immediately and then every `interval`,
+    /// at least every 1 ms.
+    ///
+    /// The sagas of a worker that crashed are then resumed here once its lease has run out. The
+    /// task ends when the executor is dropped or shut down.
     pub fn keep_recovering(&self, interval: Duration) {
-        // With none it would ask the store all the time.
+        // An interval of zero would query the store all the time.
         let interval = interval.max(Duration::from_millis(1));
         let core = Arc::downgrade(&self.core);
         let clock = self.core.config.clock.clone();
@@ -194,7 +203,7 @@ where
             loop {
                 let wait = match core.upgrade().map(|core| Self { core }) {
                     Some(executor) if !executor.core.is_shutting_down() => {
-                        executor.recover_and_tell(interval).await
+                        executor.recover_and_log(interval).await
                     }
                     _ => return,
                 };
@@ -203,15 +212,15 @@ where
         });
     }
 
-    /// Returns when to look again.
-    async fn recover_and_tell(&self, interval: Duration) -> Duration {
+    /// Recovers once, and logs failures. Returns the wait until the next recovery.
+    async fn recover_and_log(&self, interval: Duration) -> Duration {
         let layer = self.core.config.layer().as_str();
         match self.recover().await {
             Ok(recovery) => {
                 self.core.store_worked(Operation::Recover);
                 for error in &recovery.left {
                     let error = WithCauses(error);
-                    tracing::error!(target: "buttress", layer, %error, "saga not resumed");
+                    tracing::error!(target: "buttress", layer, %error, "the executor could not resume a saga");
                 }
                 interval
             }
@@ -219,7 +228,7 @@ where
         }
     }
 
-    /// Runs a saga on from its log, after `decision`, which an operator has made.
+    /// Resumes a saga from its log, after an operator's `decision`.
     pub(in crate::saga) fn resume(
         &self,
         record: Record<F::Encoded>,
@@ -243,8 +252,8 @@ where
         let step_runs = StepRuns::new(core.clone(), saga, input, outputs, deadline);
         let (run, execution) = self.run(saga, record.epoch, step_runs, state, position);
         let Some(mut run) = run else {
-            // Taken over from ourselves: whoever runs it here will find itself fenced.
-            let why = "it still runs here under an older epoch".to_owned();
+            // This worker took the saga over from itself. The old run will find itself fenced.
+            let why = "the saga still runs on this executor under an older epoch".to_owned();
             return Err(SagaError::NotPossible { saga, why });
         };
         run.reason = reason(&record.entries).map(Into::into);
@@ -259,7 +268,7 @@ where
         Ok(execution)
     }
 
-    /// The outputs that a log holds.
+    /// Decodes the outputs in a log.
     pub(in crate::saga) fn outputs_of<'a>(
         &self,
         saga: SagaId,
@@ -285,7 +294,7 @@ where
         Ok(outputs)
     }
 
-    /// The first entries of a new owner: what the one before left under way.
+    /// Returns the first entries of a new owner: the steps that the old owner had in progress.
     fn again(&self, state: &State) -> Vec<Entry<F::Encoded>> {
         let plan = &self.core.definition.inner.plan;
         let steps = (0u16..).zip(&state.steps).zip(&plan.steps);
@@ -294,7 +303,7 @@ where
                 Step::Acting
                     if plan.on_crash == OnCrash::Undo && plan.kind == Kind::Compensatable =>
                 {
-                    let why = Some("its worker crashed".to_owned());
+                    let why = Some("the worker crashed".to_owned());
                     Some(Entry::ActionInDoubt { step, why })
                 }
                 Step::Acting => Some(Entry::ActionStarted { step }),
@@ -330,8 +339,8 @@ where
         })
     }
 
-    /// Returns the instant of a deadline that was stored as wall time. It is never later than the configured length
-    /// from now: the wall clock may have been set back, or the row may be damaged.
+    /// Converts a deadline from wall time to an instant, at most the configured length from now.
+    /// The wall clock may have been set back, or the row may be damaged.
     fn deadline(&self, unix: Duration) -> Instant {
         let config = &self.core.config;
         let left = unix.saturating_sub(config.clock.unix());

@@ -1,4 +1,4 @@
-//! [`Core`]: what an executor and the sagas that run on it share.
+//! [`Core`]: the state that an executor shares with the sagas that run on it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
@@ -29,25 +29,27 @@ pub(in crate::saga) struct Core<I, F: Format, St> {
     pub(in crate::saga) active: Mutex<HashMap<SagaId, Arc<Control>>>,
     pub(in crate::saga) shutting_down: AtomicBool,
     pub(in crate::saga) shut_down: AtomicBool,
-    /// Told when a saga ends here.
+    /// Notified when a saga ends here.
     pub(in crate::saga) idle: Notify,
-    /// Sagas that are being taken or resumed here, with how many tasks do so. Locked before `active`.
+    /// Sagas that are being taken or resumed here, and the number of tasks that do so. Locked
+    /// before `active`.
     pub(in crate::saga) taking: Mutex<HashMap<SagaId, u32>>,
     /// Sagas that this worker took over and cannot resume.
     pub(in crate::saga) left: Mutex<HashSet<SagaId>>,
-    /// One recovery looks at a time: what another has taken is not yet among what runs here.
+    /// Only one recovery runs at a time: sagas that another one has taken are not registered as
+    /// running yet.
     pub(in crate::saga) recovering: tokio::sync::Mutex<()>,
-    /// Operators' decisions are made one after another.
+    /// Serialises operators' decisions.
     pub(in crate::saga) deciding: tokio::sync::Mutex<()>,
-    /// How many sagas that were taken over run.
+    /// Slots for sagas that were taken over and run.
     pub(in crate::saga) slots: Arc<Semaphore>,
     /// Versions of the definition whose sagas were found and logged.
     pub(in crate::saga) other_versions: Mutex<BTreeSet<u32>>,
 }
 
 impl<I, F: Format, St> Core<I, F, St> {
-    /// The store failed to do `operation`. Returns how long to wait before it is repeated; `first` is the
-    /// wait after the first failure.
+    /// Takes in that the store failed to do `operation`. Returns how long to wait before the
+    /// operation is repeated; `first` is the wait after the first failure.
     pub(in crate::saga) fn store_failed(
         &self,
         operation: Operation,
@@ -58,7 +60,7 @@ impl<I, F: Format, St> Core<I, F, St> {
         self.troubles.failed(layer, operation, error, first, now)
     }
 
-    /// The store did `operation`.
+    /// Takes in that the store did `operation`.
     pub(in crate::saga) fn store_worked(&self, operation: Operation) {
         if self.troubles.are_on() {
             let (layer, now) = (self.config.layer().as_str(), self.config.clock.now());
@@ -105,8 +107,8 @@ impl<I, F: Format, St> Core<I, F, St> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps others here from starting, taking or resuming a saga. `None` if it runs here, or if another task
-    /// is at it.
+    /// Keeps other tasks from starting, taking or resuming a saga. Returns `None` if the saga runs
+    /// here, or if another task holds it.
     pub(in crate::saga) fn reserve(self: &Arc<Self>, saga: SagaId) -> Option<Reserved<I, F, St>> {
         let mut taking = self.taking();
         if taking.contains_key(&saga) || self.active().contains_key(&saga) {
@@ -117,7 +119,7 @@ impl<I, F: Format, St> Core<I, F, St> {
     }
 
     /// Reserves a saga that may still run here, under an older epoch.
-    pub(in crate::saga) fn reserve_anew(self: &Arc<Self>, saga: SagaId) -> Reserved<I, F, St> {
+    pub(in crate::saga) fn reserve_again(self: &Arc<Self>, saga: SagaId) -> Reserved<I, F, St> {
         *self.taking().entry(saga).or_default() += 1;
         Reserved { core: self.clone(), saga }
     }
@@ -128,7 +130,7 @@ impl<I, F: Format, St> Core<I, F, St> {
     }
 }
 
-/// A saga that is being taken or resumed here, until this is dropped.
+/// A saga that is being taken or resumed here, until this value is dropped.
 pub(in crate::saga) struct Reserved<I, F: Format, St> {
     core: Arc<Core<I, F, St>>,
     saga: SagaId,

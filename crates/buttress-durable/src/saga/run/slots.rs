@@ -1,4 +1,4 @@
-//! When a saga that was taken over may run: so many of them run concurrently, the oldest first.
+//! The turn of sagas that were taken over: a limited number runs concurrently, the oldest first.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -19,7 +19,7 @@ use crate::saga::store::Store;
 pub(in crate::saga) enum Turn {
     /// Immediately: an operator waits for it.
     Now,
-    /// When fewer than [`max_resumed`](crate::saga::Config::max_resumed) run that were taken over.
+    /// When fewer than [`max_resumed`](crate::saga::Config::max_resumed) taken-over sagas run.
     Later,
 }
 
@@ -29,7 +29,7 @@ where
     F: Format,
     St: Store<F::Encoded>,
 {
-    /// As [`drive`](Self::drive), when it is the turn of the saga.
+    /// Calls [`drive`](Self::drive) when it is the turn of the saga.
     pub(in crate::saga) async fn drive_in_turn(
         mut self,
         first: Vec<Entry<F::Encoded>>,
@@ -44,34 +44,35 @@ where
                 self.drive(first).await;
                 drop(slot);
             }
-            // Nothing of it has begun here: another worker resumes it.
+            // Nothing of the saga has begun here: another worker resumes it.
             None => {
                 if let Some(reply) = self.reply.take() {
                     let _ = reply.send(Err(SagaError::ShutDown { saga: self.id }));
                 }
-                // What it holds is the user's: a panic of it must not end the task before the saga is gone.
+                // It holds values of user code. Their panic must not end the task before the saga
+                // is unregistered.
                 let _ = caught(|| drop(self));
             }
         }
     }
 }
 
-/// A slot to run in; `None` if the executor shuts down before there is one.
+/// Returns a slot to run in; `None` if the executor shuts down before.
 async fn slot<I, F: Format, St>(
     core: &Core<I, F, St>,
     control: &Control,
 ) -> Option<OwnedSemaphorePermit> {
     let mut acquiring = pin!(core.slots.clone().acquire_owned());
     loop {
-        let mut told = pin!(control.told.notified());
+        let mut notified = pin!(control.notify.notified());
         if core.is_shutting_down() {
             return None;
         }
         let acquired = poll_fn(|cx| match acquiring.as_mut().poll(cx) {
             Poll::Ready(slot) => Poll::Ready(Some(slot)),
-            Poll::Pending => told.as_mut().poll(cx).map(|()| None),
+            Poll::Pending => notified.as_mut().poll(cx).map(|()| None),
         });
-        // Told of a shut-down, or of a cancel: the saga learns of a cancel when it runs.
+        // Notified of a shutdown or a cancel. The saga sees a cancel when it runs.
         if let Some(slot) = acquired.await {
             return slot.ok();
         }

@@ -18,7 +18,7 @@ use crate::saga::run::lease;
 use crate::saga::run::step_runs::StepRuns;
 use crate::saga::store::{SagaId, Store};
 
-/// What a start has come to.
+/// The result of a start.
 enum Begun {
     Here(Execution),
     /// The same saga was started before.
@@ -31,27 +31,32 @@ where
     F: Codec<I>,
     St: Store<F::Encoded>,
 {
-    /// Starts a saga, and returns when that is durable. From then on it runs to its end, whoever waits.
+    /// Starts a saga, and returns once the start is durable. From then on the saga runs to its end.
+    ///
+    /// The saga runs even if no caller waits for it.
     ///
     /// # Errors
-    /// The saga was not stored: the store refused for longer than
-    /// [`patience`](crate::saga::Config::patience), the input is too large or cannot be encoded, the executor is
-    /// shutting down. After a transient error it may still be found by [`recover`](Self::recover).
+    /// Returns an error if the saga was not stored. The causes: the store failed for longer than
+    /// [`patience`](crate::saga::Config::patience), the input is too large or cannot be encoded, or
+    /// the executor is shutting down. After a transient error, [`recover`](Self::recover) may still
+    /// find the saga.
     ///
     /// # Cancel safety
-    /// Once polled, a saga may be started although this future is dropped.
+    /// If the future is dropped after its first poll, the saga may be started all the same.
     pub async fn start(&self, input: I) -> Result<Execution, SagaError> {
         let id = SagaId::random(&self.core.config.rng);
         self.start_as(id, input).await
     }
 
-    /// [`start`](Self::start) under an id of the caller's, so that one occasion starts one saga, however
-    /// often it is asked for.
+    /// Starts a saga under an id of the caller's, so that repeated starts with one id start one
+    /// saga. Otherwise like [`start`](Self::start).
     ///
     /// # Errors
-    /// As [`start`](Self::start). [`AlreadyStarted`](SagaError::AlreadyStarted) if a saga of this definition and
-    /// version was started before under this id with the same input: [`state`](Self::state) returns where it
-    /// stands. A [`Conflict`](buttress::StoreErrorKind::Conflict) if the saga under this id has other content.
+    /// Returns the errors of [`start`](Self::start). Returns
+    /// [`AlreadyStarted`](SagaError::AlreadyStarted) if a saga of this definition and version was
+    /// started before under this id with the same input. [`state`](Self::state) returns its state.
+    /// Returns a [`Conflict`](buttress::StoreErrorKind::Conflict) if the saga under this id has
+    /// other content.
     pub async fn start_as(&self, id: SagaId, input: I) -> Result<Execution, SagaError> {
         match self.begin(id, input).await? {
             Begun::Here(execution) => Ok(execution),
@@ -59,13 +64,15 @@ where
         }
     }
 
-    /// As [`start_as`](Self::start_as), and waits for the end of the saga that was started before: also of one that
-    /// has ended, is stuck, or runs in another process. Such an execution reads the log of the saga again and
-    /// again, at least once per second, and does not resume a saga whose worker crashed:
-    /// [`keep_recovering`](Self::keep_recovering) does.
+    /// Starts a saga under an id of the caller's, or waits for the end of the saga that was started
+    /// before.
+    ///
+    /// The earlier saga may have ended, be stuck, or run in another process. The execution reads
+    /// its log repeatedly, at least once per second. It does not resume a saga whose worker
+    /// crashed: [`keep_recovering`](Self::keep_recovering) does.
     ///
     /// # Errors
-    /// As [`start_as`](Self::start_as), except `AlreadyStarted`.
+    /// Returns the errors of [`start_as`](Self::start_as), except `AlreadyStarted`.
     pub async fn start_or_attach(&self, id: SagaId, input: I) -> Result<Execution, SagaError> {
         match self.begin(id, input).await? {
             Begun::Here(execution) => Ok(execution),
@@ -80,7 +87,7 @@ where
             return Err(SagaError::ShutDown { saga: id });
         }
         let input = Arc::new(input);
-        // The user's code.
+        // The codec is user code.
         let encoded = caught(|| core.definition.inner.codec.encode(&input));
         let encoded = encoded.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
         let encoded = encoded.map_err(|error| SagaError::Input { saga: id, error })?;
@@ -99,7 +106,7 @@ where
         let step_runs =
             StepRuns::new(core.clone(), id, input.clone(), Outputs::new(steps), deadline);
         let registered = {
-            // Until it is among what runs here.
+            // Held until the saga is registered as running here.
             let taking = core.taking();
             let resumed = taking.contains_key(&id);
             (!resumed).then(|| self.run(id, 1, step_runs, State::new(steps), 0))
@@ -115,7 +122,8 @@ where
                 self.known(id, &input, &encoded, now).await.map(|()| Begun::Before)
             }
             Ok(Err(error)) => Err(store(error)),
-            // Its task ended before that: by a panic, which it reports, or with its runtime.
+            // The task ended before the creation: by a panic, which it reports, or with its
+            // runtime.
             Err(_) => Err(execution.await.err().unwrap_or(SagaError::ShutDown { saga: id })),
         }
     }
@@ -123,7 +131,8 @@ where
     /// Starts a saga and waits for its end.
     ///
     /// # Errors
-    /// As [`start`](Self::start), and what keeps it from being run to its end here.
+    /// Returns the errors of [`start`](Self::start), and the reason why the saga does not run to
+    /// its end here.
     pub async fn run_to_end(&self, input: I) -> Result<Report, SagaError> {
         self.start(input).await?.await
     }

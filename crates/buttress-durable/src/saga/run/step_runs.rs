@@ -1,4 +1,4 @@
-//! [`StepRuns`]: the actions and undos of one saga that are under way, with their attempts.
+//! [`StepRuns`]: the actions and undos of one saga that are in progress, with their attempts.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -18,13 +18,13 @@ use crate::saga::run::lease::Permit;
 use crate::saga::run::shared::Core;
 use crate::saga::store::SagaId;
 
-/// What is under way for one saga, and what it is made with.
+/// The steps of one saga that are in progress, and the data that they need.
 pub(in crate::saga) struct StepRuns<I, F: Format, St> {
     pub(in crate::saga) core: Arc<Core<I, F, St>>,
     pub(in crate::saga) saga: SagaId,
     pub(in crate::saga) input: Arc<I>,
     pub(in crate::saga) outputs: Outputs,
-    /// When it must have passed its point of no return.
+    /// When the saga must have passed its point of no return.
     pub(in crate::saga) deadline: Option<Instant>,
     underway: Vec<Underway>,
     ended: Vec<(u16, Direction, Ended)>,
@@ -37,7 +37,7 @@ struct Underway {
     doubt: bool,
     attempts: u32,
     waited: Duration,
-    /// Taken before the store confirmed the start. No attempt leaves once it does not stand any more.
+    /// Taken before the store confirmed the start. No attempt starts once the permit is invalid.
     permit: Permit,
     phase: Phase,
 }
@@ -47,10 +47,11 @@ enum Phase {
     Waiting(Pin<Box<Sleep>>),
 }
 
-/// How what was under way ended.
+/// How a step in progress ended.
 pub(in crate::saga) enum Ended {
     Attempt(Attempt),
-    /// No further attempt left: this worker's lease had lapsed. `doubt` as of those before.
+    /// No further attempt started, because this worker's lease had lapsed. `doubt`: whether earlier
+    /// ones may have had an effect.
     Lapsed {
         doubt: bool,
     },
@@ -75,18 +76,18 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         self.ended.iter().any(|(_, _, ended)| matches!(ended, Ended::Lapsed { .. }))
     }
 
-    /// What has ended since the last look, in that order.
+    /// Returns the ends since the last call, in their order.
     pub(in crate::saga) fn take_ended(&mut self) -> Vec<(u16, Direction, Ended)> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Puts an end back, to be taken by the next look.
+    /// Puts an end back, for the next call of [`take_ended`](Self::take_ended).
     pub(in crate::saga) fn put_back(&mut self, step: u16, direction: Direction, ended: Ended) {
         self.ended.push((step, direction, ended));
     }
 
     /// Starts the first attempt of a step. The store must have confirmed its start under `permit`.
-    /// `launch.doubt`: an execution of it before, of whatever worker, may have had an effect.
+    /// `launch.doubt`: whether an earlier execution, under any worker, may have had an effect.
     pub(in crate::saga) fn launch(&mut self, launch: Launch, permit: &Permit) {
         let Launch { step, direction, doubt } = launch;
         match self.attempt(launch, permit) {
@@ -103,11 +104,12 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         }
     }
 
-    /// `None` if the lease has lapsed since the store confirmed the start.
+    /// Creates an attempt. Returns `None` if the lease has lapsed since the store confirmed the
+    /// start.
     fn attempt(&self, launch: Launch, permit: &Permit) -> Option<AttemptFuture> {
         let Launch { step, direction, doubt } = launch;
         let core = &self.core;
-        // Right before the call: between writing and now this worker may have stood still.
+        // Checked right before the call: since the write, this process may have been paused.
         if !permit.stands() {
             return None;
         }
@@ -120,12 +122,12 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
             Direction::Undo => code.undo_timeout,
         };
         let limit = limit.map(|limit| instant::after(clock.now(), limit));
-        // Past its point of no return a saga has no deadline, and an undo never has one.
+        // Past its point of no return a saga has no deadline. An undo never has one.
         let cut = direction == Direction::Action && plan.kind == Kind::Compensatable;
         let cut = Cut::earlier(limit, self.deadline.filter(|_| cut));
         let key = StepKey::new(self.saga, plan.name, direction);
         let terms = Terms { key, cut, clock: clock.clone(), doubt, permit: permit.clone() };
-        // To begin with it clones the service, which is the user's code.
+        // The code first clones the service, which is user code.
         let attempt = caught(|| match direction {
             Direction::Action => (code.act)(&self.input, &self.outputs, terms),
             Direction::Undo => code.undo(&self.input, &self.outputs, self.outputs.of(step), terms),
@@ -133,7 +135,7 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         Some(attempt.unwrap_or_else(|why| not_made(doubt, why)))
     }
 
-    /// Whether anything has ended that nobody has taken yet.
+    /// Polls the steps. Returns whether there are ends that were not taken yet.
     pub(in crate::saga) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let mut at = 0;
         while at < self.underway.len() {
@@ -150,14 +152,15 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         !self.ended.is_empty()
     }
 
-    /// `None` if it is given up without an outcome, because the executor is shutting down.
+    /// Returns `None` if the step was dropped without an outcome, because the executor is shutting
+    /// down.
     fn poll_one(&mut self, at: usize, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
         loop {
             let Some(underway) = self.underway.get_mut(at) else { return Poll::Ready(None) };
             let (step, direction) = (underway.step, underway.direction);
             match &mut underway.phase {
                 Phase::Attempting(attempt) => {
-                    // What it holds is dropped where it ends: the user's code too.
+                    // A finished attempt drops its values, which are user code too.
                     let attempt = match caught(|| attempt.as_mut().poll(cx)) {
                         Ok(Poll::Pending) => return Poll::Pending,
                         Ok(Poll::Ready(Attempt::Lapsed { doubt })) => {
@@ -213,7 +216,7 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         Poll::Pending
     }
 
-    /// How long to wait for another attempt with the same key; `None` if there is none.
+    /// Returns how long to wait for another attempt with the same key; `None` if there is none.
     fn wait_after(
         &self,
         step: u16,
@@ -227,14 +230,14 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         let (most, backoff) = match (direction, kind, attempt) {
             (_, _, Attempt::Done(_) | Attempt::Lapsed { .. }) => return None,
             (Direction::Undo, _, _) => (config.undo_attempts, &config.undo_backoff),
-            // Nothing happened, so the way back is open.
+            // The action had no effect, so the saga can unwind.
             (_, Kind::Compensatable, _) | (_, Kind::Pivot, Attempt::Failed(_)) => return None,
             (_, Kind::Pivot | Kind::Retryable, _) => (config.again_attempts, &config.again_backoff),
         };
         (attempts < most).then(|| backoff.delay(attempts - 1, waited, &config.rng))
     }
 
-    /// Waits for `future`, and lets what is under way go on meanwhile.
+    /// Waits for `future`. The steps in progress continue during the wait.
     pub(in crate::saga) async fn beside<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -250,7 +253,8 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
 
 impl<I, F: Format, St> Drop for StepRuns<I, F, St> {
     fn drop(&mut self) {
-        // The user's code, one by one: a panic while another unwinds would end the process.
+        // Each drop is user code, and runs separately: a panic during another panic would end the
+        // process.
         for underway in self.underway.drain(..) {
             let _ = caught(|| drop(underway));
         }

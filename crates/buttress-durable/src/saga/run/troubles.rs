@@ -1,4 +1,4 @@
-//! A store that does not do what an executor asks: waits, and log lines.
+//! Failures of an executor's store: waits, and log lines.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use buttress::StoreError;
 
 use crate::outage::{Outage, Say};
 
-/// What executors ask of a store again and again.
+/// An operation that executors repeat after a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::saga) enum Operation {
     Renew,
@@ -28,10 +28,12 @@ impl Operation {
     }
 }
 
-/// The failures of all sagas of an executor: one outage is one line at its start and one at its end.
+/// The failures of all sagas of an executor. One outage makes one line at its start and one at its
+/// end.
 #[derive(Debug, Default)]
 pub(in crate::saga) struct Troubles {
-    /// Whether anything has failed since it last worked: a look, for what succeeds.
+    /// Whether anything has failed since it last worked. Operations that succeed read only this
+    /// flag.
     on: AtomicBool,
     outage: Mutex<Outage<{ Operation::COUNT }>>,
 }
@@ -42,8 +44,8 @@ impl Troubles {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// The store failed to do `operation`. Returns how long to wait before it is repeated; `first` is the
-    /// wait after the first failure.
+    /// Takes in that the store failed to do `operation`. Returns how long to wait before the
+    /// operation is repeated; `first` is the wait after the first failure.
     pub(in crate::saga) fn failed(
         &self,
         layer: &str,
@@ -74,7 +76,7 @@ impl Troubles {
         wait
     }
 
-    /// The store did `operation`.
+    /// Takes in that the store did `operation`.
     pub(in crate::saga) fn worked(&self, layer: &str, operation: Operation, now: Instant) {
         let lasted = {
             let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);

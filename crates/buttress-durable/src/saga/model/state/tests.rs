@@ -28,7 +28,7 @@ fn three() -> Plan {
     plan(&[(step, true, &[]), (step, true, &[0]), (step, true, &[1])], 16)
 }
 
-/// The state after what is said of each step.
+/// Returns the state after the entries of `log`.
 fn after(plan: &Plan, log: &[(EntryKind, u16)]) -> State {
     let mut state = State::new(plan.steps.len());
     for (kind, step) in log {
@@ -79,7 +79,7 @@ fn a_definite_failure_undoes_what_was_done_in_reverse() {
 
 #[test]
 fn a_step_in_doubt_is_undone_before_all_others() {
-    // b and c run beside each other after a; c is in doubt while b is done.
+    // b and c run concurrently after a. c is in doubt while b is done.
     let step = Kind::Compensatable;
     let plan = plan(&[(step, true, &[]), (step, true, &[0]), (step, true, &[0])], 16);
     let mut log = vec![(ActionStarted, 0), (ActionDone, 0)];
@@ -98,7 +98,8 @@ fn a_step_in_doubt_is_undone_before_all_others() {
 
 #[test]
 fn a_step_without_an_undo_stays_as_it_is() {
-    // a, then b without an undo, then c; d fails beside c. Order in the list is not the order of the steps.
+    // a, then b without an undo, then c; d fails while c runs. The list has the steps in two
+    // orders.
     let step = Kind::Compensatable;
     for (names, steps) in [
         (
@@ -161,7 +162,11 @@ fn past_the_pivot_there_is_no_way_back() {
     );
     let wish = Situation { cancelled: true, past_deadline: true };
     let started = [(ActionStarted, 0), (ActionDone, 0), (ActionStarted, 1)];
-    assert_eq!(after(&plan, &started).decide(&plan, wish), [], "a pivot under way is waited for");
+    assert_eq!(
+        after(&plan, &started).decide(&plan, wish),
+        [],
+        "the saga waits for a pivot in progress"
+    );
     let done = [&started[..], &[(ActionDone, 1)]].concat();
     assert_eq!(after(&plan, &done).decide(&plan, wish), [Act(2)]);
     let failed = [&done[..], &[(ActionStarted, 2), (ActionFailed, 2)]].concat();
@@ -230,8 +235,8 @@ fn a_late_result_changes_nothing() {
 }
 
 proptest! {
-    /// Whatever fails, in whatever order steps end: dependencies are kept in both directions, never more
-    /// run than allowed, and every saga comes to an end in which all effects stand or none does.
+    /// For all failures and all orders of ends: dependencies hold in both directions, no more steps
+    /// run than allowed, and every saga ends with all effects or none.
     #[test]
     fn every_saga_ends_whole(
         edges in proptest::collection::vec((0u16..6, 0u16..6), 0..8),
@@ -263,7 +268,7 @@ proptest! {
                     }
                     Undo(step) => {
                         for child in &plan.steps[usize::from(step)].children {
-                            prop_assert!(!effects[usize::from(*child)], "a child still stands");
+                            prop_assert!(!effects[usize::from(*child)], "a child still has its effect");
                         }
                         state.apply(UndoStarted, step).unwrap();
                         running.push(command);
@@ -299,7 +304,7 @@ proptest! {
         match state.phase {
             Phase::Completed => prop_assert_eq!(effects, [true; 6]),
             Phase::Compensated => prop_assert_eq!(effects, [false; 6]),
-            _ => prop_assert!(false, "it did not end: {:?}", state),
+            _ => prop_assert!(false, "the saga did not end: {:?}", state),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes into the next draft of a saga's log.
+//! The content of the next draft of a saga's log.
 
 use buttress::{Format, StoreError};
 
@@ -13,10 +13,10 @@ use crate::saga::run::step_runs::Ended;
 use crate::saga::store::Store;
 use crate::text;
 
-/// Why a saga unwinds that was cancelled.
+/// The reason of a saga that unwinds because it was cancelled.
 const CANCELLED: &str = "cancelled";
 
-/// What the log says of a step that a cancel held back.
+/// The text of a step that a cancel stopped before it called the service.
 pub(super) const NOT_SENT: &str = "cancelled before it left";
 
 impl<I, F, St> Run<I, F, St>
@@ -25,7 +25,7 @@ where
     F: Format,
     St: Store<F::Encoded>,
 {
-    /// Writes down how what ran has ended.
+    /// Adds the ends of steps to the draft.
     pub(super) fn take_in(&mut self, draft: &mut Draft<F::Encoded>) {
         for (step, direction, ended) in self.step_runs.take_ended() {
             if draft.is_full() {
@@ -50,13 +50,13 @@ where
                     });
                     continue;
                 }
-                // It stays as it is in the log: whoever goes on runs it.
+                // The log keeps the step in progress: the worker that resumes the saga runs it.
                 Ended::Lapsed { .. } | Ended::Attempt(Attempt::Lapsed { .. })
                     if self.core.is_shutting_down() =>
                 {
                     continue;
                 }
-                // It would lapse again. It is begun when the lease is renewed.
+                // It would lapse again. It begins when the lease is renewed.
                 Ended::Lapsed { doubt } | Ended::Attempt(Attempt::Lapsed { doubt })
                     if !self.core.lease.is_live() =>
                 {
@@ -78,7 +78,7 @@ where
                             draft.outputs.push((step, output));
                         }
                         Err(why) => {
-                            let why = Some(format!("its output cannot be encoded: {why}"));
+                            let why = Some(format!("the output cannot be encoded: {why}"));
                             draft.push(Entry::ActionInDoubt { step, why });
                         }
                     }
@@ -87,7 +87,7 @@ where
         }
     }
 
-    /// Adds what the state machine wants until it wants nothing more.
+    /// Adds the commands of the state machine until it has no more.
     pub(super) fn decide(&self, draft: &mut Draft<F::Encoded>) {
         let plan = &self.core.definition.inner.plan;
         let situation = Situation {
@@ -99,7 +99,7 @@ where
         };
         loop {
             let commands = draft.state.decide(plan, situation);
-            // What is started changes nothing for what else can be done at once.
+            // Started steps do not change which other steps can start.
             let again = !commands
                 .iter()
                 .all(|command| matches!(command, Command::Act(_) | Command::Undo(_)));
@@ -149,7 +149,7 @@ where
         }
     }
 
-    /// What is wrong with a step, from what is about to be written of it, or from what the log says of it.
+    /// Returns the reason why a step is not done, from the draft or from the log.
     fn about(&self, draft: &Draft<F::Encoded>, step: u16) -> String {
         let own = draft.entries.iter().rev().filter(|entry| entry.step() == step);
         let note = own.filter_map(Entry::note).next();
@@ -163,15 +163,17 @@ where
         }
     }
 
-    /// A store refuses even texts that were cut: the draft without them. `None` if it has none.
+    /// Removes the texts from a draft that a store refuses although they were cut. Returns `None`
+    /// if it has no texts.
     fn without_notes(mut draft: Draft<F::Encoded>) -> Option<Draft<F::Encoded>> {
         let notes = draft.entries.iter_mut().filter_map(Entry::note_mut);
         let dropped = notes.filter_map(Option::take).count();
         (dropped > 0).then_some(draft)
     }
 
-    /// The store can never hold this draft. Outputs that are too large together may fit one by one; one that
-    /// is too large alone is an action in doubt: it was done, but nobody will know what it made.
+    /// Splits a draft that the store can never hold. Outputs that are too large together may fit
+    /// one by one. An output that is too large alone leaves its action in doubt: the action was
+    /// done, but its output is lost.
     pub(super) fn without_outputs(
         &mut self,
         draft: Draft<F::Encoded>,
@@ -189,7 +191,7 @@ where
             let done = Ended::Attempt(Attempt::Done(output));
             self.step_runs.put_back(step, Direction::Action, done);
         }
-        // What had lapsed before is begun again; what is begun for the first time is decided anew.
+        // Steps that had lapsed begin again. Steps that begin for the first time are decided again.
         for Launch { step, direction, doubt } in draft.launch {
             if self.has_begun(step) {
                 self.step_runs.put_back(step, direction, Ended::Lapsed { doubt });
@@ -200,7 +202,7 @@ where
             match entry {
                 Entry::ActionDone { step, .. } if step != first => {}
                 Entry::ActionDone { step, .. } if alone => {
-                    let why = Some(format!("its output cannot be stored: {error}"));
+                    let why = Some(format!("the output cannot be stored: {error}"));
                     again.push(Entry::ActionInDoubt { step, why });
                 }
                 Entry::ActionDone { .. }

@@ -1,4 +1,4 @@
-//! Writing a draft of a saga's log down.
+//! Writing a draft to the store.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::saga::run::lease::Permit;
 use crate::saga::run::troubles::Operation;
 use crate::saga::store::{Append, NewSaga, Store};
 
-/// For how long a shut-down lets the store fail.
+/// How long a shutdown waits for a failing store.
 const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(1);
-/// After this time of failures the waits grow beyond a second.
+/// After failures for this long, the waits grow beyond a second.
 const LONG_OUTAGE: Duration = Duration::from_secs(30);
 
 impl<I, F, St> Run<I, F, St>
@@ -29,9 +29,9 @@ where
     F: Format,
     St: Store<F::Encoded>,
 {
-    /// Writes a draft down, again and again while the store is away. What runs goes on meanwhile. Returns the
-    /// permit of what the draft begins: the store has confirmed after it was taken that this worker owns the
-    /// saga.
+    /// Writes a draft to the store, and repeats the write while the store is unavailable. Running
+    /// steps continue in the meantime. Returns the permit for the steps of the draft. It was taken
+    /// before the store confirmed that this worker owns the saga.
     pub(super) async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<Permit, StoreError> {
         let core = self.core.clone();
         let clock = &core.config.clock;
@@ -46,7 +46,7 @@ where
             } else if waited < core.config.patience {
                 core.config.patience - waited
             } else {
-                // Nobody waits any more: a store that is only slow gets longer each time.
+                // No caller waits any more, so a slow store gets more time with each attempt.
                 longer = longer.saturating_mul(2);
                 longer
             };
@@ -81,7 +81,8 @@ where
                     let appending = bounded(clock, limit, "appending to a saga", appending);
                     let appended = self.step_runs.beside(appending).await;
                     appended.map(|appended| {
-                        // Once: a saga that was told looks again at what to do without waiting.
+                        // Only once: a saga that was notified checks its situation again without
+                        // waiting.
                         if appended.cancel_requested && !self.control.is_cancelled() {
                             self.control.cancel();
                         }
@@ -97,24 +98,24 @@ where
             };
             let waited = core.config.clock.now().saturating_duration_since(began);
             let by_hand = core.store_failed(Operation::Write, &error, wait);
-            // Waiting longer does not help a caller whose store a person must mend.
+            // A longer wait does not help a caller if an operator must mend the store.
             if waited >= core.config.patience || error.is_misconfigured() {
                 self.complain(&error)?;
             }
-            // A shut-down does not wait for a store that is away. What is not written down is done
-            // again, with the same key, by whoever goes on.
+            // A shutdown does not wait for an unavailable store. Steps that are not recorded run
+            // again, with the same key, under the next worker.
             if core.is_shutting_down() && waited >= at_shut_down {
                 return self.created(Err(error)).map(|()| permit);
             }
             let pause = if error.is_misconfigured() { by_hand } else { wait };
             self.pause(pause).await;
-            // Ever later in a long outage.
+            // The waits grow during a long outage.
             let longest = if waited < LONG_OUTAGE { Duration::from_secs(1) } else { LONGEST };
             wait = (wait * 2).min(longest);
         }
     }
 
-    /// Leaves the store alone for a time, or until a shut-down has waited long enough.
+    /// Waits for `time`, or until a shutdown has waited long enough.
     async fn pause(&mut self, time: Duration) {
         let clock = self.core.config.clock.clone();
         let ends = instant::after(clock.now(), time);
@@ -130,13 +131,13 @@ where
         }
     }
 
-    /// Tells whoever waits that the store is away. A saga that nobody has heard of yet ends with that.
+    /// Reports the error to the waiting caller. Ends a saga that is not created yet.
     pub(super) fn complain(&mut self, error: &StoreError) -> Result<(), StoreError> {
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(Err(SagaError::Store { saga: self.id, error: error.clone() }));
         }
         match self.creating.is_some() {
-            // It may be in the store all the same: a recovery finds it.
+            // The store may hold it all the same. A recovery then finds it.
             true => self.created(Err(error.clone())),
             false => Ok(()),
         }
@@ -152,9 +153,8 @@ where
         result
     }
 
-    /// A draft is in the store, and while it was written somebody asked for the saga to be cancelled:
-    /// steps that it begins for the first time do not leave, as long as there is a way back. Returns the
-    /// draft that says so.
+    /// Takes in a stored draft, after a cancel that came during the write. Steps that begin for the
+    /// first time do not start, if the saga can still unwind. Returns the draft that records this.
     pub(super) fn hold_back(
         &mut self,
         mut draft: Draft<F::Encoded>,
@@ -173,7 +173,7 @@ where
         next
     }
 
-    /// A draft is in the store: from now on it is true, and what it starts may leave under `permit`.
+    /// Takes in a stored draft. Its steps start under `permit`.
     pub(super) fn accept(&mut self, draft: Draft<F::Encoded>, permit: &Permit) {
         self.position += draft.entries.len() as u64;
         self.durable = draft.state;

@@ -33,7 +33,7 @@ fn a_renewal_after_a_lapse_begins_another_term() {
     assert_eq!(second.term(at(start, 11)), Some(2));
 }
 
-/// It was asked for in time. When the store granted it is unknown: that may have been after the end.
+/// The request was in time, but the store may have granted it after the end.
 #[test]
 fn a_renewal_whose_answer_comes_after_the_end_begins_another_term() {
     let start = Clock::default().now();
@@ -61,7 +61,7 @@ fn a_permit_stands_until_the_lease_lapses_and_not_again() {
         *tenure = tenure.renewed(asked, time.clock().now(), LENGTH);
     };
     renew(time.clock().now());
-    assert!(!early.stands(), "it was taken without a lease");
+    assert!(!early.stands(), "the permit was taken without a lease");
     let permit = lease.permit();
     time.advance(Duration::from_secs(9));
     renew(time.clock().now());
@@ -71,5 +71,5 @@ fn a_permit_stands_until_the_lease_lapses_and_not_again() {
     assert!(!permit.stands());
     renew(time.clock().now());
     assert!(lease.is_live() && lease.permit().stands());
-    assert!(!permit.stands(), "what was confirmed before the lapse");
+    assert!(!permit.stands(), "the permit was taken before the lapse");
 }
