@@ -9,30 +9,33 @@ use super::state::Ticket;
 use crate::machinery::guard::Guard;
 use crate::vocabulary::classify::Outcome;
 
-/// A call under way.
+/// A call that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     pub(super) ticket: Ticket,
-    /// When, in nanoseconds of the state's; read only if slow calls count.
+    /// When the call began, in nanoseconds since the state's anchor. Read only if slow calls count.
     pub(super) started: u64,
 }
 
-/// Stands in [`Call::started`] for "not read".
+/// The value of [`Call::started`] before the clock was read.
 pub(super) const NEVER: u64 = u64::MAX;
 
 impl Call {
-    /// Reads when the call begins, if that matters.
+    /// Records when the call begins, if slow calls count.
     pub(super) fn time(&mut self, shared: &Shared) {
         if shared.state.rules.times_calls() {
             self.started = shared.state.nanos(shared.now());
-            // It may have been admitted before calls were timed, and must be judged all the same.
+            // The call may have been admitted before calls were timed. It must be judged as a timed
+            // call all the same.
             self.ticket = self.ticket.noted();
         }
     }
 }
 
-/// A call that a circuit breaker let through, to be settled once. Dropping it unsettled counts as the
-/// configuration says: as [`dropped_calls`](super::Config::dropped_calls), or as
+/// A call that a circuit breaker admitted. The caller settles it once.
+///
+/// Dropping it unsettled counts as the configuration says: as
+/// [`dropped_calls`](super::Config::dropped_calls), or as
 /// [`panicked_calls`](super::Config::panicked_calls) while a panic unwinds.
 #[must_use = "dropping an admission settles it as abandoned"]
 pub struct Admission {
@@ -47,7 +50,7 @@ impl Admission {
         Self { shared: Some(shared), call: Call { ticket, started: NEVER } }
     }
 
-    /// The call begins now.
+    /// Counts and times the call, which begins now.
     pub(super) fn begin(&mut self) {
         let Some(shared) = &self.shared else { return };
         let Telemetry { counters, common, .. } = &*shared.telemetry;
@@ -57,12 +60,12 @@ impl Admission {
         self.call.time(shared);
     }
 
-    /// Sets the admission without its guard: the caller settles the call.
+    /// Returns the parts of the admission without its guard. The caller settles the call.
     pub(super) fn into_call(mut self) -> Option<(Arc<Shared>, Call)> {
         self.shared.take().map(|shared| (shared, self.call))
     }
 
-    /// What admitted the call.
+    /// Returns the ticket of the call.
     #[inline(always)]
     pub(super) fn ticket(&self) -> Ticket {
         self.call.ticket
@@ -73,18 +76,20 @@ impl Admission {
         self.shared.as_ref().is_some_and(|shared| shared.state.is_current(self.call.ticket))
     }
 
-    /// The service did its work.
+    /// Settles the call as a success: the service did its work.
     pub fn success(self) {
         self.settle(Outcome::Success, || None);
     }
 
-    /// The service failed.
+    /// Settles the call as a failure of the service.
     pub fn failure(self) {
         self.settle(Outcome::Failure, || None);
     }
 
-    /// The call ended with `outcome`. `hint` is asked of a failure, where the configuration
-    /// [honours](super::Config::honour_hint) it, for how long it wants to be left alone.
+    /// Settles the call with `outcome`.
+    ///
+    /// If the call failed and the configuration [honours hints](super::Config::honour_hint), `hint`
+    /// returns how long the failure asks callers to wait.
     pub fn settle(mut self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
         self.settle_in_place(outcome, hint);
     }
@@ -100,7 +105,8 @@ impl Admission {
             self.shared = None;
             return;
         }
-        // Before anything is taken: should the user's code panic, the call is settled as a panic.
+        // The code of the user runs before the guard is taken. If it panics, the call is settled as
+        // panicked.
         let asked = outcome == Outcome::Failure && shared.state.rules.honours_hints();
         let hint = if asked { hint() } else { None };
         if let Some(shared) = self.shared.take() {
@@ -126,7 +132,7 @@ impl Drop for Admission {
     }
 }
 
-/// An admission whose call has not begun. Dropping it gives its place back.
+/// An admission whose call has not begun. Dropping it returns its place.
 pub(super) struct Reserved(Option<Admission>);
 
 impl Reserved {
@@ -154,8 +160,8 @@ impl Drop for Reserved {
     }
 }
 
-/// Settles `call`. Out of line, and given all it needs by value: the future of a call whose success
-/// changes nothing then needs no memory of its own.
+/// Settles `call`. The function is out of line and takes its arguments by value. The future of a
+/// call whose success changes nothing then needs no stack memory for it.
 #[inline(never)]
 fn end(shared: Arc<Shared>, call: Call, outcome: Outcome, hint: Option<Duration>) {
     if outcome == Outcome::Success {

@@ -17,11 +17,11 @@ use crate::vocabulary::classify::Classify;
 use crate::vocabulary::clock::Sleep;
 use crate::vocabulary::reject::Reject;
 
-/// A service that is ready only while its circuit takes calls. Made by
-/// [`CircuitBreakerLayer::backpressure`](super::CircuitBreakerLayer::backpressure).
+/// A service that is ready only while its circuit admits calls.
+/// [`CircuitBreakerLayer::backpressure`](super::CircuitBreakerLayer::backpressure) makes it.
 ///
-/// While half-open, `poll_ready` reserves the probe that the next `call` will be; it is given back when
-/// the service is dropped. A clone starts without one.
+/// While half-open, `poll_ready` reserves a probe for the next `call`. Dropping the service returns
+/// the probe. A clone starts without a probe.
 pub struct BackpressureCircuitBreaker<S, C, R> {
     inner: S,
     shared: Arc<Shared>,
@@ -29,7 +29,8 @@ pub struct BackpressureCircuitBreaker<S, C, R> {
     reject: R,
     reserved: Reserved,
     parked: Owner,
-    /// Wakes this value when time alone will let it in. Made at the first wait.
+    /// Wakes this service at the time at which the circuit will admit it again. Made at the first
+    /// wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -39,19 +40,19 @@ impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
         Self { inner, shared, classify, reject, reserved, parked, timer: None }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
     }
 
-    /// Ready while an admission of the present state is reserved.
+    /// Returns `Ready` while an admission of the present state is reserved.
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.reserved.is_current() {
             return Poll::Ready(());
         }
         loop {
-            // First listen, then ask: a change in between is heard.
+            // Register first and ask again afterwards: a change in between is not missed.
             self.reserved = Reserved::NOTHING;
             if let Ok(admission) = self.shared.admit() {
                 self.reserved = Reserved::new(admission);
@@ -62,7 +63,8 @@ impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
             if self.shared.wakers.register(&mut self.parked, cx) {
                 continue;
             }
-            // Closing is told by a wake; the end of an open time or of a hung probe's lease is not.
+            // A wake reports the closing of the circuit. The end of an open time or of a probe's
+            // lease needs a timer.
             let Some(at) = self.shared.state.admits_at() else { return Poll::Pending };
             if self.poll_timer(at, cx).is_pending() {
                 return Poll::Pending;
@@ -97,7 +99,8 @@ where
             if self.poll_admission(cx).is_pending() {
                 return Poll::Pending;
             }
-            // Held here while the inner service is asked: a panic in there is that of this call.
+            // Held here while the inner service is polled: a panic of the inner service then
+            // settles this call.
             let admission = self.reserved.take();
             let ready = self.inner.poll_ready(cx);
             self.reserved = admission.map_or(Reserved::NOTHING, Reserved::new);
@@ -118,7 +121,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        // Called without being ready, or the circuit changed since: asked anew.
+        // The caller skipped `poll_ready`, or the circuit has changed since: ask again.
         let mut reserved = std::mem::replace(&mut self.reserved, Reserved::NOTHING);
         let current = if reserved.is_current() { reserved.take() } else { None };
         let admitted = current.map_or_else(|| self.shared.admit(), Ok);

@@ -8,11 +8,10 @@ use super::shared::Shared;
 use crate::machinery::wakers::Owner;
 use crate::vocabulary::observe::CircuitState;
 
-/// Completes with the new state when a circuit changes. Made by [`Handle::changed`](super::Handle::changed).
+/// Future that completes with the new state when a circuit changes.
+/// [`Handle::changed`](super::Handle::changed) makes it.
 ///
-/// # Cancel safety
-/// Dropping it stops listening. A change between two of these futures is missed; compare
-/// [`Handle::generation`](super::Handle::generation) to notice.
+/// # Cancel safety Dropping it stops the notification. A change between two of these futures is missed. Compare [`Handle::generation`](super::Handle::generation) to detect it.
 #[must_use = "futures do nothing unless polled"]
 pub struct Changed {
     shared: Arc<Shared>,
@@ -32,7 +31,7 @@ impl Future for Changed {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CircuitState> {
         let this = &mut *self;
-        // First listen, then look: a change in between is heard.
+        // Register first and check afterwards: a change in between is not missed.
         this.shared.wakers.register(&mut this.owner, cx);
         if this.shared.state.changes() == this.changes {
             return Poll::Pending;

@@ -7,9 +7,10 @@ use crate::vocabulary::invalid_config::{
 };
 use crate::vocabulary::observe::{Common, common_setters};
 
-/// When a circuit opens, for how long, and how it closes again.
+/// Configuration of a circuit breaker: when the circuit opens, for how long, and how it closes
+/// again.
 ///
-/// Built with by-value setters; checked when a layer is made of it.
+/// Setters take it by value. The layer checks it when it is built.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
@@ -71,15 +72,16 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the defaults: 5 failures in a row open the circuit for 30 seconds, then one call
-    /// probes and one success closes it.
+    /// Creates a configuration with the defaults: 5 failures in a row open the circuit for 30
+    /// seconds. Then one probe runs, and its success closes the circuit.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Opens after so many failures with no success between them. The default way, with 5: it needs no
-    /// window and reacts to a dead service at any rate of calls. At least 1. Takes back
-    /// [`failure_rate`](Self::failure_rate) and [`slow_calls`](Self::slow_calls).
+    /// Opens the circuit after this number of failures without a success between them.
+    ///
+    /// Default: 5. At least 1. This rule needs no window and detects a dead service at any rate of
+    /// calls. It removes [`failure_rate`](Self::failure_rate) and [`slow_calls`](Self::slow_calls).
     pub fn consecutive_failures(mut self, failures: u32) -> Self {
         self.consecutive_failures = failures;
         self.failure_rate = None;
@@ -88,97 +90,105 @@ impl Config {
         self
     }
 
-    /// Opens when this share of the calls in the window failed (at or above; judged whenever a failure
-    /// is recorded), instead of counting failures in a row. Above 0, at most 1.
+    /// Opens the circuit when this share of the calls in the window, or more, failed, instead of
+    /// after failures in a row.
+    ///
+    /// The share is checked at each failure. Above 0, at most 1. Default: unset.
     pub fn failure_rate(mut self, share: f64) -> Self {
         self.failure_rate = Some(share);
         self
     }
 
-    /// Opens when this share of the calls in the window took `duration` or longer, failed or not.
+    /// Opens the circuit when this share of the calls in the window, or more, took `duration` or
+    /// longer, failed or not.
+    ///
     /// Above 0, at most 1. Failures are then judged by rate too, at 0.5 if no
-    /// [`failure_rate`](Self::failure_rate) is set.
+    /// [`failure_rate`](Self::failure_rate) is set. Default: unset.
     pub fn slow_calls(mut self, duration: Duration, share: f64) -> Self {
         self.slow_call_duration = Some(duration);
         self.slow_call_rate = Some(share);
         self
     }
 
-    /// Rates are over the last so many calls. The default window, with 100. Between 1 and 4095.
+    /// Computes rates over the last `calls` calls. The default window, with 100 calls. Between 1
+    /// and 4095.
     pub fn count_window(mut self, calls: u32) -> Self {
         self.count_window = calls;
         self.time_window = None;
         self
     }
 
-    /// Rates are over the calls of the last `length`, in twenty slices: a call counts for at least 19
-    /// twentieths of it and never longer.
+    /// Computes rates over the calls of the last `length`, in twenty slices. A call counts for at
+    /// least 19 twentieths of `length`, and never longer than `length`.
     pub fn time_window(mut self, length: Duration) -> Self {
         self.time_window = Some(length);
         self
     }
 
-    /// Rates are judged only with at least so many calls in the window. Defaults to 10, so that the
-    /// first failure of a quiet service is not a rate of 100 %. At least 1, at most the count window.
+    /// Sets how many calls the window must hold before rates are judged. Default: 10, so that the
+    /// first failure of a quiet service is not a rate of 100 %. At least 1, at most the count
+    /// window.
     pub fn min_calls(mut self, calls: u32) -> Self {
         self.min_calls = calls;
         self
     }
 
-    /// Sets how long the circuit stays open before it probes. Defaults to 30 seconds: long enough
-    /// for a restart, short enough to be noticed.
+    /// Sets how long the circuit stays open before it probes. Default: 30 seconds, which is long
+    /// enough for a restart. Longer than zero, at most 365 days.
     pub fn open_for(mut self, time: Duration) -> Self {
         self.open_for = time;
         self
     }
 
-    /// Each failed probe multiplies the open time by `factor`, up to `longest`; closing takes it back.
-    /// Defaults to 1: the open time is fixed. At least 1.
+    /// Multiplies the open time by `factor` at each failed probe, up to `longest`. Closing the
+    /// circuit resets it. Default: 1, a fixed open time. At least 1.
     pub fn growing(mut self, factor: f64, longest: Duration) -> Self {
         self.open_factor = factor;
         self.max_open_for = longest;
         self
     }
 
-    /// Stays open at least as long as the failure that opened it asks for (see
-    /// [`Classify::retry_after`](crate::Classify::retry_after)), up to `longest`. Defaults to off.
+    /// Keeps the circuit open at least as long as the hint of the failure that opened it, up to
+    /// `longest`.
+    ///
+    /// [`Classify::retry_after`](crate::Classify::retry_after) returns the hint. Default: off.
     pub fn honour_hint(mut self, longest: Duration) -> Self {
         self.honour_hint = true;
         self.max_open_for = longest;
         self
     }
 
-    /// Sets how many probes may run at once while half-open. Defaults to 1: a service that comes
-    /// back should not meet a crowd. At least 1.
+    /// Sets how many probes may run concurrently while the circuit is half-open. Default: 1, so
+    /// that a recovering service meets little load. At least 1.
     pub fn half_open_calls(mut self, calls: u32) -> Self {
         self.half_open_calls = calls;
         self
     }
 
-    /// Sets how many probes must succeed to close the circuit. Defaults to 1. At least 1. One that
-    /// fails opens it again and takes back those before.
+    /// Sets how many probes must succeed to close the circuit. Default: 1. At least 1. A probe that
+    /// fails opens the circuit again and resets the count.
     pub fn successes_to_close(mut self, successes: u32) -> Self {
         self.successes_to_close = successes;
         self
     }
 
-    /// Sets how long a probe may stay unsettled before another takes its place, so that a hung call
-    /// cannot keep the circuit half-open for ever. Defaults to 60 seconds, beyond any sensible time
-    /// limit.
+    /// Sets how long a probe may stay unsettled before another probe takes its place, so that a
+    /// hung call cannot keep the circuit half-open forever. Default: 60 seconds, beyond most time
+    /// limits. Longer than zero, at most 365 days.
     pub fn probe_lease(mut self, time: Duration) -> Self {
         self.probe_lease = time;
         self
     }
 
-    /// What a call that is dropped before it ended says about the service. Defaults to `Ignored`,
-    /// because callers go away for reasons of their own; where a time limit stands *outside* of the
-    /// breaker, say `Failure`.
+    /// Sets the outcome of a call that is dropped before it ended. Default: `Ignored`, because
+    /// callers drop calls for their own reasons. If a time limit is *outside* of the breaker,
+    /// choose `Failure`.
     pub fn dropped_calls(mut self, outcome: Outcome) -> Self {
         self.dropped_calls = outcome;
         self
     }
 
-    /// What a panic of the inner service says about it. Defaults to `Failure`.
+    /// Sets the outcome of a call whose inner service panics. Default: `Failure`.
     pub fn panicked_calls(mut self, outcome: Outcome) -> Self {
         self.panicked_calls = outcome;
         self
@@ -195,12 +205,12 @@ impl Config {
         }
     }
 
-    /// Returns `true` if rates over a window decide, rather than failures in a row.
+    /// Returns `true` if rates over a window decide, instead of failures in a row.
     pub(super) fn by_rate(&self) -> bool {
         self.failure_rate.is_some() || self.slow_call_rate.is_some()
     }
 
-    /// Whether the window of a circuit made by `old` serves these rules too.
+    /// Checks that these rules fit the window of a circuit that was made with `old`.
     pub(super) fn keeps_window(&self, old: &Self) -> Result<(), InvalidConfig> {
         let slices = |length| TimeWindow::new(length).length();
         let (field, fits) = match (old.time_window, self.time_window) {

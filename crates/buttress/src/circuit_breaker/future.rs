@@ -12,8 +12,10 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::{Refused, Reject};
 
 pin_project! {
-    /// The response of a service behind a circuit breaker. Dropping it cancels the call and settles it
-    /// as the configuration says of dropped calls.
+    /// The response of a service behind a circuit breaker.
+    ///
+    /// Dropping it cancels the call. The call then counts as
+    /// [`Config::dropped_calls`](super::Config::dropped_calls) says.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, C, R> {
@@ -26,7 +28,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<F, C, R> {
-        // The future stands before the admission, so that it is dropped first.
+        // The future comes before the admission, so that it is dropped first.
         Running { #[pin] future: F, admission: Admission, classify: C },
         Refused { refused: Refused<R> },
     }
@@ -55,13 +57,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Running { future, admission, classify } => {
-                // A panic settles the admission on the spot, as a panic.
+                // A panic settles the admission immediately, as a panic.
                 let mut held = OnUnwind::give_back(admission);
                 let Poll::Ready(result) = future.poll(cx) else {
                     held.disarm();
                     return Poll::Pending;
                 };
-                // Settled now, whenever this future is dropped: the call is over.
+                // The call is over, so it is settled now and not when this future is dropped.
                 let outcome = classify.classify(&result);
                 held.guard().settle_in_place(outcome, || classify.retry_after(&result));
                 held.disarm();

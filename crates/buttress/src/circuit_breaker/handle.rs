@@ -10,15 +10,16 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::CircuitState;
 
-/// The operator's view of a circuit breaker, and its use without tower. Cheap to clone; all clones, and
-/// every service of the layer, share one state.
+/// Controls a circuit breaker for an operator, and uses it without tower. Cheap to clone.
+///
+/// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// Asks to make a call.
+    /// Admits a call, or refuses it without waiting.
     ///
     /// ```
     /// use buttress::{CircuitState, circuit_breaker::{CircuitBreakerLayer, Config}};
@@ -30,7 +31,7 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen) if the circuit takes no calls.
+    /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen) if the circuit admits no call now.
     pub fn try_acquire(&self) -> Result<Admission, Error> {
         match self.shared.admit() {
             Ok(mut admission) => {
@@ -41,14 +42,14 @@ impl Handle {
         }
     }
 
-    /// Returns the state of the circuit. An open circuit whose time has passed is still `Open`
+    /// Returns the state of the circuit. An open circuit whose open time has passed stays `Open`
     /// until the next call probes.
     #[must_use]
     pub fn state(&self) -> CircuitState {
         self.shared.state.state()
     }
 
-    /// Returns a number that grows by one with every change of state, wrapping around. Equal
+    /// Returns a number that grows by one with every change of state, and wraps around. Equal
     /// numbers mean that the state did not change in between.
     #[must_use]
     pub fn generation(&self) -> u32 {
@@ -71,7 +72,7 @@ impl Handle {
         Changed::new(self.shared.clone())
     }
 
-    /// Checks whether a call would be admitted now. Takes nothing, and counts nothing.
+    /// Checks whether a call would be admitted now. It takes and counts nothing.
     ///
     /// # Errors
     /// The refusal: [`CircuitOpen`](crate::ErrorKind::CircuitOpen).
@@ -87,18 +88,18 @@ impl Handle {
         self.force(CircuitState::ForcedOpen);
     }
 
-    /// Lets every call pass and counts nothing until [`reset`](Self::reset).
+    /// Admits every call and counts nothing until [`reset`](Self::reset).
     pub fn disable(&self) {
         self.force(CircuitState::Disabled);
     }
 
-    /// Lets every call pass, and counts, until [`reset`](Self::reset).
+    /// Admits and counts every call until [`reset`](Self::reset).
     pub fn metrics_only(&self) {
         self.force(CircuitState::MetricsOnly);
     }
 
-    /// Closes the circuit and empties its window. Counters stay. The window of a closed circuit is emptied
-    /// too, which is not a change of state.
+    /// Closes the circuit and empties its window. The counters stay. On a closed circuit it only
+    /// empties the window, which is not a change of state.
     pub fn reset(&self) {
         self.force(CircuitState::Closed);
     }
@@ -113,7 +114,8 @@ impl Handle {
         self.shared.config()
     }
 
-    /// Takes over the rules of `config`. State, window, probes, name, clock and observer stay.
+    /// Replaces the rules by those of `config`. State, window, probes, name, clock and observer
+    /// stay.
     ///
     /// # Errors
     /// The errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), and a change of the
@@ -130,7 +132,7 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
@@ -180,8 +182,8 @@ impl fmt::Debug for Handle {
 pub struct Stats {
     /// The state of the circuit.
     pub state: CircuitState,
-    /// Calls in the window. With consecutive failures, the failures in a row. While the circuit counts no
-    /// calls, because it is open for example, the window stays as it was when the counting ended.
+    /// Calls in the window. With consecutive failures, the failures in a row. While the circuit
+    /// does not count calls, e.g. because it is open, the window keeps the last counted numbers.
     pub window_calls: u64,
     /// Failures among [`window_calls`](Self::window_calls).
     pub window_failures: u64,
@@ -193,16 +195,16 @@ pub struct Stats {
     /// The share of slow calls in the window, from 0 to 1. `None` if the window is empty, and with
     /// consecutive failures.
     pub slow_call_rate: Option<f64>,
-    /// Calls refused.
+    /// Calls that the circuit refused.
     pub refused: u64,
-    /// Calls that failed, also those that the inner service could not get ready for.
+    /// Calls that failed, also because the inner service failed to become ready.
     pub failures: u64,
     /// How often the circuit opened by itself.
     pub opened: u64,
     /// How often the state changed.
     pub transitions: u64,
-    /// Calls admitted; `None` unless [`count_calls`](Config::count_calls) is on.
+    /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) is on.
     pub admitted: Option<u64>,
-    /// Calls that succeeded; `None` unless [`count_calls`](Config::count_calls) is on.
+    /// Calls that succeeded. `None` unless [`count_calls`](Config::count_calls) is on.
     pub successes: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! A circuit breaker per key.
+//! A separate circuit breaker for each key.
 
 use std::future::Future;
 use std::hash::Hash;
@@ -20,15 +20,16 @@ use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 
-/// Stops calling what fails, for each key apart: per endpoint, per upstream, per tenant.
+/// Stops calling a failing service, separately for each key: per endpoint, upstream or tenant.
 ///
-/// At most `max_keys` are held: a new key takes the place of a long unused one with no call running,
-/// and is refused with [`TooManyKeys`](crate::ErrorKind::TooManyKeys) while a look at a few of the
-/// longest unused finds none. A circuit that opened is not forgotten before it would have probed, nor until
-/// as long again after that, unless it closes first. One that an operator forced is never forgotten.
+/// The layer holds at most `max_keys` keys. A new key takes the place of a long unused key without
+/// a running call. The layer examines a few of the longest unused keys. If it can forget none of
+/// them, it refuses the call with [`TooManyKeys`](crate::ErrorKind::TooManyKeys). A circuit that
+/// opened is kept for twice its open time, unless it closes first. A circuit that an operator
+/// forced is never forgotten.
 ///
-/// The key is known only in `call`, so a refused call leaves the inner service ready, with whatever it
-/// had reserved, until this service value is called again or dropped.
+/// The key is known only in `call`. A refused call therefore leaves the inner service ready, with
+/// everything that it has reserved, until this service value is called again or dropped.
 ///
 /// ```
 /// use buttress::circuit_breaker::{Config, KeyedCircuitBreakerLayer};
@@ -43,17 +44,18 @@ use crate::vocabulary::reject::{AsError, Reject};
 pub type KeyedCircuitBreakerLayer<K, X, C = ServiceErrors, R = AsError> =
     KeyedLayer<Instances<K, Shared>, X, R, C>;
 
-/// A service behind a circuit breaker per key. Made by [`KeyedCircuitBreakerLayer`].
+/// A service behind a circuit breaker per key. [`KeyedCircuitBreakerLayer`] makes it.
 pub type KeyedCircuitBreaker<S, K, X, C, R> = KeyedService<S, Instances<K, Shared>, X, R, C>;
 
-/// The operator's view of a keyed breaker, and its use without tower. Cheap to clone.
+/// Controls a keyed breaker for an operator, and uses it without tower. Cheap to clone.
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
 
 impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {
-    /// Creates a circuit for each key that `key` finds, at most `max_keys` of them.
+    /// Creates a layer with a circuit for each key that `key` returns, for at most `max_keys` keys.
     ///
     /// # Errors
-    /// What [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new) refuses, or no keys.
+    /// The errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), or `max_keys`
+    /// of zero.
     pub fn new<Req>(config: Config, max_keys: usize, key: X) -> Result<Self, InvalidConfig>
     where
         X: Fn(&Req) -> K,
@@ -65,7 +67,7 @@ impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {
 }
 
 impl<K, X, C, R> KeyedCircuitBreakerLayer<K, X, C, R> {
-    /// Judges results through `classify`.
+    /// Sets the classifier of results. Default: [`ServiceErrors`].
     pub fn classify<T>(self, classify: T) -> KeyedCircuitBreakerLayer<K, X, T, R> {
         self.asking(classify)
     }
@@ -138,7 +140,7 @@ impl Instance for Shared {
 }
 
 impl<K> KeyedHandle<K> {
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> KeyedStats {
         let counters = &self.keys.telemetry().counters;
@@ -167,7 +169,7 @@ pub struct KeyedStats {
     pub keys: usize,
     /// The most keys that are ever held.
     pub max_keys: usize,
-    /// Calls refused because the circuit of their key took none.
+    /// Calls refused because the circuit of their key admitted none.
     pub refused: u64,
     /// Calls refused because there was no place for their key.
     pub too_many_keys: u64,

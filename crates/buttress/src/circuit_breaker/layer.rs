@@ -14,7 +14,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Refuse};
 use crate::vocabulary::reject::AsError;
 
-/// Stops calling a service that fails. See the [module](super) for everything else.
+/// Stops calling a service that fails. The [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one circuit.
 #[must_use]
@@ -29,14 +29,15 @@ impl Config {
     /// Builds a closed circuit with its own state. Short for [`CircuitBreakerLayer::new`].
     ///
     /// # Errors
-    /// As [`CircuitBreakerLayer::new`]: names the first field that is out of its bounds.
+    /// The errors of [`CircuitBreakerLayer::new`]: an error names the first field that is out of
+    /// its bounds.
     pub fn build(self) -> Result<CircuitBreakerLayer, InvalidConfig> {
         CircuitBreakerLayer::new(self)
     }
 }
 
 impl CircuitBreakerLayer {
-    /// Creates a circuit of its own, closed.
+    /// Creates a closed circuit with its own state.
     ///
     /// # Errors
     /// Counts or times of zero, shares outside of 0 to 1, or rules that contradict each other.
@@ -44,7 +45,7 @@ impl CircuitBreakerLayer {
         Ok(Self::over(Shared::new(&config)?))
     }
 
-    /// Another layer over the state of an existing circuit.
+    /// Creates another layer over the state of an existing circuit.
     pub fn from_handle(handle: &Handle) -> Self {
         Self::over(handle.shared.clone())
     }
@@ -55,25 +56,25 @@ impl CircuitBreakerLayer {
 }
 
 impl<C, R, M> CircuitBreakerLayer<C, R, M> {
-    /// Judges results through `classify`.
+    /// Sets the classifier of results. Default: [`ServiceErrors`].
     pub fn classify<T>(self, classify: T) -> CircuitBreakerLayer<T, R, M> {
         let Self { shared, reject, mode, .. } = self;
         CircuitBreakerLayer { shared, classify, reject, mode }
     }
 
-    /// Answers refusals through `reject` instead of as errors.
+    /// Sets how refusals are returned. Default: as errors, through [`AsError`].
     pub fn reject<T>(self, reject: T) -> CircuitBreakerLayer<C, T, M> {
         let Self { shared, classify, mode, .. } = self;
         CircuitBreakerLayer { shared, classify, reject, mode }
     }
 
-    /// Makes `poll_ready` wait while the circuit takes no calls.
+    /// Makes `poll_ready` wait while the circuit admits no calls.
     pub fn backpressure(self) -> CircuitBreakerLayer<C, R, Backpressure> {
         let Self { shared, classify, reject, .. } = self;
         CircuitBreakerLayer { shared, classify, reject, mode: PhantomData }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
@@ -81,7 +82,8 @@ impl<C, R, M> CircuitBreakerLayer<C, R, M> {
 }
 
 impl Default for CircuitBreakerLayer {
-    /// Five failures in a row open the circuit for 30 seconds; one successful probe closes it.
+    /// Creates a circuit that opens for 30 seconds after five failures in a row. One successful
+    /// probe closes it.
     fn default() -> Self {
         match Self::new(Config::new()) {
             Ok(layer) => layer,

@@ -1,4 +1,4 @@
-//! The numbers of a circuit breaker for a sampler.
+//! Reports the numbers of a circuit breaker to a sampler.
 
 use super::handle::Handle;
 use super::keyed::KeyedHandle;

@@ -1,4 +1,4 @@
-//! A call that asks its circuit again while it is under way.
+//! Renewed admission of a call that is already under way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::classify::Outcome;
 use crate::vocabulary::error::Error;
 
-/// The place in a circuit of a call that was admitted again. The circuit gets the outcome that was noted
-/// last when the last clone of the `Arc` is dropped. Counters get nothing: they count the call once, by the
-/// admission that it came with.
+/// A renewed admission of a call. When the last clone of the `Arc` is dropped, the circuit gets the
+/// outcome that was noted last. Counters do not change: they count the call once, with its first
+/// admission.
 #[derive(Debug)]
 pub(crate) struct Renewal {
     shared: Arc<Shared>,
@@ -27,19 +27,21 @@ impl Renewal {
         self.call.ticket
     }
 
-    /// Another attempt of the call begins.
+    /// Clears the noted outcome, because another attempt of the call begins.
     pub(crate) fn begin_again(&self) {
         *lock(&self.noted) = None;
     }
 
-    /// An attempt of the call ended. `hint` is asked for as in [`Admission::settle`](super::Admission::settle).
+    /// Notes the outcome of an attempt. `hint` is used as in
+    /// [`Admission::settle`](super::Admission::settle).
     pub(crate) fn note(&self, outcome: Outcome, hint: impl FnOnce() -> Option<Duration>) {
         let asked = outcome == Outcome::Failure && self.shared.state.rules.honours_hints();
         let hint = if asked { hint() } else { None };
         *lock(&self.noted) = Some((outcome, hint));
     }
 
-    /// Runs a part of an attempt. A panic is noted as the configuration says of panicked calls.
+    /// Runs a part of an attempt. Notes a panic as
+    /// [`panicked_calls`](super::Config::panicked_calls).
     pub(crate) fn watch<T>(&self, part: impl FnOnce() -> T) -> T {
         struct Panicked<'a>(&'a Renewal);
 
@@ -68,13 +70,13 @@ impl Drop for Renewal {
 }
 
 impl Handle {
-    /// Returns `true` if what admitted a call still holds: the circuit would let the call begin
-    /// now, and no other probe took its place.
+    /// Returns `true` if the admission of a call is still valid: the circuit would let the call
+    /// begin now, and no other probe took its place.
     pub(crate) fn holds(&self, ticket: Ticket) -> bool {
         self.shared.state.is_current(ticket)
     }
 
-    /// Admits a call that is under way once more. A refusal is neither counted nor reported.
+    /// Admits again a call that is under way. A refusal is neither counted nor reported.
     pub(crate) fn renew(&self) -> Result<Arc<Renewal>, Error> {
         let admission =
             self.shared.admit().map_err(|retry_after| self.shared.error(retry_after))?;

@@ -14,8 +14,8 @@ use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::RetryAfter;
 use crate::vocabulary::reject::Reject;
 
-/// A service behind a circuit breaker that refuses at once. Made by
-/// [`CircuitBreakerLayer`](super::CircuitBreakerLayer).
+/// A service behind a circuit breaker that refuses without waiting.
+/// [`CircuitBreakerLayer`](super::CircuitBreakerLayer) makes it.
 pub struct CircuitBreaker<S, C, R> {
     inner: S,
     shared: Arc<Shared>,
@@ -24,12 +24,12 @@ pub struct CircuitBreaker<S, C, R> {
     aside: Aside,
 }
 
-/// What this value remembers from its last `poll_ready`: nothing, while all is well.
+/// State between `poll_ready` and `call`. `Nothing` on the healthy path.
 enum Aside {
     Nothing,
     /// The next `call` will be refused.
     Refused,
-    /// A place among those parked in the inner service.
+    /// A registration for a wake while the inner service is not ready.
     Parked(Owner),
 }
 
@@ -38,13 +38,14 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         Self { inner, shared, classify, reject, aside: Aside::Nothing }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
     }
 
-    /// Out of line, and what it returns is no part of a future: the healthy path then needs no memory.
+    /// Out of line, and the result is not part of a future: the healthy path then needs no stack
+    /// memory for it.
     #[inline(never)]
     fn admit(&mut self) -> Result<Admission, RetryAfter> {
         self.put_aside(Aside::Nothing);
@@ -53,7 +54,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         Ok(admission)
     }
 
-    /// Remembers `aside` in place of what was.
+    /// Replaces the state between `poll_ready` and `call` by `aside`.
     #[inline]
     fn put_aside(&mut self, aside: Aside) {
         if let Aside::Parked(owner) = &mut self.aside {
@@ -62,7 +63,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         self.aside = aside;
     }
 
-    /// Looks whether a call would be refused now, and remembers it.
+    /// Checks whether a call would be refused now, and remembers a refusal.
     #[inline]
     fn would_refuse(&mut self) -> bool {
         let refused = self.shared.peek().is_some();
@@ -88,7 +89,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         self.not_ready(polled, cx)
     }
 
-    /// Calls the inner service. `stamp` gets the request and what admitted it.
+    /// Calls the inner service. `stamp` gets the request and the ticket of its admission.
     #[inline(always)]
     pub(crate) fn call_with<Req>(
         &mut self,
@@ -109,7 +110,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         }
         let admitted = if let Aside::Refused = self.aside {
             self.aside = Aside::Nothing;
-            // As of now: the refusal may have been seen a while ago, and may be over.
+            // The retry time is computed now: the refusal was seen earlier, and may be over.
             Err(self.shared.peek().unwrap_or(RetryAfter::nanos(0)))
         } else {
             self.admit()
@@ -127,7 +128,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         }
     }
 
-    /// What to answer when the inner service is perhaps not ready.
+    /// Returns the result of `poll_ready` if the inner service may not be ready.
     #[inline(never)]
     fn not_ready<Req>(
         &mut self,
@@ -143,7 +144,8 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
                 ready.map_err(|error| settle_unready(&self.shared, &self.classify, error)),
             ),
             Poll::Pending => {
-                // Whoever waits in there must hear when the circuit opens: it would be refused now.
+                // A caller that waits for the inner service must be woken when the circuit opens,
+                // because its call would be refused.
                 let mut owner = match std::mem::replace(&mut self.aside, Aside::Nothing) {
                     Aside::Parked(owner) => owner,
                     Aside::Nothing | Aside::Refused => Owner::default(),
@@ -168,8 +170,8 @@ where
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        // Looking first keeps a call that will be refused from waiting for the inner service, or
-        // reserving anything in it.
+        // The circuit is asked first. A call that will be refused then neither waits for the inner
+        // service nor reserves anything in it.
         if !matches!(self.aside, Aside::Nothing) || self.shared.state.admit_closed().is_none() {
             if self.would_refuse() {
                 return Poll::Ready(Ok(()));
@@ -188,7 +190,7 @@ where
     }
 }
 
-/// An inner service that cannot get ready fails the call that wanted it.
+/// Settles a call whose inner service failed to become ready.
 pub(super) fn settle_unready<Res, E, C: Classify<Res, E>>(
     shared: &Arc<Shared>,
     classify: &C,

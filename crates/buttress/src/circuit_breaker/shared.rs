@@ -1,4 +1,4 @@
-//! What every service of one layer shares.
+//! State that the services of one layer share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,12 +29,12 @@ counters! {
     }
 }
 
-/// What is counted and told, by one circuit or by all circuits of a keyed layer.
+/// The counters and reports of one circuit, or of all circuits of a keyed layer.
 #[derive(Debug)]
 pub struct Telemetry {
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
-    /// How many circuits were made.
+    /// How many circuits were created.
     circuits: AtomicU64,
 }
 
@@ -53,7 +53,7 @@ impl Telemetry {
         Error::circuit_open(self.common.name, retry_after)
     }
 
-    /// Counts and tells a refusal that is being handed out.
+    /// Counts and reports a refusal.
     #[inline(always)]
     fn note_refusal(&self, retry_after: RetryAfter) {
         self.counters.add(Counter::Refused);
@@ -61,14 +61,14 @@ impl Telemetry {
     }
 }
 
-/// What every service of one circuit shares.
+/// State that the services of one circuit share.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) state: State,
-    /// Those parked in the inner service, or waiting for the circuit: woken by every change.
+    /// Callers that wait for the inner service or for the circuit. Every change wakes them.
     pub(super) wakers: WakerSet,
     pub(super) telemetry: Arc<Telemetry>,
-    /// Tells it from other circuits of its layer, in events.
+    /// The number of this circuit within its layer, for events.
     number: u64,
 }
 
@@ -90,13 +90,14 @@ impl Shared {
         self.telemetry.common.clock.now()
     }
 
-    /// How a call would be refused now.
+    /// Returns the retry time of a call that would be refused now, or `None` if it would be
+    /// admitted.
     #[inline(always)]
     pub(super) fn peek(&self) -> Option<RetryAfter> {
         self.state.peek(|| self.now())
     }
 
-    /// Returns the refusal that is being handed out, counted and told.
+    /// Returns the refusal for the caller, after it has counted and reported it.
     #[inline(always)]
     pub(super) fn refuse(&self, retry_after: RetryAfter) -> Error {
         self.telemetry.note_refusal(retry_after);
@@ -108,7 +109,8 @@ impl Shared {
         self.telemetry.error(retry_after)
     }
 
-    /// Admits a call at a look, if that is all it takes. The call has begun then, too.
+    /// Admits a call through a closed circuit if nothing has to be counted. The call has then
+    /// begun, too.
     #[inline]
     pub(super) fn admit_closed(self: &Arc<Self>) -> Option<Admission> {
         self.state.admit_closed().map(|ticket| self.admission(ticket))
@@ -125,8 +127,8 @@ impl Shared {
         Ok(if transition.is_some() { self.announce(admission, transition) } else { admission })
     }
 
-    /// Reports the change of state that admitted a call. The call keeps its place only if the observer
-    /// returns.
+    /// Reports the change of state that admitted a call. If the observer panics, the call returns
+    /// its place.
     #[cold]
     fn announce(&self, admission: Admission, transition: Option<Transition>) -> Admission {
         let mut reserved = Reserved::new(admission);
@@ -137,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Polls the inner service to readiness; a panic in there is counted as that of a call.
+    /// Polls the inner service for readiness. A panic counts like a panic of a call.
     #[inline(always)]
     pub(super) fn watch<T>(self: &Arc<Self>, poll_ready: impl FnOnce() -> T) -> T {
         struct Panicked<'a>(&'a Arc<Shared>);
@@ -145,7 +147,7 @@ impl Shared {
         impl Drop for Panicked<'_> {
             #[cold]
             fn drop(&mut self) {
-                // Dropped while a panic unwinds, an admission counts as panicked.
+                // An admission that is dropped while a panic unwinds counts as panicked.
                 drop(self.0.admit());
             }
         }
@@ -162,18 +164,18 @@ impl Shared {
             if to == CircuitState::Open {
                 self.telemetry.counters.add(Counter::Opened);
             }
-            // Before an observer of the user's is called, whatever it does.
+            // Wakes before the observer of the user is called, because the observer may panic.
             self.wakers.wake_all();
             self.telemetry.common.circuit_changed(from, to, self.number);
         }
     }
 
-    /// Counts how a call ended, and what it means.
+    /// Counts the outcome of a call, and settles the call with the circuit.
     #[inline(never)]
     pub(super) fn decide(&self, call: Call, outcome: Outcome, hint: Option<Duration>) {
         let Telemetry { counters, common, .. } = &*self.telemetry;
         match outcome {
-            // A disabled circuit counts nothing at all.
+            // A disabled circuit counts nothing.
             _ if call.ticket.is_uncounted() => {}
             Outcome::Failure => counters.add(Counter::Failed),
             Outcome::Success if common.count_calls => counters.add(Counter::Succeeded),
@@ -216,7 +218,7 @@ impl Reconfigure for Shared {
     }
 
     fn serve(&self) {
-        // More probes may fit now.
+        // More probes may be admitted now.
         self.wakers.wake_all();
     }
 

@@ -1,12 +1,12 @@
 //! The state machine of a circuit breaker.
 //!
-//! A closed circuit is decided by one load of [`State::control`] and counted in a lock-free window;
-//! an open one by that load and the end of the open time. Everything else, which is rare, happens in
-//! [`Machine`] behind a short lock. Each change of state begins a new *generation*; an outcome that
-//! arrives with an older one changes nothing.
+//! A closed circuit decides with one load of [`State::control`] and counts in a lock-free window.
+//! An open circuit decides with that load and the end of the open time. Everything else is rare and
+//! happens in [`Machine`] behind a short lock. Each change of state begins a new *generation*. An
+//! outcome with an older generation changes nothing.
 //!
-//! Here is how calls are admitted; what the end of a call does is in [`settle`], and how the state changes
-//! in [`transitions`].
+//! This file admits calls. [`settle`] processes the end of a call, and [`transitions`] changes the
+//! state.
 
 mod machine;
 mod rules;
@@ -30,7 +30,7 @@ use crate::vocabulary::clock;
 use crate::vocabulary::error::RetryAfter;
 use crate::vocabulary::observe::CircuitState;
 
-/// A change of state, to be told.
+/// A change of state, for the report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Transition {
     pub(crate) from: CircuitState,
@@ -47,17 +47,18 @@ enum Window {
 #[derive(Debug)]
 pub(crate) struct State {
     anchor: Instant,
-    /// Whether calls are counted, which cannot change while the circuit lives.
+    /// `true` if calls are counted. It is constant for the life of the circuit.
     count_calls: bool,
-    /// See [`pack`]. Written under the lock of the machine.
+    /// See [`pack`]. Written while the machine is locked.
     control: AtomicU64,
-    /// How often the state changed. Written after `control`, under the lock of the machine.
+    /// How often the state changed. Written after `control`, while the machine is locked.
     changes: AtomicU32,
-    /// The word of a window of calls, see there.
+    /// The word of a count window or a streak. The windows describe its layout.
     sums: AtomicU64,
-    /// The bits of `sums` that are as in the ticket of a call whose success would change nothing.
+    /// The bits of `sums` that equal those in the ticket of a call whose success would change
+    /// nothing.
     clear: u64,
-    /// When the open time ends. Written before `control` says open.
+    /// When the open time ends. Written before `control` changes to open.
     open_until: AtomicU64,
     window: Window,
     pub(crate) rules: Rules,
@@ -74,12 +75,12 @@ fn noted(count_calls: bool, config: &Config) -> u32 {
 }
 
 impl State {
-    /// Creates a circuit whose calls are counted if those of its layer are: `count_calls`, whatever
-    /// `config` says by now.
+    /// Creates a closed circuit. `count_calls` is the setting of its layer; the setting in `config`
+    /// is ignored.
     pub(crate) fn new(config: &Arc<Config>, count_calls: bool, anchor: Instant) -> Self {
         let (window, sums, clear) = match config.time_window {
             _ if !config.by_rate() => (Window::Streak, 0, Streak::CLEAR),
-            // Every call counts: no ticket is like this.
+            // Every call counts: the value equals no ticket.
             Some(length) => (Window::Time(TimeWindow::new(length)), u64::MAX, u64::MAX),
             None => {
                 let window = CountWindow::new(config.count_window);
@@ -106,7 +107,7 @@ impl State {
         lock(&self.machine).rules.clone()
     }
 
-    /// Takes over new rules; state, window and probes stay.
+    /// Replaces the rules. State, window and probes stay.
     pub(crate) fn apply(&self, config: &Arc<Config>) {
         self.rules.apply(config);
         let mut machine = lock(&self.machine);
@@ -116,9 +117,10 @@ impl State {
         self.control.store(pack(generation, noted, state), Ordering::Release);
     }
 
-    /// Generation and state.
+    /// Returns generation and state.
     fn current(&self) -> (u32, CircuitState) {
-        // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
+        // Acquire pairs with the Release in `enter`: a thread that sees a generation also sees its
+        // data.
         unpack(self.control.load(Ordering::Acquire))
     }
 
@@ -126,7 +128,8 @@ impl State {
         self.current().1
     }
 
-    /// What is in the window; while no call is counted, what was in it when the counting ended.
+    /// Returns the numbers in the window. While no call is counted, returns the last counted
+    /// numbers.
     pub(crate) fn tally(&self, now: Instant) -> Tally {
         match &self.window {
             Window::Streak => Streak::snapshot(&self.sums),
@@ -138,23 +141,25 @@ impl State {
         }
     }
 
-    /// Returns `true` if a rate over a window decides, rather than failures in a row.
+    /// Returns `true` if a rate over a window decides, instead of failures in a row.
     pub(crate) fn is_by_rate(&self) -> bool {
         !matches!(self.window, Window::Streak)
     }
 
-    /// Admits a call through a closed circuit that notes nothing else of it; `None` where it takes more
-    /// than a look.
+    /// Admits a call through a closed circuit that notes nothing else about the call. `None` if the
+    /// slow path must decide.
     #[inline(always)]
     pub(crate) fn admit_closed(&self) -> Option<Ticket> {
-        // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
+        // Acquire pairs with the Release in `enter`: a thread that sees a generation also sees its
+        // data.
         Ticket::of_closed(self.control.load(Ordering::Acquire))
     }
 
-    /// Whether a call would be refused now. The clock is read only if the circuit is not closed.
+    /// Returns the retry time of a call that would be refused now. Reads the clock only if the
+    /// circuit is not closed.
     #[inline(always)]
     pub(crate) fn peek(&self, now: impl Fn() -> Instant) -> Option<RetryAfter> {
-        // First what refuses most.
+        // The most frequent refusal comes first.
         if self.control.load(Ordering::Acquire) & 7 == CircuitState::Open as u64 {
             return self.still_open(now());
         }
@@ -174,12 +179,13 @@ impl State {
         }
     }
 
-    /// Admits a call or refuses it. The clock is read only if the circuit is not closed.
+    /// Admits a call or refuses it. Reads the clock only if the circuit is not closed.
     pub(crate) fn admit(
         &self,
         now: impl Fn() -> Instant,
     ) -> Result<(Ticket, Option<Transition>), RetryAfter> {
-        // Acquire pairs with the Release in `enter`: what belongs to a generation is visible with it.
+        // Acquire pairs with the Release in `enter`: a thread that sees a generation also sees its
+        // data.
         let control = self.control.load(Ordering::Acquire);
         let (generation, state) = unpack(control);
         match state {
@@ -197,13 +203,14 @@ impl State {
         }
     }
 
-    /// Nanoseconds from the circuit's own anchor to `now`.
+    /// Returns the nanoseconds from the circuit's anchor to `now`.
     #[inline]
     pub(crate) fn nanos(&self, now: Instant) -> u64 {
         clock::nanos_since(self.anchor, now)
     }
 
-    /// The open time runs from the opening up to, and not including, its end.
+    /// Returns the rest of the open time, which excludes its last instant. `None` if the open time
+    /// has passed.
     #[inline]
     fn still_open(&self, now: Instant) -> Option<RetryAfter> {
         let now = self.nanos(now);
@@ -229,7 +236,7 @@ impl State {
                 }
             },
             CircuitState::HalfOpen => None,
-            // Another thread was faster; its state decides.
+            // Another thread was faster. Its state decides.
             _ => {
                 drop(machine);
                 return self.admit(now);
@@ -241,8 +248,8 @@ impl State {
         }
     }
 
-    /// Returns `true` if the circuit would still let this call begin: nothing changed since it was
-    /// admitted, and no other probe took its place.
+    /// Returns `true` if the circuit would still let this call begin: the state has not changed
+    /// since its admission, and no other probe took its place.
     pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
         if ticket.is_uncounted() {
             return self.state() == CircuitState::Disabled;

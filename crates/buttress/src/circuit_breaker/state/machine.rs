@@ -1,4 +1,4 @@
-//! What an open or half-open circuit knows.
+//! The data of an open or half-open circuit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 use crate::circuit_breaker::config::Config;
 use crate::machinery::window::Tally;
 
-/// Numbers of probes, from 1: what a ticket has room for.
+/// The largest number of a probe that a ticket can hold. Numbers start at 1.
 const MOST_PROBES: u32 = (1 << 31) - 2;
 
-/// What changes rarely, and the rules for it.
+/// The data that changes rarely, and the rules for it.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) rules: Arc<Config>,
-    /// Probes under way: number and start.
+    /// Probes under way, each with its number and start.
     pub(super) probes: Vec<(u32, Instant)>,
     pub(super) last_probe: u32,
     pub(super) successes: u32,
     /// Failed probes since the circuit was last closed.
     pub(super) reopened: u32,
-    /// For how many nanoseconds the circuit opened last.
+    /// How long the circuit opened last, in nanoseconds.
     pub(super) opened_for: u64,
-    /// What was in a window of time when its circuit stopped counting.
+    /// The numbers that a window of time held when its circuit stopped counting.
     pub(super) counted: Tally,
 }
 
@@ -38,7 +38,7 @@ impl Machine {
         }
     }
 
-    /// `open_for x factor^reopened`, at least the hint, at most the longest.
+    /// Returns `open_for x factor^reopened`, at least the hint, at most the longest open time.
     pub(super) fn open_time(&self, hint: Option<Duration>) -> Duration {
         let rules = &*self.rules;
         let grown = if rules.open_factor > 1.0 && self.reopened > 0 {
@@ -72,7 +72,7 @@ impl Machine {
             let hung = self.hung(now)?;
             self.probes.swap_remove(hung);
         }
-        // From 1, and around before it could be taken for something else in a ticket.
+        // Numbers start at 1, and wrap around before they could look like another kind of ticket.
         self.last_probe = self.last_probe % MOST_PROBES + 1;
         self.probes.push((self.last_probe, now));
         Some(self.last_probe)

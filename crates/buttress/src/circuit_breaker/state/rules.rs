@@ -1,4 +1,4 @@
-//! The rules by which a closed circuit opens, read by every call that could open it.
+//! The rules by which a closed circuit opens. Every call that could open the circuit reads them.
 
 use crate::circuit_breaker::config::Config;
 use crate::machinery::window::{LONGEST_STREAK, Sample, Tally};
@@ -6,10 +6,10 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::vocabulary::classify::Outcome;
 use crate::vocabulary::clock;
 
-/// Stands in `slow_after` for "no call is slow".
+/// The value of `slow_after` if no call is slow.
 const NEVER: u64 = u64::MAX;
 
-/// A change may be seen one by one.
+/// Each rule is its own atomic. A reader may see a change of several rules in part.
 #[derive(Debug)]
 pub(crate) struct Rules {
     consecutive: AtomicU32,
@@ -18,7 +18,7 @@ pub(crate) struct Rules {
     slow_after: AtomicU64,
     min_calls: AtomicU32,
     honour_hint: AtomicU32,
-    /// What abandoned calls count as: dropped ones, and those that panicked.
+    /// The outcomes of abandoned calls: dropped calls, and panicked calls.
     abandoned: [AtomicU32; 2],
 }
 
@@ -39,7 +39,7 @@ impl Rules {
 
     pub(super) fn apply(&self, config: &Config) {
         let failure_rate = config.failure_rate.unwrap_or(0.5);
-        // Without slow calls the share is out of reach.
+        // Without slow calls, no share can reach the limit.
         let slow_rate = config.slow_call_rate.unwrap_or(f64::INFINITY);
         let slow_after = config.slow_call_duration.map_or(NEVER, clock::to_nanos);
         let consecutive = config.consecutive_failures.min(LONGEST_STREAK);
@@ -54,7 +54,7 @@ impl Rules {
         panicked.store(config.panicked_calls as u32, Ordering::Relaxed);
     }
 
-    /// What a call counts as that was abandoned.
+    /// Returns the outcome of an abandoned call.
     pub(crate) fn abandoned(&self, panicked: bool) -> Outcome {
         const OUTCOMES: [Outcome; 3] = [Outcome::Success, Outcome::Failure, Outcome::Ignored];
         let [as_dropped, as_panicked] = &self.abandoned;
@@ -68,23 +68,24 @@ impl Rules {
         self.honour_hint.load(Ordering::Relaxed) != 0
     }
 
-    /// From how many nanoseconds on a call is slow.
+    /// Returns the duration in nanoseconds from which a call is slow.
     pub(crate) fn slow_after(&self) -> u64 {
         self.slow_after.load(Ordering::Relaxed)
     }
 
-    /// Returns `true` if any call is slow.
+    /// Returns `true` if a call can be slow.
     pub(crate) fn times_calls(&self) -> bool {
         self.slow_after() != NEVER
     }
 
-    /// Returns `true` if so many failures in a row are enough.
+    /// Returns `true` if the failures in a row have reached the limit.
     pub(super) fn streak_reached(&self, tally: Tally) -> bool {
         tally.failed >= self.consecutive.load(Ordering::Relaxed).into()
     }
 
-    /// A share is judged only by a call that raises it. Division, not multiplication: a quotient of
-    /// whole numbers rounds to the very `f64` that a limit such as 0.1 is written as.
+    /// Returns `true` if a share has reached its limit. Only a call that raises a share judges it.
+    /// Division instead of multiplication: a quotient of whole numbers rounds to the same `f64` as
+    /// a literal such as 0.1.
     pub(super) fn shares_reached(&self, sample: Sample, tally: Tally) -> bool {
         let min_calls = self.min_calls.load(Ordering::Relaxed);
         if sample.is_good() || tally.total < u64::from(min_calls) {

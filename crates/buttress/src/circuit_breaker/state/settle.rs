@@ -1,5 +1,5 @@
-//! What the end of a call does to the circuit: it is counted in the window, which may open the circuit,
-//! or it decides about a probe.
+//! Processes the end of a call. A counted call goes into the window, which may open the circuit. A
+//! probe decides about closing.
 
 use std::time::{Duration, Instant};
 
@@ -10,31 +10,32 @@ use crate::sync::{Ordering, lock};
 use crate::vocabulary::classify::Outcome;
 use crate::vocabulary::observe::CircuitState;
 
-/// What settling a call changed.
+/// The effect of settling a call.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Settled {
     pub(crate) transition: Option<Transition>,
-    /// A probe's place came free without a change of state.
+    /// A probe returned its place without a change of state.
     pub(crate) freed: bool,
 }
 
 impl State {
-    /// Returns `true` if a success of this call would leave everything as it is, so that there is
-    /// nothing to settle.
+    /// Returns `true` if a success of this call would change nothing, so that there is nothing to
+    /// settle.
     #[inline(always)]
     pub(crate) fn success_changes_nothing(&self, ticket: Ticket) -> bool {
         (self.sums.load(Ordering::Relaxed) ^ ticket.word()) & self.clear == 0
     }
 
-    /// The same of a call of which more is noted, and noted already.
+    /// Returns `true` if a success of this call would change nothing else, for a call that is
+    /// counted or timed.
     #[inline]
     pub(crate) fn noted_success_changes_nothing(&self, ticket: Ticket) -> bool {
         let plain = Ticket::new(ticket.generation(), COUNTED);
         ticket.how() == NOTED && self.success_changes_nothing(plain)
     }
 
-    /// Counts a success of which nothing else is noted. A success opens no circuit, so the window is all that it
-    /// can change. `false` if it takes more, and nothing is counted.
+    /// Counts a success that has no other effect. A success opens no circuit, so it can only change
+    /// the window. Returns `false`, and counts nothing, if the slow path must settle the call.
     #[inline]
     pub(crate) fn count_good(&self, ticket: Ticket, now: impl FnOnce() -> Instant) -> bool {
         const GOOD: Sample = Sample { failed: false, slow: false };
@@ -44,7 +45,7 @@ impl State {
         }
         match &self.window {
             Window::Time(window) => window.count_good(generation, self.nanos(now())),
-            // The window knows only the low bits of a generation.
+            // The window stores only the low bits of a generation.
             _ if self.generation() != generation => true,
             Window::Count(window) => {
                 window.record(&self.sums, generation, GOOD);
@@ -57,7 +58,7 @@ impl State {
         }
     }
 
-    /// Counts how a call ended. `hint` is for how long the failure asked to be left alone.
+    /// Counts the outcome of a call. `hint` is how long the failure asks callers to wait.
     pub(crate) fn settle(
         &self,
         ticket: Ticket,
@@ -109,7 +110,7 @@ impl State {
         self.open(&mut machine, now(), hint)
     }
 
-    /// Counts a call in the window; whether that is reason to open.
+    /// Counts a call in the window. Returns `true` if the circuit should open.
     fn record(&self, generation: u32, sample: Sample, now: impl Fn() -> Instant) -> bool {
         match &self.window {
             Window::Streak => {
@@ -127,7 +128,7 @@ impl State {
             Window::Time(window) => {
                 let now = self.nanos(now());
                 window.record(generation, sample, now);
-                // The sum over the slices is for those calls that could open the circuit.
+                // Only a call that could open the circuit needs the sum over the slices.
                 !sample.is_good()
                     && self.rules.shares_reached(sample, window.tally(generation, now))
             }
@@ -144,7 +145,7 @@ impl State {
         hint: Option<Duration>,
     ) -> Settled {
         let mut machine = lock(&self.machine);
-        // The circuit moved on, or the probe was replaced when its lease ended.
+        // The circuit has left this state, or another probe took the place when the lease ended.
         if self.current() != (generation, CircuitState::HalfOpen)
             || !machine.give_place_back(number)
         {
@@ -158,7 +159,7 @@ impl State {
                 let enough = machine.successes >= machine.rules.successes_to_close;
                 enough.then(|| self.enter(&mut machine, CircuitState::Closed, now())).flatten()
             }
-            // HalfOpen => Open: a probe failed, or was as slow as what opened the circuit.
+            // HalfOpen => Open: a probe failed or was slow.
             Outcome::Success | Outcome::Failure => {
                 machine.reopened = machine.reopened.saturating_add(1);
                 self.open(&mut machine, now(), hint)

@@ -7,7 +7,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A state with a hand-moved clock.
+/// A state with a clock that is moved by hand.
 struct Rig {
     state: State,
     start: Instant,
@@ -45,7 +45,7 @@ impl Rig {
         slow: bool,
         hint: Option<Duration>,
     ) -> Settled {
-        // As the end of a call does.
+        // Like the end of a call.
         if outcome == Success && !slow && self.state.count_good(ticket, || self.now) {
             return Settled::default();
         }
@@ -128,7 +128,7 @@ fn late_results_of_a_closed_time_change_nothing() {
 fn a_late_success_changes_nothing_where_the_window_takes_its_generation_for_the_present_one() {
     let rig = Rig::new(&Config::new().failure_rate(0.5).count_window(4).min_calls(4));
     let late = rig.admit().unwrap();
-    // The window has six bits of a generation.
+    // The window stores six bits of a generation.
     for _ in 0..32 {
         rig.state.force(CircuitState::Disabled, rig.now);
         rig.state.force(CircuitState::Closed, rig.now);
@@ -200,7 +200,7 @@ fn rates_are_judged_when_reached_and_only_with_enough_calls() {
     rig.run(Success);
     assert_eq!(rig.state.state(), CircuitState::Closed, "a success never opens a circuit");
     (0..9).for_each(|_| rig.run(Success));
-    // 2 of 20: 0.1 exactly.
+    // 2 of 20 is exactly 0.1.
     rig.run(Failure);
     assert_eq!(rig.state.state(), CircuitState::Open);
 }
@@ -253,7 +253,7 @@ fn an_operator_has_the_last_word() {
     assert_eq!(rig.state.force(CircuitState::Open, rig.now), None, "it is open already");
 }
 
-/// Found in review: a half-open circuit counted as at rest, and its key was forgotten.
+/// Regression: a half-open circuit counted as at rest, and its key was forgotten.
 #[test]
 fn a_circuit_rests_as_long_after_its_probe_was_due_as_it_was_open() {
     let config = Config::new().consecutive_failures(1).open_for(ms(100)).growing(3.0, ms(700));
@@ -269,12 +269,12 @@ fn a_circuit_rests_as_long_after_its_probe_was_due_as_it_was_open() {
             rig.at(at);
             assert_eq!(rig.state.is_at_rest(|| rig.now), rests, "at {at}");
         }
-        // Open for 300 ms now.
+        // The circuit is open for 300 ms now.
         rig.run(Failure);
         if probed {
             rig.at(500).run(Ignored);
         }
-        // What it is open for the next time says nothing of this one.
+        // A new open time does not affect the present one.
         rig.state.apply(&Arc::new(Config::new().consecutive_failures(1).open_for(ms(1))));
         for (at, rests) in [(500, false), (799, false), (800, true)] {
             rig.at(at);
@@ -288,7 +288,7 @@ fn a_circuit_rests_as_long_after_its_probe_was_due_as_it_was_open() {
     }
 }
 
-/// Found in review: a window of time read as empty as soon as the circuit opened.
+/// Regression: a window of time was empty as soon as the circuit opened.
 #[test]
 fn what_opened_the_circuit_is_readable_until_calls_count_again() {
     let by_rate = Config::new().failure_rate(0.5).min_calls(3).open_for(ms(5000));
@@ -325,7 +325,7 @@ fn what_opened_the_circuit_is_readable_until_calls_count_again() {
     }
 }
 
-/// Found in review: closing a closed circuit was a change.
+/// Regression: closing a closed circuit was reported as a change.
 #[test]
 fn a_state_it_is_in_already_is_no_change_but_its_window_is_emptied() {
     use CircuitState::{Closed, Disabled, ForcedOpen, MetricsOnly};
@@ -360,7 +360,8 @@ fn new_rules_apply_to_what_was_counted_but_the_window_stays() {
 
 #[test]
 fn a_clock_before_the_anchor_is_the_anchor() {
-    // Found: the end of the open time was an instant before the anchor, so the circuit was never open.
+    // Regression: the end of the open time was an instant before the anchor, so the circuit was
+    // never open.
     let mut rig = Rig::new(&Config::new().consecutive_failures(1).open_for(ms(100)));
     rig.now = rig.start.checked_sub(ms(5000)).unwrap_or(rig.start);
     rig.run(Failure);

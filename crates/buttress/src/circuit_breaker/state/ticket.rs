@@ -1,23 +1,23 @@
-//! The words of a circuit: the ticket of a call, and the control word that says who gets one.
+//! The words of a circuit: the ticket of a call, and the control word that admits calls.
 
 use crate::machinery::window::CALLS_NOT_COUNTED;
 use crate::vocabulary::observe::CircuitState;
 
-/// A call that was admitted, until it is settled: the generation that admitted it over how it did.
-/// One word, so that the call needs no memory for it.
+/// Ticket of an admitted call until it is settled: the generation in the upper 32 bits, and how the
+/// call was admitted in the lower ones. One word, so that a call needs no memory for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ticket(u64);
 
-/// How a call was admitted: through a closed circuit, ...
+/// Admitted through a closed circuit.
 pub(super) const COUNTED: u32 = 0;
-/// ... the same where more is noted of it than how it ended: that it was made, how long it took, ...
+/// Admitted through a closed circuit that also counts the admission or times the call.
 pub(super) const NOTED: u32 = 1 << 30;
-/// ... through a disabled one, or, above this, as the probe with the number that is left.
+/// Admitted through a disabled circuit. A larger value is a probe, whose number is the difference.
 pub(super) const UNCOUNTED: u32 = 1 << 31;
 const _: () = assert!((NOTED | UNCOUNTED) as u64 == CALLS_NOT_COUNTED);
 
 impl Ticket {
-    /// The ticket of a call that no circuit admitted.
+    /// The ticket of a call that passed no circuit.
     pub(crate) const NONE: Self = Self(u64::MAX);
 
     #[inline(always)]
@@ -29,7 +29,7 @@ impl Ticket {
         (self.0 >> 32) as u32
     }
 
-    /// Returns the ticket as the word of a window has it, see there.
+    /// Returns the ticket in the layout of a window's word. The windows describe the layout.
     #[inline(always)]
     pub(super) const fn word(self) -> u64 {
         self.0
@@ -44,20 +44,20 @@ impl Ticket {
         self.how() > UNCOUNTED
     }
 
-    /// Returns the ticket of a call through a circuit with this word of `control`, if it is closed
-    /// and notes nothing: the word itself.
+    /// Returns the ticket of a call through a circuit with this word of `control`. `None` unless
+    /// the circuit is closed and notes nothing else. The ticket equals the word.
     #[inline(always)]
     pub(super) fn of_closed(control: u64) -> Option<Self> {
         let ticket = Self(control);
         (ticket.how() == COUNTED | CircuitState::Closed as u32).then_some(ticket)
     }
 
-    /// Returns the same call, of which more is noted.
+    /// Returns the ticket of the same call, marked as counted or timed.
     pub(crate) const fn noted(self) -> Self {
         if self.how() == COUNTED { Self(self.0 | NOTED as u64) } else { self }
     }
 
-    /// Returns `true` if nothing at all is counted of this call.
+    /// Returns `true` if the circuit counts nothing of this call.
     pub(crate) fn is_uncounted(self) -> bool {
         self.how() == UNCOUNTED
     }
@@ -72,8 +72,8 @@ const STATES: [CircuitState; 6] = [
     CircuitState::MetricsOnly,
 ];
 
-/// A word of `control`: the generation over [`NOTED`], while calls are counted or timed, and the state.
-/// Of a closed circuit that notes nothing it is the ticket of its calls.
+/// Packs a word of `control`: the generation, [`NOTED`] while calls are counted or timed, and the
+/// state. For a closed circuit that notes nothing else, the word is the ticket of its calls.
 pub(super) fn pack(generation: u32, noted: u32, state: CircuitState) -> u64 {
     Ticket::new(generation, noted | state as u32).0
 }

@@ -1,4 +1,4 @@
-//! How the state of a circuit changes, and what an operator decides.
+//! The transitions of a circuit, and the commands of an operator.
 
 use std::time::{Duration, Instant};
 
@@ -11,27 +11,28 @@ use crate::vocabulary::clock;
 use crate::vocabulary::observe::CircuitState;
 
 impl State {
-    /// Returns the present generation: a number that grows with every change of state, and when a
-    /// window that counts is emptied.
+    /// Returns the present generation. It grows with every change of state, and when the window of
+    /// a circuit that counts is emptied.
     #[inline]
     pub(super) fn generation(&self) -> u32 {
         // Acquire, as in `current`.
         (self.control.load(Ordering::Acquire) >> 32) as u32
     }
 
-    /// How often the state changed, wrapping around.
+    /// Returns how often the state changed, wrapping around.
     pub(crate) fn changes(&self) -> u32 {
-        // Acquire pairs with the Release in `enter`: the state is visible with its number.
+        // Acquire pairs with the Release in `enter`: a thread that sees the number also sees its
+        // state.
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Any => ForcedOpen, Disabled, MetricsOnly or Closed: by an operator.
+    /// Any => ForcedOpen, Disabled, MetricsOnly or Closed, at an operator's command.
     pub(crate) fn force(&self, state: CircuitState, now: Instant) -> Option<Transition> {
         let mut machine = lock(&self.machine);
         self.enter(&mut machine, state, now)
     }
 
-    /// Opens the circuit for as long as the rules and the failure say.
+    /// Opens the circuit for the time that the rules and the hint of the failure give.
     pub(super) fn open(
         &self,
         machine: &mut Machine,
@@ -39,15 +40,16 @@ impl State {
         hint: Option<Duration>,
     ) -> Option<Transition> {
         machine.opened_for = clock::to_nanos(machine.open_time(hint));
-        // Added up as nanoseconds, where a `now` before the anchor is already the anchor.
+        // The sum is in nanoseconds, where a `now` before the anchor already equals the anchor.
         let until = self.nanos(now).saturating_add(machine.opened_for);
-        // What is left of it is always a time that can be told.
+        // The rest must stay below the value that means "unknown".
         let until = until.min(u64::MAX - 1);
         self.open_until.store(until, Ordering::Relaxed);
         self.enter(machine, CircuitState::Open, now)
     }
 
-    /// Begins a new generation in `to`. `None` if the circuit was there already.
+    /// Begins a new generation in the state `to`. Returns `None` if the circuit was in `to`
+    /// already.
     pub(super) fn enter(
         &self,
         machine: &mut Machine,
@@ -61,14 +63,15 @@ impl State {
         machine.successes = 0;
         if counts(to) {
             machine.reopened = 0;
-            // Before anybody can be admitted under the new generation.
+            // Runs before a call can be admitted under the new generation.
             match &self.window {
                 Window::Streak => Streak::reset(&self.sums, generation),
                 Window::Count(window) => window.reset(&self.sums, generation),
                 Window::Time(window) => window.reset(generation),
             }
         } else if let (true, Window::Time(window)) = (counts(from), &self.window) {
-            // The other windows keep what they hold until they count again. This one would lose it.
+            // The other windows keep their numbers until they count again. A window of time would
+            // lose them.
             machine.counted = window.tally(old, self.nanos(now));
         }
         self.control.store(pack(generation, control as u32 & NOTED, to), Ordering::Release);
@@ -79,9 +82,9 @@ impl State {
         Some(Transition { from, to })
     }
 
-    /// Returns `true` if nothing is lost by forgetting this circuit, of which no call is running:
-    /// it is closed, or it would have probed as long ago as it was open, and no call decided it
-    /// since.
+    /// Returns `true` if forgetting this circuit loses nothing. No call of it may be running. A
+    /// closed circuit is at rest. An open or half-open circuit is at rest once twice its open time
+    /// has passed.
     pub(crate) fn is_at_rest(&self, now: impl Fn() -> Instant) -> bool {
         match self.state() {
             CircuitState::Closed => true,
@@ -90,13 +93,13 @@ impl State {
                 let until = self.open_until.load(Ordering::Relaxed).saturating_add(opened_for);
                 self.nanos(now()) >= until
             }
-            // What an operator decided stays.
+            // An operator's command stays.
             CircuitState::ForcedOpen | CircuitState::Disabled | CircuitState::MetricsOnly => false,
         }
     }
 
-    /// When time alone will let a call in that was refused now: at the end of the open time, or of the
-    /// first lease of a probe.
+    /// Returns when a refused call can be admitted without another event: at the end of the open
+    /// time, or of the first lease of a probe.
     pub(crate) fn admits_at(&self) -> Option<Instant> {
         match self.state() {
             CircuitState::Open => {

@@ -1,10 +1,10 @@
-//! The circuit against the machine that one would first write.
+//! Compares the circuit with a naive state machine.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// The machine as one would first write it: an enum and a list.
+/// A naive state machine: an enum and a list.
 #[derive(Debug)]
 enum Naive {
     Closed(u32),
@@ -21,7 +21,7 @@ proptest! {
         let config = config.half_open_calls(2).successes_to_close(2);
         let mut rig = Rig::new(&config);
         let mut naive = Naive::Closed(0);
-        // Tickets with the life of the naive machine they belong to.
+        // Tickets, each with the life of the naive machine that it belongs to.
         let mut running: Vec<(Ticket, u32)> = Vec::new();
         let (mut now, mut life) = (0, 0);
         for (pause, step) in steps {
