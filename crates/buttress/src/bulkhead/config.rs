@@ -3,9 +3,9 @@ use std::time::Duration;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::vocabulary::observe::{Common, common_setters};
 
-/// How many calls may run at once, and what happens to the next one.
+/// Configuration of a bulkhead: how many calls run concurrently, and whether the next call waits.
 ///
-/// Built with by-value setters; checked when a layer is made of it.
+/// Setters take it by value. The layer checks it when it is built.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
@@ -37,38 +37,39 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the defaults.
+    /// Creates a configuration with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how many calls run at once. Defaults to 10: small enough to protect a pool of
-    /// connections, large enough not to be in the way of a quiet service. At least 1.
+    /// Sets how many calls run concurrently. Default: 10, small enough to protect a pool of
+    /// connections. At least 1.
     pub fn max_concurrent(mut self, calls: u32) -> Self {
         self.max_concurrent = calls;
         self
     }
 
     /// Sets how many calls may wait, in [`queued`](super::BulkheadLayer::queued) layers and
-    /// [`Handle::acquire`](super::Handle::acquire). Defaults to 0: a queue turns overload into
-    /// latency, which should be a choice.
+    /// [`Handle::acquire`](super::Handle::acquire). Default: 0, because a queue turns overload into
+    /// latency.
     pub fn queue(mut self, calls: u32) -> Self {
         self.queue = calls;
         self
     }
 
-    /// Sets how long a call keeps its place in the queue. A call that has its permit, and waits for the inner
-    /// service, is not bounded by it. Default: no bound but the caller's patience, because dropping the call
-    /// leaves the queue. Longer than zero, at most 365 days.
+    /// Sets how long a call keeps its place in the queue. A call that has its permit may wait
+    /// longer for the inner service. Default: no bound. A caller that stops waiting drops the call,
+    /// which leaves the queue. Longer than zero, at most 365 days.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = Some(wait);
         self
     }
 
-    /// Sets how long a permit is kept for a waiter that was granted it and is not polled. The permit then
-    /// goes to the next waiter, or to a newcomer if no other call waits. The first waiter keeps its place at the
-    /// head of the queue: once it is polled again, it has the first claim to the next permit. Default: 1 second.
-    /// Longer than zero, at most 365 days.
+    /// Sets how long a waiter that is not polled keeps a permit that it was granted.
+    ///
+    /// The permit then goes to the next waiter, or to any caller if no other call waits. The first
+    /// waiter keeps its place at the head of the queue: when it is polled again, it gets the next
+    /// permit. Default: 1 second. Longer than zero, at most 365 days.
     pub fn claim_within(mut self, time: Duration) -> Self {
         self.claim_within = time;
         self

@@ -9,15 +9,16 @@ use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// The operator's view of a bulkhead, and its use without tower. Cheap to clone; all clones, and every
-/// service of the layer, share one state.
+/// Controls a bulkhead for an operator, and uses it without tower. Cheap to clone.
+///
+/// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// Returns a permit if one is free and nobody waits for it.
+    /// Returns a permit if one is free and no call waits for it.
     ///
     /// ```
     /// use buttress::bulkhead::BulkheadLayer;
@@ -36,7 +37,8 @@ impl Handle {
         permit.ok_or_else(|| self.shared.refuse())
     }
 
-    /// Checks whether a bulkhead without a queue would admit a call now. Takes nothing, and counts nothing.
+    /// Checks whether a bulkhead without a queue would admit a call now. It takes and counts
+    /// nothing.
     ///
     /// # Errors
     /// The refusal: [`BulkheadFull`](crate::ErrorKind::BulkheadFull).
@@ -44,16 +46,16 @@ impl Handle {
         if self.shared.is_full() { Err(self.shared.full()) } else { Ok(()) }
     }
 
-    /// Returns a permit, waiting in the queue for one within the configured bounds.
+    /// Returns a permit. Waits for it in the queue, within the configured bounds.
     ///
     /// # Panics
     /// If it has to wait by tokio's clock outside of a runtime that has its time driver enabled.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the queue, or gives the permit back if it had just been granted.
+    /// Dropping the future leaves the queue. It returns a permit that was just granted.
     ///
     /// # Errors
-    /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) if the queue is full,
+    /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) if the queue is full.
     /// [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the longest wait.
     pub async fn acquire(&self) -> Result<Permit, Error> {
         let permit = match self.shared.take_or_wait(1)? {
@@ -63,11 +65,11 @@ impl Handle {
         Ok(permit.begin())
     }
 
-    /// Changes how many calls run at once. Never blocks: running calls are not disturbed, and a
-    /// smaller limit is met as they end. Those who wait are let in at once where there is room.
+    /// Changes how many calls run concurrently. Never blocks. Running calls continue, and a smaller
+    /// limit takes effect as they end. A larger limit admits waiting calls immediately.
     ///
     /// # Errors
-    /// A limit of 0 is refused and changes nothing.
+    /// A limit of 0. Nothing changes then.
     pub fn resize(&self, max_concurrent: u32) -> Result<(), InvalidConfig> {
         crate::vocabulary::invalid_config::check_at_least("max-concurrent", max_concurrent, 1)?;
         self.shared.permits.resize(max_concurrent);
@@ -80,7 +82,7 @@ impl Handle {
         self.shared.config()
     }
 
-    /// Takes over limit, queue and waits of `config`. Permits and places stay.
+    /// Replaces limit, queue and waits by those of `config`. Permits and places in the queue stay.
     ///
     /// # Errors
     /// The errors of [`BulkheadLayer::new`](super::BulkheadLayer::new). Nothing changes then.
@@ -96,7 +98,7 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
@@ -145,20 +147,20 @@ impl fmt::Debug for Handle {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Calls running now, and permits held.
+    /// Calls that run now, and permits in use.
     pub active: u32,
-    /// Calls waiting now.
+    /// Calls that wait now.
     pub queued: usize,
-    /// The most calls that ever ran at once.
+    /// The most calls that ever ran concurrently.
     pub peak_active: u32,
-    /// The most calls that ever waited at once.
+    /// The most calls that ever waited at the same time.
     pub peak_queued: usize,
     /// The limit in force.
     pub max_concurrent: u32,
-    /// Calls refused because everything was taken.
+    /// Calls refused because every permit, and every place in the queue, was taken.
     pub refused: u64,
-    /// Calls that kept a place in the queue for the longest wait in vain.
+    /// Calls refused after their longest wait in the queue.
     pub queue_timeouts: u64,
-    /// Permits handed out; `None` unless [`count_calls`](super::Config::count_calls) is on.
+    /// Permits granted. `None` unless [`count_calls`](super::Config::count_calls) is on.
     pub admitted: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! A bulkhead per key.
+//! A separate bulkhead for each key.
 
 use std::future::Future;
 use std::hash::Hash;
@@ -19,13 +19,14 @@ use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 
-/// Limits how many calls run at once, for each key apart: per tenant, per endpoint.
+/// Limits how many calls run concurrently, separately for each key: per tenant or per endpoint.
 ///
-/// At most `max_keys` are held: a new key takes the place of a long unused one with no call running,
-/// and is refused with [`TooManyKeys`](crate::ErrorKind::TooManyKeys) while there is none.
+/// The layer holds at most `max_keys` keys. A new key takes the place of a long unused key without
+/// a running call. If there is none, the layer refuses the call with
+/// [`TooManyKeys`](crate::ErrorKind::TooManyKeys).
 ///
-/// The key is known only in `call`, so a refused call leaves the inner service ready, with whatever it
-/// had reserved, until this service value is called again or dropped.
+/// The key is known only in `call`. A refused call therefore leaves the inner service ready, with
+/// everything that it has reserved, until this service value is called again or dropped.
 ///
 /// ```
 /// use buttress::bulkhead::{Config, KeyedBulkheadLayer};
@@ -39,18 +40,18 @@ use crate::vocabulary::reject::{AsError, Reject};
 /// ```
 pub type KeyedBulkheadLayer<K, X, R = AsError> = KeyedLayer<Instances<K, Shared>, X, R, ()>;
 
-/// A service behind a bulkhead per key. Made by [`KeyedBulkheadLayer`].
+/// A service behind a bulkhead per key. [`KeyedBulkheadLayer`] makes it.
 pub type KeyedBulkhead<S, K, X, R> = KeyedService<S, Instances<K, Shared>, X, R, ()>;
 
-/// The operator's view of a keyed bulkhead, and its use without tower. Cheap to clone.
+/// Controls a keyed bulkhead for an operator, and uses it without tower. Cheap to clone.
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
 
 impl<K: Hash + Eq + Clone, X> KeyedBulkheadLayer<K, X> {
-    /// Creates a bulkhead for each key that `key` finds, at most `max_keys` of them. A configured
-    /// queue does not apply.
+    /// Creates a layer with a bulkhead for each key that `key` returns, for at most `max_keys`
+    /// keys. A configured queue does not apply.
     ///
     /// # Errors
-    /// What [`BulkheadLayer::new`](super::BulkheadLayer::new) refuses, or no keys.
+    /// The errors of [`BulkheadLayer::new`](super::BulkheadLayer::new), or `max_keys` of zero.
     pub fn new<Req>(config: Config, max_keys: usize, key: X) -> Result<Self, InvalidConfig>
     where
         X: Fn(&Req) -> K,
@@ -93,7 +94,8 @@ impl Instance for Shared {
     }
 
     fn is_at_rest(&self) -> bool {
-        // A permit holds its bulkhead: no call runs.
+        // A running call has a permit, which holds the bulkhead. Here no permit exists, so no call
+        // runs.
         true
     }
 
@@ -126,7 +128,7 @@ impl Instance for Shared {
 }
 
 impl<K> KeyedHandle<K> {
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> KeyedStats {
         let counters = &self.keys.telemetry().counters;

@@ -13,7 +13,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
 
-/// Limits how many calls run at once. See the [module](super) for everything else.
+/// Limits how many calls run concurrently. The [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one limit.
 #[must_use]
@@ -27,22 +27,23 @@ impl Config {
     /// Builds a bulkhead with its own state. Short for [`BulkheadLayer::new`].
     ///
     /// # Errors
-    /// As [`BulkheadLayer::new`]: names the first field that is out of its bounds.
+    /// The errors of [`BulkheadLayer::new`]: an error names the first field that is out of its
+    /// bounds.
     pub fn build(self) -> Result<BulkheadLayer, InvalidConfig> {
         BulkheadLayer::new(self)
     }
 }
 
 impl BulkheadLayer {
-    /// Creates a bulkhead of its own.
+    /// Creates a bulkhead with its own state.
     ///
     /// # Errors
-    /// A limit or a wait of zero.
+    /// A limit or a wait of zero, or a wait of more than 365 days.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         Ok(Self::over(Shared::new(&config)?))
     }
 
-    /// Another layer over the state of an existing bulkhead.
+    /// Creates another layer over the state of an existing bulkhead.
     pub fn from_handle(handle: &Handle) -> Self {
         Self::over(handle.shared.clone())
     }
@@ -53,25 +54,28 @@ impl BulkheadLayer {
 }
 
 impl<R, M> BulkheadLayer<R, M> {
-    /// Answers refusals through `reject` instead of as errors.
+    /// Sets how refusals are returned. Default: as errors, through [`AsError`].
     pub fn reject<T>(self, reject: T) -> BulkheadLayer<T, M> {
         BulkheadLayer { shared: self.shared, reject, mode: PhantomData }
     }
 
-    /// Lets calls wait in the configured queue, in their response futures. The inner service must be
-    /// `Clone`: a call that waits keeps nothing of the service, and polls a clone at its turn.
+    /// Lets calls wait in the configured queue, in their response futures. The inner service must
+    /// be `Clone`: a waiting call holds no part of the service, and polls a clone when it is
+    /// admitted.
     pub fn queued(self) -> BulkheadLayer<R, Queued> {
         BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
     }
 
-    /// Makes `poll_ready` wait for a permit. The configured queue's bounds do not apply: a caller that
-    /// will not wait drops the service or polls another one. A service that does not come for the permit it
-    /// was granted keeps it for [`claim_within`](Config::claim_within).
+    /// Makes `poll_ready` wait for a permit.
+    ///
+    /// The bounds of the configured queue do not apply: a caller that does not want to wait drops
+    /// the service or polls another one. A service that is granted a permit and is not polled keeps
+    /// the permit for [`claim_within`](Config::claim_within).
     pub fn backpressure(self) -> BulkheadLayer<R, Backpressure> {
         BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
@@ -79,7 +83,7 @@ impl<R, M> BulkheadLayer<R, M> {
 }
 
 impl Default for BulkheadLayer {
-    /// 10 concurrent calls, no queue.
+    /// Creates a bulkhead of 10 concurrent calls, without a queue.
     fn default() -> Self {
         match Self::new(Config::new()) {
             Ok(layer) => layer,

@@ -1,4 +1,4 @@
-//! The numbers of a bulkhead for a sampler.
+//! Reports the numbers of a bulkhead to a sampler.
 
 use super::handle::Handle;
 use super::keyed::KeyedHandle;

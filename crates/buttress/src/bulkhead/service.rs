@@ -14,23 +14,24 @@ use crate::vocabulary::reject::Reject;
 /// The response of a [`Bulkhead`]. Dropping it cancels the call and returns its permit.
 pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Permit>;
 
-/// A service behind a bulkhead whose calls may wait in its queue. Made by
-/// [`BulkheadLayer::queued`](super::BulkheadLayer::queued).
+/// A service behind a bulkhead whose calls may wait in its queue.
+/// [`BulkheadLayer::queued`](super::BulkheadLayer::queued) makes it.
 pub type QueuedBulkhead<S, R> = QueuedService<S, Shared, R>;
 
-/// The response of a [`QueuedBulkhead`].
+/// The response of a [`QueuedBulkhead`]. Dropping it cancels the call.
 pub type QueuedFuture<S, Req, R> = queued::QueuedFuture<S, Req, Shared, R>;
 
-/// A service that is ready only while it holds a permit. Made by
-/// [`BulkheadLayer::backpressure`](super::BulkheadLayer::backpressure).
+/// A service that is ready only while it holds a permit.
+/// [`BulkheadLayer::backpressure`](super::BulkheadLayer::backpressure) makes it.
 pub type BackpressureBulkhead<S, R> = BackpressureService<S, Shared, R>;
 
-/// A service behind a bulkhead that refuses at once. Made by [`BulkheadLayer`](super::BulkheadLayer).
+/// A service behind a bulkhead that refuses without waiting.
+/// [`BulkheadLayer`](super::BulkheadLayer) makes it.
 pub struct Bulkhead<S, R> {
     inner: S,
     shared: Arc<Shared>,
     reject: R,
-    /// Whether the last `poll_ready` saw that the next `call` on this value will be refused.
+    /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
     latch: bool,
 }
 
@@ -39,7 +40,7 @@ impl<S, R> Bulkhead<S, R> {
         Self { inner, shared, reject, latch: false }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
@@ -57,7 +58,8 @@ where
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        // Looking first keeps a call that will be refused from reserving anything further in.
+        // The bulkhead is asked first, so that a call that will be refused reserves nothing in the
+        // inner service.
         self.latch = self.shared.is_full();
         if self.latch {
             return Poll::Ready(Ok(()));

@@ -1,4 +1,4 @@
-//! What every service of one layer shares, and the guards of a call.
+//! State that the services of one layer share, and the guards of a call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ counters! {
     }
 }
 
-/// Stands in `max_wait` for "as long as the caller does".
+/// The value of `max_wait` for an unbounded wait.
 pub(super) const FOREVER: u64 = u64::MAX;
 
-/// What is counted and told, by one bulkhead or by all of a keyed layer.
+/// The counters and reports of one bulkhead, or of all bulkheads of a keyed layer.
 #[derive(Debug)]
 pub struct Telemetry {
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
@@ -44,7 +44,7 @@ impl Telemetry {
         Arc::new(Self { counters: Counters::new(), common: config.common.of(Pattern::Bulkhead) })
     }
 
-    /// Counts and tells a refusal that is being handed out.
+    /// Counts and reports a refusal.
     #[inline(never)]
     fn note_refusal(&self, limit: u32) {
         self.counters.add(Counter::Refused);
@@ -52,11 +52,11 @@ impl Telemetry {
     }
 }
 
-/// What every service of one bulkhead shares.
+/// State that the services of one bulkhead share.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) permits: Permits,
-    /// Looked at by every call, so it stands here and not behind another pointer.
+    /// Every call reads it, so it is here and not behind another pointer.
     count_calls: bool,
     pub(super) queue: WaitQueue<Permits>,
     pub(super) capacity: AtomicUsize,
@@ -91,7 +91,7 @@ impl Shared {
         self.permits.try_take().then(|| self.pass(1, ()))
     }
 
-    /// Returns `true` if a call would be refused now, by a bulkhead without a queue.
+    /// Returns `true` if a bulkhead without a queue would refuse a call now.
     #[inline(always)]
     pub(super) fn is_full(&self) -> bool {
         self.permits.is_full()
@@ -102,7 +102,7 @@ impl Shared {
         Error::bulkhead_full(self.telemetry.common.name, self.permits.limit())
     }
 
-    /// Returns the refusal that is being handed out, counted and told.
+    /// Returns the refusal for the caller, after it has counted and reported it.
     #[inline(always)]
     pub(super) fn refuse(&self) -> Error {
         let limit = self.permits.limit();
@@ -123,7 +123,7 @@ impl Shared {
         Waiting::join(self, ask, |_, _| true).ok_or_else(|| self.refuse())
     }
 
-    /// A permit came free and somebody waits for it.
+    /// Serves the waiters after a permit became free.
     #[cold]
     fn serve_waiting(&self) {
         waiting::settle(self);
@@ -137,15 +137,15 @@ impl Shared {
     }
 }
 
-/// The right to run one call. Dropping it gives it back.
-#[must_use = "dropping a permit gives it back at once"]
+/// The right to run one call. Dropping it returns the permit.
+#[must_use = "dropping a permit returns it immediately"]
 pub struct Permit {
-    /// `None` once given back.
+    /// `None` once returned.
     shared: Option<Arc<Shared>>,
 }
 
 impl Permit {
-    /// The call it was taken for begins.
+    /// Counts the call, which begins now.
     #[inline]
     pub(super) fn begin(self) -> Self {
         if let Some(shared) = &self.shared {
@@ -186,8 +186,8 @@ impl Drop for Permit {
     }
 }
 
-/// Takes the permit of a call back that did not come to its end. Out of line, so that dropping a future
-/// that did is a look at one word.
+/// Returns the permit of a call that was dropped before its end. Out of line, so that dropping a
+/// completed future only compares one word.
 #[inline(never)]
 fn take_back(shared: Arc<Shared>) {
     if shared.permits.give_back() {

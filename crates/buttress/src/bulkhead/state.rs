@@ -1,20 +1,20 @@
-//! The permit counter: who may run.
+//! The permit counter.
 
 use std::time::Instant;
 
 use crate::machinery::queue::{Lack, Resource};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// Set while somebody waits in the queue.
+/// Flag: a call waits in the queue.
 const WAITING: u64 = 1 << 63;
 
-/// Permits in use and whether anybody waits, in one word, so that whoever gives a permit back learns
-/// in the same step that a waiter must be served.
+/// Permits in use and the flag of the waiters, in one word. A call that returns a permit finds out
+/// in the same step whether a waiter must be served.
 #[derive(Debug)]
 pub struct Permits {
     word: AtomicU64,
     limit: AtomicU32,
-    /// The most that were in use when one was given back.
+    /// The most permits in use when a permit was returned.
     peak: AtomicU64,
 }
 
@@ -23,7 +23,7 @@ impl Permits {
         Self { word: AtomicU64::new(0), limit: AtomicU32::new(limit), peak: AtomicU64::new(0) }
     }
 
-    /// Takes a permit if one is free and nobody waits for it.
+    /// Takes a permit if one is free and no call waits for it.
     #[inline(always)]
     pub(crate) fn try_take(&self) -> bool {
         let word = self.word.load(Ordering::Relaxed);
@@ -31,8 +31,8 @@ impl Permits {
         if word >= u64::from(self.limit()) {
             return false;
         }
-        // Acquire pairs with the Release in `give_back`: what the last holder did is visible to the
-        // next.
+        // Acquire pairs with the Release in `give_back`: the writes of the last holder are visible
+        // to the next.
         let taken =
             self.word.compare_exchange(word, word + 1, Ordering::Acquire, Ordering::Relaxed);
         match taken {
@@ -47,7 +47,7 @@ impl Permits {
         self.word.load(Ordering::Relaxed) >= u64::from(self.limit())
     }
 
-    /// Takes a permit if one is free, whatever of `ignoring` is set in the word.
+    /// Takes a permit if one is free, without regard to the bits of `ignoring`.
     #[inline(never)]
     fn take_while(&self, mut word: u64, ignoring: u64) -> bool {
         while word & !ignoring < u64::from(self.limit()) {
@@ -64,13 +64,13 @@ impl Permits {
         false
     }
 
-    /// Gives a permit back. True if somebody waits, who must now be served.
+    /// Returns a permit. The result is `true` if a call waits. The caller must then serve it.
     #[must_use]
     #[inline]
     pub(crate) fn give_back(&self) -> bool {
         let before = self.word.fetch_sub(1, Ordering::Release);
-        // One comparison for both, because WAITING makes the word larger than any peak. The most that
-        // were ever in use is seen here, too: after it comes a release, or it is still so.
+        // One comparison checks two conditions, because WAITING makes the word larger than any
+        // peak. It also finds the greatest use: a release follows it, or it still lasts.
         before > self.peak.load(Ordering::Relaxed) && self.look_at(before)
     }
 
@@ -93,7 +93,7 @@ impl Permits {
         (self.word.load(Ordering::Relaxed) & !WAITING) as u32
     }
 
-    /// Returns the most that were ever in use.
+    /// Returns the most permits that were ever in use.
     pub(crate) fn peak(&self) -> u32 {
         let before_the_last_release = self.peak.load(Ordering::Relaxed) as u32;
         before_the_last_release.max(self.active())
@@ -110,7 +110,7 @@ impl Resource for Permits {
     }
 
     fn give_back(&self, _cost: u32, (): (), _now: Instant) {
-        // The queue that returns it settles itself.
+        // The queue that returns the permit serves its waiters itself.
         let _waited_for = Self::give_back(self);
     }
 
@@ -119,7 +119,7 @@ impl Resource for Permits {
     }
 
     fn set_waiting(&self, waiting: bool) {
-        // A read-modify-write even to announce, so that in the order of this word a release comes
+        // Also a read-modify-write to set the flag. In the order of this word, a release then comes
         // either before it, and its permit is seen, or after it, and the release sees WAITING.
         if waiting {
             self.word.fetch_or(WAITING, Ordering::AcqRel);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain counter.
+        /// Compares with a plain counter.
         #[test]
         fn counts_like_a_counter(steps in prop::collection::vec(0u8..4, 0..200)) {
             let permits = Permits::new(4);
@@ -237,7 +237,7 @@ mod loom_tests {
             releaser.join().unwrap();
             match joined {
                 Joined::Granted(()) => {}
-                // Granted by the releaser: leaving hands the permit over.
+                // The releaser granted it a permit: leaving hands the permit over.
                 Joined::Waiting(place) => {
                     assert!(shared.1.leave(&shared.0, &place, now).is_some());
                 }
