@@ -6,12 +6,12 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_duration};
 use crate::vocabulary::observe::{Common, common_setters};
 
-/// What is called with each timeout.
+/// Callback that is called with each timeout.
 pub(super) type Hook = Arc<dyn Fn(&Error) + Send + Sync>;
 
-/// How long a call may take.
+/// Configuration of a time limit.
 ///
-/// Built with by-value setters; checked when a layer is made of it.
+/// Setters take it by value. The layer checks it when it is built.
 #[derive(Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
@@ -27,22 +27,22 @@ pub struct Config {
 
 #[cfg(feature = "serde")]
 impl Default for Config {
-    /// In a configuration file the limit may be left out, and is then 30 seconds: beyond any sensible
-    /// call, so that nothing hangs for ever.
+    /// Creates a limit of 30 seconds, for a configuration file without `limit`.
     fn default() -> Self {
         Self::new(Duration::from_secs(30))
     }
 }
 
 impl Config {
-    /// A call may take `limit`, counted from `call`. There is no default: only you know what your
-    /// callers bear.
+    /// Creates a configuration that lets a call take `limit`, counted from `call`. There is no
+    /// default, because only you know how long your callers wait. Longer than zero, at most 365
+    /// days.
     pub fn new(limit: Duration) -> Self {
         Self { limit, on_timeout: None, common: Common::default() }
     }
 
-    /// Called with the timeout whenever a call is cut short, after the call was dropped. Like an
-    /// observer it should be quick and must not panic.
+    /// Sets a callback for timeouts. The layer calls it after it has dropped the call. Default:
+    /// none. The callback should be quick and must not panic.
     pub fn on_timeout(mut self, hook: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_timeout = Some(Arc::new(hook));
         self

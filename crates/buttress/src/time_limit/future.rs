@@ -14,20 +14,20 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::Reject;
 
 pin_project! {
-    /// A future under a time limit. Dropping it drops the future.
+    /// A future with a time limit. Dropping it drops the inner future.
     #[must_use = "futures do nothing unless polled"]
     pub struct Limited<F, O = Counted>
     where
         O: Own,
     {
-        // `None` once it is over: at the deadline it is dropped before anybody hears of it.
+        // `None` once it is over. At the deadline it is dropped before the timeout is reported.
         #[pin]
         future: Option<F>,
         // Made at the first `Pending`: a timer costs more than everything else here.
         #[pin]
         sleep: Option<Sleep>,
         started: Instant,
-        // In nanoseconds. When that ends is reckoned together with the timer.
+        // In nanoseconds. The deadline is computed together with the timer.
         limit: u64,
         shared: O::Of<Shared>,
     }
@@ -39,12 +39,12 @@ impl<F, O: Own> Limited<F, O> {
         Self { future: Some(future), sleep: None, started, limit, shared }
     }
 
-    /// Waits for the deadline.
+    /// Polls the deadline, and drops the inner future once it has passed.
     #[inline(always)]
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
         let mut this = self.project();
         let limit = Duration::from_nanos(*this.limit);
-        // A timer may be late by the grain of its clock; no time at all is not.
+        // A timer may fire late by the resolution of its clock. A limit of zero must not.
         if this.sleep.is_none() && !limit.is_zero() {
             let deadline = clock::after(*this.started, limit);
             this.sleep.set(Some(this.shared.common.clock.sleep_until(deadline)));
@@ -62,7 +62,7 @@ impl<F: Future, O: Own> Future for Limited<F, O> {
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The future comes first, so that an answer that is there at the deadline wins.
+        // The inner future is polled first, so that an answer that is ready at the deadline wins.
         let Some(future) = self.as_mut().project().future.as_pin_mut() else {
             polled_after_completion("time_limit::Limited")
         };

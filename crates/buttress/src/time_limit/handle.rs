@@ -9,15 +9,16 @@ use super::shared::{Counter, Shared};
 use crate::machinery::reconfigure::{Operated, Reconfigure as _};
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// The operator's view of a time limit, and its use without tower. Cheap to clone; all clones, and
-/// every service of the layer, share one state.
+/// Controls a time limit for an operator, and uses it without tower. Cheap to clone.
+///
+/// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// Runs `future` under the limit, counted from this call.
+    /// Runs `future` with the limit, counted from this call.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -32,7 +33,8 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) if it is not done by then; it is dropped.
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if `future` is still running at the deadline.
+    /// `future` is then dropped.
     pub fn run<F: Future>(&self, future: F) -> Limited<F> {
         Shared::begin(&self.shared, None, || future)
     }
@@ -42,7 +44,7 @@ impl Handle {
         self.shared.config()
     }
 
-    /// Takes over the limit of `config` for calls that begin from now on.
+    /// Replaces the limit by that of `config`, for calls that begin from now on.
     ///
     /// # Errors
     /// The errors of [`TimeLimitLayer::new`](super::TimeLimitLayer::new). Nothing changes then.
@@ -58,7 +60,7 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
@@ -98,8 +100,8 @@ pub struct Stats {
         serde(serialize_with = "crate::vocabulary::duration_text::serialize")
     )]
     pub limit: Duration,
-    /// Calls cut short.
+    /// Calls that were cancelled at their limit.
     pub timed_out: u64,
-    /// Calls begun; `None` unless [`count_calls`](Config::count_calls) is on.
+    /// Calls begun. `None` unless [`count_calls`](Config::count_calls) is on.
     pub calls: Option<u64>,
 }

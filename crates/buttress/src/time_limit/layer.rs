@@ -12,7 +12,7 @@ use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::invalid_config::{InvalidConfig, LONGEST};
 use crate::vocabulary::reject::AsError;
 
-/// Cuts calls short that take too long. See the [module](super) for everything else.
+/// Cancels calls that run longer than their limit. The [module](super) explains the pattern.
 #[must_use]
 pub struct TimeLimitLayer<L = Fixed, R = AsError, O: Own = Counted> {
     shared: O::Of<Shared>,
@@ -24,25 +24,26 @@ impl Config {
     /// Builds a time limit with its own counters. Short for [`TimeLimitLayer::new`].
     ///
     /// # Errors
-    /// As [`TimeLimitLayer::new`]: names the first field that is out of its bounds.
+    /// The errors of [`TimeLimitLayer::new`]: an error names the first field that is out of its
+    /// bounds.
     pub fn build(self) -> Result<TimeLimitLayer, InvalidConfig> {
         TimeLimitLayer::new(self)
     }
 }
 
 impl TimeLimitLayer {
-    /// Creates a time limit.
+    /// Creates a time limit with its own counters.
     ///
     /// # Errors
-    /// A limit of zero, or beyond 365 days.
+    /// A limit of zero, or of more than 365 days.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         Ok(Self { shared: Shared::new(&config)?, limit: Fixed, reject: AsError })
     }
 
-    /// Creates a limit of `limit` for each call, with the defaults of [`Config`].
+    /// Creates a layer with the limit `limit` for each call, and the defaults of [`Config`].
     ///
-    /// A `limit` of zero lets only an answer pass that is ready immediately. A `limit` beyond 365 days counts
-    /// as 365 days.
+    /// With a `limit` of zero, only an answer that is ready at the first poll passes. A `limit`
+    /// above 365 days counts as 365 days.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -58,14 +59,14 @@ impl TimeLimitLayer {
         Self { shared: Shared::unchecked(&config), limit: Fixed, reject: AsError }
     }
 
-    /// Another layer over the limit and counters of an existing one.
+    /// Creates another layer over the limit and counters of an existing time limit.
     pub fn from_handle(handle: &Handle) -> Self {
         Self { shared: handle.shared.clone(), limit: Fixed, reject: AsError }
     }
 }
 
 impl<R, O: Own> TimeLimitLayer<Fixed, R, O> {
-    /// Asks `limit` for the limit of each request; `None` takes the configured one.
+    /// Sets the limit of each request to the result of `limit`. `None` means the configured limit.
     pub fn per_request<Req, F>(self, limit: F) -> TimeLimitLayer<F, R, O>
     where
         F: Fn(&Req) -> Option<Duration>,
@@ -75,8 +76,10 @@ impl<R, O: Own> TimeLimitLayer<Fixed, R, O> {
 }
 
 impl<L, R> TimeLimitLayer<L, R> {
-    /// Keeps the layer's state until the process ends. Its services then count no references to it: a call, and a
-    /// clone of the service, write no cache line that all threads share. Use it for layers that are built once.
+    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
+    ///
+    /// The services of a leaked layer count no references. A call, and a clone of the service, then
+    /// write no cache line that all threads share.
     pub fn leak(self) -> TimeLimitLayer<L, R, Leaked> {
         let Self { shared, limit, reject } = self;
         TimeLimitLayer { shared: Forever::new(shared), limit, reject }
@@ -84,12 +87,12 @@ impl<L, R> TimeLimitLayer<L, R> {
 }
 
 impl<L, R, O: Own> TimeLimitLayer<L, R, O> {
-    /// Answers timeouts through `reject` instead of as errors.
+    /// Sets how timeouts are returned. Default: as errors, through [`AsError`].
     pub fn reject<T>(self, reject: T) -> TimeLimitLayer<L, T, O> {
         TimeLimitLayer { shared: self.shared, limit: self.limit, reject }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// How long one request may take. Closures `Fn(&Req) -> Option<Duration>` are one.
+/// Time limit per request. Closures `Fn(&Req) -> Option<Duration>` implement it.
 ///
 /// Only closures and [`Fixed`] implement it:
 ///
@@ -13,8 +13,8 @@ use std::time::Duration;
 /// }
 /// ```
 pub trait Limit<Req>: sealed::Sealed<Req> {
-    /// The limit of `request`; `None` for the configured one. Zero lets only an answer pass that is
-    /// there at once.
+    /// Returns the limit of `request`, or `None` for the configured limit. With a limit of zero,
+    /// only an answer that is ready at the first poll passes.
     fn limit(&self, request: &Req) -> Option<Duration>;
 }
 
@@ -26,7 +26,7 @@ impl<Req> sealed::Sealed<Req> for Fixed {}
 
 impl<Req, F: Fn(&Req) -> Option<Duration>> sealed::Sealed<Req> for F {}
 
-/// Every request has the configured limit. The default.
+/// Gives every request the configured limit. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fixed;
 

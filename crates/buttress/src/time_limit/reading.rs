@@ -1,4 +1,4 @@
-//! The numbers of a time limit for a sampler.
+//! Reports the numbers of a time limit to a sampler.
 
 use super::handle::Handle;
 use crate::vocabulary::instruments as all;

@@ -10,7 +10,7 @@ use super::shared::Shared;
 use crate::machinery::own::{Counted, Held, Own};
 use crate::vocabulary::reject::Reject;
 
-/// A service under a time limit. Made by [`TimeLimitLayer`](super::TimeLimitLayer).
+/// A service with a time limit. [`TimeLimitLayer`](super::TimeLimitLayer) makes it.
 pub struct TimeLimit<S, L, R, O: Own = Counted> {
     inner: S,
     shared: O::Of<Shared>,
@@ -23,7 +23,7 @@ impl<S, L, R, O: Own> TimeLimit<S, L, R, O> {
         Self { inner, shared, limit, reject }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

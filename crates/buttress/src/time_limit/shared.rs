@@ -1,4 +1,4 @@
-//! What every service of one layer shares.
+//! State that the services of one layer share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ counters! {
     }
 }
 
-/// What every service of one layer shares.
+/// State that the services of one layer share.
 pub(crate) struct Shared {
     pub(super) limit: AtomicU64,
     pub(super) on_timeout: Option<Hook>,
@@ -38,7 +38,8 @@ impl Shared {
         Ok(Self::unchecked(config))
     }
 
-    /// For limits that [`Config::check`] would refuse: zero lets only an answer pass that is ready immediately.
+    /// Creates the state without [`Config::check`]. With a limit of zero, only an answer that is
+    /// ready at the first poll passes.
     pub(super) fn unchecked(config: &Config) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicU64::new(clock::to_nanos(config.limit)),
@@ -52,8 +53,8 @@ impl Shared {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
-    /// Begins a call, whose time counts from now; `make` makes its future. `limit` is for that of this
-    /// call, if it has one of its own.
+    /// Begins a call, whose time counts from now. `make` makes its future. `limit` is the limit of
+    /// this call, or `None` for the configured one.
     #[inline(always)]
     pub(super) fn begin<F, O: Own>(
         this: &O::Of<Self>,
