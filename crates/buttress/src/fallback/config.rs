@@ -1,7 +1,7 @@
 use crate::vocabulary::observe::{Common, common_setters};
 
-/// Name, clock, observer and counting of a fallback. What it answers is said by the constructors of
-/// [`FallbackLayer`](super::FallbackLayer).
+/// Configuration of a fallback: name, clock, observer and counting. The constructors of
+/// [`FallbackLayer`](super::FallbackLayer) set the answer.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Config {
@@ -9,7 +9,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns the defaults.
+    /// Creates a configuration with the defaults.
     pub fn new() -> Self {
         Self::default()
     }

@@ -13,7 +13,8 @@ use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::{Classify, Outcome};
 
 pin_project! {
-    /// The response of a [`Fallback`](super::Fallback). Dropping it cancels the call, or the fallback.
+    /// The response of a [`Fallback`](super::Fallback). Dropping it cancels the call or the running
+    /// fallback.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Req, F, C, O = Counted>
     where
@@ -23,7 +24,7 @@ pin_project! {
     {
         #[pin]
         phase: Phase<S::Future, F::Future>,
-        // The fallback and what it keeps of the request; `None` once it is used.
+        // The fallback and the kept parts of the request. `None` once used.
         recover: Option<(F, F::Kept)>,
         shared: O::Of<Shared>,
         classify: C,
@@ -80,7 +81,7 @@ where
                     if this.classify.classify(&result) != Outcome::Failure {
                         return Poll::Ready(result);
                     }
-                    // Taken once: from here on the fallback answers.
+                    // The fallback is taken once. From here on it answers.
                     let Some((recover, kept)) = this.recover.take() else {
                         polled_after_completion("fallback::ResponseFuture")
                     };

@@ -3,15 +3,16 @@ use std::sync::Arc;
 
 use super::shared::{Counter, Shared};
 
-/// The operator's view of a fallback. Cheap to clone; all clones, and every service of the layer, share
-/// one state.
+/// Reports the numbers of a fallback. Cheap to clone.
+///
+/// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
@@ -37,10 +38,10 @@ impl fmt::Debug for Handle {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Calls that failed and were given to the fallback.
+    /// Calls that failed and were passed to the fallback.
     pub used: u64,
-    /// Of these, the ones that ended with an error all the same.
+    /// Calls whose fallback failed too. They are counted in [`used`](Self::used) as well.
     pub failed: u64,
-    /// Calls begun; `None` unless [`count_calls`](super::Config::count_calls) is on.
+    /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
     pub calls: Option<u64>,
 }

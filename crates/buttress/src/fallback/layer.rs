@@ -14,7 +14,7 @@ use super::shared::Shared;
 use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::classify::{AnyError, Classify, Outcome};
 
-/// Answers in place of a service that failed. See the [module](super) for everything else.
+/// Answers in place of a service that failed. The [module](super) explains the pattern.
 #[must_use]
 pub struct FallbackLayer<F, C = AnyError, O: Own = Counted> {
     shared: O::Of<Shared>,
@@ -23,14 +23,14 @@ pub struct FallbackLayer<F, C = AnyError, O: Own = Counted> {
 }
 
 impl<T: Send + Sync + 'static> FallbackLayer<Value<T>> {
-    /// Answers with clones of `value`.
+    /// Creates a fallback that answers with clones of `value`.
     pub fn value(value: T) -> Self {
         Self::answering(Value::new(), Arc::new(value))
     }
 }
 
 impl<F> FallbackLayer<FromError<F>> {
-    /// Answers with what `respond` makes of the error. The response need not be `Clone`.
+    /// Creates a fallback that answers with `respond(error)`. The response need not be `Clone`.
     pub fn from_error<Res, E>(respond: F) -> Self
     where
         F: Fn(E) -> Res,
@@ -40,9 +40,11 @@ impl<F> FallbackLayer<FromError<F>> {
 }
 
 impl<F> FallbackLayer<FromResult<F>> {
-    /// Answers with what `respond` makes of the failed result: an error, or a response that the
-    /// classifier calls a failure. The response need not be `Clone`, and what it says is still there;
-    /// this is the kind for services that cannot fail, such as axum's.
+    /// Creates a fallback that answers with `respond(failed)`. The response need not be `Clone`.
+    ///
+    /// `failed` is an error, or a response that the classifier judges as a failure. `respond` can
+    /// therefore read the failed response. Use this kind for services that cannot fail, such as
+    /// axum's.
     pub fn from_result<Res, E>(respond: F) -> Self
     where
         F: Fn(Result<Res, E>) -> Result<Res, E>,
@@ -52,8 +54,8 @@ impl<F> FallbackLayer<FromResult<F>> {
 }
 
 impl<F> FallbackLayer<FromRequest<F>> {
-    /// Answers with what the async function `respond` makes of the request and the error. Its own error
-    /// is the caller's.
+    /// Creates a fallback that answers with the result of the async function `respond`. An error of
+    /// `respond` is returned to the caller.
     pub fn from_request<Req, Res, E, Fut>(respond: F) -> Self
     where
         F: Fn(Req, E) -> Fut,
@@ -64,13 +66,15 @@ impl<F> FallbackLayer<FromRequest<F>> {
 }
 
 impl<S> FallbackLayer<ToService<S, KeepPrimary>> {
-    /// Sends the request to `service` instead. If that fails too, the first failure is returned
-    /// unchanged; see [`on_both_failed`](Self::on_both_failed).
+    /// Creates a fallback that sends the request to `service` instead. If `service` fails too, the
+    /// layer returns the first failure unchanged, unless [`on_both_failed`](Self::on_both_failed)
+    /// is set.
     pub fn service(service: S) -> Self {
         Self::over(ToService::new(service, KeepPrimary))
     }
 
-    /// Makes what is returned when both fail, of the first failure and the second error.
+    /// Sets how the first failure and the second error become one result if both fail. Default: the
+    /// first failure.
     pub fn on_both_failed<Res, E, E2, M>(self, merge: M) -> FallbackLayer<ToService<S, M>>
     where
         M: Fn(Result<Res, E>, E2) -> Result<Res, E>,
@@ -91,14 +95,17 @@ impl<F> FallbackLayer<F> {
 }
 
 impl<F, C> FallbackLayer<F, C> {
-    /// Takes name, clock, observer and counting from `config`. The handle is another one from then on.
+    /// Sets name, clock, observer and counting to those of `config`. The layer then has a new
+    /// handle.
     pub fn config(mut self, config: Config) -> Self {
         self.shared = Shared::new(config, self.shared.value.clone());
         self
     }
 
-    /// Keeps the layer's state until the process ends. Its services then count no references to it: a call, and a
-    /// clone of the service, write no cache line that all threads share. Use it for layers that are built once.
+    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
+    ///
+    /// The services of a leaked layer count no references. A call, and a clone of the service, then
+    /// write no cache line that all threads share.
     pub fn leak(self) -> FallbackLayer<F, C, Leaked> {
         let Self { shared, recover, classify } = self;
         FallbackLayer { shared: Forever::new(shared), recover, classify }
@@ -106,14 +113,16 @@ impl<F, C> FallbackLayer<F, C> {
 }
 
 impl<F, C, O: Own> FallbackLayer<F, C, O> {
-    /// Falls back on results that `classify` calls failures. A [`from_error`](Self::from_error) or
-    /// [`from_request`](Self::from_request) fallback has nothing to work on in a failed *response*, and
-    /// lets it pass.
+    /// Sets the classifier. The fallback answers results that it judges as failures. Default:
+    /// [`AnyError`].
+    ///
+    /// A [`from_error`](Self::from_error) or [`from_request`](Self::from_request) fallback needs an
+    /// error. It returns a failed *response* unchanged.
     pub fn classify<T>(self, classify: T) -> FallbackLayer<F, T, O> {
         FallbackLayer { shared: self.shared, recover: self.recover, classify }
     }
 
-    /// Falls back only on errors for which `when` is true.
+    /// Restricts the fallback to errors for which `when` returns `true`.
     pub fn when<E, P>(self, when: P) -> FallbackLayer<F, When<P>, O>
     where
         P: Fn(&E) -> bool,
@@ -121,7 +130,7 @@ impl<F, C, O: Own> FallbackLayer<F, C, O> {
         self.classify(When { when })
     }
 
-    /// Runs `operation` on `request`, with the fallback, without tower.
+    /// Runs `operation` on `request` with the fallback, without tower.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -134,7 +143,7 @@ impl<F, C, O: Own> FallbackLayer<F, C, O> {
     /// ```
     ///
     /// # Errors
-    /// That of the operation where the fallback does not apply, or what the fallback ends with.
+    /// The error of the operation if the fallback does not apply, or the error of the fallback.
     pub async fn run<Req, Res, E, Op>(&self, request: Req, operation: Op) -> Result<Res, E>
     where
         F: Recover<Req, Res, E> + Clone,
@@ -160,14 +169,15 @@ impl<F, C, O: Own> FallbackLayer<F, C, O> {
         result
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }
     }
 }
 
-/// Errors for which a closure is true. Made by [`FallbackLayer::when`].
+/// Classifier that judges an error as a failure if a closure returns `true`.
+/// [`FallbackLayer::when`] makes it.
 #[derive(Clone, Copy)]
 pub struct When<P> {
     when: P,

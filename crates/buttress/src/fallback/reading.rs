@@ -1,4 +1,4 @@
-//! The numbers of a fallback for a sampler.
+//! Reports the numbers of a fallback to a sampler.
 
 use super::handle::Handle;
 use crate::vocabulary::instruments as all;

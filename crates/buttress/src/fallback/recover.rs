@@ -1,4 +1,4 @@
-//! The kinds of fallback.
+//! The kinds of fallback: each makes an answer from the failed result or the request.
 
 use std::any::Any;
 use std::fmt;
@@ -12,10 +12,10 @@ use tower::Service;
 
 use crate::machinery::ended::polled_after_completion;
 
-/// Makes an answer where a call failed. The ready-made kinds are made by the constructors of
-/// [`FallbackLayer`](super::FallbackLayer).
+/// Makes an answer for a failed call. The constructors of [`FallbackLayer`](super::FallbackLayer)
+/// make the implementations.
 ///
-/// Only these kinds implement it. A fallback of your own is a service, or a closure:
+/// No other type can implement it. Use a service or a closure for your own fallback:
 ///
 /// ```compile_fail
 /// #[derive(Clone)]
@@ -42,19 +42,19 @@ use crate::machinery::ended::polled_after_completion;
     note = "fallbacks that use the request (`from_request`, `service`) need a request that is `Clone`"
 )]
 pub trait Recover<Req, Res, E>: sealed::Kind + Sized {
-    /// What is kept of the request while the service works on it.
+    /// The kept parts of the request while the service works on it.
     type Kept;
-    /// The answer under way.
+    /// The future of the answer.
     type Future: Future<Output = Result<Res, E>>;
 
-    /// Keeps what an answer will need of `request`.
+    /// Keeps the parts of `request` that an answer needs.
     fn keep(&self, request: &Req) -> Self::Kept;
 
-    /// Begins the answer to a call that ended with `failed`. `value` is what the layer was given to answer with, if
-    /// that is a value.
+    /// Begins the answer to a call that ended with `failed`. `value` is the value of a [`Value`]
+    /// fallback, and `()` for the other kinds.
     ///
     /// # Errors
-    /// Gives `failed` back if this kind has no answer to it.
+    /// Returns `failed` unchanged if this kind has no answer to it.
     fn recover(
         self,
         value: &Shareable,
@@ -87,7 +87,8 @@ impl<Res, E, E2, F> sealed::Merge<Res, E, E2> for F where F: Fn(Result<Res, E>, 
 /// A value, or `()`, that the services of a layer share.
 pub(super) type Shareable = dyn Any + Send + Sync;
 
-/// A value. It stands in the state of the layer, and is cloned for each call that needs it.
+/// A fallback that answers with a value. The layer's state holds the value, and each call that
+/// needs it gets a clone.
 pub struct Value<T> {
     value: PhantomData<fn() -> T>,
 }
@@ -113,7 +114,7 @@ impl<Req, Res: Clone + 'static, E> Recover<Req, Res, E> for Value<Res> {
     ) -> Result<Self::Future, Result<Res, E>> {
         match value.downcast_ref::<Res>() {
             Some(value) => Ok(ready(Ok(value.clone()))),
-            // The layer of a `Value<Res>` holds a `Res`. If it did not, the failure would be the answer.
+            // The layer of a `Value<Res>` holds a `Res`. Otherwise the failure would be the answer.
             None => Err(failed),
         }
     }
@@ -131,7 +132,7 @@ impl<T> fmt::Debug for Value<T> {
     }
 }
 
-/// A function of the error.
+/// A fallback that computes the answer from the error.
 #[derive(Clone, Copy)]
 pub struct FromError<F> {
     respond: F,
@@ -167,7 +168,7 @@ impl<F> fmt::Debug for FromError<F> {
     }
 }
 
-/// A function of the failed result.
+/// A fallback that computes the answer from the failed result.
 #[derive(Clone, Copy)]
 pub struct FromResult<F> {
     respond: F,
@@ -205,7 +206,7 @@ impl<F> fmt::Debug for FromResult<F> {
     }
 }
 
-/// An async function of the request and the error.
+/// A fallback that computes the answer with an async function of the request and the error.
 #[derive(Clone, Copy)]
 pub struct FromRequest<F> {
     respond: F,
@@ -247,7 +248,7 @@ impl<F> fmt::Debug for FromRequest<F> {
     }
 }
 
-/// Another service.
+/// A fallback that sends the request to another service.
 #[derive(Clone)]
 pub struct ToService<S, M> {
     service: S,
@@ -264,8 +265,8 @@ impl<S, M> ToService<S, M> {
     }
 }
 
-/// The result of a call whose service and fallback both failed. Closures
-/// `Fn(Result<Res, E>, E2) -> Result<Res, E>` make it from the first failure and the second error.
+/// Makes the result of a call whose service and fallback both failed. Closures `Fn(Result<Res, E>,
+/// E2) -> Result<Res, E>` make it from the first failure and the second error.
 ///
 /// Only closures and [`KeepPrimary`] implement it:
 ///
@@ -278,11 +279,11 @@ impl<S, M> ToService<S, M> {
 /// }
 /// ```
 pub trait BothFailed<Res, E, E2>: sealed::Merge<Res, E, E2> {
-    /// Makes the one result of the two.
+    /// Returns one result for the two failures.
     fn merge(&self, primary: Result<Res, E>, fallback: E2) -> Result<Res, E>;
 }
 
-/// The first failure comes back unchanged. The default.
+/// Returns the first failure unchanged. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeepPrimary;
 
@@ -338,7 +339,7 @@ impl<S: fmt::Debug, M> fmt::Debug for ToService<S, M> {
 }
 
 pin_project! {
-    /// The answer of a fallback service.
+    /// The answer of a fallback service. Dropping it cancels the answer.
     #[must_use = "futures do nothing unless polled"]
     pub struct ServiceFuture<S, Req, Res, E, M>
     where
@@ -349,7 +350,7 @@ pin_project! {
         request: Option<Req>,
         #[pin]
         response: Option<S::Future>,
-        // The first failure, until it is returned or forgotten.
+        // The first failure, until it is returned or replaced.
         failed: Option<Result<Res, E>>,
         merge: M,
     }
@@ -373,7 +374,7 @@ where
             if let Err(error) = ready!(this.service.poll_ready(cx)) {
                 break Err(error);
             }
-            // Taken once: from here on there is a response.
+            // The request is taken once. From here on there is a response.
             let Some(request) = this.request.take() else {
                 polled_after_completion("fallback::ServiceFuture")
             };

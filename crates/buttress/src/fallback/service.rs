@@ -10,7 +10,7 @@ use super::shared::Shared;
 use crate::machinery::own::{Counted, Held, Own};
 use crate::vocabulary::classify::Classify;
 
-/// A service with a fallback. Made by [`FallbackLayer`](super::FallbackLayer).
+/// A service with a fallback. [`FallbackLayer`](super::FallbackLayer) makes it.
 pub struct Fallback<S, F, C, O: Own = Counted> {
     inner: S,
     shared: O::Of<Shared>,
@@ -23,7 +23,7 @@ impl<S, F, C, O: Own> Fallback<S, F, C, O> {
         Self { inner, shared, recover, classify }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }

@@ -1,4 +1,4 @@
-//! What every service of one layer shares.
+//! State that the services of one layer share.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ counters! {
     }
 }
 
-/// What every service of one layer shares.
+/// State that the services of one layer share.
 pub(super) struct Shared {
-    /// What a [`Value`](super::Value) answers with; `()` for the other kinds.
+    /// The answer of a [`Value`](super::Value) fallback, and `()` for the other kinds.
     pub(super) value: Arc<Shareable>,
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     pub(super) common: Common,
