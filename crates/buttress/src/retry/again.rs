@@ -18,18 +18,18 @@ use crate::vocabulary::clock::Sleep;
 
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
-/// What attempts after the first will need.
+/// The parts that attempts after the first need.
 pub(super) struct Spare<S, Req, C, Q> {
-    /// The service and the request of the next attempt; `None` if there can be none.
+    /// The service and the request of the next attempt. `None` if no attempt can follow.
     pub(super) next: Option<(S, Req)>,
     pub(super) classify: C,
     pub(super) clone: Q,
-    /// When the first began; read only if the total time counts.
+    /// When the first attempt began. Read only if the total time counts.
     pub(super) started: Option<Instant>,
 }
 
 impl<S, Req, C: Clone, Q: Clone> Spare<S, Req, C, Q> {
-    /// Moves what the next attempt needs out of its place, which is pinned.
+    /// Moves the parts for the next attempt out of their pinned place.
     pub(super) fn take(&mut self) -> Self {
         let (classify, clone) = (self.classify.clone(), self.clone.clone());
         Self { next: self.next.take(), classify, clone, started: self.started }
@@ -37,7 +37,7 @@ impl<S, Req, C: Clone, Q: Clone> Spare<S, Req, C, Q> {
 }
 
 pin_project! {
-    /// Attempts until one succeeds or there are no more.
+    /// Makes attempts until one succeeds or none is left.
     pub(super) struct Again<S, Req, C, Q, O>
     where
         S: Service<Req>,
@@ -59,7 +59,7 @@ pin_project! {
     {
         Calling { #[pin] future: F },
         Waiting { #[pin] sleep: Sleep, decided: Option<Decided<O::Of<Shared>>> },
-        // Until the service of the next attempt is ready.
+        // Waits until the service of the next attempt is ready.
         Readying { decided: Option<Decided<O::Of<Shared>>> },
     }
 }
@@ -71,8 +71,8 @@ where
     Q: CloneRequest<Req>,
     O: Own,
 {
-    /// Returns the attempts after a first one that failed with `result`, or that result if there
-    /// are none.
+    /// Returns the attempts after a first one that failed with `result`. Returns `result` if no
+    /// attempt follows.
     #[inline(never)]
     pub(super) fn after(
         spare: Spare<S, Req, C, Q>,
@@ -100,7 +100,8 @@ where
     C: Classify<S::Response, S::Error>,
     Q: CloneRequest<Req>,
 {
-    /// What follows an attempt that failed with `result`; `None` if nothing does.
+    /// Returns the next phase after an attempt that failed with `result`. `None` if no attempt
+    /// follows.
     fn next_phase<O: Own>(
         &self,
         shared: &O::Of<Shared>,
@@ -150,10 +151,11 @@ where
                     Phase::Readying { decided: decided.take() }
                 }
                 PhaseProj::Readying { decided } => {
-                    // Attempts that neither wait nor pend must not keep the other tasks from running.
+                    // Attempts that neither wait nor pend must let other tasks run.
                     ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
                     let Spare { next, clone, .. } = &mut *this.spare;
-                    // There is one: without it the last failure would have been returned.
+                    // A next service exists. Without one, the last failure would have been
+                    // returned.
                     let Some((service, _)) = next else {
                         polled_after_completion("retry::ResponseFuture")
                     };

@@ -1,4 +1,4 @@
-//! How long to wait between attempts.
+//! [`Backoff`] and [`Jitter`]: the wait between attempts.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::vocabulary::clock;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_not_endless};
 use crate::vocabulary::rng::Rng;
 
-/// How long to wait before each further attempt.
+/// The wait before each further attempt.
 ///
-/// Wait `n` (from 0) is `base x factor^n`, saturating, at most the cap if there is one. The jitter is
-/// applied to this wait, and never goes above the cap either.
+/// Wait `n` (from 0) is `base x factor^n`, saturating, at most the cap if there is one. The jitter
+/// changes this wait, and never exceeds the cap either.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,60 +23,64 @@ use crate::vocabulary::rng::Rng;
 pub struct Backoff {
     pub(super) base: Duration,
     pub(super) factor: f64,
-    /// `None` without a longest wait.
+    /// `None` if waits have no upper bound.
     pub(super) cap: Option<Duration>,
     pub(super) jitter: Jitter,
 }
 
-/// How chance changes a wait, so that callers that failed together do not come back together. The
-/// kinds and their names are those of M. Brooker, "Exponential Backoff and Jitter", AWS Architecture
+/// The random change of a wait, so that callers that failed together do not return together.
+///
+/// The kinds and their names follow M. Brooker, "Exponential Backoff and Jitter", AWS Architecture
 /// Blog, 2015.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub enum Jitter {
-    /// The wait as it is.
+    /// The wait unchanged.
     None,
-    /// Evenly between `wait x (1 - fraction)` and `wait x (1 + fraction)`. At most 1.
+    /// Evenly between `wait x (1 - fraction)` and `wait x (1 + fraction)`. The fraction is from 0
+    /// to 1.
     ///
-    /// Near the cap the range keeps its width and ends at the cap. Once the wait has reached the cap, it is
-    /// from `cap x (1 - 2 x fraction)` to the cap.
+    /// Near the cap the range keeps its width and ends at the cap. For a wait that has reached the
+    /// cap, the range is from `cap x (1 - 2 x fraction)` to the cap.
     Fraction(f64),
-    /// Evenly between nothing and the wait. The default: it spreads the most.
+    /// Evenly between zero and the wait. The default, because it spreads callers the most.
     #[default]
     Full,
-    /// Half of the wait, and evenly up to the other half.
+    /// Half of the wait, plus an even share of the other half.
     Equal,
-    /// Evenly between the base and three times the wait before, or the cap if that is less. The factor has
+    /// Evenly between the base and three times the previous wait, at most the cap. The factor has
     /// no effect.
     Decorrelated,
 }
 
 impl Backoff {
-    /// The next attempt follows at once, without touching a timer.
+    /// Makes the next attempt follow without waiting. No timer is used.
     pub const fn none() -> Self {
         Self { base: Duration::ZERO, factor: 1.0, cap: None, jitter: Jitter::None }
     }
 
-    /// Returns the same wait every time, without jitter. There is no longest wait unless
-    /// [`cap`](Self::cap) sets one, so that jitter lengthens the wait as often as it shortens it.
+    /// Waits `wait` every time, without jitter. There is no upper bound unless [`cap`](Self::cap)
+    /// sets one, so that jitter lengthens the wait as often as it shortens it.
     pub const fn fixed(wait: Duration) -> Self {
         Self { base: wait, factor: 1.0, cap: None, jitter: Jitter::None }
     }
 
-    /// Doubling from `base` up to 10 seconds (or `base`, if that is longer), with full jitter.
+    /// Doubles the wait from `base` up to 10 seconds (or `base`, if that is longer), with full
+    /// jitter.
     pub const fn exponential(base: Duration) -> Self {
         let cap = Duration::from_secs(10);
         let cap = if base.as_nanos() > cap.as_nanos() { base } else { cap };
         Self { base, factor: 2.0, cap: Some(cap), jitter: Jitter::Full }
     }
 
-    /// What each wait is multiplied by for the next. At least 1.
+    /// Sets the factor between one wait and the next. Default of
+    /// [`exponential`](Self::exponential): 2. At least 1.
     pub const fn factor(mut self, factor: f64) -> Self {
         self.factor = factor;
         self
     }
 
-    /// Sets the longest wait, jitter included. At least the base.
+    /// Sets the longest wait, jitter included. At least the base, at most 365 days.
     pub const fn cap(mut self, cap: Duration) -> Self {
         self.cap = Some(cap);
         self
@@ -88,8 +92,8 @@ impl Backoff {
         self
     }
 
-    /// Returns the longest wait, jitter included. Without a cap, waits that grow have no bound:
-    /// some 584 years then.
+    /// Returns the longest wait, jitter included. Growing waits without a cap have no bound: it
+    /// then returns some 584 years.
     #[must_use]
     pub fn longest(&self) -> Duration {
         match (self.cap, self.jitter) {
@@ -105,19 +109,19 @@ impl Backoff {
         }
     }
 
-    /// Wait number `n`, from 0; `previous` is the one before, zero if there was none.
+    /// Draws wait number `n`, from 0. `previous` is the wait before it, or zero for the first wait.
     #[must_use]
     pub fn delay(&self, n: u32, previous: Duration, rng: &Rng) -> Duration {
         let base = clock::to_nanos(self.base);
         let cap = self.cap.map_or(u64::MAX, clock::to_nanos);
         let exponent = i32::try_from(n).unwrap_or(i32::MAX);
-        // Beyond the range of either type the value is infinite or saturates, and the cap decides.
+        // Beyond the range of either type the value is infinite or saturates. The cap then decides.
         let plain = ((base as f64 * self.factor.powi(exponent)) as u64).min(cap);
         let nanos = match self.jitter {
             Jitter::None => plain,
             Jitter::Fraction(fraction) => {
-                // The range is moved below the cap, never cut off there: a draw that is cut off would be
-                // the cap itself, and callers that failed together would come back together.
+                // The range moves below the cap and is not cut off there. Draws that are cut off
+                // would all be the cap, and callers that failed together would return together.
                 let spread = (plain as f64 * fraction) as u64;
                 let high = plain.saturating_add(spread).min(cap);
                 rng.between(high.saturating_sub(spread.saturating_mul(2)), high)
@@ -132,10 +136,9 @@ impl Backoff {
         Duration::from_nanos(nanos)
     }
 
-    /// Checks the durations, the factor and the jitter. A layer's constructor does the same check.
+    /// Checks the durations, the factor and the jitter. A layer's constructor makes the same check.
     ///
-    /// # Errors
-    /// Names the first field that is out of its bounds.
+    /// # Errors Names the first field that is out of its bounds.
     pub fn check(&self) -> Result<(), InvalidConfig> {
         check_not_endless("base-delay", self.base)?;
         if let Some(cap) = self.cap {
@@ -160,7 +163,7 @@ impl Backoff {
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use super::*;
-    // Named, because proptest's prelude has an `Rng` too.
+    // Imported by name, because proptest's prelude has an `Rng` too.
     use crate::vocabulary::rng::Rng;
     use proptest::prelude::*;
 
@@ -214,7 +217,7 @@ mod tests {
         (least, most, draws.iter().filter(|draw| **draw == cap).count())
     }
 
-    /// Found in review: `fixed` had its own wait as a cap, so half of all draws were exactly the wait.
+    /// Regression: `fixed` used its own wait as a cap, so half of all draws were exactly the wait.
     #[test]
     fn a_fixed_wait_has_no_cap_unless_it_is_given_one() {
         let fixed = Backoff::fixed(ms(500)).jitter(Jitter::Fraction(0.2));
@@ -226,7 +229,8 @@ mod tests {
         assert_eq!(drawn(fixed.jitter(Jitter::Decorrelated), 3, ms(1000), ms(0)), (501, 2998, 0));
     }
 
-    /// Draws beyond the cap were cut off at it: up to half of them, and of decorrelated ones most.
+    /// Regression: draws above the cap were cut off at it. That were up to half of all draws, and
+    /// most decorrelated ones.
     #[test]
     fn near_the_cap_a_draw_is_as_even_as_elsewhere() {
         let at = |base, jitter| Backoff::fixed(ms(base)).cap(ms(1000)).jitter(jitter);
@@ -259,7 +263,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against multiplication one step at a time, and the bounds of each kind of jitter.
+        /// Compares with multiplication one step at a time, and checks the bounds of each kind of
+        /// jitter.
         #[test]
         fn a_wait_is_the_capped_product_and_its_jitter(
             base in 0u64..1_000_000_000,
@@ -281,7 +286,7 @@ mod tests {
             let rng = Rng::seeded(seed);
             let wait = backoff.jitter(jitter).delay(n, nanos(previous), &rng).as_nanos() as f64;
             prop_assert!(wait <= cap as f64);
-            // Rounding of the powers, far below what anybody could wait for.
+            // Rounding of the powers, far below any noticeable wait.
             let slack = 2.0 + plain * 1e-9;
             let (low, high) = match jitter {
                 Jitter::None => (plain, plain),

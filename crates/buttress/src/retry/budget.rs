@@ -1,4 +1,4 @@
-//! How many retries there may be among all calls.
+//! [`Budget`]: limits how many retries all calls together may make.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,15 +15,16 @@ counters! {
 }
 
 /// Limits retries to a share of the recent calls, plus a floor, so that retries cannot multiply the
-/// load of a service that fails for everybody. Clones share one budget: give the same one to every
-/// layer that calls the same service.
+/// load of a failing service.
 ///
-/// In any `window` there are at most `share x calls + floor x window` retries. A call costs the budget
-/// one addition; time is read only when a retry is asked for, and calls since the last time are then
-/// taken to have come evenly.
+/// Clones share one budget. Set the same budget on every layer that calls the same service.
+///
+/// In any `window` there are at most `share x calls + floor x window` retries. A call costs the
+/// budget one addition. Only a retry reads the time. The calls since the last reading then count as
+/// evenly distributed over it.
 ///
 /// ```
-/// use buttress::retry::Budget;
+/// // One retry for every five calls, and at least three per second.
 /// // One retry for every five calls, and at least three a second.
 /// let budget = Budget::new(0.2, 3)?;
 /// # Ok::<(), buttress::InvalidConfig>(())
@@ -37,27 +38,31 @@ pub struct Budget {
 struct Inner {
     share: f64,
     floor: u32,
-    /// Calls since the last withdrawal.
+    /// Calls that are not yet in the ledger.
     calls: Counters<{ Counter::COUNT }, Counter>,
     ledger: Mutex<Ledger>,
 }
 
 impl Budget {
-    /// `share` of the calls of the last ten seconds may be retried, and `floor` a second whatever the
-    /// calls. Ten seconds is long enough to smooth a burst and short enough to forget it.
+    /// Creates a budget of `share` of the calls of the last ten seconds, plus `floor` retries per
+    /// second.
     ///
-    /// # Errors
-    /// A share that is not between 0 and 1000.
+    /// The floor does not depend on the calls. Ten seconds smooth a burst, and are short enough to
+    /// forget it.
+    ///
+    /// # Errors A share that is not between 0 and 1000.
     pub fn new(share: f64, floor: u32) -> Result<Self, InvalidConfig> {
         Self::with_window(share, floor, Duration::from_secs(10))
     }
 
-    /// Creates a budget over the calls of the last `window`. With a floor, the window is at least
-    /// one second divided by the floor: the floor of a shorter window is less than one retry, which
-    /// is never granted.
+    /// Creates a budget over the calls of the last `window`.
+    ///
+    /// With a floor, the window must be at least one second divided by the floor. In a shorter
+    /// window the floor would be less than one retry, which is never granted.
     ///
     /// # Errors
-    /// A share that is not between 0 and 1000, a window of zero, or one that is too short for the floor.
+    /// A share that is not between 0 and 1000, a window of zero, or a window that is too short for
+    /// the floor.
     pub fn with_window(share: f64, floor: u32, window: Duration) -> Result<Self, InvalidConfig> {
         check_range("share", share, 0.0, 1000.0)?;
         check_duration("window", window)?;
@@ -70,7 +75,8 @@ impl Budget {
         Ok(Self { inner: Arc::new(Inner { share, floor, calls: Counters::new(), ledger }) })
     }
 
-    /// The books begin: calls counted from here on came after `now`.
+    /// Sets the start of the ledger to `now`, unless it has one: calls from here on came after
+    /// `now`.
     pub(super) fn open(&self, now: Instant) {
         lock(&self.inner.ledger).anchor.get_or_insert(now);
     }
@@ -81,22 +87,23 @@ impl Budget {
         self.inner.calls.add(Counter::Calls);
     }
 
-    /// Takes a retry from the budget; false if there is none left.
+    /// Takes a retry from the budget. Returns `false` if none is left.
     #[must_use]
     pub fn try_withdraw(&self, now: Instant) -> bool {
         let Inner { share, floor, calls, ledger } = &*self.inner;
         let mut ledger = lock(ledger);
-        // Taken under the lock, so that each call is entered once.
+        // Under the lock, so that each call is entered once.
         let calls = calls.take(Counter::Calls);
         ledger.withdraw(calls, *share, *floor, now)
     }
 
-    /// Returns how many retries are left at `now`: as many withdrawals would be granted, if no call
-    /// came in between. Looking changes nothing, so that a gauge may look as often as it likes.
+    /// Returns how many retries are left at `now`. The budget grants as many withdrawals if no call
+    /// is made in between. Reading changes nothing.
     #[must_use]
     pub fn balance(&self, now: Instant) -> u64 {
         let Inner { share, floor, calls, ledger } = &*self.inner;
-        // Both under the lock, or calls that are entered meanwhile would be missing, or there twice.
+        // Both are read under the lock. Calls that are entered meanwhile would otherwise be missing
+        // or counted twice.
         let (calls, mut ledger) = {
             let ledger = lock(ledger);
             (calls.sum(Counter::Calls), ledger.clone())
@@ -106,7 +113,7 @@ impl Budget {
     }
 }
 
-/// Returns the shortest window in which a floor of so many retries a second is one retry.
+/// Returns the shortest window in which a floor of `floor` retries per second is one retry.
 fn shortest_window(floor: u32) -> Duration {
     match floor {
         0 => Duration::ZERO,
@@ -114,20 +121,20 @@ fn shortest_window(floor: u32) -> Duration {
     }
 }
 
-/// Slices of the window.
+/// The number of slices of the window.
 const SLICES: usize = 10;
-/// Retries are remembered for one slice more, so that none is forgotten before it is a whole window old.
-/// Calls are forgotten a slice early: what is not surely recent pays for nothing.
+/// Retries are kept for one slice more, so that each counts for at least a whole window. Calls are
+/// dropped one slice early: only calls that are surely recent earn retries.
 const KEPT: usize = SLICES + 1;
 
 /// The calls and retries of the last window, in slices.
 #[derive(Clone, Debug)]
 struct Ledger {
-    /// The window that was asked for, in seconds: what the floor counts by.
+    /// The configured window in seconds, for the floor.
     seconds: f64,
     slice: u64,
     anchor: Option<Instant>,
-    /// When the books were last brought up to date, in nanoseconds since the anchor.
+    /// The time of the last entry, in nanoseconds since the anchor.
     settled: u64,
     slices: [Entry; KEPT],
 }
@@ -137,7 +144,7 @@ struct Entry {
     number: u64,
     calls: f64,
     retries: u64,
-    /// Until a whole window after it, all of them count.
+    /// All retries of the slice count until one window after this time.
     last_retry: u64,
 }
 
@@ -154,7 +161,7 @@ impl Ledger {
         }
     }
 
-    /// Takes a retry if there is one, after `calls` made since the last time.
+    /// Takes a retry if one is left, after entering `calls` new calls.
     fn withdraw(&mut self, calls: u64, share: f64, floor: u32, now: Instant) -> bool {
         let (used, allowed) = self.settle(calls, share, floor, now);
         let left = used < allowed;
@@ -167,8 +174,8 @@ impl Ledger {
         left
     }
 
-    /// Enters `calls` made since the last time; returns how many retries there were in the window, and how many
-    /// there may be.
+    /// Enters `calls` new calls. Returns how many retries were made in the window, and how many are
+    /// allowed.
     fn settle(&mut self, calls: u64, share: f64, floor: u32, now: Instant) -> (u64, u64) {
         let anchor = *self.anchor.get_or_insert(now);
         let now = clock::nanos_since(anchor, now).max(self.settled);
@@ -185,12 +192,12 @@ impl Ledger {
             }
         }
         let allowed = share * recent + f64::from(floor) * self.seconds;
-        // A hair of tolerance, or 0.2 x 5 calls may be just below one retry.
+        // A small tolerance: without it, 0.2 x 5 calls may be just below one retry.
         (used, (allowed + 1e-9) as u64)
     }
 
-    /// Spreads the calls evenly over the slices since the last time; those older than the window are
-    /// forgotten with their share of the calls.
+    /// Spreads the calls evenly over the slices since the last entry. Slices older than the window
+    /// drop their share of the calls.
     fn enter(&mut self, calls: u64, now: u64) {
         let span = now - self.settled;
         let newest = now / self.slice;
@@ -208,7 +215,7 @@ impl Ledger {
         self.settled = now;
     }
 
-    /// Returns the entry of a slice, emptied if it stood for an earlier one.
+    /// Returns the entry of a slice, emptied if it belonged to an earlier slice.
     fn at(&mut self, number: u64) -> &mut Entry {
         let [first, rest @ ..] = &mut self.slices;
         let index = (number % KEPT as u64) as usize;

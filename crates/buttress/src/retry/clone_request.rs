@@ -8,26 +8,27 @@ use std::fmt;
     note = "for an HTTP request with a streaming body, put `buttress_http::ReplayLayer` outside of the retry"
 )]
 pub trait CloneRequest<Req> {
-    /// Returns a copy to send if this attempt fails; `None` if the request cannot be repeated,
-    /// which then gets one attempt.
+    /// Returns a copy to send if this attempt fails. `None` if the request cannot be repeated: it
+    /// then gets one attempt.
     fn clone_request(&self, request: &Req) -> Option<Req>;
 
-    /// Asked when an attempt has failed: whether the copy made before it can still be sent. A body that
-    /// was to be recorded may have outgrown its buffer meanwhile.
+    /// Returns `true` if the copy that was made before the failed attempt can still be sent. A body
+    /// that is recorded may have outgrown its buffer meanwhile.
     fn is_repeatable(&self, copy: &Req) -> bool {
         let _ = copy;
         true
     }
 
-    /// Called when another attempt has been decided, before the wait for it: what can still change in
-    /// `copy` must not, from here on. False if it has changed too far already; the failure is returned
-    /// then.
+    /// Fixes the contents of `copy`, because another attempt has been decided on. It runs before
+    /// the wait.
+    ///
+    /// Returns `false` if the copy is no longer valid. The retry then returns the failure.
     fn commit(&self, copy: &Req) -> bool {
         let _ = copy;
         true
     }
 
-    /// Called before each attempt, the first is 1, to make the number visible to the inner service.
+    /// Writes the number of the attempt, from 1, into the request. It runs before each attempt.
     fn stamp(&self, request: &mut Req, attempt: u32) {
         let _ = (request, attempt);
     }
@@ -50,7 +51,8 @@ impl<Req, F: Fn(&Req) -> Option<Req>> CloneRequest<Req> for F {
     }
 }
 
-/// Copies as `Q` does, and stamps with a closure. Made by [`RetryLayer::on_attempt`](super::RetryLayer::on_attempt).
+/// Copies as `Q` does, and stamps with a closure.
+/// [`RetryLayer::on_attempt`](super::RetryLayer::on_attempt) makes it.
 #[derive(Clone, Copy)]
 pub struct Stamped<Q, F> {
     clone: Q,

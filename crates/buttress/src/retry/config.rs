@@ -15,9 +15,9 @@ pub(super) struct Policy {
     pub(super) max_hint: Duration,
 }
 
-/// How often, and how long apart, a call is attempted.
+/// Configuration of a retry: how many attempts a call gets, and the waits between them.
 ///
-/// Built with by-value setters; checked when a layer is made of it.
+/// Setters take it by value. The layer checks it when it is built.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(from = "super::document::RetryDocument"))]
@@ -42,49 +42,51 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the defaults: 3 attempts, exponential waits from 100 ms to 10 s with full jitter.
+    /// Creates a configuration with the defaults: 3 attempts, exponential waits from 100 ms to 10 s
+    /// with full jitter.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how many attempts there are in total, the first included. Defaults to 3: two more help
-    /// against a passing fault, more mostly add load. At least 1.
+    /// Sets how many attempts a call gets in total, the first included. Default: 3. At least 1.
+    /// More attempts mostly add load.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.policy.attempts = attempts;
         self
     }
 
-    /// Sets how long to wait before each further attempt. Defaults to [`Backoff::exponential`] from
-    /// 100 ms.
+    /// Sets the wait before each further attempt. Default: [`Backoff::exponential`] from 100 ms.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.policy.backoff = backoff;
         self
     }
 
-    /// No attempt begins at or after this time since `call`: a wait that would end later is not begun,
-    /// and the failure is returned at once. An attempt under way is not cut short; a time limit does
-    /// that. Defaults to no bound.
+    /// Sets how long after `call` an attempt may begin. Default: no bound.
+    ///
+    /// If the next attempt would begin at or after this time, the retry returns the failure without
+    /// waiting. It does not cancel an attempt under way; a time limit does that. Longer than zero,
+    /// at most 365 days.
     pub fn total_time(mut self, time: Duration) -> Self {
         self.policy.total_time = Some(time);
         self
     }
 
-    /// Sets the longest hint of a failure (`Retry-After`, a limiter's own) that is waited for; a
-    /// longer one ends the call with that failure. Defaults to 5 minutes, so that a server cannot
-    /// park callers for a day.
+    /// Sets the longest hint of a failure (`Retry-After`, a limiter's own) that the retry waits
+    /// for. A longer hint ends the call with that failure. Default: 5 minutes, so that a server
+    /// cannot delay callers for a day. Longer than zero, at most 365 days.
     pub fn max_hint(mut self, time: Duration) -> Self {
         self.policy.max_hint = time;
         self
     }
 
-    /// Retries only as far as `budget` allows. Defaults to none; give one to every retry in front of a
-    /// service that others call too.
+    /// Sets the budget that limits retries. Default: none. Set one on every retry in front of a
+    /// service that other callers use too.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self
     }
 
-    /// Where jitter comes from. Defaults to a source seeded differently in every process.
+    /// Sets the source of jitter. Default: a source with a different seed in every process.
     pub fn rng(mut self, rng: Rng) -> Self {
         self.rng = Some(rng);
         self

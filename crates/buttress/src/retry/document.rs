@@ -1,4 +1,4 @@
-//! A retry as a document says it.
+//! The form of a retry in a document.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::backoff::{Backoff, Jitter};
 use super::config::{Config, Policy};
 use crate::vocabulary::duration_text;
 
-/// The keys of a retry in a document; each has the default of [`Config`].
+/// The keys of a retry in a document. Their defaults are those of [`Config`].
 #[derive(serde::Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RetryDocument {

@@ -14,18 +14,18 @@ use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::{Classify, Outcome};
 
 pin_project! {
-    /// The response of a [`Retry`](super::Retry). Dropping it cancels the present attempt and makes no
-    /// other.
+    /// The response of a [`Retry`](super::Retry). Dropping it cancels the present attempt, and no
+    /// other attempt follows.
     ///
-    /// It holds the first attempt; the others are boxed when that has failed, so that a call that needs
-    /// none of them is small and allocates nothing.
+    /// It holds the first attempt. Further attempts are boxed after the first one failed, so a call
+    /// that needs none of them is small and allocates nothing.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Req, C, Q, O = Counted>
     where
         S: Service<Req>,
         O: Own,
     {
-        // `None` once it has failed: dropped before anything waits.
+        // `None` once it has failed: it is dropped before any wait.
         #[pin]
         first: Option<S::Future>,
         spare: Spare<S, Req, C, Q>,
@@ -34,8 +34,8 @@ pin_project! {
     }
 }
 
-/// The rules, held by the first attempt while it runs. Given up out of line, so that dropping the future
-/// of a call that succeeded is a look at one word.
+/// The rules, which the first attempt holds while it runs. They are dropped out of line, so that
+/// dropping the future of a successful call only compares one word.
 struct Rules<H>(Option<H>);
 
 impl<H> Drop for Rules<H> {

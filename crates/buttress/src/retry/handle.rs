@@ -7,8 +7,9 @@ use crate::machinery::reconfigure::{Operated, Reconfigure as _};
 use crate::sync::lock;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// The operator's view of a retry. Cheap to clone; all clones, and every service of the layer, share
-/// one state.
+/// Controls a retry for an operator. Cheap to clone.
+///
+/// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
@@ -20,8 +21,8 @@ impl Handle {
         self.shared.config()
     }
 
-    /// Takes over attempts, backoff and times of `config`, for failures from now on. The budget and the
-    /// source of jitter stay.
+    /// Replaces attempts, backoff and times by those of `config`, for failures from now on. The
+    /// budget and the source of jitter stay.
     ///
     /// # Errors
     /// The errors of [`RetryLayer::new`](super::RetryLayer::new). Nothing changes then.
@@ -37,14 +38,14 @@ impl Handle {
         Shared::accepts(&self.shared.config(), config)
     }
 
-    /// Returns how many retries the [budget](super::Budget) has left now; `None` if there is none.
+    /// Returns how many retries the [budget](super::Budget) has left now. `None` without a budget.
     #[must_use]
     pub fn balance(&self) -> Option<u64> {
         let now = self.shared.now();
         self.shared.budget.as_ref().map(|budget| budget.balance(now))
     }
 
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
@@ -80,15 +81,15 @@ impl fmt::Debug for Handle {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// The greatest number of attempts in force.
+    /// The configured number of attempts.
     pub attempts: u32,
-    /// Attempts after the first: the service's `call` was made for each of them.
+    /// Attempts after the first. The retry called the service once for each of them.
     pub retries: u64,
-    /// Further attempts that were decided on and never made: the caller dropped the call first, or the
-    /// service did not get ready.
+    /// Further attempts that were decided on but not made: the caller dropped the call first, or
+    /// the service did not become ready.
     pub not_made: u64,
     /// Calls that ended with a failure that was worth another attempt.
     pub exhausted: u64,
-    /// Calls begun; `None` unless [`count_calls`](super::Config::count_calls) is on.
+    /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
     pub calls: Option<u64>,
 }

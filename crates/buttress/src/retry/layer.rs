@@ -12,7 +12,7 @@ use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Attempts calls again that failed. See the [module](super) for everything else.
+/// Attempts failed calls again. The [module](super) explains the pattern.
 #[must_use]
 pub struct RetryLayer<C = RetryableErrors, Q = ByClone, O: Own = Counted> {
     shared: O::Of<Shared>,
@@ -24,23 +24,23 @@ impl Config {
     /// Builds a retry with its own counters. Short for [`RetryLayer::new`].
     ///
     /// # Errors
-    /// As [`RetryLayer::new`]: names the first field that is out of its bounds.
+    /// The errors of [`RetryLayer::new`]: an error names the first field that is out of its bounds.
     pub fn build(self) -> Result<RetryLayer, InvalidConfig> {
         RetryLayer::new(self)
     }
 }
 
 impl RetryLayer {
-    /// Creates a retry.
+    /// Creates a retry with its own counters.
     ///
     /// # Errors
-    /// No attempts, times of zero, or a backoff that cannot be.
+    /// No attempts, times of zero, or a backoff that is out of its bounds.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         let shared = Shared::new(&config)?;
         Ok(Self { shared, classify: RetryableErrors, clone: ByClone })
     }
 
-    /// Another layer over the rules and counters of an existing one.
+    /// Creates another layer over the rules and counters of an existing retry.
     pub fn from_handle(handle: &Handle) -> Self {
         let shared = handle.shared.clone();
         Self { shared, classify: RetryableErrors, clone: ByClone }
@@ -48,8 +48,10 @@ impl RetryLayer {
 }
 
 impl<C, Q> RetryLayer<C, Q> {
-    /// Keeps the layer's state until the process ends. Its services then count no references to it: a call, and a
-    /// clone of the service, write no cache line that all threads share. Use it for layers that are built once.
+    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
+    ///
+    /// The services of a leaked layer count no references. A call, and a clone of the service, then
+    /// write no cache line that all threads share.
     pub fn leak(self) -> RetryLayer<C, Q, Leaked> {
         let Self { shared, classify, clone } = self;
         RetryLayer { shared: Forever::new(shared), classify, clone }
@@ -57,13 +59,14 @@ impl<C, Q> RetryLayer<C, Q> {
 }
 
 impl<C, Q, O: Own> RetryLayer<C, Q, O> {
-    /// Judges through `classify` which results are worth another attempt: those that are
-    /// [`Failure`](Outcome::Failure)s.
+    /// Sets the classifier. The retry repeats results that it judges as
+    /// [`Failure`](Outcome::Failure). Default: [`RetryableErrors`].
     pub fn classify<T>(self, classify: T) -> RetryLayer<T, Q, O> {
         RetryLayer { shared: self.shared, classify, clone: self.clone }
     }
 
-    /// Copies requests with `clone` instead of `Clone`; `None` means one attempt.
+    /// Sets a closure that copies requests. If it returns `None`, the request gets one attempt.
+    /// Default: [`ByClone`].
     pub fn clone_request<Req, F>(self, clone: F) -> RetryLayer<C, F, O>
     where
         F: Fn(&Req) -> Option<Req>,
@@ -71,12 +74,12 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
         self.clone_with(clone)
     }
 
-    /// Copies requests through a [`CloneRequest`](super::CloneRequest) of your own.
+    /// Sets your own [`CloneRequest`](super::CloneRequest). Default: [`ByClone`].
     pub fn clone_with<T>(self, clone: T) -> RetryLayer<C, T, O> {
         RetryLayer { shared: self.shared, classify: self.classify, clone }
     }
 
-    /// Calls `stamp` with the request and the number of the attempt, the first is 1, before each one.
+    /// Calls `stamp` before each attempt, with the request and the number of the attempt, from 1.
     ///
     /// ```
     /// use buttress::retry::RetryLayer;
@@ -92,13 +95,13 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
         RetryLayer { shared: self.shared, classify: self.classify, clone }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }
     }
 
-    /// Attempts `operation`, which is given the number of the attempt, the first is 1, without tower.
+    /// Attempts `operation` without tower. `operation` gets the number of the attempt, from 1.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -110,9 +113,10 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
     /// # }
     /// ```
     ///
-    /// `operation` may capture by reference, also in a task: the task owns the value, and the closure borrows it.
-    /// The future of an attempt cannot borrow from the closure itself, so an `async move` closure cannot use what
-    /// it captured. Clone the value for each attempt instead:
+    /// `operation` may capture by reference, also in a task: the task owns the value, and the
+    /// closure borrows it. The future of an attempt cannot borrow from the closure itself, so an
+    /// `async move` closure cannot use the values that it captured. Clone the value for each
+    /// attempt instead:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -152,10 +156,10 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
             else {
                 return result;
             };
-            // It may hold a connection.
+            // The result may hold a connection.
             drop(result);
             if delay.is_zero() {
-                // Attempts that neither wait nor pend must not keep the other tasks from running.
+                // Attempts that neither wait nor pend must let other tasks run.
                 tokio::task::coop::consume_budget().await;
             } else {
                 self.shared.common.clock.sleep(delay).await;
@@ -166,7 +170,7 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
 }
 
 impl Default for RetryLayer {
-    /// 3 attempts, exponential waits from 100 ms with full jitter.
+    /// Creates a retry of 3 attempts, with exponential waits from 100 ms and full jitter.
     fn default() -> Self {
         match Self::new(Config::new()) {
             Ok(layer) => layer,

@@ -1,4 +1,4 @@
-//! The numbers of a retry for a sampler.
+//! Reports the numbers of a retry to a sampler.
 
 use super::handle::Handle;
 use crate::vocabulary::instruments as all;

@@ -11,7 +11,7 @@ use super::shared::{First, Shared};
 use crate::machinery::own::{Counted, Held, Own};
 use crate::vocabulary::classify::Classify;
 
-/// A service whose failed calls are attempted again. Made by [`RetryLayer`](super::RetryLayer).
+/// A service whose failed calls are attempted again. [`RetryLayer`](super::RetryLayer) makes it.
 pub struct Retry<S, C, Q, O: Own = Counted> {
     inner: S,
     shared: O::Of<Shared>,
@@ -24,7 +24,7 @@ impl<S, C, Q, O: Own> Retry<S, C, Q, O> {
         Self { inner, shared, classify, clone }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.counted().clone() }
@@ -51,8 +51,8 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let First { repeats, started } = self.shared.begin();
         let copy = if repeats { self.clone.clone_request(&request) } else { None };
-        // The service that was polled ready takes the first attempt; a clone, made only if there can
-        // be others, takes those.
+        // The service that was polled ready makes the first attempt. A clone, made only if other
+        // attempts can follow, makes those.
         let next = copy.map(|copy| (self.inner.clone(), copy));
         self.clone.stamp(&mut request, 1);
         let first = self.inner.call(request);

@@ -1,4 +1,4 @@
-//! What every service of one layer shares.
+//! State that the services of one layer share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,27 +25,27 @@ counters! {
     }
 }
 
-/// Set in [`Shared::first`] if calls are timed.
+/// Flag in [`Shared::first`]: calls are timed.
 const TIMED: u32 = 1 << 31;
-/// Set in it if calls are counted, by the layer or by its budget.
+/// Flag in [`Shared::first`]: the layer or its budget counts calls.
 const COUNTED: u32 = 1 << 30;
-/// What is left of it: how many attempts there may be.
+/// Mask of the other bits of [`Shared::first`]: the greatest number of attempts.
 const MOST_ATTEMPTS: u32 = COUNTED - 1;
 
-/// What a first attempt must know.
+/// The facts that a first attempt needs.
 pub(super) struct First {
-    /// Whether it may be followed by another.
+    /// `true` if another attempt may follow.
     pub(super) repeats: bool,
-    /// When it began; read only if the total time counts.
+    /// When the attempt began. Read only if the total time counts.
     pub(super) started: Option<Instant>,
 }
 
-/// What every service of one layer shares.
+/// State that the services of one layer share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// The rules. Read when an attempt has failed, never before.
+    /// The rules. They are read only after an attempt failed.
     pub(super) policy: Mutex<Policy>,
-    /// How many attempts there may be, with [`TIMED`] and [`COUNTED`].
+    /// The greatest number of attempts, with [`TIMED`] and [`COUNTED`].
     first: AtomicU32,
     pub(super) budget: Option<Budget>,
     pub(super) rng: Rng,
@@ -80,13 +80,13 @@ impl Shared {
         self.first.store(attempts | timed | counted, Ordering::Relaxed);
     }
 
-    /// Returns `true` if attempt `number` may be followed by another: if not, its request need not
-    /// be copied.
+    /// Returns `true` if another attempt may follow attempt `number`. Otherwise its request need
+    /// not be copied.
     pub(super) fn may_repeat(&self, number: u32) -> bool {
         self.first.load(Ordering::Relaxed) & MOST_ATTEMPTS > number
     }
 
-    /// A call begins.
+    /// Counts and times a call that begins.
     #[inline(always)]
     pub(super) fn begin(&self) -> First {
         let first = self.first.load(Ordering::Relaxed);
@@ -111,7 +111,7 @@ impl Shared {
         self.common.clock.now()
     }
 
-    /// An attempt failed, in a way worth another: how long to wait for it, or `None` if there is none.
+    /// Returns the wait before the next attempt, or `None` if no attempt follows the failed one.
     /// `commit` makes sure that the request can be sent again.
     pub(super) fn next<O: Own>(
         this: &O::Of<Self>,
@@ -126,7 +126,7 @@ impl Shared {
         let decided = attempts.decide(&policy, failure, &this.rng, now, withdraw, commit);
         match decided {
             Ok(delay) => {
-                // Before the observer is called, which may panic.
+                // Made before the observer is called, because the observer may panic.
                 let decided = Decided { shared: Some(this.clone()), failed };
                 this.common.retrying(failed, delay);
                 Some((delay, decided))
@@ -138,7 +138,7 @@ impl Shared {
         }
     }
 
-    /// Counts and reports a call that failed for good after `attempts` attempts.
+    /// Counts and reports a call that ended with a failure after `attempts` attempts.
     fn give_up(&self, attempts: u32, reason: GaveUp) {
         self.counters.add(Counter::Exhausted);
         self.common.gave_up(attempts, reason);
@@ -170,7 +170,8 @@ impl Reconfigure for Shared {
     }
 }
 
-/// A further attempt that was decided on. Dropped before it is made, it is counted as not made.
+/// A further attempt that was decided on. If it is dropped before it is made, it counts as not
+/// made.
 #[derive(Debug)]
 pub(super) struct Decided<H: Held<Shared>> {
     /// `None` once it is counted.
@@ -180,7 +181,7 @@ pub(super) struct Decided<H: Held<Shared>> {
 }
 
 impl<H: Held<Shared>> Decided<H> {
-    /// The attempt is made now.
+    /// Counts the attempt, which is made now.
     pub(super) fn made(mut self) {
         if let Some(shared) = self.shared.take() {
             shared.counters.add(Counter::Retries);
@@ -188,7 +189,7 @@ impl<H: Held<Shared>> Decided<H> {
         }
     }
 
-    /// The attempt cannot be made, because its service did not get ready: the call ends.
+    /// Ends the call, because its service failed to become ready for the attempt.
     pub(super) fn unready(mut self) {
         if let Some(shared) = self.shared.take() {
             shared.counters.add(Counter::NotMade);

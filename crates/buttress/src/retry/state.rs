@@ -1,4 +1,4 @@
-//! The decision of a retry: whether there will be another attempt, and after how long.
+//! The decision of a retry: whether another attempt follows, and after which wait.
 
 use std::time::{Duration, Instant};
 
@@ -6,42 +6,43 @@ use super::config::Policy;
 use crate::vocabulary::observe::GaveUp;
 use crate::vocabulary::rng::Rng;
 
-/// How an attempt failed.
+/// The facts about a failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
-    /// Whether the request can be sent again.
+    /// `true` if the request can be sent again.
     pub(super) is_repeatable: bool,
-    /// How long the failure asked to be left alone.
+    /// How long the failure asks callers to wait.
     pub(super) hint: Option<Duration>,
 }
 
-/// The attempts of one call so far.
+/// The attempts of one call until now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempts {
     made: u32,
     /// The last wait, for decorrelated jitter.
     previous: Duration,
-    /// Read only if the total time counts.
+    /// When the first attempt began. Read only if the total time counts.
     started: Option<Instant>,
 }
 
 impl Attempts {
-    /// The first attempt begins.
+    /// Begins with the first attempt.
     pub(super) fn begin(started: Option<Instant>) -> Self {
         Self { made: 1, previous: Duration::ZERO, started }
     }
 
-    /// Returns the number of the present attempt; the first is 1.
+    /// Returns the number of the present attempt. The first attempt is 1.
     pub(super) fn number(&self) -> u32 {
         self.made
     }
 
-    /// The present attempt failed, in a way that is worth another: how long to wait for it, or why there will be
-    /// none.
+    /// Returns the wait before the next attempt, or the reason why no attempt follows the failed
+    /// one.
     ///
-    /// The questions in their order: are there attempts left, can the request be sent again, is the wait allowed,
-    /// does the budget pay, is the copy of the request still good. Each is asked only if the earlier ones allow a
-    /// retry: the budget pays for no retry that a rule forbids, and `commit` gives up nothing that is needed.
+    /// It checks in this order: attempts left, request repeatable, wait allowed, budget, copy of
+    /// the request still valid. Each check runs only if the earlier ones allow a retry. The budget
+    /// therefore pays for no retry that a rule forbids, and `commit` discards nothing that is
+    /// needed.
     pub(super) fn decide(
         &mut self,
         policy: &Policy,
@@ -82,7 +83,7 @@ impl Attempts {
         let delay = own.max(hint);
         if let (Some(total), Some(started)) = (policy.total_time, self.started) {
             let used = now().saturating_duration_since(started);
-            // An attempt that would begin when the time is up is not worth the wait.
+            // An attempt at or after the end of the total time is not worth the wait.
             if used.saturating_add(delay) >= total {
                 return Err(GaveUp::TotalTime);
             }
@@ -154,8 +155,8 @@ mod tests {
         assert_eq!(next, Err(GaveUp::Attempts));
     }
 
-    /// Decides after a first attempt, with a budget and a copy of the request that answer as said. Returns the
-    /// decision, and the questions that were asked.
+    /// Decides after a first attempt, with a budget and a copy of the request that answer as given.
+    /// Returns the decision, and the checks that ran.
     fn decide(
         policy: &Policy,
         failure: Failure,
@@ -189,7 +190,8 @@ mod tests {
         let (none, budget, both) = (vec![], vec!["budget"], vec!["budget", "copy"]);
         for (policy, failure, pays, good, decided, asked) in [
             (one, failure, true, true, Err(GaveUp::Attempts), &none),
-            // The last attempt of a request that cannot be sent again ended for want of attempts.
+            // A request that cannot be sent again, at its last attempt: the reason is the number of
+            // attempts.
             (one, fixed, true, true, Err(GaveUp::Attempts), &none),
             (policy(), fixed, true, true, Err(GaveUp::Request), &none),
             (policy(), long, true, true, Err(GaveUp::LongHint), &none),

@@ -17,7 +17,7 @@ fn the_floor_is_there_from_the_start_and_comes_back() {
 
 #[test]
 fn two_windows_cannot_be_spent_across_their_border() {
-    // Found in review: 30 retries at 0.999 s and 30 more at 10 s made 60 within 9 s.
+    // Regression: 30 retries at 0.999 s and 30 more at 10 s were 60 within 9 s.
     let (budget, start) = (Budget::new(0.0, 3).unwrap(), origin());
     budget.open(start);
     let at = |ms| start + Duration::from_millis(ms);
@@ -58,7 +58,7 @@ fn a_look_at_the_balance_changes_nothing() {
     for step in 0..200u64 {
         now += Duration::from_millis(step * 37 % 911);
         (0..step % 7).for_each(|_| budgets.iter().for_each(Budget::deposit));
-        // Between two withdrawals, when calls wait to be entered.
+        // Between two withdrawals, while calls wait to be entered.
         let before = watched.balance(now);
         assert_eq!(watched.balance(now), before);
         if step % 5 == 0 {
@@ -78,7 +78,7 @@ fn bad_numbers_are_named() {
     assert_eq!(error.field(), "window");
 }
 
-/// Found in review: with less than one retry in the window a budget never granted any.
+/// Regression: with less than one retry in the window a budget never granted any.
 #[test]
 fn a_window_too_short_for_its_floor_is_refused_and_the_shortest_grants_one() {
     let nanos = Duration::from_nanos;
@@ -103,8 +103,8 @@ fn a_window_too_short_for_its_floor_is_refused_and_the_shortest_grants_one() {
 }
 
 proptest! {
-    /// Against lists of calls and retries with their times, brought up to date at every step, where
-    /// nothing has to be spread.
+    /// Compares with lists of calls and retries with their times. Both are settled at every step,
+    /// so that nothing has to be spread.
     #[test]
     fn a_budget_is_its_definition(
         share in 0u32..5,
@@ -119,7 +119,8 @@ proptest! {
         for (pause, deposits, withdrawals) in steps {
             now += pause;
             let at = start + Duration::from_millis(now);
-            // Settles the books at this instant before the calls come, and takes what there is.
+            // Settles the ledger at this instant before the calls are made, and takes the retries
+            // that are left.
             let settle = |retries: &mut Vec<u64>, calls: &[(u64, u64)]| {
                 let recent = calls.iter().filter(|(time, _)| now / 1000 - time / 1000 < 10);
                 let recent: u64 = recent.map(|(_, count)| count).sum();
@@ -147,8 +148,8 @@ proptest! {
         }
     }
 
-    /// Over everything that happened: never more than the share of all calls and the floor for the
-    /// windows touched.
+    /// Over the whole run, the retries never exceed the share of all calls plus the floor for the
+    /// touched windows.
     #[test]
     fn never_more_than_the_share_and_the_floor(
         share in 0.0f64..1.0,
