@@ -1,4 +1,4 @@
-//! The backends of a route, and whose turn it is.
+//! The backends of a route, and their turns.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::machinery::cloned::Cloned;
 
 pub(super) struct Backends<S> {
     services: Vec<Cloned<S>>,
-    /// Where the next request begins to look. A lone value: it orders nothing else.
+    /// The backend that the next request tries first. A lone value: it orders nothing else.
     turn: AtomicUsize,
 }
 
@@ -24,8 +24,8 @@ impl<S: Clone> Backends<S> {
         self.services.len()
     }
 
-    /// Waits for the first backend that is ready, beginning with the one whose turn it is, and hands the
-    /// turn to the one after it. `None` if all of them fail to become ready.
+    /// Waits for the first backend that is ready, starting with the backend whose turn it is. The
+    /// turn then passes to the next backend. Returns `None` if all backends fail to become ready.
     pub(super) async fn ready<Req>(&self) -> Option<(usize, S)>
     where
         S: Service<Req>,
@@ -33,7 +33,7 @@ impl<S: Clone> Backends<S> {
         let first = self.turn.load(Ordering::Relaxed);
         let order = (0..self.len()).map(|place| (first.wrapping_add(place)) % self.len());
         let mut order: Vec<usize> = order.collect();
-        // Made when they are asked: the first is ready as a rule.
+        // Cloned on demand: usually the first backend is ready.
         let mut asked: Vec<Option<S>> = Vec::new();
         poll_fn(|cx| {
             let mut place = 0;
@@ -46,7 +46,7 @@ impl<S: Clone> Backends<S> {
                         self.turn.store(index.wrapping_add(1), Ordering::Relaxed);
                         return Poll::Ready(Some((index, service)));
                     }
-                    // It failed: it is not asked again.
+                    // It failed and is not polled again.
                     Poll::Ready(None) => {
                         order.remove(place);
                         asked.remove(place);
@@ -60,7 +60,7 @@ impl<S: Clone> Backends<S> {
     }
 }
 
-/// Returns the service when it is ready, `None` if it has failed.
+/// Returns the service when it is ready, or `None` if it has failed.
 fn poll_ready<S: Service<Req>, Req>(
     place: Option<&mut Option<S>>,
     cx: &mut Context<'_>,

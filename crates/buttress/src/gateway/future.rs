@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 
 /// The response of a [`Gateway`](super::Gateway). Dropping it cancels the request.
 ///
-/// It is boxed: authorization, waiting for a backend and the backend's work are futures of many types.
+/// It is boxed, because authorization, the wait for a backend and the backend's work are futures of
+/// many types.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Res, E> {
     inner: Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>,

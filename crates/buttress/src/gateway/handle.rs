@@ -8,7 +8,7 @@ use crate::vocabulary::observe::Common;
 use crate::{rate_limit, time_limit};
 
 counters! {
-    /// How a request of a route can end, and that it began.
+    /// The ends of a route's requests, and their begin.
     pub(super) enum End {
         Answered,
         Failed,
@@ -19,13 +19,13 @@ counters! {
         NoBackend,
         TimedOut,
         Abandoned,
-        /// It has not ended.
+        /// The request has begun.
         Begun,
     }
 }
 
 counters! {
-    /// The counters of a gateway without a route.
+    /// The counters of requests without a route.
     pub(super) enum Unrouted {
         NoRoute,
     }
@@ -46,13 +46,13 @@ impl End {
             ErrorKind::AuthUnavailable => Self::AuthUnavailable,
             ErrorKind::RateLimited => Self::RateLimited,
             ErrorKind::NoBackend => Self::NoBackend,
-            // Nothing else refuses.
+            // No other part refuses.
             _ => Self::TimedOut,
         }
     }
 }
 
-/// What is counted of a gateway.
+/// The counters of a gateway.
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) name: Name,
@@ -61,7 +61,7 @@ pub(super) struct Counted {
     pub(super) no_route: Counters<{ Unrouted::COUNT }, Unrouted>,
 }
 
-/// What is counted of a route, and its parts that can be looked at.
+/// The counters of a route, and the handles of its parts.
 #[derive(Debug)]
 pub(super) struct CountedRoute {
     pub(super) name: Name,
@@ -69,11 +69,11 @@ pub(super) struct CountedRoute {
     pub(super) rate_limit: Option<rate_limit::Handle>,
     pub(super) time_limit: Option<time_limit::Handle>,
     pub(super) counters: Counters<{ End::COUNT }, End>,
-    /// Requests that went to each backend.
+    /// Requests sent to each backend.
     pub(super) backends: Vec<Counters<{ OfBackend::COUNT }, OfBackend>>,
 }
 
-/// One request, counted once: as how it ended, or as abandoned.
+/// One request, counted once: by its end, or as abandoned.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) counted: Arc<Counted>,
@@ -107,20 +107,22 @@ impl Drop for Request {
     }
 }
 
-/// The operator's view of a gateway. Cheap to clone.
+/// Reports the numbers of a gateway, and controls the parts of its routes. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) counted: Arc<Counted>,
 }
 
 impl Handle {
-    /// Returns the limiter of a route, if it has one.
+    /// Returns the handle of a route's limiter. `None` if the route does not exist or has no
+    /// limiter.
     #[must_use]
     pub fn rate_limit(&self, route: &str) -> Option<&rate_limit::Handle> {
         self.route(route)?.rate_limit.as_ref()
     }
 
-    /// Returns the time limit of a route, if it has one.
+    /// Returns the handle of a route's time limit. `None` if the route does not exist or has no
+    /// time limit.
     #[must_use]
     pub fn time_limit(&self, route: &str) -> Option<&time_limit::Handle> {
         self.route(route)?.time_limit.as_ref()
@@ -130,7 +132,7 @@ impl Handle {
         self.counted.routes.iter().find(|route| route.name.as_str() == name)
     }
 
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let routes: Vec<RouteStats> = self.counted.routes.iter().map(CountedRoute::stats).collect();
@@ -156,7 +158,7 @@ impl CountedRoute {
             no_backend: sum(End::NoBackend),
             timed_out: sum(End::TimedOut),
             abandoned: sum(End::Abandoned),
-            // Last, so that no more have ended than begun.
+            // Read last, so that the ended requests never outnumber the begun ones.
             begun: self.counters.sum(End::Begun),
             backends: self
                 .backends
@@ -176,55 +178,56 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// A snapshot of a gateway: `begun` is `no_route` and the `begun` of all routes.
+/// A snapshot of a gateway. `begun` is the sum of `no_route` and of the `begun` of all routes.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Requests that came.
+    /// Requests that arrived.
     pub begun: u64,
-    /// Requests no route was for.
+    /// Requests without a route.
     pub no_route: u64,
-    /// The routes, in the order in which they were given.
+    /// The routes, in the order of their definition.
     pub routes: Vec<RouteStats>,
 }
 
-/// A snapshot of a route: `begun` is all that has ended, in one way each, and what is still
-/// [in flight](Self::in_flight).
+/// A snapshot of a route. `begun` is the sum of all ended requests, each with one end, and of the
+/// requests [in flight](Self::in_flight).
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RouteStats {
-    /// Its name.
+    /// The name of the route.
     pub name: Name,
-    /// Requests that came to it.
+    /// Requests that arrived at the route.
     pub begun: u64,
-    /// A backend answered.
+    /// Requests that a backend answered.
     pub answered: u64,
-    /// A backend returned an error.
+    /// Requests for which a backend returned an error.
     pub failed: u64,
-    /// The authorization service did not let it through: `unauthenticated` and `forbidden` together.
+    /// Requests that the authorization service refused: the sum of `unauthenticated` and
+    /// `forbidden`.
     pub unauthorized: u64,
-    /// The authorization service does not know who is asking.
+    /// Requests without valid credentials.
     pub unauthenticated: u64,
-    /// The authorization service knows who is asking, and denied it.
+    /// Requests of a known caller that the authorization service denied.
     pub forbidden: u64,
-    /// The authorization service failed.
+    /// Requests refused because the authorization service failed.
     pub auth_unavailable: u64,
-    /// The limiter refused it.
+    /// Requests that the limiter refused.
     pub rate_limited: u64,
-    /// Every backend failed to become ready.
+    /// Requests refused because every backend failed to become ready.
     pub no_backend: u64,
-    /// Its time limit passed.
+    /// Requests that were cancelled at the time limit.
     pub timed_out: u64,
-    /// The caller went away, or somebody panicked.
+    /// Requests that the caller dropped, or that panicked.
     pub abandoned: u64,
-    /// How many requests went to each backend, in the order in which they were given.
+    /// Requests sent to each backend, in the order of the backends' definition.
     pub backends: Vec<u64>,
 }
 
 impl RouteStats {
-    /// Requests that have not ended.
+    /// Returns how many requests have not ended.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         let refused =

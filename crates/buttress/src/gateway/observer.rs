@@ -4,12 +4,12 @@ use std::sync::{Arc, OnceLock};
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::{Event, Observer};
 
-/// The observer of a gateway, which is set after the parts of its routes are made.
+/// The observer of a gateway. It is set after the parts of the routes were made.
 #[derive(Clone, Default)]
 pub(super) struct Slot(Arc<OnceLock<Arc<dyn Observer>>>);
 
 impl Slot {
-    /// Sets the observer, unless there is one.
+    /// Sets the observer, unless one is set already.
     pub(super) fn set(&self, observer: Arc<dyn Observer>) {
         let _first_stays = self.0.set(observer);
     }

@@ -1,4 +1,4 @@
-//! The numbers of a gateway and its routes for a sampler.
+//! Reports the numbers of a gateway and its routes to a sampler.
 
 use std::borrow::Cow;
 

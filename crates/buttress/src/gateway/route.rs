@@ -9,23 +9,23 @@ use crate::machinery::cloned::Cloned;
 use crate::rate_limit;
 use crate::vocabulary::name::Name;
 
-/// What an authorization service says of a request.
+/// The decision of an authorization service about a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Decision {
-    /// Let it through.
+    /// Lets the request pass.
     Allow,
-    /// Refuse it as [`Unauthenticated`](crate::ErrorKind::Unauthenticated): it is unknown who is asking,
-    /// because the credentials are missing or not valid. The caller can send better ones.
+    /// Refuses the request as [`Unauthenticated`](crate::ErrorKind::Unauthenticated): the caller is
+    /// unknown, because the credentials are missing or not valid. The caller can send better ones.
     Unauthenticated,
-    /// Refuse it as [`Forbidden`](crate::ErrorKind::Forbidden): it is known who is asking, and that caller
-    /// may not.
+    /// Refuses the request as [`Forbidden`](crate::ErrorKind::Forbidden): the caller is known, and
+    /// has no right to it.
     Deny,
 }
 
 type Deciding = Pin<Box<dyn Future<Output = Result<Decision, BoxError>> + Send>>;
 pub(super) type Authorize<Req> = Box<dyn Fn(&Req) -> Deciding + Send + Sync>;
 
-/// One route of a [`Gateway`](super::Gateway): who may pass, how often, to which backends, for how long.
+/// One route of a [`Gateway`](super::Gateway): its authorization, limiter, backends and time limit.
 #[must_use]
 pub struct Route<Req, S> {
     pub(super) name: Name,
@@ -36,8 +36,8 @@ pub struct Route<Req, S> {
 }
 
 impl<Req, S> Route<Req, S> {
-    /// Creates a route called `name`, which is what the gateway's extractor must say. It needs a
-    /// [`backend`](Self::backend).
+    /// Creates a route called `name`. The gateway's extractor returns this name for the requests of
+    /// the route. The route needs a [`backend`](Self::backend).
     pub fn new(name: impl Into<Name>) -> Self {
         Self {
             name: name.into(),
@@ -48,14 +48,16 @@ impl<Req, S> Route<Req, S> {
         }
     }
 
-    /// One more backend. Requests go to the backends in turn, passing by those that are not ready.
+    /// Adds a backend. Requests go to the backends in turn, and skip those that are not ready.
     pub fn backend(mut self, service: S) -> Self {
         self.backends.push(service);
         self
     }
 
-    /// Asks `service`, with what `credentials` takes from the request, whether it may pass. If the
-    /// service fails, the request is refused. Defaults to letting everything pass.
+    /// Sets the authorization service. It gets the result of `credentials`, and decides whether the
+    /// request passes.
+    ///
+    /// If the service fails, the request is refused. Default: none, every request passes.
     pub fn authorize<A, C>(
         mut self,
         service: A,
@@ -78,15 +80,16 @@ impl<Req, S> Route<Req, S> {
         self
     }
 
-    /// Sets how many requests may pass, of those that are authorized. Only a limiter that refuses
-    /// at once is made of it. Defaults to no limit.
+    /// Sets how many authorized requests may pass. The limiter refuses without waiting, whatever
+    /// queue `config` has. Default: no limit.
     pub fn rate_limit(mut self, config: rate_limit::Config) -> Self {
         self.rate_limit = Some(config);
         self
     }
 
-    /// Sets how long a request may take, from when it comes to the gateway until it is answered:
-    /// authorization, waiting for a backend, and the backend's work. Defaults to no limit.
+    /// Sets how long a request may take, from its arrival at the gateway to its answer:
+    /// authorization, wait for a backend, and the backend's work. Default: no limit. Longer than
+    /// zero, at most 365 days.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
         self

@@ -20,8 +20,10 @@ use crate::vocabulary::observe::{Common, Observer};
 use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reject::{AsError, Reject};
 
-/// Sends each request over the route that it belongs to. Cheap to clone; clones share everything. See
-/// the [module](super) for everything else.
+/// Sends each request to the backends of its route. Cheap to clone. The [module](super) explains
+/// the pattern.
+///
+/// All clones share one state.
 pub struct Gateway<Req, S, X, R = AsError> {
     routes: Arc<Routes<Req, S>>,
     counted: Arc<Counted>,
@@ -34,13 +36,13 @@ struct Routes<Req, S> {
     routes: Vec<Built<Req, S>>,
 }
 
-/// A route whose parts are made.
+/// A route with its parts.
 struct Built<Req, S> {
     authorize: Option<Authorize<Req>>,
     backends: Backends<S>,
 }
 
-/// Either the service's own failure, or a refusal of the gateway.
+/// The service's own failure, or a refusal of the gateway.
 enum Stop<E> {
     Failed(E),
     Refused(Error),
@@ -50,11 +52,12 @@ impl<Req, S: Clone, X> Gateway<Req, S, X>
 where
     X: Fn(&Req) -> Option<&str>,
 {
-    /// Creates a gateway over `routes`. `extract` says which route a request belongs to, by its
-    /// name.
+    /// Creates a gateway over `routes`. `extract` returns the name of the route that a request
+    /// belongs to.
     ///
     /// # Errors
-    /// No routes, two of one name, a route without a backend, or a limit that makes no sense.
+    /// No routes, two routes with one name, a route without a backend, or a limit that is out of
+    /// its bounds.
     pub fn new(
         name: impl Into<Name>,
         clock: Clock,
@@ -114,22 +117,24 @@ where
 }
 
 impl<Req, S, X, R> Gateway<Req, S, X, R> {
-    /// Answers refusals and timeouts through `reject` instead of as errors.
+    /// Sets how refusals and timeouts are returned. Default: as errors, through [`AsError`].
     pub fn reject<R2>(self, reject: R2) -> Gateway<Req, S, X, R2> {
         let Self { routes, counted, observer, extract, .. } = self;
         Gateway { routes, counted, observer, extract, reject }
     }
 
-    /// Sets the observer of the gateway, of its clones and of the parts of its routes. Default: no observer,
-    /// except that of a route's [`rate_limit`](Route::rate_limit) configuration, which stays. The first
-    /// observer that is set stays.
+    /// Sets the observer of the gateway, of its clones and of the parts of its routes. Default:
+    /// none.
+    ///
+    /// An observer in a route's [`rate_limit`](Route::rate_limit) configuration stays. Only the
+    /// first call of `observer` has an effect.
     #[must_use]
     pub fn observer(self, observer: impl Observer + 'static) -> Self {
         self.observer.set(Arc::new(observer));
         self
     }
 
-    /// Returns the operator's view.
+    /// Returns the handle of the gateway, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { counted: self.counted.clone() }
@@ -150,7 +155,7 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Response, S::Error>;
 
-    /// Always ready: which backends are asked is known only when the request is.
+    /// Always returns ready, because the route of a request is known only in `call`.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
@@ -172,7 +177,7 @@ where
         let sent = send(routes, counted, index, request);
         match limit {
             Some(limit) => {
-                // Its time counts from here, not from the first poll.
+                // The time counts from here, not from the first poll.
                 let limited = limit.run(sent);
                 ResponseFuture::new(async move {
                     let ended = limited.await.unwrap_or_else(|error| Err(Stop::Refused(error)));
@@ -184,8 +189,8 @@ where
     }
 }
 
-/// Route, authorization, limiter, backend: in this order, so that a request that is refused spends no
-/// token and takes no backend's turn.
+/// Runs route, authorization, limiter and backend in this order, so that a refused request spends
+/// no token and takes no backend's turn.
 async fn send<Req, S>(
     routes: Arc<Routes<Req, S>>,
     counted: Arc<Counted>,
