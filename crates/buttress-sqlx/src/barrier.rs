@@ -1,7 +1,7 @@
-//! The participant barrier: what the row of a (saga, step) says to whoever came.
+//! The barrier of a participant: the passage that the row of a (saga, step) allows.
 //!
-//! A row counts the actions and undos that came, this one included, up to a million; so who finds a one made
-//! the change.
+//! A row counts the actions and undos that came, up to a million, the present one included. A count
+//! of one means that this call made the change.
 
 use buttress::StoreError;
 use buttress_durable::outbox::Passage;
@@ -9,12 +9,12 @@ use buttress_durable::saga::SagaId;
 
 /// The action is done.
 const DONE: i64 = 1;
-/// It was done, and is undone.
+/// The action was done, and is undone.
 const UNDONE: i64 = 2;
-/// It was undone before it came.
+/// The undo came before the action.
 const TOMBSTONE: i64 = 3;
 
-/// What an action is told, by the state and how many came.
+/// Returns the passage of an action, from the state and the count.
 pub(crate) fn action(saga: SagaId, step: &str, row: (i64, i64)) -> Result<Passage, StoreError> {
     match row {
         (DONE, 1) => Ok(Passage::Proceed),
@@ -24,7 +24,7 @@ pub(crate) fn action(saga: SagaId, step: &str, row: (i64, i64)) -> Result<Passag
     }
 }
 
-/// What an undo is told, by the state and how many came.
+/// Returns the passage of an undo, from the state and the count.
 pub(crate) fn undo(saga: SagaId, step: &str, row: (i64, i64)) -> Result<Passage, StoreError> {
     match row {
         (UNDONE, 1) => Ok(Passage::Proceed),

@@ -1,11 +1,11 @@
-//! What the stores can hold, and the errors for what they cannot.
+//! The bounds of the stores, and the errors for values beyond them.
 
 use buttress::StoreError;
 use buttress_durable::outbox::NewMessage;
 use buttress_durable::saga::Entry;
 
-/// The most bytes that one write of a saga, or one stored result, may bring: 16 MiB. It bounds a
-/// transaction, and thereby how long others wait for theirs.
+/// The most bytes of one write of a saga, or of one stored result: 16 MiB. The bound limits how
+/// long other transactions wait.
 pub const LARGEST: usize = 16 << 20;
 
 /// The most bytes of a name: of a definition, a codec, a consumer, or a step.
@@ -14,7 +14,8 @@ pub const LONGEST_NAME: usize = 512;
 /// The most entries of one append.
 pub(crate) const MOST_ENTRIES: usize = 4096;
 
-/// Refuses names that are empty, too long, or hold the character that PostgreSQL's text cannot.
+/// Refuses names that are empty or too long, or that contain U+0000, which PostgreSQL's text cannot
+/// hold.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), StoreError> {
     if name.is_empty() || name.len() > LONGEST_NAME {
         let length = name.len();
@@ -43,7 +44,7 @@ pub(crate) fn check_size(what: &str, bytes: usize) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A text for people, with what no database keeps replaced.
+/// Returns a text for people, with U+0000 replaced, which databases refuse.
 pub(crate) fn readable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -53,13 +54,13 @@ pub(crate) fn check_entries(what: &str, entries: &[Entry<Vec<u8>>]) -> Result<()
     if entries.len() > MOST_ENTRIES {
         let length = entries.len();
         return Err(StoreError::invalid(format!(
-            "{what}: {length} entries at once, at most {MOST_ENTRIES} are allowed"
+            "{what}: {length} entries in one write, at most {MOST_ENTRIES} are allowed"
         )));
     }
     check_size(what, bytes_of(entries))
 }
 
-/// What entries bring.
+/// Returns the bytes of the entries.
 pub(crate) fn bytes_of(entries: &[Entry<Vec<u8>>]) -> usize {
     let one = |entry: &Entry<Vec<u8>>| {
         entry.payload().map_or(0, Vec::len) + entry.note().map_or(0, str::len)
@@ -67,7 +68,7 @@ pub(crate) fn bytes_of(entries: &[Entry<Vec<u8>>]) -> usize {
     entries.iter().map(one).sum()
 }
 
-/// Refuses messages that no store could hold, or that not all could.
+/// Refuses messages that at least one kind of store could not hold.
 pub(crate) fn check_message(message: &NewMessage) -> Result<(), StoreError> {
     message.check().map_err(|error| StoreError::invalid(error.to_string()).with_source(error))?;
     for text in [&message.key, &message.topic] {

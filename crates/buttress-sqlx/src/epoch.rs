@@ -1,23 +1,24 @@
-//! Epochs as databases keep them.
+//! Epochs as databases store them.
 //!
-//! An epoch is a fence: it only grows. The last value is never assigned, so that raising one never
-//! overflows, and so that no epoch a caller invents, however large, is the one in a row.
+//! An epoch is a fence that only grows. The last value is never assigned. So raising an epoch never
+//! overflows, and no row has an epoch that a caller invents.
 
 /// The value that is never assigned.
 const LAST: i64 = i64::MAX;
 
-/// The epoch in a row; `None` if the row is damaged.
+/// Returns the epoch in a row; `None` if the row is damaged.
 pub(crate) fn read(stored: i64) -> Option<u64> {
     u64::try_from(stored).ok().filter(|_| stored < LAST)
 }
 
-/// The epoch after the one in a row; `None` if the row is damaged, or its epochs are used up.
+/// Returns the epoch after the one in a row; `None` if the row is damaged, or its epochs are used
+/// up.
 pub(crate) fn next(stored: i64) -> Option<i64> {
     stored.checked_add(1).filter(|next| (1..LAST).contains(next))
 }
 
-/// The epoch that a caller names, to be compared with a row. One that is never assigned becomes a value
-/// that is in no row that [`read`] takes.
+/// Returns the epoch that a caller names, for a comparison with a row. An epoch that is never
+/// assigned becomes a value that matches no valid row.
 pub(crate) fn asked(epoch: u64) -> i64 {
     i64::try_from(epoch).ok().filter(|epoch| *epoch < LAST).unwrap_or(i64::MIN)
 }

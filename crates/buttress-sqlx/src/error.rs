@@ -1,14 +1,14 @@
-//! What errors of sqlx and of the databases mean to the caller of a store.
+//! The errors of sqlx and of the databases as errors of a store.
 
 use buttress::{StoreError, StoreErrorKind};
 use sqlx::error::{DatabaseError, ErrorKind};
 
-/// The error of an operation called `what`, with its source.
+/// Returns the error of an operation called `what`, with its source.
 pub(crate) fn failed(what: &str, error: sqlx::Error) -> StoreError {
     StoreError::new(kind(&error), format!("{what}: {error}")).with_source(error)
 }
 
-/// `error`, which names the file if a person must mend it: SQLite's own texts do not.
+/// Adds the file to an error that an operator must mend: SQLite's own texts do not name it.
 #[cfg(feature = "sqlite")]
 pub(crate) fn at_file(path: &std::path::Path, error: StoreError) -> StoreError {
     let named = error.to_string().contains(&path.display().to_string());
@@ -18,14 +18,14 @@ pub(crate) fn at_file(path: &std::path::Path, error: StoreError) -> StoreError {
     }
 }
 
-/// [`failed`], for `map_err`.
+/// Returns [`failed`] as a function for `map_err`.
 pub(crate) fn during(what: &str) -> impl Fn(sqlx::Error) -> StoreError + Copy + '_ {
     move |error| failed(what, error)
 }
 
-/// The error of a batch that failed. `Invalid` if the database refuses something in it: each operation is
-/// then tried alone. `Misconfigured` if a person must mend something first. Otherwise the batch as a whole
-/// may be tried again.
+/// Returns the error of a batch. `Invalid` if the database refuses an operation in the batch; the
+/// operations are then repeated one by one. `Misconfigured` if an operator must mend something
+/// first. Otherwise the whole batch may be repeated.
 pub(crate) fn batch_failed(what: &str, error: sqlx::Error) -> StoreError {
     let kind = match kind(&error) {
         kind @ (StoreErrorKind::Misconfigured | StoreErrorKind::Invalid) => kind,
@@ -34,7 +34,7 @@ pub(crate) fn batch_failed(what: &str, error: sqlx::Error) -> StoreError {
     StoreError::new(kind, format!("{what}: {error}")).with_source(error)
 }
 
-/// What `what` ran into when its time was up.
+/// Returns the error of an operation that reached its time limit.
 pub(crate) fn too_slow(what: &str, limit: std::time::Duration) -> StoreError {
     StoreError::transient(format!("{what}: no answer within {limit:?}"))
 }
@@ -48,8 +48,7 @@ fn kind(error: &sqlx::Error) -> StoreErrorKind {
         | sqlx::Error::ColumnIndexOutOfBounds { .. }
         | sqlx::Error::TypeNotFound { .. } => StoreErrorKind::Corrupt,
         sqlx::Error::Encode(_) => StoreErrorKind::Invalid,
-        // Away, slow, or in the middle of something: Io, Tls, PoolTimedOut, PoolClosed, WorkerCrashed,
-        // Protocol.
+        // The rest passes: Io, Tls, PoolTimedOut, PoolClosed, WorkerCrashed, Protocol.
         _ => StoreErrorKind::Transient,
     }
 }
@@ -69,8 +68,8 @@ fn of_database(error: &dyn DatabaseError) -> StoreErrorKind {
     of_sqlite(code)
 }
 
-/// Full (13), busy (5), locked (6), I/O (10) and whatever else is about the moment pass. The primary code
-/// is the low byte of the extended one.
+/// Full (13), busy (5), locked (6), I/O (10) and other momentary errors pass. The primary code is
+/// the low byte of the extended one.
 fn of_sqlite(code: &str) -> StoreErrorKind {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // SQLITE_ERROR: a table or column is missing; SQLITE_CORRUPT; SQLITE_NOTADB.

@@ -1,14 +1,14 @@
-//! Headers of messages as bytes: for each its name and its value, each after its length in four bytes,
-//! the most significant first.
+//! Headers of messages as bytes. Each name and each value follows its length in four bytes,
+//! big-endian.
 
-/// `None` if there are none.
+/// Returns `None` if there are no headers.
 pub(crate) fn encode(headers: &[(String, String)]) -> Option<Vec<u8>> {
     if headers.is_empty() {
         return None;
     }
     let mut bytes = Vec::new();
     for text in headers.iter().flat_map(|(name, value)| [name, value]) {
-        // Messages are checked before: all headers together are far shorter.
+        // Messages were checked before: all headers together are far shorter.
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(text.as_bytes());
@@ -16,7 +16,7 @@ pub(crate) fn encode(headers: &[(String, String)]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// What [`encode`] was given; `None` if it cannot be read.
+/// Returns the headers that [`encode`] encoded; `None` if they cannot be read.
 pub(crate) fn decode(bytes: Option<&[u8]>) -> Option<Vec<(String, String)>> {
     let mut rest = bytes.unwrap_or_default();
     let mut headers = Vec::new();
@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(encode(&[]), None);
         assert_eq!(decode(None), Some(Vec::new()));
         for length in 1..bytes.len() {
-            // Cut anywhere but between two headers it is not read as something else.
+            // A cut anywhere except between two headers is not read as other headers.
             assert_eq!(decode(Some(&bytes[..length])).is_some(), length == 9, "{length}");
         }
         assert_eq!(decode(Some(&[0xff; 12])), None);

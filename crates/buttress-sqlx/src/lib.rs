@@ -14,8 +14,8 @@
     doc = "- `PostgresStore`: PostgreSQL 15 or newer (feature `postgres`)."
 )]
 //!
-//! Each is one value, cheap to clone, that implements every store trait of `buttress`. It creates and
-//! migrates its tables by itself, all of which are named `buttress_...`.
+//! Each store is one value, cheap to clone, that implements every store trait of `buttress`. It
+//! creates and migrates its tables when it is opened. All tables are named `buttress_...`.
 //!
 #![cfg_attr(feature = "sqlite", doc = "```")]
 #![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
@@ -35,7 +35,7 @@
 //! # remove(&file);
 //! let store = SqliteStore::open(SqliteConfig::new(&file)).await?;
 //!
-//! // What an order changes and what it tells the world, in one transaction of the user's.
+//! // An order and the message that announces it, in one transaction of the user's.
 //! let mut tx = store.begin().await?;
 //! sqlx::query("CREATE TABLE orders (number INTEGER)").execute(&mut **tx).await?;
 //! sqlx::query("INSERT INTO orders VALUES (7)").execute(&mut **tx).await?;
@@ -43,7 +43,7 @@
 //! store.write(&mut tx, &message).await?;
 //! tx.commit().await?;
 //!
-//! // A relay does this; it owns partitions by lease.
+//! // A relay does this. It owns partitions by lease.
 //! let relay = RelayId::random(&Rng::default());
 //! let owned = store.lease_partitions(relay, Duration::from_secs(10), &[]).await?;
 //! let fetched = store.fetch(relay, &owned.leases, 100).await?;
@@ -57,80 +57,89 @@
 //!
 //! # Group commit
 //!
-//! What many callers ask for at the same time is written in one transaction, so that they share the wait
-//! for the disk. A batch is bounded, in rows and bytes, because others wait behind it. If it fails,
-//! everybody in it is told with a `Transient` error, the connection is closed, and the next batch gets a
-//! new one. Repeating is always safe: every write carries an id, and one that is there already is
-//! recognised by it.
+//! A store writes the operations of concurrent callers in one transaction, so that they share the
+//! wait for the disk. A batch is bounded in rows and bytes, because other transactions wait behind
+//! it. If a batch fails, every caller in it gets a `Transient` error. The store closes the
+//! connection, and opens another for the next batch. A caller can always repeat an operation: every
+//! write carries an id, and the store recognises a repeated write by it.
 //!
 //! # What is durable
 //!
 //! | | survives the end of the process | survives a power loss |
 //! |---|---|---|
 //! | SQLite, `Synchronous::Full` (the default) | yes | yes |
-//! | SQLite, `Synchronous::Normal` | yes | the last commits may be gone, the file is sound |
+//! | SQLite, `Synchronous::Normal` | yes | the last commits may be lost, the file is sound |
 //! | PostgreSQL, `synchronous_commit = on` (its default) | yes | yes |
-//! | PostgreSQL, `synchronous_commit = off` | yes, of this process | the last commits may be gone |
+//! | PostgreSQL, `synchronous_commit = off` | yes, of this process | the last commits may be lost |
 //!
-//! Killing a process with SIGKILL does not test `Full`: what was written is with the operating system by
-//! then, also at `Normal`. Only a power loss tells the two apart.
+//! Killing a process with SIGKILL does not test `Full`. At that moment the operating system holds
+//! the writes, also at `Normal`. Only a power loss shows the difference.
 //!
 //! # Transactions on SQLite
 //!
-//! A file has one writer at a time, and SQLite lets those who wait for it try again and again, in no
-//! order; a plain `BEGIN` that reads, then writes, fails at once when somebody wrote in between.
-//! `SqliteStore::begin` therefore begins with `BEGIN IMMEDIATE`, behind a gate at which
-//! all writers of the process to that file stand in line, first come, first served, the store's own
-//! writer among them. Keep such a transaction short. Transactions of a pool of your own work as well, if
-//! it is made with the store's `connect_options`; they stand in no line.
+//! A file has one writer at a time. SQLite lets waiting writers retry, in no order. A plain `BEGIN`
+//! that reads and then writes fails immediately if another transaction wrote in between.
+//!
+//! So `SqliteStore::begin` uses `BEGIN IMMEDIATE`, behind a queue: first come, first served. All
+//! writers of the process to that file wait in this queue, and the store's own writer does too.
+//! Keep such a transaction short. Transactions of your own pool work as well, if the pool has the
+//! store's `connect_options`. They do not wait in the queue.
 //!
 //! # Transactions on PostgreSQL
 //!
-//! `PostgresStore::begin` begins one on the store's pool; a transaction of any other pool to the same database
-//! works as well. The store's own operations run on sessions of their own, with settings for the planner
-//! that the application's transactions never see. Every call of the store in a transaction ends with the
-//! operation timeout. After that, roll the transaction back or drop it.
+//! `PostgresStore::begin` begins a transaction on the store's pool. A transaction of any other pool
+//! to the same database works as well. The store's own operations run on separate sessions, with
+//! settings for the planner that the application's transactions never see. Every call of the store
+//! in a transaction ends with the operation timeout. After that, roll the transaction back or drop
+//! it.
 //!
-//! The store's pool asks a connection for an answer when it lends it and when it comes back, for up to a
-//! quarter of the shorter of acquire and operation timeout. It replaces a connection without an answer. It
-//! closes a connection that comes back in an open transaction or in a read-only session.
+//! The store's pool checks a connection when it lends it and when it comes back. Each check takes
+//! up to a quarter of the shorter of acquire and operation timeout. The pool replaces a connection
+//! that does not answer. It closes a connection that comes back in an open transaction or in a
+//! read-only session.
 //!
-//! `PostgresStore::on` opens a store on the application's own pool, and sets nothing on its sessions.
-//! `PostgresConfig::with_pool` says what such a pool should have. `PostgresConfig::transaction_pooling`
-//! is for a pooler that lends sessions by transaction. In both cases each operation runs in a transaction
-//! that sets what it needs for itself.
+//! `PostgresStore::on` opens a store on the application's own pool, and sets nothing on its
+//! sessions. `PostgresConfig::with_pool` lists the settings of such a pool.
+//! `PostgresConfig::transaction_pooling` is for a pooler that lends sessions per transaction. In
+//! both cases each operation runs in a transaction that sets what it needs.
 //!
 //! # Time
 //!
-//! Leases, delays and lifetimes are stored as wall time, and end at the instant. SQLite stores take it
-//! from the [`Clock`](buttress::Clock) they are given; processes on one machine share it. PostgreSQL
-//! stores take the database's, so that it does not matter how machines disagree. Waits on a database
-//! (for a connection, a lock, an answer) are bounded by tokio's clock in any case; a paused one ends
-//! them at once, so tests with a database run in normal time and move a
-//! [`VirtualClock`](buttress::VirtualClock) by hand.
+//! Leases, delays and lifetimes are stored as wall time, and end at the instant. SQLite stores read
+//! the time from their [`Clock`](buttress::Clock), which the processes of one machine share.
+//! PostgreSQL stores read the time of the database, so the clocks of the machines need not agree.
 //!
-//! A wall clock may be set back. Each row keeps how long it was granted for. A store that finds a lease, a
-//! result, a held key or a delayed message that ends later than its length from now shortens it to that:
-//! what a dead owner had is free at most one length after a store has looked. An owner that lives and renews
-//! loses nothing. A clock that is set forward ends leases early: the epoch of a partition or of a saga, or
-//! the number of a claim, then refuses what the old owner writes.
+//! The clock of tokio bounds every wait on a database: for a connection, a lock, or an answer. A
+//! paused clock ends these waits immediately. So tests with a database run in normal time and move
+//! a [`VirtualClock`](buttress::VirtualClock) by hand.
+//!
+//! A wall clock may be set back. Each row records the length that it was granted for. If a lease, a
+//! result, a held key or a delayed message ends later than its length from now, the store shortens
+//! it to that length. So the rows of a crashed owner are free at most one length after the clock
+//! was set back and a store read them. An owner that renews loses nothing. A clock that is set
+//! forward ends leases early. Then the epoch of a partition or saga, or the number of a claim,
+//! fences the old owner.
 //!
 //! # Errors
 //!
-//! `Transient`: the database is away, slow, locked, full or restarting, or a server is a read-only
-//! replica; the cause is the source of the error, and all is well again when the database is.
-//! `Misconfigured`: a person must mend something, which the message names: a role, a database, a schema,
-//! a right (PostgreSQL 28xxx, 3D000, 3F000, 42501), or a file that SQLite cannot open or write, or that was
-//! deleted, moved or replaced while a store has it open. `Corrupt` names the row that cannot be read;
-//! others are not affected. A saga like that is left alone: a take-over names it, and a list leaves it out
-//! and logs it. A message becomes a dead letter that holds its key. A partition whose epoch is damaged is
-//! not relayed, and each look at it is logged at ERROR. The largest epoch (2^63 - 1) is never assigned: a
-//! saga that would need it is `Corrupt`. `Invalid` names the bound: one write takes up to [`LARGEST`] bytes.
+//! - `Transient`: the database is unavailable, slow, locked, full or restarting, or a server is a
+//!   read-only replica. The error has its cause as `source()`, and operations succeed again when
+//!   the database does.
+//! - `Misconfigured`: an operator must mend the thing that the message names. On PostgreSQL it is a
+//!   role, a database, a schema or a right (28xxx, 3D000, 3F000, 42501). On SQLite it is a file
+//!   that cannot be opened or written, or that was deleted, moved or replaced while a store has it
+//!   open.
+//! - `Corrupt`: names the row that cannot be read. Other rows are not affected. A take-over reports
+//!   such a saga, and a list leaves it out and logs it. A message that cannot be read becomes a
+//!   dead letter that holds its key. Relays skip a partition whose epoch is damaged, and log it at
+//!   ERROR with each renewal. A saga that would need the largest epoch (2^63 - 1) is corrupt,
+//!   because that epoch is never assigned.
+//! - `Invalid`: names the bound. One write takes up to [`LARGEST`] bytes.
 
-// docs.rs shows which feature an item needs.
+// docs.rs shows the feature that an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
-// Without a database nothing uses what both stores share.
+// Without a database feature, the code that both stores share is unused.
 #![cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(dead_code, unused))]
 
 mod barrier;

@@ -1,30 +1,30 @@
-//! [`Passes`]: how far workers have come that met sagas they could not read.
+//! [`Passes`]: the positions of workers that met unreadable sagas.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use buttress_durable::saga::WorkerId;
 
-/// Who takes over what: a worker, a definition, its version.
+/// The identity of a pass: a worker, a definition and its version.
 pub(crate) type Pass = (WorkerId, String, u32);
 
-/// For each pass that met a saga it could not read, the number of the last saga seen. The next call
-/// goes on behind it, and begins anew once the end was reached; without this a handful of damaged
-/// sagas, older than the rest, would be found again and again in place of the rest.
+/// For each pass that met an unreadable saga, the number of the last saga seen. The next call
+/// continues after this number, and begins again from the start once the end was reached. Otherwise
+/// a few damaged sagas, older than the others, would be returned repeatedly in place of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Passes {
-    /// Guards the map, for a look or a change.
+    /// Guards the map for a single read or change.
     seen: Mutex<BTreeMap<Pass, i64>>,
 }
 
 impl Passes {
-    /// Begin with sagas after this number.
+    /// Returns the number after which the pass continues.
     pub(crate) fn position(&self, pass: &Pass) -> i64 {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(pass).copied().unwrap_or(i64::MIN)
     }
 
-    /// Come to this number; `None` for the end.
+    /// Records the number that the pass has reached; `None` for the end.
     pub(crate) fn note(&self, pass: Pass, number: Option<i64>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match number {

@@ -1,4 +1,4 @@
-//! [`PoolMonitor`]: the connections of a pool for a sampler.
+//! [`PoolMonitor`]: reports the connections of a pool to a sampler.
 
 use std::fmt;
 
@@ -23,17 +23,17 @@ static LIMIT: Instrument = Instrument::gauge(
 /// Every metric of this crate.
 pub static INSTRUMENTS: &[&Instrument] = &[&CONNECTIONS, &LIMIT];
 
-/// The connections of a pool, for a [`Sampler`](buttress::telemetry::Sampler): of a store
-/// (`PoolMonitor::new("orders", store.pool())`) or of the application.
+/// A source of the connections of a pool, for a [`Sampler`](buttress::telemetry::Sampler).
 ///
-/// The connection of a store's writer is not in the store's pool, and not among the numbers.
+/// The pool may be a store's (`PoolMonitor::new("orders", store.pool())`) or the application's. The
+/// connection of a store's writer is not in the store's pool, so the numbers do not include it.
 pub struct PoolMonitor<DB: Database> {
     layer: Name,
     pool: Pool<DB>,
 }
 
 impl<DB: Database> PoolMonitor<DB> {
-    /// A monitor of `pool`, whose numbers have the label `layer`.
+    /// Creates a monitor of `pool`, whose metrics have the label `layer`.
     pub fn new(layer: impl Into<Name>, pool: &Pool<DB>) -> Self {
         Self { layer: layer.into(), pool: pool.clone() }
     }
@@ -42,7 +42,7 @@ impl<DB: Database> PoolMonitor<DB> {
 impl<DB: Database> Source for PoolMonitor<DB> {
     fn read(&self, reading: &mut Reading) {
         let layer = self.layer.as_str();
-        // Read one after the other, so that a connection can be idle before it is among the open ones.
+        // Read one after the other, so a connection can become idle before it counts as open.
         let (open, idle) = (u64::from(self.pool.size()), self.pool.num_idle() as u64);
         reading.add_count(&CONNECTIONS, [layer, "used"], open.saturating_sub(idle));
         reading.add_count(&CONNECTIONS, [layer, "idle"], idle.min(open));

@@ -1,21 +1,21 @@
-//! How long receipts and barriers of the inbox are kept, and the task that removes old ones.
+//! The retention of the inbox's receipts and barriers, and the task that removes old ones.
 
 use std::future::Future;
 use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig, StoreError};
 
-/// How long they are kept unless a configuration says otherwise: 30 days.
+/// The default retention: 30 days.
 pub(crate) const KEPT: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600));
 
-/// How many one transaction removes, so that others need not wait long for theirs.
+/// How many receipts one transaction removes, so that other transactions do not wait long.
 const BATCH: usize = 1000;
-/// How often a store looks for old receipts when there are none.
+/// The wait after a purge that found none.
 const IDLE: Duration = Duration::from_secs(60);
-/// How often it looks when there were some.
+/// The wait after a purge that found some.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// Refuses to forget receipts at once.
+/// Refuses a retention below one second.
 pub(crate) fn check(kept: Option<Duration>) -> Result<(), InvalidConfig> {
     match kept {
         Some(kept) if kept < Duration::from_secs(1) => {
@@ -25,8 +25,8 @@ pub(crate) fn check(kept: Option<Duration>) -> Result<(), InvalidConfig> {
     }
 }
 
-/// Removes old receipts until `purge` answers `None`, because the store is gone. While it removes whole
-/// batches, one follows the other, so that it keeps up with whatever is received.
+/// Removes old receipts until `purge` returns `None`, because the store was dropped. After a full
+/// batch the next one follows immediately, so that purges keep up with the receipts.
 pub(crate) async fn keep_purging<F>(purge: impl Fn(usize) -> F + Send)
 where
     F: Future<Output = Option<Result<usize, StoreError>>> + Send,

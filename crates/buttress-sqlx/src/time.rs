@@ -1,4 +1,5 @@
-//! Time as it is stored: nanoseconds since 1970 in an `i64`, which lasts until the year 2262.
+//! Times as databases store them: nanoseconds since 1970 in an `i64`, which lasts until the year
+//! 2262.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -7,45 +8,46 @@ use std::time::Duration;
 
 use buttress::Clock;
 
-/// `duration` in nanoseconds; the far future where that does not fit.
+/// Returns `duration` in nanoseconds, at most `i64::MAX`.
 pub(crate) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// What was stored by [`nanos`]. Nothing was stored before 1970.
+/// Returns the duration that [`nanos`] converted. Negative values become zero.
 pub(crate) fn duration(nanos: i64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
-/// `duration` in nanoseconds, short enough to be added to the present in SQL: 126 years at most.
+/// Returns `duration` in nanoseconds, at most 126 years, so that SQL can add it to the present.
 #[cfg(feature = "postgres")]
 pub(crate) fn span(duration: Duration) -> i64 {
     nanos(duration).min(4_000_000_000_000_000_000)
 }
 
-/// The instant `duration` after `now`.
+/// Returns the instant `duration` after `now`.
 #[cfg(feature = "sqlite")]
 pub(crate) fn after(now: i64, duration: Duration) -> i64 {
     now.saturating_add(nanos(duration))
 }
 
-/// The instant `duration` before `now`.
+/// Returns the instant `duration` before `now`.
 #[cfg(feature = "sqlite")]
 pub(crate) fn before(now: i64, duration: Duration) -> i64 {
     now.saturating_sub(nanos(duration))
 }
 
-/// The end of what was granted for `length` and ends at `until`: never later than `length` from now, and
-/// never in the past unless it is over. It lies later than that only if the clock was set back since, or
-/// the row is damaged.
+/// Returns the end of a grant of `length` that ends at `until`: at most `length` from now, and in
+/// the past only if the grant has ended. A stored end beyond that means that the clock was set
+/// back, or that the row is damaged.
 pub(crate) fn bounded(until: i64, length: i64, now: i64) -> i64 {
     until.min(now.saturating_add(length.max(0)))
 }
 
-/// What `future` comes to, if it does within `limit`; it is dropped otherwise. A result that is there
-/// when the limit is reached counts.
+/// Waits for `future` up to `limit`, and returns `None` after that. A result that is ready at the
+/// limit counts.
 ///
-/// The limit runs on tokio's clock, whatever clock the store was given: a database takes real time.
+/// The limit runs on tokio's clock, also if the store has another clock: a database takes real
+/// time.
 pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut limit = pin!(Clock::default().sleep(limit));
@@ -87,10 +89,10 @@ mod tests {
             (110, 10, 99, 109),
             (110, 10, 50, 60),
             (110, 10, -5, 5),
-            // Without end, and of a length nobody knows.
+            // Without end, and with an unknown length.
             (i64::MAX, i64::MAX, 5, i64::MAX),
             (110, i64::MAX, 5, 110),
-            // Damaged: never in the past of now because of it.
+            // Damaged: the damage never puts an end into the past.
             (i64::MAX, 10, 5, 15),
             (110, -7, 50, 50),
             (110, i64::MIN, 50, 50),

@@ -1,4 +1,4 @@
-//! Pages on how durable work is built and operated.
+//! Guide pages: how to build and operate durable services.
 
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 #[doc = include_str!("deployment.md")]

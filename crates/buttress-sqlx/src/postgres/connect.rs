@@ -1,4 +1,4 @@
-//! How a store on PostgreSQL is opened.
+//! The configuration of a store on PostgreSQL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,11 @@ use buttress::{Clock, InvalidConfig, Spawner, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool};
 
-/// Where the database is, and how long things may take.
+/// The configuration of a [`PostgresStore`](super::PostgresStore): its database, and its time
+/// limits.
 ///
-/// Built with by-value setters; checked when a store is opened with it.
+/// Setters take and return the value. [`PostgresStore::open`](super::PostgresStore::open) checks
+/// the values.
 #[derive(Clone)]
 #[must_use]
 pub struct PostgresConfig {
@@ -39,51 +41,56 @@ enum Target {
     Pool(PgPool),
 }
 
-/// Where a store gets its connections.
+/// The source of a store's connections.
 pub(super) enum Place {
     Database(Box<PgConnectOptions>),
     Pool(PgPool),
 }
 
-/// Keeps the planner to indexes, because the tables are queues: what they hold changes faster than the
-/// statistics over them. And keeps it from compiling statements that take a millisecond.
+/// Keeps the planner to indexes, because the tables are queues: they change faster than their
+/// statistics. Also keeps it from compiling statements that take a millisecond.
 const PLANNER: [(&str, &str); 3] =
     [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("jit", "off")];
 
-/// True in a transaction that this very message began: its time is the message's.
+/// True in a transaction that this very message began: its time is the time of the message.
 pub(super) const IS_FRESH: &str = "SELECT now() = statement_timestamp()";
 
 impl PostgresConfig {
-    /// The database at `url`: `postgres://user:password@host:5432/database`.
+    /// Creates a configuration for the database at `url`, e.g.
+    /// `postgres://user:password@host:5432/database`.
     pub fn new(url: impl Into<String>) -> Self {
         Self::of(Target::Url(url.into()))
     }
 
-    /// The database that `options` name.
+    /// Creates a configuration for the database of `options`.
     pub fn with_options(options: PgConnectOptions) -> Self {
         Self::of(Target::Options(Box::new(options)))
     }
 
-    /// The application's own `pool`, in place of pools and connections of the store.
+    /// Creates a configuration for the application's own `pool`, in place of the store's pools and
+    /// connections.
     ///
-    /// The store sets nothing on the pool's sessions, and does not close the pool. It runs each operation in
-    /// a transaction, which begins with `SET LOCAL` for what the operation needs. So an operation takes
-    /// two round trips more than on the store's own sessions. Of this configuration, only
-    /// [`connections`](Self::connections) and [`acquire_timeout`](Self::acquire_timeout) have no effect:
-    /// the pool has its own.
+    /// The store sets nothing on the pool's sessions, and does not close the pool. It runs each
+    /// operation in a transaction that begins with `SET LOCAL`. So an operation takes two round
+    /// trips more than on the store's own sessions. [`connections`](Self::connections) and
+    /// [`acquire_timeout`](Self::acquire_timeout) of this configuration have no effect, because the
+    /// pool has its own values.
     ///
-    /// What the pool should have:
+    /// The pool should have:
     /// - `acquire_timeout` shorter than [`operation_timeout`](Self::operation_timeout).
-    /// - More connections than transactions of the application that call the store's own operations inside:
-    ///   each such call takes a second connection. The two writers take one each while they write.
-    /// - `test_before_acquire`, which is on by default: otherwise an operation can fail on a connection that
-    ///   the server has ended.
-    /// - For sessions, by `after_connect` or for the role: `lock_timeout`, which bounds how long the server
-    ///   waits in [`lock_key`](buttress_durable::outbox::Write::lock_key), and
-    ///   `idle_in_transaction_session_timeout`, which ends the transactions of a client that disappeared.
-    /// - For silently dead connections, sessions that became read-only, and transactions that were left open
-    ///   on a session: `before_acquire` and `after_release`, with a time limit inside. The store's own pool
-    ///   has both. The store itself refuses a pooled connection that is in a transaction, and closes it.
+    /// - More connections than concurrent transactions of the application that call the store's own
+    ///   operations inside. Each such call takes a second connection. The two writers take one each
+    ///   while they write.
+    /// - `test_before_acquire`, which is on by default. Otherwise an operation can fail on a
+    ///   connection that the server has ended.
+    /// - `lock_timeout` for its sessions, by `after_connect` or for the role. It bounds how long
+    ///   the server waits in [`lock_key`](buttress_durable::outbox::Write::lock_key).
+    /// - `idle_in_transaction_session_timeout` for its sessions. It ends the transactions of a
+    ///   client that disappeared.
+    /// - `before_acquire` and `after_release`, with a time limit inside. They find silently dead
+    ///   connections, sessions that became read-only, and transactions that were left open on a
+    ///   session. The store's own pool has both. The store itself refuses a pooled connection that
+    ///   is in a transaction, and closes it.
     pub fn with_pool(pool: PgPool) -> Self {
         Self::of(Target::Pool(pool))
     }
@@ -108,119 +115,138 @@ impl PostgresConfig {
         }
     }
 
-    /// The schema of the tables, which is created if it is not there. Defaults to `public`.
+    /// Sets the schema of the tables. The store creates the schema if it does not exist. Default:
+    /// `public`. Between 1 and 63 bytes.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
         self
     }
 
-    /// How long the server works on one statement of the store. Defaults to 10 s.
+    /// Sets how long the server may work on one statement of the store. Default: 10 s. Between 1 ms
+    /// and 1 hour.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
     }
 
-    /// How long a statement of the store waits for a row that somebody else is changing. Defaults to
-    /// 5 s; the store's own transactions take milliseconds.
+    /// Sets how long a statement of the store waits for a row that another transaction is changing.
+    /// Default: 5 s. Between 1 ms and 1 hour.
+    ///
+    /// The store's own transactions take milliseconds.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// How long a caller waits for a connection. Defaults to 10 s.
+    /// Sets how long a caller waits for a connection. Default: 10 s. Between 1 ms and 1 hour.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
     }
 
-    /// How long an operation of the store may take in all, before it is answered with a transient error
-    /// and its connection is closed. Defaults to 15 s, because it may hold the waits before it.
+    /// Sets how long an operation of the store may take, with all its waits. Default: 15 s. Between
+    /// 1 ms and 1 hour.
     ///
-    /// It also bounds each call of the store in a transaction of the application. Such a transaction can
-    /// then only be rolled back or dropped.
+    /// After this time the store returns a transient error and closes the connection of the
+    /// operation. The default is longer than the waits for a connection and for a lock.
+    ///
+    /// The limit also bounds each call of the store in a transaction of the application. Such a
+    /// transaction can then only be rolled back or dropped.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
     }
 
-    /// The most connections of the store's pool, on which transactions of the application run. Defaults
-    /// to 8. The store's own operations have up to as many apart, with settings of their own, and the two
-    /// writers one each. All are made when they are needed.
+    /// Sets the most connections of the store's pool, on which transactions of the application run.
+    /// Default: 8. At least 1.
     ///
-    /// The pool looks at a connection before it lends it and when it comes back, each time for a bounded time, and
-    /// replaces one that does not answer. One case is left: sqlx asks a connection that comes back once more,
-    /// without a bound. If its socket dies silently between the two questions, a round trip apart, the connection
-    /// keeps its place until the operating system gives the socket up. `net.ipv4.tcp_retries2` bounds that time on
-    /// Linux: 15 minutes by default, 30 seconds with a value of 8.
+    /// The store's own operations use up to as many connections more, with their own settings. The
+    /// two writers use one each. Connections are opened when they are needed.
+    ///
+    /// The pool checks a connection before it lends it and when it comes back, each time for a
+    /// bounded time. It replaces a connection that does not answer. One case remains: sqlx checks a
+    /// connection that comes back once more, without a bound. If its socket dies silently in the
+    /// round trip between the two checks, the connection keeps its place until the operating system
+    /// closes the socket. `net.ipv4.tcp_retries2` bounds that time on Linux: 15 minutes by default,
+    /// 30 seconds with a value of 8.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections;
         self
     }
 
-    /// Whether a pooler stands in between that lends a server's session for one transaction at a time, such
-    /// as PgBouncer with `pool_mode=transaction`. Defaults to false.
+    /// Sets whether a pooler lends a server's session per transaction, such as PgBouncer with
+    /// `pool_mode=transaction`. Default: off.
     ///
-    /// The store then uses no named statements and no state of a session: each operation runs in a
-    /// transaction, which begins with `SET LOCAL` for what the operation needs. So an operation takes two
-    /// round trips more. [`PostgresStore::begin`](super::PostgresStore::begin) sets the timeouts in the
-    /// same way. Statements of the application have to be sent without a name as well:
+    /// The store then uses no named statements and no state of a session. Each operation runs in a
+    /// transaction that begins with `SET LOCAL`, so it takes two round trips more.
+    /// [`PostgresStore::begin`](super::PostgresStore::begin) sets the timeouts in this way too. The
+    /// application must also send its statements without a name:
     /// `sqlx::query(..).persistent(false)`.
     ///
-    /// PgBouncer needs `ignore_startup_parameters=extra_float_digits`, because sqlx sends that.
+    /// PgBouncer needs `ignore_startup_parameters=extra_float_digits`, because sqlx sends that
+    /// parameter.
     pub fn transaction_pooling(mut self, pooling: bool) -> Self {
         self.transaction_pooling = pooling;
         self
     }
 
-    /// Into how many partitions the outbox is divided: the most relays that can share the work.
-    /// Fixed when the tables are created, with 16 unless said here; opening them with another number is
-    /// refused.
+    /// Sets the number of partitions of the outbox, which is the most relays that can share the
+    /// work. Default: 16. Between 1 and 128.
+    ///
+    /// The number is fixed when the tables are created.
+    /// [`PostgresStore::open`](super::PostgresStore::open) refuses another number.
     pub fn partitions(mut self, partitions: u16) -> Self {
         self.partitions = Some(partitions);
         self
     }
 
-    /// How many results of idempotency keys are kept. Sweeping removes those beyond it, from the scopes that
-    /// have the most, and of each scope those that expire first; never claims in flight. So one caller
-    /// with many keys loses its own results and not those of others. Unlimited by default, because a key
-    /// whose result is gone runs **again**: what bounds a database is how long results live.
+    /// Sets how many results of idempotency keys the store keeps. Default: no limit. At least 1.
+    ///
+    /// A sweep removes results beyond this number: from the scopes that have the most results,
+    /// those that expire first. It never removes claims in flight. So one caller with many keys
+    /// loses its own results and not those of other callers. A key whose result was removed runs
+    /// **again**, so prefer short lifetimes of results to bound the database.
     pub fn results(mut self, most: u64) -> Self {
         self.results = Some(most);
         self
     }
 
-    /// How long receipts and barriers of the [inbox](buttress_durable::outbox::Inbox) are kept. Default: 30
-    /// days. `None` keeps them forever. At least 1 second. The store removes older ones in the background.
+    /// Sets how long the store keeps receipts and barriers of the
+    /// [inbox](buttress_durable::outbox::Inbox). Default: 30 days. `None` keeps them forever. At
+    /// least 1 second. The store removes older ones in the background.
     ///
-    /// A message that is delivered again later than that, and an action of a saga that is called again later
-    /// than that, runs again. Keep receipts for longer than any sender repeats: for a relay that is
-    /// [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry) and the longest time that a
-    /// dead letter waits before an operator requeues it.
+    /// A message that is delivered again after this time runs again. So does an action of a saga
+    /// that is called again after this time. Keep receipts for longer than any sender repeats. For
+    /// a relay, that is [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry)
+    /// plus the longest time that a dead letter waits before an operator requeues it.
     pub fn keep_receipts(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.keep_receipts = time.into();
         self
     }
 
-    /// How many operations may wait for each writer. Defaults to 1024; who finds no place waits for one.
+    /// Sets how many operations may wait for each writer. Default: 1024. At least 1. Further
+    /// callers wait for a place.
     pub fn queue(mut self, operations: usize) -> Self {
         self.queue = operations;
         self
     }
 
-    /// The most rows a writer puts into one batch. Defaults to 1024, some milliseconds.
+    /// Sets the most rows of one batch of a writer. Default: 1024, which takes a few milliseconds.
+    /// At least 1.
     pub fn batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows;
         self
     }
 
-    /// For tests: the wall time of `clock` in place of the database's. In production all processes must
-    /// share one clock, which is why the database's is the default.
+    /// Sets the source of wall time, for tests. Default: the database's clock.
+    ///
+    /// In production all processes must share one clock, and the database's clock is shared.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Where the writers run. Defaults to tokio. sqlx needs a tokio runtime in any case.
+    /// Sets where the writers run. Default: `tokio::spawn`. sqlx needs a tokio runtime in any case.
     pub fn spawner(mut self, spawner: Spawner) -> Self {
         self.spawner = spawner;
         self
@@ -233,7 +259,7 @@ impl PostgresConfig {
             Target::Url(url) => {
                 PgConnectOptions::from_str(url).map(Box::new).map(Place::Database).map_err(
                     |error| {
-                        // The text may hold a password: the error of sqlx does not repeat it.
+                        // The text may hold a password. The error of sqlx does not repeat it.
                         StoreError::invalid(format!("opening the store: url: {error}"))
                             .with_source(error)
                     },
@@ -242,22 +268,23 @@ impl PostgresConfig {
         }
     }
 
-    /// How long a connection that was idle, or comes back, may take to show that it is alive.
+    /// Returns how long a connection that was idle, or comes back, may take to answer.
     pub(super) fn patience(&self) -> Duration {
         self.acquire_timeout.min(self.operation_timeout) / 4
     }
 
-    /// Whether the pool is the application's.
+    /// Whether the pool is the application's own.
     pub(super) const fn has_users_pool(&self) -> bool {
         matches!(self.target, Target::Pool(_))
     }
 
-    /// Whether sessions may be told nothing: they are somebody else's, or another one each time.
+    /// Whether sessions must stay without settings: they belong to the application, or change with
+    /// each transaction.
     fn shares_sessions(&self) -> bool {
         self.transaction_pooling || self.has_users_pool()
     }
 
-    /// The limits of whatever runs on the store's connections.
+    /// Returns the time limits of the statements on the store's connections.
     fn limits(&self) -> [(&'static str, String); 3] {
         [
             ("statement_timeout", self.statement_timeout.as_millis().to_string()),
@@ -273,12 +300,13 @@ impl PostgresConfig {
         limits.chain(planner).map(|(name, value)| format!("{how} {name} = {value}; ")).collect()
     }
 
-    /// What a session for the store's statements is told first, if it is the store's.
+    /// Returns the settings of a session for the store's statements, if the session is the store's.
     pub(super) fn session_settings(&self) -> Option<Arc<str>> {
         self.session(true)
     }
 
-    /// What a session for transactions of the application is told first, if it is the store's.
+    /// Returns the settings of a session for the application's transactions, if the session is the
+    /// store's.
     pub(super) fn users_session_settings(&self) -> Option<Arc<str>> {
         self.session(false)
     }
@@ -291,8 +319,8 @@ impl PostgresConfig {
         Some(format!("{settings}SET default_transaction_isolation = 'read committed'").into())
     }
 
-    /// How a transaction for the store's statements begins, if the session is told nothing. It answers
-    /// whether no transaction was open.
+    /// Returns the beginning of a transaction for the store's statements, if the session has no
+    /// settings. Its result says whether no transaction was open.
     pub(super) fn own_begin(&self) -> Option<Arc<str>> {
         self.shares_sessions().then(|| {
             let settings = self.set("SET LOCAL", true);
@@ -300,15 +328,15 @@ impl PostgresConfig {
         })
     }
 
-    /// How a transaction begins that sees one state of the database. It answers whether no transaction
-    /// was open.
+    /// Returns the beginning of a transaction that sees one state of the database. Its result says
+    /// whether no transaction was open.
     pub(super) fn snapshot(&self) -> Arc<str> {
         let settings =
             if self.shares_sessions() { self.set("SET LOCAL", true) } else { String::new() };
         format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {settings}{IS_FRESH}").into()
     }
 
-    /// How a transaction of the application begins.
+    /// Returns the beginning of a transaction of the application.
     pub(super) fn users_begin(&self) -> String {
         match self.target {
             Target::Url(_) | Target::Options(_) if self.transaction_pooling => {
@@ -352,24 +380,24 @@ impl PostgresConfig {
 }
 
 impl fmt::Debug for PostgresConfig {
-    /// Without the target, which may hold a password.
+    /// Leaves out the target, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresConfig").field("schema", &self.schema).finish_non_exhaustive()
     }
 }
 
-/// A new connection that was told `settings`.
+/// Opens a connection, and applies `settings`.
 pub(super) async fn connect(
     options: &PgConnectOptions,
     settings: Option<Arc<str>>,
 ) -> Result<PgConnection, sqlx::Error> {
     let mut connection = options.connect().await?;
-    tell(&mut connection, settings).await?;
+    configure(&mut connection, settings).await?;
     Ok(connection)
 }
 
-/// Tells a new connection `settings`.
-pub(super) async fn tell(
+/// Applies `settings` to a new connection.
+pub(super) async fn configure(
     connection: &mut PgConnection,
     settings: Option<Arc<str>>,
 ) -> Result<(), sqlx::Error> {

@@ -1,4 +1,4 @@
-//! The stores in a schema of PostgreSQL.
+//! The store in a schema of PostgreSQL.
 
 use std::fmt;
 use std::future::Future;
@@ -36,25 +36,26 @@ use loan::Loan;
 use sql::{Sql, Statement};
 use writer::Writer;
 
-/// The most bytes a writer puts into one batch, unless one operation alone is larger.
+/// The most bytes of one batch of a writer, unless one operation alone is larger.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Sagas, idempotency keys, outbox and inbox in one schema of PostgreSQL 15 or newer.
+/// A store of sagas, idempotency keys, outbox and inbox in one schema of PostgreSQL 15 or newer.
 ///
-/// It implements [`saga::Store`](buttress_durable::saga::Store), [`idempotency::Store`](buttress::idempotency::Store)
-/// with [`CompleteIn`](buttress::idempotency::CompleteIn), [`outbox::Store`](buttress_durable::outbox::Store)
-/// with [`Write`](buttress_durable::outbox::Write), and [`Inbox`](buttress_durable::outbox::Inbox). Cheap to clone;
-/// clones are the same store. Any number of stores may use the same schema.
+/// It implements [`saga::Store`](buttress_durable::saga::Store),
+/// [`idempotency::Store`](buttress::idempotency::Store) with
+/// [`CompleteIn`](buttress::idempotency::CompleteIn),
+/// [`outbox::Store`](buttress_durable::outbox::Store) with
+/// [`Write`](buttress_durable::outbox::Write), and [`Inbox`](buttress_durable::outbox::Inbox).
+/// Cheap to clone; clones share one store. Any number of stores may use the same schema.
 ///
-/// What its callers ask of sagas, or of idempotency keys, at the same time is written by one statement,
-/// by a task that ends with the last clone. The tasks and the pool belong to the runtime the store was
-/// opened in. Time is the database's.
-///
-/// What a commit waits for is for the server to say (`synchronous_commit`, on by default).
+/// A task writes the concurrent operations on sagas in one statement, and another task those on
+/// idempotency keys. The tasks end with the last clone. The tasks and the pool belong to the
+/// runtime in which the store was opened. The database's clock measures time. The server's
+/// `synchronous_commit`, on by default, decides when a commit is durable.
 ///
 /// # Cancel safety
-/// A future that is dropped leaves an operation that was done or was not, never half of one. Repeating
-/// it is safe.
+/// If a future is dropped, its operation was done completely or not at all. Repeating the operation
+/// is safe.
 #[derive(Clone)]
 pub struct PostgresStore {
     inner: Arc<Inner>,
@@ -62,9 +63,9 @@ pub struct PostgresStore {
 
 struct Inner {
     config: PostgresConfig,
-    /// Where transactions of the application run.
+    /// The pool for transactions of the application.
     pool: PgPool,
-    /// Where operations of the store run.
+    /// The connections for operations of the store.
     lender: Lender,
     sql: Sql,
     logs: Queue<LogOp>,
@@ -74,13 +75,13 @@ struct Inner {
 }
 
 impl PostgresStore {
-    /// Connects, creates what is not there yet, and starts the writers.
+    /// Connects, creates missing tables, and starts the writers.
     ///
     /// # Errors
-    /// `Invalid` for a configuration that cannot work, and for another number of partitions than the
-    /// tables were created with. `Corrupt` for tables of a later version. `Misconfigured` if the server
-    /// refuses the role, the database, or the creation of the tables. `Transient` if the database cannot
-    /// be reached.
+    /// Returns `Invalid` for a wrong configuration, or for another number of partitions than the
+    /// tables have. Returns `Corrupt` for tables of a later release. Returns `Misconfigured` if the
+    /// server refuses the role, the database, or the creation of the tables. Returns `Transient` if
+    /// the database cannot be reached.
     pub async fn open(config: PostgresConfig) -> Result<Self, StoreError> {
         config.check().map_err(|error| {
             StoreError::invalid(format!("opening the store: {error}")).with_source(error)
@@ -117,38 +118,40 @@ impl PostgresStore {
         Ok(Self { inner })
     }
 
-    /// Opens a store on the application's own `pool`: [`open`](Self::open) with
-    /// [`PostgresConfig::with_pool`], whose page says what the pool should have.
+    /// Opens a store on the application's own `pool`, with the defaults of
+    /// [`PostgresConfig::with_pool`].
+    ///
+    /// That page lists the settings that the pool should have.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Returns the errors of [`open`](Self::open).
     pub async fn on(pool: PgPool) -> Result<Self, StoreError> {
         Self::open(PostgresConfig::with_pool(pool)).await
     }
 
-    /// The pool on which transactions of the application run: the store's, or the application's own that
-    /// the store was opened on.
+    /// Returns the pool for transactions of the application: the store's own pool, or the
+    /// application's.
     ///
-    /// The store's operations do not use the connections of its pool, and set nothing there but the
-    /// timeouts of the configuration. A connection that comes back in an open transaction, in a session that
-    /// became read-only, or without an answer, is closed and not lent again.
+    /// The store's operations do not use the connections of the store's pool. It sets only the timeouts
+    /// of the configuration there. It closes a connection that comes back in an open transaction,
+    /// in a session that became read-only, or without an answer.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.inner.pool
     }
 
-    /// What the store was opened with.
+    /// Returns the configuration of the store.
     pub fn config(&self) -> &PostgresConfig {
         &self.inner.config
     }
 
-    /// Into how many partitions the outbox is divided.
+    /// Returns the number of partitions of the outbox.
     #[must_use]
     pub fn partitions(&self) -> u16 {
         self.inner.partitions
     }
 
-    /// Closes the store's pool, after the transactions that are under way. A pool of the application stays
+    /// Closes the store's pool, after the transactions in progress. A pool of the application stays
     /// open. The writers end with the last clone of the store.
     pub async fn close(&self) {
         self.inner.lender.close().await;
@@ -157,27 +160,27 @@ impl PostgresStore {
         }
     }
 
-    /// A connection for one statement, or for a transaction.
+    /// Lends a connection for one statement, or for a transaction.
     async fn borrow(&self) -> Result<Loan, StoreError> {
         self.inner.lender.lend().await
     }
 
-    /// A connection whose statements see one state of the database.
+    /// Lends a connection whose statements see one state of the database.
     async fn borrow_snapshot(&self) -> Result<Loan, StoreError> {
         self.inner.lender.lend_snapshot().await
     }
 
-    /// The statement of a template.
+    /// Returns the statement of a template.
     fn sql(&self, template: &str) -> Statement {
         self.inner.sql.text(template)
     }
 
-    /// The first parameter of a statement that asks for the time.
+    /// Returns the first parameter of a statement with the time.
     fn time(&self) -> Option<i64> {
         self.inner.sql.time()
     }
 
-    /// `operation`, if it does not take too long.
+    /// Runs `operation` up to the operation timeout.
     async fn bounded<T>(
         &self,
         what: &str,

@@ -1,4 +1,4 @@
-//! The tables, and how they come to be.
+//! The tables of the store, and their migrations.
 
 use buttress::StoreError;
 use sqlx::postgres::PgConnection;
@@ -11,10 +11,10 @@ use super::sql::Sql;
 use crate::error::during;
 use crate::partitions;
 
-/// The version this release makes and knows.
+/// The version of the tables that this release creates.
 pub(super) const VERSION: i64 = 3;
 
-/// What makes each version of the one before it.
+/// The statements that create each version from the version before it.
 const STEPS: [&str; VERSION as usize] =
     [include_str!("schema_1.sql"), include_str!("receipts.sql"), include_str!("lengths.sql")];
 
@@ -25,13 +25,16 @@ const NUMBERS: &str =
 impl PostgresConfig {
     /// Returns the DDL that creates the tables in an empty database, for a role that may create them.
     ///
-    /// A store that finds the tables creates nothing. So a role without the right to create can open it: the
-    /// guide's page on [deployment](crate::guide::deployment) has the rights that such a role needs. The text
-    /// creates the [`schema`](Self::schema), if it is not there, and the configured number of
-    /// [`partitions`](Self::partitions). Run it in one transaction. It fails if the tables are there.
+    /// A store that finds the tables creates nothing, so a role without the right to create can
+    /// open it. The guide's page on [deployment](crate::guide::deployment) lists the rights that
+    /// such a role needs.
+    ///
+    /// The text creates the [`schema`](Self::schema), if it does not exist, and the configured
+    /// number of [`partitions`](Self::partitions). Run the text in one transaction. It fails if the
+    /// tables exist.
     ///
     /// # Errors
-    /// `Invalid` for a configuration that a store refuses.
+    /// Returns `Invalid` for a configuration that a store refuses.
     pub fn ddl(&self) -> Result<String, StoreError> {
         self.check().map_err(|error| {
             StoreError::invalid(format!("creating the DDL: {error}")).with_source(error)
@@ -40,7 +43,7 @@ impl PostgresConfig {
     }
 }
 
-/// The statements that [`prepare`] runs in an empty database, as one text.
+/// Returns the statements that [`prepare`] runs in an empty database, as one text.
 fn ddl(sql: &Sql, partitions: Option<u16>) -> String {
     let partitions = partitions.unwrap_or(partitions::DEFAULT);
     let steps = STEPS.map(|step| sql.render(step)).join("\n");
@@ -57,8 +60,8 @@ fn ddl(sql: &Sql, partitions: Option<u16>) -> String {
     )
 }
 
-/// Brings the schema to [`VERSION`], whoever else may be doing the same; returns how many partitions
-/// its outbox has.
+/// Brings the schema to [`VERSION`], also if other processes do the same concurrently. Returns the
+/// number of partitions of its outbox.
 pub(super) async fn prepare(
     lender: &Lender,
     sql: &Sql,
@@ -67,7 +70,7 @@ pub(super) async fn prepare(
     let opening = during("opening the store");
     let mut loan = lender.lend_at_once().await.map_err(|e| e.context("opening the store"))?;
     let mut tx = loan.begin().await.map_err(opening)?;
-    // One at a time; whoever comes second finds everything there.
+    // One process at a time. The next one finds everything there.
     query(sql.text("SELECT pg_advisory_xact_lock($1)"))
         .bind(sql.lock("schema", ""))
         .execute(&mut *tx)
@@ -103,7 +106,7 @@ async fn migrate(tx: &mut PgConnection, sql: &Sql, asked: Option<u16>) -> Result
             .fetch_optional(&mut *tx)
             .await
             .map_err(migrating)?;
-    // Asking for it even so would take the right to create schemas.
+    // `IF NOT EXISTS` would need the right to create schemas even if the schema exists.
     if known.is_none() {
         let create = AssertSqlSafe(format!("CREATE SCHEMA {}", sql.quoted_schema()));
         tx.execute(create).await.map_err(migrating)?;

@@ -14,13 +14,14 @@ use crate::time::within;
 
 const BEGINNING: &str = "beginning a transaction";
 
-/// A pool whose connections are looked at when they are lent and when they come back, each time for a
-/// bounded time: sqlx itself would wait for the answer of a dead one without end, with its place.
+/// Creates a pool that checks a connection when it lends it and when it comes back, each time for a
+/// bounded time. sqlx itself would wait forever for the answer of a dead connection, which keeps
+/// its place.
 pub(super) fn pool(config: &PostgresConfig, options: PgConnectOptions) -> PgPool {
     let patience = config.patience();
     let settings = config.users_session_settings();
     let is_good = if config.transaction_pooling {
-        // Whether some session of the pooler is read-only is for the pooler to mend.
+        // A read-only session of the pooler is the pooler's to mend.
         IS_FRESH.to_owned()
     } else {
         format!("{IS_FRESH} AND current_setting('transaction_read_only') = 'off'")
@@ -31,7 +32,7 @@ pub(super) fn pool(config: &PostgresConfig, options: PgConnectOptions) -> PgPool
         .acquire_timeout(config.acquire_timeout)
         .after_connect(move |connection, _| {
             let settings = settings.clone();
-            Box::pin(async move { super::connect::tell(connection, settings).await })
+            Box::pin(async move { super::connect::configure(connection, settings).await })
         })
         .test_before_acquire(false)
         .before_acquire(move |connection, _| {
@@ -46,12 +47,13 @@ pub(super) fn pool(config: &PostgresConfig, options: PgConnectOptions) -> PgPool
             let (is_good, settings, options) =
                 (is_good.clone(), returning.clone(), replacing.clone());
             Box::pin(async move {
-                // sqlx asks again, and waits without end: for a socket that dies in between, as long as the
-                // system takes to give it up.
+                // sqlx checks again, without a limit. For a socket that dies in between, it waits
+                // until the system closes the socket.
                 if let Some(Ok(good)) = within(patience, ask(connection, is_good.clone())).await {
                     return Ok(good);
                 }
-                // To close it politely could wait for it without end as well: dropped, it is closed.
+                // A polite close could also wait forever. A dropped connection is closed
+                // immediately.
                 let fresh = within(patience, connect(&options, settings)).await;
                 *connection = fresh.unwrap_or_else(|| Err(no_answer(patience)))?;
                 ask(connection, is_good).await
@@ -70,32 +72,32 @@ fn no_answer(limit: Duration) -> sqlx::Error {
 }
 
 impl PostgresStore {
-    /// Begins a transaction on the store's [`pool`](Self::pool). One of any other pool to the same database
-    /// does as well.
+    /// Begins a transaction on the store's [`pool`](Self::pool). A transaction of any other pool to
+    /// the same database works as well.
     ///
-    /// On the store's own pool it has the timeouts of the configuration, for its statements and locks; a
-    /// transaction in which nothing happens for longer than the operation timeout is rolled back by the
-    /// server. How the planner works is as the server is configured.
+    /// On the store's own pool the transaction has the configured timeouts for its statements and
+    /// locks. The server rolls back a transaction that is idle for longer than the operation
+    /// timeout. The planner has the settings of the server.
     ///
     /// # Errors
-    /// `Transient` if there is no connection within the acquire timeout, or no answer within the operation
-    /// timeout.
+    /// Returns `Transient` if there is no connection within the acquire timeout, or no answer
+    /// within the operation timeout.
     ///
     /// # Cancel safety
-    /// A transaction whose future is dropped is rolled back, or its connection closed.
+    /// If the future is dropped, the transaction is rolled back, or its connection is closed.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         let config = &self.inner.config;
         let (pool, begin) = (self.inner.pool.clone(), AssertSqlSafe(config.users_begin()));
         let begun = async move { pool.begin_with(begin).await.map_err(during(BEGINNING)) };
         if !config.has_users_pool() {
-            // If it is dropped, the pool finds the session in a transaction, and closes it.
+            // If the future is dropped, the pool finds the session in a transaction, and closes it.
             return self.bounded(BEGINNING, begun).await;
         }
-        // On a task of its own: sqlx leaves the transaction open, and lends its session again, when its
-        // future is dropped between BEGIN and the answer.
+        // On a separate task: if its future is dropped between BEGIN and the answer, sqlx leaves
+        // the transaction open and lends its session again.
         let (sender, receiver) = oneshot::channel();
         config.spawner.spawn(async move {
-            // If nobody waits any more, it is rolled back here.
+            // If the caller does not wait any more, the transaction is rolled back here.
             let _gone = sender.send(begun.await);
         });
         self.bounded(BEGINNING, async {

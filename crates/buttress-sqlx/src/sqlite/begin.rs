@@ -1,4 +1,4 @@
-//! Transactions of users.
+//! Transactions of the application.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -12,36 +12,37 @@ use super::watch::Watch;
 use crate::error::{at_file, during};
 
 impl SqliteStore {
-    /// Begins a transaction that may read and then write: `BEGIN IMMEDIATE`, when its turn has come
-    /// among all that are begun this way on this file in this process, and the store's own writer.
+    /// Begins a transaction that may read and then write, with `BEGIN IMMEDIATE`.
     ///
-    /// It has the only right to write until it ends, so nothing slow belongs into it: no step of a
-    /// saga, no publishing, no request.
+    /// It waits in the queue of all such transactions on this file in this process; the store's own
+    /// writer waits there too. The transaction alone may write until it ends. So do nothing slow in
+    /// it: no step of a saga, no publishing, no request.
     ///
     /// # Errors
-    /// `Transient` if its turn does not come within the acquire timeout, or the database is busy, full
-    /// or away. `Misconfigured` if its file cannot be opened or written.
+    /// Returns `Transient` if its turn does not come within the acquire timeout, or if the database
+    /// is busy, full or unavailable. Returns `Misconfigured` if the file cannot be opened or
+    /// written.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the place in the line.
+    /// If the future is dropped, it leaves the queue.
     pub async fn begin(&self) -> Result<SqliteTransaction, StoreError> {
         self.begin_on(&self.inner.pool).await
     }
 
-    /// As [`begin`](Self::begin), on a pool of your own to the same file.
+    /// Begins a transaction like [`begin`](Self::begin), on your own pool to the same file.
     ///
     /// # Errors
-    /// As [`begin`](Self::begin).
+    /// Returns the errors of [`begin`](Self::begin).
     pub async fn begin_on(&self, pool: &SqlitePool) -> Result<SqliteTransaction, StoreError> {
         self.inner.watch.check()?;
         let turn = self.inner.gate.enter(self.inner.config.acquire_timeout).await?;
-        // On a task of its own: sqlx leaves the transaction open, and with it the file locked, when its
-        // future is dropped between BEGIN and the look at what that did.
+        // On a separate task: if its future is dropped between BEGIN and the check of its result,
+        // sqlx leaves the transaction open and the file locked.
         let (begun, receive) = tokio::sync::oneshot::channel();
         let pool = pool.clone();
         self.inner.config.spawner.spawn(async move {
             let tx = pool.begin_with("BEGIN IMMEDIATE").await;
-            // If nobody waits any more, it is rolled back here.
+            // If the caller does not wait any more, the transaction is rolled back here.
             let _ = begun.send((tx, turn));
         });
         let (tx, turn) = receive.await.map_err(|_| {
@@ -53,32 +54,36 @@ impl SqliteStore {
     }
 }
 
-/// A transaction that has the only right to write, and is rolled back when it is dropped. To be used as
-/// the `sqlx::Transaction` it dereferences to: `&mut *tx` is the transaction, `&mut **tx` its
+/// A transaction that alone may write, and that is rolled back when it is dropped.
+///
+/// It dereferences to `sqlx::Transaction`: `&mut *tx` is the transaction, and `&mut **tx` is its
 /// connection, which executes queries.
 #[must_use = "a transaction that is dropped is rolled back"]
 pub struct SqliteTransaction {
-    /// Dropped first: whoever comes next finds it rolled back.
+    /// Dropped first, so that the next writer finds the transaction rolled back.
     tx: Transaction<'static, Sqlite>,
     watch: Watch,
     _turn: Turn,
 }
 
 impl SqliteTransaction {
-    /// Makes everything done in it durable, as far as `synchronous` says, and lets others write.
+    /// Commits the transaction, and lets other transactions write. `synchronous` decides when the
+    /// commit is durable.
     ///
     /// # Errors
-    /// `Transient`: whether it is durable is unknown. `Misconfigured`: the file of the store was deleted,
-    /// moved or replaced, and what stands in its place does not have it.
+    /// Returns `Transient` if it is unknown whether the commit is durable. Returns `Misconfigured`
+    /// if the file of the store was deleted, moved or replaced: the file at its path then lacks the
+    /// commit.
     pub async fn commit(self) -> Result<(), StoreError> {
         self.tx.commit().await.map_err(during("committing a transaction"))?;
         self.watch.check()
     }
 
-    /// Undoes everything done in it, and lets others write.
+    /// Rolls the transaction back, and lets other transactions write.
     ///
     /// # Errors
-    /// `Transient`: it is rolled back all the same, when the connection is gone.
+    /// Returns `Transient` if the rollback failed. The end of the connection then rolls the
+    /// transaction back.
     pub async fn rollback(self) -> Result<(), StoreError> {
         self.tx.rollback().await.map_err(during("rolling a transaction back"))
     }

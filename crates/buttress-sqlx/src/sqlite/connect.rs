@@ -1,4 +1,4 @@
-//! How a store on SQLite is opened.
+//! The configuration of a store on SQLite.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,22 +8,21 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 
 use super::place::{Memory, Place};
 
-/// What a commit waits for.
+/// When a commit returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Synchronous {
-    /// Until the disk has it: what was answered survives a power loss. The default, because a store
-    /// that answers is believed.
+    /// When the disk has the commit. Every answer survives a power loss. The default.
     #[default]
     Full,
-    /// Until the operating system has it: what was answered survives the end of the process, in
-    /// whatever way it comes, but the last commits may be gone after a power loss or a crash of the
-    /// system. The file stays sound.
+    /// When the operating system has the commit. Every answer survives the end of the process. The
+    /// last commits may be lost after a power loss or a crash of the system. The file stays sound.
     Normal,
 }
 
-/// Where the file is, and how long things may take.
+/// The configuration of a [`SqliteStore`](crate::SqliteStore): its file, and its time limits.
 ///
-/// Built with by-value setters; checked when a store is opened with it.
+/// Setters take and return the value. [`SqliteStore::open`](crate::SqliteStore::open) checks the
+/// values.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SqliteConfig {
@@ -44,31 +43,32 @@ pub struct SqliteConfig {
 }
 
 impl SqliteConfig {
-    /// The file at `path`, which is created when a store is opened, if it is not there; its folder must
-    /// be. A path that begins with `file:` is a URI.
+    /// Creates a configuration for the file at `path`. A path that begins with `file:` is a URI.
     ///
-    /// What names no file is refused when a store is opened: an empty path, `:memory:`, and URIs with
-    /// `mode=memory`. SQLite would give each connection a database of its own. See
+    /// [`open`](crate::SqliteStore::open) creates the file if it does not exist; its folder must
+    /// exist. It refuses a path that names no file: an empty path, `:memory:`, and URIs with
+    /// `mode=memory`. SQLite would give each connection a separate database. See
     /// [`in_memory`](Self::in_memory).
     ///
-    /// Only [`open`](crate::SqliteStore::open) creates the file. On Unix the store then looks whether the
-    /// file at `path`, and the log beside it, are those that it has open: after each commit before it
-    /// answers, and with each operation that reads. A file that was deleted, moved or replaced meanwhile is
-    /// a `Misconfigured` error. What was written since is not in the file that stands at `path`. On other
-    /// systems nothing looks.
+    /// On Unix the store checks that `path` still names the file and the log that it has open. It
+    /// checks after each commit, before it answers, and with each operation that reads. A file that
+    /// was deleted, moved or replaced is a `Misconfigured` error. The file at `path` then lacks the
+    /// writes since. On other systems the store does not check.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self::at(Place::File(path.as_ref().to_owned()))
     }
 
-    /// A database in memory: for tests, and for what need not survive the process. It needs no folder.
+    /// Creates a configuration for a database in memory, for tests and for data that need not
+    /// survive the process.
     ///
-    /// Every connection of the store shares it, and so does a store that is opened with a clone of this
-    /// configuration while the first one lives. It is gone with the last clone of the last such store;
-    /// what is opened after that begins empty. It holds up to 1 GiB.
+    /// Every connection of the store shares the database. A store that is opened with a clone of
+    /// this configuration shares it too, while the first store lives. The database ends with the
+    /// last clone of the last such store. A store that is opened later begins empty. The database
+    /// holds up to 1 GiB.
     ///
-    /// Without a file there is no write-ahead log: who reads waits until a transaction that writes ends,
-    /// up to the busy timeout, and gets a `Transient` error then. Inside a transaction of
-    /// [`begin`](crate::SqliteStore::begin) read through the transaction.
+    /// Without a file there is no write-ahead log. A reader waits until a writing transaction ends,
+    /// up to the busy timeout, and then gets a `Transient` error. Inside a transaction of
+    /// [`begin`](crate::SqliteStore::begin), read through the transaction.
     pub fn in_memory() -> Self {
         Self::at(Place::Memory(Memory::default()))
     }
@@ -92,119 +92,138 @@ impl SqliteConfig {
         }
     }
 
-    /// What a commit waits for. Defaults to [`Synchronous::Full`].
+    /// Sets when a commit returns. Default: [`Synchronous::Full`].
     pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// How long a statement waits for a writer in another process, or one that went round the gate.
-    /// Defaults to 5 s, which is far beyond any sensible transaction.
+    /// Sets how long a statement waits for a writer in another process, or for one outside the
+    /// store's queue. Default: 5 s. Above zero, at most 1 hour.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
     }
 
-    /// How long [`begin`](crate::SqliteStore::begin) waits for its turn, and how long anybody waits for
-    /// a connection of the pool. Defaults to 10 s, so that a busy timeout before it is seen as one.
+    /// Sets how long [`begin`](crate::SqliteStore::begin) waits for its turn, and how long a caller
+    /// waits for a connection of the pool. Default: 10 s. Above zero, at most 1 hour.
+    ///
+    /// The default is longer than the busy timeout, so that a busy timeout is reported as one.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
     }
 
-    /// How long an operation of the store may take in all, before it is answered with a transient
-    /// error. Defaults to 15 s, because it may hold the two waits before it.
+    /// Sets how long an operation of the store may take, with all its waits. Default: 15 s. Above
+    /// zero, at most 1 hour.
+    ///
+    /// After this time the store returns a transient error. The default is the sum of the busy and
+    /// the acquire timeout.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
     }
 
-    /// The most connections of the store's pool, for reading and for user transactions; the writer has
-    /// one of its own. Defaults to 4: only one transaction writes at a time, whatever their number.
+    /// Sets the most connections of the store's pool, for reading and for user transactions.
+    /// Default: 4. At least 1.
+    ///
+    /// The writer has a separate connection. Only one transaction writes at a time, with any number
+    /// of connections.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections;
         self
     }
 
-    /// Into how many partitions the outbox is divided: the most relays that can share the work.
-    /// Fixed when the file is created, with 16 unless said here; opening it with another number is
-    /// refused.
+    /// Sets the number of partitions of the outbox, which is the most relays that can share the
+    /// work. Default: 16. Between 1 and 128.
+    ///
+    /// The number is fixed when the file is created.
+    /// [`SqliteStore::open`](crate::SqliteStore::open) refuses another number.
     pub fn partitions(mut self, partitions: u16) -> Self {
         self.partitions = Some(partitions);
         self
     }
 
-    /// How many results of idempotency keys are kept. Sweeping removes those beyond it, from the scopes that
-    /// have the most, and of each scope those that expire first; never claims in flight. So one caller
-    /// with many keys loses its own results and not those of others. Unlimited by default, because a key
-    /// whose result is gone runs **again**: what bounds a database is how long results live.
+    /// Sets how many results of idempotency keys the store keeps. Default: no limit. At least 1.
+    ///
+    /// A sweep removes results beyond this number: from the scopes that have the most results,
+    /// those that expire first. It never removes claims in flight. So one caller with many keys
+    /// loses its own results and not those of other callers. A key whose result was removed runs
+    /// **again**, so prefer short lifetimes of results to bound the database.
     pub fn results(mut self, most: u64) -> Self {
         self.results = Some(most);
         self
     }
 
-    /// How long receipts and barriers of the [inbox](buttress_durable::outbox::Inbox) are kept. Default: 30
-    /// days. `None` keeps them forever. At least 1 second. The store removes older ones in the background.
+    /// Sets how long the store keeps receipts and barriers of the
+    /// [inbox](buttress_durable::outbox::Inbox). Default: 30 days. `None` keeps them forever. At
+    /// least 1 second. The store removes older ones in the background.
     ///
-    /// A message that is delivered again later than that, and an action of a saga that is called again later
-    /// than that, runs again. Keep receipts for longer than any sender repeats: for a relay that is
-    /// [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry) and the longest time that a
-    /// dead letter waits before an operator requeues it.
+    /// A message that is delivered again after this time runs again. So does an action of a saga
+    /// that is called again after this time. Keep receipts for longer than any sender repeats. For
+    /// a relay, that is [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry)
+    /// plus the longest time that a dead letter waits before an operator requeues it.
     pub fn keep_receipts(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.keep_receipts = time.into();
         self
     }
 
-    /// How many operations may wait for the writer. Defaults to 1024; who finds no place waits for one.
+    /// Sets how many operations may wait for the writer. Default: 1024. At least 1. Further callers
+    /// wait for a place.
     pub fn queue(mut self, operations: usize) -> Self {
         self.queue = operations;
         self
     }
 
-    /// The most rows the writer puts into one transaction. Defaults to 512, a few milliseconds, because
-    /// that is how long a user's transaction may have to wait behind it. An operation that alone is
-    /// larger goes alone.
+    /// Sets the most rows of one transaction of the writer. Default: 512, which takes a few
+    /// milliseconds. At least 1.
+    ///
+    /// A user's transaction may have to wait this long behind the writer. A larger operation gets
+    /// its own transaction.
     pub fn batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows;
         self
     }
 
-    /// One more pragma for every connection, such as `cache_size` or `max_page_count`. It is not checked.
+    /// Adds a pragma for every connection, such as `cache_size` or `max_page_count`. The store does
+    /// not check it.
     pub fn pragma(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.pragmas.push((name.into(), value.into()));
         self
     }
 
-    /// The clock whose wall time is stored. Defaults to the system's. Waits on the database itself are
-    /// counted by tokio's clock, whatever is given here.
+    /// Sets the clock whose wall time is stored. Default: the system's clock.
+    ///
+    /// Waits on the database always run on tokio's clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Where the writer runs. Defaults to tokio. sqlx needs a tokio runtime in any case.
+    /// Sets where the writer runs. Default: `tokio::spawn`. sqlx needs a tokio runtime in any case.
     pub fn spawner(mut self, spawner: Spawner) -> Self {
         self.spawner = spawner;
         self
     }
 
-    /// What a connection to the file needs, for a pool of your own: write-ahead log, `synchronous` and
-    /// the busy timeout as configured. It does not create the file: open the store first. For a database
-    /// in memory take the configuration of an open store: [`SqliteStore::config`](crate::SqliteStore::config).
+    /// Returns options for a pool of your own: write-ahead log, `synchronous` and the busy timeout
+    /// as configured.
     ///
-    /// Nothing looks whether the file is still there when a transaction of such a pool commits, unless it
-    /// was begun with [`SqliteStore::begin_on`](crate::SqliteStore::begin_on).
+    /// The options do not create the file: open the store first. For a database in memory, take the
+    /// configuration of an open store from [`SqliteStore::config`](crate::SqliteStore::config).
     ///
-    /// Transactions of such a pool do not stand in the line of the store's gate unless they are begun
-    /// with [`SqliteStore::begin_on`](crate::SqliteStore::begin_on); they then compete for the file by
-    /// trying again until the busy timeout. One that reads first and then writes, begun with a plain
-    /// `BEGIN`, fails at once whenever somebody wrote in between.
+    /// A transaction of such a pool does not wait in the store's queue, unless
+    /// [`SqliteStore::begin_on`](crate::SqliteStore::begin_on) begins it. It then retries for the
+    /// file until the busy timeout. A transaction with a plain `BEGIN` that reads and then writes
+    /// fails immediately if another transaction wrote in between. Without `begin_on` the commit
+    /// also does not check that the file is still at its path.
     #[must_use]
     pub fn connect_options(&self) -> SqliteConnectOptions {
         self.options(false)
     }
 
-    /// As [`connect_options`](Self::connect_options), of a connection that may create the file.
+    /// Returns [`connect_options`](Self::connect_options) for a connection that may create the
+    /// file.
     pub(super) fn options(&self, create: bool) -> SqliteConnectOptions {
         let synchronous = match self.synchronous {
             Synchronous::Full => SqliteSynchronous::Full,

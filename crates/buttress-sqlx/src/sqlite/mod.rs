@@ -1,4 +1,4 @@
-//! The stores in a file of SQLite.
+//! The store in a file of SQLite.
 
 use std::fmt;
 use std::future::Future;
@@ -40,22 +40,25 @@ use schema::Prepared;
 use watch::Watch;
 use writer::{WriteOp, Writer};
 
-/// The most bytes the writer puts into one transaction, unless one operation alone is larger.
+/// The most bytes of one transaction of the writer, unless one operation alone is larger.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Sagas, idempotency keys, outbox and inbox in one file of SQLite, or in memory.
+/// A store of sagas, idempotency keys, outbox and inbox in one file of SQLite, or in memory.
 ///
-/// It implements [`saga::Store`](buttress_durable::saga::Store), [`idempotency::Store`](buttress::idempotency::Store)
-/// with [`CompleteIn`](buttress::idempotency::CompleteIn), [`outbox::Store`](buttress_durable::outbox::Store)
-/// with [`Write`](buttress_durable::outbox::Write), and [`Inbox`](buttress_durable::outbox::Inbox). Cheap to clone; clones are the same store. Several stores, in
-/// one process or in many, may have the same file open.
+/// It implements [`saga::Store`](buttress_durable::saga::Store),
+/// [`idempotency::Store`](buttress::idempotency::Store) with
+/// [`CompleteIn`](buttress::idempotency::CompleteIn),
+/// [`outbox::Store`](buttress_durable::outbox::Store) with
+/// [`Write`](buttress_durable::outbox::Write), and [`Inbox`](buttress_durable::outbox::Inbox).
+/// Cheap to clone; clones share one store. Several stores, in one process or in many, may open the
+/// same file.
 ///
-/// What its callers ask for at the same time is written in one transaction, by one task that ends with
-/// the last clone. The task and the pool belong to the runtime the store was opened in.
+/// A task writes the operations of concurrent callers in one transaction. It ends with the last
+/// clone. The task and the pool belong to the runtime in which the store was opened.
 ///
 /// # Cancel safety
-/// A future that is dropped leaves an operation that was done or was not, never half of one. Repeating
-/// it is safe.
+/// If a future is dropped, its operation was done completely or not at all. Repeating the operation
+/// is safe.
 #[derive(Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -69,21 +72,21 @@ struct Inner {
     passes: Passes,
     partitions: u16,
     watch: Watch,
-    /// Keeps a database in memory from being gone between two connections, and the number of a file from
-    /// being given to another.
+    /// Keeps a database in memory alive between two connections, and keeps the system from reusing
+    /// the inode of a file.
     _keeper: SqliteConnection,
     /// Dropped with the last clone.
     _held: Option<Held>,
 }
 
 impl SqliteStore {
-    /// Opens the file, creates what is not there yet, and starts the writer.
+    /// Opens the file, creates missing tables, and starts the writer.
     ///
     /// # Errors
-    /// `Invalid` for a configuration that cannot work, such as the path `:memory:`, and for another number
-    /// of partitions than the file was created with. `Corrupt` for a file that is not a database, or was made by a later
-    /// version. `Misconfigured` for a file that cannot be opened or written. `Transient` if another
-    /// process keeps it locked.
+    /// Returns `Invalid` for a wrong configuration, such as the path `:memory:`, or for another
+    /// number of partitions than the file has. Returns `Corrupt` for a file that is not a database,
+    /// or that a later release wrote. Returns `Misconfigured` for a file that cannot be opened or
+    /// written. Returns `Transient` if another process keeps the file locked.
     pub async fn open(config: SqliteConfig) -> Result<Self, StoreError> {
         config.check().map_err(|error| {
             StoreError::invalid(format!("opening the store: {error}")).with_source(error)
@@ -93,7 +96,7 @@ impl SqliteStore {
             Place::File(_) => None,
         };
         let gate = Gate::of(&config.place);
-        // The first connection is the only one that creates the file.
+        // Only the first connection creates the file.
         let (first, options) = (config.options(true), config.options(false));
         let turn = gate.enter(config.acquire_timeout).await?;
         let prepared = schema::prepare(&first, config.partitions, config.acquire_timeout);
@@ -148,41 +151,41 @@ impl SqliteStore {
         Ok(Self { inner })
     }
 
-    /// The store's pool, for reading. To write, use [`begin`](Self::begin).
+    /// Returns the store's pool, for reading. To write, use [`begin`](Self::begin).
     #[must_use]
     pub fn pool(&self) -> &SqlitePool {
         &self.inner.pool
     }
 
-    /// What the store was opened with.
+    /// Returns the configuration of the store.
     pub fn config(&self) -> &SqliteConfig {
         &self.inner.config
     }
 
-    /// Into how many partitions the outbox is divided.
+    /// Returns the number of partitions of the outbox.
     #[must_use]
     pub fn partitions(&self) -> u16 {
         self.inner.partitions
     }
 
-    /// The clock whose wall time is stored.
+    /// Returns the clock whose wall time is stored.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.inner.config.clock
     }
 
-    /// Closes the pool, after the transactions that are under way. The writer ends with the last clone
-    /// of the store.
+    /// Closes the pool, after the transactions in progress. The writer ends with the last clone of
+    /// the store.
     pub async fn close(&self) {
         self.inner.pool.close().await;
     }
 
-    /// The wall time as it is stored.
+    /// Returns the wall time in the form of the rows.
     fn now(&self) -> i64 {
         nanos(self.inner.config.clock.unix())
     }
 
-    /// Has the writer do something.
+    /// Hands an operation to the writer, and waits for its answer.
     async fn submit<I: Send, R: Send>(
         &self,
         what: &'static str,
@@ -193,7 +196,7 @@ impl SqliteStore {
         answer.map_err(|error| at_file(&self.inner.config.place.path(), error))
     }
 
-    /// `operation`, if it does not take too long, on the file that was opened.
+    /// Runs `operation` up to the operation timeout, on the file that was opened.
     async fn bounded<T>(
         &self,
         what: &str,
@@ -203,8 +206,8 @@ impl SqliteStore {
         self.inner.watch.check()?;
         let answer = within(limit, operation).await;
         let answer = answer.unwrap_or_else(|| Err(too_slow(what, limit)));
-        // What was read may be gone for whoever opens the file next. An error that says so is the cause of
-        // all others.
+        // A result may come from a file that is not at the path any more. An error of this check is the
+        // cause of all other errors, so it comes first.
         self.inner.watch.check()?;
         answer.map_err(|error| at_file(&self.inner.config.place.path(), error))
     }

@@ -1,4 +1,4 @@
-//! The tables, and how they come to be.
+//! The tables of the store, and their migrations.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::connect::SqliteConfig;
 use crate::error::failed;
 use crate::partitions;
 
-/// The version this release makes and knows.
+/// The version of the tables that this release creates.
 pub(super) const VERSION: i64 = 3;
 
-/// What makes each version of the one before it.
+/// The statements that create each version from the version before it.
 const STEPS: [&str; VERSION as usize] =
     [include_str!("schema_1.sql"), include_str!("receipts.sql"), include_str!("lengths.sql")];
 
@@ -22,11 +22,13 @@ const NUMBERS: &str = "CREATE TABLE IF NOT EXISTS buttress_schema \
                        (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT";
 
 impl SqliteConfig {
-    /// Returns the DDL that creates the tables in an empty database, for a migration tool. A store that finds
-    /// the tables creates nothing. Run the text in one transaction. It fails if the tables are there.
+    /// Returns the DDL that creates the tables in an empty database, for a migration tool.
+    ///
+    /// A store that finds the tables creates nothing. Run the text in one transaction. It fails if
+    /// the tables exist.
     ///
     /// # Errors
-    /// `Invalid` for a configuration that a store refuses.
+    /// Returns `Invalid` for a configuration that a store refuses.
     pub fn ddl(&self) -> Result<String, StoreError> {
         self.check().map_err(|error| {
             StoreError::invalid(format!("creating the DDL: {error}")).with_source(error)
@@ -35,7 +37,7 @@ impl SqliteConfig {
     }
 }
 
-/// The statements that [`prepare`] runs in an empty file, as one text.
+/// Returns the statements that [`prepare`] runs in an empty file, as one text.
 fn ddl(partitions: Option<u16>) -> String {
     let partitions = partitions.unwrap_or(partitions::DEFAULT);
     let steps = STEPS.join("\n");
@@ -48,19 +50,19 @@ fn ddl(partitions: Option<u16>) -> String {
     )
 }
 
-/// A database whose tables are there.
+/// A database with its tables.
 pub(super) struct Prepared {
-    /// How many partitions its outbox has.
+    /// The number of partitions of its outbox.
     pub(super) partitions: u16,
     /// The first connection.
     pub(super) connection: SqliteConnection,
-    /// What SQLite says the file is; nothing if it keeps the database in none.
+    /// The file according to SQLite; empty if SQLite keeps the database in no file.
     pub(super) file: String,
 }
 
-/// Brings the file to [`VERSION`], whoever else may be doing the same. `patience` is for other processes
-/// that are just creating it: while a file is turned to a write-ahead log, SQLite answers others
-/// immediately that it is busy.
+/// Brings the file to [`VERSION`], also if other processes do the same concurrently. Retries for up
+/// to `patience`: while another process turns the file to a write-ahead log, SQLite reports
+/// immediately that the file is busy.
 pub(super) async fn prepare(
     options: &SqliteConnectOptions,
     asked: Option<u16>,

@@ -1,4 +1,4 @@
-//! How the database goes about a relay's two statements.
+//! The query plans of a relay's two statements.
 
 use buttress::StoreError;
 use buttress_durable::outbox::{Lease, Settled};
@@ -12,11 +12,13 @@ use crate::postgres::rows::{PgQuery, query};
 use crate::relaying::{Sorted, fences, sort};
 
 impl PostgresStore {
-    /// How the database goes about fetching from these partitions, and what it met on the way: the text of
-    /// `EXPLAIN ANALYZE`. Nothing is changed. For looking into a slow relay.
+    /// Returns the plan and the measured run of a fetch from these partitions: the text of `EXPLAIN
+    /// ANALYZE`.
+    ///
+    /// Changes nothing. Use it to examine a slow relay.
     ///
     /// # Errors
-    /// `Transient` if the database cannot be reached.
+    /// Returns `Transient` if the database cannot be reached.
     pub async fn explain_fetch(
         &self,
         leases: &[Lease],
@@ -28,11 +30,13 @@ impl PostgresStore {
         .await
     }
 
-    /// How the database goes about writing down that these messages were delivered, as
-    /// [`explain_fetch`](Self::explain_fetch) says it.
+    /// Returns the plan and the measured run of the statement that records these messages as
+    /// delivered.
+    ///
+    /// Changes nothing, like [`explain_fetch`](Self::explain_fetch).
     ///
     /// # Errors
-    /// `Transient` if the database cannot be reached.
+    /// Returns `Transient` if the database cannot be reached.
     pub async fn explain_settle(&self, settled: &[Settled]) -> Result<String, StoreError> {
         let asked = fences(settled);
         let Sorted { delivered, .. } = sort(settled, &asked);

@@ -42,9 +42,10 @@ impl<'a> Write<Transaction<'a, Postgres>> for PostgresStore {
         .await
     }
 
-    /// Takes an advisory lock of the transaction. It waits for other transactions on the key as long as
-    /// the `lock_timeout` of the connection lets it, which those of the store's pool have, and no longer
-    /// than the operation timeout.
+    /// Takes an advisory lock of the transaction.
+    ///
+    /// It waits for other transactions on the key up to the `lock_timeout` of the connection, which
+    /// connections of the store's pool have. It waits at most the operation timeout.
     async fn lock_key(
         &self,
         tx: &mut Transaction<'a, Postgres>,

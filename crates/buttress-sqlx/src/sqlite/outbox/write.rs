@@ -22,8 +22,9 @@ impl<'a> Write<Transaction<'a, Sqlite>> for SqliteStore {
         self.write_message(tx, message).await
     }
 
-    /// Does nothing: writing to SQLite takes the one lock there is, whatever the key. Begin with
-    /// [`begin`](SqliteStore::begin), or `BEGIN IMMEDIATE`, so that it is taken from the start.
+    /// Does nothing, because a writing transaction of SQLite locks the whole file. Begin with
+    /// [`begin`](SqliteStore::begin), or `BEGIN IMMEDIATE`, so that the transaction has the lock
+    /// from the start.
     async fn lock_key(
         &self,
         _tx: &mut Transaction<'a, Sqlite>,
