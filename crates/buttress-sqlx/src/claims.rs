@@ -1,5 +1,5 @@
-//! Idempotency between the trait and the table: what callers ask of the writer, and what a row says to
-//! those who did not get it.
+//! Idempotency between the trait and the tables: the operations of the writer, and the answers for
+//! a key that a claim did not get.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::bounds;
 use crate::queue::{Job, Op};
 use crate::time;
 
-/// What a claim brings.
+/// The input of a claim.
 pub(crate) struct Claim {
     pub(crate) key: Key,
     pub(crate) claim: ClaimId,
@@ -18,7 +18,7 @@ pub(crate) struct Claim {
     pub(crate) lease: Duration,
 }
 
-/// What a completion brings.
+/// The input of a completion.
 pub(crate) struct Complete {
     pub(crate) key: Key,
     pub(crate) claim: ClaimId,
@@ -27,14 +27,14 @@ pub(crate) struct Complete {
     pub(crate) lifetime: Duration,
 }
 
-/// What a renewal brings.
+/// The input of a renewal.
 pub(crate) struct Renew {
     pub(crate) key: Key,
     pub(crate) claim: ClaimId,
     pub(crate) lease: Duration,
 }
 
-/// What a release brings.
+/// The input of a release.
 pub(crate) struct Release {
     pub(crate) key: Key,
     pub(crate) claim: ClaimId,
@@ -45,7 +45,7 @@ pub(crate) type CompleteJob = Job<Complete, ()>;
 pub(crate) type RenewJob = Job<Renew, ()>;
 pub(crate) type ReleaseJob = Job<Release, ()>;
 
-/// What goes through the writer.
+/// An operation of the writer.
 pub(crate) enum ClaimOp {
     Claim(ClaimJob),
     Complete(CompleteJob),
@@ -109,9 +109,9 @@ impl Op for ClaimOp {
     }
 }
 
-/// In flight.
+/// The claim is in flight.
 pub(crate) const IN_FLIGHT: i64 = 1;
-/// There is a result.
+/// The key has a result.
 pub(crate) const DONE: i64 = 2;
 /// The work is done, and its result is not kept.
 pub(crate) const NOT_KEPT: i64 = 3;
@@ -123,39 +123,39 @@ pub(crate) struct Found {
     pub(crate) fingerprint: Option<u128>,
     pub(crate) status: i64,
     pub(crate) until: i64,
-    /// How long the lease, or the result, was granted for.
+    /// The length that the lease, or the result, was granted for.
     pub(crate) length: i64,
     pub(crate) value: Option<Vec<u8>>,
-    /// When it was read.
+    /// When the row was read.
     pub(crate) now: i64,
 }
 
 impl Found {
-    /// When the lease, or the result, ends: never later than its length from now.
+    /// Returns when the lease, or the result, ends: at most its length from now.
     fn end(&self) -> i64 {
         time::bounded(self.until, self.length, self.now)
     }
 
-    /// Whether the row says that it ends later than that: it is to be shortened.
+    /// Whether the row has a later end, which must be shortened.
     pub(crate) fn is_late(&self) -> bool {
         self.end() < self.until
     }
 
-    /// Whether `claim` is in flight, and was when a write passed it by.
+    /// Whether `claim` is in flight. A write that skipped the row found it locked.
     fn is_held_by(&self, claim: ClaimId) -> bool {
         self.claim == claim.get() && self.status == IN_FLIGHT
     }
 }
 
-/// What was found of a key; an error if its row is damaged.
+/// The row of a key; an error if the row is damaged.
 pub(crate) type Look = Result<Found, StoreError>;
 
-/// The error of a key whose row cannot be read.
+/// Returns the error of a key whose row cannot be read.
 pub(crate) fn unreadable(key: &str, error: sqlx::Error) -> StoreError {
     StoreError::corrupt(format!("idempotency key {key}: its row cannot be read")).with_source(error)
 }
 
-/// Refuses a result that does not fit.
+/// Refuses a result that is too large.
 pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), StoreError> {
     if value.len() > bounds::LARGEST {
         return bounds::check_size(&format!("result of idempotency key {key}"), value.len());
@@ -163,14 +163,14 @@ pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What a claim comes to that did not get the key.
+/// Returns the answer to a claim that did not get the key.
 pub(crate) fn judge_claim(
     claim: &Claim,
     found: Option<Look>,
 ) -> Result<Claimed<Vec<u8>>, StoreError> {
     let key = &claim.key;
     let Some(found) = found.transpose()? else {
-        // Somebody freed it between the two looks.
+        // Another caller removed the row between the two reads.
         return Ok(Claimed::InFlight { lease_left: Duration::ZERO });
     };
     let other = match (found.fingerprint, claim.fingerprint) {
@@ -178,7 +178,7 @@ pub(crate) fn judge_claim(
         _ => false,
     };
     if found.end() <= found.now {
-        // A transaction under way is about to take it, complete it or sweep it.
+        // A transaction in progress is about to take, complete or sweep the key.
         return Ok(Claimed::InFlight { lease_left: Duration::ZERO });
     }
     match found.status {
@@ -195,7 +195,7 @@ pub(crate) fn judge_claim(
     }
 }
 
-/// What a completion comes to that did not find its claim in flight.
+/// Returns the answer to a completion that did not find its claim in flight.
 pub(crate) fn judge_complete(
     key: &Key,
     claim: ClaimId,
@@ -220,12 +220,12 @@ pub(crate) fn judge_complete(
     }
 }
 
-/// How many of `results` are above `most`.
+/// Returns how many of `results` exceed `most`.
 pub(crate) fn above(results: i64, most: u64) -> usize {
     usize::try_from(results.unsigned_abs().saturating_sub(most)).unwrap_or(usize::MAX)
 }
 
-/// What a renewal comes to that did not find its claim in flight, or not free to be written.
+/// Returns the answer to a renewal that did not find its claim in flight, or found its row locked.
 pub(crate) fn judge_renew(
     key: &Key,
     claim: ClaimId,
@@ -237,7 +237,7 @@ pub(crate) fn judge_renew(
     }
 }
 
-/// What a release comes to that did not find its claim in flight, or not free to be written.
+/// Returns the answer to a release that did not find its claim in flight, or found its row locked.
 #[cfg(feature = "postgres")]
 pub(crate) fn judge_release(
     key: &Key,
@@ -250,12 +250,12 @@ pub(crate) fn judge_release(
     }
 }
 
-/// A transaction of the user's, which is completing the claim, has the row.
+/// Returns the error of a row that a user's transaction has locked to complete the claim.
 fn busy(key: &Key) -> StoreError {
     StoreError::transient(format!("idempotency key {key}: a transaction is about to complete it"))
 }
 
-/// The result of `claim`, if the row has it.
+/// Returns the result of `claim`, if the row has it.
 pub(crate) fn judge_outcome(
     key: &Key,
     claim: ClaimId,

@@ -1,5 +1,5 @@
-//! Sagas between the trait and the tables: what callers ask of the writer, how rows become records, and
-//! what a write that met other rows than it expected comes to.
+//! Sagas between the trait and the tables: the operations of the writer, rows as records, and the
+//! answers to writes that met unexpected rows.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) type Create = Job<NewSaga<Vec<u8>>, ()>;
 pub(crate) type Add = Job<Append<Vec<u8>>, Appended>;
 pub(crate) type Renew = Job<(WorkerId, Duration), ()>;
 
-/// What goes through the writer.
+/// An operation of the writer.
 pub(crate) enum LogOp {
     Create(Create),
     Append(Add),
@@ -83,7 +83,7 @@ impl Op for LogOp {
     }
 }
 
-/// Refuses a saga that does not fit, and makes its notes fit.
+/// Refuses a saga that does not fit, and replaces U+0000 in its texts.
 pub(crate) fn prepare_create(saga: &mut NewSaga<Vec<u8>>) -> Result<(), StoreError> {
     let what = format!("saga {}", saga.id);
     bounds::check_name(&what, &saga.definition)?;
@@ -95,14 +95,14 @@ pub(crate) fn prepare_create(saga: &mut NewSaga<Vec<u8>>) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Refuses an append that does not fit, and makes its notes fit.
+/// Refuses an append that does not fit, and replaces U+0000 in its texts.
 pub(crate) fn prepare_append(append: &mut Append<Vec<u8>>) -> Result<(), StoreError> {
     let what = format!("saga {}", append.saga);
     if append.entries.is_empty() {
         return Err(StoreError::invalid(format!("{what}: an append without entries")));
     }
     bounds::check_entries(&what, &append.entries)?;
-    // Beyond what any row holds, and beyond what can be added to.
+    // No row has such an epoch, and no position can be added to.
     if append.epoch >= i64::MAX as u64 {
         return Err(StoreError::fenced(format!("{what}: not owned under epoch {}", append.epoch)));
     }
@@ -124,7 +124,7 @@ fn make_readable(entries: &mut [Entry<Vec<u8>>]) {
     }
 }
 
-/// A saga's row, without its log.
+/// The row of a saga, without its log.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) number: i64,
@@ -140,17 +140,17 @@ pub(crate) struct Head {
     pub(crate) worker: WorkerId,
 }
 
-/// The row of a saga that was looked for, and a log, as they were found: `Corrupt` if they are damaged.
+/// The row and the log of a saga that was looked up; `Corrupt` if they are damaged.
 pub(crate) type FoundHead = Result<Head, StoreError>;
 pub(crate) type FoundLines = Result<Vec<Line>, StoreError>;
 
-/// The error of a saga whose row or log cannot be read.
+/// Returns the error of a saga whose row or log cannot be read.
 pub(crate) fn unreadable(saga: SagaId, what: &str, error: sqlx::Error) -> StoreError {
     StoreError::corrupt(format!("saga {saga}: its {what} cannot be read: {error}"))
         .with_source(error)
 }
 
-/// A row of a log. The first entry stands at [`FIRST`] with kind 0; the others count from 0.
+/// A row of a log. The first entry is at [`FIRST`] with kind 0; the others count from 0.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) position: i64,
@@ -164,7 +164,7 @@ pub(crate) struct Line {
 pub(crate) const FIRST: i64 = -1;
 
 impl Head {
-    /// The status, or why it cannot be read.
+    /// Returns the status, or why it cannot be read.
     pub(crate) fn status(&self) -> Result<Status, String> {
         u8::try_from(self.status)
             .ok()
@@ -177,7 +177,7 @@ impl Head {
         Ok(Summary::new(self.id, definition, self.status()?, self.epoch()?))
     }
 
-    /// The whole saga under its next epoch, which the row is to be given, too.
+    /// Returns the whole saga under its next epoch, which the caller writes to the row.
     pub(crate) fn taken(
         mut self,
         lines: impl IntoIterator<Item = Line>,
@@ -187,7 +187,7 @@ impl Head {
         self.record(lines)
     }
 
-    /// The whole saga, from all the lines of its log in order.
+    /// Returns the whole saga, from all lines of its log in order.
     pub(crate) fn record(
         self,
         lines: impl IntoIterator<Item = Line>,
@@ -254,8 +254,8 @@ impl Line {
             .ok_or_else(|| format!("entry {position}: {kind:?} without an output"))
     }
 
-    /// Returns the shape of the definition from an entry at position 0 that an older release wrote: it kept
-    /// the shape in the note of the start of the first step.
+    /// Returns the shape of the definition from an entry at position 0 of an older release, which
+    /// kept the shape in the note of the first step's start.
     fn old_shape(&self) -> Option<String> {
         let is_start = self.kind == i64::from(EntryKind::ActionStarted.code());
         self.note.clone().filter(|_| is_start && self.position == 0)
@@ -269,8 +269,8 @@ impl Line {
     }
 }
 
-/// What an append comes to that the fast path did not take. `lines` are those of the log from its
-/// position on, as many as it brings or as there are.
+/// Returns the answer to an append that found no matching row. `lines` are those of the log from
+/// its position on, up to as many as the append has.
 pub(crate) fn judge_append(
     append: &Append<Vec<u8>>,
     head: Option<FoundHead>,
@@ -287,7 +287,7 @@ pub(crate) fn judge_append(
             head.epoch, append.epoch
         )));
     }
-    // Owner unchanged, already there: the answer was lost.
+    // The same owner, and the entries are there: the answer was lost.
     let there = lines.len() == append.entries.len()
         && lines.iter().zip(&append.entries).all(|(line, entry)| line.says(entry));
     let is_last = u64::try_from(head.length)
@@ -304,8 +304,8 @@ pub(crate) fn judge_append(
     )))
 }
 
-/// What the creation of a saga whose id is known comes to. `lines` are its input and as many entries as
-/// the creation brings.
+/// Returns the answer to the creation of a saga whose id is known. `lines` are its first entry and
+/// up to as many entries as the creation has.
 pub(crate) fn judge_create(
     saga: &NewSaga<Vec<u8>>,
     head: Option<FoundHead>,
@@ -336,7 +336,7 @@ pub(crate) fn judge_create(
     Err(StoreError::conflict(format!("saga {}: known with other content", saga.id)))
 }
 
-/// A position, epoch or sequence as databases keep it.
+/// Returns a position, epoch or sequence as databases store it.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

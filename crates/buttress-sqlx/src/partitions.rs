@@ -1,4 +1,4 @@
-//! The partitions of an outbox, and which relay has which.
+//! The partitions of an outbox, and their owners.
 
 use buttress::InvalidConfig;
 use buttress::StoreError;
@@ -7,10 +7,10 @@ use buttress_durable::outbox::Lease;
 use crate::epoch;
 use crate::time::bounded;
 
-/// How many there are unless said otherwise.
+/// The default number of partitions.
 pub(crate) const DEFAULT: u16 = 16;
 
-/// The most there can be: one scan looks into each that a relay owns.
+/// The most partitions: a scan reads each partition that a relay owns.
 const MOST: u16 = 128;
 
 pub(crate) fn check(partitions: Option<u16>) -> Result<(), InvalidConfig> {
@@ -22,7 +22,7 @@ pub(crate) fn check(partitions: Option<u16>) -> Result<(), InvalidConfig> {
     }
 }
 
-/// The number of partitions to go on with: what is stored, if nothing else was asked for.
+/// Returns the stored number of partitions, unless the configuration has another number.
 pub(crate) fn agree(stored: i64, asked: Option<u16>) -> Result<u16, StoreError> {
     let stored = u16::try_from(stored)
         .ok()
@@ -30,7 +30,7 @@ pub(crate) fn agree(stored: i64, asked: Option<u16>) -> Result<u16, StoreError> 
         .ok_or_else(|| StoreError::corrupt(format!("buttress_schema: {stored} partitions")))?;
     match asked {
         Some(asked) if asked != stored => Err(StoreError::invalid(format!(
-            "the store was created with {stored} partitions, and cannot be opened with {asked}"
+            "the tables have {stored} partitions, the configuration has {asked}; configure {stored}"
         ))),
         _ => Ok(stored),
     }
@@ -42,12 +42,12 @@ pub(crate) struct Owned {
     pub(crate) partition: i64,
     pub(crate) owner: Owner,
     pub(crate) until: i64,
-    /// How long the lease was granted for.
+    /// The length that the lease was granted for.
     pub(crate) length: i64,
     pub(crate) epoch: i64,
 }
 
-/// Who has a partition. Relays are known by their numbers.
+/// The owner of a partition. A relay is its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
     Nobody,
@@ -60,23 +60,23 @@ pub(crate) enum Owner {
     Unknown,
 }
 
-/// What a relay is to do with the partitions.
+/// The changes that a relay makes to the partitions.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Plan {
-    /// Without an owner, or with one whose lease ran out.
+    /// Partitions without an owner, or with an owner whose lease has run out.
     pub(crate) take: Vec<i64>,
-    /// Owned, above its share, and not busy.
-    pub(crate) give_up: Vec<i64>,
-    /// How many are owned above its share, and busy.
+    /// Partitions that the relay owns above its share, and that are not busy.
+    pub(crate) release: Vec<i64>,
+    /// How many partitions the relay owns above its share that are busy.
     pub(crate) surplus: usize,
-    /// Leases of other relays that end later than their length from now, with the end they get.
+    /// Leases of other relays that end later than their length from now, with their new ends.
     pub(crate) shorten: Vec<(i64, i64)>,
-    /// Free, and not to be taken: their epoch cannot be raised.
+    /// Free partitions that no relay can take, because their epoch cannot grow.
     pub(crate) worn: Vec<i64>,
 }
 
 impl Plan {
-    /// Says which partitions stand still, at each look, until an operator has mended their rows.
+    /// Logs the partitions without an owner that an operator must mend, at each renewal.
     pub(crate) fn report(&self) {
         for partition in &self.worn {
             tracing::error!(
@@ -87,19 +87,20 @@ impl Plan {
     }
 }
 
-/// The lease in a row; `None` if the row is damaged.
+/// Returns the lease in a row; `None` if the row is damaged.
 pub(crate) fn lease(partition: i64, epoch: i64, suspect_to: i64) -> Option<Lease> {
     let mut lease = Lease::new(u16::try_from(partition).ok()?, epoch::read(epoch)?);
-    // Damaged, it says that everything is suspect, which is then published one by one.
+    // A damaged value makes all messages suspect, and the relay publishes them one by one.
     lease.suspect_to = u64::try_from(suspect_to).unwrap_or(u64::MAX);
     Some(lease)
 }
 
-/// What `relay` is to do at `now`, as one of so many `relays`. `owned` is in the order of the
-/// partitions.
+/// Returns the changes that `relay` makes at `now`, as one of `relays`. `owned` is in the order of
+/// the partitions.
 ///
-/// The share is rounded up, so that no partition is left over; the first are kept, and the first free
-/// ones taken. A lease of its own that ran out is as free as any: it is taken anew.
+/// The share is rounded up, so that every partition has an owner. The relay keeps its first
+/// partitions and takes the first free ones. Its own lease that ran out is free like any other: it
+/// takes it again, under a new epoch.
 pub(crate) fn plan(owned: &[Owned], relay: u128, relays: usize, busy: &[u16], now: i64) -> Plan {
     let share = owned.len().div_ceil(relays.max(1));
     let end = |row: &Owned| bounded(row.until, row.length, now);
@@ -110,17 +111,17 @@ pub(crate) fn plan(owned: &[Owned], relay: u128, relays: usize, busy: &[u16], no
     let mine = owned.iter().filter(is_mine).count();
     let above = mine.saturating_sub(share);
     let idle = owned.iter().rev().filter(is_mine).filter(|row| !is_busy(row));
-    let give_up: Vec<i64> = idle.take(above).map(|row| row.partition).collect();
+    let release: Vec<i64> = idle.take(above).map(|row| row.partition).collect();
     let free = || owned.iter().filter(is_free);
     let take = free().filter(can_be_taken).take(share.saturating_sub(mine));
     let worn = free().filter(|row| !can_be_taken(row));
-    // What is its own is renewed in any case.
+    // The relay renews its own leases in any case.
     let others = owned.iter().filter(|row| !is_free(row) && !is_mine(row));
     let shorten = others.filter(|row| end(row) < row.until).map(|row| (row.partition, end(row)));
     Plan {
         take: take.map(|row| row.partition).collect(),
-        surplus: above - give_up.len(),
-        give_up,
+        surplus: above - release.len(),
+        release,
         shorten: shorten.collect(),
         worn: worn.map(|row| row.partition).collect(),
     }
@@ -130,7 +131,7 @@ pub(crate) fn plan(owned: &[Owned], relay: u128, relays: usize, busy: &[u16], no
 mod tests {
     use super::*;
 
-    /// Each under epoch 1, granted for 10.
+    /// Rows under epoch 1, with leases of length 10.
     fn rows(owners: &[(Option<u128>, i64)]) -> Vec<Owned> {
         let row = |(partition, (relay, until)): (i64, &(Option<u128>, i64))| Owned {
             partition,
@@ -147,7 +148,7 @@ mod tests {
         let owned = rows(&[(None, 0), (Some(9), 10), (Some(9), 11), (Some(1), 10), (Some(1), 12)]);
         let plan = plan(&owned, 1, 1, &[], 10);
         assert_eq!(plan.take, [0, 1, 3], "a lease until 10 has ended at 10, its own as well");
-        assert_eq!((plan.give_up, plan.surplus), (vec![], 0));
+        assert_eq!((plan.release, plan.surplus), (vec![], 0));
         assert_eq!((plan.shorten, plan.worn), (vec![], vec![]));
     }
 
@@ -155,10 +156,10 @@ mod tests {
     fn what_is_above_the_share_is_given_up_from_the_last_unless_busy() {
         let owned = rows(&[(Some(1), 9); 7]);
         let ask = |busy: &[u16]| plan(&owned, 1, 3, busy, 5);
-        assert_eq!((ask(&[]).give_up, ask(&[]).surplus), (vec![6, 5, 4, 3], 0));
-        assert_eq!((ask(&[6, 0]).give_up, ask(&[6, 0]).surplus), (vec![5, 4, 3, 2], 0));
+        assert_eq!((ask(&[]).release, ask(&[]).surplus), (vec![6, 5, 4, 3], 0));
+        assert_eq!((ask(&[6, 0]).release, ask(&[6, 0]).surplus), (vec![5, 4, 3, 2], 0));
         let busy = [1, 2, 3, 4, 5];
-        assert_eq!((ask(&busy).give_up, ask(&busy).surplus), (vec![6, 0], 2));
+        assert_eq!((ask(&busy).release, ask(&busy).surplus), (vec![6, 0], 2));
         assert!(ask(&[]).take.is_empty());
     }
 
@@ -169,19 +170,19 @@ mod tests {
         assert_eq!(plan(&owned, 2, 3, &[], 5), Plan::default());
     }
 
-    /// The clock was set back from 1000 to 100: leases that ended at 1010 end at 110, one length from
-    /// when a relay looks first, and its own are renewed as ever.
+    /// The clock was set back from 1000 to 100. Leases that ended at 1010 then end at 110, one
+    /// length after the first read. The relay renews its own leases as usual.
     #[test]
     fn a_lease_ends_no_later_than_its_length_from_now() {
         let mut owned = rows(&[(Some(9), 1010), (Some(1), 1010), (Some(9), 110), (None, 0)]);
         let first = plan(&owned, 1, 1, &[], 100);
         assert_eq!((first.shorten, first.take), (vec![(0, 110)], vec![3]));
-        // As it then stands in the row.
+        // The shortened end in the row.
         owned[0].until = 110;
         assert_eq!(plan(&owned, 1, 1, &[], 109).shorten, []);
         assert_eq!(plan(&owned, 1, 1, &[], 109).take, [3]);
         assert_eq!(plan(&owned, 1, 1, &[], 110).take, [0, 2, 3]);
-        // A row of a store that wrote no lengths is as it was.
+        // A row of a release that recorded no lengths stays unchanged.
         owned[0] = Owned { until: 1010, length: i64::MAX, ..owned[0] };
         assert_eq!(plan(&owned, 1, 1, &[], 100).shorten, []);
     }
@@ -191,7 +192,7 @@ mod tests {
         let mut owned = rows(&[(None, 0), (None, 0), (Some(1), 9), (None, 0), (None, 0)]);
         owned[0].epoch = i64::MAX;
         owned[1].epoch = -1;
-        // The last that is assigned: it is kept while it is owned.
+        // The last epoch that is assigned: the owner keeps it.
         owned[2].epoch = i64::MAX - 1;
         owned[3] = Owned { owner: Owner::Unknown, until: 7, ..owned[3] };
         let now = |now| plan(&owned, 1, 1, &[], now);

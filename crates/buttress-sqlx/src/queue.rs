@@ -1,4 +1,4 @@
-//! Group commit: the operations of many callers, carried out in one transaction.
+//! Group commit: the operations of many callers in one transaction.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::too_slow;
 use crate::time::within;
 
-/// One operation with the caller who waits for it.
+/// An operation with the caller that waits for it.
 pub(crate) struct Job<I, R> {
     pub(crate) input: I,
-    /// What it came to, if the transaction commits.
+    /// The answer, if the transaction commits.
     verdict: Option<Result<R, StoreError>>,
     reply: oneshot::Sender<Result<R, StoreError>>,
 }
@@ -22,7 +22,7 @@ impl<I, R> Job<I, R> {
         self.verdict = Some(verdict);
     }
 
-    /// Forgets what it came to in a transaction that was not committed.
+    /// Forgets the answer of a transaction that did not commit.
     pub(crate) fn reset(&mut self) {
         self.verdict = None;
     }
@@ -35,11 +35,11 @@ impl<I, R> Job<I, R> {
         self.reply.is_closed()
     }
 
-    /// Tells the caller, who may be gone.
+    /// Sends the answer to the caller. A caller that is gone does not get it.
     pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
         let answer = match committed {
             Ok(()) => self.verdict.unwrap_or_else(|| {
-                Err(StoreError::transient("the writer came to no verdict on the operation"))
+                Err(StoreError::transient("the writer has no answer to the operation; repeat it"))
             }),
             Err(error) => Err(error.clone()),
         };
@@ -47,38 +47,39 @@ impl<I, R> Job<I, R> {
     }
 }
 
-/// An operation of a store, whatever it is about.
+/// An operation of a store.
 pub(crate) trait Op: Send + 'static {
-    /// Operations with the same subject are carried out one after another. It may be a digest: two
-    /// that are alike by chance only lose a little speed.
+    /// Operations with the same subject run one after another. It may be a digest: equal digests of
+    /// two subjects only cost speed.
     fn subject(&self) -> u128;
-    /// How many rows it is about.
+    /// Returns the number of rows of the operation.
     fn rows(&self) -> usize;
-    /// How many bytes it brings.
+    /// Returns the number of bytes of the operation.
     fn bytes(&self) -> usize;
-    /// Whether its caller has gone away.
+    /// Whether the caller has dropped its future.
     fn is_abandoned(&self) -> bool;
-    /// Forgets what it came to in a transaction that was not committed.
+    /// Forgets the answer of a transaction that did not commit.
     fn reset(&mut self);
-    /// Tells its caller.
+    /// Sends the answer to the caller.
     fn answer(self, committed: Result<(), &StoreError>);
 }
 
-/// Where callers put their operations.
+/// The queue into which callers put their operations.
 pub(crate) struct Queue<O> {
     sender: mpsc::Sender<O>,
-    /// How long a caller waits for a place and for the answer.
+    /// How long a caller waits, for a place and for the answer.
     patience: Duration,
 }
 
 impl<O: Op> Queue<O> {
-    /// A queue for `places` operations, and its other end.
+    /// Creates a queue for `places` operations, and its other end.
     pub(crate) fn new(places: usize, patience: Duration, limits: Limits) -> (Self, Intake<O>) {
         let (sender, receiver) = mpsc::channel(places.max(1));
         (Self { sender, patience }, Intake { receiver, carried: None, limits })
     }
 
-    /// Has `input` carried out. Dropping the future gives the operation up if it has not begun.
+    /// Queues `input`, and waits for the answer. Dropping the future cancels the operation if it
+    /// has not begun.
     pub(crate) async fn submit<I, R>(
         &self,
         what: &'static str,
@@ -103,7 +104,7 @@ impl<O: Op> Queue<O> {
     }
 }
 
-/// How much goes into one transaction, so that others need not wait long for theirs.
+/// The bounds of one transaction, so that other transactions do not wait long.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) rows: usize,
@@ -113,14 +114,14 @@ pub(crate) struct Limits {
 /// The writer's end of a [`Queue`].
 pub(crate) struct Intake<O> {
     receiver: mpsc::Receiver<O>,
-    /// Taken from the queue when the batch before was full.
+    /// The operation that did not fit into the last batch.
     carried: Option<O>,
     limits: Limits,
 }
 
 impl<O: Op> Intake<O> {
-    /// Waits for an operation and begins a batch with it; `None` once the store is gone and everything
-    /// done.
+    /// Waits for an operation, and begins a batch with it. Returns `None` when the store was
+    /// dropped and all operations are done.
     pub(crate) async fn begin(&mut self) -> Option<Batch<O>> {
         let first = match self.carried.take() {
             Some(first) => first,
@@ -128,13 +129,13 @@ impl<O: Op> Intake<O> {
         };
         let mut batch = Batch { ops: Vec::new(), rows: 0, bytes: 0 };
         batch.push(first);
-        // Whoever was answered by the batch before is about to ask again: let them, so that they come
-        // together.
+        // Callers with an answer from the last batch are about to send their next operation. The
+        // yield lets them join.
         tokio::task::yield_now().await;
         Some(batch)
     }
 
-    /// Adds what waits by now, as far as the limits go.
+    /// Adds the operations that wait now, up to the limits.
     pub(crate) fn fill(&mut self, batch: &mut Batch<O>) {
         while self.carried.is_none() {
             let Ok(op) = self.receiver.try_recv() else { break };
@@ -152,7 +153,7 @@ impl<O: Op> Intake<O> {
     }
 }
 
-/// What goes into one transaction.
+/// The operations of one transaction.
 pub(crate) struct Batch<O> {
     ops: Vec<O>,
     rows: usize,
@@ -166,8 +167,8 @@ impl<O: Op> Batch<O> {
         self.ops.push(op);
     }
 
-    /// The operations in groups, to be carried out one group after another: in each every subject comes
-    /// up once, and operations on one subject keep their order.
+    /// Returns the operations in groups that run one after another. Each group has a subject at
+    /// most once, and operations on one subject keep their order.
     pub(crate) fn waves(&mut self) -> Vec<Vec<&mut O>> {
         let mut seen: HashMap<u128, usize> = HashMap::with_capacity(self.ops.len());
         let mut waves: Vec<Vec<&mut O>> = Vec::new();
@@ -184,13 +185,13 @@ impl<O: Op> Batch<O> {
         waves
     }
 
-    /// Whether `error` is about one of several operations.
+    /// Whether `error` concerns only one of several operations.
     pub(crate) fn is_to_be_split(&self, error: &StoreError) -> bool {
         self.ops.len() > 1 && error.kind() == StoreErrorKind::Invalid
     }
 
-    /// The operations one by one, as if none had been tried, after the database refused something in the
-    /// batch: it refuses one of them, and the others must not fail with it.
+    /// Returns the operations one by one, without their answers. The database refused one of them,
+    /// and the others must not fail with it.
     pub(crate) fn singly(self) -> impl Iterator<Item = Self> {
         self.ops.into_iter().map(|mut op| {
             op.reset();
@@ -200,7 +201,7 @@ impl<O: Op> Batch<O> {
         })
     }
 
-    /// Tells every caller.
+    /// Sends every caller its answer.
     pub(crate) fn answer(self, committed: Result<(), &StoreError>) {
         for op in self.ops {
             op.answer(committed);

@@ -1,4 +1,4 @@
-//! The outbox between the trait and the tables: what a settle call asks for, and how rows become messages.
+//! The outbox between the trait and the tables: the input of a settle call, and rows as messages.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::bounds;
 use crate::headers;
 use crate::time;
 
-/// Where messages stand when they are written.
+/// The statuses of messages when they are written.
 pub(crate) mod status {
     pub(crate) const PENDING: i64 = 0;
     pub(crate) const DELAYED: i64 = 1;
@@ -19,16 +19,16 @@ pub(crate) mod status {
 /// A hold without end.
 pub(crate) const FOREVER: i64 = i64::MAX;
 
-/// How many delayed messages become pending at once, in each partition. What is left follows with the
-/// next fetch.
+/// How many delayed messages become pending per call, in each partition. The next fetch continues
+/// with the others.
 pub(crate) const MOST_DUE: i64 = 1000;
 
-/// One settle call, by what is to be done.
+/// The parts of a settle call, by verdict.
 pub(crate) struct Sorted<'s> {
     pub(crate) delivered: Vec<&'s Settled>,
-    /// With how long the key is held, why, and whether it counts.
+    /// With the time that the key is held, the reason, and whether the failure counts.
     pub(crate) retried: Vec<(&'s Settled, Duration, String, bool)>,
-    /// With why, and whether the key is held.
+    /// With the reason, and whether the key is held.
     pub(crate) dead: Vec<(&'s Settled, String, bool)>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn fences(settled: &[Settled]) -> BTreeSet<(u16, u64)> {
     settled.iter().map(|settled| (settled.lease.partition, settled.lease.epoch)).collect()
 }
 
-/// The partitions of a call that did not pass the fence.
+/// Returns the partitions of a call that did not pass the fence.
 pub(crate) fn refused(settled: &[Settled], passed: &BTreeSet<(u16, u64)>) -> Vec<u16> {
     let refused: BTreeSet<u16> = fences(settled)
         .into_iter()
@@ -47,7 +47,8 @@ pub(crate) fn refused(settled: &[Settled], passed: &BTreeSet<(u16, u64)>) -> Vec
     refused.into_iter().collect()
 }
 
-/// Those of a settle call that passed the fence. Of several verdicts on one message the first counts.
+/// Returns the parts of a settle call that passed the fence. Of several verdicts on one message the
+/// first counts.
 pub(crate) fn sort<'s>(settled: &'s [Settled], passed: &BTreeSet<(u16, u64)>) -> Sorted<'s> {
     let mut sorted = Sorted { delivered: Vec::new(), retried: Vec::new(), dead: Vec::new() };
     let mut seen = BTreeSet::new();
@@ -69,7 +70,7 @@ pub(crate) fn sort<'s>(settled: &'s [Settled], passed: &BTreeSet<(u16, u64)>) ->
     sorted
 }
 
-/// A reason as it is kept: for people, so its beginning will do.
+/// Returns the beginning of a reason, which is for people.
 fn short(error: &str) -> String {
     bounds::readable(&error.chars().take(2000).collect::<String>())
 }
@@ -89,7 +90,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The message, or why it cannot be read.
+    /// Returns the message, or why it cannot be read.
     pub(crate) fn message(self) -> Result<Message, String> {
         let id = MessageId::new(self.id);
         let wrong = |what: &str, number: i64| format!("message {id}: {what} {number}");
@@ -108,15 +109,16 @@ impl Row {
     }
 }
 
-/// What is known of a message whose row cannot be read.
+/// Returns the known parts of a message whose row cannot be read.
 pub(crate) fn unreadable(id: MessageId, sequence: u64, partition: i64, key: String) -> Message {
     let partition = u16::try_from(partition).unwrap_or(u16::MAX);
     let written = NewMessage::new(id, key, Vec::new());
     Message::new(written, sequence, partition, Duration::ZERO)
 }
 
-/// The end of a message that cannot be read: a dead letter that holds its key. An operator discards it, or
-/// mends and requeues it. `None` if its partition is not among `leases`.
+/// Returns the verdict on a message that cannot be read: a dead letter that holds its key. An
+/// operator discards the message, or mends and requeues it. Returns `None` if its partition is not
+/// among `leases`.
 pub(crate) fn buried(
     leases: impl IntoIterator<Item = Lease>,
     (sequence, partition): (i64, i64),
@@ -125,13 +127,13 @@ pub(crate) fn buried(
 ) -> Option<Settled> {
     let mut leases = leases.into_iter();
     let lease = leases.find(|lease| i64::from(lease.partition) == partition)?;
-    // Also a negative sequence finds its row again.
+    // The conversion keeps a negative sequence, so that it matches its row again.
     let sequence = sequence.cast_unsigned();
     let message = unreadable(MessageId::new(0), sequence, partition, key.unwrap_or_default());
     Some(Settled::new(&message, lease, Verdict::Dead { error, hold_key: true }))
 }
 
-/// The error of a call under a lease that has another epoch by now.
+/// Returns the error of a call under a lease whose partition has another epoch now.
 pub(crate) fn fenced(lease: Lease) -> StoreError {
     StoreError::fenced(format!(
         "outbox partition {}: not owned under epoch {}",
@@ -139,12 +141,15 @@ pub(crate) fn fenced(lease: Lease) -> StoreError {
     ))
 }
 
-/// What a fetch does with the answer to the burial of a message that cannot be read. If the database refuses
-/// to change its row, the message stays where it is, and the others are fetched.
+/// Takes in the answer to the burial of a message that cannot be read. If the database refuses to
+/// change its row, the message stays where it is, and the fetch returns the others.
 pub(crate) fn bury_or_pass_over(buried: Result<Vec<u16>, StoreError>) -> Result<(), StoreError> {
     match buried {
         Err(error) if !error.may_pass() => {
-            tracing::error!(%error, "a message that cannot be read cannot be made a dead letter");
+            tracing::error!(
+                %error,
+                "the store could not make a dead letter of a message that cannot be read"
+            );
             Ok(())
         }
         buried => buried.map(drop),

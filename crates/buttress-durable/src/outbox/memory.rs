@@ -101,7 +101,7 @@ impl Store for MemoryStore {
         rows.relays.remove(&relay);
         for partition in &mut rows.partitions {
             if partition.owner.is_some_and(|(owner, _)| owner == relay) {
-                partition.give_up();
+                partition.release();
             }
         }
         Ok(())

@@ -171,7 +171,7 @@ impl Pending {
     }
 
     /// Whether a surplus partition has no messages held, so that the relay can release it.
-    pub(super) fn can_give_up(&self) -> bool {
+    pub(super) fn can_release(&self) -> bool {
         let mut surplus = self.leases.iter().rev().take(self.surplus);
         surplus.any(|lease| !self.held.values().any(|partition| *partition == lease.partition))
     }

@@ -1,6 +1,7 @@
-//! The first entry of a log as a row: the input is its payload, and everything else one text.
+//! The first entry of a log as a row: the input is its payload, and the rest is one text.
 //!
-//! The text is the shape of the definition. `correlation=` and `trace=` follow on lines of their own.
+//! The first line of the text is the shape of the definition. `correlation=` and `trace=` follow on
+//! their own lines.
 
 use buttress::StoreError;
 use buttress_durable::saga::Beginning;

@@ -1,4 +1,4 @@
-//! Statuses of sagas, as conditions of statements.
+//! Statuses of sagas as conditions of statements.
 
 use std::fmt;
 

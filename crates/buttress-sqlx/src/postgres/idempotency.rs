@@ -74,7 +74,7 @@ impl Store<Vec<u8>> for PostgresStore {
         self.bounded("reading a result", async {
             let mut loan = self.borrow().await?;
             let found = find(&mut loan, &self.inner.sql, key).await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             judge_outcome(key, claim, found)
         })
         .await
@@ -93,7 +93,7 @@ impl Store<Vec<u8>> for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Removes entries of which `condition` is true, those that expire first before the others.
+    /// Removes entries that meet `condition`. Removes the ones that expire first before the others.
     async fn remove(&self, condition: &str, limit: usize) -> Result<usize, StoreError> {
         let chosen = format!(
             "SELECT key FROM {{s}}buttress_idempotency WHERE {condition} ORDER BY until LIMIT $2 \
@@ -102,8 +102,8 @@ impl PostgresStore {
         self.delete(&chosen, limit).await
     }
 
-    /// Removes results that have not expired, from the scopes that have the most, and of each scope those that
-    /// expire first: no scope can push the results of another out.
+    /// Removes results that have not expired: from the scopes that have the most results, those
+    /// that expire first. So no scope can evict the results of another.
     async fn evict(&self, limit: usize) -> Result<usize, StoreError> {
         let chosen = "SELECT key FROM {s}buttress_idempotency WHERE status = 2 AND key = ANY (ARRAY ( \
              SELECT key FROM (SELECT key, until, row_number() OVER (PARTITION BY \
@@ -123,7 +123,7 @@ impl PostgresStore {
         let mut loan = self.borrow().await?;
         let query = query(sql).bind(self.time()).bind(signed(limit as u64));
         let done = query.execute(&mut *loan).await.map_err(during("sweeping results"))?;
-        loan.give_back().await?;
+        loan.finish().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 
@@ -132,7 +132,7 @@ impl PostgresStore {
         let mut loan = self.borrow().await?;
         let query = query_scalar(sql);
         let results = query.fetch_one(&mut *loan).await.map_err(during("sweeping results"))?;
-        loan.give_back().await?;
+        loan.finish().await?;
         Ok(results)
     }
 }
@@ -185,7 +185,7 @@ async fn find(
     Ok(row.map(|row| look(&row, key.as_str())))
 }
 
-/// A damaged row is an error of its key alone.
+/// Reads a row. A damaged row is an error of its key alone.
 fn look(row: &PgRow, key: &str) -> Look {
     found(row).map_err(|error| unreadable(key, error))
 }

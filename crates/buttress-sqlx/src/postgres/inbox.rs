@@ -16,7 +16,7 @@ use crate::error::during;
 use crate::log::signed;
 use crate::time::span;
 
-/// What comes second waits for the transaction of what came first, and then knows what became of it.
+/// The second caller waits for the transaction of the first one, and then sees its result.
 impl<'a> Inbox<Transaction<'a, Postgres>> for PostgresStore {
     async fn receive(
         &self,
@@ -87,8 +87,9 @@ impl PostgresStore {
             [("buttress_inbox", "consumer, message"), ("buttress_inbox_step", "saga, step")]
         {
             let left = signed(limit.saturating_sub(removed) as u64);
-            // Those of the first release have no time. Those later than now were written before the clock was
-            // set back, and would be kept for as long as it was wrong.
+            // Rows of the first release have no time. Rows with a later time than now were written
+            // before the clock was set back. They would otherwise be kept until the clock has
+            // passed that time.
             let known = self.sql(&format!(
                 "UPDATE {{s}}{table} SET received_at = {{now}} WHERE ({key}) IN \
                  (SELECT {key} FROM {{s}}{table} WHERE received_at = 0 OR received_at > {{now}} \
@@ -102,17 +103,17 @@ impl PostgresStore {
             let mut loan = self.borrow().await?;
             let known = query(known).bind(self.time()).bind(left);
             known.execute(&mut *loan).await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             let mut loan = self.borrow().await?;
             let purge = query(purge).bind(self.time()).bind(left).bind(span(age));
             let done = purge.execute(&mut *loan).await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             removed += usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
         }
         Ok(removed)
     }
 
-    /// Counts an action or an undo; returns the state, and how many came.
+    /// Counts an action or an undo. Returns the state and the count.
     async fn count(
         &self,
         tx: &mut Transaction<'_, Postgres>,

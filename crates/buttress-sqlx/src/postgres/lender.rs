@@ -1,4 +1,4 @@
-//! [`Lender`]: where the store's own operations get their connections.
+//! [`Lender`]: the source of connections for the store's own operations.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use super::loan::{Loan, Taken};
 use crate::error::{failed, too_slow};
 use crate::time::within;
 
-/// A session that nobody used for so long is closed.
+/// A session that was idle for this long is closed.
 const IDLE: Duration = Duration::from_secs(10 * 60);
 
-/// A session that is so old is closed, so that its server process can give its memory back.
+/// A session of this age is closed, so that its server process frees its memory.
 const OLD: Duration = Duration::from_secs(30 * 60);
 
 const CONNECTING: &str = "connecting";
@@ -31,10 +31,10 @@ pub(super) struct Lender {
 /// How the store's statements get their settings.
 #[derive(Clone)]
 struct Manner {
-    /// How a transaction begins that has the settings; `None` if the sessions have them, and a single
-    /// statement needs no transaction.
+    /// The beginning of a transaction with the settings; `None` if the sessions have the settings,
+    /// and a single statement needs no transaction.
     begin: Option<Arc<str>>,
-    /// How a transaction begins whose statements see one state of the database.
+    /// The beginning of a transaction whose statements see one state of the database.
     snapshot: Arc<str>,
     acquire_timeout: Duration,
 }
@@ -48,13 +48,13 @@ enum Source {
 /// Sessions that only the store's operations use.
 struct Sessions {
     options: PgConnectOptions,
-    /// What a new session is told.
+    /// The settings of a new session.
     setup: Option<Arc<str>>,
     /// How long a session that was idle may take to answer.
     patience: Duration,
     permits: Arc<Semaphore>,
     most: u32,
-    /// The one used last is at the end.
+    /// The session used last is at the end.
     idle: Mutex<Vec<Idle>>,
     clock: Clock,
 }
@@ -66,7 +66,7 @@ struct Idle {
     since: Instant,
 }
 
-/// A session of the store that is lent, with its place among all that can be.
+/// A session of the store that is lent, with its permit.
 pub(super) struct Session {
     pub(super) connection: PgConnection,
     made: Instant,
@@ -75,7 +75,7 @@ pub(super) struct Session {
 }
 
 impl Lender {
-    /// Lends sessions to the database of `options`.
+    /// Creates a lender of sessions to the database of `options`.
     pub(super) fn of_sessions(config: &PostgresConfig, options: PgConnectOptions) -> Self {
         let sessions = Sessions {
             options,
@@ -89,12 +89,12 @@ impl Lender {
         Self { source: Source::Sessions(Arc::new(sessions)), manner: Manner::of(config) }
     }
 
-    /// Lends connections of a user's pool.
+    /// Creates a lender of connections of a user's pool.
     pub(super) fn of_pool(config: &PostgresConfig, pool: PgPool) -> Self {
         Self { source: Source::Pool(pool), manner: Manner::of(config) }
     }
 
-    /// A connection on which single statements run under the store's settings, or whole transactions.
+    /// Lends a connection for single statements, or whole transactions, under the store's settings.
     pub(super) async fn lend(&self) -> Result<Loan, StoreError> {
         match &self.manner.begin {
             Some(begin) => self.begun(begin).await,
@@ -102,14 +102,16 @@ impl Lender {
         }
     }
 
-    /// As [`lend`](Self::lend), on a new session that the server takes now or not at all.
-    pub(super) async fn lend_at_once(&self) -> Result<Loan, StoreError> {
+    /// Lends a new session like [`lend`](Self::lend), but does not wait for a permit or repeat a
+    /// refused connect.
+    pub(super) async fn lend_now(&self) -> Result<Loan, StoreError> {
         let mut manner = (*self.manner).clone();
         manner.acquire_timeout = Duration::ZERO;
         Self { source: self.source.clone(), manner: Arc::new(manner) }.lend().await
     }
 
-    /// A connection in a transaction whose statements see one state of the database, and change nothing.
+    /// Lends a connection in a transaction whose statements see one state of the database, and
+    /// change nothing.
     pub(super) async fn lend_snapshot(&self) -> Result<Loan, StoreError> {
         self.begun(&self.manner.snapshot).await
     }
@@ -119,7 +121,7 @@ impl Lender {
         self.manner.begin.is_none()
     }
 
-    /// Closes what is not lent, once everything lent is back. A user's pool stays open.
+    /// Closes the idle sessions, once all lent ones have returned. A user's pool stays open.
     pub(super) async fn close(&self) {
         if let Source::Sessions(sessions) = &self.source {
             let _all = sessions.permits.acquire_many(sessions.most).await;
@@ -129,13 +131,13 @@ impl Lender {
     }
 
     async fn begun(&self, begin: &Arc<str>) -> Result<Loan, StoreError> {
-        // Each try closes a connection that somebody left in a transaction, so this ends.
+        // Each try closes a connection that was left in a transaction, so the loop ends.
         loop {
             let mut loan = self.take().await?;
             let query = sqlx::raw_sql(AssertSqlSafe(Arc::clone(begin)));
             let is_fresh = match query.fetch_one(&mut *loan).await {
                 Ok(row) => row.try_get(0),
-                // The transaction that somebody left open has failed.
+                // The transaction that was left open has failed.
                 Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("25P02") => {
                     Ok(false)
                 }
@@ -196,18 +198,18 @@ impl Sessions {
         Ok(Session { connection, made, home: self, _permit: permit })
     }
 
-    /// The idle session used last, if it answers.
+    /// Returns the idle session used last, if it answers.
     async fn answering(&self) -> Option<Idle> {
         let mut idle = self.idle().pop()?;
         if let Some(Ok(())) = within(self.patience, idle.connection.ping()).await {
             return Some(idle);
         }
-        // Whatever ended it, or swallows what is sent to it, has likely met the others.
+        // The cause, e.g. a restart or a network failure, has likely ended the other sessions too.
         self.idle().clear();
         None
     }
 
-    /// A new session. A server that is starting, or has no place left, is asked again until `limit`.
+    /// Opens a session. Repeats until `limit` if the server is starting or has no connection left.
     async fn connect(&self, limit: Duration) -> Result<PgConnection, sqlx::Error> {
         let until = self.clock.now().checked_add(limit);
         let mut pause = Duration::from_millis(10);
@@ -226,7 +228,7 @@ impl Sessions {
     }
 }
 
-/// Whether a server that answered so may take the next connection.
+/// Whether the server may accept a connection after this error.
 fn may_pass(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
@@ -236,8 +238,8 @@ fn may_pass(error: &sqlx::Error) -> bool {
 }
 
 impl Session {
-    /// Makes it idle.
-    pub(super) fn give_back(self) {
+    /// Makes the session idle, unless it is too old.
+    pub(super) fn release(self) {
         let now = self.home.clock.now();
         let mut idle = self.home.idle();
         idle.retain(|idle| now.saturating_duration_since(idle.since) < IDLE);

@@ -1,4 +1,4 @@
-//! [`Loan`]: a connection that is used again only if all went well.
+//! [`Loan`]: a connection that is used again only after a successful operation.
 
 use std::ops::{Deref, DerefMut};
 
@@ -10,17 +10,18 @@ use sqlx::{Executor as _, Postgres};
 use super::lender::Session;
 use crate::error::during;
 
-/// A connection on which an operation is under way. Dropped in the middle of it, by an error, a time
-/// limit, or a caller who went away, it is closed, which rolls its transaction back: nobody knows in what
-/// state it is, and a server that hangs would hold its place.
+/// A connection with an operation in progress. If it is dropped before the end, the connection is
+/// closed, which rolls its transaction back. An error, a time limit or a caller that disappeared
+/// may cause that. The state of the connection is then unknown, and a server that hangs would keep
+/// its place.
 pub(super) struct Loan {
-    /// Emptied when the loan ends, not before.
+    /// Emptied when the loan ends.
     taken: Option<Taken>,
     /// Whether a transaction is open.
     begun: bool,
 }
 
-/// Where the connection goes back to.
+/// The place to which the connection returns.
 pub(super) enum Taken {
     Session(Session),
     Pooled(PoolConnection<Postgres>),
@@ -31,7 +32,7 @@ impl Loan {
         Self { taken: Some(taken), begun: false }
     }
 
-    /// A transaction was begun.
+    /// Records that a transaction was begun.
     pub(super) const fn has_begun(&mut self) {
         self.begun = true;
     }
@@ -45,13 +46,13 @@ impl Loan {
         Ok(Begun { loan: self })
     }
 
-    /// Gives the connection back: the operation is over. Commits a transaction that is open.
-    pub(super) async fn give_back(mut self) -> Result<(), StoreError> {
+    /// Ends the loan after its operation, and returns the connection. Commits an open transaction.
+    pub(super) async fn finish(mut self) -> Result<(), StoreError> {
         if self.begun {
             self.end("COMMIT").await.map_err(during("committing"))?;
         }
         match self.taken.take() {
-            Some(Taken::Session(session)) => session.give_back(),
+            Some(Taken::Session(session)) => session.release(),
             Some(Taken::Pooled(connection)) => drop(connection),
             None => {}
         }
@@ -65,7 +66,7 @@ impl Loan {
     }
 }
 
-/// The transaction of a [`Loan`]. Without an end it ends with the connection, rolled back.
+/// The transaction of a [`Loan`]. Without an end it is rolled back with the connection.
 pub(super) struct Begun<'l> {
     loan: &'l mut Loan,
 }

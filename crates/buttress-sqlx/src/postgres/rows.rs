@@ -10,13 +10,13 @@ use super::sql::Statement;
 /// A statement whose parameters are being bound.
 pub(super) type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 
-/// As [`sqlx::query`].
+/// Creates a [`sqlx::query`].
 pub(super) fn query<'q>(statement: Statement) -> PgQuery<'q> {
     let (text, keep) = statement.parts();
     sqlx::query(text).persistent(keep)
 }
 
-/// As [`sqlx::query_as`].
+/// Creates a [`sqlx::query_as`].
 pub(super) fn query_as<'q, O>(statement: Statement) -> QueryAs<'q, Postgres, O, PgArguments>
 where
     O: for<'r> FromRow<'r, PgRow>,
@@ -25,7 +25,7 @@ where
     sqlx::query_as(text).persistent(keep)
 }
 
-/// As [`sqlx::query_scalar`].
+/// Creates a [`sqlx::query_scalar`].
 pub(super) fn query_scalar<'q, O>(statement: Statement) -> QueryScalar<'q, Postgres, O, PgArguments>
 where
     O: for<'r> Decode<'r, Postgres> + Type<Postgres>,
@@ -35,17 +35,17 @@ where
     sqlx::query_scalar(text).persistent(keep)
 }
 
-/// An identifier as a column keeps it.
+/// Returns an identifier as a column stores it.
 pub(super) const fn uuid(id: u128) -> Uuid {
     Uuid::from_u128(id)
 }
 
-/// The identifier in a column.
+/// Returns the identifier in a column.
 pub(super) fn id(row: &PgRow, column: usize) -> Result<u128, sqlx::Error> {
     Ok(row.try_get::<Uuid, _>(column)?.as_u128())
 }
 
-/// The identifier in a column, if there is one.
+/// Returns the identifier in a column, if there is one.
 pub(super) fn id_or_null(row: &PgRow, column: usize) -> Result<Option<u128>, sqlx::Error> {
     Ok(row.try_get::<Option<Uuid>, _>(column)?.map(|id| id.as_u128()))
 }

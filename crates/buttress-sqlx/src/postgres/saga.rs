@@ -32,7 +32,7 @@ impl Store<Vec<u8>> for PostgresStore {
             let mut loan = self.borrow().await?;
             let sql = self.sql("DELETE FROM {s}buttress_saga_worker WHERE worker = $1");
             query(sql).bind(uuid(worker.get())).execute(&mut *loan).await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             Ok(())
         })
         .await
@@ -58,8 +58,9 @@ impl Store<Vec<u8>> for PostgresStore {
         let what = during("taking sagas over");
         let pass = (worker, definition.to_owned(), version);
         let begin_after = self.inner.passes.position(&pass);
-        // The workers first, as a list: a row that changes while it is waited for is looked at anew
-        // with them, and belongs to another worker by then if somebody else took it.
+        // The list of workers is part of the statement. PostgreSQL checks a row that changed during
+        // the wait again with this list. If another worker took the saga, its new owner is not in
+        // the list.
         let sql = self.sql(&format!(
             "SELECT {HEAD} FROM {{s}}buttress_saga \
              WHERE definition = $2 AND version = $3 AND status IN {{working}} AND number > $4 \
@@ -120,8 +121,9 @@ impl Store<Vec<u8>> for PostgresStore {
             }
             own(&mut tx, &self.inner.sql, worker, &numbers).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
-            loan.give_back().await?;
-            // What cannot be read stays where it is: go on behind it, until the end has been seen.
+            loan.finish().await?;
+            // Unreadable sagas stay where they are. The next call continues after them, until a
+            // call has seen the end.
             let passed =
                 rows.len() == limit && (begin_after != i64::MIN || !taken.corrupt.is_empty());
             self.inner.passes.note(pass, passed.then_some(last));
@@ -174,7 +176,7 @@ impl Store<Vec<u8>> for PostgresStore {
                 }
             };
             tx.commit().await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             taken.transpose()
         })
         .await
@@ -201,8 +203,8 @@ impl Store<Vec<u8>> for PostgresStore {
                 .fetch_all(&mut *loan)
                 .await
                 .map_err(what)?;
-            loan.give_back().await?;
-            // A damaged row is found by whoever looks at it.
+            loan.finish().await?;
+            // Calls that read the row report the damage.
             Ok(rows.iter().filter_map(|row| id(row, 0).ok()).map(SagaId::new).collect())
         })
         .await
@@ -222,7 +224,7 @@ impl Store<Vec<u8>> for PostgresStore {
                 }
                 None => None,
             };
-            loan.give_back().await?;
+            loan.finish().await?;
             found.transpose()
         })
         .await
@@ -237,7 +239,7 @@ impl Store<Vec<u8>> for PostgresStore {
             let mut loan = self.borrow().await?;
             let query = query(sql).bind(uuid(saga.get()));
             let done = query.execute(&mut *loan).await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             Ok(done.rows_affected() > 0)
         })
         .await
@@ -251,7 +253,7 @@ impl Store<Vec<u8>> for PostgresStore {
     ) -> Result<Vec<Summary>, StoreError> {
         let what = during("listing sagas");
         let filter = match status {
-            // Written out, so that the partial index is recognised.
+            // As a literal, so that the planner recognises the partial index.
             Some(status) => format!("status = {} AND", status.code()),
             None => String::new(),
         };
@@ -278,8 +280,7 @@ impl Store<Vec<u8>> for PostgresStore {
                     let summary = head(row).map_err(|error| error.to_string());
                     match summary.and_then(|head| head.summary()) {
                         Ok(summary) => list.push(summary),
-                        // It must not keep the others from being listed; `load` says what is wrong
-                        // with it.
+                        // The list continues without it. `load` returns the reason.
                         Err(error) => {
                             let (_, saga) = name(row);
                             tracing::error!(saga, error, "a damaged saga is left out of a list");
@@ -287,7 +288,7 @@ impl Store<Vec<u8>> for PostgresStore {
                     }
                 }
             }
-            loan.give_back().await?;
+            loan.finish().await?;
             Ok(list)
         })
         .await
@@ -316,8 +317,8 @@ impl Store<Vec<u8>> for PostgresStore {
     }
 }
 
-/// Leases of workers that end later than they were granted for: the clock was set back since. Each ends its
-/// length from now instead. A row that is locked is being renewed.
+/// Shortens leases of workers that end later than their length from now, because the clock was set
+/// back. A locked row is being renewed.
 async fn shorten(tx: &mut PgConnection, sql: &Sql) -> Result<(), sqlx::Error> {
     let text = sql.text(
         "WITH t AS MATERIALIZED (SELECT {now} AS now), \

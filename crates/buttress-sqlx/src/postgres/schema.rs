@@ -68,7 +68,7 @@ pub(super) async fn prepare(
     asked: Option<u16>,
 ) -> Result<u16, StoreError> {
     let opening = during("opening the store");
-    let mut loan = lender.lend_at_once().await.map_err(|e| e.context("opening the store"))?;
+    let mut loan = lender.lend_now().await.map_err(|e| e.context("opening the store"))?;
     let mut tx = loan.begin().await.map_err(opening)?;
     // One process at a time. The next one finds everything there.
     query(sql.text("SELECT pg_advisory_xact_lock($1)"))
@@ -79,7 +79,7 @@ pub(super) async fn prepare(
     check_encoding(&mut tx, sql).await?;
     let partitions = migrate(&mut tx, sql, asked).await?;
     tx.commit().await.map_err(opening)?;
-    loan.give_back().await?;
+    loan.finish().await?;
     Ok(partitions)
 }
 

@@ -1,6 +1,6 @@
 -- Times are nanoseconds since 1970. {s} is the schema, with its dot.
 
--- Sagas. Rows are found by their number, which grows, so that those in use stand together.
+-- Sagas. Rows are found by their number, which grows, so that rows in use are close together.
 CREATE TABLE {s}buttress_saga (
     number int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id uuid NOT NULL UNIQUE,
@@ -11,7 +11,7 @@ CREATE TABLE {s}buttress_saga (
     epoch int8 NOT NULL,
     -- 1 running, 2 unwinding, 3 stuck, 4 completed, 5 compensated
     status int8 NOT NULL,
-    -- How many entries the log holds.
+    -- The number of entries of the log.
     length int8 NOT NULL,
     cancel bool NOT NULL,
     deadline int8,
@@ -22,7 +22,7 @@ CREATE INDEX buttress_saga_working
 CREATE INDEX buttress_saga_open ON {s}buttress_saga (status, id) WHERE status < 4;
 CREATE INDEX buttress_saga_ended ON {s}buttress_saga (ended_at) WHERE ended_at IS NOT NULL;
 
--- Their logs. The input stands at position -1, with kind 0.
+-- The logs of sagas. The input is at position -1, with kind 0.
 CREATE TABLE {s}buttress_saga_entry (
     saga int8 NOT NULL,
     position int8 NOT NULL,
@@ -76,7 +76,8 @@ CREATE INDEX buttress_outbox_delayed ON {s}buttress_outbox (partition, due_at) W
 CREATE INDEX buttress_outbox_delivered ON {s}buttress_outbox (settled_at) WHERE status = 2;
 CREATE INDEX buttress_outbox_dead ON {s}buttress_outbox (sequence) WHERE status = 3;
 
--- Keys that the scan leaves out, each by the message that holds it. A dead letter holds without end.
+-- Keys that a scan skips, each with the message that holds it. A dead letter holds its key without
+-- end.
 CREATE TABLE {s}buttress_outbox_hold (
     partition int8 NOT NULL,
     key text COLLATE "C" NOT NULL,
@@ -86,7 +87,7 @@ CREATE TABLE {s}buttress_outbox_hold (
 );
 CREATE INDEX buttress_outbox_hold_until ON {s}buttress_outbox_hold (partition, until);
 
--- Who relays which partition.
+-- The owners of partitions.
 CREATE TABLE {s}buttress_outbox_lease (
     partition int8 PRIMARY KEY,
     relay uuid,
@@ -101,18 +102,18 @@ CREATE TABLE {s}buttress_outbox_relay (
     until int8 NOT NULL
 );
 
--- What consumers have received.
+-- The messages that consumers have received.
 CREATE TABLE {s}buttress_inbox (
     consumer text COLLATE "C" NOT NULL,
     message uuid NOT NULL,
     PRIMARY KEY (consumer, message)
 );
 
--- What participants of sagas have done.
+-- The steps that participants of sagas have done.
 CREATE TABLE {s}buttress_inbox_step (
     saga uuid NOT NULL,
     step text COLLATE "C" NOT NULL,
-    -- 1 action done, 2 undone, 3 tombstone: undone before it came
+    -- 1 action done, 2 undone, 3 tombstone: the undo came before the action
     state int8 NOT NULL,
     actions int8 NOT NULL,
     undos int8 NOT NULL,

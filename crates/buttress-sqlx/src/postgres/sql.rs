@@ -1,4 +1,4 @@
-//! [`Sql`]: statements on tables of a schema that is known when a store is opened.
+//! [`Sql`]: statements on tables of the schema that the configuration names.
 
 use buttress::Clock;
 use sqlx::AssertSqlSafe;
@@ -6,15 +6,15 @@ use sqlx::AssertSqlSafe;
 use crate::log::{ENDED, WORKING};
 use crate::time::nanos;
 
-/// Turns templates into statements, and says what time it is.
+/// Turns templates into statements, and returns the time.
 #[derive(Clone, Debug)]
 pub(super) struct Sql {
     schema: String,
     /// The schema as an identifier, with its dot.
     prefix: String,
-    /// Only tests set one.
+    /// Only tests set a clock.
     clock: Option<Clock>,
-    /// Whether sessions keep statements, to be prepared once.
+    /// Whether sessions keep prepared statements.
     keeps: bool,
 }
 
@@ -36,8 +36,8 @@ impl Statement {
     }
 }
 
-/// The time of a statement: the database's clock, unless a test says otherwise. Not `now()`, which
-/// stands still in a transaction.
+/// The time of a statement: the database's clock, or a test's. Not `now()`, which is constant in a
+/// transaction.
 const NOW: &str = "coalesce($1::int8, (extract(epoch FROM clock_timestamp()) * 1000000000)::int8)";
 
 impl Sql {
@@ -46,14 +46,14 @@ impl Sql {
         Self { schema: schema.to_owned(), prefix, clock, keeps }
     }
 
-    /// The statement, with the schema in place of `{s}`, the time in place of `{now}`, and the
-    /// statuses of sagas in place of `{working}` and `{ended}`. A caller that writes `{now}` binds
-    /// [`time`](Self::time) first.
+    /// Returns the statement. The schema replaces `{s}`, the time replaces `{now}`, and the
+    /// statuses of sagas replace `{working}` and `{ended}`. A caller of a template with `{now}`
+    /// binds [`time`](Self::time) first.
     pub(super) fn text(&self, template: &str) -> Statement {
         Statement { text: AssertSqlSafe(self.render(template)), keep: self.keeps }
     }
 
-    /// The text of the statement.
+    /// Returns the text of the statement.
     pub(super) fn render(&self, template: &str) -> String {
         template
             .replace("{s}", &self.prefix)
@@ -62,7 +62,7 @@ impl Sql {
             .replace("{ended}", &ENDED.to_string())
     }
 
-    /// The first parameter of statements with `{now}`: `None` for the database's clock.
+    /// Returns the first parameter of statements with `{now}`: `None` for the database's clock.
     pub(super) fn time(&self) -> Option<i64> {
         self.clock.as_ref().map(|clock| nanos(clock.unix()))
     }
@@ -75,7 +75,8 @@ impl Sql {
         self.prefix.trim_end_matches('.')
     }
 
-    /// The number of an advisory lock: the FNV-1a digest (64 bits) of the schema and what is locked.
+    /// Returns the number of an advisory lock: the FNV-1a digest (64 bits) of the schema, the kind
+    /// and the key.
     pub(super) fn lock(&self, what: &str, key: &str) -> i64 {
         let bytes = ["buttress", &self.schema, what, key].join("\u{1f}");
         bytes

@@ -1,4 +1,4 @@
-//! The writers: tasks that put what their callers ask for into one statement.
+//! The writers: tasks that write the operations of their callers in one statement.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::error::{batch_failed, too_slow};
 use crate::queue::{Batch, Intake, Op};
 use crate::time::within;
 
-/// Operations that are written together.
+/// Operations that one writer writes together.
 pub(super) trait Together: Op {
-    /// Which operations of a wave share statements.
+    /// Returns the kind of the operation. Operations of one kind share statements.
     fn kind(&self) -> u8;
 
-    /// Carries out operations of one wave: no subject comes up twice. Each statement may be a transaction
-    /// of its own.
+    /// Writes operations of one wave, in which each subject is unique. Each statement may be a
+    /// separate transaction.
     fn write(
         connection: &mut PgConnection,
         sql: &Sql,
@@ -29,7 +29,7 @@ pub(super) trait Together: Op {
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
-/// What a writer needs.
+/// The state of a writer.
 pub(super) struct Writer {
     source: Source,
     sql: Sql,
@@ -37,11 +37,11 @@ pub(super) struct Writer {
     operation_timeout: Duration,
 }
 
-/// Where a writer gets its connection.
+/// The source of a writer's connection.
 enum Source {
-    /// One of its own, whose session has the settings.
+    /// A separate connection, whose session has the settings.
     Own(Box<Own>),
-    /// One that is lent for each transaction.
+    /// A connection that is lent for each transaction.
     Lent(Lender),
 }
 
@@ -49,11 +49,11 @@ enum Source {
 struct Own {
     options: PgConnectOptions,
     settings: Option<Arc<str>>,
-    /// None before the first batch, and after one that failed.
+    /// `None` before the first batch, and after a batch that failed.
     connection: Option<PgConnection>,
-    /// When it was used last.
+    /// When the connection was used last.
     used: Instant,
-    /// After how long it is asked for an answer first, and how long that may take.
+    /// After this idle time the connection must answer first, within this time.
     patience: Duration,
     clock: Clock,
 }
@@ -61,8 +61,8 @@ struct Own {
 impl Own {
     async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         if let Some(connection) = &mut self.connection {
-            // A connection can die in silence while nothing is written, and would take the whole time of a
-            // batch to be found out.
+            // A connection can die silently while idle. Without the check, a batch would need its
+            // whole time to find out.
             let idle = self.clock.now().saturating_duration_since(self.used);
             let is_good = idle < self.patience
                 || matches!(within(self.patience, connection.ping()).await, Some(Ok(())));
@@ -78,7 +78,7 @@ impl Own {
 }
 
 impl Writer {
-    /// With a connection of its own to `direct`, or connections of `lender`.
+    /// Creates a writer with a separate connection to `direct`, or with connections of `lender`.
     pub(super) fn new(
         config: &PostgresConfig,
         sql: &Sql,
@@ -102,7 +102,7 @@ impl Writer {
         Self { source, sql: sql.clone(), operation_timeout: config.operation_timeout }
     }
 
-    /// Writes until the store is gone.
+    /// Writes until the store is dropped.
     pub(super) async fn run<O: Together>(mut self, mut intake: Intake<O>) {
         while let Some(mut batch) = intake.begin().await {
             intake.fill(&mut batch);
@@ -129,14 +129,14 @@ impl Writer {
         let written = within(limit, self.write(batch, WHAT)).await;
         let written = written.unwrap_or_else(|| Err(too_slow(WHAT, limit)));
         if let Err(error) = &written {
-            // The callers log it: in an outage they know which of their failures is the first.
+            // The callers log the error: they know which of their failures begins an outage.
             tracing::debug!(%error, "a batch of a store was not written");
             self.forget();
         }
         written
     }
 
-    /// Closes the connection after a failure: nobody knows in what state it is; a new one knows.
+    /// Closes the connection after a failure, because its state is unknown.
     fn forget(&mut self) {
         if let Source::Own(own) = &mut self.source {
             own.connection = None;
@@ -161,7 +161,7 @@ impl Writer {
                 for part in batch.waves().into_iter().flat_map(by_kind) {
                     let mut loan = lender.lend().await?;
                     O::write(&mut loan, &self.sql, part).await.map_err(failed)?;
-                    loan.give_back().await?;
+                    loan.finish().await?;
                 }
             }
         }
@@ -169,8 +169,8 @@ impl Writer {
     }
 }
 
-/// The operations of a wave, those of a kind together, so that no kind waits for the locks of another in
-/// one transaction.
+/// Returns the operations of a wave by kind, so that no kind waits in a transaction for the locks
+/// of another kind.
 fn by_kind<O: Together>(wave: Vec<&mut O>) -> Vec<Vec<&mut O>> {
     let mut kinds = std::collections::BTreeMap::<u8, Vec<&mut O>>::new();
     for op in wave {

@@ -105,7 +105,7 @@ async fn waits_have_an_end() {
     let start = buttress::Clock::default().now();
     let mut waiting = Box::pin(queue.submit("test", (1, 1), Number));
     assert!(futures_poll(&mut waiting).await.is_none());
-    // The only place is taken.
+    // The first operation has the only place.
     assert!(queue.submit("test", (2, 1), Number).await.unwrap_err().is_transient());
     assert!(waiting.await.unwrap_err().is_transient());
     assert_eq!(buttress::Clock::default().now() - start, SECOND);

@@ -1,4 +1,4 @@
-//! [`Gate`]: who writes to a file next.
+//! [`Gate`]: the order of writers to a file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use super::place::Place;
 use crate::error::too_slow;
 use crate::time::within;
 
-/// The line in which the writers of one file stand, in this process: first come, first served. SQLite
-/// itself lets whoever happens to ask at the right moment write, and others try again and again.
+/// The queue of the writers to one file in this process: first come, first served. SQLite itself
+/// has no order: waiting writers retry.
 #[derive(Clone)]
 pub(super) struct Gate {
     /// A fair lock.
@@ -24,9 +24,9 @@ pub(super) struct Gate {
 pub(super) type Turn = OwnedMutexGuard<()>;
 
 impl Gate {
-    /// The gate of a database: of a file by whatever name.
+    /// Returns the gate of a database. All names of one file have the same gate.
     pub(super) fn of(place: &Place) -> Self {
-        /// Guards the map only. Gates that nobody holds any more are cleared away when another is made.
+        /// Guards only the map. A new gate removes unused ones.
         static GATES: Mutex<Option<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>> =
             Mutex::new(None);
         let path = match place {
@@ -44,14 +44,14 @@ impl Gate {
         Self { turn }
     }
 
-    /// Waits for one's turn, up to `limit`.
+    /// Waits for a turn, up to `limit`.
     pub(super) async fn enter(&self, limit: Duration) -> Result<Turn, StoreError> {
         let turn = within(limit, self.turn.clone().lock_owned()).await;
         turn.ok_or_else(|| too_slow("waiting for other writers of the file", limit))
     }
 }
 
-/// One name for the file, also before it exists.
+/// Returns one name for the file, also before it exists.
 fn canonical(path: &Path) -> PathBuf {
     if let Ok(path) = path.canonicalize() {
         return path;

@@ -84,7 +84,7 @@ impl Store<Vec<u8>> for SqliteStore {
         self.bounded("sweeping results", async {
             let expired = self.remove("until <= ?1", limit).await?;
             let Some(most) = self.config().results else { return Ok(expired) };
-            // Counted while others write: it may be long.
+            // Counted outside the writer's turn, because it may take long.
             let results: i64 =
                 sqlx::query_scalar("SELECT count(*) FROM buttress_idempotency WHERE status = 2")
                     .fetch_one(self.pool())
@@ -124,7 +124,7 @@ impl CompleteIn<SqliteTransaction, Vec<u8>> for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Removes entries of which `condition` is true, those that expire first before the others.
+    /// Removes entries that meet `condition`. Removes the ones that expire first before the others.
     async fn remove(&self, condition: &str, limit: usize) -> Result<usize, StoreError> {
         if limit == 0 {
             return Ok(0);
@@ -140,14 +140,14 @@ impl SqliteStore {
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 
-    /// Removes results that have not expired, from the scopes that have the most, and of each scope those that
-    /// expire first: no scope can push the results of another out.
+    /// Removes results that have not expired: from the scopes that have the most results, those
+    /// that expire first. So no scope can evict the results of another.
     async fn evict(&self, limit: usize) -> Result<usize, StoreError> {
         if limit == 0 {
             return Ok(0);
         }
         let what = during("sweeping results");
-        // Chosen while others write: it goes through all results.
+        // Chosen outside the writer's turn, because it reads all results.
         let chosen: Option<String> = sqlx::query_scalar(
             "SELECT json_group_array(key) FROM (SELECT key FROM (SELECT key, until, \
              row_number() OVER (PARTITION BY substr(key, 1, instr(key, char(31)) - 1) \
@@ -204,7 +204,7 @@ impl SqliteStore {
     }
 }
 
-/// Carries out operations of one wave: no key comes up twice.
+/// Writes operations of one wave, in which each key is unique.
 pub(super) async fn write(
     tx: &mut SqliteConnection,
     now: i64,
@@ -244,7 +244,7 @@ async fn claim(
             .int(after(now, *lease))
             .int(nanos(*lease));
     }
-    // Free, or expired, or the very same claim again.
+    // Takes keys that are free or expired, or that have the very same claim.
     let owned = keys(
         tx,
         "INSERT INTO buttress_idempotency AS old (key, claim, fingerprint, status, until, length) \
@@ -371,7 +371,7 @@ async fn release(tx: &mut SqliteConnection, jobs: Vec<&mut ReleaseJob>) -> Resul
     Ok(())
 }
 
-/// The keys that a statement returns.
+/// Returns the keys that a statement returns.
 async fn keys(
     tx: &mut SqliteConnection,
     sql: &'static str,
@@ -390,9 +390,8 @@ async fn keys(
     Ok(keys.into_iter().collect())
 }
 
-/// Leases and results that end later than they were granted for: the clock was set back since. Each ends
-/// its length from now instead. Nobody else writes until the transaction ends, so what was found stays
-/// true.
+/// Shortens leases and results that end later than their length from now, because the clock was set
+/// back. No other transaction writes until this one ends, so the found rows are current.
 async fn shorten(
     tx: &mut SqliteConnection,
     found: &HashMap<String, Look>,
@@ -440,7 +439,7 @@ async fn find_all<'k>(
     looks.collect()
 }
 
-/// A damaged row is an error of its key alone.
+/// Reads a row. A damaged row is an error of its key alone.
 fn look(row: &SqliteRow, key: &str, now: i64) -> Look {
     found(row, now).map_err(|error| unreadable(key, error))
 }

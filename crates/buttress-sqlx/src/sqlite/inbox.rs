@@ -154,8 +154,9 @@ impl SqliteStore {
             [("buttress_inbox", "consumer, message"), ("buttress_inbox_step", "saga, step")]
         {
             let left = signed(limit.saturating_sub(removed) as u64);
-            // Those of the first release have no time. Those later than now were written before the clock was
-            // set back, and would be kept for as long as it was wrong.
+            // Rows of the first release have no time. Rows with a later time than now were written
+            // before the clock was set back. They would otherwise be kept until the clock has
+            // passed that time.
             let known = format!(
                 "UPDATE {table} SET received_at = ?1 WHERE ({key}) IN (SELECT {key} FROM {table} \
                  WHERE received_at = 0 OR received_at > ?1 LIMIT ?2)"

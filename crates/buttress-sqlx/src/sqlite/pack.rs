@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-/// Rows of numbers and bytes. The numbers are a JSON array of arrays, for `json_each(?1)`; bytes stand
-/// one after another in a blob, `?2`, and in the JSON as offset and length for `substr`. JSON alone
-/// would have to carry them in hexadecimal.
+/// Rows of numbers and bytes. The numbers are a JSON array of arrays, for `json_each(?1)`. The
+/// bytes are concatenated in a blob, `?2`, and the JSON has their offset and length for `substr`.
+/// JSON alone would need hexadecimal bytes.
 pub(super) struct Pack {
     pub(super) json: String,
     pub(super) blob: Vec<u8>,
@@ -13,7 +13,7 @@ pub(super) struct Pack {
 
 impl Pack {
     pub(super) fn new() -> Self {
-        // Of an empty blob `substr` makes NULL, so it is never empty.
+        // Never empty, because `substr` of an empty blob is NULL.
         Self { json: String::from("["), blob: vec![0], rows: 0 }
     }
 
@@ -27,7 +27,7 @@ impl Pack {
         Row { pack: self, columns: 0 }
     }
 
-    /// Nothing more will come: the JSON is whole.
+    /// Completes the JSON after the last row.
     pub(super) fn end(mut self) -> Self {
         self.json.push(']');
         self
@@ -41,7 +41,7 @@ pub(super) struct Row<'p> {
 }
 
 impl Row<'_> {
-    /// One column.
+    /// Adds a column.
     pub(super) fn int(&mut self, number: impl Into<i64>) -> &mut Self {
         self.comma();
         // Writing to a String cannot fail.
@@ -49,7 +49,7 @@ impl Row<'_> {
         self
     }
 
-    /// Two columns: where, counted from 1, and how many.
+    /// Adds two columns: the offset, counted from 1, and the length.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.comma();
         let _ = write!(self.pack.json, "{},{}", self.pack.blob.len() + 1, bytes.len());
@@ -57,7 +57,7 @@ impl Row<'_> {
         self
     }
 
-    /// Two columns.
+    /// Adds two columns: the offset and the length, or NULL.
     pub(super) fn bytes_or_null(&mut self, bytes: Option<&[u8]>) -> &mut Self {
         match bytes {
             Some(bytes) => self.bytes(bytes),

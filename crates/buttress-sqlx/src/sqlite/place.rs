@@ -1,4 +1,4 @@
-//! [`Place`]: where a database is, in a file or in memory.
+//! [`Place`]: the location of a database, in a file or in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use buttress::InvalidConfig;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 
-/// Where a database is.
+/// The location of a database.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     File(PathBuf),
@@ -15,8 +15,8 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Refuses what is no file, though SQLite would take it for a database: it would be another one for
-    /// each connection, and gone with it.
+    /// Refuses paths that SQLite takes for a temporary database. Each connection would get a
+    /// separate one.
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
         let Self::File(path) = self else { return Ok(()) };
         let refused =
@@ -33,7 +33,7 @@ impl Place {
         Ok(())
     }
 
-    /// Options that open it there; `create` says whether a file that is not there is made.
+    /// Returns options that open the database; `create` says whether they create a missing file.
     pub(super) fn options(&self, create: bool) -> SqliteConnectOptions {
         let options = SqliteConnectOptions::new();
         match self {
@@ -47,7 +47,7 @@ impl Place {
         }
     }
 
-    /// The database, for people.
+    /// Returns the name of the database for people.
     pub(super) fn path(&self) -> PathBuf {
         match self {
             Self::File(path) => path.clone(),
@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-/// A URI may ask for the file to be created, too.
+/// Removes the creation of the file from a URI.
 fn without_creation(path: &Path, create: bool) -> PathBuf {
     match path.to_str() {
         Some(text) if !create && text.starts_with("file:") => {
@@ -66,7 +66,7 @@ fn without_creation(path: &Path, create: bool) -> PathBuf {
     }
 }
 
-/// Whether SQLite makes a database of it that no two connections share, or that no file keeps.
+/// Whether SQLite makes a database of it that connections do not share, or that no file keeps.
 fn is_transient(text: &str) -> bool {
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let query = query.split_once('#').map_or(query, |(query, _)| query);
@@ -78,7 +78,7 @@ fn is_transient(text: &str) -> bool {
     in_memory || is_nothing || name == ":memory:" || name.ends_with("::memory:")
 }
 
-/// A part of a URI without its percent signs.
+/// Decodes the percent signs in a part of a URI.
 fn decoded(part: &str) -> String {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
@@ -105,19 +105,19 @@ fn hex(high: u8, low: u8) -> Option<u8> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory(Arc<Mutex<Current>>);
 
-/// The database that is open, or the last one that was.
+/// The database that is open, or the last one that was open.
 #[derive(Debug, Default)]
 struct Current {
     number: u64,
     stores: Weak<()>,
 }
 
-/// Held by each store of a database in memory; when the last one is gone the next store begins with an
-/// empty one.
+/// Held by each store of a database in memory. After the last one is dropped, the next store begins
+/// with an empty database.
 pub(super) type Held = Arc<()>;
 
 impl Memory {
-    /// The database that is open, or a new one.
+    /// Returns the database that is open, or a new one.
     pub(super) fn hold(&self) -> Held {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = current.stores.upgrade() {
@@ -128,24 +128,25 @@ impl Memory {
         held
     }
 
-    /// Its name, which SQLite keeps for this process.
+    /// Returns the name under which SQLite keeps the database in this process.
     fn name(&self) -> String {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if current.number == 0 {
             current.number = next();
         }
-        // SQLite shares what begins with a slash among all connections of the process.
+        // All connections of the process share a name that begins with a slash.
         format!("/buttress-in-memory-{}", current.number)
     }
 }
 
-/// A number that no database of this process had. A lone counter: nothing else is read by it.
+/// Returns a number that no earlier database of this process has. A relaxed counter, because no
+/// other data depends on it.
 fn next() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// The path of a file, as the folder of the process may change.
+/// Returns the absolute path of a file, because the working directory of the process may change.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

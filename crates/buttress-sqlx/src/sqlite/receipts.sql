@@ -1,5 +1,5 @@
--- When receipts and barriers were written, so that old ones can be removed. 0 in rows of a release that did
--- not record it: they are given the time of the first purge that finds them.
+-- When receipts and barriers were written, so that old ones can be removed. 0 in rows of a release
+-- that did not record the time: the first purge that finds them sets it.
 ALTER TABLE buttress_inbox ADD COLUMN received_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE buttress_inbox_step ADD COLUMN received_at INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX buttress_inbox_received ON buttress_inbox (received_at);

@@ -1,4 +1,4 @@
-//! What relays ask of the writer.
+//! The operations of relays that the writer carries out.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use buttress_durable::outbox::{Message, Settled};
 
 use crate::queue::{Job, Op};
 
-/// How far a relay has fetched in a partition.
+/// The greatest sequence that a relay has fetched in a partition.
 pub(crate) struct Mark {
     pub(crate) partition: u16,
     pub(crate) epoch: u64,
@@ -15,22 +15,22 @@ pub(crate) struct Mark {
 }
 
 pub(crate) type SettleJob = Job<Vec<Settled>, Vec<u16>>;
-/// Answers the partitions that have the mark.
+/// Returns the partitions that have the mark.
 pub(crate) type MarkJob = Job<Vec<Mark>, Vec<u16>>;
-/// Partitions whose delayed messages are due.
+/// The input: partitions whose delayed messages are due.
 pub(crate) type WakeJob = Job<Vec<u16>, ()>;
 
-/// What goes through the writer.
+/// An operation of the writer.
 pub(crate) enum RelayOp {
     Settle(SettleJob),
     Mark(MarkJob),
     Wake(WakeJob),
-    /// Partitions in which something waits for longer than it was meant to.
+    /// Partitions with a hold or a delay that is too long.
     Shorten(WakeJob),
 }
 
 impl Op for RelayOp {
-    /// One of a kind after another.
+    /// Operations of one kind run one after another.
     fn subject(&self) -> u128 {
         match self {
             Self::Settle(_) => 1,
@@ -80,7 +80,7 @@ impl Op for RelayOp {
     }
 }
 
-/// The greatest sequence fetched in each partition.
+/// Returns the greatest sequence fetched in each partition.
 pub(crate) fn highest(messages: &[Message]) -> BTreeMap<u16, i64> {
     let mut highest = BTreeMap::new();
     for message in messages {

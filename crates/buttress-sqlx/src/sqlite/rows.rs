@@ -3,12 +3,12 @@
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-/// An identifier as a column keeps it: the order of the bytes is that of the numbers.
+/// Returns an identifier as a column stores it. The bytes have the order of the numbers.
 pub(super) fn bytes_of_id(id: u128) -> Vec<u8> {
     id.to_be_bytes().to_vec()
 }
 
-/// The identifier in a column.
+/// Returns the identifier in a column.
 pub(super) fn id(row: &SqliteRow, column: usize) -> Result<u128, sqlx::Error> {
     let bytes: &[u8] = row.try_get(column)?;
     let bytes = bytes.try_into().map_err(|_| {

@@ -123,7 +123,8 @@ impl Store<Vec<u8>> for SqliteStore {
             }
             own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
             tx.commit().await?;
-            // What cannot be read stays where it is: go on behind it, until the end has been seen.
+            // Unreadable sagas stay where they are. The next call continues after them, until a
+            // call has seen the end.
             let passed =
                 rows.len() == limit && (begin_after != i64::MIN || !taken.corrupt.is_empty());
             self.inner.passes.note(pass, passed.then_some(last));
@@ -155,7 +156,7 @@ impl Store<Vec<u8>> for SqliteStore {
                 .await
                 .map_err(|error| failed(what, error))?;
             let Some(row) = row else {
-                // What was shortened stays so.
+                // Shortened leases stay shortened.
                 tx.commit().await?;
                 return Ok(None);
             };
@@ -192,7 +193,7 @@ impl Store<Vec<u8>> for SqliteStore {
                 .fetch_all(self.pool())
                 .await
                 .map_err(|error| failed(what, error))?;
-            // A damaged row is found by whoever looks at it.
+            // Calls that read the row report the damage.
             Ok(rows.iter().filter_map(|row| id(row, 0).ok()).map(SagaId::new).collect())
         })
         .await
@@ -237,7 +238,7 @@ impl Store<Vec<u8>> for SqliteStore {
     ) -> Result<Vec<Summary>, StoreError> {
         let what = "listing sagas";
         let filter = match status {
-            // Written out, so that the partial index is recognised.
+            // As a literal, so that SQLite recognises the partial index.
             Some(status) if !status.is_ended() => {
                 format!("status = {} AND {OPEN} AND", status.code())
             }
@@ -261,14 +262,13 @@ impl Store<Vec<u8>> for SqliteStore {
                     .await
                     .map_err(|error| failed(what, error))?;
                 let Some(last) = rows.last() else { break };
-                // As it stands in the row: those that are damaged have their place in the order, too.
+                // The raw value of the row, because damaged rows have a place in the order too.
                 after = Some(last.try_get(1).map_err(|error| failed(what, error))?);
                 for row in &rows {
                     let summary = head(row).map_err(|error| error.to_string());
                     match summary.and_then(|head| head.summary()) {
                         Ok(summary) => list.push(summary),
-                        // It must not keep the others from being listed; `load` says what is wrong
-                        // with it.
+                        // The list continues without it. `load` returns the reason.
                         Err(error) => {
                             let (_, saga) = name(row);
                             tracing::error!(saga, error, "a damaged saga is left out of a list");
@@ -304,8 +304,8 @@ impl Store<Vec<u8>> for SqliteStore {
     }
 }
 
-/// Leases of workers that end later than they were granted for: the clock was set back since. Each ends its
-/// length from now instead.
+/// Shortens leases of workers that end later than their length from now, because the clock was set
+/// back.
 async fn shorten(tx: &mut SqliteConnection, now: i64) -> Result<(), sqlx::Error> {
     let sql = "UPDATE buttress_saga_worker SET until = ?1 + max(length, 0) \
                WHERE until > ?1 AND until - max(length, 0) > ?1";

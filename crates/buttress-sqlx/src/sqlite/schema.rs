@@ -69,10 +69,10 @@ pub(super) async fn prepare(
     patience: Duration,
 ) -> Result<Prepared, StoreError> {
     let clock = Clock::default();
-    let give_up = clock.now() + patience;
+    let deadline = clock.now() + patience;
     loop {
         match try_prepare(options, asked).await {
-            Err(error) if error.is_transient() && clock.now() < give_up => {
+            Err(error) if error.is_transient() && clock.now() < deadline => {
                 clock.sleep(Duration::from_millis(20)).await;
             }
             outcome => return outcome,

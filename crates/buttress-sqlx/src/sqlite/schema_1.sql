@@ -1,6 +1,6 @@
 -- Times are nanoseconds since 1970. Identifiers are 16 bytes, the most significant first.
 
--- Sagas. Rows are found by their number, which grows, so that those in use stand together.
+-- Sagas. Rows are found by their number, which grows, so that rows in use are close together.
 CREATE TABLE buttress_saga (
     number INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
@@ -11,7 +11,7 @@ CREATE TABLE buttress_saga (
     epoch INTEGER NOT NULL,
     -- 1 running, 2 unwinding, 3 stuck, 4 completed, 5 compensated
     status INTEGER NOT NULL,
-    -- How many entries the log holds.
+    -- The number of entries of the log.
     length INTEGER NOT NULL,
     cancel INTEGER NOT NULL,
     deadline INTEGER,
@@ -22,7 +22,7 @@ CREATE INDEX buttress_saga_working
 CREATE INDEX buttress_saga_open ON buttress_saga (status, id) WHERE status < 4;
 CREATE INDEX buttress_saga_ended ON buttress_saga (ended_at) WHERE ended_at IS NOT NULL;
 
--- Their logs. The input stands at position -1, with kind 0.
+-- The logs of sagas. The input is at position -1, with kind 0.
 CREATE TABLE buttress_saga_entry (
     saga INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -75,7 +75,8 @@ CREATE INDEX buttress_outbox_delayed ON buttress_outbox (partition, due_at) WHER
 CREATE INDEX buttress_outbox_delivered ON buttress_outbox (settled_at) WHERE status = 2;
 CREATE INDEX buttress_outbox_dead ON buttress_outbox (sequence) WHERE status = 3;
 
--- Keys that the scan leaves out, each by the message that holds it. A dead letter holds without end.
+-- Keys that a scan skips, each with the message that holds it. A dead letter holds its key without
+-- end.
 CREATE TABLE buttress_outbox_hold (
     partition INTEGER NOT NULL,
     key TEXT NOT NULL,
@@ -85,7 +86,7 @@ CREATE TABLE buttress_outbox_hold (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX buttress_outbox_hold_until ON buttress_outbox_hold (partition, until);
 
--- Who relays which partition.
+-- The owners of partitions.
 CREATE TABLE buttress_outbox_lease (
     partition INTEGER PRIMARY KEY,
     relay BLOB,
@@ -100,18 +101,18 @@ CREATE TABLE buttress_outbox_relay (
     until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- What consumers have received.
+-- The messages that consumers have received.
 CREATE TABLE buttress_inbox (
     consumer TEXT NOT NULL,
     message BLOB NOT NULL,
     PRIMARY KEY (consumer, message)
 ) STRICT, WITHOUT ROWID;
 
--- What participants of sagas have done.
+-- The steps that participants of sagas have done.
 CREATE TABLE buttress_inbox_step (
     saga BLOB NOT NULL,
     step TEXT NOT NULL,
-    -- 1 action done, 2 undone, 3 tombstone: undone before it came
+    -- 1 action done, 2 undone, 3 tombstone: the undo came before the action
     state INTEGER NOT NULL,
     actions INTEGER NOT NULL,
     undos INTEGER NOT NULL,

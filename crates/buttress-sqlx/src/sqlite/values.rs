@@ -1,16 +1,17 @@
-//! [`Values`]: many rows as parameters of one statement, where it must be fast.
+//! [`Values`]: many rows as parameters of one fast statement.
 
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, AssertSqlSafe, Sqlite};
 
-/// The most rows of one statement; more are several. SQLite takes 32766 parameters.
+/// The most rows of one statement. More rows take several statements. SQLite allows 32766
+/// parameters.
 const MOST_ROWS: usize = 128;
 
-/// Rows for a `VALUES` clause. A [`Pack`](super::pack::Pack) takes one text for any number of rows, but
-/// SQLite then spends more time on reading JSON than on the rows.
+/// Rows for a `VALUES` clause. A [`Pack`](super::pack::Pack) needs one text for any number of rows,
+/// but SQLite then spends more time on JSON than on the rows.
 ///
-/// The number of rows is padded to a power of two with rows of NULL, so that few statements have to be
-/// prepared: each must say that its first column is not NULL.
+/// Rows of NULL pad the number of rows to a power of two, so that few statements have to be
+/// prepared. Each statement must check that its first column is not NULL.
 pub(super) struct Values<'v> {
     width: usize,
     cells: Vec<Cell<'v>>,
@@ -38,7 +39,7 @@ impl<'v> Values<'v> {
         self.cells.len() / self.width
     }
 
-    /// Statements and their parameters, with the rows in place of `{values}`.
+    /// Returns the statements with their parameters. The rows replace `{values}`.
     fn statements(
         &self,
         template: &str,
@@ -68,7 +69,7 @@ impl<'v> Values<'v> {
         Ok(statements)
     }
 
-    /// Returns how many rows were changed.
+    /// Executes the statements, and returns how many rows they changed.
     pub(super) async fn execute(
         &self,
         tx: &mut SqliteConnection,
@@ -82,7 +83,7 @@ impl<'v> Values<'v> {
         Ok(changed)
     }
 
-    /// The one text that each statement returns, if any.
+    /// Returns the one text that each statement returns, if any.
     pub(super) async fn texts(
         &self,
         tx: &mut SqliteConnection,

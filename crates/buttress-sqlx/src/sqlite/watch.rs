@@ -1,4 +1,4 @@
-//! [`Watch`]: that a file is the one which was opened.
+//! [`Watch`]: checks that a path still names the opened file.
 
 use std::path::{Path, PathBuf};
 
@@ -6,21 +6,21 @@ use buttress::StoreError;
 
 use super::place::{Place, absolute};
 
-/// What a store has open. On Unix a file that was deleted, moved away, or replaced by another is written
-/// on all the same: whatever is committed then is gone for whoever opens the path next.
+/// The files that a store has open. On Unix a process can still write to a file that was deleted,
+/// moved or replaced. The next process that opens the path does not see those writes.
 ///
-/// Holds as long as one connection is open: the system gives the number of a file to no other before.
+/// Valid while one connection is open: until then the system does not reuse the inode of the file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     files: Vec<(PathBuf, Identity)>,
 }
 
-/// By what the system knows a file, by whatever name.
+/// The device and inode of a file, which identify it under any name.
 type Identity = (u64, u64);
 
 impl Watch {
-    /// Looks at the database that was just opened, and at what SQLite keeps beside it. `uri` is what
-    /// SQLite says the file is.
+    /// Records the identity of the database that was just opened, and of the files that SQLite
+    /// keeps beside it. `uri` is the file according to SQLite.
     pub(super) fn of(place: &Place, uri: &str) -> Result<Self, StoreError> {
         let Place::File(path) = place else { return Ok(Self::default()) };
         let is_uri = path.to_str().is_some_and(|path| path.starts_with("file:"));
@@ -29,8 +29,8 @@ impl Watch {
         if let Some(identity) = look(&path)? {
             files.push((path.clone(), identity));
         }
-        // As long as the database is open nobody else removes these. They stand beside the file itself,
-        // also where the path is a link to it.
+        // No other process removes these files while the database is open. They are beside the file
+        // itself, also if the path is a link.
         for suffix in ["-wal", "-shm"] {
             let mut path = path.canonicalize().unwrap_or_else(|_| path.clone()).into_os_string();
             path.push(suffix);
@@ -42,10 +42,10 @@ impl Watch {
         Ok(Self { files })
     }
 
-    /// Whether everything is still there.
+    /// Checks that all files are still there.
     ///
     /// # Errors
-    /// `Misconfigured`, with the name of the file that is not.
+    /// Returns `Misconfigured`, with the name of the missing or replaced file.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         for (path, opened) in &self.files {
             if look(path)?.is_some_and(|found| found != *opened) {

@@ -1,4 +1,4 @@
-//! The writer: one task for each store, which puts what its callers ask for into one transaction.
+//! The writer: one task per store, which writes the operations of its callers in one transaction.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::log::LogOp;
 use crate::queue::{Batch, Intake, Op};
 use crate::time::{nanos, within};
 
-/// What goes through the writer.
+/// An operation of the writer.
 pub(super) enum WriteOp {
     Log(LogOp),
     Claim(ClaimOp),
@@ -73,7 +73,7 @@ impl Op for WriteOp {
     }
 }
 
-/// What the writer needs.
+/// The state of the writer.
 pub(super) struct Writer {
     pub(super) options: SqliteConnectOptions,
     pub(super) gate: Gate,
@@ -82,12 +82,12 @@ pub(super) struct Writer {
     pub(super) acquire_timeout: Duration,
     /// How long one transaction may take.
     pub(super) operation_timeout: Duration,
-    /// None before the first batch, and after one that failed.
+    /// `None` before the first batch, and after a batch that failed.
     pub(super) connection: Option<SqliteConnection>,
 }
 
 impl Writer {
-    /// Writes until the store is gone.
+    /// Writes until the store is dropped.
     pub(super) async fn run(mut self, mut intake: Intake<WriteOp>) {
         while let Some(mut batch) = intake.begin().await {
             let committed = self.turn(Some(&mut intake), &mut batch).await;
@@ -98,7 +98,7 @@ impl Writer {
                 }
                 continue;
             }
-            // The callers log it: in an outage they know which of their failures is the first.
+            // The callers log the error: they know which of their failures begins an outage.
             if let Err(error) = &committed {
                 tracing::debug!(%error, "a batch of a store was not written");
             }
@@ -115,18 +115,18 @@ impl Writer {
         batch: &mut Batch<WriteOp>,
     ) -> Result<(), StoreError> {
         let turn = self.gate.enter(self.acquire_timeout).await?;
-        // Whatever came while others wrote.
+        // Adds operations that came during the wait for the turn.
         if let Some(intake) = intake {
             intake.fill(batch);
         }
         let limit = self.operation_timeout;
-        // A new connection must not write to a file that took the place of the one that was opened.
+        // A new connection must not write to a file that replaced the opened one.
         if self.connection.is_none() {
             self.watch.check()?;
         }
         let written = within(limit, self.write(batch)).await;
         let outcome = match written {
-            // Before anybody is told that it is done.
+            // Checked before any caller gets the answer.
             Some(Ok(())) => match self.watch.check() {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -134,8 +134,8 @@ impl Writer {
             Some(Err(error)) => batch_failed("writing a batch", error),
             None => too_slow("writing a batch", limit),
         };
-        // Nobody knows in what state it is; a new one knows. It is gone, and its transaction with it,
-        // before others have their turn, unless it hangs.
+        // The state of the connection is unknown, so it is closed. Its transaction ends before the
+        // next writer has its turn, unless the close hangs.
         if let Some(connection) = self.connection.take() {
             let _closing = within(Duration::from_secs(1), connection.close_hard()).await;
         }
@@ -149,7 +149,7 @@ impl Writer {
             none => none.insert(self.options.connect().await?),
         };
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-        // Read once it is our turn: leases are counted from then.
+        // Read after the wait for the turn, because leases count from now.
         let now = nanos(self.clock.unix());
         for wave in batch.waves() {
             let mut logs = Vec::new();

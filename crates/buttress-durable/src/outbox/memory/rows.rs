@@ -126,7 +126,7 @@ impl Rows {
         for (number, partition) in self.partitions.iter_mut().enumerate().rev() {
             let is_busy = busy.iter().any(|busy| usize::from(*busy) == number);
             if mine > share && is_mine(partition) && !is_busy {
-                partition.give_up();
+                partition.release();
                 mine -= 1;
             }
         }
@@ -262,7 +262,7 @@ impl Rows {
 }
 
 impl Partition {
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn release(&mut self) {
         self.owner = None;
         self.fetched = 0;
     }

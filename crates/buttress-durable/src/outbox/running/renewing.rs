@@ -83,19 +83,19 @@ impl<St: Store, P, C> Running<St, P, C> {
         if self.stopping && self.pending.busy().is_empty() {
             return None;
         }
-        match self.pending.can_give_up() {
-            true => Some(self.next_lease.min(self.next_give_up)),
+        match self.pending.can_release() {
+            true => Some(self.next_lease.min(self.next_release)),
             false => Some(self.next_lease),
         }
     }
 
     fn wants_renewal(&self, now: Instant) -> bool {
-        now >= self.next_lease.min(self.next_give_up)
+        now >= self.next_lease.min(self.next_release)
             && self.renewal_at().is_some_and(|at| now >= at)
     }
 
     fn begin_renewal(&mut self, now: Instant) -> Renewal {
-        self.next_give_up = instant::after(now, self.relay.config.poll);
+        self.next_release = instant::after(now, self.relay.config.poll);
         let (length, busy) = (self.relay.config.lease, self.pending.busy());
         let (store, id) = (self.relay.store.clone(), self.relay.id);
         let limit = self.relay.config.clock.sleep(length);

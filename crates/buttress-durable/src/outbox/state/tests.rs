@@ -130,12 +130,12 @@ fn surplus_partitions_are_not_filled_again() {
     pending.take_in(vec![message(1, 1), message(2, 2)]);
     pending.own(Owned::new(vec![lease(1, 1), lease(2, 1)], 1));
     assert_eq!(pending.fetch_from(), [lease(1, 1)]);
-    assert_eq!((pending.busy(), pending.can_give_up()), (vec![1, 2], false));
+    assert_eq!((pending.busy(), pending.can_release()), (vec![1, 2], false));
     next(&mut pending);
     next(&mut pending);
     pending.ended(Delivery::of(&message(2, 2)), lease(2, 1), Verdict::Delivered);
     pending.written(1, &[]);
-    assert!(pending.can_give_up());
+    assert!(pending.can_release());
 }
 
 fn dead() -> Verdict {

@@ -1,8 +1,8 @@
-//! What the writer of claims does.
+//! The statements of the writer of claims.
 //!
-//! A user's transaction that completes its claim has the row until it ends. Nobody must wait for it
-//! here, where everybody else's claims would wait, too: rows that are locked are passed by, and what is
-//! known of them is answered.
+//! A user's transaction that completes its claim locks the row until it ends. A claim must not wait
+//! for it here, because all other claims would wait too. So the statements skip locked rows, and
+//! the answer uses their last committed state.
 
 use std::collections::{HashMap, HashSet};
 
@@ -55,8 +55,8 @@ impl Together for ClaimOp {
     }
 }
 
-/// Free, or expired, or the very same claim again. A key that is known is not even tried to be inserted:
-/// that would wait for whoever has its row.
+/// Takes keys that are free or expired, or that have the very same claim. It does not insert a
+/// known key: the insert would wait for the transaction that has locked its row.
 const CLAIM: &str = "\
     WITH t AS MATERIALIZED (SELECT {now} AS now), \
     asked AS MATERIALIZED (SELECT * FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::int8[]) \
@@ -231,8 +231,8 @@ async fn release(
     Ok(())
 }
 
-/// Under a condition on the row, which a renewal of its owner makes untrue. A row that is locked is being
-/// written to anyway.
+/// Has a condition on the row that the owner's renewal makes false. A locked row is being written
+/// anyway.
 const SHORTEN: &str = "\
     WITH t AS MATERIALIZED (SELECT {now} AS now), \
     late AS ( \
@@ -242,8 +242,8 @@ const SHORTEN: &str = "\
     FROM late CROSS JOIN t WHERE old.key = late.key AND CASE WHEN old.until > t.now \
         THEN old.until - greatest(old.length, 0) > t.now ELSE false END";
 
-/// Leases and results that end later than they were granted for: the clock was set back since. Each ends
-/// its length from now instead.
+/// Shortens leases and results that end later than their length from now, because the clock was set
+/// back.
 async fn shorten(
     connection: &mut PgConnection,
     sql: &Sql,

@@ -1,4 +1,4 @@
-//! Dead letters, and what operators do with them.
+//! Dead letters, and the operations on them.
 
 use buttress::StoreError;
 use buttress_durable::outbox::{DeadLetter, MessageId};
@@ -29,7 +29,7 @@ pub(super) async fn list(
     let mut loan = store.borrow().await?;
     let query = query(sql).bind(signed(after)).bind(signed(limit as u64));
     let rows = query.fetch_all(&mut *loan).await.map_err(what)?;
-    loan.give_back().await?;
+    loan.finish().await?;
     rows.iter().map(|row| letter(row).map_err(what)).collect()
 }
 
@@ -43,7 +43,7 @@ pub(super) async fn discard(store: &PostgresStore, ids: &[MessageId]) -> Result<
     change_dead(store, ids, "DELETE FROM {s}buttress_outbox").await
 }
 
-/// Does with dead letters what `change` says, and lets their keys go on.
+/// Applies `change` to dead letters, and releases their keys.
 async fn change_dead(
     store: &PostgresStore,
     ids: &[MessageId],
@@ -63,12 +63,12 @@ async fn change_dead(
     let mut loan = store.borrow().await?;
     let query = query_scalar(sql).bind(ids);
     let changed: i64 = query.fetch_one(&mut *loan).await.map_err(what)?;
-    loan.give_back().await?;
+    loan.finish().await?;
     Ok(usize::try_from(changed).unwrap_or(0))
 }
 
-/// Also a message that cannot be read is listed, with what can be read of it: it was given up because
-/// of that, and the error says so.
+/// Reads a dead letter. A message that cannot be read is listed with its readable parts. Its error
+/// holds the reason.
 fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
     let error =
         row.try_get(10).unwrap_or_else(|error| format!("the reason cannot be read: {error}"));

@@ -59,7 +59,7 @@ impl PostgresStore {
             let mut tx = loan.begin().await.map_err(what)?;
             let rows = bind(query(sql)).fetch_all(&mut *tx).await.map_err(what)?;
             tx.rollback().await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             let lines: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
             Ok(lines.map_err(what)?.join("\n"))
         })

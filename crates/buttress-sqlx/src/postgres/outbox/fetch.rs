@@ -1,4 +1,4 @@
-//! Fetching what is due.
+//! Fetching due messages.
 
 use std::fmt::Write as _;
 
@@ -19,13 +19,13 @@ use crate::time::duration;
 pub(super) const COLUMNS: &str =
     "sequence, id, partition, key, topic, payload, headers, due_at, attempts, starts";
 
-/// What one statement found.
+/// The result of one scan.
 struct Found {
     rows: Vec<PgRow>,
     now: i64,
     /// When the next delayed message is due.
     delayed: Option<i64>,
-    /// When the next key is let go on.
+    /// When the next hold of a key ends.
     held: Option<i64>,
 }
 
@@ -40,8 +40,8 @@ impl PostgresStore {
             self.wake(leases).await?;
             found = self.scan(leases, limit).await?;
         }
-        // A key that is held, or a message that is delayed, for longer than it was meant to be: looked for
-        // where nothing else is left to do, and at each renewal of the leases.
+        // Looks for holds and delays that are too long when nothing else is left to do, and at each
+        // renewal of the leases.
         let waits = found.delayed.is_some() || found.held.is_some();
         if waits && found.rows.len() < limit && self.shorten(leases).await? > 0 {
             found = self.scan(leases, limit).await?;
@@ -65,8 +65,8 @@ impl PostgresStore {
                 }
             }
         }
-        // Nobody passes an unreadable message of its own key. An operator discards it, or mends and
-        // requeues it.
+        // No message passes an unreadable message of the same key. An operator discards the
+        // unreadable message, or mends and requeues it.
         messages.retain(|message| {
             !keys.iter().any(|(sequence, key)| {
                 *sequence < signed(message.sequence)
@@ -82,40 +82,40 @@ impl PostgresStore {
         Ok(fetched)
     }
 
-    /// One statement, one round trip: the messages, in the order of their sequence, the mark of how far
-    /// they go, and when there will be more. Messages of partitions that are taken over meanwhile are
-    /// left out.
+    /// Runs one statement in one round trip. Returns the messages in the order of their sequence,
+    /// and when more are due. Records the greatest sequence. Leaves out messages of partitions that
+    /// are taken over meanwhile.
     async fn scan(&self, leases: &[Lease], limit: usize) -> Result<Found, StoreError> {
         let what = during("fetching messages");
         let sql = self.sql(&statement(leases));
         let mut loan = self.borrow().await?;
         let query = bind(query(sql), self.time(), leases, limit);
         let mut rows = query.fetch_all(&mut *loan).await.map_err(what)?;
-        loan.give_back().await?;
+        loan.finish().await?;
         let first = rows.first().ok_or_else(|| what(sqlx::Error::RowNotFound))?;
         let (now, delayed, held) = (
             first.try_get(10).map_err(what)?,
             first.try_get(11).map_err(what)?,
             first.try_get(12).map_err(what)?,
         );
-        // Without messages there is one row, which has the times only.
+        // Without messages there is one row with the times.
         rows.retain(|row| {
             row.try_get::<Option<i64>, _>(0).is_ok_and(|sequence| sequence.is_some())
         });
         Ok(Found { rows, now, delayed, held })
     }
 
-    /// What waits longer than it was meant to waits its length from now; returns how many did.
+    /// Shortens holds and delays that are too long. Returns how many.
     async fn shorten(&self, leases: &[Lease]) -> Result<u64, StoreError> {
         let partitions: Vec<i64> = leases.iter().map(|lease| lease.partition.into()).collect();
         let mut loan = self.borrow().await?;
         let shortened = shorten_waits(&mut loan, &self.inner.sql, &partitions).await;
         let shortened = shortened.map_err(during("fetching messages"))?;
-        loan.give_back().await?;
+        loan.finish().await?;
         Ok(shortened)
     }
 
-    /// Delayed messages that are due become pending.
+    /// Makes delayed messages pending that are due.
     async fn wake(&self, leases: &[Lease]) -> Result<(), StoreError> {
         let sql = self.sql(
             "UPDATE {s}buttress_outbox SET status = 0 WHERE sequence = ANY (ARRAY ( \
@@ -132,14 +132,14 @@ impl PostgresStore {
             .execute(&mut *loan)
             .await
             .map_err(during("fetching messages"))?;
-        loan.give_back().await?;
+        loan.finish().await?;
         Ok(())
     }
 }
 
-/// One scan in order for each partition, merged as they go: however many there are, it reads little more
-/// than it returns. Whether a key is held is asked row by row, with a limit that keeps the planner from
-/// making a join of it, which would read both sides whole.
+/// Returns one ordered scan per partition, merged by sequence. It reads little more than it
+/// returns, with any number of messages. A subquery with a limit checks the hold of each row,
+/// because the planner would otherwise make a join that reads both sides completely.
 pub(super) fn statement(leases: &[Lease]) -> String {
     let mut scans = String::new();
     for (n, lease) in leases.iter().enumerate() {

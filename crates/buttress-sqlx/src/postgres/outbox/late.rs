@@ -1,12 +1,12 @@
-//! What ends later than it was granted for: the clock was set back since. It is shortened to its length
-//! from now, never to the past.
+//! Shortening of ends that are later than their length from now, because the clock was set back. A
+//! shortened end is its length from now.
 
 use sqlx::postgres::PgConnection;
 
 use crate::postgres::rows::query;
 use crate::postgres::sql::Sql;
 
-/// The ends that a [`Plan`](crate::partitions::Plan) gives to leases.
+/// Sets the ends that a [`Plan`](crate::partitions::Plan) gives to leases.
 pub(super) async fn shorten_leases(
     tx: &mut PgConnection,
     sql: &Sql,
@@ -24,7 +24,7 @@ pub(super) async fn shorten_leases(
     query(text).bind(partitions).bind(ends).execute(tx).await.map(drop)
 }
 
-/// A relay that is gone must not have its share for longer than its lease.
+/// Shortens the leases of relays. A relay that crashed must not count for longer than its lease.
 pub(super) async fn shorten_relays(tx: &mut PgConnection, sql: &Sql) -> Result<(), sqlx::Error> {
     let text = sql.text(
         "UPDATE {s}buttress_outbox_relay SET until = t.now + greatest(length, 0) \
@@ -34,11 +34,10 @@ pub(super) async fn shorten_relays(tx: &mut PgConnection, sql: &Sql) -> Result<(
     query(text).bind(sql.time()).execute(tx).await.map(drop)
 }
 
-/// Keys that are held for a retry, and messages that were written with a delay; returns how many. What an
-/// operator decides about is held without end: its length is as long.
-///
-/// The first comparison finds them by an index, in numbers that cannot overflow; the second is exact.
-/// Holds and messages are locked in the order of their sequence, as they are everywhere.
+/// Shortens holds for a retry and delays of messages. Returns how many. A hold by a dead letter has
+/// no end, and an endless length. The first comparison finds them by an index, in floats that
+/// cannot overflow. The second comparison is exact. Holds and messages are locked in the order of
+/// their sequence, as in all other statements.
 pub(super) async fn shorten_waits(
     tx: &mut PgConnection,
     sql: &Sql,

@@ -27,7 +27,7 @@ mod settle;
 mod write;
 
 /// How many rows one transaction of a purge removes.
-const PURGED_AT_ONCE: usize = 2000;
+const PURGE_BATCH: usize = 2000;
 
 impl Store for PostgresStore {
     async fn lease_partitions(
@@ -41,18 +41,18 @@ impl Store for PostgresStore {
         self.bounded("leasing partitions", async {
             let mut loan = self.borrow().await?;
             let mut tx = loan.begin().await.map_err(what)?;
-            // All rows, so that relays do this one after another.
+            // Locks all rows, so that relays do this one after another.
             let rows = rows(&mut tx, sql, self.partitions()).await.map_err(what)?;
             let (now, relays) = register(&mut tx, sql, relay, lease).await.map_err(what)?;
             let plan = plan(&rows, relay.get(), relays, busy, now);
             plan.report();
-            give_up(&mut tx, sql, &plan.give_up).await.map_err(what)?;
+            release(&mut tx, sql, &plan.release).await.map_err(what)?;
             late::shorten_leases(&mut tx, sql, &plan.shorten).await.map_err(what)?;
             let leases = own(&mut tx, sql, relay, span(lease), now, &plan).await.map_err(what)?;
             let owned: Vec<i64> = leases.iter().map(|lease| lease.partition.into()).collect();
             late::shorten_waits(&mut tx, sql, &owned).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             Ok(Owned::new(leases, plan.surplus))
         })
         .await
@@ -74,7 +74,7 @@ impl Store for PostgresStore {
                 query.execute(&mut *tx).await.map_err(what)?;
             }
             tx.commit().await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             Ok(())
         })
         .await
@@ -113,7 +113,7 @@ impl Store for PostgresStore {
                 .await
                 .map_err(what)?;
             tx.commit().await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             let starts = starts
                 .ok_or_else(|| StoreError::conflict(format!("message {id}: it is not pending")))?;
             u32::try_from(starts)
@@ -136,7 +136,7 @@ impl Store for PostgresStore {
                 .execute(&mut *loan)
                 .await
                 .map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
         })
         .await
@@ -179,7 +179,7 @@ impl Store for PostgresStore {
             let mut loan = self.borrow().await?;
             let query = query(sql).bind(self.time());
             let row = query.fetch_one(&mut *loan).await.map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             let number = |column: usize| row.try_get::<i64, _>(column).map_err(what);
             let mut backlog = Backlog::default();
             backlog.pending = number(0)?.unsigned_abs();
@@ -202,7 +202,7 @@ impl Store for PostgresStore {
     async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let mut purged = 0;
         loop {
-            let some = (limit - purged).min(PURGED_AT_ONCE);
+            let some = (limit - purged).min(PURGE_BATCH);
             let done = self.bounded("purging messages", self.purge_messages(age, some)).await?;
             purged += done;
             if done < some || purged >= limit {
@@ -215,7 +215,8 @@ impl Store for PostgresStore {
 impl PostgresStore {
     async fn purge_messages(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let what = during("purging messages");
-        // The clock was set back since: they were delivered now, or they would be kept for as long as it was wrong.
+        // Messages delivered after now: the clock was set back. They count as delivered now, so
+        // that the purge does not keep them longer.
         let late = self.sql(
             "UPDATE {s}buttress_outbox SET settled_at = {now} WHERE sequence = ANY (ARRAY ( \
              SELECT sequence FROM {s}buttress_outbox WHERE status = 2 AND settled_at > {now} \
@@ -237,12 +238,12 @@ impl PostgresStore {
             .execute(&mut *loan)
             .await
             .map_err(what)?;
-        loan.give_back().await?;
+        loan.finish().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 }
 
-/// Notes down that `relay` is there, until its lease ends; returns the time, and how many relays are.
+/// Records `relay` as live until its lease ends. Returns the time, and the number of live relays.
 async fn register(
     tx: &mut PgConnection,
     sql: &Sql,
@@ -270,7 +271,7 @@ async fn register(
     Ok((now, usize::try_from(relays).unwrap_or(1)))
 }
 
-/// All partitions, locked in their order until the transaction ends.
+/// Reads all partitions, and locks them in their order until the transaction ends.
 async fn rows(
     tx: &mut PgConnection,
     sql: &Sql,
@@ -290,8 +291,9 @@ async fn rows(
     rows.iter().map(row).collect()
 }
 
-/// As [`Store::release_partitions`], of some partitions: their owner is there, and knows what it fetched.
-async fn give_up(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result<(), sqlx::Error> {
+/// Releases some partitions like [`Store::release_partitions`]. Their owner is alive, so no message
+/// is suspect.
+async fn release(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result<(), sqlx::Error> {
     if partitions.is_empty() {
         return Ok(());
     }
@@ -302,8 +304,8 @@ async fn give_up(tx: &mut PgConnection, sql: &Sql, partitions: &[i64]) -> Result
     query(text).bind(partitions).execute(tx).await.map(drop)
 }
 
-/// Renews what is kept, and takes what is to be taken: under the next epoch, and with all its last owner
-/// fetched as suspect.
+/// Renews the kept partitions, and takes others under the next epoch. All messages that the last
+/// owner fetched are suspect.
 async fn own(
     tx: &mut PgConnection,
     sql: &Sql,
@@ -330,12 +332,12 @@ async fn own(
     Ok(leases)
 }
 
-/// The lease in the first three columns of a row; `None` if the row is damaged.
+/// Returns the lease in the first three columns of a row; `None` if the row is damaged.
 fn lease_of(row: &PgRow) -> Result<Option<Lease>, sqlx::Error> {
     Ok(partitions::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
-/// The fence: the row is the one that a take-over changes.
+/// Locks the row of the fence, which a take-over changes.
 async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Result<(), StoreError> {
     let text = sql.text(
         "UPDATE {s}buttress_outbox_lease SET epoch = epoch \

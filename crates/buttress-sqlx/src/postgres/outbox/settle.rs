@@ -1,4 +1,4 @@
-//! Writing down how deliveries ended.
+//! Recording how deliveries ended.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ use crate::postgres::sql::Sql;
 use crate::relaying::{FOREVER, Sorted, fences, refused, sort};
 use crate::time::span;
 
-/// The fence, in the order of the partitions, so that two of these cannot wait for each other: the rows
-/// are those that a take-over changes.
+/// Locks the rows of the fence, which a take-over changes. In the order of the partitions, so that
+/// two of these statements cannot wait for each other.
 const FENCE: &str = "\
     WITH locked AS ( \
         SELECT l.partition, l.epoch FROM unnest($2::int8[], $3::int8[]) AS a(partition, epoch) \
@@ -26,9 +26,9 @@ const FENCE: &str = "\
         UPDATE {s}buttress_outbox_lease AS l SET epoch = l.epoch FROM locked AS k \
         WHERE l.partition = k.partition AND l.epoch = k.epoch RETURNING l.partition, l.epoch)";
 
-/// What the publisher took, and with it the holds of its keys. Messages are found by their sequence alone,
-/// and their partition and status are compared in a way that no index knows: with a choice, and with
-/// statistics that are always behind, the planner goes through all that is pending for each of them.
+/// Settles delivered messages, and removes their holds. It finds messages by their sequence alone,
+/// and compares partition and status in a form without an index. Statistics of a queue are always
+/// outdated, and the planner would otherwise scan all pending messages for each one.
 const DELIVER: &str = ", \
     done AS ( \
         UPDATE {s}buttress_outbox AS m SET status = 2, settled_at = {now} \
@@ -43,7 +43,8 @@ const DELIVER: &str = ", \
         AND h.key = d.key AND h.sequence = d.sequence) \
     SELECT partition, epoch FROM fence";
 
-/// A message that still holds its key was not fetched since: that is the same verdict again.
+/// A message that still holds its key was not fetched since, so this is a repetition of the
+/// verdict.
 const RETRY: &str = "\
     WITH new AS MATERIALIZED (SELECT * FROM \
         unnest($2::int8[], $3::int8[], $4::int8[], $5::text[], $6::int8[]) \
@@ -62,7 +63,7 @@ const RETRY: &str = "\
     ON CONFLICT (partition, key, sequence) \
     DO UPDATE SET until = excluded.until, length = excluded.length";
 
-/// A dead letter holds its key without end, or lets go of it.
+/// A dead letter holds its key without end, or releases it.
 const BURY: &str = "\
     WITH new AS MATERIALIZED (SELECT * FROM \
         unnest($2::int8[], $3::int8[], $4::int8[], $5::text[], $6::int8[]) \
@@ -82,16 +83,16 @@ const BURY: &str = "\
     ON CONFLICT (partition, key, sequence) \
     DO UPDATE SET until = excluded.until, length = excluded.length";
 
-/// A verdict that is not delivered: the message, how long its key is held, why, and whether it counts as
-/// an attempt.
+/// A message that was not delivered, how long its key is held, the reason, and whether the failure
+/// counts.
 type Failed<'s> = (&'s Settled, i64, String, bool);
 
 impl PostgresStore {
-    /// One statement, one round trip, unless something failed.
+    /// Settles in one statement and one round trip, unless a delivery failed.
     pub(super) async fn settle_all(&self, settled: &[Settled]) -> Result<Vec<u16>, StoreError> {
         let what = during("settling messages");
         let asked = fences(settled);
-        // What is refused is found out in the statement.
+        // The statement finds out which partitions are refused.
         let Sorted { delivered, retried, dead } = sort(settled, &asked);
         let sql = &self.inner.sql;
         let mut loan = self.borrow().await?;
@@ -110,7 +111,7 @@ impl PostgresStore {
             fail(&mut tx, sql, BURY, dead.collect()).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
         }
-        loan.give_back().await?;
+        loan.finish().await?;
         Ok(refused(settled, &passed))
     }
 }

@@ -1,4 +1,4 @@
-//! What the writer of logs does.
+//! The statements of the writer of logs.
 
 use std::collections::HashMap;
 
@@ -67,7 +67,7 @@ async fn renew_workers(
     }
     let workers: Vec<Uuid> = jobs.iter().map(|job| uuid(job.input.0.get())).collect();
     let leases: Vec<i64> = jobs.iter().map(|job| span(job.input.1)).collect();
-    // In the order of the workers, so that two of these cannot wait for each other.
+    // In the order of the workers, so that two of these statements cannot wait for each other.
     let text = sql.text(
         "INSERT INTO {s}buttress_saga_worker (worker, until, length) \
          SELECT worker, {now} + lease, lease FROM unnest($2::uuid[], $3::int8[]) AS new(worker, lease) \
@@ -82,7 +82,7 @@ async fn renew_workers(
     Ok(())
 }
 
-/// The entries of a batch, a vector for each column.
+/// The entries of a batch, as one vector per column.
 #[derive(Default)]
 struct Columns {
     saga: Vec<Uuid>,
@@ -115,10 +115,10 @@ impl Columns {
     }
 }
 
-/// Creations and appends in one statement, which is the transaction. The fence: rows that a take-over
-/// changes are locked and changed under a condition on their epoch. They are locked in the order of
-/// their numbers, so that two of these cannot wait for each other. Entries of what did not pass find
-/// no saga to go to.
+/// Creations and appends in one statement, which is the transaction. The fence: the statement locks
+/// the rows that a take-over changes, and changes them only under the owner's epoch. It locks them
+/// in the order of their numbers, so that two of these statements cannot wait for each other.
+/// Entries of a saga that did not pass the fence match no saga.
 const WRITE: &str = "\
     WITH created AS ( \
         INSERT INTO {s}buttress_saga (id, definition, version, codec, worker, epoch, status, \

@@ -1,4 +1,4 @@
-//! Sagas of old: those of other versions, and those that ended long ago.
+//! Old sagas: sagas of other versions, and sagas that ended long ago.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::postgres::PostgresStore;
 use crate::time::span;
 
 /// How many sagas one transaction of a purge removes.
-const PURGED_AT_ONCE: usize = 1000;
+const PURGE_BATCH: usize = 1000;
 
 impl PostgresStore {
     pub(super) async fn other_versions_of(
@@ -22,7 +22,8 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Vec<Summary>, StoreError> {
         let what = during("looking for other versions");
-        // Two ranges of the index of unfinished sagas. `+ 0` keeps the planner from going through all rows in order.
+        // Two ranges of the index of unfinished sagas. `+ 0` keeps the planner from a scan of all
+        // rows in order.
         let sql = self.sql(&format!(
             "SELECT {HEAD} FROM {{s}}buttress_saga AS s WHERE definition = $2 \
              AND (version < $3 OR version > $3) AND status IN {{working}} \
@@ -40,12 +41,14 @@ impl PostgresStore {
                 .fetch_all(&mut *loan)
                 .await
                 .map_err(what)?;
-            loan.give_back().await?;
+            loan.finish().await?;
             let mut list = Vec::with_capacity(rows.len());
             for row in &rows {
                 match head(row).map_err(|error| error.to_string()).and_then(|head| head.summary()) {
                     Ok(summary) => list.push(summary),
-                    Err(error) => tracing::warn!(%error, "left out of the sagas of other versions"),
+                    Err(error) => tracing::warn!(
+                        %error, "a damaged saga is left out of the sagas of other versions"
+                    ),
                 }
             }
             Ok(list)
@@ -53,7 +56,7 @@ impl PostgresStore {
         .await
     }
 
-    /// Removes sagas of one definition, or of all, a few in each transaction.
+    /// Removes sagas of one definition, or of all, a batch per transaction.
     pub(super) async fn purge_all(
         &self,
         definition: Option<&str>,
@@ -62,7 +65,7 @@ impl PostgresStore {
     ) -> Result<usize, StoreError> {
         let mut purged = 0;
         loop {
-            let some = (limit - purged).min(PURGED_AT_ONCE);
+            let some = (limit - purged).min(PURGE_BATCH);
             let purging = self.purge_some(definition, age, some);
             let done = self.bounded("purging sagas", purging).await?;
             purged += done;
@@ -80,13 +83,14 @@ impl PostgresStore {
     ) -> Result<usize, StoreError> {
         let what = during("purging sagas");
         let own = if definition.is_some() { "AND definition = $4" } else { "" };
-        // The clock was set back since: they end now, or they would be kept for as long as it was wrong.
+        // Sagas that ended after now: the clock was set back. They end now, so that the purge does
+        // not keep them longer.
         let late = self.sql(
             "UPDATE {s}buttress_saga SET ended_at = {now} WHERE number = ANY (ARRAY( \
              SELECT number FROM {s}buttress_saga WHERE ended_at IS NOT NULL AND ended_at > {now} \
              LIMIT $2 FOR UPDATE SKIP LOCKED))",
         );
-        // One statement is one transaction: a saga goes with its log.
+        // One statement is one transaction: it removes a saga with its log.
         let sagas = self.sql(&format!(
             "WITH old AS (SELECT number FROM {{s}}buttress_saga WHERE ended_at IS NOT NULL {own} \
                  AND ended_at <= {{now}} - $2::int8 ORDER BY ended_at LIMIT $3 \
@@ -107,7 +111,7 @@ impl PostgresStore {
         let done = purging.execute(&mut *loan).await.map_err(what)?;
         let workers = query(workers).bind(self.time()).bind(span(age));
         workers.execute(&mut *loan).await.map_err(what)?;
-        loan.give_back().await?;
+        loan.finish().await?;
         Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
     }
 }

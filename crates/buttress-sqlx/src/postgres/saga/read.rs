@@ -1,4 +1,4 @@
-//! How rows become sagas, and logs.
+//! Rows as sagas, and as logs.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub(super) async fn find(
     Ok(row.map(|row| head(&row).map_err(|error| unreadable(saga, "row", error))))
 }
 
-/// A whole log; or what of it cannot be read.
+/// Returns a whole log, or why it cannot be read.
 pub(super) async fn lines(
     tx: &mut PgConnection,
     sql: &Sql,
@@ -33,7 +33,7 @@ pub(super) async fn lines(
     Ok(logs.into_values().next().unwrap_or_else(|| Ok(Vec::new())))
 }
 
-/// Whole logs, by the numbers of their sagas; or what of them cannot be read.
+/// Returns whole logs by the numbers of their sagas, or why they cannot be read.
 pub(super) async fn logs(
     tx: &mut PgConnection,
     sql: &Sql,
@@ -56,7 +56,7 @@ pub(super) async fn logs(
     Ok(logs)
 }
 
-/// Up to `count` lines of a log from `position` on.
+/// Returns up to `count` lines of a log from `position` on.
 pub(super) async fn some_lines(
     connection: &mut PgConnection,
     sql: &Sql,
@@ -79,7 +79,8 @@ pub(super) async fn some_lines(
     Ok(lines.map_err(|error| unreadable(head.id, "log", error)))
 }
 
-/// A saga for people, also one whose row is damaged; the id is 0 then if it cannot be told.
+/// Returns the id and a name of a saga for people, also for a damaged row. The id is 0 if it cannot
+/// be read.
 pub(super) fn name(row: &PgRow) -> (SagaId, String) {
     match id(row, 1) {
         Ok(id) => (SagaId::new(id), format!("saga {}", SagaId::new(id))),

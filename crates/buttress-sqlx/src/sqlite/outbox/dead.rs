@@ -1,4 +1,4 @@
-//! Dead letters, and what operators do with them.
+//! Dead letters, and the operations on them.
 
 use buttress::StoreError;
 use buttress_durable::outbox::{DeadLetter, MessageId};
@@ -14,7 +14,7 @@ use crate::sqlite::SqliteStore;
 use crate::sqlite::rows::id;
 use crate::time::duration;
 
-/// Those that are dead letters among the ids in `?1` and `?2`.
+/// The dead letters among the ids in `?1` and `?2`.
 const CHOSEN: &str = "status = 3 AND id IN (SELECT substr(?2, value ->> 0, 16) FROM json_each(?1))";
 
 pub(super) async fn list(
@@ -54,7 +54,7 @@ pub(super) async fn discard(store: &SqliteStore, ids: &[MessageId]) -> Result<us
     change(store, ids, format!("DELETE FROM buttress_outbox WHERE {CHOSEN}")).await
 }
 
-/// Lets the keys go on, and does with the messages what `sql` says.
+/// Releases the keys, and applies `sql` to the messages.
 async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Result<usize, StoreError> {
     let what = during("changing dead letters");
     let free = format!(
@@ -72,8 +72,8 @@ async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Result<u
     Ok(usize::try_from(changed).unwrap_or(usize::MAX))
 }
 
-/// Also a message that cannot be read is listed, with what can be read of it: it was given up because
-/// of that, and the error says so.
+/// Reads a dead letter. A message that cannot be read is listed with its readable parts. Its error
+/// holds the reason.
 fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
     let error =
         row.try_get(10).unwrap_or_else(|error| format!("the reason cannot be read: {error}"));

@@ -1,4 +1,4 @@
-//! Fetching what is due.
+//! Fetching due messages.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,14 +21,14 @@ use crate::time::duration;
 pub(super) const COLUMNS: &str =
     "sequence, id, partition, key, topic, payload, headers, due_at, attempts, starts";
 
-/// A partition that is owned under the epoch that was asked for.
+/// A partition that the caller owns under the epoch of its lease.
 struct Open {
     lease: Lease,
-    /// How far its owner has fetched.
+    /// The greatest sequence that the owner has fetched.
     high: i64,
-    /// When its next delayed message is due.
+    /// When the next delayed message is due.
     delayed: Option<i64>,
-    /// When its next key is let go on.
+    /// When the next hold of a key ends.
     held: Option<i64>,
 }
 
@@ -40,8 +40,8 @@ impl SqliteStore {
     ) -> Result<Fetched, StoreError> {
         let now = self.now();
         let fetched = self.fetch_at(leases, limit, now).await?;
-        // A key that is held, or a message that is delayed, for longer than it was meant to be: looked for
-        // where nothing else is left to do, and at each renewal of the leases.
+        // Looks for holds and delays that are too long when nothing else is left to do, and at each
+        // renewal of the leases.
         if fetched.next_due.is_none() || fetched.messages.len() >= limit {
             return Ok(fetched);
         }
@@ -112,7 +112,7 @@ impl SqliteStore {
         for row in &rows {
             let number = |column: usize| row.try_get(column).map_err(what);
             let lease = partitions::lease(number(0)?, number(1)?, number(2)?);
-            // A partition whose row is damaged has no owner.
+            // A partition with a damaged row has no owner.
             let Some(lease) = lease else { continue };
             let asked =
                 |asked: &Lease| (asked.partition, asked.epoch) == (lease.partition, lease.epoch);
@@ -128,7 +128,7 @@ impl SqliteStore {
         Ok(open)
     }
 
-    /// The first messages of these partitions together, in the order of their sequence.
+    /// Returns the first messages of these partitions together, in the order of their sequence.
     async fn scan(
         &self,
         open: &[Open],
@@ -157,7 +157,7 @@ impl SqliteStore {
             }
         }
         self.bury(open, &unreadable).await?;
-        // Nobody passes an unreadable message of its own key.
+        // No message passes an unreadable message of the same key.
         messages.retain(|message| {
             !unreadable.iter().any(|(sequence, _, _, key)| {
                 *sequence < signed(message.sequence)
@@ -167,8 +167,8 @@ impl SqliteStore {
         Ok(messages)
     }
 
-    /// Makes dead letters of messages that cannot be read, which hold their keys: an operator discards
-    /// them, or mends and requeues them.
+    /// Makes dead letters of messages that cannot be read. They hold their keys until an operator
+    /// discards them, or mends and requeues them.
     async fn bury(
         &self,
         open: &[Open],
@@ -182,8 +182,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Notes down how far the messages go before anybody sees them; those of partitions that were taken
-    /// over meanwhile are left out.
+    /// Records the greatest sequence before a relay sees the messages. Removes messages of
+    /// partitions that were taken over meanwhile.
     async fn mark(&self, open: &[Open], messages: &mut Vec<Message>) -> Result<(), StoreError> {
         let mut highest: BTreeMap<u16, i64> = highest(messages);
         let marks: Vec<Mark> = open
@@ -207,8 +207,8 @@ impl SqliteStore {
     }
 }
 
-/// One scan in order for each partition, merged as they go: however many there are, it reads little more
-/// than it returns.
+/// Returns one ordered scan per partition, merged by sequence. It reads little more than it
+/// returns, with any number of messages.
 fn merge(open: &[Open]) -> String {
     let mut sql = String::new();
     for (n, open) in open.iter().enumerate() {

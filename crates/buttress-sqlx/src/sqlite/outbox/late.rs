@@ -1,9 +1,9 @@
-//! What ends later than it was granted for: the clock was set back since. It is shortened to its length
-//! from now, never to the past.
+//! Shortening of ends that are later than their length from now, because the clock was set back. A
+//! shortened end is its length from now.
 
 use sqlx::sqlite::SqliteConnection;
 
-/// The ends that a [`Plan`](crate::partitions::Plan) gives to leases.
+/// Sets the ends that a [`Plan`](crate::partitions::Plan) gives to leases.
 pub(super) async fn shorten_leases(
     tx: &mut SqliteConnection,
     ends: &[(i64, i64)],
@@ -18,15 +18,15 @@ pub(super) async fn shorten_leases(
     Ok(())
 }
 
-/// A relay that is gone must not have its share for longer than its lease.
+/// Shortens the leases of relays. A relay that crashed must not count for longer than its lease.
 pub(super) async fn shorten_relays(tx: &mut SqliteConnection, now: i64) -> Result<(), sqlx::Error> {
     let sql = "UPDATE buttress_outbox_relay SET until = ?1 + max(length, 0) \
                WHERE until > ?1 AND until - max(length, 0) > ?1";
     sqlx::query(sql).bind(now).execute(tx).await.map(drop)
 }
 
-/// Keys that are held for a retry, and messages that were written with a delay; returns how many. What an
-/// operator decides about is held without end: its length is as long.
+/// Shortens holds for a retry and delays of messages. Returns how many. A hold by a dead letter has
+/// no end, and an endless length.
 pub(in crate::sqlite) async fn shorten_waits(
     tx: &mut SqliteConnection,
     now: i64,

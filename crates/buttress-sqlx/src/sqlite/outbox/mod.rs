@@ -27,8 +27,8 @@ mod late;
 pub(super) mod settle;
 mod write;
 
-/// How many rows one transaction of a purge removes, so that others need not wait long for theirs.
-const PURGED_AT_ONCE: usize = 500;
+/// How many rows one transaction of a purge removes, so that other transactions do not wait long.
+const PURGE_BATCH: usize = 500;
 
 impl Store for SqliteStore {
     async fn lease_partitions(
@@ -45,7 +45,7 @@ impl Store for SqliteStore {
             let rows = rows(&mut tx, self.partitions()).await.map_err(what)?;
             let plan = plan(&rows, relay.get(), relays, busy, now);
             plan.report();
-            give_up(&mut tx, &plan.give_up).await.map_err(what)?;
+            release(&mut tx, &plan.release).await.map_err(what)?;
             late::shorten_leases(&mut tx, &plan.shorten).await.map_err(what)?;
             let leases = own(&mut tx, relay, length, now, &plan).await.map_err(what)?;
             let owned: Vec<u16> = leases.iter().map(|lease| lease.partition).collect();
@@ -184,7 +184,7 @@ impl Store for SqliteStore {
     async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let mut purged = 0;
         loop {
-            let some = (limit - purged).min(PURGED_AT_ONCE);
+            let some = (limit - purged).min(PURGE_BATCH);
             let done = self.bounded("purging messages", self.purge_messages(age, some)).await?;
             purged += done;
             if done < some || purged >= limit {
@@ -199,7 +199,8 @@ impl SqliteStore {
         let what = during("purging messages");
         let mut tx = self.begin().await?;
         let now = self.now();
-        // The clock was set back since: they were delivered now, or they would be kept for as long as it was wrong.
+        // Messages delivered after now: the clock was set back. They count as delivered now, so
+        // that the purge does not keep them longer.
         sqlx::query(
             "UPDATE buttress_outbox SET settled_at = ?1 WHERE sequence IN (SELECT sequence \
              FROM buttress_outbox WHERE status = 2 AND settled_at > ?1 LIMIT ?2)",
@@ -223,7 +224,7 @@ impl SqliteStore {
     }
 }
 
-/// Notes down that `relay` is there, until its lease ends; returns how many relays are.
+/// Records `relay` as live until its lease ends. Returns the number of live relays.
 async fn register(
     tx: &mut SqliteConnection,
     relay: RelayId,
@@ -267,8 +268,9 @@ async fn rows(
     rows.iter().map(row).collect()
 }
 
-/// As [`Store::release_partitions`], of some partitions: their owner is there, and knows what it fetched.
-async fn give_up(tx: &mut SqliteConnection, partitions: &[i64]) -> Result<(), sqlx::Error> {
+/// Releases some partitions like [`Store::release_partitions`]. Their owner is alive, so no message
+/// is suspect.
+async fn release(tx: &mut SqliteConnection, partitions: &[i64]) -> Result<(), sqlx::Error> {
     if partitions.is_empty() {
         return Ok(());
     }
@@ -282,8 +284,8 @@ async fn give_up(tx: &mut SqliteConnection, partitions: &[i64]) -> Result<(), sq
     .map(drop)
 }
 
-/// Renews what is kept, and takes what is to be taken: under the next epoch, and with all its last owner
-/// fetched as suspect.
+/// Renews the kept partitions, and takes others under the next epoch. All messages that the last
+/// owner fetched are suspect.
 async fn own(
     tx: &mut SqliteConnection,
     relay: RelayId,
@@ -319,7 +321,7 @@ async fn own(
     Ok(leases)
 }
 
-/// The fence: the row is the one that a take-over changes.
+/// Checks the fence: the row that a take-over changes.
 async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Result<(), StoreError> {
     let sql = "UPDATE buttress_outbox_lease SET epoch = epoch \
                WHERE partition = ? AND epoch = ? AND relay IS NOT NULL";
@@ -332,7 +334,7 @@ async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Result<(), StoreError
     if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
 }
 
-/// Identifiers, for `substr(?2, value ->> 0, 16)`.
+/// Returns identifiers for `substr(?2, value ->> 0, 16)`.
 fn pack_of_ids(ids: &[MessageId]) -> Pack {
     let mut pack = Pack::new();
     for id in ids {

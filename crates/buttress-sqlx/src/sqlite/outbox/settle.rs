@@ -1,4 +1,4 @@
-//! The outbox's share of the writer's transactions.
+//! The statements of the writer for the outbox.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::sqlite::pack::Pack;
 use crate::sqlite::relaying::{MarkJob, RelayOp, SettleJob, WakeJob};
 use crate::time::{after, nanos};
 
-/// Carries out operations of one wave: no kind comes up twice.
+/// Writes operations of one wave, in which each kind is unique.
 pub(in crate::sqlite) async fn write(
     tx: &mut SqliteConnection,
     now: i64,
@@ -41,7 +41,7 @@ async fn settle(
     for (partition, epoch) in fences(&job.input) {
         pack.row().int(partition).int(epoch::asked(epoch));
     }
-    // The fence: the rows are those that a take-over changes.
+    // The fence: the rows that a take-over changes.
     let passed = pairs(
         tx,
         "UPDATE buttress_outbox_lease SET epoch = epoch \
@@ -58,7 +58,7 @@ async fn settle(
     }
     deliver(tx, now, pack).await?;
 
-    // How long a key is held by a message that was not delivered; the message, where it stays pending.
+    // How long each message that was not delivered holds its key.
     let (mut tries, mut deaths) = (Pack::new(), Pack::new());
     for (settled, held, error, counts) in retried {
         let until = after(now, held);
@@ -74,7 +74,8 @@ async fn settle(
         row.int(sequence).int(partition).int(until).bytes(error.as_bytes()).int(true);
         row.int(FOREVER);
     }
-    // A message that still holds its key was not fetched since: this is the same verdict again.
+    // A message that still holds its key was not fetched since, so this is a repetition of the
+    // verdict.
     fail(
         tx,
         now,
@@ -127,8 +128,8 @@ async fn deliver(tx: &mut SqliteConnection, now: i64, pack: Pack) -> Result<(), 
     .map(drop)
 }
 
-/// Changes messages as `update` says, and has those that it returns hold their keys, each until its own
-/// time; one that is not to hold its key lets go of it.
+/// Runs `update`. The messages that it returns then hold their keys, each until its own time. A
+/// hold until 0 is removed.
 async fn fail(
     tx: &mut SqliteConnection,
     now: i64,

@@ -1,4 +1,4 @@
-//! The logs' share of the writer's transactions.
+//! The statements of the writer for the logs of sagas.
 
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
 use crate::sqlite::values::Values;
 use crate::time::{after, nanos};
 
-/// Carries out operations of one wave: no saga and no worker comes up twice.
+/// Writes operations of one wave, in which each saga and each worker is unique.
 ///
-/// What each saga's row says is asked for once, for all, and comes back as one text: a row for each
-/// would wake this task for each. Nobody else writes until the transaction ends, so it stays true.
+/// One statement reads the rows of all sagas and returns one text, because each row that is
+/// returned wakes this task. No other transaction writes until this one ends, so the rows are
+/// current.
 pub(in crate::sqlite) async fn write(
     tx: &mut SqliteConnection,
     now: i64,
@@ -67,10 +68,10 @@ pub(in crate::sqlite) async fn write(
     Ok(())
 }
 
-/// What the row of a saga says, before anything is written.
+/// The row of a saga before the write.
 #[derive(Clone, Copy, Default)]
 struct Stand {
-    /// The number it has, or is given.
+    /// The number of the saga, known or new.
     number: i64,
     is_new: bool,
     epoch: i64,
@@ -80,7 +81,7 @@ struct Stand {
 }
 
 impl Stand {
-    /// Whether the append goes to the end of a log that its caller owns.
+    /// Whether the append is for the end of a log that its caller owns.
     fn takes(&self, job: &Add) -> bool {
         let append = &job.input;
         !self.is_new
@@ -90,7 +91,7 @@ impl Stand {
     }
 }
 
-/// Of the sagas of all operations, in their order.
+/// Reads the rows of the sagas of all operations, in their order.
 async fn look(
     tx: &mut SqliteConnection,
     creates: &[&mut Create],
@@ -128,8 +129,8 @@ async fn look(
         }
     }
     if stands.iter().take(creates.len()).any(|stand| stand.is_new) {
-        // Behind all that has a number, and behind lines that no saga has any more. A number that leaves
-        // no room behind it is damaged.
+        // After all used numbers, and after lines that no saga has any more. A number that leaves
+        // no room after it is damaged.
         let last = "SELECT max(coalesce((SELECT max(number) FROM buttress_saga \
                         WHERE number < 4611686018427387904), 0), \
                     coalesce((SELECT max(saga) FROM buttress_saga_entry \
@@ -170,7 +171,7 @@ async fn insert(
     rows.execute(tx, sql).await.map(drop)
 }
 
-/// The fence: the row is the one that a take-over changes, and the condition is on its epoch.
+/// Checks the fence: the row that a take-over changes, under a condition on its epoch.
 async fn advance(
     tx: &mut SqliteConnection,
     now: i64,
@@ -200,7 +201,7 @@ async fn advance(
     Ok(())
 }
 
-/// Inputs and entries of all that passed.
+/// Writes the inputs and entries of all operations that passed.
 async fn add_lines(
     tx: &mut SqliteConnection,
     (creates, new): (&[&mut Create], &[Stand]),

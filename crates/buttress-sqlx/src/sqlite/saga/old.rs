@@ -1,4 +1,4 @@
-//! Sagas of old: those of other versions, and those that ended long ago.
+//! Old sagas: sagas of other versions, and sagas that ended long ago.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::log::WORKING;
 use crate::sqlite::SqliteStore;
 use crate::time::before;
 
-/// How many sagas one transaction of a purge removes, so that others need not wait long for theirs.
-const PURGED_AT_ONCE: usize = 200;
+/// How many sagas one transaction of a purge removes, so that other transactions do not wait long.
+const PURGE_BATCH: usize = 200;
 
 impl SqliteStore {
     pub(super) async fn other_versions_of(
@@ -23,7 +23,8 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<Vec<Summary>, StoreError> {
         let what = "looking for other versions";
-        // Two ranges of the index of unfinished sagas. `+` keeps SQLite from going through all rows in order.
+        // Two ranges of the index of unfinished sagas. `+` keeps SQLite from a scan of all rows in
+        // order.
         let sql = AssertSqlSafe(format!(
             "SELECT {HEAD} FROM buttress_saga WHERE definition = ?1 \
              AND (version < ?2 OR version > ?2) AND status IN {WORKING} \
@@ -44,7 +45,9 @@ impl SqliteStore {
             for row in &rows {
                 match head(row).map_err(|error| error.to_string()).and_then(|head| head.summary()) {
                     Ok(summary) => list.push(summary),
-                    Err(error) => tracing::warn!(%error, "left out of the sagas of other versions"),
+                    Err(error) => tracing::warn!(
+                        %error, "a damaged saga is left out of the sagas of other versions"
+                    ),
                 }
             }
             Ok(list)
@@ -52,7 +55,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Removes sagas of one definition, or of all, a few in each transaction.
+    /// Removes sagas of one definition, or of all, a batch per transaction.
     pub(super) async fn purge_all(
         &self,
         definition: Option<&str>,
@@ -61,7 +64,7 @@ impl SqliteStore {
     ) -> Result<usize, StoreError> {
         let mut purged = 0;
         loop {
-            let some = (limit - purged).min(PURGED_AT_ONCE);
+            let some = (limit - purged).min(PURGE_BATCH);
             let purging = self.purge_some(definition, age, some);
             let done = self.bounded("purging sagas", purging).await?;
             purged += done;
@@ -82,7 +85,8 @@ impl SqliteStore {
         let now = self.now();
         let until = before(now, age);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        // The clock was set back since: they end now, or they would be kept for as long as it was wrong.
+        // Sagas that ended after now: the clock was set back. They end now, so that the purge does
+        // not keep them longer.
         sqlx::query(
             "UPDATE buttress_saga SET ended_at = ?1 WHERE number IN \
              (SELECT number FROM buttress_saga WHERE ended_at > ?1 LIMIT ?2)",
