@@ -1,4 +1,4 @@
-//! The circuit breaker of the stack, which lets the gate know what it admitted a request with.
+//! The circuit breaker of the stack. It passes the ticket of each request to the gate.
 
 use std::fmt;
 use std::task::{Context, Poll};

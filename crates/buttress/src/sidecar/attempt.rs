@@ -1,4 +1,4 @@
-//! The bottom of the stack: the user's service, seen from the parts.
+//! The bottom of the stack: adapts the user's service to the parts.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use crate::circuit_breaker::Ticket;
 use crate::retry::CloneRequest;
 use crate::vocabulary::error::Error;
 
-/// A request, the number of its attempt, and what the circuit admitted the request with.
+/// A request, the number of its attempt, and the ticket of its admission by the circuit.
 #[derive(Debug)]
 pub struct Attempt<Req> {
     pub(super) request: Req,
@@ -19,13 +19,13 @@ pub struct Attempt<Req> {
     pub(super) ticket: Ticket,
 }
 
-/// Why a request ended without an answer of the service. An answer, good or bad, is the *response* of
-/// the inner stack, so that the user's classifier can judge it as it is.
+/// The reason why a request ended without an answer of the service. An answer, good or bad, is the
+/// *response* of the inner stack, so that the user's classifier can judge it unchanged.
 #[derive(Debug)]
 pub enum Stop<E> {
-    /// A part refused it or cut it short.
+    /// A part refused the request or cancelled it.
     Refused(Error),
-    /// The service could not get ready.
+    /// The service failed to become ready.
     Unready(E),
 }
 
@@ -35,7 +35,7 @@ impl<E> From<Error> for Stop<E> {
     }
 }
 
-/// Copies and counts as the user's `Q` does, inside an [`Attempt`].
+/// Copies and stamps the request in an [`Attempt`] with the user's `Q`.
 #[derive(Clone, Debug)]
 pub struct CloneAttempt<Q>(pub(super) Q);
 
@@ -61,7 +61,7 @@ impl<Req, Q: CloneRequest<Req>> CloneRequest<Attempt<Req>> for CloneAttempt<Q> {
     }
 }
 
-/// Makes every answer of the service a response.
+/// Turns every answer of the service, good or bad, into a response.
 #[derive(Clone, Debug)]
 pub struct Answers<S>(pub(super) S);
 

@@ -6,9 +6,9 @@ use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::{Event, Observer};
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
-/// The parts of a sidecar. Name, clock and observer are set here once, for all of them.
+/// Configuration of a sidecar and its parts. All parts share its name, clock and observer.
 ///
-/// Built with by-value setters; checked when a layer is made of it.
+/// Setters take it by value. The layer checks it when it is built.
 #[derive(Clone)]
 #[must_use]
 pub struct Config {
@@ -37,49 +37,52 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the defaults.
+    /// Creates a configuration with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Limits the requests that come in. Defaults to no limit: the right one depends on the callers.
+    /// Sets the limiter of incoming requests. Default: no limiter, because the right limit depends
+    /// on the callers.
     pub fn rate_limit(mut self, config: rate_limit::Config) -> Self {
         self.rate_limit = Some(config);
         self
     }
 
-    /// Sets when to stop calling. Defaults to 5 exhausted requests in a row, open for 30 seconds,
-    /// closed after 2 successes: one answer of a service that comes back can be luck.
+    /// Sets the circuit breaker. Default: 5 exhausted requests in a row open the circuit for 30
+    /// seconds, and 2 successes close it. One success alone may be chance.
     pub fn circuit_breaker(mut self, config: circuit_breaker::Config) -> Self {
         self.circuit_breaker = config;
         self
     }
 
-    /// Sets how long one attempt may take. Defaults to 5 seconds.
+    /// Sets how long one attempt may take. Default: 5 seconds. Longer than zero, at most 365 days.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = limit;
         self
     }
 
-    /// How often to attempt. Defaults to 4 attempts, waiting from 100 ms, doubling, with full jitter.
+    /// Sets the retry. Default: 4 attempts, with doubling waits from 100 ms and full jitter.
     pub fn retry(mut self, config: retry::Config) -> Self {
         self.retry = config;
         self
     }
 
-    /// Sets the name in errors, events and metrics. Defaults to none.
+    /// Sets the name in errors, events, logs and metrics. Default: no name in errors, and the name
+    /// of the pattern elsewhere.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets the clock. Defaults to tokio's.
+    /// Sets the clock of all parts. Default: tokio's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Who else hears the events of all parts. Defaults to nobody; `tracing` always does.
+    /// Sets an observer of the events of all parts. Default: none. `tracing` receives every event
+    /// in any case.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
@@ -90,7 +93,7 @@ impl Config {
     }
 }
 
-/// Sets on a part what the sidecar has for all of them.
+/// Sets the sidecar's name, clock and observer on a part.
 macro_rules! part {
     ($sidecar:expr, $config:expr) => {{
         let config = $config.name($sidecar.name).clock($sidecar.clock.clone());
@@ -102,7 +105,7 @@ macro_rules! part {
 }
 pub(super) use part;
 
-/// One observer for several parts.
+/// An observer that several parts share.
 pub(super) struct Forward(pub(super) Arc<dyn Observer>);
 
 impl Observer for Forward {

@@ -12,12 +12,12 @@ use crate::vocabulary::classify::{Classify, Outcome};
 use crate::vocabulary::reject::Reject;
 
 pin_project! {
-    /// The response of a [`Sidecar`](super::Sidecar). Dropping it cancels the request, which counts as
-    /// abandoned.
+    /// The response of a [`Sidecar`](super::Sidecar). Dropping it cancels the request, which then
+    /// counts as abandoned.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, C, R> {
-        // Before the request, so that it is dropped first. `None` once it has ended: the request's last
-        // hold on the circuit goes with it.
+        // Before the request, so that it is dropped first. `None` once it has ended: the request
+        // then holds no place in the circuit.
         #[pin]
         future: Option<F>,
         request: Request,

@@ -1,4 +1,4 @@
-//! Asks the circuit again before each attempt after the first.
+//! [`Gate`]: asks the circuit again before each attempt after the first.
 
 use std::fmt;
 use std::future::Future;
@@ -17,19 +17,19 @@ use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::observe::CircuitState;
 
-/// Lets later attempts pass only while the circuit would. The first was admitted by the breaker itself,
-/// further out.
+/// Admits later attempts only while the circuit would admit them. The breaker itself, further out,
+/// admits the first attempt.
 ///
-/// A value that makes later attempts makes those of one request: a retry clones it once per request.
+/// A gate that makes later attempts serves one request: a retry clones the gate once per request.
 pub struct Gate<S, C> {
     inner: S,
     classify: C,
     shared: Arc<Shared>,
-    /// Heard while parked in the inner service.
+    /// Reports changes of the circuit while the inner service is not ready.
     changed: Option<Changed>,
-    /// The refusal seen by the last `poll_ready`, whose inner service was not ready.
+    /// The refusal that the last `poll_ready` found while the inner service was not ready.
     latch: Option<Error>,
-    /// The place that the request got when it asked the circuit again.
+    /// The place of the request in the circuit, once it was admitted again.
     renewal: Option<Arc<Renewal>>,
 }
 
@@ -38,7 +38,7 @@ impl<S, C> Gate<S, C> {
         Self { inner, classify, shared, changed: None, latch: None, renewal: None }
     }
 
-    /// Returns the refusal of every request.
+    /// Returns the refusal of a circuit that refuses every request.
     fn closed_to_all(&self) -> Option<Error> {
         let circuit = &self.shared.circuit_breaker;
         match circuit.state() {
@@ -47,15 +47,15 @@ impl<S, C> Gate<S, C> {
         }
     }
 
-    /// Returns the refusal that `poll_ready` saw, with the time that is left as of now: it may have
-    /// been seen a while ago, and may be over.
+    /// Returns the refusal that `poll_ready` found, with the time that is left now. `poll_ready`
+    /// may have found it earlier, and it may be over.
     fn latched(&mut self) -> Option<Error> {
         let seen = self.latch.take()?;
         let over = || Error::circuit_open(seen.layer().into(), RetryAfter::nanos(0));
         Some(self.closed_to_all().unwrap_or_else(over))
     }
 
-    /// Asks whether the request that came with `ticket` may make another attempt.
+    /// Checks whether the request with `ticket` may make another attempt.
     fn ask(&mut self, ticket: Ticket) -> Result<(), Error> {
         let circuit = &self.shared.circuit_breaker;
         let ticket = self.renewal.as_ref().map_or(ticket, |renewal| renewal.ticket());
@@ -65,8 +65,8 @@ impl<S, C> Gate<S, C> {
             }
             return Ok(());
         }
-        // The circuit changed since the request was admitted, or another probe took its place. The request
-        // asks as a new one would: once the open time has passed, it can become the probe.
+        // The circuit changed since it admitted the request, or another probe took the place. The
+        // request asks like a new request: once the open time has passed, it can become the probe.
         self.renewal = None;
         self.renewal = Some(circuit.renew()?);
         Ok(())
@@ -115,7 +115,7 @@ where
                 self.changed = None;
                 return Poll::Ready(ready);
             }
-            // An attempt that waits in there must hear when the circuit opens.
+            // An attempt that waits for the inner service must be woken when the circuit opens.
             let circuit = &self.shared.circuit_breaker;
             let changed = self.changed.get_or_insert_with(|| circuit.changed());
             let heard = Pin::new(changed).poll(cx).is_ready();
@@ -154,7 +154,7 @@ impl<S: fmt::Debug, C> fmt::Debug for Gate<S, C> {
 }
 
 pin_project! {
-    /// The attempt, or the refusal to make it.
+    /// The future of an attempt, or its refusal.
     #[project = GateProj]
     pub enum GateFuture<F, C> {
         Passed { #[pin] future: F, renewed: Option<(Arc<Renewal>, C)> },

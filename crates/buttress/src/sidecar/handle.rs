@@ -8,7 +8,7 @@ use crate::vocabulary::name::Name;
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
 counters! {
-    /// The counters of a sidecar: how many requests began, and how they ended.
+    /// The counters of a sidecar: how many requests began, and their ends.
     pub(super) enum Counter {
         Begun,
         Succeeded,
@@ -22,7 +22,7 @@ counters! {
 }
 
 impl Counter {
-    /// Returns the end of a request that a part stopped.
+    /// Returns the counter of a request that a part stopped.
     pub(super) fn of(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::TimedOut => Self::TimedOut,
@@ -33,7 +33,7 @@ impl Counter {
     }
 }
 
-/// What every service of one layer shares.
+/// State that the services of one layer share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) name: Name,
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) retry: retry::Handle,
     pub(super) time_limit: time_limit::Handle,
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
-    /// Attempts that the retry made and the gate stopped.
+    /// Attempts that the retry made and the gate refused.
     pub(super) stopped_retries: AtomicU64,
 }
 
@@ -58,7 +58,7 @@ impl Shared {
     }
 }
 
-/// One request, counted once: as how it ended, or as abandoned.
+/// One request, counted once: by its end, or as abandoned.
 #[derive(Debug)]
 pub(super) struct Request {
     /// `None` once counted.
@@ -79,44 +79,45 @@ impl Drop for Request {
     }
 }
 
-/// The operator's view of a sidecar and its parts. Cheap to clone; all clones, and every service of the
-/// layer, share one state.
+/// Reports the numbers of a sidecar, and controls its parts. Cheap to clone.
+///
+/// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
 }
 
 impl Handle {
-    /// Returns the limiter, if there is one.
+    /// Returns the handle of the limiter. `None` if the sidecar has no limiter.
     #[must_use]
     pub fn rate_limit(&self) -> Option<&rate_limit::Handle> {
         self.shared.rate_limit.as_ref()
     }
 
-    /// Returns the circuit breaker.
+    /// Returns the handle of the circuit breaker.
     #[must_use]
     pub fn circuit_breaker(&self) -> &circuit_breaker::Handle {
         &self.shared.circuit_breaker
     }
 
-    /// Returns the retry.
+    /// Returns the handle of the retry.
     #[must_use]
     pub fn retry(&self) -> &retry::Handle {
         &self.shared.retry
     }
 
-    /// Returns the time limit of an attempt.
+    /// Returns the handle of the time limit of an attempt.
     #[must_use]
     pub fn time_limit(&self) -> &time_limit::Handle {
         &self.shared.time_limit
     }
 
-    /// Returns the numbers as they are now. While no request runs, they add up: `requests =
-    /// succeeded + failed + ignored + timed_out + rate_limited + circuit_open + abandoned`.
+    /// Returns the present numbers. While no request runs, they add up: `requests = succeeded +
+    /// failed + ignored + timed_out + rate_limited + circuit_open + abandoned`.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let sum = |end: Counter| self.shared.counters.sum(end);
-        // Read before the retry's own, which is raised first.
+        // Read before the counter of the retry, which is raised first.
         let stopped = self.shared.stopped_retries.load(Ordering::Relaxed);
         let retry = self.shared.retry.stats();
         Stats {
@@ -149,26 +150,26 @@ impl fmt::Debug for Handle {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Requests that came in.
+    /// Requests that arrived.
     pub requests: u64,
-    /// Ended with an answer that the classifier calls a success.
+    /// Requests that ended with an answer that the classifier judges as a success.
     pub succeeded: u64,
-    /// Ended with an answer that the classifier calls a failure, or with a service that could not get
-    /// ready.
+    /// Requests that ended with an answer that the classifier judges as a failure, or whose service
+    /// failed to become ready.
     pub failed: u64,
-    /// Ended with an answer that the classifier ignores.
+    /// Requests that ended with an answer that the classifier ignores.
     pub ignored: u64,
-    /// Ended with the time limit of the last attempt.
+    /// Requests that ended at the time limit of their last attempt.
     pub timed_out: u64,
-    /// Refused by the limiter.
+    /// Requests that the limiter refused.
     pub rate_limited: u64,
-    /// Refused by the circuit, before the first attempt or a later one.
+    /// Requests that the circuit refused, before the first attempt or a later one.
     pub circuit_open: u64,
-    /// Dropped by the caller before they ended, or ended by a panic.
+    /// Requests that the caller dropped before their end, or that panicked.
     pub abandoned: u64,
     /// Attempts after the first, of all requests.
     pub retries: u64,
-    /// Further attempts that were decided on and never made: the circuit refused them, the service did not
-    /// get ready, or the caller dropped the request first.
+    /// Further attempts that were decided on but not made: the circuit refused them, the service
+    /// failed to become ready, or the caller dropped the request first.
     pub retries_not_made: u64,
 }

@@ -1,5 +1,5 @@
-//! The user's classifiers, seen from the parts: an answer of the service is judged by the user's, a
-//! stop by what it is.
+//! Adapts the user's classifiers to the parts. The user's classifier judges an answer of the
+//! service. The kind of a stop decides about other results.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use super::attempt::Stop;
 use crate::vocabulary::classify::{Classify, Outcome};
 use crate::vocabulary::error::ErrorKind;
 
-/// For the breaker: refusals say nothing about the service, everything else that stopped a request
-/// does.
+/// Judges results for the breaker. A refusal is ignored unless an attempt reached the service.
+/// Every other stop is a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct JudgeRequest<C>(pub(super) C);
 
@@ -30,7 +30,7 @@ where
     }
 }
 
-/// For the retry: a timeout is worth another attempt, a gate that closed is not.
+/// Judges results for the retry. A timeout is worth another attempt, a refusal of the gate is not.
 #[derive(Clone, Copy, Debug)]
 pub struct JudgeAttempt<T>(pub(super) T);
 

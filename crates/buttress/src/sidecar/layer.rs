@@ -21,7 +21,8 @@ use crate::vocabulary::classify::{RetryableErrors, ServiceErrors};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::AsError;
 
-/// Everything a client of an unreliable service needs, in the right order. See the [module](super).
+/// Combines limiter, breaker, retry and time limit in the right order. The [module](super) explains
+/// the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one state.
 #[must_use]
@@ -37,17 +38,18 @@ impl Config {
     /// Builds a sidecar with its own state. Short for [`SidecarLayer::new`].
     ///
     /// # Errors
-    /// As [`SidecarLayer::new`]: names the first field that is out of its bounds.
+    /// The errors of [`SidecarLayer::new`]: an error names the first field that is out of its
+    /// bounds.
     pub fn build(self) -> Result<SidecarLayer, InvalidConfig> {
         SidecarLayer::new(self)
     }
 }
 
 impl SidecarLayer {
-    /// Creates a sidecar of its own.
+    /// Creates a sidecar with its own state.
     ///
     /// # Errors
-    /// What a part refuses.
+    /// The error of the first part whose configuration is out of its bounds.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         let rate_limit = match config.rate_limit.clone() {
             Some(part) => Some(RateLimitLayer::new(part!(config, part))?.handle()),
@@ -71,20 +73,22 @@ impl SidecarLayer {
 }
 
 impl<C, T, Q, R> SidecarLayer<C, T, Q, R> {
-    /// Judges through `classify` what a request that ended says about the service: what the breaker
-    /// counts, and which counter the request ends in.
+    /// Sets the classifier of ended requests. The breaker counts its outcome, and so does the
+    /// handle. Default: [`ServiceErrors`].
     pub fn classify<C2>(self, classify: C2) -> SidecarLayer<C2, T, Q, R> {
         let Self { shared, retry_on, clone, reject, .. } = self;
         SidecarLayer { shared, classify, retry_on, clone, reject }
     }
 
-    /// Judges through `classify` which answers are worth another attempt.
+    /// Sets the classifier that decides which answers are worth another attempt. Default:
+    /// [`RetryableErrors`].
     pub fn retry_on<T2>(self, classify: T2) -> SidecarLayer<C, T2, Q, R> {
         let Self { shared, clone, reject, .. } = self;
         SidecarLayer { shared, classify: self.classify, retry_on: classify, clone, reject }
     }
 
-    /// Copies requests with `clone` instead of `Clone`; `None` means one attempt.
+    /// Sets a closure that copies requests. If it returns `None`, the request gets one attempt.
+    /// Default: [`ByClone`].
     pub fn clone_request<Req, F>(self, clone: F) -> SidecarLayer<C, T, F, R>
     where
         F: Fn(&Req) -> Option<Req>,
@@ -92,19 +96,19 @@ impl<C, T, Q, R> SidecarLayer<C, T, Q, R> {
         self.clone_with(clone)
     }
 
-    /// Copies requests through a [`CloneRequest`](crate::retry::CloneRequest) of your own.
+    /// Sets your own [`CloneRequest`](crate::retry::CloneRequest). Default: [`ByClone`].
     pub fn clone_with<Q2>(self, clone: Q2) -> SidecarLayer<C, T, Q2, R> {
         let Self { shared, classify, retry_on, reject, .. } = self;
         SidecarLayer { shared, classify, retry_on, clone, reject }
     }
 
-    /// Answers refusals and timeouts through `reject` instead of as errors.
+    /// Sets how refusals and timeouts are returned. Default: as errors, through [`AsError`].
     pub fn reject<R2>(self, reject: R2) -> SidecarLayer<C, T, Q, R2> {
         let Self { shared, classify, retry_on, clone, .. } = self;
         SidecarLayer { shared, classify, retry_on, clone, reject }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
@@ -112,7 +116,8 @@ impl<C, T, Q, R> SidecarLayer<C, T, Q, R> {
 }
 
 impl Default for SidecarLayer {
-    /// No limiter, 5 exhausted requests open for 30 seconds, 5 seconds an attempt, 4 attempts.
+    /// Creates a sidecar without a limiter, with 4 attempts of 5 seconds each. 5 exhausted requests
+    /// in a row open its circuit for 30 seconds.
     fn default() -> Self {
         match Self::new(Config::new()) {
             Ok(layer) => layer,

@@ -1,4 +1,4 @@
-//! The top of the stack: a limiter, or none.
+//! The top of the stack: an optional limiter.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -51,7 +51,7 @@ where
 }
 
 pin_project! {
-    /// The answer of either.
+    /// The response with or without a limiter.
     #[project = MaybeProj]
     #[derive(Debug)]
     pub enum MaybeFuture<L, F> {

@@ -1,4 +1,4 @@
-//! The numbers of a sidecar and its parts for a sampler.
+//! Reports the numbers of a sidecar and its parts to a sampler.
 
 use super::handle::Handle;
 use crate::vocabulary::instruments as all;

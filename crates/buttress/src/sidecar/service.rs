@@ -21,13 +21,13 @@ use crate::vocabulary::reject::{AsError, Reject};
 pub(super) type Stack<S, C, T, Q> =
     MaybeLimited<Admitting<Retry<Gated<S, C>, JudgeAttempt<T>, CloneAttempt<Q>>, JudgeRequest<C>>>;
 
-/// What a retry repeats.
+/// The services that a retry calls again.
 type Gated<S, C> = Gate<TimeLimit<Answers<S>, Fixed, AsError>, JudgeRequest<C>>;
 
-/// The answer of the stack to an attempt of a request.
+/// The future of the stack for an attempt.
 type Called<S, C, T, Q, Req> = <Stack<S, C, T, Q> as Service<Attempt<Req>>>::Future;
 
-/// A service behind a sidecar. Made by [`SidecarLayer`](super::SidecarLayer).
+/// A service behind a sidecar. [`SidecarLayer`](super::SidecarLayer) makes it.
 pub struct Sidecar<S, C, T, Q, R> {
     stack: Stack<S, C, T, Q>,
     shared: Arc<Shared>,
@@ -45,7 +45,7 @@ impl<S, C, T, Q, R> Sidecar<S, C, T, Q, R> {
         Self { stack, shared, classify, reject }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: self.shared.clone() }
