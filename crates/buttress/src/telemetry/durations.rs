@@ -1,4 +1,4 @@
-//! [`DurationLayer`]: a histogram of how long calls take, for the places where it is asked for.
+//! [`DurationLayer`]: a histogram of the duration of calls, for selected places of a stack.
 
 use std::fmt;
 use std::future::Future;
@@ -18,18 +18,18 @@ use crate::vocabulary::name::Name;
 
 static METADATA: Metadata<'static> = Metadata::new("buttress", Level::INFO, Some("buttress"));
 
-/// What the outcomes of a call are called in the label `outcome`.
+/// The indexes of the outcomes in [`OUTCOMES`], which are the values of the label `outcome`.
 const SUCCESS: usize = 0;
 const FAILURE: usize = 1;
 const IGNORED: usize = 2;
 const DROPPED: usize = 3;
 const OUTCOMES: [&str; 4] = ["success", "failure", "ignored", "dropped"];
 
-/// Records how long calls take in the histogram `buttress.call.duration`, by their outcome.
+/// Records the duration of calls in the histogram `buttress.call.duration`, by their outcome.
 ///
-/// No other layer measures durations for the `metrics` facade: a call pays for two reads of the clock and
-/// a record only where this layer stands. Around a retry it measures what the caller waits for, inside of
-/// the retry one attempt. A call that the caller drops has the outcome `dropped`.
+/// No other layer records durations in the `metrics` facade. A call pays for two reads of the clock
+/// and one record only in this layer. Outside of a retry it measures the whole call, inside of the
+/// retry one attempt. A call that the caller drops has the outcome `dropped`.
 ///
 /// ```
 /// use buttress::telemetry::DurationLayer;
@@ -64,13 +64,14 @@ fn register(key: &Key) -> Histogram {
 }
 
 impl DurationLayer {
-    /// Measures calls under `name`, by tokio's clock. An error is a failure, unless it is a refusal of a
-    /// layer of this crate, which is ignored.
+    /// Creates a layer that measures calls under `name`, by tokio's clock.
+    ///
+    /// An error is a failure, except that a refusal of a layer of this crate is ignored.
     pub fn new(name: impl Into<Name>) -> Self {
         Self::with_clock(name, Clock::default())
     }
 
-    /// Measures calls under `name`, by `clock`.
+    /// Creates a layer that measures calls under `name`, by `clock`.
     pub fn with_clock(name: impl Into<Name>, clock: Clock) -> Self {
         let name = name.into();
         let keys = OUTCOMES.map(|outcome| {
@@ -85,7 +86,7 @@ impl DurationLayer {
 }
 
 impl<C> DurationLayer<C> {
-    /// Judges through `classify` which outcome a call has.
+    /// Sets the classifier that decides the outcome of a call. Default: [`ServiceErrors`].
     pub fn classify<D>(self, classify: D) -> DurationLayer<D> {
         DurationLayer { shared: self.shared, classify }
     }

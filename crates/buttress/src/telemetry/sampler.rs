@@ -1,4 +1,4 @@
-//! [`Sampler`]: reads the numbers of many parts when it is asked.
+//! [`Sampler`]: reads the numbers of many parts on request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::reading::{Reading, Source};
 
-/// Reads the numbers of many [sources](Source) when it is asked. It never starts a task.
+/// Reads the numbers of many [sources](Source) on request. It never starts a task.
 ///
 /// Cheap to clone. Clones have the same sources.
 ///
@@ -41,7 +41,7 @@ impl Sampler {
         lock(&self.sources).push(Arc::new(source));
     }
 
-    /// Reads every source. Numbers of stores are those of the last [`refresh`](Self::refresh).
+    /// Reads every source. The numbers of stores are those of the last [`refresh`](Self::refresh).
     #[must_use]
     pub fn read(&self) -> Reading {
         let mut reading = Reading::new();
@@ -49,12 +49,11 @@ impl Sampler {
         reading
     }
 
-    /// Asks the stores of the sources for new numbers, one source after the other.
+    /// Asks the stores of the sources for new numbers, one source after another.
     ///
     /// Returns the failures. A source that failed keeps its last numbers.
     ///
-    /// # Cancel safety
-    /// Dropping the future leaves the sources that were not asked with their last numbers.
+    /// # Cancel safety Dropping the future keeps the last numbers of the sources that were not asked yet.
     pub async fn refresh(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for source in self.sources() {
@@ -66,11 +65,11 @@ impl Sampler {
         failures
     }
 
-    /// Reads every source and hands the numbers to the recorder of the `metrics` facade. Call it when the
-    /// exporter is asked, before it renders.
+    /// Reads every source and passes the numbers to the recorder of the `metrics` facade. Call it
+    /// before the exporter renders.
     ///
-    /// It also describes the metrics, and registers the counters that layers raise by themselves. A layer
-    /// that was made before the recorder was installed is known to the recorder from here on.
+    /// It also describes the metrics, and registers the counters that layers raise by themselves. A
+    /// layer that was made before the recorder was installed is registered by this call.
     #[cfg(feature = "metrics")]
     pub fn record(&self) {
         self.sources().iter().for_each(|source| source.register());
@@ -79,8 +78,10 @@ impl Sampler {
         }
     }
 
-    /// Refreshes and records every `period`, by `clock`, until the future is dropped. Spawn the future, or
-    /// poll it beside the server. The first time is immediately.
+    /// Refreshes and records every `period`, by `clock`, until the future is dropped. The first
+    /// time is immediately.
+    ///
+    /// Spawn the future, or poll it beside the server.
     ///
     /// # Panics
     /// If tokio's clock is used outside of a runtime that has its time driver enabled.
@@ -122,8 +123,8 @@ fn record(sample: &crate::vocabulary::reading::Sample) {
     let labels = labels.map(|(name, value)| Label::new(*name, value.clone()));
     let key = Key::from_parts(instrument.name, labels.collect::<Vec<_>>());
     metrics::with_recorder(|recorder| match instrument.kind {
-        // The number is not negative and grows. It fits into 53 bits for 285 years of a count per
-        // microsecond.
+        // The number is not negative and only grows. It fits into 53 bits for 285 years of one
+        // count per microsecond.
         InstrumentKind::Counter => {
             recorder.register_counter(&key, &METADATA).absolute(sample.value as u64);
         }
