@@ -6,11 +6,11 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};
 
-/// The configuration of named instances, read from any serde format: the section that is called
-/// `resilience` in the guide, or a whole file whose only section it is.
+/// Configuration of named instances, read from any serde format. The document is the section
+/// `resilience` of a file, or a whole file without other sections.
 ///
-/// Keys that are missing have their defaults; names and keys that do not exist, and values that cannot
-/// be, are errors with their path.
+/// Missing keys have their defaults. Unknown names and keys, and values out of their bounds, are
+/// errors with their path.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     pub(super) patterns: Patterns,
@@ -32,7 +32,7 @@ pub(super) struct Patterns {
     pub(super) time_limiter: BTreeMap<String, time_limit::Config>,
 }
 
-/// A whole file: the patterns under `resilience`, or at the top.
+/// A whole file: the patterns are under `resilience`, or at the top.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table of patterns")]
 struct File {
@@ -77,7 +77,8 @@ impl Patterns {
     }
 }
 
-/// Instances by name. A name that comes twice is an error: one of the two would be lost.
+/// Reads instances by name. A repeated name is an error, because one of the two instances would be
+/// lost.
 fn named<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,5 +1,5 @@
-//! The instances of a registry, and how a document changes them: first everything is checked, then
-//! everything is done.
+//! The instances of a registry, and how a document changes them. All checks run before the first
+//! change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};
 /// Handles by name, sorted.
 pub(super) type Group<H> = BTreeMap<String, H>;
 
-/// What instances get beside the document.
+/// Settings of instances that are not in the document.
 #[derive(Default)]
 pub(super) struct Setup {
     pub(super) clock: Clock,
@@ -35,7 +35,8 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    /// What is told of the changes is told by calling what comes back with them, once no lock is held.
+    /// Applies `document`. Also returns the notifications. The caller sends them after it has
+    /// released the lock.
     pub(super) fn apply(
         &mut self,
         document: &Document,
@@ -76,7 +77,7 @@ impl Instances {
     }
 }
 
-/// What a registry needs of a pattern's handle.
+/// The interface between a registry and a pattern's handle.
 trait Instance: Operated<Shared: Reconfigure<Config: Clone>> + Clone + Send + 'static {
     const PATTERN: Pattern;
     fn create(config: Rules<Self>, name: Name, setup: &Setup) -> Result<Self, InvalidConfig>;
@@ -85,10 +86,10 @@ trait Instance: Operated<Shared: Reconfigure<Config: Clone>> + Clone + Send + 's
 /// The configuration of a handle's pattern.
 type Rules<H> = <<H as Operated>::Shared as Reconfigure>::Config;
 
-/// Tells of one change.
+/// Reports one change.
 pub(super) type Announce = Box<dyn FnOnce() + Send>;
 
-/// Creates what is new, and checks what is there; nothing is changed.
+/// Creates new instances, and checks the changes of existing ones. Changes nothing.
 fn plan<H: Instance>(
     setup: &Setup,
     live: &Group<H>,
@@ -106,7 +107,7 @@ fn plan<H: Instance>(
     Ok(created)
 }
 
-/// Does what was planned, and checked.
+/// Applies the planned and checked changes.
 fn carry_out<H: Instance>(
     created: Group<H>,
     live: &mut Group<H>,

@@ -20,7 +20,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Observer;
 
-/// The patterns a [`Registry`] builds, by their names in documents.
+/// A pattern that a [`Registry`] builds, by its name in documents.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Pattern {
@@ -37,7 +37,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Returns the name in documents.
+    /// Returns the name of the pattern in documents.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A name that a registry does not have.
+/// Error of a name that the registry does not have.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no {pattern} is named \"{name}\"; there are: {known}")]
 pub struct UnknownName {
@@ -65,38 +65,41 @@ pub struct UnknownName {
     known: String,
 }
 
-/// What [`Registry::apply`] did, by pattern and name, sorted.
+/// The changes that [`Registry::apply`] made, sorted by pattern and name.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Applied {
-    /// Instances that are new.
+    /// New instances.
     pub created: Vec<(Pattern, Name)>,
-    /// Instances that were there and took over the document's values.
+    /// Existing instances that now have the document's values.
     pub updated: Vec<(Pattern, Name)>,
-    /// Instances the document does not mention. They stay, with their state and last values, so that a
-    /// slip in a document cannot take a limit away.
+    /// Instances that the document does not mention. They keep their state and their last values,
+    /// so that a mistake in a document cannot remove a limit.
     pub unmentioned: Vec<(Pattern, Name)>,
 }
 
-/// Named instances of the patterns, built from one document and changed by the next. Cheap to clone;
-/// clones share the instances. See the [module](self).
+/// Named instances of the patterns, built from one document and changed by the next. Cheap to
+/// clone.
+///
+/// All clones share the instances. The [module](self) explains documents.
 #[derive(Clone)]
 pub struct Registry {
     instances: Arc<Mutex<Instances>>,
 }
 
 impl Registry {
-    /// Returns the instances of `document`.
+    /// Creates a registry with the instances of `document`.
     ///
     /// # Errors
-    /// The first value that cannot be, with its path: `rate-limiter.payment-api.max-tokens`.
+    /// The first value that is out of its bounds, with its path:
+    /// `rate-limiter.payment-api.max-tokens`.
     pub fn new(document: &Document) -> Result<Self, InvalidConfig> {
         let registry = Self::empty();
         registry.apply(document)?;
         Ok(registry)
     }
 
-    /// No instances yet.
+    /// Creates a registry without instances.
     #[must_use]
     pub fn empty() -> Self {
         Self { instances: Arc::new(Mutex::new(Instances::default())) }
@@ -125,11 +128,12 @@ impl Registry {
         self
     }
 
-    /// Makes the instances what `document` says: new names are created, known ones take over its values
-    /// and keep their state. All or nothing: a document with any mistake changes nothing.
+    /// Applies `document`: creates instances with new names, and gives existing instances the
+    /// document's values. Their state stays.
     ///
-    /// # Errors
-    /// The first value that cannot be, with its path, or that cannot change while an instance runs.
+    /// A document with any mistake changes nothing.
+    ///
+    /// # Errors The first value that is out of its bounds or cannot change while an instance runs, with its path.
     pub fn apply(&self, document: &Document) -> Result<Applied, InvalidConfig> {
         let (applied, to_tell) = lock(&self.instances).apply(document)?;
         to_tell.into_iter().for_each(|announce| announce());
@@ -145,7 +149,7 @@ impl Registry {
     /// Returns a layer over the named rate limiter, starting with the default rejector and cost.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// No rate limiter has this name.
     pub fn rate_limiter(&self, name: &str) -> Result<RateLimitLayer, UnknownName> {
         let instances = lock(&self.instances);
         let handle = find(Pattern::RateLimiter, name, &instances.rate_limiters)?;
@@ -156,7 +160,7 @@ impl Registry {
     /// rejector.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// No circuit breaker has this name.
     pub fn circuit_breaker(&self, name: &str) -> Result<CircuitBreakerLayer, UnknownName> {
         let instances = lock(&self.instances);
         let handle = find(Pattern::CircuitBreaker, name, &instances.circuit_breakers)?;
@@ -164,10 +168,10 @@ impl Registry {
     }
 
     /// Returns a layer over the named bulkhead, starting with the default rejector. A configured
-    /// queue is used once the layer is made [`queued`](BulkheadLayer::queued).
+    /// queue takes effect when the layer is made [`queued`](BulkheadLayer::queued).
     ///
     /// # Errors
-    /// There is none of that name.
+    /// No bulkhead has this name.
     pub fn bulkhead(&self, name: &str) -> Result<BulkheadLayer, UnknownName> {
         let instances = lock(&self.instances);
         let handle = find(Pattern::Bulkhead, name, &instances.bulkheads)?;
@@ -177,7 +181,7 @@ impl Registry {
     /// Returns a layer over the named retry, starting with the default classifier.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// No retry has this name.
     pub fn retry(&self, name: &str) -> Result<RetryLayer, UnknownName> {
         let instances = lock(&self.instances);
         let handle = find(Pattern::Retry, name, &instances.retries)?;
@@ -187,7 +191,7 @@ impl Registry {
     /// Returns a layer over the named time limit, starting with the default rejector.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// No time limit has this name.
     pub fn time_limiter(&self, name: &str) -> Result<TimeLimitLayer, UnknownName> {
         let instances = lock(&self.instances);
         let handle = find(Pattern::TimeLimiter, name, &instances.time_limiters)?;
