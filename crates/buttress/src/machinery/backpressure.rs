@@ -1,4 +1,5 @@
-//! The service of a limiter in its backpressure mode: it is ready only while it holds its turn.
+//! The service of a limiter in its backpressure mode: it is ready only while it holds a permit or a
+//! token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use crate::vocabulary::reject::Reject;
 
 /// A service behind a limiter that is ready only while it holds a permit or a token.
 ///
-/// What `poll_ready` reserved is used by the next `call`, or returned when the service is dropped. A clone
-/// starts with nothing reserved.
+/// The next `call` uses the permit or token that `poll_ready` reserved. Dropping the service
+/// returns it. A clone starts without one.
 pub struct BackpressureService<S, L: Limiter, R> {
     inner: S,
     shared: Arc<L>,
@@ -26,7 +27,7 @@ impl<S, L: Limiter, R> BackpressureService<S, L, R> {
         Self { inner, shared, reject, reserved: None }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> L::Handle
     where
@@ -35,7 +36,7 @@ impl<S, L: Limiter, R> BackpressureService<S, L, R> {
         self.shared.handle()
     }
 
-    /// Continues with what is reserved, or asks first. `None` where asking is refused.
+    /// Polls the reservation, or makes one. `None` if the limiter refuses.
     fn poll_reserved(&mut self, cx: &mut Context<'_>) -> Poll<Option<L::Pass>> {
         let asked = self.reserved.take().map_or_else(|| self.shared.take_or_park(), Ok);
         let mut place = match asked {
@@ -62,8 +63,8 @@ where
     type Future = ResponseFuture<S::Future, R, L::Held>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        // The permit comes first, as in tower's own limit: a pending inner service keeps it. An error
-        // of the inner service, or a panic, returns it.
+        // The permit comes first, as in tower's own limit: it stays reserved while the inner
+        // service is pending. An error or a panic of the inner service returns it.
         let pass = ready!(self.poll_reserved(cx));
         let ready = self.inner.poll_ready(cx);
         if !matches!(ready, Poll::Ready(Err(_))) {
@@ -75,7 +76,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let held = match self.reserved.take() {
             Some(Waiting::Done(pass)) => Ok(L::begin(pass)),
-            // Called without being ready: admitted only if there is room.
+            // The caller skipped `poll_ready`: the call is admitted only if there is room.
             reserved => {
                 drop(reserved);
                 self.shared.take()

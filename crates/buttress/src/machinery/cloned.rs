@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Hands out clones of a service that need not be `Sync`. The lock is held for the clone alone.
+/// Makes clones of a service that need not be `Sync`. The lock is held only while cloning.
 pub(crate) struct Cloned<S>(Mutex<S>);
 
 impl<S: Clone> Cloned<S> {

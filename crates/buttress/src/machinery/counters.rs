@@ -1,4 +1,4 @@
-//! Counters that do not contend: a shard per thread, padded to its own cache lines.
+//! Counters without contention: each thread uses a shard, padded to its own cache lines.
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,16 +6,16 @@ use std::marker::PhantomData;
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
-/// Shards of a set of counters. More would help machines with more busy cores and cost every idle
-/// instance 128 bytes each.
+/// Shards of a set of counters. More shards would help machines with more busy cores, and cost
+/// every instance 128 bytes each.
 const SHARDS: usize = 8;
 
-/// Which of a set of counters: an enum made by [`counters!`], which cannot name a counter that is not there.
+/// Names one counter of a set: an enum made by [`counters!`], so every name has a counter.
 pub(crate) trait Which: Copy {
     fn place(self) -> usize;
 }
 
-/// Makes an enum of counters, with their number in `COUNT`.
+/// Makes an enum of counters. `COUNT` is their number.
 macro_rules! counters {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $counter:ident,)+ }) => {
         $(#[$meta])*
@@ -25,7 +25,7 @@ macro_rules! counters {
         }
 
         impl $name {
-            /// How many there are.
+            /// The number of counters.
             $vis const COUNT: usize = [$(Self::$counter),+].len();
         }
 
@@ -39,7 +39,8 @@ macro_rules! counters {
 }
 pub(crate) use counters;
 
-/// `N` counters that only grow, named by `W`. `N` is at most 16, so that a shard is one pair of cache lines.
+/// A set of `N` counters that only grow, named by `W`. `N` is at most 16, so that a shard is one
+/// pair of cache lines.
 pub(crate) struct Counters<const N: usize, W> {
     shards: [Shard<N>; SHARDS],
     which: PhantomData<W>,
@@ -62,7 +63,7 @@ impl<const N: usize, W: Which> Counters<N, W> {
         Self { shards: std::array::from_fn(|_| shard()), which: PhantomData }
     }
 
-    /// Adds one to counter `which`; nothing if there is no such counter.
+    /// Adds one to counter `which`. Does nothing if the counter does not exist.
     #[inline]
     pub(crate) fn add(&self, which: W) {
         self.add_many(which, 1);
@@ -76,13 +77,12 @@ impl<const N: usize, W: Which> Counters<N, W> {
         }
     }
 
-    /// Returns the sum of counter `which` over all threads. Counts that race with it may be
-    /// missing.
+    /// Returns the sum of counter `which` over all threads. Concurrent additions may be missing.
     pub(crate) fn sum(&self, which: W) -> u64 {
         self.each(which).map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 
-    /// Takes the sum of counter `which`, leaving zero.
+    /// Returns the sum of counter `which`, and sets the counter to zero.
     pub(crate) fn take(&self, which: W) -> u64 {
         self.each(which).map(|counter| counter.swap(0, Ordering::Relaxed)).sum()
     }
@@ -92,7 +92,7 @@ impl<const N: usize, W: Which> Counters<N, W> {
     }
 }
 
-/// This thread's shard, handed out in turn.
+/// Returns the shard of this thread. Threads get shards in turn.
 #[inline]
 fn shard() -> usize {
     thread_local! {

@@ -1,8 +1,8 @@
-//! The panic of a future that is polled after it has ended.
+//! The panic of a future that is polled after its end.
 
-/// # Panics
-/// Always: `future` was polled again after it had returned `Ready`. A future that returned `Pending` here would
-/// never be woken.
+/// Panics with the name of a future that was polled after it had returned `Ready`.
+///
+/// # Panics Always. A future that returned `Pending` instead would never be woken.
 #[cold]
 #[inline(never)]
 #[track_caller]

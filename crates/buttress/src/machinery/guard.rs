@@ -1,13 +1,13 @@
-//! Giving a guard back when a panic unwinds.
+//! Guards that are returned when a panic unwinds.
 
-/// A guard that can be given back where it stands, before it is dropped.
+/// A guard that can be returned in place, before it is dropped.
 pub trait Guard {
-    /// Gives back what this guards, if that has not been done.
+    /// Returns the guarded permit, place or admission, unless it was returned before.
     fn give_back(&mut self);
 }
 
-/// Gives a guard back when a panic unwinds past it. Unlike moving the guard out of its place and back,
-/// this costs nothing where nobody panics.
+/// Returns a guard when a panic unwinds past it. Moving the guard out of its place and back would
+/// cost something on every call; this does not.
 pub(crate) struct OnUnwind<'a, G: Guard>(&'a mut G);
 
 impl<'a, G: Guard> OnUnwind<'a, G> {
@@ -21,7 +21,7 @@ impl<'a, G: Guard> OnUnwind<'a, G> {
         self.0
     }
 
-    /// No panic: the guard stays as it is.
+    /// Ends the watch without a panic. The guard is unchanged.
     #[inline(always)]
     pub(crate) fn disarm(self) {
         std::mem::forget(self);

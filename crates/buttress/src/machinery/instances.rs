@@ -1,4 +1,4 @@
-//! An instance of a pattern per key.
+//! Patterns with one instance per key.
 
 use std::fmt;
 use std::hash::Hash;
@@ -12,33 +12,33 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 
-/// A pattern that has an instance of its state per key.
+/// A pattern whose state exists once per key.
 pub trait Instance: Reconfigure + Sized {
-    /// Counts and reports for all keys of a layer together.
+    /// Counters and reports of all keys of a layer.
     type Telemetry;
     /// The right to make one call.
     type Pass;
     /// The handle of one key.
     type Handle;
 
-    /// Makes an instance by rules that have been checked.
+    /// Creates an instance with rules that were checked.
     fn with_telemetry(config: &Arc<Self::Config>, telemetry: &Arc<Self::Telemetry>) -> Arc<Self>;
-    /// Returns `true` if a new instance would answer as this one does, which no call and no handle
-    /// holds.
+    /// Returns `true` if a new instance would behave like this one. No call and no handle holds
+    /// this instance.
     fn is_at_rest(&self) -> bool;
     /// Begins a call.
     ///
     /// # Errors
-    /// The refusal, counted and reported.
+    /// The refusal. It has been counted and reported.
     fn begin(self: &Arc<Self>) -> Result<Self::Pass, Error>;
     /// Returns the handle of this instance.
     fn handle(self: &Arc<Self>) -> Self::Handle;
 
-    /// `config` with the name, clock and observer of the layer.
+    /// Returns `config` with the name, clock and observer of the layer.
     fn named(config: &Self::Config, telemetry: &Self::Telemetry) -> Self::Config;
     /// Returns the name of the layer.
     fn name(telemetry: &Self::Telemetry) -> Name;
-    /// Returns the refusal of a key that has no place, counted and reported.
+    /// Returns the refusal of a key without a place, after it has counted and reported it.
     fn too_many_keys(telemetry: &Self::Telemetry, max_keys: u32) -> Error;
     /// Reports a change of the rules.
     fn changed(telemetry: &Self::Telemetry);
@@ -46,9 +46,9 @@ pub trait Instance: Reconfigure + Sized {
 
 /// The instances of all keys of a layer.
 pub struct Instances<K, N: Instance> {
-    /// Each made by the rules in force.
+    /// Every instance uses the rules in force.
     by_key: KeyMap<K, Arc<N>, Arc<N::Config>>,
-    /// The newest rules. Held while they change, so that changes come one after the other.
+    /// The newest rules. The lock is held during a change, so that changes run one after another.
     rules: Mutex<Arc<N::Config>>,
     telemetry: Arc<N::Telemetry>,
 }
@@ -73,7 +73,7 @@ impl<K: Hash + Eq + Clone, N: Instance> Instances<K, N> {
 
     fn of(&self, key: &K) -> Result<Arc<N>, Error> {
         let make = |config: &Arc<N::Config>| N::with_telemetry(config, &self.telemetry);
-        // No call runs and no handle is out: only the map holds it.
+        // No call and no handle holds the instance, only the map does.
         let at_rest = |_: &Arc<N::Config>, instance: &Arc<N>| {
             Arc::strong_count(instance) == 1 && instance.is_at_rest()
         };
@@ -106,7 +106,7 @@ impl<K, N: Instance> PerKey for Instances<K, N> {
 }
 
 impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
-    /// Asks to make a call to `key`, and returns the right to make it.
+    /// Admits a call to `key`, or refuses it without waiting.
     ///
     /// # Errors
     /// The refusal of the key's own bulkhead or circuit:
@@ -117,9 +117,10 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
         self.keys.begin(key)
     }
 
-    /// Returns the handle of one key; `None` if the key is not held. The layer keeps a key as long as a
-    /// handle of the key exists. The state of a key is its own; the counters of the handle are those of all
-    /// keys.
+    /// Returns the handle of one key. `None` if the key is not held.
+    ///
+    /// The layer keeps a key as long as a handle of the key exists. Each key has its own state. The
+    /// counters of the handle are shared by all keys.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<N::Handle> {
         self.keys.by_key.peek(key, |_, instance| instance.handle())
@@ -132,8 +133,8 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
         N::named(&rules, &self.keys.telemetry)
     }
 
-    /// Takes over the rules of `config` for every key, present and future. The states of the keys stay. Takes
-    /// time in the number of keys.
+    /// Replaces the rules of every key, present and future, by those of `config`. The keys keep
+    /// their states. The duration grows with the number of keys.
     ///
     /// # Errors
     /// The errors of the layer's constructor, and a change of the kind or size of a circuit's window. Nothing
@@ -149,7 +150,7 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
             changed.push(instance.clone());
         });
         drop(rules);
-        // Outside of every lock: waking may run anything.
+        // Outside of every lock, because a wake can run any code.
         changed.iter().for_each(|instance| instance.serve());
         N::changed(&keys.telemetry);
         Ok(())

@@ -1,9 +1,10 @@
-//! A bounded map of states by key: constant in time however many keys it holds.
+//! A bounded map of states by key, with constant time per operation.
 //!
-//! Entries are in order of use. At the cap, a new key takes the place of a long unused one that is *at
-//! rest*, which its owner defines so that nothing is lost with it: a full bucket, a closed circuit, an
-//! idle bulkhead. If none of the few oldest is at rest the new key is refused, because forgetting a
-//! busy one would be a way around its limit; the next one looks at others.
+//! Entries are in order of use. At the cap, a new key takes the place of a long unused key that is
+//! *at rest*. The owner defines this so that forgetting the key loses nothing: a full bucket, a
+//! closed circuit, an idle bulkhead. If none of the few oldest keys is at rest, the new key is
+//! refused: forgetting a busy key would let it exceed its limit. The next search examines other
+//! keys.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -13,22 +14,23 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 use crate::vocabulary::invalid_config::{InvalidConfig, check_range};
 
-/// Above so many keys the map is split, so that threads rarely meet on a lock.
+/// The map is split into shards above this number of keys, so that threads rarely contend for a
+/// lock.
 const SMALL: usize = 1024;
 const SHARDS: usize = 16;
-/// How many of the oldest entries of a shard are looked at for one at rest.
+/// How many of the oldest entries of a shard are examined in a search for one at rest.
 const LOOKS: usize = 64;
 
-/// Returns how many keys a keyed layer may be asked to hold: their places are numbered in 32 bits.
+/// Checks how many keys a keyed layer may hold. Their places are numbered in 32 bits.
 pub(crate) fn check_max_keys(max_keys: usize) -> Result<(), InvalidConfig> {
     check_range("max-keys", max_keys, 1, 1 << 31)
 }
 
-/// No place for another key.
+/// Error: no place for another key.
 #[derive(Debug)]
 pub(crate) struct Full;
 
-/// `C` is what all values of a shard are read with, and changed together with.
+/// A map with `C` as the context of all values of a shard. The context changes together with them.
 pub(crate) struct KeyMap<K, V, C = ()> {
     shards: Box<[Mutex<Shard<K, V, C>>]>,
     hasher: RandomState,
@@ -38,8 +40,8 @@ pub(crate) struct KeyMap<K, V, C = ()> {
 
 struct Shard<K, V, C> {
     context: C,
-    /// The place of the first entry with this hash; others with the same follow from there. Half of a
-    /// hash, because places are many and entries with the same half are few.
+    /// The place of the first entry with this hash. Further entries with the hash follow from
+    /// there. The key is half a hash, which few entries share and which saves memory.
     places: HashMap<u32, u32, BuildHasherDefault<AsItIs>>,
     entries: Vec<Entry<K, V>>,
     /// The most and the least recently used entry.
@@ -57,16 +59,17 @@ struct Entry<K, V> {
     older: u32,
 }
 
-/// Stands for "no entry".
+/// The value for "no entry".
 const NONE: u32 = u32::MAX;
 
-/// The hasher of what is a hash already: a key is hashed once, before any lock, for shard and place.
+/// Hasher of values that are hashes already. A key is hashed once, before any lock, for shard and
+/// place.
 #[derive(Default)]
 struct AsItIs(u64);
 
 impl Hasher for AsItIs {
     fn write(&mut self, bytes: &[u8]) {
-        // Only words are written; anything else would still be a hash, of a kind.
+        // Only words are written. Other values would still give a valid hash.
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
@@ -74,7 +77,7 @@ impl Hasher for AsItIs {
 
     #[inline]
     fn write_u32(&mut self, hash: u32) {
-        // The map looks at both ends of a hash.
+        // The map uses both ends of a hash.
         self.0 = u64::from(hash) << 32 | u64::from(hash);
     }
 
@@ -116,7 +119,8 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         }
     }
 
-    /// Runs `f` on the value of `key`, made by `make` if the key is new and there is a place for it.
+    /// Runs `f` on the value of `key`. `make` makes the value if the key is new and there is a
+    /// place for it.
     pub(crate) fn with<T>(
         &self,
         key: &K,
@@ -130,9 +134,9 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         if let Some(place) = locked.find(hash, key) {
             return locked.touch(place).map(|(context, value)| f(context, value)).ok_or(Full);
         }
-        // Dropped after every lock is released: a value may hold what the caller gave.
+        // Dropped after every lock is released, because a value may hold parts of the caller.
         let mut _evicted = None;
-        // The user's code, before anything is counted.
+        // The clone runs code of the user, so it comes before any count.
         let copy = key.clone();
         if !self.count_one_more() {
             _evicted = locked.evict(&at_rest);
@@ -144,7 +148,7 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         }
         let place = match locked.find(hash, key) {
             Some(place) => {
-                // Another thread was faster; the place that was made is not needed.
+                // Another thread was faster. The counted place is not needed.
                 self.keys.fetch_sub(1, Ordering::Relaxed);
                 place
             }
@@ -158,7 +162,7 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         used.ok_or(Full)
     }
 
-    /// Runs `f` on the value of `key` if it is held; not a use.
+    /// Runs `f` on the value of `key` if it is held. This does not count as a use.
     pub(crate) fn peek<T>(&self, key: &K, f: impl FnOnce(&C, &V) -> T) -> Option<T> {
         let (home, hash) = self.home(key);
         let shard = lock(self.shards.get(home)?);
@@ -166,7 +170,7 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         Some(f(&shard.context, &entry.value))
     }
 
-    /// Changes the context and every value with it, one shard after the other.
+    /// Changes the context and every value, one shard after another.
     pub(crate) fn change(&self, context: &C, mut f: impl FnMut(&C, &mut V)) {
         for shard in &self.shards {
             let mut shard = lock(shard);
@@ -184,13 +188,13 @@ impl<K: Hash + Eq + Clone, V, C: Clone> KeyMap<K, V, C> {
         ((hash >> 32) as usize & (self.shards.len() - 1), hash as u32)
     }
 
-    /// Returns `true` if there is a place for one more key, which is counted then.
+    /// Counts one more key, and returns `true`, unless the map is full.
     fn count_one_more(&self) -> bool {
         let below = |keys| (keys < self.max_keys).then_some(keys + 1);
         self.keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
     }
 
-    /// Evicts an entry of another shard than `home`. The caller holds no lock.
+    /// Removes an entry of another shard than `home`. The caller holds no lock.
     fn evict_elsewhere(&self, home: usize, at_rest: &impl Fn(&C, &V) -> bool) -> Option<(K, V)> {
         let others = self.shards.iter().cycle().skip(home + 1).take(self.shards.len() - 1);
         others.map(|shard| lock(shard).evict(at_rest)).find_map(|evicted| evicted)
@@ -230,8 +234,8 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
         place
     }
 
-    /// Removes the oldest entry at rest, if one of the few oldest is. Those that are not go to the
-    /// other end, so that a few that never rest do not hide the others from the next look.
+    /// Removes the oldest entry at rest, if one of the few oldest entries is. The examined entries
+    /// that are not at rest move to the other end, so that the next search examines others.
     fn evict(&mut self, at_rest: impl Fn(&C, &V) -> bool) -> Option<(K, V)> {
         for _ in 0..LOOKS.min(self.entries.len()) {
             let place = self.oldest;
@@ -263,7 +267,7 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
         Some((key, value))
     }
 
-    /// Whatever led to `from` among the entries of `hash` leads to `to` instead, or nowhere.
+    /// Replaces the link to `from` among the entries of `hash` by a link to `to`.
     fn redirect(&mut self, hash: u32, from: u32, to: u32) {
         let Some(first) = self.places.get_mut(&hash) else { return };
         if *first == from {
@@ -301,7 +305,7 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
         self.newest = place;
     }
 
-    /// What is older than `place`, which may be the head of the list.
+    /// Sets the older neighbour of `place`. For `NONE`, sets the head of the list.
     fn set_older(&mut self, place: u32, older: u32) {
         match self.entries.get_mut(place as usize) {
             Some(entry) => entry.older = older,
@@ -309,7 +313,7 @@ impl<K: Hash + Eq + Clone, V, C> Shard<K, V, C> {
         }
     }
 
-    /// What is newer than `place`, which may be the tail of the list.
+    /// Sets the newer neighbour of `place`. For `NONE`, sets the tail of the list.
     fn set_newer(&mut self, place: u32, newer: u32) {
         match self.entries.get_mut(place as usize) {
             Some(entry) => entry.newer = newer,

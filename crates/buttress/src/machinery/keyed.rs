@@ -1,4 +1,4 @@
-//! The layer, service and handle of a pattern that keeps a state per key.
+//! The layer, service and handle of a pattern with a state per key.
 
 use std::fmt;
 use std::future::Future;
@@ -24,24 +24,24 @@ pub trait PerKey {
     fn max_keys(&self) -> usize;
 }
 
-/// Calls of a service `S` through a pattern that keeps a state per key. `A` is the pattern's question to
-/// each call: its cost, or whether it failed.
+/// Calls of a service `S` through a pattern with a state per key. `A` is the pattern's function
+/// over each call: its cost, or its classifier.
 pub trait KeyedCalls<S: Service<Req>, Req, R, A>: PerKey {
     type Future: Future<Output = Result<S::Response, S::Error>>;
 
     /// Begins a call to `key`.
     ///
     /// # Errors
-    /// The refusal, counted and reported.
+    /// The refusal. It has been counted and reported.
     fn admit(&self, key: &Self::Key, request: &Req, ask: &A) -> Result<Self::Pass, Error>;
-    /// Returns the response of a call that was admitted.
+    /// Returns the response future of an admitted call.
     fn running(future: S::Future, pass: Self::Pass, ask: &A) -> Self::Future;
-    /// Returns the response of a call that was refused.
+    /// Returns the response future of a refused call.
     fn refused(error: Error, reject: &R) -> Self::Future;
 }
 
-/// A layer that keeps a state per key. The patterns name it: `KeyedBulkheadLayer`, `KeyedRateLimitLayer`,
-/// `KeyedCircuitBreakerLayer`.
+/// A layer with a state per key. The patterns define aliases of it: `KeyedBulkheadLayer`,
+/// `KeyedRateLimitLayer` and `KeyedCircuitBreakerLayer`.
 #[must_use]
 pub struct KeyedLayer<N, X, R, A> {
     keys: Arc<N>,
@@ -59,12 +59,12 @@ impl<N, X, R, A> KeyedLayer<N, X, R, A> {
         KeyedLayer { keys: self.keys, key: self.key, reject: self.reject, ask }
     }
 
-    /// Answers refusals through `reject` instead of as errors.
+    /// Sets how refusals are returned. Default: as errors, through [`AsError`](crate::AsError).
     pub fn reject<T>(self, reject: T) -> KeyedLayer<N, X, T, A> {
         KeyedLayer { keys: self.keys, key: self.key, reject, ask: self.ask }
     }
 
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> KeyedHandle<N> {
         KeyedHandle { keys: self.keys.clone() }
@@ -92,8 +92,8 @@ impl<N: PerKey, X, R, A> fmt::Debug for KeyedLayer<N, X, R, A> {
     }
 }
 
-/// A service behind a state per key. The patterns name it: `KeyedBulkhead`, `KeyedRateLimit`,
-/// `KeyedCircuitBreaker`.
+/// A service behind a layer with a state per key. The patterns define aliases of it:
+/// `KeyedBulkhead`, `KeyedRateLimit` and `KeyedCircuitBreaker`.
 pub struct KeyedService<S, N, X, R, A> {
     inner: S,
     layer: KeyedLayer<N, X, R, A>,
@@ -137,7 +137,7 @@ impl<S: fmt::Debug, N: PerKey, X, R, A> fmt::Debug for KeyedService<S, N, X, R, 
     }
 }
 
-/// The operator's view of a keyed layer, and its use without tower. Cheap to clone.
+/// Controls a keyed layer for an operator, and uses it without tower. Cheap to clone.
 pub struct KeyedHandle<N> {
     pub(crate) keys: Arc<N>,
 }

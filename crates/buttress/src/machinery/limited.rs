@@ -1,4 +1,5 @@
-//! The response of a call through a limiter: refused, or running with what it holds.
+//! The response of a call through a limiter: a refusal, or a running call with its permit or
+//! tokens.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,12 +12,12 @@ use crate::machinery::guard::{Guard, OnUnwind};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::{Refused, Reject};
 
-/// What a running call holds of its limiter.
+/// The permit or tokens of a running call.
 pub trait Held: Guard {
     /// The name of the response future, for a panic.
     const FUTURE: &'static str;
 
-    /// The call is over.
+    /// Returns the permit at the end of the call.
     fn end(&mut self);
 }
 
@@ -34,7 +35,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<F, R, H> {
-        // The future stands before what it holds, so that it is dropped first.
+        // The future comes before its permit, so that it is dropped first.
         Running { #[pin] future: F, held: H },
         Refused { refused: Refused<R> },
     }
@@ -64,11 +65,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
             KindProj::Running { future, held } => {
-                // A panic returns what is held on the spot.
+                // A panic returns the permit immediately.
                 let mut held = OnUnwind::give_back(held);
                 let polled = future.poll(cx);
                 if polled.is_ready() {
-                    // Now, whenever this future is dropped: the call is over.
+                    // The call is over, so it ends now and not when this future is dropped.
                     held.guard().end();
                 }
                 held.disarm();

@@ -1,4 +1,4 @@
-//! The parts that several patterns are built of: queues, windows, counters, maps of keys.
+//! The parts that several patterns share: queues, windows, counters, maps of keys.
 
 pub(crate) mod backpressure;
 pub(crate) mod cloned;

@@ -1,4 +1,4 @@
-//! How services and calls hold the state of their layer.
+//! How services and calls refer to the state of their layer.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,28 +6,29 @@ use std::sync::Arc;
 
 use private::Sealed;
 
-/// How the services and the calls of a layer hold the layer's state: [`Counted`] or [`Leaked`].
+/// Chooses how the services and calls of a layer refer to its state: [`Counted`] or [`Leaked`].
 ///
 /// This trait is sealed.
 pub trait Own: Sealed + fmt::Debug + Send + Sync + 'static {
-    /// What a service, or a call, holds.
+    /// The reference that a service or a call holds.
     #[doc(hidden)]
     type Of<T: Send + Sync + 'static>: Held<T>;
 }
 
-/// Keeps a state alive, or refers to one that lives as long as the process.
+/// A reference to a state: a counted one, or one to a state that lives as long as the process.
 #[doc(hidden)]
 pub trait Held<T>: Sealed + Clone + Deref<Target = T> + Send + Sync + Unpin + 'static {
     /// Returns the state with its count, for handles.
     fn counted(&self) -> &Arc<T>;
 }
 
-/// Services and calls count their references to the layer's state. The state is dropped with the last of them. This
-/// is the default.
+/// Services and calls count their references to the layer's state. The last of them drops the
+/// state. The default.
 #[derive(Clone, Copy, Debug)]
 pub enum Counted {}
 
-/// The layer's state is never dropped, so its services and calls count no references. Chosen with a layer's `leak`.
+/// Services and calls count no references, because the layer's state is never dropped. A layer's
+/// `leak` chooses it.
 #[derive(Clone, Copy, Debug)]
 pub enum Leaked {}
 
@@ -89,7 +90,7 @@ impl<T: fmt::Debug> fmt::Debug for Forever<T> {
 }
 
 mod private {
-    /// Nobody outside implements the traits.
+    /// No type outside of this crate implements the traits.
     pub trait Sealed {}
 
     impl Sealed for super::Counted {}

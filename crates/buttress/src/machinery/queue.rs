@@ -1,15 +1,18 @@
-//! A bounded FIFO queue of waiters, shared by every pattern that can wait.
+//! A bounded FIFO queue of waiters, for every pattern that can wait.
 //!
-//! A call that returns a resource, and a waiter that looks for itself, settles the line: the waiters at
-//! the head that can have what they need get it, and exactly these are woken. Each waiter has its own
-//! timer, so no waiter depends on the task, thread or runtime of another. No timer is touched under the
-//! queue's lock, because tokio may wake the task that waits on a timer inside the call.
+//! A call that returns a resource settles the queue, and so does a waiter that polls. Settling
+//! grants the resource to the waiters at the head that can have it, and wakes exactly these. Each
+//! waiter has its own timer, so no waiter depends on the task, thread or runtime of another. No
+//! timer is touched under the queue's lock, because tokio may wake the task that waits on a timer
+//! inside the call.
 //!
-//! A timer is late by up to its grain, and a task may be late by more. What time brought meanwhile is
-//! not lost: the line is settled as if every waiter had come at its exact moment.
+//! A timer is late by up to its resolution, and a task may be late by more. Resources that time
+//! brought meanwhile are not lost: the queue is settled as if every waiter had polled at its exact
+//! moment.
 //!
 //! A grant with a *claim time* is kept for that long. A waiter that is not polled within it is set
-//! *aside*: the grant goes to the next waiter, and the one set aside is the first again once it is polled.
+//! *aside*. The grant then goes to the next waiter. The waiter that was set aside is the first
+//! again once it is polled.
 
 mod line;
 mod places;
@@ -23,77 +26,80 @@ use crate::vocabulary::clock;
 
 use line::{Line, Wake};
 
-/// What the queue hands out. Called under the queue's lock; must not call back into the queue.
+/// The resource of a queue. Called under the queue's lock, so it must not call the queue.
 pub trait Resource {
-    /// What a guard needs to return what was taken.
+    /// Record of a take, with which a guard returns the resource.
     type Receipt: fmt::Debug;
-    /// Whether time alone brings what is handed out.
+    /// `true` if time alone brings the resource.
     const COMES_WITH_TIME: bool;
-    /// Takes `cost` for the waiter at the head, as of the first moment from `since` to `until` at which
-    /// there was enough.
+    /// Takes `cost` for the waiter at the head, as of the first moment from `since` to `until` at
+    /// which there was enough.
     ///
     /// # Errors
-    /// Why there was not enough.
+    /// The reason why there was not enough.
     fn take(&self, cost: u32, since: Instant, until: Instant) -> Result<Self::Receipt, Lack>;
-    /// Returns what was taken and not used.
+    /// Returns a taken resource that was not used.
     fn give_back(&self, cost: u32, receipt: Self::Receipt, now: Instant);
-    /// When time alone will have brought `cost` after `ahead` was taken by others, if it will.
+    /// Returns when time alone will have brought `cost`, after other calls have taken `ahead`.
+    /// `None` if time does not bring it.
     fn due(&self, ahead: u64, cost: u32, now: Instant) -> Option<Instant>;
-    /// Sets whether a waiter is in line, or the last ones left something to spare. While it is set, a
-    /// newcomer must ask the queue, and a call that returns something must settle it.
+    /// Sets whether a waiter is in the queue, or the last waiters left spare resources. While it is
+    /// set, a newcomer must ask the queue, and a call that returns a resource must settle the
+    /// queue.
     fn set_waiting(&self, waiting: bool);
 }
 
-/// Why the head cannot have what it needs.
+/// The reason why the head cannot have its resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lack {
-    /// Time, or a call that returns some, must bring it.
+    /// Time, or a call that returns a resource, must bring it.
     Now,
-    /// It asks for more than there can be.
+    /// The cost is more than there can ever be.
     Never,
 }
 
-/// A place in the queue. It must be given to [`WaitQueue::leave`] unless [`WaitQueue::poll`] settled it.
+/// A place in the queue. The owner passes it to [`WaitQueue::leave`] unless [`WaitQueue::poll`]
+/// settled it.
 #[derive(Debug)]
 pub(crate) struct Place(u64);
 
-/// What a newcomer wants.
+/// The request of a newcomer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
     pub(crate) cost: u32,
-    /// The most that may wait, this one included.
+    /// The most waiters that there may be, this one included.
     pub(crate) capacity: usize,
-    /// How long the place is kept; `None` for as long as it takes.
+    /// How long the place is kept. `None` for an unlimited time.
     pub(crate) longest: Option<Duration>,
-    /// How long a grant is kept for a waiter that is not polled; `None` for as long as it takes.
+    /// How long a grant is kept for a waiter that is not polled. `None` for an unlimited time.
     pub(crate) claim: Option<Duration>,
 }
 
-/// How joining went.
+/// The result of joining the queue.
 #[derive(Debug)]
 pub(crate) enum Joined<T> {
-    /// The resource was taken on the spot.
+    /// The resource was taken immediately.
     Granted(T),
-    /// The caller waits its turn.
+    /// The caller waits in the queue.
     Waiting(Place),
     /// The queue is full.
     Full,
 }
 
-/// How waiting ended without the resource.
+/// The reason why a wait ended without the resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InVain {
-    /// The place was kept for its longest wait.
+    /// The longest wait is over.
     TimedOut,
-    /// What was asked for can never be had any more.
+    /// The cost is more than there can ever be now.
     Never,
 }
 
-/// How looking went.
+/// The result of polling a place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Looked<T> {
     Settled(Result<T, InVain>),
-    /// Wait to be woken, and look again at that time.
+    /// The waiter must wait for a wake, and poll again at this time.
     Again(Option<Instant>),
 }
 
@@ -106,8 +112,8 @@ impl<R: Resource> WaitQueue<R> {
         Self { line: Mutex::new(Line::new()) }
     }
 
-    /// Takes what is asked for, or a place at the end. `admits` can still refuse a place, knowing what
-    /// is owed to the waiters ahead.
+    /// Takes the resource, or a place at the end. `admits` gets the cost of the waiters ahead, and
+    /// can still refuse a place.
     pub(crate) fn join(
         &self,
         resource: &R,
@@ -117,8 +123,8 @@ impl<R: Resource> WaitQueue<R> {
     ) -> Joined<R::Receipt> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
-        // First announce, then look. A call that returns something before the announcement is seen by
-        // the look; a call that returns something after it settles.
+        // Set the flag first, then check. The check sees resources that were returned before the
+        // flag was set. A call that returns a resource afterwards settles the queue.
         resource.set_waiting(true);
         line.settle(resource, now, &mut wake);
         let joined = if let Some(receipt) = line.take_now(resource, cost, now) {
@@ -133,7 +139,7 @@ impl<R: Resource> WaitQueue<R> {
         joined
     }
 
-    /// Looks whether the place is settled.
+    /// Checks whether the place is settled.
     pub(crate) fn poll(
         &self,
         resource: &R,
@@ -144,7 +150,7 @@ impl<R: Resource> WaitQueue<R> {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
         if line.places.come_back(*number) {
-            // It waits again: announce, then look, as in `join`.
+            // The waiter waits again: set the flag first, then check, as in `join`.
             resource.set_waiting(true);
         }
         if line.hush(*number, &mut wake) {
@@ -160,13 +166,13 @@ impl<R: Resource> WaitQueue<R> {
             Some(settled) => Looked::Settled(settled),
             None => {
                 debug_assert!(false, "a place that neither waits nor is settled");
-                // Closed: what cannot be accounted for is not admitted.
+                // Fail closed: an unaccounted place is not admitted.
                 Looked::Settled(Err(InVain::Never))
             }
         }
     }
 
-    /// Gives up a place. The caller must return what had been granted meanwhile.
+    /// Leaves the queue. The caller must return a resource that was granted meanwhile.
     #[must_use]
     pub(crate) fn leave(&self, resource: &R, place: &Place, now: Instant) -> Option<R::Receipt> {
         let mut wake = Wake::default();
@@ -175,13 +181,13 @@ impl<R: Resource> WaitQueue<R> {
             return settled.ok();
         }
         line.forget(place.0, &mut wake);
-        // The next waiter may need less, or comes sooner.
+        // The next waiter may need less, or its turn is sooner.
         line.settle(resource, now, &mut wake);
         line.rest(resource);
         None
     }
 
-    /// Settles the line: something was returned, or the terms changed.
+    /// Settles the queue after a resource was returned or the rules changed.
     pub(crate) fn settle(&self, resource: &R, now: Instant) {
         let mut wake = Wake::default();
         let mut line = lock(&self.line);
@@ -189,7 +195,7 @@ impl<R: Resource> WaitQueue<R> {
         line.rest(resource);
     }
 
-    /// Returns `true` if nobody is in line.
+    /// Returns `true` if no waiter is in the queue.
     pub(crate) fn is_idle(&self) -> bool {
         lock(&self.line).places.is_empty()
     }
@@ -204,11 +210,11 @@ impl<R: Resource> WaitQueue<R> {
 /// The numbers of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Gauges {
-    /// How many wait now.
+    /// How many calls wait now.
     pub(crate) waiting: usize,
-    /// The most that ever waited at once.
+    /// The most calls that ever waited at the same time.
     pub(crate) peak: usize,
-    /// The cost of all waiters in line.
+    /// The cost of all waiters in the queue.
     pub(crate) owed: u64,
 }
 

@@ -16,25 +16,25 @@ pub(crate) use future::QueuedFuture;
 
 /// A service behind a limiter whose calls may wait in its queue.
 ///
-/// `poll_ready` asks the inner service only if the call would be admitted now. A call that waits keeps
-/// nothing of the inner service. At its turn it holds its permit or tokens, and polls a clone of the
-/// inner service until that is ready.
+/// `poll_ready` polls the inner service only if the call would be admitted now. A waiting call
+/// holds no part of the inner service. When it is admitted, it holds its permit or tokens, and
+/// polls a clone of the inner service until that clone is ready.
 pub struct QueuedService<S, L, R, X = OneToken> {
     inner: S,
     shared: Arc<L>,
     reject: R,
     cost: X,
-    /// What the last `poll_ready` saw of the next `call` on this value.
+    /// The forecast of the last `poll_ready` for the next `call` on this value.
     next: Next,
-    /// Whether `inner` was polled, and so may hold something.
+    /// `true` if `inner` was polled, and so may hold reservations.
     asked: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Next {
-    /// It will be refused.
+    /// The call will be refused.
     Refused,
-    /// The inner service must be asked first.
+    /// The inner service must be polled first.
     Unready,
     /// The inner service is ready.
     Ready,
@@ -47,7 +47,7 @@ impl<S, L, R, X> QueuedService<S, L, R, X> {
 }
 
 impl<S, L: HasHandle, R, X> QueuedService<S, L, R, X> {
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> L::Handle {
         self.shared.handle()
@@ -55,7 +55,7 @@ impl<S, L: HasHandle, R, X> QueuedService<S, L, R, X> {
 }
 
 impl<S: Clone, L, R, X> QueuedService<S, L, R, X> {
-    /// Releases what the inner service holds for this value: a clone starts with nothing.
+    /// Releases the reservations of the inner service: a clone starts without any.
     fn release(&mut self) {
         if std::mem::take(&mut self.asked) {
             self.inner = self.inner.clone();

@@ -1,4 +1,4 @@
-//! The rules of a running pattern: read back, and changed while calls run.
+//! The rules of a running pattern, which are read and changed while calls run.
 
 use crate::vocabulary::invalid_config::InvalidConfig;
 
@@ -9,31 +9,32 @@ pub trait Reconfigure {
     /// Returns the rules in force, with the name, clock and observer that the state was made with.
     fn config(&self) -> Self::Config;
 
-    /// Whether a state under the rules `old` can take over the rules `new`.
+    /// Checks that a state with the rules `old` can change to the rules `new`.
     ///
     /// # Errors
     /// The first field of `new` that is out of its bounds, or that cannot change.
     fn accepts(old: &Self::Config, new: &Self::Config) -> Result<(), InvalidConfig>;
 
-    /// Takes over rules that [`accepts`](Self::accepts) let pass. Reports nothing.
+    /// Replaces the rules by rules that passed [`accepts`](Self::accepts). Reports nothing.
     fn apply(&self, config: &Self::Config);
 
-    /// Serves the waiting calls that a change lets in. The caller holds no lock: this wakes tasks.
+    /// Serves the waiting calls that the change admits. The caller holds no lock, because this
+    /// wakes tasks.
     fn serve(&self) {}
 
     /// Reports a change.
     fn report(&self);
 
-    /// Serves the waiting calls that a change lets in, and reports the change.
+    /// Serves the waiting calls that the change admits, and reports the change.
     fn announce(&self) {
         self.serve();
         self.report();
     }
 
-    /// Takes over the rules of `config`, all of them or none.
+    /// Replaces the rules by those of `config`, all of them or none.
     ///
     /// # Errors
-    /// Those of [`accepts`](Self::accepts). Nothing changes then.
+    /// The errors of [`accepts`](Self::accepts). Nothing changes then.
     fn reconfigure(&self, config: &Self::Config) -> Result<(), InvalidConfig> {
         Self::accepts(&self.config(), config)?;
         self.apply(config);
@@ -42,7 +43,7 @@ pub trait Reconfigure {
     }
 }
 
-/// A handle over such a state.
+/// A handle of a state that can be reconfigured.
 #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "only the registry asks for it"))]
 pub(crate) trait Operated {
     type Shared: Reconfigure;

@@ -1,4 +1,4 @@
-//! A call that waits for a limiter.
+//! Calls that wait for a limiter.
 
 use std::fmt;
 use std::future::Future;
@@ -13,42 +13,40 @@ use crate::machinery::queue::{Ask, InVain, Joined, Looked, Place, Resource, Wait
 use crate::vocabulary::clock::{Clock, Sleep};
 use crate::vocabulary::error::Error;
 
-/// A limiter with a queue: what its services in the queued and the backpressure mode ask of it.
+/// A limiter with a queue, as its services in the queued and the backpressure mode use it.
 pub trait Limiter: Sized {
-    /// The right to make one call. Dropping it returns it.
+    /// The right to make one call. Dropping it returns the right.
     type Pass;
-    /// What a call holds from its beginning to its end.
+    /// The permit or tokens of a call, from its beginning to its end.
     type Held: Held;
     type Resource: Resource;
 
     fn resource(&self) -> &Self::Resource;
     fn queue(&self) -> &WaitQueue<Self::Resource>;
     fn clock(&self) -> &Clock;
-    /// Returns the guard of what was taken from the resource.
+    /// Returns the guard of a taken resource.
     fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt<Self>) -> Self::Pass;
-    /// The call begins.
+    /// Begins the call of a pass.
     fn begin(pass: Self::Pass) -> Self::Held;
-    /// Counts and reports a wait for `cost` that ended without it.
+    /// Counts and reports a wait for `cost` that ended without the resource.
     fn waited_in_vain(&self, cost: u32, why: InVain) -> Error;
 
-    /// What would happen now to a call that may wait.
+    /// Returns the forecast for a call that may wait.
     fn outlook(&self) -> Outlook;
     /// Takes `cost`, or a place in the configured queue.
     ///
-    /// # Errors
-    /// The refusal, counted and reported.
+    /// # Errors The refusal. It has been counted and reported.
     fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting<Self>, Error>;
-    /// Takes what one call needs, or a place that is kept as long as it takes.
+    /// Takes the resource of one call, or a place that is kept for an unlimited time.
     ///
-    /// # Errors
-    /// The refusal, counted and reported.
+    /// # Errors The refusal. It has been counted and reported.
     fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error>;
-    /// Takes what one call needs, and begins it.
+    /// Takes the resource of one call, and begins the call.
     ///
-    /// # Errors
-    /// The refusal, counted and reported.
+    /// # Errors The refusal. It has been counted and reported.
     fn take(self: &Arc<Self>) -> Result<Self::Held, Error>;
-    /// Returns the refusal that `outlook` foresaw, as of now, counted and reported.
+    /// Returns the refusal that `outlook` forecast, with the present times, after it has counted
+    /// and reported it.
     fn refuse_as_foreseen(&self, cost: u32) -> Error;
 }
 
@@ -60,7 +58,7 @@ pub trait HasHandle: Limiter {
 
 type Receipt<L> = <<L as Limiter>::Resource as Resource>::Receipt;
 
-/// What would happen to a call that may wait.
+/// The forecast for a call that may wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outlook {
     Admitted,
@@ -68,19 +66,20 @@ pub enum Outlook {
     Refused,
 }
 
-/// Serves those who wait: something was returned, or the terms changed.
+/// Serves the waiters after a resource was returned or the rules changed.
 pub(crate) fn settle<L: Limiter>(limiter: &L) {
     limiter.queue().settle(limiter.resource(), limiter.clock().now());
 }
 
-/// How asking a limiter went, if it did not refuse.
+/// The result of asking a limiter that did not refuse.
 pub enum Waiting<L: Limiter> {
     Done(L::Pass),
     Queued(QueuePlace<L>),
 }
 
 impl<L: Limiter> Waiting<L> {
-    /// Takes a place in the queue, or a pass if one is there by now; `None` if there is no room.
+    /// Takes a place in the queue, or a pass if one is available by now. `None` if there is no
+    /// room.
     pub(crate) fn join(
         limiter: &Arc<L>,
         ask: Ask,
@@ -107,20 +106,21 @@ impl<L: Limiter> fmt::Debug for Waiting<L> {
     }
 }
 
-/// A place in the queue of a limiter. Dropping it leaves the queue, or returns what had just been
-/// granted.
+/// A place in the queue of a limiter. Dropping it leaves the queue. It returns a resource that was
+/// just granted.
 pub struct QueuePlace<L: Limiter> {
     /// `None` once settled.
     place: Option<Place>,
     cost: u32,
-    /// When to look again, made when that is known.
+    /// The time of the next poll, with its timer. Made once the time is known.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     limiter: Arc<L>,
 }
 
 impl<L: Limiter> QueuePlace<L> {
-    /// # Panics
-    /// When it is polled after it was settled.
+    /// Polls the place for its pass.
+    ///
+    /// # Panics If it is polled after it was settled.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<L::Pass, Error>> {
         loop {
             let Some(place) = &self.place else { polled_after_completion("QueuePlace") };

@@ -1,11 +1,12 @@
-//! Tasks to wake together.
+//! [`WakerSet`]: tasks that are woken together.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Waker};
 
 use crate::sync::{Mutex, lock};
 
-/// A set of wakers, one per owner. Registering again replaces; waking empties.
+/// A set of wakers, one per owner. Registering again replaces the owner's waker. Waking empties the
+/// set.
 #[derive(Debug)]
 pub(crate) struct WakerSet {
     parked: Mutex<Parked>,
@@ -13,12 +14,12 @@ pub(crate) struct WakerSet {
 
 #[derive(Debug, Default)]
 struct Parked {
-    /// In the order of registration, so that waking is the same in every run.
+    /// In the order of registration, so that the order of wakes is the same in every run.
     wakers: BTreeMap<u64, Waker>,
     next_owner: u64,
 }
 
-/// Who registered, across polls. Given up with [`WakerSet::forget`].
+/// The registration of one owner, kept across polls. [`WakerSet::forget`] removes it.
 #[derive(Debug, Default)]
 pub(crate) struct Owner(Option<u64>);
 
@@ -27,8 +28,9 @@ impl WakerSet {
         Self { parked: Mutex::new(Parked::default()) }
     }
 
-    /// Wakes this task at the next [`wake_all`](Self::wake_all). True if it was not registered before:
-    /// look again then, because a change before it is not told.
+    /// Registers this task for the next [`wake_all`](Self::wake_all). Returns `true` if it was not
+    /// registered before. The caller must then check again, because it gets no wake for an earlier
+    /// change.
     pub(crate) fn register(&self, owner: &mut Owner, cx: &Context<'_>) -> bool {
         let mut parked = lock(&self.parked);
         let id = *owner.0.get_or_insert_with(|| {
@@ -41,12 +43,12 @@ impl WakerSet {
             _ => parked.wakers.insert(id, cx.waker().clone()),
         };
         drop(parked);
-        // Outside of the lock: it may be the last hold on a task.
+        // Dropped outside of the lock, because it may be the last reference to a task.
         drop(replaced);
         known.is_none()
     }
 
-    /// Takes a registration back, if there is one.
+    /// Removes a registration, if there is one.
     #[inline]
     pub(crate) fn forget(&self, owner: &mut Owner) {
         if owner.0.is_some() {

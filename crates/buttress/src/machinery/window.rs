@@ -1,7 +1,7 @@
-//! Sliding windows over the outcomes of calls: of the last calls, and of the last time.
+//! Sliding windows over the outcomes of calls: the last calls, or the calls of the last time span.
 //!
-//! Both are exact, constant in time and memory at any rate, and lock-free. A window belongs to a
-//! *generation* of its owner: outcomes that arrive with another one change nothing.
+//! Both are exact and lock-free, with constant time and memory at any rate. A window belongs to a
+//! *generation* of its owner: outcomes of another generation change nothing.
 
 mod count;
 mod streak;
@@ -11,11 +11,11 @@ pub(crate) use count::{CountWindow, LARGEST_COUNT};
 pub(crate) use streak::{LONGEST as LONGEST_STREAK, Streak};
 pub(crate) use time::TimeWindow;
 
-/// The bits of a ticket that say its call is not simply counted. No word of a window has them set, so
-/// that such a ticket never looks like that of a clear window.
+/// The bits of a ticket that mark a call with more than its outcome to count. No word of a window
+/// has these bits set, so that such a ticket never equals that of a clear window.
 pub(crate) const CALLS_NOT_COUNTED: u64 = 0b11 << 30;
 
-/// What one call adds to a window.
+/// The contribution of one call to a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Sample {
     pub(crate) failed: bool,
@@ -28,7 +28,7 @@ impl Sample {
     }
 }
 
-/// What is in a window.
+/// The numbers in a window.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Tally {
     pub(crate) total: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Tally {
     pub(crate) slow: u64,
 }
 
-/// Windows with a word of their own, for the tests.
+/// Windows with their own word, for the tests.
 #[cfg(test)]
 mod alone {
     use super::{CountWindow, Sample, Streak, Tally};

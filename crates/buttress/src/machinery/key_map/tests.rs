@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Adds one to the count of `key`; even counts are at rest.
+/// Adds one to the count of `key`. Entries with an even count are at rest.
 fn count(map: &KeyMap<u32, u32>, key: u32) -> Option<u32> {
     let bump = |_: &(), value: &mut u32| {
         *value += 1;
@@ -24,7 +24,7 @@ fn a_busy_key_is_never_forgotten() {
 
 #[test]
 fn a_few_that_never_rest_do_not_hide_the_others() {
-    // Found in review: the eight oldest were looked at again and again.
+    // Regression: every search examined the same eight oldest entries.
     let map = KeyMap::new(200, ());
     for key in 0..200 {
         count(&map, key);
@@ -68,7 +68,7 @@ fn threads_never_pass_the_cap() {
     assert_eq!(held, map.len(), "the gauge is what is held");
 }
 
-/// A key whose hash is that of many others.
+/// A key whose hash many other keys share.
 #[derive(Clone, PartialEq, Eq)]
 struct Colliding(u32);
 
@@ -79,8 +79,8 @@ impl Hash for Colliding {
 }
 
 proptest! {
-    /// Keys with the same hash are told apart, whichever of them is evicted and whichever moves
-    /// into its place.
+    /// Keys with the same hash stay distinct, whichever key is removed and whichever key moves into
+    /// its place.
     #[test]
     fn keys_with_one_hash_stay_apart(keys in prop::collection::vec(0u32..20, 0..200)) {
         let map = KeyMap::<Colliding, u32>::new(8, ());
@@ -103,7 +103,7 @@ proptest! {
         }
     }
 
-    /// Against a list in order of use.
+    /// Compares with a list in order of use.
     #[test]
     fn evicts_the_oldest_at_rest(keys in prop::collection::vec(0u32..30, 0..300)) {
         let map = KeyMap::new(12, ());

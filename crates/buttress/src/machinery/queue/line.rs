@@ -1,4 +1,4 @@
-//! What stands behind the queue's lock: the places, and what was decided for their waiters.
+//! The data behind the queue's lock: the places, and the decisions for their waiters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Waker};
@@ -8,32 +8,33 @@ use super::places::{Entry, Places};
 use super::{InVain, Lack, Resource};
 use crate::vocabulary::clock;
 
-/// Timers are late by up to their grain: what comes within it after a deadline still came in time.
+/// The resolution of timers. A resource that comes within it after a deadline still came in time.
 const GRAIN: Duration = Duration::from_millis(5);
-/// A waiter is not woken to set its timer again for less.
+/// A waiter is not woken to set its timer for a smaller difference.
 const TRIFLE: Duration = Duration::from_micros(1);
 
 pub(super) struct Line<T> {
     pub(super) places: Places,
-    /// What was decided for waiters that have not asked yet.
+    /// Decisions for waiters that have not polled yet.
     settled: BTreeMap<u64, Settled<T>>,
-    /// When the grants among these are taken back.
+    /// When the grants in `settled` expire.
     claims: BTreeSet<(Instant, u64)>,
-    /// Up to when everything was settled.
+    /// The time up to which the queue was settled.
     settled_until: Option<Instant>,
-    /// From when to when time brought what the last waiters did not need, while they waited. A newcomer that
-    /// comes soon after has it: with an exact timer they would have asked again in between.
+    /// The time span in which time brought resources that the last waiters did not need, while they
+    /// waited. A newcomer that comes soon after gets them: with an exact timer the waiters would
+    /// have polled in between.
     spare: Option<(Instant, Instant)>,
 }
 
 struct Settled<T> {
     outcome: Result<T, InVain>,
-    /// When the grant is taken back, and the waiter it is taken from.
+    /// When the grant expires, and the entry of its waiter.
     claim: Option<(Instant, Entry)>,
 }
 
-/// Wakers to call, and others to drop, once the lock is released: either may drop a task, whose
-/// destructor may come back to the queue.
+/// Wakers to call, and wakers to drop, after the lock is released. Either may drop a task, whose
+/// destructor may call the queue.
 #[derive(Default)]
 pub(super) struct Wake {
     call: Vec<Waker>,
@@ -57,14 +58,15 @@ impl<T> Line<T> {
         }
     }
 
-    /// Takes the waker of a waiter that looks by itself. False if it does not wait in line.
+    /// Takes the waker of a waiter that polls by itself. Returns `false` if it does not wait in the
+    /// queue.
     pub(super) fn hush(&mut self, number: u64, wake: &mut Wake) -> bool {
         let Some((_, entry)) = self.places.get(number) else { return false };
         wake.forget.extend(entry.waker.take());
         true
     }
 
-    /// When a waiter must look again; `None` if it is settled, or its longest wait is over.
+    /// Returns when a waiter must poll again. `None` if it is settled, or its longest wait is over.
     pub(super) fn look_again<R: Resource<Receipt = T>>(
         &mut self,
         number: u64,
@@ -77,8 +79,8 @@ impl<T> Line<T> {
             return None;
         }
         let due = resource.due(ahead, entry.cost, now);
-        // No waiter is woken for a claim that passes. It looks when the first one does, and at least so
-        // often that it sees each grant before it is taken back.
+        // No waiter is woken when a claim expires. Each waiter polls when the first claim expires,
+        // and at least so often that it sees each grant before the grant expires.
         let lookout = entry.claim.map(|within| {
             let latest = clock::after(now, within);
             self.claims.first().map_or(latest, |(at, _)| latest.min(*at))
@@ -88,7 +90,7 @@ impl<T> Line<T> {
         Some(entry.looks_at)
     }
 
-    /// Ends the wait of one whose longest wait is over, if it still waits.
+    /// Ends the wait of a waiter whose longest wait is over, if it still waits.
     pub(super) fn time_out<R: Resource<Receipt = T>>(
         &mut self,
         number: u64,
@@ -102,7 +104,7 @@ impl<T> Line<T> {
         }
     }
 
-    /// What was decided for a waiter that came for it.
+    /// Returns the decision for a waiter that polled.
     pub(super) fn claim(&mut self, number: u64) -> Option<Result<T, InVain>> {
         let Settled { outcome, claim } = self.settled.remove(&number)?;
         if let Some((at, _)) = claim {
@@ -116,7 +118,7 @@ impl<T> Line<T> {
         wake.forget.extend(entry.and_then(|entry| entry.waker));
     }
 
-    /// Decides for the heads that can be decided for.
+    /// Decides for the heads for which a decision is possible.
     pub(super) fn settle<R: Resource<Receipt = T>>(
         &mut self,
         resource: &R,
@@ -124,7 +126,7 @@ impl<T> Line<T> {
         wake: &mut Wake,
     ) {
         self.take_back(resource, now);
-        // A clock can stand earlier than that of the last look.
+        // A clock can be earlier than at the last settling.
         let mut since = self.settled_until.map_or(now, |until| until.min(now));
         let (floor, waited) = (since, !self.places.is_empty());
         loop {
@@ -138,11 +140,12 @@ impl<T> Line<T> {
                 }
                 break;
             };
-            // What time had brought by then came in time, however late this look is.
+            // Resources that time had brought by then came in time, however late this settling is.
             if R::COMES_WITH_TIME && self.serve_head(resource, since, at, now, wake) {
                 continue;
             }
-            // A future that was forgotten must not be given anything, nor stand in the way for ever.
+            // A future that is never polled again must not be granted anything, nor block the queue
+            // forever.
             self.decide(number, Err(InVain::TimedOut), wake);
             since = since.max(at);
         }
@@ -156,7 +159,7 @@ impl<T> Line<T> {
         self.call_head(resource, now, wake);
     }
 
-    /// Takes `cost` for a newcomer, if nobody waits.
+    /// Takes `cost` for a newcomer, if no call waits.
     pub(super) fn take_now<R: Resource<Receipt = T>>(
         &self,
         resource: &R,
@@ -184,7 +187,8 @@ impl<T> Line<T> {
         }
     }
 
-    /// Decides for the head, if it can have what it needs as of a moment up to `until`, or never can.
+    /// Decides for the head, if its resource is available as of a moment up to `until`, or can
+    /// never be.
     fn serve_head<R: Resource<Receipt = T>>(
         &mut self,
         resource: &R,
@@ -217,7 +221,8 @@ impl<T> Line<T> {
         }
     }
 
-    /// Wakes a head whose turn comes sooner than it will look: the ones ahead left, or the terms changed.
+    /// Wakes a head whose turn comes before its next poll, because the waiters ahead left or the
+    /// rules changed.
     fn call_head<R: Resource>(&mut self, resource: &R, now: Instant, wake: &mut Wake) {
         let Some((_, head)) = self.places.head() else { return };
         let Some(due) = resource.due(0, head.cost, now) else { return };
@@ -227,7 +232,7 @@ impl<T> Line<T> {
         }
     }
 
-    /// Tells the resource when the last waiter in line is gone, and left nothing to spare.
+    /// Clears the resource's flag when the last waiter has left the queue without spare resources.
     pub(super) fn rest(&mut self, resource: &impl Resource) {
         if self.places.is_empty() && self.spare.is_none() {
             resource.set_waiting(false);

@@ -1,4 +1,4 @@
-//! A grant that is claimed while it is taken back.
+//! A grant that is claimed while it expires.
 
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -39,7 +39,8 @@ impl Resource for One {
 
 const CLAIM: Duration = Duration::from_secs(1);
 
-/// Returns a line of two, the first of which was granted the only permit, and has not come for it.
+/// Returns a queue of two waiters. The first was granted the only permit, and has not polled for
+/// it.
 fn line_of_two(now: Instant) -> (Arc<(One, WaitQueue<One>)>, Place, Place) {
     let one = One { free: AtomicU32::new(0), waiting: AtomicU32::new(0) };
     let shared = Arc::new((one, WaitQueue::new()));
@@ -73,7 +74,7 @@ fn loom_queue_a_grant_is_claimed_or_taken_back_and_never_both() {
         let mine = looks(&shared, &second, now + CLAIM);
         let (theirs, first) = late.join().unwrap();
         assert!(mine ^ theirs, "one of them holds the permit");
-        // The other is the head, and gets it when it is returned.
+        // The other waiter is the head, and gets the permit when it is returned.
         shared.0.give_back(1, (), now);
         shared.1.settle(&shared.0, now + CLAIM);
         let other = if mine { &first } else { &second };

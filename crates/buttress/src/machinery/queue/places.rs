@@ -1,4 +1,4 @@
-//! The places of a queue: who waits, in which order, and how much is asked for ahead of each.
+//! The places of a queue: the waiters in their order, and the cost ahead of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
@@ -6,39 +6,39 @@ use std::time::{Duration, Instant};
 
 #[derive(Default)]
 pub(super) struct Places {
-    /// Who waits, by number, first come first. Each one's `before` and `cost` add up to the `before` of
-    /// the next.
+    /// The waiters by number, in the order of their arrival. The `before` of each, plus its `cost`,
+    /// is the `before` of the next.
     waiting: BTreeMap<u64, Entry>,
-    /// Who was granted something, did not come for it, and has not come since.
+    /// Waiters whose grant expired, and that have not polled since.
     aside: BTreeMap<u64, Entry>,
-    /// Of the waiting and of those aside.
+    /// The deadlines of all waiters, the ones set aside included.
     deadlines: BTreeSet<(Instant, u64)>,
     next: u64,
     peak: usize,
-    /// The `before` of the next newcomer, and of the head.
+    /// The `before` of the next newcomer.
     entered: u64,
     gone: u64,
 }
 
 pub(super) struct Entry {
     pub(super) cost: u32,
-    /// What had been asked for before, since the queue was made.
+    /// The cost of all earlier entries, since the queue was created.
     before: u64,
     pub(super) deadline: Option<Instant>,
     pub(super) claim: Option<Duration>,
-    /// `None` until it is polled.
+    /// `None` until the waiter is polled.
     pub(super) waker: Option<Waker>,
-    /// When it will look by itself.
+    /// When the waiter will poll by itself.
     pub(super) looks_at: Option<Instant>,
 }
 
 impl Places {
-    /// Returns `true` if nobody waits in line.
+    /// Returns `true` if no waiter is in the queue.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Returns how many have a place, the ones set aside included.
+    /// Returns how many waiters have a place, the ones set aside included.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.aside.len()
     }
@@ -47,7 +47,7 @@ impl Places {
         self.peak
     }
 
-    /// Returns the cost of all in line.
+    /// Returns the cost of all waiters in the queue.
     pub(super) fn owed(&self) -> u64 {
         self.entered - self.gone
     }
@@ -56,7 +56,7 @@ impl Places {
         self.waiting.first_entry().map(|head| (*head.key(), head.into_mut()))
     }
 
-    /// Returns a waiter in line, and the cost of those ahead of it.
+    /// Returns a waiter in the queue, and the cost of the waiters ahead of it.
     pub(super) fn get(&mut self, number: u64) -> Option<(u64, &mut Entry)> {
         let entry = self.waiting.get_mut(&number)?;
         Some((entry.before - self.gone, entry))
@@ -81,13 +81,14 @@ impl Places {
         number
     }
 
-    /// Keeps the place of one that does not wait in line for now.
+    /// Keeps the place of a waiter that is set aside.
     pub(super) fn set_aside(&mut self, number: u64, entry: Entry) {
         self.deadlines.extend(entry.deadline.map(|deadline| (deadline, number)));
         self.aside.insert(number, entry);
     }
 
-    /// Returns a waiter that was set aside to its place in line. False if it was not.
+    /// Returns a waiter that was set aside to its place in the queue. Returns `false` if it was not
+    /// set aside.
     pub(super) fn come_back(&mut self, number: u64) -> bool {
         let Some(entry) = self.aside.remove(&number) else { return false };
         self.insert(number, entry);
@@ -127,7 +128,7 @@ impl Places {
         Some(entry)
     }
 
-    /// Returns `true` if nobody in line came before this number.
+    /// Returns `true` if no waiter in the queue has a smaller number.
     fn is_first(&self, number: u64) -> bool {
         self.waiting.first_key_value().is_none_or(|(first, _)| *first > number)
     }

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::*;
 
-/// One unit comes every 100 ms, the first at once.
+/// Brings one unit every 100 ms, the first immediately.
 struct Drip {
     start: Instant,
     taken: AtomicU32,
@@ -50,13 +50,13 @@ impl std::task::Wake for Counter {
     }
 }
 
-/// A queue with a hand-moved clock.
+/// A queue with a clock that is moved by hand.
 struct Rig {
     drip: Drip,
     queue: WaitQueue<Drip>,
 }
 
-/// A waiter and how often it was woken.
+/// A waiter, and how often it was woken.
 struct Caller {
     place: Place,
     wakes: Arc<Counter>,
@@ -70,7 +70,7 @@ impl Rig {
     fn new() -> Self {
         let start = crate::vocabulary::clock::Clock::default().now();
         let [taken, waiting, most] = [1, 0, 1].map(AtomicU32::new);
-        // The unit that is there at once is taken.
+        // The unit that is available immediately is taken.
         let drip = Drip { start, taken, waiting, most };
         Self { drip, queue: WaitQueue::new() }
     }
@@ -79,12 +79,12 @@ impl Rig {
         self.drip.start + ms(time)
     }
 
-    /// Joins, and is not polled.
+    /// Joins without being polled.
     fn enter(&self, time: u64, longest: Option<u64>) -> Caller {
         self.join(time, Ask { cost: 1, capacity: 10, longest: longest.map(ms), claim: None })
     }
 
-    /// Joins, and what it is granted is kept for it for 50 ms.
+    /// Joins with a claim time of 50 ms.
     fn enter_with_claim(&self, time: u64, longest: Option<u64>) -> Caller {
         let claim = Some(ms(50));
         self.join(time, Ask { cost: 1, capacity: 10, longest: longest.map(ms), claim })
@@ -98,7 +98,7 @@ impl Rig {
         Caller { place, wakes: Arc::default() }
     }
 
-    /// Joins, is polled, and will look again at `looks_at`.
+    /// Joins and is polled. It will poll again at `looks_at`.
     fn wait(&self, longest: Option<u64>, looks_at: u64) -> Caller {
         let caller = self.enter(0, longest);
         assert_eq!(self.look(&caller, 0), Looked::Again(Some(self.at(looks_at))));
@@ -130,7 +130,7 @@ fn each_waiter_knows_its_turn_and_nobody_is_woken_for_another() {
         assert_eq!(rig.look(caller, turn * 100), GRANTED);
     }
     assert!(callers.iter().all(|caller| caller.wakes() == 0), "they came by themselves");
-    // What the last one left is kept for a moment.
+    // The spare of the last waiter is kept for a moment.
     rig.queue.settle(&rig.drip, rig.at(305));
     assert_eq!(rig.drip.waiting.load(Ordering::Relaxed), 1);
     rig.queue.settle(&rig.drip, rig.at(306));
@@ -139,8 +139,8 @@ fn each_waiter_knows_its_turn_and_nobody_is_woken_for_another() {
 
 #[test]
 fn nobody_depends_on_the_head_being_polled() {
-    // Found in review: one timer woke the head's task alone, so a future that was kept and not polled
-    // held up everybody behind it, beyond their own longest waits.
+    // Regression: one timer woke only the head's task. A head that was kept and not polled then
+    // blocked all waiters behind it, beyond their own longest waits.
     let rig = Rig::new();
     let (head, hasty) = (rig.wait(None, 100), rig.wait(Some(50), 50));
     let patient = rig.enter(0, None);
@@ -170,8 +170,8 @@ fn a_forgotten_head_is_given_nothing_after_its_time() {
 
 #[test]
 fn every_deadline_is_its_own() {
-    // Found in review: deadlines were inherited from the waiter ahead, or not seen behind one that has
-    // none.
+    // Regression: a waiter inherited the deadline of the waiter ahead, or its deadline was not seen
+    // behind a waiter without one.
     let rig = Rig::new();
     let callers = [rig.wait(None, 100), rig.wait(Some(90), 90), rig.wait(Some(30), 30)];
     assert_eq!(rig.look(&callers[2], 30), TIMED_OUT);
@@ -188,15 +188,15 @@ fn who_moves_up_is_called_to_look_sooner() {
     assert_eq!((first.wakes(), second.wakes(), third.wakes()), (0, 1, 0));
     assert_eq!(rig.look(&second, 50), Looked::Again(Some(rig.at(100))));
     assert_eq!(rig.look(&second, 100), GRANTED);
-    // And so on down the line.
+    // The same holds for the waiters behind.
     assert_eq!(third.wakes(), 1);
     assert_eq!(rig.look(&third, 100), Looked::Again(Some(rig.at(200))));
 }
 
 #[test]
 fn what_can_never_be_had_does_not_block_the_line() {
-    // Found in review: a head that asked for more than a shrunk limiter can hold stood until its
-    // longest wait, and everybody behind it.
+    // Regression: a head that asked for more than a shrunk limiter can hold blocked the queue until
+    // its longest wait.
     let rig = Rig::new();
     rig.drip.most.store(5, Ordering::Relaxed);
     let ask = Ask { cost: 5, capacity: 10, longest: None, claim: None };
@@ -233,7 +233,7 @@ fn a_late_look_serves_everybody_whose_time_had_come() {
 
 #[test]
 fn who_leaves_behind_a_waiter_does_not_move_it_up() {
-    // Found while mending: it counted as gone before the waiter, which then looked too early, for ever.
+    // Regression: its cost counted as gone before the waiter, which then polled too early forever.
     let rig = Rig::new();
     let (_head, second) = (rig.wait(None, 100), rig.wait(None, 200));
     let behind = rig.wait(None, 300);
@@ -250,13 +250,13 @@ fn what_is_not_claimed_goes_to_the_next_and_its_waiter_is_the_first_again() {
     assert_eq!(rig.look(&absent, 0), Looked::Again(Some(rig.at(50))));
     rig.queue.settle(&rig.drip, rig.at(100));
     assert_eq!(absent.wakes(), 1);
-    // The next sees when the claim ends, and takes over at that time.
+    // The next waiter knows when the claim expires, and takes over at that time.
     assert_eq!(rig.look(&next, 100), Looked::Again(Some(rig.at(150))));
     rig.queue.settle(&rig.drip, rig.at(149));
     assert_eq!(next.wakes(), 0);
     assert_eq!(rig.look(&next, 150), GRANTED);
     assert_eq!(rig.queue.gauges(), Gauges { waiting: 1, peak: 2, owed: 0 });
-    // A newcomer enters behind the one that comes back.
+    // A newcomer enters behind the waiter that returns to its place.
     let late = rig.enter_with_claim(150, None);
     assert_eq!(rig.look(&absent, 150), Looked::Again(Some(rig.at(200))));
     assert_eq!(rig.look(&late, 150), Looked::Again(Some(rig.at(200))));
@@ -282,7 +282,8 @@ fn one_set_aside_keeps_its_deadline_and_can_leave() {
     let rig = Rig::new();
     let (late, leaves) = (rig.enter_with_claim(0, Some(120)), rig.enter_with_claim(0, None));
     rig.queue.settle(&rig.drip, rig.at(100));
-    // Taken back at 150, when its deadline has passed; the next is granted it, and does not come either.
+    // The grant expires at 150, after the deadline. The next waiter gets it, and does not poll
+    // either.
     rig.queue.settle(&rig.drip, rig.at(150));
     rig.queue.settle(&rig.drip, rig.at(200));
     assert_eq!(rig.queue.gauges().waiting, 1);

@@ -13,8 +13,8 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::Reject;
 
 pin_project! {
-    /// The response of a call that may wait for its limiter. Dropping it leaves the queue, or cancels the
-    /// call and returns what it held.
+    /// The response of a call that may wait for its limiter. Dropping it leaves the queue, or
+    /// cancels the call and returns its permit.
     #[must_use = "futures do nothing unless polled"]
     pub struct QueuedFuture<S, Req, L, R>
     where
@@ -32,7 +32,8 @@ pin_project! {
     where
         L: Limiter,
     {
-        // The turn stands last, so that what it holds is returned when nothing of the call is left.
+        // The turn is last, so that its permit is returned after every other part of the call was
+        // dropped.
         Waiting { service: S, request: Option<Req>, reject: Option<R>, turn: Option<Waiting<L>> },
         Called { #[pin] response: ResponseFuture<F, R, H> },
         Over,
@@ -54,15 +55,15 @@ impl<S: Service<Req>, Req, L: Limiter, R> QueuedFuture<S, Req, L, R> {
     }
 }
 
-/// How a turn ended before the call.
+/// The reason why a turn ended before the call.
 enum Stopped<E> {
-    /// The limiter refused, or the wait took too long.
+    /// The limiter refused, or the longest wait is over.
     Refused(Error),
-    /// The inner service cannot get ready.
+    /// The inner service failed to become ready.
     Failed(E),
 }
 
-/// Waits for the turn, and then for the service. `turn` is empty once that is over, or panicked.
+/// Waits for the turn, and then for the service. `turn` is empty after that, and after a panic.
 fn poll_turn<S, Req, L>(
     turn: &mut Option<Waiting<L>>,
     service: &mut S,
@@ -77,7 +78,7 @@ where
         *turn = None;
         *turn = Some(Waiting::Done(granted?));
     }
-    // Taken out meanwhile, so that a panic returns it on the spot.
+    // Taken out while the service is polled, so that a panic returns it immediately.
     let Some(Waiting::Done(pass)) = turn.take() else { completed() };
     match service.poll_ready(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(Ok(pass)),

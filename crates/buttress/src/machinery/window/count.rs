@@ -4,13 +4,13 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, spin_loop};
 /// The largest [`CountWindow`]: its numbers have 12 bits each.
 pub(crate) const LARGEST_COUNT: u32 = (1 << 12) - 1;
 
-/// The last `size` calls: a ring of outcomes, and its sums in one word.
+/// The last `size` calls: a ring of outcomes, with their sums in one word.
 ///
-/// A call claims the next slot and corrects the sums in one compare-and-swap of the word, then writes
-/// its outcome into the slot under the number of the present lap. Whoever comes to that slot a lap
-/// later waits for the write if it is not there yet.
+/// A call claims the next slot and corrects the sums in one compare-and-swap of the word. It then
+/// writes its outcome into the slot with the number of the present lap. A call that reaches the
+/// slot one lap later waits for this write.
 ///
-/// The word stands with the owner, which looks at it on the way of every call; it begins as 0 would.
+/// The owner keeps the word and reads it on every call. The initial word is [`empty`](Self::empty).
 #[derive(Debug)]
 pub(crate) struct CountWindow {
     /// Lap of the write, then slow, then failed.
@@ -24,11 +24,11 @@ struct Ring {
     next: u32,
     failed: u32,
     slow: u32,
-    /// Whether every slot holds an outcome of this generation.
+    /// `true` if every slot holds an outcome of this generation.
     full: bool,
     /// The low bits of the generation.
     generation: u32,
-    /// How often the ring came round, or was emptied.
+    /// How often the ring has wrapped around or was emptied.
     lap: u32,
 }
 
@@ -36,8 +36,8 @@ const NUMBER: u64 = LARGEST_COUNT as u64;
 const GENERATIONS: u32 = (1 << 6) - 1;
 pub(super) const LAPS: u32 = (1 << 19) - 1;
 
-// Where the parts of the word are. The generation stands where a ticket has it, and the rest of what
-// tells a clear window below it; the lap takes what room there is left.
+// The layout of the word. The generation is at the same bits as in a ticket. The other parts that
+// show a clear window are below it. The lap uses the remaining bits.
 const SLOW: u32 = 12;
 const FILLING: u32 = 24;
 const LAP_HIGH: u32 = 25;
@@ -47,7 +47,7 @@ const LAP_LOW: u32 = 50;
 const LAP_LOW_BITS: u32 = 64 - LAP_LOW;
 /// Set until every slot holds an outcome.
 const NOT_FULL: u64 = 1 << FILLING;
-/// Set in the word of a window that another good call would change.
+/// The bits that are set in a window that another good call would change.
 const NOT_CLEAR: u64 = NUMBER | NUMBER << SLOW | NOT_FULL;
 
 impl Ring {
@@ -82,7 +82,7 @@ fn lap(word: u64) -> u32 {
     (word >> LAP_LOW) as u32 | high << LAP_LOW_BITS
 }
 
-/// What the outcome in a slot adds to the sums of a word.
+/// Returns the contribution of a slot's outcome to the sums of a word.
 #[inline(always)]
 fn counted(slot: u32) -> u64 {
     u64::from(slot & 1) | u64::from(slot >> 1 & 1) << SLOW
@@ -111,15 +111,15 @@ impl CountWindow {
         Ring { next: 0, failed: 0, slow: 0, full: false, generation: 0, lap: 0 }.pack()
     }
 
-    /// What of a word must be as in the ticket of a call, where a window is clear: full of good calls, so
-    /// that another one would change nothing.
+    /// The bits of a word that equal those in the ticket of a call if the window is clear. A clear
+    /// window is full of good calls, so another good call would change nothing.
     pub(crate) const CLEAR: u64 =
         NOT_CLEAR | CALLS_NOT_COUNTED | (GENERATIONS as u64) << GENERATION;
 
-    /// Counts one call; what is in the window then, or `None` if `generation` has passed.
+    /// Counts one call. Returns the new sums, or `None` if `generation` has passed.
     ///
-    /// The sums are corrected in the packed word, because taking all of it apart and together again would be most
-    /// of the cost. Only a call that wraps around does that.
+    /// The sums are corrected in the packed word, because unpacking and packing would be most of
+    /// the cost. Only a call that wraps around unpacks.
     #[inline(always)]
     pub(crate) fn record(
         &self,
@@ -133,7 +133,8 @@ impl CountWindow {
             if ((word >> GENERATION) as u32 ^ generation) & GENERATIONS != 0 {
                 return None;
             }
-            // In a full window of good calls another one changes nothing: nothing is written.
+            // In a full window of good calls another good call changes nothing, so nothing is
+            // written.
             if word & NOT_CLEAR == 0 && sample.is_good() {
                 return Some(self.tally(word));
             }
@@ -144,11 +145,12 @@ impl CountWindow {
             let mut after = word + counted(mark(0, sample));
             if word & NOT_FULL == 0 {
                 if old >> 2 != lap.wrapping_sub(1) & LAPS {
-                    // Claimed a lap ago and not written yet.
+                    // Another call claimed the slot a lap ago and has not written it yet.
                     spin_loop();
                     continue;
                 }
-                // The oldest call leaves. It is in the sums, so that no part of the word borrows from another.
+                // The oldest call leaves. Its outcome is in the sums, so that no part of the word
+                // borrows from another.
                 after -= counted(old);
             }
             after = if next + 1 == self.slots.len() { wrapped(after) } else { after + (1 << NEXT) };
@@ -168,7 +170,7 @@ impl CountWindow {
         Tally { total, failed: word & NUMBER, slow: word >> SLOW & NUMBER }
     }
 
-    /// Empties the window for a new generation. The caller keeps resets apart.
+    /// Empties the window for a new generation. The caller serializes resets.
     pub(crate) fn reset(&self, sums: &AtomicU64, generation: u32) {
         let mut word = sums.load(Ordering::Relaxed);
         loop {
@@ -186,8 +188,8 @@ impl CountWindow {
         }
     }
 
-    /// Marks every slot as of the lap before `lap`. Laps are compared within half of their range, and a
-    /// slot that no call reached for long would fall behind it.
+    /// Marks every slot with the lap before `lap`. Laps are compared within half of their range. A
+    /// slot that no call reached for long would fall behind this range.
     fn bring_up(&self, lap: u32) {
         let good = Sample { failed: false, slow: false };
         for slot in &self.slots {
@@ -200,8 +202,8 @@ impl CountWindow {
     }
 }
 
-/// Writes an outcome unless the slot already holds one of a later lap, which can be when the window
-/// was emptied between the claim and this write.
+/// Writes an outcome, unless the slot already holds one of a later lap. This happens when the
+/// window was emptied between the claim and this write.
 #[inline(always)]
 fn write_slot(slot: &AtomicU32, mut old: u32, lap: u32, sample: Sample) {
     let is_older = |other: u32| lap.wrapping_sub(other >> 2) & LAPS <= LAPS / 2;

@@ -36,7 +36,7 @@ fn loom_a_late_outcome_does_not_reach_the_next_generation() {
         window.record(1, GOOD);
         late.join().unwrap();
         assert_eq!(window.snapshot(), Tally { total: 1, failed: 0, slow: 0 });
-        // And the slot is readable: the next lap does not wait for the late writer for ever.
+        // The slot is readable: the next lap does not wait for the late writer forever.
         window.record(1, BAD);
         assert_eq!(window.snapshot(), Tally { total: 1, failed: 1, slow: 0 });
     });

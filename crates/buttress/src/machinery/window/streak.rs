@@ -1,19 +1,20 @@
 use super::Tally;
 use crate::sync::{AtomicU64, Ordering};
 
-/// The longest streak that is told from a longer one: more than half a billion.
+/// The longest streak that is counted: more than half a billion failures.
 pub(crate) const LONGEST: u32 = 1 << 29;
 
-/// The failures since the last success: the generation over their count, in a word that stands with the
-/// owner.
+/// The failures since the last success. The owner keeps the word: the generation in the upper 32
+/// bits, the count in the lower ones.
 #[derive(Debug)]
 pub(crate) struct Streak;
 
 impl Streak {
-    /// What of a word must be as in the ticket of a call where there are no failures: all of it.
+    /// The bits of a word that equal those in the ticket of a call if there are no failures: all
+    /// bits.
     pub(crate) const CLEAR: u64 = u64::MAX;
 
-    /// Counts one call; what is counted then, or `None` if `generation` has passed.
+    /// Counts one call. Returns the new count, or `None` if `generation` has passed.
     pub(crate) fn record(sums: &AtomicU64, generation: u32, failed: bool) -> Option<Tally> {
         let mut word = sums.load(Ordering::Relaxed);
         loop {
@@ -22,7 +23,7 @@ impl Streak {
             }
             let count = word as u32;
             let next = if failed { (count + 1).min(LONGEST) } else { 0 };
-            // A success after a success has nothing to write.
+            // A success after a success writes nothing.
             if next == count {
                 return Some(Self::tally(next));
             }

@@ -57,8 +57,8 @@ fn the_largest_window_holds_as_many_failures_as_calls() {
 
 #[test]
 fn resets_without_number_leave_the_slots_usable() {
-    // Found in review: a slot that was not written for more than half of all laps looked newer than
-    // the present one, was never written again, and the next lap waited for it for ever.
+    // Regression: a slot that was not written for more than half of all laps looked newer than the
+    // present lap. It was never written again, and the next lap waited for it forever.
     let window = Calls::new(3);
     (0..=LAPS / 2 + 10).for_each(|generation| window.reset(generation));
     let generation = LAPS / 2 + 10;
@@ -93,7 +93,7 @@ fn a_window_of_time_forgets_at_its_length_at_the_latest() {
     assert_eq!(window.tally(0, 1000).failed, 0, "slice 0 ends where the window does");
     window.record(0, BAD, 1049);
     assert_eq!(window.tally(0, 1049), Tally { total: 1, failed: 1, slow: 0 });
-    // A call by a clock that went back counts rather than be lost.
+    // A call whose clock went back is counted.
     window.record(0, GOOD, 49);
     assert_eq!(window.tally(0, 1049), Tally { total: 2, failed: 1, slow: 0 });
     window.reset(1);
@@ -113,7 +113,7 @@ fn a_time_window_bears_a_clock_that_goes_back() {
 }
 
 proptest! {
-    /// Against a plain list of the last calls.
+    /// Compares with a plain list of the last calls.
     #[test]
     fn a_count_window_is_the_last_calls(size in 1u32..20, samples in samples()) {
         let window = Calls::new(size);
@@ -134,7 +134,7 @@ proptest! {
         }
     }
 
-    /// Against a plain list of calls with their times.
+    /// Compares with a plain list of calls with their times.
     #[test]
     fn a_time_window_is_the_last_slices(
         calls in prop::collection::vec((0u64..400, any::<bool>()), 0..200),
@@ -149,8 +149,8 @@ proptest! {
             let tally = window.tally(0, now);
             prop_assert_eq!(tally.total, recent().count() as u64);
             prop_assert_eq!(tally.failed, recent().filter(|(_, failed)| *failed).count() as u64);
-            // What the slices promise of a strictly sliding window: never older than the length,
-            // and everything of the last 19 twentieths.
+            // The promise of the slices for a sliding window: no call is older than the length, and
+            // every call of the last 19 twentieths counts.
             prop_assert!(recent().all(|(at, _)| now - at < SLICES * 10));
             let sure = all.iter().filter(|(at, _)| now - at <= (SLICES - 1) * 10);
             prop_assert!(tally.total >= sure.count() as u64);

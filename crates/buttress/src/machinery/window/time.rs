@@ -5,32 +5,33 @@ use crate::sync::{AtomicU64, Ordering, spin_loop};
 use crate::vocabulary::clock;
 
 /// Slices of a [`TimeWindow`]. A call is counted for at least 19 and at most 20 twentieths of the
-/// window's length, never longer.
+/// window's length.
 pub(super) const SLICES: u64 = 20;
 
-/// The calls of the last `length`: counts per slice of time.
+/// The calls of the last `length`, counted per slice of time.
 #[derive(Debug)]
 pub(crate) struct TimeWindow {
     slice: u64,
-    /// The number of the slice that somebody last looked up, for whoever comes in the same one.
+    /// The number of the slice that a call last computed. A call in the same slice reuses it.
     present: AtomicU64,
     slices: Box<[Slice; SLICES as usize]>,
 }
 
 #[derive(Debug)]
 struct Slice {
-    /// Which slice of time, and of which generation, the counts are of; see [`tag`].
+    /// The slice of time, and the generation, that the counts belong to. See [`tag`].
     tag: AtomicU64,
     total: AtomicU64,
     failed: AtomicU64,
     slow: AtomicU64,
 }
 
-/// Set while the counts are being zeroed.
+/// Flag: the counts are being zeroed.
 const CLEARING: u64 = 1 << 63;
 const GENERATION_SHIFT: u32 = 44;
 
-/// Generation (19 bits) over number of the slice (44 bits: 55 years of slices of 100 microseconds).
+/// Packs the generation (19 bits) above the number of the slice (44 bits: 55 years of slices of 100
+/// microseconds).
 fn tag(generation: u32, number: u64) -> u64 {
     u64::from(generation & 0x7_ffff) << GENERATION_SHIFT | number & ((1 << GENERATION_SHIFT) - 1)
 }
@@ -56,7 +57,7 @@ impl TimeWindow {
     #[inline]
     fn number(&self, now: u64) -> u64 {
         let present = self.present.load(Ordering::Relaxed);
-        // A multiplication, where a division would cost several times as much.
+        // A multiplication, because a division would cost several times as much.
         let since = now.checked_sub(present.wrapping_mul(self.slice));
         if since.is_some_and(|since| since < self.slice) {
             return present;
@@ -82,7 +83,7 @@ impl TimeWindow {
         }
     }
 
-    /// Counts a good call that ended at `now`, if the slice of that time is there already; false if
+    /// Counts a good call that ended at `now`, if its slice exists already. Returns `false` if
     /// nothing was counted.
     #[inline]
     pub(crate) fn count_good(&self, generation: u32, now: u64) -> bool {
@@ -95,7 +96,7 @@ impl TimeWindow {
         counts
     }
 
-    /// Empties the window for a new generation. The caller keeps resets apart.
+    /// Empties the window for a new generation. The caller serializes resets.
     pub(crate) fn reset(&self, generation: u32) {
         for slice in self.slices.iter() {
             let mut old = slice.tag.load(Ordering::Acquire);
@@ -106,7 +107,7 @@ impl TimeWindow {
         }
     }
 
-    /// What is in the window at `now`.
+    /// Returns the numbers in the window at `now`.
     pub(crate) fn tally(&self, generation: u32, now: u64) -> Tally {
         let number = self.number(now);
         let oldest = tag(generation, number.saturating_sub(SLICES - 1));
@@ -114,10 +115,10 @@ impl TimeWindow {
         let mut tally = Tally::default();
         for slice in self.slices.iter() {
             let tag = slice.tag.load(Ordering::Acquire);
-            // A slice that lies ahead counts too: the clock may have gone back.
+            // A slice that is ahead counts too: the clock may have gone back.
             if (oldest..=newest).contains(&tag) {
-                // The whole last: a call that is counted meanwhile may lower a share, never raise it.
-                // Acquire pairs with the Release of its parts in `record`.
+                // `total` is read last: a concurrent call may lower a share, never raise it.
+                // Acquire pairs with the Release of the parts in `record`.
                 tally.failed += slice.failed.load(Ordering::Acquire);
                 tally.slow += slice.slow.load(Ordering::Acquire);
                 tally.total += slice.total.load(Ordering::Relaxed);
@@ -128,9 +129,9 @@ impl TimeWindow {
 }
 
 impl Slice {
-    /// Makes this slice stand for `wanted`, emptying it if it stood for an earlier time. A call of an
-    /// earlier time than it stands for, which came late or by a clock that went back, is counted where
-    /// it is. False if the slice stands for another generation.
+    /// Moves this slice to `wanted`, and empties it if it belonged to an earlier time. A call that
+    /// is older than the slice, because it is late or its clock went back, is counted in the slice.
+    /// Returns `false` if the slice belongs to another generation.
     fn turn_to(&self, wanted: u64) -> bool {
         let mut tag = self.tag.load(Ordering::Acquire);
         loop {
@@ -155,13 +156,13 @@ impl Slice {
         }
     }
 
-    /// Makes this slice stand for `wanted` with nothing counted, if it still stands for `tag`.
+    /// Moves this slice to `wanted` with zero counts, if it still belongs to `tag`.
     fn clear(&self, tag: u64, wanted: u64) -> Result<(), u64> {
         self.tag.compare_exchange(tag, wanted | CLEARING, Ordering::Acquire, Ordering::Acquire)?;
         self.total.store(0, Ordering::Relaxed);
         self.failed.store(0, Ordering::Relaxed);
         self.slow.store(0, Ordering::Relaxed);
-        // Release: whoever sees the tag sees the zeroes.
+        // Release: a thread that sees the tag sees the zeroes.
         self.tag.store(wanted, Ordering::Release);
         Ok(())
     }
