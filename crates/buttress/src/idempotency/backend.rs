@@ -1,4 +1,5 @@
-//! A [`Store`] without its type, so that layers, services and futures need not name it.
+//! A [`Store`] without its type, so that layers, services and futures need no type parameter for
+//! it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use crate::vocabulary::store_error::StoreError;
 /// An operation of a store.
 pub(super) type Op<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// The methods of a [`Store`], as futures that hold what they need.
+/// The methods of a [`Store`], as futures that own their arguments.
 pub(super) trait Backend<V>: Send + Sync {
     fn at_once(&self) -> Option<&dyn Immediate<V>>;
     fn held(&self) -> Option<Size>;

@@ -1,4 +1,4 @@
-//! Waiting for a store no longer than a time.
+//! Time limits of store operations.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::store_error::StoreError;
 
-/// Waits for `asking` up to `limit`; `None` if there is no answer by then. The store may still do what it was
-/// asked for.
+/// Waits for `asking` up to `limit`. Returns `None` if no answer comes by then. The store may still
+/// perform the operation.
 pub(super) async fn within<T>(
     clock: &Clock,
     limit: Duration,
     asking: impl Future<Output = T>,
 ) -> Option<T> {
     let mut asking = pin!(asking);
-    // Boxed, and made when the store has to be waited for.
+    // Boxed and made only if the store does not answer immediately.
     let mut timer = None;
     poll_fn(|cx| {
         if let Poll::Ready(answer) = asking.as_mut().poll(cx) {
@@ -28,14 +28,14 @@ pub(super) async fn within<T>(
     .await
 }
 
-/// Returns the error of an operation whose answer did not come within `limit`. Its effect may
-/// stand.
+/// Returns the error of an operation without an answer within `limit`. The operation may have taken
+/// effect.
 #[cold]
 pub(super) fn no_answer(limit: Duration) -> StoreError {
     StoreError::transient(format!("no answer within {limit:?}"))
 }
 
-/// As [`within`], with [`no_answer`].
+/// Waits like [`within`]. A missing answer becomes the error of [`no_answer`].
 pub(super) async fn bounded<T>(
     clock: &Clock,
     limit: Duration,

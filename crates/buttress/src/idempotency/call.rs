@@ -1,5 +1,5 @@
-//! A call that cannot be answered at once: it waits for the store, for another call with its key, or
-//! for its handler on a task of its own.
+//! A call that cannot be answered without waiting: for the store, for another call with its key, or
+//! for its handler on a separate task.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -24,30 +24,30 @@ use crate::vocabulary::clock;
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::store_error::StoreError;
 
-/// What a call needs wherever it ends up.
+/// The parts of a call that it needs in every state.
 pub(super) struct Call<S, Req, T, M, V> {
     pub(super) shared: Arc<Shared<V>>,
     pub(super) service: S,
-    /// Whether `service` was polled ready.
+    /// `true` if `service` was polled ready.
     pub(super) ready: bool,
     pub(super) request: Req,
     pub(super) tape: T,
     pub(super) form: M,
 }
 
-/// How far a call came without waiting.
+/// The progress of a call before its first wait.
 pub(super) enum Begin<V> {
-    /// Nowhere: the store was not asked.
+    /// The store was not asked yet.
     Unasked(Identity, ClaimId),
     /// The store has answered.
     Answered(Identity, ClaimId, Result<Claimed<V>, StoreError>),
-    /// It has the key.
+    /// The call has the key.
     Holding(Holding<V>),
 }
 
-/// A call that may not run, or one that may.
+/// The result of claiming the key.
 enum Outcome<V> {
-    /// Since then, if that is known.
+    /// Run the handler. The lease was requested at this time, if the time is known.
     Run(Holding<V>, Option<Instant>),
     RunUnprotected,
     Replay(V),
@@ -68,7 +68,7 @@ where
     T::Recording: Send,
     V: Clone + Send + 'static,
 {
-    /// Goes on from `begin` to the end.
+    /// Runs the call from `begin` to its end.
     pub(super) async fn run(mut self, begin: Begin<V>) -> Result<Answer<S, M::Request>, Error> {
         let (holding, since) = match self.own(begin).await? {
             Outcome::Run(holding, since) => (Some(holding), since),
@@ -101,17 +101,18 @@ where
                 detach(&shared, entered, running).await
             }
             (None, None) => Ok(handler.await),
-            // Unprotected, and yet to be run to its end and waited for by a drain.
+            // It runs unprotected, but still to its end, and a drain waits for it.
             (None, Some(entered)) => {
                 detach(&shared, entered, async move { Ok(handler.await) }).await
             }
         }
     }
 
-    /// Claims the key, or finds out why this call does not run.
+    /// Claims the key, or finds the reason why this call does not run.
     async fn own(&mut self, begin: Begin<V>) -> Result<Outcome<V>, Error> {
         let shared = self.shared.clone();
-        // A lease counts from before it was asked for: nobody knows when the store granted it.
+        // A lease counts from before the request: the caller does not know when the store granted
+        // it.
         let mut asked = shared.now();
         let (identity, claim, mut claimed) = match begin {
             Begin::Holding(holding) => return Ok(Outcome::Run(holding, None)),
@@ -126,8 +127,8 @@ where
         let mut late = 0;
         loop {
             let lease_left = match claimed {
-                // The answer took longer than the lease: another call may have the key by now. The same claim
-                // again says so.
+                // The answer took longer than the lease, so another call may have the key by now.
+                // The store decides when the same claim is repeated.
                 Ok(Claimed::Owned) if clock::after(asked, shared.config.lease) <= shared.now() => {
                     late += 1;
                     asked = shared.now();
@@ -138,8 +139,8 @@ where
                     continue;
                 }
                 Ok(Claimed::Owned) => {
-                    // The key has an owner again before its line loses its first, and before an observer
-                    // is called, which may panic.
+                    // The key gets its new owner before its waiters lose their first, and before an
+                    // observer is called, which may panic.
                     let mut holding = Holding::new(&shared, identity, claim);
                     holding.list(asked);
                     if place.is_some() {
@@ -180,8 +181,8 @@ where
                 let owned = joined.is_owned();
                 place = Some(joined);
                 if !owned {
-                    // Whoever had the key may have ended since the store was asked, and have found
-                    // nobody in line.
+                    // The call that had the key may have ended since the store was asked, without a
+                    // waiter to notify.
                     asked = shared.now();
                     claimed = shared.claim(&identity, claim).await;
                     continue;
@@ -205,7 +206,8 @@ where
         }
     }
 
-    /// Whoever waits reserves nothing in the inner service.
+    /// Releases the readiness of the inner service, because a waiting call must reserve nothing in
+    /// it.
     fn give_back_readiness(&mut self) {
         if std::mem::take(&mut self.ready) {
             let fresh = self.service.clone();
@@ -214,7 +216,7 @@ where
     }
 }
 
-/// Leaves a key whose handler was not begun.
+/// Releases a key whose handler has not begun.
 async fn give_up<V: Clone + Send + 'static>(mut holding: Holding<V>) {
     let Some(shared) = holding.end() else { return };
     let owner = holding.owner().clone();
@@ -225,11 +227,11 @@ async fn give_up<V: Clone + Send + 'static>(mut holding: Holding<V>) {
 
 enum Waited<V> {
     News(News<V>),
-    /// The longest wait passed; this is left of the lease.
+    /// The longest wait is over. The value is the rest of the lease.
     InVain(Duration),
 }
 
-/// Waits in line, since `now` and until `ends` at most.
+/// Waits for the key from `now` until `ends` at most.
 async fn wait<V>(
     shared: &Shared<V>,
     place: &Place<'_, V>,
@@ -258,7 +260,7 @@ async fn wait<V>(
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            // What was known when the timer was set may have changed.
+            // The facts may have changed since the timer was set.
             if look.is_some_and(|look| look <= set) && ends > now {
                 return Poll::Ready(Waited::News(News::Look));
             }

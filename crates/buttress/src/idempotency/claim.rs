@@ -1,4 +1,4 @@
-//! [`Claim`]: what a handler needs to store its answer in its own transaction.
+//! [`Claim`]: stores a handler's answer in the handler's own transaction.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::store_error::StoreError;
 
-/// A request with the claim on its key, as handlers of a
+/// A request with the claim on its key. Handlers of a
 /// [transactional](super::IdempotencyLayer::transactional) layer get it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct WithClaim<Req, St, V> {
     /// The request.
     pub request: Req,
-    /// The claim on its key.
+    /// The claim on the request's key.
     pub claim: Claim<St, V>,
 }
 
-/// The claim of a call on its key, given to its handler to complete in its own transaction.
+/// The claim of a call on its key. The handler completes it in its own transaction.
 pub struct Claim<St, V> {
-    /// `None` for a request without a key, and one that runs unprotected.
+    /// `None` for a request without a key, and for a request that runs unprotected.
     held: Option<Held<St, V>>,
 }
 
@@ -40,47 +40,49 @@ struct Held<St, V> {
 }
 
 impl<St, V> Claim<St, V> {
-    /// Stores `value` as the answer of this key, as a part of `tx`: effect and answer become durable
-    /// together, or neither does. To be called before the commit; once it succeeded the layer does not
-    /// store the answer a second time.
+    /// Stores `value` as the answer of this key, as a part of `tx`. Effect and answer become
+    /// durable together, or neither does.
     ///
-    /// A request without a key has nothing to complete, and succeeds.
+    /// Call it before the commit. After it succeeded, the layer does not store the answer again.
+    ///
+    /// A request without a key has nothing to complete, and the call succeeds.
     ///
     /// # Errors
-    /// `Fenced` if somebody else has taken the key over, and whatever the store says. A store without an
-    /// answer within [`Config::patience`](super::Config::patience) is a `Transient` error. The transaction
-    /// must then be rolled back, and the handler return an error.
+    /// `Fenced` if another call has taken the key over. Other errors come from the store. A store
+    /// that does not answer within [`Config::patience`](super::Config::patience) is a `Transient`
+    /// error. After an error, roll the transaction back and return an error from the handler.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the transaction as the store's driver does; roll it back.
+    /// Dropping the future leaves the transaction in the state that the store's driver gives it.
+    /// Roll it back.
     pub async fn complete_in<Tx>(&self, tx: &mut Tx, value: &V) -> Result<(), StoreError>
     where
         St: CompleteIn<Tx, V>,
         V: Clone,
     {
         let Some(held) = &self.held else { return Ok(()) };
-        // From here on nobody knows what was committed but the store.
+        // From here on, only the store knows whether the answer was committed.
         let before = held.begun.set(Some((value.clone(), Written::Surely)));
         let completing = held.store.complete_in(tx, &held.key, held.claim, value, held.lifetime);
         let Some(done) = within(&held.clock, held.patience, completing).await else {
-            // It may be in the transaction.
+            // The answer may be in the transaction.
             held.begun.set(Some((value.clone(), Written::Perhaps)));
             return Err(no_answer(held.patience));
         };
         if done.is_err() {
-            // Nothing of this call is in the transaction. What an earlier one stored may be committed.
+            // This call left nothing in the transaction. An earlier value may still be committed.
             held.begun.set(before);
         }
         done
     }
 
-    /// Returns the key; `None` for a request without one.
+    /// Returns the key. `None` for a request without a key.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         self.held.as_ref().map(|held| &held.key)
     }
 
-    /// Returns the id of the claim, for logs and for an idempotency key further on.
+    /// Returns the id of the claim, for logs and for the idempotency key of a downstream call.
     #[must_use]
     pub fn id(&self) -> Option<ClaimId> {
         self.held.as_ref().map(|held| held.claim)
@@ -105,24 +107,24 @@ pub(super) enum Written {
 pub(super) struct Begun<V>(Mutex<Option<(V, Written)>>);
 
 impl<V> Begun<V> {
-    /// Returns what was there before.
+    /// Replaces the value, and returns the previous one.
     fn set(&self, value: Option<(V, Written)>) -> Option<(V, Written)> {
         std::mem::replace(&mut *lock(&self.0), value)
     }
 
-    /// Returns `true` if the handler got as far as storing one.
+    /// Returns `true` if the handler has begun to store a value.
     pub(super) fn has_begun(&self) -> bool {
         lock(&self.0).is_some()
     }
 
-    /// Returns the value, if the handler got as far as storing one.
+    /// Returns the value, if the handler has begun to store one.
     pub(super) fn take(&self) -> Option<(V, Written)> {
         lock(&self.0).take()
     }
 }
 
-/// What the inner service of a layer gets: [`Plain`] or [`Transactional`]. It cannot be implemented
-/// elsewhere.
+/// The request type of a layer's inner service: [`Plain`] or [`Transactional`]. No other type can
+/// implement it.
 pub trait Form<Req, V>: Clone {
     /// The request of the inner service.
     type Request;
@@ -131,7 +133,7 @@ pub trait Form<Req, V>: Clone {
     fn form(&self, request: Req, held: sealed::Held<'_, V>) -> (Self::Request, sealed::Handed<V>);
 }
 
-/// The inner service gets the request as it is. The default.
+/// Passes the request to the inner service unchanged. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain;
 
@@ -144,7 +146,8 @@ impl<Req, V> Form<Req, V> for Plain {
     }
 }
 
-/// The inner service gets a [`WithClaim`] and may complete the claim in a transaction of its own.
+/// Passes a [`WithClaim`] to the inner service, which may complete the claim in its own
+/// transaction.
 pub struct Transactional<St> {
     pub(super) store: Arc<St>,
 }
@@ -185,7 +188,7 @@ impl<St> fmt::Debug for Transactional<St> {
     }
 }
 
-/// Types that others cannot name, so that nobody else implements [`Form`].
+/// Types without a public name, so that no other crate implements [`Form`].
 pub(super) mod sealed {
     use std::sync::Arc;
 
@@ -195,7 +198,7 @@ pub(super) mod sealed {
     #[expect(missing_debug_implementations, reason = "nobody can have one")]
     pub struct Held<'a, V>(pub(in super::super) Option<&'a Holding<V>>);
 
-    /// Where to see what a handler did.
+    /// The place where the handler's stored value can be read.
     #[expect(missing_debug_implementations, reason = "nobody can have one")]
     pub struct Handed<V>(pub(in super::super) Option<Arc<Begun<V>>>);
 }

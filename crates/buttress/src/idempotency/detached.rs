@@ -1,4 +1,4 @@
-//! Handlers on tasks of their own: how many run, and waiting for them.
+//! Handlers on separate tasks: their number, and waiting for their end.
 
 use std::any::Any;
 use std::fmt;
@@ -37,7 +37,7 @@ impl Detached {
         lock(&self.running).handlers
     }
 
-    /// Returns a place for one more handler, or why there is none.
+    /// Returns a place for one more handler, or the reason why there is none.
     pub(super) fn enter(self: &Arc<Self>) -> Result<Entered, ErrorKind> {
         let mut running = lock(&self.running);
         if running.draining {
@@ -50,12 +50,12 @@ impl Detached {
         Ok(Entered { detached: self.clone() })
     }
 
-    /// Lets no handler in any more, and waits for those that run.
+    /// Admits no further handler, and waits for the running ones.
     pub(super) async fn drain(&self) {
         lock(&self.running).draining = true;
         loop {
             let mut idle = pin!(self.idle.notified());
-            // Before looking, so that an end in between is not missed.
+            // Registered before the check, so that an end in between is not missed.
             idle.as_mut().enable();
             if self.running() == 0 {
                 return;
@@ -71,7 +71,7 @@ impl fmt::Debug for Detached {
     }
 }
 
-/// A handler that runs detached. Dropping it makes its place free.
+/// A handler that runs detached. Dropping it releases its place.
 pub(super) struct Entered {
     detached: Arc<Detached>,
 }
@@ -89,7 +89,7 @@ impl Drop for Entered {
     }
 }
 
-/// Runs a handler on a task of its own, and waits for it.
+/// Runs a handler on a separate task, and waits for it.
 pub(super) async fn detach<V, A: Send + 'static>(
     shared: &Shared<V>,
     entered: Entered,
@@ -99,13 +99,13 @@ pub(super) async fn detach<V, A: Send + 'static>(
     let spawned = shared.spawn(async move {
         let ended = caught(running).await;
         drop(entered);
-        // Whoever asked may have gone away.
+        // The caller may have dropped the call.
         drop(tell.send(ended));
     });
     match told.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        // The task was dropped, with its runtime, or never begun.
+        // The task was dropped together with its runtime, or never began.
         Err(_) => {
             let refused = shared.refuse(ErrorKind::ShuttingDown, None);
             Err(if spawned { refused.after_an_attempt() } else { refused })
@@ -113,7 +113,7 @@ pub(super) async fn detach<V, A: Send + 'static>(
     }
 }
 
-/// What `future` ends with, or the panic it ended in.
+/// Returns the output of `future`, or its panic.
 async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {

@@ -1,4 +1,4 @@
-//! [`Encoded`]: a store of bytes as a store of typed values.
+//! [`Encoded`]: adapts a store of bytes to typed values.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::vocabulary::store_error::StoreError;
 
 /// Keeps typed values in a store of bytes (SQLite, PostgreSQL), encoded by `C`.
 ///
-/// A value that cannot be encoded is an `Invalid` store error, after which the layer keeps the key done
-/// [without a result](Store::complete_without_result); one that cannot be read again, because it
-/// was written in another format or version, is `Corrupt`.
+/// A value that cannot be encoded is an `Invalid` store error. The layer then keeps the key done
+/// [without a result](Store::complete_without_result). A stored value that cannot be decoded,
+/// because it has another format or version, is a `Corrupt` error.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<St, C> {
     store: St,
@@ -21,12 +21,12 @@ pub struct Encoded<St, C> {
 }
 
 impl<St, C> Encoded<St, C> {
-    /// Keeps values in `store`, encoded by `codec`.
+    /// Creates a store of typed values over `store`, encoded by `codec`.
     pub const fn new(store: St, codec: C) -> Self {
         Self { store, codec }
     }
 
-    /// Returns the store of bytes.
+    /// Returns the inner store of bytes.
     pub const fn store(&self) -> &St {
         &self.store
     }

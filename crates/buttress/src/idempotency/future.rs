@@ -11,7 +11,7 @@ use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::Reject;
 
-/// A call that had to wait before its handler could begin, or whose handler runs elsewhere.
+/// A call that waits before its handler begins, or whose handler runs on a separate task.
 pub(super) type Waiting<A> = Pin<Box<dyn Future<Output = Result<A, Error>> + Send>>;
 
 pin_project! {
@@ -36,11 +36,11 @@ pin_project! {
     {
         // A request without a key.
         Passing { #[pin] future: F },
-        // The one call that runs.
+        // The call that runs the handler.
         Running { #[pin] running: Running<F, T, Res, E> },
-        // Whatever cannot go on at once.
+        // A call that has to wait.
         Waiting { waiting: Waiting<Result<Res, E>> },
-        // An answer that was there.
+        // An answer that was stored.
         Answered { answer: Option<Result<Result<Res, E>, Error>> },
     }
 }

@@ -7,8 +7,9 @@ use super::store::Size;
 use crate::sync::Ordering;
 use crate::vocabulary::observe::Common;
 
-/// The operator's view of an idempotency layer. Cheap to clone; all clones, and every service of the
-/// layer, share one state.
+/// Controls an idempotency layer for an operator. Cheap to clone.
+///
+/// All clones, and every service of the layer, share one state.
 #[derive(Clone)]
 pub struct Handle {
     view: Arc<dyn View>,
@@ -26,15 +27,16 @@ impl Handle {
         Self { view: shared }
     }
 
-    /// Begins no handler any more, and waits until those that run
-    /// [detached](super::Config::detached) are done. Calls that would have begun one are refused with
-    /// [`ShuttingDown`](crate::ErrorKind::ShuttingDown); answers that are stored are still given.
+    /// Stops starting handlers, and waits until the running [detached](super::Config::detached)
+    /// handlers have ended.
     ///
-    /// There is no way back; a layer that does not run its handlers detached has none to wait for and
-    /// goes on.
+    /// Calls that would have started a handler are refused with
+    /// [`ShuttingDown`](crate::ErrorKind::ShuttingDown). Stored answers are still returned. A drain
+    /// cannot be undone. A layer that does not run its handlers detached has no handler to wait
+    /// for, and continues to start handlers.
     ///
     /// # Cancel safety
-    /// Dropping the future waits no longer; handlers are refused all the same.
+    /// Dropping the future ends the wait. The layer still starts no handler.
     pub async fn drain(&self) {
         self.view.detached().drain().await;
     }
@@ -43,7 +45,7 @@ impl Handle {
         self.view.common()
     }
 
-    /// Returns the numbers as they are now.
+    /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.view.stats()
@@ -94,43 +96,43 @@ impl<V: Send + 'static> View for Shared<V> {
 
 /// A snapshot of an idempotency layer.
 ///
-/// Every call with a key is counted once in `started`, `replayed`, `refused` or `unprotected` when that
-/// is decided; one that is dropped before is in none. A call that begins detached and is refused is in
-/// `started` and `refused`.
+/// Every call with a key is counted once in `started`, `replayed`, `refused` or `unprotected`, when
+/// that is decided. A call that is dropped earlier is not counted. A call that begins detached and
+/// is then refused is in `started` and `refused`.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
-    /// Calls that got their key: first calls, and those that run in the place of one that failed.
+    /// Calls that got their key: first calls, and calls that run in place of a failed call.
     pub started: u64,
-    /// Calls that got the answer of another.
+    /// Calls that got the answer of another call.
     pub replayed: u64,
-    /// Calls that waited for another, however that ended.
+    /// Calls that waited for another call, with any result.
     pub waited: u64,
-    /// Calls that were refused, for whatever reason.
+    /// Calls that were refused, for any reason.
     pub refused: u64,
-    /// Those of them whose key belongs to another request.
+    /// Refused calls whose key belongs to another request.
     pub mismatched: u64,
-    /// Calls that waited, and then ran because the one they waited for left no answer.
+    /// Calls that waited for another call, and then ran because that call left no answer.
     pub taken_over: u64,
-    /// Calls that got their key and left no answer: failed, panicked, or dropped.
+    /// Calls that got their key and left no answer: they failed, panicked, or were dropped.
     pub failed: u64,
-    /// Calls whose key was taken over by somebody else while they ran.
+    /// Calls whose key another call took over while they ran.
     pub fenced: u64,
-    /// Calls that did their work and whose result could not be kept: too large, or not to be encoded.
+    /// Calls that did their work, but whose result was too large or could not be encoded.
     pub not_kept: u64,
     /// Operations of the store that failed.
     pub store_failed: u64,
     /// Calls that ran unprotected because the store had failed.
     pub unprotected: u64,
-    /// Calls without a key; `None` unless [`count_calls`](super::Config::count_calls) is on.
+    /// Calls without a key. `None` unless [`count_calls`](super::Config::count_calls) is on.
     pub passed: Option<u64>,
     /// Calls that have their key now.
     pub in_flight: usize,
-    /// Calls that wait for another now.
+    /// Calls that wait for another call now.
     pub waiting: usize,
     /// Handlers that run detached now.
     pub detached: u32,
-    /// What the store holds; `None` for stores that do not count it.
+    /// The contents of the store. `None` if the store does not count them.
     pub store: Option<Size>,
 }

@@ -1,4 +1,4 @@
-//! The claim that a call holds, and what gives it back.
+//! The claim that a call holds, and its release.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::machinery::guard::Guard;
 use crate::sync::Ordering;
 use crate::vocabulary::clock;
 
-/// The claim of a call that runs. Dropping it leaves the key as abandoned calls do.
+/// The claim of a running call. Dropping it treats the key like that of an abandoned call.
 pub(super) struct Holding<V> {
     /// `None` once it is settled.
     shared: Option<Arc<Shared<V>>>,
@@ -21,7 +21,7 @@ pub(super) struct Holding<V> {
 }
 
 impl<V> Holding<V> {
-    /// The store says that `claim` has the key.
+    /// Counts the call, because the store has granted the key to `claim`.
     #[inline]
     pub(super) fn new(shared: &Arc<Shared<V>>, identity: Identity, claim: ClaimId) -> Self {
         shared.counters.add(Counter::Started);
@@ -30,9 +30,9 @@ impl<V> Holding<V> {
         Self { shared: Some(shared.clone()), owner }
     }
 
-    /// Has those who come later wait for this call, whose lease was begun at `since`, instead of asking
-    /// the store. Only a call that does not end at once needs to be known; who waits for one that is
-    /// not asks at an interval, and is told of its end all the same.
+    /// Makes later calls wait for this call, whose lease began at `since`, instead of asking the
+    /// store. Only a call that does not end immediately needs it. A call that waits for an unlisted
+    /// call asks the store at an interval, and still gets a notification of its end.
     pub(super) fn list(&mut self, since: Instant) {
         if let Some(shared) = &self.shared {
             self.owner.listed = true;
@@ -48,7 +48,7 @@ impl<V> Holding<V> {
         self.shared.as_ref()
     }
 
-    /// The call is over; what becomes of the key is the caller's business.
+    /// Ends the call. The caller decides about the key.
     #[inline]
     pub(super) fn end(&mut self) -> Option<Arc<Shared<V>>> {
         let shared = self.shared.take()?;
@@ -66,7 +66,7 @@ impl<V> Holding<V> {
             match shared.store.at_once() {
                 Some(store) => {
                     let released = store.release_claim_now(&owner.identity.key, owner.claim);
-                    // Before an observer is called, which may panic.
+                    // Before the observer is called, because it may panic.
                     shared.lines.left(owner);
                     shared.told("release", released);
                     return;
@@ -100,7 +100,7 @@ impl<V> fmt::Debug for Holding<V> {
     }
 }
 
-/// A claim that is being asked for. Dropping it gives back what may have been got.
+/// A claim that is being requested. Dropping it releases a claim that may have been granted.
 pub(super) struct Asking<'a, V> {
     pub(super) shared: &'a Arc<Shared<V>>,
     pub(super) identity: &'a Identity,
@@ -117,7 +117,7 @@ impl<V> Drop for Asking<'_, V> {
     }
 }
 
-/// Frees the key, and then has the next of the line look.
+/// Frees the key, and then makes the next waiter ask the store.
 pub(super) fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: Owner) {
     let task = {
         let (shared, owner) = (shared.clone(), owner.clone());
@@ -130,7 +130,7 @@ pub(super) fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: O
         }
     };
     if !shared.spawn(task) {
-        // The lease ends all the same.
+        // The lease ends by itself.
         shared.lines.left(&owner);
     }
 }

@@ -1,11 +1,11 @@
-//! Which requests are the same: key, scope and fingerprint of a request.
+//! The identity of requests: key, scope and fingerprint.
 
 use std::fmt;
 
 use super::key::{Fingerprint, InvalidKey, Key};
 
-/// The result of a closure that finds the [`Key`] of a request: a `Key`, an `Option` or a `Result` of one, or
-/// one in the other.
+/// The result of a closure that finds the [`Key`] of a request: a `Key`, an `Option` or a `Result`
+/// of a key, or an `Option` inside of a `Result` and the reverse.
 ///
 /// Only these types implement it:
 ///
@@ -19,10 +19,10 @@ use super::key::{Fingerprint, InvalidKey, Key};
 /// }
 /// ```
 pub trait IntoKey: sealed::Sealed {
-    /// Returns the key, if there is one.
+    /// Returns the key, or `None` for a request without a key.
     ///
     /// # Errors
-    /// There is one that cannot be used.
+    /// The key cannot be used.
     fn into_key(self) -> Result<Option<Key>, InvalidKey>;
 }
 
@@ -72,21 +72,22 @@ impl IntoKey for Option<Result<Key, InvalidKey>> {
     }
 }
 
-/// What tells a request from others: its key, and perhaps a digest of what it asks for.
+/// The identity of a request: its key, and optionally a digest of its contents.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// The same for a request and its repetitions.
+    /// The key, which a request and its repetitions share.
     pub key: Key,
-    /// The same for requests that ask for the same.
+    /// The digest, which requests with the same contents share.
     pub fingerprint: Option<Fingerprint>,
 }
 
-/// Finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` do, without a fingerprint.
+/// Finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` implement it, without a
+/// fingerprint.
 pub trait Identify<Req> {
-    /// Returns the identity of `request`; `None` for one without a key.
+    /// Returns the identity of `request`. `None` for a request without a key.
     ///
     /// # Errors
-    /// Its key cannot be used.
+    /// The key of the request cannot be used.
     fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey>;
 }
 
@@ -102,7 +103,8 @@ where
     }
 }
 
-/// Adds a fingerprint. Made by [`IdempotencyLayer::fingerprint`](super::IdempotencyLayer::fingerprint).
+/// Adds a fingerprint. [`IdempotencyLayer::fingerprint`](super::IdempotencyLayer::fingerprint)
+/// makes it.
 #[derive(Clone, Copy)]
 pub struct Fingerprinted<K, F> {
     pub(super) identify: K,
@@ -125,8 +127,8 @@ where
     }
 }
 
-/// Adds a scope. Made by [`IdempotencyLayer::scope`](super::IdempotencyLayer::scope) and
-/// [`scope_by`](super::IdempotencyLayer::scope_by).
+/// Adds a scope. [`IdempotencyLayer::scope`](super::IdempotencyLayer::scope) and
+/// [`scope_by`](super::IdempotencyLayer::scope_by) make it.
 #[derive(Clone, Copy)]
 pub struct Scoped<K, F> {
     pub(super) identify: K,

@@ -1,4 +1,4 @@
-//! [`Key`] and [`Fingerprint`]: which requests are the same.
+//! [`Key`] and [`Fingerprint`]: the identity of requests.
 
 use std::cmp::Ordering;
 use std::collections::hash_map::RandomState;
@@ -9,24 +9,25 @@ use std::sync::{Arc, OnceLock};
 /// U+001F, between scope and key.
 const SEPARATOR: u8 = 0x1f;
 
-/// A key that cannot be used.
+/// Error of a key that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidKey {
-    /// A key without text.
+    /// The key is empty.
     #[error("idempotency key: empty, at least 1 byte is wanted")]
     Empty,
-    /// A key or scope that is too long.
+    /// The key, with its scope, is too long.
     #[error("idempotency key: {length} bytes with its scope, at most {} are allowed", Key::LONGEST)]
     TooLong {
-        /// Its length in bytes.
+        /// The length of key and scope in bytes.
         length: usize,
     },
-    /// A request without a scope, where [`scope_by`](super::IdempotencyLayer::scope_by) asks for one: it would
-    /// share its results with every other request without one.
+    /// The scope of a request is empty, and [`scope_by`](super::IdempotencyLayer::scope_by)
+    /// requires one. The request would otherwise share its results with every other request without
+    /// a scope.
     #[error("idempotency key: the scope is empty, at least 1 byte is wanted")]
     NoScope,
-    /// A key or scope with a control character in it.
+    /// The key or scope contains a control character.
     #[error("idempotency key: control character U+{character:04X}, none is allowed")]
     Control {
         /// The number of the character.
@@ -34,35 +35,38 @@ pub enum InvalidKey {
     },
 }
 
-/// What makes two requests the same: a key from the request, inside a scope.
+/// The key of a request, inside of a scope. Requests with the same key are repetitions.
 ///
-/// The scope (a tenant, an operation) keeps keys apart that two users happened to choose alike. Cheap to
-/// clone, and hashed once.
+/// The scope (a tenant, an operation) separates equal keys that two callers chose by chance. Cheap
+/// to clone, and hashed once.
 #[derive(Clone)]
 pub struct Key {
-    /// Scope, a unit separator, key. No part holds control characters, so it cannot be mistaken. Bytes,
-    /// because to see that a joined text is text costs as much as to join it; few ask for it as text.
+    /// Scope, unit separator, key. Neither part contains control characters, so the split is
+    /// unambiguous. Stored as bytes: UTF-8 validation would cost as much as joining the parts, and
+    /// most callers never read the key as text.
     text: Arc<[u8]>,
-    /// By SipHash with a secret of this process, because whoever chooses keys must not choose collisions.
+    /// SipHash with a secret of this process, so that callers who choose keys cannot choose
+    /// collisions.
     hash: u64,
 }
 
 impl Key {
-    /// The longest key in bytes, with its scope: what an index of every database takes.
+    /// The length of the longest key in bytes, with its scope. An index of every supported database
+    /// can hold it.
     pub const LONGEST: usize = 512;
 
-    /// `key` without a scope.
+    /// Creates a key without a scope.
     ///
     /// # Errors
-    /// It is empty, longer than [`LONGEST`](Self::LONGEST), or holds control characters.
+    /// `key` is empty, longer than [`LONGEST`](Self::LONGEST), or contains control characters.
     pub fn new(key: &str) -> Result<Self, InvalidKey> {
         Self::scoped("", key)
     }
 
-    /// `key` inside of `scope`, which may be empty.
+    /// Creates a key inside of `scope`. An empty `scope` means no scope.
     ///
     /// # Errors
-    /// As [`new`](Self::new), of the two together.
+    /// The errors of [`new`](Self::new), for key and scope together.
     pub fn scoped(scope: &str, key: &str) -> Result<Self, InvalidKey> {
         if key.is_empty() {
             return Err(InvalidKey::Empty);
@@ -74,8 +78,8 @@ impl Key {
         if let Some(character) = control(scope).or_else(|| control(key)) {
             return Err(InvalidKey::Control { character: character.into() });
         }
-        // On the stack, so that the shared text is all that is allocated. Most keys are short, and a short buffer
-        // is cleared at once.
+        // On the stack, so that only the shared text is allocated. Most keys are short, and a short
+        // buffer is quickly zeroed.
         Ok(if length <= 64 {
             Self::of_bytes(join(scope, key, &mut [0; 64]))
         } else {
@@ -88,26 +92,27 @@ impl Key {
         Self { hash: hash(text), text: text.into() }
     }
 
-    /// Returns `true` if it has a scope that is not empty.
+    /// Returns `true` if the key has a scope that is not empty.
     #[inline]
     pub(super) fn has_scope(&self) -> bool {
         self.text.first() != Some(&SEPARATOR)
     }
 
-    /// What [`Hashed`] makes of it.
+    /// Returns the hash that [`Hashed`] passes through.
     pub(super) const fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Returns the same key inside of `scope`, unless it has a scope of its own.
+    /// Returns the same key inside of `scope`, unless the key has its own scope.
     pub(super) fn within(self, scope: &str) -> Result<Self, InvalidKey> {
         if self.has_scope() { Ok(self) } else { Self::scoped(scope, self.key()) }
     }
 
-    /// Scope and key with a unit separator (U+001F) between them, as stores keep it.
+    /// Returns scope and key with a unit separator (U+001F) between them, in the form that stores
+    /// keep.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Whole texts with an ASCII character between them are text.
+        // Two UTF-8 texts with an ASCII character between them are UTF-8.
         std::str::from_utf8(&self.text).unwrap_or_default()
     }
 
@@ -128,7 +133,7 @@ impl Key {
     }
 }
 
-/// Puts scope, separator and key into `place`, which is long enough; returns what they take.
+/// Writes scope, separator and key into `place`, which is long enough. Returns the written part.
 #[inline(always)]
 fn join<'a>(scope: &str, key: &str, place: &'a mut [u8]) -> &'a [u8] {
     let at = scope.len();
@@ -150,12 +155,12 @@ fn control(text: &str) -> Option<char> {
     if is_plain(text.as_bytes()) { None } else { text.chars().find(|c| c.is_control()) }
 }
 
-/// Returns `true` if all of `text` is printable ASCII. Eight bytes at a time: most keys are, and a
-/// byte at a time would cost as much as to hash them.
+/// Returns `true` if all of `text` is printable ASCII. It checks eight bytes at a time, because
+/// most keys are ASCII, and a check per byte would cost as much as hashing.
 #[inline(always)]
 fn is_plain(text: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xff;
-    // A byte below 0x20 borrows, one of 0x7f or more carries or is marked already.
+    // A byte below 0x20 borrows. A byte of 0x7f or more carries, or has its high bit set already.
     let odd = |word: u64| {
         (word.wrapping_sub(EACH * 0x20) | word.wrapping_add(EACH) | word) & (EACH * 0x80)
     };
@@ -166,7 +171,7 @@ fn is_plain(text: &[u8]) -> bool {
     }
     let rest = chunks.remainder();
     let rest = match text.last_chunk() {
-        // Some bytes once more.
+        // Some bytes are checked twice.
         Some(last) => odd(u64::from_le_bytes(*last)) == 0,
         None => rest.iter().all(|byte| (0x20..0x7f).contains(byte)),
     };
@@ -182,7 +187,7 @@ fn hash(text: &[u8]) -> u64 {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        // Most are clones of one another: their text need not be read.
+        // Most keys are clones of one another, so their text need not be read.
         self.hash == other.hash && (Arc::ptr_eq(&self.text, &other.text) || self.text == other.text)
     }
 }
@@ -207,13 +212,13 @@ impl Hash for Key {
     }
 }
 
-/// The hasher of what is a hash already, for maps by [`Key`].
+/// Hasher of values that are hashes already, for maps by [`Key`].
 #[derive(Clone, Copy, Default)]
 pub(super) struct Hashed(u64);
 
 impl Hasher for Hashed {
     fn write(&mut self, bytes: &[u8]) {
-        // Keys write a word; anything else would still be a hash, of a kind.
+        // Keys write one word. Other values would still give a valid hash.
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
@@ -245,20 +250,21 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A digest of what a request asks for: the same key with another digest is a mistake of the caller.
+/// A digest of the contents of a request. The same key with another digest is a mistake of the
+/// caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// Creates a digest made elsewhere. It is stored, so it must be the same in every process and
-    /// release.
+    /// Creates a fingerprint from your own digest. Stores keep it, so it must be the same in every
+    /// process and release.
     #[must_use]
     pub const fn new(digest: u128) -> Self {
         Self(digest)
     }
 
-    /// Returns the FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). It tells slips apart;
-    /// whoever wants to can make two requests alike.
+    /// Returns the FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). It detects mistakes,
+    /// but is not collision-resistant against an attacker.
     #[must_use]
     pub const fn of(bytes: &[u8]) -> Self {
         const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;

@@ -15,11 +15,11 @@ use super::tape::{Answers, AnswersIf, ByFn, Results};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::AsError;
 
-/// Does the work of a key once, and gives every repetition the same answer. See the [module](super)
-/// for everything else.
+/// Does the work of a key once, and returns the same answer to every repetition. The
+/// [module](super) explains the pattern.
 ///
-/// `K` finds the key of a request, `V` is what the store keeps, `T` makes it of an answer, `R` makes
-/// answers of refusals, `M` says what the inner service gets.
+/// `K` finds the key of a request. `V` is the stored value. `T` converts between answers and stored
+/// values. `R` converts refusals to answers. `M` chooses the request type of the inner service.
 #[must_use]
 pub struct IdempotencyLayer<K, V, T = Answers, R = AsError, M = Plain> {
     shared: Arc<Shared<V>>,
@@ -30,11 +30,11 @@ pub struct IdempotencyLayer<K, V, T = Answers, R = AsError, M = Plain> {
 }
 
 impl<K, V: Clone + Send + 'static> IdempotencyLayer<K, V> {
-    /// Keeps claims and answers in `store`, by the key that `key` finds in a request: a
-    /// [`Key`](super::Key), an `Option` or a `Result` of one, or both ([`IntoKey`]).
+    /// Creates a layer that keeps claims and answers in `store`. `key` returns the key of a
+    /// request: a [`Key`](super::Key), an `Option` or a `Result` of a key, or both ([`IntoKey`]).
     ///
     /// # Errors
-    /// Lifetimes, leases or intervals of zero or beyond 365 days, counts of zero.
+    /// Lifetimes, leases or intervals of zero or above 365 days, or counts of zero.
     pub fn new<St, Req, O>(config: Config, store: St, key: K) -> Result<Self, InvalidConfig>
     where
         St: Store<V>,
@@ -44,10 +44,10 @@ impl<K, V: Clone + Send + 'static> IdempotencyLayer<K, V> {
         Self::identified_by(config, store, key)
     }
 
-    /// Returns the same with an [`Identify`](super::Identify) of your own.
+    /// Creates a layer with your own [`Identify`](super::Identify) for the key of a request.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn identified_by<St: Store<V>>(
         config: Config,
         store: St,
@@ -61,11 +61,11 @@ impl<K, V: Clone + Send + 'static> IdempotencyLayer<K, V> {
 impl<K, V: Clone + Send + 'static, St: Store<V>>
     IdempotencyLayer<K, V, Answers, AsError, Transactional<St>>
 {
-    /// The inner service gets a [`WithClaim`](super::WithClaim) instead of the request, and may store
-    /// its answer in a transaction of its own.
+    /// Creates a layer whose inner service gets a [`WithClaim`](super::WithClaim) instead of the
+    /// request. The service may store its answer in its own transaction.
     ///
     /// # Errors
-    /// As [`new`](IdempotencyLayer::new).
+    /// The errors of [`new`](IdempotencyLayer::new).
     pub fn transactional<Req, O>(config: Config, store: St, key: K) -> Result<Self, InvalidConfig>
     where
         K: Fn(&Req) -> O,
@@ -79,8 +79,10 @@ impl<K, V: Clone + Send + 'static, St: Store<V>>
 }
 
 impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
-    /// Takes the digest of what a request asks for from `fingerprint`, a
-    /// [`Fingerprint`] or an `Option` of one: the same key with another is refused.
+    /// Sets the digest of a request's contents. `fingerprint` returns a [`Fingerprint`] or an
+    /// `Option` of one.
+    ///
+    /// A request whose key was used with another digest is refused. Default: no digest.
     pub fn fingerprint<Req, O, F>(
         self,
         fingerprint: F,
@@ -92,16 +94,17 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
         self.identify(|identify| Fingerprinted { identify, fingerprint })
     }
 
-    /// Keeps the keys of this layer apart from those of others that share its store. Keys with a scope
-    /// of their own keep that. Defaults to no scope.
+    /// Sets one scope for all keys of this layer, so that layers with other scopes can share its
+    /// store. A key with its own scope keeps that scope. Default: no scope.
     pub fn scope(self, scope: impl Into<String>) -> IdempotencyLayer<Scoped<K, Fixed>, V, T, R, M> {
         let scope = Fixed(scope.into());
         self.identify(|identify| Scoped { identify, scope })
     }
 
-    /// Keeps the keys of requests apart by the scope that `scope` finds in a request: its user or tenant, say.
-    /// A request whose scope is empty is refused as one with an invalid key, unless its key has a scope of
-    /// its own: requests of unknown callers must not share their results.
+    /// Sets the scope of each request to the result of `scope`, e.g. its user or tenant.
+    ///
+    /// A request whose scope is empty is refused like a request with an invalid key, unless its key
+    /// has its own scope. Requests of unknown callers must not share their results.
     pub fn scope_by<Req, O, F>(self, scope: F) -> IdempotencyLayer<Scoped<K, F>, V, T, R, M>
     where
         F: Fn(&Req) -> O,
@@ -110,7 +113,8 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
         self.identify(|identify| Scoped { identify, scope })
     }
 
-    /// Keeps only the successful answers for which `keep` is true.
+    /// Keeps only successful answers for which `keep` returns `true`. Default: all successful
+    /// answers.
     pub fn keep_if<Res, P>(self, keep: P) -> IdempotencyLayer<K, V, AnswersIf<P>, R, M>
     where
         P: Fn(&Res) -> bool,
@@ -118,7 +122,8 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
         self.tape(AnswersIf { keep })
     }
 
-    /// Keeps the results for which `keep` is true, errors too. The store keeps `Result<Res, E>`.
+    /// Keeps results for which `keep` returns `true`, also errors. The store keeps `Result<Res,
+    /// E>`.
     pub fn keep_results<Res, E, P>(self, keep: P) -> IdempotencyLayer<K, V, Results<P>, R, M>
     where
         P: Fn(&Result<Res, E>) -> bool,
@@ -126,7 +131,8 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
         self.tape(Results { keep })
     }
 
-    /// Keeps what `record` makes of a result, if anything, and answers with what `replay` makes of it.
+    /// Keeps the value that `record` returns for a result, if any. A repetition gets the result of
+    /// `replay`.
     pub fn keep_as<Res, E, W, P>(
         self,
         record: W,
@@ -139,13 +145,13 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
         self.tape(ByFn { record, replay })
     }
 
-    /// Makes what is stored, and answers of it, by a [`Tape`](super::Tape) of your own.
+    /// Sets your own [`Tape`](super::Tape) between answers and stored values. Default: [`Answers`].
     pub fn tape<T2>(self, tape: T2) -> IdempotencyLayer<K, V, T2, R, M> {
         let Self { shared, identify, reject, form, .. } = self;
         IdempotencyLayer { shared, identify, tape, reject, form }
     }
 
-    /// Answers refusals through `reject` instead of as errors.
+    /// Sets how refusals are returned. Default: as errors, through [`AsError`].
     pub fn reject<R2>(self, reject: R2) -> IdempotencyLayer<K, V, T, R2, M> {
         let Self { shared, identify, tape, form, .. } = self;
         IdempotencyLayer { shared, identify, tape, reject, form }
@@ -158,7 +164,7 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
 }
 
 impl<K, V: Send + 'static, T, R, M> IdempotencyLayer<K, V, T, R, M> {
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.shared.clone())

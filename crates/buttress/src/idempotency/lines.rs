@@ -1,8 +1,8 @@
-//! Who waits in this process for a call with the same key, in a line for each key.
+//! The calls of this process that wait for a call with the same key: one line per key.
 //!
-//! The first of a line acts for all of it: while a call of this process has the key it waits to be
-//! woken, or for the end of that call's lease; otherwise it asks the store at an interval. What it
-//! finds, or what the call that has the key ends with, is handed to the whole line.
+//! The first waiter of a line acts for the whole line. While a call of this process has the key, it
+//! waits to be woken, or for the end of that call's lease. Otherwise it asks the store at an
+//! interval. All waiters get the answer that it finds, or the answer of the call that has the key.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -22,27 +22,27 @@ pub(super) use place::{Place, Turn};
 
 const SHARDS: usize = 16;
 
-/// Every line of a layer.
+/// The lines of a layer.
 pub(super) struct Lines<V> {
     shards: [Mutex<Shard<V>>; SHARDS],
     waiting: AtomicUsize,
-    /// The number of the next place. One for all lines: a place can outlive its line, and must not be
-    /// taken for one in the next line of its key.
+    /// The number of the next place. All lines share the sequence: a place can outlive its line,
+    /// and must not equal a place in the next line of its key.
     next: AtomicU64,
 }
 
 type Shard<V> = HashMap<Key, Line<V>, BuildHasherDefault<Hashed>>;
 
 struct Line<V> {
-    /// The claim of the call of this process that has the key, if that is known.
+    /// The claim of the call of this process that has the key, if it is known.
     owner: Option<ClaimId>,
-    /// When the lease of whoever has it ends, as far as is known.
+    /// When the lease on the key ends, as far as it is known.
     until: Instant,
-    /// In the order of their coming.
+    /// In the order of their arrival.
     places: BTreeMap<u64, Arc<Slot<V>>>,
 }
 
-/// What one waiter is told.
+/// The mailbox of one waiter.
 struct Slot<V> {
     fingerprint: Option<Fingerprint>,
     told: Mutex<Told<V>>,
@@ -53,11 +53,11 @@ struct Told<V> {
     waker: Option<Waker>,
 }
 
-/// What becomes of a wait.
+/// The end of a wait.
 pub(super) enum News<V> {
     /// The answer.
     Answer(V),
-    /// Ask the store.
+    /// The waiter must ask the store.
     Look,
 }
 
@@ -67,13 +67,13 @@ impl<V> Lines<V> {
         Self { shards, waiting: AtomicUsize::new(0), next: AtomicU64::new(0) }
     }
 
-    /// Returns how many wait.
+    /// Returns how many calls wait.
     #[inline]
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// A call of this process has the key, until then unless it is renewed.
+    /// Records that a call of this process has the key, until `until` unless its claim is renewed.
     pub(super) fn own(&self, owner: &Owner, until: Instant) {
         let (key, owner) = (&owner.identity.key, Some(owner.claim));
         self.with(key, |lines| match lines.entry(key.clone()) {
@@ -87,7 +87,7 @@ impl<V> Lines<V> {
         });
     }
 
-    /// The lease of `claim` ends later now.
+    /// Records the new end of the owner's lease.
     pub(super) fn renewed(&self, owner: &Owner, until: Instant) {
         let (key, claim) = (&owner.identity.key, owner.claim);
         self.with(key, |lines| {
@@ -97,8 +97,8 @@ impl<V> Lines<V> {
         });
     }
 
-    /// The call that had the key is over and left nothing that could be handed on: the first of the
-    /// line looks.
+    /// Makes the first waiter ask the store, because the call that had the key ended without an
+    /// answer for the waiters.
     #[inline]
     pub(super) fn left(&self, owner: &Owner) {
         if self.concerns(owner) {
@@ -106,9 +106,9 @@ impl<V> Lines<V> {
         }
     }
 
-    /// Returns `true` if anybody needs to hear what becomes of a call. Whoever waits, or is about
-    /// to, counted itself before the store told it that the key is in flight, and this comes after
-    /// the store heard of the end: so one of the two sees the other.
+    /// Returns `true` if a waiter may need the end of this call. A waiter is counted before the
+    /// store reports to it that the key is in flight. This check runs after the store was notified
+    /// of the end. So either the check sees the waiter, or the waiter sees the end.
     #[inline]
     fn concerns(&self, owner: &Owner) -> bool {
         owner.listed || self.waiting() > 0
@@ -144,7 +144,8 @@ impl<V> Lines<V> {
 }
 
 impl<V: Clone> Lines<V> {
-    /// The call that had the key ended with `value`, which goes to all who wait for the same.
+    /// Passes `value`, the answer of the call that had the key, to all waiters for the same
+    /// request.
     #[inline]
     pub(super) fn answered(&self, owner: &Owner, value: V) {
         if self.concerns(owner) {
@@ -176,7 +177,7 @@ impl<V: Clone> Lines<V> {
     }
 }
 
-/// Hands `value` to those who are served, and has the first of the others look.
+/// Passes `value` to the served waiters, and makes the first of the other waiters ask the store.
 fn tell<V: Clone>(served: Vec<Arc<Slot<V>>>, value: V, first: Option<Arc<Slot<V>>>) {
     for slot in served {
         slot.tell(News::Answer(value.clone()));
@@ -187,7 +188,7 @@ fn tell<V: Clone>(served: Vec<Arc<Slot<V>>>, value: V, first: Option<Arc<Slot<V>
 }
 
 impl<V> Line<V> {
-    /// Returns `true` if another call of this process than that of `claim` has the key.
+    /// Returns `true` if a call of this process with another claim than `claim` has the key.
     fn is_anothers(&self, claim: ClaimId) -> bool {
         self.owner.is_some_and(|owner| owner != claim)
     }
@@ -196,7 +197,8 @@ impl<V> Line<V> {
         self.places.values().next().cloned()
     }
 
-    /// Takes those out who wait for the same request. Others have to ask for themselves.
+    /// Removes and returns the waiters for the same request. Other waiters have to ask the store
+    /// themselves.
     fn take(&mut self, fingerprint: Option<Fingerprint>) -> Vec<Arc<Slot<V>>> {
         let mut served = Vec::new();
         self.places.retain(|_, slot| {
@@ -222,7 +224,7 @@ impl<V> Slot<V> {
         }
     }
 
-    /// Has the waiter look at its place again, without news.
+    /// Wakes the waiter without news, so that it checks its place again.
     fn nudge(&self) {
         let waker = lock(&self.told).waker.take();
         if let Some(waker) = waker {

@@ -16,19 +16,21 @@ mod transaction;
 
 pub use transaction::MemoryTransaction;
 
-/// A [`Store`] in memory. Cheap to clone; clones share what they hold.
+/// A [`Store`] in memory. Cheap to clone. Clones share their contents.
 ///
-/// It holds results up to its capacity. Beyond it, it evicts the oldest result of the scope that has the most,
-/// and never a claim in flight: of those there are as many as calls run. So a caller that stores many
-/// results loses its own and not those of others, **if keys are [scoped](Key::scoped) by caller**. A caller
-/// that can choose its scope, or open many accounts, evicts the results of others all the same: a key
-/// whose result was evicted runs **again**. Make the capacity larger than what all callers store in a
-/// lifetime, and watch [`Size::evicted`]. What has expired counts as absent at once, and is removed by
-/// the claims that come after, by new results that need its place, and by sweeping. Nothing survives
-/// the process, and nothing is shared with another.
+/// It holds results up to its capacity. Above the capacity it evicts the oldest result of the scope
+/// with the most results. It never evicts a claim in flight: there are only as many of those as
+/// running calls. A caller that stores many results therefore loses only its own results, **if keys
+/// are [scoped](Key::scoped) by caller**. A caller that can choose its scope, or open many
+/// accounts, can still evict the results of other callers. A key whose result was evicted runs
+/// **again**. Make the capacity larger than the number of results that all callers store in one
+/// lifetime, and watch [`Size::evicted`].
 ///
-/// Its operations take a lock for a hundred nanoseconds or so, and clone values under it: keep what is
-/// large in an `Arc` or in `Bytes`.
+/// An expired entry counts as absent immediately. Later claims, new results that need its place,
+/// and sweeps remove it. The contents end with the process, and no other process shares them.
+///
+/// An operation holds a lock for about a hundred nanoseconds, and clones values under it. Keep
+/// large values in an `Arc` or in `Bytes`.
 pub struct MemoryStore<V> {
     inner: Arc<Inner<V>>,
 }
@@ -39,20 +41,20 @@ struct Inner<V> {
 }
 
 impl<V> MemoryStore<V> {
-    /// How many results a store holds by default.
+    /// The default capacity: the number of results.
     pub const CAPACITY: usize = 10_000;
 
-    /// Creates a store for up to [`CAPACITY`](Self::CAPACITY) results, which counts leases and
-    /// lifetimes by `clock`.
+    /// Creates a store for up to [`CAPACITY`](Self::CAPACITY) results. Leases and lifetimes count
+    /// by `clock`.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self::over(clock, Self::CAPACITY)
     }
 
-    /// Returns the same for up to `capacity` results.
+    /// Creates a store for up to `capacity` results.
     ///
     /// # Errors
-    /// A capacity of 0, or beyond 2^31.
+    /// A capacity of 0, or above 2^31.
     pub fn with_capacity(clock: Clock, capacity: usize) -> Result<Self, InvalidConfig> {
         check_range("capacity", capacity, 1, 1 << 31)?;
         Ok(Self::over(clock, capacity))
@@ -65,7 +67,7 @@ impl<V> MemoryStore<V> {
 }
 
 impl<V> Default for MemoryStore<V> {
-    /// By tokio's clock.
+    /// Creates a store that counts by tokio's clock.
     fn default() -> Self {
         Self::new(Clock::default())
     }
@@ -96,7 +98,7 @@ impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
         let mut removed: Removed<V> = None;
         let claimed =
             lock(&self.inner.table).claim(key, claim, fingerprint, lease, now, &mut removed);
-        // What was removed is dropped here, where no lock is held.
+        // The removed value is dropped here, after the lock was released.
         Ok(claimed)
     }
 
@@ -155,7 +157,7 @@ impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
     }
 }
 
-/// Each operation is made when its future is polled, as by every other store.
+/// Each operation runs when its future is polled, as in every other store.
 impl<V: Clone + Send + 'static> Store<V> for MemoryStore<V> {
     async fn claim(
         &self,

@@ -1,17 +1,17 @@
-//! [`Outage`]: what the log knows of a store that fails.
+//! [`Outage`]: limits the log lines about a failing store.
 
 use crate::sync::{AtomicU32, Ordering};
 use crate::vocabulary::observe::Say;
 use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
 
-/// One outage is one line at its start and one at its end, whatever fails meanwhile. What a person must mend
-/// is one line until the operation succeeds. Nothing here is decided by more than one word, so its order
-/// with other memory does not matter.
+/// One outage is one log line at its start and one at its end, however many operations fail. A
+/// fault that a person must mend is one line until the operation succeeds. Each decision uses a
+/// single word, so the order with other memory does not matter.
 #[derive(Debug)]
 pub(super) struct Outage {
-    /// Whether the log knows that the store does not answer.
+    /// 1 after the log reported that the store does not answer.
     away: AtomicU32,
-    /// A bit for each operation that only a person can make possible.
+    /// One bit per operation that only a person can make possible.
     broken: AtomicU32,
     /// Sweeps that failed in a row.
     sweeps: AtomicU32,
@@ -31,18 +31,17 @@ impl Outage {
                 Say::Mend
             }
             StoreErrorKind::Transient | StoreErrorKind::Misconfigured => Say::Again,
-            // About one key: each is said.
+            // The failure is about one key, so each is logged.
             _ => Say::Began,
         }
     }
 
-    /// Returns `true` if a success has something to end. A look, for the path of calls that
-    /// succeed.
+    /// Returns `true` if a success ends an outage. A cheap check, for the path of successful calls.
     pub(super) fn is_on(&self) -> bool {
         self.away.load(Ordering::Relaxed) | self.broken.load(Ordering::Relaxed) != 0
     }
 
-    /// The store did something: whether an outage ends with that.
+    /// Records a success of the store. Returns `true` if it ends an outage.
     pub(super) fn worked(&self, doing: &str) -> bool {
         let away = self.away.swap(0, Ordering::Relaxed) != 0;
         let bit = bit(doing);
@@ -50,7 +49,7 @@ impl Outage {
         away || (broken & bit != 0 && broken & !bit == 0)
     }
 
-    /// A sweep has ended; how many have failed in a row.
+    /// Records the end of a sweep. Returns how many sweeps have failed in a row.
     pub(super) fn swept(&self, done: bool) -> u32 {
         if done {
             self.sweeps.store(0, Ordering::Relaxed);
@@ -93,7 +92,7 @@ mod tests {
         assert_eq!(outage.failed("sweep", &right), Say::Again);
         assert!(!outage.worked("claim"), "another operation works");
         assert_eq!(outage.failed("sweep", &right), Say::Again);
-        // An outage beside it.
+        // An outage beside the fault that a person must mend.
         assert_eq!(outage.failed("sweep", &StoreError::transient("away")), Say::Began);
         assert!(outage.worked("claim"));
         assert!(outage.worked("sweep"));

@@ -1,4 +1,4 @@
-//! Which call has a key.
+//! [`Owner`]: the call that has a key.
 
 use super::identity::Identity;
 use super::store::ClaimId;
@@ -8,6 +8,6 @@ use super::store::ClaimId;
 pub(super) struct Owner {
     pub(super) identity: Identity,
     pub(super) claim: ClaimId,
-    /// Whether those who come later know that a call of this process has the key.
+    /// `true` if later calls know that a call of this process has the key.
     pub(super) listed: bool,
 }

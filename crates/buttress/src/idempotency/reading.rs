@@ -1,4 +1,4 @@
-//! The numbers of an idempotency layer for a sampler.
+//! Reports the numbers of an idempotency layer to a sampler.
 
 use super::handle::Handle;
 use crate::vocabulary::instruments as all;

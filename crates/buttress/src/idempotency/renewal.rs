@@ -1,4 +1,4 @@
-//! Renewing the claim of a handler that runs.
+//! Renews the claim of a running handler.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,46 +21,46 @@ use crate::vocabulary::clock::{self, Sleep};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::store_error::StoreError;
 
-/// The longest wait between two renewals while the store is away.
+/// The longest wait between two renewals while the store is unavailable.
 const LONGEST: Duration = Duration::from_secs(10);
 
 pin_project! {
-    /// When a claim is renewed.
+    /// The state of a claim's renewal.
     pub(super) struct Renewal {
         #[pin]
         timer: Sleep,
-        // Not to wait for the timer.
+        // `true` to renew without waiting for the timer.
         due: bool,
-        // The operation, and when it was begun.
+        // The operation, and when it began.
         asking: Option<(Op<Standing>, Instant)>,
         // Failures in a row.
         failed: u32,
-        // The end of the lease as far as this call knows: counted from before the store was asked.
+        // The end of the lease as this call knows it, counted from before the request.
         until: Instant,
-        // Since when the handler is not polled, because the lease ran out and the store fails.
+        // Since when the handler is not polled, because the lease has ended and the store fails.
         held_since: Option<Instant>,
         pub(super) standing: Standing,
     }
 }
 
-/// How a claim stands.
+/// The state of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
     Held,
-    /// The handler has committed the answer, and runs on: there is nothing left to renew.
+    /// The handler has committed the answer and continues. Nothing is left to renew.
     Completed,
-    /// Somebody else has the key, and the handler runs on.
+    /// Another call has the key, and the handler continues.
     Lost,
 }
 
-/// A call holds its claim until it has ended.
+/// Panics, because a call holds its claim until its end.
 #[cold]
 fn ended() -> ! {
     polled_after_completion("idempotency::ResponseFuture")
 }
 
 impl Renewal {
-    /// Renews the claim when it is time. Ready if it was lost, with the refusal.
+    /// Renews the claim when it is due. Ready with the refusal if the claim was lost.
     #[inline(never)]
     pub(super) fn poll<V: Send + 'static>(
         renewal: &mut Option<Pin<Box<Self>>>,
@@ -95,7 +95,7 @@ impl Renewal {
                         let (store, begun) = (shared.store.clone(), begun.cloned());
                         let asking = renew(store, owner.clone(), lease, begun);
                         let clock = shared.config.common.clock.clone();
-                        // The next attempt must still be in time.
+                        // The next attempt must still come before the end of the lease.
                         let limit = shared.config.patience.min(lease / 3);
                         let asking = async move { bounded(&clock, limit, asking).await };
                         *this.asking = Some((Box::pin(asking), since));
@@ -115,7 +115,7 @@ impl Renewal {
                 }
                 Ok(standing) => {
                     *this.standing = standing;
-                    // Whoever waits finds the answer, or who has the key now.
+                    // Waiters find the answer, or the new owner of the key.
                     shared.lines.left(owner);
                     if standing == Standing::Lost {
                         let error = shared.fenced();
@@ -125,7 +125,8 @@ impl Renewal {
                     }
                 }
                 Err(error) => {
-                    // Soon at first, so that the lease is still saved; ever later in a long outage.
+                    // The first wait is short, so that the lease survives. The waits grow in a long
+                    // outage.
                     let doublings = this.failed.saturating_sub(1).min(16);
                     *this.failed = this.failed.saturating_add(1);
                     let config = &shared.config;
@@ -137,7 +138,7 @@ impl Renewal {
                     let next = clock::after(shared.now(), wait);
                     this.timer.as_mut().reset(next);
                     shared.store_failed("renew", &error);
-                    // The store does not say who has the key.
+                    // The store does not know who has the key.
                     let fenced_by_itself =
                         begun.is_some() || config.lost_claim == LostClaim::Answer;
                     if config.store_failure == StoreFailure::Open || fenced_by_itself {
@@ -145,7 +146,7 @@ impl Renewal {
                     } else if *this.until <= shared.now() {
                         let held_since = *this.held_since.get_or_insert(since);
                         if clock::after(held_since, config.patience) <= shared.now() {
-                            // The handler may hold what the store waits for.
+                            // The handler may hold the resource that the store waits for.
                             *this.standing = Standing::Lost;
                             shared.lines.left(owner);
                             return Poll::Ready(shared.fenced());
@@ -159,11 +160,13 @@ impl Renewal {
 }
 
 impl Renewal {
-    /// Whether the handler may go on. A handler whose lease has run out while its process stood still waits for
-    /// the store's answer: another call may have the key, and whatever the handler does next would be done twice.
-    /// So does a handler that has not begun, and whose lease ran out since `since`, when its claim was asked for.
-    /// A handler that completes its claim in its own transaction does not wait once it has begun: the store may
-    /// wait for that transaction, which is fenced by itself. Ready with the refusal if the claim was lost.
+    /// Decides whether the handler may continue. Ready with the refusal if the claim was lost.
+    ///
+    /// A handler whose lease ended while its process was paused waits for the store's answer:
+    /// another call may have the key, and further work of the handler would be done twice. A
+    /// handler that has not begun, and whose lease, requested at `since`, has ended, waits as well.
+    /// A handler that completes its claim in its own transaction does not wait once it has begun.
+    /// The store may wait for that transaction, and the transaction itself is fenced.
     #[inline]
     pub(super) fn confirm<V: Send + 'static>(
         renewal: &mut Option<Pin<Box<Self>>>,
@@ -187,7 +190,7 @@ impl Renewal {
         }
     }
 
-    /// Returns `true` if a lease that was begun at `since` has run out before the handler was
+    /// Returns `true` if a lease that was requested at `since` has ended before the handler was
     /// polled.
     fn is_late<V>(since: Instant, holding: &Holding<V>) -> bool {
         let Some(shared) = holding.shared() else { return false };
@@ -197,7 +200,7 @@ impl Renewal {
 
     fn has_lapsed<V>(&self, holding: &Holding<V>) -> bool {
         let Some(shared) = holding.shared() else { return false };
-        // With `Answer` a handler runs to its end whoever has the key.
+        // With `Answer`, a handler runs to its end whoever has the key.
         self.standing == Standing::Held
             && shared.config.lost_claim == LostClaim::Refuse
             && self.until <= shared.now()
@@ -220,8 +223,8 @@ impl Renewal {
         }
     }
 
-    /// The handler has to wait for the first time. A claim of which nobody knows how old it is, because
-    /// a handler that answers at once needs no clock, is renewed now.
+    /// Begins the renewals, because the handler has to wait for the first time. A claim of unknown
+    /// age, because a handler that ends immediately needs no clock, is renewed now.
     fn begin<V>(since: Option<Instant>, holding: &mut Holding<V>) -> Option<Pin<Box<Self>>> {
         let now = since.or_else(|| holding.shared().map(|shared| shared.now()))?;
         holding.list(now);
@@ -241,8 +244,8 @@ impl Renewal {
     }
 }
 
-/// Renews the claim of `owner`. A store refuses that of one that is completed, too: if the handler has
-/// begun to complete it itself, only the outcome tells that from a loss.
+/// Renews the claim of `owner`. A store also refuses to renew a completed claim. If the handler has
+/// begun to complete its claim itself, only the outcome distinguishes this from a loss.
 async fn renew<V: Send + 'static>(
     store: Arc<dyn Backend<V>>,
     owner: Owner,
@@ -254,14 +257,14 @@ async fn renew<V: Send + 'static>(
         Err(error) if error.is_fenced() => {}
         renewed => return renewed.map(|()| Standing::Held),
     }
-    // Not before the renewal: that may have waited for the end of the handler's transaction.
+    // Read after the renewal, which may have waited for the end of the handler's transaction.
     if !begun.is_some_and(|begun| begun.has_begun()) {
         return Ok(Standing::Lost);
     }
     Ok(standing(store.begin_outcome(identity, claim).await?))
 }
 
-/// Returns the same in a store that answers at once.
+/// Renews the claim of `owner` in a store that answers without waiting.
 fn renew_now<V>(
     store: &dyn Immediate<V>,
     owner: &Owner,

@@ -1,4 +1,4 @@
-//! A handler that runs under a claim.
+//! A handler that runs with a claim.
 
 use std::fmt;
 use std::future::Future;
@@ -19,7 +19,7 @@ use crate::machinery::guard::OnUnwind;
 use crate::vocabulary::error::Error;
 
 pin_project! {
-    /// Runs a handler to its end and settles its claim, which is renewed meanwhile.
+    /// Runs a handler to its end and settles its claim. The claim is renewed meanwhile.
     pub(super) struct Running<F, T, Res, E>
     where
         T: Tape<Res, E>,
@@ -28,7 +28,8 @@ pin_project! {
         stage: Stage<F, T::Recording, T::Value, Result<Res, E>>,
         // Made at the first `Pending`: a timer costs more than everything else here.
         renewal: Option<Pin<Box<Renewal>>>,
-        // When the claim was asked for; `None` if that was when this was made, without a clock read.
+        // When the claim was requested. `None` if it was requested when this was made, without a
+        // clock read.
         since: Option<Instant>,
         holding: Holding<T::Value>,
         begun: Option<Arc<Begun<T::Value>>>,
@@ -50,7 +51,7 @@ impl<F, T, Res, E> Running<F, T, Res, E>
 where
     T: Tape<Res, E>,
 {
-    /// `future` is the handler's.
+    /// Creates the run of a handler's `future`.
     #[inline(always)]
     pub(super) fn new(
         future: F,
@@ -69,7 +70,7 @@ where
     T: Tape<Res, E>,
     T::Value: Clone + Send + 'static,
 {
-    /// The answer, or the refusal that takes its place.
+    /// The answer, or the refusal that replaces it.
     type Output = Result<Result<Res, E>, Error>;
 
     #[inline(always)]
@@ -80,13 +81,14 @@ where
                 let (since, begun) = (*this.since, this.begun.as_ref());
                 let confirmed = Renewal::confirm(this.renewal, since, this.holding, begun, cx);
                 if let Err(error) = ready!(confirmed) {
-                    // Whoever lost its key must stop.
+                    // A call that lost its key must stop.
                     this.stage.set(Stage::Over);
                     this.holding.end();
                     return Poll::Ready(Err(error));
                 }
             }
-            // The user's code: a panic leaves the key as one that was abandoned.
+            // The code of the user may panic. The key is then treated like that of an abandoned
+            // call.
             let unwind = OnUnwind::give_back(this.holding);
             match this.stage.as_mut().project() {
                 StageProj::Handling { future } => {
@@ -105,7 +107,7 @@ where
                         let owner = this.holding.owner();
                         let renewal = this.renewal.as_ref();
                         if renewal.is_some_and(|renewal| renewal.standing == Standing::Lost) {
-                            // It was counted and told when that was found out.
+                            // The loss was counted and reported when it was detected.
                             return Poll::Ready(Ok(answer));
                         }
                         match shared.settle_now(owner, ending) {
@@ -136,7 +138,7 @@ where
             unwind.disarm();
             let begun = this.begun.as_ref();
             let error = ready!(Renewal::poll(this.renewal, *this.since, this.holding, begun, cx));
-            // Whoever lost its key must stop.
+            // A call that lost its key must stop.
             this.stage.set(Stage::Over);
             this.holding.end();
             return Poll::Ready(Err(error));
@@ -149,7 +151,7 @@ fn ended() -> ! {
     polled_after_completion("idempotency::ResponseFuture")
 }
 
-/// How a handler ended that returned `answer`, of which `value` is to be stored.
+/// Returns how a handler ended that returned `answer`. `value` is the value to store.
 #[inline]
 fn ending<Res, E, V>(
     begun: Option<&Begun<V>>,
@@ -158,7 +160,7 @@ fn ending<Res, E, V>(
 ) -> Ending<V> {
     match (begun.and_then(Begun::take), answer, value) {
         (Some((stored, Written::Surely)), Ok(_), _) => Ending::Committed(stored),
-        // If it is stored already, the store says so.
+        // If it is stored already, the store accepts the repetition.
         (Some((_, Written::Perhaps)), Ok(_), Kept::Value(value)) => Ending::Keep(value),
         (Some((stored, Written::Perhaps)), Ok(_), _) => Ending::Keep(stored),
         (Some(_), Err(_), _) => Ending::InDoubt,

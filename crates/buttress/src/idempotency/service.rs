@@ -17,7 +17,8 @@ use super::tape::Tape;
 use crate::vocabulary::error::ErrorKind;
 use crate::vocabulary::reject::Reject;
 
-/// A service that does the work of a key once. Made by [`IdempotencyLayer`](super::IdempotencyLayer).
+/// A service that does the work of a key once. [`IdempotencyLayer`](super::IdempotencyLayer) makes
+/// it.
 pub struct Idempotency<S, K, V, T, R, M> {
     inner: S,
     shared: Arc<Shared<V>>,
@@ -41,7 +42,7 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
 }
 
 impl<S, K, V: Send + 'static, T, R, M> Idempotency<S, K, V, T, R, M> {
-    /// Returns the operator's view of the shared state.
+    /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.shared.clone())
@@ -74,7 +75,7 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        // Each answer is put where the future will stand: a phase is large to move.
+        // Each answer is built in place of the future, because a phase is expensive to move.
         let respond = |phase| ResponseFuture::new(phase, self.reject.clone());
         let shared = &self.shared;
         let identity = match self.identify.identify(&request) {
@@ -107,7 +108,7 @@ where
                     return self.wait(request, Begin::Holding(holding), true);
                 }
                 let (request, handed) = self.form.form(request, sealed::Held(Some(&holding)));
-                // Should this panic, the key is left as that of any call that does.
+                // If this panics, the key is treated like that of any call that panics.
                 let future = self.inner.call(request);
                 let tape = self.tape.clone();
                 respond(Phase::Running {
@@ -125,8 +126,8 @@ where
 }
 
 impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
-    /// Returns the rest of a call that cannot go on at once. It takes the service along that was
-    /// polled ready only if it is likely to need it; otherwise that stays here, as ready as it was.
+    /// Returns the future of a call that has to wait. It takes the ready service along only if the
+    /// call is likely to need it. Otherwise the ready service stays here.
     #[inline(never)]
     fn wait<Req>(
         &mut self,

@@ -1,4 +1,4 @@
-//! The end of a call: what becomes of its key, its answer and those who wait for it.
+//! The end of a call: decides about its key, its answer and its waiters.
 
 use std::fmt;
 use std::future::Future;
@@ -16,32 +16,33 @@ use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
 
-/// How a handler ended.
+/// The end of a handler.
 pub(super) enum Ending<V> {
-    /// With an answer that is to be stored.
+    /// An answer that must be stored.
     Keep(V),
-    /// With one that is not.
+    /// An answer that is not stored.
     Failed,
-    /// With one that cannot be, though the work is done.
+    /// An answer that cannot be stored, although the work is done.
     Lost,
-    /// With an answer, after it had stored this value in its own transaction.
+    /// An answer, after the handler has stored this value in its own transaction.
     Committed(V),
-    /// With a failure, after it had begun to: whether that was committed is unknown.
+    /// A failure, after the handler has begun to store a value: the outcome of the transaction is
+    /// unknown.
     InDoubt,
 }
 
-/// What the caller gets.
+/// The result for the caller.
 pub(super) enum Settled<V> {
-    /// The answer of its handler.
+    /// The answer of the handler.
     Answer,
-    /// That of the value which turned out to be stored.
+    /// The answer from the value that was found in the store.
     Stored(V),
-    /// An error: somebody else has the key.
+    /// An error: another call has the key.
     Lost(Error),
 }
 
 impl<V: Clone + Send + 'static> Shared<V> {
-    /// Settles a call at once, in a store that can.
+    /// Settles a call without waiting, in a store that supports it.
     #[inline(always)]
     pub(super) fn settle_now(
         &self,
@@ -81,7 +82,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
         })
     }
 
-    /// Settles a call, in a store that has to be waited for.
+    /// Settles a call in a store that may make it wait.
     pub(super) async fn settle(self: Arc<Self>, owner: Owner, ending: Ending<V>) -> Settled<V> {
         self.sweep(self.now());
         match ending {
@@ -121,8 +122,8 @@ impl<V: Clone + Send + 'static> Shared<V> {
             Ending::Committed(value) => self.committed(&owner, value),
             Ending::InDoubt => {
                 let half = self.config.patience / 2;
-                // Released before it is read back: a transaction that is still at it holds the row,
-                // so that the release waits for its end and leaves alone what it completed.
+                // Released before it is read back. A transaction that is still running holds the
+                // row, so the release waits for its end, and does not remove a completed claim.
                 let released = self.release(&owner, half).await;
                 let begin = |store: Arc<dyn Backend<V>>| {
                     store.begin_outcome(owner.identity.clone(), owner.claim)
@@ -133,8 +134,9 @@ impl<V: Clone + Send + 'static> Shared<V> {
         }
     }
 
-    /// The work is done, and the store holds no answer of it: the key stays done without one, unless the
-    /// handler is to run again. Calls that wait already get the answer if it is here.
+    /// Marks the key as done without an answer, because the store cannot hold the answer. If the
+    /// handler must run again, releases the key instead. Waiting calls still get the answer if it
+    /// is here.
     async fn lost(&self, owner: &Owner, answer: Option<V>) -> Settled<V> {
         self.counters.add(Counter::NotKept);
         if self.config.rerun_if_not_kept {
@@ -149,7 +151,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
         self.completed(owner, answer, recorded)
     }
 
-    /// Returns the same in a store that answers at once.
+    /// Settles like [`lost`](Self::lost), in a store that answers without waiting.
     #[cold]
     fn lost_now(&self, store: &dyn Immediate<V>, owner: &Owner, answer: Option<V>) -> Settled<V> {
         self.counters.add(Counter::NotKept);
@@ -203,14 +205,14 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 LostClaim::Answer => Settled::Answer,
             };
         }
-        // The work is done and its caller hears so: an error would have it done again. The claim is
-        // kept for as long as its lease lasts.
+        // The work is done, so the caller gets its answer: an error would make the caller repeat
+        // the work. The claim stays until its lease ends.
         self.store_failed("complete", error);
         Settled::Answer
     }
 
-    /// The key is free, if its release succeeded. Those who wait are served before an observer, which may
-    /// panic, is called.
+    /// Settles a failed call. The key is free if its release succeeded. Waiters are served before
+    /// an observer is called, which may panic.
     fn failed(&self, owner: &Owner, released: Option<Result<(), StoreError>>) -> Settled<V> {
         self.counters.add(Counter::Failed);
         self.lines.left(owner);
@@ -244,13 +246,13 @@ impl<V: Clone + Send + 'static> Shared<V> {
     }
 }
 
-/// Returns `true` if the store holds no such result, whatever is tried.
+/// Returns `true` if the store can never hold this result.
 fn cannot_hold(error: &StoreError) -> bool {
     error.kind() == StoreErrorKind::Invalid
 }
 
-/// A call that is being settled. Dropping it leaves the rest to a task of its own: the handler is
-/// done, so its answer is stored all the same.
+/// A call that is being settled. Dropping it moves the rest to a separate task: the handler is
+/// done, so its answer must still be stored.
 pub(super) struct Settling<V> {
     shared: Arc<Shared<V>>,
     rest: Option<Rest<V>>,

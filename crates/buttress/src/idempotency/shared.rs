@@ -1,4 +1,4 @@
-//! What every service of one layer shares.
+//! State that the services of one layer share.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::store_error::StoreError;
 
 counters! {
-    /// What is counted.
+    /// The counters of an idempotency layer.
     pub(super) enum Counter {
         Started,
         Replayed,
@@ -41,10 +41,10 @@ counters! {
     }
 }
 
-/// How often background work is repeated that only a person can make possible.
+/// How often background work is repeated if only a person can make it possible.
 pub(super) const BY_HAND: Duration = Duration::from_secs(60);
 
-/// What every service of one layer shares.
+/// State that the services of one layer share.
 pub(super) struct Shared<V> {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Backend<V>>,
@@ -54,10 +54,10 @@ pub(super) struct Shared<V> {
     pub(super) in_flight: AtomicUsize,
     pub(super) detached: Arc<Detached>,
     pub(super) outage: Outage,
-    /// When to sweep next, in nanoseconds since the layer was made.
+    /// When the next sweep is due, in nanoseconds since the layer was made.
     next_sweep: AtomicU64,
     made: Instant,
-    /// A function that needs more of `V` than dropping a call may ask for.
+    /// A function pointer, because the function needs more bounds on `V` than dropping a call has.
     pub(super) release_later: fn(&Arc<Self>, Owner),
 }
 
@@ -84,7 +84,7 @@ impl<V: Send + 'static> Shared<V> {
         }))
     }
 
-    /// Claims the key, again after a transient failure.
+    /// Claims the key. Repeats the operation after a transient failure.
     pub(super) async fn claim(
         self: &Arc<Self>,
         identity: &Identity,
@@ -94,19 +94,19 @@ impl<V: Send + 'static> Shared<V> {
         if let Some(store) = self.store.at_once() {
             return store.claim_now(&identity.key, claim, identity.fingerprint, lease);
         }
-        // Whoever goes away while the store is at it may have got the key.
+        // A caller that drops the call during the operation may have got the key.
         let mut asking = Asking { shared: self, identity, claim, open: true };
         let claimed = self.attempt(|store| store.begin_claim(identity.clone(), claim, lease)).await;
-        // An observer that panics here leaves the claim to `Asking`, which releases it.
+        // If an observer panics here, `Asking` releases the claim.
         if claimed.is_ok() {
             self.worked("claim");
         }
-        // So may whoever hears that it did not answer.
+        // The store may also have granted the key if it did not answer.
         asking.open = claimed.as_ref().is_err_and(StoreError::is_transient);
         claimed
     }
 
-    /// Asks the store until it answers, or fails with what no other attempt would mend, or the patience is over.
+    /// Runs an operation of the store until it answers, fails for good, or the patience is over.
     pub(super) async fn attempt<T>(
         &self,
         ask: impl FnMut(Arc<dyn Backend<V>>) -> Op<T>,
@@ -114,7 +114,7 @@ impl<V: Send + 'static> Shared<V> {
         self.attempt_within(self.config.patience, ask).await
     }
 
-    /// As [`attempt`](Self::attempt), within `patience`.
+    /// Runs an operation like [`attempt`](Self::attempt), with the time limit `patience`.
     pub(super) async fn attempt_within<T>(
         &self,
         patience: Duration,
@@ -142,7 +142,8 @@ impl<V: Send + 'static> Shared<V> {
         }
     }
 
-    /// Removes what has expired, if it is time. Stores that answer at once do so themselves.
+    /// Removes expired entries if a sweep is due. Stores that answer without waiting remove them by
+    /// themselves.
     pub(super) fn sweep(self: &Arc<Self>, now: Instant) {
         let due = self.next_sweep.load(Ordering::Relaxed);
         let since = clock::nanos_since(self.made, now);
@@ -150,7 +151,7 @@ impl<V: Send + 'static> Shared<V> {
             return;
         }
         let next = since.saturating_add(clock::to_nanos(self.config.sweep_interval));
-        // Only one of those who find it due.
+        // Only one of the calls that find the sweep due starts it.
         let swap =
             self.next_sweep.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
         if swap.is_ok() {
@@ -176,7 +177,7 @@ impl<V: Send + 'static> Shared<V> {
     }
 }
 
-/// Lets others at it between two batches.
+/// Lets other tasks run between two batches.
 async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
@@ -195,7 +196,7 @@ impl<V> Shared<V> {
         self.config.common.clock.now()
     }
 
-    /// Returns a refusal of `kind`, counted and told.
+    /// Returns the refusal of `kind` for the caller, after it has counted and reported it.
     pub(super) fn refuse(&self, kind: ErrorKind, retry_after: Option<Duration>) -> Error {
         let limit = match kind {
             ErrorKind::DetachedFull => self.config.detached.unwrap_or_default(),
@@ -205,8 +206,8 @@ impl<V> Shared<V> {
         self.refused(Error::idempotency(kind, self.config.common.name, limit, after))
     }
 
-    /// Returns the refusal of a call whose key is in flight, for `lease_left` unless the claim is
-    /// renewed.
+    /// Returns the refusal of a call whose key is in flight. The lease ends after `lease_left`
+    /// unless the claim is renewed.
     pub(super) fn refuse_in_flight(&self, lease_left: Duration) -> Error {
         let hint = self.config.in_flight_hint.map_or(lease_left, |hint| hint.min(lease_left));
         self.refuse(ErrorKind::KeyInFlight, Some(hint))
@@ -247,7 +248,7 @@ impl<V> Shared<V> {
         self.config.common.store_failed(doing, error, self.outage.failed(doing, error));
     }
 
-    /// The store did what it was asked.
+    /// Records that an operation of the store succeeded.
     #[inline]
     pub(super) fn worked(&self, doing: &'static str) {
         if self.outage.is_on() && self.outage.worked(doing) {
@@ -255,8 +256,8 @@ impl<V> Shared<V> {
         }
     }
 
-    /// Puts the next sweep off after one that failed: ever longer while the store is away, and a minute if a
-    /// person must mend it.
+    /// Delays the next sweep after a failed one: longer with each failure while the store is
+    /// unavailable, and one minute if a person must mend the store.
     fn rest_from_sweeps(&self, swept: &Result<usize, StoreError>) {
         let failed = self.outage.swept(swept.is_ok());
         let Err(error) = swept else { return };
@@ -269,7 +270,8 @@ impl<V> Shared<V> {
         self.next_sweep.fetch_max(next, Ordering::Relaxed);
     }
 
-    /// What the store answered; a failure is told and gone. One that is fenced is none.
+    /// Returns the answer of the store, or reports its failure. A fenced operation is not a
+    /// failure.
     pub(super) fn told<T>(&self, doing: &'static str, answer: Result<T, StoreError>) -> Option<T> {
         match answer {
             Ok(answer) => {
@@ -284,27 +286,27 @@ impl<V> Shared<V> {
         }
     }
 
-    /// An answer that is given again.
+    /// Counts and reports a replayed answer.
     #[inline]
     pub(super) fn replayed(&self) {
         self.counters.add(Counter::Replayed);
         self.config.common.replayed();
     }
 
-    /// The work of a call is done, and its result is not kept. Told once the key is settled: an observer may
-    /// panic, and the handler must not run again for that.
+    /// Reports that the work of a call is done and its result is not kept. It runs after the key
+    /// was settled: an observer may panic, and this must not make the handler run again.
     pub(super) fn not_kept(&self) {
         self.config.common.result_not_kept();
     }
 
-    /// The claim was lost: somebody else has the key.
+    /// Counts and reports a lost claim, and returns its error.
     pub(super) fn fenced(&self) -> Error {
         self.counters.add(Counter::Fenced);
         self.config.common.claim_lost();
         Error::idempotency(ErrorKind::ClaimLost, self.config.common.name, 0, RetryAfter::UNKNOWN)
     }
 
-    /// Starts `task`; false if that cannot be, because there is no runtime.
+    /// Starts `task`. Returns `false` if there is no runtime.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         self.config.spawner.try_spawn(task)
     }

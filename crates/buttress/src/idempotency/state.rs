@@ -1,4 +1,4 @@
-//! Claims and results by key: what a store in memory decides, given the time.
+//! Claims and results by key: the decisions of a store in memory, at a given time.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -13,22 +13,21 @@ mod scopes;
 
 use scopes::Scopes;
 
-/// Every operation takes the same time however many entries there are, except sweeping and the first result
-/// with a scope.
+/// Every operation takes constant time, except sweeping and the first result with a scope.
 pub(super) struct Table<V> {
     places: HashMap<Key, u32, BuildHasherDefault<Hashed>>,
     entries: Vec<Entry<V>>,
     /// Places without an entry.
     free: Vec<u32>,
-    /// By the time of their last renewal, and by that of their completion.
+    /// Lists in the order of the last renewal, and of the completion.
     claims: List,
     results: List,
-    /// Who has how many of the results. `None` until a result has a scope: keys without one are all
-    /// of the same scope, and need no accounts.
+    /// The number of results per scope. `None` until a result has a scope: all keys without a scope
+    /// share one, and need no count.
     scopes: Option<Box<Scopes>>,
     capacity: usize,
     evicted: u64,
-    /// Where the next claim looks for what has expired.
+    /// Where the next claim looks for an expired entry.
     cursor: u32,
 }
 
@@ -44,11 +43,11 @@ struct Entry<V> {
     older: u32,
 }
 
-/// How far the work of a key is.
+/// The progress of a key's work.
 enum Work<V> {
     InFlight,
     Done(V),
-    /// Done, and its result is not kept.
+    /// Done, and the result is not kept.
     NotKept,
 }
 
@@ -57,7 +56,7 @@ impl<V> Work<V> {
         !matches!(self, Self::InFlight)
     }
 
-    /// Leaves work in flight; returns the result, if there was one.
+    /// Sets the work to in flight. Returns the result, if there was one.
     fn take(&mut self) -> Option<V> {
         match std::mem::replace(self, Self::InFlight) {
             Self::Done(value) => Some(value),
@@ -73,12 +72,12 @@ struct List {
     len: usize,
 }
 
-/// Stands for "no entry".
+/// The value for "no entry".
 const NONE: u32 = u32::MAX;
-/// What was removed, to be dropped where no lock is held.
+/// A removed value, which the caller drops after the lock is released.
 pub(super) type Removed<V> = Option<V>;
 
-/// The claim does not hold the key.
+/// Error: the claim does not hold the key.
 #[derive(Debug, PartialEq)]
 pub(super) struct Fenced;
 
@@ -112,7 +111,7 @@ impl<V> Table<V> {
         Size { in_flight: claims.len, stored: results.len, evicted: *evicted }
     }
 
-    /// Values are cloned before anything is changed: that is the user's code, and may panic.
+    /// Values are cloned before anything changes: the clone runs code of the user, and may panic.
     #[inline]
     pub(super) fn claim(
         &mut self,
@@ -133,7 +132,7 @@ impl<V> Table<V> {
             return Claimed::Owned;
         };
         let Some(entry) = self.entries.get_mut(place as usize) else {
-            // Never: a place has an entry. The handler must not run if it is not known who has the key.
+            // Unreachable: a place has an entry. Without a known owner, the handler must not run.
             debug_assert!(false, "the place of a key has no entry");
             return Claimed::InFlight { lease_left: lease };
         };
@@ -143,7 +142,7 @@ impl<V> Table<V> {
                 _ => false,
             };
             match &entry.work {
-                // In flight => in flight: the same claim once more.
+                // In flight => in flight: the same claim is repeated.
                 Work::InFlight if entry.claim == claim => {}
                 _ if differs => return Claimed::Mismatch,
                 Work::Done(value) => return Claimed::Done(value.clone()),
@@ -179,7 +178,7 @@ impl<V> Table<V> {
         Ok(())
     }
 
-    /// Returns the result that was evicted for it, if one was; or the value that came again.
+    /// Stores a result. Returns the evicted result, if there is one, or the repeated value.
     #[inline]
     pub(super) fn complete(
         &mut self,
@@ -196,7 +195,7 @@ impl<V> Table<V> {
         Ok(self.finish(place, Work::Done(value), clock::after(now, lifetime)))
     }
 
-    /// As [`complete`](Self::complete), without a result.
+    /// Completes like [`complete`](Self::complete), without a result.
     pub(super) fn complete_without(
         &mut self,
         key: &Key,
@@ -214,7 +213,7 @@ impl<V> Table<V> {
         Ok(self.finish(place, Work::NotKept, clock::after(now, lifetime)))
     }
 
-    /// In flight => done. Returns the result that was evicted for it, if one was.
+    /// In flight => done. Returns the evicted result, if there is one.
     #[inline(always)]
     fn finish(&mut self, place: u32, work: Work<V>, until: Instant) -> Option<V> {
         self.unlink(place);
@@ -240,8 +239,8 @@ impl<V> Table<V> {
         entry.and_then(|entry| entry.key.as_ref()).is_some_and(Key::has_scope)
     }
 
-    /// Puts a result, which is the newest, to the account of its scope. The first result with a scope has all
-    /// others put there before it, once in the life of a table.
+    /// Counts a result, which is the newest, for its scope. The first result with a scope counts
+    /// all earlier results first, once in the life of a table.
     #[inline(never)]
     fn account(&mut self, place: u32) {
         let Self { scopes, entries, results, .. } = self;
@@ -263,7 +262,7 @@ impl<V> Table<V> {
         *scopes = Some(Box::new(all));
     }
 
-    /// Returns `true` if `claim` holds the key, its lease run out or not.
+    /// Returns `true` if `claim` holds the key, also after the end of its lease.
     pub(super) fn holds(&self, key: &Key, claim: ClaimId) -> bool {
         self.held(key, claim).is_some()
     }
@@ -286,8 +285,9 @@ impl<V> Table<V> {
         }
     }
 
-    /// Removes up to `limit` expired entries of those at and after place `from`; returns where to go
-    /// on, if there is more to look at. Looks at so many entries at most that nobody waits long.
+    /// Removes up to `limit` expired entries at and after place `from`. Returns where to continue,
+    /// if entries are left. It examines a bounded number of entries, so that other operations do
+    /// not wait long.
     pub(super) fn sweep(
         &mut self,
         from: usize,
@@ -309,12 +309,13 @@ impl<V> Table<V> {
         (end < self.entries.len()).then_some(end)
     }
 
-    /// Removes the oldest claim and the oldest result, if they have expired: so many entries leave as
-    /// come. Where lifetimes differ others have expired before them, which is what the cursor finds.
+    /// Removes the oldest claim and the oldest result if they have expired, so that entries leave
+    /// as fast as they come. With different lifetimes other entries may expire earlier; the cursor
+    /// finds those.
     #[inline]
     fn tidy(&mut self, now: Instant, removed: &mut Removed<V>) {
         for oldest in [self.claims.oldest, self.results.oldest] {
-            // A claim leaves no value, so that nothing is overwritten.
+            // A claim leaves no value, so no removed value is overwritten.
             if self.is_expired(oldest, now) {
                 *removed = self.remove(oldest);
             }
@@ -340,7 +341,7 @@ impl<V> Table<V> {
     /// Returns the place of `key` if `claim` holds it in flight.
     #[inline(always)]
     fn held(&self, key: &Key, claim: ClaimId) -> Option<u32> {
-        // That of a handler that ends at once is still the newest claim.
+        // The claim of a handler that ends immediately is still the newest one.
         let newest = self.claims.newest;
         match self.entries.get(newest as usize) {
             Some(entry) if entry.claim == claim && entry.key.as_ref() == Some(key) => Some(newest),

@@ -1,4 +1,4 @@
-//! What a store of claims and results must do, and the types it speaks in.
+//! [`Store`]: the interface of stores for claims and results, and its types.
 
 use std::fmt;
 use std::future::Future;
@@ -10,44 +10,44 @@ use crate::vocabulary::id::ids;
 use crate::vocabulary::store_error::StoreError;
 
 ids! {
-    /// One claim on a key, drawn by the claimer. It is the fence: what is done under a claim that has
-    /// been taken over is refused.
+    /// Id of one claim on a key, drawn by the claimer. It is the fence: the store refuses
+    /// operations of a claim that was taken over.
     ClaimId;
 }
 
-/// What a [`Store`] answers to a claim.
+/// The answer of a [`Store`] to a claim.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Claimed<V> {
-    /// The key was free, its result had expired, its claim's lease had run out, or the very same claim
-    /// was made before: the caller owns it until the lease ends.
+    /// The caller owns the key until the lease ends. The key was free, its result had expired, its
+    /// lease had ended, or the same claim was made before.
     Owned,
-    /// Somebody else owns it.
+    /// Another call owns the key.
     InFlight {
-        /// What is left of the owner's lease, unless it is renewed.
+        /// The rest of the owner's lease, unless the owner renews it.
         lease_left: Duration,
     },
-    /// There is a result.
+    /// The key has a result.
     Done(V),
-    /// The work of the key is done, and its result was not kept.
+    /// The work of the key is done, but its result was not kept.
     NotKept,
     /// The key is in flight or done for a request with another fingerprint.
     Mismatch,
 }
 
-/// Keeps claims in flight and results, by key. All of it must be atomic for each key.
+/// Keeps claims in flight and results, by key. Every operation must be atomic for each key.
 ///
-/// A claim holds for its lease, a result for its lifetime, both counted by the store's own clock and
-/// ending at the instant: with a lease of 10 s, 10 s later the key is free. What has expired is
-/// treated as absent, whether or not it was swept. Capacity may evict results, but never claims whose
-/// lease still runs; it takes them from the scopes that have the most, oldest first, so that no scope can
-/// push the results of another out.
+/// A claim holds for its lease, a result for its lifetime. Both count by the store's own clock and
+/// end exactly: with a lease of 10 s, the key is free 10 s later. An expired entry counts as
+/// absent, removed or not. A store with a capacity may evict results, but never claims whose lease
+/// has not ended. It evicts from the scopes with the most results, the oldest first, so that no
+/// scope can displace the results of another.
 ///
-/// Every future is lazy: a method that was called, and whose future was never polled, has no effect. A caller
-/// can so drop an operation before it begins, and know that nothing was done. The conformance suite of
-/// `buttress-sim` checks it.
+/// Every future is lazy: a method whose future was never polled has no effect. A caller can
+/// therefore drop an operation before it begins, and know that nothing was done. The conformance
+/// suite of `buttress-sim` checks it.
 pub trait Store<V>: Send + Sync + 'static {
-    /// Claims `key` for a request with `fingerprint`. Repeating a claim under the same id, still in
-    /// flight, is [`Claimed::Owned`] again, with a new lease.
+    /// Claims `key` for a request with `fingerprint`. Repeating a claim in flight with the same id
+    /// returns [`Claimed::Owned`] again, with a new lease.
     ///
     /// Two fingerprints differ only if both are present.
     fn claim(
@@ -58,11 +58,12 @@ pub trait Store<V>: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<Claimed<V>, StoreError>> + Send;
 
-    /// Lets the lease of `claim` end `lease` from now.
+    /// Extends the lease of `claim` to `lease` from now.
     ///
     /// # Errors
-    /// `Fenced` if the claim does not hold the key: taken over, completed, released, or gone. A claim
-    /// whose lease ran out but that nobody took over is renewed.
+    /// `Fenced` if the claim does not hold the key: it was taken over, completed or released, or
+    /// does not exist. A claim whose lease has ended is renewed if no other call has taken the key
+    /// over.
     fn renew_claim(
         &self,
         key: &Key,
@@ -70,8 +71,8 @@ pub trait Store<V>: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Stores the result of `claim`, for `lifetime` from now. Repeating it is `Ok` while the result is
-    /// there.
+    /// Stores the result of `claim`, for `lifetime` from now. Repeating it is `Ok` while the result
+    /// exists.
     ///
     /// # Errors
     /// `Fenced` as in [`renew_claim`](Self::renew_claim): nothing is stored.
@@ -83,11 +84,12 @@ pub trait Store<V>: Send + Sync + 'static {
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Records that the work of `claim` is done and that its result is not kept, for `lifetime` from now.
-    /// Until then a claim on the key is answered [`Claimed::NotKept`]. Repeating it is `Ok`.
+    /// Records that the work of `claim` is done and that its result is not kept, for `lifetime`
+    /// from now. Until then, a claim on the key gets [`Claimed::NotKept`]. Repeating it is `Ok`.
     ///
-    /// Default: [`renew_claim`](Self::renew_claim) for `lifetime`. The key is then in flight for that long, so that
-    /// the work is not done again. A store should implement it: callers are told the truth then.
+    /// Default: [`renew_claim`](Self::renew_claim) for `lifetime`. The key then stays in flight, so
+    /// that the work is not repeated. A store should implement this method: callers then get the
+    /// exact reason.
     ///
     /// # Errors
     /// `Fenced` as in [`renew_claim`](Self::renew_claim): nothing is recorded.
@@ -100,39 +102,43 @@ pub trait Store<V>: Send + Sync + 'static {
         self.renew_claim(key, claim, lifetime)
     }
 
-    /// Frees the key, if `claim` holds it in flight; otherwise does nothing.
+    /// Frees the key if `claim` holds it in flight. Otherwise does nothing.
     fn release_claim(
         &self,
         key: &Key,
         claim: ClaimId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What `claim` came to: its result if it is stored. For reading back a commit of unknown outcome.
+    /// Returns the result of `claim` if it is stored. It reads back a commit of unknown outcome.
     fn outcome(
         &self,
         key: &Key,
         claim: ClaimId,
     ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send;
 
-    /// Removes up to `limit` expired results and claims whose lease ran out; returns how many.
+    /// Removes up to `limit` expired results and claims. Returns how many.
     fn sweep_expired(&self, limit: usize)
     -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// Returns the same operations without waiting, by stores that never wait. The layer then needs
-    /// no future for them, and a call that is dropped frees its key on the spot. Defaults to none.
+    /// Returns the operations that never wait, for stores that have them. Default: `None`.
+    ///
+    /// The layer then needs no future for an operation, and a dropped call frees its key
+    /// immediately.
     fn immediate(&self) -> Option<&dyn Immediate<V>> {
         None
     }
 
-    /// How much is held, by stores that count it. Defaults to unknown.
+    /// Returns how many entries the store holds. Default: `None`, for a store that does not count
+    /// them.
     fn size(&self) -> Option<Size> {
         None
     }
 }
 
-/// What a [`Store`] does, at once. Each method means what its namesake means.
+/// A [`Store`] that never waits. Each method does the same as the method of [`Store`] without
+/// `_now`.
 ///
-/// The layer never sweeps such a store: it removes what has expired as claims come.
+/// The layer never sweeps such a store: the store removes expired entries when claims arrive.
 #[expect(missing_docs, reason = "the namesakes of a store say it")]
 pub trait Immediate<V>: Send + Sync {
     fn claim_now(
@@ -154,7 +160,7 @@ pub trait Immediate<V>: Send + Sync {
         lifetime: Duration,
     ) -> Result<(), StoreError>;
 
-    /// Default: [`renew_claim_now`](Self::renew_claim_now), as its namesake.
+    /// Default: [`renew_claim_now`](Self::renew_claim_now).
     fn complete_without_result_now(
         &self,
         key: &Key,
@@ -171,22 +177,23 @@ pub trait Immediate<V>: Send + Sync {
     fn sweep_expired_now(&self, limit: usize) -> Result<usize, StoreError>;
 }
 
-/// How much a [`Store`] holds, expired or not.
+/// The number of entries in a [`Store`], expired or not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Size {
     /// Claims in flight, of every process that uses the store.
     pub in_flight: usize,
-    /// Results.
+    /// Stored results.
     pub stored: usize,
     /// Results that were evicted before they expired, because the store was full.
     pub evicted: u64,
 }
 
-/// Completes a claim inside the caller's own transaction `Tx`, so that effect and result become durable
-/// together, or not at all.
+/// Completes a claim inside the caller's own transaction `Tx`. Effect and result then become
+/// durable together, or neither does.
 pub trait CompleteIn<Tx, V>: Send + Sync {
-    /// As [`Store::complete`], as one statement of `tx`. The future is lazy, too.
+    /// Stores the result like [`Store::complete`], as one statement of `tx`. The future is lazy,
+    /// too.
     ///
     /// # Errors
     /// `Fenced` if the claim does not hold the key. The transaction must then be rolled back.

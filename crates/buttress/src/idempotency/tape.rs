@@ -1,63 +1,63 @@
-//! [`Tape`]: how an answer becomes what a store keeps, and is given again.
+//! [`Tape`]: converts between answers and stored values.
 
 use std::fmt;
 use std::future::{Future, Ready, ready};
 
-/// Makes values to store of the answers of a service, and answers of stored values.
+/// Converts the answers of a service to stored values, and stored values to answers.
 ///
-/// Ready-made:
-/// - [`Answers`], the default, keeps clones of successful responses;
-/// - [`AnswersIf`] only those for which a closure is true;
-/// - [`Results`] keeps clones of whole results, errors too, where a closure says so;
-/// - [`ByFn`] is two closures, for anything that can be done without waiting.
+/// Ready-made implementations:
+/// - [`Answers`], the default, keeps clones of successful responses.
+/// - [`AnswersIf`] keeps clones of successful responses for which a closure returns `true`.
+/// - [`Results`] keeps clones of whole results, also errors, for which a closure returns `true`.
+/// - [`ByFn`] converts with two closures that do not wait.
 ///
-/// Implement it where making a value takes time, such as collecting the body of an HTTP response. The
-/// claim is renewed meanwhile.
+/// Implement it if a conversion takes time, such as collecting the body of an HTTP response. The
+/// layer renews the claim meanwhile.
 pub trait Tape<Res, E> {
-    /// What the store keeps. It is cloned when others wait for the same answer.
+    /// The stored value. It is cloned when other calls wait for the same answer.
     type Value;
-    /// Makes a value of an answer.
+    /// Future of the conversion of an answer.
     type Recording: Future<Output = Recorded<Res, E, Self::Value>>;
 
-    /// Begins to make a value of `answer`.
+    /// Begins to convert `answer` to a stored value.
     fn record(&self, answer: Result<Res, E>) -> Self::Recording;
 
-    /// Returns the answer that was made into `value`.
+    /// Returns the answer for a stored `value`.
     fn replay(&self, value: Self::Value) -> Result<Res, E>;
 }
 
-/// What a [`Tape`] makes of an answer.
+/// The result of converting an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recorded<Res, E, V> {
-    /// What the caller gets.
+    /// The answer for the caller.
     pub answer: Result<Res, E>,
-    /// What is stored for repetitions of the call.
+    /// The value for repetitions of the call.
     pub value: Kept<V>,
 }
 
-/// What is stored of an answer.
+/// The stored part of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kept<V> {
-    /// This value, which repetitions of the call are answered with.
+    /// This value, with which repetitions of the call are answered.
     Value(V),
-    /// Nothing: the call counts as failed. The key is free, or left as
+    /// No value: the call counts as failed. The key is free, or left as
     /// [`failed_calls`](super::Config::failed_calls) says, and another call does the work again.
     Failed,
-    /// Nothing, although the work is done: its answer is too large, say. Repetitions of the call are refused
-    /// as [`ResultNotKept`](crate::ErrorKind::ResultNotKept), unless
-    /// [`rerun_if_not_kept`](super::Config::rerun_if_not_kept) is set.
+    /// No value, although the work is done, e.g. because the answer is too large. Repetitions of
+    /// the call are refused as [`ResultNotKept`](crate::ErrorKind::ResultNotKept), unless
+    /// [`rerun_if_not_kept`](super::Config::rerun_if_not_kept) is on.
     Lost,
 }
 
 impl<V> From<Option<V>> for Kept<V> {
-    /// `None` is a failed call.
+    /// Converts `None` to a failed call.
     #[inline]
     fn from(value: Option<V>) -> Self {
         value.map_or(Self::Failed, Self::Value)
     }
 }
 
-/// Keeps clones of successful responses; errors are not stored. The default.
+/// Keeps clones of successful responses, and no errors. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answers;
 
@@ -77,8 +77,8 @@ impl<Res: Clone, E> Tape<Res, E> for Answers {
     }
 }
 
-/// Keeps clones of the successful responses for which a closure is true. Made by
-/// [`IdempotencyLayer::keep_if`](super::IdempotencyLayer::keep_if).
+/// Keeps clones of the successful responses for which a closure returns `true`.
+/// [`IdempotencyLayer::keep_if`](super::IdempotencyLayer::keep_if) makes it.
 #[derive(Clone, Copy)]
 pub struct AnswersIf<P> {
     pub(super) keep: P,
@@ -98,8 +98,8 @@ impl<Res: Clone, E, P: Fn(&Res) -> bool> Tape<Res, E> for AnswersIf<P> {
     }
 }
 
-/// Keeps clones of whole results, errors too, where a closure is true. Made by
-/// [`IdempotencyLayer::keep_results`](super::IdempotencyLayer::keep_results).
+/// Keeps clones of whole results, also errors, for which a closure returns `true`.
+/// [`IdempotencyLayer::keep_results`](super::IdempotencyLayer::keep_results) makes it.
 #[derive(Clone, Copy)]
 pub struct Results<P> {
     pub(super) keep: P,
@@ -119,8 +119,8 @@ impl<Res: Clone, E: Clone, P: Fn(&Result<Res, E>) -> bool> Tape<Res, E> for Resu
     }
 }
 
-/// A value is what one closure makes of a result, and a result what another makes of the value. Made
-/// by [`IdempotencyLayer::keep_as`](super::IdempotencyLayer::keep_as).
+/// Converts results to values with one closure, and values to results with another.
+/// [`IdempotencyLayer::keep_as`](super::IdempotencyLayer::keep_as) makes it.
 #[derive(Clone, Copy)]
 pub struct ByFn<W, P> {
     pub(super) record: W,

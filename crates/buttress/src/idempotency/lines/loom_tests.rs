@@ -1,4 +1,4 @@
-//! The owner of a key ends while others come: nobody waits for ever.
+//! The owner of a key ends while other calls arrive: no call waits forever.
 
 use std::sync::Arc as StdArc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,7 +13,7 @@ use crate::idempotency::owner::Owner;
 use crate::idempotency::store::ClaimId;
 use crate::sync::{Mutex, lock};
 
-/// What the store knows of the key.
+/// The state of the key in the store.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Row {
     InFlight,
@@ -49,7 +49,7 @@ fn owner(claim: u128, listed: bool) -> Owner {
     Owner { identity: identity(), claim: ClaimId::new(claim), listed }
 }
 
-/// What a waiter knows when everybody else has ended.
+/// Returns the news of a waiter after every other call has ended.
 fn news(place: &Place<'_, u32>) -> Option<News<u32>> {
     match place.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(news) => Some(news),
@@ -57,7 +57,7 @@ fn news(place: &Place<'_, u32>) -> Option<News<u32>> {
     }
 }
 
-/// As `call.rs` does it: in line first, then the store.
+/// Joins like `call.rs`: first the line, then the store.
 fn join(world: &World) -> (Place<'_, u32>, Row) {
     let until = Instant::now() + Duration::from_secs(10);
     let place = Place::join(&world.lines, &identity(), until);
@@ -65,7 +65,7 @@ fn join(world: &World) -> (Place<'_, u32>, Row) {
     (place, row)
 }
 
-/// Nobody knows the owner yet: whether it hears of the waiter hangs on the count alone.
+/// The owner is not listed yet: only the count of waiters makes it notify the waiter.
 #[test]
 fn loom_who_joins_while_the_owner_ends_hears_of_it() {
     for listed in [false, true] {
@@ -98,7 +98,7 @@ fn loom_who_joins_while_the_owner_ends_hears_of_it() {
     }
 }
 
-/// The owner fails while the first of the line goes away: the second looks.
+/// The owner fails while the first waiter leaves: the second waiter asks the store.
 #[test]
 fn loom_the_look_is_handed_on_by_who_goes_away() {
     loom::model(|| {

@@ -19,29 +19,29 @@ pub(in crate::idempotency) struct Place<'a, V> {
     slot: Arc<Slot<V>>,
 }
 
-/// What whoever is the first of a line does next.
+/// The next step of the first waiter of a line.
 pub(in crate::idempotency) struct Turn {
-    /// Whether a call of this process has the key.
+    /// `true` if a call of this process has the key.
     pub(in crate::idempotency) owned: bool,
-    /// When its lease ends.
+    /// When the lease of that call ends.
     pub(in crate::idempotency) until: Instant,
 }
 
 impl<'a, V> Place<'a, V> {
-    /// Returns the last place of the line of `identity`, whose key is claimed until `until`.
+    /// Joins the line of `identity` at its end. The key is claimed until `until`.
     pub(in crate::idempotency) fn join(
         lines: &'a Lines<V>,
         identity: &Identity,
         until: Instant,
     ) -> Self {
-        // Before the store is asked again: see `concerns`.
+        // Counted before the store is asked again. See `concerns`.
         lines.waiting.fetch_add(1, Ordering::Relaxed);
         let told = Mutex::new(Told { news: None, waker: None });
         let slot = Arc::new(Slot { fingerprint: identity.fingerprint, told });
         let number = lines.with(&identity.key, |all| {
             let fresh = || Line { owner: None, until, places: BTreeMap::new() };
             let line = all.entry(identity.key.clone()).or_insert_with(fresh);
-            // Under the lock of the line, so that its numbers are in the order of their coming.
+            // Under the lock of the line, so that numbers are in the order of arrival.
             let number = lines.next.fetch_add(1, Ordering::Relaxed);
             line.places.insert(number, slot.clone());
             number
@@ -49,7 +49,7 @@ impl<'a, V> Place<'a, V> {
         Self { lines, key: identity.key.clone(), number, slot }
     }
 
-    /// Whoever has the key has it until `until`, as the store says.
+    /// Records the end of the lease on the key, as the store reported it.
     pub(in crate::idempotency) fn learned(&self, until: Instant) {
         self.lines.with(&self.key, |lines| {
             if let Some(line) = lines.get_mut(&self.key) {
@@ -64,12 +64,12 @@ impl<'a, V> Place<'a, V> {
             .with(&self.key, |lines| lines.get(&self.key).is_some_and(|line| line.owner.is_some()))
     }
 
-    /// When the lease of whoever has the key ends, as far as is known.
+    /// Returns when the lease on the key ends, as far as it is known.
     pub(in crate::idempotency) fn until(&self) -> Option<Instant> {
         self.lines.with(&self.key, |lines| lines.get(&self.key).map(|line| line.until))
     }
 
-    /// What there is to do for the first of the line; `None` for others.
+    /// Returns the next step of the first waiter. `None` for other waiters.
     pub(in crate::idempotency) fn turn(&self) -> Option<Turn> {
         self.lines.with(&self.key, |lines| {
             let line = lines.get(&self.key)?;
@@ -79,7 +79,7 @@ impl<'a, V> Place<'a, V> {
         })
     }
 
-    /// What this waiter is told; it is woken then.
+    /// Returns the news for this waiter. If there is none, the waiter is woken when it comes.
     pub(in crate::idempotency) fn poll(&self, cx: &mut Context<'_>) -> Poll<News<V>> {
         let mut told = lock(&self.slot.told);
         if let Some(news) = told.news.take() {
@@ -96,14 +96,15 @@ impl<'a, V> Place<'a, V> {
 }
 
 impl<V: Clone> Place<'_, V> {
-    /// The store has an answer: it goes to all who wait for the same, this one apart.
+    /// Passes the answer of the store to all other waiters for the same request.
     pub(in crate::idempotency) fn found(self, value: &V) {
         let served = self.lines.with(&self.key, |lines| {
             let Some(line) = lines.get_mut(&self.key) else { return Vec::new() };
             let own = line.places.remove(&self.number);
             let served = line.take(self.slot.fingerprint);
-            // It comes back, so that leaving finds this place as it finds every other; unless it was
-            // served while the store was asked, and is counted out already.
+            // The place returns to the line, so that leaving finds it like every other place.
+            // Exception: another call served it while the store was asked, and it is no longer
+            // counted.
             line.places.extend(own.map(|own| (self.number, own)));
             served
         });
@@ -120,7 +121,7 @@ impl<V> Drop for Place<'_, V> {
             let Entry::Occupied(mut entry) = lines.entry(self.key.clone()) else { return None };
             let line = entry.get_mut();
             let was_first = line.places.keys().next() == Some(&self.number);
-            // Whoever was served is out of the line already.
+            // A served waiter has left the line already.
             line.places.remove(&self.number)?;
             self.lines.waiting.fetch_sub(1, Ordering::Relaxed);
             let owned = line.owner.is_some();
@@ -131,7 +132,7 @@ impl<V> Drop for Place<'_, V> {
             first.filter(|_| was_first).map(|first| (first, owned))
         });
         match next {
-            // Its lease is now the first's to watch.
+            // The new first waiter must watch the lease of the owner.
             Some((first, true)) => first.nudge(),
             Some((first, false)) => first.tell(News::Look),
             None => {}

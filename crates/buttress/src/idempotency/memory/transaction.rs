@@ -12,14 +12,14 @@ use crate::sync::lock;
 use crate::vocabulary::store_error::StoreError;
 
 impl<V> MemoryStore<V> {
-    /// Returns a transaction in memory, for tests and for handlers whose effects are in memory too.
+    /// Begins a transaction in memory, for tests and for handlers whose effects are in memory too.
     pub fn begin(&self) -> MemoryTransaction<V> {
         MemoryTransaction { store: self.clone(), completions: Vec::new(), effects: Vec::new() }
     }
 }
 
-/// Completions and effects that happen together, at the commit, or not at all. Made by
-/// [`MemoryStore::begin`]; dropping it rolls back.
+/// Completions and effects that take place together at the commit, or not at all.
+/// [`MemoryStore::begin`] makes it. Dropping it rolls back.
 #[must_use = "dropping a transaction rolls it back"]
 pub struct MemoryTransaction<V> {
     store: MemoryStore<V>,
@@ -35,15 +35,16 @@ struct Completion<V> {
 }
 
 impl<V> MemoryTransaction<V> {
-    /// Has `effect` happen at the commit, in the order in which effects were added.
+    /// Adds an `effect` that runs at the commit. Effects run in the order in which they were added.
     pub fn on_commit(&mut self, effect: impl FnOnce() + Send + 'static) {
         self.effects.push(Box::new(effect));
     }
 
-    /// Makes everything happen: results are stored, and then effects run, before this returns.
+    /// Commits: stores the results, then runs the effects, before it returns.
     ///
     /// # Errors
-    /// `Fenced` if one of the completed claims has lost its key meanwhile: nothing happens.
+    /// `Fenced` if one of the completed claims has lost its key meanwhile. Nothing takes place
+    /// then.
     pub fn commit(self) -> Result<(), StoreError> {
         let Self { store, completions, effects } = self;
         let now = store.inner.clock.now();
@@ -82,7 +83,7 @@ impl<V: Clone + Send + 'static> CompleteIn<MemoryTransaction<V>, V> for MemorySt
         value: &V,
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        // Copied here: a future that holds a reference would need `V` to be `Sync`.
+        // Copied here: a future that holds a reference would require `V: Sync`.
         let value = value.clone();
         async move { self.complete_within(tx, key, claim, value, lifetime) }
     }
@@ -103,7 +104,7 @@ impl<V: Clone> MemoryStore<V> {
         if !lock(&self.inner.table).holds(key, claim) {
             return Err(fenced(key));
         }
-        // Once more: the first of the same claim stands, as it does in a store.
+        // A repetition: the first value of the same claim stays, as in a store.
         if tx.completions.iter().all(|known| known.claim != claim || known.key != *key) {
             let key = key.clone();
             tx.completions.push(Completion { key, claim, value, lifetime });

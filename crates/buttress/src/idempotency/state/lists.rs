@@ -41,7 +41,7 @@ impl<V> Table<V> {
         value
     }
 
-    /// Makes an entry, which is in no list, the newest of its kind.
+    /// Makes an unlisted entry the newest of its list.
     #[inline]
     pub(super) fn link(&mut self, place: u32) {
         let Some(entry) = self.entries.get_mut(place as usize) else { return };
@@ -57,7 +57,7 @@ impl<V> Table<V> {
         }
     }
 
-    /// Takes an entry out of the list of its kind.
+    /// Removes an entry from its list.
     #[inline]
     pub(super) fn unlink(&mut self, place: u32) {
         let Some(entry) = self.entries.get(place as usize) else { return };

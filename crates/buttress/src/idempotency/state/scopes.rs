@@ -1,23 +1,23 @@
-//! Which scope has the most results, and its oldest: that is evicted first, so that no scope can push the
-//! results of another out of the store by storing many.
+//! The scope with the most results, and its oldest result. That result is evicted first, so that no
+//! scope can displace the results of another by storing many.
 
 use std::collections::HashMap;
 
 use super::NONE;
 
-/// The results of each scope, from the oldest to the newest, and the scopes by how many they have. Every
-/// operation takes the same time however many results and scopes there are.
+/// The results of each scope, from the oldest to the newest, and the scopes by their number of
+/// results. Every operation takes constant time.
 ///
 /// A result is named by its place in the table.
 #[derive(Default)]
 pub(super) struct Scopes {
-    /// By name, with the secret of the standard library: callers choose names.
+    /// By name, with the secret hasher of the standard library, because callers choose names.
     places: HashMap<Box<str>, u32>,
     scopes: Vec<Scope>,
     free: Vec<u32>,
-    /// By the number of results, less one: the scopes that have so many.
+    /// The scopes with `n + 1` results are in group `n`.
     groups: Vec<Ends>,
-    /// Of each place of the table that holds a result.
+    /// A link for each place of the table that holds a result.
     results: Vec<Link>,
 }
 
@@ -25,7 +25,7 @@ struct Scope {
     name: Box<str>,
     results: Ends,
     len: usize,
-    /// The neighbours among the scopes with as many results.
+    /// The neighbours among the scopes with the same number of results.
     newer: u32,
     older: u32,
 }
@@ -49,7 +49,7 @@ const EMPTY: Ends = Ends { newest: NONE, oldest: NONE };
 const UNLINKED: Link = Link { scope: NONE, newer: NONE, older: NONE };
 
 impl Scopes {
-    /// The result at `place` is the newest of the scope called `name`.
+    /// Adds the result at `place` as the newest of the scope called `name`.
     pub(super) fn enter(&mut self, place: u32, name: &str) {
         let scope = self.scope(name);
         let second = match self.scopes.get_mut(scope as usize) {
@@ -74,7 +74,7 @@ impl Scopes {
         self.resize(scope, 1);
     }
 
-    /// The result at `place`, if there is one, is about to go.
+    /// Removes the result at `place` from its scope, if there is one.
     pub(super) fn leave(&mut self, place: u32) {
         let Some(link) = self.results.get_mut(place as usize) else { return };
         let Link { scope, newer, older } = std::mem::replace(link, UNLINKED);
@@ -90,8 +90,8 @@ impl Scopes {
         self.resize(scope, -1);
     }
 
-    /// Returns the oldest result of the scope that has the most; of several, of the one that has
-    /// had so many for the longest.
+    /// Returns the oldest result of the scope with the most results. Among several, it is the scope
+    /// that has had so many for the longest time.
     pub(super) fn evictable(&self) -> Option<u32> {
         let largest = self.groups.last()?;
         let scope = self.scopes.get(largest.oldest as usize)?;
@@ -115,7 +115,7 @@ impl Scopes {
         place
     }
 
-    /// A scope has one result more or fewer. One without results is forgotten.
+    /// Changes the number of a scope's results by `by`. A scope without results is removed.
     fn resize(&mut self, place: u32, by: isize) {
         let Some(scope) = self.scopes.get_mut(place as usize) else { return };
         let before = scope.len;
@@ -172,7 +172,8 @@ mod tests {
     use super::*;
     use crate::vocabulary::rng::Rng;
 
-    /// Scopes with their results, oldest first, in the order in which they came to have so many.
+    /// Scopes with their results, oldest first, in the order in which they reached their number of
+    /// results.
     #[derive(Default)]
     struct Model(Vec<(String, Vec<u32>)>);
 
@@ -203,7 +204,7 @@ mod tests {
         for _ in 0..20_000 {
             if draw(5) < 3 {
                 let place = (0..).find(|place| held.iter().all(|(held, _)| held != place)).unwrap();
-                // The first scopes are the busiest.
+                // The first scopes get the most results.
                 let name = format!("s{}", draw(8).min(draw(8)));
                 scopes.enter(place, &name);
                 model.moved(&name, |results| results.push(place));
