@@ -229,8 +229,8 @@ mod tests {
         assert_eq!(drawn(fixed.jitter(Jitter::Decorrelated), 3, ms(1000), ms(0)), (501, 2998, 0));
     }
 
-    /// Regression: draws above the cap were cut off at it. That were up to half of all draws, and
-    /// most decorrelated ones.
+    /// Regression: draws above the cap were cut off at it. This moved up to half of all draws to
+    /// the cap, and most decorrelated ones.
     #[test]
     fn near_the_cap_a_draw_is_as_even_as_elsewhere() {
         let at = |base, jitter| Backoff::fixed(ms(base)).cap(ms(1000)).jitter(jitter);
