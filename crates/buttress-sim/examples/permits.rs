@@ -11,7 +11,7 @@ use buttress::time_limit;
 use buttress_sim::{Cause, Distribution, Load, Outcome, Rate, Scenario, Server, SimError};
 use tower::ServiceBuilder;
 
-/// 120 requests a second, and 400 a second from the 60th to the 75th second.
+/// Sends 120 requests per second, and 400 per second from the 60th to the 75th second.
 fn scenario() -> Scenario {
     let (sec, base, peak) = (Duration::from_secs, 120.0, 400.0);
     Scenario::new("permits", sec(180)).load(Load::poisson(Rate::spike(
@@ -22,14 +22,15 @@ fn scenario() -> Scenario {
     )))
 }
 
-/// A query takes 100 ms on average. Beyond 16 at a time the queries share 16 cores, and each takes longer.
+/// A query takes 100 ms on average. More than 16 concurrent queries share 16 cores, and each takes
+/// longer.
 fn database() -> Server {
     Server::new("database", Distribution::exponential(Duration::from_millis(100)))
         .servers(u32::MAX)
         .slowdown(|load| (f64::from(load.running) / 16.0).max(1.0))
 }
 
-/// The stack that is deployed, with so many permits.
+/// Runs the deployed stack with this number of permits.
 fn run(permits: u32) -> Result<Outcome, SimError> {
     scenario().run(|world| {
         let bulkhead = bulkhead::Config::new().max_concurrent(permits).clock(world.clock());

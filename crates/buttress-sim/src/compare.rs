@@ -1,37 +1,37 @@
-//! Two policies, or two versions, side by side.
+//! Compares two policies or two versions.
 
 use std::fmt;
 
 use crate::sweep::Interval;
 use crate::{Cause, Outcome};
 
-/// Figures of two groups of runs, and what the difference between them is.
+/// The figures of two groups of runs and their differences.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Comparison {
-    /// The names of the two.
+    /// The names of the two groups.
     pub names: (String, String),
-    /// How many pairs of runs were compared.
+    /// The number of compared pairs of runs.
     pub pairs: usize,
-    /// One for each figure.
+    /// The compared figures.
     pub figures: Vec<Compared>,
 }
 
-/// A figure of two groups.
+/// One figure of two groups.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Compared {
-    /// What it is, with its unit.
+    /// The name of the figure, with its unit.
     pub what: &'static str,
-    /// Of the first group.
+    /// The figure of the first group.
     pub first: Interval,
-    /// Of the second.
+    /// The figure of the second group.
     pub second: Interval,
-    /// The second minus the first, pair by pair. With the same seeds on both sides chance is the same on both,
-    /// and small differences show.
+    /// The second minus the first, pair by pair. With the same seeds in both groups the random
+    /// numbers are the same, so small differences show.
     pub difference: Interval,
 }
 
-/// Compares runs pair by pair: the first of `a` with the first of `b`, which should have the same seed. For two
-/// single runs, pass slices of one: there is then no interval.
+/// Compares runs pair by pair: the first of `a` with the first of `b`, which should have the same
+/// seed. For two single runs, pass slices of one run. The result then has no interval.
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,7 +74,7 @@ type Figure = (&'static str, fn(&Outcome) -> f64);
 const FIGURES: [Figure; 10] = [
     ("offered (1/s)", Outcome::offered),
     ("goodput (1/s)", Outcome::goodput),
-    ("answered well", |o| o.share(Cause::Ok)),
+    ("succeeded", |o| o.share(Cause::Ok)),
     ("mean of ok (s)", |o| o.latency().mean().as_secs_f64()),
     ("p50 of ok (s)", |o| o.latency().quantile(0.5).as_secs_f64()),
     ("p99 of ok (s)", |o| o.latency().quantile(0.99).as_secs_f64()),
@@ -85,7 +85,7 @@ const FIGURES: [Figure; 10] = [
 ];
 
 impl Comparison {
-    /// The figure of that name.
+    /// Returns the figure with that name.
     #[must_use]
     pub fn figure(&self, what: &str) -> Option<&Compared> {
         self.figures.iter().find(|figure| figure.what == what)
@@ -93,7 +93,7 @@ impl Comparison {
 }
 
 impl fmt::Display for Comparison {
-    /// A table for the terminal.
+    /// Writes a table for the terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (a, b) = &self.names;
         writeln!(f, "{:22} {:>22} {:>22} {:>24}", "", a, b, "difference")?;

@@ -1,4 +1,4 @@
-//! How long things take.
+//! Distributions of times.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,31 +34,32 @@ enum Shape {
 }
 
 impl Distribution {
-    /// Always `time`.
+    /// Returns a distribution that always draws `time`.
     #[must_use]
     pub const fn constant(time: Duration) -> Self {
         Self { shape: Shape::Constant(nanos(time)) }
     }
 
-    /// Evenly from `least` to `most`; always `least` if the two are crossed.
+    /// Returns a uniform distribution from `least` to `most`. It always draws `least` if `most` is
+    /// smaller.
     #[must_use]
     pub const fn uniform(least: Duration, most: Duration) -> Self {
         Self { shape: Shape::Uniform(nanos(least), nanos(most)) }
     }
 
-    /// Exponential: without memory, what queueing theory likes to assume.
+    /// Returns an exponential distribution, the memoryless one that queueing theory often assumes.
     #[must_use]
     pub fn exponential(mean: Duration) -> Self {
         Self { shape: Shape::Exponential(nanos(mean) as f64) }
     }
 
-    /// Log-normal, from its median and its 99th percentile: what latencies of healthy services often look
-    /// like.
+    /// Returns a log-normal distribution with this median and 99th percentile. Latencies of healthy
+    /// services often have this shape.
     ///
     /// # Errors
-    /// A median of zero, or a percentile below it.
+    /// The median is zero, or the percentile is below the median.
     pub fn log_normal(median: Duration, p99: Duration) -> Result<Self, InvalidConfig> {
-        /// The 99th percentile of a standard normal.
+        /// The 99th percentile of the standard normal distribution.
         const Z_99: f64 = 2.326_347_874_040_841;
         if median.is_zero() {
             return Err(InvalidConfig::new("median", "0s", "above zero"));
@@ -72,11 +73,12 @@ impl Distribution {
         Ok(Self { shape: Shape::LogNormal { median, sigma } })
     }
 
-    /// Pareto: a tail in which the longest times carry much of the work. `shape` is its exponent; with 2 or
-    /// less the variance is infinite, with 1 or less the mean. No time is longer than `most`.
+    /// Returns a Pareto distribution: a tail in which the longest times carry much of the work.
+    /// `shape` is its exponent. With 2 or less the variance is infinite, with 1 or less the mean
+    /// too. No time exceeds `most`.
     ///
     /// # Errors
-    /// A least time of zero, a most below it, or a shape that is not above zero.
+    /// `least` is zero, `most` is below `least`, or `shape` is not a finite number above zero.
     pub fn pareto(least: Duration, shape: f64, most: Duration) -> Result<Self, InvalidConfig> {
         if least.is_zero() {
             return Err(InvalidConfig::new("least", "0s", "above zero"));
@@ -92,10 +94,11 @@ impl Distribution {
         Ok(Self { shape: Shape::Pareto { least, shape, most } })
     }
 
-    /// `slow` for this share of the draws, `fast` for the rest: a cache and what is behind it.
+    /// Returns a distribution that draws from `slow` with this share, and from `fast` otherwise: a
+    /// cache and its backend.
     ///
     /// # Errors
-    /// A share that is not between 0 and 1.
+    /// The share is not between 0 and 1.
     pub fn bimodal(fast: Self, slow: Self, slow_share: f64) -> Result<Self, InvalidConfig> {
         if !(0.0..=1.0).contains(&slow_share) {
             return Err(InvalidConfig::new("slow-share", slow_share, "between 0 and 1"));
@@ -104,10 +107,11 @@ impl Distribution {
         Ok(Self { shape: Shape::Mixture { first, second, share: slow_share } })
     }
 
-    /// One of `times`, each as likely as the others: measured ones.
+    /// Returns a distribution that draws one of the measured `times`, each with the same
+    /// probability.
     ///
     /// # Errors
-    /// No times.
+    /// `times` is empty.
     pub fn empirical(times: impl IntoIterator<Item = Duration>) -> Result<Self, InvalidConfig> {
         let times: Arc<[u64]> = times.into_iter().map(nanos).collect();
         if times.is_empty() {
@@ -116,7 +120,7 @@ impl Distribution {
         Ok(Self { shape: Shape::Empirical(times) })
     }
 
-    /// A time.
+    /// Draws a time.
     #[must_use]
     pub fn draw(&self, rng: &Rng) -> Duration {
         Duration::from_nanos(self.draw_nanos(rng))
@@ -147,13 +151,13 @@ impl Distribution {
 }
 
 impl From<Duration> for Distribution {
-    /// Always this long.
+    /// Returns a distribution that always draws this time.
     fn from(time: Duration) -> Self {
         Self::constant(time)
     }
 }
 
-/// Nanoseconds; some 584 years where it is longer than that.
+/// Returns nanoseconds, at most `u64::MAX` (584 years).
 pub(crate) const fn nanos(time: Duration) -> u64 {
     const MOST: u64 = u64::MAX / 1_000_000_000;
     let seconds = time.as_secs();
@@ -163,7 +167,8 @@ pub(crate) const fn nanos(time: Duration) -> u64 {
     seconds * 1_000_000_000 + time.subsec_nanos() as u64
 }
 
-/// The nearest whole number; for numbers above zero, and without the call that `round` is.
+/// Rounds to the nearest whole number, for numbers above zero. It avoids the function call of
+/// `round`.
 pub(crate) const fn rounded(value: f64) -> u64 {
     (value + 0.5) as u64
 }

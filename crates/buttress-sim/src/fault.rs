@@ -6,7 +6,7 @@ use buttress::InvalidConfig;
 
 use crate::Distribution;
 
-/// What can go wrong.
+/// A kind of fault.
 ///
 /// Faults of one target that overlap combine: times are added, factors are multiplied, shares `a` and `b` of
 /// errors or losses become `1 - (1 - a)(1 - b)`, each gray fault strikes independently, and the smallest
@@ -14,38 +14,40 @@ use crate::Distribution;
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Fault {
-    /// Stations: this share of the jobs that would have gone well ends in an error, after its time.
+    /// Stations: this share of the jobs that would succeed ends in an error, after its time.
     Errors(f64),
-    /// Stations: every job that begins takes this much longer.
+    /// Stations: every job that begins takes this time longer.
     Latency(Distribution),
-    /// Stations: every job that begins takes so many times as long.
+    /// Stations: every job that begins takes this many times as long.
     Slow(f64),
-    /// Stations: no work is done, and none is lost: garbage collection, a failover, a noisy neighbour.
+    /// Stations: all work stops and none is lost, as in a garbage collection, a failover, or with a
+    /// noisy neighbour.
     Pause,
-    /// Stations: everything under way is lost, and calls fail at once until it ends.
+    /// Stations: all jobs are lost, and calls fail immediately until the fault ends.
     Crash,
-    /// Stations: at most so many servers begin new jobs.
+    /// Stations: at most this number of servers begins new jobs.
     Capacity(u32),
-    /// Stations: calls that come in are never answered.
+    /// Stations: calls that arrive are never answered.
     BlackHole,
-    /// Stations: a share of the jobs takes so many times as long, and the rest is fine, as health checks are.
+    /// Stations: a share of the jobs takes several times as long. All other jobs, e.g. health
+    /// checks, are normal.
     Gray {
-        /// Which share.
+        /// The share of slow jobs.
         share: f64,
-        /// How many times as long.
+        /// The factor on the time of a slow job.
         factor: f64,
     },
-    /// Links: nothing gets through, in either direction.
+    /// Links: all messages are lost, in both directions.
     Partition,
     /// Links: this share of the messages is lost.
     Loss(f64),
-    /// Links: every message takes so much longer.
+    /// Links: every message takes this time longer.
     Delay(Distribution),
-    /// Nodes: the wall clock is ahead by so many nanoseconds, behind if negative.
+    /// Nodes: the wall clock is ahead by this number of nanoseconds, or behind if negative.
     Skew(i64),
 }
 
-/// When which fault strikes whom.
+/// A schedule of faults, each with its target.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,14 +72,14 @@ pub(crate) struct Planned {
 }
 
 impl Faults {
-    /// Nothing goes wrong.
+    /// Creates a schedule without faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Plans `fault` for the station, link or node with the name `target`: from `from` on, for `lasting`. A
-    /// station, a link and a node may share a name, because the kind of the fault says which of them it strikes.
-    /// A run refuses a target that its world does not know.
+    /// Plans `fault` for the station, link or node with the name `target`: from `from` on, for
+    /// `lasting`. A station, a link and a node may share a name, because the kind of the fault
+    /// selects one of them. A run rejects a target that its world does not know.
     pub fn at(
         mut self,
         from: Duration,
@@ -90,9 +92,9 @@ impl Faults {
         self
     }
 
-    /// Plans `fault` again and again from `from` until `to`: present for `on`, then absent for `off`. Plans a
-    /// fault without effect if `from` is not before `to`, or if `on` and `off` are zero; a run still checks its
-    /// target.
+    /// Plans `fault` repeatedly from `from` until `to`: present for `on`, then absent for `off`.
+    /// Plans a fault without effect if `from` is not before `to`, or if `on` and `off` are zero. A
+    /// run still checks the target of such a fault.
     pub fn flapping(
         mut self,
         from: Duration,
@@ -114,12 +116,12 @@ impl Faults {
         self
     }
 
-    /// Every fault, also one that lasts no time.
+    /// Returns all faults, including those of length zero.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Planned> {
         self.planned.iter()
     }
 
-    /// The faults that last some time and begin before `end`.
+    /// Returns the faults with a length above zero that begin before `end`.
     pub(crate) fn lasting(&self, end: Duration) -> impl Iterator<Item = &Planned> {
         self.planned.iter().filter(move |planned| planned.from < planned.to && planned.from < end)
     }
@@ -149,7 +151,7 @@ impl Fault {
         }
     }
 
-    /// A few words, for reports.
+    /// Returns a short description, for reports.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -196,7 +198,7 @@ enum Target {
     Node,
 }
 
-/// What all present faults of a station come to.
+/// The combination of all present faults of a station.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Condition {
     pub(crate) paused: bool,
@@ -247,7 +249,8 @@ impl Condition {
     }
 }
 
-/// The share of events that at least one of two independent causes of shares `a` and `b` strikes.
+/// Returns the share of events that at least one of two independent causes of shares `a` and `b`
+/// affects.
 pub(crate) fn either(a: f64, b: f64) -> f64 {
     1.0 - (1.0 - a) * (1.0 - b)
 }

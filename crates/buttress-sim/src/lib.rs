@@ -1,9 +1,10 @@
-//! Simulation for [`buttress`]: the layers and orchestrators that run in production, under a virtual clock, with
-//! services, loads and faults that are scripted, and every number that says how it went.
+//! Simulation for [`buttress`]: the production layers and orchestrators under a virtual clock, with
+//! scripted services, loads and faults, and exact measurements.
 //!
-//! Nothing here is a model of a layer. The stack that a scenario builds is the one you deploy; what is simulated
-//! is the time, the callers, the network and the service at the other end. A run of ten minutes takes a second or
-//! so, is exact to the nanosecond, and is the same every time for the same seed.
+//! The layers are not models. The stack that a scenario builds is the stack that you deploy. The
+//! simulation replaces the time, the callers, the network and the service at the other end. A run
+//! of ten minutes takes about a second, is exact to the nanosecond, and is the same every time for
+//! the same seed.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,7 +34,7 @@
 //!     })
 //! };
 //! let (without, with) = (run(None)?, run(Some(Budget::new(0.1, 1)?))?);
-//! // Two seconds of silence, and the retries keep the database down for good.
+//! // A pause of two seconds, and the retries keep the database down permanently.
 //! assert_eq!(without.ended_in(), PhaseKind::Metastable);
 //! assert_eq!(with.ended_in(), PhaseKind::Stable);
 //! let report = Report::new("Retries").add(without.named("no budget")).add(with.named("budget"));
@@ -42,34 +43,34 @@
 //! # }
 //! ```
 //!
-//! # What is where
+//! # Overview
 //!
-//! | you want | look at |
+//! | topic | types |
 //! |---|---|
-//! | a run | [`Scenario`], and the [`World`] that its stack is built in |
+//! | a run | [`Scenario`], and the [`World`] of its stack |
 //! | requests | [`Load`], [`Rate`] |
-//! | services, and what they suffer | [`Server`], [`Queue`], [`Distribution`], [`Link`], [`Faults`] |
+//! | services and their faults | [`Server`], [`Queue`], [`Distribution`], [`Link`], [`Faults`] |
 //! | numbers | [`Outcome`], [`Window`], [`Histogram`], [`Phase`] |
-//! | something to look at | [`Report`] |
+//! | tables and charts | [`Report`] |
 //! | many runs | [`sweep`], [`Interval`], [`compare`] |
-//! | the same run again | [`check_determinism`], [`explore`], [`Outcome::trace_hash`] |
+//! | repeating a run exactly | [`check_determinism`], [`explore`], [`Outcome::trace_hash`] |
 //! | tasks without a scenario | [`Executor`], [`tokio_engine`] |
 //! | tests of stores and orchestrators | [`crash`], [`scripted`], [`conformance`] |
 //! | gateway, idempotency, outbox, saga, sidecar | [`guide::microservices`] |
 //!
-//! # What a stack must do
+//! # Requirements on a stack
 //!
-//! Every part of it takes its time from [`World::clock`], its chance from [`World::rng`], and starts its tasks
-//! through [`World::spawner`]. [`check_determinism`] finds what does not, and names the first event that was
-//! different.
+//! Every part of a stack takes its time from [`World::clock`] and its random numbers from
+//! [`World::rng`], and starts its tasks through [`World::spawner`]. [`check_determinism`] finds a
+//! part that does not, and names the first event that differs.
 //!
-//! # What is measured
+//! # Measurements
 //!
-//! Each request that ends within the run ends in exactly one [`Cause`]. The end of the run cuts the others short:
-//! [`Outcome::unfinished`] says how many, and no share counts them. Attempts are calls that reached
-//! the target station. Windows count requests where they end; totals count them where they began, from the end of
-//! the warm-up on. Memory depends on the number of windows and of requests under way at once, not on how many
-//! requests there are.
+//! Each request that ends within the run has exactly one [`Cause`]. The end of the run interrupts
+//! the other requests: [`Outcome::unfinished`] is their number, and no share counts them. Attempts
+//! are calls that reached the target station. Windows count requests where they end. Totals count
+//! requests that began after the warm-up. Memory depends on the number of windows and of concurrent
+//! requests. It does not depend on the number of requests.
 
 mod compare;
 pub mod conformance;

@@ -14,8 +14,8 @@ use tower::{Layer, Service};
 use crate::fault::{Fault, either};
 use crate::{Distribution, rng};
 
-/// A network: how long a message takes, and how often one is lost. Requests and answers travel apart, so an
-/// answer can be lost after the work was done.
+/// A network with a delay and a loss of messages. Requests and answers travel separately, so an
+/// answer can be lost after the service has done its work.
 #[derive(Clone, PartialEq, Debug)]
 #[must_use]
 pub struct Link {
@@ -25,18 +25,19 @@ pub struct Link {
 }
 
 impl Link {
-    /// A network that takes no time and loses nothing.
+    /// Creates a network without delay or loss.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), delay: None, loss: 0.0 }
     }
 
-    /// How long each message takes, in either direction.
+    /// Sets the time that each message takes, in either direction. Default: 0.
     pub fn delay(mut self, delay: impl Into<Distribution>) -> Self {
         self.delay = Some(delay.into());
         self
     }
 
-    /// The share of messages that are lost. Whoever waits for one waits for ever. Between 0 and 1.
+    /// Sets the share of messages that are lost. Default: 0. Between 0 and 1. A caller waits
+    /// forever for a lost message unless it has a time limit.
     pub const fn loss(mut self, share: f64) -> Self {
         self.loss = share;
         self
@@ -87,7 +88,7 @@ impl LinkState {
         *self.lock() = all;
     }
 
-    /// How long a message that is sent now takes; `None` if it is lost.
+    /// Returns the delay of a message that is sent now, or `None` if it is lost.
     fn send(&self) -> Option<Sleep> {
         let faults = self.lock();
         if faults.partitioned || rng::happens(&self.rng, either(self.link.loss, faults.loss)) {
@@ -129,8 +130,8 @@ impl fmt::Debug for LinkLayer {
     }
 }
 
-/// A service behind a network. It is always ready: whether the service at the other end is, is found out
-/// there.
+/// A service behind a network. It is always ready. A call finds out at the other end whether the
+/// service behind the network is ready.
 #[derive(Clone)]
 pub struct Linked<S> {
     inner: S,
@@ -166,7 +167,8 @@ impl<S> fmt::Debug for Linked<S> {
 }
 
 pin_project! {
-    /// A call over a [`Link`]. Dropping it hangs up: the service at the other end hears of it at once.
+    /// A call over a [`Link`]. Dropping it disconnects, which cancels the call at the other end
+    /// immediately.
     #[must_use = "futures do nothing unless polled"]
     pub struct LinkFuture<S, Req>
     where
@@ -224,7 +226,7 @@ where
                     let Some(answer) = this.answer.take() else { ended() };
                     return Poll::Ready(answer);
                 }
-                // The answer of a lost message never comes.
+                // The answer to a lost message never arrives.
                 TravelProj::Lost => return Poll::Pending,
             };
             this.travel.set(next);

@@ -1,5 +1,5 @@
-//! Logarithm and exponential from the four basic operations, so that one seed gives the same trace on
-//! every machine: the ones of the platform differ in their last bit.
+//! Logarithm and exponential from the four basic operations. One seed then has the same trace on
+//! every machine, while the functions of the platforms differ in their last bit.
 //!
 //! The polynomials are those of fdlibm (Sun Microsystems, 1993); both are within one unit in the last
 //! place.
@@ -7,7 +7,7 @@
 const LN_2_HIGH: f64 = 0.693_147_180_369_123_8;
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 
-/// The natural logarithm of a positive, finite, normal number.
+/// Returns the natural logarithm of a positive, finite, normal number.
 pub(crate) fn ln(x: f64) -> f64 {
     // x = m * 2^k with m between sqrt(1/2) and sqrt(2).
     const SQRT_HALF: u64 = 0x3fe6_a09e_0000_0000;
@@ -30,7 +30,7 @@ pub(crate) fn ln(x: f64) -> f64 {
     s * (half_square + even + odd) + k * LN_2_LOW - half_square + f + k * LN_2_HIGH
 }
 
-/// e to the power of `x`: 0 and infinity beyond what a double holds.
+/// Returns e to the power of `x`: 0 or infinity beyond the range of a double.
 pub(crate) fn exp(x: f64) -> f64 {
     if x > 709.0 {
         return f64::INFINITY;

@@ -1,4 +1,4 @@
-//! [`Outcome`]: what a run came to.
+//! [`Outcome`]: the measurements of a run.
 
 mod made;
 
@@ -11,7 +11,7 @@ use crate::measure::{
 use crate::replay::Violation;
 use crate::server::StationStats;
 
-/// What a run came to.
+/// The measurements of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Outcome {
     name: String,
@@ -22,7 +22,7 @@ pub struct Outcome {
     ends: Ends,
     latencies: Latencies,
     retries: u64,
-    /// Since the warm-up.
+    /// The time since the warm-up.
     measured: Duration,
     windows: Vec<Window>,
     gauges: Vec<Gauge>,
@@ -38,92 +38,94 @@ pub struct Outcome {
     events: Option<Vec<Event>>,
 }
 
-/// When a fault was there.
+/// The time of a fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultSpan {
-    /// Whom it struck.
+    /// The name of the station, link or node.
     pub target: String,
-    /// What it was, in a few words.
+    /// A short description of the fault.
     pub what: String,
-    /// From when on.
+    /// The beginning, since the start of the run.
     pub from: Duration,
-    /// Until when.
+    /// The end, since the start of the run.
     pub to: Duration,
 }
 
 impl Outcome {
-    /// The name of the scenario.
+    /// Returns the name of the scenario.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The same outcome under another name, for comparisons.
+    /// Returns the outcome under another name, for comparisons.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The seed.
+    /// Returns the seed.
     #[must_use]
     pub const fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// How long it was, in its own time.
+    /// Returns the duration of the run, in virtual time.
     #[must_use]
     pub const fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// How much of it the totals are of: what follows the warm-up.
+    /// Returns the time that the totals cover: the run after the warm-up.
     #[must_use]
     pub const fn measured(&self) -> Duration {
         self.measured
     }
 
-    /// Requests that began after the warm-up: those that have ended, each in exactly one way, and those that
-    /// are [`unfinished`](Self::unfinished).
+    /// Returns the number of requests that began after the warm-up. Each of them has ended with
+    /// exactly one cause, or is [`unfinished`](Self::unfinished).
     #[must_use]
     pub const fn requests(&self) -> u64 {
         self.began
     }
 
-    /// How they ended.
+    /// Returns the number of ended requests per cause.
     #[must_use]
     pub const fn ends(&self) -> &Ends {
         &self.ends
     }
 
-    /// The share with this cause of the requests that ended. A request that the end of the run cut short has
-    /// not ended: it is neither a success nor a failure.
+    /// Returns the share of the ended requests that have this cause. A request that the end of the
+    /// run interrupted has not ended: it is neither a success nor a failure.
     #[must_use]
     pub fn share(&self, cause: Cause) -> f64 {
         ratio(self.ends.of(cause), self.ends.all())
     }
 
-    /// Requests that began after the warm-up and were cut short by the end of the run.
+    /// Returns the number of requests that began after the warm-up and that the end of the run
+    /// interrupted.
     #[must_use]
     pub const fn unfinished(&self) -> u64 {
         self.unfinished
     }
 
-    /// How long the requests that were answered well took. It says nothing of the others: see
+    /// Returns the latency of the requests that succeeded. It excludes all other requests: see
     /// [`latency_of`](Self::latency_of) and [`quantile_of_all`](Self::quantile_of_all).
     #[must_use]
     pub const fn latency(&self) -> &Histogram {
         self.latencies.of(Cause::Ok)
     }
 
-    /// How long the requests that ended with `cause` took until they ended.
+    /// Returns the latency of the requests that ended with `cause`.
     #[must_use]
     pub const fn latency_of(&self, cause: Cause) -> &Histogram {
         self.latencies.of(cause)
     }
 
-    /// The time within which the share `q` of all requests that ended was answered well; `None` if fewer
-    /// were. A refusal or a failure counts as a request that never got its answer, not as a fast success.
+    /// Returns the time within which the share `q` of all ended requests succeeded, or `None` if
+    /// fewer succeeded. A refusal or a failure counts as a request without an answer, not as a fast
+    /// success.
     #[must_use]
     pub fn quantile_of_all(&self, q: f64) -> Option<Duration> {
         let (well, all) = (self.ends.of(Cause::Ok) as f64, self.ends.all() as f64);
@@ -131,44 +133,45 @@ impl Outcome {
         (of_the_well <= 1.0).then(|| self.latency().quantile(of_the_well))
     }
 
-    /// Requests that began, per second.
+    /// Returns the requests that began, per second.
     #[must_use]
     pub fn offered(&self) -> f64 {
         self.per_second(self.began)
     }
 
-    /// Requests that ended well, per second.
+    /// Returns the requests that succeeded, per second.
     #[must_use]
     pub fn goodput(&self) -> f64 {
         self.per_second(self.ends.of(Cause::Ok))
     }
 
-    /// Jobs that the target station did to their end, per second, for whomever.
+    /// Returns the jobs that the target station finished, per second, whether or not their caller
+    /// still waited.
     #[must_use]
     pub fn throughput(&self) -> f64 {
         self.target_stats().map_or(0.0, |stats| self.per_second(stats.completed + stats.failed))
     }
 
-    /// Calls that came to the target station: all attempts of all requests.
+    /// Returns the calls that reached the target station: all attempts of all requests.
     #[must_use]
     pub fn attempts(&self) -> u64 {
         self.target_stats().map_or(0, |stats| stats.arrived)
     }
 
-    /// Further attempts that layers decided on.
+    /// Returns the number of attempts beyond the first that layers made.
     #[must_use]
     pub const fn retries(&self) -> u64 {
         self.retries
     }
 
-    /// Attempts for each request.
+    /// Returns the attempts per request.
     #[must_use]
     pub fn amplification(&self) -> f64 {
         ratio(self.attempts(), self.began)
     }
 
-    /// The share of the target station's work that was for nothing: for callers who had left, and jobs that
-    /// went wrong.
+    /// Returns the share of the target station's work that was wasted: jobs whose caller had left,
+    /// and jobs that failed.
     #[must_use]
     pub fn wasted_work(&self) -> f64 {
         self.target_stats().map_or(0.0, |stats| {
@@ -177,97 +180,98 @@ impl Outcome {
         })
     }
 
-    /// The windows, in order.
+    /// Returns the windows, in order.
     #[must_use]
     pub fn windows(&self) -> &[Window] {
         &self.windows
     }
 
-    /// Every gauge.
+    /// Returns all gauges.
     #[must_use]
     pub fn gauges(&self) -> &[Gauge] {
         &self.gauges
     }
 
-    /// The gauge of that name.
+    /// Returns the gauge with that name.
     #[must_use]
     pub fn gauge(&self, name: &str) -> Option<&Gauge> {
         self.gauges.iter().find(|gauge| gauge.name == name)
     }
 
-    /// The states of every circuit that changed its state.
+    /// Returns the states of every circuit that changed its state.
     #[must_use]
     pub fn bands(&self) -> &[Band] {
         &self.bands
     }
 
-    /// Every station with its numbers, since the warm-up.
+    /// Returns all stations with their numbers since the warm-up.
     #[must_use]
     pub fn stations(&self) -> &[(String, StationStats)] {
         &self.stations
     }
 
-    /// The station of that name.
+    /// Returns the numbers of the station with that name.
     #[must_use]
     pub fn station(&self, name: &str) -> Option<&StationStats> {
         self.stations.iter().find(|(known, _)| known == name).map(|(_, stats)| stats)
     }
 
-    /// The faults of the run.
+    /// Returns the faults of the run.
     #[must_use]
     pub fn faults(&self) -> &[FaultSpan] {
         &self.faults
     }
 
-    /// What states the system went through.
+    /// Returns the states that the system went through.
     #[must_use]
     pub fn phases(&self) -> &[Phase] {
         &self.phases
     }
 
-    /// Whether it was ever in that state.
+    /// Whether the system was ever in that state.
     #[must_use]
     pub fn was(&self, kind: PhaseKind) -> bool {
         self.phases.iter().any(|phase| phase.kind == kind)
     }
 
-    /// The state it was in at the end.
+    /// Returns the state of the system at the end.
     #[must_use]
     pub fn ended_in(&self) -> PhaseKind {
         self.phases.last().map_or(PhaseKind::Stable, |phase| phase.kind)
     }
 
-    /// What followed each trigger.
+    /// Returns the recovery after each trigger.
     #[must_use]
     pub fn recoveries(&self) -> &[Recovery] {
         &self.recoveries
     }
 
-    /// Invariants that did not hold; the first eight.
+    /// Returns the first eight violations of invariants.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
 
-    /// A number that two runs share only if the same events happened in the same order at the same times.
+    /// Returns a hash of the trace. Two runs have the same hash only if the same events happened in
+    /// the same order at the same times.
     #[must_use]
     pub const fn trace_hash(&self) -> u64 {
         self.trace_hash
     }
 
-    /// How many events there were.
+    /// Returns the number of events.
     #[must_use]
     pub const fn event_count(&self) -> u64 {
         self.event_count
     }
 
-    /// The events, if they were kept.
+    /// Returns the events, if the run kept them.
     #[must_use]
     pub fn events(&self) -> Option<&[Event]> {
         self.events.as_deref()
     }
 
-    /// The windows of the target station.
+    /// Returns the windows of the target station.
     pub(crate) fn target_windows(&self) -> impl Iterator<Item = StationWindow> {
         let target = self.target;
         self.windows

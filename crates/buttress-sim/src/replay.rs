@@ -1,4 +1,4 @@
-//! The same run again: whether it is the same, and how to get back to one that failed.
+//! Repeating a run: checking that it is deterministic, and reproducing a failure.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,13 +14,13 @@ use crate::{Outcome, Request, Scenario};
 /// An invariant that did not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
-    /// Which.
+    /// The name of the invariant.
     pub invariant: String,
-    /// After what.
+    /// The event after which it did not hold.
     pub event: Event,
-    /// The how many-th event of the run that was; the first is 1.
+    /// The number of that event in the run, from 1.
     pub number: u64,
-    /// What it said.
+    /// The description that the invariant returned.
     pub what: String,
 }
 
@@ -31,24 +31,24 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Why two runs of one seed are not known to be the same.
+/// Why two runs with one seed differ, or why the comparison failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Diverged {
-    /// A run could not be done.
+    /// A run failed.
     #[error(transparent)]
     Failed(#[from] SimError),
-    /// The runs are different from here on.
+    /// The runs differ from this event on.
     #[error(
         "the runs differ from event {number} on: first {}, then {}",
         told(.first),
         told(.second)
     )]
     At {
-        /// The how many-th event; the first is 1.
+        /// The number of the event, from 1.
         number: usize,
         /// The event of the first run; `None` if it had ended.
         first: Option<Event>,
-        /// The event of the second.
+        /// The event of the second run; `None` if it had ended.
         second: Option<Event>,
     },
 }
@@ -57,13 +57,13 @@ fn told(event: &Option<Event>) -> String {
     event.map_or_else(|| "nothing".to_owned(), |event| event.to_string())
 }
 
-/// Runs a scenario twice, and names the first event that was not the same: what reads a real clock, draws from
-/// a source that is not seeded, or depends on the order of a hash map.
+/// Runs a scenario twice, and names the first event that differs. Typical causes are a real clock,
+/// a random source without a seed, or the order of a hash map.
 ///
-/// All events of a run are kept in memory for that; a short run tells as much as a long one.
+/// Both runs keep all events in memory. A short run is as useful as a long one.
 ///
 /// # Errors
-/// [`Diverged::At`] where they differ, and what a run itself returned.
+/// [`Diverged::At`] with the first difference, and the error of a run.
 pub fn check_determinism<S>(
     scenario: &Scenario,
     build: impl Fn(&World) -> Result<S, InvalidConfig>,
@@ -86,7 +86,7 @@ where
     Err(Diverged::At { number: index + 1, first, second })
 }
 
-/// The variable that picks one seed.
+/// The variable that selects one seed.
 const SEED: &str = "BUTTRESS_SIM_SEED";
 
 /// A property that failed.
@@ -95,14 +95,14 @@ const SEED: &str = "BUTTRESS_SIM_SEED";
 pub struct Failed {
     /// The seed of the run.
     pub seed: u64,
-    /// What the property said.
+    /// The description that the property returned.
     pub what: String,
-    /// The test that runs, as far as its thread knows.
+    /// The name of the running test, from the name of its thread.
     pub test: String,
 }
 
-/// Asks a property of every seed in a range. A failure prints one line that reproduces it at once: with the
-/// variable `BUTTRESS_SIM_SEED` set only that seed is tried.
+/// Checks a property with every seed in a range. A failure prints one line that reproduces it: with
+/// the variable `BUTTRESS_SIM_SEED` set, only that seed runs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -114,7 +114,7 @@ pub struct Failed {
 ///         let station = server.clone();
 ///         world.invariant("one at a time", move |_| match station.stats().running {
 ///             0 | 1 => Ok(()),
-///             n => Err(format!("{n} at once")),
+///             n => Err(format!("{n} concurrently")),
 ///         });
 ///         Ok(server)
 ///     });
@@ -124,7 +124,7 @@ pub struct Failed {
 /// ```
 ///
 /// # Errors
-/// The first seed for which it does not hold.
+/// The first seed for which the property does not hold.
 pub fn explore(
     seeds: Range<u64>,
     property: impl Fn(u64) -> Result<(), String>,
@@ -141,10 +141,10 @@ pub fn explore(
 }
 
 impl Outcome {
-    /// Whether every invariant held.
+    /// Checks that every invariant held.
     ///
     /// # Errors
-    /// The first that did not, with the event and the seed.
+    /// The first violation, with its event and the seed.
     pub fn check(&self) -> Result<(), String> {
         match self.violations().first() {
             None => Ok(()),

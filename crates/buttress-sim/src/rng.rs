@@ -1,4 +1,4 @@
-//! One seed, and a source of chance for every name.
+//! One seed, and a separate random source per name.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use buttress::Rng;
 
 use crate::math;
 
-/// The seed of a run. Whoever needs chance takes a source of their own by name, so that adding a layer
-/// or a server never shifts what the others draw.
+/// The seed of a run. Each part of a run takes its own random source by name. Adding a layer or a
+/// server then changes no numbers of the other parts.
 ///
 /// ```
 /// use buttress_sim::Seed;
@@ -20,31 +20,32 @@ use crate::math;
 pub struct Seed(u64);
 
 impl Seed {
-    /// The seed with this number.
+    /// Creates the seed with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// A source for `name`: the same numbers for the same seed and name, whatever else is drawn.
+    /// Returns a random source for `name`. It has the same numbers for the same seed and name,
+    /// whatever other sources draw.
     #[must_use]
     pub fn named(self, name: &str) -> Rng {
         Rng::seeded(self.child(name).0)
     }
 
-    /// A seed for `name`, to be split further.
+    /// Returns a seed for `name`, which can be split further.
     #[must_use]
     pub fn child(self, name: &str) -> Self {
         Self(mix(self.0 ^ mix(hash(name.as_bytes()))))
     }
 
-    /// The seed of repetition `n` of a run.
+    /// Returns the seed of repetition `n` of a run.
     #[must_use]
     pub const fn repetition(self, n: u64) -> Self {
         if n == 0 { self } else { Self(mix(self.0 ^ mix(n))) }
@@ -57,7 +58,7 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// FNV-1a.
+/// The hash function FNV-1a.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
@@ -70,22 +71,23 @@ pub(crate) const fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Evenly above 0 and up to 1, in steps of 2^-53: a logarithm of it is finite.
+/// Draws uniformly above 0 and up to 1, in steps of 2^-53. The logarithm of the number is finite.
 pub(crate) fn unit(rng: &Rng) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-/// True once in `1 / share` times; without a draw where chance has no say.
+/// Returns `true` with probability `share`. It draws nothing if the share is 0 or 1.
 pub(crate) fn happens(rng: &Rng, share: f64) -> bool {
     share > 0.0 && (share >= 1.0 || unit(rng) <= share)
 }
 
-/// Exponential with mean 1.
+/// Draws from the exponential distribution with mean 1.
 pub(crate) fn exponential(rng: &Rng) -> f64 {
     -math::ln(unit(rng))
 }
 
-/// Normal with mean 0 and deviation 1, by Marsaglia's polar method (1964).
+/// Draws from the normal distribution with mean 0 and deviation 1, by Marsaglia's polar method
+/// (1964).
 pub(crate) fn normal(rng: &Rng) -> f64 {
     loop {
         let (u, v) = (2.0 * unit(rng) - 1.0, 2.0 * unit(rng) - 1.0);

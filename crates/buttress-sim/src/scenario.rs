@@ -1,4 +1,4 @@
-//! [`Scenario`]: one run, put together.
+//! [`Scenario`]: one run with its load, its faults and its measurements.
 
 mod running;
 
@@ -16,34 +16,34 @@ use crate::outcome::Outcome;
 use crate::world::World;
 use crate::{Seed, tokio_engine};
 
-/// What runs the tasks of a run.
+/// The executor of the tasks of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Engine {
-    /// The executor of this crate: the fastest, and it says who waits for whom when nothing moves. The
-    /// default.
+    /// The executor of this crate. It is the fastest, and names the waiting tasks of a deadlock.
+    /// The default.
     #[default]
     Own,
-    /// A current-thread runtime of tokio, so that user code with `tokio::spawn` runs unchanged. See
+    /// A current-thread runtime of tokio. User code with `tokio::spawn` runs unchanged. See
     /// [`tokio_engine`].
     Tokio,
 }
 
-/// A run that could not be done.
+/// Why a run was impossible.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SimError {
-    /// A part of it is configured in a way that cannot work.
+    /// A part of the scenario has an invalid configuration.
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
-    /// It stopped before its end.
+    /// The run stopped before its end.
     #[error(transparent)]
     Stuck(#[from] Stuck),
     /// The runtime of tokio could not be built.
-    #[error("the runtime of tokio could not be built")]
+    #[error("cannot build the tokio runtime")]
     Runtime(#[source] NoRuntime),
 }
 
-/// Why the runtime of tokio could not be built. Equal to another one of the same kind.
+/// Why the runtime of tokio could not be built. Two errors of the same kind are equal.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct NoRuntime(#[from] Arc<std::io::Error>);
@@ -56,8 +56,8 @@ impl PartialEq for NoRuntime {
 
 impl Eq for NoRuntime {}
 
-/// A run: its load, its faults, how long it takes and how it is measured. The same scenario with the same seed
-/// gives the same outcome, to the byte.
+/// A run: its load, its faults, its duration and its measurements. The same scenario with the same
+/// seed has the same outcome, to the byte.
 ///
 /// ```
 /// use std::time::Duration;
@@ -94,12 +94,12 @@ pub struct Scenario {
     pub(crate) target: Option<String>,
 }
 
-/// So many windows are kept at most: enough for a second each of more than a day.
+/// The most windows of a run. A run of more than a day can have windows of a second.
 const MOST_WINDOWS: u128 = 100_000;
 
 impl Scenario {
-    /// A run of `duration`, with 100 requests per second at random times until [`load`](Self::load) says
-    /// otherwise.
+    /// Creates a run of `duration`. Without [`load`](Self::load) it has 100 requests per second at
+    /// random times.
     pub fn new(name: impl Into<String>, duration: Duration) -> Self {
         Self {
             name: name.into(),
@@ -118,83 +118,86 @@ impl Scenario {
         }
     }
 
-    /// The seed of all chance. Defaults to 0.
+    /// Sets the seed of all random numbers. Default: 0.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Seed::new(seed);
         self
     }
 
-    /// Who asks, and when.
+    /// Sets the requests and their times. Default: 100 per second at random times.
     pub fn load(mut self, load: Load) -> Self {
         self.load = load;
         self
     }
 
-    /// What goes wrong. Defaults to nothing.
+    /// Sets the faults. Default: none.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// Totals are of requests that begin after this time. Windows are of all. Defaults to none.
+    /// Sets the warm-up. Totals count only requests that begin after it; windows count all
+    /// requests. Default: 0. Must be shorter than the run.
     pub const fn warm_up(mut self, warm_up: Duration) -> Self {
         self.warm_up = warm_up;
         self
     }
 
-    /// How long each window of the measures is. The last window is shorter if the length does not divide the
-    /// run. Default: a 120th of the run.
+    /// Sets the length of each window of the measurements. The last window is shorter if the length
+    /// does not divide the run. Default: a 120th of the run. At least a 100 000th of the run.
     pub const fn window(mut self, window: Duration) -> Self {
         self.window = Some(window);
         self
     }
 
-    /// What runs the tasks. Defaults to [`Engine::Own`].
+    /// Sets the engine that runs the tasks. Default: [`Engine::Own`].
     pub const fn engine(mut self, engine: Engine) -> Self {
         self.engine = engine;
         self
     }
 
-    /// Lets the seed draw the order of what happens at the same instant. Only for [`Engine::Own`]. Defaults to
-    /// no.
+    /// Draws the order of simultaneous events from the seed. Applies to [`Engine::Own`] only.
+    /// Default: off.
     pub const fn vary_ties(mut self, vary: bool) -> Self {
         self.vary_ties = vary;
         self
     }
 
-    /// Puts the jobs of stations into the trace too, and before invariants. Defaults to no: it costs about a
-    /// third of the speed.
+    /// Adds the jobs of stations to the trace, and checks invariants after them. Default: off. It
+    /// costs about a third of the speed.
     pub const fn full_trace(mut self, full: bool) -> Self {
         self.full_trace = full;
         self
     }
 
-    /// Keeps every event, in [`Outcome::events`]: memory then grows with the run. Defaults to no.
+    /// Keeps every event in [`Outcome::events`]. Memory then grows with the run. Default: off.
     pub const fn keep_events(mut self, keep: bool) -> Self {
         self.keep_events = keep;
         self
     }
 
-    /// What share of the offered load has to be served for the system to count as stable. Defaults to 0.9.
+    /// Sets the share of the offered load that a stable system must serve. Default: 0.9. Between 0
+    /// and 1.
     pub const fn healthy(mut self, share: f64) -> Self {
         self.healthy = share;
         self
     }
 
-    /// The station whose calls are the attempts of a request. Default: the station that was made first. A run
-    /// refuses a name that no station of its world has.
+    /// Sets the station whose calls are the attempts of a request. Default: the first station that
+    /// was made. A run rejects a name that no station of its world has.
     pub fn target(mut self, station: impl Into<String>) -> Self {
         self.target = Some(station.into());
         self
     }
 
-    /// Runs it: `build` makes the stack in its world, and every caller has a clone of that.
+    /// Runs the scenario. `build` makes the stack in its world, and every caller gets a clone of
+    /// the stack.
     ///
     /// # Errors
-    /// What `build` returns, a load, a fault or times that cannot be, and [`Stuck`].
+    /// The error of `build`, an invalid load, fault or time, and [`Stuck`].
     ///
     /// # Panics
-    /// If the code under test does.
+    /// If the code under test panics.
     pub fn run<S>(
         &self,
         build: impl FnOnce(&World) -> Result<S, InvalidConfig>,
@@ -238,7 +241,8 @@ impl Scenario {
         }
     }
 
-    /// A 120th of the run, rounded up to a nanosecond: rounded down, it would leave a 121st window.
+    /// Returns a 120th of the run, rounded up to a nanosecond. Rounding down would leave a 121st
+    /// window.
     fn a_120th(&self) -> Duration {
         let nanos = self.duration.as_nanos().div_ceil(120);
         u64::try_from(nanos).map_or(self.duration / 120, Duration::from_nanos)

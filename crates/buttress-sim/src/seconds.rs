@@ -1,4 +1,4 @@
-//! Durations of snapshots as numbers of seconds.
+//! Serializes the durations of snapshots as seconds.
 
 use std::time::Duration;
 

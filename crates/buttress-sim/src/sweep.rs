@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Does `run` for every point of `grid`, on so many threads, and returns what it returned in the order of the
-/// grid. Which thread does what makes no difference to the results, because a run shares nothing with another.
+/// Calls `run` for every point of `grid` on this number of threads, and returns the results in the
+/// order of the grid. The number of threads does not change the results, because runs share
+/// nothing.
 ///
-/// With 0 threads there is one for each core.
+/// With 0, one thread per core runs the points.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,7 +26,7 @@ use std::thread;
 /// ```
 ///
 /// # Panics
-/// If `run` does.
+/// If `run` panics.
 pub fn sweep<P: Sync, T: Send>(grid: &[P], threads: usize, run: impl Fn(&P) -> T + Sync) -> Vec<T> {
     let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = if threads == 0 { cores() } else { threads }.min(grid.len().max(1));
@@ -54,17 +55,18 @@ pub fn sweep<P: Sync, T: Send>(grid: &[P], threads: usize, run: impl Fn(&P) -> T
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// The mean of several runs, and between what bounds that of all possible runs lies with a confidence of 95 %.
+/// The mean of several runs, and the interval that contains the mean of all possible runs with 95 %
+/// confidence.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Interval {
     /// The mean.
     pub mean: f64,
-    /// Half the width of the interval: infinite for one run alone, which says nothing of others.
+    /// Half the width of the interval. Infinite for a single run.
     pub half: f64,
 }
 
 impl Interval {
-    /// From one value for each run; the runs must differ in their seeds.
+    /// Returns the interval for one value per run. The runs must have different seeds.
     #[must_use]
     pub fn of(values: &[f64]) -> Self {
         let n = values.len() as f64;
@@ -79,26 +81,26 @@ impl Interval {
         Self { mean, half: student_95(values.len() - 1) * (variance / n).sqrt() }
     }
 
-    /// The lower bound.
+    /// Returns the lower bound.
     #[must_use]
     pub const fn low(&self) -> f64 {
         self.mean - self.half
     }
 
-    /// The upper bound.
+    /// Returns the upper bound.
     #[must_use]
     pub const fn high(&self) -> f64 {
         self.mean + self.half
     }
 
-    /// Whether zero lies outside: of a difference, whether it is one.
+    /// Whether zero is outside of the interval. For a difference: whether it is significant.
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.low() > 0.0 || self.high() < 0.0
     }
 }
 
-/// The 97.5th percentile of Student's t distribution.
+/// Returns the 97.5th percentile of Student's t distribution.
 fn student_95(freedom: usize) -> f64 {
     const TABLE: [f64; 30] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,

@@ -12,8 +12,8 @@ use buttress::VirtualClock;
 
 use crate::executor::Stuck;
 
-/// A current-thread runtime that moves a [`VirtualClock`] to its next deadline whenever it would park: code
-/// that calls `tokio::spawn` runs in it unchanged.
+/// A current-thread runtime that moves a [`VirtualClock`] to its next deadline instead of parking.
+/// Code that calls `tokio::spawn` runs unchanged.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,38 +35,41 @@ use crate::executor::Stuck;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// # What is coarse here
-/// - Only what waits on the clock is seen. Work on other threads (`spawn_blocking`), sockets and files is not:
-///   time leaps past it. Such work belongs outside of a simulation, or behind a scripted service.
-/// - tokio's own timers are not there: `tokio::time::sleep` panics, so that real time cannot come in unseen.
-///   Wait through a [`Clock`](buttress::Clock).
-/// - Order is tokio's: the same every time for the same program and the same version of tokio, but not under
-///   our control. Ties cannot be varied, and a livelock is not noticed.
-/// - A deadlock is noticed when the runtime has nothing left to do, and tasks have no names to report.
+/// # Limits
+/// - The runtime sees only tasks that wait on the clock. The time passes over work on other threads
+///   (`spawn_blocking`), sockets and files. Do such work outside of a simulation, or replace it by
+///   a scripted service.
+/// - tokio's own timers are off: `tokio::time::sleep` panics, so that real time cannot enter a run
+///   unnoticed. Wait through a [`Clock`](buttress::Clock).
+/// - tokio decides the order of tasks. It is the same every time for the same program and version
+///   of tokio. The order of simultaneous events cannot be varied, and a livelock is not detected.
+/// - A deadlock is detected when the runtime has nothing left to do. Its report has no names of
+///   tasks.
 pub struct Runtime {
     runtime: tokio::runtime::Runtime,
     time: VirtualClock,
     parked: Arc<Parked>,
 }
 
-/// What the hook before parking and the future that runs the runtime tell each other.
+/// The state that the hook before parking and the outermost future share.
 #[derive(Default)]
 struct Parked {
-    /// Kept for its memory.
+    /// Kept to reuse its memory.
     fired: Mutex<Vec<Waker>>,
     /// Wakes the outermost future, and so keeps the runtime from parking.
     root: Mutex<Option<Waker>>,
-    /// No timer was left.
+    /// Whether no timer was left.
     idle: AtomicBool,
-    /// `main` was woken. The outermost future is woken for every timer, and `main` need not be polled then.
+    /// Whether `main` was woken. Every timer wakes the outermost future, which need not poll `main`
+    /// then.
     main: AtomicBool,
 }
 
 impl Runtime {
-    /// A runtime over `time`.
+    /// Creates a runtime over `time`.
     ///
     /// # Errors
-    /// The operating system has no room for one.
+    /// The operating system refuses the resources of a runtime.
     pub fn new(time: &VirtualClock) -> io::Result<Self> {
         let parked = Arc::new(Parked::default());
         let (clock, hook) = (time.clone(), parked.clone());
@@ -76,13 +79,14 @@ impl Runtime {
         Ok(Self { runtime, time: time.clone(), parked })
     }
 
-    /// Runs `main` to its end. Tasks that have not ended go on in the next call.
+    /// Runs `main` to its end. Unfinished tasks continue in the next call.
     ///
     /// # Errors
-    /// [`Stuck::Deadlock`] if nothing can ever happen again.
+    /// [`Stuck::Deadlock`] if no further event is possible.
     ///
     /// # Panics
-    /// If `main` does, or if called from within a runtime. A task that panics ends alone, as always in tokio.
+    /// If `main` panics, or if it is called from within a runtime. A panic in a task ends that task
+    /// only, as always in tokio.
     pub fn block_on<F: Future>(&self, main: F) -> Result<F::Output, Stuck> {
         self.parked.idle.store(false, Ordering::Relaxed);
         self.parked.main.store(true, Ordering::Relaxed);
@@ -112,7 +116,7 @@ impl Runtime {
 }
 
 impl Parked {
-    /// Called when no task is ready. tokio looks for ready tasks again after it.
+    /// Called when no task is ready. tokio looks for ready tasks again afterwards.
     fn move_time(&self, time: &VirtualClock) {
         let mut fired =
             std::mem::take(&mut *self.fired.lock().unwrap_or_else(PoisonError::into_inner));
@@ -122,7 +126,8 @@ impl Parked {
         } else {
             self.idle.store(true, Ordering::Release);
         }
-        // Always: a timer that wakes no task (that of a station) would otherwise be the last thing to happen.
+        // Always: otherwise a timer that wakes no task, e.g. the timer of a station, would be the
+        // last event.
         if let Some(root) = &*self.root() {
             root.wake_by_ref();
         }

@@ -1,4 +1,4 @@
-//! [`Watch`]: hears what layers tell.
+//! [`Watch`]: records the events of layers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use buttress::{Name, Observer};
 
 use crate::measure::Recorder;
 
-/// Records the events of layers. Made by [`World::observer`](crate::World::observer).
+/// An observer that records the events of layers. Made by
+/// [`World::observer`](crate::World::observer).
 #[derive(Clone)]
 pub struct Watch {
     pub(crate) recorder: Arc<Recorder>,
-    /// Tells the unnamed layers of two observers apart.
+    /// Distinguishes the unnamed layers of two observers.
     pub(crate) number: u32,
 }
 

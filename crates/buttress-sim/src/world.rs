@@ -1,4 +1,4 @@
-//! [`World`]: what a stack is built in.
+//! [`World`]: the environment in which a stack is built.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,10 +14,10 @@ use crate::measure::{Event, Recorder, SourceId, StationWindow, What};
 use crate::server::{Core, Server, Station, StationStats};
 use crate::watch::Watch;
 
-/// The world of one run: its time, its chance, its services, and who watches. Cheap to clone; clones are the
-/// same world.
+/// The environment of one run: its clock, random sources, services and observers. Cheap to clone;
+/// clones are the same world.
 ///
-/// A [`Scenario`](crate::Scenario) hands it to the closure that builds the stack.
+/// A [`Scenario`](crate::Scenario) passes it to the closure that builds the stack.
 #[derive(Clone)]
 pub struct World {
     inner: Arc<Inner>,
@@ -29,7 +29,7 @@ struct Inner {
     seed: Seed,
     spawner: Spawner,
     recorder: Arc<Recorder>,
-    /// How many observers were made.
+    /// The number of observers.
     watches: AtomicU32,
     parts: Mutex<Parts>,
 }
@@ -37,7 +37,7 @@ struct Inner {
 #[derive(Default)]
 struct Parts {
     stations: Vec<Arc<Core>>,
-    /// What each station had counted when the last window closed.
+    /// The counts of each station when the last window closed.
     before: Vec<StationStats>,
     links: Vec<(String, Arc<LinkState>)>,
     nodes: Vec<(String, VirtualClock)>,
@@ -57,72 +57,77 @@ impl World {
         Self { inner: Arc::new(Inner { time, start, seed, spawner, recorder, watches, parts }) }
     }
 
-    /// The clock of the run. Every layer of the stack takes it in its `Config`.
+    /// Returns the clock of the run. Every layer of the stack takes it in its `Config`.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.inner.time.clock()
     }
 
-    /// The same clock, to look at.
+    /// Returns the virtual clock behind [`clock`](Self::clock), for reading.
     #[must_use]
     pub fn time(&self) -> &VirtualClock {
         &self.inner.time
     }
 
-    /// The instant at which the run began.
+    /// Returns the instant at which the run began.
     #[must_use]
     pub fn start(&self) -> Instant {
         self.inner.start
     }
 
-    /// The time since the run began.
+    /// Returns the time since the run began.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.inner.time.elapsed()
     }
 
-    /// A source of chance of that name, for jitter, ids and whatever else: the same for the same seed.
+    /// Returns the random source with that name, for jitter, ids and other needs. It is the same
+    /// for the same seed.
     #[must_use]
     pub fn rng(&self, name: &str) -> Rng {
         self.inner.seed.child("user").named(name)
     }
 
-    /// Where orchestrators start their tasks.
+    /// Returns the spawner through which orchestrators start their tasks.
     #[must_use]
     pub fn spawner(&self) -> Spawner {
         self.inner.spawner.clone()
     }
 
-    /// Records the events of layers: for the trace, the bands of circuits, and the counts of retries and
-    /// refusals. Pass one to the `Config` of each layer. Layers without a name are told apart by their
-    /// observers, so make one for each.
+    /// Returns an observer that records the events of layers: for the trace, the bands of circuits,
+    /// and the counts of retries and refusals. Pass one to the `Config` of each layer. Make one per
+    /// layer, because observers distinguish layers without a name.
     #[must_use]
     pub fn observer(&self) -> Watch {
         let number = self.inner.watches.fetch_add(1, Ordering::Relaxed);
         Watch { recorder: self.inner.recorder.clone(), number }
     }
 
-    /// A service under test.
+    /// Makes a service under test.
     ///
     /// # Errors
-    /// No servers, a share of errors that is none, or a second station of the same name.
+    /// No servers, a share of errors outside of 0 to 1, or a second station of the same name.
     pub fn server(&self, server: Server) -> Result<Station, InvalidConfig> {
         server.check()?;
         let Inner { time, start, seed, recorder, .. } = &*self.inner;
         let core = Core::new(&server, *seed, time, *start, recorder);
         let mut parts = self.parts();
         if parts.stations.iter().any(|known| known.name() == core.name()) {
-            return Err(InvalidConfig::new("name", core.name(), "a name of its own"));
+            return Err(InvalidConfig::new(
+                "name",
+                core.name(),
+                "a name that no other station has",
+            ));
         }
         parts.stations.push(core.clone());
         parts.before.push(StationStats::default());
         Ok(Station::new(core))
     }
 
-    /// A network in front of a service, as a layer.
+    /// Makes a network in front of a service, as a layer.
     ///
     /// # Errors
-    /// A loss that is no share, or a second link of the same name.
+    /// A loss outside of 0 to 1, or a second link of the same name.
     pub fn link(&self, link: Link) -> Result<LinkLayer, InvalidConfig> {
         link.check()?;
         let name = link.name().to_owned();
@@ -130,14 +135,14 @@ impl World {
         let state = LinkState::new(link, rng, self.clock());
         let mut parts = self.parts();
         if parts.links.iter().any(|(known, _)| *known == name) {
-            return Err(InvalidConfig::new("name", name, "a name of its own"));
+            return Err(InvalidConfig::new("name", name, "a name that no other link has"));
         }
         parts.links.push((name, state.clone()));
         Ok(LinkLayer::new(state))
     }
 
-    /// Another machine: the same time, with a wall clock that [`Fault::Skew`] sets wrong. A fault strikes every
-    /// node of its name.
+    /// Returns the clock of another machine: the same time, with a wall clock that [`Fault::Skew`]
+    /// shifts. A fault affects every node of its name.
     #[must_use]
     pub fn node(&self, name: impl Into<String>) -> Clock {
         let node = self.inner.time.node();
@@ -145,13 +150,14 @@ impl World {
         node.clock()
     }
 
-    /// Reads `value` at the end of every window: tokens, permits, a queue, anything a handle knows.
+    /// Reads `value` at the end of every window: tokens, permits, a queue length, or any other
+    /// number of a handle.
     pub fn gauge(&self, name: impl Into<String>, value: impl Fn() -> f64 + Send + 'static) {
         self.parts().gauges.push((name.into(), Box::new(value)));
     }
 
-    /// Asks `holds` after every event of the run. What it says is wrong is in the
-    /// [`Outcome`](crate::Outcome), with the event. It must not wait for anything.
+    /// Calls `holds` after every event of the run. The [`Outcome`](crate::Outcome) has each
+    /// violation with its event. The closure must not wait.
     pub fn invariant(
         &self,
         name: impl Into<String>,
@@ -160,8 +166,8 @@ impl World {
         self.inner.recorder.check(name.into(), Box::new(holds));
     }
 
-    /// Puts something into the trace: what code under test decided, so that a run that differs is found
-    /// there.
+    /// Adds a decision of the code under test to the trace. A difference between two runs then
+    /// shows at that decision.
     pub fn note(&self, source: &str, id: u64, value: u64) {
         let recorder = &self.inner.recorder;
         recorder.event(recorder.source(source), What::Noted(value), id);
@@ -194,7 +200,7 @@ impl World {
         }
     }
 
-    /// Makes `faults` all that is wrong with whatever has the name `target`.
+    /// Sets the present faults of every part with the name `target`.
     pub(crate) fn strike(&self, target: &str, faults: &[&Fault]) {
         let parts = self.parts();
         let core = parts.stations.iter().find(|core| core.name() == target).cloned();
@@ -216,7 +222,7 @@ impl World {
         }
     }
 
-    /// Reads everything that is read once a window.
+    /// Takes all readings of a window.
     pub(crate) fn sample(&self) {
         let mut parts = self.parts();
         let Parts { stations, before, gauges, .. } = &mut *parts;

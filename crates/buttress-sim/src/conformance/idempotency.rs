@@ -1,4 +1,4 @@
-//! Stores of claims and results.
+//! Cases for stores of claims and results.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const ONE: ClaimId = ClaimId::new(1);
 const TWO: ClaimId = ClaimId::new(2);
 const FENCED: StoreErrorKind = StoreErrorKind::Fenced;
 
-/// Every case of [`Store`].
+/// Runs every case of [`Store`].
 pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     cases!(harness:
         the_first_claim_owns_the_key,
@@ -33,7 +33,7 @@ pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     );
 }
 
-/// Every case of [`CompleteIn`].
+/// Runs every case of [`CompleteIn`].
 pub async fn transactional<S, Tx, H>(harness: &H)
 where
     S: Store<Vec<u8>> + CompleteIn<Tx, Vec<u8>>,
@@ -90,7 +90,7 @@ async fn a_result_is_answered_until_it_expires<S: Store<Vec<u8>>, H: Harness<S>>
     harness.advance(LIFE - GRAIN).await;
     assert_eq!(claim(&harness.reopen(&store).await, TWO).await, answer);
     harness.advance(GRAIN).await;
-    assert_eq!(claim(&store, TWO).await, Claimed::Owned, "unswept, and gone all the same");
+    assert_eq!(claim(&store, TWO).await, Claimed::Owned, "expired, although not swept");
 }
 
 async fn another_fingerprint_is_a_mismatch<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -103,7 +103,7 @@ async fn another_fingerprint_is_a_mismatch<S: Store<Vec<u8>>, H: Harness<S>>(har
     assert_eq!(ask(TWO, Some(other)).await, Claimed::Mismatch, "in flight");
     let in_flight = Claimed::InFlight { lease_left: LEASE };
     assert_eq!(ask(TWO, Some(same)).await, in_flight);
-    assert_eq!(ask(TWO, None).await, in_flight, "one that has none differs from nobody");
+    assert_eq!(ask(TWO, None).await, in_flight, "a missing fingerprint equals any");
     expect(store.complete(&key("k"), ONE, b"answer".to_vec(), LIFE).await, "complete");
     assert_eq!(ask(TWO, Some(other)).await, Claimed::Mismatch, "done");
     assert_eq!(ask(TWO, Some(same)).await, Claimed::Done(b"answer".to_vec()));
@@ -120,7 +120,7 @@ async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: 
     harness.advance(LEASE - GRAIN).await;
     assert_eq!(claim(&store, TWO).await, Claimed::InFlight { lease_left: GRAIN });
     harness.advance(GRAIN).await;
-    // Run out, but nobody has come: it is still the owner's if it asks first.
+    // The lease has expired, but no other worker has claimed the key: the owner can still renew it.
     expect(store.renew_claim(&key("k"), ONE, LEASE).await, "renew after the end");
     harness.advance(LEASE).await;
     assert_eq!(claim(&store, TWO).await, Claimed::Owned);
@@ -137,7 +137,11 @@ async fn whoever_was_overtaken_can_do_nothing<S: Store<Vec<u8>>, H: Harness<S>>(
     expect(store.release_claim(&key, ONE).await, "a release that does nothing");
     assert_eq!(claim(&store, ONE).await, Claimed::InFlight { lease_left: LEASE });
     expect(store.complete(&key, TWO, b"answer".to_vec(), LIFE).await, "complete");
-    refused(store.complete(&key, ONE, b"late".to_vec(), LIFE).await, FENCED, "complete after it");
+    refused(
+        store.complete(&key, ONE, b"late".to_vec(), LIFE).await,
+        FENCED,
+        "complete after the release",
+    );
     assert_eq!(claim(&store, ONE).await, Claimed::Done(b"answer".to_vec()));
 }
 
@@ -148,7 +152,7 @@ async fn a_released_key_is_free<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     expect(store.release_claim(&key("k"), ONE).await, "release again");
     refused(store.renew_claim(&key("k"), ONE, LEASE).await, FENCED, "renew");
     assert_eq!(claim(&store, TWO).await, Claimed::Owned);
-    // What is done is not released.
+    // A completed claim is not released.
     expect(store.complete(&key("k"), TWO, b"answer".to_vec(), LIFE).await, "complete");
     expect(store.release_claim(&key("k"), TWO).await, "release");
     assert_eq!(claim(&store, ONE).await, Claimed::Done(b"answer".to_vec()));
@@ -157,16 +161,16 @@ async fn a_released_key_is_free<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
 async fn a_completion_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = done(harness).await;
     expect(store.complete(&key("k"), ONE, b"answer".to_vec(), LIFE).await, "complete again");
-    refused(store.renew_claim(&key("k"), ONE, LEASE).await, FENCED, "renew what is done");
+    refused(store.renew_claim(&key("k"), ONE, LEASE).await, FENCED, "renew a completed claim");
     let other = store.complete(&key("other"), ONE, Vec::new(), LIFE).await;
-    refused(other, FENCED, "complete what was never claimed");
+    refused(other, FENCED, "complete an unclaimed key");
 }
 
 async fn what_a_claim_came_to<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = done(harness).await;
     let outcome = async |claim| expect(store.outcome(&key("k"), claim).await, "outcome");
     assert_eq!(outcome(ONE).await, Some(b"answer".to_vec()));
-    assert_eq!(outcome(TWO).await, None, "the result is another claim's");
+    assert_eq!(outcome(TWO).await, None, "the result belongs to another claim");
     harness.advance(LIFE).await;
     assert_eq!(claim(&store, TWO).await, Claimed::Owned);
     assert_eq!(outcome(TWO).await, None, "in flight");
@@ -218,7 +222,7 @@ async fn work_is_done_though_its_result_is_not_kept<S: Store<Vec<u8>>, H: Harnes
     refused(store.complete_without_result(&key, TWO, LIFE).await, FENCED, "another claim");
     expect(store.complete_without_result(&key, ONE, LIFE).await, "complete");
     expect(store.complete_without_result(&key, ONE, LIFE).await, "complete again");
-    refused(store.renew_claim(&key, ONE, LEASE).await, FENCED, "renew what is done");
+    refused(store.renew_claim(&key, ONE, LEASE).await, FENCED, "renew a completed claim");
     expect(store.release_claim(&key, ONE).await, "a release that does nothing");
     harness.advance(LIFE - GRAIN).await;
     let store = harness.reopen(&store).await;

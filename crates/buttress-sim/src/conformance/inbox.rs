@@ -1,4 +1,4 @@
-//! Inboxes.
+//! Cases for inboxes.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use buttress_durable::saga::SagaId;
 
 use super::{GRAIN, Transactions, cases, expect};
 
-/// Every case.
+/// Runs every case.
 pub async fn all<S: Inbox<Tx> + Store, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness:
         a_message_is_received_once_by_each_consumer,
@@ -80,7 +80,7 @@ where
         assert_eq!(expect(store.undo(&mut tx, SAGA, "charge").await, "undo"), passage);
         harness.commit(tx).await;
     }
-    // A repetition of the action that was late: it must not be done again.
+    // A late repetition of the action: it must not run again.
     let mut tx = harness.begin(&store).await;
     assert_eq!(expect(store.action(&mut tx, SAGA, "charge").await, "action"), Passage::Overtaken);
     harness.commit(tx).await;
@@ -142,10 +142,10 @@ where
     }
     harness.advance(AGE - GRAIN).await;
     assert_eq!(receive(4).await, first);
-    assert_eq!(purge(100).await, 0, "none is old");
+    assert_eq!(purge(100).await, 0, "no entry is old");
     assert_eq!(receive(4).await, repeated);
     harness.advance(GRAIN).await;
-    assert_eq!(purge(2).await, 2, "as many as were asked for");
+    assert_eq!(purge(2).await, 2, "the requested number");
     assert_eq!(purge(100).await, 4);
     assert_eq!(purge(100).await, 0);
     for number in 1..=3 {
@@ -169,7 +169,7 @@ where
     harness.commit(tx).await;
     harness.advance(GRAIN).await;
     expect(store.purge_receipts(AGE, 100).await, "purge_receipts");
-    // The action that comes late again is kept out for as long as the undo is remembered.
+    // A late action is rejected as long as the inbox remembers the undo.
     let mut tx = harness.begin(&store).await;
     let acted = store.action(&mut tx, SAGA, "charge").await;
     assert_eq!(expect(acted, "action"), Passage::Overtaken);

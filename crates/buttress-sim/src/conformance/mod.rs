@@ -1,8 +1,8 @@
-//! What every store must do: one suite a trait, run on the stores in memory, on SQLite and on
+//! Conformance suites for stores: one per trait. They run on the stores in memory, on SQLite and on
 //! PostgreSQL, and on yours.
 //!
-//! A suite is generic over a [`Harness`], which makes stores and moves their clock. Each case runs on a
-//! fresh store; a case that fails panics with its name before the reason.
+//! A suite is generic over a [`Harness`], which makes stores and moves their clock. Each case runs
+//! on a fresh store. A case that fails panics with its name before the reason.
 //!
 //! ```
 //! use std::time::Duration;
@@ -49,31 +49,31 @@ use std::time::Duration;
 
 use buttress::{StoreError, StoreErrorKind};
 
-/// Makes stores of one kind and moves their time.
+/// A factory of stores of one kind that also moves their clock.
 pub trait Harness<S> {
-    /// An empty store.
+    /// Returns an empty store.
     fn fresh(&self) -> impl Future<Output = S>;
 
-    /// Another handle on the data of `store`, as another process would open it.
+    /// Returns another handle on the data of `store`, as another process would open it.
     fn reopen(&self, store: &S) -> impl Future<Output = S>;
 
     /// Moves the clock of all stores of this harness.
     fn advance(&self, by: Duration) -> impl Future<Output = ()>;
 }
 
-/// A [`Harness`] of a store that writes inside of transactions.
+/// A [`Harness`] of a store that writes within transactions.
 pub trait Transactions<S, Tx>: Harness<S> {
     /// Begins a transaction on the data of `store`.
     fn begin(&self, store: &S) -> impl Future<Output = Tx>;
 
-    /// Commits it.
+    /// Commits `tx`.
     fn commit(&self, tx: Tx) -> impl Future<Output = ()>;
 
-    /// Rolls it back.
+    /// Rolls `tx` back.
     fn roll_back(&self, tx: Tx) -> impl Future<Output = ()>;
 }
 
-/// A grain below which no store is asked to tell times apart.
+/// The shortest difference of times that a store must distinguish.
 pub(crate) const GRAIN: Duration = Duration::from_millis(1);
 
 pub(crate) fn expect<T>(result: Result<T, StoreError>, what: &str) -> T {
@@ -90,7 +90,7 @@ pub(crate) fn refused<T: Debug>(result: Result<T, StoreError>, kind: StoreErrorK
     }
 }
 
-/// Both, at the same time.
+/// Runs both futures concurrently.
 pub(crate) async fn both<A, B>(
     one: impl Future<Output = A>,
     other: impl Future<Output = B>,
@@ -119,7 +119,7 @@ pub(crate) async fn both<A, B>(
     .await
 }
 
-/// Runs cases by name, each of which is `async fn(&H)`.
+/// Runs cases by name. Each is an `async fn(&H)`.
 macro_rules! cases {
     ($harness:ident: $($case:ident),+ $(,)?) => {$({
         struct Named(&'static str);

@@ -1,4 +1,4 @@
-//! Stores of messages.
+//! Cases for stores of messages.
 
 mod deliveries;
 mod lazy;
@@ -21,7 +21,7 @@ const ONE: RelayId = RelayId::new(1);
 const TWO: RelayId = RelayId::new(2);
 const FENCED: StoreErrorKind = StoreErrorKind::Fenced;
 
-/// Every case.
+/// Runs every case.
 pub async fn all<S, Tx, H>(harness: &H)
 where
     S: Store + Write<Tx>,
@@ -34,7 +34,7 @@ where
     deliveries::all(harness).await;
 }
 
-/// Keys in partitions of their own, as far as possible.
+/// Returns keys in separate partitions, as far as possible.
 fn key(number: u32) -> String {
     format!("key-{number}")
 }
@@ -63,7 +63,7 @@ async fn fetch<S: Store>(store: &S, leases: &[Lease], limit: usize) -> Fetched {
     expect(store.fetch(ONE, leases, limit).await, "fetch")
 }
 
-/// The numbers of the messages that a new look finds.
+/// Returns the numbers of the messages that a new fetch finds.
 async fn found<S: Store>(store: &S, leases: &[Lease]) -> Vec<u32> {
     numbers(&fetch(store, leases, 10_000).await.messages)
 }
@@ -85,7 +85,7 @@ fn dead(hold_key: bool) -> Verdict {
     Verdict::Dead { error: "no".to_owned(), hold_key }
 }
 
-/// Settles, which nobody refuses.
+/// Settles messages. The store must accept it.
 async fn settle<S: Store>(store: &S, settled: Vec<Settled>) {
     assert_eq!(expect(store.settle(settled).await, "settle"), [0u16; 0]);
 }

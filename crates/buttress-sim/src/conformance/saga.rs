@@ -1,4 +1,4 @@
-//! Stores of saga logs.
+//! Cases for stores of saga logs.
 
 mod lazy;
 mod logs;
@@ -15,14 +15,14 @@ const ONE: WorkerId = WorkerId::new(1);
 const TWO: WorkerId = WorkerId::new(2);
 const THREE: WorkerId = WorkerId::new(3);
 
-/// Every case.
+/// Runs every case.
 pub async fn all<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     logs::all(harness).await;
     lazy::all(harness).await;
     owners::all(harness).await;
 }
 
-/// `value` after `change`.
+/// Returns `value` after `change`.
 fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
     change(&mut value);
     value
@@ -44,7 +44,7 @@ fn append(id: u128, epoch: u64, position: u64, status: Status) -> Append<Vec<u8>
     Append::new(SagaId::new(id), epoch, position, vec![done(0, b"7")], status)
 }
 
-/// A store in which worker one is alive and runs these sagas.
+/// Returns a store in which worker one is alive and runs these sagas.
 async fn with<S: Store<Vec<u8>>>(harness: &impl Harness<S>, sagas: &[u128]) -> S {
     let store = harness.fresh().await;
     expect(store.renew_worker(ONE, LEASE).await, "renew");

@@ -2,26 +2,26 @@ use std::fmt::Display;
 
 use super::points::{Boundary, CrashPoints};
 
-/// What a crash test went through.
+/// The runs of a crash test.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CrashReport {
-    /// The boundaries of a run that nothing disturbed, in order.
+    /// The boundaries of the run without a crash, in order.
     pub boundaries: Vec<Boundary>,
-    /// How many runs were killed, each followed by a check.
+    /// The number of runs that were killed. A check followed each run.
     pub crashes: u64,
-    /// How many were to be killed at a boundary that they did not come to, because their order is not
-    /// the same each time. They were checked too.
+    /// The number of runs that did not reach the boundary of their crash, because the order of
+    /// boundaries varies. They were checked too.
     pub missed: u64,
 }
 
-/// A check that failed, and where the process had died.
+/// A check that failed, with the place of the crash.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}: {what}{}", died(.at), reproduce(.at))]
 pub struct CrashFailure {
-    /// Where each life ended, the first first; empty if nothing died.
+    /// The end of each life, in order. Empty if nothing crashed.
     pub at: Vec<Boundary>,
-    /// What the check said.
+    /// The description that the check returned.
     pub what: String,
 }
 
@@ -44,19 +44,19 @@ fn reproduce(at: &[Boundary]) -> String {
     format!("\nreproduce: {ONLY}={} cargo test -- --exact {test}", numbers.join(","))
 }
 
-/// The variable that picks one crash: the numbers of the boundaries, separated by commas.
+/// The variable that selects one crash: the numbers of the boundaries, separated by commas.
 const ONLY: &str = "BUTTRESS_CRASH_AT";
 
-/// Kills a process at each of its durable boundaries in turn, starts it again over what it left, and
-/// checks.
+/// Kills a process at each of its durable boundaries in turn, restarts it with the data that
+/// remained, and checks the result.
 ///
 /// - `fresh` makes an empty world: the disk, the database, the other services.
-/// - `run` is one life of the process over that world, until all its work is done. It is also how the
-///   process starts again, so it must find out for itself what is left to do;
-///   [`CrashPoints::incarnation`] tells the lives apart.
-/// - `check` says what is wrong with the world when the work is done.
+/// - `run` is one life of the process in that world, until all its work is done. A restart calls it
+///   again, so it must find the remaining work itself. [`CrashPoints::incarnation`] distinguishes
+///   the lives.
+/// - `check` describes an error in the world when the work is done.
 ///
-/// With the variable `BUTTRESS_CRASH_AT` set, as a failure prints it, only that crash is made.
+/// With the variable `BUTTRESS_CRASH_AT` set, as a failure prints it, only that crash is run.
 ///
 /// # Errors
 /// The first check that failed.
@@ -78,8 +78,9 @@ pub async fn at_every_boundary<W, E: Display>(
     Ok(report)
 }
 
-/// The same with two crashes: at every boundary of the first life, and then at every boundary of the
-/// second. The number of runs is about the square of the number of boundaries.
+/// Kills a process twice: at every boundary of the first life, and then at every boundary of the
+/// second life. It makes about the square of the number of boundaries of runs. See
+/// [`at_every_boundary`].
 ///
 /// # Errors
 /// The first check that failed.
@@ -93,7 +94,7 @@ pub async fn at_every_pair<W, E: Display>(
     let (boundaries, _) = test.lives(&[]).await?;
     let mut report = CrashReport { boundaries, crashes: 0, missed: 0 };
     for first in 1..=report.boundaries.len() as u64 {
-        // How many boundaries the second life has is known once it was lived to its end.
+        // The number of boundaries of the second life is known after it has run to its end.
         let (second_life, deaths) = test.lives(&[first]).await?;
         report.count(deaths == 1);
         for second in 1..=second_life.len() as u64 {
@@ -123,8 +124,9 @@ struct CrashTest<F, R, C> {
 }
 
 impl<F, R, C> CrashTest<F, R, C> {
-    /// Lives that end at the boundaries of these numbers, then one that ends by itself, then the check.
-    /// The boundaries of the last life, and how many were cut short.
+    /// Runs lives that end at the boundaries with these numbers, then one that ends by itself, then
+    /// the check. Returns the boundaries of the last life, and the number of lives that were
+    /// killed.
     async fn lives<W, E>(&self, deaths: &[u64]) -> Result<(Vec<Boundary>, usize), CrashFailure>
     where
         E: Display,

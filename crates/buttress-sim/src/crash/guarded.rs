@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use super::points::CrashPoints;
 
-/// A future that dies with its process. Made by [`CrashPoints::guard`].
+/// A future that ends with its process. Made by [`CrashPoints::guard`].
 ///
 /// # Cancel safety
 /// Dropping it drops the future.
@@ -13,7 +13,7 @@ use super::points::CrashPoints;
 pub struct Guarded<F> {
     points: CrashPoints,
     id: u64,
-    /// `None` once it is over.
+    /// `None` after the end.
     future: Option<Pin<Box<F>>>,
 }
 
@@ -41,7 +41,7 @@ impl<F: Future> Future for Guarded<F> {
         }
         let Some(future) = &mut this.future else { super::ended("Guarded") };
         let polled = future.as_mut().poll(cx);
-        // What a future returns in the poll in which its process dies was returned to nobody.
+        // The process crashed in this poll, so its result is lost.
         if let Some(forget) = this.points.park(this.id, None) {
             this.die(forget);
             return Poll::Ready(None);

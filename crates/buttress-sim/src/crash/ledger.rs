@@ -2,11 +2,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What was observed in one run of several processes, and the invariants it must keep. Cheap to clone; clones are
-/// the same ledger.
+/// The facts of one run of several processes, and the invariants on them. Cheap to clone; clones
+/// are the same ledger.
 ///
-/// A *key* is what is owned: a saga, the key of a message, an idempotency key. Stores report owners in the moment
-/// when a claim or a take-over has its effect; services report the calls and effects that reach them.
+/// A *key* identifies the owned object: a saga, the key of a message, an idempotency key. Stores
+/// report an owner when a claim or a take-over takes effect. Services report the calls and effects
+/// that reach them.
 #[derive(Clone, Default)]
 pub struct Ledger {
     facts: Arc<Mutex<Facts>>,
@@ -22,23 +23,23 @@ struct Facts {
 }
 
 impl Ledger {
-    /// A ledger without facts.
+    /// Creates a ledger without facts.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// From now on `process` owns `key`.
+    /// Records that `process` owns `key` from now on.
     pub fn owned(&self, key: impl fmt::Display, process: u32) {
         self.lock().owners.insert(key.to_string(), process);
     }
 
-    /// From now on no process owns `key`.
+    /// Records that no process owns `key` from now on.
     pub fn freed(&self, key: impl fmt::Display) {
         self.lock().owners.remove(&key.to_string());
     }
 
-    /// A call of `process` for `key` leaves the process.
+    /// Records a call of `process` for `key` that leaves the process.
     pub fn called(&self, key: impl fmt::Display, process: u32, what: impl fmt::Display) {
         let key = key.to_string();
         let mut facts = self.lock();
@@ -49,17 +50,17 @@ impl Ledger {
         }
     }
 
-    /// An effect `what` of `key` now stands so many times more.
+    /// Adds `times` to the number of effects `what` of `key`.
     pub fn effect(&self, key: impl fmt::Display, what: impl fmt::Display, times: i64) {
         *self.lock().effects.entry((key.to_string(), what.to_string())).or_default() += times;
     }
 
-    /// According to the log, the effect `what` of `key` stands so many times.
+    /// Records the number of effects `what` of `key` according to the log.
     pub fn recorded(&self, key: impl fmt::Display, what: impl fmt::Display, times: i64) {
         self.lock().wanted.insert((key.to_string(), what.to_string()), times);
     }
 
-    /// The message with this number of `key` was handled for the first time.
+    /// Records the first handling of the message `number` of `key`.
     pub fn handled(&self, key: impl fmt::Display, number: u64) {
         let key = key.to_string();
         let mut facts = self.lock();
@@ -69,27 +70,27 @@ impl Ledger {
         }
     }
 
-    /// An invariant of the scenario itself is broken, in these words.
+    /// Records a broken invariant of the scenario itself, with this description.
     pub fn violated(&self, what: impl fmt::Display) {
         self.lock().broken.push(what.to_string());
     }
 
-    /// At the end of the run `key` could go on and does not, for this reason.
+    /// Records that at the end of the run `key` could continue but does not, for this reason.
     pub fn stands_still(&self, key: impl fmt::Display, why: impl fmt::Display) {
-        self.lock().broken.push(format!("{key} could go on and stands still: {why}"));
+        self.lock().broken.push(format!("{key} could continue but does not: {why}"));
     }
 
-    /// At the end of the run `key` is held, for this reason.
+    /// Records that at the end of the run `key` is still held, for this reason.
     pub fn still_held(&self, key: impl fmt::Display, why: impl fmt::Display) {
         self.lock().broken.push(format!("{key} is held forever: {why}"));
     }
 
-    /// The invariants. No call leaves a process that does not own its key, from the take-over on. Effects equal
-    /// the log. The messages of a key are handled in order. Nothing that could go on stands still. No key is
-    /// held forever.
+    /// Checks the invariants. No call leaves a process that no longer owns its key. Effects equal
+    /// the log. The messages of a key are handled in order. No key that could continue stands
+    /// still. No key is held forever.
     ///
     /// # Errors
-    /// Every violation, one a line.
+    /// All violations, one per line.
     pub fn check(&self) -> Result<(), String> {
         let facts = self.lock();
         let mut broken = facts.broken.clone();
@@ -97,7 +98,7 @@ impl Ledger {
             let stands = facts.effects.get(&(key.clone(), what.clone())).copied().unwrap_or(0);
             if stands != *wanted {
                 broken.push(format!(
-                    "the effect of {what} of {key} stands {stands} times, and {wanted} by the log"
+                    "{key} has {stands} effects {what}, and {wanted} according to the log"
                 ));
             }
         }

@@ -1,15 +1,16 @@
-//! Crashes at durable boundaries: what a store, a saga or a relay keeps when its process dies.
+//! Crashes at durable boundaries: the data that a store, a saga or a relay keeps when its process
+//! crashes.
 //!
-//! A *boundary* is a place where something becomes durable, or has just become so. Code under test (most
-//! often a wrapper around a store) names its boundaries through [`CrashPoints`], and
-//! [`at_every_boundary`] runs a scenario once to count them, and then again for each, dying there,
-//! starting anew over what was kept, and checking.
+//! A *boundary* is a place where a change becomes durable, or has just become durable. Code under
+//! test (usually a wrapper around a store) names its boundaries through [`CrashPoints`].
+//! [`at_every_boundary`] runs a scenario once to count them. It then runs it once per boundary: it
+//! crashes there, restarts with the remaining data, and checks.
 //!
 //! ```
 //! use std::sync::Mutex;
 //! use buttress_sim::crash::{CrashPoints, at_every_boundary};
 //!
-//! /// What survives the process.
+//! /// The data that survives the process.
 //! #[derive(Default)]
 //! struct Disk(Mutex<Vec<&'static str>>);
 //!
@@ -40,12 +41,12 @@
 //! # }
 //! ```
 //!
-//! # Several processes, and all that is not a crash
+//! # Several processes, and faults other than crashes
 //!
-//! A crash is the simplest trouble. A process can also stand still while its lease ends, an answer can come late or
-//! never, a wall clock can jump, and a caller can drop a future half-way. A [`Schedule`] says what goes wrong at
-//! which operation of which [`Process`]; a [`Ledger`] holds the invariants. [`each_trouble`] runs every trouble
-//! alone, [`each_pair`] two together, and [`each_seed`] schedules drawn from a seed.
+//! A process can also freeze while its lease ends, an answer can arrive late or never, a wall clock
+//! can jump, and a caller can drop a future half-way. A [`Schedule`] places such troubles at
+//! operations of a [`Process`]. A [`Ledger`] holds the invariants. [`each_trouble`] runs every
+//! trouble alone, [`each_pair`] two together, and [`each_seed`] schedules drawn from a seed.
 
 mod driver;
 mod guarded;

@@ -7,25 +7,25 @@ use buttress::{Spawner, Task};
 
 use super::guarded::Guarded;
 
-/// On which side of what becomes durable a boundary lies.
+/// The position of a boundary relative to the durable effect.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Side {
-    /// Nothing of it is durable yet.
+    /// Before the effect: nothing is durable.
     Before,
-    /// It is durable, and nobody has heard so: the reply is lost.
+    /// After the effect: it is durable, and the reply is lost.
     After,
-    /// A place of its own.
+    /// A separate place, without an effect.
     At,
 }
 
-/// A place where a process can die.
+/// A place where a process can crash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Boundary {
-    /// The how many-th of this run it is; the first is 1.
+    /// The number of the boundary in this run, from 1.
     pub number: u64,
-    /// What the code calls it.
+    /// The name that the code gives the boundary.
     pub name: &'static str,
-    /// Before or after it.
+    /// The position relative to the effect.
     pub side: Side,
 }
 
@@ -40,26 +40,26 @@ impl fmt::Display for Boundary {
     }
 }
 
-/// The process has died: whoever gets this does nothing more.
+/// The process has crashed. Code that receives this error must stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the simulated process crashed at {0}")]
 pub struct Crashed(pub Boundary);
 
-/// The boundaries of one life of a process, and the one it dies at. Cheap to clone; clones are the same
-/// life.
+/// The boundaries of one life of a process, and the boundary of its crash. Cheap to clone; clones
+/// are the same life.
 #[derive(Clone)]
 pub struct CrashPoints {
     shared: Arc<Mutex<Life>>,
 }
 
 struct Life {
-    /// The number of the boundary it dies at.
+    /// The number of the boundary of the crash.
     dies_at: Option<u64>,
     incarnation: u32,
     forget: bool,
     reached: Vec<Boundary>,
     crashed: Option<Boundary>,
-    /// Guarded futures that wait, to be told of the crash.
+    /// Wakers of guarded futures, to wake at the crash.
     parked: Vec<(u64, Waker)>,
     guarded: u64,
 }
@@ -78,21 +78,21 @@ impl CrashPoints {
         Self { shared: Arc::new(Mutex::new(life)) }
     }
 
-    /// A life that only counts its boundaries.
+    /// Creates a life that only counts its boundaries.
     #[must_use]
     pub fn counting() -> Self {
         Self::with(None)
     }
 
-    /// A life that ends at the boundary of this number; the first is 1.
+    /// Creates a life that crashes at the boundary with this number, from 1.
     #[must_use]
     pub fn crash_at(number: u64) -> Self {
         Self::with(Some(number))
     }
 
-    /// Futures that die are leaked instead of dropped: a killed process runs no destructors. Not the
-    /// default, because whatever holds a connection or a lock of the operating system would keep it,
-    /// which a killed process does not.
+    /// Leaks the futures of a crashed process; a killed process runs no destructors either.
+    /// Default: off, so futures are dropped. A leaked future would keep its connections and
+    /// operating system locks, which a killed process does not.
     #[must_use]
     pub fn forgetting(self) -> Self {
         self.lock().forget = true;
@@ -104,16 +104,16 @@ impl CrashPoints {
         self
     }
 
-    /// Which life of the process this is: 1 for the first, 2 after one crash.
+    /// Returns the number of this life of the process: 1 for the first, 2 after one crash.
     #[must_use]
     pub fn incarnation(&self) -> u32 {
         self.lock().incarnation
     }
 
-    /// Comes to a boundary.
+    /// Reaches a boundary.
     ///
     /// # Errors
-    /// The process dies here, or has died before.
+    /// The process crashes here, or has crashed before.
     pub fn hit(&self, name: &'static str) -> Result<(), Crashed> {
         self.hit_side(name, Side::At)
     }
@@ -135,7 +135,7 @@ impl CrashPoints {
         Err(Crashed(boundary))
     }
 
-    /// Comes to a boundary, and never returns if the process dies there or has died.
+    /// Reaches a boundary. Never returns if the process crashes there or has crashed.
     pub async fn reach(&self, name: &'static str) {
         self.reach_side(name, Side::At).await;
     }
@@ -146,8 +146,8 @@ impl CrashPoints {
         }
     }
 
-    /// Does `operation` between two boundaries: one before anything of it, one where it is done and
-    /// nobody has heard so.
+    /// Runs `operation` between two boundaries: one before its effect, and one after its effect and
+    /// before its reply.
     pub async fn around<T>(&self, name: &'static str, operation: impl Future<Output = T>) -> T {
         self.reach_side(name, Side::Before).await;
         let done = operation.await;
@@ -155,14 +155,15 @@ impl CrashPoints {
         done
     }
 
-    /// Runs `future` until it ends or the process dies, when it is dropped where it stands; `None` then.
+    /// Runs `future` until it ends. Returns `None` if the process crashes, and drops `future` at
+    /// that point.
     pub fn guard<F: Future>(&self, future: F) -> Guarded<F> {
         let mut life = self.lock();
         life.guarded += 1;
         Guarded::new(self.clone(), life.guarded, future)
     }
 
-    /// Starts tasks through `spawner` that die with the process.
+    /// Returns a spawner whose tasks end with the process. It starts them through `spawner`.
     #[must_use]
     pub fn spawner(&self, spawner: Spawner) -> Spawner {
         let points = self.clone();
@@ -174,20 +175,20 @@ impl CrashPoints {
         })
     }
 
-    /// Where the process died.
+    /// Returns the boundary of the crash, if there was one.
     #[must_use]
     pub fn crashed(&self) -> Option<Boundary> {
         self.lock().crashed
     }
 
-    /// Every boundary up to now, in order.
+    /// Returns all boundaries so far, in order.
     #[must_use]
     pub fn reached(&self) -> Vec<Boundary> {
         self.lock().reached.clone()
     }
 
-    /// Whether the process has died; if so, whether its futures are leaked. Parks guarded future `id`
-    /// otherwise.
+    /// Returns `None` while the process lives, and parks the guarded future `id`. After a crash
+    /// returns whether futures are leaked.
     pub(super) fn park(&self, id: u64, waker: Option<&Waker>) -> Option<bool> {
         let mut life = self.lock();
         if life.crashed.is_some() {

@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 use super::points::Side;
 use super::trouble::{Schedule, Strike, Trouble};
 
-/// One of several processes that share a store, each with the trouble that a [`Schedule`] has for it. Cheap to
-/// clone; clones are the same process.
+/// One of several processes that share a store, with the troubles that a [`Schedule`] has for it.
+/// Cheap to clone; clones are the same process.
 ///
-/// A wrapper around the store passes each operation through [`operation`](Self::operation). The tasks of the
-/// process are started through [`spawner`](Self::spawner), and its clock is [`clock`](Self::clock): so they stand
-/// still together, and end together.
+/// A wrapper around the store passes each operation through [`operation`](Self::operation). Start
+/// the tasks of the process through [`spawner`](Self::spawner), and use [`clock`](Self::clock) as
+/// its clock. The tasks then freeze together and end together.
 #[derive(Clone)]
 pub struct Process {
     shared: Arc<Shared>,
@@ -33,19 +33,19 @@ struct Shared {
 struct Life {
     strikes: Vec<Strike>,
     operations: Vec<&'static str>,
-    /// Until when it stands still.
+    /// The end of the freeze.
     thaw: Option<Instant>,
     crashed: bool,
     skew: i64,
     calls: u64,
-    /// The call that is polled now.
+    /// The call that is being polled.
     polled: Option<u64>,
     dropped: BTreeSet<u64>,
 }
 
 impl Process {
-    /// Process `number` of a run, on a node of `time` with a wall clock of its own. `outside` starts what goes on
-    /// while the process stands still.
+    /// Creates the process `number` of a run, on a node of `time` with its own wall clock.
+    /// `outside` starts the tasks that continue while the process is frozen.
     #[must_use]
     pub fn new(number: u32, time: &VirtualClock, outside: Spawner, schedule: &Schedule) -> Self {
         let own = |strike: &&Strike| strike.process == number;
@@ -63,19 +63,19 @@ impl Process {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The number of the process.
+    /// Returns the number of the process.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.shared.number
     }
 
-    /// The clock of the process.
+    /// Returns the clock of the process.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.shared.node.clock()
     }
 
-    /// Starts tasks that stand still with the process and end with it.
+    /// Returns a spawner whose tasks freeze and end with the process.
     #[must_use]
     pub fn spawner(&self) -> Spawner {
         let process = self.clone();
@@ -87,8 +87,8 @@ impl Process {
         })
     }
 
-    /// Runs a future of the process, whose caller may drop it: `None` if a [`Trouble::Drop`] did, or if the
-    /// process has crashed.
+    /// Runs a future that its caller may drop. Returns `None` if a [`Trouble::Drop`] dropped it, or
+    /// if the process has crashed.
     pub fn call<F: Future>(&self, future: F) -> Alive<F> {
         let mut life = self.lock();
         life.calls += 1;
@@ -101,16 +101,17 @@ impl Process {
         self.lock().crashed
     }
 
-    /// The names of all operations up to now, in order.
+    /// Returns the names of all operations so far, in order.
     #[must_use]
     pub fn operations(&self) -> Vec<&'static str> {
         self.lock().operations.clone()
     }
 
-    /// An operation on the store, called `name`, with the trouble that the schedule has for it.
+    /// Runs an operation on the store, called `name`, with the troubles that the schedule has for
+    /// it.
     ///
     /// # Errors
-    /// The errors of `operation`, and a transient one if its request or its answer is lost.
+    /// The errors of `operation`, and a transient error if its request or its answer is lost.
     pub async fn operation<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -130,17 +131,17 @@ impl Process {
         let done = if request.is_zero() && !dropped {
             operation.await
         } else {
-            // The request is on its way, whatever becomes of the process.
-            let (tell, told) = oneshot::channel();
+            // The request is sent, whatever happens to the process.
+            let (reply, replied) = oneshot::channel();
             let clock = self.shared.node.clock();
             self.shared.outside.spawn(async move {
                 clock.sleep(request).await;
-                drop(tell.send(operation.await));
+                drop(reply.send(operation.await));
             });
             if dropped {
                 pending::<()>().await;
             }
-            told.await.unwrap_or_else(|_| Err(StoreError::transient("the run is over")))
+            replied.await.unwrap_or_else(|_| Err(StoreError::transient("the run is over")))
         };
         for trouble in after {
             match trouble {
@@ -200,7 +201,7 @@ impl Process {
         self.shared.node.set_skew(life.skew);
     }
 
-    /// Marks the call that is polled now; `false` if a task is.
+    /// Marks the call that is being polled as dropped. Returns `false` if a task is being polled.
     fn drop_polled(&self) -> bool {
         let mut life = self.lock();
         let polled = life.polled;
@@ -239,7 +240,7 @@ impl<F> Alive<F> {
         Self { process, call, future: Some(Box::pin(future)), thaw: None }
     }
 
-    /// Whether the process stands still. `cx` is woken when it goes on.
+    /// Whether the process is frozen. `cx` is woken when it continues.
     fn is_frozen(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(until) = self.process.lock().thaw else { return false };
         let clock = self.process.clock();

@@ -6,12 +6,12 @@ use super::points::Side;
 use super::trouble::{Schedule, Strike, Trouble};
 use crate::rng::Seed;
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lived {
-    /// How many operations each process began until the work was done, the first process first.
+    /// The number of operations of each process until the work was done, in the order of processes.
     pub operations: Vec<u64>,
-    /// What is wrong at the end.
+    /// The violations at the end.
     pub verdict: Result<(), String>,
 }
 
@@ -25,31 +25,31 @@ pub struct Broken {
     how: String,
     /// The name of the test.
     test: String,
-    /// What went wrong in the run.
+    /// The troubles of the run.
     pub schedule: Schedule,
     /// The violations.
     pub what: String,
 }
 
-/// The variable that picks one schedule.
+/// The variable that selects one schedule.
 const SCHEDULE: &str = "BUTTRESS_SCHEDULE";
-/// The variable that picks one seed.
+/// The variable that selects one seed.
 const SEED: &str = "BUTTRESS_SEED";
-/// How many seeds are run.
+/// The variable for the number of seeds.
 const SEEDS: &str = "BUTTRESS_SEEDS";
-/// The first seed.
+/// The variable for the first seed.
 const FIRST_SEED: &str = "BUTTRESS_FIRST_SEED";
-/// How many threads run seeds.
+/// The variable for the number of threads.
 const THREADS: &str = "BUTTRESS_THREADS";
-/// Which part of all pairs is run: every how many-th.
+/// The variable for the stride over all pairs.
 const PAIRS: &str = "BUTTRESS_PAIRS";
 
 fn test() -> String {
     std::thread::current().name().unwrap_or("<test>").to_owned()
 }
 
-/// Runs a scenario without trouble, and then once for each operation of each process, side and trouble. Returns
-/// the number of runs.
+/// Runs a scenario without trouble, and then once per operation of each process, side and trouble.
+/// Returns the number of runs.
 ///
 /// With the variable `BUTTRESS_SCHEDULE` set, as a failure prints it, only that schedule is run.
 ///
@@ -72,8 +72,9 @@ pub fn each_trouble(
     Ok(runs)
 }
 
-/// The same with two troubles, of which at least one process survives. All pairs are many: of them every `stride`-th is run, or as many as the variable
-/// `BUTTRESS_PAIRS` says in its place; 1 runs all. Returns the number of runs.
+/// Runs a scenario with two troubles at a time. At least one process survives both. It runs every
+/// `stride`-th of all pairs, or with the stride in the variable `BUTTRESS_PAIRS`; 1 runs all pairs.
+/// Returns the number of runs.
 ///
 /// # Errors
 /// The first run that broke an invariant.
@@ -99,7 +100,7 @@ pub fn each_pair(
     };
     let stride = chosen(PAIRS).unwrap_or(stride).max(1);
     let mut runs = 0;
-    // From the end of each stretch: the first pairs strike one operation twice.
+    // It takes the last pair of each stretch: the first pairs strike one operation twice.
     for schedule in pairs.filter(survives).skip(stride - 1).step_by(stride) {
         judged(&schedule, run(&schedule))?;
         runs += 1;
@@ -107,20 +108,20 @@ pub fn each_pair(
     Ok(runs)
 }
 
-/// Runs `count` seeds from 0 on, or as many as the variable `BUTTRESS_SEEDS` says. `run` draws its scenario and
-/// its schedule from the seed and returns both. Returns the number of runs.
+/// Runs `count` seeds from 0 on, or as many as the variable `BUTTRESS_SEEDS` says. `run` draws its
+/// scenario and its schedule from the seed and returns both. Returns the number of runs.
 ///
-/// One thread per processor runs the seeds, or as many threads as the variable `BUTTRESS_THREADS` says. A run depends
-/// on its seed alone, so the number of threads changes no result.
+/// One thread per processor runs the seeds, or the number of threads in the variable
+/// `BUTTRESS_THREADS`. A run depends only on its seed, so the number of threads changes no result.
 ///
-/// With the variable `BUTTRESS_FIRST_SEED` set, the seeds begin there instead of at 0. With the variable
-/// `BUTTRESS_SEED` set, as a failure prints it, only that seed is run.
+/// With the variable `BUTTRESS_FIRST_SEED` set, the seeds begin there instead of at 0. With the
+/// variable `BUTTRESS_SEED` set, as a failure prints it, only that seed is run.
 ///
 /// # Errors
-/// The run with the lowest seed among those that broke an invariant before the threads stopped.
+/// The run with the lowest seed among the runs that broke an invariant before the threads stopped.
 ///
 /// # Panics
-/// With the panic of a run.
+/// If `run` panics.
 pub fn each_seed(
     count: u64,
     run: impl Fn(Seed) -> (Schedule, Lived) + Sync,
@@ -157,7 +158,7 @@ pub fn each_seed(
     let threads = threads.min(usize::try_from(count).unwrap_or(usize::MAX));
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // A thread that cannot be started leaves its seeds to the others.
+            // If a thread cannot be started, the other threads run its seeds.
             drop(Builder::new().name(name.clone()).spawn_scoped(scope, work));
         }
         work();

@@ -9,7 +9,8 @@ struct Disk {
     charges: AtomicU32,
 }
 
-/// Charges once for each record, with a window between the charge and its record unless `keyed`.
+/// Charges once per record. Unless `keyed`, a crash between the charge and its record charges
+/// again.
 async fn pay(disk: &Disk, points: &CrashPoints, keyed: bool) {
     if disk.log.lock().unwrap().contains(&"charged") {
         return;
@@ -52,8 +53,8 @@ async fn what_is_repeated_under_a_key_survives_every_crash_and_every_two() {
     let report = at_every_boundary(async || Disk::default(), run, once).await.unwrap();
     assert_eq!((report.boundaries.len(), report.crashes, report.missed), (4, 4, 0));
     let report = at_every_pair(async || Disk::default(), run, once).await.unwrap();
-    // Four first crashes; the second life comes to four boundaries after the first three, and to none
-    // after the last: the record is there.
+    // Four first crashes. The second life reaches four boundaries after the first three, and none
+    // after the last, because the record exists.
     assert_eq!((report.crashes, report.missed), (4 + 3 * 4, 0));
 }
 

@@ -6,24 +6,24 @@ use buttress::Rng;
 
 use super::points::Side;
 
-/// What can happen to a process at an operation of its store.
+/// A fault that can happen to a process at an operation of its store.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Trouble {
-    /// The whole process stands still for this time. Time passes for all other processes.
+    /// The whole process freezes for this time. All other processes continue.
     Freeze(Duration),
-    /// The message takes this time: the request if it comes [`Before`](Side::Before) the effect, the answer if
-    /// it comes [`After`](Side::After) the effect.
+    /// The message takes this time: the request if it is [`Before`](Side::Before) the effect, the
+    /// answer if it is [`After`](Side::After) the effect.
     Late(Duration),
     /// The message is lost: the request before the effect, the answer after it. The operation fails with a
     /// transient error after this time. [`Duration::MAX`] means that it never returns.
     Lost(Duration),
-    /// The wall clock of the process jumps by so many seconds.
+    /// The wall clock of the process jumps by this number of seconds.
     Jump(i64),
     /// The caller drops the future that waits for the operation. The effect takes place. Only a future that
     /// [`Process::call`](super::Process::call) runs can be dropped.
     Drop,
-    /// The process crashes and never comes back.
+    /// The process crashes and never restarts.
     Crash,
 }
 
@@ -36,11 +36,11 @@ pub struct Strike {
     pub operation: u64,
     /// Before the effect of the operation, or after it.
     pub side: Side,
-    /// What happens.
+    /// The trouble.
     pub trouble: Trouble,
 }
 
-/// All that goes wrong in one run.
+/// All troubles of one run.
 ///
 /// Its text can be parsed: `1/7/after/freeze/11000,2/3/before/lost/0` freezes process 1 for 11 seconds after the
 /// effect of its seventh operation, and loses the request of the third operation of process 2.
@@ -48,8 +48,8 @@ pub struct Strike {
 pub struct Schedule(pub Vec<Strike>);
 
 impl Trouble {
-    /// A selection for a sweep with leases of length `lease`: each kind, shorter and longer than the lease where
-    /// it has a length.
+    /// Returns the troubles of a sweep with leases of length `lease`: each kind, and for kinds with
+    /// a length a shorter and a longer one than the lease.
     #[must_use]
     pub fn around(lease: Duration) -> Vec<Self> {
         let longer = lease + lease / 10;
@@ -86,14 +86,15 @@ impl Trouble {
 }
 
 impl Schedule {
-    /// A schedule without trouble.
+    /// Returns a schedule without trouble.
     #[must_use]
     pub const fn calm() -> Self {
         Self(Vec::new())
     }
 
-    /// Up to `most` strikes drawn from `rng`, among the first `operations` of each of `processes` processes,
-    /// whose leases have the length `lease`. One process never crashes, so that work can end.
+    /// Draws up to `most` strikes from `rng`, among the first `operations` of each of `processes`
+    /// processes. Their leases have the length `lease`. One process never crashes, so that work can
+    /// end.
     #[must_use]
     pub fn random(rng: &Rng, processes: u32, operations: u64, lease: Duration, most: u64) -> Self {
         let survivor = rng.between(1, processes.into());
@@ -139,10 +140,10 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// The text is not that of a [`Schedule`].
+/// The text is not a [`Schedule`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "\"{0}\" is no strike; write process/operation/before|after/freeze|late|lost|jump|drop|crash/number"
+    "\"{0}\" is not a strike, write process/operation/before|after/freeze|late|lost|jump|drop|crash/number"
 )]
 pub struct InvalidSchedule(String);
 

@@ -1,13 +1,13 @@
-//! A layer that waits on tokio's clock where there is no tokio.
+//! Detects a layer that waits on tokio's clock without a tokio runtime.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 
-/// Runs `poll`. If it panics because something waits on tokio's clock, the panic says which clock was
-/// forgotten instead.
+/// Runs `poll`. If it panics because code waits on tokio's clock, panics with a message that names
+/// the missing clock.
 #[inline]
 pub(super) fn named<T>(poll: impl FnOnce() -> T) -> T {
-    // The panic goes on in any case, so nobody sees what it left half done.
+    // The panic continues in any case, so the unfinished state cannot be observed.
     match catch_unwind(AssertUnwindSafe(poll)) {
         Ok(polled) => polled,
         Err(panic) => fail(panic),

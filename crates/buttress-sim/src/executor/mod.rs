@@ -1,4 +1,4 @@
-//! The first engine: an executor of its own, on one thread, under a virtual clock.
+//! The first engine: this crate's own executor, on one thread, under a virtual clock.
 
 mod forgotten;
 mod named;
@@ -22,8 +22,8 @@ pub use stuck::Stuck;
 
 use crate::rng;
 
-/// Runs tasks on this thread, and moves a [`VirtualClock`] to the next deadline whenever none of them can
-/// go on. The same tasks run in the same order every time.
+/// Runs tasks on this thread, and moves a [`VirtualClock`] to the next deadline when no task is
+/// ready. The same tasks run in the same order every time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +34,7 @@ use crate::rng;
 /// let clock = time.clock();
 /// let mut executor = Executor::new(&time);
 /// let hour = executor.block_on(async { clock.sleep(Duration::from_secs(3600)).await });
-/// assert_eq!(hour, Ok(())); // at once
+/// assert_eq!(hour, Ok(())); // immediately
 /// assert_eq!(time.elapsed(), Duration::from_secs(3600));
 /// ```
 pub struct Executor {
@@ -46,7 +46,7 @@ pub struct Executor {
     fired: Vec<Waker>,
     ties: Option<Rng>,
     most_polls: u64,
-    /// Polls since the time last moved, and where it was then.
+    /// The number of polls since the time last moved, and the time at that check.
     polls: u64,
     moved: Duration,
 }
@@ -54,16 +54,16 @@ pub struct Executor {
 struct Slot {
     future: Option<Task>,
     name: Option<String>,
-    /// The same as `waker`, to take back that it was woken.
+    /// The task waker behind `waker`, to reset its woken flag.
     handle: Arc<TaskWaker>,
     waker: Waker,
 }
 
-/// The slot of the future that `block_on` was given.
+/// The slot of the future of `block_on`.
 const MAIN: u32 = 0;
 
 impl Executor {
-    /// An executor without tasks, over `time`.
+    /// Creates an executor without tasks, over `time`.
     #[must_use]
     pub fn new(time: &VirtualClock) -> Self {
         let queue = Queue::new();
@@ -82,49 +82,51 @@ impl Executor {
         executor
     }
 
-    /// Draws the order of whatever happens at the same instant from `rng`: of timers with one deadline, and
-    /// of tasks that are ready together. Defaults to the order in which they were registered or woken. What
-    /// must not depend on that order is tested with a few seeds here.
+    /// Draws the order of simultaneous events from `rng`: timers with one deadline, and tasks that
+    /// are ready together. Default: the order in which they were registered or woken. Run a few
+    /// seeds to test that code does not depend on that order.
     #[must_use]
     pub fn vary_ties(mut self, rng: Rng) -> Self {
         self.ties = Some(rng);
         self
     }
 
-    /// After so many polls at one instant the run is given up as a livelock. Defaults to ten million.
+    /// Sets the number of polls at one instant after which the run ends as a livelock. Default: 10
+    /// 000 000.
     #[must_use]
     pub const fn most_polls_an_instant(mut self, polls: u64) -> Self {
         self.most_polls = polls;
         self
     }
 
-    /// Where orchestrators start their tasks.
+    /// Returns the spawner through which orchestrators start their tasks.
     #[must_use]
     pub fn spawner(&self) -> Spawner {
         let queue = self.queue.clone();
         Spawner::new(move |task| queue.spawn(task))
     }
 
-    /// Starts a task. It is polled when the executor runs; [`named`] gives it a name for reports.
+    /// Starts a task. The executor polls it when it runs. [`named`] gives a task a name for
+    /// reports.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.queue.spawn(Box::pin(task));
     }
 
-    /// How many tasks have not ended.
+    /// Returns the number of unfinished tasks.
     #[must_use]
     pub fn tasks(&self) -> usize {
         let started = self.slots.iter().filter(|slot| slot.future.is_some()).count();
         started + self.queue.spawned()
     }
 
-    /// Runs all tasks until `main` has ended, and returns what it returned. Tasks that have not ended stay,
-    /// and go on in the next call.
+    /// Runs all tasks until `main` has ended, and returns its output. Unfinished tasks stay, and
+    /// continue in the next call.
     ///
     /// # Errors
-    /// [`Stuck`] if nothing can ever happen again, or if the time does not move.
+    /// [`Stuck`] if no further event is possible, or if the time does not move.
     ///
     /// # Panics
-    /// If a task does. If a task waits on tokio's clock, the panic names the clock that was forgotten.
+    /// If a task panics. If a task waits on tokio's clock, the panic says that a clock is missing.
     pub fn block_on<F: Future>(&mut self, main: F) -> Result<F::Output, Stuck> {
         let mut main = pin!(main);
         self.polls = 0;
@@ -176,8 +178,8 @@ impl Executor {
     }
 
     fn move_time(&mut self) -> Result<(), Stuck> {
-        // With ties drawn, what fired together is let go one by one, each with all that it sets off: wakers that
-        // do their work at once would otherwise always be ahead of tasks.
+        // With drawn ties, timers that fired together are woken one by one, each with all its
+        // consequences. Otherwise wakers that run code immediately would always precede tasks.
         if let (Some(_), Some(waker)) = (&self.ties, self.fired.pop()) {
             waker.wake();
             return Ok(());
@@ -189,7 +191,7 @@ impl Executor {
             rng::shuffle(&mut self.fired, rng);
             return Ok(());
         }
-        // Taken from the end, which is cheaper than draining from the front.
+        // Popping from the end is cheaper than draining from the front.
         if self.fired.len() > 1 {
             self.fired.reverse();
         }
@@ -199,7 +201,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Starts counting polls anew if the time has moved since the last look.
+    /// Restarts the count of polls if the time has moved since the last check.
     fn check_moved(&mut self, last: u32) -> Result<(), Stuck> {
         let now = self.time.elapsed();
         self.polls = 0;

@@ -6,14 +6,15 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 thread_local! {
-    /// The name that the future which is being polled gives its task.
+    /// The name that the polled future gives its task.
     static NAME: RefCell<Option<String>> = const { RefCell::new(None) };
-    /// Whether there is one: looked at after every poll of every task.
+    /// Whether there is a name. It is read after every poll of every task.
     static NAMED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Gives the task that polls `future` a name, for the reports of an [`Executor`](super::Executor).
-/// Elsewhere it does nothing, so that tasks can carry it through a [`Spawner`](buttress::Spawner).
+/// With other executors it has no effect, so that tasks can carry the name through a
+/// [`Spawner`](buttress::Spawner).
 pub fn named<F: Future>(name: impl Into<String>, future: F) -> Named<F> {
     Named { name: Some(name.into()), future }
 }
@@ -42,7 +43,7 @@ impl<F: Future> Future for Named<F> {
     }
 }
 
-/// The name given since the last time this was asked.
+/// Returns the name that was given since the last call.
 #[inline]
 pub(super) fn take() -> Option<String> {
     if NAMED.get() {

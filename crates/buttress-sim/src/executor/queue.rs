@@ -1,4 +1,4 @@
-//! Which tasks are ready, in the order in which they became so.
+//! The ready tasks, in the order in which they became ready.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,17 +9,17 @@ use std::task::Wake;
 
 use buttress::{Rng, Task};
 
-/// An entry of `ready` that stands for the next of `spawned`.
+/// An entry of `ready` for the next of `spawned`.
 const SPAWNED: u32 = u32::MAX;
 
-/// What has become ready: slots, and new tasks.
+/// The slots and new tasks that have become ready.
 #[derive(Default)]
 pub(super) struct Ready {
     ready: VecDeque<u32>,
     spawned: VecDeque<Task>,
 }
 
-/// What is polled next.
+/// The next item to poll.
 pub(super) enum Next {
     Slot(u32),
     New(Task),
@@ -38,7 +38,7 @@ impl Ready {
         }
     }
 
-    /// Puts what `other` has behind what is here, and leaves it empty.
+    /// Moves the entries of `other` behind the entries here.
     fn append(&mut self, other: &mut Self) {
         self.ready.append(&mut other.ready);
         self.spawned.append(&mut other.spawned);
@@ -46,33 +46,34 @@ impl Ready {
 }
 
 thread_local! {
-    /// The executor that runs on this thread, and what becomes ready while it runs. A simulation wakes its
-    /// tasks on its own thread, and the most expensive part of that would be a lock.
+    /// The executor that runs on this thread, and the tasks that become ready while it runs. A
+    /// simulation wakes its tasks on its own thread, and a lock would be the most expensive part of
+    /// a wake.
     ///
-    /// Without a destructor, because a look at a thread local with one costs twice as much. What is in here is
-    /// dropped by [`Running`]; once nothing runs it holds nothing.
-    static HERE: RefCell<ManuallyDrop<Here>> = const { RefCell::new(ManuallyDrop::new(Here::nobody())) };
+    /// It has no destructor, because an access to a thread local with one costs twice as much.
+    /// [`Running`] drops the content; when no executor runs, it is empty.
+    static HERE: RefCell<ManuallyDrop<Here>> = const { RefCell::new(ManuallyDrop::new(Here::none())) };
 }
 
-/// An executor's key and what is ready there.
+/// The key of an executor, and its ready tasks.
 struct Here {
     key: u64,
     ready: Ready,
 }
 
 impl Here {
-    const fn nobody() -> Self {
+    const fn none() -> Self {
         Self { key: 0, ready: Ready { ready: VecDeque::new(), spawned: VecDeque::new() } }
     }
 }
 
-/// What wakers and spawners share with their executor.
+/// The state that wakers and spawners share with their executor.
 pub(super) struct Queue {
-    /// Tells executors apart; never 0.
+    /// Distinguishes executors; never 0.
     key: u64,
-    /// What was woken or spawned elsewhere than on the thread of the running executor.
+    /// The tasks that were woken or spawned outside of the thread of the running executor.
     elsewhere: Mutex<Ready>,
-    /// Whether there is anything in it.
+    /// Whether `elsewhere` has entries.
     any: AtomicBool,
 }
 
@@ -103,7 +104,7 @@ impl Queue {
         }
     }
 
-    /// Does `change` if the executor runs on this thread.
+    /// Runs `change` if the executor runs on this thread.
     #[inline]
     fn here(&self, change: impl FnOnce(&mut Ready)) -> bool {
         HERE.with_borrow_mut(|here| {
@@ -115,7 +116,8 @@ impl Queue {
         })
     }
 
-    /// What is polled next, on the thread of the executor that runs; drawn from `ties` where that is wanted.
+    /// Returns the next item to poll, on the thread of the running executor. `ties` draws it, if
+    /// present.
     #[inline]
     pub(super) fn next(&self, ties: Option<&Rng>) -> Option<Next> {
         if self.any.load(Ordering::Acquire) {
@@ -133,7 +135,7 @@ impl Queue {
         })
     }
 
-    /// Takes what came from elsewhere.
+    /// Takes the entries of `elsewhere`.
     #[cold]
     fn take_over(&self) {
         self.any.store(false, Ordering::Relaxed);
@@ -141,14 +143,14 @@ impl Queue {
         self.here(|ready| ready.append(&mut came));
     }
 
-    /// How many tasks wait to be taken over.
+    /// Returns the number of new tasks.
     pub(super) fn spawned(&self) -> usize {
         let mut here = 0;
         self.here(|ready| here = ready.spawned.len());
         here + self.lock().spawned.len()
     }
 
-    /// The slots that are ready.
+    /// Returns the slots that are ready.
     pub(super) fn ready(&self) -> Vec<u32> {
         HERE.with_borrow(|here| here.ready.ready.iter().copied().collect())
     }
@@ -158,10 +160,10 @@ impl Queue {
     }
 }
 
-/// While it lives, the executor of `queue` is the one that runs on this thread.
+/// Makes the executor of `queue` the running one on this thread, until it is dropped.
 pub(super) struct Running {
     queue: Arc<Queue>,
-    /// The one that ran before: a task may run a simulation of its own.
+    /// The executor that ran before: a task may run a simulation itself.
     before: Here,
 }
 
@@ -175,8 +177,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // What is ready and was not polled is first in line the next time.
-        let before = std::mem::replace(&mut self.before, Here::nobody());
+        // Entries that were not polled are first the next time.
+        let before = std::mem::replace(&mut self.before, Here::none());
         let Here { ready: mut left, .. } =
             ManuallyDrop::into_inner(HERE.replace(ManuallyDrop::new(before)));
         let mut shared = self.queue.lock();
@@ -186,18 +188,19 @@ impl Drop for Running {
     }
 }
 
-/// The waker of a slot: made once, used by every task that ever sits there. A late wake of an earlier task
-/// polls the present one once too often, which futures must bear.
+/// The waker of a slot: made once, and shared by all tasks of the slot in turn. A late wake of an
+/// earlier task polls the present task once too often, which futures must tolerate.
 pub(super) struct TaskWaker {
     id: u32,
-    /// Whether the slot is in the ready queue of this thread already. Only the thread of the executor reads or
-    /// writes it: wakes from elsewhere always queue, which at worst polls a task once too often.
+    /// Whether the slot is in the ready queue of this thread. Only the thread of the executor
+    /// accesses it. Wakes from other threads always queue, which at worst polls a task once too
+    /// often.
     woken: AtomicBool,
     queue: Arc<Queue>,
 }
 
 impl TaskWaker {
-    /// From here on a wake counts for the next poll.
+    /// Lets later wakes count for the next poll.
     #[inline]
     pub(super) fn begin_poll(&self) {
         self.woken.store(false, Ordering::Relaxed);

@@ -1,28 +1,28 @@
 use std::time::Duration;
 
-/// A run that cannot go on.
+/// Why a run cannot continue.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Stuck {
-    /// No task is ready and no timer is set: nothing can ever happen again.
+    /// No task is ready and no timer is set: no further event is possible.
     #[error("deadlock at {at:?}: no timer is set, and these wait: {}", list(.parked))]
     Deadlock {
-        /// When, since the clock was made.
+        /// The time since the clock was made.
         at: Duration,
-        /// The tasks that wait, by name.
+        /// The names of the waiting tasks.
         parked: Vec<String>,
     },
     /// Tasks keep waking each other, and the time does not move.
     #[error("livelock at {at:?}: the time stands still, and these keep running: {}", list(.spinning))]
     Livelock {
-        /// When, since the clock was made.
+        /// The time since the clock was made.
         at: Duration,
-        /// The tasks that were polled last, by name.
+        /// The names of the tasks that were polled last.
         spinning: Vec<String>,
     },
 }
 
-/// At most twenty names.
+/// Lists at most twenty names.
 fn list(names: &[String]) -> String {
     const MOST: usize = 20;
     let shown: Vec<&str> = names.iter().take(MOST).map(String::as_str).collect();

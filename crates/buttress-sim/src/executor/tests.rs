@@ -132,7 +132,8 @@ fn tasks_that_are_ready_when_main_ends_are_not_forgotten() {
     let mut executor = Executor::new(&time);
     let (log, inner, clock) = (Log::default(), time.clone(), time.clock());
     let after = log.clone();
-    // Main registers its timer first, so that it ends before the task of the same instant is polled.
+    // Main registers its timer first, so that it ends before the task of the same instant is
+    // polled.
     let mut main = Box::pin(clock.sleep(us(1)));
     executor.block_on(poll_fn(|cx| Poll::Ready(main.as_mut().poll(cx).is_ready()))).unwrap();
     executor.spawn(async move {

@@ -1,4 +1,4 @@
-//! When requests come.
+//! The times of requests.
 
 use buttress::Rng;
 
@@ -13,11 +13,12 @@ pub(crate) enum Arrivals {
     Trace(std::vec::IntoIter<std::time::Duration>),
 }
 
-/// Times under a rate: the integral of the rate grows by 1 from one to the next, or by an exponential with
-/// mean 1 where they are random. Computed from the beginning of each piece, so that rounding does not add up.
+/// Times from a rate. The integral of the rate grows by 1 between two times, or for random times by
+/// an exponential with mean 1. Computed from the beginning of each piece, so that rounding errors
+/// do not add up.
 pub(crate) struct Rated {
     pieces: Vec<Piece>,
-    /// The piece in which the last time lies, and the integral where it begins.
+    /// The piece of the last time, and the integral at its beginning.
     piece: usize,
     before: f64,
     integral: f64,
@@ -25,7 +26,7 @@ pub(crate) struct Rated {
 }
 
 impl Arrivals {
-    /// `None` for a closed loop, which has no times of its own.
+    /// Returns the times of an open load, or `None` for a closed loop, which has none.
     pub(crate) fn of(shape: &Shape, rng: &Rng) -> Option<Self> {
         match shape {
             Shape::Open { rate, random } => {
@@ -76,7 +77,8 @@ impl Rated {
 }
 
 impl Piece {
-    /// When the integral of this piece has come to `wanted`, in seconds since the start.
+    /// Returns the time at which the integral of this piece reaches `wanted`, in seconds since the
+    /// start.
     fn when(&self, wanted: f64) -> Option<f64> {
         let Self { from, rate, slope } = *self;
         if slope == 0.0 {

@@ -1,4 +1,4 @@
-//! Requests under way: callers, and what tells them to begin.
+//! The callers of a run, and the tasks that start their requests.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -14,18 +14,18 @@ use super::{Arrivals, Request};
 use crate::Distribution;
 use crate::measure::{Cause, Recorder, SourceId};
 
-/// What all callers of a run share.
+/// The state that all callers of a run share.
 pub(crate) struct Callers {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) source: SourceId,
     pub(crate) clock: Clock,
     pub(crate) start: Instant,
-    /// How long a caller waits before giving up, and where that is drawn.
+    /// How long a caller waits before it leaves, with the random source.
     pub(crate) patience: Option<(Distribution, Rng)>,
     pub(crate) keys: (u64, Rng),
 }
 
-/// A request that has begun, and is counted once: as how it ended, or as abandoned.
+/// A request in flight. It is counted once: with its end, or as abandoned.
 struct UnderWay<'a> {
     callers: &'a Callers,
     id: u64,
@@ -41,7 +41,7 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Callers {
-    /// One request from its beginning to its end.
+    /// Sends one request and waits for its end.
     async fn ask<S>(&self, service: &mut S, id: u64)
     where
         S: Service<Request>,
@@ -61,7 +61,7 @@ impl Callers {
         let mut patience = pin!(self.clock.sleep(patience.draw(rng)));
         let mut answer = pin!(answer(service, request));
         let waited = poll_fn(|cx| {
-            // An answer that is there when the patience ends is still heard.
+            // An answer that is ready when the patience ends still counts.
             if let Poll::Ready(cause) = answer.as_mut().poll(cx) {
                 return Poll::Ready(cause);
             }
@@ -83,10 +83,10 @@ where
     Cause::of(&answered)
 }
 
-/// Begins a request at each of `arrivals`, whatever became of those before.
+/// Starts a request at each of `arrivals`, regardless of earlier requests.
 ///
-/// Callers that have finished are used again, with their service: a run with millions of requests makes as
-/// many tasks as there are ever requests under way.
+/// It reuses idle callers with their service. A run with millions of requests makes as many tasks
+/// as the largest number of concurrent requests.
 pub(crate) async fn open_loop<S>(
     callers: Arc<Callers>,
     arrivals: Arrivals,
@@ -116,7 +116,7 @@ pub(crate) async fn open_loop<S>(
     }
 }
 
-/// One client of a closed loop.
+/// Runs one client of a closed loop.
 pub(crate) async fn closed_loop<S>(
     callers: Arc<Callers>,
     mut service: S,
@@ -148,29 +148,29 @@ struct Seats {
     wakers: Vec<Option<Waker>>,
 }
 
-/// Where a request is handed to a caller.
+/// The place in which a caller receives a request.
 struct Seat {
     index: usize,
-    /// `NONE` if there is no request. What orders it is the waking of the caller.
+    /// `NONE` if there is no request. Waking the caller orders the accesses.
     request: AtomicU64,
 }
 
 const NONE: u64 = u64::MAX;
 
 impl Pool {
-    /// Hands a request to a caller that is idle, if there is one.
+    /// Hands a request to an idle caller. Returns `false` if there is none.
     fn hand(&self, id: u64) -> bool {
         let mut seats = self.lock();
         let Some(index) = seats.idle.pop() else { return false };
         if let (Some(seat), Some(Some(waker))) = (seats.seats.get(index), seats.wakers.get(index)) {
             seat.request.store(id, Ordering::Release);
-            // Under the lock, which saves a clone: no waker of a caller comes back here.
+            // Under the lock, which saves a clone. The waker of a caller never takes this lock.
             waker.wake_by_ref();
         }
         true
     }
 
-    /// A seat for a new caller, with its first request.
+    /// Returns a seat for a new caller, with its first request.
     fn seat(&self, id: u64) -> Arc<Seat> {
         let mut seats = self.lock();
         let seat = Arc::new(Seat { index: seats.seats.len(), request: AtomicU64::new(id) });
@@ -179,7 +179,7 @@ impl Pool {
         seat
     }
 
-    /// The next request for the caller in this seat.
+    /// Waits for the next request of the caller in this seat.
     async fn next(&self, seat: &Seat) -> u64 {
         let mut waits = false;
         poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! Who asks, and when.
+//! The requests of a run and their times.
 
 mod arrivals;
 mod drive;
@@ -14,12 +14,13 @@ pub use rate::Rate;
 
 use crate::Distribution;
 
-/// A request. What your services take instead, make of it with tower's `map_request` around the stack.
+/// A request of a run. Convert it into the type of your services with tower's `map_request` around
+/// the stack.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Request {
-    /// Its number; the first is 0.
+    /// The number of the request, from 0.
     pub id: u64,
-    /// Whose it is, or what it is about: evenly drawn from [`Load::keys`].
+    /// The key of the request, e.g. a user or a record: uniformly drawn from [`Load::keys`].
     pub key: u64,
 }
 
@@ -29,7 +30,7 @@ pub struct Request {
 /// use std::time::Duration;
 /// use buttress_sim::{Distribution, Load, Rate};
 /// let sec = Duration::from_secs;
-/// // 300 a second, at random times, and 900 for ten seconds; nobody waits for longer than two.
+/// // 300 per second at random times, and 900 for ten seconds; callers leave after two seconds.
 /// let load = Load::poisson(Rate::spike(300.0, 900.0, sec(60), sec(10)))
 ///     .impatient(Distribution::constant(sec(2)));
 /// // Fifty users who think for a second between an answer and the next request.
@@ -55,29 +56,29 @@ impl Load {
         Self { shape, patience: None, keys: 1 }
     }
 
-    /// Requests at random times, as from many callers who know nothing of each other: so many per second, or
-    /// a [`Rate`] that changes.
+    /// Sends requests at random times, as many independent callers do. `rate` is a number per
+    /// second, or a [`Rate`] that changes.
     pub fn poisson(rate: impl Into<Rate>) -> Self {
         Self::of(Shape::Open { rate: rate.into(), random: true })
     }
 
-    /// Requests at even intervals.
+    /// Sends requests at even intervals.
     pub fn even(rate: impl Into<Rate>) -> Self {
         Self::of(Shape::Open { rate: rate.into(), random: false })
     }
 
-    /// Requests at these times since the start.
+    /// Sends requests at these times since the start.
     pub fn trace(times: impl IntoIterator<Item = Duration>) -> Self {
         let mut times: Vec<Duration> = times.into_iter().collect();
         times.sort_unstable();
         Self::of(Shape::Trace(times))
     }
 
-    /// Requests at the times in `text`: one in a line, in seconds since the start. Empty lines and what
-    /// follows a `#` are skipped.
+    /// Sends requests at the times in `text`: one per line, in seconds since the start. It skips
+    /// empty lines and the text after a `#`.
     ///
     /// # Errors
-    /// A line that is no time.
+    /// A line is not a time in seconds.
     pub fn trace_text(text: &str) -> Result<Self, InvalidConfig> {
         let mut times = Vec::new();
         for line in text.lines() {
@@ -93,19 +94,20 @@ impl Load {
         Ok(Self::trace(times))
     }
 
-    /// So many clients, each of whom thinks, asks, and waits for the answer before thinking again.
+    /// Sends requests from this number of clients. Each client thinks, sends a request, and waits
+    /// for the answer.
     pub fn closed(clients: u32, think: impl Into<Distribution>) -> Self {
         Self::of(Shape::Closed { clients, think: think.into() })
     }
 
-    /// Callers give up when they have waited for so long; their calls are dropped. Defaults to callers who
-    /// wait for ever.
+    /// Sets the time after which callers leave. Their calls are dropped. Default: callers wait
+    /// forever.
     pub fn impatient(mut self, patience: impl Into<Distribution>) -> Self {
         self.patience = Some(patience.into());
         self
     }
 
-    /// Requests are about so many keys. Defaults to 1. At least 1.
+    /// Sets the number of keys that requests are about. Default: 1. At least 1.
     pub const fn keys(mut self, keys: u64) -> Self {
         self.keys = keys;
         self

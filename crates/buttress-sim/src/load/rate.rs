@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use buttress::InvalidConfig;
 
-/// Requests per second over the time: straight lines between points, and steps.
+/// Requests per second as a function of time: straight lines between points, and steps.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rate {
-    /// In order of their times; the first is at 0, the last goes on for ever.
+    /// In the order of their times. The first is at 0, and the last continues forever.
     pub(super) pieces: Vec<Piece>,
 }
 
-/// From `from` on, in seconds, `rate` a second, changing by `slope` a second each second.
+/// From `from` on, in seconds: `rate` per second, changing by `slope` per second each second.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Piece {
     pub(super) from: f64,
@@ -18,13 +18,13 @@ pub(super) struct Piece {
 }
 
 impl Rate {
-    /// Always the same.
+    /// Returns a constant rate.
     #[must_use]
     pub fn constant(rate: f64) -> Self {
         Self { pieces: vec![Piece { from: 0.0, rate, slope: 0.0 }] }
     }
 
-    /// In a straight line from one to another, where it then stays.
+    /// Returns a rate that changes linearly from `from` to `to`, and then stays there.
     #[must_use]
     pub fn ramp(from: f64, to: f64, over: Duration) -> Self {
         let over = over.as_secs_f64();
@@ -33,7 +33,8 @@ impl Rate {
         Self { pieces: vec![rising, Piece { from: over, rate: to, slope: 0.0 }] }
     }
 
-    /// Each rate from its time on. Before the first time there is nothing.
+    /// Returns a rate with steps: each value applies from its time on. It is 0 before the first
+    /// time.
     #[must_use]
     pub fn steps(steps: impl IntoIterator<Item = (Duration, f64)>) -> Self {
         let mut pieces = vec![Piece { from: 0.0, rate: 0.0, slope: 0.0 }];
@@ -47,13 +48,13 @@ impl Rate {
         Self { pieces }
     }
 
-    /// `peak` from `at` on for `lasting`, and `base` before and after.
+    /// Returns a rate of `base`, with `peak` from `at` on for `lasting`.
     #[must_use]
     pub fn spike(base: f64, peak: f64, at: Duration, lasting: Duration) -> Self {
         Self::steps([(Duration::ZERO, base), (at, peak), (at.saturating_add(lasting), base)])
     }
 
-    /// The rate at `at`.
+    /// Returns the rate at `at`.
     #[must_use]
     pub fn at(&self, at: Duration) -> f64 {
         let at = at.as_secs_f64();

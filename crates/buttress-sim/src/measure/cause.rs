@@ -2,28 +2,29 @@ use std::fmt;
 
 use buttress::{AsRefusal, ErrorKind};
 
-/// How a request ended. Each ends in exactly one way, unless the end of the run cuts it short.
+/// How a request ended. Each request ends with exactly one cause, unless the end of the run
+/// interrupts it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Cause {
-    /// With an answer.
+    /// The request got an answer.
     Ok,
-    /// With an error of the service, or a refusal that says nothing of load: no route, not authorized, a key
-    /// that cannot be used, a store that is away.
+    /// The service returned an error, or a layer refused for a reason other than load: no route,
+    /// not authorized, an unusable key, an unavailable store.
     Error,
-    /// Cut short by a time limit.
+    /// A time limit interrupted the call.
     Timeout,
-    /// Refused by a rate limiter.
+    /// A rate limiter refused the call.
     Limited,
-    /// Refused by a circuit.
+    /// An open circuit refused the call.
     Open,
-    /// Refused by a bulkhead, by a queue that did not move, or for want of another place.
+    /// A bulkhead or a queue refused the call, or a layer had no room for another key.
     Full,
-    /// The caller gave up.
+    /// The caller left before the answer.
     Abandoned,
 }
 
 impl Cause {
-    /// All of them, in the order in which reports show them.
+    /// All causes, in the order of reports.
     pub const ALL: [Self; 7] = [
         Self::Ok,
         Self::Error,
@@ -34,7 +35,7 @@ impl Cause {
         Self::Abandoned,
     ];
 
-    /// The cause in lower case, for reports.
+    /// Returns the cause in lower case, for reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -48,7 +49,7 @@ impl Cause {
         }
     }
 
-    /// What the result of a request says.
+    /// Returns the cause of the result of a request.
     pub(crate) fn of<T, E: AsRefusal>(result: &Result<T, E>) -> Self {
         match result {
             Ok(_) => Self::Ok,
@@ -75,7 +76,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// How many requests ended how.
+/// The number of ended requests per cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Ends([u64; 7]);
 
@@ -84,7 +85,7 @@ impl Ends {
         Self([0; 7])
     }
 
-    /// Those that ended with `cause`.
+    /// Returns the number of requests that ended with `cause`.
     #[must_use]
     pub const fn of(&self, cause: Cause) -> u64 {
         let Self([ok, error, timeout, limited, open, full, abandoned]) = self;
@@ -99,7 +100,7 @@ impl Ends {
         }
     }
 
-    /// All that ended.
+    /// Returns the number of requests that ended.
     #[must_use]
     pub fn all(&self) -> u64 {
         self.0.iter().sum()

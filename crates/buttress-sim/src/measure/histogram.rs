@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use crate::distribution::nanos;
 
-/// Times in buckets that are at most 1/128 wide, relative to the time: counts, mean, least and most are
-/// exact, percentiles to within 0.4 %. Its memory does not depend on how many times it holds.
+/// Times in buckets with a relative width of at most 1/128. Counts, mean, least and greatest time
+/// are exact, percentiles to within 0.4 %. Its memory does not depend on the number of times.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Histogram {
-    /// Counts from bucket `first` on.
+    /// The counts from bucket `first` on.
     buckets: Vec<u32>,
     first: usize,
     count: u64,
@@ -15,12 +15,12 @@ pub struct Histogram {
     most: u64,
 }
 
-/// Buckets to each power of two.
+/// The number of buckets per power of two, as an exponent.
 const GRAIN: u32 = 7;
 const STEP: usize = 1 << GRAIN;
 
 impl Histogram {
-    /// Without times.
+    /// Creates an empty histogram.
     #[must_use]
     pub const fn new() -> Self {
         Self { buckets: Vec::new(), first: 0, count: 0, sum: 0, least: u64::MAX, most: 0 }
@@ -64,7 +64,7 @@ impl Histogram {
         }
     }
 
-    /// Adds all times of another.
+    /// Adds all times of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (index, count) in other.buckets.iter().enumerate() {
             if *count > 0 {
@@ -77,13 +77,13 @@ impl Histogram {
         self.most = self.most.max(other.most);
     }
 
-    /// Forgets all times and keeps the memory.
+    /// Removes all times and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.buckets.fill(0);
         (self.count, self.sum, self.least, self.most) = (0, 0, u64::MAX, 0);
     }
 
-    /// A copy that holds no more buckets than it needs.
+    /// Returns a copy without unneeded buckets.
     pub(crate) fn trimmed(&self) -> Self {
         let used = |count: &u32| *count > 0;
         let (Some(from), Some(to)) =
@@ -96,13 +96,13 @@ impl Histogram {
         Self { buckets, first: self.first + from, count, sum, least, most }
     }
 
-    /// How many times there are.
+    /// Returns the number of times.
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their mean; zero if there are none.
+    /// Returns the mean, or zero if the histogram is empty.
     #[must_use]
     pub fn mean(&self) -> Duration {
         if self.count == 0 {
@@ -111,20 +111,20 @@ impl Histogram {
         Duration::from_nanos((self.sum / u128::from(self.count)) as u64)
     }
 
-    /// Their sum, in seconds.
+    /// Returns the sum of the times, in seconds.
     #[must_use]
     pub fn total_seconds(&self) -> f64 {
         self.sum as f64 * 1e-9
     }
 
-    /// The longest; zero if there are none.
+    /// Returns the longest time, or zero if the histogram is empty.
     #[must_use]
     pub const fn max(&self) -> Duration {
         Duration::from_nanos(self.most)
     }
 
-    /// The time that a share `q` of them does not exceed: 0.99 for the 99th percentile. Zero if there are
-    /// none.
+    /// Returns the time that a share `q` of the times does not exceed: 0.99 for the 99th
+    /// percentile. Zero if the histogram is empty.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Duration {
         if self.count == 0 {
@@ -136,7 +136,7 @@ impl Histogram {
             let count = f64::from(*count);
             if count > 0.0 && below + count >= rank {
                 let (from, width) = span_of(self.first + index);
-                // As if the times of a bucket were spread evenly.
+                // It assumes that the times of a bucket are spread evenly.
                 let within =
                     from as f64 + width as f64 * ((rank - below - 0.5) / count).clamp(0.0, 1.0);
                 return Duration::from_nanos((within as u64).clamp(self.least, self.most));
@@ -162,7 +162,7 @@ const fn bucket_of(nanos: u64) -> usize {
     (shift as usize + 1) * STEP + (nanos >> shift) as usize - STEP
 }
 
-/// The least time of a bucket, and how wide it is.
+/// Returns the least time of a bucket, and its width.
 const fn span_of(bucket: usize) -> (u64, u64) {
     if bucket < STEP {
         return (bucket as u64, 1);

@@ -1,7 +1,7 @@
 use super::cause::Cause;
 use super::histogram::Histogram;
 
-/// How long requests took, apart for each way in which they ended.
+/// The latency of requests, with a separate histogram per cause.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Latencies([Histogram; Cause::ALL.len()]);
 

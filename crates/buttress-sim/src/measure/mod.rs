@@ -1,4 +1,4 @@
-//! What a run is measured by.
+//! The measurements of a run.
 
 mod cause;
 mod histogram;

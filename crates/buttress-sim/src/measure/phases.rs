@@ -1,4 +1,4 @@
-//! [`Phase`]: the states that a system goes through, found from what was offered and what was answered.
+//! [`Phase`]: the states that a system goes through, found from offered load and answers.
 
 mod reasons;
 mod served;
@@ -8,7 +8,7 @@ mod tests;
 
 use std::time::Duration;
 
-use reasons::{Look, looks};
+use reasons::{Verdict, verdicts};
 
 /// The state of a system.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -46,11 +46,11 @@ impl PhaseKind {
 /// A stretch of a run in one state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Phase {
-    /// Which.
+    /// The kind of the state.
     pub kind: PhaseKind,
-    /// From when on, since the start.
+    /// The beginning, since the start of the run.
     pub from: Duration,
-    /// Until when.
+    /// The end, since the start of the run.
     pub to: Duration,
 }
 
@@ -89,31 +89,31 @@ pub struct Recovery {
     pub after: Option<Duration>,
 }
 
-/// What phases are found from: one of these for each window.
+/// The input for finding phases, one per window.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Sample {
     pub(crate) from: Duration,
     pub(crate) to: Duration,
     pub(crate) offered: u64,
     pub(crate) good: u64,
-    /// A fault was there at some time of the window.
+    /// Whether a fault was present at some time of the window.
     pub(crate) faulty: bool,
 }
 
 /// Finds the phases of a run. `healthy` is the share of the offered load that has to be served. A system that is
 /// down without a present reason for `patience` windows or more is metastable.
 pub(crate) fn find(samples: &[Sample], healthy: f64, patience: usize) -> Vec<Phase> {
-    let looks = looks(samples, healthy);
+    let verdicts = verdicts(samples, healthy);
     let mut phases: Vec<Phase> = Vec::new();
-    let mut rest = looks.as_slice();
+    let mut rest = verdicts.as_slice();
     let mut times = samples.iter();
     while let Some(first) = rest.first() {
-        let length = rest.iter().take_while(|look| *look == first).count();
+        let length = rest.iter().take_while(|verdict| *verdict == first).count();
         let kind = match first {
-            Look::Served => PhaseKind::Stable,
-            Look::Caused => PhaseKind::Overloaded,
-            Look::Uncaused if length >= patience => PhaseKind::Metastable,
-            Look::Uncaused => PhaseKind::Recovering,
+            Verdict::Served => PhaseKind::Stable,
+            Verdict::Caused => PhaseKind::Overloaded,
+            Verdict::Uncaused if length >= patience => PhaseKind::Metastable,
+            Verdict::Uncaused => PhaseKind::Recovering,
         };
         let stretch: Vec<&Sample> = times.by_ref().take(length).collect();
         if let (Some(first), Some(last)) = (stretch.first(), stretch.last()) {
@@ -130,10 +130,10 @@ pub(crate) fn find(samples: &[Sample], healthy: f64, patience: usize) -> Vec<Pha
 /// Finds how the system recovered from each trigger: each stretch of windows with a fault, or with a load that it
 /// does not carry.
 pub(crate) fn recovery(samples: &[Sample], healthy: f64) -> Vec<Recovery> {
-    let looks = looks(samples, healthy);
+    let verdicts = verdicts(samples, healthy);
     let triggers = |index: usize| {
         let faulty = samples.get(index).is_some_and(|sample| sample.faulty);
-        faulty || looks.get(index) == Some(&Look::Caused)
+        faulty || verdicts.get(index) == Some(&Verdict::Caused)
     };
     let mut found = Vec::new();
     for index in 1..samples.len() {
@@ -142,8 +142,9 @@ pub(crate) fn recovery(samples: &[Sample], healthy: f64) -> Vec<Recovery> {
         }
         let Some(trigger_ended) = samples.get(index).map(|sample| sample.from) else { break };
         let until = (index..samples.len()).find(|index| triggers(*index)).unwrap_or(samples.len());
-        // From the last window that was down on, if there is one after that.
-        let down = (index..until).rev().find(|index| looks.get(*index) != Some(&Look::Served));
+        // From the last unserved window on, if another window follows it.
+        let down =
+            (index..until).rev().find(|index| verdicts.get(*index) != Some(&Verdict::Served));
         let fine_from = down.map_or(index, |down| down + 1);
         let after = (fine_from < until)
             .then(|| samples.get(fine_from).map(|sample| sample.from - trigger_ended))

@@ -10,24 +10,24 @@ use super::trace::Trace;
 use super::window::Window;
 use crate::replay::Violation;
 
-/// So many changes of all circuits are kept.
+/// The most changes that are kept, over all circuits.
 const MOST_CHANGES: usize = 100_000;
 
-/// What is left of a run.
+/// The records of a run.
 pub(crate) struct Recorded {
     pub(crate) trace: Trace,
-    /// Requests that began, and how they ended, since the warm-up.
+    /// The requests that began since the warm-up, and how they ended.
     pub(crate) began: u64,
     pub(crate) ends: Ends,
     pub(crate) latencies: Latencies,
     pub(crate) retries: u64,
-    /// Of the requests that began since the warm-up, those that the end of the run cut short.
+    /// The number of requests that began since the warm-up and that the end of the run interrupted.
     pub(crate) unfinished: u64,
     pub(crate) windows: Vec<Window>,
-    /// Each with the layer of the circuit, and its number there.
+    /// Each band with the layer of the circuit, and its number in that layer.
     pub(crate) bands: Vec<((SourceId, u64), Band)>,
     pub(crate) violations: Vec<Violation>,
-    /// When the warm-up was over.
+    /// The end of the warm-up.
     pub(super) warm_since: Option<u64>,
 }
 
@@ -47,12 +47,12 @@ impl Recorded {
         }
     }
 
-    /// Whether a request that began then is in the totals.
+    /// Whether a request that began at this time is in the totals.
     pub(super) fn counts(&self, began: u64) -> bool {
         self.warm_since.is_some_and(|since| began >= since)
     }
 
-    /// A circuit, known by its layer and its number there, changed its state.
+    /// Records that a circuit, identified by its layer and its number there, changed its state.
     pub(super) fn changed(
         &mut self,
         circuit: (SourceId, u64),

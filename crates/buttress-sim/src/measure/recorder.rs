@@ -16,8 +16,8 @@ use crate::replay::Violation;
 /// The number of a name in the trace.
 pub(crate) type SourceId = u32;
 
-/// The names under which layers without a name report: their patterns. Two of them are told apart by their
-/// observers.
+/// The names under which unnamed layers report: their patterns. Their observers distinguish two
+/// such layers.
 const UNNAMED: [&str; 9] = [
     "bulkhead",
     "circuit_breaker",
@@ -32,14 +32,14 @@ const UNNAMED: [&str; 9] = [
 
 type Check = Box<dyn FnMut(&Event) -> Result<(), String> + Send>;
 
-/// Hears everything that happens in a run, and keeps what is asked of it, in memory that does not grow with
-/// the number of requests.
+/// Records everything that happens in a run, in memory that does not grow with the number of
+/// requests.
 pub(crate) struct Recorder {
     time: VirtualClock,
-    /// Whether jobs of stations are told too.
+    /// Whether jobs of stations are recorded too.
     full: bool,
-    /// Once the run is over, only the ends of requests are counted: whatever else happens is the
-    /// simulation being taken apart.
+    /// Whether the run is over. Then only the ends of requests are counted, because all other
+    /// events come from dismantling the simulation.
     over: AtomicBool,
     checked: AtomicBool,
     checks: Mutex<Vec<(String, Check)>>,
@@ -78,7 +78,7 @@ impl Recorder {
         self.full
     }
 
-    /// The number of `name`, the same each time.
+    /// Returns the number of `name`, the same each time.
     pub(crate) fn source(&self, name: &str) -> SourceId {
         self.lock().source(name)
     }
@@ -104,10 +104,10 @@ impl Recorder {
     pub(crate) fn ended(&self, source: SourceId, id: u64, began: u64, cause: Cause) {
         let now = self.now();
         let mut inner = self.lock();
-        // The totals are of requests that began when all was warm, so that their ends add up.
+        // The totals count requests that began after the warm-up, so that their ends add up.
         let counts = inner.recorded.counts(began);
         if self.over.load(Ordering::Relaxed) {
-            // The end of the run cut it short: that is no end of its own.
+            // The end of the run interrupted the request, so it has no cause.
             inner.recorded.unfinished += u64::from(counts);
         } else {
             inner.open.ends.add(cause);
@@ -122,7 +122,7 @@ impl Recorder {
         self.push(inner, now, What::Ended(cause), source, id);
     }
 
-    /// Something that is no end of a request.
+    /// Records an event other than the end of a request.
     pub(crate) fn event(&self, source: SourceId, what: What, id: u64) {
         if self.over.load(Ordering::Relaxed) {
             return;
@@ -176,18 +176,18 @@ impl Recorder {
         inner.trace.push(now, what, source, id);
         let checked = self.checked.load(Ordering::Relaxed);
         if checked || inner.trace.keeps() {
-            self.tell(inner, now, what, source, id);
+            self.report(inner, now, what, source, id);
         }
     }
 
     #[inline(never)]
-    fn tell(&self, mut inner: MutexGuard<'_, Inner>, now: u64, what: What, source: u32, id: u64) {
+    fn report(&self, mut inner: MutexGuard<'_, Inner>, now: u64, what: What, source: u32, id: u64) {
         let name = inner.sources.get(source as usize).copied().unwrap_or_default();
         let event = Event { at: Duration::from_nanos(now), what, source: name.as_str(), id };
         inner.trace.keep(event);
         let number = inner.trace.count();
         drop(inner);
-        // A check that makes something happen is not asked about that.
+        // Events that a check causes are not checked.
         let Ok(mut checks) = self.checks.try_lock() else { return };
         for (name, check) in checks.iter_mut() {
             if let Err(what) = check(&event) {
@@ -200,7 +200,7 @@ impl Recorder {
         }
     }
 
-    /// From here on the totals count.
+    /// Starts counting the totals.
     pub(crate) fn warm_up_is_over(&self) {
         let now = self.now();
         self.lock().recorded.warm_since = Some(now);
@@ -213,7 +213,7 @@ impl Recorder {
         let mut closed = std::mem::replace(&mut inner.open, next);
         closed.length = now - closed.start;
         (closed.stations, closed.gauges) = (stations, gauges);
-        // The wide histogram goes on, the window keeps a narrow copy.
+        // The wide histogram is reused; the window keeps a narrow copy.
         let mut wide = std::mem::take(&mut closed.latency);
         closed.latency = wide.trimmed();
         wide.clear();
@@ -226,7 +226,7 @@ impl Recorder {
         Duration::from_nanos(self.now()) > self.lock().open.start
     }
 
-    /// The run is over; what is under way is about to be dropped.
+    /// Ends the recording; the requests in flight are about to be dropped.
     pub(crate) fn stop(&self) {
         self.over.store(true, Ordering::Relaxed);
         let checks =
@@ -235,7 +235,7 @@ impl Recorder {
         drop(checks);
     }
 
-    /// What was recorded. Ends after the last window are added to it.
+    /// Returns the records. Ends after the last window are added to that window.
     pub(crate) fn finish(&self) -> Recorded {
         let mut inner = self.lock();
         let late = std::mem::replace(&mut inner.open, empty(Duration::ZERO));

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use buttress::CircuitState;
 
-/// A number that was read at the end of every window.
+/// A number that is read at the end of every window.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Gauge {
-    /// What it is.
+    /// The name of the gauge.
     pub name: String,
-    /// Its values, one for each window.
+    /// Its values, one per window.
     pub values: Vec<f64>,
 }
 
@@ -16,19 +16,19 @@ pub struct Gauge {
 pub struct Band {
     /// The name of the circuit.
     pub name: String,
-    /// Its states, each from when on, in order. It begins closed.
+    /// Its states with their beginnings, in order. The circuit begins closed.
     pub states: Vec<(Duration, CircuitState)>,
 }
 
 impl Band {
-    /// The state at `at`.
+    /// Returns the state at `at`.
     #[must_use]
     pub fn state_at(&self, at: Duration) -> CircuitState {
         let before = self.states.iter().rev().find(|(from, _)| *from <= at);
         before.map_or(CircuitState::Closed, |(_, state)| *state)
     }
 
-    /// How much of the time up to `end` it was in `state`.
+    /// Returns the time up to `end` that the circuit was in `state`.
     #[must_use]
     pub fn time_in(&self, state: CircuitState, end: Duration) -> Duration {
         let ends = self.states.iter().skip(1).map(|(from, _)| *from).chain([end]);

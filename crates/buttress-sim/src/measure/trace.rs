@@ -6,7 +6,7 @@ use buttress::{CircuitState, ErrorKind};
 use super::cause::Cause;
 use crate::rng::{hash, mix};
 
-/// What happened in a simulation.
+/// The kind of an event in a simulation.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
@@ -16,37 +16,37 @@ pub enum What {
     Ended(Cause),
     /// A layer refused a call.
     Refused(ErrorKind),
-    /// A layer cut a call short.
+    /// A layer interrupted a call at its time limit.
     TimedOut,
     /// A circuit changed its state.
     CircuitChanged(CircuitState),
-    /// An attempt failed and another follows; its number, the first is 1.
+    /// An attempt failed and another follows. The number of the failed attempt, from 1.
     Retrying(u32),
     /// An attempt failed and no other follows.
     Exhausted,
-    /// A fallback answered; whether it failed too.
+    /// A fallback answered. `true` if the fallback failed too.
     FellBack(bool),
-    /// A live change of a layer's configuration.
+    /// The configuration of a layer was changed.
     Reconfigured,
-    /// Something else that a layer told.
+    /// Another event of a layer.
     Other,
     /// A fault began.
     FaultBegan,
     /// A fault ended.
     FaultEnded,
-    /// A job came to a station and was let in.
+    /// A job arrived at a station and was admitted.
     JobArrived,
-    /// A server began to work on it.
+    /// A server began to work on a job.
     JobStarted,
-    /// Its time was over.
+    /// A server finished a job.
     JobFinished,
-    /// It had waited for too long.
-    JobTurnedAway,
-    /// It was lost in a crash.
+    /// A job was rejected because it had waited for too long.
+    JobRejected,
+    /// A job was lost in a crash.
     JobCrashed,
-    /// It was dropped because its caller had left.
+    /// A job was dropped because its caller had left.
     JobCancelled,
-    /// Something that the code under test noted.
+    /// The code under test noted this number.
     Noted(u64),
 }
 
@@ -68,7 +68,7 @@ impl What {
             Self::JobArrived => 13,
             Self::JobStarted => 14,
             Self::JobFinished => 15,
-            Self::JobTurnedAway => 16,
+            Self::JobRejected => 16,
             Self::JobCrashed => 17,
             Self::JobCancelled => 18,
             Self::Noted(value) => 19 ^ mix(value) << 8,
@@ -95,7 +95,7 @@ impl fmt::Display for What {
             Self::JobArrived => f.write_str("job arrived"),
             Self::JobStarted => f.write_str("job started"),
             Self::JobFinished => f.write_str("job finished"),
-            Self::JobTurnedAway => f.write_str("job turned away"),
+            Self::JobRejected => f.write_str("job rejected"),
             Self::JobCrashed => f.write_str("job lost in a crash"),
             Self::JobCancelled => f.write_str("job cancelled"),
             Self::Noted(value) => write!(f, "noted {value}"),
@@ -106,13 +106,13 @@ impl fmt::Display for What {
 /// An event of a simulation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Event {
-    /// When, since the start.
+    /// The time since the start of the run.
     pub at: Duration,
-    /// What.
+    /// The kind of the event.
     pub what: What,
-    /// Where: the name of a layer, a station, or what else there is.
+    /// The source: the name of a layer, a station, or another part.
     pub source: &'static str,
-    /// Of which request, job or fault; numbered apart for each source.
+    /// The number of the request, job or fault, counted separately for each source.
     pub id: u64,
 }
 
@@ -122,7 +122,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// The events of a run: always a hash of them, and on request the events themselves.
+/// The events of a run: always their hash, and the events themselves on request.
 #[derive(Debug)]
 pub(crate) struct Trace {
     hash: u64,
@@ -135,7 +135,7 @@ impl Trace {
         Self { hash: 0, count: 0, events: if keep { Some(Vec::new()) } else { None } }
     }
 
-    /// `source` is hashed through its number, the event keeps its name.
+    /// Adds an event. `source` enters the hash as its number, and the event as its name.
     #[inline]
     pub(crate) fn push(&mut self, at: u64, what: What, source: u32, id: u64) {
         let event = at ^ what.code().rotate_left(24) ^ u64::from(source).rotate_left(48);

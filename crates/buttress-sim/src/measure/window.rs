@@ -4,29 +4,30 @@ use super::cause::{Cause, Ends};
 use super::histogram::Histogram;
 use crate::server::StationStats;
 
-/// What happened in one stretch of a run.
+/// The measurements of one window of a run.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub struct Window {
-    /// When it began, since the start of the run.
+    /// The beginning, since the start of the run.
     pub start: Duration,
-    /// How long it is.
+    /// The length.
     pub length: Duration,
-    /// Requests that began in it.
+    /// The requests that began in the window.
     pub offered: u64,
-    /// Requests that ended in it, whenever they had begun.
+    /// The requests that ended in the window, whenever they began.
     pub ends: Ends,
-    /// How long those that ended well had taken.
+    /// The latency of the requests that succeeded in the window.
     pub latency: Histogram,
-    /// Attempts beyond the first that layers decided on.
+    /// The attempts beyond the first that layers made.
     pub retries: u64,
-    /// Calls that layers refused, those of attempts included.
+    /// The calls that layers refused, including calls of attempts.
     pub refusals: u64,
-    /// Calls that layers cut short, those of attempts included.
+    /// The calls that a time limit interrupted, including calls of attempts.
     pub timeouts: u64,
-    /// What each station did, in the order in which they were made.
+    /// The work of each station, in the order in which the stations were made.
     pub stations: Vec<StationWindow>,
-    /// Each gauge at the end of the window, in the order in which they were made.
+    /// The value of each gauge at the end of the window, in the order in which the gauges were
+    /// made.
     pub gauges: Vec<f64>,
 }
 
@@ -35,41 +36,41 @@ impl Window {
         if self.length.is_zero() { 0.0 } else { count as f64 / self.length.as_secs_f64() }
     }
 
-    /// Requests that began, per second.
+    /// Returns the requests that began, per second.
     #[must_use]
     pub fn offered_rate(&self) -> f64 {
         self.rate(self.offered)
     }
 
-    /// Requests that ended well, per second.
+    /// Returns the requests that succeeded, per second.
     #[must_use]
     pub fn goodput(&self) -> f64 {
         self.rate(self.ends.of(Cause::Ok))
     }
 }
 
-/// What a station did in one stretch of a run.
+/// The work of a station in one window of a run.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct StationWindow {
-    /// Calls that came in.
+    /// The calls that arrived.
     pub arrived: u64,
-    /// Jobs that were worked on to their end.
+    /// The jobs that were worked on to their end.
     pub worked: u64,
-    /// Time that its servers were busy, all of them added up.
+    /// The sum of the time that its servers were busy.
     pub busy: Duration,
-    /// Of that, spent for nothing.
+    /// The part of `busy` that was wasted.
     pub wasted: Duration,
-    /// The mean number of jobs in it.
+    /// The mean number of jobs in the station.
     pub mean_present: f64,
-    /// Waiting at the end.
+    /// The jobs that wait at the end.
     pub waiting: u32,
-    /// Worked on at the end.
+    /// The jobs in service at the end.
     pub running: u32,
 }
 
 impl StationWindow {
-    /// What a station did between two looks at its numbers.
+    /// Returns the work of a station between two snapshots.
     pub(crate) fn between(before: &StationStats, now: &StationStats) -> Self {
         let over = now.over.saturating_sub(before.over);
         let present = now.present.saturating_sub(before.present);

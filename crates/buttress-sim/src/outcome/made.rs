@@ -1,4 +1,4 @@
-//! Makes an [`Outcome`] of what was recorded.
+//! Makes an [`Outcome`] of the recorded measurements.
 
 use super::{FaultSpan, Outcome};
 use crate::measure::{Cause, Gauge, Recorded, Sample, Window, find_phases, recovery};
@@ -66,7 +66,7 @@ fn sample(window: &Window, faults: &[FaultSpan]) -> Sample {
     }
 }
 
-/// Turns the values of each window into a series for each gauge.
+/// Returns a series for each gauge from the values of each window.
 fn gauges(names: Vec<String>, windows: &[Window]) -> Vec<Gauge> {
     let series = |(index, name)| Gauge {
         name,

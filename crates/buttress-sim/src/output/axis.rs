@@ -1,4 +1,4 @@
-//! The time from left to right.
+//! The time axis, from left to right.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use super::figures::number;
 use super::html::escaped;
 use crate::{FaultSpan, Outcome};
 
-/// Measures of a chart, in the units of its view box.
+/// The size of a chart, in the units of its view box.
 pub(super) const WIDTH: f64 = 640.0;
 pub(super) const LEFT: f64 = 58.0;
 pub(super) const RIGHT: f64 = 14.0;
 
-/// A stretch of a run.
+/// A time range of a run.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct View {
     pub(super) from: Duration,
@@ -27,19 +27,20 @@ pub(super) struct Span {
     pub(super) title: String,
 }
 
-/// The first fault that comes before the end.
+/// Returns the first fault that begins before the end.
 pub(super) fn first_fault(outcome: &Outcome) -> Option<&FaultSpan> {
     let met = outcome.faults().iter().filter(|fault| fault.from < outcome.duration());
     met.min_by_key(|fault| fault.from)
 }
 
 impl View {
-    /// All of a run.
+    /// Returns the whole run.
     pub(super) const fn whole(outcome: &Outcome) -> Self {
         Self { from: Duration::ZERO, to: outcome.duration() }
     }
 
-    /// The time around the first fault as through a glass, if that shows more than the whole.
+    /// Returns an enlarged range around the first fault, if it shows more detail than the whole
+    /// run.
     pub(super) fn close_up(outcome: &Outcome) -> Option<Self> {
         let fault = first_fault(outcome)?;
         let window = outcome.windows().first().map(|window| window.length).unwrap_or_default();
@@ -49,13 +50,14 @@ impl View {
         (to.saturating_sub(from) < outcome.duration() / 2).then_some(Self { from, to })
     }
 
-    /// Where a time is, from 0 at the left to 1 at the right; beyond that if it is not in view.
+    /// Returns the position of a time, from 0 at the left to 1 at the right; outside of that if it
+    /// is not in view.
     pub(super) fn share(self, at: Duration) -> f64 {
         let from = self.from.as_secs_f64();
         (at.as_secs_f64() - from) / (self.to.as_secs_f64() - from)
     }
 
-    /// Where a time is in a chart.
+    /// Returns the horizontal position of a time in a chart.
     pub(super) fn x(self, at: Duration) -> f64 {
         LEFT + self.share(at) * (WIDTH - LEFT - RIGHT)
     }
@@ -64,7 +66,7 @@ impl View {
         from < self.to && to > self.from
     }
 
-    /// Round times in view, about as many as asked for.
+    /// Returns round times in view, about `count` of them.
     pub(super) fn ticks(self, count: f64) -> Vec<Duration> {
         let (from, to) = (self.from.as_secs_f64(), self.to.as_secs_f64());
         let step = round_step((to - from) / count);
@@ -88,7 +90,7 @@ pub(super) fn span(svg: &mut String, span: &Span, view: View, height: f64) {
         return;
     }
     let (from, to) = (view.x(span.from.max(view.from)), view.x(span.to.min(view.to)));
-    // What is too short to be seen is drawn as wide as can be seen.
+    // A span that is too short to be visible is drawn at the least visible width.
     let wide = (to - from).max(2.0);
     let _ = write!(
         svg,
@@ -113,7 +115,7 @@ pub(super) fn time_axis(svg: &mut String, view: View, height: f64) {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, about `step`.
+/// Returns 1, 2 or 5 times a power of ten, about `step`.
 pub(super) fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= step * 0.999);

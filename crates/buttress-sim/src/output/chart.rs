@@ -1,4 +1,4 @@
-//! One chart as inline SVG: for the whole of a run, and for a part of it.
+//! One chart as inline SVG: of the whole run, and of a part of it.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use super::figures::number;
 use super::html::escaped;
 use super::scale::Scale;
 
-/// Up to so many windows are drawn as steps: more would be a wall.
+/// The most windows that are drawn as steps. More steps would be unreadable.
 const MOST_STEPS: usize = 90;
 
-/// A line, by its value in each window of the run.
+/// A line, with a value for each window of the run.
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
-    /// The class that gives it its colour.
+    /// The CSS class that sets its colour.
     pub(super) class: &'a str,
     pub(super) values: Vec<f64>,
-    /// Whether what is below it is coloured too.
+    /// Whether the area below it is coloured too.
     pub(super) filled: bool,
 }
 
@@ -25,18 +25,18 @@ pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
     pub(super) unit: &'a str,
     pub(super) height: f64,
-    /// Where each window begins and ends.
+    /// The beginning and end of each window.
     pub(super) windows: Vec<(Duration, Duration)>,
     pub(super) lines: Vec<Line<'a>>,
     pub(super) faults: Vec<Span>,
-    /// A logarithmic scale, for times.
+    /// Whether the scale is logarithmic, for times.
     pub(super) logarithmic: bool,
-    /// How a value is written on the axis.
+    /// Formats a value on the axis.
     pub(super) label: fn(f64) -> String,
 }
 
 impl Chart<'_> {
-    /// The chart for each of the views, on one scale.
+    /// Returns the chart for each of the views, on one scale.
     pub(super) fn figure(&self, views: &[View]) -> String {
         let values = self.lines.iter().flat_map(|line| line.values.iter().copied());
         let scale = Scale::of(values, self.logarithmic, self.height);
@@ -80,7 +80,7 @@ impl Chart<'_> {
         let steps = shown.len() <= MOST_STEPS;
         for (index, from, to) in shown {
             let value = line.values.get(index).copied().unwrap_or(f64::NAN);
-            // A time of zero on a logarithmic scale is no time: nothing ended well.
+            // Zero has no place on a logarithmic scale. The window has no successful request.
             if !value.is_finite() || (self.logarithmic && value <= 0.0) {
                 started = false;
                 continue;
@@ -106,7 +106,7 @@ impl Chart<'_> {
         let _ = write!(svg, "<path class=\"line {}\" d=\"{path}\"/>", line.class);
     }
 
-    /// The windows in view: number, and where they begin and end in the chart.
+    /// Returns the windows in view: number, and beginning and end in the chart.
     fn shown(&self, view: View) -> Vec<(usize, f64, f64)> {
         let all = self.windows.iter().enumerate().map(|(index, (from, to))| (index, *from, *to));
         let shown = all.filter(|(_, from, to)| view.shows(*from, *to));
@@ -116,10 +116,10 @@ impl Chart<'_> {
         shown.map(place).collect()
     }
 
-    /// What a pointer over the chart is told.
+    /// Adds the tooltips of the chart.
     fn hover(&self, svg: &mut String, view: View) {
         let shown = self.shown(view);
-        // So many that a pointer can tell them apart.
+        // The number of areas that a pointer can distinguish.
         for some in shown.chunks(shown.len().div_ceil(120).max(1)) {
             let ([(index, from, _), ..], [.., (_, _, to)]) = (some, some) else { continue };
             let at = self.windows.get(*index).map(|(from, _)| *from).unwrap_or_default();
@@ -142,7 +142,7 @@ impl Chart<'_> {
     }
 }
 
-/// A strip of states over the time.
+/// Draws a strip of states over the time.
 pub(super) fn strip(
     title: &str,
     unit: &str,
@@ -161,7 +161,7 @@ pub(super) fn strip(
     figure("strip", title, unit, &keys, &strips)
 }
 
-/// What a colour means.
+/// Returns the legend entry of a colour.
 fn key(shape: &str, class: &str, name: &str) -> String {
     let name = escaped(name);
     format!(" <span class=\"key\"><i class=\"swatch {shape}{class}\"></i>{name}</span>")

@@ -1,6 +1,6 @@
 use crate::{Cause, Outcome, Window};
 
-/// What every line begins with.
+/// The first columns of every line.
 const FIXED: [&str; 5] = ["outcome", "start", "length", "offered", "goodput"];
 
 pub(super) fn windows(outcomes: &[Outcome]) -> String {
@@ -53,7 +53,7 @@ fn window_cells(outcome: &Outcome, window: &Window) -> Vec<String> {
     line
 }
 
-/// A cell, quoted where it must be (RFC 4180).
+/// Formats a cell, quoted where necessary (RFC 4180).
 fn cell(text: &str) -> String {
     if text.contains(['"', ',', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

@@ -1,10 +1,10 @@
-//! Numbers as people read them.
+//! Numbers in a readable format.
 
 use std::time::Duration;
 
 use crate::{Outcome, PhaseKind, Recovery, Trigger};
 
-/// Three significant digits and a unit.
+/// Formats a time with three significant digits and a unit.
 pub(super) fn time(time: Duration) -> String {
     let nanos = time.as_nanos() as f64;
     let units = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
@@ -12,7 +12,7 @@ pub(super) fn time(time: Duration) -> String {
     format!("{} {unit}", number(nanos / size))
 }
 
-/// Three significant digits, and thousands as such.
+/// Formats a number with three significant digits, and large numbers in thousands.
 pub(super) fn number(value: f64) -> String {
     let size = value.abs();
     let (value, suffix) = match size {
@@ -32,12 +32,12 @@ pub(super) fn number(value: f64) -> String {
     format!("{text}{suffix}")
 }
 
-/// A quantile of the latency of all requests: a time, or that too few were answered well.
+/// Formats a quantile of the latency of all requests, or says that too few succeeded.
 pub(super) fn of_all(outcome: &Outcome, q: f64) -> String {
     outcome.quantile_of_all(q).map_or_else(|| "unanswered".to_owned(), time)
 }
 
-/// A share in percent.
+/// Formats a share in percent.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
@@ -48,16 +48,16 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// A quantile of the latency of the requests that were answered well; a dash if none was.
+/// Formats a quantile of the latency of the successful requests, or a dash if there are none.
 pub(super) fn of_ok(outcome: &Outcome, q: f64) -> String {
     let latency = outcome.latency();
     if latency.count() == 0 { NONE.to_owned() } else { time(latency.quantile(q)) }
 }
 
-/// Says that there is no value.
+/// The sign for a missing value.
 const NONE: &str = "–";
 
-/// What happened after the last fault of the run. A dash if the run had no fault.
+/// Describes the recovery after the last fault of the run. A dash if the run had no fault.
 pub(super) fn after_the_fault(outcome: &Outcome) -> String {
     if outcome.faults().is_empty() {
         return NONE.to_owned();

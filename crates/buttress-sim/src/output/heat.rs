@@ -1,4 +1,4 @@
-//! All outcomes below each other: what share of the requests was answered well, when.
+//! All outcomes below each other: the share of successful requests over the time.
 
 use std::fmt::Write;
 
@@ -7,17 +7,17 @@ use super::figures::{number, percent};
 use super::html::escaped;
 use crate::{Cause, Outcome};
 
-/// Stretched to whatever room there is: everything in it is a rectangle.
+/// Stretched to the available width: all its shapes are rectangles.
 const WIDTH: f64 = 1000.0;
 const ROW: f64 = 18.0;
 
-/// The whole run, and the time around the first fault as through a glass.
+/// Draws the whole run, and the enlarged time around the first fault.
 pub(super) fn together(outcomes: &[Outcome]) -> String {
     let Some(first) = outcomes.first() else { return String::new() };
     let longest = outcomes.iter().max_by_key(|outcome| outcome.duration()).unwrap_or(first);
-    let whole = rows("Requests answered well, over the whole run", outcomes, View::whole(longest));
-    let close_up =
-        View::close_up(first).map(|view| rows("The same around the fault", outcomes, view));
+    let whole = rows("Successful requests over the whole run", outcomes, View::whole(longest));
+    let close_up = View::close_up(first)
+        .map(|view| rows("Successful requests around the fault", outcomes, view));
     whole + &close_up.unwrap_or_default()
 }
 
@@ -76,7 +76,7 @@ fn row(outcome: &Outcome, view: View) -> String {
     svg + "</svg>"
 }
 
-/// From red over sand to green, in eleven steps.
+/// Returns a colour from red over sand to green, in eleven steps.
 fn colour(share: f64) -> &'static str {
     const COLOURS: [&str; 11] = [
         "#c04c00", "#cc661f", "#d8803d", "#e3985a", "#ecb281", "#f3e3c3", "#d3dcba", "#abd0b4",

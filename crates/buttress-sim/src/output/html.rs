@@ -71,7 +71,7 @@ fn table(outcomes: &[Outcome]) -> String {
     html
 }
 
-/// How the requests ended that did not end well.
+/// Lists the causes of the requests that did not succeed.
 fn rest(outcome: &Outcome) -> String {
     let mut parts: Vec<(u64, String)> = Cause::ALL
         .iter()
@@ -98,7 +98,7 @@ fn card(n: usize, outcome: &Outcome) -> String {
 }
 
 fn foot(outcomes: &[Outcome]) -> String {
-    let mut html = "<footer><p>Grey bars are faults. <b>Stable</b>: what is offered is served. \
+    let mut html = "<footer><p>Grey bars are faults. <b>Stable</b>: the system serves the offered load. \
         <b>Overloaded</b>: it is not served, because of a fault or of more load than the system carries. \
         <b>Recovering</b>: the trigger is over, and the system is stable soon. <b>Metastable</b>: the trigger is \
         over, and the system keeps itself down.</p><p>Reproduce: "
@@ -117,7 +117,7 @@ fn foot(outcomes: &[Outcome]) -> String {
     html
 }
 
-/// Text that is no markup, in an element as in an attribute.
+/// Escapes text for an element or an attribute.
 pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {

@@ -14,7 +14,7 @@ fn outcome(outcome: &Outcome) -> String {
     let list = |items: Vec<String>| format!("[{}]", items.join(","));
     let mut json = Object::new();
     json.text("name", outcome.name());
-    // As text: a number of 64 bits does not survive every reader.
+    // As text: some readers lose precision of a 64-bit number.
     json.text("seed", &outcome.seed().to_string());
     json.text("trace_hash", &format!("{:016x}", outcome.trace_hash()));
     json.time("duration", outcome.duration());
@@ -67,7 +67,7 @@ fn by_cause(outcome: &Outcome) -> String {
     json.end()
 }
 
-/// `null` where fewer requests than the quantile were answered well.
+/// Returns `null` if fewer requests than the quantile succeeded.
 fn of_all(outcome: &Outcome) -> String {
     let mut json = Object::new();
     for (name, q) in QUANTILES {
@@ -90,7 +90,7 @@ fn station(name: &str, stats: &StationStats) -> String {
         ("down", stats.down),
         ("cancelled", stats.cancelled),
         ("swallowed", stats.swallowed),
-        ("for_nobody", stats.for_nobody),
+        ("orphaned", stats.orphaned),
     ] {
         json.number(name, count as f64);
     }
@@ -212,7 +212,7 @@ fn number(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { "null".to_owned() }
 }
 
-/// A JSON string.
+/// Formats a JSON string.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');

@@ -1,4 +1,4 @@
-//! What a run looks like: a table in the terminal, a page, and the numbers for other programs.
+//! Reports of runs: a table for the terminal, a page, and numbers for other programs.
 
 mod axis;
 mod chart;
@@ -19,7 +19,7 @@ use std::path::Path;
 
 use crate::Outcome;
 
-/// Outcomes side by side.
+/// A report that shows outcomes side by side.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,49 +41,50 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report without outcomes.
+    /// Creates a report without outcomes.
     pub fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), intro: String::new(), outcomes: Vec::new() }
     }
 
-    /// A paragraph at the beginning, in plain text.
+    /// Sets a paragraph for the beginning, in plain text. Default: none.
     pub fn intro(mut self, text: impl Into<String>) -> Self {
         self.intro = text.into();
         self
     }
 
-    /// Adds an outcome, below those that were added before.
+    /// Adds an outcome below the earlier ones.
     #[expect(clippy::should_implement_trait, reason = "nothing is summed up here")]
     pub fn add(mut self, outcome: Outcome) -> Self {
         self.outcomes.push(outcome);
         self
     }
 
-    /// The outcomes, in order.
+    /// Returns the outcomes, in order.
     #[must_use]
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }
 
-    /// A table with a line for each outcome, and its goodput over the time as a row of blocks.
+    /// Returns a table with one line per outcome, and its goodput over the time as a row of blocks.
     #[must_use]
     pub fn to_text(&self) -> String {
         text::table(&self.outcomes)
     }
 
-    /// One page that needs nothing else: no server, no network, no script.
+    /// Returns a self-contained page: it needs no server, no network and no script.
     #[must_use]
     pub fn to_html(&self) -> String {
         html::page(&self.title, &self.intro, &self.outcomes)
     }
 
-    /// All numbers as JSON: an array with an object for each outcome. Times are in seconds.
+    /// Returns all numbers as JSON: an array with one object per outcome. Times are in seconds.
     #[must_use]
     pub fn to_json(&self) -> String {
         json::array(&self.outcomes)
     }
 
-    /// The numbers of every window as CSV, with a line for each window of each outcome. Times are in seconds.
+    /// Returns the numbers of every window as CSV, with one line per window of each outcome. Times
+    /// are in seconds.
     #[must_use]
     pub fn to_csv(&self) -> String {
         csv::windows(&self.outcomes)

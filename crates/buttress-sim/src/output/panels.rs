@@ -17,7 +17,8 @@ pub(super) const PHASES: [(&str, &str); 4] = [
     ("metastable", "metastable"),
 ];
 
-/// Every chart of an outcome, one below the other: over the whole run, and beside that around the first fault.
+/// Draws every chart of an outcome, one below the other: of the whole run, and next to it around
+/// the first fault.
 pub(super) fn charts(outcome: &Outcome) -> String {
     let mut views = vec![View::whole(outcome)];
     let mut html = String::new();
@@ -83,7 +84,7 @@ fn latency(outcome: &Outcome) -> Chart<'_> {
         Line { name: "p99", class: "p99", values: quantile(0.99), filled: false },
     ];
     let label = |seconds: f64| time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
-    let title = "Latency of what was answered";
+    let title = "Latency of successful requests";
     Chart { logarithmic: true, label, ..plain(outcome, title, "logarithmic", lines) }
 }
 
@@ -190,7 +191,7 @@ fn span_of(fault: &FaultSpan) -> Span {
     }
 }
 
-/// The class of a badge.
+/// Returns the CSS class of a badge.
 pub(super) const fn badge(kind: PhaseKind) -> &'static str {
     kind.as_str()
 }

@@ -1,8 +1,8 @@
-//! Values from the bottom to the top.
+//! The value axis, from bottom to top.
 
 use super::axis::round_step;
 
-/// Where values are, between the top and the bottom.
+/// The positions of values between top and bottom.
 pub(super) struct Scale {
     low: f64,
     high: f64,
@@ -24,15 +24,15 @@ impl Scale {
             let (least, most) = if most > 0.0 { (least, most) } else { (1e-3, 1.0) };
             return Self::logarithmic(least, most, height);
         }
-        // A line of text for each, with room between.
+        // One line of text per step, with space between.
         let step = round_step(if most > 0.0 { most * 32.0 / height } else { 1.0 });
         let high = (most * 1.04 / step).ceil().max(1.0) * step;
         let ticks = (0..=(high / step).round() as u32).map(|n| f64::from(n) * step).collect();
         Self { low: 0.0, high, logarithmic, height, ticks }
     }
 
-    /// From a round number to another, with those between: powers of ten, or 1, 2 and 5 times those where there
-    /// are few.
+    /// Returns a scale between two round numbers, with steps: powers of ten, or 1, 2 and 5 times
+    /// powers of ten if there are few.
     fn logarithmic(least: f64, most: f64, height: f64) -> Self {
         let fine: &[f64] = if most / least < 40.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let (first, last) = (least.log10().floor() as i32, most.log10().ceil() as i32 + 1);

@@ -1,4 +1,4 @@
-//! How the page looks. Colours are those of Okabe and Ito, which the colour-blind tell apart.
+//! The style of the page. The colours of Okabe and Ito are distinguishable with colour blindness.
 
 pub(super) const CSS: &str = "
 :root{color-scheme:light dark;--bg:#f7f7f5;--card:#fff;--ink:#1d2126;--soft:#5c6670;--rule:#e3e5e8;

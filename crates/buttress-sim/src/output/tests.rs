@@ -78,11 +78,11 @@ fn a_short_fault_of_a_long_run_is_shown_as_through_a_glass() {
         (long(Faults::new()), long(Faults::new().at(sec(30), sec(1), "base", Fault::Pause)));
     assert_eq!(with.matches("<svg").count(), 2 * without.matches("<svg").count());
     assert!(with.contains("Around the fault") && !without.contains("Around the fault"));
-    // From five times its length before to twenty times after, with times of its own on the axis.
+    // From five times its length before to twenty times after, with separate times on the axis.
     let ticks = |html: &str, at: u32| html.matches(&format!(">{at} s</text>")).count();
     assert_eq!([20, 25, 35, 50].map(|at| ticks(&without, at) > 0), [true, false, false, false]);
     assert_eq!([20, 25, 35, 50].map(|at| ticks(&with, at) > 0), [true; 4]);
-    // The first of several, unless it comes after the end.
+    // The first of several faults, unless it begins after the end.
     let late = Faults::new().at(sec(200), sec(1), "base", Fault::Pause);
     assert_eq!(long(late.clone()).matches("<svg").count(), without.matches("<svg").count());
     let both = long(late.at(sec(60), sec(1), "base", Fault::Crash).at(

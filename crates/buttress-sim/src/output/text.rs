@@ -1,7 +1,7 @@
 use super::figures::{after_the_fault, number, of_all, of_ok, percent};
 use crate::{Cause, Outcome};
 
-/// How many blocks a row has.
+/// The number of blocks in a row.
 const BLOCKS: usize = 40;
 
 pub(super) fn table(outcomes: &[Outcome]) -> String {
@@ -44,7 +44,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
     for (line, row) in rows.iter().enumerate() {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let pad = " ".repeat(width - cell.chars().count());
-            // Words to the left, figures to the right.
+            // Words are aligned to the left, figures to the right.
             let words = column == 0 || column >= head.len() - 2;
             text.push_str(&if words { format!("{cell}{pad}") } else { format!("{pad}{cell}") });
             text.push_str("  ");
@@ -62,7 +62,8 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// Goodput as a row of blocks, relative to the greatest load offered in the windows of the same block.
+/// Draws goodput as a row of blocks, relative to the greatest load offered in the windows of each
+/// block.
 fn goodput_row(outcome: &Outcome) -> String {
     let windows = outcome.windows();
     let per_block = windows.len().div_ceil(BLOCKS).max(1);

@@ -1,4 +1,4 @@
-//! What happens in a run: requests, faults, and windows that close.
+//! Running a scenario: requests, faults, and the ends of windows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::load::{Arrivals, Callers, Request, Shape, closed_loop, open_loop};
 use crate::world::World;
 
 impl Scenario {
-    /// Starts everything. What is returned ends with the run.
+    /// Starts all tasks. The returned future ends with the run.
     pub(super) fn begin<S>(
         &self,
         world: &World,
@@ -33,7 +33,7 @@ impl Scenario {
         if let Some(target) = self.target.as_ref().filter(|target| !world.has_station(target)) {
             return Err(InvalidConfig::new("target", target, "a station of the world"));
         }
-        // Registered first, so that the run ends before anything else of that instant happens.
+        // Registered first, so that the run ends before any other event of that instant.
         let (end, start) = (world.clock(), world.start());
         let until = start + self.duration;
         let mut end = Box::pin(async move { end.sleep_until(until).await });
@@ -86,7 +86,7 @@ impl Scenario {
     }
 }
 
-/// Closes a window after another.
+/// Closes one window after another.
 async fn sample(world: World, window: Duration) {
     let (clock, mut next) = (world.clock(), world.start());
     loop {
@@ -96,7 +96,7 @@ async fn sample(world: World, window: Duration) {
     }
 }
 
-/// Lets each fault begin and end.
+/// Begins and ends each fault.
 async fn strike(world: World, faults: Faults) {
     let clock = world.clock();
     let mut changes: Vec<(Duration, usize, bool)> = Vec::new();
@@ -107,7 +107,7 @@ async fn strike(world: World, faults: Faults) {
         changes.push((planned.from, index, true));
         changes.push((planned.to, index, false));
     }
-    // What ends at an instant ends before what begins there.
+    // A fault that ends at an instant ends before another begins.
     changes.sort_by_key(|(at, index, begins)| (*at, *begins, *index));
     let mut present: Vec<usize> = Vec::new();
     for (at, index, begins) in changes {

@@ -1,5 +1,5 @@
-//! A service that does as it is told and writes down what was done to it, for tests of whatever calls
-//! services: layers, sagas, relays, gateways.
+//! A service that follows a script and records its calls, for tests of code that calls services:
+//! layers, sagas, relays, gateways.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use buttress::Clock;
 
-/// What one call does.
+/// The behaviour of one call.
 #[derive(Clone, PartialEq, Debug)]
 #[must_use]
 pub struct Step<Res, E> {
@@ -23,12 +23,12 @@ pub(super) enum Wait {
 }
 
 impl<Res, E> Step<Res, E> {
-    /// Answers at once.
+    /// Answers immediately.
     pub fn answer(response: Res) -> Self {
         Self { wait: Wait::None, result: Some(Ok(response)) }
     }
 
-    /// Fails at once.
+    /// Fails immediately.
     pub fn fail(error: impl Into<E>) -> Self {
         Self { wait: Wait::None, result: Some(Err(error.into())) }
     }
@@ -43,13 +43,13 @@ impl<Res, E> Step<Res, E> {
         Self { wait: Wait::None, result: None }
     }
 
-    /// Does it after `delay`.
+    /// Delays the step by `delay`.
     pub fn after(mut self, delay: Duration) -> Self {
         self.wait = Wait::For(delay);
         self
     }
 
-    /// Does it once [`Script::open`] is called.
+    /// Delays the step until [`Script::open`] is called.
     pub fn held(mut self) -> Self {
         self.wait = Wait::UntilOpen;
         self
@@ -59,26 +59,26 @@ impl<Res, E> Step<Res, E> {
 /// How a call ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Ended {
-    /// Not yet.
+    /// The call still runs.
     Running,
-    /// With a response.
+    /// The call ended with a response.
     Answered,
-    /// With an error.
+    /// The call ended with an error.
     Failed,
-    /// Its future was dropped before it ended, or panicked.
+    /// The future was dropped before its end, or panicked.
     Dropped,
 }
 
-/// A call that was made.
+/// The record of a call.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Call<Req> {
-    /// With what.
+    /// The request.
     pub request: Req,
-    /// When, since the service was made.
+    /// The time of the call since the service was made.
     pub at: Duration,
-    /// When it ended, if it has.
+    /// The time of its end, if it has ended.
     pub ended_at: Option<Duration>,
-    /// How.
+    /// How the call ended.
     pub ended: Ended,
 }
 
@@ -96,8 +96,8 @@ pub(super) struct State<Req, Res, E> {
     pub(super) peak: usize,
 }
 
-/// The orders of a scripted service and its clones, and the record of what was done to them. Clones are
-/// the same script.
+/// The script of a service and its clones, and the record of their calls. Clones are the same
+/// script.
 pub struct Script<Req, Res, E> {
     pub(super) state: Arc<Mutex<State<Req, Res, E>>>,
     pub(super) clock: Clock,
@@ -121,39 +121,40 @@ impl<Req, Res, E> Script<Req, Res, E> {
         Self { state: Arc::new(Mutex::new(state)), clock, start }
     }
 
-    /// The next calls do `steps`, one each.
+    /// Appends `steps`. The next calls run them, one step per call.
     pub fn then(&self, steps: impl IntoIterator<Item = Step<Res, E>>) -> &Self {
         self.lock().steps.extend(steps);
         self
     }
 
-    /// Calls beyond those do what `step` says of their request. Until this is called they never answer.
+    /// Sets the step of calls beyond the listed steps. `step` receives the request. Default: such
+    /// calls never answer.
     pub fn otherwise(&self, step: impl FnMut(&Req) -> Step<Res, E> + Send + 'static) -> &Self {
         self.lock().otherwise = Some(Box::new(step));
         self
     }
 
-    /// Services are not ready until [`unblock`](Self::unblock).
+    /// Makes services not ready until [`unblock`](Self::unblock).
     pub fn block(&self) {
         self.lock().ready = false;
     }
 
-    /// Services are ready again.
+    /// Makes services ready again.
     pub fn unblock(&self) {
         self.change(|state| state.ready = true);
     }
 
-    /// The next `poll_ready` fails with `error`.
+    /// Makes the next `poll_ready` fail with `error`.
     pub fn fail_ready(&self, error: E) {
         self.change(|state| state.ready_error = Some(error));
     }
 
-    /// Calls that are held, now or later, go on.
+    /// Lets all held calls continue, including later ones.
     pub fn open(&self) {
         self.change(|state| state.opened = true);
     }
 
-    /// Every call so far, in order.
+    /// Returns all calls so far, in order.
     #[must_use]
     pub fn calls(&self) -> Vec<Call<Req>>
     where
@@ -162,19 +163,19 @@ impl<Req, Res, E> Script<Req, Res, E> {
         self.lock().calls.clone()
     }
 
-    /// How many calls there were.
+    /// Returns the number of calls so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().calls.len()
     }
 
-    /// Calls that run now: neither ended nor dropped.
+    /// Returns the number of calls that have neither ended nor been dropped.
     #[must_use]
     pub fn running(&self) -> usize {
         self.lock().running
     }
 
-    /// The most calls that ran at once.
+    /// Returns the largest number of concurrent calls.
     #[must_use]
     pub fn peak(&self) -> usize {
         self.lock().peak

@@ -8,17 +8,17 @@ use tower::Service;
 
 use super::script::{Ended, Script, Step, Wait};
 
-/// A service under the orders of its [`Script`].
+/// A service that follows a [`Script`].
 ///
 /// # Panics
-/// Calling a value that was not polled ready panics: whoever does so breaks the contract of tower.
+/// A call of a value that was not polled ready panics, because it breaks the contract of tower.
 pub struct Scripted<Req, Res, E> {
     script: Script<Req, Res, E>,
     ready: bool,
 }
 
 impl<Req, Res, E> Scripted<Req, Res, E> {
-    /// A service and its script. Delays are waited for on `clock`.
+    /// Creates a service and its script. Delays wait on `clock`.
     #[must_use]
     pub fn new(clock: Clock) -> (Self, Script<Req, Res, E>) {
         let script = Script::new(clock);
@@ -27,7 +27,7 @@ impl<Req, Res, E> Scripted<Req, Res, E> {
 }
 
 impl<Req, Res, E> Clone for Scripted<Req, Res, E> {
-    /// The clone has to be polled ready for itself.
+    /// The clone has to be polled ready itself.
     fn clone(&self) -> Self {
         Self { script: self.script.clone(), ready: false }
     }
@@ -62,17 +62,17 @@ impl<Req, Res, E> Service<Req> for Scripted<Req, Res, E> {
     }
 }
 
-/// The response of a [`Scripted`] service. Dropping it is written down.
+/// The response of a [`Scripted`] service. The script records a drop of it.
 #[must_use = "futures do nothing unless polled"]
 pub struct ScriptedFuture<Req, Res, E> {
-    /// `None` once ended.
+    /// `None` after the end.
     script: Option<Script<Req, Res, E>>,
     call: usize,
     step: Option<Step<Res, E>>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-// Nothing in it is pinned in place: the sleep has a box of its own.
+// Nothing in it is pinned in place: the sleep has its own box.
 impl<Req, Res, E> Unpin for ScriptedFuture<Req, Res, E> {}
 
 impl<Req, Res, E> Future for ScriptedFuture<Req, Res, E> {
@@ -100,7 +100,7 @@ impl<Req, Res, E> Future for ScriptedFuture<Req, Res, E> {
             }
             Wait::None => {}
         }
-        let Some(result) = step.result.take() else { panic!("told to panic") };
+        let Some(result) = step.result.take() else { panic!("the script panics here") };
         script.end(this.call, if result.is_ok() { Ended::Answered } else { Ended::Failed });
         this.script = None;
         Poll::Ready(result)

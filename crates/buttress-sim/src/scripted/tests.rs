@@ -6,7 +6,7 @@ use tower::Service;
 
 use super::*;
 
-/// Polling by hand, without a runtime.
+/// Polls by hand, without a runtime.
 mod by_hand {
     use std::future::Future;
     use std::pin::Pin;

@@ -6,7 +6,7 @@ use buttress::InvalidConfig;
 
 use crate::Distribution;
 
-/// Who is served next, and how many may wait.
+/// A queue discipline and a bound on the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub struct Queue {
@@ -22,56 +22,57 @@ pub(super) enum Order {
 }
 
 impl Queue {
-    /// First come, first served, without a bound.
+    /// Serves in the order of arrival, without a bound.
     pub const fn fifo() -> Self {
         Self { order: Order::Fifo, bound: u32::MAX }
     }
 
-    /// Last come, first served, without a bound: under overload some are served fast, and the rest not at
-    /// all.
+    /// Serves the last arrival first, without a bound. Under overload some callers are served fast
+    /// and the others never.
     pub const fn lifo() -> Self {
         Self { order: Order::Lifo, bound: u32::MAX }
     }
 
-    /// First come, first served, but once everybody has waited longer than `target` for an `interval`, some
-    /// are turned away when their turn comes, and ever more (Nichols and Jacobson, "Controlling Queue
-    /// Delay", 2012). They wrote of 5 ms in 100 ms.
+    /// Serves in the order of arrival until all jobs have waited longer than `target` for an
+    /// `interval`. Then it rejects some jobs when their turn comes, and more over time (Nichols and
+    /// Jacobson, "Controlling Queue Delay", 2012). The paper uses 5 ms in 100 ms.
     pub const fn codel(target: Duration, interval: Duration) -> Self {
         let (target, interval) =
             (crate::distribution::nanos(target), crate::distribution::nanos(interval));
         Self { order: Order::CoDel { target, interval }, bound: u32::MAX }
     }
 
-    /// At most `waiting` wait; whoever comes then is turned away at once. 0 for no queue at all.
+    /// Lets at most `waiting` jobs wait, and rejects further calls immediately. 0 means no queue.
+    /// Default: no bound.
     pub const fn bound(mut self, waiting: u32) -> Self {
         self.bound = waiting;
         self
     }
 }
 
-/// What becomes of the work when its caller has left.
+/// The effect of a caller that leaves on its job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Leave {
-    /// It is done all the same, for nobody: what most services do, which do not hear that a caller has hung
-    /// up. The default.
+    /// The server finishes the job. Most services do, because they do not notice that a caller has
+    /// disconnected. The default.
     #[default]
     Continue,
-    /// It is dropped, and the server is free at once.
+    /// The server drops the job and is free immediately.
     Cancel,
 }
 
-/// How busy a server is.
+/// The load of a station.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Load {
-    /// Jobs that wait, also those whose caller has left.
+    /// Jobs that wait, including those whose caller has left.
     pub waiting: u32,
-    /// Jobs that are worked on, the one in question included.
+    /// Jobs in service, including the job in question.
     pub running: u32,
 }
 
 pub(super) type Slowdown = Arc<dyn Fn(Load) -> f64 + Send + Sync>;
 
-/// A service under test: what it is, before it runs.
+/// The description of a service under test.
 #[derive(Clone)]
 #[must_use]
 pub struct Server {
@@ -85,7 +86,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// One server, serving in the order of arrival without a bound, that takes `time` for each job.
+    /// Creates a service with one server and an unbounded queue in the order of arrival. Each job
+    /// takes `time`.
     pub fn new(name: impl Into<String>, time: impl Into<Distribution>) -> Self {
         Self {
             name: name.into(),
@@ -98,34 +100,34 @@ impl Server {
         }
     }
 
-    /// How many jobs are worked on at once. Defaults to 1. At least 1; `u32::MAX` for a service that never
-    /// makes anybody wait.
+    /// Sets the number of concurrent jobs. Default: 1. At least 1. With `u32::MAX` no job ever
+    /// waits.
     pub const fn servers(mut self, servers: u32) -> Self {
         self.servers = servers;
         self
     }
 
-    /// Who is served next. Defaults to [`Queue::fifo`].
+    /// Sets the queue. Default: [`Queue::fifo`].
     pub const fn queue(mut self, queue: Queue) -> Self {
         self.queue = queue;
         self
     }
 
-    /// What becomes of the work when its caller has left. Defaults to [`Leave::Continue`].
+    /// Sets the effect of a caller that leaves. Default: [`Leave::Continue`].
     pub const fn leave(mut self, leave: Leave) -> Self {
         self.leave = leave;
         self
     }
 
-    /// The share of jobs that end in an error, after their time. Defaults to none. Between 0 and 1.
+    /// Sets the share of jobs that end in an error, after their time. Default: 0. Between 0 and 1.
     pub const fn errors(mut self, share: f64) -> Self {
         self.errors = share;
         self
     }
 
-    /// Multiplies the time of each job by what `factor` says of the load it begins under: threads that
-    /// contend, memory that thrashes, caches that go cold. Defaults to 1 whatever the load. A factor that is
-    /// negative or not a number is taken for 1.
+    /// Multiplies the time of each job by the factor that `factor` returns for the load at its
+    /// beginning: contending threads, thrashing memory, cold caches. Default: 1 for every load. A
+    /// factor that is negative or not a number counts as 1.
     pub fn slowdown(mut self, factor: impl Fn(Load) -> f64 + Send + Sync + 'static) -> Self {
         self.slowdown = Some(Arc::new(factor));
         self

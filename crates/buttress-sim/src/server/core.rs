@@ -1,4 +1,4 @@
-//! A station in time: its state behind a lock, and the one timer it has.
+//! A station in time: its state behind a lock, and its one timer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,9 +19,9 @@ use crate::distribution::nanos;
 use crate::fault::Condition;
 use crate::measure::{Recorder, SourceId};
 
-/// What a station and the futures of its calls share.
+/// The state that a station shares with the futures of its calls.
 ///
-/// It is itself the waker of its timer: jobs end where the clock fires, without a task in between.
+/// It is itself the waker of its timer: jobs end when the clock fires, without a task in between.
 pub(crate) struct Core {
     name: String,
     source: SourceId,
@@ -36,18 +36,18 @@ pub(crate) struct Core {
 
 struct Shared {
     state: State,
-    /// `None` until it is needed, and once the simulation is over.
+    /// `None` before the first use, and after the simulation has ended.
     timer: Option<Pin<Box<Sleep>>>,
     /// This core as the waker of its timer, made once.
     waker: Option<Waker>,
-    /// What the timer is set to; `None` once it has fired.
+    /// The deadline of the timer; `None` after it has fired.
     armed: Option<u64>,
     over: bool,
 }
 
-/// What was done under the lock and is told after it.
+/// The notifications to send after the lock is released.
 #[derive(Default)]
-struct Told {
+struct Notifications {
     woken: Vec<Waker>,
     happened: Vec<(Happened, u64)>,
 }
@@ -120,7 +120,7 @@ impl Core {
         self.lock().state.restart_tally(now);
     }
 
-    /// Takes back the timer and the waker, which keep this value alive.
+    /// Drops the timer and the waker, which keep this value alive.
     pub(crate) fn shut_down(&self) {
         let mut shared = self.lock();
         shared.over = true;
@@ -136,7 +136,8 @@ impl Core {
         result
     }
 
-    /// Ends what is due, sets the timer to what comes next, and tells once the lock is given back.
+    /// Ends the jobs that are due, sets the timer to the next deadline, and sends the notifications
+    /// after the lock is released.
     fn settle(self: &Arc<Self>, mut shared: MutexGuard<'_, Shared>, now: u64) {
         while let Some(due) = shared.state.next_due() {
             if due > now {
@@ -149,25 +150,25 @@ impl Core {
         }
         let state = &mut shared.state;
         if state.woken.len() <= 1 && state.happened.is_none() {
-            // Kept apart, because it is what happens at the end of every job: nothing is allocated.
+            // A separate path, because this is the end of every job: it allocates nothing.
             let woken = state.woken.pop();
             drop(shared);
             woken.into_iter().for_each(Waker::wake);
             return;
         }
-        let told = Told {
+        let notifications = Notifications {
             woken: std::mem::take(&mut state.woken),
             happened: state.happened.as_mut().map(std::mem::take).unwrap_or_default(),
         };
         drop(shared);
-        for (what, number) in told.happened {
+        for (what, number) in notifications.happened {
             self.recorder.event(self.source, what.into(), number);
         }
-        told.woken.into_iter().for_each(Waker::wake);
+        notifications.woken.into_iter().for_each(Waker::wake);
     }
 
     fn arm(self: &Arc<Self>, shared: &mut Shared, due: u64) {
-        // A timer that is set too early fires for nothing, which costs less than taking it back.
+        // A timer that fires too early costs less than cancelling it.
         if shared.over || shared.armed.is_some_and(|armed| armed <= due) {
             return;
         }
@@ -183,7 +184,7 @@ impl Core {
             empty => empty.insert(Box::pin(self.clock.sleep_until(deadline))),
         };
         if timer.as_mut().poll(cx).is_ready() {
-            // It is not: what was due has been ended before.
+            // Unreachable: the jobs that were due have ended before.
             shared.armed = None;
         }
     }

@@ -4,10 +4,10 @@ use buttress::{AsRefusal, Error};
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The work was done, and went wrong.
+    /// The service did the work, and the work failed.
     #[error("the service failed")]
     Failed,
-    /// The queue was full, or the job was turned away after it had waited.
+    /// The queue was full, or the service rejected the job after it had waited.
     #[error("the service is overloaded")]
     Overloaded,
     /// The service is down, or crashed while it had the job.
@@ -15,11 +15,11 @@ pub enum ServerError {
     Down,
 }
 
-/// The error of a [`Station`](super::Station): what a layer around it made of the call, or what the service
-/// answered. It is small and made without allocating.
+/// The error of a [`Station`](super::Station): the refusal of a layer around it, or the error of
+/// the service. It is small, and making it allocates nothing.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum Failure {
-    /// A layer refused the call or cut it short.
+    /// A layer refused the call or interrupted it.
     #[error(transparent)]
     Refused(#[from] Error),
     /// The service answered with an error.

@@ -9,8 +9,8 @@ use super::failure::{Failure, ServerError};
 use super::service::Served;
 use super::state::Arrival;
 
-/// The response of a [`Station`](super::Station). Dropping it is hanging up: what becomes of the work,
-/// [`Leave`](super::Leave) says.
+/// The response of a [`Station`](super::Station). Dropping it disconnects the caller:
+/// [`Leave`](super::Leave) sets the effect on the job.
 #[must_use = "futures do nothing unless polled"]
 pub struct StationFuture {
     call: Call,
@@ -18,7 +18,7 @@ pub struct StationFuture {
 
 enum Call {
     Refused(ServerError),
-    /// Nobody will ever answer.
+    /// The call is never answered.
     Swallowed,
     Job {
         core: Arc<Core>,
@@ -44,7 +44,7 @@ impl Future for StationFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match &self.call {
             Call::Refused(error) => Err(*error),
-            // The answer of a swallowed request never comes.
+            // The answer to a swallowed request never arrives.
             Call::Swallowed => return Poll::Pending,
             Call::Over => ended(),
             Call::Job { core, slot } => match core.poll(*slot, cx.waker()) {

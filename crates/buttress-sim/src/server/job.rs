@@ -4,38 +4,38 @@ use std::task::Waker;
 
 use super::config::Load;
 use super::failure::ServerError;
-use super::line::Waiting;
 use super::service::Served;
+use super::wait_queue::Waiting;
 use crate::fault::Condition;
 use crate::measure::What;
 
-/// Where the time of a job and its verdict come from.
+/// The source of the time and the verdict of a job.
 pub(super) trait Dice {
-    /// How long the job that begins now takes, and how it ends.
+    /// Returns the time of the job that begins now, and how it ends.
     fn roll(&self, load: Load, condition: &Condition) -> (u64, Option<ServerError>);
 }
 
-/// What happens to a job, for traces.
+/// The events of a job, for traces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Happened {
     Arrived,
     Started,
     Finished,
-    TurnedAway,
+    Rejected,
     Crashed,
     Cancelled,
 }
 
 pub(super) struct Job {
-    /// Tells this job from others that had the slot.
+    /// Distinguishes this job from other jobs in the slot.
     pub(super) number: u64,
     pub(super) phase: Phase,
     pub(super) arrived: u64,
     pub(super) started: u64,
-    /// When it was started, in time that does not pass during pauses.
+    /// The start of its service, in time that does not pass during pauses.
     pub(super) started_work: u64,
     pub(super) verdict: Option<ServerError>,
-    /// Its caller has left.
+    /// Whether its caller has left.
     pub(super) gone: bool,
     pub(super) waker: Option<Waker>,
 }
@@ -74,7 +74,7 @@ impl From<Happened> for What {
             Happened::Arrived => Self::JobArrived,
             Happened::Started => Self::JobStarted,
             Happened::Finished => Self::JobFinished,
-            Happened::TurnedAway => Self::JobTurnedAway,
+            Happened::Rejected => Self::JobRejected,
             Happened::Crashed => Self::JobCrashed,
             Happened::Cancelled => Self::JobCancelled,
         }

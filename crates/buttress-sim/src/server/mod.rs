@@ -1,20 +1,21 @@
-//! Services under test: finite servers with a queue, and the faults they suffer.
+//! Services under test: finite servers with a queue, and their faults.
 //!
-//! A [`Server`] describes a station of queueing theory: so many servers, a queue with a discipline and a
-//! bound, a distribution of working times. [`World::server`](crate::World::server) makes it a
-//! [`Station`], a tower service that layers go around.
+//! A [`Server`] describes a station of queueing theory: a number of servers, a queue with a
+//! discipline and a bound, and a distribution of service times.
+//! [`World::server`](crate::World::server) makes it a [`Station`], a tower service for the layers
+//! under test.
 
 mod config;
 mod core;
 mod failure;
 mod future;
 mod job;
-mod line;
 mod roll;
 mod service;
 mod state;
 mod stats;
 mod tally;
+mod wait_queue;
 
 pub use config::{Leave, Load, Queue, Server};
 pub use failure::{Failure, ServerError};

@@ -1,4 +1,4 @@
-//! How long the jobs of a station take, and how they end.
+//! The time and the end of the jobs of a station.
 
 use buttress::Rng;
 
@@ -9,7 +9,7 @@ use crate::distribution::Distribution;
 use crate::fault::{Condition, either};
 use crate::{Seed, rng};
 
-/// How long a job takes, and how it ends.
+/// Draws the time of a job and how it ends.
 pub(super) struct Roll {
     time: Distribution,
     errors: f64,

@@ -10,9 +10,10 @@ use super::failure::Failure;
 use super::future::StationFuture;
 use super::stats::StationStats;
 
-/// A [`Server`](super::Server) in a simulation: a service for any request. Clones are the same station.
+/// A [`Server`](super::Server) in a simulation: a service for any request. Clones are the same
+/// station.
 ///
-/// It is always ready; whoever comes while its queue is full is turned away by the call, as over a network.
+/// It is always ready. If its queue is full, the call returns the rejection, as over a network.
 #[derive(Clone)]
 pub struct Station {
     core: Arc<Core>,
@@ -23,7 +24,7 @@ impl Station {
         Self { core }
     }
 
-    /// The numbers as they are now.
+    /// Returns the current numbers.
     #[must_use]
     pub fn stats(&self) -> StationStats {
         self.core.stats()
@@ -62,13 +63,13 @@ impl Served {
         Self { waited, worked }
     }
 
-    /// How long the job waited in the queue.
+    /// Returns the time that the job waited in the queue.
     #[must_use]
     pub const fn waited(self) -> Duration {
         Duration::from_nanos(self.waited)
     }
 
-    /// How long it was worked on, pauses included.
+    /// Returns the time that the job was in service, pauses included.
     #[must_use]
     pub const fn worked(self) -> Duration {
         Duration::from_nanos(self.worked)

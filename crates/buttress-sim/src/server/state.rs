@@ -1,5 +1,5 @@
-//! What a station decides: who is served, when that ends, who is turned away. It takes the time, in
-//! nanoseconds since the start, and returns who is to be woken; it waits for nothing.
+//! The decisions of a station: which job is served, when it ends, which call is rejected. It takes
+//! the time, in nanoseconds since the start, and returns the wakers to wake. It never waits.
 
 mod cut_short;
 
@@ -10,35 +10,36 @@ use std::task::Waker;
 use super::config::{Leave, Load, Server};
 use super::failure::ServerError;
 use super::job::{Dice, Happened, Job, Phase, waits};
-use super::line::{Line, Next, Waiting};
 use super::service::Served;
 use super::stats::StationStats;
 use super::tally::Tally;
+use super::wait_queue::{Next, WaitQueue, Waiting};
 use crate::fault::Condition;
 
 pub(super) struct State {
     servers: u32,
     leave: Leave,
     condition: Condition,
-    line: Line,
+    waiters: WaitQueue,
     jobs: Vec<Job>,
     free: Vec<u32>,
     numbers: u64,
-    /// Jobs up to this number came before the warm-up was over: their ends are not counted.
+    /// Jobs up to this number arrived before the end of the warm-up. Their ends are not counted.
     uncounted: u64,
-    /// When jobs end, in time that does not pass during pauses. Entries of jobs that ended before are skipped.
+    /// The ends of jobs, in time that does not pass during pauses. Entries of jobs that ended
+    /// before are skipped.
     due: BinaryHeap<Reverse<(u64, u64, u32)>>,
     running: u32,
     paused_for: u64,
     paused_since: Option<u64>,
     tally: Tally,
-    /// Whom to wake, once the lock is given back.
+    /// The wakers to wake after the lock is released.
     pub(super) woken: Vec<Waker>,
-    /// What happened, if anybody wants to know.
+    /// The events, if the trace records them.
     pub(super) happened: Option<Vec<(Happened, u64)>>,
 }
 
-/// How a call came in.
+/// How a call arrived.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Arrival {
     Refused(ServerError),
@@ -52,7 +53,7 @@ impl State {
             servers: server.servers,
             leave: server.leave,
             condition: Condition::default(),
-            line: Line::new(server.queue),
+            waiters: WaitQueue::new(server.queue),
             jobs: Vec::new(),
             free: Vec::new(),
             numbers: 0,
@@ -77,8 +78,8 @@ impl State {
             self.tally.swallowed += 1;
             return Arrival::Swallowed;
         }
-        let free = self.has_free_server() && self.line.waiting() == 0;
-        if !free && !self.line.has_room() {
+        let free = self.has_free_server() && self.waiters.waiting() == 0;
+        if !free && !self.waiters.has_room() {
             self.tally.overloaded += 1;
             return Arrival::Refused(ServerError::Overloaded);
         }
@@ -88,7 +89,7 @@ impl State {
         if free {
             self.start(slot, now, dice);
         } else {
-            self.line.push(Waiting { slot, number, since: now });
+            self.waiters.push(Waiting { slot, number, since: now });
         }
         Arrival::Job { slot }
     }
@@ -117,7 +118,7 @@ impl State {
     // Waiting => Running
     fn start(&mut self, slot: u32, now: u64, dice: &impl Dice) {
         self.running += 1;
-        let load = Load { waiting: self.line.waiting(), running: self.running };
+        let load = Load { waiting: self.waiters.waiting(), running: self.running };
         let (work, verdict) = dice.roll(load, &self.condition);
         let worked = self.worked(now);
         let due = worked.saturating_add(work);
@@ -129,16 +130,16 @@ impl State {
         self.note(Happened::Started, number);
     }
 
-    /// Gives free servers to those who wait.
+    /// Gives free servers to waiting jobs.
     fn start_waiting(&mut self, now: u64, dice: &impl Dice) {
         while self.has_free_server() {
             let jobs = &self.jobs;
-            match self.line.next(now, |waiting| waits(jobs, waiting)) {
+            match self.waiters.next(now, |waiting| waits(jobs, waiting)) {
                 Some(Next::Serve(job)) => self.start(job.slot, now, dice),
-                // Waiting => Done: it has waited for too long.
-                Some(Next::TurnAway(job)) => {
+                // Waiting => Done: the job has waited for too long.
+                Some(Next::Reject(job)) => {
                     self.tally.overloaded += self.counted(job.number);
-                    self.note(Happened::TurnedAway, job.number);
+                    self.note(Happened::Rejected, job.number);
                     self.end(job.slot, now, Err(ServerError::Overloaded));
                 }
                 None => break,
@@ -146,7 +147,7 @@ impl State {
         }
     }
 
-    /// Ends the next job that is due, if there is one. Whom to wake is in `woken`.
+    /// Ends the next job that is due, if there is one. `woken` has the wakers to wake.
     pub(super) fn finish_next(&mut self, now: u64, dice: &impl Dice) -> bool {
         let worked = self.worked(now);
         let Some(Reverse((due, number, slot))) = self.first_due() else { return false };
@@ -171,7 +172,7 @@ impl State {
             }
         };
         if job.gone {
-            self.tally.for_nobody += counted;
+            self.tally.orphaned += counted;
         }
         if job.gone || result.is_err() {
             self.tally.wasted += u128::from(busy);
@@ -206,7 +207,7 @@ impl State {
         }
     }
 
-    /// What became of a job; `waker` is woken when that is known.
+    /// Returns the result of a job, or registers `waker` for it.
     pub(super) fn poll(&mut self, slot: u32, waker: &Waker) -> Option<Result<Served, ServerError>> {
         let job = self.jobs.get_mut(slot as usize)?;
         if let Phase::Done(result) = job.phase {
@@ -220,7 +221,7 @@ impl State {
         None
     }
 
-    /// When the next job ends; `None` if none runs, or as long as nothing moves.
+    /// Returns the end of the next job; `None` if none runs, or during a pause.
     pub(super) fn next_due(&mut self) -> Option<u64> {
         if self.paused_since.is_some() {
             return None;
@@ -240,18 +241,18 @@ impl State {
         None
     }
 
-    /// How much time has passed outside of pauses.
+    /// Returns the time that has passed outside of pauses.
     fn worked(&self, now: u64) -> u64 {
         self.paused_since.unwrap_or(now).min(now) - self.paused_for
     }
 
-    /// 1 if the end of this job is counted: it came after the warm-up.
+    /// Returns 1 if the end of this job counts, because it arrived after the warm-up.
     const fn counted(&self, number: u64) -> u64 {
         (number > self.uncounted) as u64
     }
 
     fn account(&mut self, now: u64) {
-        // During a pause no server works, though jobs are under way.
+        // During a pause no server works, although jobs are in service.
         let busy = if self.paused_since.is_some() { 0 } else { self.running };
         self.tally.account(now, busy);
     }
@@ -262,7 +263,7 @@ impl State {
         }
     }
 
-    /// Counts from here on: the warm-up is over.
+    /// Restarts the counts at the end of the warm-up.
     pub(super) fn restart_tally(&mut self, now: u64) {
         self.account(now);
         self.uncounted = self.numbers;
@@ -272,7 +273,7 @@ impl State {
     pub(super) fn stats(&mut self, now: u64) -> StationStats {
         self.account(now);
         let mut stats = self.tally.stats(now);
-        (stats.waiting, stats.running) = (self.line.waiting(), self.running);
+        (stats.waiting, stats.running) = (self.waiters.waiting(), self.running);
         stats
     }
 }

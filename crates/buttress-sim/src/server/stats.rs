@@ -1,68 +1,69 @@
 use std::time::Duration;
 
-/// A snapshot of a station. It counts calls that came in since the station was made, or since the end of the
-/// warm-up, and what became of those calls.
+/// A snapshot of a station. It counts the calls that arrived since the station was made, or since
+/// the end of the warm-up, and how those calls ended.
 ///
-/// While none of these calls is under way, `arrived = completed + failed + overloaded + down + cancelled + swallowed`.
+/// While none of these calls is in flight,
+/// `arrived = completed + failed + overloaded + down + cancelled + swallowed`.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StationStats {
-    /// Calls that came in: attempts, seen from the caller.
+    /// Calls that arrived. For the caller these are attempts.
     pub arrived: u64,
-    /// Jobs that were worked on to their end, and went well, whether or not somebody still waited.
+    /// Jobs that succeeded, whether or not their caller still waited.
     pub completed: u64,
-    /// Jobs that were worked on to their end, and went wrong.
+    /// Jobs that were worked on to their end and failed.
     pub failed: u64,
-    /// Turned away: no room in the queue, or waited for too long under `CoDel`.
+    /// Calls that were rejected: no room in the queue, or too long a wait under `CoDel`.
     pub overloaded: u64,
-    /// Ended by a crash, or came while the service was down.
+    /// Jobs that a crash ended, and calls that arrived while the service was down.
     pub down: u64,
-    /// Dropped because their caller had left, before or in their work.
+    /// Jobs that were dropped because their caller had left, before or during their service.
     pub cancelled: u64,
-    /// Came in and were never answered: a black hole.
+    /// Calls that were never answered because of a black hole.
     pub swallowed: u64,
-    /// Jobs that were worked on to their end for a caller who had left.
-    pub for_nobody: u64,
-    /// Waiting now.
+    /// Jobs that were worked on to their end after their caller had left.
+    pub orphaned: u64,
+    /// Jobs that wait now.
     pub waiting: u32,
-    /// Worked on now.
+    /// Jobs in service now.
     pub running: u32,
-    /// Time that servers were at work, all of them added up. During a pause no server is.
+    /// The sum of the time that all servers worked. During a pause no server works.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub busy: Duration,
-    /// Of that, spent on jobs that went wrong, were cancelled or were done for nobody.
+    /// The part of `busy` for jobs that failed, were cancelled, or whose caller had left.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub wasted: Duration,
-    /// The time that jobs spent waiting and in work, added up over the time and over the jobs: the number in
-    /// the system, integrated.
+    /// The sum over all jobs of the time that they waited and were in service: the number of jobs
+    /// in the system, integrated over the time.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub present: Duration,
     /// The sum of the times in the system of the jobs in [`left`](Self::left).
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub sojourn: Duration,
-    /// The number of counted jobs that left the system, for whatever reason. A job that arrived before the end
-    /// of the warm-up is not counted.
+    /// The number of counted jobs that left the system, for any reason. Jobs that arrived before
+    /// the end of the warm-up are not counted.
     pub left: u64,
-    /// Over what time all this was counted.
+    /// The time over which the numbers were counted.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub over: Duration,
 }
 
 impl StationStats {
-    /// The mean number of jobs in the system.
+    /// Returns the mean number of jobs in the system.
     #[must_use]
     pub fn mean_present(&self) -> f64 {
         ratio(self.present, self.over)
     }
 
-    /// The mean number of busy servers.
+    /// Returns the mean number of busy servers.
     #[must_use]
     pub fn mean_busy(&self) -> f64 {
         ratio(self.busy, self.over)
     }
 
-    /// The mean time of a job in the system.
+    /// Returns the mean time of a job in the system.
     #[must_use]
     pub fn mean_sojourn(&self) -> Duration {
         if self.left == 0 {

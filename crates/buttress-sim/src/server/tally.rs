@@ -1,4 +1,4 @@
-//! What a station counts.
+//! The counts of a station.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub(super) struct Tally {
     pub(super) down: u64,
     pub(super) cancelled: u64,
     pub(super) swallowed: u64,
-    pub(super) for_nobody: u64,
-    /// Jobs in the system.
+    pub(super) orphaned: u64,
+    /// The number of jobs in the system.
     pub(super) present: u64,
     pub(super) wasted: u128,
     busy: u128,
@@ -26,7 +26,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds up what was the case since the last change.
+    /// Adds the time since the last change.
     #[inline]
     pub(super) fn account(&mut self, now: u64, busy: u32) {
         let passed = u128::from(now - self.last);
@@ -37,14 +37,15 @@ impl Tally {
         }
     }
 
-    /// A job leaves. `counted` is 1 if its end counts, and 0 if it came before the counting began.
+    /// Counts a job that leaves. `counted` is 1 if its end counts, and 0 if it arrived before the
+    /// counting began.
     pub(super) fn depart(&mut self, arrived: u64, now: u64, counted: u64) {
         self.present -= 1;
         self.left += counted;
         self.sojourn += u128::from(now - arrived) * u128::from(counted);
     }
 
-    /// Counts from here on; who is in the system stays.
+    /// Restarts the counts; the jobs in the system stay.
     pub(super) fn restart(&mut self, now: u64) {
         *self = Self { since: now, last: now, present: self.present, ..Self::default() };
     }
@@ -59,7 +60,7 @@ impl Tally {
             down: self.down,
             cancelled: self.cancelled,
             swallowed: self.swallowed,
-            for_nobody: self.for_nobody,
+            orphaned: self.orphaned,
             waiting: 0,
             running: 0,
             busy: time(self.busy),

@@ -1,4 +1,4 @@
-//! The same seed, the same everything.
+//! The same seed has the same outcome in every detail.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::support::{ms, sec, us};
 
 type Stack = BoxCloneService<Request, buttress_sim::Served, buttress_sim::Failure>;
 
-/// A bit of everything.
+/// A scenario with many kinds of events.
 fn scenario(seed: u64) -> Scenario {
     let faults = Faults::new()
         .at(sec(5), sec(1), "db", Fault::Pause)
@@ -53,7 +53,7 @@ fn everything(seed: u64) -> Outcome {
     scenario(seed).run(stack).unwrap()
 }
 
-/// Everything a report says, in one number.
+/// Hashes everything that a report contains.
 fn bytes(outcome: Outcome) -> u64 {
     let report = Report::new("everything").add(outcome);
     let text = [report.to_html(), report.to_json(), report.to_csv(), report.to_text()].concat();
@@ -98,8 +98,8 @@ fn a_sweep_on_one_and_on_two_threads() {
     );
 }
 
-/// If these change, a change of the code has changed what happens in a run, or in which order. That may be
-/// meant: then write down the new ones.
+/// If these change, a code change has altered the events of a run or their order. If that is
+/// intended, record the new values.
 #[test]
 fn the_traces_are_those_committed() {
     let short = |seed: u64| Scenario::new("short", sec(5)).seed(seed);
@@ -175,7 +175,7 @@ fn a_failing_property_says_how_to_get_there() {
 #[test]
 fn what_must_not_depend_on_ties_holds_for_any_order_of_them() {
     let run = |seed: u64| {
-        // Even arrivals and constant work: everything is a tie.
+        // Even arrivals and constant work: all events are ties.
         Scenario::new("ties", ms(4_998))
             .seed(seed)
             .vary_ties(true)

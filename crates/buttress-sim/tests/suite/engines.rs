@@ -104,7 +104,7 @@ fn the_tokio_engine_notices_a_deadlock_and_can_go_on_after_it() {
 
 #[test]
 fn a_stack_that_waits_for_itself_is_a_deadlock_with_names_only_once_no_timer_is_left() {
-    // The load of a run is always a timer: the run ends, and cuts the request short.
+    // The load of a run is always a timer: the run ends, and interrupts the request.
     let outcome = Scenario::new("waits", ms(10))
         .load(Load::trace([us(10)]))
         .run(|_| Ok(tower::service_fn(|_: Request| std::future::pending::<Result<(), Failure>>())))

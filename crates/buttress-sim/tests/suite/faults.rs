@@ -1,4 +1,4 @@
-//! What faults do, and when they stop.
+//! The effects of faults, and their ends.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tower::Layer;
 
 use crate::support::{answers, ms, sec, share_agrees_with};
 
-/// One request a second, at the full seconds from 1 on, against a server that takes 100 ms.
+/// Sends one request per second, at the full seconds from 1 on, to a server that takes 100 ms.
 fn run(faults: Faults, server: impl Fn(Server) -> Server) -> Outcome {
     Scenario::new("faults", Duration::from_millis(10_950))
         .load(Load::even(1.0))
@@ -22,7 +22,7 @@ fn run(faults: Faults, server: impl Fn(Server) -> Server) -> Outcome {
         .unwrap()
 }
 
-/// How requests ended, and how many milliseconds after the second in which they began.
+/// Returns how requests ended, and how many milliseconds after the second in which they began.
 fn ends(outcome: &Outcome) -> Vec<(Cause, u64)> {
     let mut ends: Vec<(u64, Cause, u64)> = Vec::new();
     for Event { at, what, id, .. } in outcome.events().unwrap() {
@@ -91,7 +91,7 @@ fn faults_of_one_target_that_overlap_combine() {
     assert_eq!(second(both(Fault::Slow(2.0), Fault::Slow(3.0))), (Cause::Ok, 600));
     let gray = |factor| Fault::Gray { share: 1.0, factor };
     assert_eq!(second(both(gray(2.0), gray(3.0))), (Cause::Ok, 600));
-    // A half of the half that is left.
+    // Half of the remaining half.
     let errors = |server: fn(Server) -> Server| {
         let half = || Fault::Errors(0.5);
         let faults = Faults::new().at(sec(0), sec(100), "db", half());
@@ -125,10 +125,10 @@ fn faults_of_one_link_that_overlap_combine() {
     assert_eq!((slow.latency().mean(), slow.latency().max()), (ms(263), ms(263)));
     let lossy = run([Fault::Loss(0.2), Fault::Loss(0.2)], 0.0);
     let arrived = lossy.station("db").unwrap().arrived;
-    share_agrees_with(arrived, lossy.requests(), 0.64, "got through twice 0.8");
+    share_agrees_with(arrived, lossy.requests(), 0.64, "passed twice with 0.8");
     let lossy = run([Fault::Loss(0.2), Fault::Loss(0.2)], 0.5);
     let arrived = lossy.station("db").unwrap().arrived;
-    share_agrees_with(arrived, lossy.requests(), 0.32, "and through the link itself");
+    share_agrees_with(arrived, lossy.requests(), 0.32, "passed the link itself");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_pause_is_no_work() {
     let faults = Faults::new().at(ms(2_050), ms(1_500), "db", Fault::Pause);
     let stats = *run(faults, |server| server).station("db").unwrap();
     assert_eq!((stats.completed, stats.busy, stats.wasted), (10, sec(1), Duration::ZERO));
-    // Nor is it work for nothing, of a job that fails or that crashes in the middle of it.
+    // The pause is not wasted work either, for a job that fails or crashes during it.
     let pause = || Faults::new().at(ms(2_050), ms(500), "db", Fault::Pause);
     let failing = *run(pause(), |server| server.errors(1.0)).station("db").unwrap();
     assert_eq!((failing.failed, failing.busy, failing.wasted), (10, sec(1), sec(1)));
@@ -170,7 +170,7 @@ fn flapping_comes_and_goes() {
 
 #[test]
 fn a_cut_of_capacity_lets_running_jobs_end() {
-    // Three jobs of 100 ms at once, 10 ms apart, every time.
+    // Three concurrent jobs of 100 ms, at intervals of 10 ms, each time.
     let times = [1_000, 1_010, 1_020, 2_000, 2_010, 2_020];
     let outcome = Scenario::new("capacity", sec(3))
         .load(Load::trace(times.map(ms)))
@@ -197,10 +197,11 @@ fn work_goes_on_for_nobody_or_is_dropped_when_the_caller_leaves() {
             .unwrap()
     };
     let goes_on = *run(Leave::Continue).station("db").unwrap();
-    assert_eq!((goes_on.completed, goes_on.for_nobody, goes_on.cancelled), (3, 3, 0));
+    assert_eq!((goes_on.completed, goes_on.orphaned, goes_on.cancelled), (3, 3, 0));
     assert_eq!((goes_on.busy, goes_on.wasted), (ms(300), ms(300)));
     let dropped = *run(Leave::Cancel).station("db").unwrap();
-    // The second begins when the first caller leaves, 40 ms after it came, and has 10 ms; so has the third.
+    // The second begins when the first caller leaves, 40 ms after it arrived, and has 10 ms. The
+    // third does too.
     assert_eq!((dropped.completed, dropped.cancelled), (0, 3));
     assert_eq!((dropped.busy, dropped.wasted), (ms(70), ms(70)));
 }
@@ -231,7 +232,7 @@ fn a_link_delays_and_a_partition_loses_in_both_directions() {
     };
     let fine = run(Faults::new());
     assert_eq!((fine.ends().of(Cause::Ok), fine.latency().max()), (3, ms(160)));
-    // The request of the second is lost, and the answer of the third.
+    // The request of the second call is lost, and the answer of the third.
     let request = run(Faults::new().at(ms(990), ms(50), "wire", Fault::Partition));
     let db = |outcome: &Outcome| outcome.station("db").unwrap().arrived;
     assert_eq!((request.ends().of(Cause::Timeout), db(&request)), (1, 2));
@@ -242,7 +243,7 @@ fn a_link_delays_and_a_partition_loses_in_both_directions() {
 #[test]
 fn a_link_that_is_slow_or_loses_messages_does_so_in_both_directions_and_for_its_time() {
     let run = |fault: Fault| {
-        // A hundred a second, of which those of the middle third are struck.
+        // 100 requests per second. The fault affects those of the middle third.
         let scenario = Scenario::new("wire", sec(3))
             .load(Load::trace((0..300).map(|n| ms(10 * n))))
             .faults(Faults::new().at(ms(995), ms(1_000), "wire", fault))
@@ -257,14 +258,14 @@ fn a_link_that_is_slow_or_loses_messages_does_so_in_both_directions_and_for_its_
     let fine = (Cause::Ok, ms(3));
     let slow = run(Fault::Delay(Distribution::constant(ms(7))));
     assert_eq!([&slow[..100], &slow[200..]].concat(), vec![fine; 200]);
-    // Two journeys of 8 ms; the answer of the last one travels when it is over.
+    // Two messages of 8 ms; the answer to the last request arrives after the fault.
     assert_eq!(slow[100..199], vec![(Cause::Ok, ms(17)); 99]);
     assert_eq!(slow[199], (Cause::Ok, ms(10)));
     let lossy = run(Fault::Loss(0.3));
     assert_eq!([&lossy[..100], &lossy[200..]].concat(), vec![fine; 200]);
     let lost =
         lossy[100..200].iter().filter(|answer| **answer == (Cause::Timeout, ms(500))).count();
-    // Of 0.51, in a hundred.
+    // An expected 51 of a hundred.
     assert!((31..=71).contains(&lost), "{lost}");
 }
 

@@ -1,4 +1,4 @@
-//! What the figures of a run say, and what they leave out.
+//! The figures of a run, and what they exclude.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ fn circuits_without_a_name_and_circuits_of_one_name_have_a_band_each() {
     assert_eq!(names, ["hosts", "hosts (2)", "hosts (3)"]);
 }
 
-/// One is closed again before the other opens: their states do not tell them apart.
+/// One circuit closes before the next opens, so their states do not distinguish them.
 #[test]
 fn circuits_of_one_layer_that_open_one_after_the_other_have_a_band_each() {
     let down = |faults: Faults, at, name: &str| faults.at(sec(at), sec(1), name, Fault::Crash);
@@ -132,10 +132,10 @@ fn crashed_half_of_the_time(engine: Engine) -> Outcome {
 #[test]
 fn a_failure_is_no_fast_success() {
     let outcome = crashed_half_of_the_time(Engine::Own);
-    assert_eq!(outcome.latency().quantile(0.99), ms(1), "of those that were answered");
+    assert_eq!(outcome.latency().quantile(0.99), ms(1), "of the successful requests");
     assert_eq!(outcome.latency_of(Cause::Error).max(), Duration::ZERO);
     assert_eq!(outcome.quantile_of_all(0.4), Some(ms(1)));
-    assert_eq!(outcome.quantile_of_all(0.99), None, "half were not answered");
+    assert_eq!(outcome.quantile_of_all(0.99), None, "half did not succeed");
     let text = Report::new("half").add(outcome).to_text();
     assert!(text.contains("p99 of ok") && text.contains("p99 of all"), "{text}");
     assert!(text.contains("unanswered"), "{text}");
@@ -144,7 +144,7 @@ fn a_failure_is_no_fast_success() {
 #[test]
 fn a_request_that_the_end_cuts_short_is_no_failure() {
     for engine in [Engine::Own, Engine::Tokio] {
-        // The last of ten is under way at the end.
+        // The last of ten is in flight at the end.
         let scenario = Scenario::new("cut", sec(1)).load(Load::trace((0..10).map(|n| ms(n * 100))));
         let outcome = scenario
             .engine(engine)

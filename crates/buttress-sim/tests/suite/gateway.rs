@@ -1,5 +1,5 @@
-//! The gateway of production in front of scripted services: whom it sends where, when it answers, and whether
-//! its numbers add up.
+//! The production gateway in front of scripted services: its choice of backends, the times of its
+//! answers, and the sums of its numbers.
 
 mod backends;
 mod times;
@@ -18,8 +18,8 @@ use crate::support::{answers, arrivals, ms, sec};
 type Backend = BoxCloneService<Request, Served, Failure>;
 type Ways = Gateway<Request, Backend, fn(&Request) -> Option<&str>>;
 
-/// An authorization service that takes as long as a station, denies when its work goes wrong, and fails when it
-/// is down.
+/// An authorization service with the time of a station. It denies if the work of the station fails,
+/// and fails while the station is down.
 fn authorization(
     station: Station,
 ) -> impl Service<u64, Response = Decision, Error = Failure, Future: Send> + Clone + Send + 'static
@@ -40,7 +40,7 @@ fn route(_: &Request) -> Option<&str> {
     Some("orders")
 }
 
-/// The gateway of one route, and its handle.
+/// Makes the gateway of one route, and its handle.
 fn gateway(world: &World, route_to: Route<Request, Backend>) -> Result<Ways, InvalidConfig> {
     Gateway::new("edge", world.clock(), route as fn(&Request) -> Option<&str>, [route_to])
 }
@@ -87,7 +87,7 @@ fn the_order_is_route_auth_limit_backend_and_a_refusal_takes_no_token_and_no_tur
         let extract = every_fifth_goes_nowhere as fn(&Request) -> Option<&str>;
         Gateway::new("edge", world.clock(), extract, [orders.rate_limit(bucket)])
     });
-    // The tokens are for the first six of those who may pass, however many may not.
+    // The first six permitted requests get the tokens, regardless of the refused ones.
     let expected = |id: u64| match id {
         _ if id % 5 == 4 => (Cause::Error, ms(0)),
         _ if id % 3 == 2 => (Cause::Error, ms(1)),
@@ -98,7 +98,7 @@ fn the_order_is_route_auth_limit_backend_and_a_refusal_takes_no_token_and_no_tur
     let orders = &stats.routes[0];
     assert_eq!((stats.begun, stats.no_route, orders.begun), (20, 4, 16));
     assert_eq!((orders.unauthorized, orders.rate_limited, orders.answered), (5, 5, 6));
-    // Requests 0, 1, 3, 6, 7 and 10 went around twice.
+    // Requests 0, 1, 3, 6, 7 and 10 used the backends in turn, twice around.
     assert_eq!(orders.backends, [2, 2, 2]);
     let came = |ids: [u64; 2]| ids.map(|id| ms(10 * (id + 1) + 1));
     assert_eq!(arrivals(&outcome, "one"), came([0, 6]));
@@ -107,11 +107,11 @@ fn the_order_is_route_auth_limit_backend_and_a_refusal_takes_no_token_and_no_tur
     assert_eq!(
         outcome.station("auth").unwrap().arrived,
         16,
-        "nobody asks about a route that is none"
+        "an unknown route needs no authorization"
     );
 }
 
-/// Everything that can happen to a request, all at random.
+/// All ends that a request can have, at random.
 fn everything() -> Scenario {
     let faults = Faults::new()
         .at(sec(20), sec(5), "auth", Fault::Crash)
@@ -190,13 +190,13 @@ fn every_request_is_in_exactly_one_number() {
     assert_eq!(ends.of(Cause::Abandoned) + cut, sum(|route| route.abandoned));
     let other = sum(|route| route.failed + route.unauthorized + route.auth_unavailable);
     assert_eq!(ends.of(Cause::Error), other + stats.no_route);
-    // What went to the backends is what came to them.
+    // The calls to the backends equal the arrivals at the backends.
     for (backends, names) in stats.routes.iter().zip([&["one", "two"][..], &["three"]]) {
         let came: Vec<u64> =
             names.iter().map(|name| outcome.station(name).unwrap().arrived).collect();
         assert_eq!(backends.backends, came);
     }
-    // And each of them did happen.
+    // Each end occurred.
     let orders = &stats.routes[0];
     let all = [
         stats.no_route,

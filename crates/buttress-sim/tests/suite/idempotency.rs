@@ -1,5 +1,5 @@
-//! The idempotency layer of production between callers that repeat themselves and a scripted server: how many
-//! calls reach it, when the repetitions are answered, and for how long an answer is kept.
+//! The production idempotency layer between callers that repeat requests and a scripted server: the
+//! number of calls that reach it, the times of replays, and the lifetime of results.
 
 mod failures;
 
@@ -17,7 +17,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::support::{answers, arrivals, ms, sec};
 
-/// A layer around `server`, over `store`, with the key that `number` makes of a request.
+/// Makes a layer around `server`, over `store`, with the key that `number` returns for a request.
 pub(crate) fn once(
     config: Config,
     store: MemoryStore<Served>,
@@ -70,7 +70,7 @@ pub(crate) fn at_the_server(outcome: &Outcome) -> u64 {
 
 #[test]
 fn duplicates_in_flight_wait_for_the_one_answer_or_are_refused() {
-    // Every 10 ms, each three times, against 25 ms of work: the repetitions come while the first runs.
+    // Three requests every 10 ms, and 25 ms of work: the repetitions arrive while the first runs.
     let times = (1..=900).map(|n| ms(10 * n));
     let scenario = Scenario::new("waits", sec(10)).load(Load::trace(times)).keep_events(true);
     let run = |refuse: bool| {
@@ -107,11 +107,11 @@ fn one_call_a_key_reaches_the_server_whatever_the_share_of_duplicates() {
         });
         let distinct = seen.lock().unwrap().len() as u64;
         assert_eq!((at_the_server(&outcome), stats.started), (distinct, distinct), "{keys} keys");
-        // As many as chance says there are among so many requests.
+        // The expected number of different keys among the requests.
         let (keys, n) = (keys as f64, outcome.requests() as f64);
         let expected = keys * (1.0 - (1.0 - 1.0 / keys).powf(n));
         assert!((distinct as f64 - expected).abs() <= 4.0 * expected.sqrt(), "{distinct}");
-        // The rest had its answer, but for what the end of the run cut short.
+        // All other requests got their answer, except those that the end of the run interrupted.
         let left = outcome.requests() - stats.started - stats.replayed;
         assert!(left <= outcome.unfinished() && outcome.ends().of(Cause::Error) == 0, "{stats:?}");
     }
@@ -120,7 +120,7 @@ fn one_call_a_key_reaches_the_server_whatever_the_share_of_duplicates() {
 #[test]
 fn an_answer_is_kept_to_the_nanosecond() {
     let (kept, nano) = (sec(300), Duration::from_nanos(1));
-    // Stored 10 ms after it began. At the instant it ends the next call runs.
+    // Stored 10 ms after it began. At the instant of its expiry the next call runs.
     let first = ms(1_010) + kept;
     let second = first + ms(10) + kept;
     let times = [sec(1), first - nano, first, second - nano, second];
@@ -149,7 +149,7 @@ fn a_full_store_evicts_the_oldest_answer_and_never_a_call_in_flight() {
         (at_the_server(&outcome), stats.replayed, stats.store.unwrap().evicted),
         (100, 900, 0)
     );
-    // One key more than there is room for, and each is gone when it comes again.
+    // One key more than the capacity, so each key is evicted before it is repeated.
     let (outcome, stats) = cycle(101);
     assert_eq!((at_the_server(&outcome), stats.replayed), (1_000, 0));
     assert_eq!((stats.store.unwrap().evicted, stats.store.unwrap().stored), (900, 100));
@@ -173,7 +173,7 @@ fn what_has_expired_does_not_pile_up() {
         let store = MemoryStore::with_capacity(world.clock(), 1_000_000)?;
         once(config, store, |request| request.id, server(world, ms(1))?)
     });
-    // As many as come in a lifetime, and never those of another sweep interval on top.
+    // The number that arrives in a lifetime, and never another sweep interval more.
     let stored = &outcome.gauge("stored").unwrap().values;
     let most = stored.iter().copied().fold(0.0, f64::max);
     assert!((900.0..1_000.0 * 15.0 / 5.0).contains(&most), "{most}");
@@ -182,8 +182,8 @@ fn what_has_expired_does_not_pile_up() {
 
 #[test]
 fn two_processes_share_the_answers_of_one_store() {
-    // Requests go to one and the other in turn; the second of each pair finds the key taken elsewhere, and
-    // looks every 100 ms.
+    // Requests alternate between two layers. The second of each pair finds the key claimed by the
+    // other layer, and polls every 100 ms.
     let times = (0..50).flat_map(|n| [ms(1_000 * n + 1), ms(1_000 * n + 11)]);
     let scenario = Scenario::new("two", sec(51)).load(Load::trace(times)).keep_events(true);
     let (outcome, stats) = run(&scenario, |world| {

@@ -1,4 +1,4 @@
-//! What limiters, retries and time limits promise, held against what they do in a simulation.
+//! The guarantees of limiters, retries and time limits, compared with a simulation.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,9 +28,9 @@ fn a_time_limit_of_1200_microseconds_cuts_work_of_1800_at_exactly_1200() {
     };
     assert_eq!(at(What::Began), [us(700), us(5_000)]);
     assert_eq!(at(What::Ended(Cause::Timeout)), [us(1_900), us(6_200)]);
-    // The service does not hear of it and works on.
+    // The service does not notice it and continues.
     assert_eq!(at(What::JobFinished), [us(2_500), us(6_800)]);
-    assert_eq!(outcome.station("slow").unwrap().for_nobody, 2);
+    assert_eq!(outcome.station("slow").unwrap().orphaned, 2);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_answer_at_the_very_instant_of_the_limit_counts() {
 fn no_window_of_a_token_bucket_admits_more_than_its_size_and_its_rate() {
     let (burst, rate) = (20u32, 500u32);
     for scale in SCALES {
-        // A second of the limiter is `scale` times 200 here.
+        // One second of the limiter is `scale` times 200 here.
         let second = scale * 200;
         let admitted = Arc::new(Mutex::new(Vec::new()));
         let log = admitted.clone();
@@ -72,7 +72,7 @@ fn no_window_of_a_token_bucket_admits_more_than_its_size_and_its_rate() {
             .unwrap();
         let admitted = admitted.lock().unwrap();
         assert!(outcome.ends().of(Cause::Limited) > 1000);
-        // The bound between any two admissions, and it is met: the limiter gives away nothing.
+        // The bound between any two admissions. The limiter reaches the bound.
         let per_nano = f64::from(rate) / second.as_nanos() as f64;
         let level = |at: f64, n: usize| n as f64 - per_nano * at;
         let (mut lowest, mut most) = (f64::MAX, f64::MIN);
@@ -80,7 +80,7 @@ fn no_window_of_a_token_bucket_admits_more_than_its_size_and_its_rate() {
             lowest = lowest.min(level(*at, n));
             most = most.max(level(*at, n + 1) - lowest);
         }
-        assert!(most <= f64::from(burst) + 1e-3, "{most} at once at {scale:?}");
+        assert!(most <= f64::from(burst) + 1e-3, "{most} concurrently at {scale:?}");
         assert!(most > f64::from(burst) - 2.0, "{most} at {scale:?}");
         let whole = f64::from(burst) + per_nano * (second * 20).as_nanos() as f64;
         assert!(admitted.len() as f64 <= whole && admitted.len() as f64 > whole * 0.98);
@@ -109,7 +109,7 @@ fn retries_take_as_many_attempts_as_chance_says() {
         Estimate::of(batches(&outcome).iter().map(of)).agrees_with(expected, 0.02, &what);
         let failed =
             batches(&outcome).iter().map(|w| w.ends.of(Cause::Error) as f64 / w.ends.all() as f64);
-        Estimate::of(failed).agrees_with(failing.powi(attempts as i32), 0.2, "failed in the end");
+        Estimate::of(failed).agrees_with(failing.powi(attempts as i32), 0.2, "failed finally");
     }
 }
 
@@ -117,7 +117,8 @@ fn retries_take_as_many_attempts_as_chance_says() {
 fn a_retry_budget_bounds_what_a_dead_service_gets() {
     let share = 0.2;
     for scale in SCALES {
-        // A second of the callers is `scale` times a thousand here: a hundred calls, and two retries on top.
+        // One second of the callers is `scale` times a thousand here: a hundred calls, and two
+        // retries in addition.
         let second = scale * 1_000;
         let floor = (2.0 / second.as_secs_f64()).round() as u32;
         let scenario = Scenario::new("budget", second * 120)
@@ -135,7 +136,7 @@ fn a_retry_budget_bounds_what_a_dead_service_gets() {
         assert_eq!(outcome.ends().of(Cause::Error) + outcome.unfinished(), outcome.requests());
         let windows = outcome.windows();
         let calls = |five: &[buttress_sim::Window]| five.iter().map(|w| w.offered).sum::<u64>();
-        // The calls that a retry looks back on began up to a window earlier.
+        // The calls in the window of a retry's budget began up to one window earlier.
         let most = windows.windows(5).map(calls).max().unwrap();
         let free = f64::from(floor) * 5.0 * second.as_secs_f64();
         let bound = (share * most as f64 + free) * 1.1;
@@ -143,7 +144,7 @@ fn a_retry_budget_bounds_what_a_dead_service_gets() {
             let retries: u64 = five.iter().map(|w| w.retries).sum();
             assert!(retries as f64 <= bound, "{retries} of {} at {scale:?}", calls(five));
         }
-        // And what it gives is used.
+        // The retries use the whole budget.
         let expected = 1.0 + share + free / 500.0;
         let amplification = outcome.amplification();
         let used = (expected * 0.96..=expected * 1.01).contains(&amplification);
@@ -157,8 +158,8 @@ fn every_order_of_layers_composes() {
     use buttress::circuit_breaker::{self, CircuitBreakerLayer};
     let slow = || Server::new("slow", Distribution::constant(ms(50))).servers(u32::MAX);
     let scenario = Scenario::new("orders", sec(10)).load(Load::even(100.0));
-    // A time limit around a breaker around a slow server times out, and what it drops does not open the
-    // circuit unless that is said.
+    // A time limit around a breaker around a slow server times out. The calls that it drops open
+    // the circuit only if so configured.
     for dropped in [buttress::Outcome::Ignored, buttress::Outcome::Failure] {
         let outcome = scenario
             .run(|world| {
@@ -191,7 +192,7 @@ fn every_order_of_layers_composes() {
                 .service(world.server(slow())?))
         })
         .unwrap();
-    // Even arrivals 10 ms apart: at the time of the fifth timeout one more is under way.
+    // Even arrivals every 10 ms: at the time of the fifth timeout one more call is in flight.
     assert_eq!(outcome.ends().of(Cause::Timeout), 6);
     // A bulkhead around a breaker holds its limit at every event.
     let outcome = scenario
@@ -202,7 +203,7 @@ fn every_order_of_layers_composes() {
             let handle = bulkhead.handle();
             world.invariant("at most three", move |_| match handle.stats().active {
                 0..=3 => Ok(()),
-                n => Err(format!("{n} at once")),
+                n => Err(format!("{n} concurrently")),
             });
             Ok(ServiceBuilder::new()
                 .layer(bulkhead)

@@ -1,4 +1,4 @@
-//! What the simulator shows, seen from outside.
+//! Tests of the simulator through its public API.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
 mod determinism;

@@ -1,6 +1,6 @@
-//! Systems that keep themselves down after their trigger is gone: load spike and capacity drop, each kept up by
-//! retries or by a loss of capacity (Huang et al., "Metastable failures in the wild", 2022), found as such, and
-//! cured by a layer.
+//! Systems that keep themselves down after their trigger is over: load spike and capacity drop,
+//! each sustained by retries or by a loss of capacity (Huang et al., "Metastable failures in the
+//! wild", 2022). The simulator detects them, and a layer cures them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tower::util::{BoxCloneService, Either};
 
 use crate::support::{ms, sec};
 
-/// 150 calls per second could be served.
+/// The capacity is 150 calls per second.
 const SERVERS: u32 = 3;
 const OFFERED: f64 = 100.0;
 

@@ -1,4 +1,4 @@
-//! Layers in every order: whatever stands around whatever, each does what it promises.
+//! Layers in every order: each layer keeps its guarantee in each order.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ enum Kind {
 const ALL: [Kind; 5] = [Kind::Retry, Kind::TimeLimit, Kind::Breaker, Kind::Bulkhead, Kind::Limiter];
 const LIMIT: Duration = ms(20);
 
-/// Every order of `kinds`, outermost first.
+/// Returns every order of `kinds`, outermost first.
 fn orders(kinds: &[Kind]) -> Vec<Vec<Kind>> {
     if kinds.is_empty() {
         return vec![Vec::new()];
@@ -64,7 +64,7 @@ fn around(kind: Kind, inner: Stack, world: &World) -> Result<Stack, InvalidConfi
             let handle = layer.handle();
             world.invariant("at most four", move |_| match handle.stats().active {
                 0..=4 => Ok(()),
-                n => Err(format!("{n} at once")),
+                n => Err(format!("{n} concurrently")),
             });
             BoxCloneService::new(layer.layer(inner))
         }
@@ -103,15 +103,15 @@ fn each_layer_keeps_its_promise_in_every_order() {
         let outcome = run(&order);
         assert_eq!(outcome.violations(), [], "{order:?}");
         assert_eq!(outcome.ends().all() + outcome.unfinished(), outcome.requests(), "{order:?}");
-        // Nobody hangs: the last few are under way, and the rest have ended.
+        // No request hangs: the last few are in flight, and all others have ended.
         assert!(outcome.unfinished() <= 12, "{order:?}: {}", outcome.unfinished());
         let longest = outcome.latency().max();
         match order[0] {
             Kind::TimeLimit => assert!(longest <= LIMIT, "{order:?}: {longest:?}"),
-            // Nothing waits but the retry: twice what an attempt may take, and the wait.
+            // Only the retry waits: twice the time limit of an attempt, and the wait.
             _ => assert!(longest <= LIMIT * 2 + ms(3), "{order:?}: {longest:?}"),
         }
-        // What comes to the service are requests and retries, less what is refused on the way.
+        // The service receives requests and retries, except those that a layer refuses.
         assert!(outcome.attempts() <= outcome.requests() + outcome.retries(), "{order:?}");
         assert!(outcome.retries() > 50, "{order:?}: {}", outcome.retries());
         if order[4] == Kind::Breaker {
@@ -123,7 +123,7 @@ fn each_layer_keeps_its_promise_in_every_order() {
             *sum += outcome.ends().of(cause);
         }
     }
-    // No caller gives up here, so nothing is abandoned.
+    // No caller leaves here, so no request is abandoned.
     let happened = seen.iter().zip(Cause::ALL).filter(|(_, cause)| *cause != Cause::Abandoned);
     assert!(happened.clone().count() == 6 && happened.clone().all(|(n, _)| *n > 100), "{seen:?}");
 }

@@ -1,5 +1,5 @@
-//! The outbox relay of production between writers under a load and a scripted broker: how late messages come,
-//! what becomes of the backlog, and that none is lost or out of order.
+//! The production outbox relay between writers under load and a scripted broker: the lag of
+//! messages, the backlog, and that no message is lost or out of order.
 
 mod outages;
 
@@ -21,20 +21,21 @@ use tower::{BoxError, Service, ServiceExt};
 
 use crate::support::{ms, sec};
 
-/// A writer: each request writes its own number in a transaction of its own, under the key of the request.
+/// A writer: each request writes its own number in a separate transaction, under the key of the
+/// request.
 #[derive(Clone)]
 struct Writer {
     outbox: Outbox<MemoryStore>,
-    /// Whether it tells the relay of its own process of each commit.
-    tells: bool,
+    /// Whether it reports each commit to the relay of its own process.
+    reports: bool,
 }
 
 impl Writer {
-    fn new(world: &World, tells: bool) -> Self {
-        // Some relays here try without end, which receipts must outlast.
+    fn new(world: &World, reports: bool) -> Self {
+        // Some relays here retry without end, and receipts must outlast that.
         let store = MemoryStore::new(world.clock()).keep_receipts(None);
         let outbox = Outbox::new(store).rng(world.rng("messages"));
-        let writer = Self { outbox, tells };
+        let writer = Self { outbox, reports };
         let store = writer.outbox.store().clone();
         world.gauge("backlog", move || backlog(&store).pending as f64);
         writer
@@ -45,7 +46,7 @@ impl Writer {
     ) -> impl Service<Request, Response = (), Error = Failure, Future: Send> + Clone + Send + 'static
     {
         tower::service_fn(move |request: Request| {
-            let Self { outbox, tells } = self.clone();
+            let Self { outbox, reports } = self.clone();
             async move {
                 let mut tx = outbox.store().begin();
                 let message =
@@ -53,7 +54,7 @@ impl Writer {
                 let failed = |_| Failure::from(ServerError::Failed);
                 let written = outbox.write(&mut tx, message).await.map_err(failed)?;
                 tx.commit();
-                if tells {
+                if reports {
                     written.committed();
                 }
                 Ok(())
@@ -62,28 +63,28 @@ impl Writer {
     }
 }
 
-/// What waits in the store.
+/// Returns the backlog of the store.
 fn backlog(store: &MemoryStore) -> Backlog {
     match pin!(store.backlog()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(backlog) => backlog.unwrap(),
-        Poll::Pending => panic!("a store in memory answers at once"),
+        Poll::Pending => panic!("a store in memory answers immediately"),
     }
 }
 
-/// Looks every 100 ms, also when it found nothing.
+/// Polls every 100 ms, even after it found nothing.
 pub(crate) fn config(world: &World) -> Config {
     let config = Config::new().clock(world.clock()).spawner(world.spawner());
     config.rng(world.rng("relay")).idle_poll(ms(100))
 }
 
-/// The numbers that the broker took, for each key in the order in which it took them.
+/// The numbers that the broker accepted, per key in the order of acceptance.
 pub(crate) type Taken = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
 
 fn number(message: &Message) -> u64 {
     u64::from_be_bytes(message.payload.as_slice().try_into().unwrap())
 }
 
-/// A broker that keeps what it takes.
+/// A broker that records the messages it accepts.
 pub(crate) fn broker(
     station: Station,
     taken: &Taken,
@@ -103,7 +104,7 @@ pub(crate) fn broker(
 
 pub(crate) fn run<P>(
     scenario: &Scenario,
-    tells: bool,
+    reports: bool,
     relay: impl FnOnce(&World) -> Result<(Config, P), InvalidConfig>,
 ) -> (Outcome, Stats, Backlog)
 where
@@ -114,7 +115,7 @@ where
 {
     let mut seen: Option<(RelayHandle, MemoryStore)> = None;
     let outcome = scenario.run(|world| {
-        let writer = Writer::new(world, tells);
+        let writer = Writer::new(world, reports);
         let (config, publisher) = relay(world)?;
         let relay = Relay::new(&writer.outbox, publisher, config)?.spawn();
         seen = Some((relay, writer.outbox.store().clone()));
@@ -124,7 +125,7 @@ where
     (outcome.unwrap(), relay.stats(), backlog(&store))
 }
 
-/// Everything was taken once, in the order in which it was written.
+/// Asserts that every message was accepted once, in the order of writing.
 #[track_caller]
 fn assert_all_in_order(taken: &Taken, written: u64) {
     let taken = taken.lock().unwrap();
@@ -140,11 +141,11 @@ pub(crate) fn one_ms(world: &World, servers: u32) -> Result<Station, InvalidConf
 
 #[test]
 fn the_lag_is_the_wait_for_the_next_look_and_the_place_in_the_batch() {
-    // Written 5, 15, .. 95 ms after each look, relayed one after the other at 1 ms each.
+    // Written 5, 15, .. 95 ms after each poll, relayed one after the other at 1 ms each.
     let times = (0..1_000).map(|n| ms(10 * n + 5));
     let scenario = Scenario::new("lag", ms(10_050)).load(Load::trace(times));
-    let run = |tells| {
-        run(&scenario, tells, |world| Ok((config(world).concurrency(1), one_ms(world, 1)?)))
+    let run = |reports| {
+        run(&scenario, reports, |world| Ok((config(world).concurrency(1), one_ms(world, 1)?)))
     };
     let (_, stats, left) = run(false);
     // 96, 87, 78 .. 15 ms.
@@ -156,7 +157,7 @@ fn the_lag_is_the_wait_for_the_next_look_and_the_place_in_the_batch() {
     // At 0, 0.1, .. 10 s.
     assert_eq!((stats.relayed, stats.poll_cycles, stats.failed), (1_000, 101, 0));
     assert_eq!((left.pending, left.dead), (0, 0));
-    // A writer that tells of its commit is heard at once.
+    // A writer that reports its commit starts a poll immediately.
     let (_, stats, _) = run(true);
     assert_eq!((stats.written, stats.relayed), (1_000, 1_000));
     assert_eq!((stats.lag_average, stats.lag_max), (ms(1), ms(1)));
@@ -172,7 +173,7 @@ fn at_random_times_the_mean_lag_is_half_of_the_interval() {
             Ok((config, one_ms(world, u32::MAX)?))
         });
         let mean = (stats.lag_average - ms(1)).as_secs_f64() / interval.as_secs_f64();
-        // That of an even distribution.
+        // The error of a uniform distribution.
         let error = (1.0 / 12.0 / stats.relayed as f64).sqrt();
         assert!((mean - 0.5).abs() <= 4.0 * error, "{mean} of {interval:?}");
         assert!(stats.lag_max <= interval + ms(2), "{:?}", stats.lag_max);
@@ -181,7 +182,7 @@ fn at_random_times_the_mean_lag_is_half_of_the_interval() {
 
 #[test]
 fn a_small_batch_costs_looks_and_no_time() {
-    // A burst of 200 between two looks.
+    // A burst of 200 between two polls.
     let times = (0..200).map(|n| ms(1_001) + Duration::from_micros(n));
     let scenario = Scenario::new("batch", sec(3)).load(Load::trace(times).keys(1_000_000));
     let run = |batch: usize| {
@@ -189,7 +190,7 @@ fn a_small_batch_costs_looks_and_no_time() {
             Ok((config(world).batch(batch).concurrency(1), one_ms(world, 1)?))
         });
         assert_eq!((stats.relayed, left.pending), (200, 0));
-        // The last waits for the look at 1.1 s, and for all before it.
+        // The last one waits for the poll at 1.1 s, and for all messages before it.
         assert_eq!(stats.lag_max, ms(99 + 200) - Duration::from_micros(199));
         stats.poll_cycles
     };
@@ -201,7 +202,7 @@ fn a_small_batch_costs_looks_and_no_time() {
 
 #[test]
 fn a_broker_that_is_too_slow_grows_a_backlog_of_the_difference() {
-    // 200 a second for ten seconds, of which it takes 100.
+    // 200 per second for ten seconds, of which the broker accepts 100.
     let times = (0..2_000).map(|n| Duration::from_micros(5_000 * n + 100));
     let scenario = Scenario::new("slow", sec(25)).window(sec(1)).load(Load::trace(times).keys(64));
     let taken = Taken::default();
@@ -213,12 +214,13 @@ fn a_broker_that_is_too_slow_grows_a_backlog_of_the_difference() {
     let backlog = &outcome.gauge("backlog").unwrap().values;
     for (second, found) in (1..).zip(backlog) {
         let second = f64::from(second);
-        // The first look is at 0, before anything was written: what was written until the next is behind.
+        // The first poll is at 0, before any message was written. The backlog is the messages until
+        // the next poll.
         let expected =
             if second <= 10.0 { 100.0 * second } else { (2_000.0 - 100.0 * second).max(0.0) };
         assert!((found - expected).abs() <= 25.0, "{found} at {second}");
     }
-    // Keys take turns rather than stand in one line.
+    // Keys take turns, so none waits behind all others.
     assert!((sec(9)..sec(12)).contains(&stats.lag_max), "{:?}", stats.lag_max);
 }
 

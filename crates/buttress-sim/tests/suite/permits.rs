@@ -1,4 +1,4 @@
-//! The guide's table is the one that its program prints.
+//! The table in the guide equals the output of its program.
 
 #[path = "../../examples/permits.rs"]
 mod program;

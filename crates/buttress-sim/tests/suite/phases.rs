@@ -1,4 +1,4 @@
-//! The states of a run: what is stable, what is overload, and what keeps itself down.
+//! The states of a run: stable, overloaded, recovering and metastable.
 
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress_sim::{
@@ -9,7 +9,8 @@ use tower::Layer;
 
 use crate::support::{ms, sec};
 
-/// A server of 100 calls a second, behind callers who wait for half a second. It works on for callers who left.
+/// A server of 100 calls per second, behind callers who wait for half a second. It finishes jobs
+/// whose caller left.
 fn limited(scenario: Scenario) -> Outcome {
     let outcome = scenario.run(|world| {
         let limit = time_limit::Config::new(ms(500)).clock(world.clock());

@@ -1,5 +1,5 @@
-//! Against the formulas of queueing theory, at three time scales. tokio's paused clock would round every
-//! deadline up to a millisecond, which a service of 50 microseconds does not survive.
+//! Comparison with the formulas of queueing theory, at three time scales. tokio's paused clock
+//! would round every deadline up to a millisecond, too coarse for a service of 50 microseconds.
 
 use buttress::bulkhead::{BulkheadLayer, Config};
 use buttress_sim::{Cause, Distribution, Load, Queue, Scenario, Server};
@@ -84,7 +84,7 @@ fn a_bounded_queue_turns_away_what_m_m_1_k_says() {
     // At most five in the system.
     let theory = (1.0 - 0.9) * 0.9f64.powi(5) / (1.0 - 0.9f64.powi(6));
     let lost = batches(&outcome).iter().map(|w| w.ends.of(Cause::Error) as f64 / w.offered as f64);
-    Estimate::of(lost).agrees_with(theory, 0.05, "turned away");
+    Estimate::of(lost).agrees_with(theory, 0.05, "rejected");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn the_order_of_service_changes_the_tail_and_not_the_mean() {
 #[test]
 fn littles_law_holds_at_every_station() {
     for mean in SCALES {
-        // Two stations, one after the other, and one that some requests come to a second time.
+        // Two stations in sequence, and a station that some requests visit twice.
         let run = Run { mean, servers: 1, busy: 0.6, requests: 30_000.0 };
         let outcome = run.scenario().run(|world| {
             let front = world.server(run.server())?;
@@ -122,7 +122,7 @@ fn littles_law_holds_at_every_station() {
             let arrived = stats.arrived as f64 / stats.over.as_secs_f64();
             let product = arrived * stats.mean_sojourn().as_secs_f64();
             let present = stats.mean_present();
-            // Not exact: jobs are under way where the count begins and ends.
+            // Approximate: jobs are in flight at the beginning and end of the count.
             assert!((product / present - 1.0).abs() < 0.002, "{name}: {product} {present}");
             assert!(stats.arrived > 20_000, "{name}: {}", stats.arrived);
         }
@@ -133,7 +133,7 @@ fn littles_law_holds_at_every_station() {
 #[test]
 fn a_closed_loop_obeys_the_response_time_law() {
     for mean in SCALES {
-        // R = N / X - Z, whatever the distributions.
+        // R = N / X - Z, for every distribution.
         let (clients, think) = (20u32, 10 * mean);
         let batch = think * 120;
         let outcome = Scenario::new("closed", batch * BATCHES)
@@ -152,14 +152,14 @@ fn a_closed_loop_obeys_the_response_time_law() {
         let mean_response = mean_latency(&outcome).value;
         assert!(difference.value.abs() < 4.0 * difference.error, "{difference:?} at {mean:?}");
         assert!(difference.error < 0.08 * mean_response, "{difference:?} is too vague at {mean:?}");
-        // The machine repair model: how often the server is idle.
+        // The machine repair model: the share of time that the server is idle.
         let x = throughput_of_repair_model(clients, mean.as_secs_f64(), think.as_secs_f64());
         let rate = Estimate::of(batches(&outcome).iter().map(throughput));
         rate.agrees_with(x, 0.02, &format!("throughput at {mean:?}"));
     }
 }
 
-/// Throughput of one exponential server with `clients` who think: mean value analysis.
+/// Returns the throughput of one exponential server with `clients` who think: mean value analysis.
 fn throughput_of_repair_model(clients: u32, work: f64, think: f64) -> f64 {
     let (mut present, mut throughput) = (0.0, 0.0);
     for n in 1..=clients {

@@ -1,5 +1,5 @@
-//! The saga of production over scripted services: how many go through, which steps are undone and when, and that
-//! every one that was started ends.
+//! The production saga over scripted services: the number of completed sagas, the steps that are
+//! undone and when, and that every started saga ends.
 
 mod trouble;
 
@@ -20,16 +20,16 @@ use crate::support::{answers, arrivals, ms, sec, share_agrees_with};
 
 pub(crate) type Sagas = Executor<u64, InMemory, MemoryStore>;
 
-/// The steps with what they take, and what their undos take.
+/// The steps and undos, with the times that they take.
 const STEPS: [(&str, &str, u64, u64); 3] =
     [("reserve", "release", 10, 5), ("charge", "refund", 20, 6), ("ship", "recall", 30, 7)];
 
-/// How the steps of a saga are made.
+/// The behaviour of the steps of a saga.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     /// The share of actions that fail.
     pub(crate) errors: f64,
-    /// Whether an error of a service means that it did nothing.
+    /// Whether an error of a service is definite.
     pub(crate) definite: bool,
     pub(crate) timeout: Option<Duration>,
 }
@@ -50,7 +50,7 @@ fn stations(world: &World, plan: Plan) -> Result<Vec<(Station, Station)>, Invali
     STEPS.into_iter().map(station).collect()
 }
 
-/// Three steps in sequence, each at a station of its own, with `layers` around each action.
+/// Returns three steps in sequence, each at a separate station, with `layers` around each action.
 fn definition<L>(
     stations: Vec<(Station, Station)>,
     plan: Plan,
@@ -81,7 +81,7 @@ pub(crate) fn sagas(world: &World, plan: Plan, config: Config) -> Result<Sagas, 
     Executor::in_memory(definition(stations(world, plan)?, plan, || ())?, config)
 }
 
-/// Each request is a saga: ok if it goes through, an error if it is undone, and down if it is stuck.
+/// Runs a saga per request: ok if it completes, an error if it is undone, and down if it is stuck.
 fn service<F: Codec<u64>, St: Store<F::Encoded>>(
     sagas: Executor<u64, F, St>,
 ) -> impl Service<Request, Response = (), Error = Failure, Future: Send> + Clone + Send + 'static {
@@ -112,13 +112,13 @@ pub(crate) fn run(
     (outcome.unwrap(), seen.unwrap().stats())
 }
 
-/// So many a second for a minute, and then time for all to end.
+/// Returns a scenario with this rate for a minute, and then time for all sagas to end.
 fn minute(name: &str, rate: f64) -> Scenario {
     let load = Load::poisson(Rate::steps([(Duration::ZERO, rate), (sec(60), 0.0)]));
     Scenario::new(name, sec(90)).load(load)
 }
 
-/// Arrived, completed and failed at a station.
+/// Returns the jobs that arrived, completed and failed at a station.
 fn at(outcome: &Outcome, station: &str) -> (u64, u64, u64) {
     let stats = outcome.station(station).unwrap();
     (stats.arrived, stats.completed, stats.failed)
@@ -140,7 +140,7 @@ fn every_saga_goes_through_or_is_undone_and_the_numbers_add_up() {
                 (ends.of(Cause::Ok), ends.of(Cause::Error)),
                 (stats.completed, stats.compensated)
             );
-            // Each step is begun by those that had the one before, and no other.
+            // Each step is begun by the sagas that completed the step before, and by no other.
             let [reserve, charge, ship] = STEPS.map(|(action, ..)| at(&outcome, action));
             assert_eq!(
                 [charge.0, ship.0, stats.completed],
@@ -149,7 +149,7 @@ fn every_saga_goes_through_or_is_undone_and_the_numbers_add_up() {
             );
             assert_eq!(stats.steps_executed, reserve.1 + charge.1 + ship.1, "{what}");
             assert_eq!(stats.steps_failed, reserve.2 + charge.2 + ship.2, "{what}");
-            // What was done is undone, and what failed is too if nobody knows what it did.
+            // Completed steps are undone. Failed steps are undone too if their effect is in doubt.
             let doubt = u64::from(!definite);
             let [release, refund, recall] = STEPS.map(|(_, undo, ..)| at(&outcome, undo).0);
             assert_eq!(recall, doubt * ship.2, "{what}");
@@ -170,7 +170,7 @@ fn a_saga_takes_what_its_steps_and_undos_take_and_nothing_more() {
     let mut seen: Vec<(Cause, Duration)> = answers(&outcome);
     seen.sort_unstable();
     seen.dedup();
-    // Through; failed at once; one step and its undo; two steps and theirs.
+    // Completed; failed in the first step; one step and its undo; two steps and their undos.
     let failed = [10, 10 + 20 + 5, 10 + 20 + 30 + 6 + 5].map(|after| (Cause::Error, ms(after)));
     assert_eq!(seen[..1], [(Cause::Ok, ms(60))]);
     assert_eq!(seen[1..], failed);
@@ -184,20 +184,20 @@ fn a_step_is_cut_short_at_the_instant_of_its_limit_and_undone_first() {
     };
     let limit = Duration::from_nanos(19_999_999);
     let (outcome, stats) = run(limit);
-    // 10 ms to reserve; the charge is in doubt and has 6 ms of a refund, then the release 5 ms.
+    // 10 ms to reserve. The charge is in doubt and its refund takes 6 ms, then the release 5 ms.
     assert_eq!(answers(&outcome), [(Cause::Error, ms(10 + 6 + 5) + limit)]);
     assert_eq!(arrivals(&outcome, "refund"), [ms(1_010) + limit]);
     assert_eq!(arrivals(&outcome, "release"), [ms(1_016) + limit]);
     assert_eq!((stats.steps_executed, stats.steps_failed, stats.compensations_executed), (1, 1, 2));
-    assert_eq!(outcome.station("charge").unwrap().for_nobody, 1);
-    // An answer at the very instant counts.
+    assert_eq!(outcome.station("charge").unwrap().orphaned, 1);
+    // An answer at the exact instant counts.
     let (outcome, _) = run(ms(20));
     assert_eq!(arrivals(&outcome, "ship"), [ms(1_030)]);
 }
 
 #[test]
 fn undos_come_in_reverse_each_after_the_other() {
-    // The last step takes longer than it may.
+    // The last step takes longer than its time limit.
     let scenario = Scenario::new("reverse", sec(3)).load(Load::trace([sec(1)])).keep_events(true);
     let plan = Plan { timeout: Some(ms(25)), ..PLAN };
     let (outcome, _) = run(&scenario, |world| sagas(world, plan, config(world)));

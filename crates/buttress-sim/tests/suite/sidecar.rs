@@ -1,5 +1,5 @@
-//! The sidecar of production in front of a scripted service: when it attempts again, when its circuit opens and
-//! closes, what its limiter takes, and that every request is in one number.
+//! The production sidecar in front of a scripted service: when it retries, when its circuit opens
+//! and closes, how many tokens its limiter takes, and that every request is in one number.
 
 use std::time::Duration;
 
@@ -50,10 +50,11 @@ fn run(scenario: &Scenario, build: impl Fn(&World) -> (Config, Server)) -> (Outc
     assert_eq!(outcome.violations(), []);
     let stats = seen.unwrap().stats();
     adds_up(&stats, true).unwrap();
-    // Of the retries that were decided on, those that were stopped before they were made are apart.
+    // Of the planned retries, those that were stopped before their attempt are counted separately.
     let decided = stats.retries + stats.retries_not_made;
     assert_eq!((stats.requests, decided), (outcome.requests(), outcome.retries()));
-    // Each in the number of the cause with which its caller heard of it, or cut short by the end.
+    // Each request is in the number of the cause that its caller got, or was interrupted by the end
+    // of the run.
     let counted = [
         stats.succeeded,
         stats.failed + stats.ignored,
@@ -81,7 +82,7 @@ fn at_the_server(outcome: &Outcome) -> u64 {
 #[test]
 fn attempts_begin_and_end_at_exact_instants() {
     let scenario = Scenario::new("attempts", sec(30)).load(Load::trace([sec(1)])).keep_events(true);
-    // 5 s for each attempt, and the waits between.
+    // 5 s per attempt, and the waits between.
     let (outcome, stats) =
         run(&scenario, |world| (config(world), Server::new("server", sec(60)).servers(u32::MAX)));
     assert_eq!(arrivals(&outcome, "server"), [1_000, 6_100, 11_300, 16_700].map(ms));
@@ -93,7 +94,7 @@ fn attempts_begin_and_end_at_exact_instants() {
     assert_eq!(arrivals(&outcome, "server"), [1_000, 1_103, 1_306, 1_709].map(ms));
     assert_eq!(answers(&outcome), [(Cause::Error, ms(712))]);
     assert_eq!((stats.retries, stats.failed), (3, 1));
-    // A limit to the nanosecond, and an answer at the very instant.
+    // A limit to the nanosecond, and an answer at the exact instant.
     let limit = Duration::from_nanos(200_000_001);
     for (work, answer) in
         [(limit, (Cause::Ok, limit)), (limit * 2, (Cause::Timeout, limit * 4 + ms(700)))]
@@ -105,7 +106,7 @@ fn attempts_begin_and_end_at_exact_instants() {
     }
 }
 
-/// A request every 97 ms, so that none comes when another is attempted again.
+/// Sends a request every 97 ms, so that none coincides with a retry.
 fn every_97_ms(until: Duration) -> Vec<Duration> {
     (1..).map(|n| ms(97 * n)).take_while(|at| *at < until).collect()
 }
@@ -113,7 +114,8 @@ fn every_97_ms(until: Duration) -> Vec<Duration> {
 #[test]
 fn the_circuit_opens_with_the_fifth_exhausted_request_and_closes_with_the_second_success() {
     let times = every_97_ms(sec(90));
-    // Of the requests that find the service down, the probe after 30 s too if it is down for so long.
+    // The requests that find the service down, including the probe after 30 s if the service is
+    // down that long.
     let run = |lasting: Duration| {
         let scenario = Scenario::new("circuit", sec(100))
             .load(Load::trace(times.clone()))
@@ -131,12 +133,13 @@ fn the_circuit_opens_with_the_fifth_exhausted_request_and_closes_with_the_second
     let closes = next(probe + ms(1)) + ms(1);
     let expected = [(sec(0), Closed), (opens, Open), (probe, HalfOpen), (closes, Closed)];
     assert_eq!(outcome.bands()[0].states, expected);
-    // Those that came after the fifth had begun, and were stopped before a later attempt, were refused too.
+    // Requests that began after the fifth, and were stopped before a later attempt, were refused
+    // too.
     let down = times.iter().filter(|at| (ms(10_005)..probe).contains(*at)).count() as u64;
     assert_eq!((stats.failed, stats.circuit_open), (5, down - 5));
     assert_eq!(stats.succeeded, stats.requests - down);
 
-    // The first probe fails with all of its attempts, and opens it again.
+    // All attempts of the first probe fail, and it opens the circuit again.
     let (outcome, stats) = run(sec(40));
     let again = probe + exhausted;
     let second = next(again + sec(30));
@@ -151,7 +154,7 @@ fn the_circuit_opens_with_the_fifth_exhausted_request_and_closes_with_the_second
     ];
     assert_eq!(outcome.bands()[0].states, expected);
     assert_eq!(stats.failed, 6);
-    // 20 attempts of the five, 3 of each that was under way, and 4 of the probe.
+    // 20 attempts of the five, 3 of each call in flight, and 4 of the probe.
     let server = outcome.station("server").unwrap();
     assert_eq!(server.down + server.completed, server.arrived);
     assert!((20 + 4..20 + 4 + 3 * 8).contains(&server.down), "{}", server.down);
@@ -159,7 +162,7 @@ fn the_circuit_opens_with_the_fifth_exhausted_request_and_closes_with_the_second
 
 #[test]
 fn a_request_takes_one_token_however_many_attempts_it_takes() {
-    // 200 a second for 20 s, of which 20 at once and 100 a second may pass.
+    // 200 per second for 20 s. The limiter admits a burst of 20 and then 100 per second.
     let times = (1..=4_000).map(|n| ms(5 * n));
     let scenario = Scenario::new("tokens", sec(25)).load(Load::trace(times));
     let (outcome, stats) = run(&scenario, |world| {
@@ -168,7 +171,7 @@ fn a_request_takes_one_token_however_many_attempts_it_takes() {
         let never = circuit_breaker::Config::new().consecutive_failures(u32::MAX);
         (config(world).rate_limit(bucket).circuit_breaker(never), server)
     });
-    // Full at 5 ms, and 1999.5 tokens came until the last at 20 s.
+    // Full at 5 ms, and 1999.5 tokens came until the last request at 20 s.
     assert_eq!(stats.requests - stats.rate_limited, 20 + 1_999);
     let admitted = 20 + 1_999;
     share_agrees_with(stats.failed, admitted, 0.3f64.powi(4), "four attempts failed");
@@ -191,7 +194,7 @@ fn a_budget_holds_the_retries_to_a_share_of_the_calls() {
     });
     let share = stats.retries as f64 / stats.requests as f64;
     assert!((0.08..=0.1).contains(&share), "{share}");
-    // Half of the calls want a retry: what comes free, a second's worth at a time, is spent at once.
+    // Half of the calls need a retry: the budget of each second is spent immediately.
     let balance = &outcome.gauge("balance").unwrap().values;
     assert!(balance.iter().all(|balance| *balance <= 12.0), "{balance:?}");
     assert!(balance.iter().filter(|balance| **balance == 0.0).count() > 80, "{balance:?}");
@@ -199,7 +202,7 @@ fn a_budget_holds_the_retries_to_a_share_of_the_calls() {
         let config = config(world).retry(retries().budget(retry::Budget::new(0.1, 0).unwrap()));
         (config, Server::new("server", ms(2)).servers(u32::MAX))
     });
-    // Nobody wants one: a tenth of the calls of nine to ten seconds.
+    // No call needs a retry: a tenth of the calls of nine to ten seconds.
     let balance = &outcome.gauge("balance").unwrap().values;
     assert!(balance[30..].iter().all(|balance| (75.0..125.0).contains(balance)), "{balance:?}");
 }

@@ -1,11 +1,11 @@
-//! Estimates with their errors, and the formulas they are held against.
+//! Estimates with their errors, and the formulas for comparison.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use buttress_sim::{Cause, Distribution, Event, Load, Outcome, Scenario, Server, What, Window};
 
-/// Mean service times at which everything must hold.
+/// The mean service times of all comparisons.
 pub(crate) const SCALES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(1), Duration::from_micros(50)];
 
@@ -29,7 +29,7 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
-    /// From batches that are long enough to be independent of each other.
+    /// Estimates from batches that are long enough to be independent.
     pub(crate) fn of(batches: impl IntoIterator<Item = f64>) -> Self {
         let batches: Vec<f64> = batches.into_iter().collect();
         let n = batches.len() as f64;
@@ -39,8 +39,8 @@ impl Estimate {
         Self { value, error: (variance / n).sqrt() }
     }
 
-    /// Fails if it is further than four standard errors from `theory`. An error of more than `most`,
-    /// relative to the theory, would let anything pass.
+    /// Fails if the value is further than four standard errors from `theory`. An error of more than
+    /// `most`, relative to the theory, would accept any value.
     #[track_caller]
     pub(crate) fn agrees_with(self, theory: f64, most: f64, what: &str) {
         let Self { value, error } = self;
@@ -53,8 +53,8 @@ impl Estimate {
     }
 }
 
-/// A run of a station that is `busy` (0 to 1), under random arrivals: `requests` of them, in windows that are
-/// batches, the first of them warm-up.
+/// A run of a station that is `busy` (0 to 1), with `requests` random arrivals. Its windows are
+/// batches, and the first is the warm-up.
 pub(crate) struct Run {
     pub(crate) mean: Duration,
     pub(crate) servers: u32,
@@ -88,7 +88,7 @@ impl Run {
     }
 }
 
-/// The batches of a run without the warm-up.
+/// Returns the batches of a run without the warm-up.
 pub(crate) fn batches(outcome: &Outcome) -> &[Window] {
     assert_eq!(outcome.windows().len(), BATCHES as usize);
     &outcome.windows()[1..]
@@ -102,18 +102,19 @@ pub(crate) fn quantile(outcome: &Outcome, q: f64) -> Estimate {
     Estimate::of(batches(outcome).iter().map(|window| window.latency.quantile(q).as_secs_f64()))
 }
 
-/// The probability that all of `servers` are taken and a call is lost, under `load` Erlangs.
+/// Returns the probability that all of `servers` are busy and a call is lost, under `load` Erlangs.
 pub(crate) fn erlang_b(servers: u32, load: f64) -> f64 {
     (1..=servers).fold(1.0, |b, n| load * b / (f64::from(n) + load * b))
 }
 
-/// The probability that a call has to wait.
+/// Returns the probability that a call has to wait.
 pub(crate) fn erlang_c(servers: u32, load: f64) -> f64 {
     let (b, c) = (erlang_b(servers, load), f64::from(servers));
     b / (1.0 - load / c * (1.0 - b))
 }
 
-/// How each request ended and how long it took, in the order of their numbers. Events must be kept.
+/// Returns how each request ended and how long it took, in the order of their numbers. The run must
+/// keep events.
 pub(crate) fn answers(outcome: &Outcome) -> Vec<(Cause, Duration)> {
     let (mut began, mut answers) = (BTreeMap::new(), BTreeMap::new());
     for Event { at, what, id, .. } in outcome.events().unwrap() {
@@ -126,7 +127,7 @@ pub(crate) fn answers(outcome: &Outcome) -> Vec<(Cause, Duration)> {
     answers.into_values().collect()
 }
 
-/// When jobs came to a station. Events must be kept.
+/// Returns the times at which jobs arrived at a station. The run must keep events.
 pub(crate) fn arrivals(outcome: &Outcome, station: &str) -> Vec<Duration> {
     let events = outcome.events().unwrap().iter();
     let arrived = events.filter(|event| event.what == What::JobArrived && event.source == station);

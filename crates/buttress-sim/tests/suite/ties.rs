@@ -1,5 +1,5 @@
-//! What must not depend on the order of what happens at the same instant, when nearly everything does: even
-//! arrivals, constant work, and a seed that draws the order.
+//! Results that must not depend on the order of simultaneous events. Nearly all events are
+//! simultaneous: even arrivals, constant work, and a seed that draws the order.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{idempotency, outbox, saga};
 
 const SEEDS: std::ops::Range<u64> = 0..15;
 
-/// Requests every 10 ms, and two at a time, for two seconds.
+/// Sends two requests every 10 ms, for two seconds.
 fn ties(name: &str, seed: u64) -> Scenario {
     let times = (0..200).flat_map(|n| [ms(10 * n), ms(10 * n)]);
     Scenario::new(name, sec(10)).seed(seed).vary_ties(true).load(Load::trace(times).keys(7))
@@ -25,14 +25,15 @@ fn ties(name: &str, seed: u64) -> Scenario {
 fn a_key_runs_once_whoever_comes_first() {
     for seed in SEEDS {
         let (outcome, stats) = idempotency::run(&ties("keys", seed), |world| {
-            // Work, waits and lifetimes all end where requests come.
+            // Work, waits and lifetimes all end at the times of requests.
             let config = idempotency::config(world).result_lifetime(ms(100)).lease(ms(30));
             let store = MemoryStore::new(world.clock());
             once(config, store, |request| request.id / 40, server(world, ms(50))?)
         });
         assert_eq!(outcome.ends().of(Cause::Ok), 400, "seed {seed}: {stats:?}");
         assert_eq!((at_the_server(&outcome), stats.started), (stats.started, stats.started));
-        // Forty requests of a key come within 190 ms; an answer lasts for 100 ms after the 50 ms of its work.
+        // Forty requests of a key arrive within 190 ms. An answer lasts for 100 ms after its 50 ms
+        // of work.
         assert!((20..=40).contains(&stats.started), "seed {seed}: {stats:?}");
         assert_eq!((stats.failed, stats.fenced, stats.refused), (0, 0, 0), "seed {seed}");
     }
@@ -47,7 +48,7 @@ fn messages_stay_in_order_whatever_ends_first() {
             let config = outbox::config(world).retry(u32::MAX, Backoff::fixed(ms(50))).batch(3);
             Ok((config.poll(ms(10)).idle_poll(ms(10)), broker(one_ms(world, 2)?, &taken)))
         });
-        // The two of one instant are written in either order.
+        // The two messages of one instant are written in either order.
         let mut taken = taken.lock().unwrap();
         for numbers in taken.values_mut() {
             let by_instant: Vec<u64> = numbers.iter().map(|number| number / 2).collect();
@@ -66,13 +67,14 @@ fn messages_stay_in_order_whatever_ends_first() {
 #[test]
 fn sagas_add_up_whatever_ends_first() {
     for seed in SEEDS {
-        // The limit of a step ends with the work of the second, and undos with actions.
+        // The limit of a step ends together with the work of the second step, and undos with
+        // actions.
         let plan = Plan { errors: 0.2, definite: false, timeout: Some(ms(20)) };
         let (outcome, stats) = saga::run(&ties("sagas", seed), |world| {
             let config = saga::config(world).deadline(ms(60)).lease(Duration::from_millis(90));
             sagas(world, plan, config)
         });
-        // The third step takes longer than it may.
+        // The third step takes longer than its time limit.
         assert_eq!((stats.started, stats.completed), (400, 0), "seed {seed}");
         assert_eq!((stats.compensated, stats.stuck, stats.active), (400, 0, 0), "seed {seed}");
         let undone: u64 = ["release", "refund", "recall"]
@@ -80,7 +82,7 @@ fn sagas_add_up_whatever_ends_first() {
             .iter()
             .sum();
         assert_eq!(stats.compensations_executed, undone, "seed {seed}");
-        // Each step that was begun is undone, because nobody knows what it did.
+        // Each step that was begun is undone, because its effect is in doubt.
         assert_eq!(undone, stats.steps_executed + stats.steps_failed, "seed {seed}");
     }
 }

@@ -1,4 +1,4 @@
-//! How deliveries end: settled, held, dead, purged.
+//! The ends of deliveries: settled, held, dead, purged.
 
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ where
     assert_eq!(found(&store, &leases).await, [0; 0]);
     let letters = expect(store.dead_letters(0, 9).await, "dead_letters");
     assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0].message.attempts, 1, "it died once");
-    // A verdict that comes late does not bring it back.
+    assert_eq!(letters[0].message.attempts, 1, "one attempt before it died");
+    // A late verdict does not revive the message.
     settle(&store, vec![settled(&messages[0], &leases, retry())]).await;
     harness.advance(HOLD).await;
     assert_eq!(found(&store, &leases).await, [0; 0]);
@@ -62,7 +62,7 @@ where
     let messages = fetch(&store, &leases, 9).await.messages;
     settle(&store, vec![settled(&messages[0], &leases, retry())]).await;
     let fetched = fetch(&store, &leases, 9).await;
-    assert_eq!(numbers(&fetched.messages), [3], "only its own key waits");
+    assert_eq!(numbers(&fetched.messages), [3], "only messages of its key wait");
     assert_eq!(fetched.next_due, Some(fetched.now + HOLD));
     harness.advance(HOLD - GRAIN).await;
     assert_eq!(found(&store, &leases).await, [3]);
@@ -116,7 +116,7 @@ where
     harness.advance(HOLD).await;
     let fetched = fetch(&store, &leases, 9).await;
     assert_eq!(numbers(&fetched.messages), [3]);
-    assert_eq!(fetched.next_due, None, "only an operator lets these keys go on");
+    assert_eq!(fetched.next_due, None, "only an operator releases these keys");
     assert!(
         expect(store.dead_letters(0, 9).await, "dead_letters").iter().all(|dead| dead.holds_key)
     );
@@ -148,7 +148,7 @@ where
     assert_eq!(expect(store.discard(&ids).await, "discard"), 2);
     assert_eq!(expect(store.discard(&ids).await, "discard"), 0);
     assert_eq!(page(0).await, [messages[2].sequence, messages[3].sequence]);
-    assert_eq!(expect(store.requeue(&ids).await, "requeue"), 0, "gone for good");
+    assert_eq!(expect(store.requeue(&ids).await, "requeue"), 0, "deleted permanently");
 }
 
 async fn a_thousand_rows_behind_a_held_key_delay_nobody<S, Tx, H>(harness: &H)

@@ -26,7 +26,7 @@ where
     assert!(leases.iter().all(|lease| lease.epoch == 1), "lease: {leases:?}");
     drop(store.release_partitions(ONE));
     assert_eq!(lease(&store, TWO).await, [], "release");
-    // The second relay has no share of a store that it has left.
+    // The second relay has left the store, so it has no share.
     expect(store.release_partitions(TWO).await, "release");
     let leases = lease(&store, ONE).await;
 

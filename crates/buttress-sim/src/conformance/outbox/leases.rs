@@ -1,4 +1,4 @@
-//! Who relays which partition, and what is left by one that vanished.
+//! The owner of each partition, and the messages of a relay that disappeared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,14 +34,18 @@ where
     let other = harness.reopen(&store).await;
     let all = lease(&store, ONE).await;
     assert!(all.iter().all(|lease| lease.epoch == 1 && lease.suspect_to == 0), "{all:?}");
-    assert_eq!(lease(&other, TWO).await, [], "all are taken");
+    assert_eq!(lease(&other, TWO).await, [], "all partitions are leased");
     let half = lease(&store, ONE).await;
-    assert_eq!(half.len(), all.len().div_ceil(2), "the other is alive and waits for its share");
+    assert_eq!(
+        half.len(),
+        all.len().div_ceil(2),
+        "the second relay is alive and waits for its share"
+    );
     let rest = lease(&other, TWO).await;
     assert_eq!(half.len() + rest.len(), all.len());
     let partitions: BTreeSet<u16> = half.iter().chain(&rest).map(|lease| lease.partition).collect();
     assert_eq!(partitions.len(), all.len());
-    // The other vanishes: its share is free when its lease has run out, not before.
+    // The other relay disappears: its partitions are free after its lease has expired, not before.
     harness.advance(LEASE - GRAIN).await;
     assert_eq!(lease(&store, ONE).await.len(), half.len());
     harness.advance(GRAIN).await;
@@ -86,8 +90,8 @@ where
         suspect.map(|lease| (lease.partition, lease.suspect_to)).collect()
     };
     let expected = BTreeMap::from([(fetched[1].partition, fetched[1].sequence)]);
-    assert_eq!(suspect(&taken), expected, "what was fetched, and no more");
-    // It vanishes too, before it has looked at anything: the suspicion stays.
+    assert_eq!(suspect(&taken), expected, "exactly the fetched messages");
+    // The second relay disappears too, before it has published anything: the messages stay suspect.
     harness.advance(LEASE).await;
     let again = lease(&store, ONE).await;
     assert_eq!(suspect(&again), expected);
@@ -128,7 +132,7 @@ where
         assert_eq!(expect(started, "start"), starts);
     }
     assert_eq!(fetch(&store, &leases, 1).await.messages[0].starts, 2);
-    // It has shown that it does not bring a relay down.
+    // The settled message did not crash its relay.
     settle(&store, vec![settled(&fetched[0], &leases, retry())]).await;
     harness.advance(HOLD).await;
     let again = fetch(&store, &leases, 1).await.messages;
@@ -149,7 +153,7 @@ where
     assert_ne!(messages[0].partition, messages[1].partition, "the case needs two partitions");
     harness.advance(LEASE).await;
     let new = lease(&store, TWO).await;
-    // Of one call, what is owned is written and what is not is refused.
+    // Of one call, the store writes the owned messages and refuses the others.
     let batch = vec![
         settled(&messages[0], &old, Verdict::Delivered),
         settled(&messages[1], &new, Verdict::Delivered),
@@ -164,7 +168,7 @@ where
     S: Store + Write<Tx>,
     H: Transactions<S, Tx>,
 {
-    // Either order is right, but the two must agree on it.
+    // Either order is right, but both stores must agree on it.
     for _ in 0..20 {
         let store = harness.fresh().await;
         let other = harness.reopen(&store).await;
@@ -178,8 +182,8 @@ where
         let taken = expect(taken, "lease").leases;
         let left = found(&other, &taken).await;
         match refused.is_empty() {
-            true => assert_eq!(left, [0; 0], "written before the take-over"),
-            false => assert_eq!(left, [1], "refused, so it is still to be done"),
+            true => assert_eq!(left, [0; 0], "settled before the take-over"),
+            false => assert_eq!(left, [1], "refused, so the message is still pending"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A message that brings down whoever publishes it.
+//! A message that crashes the relay that publishes it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use buttress_durable::outbox::{Store, Verdict, Write};
 use super::super::{Transactions, cases, expect};
 use super::{LEASE, ONE, TWO, dead, fetch, lease, message, numbers, settle, settled, write};
 
-/// Starts after which a message is given up.
+/// The number of starts after which a message is dead.
 const MOST: u32 = 3;
 const POISON: u32 = 50;
 
@@ -19,8 +19,9 @@ where
     cases!(harness: a_poison_message_among_99_innocents);
 }
 
-/// Relays as a store sees them: each publishes what is suspect alone, its start written down first, then
-/// the rest together, and dies in the middle of the poison. Nobody else pays for it.
+/// Runs relays as a store sees them. Each relay publishes suspect messages alone and records their
+/// start first. Then it publishes the other messages together, and crashes at the poison. No other
+/// message is delayed or lost.
 async fn a_poison_message_among_99_innocents<S, Tx, H>(harness: &H)
 where
     S: Store + Write<Tx>,
@@ -60,7 +61,7 @@ where
         if rest.is_empty() {
             break;
         }
-        // All at once, with the poison among them: nothing is written down.
+        // All messages concurrently, with the poison among them: no start is recorded.
         assert!(numbers(&rest).contains(&POISON), "only a relay that publishes it dies");
         deaths += 1;
         harness.advance(LEASE).await;

@@ -1,4 +1,4 @@
-//! What is written, and what a look finds.
+//! Writing messages and fetching them.
 
 use buttress::StoreErrorKind;
 use buttress_durable::outbox::{Lease, MessageId, NewMessage, Store, Write};
@@ -98,7 +98,7 @@ where
     for message in &wrong {
         refused(store.write(&mut tx, message).await, StoreErrorKind::Invalid, "write");
     }
-    // Nothing was done, so the transaction goes on.
+    // The statement had no effect, so the transaction continues.
     let largest = NewMessage::new(id, "k".repeat(NewMessage::LONGEST_KEY), "x");
     expect(store.write(&mut tx, &largest).await, "write");
     harness.commit(tx).await;

@@ -1,4 +1,4 @@
-//! What is written into logs, read, listed and purged.
+//! Writing, reading, listing and purging logs.
 
 use buttress::{StoreError, StoreErrorKind};
 use buttress_durable::saga::{Appended, Beginning, Entry, EntryKind, SagaId, Status, Store};
@@ -42,7 +42,7 @@ async fn what_is_written_is_read<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) 
 
 async fn a_create_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = with(harness, &[1]).await;
-    expect(store.create(saga(1, ONE)).await, "the same again");
+    expect(store.create(saga(1, ONE)).await, "create it again");
     let conflict = StoreErrorKind::Conflict;
     let other = changed(saga(1, ONE), |saga| saga.beginning.input = b"[]".to_vec());
     refused(store.create(other).await, conflict, "another input");
@@ -50,7 +50,7 @@ async fn a_create_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harnes
     let longer = changed(saga(1, ONE), |saga| saga.entries.push(done(0, b"")));
     refused(store.create(longer).await, conflict, "more entries");
     expect(store.append(append(1, 1, 1, Status::Running)).await, "append");
-    refused(store.create(saga(1, ONE)).await, conflict, "once it has gone on");
+    refused(store.create(saga(1, ONE)).await, conflict, "after it has continued");
 }
 
 async fn an_append_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -62,7 +62,7 @@ async fn an_append_whose_answer_was_lost<S: Store<Vec<u8>>, H: Harness<S>>(harne
     let mut other = append(1, 1, 1, Status::Running);
     other.entries[0] = done(0, b"8");
     refused(store.append(other).await, StoreErrorKind::Conflict, "other content");
-    // The last one too, which ends the saga.
+    // The last entry too, which ends the saga.
     let mut last = append(1, 1, 2, Status::Completed);
     last.entries = vec![Entry::Completed];
     for _ in 0..2 {
@@ -90,7 +90,7 @@ async fn a_cancel_reaches_the_owner<S: Store<Vec<u8>>, H: Harness<S>>(harness: &
     let record = expect(store.load(SagaId::new(1)).await, "load").unwrap();
     assert!(record.cancel_requested);
     expect(store.append(append(1, 1, 2, Status::Compensated)).await, "append");
-    assert!(!cancel(1).await, "it has ended");
+    assert!(!cancel(1).await, "the saga has ended");
 }
 
 async fn lists_come_in_pages<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -117,11 +117,11 @@ async fn only_what_ended_long_ago_is_purged<S: Store<Vec<u8>>, H: Harness<S>>(ha
     let purge = async |limit| expect(store.purge_sagas(LEASE, limit).await, "purge");
     assert_eq!(purge(1).await, 1);
     assert_eq!(purge(9).await, 1);
-    assert_eq!(purge(9).await, 0, "the third ended too late");
+    assert_eq!(purge(9).await, 0, "the third saga ended too recently");
     harness.advance(LEASE).await;
     assert_eq!(purge(9).await, 1);
     let left = expect(store.list(None, None, 9).await, "list");
-    assert_eq!(left.len(), 1, "what has not ended is never purged");
+    assert_eq!(left.len(), 1, "an unfinished saga is never purged");
 }
 
 async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -140,7 +140,7 @@ async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness
         expect(store.append(append(id, 1, 1, status)).await, "append");
     }
     let purge = async |limit| expect(store.purge_definition("order", LEASE, limit).await, "purge");
-    assert_eq!(purge(9).await, 0, "they have just ended");
+    assert_eq!(purge(9).await, 0, "the sagas have just ended");
     harness.advance(LEASE).await;
     assert_eq!(purge(2).await, 2);
     assert_eq!(purge(9).await, 1, "of every version");
@@ -149,7 +149,7 @@ async fn a_purge_of_a_definition_leaves_the_others<S: Store<Vec<u8>>, H: Harness
     let left: Vec<u128> = left.into_iter().map(|summary| summary.id.get()).collect();
     assert_eq!(left, [3, 4, 6], "stuck, unfinished, and of another definition");
     assert!(expect(store.load(SagaId::new(1)).await, "load").is_none());
-    // The id is free again.
+    // The id can be used again.
     expect(store.renew_worker(ONE, LEASE).await, "renew");
     expect(store.create(saga(1, ONE)).await, "create");
 }
@@ -187,7 +187,7 @@ async fn any_bytes_are_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     assert_eq!(record.entries[1..], more.entries[..]);
 }
 
-/// A later release fills in where a saga comes from.
+/// A later release adds the origin of a saga.
 async fn the_first_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
     let store = with(harness, &[1]).await;
     let text = |text: &str| Some(text.to_owned());
@@ -199,7 +199,7 @@ async fn the_first_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) 
         })
     };
     expect(store.create(begun(2)).await, "create");
-    expect(store.create(begun(2)).await, "the same again");
+    expect(store.create(begun(2)).await, "create it again");
     let changes: [fn(&mut Beginning<Vec<u8>>); 3] = [
         |beginning| beginning.shape = None,
         |beginning| beginning.correlation = None,
@@ -218,10 +218,10 @@ async fn the_first_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) 
     let taken = taken.sagas.into_iter().find(|record| record.id == SagaId::new(2)).unwrap();
     for record in [loaded, taken] {
         assert_eq!(record.beginning, begun(2).beginning);
-        assert_eq!(record.entries.len(), 2, "positions count from the entry after it");
+        assert_eq!(record.entries.len(), 2, "positions count from the second entry");
     }
     let record = expect(store.load(SagaId::new(1)).await, "load").unwrap();
-    assert_eq!(record.beginning, saga(1, ONE).beginning, "nothing but an input");
+    assert_eq!(record.beginning, saga(1, ONE).beginning, "only the input");
 }
 
 async fn every_kind_of_entry_is_kept<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {

@@ -1,4 +1,4 @@
-//! Who runs which saga, and who takes over.
+//! The owner of each saga, and take-overs.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ async fn an_older_epoch_is_fenced<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H)
     harness.advance(LEASE).await;
     expect(store.renew_worker(TWO, LEASE).await, "renew");
     assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
-    // The old owner wakes up, and renews its lease; its saga is gone all the same.
+    // The old owner wakes up and renews its lease. Another worker owns its saga nevertheless.
     expect(store.renew_worker(ONE, LEASE).await, "renew");
     let late = store.append(append(1, 1, 1, Status::Running)).await;
     refused(late, StoreErrorKind::Fenced, "an old owner");
@@ -36,7 +36,7 @@ async fn an_older_epoch_is_fenced<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H)
     let repeated = store.append(append(1, 1, 1, Status::Running)).await;
     refused(repeated, StoreErrorKind::Fenced, "an old owner with the same content");
     let unknown = store.append(append(9, 1, 1, Status::Running)).await;
-    refused(unknown, StoreErrorKind::Fenced, "a saga nobody knows");
+    refused(unknown, StoreErrorKind::Fenced, "an unknown saga");
 }
 
 async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -46,8 +46,8 @@ async fn a_lease_ends_at_its_instant<S: Store<Vec<u8>>, H: Harness<S>>(harness: 
     assert_eq!(take_over(&store, TWO).await, []);
     harness.advance(GRAIN).await;
     assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)]);
-    assert_eq!(take_over(&store, TWO).await, [], "it is its own now");
-    // Nobody else takes it while the new owner lives.
+    assert_eq!(take_over(&store, TWO).await, [], "the worker owns it now");
+    // No other worker takes it while the new owner is alive.
     expect(store.renew_worker(THREE, 9 * LEASE).await, "renew");
     assert_eq!(take_over(&store, THREE).await, []);
     harness.advance(2 * LEASE).await;
@@ -113,12 +113,16 @@ async fn sagas_of_other_versions_are_found_once_their_workers_are_gone<
         let found = expect(store.other_versions("order", 3, limit).await, "other_versions");
         found.into_iter().map(|saga| (saga.id.get(), saga.version)).collect::<Vec<_>>()
     };
-    assert_eq!(others(9).await, [], "their worker is alive");
+    assert_eq!(others(9).await, [], "the worker is alive");
     harness.advance(LEASE).await;
     expect(store.renew_worker(TWO, LEASE).await, "renew");
     assert_eq!(others(9).await, [(9, 2), (3, 2), (4, 4)], "oldest first");
     assert_eq!(others(1).await, [(9, 2)]);
-    assert_eq!(take_over(&store, TWO).await, [(SagaId::new(1), 2)], "and left alone");
+    assert_eq!(
+        take_over(&store, TWO).await,
+        [(SagaId::new(1), 2)],
+        "and the other saga is not taken"
+    );
 }
 
 async fn oldest_first_and_no_more_than_asked_for<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
@@ -146,18 +150,18 @@ async fn one_saga_is_taken_only_if_it_is_free<S: Store<Vec<u8>>, H: Harness<S>>(
     expect(store.append(append(2, 1, 1, Status::Stuck)).await, "append");
     expect(store.append(append(3, 1, 1, Status::Completed)).await, "append");
     let take = async |id| expect(store.take_saga(TWO, SagaId::new(id)).await, "take");
-    assert!(take(1).await.is_none(), "its worker lives");
+    assert!(take(1).await.is_none(), "its worker is alive");
     let stuck = take(2).await.unwrap();
     assert_eq!((stuck.epoch, stuck.status, stuck.entries.len()), (2, Status::Stuck, 2));
     assert!(take(3).await.is_none(), "it has ended");
     assert!(take(4).await.is_none(), "it does not exist");
     let late = store.append(append(2, 1, 2, Status::Running)).await;
-    refused(late, StoreErrorKind::Fenced, "whoever had it before");
+    refused(late, StoreErrorKind::Fenced, "the owner before");
     harness.advance(LEASE).await;
     assert_eq!(take(1).await.unwrap().epoch, 2);
 }
 
-/// A take-over whose answer was lost: its worker finds what it owns, and takes it again.
+/// A take-over whose answer was lost: the worker finds the saga that it owns, and takes it again.
 async fn what_a_worker_owns_is_found_and_taken_again<S: Store<Vec<u8>>, H: Harness<S>>(
     harness: &H,
 ) {
@@ -175,11 +179,11 @@ async fn what_a_worker_owns_is_found_and_taken_again<S: Store<Vec<u8>>, H: Harne
     let taken = expect(store.take_saga(ONE, SagaId::new(4)).await, "take").unwrap();
     assert_eq!((taken.epoch, taken.status, taken.entries.len()), (2, Status::Unwinding, 2));
     let late = store.append(append(4, 1, 2, Status::Unwinding)).await;
-    refused(late, StoreErrorKind::Fenced, "what it did under the epoch before");
+    refused(late, StoreErrorKind::Fenced, "an append under the epoch before");
     expect(store.append(append(4, 2, 2, Status::Unwinding)).await, "append");
     assert!(
         expect(store.take_saga(TWO, SagaId::new(4)).await, "take").is_none(),
-        "its worker lives"
+        "its worker is alive"
     );
     assert!(expect(store.take_saga(ONE, SagaId::new(3)).await, "take").is_none(), "it has ended");
 }
@@ -198,7 +202,7 @@ async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>, H: Harness<S>>(ha
 }
 
 async fn a_take_over_while_a_write_is_in_flight<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
-    // Either order is right, but the two must agree on it.
+    // Either order is right, but both workers must agree on it.
     for id in 1..=20 {
         let store = with(harness, &[id]).await;
         let other = harness.reopen(&store).await;
@@ -209,11 +213,11 @@ async fn a_take_over_while_a_write_is_in_flight<S: Store<Vec<u8>>, H: Harness<S>
         let taken = expect(taken, "take_over").sagas;
         let entries = taken[0].entries.len();
         match written {
-            Ok(_) => assert_eq!(entries, 2, "written before, so the new owner must know it"),
+            Ok(_) => assert_eq!(entries, 2, "appended before, so the new owner must read it"),
             Err(error) if error.is_fenced() => assert_eq!(entries, 1),
             Err(error) => panic!("neither written nor fenced: {error}"),
         }
         let record = expect(store.load(SagaId::new(id)).await, "load").unwrap();
-        assert_eq!(record.entries.len(), entries, "nothing was written after the take-over");
+        assert_eq!(record.entries.len(), entries, "no append succeeded after the take-over");
     }
 }

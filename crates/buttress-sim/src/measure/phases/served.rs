@@ -1,14 +1,15 @@
-//! Which windows were served.
+//! Finding the windows that the system served.
 
 use super::Sample;
 
-/// Says for each window whether its load was served.
+/// Returns for each window whether the system served its load.
 ///
-/// Chance alone must not look like a failure: a request that begins in one window may end in the next. So a
-/// window alone is allowed three deviations of a Poisson process, and more than that in relation to a small
-/// load. A shortage that stays within this allowance window after window is no chance. So stretches of 2, 4,
-/// 8 .. windows are judged by the sum of their windows, and in a long stretch the allowance is a small share.
-/// A system that is down has no such allowance: it is down until the shortage grows no more.
+/// Chance alone must not count as a failure: a request that begins in one window may end in the
+/// next. So a single window may lack three deviations of a Poisson process, and more in relation to
+/// a small load. A shortage that stays within this allowance in every window is not chance. So
+/// stretches of 2, 4, 8 .. windows are judged by their sums, and in a long stretch the allowance is
+/// a small share. A system that is down has no such allowance: it is down until the shortage stops
+/// growing.
 pub(super) fn served(samples: &[Sample], healthy: f64) -> Vec<bool> {
     let mut served = vec![true; samples.len()];
     let mut length = 1;
@@ -21,7 +22,7 @@ pub(super) fn served(samples: &[Sample], healthy: f64) -> Vec<bool> {
     served
 }
 
-/// Judges every stretch of `length` windows of which none is known to be down.
+/// Judges every stretch of `length` windows without an unserved window.
 fn judge(served: &mut [bool], samples: &[Sample], healthy: f64, length: usize) {
     let mut from = 0;
     while let (Some(stretch), Some(known)) =
@@ -41,7 +42,7 @@ fn judge(served: &mut [bool], samples: &[Sample], healthy: f64, length: usize) {
     }
 }
 
-/// How many answers a window lacks; negative if it has more than it needs.
+/// Returns the number of answers that a window lacks; negative if it has more than it needs.
 fn shortage(sample: &Sample, healthy: f64) -> f64 {
     healthy * sample.offered as f64 - sample.good as f64
 }
@@ -52,7 +53,7 @@ fn is_short(stretch: &[Sample], healthy: f64) -> bool {
     short > (3.0 * offered.sqrt()).min(0.5 * offered)
 }
 
-/// The part of `stretch` with the greatest shortage: served windows at its ends are no part of it.
+/// Returns the part of `stretch` with the greatest shortage, without served windows at its ends.
 fn worst(stretch: &[Sample], healthy: f64) -> (usize, usize) {
     let (mut best, mut found) = (0.0, (0, stretch.len()));
     let (mut sum, mut from) = (0.0, 0);
@@ -67,7 +68,7 @@ fn worst(stretch: &[Sample], healthy: f64) -> (usize, usize) {
     found
 }
 
-/// Adds to each stretch that is down the windows after it in which the shortage goes on growing.
+/// Adds to each unserved stretch the following windows in which the shortage grows.
 fn prolong(served: &mut [bool], samples: &[Sample], healthy: f64) {
     let mut to = 0;
     while to < served.len() {
@@ -90,7 +91,7 @@ fn prolong(served: &mut [bool], samples: &[Sample], healthy: f64) {
     }
 }
 
-/// One window that differs from its neighbours is chance, unless there was a fault.
+/// Treats one window that differs from its neighbours as chance, unless there was a fault.
 fn smooth(served: &mut [bool], samples: &[Sample]) {
     for index in 1..served.len().saturating_sub(1) {
         let faulty = samples.get(index).is_some_and(|sample| sample.faulty);

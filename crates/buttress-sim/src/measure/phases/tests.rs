@@ -52,7 +52,7 @@ fn a_load_that_was_never_borne_is_plain_overload() {
     use PhaseKind::{Metastable, Overloaded, Stable};
     let spike = ((3000, 900, false), 10);
     assert_eq!(kinds(&run(&[spike])), [(Overloaded, 10)]);
-    // A queue swallows the first of it.
+    // A queue absorbs the beginning.
     let swallowed = run(&[((3000, 3000, false), 4), ((3000, 900, false), 30)]);
     assert_eq!(kinds(&swallowed), [(Stable, 4), (Overloaded, 30)]);
     let passes = run(&[(FINE, 20), spike, (FINE, 20)]);
@@ -63,13 +63,13 @@ fn a_load_that_was_never_borne_is_plain_overload() {
 
 #[test]
 fn a_load_that_only_grows_is_never_metastable() {
-    // Just above what is served, for a long time, then far above.
+    // Slightly above the served load for a long time, then far above.
     let grows = run(&[(FINE, 20), ((1040, 800, false), 30), ((2000, 1000, false), 20)]);
     assert_eq!(kinds(&grows), [(PhaseKind::Stable, 20), (PhaseKind::Overloaded, 50)]);
-    // A load that passes window by window for chance, and not as a whole.
+    // A load that looks like chance in each window, but not as a whole.
     let creeps = run(&[(FINE, 20), ((1100, 850, false), 40)]);
     assert_eq!(kinds(&creeps), [(PhaseKind::Stable, 20), (PhaseKind::Overloaded, 40)]);
-    // What is offered and not answered was not borne, though chance lets the windows pass.
+    // The unanswered part of the load was not carried, although chance lets the windows pass.
     let lags = run(&[((110, 80, false), 20), ((110, 60, false), 20)]);
     assert!(kinds(&lags).iter().all(|(kind, _)| *kind != PhaseKind::Metastable), "{lags:?}");
 }

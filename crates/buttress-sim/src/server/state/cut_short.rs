@@ -1,4 +1,4 @@
-//! Work that does not go its way: callers who leave, pauses and crashes.
+//! Interrupted work: callers that leave, pauses and crashes.
 
 use super::super::config::Leave;
 use super::super::failure::ServerError;
@@ -7,7 +7,7 @@ use super::State;
 use crate::fault::Condition;
 
 impl State {
-    /// The caller of a job has left before it was told the result.
+    /// Handles a caller that leaves before it gets the result of its job.
     pub(in crate::server) fn leave(&mut self, slot: u32, now: u64, dice: &impl Dice) {
         self.account(now);
         let Some(job) = self.jobs.get_mut(slot as usize) else { return };
@@ -19,7 +19,7 @@ impl State {
             (Phase::Waiting, Leave::Cancel) => {
                 self.cancel(slot, now);
                 let jobs = &self.jobs;
-                self.line.cancelled(|waiting| waits(jobs, waiting));
+                self.waiters.cancelled(|waiting| waits(jobs, waiting));
             }
             (Phase::Running, Leave::Cancel) => {
                 let began = job.started_work;
@@ -49,9 +49,9 @@ impl State {
     ) {
         self.account(now);
         match (self.paused_since, condition.paused) {
-            // Running => Paused: no work is done until it ends.
+            // Running => Paused: no work is done until the pause ends.
             (None, true) => self.paused_since = Some(now),
-            // Paused => Running: every job goes on where it was.
+            // Paused => Running: every job continues where it stopped.
             (Some(since), false) => {
                 self.paused_for += now - since;
                 self.paused_since = None;
@@ -66,10 +66,10 @@ impl State {
         self.start_waiting(now, dice);
     }
 
-    /// Everything under way is lost.
+    /// Loses all jobs.
     fn crash(&mut self, now: u64) {
         self.due.clear();
-        self.line.drain().for_each(drop);
+        self.waiters.drain().for_each(drop);
         self.running = 0;
         for slot in 0..self.jobs.len() as u32 {
             let Some(job) = self.jobs.get(slot as usize) else { continue };

@@ -1,4 +1,4 @@
-//! Whose turn it is, and what happens when nobody is ready.
+//! The turns of backends, and requests without a ready backend.
 
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
 use buttress::gateway::Route;
@@ -34,7 +34,8 @@ fn a_backend_that_is_down_is_passed_by_and_the_others_share_its_turns() {
         gateway(world, orders)
     });
     let orders = &stats.routes[0];
-    // Five open its circuit, and so does each probe: after 10.5 s, 12.5 s, 14.5 s, 16.5 s and 18.5 s.
+    // Five failures open its circuit, and so does each probe: after 10.5 s, 12.5 s, 14.5 s, 16.5 s
+    // and 18.5 s.
     assert_eq!((orders.failed, orders.unauthorized), (9, 0));
     assert_eq!(orders.answered, 891 - 1, "{orders:?}");
     let while_open = |name: &str| {
@@ -42,17 +43,17 @@ fn a_backend_that_is_down_is_passed_by_and_the_others_share_its_turns() {
         arrivals(&outcome, name).iter().filter(|at| (from..from + sec(9)).contains(*at)).count()
     };
     let [one, two, three] = ["one", "two", "three"].map(while_open);
-    // 30 a second, but for the four probes, which find it down.
+    // 30 per second, except the four probes, which find it down.
     assert_eq!((one + two + three, two), (266, 0));
     assert!(one.abs_diff(three) <= 1, "{one} and {three}");
-    // Before and after, each had its third.
+    // Before and after, each backend had a third.
     let [one, two, three] = [0, 1, 2].map(|n| orders.backends[n]);
     assert_eq!((one + two + three, one.abs_diff(three)), (899, 0));
 }
 
 #[test]
 fn when_no_backend_is_ready_callers_wait_for_the_first_and_no_longer_than_the_limit() {
-    // The circuit opens at 1 s and lets a probe through at 4 s.
+    // The circuit opens at 1 s and admits a probe at 4 s.
     let scenario = Scenario::new("none", sec(6))
         .load(Load::trace([1_000, 1_500, 2_500].map(ms)))
         .faults(Faults::new().at(ms(500), sec(1), "one", Fault::Crash))

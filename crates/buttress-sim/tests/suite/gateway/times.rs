@@ -1,4 +1,4 @@
-//! How long things take: the limit of a route, and authorization.
+//! Time limits of routes and of authorization.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{answers, ms, sec, share_agrees_with, us};
 fn a_route_answers_at_the_instant_of_its_limit_wherever_the_request_is() {
     let limit = us(20_125);
     let run = |auth: Duration, work: Duration, faults: Faults| {
-        // The last comes long before the end.
+        // The last request comes long before the end.
         let times = (0..500).map(|n| us(1_000 + 3_717 * n));
         let scenario = Scenario::new("limit", sec(2))
             .load(Load::trace(times))
@@ -35,13 +35,13 @@ fn a_route_answers_at_the_instant_of_its_limit_wherever_the_request_is() {
     let (outcome, stats) = run(ms(15), ms(10), Faults::new());
     assert_eq!(answers(&outcome), cut);
     assert_eq!((stats.routes[0].timed_out, &stats.routes[0].backends[..]), (500, &[500][..]));
-    assert_eq!(outcome.station("one").unwrap().for_nobody, 500);
-    // In authorization, which never answers: no backend hears of it.
+    assert_eq!(outcome.station("one").unwrap().orphaned, 500);
+    // In authorization, which never answers: no backend gets the request.
     let silent = Faults::new().at(ms(0), sec(30), "auth", Fault::BlackHole);
     let (outcome, stats) = run(ms(15), ms(1), silent);
     assert_eq!(answers(&outcome), cut);
     assert_eq!((stats.routes[0].timed_out, &stats.routes[0].backends[..]), (500, &[0][..]));
-    // An answer at the very instant counts.
+    // An answer at the exact instant counts.
     let (outcome, _) = run(ms(15), us(5_125), Faults::new());
     assert_eq!(answers(&outcome), vec![(Cause::Ok, limit); 500]);
 }

@@ -1,4 +1,4 @@
-//! Calls that leave no answer: failed, dropped, or vanished.
+//! Calls without an answer: failed, dropped, or lost.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -49,20 +49,24 @@ fn a_failure_is_not_kept_and_one_of_those_who_wait_takes_over() {
         Ok((layer.handle(), layer.layer(server)))
     });
     assert_eq!(outcome.violations(), []);
-    // A key succeeds once in each lifetime of its answer.
+    // A key succeeds once per lifetime of its result.
     let well = well.lock().unwrap();
     let gaps = well.values().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0]));
     assert!(well.len() == 20 && gaps.min().unwrap() >= kept, "{well:?}");
     let server = outcome.station("server").unwrap();
     assert_eq!((stats.started, stats.failed), (server.arrived, server.failed));
-    assert_eq!(outcome.ends().of(Cause::Error), server.failed, "only its own caller hears of it");
-    // With ten calls a second for each key, about every fourth call that fails leaves somebody waiting.
+    assert_eq!(
+        outcome.ends().of(Cause::Error),
+        server.failed,
+        "only its own caller gets the error"
+    );
+    // With ten calls per second and key, about every fourth failed call leaves a waiting caller.
     assert!((stats.failed / 6..stats.failed / 2).contains(&stats.taken_over), "{stats:?}");
 }
 
 #[test]
 fn a_caller_that_hangs_up_stops_the_work_unless_it_runs_detached() {
-    // Patience of 50 ms, work of 80 ms, and another attempt after 100 ms.
+    // The caller leaves after 50 ms, work takes 80 ms, and another attempt follows after 100 ms.
     let times = (0..100).flat_map(|n| [ms(200 * n + 1), ms(200 * n + 101)]);
     let load = Load::trace(times).impatient(ms(50));
     let scenario = Scenario::new("hangs up", sec(21)).load(load).keep_events(true);
@@ -86,7 +90,7 @@ fn a_caller_that_hangs_up_stops_the_work_unless_it_runs_detached() {
 fn a_key_whose_caller_vanished_is_free_when_its_lease_ends() {
     let times = [sec(1), sec(3)];
     let faults = Faults::new().at(ms(500), sec(1), "server", Fault::BlackHole);
-    // The first gives up after a second, the other waits for as long as it takes.
+    // The first caller leaves after a second, the second caller waits without a limit.
     let scenario = Scenario::new("vanished", sec(40)).faults(faults).keep_events(true);
     let (outcome, stats) = run(&scenario.load(Load::trace(times)), |world| {
         let config = config(world)
@@ -111,7 +115,7 @@ fn a_key_whose_caller_vanished_is_free_when_its_lease_ends() {
     assert_eq!((stats.started, stats.taken_over), (2, 1));
 }
 
-/// The call, unless it takes longer than `give_up`.
+/// Waits for the call, unless it takes longer than `give_up`.
 async fn first_of(
     call: impl Future<Output = Result<Served, Failure>>,
     give_up: impl Future<Output = ()>,

@@ -1,4 +1,4 @@
-//! When the broker, the network or a relay is away.
+//! Outages of the broker, the network or a relay.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) fn outage(from: Duration, lasting: Duration) -> Faults {
     Faults::new().at(from, lasting, "broker", Fault::Crash)
 }
 
-/// 100 a second over 20 keys, for `writing` at most.
+/// Sends 100 per second over 20 keys, for at most `writing`.
 fn load(writing: Duration) -> Load {
     Load::poisson(Rate::steps([(Duration::ZERO, 100.0), (writing, 0.0)])).keys(20)
 }
@@ -37,7 +37,8 @@ fn an_outage_grows_a_backlog_that_drains_in_order() {
     assert_all_in_order(&taken, outcome.requests());
     assert_eq!((stats.relayed, stats.written), (outcome.requests(), outcome.requests()));
     assert_eq!((stats.dead, left.pending, left.held_keys), (0, 0, 0));
-    // Everything written meanwhile is there when it ends, and two seconds later nothing is.
+    // The backlog at the end of the outage has all messages since its beginning. Two seconds later
+    // it is empty.
     let backlog = &outcome.gauge("backlog").unwrap().values;
     let windows = outcome.windows();
     let written: u64 = windows[10..20].iter().map(|window| window.offered).sum();
@@ -45,9 +46,10 @@ fn an_outage_grows_a_backlog_that_drains_in_order() {
     assert!((backlog[19] - written as f64).abs() <= 2.0, "{backlog:?} of {written}");
     assert!(backlog[10..20].is_sorted());
     assert!(backlog[21..].iter().all(|pending| *pending <= 2.0), "{backlog:?}");
-    // Each key is attempted once in 200 ms, whatever waits behind it: 20 keys, 10 s.
+    // Each key is attempted once in 200 ms, regardless of the messages behind: 20 keys, 10 s.
     assert!((950..=1_020).contains(&stats.failed), "{}", stats.failed);
-    // The oldest was written at the beginning, and comes within a backoff of the end.
+    // The oldest message was written at the beginning, and is delivered within a backoff of the
+    // end.
     let longest = (lasting - sec(1)..=lasting + ms(201)).contains(&stats.lag_max);
     assert!(longest, "{:?}", stats.lag_max);
 }
@@ -83,11 +85,12 @@ fn a_lost_answer_is_a_second_delivery_and_an_inbox_makes_it_one() {
     });
     assert_all_in_order(&firsts, outcome.requests());
     assert_eq!((stats.relayed, stats.dead, left.pending), (outcome.requests(), 0, 0));
-    // Each answer is lost with a fifth, so a delivery that arrives is repeated a quarter of a time.
+    // Each answer is lost with probability 0.2, so a delivery that arrives is repeated 0.25 times
+    // on average.
     let (repeated, once) = (*repeated.lock().unwrap() as f64, outcome.requests() as f64);
     let error = (0.2f64 / (0.8 * 0.8) / once).sqrt();
     assert!((repeated / once - 0.25).abs() <= 4.0 * error, "{repeated} of {once}");
-    // What was not taken was attempted again, and nothing else was.
+    // Only rejected messages were attempted again.
     assert_eq!(stats.failed, stats.redelivered);
 }
 
@@ -119,7 +122,8 @@ fn a_message_nobody_can_take_holds_up_its_key_for_its_attempts_or_for_an_operato
     let (poison, stats, left) = run(HeadOfKey::Continue);
     assert_eq!((stats.dead, stats.failed, left.pending), (poison, 3 * poison, 0));
     let (poison, stats, left) = run(HeadOfKey::Block);
-    // What is behind a dead letter waits; a later one of the same key cannot die before it is looked at.
+    // Messages behind a dead letter wait. A later message of the same key cannot die before its
+    // first attempt.
     assert!(stats.dead <= poison && left.held_keys == stats.dead && left.pending > 0, "{left:?}");
     assert!(stats.failed == 3 * stats.dead && stats.relayed > 2_000, "{stats:?}");
 }
@@ -138,7 +142,7 @@ fn another_relay_takes_over_from_one_that_vanished_when_its_lease_ends() {
             Relay::new(&writer.outbox, broker(station.clone(), &taken), config)
         };
         seen = Some((relay("one")?.spawn(), writer.outbox.store().clone()));
-        // The other is gone after 20 s, in the middle of whatever it does.
+        // The second relay stops after 20 s, in the middle of its work.
         let (two, end) = (relay("two")?.run(), world.clock().sleep(ms(20_000)));
         world.spawner().spawn(async move {
             let (mut two, mut end) = (std::pin::pin!(two), std::pin::pin!(end));
@@ -155,12 +159,12 @@ fn another_relay_takes_over_from_one_that_vanished_when_its_lease_ends() {
     let (stats, left) = (relay.stats(), super::backlog(&store));
     assert_all_in_order(&taken, outcome.requests());
     assert_eq!((stats.relayed, left.pending), (outcome.requests(), 0));
-    // Its lease had been renewed within the last second, ten polls, and the other asks as often; before that a
-    // message has waited for a look.
+    // It had renewed its lease within the last second, ten polls, and the other relay polls as
+    // often. Before that a message has waited for a poll.
     let longest = lease - sec(1)..=lease + sec(1) + ms(150);
     assert!(longest.contains(&stats.lag_max), "{:?}", stats.lag_max);
-    // Meanwhile the messages of its half of the keys wait, and those of the other do not. The first seconds are
-    // those in which the one hands half of the keys to the other.
+    // Meanwhile the messages of its half of the keys wait, and the messages of the other half do
+    // not. In the first seconds one relay hands half of the keys to the other.
     let backlog = &outcome.gauge("backlog").unwrap().values;
     assert!(backlog[8..39].iter().all(|pending| *pending < 30.0), "{backlog:?}");
     let most = backlog.iter().copied().fold(0.0, f64::max);

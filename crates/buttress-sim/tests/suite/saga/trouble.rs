@@ -1,4 +1,4 @@
-//! When undos fail, and when a worker vanishes.
+//! Undos that fail, and a worker that disappears.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,14 +13,15 @@ use tower::util::Either;
 use super::{PLAN, Plan, STEPS, at, config, definition, minute, run, sagas, service, stations};
 use crate::support::{answers, arrivals, ms, sec};
 
-/// Nobody releases what was reserved.
+/// A fault of `release`: reservations are not undone.
 pub(super) fn no_undo(from: Duration, lasting: Duration) -> Faults {
     Faults::new().at(from, lasting, "release", Fault::Crash)
 }
 
 #[test]
 fn an_undo_is_attempted_until_it_is_done() {
-    // The charge fails at 1.03 s; the release is away until 1.5 s and is asked at 1.03, 1.13, .. 1.53 s.
+    // The charge fails at 1.03 s. The release is unavailable until 1.5 s and is attempted at 1.03,
+    // 1.13, .. 1.53 s.
     let scenario = Scenario::new("again", sec(3))
         .load(Load::trace([sec(1)]))
         .faults(no_undo(sec(1), ms(500)))
@@ -29,9 +30,9 @@ fn an_undo_is_attempted_until_it_is_done() {
         let config = config(world).undo_retry(10, Backoff::fixed(ms(100)));
         sagas(world, Plan { timeout: Some(ms(19)), definite: true, ..PLAN }, config)
     });
-    // In doubt after 19 ms, refunded after 6 more.
+    // In doubt after 19 ms, refunded 6 ms later.
     assert_eq!(arrivals(&outcome, "refund"), [ms(1_029)]);
-    assert_eq!(arrivals(&outcome, "release"), [ms(1_535)], "and not when it is down");
+    assert_eq!(arrivals(&outcome, "release"), [ms(1_535)], "not while it is down");
     assert_eq!(outcome.station("release").unwrap().down, 5);
     assert_eq!(answers(&outcome), [(Cause::Error, ms(540))]);
     assert_eq!((stats.compensations_executed, stats.compensations_failed), (2, 0));
@@ -49,7 +50,8 @@ fn a_saga_whose_undo_fails_is_stuck_until_an_operator_decides() {
         Ok(sagas)
     });
     let operated = *operated.lock().unwrap();
-    // Of those that failed in the 20 s, all but the last two seconds' worth: 0.2 * 0.8 + 0.2 * 0.64 of 50 a second.
+    // Of the failures in the 20 s, all except those of the last two seconds: 0.2 * 0.8 + 0.2 * 0.64
+    // of 50 per second.
     assert!((180..=320).contains(&operated), "{operated}");
     assert_eq!((stats.stuck, stats.compensations_failed), (operated, operated));
     assert_eq!(stats.completed + stats.compensated, stats.started, "all have ended: {stats:?}");
@@ -57,7 +59,7 @@ fn a_saga_whose_undo_fails_is_stuck_until_an_operator_decides() {
     assert_eq!(at(&outcome, "release").1, charge.2 + ship.2);
 }
 
-/// Has all sagas that are stuck tried again when it is time, and says how many there were.
+/// After `time`, retries all stuck sagas and stores their number in `found`.
 async fn retry_all<F: Codec<u64>, St: Store<F::Encoded>>(
     sagas: Executor<u64, F, St>,
     time: impl Future<Output = ()>,
@@ -76,7 +78,7 @@ async fn retry_all<F: Codec<u64>, St: Store<F::Encoded>>(
 
 #[test]
 fn another_worker_ends_the_sagas_of_one_that_vanished() {
-    let (lease, vanishes) = (sec(5), sec(30));
+    let (lease, stops_at) = (sec(5), sec(30));
     let load = Load::even(Rate::steps([(Duration::ZERO, 500.0), (sec(35), 0.0)]));
     let mut workers = None;
     let outcome = Scenario::new("vanished", sec(60)).load(load).run(|world| {
@@ -88,13 +90,13 @@ fn another_worker_ends_the_sagas_of_one_that_vanished() {
             let config = config(world).rng(world.rng(name)).spawner(spawner).lease(lease);
             Executor::new(definition, store.clone(), config)
         };
-        let one = worker("one", mortal(world, vanishes))?;
+        let one = worker("one", mortal(world, stops_at))?;
         let two = worker("two", world.spawner())?;
         two.keep_recovering(sec(1));
         workers = Some((one.clone(), two.clone()));
         let (one, two, time) = (service(one), service(two), world.time().clone());
         Ok(tower::service_fn(move |request: Request| {
-            let worker = if time.elapsed() < vanishes {
+            let worker = if time.elapsed() < stops_at {
                 Either::Left(one.clone())
             } else {
                 Either::Right(two.clone())
@@ -104,14 +106,15 @@ fn another_worker_ends_the_sagas_of_one_that_vanished() {
     });
     let outcome = outcome.unwrap();
     let (one, two) = workers.map(|(one, two)| (one.stats(), two.stats())).unwrap();
-    // Whoever waited for a saga of the one hears that it is gone, and the saga ends all the same.
+    // A caller that waited for a saga of the first worker gets an error, and the saga ends
+    // nevertheless.
     let orphans = one.started - one.completed - one.compensated;
     assert!(orphans > 20, "{one:?}");
     assert_eq!((two.resumed, one.fenced + two.fenced, two.stuck), (orphans, 0, 0));
     assert_eq!(one.started + two.started, outcome.requests());
     let ended = [one, two].map(|worker| worker.completed + worker.compensated);
     assert_eq!(ended, [one.started - orphans, two.started + orphans]);
-    // Only what was under way is done twice, and every done step of a saga that was undone is undone once.
+    // Only steps in flight run twice. Every completed step of an undone saga is undone once.
     let all: Vec<_> = STEPS.iter().map(|(action, ..)| at(&outcome, action).0).collect();
     let recorded = one.steps_executed + two.steps_executed + one.steps_failed + two.steps_failed;
     assert!((recorded..=recorded + orphans).contains(&all.iter().sum()), "{all:?} of {recorded}");
@@ -120,7 +123,7 @@ fn another_worker_ends_the_sagas_of_one_that_vanished() {
     assert!((recorded..=recorded + orphans).contains(&undone), "{undone} of {recorded}");
 }
 
-/// A spawner whose tasks are gone after `life`, wherever they are.
+/// Returns a spawner whose tasks are dropped after `life`.
 fn mortal(world: &World, life: Duration) -> Spawner {
     let (spawner, clock) = (world.spawner(), world.clock());
     let end = world.start() + life;
