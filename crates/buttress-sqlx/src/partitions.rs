@@ -50,7 +50,7 @@ pub(crate) struct Owned {
 /// The owner of a partition. A relay is its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
-    Nobody,
+    Free,
     Relay(u128),
     /// The row is damaged. Its lease counts until it ends.
     #[cfg_attr(
@@ -105,7 +105,7 @@ pub(crate) fn plan(owned: &[Owned], relay: u128, relays: usize, busy: &[u16], no
     let share = owned.len().div_ceil(relays.max(1));
     let end = |row: &Owned| bounded(row.until, row.length, now);
     let is_mine = |row: &&Owned| row.owner == Owner::Relay(relay) && now < end(row);
-    let is_free = |row: &&Owned| row.owner == Owner::Nobody || end(row) <= now;
+    let is_free = |row: &&Owned| row.owner == Owner::Free || end(row) <= now;
     let can_be_taken = |row: &&Owned| epoch::next(row.epoch).is_some();
     let is_busy = |row: &&Owned| busy.iter().any(|busy| i64::from(*busy) == row.partition);
     let mine = owned.iter().filter(is_mine).count();
@@ -135,7 +135,7 @@ mod tests {
     fn rows(owners: &[(Option<u128>, i64)]) -> Vec<Owned> {
         let row = |(partition, (relay, until)): (i64, &(Option<u128>, i64))| Owned {
             partition,
-            owner: relay.map_or(Owner::Nobody, Owner::Relay),
+            owner: relay.map_or(Owner::Free, Owner::Relay),
             until: *until,
             length: 10,
             epoch: 1,

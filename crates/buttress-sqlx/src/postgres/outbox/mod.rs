@@ -283,7 +283,7 @@ async fn rows(
     );
     let rows = query(text).bind(i64::from(partitions)).fetch_all(tx).await?;
     let row = |row: &PgRow| {
-        let owner = id_or_null(row, 1)?.map_or(Owner::Nobody, Owner::Relay);
+        let owner = id_or_null(row, 1)?.map_or(Owner::Free, Owner::Relay);
         let (partition, until) = (row.try_get(0)?, row.try_get(2)?);
         let (length, epoch) = (row.try_get(3)?, row.try_get(4)?);
         Ok(partitions::Owned { partition, owner, until, length, epoch })

@@ -258,7 +258,7 @@ async fn rows(
     let rows = sqlx::query(sql).bind(i64::from(partitions)).fetch_all(tx).await?;
     let row = |row: &sqlx::sqlite::SqliteRow| {
         let owner = match row.try_get::<Option<&[u8]>, _>(1)? {
-            None => Owner::Nobody,
+            None => Owner::Free,
             Some(_) => id(row, 1).map_or(Owner::Unknown, Owner::Relay),
         };
         let (partition, until) = (row.try_get(0)?, row.try_get(2)?);
