@@ -107,7 +107,10 @@ async fn one_message_that_the_store_refuses_is_set_aside_alone() {
         assert_eq!(most, Some(1), "nothing is published twice");
         let said = lines.take();
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].1.contains("set aside") && said[0].1.contains("trigger"), "{said:?}");
+        assert!(
+            said[0].1.contains("sets the message aside") && said[0].1.contains("trigger"),
+            "{said:?}"
+        );
         store.mend();
         pass(2 * MINUTE).await;
         assert_eq!(world.store.backlog().await.unwrap().pending, 0, "{policy:?}");

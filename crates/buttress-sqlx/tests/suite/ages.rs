@@ -1,5 +1,5 @@
-//! How old a row is, after the wall clock was set back: nothing is purged early, and nothing is kept for longer than
-//! its retention counted from the first purge after the change.
+//! The age of rows after the wall clock was set back. Nothing is purged early, and nothing is kept
+//! for longer than its retention from the first purge after the change.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ on_each_database! {
     receipts_and_barriers_are_kept_for_their_retention
 }
 
-/// What is purged.
+/// The rows that a test purges.
 #[derive(Clone, Copy)]
 enum Rows {
     Sagas,
@@ -41,8 +41,8 @@ async fn purge<D: Db>(db: &D, rows: Rows) -> usize {
     purged.unwrap()
 }
 
-/// The clock is set back twice. Then `count` rows are purged when `AGE` has passed since the first purge after that,
-/// and none before.
+/// Sets the clock back twice. Then `count` rows are purged when `AGE` has passed since the first
+/// purge after that, and none before.
 async fn kept<D: Db>(db: &D, rows: Rows, count: usize) {
     for skew in [-HOUR, -2 * HOUR] {
         db.time().set_skew(skew);

@@ -87,7 +87,7 @@ async fn leases_end_at_the_instant_and_results_too<D: Db>(db: D) {
     let left = Claimed::InFlight { lease_left: NANO };
     assert_eq!(store.claim(&key, new, None, LEASE).await.unwrap(), left);
     db.time().advance(NANO);
-    // Ran out, but nobody took it.
+    // The claim has ended, and no other caller has taken the key.
     store.renew_claim(&key, old, LEASE).await.unwrap();
     db.time().advance(LEASE);
     assert_eq!(store.claim(&key, new, None, LEASE).await.unwrap(), Claimed::Owned);
@@ -162,7 +162,7 @@ async fn a_result_is_completed_in_the_users_transaction<D: Db>(db: D) {
     store.complete_in(&mut tx, &key, mine, &value, HOUR).await.unwrap();
     db.commit(tx).await;
     assert_eq!(store.outcome(&key, mine).await.unwrap(), Some(value.clone()));
-    // Taken over before: nothing is stored.
+    // The key was taken over before, so nothing is stored.
     db.time().advance(HOUR);
     store.claim(&key, theirs, None, LEASE).await.unwrap();
     let mut tx = db.begin().await;
@@ -189,7 +189,7 @@ async fn sweeping_takes_what_expired<D: Db>(db: D) {
     assert_eq!(db.execute("DELETE FROM {s}buttress_idempotency").await, 0);
 }
 
-/// Caught: one caller's many keys evicted the results of all others.
+/// Caught: the many keys of one caller evicted the results of all other callers.
 async fn sweeping_evicts_from_the_largest_scope_first<D: Db>(db: D) {
     let store = db.keeping(4).await;
     let mut results = Vec::new();
@@ -213,13 +213,13 @@ async fn sweeping_evicts_from_the_largest_scope_first<D: Db>(db: D) {
         }
         kept
     };
-    assert_eq!(store.sweep_expired(2).await.unwrap(), 2, "no more than was asked for");
+    assert_eq!(store.sweep_expired(2).await.unwrap(), 2, "at most the limit");
     assert_eq!(kept().await, ["1", "2", "5", "6", "7", "8", "9", "10", "11"]);
     assert_eq!(store.sweep_expired(500).await.unwrap(), 5);
-    assert_eq!(kept().await, ["1", "2", "10", "11"], "of the largest its oldest");
+    assert_eq!(kept().await, ["1", "2", "10", "11"], "the oldest results of the largest scope");
 }
 
-/// Through the layer: the store refuses the result, and the work is not done again.
+/// Through the layer: the store refuses the result, and the layer does not do the work again.
 async fn a_result_that_is_too_large_leaves_its_key_done<D: Db>(db: D) {
     let store = db.store();
     let by_number: fn(&u8) -> Result<Key, InvalidKey> = |number| Key::new(&number.to_string());
@@ -263,14 +263,14 @@ async fn sweeping_evicts_the_oldest_results_beyond_the_capacity<D: Db>(db: D) {
         0,
         "without a capacity nothing is evicted"
     );
-    assert_eq!(store.sweep_expired(1).await.unwrap(), 1, "no more than was asked for");
+    assert_eq!(store.sweep_expired(1).await.unwrap(), 1, "at most the limit");
     assert_eq!(kept(&store).await, [1, 2, 3, 4, 5, 6]);
     assert_eq!(store.sweep_expired(500).await.unwrap(), 3);
     assert_eq!(kept(&store).await, [4, 5, 6]);
     assert_eq!(store.sweep_expired(500).await.unwrap(), 0);
     let left = Claimed::InFlight { lease_left: HOUR - 7 * SECOND };
     assert_eq!(store.claim(&held, claim(), None, LEASE).await.unwrap(), left);
-    // What has expired goes first, and counts for nothing.
+    // Expired results go first, and do not count.
     db.time().advance(HOUR - 2 * SECOND);
     assert_eq!(store.sweep_expired(2).await.unwrap(), 2, "the claim, and one of two results");
     assert_eq!(store.sweep_expired(2).await.unwrap(), 1);

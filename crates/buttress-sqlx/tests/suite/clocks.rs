@@ -1,5 +1,5 @@
-//! Clocks that are set back, and forward: nothing that was granted for a time ends later than that time
-//! from when a store looks, and the fence keeps an owner out whose lease ended early.
+//! Clocks that are set back, and forward. A grant ends at most its length after a store reads it,
+//! and the fence keeps an owner out whose lease ended early.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn partitions_of_a_relay_that_is_gone_are_free_after_one_lease<D: Db>(db: 
     assert!(lease(&other, taker, LEASE).await.is_empty());
     db.time().advance(NANO);
     let taken = lease(&other, taker, LEASE).await;
-    assert_eq!(taken.len(), 16, "a relay that is gone has no share, either");
+    assert_eq!(taken.len(), 16, "a relay that crashed has no share either");
     assert!(taken.iter().all(|lease| lease.epoch == 2));
 }
 
@@ -65,7 +65,7 @@ async fn a_live_relay_that_renews_loses_nothing<D: Db>(db: D) {
     let (one, two) = (RelayId::random(&rng()), RelayId::random(&rng()));
     lease(store, one, LEASE).await;
     lease(&other, two, LEASE).await;
-    // Half of them change hands.
+    // Half of the partitions change owners.
     lease(store, one, LEASE).await;
     let theirs = lease(&other, two, LEASE).await;
     let mine = lease(store, one, LEASE).await;
@@ -85,7 +85,7 @@ async fn each_lease_is_shortened_to_its_own_length<D: Db>(db: D) {
     let (long, short) = (RelayId::random(&rng()), RelayId::random(&rng()));
     lease(store, long, 2 * LEASE).await;
     db.time().set_skew(-HOUR);
-    // Whoever looks, and with whatever lease of its own.
+    // For any reader, with any lease.
     for _ in 0..3 {
         assert!(lease(&other, short, SECOND).await.is_empty());
     }
@@ -213,7 +213,7 @@ async fn a_relay_that_never_rests_lets_held_keys_go_on_too<D: Db>(db: D) {
     let verdict = settled(&found[0], &leases, retry(5 * SECOND));
     assert!(store.settle(verdict).await.unwrap().is_empty());
     db.time().set_skew(-HOUR);
-    // Always as much as it asks for.
+    // Every call takes as much as its limit.
     let ids = async |limit| {
         let fetched = store.fetch(relay, &leases, limit).await.unwrap().messages;
         fetched.into_iter().map(|message| message.id).collect::<Vec<_>>()
@@ -285,7 +285,7 @@ async fn a_clock_that_jumps_ahead_fences_the_old_owners<D: Db>(db: D) {
     assert!(store.append(append(saga.id, 1, 1)).await.unwrap_err().is_fenced());
 }
 
-/// The renewal of a claim, by a name of its own: three traits of a store have a `renew`.
+/// The renewal of a claim under a separate name, because three traits of a store have a `renew`.
 trait RenewClaim {
     fn renew_claim_of(
         &self,

@@ -12,7 +12,7 @@ use sqlx::sqlite::{Sqlite, SqlitePoolOptions};
 
 use crate::db::{fresh_path, remove};
 
-/// Files of SQLite. `NORMAL`, because what is asked here does not change with it.
+/// Files of SQLite. With `NORMAL`, which changes no result of the suites.
 #[derive(Default)]
 struct Files {
     time: VirtualClock,
@@ -50,7 +50,7 @@ impl Transactions<SqliteStore, SqliteTransaction> for Files {
     }
 }
 
-/// A pool of the user's, that knows nothing of the store.
+/// A pool of the user's, without settings for the store.
 impl Transactions<SqliteStore, Transaction<'static, Sqlite>> for Files {
     async fn begin(&self, store: &SqliteStore) -> Transaction<'static, Sqlite> {
         let pool = SqlitePoolOptions::new().connect_lazy_with(store.config().connect_options());
@@ -122,7 +122,7 @@ mod on_postgres {
     use crate::pooler::Pooler;
     use crate::service_role::ServiceRole;
 
-    /// How a store gets to the database.
+    /// The way of a store to the database.
     #[derive(Clone, Copy)]
     enum Way {
         Direct,
@@ -167,7 +167,7 @@ mod on_postgres {
             }
         }
 
-        /// Runs a suite, and drops the schemas whatever comes of it.
+        /// Runs a suite, and drops the schemas after any result.
         async fn run<F: Future<Output = ()> + 'static>(self, suite: impl FnOnce(Rc<Self>) -> F) {
             let schemas = Rc::new(self);
             let local = tokio::task::LocalSet::new();

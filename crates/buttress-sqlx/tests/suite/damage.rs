@@ -1,5 +1,5 @@
-//! Rows that are damaged, or were written by somebody who means harm: each is an error of its own item,
-//! and stops no other.
+//! Rows that are damaged, or that a malicious user wrote. Each is an error of its own item, and
+//! stops no other item.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn change<D: Db>(db: &D, n: usize, set: &str) {
     assert_eq!(db.execute(&sql).await, 1);
 }
 
-/// The damaged are named, the rest is listed, read and taken over.
+/// The damaged sagas are reported; the others are listed, read and taken over.
 async fn only_these_are_corrupt<D: Db>(db: &D, ids: &[SagaId], damaged: &[usize], name: &[bool]) {
     let store = db.store();
     let sound: Vec<SagaId> =
@@ -89,7 +89,7 @@ async fn numbers_of_a_saga_that_cannot_be<D: Db>(db: D) {
     change(&db, 3, "length = -9223372036854775808").await;
     change(&db, 5, "length = 9223372036854775807").await;
     let store = db.store();
-    // A list says nothing of logs and deadlines.
+    // A list reads no logs and no deadlines.
     let listed = store.list(None, None, 100).await.unwrap();
     assert_eq!(listed.len(), 7);
     for n in [0, 2, 3, 5] {
@@ -106,7 +106,7 @@ async fn pages_go_on_behind_damaged_sagas<D: Db>(db: D) {
     let store = db.store();
     let mut ids = sagas(&db, 12).await;
     ids.sort();
-    // All but two, at the end of the order.
+    // All except two, at the end of the order.
     let kept = [D::id_literal(ids[10].get()), D::id_literal(ids[11].get())].join(", ");
     let sql = format!("UPDATE {{s}}buttress_saga SET status = 99 WHERE id NOT IN ({kept})");
     assert_eq!(db.execute(&sql).await, 10);
@@ -137,12 +137,12 @@ async fn the_last_epoch_of_a_saga_is_never_assigned<D: Db>(db: D) {
     assert_eq!(corrupt, ids[..2]);
     let epochs: Vec<u64> = taken.sagas.iter().map(|record| record.epoch).collect();
     assert_eq!(epochs, [LAST as u64 - 1, 2, 2, 2]);
-    // The last that is assigned is as good as any, until the saga would have to be taken over.
+    // The last assigned epoch works, until the saga would have to be taken over.
     store.append(append(ids[2], LAST as u64 - 1, 1)).await.unwrap();
     let again = store.take_abandoned(WorkerId::new(3), "order", 3, 100).await.unwrap();
     assert_eq!(again.sagas.len(), 3);
     assert_eq!(again.corrupt.len(), 3);
-    // Left as they were.
+    // The damaged sagas stay unchanged.
     let sql = format!("UPDATE {{s}}buttress_saga SET epoch = epoch WHERE epoch >= {}", LAST - 1);
     assert_eq!(db.execute(&sql).await, 3);
     assert_eq!(db.execute("UPDATE {s}buttress_saga SET epoch = epoch WHERE epoch < 1").await, 0);
@@ -161,7 +161,7 @@ async fn epochs_that_nobody_was_given_own_nothing<D: Db>(db: D) {
         let error = store.append(append(ids[0], 1, position)).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error}");
     }
-    // A lease of an epoch that no row has.
+    // A lease of an epoch that is in no row.
     let relay = RelayId::new(1);
     let leases = lease(store, relay).await;
     db.execute(&format!("UPDATE {{s}}buttress_outbox_lease SET epoch = {LAST}")).await;
@@ -171,13 +171,13 @@ async fn epochs_that_nobody_was_given_own_nothing<D: Db>(db: D) {
     assert!(store.fetch(relay, &[invented], 9).await.unwrap().messages.is_empty());
 }
 
-/// In one batch with others: the damage answers its own caller, and nobody else.
+/// In one batch with other operations, only the caller of the damaged saga gets the error.
 async fn a_damaged_log_fails_only_its_own_append<D: Db>(db: D) {
     let store = db.store();
     let ids = sagas(&db, 4).await;
     change(&db, 1, "deadline = -1, status = 99").await;
     db.execute("UPDATE {s}buttress_saga_entry SET kind = -1, step = 70000").await;
-    // Repeated appends look into the log.
+    // Repeated appends read the log.
     for id in &ids {
         store.append(append(*id, 1, 1)).await.unwrap();
     }
@@ -209,7 +209,7 @@ async fn the_last_epoch_of_a_partition_is_never_assigned<D: Db>(db: D) {
     let partitions: Vec<u16> = leases.iter().map(|lease| lease.partition).collect();
     assert_eq!(partitions, [0, 1, 2, 5, 8, 9, 10, 11, 12, 13, 14, 15]);
     assert_eq!(leases[3].epoch, LAST as u64 - 1);
-    // It is renewed as long as it is owned, and then nobody takes it.
+    // Its owner renews it. After that no relay takes it.
     db.time().advance(LEASE / 2);
     assert_eq!(lease(store, RelayId::new(1)).await, leases);
     outbox::Store::release_partitions(store, RelayId::new(1)).await.unwrap();
@@ -239,7 +239,7 @@ fn delivered(message: &Message, leases: &[Lease]) -> Vec<Settled> {
     vec![Settled::new(message, *lease.unwrap(), Verdict::Delivered)]
 }
 
-/// The damaged come first, more than a look takes.
+/// The damaged messages come first, more than a fetch takes.
 async fn damaged_messages_do_not_fill_a_batch<D: Db>(db: D) {
     let store = db.store();
     let relay = RelayId::new(1);
@@ -289,7 +289,7 @@ async fn a_damaged_message_is_buried_whatever_its_numbers_say<D: Db>(db: D) {
     assert_eq!(store.backlog().await.unwrap().pending, 0);
 }
 
-/// Ends and lengths that were never granted hold nothing for ever, and overflow nowhere.
+/// Ends and lengths that were never granted hold no row forever, and overflow nowhere.
 async fn damaged_leases_end<D: Db>(db: D) {
     let store = db.store();
     let key = Key::new("k").unwrap();
@@ -307,7 +307,7 @@ async fn damaged_leases_end<D: Db>(db: D) {
             ))
             .await;
         }
-        // One look to find it, one when its length is over.
+        // One fetch finds it, and one comes when its length is over.
         store.take_saga(WorkerId::new(2), saga.id).await.unwrap();
         lease(store, next).await;
         let claim = ClaimId::random(&rng());
@@ -350,7 +350,7 @@ async fn damaged_counts_of_a_barrier_stop_nothing<D: Db>(db: D) {
     assert_eq!(pass(false).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
-/// What STRICT tables of SQLite let in.
+/// Values that STRICT tables of SQLite accept.
 mod on_files {
     use super::*;
     use crate::db::{Sqlite, on_sqlite};
@@ -365,7 +365,7 @@ mod on_files {
             change(&db, 5, "id = x'000102030405060708090a0b0c0d0e0f10'").await;
             let named = [true, false, true, false];
             only_these_are_corrupt(&db, &ids, &[0, 2, 3, 5], &named).await;
-            // Creating one again that is damaged answers its own caller.
+            // A repeated creation of a damaged saga gets the error.
             let mut again = new_saga(WorkerId::new(1));
             again.id = ids[0];
             let (broken, fine) =
@@ -381,7 +381,7 @@ mod on_files {
         on_sqlite(async |db: Sqlite| {
             sagas(&db, 2).await;
             change(&db, 1, "number = 9223372036854775807").await;
-            // Lines that no saga has any more, where the next saga would have its own.
+            // Lines that no saga has any more, at the place of the next saga's lines.
             db.execute("INSERT INTO buttress_saga_entry VALUES (3, -1, 0, 0, x'', NULL)").await;
             let saga = new_saga(WorkerId::new(1));
             db.store.create(saga.clone()).await.unwrap();
@@ -421,7 +421,7 @@ mod on_files {
             two.unwrap();
             let error = db.store.outcome(&keys[0], mine).await.unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-            // It is free when its lease is over, as any other.
+            // It is free when its lease is over, like any other.
             db.time().advance(LEASE);
             assert_eq!(claim(0).await.unwrap(), Claimed::Owned);
         })
@@ -446,7 +446,8 @@ mod on_files {
                 let sql = format!("UPDATE buttress_outbox SET {set} WHERE sequence = {sequence}");
                 assert_eq!(db.execute(&sql).await, 1);
             }
-            // What has no readable key holds all behind it, until it is a dead letter.
+            // A message without a readable key holds all messages behind it, until it is a dead
+            // letter.
             let mut ids = Vec::new();
             for _ in 0..3 {
                 let found = db.store.fetch(relay, &leases, 9).await.unwrap().messages;
@@ -461,7 +462,7 @@ mod on_files {
     }
 }
 
-/// What PostgreSQL lets in, once somebody has changed the tables.
+/// Values that PostgreSQL accepts once the tables were changed.
 #[cfg(feature = "postgres")]
 mod on_schemas {
     use super::*;

@@ -13,7 +13,7 @@ use sqlx::AssertSqlSafe;
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const NANO: Duration = Duration::from_nanos(1);
 
-/// What both databases offer to a test.
+/// The operations of a test on both databases.
 pub(crate) trait Db: Clone + Send + Sync + 'static {
     type Store: saga::Store<Vec<u8>>
         + idempotency::Store<Vec<u8>>
@@ -26,26 +26,26 @@ pub(crate) trait Db: Clone + Send + Sync + 'static {
 
     fn store(&self) -> &Self::Store;
     fn time(&self) -> &VirtualClock;
-    /// Another store on the same tables, as another process would have.
+    /// Opens another store on the same tables, like another process.
     fn another(&self) -> impl Future<Output = Self::Store> + Send;
-    /// The same, which keeps up to so many results.
+    /// Opens another store that keeps up to this many results.
     fn keeping(&self, results: u64) -> impl Future<Output = Self::Store> + Send;
     fn begin(&self) -> impl Future<Output = Self::Tx> + Send;
     fn commit(&self, tx: Self::Tx) -> impl Future<Output = ()> + Send;
     fn rollback(&self, tx: Self::Tx) -> impl Future<Output = ()> + Send;
-    /// A statement behind the store's back. Tables are written `{s}buttress_...`.
+    /// Executes a statement without the store. Tables are written `{s}buttress_...`.
     fn execute(&self, sql: &str) -> impl Future<Output = u64> + Send;
 
-    /// An identifier as SQL.
+    /// Returns an identifier as SQL.
     fn id_literal(id: u128) -> String;
-    /// Inserts so many receipts whose time is not known.
+    /// Inserts this many receipts without a time.
     fn many_receipts(count: u32) -> String;
-    /// What has the database refuse rows of a table when `condition` is true.
+    /// Returns statements that make the database refuse rows of a table when `condition` is true.
     fn refuse(table: &str, operation: &str, condition: &str) -> Vec<String>;
-    /// How many rows a table has.
+    /// Returns the number of rows of a table.
     fn count(&self, table: &str) -> impl Future<Output = i64> + Send;
 
-    /// Writes messages in a transaction of their own.
+    /// Writes messages in a separate transaction.
     fn write(&self, messages: Vec<NewMessage>) -> impl Future<Output = ()> + Send {
         async move {
             let mut tx = self.begin().await;
@@ -68,7 +68,7 @@ pub(crate) struct Sqlite {
     time: VirtualClock,
 }
 
-/// A name of a file that nobody has.
+/// Returns a file name that no other test has.
 pub(crate) fn fresh_path() -> PathBuf {
     std::env::temp_dir().join(format!("buttress-{:016x}.db", rng().next_u64()))
 }
@@ -157,7 +157,7 @@ impl Db for Sqlite {
     }
 }
 
-/// Runs `scenario` on a file of its own.
+/// Runs `scenario` on a new file.
 pub(crate) async fn on_sqlite<F: Future<Output = ()> + Send + 'static>(
     scenario: impl FnOnce(Sqlite) -> F,
 ) {
@@ -185,13 +185,13 @@ mod with_postgres {
         pub(crate) store: PostgresStore,
         pub(crate) schema: String,
         pub(crate) url: String,
-        /// A pool of the user's, behind the store's back.
+        /// A pool of the user's, beside the store.
         pub(crate) pool: PgPool,
         time: VirtualClock,
     }
 
-    /// Where the database is, if there is one. Without it tests are skipped, and say so, unless
-    /// `BUTTRESS_REQUIRE_SERVICES=1` makes that a failure.
+    /// Returns the URL of the database, if there is one. Without it tests are skipped with a line
+    /// of output, unless `BUTTRESS_REQUIRE_SERVICES=1` makes that a failure.
     pub(crate) async fn postgres_url(test: &str) -> Option<String> {
         let url = std::env::var("BUTTRESS_POSTGRES_URL")
             .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
@@ -205,7 +205,7 @@ mod with_postgres {
             Err(_) => "no answer within a second".to_owned(),
         };
         let required = std::env::var("BUTTRESS_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-        assert!(!required, "PostgreSQL is required, and is not there: {why}");
+        assert!(!required, "PostgreSQL is required, and is unavailable: {why}");
         println!("skipped {test} on PostgreSQL: {why}");
         None
     }
@@ -301,7 +301,7 @@ mod with_postgres {
         }
     }
 
-    /// Runs `scenario` on a schema of its own, and drops it.
+    /// Runs `scenario` on a new schema, and drops the schema.
     pub(crate) async fn on_postgres<F: Future<Output = ()> + Send + 'static>(
         test: &str,
         scenario: impl FnOnce(Postgres) -> F,
@@ -323,7 +323,7 @@ mod with_postgres {
     }
 }
 
-/// Scenarios of the module around it, as tests on each database.
+/// Makes tests on each database from the scenarios of the surrounding module.
 macro_rules! on_each_database {
     ($($name:ident)*) => {
         mod on_sqlite {$(

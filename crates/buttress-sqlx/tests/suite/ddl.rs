@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use crate::db::{fresh_path, remove};
 
-/// Everything that makes up a database, as text.
+/// Returns the definition of a database as text.
 async fn shape_of_file(pool: &SqlitePool) -> Vec<String> {
     let sql = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL \
                UNION ALL SELECT name || '=' || value FROM buttress_schema \

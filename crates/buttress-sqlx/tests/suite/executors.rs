@@ -94,7 +94,7 @@ async fn old_sagas_are_purged_in_the_background<D: Db>(db: D) {
     }
     let kept = endless.run_to_end(7).await.unwrap().id();
     assert_eq!(brief.list(None, None, 1000).await.unwrap().len(), 301);
-    // An hour and one look later: the database has its own time on PostgreSQL.
+    // An hour and one more purge: PostgreSQL has its own clock.
     for _ in 0..61 {
         db.time().advance(Duration::from_secs(60));
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Stores in memory: everything that a store in a file does.
+//! Stores in memory: they do everything that a store in a file does.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What consumers and participants remember.
+//! The records of consumers and participants.
 
 use buttress::StoreErrorKind;
 use buttress_durable::outbox::{Inbox, MessageId, Passage, Receipt};
@@ -32,7 +32,7 @@ async fn a_message_is_received_once_by_each_consumer<D: Db>(db: D) {
 
 async fn actions_and_undos_in_every_order<D: Db>(db: D) {
     use Passage::{Overtaken, Proceed, Repeated};
-    // What comes, and what it is told. Each in a transaction of its own.
+    // The calls and their answers, each in a separate transaction.
     let tables: &[&[(char, Passage)]] = &[
         &[('a', Proceed), ('a', Repeated), ('a', Repeated)],
         &[('a', Proceed), ('u', Proceed), ('u', Repeated), ('a', Overtaken), ('u', Repeated)],
@@ -42,19 +42,19 @@ async fn actions_and_undos_in_every_order<D: Db>(db: D) {
     let store = db.store();
     for table in tables {
         let saga = SagaId::random(&rng());
-        for (n, (what, told)) in table.iter().enumerate() {
+        for (n, (what, answer)) in table.iter().enumerate() {
             let mut tx = db.begin().await;
             let passage = match what {
                 'a' => store.action(&mut tx, saga, "charge").await.unwrap(),
                 _ => store.undo(&mut tx, saga, "charge").await.unwrap(),
             };
-            assert_eq!(passage, *told, "{table:?} at {n}");
-            // Other steps and other sagas have rows of their own.
+            assert_eq!(passage, *answer, "{table:?} at {n}");
+            // Other steps and other sagas have separate rows.
             assert_eq!(store.action(&mut tx, saga, &format!("other {n}")).await.unwrap(), Proceed);
             db.commit(tx).await;
         }
     }
-    // What was rolled back never was.
+    // A rolled back receipt does not exist.
     let saga = SagaId::random(&rng());
     let mut tx = db.begin().await;
     assert_eq!(store.undo(&mut tx, saga, "charge").await.unwrap(), Overtaken);

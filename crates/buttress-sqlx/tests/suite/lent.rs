@@ -1,4 +1,5 @@
-//! Connections of a store on PostgreSQL: what is lent again, what is closed, and how long a call waits.
+//! Connections of a store on PostgreSQL: which are lent again, which are closed, and how long a
+//! call waits.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn message(id: u128) -> NewMessage {
     NewMessage::new(MessageId::new(id), "k", "x")
 }
 
-/// `future`, within the operation timeout.
+/// Waits for `future` up to the operation timeout.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.expect("within the operation timeout")
 }
@@ -34,7 +35,7 @@ async fn through(db: &Postgres, proxy: &Proxy, connections: u32) -> PostgresStor
     PostgresStore::open(config.clock(db.time().clock())).await.unwrap()
 }
 
-/// How many sessions called `name` are in a transaction and wait for their client.
+/// Waits until this many sessions called `name` are in a transaction and wait for their client.
 async fn in_transaction(pool: &PgPool, name: &str) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity \
                WHERE application_name = $1 AND state LIKE 'idle in transaction%'";
@@ -47,7 +48,7 @@ async fn until_in_transaction(db: &Postgres, sessions: i64) {
     assert!(waited.is_ok(), "sessions in a transaction, where {sessions} should be");
 }
 
-/// Writes a message and gives it up; returns its id.
+/// Writes a message and makes it a dead letter; returns its id.
 async fn dead_letter(db: &Postgres) -> MessageId {
     db.write(vec![message(1)]).await;
     let relay = RelayId::new(1);
@@ -59,8 +60,9 @@ async fn dead_letter(db: &Postgres) -> MessageId {
     found.id
 }
 
-/// Drops `begin` between BEGIN and its answer. Then what the store acknowledges stands, and no session
-/// stays in a transaction. `discard` answered `Ok(1)` within the transaction that was left open.
+/// Drops `begin` between BEGIN and its answer. The store's acknowledged operations then stay
+/// committed, and no session stays in a transaction. `discard` once returned `Ok(1)` within the
+/// transaction that was left open.
 async fn dropped(
     db: &Postgres,
     proxy: &Proxy,
@@ -76,7 +78,10 @@ async fn dropped(
     proxy.release();
     assert_eq!(store.discard(&[id]).await.unwrap(), 1);
     until_in_transaction(db, 0).await;
-    assert!(db.store.dead_letters(0, 9).await.unwrap().is_empty(), "what was acknowledged stands");
+    assert!(
+        db.store.dead_letters(0, 9).await.unwrap().is_empty(),
+        "the acknowledged operation is committed"
+    );
     let mut tx = store.begin().await.unwrap();
     store.write(&mut tx, &message(2)).await.unwrap();
     tx.commit().await.unwrap();
@@ -109,7 +114,7 @@ async fn a_begin_of_the_stores_pool_dropped_while_it_waits_leaves_no_transaction
     .await;
 }
 
-/// An operation that is dropped in the middle of its transaction does not keep what it locked.
+/// An operation that is dropped in the middle of its transaction releases its locks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
     on_postgres("an_operation_dropped_while_it_waits", async |db: Postgres| {
@@ -141,7 +146,7 @@ async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
     .await;
 }
 
-/// Their places came back only when the system gave the sockets up, after a quarter of an hour.
+/// Their places once came back only when the system closed the sockets, after 15 minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_dropped_on_dead_sockets_leave_their_places() {
     on_postgres("transactions_dropped_on_dead_sockets", async |db: Postgres| {
@@ -165,7 +170,7 @@ async fn transactions_dropped_on_dead_sockets_leave_their_places() {
     .await;
 }
 
-/// The same where the system can take no more of what was being sent.
+/// The same, where the system can take no more bytes of the message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_dropped_behind_a_full_socket_leaves_its_place() {
     on_postgres("a_transaction_dropped_behind_a_full_socket", async |db: Postgres| {
@@ -184,8 +189,9 @@ async fn a_transaction_dropped_behind_a_full_socket_leaves_its_place() {
     .await;
 }
 
-/// The pool has asked the connection, and it has answered. Its socket dies before BEGIN is answered. The future of
-/// `begin` is dropped at its limit, and the pool replaces the connection when it comes back.
+/// The pool has checked the connection, which answered. Its socket dies before BEGIN is answered.
+/// The future of `begin` is dropped at its limit, and the pool replaces the connection when it
+/// comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_that_dies_while_a_transaction_begins_leaves_its_place() {
     on_postgres("a_socket_that_dies_while_a_transaction_begins", async |db: Postgres| {
@@ -208,7 +214,7 @@ async fn a_socket_that_dies_while_a_transaction_begins_leaves_its_place() {
     .await;
 }
 
-/// Connections that died while nobody used them are not waited for longer than a part of the time.
+/// Calls wait for connections that died while idle only for a part of their time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_that_are_dead_are_replaced() {
     on_postgres("idle_connections_that_are_dead", async |db: Postgres| {
@@ -238,7 +244,7 @@ async fn idle_connections_that_are_dead_are_replaced() {
     .await;
 }
 
-/// The writers' connections died while nothing was written: each first batch took the whole time of an
+/// The writers' connections died while idle. Each first batch once took the whole time of an
 /// operation, and failed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_that_were_idle_replace_their_connections() {
@@ -251,7 +257,7 @@ async fn writers_that_were_idle_replace_their_connections() {
         };
         store.create(new_saga(WorkerId::new(1))).await.unwrap();
         claim("first").await.unwrap();
-        // Idle for so long that they are asked first.
+        // Idle for so long that the writers check them first.
         let idle = std::time::Instant::now();
         while idle.elapsed() < LIMIT / 4 {
             db.store.backlog().await.unwrap();
@@ -294,7 +300,7 @@ async fn a_call_in_a_transaction_is_bounded() {
         for ended in [a, b, c, d, e, f] {
             assert_eq!(ended.unwrap_err().kind(), StoreErrorKind::Transient);
         }
-        // And so does the beginning of one.
+        // The beginning of a transaction ends with it too.
         drop(open);
         store.begin().await.unwrap().commit().await.unwrap();
         proxy.hold_after("BEGIN");
@@ -312,8 +318,8 @@ async fn show(connection: impl sqlx::PgExecutor<'_>, name: &str) -> String {
     sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
 }
 
-/// The planner works for the application as it is configured: without sequential scans its own queries
-/// took six times as long.
+/// The planner has the settings of the server for the application. Without sequential scans, the
+/// application's own queries once took six times as long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_planner_is_the_applications() {
     on_postgres("the_planner_is_the_applications", async |db: Postgres| {
@@ -335,7 +341,7 @@ async fn the_planner_is_the_applications() {
             }
             tx.rollback().await.unwrap();
         }
-        // Nothing stays on the sessions of the application's pool.
+        // No setting stays on the sessions of the application's pool.
         for name in ["statement_timeout", "lock_timeout", "default_transaction_isolation"] {
             assert_eq!(show(&pool, name).await, show(&db.pool, name).await, "{name}");
         }
@@ -344,7 +350,7 @@ async fn the_planner_is_the_applications() {
     .await;
 }
 
-/// A database of the test's own.
+/// A database of this test alone.
 struct Database {
     admin: PgPool,
     name: String,
@@ -380,8 +386,8 @@ async fn written(store: &PostgresStore, id: u128) -> Result<(), StoreError> {
     tx.commit().await.map_err(|error| StoreError::transient(error.to_string()))
 }
 
-/// Sessions that were made while the database was read-only, or were made read-only by a user, were lent
-/// again and again.
+/// Sessions that were opened while the database was read-only, or that a user made read-only, were
+/// once lent repeatedly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_became_read_only_is_not_lent_again() {
     let Some(url) = postgres_url("a_session_that_became_read_only").await else { return };

@@ -1,4 +1,4 @@
-//! The stores against real databases: what both must do in the same way, and what is special to each.
+//! The stores against real databases: behaviour that both share, and behaviour of each.
 #![allow(clippy::disallowed_methods, reason = "a database takes real time")]
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The outbox, where the conformance suite leaves something to ask.
+//! Behaviour of the outbox beyond the conformance suite.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn a_retry_whose_answer_was_lost_counts_once<D: Db>(db: D) {
     db.time().advance(5 * SECOND);
     let again = store.fetch(relay, &leases, 9).await.unwrap().messages;
     assert_eq!(again[0].attempts, 2);
-    // Delivered in the end, it holds its key no longer.
+    // After its delivery it does not hold its key any more.
     let verdict = vec![settled(&again[0], &leases, Verdict::Delivered)];
     assert!(store.settle(verdict).await.unwrap().is_empty());
     assert_eq!(db.execute("DELETE FROM {s}buttress_outbox_hold").await, 0);
@@ -113,7 +113,7 @@ async fn delayed_messages_come_in_their_order_once_due<D: Db>(db: D) {
     assert_eq!((ids(&fetched.messages), fetched.next_due), (all, None));
     assert_eq!(fetched.messages[0].due_at, fetched.now);
     assert_eq!(store.backlog().await.unwrap().oldest_age, 9 * SECOND);
-    // So long that it never comes.
+    // A delay without end.
     db.write(vec![message("c").delay(Duration::MAX)]).await;
     assert!(store.fetch(relay, &leases, 9).await.unwrap().next_due.is_some());
 }
@@ -126,7 +126,7 @@ async fn a_message_that_cannot_be_read_stops_its_key_only<D: Db>(db: D) {
     db.write(written.to_vec()).await;
     db.execute("UPDATE {s}buttress_outbox SET headers = payload WHERE headers IS NOT NULL").await;
     let fetched = store.fetch(relay, &leases, 9).await.unwrap().messages;
-    assert_eq!(ids(&fetched), [written[0].id, written[3].id], "nobody passes it");
+    assert_eq!(ids(&fetched), [written[0].id, written[3].id], "no message passes it");
     let delivered = fetched.iter().map(|found| settled(found, &leases, Verdict::Delivered));
     assert!(store.settle(delivered.collect()).await.unwrap().is_empty());
     assert!(store.fetch(relay, &leases, 9).await.unwrap().messages.is_empty());
@@ -146,7 +146,7 @@ async fn the_mark_grows_and_is_the_next_owners_suspicion<D: Db>(db: D) {
     db.write((0..6).map(|_| message("k")).collect()).await;
     let leases = lease(store, one).await;
     let first = store.fetch(one, &leases, 4).await.unwrap().messages;
-    // Looking at less does not take back what was seen.
+    // A fetch of fewer messages does not lower the mark.
     store.fetch(one, &leases, 1).await.unwrap();
     db.time().advance(LEASE - NANO);
     assert!(lease(&other, two).await.is_empty());
@@ -156,7 +156,7 @@ async fn the_mark_grows_and_is_the_next_owners_suspicion<D: Db>(db: D) {
     let suspect: Vec<_> = taken.iter().filter(|lease| lease.suspect_to > 0).collect();
     assert_eq!((suspect.len(), suspect[0].suspect_to), (1, first[3].sequence));
     assert!(taken.iter().all(|lease| lease.epoch == 2));
-    // The old owner wakes up.
+    // The old owner continues after its pause.
     let late: Vec<_> =
         first.iter().map(|found| settled(found, &leases, Verdict::Delivered)).collect();
     assert_eq!(store.settle(late).await.unwrap(), [first[0].partition]);
@@ -165,7 +165,7 @@ async fn the_mark_grows_and_is_the_next_owners_suspicion<D: Db>(db: D) {
     assert!(store.record_start(*old, first[0].id, 1).await.unwrap_err().is_fenced());
     assert!(store.clear_suspects(*old).await.unwrap_err().is_fenced());
     assert!(lease(store, one).await.is_empty());
-    // The suspicion outlives a release of whoever has not looked into it.
+    // The suspects survive a release by an owner that has not published them.
     other.release_partitions(two).await.unwrap();
     let again = lease(store, one).await;
     let suspect: Vec<_> = again.iter().filter(|lease| lease.suspect_to > 0).collect();
@@ -174,7 +174,7 @@ async fn the_mark_grows_and_is_the_next_owners_suspicion<D: Db>(db: D) {
     assert!(lease(store, one).await.iter().all(|lease| lease.suspect_to == 0));
 }
 
-/// Relays come and go while messages are relayed: a settlement that is not refused is the only one.
+/// Relays come and leave while messages are relayed. Only one settlement of a message is accepted.
 async fn three_relays_share_and_nothing_is_relayed_twice<D: Db>(db: D) {
     let store = db.store();
     let keys: Vec<String> = (0..40).map(|n| format!("key {n}")).collect();
@@ -273,7 +273,7 @@ async fn nothing_is_fetched_for_nobody<D: Db>(db: D) {
     let leases = lease(store, relay).await;
     assert!(store.fetch(relay, &leases, 0).await.unwrap().messages.is_empty());
     assert_eq!(store.fetch(relay, &leases[..], 9).await.unwrap().messages.len(), 1);
-    // Given back: the lease of before is over, though nobody has the partition.
+    // After a release the earlier lease is invalid, also without a new owner.
     store.release_partitions(relay).await.unwrap();
     assert!(store.fetch(relay, &leases, 9).await.unwrap().messages.is_empty());
 }

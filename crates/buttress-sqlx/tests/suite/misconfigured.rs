@@ -1,4 +1,4 @@
-//! What a person must mend on PostgreSQL, and how the store says it.
+//! Errors that an operator must mend on PostgreSQL, and their messages.
 
 use buttress::{StoreError, StoreErrorKind};
 use buttress_durable::outbox::{RelayId, Store as _};
@@ -27,8 +27,8 @@ async fn an_unknown_role_or_database_is_named() {
     refused(&PostgresStore::open(database).await.unwrap_err(), "buttress_nowhere");
 }
 
-/// A role that may do nothing cannot make the schema; once it may use the tables, it works; a right that
-/// is taken from it later is missed by the operation that needs it.
+/// A role without rights cannot create the schema. Once it may use the tables, it works. If a right
+/// is revoked later, the operation that needs it reports it.
 #[tokio::test]
 async fn a_missing_right_is_named() {
     let Some(url) = postgres_url("a_missing_right_is_named").await else { return };
@@ -65,7 +65,7 @@ async fn a_missing_right_is_named() {
     execute(format!("DROP ROLE {role}")).await;
 }
 
-/// Caught: a text that the database's encoding does not know stopped a whole relay.
+/// Caught: a text that the encoding of the database does not have stopped a whole relay.
 #[tokio::test]
 async fn a_database_that_cannot_hold_every_text_is_refused() {
     let Some(url) = postgres_url("a_database_that_cannot_hold_every_text_is_refused").await else {

@@ -40,7 +40,7 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, file: &Path) {
     assert!(error.to_string().contains(&file.display().to_string()), "{error}");
 }
 
-/// Everything a store does, of which none may say that all is well.
+/// Runs every operation of a store. None may report success.
 async fn nothing_works(store: &SqliteStore, saga: buttress_durable::saga::SagaId, file: &Path) {
     refused(store.create(new_saga(WorkerId::new(1))).await, file);
     let end = changed(append(saga, 1, 1), |more| more.status = Status::Completed);
@@ -69,7 +69,7 @@ async fn a_deleted_file_is_an_error_and_not_made_again() {
     let (store, saga) = opened(&file).await;
     remove(&file.0);
     nothing_works(&store, saga, &file.0).await;
-    // Nor by a pool of the user's.
+    // A pool of the user's does not create it either.
     assert!(store.config().connect_options().connect().await.is_err());
     assert!(!file.0.exists(), "only the first connection creates");
     drop(store);
@@ -77,7 +77,7 @@ async fn a_deleted_file_is_an_error_and_not_made_again() {
     assert_eq!(store.load(saga).await.unwrap(), None);
 }
 
-/// Deleted before the store has written anything, when no connection would be open.
+/// Deleted before the store has written anything, when no connection was open.
 #[tokio::test]
 async fn a_file_deleted_right_after_it_was_opened() {
     let file = File::new();
@@ -126,7 +126,7 @@ async fn a_transaction_of_the_user_does_not_commit_into_nothing() {
     refused(tx.commit().await, &file.0);
 }
 
-/// The log beside the file is as much of it as the file.
+/// The log beside the file belongs to the database like the file.
 #[tokio::test]
 async fn a_deleted_log_is_an_error() {
     for suffix in ["-wal", "-shm"] {

@@ -1,4 +1,4 @@
-//! Behind PgBouncer, which lends a server's session for one transaction at a time.
+//! Stores behind PgBouncer, which lends a server's session per transaction.
 
 use std::fs;
 use std::net::TcpListener;
@@ -34,11 +34,12 @@ fn program() -> Option<PathBuf> {
 }
 
 impl Pooler {
-    /// In front of the server of `url`; `None`, which is printed, if the program is not there. It need not
-    /// be: `BUTTRESS_REQUIRE_SERVICES` is about servers.
+    /// Starts a pooler in front of the server of `url`. Prints and returns `None` if the program is
+    /// not installed. `BUTTRESS_REQUIRE_SERVICES` is about servers, so it does not require the
+    /// program.
     pub(crate) async fn start(test: &str, url: &str) -> Option<Self> {
         let Some(program) = program() else {
-            println!("skipped {test} behind a pooler: the program pgbouncer is not there");
+            println!("skipped {test} behind a pooler: the program pgbouncer is not installed");
             return None;
         };
         let server: PgConnectOptions = url.parse().unwrap();
@@ -77,7 +78,7 @@ impl Pooler {
     }
 }
 
-/// It refuses to run as root.
+/// PgBouncer refuses to run as root.
 fn run(program: &Path, file: &Path) -> Child {
     const NOBODY: u32 = 65534;
     let mut command = Command::new(program);
@@ -102,7 +103,8 @@ async fn behind(pooler: &Pooler, db: &Postgres) -> PostgresStore {
     PostgresStore::open(config).await.unwrap()
 }
 
-/// Everything a store does, from many clients at once that share two sessions, and nothing stays on these.
+/// Every operation of a store, from many concurrent clients that share two sessions. No state stays
+/// on the sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_clients_share_two_sessions() {
     const TEST: &str = "many_clients_share_two_sessions";
@@ -169,7 +171,7 @@ async fn work(store: &PostgresStore, client: u128) {
     }
 }
 
-/// How much of what the store set or prepared is left on the session that answers.
+/// Returns how many settings and statements of the store are left on the session that answers.
 async fn left(connection: &mut PgConnection) -> i64 {
     let sql = "SELECT (SELECT count(*) FROM pg_prepared_statements) + (SELECT count(*) \
                FROM pg_settings WHERE source = 'session' AND name IN ('statement_timeout', \

@@ -1,4 +1,4 @@
-//! What is special to PostgreSQL.
+//! Behaviour of PostgreSQL alone.
 
 use std::time::Duration;
 
@@ -44,15 +44,15 @@ async fn what_cannot_be_opened() {
         let error = PostgresStore::open(PostgresConfig::new(url).schema("")).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Invalid, "{error}");
     }
-    // Nobody listens there.
+    // No server listens on this port.
     let config = PostgresConfig::new("postgres://postgres@127.0.0.1:1/test");
     let error = PostgresStore::open(config.operation_timeout(SECOND)).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert!(std::error::Error::source(&error).is_some());
 }
 
-/// Ends every connection to the test's tables but the one that asks: those of this store are known by
-/// what they last did.
+/// Ends every connection to the test's tables except the one that asks. It finds the connections of
+/// this store by their last statement.
 async fn end_connections(db: &Postgres) -> i64 {
     let sql = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                WHERE pid <> pg_backend_pid() AND query LIKE '%' || $1 || '%') AS ended";
@@ -71,8 +71,8 @@ async fn connections_that_are_ended_are_made_anew() {
             idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await.unwrap();
             store.load(saga.id).await.unwrap();
             assert!(end_connections(&db).await > 0, "round {round}");
-            // Each may fail once or twice, with an error that says that it passes; then all is well, and
-            // what was done without an answer is known by its content.
+            // Each operation may fail once or twice with a transient error, and then succeeds. The
+            // content identifies a write whose answer was lost.
             let mut failures = 0;
             loop {
                 match store.append(append(saga.id, 1, position)).await {
@@ -113,7 +113,7 @@ async fn connections_that_are_ended_are_made_anew() {
     .await;
 }
 
-/// Connections are ended at random moments under load: whatever was answered with Ok is there, once.
+/// Ends connections at random moments under load. Every write that returned `Ok` is there, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_connections_end_in_the_middle() {
     on_postgres("nothing_is_lost_when_connections_end_in_the_middle", async |db: Postgres| {
@@ -157,14 +157,14 @@ async fn nothing_is_lost_when_connections_end_in_the_middle() {
     .await;
 }
 
-/// The plan of the scan: ordered index scans of each partition, merged, and nothing sorted but what is
-/// found. Another way to say the same was three times slower.
+/// The plan of the scan: ordered index scans of each partition, merged, and a sort of the found
+/// rows only. Another form of the statement was three times slower.
 #[tokio::test]
 async fn the_scan_is_an_ordered_merge_of_index_scans() {
     on_postgres("the_scan_is_an_ordered_merge_of_index_scans", async |db: Postgres| {
         let (store, relay) = (db.store.clone(), RelayId::new(1));
         let leases = store.lease_partitions(relay, 60 * SECOND, &[]).await.unwrap().leases;
-        // A queue as it is in the middle of things: most of it delivered, no statistics.
+        // A queue in the middle of its work: most messages delivered, no statistics.
         db.execute(
             "INSERT INTO {s}buttress_outbox (id, partition, key, topic, payload, status, due_at, \
              settled_at) SELECT gen_random_uuid(), n % 16, 'key ' || n % 1000, '', 'payload', \
@@ -185,10 +185,10 @@ async fn the_scan_is_an_ordered_merge_of_index_scans() {
             assert_eq!(plan.matches("using buttress_outbox_pending on").count(), 16, "{plan}");
             assert!(plan.contains("Merge Append"), "{plan}");
             assert!(!plan.contains("Seq Scan on buttress_outbox"), "{plan}");
-            // All that is sorted is what was found; nothing is looked at for each row of it.
+            // Only the found rows are sorted, and no subplan runs for each of them.
             assert!(!plan.contains("loops=500"), "{plan}");
-            // Rows that the scans touched, beyond what is returned: those of held keys, and one for each
-            // partition that was looked at and not needed.
+            // Rows that the scans touched beyond the returned ones: rows of held keys, and one row
+            // for each partition that was read and not needed.
             let scanned: f64 = plan
                 .lines()
                 .filter(|line| line.contains("using buttress_outbox_pending on"))
@@ -207,9 +207,9 @@ async fn the_scan_is_an_ordered_merge_of_index_scans() {
     .await;
 }
 
-/// The plan of writing down deliveries, of messages that no statistics know yet: each is looked up by its
-/// number. Found by the benchmark of the relay: the planner took the index of what is pending, whose first
-/// column is another, and read all of it for each of 500 messages.
+/// The plan of settling deliveries of messages that no statistics contain yet: the number finds
+/// each message. Found by the benchmark of the relay: the planner used the index of pending
+/// messages, whose first column is another one. It read the whole index for each of 500 messages.
 #[tokio::test]
 async fn deliveries_are_looked_up_by_their_number() {
     on_postgres("deliveries_are_looked_up_by_their_number", async |db: Postgres| {
@@ -243,7 +243,8 @@ async fn deliveries_are_looked_up_by_their_number() {
     .await;
 }
 
-/// A user's transaction that completes a claim has its row until it ends: nobody else waits for that.
+/// A user's transaction that completes a claim locks its row until it ends. No other caller waits
+/// for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_do_not_wait_for_a_transaction_that_completes_one() {
     on_postgres("claims_do_not_wait_for_a_transaction", async |db: Postgres| {
@@ -257,7 +258,7 @@ async fn claims_do_not_wait_for_a_transaction_that_completes_one() {
         let before = std::time::Instant::now();
         let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::InFlight { lease_left: 10 * SECOND });
-        // Not fenced: its own transaction is at it.
+        // Not fenced: its own transaction is completing it.
         assert!(
             Claims::renew_claim(&store, &key, mine, 10 * SECOND).await.unwrap_err().is_transient()
         );
@@ -267,7 +268,7 @@ async fn claims_do_not_wait_for_a_transaction_that_completes_one() {
         assert_eq!(claimed, Claimed::InFlight { lease_left: Duration::ZERO });
         let claimed = Claims::claim(&store, &other, theirs, None, 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::Owned);
-        assert!(before.elapsed() < 3 * SECOND, "nobody waited for a lock");
+        assert!(before.elapsed() < 3 * SECOND, "no caller waited for a lock");
         db.commit(tx).await;
         let claimed = Claims::claim(&store, &key, theirs, None, 10 * SECOND).await.unwrap();
         assert_eq!(claimed, Claimed::Done(b"x".to_vec()));
@@ -297,7 +298,7 @@ async fn a_locked_key_orders_overlapping_transactions() {
         let mut other = db.begin().await;
         store.lock_key(&mut other, "l").await.unwrap();
         db.rollback(other).await;
-        // The second stands behind it.
+        // The second transaction waits behind it.
         let behind =
             "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
         while !sqlx::query_scalar::<_, bool>(behind).bind(pid).fetch_one(&db.pool).await.unwrap() {}
@@ -312,7 +313,7 @@ async fn a_locked_key_orders_overlapping_transactions() {
     .await;
 }
 
-/// A sequence that was drawn early and committed late is delivered all the same.
+/// A message whose sequence was drawn early and that was committed late is delivered all the same.
 #[tokio::test]
 async fn a_late_commit_is_not_passed_over() {
     on_postgres("a_late_commit_is_not_passed_over", async |db: Postgres| {
@@ -331,7 +332,7 @@ async fn a_late_commit_is_not_passed_over() {
     .await;
 }
 
-/// Without a clock of a test, time is the database's, and moves within a transaction.
+/// Without a clock of a test, time is the database's, and advances within a transaction.
 #[tokio::test]
 async fn time_is_the_databases() {
     on_postgres("time_is_the_databases", async |db: Postgres| {
@@ -346,7 +347,7 @@ async fn time_is_the_databases() {
         db.commit(tx).await;
         let fetched = store.fetch(relay, &leases, 9).await.unwrap();
         let due: Vec<_> = fetched.messages.iter().map(|message| message.due_at).collect();
-        assert!(due[1] > due[0], "not the transaction's time, which stands still");
+        assert!(due[1] > due[0], "not the time of the transaction, which is constant");
         assert!(fetched.now > due[1]);
         let row = sqlx::query("SELECT extract(epoch FROM clock_timestamp())::float8")
             .fetch_one(&db.pool)

@@ -19,15 +19,15 @@ struct Rules {
     accepted: Mutex<u64>,
     /// Connections with a smaller number are silent.
     silent: watch::Sender<u64>,
-    /// Connections with a smaller number are closed, without what they held.
+    /// Connections with a smaller number are closed, and lose the held bytes.
     cut: watch::Sender<u64>,
-    /// Once a client sends this, answers are held.
+    /// Once a client sends this word, answers are held.
     word: Mutex<Option<&'static str>>,
     held: watch::Sender<bool>,
 }
 
 impl Proxy {
-    /// A proxy to the server of `url`.
+    /// Starts a proxy to the server of `url`.
     pub(crate) async fn to(url: &str) -> Self {
         let server: PgConnectOptions = url.parse().unwrap();
         let server = format!("{}:{}", server.get_host(), server.get_port());
@@ -51,24 +51,24 @@ impl Proxy {
         Self { port, rules }
     }
 
-    /// The way to the database of `url` through the proxy. The sessions are called `name`.
+    /// Returns the URL of the database of `url` through the proxy. The sessions are called `name`.
     pub(crate) fn options(&self, url: &str, name: &str) -> PgConnectOptions {
         let options: PgConnectOptions = url.parse().unwrap();
         options.host("127.0.0.1").port(self.port).application_name(name)
     }
 
-    /// From now on the connections that are there forward nothing, and stay open. New ones work.
+    /// Makes the present connections forward nothing, and keeps them open. New connections work.
     pub(crate) fn silence(&self) {
         self.rules.silent.send_replace(*self.rules.accepted.lock().unwrap());
     }
 
-    /// Closes the connections that are there. The answers that are held are lost. New ones work.
+    /// Closes the present connections. Held answers are lost. New connections work.
     pub(crate) fn cut(&self) {
         self.rules.cut.send_replace(*self.rules.accepted.lock().unwrap());
         self.release();
     }
 
-    /// Holds all answers from the next message on that has `word` in it.
+    /// Holds all answers from the next message on that contains `word`.
     pub(crate) fn hold_after(&self, word: &'static str) {
         *self.rules.word.lock().unwrap() = Some(word);
     }
@@ -78,7 +78,7 @@ impl Proxy {
         self.rules.held.subscribe().wait_for(|held| *held).await.unwrap();
     }
 
-    /// Lets the answers go that are held.
+    /// Forwards the held answers.
     pub(crate) fn release(&self) {
         *self.rules.word.lock().unwrap() = None;
         self.rules.held.send_replace(false);
@@ -96,7 +96,7 @@ impl Rules {
     }
 }
 
-/// Waits until the value is as `condition` wants it.
+/// Waits until the value meets `condition`.
 async fn until<T>(value: &mut watch::Receiver<T>, condition: impl FnMut(&T) -> bool) {
     let _ended = value.wait_for(condition).await;
 }

@@ -1,4 +1,4 @@
-//! How long receipts are kept, and tables of the release that did not know when they were written.
+//! The retention of receipts, and tables of the release that did not record their time.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn receive<D: Db>(db: &D, store: &D::Store, number: u128) -> Receipt {
     receipt
 }
 
-/// The tables as version 1 made them, with a row in each.
+/// Restores the tables of version 1, with a row in each.
 async fn back_to_version_1<D: Db>(db: &D) {
     for table in ["inbox", "inbox_step"] {
         for sql in [
@@ -60,7 +60,7 @@ async fn receipts_of_the_release_before_are_kept_from_the_first_purge_on<D: Db>(
     assert_eq!(receive(&db, &store, 7).await, Receipt::First);
 }
 
-/// Many more than one transaction removes, and only those that are older than 30 days.
+/// Many more receipts than one transaction removes. Only those older than 30 days are removed.
 async fn old_receipts_are_removed_in_the_background<D: Db>(db: D) {
     let days = |days: u64| Duration::from_secs(days * 24 * 3600);
     db.execute(&D::many_receipts(5000)).await;
@@ -70,7 +70,7 @@ async fn old_receipts_are_removed_in_the_background<D: Db>(db: D) {
     assert_eq!(receive(&db, db.store(), 0).await, Receipt::First);
     assert_eq!(db.count("buttress_inbox").await, 5001);
     db.time().advance(days(1));
-    // The store looks once a second at first.
+    // The store first purges once per second.
     let clock = Clock::default();
     let give_up = clock.now() + 90 * SECOND;
     while db.count("buttress_inbox").await > 1 {
@@ -80,7 +80,7 @@ async fn old_receipts_are_removed_in_the_background<D: Db>(db: D) {
     assert_eq!(receive(&db, db.store(), 0).await, Receipt::Repeated);
 }
 
-/// The relay knows how long it may retry, and the store how long its receipts are kept.
+/// The relay reports its longest retry time, and the store its retention of receipts.
 #[tokio::test]
 async fn a_relay_refuses_a_store_that_forgets_sooner_than_it_retries() {
     crate::db::on_sqlite(async |db: crate::db::Sqlite| {

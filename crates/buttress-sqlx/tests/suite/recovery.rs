@@ -1,5 +1,5 @@
-//! Recoveries that nobody heard of: the answer to a take-over is lost, or the future of `recover` is dropped. The next
-//! recovery adopts the sagas, and no step runs twice.
+//! Recoveries without an answer: the answer to a take-over is lost, or the future of `recover` is
+//! dropped. The next recovery adopts the sagas, and no step runs twice.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -23,7 +23,7 @@ on_each_database! {
 
 const SAGAS: usize = 3;
 
-/// How often the step of each saga was called.
+/// How many times the step of each saga was called.
 type Calls = Arc<Mutex<BTreeMap<SagaId, u32>>>;
 
 fn worker<St: Store<Vec<u8>>>(store: St, calls: &Calls) -> Executor<u32, Bytes, St> {
@@ -120,7 +120,7 @@ mod cut {
         PostgresStore::open(config.clock(db.time().clock())).await.unwrap()
     }
 
-    /// The database commits, and the connection is gone before it says so.
+    /// The database commits, and the connection closes before the answer.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_take_over_whose_commit_was_answered_on_a_cut_connection_is_adopted() {
         on_postgres("a_take_over_whose_commit", async |db: Postgres| {
@@ -155,7 +155,7 @@ mod cut {
         .await;
     }
 
-    /// Wherever the connections of a recovery are cut, its next call finds every saga.
+    /// At any cut of the connections of a recovery, its next call finds every saga.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recovery_whose_connections_are_cut_at_any_word_loses_no_saga() {
         on_postgres("a_recovery_whose_connections", async |db: Postgres| {

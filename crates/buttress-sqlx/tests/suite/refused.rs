@@ -1,4 +1,4 @@
-//! A database that refuses one row: the others go on.
+//! A database that refuses one row: the other operations continue.
 
 use buttress::{Clock, StoreErrorKind};
 use buttress_durable::outbox::{Config, Message, MessageId, NewMessage, Outbox, Relay, Store as _};
@@ -39,7 +39,7 @@ async fn one_message_that_is_refused_keeps_no_other_from_being_recorded<D: Db>(d
     assert_eq!(relay.stats().relayed, 499);
 }
 
-/// Caught: whoever shared a batch with it was told that the store is away, for ever.
+/// Caught: callers that shared a batch with it got a transient error forever.
 async fn one_saga_that_is_refused_keeps_no_other_from_being_written<D: Db>(db: D) {
     for sql in D::refuse("buttress_saga", "INSERT", "NEW.definition = 'refused'") {
         db.execute(&sql).await;

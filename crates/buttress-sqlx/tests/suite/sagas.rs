@@ -7,7 +7,7 @@ use buttress_durable::saga::{Append, Beginning, Entry, NewSaga, SagaId, Status, 
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
 
-/// `value` after `change`.
+/// Returns `value` after `change`.
 pub(crate) fn changed<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
     change(&mut value);
     value
@@ -21,7 +21,7 @@ pub(crate) fn new_saga(worker: WorkerId) -> NewSaga<Vec<u8>> {
     saga
 }
 
-/// One more entry at `position`.
+/// Returns an append of one more entry at `position`.
 pub(crate) fn append(saga: SagaId, epoch: u64, position: u64) -> Append<Vec<u8>> {
     let entries = vec![Entry::ActionDone { step: 0, output: b"out".to_vec() }];
     Append::new(saga, epoch, position, entries, Status::Running)
@@ -72,7 +72,7 @@ async fn repeating_a_write_changes_nothing<D: Db>(db: D) {
     store.append(append(saga.id, 1, 1)).await.unwrap();
     store.append(append(saga.id, 1, 1)).await.unwrap();
     store.append(append(saga.id, 1, 2)).await.unwrap();
-    // Also when the log has grown since. A creation is not what stands there any more.
+    // Also when the log has grown since. A repeated creation is then a conflict.
     store.append(append(saga.id, 1, 1)).await.unwrap();
     assert_eq!(store.create(saga.clone()).await.map_err(kind), Err(StoreErrorKind::Conflict));
 
@@ -112,11 +112,11 @@ async fn repeating_a_write_changes_nothing<D: Db>(db: D) {
     }
     assert_eq!(store.load(saga.id).await.unwrap().unwrap().entries.len(), 1);
 
-    // The last append of all, whose answer is lost.
+    // The last append of the saga, whose answer is lost.
     let end = changed(append(saga.id, 1, 1), |more| more.status = Status::Completed);
     store.append(end.clone()).await.unwrap();
     store.append(end).await.unwrap();
-    // Nobody owns it any more.
+    // The saga has no owner any more.
     let late = store.append(append(saga.id, 1, 2)).await;
     assert_eq!(late.map_err(kind), Err(StoreErrorKind::Fenced));
 }
@@ -141,7 +141,7 @@ async fn what_no_store_can_hold_is_refused<D: Db>(db: D) {
     assert_eq!(record.entries[0].note(), Some("a\u{fffd}b"));
     let nothing = changed(append(saga.id, 1, 1), |more| more.entries.clear());
     assert_eq!(store.append(nothing).await.unwrap_err().kind(), StoreErrorKind::Invalid);
-    // As large as it may be.
+    // As large as the bound.
     let large = changed(sized(buttress_sqlx::LARGEST), |saga| saga.entries.clear());
     store.create(large.clone()).await.unwrap();
     assert_eq!(
@@ -203,7 +203,8 @@ async fn lists_and_purges<D: Db>(db: D) {
         let after = store.list(Some(status), Some(expected[0]), 100).await.unwrap();
         assert_eq!(after.len(), 1);
     }
-    // Two ended at 0 s, two at 1 s; an age of 10 s has passed for the first at 10 s exactly.
+    // Two sagas ended at 0 s and two at 1 s. An age of 10 s has passed for the first two at 10 s
+    // exactly.
     db.time().advance(9 * SECOND - NANO);
     assert_eq!(store.purge_sagas(10 * SECOND, 100).await.unwrap(), 0);
     db.time().advance(NANO);
@@ -224,7 +225,7 @@ async fn damaged_sagas_stop_only_themselves<D: Db>(db: D) {
         store.create(saga.clone()).await.unwrap();
         ids.push(saga.id);
     }
-    // The two oldest: a kind of a later version, and a hole.
+    // The two oldest: an entry of an unknown kind, and a missing entry.
     db.execute("UPDATE {s}buttress_saga_entry SET kind = 200 WHERE position = 0 AND saga = (SELECT min(number) FROM {s}buttress_saga)").await;
     db.execute("DELETE FROM {s}buttress_saga_entry WHERE position = 0 AND saga = (SELECT min(number) + 1 FROM {s}buttress_saga)").await;
     let error = store.load(ids[0]).await.unwrap_err();
@@ -241,15 +242,19 @@ async fn damaged_sagas_stop_only_themselves<D: Db>(db: D) {
         corrupt.extend(found.corrupt.iter().map(|(id, _)| *id));
         store.renew_worker(taker, SECOND).await.unwrap();
     }
-    assert_eq!(taken, ids[2..], "they were passed, and not found again before the rest");
+    assert_eq!(taken, ids[2..], "the damaged sagas were skipped");
     assert_eq!(corrupt, ids[..2]);
     let end = store.take_abandoned(taker, "order", 3, 2).await.unwrap();
     assert!(end.sagas.is_empty());
     let again = store.take_abandoned(taker, "order", 3, 2).await.unwrap();
-    assert_eq!(again.corrupt.len() + end.corrupt.len(), 2, "still named, once the rest is done");
+    assert_eq!(
+        again.corrupt.len() + end.corrupt.len(),
+        2,
+        "still reported, once the others are done"
+    );
     let error = store.take_saga(taker, ids[1]).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    // Left as they were.
+    // The damaged sagas stay unchanged.
     assert_eq!(db.execute("UPDATE {s}buttress_saga SET epoch = epoch WHERE epoch = 1").await, 2);
 
     db.execute("UPDATE {s}buttress_saga SET status = 99 WHERE number = (SELECT max(number) FROM {s}buttress_saga)").await;
@@ -261,7 +266,8 @@ async fn damaged_sagas_stop_only_themselves<D: Db>(db: D) {
 async fn writes_to_one_saga_at_once_keep_their_order<D: Db>(db: D) {
     let store = db.store();
     let sagas: Vec<_> = (0..20).map(|_| new_saga(WorkerId::new(1))).collect();
-    // All at once, so that they share batches: the creation, three appends, and each of them twice.
+    // Concurrently, so that they share batches: the creation, three appends, and each of them
+    // twice.
     let mut tasks = tokio::task::JoinSet::new();
     for saga in sagas.clone() {
         let store = store.clone();

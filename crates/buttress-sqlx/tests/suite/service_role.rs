@@ -1,4 +1,4 @@
-//! The rights that a running service needs on PostgreSQL: those that the guide grants, and no others.
+//! The rights that a running service needs on PostgreSQL: exactly the rights that the guide grants.
 
 use buttress::StoreErrorKind;
 use buttress_sqlx::{PostgresConfig, PostgresStore};
@@ -16,7 +16,7 @@ async fn execute(pool: &PgPool, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.unwrap();
 }
 
-/// The statements of the guide's page, with other names.
+/// Returns the statements of the guide's page, with other names.
 fn grants(schema: &str, role: &str) -> String {
     let page = include_str!("../../src/guide/deployment.md");
     let (_, rest) = page.split_once("```sql\n").expect("the page has a block of SQL");
@@ -34,8 +34,8 @@ impl ServiceRole {
         Self { name }
     }
 
-    /// Creates the tables in `schema` as the migrating role, grants the rights, and returns how the service
-    /// opens the store.
+    /// Creates the tables in `schema` as the migrating role, and grants the rights. Returns how the
+    /// service opens the store.
     pub(crate) async fn prepare(&self, pool: &PgPool, url: &str, schema: &str) -> PostgresConfig {
         let ddl = PostgresConfig::new(url).schema(schema).ddl().unwrap();
         execute(pool, ddl).await;

@@ -1,4 +1,4 @@
-//! What is special to SQLite.
+//! Behaviour of SQLite alone.
 
 use std::future::{Future as _, poll_fn};
 use std::task::Poll;
@@ -26,7 +26,7 @@ impl File {
         SqliteConfig::new(&self.0)
     }
 
-    /// A connection that stands in no line, as another process would have.
+    /// A connection outside the queue, like another process.
     async fn connect(&self) -> SqliteConnection {
         SqliteConnectOptions::new().filename(&self.0).connect().await.unwrap()
     }
@@ -64,7 +64,7 @@ async fn what_cannot_be_opened() {
     drop(SqliteStore::open(file.config().partitions(3)).await.unwrap());
     let error = SqliteStore::open(file.config().partitions(4)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Invalid);
-    assert!(error.to_string().contains("created with 3 partitions"), "{error}");
+    assert!(error.to_string().contains("the tables have 3 partitions"), "{error}");
     assert_eq!(SqliteStore::open(file.config()).await.unwrap().partitions(), 3);
 
     let mut connection = file.connect().await;
@@ -87,7 +87,7 @@ async fn what_cannot_be_opened() {
     let config = || read_only.config().pragma("query_only", "on");
     let error = SqliteStore::open(config()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
-    // It was writable when the tables were made.
+    // It was writable when the tables were created.
     drop(SqliteStore::open(read_only.config()).await.unwrap());
     let error = SqliteStore::open(config()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
@@ -106,15 +106,15 @@ async fn what_cannot_be_opened() {
     }
 }
 
-/// Lets every other task of this thread go as far as it can.
+/// Lets every other task of this thread run as far as it can.
 async fn others_go_on() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
-/// What waits for the writer while somebody else writes goes into one transaction, which stands in the
-/// line like any other.
+/// Operations that wait for the writer while another transaction writes go into one transaction,
+/// which waits in the queue like any other.
 #[tokio::test]
 async fn callers_at_the_same_time_share_a_transaction() {
     on_sqlite(async |db: crate::db::Sqlite| {
@@ -125,7 +125,7 @@ async fn callers_at_the_same_time_share_a_transaction() {
             let store = store.clone();
             callers.spawn(async move { store.create(new_saga(WorkerId::new(1))).await.unwrap() });
         }
-        // All have asked, and the writer stands in the line.
+        // All operations are queued, and the writer waits in the queue.
         others_go_on().await;
         let second = tokio::spawn({
             let store = store.clone();
@@ -145,8 +145,8 @@ async fn callers_at_the_same_time_share_a_transaction() {
     .await;
 }
 
-/// A plain transaction that reads, then writes, fails at once when somebody wrote in between. One of
-/// `begin` does not, however busy the store is.
+/// A plain transaction that reads and then writes fails immediately if another transaction wrote in
+/// between. A transaction of `begin` does not, under any load of the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_that_read_and_then_write_work_beside_a_busy_store() {
     on_sqlite(async |db: crate::db::Sqlite| {
@@ -215,7 +215,7 @@ async fn a_locked_file_is_waited_for_and_then_an_error_that_passes() {
     let store = SqliteStore::open(config).await.unwrap();
     let saga = new_saga(WorkerId::new(1));
     store.create(saga.clone()).await.unwrap();
-    // Another process, which knows nothing of the gate.
+    // Another process, outside the queue.
     let mut stranger = file.connect().await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.unwrap();
     let before = std::time::Instant::now();
@@ -223,7 +223,7 @@ async fn a_locked_file_is_waited_for_and_then_an_error_that_passes() {
     assert!(error.is_transient() && std::error::Error::source(&error).is_some(), "{error:?}");
     assert!(store.begin().await.unwrap_err().is_transient());
     assert!(before.elapsed() < 5 * SECOND);
-    // Reading goes on.
+    // Reads continue.
     assert_eq!(store.load(saga.id).await.unwrap().unwrap().entries.len(), 1);
     sqlx::query("ROLLBACK").execute(&mut stranger).await.unwrap();
     store.append(append(saga.id, 1, 1)).await.unwrap();
@@ -234,7 +234,7 @@ async fn a_locked_file_is_waited_for_and_then_an_error_that_passes() {
 #[tokio::test]
 async fn a_full_disk_is_an_error_that_passes_and_loses_nothing() {
     let file = File::new();
-    // One connection, so that the limit is the same for all: the pragma counts for each.
+    // One connection, because the pragma limits each connection separately.
     let pages = "400";
     let store = SqliteStore::open(file.config().pragma("max_page_count", pages)).await.unwrap();
     let mut written: Vec<SagaId> = Vec::new();
@@ -250,7 +250,7 @@ async fn a_full_disk_is_an_error_that_passes_and_loses_nothing() {
     assert!(error.is_transient(), "{error}");
     assert!(error.to_string().contains("full"), "{error}");
     assert!(written.len() > 10);
-    // Some more try, and fail.
+    // A few more operations fail.
     let mut saga = new_saga(WorkerId::new(1));
     saga.beginning.input = vec![7; 20_000];
     assert!(store.create(saga.clone()).await.unwrap_err().is_transient());
@@ -267,8 +267,8 @@ async fn a_full_disk_is_an_error_that_passes_and_loses_nothing() {
     assert_eq!(store.list(None, None, 1000).await.unwrap().len(), written.len() + 1);
 }
 
-/// A statement of the batch fails in the middle: the operation that it belongs to leaves nothing behind, the
-/// others are written, and the next batch works.
+/// A statement of the batch fails in the middle. Its operation leaves nothing behind, the other
+/// operations are written, and the next batch works.
 #[tokio::test]
 async fn an_operation_is_written_whole_or_not_at_all() {
     on_sqlite(async |db: crate::db::Sqlite| {
@@ -305,7 +305,7 @@ async fn a_transaction_that_is_dropped_lets_others_go_on() {
             let mut tx = store.begin().await.unwrap();
             let message = NewMessage::new(MessageId::random(&rng()), "k", "x");
             store.write(&mut tx, &message).await.unwrap();
-            // In the middle of waiting for its turn.
+            // While it waits for its turn.
             let mut waiting = Box::pin(store.begin());
             assert!(poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
             drop(waiting);
@@ -335,7 +335,7 @@ async fn durability_is_as_configured_on_every_connection() {
     }
 }
 
-/// What is committed is there for whoever opens the file next, and the time that is stored is the
+/// The next process that opens the file sees the committed rows, and the stored time is the
 /// clock's.
 #[tokio::test]
 async fn leases_outlive_the_store() {

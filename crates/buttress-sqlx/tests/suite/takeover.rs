@@ -1,4 +1,4 @@
-//! Who runs a saga.
+//! Owners of a saga.
 
 use buttress_durable::saga::{SagaId, Status, Store, WorkerId};
 
@@ -26,7 +26,7 @@ async fn a_lease_ends_at_the_instant_and_the_old_owner_is_fenced<D: Db>(db: D) {
     assert!(other.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
     assert!(other.take_abandoned(taker, "order", 2, 10).await.unwrap().sagas.is_empty());
     db.time().advance(NANO);
-    // Expired, and nobody took it: its owner goes on.
+    // The lease ran out, and no worker took the saga: its owner continues.
     store.append(append(first.id, 1, 1)).await.unwrap();
     assert!(other.take_abandoned(taker, "other", 3, 10).await.unwrap().sagas.is_empty());
     let taken = other.take_abandoned(taker, "order", 3, 1).await.unwrap().sagas;
@@ -35,13 +35,13 @@ async fn a_lease_ends_at_the_instant_and_the_old_owner_is_fenced<D: Db>(db: D) {
     assert_eq!(taken[0].entries.len(), 2);
     assert_eq!(taken[0], other.load(first.id).await.unwrap().unwrap());
 
-    // Even what is already there: it would believe to own the saga.
+    // Even entries that are there already: the old owner would believe that it owns the saga.
     for late in [append(first.id, 1, 1), append(first.id, 1, 2)] {
         assert!(store.append(late).await.unwrap_err().is_fenced());
     }
     store.append(append(second.id, 1, 1)).await.unwrap();
     other.append(append(first.id, 2, 2)).await.unwrap();
-    // Renewing does not give it back.
+    // A renewal does not return the saga.
     store.renew_worker(owner, 10 * SECOND).await.unwrap();
     assert!(store.append(append(first.id, 1, 2)).await.unwrap_err().is_fenced());
     assert!(other.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
@@ -97,7 +97,7 @@ async fn one_saga_is_taken_only_if_nobody_runs_it<D: Db>(db: D) {
     store.create(saga.clone()).await.unwrap();
     assert_eq!(store.take_saga(taker, SagaId::new(1)).await.unwrap(), None);
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap(), None);
-    // Stuck: an operator takes it from whoever has it, as often as need be.
+    // Stuck: an operator takes it from any owner, repeatedly.
     store.append(changed(append(saga.id, 1, 1), |more| more.status = Status::Stuck)).await.unwrap();
     assert!(store.take_abandoned(taker, "order", 3, 10).await.unwrap().sagas.is_empty());
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap().unwrap().epoch, 2);
@@ -115,8 +115,8 @@ async fn one_saga_is_taken_only_if_nobody_runs_it<D: Db>(db: D) {
     assert_eq!(store.take_saga(taker, saga.id).await.unwrap(), None);
 }
 
-/// An owner without a lease writes while another takes over, again and again: the log has no entry under
-/// an epoch that was over.
+/// An owner without a lease writes repeatedly while another worker takes over. The log has no entry
+/// under an epoch that had ended.
 async fn appends_and_take_overs_race<D: Db>(db: D) {
     let (store, other) = (db.store(), db.another().await);
     let (a, b) = (WorkerId::random(&rng()), WorkerId::random(&rng()));
@@ -138,7 +138,8 @@ async fn appends_and_take_overs_race<D: Db>(db: D) {
         if let Some(record) = taken.unwrap() {
             epoch += 1;
             assert_eq!(record.epoch, epoch);
-            // Before or after, but what the taker saw is what there is.
+            // Before or after the take-over, but the log has exactly the entries that the taker
+            // saw.
             assert_eq!(record.entries.len() as u64, length);
         }
     }

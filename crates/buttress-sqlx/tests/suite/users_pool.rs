@@ -12,8 +12,8 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use crate::db::{Db, Postgres, SECOND, fresh_schema, on_postgres, postgres_url};
 use crate::sagas::{append, new_saga};
 
-/// Every operation sets what it needs for its own transaction: also where sessions of the pool say
-/// otherwise, and nothing stays on them.
+/// Every operation has its settings in its own transaction, also if the sessions of the pool have
+/// others. No setting stays on the sessions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_sets_nothing_on_the_sessions_of_the_pool() {
     on_postgres("a_store_sets_nothing_on_the_sessions", async |db: Postgres| {
@@ -54,7 +54,7 @@ async fn a_store_sets_nothing_on_the_sessions_of_the_pool() {
             assert_eq!(found, settings);
         }
         drop(all);
-        // It is the application's to close.
+        // The application closes its pool.
         store.close().await;
         sqlx::query("SELECT 1").execute(&pool).await.unwrap();
         pool.close().await;
@@ -62,7 +62,8 @@ async fn a_store_sets_nothing_on_the_sessions_of_the_pool() {
     .await;
 }
 
-/// A connection that the application left in a transaction would take what the store does with it.
+/// The store's operations would otherwise become part of a transaction that the application left
+/// open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_left_in_a_transaction_is_not_used() {
     on_postgres("a_connection_left_in_a_transaction", async |db: Postgres| {
@@ -79,7 +80,7 @@ async fn a_connection_left_in_a_transaction_is_not_used() {
             sqlx::raw_sql("BEGIN").execute(&mut *connection).await.unwrap();
             let _may_fail = sqlx::raw_sql(spoil).execute(&mut *connection).await;
             drop(connection);
-            // Each kind of operation: a statement, one that reads, and the writer's.
+            // Each kind of operation: a single statement, a read, and a batch of the writer.
             let relay = RelayId::new(round);
             store.lease_partitions(relay, SECOND, &[]).await.unwrap();
             store.release_partitions(relay).await.unwrap();
@@ -94,7 +95,8 @@ async fn a_connection_left_in_a_transaction_is_not_used() {
     .await;
 }
 
-/// The pool is full of transactions of the application: an operation says so within its time.
+/// The pool is full of transactions of the application. An operation fails with this reason within
+/// its time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_on_a_full_pool_is_bounded() {
     on_postgres("an_operation_on_a_full_pool", async |db: Postgres| {
@@ -116,7 +118,7 @@ async fn an_operation_on_a_full_pool_is_bounded() {
     .await;
 }
 
-/// In the schema that is the default, without a configuration.
+/// In the default schema, without a configuration.
 #[tokio::test]
 async fn a_pool_is_all_it_takes() {
     let Some(url) = postgres_url("a_pool_is_all_it_takes").await else { return };
