@@ -38,7 +38,7 @@ instruments! {
 
     OUTBOX_WRITTEN = counter("buttress.outbox.written", "Messages whose writers reported the commit.");
     OUTBOX_RELAYED = counter("buttress.outbox.relayed", "Messages that the publisher took.");
-    OUTBOX_FAILED = counter("buttress.outbox.failed", "Attempts to publish that failed.");
+    OUTBOX_FAILED = counter("buttress.outbox.failed", "Deliveries that ended without success.");
     OUTBOX_REDELIVERED = counter("buttress.outbox.redelivered", "Messages published again after a failed attempt or a lost relay.");
     OUTBOX_DEAD_LETTERS = counter("buttress.outbox.dead_letters", "Messages that became dead letters.");
     OUTBOX_POLLS = counter("buttress.outbox.polls", "Queries for messages.");
@@ -48,16 +48,16 @@ instruments! {
     OUTBOX_LAG_AVERAGE = seconds("buttress.outbox.lag.average", "The mean lag of all messages of this process.");
     OUTBOX_LAG_MAX = seconds("buttress.outbox.lag.max", "The longest lag of a message of this process.");
     OUTBOX_BACKLOG = gauge("buttress.outbox.backlog", "Messages in the store that are neither delivered nor dead.");
-    OUTBOX_OLDEST = seconds("buttress.outbox.backlog.oldest_age", "For how long the oldest message in the store has been due.");
+    OUTBOX_OLDEST = seconds("buttress.outbox.backlog.oldest_age", "How long the oldest due message in the store has been due.");
     OUTBOX_DEAD = gauge("buttress.outbox.dead", "Dead letters in the store.");
     OUTBOX_HELD = gauge("buttress.outbox.held_keys", "Keys in the store that are held.");
 
     SAGA_STARTED = counter("buttress.saga.started", "Sagas started by this executor.");
     SAGA_RESUMED = counter("buttress.saga.resumed", "Sagas taken over by this executor.");
-    SAGA_ENDED = Instrument::counter("buttress.saga.ended", LAYER_STATUS, "Sagas that completed, were compensated or became stuck here.");
+    SAGA_ENDED = Instrument::counter("buttress.saga.ended", LAYER_STATUS, "Sagas that completed, were compensated or became stuck on this executor.");
     SAGA_FENCED = counter("buttress.saga.fenced", "Sagas that another worker took over.");
     SAGA_STEPS = Instrument::counter("buttress.saga.steps", &["layer", "end"], "Actions and undos of steps that ended, by their end.");
     SAGA_ACTIVE = gauge("buttress.saga.active", "Sagas that run on this executor.");
     SAGA_STORED = Instrument::gauge("buttress.saga.stored", Unit::Count, DEFINITION_STATUS, "Sagas in the store that have not ended, of every worker.");
-    SAGA_OLDEST = Instrument::gauge("buttress.saga.oldest_age", Unit::Seconds, DEFINITION_STATUS, "For how long the monitor has seen the oldest saga in this status.");
+    SAGA_OLDEST = Instrument::gauge("buttress.saga.oldest_age", Unit::Seconds, DEFINITION_STATUS, "How long the monitor has seen the oldest saga in this status.");
 }

@@ -254,8 +254,8 @@ impl Line {
             .ok_or_else(|| format!("entry {position}: {kind:?} without an output"))
     }
 
-    /// Returns the shape of the definition from an entry at position 0 of an older release, which
-    /// kept the shape in the note of the first step's start.
+    /// Returns the shape of the definition from an entry at position 0 of an older release. That
+    /// release kept the shape in the note of the first step's start.
     fn old_shape(&self) -> Option<String> {
         let is_start = self.kind == i64::from(EntryKind::ActionStarted.code());
         self.note.clone().filter(|_| is_start && self.position == 0)

@@ -14,7 +14,7 @@ use crate::saga::SagaId;
 /// An inbox that counts its answers for a [`Sampler`](buttress::telemetry::Sampler). Cheap to clone
 /// if the inner inbox is. Clones share the counts.
 ///
-/// An answer is counted when the inbox gives it, before the caller's transaction commits.
+/// An answer counts when the inbox returns it, before the caller's transaction commits.
 #[derive(Clone, Debug)]
 pub struct CountedInbox<I> {
     inbox: I,

@@ -64,7 +64,7 @@ impl Delivery {
     }
 }
 
-/// What to publish next.
+/// The next message to publish.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Next {
     Publish(Message, Lease),

@@ -112,7 +112,7 @@ impl Config {
     /// the steps after the pivot.
     ///
     /// The store keeps the deadline of a saga as wall time. When this executor resumes a saga, the
-    /// deadline is at most this long from then, so a wall clock that was set back does not postpone
+    /// deadline is at most this long from then. So a wall clock that was set back does not postpone
     /// it further. An executor without a limit keeps the stored deadline of a saga unchanged.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
@@ -127,9 +127,9 @@ impl Config {
         self
     }
 
-    /// Sets how often a pivot in doubt, or a retryable step that failed, is attempted before the
-    /// saga is stuck, and the wait between two attempts. Default: 10 attempts, exponential from 100
-    /// ms with full jitter. At least 1 attempt.
+    /// Sets how often a pivot in doubt, or a failed retryable step, is attempted before the saga is
+    /// stuck, and the wait between attempts. Default: 10 attempts, exponential from 100 ms with
+    /// full jitter. At least 1 attempt.
     ///
     /// Every attempt has the same key.
     pub fn run_again(mut self, attempts: u32, backoff: Backoff) -> Self {

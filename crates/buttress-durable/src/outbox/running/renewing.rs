@@ -12,10 +12,10 @@ use crate::instant;
 use crate::outbox::store::{Owned, Store};
 use buttress::StoreError;
 
-/// How long the relay waits for an answer of the store before it asks again, unless its lease is longer.
+/// How long the relay waits for an answer of the store, unless its lease is longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A renewal under way, and when the store was asked.
+/// A renewal in progress, and the time of its request.
 pub(super) struct Renewal {
     asked: Instant,
     answer: Pin<Box<dyn Future<Output = Result<Owned, StoreError>> + Send>>,

@@ -6,10 +6,10 @@ use crate::outbox::config::{Config, HeadOfKey};
 use crate::outbox::store::Verdict;
 use crate::text;
 
-/// Why a delivery failed.
+/// The reason why a delivery failed.
 pub(in crate::outbox) struct Failure {
     pub(in crate::outbox) error: String,
-    /// Whether it used up an attempt.
+    /// Whether the delivery used up an attempt.
     pub(in crate::outbox) counts: bool,
     /// The wait that the publisher asks for.
     pub(in crate::outbox) hint: Option<Duration>,

@@ -49,7 +49,7 @@ pub(in crate::saga) struct Situation {
     pub(in crate::saga) past_deadline: bool,
 }
 
-/// Why a saga unwinds.
+/// The reason why a saga unwinds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::saga) enum Reason {
     Step(u16),
