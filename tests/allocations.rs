@@ -1,6 +1,6 @@
-//! A call that is admitted and succeeds allocates nothing, in any layer, and clones no service but
-//! the one that retry needs. Apart from the suite, because the counting allocator is the whole
-//! program's.
+//! An admitted, successful call allocates nothing in any layer. It clones the service only for the
+//! retry layer, which needs a clone. A separate program, because the counting allocator replaces
+//! the allocator of the whole program.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -50,7 +50,7 @@ thread_local! {
     static CLONES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Answers at once; every so many calls with an error.
+/// Answers immediately, and returns an error every `fails_every` calls.
 #[derive(Debug)]
 struct Plain {
     fails_every: u32,
@@ -86,11 +86,11 @@ where
     assert!(service.poll_ready(&mut cx).is_ready());
     match pin!(service.call(request)).poll(&mut cx) {
         Poll::Ready(result) => result,
-        Poll::Pending => panic!("the service answers at once"),
+        Poll::Pending => panic!("the service answers immediately"),
     }
 }
 
-/// Counts from the first call on: there is no time to warm up in.
+/// Counts from the first call on, without a warm-up.
 fn check<L>(name: &str, layer: L, fails_every: u32, clones_a_call: usize)
 where
     L: Layer<Plain, Service: Service<u32, Response = u32, Error = AppError>>,
@@ -126,7 +126,7 @@ fn time_limit() -> TimeLimitLayer {
     TimeLimitLayer::new(time_limit::Config::new(Duration::from_secs(5))).unwrap()
 }
 
-/// The alternatives in which a breaker counts, none of which opens at one failure in seven.
+/// The ways in which a breaker counts. None opens at one failure in seven.
 fn breakers() -> [(&'static str, circuit_breaker::Config); 5] {
     let config = circuit_breaker::Config::new;
     let second = Duration::from_secs(1);
@@ -139,7 +139,7 @@ fn breakers() -> [(&'static str, circuit_breaker::Config); 5] {
     ]
 }
 
-/// The counter itself must be able to count, or nothing here could fail.
+/// Checks that the counter counts. Otherwise no test here could fail.
 #[test]
 fn the_counter_counts() {
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(1u32)))).count_total, 1);
@@ -160,8 +160,8 @@ fn retry_allocates_nothing_and_makes_one_clone() {
     check_good("retry of one attempt", once, 0);
 }
 
-/// One box for all of them, made when the first attempt has failed, and the one clone: so that a call
-/// that needs neither is small.
+/// All further attempts share one box, which is made when the first attempt has failed, and one
+/// clone. So a call without a further attempt stays small.
 #[test]
 fn attempts_after_a_failure_share_one_allocation() {
     for attempts in [2, 5] {

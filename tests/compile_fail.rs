@@ -1,16 +1,16 @@
-//! The mistakes users make do not compile, and the message says what to write.
+//! The mistakes of users do not compile, and the messages say what to write.
 //!
-//! The snapshots hold the words of one compiler; another one says the same differently, so there the
-//! comparison is skipped. After a change of the library, or of the compiler, look at what
-//! `TRYBUILD=overwrite cargo test -p buttress-suite --test compile_fail` writes.
+//! The snapshots hold the messages of one compiler version. With another version the comparison is
+//! skipped. After a change of the library or the compiler, check the output of
+//! `TRYBUILD=overwrite cargo test -p buttress-suite --test compile_fail`.
 
 use std::process::Command;
 
 /// The compiler of the snapshots.
 const COMPILER: &str = "rustc 1.95.";
 
-/// Set to 1, it skips these tests: they compile the dependencies a second time, in `target/tests`, where that build
-/// stays for the next run.
+/// The value 1 skips these tests. They compile the dependencies a second time in `target/tests`,
+/// and later runs reuse that build.
 const SKIP: &str = "BUTTRESS_SKIP_COMPILE_FAIL";
 
 #[test]

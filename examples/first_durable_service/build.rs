@@ -1,4 +1,5 @@
-//! Makes the program on PostgreSQL of the one on SQLite, by the lines that the guide names.
+//! Generates the program on PostgreSQL from the program on SQLite: it replaces the lines that the
+//! guide names.
 
 use std::path::Path;
 

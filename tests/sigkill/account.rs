@@ -1,4 +1,4 @@
-//! What it comes to.
+//! The account of the effects.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +11,11 @@ use crate::database::Database;
 use crate::steps::{KEYS, completes};
 use crate::worker;
 
-/// How many messages one kill may have delivered again: what a relay holds beyond its batch.
+/// The most messages that one kill may deliver again: the messages that a relay holds beyond its
+/// batch.
 const TWICE: i64 = 40;
 
-/// A database with everything that is tested here.
+/// A database with all parts under test.
 pub(crate) trait Answers:
     Database + idempotency::Store<Vec<u8>> + CompleteIn<<Self as Database>::Tx, Vec<u8>>
 {
@@ -82,7 +83,7 @@ async fn sagas<D: Answers>(
     database: &D,
     kills: u64,
 ) -> Result<(), BoxError> {
-    // What was done and what was undone, by saga and step.
+    // The actions and undos, by saga and step.
     let effects = "SELECT saga, step, CAST(sum(CASE WHEN change = 1 THEN 1 ELSE 0 END) AS BIGINT), \
                    CAST(sum(CASE WHEN change = -1 THEN 1 ELSE 0 END) AS BIGINT) \
                    FROM effects GROUP BY saga, step";
@@ -144,7 +145,7 @@ async fn messages<D: Answers>(
     Ok(())
 }
 
-/// Asks for everything once more: every answer must be there, and be that of the one effect.
+/// Repeats every request. Each must have an answer, the answer of its one effect.
 async fn answers<D: Answers>(account: &mut Account, database: &D) -> Result<(), BoxError> {
     let rows = database.ask("SELECT request, answer FROM answers ORDER BY request", &[]).await?;
     let service = ServiceBuilder::new().layer(worker::requests(database)?).service(service_fn(
@@ -159,7 +160,7 @@ async fn answers<D: Answers>(account: &mut Account, database: &D) -> Result<(), 
         before = request;
         match service.clone().oneshot(request).await {
             Ok(replayed) => account.check(replayed == answer.to_string().into_bytes(), || {
-                format!("request {request}: an answer that is not that of its effect")
+                format!("request {request}: the answer differs from its effect")
             }),
             Err(error) => account.wrong.push(format!("request {request}: {error}")),
         }

@@ -1,13 +1,13 @@
 //! Real processes, killed with SIGKILL at random moments, on SQLite and on PostgreSQL.
 //!
-//! Two workers at a time run sagas, relay messages and answer requests under idempotency keys, over one
-//! database. Every 50 to 150 ms one of them is killed and another takes its place; each such kill is a
-//! round. When all rounds are over a last worker does what is left, and everything is counted: nothing
-//! lost, nothing out of order within a key, duplicates only as deliveries, every effect once, every saga
-//! whole.
+//! Two workers run sagas, relay messages and answer requests under idempotency keys, over one
+//! database. Every 50 to 150 ms one of them is killed and another takes its place. Each such kill
+//! is a round. After all rounds a last worker finishes the work, and the test counts everything. No
+//! message is lost, messages of one key are in order, only deliveries are duplicated, every effect
+//! happens once, and every saga is whole.
 //!
-//! This test does not show that `synchronous=FULL` does what it is for: what a process has written
-//! before a SIGKILL the operating system still has. Only the loss of power can tell.
+//! The test does not verify `synchronous=FULL`: after a SIGKILL the operating system still has all
+//! writes of the process. Only a loss of power can verify it.
 //!
 //! ```text
 //! cargo test --test sigkill                              # 100 rounds on each database
@@ -15,8 +15,9 @@
 //! BUTTRESS_SIGKILL_SEED=7 cargo test --test sigkill      # the same moments, as far as a clock allows
 //! ```
 //!
-//! PostgreSQL is at `BUTTRESS_POSTGRES_URL`, or at `postgres://postgres@127.0.0.1:5432/test` if it
-//! answers; without it that half is skipped, which is a failure if `BUTTRESS_REQUIRE_SERVICES=1`.
+//! PostgreSQL is at `BUTTRESS_POSTGRES_URL`, or at `postgres://postgres@127.0.0.1:5432/test` if
+//! that is available. Without PostgreSQL its half is skipped, which is a failure if
+//! `BUTTRESS_REQUIRE_SERVICES=1`.
 
 mod account;
 #[path = "../../examples/order_fulfilment/src/database.rs"]
@@ -38,7 +39,7 @@ use database::Place;
 use rounds::Rounds;
 use worker::Duty;
 
-/// Not libtest's: the workers are this program, too.
+/// It has its own `main` because the workers are this program too.
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
     if let Some(duty) = Duty::of_this_process()? {
@@ -81,13 +82,13 @@ async fn main() -> Result<ExitCode, BoxError> {
     Ok(if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where PostgreSQL answers, or why not.
+/// Returns the URL of PostgreSQL, or why it is unavailable.
 async fn postgres() -> Result<String, BoxError> {
     let url = std::env::var("BUTTRESS_POSTGRES_URL");
     let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
     let connected = tokio::select! {
         connected = PgConnection::connect(&url) => connected,
-        () = Clock::default().sleep(Duration::from_secs(1)) => return Err("it does not answer".into()),
+        () = Clock::default().sleep(Duration::from_secs(1)) => return Err("no answer within 1 s".into()),
     };
     connected?.close().await?;
     Ok(url)

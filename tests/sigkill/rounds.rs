@@ -1,4 +1,4 @@
-//! The rounds: two workers, one of which is killed and replaced in each.
+//! The rounds: in each, one of two workers is killed and replaced.
 
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use crate::account;
 use crate::database::Place;
 use crate::worker::{Duty, Share};
 
-/// Between two kills, in milliseconds.
+/// The time between two kills, in milliseconds.
 const PAUSE: (u64, u64) = (50, 150);
-/// How long the last worker may take for what is left.
+/// The time limit of the last worker for the remaining work.
 const LAST_WORK: Duration = Duration::from_secs(60);
 
 pub(crate) struct Rounds {
@@ -33,7 +33,7 @@ impl Rounds {
         })
     }
 
-    /// Runs them on the database at `place`; whether the account balances.
+    /// Runs the rounds on the database at `place`. Returns whether the account balances.
     pub(crate) async fn run<D>(&self, name: &str, place: &Place) -> Result<bool, BoxError>
     where
         D: account::Answers,
@@ -81,7 +81,7 @@ impl Rounds {
     }
 }
 
-/// A process that is not left behind.
+/// A worker process that is killed on drop.
 struct Worker {
     process: Child,
 }
@@ -89,11 +89,11 @@ struct Worker {
 impl Worker {
     fn hire(duty: &Duty) -> Result<Self, BoxError> {
         let mut command = Command::new(std::env::current_exe()?);
-        duty.tell(&mut command)?;
+        duty.pass_to(&mut command)?;
         Ok(Self { process: command.spawn()? })
     }
 
-    /// SIGKILL. One that has ended by itself was not killed, and is a failure.
+    /// Sends SIGKILL. Fails if the worker has already ended by itself.
     fn kill(&mut self) -> Result<(), BoxError> {
         if let Some(status) = self.process.try_wait()? {
             return Err(format!("a worker ended by itself: {status}").into());
@@ -106,7 +106,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Fails if it has ended.
+        // This fails if the worker has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

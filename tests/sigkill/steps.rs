@@ -1,5 +1,5 @@
-//! The saga of the test, and what its participants do: they are part of the worker, so they are killed
-//! in the middle of their transactions, too.
+//! The saga of the test and its participants. They are part of the worker, so they too are killed
+//! in the middle of their transactions.
 
 use buttress::{Json, Rng};
 use buttress_durable::outbox::{Outbox, Passage};
@@ -10,17 +10,17 @@ use crate::database::Database;
 
 pub(crate) const KEYS: i64 = 12;
 
-/// What happens to a saga, by the last digit of its number.
+/// The outcome of a saga, by the last digit of its number.
 const REFUSED: i64 = 3;
 const LOSES_ITS_ANSWER: i64 = 5;
 const STUMBLES: i64 = 7;
 
-/// How a saga of this number must end.
+/// Whether a saga with this number must complete.
 pub(crate) fn completes(number: i64) -> bool {
     !matches!(number % 10, REFUSED | LOSES_ITS_ANSWER)
 }
 
-/// The number under which the effects of a step are kept.
+/// The number that stands for a step in the table of effects.
 fn code(step: &str) -> i64 {
     match step {
         "reserve" => 1,
@@ -51,7 +51,7 @@ enum Failed {
     Statement(#[from] sqlx::Error),
 }
 
-/// Reserve and charge beside each other, announce, confirm.
+/// Reserves and charges in parallel, announces, and confirms.
 pub(crate) fn definition<D: Database>(
     site: &Site<D>,
 ) -> Result<Definition<i64, Json>, InvalidDefinition> {
@@ -125,7 +125,7 @@ impl<D: Database> Site<D> {
         Ok(())
     }
 
-    /// What the step is for. Nothing keeps it from being done twice but the inbox.
+    /// Executes the effect of the step. Only the inbox prevents a second execution.
     async fn effect(
         &self,
         tx: &mut D::Tx,
@@ -136,7 +136,7 @@ impl<D: Database> Site<D> {
         let insert = "INSERT INTO effects VALUES ($1, $2, $3)";
         D::query(tx, insert, &[number, code(step), change]).await?;
         if step == "announce" {
-            // The row of the key puts what is written under it in order.
+            // The lock on the row of the key orders the messages of the key.
             let key = number % KEYS;
             let next = "UPDATE lines SET written = written + 1 WHERE line = $1 RETURNING written";
             let place = D::query(tx, next, &[key]).await?.concat();
@@ -148,7 +148,7 @@ impl<D: Database> Site<D> {
     }
 }
 
-/// Takes a message in: the consumer's side of the outbox.
+/// Receives a message, as a consumer of the outbox.
 pub(crate) async fn receive<D: Database>(
     site: &Site<D>,
     message: &buttress_durable::outbox::Message,
@@ -164,8 +164,8 @@ pub(crate) async fn receive<D: Database>(
     let receipt = site.database.receive(&mut tx, "sigkill", message.id).await?;
     let first = i64::from(receipt == buttress_durable::outbox::Receipt::First);
     let lost = i64::from(luck == 2);
-    // In order: the first time each message comes right after the one before it; and no repetition
-    // comes of what has never been there.
+    // In order: the first delivery of each message follows its predecessor, and no repetition
+    // precedes its first delivery.
     let note = "UPDATE lines SET deliveries = deliveries + 1, received = received + $2, \
                     violations = violations + CASE WHEN last + $2 >= $3 AND ($2 = 0 OR last + 1 = $3) \
                         THEN 0 ELSE 1 END, \

@@ -16,19 +16,19 @@ use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use crate::database::{Database, Place};
 use crate::steps::{self, Site};
 
-/// So long the work of a worker that was killed lies still.
+/// The time after which the work of a killed worker can be resumed.
 const LEASE: Duration = Duration::from_millis(200);
-/// Sagas that one worker has under way.
+/// The number of concurrent sagas of one worker.
 const AT_ONCE: u64 = 8;
 const DUTY: &str = "BUTTRESS_SIGKILL_DUTY";
 
-/// Which sagas a worker starts.
+/// The sagas that a worker starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Share {
-    /// Those with even numbers.
+    /// The sagas with even numbers.
     Even,
     Odd,
-    /// None: it ends when everything is done.
+    /// None: the worker ends when all work is done.
     WhatIsLeft,
 }
 
@@ -40,13 +40,13 @@ pub(crate) struct Duty {
 }
 
 impl Duty {
-    /// `None` in the process that kills.
+    /// Returns the assignment of this process, or `None` in the process that kills.
     pub(crate) fn of_this_process() -> Result<Option<Self>, BoxError> {
         let Ok(text) = std::env::var(DUTY) else { return Ok(None) };
         Ok(Some(serde_json::from_str(&text)?))
     }
 
-    pub(crate) fn tell(&self, command: &mut Command) -> Result<(), BoxError> {
+    pub(crate) fn pass_to(&self, command: &mut Command) -> Result<(), BoxError> {
         command.env(DUTY, serde_json::to_string(self)?);
         Ok(())
     }
@@ -78,7 +78,7 @@ where
         .idle_poll(Duration::from_millis(20))
         .retry(50, soon())
         .max_hint(Duration::from_secs(60))
-        // No message is to blame for what happens to these processes.
+        // A crash of these processes is no reason to isolate a message.
         .max_starts(10_000)
         .head_of_key(HeadOfKey::Block);
     let relay = Relay::new(&outbox, publisher, config)?.spawn();
@@ -102,7 +102,7 @@ async fn is_done<D: Database>(database: &D) -> Result<bool, BoxError> {
     Ok(running.is_empty() && unwinding.is_empty() && database.backlog().await?.pending == 0)
 }
 
-/// Starts one saga after another, of those whose numbers leave `rest` when divided by two.
+/// Starts one saga after another, with the numbers that leave `rest` when divided by two.
 async fn start<D: Database>(
     sagas: &Executor<i64, Json, D>,
     database: &D,
@@ -114,15 +114,15 @@ async fn start<D: Database>(
     loop {
         while sagas.stats().active < AT_ONCE {
             number += 2;
-            // It was started by the one before; or the store is busy, and it is left out.
+            // An earlier worker has started the saga, or the store is busy and the saga is skipped.
             let _started = sagas.start_as(SagaId::new(number.unsigned_abs().into()), number).await;
         }
         Clock::default().sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// Asks for one thing after another under a key, until it has the answer. Both workers ask for the same,
-/// and who comes after one that was killed asks for its last ones again.
+/// Sends one request after another under a key, each until it has an answer. Both workers send the
+/// same requests, and the successor of a killed worker repeats its last ones.
 async fn ask<D>(database: &D) -> Result<(), BoxError>
 where
     D: Database + idempotency::Store<Vec<u8>> + CompleteIn<<D as Database>::Tx, Vec<u8>>,
@@ -154,7 +154,7 @@ where
 type KeyOf = fn(&i64) -> Result<Key, InvalidKey>;
 pub(crate) type Requests<D> = IdempotencyLayer<KeyOf, Vec<u8>, Answers, AsError, Transactional<D>>;
 
-/// What protects the requests of this test, wherever they are answered.
+/// Returns the layer that protects the requests of this test, in every process.
 pub(crate) fn requests<D>(database: &D) -> Result<Requests<D>, InvalidConfig>
 where
     D: Clone + idempotency::Store<Vec<u8>>,

@@ -1,7 +1,7 @@
-//! Who may import whom, read from the sources: `composites and orchestrators -> patterns -> machinery ->
-//! vocabulary -> root files`,
-//! and inside a pattern `mod -> layer -> service -> future -> state -> config`. Who may read time, and
-//! who may spawn.
+//! The allowed imports, checked in the sources:
+//! `composites and orchestrators -> patterns -> machinery -> vocabulary -> root files`, and inside
+//! a pattern `mod -> layer -> service -> future -> state -> config`. Also the files that may read
+//! the time, and the files that may spawn.
 
 mod sources;
 
@@ -15,7 +15,7 @@ const PATTERNS: [&str; 7] =
 const COMPOSITES: [&str; 5] = ["gateway", "outbox", "registry", "saga", "sidecar"];
 /// The table of contents.
 const ABOVE_ALL: [&str; 1] = ["lib"];
-/// What only `clock.rs` may do.
+/// Functions that only `clock.rs` may call.
 const TIME: [&str; 8] = [
     "Instant::now",
     "SystemTime::now",
@@ -27,8 +27,8 @@ const TIME: [&str; 8] = [
     "tokio::time::Instant",
 ];
 
-/// A handle holds what services share, and programmatic use needs the futures: the two are on one
-/// level. Files that are not named here serve one of those that are, and have no level.
+/// A handle holds the state that services share, and programmatic use needs the futures: both are
+/// on one level. A file without a name here serves one of the named files, and has no level.
 fn level(file: &str) -> Option<u8> {
     Some(match file {
         "mod" => 6,
@@ -80,7 +80,7 @@ fn violations(file: &File, all: &[File]) -> Vec<String> {
     found
 }
 
-/// An import of a file on a higher level of the same folder.
+/// Returns an import of a file on a higher level of the same folder.
 fn upward(file: &File, path: &Path, all: &[File]) -> Option<String> {
     let own = file.module.get(1).map_or("mod", String::as_str);
     let target = path.segments.get(1).map(String::as_str)?;

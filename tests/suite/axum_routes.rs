@@ -1,6 +1,6 @@
-//! One layer value on a router of axum: the limit is one limit over routes and connections, and no
-//! `HandleErrorLayer` is needed. Real sockets where connections matter, a paused clock where time
-//! does.
+//! One layer value on a router of axum. The limit is shared by routes and connections, and no
+//! `HandleErrorLayer` is needed. Tests of connections use real sockets, tests of times a paused
+//! clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ use crate::support::{Watch, ms};
 
 const HOUR: u64 = 3_600_000;
 
-/// Serves on a port of its own and answers with the address to call.
+/// Serves on its own port and returns the address.
 async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -33,7 +33,7 @@ async fn serve(router: Router) -> String {
     format!("http://{address}")
 }
 
-/// Over a connection of its own.
+/// Fetches over a separate connection.
 async fn fetch(url: String) -> Response<impl Sized> {
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     client.request(Request::get(url).body(Body::empty()).unwrap()).await.unwrap()
@@ -43,7 +43,7 @@ async fn status(url: &str) -> u16 {
     fetch(url.to_owned()).await.status().as_u16()
 }
 
-/// Counts who is in, and lets nobody out until told.
+/// Counts the requests inside, and holds them until it is opened.
 #[derive(Clone)]
 struct Gate {
     inside: Arc<AtomicUsize>,
@@ -76,10 +76,10 @@ async fn a_bulkhead_on_a_router_holds_over_routes_and_connections() {
         .route("/b", handler(gate.clone()))
         .layer(wall.clone().http());
     let url = serve(router).await;
-    let (tell, mut statuses) = mpsc::unbounded_channel();
+    let (reply, mut statuses) = mpsc::unbounded_channel();
     for n in 0..8 {
-        let (tell, url) = (tell.clone(), format!("{url}/{}", if n % 2 == 0 { "a" } else { "b" }));
-        tokio::spawn(async move { tell.send(status(&url).await).unwrap() });
+        let (reply, url) = (reply.clone(), format!("{url}/{}", if n % 2 == 0 { "a" } else { "b" }));
+        tokio::spawn(async move { reply.send(status(&url).await).unwrap() });
     }
     for _ in 0..5 {
         assert_eq!(statuses.recv().await, Some(503), "refused while three are inside");
@@ -135,7 +135,7 @@ async fn eight_routes_with_one_limiter_share_its_tokens() {
     assert!((3590..=3600).contains(&after), "retry after {after} s");
 }
 
-/// Tells when it is dropped.
+/// Sends a message when it is dropped.
 struct Dropped(mpsc::UnboundedSender<()>);
 
 impl Drop for Dropped {
@@ -203,8 +203,8 @@ async fn a_stack_on_a_router_answers_for_itself_at_its_instants() {
     assert_eq!(ask("/fast").await.status(), StatusCode::TOO_MANY_REQUESTS);
 }
 
-/// Found in review: on a route nothing is an error, so a fallback that answers for errors alone was
-/// accepted with `.http()` and never fell back.
+/// Regression: a route has no errors, so a fallback for errors only was accepted with `.http()` and
+/// never answered.
 #[tokio::test(start_paused = true)]
 async fn a_fallback_on_a_route_answers_for_a_503() {
     type Answer = Result<Response<Body>, std::convert::Infallible>;
@@ -234,7 +234,7 @@ async fn a_fallback_on_a_route_answers_for_a_503() {
     assert_eq!(fallback.handle().stats().used, 2);
 }
 
-/// Both layers are exhausted: the outermost is the one that answers.
+/// Both layers are exhausted: the outermost answers.
 #[tokio::test]
 async fn the_last_layer_of_a_router_is_outermost_and_the_first_of_a_builder() {
     let limiter = RateLimitLayer::new(rate_limit::Config::new().max_tokens(1)).unwrap();

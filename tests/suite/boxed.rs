@@ -10,7 +10,7 @@ use buttress_durable::saga::{self, Call, Definition, Executor, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
-/// What an application keeps: no type of a store is in it.
+/// The state of an application, without the type of a store.
 struct App {
     orders: Executor<u32, Json, saga::BoxStore<Vec<u8>>>,
     relay: Relay<outbox::BoxStore, BoxCloneSyncService<Message, (), BoxError>>,
@@ -83,7 +83,7 @@ async fn an_application_needs_no_type_parameter_for_its_stores() {
     assert_eq!(*calls.lock().unwrap(), 1);
 }
 
-/// A relay refuses a store that forgets receipts sooner than it retries, also behind a box.
+/// A relay rejects a store that forgets receipts sooner than it retries, even behind a box.
 #[test]
 fn a_boxed_store_says_how_long_it_keeps_receipts() {
     let kept = Duration::from_secs(9);

@@ -1,4 +1,4 @@
-//! Bulkhead: how many run, who waits, and when a permit comes back.
+//! Bulkhead: the running calls, the waiting calls, and the release of permits.
 
 mod line;
 mod queued;
@@ -54,7 +54,7 @@ async fn a_call_is_over_when_its_future_is_ready_though_it_is_kept() {
     assert_eq!(layer.handle().stats().active, 0, "as in join_all, which keeps finished futures");
     assert!(now(begin(&mut service, Ask(1))).is_ok());
     drop(kept);
-    assert_eq!(layer.handle().stats().active, 0, "given back once");
+    assert_eq!(layer.handle().stats().active, 0, "released once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +66,7 @@ async fn a_failed_call_gives_its_permit_back() {
     assert_eq!(now(begin(&mut service, Ask(0))), Ok(2));
 }
 
-/// What the permits were when the inner call was dropped.
+/// The number of permits in use when the inner call was dropped.
 struct Watched {
     layer: BulkheadLayer,
     active: Arc<Mutex<Vec<u32>>>,

@@ -11,7 +11,7 @@ use buttress_durable::saga::{SagaError, SagaId};
 use buttress_http::idempotency_key::{MalformedKey, UnusableRequest};
 use buttress_sim::{Diverged, NoRuntime, SimError};
 
-/// An error at the bottom of all chains.
+/// The last error of every chain.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the bottom")]
 struct Bottom;
@@ -87,7 +87,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Fields of error types whose type is an error, without `#[source]` or `#[from]`.
+/// Returns the fields of error types whose type is an error, without `#[source]` or `#[from]`.
 fn without_source(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut lines = text.lines().map(str::trim_end).peekable();
@@ -106,7 +106,7 @@ fn without_source(text: &str) -> Vec<String> {
                     || code.starts_with("struct"))
             {
                 head = false;
-                // The name of the type, and the field of a tuple of one line.
+                // The name of the type, and the field of a tuple on one line.
                 let field = code.split_once('(').map_or("", |(_, field)| field);
                 if is_error(field) && !field.contains("#[") {
                     found.push(code.to_owned());
@@ -127,7 +127,7 @@ fn without_source(text: &str) -> Vec<String> {
     found
 }
 
-/// Whether a type is named as errors are.
+/// Whether the name of a type is an error name.
 fn is_error(field: &str) -> bool {
     let names = field.split(|c: char| !c.is_alphanumeric() && c != '_');
     names.into_iter().any(|name| {

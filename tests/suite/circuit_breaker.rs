@@ -1,4 +1,5 @@
-//! Circuit breaker: when it opens, whom it lets probe, when it closes, and whom it wakes.
+//! Circuit breaker: when it opens and closes, which calls it admits as probes, and which waiters it
+//! wakes.
 
 mod changed;
 mod closed;
@@ -82,7 +83,7 @@ async fn an_open_circuit_over_a_pending_service_refuses_at_once() {
     log.block();
     layer.handle().try_acquire().unwrap().failure();
     assert_eq!(ask(&mut service).unwrap_err().kind(), Some(ErrorKind::CircuitOpen));
-    assert_eq!(log.ready_polls(), 0, "the service was not even asked");
+    assert_eq!(log.ready_polls(), 0, "the service was not polled");
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +133,7 @@ async fn an_operator_overrules_it() {
     handle.force_open();
     tokio::time::advance(ms(1_000_000)).await;
     let error = ask(&mut service).unwrap_err();
-    assert_eq!(error.refusal().retry_after(), None, "nobody knows for how long");
+    assert_eq!(error.refusal().retry_after(), None, "the duration is unknown");
     assert_eq!(error.to_string(), "circuit breaker is not taking calls");
 
     log.always(Step::Fail);
@@ -191,7 +192,7 @@ async fn counters_add_up() {
     assert_eq!(stats.admitted.unwrap() + stats.refused, 9, "and the rest was refused");
 }
 
-/// Found in review: new rules that did not say so again ended the counting of calls, half of it.
+/// Regression: new rules that omitted the setting ended a half of the counting of calls.
 #[tokio::test(start_paused = true)]
 async fn new_rules_do_not_end_the_counting_of_calls() {
     let layer = breaker(Config::new().count_calls(true));

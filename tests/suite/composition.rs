@@ -1,4 +1,4 @@
-//! Layers in combination: in any order, over any types, and each still keeping its word.
+//! Combinations of layers: in every order, over every type, each layer keeps its guarantee.
 
 use std::convert::Infallible;
 
@@ -40,7 +40,7 @@ fn bulkhead(limit: u32) -> BulkheadLayer {
     BulkheadLayer::new(bulkhead::Config::new().max_concurrent(limit)).unwrap()
 }
 
-/// The types that went in come out, whatever the layers and their order.
+/// Checks that the types are preserved, whatever the layers and their order.
 fn keeps_types<S, Req, E>(service: S) -> S
 where
     S: Service<Req, Response = u32, Error = E>,
@@ -58,7 +58,7 @@ async fn the_full_stack_passes_a_call_and_saves_a_failing_one() {
         time_limit(100)));
     assert_eq!(call(&mut service, Ask(0)).await, Ok(1));
     assert_eq!(call(&mut service, Ask(0)).await, Ok(4), "the third attempt");
-    assert_eq!(call(&mut service, Ask(0)).await, Ok(99), "three attempts in vain");
+    assert_eq!(call(&mut service, Ask(0)).await, Ok(99), "three failed attempts");
     assert_eq!(log.at(), [0, 0, 10, 20, 20, 30, 40]);
     assert_eq!(fallback.handle().stats().used, 1);
 }
@@ -150,7 +150,7 @@ async fn a_layer_can_be_left_out_with_option_layer() {
     }
 }
 
-/// Both share one state, as with every other service of the layer: that is what they are told.
+/// Both layers share one state, as all services of the layer do.
 #[tokio::test(start_paused = true)]
 async fn a_layer_applied_twice_takes_twice_from_its_one_state() {
     let limiter = RateLimitLayer::default();

@@ -1,4 +1,4 @@
-//! The stores in memory, by the suites that every store must pass.
+//! The conformance suites of the stores in memory.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use buttress::VirtualClock;
 use buttress_durable::{outbox, saga};
 use buttress_sim::conformance::{self, Harness, Transactions};
 
-/// Logs of sagas under a clock that is moved by hand.
+/// Logs of sagas under a manual clock.
 struct Sagas(VirtualClock);
 
-/// Outboxes and inboxes under a clock that is moved by hand.
+/// Outboxes and inboxes under a manual clock.
 struct Outboxes(VirtualClock);
 
 impl Harness<saga::MemoryStore<Vec<u8>>> for Sagas {
@@ -69,7 +69,7 @@ async fn inbox() {
     conformance::inbox::all(&Outboxes(VirtualClock::new())).await;
 }
 
-/// The stores without their types.
+/// Stores behind boxes.
 struct Boxes(VirtualClock);
 
 impl Harness<saga::BoxStore<Vec<u8>>> for Boxes {

@@ -1,4 +1,4 @@
-//! What every layer keeps: a row per layer and mode, each put to every probe.
+//! The contract of every layer: one row per layer and mode, each run with every probe.
 
 mod broken;
 mod probes;
@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use crate::support::{AppError, Ask, Scripted, ms};
 use subjects::*;
 
-/// A service a layer made of a [`Scripted`] one: the same types, and all that goes with them.
+/// A service that a layer made of a [`Scripted`] service, with the same types and their bounds.
 pub(crate) trait Stack:
     Service<Ask, Response = u32, Error = AppError, Future: Send + 'static>
     + Clone
@@ -48,16 +48,16 @@ impl<L> Wraps for L where
 {
 }
 
-/// A layer and what its handle tells of it.
+/// A layer and the readings of its handle.
 pub(crate) struct Subject<L> {
     layer: L,
-    /// What a call that ended in any way leaves as it was.
+    /// A reading that a call leaves unchanged, however it ended.
     gauges: Box<dyn Fn() -> String>,
-    /// What a call that never reached the service leaves as it was too.
+    /// A reading that a call leaves unchanged too, if it never reached the service.
     unspent: Box<dyn Fn() -> String>,
-    /// Calls admitted.
+    /// The number of admitted calls.
     counted: Box<dyn Fn() -> u64>,
-    /// What must pass before the layer is in the state to be tested.
+    /// The time after which the layer is in the state under test.
     warm_up: Duration,
 }
 
@@ -151,7 +151,7 @@ rows! {
     fallback_service => fallback(FallbackLayer::service(Scripted::new().0));
 }
 
-/// A refusal as a response, told from answers, which count from 1.
+/// A refusal as a response. Answers of the service count from 1.
 const REFUSED: u32 = 0;
 
 fn as_number(_: Error) -> u32 {

@@ -1,5 +1,5 @@
-//! A process that dies at every durable boundary of a saga, and of a relay, in turn: what it leaves
-//! behind is finished by the next one, each effect is there once or not at all, and keys never change.
+//! A process that crashes at every durable boundary of a saga, and of a relay, in turn. The next
+//! process finishes its work, each effect happens at most once, and keys never change.
 
 mod claims;
 mod outbox;

@@ -1,5 +1,5 @@
-//! What layers tell their observers: each thing once, with the layer's name, and nothing of a call
-//! that was admitted and succeeded.
+//! The events of layers: each once, with the layer's name, and none for a call that was admitted
+//! and succeeded.
 
 mod panics;
 mod reentrant;
@@ -19,14 +19,14 @@ use crate::support::{Ask, Scripted, Step, begin, call, is_pending, ms, now};
 struct Ear(Arc<Mutex<Vec<(String, Event)>>>);
 
 impl Ear {
-    /// What was heard since the last time, all of it told by `name`.
+    /// Returns the events since the last call. All must be from `name`.
     fn heard(&self, name: &str) -> Vec<Event> {
         let told: Vec<_> = self.0.lock().unwrap().drain(..).collect();
         assert!(told.iter().all(|(layer, _)| layer == name), "{told:?}");
         told.into_iter().map(|(_, event)| event).collect()
     }
 
-    /// The one thing that was heard: a refusal of this kind.
+    /// Returns the kind of the only event, a refusal.
     fn heard_refusal(&self, name: &str) -> ErrorKind {
         match &self.heard(name)[..] {
             [Event::Refused(error)] => error.kind(),
@@ -137,7 +137,7 @@ async fn a_retry_tells_each_further_attempt_and_why_there_is_none() {
     assert_eq!(ear.heard("api"), []);
 }
 
-/// Events are told outside of every lock: an observer may ask the layer that tells it.
+/// Events are sent outside of every lock: an observer may read the layer that sends them.
 #[tokio::test(start_paused = true)]
 async fn an_observer_may_look_at_the_layer_it_hears() {
     let seen = Arc::new(Mutex::new(Vec::new()));

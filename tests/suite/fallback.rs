@@ -1,4 +1,4 @@
-//! Fallback: who answers in place of a service that failed, and what is left when nobody can.
+//! Fallback: the answers to failed calls, and the result if the fallback fails too.
 
 use std::sync::{Arc, Mutex};
 
@@ -128,7 +128,7 @@ async fn a_failed_response_can_be_replaced() {
     let mut service = layer.layer(inner);
     assert_eq!(now(begin(&mut service, Ask(0))), Ok(99));
     assert_eq!(now(begin(&mut service, Ask(0))), Ok(2));
-    // A function of the error has nothing to work on.
+    // A function of the error needs an error.
     let (inner, _log) = Scripted::new();
     let layer = FallbackLayer::from_error(|_: AppError| 99u32).classify(first_is_bad());
     assert_eq!(now(begin(&mut layer.layer(inner), Ask(0))), Ok(1));
@@ -176,9 +176,9 @@ async fn a_panic_of_the_fallback_is_not_swallowed() {
 #[tokio::test(start_paused = true)]
 async fn what_happens_is_told() {
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = heard.clone();
+    let observer = heard.clone();
     let observer = move |name: Name, event: &Event| {
-        hears.lock().unwrap().push((name.to_string(), event.clone()));
+        observer.lock().unwrap().push((name.to_string(), event.clone()));
     };
     let (second, log) = Scripted::new();
     log.then([Step::Answer, Step::Fail]);

@@ -27,7 +27,7 @@ fn backend(name: &'static str, takes: Duration) -> Backend {
     }))
 }
 
-/// A backend that is not ready while `busy` says so, or fails to become ready.
+/// A backend that is not ready while `busy` is set, or fails to become ready.
 #[derive(Clone)]
 struct Picky {
     name: &'static str,
@@ -130,7 +130,7 @@ async fn backends_take_turns_and_a_refused_request_takes_none_and_spends_no_toke
     assert_eq!((route.rate_limited, route.in_flight()), (1, 0));
     assert_eq!(route.backends, [2, 1, 1]);
     assert_eq!(ended(route), route.begun);
-    assert_eq!(asked.load(Ordering::SeqCst), 9, "nobody asks about a route that does not exist");
+    assert_eq!(asked.load(Ordering::SeqCst), 9, "an unknown route needs no authorization");
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn a_backend_that_is_not_ready_or_broken_is_passed_by() {
     for _ in 0..3 {
         assert_eq!(gateway.call(("a", "")).await.unwrap(), "one");
     }
-    // None is ready: the first that becomes so takes it.
+    // No backend is ready: the first ready backend gets the call.
     one.set(true, false);
     let waiting = tokio::spawn(gateway.call(("a", "")));
     tokio::task::yield_now().await;
@@ -213,7 +213,7 @@ async fn a_caller_that_goes_away_and_a_panic_are_counted() {
     assert_eq!((route.begun, route.abandoned, route.failed), (4, 3, 1));
 }
 
-/// Polls once; whether it is pending.
+/// Polls once, and returns whether the future is pending.
 async fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
     std::future::poll_fn(|cx| {
         std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())

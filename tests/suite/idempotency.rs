@@ -1,4 +1,4 @@
-//! Idempotency: one answer for a key, for how long, and what is not kept.
+//! Idempotency: one answer per key, its lifetime, and the results that are not kept.
 
 mod conformance;
 mod contract;
@@ -180,7 +180,7 @@ async fn a_key_that_cannot_be_used_is_refused_with_the_reason() {
     }
 }
 
-/// `Ask` is key and what is asked for in one: tens are the key.
+/// The key of `Ask` is its tens; the whole number is the content of the request.
 fn tens(ask: &Ask) -> Result<Key, InvalidKey> {
     Key::new(&(ask.0 / 10).to_string())
 }
@@ -235,7 +235,7 @@ async fn scopes_keep_keys_apart_in_one_store() {
     assert_eq!(call(&mut by_tens.layer(inner.clone()), Ask(7)).await.unwrap(), 3);
     assert_eq!(call(&mut plain.layer(inner.clone()), Ask(7)).await.unwrap(), 4);
     assert_eq!(call(&mut pay.layer(inner.clone()), Ask(7)).await.unwrap(), 1);
-    // A scope that is too long with its key is found out in the call.
+    // A scope that is too long together with its key is rejected in the call.
     let long = plain.scope("s".repeat(512));
     let error = call(&mut long.layer(inner), Ask(7)).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::KeyInvalid));
@@ -280,11 +280,11 @@ async fn refusals_become_responses_where_nothing_can_fail() {
 #[tokio::test(start_paused = true)]
 async fn what_happens_is_told() {
     let told = Arc::new(Mutex::new(Vec::new()));
-    let hears = {
+    let observer = {
         let told = told.clone();
         move |layer: Name, event: &Event| told.lock().unwrap().push((layer, event.clone()))
     };
-    let layer = layer(config().name("pay").observer(hears));
+    let layer = layer(config().name("pay").observer(observer));
     let (inner, log) = Scripted::new();
     log.then([Step::FailAfter(10)]);
     let mut service = layer.layer(inner);
@@ -322,7 +322,7 @@ fn a_configuration_that_cannot_work_is_refused() {
     assert!(MemoryStore::<u32>::with_capacity(buttress::Clock::default(), 0).is_err());
 }
 
-/// All calls but the first wait, from which the caller's pattern makes nothing new.
+/// Begins calls. All except the first wait, and do not clone the service.
 fn begin_many(service: &mut Served, ask: Ask, many: usize) -> Vec<Calling> {
     (0..many).map(|_| begin(service, ask)).collect()
 }

@@ -1,5 +1,5 @@
-//! `Idempotency-Key` on a router of axum, over real sockets: one handler call a key, whatever clients,
-//! connections and routes do.
+//! `Idempotency-Key` on a router of axum, over real sockets: one handler call per key, across
+//! clients, connections and routes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::{Semaphore, mpsc};
 use tower::{ServiceBuilder, ServiceExt};
 
-/// Serves on a port of its own and answers with the address to call.
+/// Serves on its own port and returns the address.
 async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -32,7 +32,7 @@ async fn serve(router: Router) -> String {
     format!("http://{address}")
 }
 
-/// Over a connection of its own: status, header and body.
+/// Sends a request over a separate connection, and returns status, header and body.
 async fn send(request: Request) -> Response<String> {
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     let (head, body) = client.request(request).await.unwrap().into_parts();
@@ -60,7 +60,7 @@ async fn until<F: Future<Output = bool>>(what: impl Fn() -> F) {
     panic!("it did not happen in 10 s");
 }
 
-/// A handler that counts its calls and lets nobody out until told.
+/// A handler that counts its calls, and holds them until it is opened.
 #[derive(Clone)]
 struct Till {
     calls: Arc<AtomicUsize>,
@@ -142,10 +142,10 @@ async fn a_response_is_replayed_over_the_wire_and_refusals_have_their_status() {
 async fn of_eight_at_once_one_runs_and_the_others_hear_that_it_does() {
     let (till, mut enters) = Till::new();
     let url = serve(till.router().layer(layer())).await;
-    let (tell, mut answers) = mpsc::unbounded_channel();
+    let (reply, mut answers) = mpsc::unbounded_channel();
     for _ in 0..8 {
-        let (tell, request) = (tell.clone(), pay(&url, "k", "7 EUR"));
-        tokio::spawn(async move { tell.send(send(request).await).unwrap() });
+        let (reply, request) = (reply.clone(), pay(&url, "k", "7 EUR"));
+        tokio::spawn(async move { reply.send(send(request).await).unwrap() });
     }
     enters.recv().await.unwrap();
     for _ in 0..7 {
@@ -180,7 +180,7 @@ async fn a_client_that_hangs_up_finds_the_response_of_its_detached_handler() {
 async fn users_do_not_get_each_others_responses() {
     #[derive(Clone)]
     struct User(String);
-    /// Stands for an authentication.
+    /// Stands for an authentication layer.
     async fn authenticate(mut request: Request, next: Next) -> impl IntoResponse {
         let user = request.headers()["authorization"].to_str().unwrap().to_owned();
         request.extensions_mut().insert(User(user));
@@ -204,12 +204,12 @@ async fn users_do_not_get_each_others_responses() {
     assert_eq!(brief(&ask("bob").await), (201, "charge 2 of 7 EUR", true));
 }
 
-/// A lost response is what all of this is for: the first attempt does its work and its answer never
-/// comes, the retry carries the same key, and the money moves once.
+/// The purpose of the layer: the first attempt does its work and its answer is lost. The retry
+/// carries the same key, and the payment happens once.
 #[tokio::test]
 async fn a_retry_after_a_lost_response_gets_it_and_the_work_is_done_once() {
     let till = Till::opened();
-    // As a proxy in between would: what the first attempt was answered is lost.
+    // A failing proxy: the answer to the first attempt is lost.
     let lost = Arc::new(AtomicUsize::new(0));
     let losing = lost.clone();
     let lose_first = from_fn(move |request: Request, next: Next| {

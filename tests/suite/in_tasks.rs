@@ -1,5 +1,6 @@
-//! Every layer, unboxed, in an async block that is sent to another thread: in `tokio::spawn`, and in a
-//! handler of axum. The check that a block can be sent forgets that types in it are `'static`.
+//! Every layer, unboxed, in an async block that is sent to another thread: in `tokio::spawn`, and
+//! in a handler of axum. The compiler's `Send` check of a block erases that its types are
+//! `'static`.
 
 mod by_hand;
 mod over_http;
@@ -23,8 +24,8 @@ use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use crate::support::ms;
 
-/// A row per stack: both places, over a service whose error is boxed. Closures over the service are async, as
-/// a user writes them, so that nothing here is easier than there.
+/// One row per stack: both places, over a service whose error is boxed. Closures over the service
+/// are async, as in user code, so that the test is as strict.
 macro_rules! rows {
     ($($row:ident => $layer:expr;)*) => { $(
         #[tokio::test]
@@ -87,7 +88,7 @@ rows! {
     };
 }
 
-/// The layer stands inside of the box: over a boxed service it needs `'static`, which the check forgets.
+/// The layer is inside of the box. Over a boxed service it needs `'static`, which the check erases.
 #[tokio::test]
 async fn idempotency_in_a_box() {
     let key = |n: &u32| Key::new(&n.to_string());
@@ -118,7 +119,7 @@ async fn all_of_them_in_one_stack() {
     answers!(service);
 }
 
-/// The retry and the breaker see through the box, there as well.
+/// The retry and the breaker find the refusal in the box, there too.
 #[tokio::test]
 async fn a_refusal_is_recognised_in_a_box_that_an_async_block_holds() {
     let inner = CircuitBreakerLayer::default();

@@ -1,4 +1,4 @@
-//! A limit, a bulkhead or a circuit for each key, of which no more are held than were asked for.
+//! A limit, a bulkhead or a circuit per key, with at most the configured number of keys.
 
 mod room;
 
@@ -16,7 +16,7 @@ fn number(request: &Ask) -> u32 {
     request.0
 }
 
-/// Two tokens for each key, one more every 100 ms.
+/// Two tokens per key, and one more every 100 ms.
 fn limiter(keys: usize) -> KeyedRateLimitLayer<u32, Key> {
     let config = rate_limit::Config::new().max_tokens(2).refill(1, ms(100));
     KeyedRateLimitLayer::new(config, keys, number as Key).unwrap()
@@ -64,7 +64,7 @@ async fn a_bucket_that_is_not_full_is_not_forgotten() {
     assert_eq!(error.kind(), ErrorKind::TooManyKeys);
     assert!(error.never_reached_service());
     assert_eq!((handle.stats().keys, handle.stats().too_many_keys), (2, 1));
-    // Making room by a flood of new keys must not give key 1 its tokens back.
+    // A flood of new keys must not give key 1 its tokens back.
     for key in 10..1000 {
         assert!(handle.try_acquire(&key, 1).is_err());
     }
@@ -175,7 +175,7 @@ async fn each_key_has_a_circuit_of_its_own() {
 async fn an_open_circuit_is_not_forgotten() {
     let handle = breaker(2).handle();
     handle.try_acquire(&1).unwrap().failure();
-    // Two places, one of them open: new keys share the other.
+    // Two places, one of them with an open circuit: new keys share the other.
     for key in 2..100 {
         handle.try_acquire(&key).unwrap().success();
     }

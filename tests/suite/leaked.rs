@@ -1,4 +1,4 @@
-//! Layers that are leaked: they do what counted ones do, and only they keep their state.
+//! Leaked layers: they behave as counted layers do, and keep their state forever.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,7 +21,8 @@ fn observer() -> (impl Fn(Name, &Event) + Send + Sync + 'static, Weak<()>) {
     )
 }
 
-/// Drops the layer and its service while a call runs, then the call. Whether the state is kept.
+/// Drops the layer and its service while a call runs, then the call. Returns whether the state
+/// still exists.
 async fn keeps<S>(layer: impl Layer<Slow, Service = S>, observer: Weak<()>) -> bool
 where
     S: Service<(), Response = (), Error = BoxError>,

@@ -1,4 +1,4 @@
-//! What the limiters that make calls wait have in common.
+//! Tests that apply to all limiters that make calls wait.
 
 mod changes;
 mod claims;

@@ -1,5 +1,5 @@
-//! What users can observe, through the public API only: a module per pattern, the contract every
-//! layer keeps, layers in combination, and the shape of the sources.
+//! Tests of the public API: a module per pattern, the contract of every layer, combinations of
+//! layers, and the structure of the sources.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! The page of metrics, events and log lines says what the code does.
+//! The page of metrics, events and log lines matches the code.
 
 mod coverage;
 mod logs;

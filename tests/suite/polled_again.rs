@@ -29,7 +29,7 @@ async fn again<F: Future>(future: F) -> String {
     text(&*polled.expect_err("polled after completion"))
 }
 
-/// The response to a request, through `layer` over a service that answers as `answer` says.
+/// Returns the response to a request, through `layer` over a service that answers as `answer` says.
 async fn response<L, S>(layer: &L, service: S) -> <L::Service as Service<u32>>::Future
 where
     L: Layer<S>,
@@ -130,7 +130,7 @@ async fn a_call_with_a_key_panics_with_its_name() {
     let config = idempotency::Config::new();
     let key = |request: &u32| Key::new(&request.to_string());
     let layer = IdempotencyLayer::new(config, MemoryStore::default(), key).unwrap();
-    // The answer of a handler comes from a future of std, which is the one that panics.
+    // The answer of a handler comes from a future of std, which panics itself.
     let handled = again(response(&layer, answers!(Ok)).await).await;
     assert!(handled.ends_with("polled after completion"), "{handled}");
     let replayed = again(response(&layer, answers!(Ok)).await).await;
@@ -139,7 +139,7 @@ async fn a_call_with_a_key_panics_with_its_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_was_admitted_ends_as_its_service_does() {
-    // The layer holds no more than the future of the service, which panics with its own words.
+    // The layer holds only the future of the service, which panics with its own message.
     let layer = bulkhead::Config::new().build().unwrap();
     let service = service_fn(async |request: u32| Ok::<u32, BoxError>(request));
     let polled = again(response(&layer, service).await).await;

@@ -1,4 +1,4 @@
-//! Rate limiter: what passes, when the next may, and who is woken for it.
+//! Rate limiter: which calls it admits, when the next can pass, and which waiters it wakes.
 
 mod line;
 mod queued;
@@ -159,7 +159,7 @@ async fn what_poll_ready_saw_is_what_the_call_gets() {
     layer.handle().try_acquire(1).unwrap();
     log.block();
     assert!(Waiter::new().poll_ready(&mut service).is_ready(), "over a pending service too");
-    // There is a token by now, but the service was not polled ready.
+    // A token is available by now, but the service was not polled ready.
     tokio::time::advance(ms(100)).await;
     let mut clone = service.clone();
     let refused: Result<u32, AppError> = now(tower::Service::call(&mut service, Ask(0)));

@@ -1,4 +1,4 @@
-//! Registry: named instances from one document, changed by the next without losing their state.
+//! Registry: named instances from one document. A new document changes them and keeps their state.
 
 mod mistakes;
 

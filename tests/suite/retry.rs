@@ -1,4 +1,4 @@
-//! Retry: when attempts are made, when no more are, and what the caller gets.
+//! Retry: when attempts are made, when they end, and what result the caller gets.
 
 mod between;
 mod whether;
@@ -31,7 +31,7 @@ fn failing_once_with(
     tower::service_fn(move |_| std::future::ready(error.lock().unwrap().take().map_or(Ok(1), Err)))
 }
 
-/// What a limiter further in says when a token comes back after `wait`.
+/// The error of a limiter further in whose next token comes after `wait`.
 fn limited(wait: Duration) -> AppError {
     use buttress::rate_limit::{Config, RateLimitLayer};
     let limiter = RateLimitLayer::new(Config::new().max_tokens(1).refill(1, wait)).unwrap();
@@ -48,7 +48,7 @@ async fn attempts_are_made_at_0_100_and_300_ms_without_jitter() {
     let result = call(&mut service, Ask(0)).await;
     assert_eq!(result, Err(AppError::Broken("scripted failure")), "the last error, unchanged");
     assert_eq!(log.at(), [0, 100, 300]);
-    assert_eq!(watch.ms(), 300, "the last failure is returned at once");
+    assert_eq!(watch.ms(), 300, "the last failure is returned immediately");
     let stats = service.handle().stats();
     assert_eq!((stats.retries, stats.exhausted, stats.attempts), (2, 1, 3));
 }
@@ -201,7 +201,8 @@ async fn one_clone_of_the_service_is_made_for_a_call_that_succeeds_and_none_for_
     }
 }
 
-/// Found in review: a `Drop` of the future's own forbade it to stand in front of what it borrows.
+/// Regression: a `Drop` implementation of the future kept it from borrowing what its request
+/// borrows.
 #[test]
 fn a_future_may_stand_in_front_of_what_its_request_borrows() {
     use std::future::{Ready, ready};

@@ -19,7 +19,7 @@ macro_rules! read_back {
         same(handle.config(), $first);
         handle.reconfigure(&$second.name("other")).unwrap();
         same(handle.config(), $second.name("db"));
-        // The rules that were read can be given back.
+        // The rules that were read can be applied again.
         handle.reconfigure(&handle.config()).unwrap();
         same(handle.config(), $second.name("db"));
     };
@@ -50,7 +50,7 @@ fn a_rate_limiter_returns_its_rules() {
     let windows = || Config::new().name("db").sliding_window(3, SECOND);
     let others = || Config::new().sliding_window(5, 2 * SECOND);
     read_back!(RateLimitLayer::new(windows()).unwrap().handle(), windows(), others());
-    // Queue and waits are not of use to a keyed limiter, and stay as they were given.
+    // A keyed limiter ignores queue and waits, and returns them as they were set.
     let second = || Config::new().max_tokens(9).refill(5, 2 * SECOND).queue(7).max_wait(SECOND);
     let keyed = KeyedRateLimitLayer::new(first(), 10, |key: &u32| *key).unwrap();
     read_back!(keyed.handle(), first(), second());

@@ -1,4 +1,4 @@
-//! A layer can outlive one runtime and meet another, whose paused clock stands earlier.
+//! A layer can outlive one runtime and run in another, whose paused clock is earlier.
 
 use std::future::Future;
 
@@ -16,7 +16,7 @@ use crate::support::{
 
 const HOUR: u64 = 3_600_000;
 
-/// Runs to the end in a runtime of its own, which is gone afterwards.
+/// Runs to the end in a separate runtime, which is then dropped.
 fn in_a_runtime<F: Future>(future: F) -> F::Output {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().unwrap().block_on(future)
@@ -36,7 +36,7 @@ fn a_limiter_that_meets_an_earlier_clock_gives_no_more_than_it_may() {
         in_a_runtime(async {
             assert!(handle.available() <= 2);
             let taken = (0..5).filter(|_| handle.try_acquire(1).is_ok()).count();
-            assert!(taken <= 2, "{taken} at once");
+            assert!(taken <= 2, "{taken} immediately");
             tokio::time::advance(ms(2 * HOUR)).await;
             handle.try_acquire(2).unwrap();
             assert!(handle.try_acquire(1).is_err());
@@ -125,8 +125,8 @@ fn retries_and_time_limits_count_in_the_runtime_of_the_call() {
     }
 }
 
-/// Found in review: the timer of the queue belonged to a runtime that was gone, and whoever
-/// released a permit, or changed the configuration, polled it and panicked.
+/// Regression: the timer of the queue belonged to a dropped runtime. A caller that released a
+/// permit, or changed the configuration, polled the timer and panicked.
 #[test]
 fn a_queue_survives_the_runtime_its_timer_was_made_in() {
     let config = bulkhead::Config::new().max_concurrent(1).queue(4).max_wait(ms(50));
@@ -145,7 +145,7 @@ fn a_queue_survives_the_runtime_its_timer_was_made_in() {
     assert_eq!((handle.stats().queued, handle.stats().active), (0, 0));
 }
 
-/// Found in review: it inherited the deadline of the one ahead, ten hours later by another clock.
+/// Regression: it inherited the deadline of the waiter ahead, ten hours later by another clock.
 #[test]
 fn one_who_waits_by_an_earlier_clock_has_a_deadline_of_its_own() {
     let config = bulkhead::Config::new().max_concurrent(1).queue(4).max_wait(ms(50));
@@ -163,8 +163,8 @@ fn one_who_waits_by_an_earlier_clock_has_a_deadline_of_its_own() {
     });
 }
 
-/// Found in review: what came at an earlier time than the newest slice was not counted, ten
-/// thousand failures long.
+/// Regression: failures at an earlier time than the newest slice were not counted, ten thousand of
+/// them.
 #[test]
 fn a_time_window_that_meets_an_earlier_clock_still_sees_failures() {
     let config = circuit_breaker::Config::new().failure_rate(0.5).time_window(ms(1000));

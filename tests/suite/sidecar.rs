@@ -10,7 +10,8 @@ use crate::support::{
     AppError, Ask, Scripted, Step, Waiter, Watch, begin, call, is_pending, ms, now, panic_of, soon,
 };
 
-/// Two attempts of 100 ms, 10 ms apart; three exhausted requests open it for a second.
+/// Two attempts of 100 ms, with 10 ms between them; three exhausted requests open the circuit for a
+/// second.
 fn config() -> Config {
     Config::new()
         .name("prices")
@@ -23,7 +24,7 @@ fn sidecar(config: Config) -> SidecarLayer {
     SidecarLayer::new(config).unwrap()
 }
 
-/// The identity the documentation states.
+/// The identity in the documentation.
 fn adds_up(stats: Stats) {
     let ends = stats.succeeded + stats.failed + stats.ignored + stats.timed_out;
     let ends = ends + stats.rate_limited + stats.circuit_open + stats.abandoned;
@@ -111,7 +112,7 @@ async fn a_half_open_circuit_lets_the_probe_make_all_its_attempts() {
     assert_eq!((log.calls(), circuit.state()), (2, CircuitState::Closed));
 }
 
-/// Its own admission is void, and the one place of the half-open circuit is taken.
+/// Its own admission is void, and the only place of the half-open circuit is taken.
 #[tokio::test(start_paused = true)]
 async fn a_request_from_before_the_circuit_opened_does_not_add_to_the_probe() {
     let (inner, log) = Scripted::new();
@@ -145,7 +146,7 @@ async fn every_request_ends_in_exactly_one_counter() {
     assert!(call(&mut service, Ask(0)).await.is_err());
     log.then([Step::Fail, Step::Never]);
     assert!(call(&mut service, Ask(0)).await.is_err());
-    // Dropped unpolled, in an attempt, and between two.
+    // Dropped unpolled, during an attempt, and between two attempts.
     drop(begin(&mut service, Ask(0)));
     for step in [Step::Never, Step::Fail] {
         log.then([Step::Answer]);
@@ -213,8 +214,8 @@ async fn an_open_circuit_over_a_pending_service_refuses_at_once() {
     adds_up(layer.handle().stats());
 }
 
-/// Found in review: an attempt that had waited out its backoff, and was parked in the service,
-/// stayed there for ever when the circuit was forced open.
+/// Regression: an attempt that had waited out its backoff, and was parked in the service, stayed
+/// there forever when the circuit was forced open.
 #[tokio::test(start_paused = true)]
 async fn a_further_attempt_that_is_parked_in_the_service_hears_the_circuit_open() {
     for forced in [true, false] {

@@ -1,4 +1,4 @@
-//! What the tests share: requests, errors, and ways to poll by hand.
+//! Shared helpers: requests, errors, and ways to poll by hand.
 
 pub(crate) mod lines;
 mod log;
@@ -28,11 +28,11 @@ pub(crate) const fn ms(ms: u64) -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ask(pub(crate) u32);
 
-/// A request that cannot.
+/// A request that cannot be copied.
 #[derive(Debug)]
 pub(crate) struct Once;
 
-/// A user's own error, with the one variant that takes a refusal.
+/// A user's own error, with one variant for a refusal.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum AppError {
     Refused(Error),
@@ -94,11 +94,11 @@ impl Failure for BoxError {
 
 impl Failure for Infallible {
     fn broken(what: &'static str) -> Self {
-        panic!("told to fail where nothing can: {what}")
+        panic!("the script fails an infallible service: {what}")
     }
 }
 
-/// Takes `Clone` from a service.
+/// Hides the `Clone` of a service.
 #[derive(Debug)]
 pub(crate) struct Single<S>(pub(crate) S);
 
@@ -136,7 +136,7 @@ impl Waiter {
         Self { waker: wakes.clone().into(), wakes }
     }
 
-    /// Wakes since the last time this was asked.
+    /// Returns the number of wakes since the last call.
     pub(crate) fn wakes(&self) -> usize {
         self.wakes.0.swap(0, Ordering::SeqCst)
     }
@@ -153,7 +153,7 @@ impl Waiter {
     }
 }
 
-/// Calls a service that must be ready on the spot.
+/// Calls a service that must be ready immediately.
 pub(crate) fn begin<S, Req>(service: &mut S, request: Req) -> Pin<Box<S::Future>>
 where
     S: Service<Req>,
@@ -164,7 +164,7 @@ where
     Box::pin(service.call(request))
 }
 
-/// The answer of a future that must have one on the spot.
+/// Returns the output of a future that must be ready immediately.
 pub(crate) fn now<F: Future>(future: F) -> F::Output {
     let future = pin!(future);
     match future.poll(&mut Context::from_waker(Waker::noop())) {
@@ -173,12 +173,12 @@ pub(crate) fn now<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Whether a future is still pending. It must not be over.
+/// Whether a future is still pending. The future must not have ended.
 pub(crate) fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// Waits until the service is ready and the call over.
+/// Waits until the service is ready and the call has ended.
 pub(crate) async fn call<S, Req>(service: &mut S, request: Req) -> Result<S::Response, S::Error>
 where
     S: Service<Req>,
@@ -186,7 +186,7 @@ where
     service.ready().await?.call(request).await
 }
 
-/// The same for a call that must not hang: a minute of a paused clock passes at once.
+/// Waits for a call that must not hang. A minute of a paused clock passes immediately.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut patience = pin!(Clock::default().sleep(ms(60_000)));
@@ -198,7 +198,7 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     .await
 }
 
-/// Runs what must panic, and returns what it said.
+/// Runs code that must panic, and returns the message.
 pub(crate) fn panic_of<T>(run: impl FnOnce() -> T) -> String {
     let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { panic!("no panic") };
     match panic.downcast::<String>() {
@@ -207,21 +207,21 @@ pub(crate) fn panic_of<T>(run: impl FnOnce() -> T) -> String {
     }
 }
 
-/// Runs, in a paused runtime on a thread of its own, what must not wait for a lock that it holds.
+/// Runs a test in a paused runtime on a separate thread, and fails if the test deadlocks.
 pub(crate) fn without_deadlock<F: Future>(test: impl FnOnce() -> F + Send + 'static) {
-    let (tell, told) = mpsc::channel();
+    let (reply, replied) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_time().start_paused(true).build().unwrap().block_on(test());
-        tell.send(()).unwrap();
+        reply.send(()).unwrap();
     });
-    // The bound is waited for only where the test fails.
-    let end = told.recv_timeout(ms(20_000));
+    // The bound is reached only if the test fails.
+    let end = replied.recv_timeout(ms(20_000));
     assert_ne!(end, Err(mpsc::RecvTimeoutError::Timeout), "it waits for itself");
     thread.join().unwrap();
 }
 
-/// Milliseconds of the clock since this was made.
+/// Measures the milliseconds since its creation.
 pub(crate) struct Watch(pub(crate) Instant);
 
 impl Watch {

@@ -1,5 +1,5 @@
-//! What holds when threads really meet: four workers, more tasks than permits, tokens or places,
-//! and nothing that depends on time.
+//! Guarantees on real threads: four workers, more tasks than permits, tokens or places, and no
+//! dependence on time.
 
 mod counts;
 
@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 
 use crate::support::{Ask, soon};
 
-/// Runs `tasks` tasks to their ends. One that hangs fails the test.
+/// Runs `tasks` tasks to their ends. A task that hangs fails the test.
 async fn run<F>(tasks: u32, task: impl Fn(u32) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -23,7 +23,7 @@ where
     }
 }
 
-/// How many are inside, and the most there ever were.
+/// The number of calls inside, and its maximum.
 #[derive(Default)]
 struct Inside {
     now: AtomicU32,
@@ -75,7 +75,7 @@ async fn a_bulkhead_with_a_queue_and_cancels_keeps_its_limit_and_gets_every_perm
     })
     .await;
     assert_eq!(inside.peak.load(Ordering::SeqCst), 3, "reached, and never passed");
-    assert!(cancelled.load(Ordering::SeqCst) > 0, "some went away from the queue");
+    assert!(cancelled.load(Ordering::SeqCst) > 0, "some left the queue");
     let stats = handle.stats();
     assert_eq!((stats.active, stats.queued, stats.peak_active), (0, 0, 3));
     let permits: Vec<_> = (0..3).map(|_| handle.try_acquire().unwrap()).collect();
@@ -108,7 +108,7 @@ async fn a_bulkhead_resized_all_the_while_loses_nobody() {
     assert_eq!((handle.stats().active, handle.stats().queued), (0, 0));
 }
 
-/// In one piece, and in so many that they need places of each other.
+/// With one shard, and with so many that they share room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keys_never_pass_their_cap_nor_a_key_its_limit() {
     for (cap, keys) in [(50, 200), (1025, 4000)] {
@@ -121,7 +121,7 @@ async fn keys_never_pass_their_cap_nor_a_key_its_limit() {
             let (handle, inside, most) = (handle.clone(), inside.clone(), most.clone());
             async move {
                 for round in 0..6000 {
-                    // Two tasks at a time have the same key; the others turn all keys over.
+                    // Two tasks at a time have the same key; the others cycle through all keys.
                     let key = (round * 7 + task / 2 * 31) % keys;
                     match handle.try_acquire(&key) {
                         Ok(permit) => {
@@ -143,7 +143,7 @@ async fn keys_never_pass_their_cap_nor_a_key_its_limit() {
         assert!(inside.iter().all(|key| key.peak.load(Ordering::SeqCst) == 1));
         assert_eq!(most.load(Ordering::SeqCst), cap, "reached, and never passed");
         let held = (0..keys).filter(|key| handle.get(key).is_some()).count();
-        assert_eq!(held, cap, "the gauge is what is held");
+        assert_eq!(held, cap, "the gauge counts the held keys");
         assert_eq!(handle.stats().too_many_keys, 0, "eight calls cannot fill the places");
     }
 }

@@ -1,4 +1,4 @@
-//! Time limit: when it ends a call, what wins at the deadline, and what is dropped.
+//! Time limit: when it ends a call, which side wins at the deadline, and what is dropped.
 
 mod edges;
 
@@ -120,7 +120,7 @@ async fn the_inner_call_is_gone_before_anybody_hears_of_the_timeout() {
     let mut response = begin(&mut TimeLimitLayer::new(config).unwrap().layer(inner), Ask(0));
     assert!(is_pending(&mut response));
     tokio::time::advance(ms(100)).await;
-    assert!(!is_pending(&mut response), "the caller hears, and keeps the future");
+    assert!(!is_pending(&mut response), "the caller got the error, and keeps the future");
     assert_eq!(log.live(), 0);
     let heard = heard.lock().unwrap();
     assert_eq!(*heard, ["event: true, 0 live", "hook: timed-out, 0 live"]);
@@ -161,7 +161,7 @@ async fn a_limit_beyond_all_time_never_ends_a_call() {
     assert_eq!(call(&mut layer.layer(inner), Ask(0)).await, Ok(1));
 }
 
-/// Without a way round tokio's cooperative budget the timer would stay pending in every poll.
+/// Without an exception from tokio's cooperative budget the timer would stay pending in every poll.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_uses_up_the_cooperative_budget_on_every_poll_still_ends() {
     let inner = tower::service_fn(|_: Ask| {
@@ -181,7 +181,7 @@ async fn a_call_that_uses_up_the_cooperative_budget_on_every_poll_still_ends() {
     tokio::time::advance(ms(99)).await;
     assert!(!task.is_finished());
     tokio::time::advance(ms(1)).await;
-    // Not awaited before it is over: a call that never ends never lets the runtime rest.
+    // Not awaited before it has ended: a call that never ends never lets the runtime rest.
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
@@ -241,7 +241,7 @@ async fn without_tower_it_runs_a_future() {
     assert_eq!(watch.ms(), 100);
 }
 
-/// A call that is over at once needs no timer, and so no runtime.
+/// A call that ends immediately needs no timer, and so no runtime.
 #[test]
 fn an_answer_at_the_first_poll_touches_no_timer() {
     let (inner, _log) = Scripted::new();

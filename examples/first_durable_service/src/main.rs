@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Executor as _, query, raw_sql};
 use tower::{BoxError, service_fn};
 
-/// How long the work of a killed process lies still.
+/// The time after which the work of a killed process can be resumed.
 const LEASE: Duration = Duration::from_secs(2);
 
 const TABLES: &str = "
@@ -32,7 +32,7 @@ async fn main() -> Result<(), BoxError> {
     let listen = arguments.next().ok_or("usage: first_durable_service LISTEN PROVIDER")?;
     let provider = arguments.next().ok_or("the second argument is the URL of the provider")?;
 
-    // 1. The database. This line, with its import, decides which one.
+    // 1. The database. This line and its import select it.
     let store = SqliteStore::open(SqliteConfig::new("orders.db")).await?;
     raw_sql(TABLES).execute(store.pool()).await?;
 
@@ -90,7 +90,7 @@ async fn main() -> Result<(), BoxError> {
         }
     });
 
-    // 3. The saga. What was reserved is released, until the card is charged. From then on it only goes forward.
+    // 3. The saga. A failure before the charge releases the reservation. After the charge it only goes forward.
     let declined = |error: &BoxError| {
         let error = error.downcast_ref::<reqwest::Error>();
         error.is_some_and(|error| error.status() == Some(StatusCode::PAYMENT_REQUIRED))

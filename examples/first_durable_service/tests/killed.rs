@@ -1,5 +1,5 @@
-//! The program is killed in the middle of an order, and the next process finishes it. The test is the provider:
-//! it charges cards and sends mails.
+//! The test kills the program in the middle of an order, and the next process finishes the order.
+//! The test is also the provider: it charges cards and sends mails.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,7 +26,7 @@ type Seen = (&'static str, String, String);
 #[derive(Clone)]
 struct Provider {
     seen: UnboundedSender<Seen>,
-    /// Whether charges are answered.
+    /// Whether the provider answers charges.
     answers: watch::Receiver<bool>,
 }
 
@@ -34,7 +34,7 @@ fn key(headers: &HeaderMap) -> String {
     headers["idempotency-key"].to_str().unwrap().to_owned()
 }
 
-/// A price of 13 is declined.
+/// Charges a card. It declines a price of 13.
 async fn charge(
     State(mut provider): State<Provider>,
     headers: HeaderMap,
@@ -94,7 +94,7 @@ async fn an_order_survives_a_kill(program: &str, folder: PathBuf, database: &str
     let address = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, provider).await });
 
-    // The item is reserved and the charge is under way when the process dies.
+    // The process is killed after the reservation and during the charge.
     let mut first = Process::start(program, &folder, database, &address).await;
     let order = first.order(7, 990);
     let (path, key, price) = tokio::select! {
@@ -105,7 +105,8 @@ async fn an_order_survives_a_kill(program: &str, folder: PathBuf, database: &str
     first.child.kill().await.unwrap();
     answer.send_replace(true);
 
-    // The next process charges with the same key, and the client gets the outcome when it repeats its request.
+    // The next process charges with the same key. The client gets the outcome when it repeats its
+    // request.
     let mut next = Process::start(program, &folder, database, &address).await;
     assert_eq!(next.order(7, 990).await.unwrap(), (201, "placed".to_owned()));
     assert_eq!(requests.recv().await.unwrap(), ("charge", key, "990".to_owned()));
@@ -119,7 +120,7 @@ async fn an_order_survives_a_kill(program: &str, folder: PathBuf, database: &str
     assert!(reason.starts_with("charge: "), "{reason}");
     assert_eq!(requests.recv().await.unwrap().0, "charge");
 
-    // Ctrl-C ends the process in good order.
+    // Ctrl-C ends the process gracefully.
     let id = next.child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
     assert!(next.child.wait().await.unwrap().success());
@@ -152,8 +153,8 @@ async fn on_postgres() {
         Err(error) => {
             let required =
                 std::env::var("BUTTRESS_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-            assert!(!required, "PostgreSQL is required, and does not answer: {error}");
-            println!("skipped: PostgreSQL does not answer: {error}");
+            assert!(!required, "PostgreSQL is required and unavailable: {error}");
+            println!("skipped: PostgreSQL is unavailable: {error}");
             return;
         }
     };

@@ -1,4 +1,4 @@
-//! What it comes to: the sagas' logs, the services' tables and the ledger, held against each other.
+//! The account: compares the logs of the sagas, the tables of the services, and the ledger.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,14 +9,14 @@ use tower::BoxError;
 use crate::database::Database;
 use crate::services::orders::{CANCELLED, CONFIRMED, OPEN};
 
-/// How far things are.
+/// The progress of the orders.
 #[derive(Debug)]
 pub(crate) struct Standing {
     under_way: usize,
     completed: usize,
     compensated: usize,
     stuck: usize,
-    /// Messages that have not been delivered yet.
+    /// The number of undelivered messages.
     pending: u64,
 }
 
@@ -49,20 +49,20 @@ impl fmt::Display for Standing {
     }
 }
 
-/// The numbers of the orders whose sagas have this status.
+/// Returns the numbers of the orders whose sagas have this status.
 async fn numbers<D: Database>(database: &D, status: Status) -> Result<BTreeSet<i64>, BoxError> {
     let sagas = database.list(Some(status), None, 100_000).await?;
     Ok(sagas.iter().filter_map(|saga| i64::try_from(saga.id.get()).ok()).collect())
 }
 
-/// A line of the account, and what is wrong with it.
+/// A line of the account, with its errors.
 #[derive(Debug)]
 struct Line {
     text: String,
     wrong: Vec<&'static str>,
 }
 
-/// The account. Its `Display` is what people read.
+/// The account. `Display` formats it for people.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     lines: Vec<Line>,
@@ -82,7 +82,7 @@ impl Account {
         self.lines.iter().all(|line| line.wrong.is_empty())
     }
 
-    /// Adds a line. Each check is what would be wrong, and whether all is well.
+    /// Adds a line. Each check has a description of its error, and `true` if it passed.
     fn line(&mut self, text: String, checks: &[(&'static str, bool)]) {
         let wrong = checks.iter().filter(|(_, holds)| !holds).map(|(what, _)| *what).collect();
         self.lines.push(Line { text, wrong });
@@ -119,12 +119,15 @@ impl Account {
                 open.len()
             ),
             &[
-                ("not those that completed are confirmed", confirmed.iter().eq(&completed)),
-                ("some are cancelled that did not unwind", {
+                (
+                    "the confirmed orders differ from the completed sagas",
+                    confirmed.iter().eq(&completed),
+                ),
+                ("an order was cancelled whose saga was not undone", {
                     cancelled.iter().all(|number| compensated.contains(number))
                 }),
                 ("an order was cancelled twice", cancelled.is_sorted_by(|one, next| one < next)),
-                ("orders are left open", open.is_empty()),
+                ("some orders are still open", open.is_empty()),
             ],
         );
         Ok(())
@@ -157,7 +160,7 @@ impl Account {
                 euros(charged - refunded)
             ),
             &[
-                ("orders are paid that are not confirmed, or the other way round", {
+                ("the paid orders differ from the confirmed orders", {
                     charges - refunds == confirmed.await?
                         && database.count(paid, &[CONFIRMED]).await? == 0
                 }),
@@ -180,7 +183,7 @@ impl Account {
             format!("stock      {taken} pieces taken = {reserved} reserved"),
             &[
                 ("pieces are missing", taken == reserved),
-                ("reserved is not what was confirmed", {
+                ("the reservations differ from the confirmed orders", {
                     database.count(wrong, &[CONFIRMED]).await? == 0
                 }),
             ],
@@ -204,9 +207,9 @@ impl Account {
                 deliveries - received
             ),
             &[
-                ("messages are lost, or came from nowhere", lost == 0),
-                ("messages came out of order", violations == 0),
-                ("messages are waiting or given up", backlog.pending + backlog.dead == 0),
+                ("the ledger lacks messages or has too many", lost == 0),
+                ("messages arrived out of order", violations == 0),
+                ("messages are pending or dead", backlog.pending + backlog.dead == 0),
             ],
         );
         Ok(())

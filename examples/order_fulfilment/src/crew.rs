@@ -1,4 +1,4 @@
-//! Workers as processes: this program again, with the argument `worker`.
+//! Workers as processes: this program started with the argument `worker`.
 
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
@@ -14,23 +14,23 @@ use crate::services::Addresses;
 /// The argument that makes this program a worker.
 pub(crate) const WORKER: &str = "worker";
 
-/// What a worker needs to know: a line on its standard input.
+/// The input of a worker: one line on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     pub(crate) place: Place,
     pub(crate) services: Addresses,
 }
 
-/// A worker, seen from the outside.
+/// A handle on a worker process.
 pub(crate) struct Worker {
     process: Child,
     input: ChildStdin,
-    /// Where it takes orders.
+    /// The address at which it accepts orders.
     pub(crate) address: SocketAddr,
 }
 
 impl Worker {
-    /// Starts one, and waits until it takes orders.
+    /// Starts a worker, and waits until it accepts orders.
     pub(crate) async fn hire(assignment: &Assignment) -> Result<Self, BoxError> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(WORKER)
@@ -45,27 +45,27 @@ impl Worker {
         let output = process.stdout.take().ok_or("no standard output")?;
         let mut said = String::new();
         BufReader::new(output).read_line(&mut said).await?;
-        let address = said.trim().parse().map_err(|_| "the worker did not get ready")?;
+        let address = said.trim().parse().map_err(|_| "the worker printed no address")?;
         Ok(Self { process, input, address })
     }
 
-    /// SIGKILL: nothing in the process can notice, let alone put anything in order.
+    /// Sends SIGKILL. The process cannot react to it.
     pub(crate) async fn kill(mut self) -> Result<(), BoxError> {
         Ok(self.process.kill().await?)
     }
 
-    /// Lets it end what is under way.
+    /// Lets the worker finish its current work, and waits for its exit.
     pub(crate) async fn dismiss(mut self) -> Result<ExitStatus, BoxError> {
         drop(self.input);
         Ok(self.process.wait().await?)
     }
 }
 
-/// On the worker's side: what it is to do.
+/// Reads the assignment, in the worker process.
 pub(crate) async fn assignment() -> Result<Assignment, BoxError> {
     let mut line = Vec::new();
     let mut input = tokio::io::stdin();
-    // A byte at a time: what comes after the line is for `end_of_input`.
+    // One byte at a time: the bytes after the line are for `end_of_input`.
     while let Ok(byte) = input.read_u8().await {
         if byte == b'\n' {
             break;
@@ -75,7 +75,7 @@ pub(crate) async fn assignment() -> Result<Assignment, BoxError> {
     Ok(serde_json::from_slice(&line)?)
 }
 
-/// On the worker's side: completes when it is dismissed, or whoever hired it is gone.
+/// Waits, in the worker process, until it is dismissed or its parent process has exited.
 pub(crate) async fn end_of_input() {
     let mut input = tokio::io::stdin();
     while input.read_u8().await.is_ok() {}

@@ -1,4 +1,4 @@
-//! Customers: send their orders, and send them again until somebody says that they are accepted.
+//! Customers: send their orders, and repeat them until a worker accepts them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 use crate::http::{Client, client, post};
 use crate::order::Order;
 
-/// Between two orders.
+/// The time between two orders.
 const GAP: Duration = Duration::from_millis(45);
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Sends `orders` orders to whichever worker there is, and returns when all are accepted: how often an
-/// order had to be sent again.
+/// Sends `orders` orders to the current worker, and returns after all are accepted. Returns the
+/// number of repeated requests.
 pub(crate) async fn come(
     orders: i64,
     worker: watch::Receiver<Option<SocketAddr>>,
@@ -31,7 +31,7 @@ pub(crate) async fn come(
     customers.join_all().await.into_iter().sum()
 }
 
-/// Sends an order until it is accepted; returns how often in vain.
+/// Sends an order until it is accepted. Returns the number of unsuccessful attempts.
 async fn insist(
     client: Client,
     order: Order,
@@ -39,16 +39,16 @@ async fn insist(
 ) -> u64 {
     let clock = Clock::default();
     let body = serde_json::to_vec(&order).unwrap_or_default();
-    for in_vain in 0.. {
+    for failed in 0.. {
         let address = match worker.wait_for(Option::is_some).await {
             Ok(address) => *address,
-            Err(_) => return in_vain,
+            Err(_) => return failed,
         };
         if let Some(address) = address {
             let sent = post(&client, format!("http://{address}/orders"), body.clone(), None);
             tokio::select! {
                 biased;
-                answer = sent => if answer.is_ok() { return in_vain },
+                answer = sent => if answer.is_ok() { return failed },
                 () = clock.sleep(PATIENCE) => {}
             }
         }

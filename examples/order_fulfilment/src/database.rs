@@ -1,7 +1,8 @@
-//! The one place that knows which database it is: everything else is written once, over [`Database`].
+//! The only module that knows the type of the database. All other code is generic over
+//! [`Database`].
 //!
-//! A program that has settled on one database needs none of this: it uses `SqliteStore` and
-//! `SqliteTransaction`, or `PostgresStore` and `sqlx::Transaction`, where `D` and `D::Tx` stand here.
+//! A program with one database needs no such module: it uses `SqliteStore` and `SqliteTransaction`,
+//! or `PostgresStore` and `sqlx::Transaction`, in place of `D` and `D::Tx`.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -18,29 +19,29 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, ColumnIndex, Connection, Decode, Postgres, Row, Transaction, Type};
 use tower::BoxError;
 
-/// Where a database is.
+/// The place of a database.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Place {
-    /// A folder of its own, for one file.
+    /// A folder with one database file.
     Sqlite { folder: PathBuf },
-    /// A schema of its own.
+    /// A separate schema.
     Postgres { url: String, schema: String },
 }
 
 impl Place {
-    /// A new file, in a folder that begins with `name`.
+    /// Returns a new file, in a folder whose name begins with `name`.
     pub(crate) fn file(name: &str) -> Result<Self, BoxError> {
         let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         Ok(Self::Sqlite { folder })
     }
 
-    /// A new schema of the database at `url`, whose name begins with `name`.
+    /// Returns a new schema of the database at `url`, whose name begins with `name`.
     pub(crate) fn schema(url: impl Into<String>, name: &str) -> Self {
         Self::Postgres { url: url.into(), schema: format!("{name}_{}", std::process::id()) }
     }
 
-    /// Removes everything.
+    /// Removes all data.
     pub(crate) async fn remove(&self) -> Result<(), BoxError> {
         match self {
             Self::Sqlite { folder } => std::fs::remove_dir_all(folder)?,
@@ -55,7 +56,7 @@ impl Place {
     }
 }
 
-/// A store of `buttress-sqlx`, and transactions on the database that it is in.
+/// A store of `buttress-sqlx`, and transactions on its database.
 pub(crate) trait Database:
     Clone
     + saga::Store<Vec<u8>>
@@ -65,22 +66,22 @@ pub(crate) trait Database:
 {
     type Tx: Send + 'static;
 
-    /// Opens the store, and creates what is not there yet.
+    /// Opens the store, and creates missing tables.
     fn open_at(place: &Place) -> impl Future<Output = Result<Self, BoxError>>;
 
     fn begin(&self) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
 
     fn commit(tx: Self::Tx) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Runs one statement. The tables of these programs hold nothing but whole numbers, so that one
-    /// text and one way to read the rows do for both databases.
+    /// Runs one statement. The tables of these programs hold only integers, so that one statement
+    /// and one way to read the rows work for both databases.
     fn query(
         tx: &mut Self::Tx,
         sql: &'static str,
         numbers: &[i64],
     ) -> impl Future<Output = Result<Vec<Vec<i64>>, sqlx::Error>> + Send;
 
-    /// Runs one statement in a transaction of its own.
+    /// Runs one statement in a separate transaction.
     fn ask(
         &self,
         sql: &'static str,
@@ -94,7 +95,7 @@ pub(crate) trait Database:
         }
     }
 
-    /// The only number of the only row, for sums and counts.
+    /// Returns the only number of the only row, for sums and counts.
     fn count(
         &self,
         sql: &'static str,
@@ -110,9 +111,9 @@ pub(crate) trait Database:
 impl Database for SqliteStore {
     type Tx = SqliteTransaction;
 
-    /// A SIGKILL takes nothing from the operating system, which has every write already: it cannot tell
-    /// `Synchronous::Full`, the default, from `Normal`. Only the loss of power can. So this spares the
-    /// disk; where money moves, leave it at `Full`.
+    /// After a SIGKILL the operating system still has every write, so `Synchronous::Normal` is as
+    /// safe here as the default `Full`, and faster. Only a loss of power makes a difference. Keep
+    /// `Full` where money moves.
     async fn open_at(place: &Place) -> Result<Self, BoxError> {
         let Place::Sqlite { folder } = place else { return Err("not a place for SQLite".into()) };
         let config = SqliteConfig::new(folder.join("store.db")).synchronous(Synchronous::Normal);
@@ -146,7 +147,7 @@ impl Database for PostgresStore {
         let Place::Postgres { url, schema } = place else {
             return Err("not a place for PostgreSQL".into());
         };
-        // The tables of the program stand beside those of the store.
+        // The tables of the program are in the schema of the store.
         let options = PgConnectOptions::from_str(url)?.options([("search_path", schema)]);
         Ok(Self::open(PostgresConfig::with_options(options).schema(schema)).await?)
     }

@@ -12,16 +12,16 @@ use crate::database::{Database, Place};
 use crate::{customers, ledger, services};
 
 const ORDERS: i64 = 400;
-/// How long a worker lives, in milliseconds.
+/// The range of a worker's life, in milliseconds.
 const LIFE: (u64, u64) = (1_000, 2_500);
-/// How long the last worker may take for what is left.
+/// The time limit of the last worker for the remaining work.
 const LAST_WORK: Duration = Duration::from_secs(25);
 
-/// Runs it on the database at `place`; whether the account balances.
+/// Runs the demonstration on the database at `place`. Returns whether the account balances.
 pub(crate) async fn run<D: Database>(place: &Place) -> Result<bool, BoxError> {
     let clock = Clock::default();
     let start = clock.now();
-    // What is drawn depends on the order in which things happen, too: a seed repeats a run roughly.
+    // The draws depend on the order of events too, so a seed repeats a run only approximately.
     let rng = Rng::seeded(7);
     let database = D::open_at(place).await?;
     services::create_tables(&database).await?;
@@ -29,7 +29,7 @@ pub(crate) async fn run<D: Database>(place: &Place) -> Result<bool, BoxError> {
     let ledger = ledger::start(&database, &rng).await?;
     let services = services::start(&database, ledger, &rng).await?;
     let assignment = Assignment { place: place.clone(), services };
-    println!("{ORDERS} orders; the worker is killed every two seconds or so.\n");
+    println!("{ORDERS} orders; the worker is killed about every two seconds.\n");
 
     let (announce, worker) = watch::channel(None);
     let (killed, kills) = watch::channel(0);

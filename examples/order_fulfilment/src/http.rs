@@ -1,4 +1,4 @@
-//! HTTP over loopback: posting, serving, and what an answer means.
+//! HTTP over loopback: posting, serving, and the meaning of answers.
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -16,25 +16,25 @@ use tower::BoxError;
 
 pub(crate) type Client = legacy::Client<HttpConnector, Full<Bytes>>;
 
-/// The id of a message on its way to a consumer.
+/// The header of a message's id.
 pub(crate) const MESSAGE_ID: &str = "message-id";
 
 pub(crate) fn client() -> Client {
     legacy::Client::builder(TokioExecutor::new()).build_http()
 }
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// The service answered that it will not, and did nothing.
+    /// The service refused the request, and had no effect.
     #[error("{0}")]
     Refused(String),
-    /// Nobody knows what the service did.
+    /// The effect of the service is in doubt.
     #[error("answered {0}")]
     Broken(http::StatusCode),
     #[error("no answer: {0}")]
     NoAnswer(#[source] BoxError),
-    /// A layer around the call.
+    /// A layer around the call refused it or timed out.
     #[error(transparent)]
     Layer(#[from] buttress::Error),
 }
@@ -80,7 +80,7 @@ pub(crate) async fn post(
     Ok(body)
 }
 
-/// Serves `router` on a loopback port of its own, until the process ends.
+/// Serves `router` on its own loopback port, until the process ends.
 pub(crate) async fn serve(router: Router) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -1,5 +1,5 @@
-//! The consumer of the messages: keeps a ledger of what it was told of each customer, each message
-//! once, and notes down whatever comes out of order.
+//! The consumer of the messages. It keeps a ledger per customer, counts each message once, and
+//! records every violation of the order.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ use crate::http::{MESSAGE_ID, serve};
 use crate::order::{CUSTOMERS, News};
 use crate::trouble::Trouble;
 
-/// The name under which its inbox keeps what it has received.
+/// The name under which its inbox records messages.
 const NAME: &str = "ledger";
 
 pub(crate) async fn create_tables<D: Database>(database: &D) -> Result<(), BoxError> {
@@ -59,7 +59,7 @@ async fn receive<D: Database>(
     Ok(())
 }
 
-/// One transaction: the inbox's note, and the entry if this is the first time.
+/// Records the message and, if it is new, the entry in one transaction.
 async fn note<D: Database>(database: &D, id: MessageId, news: &News) -> Result<(), BoxError> {
     let mut tx = database.begin().await?;
     let first = database.receive(&mut tx, NAME, id).await? == Receipt::First;

@@ -1,20 +1,20 @@
-//! Orders, fulfilled by a worker that is killed all the time.
+//! Fulfils orders with a worker that is killed repeatedly.
 //!
-//! A saga creates an order, reserves stock, charges a card and confirms the order, over three axum
-//! services on loopback ports. The services tell of every order through an outbox, and a relay brings
-//! that to a fourth, which keeps a ledger. Sagas and relay run in a process of their own, this program
-//! again, which gets a SIGKILL every two seconds or so and is started anew. Cards are declined, stock runs
-//! out, answers come late or never.
+//! A saga creates an order, reserves stock, charges a card and confirms the order. Its services are
+//! three axum services on loopback ports. They write a message about every order to an outbox, and
+//! a relay delivers the messages to a fourth service, which keeps a ledger. Sagas and relay run in
+//! a separate process of this program. That process gets a SIGKILL about every two seconds and is
+//! started again. Cards are declined, stock runs out, and answers arrive late or never.
 //!
-//! In the end nothing may be lost, done twice, or half done: the account says whether that is so, and
-//! the program fails if it is not.
+//! At the end no order may be lost, executed twice, or left half-done. The account shows whether
+//! that is true, and the program fails otherwise.
 //!
 //! ```text
 //! cargo run --release -p order_fulfilment    # on one file of SQLite, about 25 seconds
 //! DATABASE_URL=postgres://user@localhost/database cargo run --release -p order_fulfilment
 //! ```
 //!
-//! A SIGKILL is not the loss of power: what was written before it, the operating system still has.
+//! A SIGKILL is no loss of power: the operating system still has all writes before it.
 
 mod account;
 mod crew;

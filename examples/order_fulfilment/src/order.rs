@@ -1,22 +1,22 @@
-//! What customers order, and what the services and the worker say to each other about it.
+//! The orders of customers, and the messages between the services and the worker.
 
 use buttress::Rng;
 use serde::{Deserialize, Serialize};
 
 pub(crate) const CUSTOMERS: i64 = 40;
 pub(crate) const ITEMS: i64 = 20;
-/// Of most items there is enough.
+/// The stock of most items, enough for all orders.
 pub(crate) const STOCK: i64 = 1_000;
-/// And of this one there is not.
+/// The one item that runs out.
 pub(crate) const RARE_ITEM: i64 = 7;
 pub(crate) const RARE_STOCK: i64 = 12;
 /// The card that is always declined.
 pub(crate) const BAD_CARD: i64 = 0;
-/// Orders above it are refused at the very end, when they have been paid.
+/// Orders above it are refused in the last step, after the payment.
 pub(crate) const CREDIT_LIMIT: i64 = 90_000;
 
-/// What a saga is started with. Its number is also that of its saga, so that one order starts one saga
-/// however often it is sent.
+/// The input of a saga. The number of the order is the id of its saga, so that a repeated order
+/// starts one saga.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) number: i64,
@@ -28,7 +28,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// One card in ten is bad, and one order in ten too dear.
+    /// Draws an order. One card in ten is bad, and one order in ten exceeds the limit.
     pub(crate) fn draw(number: i64, rng: &Rng) -> Self {
         let draw = |low: i64, high: i64| rng.between(low as u64, high as u64) as i64;
         Self {
@@ -42,11 +42,11 @@ impl Order {
     }
 }
 
-/// What the services of a step are asked.
+/// The request to the service of a step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ask {
     pub(crate) order: Order,
-    /// For the step that comes after the payment.
+    /// The receipt, for the step after the payment.
     pub(crate) receipt: Option<Receipt>,
 }
 
@@ -56,11 +56,11 @@ pub(crate) struct Receipt {
     pub(crate) cents: i64,
 }
 
-/// What the ledger is told of an order.
+/// A message about an order to the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct News {
     pub(crate) customer: i64,
-    /// Counts what was ever said of the customer, from 1.
+    /// The number of the message among all messages about the customer, from 1.
     pub(crate) number: i64,
     pub(crate) order: i64,
     pub(crate) what: What,

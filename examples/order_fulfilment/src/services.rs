@@ -1,5 +1,5 @@
-//! The three services that take part in a saga. They live as long as the demonstration; each does its
-//! work once, whatever comes twice or late.
+//! The three services of a saga. They live as long as the demonstration. Each executes a request
+//! once, even if it arrives twice or late.
 
 pub(crate) mod orders;
 mod payment;
@@ -23,7 +23,7 @@ use crate::http::serve;
 use crate::order::{Ask, Receipt};
 use crate::trouble::Trouble;
 
-/// Where they are.
+/// The addresses of the services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Addresses {
     pub(crate) orders: SocketAddr,
@@ -32,7 +32,7 @@ pub(crate) struct Addresses {
     pub(crate) ledger: SocketAddr,
 }
 
-/// What a service works with.
+/// The state of a service.
 #[derive(Clone)]
 struct Site<D> {
     database: D,
@@ -40,7 +40,7 @@ struct Site<D> {
     rng: Rng,
 }
 
-/// Starts them, each on a port of its own: they share a database and nothing else.
+/// Starts the services, each on its own port. They share only a database.
 pub(crate) async fn start<D: Database>(
     database: &D,
     ledger: SocketAddr,
@@ -66,11 +66,11 @@ pub(crate) async fn create_tables<D: Database>(database: &D) -> Result<(), BoxEr
     payment::create_tables(database).await
 }
 
-/// Why a service does not do what it is asked.
+/// Why a service did not execute a request.
 enum Refusal {
-    /// It will not, and says so: status 409. The step has failed, and needs no undo.
+    /// The service refuses: status 409. The step has failed, and needs no undo.
     Definite(&'static str),
-    /// It could not: status 500. Nobody knows.
+    /// The service failed: status 500. The effect is in doubt.
     Broken(BoxError),
 }
 
@@ -101,7 +101,8 @@ async fn answer<D: Database>(
         return Err(Refusal::Broken("out of order".into()));
     }
     let saga = saga.parse()?;
-    // On a task of its own: the work goes on when the caller hangs up, and so it can come late.
+    // On a separate task: the work continues after the caller disconnects, and so it can complete
+    // late.
     let work = tokio::spawn(async move {
         trouble.before().await;
         match direction.as_str() {
@@ -114,7 +115,7 @@ async fn answer<D: Database>(
     done.map(Json)
 }
 
-/// The action of a step, once, in one transaction with the inbox's note of it.
+/// Runs the action of a step once, in one transaction with its inbox record.
 async fn act<D: Database>(
     site: &Site<D>,
     saga: SagaId,
@@ -123,23 +124,24 @@ async fn act<D: Database>(
 ) -> Result<Option<Receipt>, Refusal> {
     let mut tx = site.database.begin().await?;
     match site.database.action(&mut tx, saga, step).await? {
-        // An error drops the transaction, and the note with it.
+        // An error drops the transaction, and the inbox record with it.
         Passage::Proceed => match step {
             "create" => orders::create(site, &mut tx, &ask.order).await?,
             "reserve" => stock::reserve::<D>(&mut tx, &ask.order).await?,
             "charge" => payment::charge::<D>(&mut tx, &ask.order).await?,
             "confirm" => orders::confirm(site, &mut tx, ask).await?,
-            _ => return Err(Refusal::Definite("no such step")),
+            _ => return Err(Refusal::Definite("the step is unknown")),
         },
         Passage::Repeated => {}
-        Passage::Overtaken => return Err(Refusal::Definite("it has been undone already")),
+        Passage::Overtaken => return Err(Refusal::Definite("the step has been undone")),
     }
     D::commit(tx).await?;
-    // The same answer to a repeated action.
+    // A repeated action gets the same answer.
     Ok((step == "charge").then_some(Receipt { cents: ask.order.cents }))
 }
 
-/// The undo of a step, once. One that comes before its action keeps that out for good.
+/// Runs the undo of a step once. An undo that comes before its action rejects the action
+/// permanently.
 async fn undo<D: Database>(
     site: &Site<D>,
     saga: SagaId,
@@ -152,7 +154,7 @@ async fn undo<D: Database>(
             "create" => orders::cancel(site, &mut tx, &ask.order).await?,
             "reserve" => stock::release::<D>(&mut tx, &ask.order).await?,
             "charge" => payment::refund::<D>(&mut tx, &ask.order).await?,
-            _ => return Err(Refusal::Definite("nothing undoes this step")),
+            _ => return Err(Refusal::Definite("the step has no undo")),
         }
     }
     D::commit(tx).await?;

@@ -1,26 +1,26 @@
-//! What goes wrong by itself at the services, apart from the worker that is killed.
+//! Failures of the services themselves, in addition to the killed worker.
 
 use std::time::Duration;
 
 use buttress::{Clock, Rng};
 
-/// How long a slow service thinks: longer than anybody waits for it.
+/// The delay of a slow service: longer than the time limit of every caller.
 const SLOW: Duration = Duration::from_millis(800);
 
-/// What happens to one request.
+/// The failure of one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Trouble {
     None,
-    /// Answered with status 500, and nothing done.
+    /// The service answers with status 500, without an effect.
     Failure,
-    /// Done long after the caller has given up.
+    /// The effect happens long after the caller has timed out.
     Slow,
-    /// Done, and nobody hears of it.
+    /// The effect happens, and the reply is lost.
     LostReply,
 }
 
 impl Trouble {
-    /// One request in nine is in trouble.
+    /// Draws a failure for one request in nine.
     pub(crate) fn draw(rng: &Rng) -> Self {
         match rng.between(1, 100) {
             1..=5 => Self::Failure,
@@ -30,17 +30,17 @@ impl Trouble {
         }
     }
 
-    /// Before the work.
+    /// Runs before the work.
     pub(crate) async fn before(self) {
         if self == Self::Slow {
             Clock::default().sleep(SLOW).await;
         }
     }
 
-    /// After the work.
+    /// Runs after the work.
     pub(crate) async fn after(self) {
         if self == Self::LostReply {
-            // Until the caller hangs up.
+            // Waits until the caller disconnects.
             std::future::pending::<()>().await;
         }
     }

@@ -1,5 +1,5 @@
-//! The worker: runs the sagas and relays the messages, in a process of its own, which is killed again
-//! and again. What it knows is in the database; what it leaves, the next one takes up.
+//! The worker: runs the sagas and the relay in a separate process, which is killed repeatedly. All
+//! its state is in the database, so the next worker resumes its work.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,21 +20,21 @@ use crate::http::{CallError, Client, client, post as send, serve};
 use crate::order::{Ask, Order, Receipt};
 use crate::services::Addresses;
 
-/// So long the work of a worker that was killed lies still. Far too short for a real one, which is not
-/// killed every second.
+/// The time after which the work of a killed worker can be resumed. It is too short for production,
+/// where no worker is killed every second.
 const LEASE: Duration = Duration::from_secs(1);
-/// How long anybody waits for an answer.
+/// The time limit of calls to the services.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 pub(crate) type Orders<D> = Executor<Order, buttress::Json, D>;
 
-/// Works until `told_to_stop` completes, and then ends what is under way. `ready` is told where orders
-/// are taken.
+/// Works until `stop` completes, and then finishes the work in progress. Calls `ready` with the
+/// address at which it accepts orders.
 pub(crate) async fn work<D: Database>(
     database: D,
     services: &Addresses,
     ready: impl FnOnce(SocketAddr),
-    told_to_stop: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
 ) -> Result<(), BoxError> {
     let config = saga::Config::new()
         .name("orders")
@@ -42,7 +42,7 @@ pub(crate) async fn work<D: Database>(
         .undo_retry(10, Backoff::exponential(Duration::from_millis(50)))
         .run_again(20, Backoff::exponential(Duration::from_millis(50)));
     let orders = Executor::new(definition(services)?, database.clone(), config)?;
-    // What the worker before has left is free when its lease has run out.
+    // The work of the previous worker is free once its lease has expired.
     orders.keep_recovering(Duration::from_millis(250));
 
     let relaying = outbox::Config::new()
@@ -51,22 +51,22 @@ pub(crate) async fn work<D: Database>(
         .idle_poll(Duration::from_millis(100))
         .publish_timeout(PATIENCE)
         .retry(20, Backoff::exponential(Duration::from_millis(50)))
-        // The messages are not to blame for what happens to this process.
+        // A crash of this process is no reason to isolate a message.
         .max_starts(100)
-        // What comes later must not overtake a message that was given up.
+        // Later messages must not overtake a dead message.
         .head_of_key(HeadOfKey::Block);
     let relay = Relay::new(&Outbox::new(database), publisher(services.ledger), relaying)?.spawn();
 
     let intake = Router::new().route("/orders", post(take::<D>)).with_state(orders.clone());
     ready(serve(intake).await?);
-    told_to_stop.await;
+    stop.await;
     relay.shut_down().await;
     orders.shut_down().await?;
     Ok(())
 }
 
-/// Create the order, reserve the stock, charge the card, confirm. The first three can be undone; once
-/// an order is confirmed it stays so.
+/// Creates the order, reserves the stock, charges the card, and confirms the order. The first three
+/// steps can be undone. A confirmed order is final.
 fn definition(
     services: &Addresses,
 ) -> Result<Definition<Order, buttress::Json>, Box<dyn std::error::Error + Send + Sync>> {
@@ -74,7 +74,7 @@ fn definition(
     let orders = || participant(&client, services.orders);
     let stock = || participant(&client, services.stock);
     let payment = || participant(&client, services.payment);
-    // A second attempt at once heals most of what goes wrong; what it does not is in doubt.
+    // An immediate second attempt succeeds after most failures. Otherwise the step is in doubt.
     let layers = || {
         let retry = retry::Config::new().attempts(2).backoff(Backoff::fixed(PATIENCE / 8));
         let worth_it = classify_fn(|result: &Result<Option<Receipt>, CallError>| match result {
@@ -119,8 +119,8 @@ fn definition(
     Ok(saga.build()?)
 }
 
-/// A service of a step: posts what it is asked to a path that is the key of the step, by which the
-/// other side knows a repetition.
+/// Makes the service of a step. It posts the request to a path with the key of the step, by which
+/// the service recognizes a repetition.
 fn participant(
     client: &Client,
     address: SocketAddr,
@@ -162,14 +162,14 @@ fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, CallError> {
     serde_json::to_vec(value).map_err(|error| CallError::NoAnswer(error.into()))
 }
 
-/// Takes an order: it is accepted once its saga is durable. Who gets no answer sends it again.
+/// Accepts an order once its saga is durable. A client without an answer sends the order again.
 async fn take<D: Database>(
     State(orders): State<Orders<D>>,
     Json(order): Json<Order>,
 ) -> (StatusCode, String) {
     let id = SagaId::new(order.number.unsigned_abs().into());
     match orders.start_as(id, order).await {
-        // It runs, whoever waits for its end.
+        // The saga runs, whether or not a caller waits for its end.
         Ok(execution) => {
             drop(execution);
             (StatusCode::ACCEPTED, id.to_string())

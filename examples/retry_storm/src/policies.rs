@@ -1,4 +1,4 @@
-//! What the seven clients do.
+//! The policies of the seven clients.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) const SERVICE: &str = "service";
 
 const ATTEMPTS: u32 = 4;
 
-/// How long a client waits for an attempt.
+/// The time limit of an attempt.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +56,8 @@ impl Policy {
         }
     }
 
-    /// Whether the service comes back once it could. Jitter alone is no help.
+    /// Whether the service recovers with this policy after the pause. It does not with jitter
+    /// alone.
     pub(crate) const fn recovers(self) -> bool {
         !matches!(self, Self::Retries | Self::Jitter)
     }
@@ -76,7 +77,7 @@ impl Policy {
                 ServiceBuilder::new().layer(retries(world, jittered())?).service(limited),
             ),
             Self::Budget => {
-                // One retry for every ten calls, and three a second at least.
+                // One retry for every ten calls, and at least three per second.
                 let layer = retries(world, jittered().budget(Budget::new(0.1, 3)?))?;
                 let handle = layer.handle();
                 world.gauge("Retries left in the budget", move || {
@@ -119,7 +120,8 @@ impl Policy {
     }
 }
 
-/// Calls queue up to a thousand deep, and whoever has hung up is served all the same.
+/// Makes the service. Up to a thousand calls wait in its queue, and it serves calls whose client
+/// has left.
 fn service(world: &World) -> Result<Station, InvalidConfig> {
     let work = Distribution::exponential(Duration::from_millis(40));
     let server = Server::new(SERVICE, work).servers(20).queue(Queue::fifo().bound(1000));
@@ -134,7 +136,7 @@ fn retries(world: &World, config: retry::Config) -> Result<RetryLayer, InvalidCo
     RetryLayer::new(config.name("retry").rng(world.rng("jitter")))
 }
 
-/// 100, 200, 400 ms.
+/// Waits of 100, 200 and 400 ms.
 fn even() -> retry::Config {
     let backoff = Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None);
     retry::Config::new().backoff(backoff)

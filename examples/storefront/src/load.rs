@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 
 use crate::{IN_TIME, PATIENCE, since};
 
-/// How customers come.
+/// The arrivals of customers.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
-    /// A second.
+    /// Purchases per second.
     pub(crate) rate: u32,
-    /// `None`: for ever.
+    /// The duration; `None` means forever.
     pub(crate) length: Option<Duration>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) enum Purchase {
     Failed,
 }
 
-/// What customers saw: each purchase with its end and its time.
+/// The answers to customers: each purchase with its end and its time.
 #[derive(Clone, Default)]
 pub(crate) struct Tally {
     purchases: Arc<Mutex<Vec<(Purchase, Duration)>>>,
@@ -52,14 +52,14 @@ impl Tally {
 
 type Customer = Client<HttpConnector, Empty<Bytes>>;
 
-/// Buys at `shop` by `plan`, noting in `tally` what came back, then waits for the last answers.
+/// Buys at `shop` by `plan`, records the answers in `tally`, and waits for the last answers.
 pub(crate) async fn run(shop: SocketAddr, start: Instant, plan: Plan, tally: Option<Tally>) {
     let clock = Clock::default();
     let client: Customer = Client::builder(TokioExecutor::new()).build_http();
     let gap = Duration::from_secs(1) / plan.rate.max(1);
     let mut customers = JoinSet::new();
     for number in 0u32.. {
-        // By the clock, not by the answers: real customers do not wait for each other.
+        // Purchases follow the clock: real customers do not wait for each other.
         let due = start + gap * number;
         if plan.length.is_some_and(|length| gap * number >= length) {
             break;
@@ -85,7 +85,7 @@ async fn buy(client: Customer, shop: SocketAddr, number: u32, tally: Option<Tall
     }
 }
 
-/// `None` if there was no good answer.
+/// Buys one item. Returns `None` without a successful answer.
 async fn ask(client: Customer, shop: SocketAddr, item: u32) -> Option<Purchase> {
     let uri: Uri = format!("http://{shop}/buy?item={item}").parse().ok()?;
     let response = client.get(uri).await.ok()?;

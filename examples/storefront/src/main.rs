@@ -1,9 +1,9 @@
-//! A shop under trouble, twice: once with buttress and once without.
+//! Runs a shop through outages twice: once with buttress and once without.
 //!
-//! Each of the two storefronts is an axum service on a loopback port that calls three more (catalogue,
-//! pricing, payment) through hyper clients. The three follow one script: payment goes down, pricing
-//! grows slow, catalogue flaps. A load generator buys from both shops over real sockets at the same
-//! rate and notes what came back when.
+//! Each of the two storefronts is an axum service on a loopback port. It calls three services
+//! (catalogue, pricing, payment) through hyper clients. The three follow one script: payment goes
+//! down, pricing becomes slow, catalogue flaps. A load generator buys from both shops over real
+//! sockets at the same rate and records the answers and their times.
 //!
 //! ```text
 //! cargo run --release -p storefront             # about 25 seconds, then a table
@@ -28,9 +28,9 @@ use upstream::{SCRIPT, Upstreams};
 
 /// Purchases per second at each shop.
 const RATE: u32 = 150;
-/// An answer later than this is late: the customer has noticed.
+/// An answer after this time counts as late.
 const IN_TIME: Duration = Duration::from_millis(500);
-/// And here the customer is gone.
+/// The customer leaves after this time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[tokio::main]
@@ -50,9 +50,9 @@ async fn main() -> Result<(), BoxError> {
 
     if serve {
         println!("The shop with buttress:    http://{with}/buy?item=7");
-        println!("The shop without:          http://{without}/buy?item=7");
-        println!("Its limits and circuits:   http://{with}/status");
-        println!("Customers come to both while this runs; Ctrl-C ends it.");
+        println!("The shop without buttress: http://{without}/buy?item=7");
+        println!("Limits and circuits:       http://{with}/status");
+        println!("Customers buy from both shops until Ctrl-C.");
         let idle = load::Plan { rate: 20, length: None };
         tokio::select! {
             _ = load::run(with, start, idle, None) => {}
@@ -82,7 +82,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// How long ago `start` was.
+/// Returns the time since `start`.
 fn since(start: Instant) -> Duration {
     Clock::default().now().saturating_duration_since(start)
 }

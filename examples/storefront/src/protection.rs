@@ -1,4 +1,4 @@
-//! Everything of buttress that stands between the shop and trouble.
+//! All layers of buttress in the shop.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,10 +22,10 @@ use crate::shop::{Clients, HttpClient, HttpRequest, Payment, Price, fetch};
 use crate::since;
 use crate::upstream::Upstreams;
 
-/// A change of a circuit: when, which, from and to.
+/// A change of a circuit: time, name, old and new state.
 pub(crate) type Change = (Duration, Name, CircuitState, CircuitState);
 
-/// The named instances of `storefront.toml`, and what their circuits did.
+/// The named instances of `storefront.toml`, and the changes of their circuits.
 #[derive(Clone)]
 pub(crate) struct Protection {
     pub(crate) registry: Registry,
@@ -52,7 +52,8 @@ impl Protection {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The shop's own door: routes of axum cannot fail, so refusals become responses.
+    /// Protects the routes of the shop. A route of axum cannot fail, so the layers answer refusals
+    /// as responses.
     pub(crate) fn protect(&self, router: Router) -> Result<Router, BoxError> {
         let limiter = self.registry.rate_limiter("storefront")?;
         let bulkhead = self.registry.bulkhead("storefront")?;
@@ -64,7 +65,7 @@ impl Protection {
         ))
     }
 
-    /// The clients, each behind a stack of its own.
+    /// Returns the clients, each behind a separate stack.
     pub(crate) fn clients(&self, upstreams: &Upstreams) -> Result<Clients, BoxError> {
         let [catalogue, pricing, payment] = addresses(upstreams);
         let registry = &self.registry;
@@ -93,7 +94,7 @@ impl Protection {
                 .layer(registry.time_limiter("pricing")?)
                 .service(hyper()),
         );
-        // A charge is not repeated by itself: payment has no retry.
+        // Payment has no retry, because a charge is not idempotent.
         let payment_client: HttpClient = BoxCloneSyncService::new(
             ServiceBuilder::new()
                 .layer(registry.circuit_breaker("payment")?.classify(ByStatus::client()))
@@ -104,7 +105,8 @@ impl Protection {
 
         let mut clients =
             over([catalogue, pricing, payment], [catalogue_client, pricing_client, payment_client]);
-        // Without today's price the printed one is good enough, without payment the order can wait.
+        // Without today's price the shop uses the printed price. Without payment the order is
+        // charged later.
         let listed = FallbackLayer::value(Price::Listed(2000));
         let pending = FallbackLayer::value(Payment::Pending);
         clients.pricing =
@@ -115,7 +117,7 @@ impl Protection {
     }
 }
 
-/// The same clients with nothing around them.
+/// Returns the clients without layers.
 pub(crate) fn bare_clients(upstreams: &Upstreams) -> Clients {
     let client = || BoxCloneSyncService::new(hyper());
     over(addresses(upstreams), [client(), client(), client()])
@@ -128,7 +130,7 @@ fn addresses(upstreams: &Upstreams) -> [SocketAddr; 3] {
     })
 }
 
-/// A hyper client with a pool of its own.
+/// Returns a hyper client with its own pool.
 fn hyper() -> impl tower::Service<
     HttpRequest,
     Response = http::Response<hyper::body::Incoming>,

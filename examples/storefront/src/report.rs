@@ -1,4 +1,4 @@
-//! What the run prints.
+//! The output of a run.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use crate::protection::Protection;
 use crate::upstream::{Act, LENGTH, Upstreams};
 use crate::{IN_TIME, PATIENCE};
 
-/// Says what is going to happen.
+/// Prints the script of the run.
 pub(crate) fn script(rate: u32, script: &[Act]) {
-    println!("Two shops, one with buttress and one without; {rate} purchases a second at each,");
+    println!("Two shops, one with buttress and one without: {rate} purchases per second at each,");
     println!(
         "for {} seconds. Every purchase calls catalogue, pricing and payment.\n",
         LENGTH.as_secs()
@@ -25,7 +25,7 @@ pub(crate) fn script(rate: u32, script: &[Act]) {
     println!("           with buttress       without");
 }
 
-/// Prints a line a second.
+/// Prints one line per second.
 pub(crate) async fn progress(start: Instant, protection: Protection, with: Tally, without: Tally) {
     let mut before = [(0, 0); 2];
     for second in 1.. {
@@ -77,7 +77,7 @@ pub(crate) fn table(
     };
     let degraded =
         |(end, took): &(Purchase, Duration)| *end == Purchase::Degraded && *took <= IN_TIME;
-    row("  of these degraded (list price, pay later)", both.map(|tally| count(tally, degraded)));
+    row("  degraded (list price, pay later)", both.map(|tally| count(tally, degraded)));
     let late = |(end, took): &(Purchase, Duration)| *end != Purchase::Failed && *took > IN_TIME;
     row("answered late", both.map(|tally| count(tally, late)));
     let failed = |(end, _): &(Purchase, Duration)| *end == Purchase::Failed;
@@ -89,7 +89,7 @@ pub(crate) fn table(
     row("99th percentile", both.map(|tally| percentile(tally, 0.99)));
     for (ours, theirs) in with_upstreams.all.iter().zip(&without_upstreams.all) {
         let calls = [ours.calls().1.to_string(), theirs.calls().1.to_string()];
-        row(&format!("calls that reached {} while sick", ours.name), calls);
+        row(&format!("calls to {} during its trouble", ours.name), calls);
     }
 }
 
@@ -101,7 +101,7 @@ fn percentile(tally: &Tally, share: f64) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// Prints what the circuits did, and when.
+/// Prints the changes of the circuits.
 pub(crate) fn transitions(protection: &Protection) {
     println!("\nCircuits:");
     for (at, name, from, to) in protection.changes() {

@@ -1,4 +1,4 @@
-//! The shop: what happens when somebody buys something. The same code runs in both shops.
+//! The shop: handles a purchase. Both shops run this code.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ pub(crate) type HttpRequest = Request<Full<Bytes>>;
 pub(crate) type HttpClient = BoxCloneSyncService<HttpRequest, http::Response<Incoming>, BoxError>;
 pub(crate) type Calls<Answer> = BoxCloneSyncService<u32, Answer, BoxError>;
 
-/// What a price is worth: of today, or the one that was printed in the catalogue.
+/// A price: today's, or the one printed in the catalogue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Price {
     Current(u32),
@@ -29,11 +29,11 @@ pub(crate) enum Price {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Payment {
     Charged,
-    /// The order stands and is charged later.
+    /// The order is accepted and charged later.
     Pending,
 }
 
-/// The calls a purchase makes.
+/// The clients that a purchase calls.
 #[derive(Clone)]
 pub(crate) struct Clients {
     pub(crate) catalogue: Calls<()>,
@@ -41,7 +41,7 @@ pub(crate) struct Clients {
     pub(crate) payment: Calls<Payment>,
 }
 
-/// Asks `client` for `path`; anything but success is an error.
+/// Requests a path from `client`. Every status except success is an error.
 pub(crate) async fn fetch(client: HttpClient, request: HttpRequest) -> Result<Bytes, BoxError> {
     let response = client.oneshot(request).await?;
     if !response.status().is_success() {
@@ -71,7 +71,7 @@ async fn buy(
     Ok(([(header::HeaderName::from_static("x-answer"), quality)], body).into_response())
 }
 
-/// Serves a shop on a port of its own; `wrap` may put layers around its routes.
+/// Serves a shop on its own port. `wrap` may put layers around its routes.
 pub(crate) async fn start(
     clients: Clients,
     wrap: impl FnOnce(Router) -> Result<Router, BoxError>,

@@ -1,4 +1,4 @@
-//! A page of live handles: what an operator would look at, and the button an operator would press.
+//! A page of live handles: the numbers and the buttons of an operator.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use buttress::registry::{Pattern, Registry};
 
 use crate::protection::Protection;
 
-/// `/status`, and the buttons of its circuits.
+/// Returns `/status`, and the routes of its buttons.
 pub(crate) fn routes(protection: &Protection) -> Router {
     Router::new()
         .route("/status", get(page))
@@ -102,7 +102,7 @@ fn limits(registry: &Registry, out: &mut String) -> std::fmt::Result {
         row(name, kind, stats.active, stats.max_concurrent, stats.admitted, stats.refused)?;
     }
     out.write_str(
-        "</table><h2>Retries</h2><table><tr><th>name<th>calls<th>retries<th>gave up</tr>",
+        "</table><h2>Retries</h2><table><tr><th>name<th>calls<th>retries<th>exhausted</tr>",
     )?;
     for name in registry.names(Pattern::Retry) {
         let Ok(retry) = registry.retry(name.as_str()) else { continue };

@@ -1,4 +1,4 @@
-//! The three services the shop depends on, each with its trouble.
+//! The three services that the shop calls, each with its trouble.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use tokio::sync::Semaphore;
 
 use crate::since;
 
-/// What goes wrong in a stretch of the script.
+/// The trouble of a service during a part of the script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Trouble {
     /// Every call hangs for two seconds, then fails.
     Outage,
     /// Every call takes 900 ms.
     Slow,
-    /// Every call fails at once, for 250 ms of every 500.
+    /// Every call fails immediately, for 250 ms of every 500 ms.
     Flapping,
 }
 
@@ -42,11 +42,11 @@ pub(crate) const SCRIPT: &[Act] = &[
     act("pricing", Trouble::Slow, 11, 15),
     act("catalogue", Trouble::Flapping, 17, 21),
 ];
-/// How long the script is; when it is played over and over, it begins again then.
+/// The length of the script. With `--serve` it then starts again.
 pub(crate) const LENGTH: Duration = Duration::from_secs(24);
 pub(crate) const SERVICES: [&str; 3] = ["catalogue", "pricing", "payment"];
 
-/// Requests a service works on at once; others wait their turn.
+/// The number of requests that a service handles concurrently. Further requests wait.
 const WORKERS: usize = 64;
 const WORK: Duration = Duration::from_millis(5);
 
@@ -67,14 +67,14 @@ struct Sick {
 }
 
 impl Upstream {
-    /// All calls that reached the service, and those that did while it was in trouble.
+    /// Returns the number of all calls to the service, and of the calls during its trouble.
     pub(crate) fn calls(&self) -> (u64, u64) {
         let state = &self.state;
         (state.calls.load(Ordering::Relaxed), state.calls_while_sick.load(Ordering::Relaxed))
     }
 }
 
-/// The three of one shop.
+/// The three services of one shop.
 pub(crate) struct Upstreams {
     pub(crate) all: Vec<Upstream>,
 }

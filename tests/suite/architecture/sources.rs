@@ -1,4 +1,4 @@
-//! The sources of `buttress` and `buttress-durable`, and the paths they mention.
+//! The sources of `buttress` and `buttress-durable`, and the paths in them.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,7 @@ pub(crate) struct File {
     /// `rate_limit/state/bucket.rs` is `[rate_limit, state, bucket]`; `mod.rs` adds nothing,
     /// `lib.rs` is `[lib]`.
     pub(crate) module: Vec<String>,
-    /// What is mentioned by `use` lines, and by paths from `crate`, from the root of the crate.
+    /// The paths of `use` lines, and the paths from `crate`, relative to the root of the crate.
     pub(crate) paths: Vec<Path>,
     pub(crate) code: String,
 }
@@ -84,7 +84,7 @@ impl File {
     }
 }
 
-/// Without comments, and without the tests, which come last in a file.
+/// Returns the text without comments and without the tests at its end.
 fn code(text: &str) -> String {
     let is_test =
         |line: &&str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
@@ -94,7 +94,7 @@ fn code(text: &str) -> String {
         .fold(String::new(), |code, line| code + line + "\n")
 }
 
-/// What stands between `use` and `;` at the beginning of a line.
+/// Returns the texts between `use` and `;` at the beginning of a line.
 fn uses(code: &str) -> impl Iterator<Item = &str> {
     let begins = |line: &str| {
         let after = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub(super) "));
@@ -117,7 +117,7 @@ fn uses(code: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `a::{b, c::{d, self}}` is `a::b`, `a::c::d` and `a::c`.
+/// Expands `a::{b, c::{d, self}}` to `a::b`, `a::c::d` and `a::c`.
 fn expand(tree: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) {
     let tree = tree.trim();
     let Some((head, rest)) = tree.split_once('{') else {
@@ -150,7 +150,7 @@ fn expand(tree: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) {
     }
 }
 
-/// From the root of the crate; `None` for other crates.
+/// Returns the path from the root of the crate, or `None` for other crates.
 fn absolute(module: &[String], path: Vec<String>) -> Option<Path> {
     let mut base = module.to_vec();
     let mut path = path.into_iter().peekable();

@@ -1,4 +1,4 @@
-//! Each who waits has an instant of their own, whoever stands ahead.
+//! Each waiter has its own deadline, whatever the waiters ahead of it have.
 
 use buttress::Clock;
 use buttress::ErrorKind;
@@ -10,8 +10,8 @@ use crate::support::{Scripted, Waiter, Watch, is_pending, ms, now, soon};
 
 const HOUR: u64 = 3_600_000;
 
-/// Found in review: a branch of `select!` that lent its waiter went on to wait itself, for an hour
-/// behind its own first future, which nobody polled any more.
+/// Regression: a `select!` branch owned the first waiter and then waited itself, for an hour behind
+/// its own first future, which was no longer polled.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_select_keeps_and_does_not_poll_holds_nobody_up() {
     let handle = bulkhead(one().queue(8).max_wait(ms(50))).handle();
@@ -30,7 +30,7 @@ async fn a_waiter_that_select_keeps_and_does_not_poll_holds_nobody_up() {
     assert_eq!((handle.stats().queued, handle.stats().queue_timeouts), (0, 2));
 }
 
-/// Found in review: newcomers inherited the deadline of the one ahead.
+/// Regression: newcomers inherited the deadline of the waiter ahead.
 #[tokio::test(start_paused = true)]
 async fn a_shorter_longest_wait_holds_for_newcomers_at_once() {
     let handle = bulkhead(one().queue(8).max_wait(ms(HOUR))).handle();
@@ -49,7 +49,7 @@ async fn a_shorter_longest_wait_holds_for_newcomers_at_once() {
     assert!(now(patient).is_err());
 }
 
-/// Found in review: behind a head that waits for as long as it takes, no deadline was seen.
+/// Regression: no deadline was seen behind a head without a limit.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_waits_for_ever_hides_no_deadline() {
     let layer = bulkhead(one().queue(8));
@@ -64,7 +64,7 @@ async fn a_head_that_waits_for_ever_hides_no_deadline() {
     drop(running);
     drop(now(head).unwrap());
 
-    // Backpressure is such a head whatever the configuration says.
+    // Backpressure is such a head with every configuration.
     let _running = handle.try_acquire().unwrap();
     let mut parked = BulkheadLayer::from_handle(&handle).backpressure().layer(Scripted::new().0);
     assert!(Waiter::new().poll_ready(&mut parked).is_pending());
@@ -72,7 +72,7 @@ async fn a_head_that_waits_for_ever_hides_no_deadline() {
     assert_eq!(watch.ms(), 100);
 }
 
-/// Found in review: what was reserved or granted and not used was counted as admitted.
+/// Regression: permits that were reserved or granted and not used were counted as admitted.
 #[tokio::test(start_paused = true)]
 async fn only_a_permit_that_is_handed_out_counts_as_admitted() {
     let layer = bulkhead(one().queue(8).count_calls(true));

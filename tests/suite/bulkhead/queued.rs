@@ -18,7 +18,7 @@ async fn permits_go_to_those_who_wait_in_the_order_they_came() {
     assert_eq!(layer.handle().stats().queued, 3);
     log.always(Step::Held);
     drop(running.take());
-    // The last one asks first, and must not pass.
+    // The last call is polled first, and must not overtake.
     waiting.reverse();
     assert_eq!(waiting.iter_mut().map(is_pending).collect::<Vec<_>>(), [true; 3]);
     assert_eq!(log.calls(), 1);
@@ -52,7 +52,7 @@ async fn the_longest_wait_ends_at_its_instant() {
     let _running = layer.handle().try_acquire().unwrap();
     let waiter = Waiter::new();
     let mut waits = begin(&mut service, Ask(0));
-    // It counts from the call, not from the first poll.
+    // The wait begins with the call, not with the first poll.
     tokio::time::advance(ms(20)).await;
     assert!(waiter.poll(&mut waits).is_pending());
     tokio::time::advance(ms(29)).await;
@@ -206,7 +206,7 @@ async fn a_wait_keeps_nothing_in_the_service() {
     assert!(!is_pending(&mut waits));
 }
 
-/// However the last one who waited left, the permits are there for newcomers again.
+/// After the last waiter has left in any way, permits are available to newcomers again.
 #[tokio::test(start_paused = true)]
 async fn when_nobody_waits_any_more_newcomers_are_admitted_at_once() {
     for end in ["granted", "dropped", "timed out"] {

@@ -1,4 +1,4 @@
-//! Listening to a circuit without tower, and a circuit that does not listen.
+//! Observing a circuit without tower, and a circuit that reports nothing.
 
 use buttress::CircuitState::{Closed, Disabled, ForcedOpen, HalfOpen, Open};
 use buttress::circuit_breaker::Config;
@@ -36,7 +36,7 @@ async fn each_change_of_a_circuit_is_heard() {
     };
     assert_eq!(heard(&|| handle.try_acquire().unwrap().failure()), Open);
     tokio::time::advance(ms(100)).await;
-    // The probe is dropped at once, which changes nothing.
+    // The probe is dropped immediately, which changes nothing.
     assert_eq!(heard(&|| drop(handle.try_acquire().unwrap())), HalfOpen);
     assert_eq!(heard(&|| handle.try_acquire().unwrap().success()), Closed);
     assert_eq!(heard(&|| handle.force_open()), ForcedOpen);
@@ -56,7 +56,7 @@ async fn a_change_before_the_first_poll_is_heard_and_one_before_the_listener_is_
     assert_eq!(now(after), Disabled, "where it is now, not where it went through");
 }
 
-/// Found in review: closing a closed circuit completed the future and raised the generation.
+/// Regression: closing a closed circuit completed the future and raised the generation.
 #[tokio::test(start_paused = true)]
 async fn what_leaves_the_state_as_it_is_is_no_change() {
     let handle = breaker(touchy()).handle();
@@ -80,7 +80,7 @@ async fn what_leaves_the_state_as_it_is_is_no_change() {
     assert_eq!(handle.stats().transitions, 3);
 }
 
-/// The window of a closed circuit is emptied all the same, and of what was admitted before.
+/// The window of a closed circuit is emptied nevertheless, including calls admitted before.
 #[tokio::test(start_paused = true)]
 async fn a_reset_empties_the_window_of_a_closed_circuit() {
     let handle = breaker(Config::new().consecutive_failures(2)).handle();
@@ -102,7 +102,7 @@ async fn a_listener_that_was_dropped_is_not_woken() {
     assert_eq!(waiter.wakes(), 0);
 }
 
-/// Found in review: calls of a disabled circuit were left out of its window, but not of its
+/// Regression: calls of a disabled circuit were missing from its window, but counted in its
 /// counters.
 #[tokio::test(start_paused = true)]
 async fn a_disabled_circuit_counts_nothing_at_all() {

@@ -1,4 +1,4 @@
-//! What counts while the circuit is closed.
+//! The calls that count while the circuit is closed.
 
 use buttress::bulkhead::{self, BulkheadLayer};
 use buttress::circuit_breaker::Config;
@@ -58,7 +58,7 @@ async fn the_time_window_forgets_a_call_after_its_length() {
     let layer = breaker(Config::new().failure_rate(1.0).time_window(ms(1000)).min_calls(3));
     let mut service = layer.layer(inner);
     let _ = ask(&mut service);
-    // A call counts for 950 ms at least.
+    // A call counts for at least 950 ms.
     tokio::time::advance(ms(949)).await;
     let _ = ask(&mut service);
     assert_eq!(layer.handle().stats().window_calls, 2);
@@ -203,7 +203,7 @@ async fn a_full_bulkhead_further_in_says_nothing_about_the_service() {
     }
 }
 
-/// Found in review: a window of time read as empty as soon as the circuit was open.
+/// Regression: a time window read as empty as soon as the circuit was open.
 #[tokio::test(start_paused = true)]
 async fn the_stats_show_what_opened_the_circuit_until_calls_count_again() {
     let by_rate = Config::new().slow_calls(ms(50), 1.0).failure_rate(0.75).min_calls(4);

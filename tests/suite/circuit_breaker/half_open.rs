@@ -1,4 +1,4 @@
-//! Probes: how many, for how long, and what their ends decide.
+//! Probes: their number, their leases, and the effects of their ends.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ async fn one_call_probes_and_the_others_are_refused() {
     log.then([Step::Held]);
     let layer = ripe(touchy()).await;
     let mut service = layer.layer(inner);
-    assert_eq!(layer.handle().state(), CircuitState::Open, "until somebody calls");
+    assert_eq!(layer.handle().state(), CircuitState::Open, "until the next call");
     let mut probe = begin(&mut service, Ask(0));
     assert_eq!(layer.handle().state(), CircuitState::HalfOpen);
     assert!(is_pending(&mut probe));
     for _ in 0..3 {
         let error = ask(&mut service).unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::CircuitOpen));
-        assert_eq!(error.refusal().retry_after(), None, "nobody knows when the probe ends");
+        assert_eq!(error.refusal().retry_after(), None, "the end of the probe is unknown");
     }
     log.open();
     assert_eq!(now(probe), Ok(1));
@@ -169,7 +169,7 @@ async fn the_open_time_grows_to_its_limit_and_closing_takes_it_back() {
     assert_eq!(handle.check().unwrap_err().retry_after(), Some(ms(100)));
 }
 
-/// Every failure asks to be left alone for a while.
+/// Every failure carries this hint.
 #[derive(Clone)]
 struct Hinted(Duration);
 

@@ -1,4 +1,5 @@
-//! Backpressure reserves in `poll_ready` what the call will use: what becomes of what is not used.
+//! Backpressure reserves in `poll_ready` the probe that the call will use: the fate of unused
+//! reservations.
 
 use buttress::circuit_breaker::Config;
 use buttress::{CircuitState, Outcome};
@@ -7,7 +8,7 @@ use tower::{Layer, Service};
 use super::{breaker, touchy};
 use crate::support::{Ask, Scripted, Step, Waiter, ms, now};
 
-/// Found in review: a reservation from before a reset was dropped in the call that replaced it, and
+/// Regression: a reservation from before a reset was dropped in the call that replaced it, and
 /// counted as a dropped call.
 #[tokio::test(start_paused = true)]
 async fn a_reservation_that_a_reset_made_stale_is_no_failure() {
@@ -58,7 +59,7 @@ async fn only_a_call_counts_as_admitted() {
     assert_eq!((handle.stats().admitted, handle.stats().successes), (Some(1), Some(1)));
 }
 
-/// Found in review: a call admitted before slow calls counted was timed, and then not judged.
+/// Regression: a call admitted before slow calls counted was timed, and then not judged.
 #[tokio::test(start_paused = true)]
 async fn a_call_reserved_before_slow_calls_counted_is_judged_when_it_was_slow() {
     let config = || Config::new().failure_rate(0.5).count_window(2).min_calls(2);

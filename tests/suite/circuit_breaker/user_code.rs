@@ -1,4 +1,4 @@
-//! What the user's code may do while the circuit decides: look at it, and panic.
+//! Code of the user that runs while the circuit decides may read the circuit, and may panic.
 
 use buttress::circuit_breaker::Config;
 use buttress::{CircuitState, Event, Name, Outcome};
@@ -7,8 +7,8 @@ use tower::Layer;
 use super::{breaker, touchy};
 use crate::support::{Ask, Scripted, Waiter, begin, ms, now, panic_of, without_deadlock};
 
-/// Found in review: a hint was asked for under the lock of the circuit, and one that looked at the
-/// circuit waited for itself.
+/// Regression: the circuit called a hint under its lock, and a hint that read the circuit waited
+/// for itself.
 #[test]
 fn a_hint_may_look_at_the_circuit_it_is_for() {
     without_deadlock(async || {
@@ -26,7 +26,7 @@ fn a_hint_may_look_at_the_circuit_it_is_for() {
     });
 }
 
-/// Found in review: the probe was lost with the panic, and who waited for its end was not woken.
+/// Regression: the panic lost the probe, and callers that waited for its end were not woken.
 #[tokio::test(start_paused = true)]
 async fn a_probe_whose_hint_panics_has_panicked() {
     let layer = breaker(touchy().honour_hint(ms(1000))).backpressure();
@@ -47,8 +47,8 @@ async fn a_probe_whose_hint_panics_has_panicked() {
     assert!(waiter.poll_ready(&mut service).is_ready());
 }
 
-/// Found in review: the observer was called before those who waited were woken, and its panic left
-/// them parked in front of a closed circuit.
+/// Regression: the observer was called before the waiters were woken, and its panic left them
+/// parked in front of a closed circuit.
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_loses_no_wake() {
     let observer = |_: Name, event: &Event| {
@@ -67,7 +67,7 @@ async fn an_observer_that_panics_loses_no_wake() {
     assert!(waiter.poll_ready(&mut service).is_ready());
 }
 
-/// Found in review: an error of `poll_ready` counted as a failure, and a panic as nothing.
+/// Regression: an error of `poll_ready` counted as a failure, and a panic did not count.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_poll_ready_counts_as_that_of_a_call() {
     for (outcome, failures) in [(Outcome::Failure, 1), (Outcome::Ignored, 0)] {
@@ -105,7 +105,7 @@ async fn a_panic_in_poll_ready_does_not_keep_the_place_of_a_probe() {
     assert_eq!(handle.state(), CircuitState::Closed);
 }
 
-/// Found in review: the reservation of a backpressure service hid the panic of its own call.
+/// Regression: the reservation of a backpressure service hid the panic of its own call.
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_panics_in_poll_ready_fails_in_both_modes() {
     for backpressure in [false, true] {

@@ -1,4 +1,4 @@
-//! Who waits for a circuit, or behind one, is woken by every change that matters to them.
+//! Callers that wait for a circuit, or behind one, are woken by every relevant change.
 
 use std::future::Ready;
 use std::task::{Context, Poll};
@@ -130,7 +130,7 @@ async fn backpressure_waits_for_the_lease_of_a_hung_probe() {
     assert!(waiter.poll_ready(&mut second).is_ready());
 }
 
-/// A probe that was reserved and not begun when its lease ended is not the probe any more.
+/// A probe that was reserved but not begun at the end of its lease is no longer the probe.
 #[tokio::test(start_paused = true)]
 async fn a_reservation_kept_beyond_the_lease_does_not_make_a_second_probe() {
     let (inner, log) = Scripted::new();
@@ -145,7 +145,7 @@ async fn a_reservation_kept_beyond_the_lease_does_not_make_a_second_probe() {
     assert!(is_pending(&mut probe));
     let mut late = Box::pin(first.call(Ask(0)));
     drop(Waiter::new().poll(&mut late));
-    assert_eq!(log.peak(), 1, "one call may probe at once");
+    assert_eq!(log.peak(), 1, "one concurrent probe");
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,7 +208,7 @@ async fn with_backpressure_too_an_error_of_poll_ready_counts_as_a_failure() {
     assert_eq!(layer.handle().stats().failures, 1);
 }
 
-/// Is never ready, and opens the circuit in front of it when it is asked.
+/// A service that is never ready, and opens the circuit in front of it when it is polled.
 struct OpensIt(circuit_breaker::Handle);
 
 impl Service<Ask> for OpensIt {
@@ -226,7 +226,7 @@ impl Service<Ask> for OpensIt {
     }
 }
 
-/// Between the look at the circuit and the place among the parked there is time for a change.
+/// The circuit can change between its check and the registration of the waiter.
 #[tokio::test(start_paused = true)]
 async fn a_circuit_that_opens_while_the_service_is_asked_refuses_at_once() {
     let layer = breaker(touchy());

@@ -1,4 +1,4 @@
-//! What the order of two layers decides.
+//! The effects of the order of two layers.
 
 use buttress::bulkhead::BulkheadLayer;
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
@@ -50,7 +50,7 @@ async fn a_bulkhead_around_a_breaker_holds_its_limit() {
     let mut calls: Vec<_> = (0..5).map(|n| begin(&mut service.clone(), Ask(n))).collect();
     assert_eq!(calls.iter_mut().filter_map(|call| is_pending(call).then_some(())).count(), 2);
     assert_eq!((log.peak(), wall.handle().stats().active), (2, 2));
-    // An open circuit refuses within a permit, and gives it back at once.
+    // An open circuit refuses within a permit, and releases it immediately.
     circuit.handle().force_open();
     drop(calls);
     for _ in 0..4 {
@@ -155,7 +155,7 @@ async fn a_bulkhead_around_a_retry_keeps_its_permit_between_attempts() {
     }
 }
 
-/// A retry polls its clone ready again and must not stand in its own way.
+/// A retry polls its clone ready again, and must not wait for its own permit.
 #[tokio::test(start_paused = true)]
 async fn a_retry_over_backpressure_gets_its_own_permit_back() {
     let (inner, log) = Scripted::new();

@@ -1,4 +1,4 @@
-//! Layers that break the contract, one way each, to see every probe fail.
+//! Layers that break the contract, one way each: every probe must fail with one of them.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -28,7 +28,7 @@ pub(crate) enum Fault {
     SaysNothing,
 }
 
-/// Lets one call run at once, and makes others wait, with one fault.
+/// Admits one call at a time and makes others wait, with one fault.
 #[derive(Clone)]
 pub(crate) struct BrokenLayer {
     fault: Fault,
@@ -158,7 +158,7 @@ impl Drop for Active {
     }
 }
 
-/// Whether a probe panics, which may be at any await.
+/// Whether a probe panics, at any await.
 async fn fails(probe: impl Future<Output = ()>) -> bool {
     let mut probe = Box::pin(probe);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| probe.as_mut().poll(cx))) {

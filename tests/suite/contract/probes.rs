@@ -1,4 +1,4 @@
-//! The probes. Each is seen to fail in [`broken`](super::broken), on a layer that breaks it.
+//! The probes. Tests in [`broken`](super::broken) show that each fails with a broken layer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
@@ -40,7 +40,7 @@ pub(crate) async fn waits_for_a_pending_inner_and_is_woken_once<L: Wraps>(
     tokio::time::advance(ms(1)).await;
     assert_eq!(waiter.wakes(), 0, "nothing has changed");
     log.unblock();
-    assert_eq!(waiter.wakes(), 1, "the inner service woke whoever waits");
+    assert_eq!(waiter.wakes(), 1, "the inner service woke the waiter");
     assert!(matches!(waiter.poll_ready(&mut service), Poll::Ready(Ok(()))));
     soon(service.call(Ask(0))).await.unwrap();
 }
@@ -68,7 +68,7 @@ pub(crate) async fn gives_everything_back_when_a_call_is_dropped<L: Wraps>(
     dropped_while_ready(make().warm().await).await;
 }
 
-/// Behind a call that is held, where the layer makes calls wait.
+/// Checks calls behind a held call, where the layer makes calls wait.
 async fn dropped_while_waiting<L: Wraps>(subject: Subject<L>) {
     let (inner, log) = Scripted::new();
     let mut first = subject.layer.layer(inner);
@@ -126,7 +126,7 @@ pub(crate) async fn gives_everything_back_when_something_inside_panics<L: Wraps>
         }));
         panic.expect_err("the panic of the service is not swallowed");
         if step.is_some() {
-            // On the spot: neither the future nor the service was dropped.
+            // Immediately: neither the future nor the service was dropped.
             assert_eq!((subject.gauges)(), gauges, "after {step:?}");
         }
         drop(response);
@@ -152,13 +152,13 @@ pub(crate) async fn is_not_woken_without_a_cause<L: Wraps>(make: impl Fn() -> Su
         assert_eq!(waiter.wakes(), 0, "nothing has changed");
     }
     log.open();
-    // It parked once for each poll, so the inner service alone wakes it three times.
+    // It parked once per poll, so only the inner service wakes it three times.
     assert_eq!(waiter.wakes(), 3);
     assert_eq!(waiter.poll(&mut response).map(Result::unwrap), Poll::Ready(1));
-    assert_eq!(waiter.wakes(), 0, "an answer wakes nobody");
+    assert_eq!(waiter.wakes(), 0, "an answer wakes no waiter");
 }
 
-/// Polls only who was woken. Time moves only when nobody is.
+/// Polls only futures that were woken. Time moves only when none was.
 ///
 /// Broken by `Fault::WakesOneOfMany` and by `Fault::ForgetsTheWaker`.
 pub(crate) async fn every_waiter_gets_there_by_wakes_alone<L: Wraps>(
@@ -177,7 +177,7 @@ pub(crate) async fn every_waiter_gets_there_by_wakes_alone<L: Wraps>(
         })
         .collect();
     waiting.retain_mut(|(_, waiter, call)| waiter.poll(call).is_pending());
-    assert_eq!(waiting.len(), 5, "nobody passes a service that is not ready");
+    assert_eq!(waiting.len(), 5, "no call passes a service that is not ready");
     log.unblock();
     let mut polls = 0;
     for round in 0..40 {

@@ -1,4 +1,4 @@
-//! A refused call leaves nothing behind in the inner service, whatever that is.
+//! A refused call leaves no reservation in any inner service.
 
 use buttress::as_response;
 use buttress::bulkhead::{self, BulkheadLayer};
@@ -10,8 +10,8 @@ use tower::{Layer, Service};
 use super::{REFUSED, as_number};
 use crate::support::{AppError, Ask, Scripted, Waiter, begin, ms, now};
 
-/// A layer that refuses, in front of a service with one permit. The refused service is still alive
-/// when another asks for the permit.
+/// Puts a refusing layer in front of a service with one permit. The refused service is still alive
+/// when another caller asks for the permit.
 ///
 /// Broken by `Fault::ReservesWhatItRefuses`.
 pub(crate) async fn leaves_no_reservation<L>(layer: L, refusal: u32)

@@ -1,4 +1,4 @@
-//! The layers under test, and what must be watched of each.
+//! The layers under test, with their readings.
 
 use buttress::Outcome;
 use buttress::bulkhead::{self, BulkheadLayer, KeyedBulkheadLayer};
@@ -33,7 +33,7 @@ pub(super) fn rate_limit<L: Wraps>(
         .unspent(move || (unspent.stats().queued, unspent.available()))
 }
 
-/// Plenty for layers that refuse; so little for those that wait that they do.
+/// A limit that is ample for refusing layers, and so small for waiting layers that calls wait.
 pub(super) fn plenty() -> rate_limit::Config {
     rate_limit::Config::new().max_tokens(50)
 }
@@ -55,7 +55,7 @@ pub(super) fn breaker<L: Wraps>(
     })
 }
 
-/// A circuit whose next call is the one probe.
+/// A circuit whose next call is the only probe.
 pub(super) fn half_open<L: Wraps>(finish: impl Fn(CircuitBreakerLayer) -> L) -> Subject<L> {
     let config = circuit_breaker::Config::new()
         .consecutive_failures(1)

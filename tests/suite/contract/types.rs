@@ -1,4 +1,5 @@
-//! Layers never change your types, and everything can be sent, shared, copied and printed.
+//! Layers never change the user's types. All their types are `Send`, `Sync`, `Clone` and `Debug` if
+//! the inner ones are.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -19,7 +20,7 @@ fn time_limit() -> TimeLimitLayer {
     TimeLimitLayer::new(time_limit::Config::new(ms(100))).unwrap()
 }
 
-/// The response and error types are the ones that went in, and a call passes.
+/// Checks that response and error types are preserved, and that a call passes.
 fn keeps_the_types<L, S, Req>(layer: &L, inner: S, request: Req)
 where
     S: Service<Req, Response = u32, Error: Debug>,
@@ -86,7 +87,7 @@ async fn a_service_that_cannot_fail_answers_refusals_as_responses() {
     assert_eq!(log.calls(), 0);
 }
 
-/// Nor do they need a service that is `Clone`, but those that wait with one or call it again.
+/// Layers need no `Clone` service, except those that wait with one or call it again.
 #[tokio::test(start_paused = true)]
 async fn requests_and_services_that_are_not_clone_pass_every_layer_that_does_not_repeat_them() {
     macro_rules! single {
@@ -114,7 +115,7 @@ async fn requests_and_services_that_are_not_clone_pass_every_layer_that_does_not
     );
 }
 
-/// Layers bound nothing on the response: it need be neither `Clone` nor `Debug`.
+/// Layers need no bound on the response: neither `Clone` nor `Debug`.
 #[tokio::test(start_paused = true)]
 async fn responses_that_are_not_clone_pass_every_layer() {
     struct Stream(u32);
@@ -165,7 +166,7 @@ fn handles_are_cheap_views_that_go_anywhere() {
     shared::<time_limit::Config>();
 }
 
-/// The futures have names, so that they can stand in a struct without a box.
+/// The futures have names, so that a struct can hold them without a box.
 #[test]
 fn response_futures_are_named_and_go_anywhere() {
     type Inner = std::future::Ready<Result<u32, AppError>>;

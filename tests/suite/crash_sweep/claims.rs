@@ -1,4 +1,5 @@
-//! Several workers of one store of claims and results, and all that can go wrong between them and it.
+//! Several workers that share one store of claims and results, and all faults between them and the
+//! store.
 
 use std::time::Duration;
 

@@ -16,13 +16,13 @@ use super::store::Mortal;
 const LEASE: Duration = Duration::from_secs(10);
 const MESSAGES: u32 = 12;
 
-/// What outlives the process: the store, and the consumer.
+/// The state that outlives the process: the store, and the consumer.
 #[derive(Clone)]
 struct World {
     store: MemoryStore,
     /// Every delivery, in order.
     delivered: Arc<Mutex<Vec<u32>>>,
-    /// What the consumer has done, in order: by its inbox, each once.
+    /// The effects of the consumer, in order. Its inbox allows each once.
     effects: Arc<Mutex<Vec<u32>>>,
 }
 
@@ -110,7 +110,7 @@ async fn every_message_arrives_in_order_wherever_its_relay_dies() {
     let report = at_every_boundary(
         World::new,
         live,
-        // What was under way when it died: a batch and a half at most.
+        // The messages in flight at the crash: at most one and a half batches.
         async |world| check(world, 8).await,
     )
     .await

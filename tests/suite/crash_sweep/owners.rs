@@ -1,5 +1,6 @@
-//! Several workers of one store of sagas, and all that can go wrong between them and it: the worker that stands
-//! still, the answer that comes late or never, the clock that jumps, the future that is dropped half-way.
+//! Several workers that share one store of sagas, and all faults between them and the store: a
+//! frozen worker, an answer that is late or lost, a clock that jumps, a future that is dropped
+//! half-way.
 
 use std::time::Duration;
 
@@ -31,13 +32,13 @@ fn scenario(steps: Vec<Step>) -> Scenario {
     }
 }
 
-/// The troubles in which a lease lapses.
+/// The troubles by which a lease expires.
 fn lapses() -> Vec<Trouble> {
     let longer = Duration::from_secs(11);
     vec![Trouble::Freeze(longer), Trouble::Late(longer), Trouble::Lost(longer)]
 }
 
-/// Steps as a seed draws them: some go through, some are refused, all end.
+/// Draws steps from a seed: some succeed, some are refused, all end.
 fn drawn(seed: Seed) -> Scenario {
     let rng = seed.named("scenario");
     let one_of = |count: u64| rng.between(0, count - 1);
@@ -55,7 +56,7 @@ fn drawn(seed: Seed) -> Scenario {
     }
     if one_of(4) > 0 {
         let mut ways = stumbling(if one_of(2) == 0 { Refuse } else { Fine });
-        // A participant that refuses does not do so forever.
+        // A refusing participant later accepts.
         ways.push(Fine);
         steps.push(("p", Kind::Pivot, ways));
     }
@@ -76,8 +77,8 @@ fn drawn(seed: Seed) -> Scenario {
     }
 }
 
-/// A pivot is in doubt, its worker stands still, another worker is refused, and the first goes on. The sweep
-/// found that a worker forgets a lapse of its lease once it has renewed it.
+/// A pivot is in doubt, its worker freezes, another worker is refused, and the first continues.
+/// Regression: a worker forgot that its lease had expired once it had renewed it.
 #[test]
 fn a_pivot_in_doubt_does_not_run_for_a_worker_that_lost_it() {
     let pivot = ("p", Kind::Pivot, vec![Stumble, Refuse, Fine]);
@@ -86,7 +87,7 @@ fn a_pivot_in_doubt_does_not_run_for_a_worker_that_lost_it() {
     assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 1_000);
 }
 
-/// The same inside of one execution: a layer of the step's waits, and tries again.
+/// Within one execution: a layer around the action waits, and retries.
 #[test]
 fn a_layer_that_tries_again_does_not_reach_the_service_for_a_worker_that_lost_the_saga() {
     let steps = vec![("a", C, vec![Fine]), ("p", Kind::Pivot, vec![Stumble, Refuse, Fine])];
@@ -95,7 +96,7 @@ fn a_layer_that_tries_again_does_not_reach_the_service_for_a_worker_that_lost_th
     runs.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// The same on the way back.
+/// An undo that failed is not retried after the lease was lost.
 #[test]
 fn an_undo_that_failed_does_not_run_again_for_a_worker_that_lost_the_saga() {
     let steps = vec![("a", C, vec![Fine]), ("b", C, vec![Refuse])];
@@ -104,19 +105,19 @@ fn an_undo_that_failed_does_not_run_again_for_a_worker_that_lost_the_saga() {
     runs.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// The sweep found that a take-over whose answer is lost orphans its sagas in a worker that lives.
+/// Regression: a take-over whose answer was lost orphaned its sagas in a living worker.
 #[test]
 fn two_troubles_leave_every_saga_whole_and_owned() {
     let steps = vec![("a", C, vec![Fine]), ("b", C, vec![Fine]), ("c", C, vec![LoseAnswer])];
-    // So long that a worker is gone before it has ended.
+    // The step takes so long that its worker crashes before it ends.
     let scenario = Scenario { takes: Duration::from_secs(5), ..scenario(steps) };
     let runs = each_pair(&Trouble::around(LEASE), 211, |schedule| run(&scenario, schedule));
     let runs = runs.unwrap_or_else(|broken| panic!("{broken}"));
     assert!(runs > 500, "{runs}");
 }
 
-/// The first worker crashes, and whatever the second asks the store for while it takes over: the answer is lost,
-/// comes after the lease, or its future is dropped.
+/// The first worker crashes. Each request of the second worker during its take-over is troubled:
+/// the answer is lost, comes after the lease, or the future is dropped.
 #[test]
 fn a_take_over_that_nobody_heard_of_is_adopted() {
     let steps = vec![("a", C, vec![Fine]), ("b", C, vec![Fine])];

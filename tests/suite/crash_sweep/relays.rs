@@ -1,4 +1,4 @@
-//! Several relays of one store, and all that can go wrong between them and it.
+//! Several relays that share one store, and all faults between them and the store.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -16,9 +16,9 @@ use buttress_sim::crash::{
 use tower::{BoxError, service_fn};
 
 const LEASE: Duration = Duration::from_secs(10);
-/// Long enough for everything to be delivered.
+/// The time by which all messages are delivered.
 const HORIZON: Duration = Duration::from_secs(600);
-/// Long enough for a relay to act that should not act any more.
+/// The time by which a relay acts that should no longer act.
 const AFTERWARDS: Duration = Duration::from_secs(40);
 
 #[derive(Clone)]
@@ -26,14 +26,15 @@ struct Scenario {
     relays: u32,
     messages: u32,
     keys: u32,
-    /// How long the consumer takes.
+    /// The time of the consumer.
     takes: Duration,
-    /// Every how many-th delivery fails.
+    /// Every n-th delivery fails.
     fails: u32,
     ties: Option<u64>,
 }
 
-/// A store of one relay. It tells the ledger who owns a partition in the moment of each effect.
+/// The store of one relay. It reports the owner of a partition to the ledger when each effect
+/// happens.
 #[derive(Clone)]
 struct Troubled {
     store: MemoryStore,
@@ -124,7 +125,7 @@ impl Store for Troubled {
     }
 }
 
-/// The consumer: it handles each message once, and fails now and then without having done anything.
+/// The consumer: it handles each message once, and sometimes fails without an effect.
 #[derive(Clone, Default)]
 struct Consumer {
     seen: Arc<Mutex<(BTreeSet<MessageId>, u32)>>,

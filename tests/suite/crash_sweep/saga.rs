@@ -17,14 +17,14 @@ use super::store::Mortal;
 const LEASE: Duration = Duration::from_secs(10);
 const ID: SagaId = SagaId::new(77);
 
-/// What the participant of a step does, beside taking part.
+/// The behaviour of the participant of a step.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Way {
     Fine,
     Refuse,
-    /// It does its work, and nobody hears of it.
+    /// The participant executes the request, and its answer is lost.
     LoseAnswer,
-    /// It fails a few times, without having done anything.
+    /// The participant fails a few times without an effect.
     Stumble,
 }
 
@@ -34,14 +34,14 @@ use Way::{Fine, LoseAnswer, Refuse, Stumble};
 #[error("{0:?}")]
 struct Failed(Way);
 
-/// What outlives the process: the log, and the participants with their effects.
+/// The state that outlives the process: the log, and the participants with their effects.
 struct World {
     log: MemoryStore,
-    /// The participants' memory of what they have done.
+    /// The participants' inbox.
     inbox: outbox::MemoryStore,
-    /// Effects that stand, by step.
+    /// The effects that are not undone, by step.
     effects: Mutex<BTreeMap<&'static str, i32>>,
-    /// Every key that ever came, by step and direction.
+    /// All keys of all calls, by step and direction.
     keys: Mutex<BTreeMap<(&'static str, bool), BTreeSet<String>>>,
     stumbles: Mutex<u32>,
 }
@@ -130,7 +130,7 @@ fn definition(world: &Arc<World>, steps: Steps, on_crash: OnCrash, beside: bool)
     saga
 }
 
-/// One life of the process: starts the saga, or goes on with what another left.
+/// One life of the process: starts the saga, or resumes it.
 async fn live(world: &Arc<World>, points: &CrashPoints, saga: Builder<u32>) {
     let backoff = Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None);
     let config = Config::new()
@@ -172,7 +172,7 @@ async fn check(world: &World, status: Status) -> Result<(), String> {
 
 const C: Kind = Kind::Compensatable;
 
-/// What a saga can go through, and how it ends, wherever the process dies.
+/// The cases of a saga, with their ends, wherever the process crashes.
 const CASES: [(&str, Steps, Status, bool); 7] = [
     ("all is fine", &[("a", C, Fine), ("b", C, Fine), ("c", C, Fine)], Status::Completed, false),
     ("a refusal", &[("a", C, Fine), ("b", C, Fine), ("c", C, Refuse)], Status::Compensated, false),
@@ -210,7 +210,7 @@ async fn a_saga_ends_whole_wherever_its_process_dies() {
         )
         .await
         .unwrap_or_else(|failure| panic!("{name}: {failure}"));
-        // Renewal, creation, and an append for each thing that ends, each with two sides.
+        // Renewal, creation, and an append per end, each with two sides.
         assert!(report.crashes >= 8 && report.missed == 0, "{name}: {report:?}");
     }
 }
@@ -240,7 +240,7 @@ async fn a_saga_that_undoes_what_a_crash_left_ends_whole_too() {
             live(world, points, definition(world, steps, OnCrash::Undo, false)).await;
         },
         async |world| {
-            // Whether it completes depends on where it died; that it is whole does not.
+            // The place of the crash decides whether the saga completes. It is whole in every case.
             let record = world.log.load(ID).await.unwrap().ok_or("it was lost".to_owned())?;
             check(world, record.status).await
         },

@@ -1,4 +1,4 @@
-//! Stores of a process that can die before and after each of their operations.
+//! Stores of a process that can crash before and after each of their operations.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! An observer, a rejector or a classifier that panics costs the layer nothing: no permit, token, probe or
-//! place is lost, and nobody who waits is forgotten.
+//! A panic of an observer, a rejector or a classifier costs the layer nothing: no permit, token,
+//! probe or place is lost, and no waiter is forgotten.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,7 +45,7 @@ fn no_judgement(_: &Result<u32, AppError>) -> Outcome {
     panic!("the classifier's own")
 }
 
-/// Polls until it ends, in whatever way.
+/// Polls until it ends, even by a panic.
 fn outlast<F: Future + Unpin>(mut future: F) {
     for _ in 0..9 {
         let polled = catch_unwind(AssertUnwindSafe(|| is_pending(&mut future)));
@@ -73,7 +73,7 @@ fn touchy_circuit(observer: &Touchy) -> circuit_breaker::Config {
         .observer(observer.clone())
 }
 
-/// Found in review: the probe was lost with the panic, for a whole lease.
+/// Regression: the panic lost the probe for a whole lease.
 #[tokio::test(start_paused = true)]
 async fn the_place_of_a_probe_is_given_back() {
     let observer = Touchy::default();
@@ -108,7 +108,7 @@ async fn the_place_of_a_probe_is_given_back() {
     assert_eq!(log.calls(), 0);
 }
 
-/// Found in review: a second panic, in a destructor, ended the process.
+/// Regression: a second panic, in a destructor, ended the process.
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_while_a_panic_unwinds_does_not_end_the_process() {
     let observer = Touchy::default();
@@ -117,7 +117,7 @@ async fn an_observer_that_panics_while_a_panic_unwinds_does_not_end_the_process(
     log.then([Step::PanicAtPoll(1)]);
     let mut response = begin(&mut layer.layer(inner.clone()), Ask(0));
     let said = panic_of(|| is_pending(&mut response));
-    assert_ne!(said, "the observer's own", "the first panic goes on");
+    assert_ne!(said, "the observer's own", "the first panic continues");
     assert_eq!((layer.handle().state(), observer.events()), (CircuitState::Open, 1));
 
     tokio::time::advance(ms(100)).await;
@@ -174,7 +174,7 @@ async fn limiters_keep_their_tokens_permits_and_places() {
     assert_eq!(layer.handle().stats().max_concurrent, 2);
     observer.events();
 
-    // A key for which there is no place, and one whose state refuses.
+    // A key without room, and a key whose state refuses.
     let tokens = KeyedRateLimitLayer::new(limit(), 1, |ask: &Ask| ask.0).unwrap();
     let walls = KeyedBulkheadLayer::new(wall(), 1, |ask: &Ask| ask.0).unwrap();
     tokens.handle().try_acquire(&0, 1).unwrap();
@@ -239,7 +239,8 @@ async fn calls_are_dropped_and_counted_once() {
     assert_eq!(layer.handle().circuit_breaker().state(), CircuitState::Open, "it has panicked");
 }
 
-/// Found in review: a key whose holder was reported before it was held stayed taken until its lease ended.
+/// Regression: a key whose owner was reported before it held the key stayed taken until the lease
+/// expired.
 #[tokio::test(start_paused = true)]
 async fn a_key_that_was_taken_over_is_free_again() {
     let observer = Touchy::default();
@@ -259,7 +260,7 @@ async fn a_key_that_was_taken_over_is_free_again() {
     tokio::task::yield_now().await;
     assert_eq!(now(begin(&mut service, Ask(7))), Ok(2), "the key is not in flight");
     assert_eq!(observer.events(), 1);
-    // A replay that is reported in vain changes nothing either.
+    // A replay whose report panics changes nothing either.
     for _ in 0..2 {
         panic_of(|| now(begin(&mut service, Ask(7))));
     }

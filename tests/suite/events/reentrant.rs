@@ -1,4 +1,4 @@
-//! An observer is called outside of every lock: it may use what told it.
+//! An observer is called outside of every lock: it may use the sender of the event.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use crate::support::{Ask, without_deadlock};
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// Does one thing of the user's at the first event.
+/// Runs one action of the user at the first event.
 #[derive(Clone, Default)]
 struct Busy(Arc<Mutex<Option<Act>>>);
 
@@ -33,8 +33,8 @@ impl Observer for Busy {
     }
 }
 
-/// Found in review: an observer that asked the registry for its names waited for the change it was
-/// being told of.
+/// Regression: an observer that read the names of the registry waited for the change that it was
+/// notified of.
 #[test]
 fn an_observer_may_use_the_registry_that_told_it() {
     without_deadlock(async || {
@@ -58,7 +58,7 @@ fn an_observer_may_use_the_registry_that_told_it() {
     });
 }
 
-/// Found in review: a change of a keyed layer was told while changes were locked out.
+/// Regression: a change of a keyed layer was reported while changes were locked out.
 #[test]
 fn an_observer_may_change_the_keyed_layer_that_told_it() {
     without_deadlock(async || {

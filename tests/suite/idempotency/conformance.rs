@@ -1,4 +1,4 @@
-//! The store in memory by the suite that every store must pass, also behind a shared pointer.
+//! The conformance suite of the store in memory, also behind a shared pointer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Transactions<MemoryStore<Vec<u8>>, MemoryTransaction<Vec<u8>>> for Memory {
     }
 }
 
-/// The same store where layers share it by a pointer.
+/// The store behind a pointer that layers share.
 struct Pointed(Memory);
 
 impl Harness<Arc<MemoryStore<Vec<u8>>>> for Pointed {

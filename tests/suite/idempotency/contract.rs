@@ -1,5 +1,5 @@
-//! What every layer keeps, kept by this one over a store that answers at once, over one that has to be
-//! waited for, and with handlers that run detached.
+//! The contract of every layer, for idempotency over a store that answers immediately, over a slow
+//! store, and with detached handlers.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -16,19 +16,19 @@ use crate::support::{AppError, Once, Waiter, is_pending, ms, now, panic_of, soon
 /// The three forms, and their names.
 fn forms() -> [(&'static str, Layered); 3] {
     let slow = Faulty::default();
-    // As if every claim went over a wire.
+    // A slow store, as if every claim crossed a network.
     for _ in 0..100 {
         slow.then("claim", Plan::Slow(1));
     }
     let waited_for = IdempotencyLayer::new(config(), slow, by_ask as ByAsk).unwrap();
     [
-        ("at once", layer(config())),
+        ("immediate", layer(config())),
         ("waited for", waited_for),
         ("detached", layer(config().detached(100))),
     ]
 }
 
-/// The scripted service panics when a value is called that was not polled ready.
+/// The scripted service panics when it is called without being polled ready.
 #[tokio::test(start_paused = true)]
 async fn only_values_that_were_polled_ready_are_called() {
     for (form, layer) in forms() {
@@ -60,7 +60,7 @@ async fn a_pending_inner_service_is_waited_for() {
     }
 }
 
-/// Whoever takes over has a service of its own to wait for, under a claim that is renewed meanwhile.
+/// A call that takes over waits for its own service, and renews its claim meanwhile.
 #[tokio::test(start_paused = true)]
 async fn whoever_takes_over_waits_until_its_service_is_ready() {
     let (inner, log) = Scripted::new();
@@ -132,7 +132,7 @@ async fn everything_is_given_back_when_something_inside_panics() {
                 let ended = call(&mut service, Ask(7)).await;
                 drop(ended);
             });
-            // Somebody must wake a call that hangs until its second poll.
+            // A call that hangs until its second poll needs a wake.
             for _ in 0..10 {
                 tokio::time::advance(ms(1)).await;
                 log.unblock();
@@ -160,13 +160,13 @@ async fn nobody_is_woken_without_a_cause() {
     }
     tokio::time::advance(ms(9_999)).await;
     assert!(waiters.iter().all(|waiter| waiter.wakes() == 0));
-    // A third of the lease: only the call that has the key is woken, to renew it.
+    // A third of the lease: only the call that owns the key is woken, to renew the claim.
     tokio::time::advance(ms(1)).await;
     let wakes: Vec<_> = waiters.iter().map(Waiter::wakes).collect();
     assert_eq!(wakes, [1, 0, 0]);
 }
 
-/// Polls only what was woken, so that a wake that is missing shows.
+/// Polls only futures that were woken, so that a missing wake shows.
 #[tokio::test(start_paused = true)]
 async fn every_waiter_gets_there_by_wakes_alone() {
     let (inner, log) = Scripted::new();

@@ -1,4 +1,4 @@
-//! Handlers on tasks of their own.
+//! Handlers on separate tasks.
 
 use buttress::idempotency::{IdempotencyLayer, StoreFailure};
 use buttress::{ErrorKind, StoreErrorKind};
@@ -20,7 +20,7 @@ async fn a_client_that_goes_away_does_not_stop_its_handler_and_its_retry_finds_t
     drop(first);
     assert_eq!(layer.handle().stats().detached, 1);
     let watch = Watch::start();
-    // The retry waits for the same handler, whose claim is renewed all the while.
+    // The retry waits for the same handler, whose claim is renewed meanwhile.
     assert_eq!(soon(begin(&mut service, Ask(7))).await.unwrap(), 1);
     assert_eq!((watch.ms(), log.calls()), (500, 1));
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
@@ -56,7 +56,7 @@ async fn handlers_beyond_the_cap_are_refused_and_leave_their_keys_free() {
     assert_eq!(error.kind(), Some(ErrorKind::DetachedFull));
     assert_eq!(error.to_string(), "idempotency \"pay\" at capacity (2 detached handlers)");
     assert!(error.refusal().never_reached_service());
-    // Who waits for one that runs needs no place.
+    // A call that waits for a running handler needs no place.
     let mut waits = begin(&mut service, Ask(1));
     assert!(is_pending(&mut waits));
     tokio::task::yield_now().await;
@@ -88,12 +88,12 @@ async fn draining_waits_for_all_that_run_and_lets_none_begin() {
     assert_eq!(
         soon(begin(&mut service, Ask(1))).await.unwrap(),
         1,
-        "what is stored is still given"
+        "a stored answer is still replayed"
     );
     soon(drained).await;
     assert_eq!(watch.ms(), 300);
     assert_eq!(layer.handle().stats().detached, 0);
-    // Both answers are there.
+    // Both answers are available.
     assert_eq!(soon(begin(&mut service, Ask(3))).await.unwrap(), 3);
     soon(handle.drain()).await;
 }
@@ -104,7 +104,7 @@ async fn a_layer_that_runs_nothing_is_drained_at_once() {
     now(layer(config()).handle().drain());
 }
 
-/// A task that was dropped with its runtime, or by its spawner, leaves nothing behind.
+/// A task that its runtime or its spawner dropped leaves nothing behind.
 #[tokio::test(start_paused = true)]
 async fn a_handler_whose_task_is_dropped_frees_its_key_and_tells_its_caller() {
     let (inner, log) = Scripted::new();
@@ -118,8 +118,8 @@ async fn a_handler_whose_task_is_dropped_frees_its_key_and_tells_its_caller() {
     assert_eq!(stats.store.unwrap().in_flight, 0);
 }
 
-/// Found in review: where a call runs unprotected because the store is away it ran with its caller, and
-/// began after the drain.
+/// Regression: a call that ran unprotected because the store was unavailable ran on the task of its
+/// caller, and began after the drain.
 #[tokio::test(start_paused = true)]
 async fn a_handler_without_its_store_is_detached_as_any_other() {
     let store = Faulty::default();

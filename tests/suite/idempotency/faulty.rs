@@ -1,4 +1,4 @@
-//! A store that has to be waited for, and that fails when it is told to.
+//! A slow store that fails on request.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -12,24 +12,24 @@ use buttress::{Clock, StoreError, StoreErrorKind};
 
 use crate::support::ms;
 
-/// What one operation does.
+/// The behaviour of one operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Plan {
-    /// Takes so many milliseconds, and is done at their end.
+    /// The operation takes this number of milliseconds, and its effect happens at the end.
     Slow(u64),
-    /// Is done, and then takes so many milliseconds to say so.
+    /// The effect happens, and the answer takes this number of milliseconds.
     SlowReply(u64),
-    /// Is not done.
+    /// The operation fails without an effect.
     Fails(StoreErrorKind),
-    /// Is done, and says that it was not.
+    /// The effect happens, and the operation returns an error.
     LosesReply,
-    /// Never ends; done at once.
+    /// The effect happens immediately, and the operation never ends.
     Hangs,
-    /// Never ends, and is not done.
+    /// The operation never ends, without an effect.
     HangsUndone,
 }
 
-/// A [`MemoryStore`] behind a wire.
+/// A [`MemoryStore`] behind a simulated network.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faulty {
     pub(super) memory: MemoryStore<u32>,
@@ -40,7 +40,7 @@ pub(super) struct Faulty {
 struct Script {
     plans: VecDeque<(&'static str, Plan)>,
     asked: Vec<&'static str>,
-    /// What operations do that are not planned for.
+    /// The behaviour of operations without a plan.
     always: Vec<(&'static str, Plan)>,
 }
 
@@ -49,13 +49,13 @@ impl Faulty {
         Self { memory, ..Self::default() }
     }
 
-    /// The next `operation` that is not planned for yet does `plan`.
+    /// Sets the behaviour of the next `operation` without a plan.
     pub(super) fn then(&self, operation: &'static str, plan: Plan) -> &Self {
         self.script.lock().unwrap().plans.push_back((operation, plan));
         self
     }
 
-    /// Every `operation` that is not planned for does `plan` from now on.
+    /// Sets the behaviour of every `operation` without a plan from now on.
     pub(super) fn always(&self, operation: &'static str, plan: Plan) -> &Self {
         let always = &mut self.script.lock().unwrap().always;
         always.retain(|(planned, _)| *planned != operation);
@@ -63,7 +63,7 @@ impl Faulty {
         self
     }
 
-    /// What was asked so far.
+    /// Returns the operations so far.
     pub(super) fn asked(&self) -> Vec<&'static str> {
         self.script.lock().unwrap().asked.clone()
     }
@@ -102,7 +102,7 @@ impl Faulty {
             }
             Plan::SlowReply(time) => {
                 let done = act(&self.memory);
-                // Not held across the wait: what was done need not be sent anywhere.
+                // The guard is not held across the wait, so the future need not be `Send` with it.
                 let done = Mutex::new(Some(done));
                 wait(time).await;
                 done.into_inner().unwrap().unwrap()

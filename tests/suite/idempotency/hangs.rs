@@ -1,4 +1,5 @@
-//! A store that hangs: no caller waits beyond the patience, and what has no answer may have been done.
+//! A store that hangs: no caller waits longer than the patience, and an operation without an answer
+//! is in doubt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,7 +33,7 @@ async fn a_claim_that_hangs_refuses_the_call_and_holds_no_key() {
         let error = call(&mut service, Ask(7)).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::StoreUnavailable));
         assert_eq!((watch.ms(), log.calls()), (900, 0));
-        // The claim may have been made, so it is given back.
+        // The claim may exist, so the layer releases it.
         assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
         assert_eq!(watch.ms(), 900);
     }
@@ -136,7 +137,7 @@ async fn a_sweep_that_hangs_ends_and_the_next_one_comes() {
     assert!(store.count("sweep") >= 2, "{:?}", store.asked());
 }
 
-/// What a handler does with a completion that has no answer.
+/// Runs a handler with a completion whose answer is lost.
 async fn in_a_transaction(
     plan: Plan,
     commits: bool,
@@ -174,7 +175,8 @@ async fn in_a_transaction(
 
 #[tokio::test(start_paused = true)]
 async fn a_completion_in_a_transaction_that_hangs_is_in_doubt() {
-    // Committed although its answer never came: read back, and not run a second time.
+    // Committed although its answer never arrived: the layer reads it back and does not run it
+    // again.
     let (_, waited, answers, effects) = in_a_transaction(Plan::Hangs, true, true).await;
     assert_eq!((waited, answers.map(Result::unwrap), effects), (900, [700, 700], 1));
     // Rolled back: the next call runs.
@@ -182,7 +184,8 @@ async fn a_completion_in_a_transaction_that_hangs_is_in_doubt() {
         in_a_transaction(Plan::HangsUndone, false, true).await;
     assert_eq!((waited, first, effects), (900, Err(AppError::Broken("no answer")), 0));
     assert_eq!(second, Ok(700));
-    // Committed without the answer in it, and the handler does not care: the layer stores the answer.
+    // Committed without the answer in it, and the handler ignores that: the layer stores the
+    // answer.
     let (store, _, answers, effects) = in_a_transaction(Plan::HangsUndone, true, false).await;
     assert_eq!((answers.map(Result::unwrap), effects), ([700, 700], 1));
     assert_eq!(store.count("complete"), 1);

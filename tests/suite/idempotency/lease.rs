@@ -1,4 +1,4 @@
-//! The claim of a call that runs: renewed, fenced, given back.
+//! The claim of a running call: renewed, fenced, released.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use tower::Layer;
 use super::{Ask, Layered, Scripted, Step, begin, call, config, layer, over};
 use crate::support::{AppError, Watch, is_pending, ms, now, panic_of, soon};
 
-/// Refuses what is in flight, so that a test sees whether a key is free.
+/// Refuses calls whose key is in flight, so that a test sees whether a key is free.
 fn refusing() -> Config {
     config().refuse_in_flight(true)
 }
@@ -28,7 +28,7 @@ async fn a_claim_is_renewed_every_third_of_its_lease_while_its_handler_runs() {
     let running = tokio::spawn(begin(&mut service, Ask(7)));
     let watch = Watch::start();
     for (at, left) in [(1, 899), (299, 601), (301, 899), (599, 601), (601, 899), (9_999, 801)] {
-        // Not a leap: the clock stops at every renewal on the way.
+        // The clock moves in steps, and stops at every renewal.
         Clock::default().sleep(ms(at - watch.ms())).await;
         let error = now(begin(&mut service, Ask(7))).unwrap_err();
         assert_eq!(error.refusal().retry_after(), Some(ms(left)), "at {at}");
@@ -37,7 +37,7 @@ async fn a_claim_is_renewed_every_third_of_its_lease_while_its_handler_runs() {
     assert_eq!(log.calls(), 1);
 }
 
-/// The lease ends at the instant, not before and not after.
+/// The lease expires exactly at its end.
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_not_renewed_holds_until_its_lease_ends() {
     let (inner, log) = Scripted::new();
@@ -60,7 +60,7 @@ async fn a_claim_whose_lease_ran_out_but_that_nobody_took_is_kept() {
     let mut service = layer.layer(inner);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
-    // The process stood still.
+    // The process was frozen.
     tokio::time::advance(ms(1999)).await;
     assert!(is_pending(&mut first));
     assert_eq!(soon(first).await.unwrap(), 1);
@@ -92,13 +92,14 @@ async fn an_owner_that_wakes_up_after_a_take_over_is_stopped_by_its_next_renewal
         "idempotency: the key was taken over while its handler ran; ask again with it"
     );
     assert_eq!(log.live(), 0, "the handler was dropped");
-    // Whoever asks again gets the one answer.
+    // A later call gets the one answer.
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 2);
     let stats = here.handle().stats();
     assert_eq!((stats.fenced, stats.in_flight, stats.failed), (1, 0, 0));
 }
 
-/// A handler that makes one more call when it wakes. Whatever it did would be done by the other handler too.
+/// A handler that makes one more call when it wakes. The other handler would repeat each of its
+/// effects.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_wakes_up_after_a_take_over_does_nothing_more() {
     for policy in [LostClaim::Refuse, LostClaim::Answer] {
@@ -116,7 +117,7 @@ async fn a_handler_that_wakes_up_after_a_take_over_does_nothing_more() {
         let mut service = here.layer(handler);
         let mut paused = begin(&mut service, Ask(7));
         assert!(is_pending(&mut paused));
-        // The process stands still; another takes the key over, and is done.
+        // The process freezes; another worker takes the key over, and completes it.
         tokio::time::advance(ms(900)).await;
         let (inner, log) = Scripted::new();
         log.then([Step::Answer]);
@@ -134,7 +135,7 @@ async fn a_handler_that_wakes_up_after_a_take_over_does_nothing_more() {
     }
 }
 
-/// Nobody took the key: the handler goes on when its claim is confirmed.
+/// No other worker took the key: the handler continues when its claim is confirmed.
 #[tokio::test(start_paused = true)]
 async fn a_handler_whose_lease_ran_out_and_that_nobody_took_over_goes_on() {
     let (here, _) = two(|| config().lease(ms(900)));
@@ -157,7 +158,7 @@ async fn an_owner_that_answers_after_a_take_over_is_fenced() {
         assert!(is_pending(&mut paused));
         tokio::time::advance(ms(900)).await;
         assert_eq!(call(&mut elsewhere.layer(inner), Ask(7)).await.unwrap(), 2);
-        // It answers at once when it is looked at, before it renews.
+        // It answers immediately when it is polled, before it renews.
         log.open();
         let answer = now(paused);
         match policy {
@@ -221,7 +222,7 @@ async fn a_panic_frees_the_key_on_the_spot() {
             while is_pending(call) {}
         });
         assert!(said.starts_with("scripted panic"), "{said}");
-        // The future is still there, as where somebody catches the panic.
+        // The future is still alive, as after a caught panic.
         assert_eq!(in_flight(&layer), 0, "{step:?}");
         drop(kept);
         assert_eq!(now(begin(&mut service, Ask(7))).unwrap(), 2);

@@ -1,4 +1,4 @@
-//! Places in the line of a key that are late, lost, or in the wrong line.
+//! Waiting slots of a key that are late, lost, or of an earlier queue.
 
 use buttress::idempotency::{IdempotencyLayer, MemoryStore};
 use buttress::{Clock, ErrorKind};
@@ -8,8 +8,8 @@ use super::faulty::{Faulty, Plan};
 use super::{Ask, Scripted, Step, begin, begin_many, call, config, digest, layer, over, tens};
 use crate::support::{Watch, is_pending, ms, soon};
 
-/// Found in review: places were numbered by line. One that had been served and was dropped without
-/// having been polled took the place of the same number out of a line that had come after its own.
+/// Regression: slots were numbered per queue. A slot that had been served and was dropped unpolled
+/// removed the slot of the same number from a later queue.
 #[tokio::test(start_paused = true)]
 async fn a_place_in_a_line_that_is_gone_disturbs_no_other() {
     let (inner, log) = Scripted::new();
@@ -20,7 +20,7 @@ async fn a_place_in_a_line_that_is_gone_disturbs_no_other() {
     assert!(calls.iter_mut().all(is_pending));
     let (served, first) = (calls.pop().unwrap(), calls.pop().unwrap());
     assert_eq!(soon(first).await.unwrap(), 1);
-    // Another result takes the place of the first, whose key begins anew.
+    // Another result evicts the first, whose key starts again.
     assert_eq!(call(&mut service, Ask(8)).await.unwrap(), 2);
     let mut calls = begin_many(&mut service, Ask(7), 2);
     assert!(calls.iter_mut().all(is_pending));
@@ -34,7 +34,7 @@ async fn a_place_in_a_line_that_is_gone_disturbs_no_other() {
     assert_eq!(layer.handle().stats().waiting, 0);
 }
 
-/// Found beside that: a place that is served while its call asks the store was counted out of its line
+/// Regression: a slot that is served while its call queries the store was removed from its queue
 /// twice.
 #[tokio::test(start_paused = true)]
 async fn whoever_is_served_while_it_asks_the_store_leaves_the_line_once() {
@@ -48,7 +48,7 @@ async fn whoever_is_served_while_it_asks_the_store_leaves_the_line_once() {
     tokio::task::yield_now().await;
     let asks = tokio::spawn(begin(&mut service, Ask(71)));
     tokio::task::yield_now().await;
-    // It asks for something else, as far as anybody knows, and stays in line.
+    // Its request may differ, so it stays in the queue.
     let mut stays = begin(&mut service, Ask(70));
     assert!(is_pending(&mut stays));
     store.then("claim", Plan::Slow(100));
@@ -61,7 +61,7 @@ async fn whoever_is_served_while_it_asks_the_store_leaves_the_line_once() {
     assert_eq!(layer.handle().stats().waiting, 0);
 }
 
-/// Not meant to be done, but no deadlock either: as the guide says.
+/// A mistake, but no deadlock, as the guide says.
 #[tokio::test(start_paused = true)]
 async fn a_layer_inside_of_itself_waits_for_itself_as_long_as_any_call() {
     let (inner, log) = Scripted::new();

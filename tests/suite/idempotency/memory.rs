@@ -1,4 +1,4 @@
-//! The store in memory by itself.
+//! The store in memory alone.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn a_full_store_evicts_the_oldest_results_and_never_a_claim_in_flight() {
     for number in 0..2u32 {
         assert_eq!(claim(&store, &number.to_string(), 100), Claimed::Owned, "{number}");
     }
-    // A thousand claims in flight are kept, whatever the capacity.
+    // It keeps a thousand claims in flight, whatever the capacity.
     (0..1000).for_each(|n| assert_eq!(claim(&store, &format!("f{n}"), 7), Claimed::Owned));
     assert_eq!(Store::<u32>::size(&store).unwrap().in_flight, 1003);
 }
@@ -78,7 +78,7 @@ fn what_has_expired_is_absent_whether_swept_or_not_and_leaves_as_claims_come() {
     assert_eq!((size.stored, size.in_flight), (0, 100), "the lapsed claim is gone too");
 }
 
-/// Results of a long lifetime must not keep those of a short one from leaving.
+/// Results with a long lifetime must not delay the removal of results with a short one.
 #[test]
 fn lifetimes_that_differ_do_not_hold_each_other_up() {
     let clock = VirtualClock::new();
@@ -127,12 +127,12 @@ fn only_the_claim_that_holds_a_key_can_renew_complete_or_release_it() {
     clock.advance(ms(10_000));
     assert_eq!(claim(&store, "k", 1), Claimed::Owned);
     assert_eq!(claim(&store, "k", 2), Claimed::InFlight { lease_left: LEASE });
-    // Taken over: the old claim is nothing any more.
+    // Taken over: the old claim is void.
     clock.advance(LEASE);
     assert_eq!(claim(&store, "k", 2), Claimed::Owned);
     fenced(store.complete_now(&key, id(1), 1, LEASE));
     store.complete_now(&key, id(2), 2, LEASE).unwrap();
-    // Once more is as good as once.
+    // A repetition has no further effect.
     store.complete_now(&key, id(2), 3, LEASE).unwrap();
     fenced(store.renew_claim_now(&key, id(2), LEASE));
     store.release_claim_now(&key, id(2)).unwrap();
@@ -142,7 +142,7 @@ fn only_the_claim_that_holds_a_key_can_renew_complete_or_release_it() {
     fenced(store.complete_now(&key, id(2), 2, LEASE));
 }
 
-/// A model that does the same with a list that is searched from end to end.
+/// A model with a list that it searches completely.
 #[test]
 fn a_random_walk_agrees_with_a_model() {
     let clock = VirtualClock::new();
@@ -166,7 +166,7 @@ fn a_random_walk_agrees_with_a_model() {
                 assert_eq!(claimed, model.claim(&text, claim, print, time, at), "step {step}");
             }
             2 => {
-                // Of one lifetime, so that what a full store evicts is what expires first.
+                // All have one lifetime, so that a full store evicts the result that expires first.
                 let stored = store.complete_now(&key, id, step, ms(300)).is_ok();
                 if !stored {
                     model.forget_lapsed(&text, claim, at);
@@ -209,7 +209,7 @@ struct Modelled {
 }
 
 impl Model {
-    /// A claim whose lease ran out is there until it is swept, which is the store's business.
+    /// A claim whose lease has expired exists until the store sweeps it.
     fn forget_lapsed(&mut self, key: &str, claim: u128, at: Duration) {
         let lapsed = |e: &Modelled| e.value.is_none() && e.until <= at;
         self.entries.retain(|e| !(e.key == key && e.claim == claim && lapsed(e)));

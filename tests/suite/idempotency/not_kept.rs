@@ -1,4 +1,4 @@
-//! Work that is done and whose result cannot be kept: it is not done again.
+//! Calls whose handler has run and whose result cannot be kept: the handler does not run again.
 
 use buttress::idempotency::{
     Config, Encoded, IdempotencyLayer, InvalidKey, Key, MemoryStore, Store,
@@ -11,7 +11,7 @@ use super::faulty::{Faulty, Plan};
 use super::{Ask, ByAsk, Scripted, Step, begin, by_ask, call, config};
 use crate::support::{AppError, is_pending, ms, now, soon};
 
-/// Takes no number above 1.
+/// A codec that encodes no number above 1.
 #[derive(Clone, Copy)]
 struct OnlyOne;
 
@@ -38,15 +38,15 @@ fn encoded(config: Config) -> IdempotencyLayer<ByAsk, u32> {
     IdempotencyLayer::new(config, store, by_ask as fn(&Ask) -> Result<Key, InvalidKey>).unwrap()
 }
 
-/// Caught: the key was free when the lease had run out, and the work was done twice.
+/// Regression: the key was free after the lease had expired, and the handler ran twice.
 #[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_encoded_leaves_its_key_done() {
     let events = Arc::new(Mutex::new(Vec::new()));
-    let hears = {
+    let observer = {
         let events = events.clone();
         move |_: Name, event: &Event| events.lock().unwrap().push(event.clone())
     };
-    let config = config().name("pay").result_lifetime(ms(60_000)).lease(ms(900)).observer(hears);
+    let config = config().name("pay").result_lifetime(ms(60_000)).lease(ms(900)).observer(observer);
     let layer = encoded(config);
     let (inner, log) = Scripted::new();
     let mut service = layer.layer(inner);
@@ -86,7 +86,7 @@ async fn running_again_has_to_be_asked_for() {
     assert_eq!((stats.not_kept, stats.failed), (2, 2));
 }
 
-/// Whoever waits already gets the answer, which is here though the store does not take it.
+/// Waiting calls get the answer, which is available although the store rejects it.
 #[tokio::test(start_paused = true)]
 async fn calls_that_wait_get_the_answer_and_those_that_come_later_a_refusal() {
     let store = Faulty::default();
@@ -103,11 +103,12 @@ async fn calls_that_wait_get_the_answer_and_those_that_come_later_a_refusal() {
     assert_eq!(soon(first).await.unwrap().unwrap(), 1);
     assert_eq!(soon(second).await.unwrap(), 1);
     assert_eq!(log.calls(), 1);
-    // This store does not know results that are not kept: by default the key then stays in flight.
+    // This store does not support results that are not kept: by default the key then stays in
+    // flight.
     assert_eq!(store.asked().last(), Some(&"renew"));
 }
 
-/// A store that does not implement it holds the key for the lifetime all the same.
+/// A store without support holds the key for the lifetime nevertheless.
 #[tokio::test(start_paused = true)]
 async fn a_store_without_it_keeps_the_key_in_flight_for_the_lifetime() {
     let store = Faulty::default();
@@ -123,7 +124,7 @@ async fn a_store_without_it_keeps_the_key_in_flight_for_the_lifetime() {
     assert_eq!((error.kind(), log.calls()), (Some(ErrorKind::KeyInFlight), 1));
 }
 
-/// The scope of a request that has none is no scope that all of those share.
+/// Requests without a scope do not share a scope.
 #[test]
 fn a_request_without_a_scope_is_refused_and_shares_nothing() {
     let layer: IdempotencyLayer<_, u32> =
@@ -138,7 +139,7 @@ fn a_request_without_a_scope_is_refused_and_shares_nothing() {
     assert_eq!(log.calls(), 1);
 }
 
-/// Caught: whoever stored 10 001 results pushed the results of all others out.
+/// Regression: a caller that stored 10 001 results evicted the results of all others.
 #[test]
 fn one_scope_cannot_push_the_results_of_another_out() {
     for capacity in [2, 10, 10_000] {
@@ -166,7 +167,8 @@ fn one_scope_cannot_push_the_results_of_another_out() {
     }
 }
 
-/// An observer that panics costs its caller the answer, and never another run of the handler.
+/// An observer that panics costs its caller the answer, and never causes another run of the
+/// handler.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_an_observer_does_not_free_the_key() {
     for detached in [false, true] {
@@ -178,7 +180,7 @@ async fn a_panic_of_an_observer_does_not_free_the_key() {
                 let config = config().result_lifetime(ms(60_000)).lease(ms(900));
                 let config = config.refuse_in_flight(true).observer(observer);
                 let config = if detached { config.detached(5) } else { config };
-                // The second store has to be waited for, and does not know results that are not kept.
+                // The second store is slow, and does not support results that are not kept.
                 let (layer, refusal) = match asynchronous {
                     false => (encoded(config), ErrorKind::ResultNotKept),
                     true => {

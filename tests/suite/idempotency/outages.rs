@@ -1,4 +1,4 @@
-//! A store that is away for long, or that a person must mend.
+//! A store that is unavailable for a long time, or that needs a manual repair.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ async fn pass(time: Duration) {
     Clock::default().sleep(time).await;
 }
 
-/// Caught: ten renewals and ten warnings a second, for each handler that ran.
+/// Regression: each running handler made ten renewals and ten warnings per second.
 #[tokio::test(start_paused = true)]
 async fn renewals_wait_ever_longer_and_two_lines_are_logged() {
     let lines = Lines::capture();
     let store = Faulty::default();
     let (inner, log) = Scripted::new();
     log.then([Step::AnswerAfter(12 * 60 * 1000)]);
-    // The handler runs on without protection.
+    // The handler continues without protection.
     let config = config().lease(Duration::from_secs(30)).store_failure(StoreFailure::Open);
     let layer = over(config, &store);
     let mut service = layer.layer(inner);
@@ -53,7 +53,7 @@ async fn a_renewal_that_a_person_must_make_possible_is_tried_once_a_minute() {
     let store = Faulty::default();
     let (inner, log) = Scripted::new();
     log.then([Step::AnswerAfter(12 * 60 * 1000)]);
-    // The handler runs on without protection.
+    // The handler continues without protection.
     let config = config().lease(Duration::from_secs(30)).store_failure(StoreFailure::Open);
     let layer = over(config, &store);
     let mut service = layer.layer(inner);
@@ -85,7 +85,7 @@ async fn a_sweep_that_a_person_must_make_possible_is_tried_once_a_minute() {
     assert_eq!(lines.levels(), (1, 0, 0));
 }
 
-/// The callers hear of every failure; the log of the first.
+/// The callers get every failure; the log gets the first.
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_two_lines_however_many_calls_it_refuses() {
     for (plan, said) in [(AWAY, (0, 1, 0)), (BROKEN, (1, 0, 0))] {

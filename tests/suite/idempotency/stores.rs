@@ -1,4 +1,4 @@
-//! Stores that have to be waited for, and that fail.
+//! Slow stores and stores that fail.
 
 use buttress::idempotency::{Config, Encoded, IdempotencyLayer, InvalidKey, Key, MemoryStore};
 use buttress::idempotency::{Leave, StoreFailure};
@@ -30,7 +30,8 @@ async fn the_same_happens_with_a_store_that_takes_its_time() {
         assert_eq!(soon(call).await.unwrap().unwrap(), 1);
         ends.push(watch.ms());
     }
-    // The others reach the store before the slow one: one of them runs, the slow one waits as well.
+    // The other calls reach the store before the slow one. One of them runs, and the slow one waits
+    // too.
     assert_eq!(log.calls(), 1);
     assert!(ends.iter().all(|end| *end == 130), "{ends:?}");
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
@@ -51,7 +52,7 @@ async fn a_store_that_does_not_answer_refuses_the_call_by_default() {
     assert_eq!(error.to_string(), "idempotency \"pay\": the store does not answer");
     assert!(error.refusal().never_reached_service());
     assert_eq!((watch.ms(), store.count("claim"), log.calls()), (200, 3, 0));
-    // When it is back, all is well.
+    // After the outage all calls work.
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!(layer.handle().stats().store_failed, 1);
 }
@@ -107,7 +108,7 @@ async fn replies_that_are_lost_wedge_nothing() {
     assert_eq!(log.calls(), 1);
 }
 
-/// Caught: a claim that was made by an attempt whose reply was lost held the key for a whole lease.
+/// Regression: a claim of an attempt whose reply was lost held the key for a whole lease.
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_was_made_unheard_is_given_back() {
     let store = Faulty::default();
@@ -155,8 +156,8 @@ async fn a_call_dropped_while_it_runs_frees_its_key_from_a_task() {
     assert_eq!(layer.handle().stats().taken_over, 1);
 }
 
-/// Outside of a runtime nothing can be spawned: the lease ends instead. Found in review: with the default
-/// spawner, passed as one's own, dropping the call panicked.
+/// Outside of a runtime nothing can be spawned, so the lease expires. Regression: with the default
+/// spawner, passed explicitly, dropping the call panicked.
 #[test]
 fn a_call_dropped_outside_of_a_runtime_leaves_its_key_to_its_lease() {
     left_to_its_lease(config());
@@ -179,7 +180,7 @@ fn left_to_its_lease(config: Config) {
     assert!(is_pending(&mut begin(&mut service, Ask(7))), "it runs");
 }
 
-/// The handler is done: a client that goes away now must not undo that.
+/// The handler has run: a client that disconnects now must not undo that.
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_stored_though_its_caller_goes_away_meanwhile() {
     let store = Faulty::default();
@@ -219,7 +220,7 @@ async fn a_renewal_that_fails_is_tried_again_before_the_lease_ends() {
     let mut service = layer.layer(inner);
     let running = tokio::spawn(begin(&mut service, Ask(7)));
     let watch = Watch::start();
-    // At 300, 400 and 500 ms; then every 300 ms again, from the request on.
+    // At 300, 400 and 500 ms, then every 300 ms again, counted from the request.
     for (at, renewals) in [(299, 0), (301, 1), (401, 2), (501, 3), (799, 3), (801, 4)] {
         Clock::default().sleep(ms(at - watch.ms())).await;
         assert_eq!(store.count("renew"), renewals, "at {at}");
@@ -241,8 +242,8 @@ async fn a_renewal_that_is_fenced_stops_the_handler() {
     assert_eq!((watch.ms(), log.live(), store.count("release")), (300, 0, 0));
 }
 
-/// Its process stood still for longer than the lease. The store decides whether the handler continues. A store that
-/// fails decides nothing, unless the policy is to run without protection.
+/// The process was frozen for longer than the lease. The store decides whether the handler
+/// continues. A failing store decides nothing, unless the policy is to run without protection.
 #[tokio::test(start_paused = true)]
 async fn a_handler_whose_lease_ran_out_waits_for_the_answer_of_the_store() {
     let fenced = Plan::Fails(StoreErrorKind::Fenced);
@@ -277,7 +278,8 @@ async fn a_handler_whose_lease_ran_out_waits_for_the_answer_of_the_store() {
     }
 }
 
-/// Another process may have the key by then. The handler may hold what the store waits for, so it is dropped.
+/// Another process may own the key by then. The handler may hold a resource that the store needs,
+/// so it is dropped.
 #[tokio::test(start_paused = true)]
 async fn a_handler_whose_claim_no_store_confirms_is_dropped_after_the_patience() {
     for (plan, fails) in [(TRANSIENT, 1_000), (Plan::Hangs, 1_000), (Plan::HangsUndone, 1_000)] {
@@ -297,7 +299,7 @@ async fn a_handler_whose_claim_no_store_confirms_is_dropped_after_the_patience()
     }
 }
 
-/// The handler has not run yet: the claim is asked for once more, and the store says who has the key.
+/// The handler has not run yet: the layer repeats the claim, and the store reports the owner.
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_answer_comes_after_its_lease_is_asked_for_again() {
     let store = Faulty::default();
@@ -308,14 +310,14 @@ async fn a_claim_whose_answer_comes_after_its_lease_is_asked_for_again() {
     let elsewhere = over(config().lease(ms(900)), &store);
     let late = tokio::spawn(begin(&mut here.layer(inner.clone()), Ask(7)));
     Clock::default().sleep(ms(899)).await;
-    // One that waits for the end of the lease takes the key over.
+    // A call that waits for the end of the lease takes the key over.
     let other = tokio::spawn(begin(&mut elsewhere.layer(inner), Ask(7)));
     assert_eq!(soon(other).await.unwrap().unwrap(), 1);
     assert_eq!(soon(late).await.unwrap().unwrap(), 1);
     assert_eq!(log.calls(), 1);
 }
 
-/// It would never know that it has the key.
+/// The layer would never know that it owns the key.
 #[tokio::test(start_paused = true)]
 async fn a_store_whose_answers_all_come_after_the_lease_is_a_store_that_fails() {
     let store = Faulty::default();
@@ -365,7 +367,7 @@ async fn a_call_that_waits_gives_back_what_it_had_reserved_further_in() {
     let service = over(config(), &store).layer(limited);
     let waiting = tokio::spawn(service.clone().oneshot(Ask(7)));
     tokio::task::yield_now().await;
-    // The call that waits had the one permit when it was made.
+    // The waiting call had the only permit when it was made.
     let watch = Watch::start();
     assert_eq!(soon(service.oneshot(Ask(8))).await.unwrap(), 2);
     assert_eq!(watch.ms(), 0);
@@ -390,18 +392,18 @@ async fn what_has_expired_is_swept_in_batches_now_and_then() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
-    // Ten expired, less those that claims of the store in memory remove themselves: batch by batch,
-    // until one is not full.
+    // Ten expired, except those that claims of the store in memory remove themselves. Sweeps follow
+    // until one finds less than a full batch.
     let swept = store.count("sweep");
     assert!((2..=4).contains(&swept), "{swept}");
     assert_eq!(store.memory.begin_size(), 2);
-    // Not again before the interval has passed.
+    // No sweep before the interval has passed.
     call(&mut service, Ask(102)).await.unwrap();
     tokio::task::yield_now().await;
     assert_eq!(store.count("sweep"), swept);
 }
 
-/// What the store holds.
+/// The content of the store.
 trait Held {
     fn begin_size(&self) -> usize;
 }
@@ -415,13 +417,13 @@ impl Held for MemoryStore<u32> {
 #[tokio::test(start_paused = true)]
 async fn failures_of_the_store_are_told_with_their_kind() {
     let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let hears = {
+    let observer = {
         let told = told.clone();
         move |_: Name, event: &Event| told.lock().unwrap().push(event.clone())
     };
     let store = Faulty::default();
     store.then("claim", Plan::Fails(StoreErrorKind::Corrupt));
-    let mut service = over(config().observer(hears), &store).layer(Scripted::new().0);
+    let mut service = over(config().observer(observer), &store).layer(Scripted::new().0);
     call(&mut service, Ask(7)).await.unwrap_err();
     let told = told.lock().unwrap();
     assert_eq!(told[0], Event::StoreFailed { kind: StoreErrorKind::Corrupt });
@@ -439,7 +441,7 @@ async fn typed_values_are_kept_in_a_store_of_bytes() {
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!(log.calls(), 1);
-    // The same store read as something else is corrupt, and says so.
+    // The store read with another codec is corrupt, and reports it.
     let store = Encoded::new(bytes, Json);
     let other: IdempotencyLayer<_, String> = IdempotencyLayer::new(config(), store, key).unwrap();
     let mut service = other

@@ -1,4 +1,4 @@
-//! Many callers at once, on real threads.
+//! Many concurrent callers on real threads.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
@@ -13,10 +13,10 @@ use crate::support::{AppError, ms};
 const KEYS: u32 = 300;
 const CALLERS: u32 = 8;
 
-/// Every key is asked for by several tasks; handlers fail, wait, and answer at once by chance. A wake
-/// that is lost would be made up for by the next look only, an hour later.
+/// Several tasks request every key. Handlers fail, wait, and answer immediately at random. A lost
+/// wake would be repaired only by the next poll, an hour later.
 fn one_answer_for_each_key(store: impl Fn(Config) -> Layered + Send + 'static) {
-    let (tell, told) = mpsc::channel();
+    let (reply, replied) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(4).enable_time().build().unwrap();
@@ -53,10 +53,10 @@ fn one_answer_for_each_key(store: impl Fn(Config) -> Layered + Send + 'static) {
         let stats = layer.handle().stats();
         assert_eq!((stats.in_flight, stats.waiting), (0, 0));
         assert_eq!(stats.started + stats.replayed, u64::from(KEYS * CALLERS));
-        tell.send(()).unwrap();
+        reply.send(()).unwrap();
     });
-    // The bound is waited for only where the test fails.
-    assert_ne!(told.recv_timeout(ms(60_000)), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
+    // The bound is reached only if the test fails.
+    assert_ne!(replied.recv_timeout(ms(60_000)), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
     thread.join().unwrap();
 }
 

@@ -15,12 +15,12 @@ use crate::support::{AppError, Watch, ms, now, soon};
 
 type Request<St> = WithClaim<Ask, St, u32>;
 
-/// What a handler does.
+/// The behaviour of a handler.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Does {
     /// Commits and answers.
     Commits,
-    /// Commits, and hears that it failed: the reply was lost.
+    /// Commits, and gets an error because the reply was lost.
     CommitsAndFails,
     /// Rolls back and fails.
     RollsBack,
@@ -28,7 +28,7 @@ enum Does {
     Nothing,
 }
 
-/// A handler with one effect, counted where it is committed.
+/// A handler with one effect, counted at its commit.
 fn handler(
     memory: &MemoryStore<u32>,
     does: &[Does],
@@ -160,8 +160,8 @@ async fn a_request_without_a_key_completes_nothing() {
     assert_eq!(layer.handle().stats().store.unwrap().stored, 0);
 }
 
-/// The paused owner has done its work in a transaction, and somebody else has the key: its commit is
-/// refused, so the effect happens once.
+/// The paused owner has done its work in a transaction, and another worker owns the key. The store
+/// refuses the commit, so the effect happens once.
 #[tokio::test(start_paused = true)]
 async fn a_commit_after_a_take_over_is_fenced_with_its_effect() {
     let store = MemoryStore::<u32>::default();
@@ -180,7 +180,8 @@ async fn a_commit_after_a_take_over_is_fenced_with_its_effect() {
                     counted.fetch_add(1, Ordering::SeqCst);
                 });
                 r.claim.complete_in(&mut tx, &1).await.unwrap();
-                // The process stands still until its lease is over, and another does the work.
+                // The process freezes until its lease has expired, and another worker does the
+                // work.
                 tokio::task::yield_now().await;
                 tokio::time::advance(ms(900)).await;
                 let mut elsewhere = elsewhere;
@@ -199,7 +200,8 @@ async fn a_commit_after_a_take_over_is_fenced_with_its_effect() {
     assert_eq!(soon(begin(&mut service, Ask(7))).await.unwrap(), 5, "the one answer");
 }
 
-/// A handler that commits, and then has 15 seconds of work left. The lease is renewed every 10.
+/// A handler that commits, and then has 15 seconds of work left. The lease is renewed every 10
+/// seconds.
 async fn works_on_after_its_commit<St>(store: St, memory: MemoryStore<u32>)
 where
     St: Store<u32> + CompleteIn<MemoryTransaction<u32>, u32> + Clone,
@@ -220,16 +222,16 @@ where
     tokio::task::yield_now().await;
     let second = tokio::spawn(begin(&mut service, Ask(7)));
     assert_eq!(soon(second).await.unwrap().unwrap(), 1);
-    assert!(watch.ms() <= 10_000, "the answer is there for whoever else asks");
+    assert!(watch.ms() <= 10_000, "the answer is available to other callers");
     assert_eq!(soon(first).await.unwrap().unwrap(), 1);
     assert_eq!(watch.ms(), 15_000);
     let stats = layer.handle().stats();
     assert_eq!((stats.fenced, stats.failed, stats.in_flight, stats.waiting), (0, 0, 0, 0));
 }
 
-/// Found in review: the next renewal was refused, since the claim is no longer in flight, and that was
-/// taken for a loss: the handler was dropped at an await, and its caller told that somebody else has
-/// the key.
+/// Regression: the next renewal was refused, because the claim was no longer in flight, and the
+/// layer took that for a loss. It dropped the handler at an await, and its caller got the error
+/// that another worker owns the key.
 #[tokio::test(start_paused = true)]
 async fn a_handler_may_work_on_after_its_commit() {
     let memory = MemoryStore::default();
@@ -237,15 +239,15 @@ async fn a_handler_may_work_on_after_its_commit() {
     let store = Faulty::default();
     works_on_after_its_commit(store.clone(), store.memory.clone()).await;
     assert_eq!((store.count("renew"), store.count("outcome")), (1, 1), "then it needs no renewal");
-    // Nor while that cannot be found out.
+    // It does not renew while the outcome is unknown either.
     let store = Faulty::default();
     store.then("outcome", Plan::Fails(StoreErrorKind::Transient));
     works_on_after_its_commit(store.clone(), store.memory.clone()).await;
     assert_eq!((store.count("renew"), store.count("outcome")), (2, 2));
 }
 
-/// Found in review: the second try, refused because the first was committed, wiped out that there had
-/// been a first, and the caller got an error for what was committed.
+/// Regression: the second try was refused because the first was committed. The refusal erased the
+/// record of the first try, and the caller got an error for a committed effect.
 #[tokio::test(start_paused = true)]
 async fn a_commit_whose_reply_was_lost_may_be_tried_again_in_the_handler() {
     let store = MemoryStore::<u32>::default();
@@ -255,7 +257,7 @@ async fn a_commit_whose_reply_was_lost_may_be_tried_again_in_the_handler() {
         let (mut first, mut second) = (store.begin(), store.begin());
         async move {
             r.claim.complete_in(&mut first, &700).await.unwrap();
-            // Its reply is lost: the handler does what it would do after a deadlock.
+            // Its reply is lost: the handler reacts as to a deadlock.
             first.commit().unwrap();
             let fenced = r.claim.complete_in(&mut second, &700).await.unwrap_err();
             assert_eq!(fenced.kind(), StoreErrorKind::Fenced);

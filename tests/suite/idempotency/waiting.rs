@@ -60,7 +60,7 @@ async fn a_key_in_flight_is_refused_at_once_where_nobody_waits() {
     tokio::time::advance(ms(1000)).await;
     let error = now(begin(&mut service, Ask(7))).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::KeyInFlight));
-    assert_eq!(error.refusal().retry_after(), Some(ms(8000)), "what is left of the lease");
+    assert_eq!(error.refusal().retry_after(), Some(ms(8000)), "the rest of the lease");
     assert!(error.refusal().never_reached_service());
     assert_eq!(first.await.unwrap(), 1);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
@@ -80,7 +80,7 @@ async fn a_wait_ends_at_the_longest_wait() {
         assert_eq!(watch.ms(), answer_after.min(500));
         assert_eq!(waited.as_ref().err().and_then(|error| error.kind()), expected);
         if let Err(error) = waited {
-            // Nothing was renewed yet: the lease of 30 s began with the call.
+            // No renewal yet: the lease of 30 s began with the call.
             assert_eq!(error.refusal().retry_after(), Some(ms(29_500)));
         }
         assert_eq!(soon(first).await.unwrap().unwrap(), 1);
@@ -125,10 +125,11 @@ async fn when_an_owner_fails_exactly_one_of_those_who_wait_takes_over() {
     for task in tasks {
         answers.push(soon(task).await.unwrap().ok());
     }
-    // First come, first served: the second call takes over from the first, the third from the second.
+    // In the order of arrival: the second call takes over from the first, the third from the
+    // second.
     assert_eq!(answers, [None, None, Some(3), Some(3), Some(3), Some(3)]);
     assert_eq!((watch.ms(), log.at()), (300, vec![0, 100, 200]));
-    assert_eq!(log.peak(), 1, "never two at once");
+    assert_eq!(log.peak(), 1, "never two concurrently");
     let stats = layer.handle().stats();
     assert_eq!((stats.started, stats.taken_over, stats.failed, stats.replayed), (3, 2, 2, 3));
 }
@@ -154,7 +155,7 @@ async fn whoever_is_dropped_while_it_waits_disturbs_nobody() {
     }
 }
 
-/// It has been told to look, and is dropped before it does.
+/// It has been woken to check the key, and is dropped before its poll.
 #[tokio::test(start_paused = true)]
 async fn the_next_takes_over_when_the_first_is_dropped_with_its_turn() {
     let (inner, log) = Scripted::new();
@@ -164,13 +165,13 @@ async fn the_next_takes_over_when_the_first_is_dropped_with_its_turn() {
     let mut calls = begin_many(&mut service, Ask(7), 3);
     assert!(calls.iter_mut().all(is_pending));
     let (last, second) = (calls.pop().unwrap(), calls.pop().unwrap());
-    drop(calls); // The owner: the second is told.
+    drop(calls); // The owner: the second is woken.
     drop(second);
     assert_eq!(now(last).unwrap(), 2);
     assert_eq!(log.calls(), 2);
 }
 
-/// The turn comes back to the line when the one who took over goes away too.
+/// The next waiter takes over when the call that took over is dropped too.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_took_over_and_is_dropped_is_taken_over_in_turn() {
     let (inner, log) = Scripted::new();
@@ -201,7 +202,7 @@ async fn a_newcomer_that_gets_a_freed_key_first_is_waited_for() {
     assert_eq!((newcomer.unwrap(), waiting.unwrap(), log.calls()), (2, 2, 2));
 }
 
-/// Two layers over one store are two processes: neither hears of the other.
+/// Two layers over one store are two processes: they do not notify each other.
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_another_process_polls_at_the_interval() {
     let store = MemoryStore::default();
@@ -252,7 +253,7 @@ async fn a_call_of_the_same_layer_that_stands_still_is_taken_over_when_its_lease
     let watch = Watch::start();
     assert_eq!(soon(begin(&mut service, Ask(7))).await.unwrap(), 2);
     assert_eq!(watch.ms(), 250);
-    // Woken up at last, it finds its claim gone, and says so.
+    // It wakes up, finds its claim lost, and reports it.
     log.open();
     let error = soon(stalled).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::ClaimLost));
@@ -260,7 +261,7 @@ async fn a_call_of_the_same_layer_that_stands_still_is_taken_over_when_its_lease
     assert_eq!(layer.handle().stats().fenced, 1);
 }
 
-/// The line is one for each key, whatever is asked for: an answer must not go to another request.
+/// A key has one queue for all its requests: a waiter must not get the answer to another request.
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_handed_only_to_those_who_asked_for_the_same() {
     let layer =
@@ -273,7 +274,7 @@ async fn an_answer_is_handed_only_to_those_who_asked_for_the_same() {
     let mut waits = [begin(&mut service, Ask(71)), begin(&mut service, Ask(71))];
     assert!(waits.iter_mut().all(is_pending));
     drop(first);
-    // The key is free, and another request gets it before those who wait have looked.
+    // The key is free, and another request claims it before the waiters poll.
     let other = tokio::spawn(begin(&mut service, Ask(72)));
     for wait in waits {
         let error = soon(wait).await.unwrap_err();
@@ -292,7 +293,7 @@ async fn whoever_waits_reserves_nothing_in_the_inner_service() {
     let first = tokio::spawn(begin(&mut elsewhere.layer(inner.clone()), Ask(7)));
     let here = IdempotencyLayer::new(config(), store, by_ask).unwrap();
     let service = here.layer(limited.layer(inner));
-    // Were the one permit kept by the call that waits, the other would wait for it.
+    // If the waiting call held the only permit, the other call would wait for it.
     let mut waiting = Box::pin(service.clone().oneshot(Ask(7)));
     assert!(is_pending(&mut waiting));
     drop(service.clone());

@@ -1,4 +1,4 @@
-//! What works without tower, in a task: closures that capture, over a service whose error is boxed.
+//! Use without tower in a task: closures that capture, over a service whose error is boxed.
 
 use buttress::bulkhead::BulkheadLayer;
 use buttress::circuit_breaker::CircuitBreakerLayer;

@@ -24,7 +24,7 @@ fn request() -> Request<Body> {
     Request::get("/").body(Body::empty()).unwrap()
 }
 
-/// A row per stack, over a service that answers 200.
+/// One row per stack, over a service that answers 200.
 macro_rules! rows {
     ($($row:ident => $layer:expr;)*) => { $(
         #[tokio::test]
@@ -73,7 +73,7 @@ rows! {
     };
 }
 
-/// A refusal of a layer below is recognised through the boxed error, in a task.
+/// Layers recognize the refusal of a layer below through the boxed error, in a task.
 #[tokio::test]
 async fn a_refusal_is_an_answer_in_a_task() {
     let limiter = RateLimitLayer::default();

@@ -1,4 +1,4 @@
-//! Whose place a new key takes, and when there is none.
+//! Which key a new key replaces, and when it cannot replace any.
 
 use std::hash::Hash;
 
@@ -10,14 +10,14 @@ use buttress::{CircuitState, ErrorKind};
 use super::{Key, breaker, number};
 use crate::support::{Ask, ms, panic_of};
 
-/// Found in review: once as many hosts were dead as there were places, no other ever got one.
+/// Regression: with as many dead hosts as places, no other host ever got a place.
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_is_forgotten_as_long_after_its_probe_was_due_as_it_was_open() {
     let handle = breaker(2).handle();
     for key in [1, 2] {
         handle.try_acquire(&key).unwrap().failure();
     }
-    // Open until 100 ms.
+    // The circuit is open until 100 ms.
     for wait in [0, 99, 1, 99] {
         tokio::time::advance(ms(wait)).await;
         assert_eq!(handle.try_acquire(&3).unwrap_err().kind(), ErrorKind::TooManyKeys);
@@ -29,7 +29,7 @@ async fn an_open_circuit_is_forgotten_as_long_after_its_probe_was_due_as_it_was_
     assert_eq!((handle.stats().keys, handle.stats().too_many_keys), (2, 4));
 }
 
-/// A circuit that somebody came back to probe is not one that nobody comes to.
+/// A circuit with a new probe is not idle.
 #[tokio::test(start_paused = true)]
 async fn a_circuit_that_opens_again_is_kept_for_as_long_again() {
     let handle = breaker(1).handle();
@@ -42,7 +42,7 @@ async fn a_circuit_that_opens_again_is_kept_for_as_long_again() {
     assert!(handle.try_acquire(&2).is_ok());
 }
 
-/// Found in review: a half-open circuit was forgotten as soon as another key came, and its dead host got a
+/// Regression: a half-open circuit was forgotten at the next new key, and its dead host got a
 /// closed one.
 #[tokio::test(start_paused = true)]
 async fn a_half_open_circuit_is_forgotten_no_sooner_than_an_open_one() {
@@ -59,8 +59,8 @@ async fn a_half_open_circuit_is_forgotten_no_sooner_than_an_open_one() {
     assert!(handle.try_acquire(&2).is_ok());
 }
 
-// Found in review: only the eight oldest keys were looked at, and again by every newcomer, so eight
-// that stayed busy kept everybody out of a map of idle ones.
+// Regression: each new key checked only the eight oldest keys. Eight busy keys kept new keys out of
+// a map of idle ones.
 
 #[tokio::test(start_paused = true)]
 async fn eight_open_circuits_do_not_keep_newcomers_out() {
@@ -106,7 +106,7 @@ async fn eight_keys_that_spent_much_do_not_keep_newcomers_out() {
     }
 }
 
-/// Cannot be copied above 1000.
+/// A key that panics in `clone` above 1000.
 #[derive(PartialEq, Eq, Hash)]
 struct Fragile(u32);
 
@@ -117,8 +117,7 @@ impl Clone for Fragile {
     }
 }
 
-/// Found in review: a key was counted before it was copied, so each such panic cost a place for
-/// ever.
+/// Regression: a key was counted before it was copied, so each panic cost a place forever.
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_key_takes_no_place() {
     let key = |request: &Ask| Fragile(request.0);

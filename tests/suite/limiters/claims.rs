@@ -1,4 +1,4 @@
-//! What is granted to one who does not come for it goes to the next.
+//! A permit of a waiter that does not claim it goes to the next waiter.
 
 use buttress::bulkhead::{self, BulkheadLayer};
 use buttress::circuit_breaker;
@@ -34,7 +34,7 @@ async fn a_permit_that_is_not_claimed_within_a_second_goes_to_the_next() {
     let watch = Watch::start();
     let mut c = soon(other).await.unwrap();
     assert_eq!(watch.ms(), 1000);
-    // B kept its place: it is the next, before one that asks now.
+    // B kept its place: it comes before a newcomer.
     let mut d = b.clone();
     let late = Waiter::new();
     assert!(late.poll_ready(&mut d).is_pending());
@@ -61,7 +61,7 @@ async fn one_that_claims_within_the_second_keeps_its_permit() {
     tokio::time::advance(ms(999)).await;
     assert!(first.poll_ready(&mut b).is_ready());
     tokio::time::advance(ms(3_600_000)).await;
-    assert!(second.poll_ready(&mut c).is_pending(), "who is ready holds it");
+    assert!(second.poll_ready(&mut c).is_pending(), "the ready service holds it");
     assert_eq!(layer.handle().stats().active, 1);
 }
 
@@ -83,7 +83,8 @@ async fn many_that_do_not_come_cost_a_second_each_and_newcomers_pass_them() {
     soon(other).await.unwrap().unwrap();
     assert_eq!(watch.ms(), 3000);
     assert_eq!(handle.stats().queued, 3, "they still wait");
-    // The permit came back with the service; nobody is there to take it but a newcomer.
+    // The permit was released with the service, and no waiter is there to take it except a
+    // newcomer.
     drop(handle.try_acquire().unwrap());
     drop(gone);
     assert_eq!((handle.stats().active, handle.stats().queued), (0, 0));
@@ -155,7 +156,7 @@ async fn the_permits_of_one_key_are_claimed_like_all_others() {
     assert_eq!(watch.ms(), 1000);
 }
 
-/// A probe is reserved by the one that asks, and waits for nobody who was only woken.
+/// The service that polls reserves a probe. No probe is kept for a service that was only woken.
 #[tokio::test(start_paused = true)]
 async fn a_circuit_keeps_no_probe_for_one_that_does_not_ask_again() {
     let config = circuit_breaker::Config::new().consecutive_failures(1).open_for(ms(100));
@@ -168,7 +169,7 @@ async fn a_circuit_keeps_no_probe_for_one_that_does_not_ask_again() {
     let watch = Watch::start();
     soon(ready(&mut c)).await.unwrap();
     assert_eq!(watch.ms(), 100);
-    assert!(first.wakes() >= 1, "it was told");
+    assert!(first.wakes() >= 1, "it was woken");
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +195,7 @@ async fn the_time_of_a_claim_can_be_set_and_changed() {
     assert_eq!(RateLimitLayer::new(config).unwrap_err().field(), "claim-within");
 }
 
-/// One token an hour. B asks once; without a claim C would wait for the second token.
+/// One token per hour. B polls once; without a claim C would wait for the second token.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_not_claimed_goes_to_the_next() {
     const HOUR: u64 = 3_600_000;
@@ -214,7 +215,7 @@ async fn a_token_that_is_not_claimed_goes_to_the_next() {
         ready(&mut c).await.unwrap();
         assert!((HOUR + 1000..=HOUR + 2000).contains(&watch.ms()), "{} ms", watch.ms());
         assert!(first.wakes() >= 1);
-        // And B is the next: at the end of the second hour.
+        // B is the next, at the end of the second hour.
         assert_eq!(now(c.call(Ask(0))), Ok(1));
         ready(&mut b).await.unwrap();
         assert!(watch.ms() >= 2 * HOUR, "{} ms", watch.ms());

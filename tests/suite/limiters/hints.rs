@@ -1,4 +1,4 @@
-//! A refusal that was seen in `poll_ready` says in `call` how long it still is.
+//! A refusal that `poll_ready` decided: `call` reports the remaining wait.
 
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
 use buttress::rate_limit::{Config, RateLimitLayer};
@@ -16,7 +16,7 @@ fn slow() -> Config {
     Config::new().max_tokens(1).refill(1, ms(1000))
 }
 
-/// The hints of calls that are made 900 ms, and 1200 ms, after `poll_ready`.
+/// Returns the hints of calls that are made 900 ms, and 1200 ms, after `poll_ready`.
 async fn hints<S>(service: S, advance: [u64; 2]) -> [Option<std::time::Duration>; 2]
 where
     S: Service<Ask, Response = u32, Error = crate::support::AppError> + Clone,

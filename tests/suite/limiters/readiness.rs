@@ -1,4 +1,4 @@
-//! A call that waits for a limiter keeps nothing of the inner service.
+//! A call that waits for a limiter holds nothing of the inner service.
 
 use buttress::bulkhead::{self, BulkheadLayer, Permit};
 use buttress::rate_limit::{self, RateLimitLayer};
@@ -36,7 +36,7 @@ fn spent() -> RateLimitLayer {
     layer
 }
 
-/// The layer makes the call wait; `admit` lets it in.
+/// The layer makes the call wait; `admit` admits it.
 async fn keeps_nothing_while_it_waits<L>(layer: L, admit: impl AsyncFnOnce())
 where
     L: Layer<Inner, Service: Service<Ask, Response = u32, Error = AppError>>,
@@ -54,7 +54,7 @@ where
     assert!(waiter.poll(&mut waits).is_pending());
     admit().await;
     assert!(waiter.poll(&mut waits).is_pending(), "the inner service is not ready");
-    // Longer than the longest wait: it has its turn, and holds it.
+    // Longer than the longest wait: its turn has come, and it keeps it.
     tokio::time::advance(ms(5000)).await;
     assert!(waiter.poll(&mut waits).is_pending());
     waiter.wakes();
@@ -81,7 +81,7 @@ async fn a_queued_limiter_keeps_nothing_while_it_waits() {
     assert_eq!(handle.stats().queue_timeouts, 0);
 }
 
-/// Ready for the last permit, which another took before the call.
+/// Ready for the last permit, which another call took first.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_must_wait_after_all_lets_go_of_the_service_that_was_ready() {
     let (limited, mut other, _log) = inner();
@@ -98,7 +98,7 @@ async fn a_call_that_must_wait_after_all_lets_go_of_the_service_that_was_ready()
     assert_eq!(now(waits), Ok(1));
 }
 
-/// Parked in the inner service, then the limiter is used up by others.
+/// A call parks in the inner service, then other calls use up the limiter.
 #[tokio::test(start_paused = true)]
 async fn one_that_was_parked_in_the_inner_service_leaves_it_when_it_must_wait() {
     let (limited, mut other, _log) = inner();
@@ -111,12 +111,12 @@ async fn one_that_was_parked_in_the_inner_service_leaves_it_when_it_must_wait() 
     assert!(Waiter::new().poll_ready(&mut service).is_ready());
     let mut fresh = other.clone();
     drop(other);
-    assert!(is_free(&mut fresh), "the inner permit went to nobody who does not use it");
+    assert!(is_free(&mut fresh), "no idle call holds the inner permit");
     drop(service);
 }
 
-/// A permit that came free between `poll_ready` and `call` is used, though the inner service was not
-/// asked.
+/// A permit that was released between `poll_ready` and `call` is used, although the inner service
+/// was not polled.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_need_not_wait_any_more_asks_the_inner_service_itself() {
     let (limited, _other, log) = inner();

@@ -1,4 +1,4 @@
-//! Tokens that came while the timer was between two ticks belong to those who wait.
+//! Tokens that arrived between two ticks of the timer belong to the waiters.
 
 use buttress::ErrorKind;
 use buttress::bulkhead::BulkheadLayer;
@@ -15,7 +15,7 @@ fn per_second(rate: u32, burst: u32) -> Config {
     Config::new().max_tokens(burst).refill(rate, ms(1000))
 }
 
-/// How many milliseconds it takes until `waiters` have their tokens.
+/// Returns the milliseconds until `waiters` have their tokens.
 async fn all_admitted(handle: &Handle, waiters: u32) -> u64 {
     let watch = Watch::start();
     let tasks: Vec<_> = (0..waiters)
@@ -72,7 +72,7 @@ async fn backpressure_brings_the_whole_rate_too() {
     assert_eq!(log.at().last(), Some(&100));
 }
 
-/// Eight tasks that ask again as soon as they are served: fewer than the tokens of a tick.
+/// Eight tasks that request again as soon as they are served: fewer than the tokens of a tick.
 #[tokio::test(start_paused = true)]
 async fn tasks_that_always_ask_get_the_whole_rate_and_no_more() {
     for (rate, burst) in [(1000, 1), (3000, 1), (20_000, 1), (20_000, 7), (100_000, 1)] {
@@ -105,7 +105,7 @@ async fn tasks_that_always_ask_get_the_whole_rate_and_no_more() {
     }
 }
 
-/// What came while calls waited is not kept for calls that come later.
+/// Tokens that arrived while calls waited are not kept for later calls.
 #[tokio::test(start_paused = true)]
 async fn what_is_left_when_the_last_waiter_went_is_soon_lost() {
     let handle = limiter(per_second(100_000, 1));
@@ -129,7 +129,7 @@ fn the_rate_holds_by_the_real_clock() {
     });
 }
 
-/// Every tenth waiter stays; the others are kept and not polled, or dropped.
+/// Every tenth waiter stays; the others are kept without polls, or dropped.
 #[tokio::test(start_paused = true)]
 async fn waiters_that_are_not_polled_or_dropped_hold_nobody_up() {
     for drops in [false, true] {
@@ -197,7 +197,7 @@ fn waiters_of_a_runtime_that_stopped_hold_nobody_up() {
     drop(stopped);
 }
 
-/// A task that comes late, because its thread was busy, still gets what came in time.
+/// A task that polls late, because its thread was busy, still gets tokens that came in time.
 #[tokio::test(start_paused = true)]
 async fn a_late_look_does_not_turn_a_token_that_came_in_time_into_a_timeout() {
     let handle = limiter(per_second(10, 1).max_wait(ms(100)));
@@ -206,7 +206,7 @@ async fn a_late_look_does_not_turn_a_token_that_came_in_time_into_a_timeout() {
     assert!(is_pending(&mut waits));
     tokio::time::advance(ms(500)).await;
     now(waits).unwrap();
-    // A permit has no such time: what comes after the longest wait came too late.
+    // A permit has no arrival time: one after the longest wait is too late.
     let config = buttress::bulkhead::Config::new().max_concurrent(1).queue(1).max_wait(ms(100));
     let bulkhead = BulkheadLayer::new(config).unwrap().handle();
     let running = bulkhead.try_acquire().unwrap();
@@ -217,8 +217,8 @@ async fn a_late_look_does_not_turn_a_token_that_came_in_time_into_a_timeout() {
     assert_eq!(now(waits).unwrap_err().kind(), ErrorKind::QueueTimeout);
 }
 
-/// Found here: those who left behind a waiter counted as gone before it, its turn seemed to have come,
-/// and its poll went round for ever.
+/// Regression: waiters that left behind a waiter counted as served before it. Its turn seemed to
+/// have come, and its poll looped forever.
 #[tokio::test(start_paused = true)]
 async fn one_that_leaves_behind_a_waiter_does_not_move_it_up() {
     let handle = limiter(Config::new().max_tokens(10).refill(10, ms(1000)).max_wait(ms(60_000)));

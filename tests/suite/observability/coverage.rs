@@ -1,4 +1,5 @@
-//! Runs every pattern under a recorder, and compares what is described and registered with the definitions.
+//! Runs every pattern under a recorder, and compares described and registered metrics with the
+//! definitions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::page::instruments;
 use super::recorder::Keeper;
 use crate::support::ms;
 
-/// Watches a part of each pattern, all of which count calls.
+/// Samples every pattern that counts calls.
 fn patterns(sampler: &Sampler) {
     let budget = retry::Budget::new(0.2, 10).unwrap();
     sampler.watch(retry::Config::new().budget(budget).count_calls(true).build().unwrap().handle());
@@ -56,7 +57,7 @@ fn route_of(asked: &Asked) -> Option<&str> {
     Some(asked.0)
 }
 
-/// A gateway with one route, whose authorization service answers what the request says.
+/// A gateway with one route. Its authorization service answers as the request says.
 fn gateway(observer: impl buttress::Observer + 'static) -> Gateway<Asked, Backend, Extract> {
     let backend = Backend::new(service_fn(async |_| Ok(1)));
     let authorize = service_fn(async |decision: Decision| Ok::<_, BoxError>(decision));

@@ -61,7 +61,7 @@ impl tracing::Subscriber for Lines {
     }
 }
 
-/// The value of the field `name` of the only line.
+/// Returns the value of the field `name` of the only line.
 fn field<'a>(lines: &'a [Line], name: &str) -> Option<&'a str> {
     assert_eq!(lines.len(), 1, "{lines:?}");
     let mut fields = lines[0].2.iter();

@@ -152,7 +152,7 @@ fn literals(call: &str) -> Vec<String> {
                 let mut text = String::new();
                 while let Some(letter) = letters.next().filter(|letter| *letter != '"') {
                     match letter {
-                        // A literal that goes on in the next line.
+                        // A literal that continues on the next line.
                         '\\' => {
                             let rest = letters.as_str().trim_start();
                             letters = rest.chars();

@@ -1,4 +1,4 @@
-//! A recorder of the `metrics` facade that keeps what is described, registered and recorded.
+//! A recorder of the `metrics` facade that keeps all descriptions, registrations and values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ pub(super) type Series = (String, BTreeMap<String, String>);
 pub(super) struct Kept {
     /// Name, kind and unit.
     pub(super) described: BTreeSet<(String, &'static str, &'static str)>,
-    /// The kind and the number of each series; of a histogram, how many values it got.
+    /// The kind and the value of each series. For a histogram, the number of its values.
     pub(super) series: BTreeMap<Series, (&'static str, f64)>,
 }
 
@@ -27,7 +27,7 @@ impl Keeper {
         look(&self.0.lock().unwrap())
     }
 
-    /// The number of the series of `name` that has all of `labels`.
+    /// Returns the value of the series of `name` that has all of `labels`.
     pub(super) fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         self.kept(|kept| {
             let fits = |(own, all): &Series| {

@@ -1,4 +1,4 @@
-//! Relays that die, and messages that kill them.
+//! Relays that crash, and messages that crash them.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use super::stalled::Stalled;
 use super::world::*;
 use crate::support::ms;
 
-/// A process with a relay in it, which a message can kill.
+/// A process with a relay, which a message can crash.
 #[derive(Clone, Default)]
 struct Process(Arc<Mutex<Option<tokio::task::AbortHandle>>>);
 
@@ -45,7 +45,7 @@ async fn a_poison_message_is_isolated_among_99_innocents() {
     world.publish(move |message| {
         let (killed, number) = (killed.clone(), number(message));
         async move {
-            // All of a batch are under way when the poison does its work.
+            // The whole batch is in flight when the poison crashes the process.
             pass(ms(10)).await;
             if number == 50 {
                 killed.kill();
@@ -76,7 +76,7 @@ async fn a_poison_message_is_isolated_among_99_innocents() {
     let seen = world.seen();
     assert!((0..100).all(|number| seen.contains(&number)));
     let most = (0..100).map(|number| seen.iter().filter(|seen| **seen == number).count()).max();
-    assert_eq!(most, Some(4), "nobody is published more often than the poison");
+    assert_eq!(most, Some(4), "no message is published more often than the poison");
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +99,7 @@ async fn after_a_crash_each_key_goes_on_where_it_was_in_order() {
     process.start(&world, config());
     pass(Duration::from_secs(60)).await;
     assert_eq!(world.store.backlog().await.unwrap().pending, 0);
-    // Seen the first time, each key is in order; only what was under way comes twice.
+    // The first deliveries of each key are in order; only messages in flight are delivered twice.
     let seen = world.seen();
     let mut first = Vec::new();
     for number in &seen {
@@ -144,8 +144,8 @@ async fn a_suspect_that_only_fails_is_no_poison() {
     assert!(*dead.lock().unwrap());
 }
 
-/// Found in review: the message behind one that had used up its attempts was published before that was
-/// written down. The relay died, and the next published them the other way round.
+/// Regression: the message behind one without further attempts was published before the dead letter
+/// was persisted. The relay crashed, and the next published them in the wrong order.
 #[tokio::test(start_paused = true)]
 async fn nothing_overtakes_a_dead_letter_that_is_not_written_down() {
     let world = World::new();

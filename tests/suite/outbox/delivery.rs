@@ -1,4 +1,4 @@
-//! Order, delays, looks.
+//! Order, delays, polls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ async fn a_message_nobody_told_of_is_found_by_the_next_look() {
     drop(world.outbox.write(&mut tx, message(1, "a")).await.unwrap());
     tx.commit();
     pass(ms(100)).await;
-    assert_eq!(world.times(), [(300, 1)], "looks are 100 ms apart");
+    assert_eq!(world.times(), [(300, 1)], "a poll every 100 ms");
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,7 +42,7 @@ async fn looks_become_rare_when_there_is_nothing_and_no_rarer_than_a_second() {
     let relay = world.relay(config());
     pass(ms(60_000)).await;
     let cycles = relay.stats().poll_cycles;
-    assert!((60..=75).contains(&cycles), "{cycles} looks in a minute");
+    assert!((60..=75).contains(&cycles), "{cycles} polls in a minute");
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,8 +169,8 @@ async fn delivered_messages_are_purged_when_they_are_old() {
     let world = World::new();
     world.write(&[(1, "a"), (2, "b"), (3, "c")]).await;
     let _relay = world.relay(config().keep_delivered(Duration::from_secs(90), 2));
-    // The look after a minute comes too early; the next is a minute later, and another a second after
-    // that, because there was a whole batch.
+    // The poll after a minute comes too early. The next is a minute later, and another follows a
+    // second after that, because the batch was full.
     pass(Duration::from_secs(122)).await;
     assert_eq!(
         world.store.purge_delivered(Duration::from_secs(90), 9).await.unwrap(),

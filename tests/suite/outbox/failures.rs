@@ -36,7 +36,7 @@ async fn the_failure_may_ask_for_longer() {
         .layer(limiter)
         .service(tower::service_fn(async |_: Message| Ok::<(), BoxError>(())));
     world.write(&[(1, "a"), (2, "b")]).await;
-    // A refusal on the way uses up no attempt, however often it comes.
+    // A refusal of a layer uses up no attempt, however often it comes.
     let relay =
         Relay::new(&world.outbox, publisher, config().retry(1, buttress::retry::Backoff::none()));
     let relay = relay.unwrap().classify(ServiceErrors).spawn();
@@ -103,7 +103,7 @@ async fn a_publisher_that_hangs_or_panics_has_failed() {
     assert_eq!(world.times(), [(0, 1), (0, 2), (100, 2), (600, 1)]);
 }
 
-/// Found in review: the panic of a classifier, or of a publisher's `clone`, ended the relay.
+/// Regression: the panic of a classifier, or of a publisher's `clone`, ended the relay.
 #[tokio::test(start_paused = true)]
 async fn a_classifier_or_a_clone_that_panics_has_failed() {
     #[derive(Clone)]
@@ -143,7 +143,7 @@ async fn a_classifier_or_a_clone_that_panics_has_failed() {
     relay.shut_down().await;
 }
 
-/// Found in review: a hint beyond all sense held its key for good, with no dead letter to requeue.
+/// Regression: an extreme hint held its key forever, without a dead letter to requeue.
 #[tokio::test(start_paused = true)]
 async fn no_failure_holds_its_key_longer_than_the_longest_hint() {
     #[derive(Clone)]

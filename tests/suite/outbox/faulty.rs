@@ -1,4 +1,4 @@
-//! A store whose answers come late, fail, or refuse one message.
+//! A store whose answers are late or fail, or that refuses one message.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -17,12 +17,12 @@ pub(super) struct Faulty {
 
 #[derive(Debug, Default)]
 struct Faults {
-    /// How long the answer takes; what was asked is done before.
+    /// The delay of the answer; the effect happens first.
     late: HashMap<&'static str, Duration>,
     fails: HashMap<&'static str, StoreErrorKind>,
-    /// Whatever is asked fails.
+    /// The error of every operation.
     away: Option<StoreErrorKind>,
-    /// Messages of which nothing can be recorded.
+    /// Messages whose ends the store refuses.
     refused: HashSet<MessageId>,
     asked: HashMap<&'static str, usize>,
 }
@@ -32,7 +32,7 @@ impl Faulty {
         Self { inner: store.clone(), faults: Arc::default() }
     }
 
-    /// The answers to `operation` take so long.
+    /// Delays the answers to `operation` by `by`.
     pub(super) fn late(&self, operation: &'static str, by: Duration) {
         self.faults.lock().unwrap().late.insert(operation, by);
     }
@@ -45,7 +45,7 @@ impl Faulty {
         };
     }
 
-    /// Every operation fails.
+    /// Makes every operation fail.
     pub(super) fn away(&self, kind: Option<StoreErrorKind>) {
         self.faults.lock().unwrap().away = kind;
     }
@@ -58,7 +58,7 @@ impl Faulty {
         self.faults.lock().unwrap().refused.clear();
     }
 
-    /// How often anything was asked since the last look.
+    /// Returns the number of operations since the last call.
     pub(super) fn asked(&self) -> usize {
         std::mem::take(&mut self.faults.lock().unwrap().asked).values().sum()
     }

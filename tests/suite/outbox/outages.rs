@@ -1,4 +1,4 @@
-//! A store that is away for long, that a person must mend, or that refuses one message.
+//! A store that is unavailable for a long time, needs a manual repair, or refuses one message.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn relay(world: &World, store: &Faulty, config: Config) -> RelayHandle {
     Relay::new(&Outbox::new(store.clone()), publisher, config).unwrap().spawn()
 }
 
-/// Caught: 600 questions and as many warnings a minute.
+/// Regression: 600 operations and as many warnings per minute.
 #[tokio::test(start_paused = true)]
 async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     let lines = Lines::capture();
@@ -63,7 +63,8 @@ async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     assert_eq!((lines.levels(), world.seen()), ((0, 0, 1), vec![1]));
 }
 
-/// One operation lacks a right, the others work; an outage beside it is said all the same.
+/// One operation lacks a privilege, and the others work. An outage at the same time is logged
+/// nevertheless.
 #[tokio::test(start_paused = true)]
 async fn one_operation_that_must_be_mended_is_logged_once() {
     for operation in ["purge", "settle", "fetch"] {
@@ -86,7 +87,8 @@ async fn one_operation_that_must_be_mended_is_logged_once() {
     }
 }
 
-/// Caught: one end of a delivery that the store refused kept the whole batch from being recorded.
+/// Regression: one end of a delivery that the store refused kept the whole batch from being
+/// recorded.
 #[tokio::test(start_paused = true)]
 async fn one_message_that_the_store_refuses_is_set_aside_alone() {
     for policy in [HeadOfKey::Continue, HeadOfKey::Block] {
@@ -99,7 +101,7 @@ async fn one_message_that_the_store_refuses_is_set_aside_alone() {
             world.write(&[(number, &format!("key-{}", number % 100))]).await;
         }
         pass(Duration::from_secs(30)).await;
-        // The one behind it, 170, waits only where a dead letter would hold it.
+        // Message 170, behind it, waits only where a dead letter would hold it.
         let held = usize::from(policy == HeadOfKey::Block);
         let pending = world.store.backlog().await.unwrap().pending as usize;
         assert_eq!(pending, 1 + held, "{policy:?}");
@@ -119,7 +121,7 @@ async fn one_message_that_the_store_refuses_is_set_aside_alone() {
     }
 }
 
-/// A refused end keeps neither the relay from ending nor the next one from delivering again.
+/// A refused end neither keeps the relay from ending nor the next relay from delivering again.
 #[tokio::test(start_paused = true)]
 async fn what_is_set_aside_is_left_to_the_next_relay() {
     let world = World::new();
@@ -137,7 +139,7 @@ async fn what_is_set_aside_is_left_to_the_next_relay() {
     assert_eq!(world.seen().iter().filter(|seen| **seen == 1).count(), 2);
 }
 
-/// A store that refuses all it is told does not have the whole outbox published.
+/// A store that refuses every end does not cause the whole outbox to be published.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_refuses_everything_stops_the_relay() {
     let world = World::new();
@@ -152,7 +154,8 @@ async fn a_store_that_refuses_everything_stops_the_relay() {
     assert!((100..=300).contains(&seen), "{seen} were published");
 }
 
-/// A suspect whose start is refused does not keep those of its partition from being published.
+/// A suspect whose start is refused does not keep other messages of its partition from being
+/// published.
 #[tokio::test(start_paused = true)]
 async fn a_suspect_whose_start_is_refused_is_passed_over() {
     let world = World::new();

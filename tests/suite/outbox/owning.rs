@@ -1,4 +1,4 @@
-//! A relay acts only while it owns, and no slow answer keeps it from renewing.
+//! A relay acts only while it owns a partition, and a slow answer does not keep it from renewing.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::world::*;
 const SECOND: Duration = Duration::from_secs(1);
 const AWAY: Option<StoreErrorKind> = Some(StoreErrorKind::Transient);
 
-/// What reached the publishers: who published which message.
+/// The publications: relay and message.
 type Seen = Arc<Mutex<Vec<(&'static str, u32)>>>;
 
 fn publisher(
@@ -31,7 +31,7 @@ fn relay(name: &'static str, store: &Faulty, seen: &Seen) -> RelayHandle {
     Relay::new(&Outbox::new(store.clone()), publisher(name, seen), config()).unwrap().spawn()
 }
 
-/// Messages that a relay had fetched when it died: whoever comes next suspects them.
+/// Messages that a relay had fetched when it crashed. The next relay treats them as suspect.
 async fn suspects(world: &World, numbers: &[u32]) {
     for number in numbers {
         world.write(&[(*number, "a")]).await;
@@ -43,8 +43,8 @@ async fn suspects(world: &World, numbers: &[u32]) {
     pass(2 * SECOND).await;
 }
 
-/// Caught: the answer to the start came when the lease was over, and the message was published all the
-/// same, after another relay had delivered it and those behind it.
+/// Regression: the answer to the start came after the lease had expired. The relay still published
+/// the message, after another relay had delivered it and its successors.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_is_answered_after_the_lease_publishes_nothing() {
     let (world, seen) = (World::new(), Seen::default());
@@ -58,14 +58,15 @@ async fn a_start_that_is_answered_after_the_lease_publishes_nothing() {
     let _second = relay("second", &Faulty::over(&world.store), &seen);
     pass(Duration::from_millis(500)).await;
     assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 2), ("second", 3)]);
-    // The answer, and a renewal: what was decided before the lapse does not leave after it.
+    // The answer, and a renewal: a decision from before the lapse has no effect after it.
     slow.fails("lease", None);
     pass(60 * SECOND).await;
     assert_eq!(seen.lock().unwrap().len(), 3, "{seen:?}");
     assert_eq!(world.store.backlog().await.unwrap().pending, 0);
 }
 
-/// Nor does a dead letter: the answer says that the message brought relays down too often.
+/// The relay also writes no dead letter, although the answer says that the message crashed relays
+/// too often.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
     let (world, seen) = (World::new(), Seen::default());
@@ -74,7 +75,7 @@ async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
     slow.late("start", 12 * SECOND);
     slow.fails("settle", AWAY);
     let outbox = Outbox::new(slow.clone());
-    // Its one start is used up by the first owner of the suspect.
+    // The first owner of the suspect uses up its only start.
     let owner = RelayId::new(8);
     let owned = world.store.lease_partitions(owner, SECOND, &[]).await.unwrap();
     let lease = owned.leases.iter().find(|lease| lease.suspect_to > 0).unwrap();
@@ -96,8 +97,8 @@ async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
     assert_eq!(*seen.lock().unwrap(), [("second", 1)]);
 }
 
-/// A start whose answer was not used is asked for again, and counts once: a lease that lapses is no proof
-/// of a poison message.
+/// A start whose answer was not used is repeated, and counts once: an expired lease is no proof of
+/// a poison message.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_was_not_used_counts_once() {
     let (world, seen) = (World::new(), Seen::default());
@@ -117,7 +118,7 @@ async fn a_start_that_was_not_used_counts_once() {
     assert_eq!(world.store.backlog().await.unwrap().dead, 0);
 }
 
-/// Caught: the relay waited for an answer and did not renew meanwhile.
+/// Regression: the relay waited for an answer and did not renew meanwhile.
 #[tokio::test(start_paused = true)]
 async fn no_slow_answer_keeps_a_relay_from_renewing() {
     for operation in ["start", "fetch", "settle", "clear", "purge"] {
@@ -140,7 +141,7 @@ async fn no_slow_answer_keeps_a_relay_from_renewing() {
     }
 }
 
-/// Caught: the publisher became ready after the lease was over, and was called.
+/// Regression: the publisher became ready after the lease had expired, and was called.
 #[tokio::test(start_paused = true)]
 async fn a_publisher_that_gets_ready_after_a_lapse_is_not_called() {
     let (world, seen) = (World::new(), Seen::default());
@@ -160,7 +161,7 @@ async fn a_publisher_that_gets_ready_after_a_lapse_is_not_called() {
     assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 2)]);
 }
 
-/// Ready from an instant on.
+/// A service that is ready from an instant on.
 #[derive(Clone)]
 struct ReadyAt<S> {
     at: std::time::Instant,

@@ -27,20 +27,20 @@ async fn two_relays_share_the_work_and_keep_the_order() {
     }
     pass(ms(5000)).await;
     let seen = world.seen();
-    assert_eq!(seen.len(), 2000, "each once: nobody crashed");
+    assert_eq!(seen.len(), 2000, "each once: no relay crashed");
     for key in 0..40 {
         assert!(seen.iter().filter(|number| *number % 40 == key).is_sorted(), "key {key}");
     }
     assert!(one.stats().relayed == 2000 && two.stats().relayed == 2000, "they count together");
-    // Each owns half, also under load.
+    // Each owns half, under load too.
     let probe = world.store.lease_partitions(RelayId::new(1), ms(1), &[]).await.unwrap();
     assert_eq!(probe.leases, []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_long_when_a_relay_comes_and_when_it_goes() {
-    // What one gave up the other asked for at its next renewal only, a third of its lease later: 10 s. Found
-    // by the simulator.
+    // Regression, found by the simulator: a partition that one relay released waited for the next
+    // renewal of the other, a third of its lease: 10 s.
     let world = World::new();
     let lease = Duration::from_secs(30);
     let one = world.relay(config().lease(lease));
@@ -110,8 +110,8 @@ async fn a_shut_down_waits_for_what_is_under_way_and_starts_nothing() {
     relay.shut_down().await;
     assert_eq!(world.seen(), [1, 3]);
     let backlog = world.store.backlog().await.unwrap();
-    assert_eq!(backlog.pending, 1, "what was under way is written down");
-    // Another goes on at once, and suspects nothing.
+    assert_eq!(backlog.pending, 1, "deliveries in flight are recorded");
+    // Another relay continues immediately, and treats nothing as suspect.
     let started = world.times().len();
     world.publish(|_| async { Ok(()) });
     let next = world.relay(config());
@@ -149,13 +149,13 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     let taken =
         world.store.lease_partitions(successor, Duration::from_secs(60), &[]).await.unwrap().leases;
     assert!(taken.iter().any(|lease| lease.suspect_to == 2), "{taken:?}");
-    // The old one ends its delivery, says so, is refused, and does not go on to the next.
+    // The old relay ends its delivery, reports it, is refused, and does not continue with the next.
     pass(ms(30_000)).await;
     assert_eq!(*published.lock().unwrap(), [1]);
     assert_eq!((old.stats().relayed, world.store.backlog().await.unwrap().pending), (0, 2));
 }
 
-/// Found in review: whoever waited for the end of a relay whose task was aborted waited forever.
+/// Regression: a caller that waited for the end of a relay whose task was aborted waited forever.
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_is_dropped_has_ended() {
     let world = World::new();
@@ -170,14 +170,15 @@ async fn a_relay_that_is_dropped_has_ended() {
     task.abort();
     soon(waits).await.unwrap();
     soon(handle.shut_down()).await;
-    // Also one that never began.
+    // Also a relay that never began.
     let relay = world.relay_of(config());
     let handle = relay.handle();
     drop(relay.run());
     soon(handle.shut_down()).await;
 }
 
-/// Found in review: each wrote its own partitions over those of the others, and left them behind.
+/// Regression: each relay overwrote the partitions of the others with its own, and left them
+/// behind.
 #[tokio::test(start_paused = true)]
 async fn what_relays_have_is_added_up_and_gone_when_they_are() {
     let world = World::new();
@@ -201,13 +202,13 @@ async fn what_relays_have_is_added_up_and_gone_when_they_are() {
     assert_eq!(gauges(), (0, 0));
 }
 
-/// Found in review: one relay was told of what was written, and perhaps not the one that owns its key.
+/// Regression: only one relay was notified of a write, possibly not the owner of its key.
 #[tokio::test(start_paused = true)]
 async fn every_relay_of_the_process_is_told_of_what_was_written() {
     let world = World::new();
     let (one, _two) = (world.relay(config()), world.relay(config()));
     for number in 0..32 {
-        // They look rarely now.
+        // They poll rarely now.
         pass(Duration::from_secs(60)).await;
         let watch = Watch::start();
         world.write(&[(number, &format!("key-{number}"))]).await;

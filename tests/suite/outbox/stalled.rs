@@ -1,4 +1,4 @@
-//! A store that stands still.
+//! A store with operations that can be stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ use buttress_durable::outbox::{
     Backlog, DeadLetter, Fetched, Lease, MemoryStore, MessageId, Owned, RelayId, Settled, Store,
 };
 
-/// A [`MemoryStore`] that stops doing what it is told to stop.
+/// A [`MemoryStore`] whose operations can be made to fail.
 #[derive(Clone, Debug)]
 pub(super) struct Stalled {
     inner: MemoryStore,
     /// Renewals fail.
     pub(super) renews_nothing: Arc<AtomicBool>,
-    /// What is to be written down never is.
+    /// Ends of deliveries are not recorded.
     pub(super) settles_nothing: Arc<AtomicBool>,
 }
 

@@ -1,4 +1,4 @@
-//! A publisher that does what a test says, and writes down what reached it.
+//! A publisher that follows a script, and records the messages that reach it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -35,7 +35,7 @@ impl World {
         Self { store, outbox, seen: Arc::default(), script, start: Instant::now() }
     }
 
-    /// What the publisher does with a message from now on.
+    /// Sets the behaviour of the publisher from now on.
     pub(super) fn publish<F>(&self, script: impl Fn(&Message) -> F + Send + Sync + 'static)
     where
         F: Future<Output = Result<(), BoxError>> + Send + 'static,
@@ -66,7 +66,7 @@ impl World {
         Relay::new(&self.outbox, publisher, config).unwrap()
     }
 
-    /// A message has reached a publisher.
+    /// Records that a message has reached a publisher.
     pub(super) fn saw(&self, message: &Message) {
         #[expect(clippy::disallowed_methods, reason = "the paused clock")]
         let at = self.start.elapsed();
@@ -91,7 +91,7 @@ impl World {
         self.seen.lock().unwrap().iter().map(|(_, number)| *number).collect()
     }
 
-    /// With milliseconds.
+    /// Returns the messages with their times in milliseconds.
     pub(super) fn times(&self) -> Vec<(u128, u32)> {
         self.seen.lock().unwrap().iter().map(|(at, number)| (at.as_millis(), *number)).collect()
     }
@@ -105,13 +105,13 @@ pub(super) fn number(message: &Message) -> u32 {
     message.id.get() as u32
 }
 
-/// Waits of 100, 200, 400 ms ..., without chance.
+/// Waits of 100, 200, 400 ms ..., without jitter.
 pub(super) fn config() -> Config {
     let backoff = Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None);
     Config::new().retry(3, backoff).lease(Duration::from_secs(10))
 }
 
-/// Lets the paused clock move by `time`, to the millisecond.
+/// Advances the paused clock by `time`, to the millisecond.
 pub(super) async fn pass(time: Duration) {
     Clock::default().sleep(time).await;
 }

@@ -1,4 +1,4 @@
-//! A line whose head does not move.
+//! A queue whose head does not move.
 
 use buttress::ErrorKind;
 use buttress::rate_limit::Config;
@@ -6,8 +6,8 @@ use buttress::rate_limit::Config;
 use super::{limiter, one_in_100_ms};
 use crate::support::{Waiter, Watch, is_pending, ms, now, soon};
 
-/// Found in review: the head was woken for its token and nobody else was until it took it, so one
-/// that is kept and not polled held up everybody behind it.
+/// Regression: only the head was woken for its token until it took it. A head that was not polled
+/// held up all waiters behind it.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_is_not_polled_costs_those_behind_nothing() {
     let handle = limiter(one_in_100_ms().max_wait(ms(1000))).handle();
@@ -16,14 +16,15 @@ async fn a_head_that_is_not_polled_costs_those_behind_nothing() {
     assert!(is_pending(&mut head));
     let watch = Watch::start();
     soon(handle.acquire(1)).await.unwrap();
-    // Found in review: its look at 200 ms found one token in a bucket of one, and that was the head's.
-    assert_eq!(watch.ms(), 200, "it looked for both of them");
+    // Regression: its poll at 200 ms found one token in a bucket of one, which belonged to the
+    // head.
+    assert_eq!(watch.ms(), 200, "it waited for both tokens");
     now(head).unwrap();
     assert_eq!(watch.ms(), 200, "the head's token was kept for it");
 }
 
-/// Found in review: a head that asked for more than a shrunk limiter can ever hold stood there
-/// until its longest wait, and everybody behind it.
+/// Regression: a head that asked for more than a shrunk limiter can ever hold stayed until its
+/// longest wait, and so did all waiters behind it.
 #[tokio::test(start_paused = true)]
 async fn a_head_that_can_never_be_served_is_refused_when_the_limit_shrinks_below_its_cost() {
     let config = |size| Config::new().max_tokens(size).refill(10, ms(1000)).max_wait(ms(60_000));

@@ -66,7 +66,8 @@ async fn a_token_granted_to_one_who_leaves_goes_on_to_the_next() {
         })
         .collect();
     tokio::time::advance(ms(100)).await;
-    // The head is woken for the token, leaves, and so does the next one, which had got it then.
+    // The head is woken for the token and leaves. The next waiter, which got the token then, leaves
+    // too.
     for n in 0..2 {
         assert_eq!(waiting[0].0.wakes(), 1, "waiter {n}");
         assert_eq!(layer.handle().stats().queued, if n == 0 { 3 } else { 1 });
@@ -89,7 +90,7 @@ async fn a_wait_beyond_the_longest_is_refused_at_once() {
     assert!(waiting.iter_mut().all(is_pending));
     let error = now(begin(&mut service, Ask(3))).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::RateLimited));
-    assert_eq!(error.refusal().retry_after(), Some(ms(300)), "behind those who wait");
+    assert_eq!(error.refusal().retry_after(), Some(ms(300)), "behind the waiters");
     for call in waiting {
         assert!(soon(call).await.is_ok());
     }
@@ -166,7 +167,7 @@ async fn a_call_that_waits_asks_the_service_at_its_turn() {
     let (inner, log) = Scripted::new();
     let mut service = limiter(one_in_100_ms()).queued().layer(inner);
     assert!(now(begin(&mut service, Ask(0))).is_ok());
-    assert_eq!(log.clones(), 0, "no clone where nobody waits");
+    assert_eq!(log.clones(), 0, "no clone without a wait");
     let waits = begin(&mut service, Ask(1));
     assert_eq!((log.clones(), log.ready_polls()), (1, 1));
     assert!(soon(waits).await.is_ok());
@@ -212,7 +213,7 @@ async fn a_waiter_is_polled_twice_once_to_wait_and_once_to_go() {
     for waits in waiting {
         waits.await.unwrap().unwrap();
     }
-    assert_eq!(watch.ms(), u64::from(WAITERS) - 1, "one each millisecond, the first at once");
+    assert_eq!(watch.ms(), u64::from(WAITERS) - 1, "one per millisecond, the first immediately");
     let polls = polls.load(std::sync::atomic::Ordering::SeqCst);
     assert!(polls <= 2 * WAITERS, "{polls} polls for {WAITERS} grants");
 }
@@ -239,11 +240,11 @@ async fn eight_tasks_reach_twenty_thousand_a_second() {
         task.await.unwrap();
     }
     let passed = log.at().iter().filter(|at| **at < 1000).count();
-    // 40 at first and 20 in each of the 999 milliseconds up to the last.
+    // 40 at first, and 20 in each of the 999 milliseconds up to the last.
     assert_eq!(passed, 40 + 999 * 20);
 }
 
-/// However the last one who waited left, the tokens are there for newcomers again.
+/// After the last waiter has left in any way, tokens are available to newcomers again.
 #[tokio::test(start_paused = true)]
 async fn when_nobody_waits_any_more_newcomers_are_admitted_at_once() {
     for dropped in [false, true] {

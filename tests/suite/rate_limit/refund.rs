@@ -1,4 +1,4 @@
-//! What comes back of tokens that were taken for a call that was never made.
+//! Refunds of tokens that were taken for a call that was never made.
 
 use buttress::rate_limit::Config;
 use tower::{Layer, Service};
@@ -6,7 +6,7 @@ use tower::{Layer, Service};
 use super::{limiter, one_in_100_ms};
 use crate::support::{Ask, Scripted, Waiter, is_pending, ms, now};
 
-/// How many tokens can be spent at once, dropping one of `held` whenever there is none left.
+/// Returns how many tokens can be spent immediately, dropping one of `held` when none is left.
 fn spend<T>(handle: &buttress::rate_limit::Handle, mut held: Vec<T>) -> u32 {
     let mut spent = 0;
     loop {
@@ -18,8 +18,8 @@ fn spend<T>(handle: &buttress::rate_limit::Handle, mut held: Vec<T>) -> u32 {
     }
 }
 
-/// Found in review: ten reservations, one every 100 ms and dropped together, were eleven tokens at
-/// once out of a bucket of one, because time had brought them back before the refund did.
+/// Regression: ten reservations, one every 100 ms and dropped together, allowed eleven tokens
+/// immediately from a bucket of one. The refill had returned them before the refund did.
 #[tokio::test(start_paused = true)]
 async fn reservations_dropped_after_the_bucket_refilled_bring_back_nothing() {
     let layer = limiter(one_in_100_ms()).backpressure();
@@ -43,14 +43,14 @@ async fn a_reservation_dropped_before_the_bucket_refilled_brings_its_token_back(
     assert_eq!(layer.handle().try_acquire(1).unwrap_err().retry_after(), Some(ms(100)));
 }
 
-/// Found in review: the same with tokens granted to those who waited and went away.
+/// Regression: tokens granted to waiters that disconnected had the same effect.
 #[tokio::test(start_paused = true)]
 async fn granted_waiters_dropped_after_the_bucket_refilled_bring_back_nothing() {
     let handle = limiter(one_in_100_ms().max_wait(ms(100_000))).handle();
     handle.try_acquire(1).unwrap();
     let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(handle.acquire(1))).collect();
     assert!(waiting.iter_mut().all(is_pending));
-    // Whoever looks settles the line for those ahead, who do not come for what they are given.
+    // A poll settles the queue for the waiters ahead, which do not come for their tokens.
     for left in (1..10).rev() {
         tokio::time::advance(ms(100)).await;
         assert!(is_pending(&mut waiting[9]));
@@ -60,7 +60,7 @@ async fn granted_waiters_dropped_after_the_bucket_refilled_bring_back_nothing() 
     assert_eq!(spend(&handle, waiting), 1);
 }
 
-/// Found in review: the newest entry of the window was taken back, whosever it was.
+/// Regression: a refund removed the newest entry of the window, whichever call had made it.
 #[tokio::test(start_paused = true)]
 async fn a_refund_to_a_sliding_window_takes_back_its_own() {
     let layer = limiter(Config::new().sliding_window(2, ms(100))).backpressure();
@@ -76,7 +76,7 @@ async fn a_refund_to_a_sliding_window_takes_back_its_own() {
     handle.try_acquire(1).unwrap();
     tokio::time::advance(ms(40)).await;
     let error = handle.try_acquire(1).unwrap_err();
-    assert_eq!(error.retry_after(), Some(ms(50)), "two since 50 ms, whatever was given back");
+    assert_eq!(error.retry_after(), Some(ms(50)), "two since 50 ms, despite the refund");
     tokio::time::advance(ms(49)).await;
     assert!(handle.try_acquire(1).is_err());
     tokio::time::advance(ms(1)).await;
@@ -84,7 +84,7 @@ async fn a_refund_to_a_sliding_window_takes_back_its_own() {
     assert_eq!(handle.try_acquire(1).unwrap_err().retry_after(), Some(ms(10)));
 }
 
-/// Found in review: what was reserved and not used was counted as admitted.
+/// Regression: tokens that were reserved and not used were counted as admitted.
 #[tokio::test(start_paused = true)]
 async fn only_a_call_counts_as_admitted() {
     let layer = limiter(one_in_100_ms().count_calls(true));

@@ -1,10 +1,10 @@
-//! Mistakes in a document, and whether the message says which.
+//! Mistakes in a document, and messages that name them.
 
 use buttress::registry::{Document, Registry};
 
 use super::{yaml, yaml_error};
 
-/// Found in review: of two instances of one name the first was lost without a word.
+/// Regression: of two instances of one name the first was lost silently.
 #[test]
 fn a_name_that_comes_twice_is_an_error_in_every_format() {
     let error = yaml_error("bulkhead:\n  db: {max-concurrent: 1}\n  db: {max-concurrent: 2}\n");
@@ -17,10 +17,10 @@ fn a_name_that_comes_twice_is_an_error_in_every_format() {
     let error = yaml_error("bulkhead: {db: {max-concurrent: 1, max-concurrent: 2}}");
     assert!(error.contains("duplicate field") && error.contains("max-concurrent"), "{error}");
     let two = yaml("{bulkhead: {db: {}}, retry: {db: {}}}");
-    assert!(Registry::new(&two).is_ok(), "patterns have names of their own");
+    assert!(Registry::new(&two).is_ok(), "each pattern has separate names");
 }
 
-/// Found in review: the error named fields of the Rust types, which stand in no document.
+/// Regression: the error named fields of the Rust types, which no document contains.
 #[test]
 fn a_mistake_in_a_retry_is_named_by_the_key_of_the_document() {
     for (text, key) in [
@@ -34,7 +34,7 @@ fn a_mistake_in_a_retry_is_named_by_the_key_of_the_document() {
     }
 }
 
-/// Found in review: the error named the field, and the value of another one.
+/// Regression: the error named the field, and the value of another field.
 #[test]
 fn a_change_of_the_window_is_refused_with_the_window_that_was_asked_for() {
     let failure_rate = "circuit-breaker: {a: {failure-rate: 0.5}}";

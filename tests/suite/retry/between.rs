@@ -1,4 +1,4 @@
-//! What happens between two attempts.
+//! The time between two attempts.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::support::{
     AppError, Ask, Scripted, Step, Waiter, begin, is_pending, ms, now, panic_of, soon,
 };
 
-/// The inner future panics when it is polled after it completed.
+/// The inner future panics when it is polled after its end.
 #[tokio::test(start_paused = true)]
 async fn a_failed_attempt_is_dropped_and_not_polled_while_the_next_one_waits() {
     let (inner, log) = Scripted::new();
@@ -66,7 +66,8 @@ async fn a_service_that_cannot_get_ready_again_ends_it_with_that_error() {
     assert_eq!(soon(response).await, Err(AppError::Broken("not ready")));
 }
 
-/// Found in review: the attempt that never was counted as a retry, and no event said how the call ended.
+/// Regression: an attempt that was never made was counted as a retry, and no event reported the end
+/// of the call.
 #[tokio::test(start_paused = true)]
 async fn retries_are_attempts_that_were_made_and_the_others_are_counted_apart() {
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -134,7 +135,7 @@ async fn retries_are_attempts_that_were_made_and_the_others_are_counted_apart() 
     }
 }
 
-/// Found in review: `run` held what had failed, a connection perhaps, for as long as it waited.
+/// Regression: `run` held the failed result, e.g. a connection, during its wait.
 #[tokio::test(start_paused = true)]
 async fn a_failed_result_is_dropped_before_the_wait() {
     let layer = retry(Config::new().backoff(Backoff::fixed(ms(100)))).classify(AnyError);
@@ -149,12 +150,12 @@ async fn a_failed_result_is_dropped_before_the_wait() {
     let mut response = begin(&mut service, Ask(0));
     assert!(is_pending(&mut response));
     drop(service);
-    // One is in the copy of the service that the next attempt will call.
+    // One reference is in the copy of the service for the next attempt.
     assert_eq!(Arc::strong_count(&connection), 2);
 }
 
-/// Found in review: attempts without a wait were one long poll; nothing else on the thread ran, not
-/// even the timeout around them. The service did give way, `run` did not.
+/// Regression: attempts without a wait were one long poll. Nothing else on the thread ran, not even
+/// the timeout around them. The service yielded, `run` did not.
 #[tokio::test(start_paused = true)]
 async fn attempts_that_never_wait_let_other_tasks_run() {
     let layer = retry(Config::new().attempts(1000).backoff(Backoff::none()));

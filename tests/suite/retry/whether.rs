@@ -11,7 +11,7 @@ use crate::support::{AppError, Ask, Once, Scripted, Step, call, ms};
 
 #[tokio::test(start_paused = true)]
 async fn two_services_share_a_budget() {
-    // Ten retries in ten seconds, whoever asks.
+    // Ten retries in ten seconds, over all callers.
     let budget = Budget::new(0.0, 1).unwrap();
     let mut retries = 0;
     for _ in 0..2 {
@@ -48,8 +48,8 @@ async fn a_budget_is_a_share_of_the_calls_of_every_layer_it_is_given_to() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_cannot_be_cloned_gets_one_attempt() {
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let hears = heard.clone();
-    let observer = move |_: Name, event: &Event| hears.lock().unwrap().push(event.clone());
+    let observer = heard.clone();
+    let observer = move |_: Name, event: &Event| observer.lock().unwrap().push(event.clone());
     let (inner, log) = Scripted::<AppError, Once>::of();
     log.always(Step::Fail);
     let layer = retry(Config::new().observer(observer)).clone_request(|_: &Once| None);

@@ -1,4 +1,4 @@
-//! Sagas that belong to a worker in the store and that it does not run: the next recovery resumes them.
+//! Sagas that a worker owns in the store but does not run: the next recovery resumes them.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn a_take_over_whose_answer_was_lost_is_adopted() {
     let ids = orphans(&store, 10).await;
     let sagas = on(&store, &world);
     assert_eq!(sagas.list(None, None, 100).await.unwrap().len(), 10);
-    // What a take-over leaves whose answer nobody got.
+    // The state after a take-over whose answer was lost.
     store.renew_worker(sagas.worker(), LEASE).await.unwrap();
     let taken = store.take_abandoned(sagas.worker(), "test", 1, 100).await.unwrap();
     assert_eq!(taken.sagas.len(), 10);

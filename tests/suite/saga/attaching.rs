@@ -17,7 +17,7 @@ const ID: SagaId = SagaId::new(5);
 
 type Bytes = Executor<u32, Json, MemoryStore<Vec<u8>>>;
 
-/// One step of 100 ms that makes 41 of 40.
+/// One step of 100 ms with the input 40 and the output 41.
 fn worker(store: &MemoryStore<Vec<u8>>, version: u32) -> (Bytes, StepHandle<u32>) {
     let mut saga = Definition::<u32>::builder("test", version).codec(Json);
     let add = service_fn(async |call: Call<u32>| {
@@ -52,7 +52,7 @@ async fn the_same_start_again_is_known_and_another_one_is_a_conflict() {
     assert!(is_conflict(newer.start_as(ID, 40).await), "of another version");
     assert_eq!(execution.await.unwrap().status(), Status::Completed);
     for sagas in [&here, &there] {
-        assert!(is_known(sagas.start_as(ID, 40).await), "it has ended");
+        assert!(is_known(sagas.start_as(ID, 40).await), "the saga has ended");
         assert!(is_conflict(sagas.start_as(ID, 41).await), "with another input");
     }
     assert_eq!(here.stats().started + there.stats().started + newer.stats().started, 1);

@@ -1,4 +1,4 @@
-//! Definitions that are refused, and what a definition tells of itself.
+//! Rejected definitions, and descriptions of definitions.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn what_makes_no_sense_is_refused_when_it_is_built() {
         "saga \"test\": two steps have the name \"a\"; give each step its own name"
     );
 
-    // U+0000 did not come back from a database as it went there. Found in review.
+    // Regression: U+0000 changed on its way through a database.
     for name in ["", "a\0b"] {
         let mut saga = Definition::<u32>::builder("test", 1);
         add(&mut saga, name);

@@ -1,4 +1,4 @@
-//! What may have happened is never forgotten. Found in review, all of them.
+//! An effect in doubt is never forgotten. All tests are regressions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt as _};
 use super::world::*;
 use crate::support::ms;
 
-/// Refuses calls while it is open: they never reach the service.
+/// A layer that refuses calls while it is open: they never reach the service.
 #[derive(Clone, Default)]
 struct Circuit(Arc<AtomicBool>);
 
@@ -57,7 +57,7 @@ where
     }
 }
 
-/// Stock is reserved, then the card is charged as `plan` says.
+/// Reserves stock, then charges the card as `plan` says.
 fn order(world: &World, kind: Kind, circuit: &Circuit, plan: &'static [Do]) -> Builder<u32> {
     let mut saga = sequence(world, &[("stock", &[Answer(1)])]);
     saga.step("charge")
@@ -82,7 +82,7 @@ fn in_memory(saga: Builder<u32>, config: Config) -> Executor<u32, buttress::InMe
 
 #[tokio::test(start_paused = true)]
 async fn a_pivot_in_doubt_whose_circuit_opens_is_still_in_doubt() {
-    // The answer of the first attempt was lost; the second never left. The saga was unwound.
+    // The answer to the first attempt was lost; the second was never sent. The saga was undone.
     let world = World::new();
     let breaker = circuit_breaker::Config::new().consecutive_failures(1);
     let breaker = CircuitBreakerLayer::new(breaker).unwrap().classify(buttress::AnyError);
@@ -96,7 +96,7 @@ async fn a_pivot_in_doubt_whose_circuit_opens_is_still_in_doubt() {
         .add();
     let report = in_memory(saga, again(3)).run_to_end(7).await.unwrap();
     assert_eq!(report.status(), Status::Stuck, "{report:?}");
-    assert_eq!(world.seen(), ["stock", "charge"], "and nothing is given back");
+    assert_eq!(world.seen(), ["stock", "charge"], "and nothing is released");
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +109,7 @@ async fn a_pivot_in_doubt_that_is_refused_by_the_service_is_definite() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_attempt_that_never_gets_ready_says_nothing_of_the_first() {
-    /// Ready once; then never.
+    /// A service that is ready once, and then never.
     #[derive(Clone)]
     struct Once(Arc<AtomicBool>);
 

@@ -19,7 +19,7 @@ fn sagas(world: &World, store: &Flaky) -> Sagas {
     Executor::new(saga.build().unwrap(), store.clone(), config).unwrap()
 }
 
-/// What `asking` comes to, and after how many milliseconds.
+/// Returns the result of `asking`, and the milliseconds that it took.
 async fn timed<T>(asking: impl Future<Output = T>) -> (T, u128) {
     let began = Clock::default().now();
     let answer = asking.await;

@@ -1,5 +1,5 @@
-//! Panics of the user's code, a worker that stands still, answers that are lost: nothing is wedged. Found in
-//! review, all of them.
+//! Panics of user code, a frozen worker, and lost answers: no saga hangs. All tests are
+//! regressions.
 
 use std::future::{Future as _, poll_fn};
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use super::stores::Flaky;
 use super::world::*;
 use crate::support::ms;
 
-/// It did not compile: the types of a future with a bare `Arc<dyn Any>` in them are not general enough.
+/// Regression: it did not compile, because the types of a future with a bare `Arc<dyn Any>` are not
+/// general enough.
 #[tokio::test(start_paused = true)]
 async fn a_saga_in_memory_can_be_run_in_a_spawned_task() {
     let sagas = executor(sequence(&World::new(), &[("a", &[Answer(1)])]));
@@ -83,7 +84,7 @@ async fn a_codec_that_panics_leaves_an_action_in_doubt() {
     sagas.shut_down().await.unwrap();
 }
 
-/// A service whose clones are made in a panic, but for those a definition makes to begin with.
+/// A service whose clones panic, except the clones that a definition makes first.
 struct Fragile(Arc<std::sync::atomic::AtomicBool>);
 
 impl Clone for Fragile {
@@ -149,7 +150,7 @@ async fn a_worker_that_stood_still_does_not_take_its_own_sagas_from_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn a_saga_taken_from_oneself_goes_on_under_its_new_epoch() {
-    // It stood still between looking at its lease and taking over.
+    // It froze between the check of its lease and the take-over.
     let world = World::new();
     let mut saga = Definition::<u32>::builder("test", 1);
     for name in ["a", "b"] {

@@ -1,4 +1,4 @@
-//! Stuck sagas and what operators do about them; what can be seen of a saga.
+//! Stuck sagas and the actions of operators; the visible state of a saga.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use buttress_durable::saga::{
 
 use super::world::*;
 
-/// Two steps, the second refused; the undo of the first does what `undo` says.
+/// Two steps, the second refused; the undo of the first behaves as `undo` says.
 fn stuck_undo(world: &World, undo: &'static [Do]) -> buttress_durable::saga::Builder<u32> {
     let mut saga = Definition::builder("test", 1);
     saga.step("a")
@@ -27,7 +27,8 @@ fn stuck_undo(world: &World, undo: &'static [Do]) -> buttress_durable::saga::Bui
 async fn an_undo_is_retried_then_the_saga_is_stuck_until_somebody_retries() {
     let world = World::new();
     let sagas = executor(stuck_undo(&world, &[Refuse, Break, Never, Answer(0)]));
-    // The third attempt never answers, and nobody set a limit: an undo has one of its own step only.
+    // The third attempt never answers, and no limit is set: an undo has only the limit of its own
+    // step.
     let execution = sagas.start(7).await.unwrap();
     buttress::Clock::default().sleep(Duration::from_secs(3600)).await;
     assert_eq!(world.seen(), ["a", "b", "undo a", "undo a", "undo a"]);
@@ -158,7 +159,7 @@ async fn the_hook_hears_every_end_and_the_stats_add_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handle_of_another_definition_decides_nothing() {
-    // It had the same number and type. Found in review.
+    // Regression: it had the same number and type.
     let world = World::new();
     let mut other = Definition::<u32>::builder("other", 1);
     let foreign = other

@@ -1,4 +1,4 @@
-//! A store that is away for long, or that a person must mend.
+//! A store that is unavailable for a long time, or that needs a manual repair.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn pass(time: Duration) {
     Clock::default().sleep(time).await;
 }
 
-/// Twenty sagas that write, a lease that is renewed, and a recovery that looks every second.
+/// Twenty sagas that write, a lease that is renewed, and a recovery that polls every second.
 async fn under_way(world: &World) -> (Flaky, Executor<u32, buttress::InMemory, Flaky>) {
     let store = Flaky::new(MemoryStore::new(Clock::default()));
     let mut saga = Definition::builder("test", 1);
@@ -69,7 +69,7 @@ async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     let failures = store.failures();
     assert!((20 * 9..=22 * 11 + 22).contains(&failures), "{failures} questions in ten minutes");
     assert_eq!(lines.levels(), (1, 0, 0));
-    // A new saga is refused without waiting for somebody to mend the store.
+    // A new saga is refused immediately, without waiting for the repair of the store.
     let began = Clock::default().now();
     let error = sagas.start(7).await.unwrap_err();
     assert!(
@@ -84,7 +84,7 @@ async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     assert_eq!(lines.levels(), (0, 0, 1));
 }
 
-/// Only the logs cannot be written: the end of that is said too.
+/// Only the logs cannot be written: the end of this outage is logged too.
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_writes_alone_ends_in_the_log_as_well() {
     let lines = Lines::capture();
@@ -96,7 +96,7 @@ async fn an_outage_of_writes_alone_ends_in_the_log_as_well() {
     assert_eq!(completed(&sagas).await, 20);
 }
 
-/// A saga that waits for somebody to mend its store does not keep the process from ending.
+/// A saga that waits for the repair of its store does not keep the process from ending.
 #[tokio::test(start_paused = true)]
 async fn a_shut_down_does_not_wait_for_somebody_to_mend_the_store() {
     let world = World::new();

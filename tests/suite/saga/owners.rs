@@ -11,7 +11,7 @@ use buttress_durable::saga::{
 use super::world::*;
 use crate::support::ms;
 
-/// Tasks that die together, as those of a process do.
+/// Tasks that end together, as the tasks of a process do.
 #[derive(Clone, Default)]
 struct Process(Arc<Mutex<Vec<tokio::task::AbortHandle>>>);
 
@@ -27,7 +27,7 @@ impl Process {
         for task in self.0.lock().unwrap().drain(..) {
             task.abort();
         }
-        // Aborted tasks are gone once the runtime has come round to them.
+        // Aborted tasks are dropped once the runtime has processed them.
         tokio::task::yield_now().await;
     }
 }
@@ -95,7 +95,7 @@ async fn a_step_can_ask_to_be_undone_after_a_crash() {
 
 #[tokio::test(start_paused = true)]
 async fn an_old_owner_that_wakes_up_is_fenced_before_its_next_step() {
-    // The first worker's heartbeat dies, its saga lives on in step b, which is long.
+    // The heartbeat of the first worker ends, and its saga continues in the long step b.
     let world = World::new();
     let store = MemoryStore::new(Clock::default());
     let mut saga = two_steps(&world, OnCrash::RunAgain);
@@ -104,7 +104,7 @@ async fn an_old_owner_that_wakes_up_is_fenced_before_its_next_step() {
         .add();
     let heartbeat = Process::default();
     let killed = heartbeat.clone();
-    // The first task an executor spawns is its heartbeat.
+    // The first task that an executor spawns is its heartbeat.
     let spawner = Spawner::new(move |task: Task| {
         let handle = tokio::spawn(task).abort_handle();
         let mut tasks = killed.0.lock().unwrap();
@@ -135,7 +135,7 @@ async fn an_old_owner_that_wakes_up_is_fenced_before_its_next_step() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_live_lease_nothing_leaves() {
-    // The store does not renew for a while; the step that was due waits, and goes on when it does.
+    // The store fails renewals for a while. The step that was due waits, and continues afterwards.
     let world = World::new();
     let store = super::stores::Flaky::new(MemoryStore::new(Clock::default()));
     let saga = two_steps(&world, OnCrash::RunAgain);
@@ -145,7 +145,7 @@ async fn without_a_live_lease_nothing_leaves() {
     store.fail_renewals(true);
     tokio::time::advance(ms(400)).await;
     let waiting = sagas.start(7).await;
-    // The start is written down; its first step waits for the lease.
+    // The start is in the log; the first step waits for the lease.
     let waiting = waiting.unwrap();
     tokio::time::advance(ms(50)).await;
     assert_eq!(world.seen(), ["a", "b"]);
@@ -195,7 +195,7 @@ async fn a_shut_down_lets_what_runs_end_and_others_go_on_at_once() {
     while second.stats().active > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(other.seen(), ["c"], "b was waited for and written down");
+    assert_eq!(other.seen(), ["c"], "b was awaited and recorded");
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,13 +215,13 @@ async fn other_steps_under_the_same_version_are_noticed() {
         matches!(&recovery.left[..], [SagaError::DefinitionChanged { saga, .. }] if *saga == id)
     );
     assert!(matches!(changed.state(id).await, Err(SagaError::DefinitionChanged { .. })));
-    // A new version does not even look at it.
+    // A new version ignores it.
     let mut saga = Definition::<u32>::builder("test", 2);
     let service = world.service("a", &[Answer(1)], Duration::ZERO);
     saga.step("a").action((), service, |input: &u32, ()| *input).add();
     changed.shut_down().await.unwrap();
     assert_eq!(on(&store, saga, config()).recover().await.unwrap().left.len(), 0);
-    // The right one still can.
+    // The right version still runs it.
     let other = World::new();
     let right = on(&store, two_steps(&other, OnCrash::RunAgain), config());
     assert_eq!(right.recover().await.unwrap().resumed, [id]);
@@ -272,6 +272,6 @@ async fn an_id_of_the_callers_starts_one_saga() {
     let known = |started: Result<_, SagaError>| matches!(started, Err(SagaError::AlreadyStarted { saga }) if saga == id);
     assert!(known(sagas.start_as(id, 7).await.map(drop)), "it runs here");
     assert_eq!(execution.await.unwrap().id(), id);
-    assert!(known(sagas.start_as(id, 7).await.map(drop)), "it has ended");
+    assert!(known(sagas.start_as(id, 7).await.map(drop)), "the saga has ended");
     assert_eq!(world.seen(), ["a", "b"]);
 }

@@ -1,4 +1,4 @@
-//! Code of the user's that panics in an attempt: the attempt is in doubt, and the saga goes on.
+//! User code that panics in an attempt: the attempt is in doubt, and the saga continues.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use tower::{BoxError, service_fn};
 
 use super::world::*;
 
-/// Where an error panics.
+/// The place where an error panics.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Where {
     Display,
     Drop,
     Both,
-    /// Dropping what it panicked with panics.
+    /// The drop of the panic payload panics.
     Payload,
 }
 
@@ -74,7 +74,7 @@ async fn an_error_whose_display_or_drop_panics_is_an_action_in_doubt() {
             assert_eq!(report.status(), Status::Compensated, "{place:?}");
             assert!(report.reason().unwrap().starts_with("a: panicked"), "{report:?}");
             assert_eq!(report.steps()[0].1, StepStatus::Undone, "it was in doubt, and undone");
-            // In doubt, so a pivot is tried again.
+            // It is in doubt, so a pivot is retried.
             let (report, calls) = run_with(Kind::Pivot, place, definite, config()).await;
             assert_eq!((report.status(), calls), (Status::Completed, 2), "{place:?}");
         }
@@ -92,7 +92,7 @@ impl Drop for Bomb {
 
 #[tokio::test(start_paused = true)]
 async fn a_future_that_panics_when_it_is_dropped_is_an_action_in_doubt() {
-    // At its end, and when the time limit of the step cuts it.
+    // At its end, and when the time limit of the step interrupts it.
     for ends in [true, false] {
         let service = service_fn(move |_: Call<u32>| async move {
             let _bomb = Bomb;

@@ -1,4 +1,4 @@
-//! What recovery reports, and how many sagas it lets run.
+//! The report of a recovery, and the number of sagas that it runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use super::world::*;
 use crate::support::lines::Lines;
 use crate::support::ms;
 
-/// How many calls run, and how many did at most.
+/// The number of running calls, and its maximum.
 #[derive(Clone, Default)]
 struct Running(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -37,14 +37,14 @@ fn worker(running: &Running, store: &MemoryStore, config: Config) -> Sagas {
     Executor::new(saga.build().unwrap(), store.clone(), config).unwrap()
 }
 
-/// Tasks that die where they first wait: of a saga, that is when it is in the store.
+/// Tasks that end at their first wait: a saga's task ends when the saga is in the store.
 fn dying() -> Spawner {
     Spawner::new(|mut task: Task| {
         let _ = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     })
 }
 
-/// Sagas of a worker that has died in their first step.
+/// Sagas of a worker that crashed in their first step.
 async fn orphans(store: &MemoryStore, sagas: usize) {
     let mut saga = Definition::<u32>::builder("test", 1);
     let never =
@@ -71,7 +71,7 @@ async fn only_so_many_of_those_taken_over_run_at_once() {
         orphans(&store, 600).await;
         let sagas = worker(&running, &store, config);
         assert_eq!(sagas.recover().await.unwrap().resumed.len(), 600);
-        // One that is started does not wait for them.
+        // A newly started saga does not wait for them.
         let report = sagas.run_to_end(7).await.unwrap();
         assert_eq!(report.status(), Status::Completed);
         idle(&sagas).await;
@@ -96,8 +96,8 @@ async fn a_shut_down_does_not_wait_for_those_whose_turn_has_not_come() {
     assert_eq!(next.stats().completed, 20);
 }
 
-/// When a saga of a crashed worker is cut short, counted from its recovery 11 s after its start. The wall clock of
-/// the next worker differs by `skew` seconds.
+/// Returns when the deadline of a crashed worker's saga interrupts it, counted from its recovery 11
+/// s after its start. The wall clock of the next worker differs by `skew` seconds.
 fn cut_after(first: Config, next: Config, skew: i64) -> Option<Duration> {
     const HOUR: Duration = Duration::from_secs(3_600);
     let time = VirtualClock::new();
@@ -138,9 +138,9 @@ fn a_recovered_saga_ends_at_its_deadline_and_no_later_than_the_executor_allows()
     let minute = || config().deadline(seconds(60));
     // As stored.
     assert_eq!(cut_after(minute(), minute(), 0), Some(seconds(49)));
-    // Set forward: past it.
+    // Set forward, beyond the deadline.
     assert!(cut_after(minute(), minute(), 3_600).unwrap() <= seconds(1));
-    // Set back by an hour, and by less than what has passed.
+    // Set back by an hour, and by less than the elapsed time.
     assert_eq!(cut_after(minute(), minute(), -3_600), Some(seconds(60)));
     assert_eq!(cut_after(minute(), minute(), -5), Some(seconds(54)));
     // An executor with a shorter deadline, and one without.

@@ -1,4 +1,4 @@
-//! What a report says: where steps stand that cannot be undone, and why a saga unwound.
+//! Reports: the state of steps without an undo, and the reason why a saga was undone.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ async fn a_step_without_an_undo_stays_in_doubt() {
         let report = sagas.run_to_end(7).await.unwrap();
         assert_eq!(report.status(), Status::Compensated);
         assert_eq!(statuses(&report)[..2], [StepStatus::Undone, StepStatus::InDoubt]);
-        assert_eq!(sagas.stats().compensations_executed, 1, "that of a");
+        assert_eq!(sagas.stats().compensations_executed, 1, "the compensation of a");
         let tree = sagas.state(report.id()).await.unwrap().unwrap();
         assert_eq!(tree.steps[1].note.as_deref(), Some("broken"));
     }
@@ -126,7 +126,7 @@ async fn a_cancel_by_another_process_says_cancelled() {
     let sagas = Executor::new(saga.build().unwrap(), store.clone(), config()).unwrap();
     let execution = sagas.start(7).await.unwrap();
     Clock::default().sleep(ms(50)).await;
-    // As another process does: only the store knows.
+    // As another process does: only the store has the request.
     assert!(store.request_cancel(execution.id()).await.unwrap());
     let report = execution.await.unwrap();
     assert_ended(&report, Status::Compensated, Some("cancelled"));

@@ -1,4 +1,4 @@
-//! How long sagas are kept after their end.
+//! The retention of ended sagas.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn sagas(
         .action((), world.service("a", &[Answer(1)], Duration::ZERO), |input: &u32, ()| *input)
         .undo((), world.service("undo a", &[Break], Duration::ZERO), |input: &u32, (), _| *input)
         .add();
-    // An input of 0 is refused.
+    // The service refuses an input of 0.
     let service = tower::service_fn(
         async |call: buttress_durable::saga::Call<u32>| {
             if call.into_request() == 0 { Err("refused") } else { Ok(1) }
@@ -51,7 +51,7 @@ async fn ended_sagas_are_kept_for_thirty_days_and_stuck_ones_for_ever() {
     assert!(sagas.start_as(id, 7).await.is_err());
     Clock::default().sleep(Duration::from_secs(62)).await;
     assert_eq!(statuses(&sagas).await, [Status::Stuck]);
-    // Nobody remembers it: it runs again.
+    // The store has forgotten it: it runs again.
     assert_eq!(sagas.start_as(id, 7).await.unwrap().await.unwrap().status(), Status::Completed);
     Clock::default().sleep(31 * DAY).await;
     assert_eq!(statuses(&sagas).await, [Status::Stuck]);

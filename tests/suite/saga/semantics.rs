@@ -1,4 +1,4 @@
-//! What ends how: failures, doubt, pivots, deadlines, cancellation.
+//! How sagas end: failures, doubt, pivots, deadlines, cancellation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,8 +118,8 @@ async fn attempts_of_a_retry_carry_one_key_and_one_that_left_counts() {
     assert_eq!(world.keys("undo a"), [format!("{id}/a/undo")]);
 }
 
-/// Found in review: the refusal of the second attempt was taken for the fate of the first, and a charge that
-/// went through late was never undone.
+/// Regression: the refusal of the second attempt was taken for the result of the first. A charge
+/// that succeeded late was never undone.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_says_nothing_of_an_attempt_before_it_that_was_lost() {
     for (plan, undone) in [(&[Break, Refuse][..], true), (&[Refuse, Refuse][..], false)] {
@@ -154,7 +154,7 @@ async fn a_panic_while_the_request_is_made_is_definite() {
     assert_eq!(world.seen(), ["a", "undo a"]);
 }
 
-/// A compensatable step, a pivot and a retryable one.
+/// A compensatable step, a pivot and a retryable step.
 fn with_pivot(
     world: &World,
     pivot: &'static [Do],
@@ -226,7 +226,7 @@ async fn cancel_unwinds_when_what_runs_has_ended() {
     assert_ended(&execution.await.unwrap(), Status::Compensated, Some("cancelled"));
     assert_eq!(world.seen(), ["a", "b", "undo b", "undo a"]);
     assert_eq!(world.times()[2].0, 500, "b ended first");
-    assert!(!sagas.cancel(id).await.unwrap(), "it has ended");
+    assert!(!sagas.cancel(id).await.unwrap(), "the saga has ended");
 }
 
 #[tokio::test(start_paused = true)]

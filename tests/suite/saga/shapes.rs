@@ -69,7 +69,7 @@ async fn a_group_runs_beside_each_other_and_is_joined() {
     assert_eq!(
         times[7..],
         [300, 300, 300, 600],
-        "the group is undone at once, then what it came after"
+        "the group is undone concurrently, then the step before it"
     );
 }
 

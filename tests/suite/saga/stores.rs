@@ -1,4 +1,4 @@
-//! Stores that fail in the middle.
+//! Stores that fail during a saga.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,30 +15,30 @@ use crate::support::ms;
 
 type Payload = buttress::InMemoryValue;
 
-/// A store that fails when it is told to. A failed append may have been done.
+/// A store that fails on request. The effect of a failed append may happen.
 #[derive(Clone, Debug)]
 pub(super) struct Flaky {
     inner: MemoryStore,
     renewals: Arc<AtomicBool>,
-    /// How many appends fail from now on.
+    /// The number of appends that fail from now on.
     appends: Arc<AtomicU32>,
-    /// Appends that fail are done all the same: only the answer is lost.
+    /// Whether failing appends take effect: then only the answer is lost.
     lost: Arc<AtomicBool>,
-    /// Appends with more outputs are refused for good.
+    /// The most outputs in an append. Larger appends are refused permanently.
     fits: Arc<AtomicU32>,
-    /// How many milliseconds the process stands still right before a take-over.
+    /// The milliseconds that the process freezes right before a take-over.
     stall: Arc<AtomicU32>,
-    /// Appends with more bytes of notes are refused for good.
+    /// The most bytes of notes in an append. Larger appends are refused permanently.
     texts: Arc<AtomicU32>,
-    /// Writes with more entries are refused for good.
+    /// The most entries in a write. Larger writes are refused permanently.
     entries: Arc<AtomicU32>,
     /// Whether the next append panics.
     panics: Arc<AtomicBool>,
-    /// Whether take-overs are done and never answered.
+    /// Whether take-overs take effect and are never answered.
     hangs: Arc<AtomicBool>,
-    /// Renewals, writes and take-overs fail like this, and how many did.
+    /// The error of renewals, writes and take-overs, and the number of failures.
     away: Arc<Mutex<(Option<StoreErrorKind>, usize)>>,
-    /// The operation that never answers, and whether it is done.
+    /// The operation that never answers, and whether it takes effect.
     hung: Arc<Mutex<Option<(&'static str, bool)>>>,
 }
 
@@ -65,12 +65,12 @@ impl Flaky {
         }
     }
 
-    /// Renewals, writes and take-overs fail like this from now on, and are not done.
+    /// Makes renewals, writes and take-overs fail like this from now on, without an effect.
     pub(super) fn away(&self, kind: Option<StoreErrorKind>) {
         self.away.lock().unwrap().0 = kind;
     }
 
-    /// How many failed like this since the last look.
+    /// Returns the number of these failures since the last call.
     pub(super) fn failures(&self) -> usize {
         std::mem::take(&mut self.away.lock().unwrap().1)
     }
@@ -82,22 +82,22 @@ impl Flaky {
         Err(StoreError::new(kind, "away"))
     }
 
-    /// So many bytes of notes fit into one append from now on.
+    /// Sets the most bytes of notes in one append from now on.
     pub(super) fn fit_text(&self, bytes: u32) {
         self.texts.store(bytes, Ordering::SeqCst);
     }
 
-    /// So many entries fit into one write from now on.
+    /// Sets the most entries in one write from now on.
     pub(super) fn fit_entries(&self, entries: u32) {
         self.entries.store(entries, Ordering::SeqCst);
     }
 
-    /// An operation never answers from now on, whether it is done or not; `None` ends that.
+    /// Makes an operation never answer from now on, with or without an effect; `None` ends that.
     pub(super) fn hang_at(&self, operation: Option<(&'static str, bool)>) {
         *self.hung.lock().unwrap() = operation;
     }
 
-    /// Hangs before `operation` if it is not to be done.
+    /// Hangs before `operation` if it has no effect.
     async fn before(&self, operation: &'static str) {
         if *self.hung.lock().unwrap() == Some((operation, false)) {
             std::future::pending::<()>().await;
@@ -122,28 +122,28 @@ impl Flaky {
         }
     }
 
-    /// The next append panics.
+    /// Makes the next append panic.
     pub(super) fn panic_once(&self) {
         self.panics.store(true, Ordering::SeqCst);
     }
 
-    /// Take-overs are done and not answered from now on.
+    /// Makes take-overs take effect without an answer from now on.
     pub(super) fn hang(&self, hang: bool) {
         self.hangs.store(hang, Ordering::SeqCst);
     }
 
-    /// So many outputs fit into one append from now on.
+    /// Sets the most outputs in one append from now on.
     pub(super) fn fit(&self, outputs: u32) {
         self.fits.store(outputs, Ordering::SeqCst);
     }
 
-    /// So many writes fail from now on, with or without having been done.
+    /// Makes this number of writes fail from now on, with or without an effect.
     pub(super) fn fail_writes(&self, writes: u32, lost: bool) {
         self.appends.store(writes, Ordering::SeqCst);
         self.lost.store(lost, Ordering::SeqCst);
     }
 
-    /// The process stands still for so long in each take-over.
+    /// Sets how long the process freezes in each take-over.
     pub(super) fn stall(&self, millis: u32) {
         self.stall.store(millis, Ordering::SeqCst);
     }
@@ -321,7 +321,7 @@ async fn a_shut_down_does_not_wait_for_a_store_that_is_away() {
     let took = Clock::default().now() - begun;
     assert!(took <= Duration::from_secs(2), "{took:?}");
     assert!(execution.await.is_err());
-    // Nothing is lost: what was done and not written down is done again, with the same key.
+    // Nothing is lost: an unrecorded step runs again, with the same key.
     store.appends.store(0, Ordering::SeqCst);
     let saga = sequence(&world, &[("a", &[Answer(1)]), ("b", &[Answer(2)])]);
     let next = Executor::new(saga.build().unwrap(), store.clone(), config()).unwrap();

@@ -1,4 +1,4 @@
-//! Texts of the user's code are cut before any store sees them.
+//! Texts of user code are truncated before a store gets them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tower::service_fn;
 use super::stores::Flaky;
 use super::world::*;
 
-/// An error with a text of so many characters.
+/// An error whose text has this number of characters.
 #[derive(Debug)]
 struct Long(usize, char);
 
@@ -26,7 +26,8 @@ impl fmt::Display for Long {
 
 impl std::error::Error for Long {}
 
-/// `steps` parallel steps that refuse with a long text, after one with an undo that fails `fails` times.
+/// `steps` parallel steps that refuse with a long text, after a step with an undo that fails
+/// `fails` times.
 fn refusing(steps: u32, text: (usize, char), fails: usize) -> buttress_durable::saga::Builder<u32> {
     let mut saga = Definition::<u32>::builder("test", 1).max_concurrent(70_000);
     let attempts = Arc::new(AtomicUsize::new(0));
@@ -102,7 +103,7 @@ async fn a_text_without_an_end_in_a_panic_is_cut_too() {
 
 #[tokio::test(start_paused = true)]
 async fn many_texts_at_once_are_written_one_part_after_the_other() {
-    // 5000 texts of 8000 bytes are more than 16 MiB, and more than the entries that one append takes.
+    // 5000 texts of 8000 bytes are more than 16 MiB, and more entries than one append accepts.
     let store = Flaky::new(MemoryStore::new(Clock::default()));
     store.fit_text(16 << 20);
     store.fit_entries(4096);

@@ -1,4 +1,4 @@
-//! Steps that do what a test says, and write down what reached them.
+//! Steps that follow a script, and record the calls that reach them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
-/// What the service of a step does with a call.
+/// The behaviour of the service of a step for one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Do {
     Answer(u32),
     Refuse,
-    /// An error that says nothing.
+    /// Returns an indefinite error.
     Break,
     Never,
     Panic,
@@ -34,7 +34,7 @@ pub(super) fn refusals(error: &StepError) -> bool {
     matches!(error, StepError::Refused)
 }
 
-/// What reached the services, with the time since the world was made.
+/// The calls that reached the services, with the time since the world was made.
 #[derive(Clone, Debug)]
 pub(super) struct World {
     seen: Arc<Mutex<Vec<(Duration, String)>>>,
@@ -50,8 +50,8 @@ impl World {
         Self { seen: Arc::default(), keys: Arc::default(), start: Instant::now() }
     }
 
-    /// A service that logs `name` and does with its n-th call what `plan` says; the last entry goes on.
-    /// An answer takes `takes`.
+    /// Makes a service that logs `name` and handles its n-th call as `plan` says. The last entry
+    /// applies to all further calls. An answer takes `takes`.
     pub(super) fn service<R: Send + 'static>(
         &self,
         name: &'static str,
@@ -90,13 +90,13 @@ impl World {
         self.seen.lock().unwrap().iter().map(|(_, what)| what.clone()).collect()
     }
 
-    /// With milliseconds.
+    /// Returns the calls with their times in milliseconds.
     pub(super) fn times(&self) -> Vec<(u128, String)> {
         let seen = self.seen.lock().unwrap();
         seen.iter().map(|(at, what)| (at.as_millis(), what.clone())).collect()
     }
 
-    /// The keys of all calls whose log entry was `name`.
+    /// Returns the keys of all calls with the log entry `name`.
     pub(super) fn keys(&self, name: &str) -> Vec<String> {
         let seen = self.seen();
         let keys = self.keys.lock().unwrap();
@@ -109,7 +109,7 @@ impl World {
     }
 }
 
-/// A saga of compensatable steps in sequence, each with what its action does; undos succeed.
+/// A saga of compensatable steps in sequence, each with the behaviour of its action; undos succeed.
 pub(super) fn sequence(
     world: &World,
     steps: &[(&'static str, &'static [Do])],
@@ -129,7 +129,7 @@ pub(super) fn sequence(
 
 pub(super) type InMemory = Executor<u32, buttress::InMemory, MemoryStore>;
 
-/// An executor without chance in its waits: 100, 200, 400 ms ...
+/// An executor without jitter in its waits: 100, 200, 400 ms ...
 pub(super) fn config() -> Config {
     let backoff = buttress::retry::Backoff::exponential(Duration::from_millis(100))
         .jitter(buttress::retry::Jitter::None);

@@ -1,4 +1,5 @@
-//! A request that waited for a further attempt, and finds another circuit than the one that admitted it.
+//! A request that waited for a further attempt, and finds the circuit in another state than at its
+//! admission.
 
 use std::pin::Pin;
 
@@ -28,7 +29,7 @@ fn open(layer: &SidecarLayer) -> circuit_breaker::Handle {
     circuit
 }
 
-/// So many requests whose first attempt failed.
+/// Makes requests whose first attempt failed.
 fn waiting<S>(service: &mut S, requests: u32) -> Vec<Pin<Box<S::Future>>>
 where
     S: tower::Service<Ask, Response = u32, Error = crate::support::AppError>,
@@ -38,7 +39,7 @@ where
     waiting
 }
 
-/// Found in review: once the open time had passed, all of them went through, and none as a probe.
+/// Regression: after the open time had passed, all of them passed, and none as a probe.
 #[tokio::test(start_paused = true)]
 async fn as_many_of_those_that_wait_pass_as_there_are_probes() {
     for probes in [1, 2] {
@@ -137,7 +138,8 @@ async fn a_probe_that_takes_too_long_has_failed() {
     assert_eq!(circuit.state(), CircuitState::Open);
 }
 
-/// A probe by its first admission, whose lease ended while it waited: another took its place.
+/// A probe by its first admission, whose lease expired while it waited: another request took its
+/// place.
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_lost_its_place_asks_again() {
     for other_ends in [false, true] {

@@ -8,7 +8,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// What is logged on this thread while it lives, from INFO up: level and text.
+/// The log lines of this thread while it lives, from INFO up: level and text.
 pub(crate) struct Lines {
     lines: Arc<Mutex<Vec<(Level, String)>>>,
     _guard: DefaultGuard,
@@ -21,12 +21,12 @@ impl Lines {
         Self { lines, _guard: guard }
     }
 
-    /// The lines since the last look.
+    /// Returns the lines since the last call.
     pub(crate) fn take(&self) -> Vec<(Level, String)> {
         std::mem::take(&mut *self.lines.lock().unwrap())
     }
 
-    /// How many lines of each level there were since the last look: errors, warnings, and the others.
+    /// Returns the number of lines per level since the last call: errors, warnings, and others.
     pub(crate) fn levels(&self) -> (usize, usize, usize) {
         let lines = self.take();
         let of = |level: Level| lines.iter().filter(|line| line.0 == level).count();

@@ -1,4 +1,4 @@
-//! The orders of a scripted service, and its record.
+//! The script of a scripted service, and its record.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,22 +7,22 @@ use std::time::Instant;
 
 use buttress::Clock;
 
-/// What one call does. Successful calls answer with their number, the first is 1.
+/// The behaviour of one call. Successful calls answer with their number, from 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
     Answer,
     AnswerAfter(u64),
     Fail,
     FailAfter(u64),
-    /// Answers once [`Log::open`] was called.
+    /// Answers after [`Log::open`] is called.
     Held,
     Never,
     PanicInCall,
-    /// Pending before the poll of this number, which panics; the first is 1.
+    /// Pending before the poll with this number, which panics. The first is 1.
     PanicAtPoll(u32),
 }
 
-/// What `poll_ready` does.
+/// The behaviour of `poll_ready`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Readiness {
     Ready,
@@ -31,7 +31,7 @@ pub(super) enum Readiness {
     Panics,
 }
 
-/// What was done to a scripted service and its clones, and what they do next.
+/// The record of a scripted service and its clones, and their next behaviour.
 #[derive(Clone)]
 pub(crate) struct Log {
     script: Arc<Mutex<Script>>,
@@ -77,13 +77,13 @@ impl Log {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next calls do `steps`, one each.
+    /// Appends `steps`. The next calls run them, one step per call.
     pub(crate) fn then(&self, steps: impl IntoIterator<Item = Step>) -> &Self {
         self.lock().steps.extend(steps);
         self
     }
 
-    /// Calls beyond those do `step`. At first they answer.
+    /// Sets the step of all further calls. Default: they answer.
     pub(crate) fn always(&self, step: Step) -> &Self {
         self.lock().otherwise = step;
         self
@@ -98,7 +98,7 @@ impl Log {
         parked.into_iter().for_each(Waker::wake);
     }
 
-    /// Services are not ready until [`unblock`](Self::unblock).
+    /// Makes services not ready until [`unblock`](Self::unblock).
     pub(crate) fn block(&self) {
         self.set(Readiness::Pending);
     }
@@ -107,17 +107,17 @@ impl Log {
         self.set(Readiness::Ready);
     }
 
-    /// The next `poll_ready` fails.
+    /// Makes the next `poll_ready` fail.
     pub(crate) fn fail_ready(&self) {
         self.set(Readiness::Fails);
     }
 
-    /// The next `poll_ready` panics.
+    /// Makes the next `poll_ready` panic.
     pub(crate) fn panic_ready(&self) {
         self.set(Readiness::Panics);
     }
 
-    /// Calls that are held, now or later, answer.
+    /// Lets all held calls answer, including later ones.
     pub(crate) fn open(&self) {
         let parked = {
             let mut script = self.lock();
@@ -131,7 +131,7 @@ impl Log {
         self.lock().at.len()
     }
 
-    /// When each call was made, in milliseconds since the service was made.
+    /// Returns the time of each call, in milliseconds since the service was made.
     pub(crate) fn at(&self) -> Vec<u64> {
         self.lock().at.clone()
     }
@@ -144,17 +144,18 @@ impl Log {
         self.lock().ready_polls
     }
 
-    /// Polls of response futures.
+    /// Returns the number of polls of response futures.
     pub(crate) fn polls(&self) -> usize {
         self.lock().polls
     }
 
-    /// Response futures that were not dropped.
+    /// Returns the number of response futures that were not dropped.
     pub(crate) fn live(&self) -> usize {
         self.lock().live
     }
 
-    /// The most calls that ran at once: called, and neither answered nor dropped.
+    /// Returns the largest number of concurrent calls, which have neither answered nor been
+    /// dropped.
     pub(crate) fn peak(&self) -> usize {
         self.lock().peak
     }

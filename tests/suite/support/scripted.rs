@@ -1,4 +1,4 @@
-//! A service that does as it is told, and counts what is done to it.
+//! A service that follows a script, and counts its calls and polls.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,7 @@ use tower::Service;
 use super::log::{Log, Readiness, Step};
 use super::{AppError, Ask, Failure, ms};
 
-/// A service under the orders of its [`Log`]. Calling a value that was not polled ready panics.
+/// A service that follows a [`Log`]. Calling a value that was not polled ready panics.
 pub(crate) struct Scripted<E = AppError, Req = Ask> {
     log: Log,
     ready: bool,
@@ -27,7 +27,7 @@ impl Scripted {
 }
 
 impl<E, Req> Scripted<E, Req> {
-    /// With an error and a request type of the test's choice.
+    /// Returns a service with an error and a request type of the test's choice.
     pub(crate) fn of() -> (Self, Log) {
         let log = Log::new();
         (Self { log: log.clone(), ready: false, types: PhantomData }, log)
@@ -103,7 +103,7 @@ impl<E: Failure, Req> Service<Req> for Scripted<E, Req> {
     }
 }
 
-/// The response of a [`Scripted`] service. Polling it after it completed panics.
+/// The response of a [`Scripted`] service. Polling it after its end panics.
 pub(crate) struct Call<E> {
     log: Log,
     step: Step,

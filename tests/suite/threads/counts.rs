@@ -1,4 +1,4 @@
-//! What is given out is counted once: tokens, openings, retries.
+//! Tokens, openings and retries are counted exactly once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::support::{AppError, Ask, Scripted, Waiter, call, ms};
 
 const DAY: u64 = 86_400_000;
 
-/// A token comes back in a day, and the test is over in a second.
+/// One token per day, and the test takes a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_limiter_gives_each_token_once() {
     let config = Config::new().max_tokens(40_000).refill(1, ms(DAY));
@@ -32,7 +32,7 @@ async fn a_limiter_gives_each_token_once() {
                     spent.fetch_add(cost, Ordering::SeqCst);
                 }
                 if round % 7 == 0 {
-                    // Reserves a token if there is one, and gives it back.
+                    // Reserves a token if there is one, and releases it.
                     let _ = Waiter::new().poll_ready(&mut idle.clone());
                     yield_now().await;
                     let _ = Waiter::new().poll_ready(&mut idle);
@@ -43,7 +43,7 @@ async fn a_limiter_gives_each_token_once() {
     })
     .await;
     let spent = spent.load(Ordering::SeqCst);
-    // A reservation may have stood in the way of the last ones.
+    // A reservation may have blocked the last ones.
     let left = (0..100_000).take_while(|_| handle.try_acquire(1).is_ok()).count() as u32;
     assert_eq!(spent + left, 40_000);
 }
@@ -85,13 +85,13 @@ async fn a_storm_of_failures_opens_the_circuit_once() {
         config().failure_rate(0.5),
         config().failure_rate(0.5).time_window(ms(DAY)),
     ];
-    // The race is over in a moment, so there are many.
+    // The race lasts only a moment, so it runs many times.
     for config in ways.iter().cycle().take(60) {
         let opened = Arc::new(AtomicUsize::new(0));
-        let hears = opened.clone();
+        let observer = opened.clone();
         let observer = move |_: Name, event: &Event| {
             if matches!(event, Event::CircuitChanged { to: CircuitState::Open, .. }) {
-                hears.fetch_add(1, Ordering::SeqCst);
+                observer.fetch_add(1, Ordering::SeqCst);
             }
         };
         let config = config.clone().observer(observer).count_calls(true);
@@ -101,7 +101,7 @@ async fn a_storm_of_failures_opens_the_circuit_once() {
             let handle = handle.clone();
             async move {
                 for _ in 0..200 {
-                    // Many are under way when it opens, and end afterwards.
+                    // Many calls are in flight when the circuit opens, and end afterwards.
                     if let Ok(admission) = handle.try_acquire() {
                         yield_now().await;
                         admission.failure();

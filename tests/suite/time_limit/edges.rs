@@ -1,4 +1,4 @@
-//! Where a limit begins, and the shortest there is.
+//! The beginning of a limit, and the shortest limit.
 
 use std::time::Duration;
 
@@ -8,13 +8,12 @@ use tower::Layer;
 use super::limit;
 use crate::support::{AppError, Ask, begin, is_pending, ms, now};
 
-/// Found in review: the deadline was taken after the inner `call`, so what a service did in there
-/// was not counted.
+/// Regression: the deadline was taken after the inner `call`, so the time in `call` did not count.
 #[tokio::test(start_paused = true)]
 async fn the_time_the_inner_call_takes_counts() {
     for (begins, answered) in [(20, true), (21, false)] {
         let inner = tower::service_fn(move |_: Ask| {
-            // Advances at its first poll, and then gives way once.
+            // Advances at its first poll, and then yields once.
             is_pending(&mut Box::pin(tokio::time::advance(ms(begins))));
             async {
                 Clock::default().sleep(ms(80)).await;
@@ -32,8 +31,8 @@ async fn the_time_the_inner_call_takes_counts() {
     }
 }
 
-/// Found in review: tokio's timers are exact to a millisecond, and a limit of zero was rounded up
-/// to the next one.
+/// Regression: tokio's timers are exact to a millisecond, and a limit of zero was rounded up to
+/// one.
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_zero_lets_only_an_answer_pass_that_is_there_at_once() {
     for micros in [0, 300] {

@@ -1,4 +1,5 @@
-//! Orders, and what is said of them. Whatever changes an order tells of it in the same transaction.
+//! Orders, and messages about them. Each change of an order writes its message in the same
+//! transaction.
 
 use buttress_durable::outbox::Outbox;
 use tower::BoxError;
@@ -12,8 +13,8 @@ pub(crate) const CONFIRMED: i64 = 2;
 pub(crate) const CANCELLED: i64 = 3;
 
 pub(super) async fn create_tables<D: Database>(database: &D) -> Result<(), BoxError> {
-    // No table of the services forbids a second row for one order: if something is done twice, the
-    // account shows it.
+    // The tables of the services accept a second row for one order, so that the account shows any
+    // step that ran twice.
     let orders = "CREATE TABLE orders (number BIGINT NOT NULL, customer BIGINT NOT NULL, \
                   status BIGINT NOT NULL)";
     database.ask(orders, &[]).await?;
@@ -32,10 +33,10 @@ pub(super) async fn create<D: Database>(
 ) -> Result<(), Refusal> {
     let insert = "INSERT INTO orders VALUES ($1, $2, $3)";
     D::query(tx, insert, &[order.number, order.customer, OPEN]).await?;
-    tell(&site.outbox, tx, order, What::Placed).await
+    announce(&site.outbox, tx, order, What::Placed).await
 }
 
-/// The pivot of the saga: what is confirmed is never undone.
+/// The pivot of the saga: a confirmed order is never undone.
 pub(super) async fn confirm<D: Database>(
     site: &Site<D>,
     tx: &mut D::Tx,
@@ -44,13 +45,13 @@ pub(super) async fn confirm<D: Database>(
     let order = &ask.order;
     match &ask.receipt {
         Some(receipt) if receipt.cents == order.cents => {}
-        _ => return Err(Refusal::Definite("it has not been paid")),
+        _ => return Err(Refusal::Definite("the order has not been paid")),
     }
     if order.cents > CREDIT_LIMIT {
-        return Err(Refusal::Definite("it exceeds the credit limit"));
+        return Err(Refusal::Definite("the order exceeds the credit limit"));
     }
     change::<D>(tx, order, CONFIRMED).await?;
-    tell(&site.outbox, tx, order, What::Confirmed).await
+    announce(&site.outbox, tx, order, What::Confirmed).await
 }
 
 pub(super) async fn cancel<D: Database>(
@@ -59,7 +60,7 @@ pub(super) async fn cancel<D: Database>(
     order: &Order,
 ) -> Result<(), Refusal> {
     change::<D>(tx, order, CANCELLED).await?;
-    tell(&site.outbox, tx, order, What::Cancelled).await
+    announce(&site.outbox, tx, order, What::Cancelled).await
 }
 
 async fn change<D: Database>(tx: &mut D::Tx, order: &Order, status: i64) -> Result<(), Refusal> {
@@ -70,9 +71,9 @@ async fn change<D: Database>(tx: &mut D::Tx, order: &Order, status: i64) -> Resu
     }
 }
 
-/// Writes a message in the transaction `tx`. The row of the customer, which the transaction holds from
-/// here on, puts what is said of one customer in order.
-async fn tell<D: Database>(
+/// Writes a message in the transaction `tx`. The transaction locks the row of the customer, which
+/// keeps the messages about one customer in order.
+async fn announce<D: Database>(
     outbox: &Outbox<D>,
     tx: &mut D::Tx,
     order: &Order,
@@ -84,7 +85,7 @@ async fn tell<D: Database>(
     let number = *rows.first().and_then(|row| row.first()).ok_or("no such customer")?;
     let news = News { customer, number, order: order.number, what };
     let message = outbox.message(format!("customer-{customer}"), serde_json::to_vec(&news)?);
-    // The relay runs in another process, which `committed` cannot wake: it looks by itself.
+    // The relay runs in another process, which `committed` cannot wake: it polls.
     let _written = outbox.write(tx, message.topic("ledger")).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Money taken from cards, and given back.
+//! Charges and refunds of cards.
 
 use tower::BoxError;
 

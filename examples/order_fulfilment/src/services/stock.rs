@@ -1,4 +1,4 @@
-//! What is on the shelves.
+//! The stock of items.
 
 use tower::BoxError;
 

@@ -1,4 +1,4 @@
-//! A store of claims and results through which trouble comes.
+//! A store of claims and results with troubles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -10,15 +10,15 @@ use buttress::idempotency::{
 };
 use buttress_sim::crash::{Ledger, Process};
 
-/// The result of each key that the store has, and the results of which a worker knows what became of them.
+/// The result of each key in the store, and the results whose fate a worker knows.
 #[derive(Clone, Default)]
 pub(super) struct Stored {
     results: Arc<Mutex<BTreeMap<String, u32>>>,
     decided: Arc<Mutex<BTreeSet<u32>>>,
 }
 
-/// A store of one worker. It reports to the ledger who owns a key, and notes each result, in the moment of the
-/// effect.
+/// The store of one worker. It reports the owner of a key and each result to the ledger when the
+/// effect happens.
 #[derive(Clone)]
 pub(super) struct Troubled {
     pub(super) store: MemoryStore<u32>,
@@ -28,7 +28,7 @@ pub(super) struct Troubled {
 }
 
 impl Stored {
-    /// The store has this result of `key` from now on.
+    /// Records that the store has this result of `key` from now on.
     pub(super) fn keep(&self, ledger: &Ledger, key: &Key, value: u32) {
         let before = self.results.lock().unwrap().insert(key.to_string(), value);
         if let Some(before) = before.filter(|before| *before != value) {
@@ -36,15 +36,15 @@ impl Stored {
         }
     }
 
-    /// The worker has heard what became of its result.
+    /// Records the answer that the worker got for its result.
     pub(super) fn heard(&self, value: u32, answer: &Result<(), StoreError>) {
         if answer.as_ref().map_or_else(StoreError::is_fenced, |()| true) {
             self.decided.lock().unwrap().insert(value);
         }
     }
 
-    /// A caller is answered. That is the result in the store, unless the store has not told the worker what became
-    /// of its own: the caller then hears that the work is done.
+    /// Records the answer of a caller. It is the result in the store, unless the store has not told
+    /// the worker the fate of its own result. The caller then gets `result-not-kept`.
     pub(super) fn answered(&self, ledger: &Ledger, key: &Key, answer: u32) {
         let stored = self.results.lock().unwrap().get(&key.to_string()).copied();
         let decided = self.decided.lock().unwrap().contains(&answer);
@@ -133,7 +133,7 @@ impl Store<u32> for Troubled {
     }
 }
 
-/// The statement is written at once. Trouble comes to its request and its answer.
+/// The statement runs immediately. Troubles affect its request and its answer.
 impl CompleteIn<MemoryTransaction<u32>, u32> for Troubled {
     async fn complete_in(
         &self,
@@ -145,6 +145,6 @@ impl CompleteIn<MemoryTransaction<u32>, u32> for Troubled {
     ) -> Result<(), StoreError> {
         self.process.operation("ask to complete", async { Ok(()) }).await?;
         self.store.complete_in(tx, key, claim, value, lifetime).await?;
-        self.process.operation("hear of it", async { Ok(()) }).await
+        self.process.operation("get the answer", async { Ok(()) }).await
     }
 }

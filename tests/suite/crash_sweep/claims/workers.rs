@@ -1,4 +1,4 @@
-//! One run: workers that share a store of claims, and the check at its end.
+//! One run: workers that share a store of claims, and the final check.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,42 +16,42 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 use super::store::{Stored, Troubled};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
-/// Long enough for every call to end.
+/// The time by which every call ends.
 const HORIZON: Duration = Duration::from_secs(600);
-/// Long enough for a worker to act that should not act any more.
+/// The time by which a worker acts that should no longer act.
 const AFTERWARDS: Duration = Duration::from_secs(70);
-/// How long a handler waits for the commit of its transaction.
+/// The time limit of a handler for its commit.
 const DRIVER: Duration = Duration::from_secs(3);
-/// Within this time a fresh call must end: the lease that a dead worker left, the longest delay of a request that
-/// is under way, and the work.
+/// The time limit of a fresh call: the lease of a dead worker, the longest delay of a request in
+/// flight, and the work.
 const FRESH: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) processes: u32,
     pub(super) keys: u32,
-    /// How long each of the three parts of a handler takes.
+    /// The time of each of the three parts of a handler.
     pub(super) takes: Duration,
-    /// Every how many-th run of a handler fails at its end.
+    /// Every n-th run of a handler fails at its end.
     pub(super) fails: u32,
-    /// Whether handlers store their answer in a transaction of their own.
+    /// Whether handlers store their answer in a separate transaction.
     pub(super) transactional: bool,
-    /// Whether handlers run on tasks of their own.
+    /// Whether handlers run on separate tasks.
     pub(super) detached: bool,
-    /// How long the layer waits for the store.
+    /// The time limit of the layer for the store.
     pub(super) patience: Duration,
     /// `None` keeps the order in which tasks become ready.
     pub(super) ties: Option<u64>,
 }
 
-/// What the handlers of all workers share. It outlives the workers.
+/// The state that the handlers of all workers share. It outlives the workers.
 #[derive(Clone)]
 struct World {
     store: MemoryStore<u32>,
     ledger: Ledger,
     stored: Stored,
     runs: Arc<AtomicU32>,
-    /// How many calls of each worker have not ended.
+    /// The number of unfinished calls of each worker.
     left: Arc<Mutex<BTreeMap<u32, u32>>>,
 }
 
@@ -59,7 +59,7 @@ type Front = BoxCloneService<Key, u32, BoxError>;
 type Worker = (Process, Front);
 
 impl World {
-    /// The work of a key: three parts, each of which must not leave a worker that lost the key.
+    /// The work of a key: three parts. No part may leave a worker that lost the key.
     async fn handle(
         self,
         scenario: Scenario,
@@ -69,7 +69,7 @@ impl World {
     ) -> Result<u32, BoxError> {
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
         for part in 1..=3 {
-            // What a handler does in a transaction is fenced by the transaction.
+            // The transaction fences the work of the handler in it.
             if claim.is_none() {
                 self.ledger.called(&key, process.number(), format!("part {part} of run {run}"));
             }
@@ -99,7 +99,7 @@ impl World {
             stored.keep(&ledger, &key, run);
             Ok(())
         };
-        // As long as a driver waits for a database.
+        // The time limit of a driver for its database.
         let answer = tokio::select! {
             biased;
             answer = process.operation("commit", committed) => answer,
@@ -109,7 +109,7 @@ impl World {
         answer
     }
 
-    /// Whether a call of a worker that has not crashed goes on.
+    /// Whether a call of a worker that has not crashed is still running.
     fn is_called(&self, workers: &[Worker]) -> bool {
         let left = self.left.lock().unwrap();
         workers.iter().any(|(process, _)| {
@@ -161,15 +161,15 @@ async fn call_until_answered(world: World, process: Process, front: Front, key: 
     loop {
         match process.call(front.clone().oneshot(key.clone())).await {
             Some(Ok(answer)) => break world.stored.answered(&world.ledger, &key, answer),
-            // Refused, failed or dropped.
+            // The call was refused, failed or was dropped.
             _ => process.clock().sleep(Duration::from_secs(1)).await,
         }
     }
     *world.left.lock().unwrap().entry(process.number()).or_default() -= 1;
 }
 
-/// One run: every worker calls every key, twice at the same moment. At its end a new worker, and every worker that
-/// has not crashed, calls every key once more.
+/// One run: every worker calls every key, twice at the same instant. At the end a new worker, and
+/// every worker that has not crashed, calls every key again.
 pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let time = VirtualClock::new();
     let mut executor = buttress_sim::Executor::new(&time);

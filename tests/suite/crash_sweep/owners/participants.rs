@@ -1,4 +1,4 @@
-//! The participants of the sagas, and what they have seen.
+//! The participants of the sagas, and their records.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -12,15 +12,15 @@ use buttress_durable::saga::{Call, SagaId};
 use buttress_sim::crash::Ledger;
 use tower::Service;
 
-/// What the participant does with the n-th call of one step.
+/// The behaviour of the participant for the n-th call of one step.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Way {
     Fine,
     /// A definite refusal, if it has no effect yet.
     Refuse,
-    /// It does its work, and its answer is lost.
+    /// The participant executes the request, and its answer is lost.
     LoseAnswer,
-    /// It does nothing, and does not say so.
+    /// The participant has no effect and returns an indefinite error.
     Stumble,
 }
 
@@ -30,7 +30,7 @@ use Way::{Fine, LoseAnswer, Refuse, Stumble};
 #[error("{0:?}")]
 pub(super) struct Failed(pub(super) Way);
 
-/// What the participants have seen. It outlives the workers.
+/// The records of the participants. They outlive the workers.
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) ledger: Ledger,
@@ -94,7 +94,7 @@ impl World {
     }
 }
 
-/// A layer of the user's that tries an action again, inside of one execution of the step.
+/// A layer of the user that retries an action within one execution of the step.
 #[derive(Clone)]
 pub(super) struct Persistent<S> {
     pub(super) inner: S,

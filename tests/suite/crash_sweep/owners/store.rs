@@ -1,4 +1,4 @@
-//! A store of sagas through which trouble comes.
+//! A store of sagas with troubles.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use buttress_durable::saga::{
 };
 use buttress_sim::crash::{Ledger, Process};
 
-/// A store of one worker. It tells the ledger who owns what in the moment of each effect.
+/// The store of one worker. It reports owners to the ledger when each effect happens.
 #[derive(Clone)]
 pub(super) struct Troubled {
     pub(super) store: MemoryStore,

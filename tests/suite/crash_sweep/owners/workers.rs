@@ -1,4 +1,4 @@
-//! One run: workers that share a store, and the check at its end.
+//! One run: workers that share a store, and the final check.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,9 +17,9 @@ use super::participants::{Failed, Persistent, Way, World};
 use super::store::Troubled;
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
-/// Long enough for everything to end.
+/// The time by which all work ends.
 const HORIZON: Duration = Duration::from_secs(600);
-/// Long enough for a worker to act that should not act any more.
+/// The time by which a worker acts that should no longer act.
 const AFTERWARDS: Duration = Duration::from_secs(70);
 
 pub(super) type Step = (&'static str, Kind, Vec<Way>);
@@ -29,18 +29,18 @@ pub(super) struct Scenario {
     pub(super) processes: u32,
     pub(super) sagas: u128,
     pub(super) steps: Vec<Step>,
-    /// Between two attempts.
+    /// The time between two attempts.
     pub(super) backoff: Duration,
-    /// How long a participant takes to answer.
+    /// The time of a participant.
     pub(super) takes: Duration,
     /// `None` keeps the order in which tasks become ready.
     pub(super) ties: Option<u64>,
     pub(super) deadline: Option<Duration>,
-    /// How long a layer inside of each action waits before it tries again.
+    /// The wait of a layer around each action before it retries.
     pub(super) layer: Option<Duration>,
-    /// How many undos of each step fail first.
+    /// The number of undos of each step that fail first.
     pub(super) failed_undos: usize,
-    /// When the last worker asks for the first saga to be cancelled.
+    /// The time at which the last worker requests the cancellation of the first saga.
     pub(super) cancel: Option<Duration>,
 }
 
@@ -94,7 +94,7 @@ fn worker(scenario: &Scenario, world: &World, store: &MemoryStore, process: &Pro
     Executor::new(saga.build().unwrap(), store, config).unwrap()
 }
 
-/// One run: the first worker starts the sagas, all recover what they find.
+/// Runs the scenario: the first worker starts the sagas, and all workers recover what they find.
 pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let time = VirtualClock::new();
     let mut executor = buttress_sim::Executor::new(&time);
@@ -160,7 +160,7 @@ async fn has_ended(scenario: &Scenario, store: &MemoryStore) -> bool {
     true
 }
 
-/// Until the store has it.
+/// Starts the saga until the store has it.
 async fn start(process: &Process, sagas: &Worker, id: SagaId, started: &Mutex<Vec<SagaId>>) {
     loop {
         let known = match process.call(sagas.start_as(id, 7)).await {
@@ -184,7 +184,7 @@ async fn check(
     for id in (1..=scenario.sagas).map(SagaId::new) {
         let Some(record) = store.load(id).await.unwrap() else {
             if started.lock().unwrap().contains(&id) {
-                world.ledger.stands_still(id, "it is gone");
+                world.ledger.stands_still(id, "the store has lost it");
             }
             continue;
         };
