@@ -42,6 +42,8 @@ instruments! {
     OUTBOX_REDELIVERED = counter("buttress.outbox.redelivered", "Messages published again after a failed attempt or a lost relay.");
     OUTBOX_DEAD_LETTERS = counter("buttress.outbox.dead_letters", "Messages that became dead letters.");
     OUTBOX_POLLS = counter("buttress.outbox.polls", "Queries for messages.");
+    OUTBOX_STORE_FAILED = counter("buttress.outbox.store_failed", "Operations of the store of a relay that failed.");
+    OUTBOX_REFRESH_FAILED = counter("buttress.outbox.refresh_failed", "Queries of a monitor for the backlog that failed: its gauges keep their last numbers.");
     OUTBOX_PARTITIONS = gauge("buttress.outbox.partitions", "Partitions that the relays of this process own.");
     OUTBOX_RUNNING = gauge("buttress.outbox.running", "Messages that are being published.");
     OUTBOX_LAG = Instrument::histogram("buttress.outbox.lag", Unit::Seconds, LAYER, "The time from when a message was due until it was delivered.");
@@ -57,6 +59,8 @@ instruments! {
     SAGA_ENDED = Instrument::counter("buttress.saga.ended", LAYER_STATUS, "Sagas that completed, were compensated or became stuck on this executor.");
     SAGA_FENCED = counter("buttress.saga.fenced", "Sagas that another worker took over.");
     SAGA_STEPS = Instrument::counter("buttress.saga.steps", &["layer", "end"], "Actions and undos of steps that ended, by their end.");
+    SAGA_STORE_FAILED = counter("buttress.saga.store_failed", "Operations of the store of an executor that failed.");
+    SAGA_REFRESH_FAILED = counter("buttress.saga.refresh_failed", "Queries of a monitor for unfinished sagas that failed: its gauges keep their last numbers.");
     SAGA_ACTIVE = gauge("buttress.saga.active", "Sagas that run on this executor.");
     SAGA_STORED = Instrument::gauge("buttress.saga.stored", Unit::Count, DEFINITION_STATUS, "Sagas in the store that have not ended, of every worker.");
     SAGA_OLDEST = Instrument::gauge("buttress.saga.oldest_age", Unit::Seconds, DEFINITION_STATUS, "How long the monitor has seen the oldest saga in this status.");

@@ -16,11 +16,11 @@ pub(super) fn instruments() -> Vec<&'static Instrument> {
     lists.into_iter().flatten().copied().collect()
 }
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn page() -> String {
+pub(super) fn page() -> String {
     let path = root().join("crates/buttress/src/guide/observability.md");
     std::fs::read_to_string(path).unwrap()
 }

@@ -144,6 +144,7 @@ impl Store for Faulty {
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.check("backlog", &[])?;
         self.inner.backlog().await
     }
 

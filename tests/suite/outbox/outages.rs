@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use buttress::StoreErrorKind;
+use buttress::telemetry::{Reading, Source as _};
 use buttress_durable::outbox::{
-    Config, HeadOfKey, Message, MessageId, Outbox, Relay, RelayHandle, Store,
+    Config, HeadOfKey, Message, MessageId, Monitor, Outbox, Relay, RelayHandle, Store,
 };
 use tower::{BoxError, service_fn};
 
@@ -29,10 +30,11 @@ async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     let lines = Lines::capture();
     let world = World::new();
     let store = Faulty::over(&world.store);
-    let _relay = relay(&world, &store, config());
+    let relay = relay(&world, &store, config());
     world.write(&[(1, "a")]).await;
     pass(MINUTE).await;
     assert_eq!((lines.levels(), world.seen()), ((0, 0, 0), vec![1]));
+    assert_eq!(relay.stats().store_failed, 0);
     store.away(Some(StoreErrorKind::Transient));
     world.write(&[(2, "a")]).await;
     store.asked();
@@ -40,10 +42,33 @@ async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     let asked = store.asked();
     assert!((50..=250).contains(&asked), "{asked} questions in ten minutes");
     assert_eq!(lines.levels(), (0, 1, 0));
+    assert_eq!(relay.stats().store_failed, asked as u64);
     store.away(None);
     pass(Duration::from_secs(11)).await;
     assert_eq!(lines.levels(), (0, 0, 1));
     assert_eq!(world.seen(), [1, 2], "soon after the end of the outage");
+}
+
+/// An operator sees that the numbers of a monitor are old.
+#[tokio::test(start_paused = true)]
+async fn a_monitor_counts_the_queries_that_failed_and_keeps_its_numbers() {
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    let monitor = Monitor::new("orders", store.clone());
+    let read = |name: &str| {
+        let mut reading = Reading::new();
+        monitor.read(&mut reading);
+        reading.value(name, &[("layer", "orders")])
+    };
+    assert_eq!(read("buttress.outbox.refresh_failed"), Some(0.0));
+    world.write(&[(1, "a")]).await;
+    monitor.refresh().await.unwrap();
+    store.away(Some(StoreErrorKind::Transient));
+    for _ in 0..2 {
+        monitor.refresh().await.unwrap_err();
+    }
+    assert_eq!(read("buttress.outbox.refresh_failed"), Some(2.0));
+    assert_eq!(read("buttress.outbox.backlog"), Some(1.0));
 }
 
 #[tokio::test(start_paused = true)]

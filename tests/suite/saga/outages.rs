@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use buttress::telemetry::{Reading, Source as _};
 use buttress::{Clock, StoreErrorKind};
-use buttress_durable::saga::{Definition, Executor, MemoryStore, SagaError, Status};
+use buttress_durable::saga::{Definition, Executor, MemoryStore, Monitor, SagaError, Status};
 
 use super::stores::Flaky;
 use super::world::*;
@@ -47,12 +48,13 @@ async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     let (store, sagas) = under_way(&world).await;
     store.away(Some(StoreErrorKind::Transient));
     pass(MINUTE).await;
-    store.failures();
+    let before = store.failures();
     // Each saga, the lease and the recovery every ten seconds.
     pass(10 * MINUTE).await;
     let failures = store.failures();
     assert!((200..=1500).contains(&failures), "{failures} questions in ten minutes");
     assert_eq!(lines.levels(), (0, 1, 0));
+    assert_eq!(sagas.stats().store_failed, (before + failures) as u64);
     store.away(None);
     pass(MINUTE).await;
     assert_eq!(lines.levels(), (0, 0, 1));
@@ -106,4 +108,25 @@ async fn a_shut_down_does_not_wait_for_somebody_to_mend_the_store() {
     let began = Clock::default().now();
     let _ = sagas.shut_down().await;
     assert!(Clock::default().now() - began < Duration::from_secs(5));
+}
+
+/// An operator sees that the numbers of a monitor are old.
+#[tokio::test(start_paused = true)]
+async fn a_monitor_counts_the_queries_that_failed_and_keeps_its_numbers() {
+    let world = World::new();
+    let (store, _sagas) = under_way(&world).await;
+    let monitor = Monitor::new("orders", store.clone(), Clock::default());
+    let read = |name: &str, status: &[(&str, &str)]| {
+        let mut reading = Reading::new();
+        monitor.read(&mut reading);
+        reading.value(name, status)
+    };
+    assert_eq!(read("buttress.saga.refresh_failed", &[]), Some(0.0));
+    monitor.refresh().await.unwrap();
+    store.away(Some(StoreErrorKind::Transient));
+    for _ in 0..2 {
+        monitor.refresh().await.unwrap_err();
+    }
+    assert_eq!(read("buttress.saga.refresh_failed", &[]), Some(2.0));
+    assert_eq!(read("buttress.saga.stored", &[("status", "running")]), Some(20.0));
 }

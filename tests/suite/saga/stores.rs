@@ -36,7 +36,7 @@ pub(super) struct Flaky {
     panics: Arc<AtomicBool>,
     /// Whether take-overs take effect and are never answered.
     hangs: Arc<AtomicBool>,
-    /// The error of renewals, writes and take-overs, and the number of failures.
+    /// The error of renewals, writes, take-overs and lists, and the number of failures.
     away: Arc<Mutex<(Option<StoreErrorKind>, usize)>>,
     /// The operation that never answers, and whether it takes effect.
     hung: Arc<Mutex<Option<(&'static str, bool)>>>,
@@ -65,7 +65,7 @@ impl Flaky {
         }
     }
 
-    /// Makes renewals, writes and take-overs fail like this from now on, without an effect.
+    /// Makes renewals, writes, take-overs and lists fail like this from now on, without an effect.
     pub(super) fn away(&self, kind: Option<StoreErrorKind>) {
         self.away.lock().unwrap().0 = kind;
     }
@@ -249,6 +249,7 @@ impl Store<Payload> for Flaky {
         after: Option<SagaId>,
         limit: usize,
     ) -> Result<Vec<Summary>, StoreError> {
+        self.there()?;
         self.before("list").await;
         self.inner.list(status, after, limit).await
     }

@@ -1,6 +1,7 @@
 //! [`Monitor`]: reports the backlog of an outbox to a sampler.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use buttress::Name;
@@ -13,7 +14,8 @@ use crate::instruments as all;
 ///
 /// It reports how many messages wait in the store, how long the oldest has been due, and how many
 /// are dead. A refresh queries the store once. Before the first refresh that succeeds there are no
-/// numbers. All processes see one store: watch it in one of them, or aggregate with `max`.
+/// gauges. Refreshes that fail are counted. All processes see one store: watch it in one of them, or
+/// aggregate with `max`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -31,20 +33,22 @@ pub struct Monitor<St> {
     layer: Name,
     store: St,
     last: Mutex<Option<Backlog>>,
+    failed: AtomicU64,
 }
 
 impl<St: Store> Monitor<St> {
     /// Creates a monitor of `store`, whose metrics have the label `layer`.
     pub fn new(layer: impl Into<Name>, store: St) -> Self {
-        Self { layer: layer.into(), store, last: Mutex::new(None) }
+        Self { layer: layer.into(), store, last: Mutex::new(None), failed: AtomicU64::new(0) }
     }
 }
 
 impl<St: Store> Source for Monitor<St> {
     fn read(&self, reading: &mut Reading) {
+        let layer = [self.layer.as_str()];
+        reading.add_count(&all::OUTBOX_REFRESH_FAILED, layer, self.failed.load(Ordering::Relaxed));
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(backlog) = last else { return };
-        let layer = [self.layer.as_str()];
         reading.add_count(&all::OUTBOX_BACKLOG, layer, backlog.pending);
         reading.add(&all::OUTBOX_OLDEST, layer, backlog.oldest_age.as_secs_f64());
         reading.add_count(&all::OUTBOX_DEAD, layer, backlog.dead);
@@ -53,7 +57,10 @@ impl<St: Store> Source for Monitor<St> {
 
     fn refresh(&self) -> Refresh<'_> {
         Box::pin(async move {
-            let backlog = self.store.backlog().await.map_err(|error| error.to_string())?;
+            let backlog = self.store.backlog().await.map_err(|error| {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                error.to_string()
+            })?;
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(backlog);
             Ok(())
         })

@@ -15,6 +15,7 @@ impl Source for RelayHandle {
             (&all::OUTBOX_REDELIVERED, stats.redelivered),
             (&all::OUTBOX_DEAD_LETTERS, stats.dead),
             (&all::OUTBOX_POLLS, stats.poll_cycles),
+            (&all::OUTBOX_STORE_FAILED, stats.store_failed),
             (&all::OUTBOX_PARTITIONS, stats.partitions),
             (&all::OUTBOX_RUNNING, stats.in_flight),
         ];

@@ -36,6 +36,8 @@ pub struct Stats {
     pub dead: u64,
     /// Queries for messages.
     pub poll_cycles: u64,
+    /// Operations of the store that failed.
+    pub store_failed: u64,
     /// Partitions that the relays of the [`Outbox`](super::Outbox) value own now.
     pub partitions: u64,
     /// Messages that these relays are publishing now.

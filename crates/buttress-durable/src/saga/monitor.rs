@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -37,6 +38,7 @@ pub struct Monitor<St, P> {
     clock: Clock,
     definitions: Vec<String>,
     seen: Mutex<Option<Seen>>,
+    failed: AtomicU64,
     payload: PhantomData<fn() -> P>,
 }
 
@@ -86,8 +88,8 @@ impl<St: Store<P>, P: Send + 'static> Monitor<St, P> {
     /// Creates a monitor of `store`, whose metrics have the label `layer`. `clock` measures the
     /// ages.
     pub fn new(layer: impl Into<Name>, store: St, clock: Clock) -> Self {
-        let (seen, payload) = (Mutex::new(None), PhantomData);
-        Self { layer: layer.into(), store, clock, definitions: Vec::new(), seen, payload }
+        let (seen, failed, payload) = (Mutex::new(None), AtomicU64::new(0), PhantomData);
+        Self { layer: layer.into(), store, clock, definitions: Vec::new(), seen, failed, payload }
     }
 
     /// Reports `definition` from the first refresh on, also while it has no unfinished saga.
@@ -119,6 +121,8 @@ impl<St: Store<P>, P: Send + 'static> Monitor<St, P> {
 
 impl<St: Store<P>, P: Send + 'static> Source for Monitor<St, P> {
     fn read(&self, reading: &mut Reading) {
+        let failed = self.failed.load(Ordering::Relaxed);
+        reading.add_count(&all::SAGA_REFRESH_FAILED, [self.layer.as_str()], failed);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(seen) = &*seen else { return };
         let now = self.clock.now();
@@ -135,7 +139,10 @@ impl<St: Store<P>, P: Send + 'static> Source for Monitor<St, P> {
 
     fn refresh(&self) -> Refresh<'_> {
         Box::pin(async move {
-            let found = self.list().await.map_err(|error| error.to_string())?;
+            let found = self.list().await.map_err(|error| {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                error.to_string()
+            })?;
             let now = self.clock.now();
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let seen = seen.get_or_insert_default();

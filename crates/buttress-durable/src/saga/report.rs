@@ -250,6 +250,8 @@ pub struct Stats {
     pub compensations_executed: u64,
     /// Undos that failed after all their attempts.
     pub compensations_failed: u64,
+    /// Operations of the store that failed.
+    pub store_failed: u64,
     /// Sagas that run here now.
     pub active: u64,
 }

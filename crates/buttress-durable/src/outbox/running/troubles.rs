@@ -36,6 +36,7 @@ impl Operation {
 impl<St, P, C> Running<St, P, C> {
     /// Takes in that the store failed to do `operation`. Returns when to repeat the operation.
     pub(super) fn failed(&mut self, operation: Operation, error: &StoreError) -> Instant {
+        self.relay.shared.notifier.counts.update(|stats| stats.store_failed += 1);
         let now = self.now();
         let first = self.relay.config.poll.max(Duration::from_millis(100));
         let (say, wait) = self.outage.failed(operation as usize, error, first, now);

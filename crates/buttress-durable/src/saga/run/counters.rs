@@ -15,11 +15,12 @@ pub(in crate::saga) enum Counter {
     Failed,
     Undone,
     UndoFailed,
+    StoreFailed,
 }
 
 /// The counters of an executor. They only grow.
 #[derive(Debug, Default)]
-pub(in crate::saga) struct Counters([AtomicU64; Counter::UndoFailed as usize + 1]);
+pub(in crate::saga) struct Counters([AtomicU64; Counter::StoreFailed as usize + 1]);
 
 impl Counters {
     pub(in crate::saga) fn add(&self, which: Counter) {

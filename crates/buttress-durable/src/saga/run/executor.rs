@@ -200,6 +200,7 @@ where
             steps_failed: sum(Counter::Failed),
             compensations_executed: sum(Counter::Undone),
             compensations_failed: sum(Counter::UndoFailed),
+            store_failed: sum(Counter::StoreFailed),
             active: self.core.active().len() as u64,
         }
     }

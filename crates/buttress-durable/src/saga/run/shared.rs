@@ -56,6 +56,7 @@ impl<I, F: Format, St> Core<I, F, St> {
         error: &StoreError,
         first: Duration,
     ) -> Duration {
+        self.counters.add(Counter::StoreFailed);
         let (layer, now) = (self.config.layer().as_str(), self.config.clock.now());
         self.troubles.failed(layer, operation, error, first, now)
     }
