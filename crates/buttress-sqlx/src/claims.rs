@@ -148,7 +148,7 @@ impl Found {
 }
 
 /// The row of a key; an error if the row is damaged.
-pub(crate) type Look = Result<Found, StoreError>;
+pub(crate) type FoundRow = Result<Found, StoreError>;
 
 /// Returns the error of a key whose row cannot be read.
 pub(crate) fn unreadable(key: &str, error: sqlx::Error) -> StoreError {
@@ -166,7 +166,7 @@ pub(crate) fn check_value(key: &Key, value: &[u8]) -> Result<(), StoreError> {
 /// Returns the answer to a claim that did not get the key.
 pub(crate) fn judge_claim(
     claim: &Claim,
-    found: Option<Look>,
+    found: Option<FoundRow>,
 ) -> Result<Claimed<Vec<u8>>, StoreError> {
     let key = &claim.key;
     let Some(found) = found.transpose()? else {
@@ -200,7 +200,7 @@ pub(crate) fn judge_complete(
     key: &Key,
     claim: ClaimId,
     value: Option<&[u8]>,
-    found: Option<Look>,
+    found: Option<FoundRow>,
 ) -> Result<(), StoreError> {
     let completed = [DONE, NOT_KEPT];
     match found.transpose()? {
@@ -229,7 +229,7 @@ pub(crate) fn above(results: i64, most: u64) -> usize {
 pub(crate) fn judge_renew(
     key: &Key,
     claim: ClaimId,
-    found: Option<Look>,
+    found: Option<FoundRow>,
 ) -> Result<(), StoreError> {
     match found.transpose()? {
         Some(found) if found.is_held_by(claim) => Err(busy(key)),
@@ -242,7 +242,7 @@ pub(crate) fn judge_renew(
 pub(crate) fn judge_release(
     key: &Key,
     claim: ClaimId,
-    found: Option<Look>,
+    found: Option<FoundRow>,
 ) -> Result<(), StoreError> {
     match found.transpose()? {
         Some(found) if found.is_held_by(claim) => Err(busy(key)),
@@ -259,7 +259,7 @@ fn busy(key: &Key) -> StoreError {
 pub(crate) fn judge_outcome(
     key: &Key,
     claim: ClaimId,
-    found: Option<Look>,
+    found: Option<FoundRow>,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     match found.transpose()? {
         Some(found) if found.claim == claim.get() && found.until > found.now => {

@@ -206,8 +206,8 @@ impl Config {
     /// Returns the longest time from the first attempt at a message to the end of its last attempt.
     ///
     /// The sum has `attempts` publish timeouts, and one wait between two attempts. A wait is the
-    /// longest backoff or [`max_hint`](Self::max_hint), whichever is longer. Refusals by layers,
-    /// outages of the store and time as a dead letter are not included.
+    /// longest backoff or [`max_hint`](Self::max_hint), whichever is longer. Results that the
+    /// classifier ignores, outages of the store and time as a dead letter are not included.
     ///
     /// Consumers must keep receipts for longer than this time. A message that is delivered after
     /// its receipt was removed runs again.

@@ -167,7 +167,8 @@ pub struct Message {
     /// When the message became due: the time of the write plus the delay. Wall time since 1970 by
     /// the store's clock.
     pub due_at: Duration,
-    /// How many attempts to publish the message have failed. A refusal by a layer does not count.
+    /// How many attempts to publish the message have failed. A result that the classifier ignores
+    /// does not count.
     pub attempts: u32,
     /// How often a relay published the message alone, under the suspicion that it had crashed a
     /// relay.

@@ -176,8 +176,8 @@ impl RelayHandle {
     /// Shuts the relay down, and waits for its end.
     ///
     /// The relay stops fetching, waits until the deliveries in flight have ended and are recorded,
-    /// and releases its partitions. No message is suspect afterwards. Also returns if the relay is
-    /// dropped.
+    /// and releases its partitions. No message is suspect afterwards, unless the store fails to
+    /// release the partitions. Also returns if the relay is dropped.
     pub async fn shut_down(&self) {
         let shared = &self.shared;
         shared.shutting_down.store(true, Ordering::Release);

@@ -21,22 +21,22 @@ use buttress::Classify;
 use buttress::Sleep;
 
 mod in_flight;
-mod looking;
+mod ownership;
+mod polling;
 mod purging;
 mod renewing;
 mod settling;
-mod standing;
 mod starting;
 mod troubles;
 
 use in_flight::InFlight;
+use ownership::Ownership;
 use purging::{PURGE_EVERY, Purge};
 use renewing::Renewal;
-use standing::Standing;
 use troubles::Operation;
 
 /// After this many polls for messages a relay looks for partitions, unless its lease ends sooner.
-const LOOKS_PER_LEASE: u32 = 10;
+const POLLS_PER_LEASE: u32 = 10;
 
 pub(super) struct Running<St, P, C> {
     gauges: Gauges,
@@ -44,7 +44,7 @@ pub(super) struct Running<St, P, C> {
     in_flight: InFlight,
     stopping: bool,
     /// The leases that this relay knows of.
-    standing: Arc<Standing>,
+    ownership: Arc<Ownership>,
     renewal: Option<Renewal>,
     /// The timer of the next renewal, and the time that it is set to.
     renewal_timer: (Pin<Box<Sleep>>, Instant),
@@ -54,7 +54,7 @@ pub(super) struct Running<St, P, C> {
     outage: Outage<{ Operation::COUNT }>,
     next_lease: Instant,
     next_release: Instant,
-    next_look: Instant,
+    next_poll: Instant,
     next_write: Instant,
     next_purge: Instant,
     /// When the relay records the results again that the store refused.
@@ -86,7 +86,7 @@ where
             pending: Pending::default(),
             in_flight: InFlight::new(),
             stopping: false,
-            standing: Arc::new(Standing::new(now)),
+            ownership: Arc::new(Ownership::new(now)),
             renewal: None,
             renewal_timer: (Box::pin(relay.config.clock.sleep_until(now)), now),
             purge: None,
@@ -94,7 +94,7 @@ where
             outage: Outage::default(),
             next_lease: now,
             next_release: now,
-            next_look: now,
+            next_poll: now,
             next_write: now,
             next_purge: instant::after(now, PURGE_EVERY),
             next_aside: now,
@@ -119,7 +119,7 @@ where
                 }
             } else {
                 self.write_aside().await;
-                self.look().await;
+                self.poll_store().await;
                 self.start().await;
                 self.purge();
             }
@@ -159,7 +159,7 @@ where
                 sooner(self.next_purge);
             }
             if self.wants_more(self.now()) {
-                sooner(self.next_look);
+                sooner(self.next_poll);
             }
             if self.pending.has_aside() {
                 sooner(self.next_aside);
@@ -181,7 +181,7 @@ where
         // A failing store keeps its wait until the next attempt.
         if was_notified && !self.outage.fails(Operation::Fetch as usize) {
             self.quiet = 0;
-            self.next_look = self.now();
+            self.next_poll = self.now();
         }
     }
 }

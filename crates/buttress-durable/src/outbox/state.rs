@@ -17,7 +17,7 @@ pub(super) struct Pending {
     /// How many of the leases, from the last, the relay should release.
     surplus: usize,
     /// Keys with a message that is ready or in flight.
-    lines: HashMap<String, Line>,
+    queues: HashMap<String, KeyQueue>,
     /// Heads of keys without a delivery in flight, in the order of their arrival.
     ready: VecDeque<Message>,
     /// Suspects of the partition that is being isolated, by sequence.
@@ -40,7 +40,7 @@ const MOST_ASIDE: usize = 100;
 
 /// The messages of a key behind its head.
 #[derive(Debug)]
-struct Line {
+struct KeyQueue {
     partition: u16,
     behind: VecDeque<Message>,
     /// The head is in flight, or dead and not recorded yet. It is not ready.
@@ -126,9 +126,9 @@ impl Pending {
         };
         self.ready.retain(&mut keep);
         self.suspects.retain(|_, message| keep(message));
-        self.lines.retain(|_, line| {
-            line.behind.retain(&mut keep);
-            line.partition != partition || line.under_way
+        self.queues.retain(|_, queue| {
+            queue.behind.retain(&mut keep);
+            queue.partition != partition || queue.under_way
         });
     }
 
@@ -209,12 +209,12 @@ impl Pending {
             }
             self.held.insert(message.id, message.partition);
             new += 1;
-            match self.lines.get_mut(&message.key) {
-                Some(line) => line.behind.push_back(message),
+            match self.queues.get_mut(&message.key) {
+                Some(queue) => queue.behind.push_back(message),
                 None => {
                     let partition = message.partition;
-                    let line = Line { partition, behind: VecDeque::new(), under_way: false };
-                    self.lines.insert(message.key.clone(), line);
+                    let queue = KeyQueue { partition, behind: VecDeque::new(), under_way: false };
+                    self.queues.insert(message.key.clone(), queue);
                     self.ready.push_back(message);
                 }
             }
@@ -232,8 +232,8 @@ impl Pending {
             self.lease(message.partition).map(|lease| Next::Alone(message, lease))
         } else {
             let message = self.ready.pop_front()?;
-            if let Some(line) = self.lines.get_mut(&message.key) {
-                line.under_way = true;
+            if let Some(queue) = self.queues.get_mut(&message.key) {
+                queue.under_way = true;
             }
             self.lease(message.partition).map(|lease| Next::Publish(message, lease))
         };
@@ -253,7 +253,7 @@ impl Pending {
             Verdict::Dead { .. } | Verdict::Retry { .. } => {
                 // The store returns the messages behind it again when the key is free.
                 self.failing.insert(delivery.key.clone());
-                self.forget_line(&delivery.key);
+                self.forget_queue(&delivery.key);
             }
         }
         let Delivery { id, sequence, key, due_at, .. } = delivery;
@@ -265,7 +265,7 @@ impl Pending {
     pub(super) fn abandoned(&mut self, delivery: &Delivery) {
         self.under_way -= 1;
         self.held.remove(&delivery.id);
-        self.forget_line(&delivery.key);
+        self.forget_queue(&delivery.key);
     }
 
     /// Skips a suspect whose start the store refuses to record. Messages of its key wait until its
@@ -287,7 +287,7 @@ impl Pending {
         match policy {
             HeadOfKey::Block => {
                 self.failing.insert(settled.key.clone());
-                self.forget_line(&settled.key);
+                self.forget_queue(&settled.key);
             }
             // Messages behind a dead letter wait until the store has recorded it.
             HeadOfKey::Continue if matches!(settled.verdict, Verdict::Dead { .. }) => {
@@ -325,10 +325,10 @@ impl Pending {
         }
     }
 
-    /// Forgets the messages that wait behind a message of `key`, in its line and among the
+    /// Forgets the messages that wait behind a message of `key`, in its queue and among the
     /// suspects.
-    fn forget_line(&mut self, key: &str) {
-        for behind in self.lines.remove(key).map(|line| line.behind).unwrap_or_default() {
+    fn forget_queue(&mut self, key: &str) {
+        for behind in self.queues.remove(key).map(|queue| queue.behind).unwrap_or_default() {
             self.held.remove(&behind.id);
         }
         let held = &mut self.held;
@@ -342,22 +342,22 @@ impl Pending {
     }
 
     fn next_of(&mut self, key: &str) {
-        let Some(line) = self.lines.get_mut(key) else { return };
-        line.under_way = false;
-        match line.behind.pop_front() {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        queue.under_way = false;
+        match queue.behind.pop_front() {
             Some(next) => self.ready.push_back(next),
-            None => drop(self.lines.remove(key)),
+            None => drop(self.queues.remove(key)),
         }
     }
 
     /// Forgets the messages that are not in flight.
     pub(super) fn forget_waiting(&mut self) {
-        let behind = self.lines.values_mut().flat_map(|line| line.behind.drain(..));
+        let behind = self.queues.values_mut().flat_map(|queue| queue.behind.drain(..));
         let suspects = std::mem::take(&mut self.suspects).into_values();
         for message in behind.chain(self.ready.drain(..)).chain(suspects) {
             self.held.remove(&message.id);
         }
-        self.lines.retain(|_, line| line.under_way);
+        self.queues.retain(|_, queue| queue.under_way);
     }
 
     /// Returns the results that the store has not recorded yet.
@@ -376,7 +376,7 @@ impl Pending {
                 Verdict::Dead { hold_key: false, .. } => {
                     if refused.contains(&settled.lease.partition) {
                         // The store returns it again, before the messages behind it.
-                        self.forget_line(&settled.key);
+                        self.forget_queue(&settled.key);
                     } else {
                         self.next_of(&settled.key);
                     }

@@ -136,8 +136,7 @@ pub enum Verdict {
     /// The delivery failed. The store holds the key for `after`, counted from now. It sets `starts`
     /// to 0, because the message has shown that it does not crash a relay.
     Retry {
-        /// Whether the failure counts as an attempt. False for a refusal by a layer before the
-        /// publisher.
+        /// Whether the failure counts as an attempt. False if the classifier ignores the result.
         counts: bool,
         /// How long the store holds the key.
         after: Duration,

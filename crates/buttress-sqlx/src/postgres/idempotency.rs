@@ -11,7 +11,7 @@ use super::PostgresStore;
 use super::rows::{id, id_or_null, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::claims::{
-    Claim, ClaimOp, Complete, Found, Look, Release, Renew, above, check_value, judge_complete,
+    Claim, ClaimOp, Complete, Found, FoundRow, Release, Renew, above, check_value, judge_complete,
     judge_outcome, unreadable,
 };
 use crate::error::during;
@@ -177,16 +177,16 @@ async fn find(
     connection: &mut PgConnection,
     sql: &Sql,
     key: &Key,
-) -> Result<Option<Look>, sqlx::Error> {
+) -> Result<Option<FoundRow>, sqlx::Error> {
     let text = format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = $2");
     let text = sql.text(&text);
     let query = query(text).bind(sql.time()).bind(key.as_str());
     let row = query.fetch_optional(connection).await?;
-    Ok(row.map(|row| look(&row, key.as_str())))
+    Ok(row.map(|row| read_row(&row, key.as_str())))
 }
 
 /// Reads a row. A damaged row is an error of its key alone.
-fn look(row: &PgRow, key: &str) -> Look {
+fn read_row(row: &PgRow, key: &str) -> FoundRow {
     found(row).map_err(|error| unreadable(key, error))
 }
 

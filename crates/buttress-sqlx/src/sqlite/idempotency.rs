@@ -13,7 +13,7 @@ use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use super::{SqliteStore, SqliteTransaction};
 use crate::claims::{
-    Claim, ClaimJob, ClaimOp, Complete, CompleteJob, Found, Look, Release, ReleaseJob, Renew,
+    Claim, ClaimJob, ClaimOp, Complete, CompleteJob, Found, FoundRow, Release, ReleaseJob, Renew,
     RenewJob, above, check_value, judge_claim, judge_complete, judge_outcome, judge_renew,
     unreadable,
 };
@@ -394,10 +394,10 @@ async fn keys(
 /// back. No other transaction writes until this one ends, so the found rows are current.
 async fn shorten(
     tx: &mut SqliteConnection,
-    found: &HashMap<String, Look>,
+    found: &HashMap<String, FoundRow>,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    let late = found.iter().filter(|(_, look)| look.as_ref().is_ok_and(Found::is_late));
+    let late = found.iter().filter(|(_, row)| row.as_ref().is_ok_and(Found::is_late));
     for (key, _) in late {
         let sql = "UPDATE buttress_idempotency SET until = ?2 + max(length, 0) WHERE key = ?1";
         sqlx::query(sql).bind(key).bind(now).execute(&mut *tx).await?;
@@ -407,17 +407,21 @@ async fn shorten(
 
 const FOUND: &str = "key, claim, fingerprint, status, until, value, length";
 
-async fn find(tx: &mut SqliteConnection, key: &Key, now: i64) -> Result<Option<Look>, sqlx::Error> {
+async fn find(
+    tx: &mut SqliteConnection,
+    key: &Key,
+    now: i64,
+) -> Result<Option<FoundRow>, sqlx::Error> {
     let sql = AssertSqlSafe(format!("SELECT {FOUND} FROM buttress_idempotency WHERE key = ?"));
     let row = sqlx::query(sql).bind(key.as_str()).fetch_optional(tx).await?;
-    Ok(row.map(|row| look(&row, key.as_str(), now)))
+    Ok(row.map(|row| read_row(&row, key.as_str(), now)))
 }
 
 async fn find_all<'k>(
     tx: &mut SqliteConnection,
     keys: impl Iterator<Item = &'k Key>,
     now: i64,
-) -> Result<HashMap<String, Look>, sqlx::Error> {
+) -> Result<HashMap<String, FoundRow>, sqlx::Error> {
     let mut pack = Pack::new();
     for key in keys {
         pack.row().bytes(key.as_str().as_bytes());
@@ -431,16 +435,16 @@ async fn find_all<'k>(
          (SELECT CAST(substr(?2, value ->> 0, value ->> 1) AS TEXT) FROM json_each(?1))"
     ));
     let rows = sqlx::query(sql).bind(pack.json).bind(pack.blob).fetch_all(tx).await?;
-    let looks = rows.iter().map(|row| {
+    let rows = rows.iter().map(|row| {
         let key: String = row.try_get(0)?;
-        let look = look(row, &key, now);
-        Ok((key, look))
+        let row = read_row(row, &key, now);
+        Ok((key, row))
     });
-    looks.collect()
+    rows.collect()
 }
 
 /// Reads a row. A damaged row is an error of its key alone.
-fn look(row: &SqliteRow, key: &str, now: i64) -> Look {
+fn read_row(row: &SqliteRow, key: &str, now: i64) -> FoundRow {
     found(row, now).map_err(|error| unreadable(key, error))
 }
 

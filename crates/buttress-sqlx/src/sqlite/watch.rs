@@ -26,7 +26,7 @@ impl Watch {
         let is_uri = path.to_str().is_some_and(|path| path.starts_with("file:"));
         let path = if is_uri { PathBuf::from(uri) } else { absolute(path) };
         let mut files = Vec::new();
-        if let Some(identity) = look(&path)? {
+        if let Some(identity) = identity_of(&path)? {
             files.push((path.clone(), identity));
         }
         // No other process removes these files while the database is open. They are beside the file
@@ -35,7 +35,7 @@ impl Watch {
             let mut path = path.canonicalize().unwrap_or_else(|_| path.clone()).into_os_string();
             path.push(suffix);
             let path = PathBuf::from(path);
-            if let Ok(Some(identity)) = look(&path) {
+            if let Ok(Some(identity)) = identity_of(&path) {
                 files.push((path, identity));
             }
         }
@@ -48,7 +48,7 @@ impl Watch {
     /// Returns `Misconfigured`, with the name of the missing or replaced file.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         for (path, opened) in &self.files {
-            if look(path)?.is_some_and(|found| found != *opened) {
+            if identity_of(path)?.is_some_and(|found| found != *opened) {
                 return Err(StoreError::misconfigured(format!(
                     "file {}: another file was put in the place of the one that the store has open; \
                      restore it, or open the store again",
@@ -61,12 +61,12 @@ impl Watch {
 }
 
 #[cfg(unix)]
-fn look(path: &Path) -> Result<Option<Identity>, StoreError> {
+fn identity_of(path: &Path) -> Result<Option<Identity>, StoreError> {
     use std::os::unix::fs::MetadataExt as _;
     match std::fs::metadata(path) {
         Ok(found) => Ok(Some((found.dev(), found.ino()))),
         Err(error) => Err(StoreError::misconfigured(format!(
-            "file {}: it was deleted or moved while the store has it open, or cannot be looked at; \
+            "file {}: it was deleted or moved while the store has it open, or its metadata cannot be read; \
              restore it, or open the store again",
             path.display()
         ))
@@ -76,6 +76,6 @@ fn look(path: &Path) -> Result<Option<Identity>, StoreError> {
 
 /// Not checked: a file that is open cannot be deleted on Windows.
 #[cfg(not(unix))]
-fn look(_path: &Path) -> Result<Option<Identity>, StoreError> {
+fn identity_of(_path: &Path) -> Result<Option<Identity>, StoreError> {
     Ok(None)
 }

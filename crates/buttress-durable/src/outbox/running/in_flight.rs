@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::standing::{May, Standing};
+use super::ownership::{May, Ownership};
 use crate::outbox::deliver::Finished;
 use crate::outbox::state::{Delivery, Pending};
 use crate::outbox::store::Lease;
@@ -29,12 +29,12 @@ pub(super) async fn owned(
     publishing: impl Future<Output = Finished>,
     delivery: Delivery,
     lease: Lease,
-    standing: Arc<Standing>,
+    ownership: Arc<Ownership>,
     clock: Clock,
 ) -> Ending {
     let mut publishing = pin!(publishing);
     let mut delivery = Some(delivery);
-    poll_fn(|cx| match standing.may(lease, clock.now()) {
+    poll_fn(|cx| match ownership.may(lease, clock.now()) {
         May::Go => publishing.as_mut().poll(cx).map(Ending::Finished),
         // The relay wakes all deliveries when the store has answered.
         May::Wait => Poll::Pending,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::in_flight::poll_in_flight;
-use super::{LOOKS_PER_LEASE, Operation, Running};
+use super::{Operation, POLLS_PER_LEASE, Running};
 use crate::instant;
 use crate::outbox::store::{Owned, Store};
 use buttress::StoreError;
@@ -121,7 +121,7 @@ impl<St: Store, P, C> Running<St, P, C> {
                 self.gauges.partitions(owned.leases.len() as u64);
                 let length = self.relay.config.lease;
                 self.pending.own(owned);
-                self.standing.renewed(instant::after(asked, length), self.pending.leases());
+                self.ownership.renewed(instant::after(asked, length), self.pending.leases());
                 // Paused deliveries may continue, and revoked ones must end.
                 self.in_flight.wake_all();
                 if self.pending.isolating().is_none() {
@@ -129,7 +129,7 @@ impl<St: Store, P, C> Running<St, P, C> {
                 }
                 // Partitions that another relay released or abandoned wait until a relay takes
                 // them.
-                let soon = self.relay.config.poll.saturating_mul(LOOKS_PER_LEASE);
+                let soon = self.relay.config.poll.saturating_mul(POLLS_PER_LEASE);
                 self.next_lease = instant::after(asked, soon.min(length / 3));
             }
             Err(error) => self.next_lease = self.failed(Operation::Lease, &error),

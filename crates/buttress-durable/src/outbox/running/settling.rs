@@ -32,7 +32,7 @@ impl<St: Store, P, C> Running<St, P, C> {
                     self.worked(Operation::Settle);
                     let written = self.pending.written(count, &refused);
                     if !refused.is_empty() {
-                        self.standing.renewed(self.standing.until(), self.pending.leases());
+                        self.ownership.renewed(self.ownership.until(), self.pending.leases());
                         self.in_flight.wake_all();
                         self.next_lease = self.now();
                     }

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tower::{BoxError, Service};
 
 use super::in_flight::{collect, owned};
+use super::ownership::May;
 use super::settling::is_refusal;
-use super::standing::May;
 use super::{Operation, Running};
 use crate::instant;
 use crate::outbox::deliver::{deliver, panicked};
@@ -31,7 +31,7 @@ where
         // During a renewal the store may release partitions that the relay did not report as busy.
         while self.renewal.is_none()
             && self.pending.under_way() < most
-            && self.standing.is_live(self.now())
+            && self.ownership.is_live(self.now())
         {
             match self.pending.next() {
                 Some(Next::Publish(message, lease)) => self.publish(message, lease),
@@ -55,8 +55,8 @@ where
         };
         let (delivery, clock) = (Delivery::of(&message), relay.config.clock.clone());
         let publishing = deliver(publisher, classify, message, lease, relay.config.clone());
-        let standing = self.standing.clone();
-        self.in_flight.push(Box::pin(owned(publishing, delivery, lease, standing, clock)));
+        let ownership = self.ownership.clone();
+        self.in_flight.push(Box::pin(owned(publishing, delivery, lease, ownership, clock)));
     }
 
     /// Publishes a suspect after the store has recorded its start. Publishes nothing if the lease
@@ -71,9 +71,9 @@ where
             self.worked(Operation::Start);
         }
         match started {
-            Ok(_) if self.standing.may(lease, self.now()) != May::Go => {
+            Ok(_) if self.ownership.may(lease, self.now()) != May::Go => {
                 self.pending.abandoned(&delivery);
-                self.next_look = self.now();
+                self.next_poll = self.now();
             }
             Ok(starts) => {
                 self.claims.remove(&id);
@@ -85,7 +85,7 @@ where
             Err(error) if error.is_fenced() => {
                 self.pending.abandoned(&delivery);
                 self.next_lease = self.now();
-                self.next_look = instant::after(self.now(), config.poll);
+                self.next_poll = instant::after(self.now(), config.poll);
             }
             Err(error) if is_refusal(&error) => {
                 tracing::error!(
@@ -95,11 +95,11 @@ where
                      its partition has no suspects"
                 );
                 self.pending.pass_over(&delivery);
-                self.next_look = self.now();
+                self.next_poll = self.now();
             }
             Err(error) => {
                 self.pending.abandoned(&delivery);
-                self.next_look = self.failed(Operation::Start, &error);
+                self.next_poll = self.failed(Operation::Start, &error);
             }
         }
     }

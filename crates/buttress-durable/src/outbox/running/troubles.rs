@@ -70,7 +70,7 @@ impl<St, P, C> Running<St, P, C> {
                 target: "buttress", layer, doing, ?lasted, "the relay's store works again"
             );
             self.next_write = now;
-            self.next_look = now;
+            self.next_poll = now;
             self.next_purge = self.next_purge.min(now);
         }
     }

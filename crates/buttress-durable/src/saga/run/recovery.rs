@@ -127,7 +127,7 @@ where
         let definition = &core.definition.inner;
         let (name, version) = (definition.name.as_str(), definition.version);
         let asking = core.store.other_versions(name, version, MOST);
-        recovery.other_versions = core.ask("looking for other versions", asking).await?;
+        recovery.other_versions = core.ask("listing sagas of other versions", asking).await?;
         for other in &recovery.other_versions {
             let mut logged =
                 core.other_versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -11,10 +11,10 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
-use super::{FOUND, look};
+use super::{FOUND, read_row};
 use crate::claims::{
-    ClaimJob, ClaimOp, CompleteJob, Found, Look, ReleaseJob, RenewJob, judge_claim, judge_complete,
-    judge_release, judge_renew,
+    ClaimJob, ClaimOp, CompleteJob, Found, FoundRow, ReleaseJob, RenewJob, judge_claim,
+    judge_complete, judge_release, judge_renew,
 };
 use crate::postgres::rows::{query, query_scalar, uuid};
 use crate::postgres::sql::Sql;
@@ -247,9 +247,9 @@ const SHORTEN: &str = "\
 async fn shorten(
     connection: &mut PgConnection,
     sql: &Sql,
-    found: &HashMap<String, Look>,
+    found: &HashMap<String, FoundRow>,
 ) -> Result<(), sqlx::Error> {
-    let late = found.iter().filter(|(_, look)| look.as_ref().is_ok_and(Found::is_late));
+    let late = found.iter().filter(|(_, row)| row.as_ref().is_ok_and(Found::is_late));
     let keys: Vec<&str> = late.map(|(key, _)| key.as_str()).collect();
     if keys.is_empty() {
         return Ok(());
@@ -262,7 +262,7 @@ async fn find_all<'k>(
     connection: &mut PgConnection,
     sql: &Sql,
     keys: impl Iterator<Item = &'k Key>,
-) -> Result<HashMap<String, Look>, sqlx::Error> {
+) -> Result<HashMap<String, FoundRow>, sqlx::Error> {
     let keys: Vec<&str> = keys.map(Key::as_str).collect();
     if keys.is_empty() {
         return Ok(HashMap::new());
@@ -270,10 +270,10 @@ async fn find_all<'k>(
     let text =
         sql.text(&format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = ANY ($2)"));
     let rows = query(text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
-    let looks = rows.iter().map(|row| {
+    let rows = rows.iter().map(|row| {
         let key: String = row.try_get(0)?;
-        let look = look(row, &key);
-        Ok((key, look))
+        let row = read_row(row, &key);
+        Ok((key, row))
     });
-    looks.collect()
+    rows.collect()
 }

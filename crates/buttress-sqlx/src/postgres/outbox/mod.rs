@@ -162,7 +162,7 @@ impl Store for PostgresStore {
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        let what = during("looking at the backlog");
+        let what = during("counting the backlog");
         let sql = self.sql(
             "WITH t AS MATERIALIZED (SELECT {now} AS now), \
              p AS (SELECT count(*) AS n, min(due_at) AS due FROM {s}buttress_outbox \
@@ -175,7 +175,7 @@ impl Store for PostgresStore {
                                     WHERE until > t.now) AS keys), \
              t.now - least(p.due, d.due, t.now) FROM t CROSS JOIN p CROSS JOIN d",
         );
-        self.bounded("looking at the backlog", async {
+        self.bounded("counting the backlog", async {
             let mut loan = self.borrow().await?;
             let query = query(sql).bind(self.time());
             let row = query.fetch_one(&mut *loan).await.map_err(what)?;
@@ -348,6 +348,6 @@ async fn fence(tx: &mut PgConnection, sql: &Sql, lease: Lease) -> Result<(), Sto
         .bind(epoch::asked(lease.epoch))
         .execute(tx)
         .await
-        .map_err(during("looking at a lease"))?;
+        .map_err(during("checking a lease"))?;
     if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
 }

@@ -21,7 +21,7 @@ impl PostgresStore {
         version: u32,
         limit: usize,
     ) -> Result<Vec<Summary>, StoreError> {
-        let what = during("looking for other versions");
+        let what = during("listing sagas of other versions");
         // Two ranges of the index of unfinished sagas. `+ 0` keeps the planner from a scan of all
         // rows in order.
         let sql = self.sql(&format!(
@@ -31,7 +31,7 @@ impl PostgresStore {
                              WHERE w.worker = s.worker AND w.until > {{now}}) \
              ORDER BY number + 0 LIMIT $4"
         ));
-        self.bounded("looking for other versions", async {
+        self.bounded("listing sagas of other versions", async {
             let mut loan = self.borrow().await?;
             let rows = query(sql)
                 .bind(self.time())

@@ -146,8 +146,8 @@ impl Store for SqliteStore {
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        let what = during("looking at the backlog");
-        self.bounded("looking at the backlog", async {
+        let what = during("counting the backlog");
+        self.bounded("counting the backlog", async {
             let now = self.now();
             let row = sqlx::query(
                 "SELECT (SELECT count(*) FROM buttress_outbox WHERE status = 0) \
@@ -330,7 +330,7 @@ async fn fence(tx: &mut SqliteConnection, lease: Lease) -> Result<(), StoreError
         .bind(epoch::asked(lease.epoch))
         .execute(tx)
         .await
-        .map_err(during("looking at a lease"))?;
+        .map_err(during("checking a lease"))?;
     if done.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
 }
 

@@ -39,13 +39,13 @@ pub(in crate::sqlite) async fn write(
     if creates.is_empty() && appends.is_empty() {
         return Ok(());
     }
-    let stands = look(tx, &creates, &appends).await?;
-    let (new, known) = stands.split_at(creates.len().min(stands.len()));
+    let heads = read_heads(tx, &creates, &appends).await?;
+    let (new, known) = heads.split_at(creates.len().min(heads.len()));
     insert(tx, &creates, new).await?;
     advance(tx, now, &appends, known).await?;
     add_lines(tx, (&creates, new), (&appends, known)).await?;
-    for (job, stand) in creates.into_iter().zip(new) {
-        if stand.is_new {
+    for (job, head) in creates.into_iter().zip(new) {
+        if head.is_new {
             job.settle(Ok(()));
             continue;
         }
@@ -54,9 +54,9 @@ pub(in crate::sqlite) async fn write(
         let verdict = judge_create(&job.input, head, lines);
         job.settle(verdict);
     }
-    for (job, stand) in appends.into_iter().zip(known) {
-        if stand.takes(job) {
-            job.settle(Ok(Appended::new(stand.cancel)));
+    for (job, head) in appends.into_iter().zip(known) {
+        if head.takes(job) {
+            job.settle(Ok(Appended::new(head.cancel)));
             continue;
         }
         let head = find(tx, job.input.saga).await?;
@@ -70,7 +70,7 @@ pub(in crate::sqlite) async fn write(
 
 /// The row of a saga before the write.
 #[derive(Clone, Copy, Default)]
-struct Stand {
+struct HeadRow {
     /// The number of the saga, known or new.
     number: i64,
     is_new: bool,
@@ -80,7 +80,7 @@ struct Stand {
     cancel: bool,
 }
 
-impl Stand {
+impl HeadRow {
     /// Whether the append is for the end of a log that its caller owns.
     fn takes(&self, job: &Add) -> bool {
         let append = &job.input;
@@ -92,11 +92,11 @@ impl Stand {
 }
 
 /// Reads the rows of the sagas of all operations, in their order.
-async fn look(
+async fn read_heads(
     tx: &mut SqliteConnection,
     creates: &[&mut Create],
     appends: &[&mut Add],
-) -> Result<Vec<Stand>, sqlx::Error> {
+) -> Result<Vec<HeadRow>, sqlx::Error> {
     let mut asked = Values::new(2);
     let ids = creates.iter().map(|job| job.input.id);
     for (place, id) in (0..).zip(ids.chain(appends.iter().map(|job| job.input.saga))) {
@@ -111,14 +111,14 @@ async fn look(
              WHERE place IS NOT NULL",
         )
         .await?;
-    let unknown = Stand { is_new: true, ..Stand::default() };
-    let mut stands = vec![unknown; asked.rows()];
+    let unknown = HeadRow { is_new: true, ..HeadRow::default() };
+    let mut heads = vec![unknown; asked.rows()];
     for row in texts.iter().flat_map(|text| text.split(',')) {
         let mut numbers = row.split(' ').map(|number| number.parse::<i64>().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
         let place = usize::try_from(next()).unwrap_or(usize::MAX);
-        if let Some(stand) = stands.get_mut(place) {
-            *stand = Stand {
+        if let Some(head) = heads.get_mut(place) {
+            *head = HeadRow {
                 is_new: false,
                 number: next(),
                 epoch: next(),
@@ -128,7 +128,7 @@ async fn look(
             };
         }
     }
-    if stands.iter().take(creates.len()).any(|stand| stand.is_new) {
+    if heads.iter().take(creates.len()).any(|head| head.is_new) {
         // After all used numbers, and after lines that no saga has any more. A number that leaves
         // no room after it is damaged.
         let last = "SELECT max(coalesce((SELECT max(number) FROM buttress_saga \
@@ -136,24 +136,24 @@ async fn look(
                     coalesce((SELECT max(saga) FROM buttress_saga_entry \
                         WHERE saga < 4611686018427387904), 0))";
         let last: i64 = sqlx::query_scalar(last).fetch_one(tx).await?;
-        let new = stands.iter_mut().take(creates.len()).filter(|stand| stand.is_new);
-        for (stand, number) in new.zip(last + 1..) {
-            stand.number = number;
+        let new = heads.iter_mut().take(creates.len()).filter(|head| head.is_new);
+        for (head, number) in new.zip(last + 1..) {
+            head.number = number;
         }
     }
-    Ok(stands)
+    Ok(heads)
 }
 
 async fn insert(
     tx: &mut SqliteConnection,
     jobs: &[&mut Create],
-    stands: &[Stand],
+    heads: &[HeadRow],
 ) -> Result<(), sqlx::Error> {
     let mut rows = Values::new(8);
-    for (job, stand) in jobs.iter().zip(stands).filter(|(_, stand)| stand.is_new) {
+    for (job, head) in jobs.iter().zip(heads).filter(|(_, head)| head.is_new) {
         let saga = &job.input;
         rows.row([
-            Int(stand.number),
+            Int(head.number),
             Id(saga.id.get()),
             Text(&saga.definition),
             Int(saga.version.into()),
@@ -176,13 +176,13 @@ async fn advance(
     tx: &mut SqliteConnection,
     now: i64,
     jobs: &[&mut Add],
-    stands: &[Stand],
+    heads: &[HeadRow],
 ) -> Result<(), sqlx::Error> {
     let mut rows = Values::new(6);
-    for (job, stand) in jobs.iter().zip(stands).filter(|(job, stand)| stand.takes(job)) {
+    for (job, head) in jobs.iter().zip(heads).filter(|(job, head)| head.takes(job)) {
         let append = &job.input;
         rows.row([
-            Int(stand.number),
+            Int(head.number),
             Int(signed(append.epoch)),
             Int(signed(append.position)),
             Int(signed(append.entries.len() as u64)),
@@ -204,20 +204,20 @@ async fn advance(
 /// Writes the inputs and entries of all operations that passed.
 async fn add_lines(
     tx: &mut SqliteConnection,
-    (creates, new): (&[&mut Create], &[Stand]),
-    (appends, known): (&[&mut Add], &[Stand]),
+    (creates, new): (&[&mut Create], &[HeadRow]),
+    (appends, known): (&[&mut Add], &[HeadRow]),
 ) -> Result<(), sqlx::Error> {
     let notes: Vec<_> = creates.iter().map(|job| beginning::note(&job.input.beginning)).collect();
     let mut lines = Values::new(6);
-    for ((job, stand), note) in
-        creates.iter().zip(new).zip(&notes).filter(|((_, stand), _)| stand.is_new)
+    for ((job, head), note) in
+        creates.iter().zip(new).zip(&notes).filter(|((_, head), _)| head.is_new)
     {
         let (input, note) = (Blob(&job.input.beginning.input), note.as_deref().map_or(Null, Text));
-        lines.row([Int(stand.number), Int(FIRST), Int(0), Int(0), input, note]);
-        entries(&mut lines, stand.number, 0, &job.input.entries);
+        lines.row([Int(head.number), Int(FIRST), Int(0), Int(0), input, note]);
+        entries(&mut lines, head.number, 0, &job.input.entries);
     }
-    for (job, stand) in appends.iter().zip(known).filter(|(job, stand)| stand.takes(job)) {
-        entries(&mut lines, stand.number, stand.length, &job.input.entries);
+    for (job, head) in appends.iter().zip(known).filter(|(job, head)| head.takes(job)) {
+        entries(&mut lines, head.number, head.length, &job.input.entries);
     }
     let sql = "WITH new(saga, position, kind, step, payload, note) AS (VALUES {values}) \
                INSERT INTO buttress_saga_entry SELECT * FROM new WHERE saga IS NOT NULL";

@@ -22,7 +22,7 @@ impl SqliteStore {
         version: u32,
         limit: usize,
     ) -> Result<Vec<Summary>, StoreError> {
-        let what = "looking for other versions";
+        let what = "listing sagas of other versions";
         // Two ranges of the index of unfinished sagas. `+` keeps SQLite from a scan of all rows in
         // order.
         let sql = AssertSqlSafe(format!(

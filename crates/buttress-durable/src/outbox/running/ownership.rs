@@ -1,4 +1,4 @@
-//! [`Standing`]: the leases of a relay, as its deliveries in flight see them.
+//! [`Ownership`]: the leases of a relay, as its deliveries in flight see them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +21,7 @@ pub(super) enum May {
 
 /// The leases of a relay, shared with its deliveries.
 #[derive(Debug)]
-pub(super) struct Standing(Mutex<Known>);
+pub(super) struct Ownership(Mutex<Known>);
 
 #[derive(Debug)]
 struct Known {
@@ -30,7 +30,7 @@ struct Known {
     epochs: BTreeMap<u16, u64>,
 }
 
-impl Standing {
+impl Ownership {
     /// Creates the state of a relay that owns nothing.
     pub(super) fn new(now: Instant) -> Self {
         Self(Mutex::new(Known { until: now, epochs: BTreeMap::new() }))
@@ -74,21 +74,21 @@ mod tests {
         let now = buttress::Clock::default().now();
         let second = Duration::from_secs(1);
         let lease = |epoch| Lease::new(3, epoch);
-        let standing = Standing::new(now);
-        assert_eq!(standing.may(lease(1), now), May::Never);
-        standing.renewed(now + second, &[lease(1)]);
-        assert_eq!(standing.may(lease(1), now), May::Go);
+        let ownership = Ownership::new(now);
+        assert_eq!(ownership.may(lease(1), now), May::Never);
+        ownership.renewed(now + second, &[lease(1)]);
+        assert_eq!(ownership.may(lease(1), now), May::Go);
         assert_eq!(
-            standing.may(lease(1), now + second),
+            ownership.may(lease(1), now + second),
             May::Wait,
             "the lease ends at this instant"
         );
         // Renewed under the same epoch: no other relay owned the partition.
-        standing.renewed(now + 3 * second, &[lease(1)]);
-        assert_eq!(standing.may(lease(1), now + second), May::Go);
-        standing.renewed(now + 4 * second, &[lease(2)]);
-        assert_eq!(standing.may(lease(1), now + second), May::Never);
-        assert_eq!(standing.may(lease(1), now + 9 * second), May::Never);
-        assert_eq!(standing.may(lease(2), now + second), May::Go);
+        ownership.renewed(now + 3 * second, &[lease(1)]);
+        assert_eq!(ownership.may(lease(1), now + second), May::Go);
+        ownership.renewed(now + 4 * second, &[lease(2)]);
+        assert_eq!(ownership.may(lease(1), now + second), May::Never);
+        assert_eq!(ownership.may(lease(1), now + 9 * second), May::Never);
+        assert_eq!(ownership.may(lease(2), now + second), May::Go);
     }
 }

@@ -7,7 +7,7 @@ use crate::instant;
 use crate::outbox::store::{Lease, Store};
 
 /// After this many polls that found nothing, the relay polls less often.
-const QUIET_LOOKS: u32 = 10;
+const QUIET_POLLS: u32 = 10;
 
 impl<St: Store, P, C> Running<St, P, C> {
     /// Whether the relay has room for messages and a live lease.
@@ -19,19 +19,19 @@ impl<St: Store, P, C> Running<St, P, C> {
             None if self.pending.many_aside() => return false,
             None => self.relay.config.batch / 2,
         };
-        self.standing.is_live(now) && self.pending.held() <= room
+        self.ownership.is_live(now) && self.pending.held() <= room
     }
 
-    pub(super) async fn look(&mut self) {
+    pub(super) async fn poll_store(&mut self) {
         let now = self.now();
         let batch = self.relay.config.batch;
-        if now < self.next_look || !self.wants_more(now) {
+        if now < self.next_poll || !self.wants_more(now) {
             return;
         }
         let leases = self.pending.fetch_from();
         if leases.is_empty() {
             self.worked(Operation::Fetch);
-            self.next_look = instant::after(now, self.relay.config.poll);
+            self.next_poll = instant::after(now, self.relay.config.poll);
             return;
         }
         let limit = batch + self.pending.held() + self.pending.aside_count();
@@ -41,7 +41,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         let mut fetched = match self.beside(fetch).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                self.next_look = self.failed(Operation::Fetch, &error);
+                self.next_poll = self.failed(Operation::Fetch, &error);
                 return;
             }
         };
@@ -51,7 +51,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         if self.pending.isolating() != isolating {
             // A renewal found suspects or lost them during the poll, so the poll did not look for
             // them.
-            self.next_look = now;
+            self.next_poll = now;
             return;
         }
         let full = fetched.messages.len() >= limit;
@@ -60,7 +60,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         let new = self.pending.take_in(fetched.messages);
         match isolating {
             Some(lease) if new == 0 => self.clear(lease).await,
-            _ if full || isolating.is_some() => self.next_look = now,
+            _ if full || isolating.is_some() => self.next_poll = now,
             _ => self.rest(new, next_due),
         }
     }
@@ -78,9 +78,9 @@ impl<St: Store, P, C> Running<St, P, C> {
             }
             Err(error) if error.is_fenced() => {
                 self.next_lease = self.now();
-                self.next_look = instant::after(self.now(), self.relay.config.poll);
+                self.next_poll = instant::after(self.now(), self.relay.config.poll);
             }
-            Err(error) => self.next_look = self.failed(Operation::ClearSuspects, &error),
+            Err(error) => self.next_poll = self.failed(Operation::ClearSuspects, &error),
         }
     }
 
@@ -88,11 +88,11 @@ impl<St: Store, P, C> Running<St, P, C> {
     fn rest(&mut self, new: usize, next_due: Option<Duration>) {
         let config = &self.relay.config;
         self.quiet = if new > 0 { 0 } else { self.quiet.saturating_add(1) };
-        let doublings = self.quiet.saturating_sub(QUIET_LOOKS).min(30);
+        let doublings = self.quiet.saturating_sub(QUIET_POLLS).min(30);
         let mut wait = config.poll.saturating_mul(1 << doublings).min(config.idle_poll);
         if let Some(next_due) = next_due {
             wait = wait.min(next_due);
         }
-        self.next_look = instant::after(self.now(), wait);
+        self.next_poll = instant::after(self.now(), wait);
     }
 }
