@@ -1,5 +1,5 @@
-//! What a meter was asked to measure: `--candidate NAME`, and any number of `--row PART` and
-//! `--exactly ROW`; else everything.
+//! The selection of a meter: `--candidate NAME`, and any number of `--row PART` and
+//! `--exactly ROW`; default: everything.
 
 use crate::row::Row;
 
@@ -15,7 +15,7 @@ impl Filter {
     ///
     /// # Panics
     ///
-    /// If there is an argument that is none of these.
+    /// If an argument is none of these.
     pub fn from_arguments() -> Self {
         let mut filter = Self::default();
         let mut arguments = std::env::args().skip(1);

@@ -1,6 +1,6 @@
-//! What the program `memory` measures; the targets name some of it.
+//! The names of measurements of the program `memory` that targets use.
 
-/// What the sizes of tasks are held against: a task without any layer.
+/// The reference for the sizes of tasks: a task without any layer.
 pub const TASKS: &str = "100 000 tasks that wait, with 128 bytes of state: bytes each";
 pub const LIMITED: &str = "100 000 calls under a time limit, with 128 bytes of state: bytes each";
 pub const SIX: &str = "100 000 calls through six layers, with 128 bytes of state: bytes each";

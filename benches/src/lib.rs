@@ -1,10 +1,10 @@
-//! What each layer of buttress costs, beside its peers on the same work in the same run.
+//! The cost of each layer of buttress and of its peers, for the same work in the same run.
 //!
-//! [`patterns`] says what is measured: a row for each path through each pattern, and the candidates
-//! that offer it, all around the same trivial service. [`floors`] is the least code that keeps each
-//! pattern's promise, to know how far from it everybody is, and [`peers`] are the others. A
-//! [`Meter`](subject::Meter) goes through all of them and measures one thing; there is a program for
-//! each. [`probes`] are about behaviour under load, and [`report`] makes tables of everything.
+//! [`patterns`] defines the measurements: a row per path through each pattern, and the candidates
+//! for it, all around the same trivial service. [`floors`] is the least code that keeps each
+//! pattern's guarantee, as a reference, and [`peers`] are other libraries. A
+//! [`Meter`](subject::Meter) visits all of them and measures one quantity; each has its own
+//! program. [`probes`] measure the behaviour under load, and [`report`] makes tables of everything.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! What a framework does with a service: a clone per request.
+//! The use of a service by a framework: a clone per request.
 
 use std::task::{Context, Poll};
 

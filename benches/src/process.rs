@@ -1,8 +1,9 @@
-//! What the system says about this process and this machine.
+//! The data of the system about this process and this machine.
 
 use std::fs;
 
-/// Nanoseconds that the living threads of this process have run; none where the system does not say.
+/// Returns the nanoseconds that the living threads of this process have run, if the system reports
+/// them.
 pub fn cpu_nanos() -> Option<f64> {
     let threads = fs::read_dir("/proc/self/task").ok()?;
     let run = threads.map(|thread| {
@@ -12,13 +13,13 @@ pub fn cpu_nanos() -> Option<f64> {
     run.sum()
 }
 
-/// Nanoseconds that this thread was ready to run and had no core; none where the system does not say.
+/// Returns the nanoseconds that this thread was ready without a core, if the system reports them.
 pub fn waited_nanos() -> Option<f64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The model of the CPU and how many cores there are to use.
+/// Returns the model of the CPU and the number of available cores.
 pub fn machine() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));

@@ -1,4 +1,5 @@
-//! Timed rounds, interleaved over candidates: what else the machine does falls on all of them.
+//! Timed rounds, interleaved over candidates, so that other load of the machine affects all of
+//! them.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -12,30 +13,30 @@ use crate::process::waited_nanos;
 use crate::row::Row;
 use crate::spread::{ENOUGH, median};
 
-/// How long a round of one candidate should take.
+/// The intended time of a round of one candidate.
 const ROUND: Duration = Duration::from_millis(2);
-/// More would only heat the room: a round is long enough before it has so many calls.
+/// The most calls of a round. A round is long enough with fewer calls.
 const MOST_CALLS: u64 = 400_000;
 const ROUNDS: usize = 25;
-/// With two threads the machine interferes more, so the rounds are longer.
+/// The factor for rounds on two threads, where the machine interferes more.
 const STRETCH: u64 = 4;
 const ROUNDS_OF_TWO: usize = 15;
-/// A round does not count in which one thread began later than the other by more than this share of
-/// it: they did not run at the same time, and so not against each other.
-const APART: f64 = 0.03;
-/// Nor one in which a thread was ready and had no core for so much of it. Who parks and is woken waits
-/// a little too, but not so long.
+/// The largest difference of the two threads' beginnings, as a share of the round. Beyond it the
+/// round does not count, because the threads did not run concurrently.
+const OFFSET: f64 = 0.03;
+/// The largest share of a round in which a thread was ready without a core. A parked thread waits
+/// for a core too, but for a shorter time.
 const WITHOUT_A_CORE: f64 = 0.1;
-/// So many are tried for each that counts.
+/// The number of tried rounds for each that counts.
 const TRIES: usize = 5;
-/// Calls of the thread that is done, between two looks at the other.
+/// The calls of the thread that is done, between two checks of the other.
 const MEANWHILE: u64 = 50;
 
 type OnOne = Box<dyn FnMut(u64) -> Duration>;
-/// And whether the round counts.
+/// The times, and whether the round counts.
 type OnTwo = Box<dyn FnMut(u64, &Handle) -> (Duration, bool)>;
 
-/// One candidate, its type forgotten: how to make a number of calls, and how long they took.
+/// One candidate without its type: makes a number of calls and returns their time.
 pub struct Candidate {
     name: &'static str,
     one: OnOne,
@@ -68,7 +69,7 @@ impl Candidate {
         Self { name, one, two: None }
     }
 
-    /// Two threads get a clone each.
+    /// Measures two threads, each with a clone.
     pub fn shared<S: Clone + Send + 'static>(
         row: Row,
         name: &'static str,
@@ -89,7 +90,7 @@ impl Candidate {
                     let took = timed(row, name, &mut service, run, calls);
                     let waited = waited_nanos().zip(before).map_or(0.0, |(now, then)| now - then);
                     drop(counts_as_done);
-                    // The other is not left alone for the rest of its calls.
+                    // The other thread must not run the rest of its calls alone.
                     while done.load(Ordering::Relaxed) < 2 {
                         run(&mut service, MEANWHILE);
                     }
@@ -98,16 +99,16 @@ impl Candidate {
             });
             let [one, other] = threads.map(|thread| thread.join().expect("a thread failed"));
             let took = one.0.max(other.0);
-            let apart = one.1.max(other.1).duration_since(one.1.min(other.1));
+            let offset = one.1.max(other.1).duration_since(one.1.min(other.1));
             let whole = took.as_nanos() as f64;
-            let together = apart.as_nanos() as f64 <= whole * APART;
+            let together = offset.as_nanos() as f64 <= whole * OFFSET;
             (took, together && one.2.max(other.2) <= whole * WITHOUT_A_CORE)
         };
         Self { two: Some(Box::new(two)), ..Self::single(row, name, make, run) }
     }
 }
 
-/// Counts a thread as done, also when it panics: the other would go on for ever.
+/// Counts a thread as done, even when it panics: otherwise the other would continue forever.
 struct Done<'a>(&'a AtomicU32);
 
 impl Drop for Done<'_> {
@@ -116,7 +117,7 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Waits for the other without sleeping: both are on a core when they begin.
+/// Waits for the other thread without sleeping: both are on a core when they begin.
 fn meet(ready: &AtomicU32) {
     ready.fetch_add(1, Ordering::Relaxed);
     while ready.load(Ordering::Relaxed) < 2 {
@@ -124,12 +125,12 @@ fn meet(ready: &AtomicU32) {
     }
 }
 
-/// Nanoseconds per call of one candidate.
+/// The nanoseconds per call of one candidate.
 pub struct Timed {
     pub name: &'static str,
     pub one: f64,
-    /// On two threads, of each round, none where it does not count; empty where too few do. Candidates
-    /// of one row share their rounds.
+    /// The times on two threads, per round; `None` for a round that does not count. Empty if too
+    /// few count. Candidates of one row share their rounds.
     pub two: Vec<Option<f64>>,
 }
 
@@ -148,7 +149,7 @@ impl Rounds {
         self.candidates.push(candidate);
     }
 
-    /// Times the candidates, and forgets them.
+    /// Times the candidates, and drops them.
     pub fn run(&mut self) -> Vec<Timed> {
         let mut candidates = std::mem::take(&mut self.candidates);
         let calls: Vec<u64> = candidates.iter_mut().map(|c| calls(&mut |n| (c.one)(n))).collect();
@@ -167,7 +168,7 @@ impl Rounds {
         timed.collect()
     }
 
-    /// All take part in each round until enough rounds of everybody count.
+    /// Runs rounds with all candidates until enough rounds of each count.
     fn run_two(&self, candidates: &mut [Candidate]) -> Vec<Vec<Option<f64>>> {
         let mut taken = vec![Vec::new(); candidates.len()];
         let mut two: Vec<_> = candidates.iter_mut().map(|c| c.two.as_mut()).collect();
@@ -196,7 +197,8 @@ fn calls(run: &mut dyn FnMut(u64) -> Duration) -> u64 {
     calls_of(1, run)
 }
 
-/// How many calls take `stretch` rounds' time. Always even, so that every other call is half of them.
+/// Returns the calls that take the time of `stretch` rounds. The number is even, so that every
+/// other call is half of them.
 fn calls_of(stretch: u64, run: &mut dyn FnMut(u64) -> Duration) -> u64 {
     let wanted = ROUND.as_nanos() as u64 * stretch;
     let mut calls = 100;

@@ -1,18 +1,18 @@
-//! A row: one path through one pattern, and what the calls on it must come to.
+//! A row: one path through one pattern, and the expected results of its calls.
 
-/// Which calls of a row succeed. Every candidate is checked, so that nobody is measured doing less.
+/// Which calls of a row succeed. Every candidate is checked, so that none is measured doing less.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answers {
     All,
     None,
-    /// Those of even requests.
+    /// The calls of even requests.
     EveryOther,
     /// All except one in every hundred.
     NinetyNineOfHundred,
 }
 
 impl Answers {
-    /// How many of an even number of calls succeed.
+    /// Returns how many of an even number of calls succeed.
     pub fn of(self, calls: u64) -> u64 {
         match self {
             Self::All => calls,
@@ -47,7 +47,7 @@ impl Row {
         Self { name, answers: Answers::NinetyNineOfHundred }
     }
 
-    /// Stops the program unless as many of `calls` succeeded as must.
+    /// Stops the program unless the expected number of `calls` succeeded.
     pub fn expect(self, candidate: &str, calls: u64, succeeded: u64) {
         let expected = self.answers.of(calls);
         assert!(

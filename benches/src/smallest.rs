@@ -1,4 +1,4 @@
-//! The least program around a service: a runtime, and one call.
+//! The smallest program around a service: a runtime, and one call.
 
 use std::hint::black_box;
 

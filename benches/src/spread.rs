@@ -1,6 +1,6 @@
-//! The middle of what was measured, and how far it is spread.
+//! The median of measurements, and their spread.
 
-/// So few values are enough to say anything.
+/// The least number of values for a result.
 pub const ENOUGH: usize = 5;
 
 /// The median, and the quartiles about it.
@@ -12,7 +12,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// None if they are too few.
+    /// Returns `None` if there are too few values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -27,7 +27,7 @@ impl std::fmt::Display for Spread {
     }
 }
 
-/// Of an odd number the middle one; none of none.
+/// Returns the middle value of an odd number of values; `None` without values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

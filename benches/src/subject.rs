@@ -1,4 +1,4 @@
-//! What is measured: one candidate doing the work of one row.
+//! The subject of a measurement: one candidate doing the work of one row.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -9,29 +9,30 @@ use tower::Service;
 
 use crate::row::Row;
 
-/// Goes through every row of every pattern and measures something of each candidate.
+/// A visitor of every row of every pattern that measures each candidate.
 pub trait Meter {
-    /// A candidate that several tasks can share by clones.
+    /// Measures a candidate that several tasks can share by clones.
     ///
-    /// `make` builds it, outside of what is measured, in the state that `row` names.
+    /// `make` builds it, outside of the measurement, in the state that `row` names.
     fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + Clone + Send + 'static,
         S::Future: Send;
 
-    /// A candidate that is not `Clone`, and so cannot be shared without a lock or a task of its own.
+    /// Measures a candidate that is not `Clone`, and so cannot be shared without a lock or a
+    /// separate task.
     fn single<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + 'static;
 
-    /// The row is making and dropping a clone.
+    /// Measures making and dropping a clone.
     fn cloned<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Clone + Send + 'static;
 }
 
-/// Takes a result apart as a caller does, and says whether it is an answer. To show the compiler the
-/// whole of it would be a copy that nobody makes.
+/// Consumes a result as a caller does, and returns whether it is an answer. Showing the compiler
+/// the whole result would add a copy that no caller makes.
 #[inline(always)]
 pub fn consume<E>(result: Result<u64, E>) -> bool {
     match result {
@@ -46,7 +47,7 @@ pub fn consume<E>(result: Result<u64, E>) -> bool {
     }
 }
 
-/// One call: ready, call, poll to the end. Whether it succeeded.
+/// Makes one call: ready, call, poll to the end. Returns whether it succeeded.
 #[inline(always)]
 fn call<S>(service: &mut S, request: u64, cx: &mut Context<'_>) -> bool
 where
@@ -61,19 +62,20 @@ where
     }
 }
 
-/// One call, to bring a service into a state. Whether it succeeded.
+/// Makes one call, to bring a service into a state. Returns whether it succeeded.
 pub fn call_once<S: Service<u64, Response = u64>>(service: &mut S, request: u64) -> bool {
     call(service, request, &mut Context::from_waker(Waker::noop()))
 }
 
-/// `calls` calls one after the other, in one context as a task has one; how many succeeded.
+/// Makes `calls` calls one after the other, in one context as a task has one. Returns how many
+/// succeeded.
 #[inline(always)]
 pub fn call_many<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
     let mut cx = Context::from_waker(Waker::noop());
     (0..calls).map(|request| u64::from(call(service, request, &mut cx))).sum()
 }
 
-/// As many clones, each dropped at once.
+/// Makes clones, each dropped immediately.
 #[inline(always)]
 pub fn clone_many<S: Clone>(service: &S, clones: u64) -> u64 {
     for _ in 0..clones {
@@ -82,8 +84,8 @@ pub fn clone_many<S: Clone>(service: &S, clones: u64) -> u64 {
     clones
 }
 
-/// Makes calls as [`call_many`] does, and stops the program if one waits for something that will not
-/// come here, or if others succeed than `row` says.
+/// Makes calls as [`call_many`] does. Stops the program if a call waits for a wake that cannot
+/// come, or if the wrong calls succeed.
 ///
 /// # Panics
 ///

@@ -1,5 +1,6 @@
-//! The services that every candidate wraps: they do nothing, so that what is measured is the layer.
-//! But the compiler must not know their answer, or it would drop what a layer does about the other one.
+//! The services that every candidate wraps. They do nothing, so that the measurement shows the
+//! layer. The compiler must not know their answer, or it would remove the code of a layer for the
+//! other answer.
 
 use std::future::{Future, Ready, ready};
 use std::hint::black_box;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use buttress::{AsRefusal, Error};
 use tower::Service;
 
-/// The error of the services, with room for a refusal of buttress's as the guide asks for.
+/// The error of the services, with room for a refusal of buttress, as the guide recommends.
 #[derive(Clone, Debug)]
 pub enum Failure {
     /// A layer refused.
@@ -25,7 +26,7 @@ pub enum Failure {
     Full,
     /// A floor's time limit passed.
     Late,
-    /// A peer that has no error of its own refused.
+    /// A peer without its own error refused.
     ByPeer,
 }
 
@@ -52,10 +53,10 @@ impl AsRefusal for Failure {
     }
 }
 
-/// The request that is never made, and would fail.
+/// A request that is never made, and would fail.
 const NEVER: u64 = u64::MAX;
 
-/// Answers every request with itself, at once.
+/// Answers every request with its own value, immediately.
 #[derive(Clone, Copy, Debug)]
 pub struct Succeeds;
 
@@ -75,7 +76,7 @@ impl Service<u64> for Succeeds {
     }
 }
 
-/// Fails every other request, at once.
+/// Fails every other request, immediately.
 #[derive(Clone, Copy, Debug)]
 pub struct FailsEveryOther;
 
@@ -91,7 +92,7 @@ impl Service<u64> for FailsEveryOther {
 
     #[inline]
     fn call(&mut self, request: u64) -> Self::Future {
-        // Seen anew each time, so that three attempts are three.
+        // Evaluated each time, so that three attempts are three.
         ready(if black_box(request).is_multiple_of(2) { Ok(request) } else { Err(Failure::Broken) })
     }
 }
@@ -112,16 +113,16 @@ impl Service<u64> for FailsOneInHundred {
 
     #[inline]
     fn call(&mut self, request: u64) -> Self::Future {
-        // Seen anew each time, so that three attempts are three.
+        // Evaluated each time, so that three attempts are three.
         ready(if black_box(request) % 100 == 99 { Err(Failure::Broken) } else { Ok(request) })
     }
 }
 
-/// Succeeds for requests below 2^32 and fails the others: to bring a breaker into a state.
+/// Succeeds for requests below 2^32 and fails the others, to bring a breaker into a state.
 #[derive(Clone, Debug)]
 pub struct Obeys;
 
-/// Answers so many calls, of all clones, and fails the rest.
+/// Answers this number of calls, over all clones, and fails the rest.
 #[derive(Clone, Debug)]
 pub struct FailsAfter(pub Arc<AtomicU64>);
 
@@ -219,7 +220,7 @@ impl Service<u64> for Hangs {
     }
 }
 
-/// Bytes of a [`Hanging`] call, as a real one has some.
+/// The size of a [`Hanging`] call in bytes, as real calls have some state.
 pub const STATE: usize = 128;
 
 /// The response of [`Hangs`].
@@ -228,7 +229,7 @@ pub struct Hanging {
     state: [u64; STATE / 8],
 }
 
-/// How often any [`Hanging`] was polled.
+/// The number of polls of all [`Hanging`] calls.
 pub static POLLED: AtomicU64 = AtomicU64::new(0);
 
 impl Future for Hanging {

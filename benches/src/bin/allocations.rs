@@ -1,5 +1,6 @@
-//! What each candidate asks of the allocator: allocations and bytes per call, the size of its response
-//! future, and the bytes held by a fresh one that nobody calls. Tab-separated, a line each.
+//! The allocations of each candidate: allocations and bytes per call, the size of its response
+//! future, and the bytes that a new instance holds before its first call. Tab-separated, one line
+//! per candidate.
 #![allow(clippy::expect_used, reason = "a program for the developers of buttress")]
 
 use std::hint::black_box;
@@ -11,7 +12,7 @@ use buttress_benches::row::Row;
 use buttress_benches::subject::{Meter, call_many, check, clone_many};
 use tower::Service;
 
-/// Whatever grows with the calls has reached its size after so many.
+/// The number of calls after which growing structures have reached their size.
 const WARM_UP: u64 = 2000;
 const CALLS: u64 = 1000;
 
@@ -19,7 +20,7 @@ struct Allocations {
     filter: Filter,
 }
 
-/// `future` is none for what makes no call.
+/// Prints a line. `future` is `None` for a row without calls.
 fn print(row: Row, name: &str, each: AllocationInfo, future: Option<usize>, idle: AllocationInfo) {
     let (count, bytes) = (each.count_total as f64, each.bytes_total as f64);
     let future = future.map_or_else(|| "-".to_owned(), |size| size.to_string());
@@ -32,7 +33,7 @@ fn print(row: Row, name: &str, each: AllocationInfo, future: Option<usize>, idle
     );
 }
 
-/// A fresh one, and what it holds.
+/// Makes an instance, and returns it with the bytes that it holds.
 fn made<S>(make: &impl Fn() -> S) -> (S, AllocationInfo) {
     let mut made = None;
     let idle = measure(|| made = Some(make()));

@@ -1,5 +1,6 @@
-//! The driver: `cargo benchmarks` measures everything and writes BENCHMARKS.md, `cargo benchmarks gate`
-//! holds buttress to the committed baseline, and `cargo benchmarks baseline` writes that.
+//! The driver. `cargo benchmarks` measures everything and writes BENCHMARKS.md.
+//! `cargo benchmarks gate` compares buttress with the committed baseline, and
+//! `cargo benchmarks baseline` writes the baseline.
 #![allow(clippy::expect_used, reason = "a program for the developers of buttress")]
 
 use std::fs;

@@ -1,7 +1,8 @@
 //! The writes of two threads that share each candidate, for a trace by lackey.
 //!
-//! Run without valgrind this only makes the calls. `benchmarks` runs it under lackey and reads the trace: see
-//! `report/lackey`. The program tells its mark, the files in its memory, and the candidates in their order.
+//! Without valgrind the program only makes the calls. `benchmarks` runs it under lackey and reads
+//! the trace: see `report/lackey`. The program prints its mark, the files in its memory, and the
+//! candidates in their order.
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,
@@ -21,13 +22,15 @@ use buttress_benches::subject::{Meter, call_many, clone_many};
 use tokio::runtime::Handle;
 use tower::Service;
 
-/// Calls before those that are traced: they fill every window, and make what a thread makes once.
+/// The calls before the traced calls. They fill every window, and make the structures that a thread
+/// makes once.
 const WARM_UP: u64 = 120;
 const CALLS: u64 = 20;
-/// Before the calls that are traced. The main thread blocks meanwhile, so that none of its writes are in the trace.
+/// A pause before the traced calls. The main thread blocks meanwhile, so that none of its writes
+/// are in the trace.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Written where the calls of a thread begin and where they end. Alone on its cache line.
+/// Written at the beginning and the end of a thread's calls. It has its own cache line.
 #[repr(align(128))]
 struct Mark(AtomicU64);
 
@@ -50,7 +53,7 @@ fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that does one job after the other. The same two threads serve every candidate.
+/// A thread that runs one job after the other. The same two threads serve every candidate.
 struct Worker(Sender<Job>);
 
 impl Worker {
@@ -63,7 +66,7 @@ impl Worker {
         Self(send)
     }
 
-    /// Waits until the thread has done the job.
+    /// Waits until the thread has finished the job.
     fn wait<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, wait) = channel();
         let job: Job = Box::new(move || drop(done.send(job())));
@@ -78,7 +81,7 @@ struct Contention {
 }
 
 impl Contention {
-    /// Each thread has a clone that it made itself, from the one that it was given.
+    /// Each thread has a clone that it made itself, from the clone that it was given.
     fn measure<S: Clone + Send + 'static>(
         &self,
         row: Row,
@@ -124,7 +127,7 @@ impl Meter for Contention {
         self.measure(row, candidate, make, run);
     }
 
-    /// What cannot be cloned is not shared.
+    /// A candidate that is not `Clone` is not shared.
     fn single<S>(&mut self, _: Row, _: &'static str, _: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + 'static,
@@ -144,9 +147,9 @@ fn main() {
     let runtime = runtime.expect("a runtime");
     let _entered = runtime.enter();
     println!("mark\t{:x}", std::ptr::from_ref(&MARK).addr());
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux tells its mappings");
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux lists its mappings");
     maps.lines().for_each(|line| println!("map\t{line}"));
-    std::io::stdout().flush().expect("somebody reads it");
+    std::io::stdout().flush().expect("the output is open");
     let workers = [(); 2].map(|()| Worker::new(runtime.handle().clone()));
     patterns::visit_all(&mut Contention { filter: Filter::from_arguments(), workers });
 }

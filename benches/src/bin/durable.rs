@@ -1,5 +1,5 @@
-//! Rates of what outlives a call, and waits beside it. Tab-separated: what, who, value, text. With
-//! arguments only what they name.
+//! Rates of durable work, and the waits of users meanwhile. Tab-separated: what, who, value, text.
+//! Arguments select the measurements.
 
 use buttress_benches::durable::{beside, in_memory, on_sqlite, purging, relay};
 

@@ -1,8 +1,8 @@
 //! Instructions per call, counted by callgrind.
 //!
-//! Run without valgrind this only makes the calls. `benchmarks` runs it under callgrind, told to write
-//! what it counted up to every [`measurement_mark`]: each other part is one candidate's calls. The
-//! names of the candidates go to standard output in the same order.
+//! Without valgrind the program only makes the calls. `benchmarks` runs it under callgrind, which
+//! writes its counts at every [`measurement_mark`]: each second part has the calls of one
+//! candidate. The program prints the names of the candidates in the same order.
 #![allow(clippy::expect_used, reason = "a program for the developers of buttress")]
 
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use buttress_benches::row::Row;
 use buttress_benches::subject::{Meter, call_many, check, clone_many};
 use tower::Service;
 
-/// Enough to fill every window and to reach what stays.
+/// The calls that fill every window and reach the steady state.
 const WARM_UP: u64 = 300;
 const CALLS: u64 = 1000;
 
@@ -21,19 +21,19 @@ struct Instructions {
     filter: Filter,
 }
 
-/// callgrind knows this function by its name, and begins a new part at each call of it.
+/// callgrind recognizes this function by its name, and begins a new part at each call.
 #[inline(never)]
 fn measurement_mark(candidate: &str) {
     black_box(candidate);
 }
 
-/// The same code warms up and is measured.
+/// Makes calls. The same code runs for the warm-up and the measurement.
 #[inline(never)]
 fn run<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
     call_many(service, calls)
 }
 
-/// As [`run`], for the row of clones.
+/// Makes clones, as [`run`] makes calls.
 #[inline(never)]
 fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
     clone_many(service, clones)

@@ -1,5 +1,6 @@
-//! Bytes held: by a key of a keyed limiter, by a call in flight, by a window of calls, by sagas that ended.
-//! Tab-separated: what, who, bytes, and of calls in flight a text with the size of the response future too.
+//! The bytes held by a key of a keyed limiter, a call in flight, a window of calls, and ended
+//! sagas. Tab-separated: what, who, bytes, and for calls in flight a text with the size of the
+//! response future.
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,
@@ -37,14 +38,14 @@ const KEYS: u32 = 1_000_000;
 const CALLS: u32 = 100_000;
 const SAGAS: u32 = 100_000;
 const SETTLE: u32 = 20_000;
-/// Sagas that the store keeps after their end.
+/// The number of sagas that the store keeps after their end.
 const KEPT: usize = 100;
 
 fn print(what: &str, who: &str, bytes: i64, of: u32) {
     println!("{what}\t{who}\t{:.1}", bytes as f64 / f64::from(of));
 }
 
-/// Takes a token of each key; `limiter` must outlive the count.
+/// Takes a token of each key. `limiter` must outlive the count.
 fn keys<L>(who: &str, make: impl FnOnce() -> L, take: impl Fn(&L, u64)) {
     let mut limiter = None;
     let held = measure(|| {
@@ -91,7 +92,7 @@ where
                 std::future::poll_fn(|cx| service.poll_ready(cx)).await.ok().expect("ready");
                 drop(tokio::spawn(service.call(request)));
             }
-            // Every task is in the queue before this one comes back.
+            // All tasks are in the queue before this task continues.
             for _ in 0..CALLS / 10 {
                 tokio::task::yield_now().await;
             }
@@ -122,7 +123,8 @@ fn all_in_flight() {
     in_flight(what, TOWER_RESILIENCE, || tower_resilience::six(Hangs, room, Six::Alike));
 }
 
-/// A breaker with a time window, after some calls: flat, or growing with them.
+/// Measures a breaker with a time window after some calls: constant memory, or memory that grows
+/// with the calls.
 fn window<S: Service<u64, Response = u64>>(who: &str, make: impl Fn() -> S) {
     for (what, calls) in [(held::FEW, 100), (held::MANY, 10_000)] {
         let mut service = None;
@@ -144,8 +146,7 @@ fn all_windows() {
     window(TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, length, 0.5));
 }
 
-/// The first fill what is kept of those that ended, and let maps reach their size; from there on nothing may
-/// grow.
+/// The first sagas fill the retention and let maps reach their size. Afterwards no memory may grow.
 fn sagas() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");

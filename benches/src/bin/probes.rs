@@ -1,4 +1,4 @@
-//! How the candidates behave under load. Tab-separated: probe, candidate, value, text.
+//! The behaviour of the candidates under load. Tab-separated: probe, candidate, value, text.
 
 use buttress_benches::probes;
 

@@ -1,5 +1,6 @@
-//! Nanoseconds per call: on one thread, and on two that share one instance by clones. The rounds of a
-//! row's candidates are interleaved: the median on one thread, every round on two. Tab-separated.
+//! Nanoseconds per call: on one thread, and on two that share one instance by clones. The rounds of
+//! a row's candidates are interleaved. Prints the median for one thread, and every round for two.
+//! Tab-separated.
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,

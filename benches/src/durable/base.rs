@@ -1,4 +1,4 @@
-//! The databases with an outbox that users write to, in transactions of their own.
+//! The databases with an outbox, to which users write in separate transactions.
 
 use std::future::Future;
 use std::str::FromStr;
@@ -11,14 +11,14 @@ use buttress_sqlx::{PostgresConfig, PostgresStore, SqliteConfig, SqliteStore, Sq
 
 use super::folder::Folder;
 
-/// Accounts of users.
+/// The number of user accounts.
 const ACCOUNTS: i64 = 1_000;
 
 /// A database with an outbox, and a table of accounts.
 pub trait Base: outbox::Store + outbox::Write<Self::Tx> + Clone {
     type Tx: Send;
 
-    /// Waits until it may write.
+    /// Waits for a transaction that may write.
     fn begin_tx(&self) -> impl Future<Output = Self::Tx> + Send;
 
     /// Reads an account and changes it.
@@ -27,7 +27,7 @@ pub trait Base: outbox::Store + outbox::Write<Self::Tx> + Clone {
     fn commit(tx: Self::Tx) -> impl Future<Output = ()> + Send;
 }
 
-/// Writes a message in the transaction of its own for each of `messages`, many at once.
+/// Writes each of `messages` in a separate transaction, many concurrently.
 pub async fn fill<B: Base>(
     outbox: &Outbox<B>,
     messages: &mut dyn Iterator<Item = (String, Vec<u8>)>,
@@ -113,7 +113,7 @@ impl Base for PostgresStore {
     }
 }
 
-/// A schema on a server, dropped again by [`drop_schema`](Self::drop_schema).
+/// A schema on a server. [`drop_schema`](Self::drop_schema) removes it.
 #[derive(Debug)]
 pub struct Server {
     url: String,
@@ -121,7 +121,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server that the tests use too, if it answers.
+    /// Returns the server that the tests use too, if it is available.
     pub async fn find() -> Option<Self> {
         const PATIENCE: Duration = Duration::from_secs(2);
         let url = std::env::var("BUTTRESS_POSTGRES_URL");
@@ -133,7 +133,8 @@ impl Server {
     }
 
     async fn execute(&self, statement: String) {
-        let mut connection = PgConnection::connect(&self.url).await.expect("it answered before");
+        let mut connection =
+            PgConnection::connect(&self.url).await.expect("the server is available");
         sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.expect("a statement");
         connection.close().await.expect("closed");
     }
@@ -142,10 +143,10 @@ impl Server {
         self.execute(format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema)).await;
     }
 
-    /// A new schema.
+    /// Creates a new schema.
     pub async fn store(&self) -> PostgresStore {
         self.drop_schema().await;
-        let options = PgConnectOptions::from_str(&self.url).expect("it was good before");
+        let options = PgConnectOptions::from_str(&self.url).expect("the URL is valid");
         let options = options.options([("search_path", &self.schema)]);
         let config = PostgresConfig::with_options(options).schema(&*self.schema);
         let store = PostgresStore::open(config).await.expect("a new schema");

@@ -1,4 +1,4 @@
-//! What users wait for their transactions while sagas keep the same file busy.
+//! The waits of user transactions while sagas keep the same file busy.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::probes::finding;
 const ALONE: Duration = Duration::from_secs(2);
 const SAGAS: u64 = 6_000;
 
-/// What is done beside users.
+/// The measurement of the sagas themselves.
 pub const SAGAS_BESIDE: &str = "sagas of five steps on SQLite, 64 in flight, beside 500 tx/s";
 
 async fn users() {
@@ -26,12 +26,12 @@ async fn users() {
     let store = sqlite(&folder).await;
     let outbox = Outbox::new(store.clone());
     let (alone, ()) = Users::beside(&outbox, tokio::time::sleep(ALONE)).await;
-    alone.tell(WAIT_ALONE, BUTTRESS);
+    alone.report(WAIT_ALONE, BUTTRESS);
     let (definition, last) = sagas::definition(Json);
     let executor = Executor::new(definition, store.clone(), Config::new()).expect("valid");
     let sagas = rate(SAGAS, IN_FLIGHT, sagas::run(BUTTRESS, executor.clone(), last));
     let (beside, each) = Users::beside(&outbox, sagas).await;
-    beside.tell(WAIT_SAGAS, BUTTRESS);
+    beside.report(WAIT_SAGAS, BUTTRESS);
     finding(SAGAS_BESIDE, BUTTRESS, each, &format!("{each:.0}/s"));
     executor.shut_down().await.expect("nothing is under way");
     store.close().await;

@@ -1,4 +1,4 @@
-//! Work that is always so many deep: each task takes the next piece when its own is done.
+//! Work with a constant concurrency: each task takes the next piece after its own.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-/// Does pieces 0 up to `pieces` with `at_once` under way, and says how many there were in a second.
+/// Runs pieces 0 up to `pieces`, `at_once` of them concurrently, and returns the rate per second.
 pub async fn rate<W, F>(pieces: u64, at_once: usize, work: W) -> f64
 where
     W: Fn(u64) -> F + Send + Sync + 'static,
@@ -35,7 +35,7 @@ where
     pieces as f64 / began.elapsed().as_secs_f64()
 }
 
-/// What everybody runs on who is not measured on one thread.
+/// The runtime for everything that is not measured on one thread.
 pub fn two_threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }

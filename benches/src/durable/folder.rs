@@ -1,15 +1,15 @@
-//! A place for files that are gone afterwards.
+//! A folder that is removed afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder beside this program: on a disk, where a temporary one may be in memory.
+/// A folder next to this program: on a disk, while a temporary folder may be in memory.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// A new one, empty.
+    /// Creates an empty folder.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -37,7 +37,7 @@ impl Default for Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left of it is in the target folder.
+        // On an error the rest stays in the target folder.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

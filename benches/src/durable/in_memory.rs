@@ -1,4 +1,4 @@
-//! Sagas in memory, beside steno's.
+//! Sagas in memory, compared with steno's.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::probes::finding;
 use crate::spread::median;
 
 const ROUNDS: usize = 7;
-/// In a round: enough for a tenth of a second.
+/// The sagas of a round: about a tenth of a second.
 const OURS: u64 = 10_000;
 const THEIRS: u64 = 1_500;
 const KEPT: usize = 100;
@@ -35,7 +35,7 @@ fn buttress(runtime: &Runtime, sagas: u64) -> f64 {
     each
 }
 
-/// The type that ties steno's actions together.
+/// The type that connects steno's actions.
 #[derive(Debug)]
 struct Five;
 
@@ -99,7 +99,7 @@ fn steno(runtime: &Runtime, sagas: u64) -> f64 {
     })
 }
 
-/// Tells the rates, and ours over theirs as the value of ours.
+/// Prints the rates, with the ratio of both as the value of buttress.
 fn compare(what: &str, runtime: &Runtime) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -1,7 +1,6 @@
-//! What outlives a call, and with a database the process: how many sagas and messages in a second, and
-//! what others wait beside them.
+//! Durable work: sagas and messages per second, and the waits of other users of the database.
 //!
-//! Who measures needs the feature `durable`; the names of what is measured do not.
+//! Measuring needs the feature `durable`; the names of the measurements do not.
 
 pub mod flow;
 pub mod sagas;
@@ -27,11 +26,11 @@ pub mod relay_of_hexeract;
 #[cfg(feature = "durable")]
 pub mod users;
 
-/// How many sagas are under way at any time.
+/// The number of concurrent sagas.
 pub const IN_FLIGHT: usize = 64;
-/// Transactions of users in a second, where there are any.
+/// User transactions per second, if there are users.
 pub const USERS: u32 = 500;
-/// The most messages a relay fetches at once.
+/// The most messages that a relay fetches in one call.
 pub const BATCH: usize = 500;
 
 pub const DURARE: &str = "durare";
@@ -63,22 +62,23 @@ const _: () = assert!(IN_FLIGHT == 64 && USERS == 500 && BATCH == 500, "the name
 
 /// What a reader of the findings must know.
 pub const NOTES: &[&str] = &[
-    "Sagas: five steps one after the other, each with an undo; a step adds one to what came out of the \
-     step before it, and the last output is checked. Rounds are interleaved; the ratio is the median of \
-     the rounds' ratios.",
-    "Sagas in memory: steno writes to its InMemorySecStore and logs to a discarding drain. It keeps \
-     values as JSON, buttress keeps them as they are.",
-    "Sagas on SQLite: the codec is JSON, each round begins with a new file on the disk that holds the \
-     program, in WAL mode, and what is stored is counted after it. durare's workflows are functions \
-     whose steps are checkpointed; they have no undos. Its own `connect` sets synchronous NORMAL; for \
-     FULL it gets a pool with its other settings.",
-    "Relays: a publisher that answers at once and checks the order of each of 100 keys. SQLite is \
-     at synchronous FULL. A message counts when it is written down as delivered. hexeract dispatches one message after the other, each settled in a transaction of its \
-     own, and promises the order of a subject only as far as its ids tell milliseconds apart.",
-    "PostgreSQL runs with the autovacuum of its configuration, on by default. A pass of it that falls into a \
-     measurement slows that measurement down, and dead rows that no pass has removed yet make reads longer: \
-     its rates vary by more between runs than the rates of SQLite.",
-    "User transactions read a row, change it and write a message to the outbox. They begin at their \
-     times whether or not those before have ended; the time of each is taken from then to its commit, \
-     and the wait is until it may write.",
+    "Sagas: five sequential steps, each with an undo. A step adds one to the output of the step \
+     before it, and the last output is checked. Rounds are interleaved; the ratio is the median \
+     of the rounds' ratios.",
+    "Sagas in memory: steno writes to its InMemorySecStore and logs to a discarding drain. It \
+     keeps values as JSON, buttress keeps them unencoded.",
+    "Sagas on SQLite: the codec is JSON. Each round begins with a new file in WAL mode, on the \
+     disk of the program, and its stored rows are counted afterwards. durare's workflows are \
+     functions whose steps are checkpointed; they have no undos. Its own `connect` sets \
+     synchronous NORMAL. For FULL it gets a pool with its other settings.",
+    "Relays: a publisher that answers immediately and checks the order of each of 100 keys. \
+     SQLite is at synchronous FULL. A message counts when its delivery is recorded. hexeract \
+     dispatches one message after the other, each settled in its own transaction. It orders a \
+     subject only as far as its ids distinguish milliseconds.",
+    "PostgreSQL runs with the autovacuum of its configuration, on by default. A pass during a \
+     measurement slows it down, and dead rows that no pass has removed yet make reads longer. \
+     So its rates vary more between runs than the rates of SQLite.",
+    "User transactions read a row, change it and write a message to the outbox. They begin at \
+     their times, whether or not the earlier ones have ended. The time of each lasts until its \
+     commit, and the wait lasts until it may write.",
 ];

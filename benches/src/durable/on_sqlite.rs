@@ -1,4 +1,4 @@
-//! Sagas on SQLite, beside durare's workflows.
+//! Sagas on SQLite, compared with durare's workflows.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::probes::finding;
 use crate::spread::median;
 
 const ROUNDS: usize = 5;
-/// In a round.
+/// The sagas of a round.
 const OURS: u64 = 2_000;
 const THEIRS: u64 = 150;
 
@@ -46,7 +46,8 @@ async fn five(context: DurableContext, input: u64) -> durare::Result<u64> {
     Ok(last)
 }
 
-/// As its own `connect` sets a pool up, but for `synchronous`, which that does not let choose.
+/// Opens a pool as durare's own `connect` does, except for `synchronous`, which `connect` does not
+/// expose.
 async fn pool(folder: &Folder, synchronous: SqliteSynchronous) -> SqlitePool {
     let options = SqliteConnectOptions::new()
         .filename(folder.file("workflows.db"))
@@ -82,7 +83,7 @@ async fn durare(synchronous: SqliteSynchronous) -> f64 {
     each
 }
 
-/// Tells the rates, and ours over theirs as the value of ours.
+/// Prints the rates, with the ratio of both as the value of buttress.
 fn compare(what: &str, runtime: &Runtime, ours: Synchronous, theirs: SqliteSynchronous) {
     let (mut rates, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

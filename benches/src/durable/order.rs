@@ -1,4 +1,4 @@
-//! Messages that know their place, and a publisher that does nothing but look at it.
+//! Messages with their numbers, and a publisher that only checks the order.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use buttress_durable::outbox::Message;
 use tower::{BoxError, Service};
 
 pub const KEYS: u64 = 100;
-/// Bytes of a message.
+/// The size of a message in bytes.
 const SIZE: usize = 128;
 
-/// The payload of message number `number` of a key.
+/// Returns the payload of the message `number` of a key.
 pub fn payload(key: u64, number: u64) -> Vec<u8> {
     let mut payload = Vec::with_capacity(SIZE);
     payload.extend(key.to_le_bytes());
@@ -21,7 +21,7 @@ pub fn payload(key: u64, number: u64) -> Vec<u8> {
     payload
 }
 
-/// `count` messages, the keys in turns.
+/// Returns `count` messages, with the keys in turn.
 pub fn messages(count: u64) -> impl Iterator<Item = (String, Vec<u8>)> {
     (0..count).map(|at| {
         let (key, number) = (at % KEYS, at / KEYS);
@@ -29,7 +29,7 @@ pub fn messages(count: u64) -> impl Iterator<Item = (String, Vec<u8>)> {
     })
 }
 
-/// Which number each key is at.
+/// The last number of each key.
 #[derive(Debug)]
 struct Seen {
     next: Vec<AtomicU64>,
@@ -38,7 +38,7 @@ struct Seen {
     others: AtomicU64,
 }
 
-/// Answers at once. Clones are the same.
+/// A publisher that answers immediately. Clones share their counts.
 #[derive(Clone, Debug)]
 pub struct Publisher(Arc<Seen>);
 
@@ -49,12 +49,12 @@ impl Publisher {
         Self(Arc::new(Seen { next, in_order: zero(), out_of_order: zero(), others: zero() }))
     }
 
-    /// Messages of [`messages`] so far.
+    /// Returns the number of messages in order.
     pub fn in_order(&self) -> u64 {
         self.0.in_order.load(Relaxed)
     }
 
-    /// Messages that came before one of their key that was written earlier, or twice.
+    /// Returns the number of messages that came after a later message of their key, or twice.
     pub fn out_of_order(&self) -> u64 {
         self.0.out_of_order.load(Relaxed)
     }

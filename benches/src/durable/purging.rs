@@ -1,5 +1,5 @@
-//! Whether the purge of delivered messages keeps up beside deliveries at full speed: how many a relay publishes in a
-//! second, and how many rows of delivered messages are in the store then.
+//! Whether the purge of delivered messages keeps up with deliveries at full speed: the messages per
+//! second of a relay, and the rows of delivered messages in the store.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use super::{BATCH, PURGE_MEMORY, PURGE_SQLITE};
 use crate::patterns::BUTTRESS;
 use crate::probes::finding;
 
-/// The numbers of messages of the two runs. The number of rows left must not grow with them.
+/// The numbers of messages of the two runs. The number of remaining rows must not grow with them.
 const RUNS: [u64; 2] = [60_000, 180_000];
 /// How long delivered messages are kept.
 const KEPT: Duration = Duration::from_millis(200);
-/// The longest that a purge which keeps up rests between two looks.
+/// The longest rest between two polls of a purge that keeps up.
 const REST: Duration = Duration::from_secs(2);
 
 impl Base for MemoryStore {
@@ -35,8 +35,8 @@ impl Base for MemoryStore {
     }
 }
 
-/// Lets a relay publish `count` messages, which are written meanwhile, and purge them. Returns the messages in a
-/// second, and the rows that are left at the end of the last delivery.
+/// Lets a relay publish and purge `count` messages, which are written meanwhile. Returns the
+/// messages per second, and the remaining rows at the end of the last delivery.
 async fn run_of<B: Base>(store: B, count: u64) -> (f64, usize) {
     let outbox = Outbox::new(store);
     let publisher = Publisher::new();
@@ -61,7 +61,7 @@ async fn run_of<B: Base>(store: B, count: u64) -> (f64, usize) {
     }
 }
 
-fn tell(what: &str, [short, long]: [(f64, usize); 2]) {
+fn report(what: &str, [short, long]: [(f64, usize); 2]) {
     let (rate, left) = long;
     let most = rate * (KEPT + REST).as_secs_f64();
     let text =
@@ -75,14 +75,14 @@ async fn both() {
     for (run, count) in runs.iter_mut().zip(RUNS) {
         *run = run_of(MemoryStore::new(Clock::default()), count).await;
     }
-    tell(PURGE_MEMORY, runs);
+    report(PURGE_MEMORY, runs);
     for (run, count) in runs.iter_mut().zip(RUNS) {
         let folder = Folder::new();
         let store = sqlite(&folder).await;
         *run = run_of(store.clone(), count).await;
         store.close().await;
     }
-    tell(PURGE_SQLITE, runs);
+    report(PURGE_SQLITE, runs);
 }
 
 pub fn run() {

@@ -1,4 +1,4 @@
-//! How many messages one relay publishes in a second, in the order of each key.
+//! The messages per second of one relay, in the order of each key.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,12 @@ use crate::probes::finding;
 use crate::spread::median;
 
 const ROUNDS: usize = 3;
-/// Written before the relay begins.
+/// The messages that are written before the relay begins.
 const MESSAGES: u64 = 60_000;
 const THEIRS: u64 = 1_500;
 
-/// Lets a relay publish what is written, and says how many messages it was in a second. What users write
-/// meanwhile counts too.
+/// Lets a relay publish the written messages, and returns the messages per second. Messages that
+/// users write meanwhile count too.
 async fn relay<B: Base>(outbox: &Outbox<B>, messages: u64) -> f64 {
     let publisher = Publisher::new();
     let config = Config::new().batch(BATCH);
@@ -31,7 +31,7 @@ async fn relay<B: Base>(outbox: &Outbox<B>, messages: u64) -> f64 {
     let (before, began) = (relay.handle().stats().relayed, Instant::now());
     let relay = relay.spawn();
     let relayed = loop {
-        // With the last of those that were written before, all that was published is written down.
+        // The end of the last of the earlier messages is recorded, so all deliveries are recorded.
         let relayed = relay.stats().relayed - before;
         if publisher.in_order() + publisher.out_of_order() >= messages && relayed >= messages {
             break relayed;
@@ -44,7 +44,7 @@ async fn relay<B: Base>(outbox: &Outbox<B>, messages: u64) -> f64 {
     each
 }
 
-/// Alone, and beside users.
+/// Measures the relay alone, and with users.
 async fn both<B: Base>(store: B, rates: &mut [Vec<f64>; 2], users: &mut Users) {
     let outbox = Outbox::new(store);
     fill(&outbox, &mut messages(MESSAGES)).await;
@@ -55,7 +55,7 @@ async fn both<B: Base>(store: B, rates: &mut [Vec<f64>; 2], users: &mut Users) {
     users.add(seen);
 }
 
-fn tell(what: &str, who: &str, rates: Vec<f64>) {
+fn report(what: &str, who: &str, rates: Vec<f64>) {
     let rate = median(rates).expect("rounds");
     finding(what, who, rate, &format!("{rate:.0}/s, in order"));
 }
@@ -70,18 +70,18 @@ async fn on_sqlite() {
         peer.push(relay_of_hexeract::rate(THEIRS).await);
     }
     let [idle, beside] = rates;
-    tell(RELAY_SQLITE, BUTTRESS, idle);
+    report(RELAY_SQLITE, BUTTRESS, idle);
     let (rates, disorder): (Vec<f64>, Vec<u64>) = peer.into_iter().unzip();
     let rate = median(rates).expect("rounds");
     let disorder: u64 = disorder.iter().sum();
     finding(RELAY_SQLITE, HEXERACT, rate, &format!("{rate:.0}/s, {disorder} out of order"));
-    tell(RELAY_SQLITE_BESIDE, BUTTRESS, beside);
-    users.tell(WAIT_RELAY, BUTTRESS);
+    report(RELAY_SQLITE_BESIDE, BUTTRESS, beside);
+    users.report(WAIT_RELAY, BUTTRESS);
 }
 
 async fn on_postgres() {
     let Some(server) = Server::find().await else {
-        eprintln!("skipped: relays on PostgreSQL, no server answers");
+        eprintln!("skipped: relays on PostgreSQL, no server is available");
         return;
     };
     let (mut rates, mut users) = ([Vec::new(), Vec::new()], Users::default());
@@ -92,9 +92,9 @@ async fn on_postgres() {
     }
     server.drop_schema().await;
     let [idle, beside] = rates;
-    tell(RELAY_POSTGRES, BUTTRESS, idle);
-    tell(RELAY_POSTGRES_BESIDE, BUTTRESS, beside);
-    users.tell(WAIT_POSTGRES, BUTTRESS);
+    report(RELAY_POSTGRES, BUTTRESS, idle);
+    report(RELAY_POSTGRES_BESIDE, BUTTRESS, beside);
+    users.report(WAIT_POSTGRES, BUTTRESS);
 }
 
 pub fn run() {

@@ -27,7 +27,7 @@ impl Event for Told {
     const EVENT_TYPE: &'static str = "told";
 }
 
-/// Looks at the order as buttress's publisher does.
+/// Checks the order as buttress's publisher does.
 struct Looks(Publisher);
 
 impl Handler<Told> for Looks {
@@ -39,7 +39,7 @@ impl Handler<Told> for Looks {
     }
 }
 
-/// How many of `count` messages its worker published in a second, and how many out of order.
+/// Returns how many of `count` messages its worker published per second, and how many out of order.
 pub async fn rate(count: u64) -> (f64, u64) {
     let folder = Folder::new();
     let options = SqliteConnectOptions::new()
@@ -53,7 +53,7 @@ pub async fn rate(count: u64) -> (f64, u64) {
     let outbox = SqliteOutboxPublisher::new(pool.clone(), TABLE).expect("a good name");
     let mut tx = pool.begin().await.expect("it may write");
     for (at, (_, payload)) in (0..).zip(messages(count)) {
-        // The numbers in a payload are small, so it is text too.
+        // The numbers in a payload are small, so the payload is also text.
         let told = Told { payload: String::from_utf8(payload).expect("text") };
         let subject = Uuid::from_u128(at % u128::from(KEYS));
         outbox.publish_in_tx_with_subject(&mut tx, subject, &told).await.expect("room");

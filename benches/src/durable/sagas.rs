@@ -1,5 +1,5 @@
-//! The saga that everybody runs: five steps one after the other, each with an undo. A step adds one to
-//! what came out of the step before it, so the last output is the input and five.
+//! The saga of all candidates: five sequential steps, each with an undo. A step adds one to the
+//! output of the step before it, so the last output is the input plus five.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use tower::{BoxError, service_fn};
 
 pub const STEPS: [&str; 5] = ["one", "two", "three", "four", "five"];
 
-/// What the last step of a saga comes to.
+/// Returns the output of the last step.
 pub fn outcome(input: u64) -> u64 {
     input + STEPS.len() as u64
 }
@@ -28,7 +28,7 @@ async fn take_back(_: Call<u64>) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// buttress's definition, and its last step.
+/// Returns buttress's definition, and its last step.
 pub fn definition<F: Codec<u64>>(codec: F) -> (Definition<u64, F>, StepHandle<u64>) {
     let mut saga = Definition::<u64>::builder("five", 1).codec(codec);
     let mut last = saga
@@ -54,7 +54,7 @@ fn step<F: Codec<u64>>(
         .add()
 }
 
-/// Work for [`rate`](super::flow::rate): a saga for each piece.
+/// Returns the work for [`rate`](super::flow::rate): one saga per piece.
 pub fn run<F, S>(
     who: &'static str,
     executor: Executor<u64, F, S>,

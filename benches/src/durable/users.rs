@@ -1,4 +1,4 @@
-//! Users with transactions of their own, beside whatever else the database does.
+//! User transactions concurrent with other work of the database.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use super::base::Base;
 use super::order::{KEYS, payload};
 use crate::probes::{finding, time};
 
-/// How long it took, in nanoseconds.
+/// The times of a transaction, in nanoseconds.
 struct Taken {
-    /// Until it may write.
+    /// The time until it may write.
     wait: f64,
-    /// Until it was committed.
+    /// The time until it was committed.
     whole: f64,
 }
 
-/// What users saw.
+/// The times of all users.
 #[derive(Default)]
 pub struct Users {
     taken: Vec<Taken>,
@@ -40,7 +40,8 @@ async fn transact<B: Base>(outbox: Outbox<B>, number: i64, came: Instant) -> Tak
 }
 
 impl Users {
-    /// Lets users come until `work` is done, each at its time, whether or not those before are done.
+    /// Runs user transactions until `work` is done. Each begins at its time, whether or not the
+    /// earlier ones have ended.
     pub async fn beside<B: Base, T>(
         outbox: &Outbox<B>,
         work: impl Future<Output = T>,
@@ -67,8 +68,8 @@ impl Users {
         self.lasted += other.lasted;
     }
 
-    /// The time that one of a hundred exceeds, in milliseconds, is the value.
-    pub fn tell(&self, what: &str, who: &str) {
+    /// Prints the 99th percentile, with milliseconds as the value.
+    pub fn report(&self, what: &str, who: &str) {
         let at = |share: f64, of: fn(&Taken) -> f64| {
             let mut values: Vec<f64> = self.taken.iter().map(of).collect();
             values.sort_by(f64::total_cmp);

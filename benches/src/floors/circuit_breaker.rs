@@ -13,12 +13,12 @@ use tower::Service;
 use super::Either;
 use crate::workload::Failure;
 
-/// What is counted of the calls of a closed circuit.
+/// The counts of the calls of a closed circuit.
 pub trait Window: Send + Sync + 'static {
     fn record(&self, failed: bool) -> bool;
 }
 
-/// Failures in a row.
+/// Consecutive failures.
 #[derive(Default)]
 pub struct Streak(AtomicU32);
 
@@ -35,7 +35,7 @@ impl Window for Streak {
     }
 }
 
-/// The last 64 calls, as bits; a window of 100 would take two words.
+/// The last 64 calls as bits. A window of 100 would take two words.
 #[derive(Default)]
 pub struct Last64 {
     outcomes: AtomicU64,

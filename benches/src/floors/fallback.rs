@@ -1,4 +1,4 @@
-//! Another answer for a failure.
+//! A replacement answer for a failure.
 
 use std::future::Future;
 use std::pin::Pin;

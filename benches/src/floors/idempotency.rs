@@ -20,7 +20,7 @@ enum Slot {
     Done { answer: u64, until: Instant },
 }
 
-/// A key with its hash, which is not computed twice.
+/// A key with its hash, which is computed once.
 #[derive(Clone)]
 struct Key {
     hash: u64,
@@ -81,7 +81,7 @@ impl<F: Future<Output = Result<u64, E>>, E> Future for Storing<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let result = ready!(this.future.poll(cx));
-        let mut answers = this.answers.lock().expect("nobody panics");
+        let mut answers = this.answers.lock().expect("no holder panics");
         let Ok(answer) = result else {
             answers.remove(this.key);
             return Poll::Ready(result);
@@ -114,7 +114,7 @@ where
     fn call(&mut self, request: u64) -> Self::Future {
         let asked = (self.find)(&request);
         let hash = asked.hash();
-        let mut answers = self.answers.lock().expect("nobody panics");
+        let mut answers = self.answers.lock().expect("no holder panics");
         let found = answers.find(hash, asked.as_str());
         let expired = found.is_some();
         match found {

@@ -1,6 +1,6 @@
-//! The least code that keeps each pattern's promise for one path, with its state in one `Arc`: no
-//! configuration, no events, no handle, no guard against panics. Nobody would ship these; they say how
-//! much of a candidate's cost is the pattern and how much is the candidate.
+//! The least code that keeps each pattern's guarantee for one path, with its state in one `Arc`: no
+//! configuration, no events, no handle, no guard against panics. It is not fit for production. It
+//! shows how much of a candidate's cost the pattern needs.
 
 pub mod bulkhead;
 pub mod circuit_breaker;
@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 pin_project! {
-    /// An answer that is there already, or the inner service's.
+    /// An answer that is ready, or the inner service's future.
     #[project = EitherProj]
     pub enum Either<F, T> {
         Inner { #[pin] future: F },
@@ -37,7 +37,7 @@ impl<F: Future<Output = T>, T> Future for Either<F, T> {
 }
 
 pin_project! {
-    /// The inner service's answer, and a permit that is given back with it.
+    /// The inner service's future, and a permit that is released with it.
     pub struct Held<F, P> {
         #[pin]
         pub(crate) future: F,

@@ -1,4 +1,4 @@
-//! Three attempts at once, one after the other.
+//! Three attempts immediately after each other.
 
 use std::future::Future;
 use std::pin::Pin;

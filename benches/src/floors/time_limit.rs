@@ -1,5 +1,5 @@
-//! A timer made at the first wait, which counts from then: no clock is read before. The promise to
-//! count from the call costs a read more.
+//! A timer made at the first wait. It counts from there, so no clock is read before. Counting from
+//! the call costs one more read.
 
 use std::future::Future;
 use std::pin::Pin;

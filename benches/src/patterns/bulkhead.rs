@@ -18,10 +18,11 @@ pub const FAILED: Row = Row::every_other("bulkhead: admitted, every other call f
 pub const REFUSED: Row = Row::none("bulkhead: refused");
 
 pub const NOTES: &[&str] = &[
-    "Bulkhead: tower is its ConcurrencyLimit, refused behind its LoadShed. tokio is a Semaphore with \
-     `try_acquire_owned`.",
-    "Bulkhead, refused: tower-resilience's own refusal waits for a timer of a millisecond (see the \
-     probes); here it stands in its backpressure mode behind tower's LoadShed, which is faster.",
+    "Bulkhead: tower is its ConcurrencyLimit, for refusals behind its LoadShed. tokio is a \
+     Semaphore with `try_acquire_owned`.",
+    "Bulkhead, refused: tower-resilience's own refusal waits for a timer of a millisecond (see \
+     the probes). Here it runs in its backpressure mode behind tower's LoadShed, which is \
+     faster.",
 ];
 
 const BACKPRESSURE: &str = "tower-resilience, backpressure";

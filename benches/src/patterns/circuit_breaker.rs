@@ -30,18 +30,20 @@ pub const TIME_FAILED: Row =
 pub const OPEN: Row = Row::none("circuit breaker: open, refusal");
 
 pub const NOTES: &[&str] = &[
-    "Circuit breaker, last 100 calls: tower-resilience counts all calls since it closed, its window \
-     does not slide. The floor's window is 64 calls, one word.",
-    "Circuit breaker, last 100 calls, 1 in 100 fails: the window always holds one failure, as the window of \
-     a service in use does. A window without failures is the cheaper path of buttress.",
-    "Circuit breaker, last 10 s: tower-resilience walks over every call of the window at each call, \
-     so its figure grows with the rate of calls: its instructions are of some 800 calls in the \
-     window, its ns of as many as fit. failsafe keeps a moving average instead of a window.",
-    "Circuit breaker: failsafe's breaker does not count calls, recloser's and seatbelt's do not count \
-     failures in a row, recloser has no time window and seatbelt no count window.",
+    "Circuit breaker, last 100 calls: tower-resilience counts all calls since it closed; its \
+     window does not slide. The floor's window is 64 calls, one word.",
+    "Circuit breaker, last 100 calls, 1 in 100 fails: the window always holds one failure, as \
+     the window of a service in use does. A window without failures is the cheaper path of \
+     buttress.",
+    "Circuit breaker, last 10 s: tower-resilience visits every call of the window at each call, \
+     so its figure grows with the rate of calls. Its instructions are measured with about 800 \
+     calls in the window, its ns with as many as fit. failsafe keeps a moving average instead \
+     of a window.",
+    "Circuit breaker: failsafe's breaker does not count calls, recloser's and seatbelt's do not \
+     count failures in a row. recloser has no time window and seatbelt no count window.",
     "Circuit breaker, every other call fails: the windows would open at nine of ten.",
-    "Circuit breaker, open: failsafe and recloser do not say when to come back; buttress and the floor \
-     do. recloser makes the call to the inner service, and drops its future.",
+    "Circuit breaker, open: buttress and the floor report when to retry; failsafe and recloser \
+     do not. recloser makes the call to the inner service, and drops its future.",
 ];
 
 const WINDOW: Duration = Duration::from_secs(10);
@@ -102,7 +104,7 @@ pub fn visit(meter: &mut impl Meter) {
     meter.shared(OPEN, TOWER_RESILIENCE, || opened(tower_resilience::consecutive(Obeys)));
 }
 
-/// Fails often enough to open any of them. Whether it is open, the check of the row finds out.
+/// Makes failures until any breaker opens. The check of the row verifies that it is open.
 pub fn opened<S: Service<u64, Response = u64>>(mut service: S) -> S {
     assert!((0..10).all(|_| !call_once(&mut service, FAIL)), "every one of them fails");
     service
@@ -116,7 +118,7 @@ pub fn by_time(window: Duration) -> Config {
     an_hour().failure_rate(0.5).time_window(window).min_calls(100)
 }
 
-/// Five failures in a row open it, for an hour.
+/// Five consecutive failures open it for an hour.
 pub fn an_hour() -> Config {
     Config::new().open_for(Duration::from_secs(3600))
 }

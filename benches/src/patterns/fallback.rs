@@ -15,7 +15,7 @@ use crate::workload::{FailsEveryOther, Failure, Succeeds};
 pub const PRIMARY: Row = Row::all("fallback: primary succeeds");
 pub const USED: Row = Row::all("fallback: every other call falls back");
 
-pub const NOTES: &[&str] = &["Fallback: tower has no layer for it; it is its `then`."];
+pub const NOTES: &[&str] = &["Fallback: tower has no such layer; its candidate is `then`."];
 
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(PRIMARY, BUTTRESS, || FallbackLayer::value(7).layer(Succeeds));

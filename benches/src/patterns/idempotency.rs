@@ -23,25 +23,25 @@ pub const FIRST: Row = Row::all("idempotency: first call");
 pub const STORED_BY_TEXT: Row = Row::all("idempotency: stored answer, key made of text");
 pub const FIRST_BY_TEXT: Row = Row::all("idempotency: first call, key made of text");
 
-/// All of them.
+/// All rows of idempotency.
 pub const ROWS: [Row; 4] = [STORED, FIRST, STORED_BY_TEXT, FIRST_BY_TEXT];
 
 pub const NOTES: &[&str] = &[
-    "Idempotency: a key is 20 bytes of text. It stands ready in the form that each takes it in, shared, or \
-     it is made of text on the stack, and who stores it makes what it wants of it. \
-     Everybody keeps 256 answers for an hour. The floor is a locked map with the calls in flight in it; it \
-     hashes a key once, with the same function as buttress. \
-     tower-resilience is its cache, which lets calls with one key run beside each other; moka is its \
-     `try_get_with`, which does not. buttress's key is hashed when it is made, the others' when it is looked \
-     for.",
-    "Idempotency, stored answer: 64 keys in turns, and a service that would fail.",
-    "Idempotency, first call: a key that is not there, and the oldest answer goes.",
+    "Idempotency: a key is 20 bytes of text. A prepared key is shared, in the form that each \
+     candidate uses. Otherwise the key is text on the stack, and a candidate that stores it \
+     converts it. Every candidate keeps 256 answers for an hour. The floor is a locked map that \
+     also holds the calls in flight. It hashes a key once, with the same function as buttress. \
+     tower-resilience is its cache, which lets calls with one key run concurrently; moka is its \
+     `try_get_with`, which does not. buttress hashes a key when it is made, the others at the \
+     lookup.",
+    "Idempotency, stored answer: 64 keys in turn, and a service that would fail.",
+    "Idempotency, first call: a new key, and the oldest answer is evicted.",
 ];
 
-/// Answers that are kept.
+/// The number of stored answers.
 pub const KEPT: usize = 256;
 pub const LIFETIME: Duration = Duration::from_secs(3600);
-/// Keys whose answers are stored.
+/// The number of keys with a stored answer.
 const KEYS: u64 = 64;
 
 /// A key as text.
@@ -62,16 +62,16 @@ impl Text {
     }
 }
 
-/// How a request's key is found.
+/// A function that finds the key of a request.
 pub type Find<T> = fn(&u64) -> T;
 
-/// What the floor and the peers are asked with.
+/// The key type of the floor and the peers.
 pub trait Asked: Clone + Send + 'static {
     fn as_str(&self) -> &str;
     fn into_key(self) -> Arc<str>;
 }
 
-/// What the floor is asked with: a key whose hash is known, because buttress's key has been hashed too.
+/// The key type of the floor. Its hash is known, because buttress's key has its hash too.
 pub trait Hashed: Asked {
     fn hash(&self) -> u64;
 }
@@ -139,12 +139,12 @@ impl Asked for Arc<str> {
     }
 }
 
-/// One of few keys.
+/// Returns one of a few keys.
 fn again(request: &u64) -> Text {
     Text::new(request % KEYS)
 }
 
-/// The next number of this thread: no other thread has it.
+/// Returns the next number of this thread, unique over all threads.
 fn next() -> u64 {
     static THREADS: AtomicU64 = AtomicU64::new(0);
     thread_local! {
@@ -153,13 +153,13 @@ fn next() -> u64 {
     NEXT.replace(NEXT.get() + 1)
 }
 
-/// A key that nobody had before, whatever the request and the thread.
+/// Returns a new key, whatever the request and the thread.
 fn fresh(_: &u64) -> Text {
     Text::new(next())
 }
 
-/// Which of those made beforehand is next: one of this thread's half, which it had long before its last
-/// `KEPT`, if ever. Threads come in pairs, if not alone.
+/// Returns the index of the next prepared key. It is in this thread's half, and its last use is
+/// more than `KEPT` keys ago. Threads come in pairs or alone.
 fn place() -> usize {
     let next = next() as usize;
     next % (READY / 2) + (next >> 48) % 2 * (READY / 2)
@@ -190,7 +190,7 @@ where
     IdempotencyLayer::new(config, store, key).expect("valid").layer(inner)
 }
 
-/// Its answers are stored, and it fails what is asked for again.
+/// Stores the answers, and makes the service fail repeated requests.
 fn stored<S: Service<u64, Response = u64>>(make: impl FnOnce(FailsAfter) -> S) -> S {
     let mut service = make(FailsAfter(Arc::new(AtomicU64::new(KEYS))));
     for request in 0..KEYS {
@@ -199,7 +199,8 @@ fn stored<S: Service<u64, Response = u64>>(make: impl FnOnce(FailsAfter) -> S) -
     service
 }
 
-/// Full, and its maps grown as far as they ever will: at which call they do hangs on how keys are hashed.
+/// Fills the store until its maps have their final size. The call at which they grow depends on the
+/// hashes.
 fn full<S: Service<u64, Response = u64>>(mut service: S) -> S {
     for request in 0..20_000 {
         assert!(call_once(&mut service, request), "a first call succeeds");

@@ -1,4 +1,4 @@
-//! What is measured: every path through every pattern, and who offers it.
+//! The measurements: every path through every pattern, and its candidates.
 
 pub mod bulkhead;
 pub mod circuit_breaker;
@@ -12,14 +12,14 @@ pub mod time_limit;
 
 use crate::subject::Meter;
 
-/// The candidate of every row that is this project's.
+/// The name of this project's candidate.
 pub const BUTTRESS: &str = "buttress";
-/// The least code that would do.
+/// The least code that keeps the guarantee.
 pub const FLOOR: &str = "floor";
 /// The service without any layer.
 pub const BARE: &str = "bare";
 
-/// Has `meter` measure everything.
+/// Lets `meter` measure everything.
 pub fn visit_all(meter: &mut impl Meter) {
     parts::visit(meter);
     circuit_breaker::visit(meter);
@@ -32,7 +32,7 @@ pub fn visit_all(meter: &mut impl Meter) {
     stack::visit(meter);
 }
 
-/// What a reader of the figures must know about who was measured how.
+/// Returns the notes on how candidates were measured.
 pub fn notes() -> impl Iterator<Item = &'static str> {
     [
         circuit_breaker::NOTES,

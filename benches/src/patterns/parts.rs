@@ -1,5 +1,5 @@
-//! What the layers are made of, one part at a time around the same service, to see how much of a cost
-//! is a part that nobody can do without.
+//! The parts of layers, one at a time around the same service. They show how much of a cost is an
+//! unavoidable part.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -34,7 +34,7 @@ pub fn visit(meter: &mut impl Meter) {
     });
     meter.shared(ROW, LOCK, || {
         let shared = Arc::new(Mutex::new(1));
-        With(move || *shared.lock().expect("nobody panics"), Succeeds)
+        With(move || *shared.lock().expect("no holder panics"), Succeeds)
     });
     meter.shared(ROW, HASH, || {
         let state = RandomState::new();
@@ -42,7 +42,7 @@ pub fn visit(meter: &mut impl Meter) {
     });
 }
 
-/// Does something else before the bare service, whose answer the compiler cannot foresee.
+/// Runs a part before the bare service. The compiler cannot predict its result.
 #[derive(Clone)]
 struct With<F>(F, Succeeds);
 

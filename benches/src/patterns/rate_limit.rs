@@ -25,15 +25,16 @@ pub const REFUSED: Row = Row::none("rate limit: refused");
 pub const KEYED: Row = Row::all("rate limit: admitted, one of 1024 keys");
 
 pub const NOTES: &[&str] = &[
-    "Rate limit: governor reads a clock of its own (quanta, the CPU's counter), the others the \
-     system's. Refused, governor is not asked how long to wait; buttress and the floor say it.",
-    "Rate limit: tower's is not Clone, so it has no figure for two threads; refused it stands behind \
-     tower's LoadShed, because alone it only waits. tower-resilience's fixed window lets twice the \
-     limit pass across the border of two windows.",
-    "Rate limit, 3 000 000 per second: a token takes no whole number of nanoseconds, as with most rates. \
-     governor rounds it to 333 ns. The rate of the row above divides evenly.",
-    "Rate limit by key: governor never forgets a key by itself, buttress holds at most as many as it \
-     is told. tower, tower-resilience and leaky-bucket have no keys.",
+    "Rate limit: governor reads its own clock (quanta, the CPU's counter), the others read the \
+     system's. For a refusal governor does not compute the wait; buttress and the floor report \
+     it.",
+    "Rate limit: tower's is not Clone, so it has no figure for two threads. For refusals it is \
+     behind tower's LoadShed, because alone it only waits. tower-resilience's fixed window lets \
+     twice the limit pass across the border of two windows.",
+    "Rate limit, 3 000 000 per second: a token takes no whole number of nanoseconds, as with \
+     most rates. governor rounds it to 333 ns. The rate of the row above divides evenly.",
+    "Rate limit by key: governor never forgets a key by itself; buttress holds at most the \
+     configured number. tower, tower-resilience and leaky-bucket have no keys.",
 ];
 
 /// More tokens than any measurement takes.
@@ -82,7 +83,7 @@ pub fn visit(meter: &mut impl Meter) {
     });
 }
 
-/// The rows in which there are tokens for everybody.
+/// The rows with enough tokens for all calls.
 fn admitted<S>(meter: &mut impl Meter, row: Row, inner: S)
 where
     S: Service<u64, Response = u64, Error = Failure, Future: Send> + Copy + Send + 'static,
@@ -107,7 +108,7 @@ where
     });
 }
 
-/// A token every 333 1/3 ns: no whole number of nanoseconds.
+/// A token every 333 1/3 ns, which is not a whole number of nanoseconds.
 fn uneven(meter: &mut impl Meter) {
     let per_second = UNEVEN_PER_SECOND as usize;
     meter.shared(UNEVEN, BUTTRESS, || {
@@ -136,7 +137,7 @@ fn buttress<S>(config: Config, inner: S) -> RateLimit<S, AsError, OneToken> {
     RateLimitLayer::new(config).expect("valid").layer(inner)
 }
 
-/// No key is new to what is measured.
+/// Uses every key once, so that no measured key is new.
 fn with_every_key<S: Service<u64, Response = u64>>(mut service: S) -> S {
     assert!((0..KEYS).all(|key| call_once(&mut service, key)), "there are tokens for every key");
     service

@@ -21,13 +21,14 @@ pub const AGAIN_SELDOM: Row =
     Row::one_in_hundred_fails("retry: 1 call in 100 fails three times, no backoff");
 
 pub const NOTES: &[&str] = &[
-    "Retry: tower's policy is three attempts at once, its budget the TpsBudget; tower-resilience's is \
-     the cheaper of its two, which does not count calls but grows with successes.",
-    "Retry, 1 call in 100 fails: the path of a service in use. The call that fails makes all of its three \
-     attempts.",
-    "Retry, three failures: tower-resilience waits for a timer even of zero length, so it has no \
-     figure here; see the probes. seatbelt and backon do not ask the service whether it is ready \
-     before a further attempt.",
+    "Retry: tower's policy is three attempts without waits, with the TpsBudget. \
+     tower-resilience has the cheaper of its two budgets, which does not count calls but grows \
+     with successes.",
+    "Retry, 1 call in 100 fails: the path of a service in use. The failing call makes all of \
+     its three attempts.",
+    "Retry, three failures: tower-resilience waits for a timer even of zero length, so it has \
+     no figure here; see the probes. seatbelt and backon do not poll the service ready before a \
+     further attempt.",
 ];
 
 pub fn visit(meter: &mut impl Meter) {

@@ -1,4 +1,4 @@
-//! Six layers at once: fallback > rate limit > breaker > bulkhead > retry > time limit.
+//! Six layers together: fallback > rate limit > breaker > bulkhead > retry > time limit.
 
 use std::future::ready;
 use std::time::Duration;
@@ -28,29 +28,30 @@ pub const SIX: Row = Row::all("six layers: admitted");
 pub const COUNTED: Row = Row::all("six layers: admitted, calls counted");
 pub const OBSERVED: Row = Row::all("six layers: admitted, calls counted and an observer on each");
 pub const CLONED: Row = Row::all("six layers: clone and drop");
-/// As axum does it.
-pub const REQUEST: Row = Row::all("six layers: a request, on a clone of its own");
+/// A clone, a call and a drop, as in axum.
+pub const REQUEST: Row = Row::all("six layers: a request, on its own clone");
 
 pub const NOTES: &[&str] = &[
-    "Six layers: fallback > rate limit > breaker > bulkhead > retry > time limit. tower has no breaker \
-     and its rate limit is not Clone: \"tower's four\" are `then`, ConcurrencyLimit, Retry and Timeout, \
-     and \"tower's five\" has the rate limit too, on one thread.",
-    "Six layers: tower-resilience's cheaper modes are a fixed window, which lets twice the limit pass \
-     across the border of two windows, and a bulkhead that lets callers wait instead of refusing them. The \
-     target is held against whichever of the two is faster in the run.",
-    "Six layers, a request: a clone, a call and a drop, as a framework does for each of its requests.",
-    "Six layers with an observer: buttress has no event for a call that just passes, so its observers \
-     are not called; each of tower-resilience's layers calls its own.",
+    "Six layers: fallback > rate limit > breaker > bulkhead > retry > time limit. tower has no \
+     breaker and its rate limit is not Clone. \"tower's four\" are `then`, ConcurrencyLimit, \
+     Retry and Timeout. \"tower's five\" has the rate limit too, on one thread.",
+    "Six layers: tower-resilience's cheaper modes are a fixed window, which lets twice the \
+     limit pass across the border of two windows, and a bulkhead that makes callers wait \
+     instead of refusing them. The target compares with the faster of the two in the run.",
+    "Six layers, a request: a clone, a call and a drop, as a framework does for each of its \
+     requests.",
+    "Six layers with an observer: buttress has no event for a call that just passes, so its \
+     observers are not called. Each layer of tower-resilience calls its observer.",
 ];
 
-/// In the row of counted calls, to be timed in the same rounds.
+/// The candidate without counts, timed in the same rounds.
 pub const NOT_COUNTED: &str = "buttress, not counted";
-/// With the limiter and the bulkhead that are its cheapest, of which one lets twice the limit pass and
-/// the other refuses nobody.
+/// With its cheapest limiter and bulkhead. The limiter lets twice the limit pass, and the bulkhead
+/// refuses no call.
 pub const CHEAPER: &str = "tower-resilience, fixed window and backpressure";
 pub const TOWERS_FOUR: &str = "tower's four";
 
-/// What is switched on besides the layers themselves.
+/// The features that are on besides the layers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Extras {
     Nothing,
@@ -88,7 +89,7 @@ pub fn visit(meter: &mut impl Meter) {
     });
 }
 
-/// A service that stands in any of the stacks.
+/// A service that fits into each of the stacks.
 pub trait Inner:
     Service<u64, Response = u64, Error = Failure, Future: Send + 'static> + Clone + Send + 'static
 {
@@ -102,7 +103,7 @@ impl<S> Inner for S where
 {
 }
 
-/// Room for `calls` at once.
+/// Builds the stack, with room for `calls` concurrent calls.
 pub fn buttress<S: Inner>(inner: S, calls: u32, extras: Extras) -> impl Inner {
     macro_rules! with_extras {
         ($config:expr) => {{

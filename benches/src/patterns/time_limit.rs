@@ -17,10 +17,9 @@ use crate::workload::{PendsOnce, Succeeds};
 pub const READY: Row = Row::all("time limit: answer is ready");
 pub const PENDING: Row = Row::all("time limit: answer on the second poll");
 
-pub const NOTES: &[&str] = &[
-    "Time limit: the floor reads no clock before the first wait, and so counts from there and not from \
-     the call. tokio is `tokio::time::timeout`.",
-];
+pub const NOTES: &[&str] =
+    &["Time limit: the floor reads no clock before the first wait, so it counts from the first \
+     wait and not from the call. tokio is `tokio::time::timeout`."];
 
 pub const LIMIT: Duration = Duration::from_secs(5);
 

@@ -9,7 +9,7 @@ use tower::Service;
 use crate::workload::Failure;
 
 /// backon retries a function, so the clone that makes the attempts is moved into one. The inner
-/// services are ready at any time, and are not asked.
+/// services are always ready and are not polled.
 pub fn retry<S>(
     inner: S,
 ) -> impl Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + 'static

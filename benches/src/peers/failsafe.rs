@@ -1,4 +1,4 @@
-//! failsafe: asked before the call, told after it.
+//! failsafe: queried before the call, and notified after it.
 
 use std::future::Future;
 use std::iter::Repeat;
@@ -16,7 +16,7 @@ use tower::Service;
 use crate::floors::Either;
 use crate::workload::Failure;
 
-/// The open circuit stays so.
+/// The circuit stays open for this time.
 const OPEN: Duration = Duration::from_secs(3600);
 
 pub struct Failsafe<S, P> {
@@ -24,13 +24,13 @@ pub struct Failsafe<S, P> {
     machine: StateMachine<P, ()>,
 }
 
-/// After five failures in a row.
+/// Opens after five consecutive failures.
 pub fn consecutive<S>(inner: S) -> Failsafe<S, ConsecutiveFailures<Repeat<Duration>>> {
     let policy = failure_policy::consecutive_failures(5, std::iter::repeat(OPEN));
     Failsafe { inner, machine: Config::new().failure_policy(policy).build() }
 }
 
-/// When `share` of the calls of the last `window` failed.
+/// Opens when `share` of the calls of the last `window` failed.
 pub fn time_window<S>(
     inner: S,
     window: Duration,

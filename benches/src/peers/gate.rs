@@ -1,4 +1,4 @@
-//! Whatever is asked once and answers yes or no, in front of a service.
+//! A check that answers yes or no, in front of a service.
 
 use std::task::{Context, Poll};
 
@@ -7,7 +7,7 @@ use tower::Service;
 use crate::floors::Either;
 use crate::workload::Failure;
 
-/// Calls the inner service if `ask` says so.
+/// Calls the inner service if `ask` returns `true`.
 #[derive(Clone)]
 pub(super) struct Gate<S, A> {
     pub(super) inner: S,

@@ -1,5 +1,5 @@
-//! governor: `check` before the call. What it refuses with is dropped unread: to learn how long to
-//! wait would be one more clock read.
+//! governor: `check` before the call. Its refusal is dropped unread: computing the wait would be
+//! one more clock read.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tower::Service;
 use super::gate::Gate;
 use crate::workload::Failure;
 
-/// So many a second, and so many at once.
+/// Returns a quota with this rate and burst.
 pub fn quota(per_second: u32, burst: u32) -> Quota {
     let number = |number| NonZeroU32::new(number).expect("not zero");
     Quota::per_second(number(per_second)).allow_burst(number(burst))

@@ -1,6 +1,7 @@
-//! The peers, each as the thinnest service that its interface allows: those that are tower services
-//! as they are, the others with a call that asks them and a future that tells them, and no box of ours.
-//! No events and no metrics, and of each peer the configuration that is fastest for a row's promise.
+//! The peers, each as the thinnest service that its interface allows. Tower services are used
+//! unchanged. Others get a call that queries them and a future that notifies them, without a box.
+//! They have no events and no metrics, and of each peer the configuration that is fastest for a
+//! row's guarantee.
 
 pub mod backon;
 pub mod failsafe;
@@ -25,7 +26,7 @@ pub const TOKIO: &str = "tokio";
 pub const TOWER: &str = "tower";
 pub const TOWER_RESILIENCE: &str = "tower-resilience";
 
-/// The packages whose versions a report names.
+/// The packages whose versions a report lists.
 pub const PACKAGES: [&str; 19] = [
     "buttress",
     "backon",

@@ -44,7 +44,7 @@ where
         let (asked, mut inner) = ((self.find)(&request), self.inner.clone());
         let cache = self.cache.clone();
         Box::pin(async move {
-            // Asked with what is borrowed first: it needs no key of its own.
+            // The first lookup uses the borrowed key, so it needs no owned one.
             if let Some(answer) = cache.get(asked.as_str()).await {
                 return Ok(answer);
             }

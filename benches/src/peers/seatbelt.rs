@@ -1,5 +1,5 @@
 //! seatbelt, through its interface for tower. Every layer of it boxes its response future, and it
-//! wants a clock of its own, driven by a task.
+//! needs its own clock, driven by a task.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn recovery(result: &Result) -> RecoveryInfo {
     if result.is_ok() { RecoveryInfo::never() } else { RecoveryInfo::retry() }
 }
 
-/// What a service must be to stand in one of seatbelt's.
+/// The bounds of a service in seatbelt's layers.
 pub trait Inner:
     Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
 {

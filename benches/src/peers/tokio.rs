@@ -1,4 +1,4 @@
-//! What tokio offers without a layer: a semaphore, and a timeout around a future.
+//! tokio without a layer: a semaphore, and a timeout around a future.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tower::Service;
 use crate::floors::{Either, Held};
 use crate::workload::Failure;
 
-/// A permit for each call, or a refusal.
+/// A permit per call, or a refusal.
 #[derive(Clone)]
 pub struct Permits<S> {
     inner: S,

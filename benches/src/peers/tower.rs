@@ -1,4 +1,4 @@
-//! tower's own layers, and the policy that its retry asks for.
+//! tower's own layers, and a policy for its retry.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use tower::load_shed::LoadShed;
 use tower::retry::budget::{Budget, TpsBudget};
 use tower::retry::{Policy, Retry};
 
-/// Two attempts after the first, at once, as far as a budget allows if there is one.
+/// Two attempts after the first, without a wait. A budget limits them if there is one.
 #[derive(Clone)]
 pub struct Attempts<B = ()> {
     left: u32,
     budget: B,
 }
 
-/// A budget or none, decided by type so that none costs nothing.
+/// A budget or none, selected by type, so that none costs nothing.
 pub trait MaybeBudget: Clone {
     fn deposit(&self);
     fn withdraw(&self) -> bool;
@@ -69,12 +69,12 @@ pub fn retry_with_budget<S>(inner: S) -> Retry<Attempts<Arc<TpsBudget>>, S> {
     Retry::new(Attempts { left: 2, budget }, inner)
 }
 
-/// Not `Clone`: each has its own count.
+/// It is not `Clone`: each instance has its own count.
 pub fn rate_limit<S>(inner: S, calls: u64, per: Duration) -> RateLimit<S> {
     RateLimit::new(inner, Rate::new(calls, per))
 }
 
-/// A limit that never gives way, behind what refuses instead of waiting.
+/// A full limit, behind a layer that refuses and does not wait.
 pub fn full<S>(inner: S) -> LoadShed<ConcurrencyLimit<S>> {
     LoadShed::new(ConcurrencyLimit::new(inner, 0))
 }

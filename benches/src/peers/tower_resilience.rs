@@ -29,7 +29,7 @@ pub fn consecutive<S>(inner: S) -> Breaker<S> {
     layer.build().expect("valid").layer(inner)
 }
 
-/// Over all calls since it closed: its window of calls does not slide.
+/// Counts all calls since it closed: its window of calls does not slide.
 pub fn count_window<S>(inner: S, share: f64) -> Breaker<S> {
     let layer = CircuitBreakerLayer::builder().failure_rate_threshold(share);
     let layer = layer.sliding_window_size(100).minimum_number_of_calls(100);
@@ -43,7 +43,8 @@ pub fn time_window<S>(inner: S, window: Duration, share: f64) -> Breaker<S> {
     layer.wait_duration_in_open(HOUR).build().expect("valid").layer(inner)
 }
 
-/// A bucket of `burst` that fills at `tokens` in `per`. It holds `tokens` besides its burst.
+/// A bucket of `burst` that fills at `tokens` per `per`. It holds `tokens` in addition to its
+/// burst.
 pub fn token_bucket<S>(
     inner: S,
     tokens: usize,
@@ -56,7 +57,7 @@ pub fn token_bucket<S>(
     layer.build().expect("valid").layer(inner)
 }
 
-/// Its default. Twice the limit can pass across the border of two windows.
+/// Its default limiter. Twice the limit can pass across the border of two windows.
 pub fn fixed_window<S>(inner: S, calls: usize, per: Duration, wait: Duration) -> RateLimiter<S> {
     let layer = RateLimiterLayer::builder().limit_for_period(calls).refresh_period(per);
     layer.timeout_duration(wait).build().expect("valid").layer(inner)
@@ -73,7 +74,7 @@ pub fn bulkhead_backpressure<S>(inner: S, calls: usize) -> Bulkhead<S> {
     layer.build().expect("valid").layer(inner)
 }
 
-/// Refuses on the spot: that its own bulkhead refuses takes a timer.
+/// Refuses immediately. A refusal of the peer's bulkhead needs a timer.
 pub fn full_bulkhead<S>(inner: S) -> LoadShed<Bulkhead<S>>
 where
     S: Service<u64, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
@@ -81,7 +82,7 @@ where
     LoadShed::new(taken(bulkhead_backpressure(inner, 1)))
 }
 
-/// Takes the only permit of `bulkhead` for ever.
+/// Takes the only permit of `bulkhead` forever.
 pub fn taken<S>(bulkhead: Bulkhead<S>) -> Bulkhead<S>
 where
     S: Service<u64, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
@@ -98,7 +99,7 @@ pub fn retry<S, E>(inner: S) -> Retry<S, u64, u64, E> {
 }
 
 pub fn retry_with_budget<S, E>(inner: S) -> Retry<S, u64, u64, E> {
-    // The cheaper of its two budgets, and the one that grows with the calls as the others' do.
+    // The cheaper of its two budgets. It grows with the calls, as the other candidates' budgets do.
     let budget = RetryBudgetBuilder::new().aimd().build().expect("valid");
     RetryLayer::builder().max_attempts(3).budget(budget).build().layer(inner)
 }
@@ -115,14 +116,14 @@ where
     FallbackLayer::value(7).layer(inner)
 }
 
-/// How its six layers stand.
+/// The modes of its six layers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Six {
-    /// As buttress's: a token bucket, and a bulkhead that refuses.
+    /// The same modes as buttress's: a token bucket, and a bulkhead that refuses.
     Alike,
-    /// In its cheaper modes: a fixed window, and a bulkhead that lets wait.
+    /// Its cheaper modes: a fixed window, and a bulkhead that makes calls wait.
     Cheaper,
-    /// Alike, and each layer calls an observer.
+    /// The same modes, and each layer calls an observer.
     Observed,
 }
 
@@ -169,7 +170,7 @@ where
     fallback.build().layer(service)
 }
 
-/// Its cache keeps no calls in flight: those with one key run beside each other.
+/// Its cache keeps no calls in flight: calls with one key run concurrently.
 pub fn cache<S, T: Asked>(inner: S, find: Find<T>) -> Cache<S, u64, Arc<str>, u64>
 where
     S: Service<u64, Response = u64>,

@@ -1,4 +1,4 @@
-//! A line of half a second's worth of waiters: the rate at which a limiter with a burst of 1 lets them pass.
+//! A queue with half a second's waiters: the rate at which a limiter with a burst of 1 admits them.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ fn two_threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime")
 }
 
-/// The rate reached over the rate configured. The time counts from the first call: tasks that were spawned
-/// and not yet polled ask for nothing.
+/// Returns the reached rate relative to the configured rate. The time counts from the first call:
+/// spawned tasks that were not yet polled request no token.
 fn reached(runtime: &Runtime, rate: u32) -> f64 {
     let waiters = rate.div_ceil(2).max(5);
     let config = Config::new().max_tokens(1).refill(rate, SECOND).queue(waiters);
@@ -43,7 +43,7 @@ fn reached(runtime: &Runtime, rate: u32) -> f64 {
     f64::from(waiters - 1) / f64::from(rate) / took
 }
 
-/// Prints the lowest share of all rates, on one thread or on two.
+/// Prints the lowest ratio of all rates, on one thread or on two.
 pub fn run() {
     let lowest = |runtime: &Runtime| {
         let shares = RATES.map(|rate| (reached(runtime, rate), rate));

@@ -1,4 +1,5 @@
-//! How the candidates behave under load: each probe asks one question of everybody who can be asked.
+//! The behaviour of the candidates under load: each probe measures one property of every candidate
+//! that has it.
 
 pub mod line;
 pub mod opening;
@@ -23,7 +24,7 @@ pub const LINE: &str =
     "half a second of waiters, burst 1, 10 to 100 000/s: lowest share of the rate";
 pub const POLLS: &str = "2 000 waiters on 1 000/s, polls per grant";
 
-/// One line of the program's output. `value` is what a target is held against, `text` what is read.
+/// Prints one line. `value` is compared with a target, `text` is for the reader.
 pub fn finding(probe: &str, candidate: &str, value: f64, text: &str) {
     println!("{probe}\t{candidate}\t{value}\t{text}");
 }
@@ -32,7 +33,7 @@ fn one_thread() -> Runtime {
     Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
 
-/// A time with three digits and a unit that fits.
+/// Formats a time with three digits and a fitting unit.
 pub fn time(nanos: f64) -> String {
     let (value, unit) = match nanos {
         n if n < 1e3 => (n, "ns"),
@@ -47,16 +48,16 @@ fn nanos(time: Duration) -> f64 {
     time.as_nanos() as f64
 }
 
-/// What a reader of the findings must know.
+/// The notes on the findings.
 pub const NOTES: &[&str] = &[
-    "Tasks: tokio rounds each up to a multiple of 128 bytes, so a few bytes can make such a step, and \
-     fewer none: the size of the response future stands beside. A boxed one is 16 bytes, and what is in \
-     the box is in the other figure.",
-    "Refusals are timed one by one, so each figure holds two reads of the clock; \"nothing\" is those \
-     alone.",
-    "Waiting limiter: each has a burst of 100 where the name does not say otherwise, and every task \
-     comes back at once after a yield. tower's rate limit cannot be shared by tasks without a buffer, \
-     and has no figure. leaky-bucket refills 100 every 5 ms, with which it is fastest.",
-    "2 000 waiters: with a burst of 10; tower-resilience with a window of 100 ms, with which it polls \
-     least.",
+    "Tasks: tokio rounds each up to a multiple of 128 bytes, so a few bytes more can cause such \
+     a step or none. The report shows the size of the response future too. A boxed future is 16 \
+     bytes, and the other figure includes the content of the box.",
+    "Refusals are timed one by one, so each figure includes two reads of the clock. \"nothing\" \
+     measures those reads alone.",
+    "Waiting limiter: each has a burst of 100 unless the name says otherwise, and every task \
+     calls again immediately after a yield. Tasks cannot share tower's rate limit without a \
+     buffer, so it has no figure. leaky-bucket refills 100 every 5 ms, its fastest setting.",
+    "2 000 waiters: the burst is 10. tower-resilience has a window of 100 ms, with which it \
+     polls least.",
 ];

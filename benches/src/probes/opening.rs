@@ -1,4 +1,4 @@
-//! How many failures in a row it takes to open a circuit that has seen many successes.
+//! The consecutive failures that open a circuit after many successes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,8 +19,8 @@ use crate::workload::{FAIL, Failure};
 const SUCCESSES: u64 = 100_000;
 const PATIENCE: u64 = 1_000_000;
 
-/// Fails what it is told to, and counts what reaches it: what is polled, because some peers make the
-/// call before they refuse it.
+/// Fails on request, and counts the polled calls, because some peers make the call before they
+/// refuse it.
 #[derive(Clone, Default)]
 struct Counts(Arc<AtomicU64>);
 
@@ -62,7 +62,8 @@ fn probe<S: Service<u64, Response = u64>>(candidate: &str, make: impl FnOnce(Cou
     let reached = || failed.0.load(Ordering::Relaxed);
     for tried in 1..=PATIENCE {
         call_once(&mut service, FAIL);
-        // The one that does not reach the service is refused: it is open since the one before.
+        // The call that does not reach the service is refused: the call before it opened the
+        // circuit.
         if reached() < tried {
             return finding(OPENING, candidate, reached() as f64, &reached().to_string());
         }

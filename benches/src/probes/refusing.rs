@@ -1,5 +1,5 @@
-//! How long a refusal takes, call by call, on a runtime that drives timers: the usual one, and the
-//! slowest of a thousand. Each includes two reads of the clock, which "nothing" shows alone.
+//! The time of a refusal, per call, on a runtime that drives timers: the median, and the slowest of
+//! a thousand. Each time includes two reads of the clock, which "nothing" measures alone.
 
 use std::future::{Ready, poll_fn, ready};
 use std::task::{Context, Poll};
@@ -25,7 +25,7 @@ const CALLS: usize = 500_000;
 const PATIENCE: Duration = Duration::from_secs(1);
 const NOTHING: &str = "nothing (the clock)";
 
-/// Refuses and does nothing else.
+/// A service that only refuses.
 #[derive(Clone)]
 struct Refuses;
 
@@ -43,7 +43,7 @@ impl Service<u64> for Refuses {
     }
 }
 
-/// Times as many calls as fit, and a few at least.
+/// Times as many calls as fit, and at least a few.
 async fn latencies<S: Service<u64, Response = u64>>(mut service: S) -> Vec<f64> {
     let began = Instant::now();
     let mut taken = Vec::with_capacity(CALLS);
@@ -59,8 +59,9 @@ async fn latencies<S: Service<u64, Response = u64>>(mut service: S) -> Vec<f64> 
     taken
 }
 
-/// The usual time is what counts of a bulkhead, the slow one of a breaker.
-fn tell(probe: &str, candidate: &str, mut taken: Vec<f64>) {
+/// Prints the times. The target of a bulkhead uses the median, the target of a breaker the slow
+/// one.
+fn report(probe: &str, candidate: &str, mut taken: Vec<f64>) {
     taken.sort_by(f64::total_cmp);
     let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize];
     let (half, slow) = (at(0.5), at(0.999));
@@ -79,7 +80,7 @@ where
     let service = make();
     let tasks = [(); 2].map(|()| runtime.spawn(latencies(service.clone())));
     let taken = tasks.into_iter().flat_map(|task| runtime.block_on(task).expect("a task failed"));
-    tell(OPEN, candidate, taken.collect());
+    report(OPEN, candidate, taken.collect());
 }
 
 fn open() {
@@ -93,7 +94,7 @@ fn open() {
 }
 
 fn bulkhead<S: Service<u64, Response = u64>>(candidate: &str, service: S) {
-    tell(FULL, candidate, one_thread().block_on(latencies(service)));
+    report(FULL, candidate, one_thread().block_on(latencies(service)));
 }
 
 pub fn run() {
@@ -112,5 +113,5 @@ pub fn run() {
         tokio::task::yield_now().await;
         latencies(service).await
     });
-    tell(FULL, TOWER_RESILIENCE, taken);
+    report(FULL, TOWER_RESILIENCE, taken);
 }

@@ -1,4 +1,4 @@
-//! What three attempts take that follow each other at once.
+//! The time of three attempts immediately after each other.
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::subject::consume;
 use crate::workload::{FAIL, Obeys};
 
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The clock is read once in so many calls.
+/// The number of calls per read of the clock.
 const BATCH: u32 = 50;
 
 fn probe<S: Service<u64, Response = u64>>(candidate: &str, make: impl FnOnce() -> S) {

@@ -1,4 +1,4 @@
-//! Limiters that let their callers wait: the rate they reach, what it costs, and in which order.
+//! Limiters that make callers wait: the rate that they reach, its cost, and the order of callers.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -21,17 +21,17 @@ use crate::workload::Succeeds;
 const TASKS: usize = 8;
 const PER_SECOND: u32 = 20_000;
 const BURST: u32 = 100;
-/// Until the burst is over and the tasks take turns.
+/// The time until the burst is over and the tasks take turns.
 const SETTLE: Duration = Duration::from_millis(200);
 const MEASURE: Duration = Duration::from_secs(2);
 const WAITERS: u32 = 2_000;
 const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A token to come. The box is the same for everybody, and small beside a wait.
+/// A future token. All candidates have this box, which is small compared with a wait.
 type Token = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Who came, and who went before somebody who came earlier.
+/// The arrivals, and the callers that overtook earlier callers.
 #[derive(Default)]
 struct Line {
     arrived: AtomicU64,
@@ -49,7 +49,7 @@ impl Line {
         self.overtaken.fetch_add(overtaken.into(), Relaxed);
     }
 
-    /// The share that was overtaken, in per cent.
+    /// Returns the share of overtaken callers, in per cent.
     fn overtaken(&self) -> f64 {
         100.0 * self.overtaken.load(Relaxed) as f64 / self.granted.load(Relaxed) as f64
     }
@@ -62,7 +62,7 @@ impl Line {
     }
 }
 
-/// `make` is called on the runtime that the tasks run on.
+/// Measures a candidate. `make` is called on the runtime of the tasks.
 fn rate<A: Fn() -> Token + Send + Sync + 'static>(candidate: &str, make: impl FnOnce() -> A) {
     one_thread().block_on(async {
         let (acquire, line) = (Arc::new(make()), Arc::new(Line::default()));
@@ -71,7 +71,7 @@ fn rate<A: Fn() -> Token + Send + Sync + 'static>(candidate: &str, make: impl Fn
             drop(tokio::spawn(async move {
                 loop {
                     line.wait(acquire()).await;
-                    // Those that were granted a token at the same moment go on first.
+                    // Tasks that got a token at the same instant continue first.
                     tokio::task::yield_now().await;
                 }
             }));
@@ -91,7 +91,7 @@ fn rate<A: Fn() -> Token + Send + Sync + 'static>(candidate: &str, make: impl Fn
     });
 }
 
-/// Counts how often a future is polled.
+/// Counts the polls of a future.
 struct Polled<F> {
     future: F,
     polls: Arc<AtomicU64>,
@@ -128,7 +128,7 @@ fn polls<A: Fn() -> Token>(candidate: &str, make: impl FnOnce() -> A) {
     finding(POLLS, candidate, each, &format!("{each:.1}, {cpu} of CPU each, {took:.1} s, {order}"));
 }
 
-/// A call of a clone, as frameworks make them.
+/// Calls clones, as frameworks do.
 fn calls<S>(service: S) -> impl Fn() -> Token
 where
     S: Service<u64, Error: std::fmt::Debug, Future: Send> + Clone + Send + Sync + 'static,
@@ -167,8 +167,8 @@ pub fn run() {
     rate("buttress, burst 1", || buttress(PER_SECOND, 1));
     rate(GOVERNOR, || governor(PER_SECOND, BURST));
     rate("governor, burst 1", || governor(PER_SECOND, 1));
-    // It loses time at each interval: with shorter ones it reaches less, with longer ones the burst
-    // would be larger than everybody's.
+    // It loses time at each interval. Shorter intervals reach a lower rate, and longer ones need a
+    // larger burst than the other candidates have.
     rate(LEAKY_BUCKET, || leaky(5 * tokens, 5 * millisecond, burst));
     rate(TOWER_RESILIENCE, || {
         calls(tower_resilience::token_bucket(Succeeds, tokens, millisecond, burst, LONG))

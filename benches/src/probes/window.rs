@@ -1,4 +1,4 @@
-//! Whether a time window costs more the more calls are in it.
+//! Whether the cost of a time window grows with the number of calls in it.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::spread::median;
 use crate::subject::call_many;
 use crate::workload::Succeeds;
 
-/// Longer than the probe takes, so that nothing falls out of it.
+/// Longer than the probe, so that all calls stay in it.
 const LENGTH: Duration = Duration::from_secs(600);
 const INSTANCES: usize = 101;
-/// Few, so that they hardly add to the calls in the window.
+/// Few calls, so that they hardly add to the calls in the window.
 const TIMED: u64 = 20;
 
-/// What a call costs in a window that holds `calls`.
+/// Returns the cost of a call in a window that holds `calls`.
 #[inline(never)]
 fn cost<S: Service<u64, Response = u64>>(make: &impl Fn() -> S, calls: u64) -> f64 {
     let mut service = make();

@@ -1,4 +1,4 @@
-//! The committed figures of buttress alone, and what may not grow beyond them.
+//! The committed figures of buttress alone, and the check that they do not grow.
 
 use super::figures::{Line, Table, field, figure};
 use super::toolchain::Toolchain;
@@ -7,15 +7,16 @@ pub const FILE: &str = "benches/baseline.tsv";
 pub const COMMAND: &str = "cargo benchmarks baseline";
 
 const HEADER: &str = "row\tinstructions\tallocations\tbytes\tfuture\tidle\tlocked\tshared\tbinary";
-/// How many figures a row has.
+/// The number of figures of a row.
 const COLUMNS: usize = 8;
 
-/// A figure of each row.
+/// One figure of each row.
 struct Column {
     name: &'static str,
-    /// Whether it is of the machine code, and so of the toolchain that made it, and needs valgrind or a build.
+    /// Whether the figure depends on machine code and so on the toolchain, and needs valgrind or a
+    /// build.
     compiled: bool,
-    /// By how many per cent it may grow.
+    /// The allowed growth in per cent.
     tolerance: f64,
 }
 
@@ -34,7 +35,7 @@ const FIGURES: [Column; COLUMNS] = [
     column("bytes of binary", true, 5.0),
 ];
 
-/// One row of the file. A figure that does not exist, or is not measured for a row, is none.
+/// One row of the file. A missing or unmeasured figure is `None`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Cost {
     row: String,
@@ -47,18 +48,18 @@ pub struct Baseline {
     pub costs: Vec<Cost>,
 }
 
-/// How a row stands to the baseline.
+/// The comparison of a row with the baseline.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Verdict {
     Same,
-    /// Which figure, before and now.
+    /// The figure that grew, before and now.
     Grew(&'static str, f64, f64),
     Shrank(&'static str, f64, f64),
-    /// Measured on one side only.
+    /// The figure exists on one side only.
     Unmatched(&'static str, Option<f64>, Option<f64>),
-    /// In the baseline, and not measured.
+    /// The row is in the baseline, and was not measured.
     Missing,
-    /// Measured, and not in the baseline.
+    /// The row was measured, and is not in the baseline.
     New,
 }
 
@@ -93,15 +94,15 @@ impl Cost {
         let row = fields.next().unwrap_or_default().to_owned();
         let figures = fields.map(figure).collect::<Result<Vec<_>, _>>()?;
         let figures = <[_; COLUMNS]>::try_from(figures)
-            .map_err(|figures| format!("{} figures instead of {COLUMNS}", figures.len()))?;
+            .map_err(|figures| format!("{} figures, {COLUMNS} are needed", figures.len()))?;
         if figures.iter().all(Option::is_none) {
-            return Err("not one figure".to_owned());
+            return Err("the row has no figure".to_owned());
         }
         Ok(Self { row, figures })
     }
 }
 
-/// None if it is as before.
+/// Returns `None` if the figure is unchanged.
 fn judge(column: &Column, before: Option<f64>, now: Option<f64>) -> Option<Verdict> {
     let name = column.name;
     match (before, now) {
@@ -117,7 +118,7 @@ fn judge(column: &Column, before: Option<f64>, now: Option<f64>) -> Option<Verdi
 }
 
 impl Column {
-    /// Beyond the tolerance; from nothing, anything.
+    /// Whether the growth exceeds the tolerance. Any growth from zero does.
     fn grew(&self, before: f64, now: f64) -> bool {
         now * 100.0 > before * (100.0 + self.tolerance)
     }
@@ -142,7 +143,7 @@ impl Baseline {
         text
     }
 
-    /// If it is not a baseline, what is wrong with it and where.
+    /// Reads a baseline. The error names the line and the mistake.
     pub fn from_text(text: &str) -> Result<Self, String> {
         let mut lines = (1..).zip(text.lines());
         let mut comment = || {
@@ -156,13 +157,13 @@ impl Baseline {
         });
         let costs = costs.collect::<Result<Vec<_>, _>>()?;
         if costs.is_empty() {
-            return Err("there is no row in it".to_owned());
+            return Err("the file has no row".to_owned());
         }
         Ok(Self { toolchain, costs })
     }
 
-    /// Each row's verdicts against `now`. Unless `compiled`, figures of machine code are not compared: it was made
-    /// by another toolchain, or there was nothing to count with.
+    /// Returns each row's verdicts against `now`. Without `compiled`, figures of machine code are
+    /// not compared, because another toolchain made it or valgrind was missing.
     pub fn compare(&self, now: &Self, compiled: bool) -> Vec<(String, Verdict)> {
         let mut verdicts = Vec::new();
         let found = |costs: &[Cost], row: &str| costs.iter().find(|cost| cost.row == row).cloned();

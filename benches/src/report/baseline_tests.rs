@@ -1,8 +1,8 @@
-//! What the gate lets pass.
+//! The changes that the gate accepts.
 
 use super::{Baseline, COLUMNS, Cost, Toolchain, Verdict};
 
-/// The first four figures of each row, and none of the others.
+/// The first four figures of each row, without the others.
 fn baseline(rows: &[(&str, [Option<f64>; 4])]) -> Baseline {
     let rows: Vec<_> = rows.iter().map(|(row, figures)| (*row, wide(*figures))).collect();
     whole(&rows)
@@ -20,7 +20,7 @@ fn whole(rows: &[(&str, [Option<f64>; COLUMNS])]) -> Baseline {
     Baseline { toolchain, costs: rows.iter().map(cost).collect() }
 }
 
-/// The verdicts on one row called `a`.
+/// Returns the verdicts on one row called `a`.
 fn judged(before: [f64; 4], now: [f64; 4], instructions: bool) -> Vec<Verdict> {
     let [before, now] = [before, now].map(|figures| baseline(&[("a", figures.map(Some))]));
     before.compare(&now, instructions).into_iter().map(|(_, verdict)| verdict).collect()
@@ -92,7 +92,7 @@ fn what_is_written_is_read_again() {
     assert_eq!(Baseline::from_text(&written.to_text()), Ok(written));
 }
 
-/// What is said of a file whose second row reads `row`.
+/// Returns the error for a file whose second row is `row`.
 fn wrong(row: &str) -> String {
     let text = format!("# rustc\n# x86_64\na\t1\t2\t3\t4\t5\t6\t7\t8\n{row}\n");
     Baseline::from_text(&text).expect_err("it is damaged")
@@ -104,14 +104,14 @@ fn a_damaged_file_is_not_a_baseline_and_the_line_is_named() {
     assert_eq!(wrong("b\t30\tNaN\t0\t40\t-\t-\t-\t-"), "line 4: \"NaN\" is not a figure");
     assert_eq!(wrong("b\t30\t0\tinf\t40\t-\t-\t-\t-"), "line 4: \"inf\" is not a figure");
     assert_eq!(wrong("b\t30\t0\t\t40\t-\t-\t-\t-"), "line 4: \"\" is not a figure");
-    assert_eq!(wrong("b\t-\t-\t-\t-\t-\t-\t-\t-"), "line 4: not one figure");
-    assert_eq!(wrong("b\t30\t0\t0"), "line 4: 3 figures instead of 8");
-    assert_eq!(wrong("b\t1\t2\t3\t4\t5\t6\t7\t8\t9"), "line 4: 9 figures instead of 8");
-    assert_eq!(wrong(""), "line 4: 0 figures instead of 8");
+    assert_eq!(wrong("b\t-\t-\t-\t-\t-\t-\t-\t-"), "line 4: the row has no figure");
+    assert_eq!(wrong("b\t30\t0\t0"), "line 4: 3 figures, 8 are needed");
+    assert_eq!(wrong("b\t1\t2\t3\t4\t5\t6\t7\t8\t9"), "line 4: 9 figures, 8 are needed");
+    assert_eq!(wrong(""), "line 4: 0 figures, 8 are needed");
     assert!(
         Baseline::from_text("a\t1\t2\t3\t4\t5\t6\t7\t8\n").expect_err("damaged").contains("line 1")
     );
-    assert_eq!(Baseline::from_text("# rustc\n# x86_64\n"), Err("there is no row in it".into()));
+    assert_eq!(Baseline::from_text("# rustc\n# x86_64\n"), Err("the file has no row".into()));
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Reads what callgrind wrote.
+//! Reads the output of callgrind.
 
 use std::path::Path;
 
-/// The instructions counted in one part: the number on its `totals:` or `summary:` line.
+/// Returns the instructions of one part: the number on its `totals:` or `summary:` line.
 pub fn total(part: &str) -> Option<u64> {
     let line = part
         .lines()
@@ -10,8 +10,8 @@ pub fn total(part: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The instructions of candidate number `index`, of files named `out.1`, `out.2` and so on: the
-/// parts between two candidates' marks are other code.
+/// Returns the instructions of the candidate `index`, from files named `out.1`, `out.2` and so on.
+/// The parts between two candidates' marks are other code.
 pub fn of_candidate(directory: &Path, index: usize) -> Option<u64> {
     let part = directory.join(format!("out.{}", 2 * index + 2));
     total(&std::fs::read_to_string(part).ok()?)

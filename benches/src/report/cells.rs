@@ -1,4 +1,4 @@
-//! What stands in the tables of the report.
+//! The cells of the report's tables.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ pub(super) fn digits(value: Option<f64>, digits: usize) -> String {
     or_none(value.map(|value| format!("{value:.digits$}")))
 }
 
-/// Whole if it is.
+/// Formats a whole number without decimals.
 pub(super) fn count(value: Option<f64>) -> String {
     digits(value, usize::from(value.is_some_and(|value| value.fract() != 0.0)))
 }

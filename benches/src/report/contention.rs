@@ -1,4 +1,4 @@
-//! Which writes of a call other threads wait for: the table, and what it is held to.
+//! The writes of a call that delay other threads: the table, and its targets.
 
 use super::cells::{count, line, table};
 use super::figures::Table;
@@ -35,7 +35,7 @@ wrote is *shared*: on two cores it moves from one to the other at each write. *L
 lock prefix, and `xchg` with memory. Per call, exact, the same in every run:
 ";
 
-/// The arguments that have the program measure only these rows.
+/// Returns the arguments with which the program measures only these rows.
 pub fn only() -> Vec<&'static str> {
     ROWS.iter().flat_map(|row| ["--exactly", row.name]).collect()
 }

@@ -1,4 +1,4 @@
-//! What events cost when nobody listens: the programs built without them, and with them.
+//! The cost of events without an observer: the programs built with them, and without.
 
 use super::figures::Table;
 use super::programs::Programs;
@@ -8,7 +8,7 @@ use crate::peers::TOWER_RESILIENCE;
 use crate::row::Row;
 use crate::spread::median;
 
-/// A path without events, and those that have something to tell.
+/// A path without events, and paths with an event.
 const ROWS: [Row; 6] = [
     SIX,
     circuit_breaker::OPEN,
@@ -17,14 +17,14 @@ const ROWS: [Row; 6] = [
     circuit_breaker::FAILED,
     retry::AGAIN,
 ];
-/// With events compiled in and without take turns so often.
+/// The number of alternating runs of the two builds.
 const TURNS: usize = 5;
 
 /// One candidate of one row, without events and with them.
 pub struct Events {
     pub row: String,
     pub candidate: String,
-    /// Of six layers only.
+    /// Measured for six layers only.
     pub nanos: Option<[f64; 2]>,
     pub instructions: [Option<f64>; 2],
     pub allocations: [f64; 2],
@@ -65,7 +65,8 @@ fn timed(programs: &Programs) -> Table {
     table
 }
 
-/// The peer has events too, and the floor of six layers shows what the build alone changes.
+/// Whether to compare a candidate. The peer has events too, and the floor of six layers shows the
+/// effect of the build.
 fn compared(row: &str, candidate: &str) -> bool {
     candidate == BUTTRESS
         || candidate.starts_with(TOWER_RESILIENCE)

@@ -1,6 +1,6 @@
-//! Everything measured of each candidate of each row, in the order in which rows were visited.
+//! All measurements of each candidate of each row, in the order of the rows.
 
-/// What is not measured, or does not exist for a candidate, is none.
+/// The figures of a candidate. A figure that was not measured or does not exist is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     pub instructions: Option<f64>,
@@ -8,10 +8,10 @@ pub struct Figures {
     pub bytes: Option<f64>,
     /// Bytes of the response future.
     pub future: Option<f64>,
-    /// Bytes of heap that one holds before it is called.
+    /// Bytes of heap that an instance holds before its first call.
     pub idle: Option<f64>,
     pub nanos: Option<f64>,
-    /// On two threads, of each round; none where it does not count.
+    /// The time on two threads, per round; `None` for a round that does not count.
     pub nanos_of_two: Vec<Option<f64>>,
     /// Locked read-modify-writes.
     pub locked: Option<f64>,
@@ -19,7 +19,7 @@ pub struct Figures {
     pub locked_shared: Option<f64>,
     /// Other writes to cache lines that two threads write.
     pub plain_shared: Option<f64>,
-    /// Bytes of a stripped program beyond those of the program without layers.
+    /// Bytes of a stripped program in addition to the program without layers.
     pub binary: Option<f64>,
 }
 
@@ -36,7 +36,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The figures of a candidate, to write into.
+    /// Returns the figures of a candidate, to write into.
     pub fn entry(&mut self, row: &str, candidate: &str) -> &mut Figures {
         let known = |line: &Line| line.row == row && line.candidate == candidate;
         let index = self.lines.iter().position(known).unwrap_or_else(|| {
@@ -57,12 +57,12 @@ impl Table {
     }
 }
 
-/// What [`figure`] reads.
+/// Formats a figure for [`figure`].
 pub fn field(figure: Option<f64>) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string())
 }
 
-/// The figure in a field of text: none if it is `-`.
+/// Reads a figure from a field of text; `-` is `None`.
 pub fn figure(field: &str) -> Result<Option<f64>, String> {
     match field.parse::<f64>() {
         _ if field == "-" => Ok(None),
@@ -71,7 +71,7 @@ pub fn figure(field: &str) -> Result<Option<f64>, String> {
     }
 }
 
-/// One answer of a probe, or bytes held.
+/// One finding of a probe, or held bytes.
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub what: String,
@@ -80,7 +80,7 @@ pub struct Finding {
     pub text: String,
 }
 
-/// The value found for `who`.
+/// Returns the value found for `who`.
 pub fn value(findings: &[Finding], what: &str, who: &str) -> Option<f64> {
     findings.iter().find(|found| found.what == what && found.who == who).map(|found| found.value)
 }

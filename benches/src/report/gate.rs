@@ -11,10 +11,10 @@ use super::size;
 use super::toolchain::Toolchain;
 use crate::patterns::BUTTRESS;
 
-/// Where this is set, as in CI, what cannot be compared fails.
+/// If it is 1, as in CI, an impossible comparison fails.
 const STRICT: &str = "BUTTRESS_REQUIRE_SERVICES";
 
-/// The figures of now, and whether instructions are among them.
+/// Returns the current figures, and whether instructions are among them.
 fn measure() -> (Baseline, bool) {
     let only = ["--candidate", BUTTRESS];
     let programs = Programs::build(&["instructions", "allocations", "contention"], With::Nothing);
@@ -28,11 +28,11 @@ fn measure() -> (Baseline, bool) {
     (Baseline::new(Toolchain::current(), &table), counted)
 }
 
-/// Writes the file that the gate compares with.
+/// Writes the file that the gate reads.
 pub fn write_baseline() -> ExitCode {
     let (baseline, counted) = measure();
     if !counted {
-        eprintln!("There is no valgrind, and a baseline without instructions is none.");
+        eprintln!("valgrind is missing, and a baseline needs instructions. Install valgrind.");
         return ExitCode::FAILURE;
     }
     fs::write(root().join(FILE), baseline.to_text()).expect("the baseline can be written");
@@ -40,8 +40,8 @@ pub fn write_baseline() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Fails if a figure grew by more than it may (see [`Baseline`]), or if the rows are not the baseline's. The last line says
-/// which it is.
+/// Fails if a figure grew by more than its tolerance (see [`Baseline`]), or if the rows differ from
+/// the baseline. The last line is the result.
 pub fn gate() -> ExitCode {
     match compare() {
         Ok(()) => {
@@ -60,31 +60,31 @@ fn compare() -> Result<(), String> {
     let baseline = text.and_then(|text| Baseline::from_text(&text));
     let baseline = baseline.map_err(|why| format!("{FILE}: {why}. `{COMMAND}` writes it."))?;
     let (now, counted) = measure();
-    let mut apart = None;
+    let mut incomparable = None;
     if baseline.toolchain != now.toolchain {
         let (old, new) = (&baseline.toolchain, &now.toolchain);
-        println!("The baseline is of {} for {}, and this is", old.rustc, old.target);
-        println!("{} for {}. `{COMMAND}` writes it anew.", new.rustc, new.target);
-        apart = Some("the baseline is of another toolchain");
+        println!("The baseline was made with {} for {}, this build with", old.rustc, old.target);
+        println!("{} for {}. Run `{COMMAND}` to write a new baseline.", new.rustc, new.target);
+        incomparable = Some("the baseline was made with another toolchain");
     }
     if !counted {
-        apart = Some("there is no valgrind");
+        incomparable = Some("valgrind is missing");
     }
-    if let Some(why) = apart {
+    if let Some(why) = incomparable {
         println!("Instructions, locked instructions and sizes are not compared: {why}.");
     }
-    let failed = print(&baseline.compare(&now, apart.is_none()));
+    let failed = print(&baseline.compare(&now, incomparable.is_none()));
     let strict = std::env::var(STRICT).is_ok_and(|value| value == "1");
-    match apart {
+    match incomparable {
         Some(why) if strict => {
             Err(format!("{STRICT}=1, and instructions cannot be compared: {why}"))
         }
-        _ if failed => Err("buttress is not within the baseline, see above".to_owned()),
+        _ if failed => Err("figures exceed the baseline, see above".to_owned()),
         _ => Ok(()),
     }
 }
 
-/// The table of verdicts, and what to do about them. Whether any of them fails.
+/// Prints the table of verdicts and instructions. Returns whether any verdict fails.
 fn print(verdicts: &[(String, Verdict)]) -> bool {
     let width = verdicts.iter().map(|(row, _)| row.len()).max().unwrap_or(0);
     for (row, verdict) in verdicts {
@@ -95,21 +95,23 @@ fn print(verdicts: &[(String, Verdict)]) -> bool {
             Verdict::Unmatched(figure, old, new) => {
                 format!("{figure} on ONE SIDE ONLY: was {}, is {}", field(*old), field(*new))
             }
-            Verdict::Missing => "MISSING, though it is in the baseline".to_owned(),
-            Verdict::New => "NEW, and not in the baseline".to_owned(),
+            Verdict::Missing => "MISSING: in the baseline, not measured".to_owned(),
+            Verdict::New => "NEW: measured, not in the baseline".to_owned(),
         };
         println!("{row:width$}  {told}");
     }
     let any = |of: fn(&Verdict) -> bool| verdicts.iter().any(|(_, verdict)| of(verdict));
     if any(|verdict| matches!(verdict, Verdict::Unmatched(..) | Verdict::Missing | Verdict::New)) {
-        println!("What is measured is not the baseline's: `{COMMAND}` writes it anew.");
+        println!(
+            "The measured rows differ from the baseline. Run `{COMMAND}` to write a new baseline."
+        );
     }
     if any(|verdict| matches!(verdict, Verdict::Grew(..))) {
-        println!("More than 5 % is too much, of locked read-modify-writes more than nothing.");
-        println!("If it is worth it, `{COMMAND}` and say why.");
+        println!("A figure may grow by at most 5 %, locked read-modify-writes may not grow.");
+        println!("If the growth is justified, run `{COMMAND}` and explain it in the commit.");
     }
     if any(|verdict| matches!(verdict, Verdict::Shrank(..))) {
-        println!("What was won can be held: `{COMMAND}`.");
+        println!("Run `{COMMAND}` to keep the improvement.");
     }
     any(Verdict::fails)
 }

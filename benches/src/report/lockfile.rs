@@ -1,10 +1,10 @@
-//! The versions that were built, from `Cargo.lock`.
+//! The versions of the built packages, from `Cargo.lock`.
 
 use crate::peers::PACKAGES;
 
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-/// Version of `package`, or of the newest of several.
+/// Returns the version of `package`, or the newest of several.
 fn version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     let mut lines = lock.lines();
     let mut found = None;
@@ -20,7 +20,7 @@ fn quoted<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"')
 }
 
-/// Every package measured, with its version.
+/// Returns all measured packages with their versions.
 pub fn versions() -> Vec<(&'static str, &'static str)> {
     let of = |package| (package, version(LOCK, package).unwrap_or("unknown"));
     PACKAGES.into_iter().map(of).collect()

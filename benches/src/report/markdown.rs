@@ -14,33 +14,32 @@ use crate::spread::Spread;
 use crate::{durable, probes, process, simulated};
 
 const READING: &str = "\
-Every candidate wraps the same service, `u64 -> u64`, that answers at once, and is built before anything
-is measured. Each has the configuration in which it is fastest for what the row promises. The *floor* is
-the least code that keeps the promise for that path alone, with its state in one `Arc`: no configuration,
-no events, no guard against panics. It is not a library, it says how much of a cost is the pattern's.
+Every candidate wraps the same service, `u64 -> u64`, which answers immediately. Each is built before the
+measurement, in its fastest configuration for the guarantee of the row. The *floor* is the least code that
+keeps the guarantee for that path alone, with its state in one `Arc`: no configuration, no events, no guard
+against panics. It is not a library. It shows how much of a cost the pattern needs.
 
-- *Instructions* are counted by callgrind and repeatable to within a per cent. Caches and contention are
-  not in them, nor the kernel. Under valgrind a read of the system's clock is a call of the kernel, so it
-  looks cheaper than its 20 ns, and cheaper than a clock of one's own.
+- *Instructions* are counted by callgrind and repeatable to within a per cent. They exclude caches,
+  contention and the kernel. Under valgrind a read of the system's clock is a call of the kernel, so it
+  looks cheaper than its 20 ns, and cheaper than a library's own clock.
 - *ns* are medians of interleaved rounds. Compare ratios; another machine has other figures.
 - *ns, 2 thr* is the time of a call when two threads make calls on clones of one instance: the median, and
-  the quartiles in brackets. Rounds in which the machine did not run both at once are left out; – where too
-  few were left, or where it is not Clone. What waits for the other thread is polled in a loop, where a
-  runtime would park the task.
-  What two cores take to hand a cache line over can double from one row to the next on a virtual machine:
-  compare within a row.
+  the quartiles in brackets. Rounds in which the machine did not run both threads concurrently are left
+  out. A – means that too few rounds were left, or that the candidate is not Clone. A call that waits for the
+  other thread is polled in a loop, where a runtime would park the task.
+  On a virtual machine the time in which two cores exchange a cache line can double from one row to the
+  next: compare within a row.
 - *future* is the size of the response future; a boxed one is 16 bytes and an allocation.
-- *idle* is the heap that one instance holds before it is called, after whatever brought it into the
-  state of its row.
+- *idle* is the heap that one instance holds before its first call, in the state of its row.
 ";
 
 const NOTES: &[&str] = &[
-    "Events: buttress has `tracing` compiled in always; its feature adds the facade of `metrics`. \
+    "Events: buttress always has `tracing` compiled in; its feature adds the facade of `metrics`. \
      tower-resilience has both behind features, and no figure for a retry without a timer.",
     "Hedging is not measured: buttress does not have it yet.",
 ];
 
-/// The report, and what is wrong with the run beside what can be read in it.
+/// Returns the report, and the problems of the run.
 pub fn report(results: &Results) -> (String, Vec<String>) {
     let mut text = head(results);
     let wrong = reached::targets(&mut text, results);
@@ -74,7 +73,7 @@ fn head(results: &Results) -> String {
     );
     text += &match &results.valgrind {
         Some(version) => format!("Instructions were counted by {version}.\n\n"),
-        None => "There was no valgrind, so no instructions were counted.\n\n".to_owned(),
+        None => "valgrind was not available, so no instructions were counted.\n\n".to_owned(),
     };
     let versions = versions().into_iter().map(|(name, version)| format!("{name} {version}"));
     text += &versions.collect::<Vec<_>>().join(" · ");
@@ -82,7 +81,7 @@ fn head(results: &Results) -> String {
     text
 }
 
-/// The pattern of a row is what stands before its colon.
+/// Splits a row: the pattern is before the colon.
 fn parts(row: &str) -> (&str, &str) {
     row.split_once(": ").unwrap_or((row, ""))
 }
@@ -143,7 +142,7 @@ fn found(text: &mut String, title: &str, columns: [&str; 3], findings: &[Finding
 }
 
 fn events(text: &mut String, results: &Results) {
-    *text += "\n## Events compiled in, nobody listening\n\n";
+    *text += "\n## Events compiled in, without an observer\n\n";
     let columns = [
         "path",
         "of",

@@ -1,4 +1,5 @@
-//! What a second thread costs: the time of a call on two threads over the time on one, and beside tower's.
+//! The cost of a second thread: the time of a call on two threads relative to one thread, and to
+//! tower's.
 
 use super::cells::or_none;
 use super::figures::Table;
@@ -11,15 +12,14 @@ use crate::spread::Spread;
 pub(super) const FALLBACK: &str = "fallback: time on two threads over one";
 pub(super) const RETRY: &str = "retry: time on two threads over one";
 pub(super) const LIMIT: &str = "time limit: time on two threads over one";
-pub(super) const CALL: &str = "six layers: time of a call on two threads over that of tower's four";
-pub(super) const CLONE: &str =
-    "six layers: time of a clone on two threads over that of tower's four";
+pub(super) const CALL: &str = "six layers: time of a call on two threads over tower's four";
+pub(super) const CLONE: &str = "six layers: time of a clone on two threads over tower's four";
 
-/// What a second thread may cost a layer that decides nothing.
+/// The allowed cost of a second thread for a layer without decisions.
 const TIMES: f64 = 1.2;
 
-/// Two cores vary from one round to the next by more than is looked for, so a miss is only what three quarters of
-/// the rounds show.
+/// Rounds on two cores vary by more than the difference in question. So a miss is only what three
+/// quarters of the rounds show.
 pub(super) fn judged(all: &Table) -> Vec<Judged> {
     let over_one =
         [(FALLBACK, fallback::PRIMARY), (RETRY, retry::FIRST), (LIMIT, time_limit::READY)];
@@ -48,7 +48,7 @@ fn over_one_thread(all: &Table, row: Row) -> Option<Spread> {
     Spread::of(figures.nanos_of_two.iter().flatten().map(|two| two / one))
 }
 
-/// Of the rounds in which both count.
+/// The ratio over the rounds in which both count.
 fn over_towers(all: &Table, row: Row) -> Option<Spread> {
     let [ours, theirs] =
         [BUTTRESS, TOWERS_FOUR].map(|who| all.get(row.name, who).map(|f| &f.nanos_of_two));

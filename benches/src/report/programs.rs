@@ -8,8 +8,8 @@ use super::callgrind;
 use super::figures::{Finding, Table, figure};
 use super::lackey::Told;
 
-/// The root of the project: where the report goes. cargo says where the package is now, which need
-/// not be where it was built.
+/// Returns the root of the project, where the report goes. cargo gives the current path of the
+/// package, which may differ from the path of the build.
 pub fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR");
     let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
@@ -23,13 +23,13 @@ pub fn valgrind() -> Option<String> {
     output.status.success().then_some(version)
 }
 
-/// What is compiled in.
+/// The features of a build.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum With {
     Nothing,
     /// Events and metrics.
     Events,
-    /// Databases, and the peers that use some.
+    /// Databases, and the peers that use them.
     Durable,
     /// Simulators.
     Simulators,
@@ -41,8 +41,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds `names`, beside this program or, with events, which the same programs are built without
-    /// too, below it.
+    /// Builds `names` next to this program. A build with events goes to a folder below it, because
+    /// the same programs are also built without events.
     pub fn build(names: &[&str], with: With) -> Self {
         let target = if with == With::Events { target().join("events") } else { target() };
         let mut build = cargo("build", &target);
@@ -60,12 +60,12 @@ impl Programs {
         Self { directory: target.join("measure") }
     }
 
-    /// The tab-separated lines that a program writes.
+    /// Runs a program and returns its tab-separated lines.
     fn run(&self, name: &str, arguments: &[&str]) -> Vec<Vec<String>> {
         lines(Command::new(self.directory.join(name)).args(arguments))
     }
 
-    /// Instructions per call, if there is a valgrind to count them.
+    /// Measures the instructions per call, if valgrind is available.
     pub fn instructions(&self, table: &mut Table, arguments: &[&str]) -> bool {
         if valgrind().is_none() {
             return false;
@@ -85,7 +85,7 @@ impl Programs {
         true
     }
 
-    /// Locked read-modify-writes per call, if there is a valgrind to trace them.
+    /// Measures the locked read-modify-writes per call, if valgrind is available.
     pub fn contention(&self, table: &mut Table, arguments: &[&str]) -> bool {
         if valgrind().is_none() {
             return false;
@@ -127,7 +127,7 @@ impl Programs {
         }
     }
 
-    /// What the programs `memory`, `probes`, `durable` and `simulators` write.
+    /// Returns the findings of the programs `memory`, `probes`, `durable` and `simulators`.
     pub fn findings(&self, name: &str) -> Vec<Finding> {
         let found = self.run(name, &[]);
         let finding = |line: &Vec<String>| Finding {
@@ -140,12 +140,13 @@ impl Programs {
     }
 }
 
-/// Its errors go where ours go.
+/// Runs a command. Its errors go to this program's standard error.
 fn lines(command: &mut Command) -> Vec<Vec<String>> {
     output(command).lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
 }
 
-/// The length in bytes of a program without its symbols. Only the last step of its build differs from `measure`.
+/// Returns the length in bytes of a program without its symbols. Only the last step of its build
+/// differs from `measure`.
 pub fn stripped(name: &str) -> u64 {
     let target = target();
     let mut build = cargo("rustc", &target);
@@ -154,7 +155,7 @@ pub fn stripped(name: &str) -> u64 {
     fs::metadata(target.join("measure").join(name)).expect("it was built").len()
 }
 
-/// The target folder that this program stands in.
+/// Returns the target folder of this program.
 fn target() -> PathBuf {
     let this = std::env::current_exe().expect("this program has a path");
     let profile = this.parent().expect("it is in the folder of its profile");
@@ -171,14 +172,14 @@ fn cargo(command: &str, target: &Path) -> Command {
     build
 }
 
-/// What a program writes to its standard output.
+/// Runs a program and returns its standard output.
 fn output(command: &mut Command) -> String {
     let output = command.stderr(Stdio::inherit()).output().expect("a measuring program runs");
     assert!(output.status.success(), "a measuring program failed: {command:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// None if it is `-`.
+/// Reads a number; `-` is `None`.
 fn number(field: &str) -> Option<f64> {
     figure(field).expect("a measuring program writes numbers")
 }

@@ -1,4 +1,4 @@
-//! The tables of targets, and why some are missed.
+//! The tables of targets, and the reasons for missed targets.
 
 use std::fmt::Write;
 
@@ -8,11 +8,11 @@ use super::results::Results;
 use super::targets::{INSTRUCTIONS, Target, best_peer, others};
 use crate::patterns::{BUTTRESS, FLOOR};
 
-/// Each target with whether it was reached, if that is known.
+/// Each target, and whether it was reached, if that is known.
 type Reached = Vec<(String, Option<bool>)>;
 
-/// Writes the targets. Those that are missed for no known reason come back, and those that were not
-/// measured although they could have been.
+/// Writes the targets. Returns the targets that are missed for no known reason, and those that were
+/// not measured although they could have been.
 pub(super) fn targets(text: &mut String, results: &Results) -> Vec<String> {
     let mut all = Reached::new();
     *text += "\n## Targets\n\nInstructions per call:\n\n";

@@ -1,4 +1,4 @@
-//! Everything that one run of the benchmarks found.
+//! All results of one run of the benchmarks.
 
 use super::contention;
 use super::events::Events;
@@ -14,7 +14,7 @@ pub struct Results {
     pub date: String,
     pub toolchain: Toolchain,
     pub table: Table,
-    /// The version of what counted instructions, if it was there.
+    /// The version of valgrind, if it was available.
     pub valgrind: Option<String>,
     pub memory: Vec<Finding>,
     pub probes: Vec<Finding>,
@@ -24,7 +24,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Takes a few minutes, and wants the machine for itself.
+    /// Measures everything. It takes a few minutes, and the machine must be otherwise idle.
     pub fn measure() -> Self {
         let say = |what: &str| eprintln!("{what} ...");
         say("building");
@@ -44,9 +44,9 @@ impl Results {
         programs.timings(&mut table, &[]);
         say("probes");
         let probes = programs.findings("probes");
-        say("building what is durable");
+        say("building durable work");
         let durable = Programs::build(&["durable"], With::Durable);
-        say("what is durable");
+        say("durable work");
         let durable = durable.findings("durable");
         say("building the simulators");
         let simulators = Programs::build(&["simulators"], With::Simulators);

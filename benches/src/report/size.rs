@@ -1,4 +1,5 @@
-//! The size of layers: the length of a stripped program with them, less the length of one without them.
+//! The size of layers: the length of a stripped program with them, minus the length of a program
+//! without them.
 
 use super::cells::{count, line, table};
 use super::figures::Table;
@@ -8,9 +9,9 @@ use crate::patterns::stack::{SIX, TOWERS_FOUR};
 use crate::patterns::{BUTTRESS, FLOOR};
 use crate::peers::TOWER_RESILIENCE;
 
-/// The program with no layer, which the others are held against.
+/// The program without layers, the reference for the others.
 const WITHOUT: &str = "size_bare";
-/// Each candidate of the row of six layers, and the program that has nothing else in it.
+/// Each candidate of the row of six layers, with the program that has only its layers.
 const WITH: [(&str, &str); 4] = [
     (BUTTRESS, "size_six"),
     (FLOOR, "size_floor"),

@@ -1,4 +1,4 @@
-//! What must be reached, and whether it was.
+//! The targets, and whether they were reached.
 
 use super::cells::or_none;
 use super::contention;
@@ -21,18 +21,18 @@ use crate::spread::Spread;
 pub const TENTH: &str = "six layers, time over tower-resilience's faster six";
 pub const COUNTED: &str = "counting calls, per layer";
 const COUNTING_ON_TWO: &str = "counting calls, per layer, on two threads";
-pub const TOLD: &str = "events compiled in, most allocations more where there is one to tell";
-pub const UNEVEN: &str = "rate limit: time with an uneven rate over that with an even one";
+pub const TOLD: &str = "events compiled in, most additional allocations of a call with an event";
+pub const UNEVEN: &str = "rate limit: time with an uneven rate over the time with an even rate";
 pub const SECOND_POLL: &str = "time limit: answer on the second poll, time over tower's";
 pub const FIRST_ATTEMPT: &str = "retry: first attempt succeeds, time over tower's";
 pub const SIMULATED: &str = "simulator: requests per second of CPU time over SimPy's";
-/// What counting may cost a layer, in nanoseconds.
+/// The allowed cost of counting for a layer, in nanoseconds.
 const COUNTING: f64 = 12.0;
 
-/// In the rows of [`stack`].
+/// The number of layers in the rows of [`stack`].
 const LAYERS: f64 = 6.0;
 
-/// At most so many times the instructions of another candidate of the row.
+/// A limit on the instructions relative to another candidate of the row.
 pub struct Target {
     pub row: Row,
     pub of: &'static str,
@@ -65,7 +65,7 @@ const fn over(row: Row, of: &'static str, times: f64) -> Target {
     Target { row, of, times }
 }
 
-/// A target that is not about instructions over somebody else's. No value, nothing to judge.
+/// A target other than relative instructions. Without a value it has no verdict.
 pub struct Judged {
     pub what: String,
     pub target: String,
@@ -100,7 +100,7 @@ pub fn best_peer<'a>(results: &'a Results, row: &'a str) -> Option<(&'a str, f64
 }
 
 pub fn others(results: &Results) -> Vec<Judged> {
-    // Further attempts are not the path that must be free, and a key is text that is kept.
+    // Further attempts may allocate, and a text key is stored.
     let free = |row: &str| {
         row != retry::AGAIN.name && idempotency::ROWS.iter().all(|kept| row != kept.name)
     };
@@ -137,7 +137,7 @@ pub fn others(results: &Results) -> Vec<Judged> {
     judged
 }
 
-/// Times over another row or candidate of the same run.
+/// Times relative to another row or candidate of the same run.
 fn timed(results: &Results) -> [Judged; 3] {
     let of = |row: Row, who| results.table.get(row.name, who).and_then(|figures| figures.nanos);
     let ratio =
@@ -152,7 +152,8 @@ fn timed(results: &Results) -> [Judged; 3] {
     ]
 }
 
-/// Instructions of idempotency, whose floor is no measure: it forgets nothing that has expired.
+/// Instructions of idempotency. Its floor is no reference, because it never removes expired
+/// answers.
 fn idempotent(results: &Results) -> [Judged; 2] {
     let bounds = [(idempotency::STORED, 400), (idempotency::FIRST, 1000)];
     bounds.map(|(row, bound)| {
@@ -163,7 +164,8 @@ fn idempotent(results: &Results) -> [Judged; 2] {
     })
 }
 
-/// The targets of what is durable. Those of PostgreSQL only if a server answered.
+/// The targets of durable work. The targets of PostgreSQL are included only if a server was
+/// available.
 fn lasting(results: &Results) -> Vec<Judged> {
     let found = |what: &str| value(&results.durable, what, BUTTRESS);
     let at_least = |what: &str, least: f64, target: &str, unit: &str| {
@@ -196,7 +198,7 @@ fn lasting(results: &Results) -> Vec<Judged> {
     judged
 }
 
-/// Against SimPy, if Python has it.
+/// The target relative to SimPy, if Python has it.
 fn simulated_queue(results: &Results) -> Option<Judged> {
     let found = |who| value(&results.simulators, simulated::QUEUE, who);
     let times = found(simulated::OWN)? / found(simulated::SIMPY)?;
@@ -208,8 +210,8 @@ fn simulated_queue(results: &Results) -> Option<Judged> {
     })
 }
 
-/// What counting adds in each round in which both count. Two cores that share cache lines vary by more
-/// than is looked for, so a miss is only what three quarters of the rounds show.
+/// The cost of counting in each round in which both count. Two cores that share cache lines vary by
+/// more than the difference in question. So a miss is only what three quarters of the rounds show.
 fn counting_on_two(results: &Results) -> Judged {
     let rounds = |who| {
         let figures = results.table.get(stack::COUNTED.name, who);

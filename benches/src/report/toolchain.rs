@@ -1,9 +1,9 @@
-//! What a measurement was made with, and when.
+//! The toolchain and the date of a measurement.
 
 use std::process::Command;
 use std::time::SystemTime;
 
-/// The compiler's version and the target it built for.
+/// The compiler's version and its target.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Toolchain {
     pub rustc: String,
@@ -11,7 +11,7 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// Asks the compiler that cargo uses here.
+    /// Queries the compiler that cargo uses.
     pub fn current() -> Self {
         let output = Command::new("rustc").arg("-vV").output().expect("rustc runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -23,14 +23,14 @@ impl Toolchain {
     }
 }
 
-/// Today, as ISO 8601 writes it, in UTC.
+/// Returns today's date in UTC, as in ISO 8601.
 pub fn today() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     date(since.map_or(0, |since| since.as_secs() / 86_400))
 }
 
-/// The date of a day counted from 1 January 1970. The year is taken to begin in March, so that the
-/// day that leap years add is its last.
+/// Returns the date of a day counted from 1 January 1970. The year begins in March here, so that
+/// the leap day is its last day.
 fn date(day: u64) -> String {
     let day = day + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);

@@ -1,4 +1,4 @@
-//! What one would write without a simulator.
+//! The simulation without a simulator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use buttress_sim::{Distribution, Histogram, Seed};
 
 use crate::{Done, RATE, WORK};
 
-/// A task a request, a semaphore for the server, sleeps. Every sleep
-/// is rounded up to a millisecond, so the answer is another one.
+/// Uses one task per request, a semaphore for the server, and sleeps. Every sleep is rounded up to
+/// a millisecond, so the result differs.
 pub(crate) fn run(requests: u64) -> Done {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();

@@ -1,4 +1,4 @@
-//! In SimPy, where Python has it.
+//! The simulation in SimPy, if Python has it.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::Run;
 
 const SCRIPT: &str = "simulators/mm1_simpy.py";
 
-/// `None` if there is no Python, or no SimPy in it.
+/// Returns `None` without Python or SimPy.
 pub(crate) fn run(requests: u64) -> Option<Run> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR");
     let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());

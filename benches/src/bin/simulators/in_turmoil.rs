@@ -1,4 +1,5 @@
-//! In turmoil: a client and a server with a simulated network between them, that takes no time.
+//! The simulation in turmoil: a client and a server, with a simulated network without delay between
+//! them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use crate::{Done, RATE, WORK};
 
 const PORT: u16 = 9000;
 
-/// A datagram is the nanosecond at which its request began.
+/// Runs the simulation. A datagram holds the nanosecond at which its request began.
 pub(crate) fn run(requests: u64) -> Done {
     let mut sim = turmoil::Builder::new()
         .simulation_duration(Duration::from_secs_f64(requests as f64 / RATE * 2.0 + 60.0))
@@ -31,7 +32,7 @@ pub(crate) fn run(requests: u64) -> Done {
     (times.count(), times.mean())
 }
 
-/// One request at a time, each answered with itself.
+/// Answers one request at a time with its own content.
 async fn serve() -> turmoil::Result {
     let socket = Arc::new(UdpSocket::bind(("0.0.0.0", PORT)).await?);
     let server = Arc::new(tokio::sync::Semaphore::new(1));

@@ -1,6 +1,7 @@
-//! How many requests per second simulators do: this one on its two engines, what one would write by hand on tokio's
-//! paused clock, turmoil, and SimPy where it is installed. The same work for all: requests at random times to one
-//! server that is 70 % busy. Tab-separated: what, who, requests per second of CPU time, text.
+//! The speed of simulators in requests per second: buttress-sim on its two engines, a program on
+//! tokio's paused clock, turmoil, and SimPy if it is installed. All do the same work: random
+//! requests to one server that is 70 % busy. Tab-separated: what, who, requests per second of CPU
+//! time, text.
 //!
 //! `cargo run --profile measure --manifest-path benches/Cargo.toml --features simulators --bin simulators [requests]`.
 #![allow(
@@ -19,13 +20,13 @@ use buttress_benches::process::cpu_nanos;
 use buttress_benches::simulated::{BY_HAND, LAYERS, LINK, ON_TOKIO, OWN, QUEUE, SIMPY, TURMOIL};
 use buttress_sim::Engine;
 
-/// Offered per second of simulated time, to one server that is 70 % busy.
+/// Requests per second of simulated time, to one server that is 70 % busy.
 const RATE: f64 = 1000.0;
 const WORK: Duration = Duration::from_micros(700);
 const REQUESTS: u64 = 1_000_000;
 const RUNS: u32 = 3;
 
-/// Requests, and their mean time in the system.
+/// The requests, and their mean time in the system.
 type Done = (u64, Duration);
 
 /// One simulation.

@@ -1,4 +1,4 @@
-//! On the engines of buttress-sim.
+//! The simulation on the engines of buttress-sim.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) fn four_layers(requests: u64, engine: Engine) -> Done {
     done(outcome)
 }
 
-/// A network in front of the server, that takes no time.
+/// A network without delay in front of the server.
 pub(crate) fn over_a_link(requests: u64, engine: Engine) -> Done {
     let outcome = scenario(requests, engine)
         .run(|world| Ok(world.link(Link::new("network"))?.layer(world.server(server())?)));

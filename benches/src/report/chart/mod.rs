@@ -1,4 +1,5 @@
-//! The pictures at the top of the report: each pattern beside its peers, and what a second thread costs.
+//! The charts at the top of the report: each pattern and its peers, and the cost of a second
+//! thread.
 
 mod svg;
 
@@ -18,7 +19,7 @@ use crate::spread::median;
 const PATTERNS: &str = "benches/patterns.svg";
 const THREADS: &str = "benches/threads.svg";
 
-/// The path of each pattern that a healthy service takes.
+/// The path of each pattern for a healthy service.
 const PATHS: [Row; 8] = [
     circuit_breaker::COUNT_ONE_FAILED,
     rate_limit::ADMITTED,
@@ -30,16 +31,16 @@ const PATHS: [Row; 8] = [
     stack::SIX,
 ];
 
-/// Calls of layers that share little, and of stacks.
+/// Calls of layers that share little state, and of stacks.
 const SHARED: [Row; 6] =
     [fallback::PRIMARY, retry::FIRST, time_limit::READY, stack::SIX, stack::CLONED, stack::REQUEST];
 
-/// The lines of the report that show the pictures.
+/// Returns the lines of the report with the charts.
 pub(super) fn links(all: &Table) -> String {
     charts(all).iter().map(|(path, chart)| format!("![{}]({path})\n\n", chart.title)).collect()
 }
 
-/// Writes the pictures next to the report.
+/// Writes the charts next to the report.
 ///
 /// # Panics
 ///
@@ -50,7 +51,7 @@ pub fn write(all: &Table) {
     }
 }
 
-/// Without the charts for which nothing was measured.
+/// Returns the charts that have measurements.
 fn charts(all: &Table) -> Vec<(&'static str, Chart)> {
     let instructions = |figures: &Figures| Some(vec![figures.instructions?]);
     let patterns = Chart {

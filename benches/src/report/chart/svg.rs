@@ -1,4 +1,4 @@
-//! Panels of dots on a logarithmic scale, as SVG. Readable on a light and on a dark page.
+//! Panels of dots on a logarithmic scale, as SVG. They are readable on a light and on a dark page.
 
 use std::fmt::Write;
 
@@ -6,9 +6,9 @@ const WIDTH: f64 = 960.0;
 const COLUMNS: usize = 2;
 const MARGIN: f64 = 16.0;
 const HEAD: f64 = 62.0;
-/// Space for the names at the left of a panel.
+/// The space for names at the left of a panel.
 const NAMES: f64 = 156.0;
-/// Space for the figures at the right of a panel.
+/// The space for figures at the right of a panel.
 const FIGURES: f64 = 104.0;
 const TITLE: f64 = 24.0;
 const LINE: f64 = 18.0;
@@ -36,7 +36,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The figure that the lines are sorted by.
+    /// Returns the figure that sorts the lines.
     pub(super) fn last(&self) -> f64 {
         self.values.last().copied().unwrap_or(f64::NAN)
     }
@@ -67,7 +67,7 @@ pub(super) struct Chart {
     pub(super) panels: Vec<Panel>,
 }
 
-/// Powers of ten that hold every value of a chart.
+/// The powers of ten that enclose every value of a chart.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Scale {
     from: i32,
@@ -84,7 +84,7 @@ impl Scale {
         Self { from, to: to.max(from.saturating_add(1)) }
     }
 
-    /// From 0 to 1.
+    /// Returns the position of a value, from 0 to 1.
     fn place(self, value: f64) -> f64 {
         (value.log10() - f64::from(self.from)) / f64::from(self.to - self.from)
     }
@@ -164,7 +164,7 @@ fn text(svg: &mut String, class: &str, anchor: &str, [x, y]: [f64; 2], text: &st
     );
 }
 
-/// Two digits below ten, with spaces between thousands from ten thousand on.
+/// Formats a value: two digits below ten, and spaces between thousands from ten thousand on.
 fn figure(value: f64) -> String {
     if value < 9.95 {
         return format!("{value:.1}");

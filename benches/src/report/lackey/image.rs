@@ -32,7 +32,7 @@ impl Mapping {
     }
 }
 
-/// The code of a process. Remembers its answers: a trace asks for the same instructions again and again.
+/// The code of a process. It caches its answers, because a trace repeats its instructions.
 #[derive(Debug)]
 pub struct Image {
     mappings: Vec<Mapping>,

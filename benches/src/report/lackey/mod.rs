@@ -15,7 +15,7 @@ use std::path::Path;
 use image::{Image, Mapping};
 use trace::{Trace, Written};
 
-/// What the program `contention` writes to its standard output.
+/// The output of the program `contention`.
 #[derive(Debug)]
 pub struct Told<'a> {
     mark: u64,
@@ -38,11 +38,11 @@ impl<'a> Told<'a> {
                 _ => return Err(format!("not a line of `contention`: {line:?}")),
             }
         }
-        let mark = mark.ok_or("`contention` did not say where its mark is")?;
+        let mark = mark.ok_or("`contention` printed no mark")?;
         Ok(Self { mark, mappings, candidates })
     }
 
-    /// Reads the trace of the same run. Returns what each candidate wrote, in their order.
+    /// Reads the trace of the same run. Returns the writes of each candidate, in their order.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Reads the trace of lackey: what two threads wrote, between the marks that the program made.
+//! Reads the trace of lackey: the writes of two threads, between the marks of the program.
 //!
 //! The program stores to one address, its mark, where the calls of a thread begin and where they end. Each
 //! candidate has four marks: the first thread's two, then the second thread's two. Valgrind runs one thread at a
@@ -43,7 +43,7 @@ struct Writes {
 
 type Lines = HashMap<u64, Writes>;
 
-/// What the calls of one candidate wrote, on both threads together.
+/// The writes of the calls of one candidate, on both threads together.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Written {
     /// Locked read-modify-writes.
@@ -70,7 +70,7 @@ impl Written {
     }
 }
 
-/// Where the trace is between the marks of a candidate.
+/// The position of the trace between the marks of a candidate.
 #[derive(Debug)]
 enum Section {
     Before,
@@ -79,7 +79,7 @@ enum Section {
     Second(Lines, Lines),
 }
 
-/// Takes the lines of a trace, in their order.
+/// A reader for the lines of a trace, in their order.
 #[derive(Debug)]
 pub struct Trace {
     mark: u64,
@@ -91,7 +91,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// `mark` is the address that the program stores to.
+    /// Creates a reader. `mark` is the address of the program's mark.
     pub fn new(mark: u64, image: Image) -> Self {
         Self { mark, image, section: Section::Before, locked: false, candidates: Vec::new() }
     }
@@ -111,7 +111,7 @@ impl Trace {
         Ok(())
     }
 
-    /// What each candidate wrote, in the order of their marks.
+    /// Returns the writes of each candidate, in the order of their marks.
     ///
     /// # Errors
     ///
