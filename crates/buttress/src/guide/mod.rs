@@ -1,4 +1,4 @@
-//! What the patterns have in common, page by page.
+//! Concepts that all patterns share, one page per topic.
 
 #[doc = include_str!("dependencies.md")]
 pub mod dependencies {}
