@@ -157,7 +157,10 @@ async fn a_request_without_a_key_passes_or_is_refused_where_one_is_required() {
     let mut service = layer.layer(inner);
     let error = call(&mut service, Ask(0)).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::KeyMissing));
-    assert_eq!(error.to_string(), "idempotency \"pay\": the request has no key, and needs one");
+    assert_eq!(
+        error.to_string(),
+        "idempotency \"pay\": the request has no key, and the layer requires one"
+    );
     assert!(error.refusal().never_reached_service());
     assert_eq!(log.calls(), 2);
 }
@@ -166,7 +169,10 @@ async fn a_request_without_a_key_passes_or_is_refused_where_one_is_required() {
 async fn a_key_that_cannot_be_used_is_refused_with_the_reason() {
     let cases = [
         (String::new(), "idempotency: the key is empty"),
-        ("k".repeat(512), "idempotency: the key has 513 bytes with its scope, too many"),
+        (
+            "k".repeat(512),
+            "idempotency: the key has 513 bytes with its scope, at most 512 are allowed",
+        ),
         ("a\u{7f}".into(), "idempotency: the key holds the control character U+007F"),
     ];
     for (key, message) in cases {

@@ -62,7 +62,7 @@ async fn the_longest_wait_ends_at_its_instant() {
     assert_eq!(waiter.wakes(), 1);
     let error = now(waits).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::QueueTimeout));
-    assert_eq!(error.to_string(), r#"queue "db" did not move within 50ms"#);
+    assert_eq!(error.to_string(), r#"queue "db" did not admit the call within 50ms"#);
     assert!(error.refusal().never_reached_service());
     assert_eq!((log.calls(), layer.handle().stats().queue_timeouts), (0, 1));
     assert_eq!(layer.handle().stats().queued, 0);

@@ -89,7 +89,7 @@ async fn an_owner_that_wakes_up_after_a_take_over_is_stopped_by_its_next_renewal
     assert!(!error.refusal().never_reached_service());
     assert_eq!(
         error.to_string(),
-        "idempotency: the key was taken over while its handler ran; ask again with it"
+        "idempotency: the key was taken over while its handler ran; send the request again with it"
     );
     assert_eq!(log.live(), 0, "the handler was dropped");
     // A later call gets the one answer.

@@ -134,7 +134,10 @@ fn a_request_without_a_scope_is_refused_and_shares_nothing() {
     let mut service = layer.layer(inner);
     let error: AppError = now(begin(&mut service, Ask(7))).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::KeyInvalid));
-    assert_eq!(error.to_string(), "idempotency: the request has no scope, and needs one");
+    assert_eq!(
+        error.to_string(),
+        "idempotency: the request has no scope, and the layer requires one"
+    );
     assert_eq!(now(begin(&mut service, Ask(8))).unwrap(), 1);
     assert_eq!(log.calls(), 1);
 }

@@ -81,7 +81,7 @@ async fn fields_are_plain_values_and_an_unnamed_layer_says_its_pattern() {
     assert_eq!(field(&refused, "retry_after"), Some("1s"));
     assert_eq!(field(&refused, "kind"), Some("\"rate-limited\""));
     assert_eq!(field(&refused, "layer"), Some("\"rate_limit\""));
-    assert_eq!((refused[0].0, refused[0].1.as_str()), (Level::DEBUG, "call refused"));
+    assert_eq!((refused[0].0, refused[0].1.as_str()), (Level::DEBUG, "the layer refused a call"));
 
     let bulkhead = bulkhead::Config::new().max_concurrent(1).name("db").build().unwrap().handle();
     let _permit = bulkhead.try_acquire().unwrap();

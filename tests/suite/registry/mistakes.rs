@@ -8,10 +8,10 @@ use super::{yaml, yaml_error};
 #[test]
 fn a_name_that_comes_twice_is_an_error_in_every_format() {
     let error = yaml_error("bulkhead:\n  db: {max-concurrent: 1}\n  db: {max-concurrent: 2}\n");
-    assert!(error.contains(r#"the name "db" comes twice"#), "{error}");
+    assert!(error.contains(r#"the name "db" is used twice"#), "{error}");
     let json = r#"{"resilience": {"bulkhead": {"db": {}, "db": {"max-concurrent": 2}}}}"#;
     let error = serde_json::from_str::<Document>(json).unwrap_err().to_string();
-    assert!(error.contains(r#"the name "db" comes twice"#), "{error}");
+    assert!(error.contains(r#"the name "db" is used twice"#), "{error}");
     let error = toml::from_str::<Document>("[bulkhead.db]\n[bulkhead.db]\n").unwrap_err();
     assert!(error.to_string().contains("duplicate key"), "{error}");
     let error = yaml_error("bulkhead: {db: {max-concurrent: 1, max-concurrent: 2}}");

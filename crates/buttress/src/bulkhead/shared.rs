@@ -9,7 +9,7 @@ use super::state::Permits;
 use crate::machinery::counters::{Counters, counters};
 use crate::machinery::guard::Guard;
 use crate::machinery::limited::Held;
-use crate::machinery::queue::{Ask, InVain, WaitQueue};
+use crate::machinery::queue::{Ask, NotGranted, WaitQueue};
 use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::waiting::{self, Limiter, Outlook, Waiting};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
@@ -228,7 +228,7 @@ impl Limiter for Shared {
         permit.begin()
     }
 
-    fn waited_in_vain(&self, _cost: u32, _why: InVain) -> Error {
+    fn wait_failed(&self, _cost: u32, _why: NotGranted) -> Error {
         let waited = self.max_wait().unwrap_or_default();
         let error = Error::queue_timeout(self.telemetry.common.name, waited);
         self.telemetry.counters.add(Counter::TimedOut);

@@ -224,8 +224,8 @@ impl Config {
         if fits {
             return Ok(());
         }
-        let bound = "what the circuit was made with: the kind and size of its window cannot change \
-                     while it runs";
+        let bound = "the window that the circuit was made with; its kind and size cannot change \
+                     while the circuit runs";
         Err(InvalidConfig::new(field, self.window_text(), bound))
     }
 

@@ -106,7 +106,7 @@ impl Handle {
 
     fn force(&self, to: CircuitState) {
         let shared = &self.shared;
-        shared.tell(shared.state.force(to, shared.now()));
+        shared.report_transition(shared.state.force(to, shared.now()));
     }
 
     /// Returns the rules in force, with the name, clock and observer of the layer.

@@ -132,7 +132,7 @@ impl Shared {
     #[cold]
     fn announce(&self, admission: Admission, transition: Option<Transition>) -> Admission {
         let mut reserved = Reserved::new(admission);
-        self.tell(transition);
+        self.report_transition(transition);
         match reserved.take() {
             Some(admission) => admission,
             None => unreachable!("reserved above"),
@@ -158,7 +158,7 @@ impl Shared {
         ready
     }
 
-    pub(super) fn tell(&self, transition: Option<Transition>) {
+    pub(super) fn report_transition(&self, transition: Option<Transition>) {
         if let Some(Transition { from, to }) = transition {
             self.telemetry.counters.add(Counter::Transitions);
             if to == CircuitState::Open {
@@ -193,7 +193,7 @@ impl Shared {
         };
         let Settled { transition, freed } =
             self.state.settle(ticket, outcome, slow, || self.now(), hint);
-        self.tell(transition);
+        self.report_transition(transition);
         if freed {
             self.wakers.wake_all();
         }

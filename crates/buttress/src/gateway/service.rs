@@ -215,7 +215,7 @@ where
             Ok(Decision::Deny) => return refuse(ErrorKind::Forbidden),
             Err(error) => {
                 let route = counted.name.as_str();
-                tracing::warn!(target: "buttress", route, %error, "authorization failed");
+                tracing::warn!(target: "buttress", route, %error, "the authorization service failed");
                 return refuse(ErrorKind::AuthUnavailable);
             }
         }

@@ -199,7 +199,7 @@ where
                     asked = shared.now();
                     claimed = shared.claim(&identity, claim).await;
                 }
-                Waited::InVain(lease_left) => {
+                Waited::TimedOut(lease_left) => {
                     return Err(shared.refuse_in_flight(lease_left));
                 }
             }
@@ -228,7 +228,7 @@ async fn give_up<V: Clone + Send + 'static>(mut holding: Holding<V>) {
 enum Waited<V> {
     News(News<V>),
     /// The longest wait is over. The value is the rest of the lease.
-    InVain(Duration),
+    TimedOut(Duration),
 }
 
 /// Waits for the key from `now` until `ends` at most.
@@ -266,7 +266,7 @@ async fn wait<V>(
             }
             if set == ends {
                 let left = place.until().map(|until| until.saturating_duration_since(ends));
-                return Poll::Ready(Waited::InVain(left.unwrap_or_default()));
+                return Poll::Ready(Waited::TimedOut(left.unwrap_or_default()));
             }
         }
     })

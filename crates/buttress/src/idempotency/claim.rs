@@ -195,10 +195,10 @@ pub(super) mod sealed {
     use super::{Begun, Holding};
 
     /// The claim of a request, if it has one.
-    #[expect(missing_debug_implementations, reason = "nobody can have one")]
+    #[expect(missing_debug_implementations, reason = "no other crate can make one")]
     pub struct Held<'a, V>(pub(in super::super) Option<&'a Holding<V>>);
 
     /// The place where the handler's stored value can be read.
-    #[expect(missing_debug_implementations, reason = "nobody can have one")]
+    #[expect(missing_debug_implementations, reason = "no other crate can make one")]
     pub struct Handed<V>(pub(in super::super) Option<Arc<Begun<V>>>);
 }

@@ -95,14 +95,14 @@ pub(super) async fn detach<V, A: Send + 'static>(
     entered: Entered,
     running: impl Future<Output = Result<A, Error>> + Send + 'static,
 ) -> Result<A, Error> {
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
     let spawned = shared.spawn(async move {
         let ended = caught(running).await;
         drop(entered);
         // The caller may have dropped the call.
-        drop(tell.send(ended));
+        drop(sender.send(ended));
     });
-    match told.await {
+    match receiver.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
         // The task was dropped together with its runtime, or never began.

@@ -14,7 +14,7 @@ const SEPARATOR: u8 = 0x1f;
 #[non_exhaustive]
 pub enum InvalidKey {
     /// The key is empty.
-    #[error("idempotency key: empty, at least 1 byte is wanted")]
+    #[error("idempotency key: the key is empty, at least 1 byte is required")]
     Empty,
     /// The key, with its scope, is too long.
     #[error("idempotency key: {length} bytes with its scope, at most {} are allowed", Key::LONGEST)]
@@ -25,7 +25,7 @@ pub enum InvalidKey {
     /// The scope of a request is empty, and [`scope_by`](super::IdempotencyLayer::scope_by)
     /// requires one. The request would otherwise share its results with every other request without
     /// a scope.
-    #[error("idempotency key: the scope is empty, at least 1 byte is wanted")]
+    #[error("idempotency key: the scope is empty, at least 1 byte is required")]
     NoScope,
     /// The key or scope contains a control character.
     #[error("idempotency key: control character U+{character:04X}, none is allowed")]

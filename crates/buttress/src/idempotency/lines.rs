@@ -45,10 +45,10 @@ struct Line<V> {
 /// The mailbox of one waiter.
 struct Slot<V> {
     fingerprint: Option<Fingerprint>,
-    told: Mutex<Told<V>>,
+    mailbox: Mutex<Mailbox<V>>,
 }
 
-struct Told<V> {
+struct Mailbox<V> {
     news: Option<News<V>>,
     waker: Option<Waker>,
 }
@@ -131,7 +131,7 @@ impl<V> Lines<V> {
             first
         });
         if let Some(first) = first {
-            first.tell(News::Look);
+            first.notify(News::Look);
         }
     }
 
@@ -173,17 +173,17 @@ impl<V: Clone> Lines<V> {
             (served, first)
         });
         self.waiting.fetch_sub(served.len(), Ordering::Relaxed);
-        tell(served, value, first);
+        notify_all(served, value, first);
     }
 }
 
 /// Passes `value` to the served waiters, and makes the first of the other waiters ask the store.
-fn tell<V: Clone>(served: Vec<Arc<Slot<V>>>, value: V, first: Option<Arc<Slot<V>>>) {
+fn notify_all<V: Clone>(served: Vec<Arc<Slot<V>>>, value: V, first: Option<Arc<Slot<V>>>) {
     for slot in served {
-        slot.tell(News::Answer(value.clone()));
+        slot.notify(News::Answer(value.clone()));
     }
     if let Some(first) = first {
-        first.tell(News::Look);
+        first.notify(News::Look);
     }
 }
 
@@ -213,10 +213,10 @@ impl<V> Line<V> {
 }
 
 impl<V> Slot<V> {
-    fn tell(&self, news: News<V>) {
+    fn notify(&self, news: News<V>) {
         let (waker, old) = {
-            let mut told = lock(&self.told);
-            (told.waker.take(), told.news.replace(news))
+            let mut mailbox = lock(&self.mailbox);
+            (mailbox.waker.take(), mailbox.news.replace(news))
         };
         drop(old);
         if let Some(waker) = waker {
@@ -226,7 +226,7 @@ impl<V> Slot<V> {
 
     /// Wakes the waiter without news, so that it checks its place again.
     fn nudge(&self) {
-        let waker = lock(&self.told).waker.take();
+        let waker = lock(&self.mailbox).waker.take();
         if let Some(waker) = waker {
             waker.wake();
         }

@@ -42,7 +42,7 @@ struct Shard<K, V, C> {
     context: C,
     /// The place of the first entry with this hash. Further entries with the hash follow from
     /// there. The key is half a hash, which few entries share and which saves memory.
-    places: HashMap<u32, u32, BuildHasherDefault<AsItIs>>,
+    places: HashMap<u32, u32, BuildHasherDefault<PassThrough>>,
     entries: Vec<Entry<K, V>>,
     /// The most and the least recently used entry.
     newest: u32,
@@ -65,9 +65,9 @@ const NONE: u32 = u32::MAX;
 /// Hasher of values that are hashes already. A key is hashed once, before any lock, for shard and
 /// place.
 #[derive(Default)]
-struct AsItIs(u64);
+struct PassThrough(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for PassThrough {
     fn write(&mut self, bytes: &[u8]) {
         // Only words are written. Other values would still give a valid hash.
         for byte in bytes {

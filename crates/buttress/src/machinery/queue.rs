@@ -88,7 +88,7 @@ pub(crate) enum Joined<T> {
 
 /// The reason why a wait ended without the resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InVain {
+pub enum NotGranted {
     /// The longest wait is over.
     TimedOut,
     /// The cost is more than there can ever be now.
@@ -98,7 +98,7 @@ pub enum InVain {
 /// The result of polling a place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Looked<T> {
-    Settled(Result<T, InVain>),
+    Settled(Result<T, NotGranted>),
     /// The waiter must wait for a wake, and poll again at this time.
     Again(Option<Instant>),
 }
@@ -167,7 +167,7 @@ impl<R: Resource> WaitQueue<R> {
             None => {
                 debug_assert!(false, "a place that neither waits nor is settled");
                 // Fail closed: an unaccounted place is not admitted.
-                Looked::Settled(Err(InVain::Never))
+                Looked::Settled(Err(NotGranted::Never))
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::limited::Held;
-use crate::machinery::queue::{Ask, InVain, Joined, Looked, Place, Resource, WaitQueue};
+use crate::machinery::queue::{Ask, Joined, Looked, NotGranted, Place, Resource, WaitQueue};
 use crate::vocabulary::clock::{Clock, Sleep};
 use crate::vocabulary::error::Error;
 
@@ -29,7 +29,7 @@ pub trait Limiter: Sized {
     /// Begins the call of a pass.
     fn begin(pass: Self::Pass) -> Self::Held;
     /// Counts and reports a wait for `cost` that ended without the resource.
-    fn waited_in_vain(&self, cost: u32, why: InVain) -> Error;
+    fn wait_failed(&self, cost: u32, why: NotGranted) -> Error;
 
     /// Returns the forecast for a call that may wait.
     fn outlook(&self) -> Outlook;
@@ -132,7 +132,7 @@ impl<L: Limiter> QueuePlace<L> {
                     self.timer = None;
                     return Poll::Ready(match settled {
                         Ok(receipt) => Ok(limiter.pass(self.cost, receipt)),
-                        Err(why) => Err(limiter.waited_in_vain(self.cost, why)),
+                        Err(why) => Err(limiter.wait_failed(self.cost, why)),
                     });
                 }
                 Looked::Again(None) => return Poll::Pending,

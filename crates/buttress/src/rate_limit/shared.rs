@@ -7,7 +7,7 @@ use super::config::Config;
 use super::state::{Limiter, Receipt, Short};
 use super::tokens::{Spent, Tokens};
 use crate::machinery::counters::{Counters, counters};
-use crate::machinery::queue::{Ask, Gauges, InVain, Joined, WaitQueue};
+use crate::machinery::queue::{Ask, Gauges, Joined, NotGranted, WaitQueue};
 use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::waiting::{self, Limiter as _, Outlook, Waiting};
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
@@ -254,8 +254,8 @@ impl waiting::Limiter for Shared {
         tokens.spend()
     }
 
-    fn waited_in_vain(&self, _cost: u32, why: InVain) -> Error {
-        if why == InVain::Never {
+    fn wait_failed(&self, _cost: u32, why: NotGranted) -> Error {
+        if why == NotGranted::Never {
             return self.refuse(RetryAfter::UNKNOWN);
         }
         let error = Error::queue_timeout(self.common.name, self.max_wait());

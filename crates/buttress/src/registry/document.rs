@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for Document {
             None => Ok(Self { patterns: top }),
             Some(patterns) if top.is_empty() => Ok(Self { patterns }),
             Some(_) => Err(D::Error::custom(
-                "patterns stand both under `resilience` and beside it; put all of them under it",
+                "patterns are both under `resilience` and beside it; put all of them under `resilience`",
             )),
         }
     }
@@ -97,7 +97,9 @@ where
             let mut named = BTreeMap::new();
             while let Some((name, instance)) = map.next_entry::<String, T>()? {
                 if named.contains_key(&name) {
-                    return Err(A::Error::custom(format_args!("the name \"{name}\" comes twice")));
+                    return Err(A::Error::custom(format_args!(
+                        "the name \"{name}\" is used twice; rename one instance"
+                    )));
                 }
                 named.insert(name, instance);
             }

@@ -58,7 +58,7 @@ impl Sampler {
         let mut failures = Vec::new();
         for source in self.sources() {
             if let Err(failure) = source.refresh().await {
-                tracing::warn!(target: "buttress", failure, "numbers of a store not read");
+                tracing::warn!(target: "buttress", failure, "cannot read the numbers of a store");
                 failures.push(failure);
             }
         }

@@ -44,7 +44,7 @@ impl Handle {
         self.shared.config()
     }
 
-    /// Replaces the limit by that of `config`, for calls that begin from now on.
+    /// Replaces the limit by the limit of `config`, for calls that begin from now on.
     ///
     /// # Errors
     /// The errors of [`TimeLimitLayer::new`](super::TimeLimitLayer::new). Nothing changes then.

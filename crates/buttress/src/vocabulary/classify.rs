@@ -26,7 +26,7 @@ pub enum Outcome {
 /// - [`classify_fn`], for a closure.
 /// - Classifiers by HTTP status, in `buttress-http`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot tell success from failure in `Result<{Res}, {E}>`",
+    message = "`{Self}` cannot distinguish success from failure in `Result<{Res}, {E}>`",
     label = "the results of this service need a classifier",
     note = "for your own error type, implement `buttress::AsRefusal` (three lines: return the `buttress::Error` inside, or `None`)",
     note = "for a foreign error type use `.classify(buttress::AnyError)`, or `.classify(buttress::classify_fn(|result: &Result<{Res}, {E}>| ..))`",

@@ -239,7 +239,7 @@ impl fmt::Display for Error {
                 write!(f, " of {:?}{says}", Duration::from_nanos(self.time.0))
             }
             (ErrorKind::KeyInvalid, _) => write!(f, ": {}", WrongKey::read(limit)),
-            (ErrorKind::KeyInFlight, Some(after)) => write!(f, "{says} (ask again in {after:?})"),
+            (ErrorKind::KeyInFlight, Some(after)) => write!(f, "{says} (retry in {after:?})"),
             // The message of every other kind has no number in it.
             _ => f.write_str(says),
         }
@@ -286,9 +286,9 @@ impl fmt::Display for WrongKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the key is empty"),
-            Self::NoScope => f.write_str("the request has no scope, and needs one"),
+            Self::NoScope => f.write_str("the request has no scope, and the layer requires one"),
             Self::TooLong(length) => {
-                write!(f, "the key has {length} bytes with its scope, too many")
+                write!(f, "the key has {length} bytes with its scope, at most 512 are allowed")
             }
             Self::Control(character) => {
                 write!(f, "the key holds the control character U+{character:04X}")
@@ -324,7 +324,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // `None` to everybody but `AsRefusal`.
+        // `None` except for `AsRefusal`.
         asked::answer(self)
     }
 }

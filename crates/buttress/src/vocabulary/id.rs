@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Error of a text that is not an identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not an identifier: 32 hexadecimal digits are wanted, with or without hyphens")]
+#[error("`{text}` is not an identifier; write 32 hexadecimal digits, with or without hyphens")]
 pub struct InvalidId {
     text: String,
 }

@@ -25,7 +25,7 @@ instruments! {
     INSTRUMENTS;
 
     BULKHEAD_REFUSED = refusals("buttress.bulkhead.refused", "Calls refused because every permit was taken.");
-    BULKHEAD_ADMITTED = counter("buttress.bulkhead.admitted", "Permits handed out, where calls are counted.");
+    BULKHEAD_ADMITTED = counter("buttress.bulkhead.admitted", "Permits granted, if calls are counted.");
     BULKHEAD_USED = gauge("buttress.bulkhead.permits.used", "Permits in use.");
     BULKHEAD_LIMIT = gauge("buttress.bulkhead.permits.limit", "Calls that may run concurrently.");
     BULKHEAD_WAITING = gauge("buttress.bulkhead.waiting", "Calls that wait for a permit.");
@@ -34,15 +34,15 @@ instruments! {
     CIRCUIT_TRANSITIONS = Instrument::counter("buttress.circuit_breaker.transitions", &["layer", "to"], "Changes of a circuit's state, by the new state.");
     CIRCUIT_STATE = Instrument::gauge("buttress.circuit_breaker.state", Unit::Count, &["layer", "state"], "1 for the state that the circuit is in, 0 for the other states.");
     CIRCUIT_FAILURES = counter("buttress.circuit_breaker.failures", "Calls that failed.");
-    CIRCUIT_ADMITTED = counter("buttress.circuit_breaker.admitted", "Calls admitted, where calls are counted.");
-    CIRCUIT_SUCCESSES = counter("buttress.circuit_breaker.successes", "Calls that succeeded, where calls are counted.");
+    CIRCUIT_ADMITTED = counter("buttress.circuit_breaker.admitted", "Calls admitted, if calls are counted.");
+    CIRCUIT_SUCCESSES = counter("buttress.circuit_breaker.successes", "Calls that succeeded, if calls are counted.");
     CIRCUIT_WINDOW_CALLS = gauge("buttress.circuit_breaker.window.calls", "Calls in the window of a circuit.");
     CIRCUIT_WINDOW_FAILURES = gauge("buttress.circuit_breaker.window.failures", "Failures in the window of a circuit.");
     CIRCUIT_WINDOW_SLOW = gauge("buttress.circuit_breaker.window.slow", "Slow calls in the window of a circuit.");
 
     FALLBACK_USED = counter("buttress.fallback.used", "Calls that the fallback answered.");
-    FALLBACK_FAILED = counter("buttress.fallback.failed", "Calls that failed, and whose fallback failed too.");
-    FALLBACK_CALLS = counter("buttress.fallback.calls", "Calls begun, where calls are counted.");
+    FALLBACK_FAILED = counter("buttress.fallback.failed", "Calls whose fallback failed too.");
+    FALLBACK_CALLS = counter("buttress.fallback.calls", "Calls begun, if calls are counted.");
 
     GATEWAY_REFUSED = refusals("buttress.gateway.refused", "Requests that a gateway or one of its routes refused.");
     GATEWAY_REQUESTS = Instrument::counter("buttress.gateway.requests", &["layer", "route", "outcome"], "Requests of a route that ended, by their end.");
@@ -59,38 +59,38 @@ instruments! {
     IDEMPOTENCY_WAITED = counter("buttress.idempotency.waited", "Calls that waited for another call with their key.");
     IDEMPOTENCY_FAILED = counter("buttress.idempotency.failed", "Calls that got their key and left no answer.");
     IDEMPOTENCY_UNPROTECTED = counter("buttress.idempotency.unprotected", "Calls that ran without protection because the store had failed.");
-    IDEMPOTENCY_PASSED = counter("buttress.idempotency.passed", "Calls without a key, where calls are counted.");
+    IDEMPOTENCY_PASSED = counter("buttress.idempotency.passed", "Calls without a key, if calls are counted.");
     IDEMPOTENCY_RUNNING = gauge("buttress.idempotency.running", "Calls that have their key now.");
     IDEMPOTENCY_WAITING = gauge("buttress.idempotency.waiting", "Calls that wait for another call with their key.");
     IDEMPOTENCY_DETACHED = gauge("buttress.idempotency.detached", "Handlers that run detached.");
-    IDEMPOTENCY_CLAIMS = gauge("buttress.idempotency.store.claims", "Claims in the store, of every process, where the store counts them.");
-    IDEMPOTENCY_RESULTS = gauge("buttress.idempotency.store.results", "Results in the store, where the store counts them.");
+    IDEMPOTENCY_CLAIMS = gauge("buttress.idempotency.store.claims", "Claims in the store, of every process, if the store counts them.");
+    IDEMPOTENCY_RESULTS = gauge("buttress.idempotency.store.results", "Results in the store, if the store counts them.");
     IDEMPOTENCY_EVICTED = counter("buttress.idempotency.store.evicted", "Results removed before they expired because the store was full.");
 
     KEYED_REFUSED = refusals("buttress.keyed.refused", "Calls refused because a keyed layer had no place for their key.");
     KEYED_KEYS = Instrument::gauge("buttress.keyed.keys", Unit::Count, &["layer", "pattern"], "Keys that a keyed layer holds.");
     KEYED_LIMIT = Instrument::gauge("buttress.keyed.limit", Unit::Count, &["layer", "pattern"], "The most keys that a keyed layer holds.");
 
-    QUEUE_TIMED_OUT = refusals("buttress.queue.timed_out", "Calls whose turn in a queue did not come within their longest wait.");
+    QUEUE_TIMED_OUT = refusals("buttress.queue.timed_out", "Calls that a queue did not admit within their longest wait.");
 
     RATE_LIMIT_REFUSED = refusals("buttress.rate_limit.refused", "Calls refused because the tokens were spent.");
-    RATE_LIMIT_ADMITTED = counter("buttress.rate_limit.admitted", "Calls admitted, where calls are counted.");
+    RATE_LIMIT_ADMITTED = counter("buttress.rate_limit.admitted", "Calls admitted, if calls are counted.");
     RATE_LIMIT_AVAILABLE = gauge("buttress.rate_limit.tokens.available", "Tokens that can be taken now.");
     RATE_LIMIT_LIMIT = gauge("buttress.rate_limit.tokens.limit", "The size of the bucket or the window.");
     RATE_LIMIT_WAITING = gauge("buttress.rate_limit.waiting", "Calls that wait for tokens.");
 
     RETRY_RETRIES = counter("buttress.retry.retries", "Attempts after the first.");
     RETRY_EXHAUSTED = counter("buttress.retry.exhausted", "Calls that ended with a failure that was worth another attempt.");
-    RETRY_NOT_MADE = counter("buttress.retry.not_made", "Further attempts that were decided on and never made.");
-    RETRY_CALLS = counter("buttress.retry.calls", "Calls begun, where calls are counted.");
-    RETRY_BUDGET = gauge("buttress.retry.budget.available", "Retries that the budget has left, where there is a budget.");
+    RETRY_NOT_MADE = counter("buttress.retry.not_made", "Further attempts that were decided on but not made.");
+    RETRY_CALLS = counter("buttress.retry.calls", "Calls begun, if calls are counted.");
+    RETRY_BUDGET = gauge("buttress.retry.budget.available", "Retries that the budget has left, if there is a budget.");
 
     SIDECAR_REQUESTS = Instrument::counter("buttress.sidecar.requests", &["layer", "outcome"], "Requests that ended, by their end.");
     SIDECAR_RUNNING = gauge("buttress.sidecar.running", "Requests that have not ended.");
 
-    TIME_LIMIT_TIMED_OUT = refusals("buttress.time_limit.timed_out", "Calls that were cut short at their time limit.");
+    TIME_LIMIT_TIMED_OUT = refusals("buttress.time_limit.timed_out", "Calls that were cancelled at their time limit.");
     TIME_LIMIT_LIMIT = Instrument::gauge("buttress.time_limit.limit", Unit::Seconds, LAYER, "The time limit in force.");
-    TIME_LIMIT_CALLS = counter("buttress.time_limit.calls", "Calls begun, where calls are counted.");
+    TIME_LIMIT_CALLS = counter("buttress.time_limit.calls", "Calls begun, if calls are counted.");
 
-    CALL_DURATION = Instrument::histogram("buttress.call.duration", Unit::Seconds, &["layer", "outcome"], "How long calls through a duration layer took, by their outcome.");
+    CALL_DURATION = Instrument::histogram("buttress.call.duration", Unit::Seconds, &["layer", "outcome"], "The duration of calls through a duration layer, by their outcome.");
 }

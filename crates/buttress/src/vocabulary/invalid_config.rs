@@ -66,7 +66,7 @@ pub(crate) fn check_range<T: PartialOrd + fmt::Display>(
     low: T,
     high: T,
 ) -> Result<(), InvalidConfig> {
-    // A NaN compares with nothing, so ask for what is wanted, not for what is not.
+    // A NaN compares as false, so the check accepts values instead of rejecting them.
     if value >= low && value <= high {
         return Ok(());
     }

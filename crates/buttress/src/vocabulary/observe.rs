@@ -4,12 +4,12 @@
 mod common;
 mod event;
 mod observer;
-mod tell;
+mod report;
 
 pub(crate) use common::{Common, common_setters};
 pub use event::{CircuitState, Event, GaveUp};
 pub use observer::Observer;
-pub(crate) use tell::Say;
+pub(crate) use report::Say;
 
 #[cfg(all(test, feature = "metrics", not(buttress_loom)))]
 mod tests;

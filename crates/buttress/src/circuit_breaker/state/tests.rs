@@ -158,7 +158,11 @@ fn a_hung_probe_is_replaced_when_its_lease_ends() {
     let hung = rig.at(100).admit().unwrap();
     assert!(rig.at(599).admit().is_err());
     let second = rig.at(600).admit().unwrap();
-    assert_eq!(rig.settle(hung, Failure), Settled::default(), "replaced: its result is nobody's");
+    assert_eq!(
+        rig.settle(hung, Failure),
+        Settled::default(),
+        "replaced: its result counts for no call"
+    );
     rig.settle(second, Success);
     assert_eq!(rig.state.state(), CircuitState::Closed);
 }

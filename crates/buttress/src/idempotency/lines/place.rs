@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::{Line, Lines, News, Slot, Told};
+use super::{Line, Lines, Mailbox, News, Slot};
 use crate::idempotency::identity::Identity;
 use crate::idempotency::key::Key;
 use crate::sync::{Mutex, Ordering, lock};
@@ -36,8 +36,8 @@ impl<'a, V> Place<'a, V> {
     ) -> Self {
         // Counted before the store is asked again. See `concerns`.
         lines.waiting.fetch_add(1, Ordering::Relaxed);
-        let told = Mutex::new(Told { news: None, waker: None });
-        let slot = Arc::new(Slot { fingerprint: identity.fingerprint, told });
+        let mailbox = Mutex::new(Mailbox { news: None, waker: None });
+        let slot = Arc::new(Slot { fingerprint: identity.fingerprint, mailbox });
         let number = lines.with(&identity.key, |all| {
             let fresh = || Line { owner: None, until, places: BTreeMap::new() };
             let line = all.entry(identity.key.clone()).or_insert_with(fresh);
@@ -81,15 +81,15 @@ impl<'a, V> Place<'a, V> {
 
     /// Returns the news for this waiter. If there is none, the waiter is woken when it comes.
     pub(in crate::idempotency) fn poll(&self, cx: &mut Context<'_>) -> Poll<News<V>> {
-        let mut told = lock(&self.slot.told);
-        if let Some(news) = told.news.take() {
+        let mut mailbox = lock(&self.slot.mailbox);
+        if let Some(news) = mailbox.news.take() {
             return Poll::Ready(news);
         }
-        let old = match &told.waker {
+        let old = match &mailbox.waker {
             Some(waker) if waker.will_wake(cx.waker()) => None,
-            _ => told.waker.replace(cx.waker().clone()),
+            _ => mailbox.waker.replace(cx.waker().clone()),
         };
-        drop(told);
+        drop(mailbox);
         drop(old);
         Poll::Pending
     }
@@ -110,7 +110,7 @@ impl<V: Clone> Place<'_, V> {
         });
         self.lines.waiting.fetch_sub(served.len(), Ordering::Relaxed);
         for slot in served {
-            slot.tell(News::Answer(value.clone()));
+            slot.notify(News::Answer(value.clone()));
         }
     }
 }
@@ -134,7 +134,7 @@ impl<V> Drop for Place<'_, V> {
         match next {
             // The new first waiter must watch the lease of the owner.
             Some((first, true)) => first.nudge(),
-            Some((first, false)) => first.tell(News::Look),
+            Some((first, false)) => first.notify(News::Look),
             None => {}
         }
     }

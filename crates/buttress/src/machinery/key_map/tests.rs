@@ -65,7 +65,7 @@ fn threads_never_pass_the_cap() {
         }
     });
     let held: usize = map.shards.iter().map(|shard| lock(shard).entries.len()).sum();
-    assert_eq!(held, map.len(), "the gauge is what is held");
+    assert_eq!(held, map.len(), "the gauge counts the held keys");
 }
 
 /// A key whose hash many other keys share.

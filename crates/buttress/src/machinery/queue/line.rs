@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use super::places::{Entry, Places};
-use super::{InVain, Lack, Resource};
+use super::{Lack, NotGranted, Resource};
 use crate::vocabulary::clock;
 
 /// The resolution of timers. A resource that comes within it after a deadline still came in time.
@@ -28,7 +28,7 @@ pub(super) struct Line<T> {
 }
 
 struct Settled<T> {
-    outcome: Result<T, InVain>,
+    outcome: Result<T, NotGranted>,
     /// When the grant expires, and the entry of its waiter.
     claim: Option<(Instant, Entry)>,
 }
@@ -99,13 +99,13 @@ impl<T> Line<T> {
         wake: &mut Wake,
     ) {
         if self.places.get(number).is_some() {
-            self.decide(number, Err(InVain::TimedOut), wake);
+            self.decide(number, Err(NotGranted::TimedOut), wake);
             self.settle(resource, now, wake);
         }
     }
 
     /// Returns the decision for a waiter that polled.
-    pub(super) fn claim(&mut self, number: u64) -> Option<Result<T, InVain>> {
+    pub(super) fn claim(&mut self, number: u64) -> Option<Result<T, NotGranted>> {
         let Settled { outcome, claim } = self.settled.remove(&number)?;
         if let Some((at, _)) = claim {
             self.claims.remove(&(at, number));
@@ -146,7 +146,7 @@ impl<T> Line<T> {
             }
             // A future that is never polled again must not be granted anything, nor block the queue
             // forever.
-            self.decide(number, Err(InVain::TimedOut), wake);
+            self.decide(number, Err(NotGranted::TimedOut), wake);
             since = since.max(at);
         }
         self.settled_until = Some(now);
@@ -200,7 +200,7 @@ impl<T> Line<T> {
         let Some((number, head)) = self.places.head() else { return false };
         match resource.take(head.cost, since, until) {
             Ok(receipt) => self.grant(number, receipt, now, wake),
-            Err(Lack::Never) => self.decide(number, Err(InVain::Never), wake),
+            Err(Lack::Never) => self.decide(number, Err(NotGranted::Never), wake),
             Err(Lack::Now) => return false,
         }
         true
@@ -214,7 +214,7 @@ impl<T> Line<T> {
         self.settled.insert(number, Settled { outcome: Ok(receipt), claim });
     }
 
-    fn decide(&mut self, number: u64, outcome: Result<T, InVain>, wake: &mut Wake) {
+    fn decide(&mut self, number: u64, outcome: Result<T, NotGranted>, wake: &mut Wake) {
         if let Some(entry) = self.places.remove(number) {
             wake.call.extend(entry.waker);
             self.settled.insert(number, Settled { outcome, claim: None });

@@ -119,7 +119,7 @@ impl Caller {
 }
 
 const GRANTED: Looked<()> = Looked::Settled(Ok(()));
-const TIMED_OUT: Looked<()> = Looked::Settled(Err(InVain::TimedOut));
+const TIMED_OUT: Looked<()> = Looked::Settled(Err(NotGranted::TimedOut));
 
 #[test]
 fn each_waiter_knows_its_turn_and_nobody_is_woken_for_another() {
@@ -205,7 +205,7 @@ fn what_can_never_be_had_does_not_block_the_line() {
     let (large, small) = (Caller { place, wakes: Arc::default() }, rig.enter(0, None));
     rig.drip.most.store(1, Ordering::Relaxed);
     rig.queue.settle(&rig.drip, rig.at(0));
-    assert_eq!(rig.look(&large, 0), Looked::Settled(Err(InVain::Never)));
+    assert_eq!(rig.look(&large, 0), Looked::Settled(Err(NotGranted::Never)));
     assert_eq!(rig.look(&small, 100), GRANTED);
 }
 
@@ -225,7 +225,7 @@ fn a_late_look_serves_everybody_whose_time_had_come() {
     let rig = Rig::new();
     let callers = [rig.wait(Some(150), 100), rig.wait(Some(150), 150), rig.wait(None, 300)];
     rig.queue.settle(&rig.drip, rig.at(320));
-    assert_eq!(rig.look(&callers[0], 320), GRANTED, "in time, though everybody came late");
+    assert_eq!(rig.look(&callers[0], 320), GRANTED, "in time, although every waiter polled late");
     assert_eq!(rig.look(&callers[1], 320), TIMED_OUT, "its turn was after its deadline");
     assert_eq!(rig.look(&callers[2], 320), GRANTED, "and so the third moved up");
     assert_eq!(rig.drip.taken.load(Ordering::Relaxed), 3);

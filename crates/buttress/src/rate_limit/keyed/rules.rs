@@ -72,7 +72,7 @@ pub(crate) trait Keeps<K> {
 }
 
 /// Finds the rules of a key in a keyed limiter. Only [`OneRule`] and [`Plans`] implement it.
-#[allow(private_bounds, reason = "only this crate says what is kept for a key")]
+#[allow(private_bounds, reason = "only this crate defines the state of a key")]
 pub trait Rules<K>: Keeps<K> {}
 
 /// Gives every key the same rules. The default.

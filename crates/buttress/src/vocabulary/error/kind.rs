@@ -126,7 +126,7 @@ kinds! {
     }
     /// A call waited in a queue for its longest wait without being admitted.
     QueueTimeout {
-        name: "queue-timeout", layer: "queue", says: " did not move",
+        name: "queue-timeout", layer: "queue", says: " did not admit the call",
         metric: QUEUE_TIMED_OUT,
         status: 503, summary: "the service is at capacity",
         reached: false, lasts: false
@@ -147,7 +147,7 @@ kinds! {
     }
     /// The request has no idempotency key, and the layer requires one.
     KeyMissing {
-        name: "key-missing", layer: "idempotency", says: ": the request has no key, and needs one",
+        name: "key-missing", layer: "idempotency", says: ": the request has no key, and the layer requires one",
         metric: IDEMPOTENCY_REFUSED,
         status: 400, summary: "the request has no idempotency key, and needs one",
         reached: false, lasts: true
@@ -189,7 +189,7 @@ kinds! {
     /// reached.
     ClaimLost {
         name: "claim-lost", layer: "idempotency",
-        says: ": the key was taken over while its handler ran; ask again with it",
+        says: ": the key was taken over while its handler ran; send the request again with it",
         metric: IDEMPOTENCY_REFUSED,
         status: 503, summary: "the outcome of the request is unknown; send it again with the same idempotency key",
         reached: true, lasts: false
@@ -232,7 +232,7 @@ kinds! {
     }
     /// The authorization service of a route found no valid credentials in the request.
     Unauthenticated {
-        name: "unauthenticated", layer: "route", says: " does not know who is asking",
+        name: "unauthenticated", layer: "route", says: " found no valid credentials in the request",
         metric: GATEWAY_REFUSED,
         status: 401, summary: "the request has no valid credentials",
         reached: false, lasts: true
@@ -247,7 +247,7 @@ kinds! {
     /// The authorization service of a route failed. It is unknown whether the request is allowed.
     AuthUnavailable {
         name: "auth-unavailable", layer: "route",
-        says: " cannot tell whether the request is allowed",
+        says: " cannot check the authorization of the request",
         metric: GATEWAY_REFUSED,
         status: 503, summary: "the service is unavailable for the moment",
         reached: false, lasts: false

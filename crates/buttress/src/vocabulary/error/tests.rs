@@ -30,7 +30,7 @@ fn messages_name_the_layer_and_the_limit() {
             "rate limiter exhausted (1 per day; the call costs more than the limiter can ever hold)",
         ),
         (Error::bulkhead_full(name, 10), r#"bulkhead "api" at capacity (10 concurrent calls)"#),
-        (Error::queue_timeout(name, ms(50)), r#"queue "api" did not move within 50ms"#),
+        (Error::queue_timeout(name, ms(50)), r#"queue "api" did not admit the call within 50ms"#),
         (
             Error::too_many_keys(name, 3),
             r#"keyed layer "api" holds 3 keys and none can be forgotten yet"#,
@@ -39,7 +39,7 @@ fn messages_name_the_layer_and_the_limit() {
         (Error::key_invalid(name, WrongKey::Empty), r#"idempotency "api": the key is empty"#),
         (
             Error::key_invalid(name, WrongKey::TooLong(u32::MAX)),
-            r#"idempotency "api": the key has 1073741823 bytes with its scope, too many"#,
+            r#"idempotency "api": the key has 1073741823 bytes with its scope, at most 512 are allowed"#,
         ),
         (
             Error::key_invalid(name, WrongKey::Control(10)),
@@ -47,11 +47,11 @@ fn messages_name_the_layer_and_the_limit() {
         ),
         (
             Error::key_invalid(name, WrongKey::NoScope),
-            r#"idempotency "api": the request has no scope, and needs one"#,
+            r#"idempotency "api": the request has no scope, and the layer requires one"#,
         ),
         (
             Error::idempotency(ErrorKind::KeyInFlight, name, 0, ms(40).into()),
-            r#"idempotency "api": a call with this key is running (ask again in 40ms)"#,
+            r#"idempotency "api": a call with this key is running (retry in 40ms)"#,
         ),
         (
             Error::idempotency(ErrorKind::DetachedFull, name, 1, RetryAfter::UNKNOWN),

@@ -62,7 +62,7 @@ impl fmt::Display for CircuitState {
 pub enum Event {
     /// A call was refused.
     Refused(Error),
-    /// A call was cut short at its time limit.
+    /// A call was cancelled at its time limit.
     TimedOut(Error),
     /// A circuit changed its state.
     CircuitChanged {

@@ -31,19 +31,19 @@ impl Common {
             layer = self.layer().as_str(),
             kind = error().kind().as_str(),
             retry_after = error().retry_after().map(tracing::field::debug),
-            "call refused"
+            "the layer refused a call"
         );
         if self.observer.is_some() || cfg!(feature = "metrics") {
-            self.tell_refused(error());
+            self.report_refused(error());
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn tell_refused(&self, error: Error) {
+    fn report_refused(&self, error: Error) {
         #[cfg(feature = "metrics")]
         self.count(Metric::Refused(error.kind()));
-        self.tell(|| Event::Refused(error));
+        self.report(|| Event::Refused(error));
     }
 
     pub(crate) fn timed_out(&self, error: &Error) {
@@ -51,28 +51,28 @@ impl Common {
             target: "buttress",
             layer = self.layer().as_str(),
             limit = error.time_limit().map(tracing::field::debug),
-            "time limit passed"
+            "the time limit of a call passed"
         );
         #[cfg(feature = "metrics")]
         self.count(Metric::Refused(error.kind()));
-        self.tell(|| Event::TimedOut(error.clone()));
+        self.report(|| Event::TimedOut(error.clone()));
     }
 
     pub(crate) fn circuit_changed(&self, from: CircuitState, to: CircuitState, circuit: u64) {
         let (layer, from_text, to_text) = (self.layer().as_str(), from.as_str(), to.as_str());
         if matches!(to, CircuitState::Open | CircuitState::ForcedOpen) {
-            tracing::warn!(target: "buttress", layer, from = from_text, to = to_text, "circuit opened");
+            tracing::warn!(target: "buttress", layer, from = from_text, to = to_text, "the circuit opened");
         } else {
-            tracing::info!(target: "buttress", layer, from = from_text, to = to_text, "circuit changed");
+            tracing::info!(target: "buttress", layer, from = from_text, to = to_text, "the circuit changed its state");
         }
         #[cfg(feature = "metrics")]
         self.count(Metric::CircuitChanged(to));
-        self.tell(|| Event::CircuitChanged { from, to, circuit });
+        self.report(|| Event::CircuitChanged { from, to, circuit });
     }
 
     pub(crate) fn retrying(&self, attempt: u32, delay: Duration) {
-        tracing::debug!(target: "buttress", layer = self.layer().as_str(), attempt, ?delay, "retrying");
-        self.tell(|| Event::Retrying { attempt, delay });
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), attempt, ?delay, "the retry attempts a call again");
+        self.report(|| Event::Retrying { attempt, delay });
     }
 
     /// Counts an attempt after the first.
@@ -82,80 +82,84 @@ impl Common {
     }
 
     pub(crate) fn gave_up(&self, attempts: u32, reason: GaveUp) {
-        tracing::debug!(target: "buttress", layer = self.layer().as_str(), attempts, reason = reason.as_str(), "retries exhausted");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), attempts, reason = reason.as_str(), "the retry stops attempting a call");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::Exhausted));
-        self.tell(|| Event::RetriesExhausted { attempts, reason });
+        self.report(|| Event::RetriesExhausted { attempts, reason });
     }
 
     pub(crate) fn fell_back(&self, failed: bool) {
-        tracing::debug!(target: "buttress", layer = self.layer().as_str(), failed, "fallback used");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), failed, "the layer used the fallback");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(if failed { Plain::FallbackFailed } else { Plain::FellBack }));
-        self.tell(|| if failed { Event::FallbackFailed } else { Event::FellBack });
+        self.report(|| if failed { Event::FallbackFailed } else { Event::FellBack });
     }
 
     #[inline]
     pub(crate) fn replayed(&self) {
-        tracing::debug!(target: "buttress", layer = self.layer().as_str(), "answer replayed");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), "the layer replayed an answer");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::Replayed));
-        self.tell(|| Event::Replayed);
+        self.report(|| Event::Replayed);
     }
 
     pub(crate) fn taken_over(&self) {
-        tracing::debug!(target: "buttress", layer = self.layer().as_str(), "key taken over");
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), "a waiting call took a key over");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::TakenOver));
-        self.tell(|| Event::TakenOver);
+        self.report(|| Event::TakenOver);
     }
 
     pub(crate) fn claim_lost(&self) {
-        tracing::warn!(target: "buttress", layer = self.layer().as_str(), "claim lost");
+        tracing::warn!(target: "buttress", layer = self.layer().as_str(), "another call took a key over while its handler ran");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::ClaimLost));
-        self.tell(|| Event::ClaimLost);
+        self.report(|| Event::ClaimLost);
     }
 
     pub(crate) fn result_not_kept(&self) {
-        tracing::warn!(target: "buttress", layer = self.layer().as_str(), "result not kept");
+        tracing::warn!(target: "buttress", layer = self.layer().as_str(), "the result of a call was not kept");
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::ResultNotKept));
-        self.tell(|| Event::ResultNotKept);
+        self.report(|| Event::ResultNotKept);
     }
 
     pub(crate) fn store_failed(&self, doing: &'static str, error: &StoreError, say: Say) {
         let layer = self.layer().as_str();
         match say {
-            Say::Began => tracing::warn!(target: "buttress", layer, doing, %error, "store failed"),
+            Say::Began => {
+                tracing::warn!(target: "buttress", layer, doing, %error, "the store failed")
+            }
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, %error, "an operator must mend the store"
             ),
-            Say::Again => tracing::debug!(target: "buttress", layer, doing, %error, "store failed"),
+            Say::Again => {
+                tracing::debug!(target: "buttress", layer, doing, %error, "the store failed")
+            }
         }
         #[cfg(feature = "metrics")]
         self.count(Metric::Plain(Plain::StoreFailed));
-        self.tell(|| Event::StoreFailed { kind: error.kind() });
+        self.report(|| Event::StoreFailed { kind: error.kind() });
     }
 
     pub(crate) fn store_works_again(&self, doing: &'static str) {
-        tracing::info!(target: "buttress", layer = self.layer().as_str(), doing, "store works again");
+        tracing::info!(target: "buttress", layer = self.layer().as_str(), doing, "the store works again");
     }
 
     pub(crate) fn reconfigured(&self) {
-        tracing::info!(target: "buttress", layer = self.layer().as_str(), "reconfigured");
-        self.tell(|| Event::Reconfigured);
+        tracing::info!(target: "buttress", layer = self.layer().as_str(), "the configuration changed");
+        self.report(|| Event::Reconfigured);
     }
 
     /// Builds the event only if there is an observer. A panic of the observer while another panic
     /// unwinds the thread would abort the process, so it is caught.
-    fn tell(&self, event: impl FnOnce() -> Event) {
+    fn report(&self, event: impl FnOnce() -> Event) {
         let Some(observer) = &self.observer else { return };
         let event = event();
-        let tell = || observer.on_event(self.layer(), &event);
+        let notify = || observer.on_event(self.layer(), &event);
         if !std::thread::panicking() {
-            tell();
-        } else if std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)).is_err() {
+            notify();
+        } else if std::panic::catch_unwind(std::panic::AssertUnwindSafe(notify)).is_err() {
             tracing::error!(target: "buttress", layer = self.layer().as_str(), "the observer panicked");
         }
     }
