@@ -59,7 +59,7 @@
 //!   the inner service. A refusal becomes your error (`E: From<buttress::Error>`; `BoxError` needs
 //!   no code) or a response. See [`Reject`].
 //! - **A layer value owns its state.** All services made from one layer value, or from its clones,
-//!   share one limit or circuit, however often a framework applies the layer. See
+//!   share one limit or circuit. A framework may apply the layer any number of times. See
 //!   [`guide::sharing`].
 //! - **Time comes from a [`Clock`].** A paused tokio clock drives every pattern exactly.
 //! - **No capacity leaks.** A call that is dropped or panics returns its permit, probe, token and

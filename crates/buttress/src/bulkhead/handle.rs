@@ -9,7 +9,7 @@ use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Controls a bulkhead for an operator, and uses it without tower. Cheap to clone.
+/// Handle of a bulkhead, for operators and for use without tower. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

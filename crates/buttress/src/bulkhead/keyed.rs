@@ -19,7 +19,8 @@ use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 
-/// Limits how many calls run concurrently, separately for each key: per tenant or per endpoint.
+/// Layer that limits how many calls run concurrently, separately for each key: per tenant or per
+/// endpoint.
 ///
 /// The layer holds at most `max_keys` keys. A new key takes the place of a long unused key without
 /// a running call. If there is none, the layer refuses the call with
@@ -43,7 +44,7 @@ pub type KeyedBulkheadLayer<K, X, R = AsError> = KeyedLayer<Instances<K, Shared>
 /// A service behind a bulkhead per key. [`KeyedBulkheadLayer`] makes it.
 pub type KeyedBulkhead<S, K, X, R> = KeyedService<S, Instances<K, Shared>, X, R, ()>;
 
-/// Controls a keyed bulkhead for an operator, and uses it without tower. Cheap to clone.
+/// Handle of a keyed bulkhead, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
 
 impl<K: Hash + Eq + Clone, X> KeyedBulkheadLayer<K, X> {

@@ -13,7 +13,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
 
-/// Limits how many calls run concurrently. The [module](super) explains the pattern.
+/// Layer that limits how many calls run concurrently. The [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one limit.
 #[must_use]

@@ -110,8 +110,7 @@ impl Config {
         self
     }
 
-    /// Computes rates over the last `calls` calls. The default window, with 100 calls. Between 1
-    /// and 4095.
+    /// Computes rates over the last `calls` calls. Default: 100 calls. Between 1 and 4095.
     pub fn count_window(mut self, calls: u32) -> Self {
         self.count_window = calls;
         self.time_window = None;

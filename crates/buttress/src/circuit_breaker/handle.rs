@@ -10,7 +10,7 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::CircuitState;
 
-/// Controls a circuit breaker for an operator, and uses it without tower. Cheap to clone.
+/// Handle of a circuit breaker, for operators and for use without tower. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

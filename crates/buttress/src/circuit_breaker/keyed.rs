@@ -20,7 +20,8 @@ use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 
-/// Stops calling a failing service, separately for each key: per endpoint, upstream or tenant.
+/// Layer that stops calling a failing service, separately for each key: per endpoint, upstream or
+/// tenant.
 ///
 /// The layer holds at most `max_keys` keys. A new key takes the place of a long unused key without
 /// a running call. The layer examines a few of the longest unused keys. If it can forget none of
@@ -47,7 +48,7 @@ pub type KeyedCircuitBreakerLayer<K, X, C = ServiceErrors, R = AsError> =
 /// A service behind a circuit breaker per key. [`KeyedCircuitBreakerLayer`] makes it.
 pub type KeyedCircuitBreaker<S, K, X, C, R> = KeyedService<S, Instances<K, Shared>, X, R, C>;
 
-/// Controls a keyed breaker for an operator, and uses it without tower. Cheap to clone.
+/// Handle of a keyed breaker, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
 
 impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {

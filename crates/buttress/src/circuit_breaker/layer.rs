@@ -14,7 +14,7 @@ use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Refuse};
 use crate::vocabulary::reject::AsError;
 
-/// Stops calling a service that fails. The [module](super) explains the pattern.
+/// Layer that stops calling a service that fails. The [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one circuit.
 #[must_use]

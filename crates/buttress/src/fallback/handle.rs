@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::shared::{Counter, Shared};
 
-/// Reports the numbers of a fallback. Cheap to clone.
+/// Handle of a fallback, which reports its numbers. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::classify::{AnyError, Classify, Outcome};
 
-/// Answers in place of a service that failed. The [module](super) explains the pattern.
+/// Layer that answers in place of a service that failed. The [module](super) explains the pattern.
 #[must_use]
 pub struct FallbackLayer<F, C = AnyError, O: Own = Counted> {
     shared: O::Of<Shared>,

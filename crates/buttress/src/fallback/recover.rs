@@ -12,8 +12,8 @@ use tower::Service;
 
 use crate::machinery::ended::polled_after_completion;
 
-/// Makes an answer for a failed call. The constructors of [`FallbackLayer`](super::FallbackLayer)
-/// make the implementations.
+/// Fallback that makes an answer for a failed call. The constructors of
+/// [`FallbackLayer`](super::FallbackLayer) make the implementations.
 ///
 /// No other type can implement it. Use a service or a closure for your own fallback:
 ///
@@ -265,8 +265,8 @@ impl<S, M> ToService<S, M> {
     }
 }
 
-/// Makes the result of a call whose service and fallback both failed. Closures `Fn(Result<Res, E>,
-/// E2) -> Result<Res, E>` make it from the first failure and the second error.
+/// Function that makes the result of a call whose service and fallback both failed. Closures
+/// `Fn(Result<Res, E>, E2) -> Result<Res, E>` make it from the first failure and the second error.
 ///
 /// Only closures and [`KeepPrimary`] implement it:
 ///
@@ -283,7 +283,7 @@ pub trait BothFailed<Res, E, E2>: sealed::Merge<Res, E, E2> {
     fn merge(&self, primary: Result<Res, E>, fallback: E2) -> Result<Res, E>;
 }
 
-/// Returns the first failure unchanged. The default.
+/// Merge that returns the first failure unchanged. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeepPrimary;
 

@@ -107,7 +107,7 @@ impl Drop for Request {
     }
 }
 
-/// Reports the numbers of a gateway, and controls the parts of its routes. Cheap to clone.
+/// Handle of a gateway and the parts of its routes, for operators. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) counted: Arc<Counted>,

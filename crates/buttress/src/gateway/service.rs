@@ -20,8 +20,8 @@ use crate::vocabulary::observe::{Common, Observer};
 use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reject::{AsError, Reject};
 
-/// Sends each request to the backends of its route. Cheap to clone. The [module](super) explains
-/// the pattern.
+/// Service that sends each request to the backends of its route. Cheap to clone. The
+/// [module](super) explains the pattern.
 ///
 /// All clones share one state.
 pub struct Gateway<Req, S, X, R = AsError> {

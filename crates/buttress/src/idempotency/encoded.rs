@@ -9,7 +9,7 @@ use super::store::{ClaimId, Claimed, CompleteIn, Size, Store};
 use crate::vocabulary::codec::{Codec, CodecError, Format};
 use crate::vocabulary::store_error::StoreError;
 
-/// Keeps typed values in a store of bytes (SQLite, PostgreSQL), encoded by `C`.
+/// Store of typed values over a store of bytes (SQLite, PostgreSQL), encoded by `C`.
 ///
 /// A value that cannot be encoded is an `Invalid` store error. The layer then keeps the key done
 /// [without a result](Store::complete_without_result). A stored value that cannot be decoded,

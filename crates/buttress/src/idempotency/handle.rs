@@ -7,7 +7,7 @@ use super::store::Size;
 use crate::sync::Ordering;
 use crate::vocabulary::observe::Common;
 
-/// Controls an idempotency layer for an operator. Cheap to clone.
+/// Handle of an idempotency layer, for operators. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

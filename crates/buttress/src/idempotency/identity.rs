@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::key::{Fingerprint, InvalidKey, Key};
 
-/// The result of a closure that finds the [`Key`] of a request: a `Key`, an `Option` or a `Result`
-/// of a key, or an `Option` inside of a `Result` and the reverse.
+/// Result of a closure that finds the [`Key`] of a request: a `Key`, an `Option` or a `Result` of
+/// it, or both nested.
 ///
 /// Only these types implement it:
 ///
@@ -81,8 +81,8 @@ pub struct Identity {
     pub fingerprint: Option<Fingerprint>,
 }
 
-/// Finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` implement it, without a
-/// fingerprint.
+/// Function that finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` implement
+/// it, without a fingerprint.
 pub trait Identify<Req> {
     /// Returns the identity of `request`. `None` for a request without a key.
     ///
@@ -103,8 +103,8 @@ where
     }
 }
 
-/// Adds a fingerprint. [`IdempotencyLayer::fingerprint`](super::IdempotencyLayer::fingerprint)
-/// makes it.
+/// Identification that adds a fingerprint.
+/// [`IdempotencyLayer::fingerprint`](super::IdempotencyLayer::fingerprint) makes it.
 #[derive(Clone, Copy)]
 pub struct Fingerprinted<K, F> {
     pub(super) identify: K,
@@ -127,8 +127,8 @@ where
     }
 }
 
-/// Adds a scope. [`IdempotencyLayer::scope`](super::IdempotencyLayer::scope) and
-/// [`scope_by`](super::IdempotencyLayer::scope_by) make it.
+/// Identification that adds a scope. [`IdempotencyLayer::scope`](super::IdempotencyLayer::scope)
+/// and [`scope_by`](super::IdempotencyLayer::scope_by) make it.
 #[derive(Clone, Copy)]
 pub struct Scoped<K, F> {
     pub(super) identify: K,

@@ -15,7 +15,7 @@ use super::tape::{Answers, AnswersIf, ByFn, Results};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::AsError;
 
-/// Does the work of a key once, and returns the same answer to every repetition. The
+/// Layer that does the work of a key once, and returns the same answer to every repetition. The
 /// [module](super) explains the pattern.
 ///
 /// `K` finds the key of a request. `V` is the stored value. `T` converts between answers and stored

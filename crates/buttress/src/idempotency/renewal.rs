@@ -162,11 +162,11 @@ impl Renewal {
 impl Renewal {
     /// Decides whether the handler may continue. Ready with the refusal if the claim was lost.
     ///
-    /// A handler whose lease ended while its process was paused waits for the store's answer:
-    /// another call may have the key, and further work of the handler would be done twice. A
-    /// handler that has not begun, and whose lease, requested at `since`, has ended, waits as well.
-    /// A handler that completes its claim in its own transaction does not wait once it has begun.
-    /// The store may wait for that transaction, and the transaction itself is fenced.
+    /// A handler whose lease ended while its process was paused waits for the store's answer.
+    /// Another call may have the key by then, and both would do the work. A handler that has not
+    /// begun, and whose lease, requested at `since`, has ended, waits as well. A handler that
+    /// completes its claim in its own transaction does not wait once it has begun. The store may
+    /// wait for that transaction, and the transaction itself is fenced.
     #[inline]
     pub(super) fn confirm<V: Send + 'static>(
         renewal: &mut Option<Pin<Box<Self>>>,

@@ -137,7 +137,7 @@ impl<S: fmt::Debug, N: PerKey, X, R, A> fmt::Debug for KeyedService<S, N, X, R, 
     }
 }
 
-/// Controls a keyed layer for an operator, and uses it without tower. Cheap to clone.
+/// Handle of a keyed layer, for operators and for use without tower. Cheap to clone.
 pub struct KeyedHandle<N> {
     pub(crate) keys: Arc<N>,
 }

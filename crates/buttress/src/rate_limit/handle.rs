@@ -11,7 +11,7 @@ use crate::sync::lock;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Controls a rate limiter for an operator, and uses it without tower. Cheap to clone.
+/// Handle of a rate limiter, for operators and for use without tower. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

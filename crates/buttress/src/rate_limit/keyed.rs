@@ -25,8 +25,8 @@ use crate::vocabulary::reject::{AsError, Reject};
 pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats};
 pub use self::rules::{OneRule, Plans, Rules};
 
-/// Limits how many calls pass per time window, separately for each key: per tenant, endpoint or
-/// address.
+/// Layer that limits how many calls pass per time window, separately for each key: per tenant,
+/// endpoint or address.
 ///
 /// Every key has its own token bucket, which starts full. The layer holds at most `max_keys` keys.
 /// A new key takes the place of a long unused key whose bucket is full again. If there is none, the
@@ -80,10 +80,10 @@ where
     /// A key whose plan is not listed has the rules of `config`. All other settings come from
     /// `config` too: name, clock, observer.
     ///
-    /// Every call runs `plan_of`. When it returns another plan for a key, the key keeps its level:
-    /// the next call finds as many tokens as before, at most as many as the bucket of the new plan
-    /// holds. Do not make the plan a part of the key. A change of plan would then be a new key with
-    /// a full bucket.
+    /// Every call runs `plan_of`. When it returns another plan for a key, the key keeps its level.
+    /// The next call finds as many tokens as before, but no more than the new bucket holds. Do not
+    /// make the plan a part of the key. A change of plan would then be a new key with a full
+    /// bucket.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

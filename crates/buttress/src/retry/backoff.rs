@@ -54,19 +54,20 @@ pub enum Jitter {
 }
 
 impl Backoff {
-    /// Makes the next attempt follow without waiting. No timer is used.
+    /// Creates a backoff without waits. The next attempt follows immediately, without a timer.
     pub const fn none() -> Self {
         Self { base: Duration::ZERO, factor: 1.0, cap: None, jitter: Jitter::None }
     }
 
-    /// Waits `wait` every time, without jitter. There is no upper bound unless [`cap`](Self::cap)
-    /// sets one, so that jitter lengthens the wait as often as it shortens it.
+    /// Creates a backoff that waits `wait` every time, without jitter. There is no upper bound
+    /// unless [`cap`](Self::cap) sets one, so that jitter lengthens the wait as often as it
+    /// shortens it.
     pub const fn fixed(wait: Duration) -> Self {
         Self { base: wait, factor: 1.0, cap: None, jitter: Jitter::None }
     }
 
-    /// Doubles the wait from `base` up to 10 seconds (or `base`, if that is longer), with full
-    /// jitter.
+    /// Creates a backoff that doubles the wait from `base` up to 10 seconds (or `base`, if that is
+    /// longer), with full jitter.
     pub const fn exponential(base: Duration) -> Self {
         let cap = Duration::from_secs(10);
         let cap = if base.as_nanos() > cap.as_nanos() { base } else { cap };

@@ -14,8 +14,8 @@ counters! {
     }
 }
 
-/// Limits retries to a share of the recent calls, plus a floor, so that retries cannot multiply the
-/// load of a failing service.
+/// Budget that limits retries to a share of the recent calls, plus a floor, so that retries cannot
+/// multiply the load of a failing service.
 ///
 /// Clones share one budget. Set the same budget on every layer that calls the same service.
 ///

@@ -7,7 +7,7 @@ use crate::machinery::reconfigure::{Operated, Reconfigure as _};
 use crate::sync::lock;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Controls a retry for an operator. Cheap to clone.
+/// Handle of a retry, for operators. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Attempts failed calls again. The [module](super) explains the pattern.
+/// Layer that attempts failed calls again. The [module](super) explains the pattern.
 #[must_use]
 pub struct RetryLayer<C = RetryableErrors, Q = ByClone, O: Own = Counted> {
     shared: O::Of<Shared>,

@@ -35,7 +35,7 @@ impl<E> From<Error> for Stop<E> {
     }
 }
 
-/// Copies and stamps the request in an [`Attempt`] with the user's `Q`.
+/// Copier that copies and stamps the request in an [`Attempt`] with the user's `Q`.
 #[derive(Clone, Debug)]
 pub struct CloneAttempt<Q>(pub(super) Q);
 
@@ -61,7 +61,7 @@ impl<Req, Q: CloneRequest<Req>> CloneRequest<Attempt<Req>> for CloneAttempt<Q> {
     }
 }
 
-/// Turns every answer of the service, good or bad, into a response.
+/// Service that turns every answer of the service, good or bad, into a response.
 #[derive(Clone, Debug)]
 pub struct Answers<S>(pub(super) S);
 

@@ -17,8 +17,8 @@ use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::{Error, RetryAfter};
 use crate::vocabulary::observe::CircuitState;
 
-/// Admits later attempts only while the circuit would admit them. The breaker itself, further out,
-/// admits the first attempt.
+/// Service that admits later attempts only while the circuit would admit them. The breaker itself,
+/// further out, admits the first attempt.
 ///
 /// A gate that makes later attempts serves one request: a retry clones the gate once per request.
 pub struct Gate<S, C> {

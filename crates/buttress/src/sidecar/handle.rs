@@ -79,7 +79,7 @@ impl Drop for Request {
     }
 }
 
-/// Reports the numbers of a sidecar, and controls its parts. Cheap to clone.
+/// Handle of a sidecar and its parts, for operators. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use super::attempt::Stop;
 use crate::vocabulary::classify::{Classify, Outcome};
 use crate::vocabulary::error::ErrorKind;
 
-/// Judges results for the breaker. A refusal is ignored unless an attempt reached the service.
-/// Every other stop is a failure.
+/// Classifier of results for the breaker. A refusal is ignored unless an attempt reached the
+/// service. Every other stop is a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct JudgeRequest<C>(pub(super) C);
 
@@ -30,7 +30,8 @@ where
     }
 }
 
-/// Judges results for the retry. A timeout is worth another attempt, a refusal of the gate is not.
+/// Classifier of results for the retry. A timeout is worth another attempt, a refusal of the gate
+/// is not.
 #[derive(Clone, Copy, Debug)]
 pub struct JudgeAttempt<T>(pub(super) T);
 

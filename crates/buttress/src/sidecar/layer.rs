@@ -21,8 +21,8 @@ use crate::vocabulary::classify::{RetryableErrors, ServiceErrors};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::AsError;
 
-/// Combines limiter, breaker, retry and time limit in the right order. The [module](super) explains
-/// the pattern.
+/// Layer that combines limiter, breaker, retry and time limit in the right order. The
+/// [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one state.
 #[must_use]

@@ -8,7 +8,7 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::reading::{Reading, Source};
 
-/// Reads the numbers of many [sources](Source) on request. It never starts a task.
+/// Reader of the numbers of many [sources](Source), on request. It never starts a task.
 ///
 /// Cheap to clone. Clones have the same sources.
 ///

@@ -9,7 +9,7 @@ use super::shared::{Counter, Shared};
 use crate::machinery::reconfigure::{Operated, Reconfigure as _};
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Controls a time limit for an operator, and uses it without tower. Cheap to clone.
+/// Handle of a time limit, for operators and for use without tower. Cheap to clone.
 ///
 /// All clones, and every service of the layer, share one state.
 #[derive(Clone)]

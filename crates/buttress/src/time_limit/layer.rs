@@ -12,7 +12,8 @@ use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::invalid_config::{InvalidConfig, LONGEST};
 use crate::vocabulary::reject::AsError;
 
-/// Cancels calls that run longer than their limit. The [module](super) explains the pattern.
+/// Layer that cancels calls that run longer than their limit. The [module](super) explains the
+/// pattern.
 #[must_use]
 pub struct TimeLimitLayer<L = Fixed, R = AsError, O: Own = Counted> {
     shared: O::Of<Shared>,

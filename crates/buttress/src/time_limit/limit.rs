@@ -26,7 +26,7 @@ impl<Req> sealed::Sealed<Req> for Fixed {}
 
 impl<Req, F: Fn(&Req) -> Option<Duration>> sealed::Sealed<Req> for F {}
 
-/// Gives every request the configured limit. The default.
+/// The configured limit for every request. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fixed;
 

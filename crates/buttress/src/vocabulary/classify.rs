@@ -17,7 +17,7 @@ pub enum Outcome {
     Ignored,
 }
 
-/// Judges the result of a call, for circuit breakers, retries and fallbacks.
+/// Classifier of the result of a call, for circuit breakers, retries and fallbacks.
 ///
 /// Ready-made classifiers:
 /// - [`ServiceErrors`], the default of a circuit breaker.
@@ -45,7 +45,7 @@ pub trait Classify<Res, E> {
     }
 }
 
-/// Finds the refusal of a `buttress` layer in an error.
+/// Error type that can hold the refusal of a `buttress` layer.
 ///
 /// A refusal of an inner layer says nothing about the service behind that layer, so a breaker must
 /// recognise it. For your own enum:
@@ -89,7 +89,8 @@ impl AsRefusal for Box<dyn std::error::Error + Send + Sync + '_> {
     }
 }
 
-/// Counts errors as failures of the service, except refusals. The default of a circuit breaker.
+/// Classifier that counts errors as failures of the service, except refusals. The default of a
+/// circuit breaker.
 ///
 /// A timeout is a failure. A refusal is ignored unless an earlier attempt of the call reached the
 /// service. A result that was not kept is ignored too, because an earlier call did the work.
@@ -110,7 +111,8 @@ impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
     }
 }
 
-/// Retries errors, except those that another attempt cannot change. The default of a retry.
+/// Classifier that calls every error a failure, except those that another attempt cannot change.
+/// The default of a retry.
 ///
 /// It ignores an open circuit, a call that costs more than a limiter can ever hold, and refusals
 /// that [last](ErrorKind::is_lasting), such as a wrong idempotency key, a denied request or a
@@ -139,7 +141,7 @@ impl<Res, E: AsRefusal> Classify<Res, E> for RetryableErrors {
     }
 }
 
-/// Counts every error as a failure. The default of a fallback.
+/// Classifier that counts every error as a failure. The default of a fallback.
 ///
 /// For other patterns it is right if no `buttress` layer is further in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

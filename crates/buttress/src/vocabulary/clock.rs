@@ -59,10 +59,11 @@ impl Clock {
     /// system clock (`std::time::Instant::now`) and starts again from the system clock. Each read
     /// is within **1 microsecond** of the system clock if the counter drifts by at most 100 ppm,
     /// for as long as the process runs. Two exceptions are bounded as well:
-    /// - If the operating system suspends a thread while that thread compares the clocks, the fast clock stays
-    ///   behind by the length of the suspension, for at most 1 millisecond after the suspension.
-    /// - If the counter jumps, as it can when a virtual machine is suspended or moved, the fast clock is at most
-    ///   1 millisecond ahead of the system clock, and stands still until the system clock has reached it.
+    /// - The operating system may suspend a thread while it compares the clocks. The fast clock
+    ///   then stays behind by the length of the suspension, for at most 1 millisecond after it.
+    /// - The counter may jump when a virtual machine is suspended or moved. The fast clock is then
+    ///   at most 1 millisecond ahead of the system clock, and stands still until the system clock
+    ///   has reached it.
     ///
     /// Time never goes back on any thread, provided that the counter is the same on all cores. On a
     /// CPU whose counter is not invariant, the fast clock reads the system clock each time.
@@ -145,8 +146,8 @@ impl Clock {
         }
     }
 
-    /// Completes at `deadline`, or immediately if `deadline` has passed. tokio's clock rounds a
-    /// deadline up to the next millisecond.
+    /// Returns a future that completes at `deadline`, or immediately if `deadline` has passed.
+    /// tokio's clock rounds a deadline up to the next millisecond.
     ///
     /// # Panics
     /// On tokio's clock, outside of a runtime that has its time driver enabled.
@@ -160,7 +161,8 @@ impl Clock {
         Sleep { timer }
     }
 
-    /// Completes after `duration`. See [`sleep_until`](Self::sleep_until) for rounding.
+    /// Returns a future that completes after `duration`. See [`sleep_until`](Self::sleep_until) for
+    /// rounding.
     ///
     /// # Panics
     /// On tokio's clock, outside of a runtime that has its time driver enabled.

@@ -48,7 +48,7 @@ pub trait Format: Clone + Send + Sync + 'static {
     const NAME: &'static str;
 }
 
-/// Encodes values of type `T` for a store and decodes them again.
+/// Codec that encodes values of type `T` for a store and decodes them again.
 pub trait Codec<T>: Format {
     /// Returns `value` in the form that the store keeps.
     ///

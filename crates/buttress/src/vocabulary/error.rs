@@ -1,4 +1,4 @@
-//! [`Error`]: a call that a layer refused or cut short.
+//! [`Error`]: a refusal or a timeout of a layer.
 
 pub(crate) mod asked;
 mod kind;
@@ -192,8 +192,8 @@ impl Error {
     ///
     /// `true` for every refusal before the first attempt: a repeated call cannot do its work twice.
     /// `false` for a refusal of a later attempt. `false` also for a timeout and a lost claim, whose
-    /// work may have been done, and for a result that was not kept, because an earlier call did its
-    /// work.
+    /// work may have been done. `false` for a result that was not kept, because an earlier call did
+    /// its work.
     #[must_use]
     pub const fn never_reached_service(&self) -> bool {
         self.what & REACHED == 0 && !self.kind().may_have_reached()

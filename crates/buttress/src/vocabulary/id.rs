@@ -10,7 +10,8 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    /// Reports that `text` is not an identifier. The error keeps the first 64 characters of `text`.
+    /// Creates an error that says that `text` is not an identifier. The error keeps the first 64
+    /// characters of `text`.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self { text: text.chars().take(64).collect() }

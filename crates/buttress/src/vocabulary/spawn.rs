@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// A task without a result.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Starts tasks. Closures `Fn(Task)` implement it.
+/// Executor that starts tasks. Closures `Fn(Task)` implement it.
 pub trait Spawn: Send + Sync {
     /// Starts `task`, and returns without waiting for it.
     fn spawn(&self, task: Task);
@@ -30,7 +30,7 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts tasks through `spawn`.
+    /// Creates a spawner that starts tasks through `spawn`.
     pub fn new(spawn: impl Spawn + 'static) -> Self {
         Self { spawn: Some(Arc::new(spawn)) }
     }

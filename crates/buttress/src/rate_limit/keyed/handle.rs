@@ -10,7 +10,7 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 
-/// Controls a keyed limiter for an operator, and uses it without tower. Cheap to clone.
+/// Handle of a keyed limiter, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K, P = OneRule> = keyed::KeyedHandle<Shared<K, P>>;
 
 impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {

@@ -71,11 +71,11 @@ pub(crate) trait Keeps<K> {
     fn spent(entry: &mut Self::Entry) -> &mut u64;
 }
 
-/// Finds the rules of a key in a keyed limiter. Only [`OneRule`] and [`Plans`] implement it.
+/// Search for the rules of a key in a keyed limiter. Only [`OneRule`] and [`Plans`] implement it.
 #[allow(private_bounds, reason = "only this crate defines the state of a key")]
 pub trait Rules<K>: Keeps<K> {}
 
-/// Gives every key the same rules. The default.
+/// One set of rules for every key. The default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OneRule;
 
@@ -127,7 +127,7 @@ impl<K> Keeps<K> for OneRule {
     }
 }
 
-/// Gives every key the rules of its plan.
+/// One set of rules per plan.
 /// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans) makes it.
 pub struct Plans<K, P> {
     names: Box<[P]>,

@@ -106,7 +106,7 @@ pub enum Event {
         /// The kind of the failure, which says what a caller can do about it.
         kind: StoreErrorKind,
     },
-    /// A live change of the configuration took effect.
+    /// A change of the configuration took effect.
     Reconfigured,
 }
 
@@ -116,7 +116,7 @@ pub enum Event {
 pub enum GaveUp {
     /// Every permitted attempt was made.
     Attempts,
-    /// The next attempt would have begun after the total time limit.
+    /// The next attempt would begin at or after the end of the total time.
     TotalTime,
     /// The shared budget was empty.
     Budget,

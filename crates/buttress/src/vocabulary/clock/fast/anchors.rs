@@ -117,8 +117,8 @@ fn ticks_of(nanos: u64, period: u64) -> u64 {
     (u128::from(nanos) * u128::from(period) / u128::from(PERIOD)) as u64
 }
 
-/// Reads both clocks. The system clock is read first, so that a thread that is suspended between the two is behind
-/// the time, never ahead of it: a limit that ends late by that is within its promise.
+/// Reads both clocks. The system clock is read first. A thread that is suspended between the two
+/// reads is then behind the time, never ahead of it. A limit may end late by that difference.
 fn compare(readings: &impl Readings, long: u64, floor: u64) -> Anchor {
     let mut left = COMPARISONS;
     loop {

@@ -4,8 +4,8 @@ use loom::thread;
 
 use super::*;
 
-/// A counter that every read moves by half a period, beside a system clock that stands still: each new anchor
-/// must begin at the end of the one before.
+/// A counter that every read moves by half a period, beside a system clock that stands still. Each
+/// new anchor must begin at the end of the previous anchor.
 struct Clocks(AtomicU64);
 
 impl Readings for Clocks {
