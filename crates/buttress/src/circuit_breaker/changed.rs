@@ -11,7 +11,9 @@ use crate::vocabulary::observe::CircuitState;
 /// Future that completes with the new state when a circuit changes.
 /// [`Handle::changed`](super::Handle::changed) makes it.
 ///
-/// # Cancel safety Dropping it stops the notification. A change between two of these futures is missed. Compare [`Handle::generation`](super::Handle::generation) to detect it.
+/// # Cancel safety
+/// Dropping it stops the notification. A change between two of these futures is missed. Compare
+/// [`Handle::generation`](super::Handle::generation) to detect it.
 #[must_use = "futures do nothing unless polled"]
 pub struct Changed {
     shared: Arc<Shared>,

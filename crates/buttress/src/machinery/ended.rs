@@ -2,7 +2,8 @@
 
 /// Panics with the name of a future that was polled after it had returned `Ready`.
 ///
-/// # Panics Always. A future that returned `Pending` instead would never be woken.
+/// # Panics
+/// Always. A future that returned `Pending` instead would never be woken.
 #[cold]
 #[inline(never)]
 #[track_caller]

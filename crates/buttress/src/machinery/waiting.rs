@@ -35,15 +35,18 @@ pub trait Limiter: Sized {
     fn outlook(&self) -> Outlook;
     /// Takes `cost`, or a place in the configured queue.
     ///
-    /// # Errors The refusal. It has been counted and reported.
+    /// # Errors
+    /// The refusal. It has been counted and reported.
     fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting<Self>, Error>;
     /// Takes the resource of one call, or a place that is kept for an unlimited time.
     ///
-    /// # Errors The refusal. It has been counted and reported.
+    /// # Errors
+    /// The refusal. It has been counted and reported.
     fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error>;
     /// Takes the resource of one call, and begins the call.
     ///
-    /// # Errors The refusal. It has been counted and reported.
+    /// # Errors
+    /// The refusal. It has been counted and reported.
     fn take(self: &Arc<Self>) -> Result<Self::Held, Error>;
     /// Returns the refusal that `outlook` forecast, with the present times, after it has counted
     /// and reported it.
@@ -120,7 +123,8 @@ pub struct QueuePlace<L: Limiter> {
 impl<L: Limiter> QueuePlace<L> {
     /// Polls the place for its pass.
     ///
-    /// # Panics If it is polled after it was settled.
+    /// # Panics
+    /// If it is polled after it was settled.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<L::Pass, Error>> {
         loop {
             let Some(place) = &self.place else { polled_after_completion("QueuePlace") };

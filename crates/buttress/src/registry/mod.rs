@@ -133,7 +133,9 @@ impl Registry {
     ///
     /// A document with any mistake changes nothing.
     ///
-    /// # Errors The first value that is out of its bounds or cannot change while an instance runs, with its path.
+    /// # Errors
+    /// The first value that is out of its bounds or cannot change while an instance runs, with its
+    /// path.
     pub fn apply(&self, document: &Document) -> Result<Applied, InvalidConfig> {
         let (applied, to_tell) = lock(&self.instances).apply(document)?;
         to_tell.into_iter().for_each(|announce| announce());

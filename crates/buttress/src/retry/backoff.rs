@@ -139,7 +139,8 @@ impl Backoff {
 
     /// Checks the durations, the factor and the jitter. A layer's constructor makes the same check.
     ///
-    /// # Errors Names the first field that is out of its bounds.
+    /// # Errors
+    /// Names the first field that is out of its bounds.
     pub fn check(&self) -> Result<(), InvalidConfig> {
         check_not_endless("base-delay", self.base)?;
         if let Some(cap) = self.cap {

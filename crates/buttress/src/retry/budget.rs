@@ -24,8 +24,8 @@ counters! {
 /// evenly distributed over it.
 ///
 /// ```
+/// use buttress::retry::Budget;
 /// // One retry for every five calls, and at least three per second.
-/// // One retry for every five calls, and at least three a second.
 /// let budget = Budget::new(0.2, 3)?;
 /// # Ok::<(), buttress::InvalidConfig>(())
 /// ```
@@ -50,7 +50,8 @@ impl Budget {
     /// The floor does not depend on the calls. Ten seconds smooth a burst, and are short enough to
     /// forget it.
     ///
-    /// # Errors A share that is not between 0 and 1000.
+    /// # Errors
+    /// A share that is not between 0 and 1000.
     pub fn new(share: f64, floor: u32) -> Result<Self, InvalidConfig> {
         Self::with_window(share, floor, Duration::from_secs(10))
     }

@@ -53,7 +53,8 @@ impl Sampler {
     ///
     /// Returns the failures. A source that failed keeps its last numbers.
     ///
-    /// # Cancel safety Dropping the future keeps the last numbers of the sources that were not asked yet.
+    /// # Cancel safety
+    /// Dropping the future keeps the last numbers of the sources that were not asked yet.
     pub async fn refresh(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for source in self.sources() {
