@@ -1,4 +1,4 @@
-//! Rows that are damaged, or that a malicious user wrote. Each is an error of its own item, and
+//! Rows that are damaged, or that a malicious user wrote. Each is an error of one item, and
 //! stops no other item.
 
 use std::time::Duration;
