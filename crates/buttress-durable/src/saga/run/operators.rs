@@ -67,8 +67,9 @@ where
     /// Records whether the action of `step` happened, in a saga that is stuck with this action in
     /// doubt.
     ///
-    /// # Errors Returns an error if the saga is not stuck at this step, or the step is of another
-    /// definition. Also returns an error if the output cannot be encoded, or the store failed.
+    /// # Errors
+    /// Returns an error if the saga is not stuck at this step, or the step is of another definition.
+    /// Also returns an error if the output cannot be encoded, or the store failed.
     pub async fn resolve<T>(
         &self,
         saga: SagaId,
