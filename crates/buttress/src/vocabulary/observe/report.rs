@@ -128,13 +128,13 @@ impl Common {
         let layer = self.layer().as_str();
         match say {
             Say::Began => {
-                tracing::warn!(target: "buttress", layer, doing, %error, "the store failed")
+                tracing::warn!(target: "buttress", layer, doing, %error, "the store failed");
             }
             Say::Mend => tracing::error!(
                 target: "buttress", layer, doing, %error, "an operator must mend the store"
             ),
             Say::Again => {
-                tracing::debug!(target: "buttress", layer, doing, %error, "the store failed")
+                tracing::debug!(target: "buttress", layer, doing, %error, "the store failed");
             }
         }
         #[cfg(feature = "metrics")]
