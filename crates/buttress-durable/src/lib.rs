@@ -18,6 +18,7 @@ mod instruments;
 mod outage;
 #[cfg(feature = "serde")]
 mod seconds;
+mod setters;
 mod sync;
 mod text;
 mod unordered;

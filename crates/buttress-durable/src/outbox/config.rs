@@ -1,9 +1,9 @@
-use std::fmt;
 use std::time::Duration;
 
 use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
 
 use crate::check::{check_at_least, check_duration, check_range};
+use crate::setters::{common_setters, setters};
 
 /// The state of a key after one of its messages has used up its attempts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -21,7 +21,7 @@ pub enum HeadOfKey {
 /// The configuration of a relay.
 ///
 /// Setters take and return the value. [`Relay::new`](super::Relay::new) checks the values.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
     pub(super) name: Name,
@@ -73,62 +73,27 @@ impl Config {
         Self::default()
     }
 
-    /// Returns the name in logs and metrics. Returns "outbox" if no name is set.
-    pub(super) fn layer(&self) -> Name {
-        match self.name.as_str() {
-            "" => Name::from("outbox"),
-            _ => self.name,
-        }
-    }
+    common_setters!("outbox");
 
-    /// Sets the name in logs and metrics. Default: "outbox".
-    pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = name.into();
-        self
-    }
+    setters! {
+        /// Sets where [`Relay::spawn`](super::Relay::spawn) runs the relay. Default: `tokio::spawn`.
+        pub fn spawner(spawner: Spawner);
 
-    /// Sets the clock. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
+        /// Sets how many messages the relay fetches per query. Default: 100. Between 1 and 10 000.
+        pub fn batch(messages: usize);
 
-    /// Sets the source of random ids and jitter. Default: a source with a different seed in every
-    /// process.
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.rng = rng;
-        self
-    }
+        /// Sets how long the relay waits after a poll that found less than a batch. Default: 100 ms.
+        /// Above zero, at most 365 days.
+        ///
+        /// [`Written::committed`](super::Written::committed) ends the wait early. After ten polls that
+        /// found nothing, each further one doubles the wait, up to [`idle_poll`](Self::idle_poll).
+        pub fn poll(interval: Duration);
 
-    /// Sets where [`Relay::spawn`](super::Relay::spawn) runs the relay. Default: `tokio::spawn`.
-    pub fn spawner(mut self, spawner: Spawner) -> Self {
-        self.spawner = spawner;
-        self
-    }
-
-    /// Sets how many messages the relay fetches per query. Default: 100. Between 1 and 10 000.
-    pub fn batch(mut self, messages: usize) -> Self {
-        self.batch = messages;
-        self
-    }
-
-    /// Sets how long the relay waits after a poll that found less than a batch. Default: 100 ms.
-    /// Above zero, at most 365 days.
-    ///
-    /// [`Written::committed`](super::Written::committed) ends the wait early. After ten polls that
-    /// found nothing, each further one doubles the wait, up to [`idle_poll`](Self::idle_poll).
-    pub fn poll(mut self, interval: Duration) -> Self {
-        self.poll = interval;
-        self
-    }
-
-    /// Sets the longest wait between two polls. Default: 1 second. At least [`poll`](Self::poll),
-    /// at most 365 days.
-    ///
-    /// A message that another process wrote after a quiet time may wait this long.
-    pub fn idle_poll(mut self, interval: Duration) -> Self {
-        self.idle_poll = interval;
-        self
+        /// Sets the longest wait between two polls. Default: 1 second. At least [`poll`](Self::poll),
+        /// at most 365 days.
+        ///
+        /// A message that another process wrote after a quiet time may wait this long.
+        pub fn idle_poll(interval: Duration);
     }
 
     /// Sets the number of attempts per message, and the wait after each failed attempt. Default: 5
@@ -142,53 +107,37 @@ impl Config {
         self
     }
 
-    /// Sets the longest hint of a failure that the relay follows. Default: 24 hours. Above zero, at
-    /// most 365 days.
-    ///
-    /// A hint comes from a `Retry-After` or from a limiter. A longer hint counts as this value, so
-    /// no hint of a publisher can hold a key forever.
-    pub fn max_hint(mut self, time: Duration) -> Self {
-        self.max_hint = time;
-        self
-    }
+    setters! {
+        /// Sets the longest hint of a failure that the relay follows. Default: 24 hours. Above zero, at
+        /// most 365 days.
+        ///
+        /// A hint comes from a `Retry-After` or from a limiter. A longer hint counts as this value, so
+        /// no hint of a publisher can hold a key forever.
+        pub fn max_hint(time: Duration);
 
-    /// Sets how often a relay may start a suspect message alone and crash, before the message
-    /// becomes a dead letter. Default: 3. At least 1.
-    pub fn max_starts(mut self, starts: u32) -> Self {
-        self.max_starts = starts;
-        self
-    }
+        /// Sets how often a relay may start a suspect message alone and crash, before the message
+        /// becomes a dead letter. Default: 3. At least 1.
+        pub fn max_starts(starts: u32);
 
-    /// Sets how long the publisher may take per message, readiness included. Default: 30 seconds.
-    /// Above zero, at most 365 days.
-    pub fn publish_timeout(mut self, timeout: Duration) -> Self {
-        self.publish_timeout = timeout;
-        self
-    }
+        /// Sets how long the publisher may take per message, readiness included. Default: 30 seconds.
+        /// Above zero, at most 365 days.
+        pub fn publish_timeout(timeout: Duration);
 
-    /// Sets how many messages the relay publishes concurrently, each of a different key. Default:
-    /// 64. At least 1.
-    pub fn concurrency(mut self, keys: usize) -> Self {
-        self.concurrency = keys;
-        self
-    }
+        /// Sets how many messages the relay publishes concurrently, each of a different key. Default:
+        /// 64. At least 1.
+        pub fn concurrency(keys: usize);
 
-    /// Sets how long the relay owns its partitions without a renewal. Default: 30 seconds. Above
-    /// zero, at most 365 days.
-    ///
-    /// The messages of a relay that crashed wait this long. The relay renews three times per lease,
-    /// or every ten [`poll`](Self::poll)s if that is sooner. With a renewal it also takes
-    /// partitions that another relay released.
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
+        /// Sets how long the relay owns its partitions without a renewal. Default: 30 seconds. Above
+        /// zero, at most 365 days.
+        ///
+        /// The messages of a relay that crashed wait this long. The relay renews three times per lease,
+        /// or every ten [`poll`](Self::poll)s if that is sooner. With a renewal it also takes
+        /// partitions that another relay released.
+        pub fn lease(lease: Duration);
 
-    /// Sets the state of a key after one of its messages has used up its attempts. Default:
-    /// [`HeadOfKey::Continue`].
-    pub fn head_of_key(mut self, policy: HeadOfKey) -> Self {
-        self.head_of_key = policy;
-        self
+        /// Sets the state of a key after one of its messages has used up its attempts. Default:
+        /// [`HeadOfKey::Continue`].
+        pub fn head_of_key(policy: HeadOfKey);
     }
 
     /// Sets how long the store keeps delivered messages, and how many one transaction removes.
@@ -236,15 +185,5 @@ impl Config {
         check_duration("lease", self.lease)?;
         check_duration("keep-delivered", self.keep_delivered)?;
         check_at_least("purge-batch", self.purge_batch, 1)
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("name", &self.name)
-            .field("batch", &self.batch)
-            .field("lease", &self.lease)
-            .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@ use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
 
 use crate::check::{check_at_least, check_duration};
 use crate::saga::report::Report;
+use crate::setters::{common_setters, setters};
 
 /// The function that an executor calls with each saga that ends or gets stuck.
 pub(super) type Hook = Arc<dyn Fn(&Report) + Send + Sync>;
@@ -61,62 +62,30 @@ impl Config {
         Self::default()
     }
 
-    /// Returns the name in logs and metrics. Returns "saga" if no name is set.
-    pub(super) fn layer(&self) -> Name {
-        match self.name.as_str() {
-            "" => Name::from("saga"),
-            _ => self.name,
-        }
-    }
+    common_setters!("saga");
 
-    /// Sets the name in logs and metrics. Default: "saga".
-    pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = name.into();
-        self
-    }
+    setters! {
+        /// Sets where sagas run. Default: `tokio::spawn`.
+        pub fn spawner(spawner: Spawner);
 
-    /// Sets the clock. Default: tokio's clock.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
+        /// Sets how long this worker owns its sagas without a renewal. Default: 30 seconds. Above zero,
+        /// at most 365 days.
+        ///
+        /// The worker renews three times per lease. If it crashes, other workers wait this long before
+        /// they take over. If the store fails for this long, the worker stops starting steps.
+        pub fn lease(lease: Duration);
 
-    /// Sets the source of random ids and jitter. Default: a source with a different seed in every
-    /// process.
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.rng = rng;
-        self
-    }
-
-    /// Sets where sagas run. Default: `tokio::spawn`.
-    pub fn spawner(mut self, spawner: Spawner) -> Self {
-        self.spawner = spawner;
-        self
-    }
-
-    /// Sets how long this worker owns its sagas without a renewal. Default: 30 seconds. Above zero,
-    /// at most 365 days.
-    ///
-    /// The worker renews three times per lease. If it crashes, other workers wait this long before
-    /// they take over. If the store fails for this long, the worker stops starting steps.
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
-
-    /// Sets how long a saga may take until its point of no return. Default: no limit. Above zero,
-    /// at most 365 days.
-    ///
-    /// At the deadline the saga cuts compensatable actions in progress short, which leaves them in
-    /// doubt, and unwinds. It waits for a pivot in progress. The deadline does not limit undos and
-    /// the steps after the pivot.
-    ///
-    /// The store keeps the deadline of a saga as wall time. When this executor resumes a saga, the
-    /// deadline is at most this long from then. So a wall clock that was set back does not postpone
-    /// it further. An executor without a limit keeps the stored deadline of a saga unchanged.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
+        /// Sets how long a saga may take until its point of no return. Default: no limit. Above zero,
+        /// at most 365 days.
+        ///
+        /// At the deadline the saga cuts compensatable actions in progress short, which leaves them in
+        /// doubt, and unwinds. It waits for a pivot in progress. The deadline does not limit undos and
+        /// the steps after the pivot.
+        ///
+        /// The store keeps the deadline of a saga as wall time. When this executor resumes a saga, the
+        /// deadline is at most this long from then. So a wall clock that was set back does not postpone
+        /// it further. An executor without a limit keeps the stored deadline of a saga unchanged.
+        pub fn deadline(deadline: Duration) => Some(deadline);
     }
 
     /// Sets how often an undo is attempted before the saga is stuck, and the wait between two
@@ -138,42 +107,35 @@ impl Config {
         self
     }
 
-    /// Sets how long a caller waits for a store that fails or does not answer. Default: 60 seconds.
-    /// Above zero, at most 365 days.
-    ///
-    /// Every method of the executor returns a transient error after this time without an answer.
-    /// The operation may still have its effect. A caller that waits for a saga gets the error too.
-    /// The saga itself repeats the write until the store answers, because the log must record what
-    /// the saga has done.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
+    setters! {
+        /// Sets how long a caller waits for a store that fails or does not answer. Default: 60 seconds.
+        /// Above zero, at most 365 days.
+        ///
+        /// Every method of the executor returns a transient error after this time without an answer.
+        /// The operation may still have its effect. A caller that waits for a saga gets the error too.
+        /// The saga itself repeats the write until the store answers, because the log must record what
+        /// the saga has done.
+        pub fn patience(patience: Duration);
 
-    /// Sets how many of the sagas that [`recover`](crate::saga::Executor::recover) takes over run
-    /// concurrently. Default:
-    /// 256. At least 1.
-    ///
-    /// The other sagas wait for their turn, oldest first; this worker owns them during the wait.
-    /// The limit keeps the sagas of a crashed worker from calling every service at the same moment.
-    /// A saga that waits between two attempts counts. A saga that a caller starts, or that an
-    /// operator lets continue, does not count and is not limited: put a bulkhead in front of the
-    /// starts.
-    pub fn max_resumed(mut self, max: usize) -> Self {
-        self.max_resumed = max;
-        self
-    }
+        /// Sets how many of the sagas that [`recover`](crate::saga::Executor::recover) takes over run
+        /// concurrently. Default:
+        /// 256. At least 1.
+        ///
+        /// The other sagas wait for their turn, oldest first; this worker owns them during the wait.
+        /// The limit keeps the sagas of a crashed worker from calling every service at the same moment.
+        /// A saga that waits between two attempts counts. A saga that a caller starts, or that an
+        /// operator lets continue, does not count and is not limited: put a bulkhead in front of the
+        /// starts.
+        pub fn max_resumed(max: usize);
 
-    /// Sets how long the store keeps sagas of this definition after their end, in all versions.
-    /// Default: 30 days. Above zero.
-    ///
-    /// The executor then removes them in the background, up to 200 in one transaction. It never
-    /// removes a saga that is stuck or unfinished. A [`start_as`](crate::saga::Executor::start_as)
-    /// with the id of a removed saga starts a new saga. So keep sagas for longer than a caller may
-    /// repeat a start.
-    pub fn retention(mut self, retention: Duration) -> Self {
-        self.retention = Some(retention);
-        self
+        /// Sets how long the store keeps sagas of this definition after their end, in all versions.
+        /// Default: 30 days. Above zero.
+        ///
+        /// The executor then removes them in the background, up to 200 in one transaction. It never
+        /// removes a saga that is stuck or unfinished. A [`start_as`](crate::saga::Executor::start_as)
+        /// with the id of a removed saga starts a new saga. So keep sagas for longer than a caller may
+        /// repeat a start.
+        pub fn retention(retention: Duration) => Some(retention);
     }
 
     /// Keeps sagas in the store forever after their end. Default: [`retention`](Self::retention) of
@@ -183,14 +145,13 @@ impl Config {
         self
     }
 
-    /// Sets a function that the executor calls with each saga that ends or gets stuck. Default:
-    /// none.
-    ///
-    /// It runs on the task of the saga, after the end is durable. It should be quick. A panic of it
-    /// is logged.
-    pub fn on_end(mut self, hook: impl Fn(&Report) + Send + Sync + 'static) -> Self {
-        self.on_end = Some(Arc::new(hook));
-        self
+    setters! {
+        /// Sets a function that the executor calls with each saga that ends or gets stuck. Default:
+        /// none.
+        ///
+        /// It runs on the task of the saga, after the end is durable. It should be quick. A panic of it
+        /// is logged.
+        pub fn on_end(hook: impl Fn(&Report) + Send + Sync + 'static) => Some(Arc::new(hook));
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::vocabulary::observe::{Common, common_setters};
+use crate::vocabulary::setters::setters;
 
 /// Configuration of a bulkhead: how many calls run concurrently, and whether the next call waits.
 ///
@@ -42,37 +43,27 @@ impl Config {
         Self::default()
     }
 
-    /// Sets how many calls run concurrently. Default: 10, small enough to protect a pool of
-    /// connections. At least 1.
-    pub fn max_concurrent(mut self, calls: u32) -> Self {
-        self.max_concurrent = calls;
-        self
-    }
+    setters! {
+        /// Sets how many calls run concurrently. Default: 10, small enough to protect a pool of
+        /// connections. At least 1.
+        pub fn max_concurrent(calls: u32);
 
-    /// Sets how many calls may wait, in [`queued`](super::BulkheadLayer::queued) layers and
-    /// [`Handle::acquire`](super::Handle::acquire). Default: 0, because a queue turns overload into
-    /// latency.
-    pub fn queue(mut self, calls: u32) -> Self {
-        self.queue = calls;
-        self
-    }
+        /// Sets how many calls may wait, in [`queued`](super::BulkheadLayer::queued) layers and
+        /// [`Handle::acquire`](super::Handle::acquire). Default: 0, because a queue turns overload into
+        /// latency.
+        pub fn queue(calls: u32);
 
-    /// Sets how long a call keeps its place in the queue. A call that has its permit may wait
-    /// longer for the inner service. Default: no bound. A caller that stops waiting drops the call,
-    /// which leaves the queue. Longer than zero, at most 365 days.
-    pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.max_wait = Some(wait);
-        self
-    }
+        /// Sets how long a call keeps its place in the queue. A call that has its permit may wait
+        /// longer for the inner service. Default: no bound. A caller that stops waiting drops the call,
+        /// which leaves the queue. Longer than zero, at most 365 days.
+        pub fn max_wait(wait: Duration) => Some(wait);
 
-    /// Sets how long a waiter that is not polled keeps a permit that it was granted.
-    ///
-    /// The permit then goes to the next waiter, or to any caller if no other call waits. The first
-    /// waiter keeps its place at the head of the queue: when it is polled again, it gets the next
-    /// permit. Default: 1 second. Longer than zero, at most 365 days.
-    pub fn claim_within(mut self, time: Duration) -> Self {
-        self.claim_within = time;
-        self
+        /// Sets how long a waiter that is not polled keeps a permit that it was granted.
+        ///
+        /// The permit then goes to the next waiter, or to any caller if no other call waits. The first
+        /// waiter keeps its place at the head of the queue: when it is polled again, it gets the next
+        /// permit. Default: 1 second. Longer than zero, at most 365 days.
+        pub fn claim_within(time: Duration);
     }
 
     common_setters!();

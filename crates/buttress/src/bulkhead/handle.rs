@@ -1,10 +1,9 @@
-use std::fmt;
 use std::sync::Arc;
 
 use super::config::Config;
 use super::shared::{Counter, Permit, Shared, Telemetry};
 use crate::machinery::queue::Gauges;
-use crate::machinery::reconfigure::{Operated, Reconfigure as _};
+use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
@@ -77,27 +76,6 @@ impl Handle {
         Ok(())
     }
 
-    /// Returns the rules in force, with the name, clock and observer of the layer.
-    pub fn config(&self) -> Config {
-        self.shared.config()
-    }
-
-    /// Replaces limit, queue and waits by those of `config`. Permits and places in the queue stay.
-    ///
-    /// # Errors
-    /// The errors of [`BulkheadLayer::new`](super::BulkheadLayer::new). Nothing changes then.
-    pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.shared.reconfigure(config)
-    }
-
-    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
-    ///
-    /// # Errors
-    /// The errors of [`reconfigure`](Self::reconfigure).
-    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        Shared::accepts(&self.shared.config(), config)
-    }
-
     /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -117,12 +95,12 @@ impl Handle {
     }
 }
 
-impl Operated for Handle {
-    type Shared = Shared;
-
-    fn shared(&self) -> &Shared {
-        &self.shared
-    }
+operated! {
+    /// Replaces limit, queue and waits by those of `config`. Permits and places in the queue stay.
+    ///
+    /// # Errors
+    /// The errors of [`BulkheadLayer::new`](super::BulkheadLayer::new). Nothing changes then.
+    pub fn reconfigure(&self, config: &Config);
 }
 
 impl HasHandle for Shared {
@@ -130,15 +108,6 @@ impl HasHandle for Shared {
 
     fn handle(self: &Arc<Self>) -> Handle {
         Handle { shared: self.clone() }
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("name", &self.shared.telemetry.common.name)
-            .field("stats", &self.stats())
-            .finish()
     }
 }
 

@@ -293,7 +293,7 @@ impl Reconfigure for Shared {
         waiting::settle(self);
     }
 
-    fn report(&self) {
-        self.telemetry.common.reconfigured();
+    fn common(&self) -> &Common {
+        &self.telemetry.common
     }
 }

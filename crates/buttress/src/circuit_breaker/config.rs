@@ -6,6 +6,7 @@ use crate::vocabulary::invalid_config::{
     InvalidConfig, check_at_least, check_duration, check_range,
 };
 use crate::vocabulary::observe::{Common, common_setters};
+use crate::vocabulary::setters::setters;
 
 /// Configuration of a circuit breaker: when the circuit opens, for how long, and how it closes
 /// again.
@@ -90,13 +91,12 @@ impl Config {
         self
     }
 
-    /// Opens the circuit when this share of the calls in the window, or more, failed, instead of
-    /// after failures in a row.
-    ///
-    /// The share is checked at each failure. Above 0, at most 1. Default: unset.
-    pub fn failure_rate(mut self, share: f64) -> Self {
-        self.failure_rate = Some(share);
-        self
+    setters! {
+        /// Opens the circuit when this share of the calls in the window, or more, failed, instead of
+        /// after failures in a row.
+        ///
+        /// The share is checked at each failure. Above 0, at most 1. Default: unset.
+        pub fn failure_rate(share: f64) => Some(share);
     }
 
     /// Opens the circuit when this share of the calls in the window, or more, took `duration` or
@@ -117,26 +117,19 @@ impl Config {
         self
     }
 
-    /// Computes rates over the calls of the last `length`, in twenty slices. A call counts for at
-    /// least 19 twentieths of `length`, and never longer than `length`.
-    pub fn time_window(mut self, length: Duration) -> Self {
-        self.time_window = Some(length);
-        self
-    }
+    setters! {
+        /// Computes rates over the calls of the last `length`, in twenty slices. A call counts for at
+        /// least 19 twentieths of `length`, and never longer than `length`.
+        pub fn time_window(length: Duration) => Some(length);
 
-    /// Sets how many calls the window must hold before rates are judged. Default: 10, so that the
-    /// first failure of a quiet service is not a rate of 100 %. At least 1, at most the count
-    /// window.
-    pub fn min_calls(mut self, calls: u32) -> Self {
-        self.min_calls = calls;
-        self
-    }
+        /// Sets how many calls the window must hold before rates are judged. Default: 10, so that the
+        /// first failure of a quiet service is not a rate of 100 %. At least 1, at most the count
+        /// window.
+        pub fn min_calls(calls: u32);
 
-    /// Sets how long the circuit stays open before it probes. Default: 30 seconds, which is long
-    /// enough for a restart. Longer than zero, at most 365 days.
-    pub fn open_for(mut self, time: Duration) -> Self {
-        self.open_for = time;
-        self
+        /// Sets how long the circuit stays open before it probes. Default: 30 seconds, which is long
+        /// enough for a restart. Longer than zero, at most 365 days.
+        pub fn open_for(time: Duration);
     }
 
     /// Multiplies the open time by `factor` at each failed probe, up to `longest`. Closing the
@@ -157,40 +150,27 @@ impl Config {
         self
     }
 
-    /// Sets how many probes may run concurrently while the circuit is half-open. Default: 1, so
-    /// that a recovering service meets little load. At least 1.
-    pub fn half_open_calls(mut self, calls: u32) -> Self {
-        self.half_open_calls = calls;
-        self
-    }
+    setters! {
+        /// Sets how many probes may run concurrently while the circuit is half-open. Default: 1, so
+        /// that a recovering service meets little load. At least 1.
+        pub fn half_open_calls(calls: u32);
 
-    /// Sets how many probes must succeed to close the circuit. Default: 1. At least 1. A probe that
-    /// fails opens the circuit again and resets the count.
-    pub fn successes_to_close(mut self, successes: u32) -> Self {
-        self.successes_to_close = successes;
-        self
-    }
+        /// Sets how many probes must succeed to close the circuit. Default: 1. At least 1. A probe that
+        /// fails opens the circuit again and resets the count.
+        pub fn successes_to_close(successes: u32);
 
-    /// Sets how long a probe may stay unsettled before another probe takes its place, so that a
-    /// hung call cannot keep the circuit half-open forever. Default: 60 seconds, beyond most time
-    /// limits. Longer than zero, at most 365 days.
-    pub fn probe_lease(mut self, time: Duration) -> Self {
-        self.probe_lease = time;
-        self
-    }
+        /// Sets how long a probe may stay unsettled before another probe takes its place, so that a
+        /// hung call cannot keep the circuit half-open forever. Default: 60 seconds, beyond most time
+        /// limits. Longer than zero, at most 365 days.
+        pub fn probe_lease(time: Duration);
 
-    /// Sets the outcome of a call that is dropped before it ended. Default: `Ignored`, because
-    /// callers drop calls for their own reasons. If a time limit is *outside* of the breaker,
-    /// choose `Failure`.
-    pub fn dropped_calls(mut self, outcome: Outcome) -> Self {
-        self.dropped_calls = outcome;
-        self
-    }
+        /// Sets the outcome of a call that is dropped before it ended. Default: `Ignored`, because
+        /// callers drop calls for their own reasons. If a time limit is *outside* of the breaker,
+        /// choose `Failure`.
+        pub fn dropped_calls(outcome: Outcome);
 
-    /// Sets the outcome of a call whose inner service panics. Default: `Failure`.
-    pub fn panicked_calls(mut self, outcome: Outcome) -> Self {
-        self.panicked_calls = outcome;
-        self
+        /// Sets the outcome of a call whose inner service panics. Default: `Failure`.
+        pub fn panicked_calls(outcome: Outcome);
     }
 
     common_setters!();

@@ -1,13 +1,11 @@
-use std::fmt;
 use std::sync::Arc;
 
 use super::admission::Admission;
 use super::changed::Changed;
 use super::config::Config;
 use super::shared::{Counter, Shared, Telemetry};
-use crate::machinery::reconfigure::{Operated, Reconfigure as _};
+use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::vocabulary::error::Error;
-use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::CircuitState;
 
 /// Handle of a circuit breaker, for operators and for use without tower. Cheap to clone.
@@ -109,29 +107,6 @@ impl Handle {
         shared.report_transition(shared.state.force(to, shared.now()));
     }
 
-    /// Returns the rules in force, with the name, clock and observer of the layer.
-    pub fn config(&self) -> Config {
-        self.shared.config()
-    }
-
-    /// Replaces the rules by those of `config`. State, window, probes, name, clock and observer
-    /// stay.
-    ///
-    /// # Errors
-    /// The errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), and a change of the
-    /// window's kind or size. Nothing changes then.
-    pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.shared.reconfigure(config)
-    }
-
-    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
-    ///
-    /// # Errors
-    /// The errors of [`reconfigure`](Self::reconfigure).
-    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        Shared::accepts(&self.shared.config(), config)
-    }
-
     /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -158,21 +133,14 @@ impl Handle {
     }
 }
 
-impl Operated for Handle {
-    type Shared = Shared;
-
-    fn shared(&self) -> &Shared {
-        &self.shared
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("name", &self.shared.telemetry.common.name)
-            .field("stats", &self.stats())
-            .finish()
-    }
+operated! {
+    /// Replaces the rules by those of `config`. State, window, probes, name, clock and observer
+    /// stay.
+    ///
+    /// # Errors
+    /// The errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), and a change of the
+    /// window's kind or size. Nothing changes then.
+    pub fn reconfigure(&self, config: &Config);
 }
 
 /// A snapshot of a circuit breaker.

@@ -222,7 +222,7 @@ impl Reconfigure for Shared {
         self.wakers.wake_all();
     }
 
-    fn report(&self) {
-        self.telemetry.common.reconfigured();
+    fn common(&self) -> &Common {
+        &self.telemetry.common
     }
 }

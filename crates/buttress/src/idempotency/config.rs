@@ -1,4 +1,3 @@
-use std::fmt;
 use std::time::Duration;
 
 use crate::vocabulary::invalid_config::{
@@ -6,6 +5,7 @@ use crate::vocabulary::invalid_config::{
 };
 use crate::vocabulary::observe::{Common, common_setters};
 use crate::vocabulary::rng::Rng;
+use crate::vocabulary::setters::setters;
 use crate::vocabulary::spawn::Spawner;
 
 /// What happens to a key whose handler ended without a kept answer.
@@ -52,7 +52,7 @@ pub enum LostClaim {
 /// duplicates.
 ///
 /// Setters take it by value. The layer checks it when it is built.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
 #[must_use]
@@ -120,40 +120,30 @@ impl Config {
         }
     }
 
-    /// Sets how long an answer is kept. Default: 300 s, longer than most clients retry. Clients
-    /// that retry after hours need more. Longer than zero, at most 365 days.
-    pub fn result_lifetime(mut self, lifetime: Duration) -> Self {
-        self.result_lifetime = lifetime;
-        self
-    }
+    setters! {
+        /// Sets how long an answer is kept. Default: 300 s, longer than most clients retry. Clients
+        /// that retry after hours need more. Longer than zero, at most 365 days.
+        pub fn result_lifetime(lifetime: Duration);
 
-    /// Sets how long a claim holds without being renewed. The layer renews it after every third of
-    /// this time while the handler runs.
-    ///
-    /// Default: 30 s. After a crash, the key is free again after at most 30 s. A pause of the
-    /// process of up to 20 s has no effect. At least 3 ms, at most 365 days.
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
+        /// Sets how long a claim holds without being renewed. The layer renews it after every third of
+        /// this time while the handler runs.
+        ///
+        /// Default: 30 s. After a crash, the key is free again after at most 30 s. A pause of the
+        /// process of up to 20 s has no effect. At least 3 ms, at most 365 days.
+        pub fn lease(lease: Duration);
 
-    /// Sets whether a call whose key is in flight is refused immediately, with the
-    /// [`in_flight_hint`](Self::in_flight_hint) as `retry_after`. Default: off. The call waits for
-    /// the answer of the call in flight.
-    pub fn refuse_in_flight(mut self, refuse: bool) -> Self {
-        self.refuse_in_flight = refuse;
-        self
-    }
+        /// Sets whether a call whose key is in flight is refused immediately, with the
+        /// [`in_flight_hint`](Self::in_flight_hint) as `retry_after`. Default: off. The call waits for
+        /// the answer of the call in flight.
+        pub fn refuse_in_flight(refuse: bool);
 
-    /// Sets the `retry_after` of a call that is refused because its key is in flight.
-    ///
-    /// Default: the rest of the lease, after which the key is free at the latest. Most handlers end
-    /// long before that, so a client that waits for the hint waits too long. Over HTTP the default
-    /// is 1 s. The refusal returns the rest of the lease if that is shorter than the hint. Longer
-    /// than zero, at most 365 days.
-    pub fn in_flight_hint(mut self, hint: Duration) -> Self {
-        self.in_flight_hint = Some(hint);
-        self
+        /// Sets the `retry_after` of a call that is refused because its key is in flight.
+        ///
+        /// Default: the rest of the lease, after which the key is free at the latest. Most handlers end
+        /// long before that, so a client that waits for the hint waits too long. Over HTTP the default
+        /// is 1 s. The refusal returns the rest of the lease if that is shorter than the hint. Longer
+        /// than zero, at most 365 days.
+        pub fn in_flight_hint(hint: Duration) => Some(hint);
     }
 
     /// Sets the [`in_flight_hint`](Self::in_flight_hint) unless it is set already. It is for layers
@@ -163,100 +153,72 @@ impl Config {
         self
     }
 
-    /// Sets how long a call whose key is in flight waits before it is refused. Default: 30 s, the
-    /// default lease. At most 365 days.
-    pub fn longest_wait(mut self, wait: Duration) -> Self {
-        self.longest_wait = wait;
-        self
-    }
+    setters! {
+        /// Sets how long a call whose key is in flight waits before it is refused. Default: 30 s, the
+        /// default lease. At most 365 days.
+        pub fn longest_wait(wait: Duration);
 
-    /// Sets how often the first waiter for a call of another process asks the store. A failed
-    /// operation of the store waits as long before its next attempt.
-    ///
-    /// Default: 100 ms. Calls that wait for a call of the same layer do not poll: they are woken.
-    /// Longer than zero, at most 365 days.
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.poll_interval = interval;
-        self
-    }
+        /// Sets how often the first waiter for a call of another process asks the store. A failed
+        /// operation of the store waits as long before its next attempt.
+        ///
+        /// Default: 100 ms. Calls that wait for a call of the same layer do not poll: they are woken.
+        /// Longer than zero, at most 365 days.
+        pub fn poll_interval(interval: Duration);
 
-    /// Sets whether a request without a key is refused. Default: off. It passes through
-    /// unprotected.
-    pub fn key_required(mut self, required: bool) -> Self {
-        self.key_required = required;
-        self
-    }
+        /// Sets whether a request without a key is refused. Default: off. It passes through
+        /// unprotected.
+        pub fn key_required(required: bool);
 
-    /// Sets what happens to the key of a call whose answer is not kept. Default: [`Leave::Free`].
-    /// After an error the handler is done, and a retry may succeed.
-    pub fn failed_calls(mut self, leave: Leave) -> Self {
-        self.failed_calls = leave;
-        self
-    }
+        /// Sets what happens to the key of a call whose answer is not kept. Default: [`Leave::Free`].
+        /// After an error the handler is done, and a retry may succeed.
+        pub fn failed_calls(leave: Leave);
 
-    /// Sets whether the handler runs **again** after a call that did its work but whose result
-    /// could not be kept.
-    ///
-    /// A result cannot be kept if it is too large for the store or the cap, or cannot be encoded.
-    /// If on, such a call counts as failed. Default: off. The key stays done for the
-    /// [`result_lifetime`](Self::result_lifetime), and repetitions are refused as
-    /// [`ResultNotKept`](crate::ErrorKind::ResultNotKept). A payment is therefore not made twice
-    /// because its receipt was long.
-    pub fn rerun_if_not_kept(mut self, rerun: bool) -> Self {
-        self.rerun_if_not_kept = rerun;
-        self
-    }
+        /// Sets whether the handler runs **again** after a call that did its work but whose result
+        /// could not be kept.
+        ///
+        /// A result cannot be kept if it is too large for the store or the cap, or cannot be encoded.
+        /// If on, such a call counts as failed. Default: off. The key stays done for the
+        /// [`result_lifetime`](Self::result_lifetime), and repetitions are refused as
+        /// [`ResultNotKept`](crate::ErrorKind::ResultNotKept). A payment is therefore not made twice
+        /// because its receipt was long.
+        pub fn rerun_if_not_kept(rerun: bool);
 
-    /// Sets what happens to the key of a call that panics or is dropped. Default: [`Leave::Free`],
-    /// so that a retry need not wait. Choose [`Leave::UntilLeaseEnds`] if a dropped call may still
-    /// have its effect elsewhere.
-    pub fn abandoned_calls(mut self, leave: Leave) -> Self {
-        self.abandoned_calls = leave;
-        self
-    }
+        /// Sets what happens to the key of a call that panics or is dropped. Default: [`Leave::Free`],
+        /// so that a retry need not wait. Choose [`Leave::UntilLeaseEnds`] if a dropped call may still
+        /// have its effect elsewhere.
+        pub fn abandoned_calls(leave: Leave);
 
-    /// Sets the reaction to a call whose key cannot be claimed because the store does not work.
-    /// Default: [`StoreFailure::Closed`], so that no handler runs unprotected.
-    ///
-    /// The policy also decides about a handler whose lease ends because the store does not renew
-    /// it. With [`StoreFailure::Closed`] the layer stops polling the handler until the store
-    /// confirms the claim. If the store does not confirm within the [`patience`](Self::patience),
-    /// the layer drops the handler, and the call fails as a call whose claim was lost. With
-    /// [`StoreFailure::Open`], or [`LostClaim::Answer`], the handler continues. A handler that
-    /// completes its claim in its own transaction continues as well, because the store refuses that
-    /// transaction after a takeover.
-    pub fn store_failure(mut self, policy: StoreFailure) -> Self {
-        self.store_failure = policy;
-        self
-    }
+        /// Sets the reaction to a call whose key cannot be claimed because the store does not work.
+        /// Default: [`StoreFailure::Closed`], so that no handler runs unprotected.
+        ///
+        /// The policy also decides about a handler whose lease ends because the store does not renew
+        /// it. With [`StoreFailure::Closed`] the layer stops polling the handler until the store
+        /// confirms the claim. If the store does not confirm within the [`patience`](Self::patience),
+        /// the layer drops the handler, and the call fails as a call whose claim was lost. With
+        /// [`StoreFailure::Open`], or [`LostClaim::Answer`], the handler continues. A handler that
+        /// completes its claim in its own transaction continues as well, because the store refuses that
+        /// transaction after a takeover.
+        pub fn store_failure(policy: StoreFailure);
 
-    /// Sets how often a store operation is attempted before it counts as failed. The attempts are
-    /// one poll interval apart, and only transient failures are attempted again. Default: 3. At
-    /// least 1.
-    pub fn store_attempts(mut self, attempts: u32) -> Self {
-        self.store_attempts = attempts;
-        self
-    }
+        /// Sets how often a store operation is attempted before it counts as failed. The attempts are
+        /// one poll interval apart, and only transient failures are attempted again. Default: 3. At
+        /// least 1.
+        pub fn store_attempts(attempts: u32);
 
-    /// Sets how long the layer waits for a store operation with all its attempts.
-    ///
-    /// Default: 30 s, the default lease. One attempt gets a third of it, half of it with two
-    /// attempts, or all of it with one. Longer than zero, at most 365 days.
-    ///
-    /// An operation without an answer may still take effect, so the layer treats it as an operation
-    /// whose answer was lost. A call whose key cannot be claimed is handled as
-    /// [`store_failure`](Self::store_failure) says. A call whose answer cannot be stored still gets
-    /// its answer.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
+        /// Sets how long the layer waits for a store operation with all its attempts.
+        ///
+        /// Default: 30 s, the default lease. One attempt gets a third of it, half of it with two
+        /// attempts, or all of it with one. Longer than zero, at most 365 days.
+        ///
+        /// An operation without an answer may still take effect, so the layer treats it as an operation
+        /// whose answer was lost. A call whose key cannot be claimed is handled as
+        /// [`store_failure`](Self::store_failure) says. A call whose answer cannot be stored still gets
+        /// its answer.
+        pub fn patience(patience: Duration);
 
-    /// Sets the answer to a caller whose claim was taken over. Default: [`LostClaim::Refuse`], so
-    /// that a key never has two answers.
-    pub fn lost_claim(mut self, policy: LostClaim) -> Self {
-        self.lost_claim = policy;
-        self
+        /// Sets the answer to a caller whose claim was taken over. Default: [`LostClaim::Refuse`], so
+        /// that a key never has two answers.
+        pub fn lost_claim(policy: LostClaim);
     }
 
     /// Sets how often expired entries are removed from the store, and how many in one operation.
@@ -271,29 +233,22 @@ impl Config {
         self
     }
 
-    /// Runs each handler on a separate task, at most `max` concurrently. A caller that drops the
-    /// call does not stop the handler, and its retry finds the answer.
-    ///
-    /// Default: off. A call above `max` is refused. At least 1.
-    pub fn detached(mut self, max: u32) -> Self {
-        self.detached = Some(max);
-        self
-    }
+    setters! {
+        /// Runs each handler on a separate task, at most `max` concurrently. A caller that drops the
+        /// call does not stop the handler, and its retry finds the answer.
+        ///
+        /// Default: off. A call above `max` is refused. At least 1.
+        pub fn detached(max: u32) => Some(max);
 
-    /// Sets the source of claim ids. Default: a separate source with a random seed.
-    ///
-    /// A seeded source makes the same ids in every run, for simulations. Layers that share a store
-    /// must then have different seeds, because a claim with the same id is the same claim.
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.rng = rng;
-        self
-    }
+        /// Sets the source of claim ids. Default: a separate source with a random seed.
+        ///
+        /// A seeded source makes the same ids in every run, for simulations. Layers that share a store
+        /// must then have different seeds, because a claim with the same id is the same claim.
+        pub fn rng(rng: Rng);
 
-    /// Sets the executor of detached handlers and of the clean-up after dropped calls. Default:
-    /// `tokio::spawn`. Without a runtime, the clean-up does not run, and the lease ends by itself.
-    pub fn spawner(mut self, spawner: Spawner) -> Self {
-        self.spawner = spawner;
-        self
+        /// Sets the executor of detached handlers and of the clean-up after dropped calls. Default:
+        /// `tokio::spawn`. Without a runtime, the clean-up does not run, and the lease ends by itself.
+        pub fn spawner(spawner: Spawner);
     }
 
     common_setters!();
@@ -317,15 +272,5 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("result_lifetime", &self.result_lifetime)
-            .field("lease", &self.lease)
-            .field("detached", &self.detached)
-            .finish_non_exhaustive()
     }
 }

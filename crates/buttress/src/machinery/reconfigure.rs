@@ -1,6 +1,7 @@
 //! The rules of a running pattern, which are read and changed while calls run.
 
 use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::observe::Common;
 
 /// The shared state of a pattern whose rules can change while calls run.
 pub trait Reconfigure {
@@ -22,13 +23,13 @@ pub trait Reconfigure {
     /// wakes tasks.
     fn serve(&self) {}
 
-    /// Reports a change.
-    fn report(&self);
+    /// The name, clock and observer of the layer.
+    fn common(&self) -> &Common;
 
     /// Serves the waiting calls that the change admits, and reports the change.
     fn announce(&self) {
         self.serve();
-        self.report();
+        self.common().reconfigured();
     }
 
     /// Replaces the rules by those of `config`, all of them or none.
@@ -50,3 +51,47 @@ pub(crate) trait Operated {
 
     fn shared(&self) -> &Self::Shared;
 }
+
+/// What every `Handle` over a `Shared` of this kind has: its rules, read back and changed, and its `Debug`. The
+/// caller documents what `reconfigure` changes.
+macro_rules! operated {
+    ($(#[$reconfigure:meta])+ pub fn reconfigure(&self, config: &Config);) => {
+        impl Handle {
+            /// Returns the rules in force, with the name, clock and observer of the layer.
+            pub fn config(&self) -> Config {
+                self.shared.config()
+            }
+
+            $(#[$reconfigure])+
+            pub fn reconfigure(&self, config: &Config) -> Result<(), $crate::InvalidConfig> {
+                self.shared.reconfigure(config)
+            }
+
+            /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+            ///
+            /// # Errors
+            /// The errors of [`reconfigure`](Self::reconfigure).
+            pub fn accepts(&self, config: &Config) -> Result<(), $crate::InvalidConfig> {
+                Shared::accepts(&self.shared.config(), config)
+            }
+        }
+
+        impl $crate::machinery::reconfigure::Operated for Handle {
+            type Shared = Shared;
+
+            fn shared(&self) -> &Shared {
+                &self.shared
+            }
+        }
+
+        impl std::fmt::Debug for Handle {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct("Handle")
+                    .field("name", &self.shared.common().name)
+                    .field("stats", &self.stats())
+                    .finish()
+            }
+        }
+    };
+}
+pub(crate) use operated;

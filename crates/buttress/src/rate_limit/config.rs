@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::vocabulary::observe::{Common, Observer, common_setters};
+use crate::vocabulary::setters::setters;
 
 /// The algorithm of the limit.
 #[non_exhaustive]
@@ -66,12 +67,11 @@ impl Config {
         Self::default()
     }
 
-    /// Sets the size of the bucket: how many tokens can be taken together after a quiet time.
-    /// Default: 10, one second's worth of the default rate. At least 1. For window policies, the
-    /// limit of a window.
-    pub fn max_tokens(mut self, tokens: u32) -> Self {
-        self.max_tokens = tokens;
-        self
+    setters! {
+        /// Sets the size of the bucket: how many tokens can be taken together after a quiet time.
+        /// Default: 10, one second's worth of the default rate. At least 1. For window policies, the
+        /// limit of a window.
+        pub fn max_tokens(tokens: u32);
     }
 
     /// Sets the rate: `tokens` come back evenly in every `period`. Default: 10 per second. At least
@@ -94,31 +94,24 @@ impl Config {
         Self { policy: Policy::SlidingWindow, ..self }.max_tokens(limit).refill(limit, period)
     }
 
-    /// Sets how many calls may wait, in [`queued`](super::RateLimitLayer::queued) layers and
-    /// [`Handle::acquire`](super::Handle::acquire). Default: 1000, which bounds memory even if
-    /// [`max_wait`](Self::max_wait) is long.
-    pub fn queue(mut self, calls: u32) -> Self {
-        self.queue = calls;
-        self
-    }
+    setters! {
+        /// Sets how many calls may wait, in [`queued`](super::RateLimitLayer::queued) layers and
+        /// [`Handle::acquire`](super::Handle::acquire). Default: 1000, which bounds memory even if
+        /// [`max_wait`](Self::max_wait) is long.
+        pub fn queue(calls: u32);
 
-    /// Sets how long a call may wait for its tokens. A call that would have to wait longer is
-    /// refused immediately. A call that has its tokens may wait longer for the inner service.
-    /// Default: 1 second. Longer than zero, at most 365 days.
-    pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.max_wait = wait;
-        self
-    }
+        /// Sets how long a call may wait for its tokens. A call that would have to wait longer is
+        /// refused immediately. A call that has its tokens may wait longer for the inner service.
+        /// Default: 1 second. Longer than zero, at most 365 days.
+        pub fn max_wait(wait: Duration);
 
-    /// Sets how long a [`backpressure`](super::RateLimitLayer::backpressure) service that is not
-    /// polled keeps a token that it was granted while it waited.
-    ///
-    /// The token then goes to the next waiter, or to any caller if no other service waits. The
-    /// service keeps its place at the head of the queue: when it is polled again, it is served
-    /// first. Default: 1 second. Longer than zero, at most 365 days.
-    pub fn claim_within(mut self, time: Duration) -> Self {
-        self.claim_within = time;
-        self
+        /// Sets how long a [`backpressure`](super::RateLimitLayer::backpressure) service that is not
+        /// polled keeps a token that it was granted while it waited.
+        ///
+        /// The token then goes to the next waiter, or to any caller if no other service waits. The
+        /// service keeps its place at the head of the queue: when it is polled again, it is served
+        /// first. Default: 1 second. Longer than zero, at most 365 days.
+        pub fn claim_within(time: Duration);
     }
 
     common_setters!();

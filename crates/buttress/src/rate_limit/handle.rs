@@ -1,15 +1,13 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Config;
 use super::shared::{Counter, Refill, Shared};
 use crate::machinery::queue::Gauges;
-use crate::machinery::reconfigure::{Operated, Reconfigure as _};
+use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
 use crate::sync::lock;
 use crate::vocabulary::error::Error;
-use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// Handle of a rate limiter, for operators and for use without tower. Cheap to clone.
 ///
@@ -68,33 +66,6 @@ impl Handle {
         self.shared.limiter.available(self.shared.common.clock.now())
     }
 
-    /// Returns the rules in force, with the name, clock and observer of the layer.
-    pub fn config(&self) -> Config {
-        self.shared.config()
-    }
-
-    /// Changes rate, size, queue and waits to the values of `config`.
-    ///
-    /// The level stays: a limit that was used up before the change is used up after it. A larger
-    /// bucket fills at its rate. In a fixed window, the addition of a larger limit becomes
-    /// available with the next window. In a sliding window, it becomes available one period after
-    /// the change. A smaller limit holds immediately.
-    ///
-    /// # Errors
-    /// The errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), and a change of the
-    /// policy. Nothing changes then.
-    pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.shared.reconfigure(config)
-    }
-
-    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
-    ///
-    /// # Errors
-    /// The errors of [`reconfigure`](Self::reconfigure).
-    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        Shared::accepts(&self.shared.config(), config)
-    }
-
     /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -117,12 +88,18 @@ impl Handle {
     }
 }
 
-impl Operated for Handle {
-    type Shared = Shared;
-
-    fn shared(&self) -> &Shared {
-        &self.shared
-    }
+operated! {
+    /// Changes rate, size, queue and waits to the values of `config`.
+    ///
+    /// The level stays: a limit that was used up before the change is used up after it. A larger
+    /// bucket fills at its rate. In a fixed window, the addition of a larger limit becomes
+    /// available with the next window. In a sliding window, it becomes available one period after
+    /// the change. A smaller limit holds immediately.
+    ///
+    /// # Errors
+    /// The errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), and a change of the
+    /// policy. Nothing changes then.
+    pub fn reconfigure(&self, config: &Config);
 }
 
 impl HasHandle for Shared {
@@ -130,15 +107,6 @@ impl HasHandle for Shared {
 
     fn handle(self: &Arc<Self>) -> Handle {
         Handle { shared: self.clone() }
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("name", &self.shared.common.name)
-            .field("stats", &self.stats())
-            .finish()
     }
 }
 

@@ -330,7 +330,7 @@ impl Reconfigure for Shared {
         waiting::settle(self);
     }
 
-    fn report(&self) {
-        self.common.reconfigured();
+    fn common(&self) -> &Common {
+        &self.common
     }
 }

@@ -1,11 +1,9 @@
-use std::fmt;
 use std::sync::Arc;
 
 use super::config::Config;
 use super::shared::{Counter, Shared};
-use crate::machinery::reconfigure::{Operated, Reconfigure as _};
+use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::sync::lock;
-use crate::vocabulary::invalid_config::InvalidConfig;
 
 /// Handle of a retry, for operators. Cheap to clone.
 ///
@@ -16,28 +14,6 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Returns the rules in force, with the name, clock and observer of the layer.
-    pub fn config(&self) -> Config {
-        self.shared.config()
-    }
-
-    /// Replaces attempts, backoff and times by those of `config`, for failures from now on. The
-    /// budget and the source of jitter stay.
-    ///
-    /// # Errors
-    /// The errors of [`RetryLayer::new`](super::RetryLayer::new). Nothing changes then.
-    pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.shared.reconfigure(config)
-    }
-
-    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
-    ///
-    /// # Errors
-    /// The errors of [`reconfigure`](Self::reconfigure).
-    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        Shared::accepts(&self.shared.config(), config)
-    }
-
     /// Returns how many retries the [budget](super::Budget) has left now. `None` without a budget.
     #[must_use]
     pub fn balance(&self) -> Option<u64> {
@@ -59,21 +35,13 @@ impl Handle {
     }
 }
 
-impl Operated for Handle {
-    type Shared = Shared;
-
-    fn shared(&self) -> &Shared {
-        &self.shared
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("name", &self.shared.common.name)
-            .field("stats", &self.stats())
-            .finish()
-    }
+operated! {
+    /// Replaces attempts, backoff and times by those of `config`, for failures from now on. The
+    /// budget and the source of jitter stay.
+    ///
+    /// # Errors
+    /// The errors of [`RetryLayer::new`](super::RetryLayer::new). Nothing changes then.
+    pub fn reconfigure(&self, config: &Config);
 }
 
 /// A snapshot of a retry.

@@ -165,8 +165,8 @@ impl Reconfigure for Shared {
         self.apply_policy(config.policy);
     }
 
-    fn report(&self) {
-        self.common.reconfigured();
+    fn common(&self) -> &Common {
+        &self.common
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::{Event, Observer};
+use crate::vocabulary::setters::setters;
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
 /// Configuration of a sidecar and its parts. All parts share its name, clock and observer.
@@ -42,50 +43,31 @@ impl Config {
         Self::default()
     }
 
-    /// Sets the limiter of incoming requests. Default: no limiter, because the right limit depends
-    /// on the callers.
-    pub fn rate_limit(mut self, config: rate_limit::Config) -> Self {
-        self.rate_limit = Some(config);
-        self
-    }
+    setters! {
+        /// Sets the limiter of incoming requests. Default: no limiter, because the right limit depends
+        /// on the callers.
+        pub fn rate_limit(config: rate_limit::Config) => Some(config);
 
-    /// Sets the circuit breaker. Default: 5 exhausted requests in a row open the circuit for 30
-    /// seconds, and 2 successes close it. One success alone may be chance.
-    pub fn circuit_breaker(mut self, config: circuit_breaker::Config) -> Self {
-        self.circuit_breaker = config;
-        self
-    }
+        /// Sets the circuit breaker. Default: 5 exhausted requests in a row open the circuit for 30
+        /// seconds, and 2 successes close it. One success alone may be chance.
+        pub fn circuit_breaker(config: circuit_breaker::Config);
 
-    /// Sets how long one attempt may take. Default: 5 seconds. Longer than zero, at most 365 days.
-    pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.time_limit = limit;
-        self
-    }
+        /// Sets how long one attempt may take. Default: 5 seconds. Longer than zero, at most 365 days.
+        pub fn time_limit(limit: Duration);
 
-    /// Sets the retry. Default: 4 attempts, with doubling waits from 100 ms and full jitter.
-    pub fn retry(mut self, config: retry::Config) -> Self {
-        self.retry = config;
-        self
-    }
+        /// Sets the retry. Default: 4 attempts, with doubling waits from 100 ms and full jitter.
+        pub fn retry(config: retry::Config);
 
-    /// Sets the name in errors, events, logs and metrics. Default: no name in errors, and the name
-    /// of the pattern elsewhere.
-    pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = name.into();
-        self
-    }
+        /// Sets the name in errors, events, logs and metrics. Default: no name in errors, and the name
+        /// of the pattern elsewhere.
+        pub fn name(name: impl Into<Name>) => name.into();
 
-    /// Sets the clock of all parts. Default: tokio's.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
+        /// Sets the clock of all parts. Default: tokio's.
+        pub fn clock(clock: Clock);
 
-    /// Sets an observer of the events of all parts. Default: none. `tracing` receives every event
-    /// in any case.
-    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
-        self
+        /// Sets an observer of the events of all parts. Default: none. `tracing` receives every event
+        /// in any case.
+        pub fn observer(observer: impl Observer + 'static) => Some(Arc::new(observer));
     }
 
     pub(super) fn time_limit_config(&self) -> time_limit::Config {

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +5,7 @@ use std::time::Duration;
 use super::config::Config;
 use super::future::Limited;
 use super::shared::{Counter, Shared};
-use crate::machinery::reconfigure::{Operated, Reconfigure as _};
-use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::machinery::reconfigure::{Reconfigure as _, operated};
 
 /// Handle of a time limit, for operators and for use without tower. Cheap to clone.
 ///
@@ -39,27 +37,6 @@ impl Handle {
         Shared::begin(&self.shared, None, || future)
     }
 
-    /// Returns the rules in force, with the name, clock and observer of the layer.
-    pub fn config(&self) -> Config {
-        self.shared.config()
-    }
-
-    /// Replaces the limit by the limit of `config`, for calls that begin from now on.
-    ///
-    /// # Errors
-    /// The errors of [`TimeLimitLayer::new`](super::TimeLimitLayer::new). Nothing changes then.
-    pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
-        self.shared.reconfigure(config)
-    }
-
-    /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
-    ///
-    /// # Errors
-    /// The errors of [`reconfigure`](Self::reconfigure).
-    pub fn accepts(&self, config: &Config) -> Result<(), InvalidConfig> {
-        Shared::accepts(&self.shared.config(), config)
-    }
-
     /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -72,21 +49,12 @@ impl Handle {
     }
 }
 
-impl Operated for Handle {
-    type Shared = Shared;
-
-    fn shared(&self) -> &Shared {
-        &self.shared
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("name", &self.shared.common.name)
-            .field("stats", &self.stats())
-            .finish()
-    }
+operated! {
+    /// Replaces the limit by the limit of `config`, for calls that begin from now on.
+    ///
+    /// # Errors
+    /// The errors of [`TimeLimitLayer::new`](super::TimeLimitLayer::new). Nothing changes then.
+    pub fn reconfigure(&self, config: &Config);
 }
 
 /// A snapshot of a time limit.

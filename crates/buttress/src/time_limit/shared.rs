@@ -99,8 +99,8 @@ impl Reconfigure for Shared {
         self.limit.store(clock::to_nanos(config.limit), Ordering::Relaxed);
     }
 
-    fn report(&self) {
-        self.common.reconfigured();
+    fn common(&self) -> &Common {
+        &self.common
     }
 }
 

@@ -20,5 +20,6 @@ pub(crate) mod pattern;
 pub(crate) mod reading;
 pub(crate) mod reject;
 pub(crate) mod rng;
+pub(crate) mod setters;
 pub(crate) mod spawn;
 pub(crate) mod store_error;

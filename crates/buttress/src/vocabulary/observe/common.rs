@@ -12,7 +12,7 @@ use crate::vocabulary::pattern::Pattern;
 
 /// The name, the clock and the observer of a configuration.
 #[derive(Clone, Default)]
-pub(crate) struct Common {
+pub struct Common {
     pub(crate) name: Name,
     pub(crate) clock: Clock,
     pub(crate) observer: Option<Arc<dyn Observer>>,
