@@ -13,7 +13,7 @@ use buttress::ErrorKind;
 use buttress::bulkhead::{BulkheadLayer, Config};
 use tower::Layer;
 
-use crate::support::{AppError, Ask, Scripted, Step, begin, is_pending, now};
+use crate::support::{AppError, Ask, Scripted, Step, begin, behind, is_pending, now};
 
 fn bulkhead(config: Config) -> BulkheadLayer {
     BulkheadLayer::new(config).unwrap()
@@ -25,10 +25,9 @@ fn one() -> Config {
 
 #[tokio::test(start_paused = true)]
 async fn the_default_runs_ten_and_refuses_the_eleventh() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Held);
     let layer = BulkheadLayer::default();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Held);
     let mut running: Vec<_> = (0..10).map(|n| begin(&mut service, Ask(n))).collect();
     assert!(running.iter_mut().all(is_pending));
     let error = now(begin(&mut service, Ask(10))).unwrap_err();
@@ -45,9 +44,8 @@ async fn the_default_runs_ten_and_refuses_the_eleventh() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_is_over_when_its_future_is_ready_though_it_is_kept() {
-    let (inner, _log) = Scripted::new();
     let layer = bulkhead(one());
-    let mut service = layer.layer(inner);
+    let (mut service, _log) = behind(&layer, []);
     let mut kept = begin(&mut service, Ask(0));
     assert_eq!(layer.handle().stats().active, 1);
     assert!(!is_pending(&mut kept));
@@ -59,9 +57,7 @@ async fn a_call_is_over_when_its_future_is_ready_though_it_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_call_gives_its_permit_back() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]);
-    let mut service = bulkhead(one()).layer(inner);
+    let (mut service, _) = behind(&bulkhead(one()), [Step::Fail]);
     assert_eq!(now(begin(&mut service, Ask(0))), Err(AppError::Broken("scripted failure")));
     assert_eq!(now(begin(&mut service, Ask(0))), Ok(2));
 }

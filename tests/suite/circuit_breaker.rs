@@ -14,7 +14,7 @@ use buttress::circuit_breaker::{CircuitBreakerLayer, Config};
 use buttress::{CircuitState, ErrorKind};
 use tower::{Layer, Service};
 
-use crate::support::{AppError, Ask, Scripted, Step, begin, call, ms, now};
+use crate::support::{AppError, Ask, Scripted, Step, begin, behind, call, ms, now};
 
 fn breaker(config: Config) -> CircuitBreakerLayer {
     CircuitBreakerLayer::new(config).unwrap()
@@ -34,10 +34,9 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn it_opens_at_the_fifth_failure_in_a_row() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail; 4]).then([Step::Answer]).then([Step::Fail; 5]);
     let layer = CircuitBreakerLayer::default();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.then([Step::Fail; 4]).then([Step::Answer]).then([Step::Fail; 5]);
     for n in 1..=10 {
         assert_eq!(layer.handle().state(), CircuitState::Closed, "before call {n}");
         let _ = ask(&mut service);
@@ -52,10 +51,8 @@ async fn it_opens_at_the_fifth_failure_in_a_row() {
 
 #[tokio::test(start_paused = true)]
 async fn it_refuses_until_exactly_thirty_seconds_have_passed() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail; 5]);
     let layer = CircuitBreakerLayer::default();
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::Fail; 5]);
     while layer.handle().state() == CircuitState::Closed {
         let _ = ask(&mut service);
     }
@@ -77,9 +74,8 @@ async fn it_refuses_until_exactly_thirty_seconds_have_passed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_over_a_pending_service_refuses_at_once() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     log.block();
     layer.handle().try_acquire().unwrap().failure();
     assert_eq!(ask(&mut service).unwrap_err().kind(), Some(ErrorKind::CircuitOpen));
@@ -88,9 +84,8 @@ async fn an_open_circuit_over_a_pending_service_refuses_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_poll_ready_saw_is_what_the_call_gets() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     layer.handle().try_acquire().unwrap().failure();
     assert!(crate::support::Waiter::new().poll_ready(&mut service).is_ready());
     // The service was not polled, so it must not be called although the circuit is closed now.
@@ -125,10 +120,9 @@ async fn eight_services_of_one_layer_open_together() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_overrules_it() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy());
     let handle = layer.handle();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
 
     handle.force_open();
     tokio::time::advance(ms(1_000_000)).await;
@@ -179,10 +173,9 @@ async fn a_live_change_of_the_rules_keeps_the_state() {
 
 #[tokio::test(start_paused = true)]
 async fn counters_add_up() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Answer, Step::Fail, Step::Answer, Step::Fail, Step::Fail]);
     let layer = breaker(Config::new().consecutive_failures(2).count_calls(true));
-    let mut service = layer.layer(inner);
+    let (mut service, _) =
+        behind(&layer, [Step::Answer, Step::Fail, Step::Answer, Step::Fail, Step::Fail]);
     for _ in 0..9 {
         let _ = call(&mut service, Ask(0)).await;
     }

@@ -7,3 +7,4 @@ mod owners;
 mod relays;
 mod saga;
 mod store;
+mod ways;

@@ -13,7 +13,7 @@ use buttress::retry::{self, Backoff, RetryLayer};
 use buttress::{CircuitState, ErrorKind, Event, GaveUp, Name, Observer};
 use tower::Layer;
 
-use crate::support::{Ask, Scripted, Step, begin, call, is_pending, ms, now};
+use crate::support::{Ask, Scripted, Step, begin, behind, call, is_pending, ms, now};
 
 #[derive(Clone, Default)]
 struct Ear(Arc<Mutex<Vec<(String, Event)>>>);
@@ -50,8 +50,7 @@ async fn a_breaker_tells_every_change_of_state_and_every_refusal() {
     let layer = CircuitBreakerLayer::new(config.name("api").observer(ear.clone())).unwrap();
     let handle = layer.handle();
     let changed = |from, to| Event::CircuitChanged { from, to, circuit: 0 };
-    let (inner, log) = Scripted::new();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     assert!(now(begin(&mut service, Ask(0))).is_ok());
     assert_eq!(ear.heard("api"), []);
     log.then([Step::Fail]);

@@ -7,7 +7,8 @@ use buttress::{Clock, Event, Name, Outcome, classify_fn};
 use tower::Layer;
 
 use crate::support::{
-    AppError, Ask, Scripted, Step, Waiter, Watch, begin, call, is_pending, ms, now, panic_of,
+    AppError, Ask, Scripted, Step, Waiter, Watch, begin, behind, call, is_pending, ms, now,
+    panic_of,
 };
 
 const BROKEN: AppError = AppError::Broken("scripted failure");
@@ -20,10 +21,8 @@ fn failing() -> Scripted {
 
 #[tokio::test(start_paused = true)]
 async fn a_value_answers_a_failure_and_nothing_else() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Answer, Step::Fail]);
     let layer = FallbackLayer::value(99u32).config(Config::new().count_calls(true));
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::Answer, Step::Fail]);
     assert_eq!(now(begin(&mut service, Ask(0))), Ok(1));
     assert_eq!(now(begin(&mut service, Ask(0))), Ok(99));
     let stats = layer.handle().stats();

@@ -24,7 +24,7 @@ use buttress::idempotency::{
 use buttress::{AsError, ErrorKind, Event, Name};
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
-use crate::support::{AppError, Ask, Scripted, Step, begin, call, ms, now};
+use crate::support::{AppError, Ask, Scripted, Step, begin, behind, call, ms, now};
 
 type ByAsk = fn(&Ask) -> Result<Key, InvalidKey>;
 type Layered = IdempotencyLayer<ByAsk, u32>;
@@ -48,9 +48,8 @@ fn over(config: Config, store: MemoryStore<u32>) -> Layered {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_call_runs_and_every_repetition_gets_its_answer() {
-    let (inner, log) = Scripted::new();
     let layer = layer(config());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     assert_eq!(now(begin(&mut service, Ask(7))).unwrap(), 1);
     for _ in 0..3 {
         assert_eq!(now(begin(&mut service, Ask(7))).unwrap(), 1);
@@ -65,8 +64,7 @@ async fn the_first_call_runs_and_every_repetition_gets_its_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_kept_for_its_lifetime_to_the_instant() {
-    let (inner, log) = Scripted::new();
-    let mut service = layer(config().result_lifetime(ms(1000))).layer(inner);
+    let (mut service, log) = behind(&layer(config().result_lifetime(ms(1000))), []);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     tokio::time::advance(ms(999)).await;
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
@@ -77,9 +75,7 @@ async fn an_answer_is_kept_for_its_lifetime_to_the_instant() {
 
 #[tokio::test(start_paused = true)]
 async fn the_default_lifetime_is_300_seconds_from_the_answer_on() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(5000)]);
-    let mut service = layer(config()).layer(inner);
+    let (mut service, _) = behind(&layer(config()), [Step::AnswerAfter(5000)]);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     tokio::time::advance(ms(299_999)).await;
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
@@ -89,10 +85,8 @@ async fn the_default_lifetime_is_300_seconds_from_the_answer_on() {
 
 #[tokio::test(start_paused = true)]
 async fn errors_are_not_kept_and_free_the_key() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail, Step::Answer]);
     let layer = layer(config());
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::Fail, Step::Answer]);
     let error = call(&mut service, Ask(7)).await.unwrap_err();
     assert_eq!(error, AppError::Broken("scripted failure"));
     assert_eq!(layer.handle().stats().store.unwrap().in_flight, 0);
@@ -120,8 +114,7 @@ async fn results_are_kept_where_a_closure_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_a_closure_turns_down_are_not_kept() {
-    let (inner, log) = Scripted::new();
-    let mut service = layer(config()).keep_if(|answer: &u32| *answer > 1).layer(inner);
+    let (mut service, log) = behind(&layer(config()).keep_if(|answer: &u32| *answer > 1), []);
     let mut answers = Vec::new();
     for _ in 0..3 {
         answers.push(call(&mut service, Ask(7)).await.unwrap());
@@ -290,10 +283,15 @@ async fn what_happens_is_told() {
         let told = told.clone();
         move |layer: Name, event: &Event| told.lock().unwrap().push((layer, event.clone()))
     };
+<<<<<<< HEAD
     let layer = layer(config().name("pay").observer(observer));
     let (inner, log) = Scripted::new();
     log.then([Step::FailAfter(10)]);
     let mut service = layer.layer(inner);
+=======
+    let layer = layer(config().name("pay").observer(hears));
+    let (mut service, _) = behind(&layer, [Step::FailAfter(10)]);
+>>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
     let (first, second) = tokio::join!(begin(&mut service, Ask(7)), begin(&mut service, Ask(7)));
     assert!(first.is_err() && second.is_ok());
     call(&mut service, Ask(7)).await.unwrap();

@@ -8,7 +8,7 @@ use buttress::rate_limit::{self, KeyedRateLimitLayer};
 use buttress::{CircuitState, ErrorKind};
 use tower::Layer;
 
-use crate::support::{Ask, Scripted, Step, begin, is_pending, ms, now, panic_of};
+use crate::support::{Ask, Scripted, Step, begin, behind, is_pending, ms, now, panic_of};
 
 type Key = fn(&Ask) -> u32;
 
@@ -93,10 +93,9 @@ async fn a_live_change_reaches_every_key_and_keeps_its_level() {
 
 #[tokio::test(start_paused = true)]
 async fn each_key_has_permits_of_its_own() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Held);
     let layer = wall(10);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Held);
     let mut running = [begin(&mut service, Ask(1)), begin(&mut service, Ask(2))];
     assert!(running.iter_mut().all(is_pending));
     let error = now(begin(&mut service, Ask(1))).unwrap_err();
@@ -112,10 +111,8 @@ async fn each_key_has_permits_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_gives_the_permit_of_its_key_back() {
     for step in [Step::PanicInCall, Step::PanicAtPoll(1), Step::PanicAtPoll(2)] {
-        let (inner, log) = Scripted::new();
-        log.then([step]);
         let layer = wall(10);
-        let mut service = layer.layer(inner);
+        let (mut service, _) = behind(&layer, [step]);
         panic_of(|| {
             let mut response = begin(&mut service, Ask(1));
             while is_pending(&mut response) {}
@@ -154,10 +151,8 @@ async fn a_smaller_limit_reaches_keys_that_run() {
 
 #[tokio::test(start_paused = true)]
 async fn each_key_has_a_circuit_of_its_own() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]);
     let layer = breaker(10);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Fail]);
     assert!(now(begin(&mut service, Ask(1))).is_err());
     let error = now(begin(&mut service, Ask(1))).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::CircuitOpen));

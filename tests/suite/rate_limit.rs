@@ -7,9 +7,11 @@ mod waiting;
 
 use buttress::ErrorKind;
 use buttress::rate_limit::{Config, RateLimitLayer};
-use tower::Layer;
+use tower::{Layer, Service};
 
-use crate::support::{AppError, Ask, Scripted, Waiter, begin, ms, now};
+use crate::support::{
+    AppError, Ask, Log, Scripted, Waiter, Watch, begin, behind, call, ms, now, soon,
+};
 
 fn limiter(config: Config) -> RateLimitLayer {
     RateLimitLayer::new(config).unwrap()
@@ -20,11 +22,55 @@ fn one_in_100_ms() -> Config {
     Config::new().max_tokens(1).refill(1, ms(100))
 }
 
+/// A burst of 40, and 20 in each millisecond.
+fn twenty_thousand_a_second() -> RateLimitLayer {
+    limiter(Config::new().max_tokens(40).refill(20_000, ms(1000)))
+}
+
+/// The answers to `calls` calls, each of a task of its own, in the order in which the tasks began.
+async fn answers_in_turn<S>(service: &S, calls: u32) -> Vec<u32>
+where
+    S: Service<Ask, Response = u32, Error = AppError, Future: Send> + Clone + Send + 'static,
+{
+    let tasks: Vec<_> = (0..calls)
+        .map(|n| {
+            let mut service = service.clone();
+            tokio::spawn(async move { call(&mut service, Ask(n)).await.unwrap() })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(soon(task).await.unwrap());
+    }
+    answers
+}
+
+/// How many calls of eight tasks pass in a second: the burst, and what comes in each millisecond but the last.
+async fn passed_in_a_second<S>(service: S, log: &Log) -> usize
+where
+    S: Service<Ask, Error = AppError, Future: Send> + Clone + Send + 'static,
+{
+    let watch = Watch::start();
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (mut service, watch) = (service.clone(), Watch(watch.0));
+            tokio::spawn(async move {
+                while watch.ms() < 1000 {
+                    call(&mut service, Ask(0)).await.map(drop).unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    log.at().iter().filter(|at| **at < 1000).count()
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_default_passes_ten_at_once_and_then_one_every_100_ms() {
-    let (inner, log) = Scripted::new();
     let layer = RateLimitLayer::default();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     for n in 0..10 {
         assert_eq!(layer.handle().available(), 10 - n);
         assert!(now(begin(&mut service, Ask(0))).is_ok());
@@ -79,9 +125,8 @@ async fn an_idle_time_fills_the_bucket_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_costs_what_the_layer_says() {
-    let (inner, log) = Scripted::new();
     let layer = limiter(Config::new());
-    let mut service = layer.clone().cost(|request: &Ask| request.0).layer(inner);
+    let (mut service, log) = behind(&layer.clone().cost(|request: &Ask| request.0), []);
     assert!(now(begin(&mut service, Ask(7))).is_ok());
     let error = now(begin(&mut service, Ask(5))).unwrap_err();
     assert_eq!(error.refusal().retry_after(), Some(ms(200)), "two are missing");
@@ -153,9 +198,8 @@ async fn eight_services_of_one_layer_share_the_tokens() {
 
 #[tokio::test(start_paused = true)]
 async fn what_poll_ready_saw_is_what_the_call_gets() {
-    let (inner, log) = Scripted::new();
     let layer = limiter(one_in_100_ms());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     layer.handle().try_acquire(1).unwrap();
     log.block();
     assert!(Waiter::new().poll_ready(&mut service).is_ready(), "over a pending service too");

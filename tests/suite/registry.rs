@@ -6,7 +6,7 @@ use buttress::CircuitState;
 use buttress::registry::{Document, Pattern, Registry};
 use tower::Layer;
 
-use crate::support::{Ask, Scripted, Step, begin, is_pending, ms, now};
+use crate::support::{Ask, Scripted, Step, begin, behind, is_pending, ms, now};
 
 const YAML: &str = "
 resilience:
@@ -95,10 +95,9 @@ async fn yaml_and_toml_build_the_same_instances() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_of_a_document_waits_as_it_says() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Fail);
     let registry = Registry::new(&yaml(YAML)).unwrap();
-    let mut service = registry.retry("payment-api").unwrap().layer(inner);
+    let (mut service, log) = behind(&registry.retry("payment-api").unwrap(), []);
+    log.always(Step::Fail);
     assert!(crate::support::call(&mut service, Ask(0)).await.is_err());
     assert_eq!(log.at(), [0, 250, 750, 1750]);
 }

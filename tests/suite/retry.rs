@@ -11,7 +11,7 @@ use buttress::retry::{Backoff, Config, Jitter, RetryLayer};
 use tower::{Layer, Service};
 
 use crate::support::{
-    AppError, Ask, Scripted, Step, Waiter, Watch, begin, call, is_pending, ms, now, soon,
+    AppError, Ask, Scripted, Step, Waiter, Watch, begin, behind, call, is_pending, ms, now, soon,
 };
 
 /// 100 ms, 200 ms, 400 ms, .. without jitter.
@@ -41,9 +41,8 @@ fn limited(wait: Duration) -> AppError {
 
 #[tokio::test(start_paused = true)]
 async fn attempts_are_made_at_0_100_and_300_ms_without_jitter() {
-    let (inner, log) = Scripted::new();
+    let (mut service, log) = behind(&retry(Config::new().backoff(doubling())), []);
     log.always(Step::Fail);
-    let mut service = retry(Config::new().backoff(doubling())).layer(inner);
     let watch = Watch::start();
     let result = call(&mut service, Ask(0)).await;
     assert_eq!(result, Err(AppError::Broken("scripted failure")), "the last error, unchanged");
@@ -55,9 +54,7 @@ async fn attempts_are_made_at_0_100_and_300_ms_without_jitter() {
 
 #[tokio::test(start_paused = true)]
 async fn the_wait_ends_at_its_instant_and_not_before() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]);
-    let mut service = retry(Config::new().backoff(doubling())).layer(inner);
+    let (mut service, log) = behind(&retry(Config::new().backoff(doubling())), [Step::Fail]);
     let waiter = Waiter::new();
     let mut response = begin(&mut service, Ask(0));
     assert!(waiter.poll(&mut response).is_pending());
@@ -71,9 +68,10 @@ async fn the_wait_ends_at_its_instant_and_not_before() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_takes_its_time_and_the_wait_begins_when_it_has_failed() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(30), Step::AnswerAfter(5)]);
-    let mut service = retry(Config::new().backoff(doubling())).layer(inner);
+    let (mut service, log) = behind(
+        &retry(Config::new().backoff(doubling())),
+        [Step::FailAfter(30), Step::AnswerAfter(5)],
+    );
     let watch = Watch::start();
     assert_eq!(call(&mut service, Ask(0)).await, Ok(2));
     assert_eq!(log.at(), [0, 130]);
@@ -121,10 +119,9 @@ async fn no_attempt_begins_when_the_total_time_is_up() {
 
 #[tokio::test(start_paused = true)]
 async fn the_total_time_counts_from_the_call_not_from_the_first_poll() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Fail);
     let config = Config::new().backoff(doubling()).total_time(ms(150));
-    let mut service = retry(config).layer(inner);
+    let (mut service, log) = behind(&retry(config), []);
+    log.always(Step::Fail);
     let response = begin(&mut service, Ask(0));
     tokio::time::advance(ms(50)).await;
     assert!(now(response).is_err(), "a second attempt would begin at 150 ms");
@@ -133,9 +130,8 @@ async fn the_total_time_counts_from_the_call_not_from_the_first_poll() {
 
 #[test]
 fn without_a_wait_no_timer_is_touched_so_no_runtime_is_needed() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail, Step::Fail]);
-    let mut service = retry(Config::new().backoff(Backoff::none())).layer(inner);
+    let (mut service, _) =
+        behind(&retry(Config::new().backoff(Backoff::none())), [Step::Fail, Step::Fail]);
     let mut task = tokio_test::task::spawn(begin(&mut service, Ask(0)));
     tokio_test::assert_ready_eq!(task.poll(), Ok(3));
     assert!(!task.is_woken());
@@ -162,10 +158,9 @@ async fn jitter_stays_below_the_wait_and_repeats_with_its_seed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_live_change_counts_from_the_next_failure() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Fail);
     let layer = retry(Config::new().backoff(doubling()));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Fail);
     let mut response = begin(&mut service, Ask(0));
     assert!(is_pending(&mut response));
     layer.handle().reconfigure(&Config::new().attempts(2).backoff(doubling())).unwrap();
@@ -194,8 +189,7 @@ async fn without_tower_it_runs_an_operation() {
 #[tokio::test(start_paused = true)]
 async fn one_clone_of_the_service_is_made_for_a_call_that_succeeds_and_none_for_one_attempt() {
     for (attempts, clones) in [(3, 1), (1, 0)] {
-        let (inner, log) = Scripted::new();
-        let mut service = retry(Config::new().attempts(attempts)).layer(inner);
+        let (mut service, log) = behind(&retry(Config::new().attempts(attempts)), []);
         assert!(now(begin(&mut service, Ask(0))).is_ok());
         assert_eq!(log.clones(), clones);
     }

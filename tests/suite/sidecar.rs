@@ -7,7 +7,8 @@ use buttress::{CircuitState, ErrorKind, Outcome, circuit_breaker, rate_limit, re
 use tower::Layer;
 
 use crate::support::{
-    AppError, Ask, Scripted, Step, Waiter, Watch, begin, call, is_pending, ms, now, panic_of, soon,
+    AppError, Ask, Scripted, Step, Waiter, Watch, begin, behind, call, is_pending, ms, now,
+    panic_of, soon,
 };
 
 /// Two attempts of 100 ms, with 10 ms between them; three exhausted requests open the circuit for a
@@ -33,10 +34,9 @@ fn adds_up(stats: Stats) {
 
 #[tokio::test(start_paused = true)]
 async fn the_default_opens_after_five_requests_of_four_attempts_for_thirty_seconds() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Fail);
     let layer = SidecarLayer::default();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Fail);
     for n in 1..=5 {
         assert_eq!(layer.handle().circuit_breaker().state(), CircuitState::Closed);
         let error = call(&mut service, Ask(0)).await.unwrap_err();
@@ -59,9 +59,7 @@ async fn the_default_opens_after_five_requests_of_four_attempts_for_thirty_secon
 
 #[tokio::test(start_paused = true)]
 async fn the_time_limit_is_for_each_attempt() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Never]);
-    let mut service = sidecar(config()).layer(inner);
+    let (mut service, log) = behind(&sidecar(config()), [Step::Never]);
     let watch = Watch::start();
     assert_eq!(call(&mut service, Ask(0)).await, Ok(2));
     assert_eq!((log.at(), watch.ms(), log.live()), (vec![0, 110], 110, 0));
@@ -69,10 +67,9 @@ async fn the_time_limit_is_for_each_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_costs_one_token_whatever_its_attempts() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Fail);
     let layer = sidecar(config().rate_limit(rate_limit::Config::new().max_tokens(2)));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Fail);
     for left in [1, 0] {
         assert!(call(&mut service, Ask(0)).await.is_err());
         assert_eq!(layer.handle().rate_limit().unwrap().available(), left);
@@ -115,11 +112,9 @@ async fn a_half_open_circuit_lets_the_probe_make_all_its_attempts() {
 /// Its own admission is void, and the only place of the half-open circuit is taken.
 #[tokio::test(start_paused = true)]
 async fn a_request_from_before_the_circuit_opened_does_not_add_to_the_probe() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail, Step::Held]);
     let retry = retry::Config::new().attempts(2).backoff(retry::Backoff::fixed(ms(2000)));
     let layer = sidecar(config().retry(retry).time_limit(ms(60_000)));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Fail, Step::Held]);
     let mut old = begin(&mut service, Ask(0));
     assert!(is_pending(&mut old));
     let circuit = layer.handle().circuit_breaker().clone();
@@ -135,9 +130,8 @@ async fn a_request_from_before_the_circuit_opened_does_not_add_to_the_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn every_request_ends_in_exactly_one_counter() {
-    let (inner, log) = Scripted::new();
     let layer = sidecar(config().rate_limit(rate_limit::Config::new().max_tokens(100)));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     log.then([Step::Answer]);
     assert!(call(&mut service, Ask(0)).await.is_ok());
     log.then([Step::Fail, Step::Answer]);
@@ -190,10 +184,9 @@ async fn a_request_that_is_ignored_is_counted_as_that() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_counts_for_the_breaker() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Never);
     let layer = sidecar(config());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Never);
     for _ in 0..3 {
         let error = call(&mut service, Ask(0)).await.unwrap_err();
         assert_eq!(error.to_string(), r#"time limit "prices" of 100ms passed"#);
@@ -204,9 +197,8 @@ async fn a_timeout_counts_for_the_breaker() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_over_a_pending_service_refuses_at_once() {
-    let (inner, log) = Scripted::new();
     let layer = sidecar(config());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     log.block();
     layer.handle().circuit_breaker().force_open();
     assert_eq!(now(begin(&mut service, Ask(0))).unwrap_err().kind(), Some(ErrorKind::CircuitOpen));

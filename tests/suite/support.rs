@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use buttress::{AsRefusal, Clock, Error, ErrorKind};
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, Layer, Service, ServiceExt};
 
 pub(crate) use log::{Log, Step};
 pub(crate) use scripted::{Call, Scripted};
@@ -141,6 +141,17 @@ impl Waiter {
         self.wakes.0.swap(0, Ordering::SeqCst)
     }
 
+    /// Lets the clock come to the instant, `wait` milliseconds from now, at which the task is woken, and not
+    /// before. `pending` polls what it waits for: now, and a millisecond before that instant.
+    pub(crate) async fn woken_after(&self, wait: u64, mut pending: impl FnMut(&Self) -> bool) {
+        assert!(pending(self));
+        tokio::time::advance(ms(wait - 1)).await;
+        assert_eq!(self.wakes(), 0, "woken before its time");
+        assert!(pending(self));
+        tokio::time::advance(ms(1)).await;
+        assert_eq!(self.wakes(), 1, "not woken in time");
+    }
+
     pub(crate) fn poll<F: Future + Unpin>(&self, future: &mut F) -> Poll<F::Output> {
         Pin::new(future).poll(&mut Context::from_waker(&self.waker))
     }
@@ -153,7 +164,21 @@ impl Waiter {
     }
 }
 
+<<<<<<< HEAD
 /// Calls a service that must be ready immediately.
+=======
+/// A scripted service behind `layer`, whose first calls do `steps`.
+pub(crate) fn behind<L: Layer<Scripted>>(
+    layer: &L,
+    steps: impl IntoIterator<Item = Step>,
+) -> (L::Service, Log) {
+    let (inner, log) = Scripted::new();
+    log.then(steps);
+    (layer.layer(inner), log)
+}
+
+/// Calls a service that must be ready on the spot.
+>>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
 pub(crate) fn begin<S, Req>(service: &mut S, request: Req) -> Pin<Box<S::Future>>
 where
     S: Service<Req>,

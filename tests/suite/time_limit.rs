@@ -12,7 +12,7 @@ use buttress::{Clock, ErrorKind, Event, Name, as_response};
 use tower::{Layer, Service};
 
 use crate::support::{
-    AppError, Ask, Scripted, Step, Waiter, Watch, begin, call, is_pending, ms, now,
+    AppError, Ask, Scripted, Step, Waiter, Watch, begin, behind, call, is_pending, ms, now,
 };
 
 fn limit(limit: u64) -> TimeLimitLayer {
@@ -21,18 +21,12 @@ fn limit(limit: u64) -> TimeLimitLayer {
 
 #[tokio::test(start_paused = true)]
 async fn it_ends_a_call_at_its_instant() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Never);
     let layer = limit(100);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Never);
     let waiter = Waiter::new();
     let mut response = begin(&mut service, Ask(0));
-    assert!(waiter.poll(&mut response).is_pending());
-    tokio::time::advance(ms(99)).await;
-    assert_eq!(waiter.wakes(), 0);
-    assert!(waiter.poll(&mut response).is_pending());
-    tokio::time::advance(ms(1)).await;
-    assert_eq!(waiter.wakes(), 1);
+    waiter.woken_after(100, |waiter| waiter.poll(&mut response).is_pending()).await;
     let error = now(response).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::TimedOut));
     assert_eq!(error.to_string(), r#"time limit "api" of 100ms passed"#);
@@ -90,9 +84,8 @@ async fn it_counts_from_the_call_not_from_the_first_poll() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_until_the_service_is_ready_does_not_count() {
-    let (inner, log) = Scripted::new();
+    let (mut service, log) = behind(&limit(100), []);
     log.always(Step::AnswerAfter(99));
-    let mut service = limit(100).layer(inner);
     log.block();
     let waiter = Waiter::new();
     assert!(waiter.poll_ready(&mut service).is_pending());
@@ -145,9 +138,7 @@ async fn a_request_can_have_a_limit_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_zero_lets_only_an_answer_pass_that_is_there_at_once() {
     let layer = limit(100).per_request(|_: &Ask| Some(ms(0)));
-    let (inner, log) = Scripted::new();
-    log.then([Step::Answer, Step::AnswerAfter(1)]);
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::Answer, Step::AnswerAfter(1)]);
     assert_eq!(now(begin(&mut service, Ask(0))), Ok(1));
     assert_eq!(now(begin(&mut service, Ask(0))).unwrap_err().kind(), Some(ErrorKind::TimedOut));
     assert_eq!(TimeLimitLayer::new(Config::new(ms(0))).unwrap_err().field(), "limit");
@@ -215,10 +206,9 @@ async fn a_timeout_can_be_a_response() {
 
 #[tokio::test(start_paused = true)]
 async fn a_live_change_counts_for_calls_that_begin_later() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Never);
     let layer = limit(100);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Never);
     let mut before = begin(&mut service, Ask(0));
     assert!(is_pending(&mut before));
     layer.handle().reconfigure(&Config::new(ms(30))).unwrap();

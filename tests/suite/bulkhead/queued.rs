@@ -5,13 +5,12 @@ use buttress::bulkhead::Config;
 use tower::Layer;
 
 use super::{bulkhead, one};
-use crate::support::{Ask, Scripted, Step, Waiter, begin, is_pending, ms, now, panic_of};
+use crate::support::{Ask, Scripted, Step, Waiter, begin, behind, is_pending, ms, now, panic_of};
 
 #[tokio::test(start_paused = true)]
 async fn permits_go_to_those_who_wait_in_the_order_they_came() {
-    let (inner, log) = Scripted::new();
     let layer = bulkhead(one().queue(3));
-    let mut service = layer.clone().queued().layer(inner);
+    let (mut service, log) = behind(&layer.clone().queued(), []);
     let mut running = layer.handle().try_acquire().ok();
     let mut waiting: Vec<_> = (0..3).map(|n| begin(&mut service, Ask(n))).collect();
     assert!(waiting.iter_mut().all(is_pending));
@@ -32,9 +31,8 @@ async fn permits_go_to_those_who_wait_in_the_order_they_came() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_at_once() {
-    let (inner, log) = Scripted::new();
     let layer = bulkhead(one().queue(1));
-    let mut service = layer.clone().queued().layer(inner);
+    let (mut service, log) = behind(&layer.clone().queued(), []);
     let _running = layer.handle().try_acquire().unwrap();
     let mut waits = begin(&mut service, Ask(0));
     assert!(is_pending(&mut waits));
@@ -46,20 +44,14 @@ async fn a_full_queue_refuses_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_longest_wait_ends_at_its_instant() {
-    let (inner, log) = Scripted::new();
     let layer = bulkhead(one().queue(2).max_wait(ms(50)).name("db"));
-    let mut service = layer.clone().queued().layer(inner);
+    let (mut service, log) = behind(&layer.clone().queued(), []);
     let _running = layer.handle().try_acquire().unwrap();
     let waiter = Waiter::new();
     let mut waits = begin(&mut service, Ask(0));
     // The wait begins with the call, not with the first poll.
     tokio::time::advance(ms(20)).await;
-    assert!(waiter.poll(&mut waits).is_pending());
-    tokio::time::advance(ms(29)).await;
-    assert_eq!(waiter.wakes(), 0);
-    assert!(waiter.poll(&mut waits).is_pending());
-    tokio::time::advance(ms(1)).await;
-    assert_eq!(waiter.wakes(), 1);
+    waiter.woken_after(30, |waiter| waiter.poll(&mut waits).is_pending()).await;
     let error = now(waits).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::QueueTimeout));
     assert_eq!(error.to_string(), r#"queue "db" did not admit the call within 50ms"#);
@@ -104,9 +96,8 @@ async fn a_permit_that_comes_before_the_last_instant_is_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_dropped_in_the_queue_leaves_it() {
-    let (inner, log) = Scripted::new();
     let layer = bulkhead(one().queue(2));
-    let mut service = layer.clone().queued().layer(inner);
+    let (mut service, log) = behind(&layer.clone().queued(), []);
     let running = layer.handle().try_acquire().unwrap();
     let unpolled = begin(&mut service, Ask(0));
     let mut polled = begin(&mut service, Ask(1));
@@ -124,9 +115,8 @@ async fn a_call_dropped_in_the_queue_leaves_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_permit_handed_to_one_who_leaves_goes_on_to_the_next() {
-    let (inner, log) = Scripted::new();
     let layer = bulkhead(one().queue(2));
-    let mut service = layer.clone().queued().layer(inner);
+    let (mut service, log) = behind(&layer.clone().queued(), []);
     let running = layer.handle().try_acquire().unwrap();
     let (first, second) = (Waiter::new(), Waiter::new());
     let mut leaves = begin(&mut service, Ask(0));
@@ -177,10 +167,8 @@ async fn the_queue_can_grow_while_it_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_the_call_after_the_wait_passes_the_permit_on() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::PanicInCall]);
     let layer = bulkhead(one().queue(2));
-    let mut service = layer.clone().queued().layer(inner);
+    let (mut service, _) = behind(&layer.clone().queued(), [Step::PanicInCall]);
     let running = layer.handle().try_acquire().unwrap();
     let mut panics = begin(&mut service, Ask(0));
     let mut next = begin(&mut service, Ask(1));

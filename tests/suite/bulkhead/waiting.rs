@@ -1,17 +1,15 @@
 //! Backpressure: the service is ready only while it holds a permit.
 
 use buttress::ErrorKind;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::{bulkhead, one};
-use crate::support::{Ask, Scripted, Step, Waiter, begin, is_pending, ms, now};
+use crate::support::{Ask, Step, Waiter, begin, behind, is_pending, ms, now};
 
 #[tokio::test(start_paused = true)]
 async fn it_is_woken_when_a_call_ends() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(100)]);
     let layer = bulkhead(one());
-    let mut service = layer.clone().backpressure().layer(inner);
+    let (mut service, _) = behind(&layer.clone().backpressure(), [Step::AnswerAfter(100)]);
     let mut other = service.clone();
     let mut running = begin(&mut service, Ask(0));
     assert!(is_pending(&mut running));
@@ -31,9 +29,8 @@ async fn it_is_woken_when_a_call_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_permit_reserved_and_not_used_goes_on_to_the_next() {
-    let (inner, _log) = Scripted::new();
     let layer = bulkhead(one());
-    let mut idle = layer.clone().backpressure().layer(inner);
+    let (mut idle, _log) = behind(&layer.clone().backpressure(), []);
     let mut other = idle.clone();
     assert!(Waiter::new().poll_ready(&mut idle).is_ready());
     let waiter = Waiter::new();
@@ -47,9 +44,8 @@ async fn a_permit_reserved_and_not_used_goes_on_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn one_who_waits_and_goes_away_leaves_the_queue() {
-    let (inner, _log) = Scripted::new();
     let layer = bulkhead(one());
-    let mut service = layer.clone().backpressure().layer(inner);
+    let (mut service, _log) = behind(&layer.clone().backpressure(), []);
     let running = layer.handle().try_acquire().unwrap();
     assert!(Waiter::new().poll_ready(&mut service).is_pending());
     assert_eq!(layer.handle().stats().queued, 1);
@@ -61,9 +57,8 @@ async fn one_who_waits_and_goes_away_leaves_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_poll_ready_gives_the_permit_back() {
-    let (inner, log) = Scripted::new();
     let layer = bulkhead(one());
-    let mut service = layer.clone().backpressure().layer(inner);
+    let (mut service, log) = behind(&layer.clone().backpressure(), []);
     log.fail_ready();
     let polled = Waiter::new().poll_ready(&mut service);
     assert!(matches!(polled, std::task::Poll::Ready(Err(_))));
@@ -72,9 +67,8 @@ async fn an_error_of_poll_ready_gives_the_permit_back() {
 
 #[tokio::test(start_paused = true)]
 async fn called_without_being_ready_it_refuses_what_has_no_permit() {
-    let (inner, log) = Scripted::new();
     let layer = bulkhead(one());
-    let mut service = layer.clone().backpressure().layer(inner);
+    let (mut service, log) = behind(&layer.clone().backpressure(), []);
     let _running = layer.handle().try_acquire().unwrap();
     assert!(Waiter::new().poll_ready(&mut service).is_pending());
     let error = now(service.call(Ask(0))).unwrap_err();

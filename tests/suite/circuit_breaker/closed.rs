@@ -6,7 +6,9 @@ use buttress::{AnyError, CircuitState, Outcome};
 use tower::{Layer, ServiceBuilder};
 
 use super::{ask, breaker, touchy};
-use crate::support::{Ask, Scripted, Step, Waiter, begin, call, is_pending, ms, now, panic_of};
+use crate::support::{
+    Ask, Scripted, Step, Waiter, begin, behind, call, is_pending, ms, now, panic_of,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_rate_is_judged_from_the_least_number_of_calls_on_and_at_the_limit() {
@@ -25,10 +27,9 @@ async fn a_failure_rate_is_judged_from_the_least_number_of_calls_on_and_at_the_l
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_that_is_exactly_the_limit_opens() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Answer; 9]).then([Step::Fail]);
     let layer = breaker(Config::new().failure_rate(0.1));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.then([Step::Answer; 9]).then([Step::Fail]);
     for _ in 0..10 {
         assert_eq!(layer.handle().state(), CircuitState::Closed);
         let _ = ask(&mut service);
@@ -38,10 +39,9 @@ async fn a_rate_that_is_exactly_the_limit_opens() {
 
 #[tokio::test(start_paused = true)]
 async fn the_count_window_slides() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]).then([Step::Answer; 4]).then([Step::Fail; 2]);
     let layer = breaker(Config::new().failure_rate(0.5).count_window(4).min_calls(4));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.then([Step::Fail]).then([Step::Answer; 4]).then([Step::Fail; 2]);
     for _ in 0..6 {
         let _ = ask(&mut service);
     }
@@ -53,10 +53,9 @@ async fn the_count_window_slides() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_window_forgets_a_call_after_its_length() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Fail);
     let layer = breaker(Config::new().failure_rate(1.0).time_window(ms(1000)).min_calls(3));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Fail);
     let _ = ask(&mut service);
     // A call counts for at least 950 ms.
     tokio::time::advance(ms(949)).await;
@@ -73,11 +72,10 @@ async fn the_time_window_forgets_a_call_after_its_length() {
 #[tokio::test(start_paused = true)]
 async fn slow_calls_open_it_though_they_succeed() {
     for (took, state) in [(99, CircuitState::Closed), (100, CircuitState::Open)] {
-        let (inner, log) = Scripted::new();
-        log.always(Step::AnswerAfter(took));
         let config = Config::new().slow_calls(ms(100), 1.0).count_window(3).min_calls(3);
         let layer = breaker(config);
-        let mut service = layer.layer(inner);
+        let (mut service, log) = behind(&layer, []);
+        log.always(Step::AnswerAfter(took));
         for _ in 0..3 {
             assert!(call(&mut service, Ask(0)).await.is_ok());
         }
@@ -87,11 +85,10 @@ async fn slow_calls_open_it_though_they_succeed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_call_counts_from_its_call() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Answer);
     let config = Config::new().slow_calls(ms(100), 1.0).count_window(1).min_calls(1);
     let layer = breaker(config);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Answer);
     let unpolled = begin(&mut service, Ask(0));
     tokio::time::advance(ms(100)).await;
     assert_eq!(now(unpolled), Ok(1));
@@ -124,10 +121,8 @@ async fn a_panic_counts_as_configured_and_once() {
         (touchy().panicked_calls(Outcome::Ignored), CircuitState::Closed),
     ] {
         for step in [Step::PanicInCall, Step::PanicAtPoll(1), Step::PanicAtPoll(2)] {
-            let (inner, log) = Scripted::new();
-            log.then([step]);
             let layer = breaker(config.clone());
-            let mut service = layer.layer(inner);
+            let (mut service, _) = behind(&layer, [step]);
             panic_of(|| {
                 let mut response = begin(&mut service, Ask(0));
                 while is_pending(&mut response) {}
@@ -141,11 +136,9 @@ async fn a_panic_counts_as_configured_and_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_comes_after_the_state_moved_on_changes_nothing() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(50), Step::AnswerAfter(50), Step::Fail]);
     let layer = breaker(touchy());
     let handle = layer.handle();
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::FailAfter(50), Step::AnswerAfter(50), Step::Fail]);
     let mut late_failure = begin(&mut service, Ask(0));
     let mut late_success = begin(&mut service, Ask(0));
     let _ = ask(&mut service);
@@ -160,10 +153,8 @@ async fn a_result_that_comes_after_the_state_moved_on_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_failure_does_not_open_a_circuit_that_was_reset() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(50)]);
     let layer = breaker(touchy());
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::FailAfter(50)]);
     let mut late = begin(&mut service, Ask(0));
     assert!(is_pending(&mut late));
     layer.handle().reset();
@@ -174,9 +165,8 @@ async fn a_late_failure_does_not_open_a_circuit_that_was_reset() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_poll_ready_counts_as_a_failure() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     log.fail_ready();
     let polled = Waiter::new().poll_ready(&mut service);
     assert!(matches!(polled, std::task::Poll::Ready(Err(_))), "it is the caller's to know");

@@ -7,7 +7,7 @@ use buttress::{CircuitState, Classify, ErrorKind, Outcome};
 use tower::Layer;
 
 use super::{ask, breaker, touchy};
-use crate::support::{AppError, Ask, Scripted, Step, begin, is_pending, ms, now};
+use crate::support::{AppError, Ask, Scripted, Step, begin, behind, is_pending, ms, now};
 
 /// A circuit whose open time has just passed.
 async fn ripe(config: Config) -> CircuitBreakerLayer {
@@ -19,11 +19,14 @@ async fn ripe(config: Config) -> CircuitBreakerLayer {
 
 #[tokio::test(start_paused = true)]
 async fn one_call_probes_and_the_others_are_refused() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held]);
     let layer = ripe(touchy()).await;
+<<<<<<< HEAD
     let mut service = layer.layer(inner);
     assert_eq!(layer.handle().state(), CircuitState::Open, "until the next call");
+=======
+    let (mut service, log) = behind(&layer, [Step::Held]);
+    assert_eq!(layer.handle().state(), CircuitState::Open, "until somebody calls");
+>>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
     let mut probe = begin(&mut service, Ask(0));
     assert_eq!(layer.handle().state(), CircuitState::HalfOpen);
     assert!(is_pending(&mut probe));
@@ -55,10 +58,8 @@ async fn two_that_were_ready_for_the_one_place_get_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_probe_opens_again_and_takes_back_the_progress() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Answer, Step::Fail, Step::Answer, Step::Answer]);
     let layer = ripe(touchy().successes_to_close(2)).await;
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::Answer, Step::Fail, Step::Answer, Step::Answer]);
     assert!(ask(&mut service).is_ok());
     assert_eq!(layer.handle().state(), CircuitState::HalfOpen, "one of two");
     assert!(ask(&mut service).is_err());
@@ -74,10 +75,8 @@ async fn a_failed_probe_opens_again_and_takes_back_the_progress() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_probe_is_replaced_when_its_lease_ends() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(600), Step::Held]);
     let layer = ripe(touchy().probe_lease(ms(500))).await;
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::FailAfter(600), Step::Held]);
     let mut hung = begin(&mut service, Ask(0));
     assert!(is_pending(&mut hung));
     tokio::time::advance(ms(499)).await;
@@ -97,10 +96,8 @@ async fn a_hung_probe_is_replaced_when_its_lease_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_probe_gives_its_place_back() {
     for polls in [0, 1] {
-        let (inner, log) = Scripted::new();
-        log.then([Step::Never]);
         let layer = ripe(touchy()).await;
-        let mut service = layer.layer(inner);
+        let (mut service, _) = behind(&layer, [Step::Never]);
         let mut probe = begin(&mut service, Ask(0));
         (0..polls).for_each(|_| assert!(is_pending(&mut probe)));
         drop(probe);
@@ -138,10 +135,9 @@ async fn a_slow_probe_opens_again() {
 
 #[tokio::test(start_paused = true)]
 async fn several_probes_run_where_several_may() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Held);
     let layer = ripe(touchy().half_open_calls(2).successes_to_close(2)).await;
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Held);
     let mut first = begin(&mut service, Ask(0));
     let mut second = begin(&mut service, Ask(0));
     assert!(is_pending(&mut first) && is_pending(&mut second));
@@ -192,11 +188,10 @@ async fn a_hint_of_the_failure_keeps_it_open_where_that_is_wanted() {
         (hinted.clone(), 50, 100),
         (hinted, 500, 400),
     ] {
-        let (inner, log) = Scripted::new();
-        log.always(Step::Fail);
         let layer = breaker(config);
         let handle = layer.handle();
-        let mut service = layer.classify(Hinted(ms(hint))).layer(inner);
+        let (mut service, log) = behind(&layer.classify(Hinted(ms(hint))), []);
+        log.always(Step::Fail);
         assert!(ask(&mut service).is_err());
         assert_eq!(handle.check().unwrap_err().retry_after(), Some(ms(open)), "hint {hint}");
     }

@@ -6,7 +6,7 @@ use buttress::{CircuitState, Outcome};
 use tower::{Layer, Service};
 
 use super::{breaker, touchy};
-use crate::support::{Ask, Scripted, Step, Waiter, ms, now};
+use crate::support::{Ask, Scripted, Step, Waiter, behind, ms, now};
 
 /// Regression: a reservation from before a reset was dropped in the call that replaced it, and
 /// counted as a dropped call.
@@ -68,9 +68,8 @@ async fn a_call_reserved_before_slow_calls_counted_is_judged_when_it_was_slow() 
         let handle = layer.handle();
         handle.try_acquire().unwrap().success();
         handle.try_acquire().unwrap().success();
-        let (inner, log) = Scripted::new();
+        let (mut service, log) = behind(&layer, []);
         log.always(Step::AnswerAfter(200));
-        let mut service = layer.layer(inner);
         assert!(Waiter::new().poll_ready(&mut service).is_ready());
         handle.reconfigure(&config.slow_calls(ms(100), 0.3)).unwrap();
         assert!(service.call(Ask(0)).await.is_ok());

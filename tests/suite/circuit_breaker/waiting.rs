@@ -7,7 +7,17 @@ use buttress::{CircuitState, ErrorKind, circuit_breaker};
 use tower::{Layer, Service};
 
 use super::{breaker, touchy};
-use crate::support::{AppError, Ask, Scripted, Step, Waiter, begin, is_pending, ms, now};
+use crate::support::{AppError, Ask, Scripted, Step, Waiter, begin, behind, is_pending, ms, now};
+
+/// Each of `services`, not ready, with the task that waits for it.
+fn parked<S: Service<Ask>>(services: Vec<S>) -> Vec<(Waiter, S)> {
+    let park = |mut service: S| {
+        let waiter = Waiter::new();
+        assert!(waiter.poll_ready(&mut service).is_pending());
+        (waiter, service)
+    };
+    services.into_iter().map(park).collect()
+}
 
 #[tokio::test(start_paused = true)]
 async fn callers_parked_in_the_inner_service_are_woken_when_the_circuit_opens() {
@@ -15,14 +25,7 @@ async fn callers_parked_in_the_inner_service_are_woken_when_the_circuit_opens() 
     let layer = breaker(touchy());
     let services: Vec<_> = (0..3).map(|_| layer.layer(inner.clone())).collect();
     log.block();
-    let mut parked: Vec<_> = services
-        .into_iter()
-        .map(|mut service| {
-            let waiter = Waiter::new();
-            assert!(waiter.poll_ready(&mut service).is_pending());
-            (waiter, service)
-        })
-        .collect();
+    let mut parked = parked(services);
     layer.handle().try_acquire().unwrap().failure();
     for (waiter, service) in &mut parked {
         assert_eq!(waiter.wakes(), 1);
@@ -35,11 +38,10 @@ async fn callers_parked_in_the_inner_service_are_woken_when_the_circuit_opens() 
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_went_away_is_not_woken() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy());
-    log.block();
     let waiter = Waiter::new();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.block();
     assert!(waiter.poll_ready(&mut service).is_pending());
     drop(service);
     layer.handle().try_acquire().unwrap().failure();
@@ -48,17 +50,11 @@ async fn a_caller_that_went_away_is_not_woken() {
 
 #[tokio::test(start_paused = true)]
 async fn backpressure_waits_and_is_woken_at_the_end_of_the_open_time() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy()).backpressure();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     layer.handle().try_acquire().unwrap().failure();
     let waiter = Waiter::new();
-    assert!(waiter.poll_ready(&mut service).is_pending());
-    tokio::time::advance(ms(99)).await;
-    assert_eq!(waiter.wakes(), 0);
-    assert!(waiter.poll_ready(&mut service).is_pending());
-    tokio::time::advance(ms(1)).await;
-    assert_eq!(waiter.wakes(), 1);
+    waiter.woken_after(100, |waiter| waiter.poll_ready(&mut service).is_pending()).await;
     assert!(waiter.poll_ready(&mut service).is_ready());
     assert_eq!(layer.handle().state(), CircuitState::HalfOpen, "the probe is reserved");
     assert_eq!(now(service.call(Ask(0))), Ok(1));
@@ -68,23 +64,14 @@ async fn backpressure_waits_and_is_woken_at_the_end_of_the_open_time() {
 
 #[tokio::test(start_paused = true)]
 async fn all_who_wait_are_woken_when_it_closes() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held]);
     let layer = breaker(touchy()).backpressure();
     layer.handle().try_acquire().unwrap().failure();
     tokio::time::advance(ms(100)).await;
-    let mut first = layer.layer(inner);
+    let (mut first, log) = behind(&layer, [Step::Held]);
     let others: Vec<_> = (0..4).map(|_| first.clone()).collect();
     let mut probe = begin(&mut first, Ask(0));
     assert!(is_pending(&mut probe));
-    let mut waiting: Vec<_> = others
-        .into_iter()
-        .map(|mut service| {
-            let waiter = Waiter::new();
-            assert!(waiter.poll_ready(&mut service).is_pending());
-            (waiter, service)
-        })
-        .collect();
+    let mut waiting = parked(others);
     log.open();
     assert!(now(probe).is_ok());
     for (waiter, service) in &mut waiting {
@@ -122,11 +109,7 @@ async fn backpressure_waits_for_the_lease_of_a_hung_probe() {
     let mut hung = begin(&mut first, Ask(0));
     assert!(is_pending(&mut hung));
     let waiter = Waiter::new();
-    assert!(waiter.poll_ready(&mut second).is_pending());
-    tokio::time::advance(ms(499)).await;
-    assert_eq!(waiter.wakes(), 0);
-    tokio::time::advance(ms(1)).await;
-    assert_eq!(waiter.wakes(), 1);
+    waiter.woken_after(500, |waiter| waiter.poll_ready(&mut second).is_pending()).await;
     assert!(waiter.poll_ready(&mut second).is_ready());
 }
 
@@ -150,9 +133,8 @@ async fn a_reservation_kept_beyond_the_lease_does_not_make_a_second_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn backpressure_waits_for_an_operator_without_a_timer() {
-    let (inner, _log) = Scripted::new();
     let layer = breaker(touchy()).backpressure();
-    let mut service = layer.layer(inner);
+    let (mut service, _log) = behind(&layer, []);
     layer.handle().force_open();
     let waiter = Waiter::new();
     assert!(waiter.poll_ready(&mut service).is_pending());
@@ -165,9 +147,8 @@ async fn backpressure_waits_for_an_operator_without_a_timer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_was_ready_before_the_circuit_opened_is_refused_not_parked() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy()).backpressure();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     assert!(Waiter::new().poll_ready(&mut service).is_ready());
     layer.handle().try_acquire().unwrap().failure();
     let error = now(service.call(Ask(0))).unwrap_err();
@@ -177,9 +158,8 @@ async fn a_service_that_was_ready_before_the_circuit_opened_is_refused_not_parke
 
 #[tokio::test(start_paused = true)]
 async fn backpressure_parked_in_the_inner_service_hears_of_every_change() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy()).backpressure();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     log.block();
     let waiter = Waiter::new();
     assert!(waiter.poll_ready(&mut service).is_pending());
@@ -188,20 +168,15 @@ async fn backpressure_parked_in_the_inner_service_hears_of_every_change() {
     assert!(waiter.poll_ready(&mut service).is_pending(), "now it waits for the circuit");
     log.unblock();
     waiter.wakes();
-    assert!(waiter.poll_ready(&mut service).is_pending());
-    tokio::time::advance(ms(99)).await;
-    assert_eq!(waiter.wakes(), 0);
-    tokio::time::advance(ms(1)).await;
-    assert_eq!(waiter.wakes(), 1);
+    waiter.woken_after(100, |waiter| waiter.poll_ready(&mut service).is_pending()).await;
     assert!(waiter.poll_ready(&mut service).is_ready());
     assert_eq!(now(service.call(Ask(0))), Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_backpressure_too_an_error_of_poll_ready_counts_as_a_failure() {
-    let (inner, log) = Scripted::new();
     let layer = breaker(touchy()).backpressure();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     log.fail_ready();
     assert!(matches!(Waiter::new().poll_ready(&mut service), Poll::Ready(Err(_))));
     assert_eq!(layer.handle().state(), CircuitState::Open);

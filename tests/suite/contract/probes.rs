@@ -6,7 +6,7 @@ use std::task::Poll;
 use tower::Service;
 
 use super::{Subject, Wraps};
-use crate::support::{Ask, Scripted, Step, Waiter, begin, call, is_pending, ms, soon};
+use crate::support::{Ask, Scripted, Step, Waiter, begin, behind, call, is_pending, ms, soon};
 
 /// The scripted service itself panics when it is called without having been polled ready.
 ///
@@ -15,8 +15,7 @@ pub(crate) async fn calls_only_values_that_were_polled_ready<L: Wraps>(
     make: impl Fn() -> Subject<L>,
 ) {
     let subject = make().warm().await;
-    let (inner, log) = Scripted::new();
-    let mut service = subject.layer.layer(inner);
+    let (mut service, log) = behind(&subject.layer, []);
     log.then([Step::Answer; 6]).then([Step::Fail, Step::FailAfter(1)]);
     for n in 0..4 {
         let mut other = service.clone();
@@ -70,8 +69,7 @@ pub(crate) async fn gives_everything_back_when_a_call_is_dropped<L: Wraps>(
 
 /// Checks calls behind a held call, where the layer makes calls wait.
 async fn dropped_while_waiting<L: Wraps>(subject: Subject<L>) {
-    let (inner, log) = Scripted::new();
-    let mut first = subject.layer.layer(inner);
+    let (mut first, log) = behind(&subject.layer, []);
     let mut second = first.clone();
     log.always(Step::Held);
     let held = begin(&mut first, Ask(0));
@@ -94,8 +92,7 @@ async fn dropped_while_waiting<L: Wraps>(subject: Subject<L>) {
 }
 
 async fn dropped_while_ready<L: Wraps>(subject: Subject<L>) {
-    let (inner, _log) = Scripted::new();
-    let mut idle = subject.layer.layer(inner);
+    let (mut idle, _log) = behind(&subject.layer, []);
     let mut service = idle.clone();
     let before = ((subject.gauges)(), (subject.unspent)());
     assert!(Waiter::new().poll_ready(&mut idle).is_ready());
@@ -112,8 +109,7 @@ pub(crate) async fn gives_everything_back_when_something_inside_panics<L: Wraps>
         [None, Some(Step::PanicInCall), Some(Step::PanicAtPoll(1)), Some(Step::PanicAtPoll(2))]
     {
         let subject = make().warm().await;
-        let (inner, log) = Scripted::new();
-        let mut service = subject.layer.layer(inner);
+        let (mut service, log) = behind(&subject.layer, []);
         let gauges = (subject.gauges)();
         match step {
             Some(step) => drop(log.then([step])),
@@ -206,8 +202,7 @@ pub(crate) async fn eight_services_of_one_layer_share_its_state<L: Wraps>(
 ) {
     let subject = make().warm().await;
     for n in 0..8 {
-        let (inner, _log) = Scripted::new();
-        let mut service = subject.layer.clone().layer(inner);
+        let (mut service, _log) = behind(&subject.layer.clone(), []);
         soon(call(&mut service, Ask(n))).await.unwrap();
     }
     assert_eq!((subject.counted)(), 8);

@@ -13,10 +13,12 @@ use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
 use tower::service_fn;
 
 use super::store::Mortal;
+use super::ways::{Failed, Way};
 
 const LEASE: Duration = Duration::from_secs(10);
 const ID: SagaId = SagaId::new(77);
 
+<<<<<<< HEAD
 /// The behaviour of the participant of a step.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Way {
@@ -35,6 +37,11 @@ use Way::{Fine, LoseAnswer, Refuse, Stumble};
 struct Failed(Way);
 
 /// The state that outlives the process: the log, and the participants with their effects.
+=======
+use Way::{Fine, LoseAnswer, Refuse, Stumble};
+
+/// What outlives the process: the log, and the participants with their effects.
+>>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
 struct World {
     log: MemoryStore,
     /// The participants' inbox.

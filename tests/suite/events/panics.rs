@@ -18,7 +18,9 @@ use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{CircuitState, Error, Event, Name, Outcome, as_response, classify_fn};
 use tower::{Layer, Service};
 
-use crate::support::{AppError, Ask, Scripted, Step, Waiter, begin, is_pending, ms, now, panic_of};
+use crate::support::{
+    AppError, Ask, Scripted, Step, Waiter, begin, behind, is_pending, ms, now, panic_of,
+};
 
 /// Panics at every event, and counts them.
 #[derive(Clone, Default)]
@@ -247,9 +249,7 @@ async fn a_key_that_was_taken_over_is_free_again() {
     let config = idempotency::Config::new().observer(observer.clone());
     let by_number: fn(&Ask) -> Result<Key, InvalidKey> = |ask| Key::new(&ask.0.to_string());
     let layer = IdempotencyLayer::new(config, MemoryStore::<u32>::default(), by_number).unwrap();
-    let (inner, log) = Scripted::new();
-    log.then([Step::Never]);
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::Never]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
     let mut second: Pin<Box<_>> = begin(&mut service, Ask(7));

@@ -11,7 +11,7 @@ use tower::{Layer, Service};
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, ByAsk, Layered, Scripted, Step, begin, by_ask, call, config, layer};
-use crate::support::{AppError, Once, Waiter, is_pending, ms, now, panic_of, soon};
+use crate::support::{AppError, Once, Waiter, behind, is_pending, ms, now, panic_of, soon};
 
 /// The three forms, and their names.
 fn forms() -> [(&'static str, Layered); 3] {
@@ -32,9 +32,7 @@ fn forms() -> [(&'static str, Layered); 3] {
 #[tokio::test(start_paused = true)]
 async fn only_values_that_were_polled_ready_are_called() {
     for (form, layer) in forms() {
-        let (inner, log) = Scripted::new();
-        log.then([Step::FailAfter(5), Step::FailAfter(5)]);
-        let mut service = layer.layer(inner);
+        let (mut service, log) = behind(&layer, [Step::FailAfter(5), Step::FailAfter(5)]);
         let calls: Vec<_> = (0..4).map(|_| tokio::spawn(begin(&mut service, Ask(7)))).collect();
         for call in calls {
             let _either = soon(call).await.expect(form);
@@ -47,8 +45,7 @@ async fn only_values_that_were_polled_ready_are_called() {
 #[tokio::test(start_paused = true)]
 async fn a_pending_inner_service_is_waited_for() {
     for (form, layer) in forms() {
-        let (inner, log) = Scripted::new();
-        let mut service = layer.layer(inner);
+        let (mut service, log) = behind(&layer, []);
         log.block();
         let waiter = Waiter::new();
         assert!(waiter.poll_ready(&mut service).is_pending());
@@ -63,10 +60,8 @@ async fn a_pending_inner_service_is_waited_for() {
 /// A call that takes over waits for its own service, and renews its claim meanwhile.
 #[tokio::test(start_paused = true)]
 async fn whoever_takes_over_waits_until_its_service_is_ready() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Answer]);
     let layer = layer(config().lease(ms(300)));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Held, Step::Answer]);
     let mut first = begin(&mut service, Ask(7));
     let second = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
@@ -84,10 +79,8 @@ async fn whoever_takes_over_waits_until_its_service_is_ready() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_fails_before_it_takes_over_frees_the_key() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Answer]);
     let layer = layer(config());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Held, Step::Answer]);
     let mut calls: Vec<_> = (0..3).map(|_| begin(&mut service, Ask(7))).collect();
     assert!(calls.iter_mut().all(is_pending));
     log.fail_ready();
@@ -99,9 +92,8 @@ async fn a_service_that_fails_before_it_takes_over_frees_the_key() {
 #[tokio::test(start_paused = true)]
 async fn everything_is_given_back_when_a_call_is_dropped_after_any_poll() {
     for (form, layer) in forms() {
-        let (inner, log) = Scripted::new();
+        let (mut service, log) = behind(&layer, []);
         log.always(Step::Never);
-        let mut service = layer.layer(inner);
         for polls in 0..4 {
             let mut first = begin(&mut service, Ask(polls));
             for _ in 0..polls {
@@ -150,9 +142,8 @@ async fn everything_is_given_back_when_something_inside_panics() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_woken_without_a_cause() {
-    let (inner, log) = Scripted::new();
+    let (mut service, log) = behind(&layer(config()), []);
     log.always(Step::Held);
-    let mut service = layer(config()).layer(inner);
     let mut calls: Vec<_> = (0..3).map(|_| begin(&mut service, Ask(7))).collect();
     let waiters: Vec<_> = calls.iter().map(|_| Waiter::new()).collect();
     for (waiter, call) in waiters.iter().zip(&mut calls) {
@@ -169,9 +160,7 @@ async fn nobody_is_woken_without_a_cause() {
 /// Polls only futures that were woken, so that a missing wake shows.
 #[tokio::test(start_paused = true)]
 async fn every_waiter_gets_there_by_wakes_alone() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Held, Step::Answer]);
-    let mut service = layer(config()).layer(inner);
+    let (mut service, log) = behind(&layer(config()), [Step::Held, Step::Held, Step::Answer]);
     let mut calls: Vec<_> =
         (0..5).map(|_| Some((Waiter::new(), begin(&mut service, Ask(7))))).collect();
     let mut answers = Vec::new();

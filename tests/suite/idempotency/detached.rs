@@ -2,18 +2,15 @@
 
 use buttress::idempotency::{IdempotencyLayer, StoreFailure};
 use buttress::{ErrorKind, StoreErrorKind};
-use tower::Layer;
 
 use super::faulty::{Faulty, Plan};
-use super::{Ask, Scripted, Step, begin, by_ask, call, config, layer};
-use crate::support::{AppError, Watch, is_pending, ms, now, panic_of, soon};
+use super::{Ask, Step, begin, by_ask, call, config, layer};
+use crate::support::{AppError, Watch, behind, is_pending, ms, now, panic_of, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_does_not_stop_its_handler_and_its_retry_finds_the_answer() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(500)]);
     let layer = layer(config().detached(4).lease(ms(300)));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::AnswerAfter(500)]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
     tokio::task::yield_now().await;
@@ -30,10 +27,9 @@ async fn a_client_that_goes_away_does_not_stop_its_handler_and_its_retry_finds_t
 
 #[tokio::test(start_paused = true)]
 async fn whoever_stays_gets_the_answer_the_error_or_the_panic() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(10), Step::FailAfter(10), Step::PanicAtPoll(1)]);
     let layer = layer(config().detached(1));
-    let mut service = layer.layer(inner);
+    let (mut service, _) =
+        behind(&layer, [Step::AnswerAfter(10), Step::FailAfter(10), Step::PanicAtPoll(1)]);
     assert_eq!(soon(begin(&mut service, Ask(1))).await.unwrap(), 1);
     let error = soon(begin(&mut service, Ask(2))).await.unwrap_err();
     assert_eq!(error, AppError::Broken("scripted failure"));
@@ -46,10 +42,8 @@ async fn whoever_stays_gets_the_answer_the_error_or_the_panic() {
 
 #[tokio::test(start_paused = true)]
 async fn handlers_beyond_the_cap_are_refused_and_leave_their_keys_free() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Held]);
     let layer = layer(config().name("pay").detached(2));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Held, Step::Held]);
     let mut running = [begin(&mut service, Ask(1)), begin(&mut service, Ask(2))];
     assert!(running.iter_mut().all(is_pending));
     let error = now(begin(&mut service, Ask(3))).unwrap_err();
@@ -70,10 +64,9 @@ async fn handlers_beyond_the_cap_are_refused_and_leave_their_keys_free() {
 
 #[tokio::test(start_paused = true)]
 async fn draining_waits_for_all_that_run_and_lets_none_begin() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Answer, Step::AnswerAfter(100), Step::AnswerAfter(300)]);
     let layer = layer(config().detached(4));
-    let mut service = layer.layer(inner);
+    let (mut service, _) =
+        behind(&layer, [Step::Answer, Step::AnswerAfter(100), Step::AnswerAfter(300)]);
     assert_eq!(soon(begin(&mut service, Ask(1))).await.unwrap(), 1);
     let mut clients = [begin(&mut service, Ask(2)), begin(&mut service, Ask(3))];
     assert!(clients.iter_mut().all(is_pending));
@@ -107,10 +100,9 @@ async fn a_layer_that_runs_nothing_is_drained_at_once() {
 /// A task that its runtime or its spawner dropped leaves nothing behind.
 #[tokio::test(start_paused = true)]
 async fn a_handler_whose_task_is_dropped_frees_its_key_and_tells_its_caller() {
-    let (inner, log) = Scripted::new();
     let spawner = buttress::Spawner::new(|task: buttress::Task| drop(task));
     let layer = layer(config().detached(1).spawner(spawner));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     let error = soon(begin(&mut service, Ask(7))).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::ShuttingDown));
     let stats = layer.handle().stats();
@@ -126,11 +118,9 @@ async fn a_handler_without_its_store_is_detached_as_any_other() {
     for _ in 0..3 {
         store.then("claim", Plan::Fails(StoreErrorKind::Transient));
     }
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(500)]);
     let config = config().detached(1).store_failure(StoreFailure::Open).store_attempts(1);
     let layer = IdempotencyLayer::new(config, store, by_ask).unwrap();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::AnswerAfter(500)]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
     tokio::task::yield_now().await;

@@ -10,7 +10,7 @@ use tower::{Layer, service_fn};
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, ByAsk, Layered, Scripted, Step, begin, by_ask, call, config};
-use crate::support::{AppError, Watch, ms};
+use crate::support::{AppError, Watch, behind, ms};
 
 const HANGS: [Plan; 2] = [Plan::Hangs, Plan::HangsUndone];
 
@@ -27,8 +27,7 @@ async fn a_claim_that_hangs_refuses_the_call_and_holds_no_key() {
     for plan in HANGS {
         let store = Faulty::default();
         store.then("claim", plan);
-        let (inner, log) = Scripted::new();
-        let mut service = over(impatient(), &store).layer(inner);
+        let (mut service, log) = behind(&over(impatient(), &store), []);
         let watch = Watch::start();
         let error = call(&mut service, Ask(7)).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::StoreUnavailable));
@@ -43,8 +42,7 @@ async fn a_claim_that_hangs_refuses_the_call_and_holds_no_key() {
 async fn a_claim_that_hangs_is_asked_for_again_in_the_same_patience() {
     let store = Faulty::default();
     store.then("claim", Plan::Hangs);
-    let (inner, log) = Scripted::new();
-    let mut service = over(config().patience(ms(900)), &store).layer(inner);
+    let (mut service, log) = behind(&over(config().patience(ms(900)), &store), []);
     let watch = Watch::start();
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!((watch.ms(), log.calls()), (400, 1), "a third of 900 ms, and a poll interval");
@@ -69,8 +67,8 @@ async fn a_store_that_hangs_for_ever_holds_a_call_for_its_patience_however_often
 async fn a_claim_that_hangs_runs_unprotected_where_that_is_asked_for() {
     let store = Faulty::default();
     store.then("claim", Plan::HangsUndone);
-    let (inner, log) = Scripted::new();
-    let mut service = over(impatient().store_failure(StoreFailure::Open), &store).layer(inner);
+    let (mut service, log) =
+        behind(&over(impatient().store_failure(StoreFailure::Open), &store), []);
     let watch = Watch::start();
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!((watch.ms(), log.calls()), (900, 1));
@@ -81,9 +79,8 @@ async fn an_answer_whose_storing_hangs_is_given_to_its_caller() {
     for plan in HANGS {
         let store = Faulty::default();
         store.then("complete", plan);
-        let (inner, log) = Scripted::new();
         let layer = over(impatient(), &store);
-        let mut service = layer.layer(inner);
+        let (mut service, log) = behind(&layer, []);
         let watch = Watch::start();
         assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
         assert_eq!((watch.ms(), log.calls()), (900, 1));
@@ -98,9 +95,7 @@ async fn an_answer_whose_storing_hangs_is_given_to_its_caller() {
 async fn a_failure_whose_release_hangs_is_given_to_its_caller() {
     let store = Faulty::default();
     store.then("release", Plan::HangsUndone);
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]);
-    let mut service = over(impatient(), &store).layer(inner);
+    let (mut service, _) = behind(&over(impatient(), &store), [Step::Fail]);
     let watch = Watch::start();
     assert!(call(&mut service, Ask(7)).await.is_err());
     assert_eq!(watch.ms(), 900);
@@ -110,9 +105,8 @@ async fn a_failure_whose_release_hangs_is_given_to_its_caller() {
 async fn a_renewal_that_hangs_is_tried_again_before_the_lease_ends() {
     let store = Faulty::default();
     store.then("renew", Plan::HangsUndone);
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(2500)]);
-    let mut service = over(config().lease(ms(900)), &store).layer(inner);
+    let (mut service, _) =
+        behind(&over(config().lease(ms(900)), &store), [Step::AnswerAfter(2500)]);
     let other = async {
         Clock::default().sleep(ms(1000)).await;
         call(&mut over(config().refuse_in_flight(true), &store).layer(Scripted::new().0), Ask(7))

@@ -8,7 +8,7 @@ use buttress::{Clock, ErrorKind};
 use tower::Layer;
 
 use super::{Ask, Layered, Scripted, Step, begin, call, config, layer, over};
-use crate::support::{AppError, Watch, is_pending, ms, now, panic_of, soon};
+use crate::support::{AppError, Watch, behind, is_pending, ms, now, panic_of, soon};
 
 /// Refuses calls whose key is in flight, so that a test sees whether a key is free.
 fn refusing() -> Config {
@@ -21,10 +21,8 @@ fn in_flight(layer: &Layered) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_is_renewed_every_third_of_its_lease_while_its_handler_runs() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(10_000)]);
     let layer = layer(refusing().lease(ms(900)));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::AnswerAfter(10_000)]);
     let running = tokio::spawn(begin(&mut service, Ask(7)));
     let watch = Watch::start();
     for (at, left) in [(1, 899), (299, 601), (301, 899), (599, 601), (601, 899), (9_999, 801)] {
@@ -40,9 +38,7 @@ async fn a_claim_is_renewed_every_third_of_its_lease_while_its_handler_runs() {
 /// The lease expires exactly at its end.
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_not_renewed_holds_until_its_lease_ends() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Answer]);
-    let mut service = layer(refusing().lease(ms(900))).layer(inner);
+    let (mut service, _) = behind(&layer(refusing().lease(ms(900))), [Step::Held, Step::Answer]);
     let mut stalled = begin(&mut service, Ask(7));
     assert!(is_pending(&mut stalled));
     tokio::time::advance(ms(899)).await;
@@ -54,10 +50,8 @@ async fn a_claim_that_is_not_renewed_holds_until_its_lease_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_lease_ran_out_but_that_nobody_took_is_kept() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(2000)]);
     let layer = layer(config().lease(ms(900)));
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::AnswerAfter(2000)]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
     // The process was frozen.
@@ -187,10 +181,8 @@ async fn a_lost_claim_may_run_on_to_its_own_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_dropped_frees_its_key_at_once() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Answer]);
     let layer = layer(refusing());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Held, Step::Answer]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
     assert_eq!(in_flight(&layer), 1);
@@ -212,10 +204,8 @@ async fn a_call_that_was_never_polled_frees_its_key_too() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_frees_the_key_on_the_spot() {
     for step in [Step::PanicInCall, Step::PanicAtPoll(1), Step::PanicAtPoll(2)] {
-        let (inner, log) = Scripted::new();
-        log.then([step, Step::Answer]);
         let layer = layer(refusing());
-        let mut service = layer.layer(inner);
+        let (mut service, _) = behind(&layer, [step, Step::Answer]);
         let mut kept = None;
         let said = panic_of(|| {
             let call = kept.insert(begin(&mut service, Ask(7)));
@@ -248,10 +238,8 @@ async fn a_key_may_stay_claimed_until_the_lease_ends() {
         (lease().abandoned_calls(Leave::UntilLeaseEnds), Step::PanicAtPoll(1)),
     ];
     for (config, step) in cases {
-        let (inner, log) = Scripted::new();
-        log.then([step]);
         let layer = layer(config);
-        let mut service = layer.layer(inner);
+        let (mut service, _) = behind(&layer, [step]);
         let mut first = begin(&mut service, Ask(7));
         match step {
             Step::Fail => assert_eq!(now(first), Err(AppError::Broken("scripted failure"))),
@@ -271,10 +259,8 @@ async fn a_key_may_stay_claimed_until_the_lease_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_a_key_that_stays_claimed_gets_it_when_the_lease_ends() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(50), Step::Answer]);
     let config = config().lease(ms(950)).failed_calls(Leave::UntilLeaseEnds);
-    let mut service = layer(config).layer(inner);
+    let (mut service, log) = behind(&layer(config), [Step::FailAfter(50), Step::Answer]);
     let watch = Watch::start();
     let (first, second) = tokio::join!(begin(&mut service, Ask(7)), begin(&mut service, Ask(7)));
     assert!(first.is_err());

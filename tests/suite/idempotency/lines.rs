@@ -6,16 +6,15 @@ use tower::Layer;
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, Scripted, Step, begin, begin_many, call, config, digest, layer, over, tens};
-use crate::support::{Watch, is_pending, ms, soon};
+use crate::support::{Watch, behind, is_pending, ms, soon};
 
 /// Regression: slots were numbered per queue. A slot that had been served and was dropped unpolled
 /// removed the slot of the same number from a later queue.
 #[tokio::test(start_paused = true)]
 async fn a_place_in_a_line_that_is_gone_disturbs_no_other() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(1000), Step::Answer, Step::AnswerAfter(1000)]);
     let layer = over(config(), MemoryStore::with_capacity(Clock::default(), 1).unwrap());
-    let mut service = layer.layer(inner);
+    let (mut service, log) =
+        behind(&layer, [Step::AnswerAfter(1000), Step::Answer, Step::AnswerAfter(1000)]);
     let mut calls = begin_many(&mut service, Ask(7), 2);
     assert!(calls.iter_mut().all(is_pending));
     let (served, first) = (calls.pop().unwrap(), calls.pop().unwrap());
@@ -38,12 +37,10 @@ async fn a_place_in_a_line_that_is_gone_disturbs_no_other() {
 /// twice.
 #[tokio::test(start_paused = true)]
 async fn whoever_is_served_while_it_asks_the_store_leaves_the_line_once() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(10)]);
     let store = Faulty::default();
     let some = |ask: &Ask| (ask.0 % 10 != 0).then(|| digest(ask));
     let layer = IdempotencyLayer::new(config(), store.clone(), tens).unwrap().fingerprint(some);
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::FailAfter(10)]);
     let first = tokio::spawn(begin(&mut service, Ask(71)));
     tokio::task::yield_now().await;
     let asks = tokio::spawn(begin(&mut service, Ask(71)));

@@ -9,7 +9,7 @@ use tower::Layer;
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, ByAsk, Scripted, Step, begin, by_ask, call, config};
-use crate::support::{AppError, is_pending, ms, now, soon};
+use crate::support::{AppError, behind, is_pending, ms, now, soon};
 
 /// A codec that encodes no number above 1.
 #[derive(Clone, Copy)]
@@ -48,8 +48,7 @@ async fn a_result_that_cannot_be_encoded_leaves_its_key_done() {
     };
     let config = config().name("pay").result_lifetime(ms(60_000)).lease(ms(900)).observer(observer);
     let layer = encoded(config);
-    let (inner, log) = Scripted::new();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!(call(&mut service, Ask(8)).await.unwrap(), 2, "its caller gets the answer");
@@ -75,8 +74,7 @@ async fn a_result_that_cannot_be_encoded_leaves_its_key_done() {
 #[tokio::test(start_paused = true)]
 async fn running_again_has_to_be_asked_for() {
     let layer = encoded(config().rerun_if_not_kept(true));
-    let (inner, log) = Scripted::new();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     call(&mut service, Ask(7)).await.unwrap();
     for answer in 2..4 {
         assert_eq!(call(&mut service, Ask(8)).await.unwrap(), answer);
@@ -116,8 +114,7 @@ async fn a_store_without_it_keeps_the_key_in_flight_for_the_lifetime() {
     let config = config().lease(ms(900)).result_lifetime(ms(60_000)).refuse_in_flight(true);
     let layer: IdempotencyLayer<ByAsk, u32> =
         IdempotencyLayer::new(config, store, by_ask as ByAsk).unwrap();
-    let (inner, log) = Scripted::new();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     tokio::time::advance(ms(59_999)).await;
     let error = call(&mut service, Ask(7)).await.unwrap_err();
@@ -130,8 +127,7 @@ fn a_request_without_a_scope_is_refused_and_shares_nothing() {
     let layer: IdempotencyLayer<_, u32> =
         IdempotencyLayer::new(config(), MemoryStore::default(), by_ask as ByAsk).unwrap();
     let layer = layer.scope_by(|ask: &Ask| if ask.0 == 7 { "" } else { "tenant" });
-    let (inner, log) = Scripted::new();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     let error: AppError = now(begin(&mut service, Ask(7))).unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::KeyInvalid));
     assert_eq!(
@@ -194,8 +190,7 @@ async fn a_panic_of_an_observer_does_not_free_the_key() {
                         (layer, ErrorKind::KeyInFlight)
                     }
                 };
-                let (inner, log) = Scripted::new();
-                let mut service = layer.layer(inner);
+                let (mut service, log) = behind(&layer, []);
                 assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
                 let mut other = service.clone();
                 let panics = tokio::spawn(async move { call(&mut other, Ask(8)).await });

@@ -7,7 +7,7 @@ use tower::{Layer, ServiceExt};
 
 use super::faulty::{Faulty, Plan};
 use super::{Ask, ByAsk, Layered, Scripted, Step, begin, by_ask, call, config};
-use crate::support::{AppError, Watch, is_pending, ms, soon};
+use crate::support::{AppError, Watch, behind, is_pending, ms, soon};
 
 fn over(config: Config, store: &Faulty) -> Layered {
     IdempotencyLayer::new(config, store.clone(), by_ask as ByAsk).unwrap()
@@ -19,10 +19,8 @@ const TRANSIENT: Plan = Plan::Fails(StoreErrorKind::Transient);
 async fn the_same_happens_with_a_store_that_takes_its_time() {
     let store = Faulty::default();
     store.then("claim", Plan::Slow(20)).then("complete", Plan::Slow(30));
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(100)]);
     let layer = over(config(), &store);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::AnswerAfter(100)]);
     let watch = Watch::start();
     let calls: Vec<_> = (0..5).map(|_| tokio::spawn(begin(&mut service, Ask(7)))).collect();
     let mut ends = Vec::new();
@@ -43,9 +41,8 @@ async fn the_same_happens_with_a_store_that_takes_its_time() {
 async fn a_store_that_does_not_answer_refuses_the_call_by_default() {
     let store = Faulty::default();
     store.then("claim", TRANSIENT).then("claim", TRANSIENT).then("claim", TRANSIENT);
-    let (inner, log) = Scripted::new();
     let layer = over(config().name("pay"), &store);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     let watch = Watch::start();
     let error = call(&mut service, Ask(7)).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::StoreUnavailable));
@@ -72,8 +69,7 @@ async fn what_no_other_attempt_mends_is_not_attempted_again_and_stops_only_its_k
     for kind in [StoreErrorKind::Corrupt, StoreErrorKind::Invalid] {
         let store = Faulty::default();
         store.then("claim", Plan::Fails(kind));
-        let (inner, log) = Scripted::new();
-        let mut service = over(config(), &store).layer(inner);
+        let (mut service, log) = behind(&over(config(), &store), []);
         let error = call(&mut service, Ask(7)).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::StoreFailed));
         assert_eq!((store.count("claim"), log.calls()), (1, 0));
@@ -86,8 +82,7 @@ async fn a_layer_that_fails_open_runs_the_call_unprotected() {
     let store = Faulty::default();
     let config = config().store_failure(StoreFailure::Open).store_attempts(1);
     let layer = over(config, &store);
-    let (inner, log) = Scripted::new();
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     for answer in 1..3 {
         store.then("claim", TRANSIENT);
         assert_eq!(call(&mut service, Ask(7)).await.unwrap(), answer);
@@ -101,8 +96,7 @@ async fn a_layer_that_fails_open_runs_the_call_unprotected() {
 async fn replies_that_are_lost_wedge_nothing() {
     let store = Faulty::default();
     store.then("claim", Plan::LosesReply).then("complete", Plan::LosesReply);
-    let (inner, log) = Scripted::new();
-    let mut service = over(config(), &store).layer(inner);
+    let (mut service, log) = behind(&over(config(), &store), []);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     assert_eq!(log.calls(), 1);
@@ -113,8 +107,7 @@ async fn replies_that_are_lost_wedge_nothing() {
 async fn a_claim_that_was_made_unheard_is_given_back() {
     let store = Faulty::default();
     store.then("claim", Plan::LosesReply);
-    let (inner, log) = Scripted::new();
-    let mut service = over(config().store_attempts(1), &store).layer(inner);
+    let (mut service, log) = behind(&over(config().store_attempts(1), &store), []);
     let error = call(&mut service, Ask(7)).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::StoreUnavailable));
     let watch = Watch::start();
@@ -142,10 +135,8 @@ async fn a_call_dropped_while_it_claims_gives_back_what_it_may_have_got() {
 async fn a_call_dropped_while_it_runs_frees_its_key_from_a_task() {
     let store = Faulty::default();
     store.then("release", Plan::Slow(30));
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Answer]);
     let layer = over(config(), &store);
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::Held, Step::Answer]);
     let mut first = begin(&mut service, Ask(7));
     let mut second = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first) && is_pending(&mut second));
@@ -185,9 +176,8 @@ fn left_to_its_lease(config: Config) {
 async fn an_answer_is_stored_though_its_caller_goes_away_meanwhile() {
     let store = Faulty::default();
     store.then("complete", Plan::Slow(50));
-    let (inner, log) = Scripted::new();
     let layer = over(config(), &store);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
     drop(first);
@@ -200,10 +190,9 @@ async fn an_answer_is_stored_though_its_caller_goes_away_meanwhile() {
 async fn an_answer_that_cannot_be_stored_is_given_and_its_key_stays_claimed_for_its_lease() {
     let store = Faulty::default();
     store.then("complete", TRANSIENT);
-    let (inner, log) = Scripted::new();
     let config = config().store_attempts(1).lease(ms(900)).refuse_in_flight(true);
     let layer = over(config, &store);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
     assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
     let error = call(&mut service, Ask(7)).await.unwrap_err();
     assert_eq!(error.refusal().retry_after(), Some(ms(900)), "no second time so soon");
@@ -214,10 +203,8 @@ async fn an_answer_that_cannot_be_stored_is_given_and_its_key_stays_claimed_for_
 async fn a_renewal_that_fails_is_tried_again_before_the_lease_ends() {
     let store = Faulty::default();
     store.then("renew", TRANSIENT).then("renew", TRANSIENT).then("renew", Plan::Slow(10));
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(2000)]);
     let layer = over(config().lease(ms(900)), &store);
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::AnswerAfter(2000)]);
     let running = tokio::spawn(begin(&mut service, Ask(7)));
     let watch = Watch::start();
     // At 300, 400 and 500 ms, then every 300 ms again, counted from the request.
@@ -233,9 +220,7 @@ async fn a_renewal_that_fails_is_tried_again_before_the_lease_ends() {
 async fn a_renewal_that_is_fenced_stops_the_handler() {
     let store = Faulty::default();
     store.then("renew", Plan::Fails(StoreErrorKind::Fenced));
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held]);
-    let mut service = over(config().lease(ms(900)), &store).layer(inner);
+    let (mut service, log) = behind(&over(config().lease(ms(900)), &store), [Step::Held]);
     let watch = Watch::start();
     let error = soon(begin(&mut service, Ask(7))).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::ClaimLost));
@@ -257,10 +242,8 @@ async fn a_handler_whose_lease_ran_out_waits_for_the_answer_of_the_store() {
     ] {
         let store = Faulty::default();
         store.then("renew", plan);
-        let (inner, log) = Scripted::new();
-        log.then([Step::AnswerAfter(100)]);
         let config = config().lease(ms(900)).store_failure(policy);
-        let mut service = over(config, &store).layer(inner);
+        let (mut service, log) = behind(&over(config, &store), [Step::AnswerAfter(100)]);
         let mut running = begin(&mut service, Ask(7));
         assert!(is_pending(&mut running));
         tokio::time::advance(ms(900)).await;
@@ -285,10 +268,8 @@ async fn a_handler_whose_claim_no_store_confirms_is_dropped_after_the_patience()
     for (plan, fails) in [(TRANSIENT, 1_000), (Plan::Hangs, 1_000), (Plan::HangsUndone, 1_000)] {
         let store = Faulty::default();
         store.always("renew", plan);
-        let (inner, log) = Scripted::new();
-        log.then([Step::AnswerAfter(100)]);
         let config = config().lease(ms(900)).patience(ms(1_000));
-        let mut service = over(config, &store).layer(inner);
+        let (mut service, log) = behind(&over(config, &store), [Step::AnswerAfter(100)]);
         let mut running = begin(&mut service, Ask(7));
         assert!(is_pending(&mut running));
         tokio::time::advance(ms(900)).await;
@@ -322,8 +303,7 @@ async fn a_claim_whose_answer_comes_after_its_lease_is_asked_for_again() {
 async fn a_store_whose_answers_all_come_after_the_lease_is_a_store_that_fails() {
     let store = Faulty::default();
     store.always("claim", Plan::SlowReply(900));
-    let (inner, log) = Scripted::new();
-    let mut service = over(config().lease(ms(900)), &store).layer(inner);
+    let (mut service, log) = behind(&over(config().lease(ms(900)), &store), []);
     let watch = Watch::start();
     let error = soon(begin(&mut service, Ask(7))).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::StoreUnavailable));
@@ -334,9 +314,7 @@ async fn a_store_whose_answers_all_come_after_the_lease_is_a_store_that_fails() 
 async fn a_failed_call_frees_its_key_before_its_caller_hears_of_it_and_one_takes_over() {
     let store = Faulty::default();
     store.then("release", Plan::Slow(40));
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(10), Step::Answer]);
-    let mut service = over(config(), &store).layer(inner);
+    let (mut service, log) = behind(&over(config(), &store), [Step::FailAfter(10), Step::Answer]);
     let watch = Watch::start();
     let first = tokio::spawn(begin(&mut service, Ask(7)));
     let second = tokio::spawn(begin(&mut service, Ask(7)));
@@ -349,9 +327,8 @@ async fn a_failed_call_frees_its_key_before_its_caller_hears_of_it_and_one_takes
 #[tokio::test(start_paused = true)]
 async fn a_failed_call_that_keeps_its_key_releases_nothing() {
     let store = Faulty::default();
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]);
-    let mut service = over(config().failed_calls(Leave::UntilLeaseEnds), &store).layer(inner);
+    let (mut service, _) =
+        behind(&over(config().failed_calls(Leave::UntilLeaseEnds), &store), [Step::Fail]);
     assert!(call(&mut service, Ask(7)).await.is_err());
     assert_eq!(store.asked(), ["claim"]);
 }

@@ -9,14 +9,12 @@ use tower::{Layer, ServiceExt};
 use super::{
     Ask, Scripted, Step, begin, begin_many, by_ask, call, config, digest, layer, over, tens,
 };
-use crate::support::{Waiter, Watch, is_pending, ms, now, soon};
+use crate::support::{Waiter, Watch, behind, is_pending, ms, now, soon};
 
 #[tokio::test(start_paused = true)]
 async fn all_who_wait_get_the_one_answer_at_once() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(250)]);
     let layer = layer(config());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::AnswerAfter(250)]);
     let watch = Watch::start();
     let calls = begin_many(&mut service, Ask(7), 10);
     let tasks: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
@@ -32,9 +30,7 @@ async fn all_who_wait_get_the_one_answer_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_call_of_the_same_layer_is_woken_once_and_never_polls() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held]);
-    let mut service = layer(config()).layer(inner);
+    let (mut service, log) = behind(&layer(config()), [Step::Held]);
     let mut owner = begin(&mut service, Ask(7));
     assert!(is_pending(&mut owner));
     let mut waiting = begin(&mut service, Ask(7));
@@ -50,11 +46,9 @@ async fn who_waits_for_a_call_of_the_same_layer_is_woken_once_and_never_polls() 
 
 #[tokio::test(start_paused = true)]
 async fn a_key_in_flight_is_refused_at_once_where_nobody_waits() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(4000)]);
     let config = config().refuse_in_flight(true).lease(ms(9000));
     let layer = layer(config);
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::AnswerAfter(4000)]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
     tokio::time::advance(ms(1000)).await;
@@ -70,9 +64,8 @@ async fn a_key_in_flight_is_refused_at_once_where_nobody_waits() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_at_the_longest_wait() {
     for (answer_after, expected) in [(499, None), (501, Some(ErrorKind::KeyInFlight))] {
-        let (inner, log) = Scripted::new();
-        log.then([Step::AnswerAfter(answer_after)]);
-        let mut service = layer(config().longest_wait(ms(500))).layer(inner);
+        let (mut service, _) =
+            behind(&layer(config().longest_wait(ms(500))), [Step::AnswerAfter(answer_after)]);
         let watch = Watch::start();
         let first = tokio::spawn(begin(&mut service, Ask(7)));
         tokio::task::yield_now().await;
@@ -89,9 +82,7 @@ async fn a_wait_ends_at_the_longest_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_there_when_the_longest_wait_ends_wins() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held]);
-    let mut service = layer(config().longest_wait(ms(500))).layer(inner);
+    let (mut service, log) = behind(&layer(config().longest_wait(ms(500))), [Step::Held]);
     let mut calls = begin_many(&mut service, Ask(7), 2);
     assert!(calls.iter_mut().all(is_pending));
     tokio::time::advance(ms(500)).await;
@@ -103,9 +94,7 @@ async fn an_answer_that_is_there_when_the_longest_wait_ends_wins() {
 
 #[tokio::test(start_paused = true)]
 async fn no_wait_at_all_is_a_refusal() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held]);
-    let mut service = layer(config().longest_wait(Duration::ZERO)).layer(inner);
+    let (mut service, _) = behind(&layer(config().longest_wait(Duration::ZERO)), [Step::Held]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
     let error = soon(begin(&mut service, Ask(7))).await.unwrap_err();
@@ -114,10 +103,9 @@ async fn no_wait_at_all_is_a_refusal() {
 
 #[tokio::test(start_paused = true)]
 async fn when_an_owner_fails_exactly_one_of_those_who_wait_takes_over() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(100), Step::FailAfter(100), Step::AnswerAfter(100)]);
     let layer = layer(config());
-    let mut service = layer.layer(inner);
+    let (mut service, log) =
+        behind(&layer, [Step::FailAfter(100), Step::FailAfter(100), Step::AnswerAfter(100)]);
     let watch = Watch::start();
     let calls = begin_many(&mut service, Ask(7), 6);
     let tasks: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
@@ -137,10 +125,8 @@ async fn when_an_owner_fails_exactly_one_of_those_who_wait_takes_over() {
 #[tokio::test(start_paused = true)]
 async fn whoever_is_dropped_while_it_waits_disturbs_nobody() {
     for gone in 1..4 {
-        let (inner, log) = Scripted::new();
-        log.then([Step::FailAfter(100), Step::AnswerAfter(100)]);
         let layer = layer(config());
-        let mut service = layer.layer(inner);
+        let (mut service, _) = behind(&layer, [Step::FailAfter(100), Step::AnswerAfter(100)]);
         let mut calls = begin_many(&mut service, Ask(7), 4);
         assert!(calls.iter_mut().all(is_pending));
         drop(calls.remove(gone));
@@ -158,10 +144,8 @@ async fn whoever_is_dropped_while_it_waits_disturbs_nobody() {
 /// It has been woken to check the key, and is dropped before its poll.
 #[tokio::test(start_paused = true)]
 async fn the_next_takes_over_when_the_first_is_dropped_with_its_turn() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Answer]);
     let layer = layer(config());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Held, Step::Answer]);
     let mut calls = begin_many(&mut service, Ask(7), 3);
     assert!(calls.iter_mut().all(is_pending));
     let (last, second) = (calls.pop().unwrap(), calls.pop().unwrap());
@@ -174,10 +158,8 @@ async fn the_next_takes_over_when_the_first_is_dropped_with_its_turn() {
 /// The next waiter takes over when the call that took over is dropped too.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_took_over_and_is_dropped_is_taken_over_in_turn() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Held, Step::Answer]);
     let layer = layer(config());
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Held, Step::Held, Step::Answer]);
     let mut calls = begin_many(&mut service, Ask(7), 3);
     assert!(calls.iter_mut().all(is_pending));
     drop(calls.remove(0));
@@ -190,9 +172,7 @@ async fn a_call_that_took_over_and_is_dropped_is_taken_over_in_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_that_gets_a_freed_key_first_is_waited_for() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::AnswerAfter(50)]);
-    let mut service = layer(config()).layer(inner);
+    let (mut service, log) = behind(&layer(config()), [Step::Held, Step::AnswerAfter(50)]);
     let mut calls = begin_many(&mut service, Ask(7), 2);
     assert!(calls.iter_mut().all(is_pending));
     let waiting = calls.pop().unwrap();
@@ -244,10 +224,8 @@ async fn a_lease_that_ends_before_the_next_look_is_taken_over_when_it_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_of_the_same_layer_that_stands_still_is_taken_over_when_its_lease_ends() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::Answer]);
     let layer = layer(config().lease(ms(250)));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Held, Step::Answer]);
     let mut stalled = begin(&mut service, Ask(7));
     assert!(is_pending(&mut stalled));
     let watch = Watch::start();
@@ -266,9 +244,7 @@ async fn a_call_of_the_same_layer_that_stands_still_is_taken_over_when_its_lease
 async fn an_answer_is_handed_only_to_those_who_asked_for_the_same() {
     let layer =
         IdempotencyLayer::new(config(), MemoryStore::default(), tens).unwrap().fingerprint(digest);
-    let (inner, log) = Scripted::new();
-    log.then([Step::Held, Step::AnswerAfter(50)]);
-    let mut service = layer.layer(inner);
+    let (mut service, _) = behind(&layer, [Step::Held, Step::AnswerAfter(50)]);
     let mut first = begin(&mut service, Ask(71));
     assert!(is_pending(&mut first));
     let mut waits = [begin(&mut service, Ask(71)), begin(&mut service, Ask(71))];

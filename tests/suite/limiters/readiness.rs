@@ -6,7 +6,7 @@ use tower::limit::ConcurrencyLimit;
 use tower::{Layer, Service};
 
 use crate::support::{
-    AppError, Ask, Log, Scripted, Step, Waiter, begin, is_pending, ms, now, panic_of,
+    AppError, Ask, Log, Scripted, Step, Waiter, begin, behind, is_pending, ms, now, panic_of,
 };
 
 type Inner = ConcurrencyLimit<Scripted>;
@@ -179,10 +179,9 @@ async fn a_panic_or_a_drop_while_it_asks_gives_the_turn_back() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_behind_one_that_asks_gets_its_turn() {
-    let (scripted, log) = Scripted::new();
     let layer = BulkheadLayer::new(bulkhead::Config::new().max_concurrent(2).queue(8)).unwrap();
     let permits = [layer.handle().try_acquire().unwrap(), layer.handle().try_acquire().unwrap()];
-    let mut service = layer.clone().queued().layer(scripted);
+    let (mut service, log) = behind(&layer.clone().queued(), []);
     let mut calls: Vec<_> = (0..3).map(|n| begin(&mut service, Ask(n))).collect();
     assert!(calls.iter_mut().all(is_pending));
     log.then([Step::Held, Step::Answer]);

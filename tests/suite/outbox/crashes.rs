@@ -83,10 +83,7 @@ async fn a_poison_message_is_isolated_among_99_innocents() {
 async fn after_a_crash_each_key_goes_on_where_it_was_in_order() {
     let world = World::new();
     let process = Process::default();
-    world.publish(|_| async {
-        pass(ms(10)).await;
-        Ok(())
-    });
+    world.publishing_takes(ms(10));
     for number in 0..200 {
         world.write(&[(number, &format!("key-{}", number % 10))]).await;
     }

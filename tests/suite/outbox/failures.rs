@@ -49,10 +49,7 @@ async fn the_failure_may_ask_for_longer() {
 #[tokio::test(start_paused = true)]
 async fn after_its_attempts_a_message_is_a_dead_letter_and_its_key_goes_on() {
     let world = World::new();
-    world.publish(|message| {
-        let fails = number(message) == 1;
-        async move { if fails { Err(BoxError::from("no")) } else { Ok(()) } }
-    });
+    world.publishing_fails(1);
     world.write(&[(1, "a"), (2, "a")]).await;
     let relay = world.relay(config());
     pass(ms(1000)).await;
@@ -70,10 +67,7 @@ async fn after_its_attempts_a_message_is_a_dead_letter_and_its_key_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_can_block_its_key() {
     let world = World::new();
-    world.publish(|message| {
-        let fails = number(message) == 1;
-        async move { if fails { Err(BoxError::from("no")) } else { Ok(()) } }
-    });
+    world.publishing_fails(1);
     world.write(&[(1, "a"), (2, "a"), (3, "b")]).await;
     let relay = world.relay(config().head_of_key(HeadOfKey::Block));
     pass(ms(60_000)).await;

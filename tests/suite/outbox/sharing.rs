@@ -13,10 +13,7 @@ use crate::support::{Watch, ms, soon};
 #[tokio::test(start_paused = true)]
 async fn two_relays_share_the_work_and_keep_the_order() {
     let world = World::new();
-    world.publish(|_| async {
-        pass(ms(5)).await;
-        Ok(())
-    });
+    world.publishing_takes(ms(5));
     let (one, two) = (world.relay(config()), world.relay(config()));
     let keys: Vec<String> = (0..40).map(|key| format!("key-{key}")).collect();
     for round in 0..50_u32 {
@@ -65,10 +62,7 @@ async fn nobody_waits_long_when_a_relay_comes_and_when_it_goes() {
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_gets_its_share_of_a_busy_relay() {
     let world = World::new();
-    world.publish(|_| async {
-        pass(ms(5)).await;
-        Ok(())
-    });
+    world.publishing_takes(ms(5));
     let _one = world.relay(config());
     let writer = world.clone();
     let writing = tokio::spawn(async move {
@@ -100,10 +94,7 @@ async fn a_newcomer_gets_its_share_of_a_busy_relay() {
 #[tokio::test(start_paused = true)]
 async fn a_shut_down_waits_for_what_is_under_way_and_starts_nothing() {
     let world = World::new();
-    world.publish(|_| async {
-        pass(ms(300)).await;
-        Ok(())
-    });
+    world.publishing_takes(ms(300));
     world.write(&[(1, "a"), (2, "a"), (3, "b")]).await;
     let relay = world.relay(config());
     pass(ms(100)).await;

@@ -43,6 +43,22 @@ impl World {
         *self.script.lock().unwrap() = Arc::new(move |message| Box::pin(script(message)));
     }
 
+    /// Each publication takes `time`.
+    pub(super) fn publishing_takes(&self, time: Duration) {
+        self.publish(move |_| async move {
+            pass(time).await;
+            Ok(())
+        });
+    }
+
+    /// Each publication of the message with this number fails.
+    pub(super) fn publishing_fails(&self, failing: u32) {
+        self.publish(move |message| {
+            let fails = number(message) == failing;
+            async move { if fails { Err(BoxError::from("no")) } else { Ok(()) } }
+        });
+    }
+
     pub(super) fn relay(&self, config: Config) -> RelayHandle {
         self.relay_of(config).spawn()
     }

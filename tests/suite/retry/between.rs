@@ -8,15 +8,13 @@ use tower::Layer;
 
 use super::{doubling, retry};
 use crate::support::{
-    AppError, Ask, Scripted, Step, Waiter, begin, is_pending, ms, now, panic_of, soon,
+    AppError, Ask, Scripted, Step, Waiter, begin, behind, is_pending, ms, now, panic_of, soon,
 };
 
 /// The inner future panics when it is polled after its end.
 #[tokio::test(start_paused = true)]
 async fn a_failed_attempt_is_dropped_and_not_polled_while_the_next_one_waits() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]);
-    let mut service = retry(Config::new().backoff(doubling())).layer(inner);
+    let (mut service, log) = behind(&retry(Config::new().backoff(doubling())), [Step::Fail]);
     let mut response = begin(&mut service, Ask(0));
     for _ in 0..3 {
         assert!(is_pending(&mut response));
@@ -26,10 +24,9 @@ async fn a_failed_attempt_is_dropped_and_not_polled_while_the_next_one_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn dropped_while_it_waits_it_makes_no_other_attempt() {
-    let (inner, log) = Scripted::new();
-    log.always(Step::Fail);
     let layer = retry(Config::new().backoff(doubling()));
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, []);
+    log.always(Step::Fail);
     let waiter = Waiter::new();
     let mut response = begin(&mut service, Ask(0));
     assert!(waiter.poll(&mut response).is_pending());
@@ -40,9 +37,7 @@ async fn dropped_while_it_waits_it_makes_no_other_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn the_next_attempt_waits_until_the_service_is_ready() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]);
-    let mut service = retry(Config::new().backoff(Backoff::none())).layer(inner);
+    let (mut service, log) = behind(&retry(Config::new().backoff(Backoff::none())), [Step::Fail]);
     let waiter = Waiter::new();
     let mut response = begin(&mut service, Ask(0));
     log.block();
@@ -57,9 +52,7 @@ async fn the_next_attempt_waits_until_the_service_is_ready() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_cannot_get_ready_again_ends_it_with_that_error() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail]);
-    let mut service = retry(Config::new().backoff(doubling())).layer(inner);
+    let (mut service, log) = behind(&retry(Config::new().backoff(doubling())), [Step::Fail]);
     let mut response = begin(&mut service, Ask(0));
     assert!(is_pending(&mut response));
     log.fail_ready();
@@ -84,9 +77,8 @@ async fn retries_are_attempts_that_were_made_and_the_others_are_counted_apart() 
         (stats.retries, stats.not_made, stats.exhausted)
     };
 
-    let (inner, log) = Scripted::new();
+    let (mut service, log) = behind(&layer, []);
     log.always(Step::Fail);
-    let mut service = layer.layer(inner);
     let mut response = begin(&mut service, Ask(0));
     assert!(is_pending(&mut response));
     assert_eq!(counts(), (0, 0, 0), "it waits");

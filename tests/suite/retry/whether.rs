@@ -7,7 +7,7 @@ use buttress::{Event, GaveUp, Name, Outcome, classify_fn};
 use tower::Layer;
 
 use super::{doubling, retry};
-use crate::support::{AppError, Ask, Once, Scripted, Step, call, ms};
+use crate::support::{AppError, Ask, Once, Scripted, Step, behind, call, ms};
 
 #[tokio::test(start_paused = true)]
 async fn two_services_share_a_budget() {
@@ -15,11 +15,10 @@ async fn two_services_share_a_budget() {
     let budget = Budget::new(0.0, 1).unwrap();
     let mut retries = 0;
     for _ in 0..2 {
-        let (inner, log) = Scripted::new();
-        log.always(Step::Fail);
         let config = Config::new().attempts(8).backoff(Backoff::none()).budget(budget.clone());
         let layer = retry(config);
-        let mut service = layer.layer(inner);
+        let (mut service, log) = behind(&layer, []);
+        log.always(Step::Fail);
         assert!(call(&mut service, Ask(0)).await.is_err());
         retries += layer.handle().stats().retries;
         assert_eq!(log.calls() as u64, 1 + layer.handle().stats().retries);
@@ -76,14 +75,12 @@ async fn the_service_sees_the_number_of_the_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn a_success_and_an_ignored_failure_end_it() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Answer, Step::Fail]);
     let ignore = classify_fn(|result: &Result<u32, AppError>| match result {
         Ok(_) => Outcome::Success,
         Err(_) => Outcome::Ignored,
     });
     let layer = RetryLayer::default().classify(ignore);
-    let mut service = layer.layer(inner);
+    let (mut service, log) = behind(&layer, [Step::Answer, Step::Fail]);
     assert_eq!(call(&mut service, Ask(0)).await, Ok(1));
     assert!(call(&mut service, Ask(0)).await.is_err());
     assert_eq!(log.calls(), 2);

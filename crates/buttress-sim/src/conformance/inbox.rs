@@ -23,11 +23,9 @@ pub async fn all<S: Inbox<Tx> + Store, Tx, H: Transactions<S, Tx>>(harness: &H) 
 
 const SAGA: SagaId = SagaId::new(7);
 
-async fn a_message_is_received_once_by_each_consumer<S, Tx, H>(harness: &H)
-where
-    S: Inbox<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_message_is_received_once_by_each_consumer<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     let expected =
         [("billing", Receipt::First), ("billing", Receipt::Repeated), ("shipping", Receipt::First)];
@@ -45,11 +43,9 @@ where
     harness.commit(tx).await;
 }
 
-async fn what_is_rolled_back_was_not_received<S, Tx, H>(harness: &H)
-where
-    S: Inbox<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn what_is_rolled_back_was_not_received<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     for _ in 0..2 {
         let mut tx = harness.begin(&store).await;
@@ -64,11 +60,7 @@ where
     harness.commit(tx).await;
 }
 
-async fn an_action_and_its_undo_happen_once<S, Tx, H>(harness: &H)
-where
-    S: Inbox<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn an_action_and_its_undo_happen_once<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     let store = harness.fresh().await;
     for passage in [Passage::Proceed, Passage::Repeated] {
         let mut tx = harness.begin(&store).await;
@@ -86,11 +78,9 @@ where
     harness.commit(tx).await;
 }
 
-async fn an_undo_that_comes_first_keeps_its_action_out<S, Tx, H>(harness: &H)
-where
-    S: Inbox<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn an_undo_that_comes_first_keeps_its_action_out<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     for _ in 0..2 {
         let mut tx = harness.begin(&store).await;
@@ -105,11 +95,7 @@ where
     }
 }
 
-async fn steps_and_sagas_are_kept_apart<S, Tx, H>(harness: &H)
-where
-    S: Inbox<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn steps_and_sagas_are_kept_apart<S: Inbox<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     let store = harness.fresh().await;
     let mut tx = harness.begin(&store).await;
     for (saga, step) in [(7, "charge"), (7, "ship"), (8, "charge")] {
@@ -121,11 +107,9 @@ where
 
 const AGE: Duration = Duration::from_secs(60);
 
-async fn only_old_receipts_are_purged<S, Tx, H>(harness: &H)
-where
-    S: Inbox<Tx> + Store,
-    H: Transactions<S, Tx>,
-{
+async fn only_old_receipts_are_purged<S: Inbox<Tx> + Store, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     let receive = async |number: u128| {
         let mut tx = harness.begin(&store).await;
@@ -154,11 +138,13 @@ where
     assert_eq!(receive(4).await, repeated, "young");
 }
 
-async fn a_barrier_is_as_old_as_the_last_that_came<S, Tx, H>(harness: &H)
-where
+async fn a_barrier_is_as_old_as_the_last_that_came<
     S: Inbox<Tx> + Store,
+    Tx,
     H: Transactions<S, Tx>,
-{
+>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     let mut tx = harness.begin(&store).await;
     assert_eq!(expect(store.action(&mut tx, SAGA, "charge").await, "action"), Passage::Proceed);
@@ -176,11 +162,13 @@ where
     harness.commit(tx).await;
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<S, Tx, H>(harness: &H)
-where
+async fn an_operation_that_is_never_polled_has_no_effect<
     S: Inbox<Tx> + Store,
+    Tx,
     H: Transactions<S, Tx>,
-{
+>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     let mut tx = harness.begin(&store).await;
     let message = MessageId::new(1);

@@ -13,7 +13,7 @@ use buttress_durable::outbox::{
     Fetched, Lease, Message, MessageId, NewMessage, RelayId, Settled, Store, Verdict, Write,
 };
 
-use super::{Transactions, expect};
+use super::{Harness, Transactions, expect};
 
 const LEASE: Duration = Duration::from_secs(10);
 const HOLD: Duration = Duration::from_secs(3);
@@ -22,11 +22,7 @@ const TWO: RelayId = RelayId::new(2);
 const FENCED: StoreErrorKind = StoreErrorKind::Fenced;
 
 /// Runs every case.
-pub async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+pub async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     writing::all(harness).await;
     leases::all(harness).await;
     lazy::all(harness).await;
@@ -53,6 +49,33 @@ where
         expect(store.write(&mut tx, message).await, "write");
     }
     harness.commit(tx).await;
+}
+
+/// A store in which relay one has every partition.
+async fn leased<S: Store>(harness: &impl Harness<S>) -> (S, Vec<Lease>) {
+    let store = harness.fresh().await;
+    let leases = lease(&store, ONE).await;
+    (store, leases)
+}
+
+/// A store as [`leased`], in which these messages wait.
+async fn written<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+    messages: &[NewMessage],
+) -> (S, Vec<Lease>) {
+    let (store, leases) = leased(harness).await;
+    write(harness, &store, messages).await;
+    (store, leases)
+}
+
+/// A store as [`written`], of which relay one has fetched the messages.
+async fn fetched<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+    messages: &[NewMessage],
+) -> (S, Vec<Lease>, Vec<Message>) {
+    let (store, leases) = written(harness, messages).await;
+    let fetched = fetch(&store, &leases, 9).await.messages;
+    (store, leases, fetched)
 }
 
 async fn lease<S: Store>(store: &S, relay: RelayId) -> Vec<Lease> {

@@ -10,12 +10,11 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::ResponseFuture;
 use super::shared::{Counter, Permit, Shared, Telemetry};
-use crate::machinery::instances::{Instance, Instances};
+use crate::machinery::instances::{self, Instance, Instances};
 use crate::machinery::keyed::{self, KeyedCalls, KeyedLayer, KeyedService, PerKey as _};
 use crate::machinery::waiting::Limiter as _;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
-use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
 
@@ -111,20 +110,15 @@ impl Instance for Shared {
     fn named(config: &Config, telemetry: &Telemetry) -> Config {
         Config { common: telemetry.common.clone(), ..config.clone() }
     }
+}
 
-    fn name(telemetry: &Telemetry) -> Name {
-        telemetry.common.name
+impl instances::Telemetry for Telemetry {
+    fn common(&self) -> &Common {
+        &self.common
     }
 
-    fn too_many_keys(telemetry: &Telemetry, max_keys: u32) -> Error {
-        telemetry.counters.add(Counter::TooManyKeys);
-        let error = Error::too_many_keys(telemetry.common.name, max_keys);
-        telemetry.common.refused(|| error.clone());
-        error
-    }
-
-    fn changed(telemetry: &Telemetry) {
-        telemetry.common.reconfigured();
+    fn count_too_many_keys(&self) {
+        self.counters.add(Counter::TooManyKeys);
     }
 }
 

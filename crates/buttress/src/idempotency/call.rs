@@ -57,15 +57,10 @@ type Answer<S, R> = Result<<S as Service<R>>::Response, <S as Service<R>>::Error
 
 impl<S, Req, T, M, V> Call<S, Req, T, M, V>
 where
-    S: Service<M::Request> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Response: Send,
-    S::Error: Send,
+    S: Service<M::Request, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
     Req: Send + 'static,
-    M: Form<Req, V> + Send + 'static,
-    M::Request: Send,
-    T: Tape<S::Response, S::Error, Value = V> + Send + 'static,
-    T::Recording: Send,
+    M: Form<Req, V, Request: Send> + Send + 'static,
+    T: Tape<S::Response, S::Error, Value = V, Recording: Send> + Send + 'static,
     V: Clone + Send + 'static,
 {
     /// Runs the call from `begin` to its end.

@@ -51,16 +51,11 @@ impl<S, K, V: Send + 'static, T, R, M> Idempotency<S, K, V, T, R, M> {
 
 impl<S, K, V, T, R, M, Req> Service<Req> for Idempotency<S, K, V, T, R, M>
 where
-    S: Service<M::Request> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Response: Send,
-    S::Error: Send,
+    S: Service<M::Request, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
     Req: Send + 'static,
     K: Identify<Req>,
-    M: Form<Req, V> + Send + 'static,
-    M::Request: Send,
-    T: Tape<S::Response, S::Error, Value = V> + Clone + Send + 'static,
-    T::Recording: Send,
+    M: Form<Req, V, Request: Send> + Send + 'static,
+    T: Tape<S::Response, S::Error, Value = V, Recording: Send> + Clone + Send + 'static,
     R: Reject<S::Response, S::Error> + Clone,
     V: Clone + Send + 'static,
 {
@@ -136,15 +131,10 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
         ready: bool,
     ) -> ResponseFuture<S::Future, S::Response, S::Error, T, R>
     where
-        S: Service<M::Request> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Response: Send,
-        S::Error: Send,
+        S: Service<M::Request, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
         Req: Send + 'static,
-        M: Form<Req, V> + Send + 'static,
-        M::Request: Send,
-        T: Tape<S::Response, S::Error, Value = V> + Clone + Send + 'static,
-        T::Recording: Send,
+        M: Form<Req, V, Request: Send> + Send + 'static,
+        T: Tape<S::Response, S::Error, Value = V, Recording: Send> + Clone + Send + 'static,
         R: Clone,
         V: Clone + Send + 'static,
     {

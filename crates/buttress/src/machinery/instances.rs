@@ -11,11 +11,12 @@ use crate::sync::{Mutex, lock};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
+use crate::vocabulary::observe::Common;
 
 /// A pattern whose state exists once per key.
 pub trait Instance: Reconfigure + Sized {
     /// Counters and reports of all keys of a layer.
-    type Telemetry;
+    type Telemetry: Telemetry;
     /// The right to make one call.
     type Pass;
     /// The handle of one key.
@@ -36,12 +37,14 @@ pub trait Instance: Reconfigure + Sized {
 
     /// Returns `config` with the name, clock and observer of the layer.
     fn named(config: &Self::Config, telemetry: &Self::Telemetry) -> Self::Config;
-    /// Returns the name of the layer.
-    fn name(telemetry: &Self::Telemetry) -> Name;
-    /// Returns the refusal of a key without a place, after it has counted and reported it.
-    fn too_many_keys(telemetry: &Self::Telemetry, max_keys: u32) -> Error;
-    /// Reports a change of the rules.
-    fn changed(telemetry: &Self::Telemetry);
+}
+
+/// The counters and reports of all keys of a layer.
+pub trait Telemetry {
+    /// Returns the name, clock and observer of the layer.
+    fn common(&self) -> &Common;
+    /// Counts the refusal of a key without a place.
+    fn count_too_many_keys(&self);
 }
 
 /// The instances of all keys of a layer.
@@ -78,11 +81,20 @@ impl<K: Hash + Eq + Clone, N: Instance> Instances<K, N> {
             Arc::strong_count(instance) == 1 && instance.is_at_rest()
         };
         let found = self.by_key.with(key, make, at_rest, |_, instance| instance.clone());
-        found.map_err(|Full| N::too_many_keys(&self.telemetry, self.by_key.max_keys() as u32))
+        found.map_err(|Full| self.too_many_keys())
     }
 }
 
 impl<K, N: Instance> Instances<K, N> {
+    /// The refusal of a key that has no place, counted and reported.
+    fn too_many_keys(&self) -> Error {
+        let common = self.telemetry.common();
+        self.telemetry.count_too_many_keys();
+        let error = Error::too_many_keys(common.name, self.by_key.max_keys() as u32);
+        common.refused(|| error.clone());
+        error
+    }
+
     pub(crate) fn telemetry(&self) -> &N::Telemetry {
         &self.telemetry
     }
@@ -93,7 +105,7 @@ impl<K, N: Instance> PerKey for Instances<K, N> {
     type Pass = N::Pass;
 
     fn name(&self) -> Name {
-        N::name(&self.telemetry)
+        self.telemetry.common().name
     }
 
     fn keys(&self) -> usize {
@@ -152,7 +164,7 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
         drop(rules);
         // Outside of every lock, because a wake can run any code.
         changed.iter().for_each(|instance| instance.serve());
-        N::changed(&keys.telemetry);
+        keys.telemetry.common().reconfigured();
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use buttress_durable::saga::{Call, SagaId};
 use buttress_sim::crash::Ledger;
 use tower::Service;
 
+<<<<<<< HEAD
 /// The behaviour of the participant for the n-th call of one step.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Way {
@@ -31,6 +32,13 @@ use Way::{Fine, LoseAnswer, Refuse, Stumble};
 pub(super) struct Failed(pub(super) Way);
 
 /// The records of the participants. They outlive the workers.
+=======
+pub(super) use crate::crash_sweep::ways::{Failed, Way};
+
+use Way::{Fine, LoseAnswer, Refuse, Stumble};
+
+/// What the participants have seen. It outlives the workers.
+>>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) ledger: Ledger,

@@ -6,14 +6,11 @@ use buttress_durable::outbox::{Message, MessageId, Store, Verdict, Write};
 
 use super::super::{GRAIN, Transactions, cases, expect};
 use super::{
-    HOLD, LEASE, ONE, dead, fetch, found, lease, message, numbers, retry, settle, settled, write,
+    HOLD, LEASE, ONE, dead, fetch, fetched, found, lease, leased, message, numbers, retry, settle,
+    settled, write,
 };
 
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness:
         a_settlement_whose_answer_was_lost,
         a_failed_message_holds_its_key,
@@ -26,15 +23,10 @@ where
     );
 }
 
-async fn a_settlement_whose_answer_was_lost<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
-    write(harness, &store, &[message(1, 1), message(2, 2)]).await;
-    let messages = fetch(&store, &leases, 9).await.messages;
+async fn a_settlement_whose_answer_was_lost<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
+    let (store, leases, messages) = fetched(harness, &[message(1, 1), message(2, 2)]).await;
     let batch = vec![
         settled(&messages[0], &leases, Verdict::Delivered),
         settled(&messages[1], &leases, dead(false)),
@@ -51,15 +43,11 @@ where
     assert_eq!(found(&store, &leases).await, [0; 0]);
 }
 
-async fn a_failed_message_holds_its_key<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
-    write(harness, &store, &[message(1, 1), message(2, 1), message(3, 2)]).await;
-    let messages = fetch(&store, &leases, 9).await.messages;
+async fn a_failed_message_holds_its_key<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
+    let (store, leases, messages) =
+        fetched(harness, &[message(1, 1), message(2, 1), message(3, 2)]).await;
     settle(&store, vec![settled(&messages[0], &leases, retry())]).await;
     let fetched = fetch(&store, &leases, 9).await;
     assert_eq!(numbers(&fetched.messages), [3], "only messages of its key wait");
@@ -76,15 +64,10 @@ where
     assert_eq!(fetch(&store, &leases, 1).await.messages[0].attempts, 1);
 }
 
-async fn a_dead_letter_lets_its_key_go_on<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
-    write(harness, &store, &[message(1, 1), message(2, 1)]).await;
-    let messages = fetch(&store, &leases, 9).await.messages;
+async fn a_dead_letter_lets_its_key_go_on<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
+    let (store, leases, messages) = fetched(harness, &[message(1, 1), message(2, 1)]).await;
     settle(&store, vec![settled(&messages[0], &leases, dead(false))]).await;
     assert_eq!(found(&store, &leases).await, [2]);
     let letters = expect(store.dead_letters(0, 9).await, "dead_letters");
@@ -98,13 +81,10 @@ where
     assert_eq!(expect(store.dead_letters(0, 9).await, "dead_letters"), []);
 }
 
-async fn a_dead_letter_that_holds_its_key<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
+async fn a_dead_letter_that_holds_its_key<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
+    let (store, leases) = leased(harness).await;
     let messages = [message(1, 1), message(2, 1), message(3, 2), message(4, 3), message(5, 3)];
     write(harness, &store, &messages).await;
     let messages = fetch(&store, &leases, 9).await.messages;
@@ -125,13 +105,14 @@ where
     assert_eq!(found(&store, &leases).await, [1, 2, 3, 5]);
 }
 
-async fn dead_letters_come_in_pages_and_can_be_discarded<S, Tx, H>(harness: &H)
-where
+async fn dead_letters_come_in_pages_and_can_be_discarded<
     S: Store + Write<Tx>,
+    Tx,
     H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
+>(
+    harness: &H,
+) {
+    let (store, leases) = leased(harness).await;
     let written: Vec<_> = (1..=5).map(|number| message(number, number)).collect();
     write(harness, &store, &written).await;
     let messages = fetch(&store, &leases, 9).await.messages;
@@ -151,13 +132,14 @@ where
     assert_eq!(expect(store.requeue(&ids).await, "requeue"), 0, "deleted permanently");
 }
 
-async fn a_thousand_rows_behind_a_held_key_delay_nobody<S, Tx, H>(harness: &H)
-where
+async fn a_thousand_rows_behind_a_held_key_delay_nobody<
     S: Store + Write<Tx>,
+    Tx,
     H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
+>(
+    harness: &H,
+) {
+    let (store, leases) = leased(harness).await;
     let held: Vec<_> = (1..=1000).map(|number| message(number, 1)).collect();
     write(harness, &store, &held).await;
     let first = fetch(&store, &leases, 1).await.messages;
@@ -173,11 +155,7 @@ where
     assert_eq!(numbers(&fetch(&store, &leases, 3).await.messages), [2, 3, 4]);
 }
 
-async fn the_backlog_is_counted<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn the_backlog_is_counted<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     let store = harness.fresh().await;
     assert_eq!(expect(store.backlog().await, "backlog").oldest_age, Duration::ZERO);
     let leases = lease(&store, ONE).await;
@@ -199,13 +177,14 @@ where
     assert_eq!(expect(store.backlog().await, "backlog").held_keys, 1);
 }
 
-async fn only_what_was_delivered_long_ago_is_purged<S, Tx, H>(harness: &H)
-where
+async fn only_what_was_delivered_long_ago_is_purged<
     S: Store + Write<Tx>,
+    Tx,
     H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
+>(
+    harness: &H,
+) {
+    let (store, leases) = leased(harness).await;
     let written: Vec<_> = (1..=5).map(|number| message(number, number)).collect();
     write(harness, &store, &written).await;
     let messages = fetch(&store, &leases, 9).await.messages;

@@ -7,19 +7,17 @@ use buttress_durable::outbox::{Store, Verdict, Write};
 use super::super::{Transactions, cases, expect};
 use super::{LEASE, ONE, TWO, dead, fetch, found, lease, message, settle, settled, write};
 
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness: an_operation_that_is_never_polled_has_no_effect);
 }
 
-async fn an_operation_that_is_never_polled_has_no_effect<S, Tx, H>(harness: &H)
-where
+async fn an_operation_that_is_never_polled_has_no_effect<
     S: Store + Write<Tx>,
+    Tx,
     H: Transactions<S, Tx>,
-{
+>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     drop(store.lease_partitions(TWO, LEASE, &[]));
     let leases = lease(&store, ONE).await;

@@ -7,13 +7,10 @@ use buttress_durable::outbox::{Lease, Store, Verdict, Write};
 use super::super::{GRAIN, Transactions, both, cases, expect, refused};
 use super::{
     FENCED, HOLD, LEASE, ONE, TWO, fetch, found, lease, message, retry, settle, settled, write,
+    written,
 };
 
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness:
         relays_share_the_partitions,
         busy_partitions_are_not_given_up,
@@ -25,11 +22,9 @@ where
     );
 }
 
-async fn relays_share_the_partitions<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn relays_share_the_partitions<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     let other = harness.reopen(&store).await;
     let all = lease(&store, ONE).await;
@@ -58,11 +53,9 @@ where
     assert_eq!(lease(&other, TWO).await.len(), all.len());
 }
 
-async fn busy_partitions_are_not_given_up<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn busy_partitions_are_not_given_up<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     let all = lease(&store, ONE).await;
     lease(&store, TWO).await;
@@ -74,14 +67,14 @@ where
     assert!(busy[..3].iter().all(|busy| owned.leases.iter().any(|lease| lease.partition == *busy)));
 }
 
-async fn what_a_vanished_relay_had_fetched_is_suspect<S, Tx, H>(harness: &H)
-where
+async fn what_a_vanished_relay_had_fetched_is_suspect<
     S: Store + Write<Tx>,
+    Tx,
     H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
-    write(harness, &store, &[message(1, 1), message(2, 1), message(3, 1)]).await;
+>(
+    harness: &H,
+) {
+    let (store, leases) = written(harness, &[message(1, 1), message(2, 1), message(3, 1)]).await;
     let fetched = fetch(&store, &leases, 2).await.messages;
     harness.advance(LEASE).await;
     let taken = lease(&store, TWO).await;
@@ -102,14 +95,10 @@ where
     refused(store.clear_suspects(*old).await, FENCED, "clear under an old epoch");
 }
 
-async fn what_a_relay_released_is_not_suspect<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
-    write(harness, &store, &[message(1, 1)]).await;
+async fn what_a_relay_released_is_not_suspect<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
+    let (store, leases) = written(harness, &[message(1, 1)]).await;
     assert_eq!(found(&store, &leases).await, [1]);
     expect(store.release_partitions(ONE).await, "release");
     let taken = lease(&store, TWO).await;
@@ -117,14 +106,8 @@ where
     assert_eq!(fetch(&store, &leases, 9).await.messages, [], "an old epoch yields nothing");
 }
 
-async fn a_start_is_counted_once<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
-    write(harness, &store, &[message(1, 1)]).await;
+async fn a_start_is_counted_once<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
+    let (store, leases) = written(harness, &[message(1, 1)]).await;
     let fetched = fetch(&store, &leases, 1).await.messages;
     let lease_of = settled(&fetched[0], &leases, Verdict::Delivered).lease;
     for (claim, starts) in [(u64::MAX, 1), (u64::MAX, 1), (7, 2)] {
@@ -141,11 +124,7 @@ where
     refused(store.record_start(old, fetched[0].id, 8).await, FENCED, "start under another epoch");
 }
 
-async fn an_older_epoch_is_fenced<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn an_older_epoch_is_fenced<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     let store = harness.fresh().await;
     let old = lease(&store, ONE).await;
     write(harness, &store, &[message(1, 1), message(2, 2)]).await;
@@ -163,11 +142,13 @@ where
     assert_eq!(found(&store, &new).await, [1]);
 }
 
-async fn a_take_over_while_a_settlement_is_in_flight<S, Tx, H>(harness: &H)
-where
+async fn a_take_over_while_a_settlement_is_in_flight<
     S: Store + Write<Tx>,
+    Tx,
     H: Transactions<S, Tx>,
-{
+>(
+    harness: &H,
+) {
     // Either order is right, but both stores must agree on it.
     for _ in 0..20 {
         let store = harness.fresh().await;

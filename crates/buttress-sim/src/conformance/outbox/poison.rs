@@ -11,22 +11,16 @@ use super::{LEASE, ONE, TWO, dead, fetch, lease, message, numbers, settle, settl
 const MOST: u32 = 3;
 const POISON: u32 = 50;
 
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness: a_poison_message_among_99_innocents);
 }
 
 /// Runs relays as a store sees them. Each relay publishes suspect messages alone and records their
 /// start first. Then it publishes the other messages together, and crashes at the poison. No other
 /// message is delayed or lost.
-async fn a_poison_message_among_99_innocents<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn a_poison_message_among_99_innocents<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     let messages: Vec<_> = (1..=100).map(|number| message(number, number)).collect();
     write(harness, &store, &messages).await;

@@ -4,13 +4,9 @@ use buttress::StoreErrorKind;
 use buttress_durable::outbox::{Lease, MessageId, NewMessage, Store, Write};
 
 use super::super::{GRAIN, Transactions, cases, expect, refused};
-use super::{HOLD, ONE, fetch, found, key, lease, message, numbers, write};
+use super::{HOLD, ONE, fetch, found, key, lease, leased, message, numbers, write, written};
 
-pub(super) async fn all<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+pub(super) async fn all<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     cases!(harness:
         a_message_exists_when_its_transaction_is_committed,
         what_is_written_is_fetched,
@@ -20,13 +16,14 @@ where
     );
 }
 
-async fn a_message_exists_when_its_transaction_is_committed<S, Tx, H>(harness: &H)
-where
+async fn a_message_exists_when_its_transaction_is_committed<
     S: Store + Write<Tx>,
+    Tx,
     H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
+>(
+    harness: &H,
+) {
+    let (store, leases) = leased(harness).await;
     let mut tx = harness.begin(&store).await;
     expect(store.write(&mut tx, &message(1, 1)).await, "write");
     harness.roll_back(tx).await;
@@ -39,11 +36,7 @@ where
     assert_eq!(found(&harness.reopen(&store).await, &leases).await, [1, 2]);
 }
 
-async fn what_is_written_is_fetched<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn what_is_written_is_fetched<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(harness: &H) {
     let store = harness.fresh().await;
     let written =
         NewMessage::new(MessageId::new(u128::MAX), "größe", (0..=255).collect::<Vec<u8>>())
@@ -61,13 +54,14 @@ where
     assert_eq!(fetch(&store, &leases, 9).await.messages, fetched.messages, "unsettled, so again");
 }
 
-async fn messages_come_in_the_order_of_their_transactions<S, Tx, H>(harness: &H)
-where
+async fn messages_come_in_the_order_of_their_transactions<
     S: Store + Write<Tx>,
+    Tx,
     H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
+>(
+    harness: &H,
+) {
+    let (store, leases) = leased(harness).await;
     for round in 0..10 {
         let both = [message(2 * round, round % 3), message(2 * round + 1, round % 2)];
         write(harness, &store, &both).await;
@@ -82,11 +76,9 @@ where
     );
 }
 
-async fn what_no_store_could_hold_is_refused<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
+async fn what_no_store_could_hold_is_refused<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
     let store = harness.fresh().await;
     let id = MessageId::new(1);
     let wrong = [
@@ -105,14 +97,10 @@ where
     assert_eq!(found(&store, &lease(&store, ONE).await).await.len(), 1);
 }
 
-async fn a_delayed_message_holds_up_nobody<S, Tx, H>(harness: &H)
-where
-    S: Store + Write<Tx>,
-    H: Transactions<S, Tx>,
-{
-    let store = harness.fresh().await;
-    let leases = lease(&store, ONE).await;
-    write(harness, &store, &[message(1, 1).delay(HOLD), message(2, 1)]).await;
+async fn a_delayed_message_holds_up_nobody<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
+    harness: &H,
+) {
+    let (store, leases) = written(harness, &[message(1, 1).delay(HOLD), message(2, 1)]).await;
     let fetched = fetch(&store, &leases, 9).await;
     assert_eq!(numbers(&fetched.messages), [2]);
     assert_eq!(fetched.next_due, Some(fetched.now + HOLD));
