@@ -283,15 +283,8 @@ async fn what_happens_is_told() {
         let told = told.clone();
         move |layer: Name, event: &Event| told.lock().unwrap().push((layer, event.clone()))
     };
-<<<<<<< HEAD
     let layer = layer(config().name("pay").observer(observer));
-    let (inner, log) = Scripted::new();
-    log.then([Step::FailAfter(10)]);
-    let mut service = layer.layer(inner);
-=======
-    let layer = layer(config().name("pay").observer(hears));
     let (mut service, _) = behind(&layer, [Step::FailAfter(10)]);
->>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
     let (first, second) = tokio::join!(begin(&mut service, Ask(7)), begin(&mut service, Ask(7)));
     assert!(first.is_err() && second.is_ok());
     call(&mut service, Ask(7)).await.unwrap();

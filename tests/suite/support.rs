@@ -164,10 +164,7 @@ impl Waiter {
     }
 }
 
-<<<<<<< HEAD
-/// Calls a service that must be ready immediately.
-=======
-/// A scripted service behind `layer`, whose first calls do `steps`.
+/// Returns a scripted service behind `layer`, whose first calls do `steps`.
 pub(crate) fn behind<L: Layer<Scripted>>(
     layer: &L,
     steps: impl IntoIterator<Item = Step>,
@@ -177,8 +174,7 @@ pub(crate) fn behind<L: Layer<Scripted>>(
     (layer.layer(inner), log)
 }
 
-/// Calls a service that must be ready on the spot.
->>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
+/// Calls a service that must be ready immediately.
 pub(crate) fn begin<S, Req>(service: &mut S, request: Req) -> Pin<Box<S::Future>>
 where
     S: Service<Req>,

@@ -20,13 +20,8 @@ async fn ripe(config: Config) -> CircuitBreakerLayer {
 #[tokio::test(start_paused = true)]
 async fn one_call_probes_and_the_others_are_refused() {
     let layer = ripe(touchy()).await;
-<<<<<<< HEAD
-    let mut service = layer.layer(inner);
-    assert_eq!(layer.handle().state(), CircuitState::Open, "until the next call");
-=======
     let (mut service, log) = behind(&layer, [Step::Held]);
-    assert_eq!(layer.handle().state(), CircuitState::Open, "until somebody calls");
->>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
+    assert_eq!(layer.handle().state(), CircuitState::Open, "until the next call");
     let mut probe = begin(&mut service, Ask(0));
     assert_eq!(layer.handle().state(), CircuitState::HalfOpen);
     assert!(is_pending(&mut probe));

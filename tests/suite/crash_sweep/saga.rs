@@ -18,30 +18,9 @@ use super::ways::{Failed, Way};
 const LEASE: Duration = Duration::from_secs(10);
 const ID: SagaId = SagaId::new(77);
 
-<<<<<<< HEAD
-/// The behaviour of the participant of a step.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Way {
-    Fine,
-    Refuse,
-    /// The participant executes the request, and its answer is lost.
-    LoseAnswer,
-    /// The participant fails a few times without an effect.
-    Stumble,
-}
-
 use Way::{Fine, LoseAnswer, Refuse, Stumble};
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?}")]
-struct Failed(Way);
 
 /// The state that outlives the process: the log, and the participants with their effects.
-=======
-use Way::{Fine, LoseAnswer, Refuse, Stumble};
-
-/// What outlives the process: the log, and the participants with their effects.
->>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
 struct World {
     log: MemoryStore,
     /// The participants' inbox.

@@ -1,13 +1,13 @@
-//! What the participant of a saga's step does with a call.
+//! The behaviour of the participant of a saga's step.
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Way {
     Fine,
     /// A definite refusal, if it has no effect yet.
     Refuse,
-    /// It does its work, and its answer is lost.
+    /// The participant executes the request, and its answer is lost.
     LoseAnswer,
-    /// It does nothing, and does not say so.
+    /// The participant has no effect and returns an indefinite error.
     Stumble,
 }
 

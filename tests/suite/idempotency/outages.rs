@@ -23,26 +23,9 @@ async fn pass(time: Duration) {
     Clock::default().sleep(time).await;
 }
 
-<<<<<<< HEAD
-/// Regression: each running handler made ten renewals and ten warnings per second.
-#[tokio::test(start_paused = true)]
-async fn renewals_wait_ever_longer_and_two_lines_are_logged() {
-    let lines = Lines::capture();
-    let store = Faulty::default();
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(12 * 60 * 1000)]);
-    // The handler continues without protection.
-    let config = config().lease(Duration::from_secs(30)).store_failure(StoreFailure::Open);
-    let layer = over(config, &store);
-    let mut service = layer.layer(inner);
-    let running = tokio::spawn(begin(&mut service, Ask(7)));
-    pass(ms(1)).await;
-    store.always("renew", AWAY);
-    pass(10 * MINUTE).await;
-=======
 type Running = JoinHandle<Result<u32, AppError>>;
 
-/// A store whose renewals did `plan` for ten minutes, and a handler that runs on without protection meanwhile.
+/// Returns a store whose renewals did `plan` for ten minutes. The handler continues without protection meanwhile.
 async fn ten_minutes_without_renewal(plan: Plan) -> (Faulty, Running) {
     let store = Faulty::default();
     let config = config().lease(Duration::from_secs(30)).store_failure(StoreFailure::Open);
@@ -54,19 +37,18 @@ async fn ten_minutes_without_renewal(plan: Plan) -> (Faulty, Running) {
     (store, running)
 }
 
-/// The store works again, and the handler answers.
+/// Lets the store work again, and waits for the answer of the handler.
 async fn assert_mended(store: &Faulty, running: Running) {
     store.always("renew", Plan::Slow(0));
     pass(2 * MINUTE).await;
     assert_eq!(soon(running).await.unwrap().unwrap(), 1);
 }
 
-/// Caught: ten renewals and ten warnings a second, for each handler that ran.
+/// Regression: each running handler made ten renewals and ten warnings per second.
 #[tokio::test(start_paused = true)]
 async fn renewals_wait_ever_longer_and_two_lines_are_logged() {
     let lines = Lines::capture();
     let (store, running) = ten_minutes_without_renewal(AWAY).await;
->>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
     let renewals = store.count("renew");
     assert!((30..=90).contains(&renewals), "{renewals} in ten minutes");
     assert_eq!(lines.levels(), (0, 1, 0));
@@ -77,21 +59,7 @@ async fn renewals_wait_ever_longer_and_two_lines_are_logged() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_a_person_must_make_possible_is_tried_once_a_minute() {
     let lines = Lines::capture();
-<<<<<<< HEAD
-    let store = Faulty::default();
-    let (inner, log) = Scripted::new();
-    log.then([Step::AnswerAfter(12 * 60 * 1000)]);
-    // The handler continues without protection.
-    let config = config().lease(Duration::from_secs(30)).store_failure(StoreFailure::Open);
-    let layer = over(config, &store);
-    let mut service = layer.layer(inner);
-    let running = tokio::spawn(begin(&mut service, Ask(7)));
-    pass(ms(1)).await;
-    store.always("renew", BROKEN);
-    pass(10 * MINUTE).await;
-=======
     let (store, running) = ten_minutes_without_renewal(BROKEN).await;
->>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
     assert!((9..=11).contains(&store.count("renew")), "{}", store.count("renew"));
     assert_eq!(lines.levels(), (1, 0, 0));
     assert_mended(&store, running).await;

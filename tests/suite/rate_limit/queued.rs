@@ -200,33 +200,8 @@ async fn a_waiter_is_polled_twice_once_to_wait_and_once_to_go() {
 
 #[tokio::test(start_paused = true)]
 async fn eight_tasks_reach_twenty_thousand_a_second() {
-<<<<<<< HEAD
-    let layer = limiter(Config::new().max_tokens(40).refill(20_000, ms(1000)));
-    let (inner, log) = Scripted::new();
-    let service = layer.queued().layer(inner);
-    let watch = Watch::start();
-    let tasks: Vec<_> = (0..8)
-        .map(|_| {
-            let (mut service, watch) = (service.clone(), Watch(watch.0));
-            tokio::spawn(async move {
-                while watch.ms() < 1000 {
-                    let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await;
-                    ready.unwrap();
-                    service.call(Ask(0)).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-    let passed = log.at().iter().filter(|at| **at < 1000).count();
-    // 40 at first, and 20 in each of the 999 milliseconds up to the last.
-    assert_eq!(passed, 40 + 999 * 20);
-=======
     let (service, log) = behind(&twenty_thousand_a_second().queued(), []);
     assert_eq!(passed_in_a_second(service, &log).await, 40 + 999 * 20);
->>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
 }
 
 /// After the last waiter has left in any way, tokens are available to newcomers again.

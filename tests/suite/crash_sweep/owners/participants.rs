@@ -12,33 +12,11 @@ use buttress_durable::saga::{Call, SagaId};
 use buttress_sim::crash::Ledger;
 use tower::Service;
 
-<<<<<<< HEAD
-/// The behaviour of the participant for the n-th call of one step.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Way {
-    Fine,
-    /// A definite refusal, if it has no effect yet.
-    Refuse,
-    /// The participant executes the request, and its answer is lost.
-    LoseAnswer,
-    /// The participant has no effect and returns an indefinite error.
-    Stumble,
-}
-
-use Way::{Fine, LoseAnswer, Refuse, Stumble};
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?}")]
-pub(super) struct Failed(pub(super) Way);
-
-/// The records of the participants. They outlive the workers.
-=======
 pub(super) use crate::crash_sweep::ways::{Failed, Way};
 
 use Way::{Fine, LoseAnswer, Refuse, Stumble};
 
-/// What the participants have seen. It outlives the workers.
->>>>>>> 5a5ef5f (Tests share their fixtures: behind(layer, steps), woken_after, stores that are written and leased)
+/// The records of the participants. They outlive the workers.
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) ledger: Ledger,
