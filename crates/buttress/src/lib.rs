@@ -86,6 +86,7 @@ mod vocabulary;
 
 pub mod bulkhead;
 pub mod circuit_breaker;
+pub mod context;
 pub mod fallback;
 pub mod gateway;
 pub mod guide;

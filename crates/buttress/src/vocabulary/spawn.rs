@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
+
 /// A task without a result.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -18,6 +20,15 @@ impl<F: Fn(Task) + Send + Sync> Spawn for F {
     fn spawn(&self, task: Task) {
         self(task);
     }
+}
+
+/// Starts a task of tokio whose output can be awaited.
+pub(crate) fn joined<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(task)
 }
 
 /// Executor of sagas, relays and detached handlers. Cheap to clone; passed in their `Config`.
