@@ -16,6 +16,7 @@ mod chains;
 mod circuit_breaker;
 mod composition;
 mod conformance;
+mod context;
 mod contract;
 mod crash_sweep;
 mod events;

@@ -50,6 +50,8 @@
 //! [`buttress-durable`](https://docs.rs/buttress-durable). Their work survives the process that
 //! started it.
 //!
+//! [`context`] carries correlation, trace and deadline of a request to the layers and calls below it.
+//!
 //! Every module page says when to use the pattern, how the pattern decides, and which defaults it
 //! has. The [`guide`] explains the concepts that all patterns share.
 //!

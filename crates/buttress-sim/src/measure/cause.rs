@@ -55,7 +55,7 @@ impl Cause {
             Ok(_) => Self::Ok,
             Err(error) => match error.as_refusal().map(buttress::Error::kind) {
                 None => Self::Error,
-                Some(ErrorKind::TimedOut) => Self::Timeout,
+                Some(ErrorKind::TimedOut | ErrorKind::DeadlineExceeded) => Self::Timeout,
                 Some(ErrorKind::RateLimited) => Self::Limited,
                 Some(ErrorKind::CircuitOpen) => Self::Open,
                 Some(

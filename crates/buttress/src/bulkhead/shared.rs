@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::state::Permits;
+use crate::context::wait_until_deadline;
 use crate::machinery::counters::{Counters, counters};
 use crate::machinery::guard::Guard;
 use crate::machinery::limited::Held;
@@ -228,8 +229,8 @@ impl Limiter for Shared {
         permit.begin()
     }
 
-    fn wait_failed(&self, _cost: u32, _why: NotGranted) -> Error {
-        let waited = self.max_wait().unwrap_or_default();
+    fn wait_failed(&self, _cost: u32, _why: NotGranted, longest: Option<Duration>) -> Error {
+        let waited = longest.unwrap_or_default();
         let error = Error::queue_timeout(self.telemetry.common.name, waited);
         self.telemetry.counters.add(Counter::TimedOut);
         self.telemetry.common.refused(|| error.clone());
@@ -247,7 +248,8 @@ impl Limiter for Shared {
     }
 
     fn take_or_wait(self: &Arc<Self>, _cost: u32) -> Result<Waiting<Self>, Error> {
-        self.ask(self.capacity.load(Ordering::Relaxed), self.max_wait())
+        let longest = wait_until_deadline(self.max_wait(), || self.clock().now());
+        self.ask(self.capacity.load(Ordering::Relaxed), longest)
     }
 
     fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {

@@ -1,7 +1,7 @@
 //! The context of the running task, and its exchange for another.
 
 use std::cell::{Cell, RefCell};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Context;
 
@@ -15,6 +15,16 @@ thread_local! {
 #[inline]
 pub(crate) fn deadline() -> Option<Instant> {
     DEADLINE.with(Cell::get)
+}
+
+/// How long a call may wait that begins to wait now: `longest`, or what the deadline leaves if that is less.
+pub(crate) fn wait_until_deadline(
+    longest: Option<Duration>,
+    now: impl FnOnce() -> Instant,
+) -> Option<Duration> {
+    let Some(deadline) = deadline() else { return longest };
+    let left = deadline.saturating_duration_since(now());
+    Some(longest.map_or(left, |longest| longest.min(left)))
 }
 
 /// Calls `f` with the context of the running task, or with an empty one while the thread ends.

@@ -21,7 +21,7 @@ pub use priority::Priority;
 pub use scoped::Scoped;
 pub use trace::{InvalidTraceparent, TraceContext};
 
-pub(crate) use current::deadline;
+pub(crate) use current::{deadline, wait_until_deadline};
 
 /// What belongs to one request and is not an argument: correlation id, trace, deadline, priority and identity.
 ///

@@ -9,6 +9,10 @@ fn named(id: &str) -> Context {
     Context::new().with_correlation(id.parse().expect("an id"))
 }
 
+fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
+
 fn seen() -> String {
     Context::peek(|context| {
         context.correlation().map_or_else(|| "-".to_owned(), ToString::to_string)
@@ -55,7 +59,9 @@ fn the_deadline_of_the_thread_is_that_of_its_context() {
 #[test]
 fn a_panic_inside_gives_the_outer_context_back() {
     let panicked = std::panic::catch_unwind(|| {
-        named("inner").with_deadline(origin()).sync_scope(|| std::panic::resume_unwind(Box::new(())))
+        named("inner")
+            .with_deadline(origin())
+            .sync_scope(|| std::panic::resume_unwind(Box::new(())))
     });
     assert!(panicked.is_err());
     assert_eq!((seen(), Context::deadline()), ("-".to_owned(), None));
@@ -85,10 +91,10 @@ fn a_future_is_polled_and_dropped_inside_its_scope_only() {
         tokio::task::yield_now().await;
         drop(held);
     });
-    let mut task = tokio_test::task::spawn(future);
-    assert!(task.poll().is_pending());
+    let mut future = Box::pin(future);
+    assert!(poll(future.as_mut()).is_pending());
     assert_eq!(seen(), "-");
-    drop(task);
+    drop(future);
     assert_eq!(dropped.get(), 1);
 }
 
@@ -108,7 +114,7 @@ fn run_calls_the_service_inside_and_scope_does_not() {
             std::future::ready(Ok(seen()))
         }
     }
-    let ready = |future| match tokio_test::task::spawn(future).poll() {
+    let ready = |future| match poll(std::pin::pin!(future)) {
         Poll::Ready(Ok(seen)) => seen,
         _ => "not ready".to_owned(),
     };

@@ -11,6 +11,7 @@ use std::task::Poll;
 use tokio::sync::Notify;
 
 use super::shared::Shared;
+use crate::context::Context as RequestContext;
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::error::{Error, ErrorKind};
 
@@ -89,19 +90,21 @@ impl Drop for Entered {
     }
 }
 
-/// Runs a handler on a separate task, and waits for it.
+/// Runs a handler on a separate task, and waits for it. The task has the context of the caller, but not its deadline: the
+/// handler must end although the caller has left.
 pub(super) async fn detach<V, A: Send + 'static>(
     shared: &Shared<V>,
     entered: Entered,
     running: impl Future<Output = Result<A, Error>> + Send + 'static,
 ) -> Result<A, Error> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let spawned = shared.spawn(async move {
+    let context = RequestContext::current().without_deadline();
+    let spawned = shared.spawn(context.scope(async move {
         let ended = caught(running).await;
         drop(entered);
         // The caller may have dropped the call.
         drop(sender.send(ended));
-    });
+    }));
     match receiver.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => std::panic::resume_unwind(panic),

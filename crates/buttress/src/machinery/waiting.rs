@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::limited::Held;
@@ -28,8 +28,8 @@ pub trait Limiter: Sized {
     fn pass(self: &Arc<Self>, cost: u32, receipt: Receipt<Self>) -> Self::Pass;
     /// Begins the call of a pass.
     fn begin(pass: Self::Pass) -> Self::Held;
-    /// Counts and reports a wait for `cost` that ended without the resource.
-    fn wait_failed(&self, cost: u32, why: NotGranted) -> Error;
+    /// Counts and reports a wait for `cost` that ended without the resource. The place was kept for `longest`.
+    fn wait_failed(&self, cost: u32, why: NotGranted, longest: Option<Duration>) -> Error;
 
     /// Returns the forecast for a call that may wait.
     fn outlook(&self) -> Outlook;
@@ -93,7 +93,8 @@ impl<L: Limiter> Waiting<L> {
             Joined::Granted(receipt) => Some(Self::Done(limiter.pass(ask.cost, receipt))),
             Joined::Waiting(place) => {
                 let (place, limiter) = (Some(place), limiter.clone());
-                Some(Self::Queued(QueuePlace { place, cost: ask.cost, timer: None, limiter }))
+                let Ask { cost, longest, .. } = ask;
+                Some(Self::Queued(QueuePlace { place, cost, longest, timer: None, limiter }))
             }
             Joined::Full => None,
         }
@@ -115,6 +116,8 @@ pub struct QueuePlace<L: Limiter> {
     /// `None` once settled.
     place: Option<Place>,
     cost: u32,
+    /// How long the place is kept.
+    longest: Option<Duration>,
     /// The time of the next poll, with its timer. Made once the time is known.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     limiter: Arc<L>,
@@ -136,7 +139,7 @@ impl<L: Limiter> QueuePlace<L> {
                     self.timer = None;
                     return Poll::Ready(match settled {
                         Ok(receipt) => Ok(limiter.pass(self.cost, receipt)),
-                        Err(why) => Err(limiter.wait_failed(self.cost, why)),
+                        Err(why) => Err(limiter.wait_failed(self.cost, why, self.longest)),
                     });
                 }
                 Looked::Again(None) => return Poll::Pending,

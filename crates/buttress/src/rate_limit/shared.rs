@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::state::{Limiter, Receipt, Short};
 use super::tokens::{Spent, Tokens};
+use crate::context::wait_until_deadline;
 use crate::machinery::counters::{Counters, counters};
 use crate::machinery::queue::{Ask, Gauges, Joined, NotGranted, WaitQueue};
 use crate::machinery::reconfigure::Reconfigure;
@@ -126,11 +127,13 @@ impl Shared {
 
     fn may_wait(&self, cost: u32, now: Instant) -> bool {
         let Gauges { waiting, owed: ahead, .. } = self.queue.gauges();
-        waiting < self.capacity.load(Ordering::Relaxed) && self.comes_in_time(ahead, cost, now)
+        waiting < self.capacity.load(Ordering::Relaxed)
+            && self.comes_within(Some(self.max_wait()), ahead, cost, now)
     }
 
-    fn comes_in_time(&self, ahead: u64, cost: u32, now: Instant) -> bool {
-        self.comes_in(ahead, cost, now).is_some_and(|wait| wait <= self.max_wait())
+    fn comes_within(&self, longest: Option<Duration>, ahead: u64, cost: u32, now: Instant) -> bool {
+        let wait = self.comes_in(ahead, cost, now);
+        wait.is_some_and(|wait| longest.is_none_or(|longest| wait <= longest))
     }
 
     fn comes_in(&self, ahead: u64, cost: u32, now: Instant) -> Option<Duration> {
@@ -254,11 +257,11 @@ impl waiting::Limiter for Shared {
         tokens.spend()
     }
 
-    fn wait_failed(&self, _cost: u32, why: NotGranted) -> Error {
+    fn wait_failed(&self, _cost: u32, why: NotGranted, longest: Option<Duration>) -> Error {
         if why == NotGranted::Never {
             return self.refuse(RetryAfter::UNKNOWN);
         }
-        let error = Error::queue_timeout(self.common.name, self.max_wait());
+        let error = Error::queue_timeout(self.common.name, longest.unwrap_or_default());
         self.counters.add(Counter::TimedOut);
         self.common.refused(|| error.clone());
         error
@@ -277,8 +280,9 @@ impl waiting::Limiter for Shared {
         let capacity = self.capacity.load(Ordering::Relaxed);
         // A waiter keeps tokens that it does not claim: they were promised to it, and time brings
         // more for the next waiter.
-        let ask = Ask { cost, capacity, longest: Some(self.max_wait()), claim: None };
-        self.ask(ask, |now, ahead| self.comes_in_time(ahead, cost, now))
+        let longest = wait_until_deadline(Some(self.max_wait()), || self.clock().now());
+        let ask = Ask { cost, capacity, longest, claim: None };
+        self.ask(ask, |now, ahead| self.comes_within(longest, ahead, cost, now))
     }
 
     fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error> {

@@ -11,6 +11,7 @@ use tower::Service;
 use super::clone_request::CloneRequest;
 use super::shared::{Decided, Shared};
 use super::state::{Attempts, Failure};
+use crate::context;
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::own::Own;
 use crate::vocabulary::classify::{Classify, Outcome};
@@ -79,7 +80,7 @@ where
         shared: O::Of<Shared>,
         result: Answer<S, Req>,
     ) -> Result<Pin<Box<Self>>, Answer<S, Req>> {
-        let mut attempts = Attempts::begin(spare.started);
+        let mut attempts = Attempts::begin(spare.started, context::deadline());
         match spare.next_phase(&shared, &mut attempts, &result) {
             Some(phase) => Ok(Box::pin(Self { phase, attempts, spare, shared })),
             None => Err(result),

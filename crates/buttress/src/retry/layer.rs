@@ -8,6 +8,7 @@ use super::handle::Handle;
 use super::service::Retry;
 use super::shared::Shared;
 use super::state::{Attempts, Failure};
+use crate::context;
 use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
 use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
 use crate::vocabulary::invalid_config::InvalidConfig;
@@ -143,7 +144,7 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
         Fut: Future<Output = Result<T, E>>,
         C: Classify<T, E>,
     {
-        let mut attempts = Attempts::begin(self.shared.begin().started);
+        let mut attempts = Attempts::begin(self.shared.begin().started, context::deadline());
         loop {
             let result = operation(attempts.number()).await;
             if self.classify.classify(&result) != Outcome::Failure {

@@ -23,12 +23,14 @@ pub(super) struct Attempts {
     previous: Duration,
     /// When the first attempt began. Read only if the total time counts.
     started: Option<Instant>,
+    /// The deadline of the request.
+    deadline: Option<Instant>,
 }
 
 impl Attempts {
     /// Begins with the first attempt.
-    pub(super) fn begin(started: Option<Instant>) -> Self {
-        Self { made: 1, previous: Duration::ZERO, started }
+    pub(super) fn begin(started: Option<Instant>, deadline: Option<Instant>) -> Self {
+        Self { made: 1, previous: Duration::ZERO, started, deadline }
     }
 
     /// Returns the number of the present attempt. The first attempt is 1.
@@ -81,16 +83,35 @@ impl Attempts {
             return Err(GaveUp::LongHint);
         }
         let delay = own.max(hint);
-        if let (Some(total), Some(started)) = (policy.total_time, self.started) {
-            let used = now().saturating_duration_since(started);
-            // An attempt at or after the end of the total time is not worth the wait.
-            if used.saturating_add(delay) >= total {
-                return Err(GaveUp::TotalTime);
-            }
-        }
+        self.in_time(policy, delay, now)?;
         self.made += 1;
         self.previous = own;
         Ok(delay)
+    }
+
+    /// An attempt that would begin when the time is up is not worth the wait.
+    fn in_time(
+        &self,
+        policy: &Policy,
+        delay: Duration,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<(), GaveUp> {
+        let total = policy.total_time.zip(self.started);
+        if total.is_none() && self.deadline.is_none() {
+            return Ok(());
+        }
+        let now = now();
+        let is_late = |left: Duration| left <= delay;
+        let left = total
+            .map(|(total, started)| total.saturating_sub(now.saturating_duration_since(started)));
+        if left.is_some_and(is_late) {
+            return Err(GaveUp::TotalTime);
+        }
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        if left.is_some_and(is_late) {
+            return Err(GaveUp::Deadline);
+        }
+        Ok(())
     }
 }
 
@@ -120,7 +141,7 @@ mod tests {
     #[test]
     fn waits_double_until_the_attempts_are_used() {
         let (rng, start) = (Rng::seeded(1), origin());
-        let mut attempts = Attempts::begin(None);
+        let mut attempts = Attempts::begin(None, None);
         for wait in [100, 200, 400] {
             assert_eq!(attempts.next(&policy(), None, &rng, || start), Ok(ms(wait)));
         }
@@ -131,7 +152,7 @@ mod tests {
     #[test]
     fn a_hint_is_a_floor_and_may_be_too_long() {
         let (rng, start) = (Rng::seeded(1), origin());
-        let mut attempts = Attempts::begin(None);
+        let mut attempts = Attempts::begin(None, None);
         assert_eq!(attempts.next(&policy(), Some(ms(50)), &rng, || start), Ok(ms(100)));
         assert_eq!(attempts.next(&policy(), Some(ms(60_000)), &rng, || start), Ok(ms(60_000)));
         let long = attempts.next(&policy(), Some(ms(60_001)), &rng, || start);
@@ -139,11 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn edge_1_8_no_attempt_begins_at_or_after_the_deadline() {
+        let (rng, start) = (Rng::seeded(1), origin());
+        let deadline = Some(start + ms(500));
+        for (now, expected) in
+            [(399, Ok(ms(100))), (400, Err(GaveUp::Deadline)), (900, Err(GaveUp::Deadline))]
+        {
+            let mut attempts = Attempts::begin(None, deadline);
+            assert_eq!(attempts.next(&policy(), None, &rng, || start + ms(now)), expected);
+        }
+    }
+
+    #[test]
     fn no_attempt_begins_at_or_after_the_total_time() {
         let (rng, start) = (Rng::seeded(1), origin());
         let policy = Policy { total_time: Some(ms(500)), ..policy() };
         for (used, expected) in [(399, Ok(ms(100))), (400, Err(GaveUp::TotalTime))] {
-            let mut attempts = Attempts::begin(Some(start));
+            let mut attempts = Attempts::begin(Some(start), None);
             assert_eq!(attempts.next(&policy, None, &rng, || start + ms(used)), expected);
         }
     }
@@ -151,7 +184,7 @@ mod tests {
     #[test]
     fn one_attempt_is_one_attempt() {
         let policy = Policy { attempts: 1, ..policy() };
-        let next = Attempts::begin(None).next(&policy, None, &Rng::seeded(1), origin);
+        let next = Attempts::begin(None, None).next(&policy, None, &Rng::seeded(1), origin);
         assert_eq!(next, Err(GaveUp::Attempts));
     }
 
@@ -169,7 +202,7 @@ mod tests {
             asked.borrow_mut().push(question);
             answer
         };
-        let decided = Attempts::begin(Some(start)).decide(
+        let decided = Attempts::begin(Some(start), None).decide(
             policy,
             failure,
             &Rng::seeded(1),

@@ -25,7 +25,7 @@ impl Counter {
     /// Returns the counter of a request that a part stopped.
     pub(super) fn of(error: &Error) -> Self {
         match error.kind() {
-            ErrorKind::TimedOut => Self::TimedOut,
+            ErrorKind::TimedOut | ErrorKind::DeadlineExceeded => Self::TimedOut,
             ErrorKind::RateLimited => Self::RateLimited,
             // No other part refuses.
             _ => Self::CircuitOpen,

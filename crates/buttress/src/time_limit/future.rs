@@ -2,11 +2,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pin_project_lite::pin_project;
 
 use super::shared::Shared;
+use super::state::Bound;
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::clock::{self, Sleep};
@@ -27,23 +28,23 @@ pin_project! {
         #[pin]
         sleep: Option<Sleep>,
         started: Instant,
-        // In nanoseconds. The deadline is computed together with the timer.
-        limit: u64,
+        // The deadline is computed together with the timer.
+        bound: Bound,
         shared: O::Of<Shared>,
     }
 }
 
 impl<F, O: Own> Limited<F, O> {
     #[inline(always)]
-    pub(super) fn new(future: F, started: Instant, limit: u64, shared: O::Of<Shared>) -> Self {
-        Self { future: Some(future), sleep: None, started, limit, shared }
+    pub(super) fn new(future: F, started: Instant, bound: Bound, shared: O::Of<Shared>) -> Self {
+        Self { future: Some(future), sleep: None, started, bound, shared }
     }
 
     /// Polls the deadline, and drops the inner future once it has passed.
     #[inline(always)]
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
         let mut this = self.project();
-        let limit = Duration::from_nanos(*this.limit);
+        let limit = this.bound.duration();
         // A timer may fire late by the resolution of its clock. A limit of zero must not.
         if this.sleep.is_none() && !limit.is_zero() {
             let deadline = clock::after(*this.started, limit);
@@ -53,7 +54,7 @@ impl<F, O: Own> Limited<F, O> {
             ready!(sleep.poll(cx));
         }
         this.future.set(None);
-        Poll::Ready(this.shared.timed_out(limit))
+        Poll::Ready(this.shared.timed_out(*this.bound))
     }
 }
 
@@ -75,9 +76,7 @@ impl<F: Future, O: Own> Future for Limited<F, O> {
 
 impl<F, O: Own> fmt::Debug for Limited<F, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limited")
-            .field("limit", &Duration::from_nanos(self.limit))
-            .finish_non_exhaustive()
+        f.debug_struct("Limited").field("limit", &self.bound.duration()).finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@ mod limit;
 mod reading;
 mod service;
 mod shared;
+mod state;
 
 pub use config::Config;
 pub use future::{Limited, ResponseFuture};

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::config::{Config, Hook};
 use super::future::Limited;
+use super::state::Bound;
+use crate::context;
 use crate::machinery::counters::{Counters, counters};
 use crate::machinery::own::Own;
 use crate::machinery::reconfigure::Reconfigure;
@@ -69,11 +71,20 @@ impl Shared {
             None => this.limit.load(Ordering::Relaxed),
         };
         let started = this.common.clock.now();
-        Limited::new(make(), started, limit, this.clone())
+        let mut bound = Bound::limit(limit);
+        if let Some(deadline) = context::deadline() {
+            bound = bound.and_deadline(started, deadline);
+        }
+        Limited::new(make(), started, bound, this.clone())
     }
 
-    pub(super) fn timed_out(&self, limit: Duration) -> Error {
-        let error = Error::timed_out(self.common.name, limit);
+    pub(super) fn timed_out(&self, bound: Bound) -> Error {
+        let (name, limit) = (self.common.name, bound.duration());
+        let error = if bound.is_deadline() {
+            Error::deadline_exceeded(name, limit)
+        } else {
+            Error::timed_out(name, limit)
+        };
         self.counters.add(Counter::TimedOut);
         self.common.timed_out(&error);
         if let Some(hook) = &self.on_timeout {

@@ -92,8 +92,9 @@ impl AsRefusal for Box<dyn std::error::Error + Send + Sync + '_> {
 /// Classifier that counts errors as failures of the service, except refusals. The default of a
 /// circuit breaker.
 ///
-/// A timeout is a failure. A refusal is ignored unless an earlier attempt of the call reached the
-/// service. A result that was not kept is ignored too, because an earlier call did the work.
+/// A timeout is a failure. So is a deadline of the request that passed while the service worked: a service that hangs
+/// must open the circuit although its callers have short deadlines. A refusal is ignored unless an earlier attempt of
+/// the call reached the service. A result that was not kept is ignored too, because an earlier call did the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceErrors;
 
@@ -304,7 +305,10 @@ mod tests {
             let lasts = kind.is_lasting() || *kind == ErrorKind::CircuitOpen;
             let expected = if lasts { Outcome::Ignored } else { Outcome::Failure };
             assert_eq!(RetryableErrors.classify(&result), expected, "{kind}");
-            let own = matches!(kind, ErrorKind::TimedOut | ErrorKind::ClaimLost);
+            let own = matches!(
+                kind,
+                ErrorKind::TimedOut | ErrorKind::DeadlineExceeded | ErrorKind::ClaimLost
+            );
             let expected = if own { Outcome::Failure } else { Outcome::Ignored };
             assert_eq!(ServiceErrors.classify(&result), expected, "{kind}");
         }

@@ -118,6 +118,12 @@ impl Error {
         Self::new(ErrorKind::TimedOut, layer, 0, limit)
     }
 
+    /// Creates the error of a passed deadline. `left` is what the deadline left to the call when it began.
+    pub(crate) const fn deadline_exceeded(layer: Name, left: Duration) -> Self {
+        let left = RetryAfter::saturating(left);
+        Self::new(ErrorKind::DeadlineExceeded, layer, 0, left)
+    }
+
     /// Creates a refusal of an idempotency layer. For [`ErrorKind::DetachedFull`], `limit` is the
     /// number of detached handlers.
     pub(crate) const fn idempotency(
@@ -172,20 +178,15 @@ impl Error {
     /// - A full bulkhead returns `None`.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        match self.kind() {
-            ErrorKind::TimedOut | ErrorKind::QueueTimeout => None,
-            _ => self.time.duration(),
-        }
+        if self.kind().is_timeout() { None } else { self.time.duration() }
     }
 
     /// Returns the limit that passed, for a [timeout](ErrorKind::TimedOut) or a [queue
-    /// timeout](ErrorKind::QueueTimeout).
+    /// timeout](ErrorKind::QueueTimeout). For a [passed deadline](ErrorKind::DeadlineExceeded) it is
+    /// the time that the deadline left to the call.
     #[must_use]
     pub const fn time_limit(&self) -> Option<Duration> {
-        match self.kind() {
-            ErrorKind::TimedOut | ErrorKind::QueueTimeout => self.time.duration(),
-            _ => None,
-        }
+        if self.kind().is_timeout() { self.time.duration() } else { None }
     }
 
     /// Returns `true` if this request certainly never reached the service behind the layer.
@@ -209,6 +210,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.kind();
+        if kind == ErrorKind::DeadlineExceeded {
+            return self.fmt_deadline(f);
+        }
         f.write_str(kind.layer())?;
         if !self.layer.as_str().is_empty() {
             write!(f, " \"{}\"", self.layer)?;
@@ -243,6 +247,15 @@ impl fmt::Display for Error {
             // The message of every other kind has no number in it.
             _ => f.write_str(says),
         }
+    }
+}
+
+impl Error {
+    /// The deadline is the request's, so the layer comes last.
+    fn fmt_deadline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, left) = (self.kind(), Duration::from_nanos(self.time.0));
+        write!(f, "{}{} after {left:?}", kind.layer(), kind.says())?;
+        if self.layer.as_str().is_empty() { Ok(()) } else { write!(f, ", in \"{}\"", self.layer) }
     }
 }
 

@@ -42,7 +42,7 @@ impl Pattern {
             ErrorKind::BulkheadFull => &[Self::Bulkhead],
             ErrorKind::QueueTimeout => &[Self::Bulkhead, Self::RateLimit],
             ErrorKind::TooManyKeys => &[Self::Bulkhead, Self::CircuitBreaker, Self::RateLimit],
-            ErrorKind::TimedOut => &[Self::TimeLimit],
+            ErrorKind::TimedOut | ErrorKind::DeadlineExceeded => &[Self::TimeLimit],
             ErrorKind::KeyMissing
             | ErrorKind::KeyInvalid
             | ErrorKind::KeyReused

@@ -74,6 +74,11 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $layer,)+ }
             }
 
+            /// Returns `true` if the time of an error of this kind is a limit that passed.
+            pub(super) const fn is_timeout(self) -> bool {
+                matches!(self, Self::TimedOut | Self::DeadlineExceeded | Self::QueueTimeout)
+            }
+
             /// Returns the end of a message without numbers.
             pub(super) const fn says(self) -> &'static str {
                 match self { $(Self::$kind => $says,)+ }
@@ -143,6 +148,14 @@ kinds! {
         name: "timed-out", layer: "time limit", says: " passed",
         metric: TIME_LIMIT_TIMED_OUT,
         status: 504, summary: "the service did not answer in time",
+        reached: true, lasts: false
+    }
+    /// The deadline of the request passed while the call was running, before the time limit of the layer. The
+    /// service may have been reached. See [`context`](crate::context).
+    DeadlineExceeded {
+        name: "deadline-exceeded", layer: "the deadline of the request", says: " passed",
+        metric: TIME_LIMIT_TIMED_OUT,
+        status: 504, summary: "the service did not answer before the deadline of the request",
         reached: true, lasts: false
     }
     /// The request has no idempotency key, and the layer requires one.

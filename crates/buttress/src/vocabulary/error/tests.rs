@@ -109,7 +109,7 @@ fn every_kind_is_read_as_it_was_made_and_named_once() {
         assert!(error.to_string().starts_with(kind.layer()), "{error}");
         assert!(kind.as_str().bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()));
     }
-    assert_eq!(Error::new(ErrorKind::NoRoute, Name::default(), 0, RetryAfter::UNKNOWN).what, 16);
+    assert_eq!(Error::new(ErrorKind::NoRoute, Name::default(), 0, RetryAfter::UNKNOWN).what, 17);
     assert_eq!(ErrorKind::of_number(u8::MAX), ErrorKind::TimedOut, "the one that promises nothing");
 }
 

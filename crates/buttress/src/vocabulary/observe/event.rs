@@ -118,6 +118,8 @@ pub enum GaveUp {
     Attempts,
     /// The next attempt would begin at or after the end of the total time.
     TotalTime,
+    /// The next attempt would have begun at the deadline of the request or later.
+    Deadline,
     /// The shared budget was empty.
     Budget,
     /// The hint of the failure asked for a longer wait than this retry permits.
@@ -135,6 +137,7 @@ impl GaveUp {
         match self {
             Self::Attempts => "attempts",
             Self::TotalTime => "total-time",
+            Self::Deadline => "deadline",
             Self::Budget => "budget",
             Self::LongHint => "long-hint",
             Self::Request => "request",
