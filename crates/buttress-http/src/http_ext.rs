@@ -18,11 +18,11 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 /// | circuit breaker (also keyed) | [`Respond`] and [`ByStatus::new`] |
 /// | retry | [`RetryableStatus::new`] and [`IdempotentRequests`] |
 /// | fallback: `value`, `service`, `from_result` | [`ByStatus::new`], with refusals as failures |
-/// | sidecar | what retry and circuit breaker get |
+/// | sidecar | the choices of retry and circuit breaker |
 ///
-/// A retry needs a request whose body can be sent again, a
-/// [`RepeatableBody`](crate::RepeatableBody): one that is `Clone`, or, where bodies stream, a
-/// [`ReplayLayer`](crate::ReplayLayer) outside of the retry or sidecar.
+/// A retry needs a request whose body it can send again, a
+/// [`RepeatableBody`](crate::RepeatableBody). A body that is `Clone` is one. For streaming bodies
+/// put a [`ReplayLayer`](crate::ReplayLayer) outside of the retry or sidecar.
 ///
 /// A fallback counts an answered refusal as a failure, because a fallback answers for an open
 /// circuit. The kinds `from_error` and `from_request` have no `.http()`: they replace errors only,
@@ -74,7 +74,7 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
     note = "`.http()` starts from the defaults of a layer: call it first, then `.reject(..)` or `.classify(..)`"
 )]
 pub trait HttpLayerExt: sealed::Layer {
-    /// The layer with HTTP's choices.
+    /// The type of the layer with its choices for HTTP.
     type Http;
 
     /// Sets the choices for HTTP. A later call of `.reject(..)` or `.classify(..)` replaces them.

@@ -41,8 +41,8 @@ pub struct Attempt(pub u32);
 
 /// Copies the requests that may be repeated. All other requests get one attempt.
 ///
-/// Repeatable are requests with an idempotent method (RFC 9110, section 9.2.2: `GET`, `HEAD`,
-/// `OPTIONS`, `TRACE`, `PUT`, `DELETE`), requests with an `Idempotency-Key`, by which the service
+/// It copies requests with an idempotent method (RFC 9110, section 9.2.2: `GET`, `HEAD`, `OPTIONS`,
+/// `TRACE`, `PUT`, `DELETE`). It copies requests with an `Idempotency-Key`, by which the service
 /// recognizes a repetition, and requests with [`Repeatable`] in their extensions. The body must be
 /// a [`RepeatableBody`]. Under a [`ReplayLayer`](crate::ReplayLayer) a streaming body is one.
 ///

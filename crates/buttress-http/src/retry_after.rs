@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(parse(&not_text, &Clock::default()), None);
     }
 
-    /// Whether `hint` is `seconds` but for half of one: the wall time follows corrections of
-    /// the system's clock also while the test's own stands still.
+    /// Whether `hint` is within half a second of `seconds`. The wall time follows corrections of
+    /// the system's clock, even while the clock of the test is paused.
     fn is_about(hint: Option<Duration>, seconds: f64) -> bool {
         hint.is_some_and(|hint| (hint.as_secs_f64() - seconds).abs() < 0.5)
     }

@@ -8,9 +8,9 @@ use crate::Distribution;
 
 /// A kind of fault.
 ///
-/// Faults of one target that overlap combine: times are added, factors are multiplied, shares `a` and `b` of
-/// errors or losses become `1 - (1 - a)(1 - b)`, each gray fault strikes independently, and the smallest
-/// capacity applies. A fault of length zero has no effect.
+/// Faults of one target that overlap combine. Times are added, and factors are multiplied. Shares
+/// `a` and `b` of errors or losses become `1 - (1 - a)(1 - b)`. Each gray fault strikes
+/// independently, and the smallest capacity applies. A fault of length zero has no effect.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Fault {

@@ -158,7 +158,7 @@ impl Outcome {
         self.target_stats().map_or(0, |stats| stats.arrived)
     }
 
-    /// Returns the number of attempts beyond the first that layers made.
+    /// Returns the number of further attempts that layers decided on.
     #[must_use]
     pub const fn retries(&self) -> u64 {
         self.retries

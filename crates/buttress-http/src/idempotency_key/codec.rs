@@ -21,8 +21,8 @@ const SENSITIVE: u8 = 1;
 /// The format is a version byte (1), the status (2 bytes), the header, and a byte that is 1 if
 /// trailers follow. Then come the trailers, and the length (8 bytes) and bytes of the body. All
 /// numbers are big-endian. Header and trailers begin with their number of fields (4 bytes). Each
-/// field has the length (2 bytes) and bytes of its lower-case name, the length (4 bytes) and bytes
-/// of its value, and a byte that is 1 if the value is marked as sensitive.
+/// field has a lower-case name, after its length (2 bytes), and a value, after its length (4
+/// bytes). A byte follows that is 1 if the value is sensitive.
 ///
 /// Decoding is strict. Another version, a length that does not fit, an invalid name, value or
 /// status, and left-over bytes are errors. The store reports them as `Corrupt`. A decoded response

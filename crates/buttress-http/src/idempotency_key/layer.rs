@@ -70,10 +70,10 @@ pub struct IdempotencyKeyLayer<R = Respond> {
 }
 
 impl IdempotencyKeyLayer {
-    /// Returns the defaults for HTTP. They are the defaults of [`Config::new`], except that the
-    /// layer refuses a call whose key is in flight immediately, as the draft requires, with a hint
-    /// of 1 s ([`Config::in_flight_hint`]). With `refuse_in_flight(false)` such a call waits for
-    /// the response of the first call.
+    /// Returns the defaults for HTTP: the defaults of [`Config::new`] with two changes. The layer
+    /// refuses a call whose key is in flight immediately, as the draft requires. Its hint is 1 s
+    /// ([`Config::in_flight_hint`]). With `refuse_in_flight(false)` such a call waits for the
+    /// response of the first call.
     pub fn config() -> Config {
         Config::new().refuse_in_flight(true).in_flight_hint(IN_FLIGHT_HINT)
     }

@@ -27,9 +27,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// [`ResponseCodec`](super::ResponseCodec) encodes it for stores of bytes. A clone copies the
 /// header and shares the body.
 ///
-/// It omits version and extensions of the response, and the header fields about the connection:
-/// `Connection` and the fields that it names, `Keep-Alive`, `Proxy-Connection`,
-/// `Proxy-Authenticate`, `TE`, `Transfer-Encoding` and `Upgrade`. The layer also omits fields that
+/// It omits version and extensions of the response. It also omits the header fields about the
+/// connection: `Connection` and the fields that it names, `Keep-Alive`, `Proxy-Connection`,
+/// `Proxy-Authenticate`, `TE`, `Transfer-Encoding` and `Upgrade`. The layer omits fields that
 /// belong to one caller: see [`leave_out`](super::IdempotencyKeyLayer::leave_out).
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredResponse {

@@ -43,8 +43,8 @@
 //!
 //! # Several processes, and faults other than crashes
 //!
-//! A process can also freeze while its lease ends, an answer can arrive late or never, a wall clock
-//! can jump, and a caller can drop a future half-way. A [`Schedule`] places such troubles at
+//! A process can also freeze while its lease ends, and an answer can arrive late or never. A wall
+//! clock can jump, and a caller can drop a future half-way. A [`Schedule`] places such troubles at
 //! operations of a [`Process`]. A [`Ledger`] holds the invariants. [`each_trouble`] runs every
 //! trouble alone, [`each_pair`] two together, and [`each_seed`] schedules drawn from a seed.
 

@@ -42,8 +42,9 @@ pub struct Strike {
 
 /// All troubles of one run.
 ///
-/// Its text can be parsed: `1/7/after/freeze/11000,2/3/before/lost/0` freezes process 1 for 11 seconds after the
-/// effect of its seventh operation, and loses the request of the third operation of process 2.
+/// Its text can be parsed. For example, `1/7/after/freeze/11000,2/3/before/lost/0` freezes process
+/// 1 for 11 seconds after the effect of its seventh operation. It also loses the request of the
+/// third operation of process 2.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Schedule(pub Vec<Strike>);
 

@@ -1,4 +1,4 @@
-//! How to, page by page.
+//! Guide pages.
 
 #[doc = include_str!("microservices.md")]
 pub mod microservices {}

@@ -17,7 +17,8 @@ pub enum Cause {
     Limited,
     /// An open circuit refused the call.
     Open,
-    /// A bulkhead or a queue refused the call, or a layer had no room for another key.
+    /// A bulkhead or a queue refused the call, or a layer had no room for another key or detached
+    /// handler.
     Full,
     /// The caller left before the answer.
     Abandoned,

@@ -31,7 +31,7 @@ pub enum PhaseKind {
 }
 
 impl PhaseKind {
-    /// The kind in lower case, for reports.
+    /// Returns the kind in lower case, for reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

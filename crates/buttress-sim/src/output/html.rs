@@ -33,9 +33,9 @@ pub(super) fn page(title: &str, intro: &str, outcomes: &[Outcome]) -> String {
 
 fn table(outcomes: &[Outcome]) -> String {
     let mut html = "<div class=\"scroll\"><table><thead><tr><th></th><th>At the end</th><th>After the fault</th>\
-        <th>Offered /s</th><th>Goodput /s</th><th>Answered well</th><th>p50 of those</th>\
-        <th>p99 of those</th><th>p99 of all</th>\
-        <th>Calls per request</th><th>Work for nothing</th><th>How the rest ended</th></tr></thead><tbody>"
+        <th>Offered /s</th><th>Goodput /s</th><th>Succeeded</th><th>p50 of succeeded</th>\
+        <th>p99 of succeeded</th><th>p99 of all</th>\
+        <th>Calls per request</th><th>Wasted work</th><th>Other ends</th></tr></thead><tbody>"
         .to_owned();
     for (n, outcome) in outcomes.iter().enumerate() {
         let end = outcome.ended_in();
