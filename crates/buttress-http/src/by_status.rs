@@ -8,7 +8,8 @@ use crate::grpc;
 use crate::head::Head;
 use crate::refusal::{self, Refusal};
 
-/// Judges the health of a service by HTTP status, for circuit breakers and fallbacks.
+/// A classifier that judges the health of a service by HTTP status, for circuit breakers and
+/// fallbacks.
 ///
 /// - Ignores the answer of a buttress layer further in ([`Refusal`]), which says nothing about the
 ///   service. A timeout is a failure.

@@ -9,8 +9,8 @@ use buttress::{AnyError, AsError, Outcome, RetryableErrors, ServiceErrors};
 
 use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 
-/// Gives a layer its choices for HTTP: `.http()`, on every layer that still has its default
-/// rejector and classifier.
+/// An extension of layers with `.http()`, which sets a layer's choices for HTTP. It is on every
+/// layer that still has its default rejector and classifier.
 ///
 /// | layer | choices |
 /// |---|---|

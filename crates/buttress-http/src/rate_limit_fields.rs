@@ -23,7 +23,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// The greatest integer a structured field can hold (RFC 9651, section 3.3.1).
 const LARGEST_INTEGER: u128 = 999_999_999_999_999;
 
-/// Reports the state of a rate limiter in every response, refused or not. It adds the
+/// A layer that reports the state of a rate limiter in every response, refused or not. It adds the
 /// `RateLimit-Policy` and `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers-10.
 ///
 /// `RateLimit-Policy: "default";q=10;w=1` is the rule: at most `q` tokens, which the limiter

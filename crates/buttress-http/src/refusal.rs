@@ -7,7 +7,7 @@ use http::{Extensions, Response};
 use crate::head::Head;
 use crate::retry_after;
 
-/// Marks a response as the answer of a buttress layer. A response without the mark is from the
+/// A mark on a response that a buttress layer made. A response without the mark is from the
 /// service.
 ///
 /// [`Respond`](crate::Respond) and [`RespondWith`](crate::RespondWith) put the mark into the

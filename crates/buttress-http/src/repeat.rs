@@ -29,7 +29,7 @@ impl<B: Clone> RepeatableBody for B {
     }
 }
 
-/// Marks a request as repeatable, whatever its method, when put into its extensions. The caller
+/// A mark in the extensions of a request that makes it repeatable, whatever its method. The caller
 /// thereby states that a second execution has no further effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repeatable;
@@ -39,7 +39,7 @@ pub struct Repeatable;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(pub u32);
 
-/// Copies the requests that may be repeated. All other requests get one attempt.
+/// A copier for the requests that may be repeated. All other requests get one attempt.
 ///
 /// It copies requests with an idempotent method (RFC 9110, section 9.2.2: `GET`, `HEAD`, `OPTIONS`,
 /// `TRACE`, `PUT`, `DELETE`). It copies requests with an `Idempotency-Key`, by which the service

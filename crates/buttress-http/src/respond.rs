@@ -9,8 +9,8 @@ use crate::problem::{self, FromProblem};
 use crate::refusal::Refusal;
 use crate::retry_after;
 
-/// Answers refusals and timeouts as HTTP responses, for services that cannot fail (an axum route)
-/// and for any other.
+/// A rejector that answers refusals and timeouts as HTTP responses. It works for services that
+/// cannot fail (an axum route) and for any other.
 ///
 /// | kind | status | `Retry-After` |
 /// |---|---|---|
@@ -110,7 +110,7 @@ impl<B: FromProblem, E> Reject<Response<B>, E> for Respond {
     }
 }
 
-/// Answers refusals and timeouts as [`Respond`] does, with another challenge in a 401. Made by
+/// A rejector that answers as [`Respond`] does, with another challenge in a 401. Made by
 /// [`Respond::challenge`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RespondChallenge {
@@ -136,8 +136,8 @@ impl<B: FromProblem, E> Reject<Response<B>, E> for RespondChallenge {
     }
 }
 
-/// Answers refusals and timeouts with a closure, and marks its responses with a [`Refusal`]. Made
-/// by [`Respond::with`].
+/// A rejector that answers refusals and timeouts with a closure, and marks its responses with a
+/// [`Refusal`]. Made by [`Respond::with`].
 #[derive(Clone, Copy)]
 pub struct RespondWith<F> {
     respond: F,

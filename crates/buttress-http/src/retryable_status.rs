@@ -8,7 +8,8 @@ use crate::grpc;
 use crate::head::Head;
 use crate::refusal::{self, Refusal};
 
-/// Judges by HTTP status whether a failure is worth another attempt, for retries.
+/// A classifier that decides by HTTP status whether a failure is worth another attempt, for
+/// retries.
 ///
 /// - 408, 425, 429, 500, 502, 503 and 504 are failures worth another attempt: they are temporary,
 ///   or affect one of several instances. Every other status would only be repeated.

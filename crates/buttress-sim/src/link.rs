@@ -104,7 +104,7 @@ impl LinkState {
     }
 }
 
-/// Puts a network in front of a service. Made by [`World::link`](crate::World::link).
+/// A layer that puts a network in front of a service. Made by [`World::link`](crate::World::link).
 #[derive(Clone)]
 pub struct LinkLayer {
     state: Arc<LinkState>,

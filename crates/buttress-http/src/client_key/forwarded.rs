@@ -11,8 +11,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 type FindPeer = dyn Fn(&Extensions) -> Option<PeerAddr> + Send + Sync;
 
-/// Finds the [`AddressKey`] of a request: the peer's address, or the address of the client that
-/// trusted proxies report in `X-Forwarded-For`.
+/// An extractor of the [`AddressKey`] of a request: the peer's address, or the address of the
+/// client that trusted proxies report in `X-Forwarded-For`.
 ///
 /// By default no proxy is trusted and the header is not read. The peer's address is the
 /// [`PeerAddr`] among the extensions of the request, or the address that
@@ -151,8 +151,8 @@ fn behind_hops(hops: usize, headers: &HeaderMap) -> Option<IpAddr> {
     client
 }
 
-/// Returns the first address from the peer outwards that is in none of the networks. If all are in
-/// one, returns the last address.
+/// Returns the first address from the peer outwards that is not trusted. If all are trusted,
+/// returns the last one.
 fn behind_networks(networks: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let is_trusted = |address| networks.iter().any(|network| network.contains(address));
     let mut reached = peer;

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Request};
 /// The greatest `max_bytes`.
 const LONGEST: usize = 8192;
 
-/// Finds the [`HeaderKey`] of a request: the value of a named header.
+/// An extractor of the [`HeaderKey`] of a request: the value of a named header.
 ///
 /// A client chooses its headers. A limit per header binds only if another component verified the
 /// value before: an authentication layer further out, or a gateway that writes the header itself.

@@ -8,7 +8,7 @@ use tower::{Layer, Service};
 
 use super::header::IDEMPOTENCY_KEY;
 
-/// Adds an `Idempotency-Key` to every request without one: a random UUID in quotes.
+/// A layer that adds an `Idempotency-Key` to every request without one: a random UUID in quotes.
 ///
 /// Place it outside of a retry. Then all attempts of a call carry the same key, and
 /// [`IdempotentRequests`](crate::IdempotentRequests) may repeat the call. Inside of a retry, each

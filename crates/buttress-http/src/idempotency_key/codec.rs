@@ -15,7 +15,7 @@ const VERSION: u8 = 1;
 const PLAIN: u8 = 0;
 const SENSITIVE: u8 = 1;
 
-/// Encodes [`StoredResponse`]s for stores that keep bytes:
+/// A codec that encodes [`StoredResponse`]s for stores that keep bytes:
 /// [`Encoded::new(store, ResponseCodec)`](buttress::idempotency::Encoded).
 ///
 /// The format is a version byte (1), the status (2 bytes), the header, and a byte that is 1 if

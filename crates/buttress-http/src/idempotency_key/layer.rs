@@ -61,8 +61,8 @@ pub(super) struct Settings {
     pub(super) challenge: HeaderValue,
 }
 
-/// Runs a request with an `Idempotency-Key` once, and answers every repetition with the same
-/// response. See the [module](super).
+/// A layer that runs a request with an `Idempotency-Key` once. It answers every repetition with the
+/// same response. See the [module](super).
 #[must_use]
 pub struct IdempotencyKeyLayer<R = Respond> {
     core: Core<R>,

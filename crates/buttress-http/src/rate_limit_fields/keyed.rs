@@ -14,8 +14,8 @@ use tower::{Layer, Service};
 use super::{Figures, append_policy, append_state, structured_string};
 use crate::Refusal;
 
-/// Adds the `RateLimit-Policy` and `RateLimit` fields of a keyed rate limiter to every response,
-/// with the numbers of the caller's own key and plan.
+/// A layer that adds the `RateLimit-Policy` and `RateLimit` fields of a keyed rate limiter to every
+/// response. The numbers are those of the caller's own key and plan.
 ///
 /// The fields mean the same as in a [`RateLimitFieldsLayer`](super::RateLimitFieldsLayer). Put the
 /// layer outside of the limiter, and give it the limiter's closure for the key. A limiter without

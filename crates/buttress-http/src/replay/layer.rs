@@ -8,9 +8,9 @@ use super::body::ReplayBody;
 /// The default cap on the recording of a body, in bytes.
 const DEFAULT_CAP: usize = 64 * 1024;
 
-/// Makes the bodies of requests repeatable for a retry further in. It wraps `Request<B>` into
-/// `Request<ReplayBody<B>>`. The retry must be further in, because the layer makes one recording
-/// per request.
+/// A layer that makes the bodies of requests repeatable for a retry further in. It wraps
+/// `Request<B>` into `Request<ReplayBody<B>>`. The retry must be further in, because the layer
+/// makes one recording per request.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -22,7 +22,7 @@ pub use stuck::Stuck;
 
 use crate::rng;
 
-/// Runs tasks on this thread, and moves a [`VirtualClock`] to the next deadline when no task is
+/// A single-threaded executor that moves a [`VirtualClock`] to the next deadline when no task is
 /// ready. The same tasks run in the same order every time.
 ///
 /// ```

@@ -304,7 +304,12 @@ fn a_skewed_clock_is_wrong_about_the_date_and_right_about_durations() {
 #[test]
 fn what_is_not_there_cannot_be_struck() {
     let scenario = |fault| {
-        Scenario::new("nobody", sec(1)).faults(Faults::new().at(ms(1), ms(1), "cache", fault))
+        Scenario::new("unknown target", sec(1)).faults(Faults::new().at(
+            ms(1),
+            ms(1),
+            "cache",
+            fault,
+        ))
     };
     let run = |fault| scenario(fault).run(|world| world.server(Server::new("db", ms(1))));
     let error = run(Fault::Pause).unwrap_err().to_string();

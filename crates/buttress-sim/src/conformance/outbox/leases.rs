@@ -149,7 +149,7 @@ async fn a_take_over_while_a_settlement_is_in_flight<
 >(
     harness: &H,
 ) {
-    // Either order is right, but both stores must agree on it.
+    // Either order is right, but both operations must agree on it.
     for _ in 0..20 {
         let store = harness.fresh().await;
         let other = harness.reopen(&store).await;

@@ -202,7 +202,7 @@ async fn two_take_overs_share_what_there_is<S: Store<Vec<u8>>, H: Harness<S>>(ha
 }
 
 async fn a_take_over_while_a_write_is_in_flight<S: Store<Vec<u8>>, H: Harness<S>>(harness: &H) {
-    // Either order is right, but both workers must agree on it.
+    // Either order is right, but both operations must agree on it.
     for id in 1..=20 {
         let store = with(harness, &[id]).await;
         let other = harness.reopen(&store).await;

@@ -69,7 +69,7 @@ fn a_caller_that_hangs_up_stops_the_work_unless_it_runs_detached() {
     // The caller leaves after 50 ms, work takes 80 ms, and another attempt follows after 100 ms.
     let times = (0..100).flat_map(|n| [ms(200 * n + 1), ms(200 * n + 101)]);
     let load = Load::trace(times).impatient(ms(50));
-    let scenario = Scenario::new("hangs up", sec(21)).load(load).keep_events(true);
+    let scenario = Scenario::new("disconnects", sec(21)).load(load).keep_events(true);
     let run = |detached: bool| {
         run(&scenario, |world| {
             let config = if detached { config(world).detached(10) } else { config(world) };
@@ -91,7 +91,7 @@ fn a_key_whose_caller_vanished_is_free_when_its_lease_ends() {
     let times = [sec(1), sec(3)];
     let faults = Faults::new().at(ms(500), sec(1), "server", Fault::BlackHole);
     // The first caller leaves after a second, the second caller waits without a limit.
-    let scenario = Scenario::new("vanished", sec(40)).faults(faults).keep_events(true);
+    let scenario = Scenario::new("crash", sec(40)).faults(faults).keep_events(true);
     let (outcome, stats) = run(&scenario.load(Load::trace(times)), |world| {
         let config = config(world)
             .lease(sec(10))

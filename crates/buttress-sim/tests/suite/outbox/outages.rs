@@ -131,7 +131,7 @@ fn a_message_nobody_can_take_holds_up_its_key_for_its_attempts_or_for_an_operato
 #[test]
 fn another_relay_takes_over_from_one_that_vanished_when_its_lease_ends() {
     let lease = sec(5);
-    let scenario = Scenario::new("vanished", sec(60)).window(ms(500)).load(load(sec(50)));
+    let scenario = Scenario::new("crash", sec(60)).window(ms(500)).load(load(sec(50)));
     let taken = Taken::default();
     let mut seen = None;
     let build = |world: &World| -> Result<_, InvalidConfig> {

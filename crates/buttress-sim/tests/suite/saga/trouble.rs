@@ -81,7 +81,7 @@ fn another_worker_ends_the_sagas_of_one_that_vanished() {
     let (lease, stops_at) = (sec(5), sec(30));
     let load = Load::even(Rate::steps([(Duration::ZERO, 500.0), (sec(35), 0.0)]));
     let mut workers = None;
-    let outcome = Scenario::new("vanished", sec(60)).load(load).run(|world| {
+    let outcome = Scenario::new("crash", sec(60)).load(load).run(|world| {
         let plan = Plan { errors: 0.1, ..PLAN };
         let (stations, store) =
             (stations(world, plan)?, MemoryStore::new(world.clock()).keep_ended(100_000));
