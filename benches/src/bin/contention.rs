@@ -1,8 +1,8 @@
 //! The writes of two threads that share each candidate, for a trace by lackey.
 //!
 //! Without valgrind the program only makes the calls. `benchmarks` runs it under lackey and reads
-//! the trace: see `report/lackey`. The program prints its mark, the files in its memory, and the
-//! candidates in their order.
+//! the trace: see `report/lackey`. The program prints its two marks, the files in its memory, and
+//! the candidates in their order.
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,
@@ -18,7 +18,7 @@ use std::time::Duration;
 use buttress_benches::filter::Filter;
 use buttress_benches::patterns;
 use buttress_benches::row::Row;
-use buttress_benches::subject::{Meter, call_many, clone_many};
+use buttress_benches::subject::{Meter, call_once, clone_many};
 use tokio::runtime::Handle;
 use tower::Service;
 
@@ -26,29 +26,42 @@ use tower::Service;
 /// makes once.
 const WARM_UP: u64 = 120;
 const CALLS: u64 = 20;
-/// A pause before the traced calls. The main thread blocks meanwhile, so that none of its writes
-/// are in the trace.
+/// A pause before the traced calls. The main thread blocks meanwhile. On a busy machine it may take
+/// longer. Its writes are then in the trace of some calls, and the median leaves them out.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Written at the beginning and the end of a thread's calls. It has its own cache line.
+/// A value with its own pair of cache lines, at any address that the allocator chooses.
 #[repr(align(128))]
-struct Mark(AtomicU64);
+struct Alone<T>(T);
 
-static MARK: Mark = Mark(AtomicU64::new(0));
+/// Written at the beginning and the end of a thread's calls.
+static MARK: Alone<AtomicU64> = Alone(AtomicU64::new(0));
+/// Written at the end of each call.
+static NEXT: Alone<AtomicU64> = Alone(AtomicU64::new(0));
 
 #[inline(never)]
-fn mark() {
-    MARK.0.store(1, Ordering::Relaxed);
+fn mark(which: &Alone<AtomicU64>) {
+    which.0.store(1, Ordering::Relaxed);
 }
 
 #[inline(never)]
-fn run<S: Service<u64, Response = u64>>(service: &mut S, calls: u64) -> u64 {
-    call_many(service, calls)
+fn run<S: Service<u64, Response = u64>>(service: &mut S, request: u64) -> u64 {
+    u64::from(call_once(service, request))
 }
 
 #[inline(never)]
-fn run_clones<S: Clone>(service: &S, clones: u64) -> u64 {
-    clone_many(service, clones)
+fn run_clones<S: Clone>(service: &mut S, _: u64) -> u64 {
+    clone_many(service, 1)
+}
+
+/// Makes `calls` calls, with a mark after each.
+fn many<S>(service: &mut S, run: fn(&mut S, u64) -> u64, calls: u64) -> u64 {
+    let mut succeeded = 0;
+    for request in 0..calls {
+        succeeded += run(service, request);
+        mark(&NEXT);
+    }
+    succeeded
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -96,8 +109,8 @@ impl Contention {
         let own = self.workers.each_ref().map(|worker| {
             let given = service.clone();
             worker.wait(move || {
-                let mut own = given.clone();
-                let succeeded = run(&mut own, WARM_UP);
+                let mut own = Box::new(Alone(given.clone()));
+                let succeeded = many(&mut own.0, run, WARM_UP);
                 (given, own, succeeded)
             })
         });
@@ -106,9 +119,9 @@ impl Contention {
             row.expect(candidate, WARM_UP, warm);
             let (own, succeeded) = worker.wait(move || {
                 thread::sleep(SETTLE);
-                mark();
-                let succeeded = run(&mut own, CALLS);
-                mark();
+                mark(&MARK);
+                let succeeded = many(&mut own.0, run, CALLS);
+                mark(&MARK);
                 (own, succeeded)
             });
             row.expect(candidate, CALLS, succeeded);
@@ -138,7 +151,7 @@ impl Meter for Contention {
     where
         S: Clone + Send + 'static,
     {
-        self.measure(row, candidate, make, |service, clones| run_clones(service, clones));
+        self.measure(row, candidate, make, run_clones);
     }
 }
 
@@ -147,6 +160,7 @@ fn main() {
     let runtime = runtime.expect("a runtime");
     let _entered = runtime.enter();
     println!("mark\t{:x}", std::ptr::from_ref(&MARK).addr());
+    println!("next\t{:x}", std::ptr::from_ref(&NEXT).addr());
     let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux lists its mappings");
     maps.lines().for_each(|line| println!("map\t{line}"));
     std::io::stdout().flush().expect("the output is open");

@@ -98,13 +98,11 @@ impl Programs {
         let text = output(&mut valgrind);
         let told = Told::of(&text).expect("what `contention` writes");
         let written = told.trace(&trace).expect("the trace of `contention`");
-        for ([row, candidate, calls], written) in told.candidates.iter().zip(written) {
-            let calls = 2.0 * number(calls).expect("the number of calls");
-            let each = |count: u64| Some(count as f64 / calls);
+        for ([row, candidate, _], written) in told.candidates.iter().zip(written) {
             let figures = table.entry(row, candidate);
-            figures.locked = each(written.locked);
-            figures.locked_shared = each(written.locked_shared);
-            figures.plain_shared = each(written.plain_shared);
+            figures.locked = Some(written.locked);
+            figures.locked_shared = Some(written.locked_shared);
+            figures.plain_shared = Some(written.plain_shared);
         }
         fs::remove_file(&trace).expect("what was written can be removed");
         true

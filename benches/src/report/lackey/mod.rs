@@ -13,12 +13,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use image::{Image, Mapping};
-use trace::{Trace, Written};
+use trace::{Marks, Trace, Written};
 
 /// The output of the program `contention`.
 #[derive(Debug)]
 pub struct Told<'a> {
-    mark: u64,
+    marks: Marks,
     mappings: Vec<Mapping>,
     /// Row, candidate and number of calls on each thread.
     pub candidates: Vec<[&'a str; 3]>,
@@ -29,17 +29,21 @@ impl<'a> Told<'a> {
     ///
     /// If the text is not what `contention` writes.
     pub fn of(text: &'a str) -> Result<Self, String> {
-        let (mut mark, mut mappings, mut candidates) = (None, Vec::new(), Vec::new());
+        let (mut mark, mut next) = (None, None);
+        let (mut mappings, mut candidates) = (Vec::new(), Vec::new());
+        let hex = |address| u64::from_str_radix(address, 16).ok();
         for line in text.lines() {
             match line.split('\t').collect::<Vec<_>>().as_slice() {
-                ["mark", address] => mark = u64::from_str_radix(address, 16).ok(),
+                ["mark", address] => mark = hex(address),
+                ["next", address] => next = hex(address),
                 ["map", map] => mappings.extend(Mapping::of_code(map)),
                 [row, candidate, calls] => candidates.push([*row, *candidate, *calls]),
                 _ => return Err(format!("not a line of `contention`: {line:?}")),
             }
         }
-        let mark = mark.ok_or("`contention` printed no mark")?;
-        Ok(Self { mark, mappings, candidates })
+        let marks = mark.zip(next).map(|(thread, call)| Marks { thread, call });
+        let marks = marks.ok_or("`contention` printed no marks")?;
+        Ok(Self { marks, mappings, candidates })
     }
 
     /// Reads the trace of the same run. Returns the writes of each candidate, in their order.
@@ -50,7 +54,7 @@ impl<'a> Told<'a> {
     pub fn trace(&self, file: &Path) -> Result<Vec<Written>, String> {
         let wrong = |error: std::io::Error| error.to_string();
         let image = Image::new(self.mappings.clone()).map_err(wrong)?;
-        let mut trace = Trace::new(self.mark, image);
+        let mut trace = Trace::new(self.marks, image);
         let mut reader = BufReader::with_capacity(1 << 20, File::open(file).map_err(wrong)?);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).map_err(wrong)? > 0 {
@@ -64,22 +68,30 @@ impl<'a> Told<'a> {
         if found != expected {
             return Err(format!("{found} candidates in the trace, {expected} in the output"));
         }
+        for (written, [row, candidate, calls]) in written.iter().zip(&self.candidates) {
+            if calls.parse() != Ok(written.calls) {
+                let calls = written.calls;
+                return Err(format!("{calls} calls of {candidate} on each thread in {row:?}"));
+            }
+        }
         Ok(written)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Told;
+    use super::{Marks, Told};
 
     #[test]
     fn the_output_of_the_program_is_read() {
-        let text = "mark\t4f0020\nmap\t1000-2000 r-xp 0 00:00 0 /bin/program\n\
+        let text = "mark\t4f0020\nnext\t4f0080\nmap\t1000-2000 r-xp 0 00:00 0 /bin/program\n\
                     map\t1000-2000 rw-p 0 00:00 0 /bin/program\na row\tbuttress\t20\n";
         let told = Told::of(text).expect("it is as `contention` writes it");
-        assert_eq!((told.mark, told.mappings.len()), (0x4f_0020, 1));
+        assert_eq!(told.marks, Marks { thread: 0x4f_0020, call: 0x4f_0080 });
+        assert_eq!(told.mappings.len(), 1);
         assert_eq!(told.candidates, [["a row", "buttress", "20"]]);
         assert!(Told::of("a row\tbuttress\t20\n").is_err(), "there is no mark");
-        assert!(Told::of("mark\t10\nsomething else\n").is_err());
+        assert!(Told::of("mark\t10\na row\tbuttress\t20\n").is_err(), "there is one mark of two");
+        assert!(Told::of("mark\t10\nnext\t90\nsomething else\n").is_err());
     }
 }
