@@ -30,6 +30,9 @@ pub const OBSERVED: Row = Row::all("six layers: admitted, calls counted and an o
 pub const CLONED: Row = Row::all("six layers: clone and drop");
 /// A clone, a call and a drop, as in axum.
 pub const REQUEST: Row = Row::all("six layers: a request, on its own clone");
+pub const LEAKED: Row = Row::all("six layers, leaked: admitted");
+pub const LEAKED_CLONED: Row = Row::all("six layers, leaked: clone and drop");
+pub const LEAKED_REQUEST: Row = Row::all("six layers, leaked: a request, on its own clone");
 
 pub const NOTES: &[&str] = &[
     "Six layers: fallback > rate limit > breaker > bulkhead > retry > time limit. tower has no \
@@ -38,6 +41,8 @@ pub const NOTES: &[&str] = &[
     "Six layers: tower-resilience's cheaper modes are a fixed window, which lets twice the \
      limit pass across the border of two windows, and a bulkhead that makes callers wait \
      instead of refusing them. The target compares with the faster of the two in the run.",
+    "Six layers, leaked: `leak` was called on each layer, so that services and calls count no \
+     references to its state. tower's four have no such choice.",
     "Six layers, a request: a clone, a call and a drop, as a framework does for each of its \
      requests.",
     "Six layers with an observer: buttress has no event for a call that just passes, so its \
@@ -80,6 +85,13 @@ pub fn visit(meter: &mut impl Meter) {
     meter.cloned(CLONED, FLOOR, || floor(Succeeds, 100));
     meter.cloned(CLONED, TOWERS_FOUR, || towers_four(Succeeds));
     meter.cloned(CLONED, TOWER_RESILIENCE, || tower_resilience::six(Succeeds, 100, Six::Alike));
+
+    meter.shared(LEAKED, BUTTRESS, || leaked(Succeeds, 100));
+    meter.shared(LEAKED, TOWERS_FOUR, || towers_four(Succeeds));
+    meter.cloned(LEAKED_CLONED, BUTTRESS, || leaked(Succeeds, 100));
+    meter.cloned(LEAKED_CLONED, TOWERS_FOUR, || towers_four(Succeeds));
+    meter.shared(LEAKED_REQUEST, BUTTRESS, || PerRequest(leaked(Succeeds, 100)));
+    meter.shared(LEAKED_REQUEST, TOWERS_FOUR, || PerRequest(towers_four(Succeeds)));
 
     meter.shared(REQUEST, BUTTRESS, || PerRequest(buttress(Succeeds, 100, Extras::Nothing)));
     meter.shared(REQUEST, FLOOR, || PerRequest(floor(Succeeds, 100)));
@@ -127,6 +139,21 @@ pub fn buttress<S: Inner>(inner: S, calls: u32, extras: Extras) -> impl Inner {
         .layer(BulkheadLayer::new(bulkhead).expect("valid"))
         .layer(RetryLayer::new(retry).expect("valid"))
         .layer(TimeLimitLayer::new(time_limit).expect("valid"))
+        .service(inner)
+}
+
+/// As [`buttress`] without extras, from layers that are never dropped.
+pub fn leaked<S: Inner>(inner: S, calls: u32) -> impl Inner {
+    let rate = rate_limit::Config::new().max_tokens(PLENTY);
+    let rate = rate.refill(PER_SECOND, Duration::from_secs(1));
+    let bulkhead = bulkhead::Config::new().max_concurrent(calls);
+    ServiceBuilder::new()
+        .layer(FallbackLayer::value(7).leak())
+        .layer(RateLimitLayer::new(rate).expect("valid").leak())
+        .layer(CircuitBreakerLayer::default().leak())
+        .layer(BulkheadLayer::new(bulkhead).expect("valid").leak())
+        .layer(RetryLayer::default().leak())
+        .layer(TimeLimitLayer::after(LIMIT).leak())
         .service(inner)
 }
 

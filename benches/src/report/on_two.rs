@@ -4,7 +4,7 @@
 use super::cells::or_none;
 use super::figures::Table;
 use super::targets::Judged;
-use crate::patterns::stack::{CLONED, SIX, TOWERS_FOUR};
+use crate::patterns::stack::{CLONED, LEAKED, LEAKED_CLONED, SIX, TOWERS_FOUR};
 use crate::patterns::{BUTTRESS, fallback, retry, time_limit};
 use crate::row::Row;
 use crate::spread::Spread;
@@ -14,6 +14,8 @@ pub(super) const RETRY: &str = "retry: time on two threads over one";
 pub(super) const LIMIT: &str = "time limit: time on two threads over one";
 pub(super) const CALL: &str = "six layers: time of a call on two threads over tower's four";
 pub(super) const CLONE: &str = "six layers: time of a clone on two threads over tower's four";
+const LEAKED_CALL: &str = "six layers, leaked: time of a call on two threads over tower's four";
+const LEAKED_CLONE: &str = "six layers, leaked: time of a clone on two threads over tower's four";
 
 /// The allowed cost of a second thread for a layer without decisions.
 const TIMES: f64 = 1.2;
@@ -23,7 +25,8 @@ const TIMES: f64 = 1.2;
 pub(super) fn judged(all: &Table) -> Vec<Judged> {
     let over_one =
         [(FALLBACK, fallback::PRIMARY), (RETRY, retry::FIRST), (LIMIT, time_limit::READY)];
-    let over_tower = [(CALL, SIX), (CLONE, CLONED)];
+    let over_tower =
+        [(CALL, SIX), (CLONE, CLONED), (LEAKED_CALL, LEAKED), (LEAKED_CLONE, LEAKED_CLONED)];
     let over_one = over_one.map(|(what, row)| judge(what, TIMES, over_one_thread(all, row)));
     let over_tower = over_tower.map(|(what, row)| judge(what, 1.0, over_towers(all, row)));
     over_one.into_iter().chain(over_tower).collect()

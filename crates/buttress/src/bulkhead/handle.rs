@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::config::Config;
 use super::shared::{Counter, Permit, Shared, Telemetry};
+use crate::machinery::own::Counted;
 use crate::machinery::queue::Gauges;
 use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
@@ -32,7 +33,7 @@ impl Handle {
     /// # Errors
     /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) otherwise.
     pub fn try_acquire(&self) -> Result<Permit, Error> {
-        let permit = self.shared.try_acquire().map(Permit::begin);
+        let permit = Shared::try_acquire::<Counted>(&self.shared).map(Permit::begin);
         permit.ok_or_else(|| self.shared.refuse())
     }
 

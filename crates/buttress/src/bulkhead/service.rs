@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -8,11 +7,12 @@ use super::handle::Handle;
 use super::shared::{Permit, Shared};
 use crate::machinery::backpressure::BackpressureService;
 use crate::machinery::limited;
+use crate::machinery::own::{Counted, Held as _, Own};
 use crate::machinery::queued::{self, QueuedService};
 use crate::vocabulary::reject::Reject;
 
 /// The response of a [`Bulkhead`]. Dropping it cancels the call and returns its permit.
-pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Permit>;
+pub type ResponseFuture<F, R, O = Counted> = limited::ResponseFuture<F, R, Permit<O>>;
 
 /// A service behind a bulkhead whose calls may wait in its queue.
 /// [`BulkheadLayer::queued`](super::BulkheadLayer::queued) makes it.
@@ -27,34 +27,35 @@ pub type BackpressureBulkhead<S, R> = BackpressureService<S, Shared, R>;
 
 /// A service behind a bulkhead that refuses without waiting.
 /// [`BulkheadLayer`](super::BulkheadLayer) makes it.
-pub struct Bulkhead<S, R> {
+pub struct Bulkhead<S, R, O: Own = Counted> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: O::Of<Shared>,
     reject: R,
     /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
     latch: bool,
 }
 
-impl<S, R> Bulkhead<S, R> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>, reject: R) -> Self {
+impl<S, R, O: Own> Bulkhead<S, R, O> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, reject: R) -> Self {
         Self { inner, shared, reject, latch: false }
     }
 
     /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 }
 
-impl<S, R, Req> Service<Req> for Bulkhead<S, R>
+impl<S, R, O, Req> Service<Req> for Bulkhead<S, R, O>
 where
     S: Service<Req>,
+    O: Own,
     R: Reject<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, R>;
+    type Future = ResponseFuture<S::Future, R, O>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -70,7 +71,7 @@ where
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         if !self.latch {
-            if let Some(permit) = self.shared.try_acquire() {
+            if let Some(permit) = Shared::try_acquire::<O>(&self.shared) {
                 let future = self.inner.call(request);
                 return ResponseFuture::running(future, permit.begin());
             }
@@ -80,13 +81,13 @@ where
     }
 }
 
-impl<S: Clone, R: Clone> Clone for Bulkhead<S, R> {
+impl<S: Clone, R: Clone, O: Own> Clone for Bulkhead<S, R, O> {
     fn clone(&self) -> Self {
         Self::new(self.inner.clone(), self.shared.clone(), self.reject.clone())
     }
 }
 
-impl<S: fmt::Debug, R> fmt::Debug for Bulkhead<S, R> {
+impl<S: fmt::Debug, R, O: Own> fmt::Debug for Bulkhead<S, R, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bulkhead")
             .field("inner", &self.inner)

@@ -10,6 +10,7 @@ use crate::context::wait_until_deadline;
 use crate::machinery::counters::{Counters, counters};
 use crate::machinery::guard::Guard;
 use crate::machinery::limited::Held;
+use crate::machinery::own::{Counted, Own};
 use crate::machinery::queue::{Ask, NotGranted, WaitQueue};
 use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::waiting::{self, Limiter, Outlook, Waiting};
@@ -88,8 +89,8 @@ impl Shared {
     }
 
     #[inline(always)]
-    pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        self.permits.try_take().then(|| self.pass(1, ()))
+    pub(super) fn try_acquire<O: Own>(this: &O::Of<Self>) -> Option<Permit<O>> {
+        this.permits.try_take().then(|| Permit { shared: Some(this.clone()) })
     }
 
     /// Returns `true` if a bulkhead without a queue would refuse a call now.
@@ -116,7 +117,7 @@ impl Shared {
         capacity: usize,
         longest: Option<Duration>,
     ) -> Result<Waiting<Self>, Error> {
-        if let Some(permit) = self.try_acquire() {
+        if let Some(permit) = Self::try_acquire::<Counted>(self) {
             return Ok(Waiting::Done(permit));
         }
         let claim = Some(Duration::from_nanos(self.claim_within.load(Ordering::Relaxed)));
@@ -140,12 +141,12 @@ impl Shared {
 
 /// The right to run one call. Dropping it returns the permit.
 #[must_use = "dropping a permit returns it immediately"]
-pub struct Permit {
+pub struct Permit<O: Own = Counted> {
     /// `None` once returned.
-    shared: Option<Arc<Shared>>,
+    shared: Option<O::Of<Shared>>,
 }
 
-impl Permit {
+impl<O: Own> Permit<O> {
     /// Counts the call, which begins now.
     #[inline]
     pub(super) fn begin(self) -> Self {
@@ -158,7 +159,7 @@ impl Permit {
     }
 }
 
-impl Held for Permit {
+impl<O: Own> Held for Permit<O> {
     const FUTURE: &'static str = "bulkhead::ResponseFuture";
 
     #[inline(always)]
@@ -171,16 +172,16 @@ impl Held for Permit {
     }
 }
 
-impl Guard for Permit {
+impl<O: Own> Guard for Permit<O> {
     #[inline]
     fn give_back(&mut self) {
         if let Some(shared) = self.shared.take() {
-            take_back(shared);
+            take_back::<O>(shared);
         }
     }
 }
 
-impl Drop for Permit {
+impl<O: Own> Drop for Permit<O> {
     #[inline]
     fn drop(&mut self) {
         self.give_back();
@@ -190,13 +191,13 @@ impl Drop for Permit {
 /// Returns the permit of a call that was dropped before its end. Out of line, so that dropping a
 /// completed future only compares one word.
 #[inline(never)]
-fn take_back(shared: Arc<Shared>) {
+fn take_back<O: Own>(shared: O::Of<Shared>) {
     if shared.permits.give_back() {
         shared.serve_waiting();
     }
 }
 
-impl fmt::Debug for Permit {
+impl<O: Own> fmt::Debug for Permit<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.shared.as_ref().map(|shared| shared.telemetry.common.name);
         f.debug_struct("Permit").field("layer", &name.unwrap_or_default()).finish()
@@ -257,7 +258,7 @@ impl Limiter for Shared {
     }
 
     fn take(self: &Arc<Self>) -> Result<Permit, Error> {
-        self.try_acquire().map(Permit::begin).ok_or_else(|| self.refuse())
+        Self::try_acquire::<Counted>(self).map(Permit::begin).ok_or_else(|| self.refuse())
     }
 
     fn refuse_as_foreseen(&self, _cost: u32) -> Error {

@@ -1,12 +1,12 @@
 //! The guards of a call.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::{Counter, Shared, Telemetry};
 use super::state::Ticket;
 use crate::machinery::guard::Guard;
+use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::Outcome;
 
 /// A call that is under way.
@@ -38,15 +38,15 @@ impl Call {
 /// [`dropped_calls`](super::Config::dropped_calls), or as
 /// [`panicked_calls`](super::Config::panicked_calls) while a panic unwinds.
 #[must_use = "dropping an admission settles it as abandoned"]
-pub struct Admission {
+pub struct Admission<O: Own = Counted> {
     /// `None` once settled.
-    shared: Option<Arc<Shared>>,
+    shared: Option<O::Of<Shared>>,
     call: Call,
 }
 
-impl Admission {
+impl<O: Own> Admission<O> {
     #[inline]
-    pub(super) fn new(shared: Arc<Shared>, ticket: Ticket) -> Self {
+    pub(super) fn new(shared: O::Of<Shared>, ticket: Ticket) -> Self {
         Self { shared: Some(shared), call: Call { ticket, started: NEVER } }
     }
 
@@ -61,7 +61,7 @@ impl Admission {
     }
 
     /// Returns the parts of the admission without its guard. The caller settles the call.
-    pub(super) fn into_call(mut self) -> Option<(Arc<Shared>, Call)> {
+    pub(super) fn into_call(mut self) -> Option<(O::Of<Shared>, Call)> {
         self.shared.take().map(|shared| (shared, self.call))
     }
 
@@ -110,22 +110,22 @@ impl Admission {
         let asked = outcome == Outcome::Failure && shared.state.rules.honours_hints();
         let hint = if asked { hint() } else { None };
         if let Some(shared) = self.shared.take() {
-            end(shared, self.call, outcome, hint);
+            end::<O>(shared, self.call, outcome, hint);
         }
     }
 }
 
-impl Guard for Admission {
+impl<O: Own> Guard for Admission<O> {
     /// Settles the call as abandoned.
     #[inline]
     fn give_back(&mut self) {
         if let Some(shared) = self.shared.take() {
-            abandon(shared, self.call);
+            abandon::<O>(shared, self.call);
         }
     }
 }
 
-impl Drop for Admission {
+impl<O: Own> Drop for Admission<O> {
     #[inline]
     fn drop(&mut self) {
         self.give_back();
@@ -133,16 +133,16 @@ impl Drop for Admission {
 }
 
 /// An admission whose call has not begun. Dropping it returns its place.
-pub(super) struct Reserved(Option<Admission>);
+pub(super) struct Reserved<O: Own = Counted>(Option<Admission<O>>);
 
-impl Reserved {
+impl<O: Own> Reserved<O> {
     pub(super) const NOTHING: Self = Self(None);
 
-    pub(super) fn new(admission: Admission) -> Self {
+    pub(super) fn new(admission: Admission<O>) -> Self {
         Self(Some(admission))
     }
 
-    pub(super) fn take(&mut self) -> Option<Admission> {
+    pub(super) fn take(&mut self) -> Option<Admission<O>> {
         self.0.take()
     }
 
@@ -152,7 +152,7 @@ impl Reserved {
     }
 }
 
-impl Drop for Reserved {
+impl<O: Own> Drop for Reserved<O> {
     fn drop(&mut self) {
         if let Some(admission) = self.0.take() {
             admission.settle(Outcome::Ignored, || None);
@@ -163,7 +163,7 @@ impl Drop for Reserved {
 /// Settles `call`. The function is out of line and takes its arguments by value. The future of a
 /// call whose success changes nothing then needs no stack memory for it.
 #[inline(never)]
-fn end(shared: Arc<Shared>, call: Call, outcome: Outcome, hint: Option<Duration>) {
+fn end<O: Own>(shared: O::Of<Shared>, call: Call, outcome: Outcome, hint: Option<Duration>) {
     if outcome == Outcome::Success {
         if shared.state.count_good(call.ticket, || shared.now()) {
             return;
@@ -177,11 +177,11 @@ fn end(shared: Arc<Shared>, call: Call, outcome: Outcome, hint: Option<Duration>
 
 #[cold]
 #[inline(never)]
-fn abandon(shared: Arc<Shared>, call: Call) {
+fn abandon<O: Own>(shared: O::Of<Shared>, call: Call) {
     shared.decide(call, shared.state.rules.abandoned(std::thread::panicking()), None);
 }
 
-impl fmt::Debug for Admission {
+impl<O: Own> fmt::Debug for Admission<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admission").field("call", &self.call).finish_non_exhaustive()
     }

@@ -12,6 +12,7 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::service::settle_unready;
 use super::shared::Shared;
+use crate::machinery::own::Counted;
 use crate::machinery::wakers::Owner;
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::clock::Sleep;
@@ -54,7 +55,7 @@ impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
         loop {
             // Register first and ask again afterwards: a change in between is not missed.
             self.reserved = Reserved::NOTHING;
-            if let Ok(admission) = self.shared.admit() {
+            if let Ok(admission) = Shared::admit::<Counted>(&self.shared) {
                 self.reserved = Reserved::new(admission);
                 self.shared.wakers.forget(&mut self.parked);
                 self.timer = None;
@@ -108,7 +109,11 @@ where
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => {
                     self.reserved = Reserved::NOTHING;
-                    return Poll::Ready(Err(settle_unready(&self.shared, &self.classify, error)));
+                    return Poll::Ready(Err(settle_unready::<Counted, _, _, _>(
+                        &self.shared,
+                        &self.classify,
+                        error,
+                    )));
                 }
                 Poll::Pending => {
                     self.shared.wakers.register(&mut self.parked, cx);
@@ -124,7 +129,7 @@ where
         // The caller skipped `poll_ready`, or the circuit has changed since: ask again.
         let mut reserved = std::mem::replace(&mut self.reserved, Reserved::NOTHING);
         let current = if reserved.is_current() { reserved.take() } else { None };
-        let admitted = current.map_or_else(|| self.shared.admit(), Ok);
+        let admitted = current.map_or_else(|| Shared::admit::<Counted>(&self.shared), Ok);
         drop(reserved);
         match admitted {
             Ok(mut admission) => {

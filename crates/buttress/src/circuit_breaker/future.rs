@@ -7,6 +7,7 @@ use pin_project_lite::pin_project;
 use super::admission::Admission;
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::OnUnwind;
+use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::{Refused, Reject};
@@ -18,25 +19,31 @@ pin_project! {
     /// [`Config::dropped_calls`](super::Config::dropped_calls) says.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, C, R> {
+    pub struct ResponseFuture<F, C, R, O = Counted>
+    where
+        O: Own,
+    {
         #[pin]
-        kind: Kind<F, C, R>,
+        kind: Kind<F, C, R, O>,
     }
 }
 
 pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
-    enum Kind<F, C, R> {
+    enum Kind<F, C, R, O>
+    where
+        O: Own,
+    {
         // The future comes before the admission, so that it is dropped first.
-        Running { #[pin] future: F, admission: Admission, classify: C },
+        Running { #[pin] future: F, admission: Admission<O>, classify: C },
         Refused { refused: Refused<R> },
     }
 }
 
-impl<F, C, R> ResponseFuture<F, C, R> {
+impl<F, C, R, O: Own> ResponseFuture<F, C, R, O> {
     #[inline(always)]
-    pub(super) fn running(future: F, admission: Admission, classify: C) -> Self {
+    pub(super) fn running(future: F, admission: Admission<O>, classify: C) -> Self {
         Self { kind: Kind::Running { future, admission, classify } }
     }
 
@@ -45,8 +52,9 @@ impl<F, C, R> ResponseFuture<F, C, R> {
     }
 }
 
-impl<F, C, R, Res, E> Future for ResponseFuture<F, C, R>
+impl<F, C, R, O, Res, E> Future for ResponseFuture<F, C, R, O>
 where
+    O: Own,
     F: Future<Output = Result<Res, E>>,
     C: Classify<Res, E>,
     R: Reject<Res, E>,

@@ -4,6 +4,7 @@ use super::admission::Admission;
 use super::changed::Changed;
 use super::config::Config;
 use super::shared::{Counter, Shared, Telemetry};
+use crate::machinery::own::Counted;
 use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::observe::CircuitState;
@@ -31,7 +32,7 @@ impl Handle {
     /// # Errors
     /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen) if the circuit admits no call now.
     pub fn try_acquire(&self) -> Result<Admission, Error> {
-        match self.shared.admit() {
+        match Shared::admit::<Counted>(&self.shared) {
             Ok(mut admission) => {
                 admission.begin();
                 Ok(admission)

@@ -13,6 +13,7 @@ use super::handle::Handle;
 use super::shared::{Counter, Shared, Telemetry};
 use crate::machinery::instances::{self, Instance, Instances};
 use crate::machinery::keyed::{self, KeyedCalls, KeyedLayer, KeyedService, PerKey as _};
+use crate::machinery::own::Counted;
 use crate::vocabulary::classify::{Classify, ServiceErrors};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
@@ -110,7 +111,7 @@ impl Instance for Shared {
     }
 
     fn begin(self: &Arc<Self>) -> Result<Admission, Error> {
-        let mut admission = self.admit().map_err(|error| self.refuse(error))?;
+        let mut admission = Self::admit::<Counted>(self).map_err(|error| self.refuse(error))?;
         admission.begin();
         Ok(admission)
     }

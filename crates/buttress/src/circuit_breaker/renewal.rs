@@ -7,6 +7,7 @@ use super::admission::Call;
 use super::handle::Handle;
 use super::shared::Shared;
 use super::state::Ticket;
+use crate::machinery::own::Counted;
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::classify::Outcome;
 use crate::vocabulary::error::Error;
@@ -78,8 +79,8 @@ impl Handle {
 
     /// Admits again a call that is under way. A refusal is neither counted nor reported.
     pub(crate) fn renew(&self) -> Result<Arc<Renewal>, Error> {
-        let admission =
-            self.shared.admit().map_err(|retry_after| self.shared.error(retry_after))?;
+        let admission = Shared::admit::<Counted>(&self.shared);
+        let admission = admission.map_err(|retry_after| self.shared.error(retry_after))?;
         let Some((shared, mut call)) = admission.into_call() else {
             unreachable!("an admission is settled once")
         };

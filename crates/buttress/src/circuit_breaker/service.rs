@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -9,6 +8,7 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::Shared;
 use super::state::Ticket;
+use crate::machinery::own::{Counted, Held as _, Own};
 use crate::machinery::wakers::Owner;
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::RetryAfter;
@@ -16,9 +16,9 @@ use crate::vocabulary::reject::Reject;
 
 /// A service behind a circuit breaker that refuses without waiting.
 /// [`CircuitBreakerLayer`](super::CircuitBreakerLayer) makes it.
-pub struct CircuitBreaker<S, C, R> {
+pub struct CircuitBreaker<S, C, R, O: Own = Counted> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: O::Of<Shared>,
     classify: C,
     reject: R,
     aside: Aside,
@@ -33,23 +33,23 @@ enum Aside {
     Parked(Owner),
 }
 
-impl<S, C, R> CircuitBreaker<S, C, R> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>, classify: C, reject: R) -> Self {
+impl<S, C, R, O: Own> CircuitBreaker<S, C, R, O> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, classify: C, reject: R) -> Self {
         Self { inner, shared, classify, reject, aside: Aside::Nothing }
     }
 
     /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 
     /// Out of line, and the result is not part of a future: the healthy path then needs no stack
     /// memory for it.
     #[inline(never)]
-    fn admit(&mut self) -> Result<Admission, RetryAfter> {
+    fn admit(&mut self) -> Result<Admission<O>, RetryAfter> {
         self.put_aside(Aside::Nothing);
-        let mut admission = self.shared.admit()?;
+        let mut admission = Shared::admit::<O>(&self.shared)?;
         admission.begin();
         Ok(admission)
     }
@@ -82,7 +82,7 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         if matches!(self.aside, Aside::Refused) {
             self.aside = Aside::Nothing;
         }
-        let polled = self.shared.watch(|| self.inner.poll_ready(cx));
+        let polled = Shared::watch::<O, _>(&self.shared, || self.inner.poll_ready(cx));
         if polled.is_ready() {
             self.put_aside(Aside::Nothing);
         }
@@ -95,14 +95,14 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         &mut self,
         mut request: Req,
         stamp: impl FnOnce(&mut Req, Ticket),
-    ) -> ResponseFuture<S::Future, C, R>
+    ) -> ResponseFuture<S::Future, C, R, O>
     where
         S: Service<Req>,
         C: Clone,
         R: Clone,
     {
         if let Aside::Nothing = self.aside {
-            if let Some(admission) = self.shared.admit_closed() {
+            if let Some(admission) = Shared::admit_closed::<O>(&self.shared) {
                 stamp(&mut request, admission.ticket());
                 let future = self.inner.call(request);
                 return ResponseFuture::running(future, admission, self.classify.clone());
@@ -140,9 +140,9 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
         C: Classify<S::Response, S::Error>,
     {
         match polled {
-            Poll::Ready(ready) => Poll::Ready(
-                ready.map_err(|error| settle_unready(&self.shared, &self.classify, error)),
-            ),
+            Poll::Ready(ready) => Poll::Ready(ready.map_err(|error| {
+                settle_unready::<O, _, _, _>(&self.shared, &self.classify, error)
+            })),
             Poll::Pending => {
                 // A caller that waits for the inner service must be woken when the circuit opens,
                 // because its call would be refused.
@@ -158,15 +158,16 @@ impl<S, C, R> CircuitBreaker<S, C, R> {
     }
 }
 
-impl<S, C, R, Req> Service<Req> for CircuitBreaker<S, C, R>
+impl<S, C, R, O, Req> Service<Req> for CircuitBreaker<S, C, R, O>
 where
     S: Service<Req>,
+    O: Own,
     C: Classify<S::Response, S::Error> + Clone,
     R: Reject<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, C, R>;
+    type Future = ResponseFuture<S::Future, C, R, O>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -178,7 +179,7 @@ where
             }
             return self.poll_inner_ready(cx);
         }
-        match self.shared.watch(|| self.inner.poll_ready(cx)) {
+        match Shared::watch::<O, _>(&self.shared, || self.inner.poll_ready(cx)) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             polled => self.not_ready(polled, cx),
         }
@@ -191,33 +192,33 @@ where
 }
 
 /// Settles a call whose inner service failed to become ready.
-pub(super) fn settle_unready<Res, E, C: Classify<Res, E>>(
-    shared: &Arc<Shared>,
+pub(super) fn settle_unready<O: Own, Res, E, C: Classify<Res, E>>(
+    shared: &O::Of<Shared>,
     classify: &C,
     error: E,
 ) -> E {
     let result = Err(error);
-    if let Ok(admission) = shared.admit() {
+    if let Ok(admission) = Shared::admit::<O>(shared) {
         admission.settle(classify.classify(&result), || classify.retry_after(&result));
     }
     let Err(error) = result else { unreachable!("made as an error above") };
     error
 }
 
-impl<S, C, R> Drop for CircuitBreaker<S, C, R> {
+impl<S, C, R, O: Own> Drop for CircuitBreaker<S, C, R, O> {
     fn drop(&mut self) {
         self.put_aside(Aside::Nothing);
     }
 }
 
-impl<S: Clone, C: Clone, R: Clone> Clone for CircuitBreaker<S, C, R> {
+impl<S: Clone, C: Clone, R: Clone, O: Own> Clone for CircuitBreaker<S, C, R, O> {
     fn clone(&self) -> Self {
         let (classify, reject) = (self.classify.clone(), self.reject.clone());
         Self::new(self.inner.clone(), self.shared.clone(), classify, reject)
     }
 }
 
-impl<S: fmt::Debug, C, R> fmt::Debug for CircuitBreaker<S, C, R> {
+impl<S: fmt::Debug, C, R, O: Own> fmt::Debug for CircuitBreaker<S, C, R, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
             .field("inner", &self.inner)

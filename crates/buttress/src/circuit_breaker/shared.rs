@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::admission::{Admission, Call, NEVER, Reserved};
 use super::config::Config;
-use super::state::{Settled, State, Ticket, Transition};
+use super::state::{Settled, State, Transition};
 use crate::machinery::counters::{Counters, counters};
+use crate::machinery::own::Own;
 use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::wakers::WakerSet;
 use crate::sync::{AtomicU64, Ordering};
@@ -112,25 +113,24 @@ impl Shared {
     /// Admits a call through a closed circuit if nothing has to be counted. The call has then
     /// begun, too.
     #[inline]
-    pub(super) fn admit_closed(self: &Arc<Self>) -> Option<Admission> {
-        self.state.admit_closed().map(|ticket| self.admission(ticket))
+    pub(super) fn admit_closed<O: Own>(this: &O::Of<Self>) -> Option<Admission<O>> {
+        this.state.admit_closed().map(|ticket| Admission::new(this.clone(), ticket))
     }
 
-    #[inline]
-    fn admission(self: &Arc<Self>, ticket: Ticket) -> Admission {
-        Admission::new(self.clone(), ticket)
-    }
-
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, RetryAfter> {
-        let (ticket, transition) = self.state.admit(|| self.now())?;
-        let admission = self.admission(ticket);
-        Ok(if transition.is_some() { self.announce(admission, transition) } else { admission })
+    pub(super) fn admit<O: Own>(this: &O::Of<Self>) -> Result<Admission<O>, RetryAfter> {
+        let (ticket, transition) = this.state.admit(|| this.now())?;
+        let admission = Admission::new(this.clone(), ticket);
+        Ok(if transition.is_some() { this.announce(admission, transition) } else { admission })
     }
 
     /// Reports the change of state that admitted a call. If the observer panics, the call returns
     /// its place.
     #[cold]
-    fn announce(&self, admission: Admission, transition: Option<Transition>) -> Admission {
+    fn announce<O: Own>(
+        &self,
+        admission: Admission<O>,
+        transition: Option<Transition>,
+    ) -> Admission<O> {
         let mut reserved = Reserved::new(admission);
         self.report_transition(transition);
         match reserved.take() {
@@ -141,18 +141,18 @@ impl Shared {
 
     /// Polls the inner service for readiness. A panic counts like a panic of a call.
     #[inline(always)]
-    pub(super) fn watch<T>(self: &Arc<Self>, poll_ready: impl FnOnce() -> T) -> T {
-        struct Panicked<'a>(&'a Arc<Shared>);
+    pub(super) fn watch<O: Own, T>(this: &O::Of<Self>, poll_ready: impl FnOnce() -> T) -> T {
+        struct Panicked<'a, O: Own>(&'a O::Of<Shared>);
 
-        impl Drop for Panicked<'_> {
+        impl<O: Own> Drop for Panicked<'_, O> {
             #[cold]
             fn drop(&mut self) {
                 // An admission that is dropped while a panic unwinds counts as panicked.
-                drop(self.0.admit());
+                drop(Shared::admit::<O>(self.0));
             }
         }
 
-        let panicked = Panicked(self);
+        let panicked = Panicked::<O>(this);
         let ready = poll_ready();
         std::mem::forget(panicked);
         ready

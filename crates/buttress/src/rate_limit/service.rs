@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -9,6 +8,7 @@ use super::shared::Shared;
 use super::tokens::Spent;
 use crate::machinery::backpressure::BackpressureService;
 use crate::machinery::limited;
+use crate::machinery::own::{Counted, Held as _, Own};
 use crate::machinery::queued::{self, QueuedService};
 use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::reject::Reject;
@@ -29,29 +29,30 @@ pub type BackpressureRateLimit<S, R> = BackpressureService<S, Shared, R>;
 
 /// A service behind a rate limiter that refuses without waiting.
 /// [`RateLimitLayer`](super::RateLimitLayer) makes it.
-pub struct RateLimit<S, R, X> {
+pub struct RateLimit<S, R, X, O: Own = Counted> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: O::Of<Shared>,
     reject: R,
     cost: X,
     /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
     latch: bool,
 }
 
-impl<S, R, X> RateLimit<S, R, X> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>, reject: R, cost: X) -> Self {
+impl<S, R, X, O: Own> RateLimit<S, R, X, O> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, reject: R, cost: X) -> Self {
         Self { inner, shared, reject, cost, latch: false }
     }
 
     /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone() }
+        Handle { shared: self.shared.counted().clone() }
     }
 }
 
-impl<S, R, X, Req> Service<Req> for RateLimit<S, R, X>
+impl<S, R, X, O, Req> Service<Req> for RateLimit<S, R, X, O>
 where
+    O: Own,
     S: Service<Req>,
     R: Reject<S::Response, S::Error> + Clone,
     X: Cost<Req>,
@@ -91,14 +92,14 @@ where
     }
 }
 
-impl<S: Clone, R: Clone, X: Clone> Clone for RateLimit<S, R, X> {
+impl<S: Clone, R: Clone, X: Clone, O: Own> Clone for RateLimit<S, R, X, O> {
     fn clone(&self) -> Self {
         let (reject, cost) = (self.reject.clone(), self.cost.clone());
         Self::new(self.inner.clone(), self.shared.clone(), reject, cost)
     }
 }
 
-impl<S: fmt::Debug, R, X> fmt::Debug for RateLimit<S, R, X> {
+impl<S: fmt::Debug, R, X, O: Own> fmt::Debug for RateLimit<S, R, X, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimit")
             .field("inner", &self.inner)
