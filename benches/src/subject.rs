@@ -4,6 +4,7 @@ use std::future::Future;
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tower::Service;
 
@@ -11,6 +12,11 @@ use crate::row::Row;
 
 /// A visitor of every row of every pattern that measures each candidate.
 pub trait Meter {
+    /// Returns the length of the time windows in the rows that have one.
+    fn window(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
     /// Measures a candidate that several tasks can share by clones.
     ///
     /// `make` builds it, outside of the measurement, in the state that `row` names.

@@ -132,6 +132,11 @@ impl Contention {
 }
 
 impl Meter for Contention {
+    /// So long that no slot of a window ends meanwhile, however busy the machine is: the threads write one slot.
+    fn window(&self) -> Duration {
+        Duration::from_secs(24 * 60 * 60)
+    }
+
     fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + Clone + Send + 'static,

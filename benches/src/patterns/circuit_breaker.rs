@@ -46,9 +46,8 @@ pub const NOTES: &[&str] = &[
      do not. recloser makes the call to the inner service, and drops its future.",
 ];
 
-const WINDOW: Duration = Duration::from_secs(10);
-
 pub fn visit(meter: &mut impl Meter) {
+    let window = meter.window();
     meter.shared(CONSECUTIVE, BUTTRESS, || buttress(Config::new(), Succeeds));
     meter.shared(CONSECUTIVE, FLOOR, || Breaker::<_, Streak>::new(Succeeds));
     meter.shared(CONSECUTIVE, FAILSAFE, || failsafe::consecutive(Succeeds));
@@ -66,11 +65,13 @@ pub fn visit(meter: &mut impl Meter) {
         tower_resilience::count_window(FailsOneInHundred, 0.5)
     });
 
-    meter.shared(TIME, BUTTRESS, || buttress(by_time(WINDOW), Succeeds));
+    meter.shared(TIME, BUTTRESS, move || buttress(by_time(window), Succeeds));
     meter.shared(TIME, FLOOR, || Breaker::<_, Seconds>::new(Succeeds));
-    meter.shared(TIME, FAILSAFE, || failsafe::time_window(Succeeds, WINDOW, 0.5));
-    meter.shared(TIME, SEATBELT, || seatbelt::time_window(Succeeds, WINDOW, 100, 0.5));
-    meter.shared(TIME, TOWER_RESILIENCE, || tower_resilience::time_window(Succeeds, WINDOW, 0.5));
+    meter.shared(TIME, FAILSAFE, move || failsafe::time_window(Succeeds, window, 0.5));
+    meter.shared(TIME, SEATBELT, move || seatbelt::time_window(Succeeds, window, 100, 0.5));
+    meter.shared(TIME, TOWER_RESILIENCE, move || {
+        tower_resilience::time_window(Succeeds, window, 0.5)
+    });
 
     meter.shared(CONSECUTIVE_FAILED, BUTTRESS, || buttress(Config::new(), FailsEveryOther));
     meter.shared(CONSECUTIVE_FAILED, FLOOR, || Breaker::<_, Streak>::new(FailsEveryOther));
@@ -85,22 +86,24 @@ pub fn visit(meter: &mut impl Meter) {
     meter.shared(FAILED, RECLOSER, || Reclosing::new(FailsEveryOther, 100, 0.9));
     meter.shared(FAILED, TOWER_RESILIENCE, || tower_resilience::count_window(FailsEveryOther, 0.9));
 
-    meter.shared(TIME_FAILED, BUTTRESS, || {
-        buttress(by_time(WINDOW).failure_rate(0.9), FailsEveryOther)
+    meter.shared(TIME_FAILED, BUTTRESS, move || {
+        buttress(by_time(window).failure_rate(0.9), FailsEveryOther)
     });
     meter.shared(TIME_FAILED, FLOOR, || Breaker::<_, Seconds>::new(FailsEveryOther));
-    meter.shared(TIME_FAILED, FAILSAFE, || failsafe::time_window(FailsEveryOther, WINDOW, 0.9));
     meter
-        .shared(TIME_FAILED, SEATBELT, || seatbelt::time_window(FailsEveryOther, WINDOW, 100, 0.9));
-    meter.shared(TIME_FAILED, TOWER_RESILIENCE, || {
-        tower_resilience::time_window(FailsEveryOther, WINDOW, 0.9)
+        .shared(TIME_FAILED, FAILSAFE, move || failsafe::time_window(FailsEveryOther, window, 0.9));
+    meter.shared(TIME_FAILED, SEATBELT, move || {
+        seatbelt::time_window(FailsEveryOther, window, 100, 0.9)
+    });
+    meter.shared(TIME_FAILED, TOWER_RESILIENCE, move || {
+        tower_resilience::time_window(FailsEveryOther, window, 0.9)
     });
 
     meter.shared(OPEN, BUTTRESS, || opened(buttress(an_hour(), Obeys)));
     meter.shared(OPEN, FLOOR, || Breaker::<_, Streak>::new(Succeeds).open());
     meter.shared(OPEN, FAILSAFE, || opened(failsafe::consecutive(Obeys)));
     meter.shared(OPEN, RECLOSER, || opened(Reclosing::new(Obeys, 5, 0.5)));
-    meter.shared(OPEN, SEATBELT, || opened(seatbelt::time_window(Obeys, WINDOW, 5, 0.5)));
+    meter.shared(OPEN, SEATBELT, move || opened(seatbelt::time_window(Obeys, window, 5, 0.5)));
     meter.shared(OPEN, TOWER_RESILIENCE, || opened(tower_resilience::consecutive(Obeys)));
 }
 
