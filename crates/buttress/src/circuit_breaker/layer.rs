@@ -57,9 +57,10 @@ impl CircuitBreakerLayer {
 }
 
 impl<C, R> CircuitBreakerLayer<C, R> {
-    /// Keeps the state of the layer until the process ends. The services and calls of the layer then count no
-    /// references to the state. A clone of a service writes no cache line that all threads share, and a call
-    /// writes only the lines of its decisions. Use it for layers that are built once.
+    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
+    ///
+    /// The services of a leaked layer count no references. A clone of a service then writes no cache
+    /// line that all threads share. A call writes only the lines that hold its decisions.
     pub fn leak(self) -> CircuitBreakerLayer<C, R, Refuse, Leaked> {
         let Self { shared, classify, reject, mode } = self;
         CircuitBreakerLayer { shared: Forever::new(shared), classify, reject, mode }
