@@ -132,7 +132,7 @@ impl Contention {
 }
 
 impl Meter for Contention {
-    /// So long that no slot of a window ends meanwhile, however busy the machine is: the threads write one slot.
+    /// Returns a length at which no slot of a window ends during a measurement, so that both threads write one slot.
     fn window(&self) -> Duration {
         Duration::from_secs(24 * 60 * 60)
     }
