@@ -1,4 +1,4 @@
-//! The context of a request: what each pattern reads of it.
+//! The context of a request, and the parts of it that each pattern reads.
 
 use std::sync::{Arc, Mutex};
 use std::task::Poll;

@@ -22,12 +22,13 @@ fn one_in_100_ms() -> Config {
     Config::new().max_tokens(1).refill(1, ms(100))
 }
 
-/// A burst of 40, and 20 in each millisecond.
+/// A burst of 40, and 20 per millisecond.
 fn twenty_thousand_a_second() -> RateLimitLayer {
     limiter(Config::new().max_tokens(40).refill(20_000, ms(1000)))
 }
 
-/// The answers to `calls` calls, each of a task of its own, in the order in which the tasks began.
+/// Returns the answers to `calls` calls, each on a separate task, in the order in which the tasks
+/// began.
 async fn answers_in_turn<S>(service: &S, calls: u32) -> Vec<u32>
 where
     S: Service<Ask, Response = u32, Error = AppError, Future: Send> + Clone + Send + 'static,
@@ -45,7 +46,8 @@ where
     answers
 }
 
-/// How many calls of eight tasks pass in a second: the burst, and what comes in each millisecond but the last.
+/// Returns how many calls of eight tasks pass in a second: the burst, and the tokens of each
+/// millisecond except the last.
 async fn passed_in_a_second<S>(service: S, log: &Log) -> usize
 where
     S: Service<Ask, Error = AppError, Future: Send> + Clone + Send + 'static,

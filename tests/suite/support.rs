@@ -141,8 +141,9 @@ impl Waiter {
         self.wakes.0.swap(0, Ordering::SeqCst)
     }
 
-    /// Lets the clock come to the instant, `wait` milliseconds from now, at which the task is woken, and not
-    /// before. `pending` polls what it waits for: now, and a millisecond before that instant.
+    /// Advances the clock by `wait` milliseconds to the instant at which the task is woken, and
+    /// checks that it is not woken before. `pending` polls the future now, and a millisecond before
+    /// that instant.
     pub(crate) async fn woken_after(&self, wait: u64, mut pending: impl FnMut(&Self) -> bool) {
         assert!(pending(self));
         tokio::time::advance(ms(wait - 1)).await;

@@ -4,16 +4,16 @@ use http::StatusCode;
 /// `definite` of a saga's action (`buttress_durable::saga::ActionBuilder`), if the service's client
 /// makes errors of such answers.
 ///
-/// Returns `true` for 4xx, except for the four that concern the attempt only: 408 and 425 (a late
-/// or early request), 429 (too many requests), and 409. A 409 says that a request with this
-/// `Idempotency-Key` is in flight, e.g. an earlier attempt that the client abandoned and whose
-/// effect is still to come. 5xx and every status that is no refusal leave the effect in doubt. If
-/// the service uses 409 only for a business refusal, e.g. a seat that is taken, count it as
-/// definite yourself.
+/// Returns `true` for 4xx, with four exceptions that concern the attempt only. 408 and 425 mean a
+/// late or early request, and 429 means too many. A 409 says that a request with this
+/// `Idempotency-Key` is in flight. That may be an earlier attempt that the client abandoned and
+/// whose effect is still to come. 5xx and every status that is no refusal leave the effect in
+/// doubt. If the service uses 409 only for a business refusal, e.g. a seat that is taken, count it
+/// as definite yourself.
 ///
-/// An answer speaks for its own attempt only. A 401 or 404 to a second attempt says nothing about a
-/// first attempt that was interrupted, if the service answered before it looked up the key. Exclude
-/// such statuses where that can happen.
+/// An answer speaks for its own attempt only. A service may answer a second attempt with 401 or 404
+/// before it looks up the key. Such an answer says nothing about a first attempt that was
+/// interrupted. Exclude these statuses if that can happen.
 ///
 /// ```
 /// use buttress_http::is_definite_refusal;

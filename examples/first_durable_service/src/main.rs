@@ -36,8 +36,8 @@ async fn main() -> Result<(), BoxError> {
     let store = SqliteStore::open(SqliteConfig::new("orders.db")).await?;
     raw_sql(TABLES).execute(store.pool()).await?;
 
-    // 2. The steps. Each knows a repetition: the local ones by a row of the inbox that is written in their own
-    //    transaction, the provider by the key of the call.
+    // 2. The steps. Each recognizes a repetition. A local step writes a row of the inbox in its own transaction.
+    //    The provider recognizes the key of the call.
     let stock = |sql: &'static str| {
         let store = store.clone();
         service_fn(move |call: Call<i64>| {

@@ -9,7 +9,7 @@ use tower::{Layer, Service};
 use super::{breaker, touchy};
 use crate::support::{AppError, Ask, Scripted, Step, Waiter, begin, behind, is_pending, ms, now};
 
-/// Each of `services`, not ready, with the task that waits for it.
+/// Returns each of `services`, not ready, with the task that waits for it.
 fn parked<S: Service<Ask>>(services: Vec<S>) -> Vec<(Waiter, S)> {
     let park = |mut service: S| {
         let waiter = Waiter::new();

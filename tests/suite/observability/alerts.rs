@@ -1,4 +1,4 @@
-//! The alert rules and the dashboard ask only for metrics, labels and values that exist.
+//! The alert rules and the dashboard use only metrics, labels and values that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(root().join(FOLDER).join(name)).unwrap()
 }
 
-/// The series as the exporter for Prometheus names them, with their labels.
+/// The series with their labels, as the exporter for Prometheus names them.
 fn series() -> BTreeMap<String, &'static [&'static str]> {
     let mut series = BTreeMap::new();
     for metric in instruments() {
@@ -32,12 +32,12 @@ fn series() -> BTreeMap<String, &'static [&'static str]> {
     series
 }
 
-/// The values of the labels whose values are fixed.
+/// The values of the labels with fixed values.
 fn values(label: &str) -> Option<BTreeSet<&'static str>> {
     let circuits = || buttress::CircuitState::ALL.iter().map(|state| state.as_str());
     let kinds = buttress::ErrorKind::ALL.iter().map(|kind| kind.as_str());
     Some(match label {
-        // Of a circuit, and of the connections of a pool.
+        // The states of a circuit, and of the connections of a pool.
         "state" => circuits().chain(["used", "idle"]).collect(),
         "to" => circuits().collect(),
         "kind" => kinds.collect(),
@@ -91,7 +91,7 @@ fn alert_rules_ask_for_metrics_that_exist() {
         for text in ["summary", "description"] {
             assert!(!annotations[text].as_str().unwrap().is_empty(), "{name} has no {text}");
         }
-        // The summary says which layer.
+        // The summary names the layer.
         let summary = annotations["summary"].as_str().unwrap();
         assert!(summary.contains("$labels.layer"), "{name}: {summary}");
         let expression = rule["expr"].as_str().unwrap();
@@ -131,7 +131,7 @@ fn the_dashboard_asks_for_metrics_that_exist() {
             let expression = expression.as_str().unwrap();
             check(title, expression);
             assert!(expression.contains("job=~\"$job\""), "{title}: {expression}");
-            // What the legend shows is a label of the result.
+            // The legend shows a label of the result.
             let Asked { labels, .. } = asked(expression);
             for part in legend.as_str().unwrap().split("{{").skip(1) {
                 let label = part.split("}}").next().unwrap();

@@ -1,8 +1,8 @@
-//! As much of PromQL as is needed to see which metrics and labels an expression asks for.
+//! A parser for the part of PromQL that shows the metrics and labels of an expression.
 
 use std::collections::BTreeSet;
 
-/// What an expression asks for.
+/// The metrics and labels of an expression.
 #[derive(Default, Debug, PartialEq)]
 pub(super) struct Asked {
     /// Each metric, with its matchers: label and value.
@@ -11,7 +11,7 @@ pub(super) struct Asked {
     pub(super) labels: BTreeSet<String>,
 }
 
-/// Words that are followed by a list of labels.
+/// Words before a list of labels.
 const LISTS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 
 pub(super) fn asked(expression: &str) -> Asked {

@@ -43,7 +43,7 @@ impl World {
         *self.script.lock().unwrap() = Arc::new(move |message| Box::pin(script(message)));
     }
 
-    /// Each publication takes `time`.
+    /// Makes each publication take `time`.
     pub(super) fn publishing_takes(&self, time: Duration) {
         self.publish(move |_| async move {
             pass(time).await;
@@ -51,7 +51,7 @@ impl World {
         });
     }
 
-    /// Each publication of the message with this number fails.
+    /// Makes each publication of the message with this number fail.
     pub(super) fn publishing_fails(&self, failing: u32) {
         self.publish(move |message| {
             let fails = number(message) == failing;

@@ -10,7 +10,8 @@ const LONGEST: usize = 8192;
 /// An extractor of the [`HeaderKey`] of a request: the value of a named header.
 ///
 /// A client chooses its headers. A limit per header binds only if another component verified the
-/// value before: an authentication layer further out, or a gateway that writes the header itself.
+/// value before. That can be an authentication layer further out, or a gateway that writes the
+/// header itself.
 ///
 /// ```
 /// use buttress_http::client_key::{HeaderKey, HeaderKeys};

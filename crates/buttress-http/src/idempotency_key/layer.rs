@@ -162,10 +162,10 @@ impl<R> IdempotencyKeyLayer<R> {
         self.with(|settings| settings.request_cap = bytes)
     }
 
-    /// Excludes the bodies of requests from the fingerprint: bodies of any length stream to the
-    /// inner service, and the fingerprint covers method, path and query only. The layer then
-    /// answers the same key with another body with the stored response. Default: off. The layer
-    /// reads the bodies.
+    /// Excludes the bodies of requests from the fingerprint. Bodies of any length stream to the
+    /// inner service. The fingerprint then covers method, path and query only. The layer answers
+    /// the same key with another body with the stored response. Default: off. The layer reads the
+    /// bodies.
     pub fn ignore_payload(self) -> Self {
         self.with(|settings| settings.payload = false)
     }

@@ -51,14 +51,14 @@ where
     harness.commit(tx).await;
 }
 
-/// A store in which relay one has every partition.
+/// Returns a store in which relay one owns every partition.
 async fn leased<S: Store>(harness: &impl Harness<S>) -> (S, Vec<Lease>) {
     let store = harness.fresh().await;
     let leases = lease(&store, ONE).await;
     (store, leases)
 }
 
-/// A store as [`leased`], in which these messages wait.
+/// Returns a store as [`leased`] does, with these messages.
 async fn written<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
     harness: &H,
     messages: &[NewMessage],
@@ -68,7 +68,7 @@ async fn written<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
     (store, leases)
 }
 
-/// A store as [`written`], of which relay one has fetched the messages.
+/// Returns a store as [`written`] does, from which relay one has fetched the messages.
 async fn fetched<S: Store + Write<Tx>, Tx, H: Transactions<S, Tx>>(
     harness: &H,
     messages: &[NewMessage],

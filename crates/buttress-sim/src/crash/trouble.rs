@@ -49,8 +49,8 @@ pub struct Strike {
 pub struct Schedule(pub Vec<Strike>);
 
 impl Trouble {
-    /// Returns the troubles of a sweep with leases of length `lease`: each kind, and for kinds with
-    /// a length a shorter and a longer one than the lease.
+    /// Returns the troubles of a sweep with leases of length `lease`: each kind. A kind with a
+    /// length occurs with a shorter and a longer one than the lease.
     #[must_use]
     pub fn around(lease: Duration) -> Vec<Self> {
         let longer = lease + lease / 10;

@@ -1,6 +1,6 @@
 //! Services under test: finite servers with a queue, and their faults.
 //!
-//! A [`Server`] describes a station of queueing theory: a number of servers, a queue with a
+//! A [`Server`] describes a station of queueing theory. It has a number of servers, a queue with a
 //! discipline and a bound, and a distribution of service times.
 //! [`World::server`](crate::World::server) makes it a [`Station`], a tower service for the layers
 //! under test.

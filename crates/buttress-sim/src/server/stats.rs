@@ -35,8 +35,8 @@ pub struct StationStats {
     /// The part of `busy` for jobs that failed, were cancelled, or whose caller had left.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub wasted: Duration,
-    /// The sum over all jobs of the time that they waited and were in service: the number of jobs
-    /// in the system, integrated over the time.
+    /// The sum over all jobs of the time that they waited and were in service. It equals the number
+    /// of jobs in the system, integrated over the time.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::serialize"))]
     pub present: Duration,
     /// The sum of the times in the system of the jobs in [`left`](Self::left).
