@@ -27,7 +27,7 @@ pub(crate) fn code(headers: &HeaderMap) -> Option<i32> {
 }
 
 /// Accepts `application/grpc+proto`, `application/grpc-web` and similar types too.
-fn is_grpc(content_type: &[u8]) -> bool {
+pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
     let grpc = b"application/grpc";
     content_type.get(..grpc.len()).is_some_and(|start| start.eq_ignore_ascii_case(grpc))
 }

@@ -13,6 +13,7 @@
 //! | send an `Idempotency-Key` with every request | [`SetIdempotencyKeyLayer`] |
 //! | find out for a saga whether a status is definite | [`is_definite_refusal`] |
 //! | report the state of a limit to callers | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
+//! | carry correlation id, trace and deadline between services | [`context`] |
 //! | limit per client: by address, behind proxies, by header | [`client_key`] |
 //! | build an axum service with limits per client and per plan | [`guide::service`] |
 //! | build a stack around hyper-util's client or reqwest | [`guide::clients`] |
@@ -123,7 +124,9 @@
 
 mod by_status;
 pub mod client_key;
+pub mod context;
 mod definite;
+mod ended;
 mod grpc;
 pub mod guide;
 mod head;

@@ -20,6 +20,7 @@ use crate::retry_after;
 /// | `queue-timeout` | 503 | 1 |
 /// | `too-many-keys` | 503 | 1 |
 /// | `timed-out` | 504 | none: the service may have executed the request |
+/// | `deadline-exceeded` | 504 | none: the service may have executed the request |
 /// | `key-missing` | 400 | none |
 /// | `key-invalid` | 400 | none |
 /// | `key-reused` | 422 | none |

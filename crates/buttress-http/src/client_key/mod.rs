@@ -9,6 +9,7 @@ mod peer;
 pub use address::AddressKey;
 pub use forwarded::AddressKeys;
 pub use header::{HeaderKey, HeaderKeys};
+pub(crate) use network::Network;
 pub use peer::PeerAddr;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use buttress::InvalidConfig;
 
 /// The addresses with a common prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Network {
+pub(crate) struct Network {
     /// The canonical form: never IPv4-mapped if the prefix covers the mapping.
     base: IpAddr,
     prefix: u32,
@@ -12,7 +12,7 @@ pub(super) struct Network {
 
 impl Network {
     /// Parses `10.0.0.0/8`, `2001:db8::/32`, or one address.
-    pub(super) fn parse(text: &str) -> Result<Self, InvalidConfig> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidConfig> {
         let refused = || {
             let bound = "an address, or a network such as 10.0.0.0/8 or 2001:db8::/32";
             InvalidConfig::new("trust-networks", format!("{text:?}"), bound)
@@ -40,7 +40,7 @@ impl Network {
     }
 
     /// Whether the canonical `address` belongs to the network.
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match (self.base, address) {
             (IpAddr::V4(base), IpAddr::V4(address)) => {
                 let differ = base.to_bits() ^ address.to_bits();

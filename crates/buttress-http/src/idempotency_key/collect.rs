@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http_body::Body;
 
 use super::body::{BufferedBody, Rest, with_bytes};
-use super::ended::polled_after_completion;
+use crate::ended::polled_after_completion;
 
 /// The most bytes that are allocated for a body before its data arrives.
 const ROOM: usize = 16 * 1024;

@@ -15,12 +15,12 @@ use tower::{Layer, Service};
 
 use super::body::BufferedBody;
 use super::collect::{Collect, Collected};
-use super::ended::polled_after_completion;
 use super::identity::{Identified, fingerprint};
 use super::layer::{Core, Settings};
 use super::service::{Bare, BareFuture};
 use super::tape::ResponseTape;
 use super::unusable::UnusableRequest;
+use crate::ended::polled_after_completion;
 
 /// The future of the core.
 type Working<F, C, E, R> =

@@ -4,7 +4,6 @@ mod body;
 mod client;
 mod codec;
 mod collect;
-mod ended;
 mod future;
 mod header;
 mod identity;

@@ -14,9 +14,9 @@ use http_body::Body;
 
 use super::body::BufferedBody;
 use super::collect::{Collect, Collected};
-use super::ended::polled_after_completion;
 use super::layer::Settings;
 use super::stored::StoredResponse;
+use crate::ended::polled_after_completion;
 use crate::refusal::Refusal;
 
 /// Whether the layer keeps and replays the response with this head. It is the default of

@@ -10,7 +10,7 @@ mod trace;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tower::Service;
@@ -20,6 +20,9 @@ pub use correlation::{CorrelationId, InvalidCorrelationId};
 pub use priority::Priority;
 pub use scoped::Scoped;
 pub use trace::{InvalidTraceparent, TraceContext};
+
+use crate::vocabulary::error::Error;
+use crate::vocabulary::name::Name;
 
 pub(crate) use current::{deadline, wait_until_deadline};
 
@@ -133,6 +136,13 @@ impl Context {
     #[must_use]
     pub const fn expires(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Returns the error of a call that would begin at `now`, if the deadline has passed by then.
+    #[must_use]
+    pub fn expired(&self, now: Instant) -> Option<Error> {
+        let passed = self.deadline.is_some_and(|deadline| deadline <= now);
+        passed.then(|| Error::deadline_exceeded(Name::default(), Duration::ZERO))
     }
 
     /// Returns `true` if no part was set and there is no deadline.

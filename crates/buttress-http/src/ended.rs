@@ -3,6 +3,6 @@
 /// `Pending` here would never wake its task.
 #[cold]
 #[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
-pub(super) fn polled_after_completion(future: &'static str) -> ! {
+pub(crate) fn polled_after_completion(future: &'static str) -> ! {
     panic!("`{future}` polled after completion")
 }
