@@ -53,7 +53,7 @@
 //! [`context`] carries correlation, trace and deadline of a request to the layers and calls below it.
 //!
 //! Every module page says when to use the pattern, how the pattern decides, and which defaults it
-//! has. The [`guide`] explains the concepts that all patterns share.
+//! has. The pages of [`guide`] explain the concepts that all patterns share.
 //!
 //! # What every layer promises
 //!

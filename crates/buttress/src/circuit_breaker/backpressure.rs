@@ -100,7 +100,7 @@ where
             if self.poll_admission(cx).is_pending() {
                 return Poll::Pending;
             }
-            // Held here while the inner service is polled: a panic of the inner service then
+            // Held here while the inner service is polled, so that a panic of the inner service
             // settles this call.
             let admission = self.reserved.take();
             let ready = self.inner.poll_ready(cx);

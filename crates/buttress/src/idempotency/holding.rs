@@ -13,7 +13,7 @@ use crate::machinery::guard::Guard;
 use crate::sync::Ordering;
 use crate::vocabulary::clock;
 
-/// The claim of a running call. Dropping it treats the key like that of an abandoned call.
+/// The claim of a running call. Dropping it treats the key like the key of an abandoned call.
 pub(super) struct Holding<V> {
     /// `None` once it is settled.
     shared: Option<Arc<Shared<V>>>,

@@ -263,8 +263,8 @@ impl Fingerprint {
         Self(digest)
     }
 
-    /// Returns the FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). It detects mistakes,
-    /// but is not collision-resistant against an attacker.
+    /// Returns the FNV-1a digest of `bytes` (Fowler, Noll and Vo; 128 bits). It detects mistakes.
+    /// An attacker can find two requests with one digest.
     #[must_use]
     pub const fn of(bytes: &[u8]) -> Self {
         const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;

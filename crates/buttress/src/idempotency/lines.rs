@@ -1,6 +1,6 @@
-//! The calls of this process that wait for a call with the same key: one line per key.
+//! The calls of this process that wait for a call with the same key: one queue per key.
 //!
-//! The first waiter of a line acts for the whole line. While a call of this process has the key, it
+//! The first waiter of a queue acts for the whole queue. While a call of this process has the key, it
 //! waits to be woken, or for the end of that call's lease. Otherwise it asks the store at an
 //! interval. All waiters get the answer that it finds, or the answer of the call that has the key.
 
@@ -22,12 +22,12 @@ pub(super) use place::{Place, Turn};
 
 const SHARDS: usize = 16;
 
-/// The lines of a layer.
+/// The waiters of a layer.
 pub(super) struct Lines<V> {
     shards: [Mutex<Shard<V>>; SHARDS],
     waiting: AtomicUsize,
-    /// The number of the next place. All lines share the sequence: a place can outlive its line,
-    /// and must not equal a place in the next line of its key.
+    /// The number of the next place. All waiters share the sequence: a place can outlive its queue,
+    /// and must not equal a place in the next queue of its key.
     next: AtomicU64,
 }
 
@@ -36,7 +36,7 @@ type Shard<V> = HashMap<Key, Line<V>, BuildHasherDefault<Hashed>>;
 struct Line<V> {
     /// The claim of the call of this process that has the key, if it is known.
     owner: Option<ClaimId>,
-    /// When the lease on the key ends, as far as it is known.
+    /// The last known end of the lease on the key.
     until: Instant,
     /// In the order of their arrival.
     places: BTreeMap<u64, Arc<Slot<V>>>,

@@ -200,7 +200,7 @@ impl Renewal {
 
     fn has_lapsed<V>(&self, holding: &Holding<V>) -> bool {
         let Some(shared) = holding.shared() else { return false };
-        // With `Answer`, a handler runs to its end whoever has the key.
+        // With `Answer`, a handler runs to its end even if another call has the key.
         self.standing == Standing::Held
             && shared.config.lost_claim == LostClaim::Refuse
             && self.until <= shared.now()

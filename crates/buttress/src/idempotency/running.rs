@@ -87,7 +87,7 @@ where
                     return Poll::Ready(Err(error));
                 }
             }
-            // The code of the user may panic. The key is then treated like that of an abandoned
+            // The code of the user may panic. The key is then treated like the key of an abandoned
             // call.
             let unwind = OnUnwind::give_back(this.holding);
             match this.stage.as_mut().project() {

@@ -103,7 +103,7 @@ where
                     return self.wait(request, Begin::Holding(holding), true);
                 }
                 let (request, handed) = self.form.form(request, sealed::Held(Some(&holding)));
-                // If this panics, the key is treated like that of any call that panics.
+                // If this panics, the key is treated like the key of any other call that panics.
                 let future = self.inner.call(request);
                 let tape = self.tape.clone();
                 respond(Phase::Running {

@@ -131,8 +131,8 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
 
     /// Returns the handle of one key. `None` if the key is not held.
     ///
-    /// The layer keeps a key as long as a handle of the key exists. Each key has its own state. The
-    /// counters of the handle are shared by all keys.
+    /// The layer keeps a key as long as a handle of the key exists. Each key has its own state. All
+    /// keys share the counters of the handle.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<N::Handle> {
         self.keys.by_key.peek(key, |_, instance| instance.handle())

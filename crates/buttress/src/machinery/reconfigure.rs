@@ -23,7 +23,7 @@ pub trait Reconfigure {
     /// wakes tasks.
     fn serve(&self) {}
 
-    /// The name, clock and observer of the layer.
+    /// Returns the name, clock and observer of the layer.
     fn common(&self) -> &Common;
 
     /// Serves the waiting calls that the change admits, and reports the change.
@@ -52,8 +52,8 @@ pub(crate) trait Operated {
     fn shared(&self) -> &Self::Shared;
 }
 
-/// What every `Handle` over a `Shared` of this kind has: its rules, read back and changed, and its `Debug`. The
-/// caller documents what `reconfigure` changes.
+/// Makes the methods of a `Handle` that read and change its rules, and its `Debug`. The caller
+/// documents the changes that `reconfigure` makes.
 macro_rules! operated {
     ($(#[$reconfigure:meta])+ pub fn reconfigure(&self, config: &Config);) => {
         impl Handle {
@@ -67,7 +67,7 @@ macro_rules! operated {
                 self.shared.reconfigure(config)
             }
 
-            /// Checks whether [`reconfigure`](Self::reconfigure) would take `config`. Changes nothing.
+            /// Checks whether [`reconfigure`](Self::reconfigure) would accept `config`. Changes nothing.
             ///
             /// # Errors
             /// The errors of [`reconfigure`](Self::reconfigure).

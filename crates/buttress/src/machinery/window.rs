@@ -12,7 +12,7 @@ pub(crate) use streak::{LONGEST as LONGEST_STREAK, Streak};
 pub(crate) use time::TimeWindow;
 
 /// The bits of a ticket that mark a call with more than its outcome to count. No word of a window
-/// has these bits set, so that such a ticket never equals that of a clear window.
+/// has these bits set, so that such a ticket never equals the ticket of a clear window.
 pub(crate) const CALLS_NOT_COUNTED: u64 = 0b11 << 30;
 
 /// The contribution of one call to a window.

@@ -13,7 +13,8 @@ pub enum Outcome {
     Success,
     /// The service failed.
     Failure,
-    /// The call says nothing about the service. It is neither counted nor does it reset a count.
+    /// The call says nothing about the service. A classifying layer does not count it, and keeps
+    /// its counts.
     Ignored,
 }
 
@@ -115,9 +116,10 @@ impl<Res, E: AsRefusal> Classify<Res, E> for ServiceErrors {
 /// Classifier that calls every error a failure, except those that another attempt cannot change.
 /// The default of a retry.
 ///
-/// It ignores an open circuit, a call that costs more than a limiter can ever hold, and refusals
-/// that [last](ErrorKind::is_lasting), such as a wrong idempotency key, a denied request or a
-/// missing route. A retry waits at least as long as the refusal of an inner layer says.
+/// It ignores an open circuit, and a call that costs more than a limiter can ever hold. It also
+/// ignores refusals that [last](ErrorKind::is_lasting), such as a wrong idempotency key, a denied
+/// request or a missing route. A retry waits at least as long as the refusal of an inner layer
+/// says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryableErrors;
 

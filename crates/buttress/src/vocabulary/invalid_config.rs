@@ -86,7 +86,7 @@ pub(crate) fn check_at_least<T: PartialOrd + fmt::Display>(
     Err(InvalidConfig::new(field, value, format!("at least {low}")))
 }
 
-/// Refuses zero, and anything beyond what a monotonic clock can be asked to add up.
+/// Refuses zero, and durations that a monotonic clock cannot add.
 pub(crate) fn check_duration(field: &str, value: Duration) -> Result<(), InvalidConfig> {
     if value.is_zero() {
         return Err(InvalidConfig::new(field, "0s", "longer than zero"));
@@ -102,7 +102,7 @@ pub(crate) fn check_not_endless(field: &str, value: Duration) -> Result<(), Inva
     Ok(())
 }
 
-/// The longest duration a configuration takes: beyond it is a slip, not a wish.
+/// The longest duration that a configuration accepts. A longer one is probably a mistake.
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! By-value setters of configurations, each that sets the field of its own name.
+//! `setters!`: by-value setters of configurations. Each sets the field with the same name.
 
-/// Writes a setter per line. `=> value` says how the field keeps the argument, where it is not kept unchanged.
+/// Makes one setter per line. `=> value` converts the argument for the field. Without it, the field
+/// keeps the argument unchanged.
 macro_rules! setters {
     ($($(#[$doc:meta])+ pub fn $field:ident($given:ident: $type:ty) $(=> $kept:expr)?;)+) => {$(
         $(#[$doc])+
@@ -12,7 +13,7 @@ macro_rules! setters {
 }
 pub(crate) use setters;
 
-/// The last of its arguments.
+/// Expands to its last argument.
 macro_rules! kept {
     ($given:ident) => {
         $given

@@ -91,7 +91,7 @@ impl StoreError {
     }
 
     /// Creates an error of the kind [`Misconfigured`](StoreErrorKind::Misconfigured). The message
-    /// names what is missing.
+    /// names the missing part.
     pub fn misconfigured(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StoreErrorKind::Misconfigured, message)
     }

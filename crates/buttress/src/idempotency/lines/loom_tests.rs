@@ -57,7 +57,7 @@ fn news(place: &Place<'_, u32>) -> Option<News<u32>> {
     }
 }
 
-/// Joins like `call.rs`: first the line, then the store.
+/// Joins like `call.rs`: first the queue, then the store.
 fn join(world: &World) -> (Place<'_, u32>, Row) {
     let until = Instant::now() + Duration::from_secs(10);
     let place = Place::join(&world.lines, &identity(), until);
@@ -124,7 +124,7 @@ fn loom_the_look_is_handed_on_by_who_goes_away() {
 }
 
 impl World {
-    /// Returns `true` if no line is left behind.
+    /// Returns `true` if no queue is left behind.
     fn is_empty(&self) -> bool {
         self.lines.shards.iter().all(|shard| lock(shard).is_empty())
     }

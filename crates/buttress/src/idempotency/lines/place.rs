@@ -1,4 +1,4 @@
-//! A place in the line of a key.
+//! A place in the queue of a key.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +11,7 @@ use crate::idempotency::identity::Identity;
 use crate::idempotency::key::Key;
 use crate::sync::{Mutex, Ordering, lock};
 
-/// A place in the line of a key. Dropping it leaves the line.
+/// A place in the queue of a key. Dropping it leaves the queue.
 pub(in crate::idempotency) struct Place<'a, V> {
     lines: &'a Lines<V>,
     key: Key,
@@ -19,7 +19,7 @@ pub(in crate::idempotency) struct Place<'a, V> {
     slot: Arc<Slot<V>>,
 }
 
-/// The next step of the first waiter of a line.
+/// The next step of the first waiter of a queue.
 pub(in crate::idempotency) struct Turn {
     /// `true` if a call of this process has the key.
     pub(in crate::idempotency) owned: bool,
@@ -28,7 +28,7 @@ pub(in crate::idempotency) struct Turn {
 }
 
 impl<'a, V> Place<'a, V> {
-    /// Joins the line of `identity` at its end. The key is claimed until `until`.
+    /// Joins the queue of `identity` at its end. The key is claimed until `until`.
     pub(in crate::idempotency) fn join(
         lines: &'a Lines<V>,
         identity: &Identity,
@@ -41,7 +41,7 @@ impl<'a, V> Place<'a, V> {
         let number = lines.with(&identity.key, |all| {
             let fresh = || Line { owner: None, until, places: BTreeMap::new() };
             let line = all.entry(identity.key.clone()).or_insert_with(fresh);
-            // Under the lock of the line, so that numbers are in the order of arrival.
+            // Under the lock of the queue, so that numbers are in the order of arrival.
             let number = lines.next.fetch_add(1, Ordering::Relaxed);
             line.places.insert(number, slot.clone());
             number
@@ -64,7 +64,7 @@ impl<'a, V> Place<'a, V> {
             .with(&self.key, |lines| lines.get(&self.key).is_some_and(|line| line.owner.is_some()))
     }
 
-    /// Returns when the lease on the key ends, as far as it is known.
+    /// Returns the last known end of the lease on the key.
     pub(in crate::idempotency) fn until(&self) -> Option<Instant> {
         self.lines.with(&self.key, |lines| lines.get(&self.key).map(|line| line.until))
     }
@@ -102,7 +102,7 @@ impl<V: Clone> Place<'_, V> {
             let Some(line) = lines.get_mut(&self.key) else { return Vec::new() };
             let own = line.places.remove(&self.number);
             let served = line.take(self.slot.fingerprint);
-            // The place returns to the line, so that leaving finds it like every other place.
+            // The place returns to the queue, so that leaving finds it like every other place.
             // Exception: another call served it while the store was asked, and it is no longer
             // counted.
             line.places.extend(own.map(|own| (self.number, own)));
@@ -121,7 +121,7 @@ impl<V> Drop for Place<'_, V> {
             let Entry::Occupied(mut entry) = lines.entry(self.key.clone()) else { return None };
             let line = entry.get_mut();
             let was_first = line.places.keys().next() == Some(&self.number);
-            // A served waiter has left the line already.
+            // A served waiter has left the queue already.
             line.places.remove(&self.number)?;
             self.lines.waiting.fetch_sub(1, Ordering::Relaxed);
             let owned = line.owner.is_some();

@@ -52,7 +52,7 @@ impl Bucket {
         self.try_take(cost, now).map(drop)
     }
 
-    /// Takes `cost` at `now`, unless a waiter is in line.
+    /// Takes `cost` at `now`, unless a waiter is in the queue.
     #[inline(never)]
     pub(crate) fn try_take(&self, cost: u32, now: u64) -> Result<Receipt, Short> {
         self.take(WAITING, |plan, spent| plan.take(spent, cost, now))

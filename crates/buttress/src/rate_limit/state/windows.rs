@@ -39,7 +39,7 @@ impl Windows {
         lock(&self.inner).log.limit()
     }
 
-    /// Takes `cost` at `now`, unless a waiter is in line.
+    /// Takes `cost` at `now`, unless a waiter is in the queue.
     #[inline(never)]
     pub(crate) fn try_take(&self, cost: u32, now: u64) -> Result<Receipt, Short> {
         self.unless_behind()?.take(cost, now, now)

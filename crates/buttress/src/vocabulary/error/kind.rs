@@ -214,7 +214,7 @@ kinds! {
         status: 503, summary: "the service is unavailable for the moment",
         reached: false, lasts: false
     }
-    /// The store of an idempotency layer cannot read or keep what belongs to this key.
+    /// The store of an idempotency layer cannot read or keep the entry of this key.
     StoreFailed {
         name: "store-failed", layer: "idempotency",
         says: ": the store cannot read or keep what belongs to the key",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::store_error::StoreErrorKind;
 
-/// The state of a circuit, as operators see it.
+/// The state of a circuit, for operators.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
@@ -15,7 +15,7 @@ pub enum CircuitState {
     Closed,
     /// Calls are refused until the open time has passed.
     Open,
-    /// A few probes decide whether to close.
+    /// A few probes decide whether the circuit closes.
     HalfOpen,
     /// Every call is refused until an operator resets the circuit.
     ForcedOpen,

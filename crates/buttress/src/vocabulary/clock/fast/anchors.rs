@@ -112,7 +112,7 @@ impl Anchors {
     }
 }
 
-/// `nanos` in ticks of a counter with so many ticks in a [`PERIOD`].
+/// Returns `nanos` in ticks of a counter that has `period` ticks in a [`PERIOD`].
 fn ticks_of(nanos: u64, period: u64) -> u64 {
     (u128::from(nanos) * u128::from(period) / u128::from(PERIOD)) as u64
 }

@@ -161,8 +161,8 @@ fn the_clock_of_this_machine_follows_the_system_clock() {
     let clock = Clock::fast();
     let start = Instant::now();
     let mut last = clock.now();
-    // A clock that stands still fails the test, after a time that no busy machine suspends a thread
-    // for.
+    // A clock that stands still fails the test. The limit is longer than any suspension of a
+    // thread.
     while last < start + 20 * MS {
         assert!(start.elapsed() < Duration::from_secs(60), "it stands still");
         let now = clock.now();
