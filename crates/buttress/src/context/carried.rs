@@ -20,7 +20,7 @@ use super::{Context, Scoped};
 /// let inner = tower::service_fn(async |_: u32| {
 ///     Ok::<_, BoxError>(Context::peek(|context| context.correlation().map(ToString::to_string)))
 /// });
-/// // `Buffer` calls the service on a task of its own.
+/// // `Buffer` calls the service on a separate task.
 /// let orders = ServiceBuilder::new().map_request(Carried::capture).buffer(8).layer(CarriedLayer).service(inner);
 ///
 /// let id: CorrelationId = "order-7".parse()?;
@@ -45,7 +45,8 @@ impl<R> Carried<R> {
     }
 }
 
-/// Makes a service of `R` a service of [`Carried<R>`]: each request is called in the context it carries.
+/// Layer that makes a service of `R` a service of [`Carried<R>`]. It calls each request in the
+/// context that the request carries.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CarriedLayer;
 

@@ -27,7 +27,7 @@ pub struct CorrelationId(Text);
 
 #[derive(Clone)]
 enum Text {
-    /// Made here: hexadecimal digits, kept in place so that an id costs no allocation of its own.
+    /// A drawn id: hexadecimal digits, kept in place so that the id needs no allocation.
     Made([u8; DIGITS]),
     Given(Box<str>),
 }

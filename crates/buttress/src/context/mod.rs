@@ -26,7 +26,8 @@ use crate::vocabulary::name::Name;
 
 pub(crate) use current::{deadline, wait_until_deadline};
 
-/// What belongs to one request and is not an argument: correlation id, trace, deadline, priority and identity.
+/// The facts of one request besides its arguments: correlation id, trace, deadline, priority and
+/// identity.
 ///
 /// A context is a value. [`scope`](Self::scope) makes it the current one while a future is polled. A clone copies
 /// one pointer and one instant. A context without a deadline and without any of the other parts is *empty*.
@@ -132,7 +133,8 @@ impl Context {
         self.parts.as_ref()?.identity.as_deref()
     }
 
-    /// Returns the deadline of this context. [`Context::deadline`] returns that of the running task.
+    /// Returns the deadline of this context. [`Context::deadline`] returns the deadline of the
+    /// running task.
     #[must_use]
     pub const fn expires(&self) -> Option<Instant> {
         self.deadline

@@ -46,8 +46,9 @@ impl TraceContext {
         Self { parent_id: not_zero_u64(), ..self.clone() }
     }
 
-    /// Sets the `tracestate`, which the library passes on unchanged. A text that is empty, longer than 512 bytes, or
-    /// not visible ASCII is dropped: a receiver may drop the field, and a cut one would be wrong.
+    /// Sets the `tracestate`, which the library passes on unchanged. A text that is empty, longer
+    /// than 512 bytes, or not visible ASCII is dropped. A receiver may drop the field, and a cut
+    /// text would be wrong.
     #[must_use]
     pub fn with_state(mut self, state: &str) -> Self {
         let visible = state.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
@@ -116,7 +117,7 @@ impl FromStr for TraceContext {
     }
 }
 
-/// The number that lowercase hexadecimal digits are; `None` if any is not one.
+/// Returns the number of lowercase hexadecimal digits. `None` if a byte is not such a digit.
 fn digits(bytes: Option<&[u8]>) -> Option<u128> {
     bytes?.iter().try_fold(0, |number, byte| {
         let digit = match byte {
@@ -141,14 +142,14 @@ impl fmt::Debug for TraceContext {
     }
 }
 
-/// Which part of a `traceparent` is wrong. The error does not repeat the text.
+/// Error of a `traceparent`, by its wrong part. The error does not repeat the text.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvalidTraceparent {
     /// The version is not two lowercase hexadecimal digits, or it is `ff`.
     #[error("the version of a traceparent is two lowercase hexadecimal digits, and not ff")]
     Version,
-    /// The text has another length, or its hyphens stand elsewhere.
+    /// The text has another length, or its hyphens are at other places.
     #[error("a traceparent of version 00 has 55 characters and three hyphens")]
     Form,
     /// The trace id is not 32 lowercase hexadecimal digits, or all of them are 0.

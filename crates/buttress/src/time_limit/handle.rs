@@ -31,9 +31,9 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) if `future` is still running at the end of the limit, and
-    /// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded) if it is still running at the deadline of the request
-    /// and that comes first. `future` is then dropped.
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if `future` is still running at the end of the
+    /// limit. [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded) if the deadline of the
+    /// request comes first. `future` is then dropped.
     pub fn run<F: Future>(&self, future: F) -> Limited<F> {
         Shared::begin(&self.shared, None, || future)
     }

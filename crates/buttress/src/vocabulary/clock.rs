@@ -222,7 +222,7 @@ impl Future for Sleep {
 }
 
 /// Polls a timer outside of tokio's cooperative budget. A service that uses the whole budget on
-/// every poll must not hide the end of its own time limit.
+/// every poll must not hide the end of the limit.
 #[cold]
 fn poll_without_budget(timer: Pin<&mut tokio::time::Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     std::pin::pin!(tokio::task::unconstrained(timer)).poll(cx)
