@@ -5,6 +5,7 @@ mod contract;
 mod detached;
 mod faulty;
 mod hangs;
+mod late_stores;
 mod lease;
 mod lines;
 mod memory;

@@ -1,7 +1,6 @@
 //! One delivery: the publisher's call, its time limit, and the verdict on its result.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,6 +14,7 @@ use super::message::Message;
 use super::state::Delivery;
 use super::state::verdict::{Failure, Limits};
 use super::store::{Lease, Verdict};
+use crate::caught::{catching, caught, unless};
 
 /// A delivery that has ended.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ where
     let ended = limited(published, &config).await;
     let judged = ended.and_then(|result| {
         // The classifier is user code. Its panic must not end the relay and all of its deliveries.
-        catch_unwind(AssertUnwindSafe(|| judge(result, &classify)))
+        caught(|| judge(result, &classify))
             .unwrap_or_else(|_| Err(Failure::counted("the classifier panicked")))
     });
     let verdict = match judged {
@@ -64,28 +64,29 @@ pub(super) fn panicked(delivery: &Delivery, config: &Config) -> Verdict {
 /// Returns the result of `future`, unless the future takes too long or panics.
 async fn limited<T>(future: impl Future<Output = T>, config: &Config) -> Result<T, Failure> {
     let mut future = pin!(future);
+    let mut called = pin!(catching(future.as_mut()));
     // Created when the publisher is first pending: most publishers take a message immediately or
     // need long.
     let mut sleep = pin!(None);
     let limit = config.publish_timeout;
     let started = config.clock.now();
-    poll_fn(|cx| {
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
-            Ok(Poll::Pending) => {}
-            Err(_) => return Poll::Ready(Err(Failure::counted(PANICKED))),
-        }
+    let ended = unless(called.as_mut(), |cx| {
         if sleep.is_none() {
             sleep.set(Some(config.clock.sleep_until(crate::instant::after(started, limit))));
         }
-        match sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err(Failure::counted(format!(
-                "the publisher did not take the message within {limit:?}"
-            )))),
-            _ => Poll::Pending,
+        match sleep.as_mut().as_pin_mut() {
+            Some(sleep) => sleep.poll(cx),
+            None => Poll::Pending,
         }
-    })
-    .await
+    });
+    match ended.await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(_)) => Err(Failure::counted(PANICKED)),
+        Err(()) => {
+            let why = format!("the publisher did not take the message within {limit:?}");
+            Err(Failure::counted(why))
+        }
+    }
 }
 
 fn judge<T, E: Into<BoxError>>(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::in_flight::poll_in_flight;
 use super::{Operation, POLLS_PER_LEASE, Running};
+use crate::caught::unless;
 use crate::instant;
 use crate::outbox::store::{Owned, Store};
 use buttress::StoreError;
@@ -30,14 +31,11 @@ impl<St: Store, P, C> Running<St, P, C> {
         let patience = self.relay.config.lease.max(PATIENCE);
         let mut operation = pin!(operation);
         let mut limit = pin!(self.relay.config.clock.sleep(patience));
-        poll_fn(|cx| {
-            if let Poll::Ready(answer) = operation.as_mut().poll(cx) {
-                return Poll::Ready(answer);
-            }
+        let answer = unless(operation.as_mut(), |cx| {
             self.tend(cx);
-            limit.as_mut().poll(cx).map(|()| Err(too_slow(patience)))
-        })
-        .await
+            limit.as_mut().poll(cx)
+        });
+        answer.await.unwrap_or_else(|()| Err(too_slow(patience)))
     }
 
     /// Lets deliveries, the renewal and the purge progress. Returns whether one of them has ended.

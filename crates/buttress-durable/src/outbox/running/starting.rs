@@ -1,13 +1,12 @@
 //! Handing messages to the publisher.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use tower::{BoxError, Service};
 
 use super::in_flight::{collect, owned};
 use super::ownership::May;
 use super::settling::is_refusal;
 use super::{Operation, Running};
+use crate::caught::caught;
 use crate::instant;
 use crate::outbox::deliver::{deliver, panicked};
 use crate::outbox::message::Message;
@@ -48,7 +47,7 @@ where
             relay.shared.notifier.counts.update(|stats| stats.redelivered += 1);
         }
         let copy = || (relay.publisher.clone(), relay.classify.clone());
-        let Ok((publisher, classify)) = catch_unwind(AssertUnwindSafe(copy)) else {
+        let Ok((publisher, classify)) = caught(copy) else {
             let delivery = Delivery::of(&message);
             let verdict = panicked(&delivery, &relay.config);
             return self.pending.ended(delivery, lease, verdict);

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,6 +10,7 @@ use std::time::Instant;
 use buttress::Clock;
 use tower::{BoxError, Service};
 
+use crate::caught::{catching, caught, unless};
 use crate::saga::run::call::{Call, Contact, StepKey};
 use crate::saga::run::lease::Permit;
 
@@ -126,30 +126,30 @@ where
     R: Send + 'static,
 {
     let called = async {
-        poll_fn(|cx| service.poll_ready(cx)).await?;
-        service.call(call).await
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+        service.call(call).await.map_err(Into::into)
     };
     let mut called = pin!(called);
     // Boxed: most steps have no limit, and a timer would be most of this future.
     let mut sleep = terms.cut.map(|cut| (Box::pin(terms.clock.sleep_until(cut.at)), cut.why));
-    let ended = poll_fn(|cx| {
-        // The call comes first, so that an answer at the deadline still counts.
-        let polled = caught(|| called.as_mut().poll(cx).map_err(Into::into));
-        match polled {
-            Ok(Poll::Ready(Ok(output))) => return Poll::Ready(End::Answer(output)),
-            Ok(Poll::Ready(Err(error))) => return Poll::Ready(text_of(error)),
-            Ok(Poll::Pending) => {}
-            Err(why) => return Poll::Ready(End::Panic(why)),
-        }
+    let mut called = pin!(catching(called.as_mut()));
+    let ended = unless(called.as_mut(), |cx| {
         if contact.has_lapsed(cx) {
             return Poll::Ready(End::Lapsed);
         }
         match sleep.as_mut().map(|(sleep, why)| (sleep.as_mut().poll(cx), *why)) {
             Some((Poll::Ready(()), why)) => Poll::Ready(End::Late(why)),
+            // The waker is with the call, with the contact, and with the timer if there is one.
             _ => Poll::Pending,
         }
     });
-    let (why, definite) = match ended.await {
+    let ended = match ended.await {
+        Ok(Ok(Ok(output))) => End::Answer(output),
+        Ok(Ok(Err(error))) => text_of(error),
+        Ok(Err(why)) => End::Panic(why),
+        Err(end) => end,
+    };
+    let (why, definite) = match ended {
         End::Answer(output) => return Attempt::Done(Arc::new(output)),
         End::Lapsed => return Attempt::Lapsed { doubt: !contact.is_definite() },
         End::Error(why) => (why, contact.is_definite()),
@@ -168,18 +168,4 @@ fn text_of<T>(error: BoxError) -> End<T> {
         (Ok(text), Ok(())) => End::Error(text),
         (Err(why), _) | (Ok(_), Err(why)) => End::Panic(why),
     }
-}
-
-/// Runs user code. Turns its panic into an error with the panic's message.
-pub(in crate::saga) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        let text = format!("panicked: {}", text.unwrap_or("no message"));
-        // The payload of the panic is a value of user code too.
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            std::mem::forget(again);
-        }
-        text
-    })
 }

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use buttress::{Format, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, oneshot};
 
+use crate::caught::{catching, caught};
 use crate::saga::error::{SagaError, WithCauses};
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::state::State;
 use crate::saga::report::{self, Report};
-use crate::saga::run::attempt::{Attempt, caught};
+use crate::saga::run::attempt::Attempt;
 use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
@@ -103,11 +104,7 @@ where
         let result = {
             let mut going = pin!(self.go(first));
             // Attempts catch their own panics. This catches the panics of all other foreign code.
-            poll_fn(|cx| match caught(|| going.as_mut().poll(cx)) {
-                Ok(polled) => polled.map(Ok),
-                Err(why) => Poll::Ready(Err(why)),
-            })
-            .await
+            catching(going.as_mut()).await
         };
         let result = result.unwrap_or_else(|why| Err(SagaError::Panicked { saga: self.id, why }));
         let core = self.core.clone();

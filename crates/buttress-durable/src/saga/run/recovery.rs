@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use buttress::{Codec, StoreError, StoreErrorKind};
 
+use crate::caught::caught;
 use crate::instant;
 use crate::saga::define::needs::Outputs;
 use crate::saga::error::{SagaError, WithCauses};
@@ -12,7 +13,6 @@ use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::plan::{Kind, OnCrash};
 use crate::saga::model::state::{State, Step};
 use crate::saga::report::reason;
-use crate::saga::run::attempt::caught;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;

@@ -7,9 +7,9 @@ use std::task::Poll;
 use buttress::Format;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::caught::caught;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::Entry;
-use crate::saga::run::attempt::caught;
 use crate::saga::run::drive::{Control, Run};
 use crate::saga::run::shared::Core;
 use crate::saga::store::Store;

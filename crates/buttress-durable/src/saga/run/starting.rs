@@ -5,12 +5,12 @@ use std::sync::Arc;
 use buttress::{Codec, CodecError, StoreErrorKind};
 use tokio::sync::oneshot;
 
+use crate::caught::caught;
 use crate::instant;
 use crate::saga::define::needs::Outputs;
 use crate::saga::error::SagaError;
 use crate::saga::model::state::State;
 use crate::saga::report::Report;
-use crate::saga::run::attempt::caught;
 use crate::saga::run::drive::{Creating, Run};
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;

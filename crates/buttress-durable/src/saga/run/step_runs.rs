@@ -1,6 +1,7 @@
 //! [`StepRuns`]: the actions and undos of one saga that are in progress, with their attempts.
 
-use std::future::{Future, poll_fn};
+use std::convert::Infallible;
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use buttress::{Format, Sleep};
 
+use crate::caught::{caught, unless};
 use crate::instant;
 use crate::saga::define::needs::Outputs;
 use crate::saga::model::plan::Kind;
-use crate::saga::run::attempt::{Attempt, AttemptFuture, Cut, Terms, caught, not_made};
+use crate::saga::run::attempt::{Attempt, AttemptFuture, Cut, Terms, not_made};
 use crate::saga::run::call::{Direction, StepKey};
 use crate::saga::run::draft::Launch;
 use crate::saga::run::lease::Permit;
@@ -240,14 +242,13 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
     /// Waits for `future`. The steps in progress continue during the wait.
     pub(in crate::saga) async fn beside<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
-        poll_fn(|cx| {
-            let polled = future.as_mut().poll(cx);
-            if polled.is_pending() {
-                self.poll(cx);
-            }
-            polled
+        let Ok(answer) = unless(future.as_mut(), |cx| {
+            self.poll(cx);
+            // Only `future` ends the wait. What progresses beside it has its wakers with `poll`.
+            Poll::<Infallible>::Pending
         })
-        .await
+        .await;
+        answer
     }
 }
 

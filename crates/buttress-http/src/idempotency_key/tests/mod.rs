@@ -1,6 +1,7 @@
 //! The layer over a scripted service, on a paused clock.
 
 mod bodies;
+mod caps;
 mod codec;
 mod keys;
 mod replays;

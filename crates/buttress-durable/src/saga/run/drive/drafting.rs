@@ -3,10 +3,11 @@
 use buttress::{Format, StoreError};
 
 use super::Run;
+use crate::caught::caught;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::Entry;
 use crate::saga::model::state::{Command, Reason, Situation, Step};
-use crate::saga::run::attempt::{Attempt, DEADLINE, caught};
+use crate::saga::run::attempt::{Attempt, DEADLINE};
 use crate::saga::run::call::Direction;
 use crate::saga::run::draft::{Draft, Launch};
 use crate::saga::run::step_runs::Ended;
