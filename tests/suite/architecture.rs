@@ -1,6 +1,6 @@
 //! The allowed imports, checked in the sources:
 //! `composites and orchestrators -> patterns -> machinery -> vocabulary -> root files`, and inside
-//! a pattern `mod -> layer -> service -> future -> state -> config`. Also the files that may read
+//! each of these folders the levels of [`LEVELS`]. Also the files that may read
 //! the time, and the files that may spawn.
 
 mod sources;
@@ -27,19 +27,70 @@ const TIME: [&str; 8] = [
     "tokio::time::Instant",
 ];
 
-/// A handle holds the state that services share, and programmatic use needs the futures: both are
-/// on one level. A file without a name here serves one of the named files, and has no level.
-fn level(file: &str) -> Option<u8> {
-    Some(match file {
-        "mod" => 6,
-        "keyed" => 5,
-        "layer" => 4,
-        "service" | "queued" | "backpressure" => 3,
-        "future" | "handle" => 2,
-        "state" => 1,
-        "config" => 0,
-        _ => return None,
-    })
+/// The levels of the files of each folder, the lowest first. A file may import its own level and those below.
+/// Where two files share a level, they import each other, or neither imports the other. The files of a folder
+/// inside of these folders have the level of that folder.
+const LEVELS: [(&str, &str); 16] = [
+    (
+        "vocabulary",
+        "clock codec cost duration_text id instrument invalid_config mode name rng setters spawn store_error
+         < instruments reading < error < classify pattern reject < metric observe < mod",
+    ),
+    (
+        "machinery",
+        "cloned counters ended guard key_map keyed own queue reconfigure wakers window
+         < instances limited < waiting < backpressure queued < mod",
+    ),
+    ("bulkhead", "config < state < shared < handle < service < layer < keyed < reading < mod"),
+    (
+        "circuit_breaker",
+        "config < state < admission shared < changed future < handle < service < backpressure renewal
+         < layer < keyed < reading < mod",
+    ),
+    ("fallback", "config recover < shared < future handle < service < layer < reading < mod"),
+    (
+        "idempotency",
+        "bounded config key outage tape < store < identity < backend encoded owner state < lines memory
+         < detached holding shared < claim handle settle < renewal < running < call future < service
+         < layer < reading < mod",
+    ),
+    (
+        "rate_limit",
+        "config < state < shared tokens < handle < service < layer < keyed < reading < mod",
+    ),
+    (
+        "retry",
+        "backoff budget clone_request < config document < state < shared < again < future handle
+         < service < layer < reading < mod",
+    ),
+    (
+        "time_limit",
+        "config limit < future shared < handle < service < layer < reading < mod",
+    ),
+    (
+        "sidecar",
+        "attempt config handle optional < admitting future gate judge < service < layer < reading < mod",
+    ),
+    ("gateway", "backends future handle observer route < service < reading < mod"),
+    ("registry", "document < instances mod"),
+    ("telemetry", "durations sampler < mod"),
+    (
+        "outbox",
+        "config message stats < inbox store < boxed counted_inbox memory monitor state writer < deliver
+         < reading relay running < mod",
+    ),
+    (
+        "saga",
+        "model < store < boxed error memory monitor < config define report run < reading < mod",
+    ),
+    // The only file of a folder.
+    ("sync", "seqlock < mod"),
+];
+
+/// The level of a file in its folder; `None` if the folder has no levels, or does not name the file.
+fn level(folder: &str, file: &str) -> Option<usize> {
+    let (_, levels) = LEVELS.iter().find(|(name, _)| *name == folder)?;
+    levels.split('<').position(|level| level.split_whitespace().any(|name| name == file))
 }
 
 fn violations(file: &File, all: &[File]) -> Vec<String> {
@@ -51,7 +102,7 @@ fn violations(file: &File, all: &[File]) -> Vec<String> {
         let Some(target) = path.segments.first().map(String::as_str) else { continue };
         let is_pattern = PATTERNS.contains(&target);
         let is_composite = COMPOSITES.contains(&target);
-        if target == home && (PATTERNS.contains(&home) || COMPOSITES.contains(&home)) {
+        if target == home && LEVELS.iter().any(|(folder, _)| *folder == home) {
             found.extend(upward(file, path, all).map(says));
         } else if PATTERNS.contains(&home) && (is_pattern || is_composite) {
             found.push(says(format!("a pattern imports {path}")));
@@ -65,6 +116,10 @@ fn violations(file: &File, all: &[File]) -> Vec<String> {
         {
             found.push(says(format!("a root file imports {path}")));
         }
+    }
+    let own = module.get(1).map_or("mod", String::as_str);
+    if LEVELS.iter().any(|(folder, _)| *folder == home) && level(home, own).is_none() {
+        found.push(says(format!("{own} has no level: name it in LEVELS")));
     }
     let place = match home {
         "vocabulary" => module.get(1).map_or(home, String::as_str),
@@ -86,7 +141,8 @@ fn upward(file: &File, path: &Path, all: &[File]) -> Option<String> {
     let target = path.segments.get(1).map(String::as_str)?;
     let is_file = all.iter().any(|other| other.module == path.segments[..2]);
     let target = if is_file { target } else { "mod" };
-    let (Some(from), Some(to)) = (level(own), level(target)) else { return None };
+    let folder = file.module.first()?;
+    let (from, to) = (level(folder, own)?, level(folder, target)?);
     (to > from).then(|| format!("{own} imports {target}: {path}"))
 }
 
@@ -116,6 +172,7 @@ fn the_checker_sees_what_is_wrong() {
         file("retry/backoff.rs", ""),
         file("bulkhead/mod.rs", ""),
         file("bulkhead/handle.rs", ""),
+        file("sidecar/layer.rs", ""),
     ];
     let wrong = [
         ("vocabulary/error.rs", "use crate::retry::Config;", "a root file imports retry::Config"),
@@ -137,6 +194,9 @@ fn the_checker_sees_what_is_wrong() {
         ("machinery/queue.rs", "tokio::time::sleep_until(at)", "reads or waits on time"),
         ("saga/run.rs", "tokio::spawn(task)", "spawns"),
         ("vocabulary/name.rs", "use crate::machinery::queue::X;", "the vocabulary imports"),
+        ("retry/budget.rs", "use super::state::Policy;", "budget imports state"),
+        ("sidecar/judge.rs", "use super::layer::SidecarLayer;", "judge imports layer"),
+        ("retry/mystery.rs", "", "mystery has no level"),
     ];
     for (path, text, expected) in wrong {
         let file = file(path, text);
@@ -147,7 +207,7 @@ fn the_checker_sees_what_is_wrong() {
         ("lib.rs", "pub use retry::RetryLayer; pub use crate::retry::Config;"),
         ("retry/mod.rs", "mod state; pub use layer::RetryLayer;"),
         ("retry/layer.rs", "use super::state::State;\nuse crate::error::{Error, check};"),
-        ("retry/backoff.rs", "use super::config::Config;"),
+        ("retry/again.rs", "use super::config::Config;"),
         ("retry/handle.rs", "use super::future::Limited;"),
         ("sidecar/gate.rs", "use crate::retry::{self, Config};\nuse crate::bulkhead;"),
         ("retry/state.rs", "// use crate::bulkhead::Permit;\n/// Not `Instant::now`.\n"),

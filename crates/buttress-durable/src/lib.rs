@@ -12,6 +12,7 @@
 mod caught;
 mod check;
 mod cloned;
+mod ended;
 mod epoch;
 mod id;
 mod instant;

@@ -76,6 +76,7 @@ mod compare;
 pub mod conformance;
 pub mod crash;
 mod distribution;
+mod ended;
 mod executor;
 mod fault;
 pub mod guide;

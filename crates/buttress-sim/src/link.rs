@@ -11,6 +11,7 @@ use buttress::{Clock, InvalidConfig, Rng, Sleep};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use crate::ended::polled_after_completion;
 use crate::fault::{Fault, either};
 use crate::{Distribution, rng};
 
@@ -208,12 +209,16 @@ where
                     Travel::There
                 }
                 TravelProj::There => {
-                    let Some((service, _)) = this.there else { ended() };
+                    let Some((service, _)) = this.there else {
+                        polled_after_completion("LinkFuture")
+                    };
                     if let Err(error) = ready!(service.poll_ready(cx)) {
                         *this.answer = Some(Err(error));
                         back(this.state)
                     } else {
-                        let Some((mut service, request)) = this.there.take() else { ended() };
+                        let Some((mut service, request)) = this.there.take() else {
+                            polled_after_completion("LinkFuture")
+                        };
                         Travel::Working { future: service.call(request) }
                     }
                 }
@@ -223,7 +228,9 @@ where
                 }
                 TravelProj::Back { sleep } => {
                     ready!(sleep.poll(cx));
-                    let Some(answer) = this.answer.take() else { ended() };
+                    let Some(answer) = this.answer.take() else {
+                        polled_after_completion("LinkFuture")
+                    };
                     return Poll::Ready(answer);
                 }
                 // The answer to a lost message never arrives.
@@ -232,12 +239,6 @@ where
             this.travel.set(next);
         }
     }
-}
-
-#[cold]
-#[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
-fn ended() -> ! {
-    panic!("`LinkFuture` polled after completion")
 }
 
 fn back<F>(state: &LinkState) -> Travel<F> {

@@ -157,7 +157,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         &self,
         record: &Record<P>,
         position: u64,
-        entries: &[crate::saga::Entry<P>],
+        entries: &[crate::saga::model::entry::Entry<P>],
     ) -> bool {
         let there = record.entries.iter().skip(usize::try_from(position).unwrap_or(usize::MAX));
         let mut pairs = there.zip(entries);

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::points::CrashPoints;
+use crate::ended::polled_after_completion;
 
 /// A future that ends with its process. Made by [`CrashPoints::guard`].
 ///
@@ -39,7 +40,7 @@ impl<F: Future> Future for Guarded<F> {
             this.die(forget);
             return Poll::Ready(None);
         }
-        let Some(future) = &mut this.future else { super::ended("Guarded") };
+        let Some(future) = &mut this.future else { polled_after_completion("Guarded") };
         let polled = future.as_mut().poll(cx);
         // The process crashed in this poll, so its result is lost.
         if let Some(forget) = this.points.park(this.id, None) {

@@ -65,10 +65,3 @@ pub use points::{Boundary, CrashPoints, Crashed, Side};
 pub use process::{Alive, Process};
 pub use sweep::{Broken, Lived, each_pair, each_seed, each_trouble};
 pub use trouble::{InvalidSchedule, Schedule, Strike, Trouble};
-
-/// Panics with the name of a future that was polled after its end.
-#[cold]
-#[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
-fn ended(future: &str) -> ! {
-    panic!("`{future}` polled after completion")
-}

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::points::Side;
 use super::trouble::{Schedule, Strike, Trouble};
+use crate::ended::polled_after_completion;
 
 /// One of several processes that share a store, with the troubles that a [`Schedule`] has for it.
 /// Cheap to clone; clones are the same process.
@@ -272,7 +273,7 @@ impl<F: Future> Future for Alive<F> {
         if this.is_frozen(cx) {
             return Poll::Pending;
         }
-        let Some(future) = &mut this.future else { super::ended("Alive") };
+        let Some(future) = &mut this.future else { polled_after_completion("Alive") };
         let outer = std::mem::replace(&mut this.process.lock().polled, this.call);
         let polled = future.as_mut().poll(cx);
         this.process.lock().polled = outer;

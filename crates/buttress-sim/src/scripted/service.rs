@@ -7,6 +7,7 @@ use buttress::{Clock, Sleep};
 use tower::Service;
 
 use super::script::{Ended, Script, Step, Wait};
+use crate::ended::polled_after_completion;
 
 /// A service that follows a [`Script`].
 ///
@@ -82,9 +83,10 @@ impl<Req, Res, E> Future for ScriptedFuture<Req, Res, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let (Some(script), Some(step)) = (&this.script, &mut this.step) else {
-            return Poll::Pending;
+            polled_after_completion("ScriptedFuture")
         };
         match step.wait {
+            // The script says that no answer comes, so there is nothing to be woken for.
             Wait::Ever => return Poll::Pending,
             Wait::UntilOpen => {
                 let mut state = script.lock();

@@ -8,6 +8,7 @@ use super::core::Core;
 use super::failure::{Failure, ServerError};
 use super::service::Served;
 use super::state::Arrival;
+use crate::ended::polled_after_completion;
 
 /// The response of a [`Station`](super::Station). Dropping it disconnects the caller:
 /// [`Leave`](super::Leave) sets the effect on the job.
@@ -46,7 +47,7 @@ impl Future for StationFuture {
             Call::Refused(error) => Err(*error),
             // The answer to a swallowed request never arrives.
             Call::Swallowed => return Poll::Pending,
-            Call::Over => ended(),
+            Call::Over => polled_after_completion("StationFuture"),
             Call::Job { core, slot } => match core.poll(*slot, cx.waker()) {
                 Some(result) => result,
                 None => return Poll::Pending,
@@ -55,12 +56,6 @@ impl Future for StationFuture {
         self.call = Call::Over;
         Poll::Ready(result.map_err(Failure::Server))
     }
-}
-
-#[cold]
-#[expect(clippy::panic, reason = "polled after completion, the one panic futures may have")]
-fn ended() -> ! {
-    panic!("`StationFuture` polled after completion")
 }
 
 impl Drop for StationFuture {

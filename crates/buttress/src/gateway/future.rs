@@ -1,7 +1,9 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use crate::machinery::ended::polled_after_completion;
 
 /// The response of a [`Gateway`](super::Gateway). Dropping it cancels the request.
 ///
@@ -9,12 +11,13 @@ use std::task::{Context, Poll};
 /// many types.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Res, E> {
-    inner: Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>,
+    /// `None` once it has answered.
+    inner: Option<Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>>,
 }
 
 impl<Res, E> ResponseFuture<Res, E> {
     pub(super) fn new(future: impl Future<Output = Result<Res, E>> + Send + 'static) -> Self {
-        Self { inner: Box::pin(future) }
+        Self { inner: Some(Box::pin(future)) }
     }
 }
 
@@ -22,7 +25,12 @@ impl<Res, E> Future for ResponseFuture<Res, E> {
     type Output = Result<Res, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.inner.as_mut().poll(cx)
+        let Some(inner) = &mut self.inner else {
+            polled_after_completion("gateway::ResponseFuture")
+        };
+        let result = ready!(inner.as_mut().poll(cx));
+        self.inner = None;
+        Poll::Ready(result)
     }
 }
 

@@ -104,7 +104,7 @@ where
         let (reply, receiver) = oneshot::channel();
         let executor = self.clone();
         self.core.config.spawner.spawn(async move { executor.watch(id, reply).await });
-        Execution { id, receiver }
+        Execution::new(id, receiver)
     }
 
     async fn watch(&self, id: SagaId, mut reply: Reply) {

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use crate::saga::config::Config;
 use crate::saga::define::definition::Definition;
 use crate::saga::error::SagaError;
+use crate::saga::memory::MemoryStore;
 use crate::saga::model::entry::Status;
 use crate::saga::model::state::State;
 use crate::saga::report::{Stats, Tree};
@@ -102,7 +103,7 @@ where
             step_runs,
             _registered: Registered { core: self.core.clone(), id },
         });
-        (run, Execution { id, receiver })
+        (run, Execution::new(id, receiver))
     }
 
     /// Requests that a saga unwinds, wherever it runs. Returns `false` if the saga is unknown or
@@ -218,13 +219,13 @@ where
     }
 }
 
-impl<I: Send + Sync + 'static> Executor<I, InMemory, crate::saga::MemoryStore> {
+impl<I: Send + Sync + 'static> Executor<I, InMemory, MemoryStore> {
     /// Creates an executor that keeps its logs in memory. Its sagas end with the process.
     ///
     /// # Errors
     /// Returns the errors of [`new`](Self::new).
     pub fn in_memory(definition: Definition<I>, config: Config) -> Result<Self, InvalidConfig> {
-        let store = crate::saga::MemoryStore::new(config.clock.clone());
+        let store = MemoryStore::new(config.clock.clone());
         Self::new(definition, store, config)
     }
 }

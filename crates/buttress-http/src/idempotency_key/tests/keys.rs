@@ -77,7 +77,7 @@ async fn a_malformed_key_is_answered_400_and_the_body_is_not_read() {
     assert_eq!(send(&layer, &inner, post(&"k".repeat(255), "7")).await.status, 200);
     assert_eq!(send(&layer.clone().longest_key(3), &inner, post("abc", "7")).await.status, 200);
     let got = send(&layer.longest_key(3), &inner, post("abcd", "7")).await;
-    assert!(got.body.contains("it has 4 bytes, at most 3 are allowed"), "{got:?}");
+    assert!(got.body.contains("the key has 4 bytes, at most 3 are allowed"), "{got:?}");
 }
 
 #[tokio::test(start_paused = true)]
