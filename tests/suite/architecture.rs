@@ -30,7 +30,7 @@ const TIME: [&str; 8] = [
 /// The levels of the files of each folder, the lowest first. A file may import its own level and those below.
 /// Where two files share a level, they import each other, or neither imports the other. The files of a folder
 /// inside of these folders have the level of that folder.
-const LEVELS: [(&str, &str); 16] = [
+const LEVELS: [(&str, &str); 17] = [
     (
         "vocabulary",
         "clock codec cost duration_text id instrument invalid_config mode name rng setters spawn store_error
@@ -65,7 +65,7 @@ const LEVELS: [(&str, &str); 16] = [
     ),
     (
         "time_limit",
-        "config limit < future shared < handle < service < layer < reading < mod",
+        "config limit state < future shared < handle < service < layer < reading < mod",
     ),
     (
         "sidecar",
@@ -74,6 +74,7 @@ const LEVELS: [(&str, &str); 16] = [
     ("gateway", "backends future handle observer route < service < reading < mod"),
     ("registry", "document < instances mod"),
     ("telemetry", "durations sampler < mod"),
+    ("context", "correlation priority trace < carried current mod scoped"),
     (
         "outbox",
         "config message stats < inbox store < boxed counted_inbox memory monitor state writer < deliver
@@ -83,8 +84,8 @@ const LEVELS: [(&str, &str); 16] = [
         "saga",
         "model < store < boxed error memory monitor < config define report run < reading < mod",
     ),
-    // The only file of a folder.
-    ("sync", "seqlock < mod"),
+    // The lock is built of the atomics that its parent chooses.
+    ("sync", "seqlock mod"),
 ];
 
 /// The level of a file in its folder; `None` if the folder has no levels, or does not name the file.
@@ -162,6 +163,49 @@ fn no_import_points_upward_and_only_the_clock_reads_time() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
+/// The traits whose implementations have one letter as type parameters; DESIGN.md has the meanings.
+const LETTERS: [(&str, &str); 9] = [
+    ("Reject", "R"),
+    ("Identify", "X"),
+    ("Cost", "W"),
+    ("Rules", "P"),
+    ("Own", "O"),
+    ("CloneRequest", "Q"),
+    ("Form", "M"),
+    ("Tape", "T"),
+    ("Recover", "F"),
+];
+
+/// The bounds of a type parameter by one of these traits whose letter is another one.
+fn wrong_letters(code: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let bound = |(at, _): (usize, &str)| {
+        let head = &code[..at];
+        let begin = head.rfind(|c| !is_name(c)).map_or(0, |before| before + 1);
+        let name = code[at + 2..].split(|c| !is_name(c)).next().unwrap_or_default();
+        (&head[begin..], name)
+    };
+    let bounds = code.match_indices(": ").map(bound);
+    let wrong = bounds.filter(|(given, name)| {
+        let is_parameter = given.starts_with(|c: char| c.is_ascii_uppercase()) && given.len() < 3;
+        let letter = LETTERS.iter().find(|(known, _)| known == name);
+        is_parameter && letter.is_some_and(|(_, letter)| !given.starts_with(letter))
+    });
+    wrong.map(|(given, name)| format!("{given}: {name}")).collect()
+}
+
+#[test]
+fn a_letter_has_one_meaning() {
+    assert_eq!(
+        wrong_letters("impl<S, A: Reject<Res, E>> X for Y where R: Reject<Res, E>"),
+        ["A: Reject"]
+    );
+    assert_eq!(wrong_letters("where O: Own, R2: Reject<A, B>, handle: Cost"), [""; 0]);
+    for file in read_all() {
+        assert_eq!(wrong_letters(&file.code), [""; 0], "{}", file.name());
+    }
+}
+
 #[test]
 fn the_checker_sees_what_is_wrong() {
     let file = |path: &str, text: &str| File::parse(path, text);
@@ -170,6 +214,7 @@ fn the_checker_sees_what_is_wrong() {
         file("retry/layer.rs", ""),
         file("retry/state.rs", ""),
         file("retry/backoff.rs", ""),
+        file("retry/config.rs", ""),
         file("bulkhead/mod.rs", ""),
         file("bulkhead/handle.rs", ""),
         file("sidecar/layer.rs", ""),

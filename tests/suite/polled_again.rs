@@ -2,17 +2,21 @@
 //! come.
 
 use std::any::Any;
+use std::fs;
 use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use buttress::fallback::FallbackLayer;
+use buttress::gateway::{Gateway, Route};
 use buttress::idempotency::{self, IdempotencyLayer, Key, MemoryStore};
 use buttress::retry::{Backoff, RetryLayer};
 use buttress::sidecar::SidecarLayer;
 use buttress::time_limit::TimeLimitLayer;
-use buttress::{bulkhead, circuit_breaker, rate_limit, retry};
+use buttress::{Clock, bulkhead, circuit_breaker, rate_limit, retry};
+use buttress_durable::saga;
 use tower::{BoxError, Layer, Service, service_fn};
 
 fn text(panic: &(dyn Any + Send)) -> String {
@@ -144,4 +148,146 @@ async fn a_call_that_was_admitted_ends_as_its_service_does() {
     let service = service_fn(async |request: u32| Ok::<u32, BoxError>(request));
     let polled = again(response(&layer, service).await).await;
     assert!(polled.contains("resumed after completion"), "{polled}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_panics_with_its_name() {
+    let answers = service_fn(async |request: u32| Ok::<u32, BoxError>(request));
+    let backend = tower::util::BoxCloneService::new(answers);
+    let route = Route::new("a").backend(backend);
+    fn path(_: &u32) -> Option<&str> {
+        Some("a")
+    }
+    let mut gateway = Gateway::new("edge", Clock::default(), path, [route]).unwrap();
+    poll_fn(|cx| gateway.poll_ready(cx)).await.unwrap();
+    assert_eq!(again(gateway.call(7)).await, named("gateway::ResponseFuture"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_panics_with_its_name() {
+    let mut definition = saga::Definition::<u32>::builder("test", 1);
+    let answers = service_fn(async |call: saga::Call<u32>| Ok::<u32, BoxError>(*call.request()));
+    definition.step("a").action((), answers, |input: &u32, ()| *input).add();
+    let sagas = saga::Executor::in_memory(definition.build().unwrap(), saga::Config::new());
+    let execution = sagas.unwrap().start(7).await.unwrap();
+    assert_eq!(again(execution).await, named("Execution"));
+}
+
+/// Regression: it was pending forever, without a waker.
+#[tokio::test(start_paused = true)]
+async fn a_scripted_response_panics_with_its_name() {
+    let (mut service, script) =
+        buttress_sim::scripted::Scripted::<u32, u32, BoxError>::new(Clock::default());
+    script.then([buttress_sim::scripted::Step::answer(1)]);
+    poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
+    assert_eq!(again(service.call(7)).await, named("ScriptedFuture"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_circuit_or_a_clock_reports_it_reports_again() {
+    let circuit = circuit_breaker::Config::new().build().unwrap().handle();
+    let mut changed = Box::pin(circuit.changed());
+    circuit.force_open();
+    let mut sleep = Box::pin(Clock::default().sleep(Duration::from_millis(1)));
+    sleep.as_mut().await;
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..2 {
+        assert!(changed.as_mut().poll(&mut cx).is_ready());
+        assert!(sleep.as_mut().poll(&mut cx).is_ready());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_in_vain_panics_with_its_name() {
+    let config = bulkhead::Config::new().max_concurrent(1).queue(1);
+    let full = config.max_wait(Duration::from_millis(5)).build().unwrap().queued();
+    let _running = full.handle().try_acquire().unwrap();
+    assert_eq!(again(response(&full, answers!(Ok)).await).await, named("bulkhead::ResponseFuture"));
+}
+
+/// Behaviour of a public future that is polled after its end.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum After {
+    /// The future panics with its own name.
+    Name,
+    /// The future polls the future that it holds, which panics with its own words.
+    Inner,
+    /// The future returns its result again.
+    Again,
+}
+
+/// Every public future of the crates.
+const FUTURES: [(&str, After); 27] = [
+    ("buttress-durable/saga/run/call.rs LeafFuture", After::Inner),
+    ("buttress-durable/saga/run/execution.rs Execution", After::Name),
+    ("buttress-http/idempotency_key/future.rs ResponseFuture", After::Name),
+    ("buttress-http/rate_limit_fields.rs RateLimitFieldsFuture", After::Inner),
+    ("buttress-http/rate_limit_fields/keyed.rs KeyedRateLimitFieldsFuture", After::Inner),
+    ("buttress-sim/crash/guarded.rs Guarded", After::Name),
+    ("buttress-sim/crash/process.rs Alive", After::Name),
+    ("buttress-sim/executor/named.rs Named", After::Inner),
+    ("buttress-sim/link.rs LinkFuture", After::Name),
+    ("buttress-sim/scripted/service.rs ScriptedFuture", After::Name),
+    ("buttress-sim/server/future.rs StationFuture", After::Name),
+    ("buttress/circuit_breaker/changed.rs Changed", After::Again),
+    ("buttress/circuit_breaker/future.rs ResponseFuture", After::Name),
+    ("buttress/context/scoped.rs Scoped", After::Name),
+    ("buttress/fallback/future.rs ResponseFuture", After::Name),
+    ("buttress/fallback/recover.rs ServiceFuture", After::Name),
+    ("buttress/gateway/future.rs ResponseFuture", After::Name),
+    ("buttress/idempotency/future.rs ResponseFuture", After::Name),
+    ("buttress/machinery/limited.rs ResponseFuture", After::Name),
+    ("buttress/machinery/queued/future.rs QueuedFuture", After::Name),
+    ("buttress/retry/future.rs ResponseFuture", After::Name),
+    ("buttress/sidecar/attempt.rs AnswerFuture", After::Inner),
+    ("buttress/sidecar/future.rs ResponseFuture", After::Name),
+    ("buttress/telemetry/durations.rs ResponseFuture", After::Inner),
+    ("buttress/time_limit/future.rs Limited", After::Name),
+    ("buttress/time_limit/future.rs ResponseFuture", After::Name),
+    ("buttress/vocabulary/clock.rs Sleep", After::Again),
+];
+
+/// Adds the public futures below `folder`, each with whether its file has the panic with a name.
+fn futures_in(folder: &Path, name: &str, found: &mut Vec<(String, bool)>) {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let file = entry.file_name().into_string().unwrap();
+        let name = format!("{name}/{file}");
+        if entry.file_type().unwrap().is_dir() {
+            futures_in(&entry.path(), &name, found);
+        } else if name.ends_with(".rs") && !name.contains("tests") {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            let has_panic = text.contains("polled_after_completion(");
+            let heads = text.lines().filter(|line| line.starts_with("impl"));
+            let types =
+                heads.filter_map(|line| line.split_once(" Future for ")).map(|(_, rest)| {
+                    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+                    &rest[..end.unwrap_or(rest.len())]
+                });
+            let is_public = |of: &&str| {
+                let head = format!("pub struct {of}");
+                text.lines().any(|line| {
+                    let rest = line.trim_start().strip_prefix(&head);
+                    rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+                })
+            };
+            found.extend(types.filter(is_public).map(|of| (format!("{name} {of}"), has_panic)));
+        }
+    }
+}
+
+#[test]
+fn every_public_future_is_in_the_table() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    let mut found = Vec::new();
+    for member in ["buttress", "buttress-durable", "buttress-http", "buttress-sim"] {
+        futures_in(&root.join(member).join("src"), member, &mut found);
+    }
+    let known = |future: &str| FUTURES.iter().find(|(name, _)| *name == future);
+    for (future, has_panic) in &found {
+        let Some((_, after)) = known(future) else { panic!("{future} is not in the table") };
+        assert_eq!(*after == After::Name, *has_panic, "{future}: {after:?}");
+    }
+    assert_eq!(found.len(), FUTURES.len(), "{found:?}");
 }

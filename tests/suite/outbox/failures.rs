@@ -97,6 +97,27 @@ async fn a_publisher_that_hangs_or_panics_has_failed() {
     assert_eq!(world.times(), [(0, 1), (0, 2), (100, 2), (600, 1)]);
 }
 
+/// Regression: the value that a panic carries panicked when it was dropped, and ended the relay.
+#[tokio::test(start_paused = true)]
+async fn a_panic_whose_value_panics_as_well_has_failed() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the value of a panic")
+        }
+    }
+    let world = World::new();
+    world.publish(|message| {
+        let first = message.attempts == 0;
+        async move { if first { std::panic::panic_any(Bomb) } else { Ok(()) } }
+    });
+    world.write(&[(1, "a"), (2, "b")]).await;
+    let relay = world.relay(config());
+    pass(ms(1000)).await;
+    assert_eq!(world.times(), [(0, 1), (0, 2), (100, 1), (100, 2)]);
+    assert_eq!(relay.stats().relayed, 2);
+}
+
 /// Regression: the panic of a classifier, or of a publisher's `clone`, ended the relay.
 #[tokio::test(start_paused = true)]
 async fn a_classifier_or_a_clone_that_panics_has_failed() {

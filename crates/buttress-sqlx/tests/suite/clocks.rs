@@ -285,7 +285,7 @@ async fn a_clock_that_jumps_ahead_fences_the_old_owners<D: Db>(db: D) {
     assert!(store.append(append(saga.id, 1, 1)).await.unwrap_err().is_fenced());
 }
 
-/// The renewal of a claim under a separate name, because three traits of a store have a `renew`.
+/// The renewal of a claim, with the lease of these tests.
 trait RenewClaim {
     fn renew_claim_of(
         &self,

@@ -106,14 +106,14 @@ where
 /// Identification that adds a fingerprint.
 /// [`IdempotencyLayer::fingerprint`](super::IdempotencyLayer::fingerprint) makes it.
 #[derive(Clone, Copy)]
-pub struct Fingerprinted<K, F> {
-    pub(super) identify: K,
+pub struct Fingerprinted<X, F> {
+    pub(super) identify: X,
     pub(super) fingerprint: F,
 }
 
-impl<Req, K, F, O> Identify<Req> for Fingerprinted<K, F>
+impl<Req, X, F, O> Identify<Req> for Fingerprinted<X, F>
 where
-    K: Identify<Req>,
+    X: Identify<Req>,
     F: Fn(&Req) -> O,
     O: Into<Option<Fingerprint>>,
 {
@@ -130,8 +130,8 @@ where
 /// Identification that adds a scope. [`IdempotencyLayer::scope`](super::IdempotencyLayer::scope)
 /// and [`scope_by`](super::IdempotencyLayer::scope_by) make it.
 #[derive(Clone, Copy)]
-pub struct Scoped<K, F> {
-    pub(super) identify: K,
+pub struct Scoped<X, F> {
+    pub(super) identify: X,
     pub(super) scope: F,
 }
 
@@ -139,15 +139,15 @@ pub struct Scoped<K, F> {
 #[derive(Clone, Debug)]
 pub struct Fixed(pub(super) String);
 
-impl<Req, K: Identify<Req>> Identify<Req> for Scoped<K, Fixed> {
+impl<Req, X: Identify<Req>> Identify<Req> for Scoped<X, Fixed> {
     fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey> {
         within(self.identify.identify(request)?, &self.scope.0)
     }
 }
 
-impl<Req, K, F, O> Identify<Req> for Scoped<K, F>
+impl<Req, X, F, O> Identify<Req> for Scoped<X, F>
 where
-    K: Identify<Req>,
+    X: Identify<Req>,
     F: Fn(&Req) -> O,
     O: AsRef<str>,
 {
@@ -171,13 +171,13 @@ fn within(identity: Option<Identity>, scope: &str) -> Result<Option<Identity>, I
     Ok(Some(Identity { key: key.within(scope)?, fingerprint }))
 }
 
-impl<K, F> fmt::Debug for Fingerprinted<K, F> {
+impl<X, F> fmt::Debug for Fingerprinted<X, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fingerprinted").finish_non_exhaustive()
     }
 }
 
-impl<K, F> fmt::Debug for Scoped<K, F> {
+impl<X, F> fmt::Debug for Scoped<X, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scoped").finish_non_exhaustive()
     }

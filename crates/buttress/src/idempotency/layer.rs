@@ -18,27 +18,27 @@ use crate::vocabulary::reject::AsError;
 /// Layer that does the work of a key once, and returns the same answer to every repetition. The
 /// [module](super) explains the pattern.
 ///
-/// `K` finds the key of a request. `V` is the stored value. `T` converts between answers and stored
+/// `X` finds the key of a request. `V` is the stored value. `T` converts between answers and stored
 /// values. `R` converts refusals to answers. `M` chooses the request type of the inner service.
 #[must_use]
-pub struct IdempotencyLayer<K, V, T = Answers, R = AsError, M = Plain> {
+pub struct IdempotencyLayer<X, V, T = Answers, R = AsError, M = Plain> {
     shared: Arc<Shared<V>>,
-    identify: K,
+    identify: X,
     tape: T,
     reject: R,
     form: M,
 }
 
-impl<K, V: Clone + Send + 'static> IdempotencyLayer<K, V> {
+impl<X, V: Clone + Send + 'static> IdempotencyLayer<X, V> {
     /// Creates a layer that keeps claims and answers in `store`. `key` returns the key of a
     /// request: a [`Key`](super::Key), an `Option` or a `Result` of a key, or both ([`IntoKey`]).
     ///
     /// # Errors
     /// Lifetimes, leases or intervals of zero or above 365 days, or counts of zero.
-    pub fn new<St, Req, O>(config: Config, store: St, key: K) -> Result<Self, InvalidConfig>
+    pub fn new<St, Req, O>(config: Config, store: St, key: X) -> Result<Self, InvalidConfig>
     where
         St: Store<V>,
-        K: Fn(&Req) -> O,
+        X: Fn(&Req) -> O,
         O: IntoKey,
     {
         Self::identified_by(config, store, key)
@@ -51,24 +51,24 @@ impl<K, V: Clone + Send + 'static> IdempotencyLayer<K, V> {
     pub fn identified_by<St: Store<V>>(
         config: Config,
         store: St,
-        identify: K,
+        identify: X,
     ) -> Result<Self, InvalidConfig> {
         let shared = Shared::new(config, Arc::new(store))?;
         Ok(Self { shared, identify, tape: Answers, reject: AsError, form: Plain })
     }
 }
 
-impl<K, V: Clone + Send + 'static, St: Store<V>>
-    IdempotencyLayer<K, V, Answers, AsError, Transactional<St>>
+impl<X, V: Clone + Send + 'static, St: Store<V>>
+    IdempotencyLayer<X, V, Answers, AsError, Transactional<St>>
 {
     /// Creates a layer whose inner service gets a [`WithClaim`](super::WithClaim) instead of the
     /// request. The service may store its answer in its own transaction.
     ///
     /// # Errors
     /// The errors of [`new`](IdempotencyLayer::new).
-    pub fn transactional<Req, O>(config: Config, store: St, key: K) -> Result<Self, InvalidConfig>
+    pub fn transactional<Req, O>(config: Config, store: St, key: X) -> Result<Self, InvalidConfig>
     where
-        K: Fn(&Req) -> O,
+        X: Fn(&Req) -> O,
         O: IntoKey,
     {
         let store = Arc::new(store);
@@ -78,7 +78,7 @@ impl<K, V: Clone + Send + 'static, St: Store<V>>
     }
 }
 
-impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
+impl<X, V, T, R, M> IdempotencyLayer<X, V, T, R, M> {
     /// Sets the digest of a request's contents. `fingerprint` returns a [`Fingerprint`] or an
     /// `Option` of one.
     ///
@@ -86,7 +86,7 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
     pub fn fingerprint<Req, O, F>(
         self,
         fingerprint: F,
-    ) -> IdempotencyLayer<Fingerprinted<K, F>, V, T, R, M>
+    ) -> IdempotencyLayer<Fingerprinted<X, F>, V, T, R, M>
     where
         F: Fn(&Req) -> O,
         O: Into<Option<Fingerprint>>,
@@ -96,7 +96,7 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
 
     /// Sets one scope for all keys of this layer, so that layers with other scopes can share its
     /// store. A key with its own scope keeps that scope. Default: no scope.
-    pub fn scope(self, scope: impl Into<String>) -> IdempotencyLayer<Scoped<K, Fixed>, V, T, R, M> {
+    pub fn scope(self, scope: impl Into<String>) -> IdempotencyLayer<Scoped<X, Fixed>, V, T, R, M> {
         let scope = Fixed(scope.into());
         self.identify(|identify| Scoped { identify, scope })
     }
@@ -105,7 +105,7 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
     ///
     /// A request whose scope is empty is refused like a request with an invalid key, unless its key
     /// has its own scope. Requests of unknown callers must not share their results.
-    pub fn scope_by<Req, O, F>(self, scope: F) -> IdempotencyLayer<Scoped<K, F>, V, T, R, M>
+    pub fn scope_by<Req, O, F>(self, scope: F) -> IdempotencyLayer<Scoped<X, F>, V, T, R, M>
     where
         F: Fn(&Req) -> O,
         O: AsRef<str>,
@@ -115,7 +115,7 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
 
     /// Keeps only successful answers for which `keep` returns `true`. Default: all successful
     /// answers.
-    pub fn keep_if<Res, P>(self, keep: P) -> IdempotencyLayer<K, V, AnswersIf<P>, R, M>
+    pub fn keep_if<Res, P>(self, keep: P) -> IdempotencyLayer<X, V, AnswersIf<P>, R, M>
     where
         P: Fn(&Res) -> bool,
     {
@@ -124,7 +124,7 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
 
     /// Keeps results for which `keep` returns `true`, also errors. The store keeps `Result<Res,
     /// E>`.
-    pub fn keep_results<Res, E, P>(self, keep: P) -> IdempotencyLayer<K, V, Results<P>, R, M>
+    pub fn keep_results<Res, E, P>(self, keep: P) -> IdempotencyLayer<X, V, Results<P>, R, M>
     where
         P: Fn(&Result<Res, E>) -> bool,
     {
@@ -137,7 +137,7 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
         self,
         record: W,
         replay: P,
-    ) -> IdempotencyLayer<K, V, ByFn<W, P>, R, M>
+    ) -> IdempotencyLayer<X, V, ByFn<W, P>, R, M>
     where
         W: Fn(&Result<Res, E>) -> Option<V>,
         P: Fn(V) -> Result<Res, E>,
@@ -146,24 +146,24 @@ impl<K, V, T, R, M> IdempotencyLayer<K, V, T, R, M> {
     }
 
     /// Sets your own [`Tape`](super::Tape) between answers and stored values. Default: [`Answers`].
-    pub fn tape<T2>(self, tape: T2) -> IdempotencyLayer<K, V, T2, R, M> {
+    pub fn tape<T2>(self, tape: T2) -> IdempotencyLayer<X, V, T2, R, M> {
         let Self { shared, identify, reject, form, .. } = self;
         IdempotencyLayer { shared, identify, tape, reject, form }
     }
 
     /// Sets how refusals are returned. Default: as errors, through [`AsError`].
-    pub fn reject<R2>(self, reject: R2) -> IdempotencyLayer<K, V, T, R2, M> {
+    pub fn reject<R2>(self, reject: R2) -> IdempotencyLayer<X, V, T, R2, M> {
         let Self { shared, identify, tape, form, .. } = self;
         IdempotencyLayer { shared, identify, tape, reject, form }
     }
 
-    fn identify<K2>(self, wrap: impl FnOnce(K) -> K2) -> IdempotencyLayer<K2, V, T, R, M> {
+    fn identify<X2>(self, wrap: impl FnOnce(X) -> X2) -> IdempotencyLayer<X2, V, T, R, M> {
         let Self { shared, identify, tape, reject, form } = self;
         IdempotencyLayer { shared, identify: wrap(identify), tape, reject, form }
     }
 }
 
-impl<K, V: Send + 'static, T, R, M> IdempotencyLayer<K, V, T, R, M> {
+impl<X, V: Send + 'static, T, R, M> IdempotencyLayer<X, V, T, R, M> {
     /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -171,14 +171,14 @@ impl<K, V: Send + 'static, T, R, M> IdempotencyLayer<K, V, T, R, M> {
     }
 }
 
-impl<S, K, V, T, R, M> Layer<S> for IdempotencyLayer<K, V, T, R, M>
+impl<S, X, V, T, R, M> Layer<S> for IdempotencyLayer<X, V, T, R, M>
 where
-    K: Clone,
+    X: Clone,
     T: Clone,
     R: Clone,
     M: Clone,
 {
-    type Service = Idempotency<S, K, V, T, R, M>;
+    type Service = Idempotency<S, X, V, T, R, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self { shared, identify, tape, reject, form } = self.clone();
@@ -186,7 +186,7 @@ where
     }
 }
 
-impl<K: Clone, V, T: Clone, R: Clone, M: Clone> Clone for IdempotencyLayer<K, V, T, R, M> {
+impl<X: Clone, V, T: Clone, R: Clone, M: Clone> Clone for IdempotencyLayer<X, V, T, R, M> {
     fn clone(&self) -> Self {
         Self {
             shared: self.shared.clone(),
@@ -198,7 +198,7 @@ impl<K: Clone, V, T: Clone, R: Clone, M: Clone> Clone for IdempotencyLayer<K, V,
     }
 }
 
-impl<K, V, T, R, M> fmt::Debug for IdempotencyLayer<K, V, T, R, M> {
+impl<X, V, T, R, M> fmt::Debug for IdempotencyLayer<X, V, T, R, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotencyLayer")
             .field("name", &self.shared.config.common.name)

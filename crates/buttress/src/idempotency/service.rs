@@ -19,20 +19,20 @@ use crate::vocabulary::reject::Reject;
 
 /// A service that does the work of a key once. [`IdempotencyLayer`](super::IdempotencyLayer) makes
 /// it.
-pub struct Idempotency<S, K, V, T, R, M> {
+pub struct Idempotency<S, X, V, T, R, M> {
     inner: S,
     shared: Arc<Shared<V>>,
-    identify: K,
+    identify: X,
     tape: T,
     reject: R,
     form: M,
 }
 
-impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
+impl<S, X, V, T, R, M> Idempotency<S, X, V, T, R, M> {
     pub(super) fn new(
         inner: S,
         shared: Arc<Shared<V>>,
-        identify: K,
+        identify: X,
         tape: T,
         reject: R,
         form: M,
@@ -41,7 +41,7 @@ impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
     }
 }
 
-impl<S, K, V: Send + 'static, T, R, M> Idempotency<S, K, V, T, R, M> {
+impl<S, X, V: Send + 'static, T, R, M> Idempotency<S, X, V, T, R, M> {
     /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -49,11 +49,11 @@ impl<S, K, V: Send + 'static, T, R, M> Idempotency<S, K, V, T, R, M> {
     }
 }
 
-impl<S, K, V, T, R, M, Req> Service<Req> for Idempotency<S, K, V, T, R, M>
+impl<S, X, V, T, R, M, Req> Service<Req> for Idempotency<S, X, V, T, R, M>
 where
     S: Service<M::Request, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
     Req: Send + 'static,
-    K: Identify<Req>,
+    X: Identify<Req>,
     M: Form<Req, V, Request: Send> + Send + 'static,
     T: Tape<S::Response, S::Error, Value = V, Recording: Send> + Clone + Send + 'static,
     R: Reject<S::Response, S::Error> + Clone,
@@ -120,7 +120,7 @@ where
     }
 }
 
-impl<S, K, V, T, R, M> Idempotency<S, K, V, T, R, M> {
+impl<S, X, V, T, R, M> Idempotency<S, X, V, T, R, M> {
     /// Returns the future of a call that has to wait. It takes the ready service along only if the
     /// call is likely to need it. Otherwise the ready service stays here.
     #[inline(never)]
@@ -153,7 +153,7 @@ fn refused<F, Res, E, T: Tape<Res, E>>(
     Phase::Answered { answer: Some(Err(refusal)) }
 }
 
-impl<S: Clone, K: Clone, V, T: Clone, R: Clone, M: Clone> Clone for Idempotency<S, K, V, T, R, M> {
+impl<S: Clone, X: Clone, V, T: Clone, R: Clone, M: Clone> Clone for Idempotency<S, X, V, T, R, M> {
     fn clone(&self) -> Self {
         let (inner, shared) = (self.inner.clone(), self.shared.clone());
         let (identify, tape) = (self.identify.clone(), self.tape.clone());
@@ -161,7 +161,7 @@ impl<S: Clone, K: Clone, V, T: Clone, R: Clone, M: Clone> Clone for Idempotency<
     }
 }
 
-impl<S: fmt::Debug, K, V, T, R, M> fmt::Debug for Idempotency<S, K, V, T, R, M> {
+impl<S: fmt::Debug, X, V, T, R, M> fmt::Debug for Idempotency<S, X, V, T, R, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Idempotency")
             .field("inner", &self.inner)

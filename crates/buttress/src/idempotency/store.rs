@@ -208,7 +208,7 @@ pub trait CompleteIn<Tx, V>: Send + Sync {
 }
 
 /// A store shared by several layers.
-impl<V, S: Store<V>> Store<V> for Arc<S> {
+impl<V, St: Store<V>> Store<V> for Arc<St> {
     fn claim(
         &self,
         key: &Key,
@@ -216,7 +216,7 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         fingerprint: Option<Fingerprint>,
         lease: Duration,
     ) -> impl Future<Output = Result<Claimed<V>, StoreError>> + Send {
-        S::claim(self, key, claim, fingerprint, lease)
+        St::claim(self, key, claim, fingerprint, lease)
     }
 
     fn renew_claim(
@@ -225,7 +225,7 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         claim: ClaimId,
         lease: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::renew_claim(self, key, claim, lease)
+        St::renew_claim(self, key, claim, lease)
     }
 
     fn complete(
@@ -235,7 +235,7 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         value: V,
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::complete(self, key, claim, value, lifetime)
+        St::complete(self, key, claim, value, lifetime)
     }
 
     fn complete_without_result(
@@ -244,7 +244,7 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         claim: ClaimId,
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::complete_without_result(self, key, claim, lifetime)
+        St::complete_without_result(self, key, claim, lifetime)
     }
 
     fn release_claim(
@@ -252,7 +252,7 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         key: &Key,
         claim: ClaimId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::release_claim(self, key, claim)
+        St::release_claim(self, key, claim)
     }
 
     fn outcome(
@@ -260,26 +260,26 @@ impl<V, S: Store<V>> Store<V> for Arc<S> {
         key: &Key,
         claim: ClaimId,
     ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send {
-        S::outcome(self, key, claim)
+        St::outcome(self, key, claim)
     }
 
     fn sweep_expired(
         &self,
         limit: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send {
-        S::sweep_expired(self, limit)
+        St::sweep_expired(self, limit)
     }
 
     fn immediate(&self) -> Option<&dyn Immediate<V>> {
-        S::immediate(self)
+        St::immediate(self)
     }
 
     fn size(&self) -> Option<Size> {
-        S::size(self)
+        St::size(self)
     }
 }
 
-impl<Tx, V, S: CompleteIn<Tx, V>> CompleteIn<Tx, V> for Arc<S> {
+impl<Tx, V, St: CompleteIn<Tx, V>> CompleteIn<Tx, V> for Arc<St> {
     fn complete_in(
         &self,
         tx: &mut Tx,
@@ -288,7 +288,7 @@ impl<Tx, V, S: CompleteIn<Tx, V>> CompleteIn<Tx, V> for Arc<S> {
         value: &V,
         lifetime: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::complete_in(self, tx, key, claim, value, lifetime)
+        St::complete_in(self, tx, key, claim, value, lifetime)
     }
 }
 

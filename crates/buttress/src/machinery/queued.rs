@@ -19,11 +19,11 @@ pub(crate) use future::QueuedFuture;
 /// `poll_ready` polls the inner service only if the call would be admitted now. A waiting call
 /// holds no part of the inner service. When it is admitted, it holds its permit or tokens, and
 /// polls a clone of the inner service until that clone is ready.
-pub struct QueuedService<S, L, R, X = OneToken> {
+pub struct QueuedService<S, L, R, W = OneToken> {
     inner: S,
     shared: Arc<L>,
     reject: R,
-    cost: X,
+    cost: W,
     /// The forecast of the last `poll_ready` for the next `call` on this value.
     next: Next,
     /// `true` if `inner` was polled, and so may hold reservations.
@@ -40,13 +40,13 @@ enum Next {
     Ready,
 }
 
-impl<S, L, R, X> QueuedService<S, L, R, X> {
-    pub(crate) fn new(inner: S, shared: Arc<L>, reject: R, cost: X) -> Self {
+impl<S, L, R, W> QueuedService<S, L, R, W> {
+    pub(crate) fn new(inner: S, shared: Arc<L>, reject: R, cost: W) -> Self {
         Self { inner, shared, reject, cost, next: Next::Unready, asked: false }
     }
 }
 
-impl<S, L: HasHandle, R, X> QueuedService<S, L, R, X> {
+impl<S, L: HasHandle, R, W> QueuedService<S, L, R, W> {
     /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> L::Handle {
@@ -54,7 +54,7 @@ impl<S, L: HasHandle, R, X> QueuedService<S, L, R, X> {
     }
 }
 
-impl<S: Clone, L, R, X> QueuedService<S, L, R, X> {
+impl<S: Clone, L, R, W> QueuedService<S, L, R, W> {
     /// Releases the reservations of the inner service: a clone starts without any.
     fn release(&mut self) {
         if std::mem::take(&mut self.asked) {
@@ -63,12 +63,12 @@ impl<S: Clone, L, R, X> QueuedService<S, L, R, X> {
     }
 }
 
-impl<S, L, R, X, Req> Service<Req> for QueuedService<S, L, R, X>
+impl<S, L, R, W, Req> Service<Req> for QueuedService<S, L, R, W>
 where
     S: Service<Req> + Clone,
     L: Limiter,
     R: Reject<S::Response, S::Error> + Clone,
-    X: Cost<Req>,
+    W: Cost<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -113,14 +113,14 @@ where
     }
 }
 
-impl<S: Clone, L, R: Clone, X: Clone> Clone for QueuedService<S, L, R, X> {
+impl<S: Clone, L, R: Clone, W: Clone> Clone for QueuedService<S, L, R, W> {
     fn clone(&self) -> Self {
         let (reject, cost) = (self.reject.clone(), self.cost.clone());
         Self::new(self.inner.clone(), self.shared.clone(), reject, cost)
     }
 }
 
-impl<S: fmt::Debug, L: HasHandle, R, X> fmt::Debug for QueuedService<S, L, R, X> {
+impl<S: fmt::Debug, L: HasHandle, R, W> fmt::Debug for QueuedService<S, L, R, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueuedService")
             .field("inner", &self.inner)

@@ -18,10 +18,10 @@ use crate::vocabulary::reject::AsError;
 ///
 /// Every service made from one layer value, or from its clones, shares one limit.
 #[must_use]
-pub struct RateLimitLayer<R = AsError, X = OneToken, M = Refuse, O: Own = Counted> {
+pub struct RateLimitLayer<R = AsError, W = OneToken, M = Refuse, O: Own = Counted> {
     shared: O::Of<Shared>,
     reject: R,
-    cost: X,
+    cost: W,
     mode: PhantomData<M>,
 }
 
@@ -55,22 +55,22 @@ impl RateLimitLayer {
     }
 }
 
-impl<R, X> RateLimitLayer<R, X> {
+impl<R, W> RateLimitLayer<R, W> {
     /// Keeps the layer's state until the process ends. Use it for layers that are built once.
     ///
     /// The services of a leaked layer count no references. A clone of a service then writes no cache
     /// line that all threads share. A call writes only the lines that hold its decisions.
-    pub fn leak(self) -> RateLimitLayer<R, X, Refuse, Leaked> {
+    pub fn leak(self) -> RateLimitLayer<R, W, Refuse, Leaked> {
         let Self { shared, reject, cost, mode } = self;
         RateLimitLayer { shared: Forever::new(shared), reject, cost, mode }
     }
 }
 
-impl<R, X, M> RateLimitLayer<R, X, M> {
+impl<R, W, M> RateLimitLayer<R, W, M> {
     /// Lets calls wait in the configured queue, in their response futures. The inner service must
     /// be `Clone`: a waiting call holds no part of the service, and polls a clone when it is
     /// admitted.
-    pub fn queued(self) -> RateLimitLayer<R, X, Queued> {
+    pub fn queued(self) -> RateLimitLayer<R, W, Queued> {
         RateLimitLayer {
             shared: self.shared,
             reject: self.reject,
@@ -80,9 +80,9 @@ impl<R, X, M> RateLimitLayer<R, X, M> {
     }
 }
 
-impl<R, X, M, O: Own> RateLimitLayer<R, X, M, O> {
+impl<R, W, M, O: Own> RateLimitLayer<R, W, M, O> {
     /// Sets how refusals are returned. Default: as errors, through [`AsError`].
-    pub fn reject<T>(self, reject: T) -> RateLimitLayer<T, X, M, O> {
+    pub fn reject<T>(self, reject: T) -> RateLimitLayer<T, W, M, O> {
         RateLimitLayer { shared: self.shared, reject, cost: self.cost, mode: PhantomData }
     }
 
@@ -136,16 +136,16 @@ impl Default for RateLimitLayer {
     }
 }
 
-impl<S, R: Clone, X: Clone, O: Own> Layer<S> for RateLimitLayer<R, X, Refuse, O> {
-    type Service = RateLimit<S, R, X, O>;
+impl<S, R: Clone, W: Clone, O: Own> Layer<S> for RateLimitLayer<R, W, Refuse, O> {
+    type Service = RateLimit<S, R, W, O>;
 
     fn layer(&self, inner: S) -> Self::Service {
         RateLimit::new(inner, self.shared.clone(), self.reject.clone(), self.cost.clone())
     }
 }
 
-impl<S, R: Clone, X: Clone> Layer<S> for RateLimitLayer<R, X, Queued> {
-    type Service = QueuedRateLimit<S, R, X>;
+impl<S, R: Clone, W: Clone> Layer<S> for RateLimitLayer<R, W, Queued> {
+    type Service = QueuedRateLimit<S, R, W>;
 
     fn layer(&self, inner: S) -> Self::Service {
         QueuedRateLimit::new(inner, self.shared.clone(), self.reject.clone(), self.cost.clone())
@@ -160,7 +160,7 @@ impl<S, R: Clone> Layer<S> for RateLimitLayer<R, OneToken, Backpressure> {
     }
 }
 
-impl<R: Clone, X: Clone, M, O: Own> Clone for RateLimitLayer<R, X, M, O> {
+impl<R: Clone, W: Clone, M, O: Own> Clone for RateLimitLayer<R, W, M, O> {
     fn clone(&self) -> Self {
         Self {
             shared: self.shared.clone(),
@@ -171,7 +171,7 @@ impl<R: Clone, X: Clone, M, O: Own> Clone for RateLimitLayer<R, X, M, O> {
     }
 }
 
-impl<R, X, M, O: Own> fmt::Debug for RateLimitLayer<R, X, M, O> {
+impl<R, W, M, O: Own> fmt::Debug for RateLimitLayer<R, W, M, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }

@@ -18,7 +18,7 @@ pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Spent>;
 
 /// A service behind a rate limiter whose calls may wait for their tokens.
 /// [`RateLimitLayer::queued`](super::RateLimitLayer::queued) makes it.
-pub type QueuedRateLimit<S, R, X = OneToken> = QueuedService<S, Shared, R, X>;
+pub type QueuedRateLimit<S, R, W = OneToken> = QueuedService<S, Shared, R, W>;
 
 /// The response of a [`QueuedRateLimit`]. Dropping it cancels the call.
 pub type QueuedFuture<S, Req, R> = queued::QueuedFuture<S, Req, Shared, R>;
@@ -29,17 +29,17 @@ pub type BackpressureRateLimit<S, R> = BackpressureService<S, Shared, R>;
 
 /// A service behind a rate limiter that refuses without waiting.
 /// [`RateLimitLayer`](super::RateLimitLayer) makes it.
-pub struct RateLimit<S, R, X, O: Own = Counted> {
+pub struct RateLimit<S, R, W, O: Own = Counted> {
     inner: S,
     shared: O::Of<Shared>,
     reject: R,
-    cost: X,
+    cost: W,
     /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
     latch: bool,
 }
 
-impl<S, R, X, O: Own> RateLimit<S, R, X, O> {
-    pub(super) fn new(inner: S, shared: O::Of<Shared>, reject: R, cost: X) -> Self {
+impl<S, R, W, O: Own> RateLimit<S, R, W, O> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, reject: R, cost: W) -> Self {
         Self { inner, shared, reject, cost, latch: false }
     }
 
@@ -50,12 +50,12 @@ impl<S, R, X, O: Own> RateLimit<S, R, X, O> {
     }
 }
 
-impl<S, R, X, O, Req> Service<Req> for RateLimit<S, R, X, O>
+impl<S, R, W, O, Req> Service<Req> for RateLimit<S, R, W, O>
 where
     O: Own,
     S: Service<Req>,
     R: Reject<S::Response, S::Error> + Clone,
-    X: Cost<Req>,
+    W: Cost<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -92,14 +92,14 @@ where
     }
 }
 
-impl<S: Clone, R: Clone, X: Clone, O: Own> Clone for RateLimit<S, R, X, O> {
+impl<S: Clone, R: Clone, W: Clone, O: Own> Clone for RateLimit<S, R, W, O> {
     fn clone(&self) -> Self {
         let (reject, cost) = (self.reject.clone(), self.cost.clone());
         Self::new(self.inner.clone(), self.shared.clone(), reject, cost)
     }
 }
 
-impl<S: fmt::Debug, R, X, O: Own> fmt::Debug for RateLimit<S, R, X, O> {
+impl<S: fmt::Debug, R, W, O: Own> fmt::Debug for RateLimit<S, R, W, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimit")
             .field("inner", &self.inner)
