@@ -5,6 +5,8 @@ use std::task::{Context, Poll, ready};
 
 use crate::machinery::ended::polled_after_completion;
 
+type Inner<Res, E> = Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>;
+
 /// The response of a [`Gateway`](super::Gateway). Dropping it cancels the request.
 ///
 /// It is boxed, because authorization, the wait for a backend and the backend's work are futures of
@@ -12,7 +14,7 @@ use crate::machinery::ended::polled_after_completion;
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Res, E> {
     /// `None` once it has answered.
-    inner: Option<Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>>,
+    inner: Option<Inner<Res, E>>,
 }
 
 impl<Res, E> ResponseFuture<Res, E> {
