@@ -1,5 +1,6 @@
 //! The outbox's relay through its public API, in memory, under a paused clock.
 
+mod boxed;
 mod crashes;
 mod delivery;
 mod failures;

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use buttress::{Clock, StoreError, StoreErrorKind};
 use buttress_durable::outbox::{
-    Backlog, DeadLetter, Fetched, Lease, MemoryStore, MessageId, Owned, RelayId, Settled, Store,
+    Backlog, BoxStore, DeadLetter, Fetched, Lease, MemoryStore, MemoryTransaction, MessageId,
+    NewMessage, Owned, RelayId, Settled, Store, Write,
 };
 
 #[derive(Clone, Debug)]
 pub(super) struct Faulty {
-    inner: MemoryStore,
+    /// Boxed, so that relays and the conformance suite run over a boxed store.
+    inner: BoxStore,
+    /// The same store, for writes.
+    memory: MemoryStore,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -29,7 +33,8 @@ struct Faults {
 
 impl Faulty {
     pub(super) fn over(store: &MemoryStore) -> Self {
-        Self { inner: store.clone(), faults: Arc::default() }
+        let inner = BoxStore::new(store.clone());
+        Self { inner, memory: store.clone(), faults: Arc::default() }
     }
 
     /// Delays the answers to `operation` by `by`.
@@ -151,5 +156,25 @@ impl Store for Faulty {
     async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         self.check("purge", &[])?;
         self.answer("purge", self.inner.purge_delivered(age, limit).await).await
+    }
+}
+
+impl Write<MemoryTransaction> for Faulty {
+    async fn write(
+        &self,
+        tx: &mut MemoryTransaction,
+        message: &NewMessage,
+    ) -> Result<(), StoreError> {
+        self.memory.write(tx, message).await
+    }
+
+    async fn lock_key(&self, tx: &mut MemoryTransaction, key: &str) -> Result<(), StoreError> {
+        self.memory.lock_key(tx, key).await
+    }
+}
+
+impl Faulty {
+    pub(super) fn begin(&self) -> MemoryTransaction {
+        self.memory.begin()
     }
 }
