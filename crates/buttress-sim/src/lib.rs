@@ -93,6 +93,7 @@ pub mod scripted;
 #[cfg(feature = "serde")]
 mod seconds;
 mod server;
+mod setters;
 mod sweep;
 pub mod tokio_engine;
 mod watch;

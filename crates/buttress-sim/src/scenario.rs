@@ -13,6 +13,7 @@ use crate::fault::Faults;
 use crate::load::{Load, Request};
 use crate::measure::Recorder;
 use crate::outcome::Outcome;
+use crate::setters::setters;
 use crate::world::World;
 use crate::{Seed, tokio_engine};
 
@@ -136,11 +137,10 @@ impl Scenario {
         self
     }
 
-    /// Sets the warm-up. Totals count only requests that begin after it; windows count all
-    /// requests. Default: 0. Must be shorter than the run.
-    pub const fn warm_up(mut self, warm_up: Duration) -> Self {
-        self.warm_up = warm_up;
-        self
+    setters! {
+        /// Sets the warm-up. Totals count only requests that begin after it; windows count all
+        /// requests. Default: 0. Must be shorter than the run.
+        pub const fn warm_up(warm_up: Duration);
     }
 
     /// Sets the length of each window of the measurements. The last window is shorter if the length
@@ -150,37 +150,24 @@ impl Scenario {
         self
     }
 
-    /// Sets the engine that runs the tasks. Default: [`Engine::Own`].
-    pub const fn engine(mut self, engine: Engine) -> Self {
-        self.engine = engine;
-        self
-    }
+    setters! {
+        /// Sets the engine that runs the tasks. Default: [`Engine::Own`].
+        pub const fn engine(engine: Engine);
 
-    /// Draws the order of simultaneous events from the seed. Applies to [`Engine::Own`] only.
-    /// Default: off.
-    pub const fn vary_ties(mut self, vary: bool) -> Self {
-        self.vary_ties = vary;
-        self
-    }
+        /// Draws the order of simultaneous events from the seed. Applies to [`Engine::Own`] only.
+        /// Default: off.
+        pub const fn vary_ties(vary: bool);
 
-    /// Adds the jobs of stations to the trace, and checks invariants after them. Default: off. It
-    /// costs about a third of the speed.
-    pub const fn full_trace(mut self, full: bool) -> Self {
-        self.full_trace = full;
-        self
-    }
+        /// Adds the jobs of stations to the trace, and checks invariants after them. Default: off. It
+        /// costs about a third of the speed.
+        pub const fn full_trace(full: bool);
 
-    /// Keeps every event in [`Outcome::events`]. Memory then grows with the run. Default: off.
-    pub const fn keep_events(mut self, keep: bool) -> Self {
-        self.keep_events = keep;
-        self
-    }
+        /// Keeps every event in [`Outcome::events`]. Memory then grows with the run. Default: off.
+        pub const fn keep_events(keep: bool);
 
-    /// Sets the share of the offered load that a stable system must serve. Default: 0.9. Between 0
-    /// and 1.
-    pub const fn healthy(mut self, share: f64) -> Self {
-        self.healthy = share;
-        self
+        /// Sets the share of the offered load that a stable system must serve. Default: 0.9. Between 0
+        /// and 1.
+        pub const fn healthy(share: f64);
     }
 
     /// Sets the station whose calls are the attempts of a request. Default: the first station that

@@ -70,13 +70,27 @@ pub(super) struct Running<St, P, C> {
     relay: Relay<St, P, C>,
 }
 
+/// The service that takes the messages of a relay.
+pub(super) trait Publisher:
+    Service<Message, Response: Send, Error: Into<BoxError>, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<P> Publisher for P where
+    P: Service<Message, Response: Send, Error: Into<BoxError>, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 impl<St, P, C> Running<St, P, C>
 where
     St: Store,
-    P: Service<Message> + Clone + Send + 'static,
-    P::Error: Into<BoxError>,
-    P::Future: Send + 'static,
-    P::Response: Send,
+    P: Publisher,
     C: Classify<P::Response, P::Error> + Clone + Send + Sync + 'static,
 {
     pub(super) fn new(relay: Relay<St, P, C>) -> Self {

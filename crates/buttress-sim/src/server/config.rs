@@ -5,6 +5,7 @@ use std::time::Duration;
 use buttress::InvalidConfig;
 
 use crate::Distribution;
+use crate::setters::setters;
 
 /// A queue discipline and a bound on the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,11 +43,10 @@ impl Queue {
         Self { order: Order::CoDel { target, interval }, bound: u32::MAX }
     }
 
-    /// Lets at most `waiting` jobs wait, and rejects further calls immediately. 0 means no queue.
-    /// Default: no bound.
-    pub const fn bound(mut self, waiting: u32) -> Self {
-        self.bound = waiting;
-        self
+    setters! {
+        /// Lets at most `waiting` jobs wait, and rejects further calls immediately. 0 means no queue.
+        /// Default: no bound.
+        pub const fn bound(waiting: u32);
     }
 }
 
@@ -100,29 +100,19 @@ impl Server {
         }
     }
 
-    /// Sets the number of concurrent jobs. Default: 1. At least 1. With `u32::MAX` no job ever
-    /// waits.
-    pub const fn servers(mut self, servers: u32) -> Self {
-        self.servers = servers;
-        self
-    }
+    setters! {
+        /// Sets the number of concurrent jobs. Default: 1. At least 1. With `u32::MAX` no job ever
+        /// waits.
+        pub const fn servers(servers: u32);
 
-    /// Sets the queue. Default: [`Queue::fifo`].
-    pub const fn queue(mut self, queue: Queue) -> Self {
-        self.queue = queue;
-        self
-    }
+        /// Sets the queue. Default: [`Queue::fifo`].
+        pub const fn queue(queue: Queue);
 
-    /// Sets the effect of a caller that leaves. Default: [`Leave::Continue`].
-    pub const fn leave(mut self, leave: Leave) -> Self {
-        self.leave = leave;
-        self
-    }
+        /// Sets the effect of a caller that leaves. Default: [`Leave::Continue`].
+        pub const fn leave(leave: Leave);
 
-    /// Sets the share of jobs that end in an error, after their time. Default: 0. Between 0 and 1.
-    pub const fn errors(mut self, share: f64) -> Self {
-        self.errors = share;
-        self
+        /// Sets the share of jobs that end in an error, after their time. Default: 0. Between 0 and 1.
+        pub const fn errors(share: f64);
     }
 
     /// Multiplies the time of each job by the factor that `factor` returns for the load at its

@@ -1,11 +1,9 @@
 //! Handing messages to the publisher.
 
-use tower::{BoxError, Service};
-
 use super::in_flight::{collect, owned};
 use super::ownership::May;
 use super::settling::is_refusal;
-use super::{Operation, Running};
+use super::{Operation, Publisher, Running};
 use crate::caught::caught;
 use crate::instant;
 use crate::outbox::deliver::{deliver, panicked};
@@ -18,10 +16,7 @@ use buttress::Classify;
 impl<St, P, C> Running<St, P, C>
 where
     St: Store,
-    P: Service<Message> + Clone + Send + 'static,
-    P::Error: Into<BoxError>,
-    P::Future: Send + 'static,
-    P::Response: Send,
+    P: Publisher,
     C: Classify<P::Response, P::Error> + Clone + Send + Sync + 'static,
 {
     /// Starts the deliveries that may begin now.

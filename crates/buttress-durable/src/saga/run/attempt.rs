@@ -76,6 +76,25 @@ impl Cut {
     }
 }
 
+/// The service of a step, with the user's layers.
+pub(in crate::saga) trait Participant<R>:
+    Service<Call<R>, Response: Send + Sync + 'static, Error: Into<BoxError>, Future: Send + 'static>
+    + Send
+    + 'static
+{
+}
+
+impl<S, R> Participant<R> for S where
+    S: Service<
+            Call<R>,
+            Response: Send + Sync + 'static,
+            Error: Into<BoxError>,
+            Future: Send + 'static,
+        > + Send
+        + 'static
+{
+}
+
 /// Calls `service` with the request that `make` makes.
 pub(in crate::saga) fn attempt<S, R>(
     service: S,
@@ -83,10 +102,7 @@ pub(in crate::saga) fn attempt<S, R>(
     terms: Terms,
 ) -> AttemptFuture
 where
-    S: Service<Call<R>> + Send + 'static,
-    S::Response: Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
+    S: Participant<R>,
     R: Send + 'static,
 {
     // `make` is user code. No call has reached the service yet.
@@ -119,10 +135,7 @@ enum End<T> {
 
 async fn run<S, R>(mut service: S, call: Call<R>, contact: Arc<Contact>, terms: Terms) -> Attempt
 where
-    S: Service<Call<R>> + Send + 'static,
-    S::Response: Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
+    S: Participant<R>,
     R: Send + 'static,
 {
     let called = async {
