@@ -124,8 +124,8 @@ impl<M> HttpLayerExt for BulkheadLayer<AsError, M> {
     }
 }
 
-impl<X, M> HttpLayerExt for RateLimitLayer<AsError, X, M> {
-    type Http = RateLimitLayer<Respond, X, M>;
+impl<W, M> HttpLayerExt for RateLimitLayer<AsError, W, M> {
+    type Http = RateLimitLayer<Respond, W, M>;
 
     fn http(self) -> Self::Http {
         self.reject(Respond)
