@@ -51,8 +51,8 @@ const LEVELS: [(&str, &str); 17] = [
     (
         "idempotency",
         "bounded config key outage tape < store < identity < backend encoded owner state < lines memory
-         < detached holding shared < claim handle settle < renewal < running < call future < service
-         < layer < reading < mod",
+         < tasks < holding shared < claim handle owning settle < renewal < running < detached handler
+         < call future < service < layer < reading < mod",
     ),
     (
         "rate_limit",

@@ -168,9 +168,9 @@ async fn edge_1_13_a_detached_handler_keeps_the_correlation_and_not_the_deadline
             Ok::<u32, BoxError>(7)
         }
     });
-    let config = idempotency::Config::new().detached(4);
+    let config = idempotency::Config::new().max_detached(4);
     let key = |request: &&'static str| idempotency::Key::new(request);
-    let layer = IdempotencyLayer::new(config, MemoryStore::default(), key).unwrap();
+    let layer = IdempotencyLayer::new(config, MemoryStore::default(), key).unwrap().detached();
     let service = layer.layer(handler);
     let id: CorrelationId = "order-7".parse().unwrap();
     let mut call = Box::pin(until(50).with_correlation(id).scope(service.oneshot("key")));

@@ -9,6 +9,8 @@ use buttress::{Clock, Error, ErrorKind, as_response, rate_limit};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Service, service_fn};
 
+use crate::support::{is_pending, panic_of};
+
 type Backend = BoxCloneService<Ask, String, BoxError>;
 
 /// A route and a token.
@@ -211,6 +213,22 @@ async fn a_caller_that_goes_away_and_a_panic_are_counted() {
     assert_eq!(gateway.call(("a", "fail")).await.unwrap_err().to_string(), "no");
     let route = &handle.stats().routes[0];
     assert_eq!((route.begun, route.abandoned, route.failed), (4, 3, 1));
+}
+
+/// The future is kept, as by code that catches the panic.
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_counted_on_the_spot() {
+    let panics = service_fn(|_: Ask| -> std::future::Pending<Result<String, BoxError>> {
+        panic!("a backend")
+    });
+    let route = Route::new("a").backend(panics);
+    let mut gateway = Gateway::new("edge", Clock::default(), path, [route]).unwrap();
+    let mut call = Box::pin(gateway.call(("a", "")));
+    assert_eq!(panic_of(|| is_pending(&mut call)), "a backend");
+    let route = &gateway.handle().stats().routes[0];
+    assert_eq!((route.abandoned, route.in_flight()), (1, 0));
+    drop(call);
+    assert_eq!(gateway.handle().stats().routes[0].abandoned, 1, "once");
 }
 
 /// Polls once, and returns whether the future is pending.

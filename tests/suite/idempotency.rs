@@ -19,10 +19,11 @@ mod waiting;
 use std::sync::{Arc, Mutex};
 
 use buttress::idempotency::{
-    Answers, Config, Fingerprint, Idempotency, IdempotencyLayer, InvalidKey, Key, MemoryStore,
-    Plain,
+    Answers, Config, Detached, Fingerprint, Handle, Idempotency, IdempotencyLayer, InvalidKey, Key,
+    MemoryStore, Plain,
 };
 use buttress::{AsError, ErrorKind, Event, Name};
+use tower::util::BoxCloneService;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
 use crate::support::{AppError, Ask, Scripted, Step, begin, behind, call, ms, now};
@@ -30,6 +31,36 @@ use crate::support::{AppError, Ask, Scripted, Step, begin, behind, call, ms, now
 type ByAsk = fn(&Ask) -> Result<Key, InvalidKey>;
 type Layered = IdempotencyLayer<ByAsk, u32>;
 type Served = Idempotency<Scripted, ByAsk, u32, Answers, AsError, Plain>;
+
+/// A layer whose handlers run with their callers, or on tasks of their own.
+enum Runs {
+    WithCaller(Layered),
+    Detached(IdempotencyLayer<ByAsk, u32, Answers, AsError, Detached<Plain>>),
+}
+
+impl Runs {
+    fn new(layer: Layered, detached: bool) -> Self {
+        if detached { Self::Detached(layer.detached()) } else { Self::WithCaller(layer) }
+    }
+
+    fn handle(&self) -> Handle {
+        match self {
+            Self::WithCaller(layer) => layer.handle(),
+            Self::Detached(layer) => layer.handle(),
+        }
+    }
+}
+
+impl Layer<Scripted> for Runs {
+    type Service = BoxCloneService<Ask, u32, AppError>;
+
+    fn layer(&self, inner: Scripted) -> Self::Service {
+        match self {
+            Self::WithCaller(layer) => BoxCloneService::new(layer.layer(inner)),
+            Self::Detached(layer) => BoxCloneService::new(layer.layer(inner)),
+        }
+    }
+}
 
 fn by_ask(ask: &Ask) -> Result<Key, InvalidKey> {
     Key::new(&ask.0.to_string())
@@ -304,7 +335,7 @@ fn a_configuration_that_cannot_work_is_refused() {
         (Config::new().patience(ms(0)), "patience: 0s is not longer than zero"),
         (Config::new().sweep(ms(0), 1), "sweep-interval: 0s is not longer than zero"),
         (Config::new().sweep(ms(1), 0), "sweep-batch: 0 is not at least 1"),
-        (Config::new().detached(0), "detached: 0 is not at least 1"),
+        (Config::new().max_detached(0), "max-detached: 0 is not at least 1"),
     ];
     for (config, message) in cases {
         let made = IdempotencyLayer::new(config, MemoryStore::<u32>::default(), by_ask);

@@ -162,8 +162,8 @@ async fn of_eight_at_once_one_runs_and_the_others_hear_that_it_does() {
 #[tokio::test]
 async fn a_client_that_hangs_up_finds_the_response_of_its_detached_handler() {
     let (till, mut enters) = Till::new();
-    let config = IdempotencyKeyLayer::config().detached(10);
-    let layer = IdempotencyKeyLayer::unscoped(config, MemoryStore::default()).unwrap();
+    let config = IdempotencyKeyLayer::config();
+    let layer = IdempotencyKeyLayer::unscoped(config, MemoryStore::default()).unwrap().detached();
     let url = serve(till.router().layer(layer.clone())).await;
     let call = tokio::spawn(send(pay(&url, "k", "7 EUR")));
     enters.recv().await.unwrap();

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use buttress::fallback::FallbackLayer;
 use buttress::gateway::{Gateway, Route};
-use buttress::idempotency::{self, IdempotencyLayer, Key, MemoryStore};
+use buttress::idempotency::{self, Encoded, IdempotencyLayer, Key, MemoryStore};
 use buttress::retry::{Backoff, RetryLayer};
 use buttress::sidecar::SidecarLayer;
 use buttress::time_limit::TimeLimitLayer;
-use buttress::{Clock, bulkhead, circuit_breaker, rate_limit, retry};
+use buttress::{Clock, Json, bulkhead, circuit_breaker, rate_limit, retry};
 use buttress_durable::saga;
 use tower::{BoxError, Layer, Service, service_fn};
 
@@ -139,6 +139,27 @@ async fn a_call_with_a_key_panics_with_its_name() {
     assert!(handled.ends_with("polled after completion"), "{handled}");
     let replayed = again(response(&layer, answers!(Ok)).await).await;
     assert_eq!(replayed, named("idempotency::ResponseFuture"));
+    // A store that is waited for: the call waits before its handler, and before its answer.
+    let store = Encoded::new(MemoryStore::<Vec<u8>>::default(), Json);
+    let layer = IdempotencyLayer::new(idempotency::Config::new(), store, key).unwrap();
+    for _ in 0..2 {
+        let polled = again(response(&layer, answers!(Ok)).await).await;
+        assert_eq!(polled, named("idempotency::ResponseFuture"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_panics_with_its_name() {
+    fn seven(request: &u32) -> Option<&str> {
+        (*request == 7).then_some("7")
+    }
+    let gateway = || {
+        let route = Route::new("7").backend(answers!(Ok));
+        Gateway::new("edge", Clock::default(), seven, [route]).unwrap()
+    };
+    for request in [7, 8] {
+        assert_eq!(again(gateway().call(request)).await, named("gateway::ResponseFuture"));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,19 +169,6 @@ async fn a_call_that_was_admitted_ends_as_its_service_does() {
     let service = service_fn(async |request: u32| Ok::<u32, BoxError>(request));
     let polled = again(response(&layer, service).await).await;
     assert!(polled.contains("resumed after completion"), "{polled}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_gateway_panics_with_its_name() {
-    let answers = service_fn(async |request: u32| Ok::<u32, BoxError>(request));
-    let backend = tower::util::BoxCloneService::new(answers);
-    let route = Route::new("a").backend(backend);
-    fn path(_: &u32) -> Option<&str> {
-        Some("a")
-    }
-    let mut gateway = Gateway::new("edge", Clock::default(), path, [route]).unwrap();
-    poll_fn(|cx| gateway.poll_ready(cx)).await.unwrap();
-    assert_eq!(again(gateway.call(7)).await, named("gateway::ResponseFuture"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,10 +225,12 @@ enum After {
 }
 
 /// Every public future of the crates.
-const FUTURES: [(&str, After); 27] = [
+const FUTURES: [(&str, After); 32] = [
     ("buttress-durable/saga/run/call.rs LeafFuture", After::Inner),
     ("buttress-durable/saga/run/execution.rs Execution", After::Name),
     ("buttress-http/idempotency_key/future.rs ResponseFuture", After::Name),
+    ("buttress-http/idempotency_key/service.rs BareFuture", After::Inner),
+    ("buttress-http/idempotency_key/tape.rs Recording", After::Name),
     ("buttress-http/rate_limit_fields.rs RateLimitFieldsFuture", After::Inner),
     ("buttress-http/rate_limit_fields/keyed.rs KeyedRateLimitFieldsFuture", After::Inner),
     ("buttress-sim/crash/guarded.rs Guarded", After::Name),
@@ -235,7 +245,10 @@ const FUTURES: [(&str, After); 27] = [
     ("buttress/fallback/future.rs ResponseFuture", After::Name),
     ("buttress/fallback/recover.rs ServiceFuture", After::Name),
     ("buttress/gateway/future.rs ResponseFuture", After::Name),
+    ("buttress/idempotency/call.rs Waiting", After::Name),
+    ("buttress/idempotency/detached.rs OnTask", After::Inner),
     ("buttress/idempotency/future.rs ResponseFuture", After::Name),
+    ("buttress/idempotency/handler.rs Handler", After::Name),
     ("buttress/machinery/limited.rs ResponseFuture", After::Name),
     ("buttress/machinery/queued/future.rs QueuedFuture", After::Name),
     ("buttress/retry/future.rs ResponseFuture", After::Name),

@@ -7,14 +7,16 @@ use std::future::Future;
 use buttress::idempotency::{
     Claim, Config, Handle, IdempotencyLayer, Key, MemoryStore, MemoryTransaction, WithClaim,
 };
+use buttress::{Event, Name};
+use tower::limit::ConcurrencyLimit;
 use tower::{Layer, Service};
 
 use super::faulty::{Faulty, Plan};
-use super::{Ask, ByAsk, Layered, Scripted, Step, begin, by_ask, call, config, layer};
+use super::{Ask, ByAsk, Runs, Scripted, Step, begin, by_ask, call, config, layer};
 use crate::support::{AppError, Once, Waiter, behind, is_pending, ms, now, panic_of, soon};
 
 /// The three forms, and their names.
-fn forms() -> [(&'static str, Layered); 3] {
+fn forms() -> [(&'static str, Runs); 3] {
     let slow = Faulty::default();
     // A slow store, as if every claim crossed a network.
     for _ in 0..100 {
@@ -22,9 +24,9 @@ fn forms() -> [(&'static str, Layered); 3] {
     }
     let waited_for = IdempotencyLayer::new(config(), slow, by_ask as ByAsk).unwrap();
     [
-        ("immediate", layer(config())),
-        ("waited for", waited_for),
-        ("detached", layer(config().detached(100))),
+        ("immediate", Runs::new(layer(config()), false)),
+        ("waited for", Runs::new(waited_for, false)),
+        ("detached", Runs::new(layer(config()), true)),
     ]
 }
 
@@ -111,6 +113,26 @@ async fn everything_is_given_back_when_a_call_is_dropped_after_any_poll() {
             assert_eq!((stats.in_flight, log.live()), (0, 0), "{form}");
         }
     }
+}
+
+/// The future of the call is kept, as where somebody catches the panic of an observer.
+#[tokio::test(start_paused = true)]
+async fn a_panic_before_the_handler_returns_the_readiness_of_the_service() {
+    let config = config().refuse_in_flight(true).observer(|_: Name, event: &Event| {
+        assert!(!matches!(event, Event::Refused { .. }), "the observer's own");
+    });
+    let layer = IdempotencyLayer::new(config, Faulty::default(), by_ask).unwrap();
+    let (inner, log) = Scripted::new();
+    log.always(Step::Never);
+    let mut service = layer.layer(ConcurrencyLimit::new(inner, 2));
+    let mut first = begin(&mut service, Ask(7));
+    assert!(is_pending(&mut first));
+    // The store is asked over a wire, so the call takes the service along that was polled ready.
+    let mut second = begin(&mut service, Ask(7));
+    let waiter = Waiter::new();
+    assert!(waiter.poll_ready(&mut service).is_pending());
+    assert_eq!(panic_of(|| is_pending(&mut second)), "the observer's own");
+    assert!(waiter.poll_ready(&mut service).is_ready());
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,7 +225,7 @@ fn sent<T: Debug + Send + 'static>() {}
 
 #[test]
 fn everything_can_be_sent_shared_copied_and_printed() {
-    shared::<Layered>();
+    shared::<super::Layered>();
     shared::<super::Served>();
     shared::<Handle>();
     shared::<Config>();

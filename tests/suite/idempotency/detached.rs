@@ -9,7 +9,7 @@ use crate::support::{AppError, Watch, behind, is_pending, ms, now, panic_of, soo
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_does_not_stop_its_handler_and_its_retry_finds_the_answer() {
-    let layer = layer(config().detached(4).lease(ms(300)));
+    let layer = layer(config().max_detached(4).lease(ms(300))).detached();
     let (mut service, log) = behind(&layer, [Step::AnswerAfter(500)]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));
@@ -27,7 +27,7 @@ async fn a_client_that_goes_away_does_not_stop_its_handler_and_its_retry_finds_t
 
 #[tokio::test(start_paused = true)]
 async fn whoever_stays_gets_the_answer_the_error_or_the_panic() {
-    let layer = layer(config().detached(1));
+    let layer = layer(config().max_detached(1)).detached();
     let (mut service, _) =
         behind(&layer, [Step::AnswerAfter(10), Step::FailAfter(10), Step::PanicAtPoll(1)]);
     assert_eq!(soon(begin(&mut service, Ask(1))).await.unwrap(), 1);
@@ -42,7 +42,7 @@ async fn whoever_stays_gets_the_answer_the_error_or_the_panic() {
 
 #[tokio::test(start_paused = true)]
 async fn handlers_beyond_the_cap_are_refused_and_leave_their_keys_free() {
-    let layer = layer(config().name("pay").detached(2));
+    let layer = layer(config().name("pay").max_detached(2)).detached();
     let (mut service, log) = behind(&layer, [Step::Held, Step::Held]);
     let mut running = [begin(&mut service, Ask(1)), begin(&mut service, Ask(2))];
     assert!(running.iter_mut().all(is_pending));
@@ -64,7 +64,7 @@ async fn handlers_beyond_the_cap_are_refused_and_leave_their_keys_free() {
 
 #[tokio::test(start_paused = true)]
 async fn draining_waits_for_all_that_run_and_lets_none_begin() {
-    let layer = layer(config().detached(4));
+    let layer = layer(config().max_detached(4)).detached();
     let (mut service, _) =
         behind(&layer, [Step::Answer, Step::AnswerAfter(100), Step::AnswerAfter(300)]);
     assert_eq!(soon(begin(&mut service, Ask(1))).await.unwrap(), 1);
@@ -93,7 +93,7 @@ async fn draining_waits_for_all_that_run_and_lets_none_begin() {
 
 #[tokio::test(start_paused = true)]
 async fn a_layer_that_runs_nothing_is_drained_at_once() {
-    now(layer(config().detached(1)).handle().drain());
+    now(layer(config().max_detached(1)).detached().handle().drain());
     now(layer(config()).handle().drain());
 }
 
@@ -101,7 +101,7 @@ async fn a_layer_that_runs_nothing_is_drained_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_whose_task_is_dropped_frees_its_key_and_tells_its_caller() {
     let spawner = buttress::Spawner::new(|task: buttress::Task| drop(task));
-    let layer = layer(config().detached(1).spawner(spawner));
+    let layer = layer(config().max_detached(1).spawner(spawner)).detached();
     let (mut service, log) = behind(&layer, []);
     let error = soon(begin(&mut service, Ask(7))).await.unwrap_err();
     assert_eq!(error.kind(), Some(ErrorKind::ShuttingDown));
@@ -118,8 +118,8 @@ async fn a_handler_without_its_store_is_detached_as_any_other() {
     for _ in 0..3 {
         store.then("claim", Plan::Fails(StoreErrorKind::Transient));
     }
-    let config = config().detached(1).store_failure(StoreFailure::Open).store_attempts(1);
-    let layer = IdempotencyLayer::new(config, store, by_ask).unwrap();
+    let config = config().max_detached(1).store_failure(StoreFailure::Open).store_attempts(1);
+    let layer = IdempotencyLayer::new(config, store, by_ask).unwrap().detached();
     let (mut service, log) = behind(&layer, [Step::AnswerAfter(500)]);
     let mut first = begin(&mut service, Ask(7));
     assert!(is_pending(&mut first));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tower::Layer;
 
 use super::faulty::{Faulty, Plan};
-use super::{Ask, ByAsk, Scripted, Step, begin, by_ask, call, config};
+use super::{Ask, ByAsk, Runs, Scripted, Step, begin, by_ask, call, config};
 use crate::support::{AppError, behind, is_pending, ms, now, soon};
 
 /// A codec that encodes no number above 1.
@@ -178,7 +178,6 @@ async fn a_panic_of_an_observer_does_not_free_the_key() {
                 };
                 let config = config().result_lifetime(ms(60_000)).lease(ms(900));
                 let config = config.refuse_in_flight(true).observer(observer);
-                let config = if detached { config.detached(5) } else { config };
                 // The second store is slow, and does not support results that are not kept.
                 let (layer, refusal) = match asynchronous {
                     false => (encoded(config), ErrorKind::ResultNotKept),
@@ -190,7 +189,7 @@ async fn a_panic_of_an_observer_does_not_free_the_key() {
                         (layer, ErrorKind::KeyInFlight)
                     }
                 };
-                let (mut service, log) = behind(&layer, []);
+                let (mut service, log) = behind(&Runs::new(layer, detached), []);
                 assert_eq!(call(&mut service, Ask(7)).await.unwrap(), 1);
                 let mut other = service.clone();
                 let panics = tokio::spawn(async move { call(&mut other, Ask(8)).await });

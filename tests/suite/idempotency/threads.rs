@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 
-use buttress::Rng;
-use buttress::idempotency::{Config, IdempotencyLayer, Key, MemoryStore};
-use tower::{Layer, ServiceExt, service_fn};
+use buttress::idempotency::{Answers, Config, IdempotencyLayer, Key, MemoryStore};
+use buttress::{AsError, Rng};
+use tower::util::BoxCloneService;
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::faulty::Faulty;
 use crate::support::{AppError, ms};
@@ -15,18 +16,24 @@ const CALLERS: u32 = 8;
 
 /// Several tasks request every key. Handlers fail, wait, and answer immediately at random. A lost
 /// wake would be repaired only by the next poll, an hour later.
-fn one_answer_for_each_key(store: impl Fn(Config) -> Layered + Send + 'static) {
+fn one_answer_for_each_key<M>(layer: impl Fn(Config) -> Layered<M> + Send + 'static)
+where
+    Layered<M>:
+        Layer<Handler, Service: Service<u32, Response = u32, Error = AppError, Future: Send>>,
+    <Layered<M> as Layer<Handler>>::Service: Clone + Send + 'static,
+    <<Layered<M> as Layer<Handler>>::Service as Service<u32>>::Future: 'static,
+{
     let (reply, replied) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(4).enable_time().build().unwrap();
         let hour = ms(3_600_000);
         let config = Config::new().poll_interval(hour).longest_wait(hour).lease(hour);
-        let layer = store(config);
+        let layer = layer(config);
         let rng = Rng::seeded(3);
         let done: Arc<Vec<AtomicU32>> = Arc::new((0..KEYS).map(|_| AtomicU32::new(0)).collect());
         let counted = done.clone();
-        let service = layer.layer(service_fn(move |key: u32| {
+        let service = layer.layer(Handler::new(service_fn(move |key: u32| {
             let (rng, counted) = (rng.clone(), counted.clone());
             async move {
                 for _ in 0..rng.between(0, 2) {
@@ -37,7 +44,7 @@ fn one_answer_for_each_key(store: impl Fn(Config) -> Layered + Send + 'static) {
                 }
                 Ok(counted[key as usize].fetch_add(1, Ordering::SeqCst) + 1)
             }
-        }));
+        })));
         runtime.block_on(async {
             for key in 0..KEYS {
                 let calls: Vec<_> =
@@ -60,7 +67,8 @@ fn one_answer_for_each_key(store: impl Fn(Config) -> Layered + Send + 'static) {
     thread.join().unwrap();
 }
 
-type Layered = IdempotencyLayer<fn(&u32) -> Key, u32>;
+type Handler = BoxCloneService<u32, u32, AppError>;
+type Layered<M> = IdempotencyLayer<fn(&u32) -> Key, u32, Answers, AsError, M>;
 
 fn key(key: &u32) -> Key {
     Key::new(&key.to_string()).unwrap()
@@ -83,7 +91,7 @@ fn one_answer_for_each_key_of_a_store_that_is_waited_for() {
 #[test]
 fn one_answer_for_each_key_of_detached_handlers() {
     one_answer_for_each_key(|config| {
-        let config = config.detached(1000);
-        IdempotencyLayer::new(config, MemoryStore::default(), key as fn(&u32) -> Key).unwrap()
+        let by_key = key as fn(&u32) -> Key;
+        IdempotencyLayer::new(config, MemoryStore::default(), by_key).unwrap().detached()
     });
 }

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
-use axum::routing::get;
+use axum::routing::post;
 use buttress::bulkhead::BulkheadLayer;
 use buttress::circuit_breaker::CircuitBreakerLayer;
 use buttress::idempotency::{Config, MemoryStore};
@@ -16,38 +16,69 @@ use buttress_http::{
     ByStatus, HttpLayerExt, IdempotencyKeyLayer, IdempotentRequests, RateLimitFieldsLayer,
     ReplayLayer, RetryableStatus, SetIdempotencyKeyLayer,
 };
+use tower::util::{BoxCloneService, BoxCloneSyncService};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use crate::support::ms;
 
+/// A `POST` with a key, which every layer looks at.
 fn request() -> Request<Body> {
-    Request::get("/").body(Body::empty()).unwrap()
+    Request::post("/").header("idempotency-key", "\"k\"").body(Body::empty()).unwrap()
 }
 
-/// One row per stack, over a service that answers 200.
+fn ok() -> Response<Body> {
+    Response::new(Body::empty())
+}
+
+/// One row per stack, over a service that answers 200, boxed or not.
 macro_rules! rows {
     ($($row:ident => $layer:expr;)*) => { $(
-        #[tokio::test]
-        async fn $row() {
-            let service = ServiceBuilder::new().layer($layer).service_fn(
-                async |_: Request<_>| Ok::<Response<Body>, BoxError>(Response::new(Body::empty())),
-            );
-            let sent = service.clone();
-            let answer = tokio::spawn(async move { sent.oneshot(request()).await }).await.unwrap();
-            assert_eq!(answer.unwrap().status(), StatusCode::OK);
-            let handler = move || {
-                let service = service.clone();
-                async move {
-                    match service.oneshot(request()).await {
-                        Ok(response) => response.status(),
-                        Err(_) => StatusCode::BAD_GATEWAY,
-                    }
-                }
-            };
-            let router = Router::new().route("/", get(handler));
-            assert_eq!(router.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+        mod $row {
+            use super::*;
+
+            #[tokio::test]
+            async fn over_a_service() {
+                let inner = tower::service_fn(async |_: Request<_>| Ok::<_, BoxError>(ok()));
+                answers!(ServiceBuilder::new().layer($layer).service(inner));
+            }
+
+            #[tokio::test]
+            async fn over_a_boxed_service() {
+                let inner = tower::service_fn(async |_: Request<_>| Ok::<_, BoxError>(ok()));
+                let inner = BoxCloneSyncService::new(inner);
+                answers!(ServiceBuilder::new().layer($layer).service(inner));
+            }
+
+            #[tokio::test]
+            async fn over_a_boxed_service_that_is_not_sync() {
+                let inner = tower::service_fn(async |_: Request<_>| Ok::<_, BoxError>(ok()));
+                let inner = BoxCloneService::new(inner);
+                let service = ServiceBuilder::new().layer($layer).service(inner);
+                let answer = tokio::spawn(async move { service.oneshot(request()).await });
+                assert_eq!(answer.await.unwrap().unwrap().status(), StatusCode::OK);
+            }
         }
     )* };
+}
+
+macro_rules! answers {
+    ($service:expr) => {
+        let service = $service;
+        let sent = service.clone();
+        let answer = tokio::spawn(async move { sent.oneshot(request()).await }).await.unwrap();
+        assert_eq!(answer.unwrap().status(), StatusCode::OK);
+        let handler = move || {
+            let service = service.clone();
+            async move {
+                match service.oneshot(request()).await {
+                    Ok(response) => response.status(),
+                    Err(_) => StatusCode::BAD_GATEWAY,
+                }
+            }
+        };
+        let router = Router::new().route("/", post(handler));
+        assert_eq!(router.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+    };
 }
 
 rows! {
@@ -70,6 +101,10 @@ rows! {
     a_key_that_is_kept => {
         let config = Config::new();
         IdempotencyKeyLayer::unscoped(config, MemoryStore::new(Clock::default())).unwrap()
+    };
+    a_key_that_is_kept_without_its_payload => {
+        let store = MemoryStore::new(Clock::default());
+        IdempotencyKeyLayer::unscoped(Config::new(), store).unwrap().ignore_payload()
     };
 }
 

@@ -4,81 +4,74 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use buttress::Reject;
-use buttress::idempotency::{self, Identity, Key};
+use buttress::idempotency::{Identity, Key};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::body::BufferedBody;
 use super::collect::{Collect, Collected};
 use super::identity::{Identified, fingerprint};
 use super::layer::{Core, Settings};
-use super::service::{Bare, BareFuture};
-use super::tape::ResponseTape;
+use super::mode::Mode;
 use super::unusable::UnusableRequest;
 use crate::ended::polled_after_completion;
 
-/// The future of the core.
-type Working<F, C, E, R> =
-    idempotency::ResponseFuture<BareFuture<F>, Response<BufferedBody<C>>, E, ResponseTape, R>;
-
 pin_project! {
     /// The response of an [`IdempotencyKey`](super::IdempotencyKey) service. Dropping it cancels the
-    /// call, unless it runs [detached](buttress::idempotency::Config::detached).
+    /// call, unless it runs [detached](super::IdempotencyKeyLayer::detached).
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, R, B, C>
+    pub struct ResponseFuture<S, R, M, B, C>
     where
         S: Service<Request<B>, Response = Response<C>>,
         C: Body,
         C: Unpin,
+        M: Mode<S, R, B, C>,
     {
         #[pin]
-        pub(super) phase: Phase<S, R, B, C>,
+        pub(super) phase: Phase<S, R, M, B, C>,
     }
 }
 
 pin_project! {
     #[project = PhaseProj]
-    pub(super) enum Phase<S, R, B, C>
+    pub(super) enum Phase<S, R, M, B, C>
     where
         S: Service<Request<B>, Response = Response<C>>,
         C: Body,
         C: Unpin,
+        M: Mode<S, R, B, C>,
     {
         // A request with another method.
         Passing { #[pin] future: S::Future },
         // An unusable request.
         Refused { response: Option<Response<BufferedBody<C>>> },
         // A request with a key whose body is being read.
-        Collecting { collect: Collect<B>, reading: Option<Box<Reading<S, R>>> },
+        Collecting { collect: Collect<B>, reading: Option<Box<Reading<S, R, M>>> },
         // A request that the core runs.
-        Working { #[pin] future: Working<S::Future, C, S::Error, R> },
+        Working { #[pin] future: M::Working },
     }
 }
 
 /// The parts of a request whose body is being read.
-pub(super) struct Reading<S, R> {
+pub(super) struct Reading<S, R, M> {
     pub(super) head: Parts,
     pub(super) key: Key,
     /// This service was polled ready.
     pub(super) service: S,
-    pub(super) core: Core<R>,
+    pub(super) core: Core<R, M>,
     pub(super) settings: Arc<Settings>,
 }
 
-impl<S, R, B, C> Future for ResponseFuture<S, R, B, C>
+impl<S, R, M, B, C> Future for ResponseFuture<S, R, M, B, C>
 where
-    S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
-    B: Body + From<Bytes> + Unpin + Send + 'static,
-    C: Body + Unpin + Send + 'static,
-    C::Error: Send,
+    S: Service<Request<B>, Response = Response<C>>,
+    M: Mode<S, R, B, C>,
+    B: Body + From<Bytes> + Unpin,
+    C: Body + Unpin,
 {
     type Output = Result<Response<BufferedBody<C>>, S::Error>;
 
@@ -109,17 +102,14 @@ where
     }
 }
 
-impl<S, R> Reading<S, R> {
+impl<S, R, M> Reading<S, R, M> {
     /// Continues with the body.
-    fn end<B, C>(self, collected: Collected<B>) -> Phase<S, R, B, C>
+    fn end<B, C>(self, collected: Collected<B>) -> Phase<S, R, M, B, C>
     where
-        S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Send,
-        R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
-        B: Body + From<Bytes> + Send + 'static,
-        C: Body + Unpin + Send + 'static,
-        C::Error: Send,
+        S: Service<Request<B>, Response = Response<C>>,
+        M: Mode<S, R, B, C>,
+        B: From<Bytes> + Body,
+        C: Body + Unpin,
     {
         let Self { head, key, service, core, settings } = self;
         let data = match collected {
@@ -133,15 +123,16 @@ impl<S, R> Reading<S, R> {
         let fingerprint = Some(fingerprint(&head, Some(&data)));
         let identity = Ok(Some(Identity { key, fingerprint }));
         let request = Request::from_parts(head, B::from(data));
-        let future = core.layer(Bare(service)).call(Identified { request, identity });
+        let future = M::work(core, service, Identified { request, identity });
         Phase::Working { future }
     }
 }
 
-impl<S, R, B, C> fmt::Debug for ResponseFuture<S, R, B, C>
+impl<S, R, M, B, C> fmt::Debug for ResponseFuture<S, R, M, B, C>
 where
     S: Service<Request<B>, Response = Response<C>>,
     C: Body + Unpin,
+    M: Mode<S, R, B, C>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match &self.phase {

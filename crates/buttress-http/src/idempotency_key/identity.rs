@@ -11,14 +11,14 @@ use super::unusable::UnusableRequest;
 
 /// A request whose identity is found before the core asks for it.
 #[derive(Debug)]
-pub(super) struct Identified<B> {
+pub struct Identified<B> {
     pub(super) request: Request<B>,
     pub(super) identity: Result<Option<Identity>, InvalidKey>,
 }
 
 /// Returns the identity of an [`Identified`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known;
+pub struct Known;
 
 impl<B> Identify<Identified<B>> for Known {
     fn identify(&self, request: &Identified<B>) -> Result<Option<Identity>, InvalidKey> {

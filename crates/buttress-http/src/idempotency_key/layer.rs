@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::InvalidConfig;
-use buttress::idempotency::{Config, Handle, IdempotencyLayer, Store};
+use buttress::idempotency::{Config, Detached, Handle, IdempotencyLayer, Plain, Store};
 use http::header::{SET_COOKIE, WWW_AUTHENTICATE};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
@@ -33,7 +33,7 @@ const OF_ONE_CALLER: [HeaderName; 5] = [
 ];
 
 /// The layer of the core that runs the calls.
-pub(super) type Core<R> = IdempotencyLayer<Known, StoredResponse, ResponseTape, R>;
+pub(super) type Core<R, M> = IdempotencyLayer<Known, StoredResponse, ResponseTape, R, M>;
 
 /// The default `Retry-After` of a key in flight. It is shorter than a lease because most handlers
 /// are short.
@@ -64,8 +64,8 @@ pub(super) struct Settings {
 /// A layer that runs a request with an `Idempotency-Key` once. It answers every repetition with the
 /// same response. See the [module](super).
 #[must_use]
-pub struct IdempotencyKeyLayer<R = Respond> {
-    core: Core<R>,
+pub struct IdempotencyKeyLayer<R = Respond, M = Plain> {
+    core: Core<R, M>,
     settings: Arc<Settings>,
 }
 
@@ -133,7 +133,7 @@ impl IdempotencyKeyLayer {
     }
 }
 
-impl<R> IdempotencyKeyLayer<R> {
+impl<R, M> IdempotencyKeyLayer<R, M> {
     /// Sets the methods that the layer protects. Requests with other methods pass unchanged.
     /// Default: `POST` and `PATCH`, the methods that are not idempotent by definition.
     pub fn methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
@@ -224,11 +224,19 @@ impl<R> IdempotencyKeyLayer<R> {
     /// Answers refusals through `reject`. Default: [`Respond`]. A [challenge](Respond::challenge)
     /// of `reject` is also the challenge to an [unauthenticated](Scope::Unauthenticated) caller,
     /// unless [`unusable`](Self::unusable) answers that request.
-    pub fn reject<R2: 'static>(self, reject: R2) -> IdempotencyKeyLayer<R2> {
+    pub fn reject<R2: 'static>(self, reject: R2) -> IdempotencyKeyLayer<R2, M> {
         let known = (&reject as &dyn Any).downcast_ref::<RespondChallenge>();
         let challenge = known.map_or(BEARER, |known| known.challenge().clone());
         let Self { core, settings } = self.with(|settings| settings.challenge = challenge);
         IdempotencyKeyLayer { core: core.reject(reject), settings }
+    }
+
+    /// Runs each handler on a separate task. A client that disconnects does not stop the handler,
+    /// and its retry finds the response. [`IdempotencyLayer::detached`] says what this needs of a
+    /// boxed service. Default: a handler runs with its request.
+    pub fn detached(self) -> IdempotencyKeyLayer<R, Detached<M>> {
+        let Self { core, settings } = self;
+        IdempotencyKeyLayer { core: core.detached(), settings }
     }
 
     /// Returns the operator's view. Its numbers exclude [unusable](UnusableRequest) requests and
@@ -245,21 +253,21 @@ impl<R> IdempotencyKeyLayer<R> {
     }
 }
 
-impl<S, R: Clone> Layer<S> for IdempotencyKeyLayer<R> {
-    type Service = IdempotencyKey<S, R>;
+impl<S, R: Clone, M: Clone> Layer<S> for IdempotencyKeyLayer<R, M> {
+    type Service = IdempotencyKey<S, R, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
         IdempotencyKey { inner, core: self.core.clone(), settings: self.settings.clone() }
     }
 }
 
-impl<R: Clone> Clone for IdempotencyKeyLayer<R> {
+impl<R: Clone, M: Clone> Clone for IdempotencyKeyLayer<R, M> {
     fn clone(&self) -> Self {
         Self { core: self.core.clone(), settings: self.settings.clone() }
     }
 }
 
-impl<R> fmt::Debug for IdempotencyKeyLayer<R> {
+impl<R, M> fmt::Debug for IdempotencyKeyLayer<R, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotencyKeyLayer")
             .field("core", &self.core)

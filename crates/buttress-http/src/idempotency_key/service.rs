@@ -4,31 +4,31 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use buttress::Reject;
-use buttress::idempotency::{Handle, Identity};
+use buttress::idempotency::{Handle, Identity, Plain};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::body::BufferedBody;
 use super::collect::{Collect, exceeds};
 use super::future::{Phase, Reading, ResponseFuture};
 use super::identity::{Found, Identified, fingerprint};
 use super::layer::{Core, Settings};
+use super::mode::Mode;
 use super::unusable::UnusableRequest;
 use crate::respond::Respond;
 
 /// A service that runs a request with an `Idempotency-Key` once. Made by
 /// [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer).
-pub struct IdempotencyKey<S, R = Respond> {
+pub struct IdempotencyKey<S, R = Respond, M = Plain> {
     pub(super) inner: S,
-    pub(super) core: Core<R>,
+    pub(super) core: Core<R, M>,
     pub(super) settings: Arc<Settings>,
 }
 
-impl<S, R> IdempotencyKey<S, R> {
+impl<S, R, M> IdempotencyKey<S, R, M> {
     /// Returns the operator's view, as
     /// [`IdempotencyKeyLayer::handle`](super::IdempotencyKeyLayer::handle) does.
     #[must_use]
@@ -37,19 +37,17 @@ impl<S, R> IdempotencyKey<S, R> {
     }
 }
 
-impl<S, R, B, C> Service<Request<B>> for IdempotencyKey<S, R>
+impl<S, R, M, B, C> Service<Request<B>> for IdempotencyKey<S, R, M>
 where
-    S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
-    B: Body + From<Bytes> + Unpin + Send + 'static,
-    C: Body + Unpin + Send + 'static,
-    C::Error: Send,
+    S: Service<Request<B>, Response = Response<C>> + Clone,
+    R: Clone,
+    M: Mode<S, R, B, C>,
+    B: Body + From<Bytes> + Unpin,
+    C: Body + Unpin,
 {
     type Response = Response<BufferedBody<C>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, R, B, C>;
+    type Future = ResponseFuture<S, R, M, B, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -60,16 +58,14 @@ where
     }
 }
 
-impl<S, R> IdempotencyKey<S, R> {
-    fn begin<B, C>(&mut self, request: Request<B>) -> Phase<S, R, B, C>
+impl<S, R, M> IdempotencyKey<S, R, M> {
+    fn begin<B, C>(&mut self, request: Request<B>) -> Phase<S, R, M, B, C>
     where
-        S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Send,
-        R: Reject<Response<BufferedBody<C>>, S::Error> + Clone,
-        B: Body + From<Bytes> + Unpin + Send + 'static,
-        C: Body + Unpin + Send + 'static,
-        C::Error: Send,
+        S: Service<Request<B>, Response = Response<C>> + Clone,
+        R: Clone,
+        M: Mode<S, R, B, C>,
+        B: Body + From<Bytes> + Unpin,
+        C: Body + Unpin,
     {
         if !self.settings.methods.contains(request.method()) {
             return Phase::Passing { future: self.inner.call(request) };
@@ -98,8 +94,8 @@ impl<S, R> IdempotencyKey<S, R> {
             Found::Invalid(error) => Err(error),
         };
         let request = Request::from_parts(head, body);
-        let service = Bare(self.take_ready());
-        let future = self.core.layer(service).call(Identified { request, identity });
+        let service = self.take_ready();
+        let future = M::work(self.core.clone(), service, Identified { request, identity });
         Phase::Working { future }
     }
 
@@ -114,10 +110,11 @@ impl<S, R> IdempotencyKey<S, R> {
 }
 
 impl Settings {
-    pub(super) fn refuse<S, R, B, C>(&self, request: UnusableRequest) -> Phase<S, R, B, C>
+    pub(super) fn refuse<S, R, M, B, C>(&self, request: UnusableRequest) -> Phase<S, R, M, B, C>
     where
         S: Service<Request<B>, Response = Response<C>>,
         C: Body + Unpin,
+        M: Mode<S, R, B, C>,
     {
         let response = match &self.unusable {
             Some(unusable) => unusable(&request),
@@ -128,14 +125,14 @@ impl Settings {
     }
 }
 
-impl<S: Clone, R: Clone> Clone for IdempotencyKey<S, R> {
+impl<S: Clone, R: Clone, M: Clone> Clone for IdempotencyKey<S, R, M> {
     fn clone(&self) -> Self {
         let (core, settings) = (self.core.clone(), self.settings.clone());
         Self { inner: self.inner.clone(), core, settings }
     }
 }
 
-impl<S: fmt::Debug, R> fmt::Debug for IdempotencyKey<S, R> {
+impl<S: fmt::Debug, R, M> fmt::Debug for IdempotencyKey<S, R, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotencyKey").field("inner", &self.inner).finish_non_exhaustive()
     }
@@ -143,7 +140,7 @@ impl<S: fmt::Debug, R> fmt::Debug for IdempotencyKey<S, R> {
 
 /// The inner service in the form that the core calls.
 #[derive(Clone, Debug)]
-pub(super) struct Bare<S>(pub(super) S);
+pub struct Bare<S>(pub(super) S);
 
 impl<S, B, C> Service<Identified<B>> for Bare<S>
 where
@@ -166,7 +163,7 @@ where
 pin_project! {
     /// The response of a [`Bare`].
     #[derive(Debug)]
-    pub(super) struct BareFuture<F> {
+    pub struct BareFuture<F> {
         #[pin]
         future: F,
     }

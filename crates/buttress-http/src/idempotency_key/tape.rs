@@ -52,7 +52,7 @@ pub fn kept_by_default(head: &Parts) -> bool {
 
 /// Records responses, and replays them with a mark.
 #[derive(Clone)]
-pub(super) struct ResponseTape {
+pub struct ResponseTape {
     pub(super) settings: Arc<Settings>,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Debug for ResponseTape {
 }
 
 /// A response whose body is read up to its end or the cap.
-pub(super) struct Recording<B: Body, E> {
+pub struct Recording<B: Body, E> {
     stage: Stage<B, E>,
 }
 

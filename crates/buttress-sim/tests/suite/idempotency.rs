@@ -35,6 +35,24 @@ pub(crate) fn once(
     Ok((layer.handle(), layer.layer(server)))
 }
 
+/// As [`once`], on tasks of their own.
+pub(crate) fn detached(
+    config: Config,
+    store: MemoryStore<Served>,
+    number: impl Fn(&Request) -> u64 + Clone + Send + 'static,
+    server: Station,
+) -> Result<
+    (
+        Handle,
+        impl Service<Request, Response = Served, Error = Failure, Future: Send> + Clone + Send + 'static,
+    ),
+    InvalidConfig,
+> {
+    let key = move |request: &Request| Key::new(&number(request).to_string());
+    let layer = IdempotencyLayer::new(config, store, key)?.detached();
+    Ok((layer.handle(), layer.layer(server)))
+}
+
 pub(crate) fn config(world: &World) -> Config {
     Config::new().clock(world.clock()).spawner(world.spawner()).rng(world.rng("claims"))
 }
@@ -216,11 +234,12 @@ fn the_same_seed_is_the_same_run() {
     let faults = Faults::new().at(sec(5), sec(1), "server", Fault::Crash);
     let scenario = Scenario::new("same", sec(20)).load(load).faults(faults);
     let outcome = check_determinism(&scenario, |world| {
-        let config = config(world).observer(world.observer()).result_lifetime(ms(300)).detached(30);
+        let config =
+            config(world).observer(world.observer()).result_lifetime(ms(300)).max_detached(30);
         let server =
             Server::new("server", Distribution::exponential(ms(40))).servers(5).errors(0.1);
         let store = MemoryStore::with_capacity(world.clock(), 15)?;
-        Ok(once(config, store, |request| request.key, world.server(server)?)?.1)
+        Ok(detached(config, store, |request| request.key, world.server(server)?)?.1)
     });
     let outcome = outcome.unwrap();
     assert!(

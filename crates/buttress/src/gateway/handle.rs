@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::machinery::counters::{Counters, counters};
+use crate::machinery::guard::Guard;
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
@@ -101,9 +102,15 @@ impl Request {
     }
 }
 
+impl Guard for Request {
+    fn give_back(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
 impl Drop for Request {
     fn drop(&mut self) {
-        self.end(End::Abandoned);
+        self.give_back();
     }
 }
 

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::backends::Backends;
-use super::future::ResponseFuture;
-use super::handle::{Counted, CountedRoute, End, Handle, OfBackend, Request, Unrouted};
+use super::future::{ResponseFuture, Sent, Stop};
+use super::handle::{Counted, CountedRoute, Handle, OfBackend, Request, Unrouted};
 use super::observer::Slot;
 use super::route::{Authorize, Decision, Route};
 use crate::machinery::counters::Counters;
@@ -24,7 +24,10 @@ use crate::vocabulary::reject::{AsError, Reject};
 /// [module](super) explains the pattern.
 ///
 /// All clones share one state.
-pub struct Gateway<Req, S, X, R = AsError> {
+pub struct Gateway<Req, S, X, R = AsError>
+where
+    S: Service<Req>,
+{
     routes: Arc<Routes<Req, S>>,
     counted: Arc<Counted>,
     observer: Slot,
@@ -32,9 +35,19 @@ pub struct Gateway<Req, S, X, R = AsError> {
     reject: R,
 }
 
-struct Routes<Req, S> {
+struct Routes<Req, S: Service<Req>> {
     routes: Vec<Built<Req, S>>,
+    /// Boxes the work of a request, so it needs `Req: 'static` and `S: 'static`. The service must not ask for
+    /// that: the check that an async block is `Send` forgets it of a boxed backend. The constructor knows it.
+    begin: Begin<Req, S>,
 }
+
+type Begin<Req, S> = fn(
+    Arc<Routes<Req, S>>,
+    Arc<Counted>,
+    usize,
+    Req,
+) -> Sent<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
 /// A route with its parts.
 struct Built<Req, S> {
@@ -42,14 +55,13 @@ struct Built<Req, S> {
     backends: Backends<S>,
 }
 
-/// The service's own failure, or a refusal of the gateway.
-enum Stop<E> {
-    Failed(E),
-    Refused(Error),
-}
-
-impl<Req, S: Clone, X> Gateway<Req, S, X>
+impl<Req, S, X> Gateway<Req, S, X>
 where
+    Req: Send + 'static,
+    S: Service<Req> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Send,
+    S::Error: Send,
     X: Fn(&Req) -> Option<&str>,
 {
     /// Creates a gateway over `routes`. `extract` returns the name of the route that a request
@@ -111,12 +123,12 @@ where
         let name = name.into();
         let common = common(name, Pattern::Gateway);
         let counted = Counted { name, common, routes: counted, no_route: Counters::new() };
-        let routes = Arc::new(Routes { routes: built });
+        let routes = Arc::new(Routes { routes: built, begin });
         Ok(Self { routes, counted: Arc::new(counted), observer, extract, reject: AsError })
     }
 }
 
-impl<Req, S, X, R> Gateway<Req, S, X, R> {
+impl<Req, S: Service<Req>, X, R> Gateway<Req, S, X, R> {
     /// Sets how refusals and timeouts are returned. Default: as errors, through [`AsError`].
     pub fn reject<R2>(self, reject: R2) -> Gateway<Req, S, X, R2> {
         let Self { routes, counted, observer, extract, .. } = self;
@@ -143,17 +155,13 @@ impl<Req, S, X, R> Gateway<Req, S, X, R> {
 
 impl<Req, S, X, R> Service<Req> for Gateway<Req, S, X, R>
 where
-    Req: Send + 'static,
-    S: Service<Req> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Response: Send,
-    S::Error: Send,
+    S: Service<Req>,
     X: Fn(&Req) -> Option<&str>,
-    R: Reject<S::Response, S::Error> + Clone + Send + 'static,
+    R: Reject<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Response, S::Error>;
+    type Future = ResponseFuture<S::Response, S::Error, R>;
 
     /// Always returns ready, because the route of a request is known only in `call`.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -169,24 +177,35 @@ where
             self.counted.no_route.add(Unrouted::NoRoute);
             let error = Error::gateway(ErrorKind::NoRoute, self.counted.name);
             self.counted.common.refused(|| error.clone());
-            return ResponseFuture::new(async move { reject.reject(error) });
+            return ResponseFuture::refused(error, reject);
         };
-        let mut begun = Request::begin(self.counted.clone(), index);
-        let (routes, counted) = (self.routes.clone(), self.counted.clone());
-        let limit = counted.routes.get(index).and_then(|route| route.time_limit.clone());
-        let sent = send(routes, counted, index, request);
-        match limit {
-            Some(limit) => {
-                // The time counts from here, not from the first poll.
-                let limited = limit.run(sent);
-                ResponseFuture::new(async move {
-                    let ended = limited.await.unwrap_or_else(|error| Err(Stop::Refused(error)));
-                    finish(ended, &mut begun, &reject)
-                })
-            }
-            None => ResponseFuture::new(async move { finish(sent.await, &mut begun, &reject) }),
-        }
+        let begun = Request::begin(self.counted.clone(), index);
+        let begin = self.routes.begin;
+        let sent = begin(self.routes.clone(), self.counted.clone(), index, request);
+        ResponseFuture::sent(sent, begun, reject)
     }
+}
+
+/// Boxes the work of a request, within the time limit of its route.
+fn begin<Req, S>(
+    routes: Arc<Routes<Req, S>>,
+    counted: Arc<Counted>,
+    index: usize,
+    request: Req,
+) -> Sent<S::Response, S::Error>
+where
+    Req: Send + 'static,
+    S: Service<Req> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Send,
+    S::Error: Send,
+{
+    let limit = counted.routes.get(index).and_then(|route| route.time_limit.clone());
+    let sent = send(routes, counted, index, request);
+    let Some(limit) = limit else { return Box::pin(sent) };
+    // The time counts from here, not from the first poll.
+    let limited = limit.run(sent);
+    Box::pin(async move { limited.await.unwrap_or_else(|error| Err(Stop::Refused(error))) })
 }
 
 /// Runs route, authorization, limiter and backend in this order, so that a refused request spends
@@ -232,28 +251,7 @@ where
     service.call(request).await.map_err(Stop::Failed)
 }
 
-fn finish<Res, E, R: Reject<Res, E>>(
-    ended: Result<Res, Stop<E>>,
-    begun: &mut Request,
-    reject: &R,
-) -> Result<Res, E> {
-    match ended {
-        Ok(answer) => {
-            begun.end(End::Answered);
-            Ok(answer)
-        }
-        Err(Stop::Failed(error)) => {
-            begun.end(End::Failed);
-            Err(error)
-        }
-        Err(Stop::Refused(error)) => {
-            begun.end(End::of(&error));
-            reject.reject(error)
-        }
-    }
-}
-
-impl<Req, S, X: Clone, R: Clone> Clone for Gateway<Req, S, X, R> {
+impl<Req, S: Service<Req>, X: Clone, R: Clone> Clone for Gateway<Req, S, X, R> {
     fn clone(&self) -> Self {
         Self {
             routes: self.routes.clone(),
@@ -265,7 +263,7 @@ impl<Req, S, X: Clone, R: Clone> Clone for Gateway<Req, S, X, R> {
     }
 }
 
-impl<Req, S, X, R> fmt::Debug for Gateway<Req, S, X, R> {
+impl<Req, S: Service<Req>, X, R> fmt::Debug for Gateway<Req, S, X, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway").field("handle", &self.handle()).finish_non_exhaustive()
     }

@@ -83,7 +83,7 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
     pub(super) sweep_interval: Duration,
     pub(super) sweep_batch: usize,
-    pub(super) detached: Option<u32>,
+    pub(super) max_detached: u32,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) rng: Rng,
     /// `None` for tokio's, if there is a runtime.
@@ -113,7 +113,7 @@ impl Config {
             lost_claim: LostClaim::Refuse,
             sweep_interval: Duration::from_secs(60),
             sweep_batch: 500,
-            detached: None,
+            max_detached: 1000,
             rng: Rng::default(),
             spawner: Spawner::default(),
             common: Common::default(),
@@ -234,11 +234,11 @@ impl Config {
     }
 
     setters! {
-        /// Runs each handler on a separate task, at most `max` concurrently. A caller that drops the
-        /// call does not stop the handler, and its retry finds the answer.
-        ///
-        /// Default: off. A call above `max` is refused. At least 1.
-        pub fn detached(max: u32) => Some(max);
+        /// Sets how many handlers of a [detached](super::IdempotencyLayer::detached) layer may run
+        /// concurrently. At least 1. Default: 1000. A call above the limit is refused as
+        /// [`DetachedFull`](crate::ErrorKind::DetachedFull). The setting has no effect on other layers,
+        /// whose handlers run with their callers.
+        pub fn max_detached(handlers: u32);
 
         /// Sets the source of claim ids. Default: a separate source with a random seed.
         ///
@@ -265,7 +265,7 @@ impl Config {
         check_duration("patience", self.patience)?;
         check_duration("sweep-interval", self.sweep_interval)?;
         check_at_least("sweep-batch", self.sweep_batch, 1)?;
-        check_at_least("detached", self.detached.unwrap_or(1), 1)
+        check_at_least("max-detached", self.max_detached, 1)
     }
 }
 

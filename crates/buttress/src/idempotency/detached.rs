@@ -1,118 +1,92 @@
-//! Handlers on separate tasks: their number, and waiting for their end.
+//! Handlers on separate tasks.
 
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
+use tower::Service;
 
+use super::claim::{Form, sealed};
+use super::handler::{Entry, Runs, Work};
 use super::shared::Shared;
+use super::tape::Tape;
 use crate::context::Context as RequestContext;
-use crate::sync::{Mutex, lock};
 use crate::vocabulary::error::{Error, ErrorKind};
 
-/// The handlers of a layer that run detached.
-pub(super) struct Detached {
-    /// `None` if handlers run with their callers.
-    pub(super) max: Option<u32>,
-    running: Mutex<Running>,
-    idle: Notify,
+/// Mode of a layer whose handlers run on separate tasks. Made by
+/// [`IdempotencyLayer::detached`](super::IdempotencyLayer::detached). `M` chooses the request type of
+/// the inner service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detached<M>(pub(super) M);
+
+impl<Req, V, M: Form<Req, V>> Form<Req, V> for Detached<M> {
+    type Request = M::Request;
+
+    fn form(&self, request: Req, held: sealed::Held<'_, V>) -> (Self::Request, sealed::Handed<V>) {
+        self.0.form(request, held)
+    }
 }
 
-struct Running {
-    handlers: u32,
-    draining: bool,
+/// A task outlives its caller, so everything in it is `'static`. It has the context of the caller, but
+/// not its deadline: the handler must end although the caller has left.
+impl<S, Q, T, M> Runs<S, Q, T> for Detached<M>
+where
+    S: Service<Q, Response: Send, Error: Send, Future: Send> + Send + 'static,
+    Q: Send + 'static,
+    T: Tape<S::Response, S::Error, Recording: Send> + Send + 'static,
+    T::Value: Clone + Send + 'static,
+{
+    const DETACHED: bool = true;
+    type Run = OnTask<S::Response, S::Error, T::Value>;
+
+    fn run(work: Work<S, Q, T>, entry: Entry<T::Value>) -> Self::Run {
+        let (sender, receiver) = oneshot::channel();
+        let Entry { shared, entered } = entry;
+        let context = RequestContext::current().without_deadline();
+        let spawned = shared.spawn(context.scope(async move {
+            let ended = caught(work).await;
+            drop(entered);
+            // The caller may have dropped the call.
+            drop(sender.send(ended));
+        }));
+        OnTask { receiver, shared, spawned }
+    }
 }
 
-impl Detached {
-    pub(super) fn new(max: Option<u32>) -> Self {
-        let running = Mutex::new(Running { handlers: 0, draining: false });
-        Self { max, running, idle: Notify::new() }
-    }
+/// A handler on a separate task. The caller polls this future.
+pub struct OnTask<Res, E, V> {
+    receiver: oneshot::Receiver<Reply<Res, E>>,
+    shared: Arc<Shared<V>>,
+    spawned: bool,
+}
 
-    pub(super) fn running(&self) -> u32 {
-        lock(&self.running).handlers
-    }
+/// The result of a handler, or its panic.
+type Reply<Res, E> = Result<Result<Result<Res, E>, Error>, Box<dyn Any + Send>>;
 
-    /// Returns a place for one more handler, or the reason why there is none.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Entered, ErrorKind> {
-        let mut running = lock(&self.running);
-        if running.draining {
-            return Err(ErrorKind::ShuttingDown);
-        }
-        if running.handlers >= self.max.unwrap_or(u32::MAX) {
-            return Err(ErrorKind::DetachedFull);
-        }
-        running.handlers += 1;
-        Ok(Entered { detached: self.clone() })
-    }
+impl<Res, E, V> Future for OnTask<Res, E, V> {
+    type Output = Result<Result<Res, E>, Error>;
 
-    /// Admits no further handler, and waits for the running ones.
-    pub(super) async fn drain(&self) {
-        lock(&self.running).draining = true;
-        loop {
-            let mut idle = pin!(self.idle.notified());
-            // Registered before the check, so that an end in between is not missed.
-            idle.as_mut().enable();
-            if self.running() == 0 {
-                return;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match ready!(Pin::new(&mut self.receiver).poll(cx)) {
+            Ok(Ok(ended)) => Poll::Ready(ended),
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // The task was dropped together with its runtime, or never began.
+            Err(_) => {
+                let refused = self.shared.refuse(ErrorKind::ShuttingDown, None);
+                Poll::Ready(Err(if self.spawned { refused.after_an_attempt() } else { refused }))
             }
-            idle.await;
         }
     }
 }
 
-impl fmt::Debug for Detached {
+impl<Res, E, V> fmt::Debug for OnTask<Res, E, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Detached").field("max", &self.max).finish_non_exhaustive()
-    }
-}
-
-/// A handler that runs detached. Dropping it releases its place.
-pub(super) struct Entered {
-    detached: Arc<Detached>,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let handlers = {
-            let mut running = lock(&self.detached.running);
-            running.handlers -= 1;
-            running.handlers
-        };
-        if handlers == 0 {
-            self.detached.idle.notify_waiters();
-        }
-    }
-}
-
-/// Runs a handler on a separate task, and waits for it. The task has the context of the caller, but not its deadline: the
-/// handler must end although the caller has left.
-pub(super) async fn detach<V, A: Send + 'static>(
-    shared: &Shared<V>,
-    entered: Entered,
-    running: impl Future<Output = Result<A, Error>> + Send + 'static,
-) -> Result<A, Error> {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let context = RequestContext::current().without_deadline();
-    let spawned = shared.spawn(context.scope(async move {
-        let ended = caught(running).await;
-        drop(entered);
-        // The caller may have dropped the call.
-        drop(sender.send(ended));
-    }));
-    match receiver.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        // The task was dropped together with its runtime, or never began.
-        Err(_) => {
-            let refused = shared.refuse(ErrorKind::ShuttingDown, None);
-            Err(if spawned { refused.after_an_attempt() } else { refused })
-        }
+        f.debug_struct("OnTask").field("spawned", &self.spawned).finish_non_exhaustive()
     }
 }
 

@@ -11,26 +11,23 @@ use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::Reject;
 
-/// A call that waits before its handler begins, or whose handler runs on a separate task.
-pub(super) type Waiting<A> = Pin<Box<dyn Future<Output = Result<A, Error>> + Send>>;
-
 pin_project! {
     /// The response of an [`Idempotency`](super::Idempotency) service. Dropping it cancels the call,
-    /// unless it runs detached.
+    /// unless it runs detached. `W` is a call that [waits](super::Waiting).
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, Res, E, T, R>
+    pub struct ResponseFuture<F, W, Res, E, T, R>
     where
         T: Tape<Res, E>,
     {
         #[pin]
-        phase: Phase<F, Res, E, T>,
+        phase: Phase<F, W, Res, E, T>,
         reject: R,
     }
 }
 
 pin_project! {
     #[project = PhaseProj]
-    pub(super) enum Phase<F, Res, E, T>
+    pub(super) enum Phase<F, W, Res, E, T>
     where
         T: Tape<Res, E>,
     {
@@ -38,23 +35,24 @@ pin_project! {
         Passing { #[pin] future: F },
         // The call that runs the handler.
         Running { #[pin] running: Running<F, T, Res, E> },
-        // A call that has to wait.
-        Waiting { waiting: Waiting<Result<Res, E>> },
+        // A call that has to wait. It is boxed because it is large.
+        Waiting { waiting: Pin<Box<W>> },
         // An answer that was stored.
         Answered { answer: Option<Result<Result<Res, E>, Error>> },
     }
 }
 
-impl<F, Res, E, T: Tape<Res, E>, R> ResponseFuture<F, Res, E, T, R> {
+impl<F, W, Res, E, T: Tape<Res, E>, R> ResponseFuture<F, W, Res, E, T, R> {
     #[inline(always)]
-    pub(super) fn new(phase: Phase<F, Res, E, T>, reject: R) -> Self {
+    pub(super) fn new(phase: Phase<F, W, Res, E, T>, reject: R) -> Self {
         Self { phase, reject }
     }
 }
 
-impl<F, Res, E, T, R> Future for ResponseFuture<F, Res, E, T, R>
+impl<F, W, Res, E, T, R> Future for ResponseFuture<F, W, Res, E, T, R>
 where
     F: Future<Output = Result<Res, E>>,
+    W: Future<Output = Result<Result<Res, E>, Error>>,
     T: Tape<Res, E>,
     T::Value: Clone + Send + 'static,
     R: Reject<Res, E>,
@@ -77,7 +75,7 @@ where
     }
 }
 
-impl<F, Res, E, T: Tape<Res, E>, R> fmt::Debug for ResponseFuture<F, Res, E, T, R> {
+impl<F, W, Res, E, T: Tape<Res, E>, R> fmt::Debug for ResponseFuture<F, W, Res, E, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match &self.phase {
             Phase::Passing { .. } => "passing",

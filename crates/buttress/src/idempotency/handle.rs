@@ -1,9 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::detached::Detached;
 use super::shared::{Counter, Shared};
 use super::store::Size;
+use super::tasks::Tasks;
 use crate::sync::Ordering;
 use crate::vocabulary::observe::Common;
 
@@ -19,7 +19,7 @@ pub struct Handle {
 trait View: Send + Sync {
     fn stats(&self) -> Stats;
     fn common(&self) -> &Common;
-    fn detached(&self) -> &Arc<Detached>;
+    fn tasks(&self) -> &Arc<Tasks>;
 }
 
 impl Handle {
@@ -27,7 +27,7 @@ impl Handle {
         Self { view: shared }
     }
 
-    /// Stops starting handlers, and waits until the running [detached](super::Config::detached)
+    /// Stops starting handlers, and waits until the running [detached](super::IdempotencyLayer::detached)
     /// handlers have ended.
     ///
     /// Calls that would have started a handler are refused with
@@ -38,7 +38,7 @@ impl Handle {
     /// # Cancel safety
     /// Dropping the future ends the wait. The layer still starts no handler.
     pub async fn drain(&self) {
-        self.view.detached().drain().await;
+        self.view.tasks().drain().await;
     }
 
     pub(super) fn common(&self) -> &Common {
@@ -80,7 +80,7 @@ impl<V: Send + 'static> View for Shared<V> {
             passed: common.count_calls.then(|| counters.sum(Counter::Passed)),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             waiting: self.lines.waiting(),
-            detached: self.detached.running(),
+            detached: self.tasks.running(),
             store: self.store.held(),
         }
     }
@@ -89,8 +89,8 @@ impl<V: Send + 'static> View for Shared<V> {
         &self.config.common
     }
 
-    fn detached(&self) -> &Arc<Detached> {
-        &self.detached
+    fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
     }
 }
 

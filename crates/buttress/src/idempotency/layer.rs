@@ -5,6 +5,7 @@ use tower::Layer;
 
 use super::claim::{Plain, Transactional};
 use super::config::Config;
+use super::detached::Detached;
 use super::handle::Handle;
 use super::identity::{Fingerprinted, Fixed, IntoKey, Scoped};
 use super::key::Fingerprint;
@@ -19,7 +20,8 @@ use crate::vocabulary::reject::AsError;
 /// [module](super) explains the pattern.
 ///
 /// `X` finds the key of a request. `V` is the stored value. `T` converts between answers and stored
-/// values. `R` converts refusals to answers. `M` chooses the request type of the inner service.
+/// values. `R` converts refusals to answers. `M` chooses
+/// the request type of the inner service, and the task of its calls.
 #[must_use]
 pub struct IdempotencyLayer<X, V, T = Answers, R = AsError, M = Plain> {
     shared: Arc<Shared<V>>,
@@ -155,6 +157,18 @@ impl<X, V, T, R, M> IdempotencyLayer<X, V, T, R, M> {
     pub fn reject<R2>(self, reject: R2) -> IdempotencyLayer<X, V, T, R2, M> {
         let Self { shared, identify, tape, form, .. } = self;
         IdempotencyLayer { shared, identify, tape, reject, form }
+    }
+
+    /// Runs each handler on a separate task. A caller that drops the call does not stop the handler,
+    /// and its retry finds the answer. At most [`max_detached`](super::Config::max_detached)
+    /// handlers run concurrently. Default: a handler runs with its caller.
+    ///
+    /// A task needs a `'static` service. The compiler does not see that an async block with this
+    /// layer over a boxed service is `Send`. Put `BoxCloneSyncService::new(..)` around the layer, or
+    /// write `tokio::spawn(service.oneshot(request))`.
+    pub fn detached(self) -> IdempotencyLayer<X, V, T, R, Detached<M>> {
+        let Self { shared, identify, tape, reject, form } = self;
+        IdempotencyLayer { shared, identify, tape, reject, form: Detached(form) }
     }
 
     fn identify<X2>(self, wrap: impl FnOnce(X) -> X2) -> IdempotencyLayer<X2, V, T, R, M> {

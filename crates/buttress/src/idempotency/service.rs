@@ -4,12 +4,14 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
-use super::call::{Begin, Call};
+use super::call::{Call, Waiting};
 use super::claim::{Form, sealed};
 use super::future::{Phase, ResponseFuture};
 use super::handle::Handle;
+use super::handler::Runs;
 use super::holding::Holding;
 use super::identity::Identify;
+use super::owning::Begin;
 use super::running::Running;
 use super::shared::{Counter, Shared};
 use super::store::{ClaimId, Claimed};
@@ -51,17 +53,16 @@ impl<S, X, V: Send + 'static, T, R, M> Idempotency<S, X, V, T, R, M> {
 
 impl<S, X, V, T, R, M, Req> Service<Req> for Idempotency<S, X, V, T, R, M>
 where
-    S: Service<M::Request, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
-    Req: Send + 'static,
+    S: Service<<M as Form<Req, V>>::Request> + Clone,
     X: Identify<Req>,
-    M: Form<Req, V, Request: Send> + Send + 'static,
-    T: Tape<S::Response, S::Error, Value = V, Recording: Send> + Clone + Send + 'static,
+    M: Form<Req, V> + Runs<S, <M as Form<Req, V>>::Request, T>,
+    T: Tape<S::Response, S::Error, Value = V> + Clone,
     R: Reject<S::Response, S::Error> + Clone,
     V: Clone + Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, S::Response, S::Error, T, R>;
+    type Future = Calling<S, Req, T, R, M, V>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -99,7 +100,7 @@ where
             }
             Ok(Claimed::Owned) => {
                 let holding = Holding::new(shared, identity, claim);
-                if shared.config.detached.is_some() {
+                if M::DETACHED {
                     return self.wait(request, Begin::Holding(holding), true);
                 }
                 let (request, handed) = self.form.form(request, sealed::Held(Some(&holding)));
@@ -129,12 +130,11 @@ impl<S, X, V, T, R, M> Idempotency<S, X, V, T, R, M> {
         request: Req,
         begin: Begin<V>,
         ready: bool,
-    ) -> ResponseFuture<S::Future, S::Response, S::Error, T, R>
+    ) -> Calling<S, Req, T, R, M, V>
     where
-        S: Service<M::Request, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
-        Req: Send + 'static,
-        M: Form<Req, V, Request: Send> + Send + 'static,
-        T: Tape<S::Response, S::Error, Value = V, Recording: Send> + Clone + Send + 'static,
+        S: Service<<M as Form<Req, V>>::Request> + Clone,
+        M: Form<Req, V> + Runs<S, <M as Form<Req, V>>::Request, T>,
+        T: Tape<S::Response, S::Error, Value = V> + Clone,
         R: Clone,
         V: Clone + Send + 'static,
     {
@@ -142,14 +142,27 @@ impl<S, X, V, T, R, M> Idempotency<S, X, V, T, R, M> {
         let service = if ready { std::mem::replace(&mut self.inner, fresh) } else { fresh };
         let (tape, form) = (self.tape.clone(), self.form.clone());
         let call = Call { shared: self.shared.clone(), service, ready, request, tape, form };
-        let phase = Phase::Waiting { waiting: Box::pin(call.run(begin)) };
+        let phase = Phase::Waiting { waiting: Box::pin(Waiting::new(call, begin)) };
         ResponseFuture::new(phase, self.reject.clone())
     }
 }
 
-fn refused<F, Res, E, T: Tape<Res, E>>(
+/// The response of a call with a request.
+type Calling<S, Req, T, R, M, V> = ResponseFuture<
+    <S as Service<Inner<M, Req, V>>>::Future,
+    Waiting<S, Req, T, M, V>,
+    <S as Service<Inner<M, Req, V>>>::Response,
+    <S as Service<Inner<M, Req, V>>>::Error,
+    T,
+    R,
+>;
+
+/// The request of the inner service.
+type Inner<M, Req, V> = <M as Form<Req, V>>::Request;
+
+fn refused<F, W, Res, E, T: Tape<Res, E>>(
     refusal: crate::vocabulary::error::Error,
-) -> Phase<F, Res, E, T> {
+) -> Phase<F, W, Res, E, T> {
     Phase::Answered { answer: Some(Err(refusal)) }
 }
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::backend::{Backend, Op, Typed};
 use super::bounded::bounded;
 use super::config::Config;
-use super::detached::Detached;
 use super::holding::{Asking, release_later};
 use super::identity::Identity;
 use super::key::InvalidKey;
@@ -15,6 +14,7 @@ use super::lines::Lines;
 use super::outage::Outage;
 use super::owner::Owner;
 use super::store::{ClaimId, Claimed, Store};
+use super::tasks::Tasks;
 use crate::machinery::counters::{Counters, counters};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::vocabulary::clock;
@@ -52,7 +52,7 @@ pub(super) struct Shared<V> {
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     /// Claims held by calls of this layer.
     pub(super) in_flight: AtomicUsize,
-    pub(super) detached: Arc<Detached>,
+    pub(super) tasks: Arc<Tasks>,
     pub(super) outage: Outage,
     /// When the next sweep is due, in nanoseconds since the layer was made.
     next_sweep: AtomicU64,
@@ -75,7 +75,7 @@ impl<V: Send + 'static> Shared<V> {
             lines: Lines::new(),
             counters: Counters::new(),
             in_flight: AtomicUsize::new(0),
-            detached: Arc::new(Detached::new(config.detached)),
+            tasks: Arc::new(Tasks::new(config.max_detached)),
             outage: Outage::new(),
             next_sweep,
             made,
@@ -199,7 +199,7 @@ impl<V> Shared<V> {
     /// Returns the refusal of `kind` for the caller, after it has counted and reported it.
     pub(super) fn refuse(&self, kind: ErrorKind, retry_after: Option<Duration>) -> Error {
         let limit = match kind {
-            ErrorKind::DetachedFull => self.config.detached.unwrap_or_default(),
+            ErrorKind::DetachedFull => self.config.max_detached,
             _ => 0,
         };
         let after = retry_after.map_or(RetryAfter::UNKNOWN, RetryAfter::from);

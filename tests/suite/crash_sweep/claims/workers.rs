@@ -129,7 +129,6 @@ fn worker(scenario: &Scenario, world: &World, process: &Process) -> Front {
         .clock(process.clock())
         .rng(Rng::seeded(u64::from(process.number())))
         .spawner(process.spawner());
-    let config = if scenario.detached { config.detached(100) } else { config };
     let store = Troubled {
         store: world.store.clone(),
         process: process.clone(),
@@ -138,7 +137,7 @@ fn worker(scenario: &Scenario, world: &World, process: &Process) -> Front {
     };
     let by_key = |key: &Key| Some(key.clone());
     let (world, scenario, process) = (world.clone(), scenario.clone(), process.clone());
-    let transactional = scenario.transactional;
+    let (transactional, detached) = (scenario.transactional, scenario.detached);
     let handle =
         move |key, claim| world.clone().handle(scenario.clone(), process.clone(), key, claim);
     if transactional {
@@ -148,7 +147,12 @@ fn worker(scenario: &Scenario, world: &World, process: &Process) -> Front {
         BoxCloneService::new(layer.layer(service_fn(handler)))
     } else {
         let layer = IdempotencyLayer::new(config, store, by_key).unwrap();
-        BoxCloneService::new(layer.layer(service_fn(move |key| handle(key, None))))
+        let inner = service_fn(move |key| handle(key, None));
+        if detached {
+            BoxCloneService::new(layer.detached().layer(inner))
+        } else {
+            BoxCloneService::new(layer.layer(inner))
+        }
     }
 }
 

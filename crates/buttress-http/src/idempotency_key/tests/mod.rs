@@ -205,8 +205,8 @@ pub(super) async fn read(response: Response<BufferedBody<Script>>) -> Got {
 }
 
 /// Sends `request` through `layer` in front of `inner`.
-pub(super) async fn send(
-    layer: &IdempotencyKeyLayer<Respond>,
+pub(super) async fn send<M: Mode<Inner, Respond, Script, Script>>(
+    layer: &IdempotencyKeyLayer<Respond, M>,
     inner: &Inner,
     request: Request<Script>,
 ) -> Got {

@@ -266,7 +266,7 @@ async fn an_error_of_the_inner_service_is_passed_on_and_not_stored() {
 /// task.
 #[tokio::test(start_paused = true)]
 async fn a_detached_handler_is_not_stopped_by_a_client_that_hangs_up() {
-    let layer = with(IdempotencyKeyLayer::config().detached(10));
+    let layer = with(IdempotencyKeyLayer::config()).detached();
     let inner = Inner::counting(201).held();
     let mut first = Box::pin(send(&layer, &inner, post("a", "7")));
     assert!(is_pending(&mut first));

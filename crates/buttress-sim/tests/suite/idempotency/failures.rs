@@ -10,7 +10,7 @@ use buttress_sim::{
 };
 use tower::{Layer, ServiceExt};
 
-use super::{at_the_server, config, once, run, server};
+use super::{at_the_server, config, detached, once, run, server};
 use crate::support::{answers, arrivals, ms, sec};
 
 #[test]
@@ -70,18 +70,18 @@ fn a_caller_that_hangs_up_stops_the_work_unless_it_runs_detached() {
     let times = (0..100).flat_map(|n| [ms(200 * n + 1), ms(200 * n + 101)]);
     let load = Load::trace(times).impatient(ms(50));
     let scenario = Scenario::new("disconnects", sec(21)).load(load).keep_events(true);
-    let run = |detached: bool| {
-        run(&scenario, |world| {
-            let config = if detached { config(world).detached(10) } else { config(world) };
-            let store = MemoryStore::new(world.clock());
-            once(config, store, |request| request.id / 2, server(world, ms(80))?)
-        })
-    };
     let gave_up = (Cause::Abandoned, ms(50));
-    let (outcome, stats) = run(false);
+    let (outcome, stats) = run(&scenario, |world| {
+        let store = MemoryStore::new(world.clock());
+        once(config(world), store, |request| request.id / 2, server(world, ms(80))?)
+    });
     assert_eq!(answers(&outcome), vec![gave_up; 200]);
     assert_eq!((at_the_server(&outcome), stats.failed), (200, 200));
-    let (outcome, stats) = run(true);
+    let (outcome, stats) = run(&scenario, |world| {
+        let store = MemoryStore::new(world.clock());
+        let config = config(world).max_detached(10);
+        detached(config, store, |request| request.id / 2, server(world, ms(80))?)
+    });
     assert_eq!(answers(&outcome), [gave_up, (Cause::Ok, ms(0))].repeat(100));
     assert_eq!((at_the_server(&outcome), stats.replayed, stats.failed), (100, 100, 0));
 }
