@@ -24,6 +24,7 @@ mod messages;
 #[cfg(feature = "postgres")]
 mod misconfigured;
 mod moved;
+mod not_kept;
 #[cfg(feature = "postgres")]
 mod pooler;
 #[cfg(feature = "postgres")]
