@@ -9,6 +9,7 @@
 //! around these services. Each module has a store trait and a store in memory. `buttress-sqlx` has
 //! the stores on SQLite and PostgreSQL.
 
+mod bounded;
 mod caught;
 mod check;
 mod cloned;

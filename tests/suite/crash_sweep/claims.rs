@@ -6,10 +6,15 @@ use std::time::Duration;
 use buttress_sim::Seed;
 use buttress_sim::crash::{Schedule, Trouble, each_pair, each_seed, each_trouble};
 
-use self::workers::{LEASE, Scenario, run};
+use self::workers::{LEASE, MOST_STRIKES, Scenario, run};
 
 mod store;
 mod workers;
+
+/// Longer than any run.
+const KEPT_LONG: Duration = Duration::from_secs(3_600);
+/// So short that results expire, and are swept, while others call.
+const KEPT_BRIEFLY: Duration = Duration::from_secs(15);
 
 fn scenario() -> Scenario {
     Scenario {
@@ -20,6 +25,8 @@ fn scenario() -> Scenario {
         transactional: false,
         detached: false,
         patience: Duration::from_secs(30),
+        lifetime: KEPT_LONG,
+        again: (Duration::ZERO, 0),
         ties: None,
     }
 }
@@ -27,7 +34,14 @@ fn scenario() -> Scenario {
 fn drawn(seed: Seed) -> Scenario {
     let rng = seed.named("scenario");
     let one_of = |count: u64| rng.between(0, count - 1);
+    let expires = one_of(3) == 0;
     Scenario {
+        lifetime: if expires { KEPT_BRIEFLY } else { KEPT_LONG },
+        again: if expires {
+            (Duration::from_secs([5, 16][one_of(2) as usize]), 3)
+        } else {
+            (Duration::ZERO, 0)
+        },
         processes: 2 + one_of(2) as u32,
         keys: 1 + one_of(2) as u32,
         takes: Duration::from_millis([0, 50, 4_000, 12_000][one_of(4) as usize]),
@@ -56,11 +70,21 @@ fn two_troubles_leave_one_result_and_no_key_held() {
     assert!(runs > 100, "{runs}");
 }
 
+/// Callers come again while results expire and are swept: each result stands for its lifetime, and no longer.
+#[test]
+fn results_that_expire_and_are_swept_leave_one_result_at_a_time() {
+    let again = (Duration::from_secs(9), 3);
+    let scenario = Scenario { lifetime: KEPT_BRIEFLY, again, ..scenario() };
+    let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
+    assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 500);
+}
+
 #[test]
 fn any_seed_leaves_one_result_and_no_key_held() {
     let runs = each_seed(300, |seed| {
         let scenario = drawn(seed);
-        let schedule = Schedule::random(&seed.named("schedule"), scenario.processes, 30, LEASE, 4);
+        let rng = seed.named("schedule");
+        let schedule = Schedule::random(&rng, scenario.processes, 30, LEASE, MOST_STRIKES);
         let lived = run(&scenario, &schedule);
         (schedule, lived)
     });

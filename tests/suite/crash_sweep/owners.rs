@@ -16,6 +16,9 @@ mod store;
 mod workers;
 
 const C: Kind = Kind::Compensatable;
+const RECOVERS: Duration = Duration::from_millis(1900);
+/// Longer than a start is repeated and its last request is under way.
+const KEPT: Duration = Duration::from_secs(45);
 
 fn scenario(steps: Vec<Step>) -> Scenario {
     Scenario {
@@ -29,6 +32,9 @@ fn scenario(steps: Vec<Step>) -> Scenario {
         layer: None,
         failed_undos: 0,
         cancel: None,
+        apart: Duration::ZERO,
+        retention: None,
+        recovers: RECOVERS,
     }
 }
 
@@ -63,7 +69,11 @@ fn drawn(seed: Seed) -> Scenario {
     if one_of(2) == 0 {
         steps.push(("r", Kind::Retryable, stumbling(Fine)));
     }
+    let purges = one_of(3) == 0;
     Scenario {
+        retention: purges.then_some(KEPT),
+        apart: Duration::from_secs(if purges { [0, 20, 50][one_of(3) as usize] } else { 0 }),
+        recovers: if purges { Duration::from_secs(5) } else { RECOVERS },
         processes: 2 + one_of(2) as u32,
         sagas: 1 + u128::from(one_of(3)),
         steps,
@@ -132,11 +142,30 @@ fn a_take_over_that_nobody_heard_of_is_adopted() {
     }
 }
 
+/// The first saga is purged while the second runs, and beside all that goes wrong then.
+#[test]
+fn a_purge_takes_only_what_has_ended_and_takes_all_of_it() {
+    let steps = vec![("a", C, vec![LoseAnswer]), ("b", C, vec![Fine])];
+    let scenario = Scenario {
+        takes: Duration::from_secs(5),
+        sagas: 2,
+        apart: Duration::from_secs(50),
+        retention: Some(KEPT),
+        recovers: Duration::from_secs(5),
+        ..scenario(steps)
+    };
+    let runs = each_trouble(&Trouble::around(LEASE), |schedule| run(&scenario, schedule));
+    assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 1_000);
+}
+
 #[test]
 fn any_seed_leaves_every_saga_whole_and_owned() {
     let runs = each_seed(300, |seed| {
         let scenario = drawn(seed);
-        let schedule = Schedule::random(&seed.named("schedule"), scenario.processes, 30, LEASE, 4);
+        // So many that purges are among them.
+        let operations = if scenario.retention.is_some() { 90 } else { 30 };
+        let rng = seed.named("schedule");
+        let schedule = Schedule::random(&rng, scenario.processes, operations, LEASE, 4);
         let lived = run(&scenario, &schedule);
         (schedule, lived)
     });

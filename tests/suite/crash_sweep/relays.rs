@@ -31,6 +31,18 @@ struct Scenario {
     /// Every n-th delivery fails.
     fails: u32,
     ties: Option<u64>,
+    /// The time between two messages.
+    apart: Duration,
+    /// How long delivered messages are kept; `None` for longer than the run.
+    keeps: Option<Duration>,
+}
+
+impl Scenario {
+    /// How long the run goes on after the last delivery.
+    fn afterwards(&self) -> Duration {
+        // A relay that finds nothing to purge looks again after a minute, and may stand still then.
+        self.keeps.map_or(AFTERWARDS, |kept| kept + Duration::from_secs(60) + LEASE * 6)
+    }
 }
 
 /// The store of one relay. It reports the owner of a partition to the ledger when each effect
@@ -158,6 +170,7 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
         for number in 0..scenario.messages {
             let key = format!("key-{}", number % scenario.keys);
             let message = NewMessage::new(MessageId::new(u128::from(number)), key, "x");
+            let message = message.delay(scenario.apart * (number / scenario.keys));
             store.write(&mut tx, &message).await.unwrap();
         }
         tx.commit();
@@ -189,6 +202,10 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
             .clock(process.clock())
             .rng(Rng::seeded(u64::from(number)))
             .spawner(process.spawner());
+        let config = match scenario.keeps {
+            Some(kept) => config.keep_delivered(kept, 2),
+            None => config,
+        };
         let store =
             Troubled { store: store.clone(), process: process.clone(), ledger: ledger.clone() };
         running.push(Relay::new(&Outbox::new(store), publisher, config).unwrap().spawn());
@@ -201,7 +218,7 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
         }
         let operations = |process: &Process| process.operations().len() as u64;
         let operations = processes.iter().map(operations).collect();
-        clock.sleep(AFTERWARDS).await;
+        clock.sleep(scenario.afterwards()).await;
         let backlog = store.backlog().await.unwrap();
         if backlog.pending > 0 {
             ledger.stands_still("the outbox", format!("{backlog:?}"));
@@ -214,6 +231,10 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
             let times = i64::from(consumer.seen.lock().unwrap().0.contains(&id));
             ledger.effect(id, "delivery", times);
             ledger.recorded(id, "delivery", 1);
+        }
+        let left = store.purge_delivered(Duration::ZERO, 1_000).await.unwrap();
+        if scenario.keeps.is_some() && left > 0 {
+            ledger.violated(format!("{left} delivered messages are kept for too long"));
         }
         Lived { operations, verdict: ledger.check() }
     };
@@ -230,6 +251,8 @@ fn scenario() -> Scenario {
         takes: Duration::from_millis(300),
         fails: 5,
         ties: None,
+        apart: Duration::ZERO,
+        keeps: None,
     }
 }
 
@@ -245,6 +268,20 @@ fn two_troubles_keep_the_order_of_every_key() {
     runs.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
+/// Messages come one after the other, and the first are purged before the last is there. A relay alone has nobody
+/// who purges in its place.
+#[test]
+fn a_purge_takes_only_what_was_delivered_and_takes_all_of_it() {
+    let all = Trouble::around(LEASE);
+    for (relays, troubles) in [(1, &[Trouble::Lost(Duration::MAX)][..]), (2, &all)] {
+        let keeps = Some(Duration::from_secs(2));
+        let apart = Duration::from_secs(6);
+        let scenario = Scenario { relays, messages: 4, apart, keeps, ..scenario() };
+        let runs = each_trouble(troubles, |schedule| run(&scenario, schedule));
+        assert!(runs.unwrap_or_else(|broken| panic!("{broken}")) > 50);
+    }
+}
+
 #[test]
 fn any_seed_keeps_the_order_of_every_key() {
     let runs = each_seed(100, |seed| {
@@ -257,6 +294,8 @@ fn any_seed_keeps_the_order_of_every_key() {
             takes: Duration::from_millis([0, 300, 4_000, 12_000][one_of(4) as usize]),
             fails: 2 + one_of(5) as u32,
             ties: Some(rng.next_u64()),
+            apart: Duration::from_secs([0, 0, 3][one_of(3) as usize]),
+            keeps: (one_of(3) == 0).then_some(Duration::from_secs(2)),
         };
         let schedule = Schedule::random(&seed.named("schedule"), scenario.relays, 30, LEASE, 4);
         let lived = run(&scenario, &schedule);

@@ -71,6 +71,49 @@ async fn a_monitor_counts_the_queries_that_failed_and_keeps_its_numbers() {
     assert_eq!(read("buttress.outbox.backlog"), Some(1.0));
 }
 
+/// Caught by a random schedule: a batch of one key, whose head had failed, was fetched again and again without a
+/// pause until the failure was recorded.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_cannot_be_recorded_is_waited_for_and_holds_only_its_key() {
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    for number in 1..=20 {
+        world.write(&[(number, "a")]).await;
+    }
+    world.write(&[(21, "b")]).await;
+    store.fails("settle", Some(StoreErrorKind::Transient));
+    let seen = world.clone();
+    let publisher = service_fn(move |message: Message| {
+        let failed = seen.seen().is_empty();
+        seen.saw(&message);
+        async move { if failed { Err::<(), BoxError>("busy".into()) } else { Ok(()) } }
+    });
+    let outbox = Outbox::new(store.clone());
+    let _relay = Relay::new(&outbox, publisher, config().batch(4)).unwrap().spawn();
+    pass(MINUTE).await;
+    let asked = store.asked();
+    assert!((10..=250).contains(&asked), "{asked} questions in a minute");
+    assert_eq!(world.seen(), [1, 21], "b does not wait for a");
+    store.fails("settle", None);
+    pass(MINUTE).await;
+    assert_eq!(world.seen()[2..], (1..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_that_is_never_answered_is_asked_again() {
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    store.late("purge", 1_000 * MINUTE);
+    let second = Duration::from_secs(1);
+    let _relay = relay(&world, &store, config().keep_delivered(second, 10));
+    world.write(&[(1, "a")]).await;
+    pass(MINUTE).await;
+    store.late("purge", Duration::ZERO);
+    world.write(&[(2, "a")]).await;
+    pass(3 * MINUTE).await;
+    assert_eq!(world.store.purge_delivered(Duration::ZERO, 10).await.unwrap(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     let lines = Lines::capture();

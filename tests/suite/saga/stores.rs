@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use buttress::{Clock, StoreError, StoreErrorKind};
 use buttress_durable::saga::{
-    Append, Appended, Entry, Executor, MemoryStore, NewSaga, Record, SagaError, SagaId, Status,
-    Store, Summary, TakenOver, WorkerId,
+    Append, Appended, Definition, Entry, Executor, Kind, MemoryStore, NewSaga, Record, SagaError,
+    SagaId, Status, StepStatus, Store, Summary, TakenOver, WorkerId,
 };
 
 use super::world::*;
@@ -347,4 +347,24 @@ async fn a_shut_down_under_a_lapsed_lease_ends() {
     assert_eq!(world.seen(), ["a", "b"], "nothing leaves without a lease");
     sagas.shut_down().await.unwrap();
     assert!(matches!(waiting.await, Err(SagaError::ShutDown { .. })));
+}
+
+/// The store holds the first entries at once, and its answer comes after the deadline: the step they begin does not
+/// leave.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_passes_before_the_first_step_lets_no_step_begin() {
+    for kind in [Kind::Compensatable, Kind::Pivot] {
+        let (world, store) = (World::new(), Flaky::new(MemoryStore::new(Clock::default())));
+        let mut saga = Definition::<u32>::builder("test", 1);
+        let act = world.service("a", &[Answer(1)], Duration::ZERO);
+        saga.step("a").kind(kind).action((), act, |input: &u32, ()| *input).add();
+        let config = config().deadline(ms(200));
+        let sagas = Executor::new(saga.build().unwrap(), store.clone(), config).unwrap();
+        // Answers after 310 ms.
+        store.fail_writes(5, true);
+        let report = sagas.run_to_end(7).await.unwrap();
+        assert_ended(&report, Status::Compensated, Some("deadline passed"));
+        assert_eq!(world.seen(), Vec::<String>::new());
+        assert_eq!(report.steps()[0].1, StepStatus::Failed);
+    }
 }

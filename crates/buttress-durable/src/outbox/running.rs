@@ -61,6 +61,8 @@ pub(super) struct Running<St, P, C> {
     next_aside: Instant,
     /// Polls in a row that found nothing.
     quiet: u32,
+    /// How many messages that the last looks found are of keys that stand still here.
+    standing_still: usize,
     /// Purges in a row that found nothing.
     idle_purges: u32,
     /// The store's wall time at an instant.
@@ -110,9 +112,11 @@ where
             next_release: now,
             next_poll: now,
             next_write: now,
-            next_purge: instant::after(now, PURGE_EVERY),
+            // A short time is over earlier.
+            next_purge: instant::after(now, relay.config.keep_delivered.min(PURGE_EVERY)),
             next_aside: now,
             quiet: 0,
+            standing_still: 0,
             idle_purges: 0,
             store_time: (now, Duration::ZERO),
             relay,

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::config::HeadOfKey;
 use super::message::{Message, MessageId};
 use super::store::{Lease, Owned, Settled, Verdict};
 
+mod aside;
 pub(super) mod verdict;
 
 /// The messages that a relay holds in memory.
@@ -34,9 +34,6 @@ pub(super) struct Pending {
     /// suspect.
     passed_over: HashSet<String>,
 }
-
-/// With this many results set aside, the relay fetches no more.
-const MOST_ASIDE: usize = 100;
 
 /// The messages of a key behind its head.
 #[derive(Debug)]
@@ -86,6 +83,9 @@ impl Pending {
         // Suspects come before all other messages.
         if self.isolating().is_some() {
             self.forget_waiting();
+        } else {
+            // The suspects were cleared while the answer that named them was in flight. The relay fetches them again.
+            self.forget_suspects();
         }
     }
 
@@ -146,6 +146,7 @@ impl Pending {
             lease.suspect_to = 0;
         }
         self.passed_over.clear();
+        self.forget_suspects();
     }
 
     /// Returns the leases to fetch from: all except the surplus, or only the lease whose suspects
@@ -229,6 +230,10 @@ impl Pending {
             // now, this message is the cause.
             let alone = self.under_way == 0 && self.settled.is_empty();
             let (_, message) = alone.then(|| self.suspects.pop_first()).flatten()?;
+            // Its partition may be cleared before it ends. Messages behind it must not overtake it.
+            let (partition, behind) = (message.partition, VecDeque::new());
+            let queue = KeyQueue { partition, behind, under_way: true };
+            self.queues.insert(message.key.clone(), queue);
             self.lease(message.partition).map(|lease| Next::Alone(message, lease))
         } else {
             let message = self.ready.pop_front()?;
@@ -275,56 +280,6 @@ impl Pending {
         self.passed_over.insert(delivery.key.clone());
     }
 
-    /// Sets aside the first of [`settled`](Self::settled), which the store refuses to record. Its
-    /// key continues or is held, as behind a message that has used up its attempts.
-    pub(super) fn set_aside(&mut self, policy: HeadOfKey) -> Option<Settled> {
-        if self.settled.is_empty() {
-            return None;
-        }
-        let settled = self.settled.remove(0);
-        self.held.remove(&settled.id);
-        self.failing.remove(&settled.key);
-        match policy {
-            HeadOfKey::Block => {
-                self.failing.insert(settled.key.clone());
-                self.forget_queue(&settled.key);
-            }
-            // Messages behind a dead letter wait until the store has recorded it.
-            HeadOfKey::Continue if matches!(settled.verdict, Verdict::Dead { .. }) => {
-                self.next_of(&settled.key);
-            }
-            HeadOfKey::Continue => {}
-        }
-        self.aside.insert(settled.id, settled.clone());
-        Some(settled)
-    }
-
-    pub(super) fn has_aside(&self) -> bool {
-        !self.aside.is_empty()
-    }
-
-    pub(super) fn aside_count(&self) -> usize {
-        self.aside.len()
-    }
-
-    pub(super) fn many_aside(&self) -> bool {
-        self.aside.len() >= MOST_ASIDE
-    }
-
-    /// Returns the results that were set aside, in the order of their messages.
-    pub(super) fn aside(&self) -> Vec<Settled> {
-        let mut aside: Vec<Settled> = self.aside.values().cloned().collect();
-        aside.sort_unstable_by_key(|settled| settled.sequence);
-        aside
-    }
-
-    /// Removes a result that the store has recorded, or refused because the partition is lost.
-    pub(super) fn recorded_aside(&mut self, id: MessageId) {
-        if let Some(settled) = self.aside.remove(&id) {
-            self.failing.remove(&settled.key);
-        }
-    }
-
     /// Forgets the messages that wait behind a message of `key`, in its queue and among the
     /// suspects.
     fn forget_queue(&mut self, key: &str) {
@@ -353,11 +308,17 @@ impl Pending {
     /// Forgets the messages that are not in flight.
     pub(super) fn forget_waiting(&mut self) {
         let behind = self.queues.values_mut().flat_map(|queue| queue.behind.drain(..));
-        let suspects = std::mem::take(&mut self.suspects).into_values();
-        for message in behind.chain(self.ready.drain(..)).chain(suspects) {
+        for message in behind.chain(self.ready.drain(..)) {
             self.held.remove(&message.id);
         }
         self.queues.retain(|_, queue| queue.under_way);
+        self.forget_suspects();
+    }
+
+    fn forget_suspects(&mut self) {
+        for suspect in std::mem::take(&mut self.suspects).into_values() {
+            self.held.remove(&suspect.id);
+        }
     }
 
     /// Returns the results that the store has not recorded yet.

@@ -129,7 +129,7 @@ impl Config {
         pub fn max_resumed(max: usize);
 
         /// Sets how long the store keeps sagas of this definition after their end, in all versions.
-        /// Default: 30 days. Above zero.
+        /// Default: 30 days. Longer than the [`patience`](Self::patience).
         ///
         /// The executor then removes them in the background, up to 200 in one transaction. It never
         /// removes a saga that is stuck or unfinished. A [`start_as`](crate::saga::Executor::start_as)
@@ -164,12 +164,16 @@ impl Config {
         check_at_least("again-attempts", self.again_attempts, 1)?;
         self.again_backoff.check()?;
         check_at_least("max-resumed", self.max_resumed, 1)?;
-        if let Some(retention) = self.retention {
-            if retention.is_zero() {
-                return Err(InvalidConfig::new("retention", "0s", "longer than zero"));
+        check_duration("patience", self.patience)?;
+        match self.retention {
+            // Within its patience one start may be written twice. The second write of a saga that has ended and was
+            // removed meanwhile would run it again.
+            Some(retention) if retention <= self.patience => {
+                let bound = format!("longer than the patience, {:?}", self.patience);
+                Err(InvalidConfig::new("retention", format!("{retention:?}"), bound))
             }
+            _ => Ok(()),
         }
-        check_duration("patience", self.patience)
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Lived {
 
 /// A run that broke an invariant.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{what}\nreproduce: {}={how} cargo test -- --exact {}", .variable, .test)]
+#[error("{what}\nschedule: {schedule}\nreproduce: {}={how} cargo test -- --exact {}", .variable, .test)]
 pub struct Broken {
     /// The variable that repeats the run.
     variable: &'static str,

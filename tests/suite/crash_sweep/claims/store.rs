@@ -2,19 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use buttress::StoreError;
 use buttress::idempotency::{
     ClaimId, Claimed, CompleteIn, Fingerprint, Key, MemoryStore, MemoryTransaction, Store,
 };
+use buttress::{Clock, StoreError};
 use buttress_sim::crash::{Ledger, Process};
 
-/// The result of each key in the store, and the results whose fate a worker knows.
+/// A result that the store has kept.
+#[derive(Clone, Copy)]
+struct Kept {
+    value: u32,
+    /// Until when it is the result of its key.
+    until: Instant,
+}
+
+/// The results that the store has kept, and the results of which a worker knows what became of them.
 #[derive(Clone, Default)]
 pub(super) struct Stored {
-    results: Arc<Mutex<BTreeMap<String, u32>>>,
+    /// The latest result of each key.
+    results: Arc<Mutex<BTreeMap<String, Kept>>>,
+    /// When each result that was ever kept has expired.
+    ends: Arc<Mutex<BTreeMap<u32, Instant>>>,
     decided: Arc<Mutex<BTreeSet<u32>>>,
+    /// For how long messages are under way and processes stand still in this run.
+    delays: Duration,
 }
 
 /// The store of one worker. It reports the owner of a key and each result to the ledger when the
@@ -25,15 +38,36 @@ pub(super) struct Troubled {
     pub(super) process: Process,
     pub(super) ledger: Ledger,
     pub(super) stored: Stored,
+    /// The clock of the store.
+    pub(super) clock: Clock,
 }
 
 impl Stored {
-    /// Records that the store has this result of `key` from now on.
-    pub(super) fn keep(&self, ledger: &Ledger, key: &Key, value: u32) {
-        let before = self.results.lock().unwrap().insert(key.to_string(), value);
-        if let Some(before) = before.filter(|before| *before != value) {
-            ledger.violated(format!("{key} has the result {value} after {before}"));
+    pub(super) fn new(delays: Duration) -> Self {
+        Self { delays, ..Self::default() }
+    }
+
+    /// The store has this result of `key` from `now` on, for `lifetime`.
+    pub(super) fn keep(
+        &self,
+        ledger: &Ledger,
+        key: &Key,
+        value: u32,
+        (now, lifetime): (Instant, Duration),
+    ) {
+        let mut results = self.results.lock().unwrap();
+        let before = results.get(&key.to_string()).copied();
+        match before {
+            // Completing again changes nothing, the lifetime neither.
+            Some(before) if before.value == value => return,
+            Some(before) if now < before.until => {
+                ledger.violated(format!("{key} has the result {value} after {}", before.value));
+            }
+            _ => {}
         }
+        let until = now + lifetime;
+        results.insert(key.to_string(), Kept { value, until });
+        self.ends.lock().unwrap().insert(value, until);
     }
 
     /// Records the answer that the worker got for its result.
@@ -43,14 +77,21 @@ impl Stored {
         }
     }
 
-    /// Records the answer of a caller. It is the result in the store, unless the store has not told
-    /// the worker the fate of its own result. The caller then gets `result-not-kept`.
-    pub(super) fn answered(&self, ledger: &Ledger, key: &Key, answer: u32) {
-        let stored = self.results.lock().unwrap().get(&key.to_string()).copied();
+    /// A caller that `began` to ask is answered. The answer is a result that the store kept then or since, unless
+    /// the store has not told the worker what became of its own result: the caller then hears that the work is done.
+    /// Callers of one process share an answer that is under way, so it may be older by the delays.
+    pub(super) fn answered(&self, ledger: &Ledger, key: &Key, answer: u32, began: Instant) {
+        let stored = self.results.lock().unwrap().get(&key.to_string()).map(|kept| kept.value);
         let decided = self.decided.lock().unwrap().contains(&answer);
-        if let Some(stored) = stored.filter(|stored| *stored != answer && decided) {
-            let what = format!("a caller of {key} got {answer}, and the stored result is {stored}");
-            ledger.violated(what);
+        match self.ends.lock().unwrap().get(&answer) {
+            Some(end) if *end + self.delays <= began => {
+                ledger.violated(format!("a caller of {key} got {answer}, which had expired"));
+            }
+            None if decided => {
+                ledger
+                    .violated(format!("a caller of {key} got {answer}, and stored is {stored:?}"));
+            }
+            _ => {}
         }
     }
 }
@@ -95,7 +136,7 @@ impl Store<u32> for Troubled {
         let (own, key) = (self.clone(), key.clone());
         let asked = async move {
             own.store.complete(&key, claim, value, lifetime).await?;
-            own.stored.keep(&own.ledger, &key, value);
+            own.stored.keep(&own.ledger, &key, value, (own.clock.now(), lifetime));
             Ok(())
         };
         let answer = self.process.operation("complete", asked).await;

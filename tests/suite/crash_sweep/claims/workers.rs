@@ -8,8 +8,8 @@ use std::time::Duration;
 use buttress::idempotency::{
     Claim, Config, IdempotencyLayer, Key, MemoryStore, MemoryTransaction, WithClaim,
 };
-use buttress::{Rng, StoreError, VirtualClock};
-use buttress_sim::crash::{Ledger, Lived, Process, Schedule};
+use buttress::{Clock, Rng, StoreError, VirtualClock};
+use buttress_sim::crash::{Ledger, Lived, Process, Schedule, Strike, Trouble};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
@@ -22,9 +22,12 @@ const HORIZON: Duration = Duration::from_secs(600);
 const AFTERWARDS: Duration = Duration::from_secs(70);
 /// The time limit of a handler for its commit.
 const DRIVER: Duration = Duration::from_secs(3);
-/// The time limit of a fresh call: the lease of a dead worker, the longest delay of a request in
-/// flight, and the work.
+/// Within this time, and the patience for each lost answer, a fresh call must end: the lease that a dead worker left,
+/// the longest delay of a request that is under way, and the work.
 const FRESH: Duration = Duration::from_secs(120);
+
+/// How much goes wrong in one run at most.
+pub(super) const MOST_STRIKES: u64 = 4;
 
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
@@ -40,6 +43,10 @@ pub(super) struct Scenario {
     pub(super) detached: bool,
     /// The time limit of the layer for the store.
     pub(super) patience: Duration,
+    /// How long results are kept.
+    pub(super) lifetime: Duration,
+    /// How long a caller that has its answer waits before it calls with the same key again, and how often.
+    pub(super) again: (Duration, u32),
     /// `None` keeps the order in which tasks become ready.
     pub(super) ties: Option<u64>,
 }
@@ -53,6 +60,8 @@ struct World {
     runs: Arc<AtomicU32>,
     /// The number of unfinished calls of each worker.
     left: Arc<Mutex<BTreeMap<u32, u32>>>,
+    /// The clock of the store.
+    clock: Clock,
 }
 
 type Front = BoxCloneService<Key, u32, BoxError>;
@@ -81,7 +90,7 @@ impl World {
         if let Some(claim) = claim {
             let mut tx = self.store.begin();
             claim.complete_in(&mut tx, &run).await?;
-            self.commit(&process, &key, run, tx).await?;
+            self.commit(&process, &key, (run, scenario.lifetime), tx).await?;
         }
         Ok(run)
     }
@@ -90,13 +99,14 @@ impl World {
         &self,
         process: &Process,
         key: &Key,
-        run: u32,
+        (run, lifetime): (u32, Duration),
         tx: MemoryTransaction<u32>,
     ) -> Result<(), StoreError> {
-        let (stored, ledger, key) = (self.stored.clone(), self.ledger.clone(), key.clone());
+        let (world, key) = (self.clone(), key.clone());
         let committed = async move {
             tx.commit()?;
-            stored.keep(&ledger, &key, run);
+            let now = world.clock.now();
+            world.stored.keep(&world.ledger, &key, run, (now, lifetime));
             Ok(())
         };
         // The time limit of a driver for its database.
@@ -125,7 +135,7 @@ fn worker(scenario: &Scenario, world: &World, process: &Process) -> Front {
         .patience(scenario.patience)
         .poll_interval(Duration::from_secs(1))
         .sweep(Duration::from_secs(7), 10)
-        .result_lifetime(Duration::from_secs(3_600))
+        .result_lifetime(scenario.lifetime)
         .clock(process.clock())
         .rng(Rng::seeded(u64::from(process.number())))
         .spawner(process.spawner());
@@ -134,6 +144,7 @@ fn worker(scenario: &Scenario, world: &World, process: &Process) -> Front {
         process: process.clone(),
         ledger: world.ledger.clone(),
         stored: world.stored.clone(),
+        clock: world.clock.clone(),
     };
     let by_key = |key: &Key| Some(key.clone());
     let (world, scenario, process) = (world.clone(), scenario.clone(), process.clone());
@@ -156,17 +167,41 @@ fn worker(scenario: &Scenario, world: &World, process: &Process) -> Front {
     }
 }
 
+/// How long all that is late or stands still takes together. A layer waits for a lost answer for its patience.
+fn delays(scenario: &Scenario, schedule: &Schedule) -> Duration {
+    let of = |strike: &Strike| match strike.trouble {
+        Trouble::Freeze(time) | Trouble::Late(time) => time,
+        Trouble::Lost(time) => time.min(scenario.patience),
+        _ => Duration::ZERO,
+    };
+    schedule.0.iter().map(of).sum()
+}
+
 fn key(number: u32) -> Key {
     Key::new(&format!("key-{number}")).unwrap()
 }
 
-/// Calls until there is an answer.
-async fn call_until_answered(world: World, process: Process, front: Front, key: Key) {
-    loop {
-        match process.call(front.clone().oneshot(key.clone())).await {
-            Some(Ok(answer)) => break world.stored.answered(&world.ledger, &key, answer),
-            // The call was refused, failed or was dropped.
-            _ => process.clock().sleep(Duration::from_secs(1)).await,
+/// Calls until there is an answer, and as often again as the scenario says.
+async fn call_until_answered(
+    world: World,
+    process: Process,
+    front: Front,
+    key: Key,
+    (pause, times): (Duration, u32),
+) {
+    for time in 0..=times {
+        if time > 0 {
+            process.clock().sleep(pause).await;
+        }
+        loop {
+            let began = world.clock.now();
+            match process.call(front.clone().oneshot(key.clone())).await {
+                Some(Ok(answer)) => {
+                    break world.stored.answered(&world.ledger, &key, answer, began);
+                }
+                // Refused, failed or dropped.
+                _ => process.clock().sleep(Duration::from_secs(1)).await,
+            }
         }
     }
     *world.left.lock().unwrap().entry(process.number()).or_default() -= 1;
@@ -184,14 +219,16 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let world = World {
         store: MemoryStore::new(time.clock()),
         ledger: Ledger::new(),
-        stored: Stored::default(),
+        stored: Stored::new(delays(scenario, schedule)),
         runs: Arc::default(),
         left: Arc::default(),
+        clock: time.clock(),
     };
-    let call_all = |(process, front): &Worker| {
+    let call_all = |(process, front): &Worker, again| {
         for key in (1..=scenario.keys).map(key) {
             *world.left.lock().unwrap().entry(process.number()).or_default() += 1;
-            let calling = call_until_answered(world.clone(), process.clone(), front.clone(), key);
+            let (world, front) = (world.clone(), front.clone());
+            let calling = call_until_answered(world, process.clone(), front, key, again);
             process.spawner().spawn(calling);
         }
     };
@@ -203,8 +240,8 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     let mut workers: Vec<Worker> =
         (1..=scenario.processes).map(|number| new_worker(number, schedule)).collect();
     for worker in &workers {
-        call_all(worker);
-        call_all(worker);
+        call_all(worker, scenario.again);
+        call_all(worker, scenario.again);
     }
     let clock = time.clock();
     let run = async {
@@ -218,8 +255,8 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
             world.ledger.stands_still("a call", format!("{:?}", world.left));
         }
         workers.push(new_worker(0, &Schedule::calm()));
-        workers.iter().for_each(call_all);
-        clock.sleep(FRESH).await;
+        workers.iter().for_each(|worker| call_all(worker, (Duration::ZERO, 0)));
+        clock.sleep(FRESH + scenario.patience * MOST_STRIKES as u32).await;
         if world.is_called(&workers) {
             world.ledger.still_held("a key", format!("{:?}", world.left));
         }

@@ -1,20 +1,74 @@
 //! A store of sagas with troubles.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use buttress::{InMemoryValue, StoreError};
+use buttress::{Clock, InMemoryValue, StoreError};
 use buttress_durable::saga::{
     Append, Appended, MemoryStore, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver,
     WorkerId,
 };
 use buttress_sim::crash::{Ledger, Process};
 
-/// The store of one worker. It reports owners to the ledger when each effect happens.
+/// Where each saga stood last, and since when. A purge removes the log, not this.
+#[derive(Clone, Default)]
+pub(super) struct History {
+    fates: Arc<Mutex<BTreeMap<SagaId, (Status, Instant)>>>,
+}
+
+impl History {
+    pub(super) fn status(&self, id: SagaId) -> Option<Status> {
+        self.fates.lock().unwrap().get(&id).map(|(status, _)| *status)
+    }
+
+    fn is(&self, id: SagaId, status: Status, since: Instant) -> bool {
+        let mut fates = self.fates.lock().unwrap();
+        if fates.get(&id).is_some_and(|(known, _)| *known == status) {
+            return false;
+        }
+        fates.insert(id, (status, since)).is_none()
+    }
+}
+
+/// A store of one worker. It tells the ledger who owns what in the moment of each effect.
 #[derive(Clone)]
 pub(super) struct Troubled {
     pub(super) store: MemoryStore,
     pub(super) process: Process,
     pub(super) ledger: Ledger,
+    pub(super) history: History,
+    /// The clock of the store.
+    pub(super) clock: Clock,
+}
+
+impl Troubled {
+    /// Removes what ended `age` ago. It must have ended, that long ago.
+    async fn purge(
+        &self,
+        definition: &str,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let known: Vec<_> = {
+            let fates = self.history.fates.lock().unwrap();
+            fates.iter().map(|(id, fate)| (*id, *fate)).collect()
+        };
+        let mut there = Vec::new();
+        for (id, fate) in known {
+            if self.store.load(id).await?.is_some() {
+                there.push((id, fate));
+            }
+        }
+        let purged = self.store.purge_definition(definition, age, limit).await?;
+        for (id, (status, since)) in there {
+            let old = self.clock.now() >= since + age;
+            if self.store.load(id).await?.is_none() && !(status.is_ended() && old) {
+                self.ledger.violated(format!("saga {id} was purged, {status:?} since {since:?}"));
+            }
+        }
+        Ok(purged)
+    }
 }
 
 impl Store<InMemoryValue> for Troubled {
@@ -31,7 +85,7 @@ impl Store<InMemoryValue> for Troubled {
     }
 
     async fn create(&self, saga: NewSaga<InMemoryValue>) -> Result<(), StoreError> {
-        let Self { store, process, ledger } = self.clone();
+        let Self { store, process, ledger, history, clock } = self.clone();
         let number = process.number();
         let create = async move {
             let id = saga.id;
@@ -39,6 +93,9 @@ impl Store<InMemoryValue> for Troubled {
             store.create(saga).await?;
             if !known {
                 ledger.owned(id, number);
+                if !history.is(id, Status::Running, clock.now()) {
+                    ledger.violated(format!("saga {id} was stored again after its purge"));
+                }
             }
             Ok(())
         };
@@ -46,8 +103,17 @@ impl Store<InMemoryValue> for Troubled {
     }
 
     async fn append(&self, append: Append<InMemoryValue>) -> Result<Appended, StoreError> {
-        let store = self.store.clone();
-        self.process.operation("append", async move { store.append(append).await }).await
+        let Self { store, history, clock, .. } = self.clone();
+        let asked = async move {
+            let id = append.saga;
+            let appended = store.append(append).await?;
+            // A repeated append may be older than what the log says.
+            if let Some(record) = store.load(id).await? {
+                history.is(id, record.status, clock.now());
+            }
+            Ok(appended)
+        };
+        self.process.operation("append", asked).await
     }
 
     async fn take_abandoned(
@@ -57,7 +123,7 @@ impl Store<InMemoryValue> for Troubled {
         version: u32,
         limit: usize,
     ) -> Result<TakenOver<InMemoryValue>, StoreError> {
-        let Self { store, process, ledger } = self.clone();
+        let Self { store, process, ledger, .. } = self.clone();
         let (definition, number) = (definition.to_owned(), process.number());
         let take_over = async move {
             let taken = store.take_abandoned(worker, &definition, version, limit).await?;
@@ -72,7 +138,7 @@ impl Store<InMemoryValue> for Troubled {
         worker: WorkerId,
         saga: SagaId,
     ) -> Result<Option<Record<InMemoryValue>>, StoreError> {
-        let Self { store, process, ledger } = self.clone();
+        let Self { store, process, ledger, .. } = self.clone();
         let number = process.number();
         let take = async move {
             let taken = store.take_saga(worker, saga).await?;
@@ -135,8 +201,8 @@ impl Store<InMemoryValue> for Troubled {
         age: Duration,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        let (store, definition) = (self.store.clone(), definition.to_owned());
-        let purge = async move { store.purge_definition(&definition, age, limit).await };
+        let (own, definition) = (self.clone(), definition.to_owned());
+        let purge = async move { own.purge(&definition, age, limit).await };
         self.process.operation("purge definition", purge).await
     }
 }

@@ -1,10 +1,11 @@
 //! One run: workers that share a store, and the final check.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buttress::retry::Backoff;
-use buttress::{Rng, StoreErrorKind, VirtualClock};
+use buttress::{Clock, Rng, StoreErrorKind, VirtualClock};
 use buttress_durable::saga::{
     Call, Config, Definition, Direction, Executor, Kind, MemoryStore, SagaError, SagaId, Status,
     Store,
@@ -14,13 +15,15 @@ use tower::layer::layer_fn;
 use tower::service_fn;
 
 use super::participants::{Failed, Persistent, Way, World};
-use super::store::Troubled;
+use super::store::{History, Troubled};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
 /// The time by which all work ends.
 const HORIZON: Duration = Duration::from_secs(600);
 /// The time by which a worker acts that should no longer act.
 const AFTERWARDS: Duration = Duration::from_secs(70);
+/// How long a request may be under way after its caller is gone.
+const UNDER_WAY: Duration = Duration::from_secs(30);
 
 pub(super) type Step = (&'static str, Kind, Vec<Way>);
 
@@ -42,11 +45,44 @@ pub(super) struct Scenario {
     pub(super) failed_undos: usize,
     /// The time at which the last worker requests the cancellation of the first saga.
     pub(super) cancel: Option<Duration>,
+    /// The time between the starts of two sagas.
+    pub(super) apart: Duration,
+    /// How long ended sagas are kept; `None` forever. A saga is started once then, because a later start under
+    /// its id may run it again.
+    pub(super) retention: Option<Duration>,
+    /// How often workers recover.
+    pub(super) recovers: Duration,
 }
+
+impl Scenario {
+    /// How long the run goes on after the last saga has ended.
+    fn afterwards(&self) -> Duration {
+        // A purge may be late by a lost answer, and look again at a tenth of the retention.
+        let purged = |kept: Duration| kept + kept / 5 + PATIENCE + UNDER_WAY * 2;
+        self.retention.map_or(AFTERWARDS, |kept| purged(kept).max(AFTERWARDS))
+    }
+}
+
+/// How long a worker that purges waits for the store. Its retention is longer by far than the time in which it
+/// repeats one start.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Worker = Executor<u32, buttress::InMemory, Troubled>;
 
-fn worker(scenario: &Scenario, world: &World, store: &MemoryStore, process: &Process) -> Worker {
+/// What the workers of a run share. It outlives them.
+struct Shared {
+    world: World,
+    store: MemoryStore,
+    history: History,
+    clock: Clock,
+    /// Sagas that are known to be in the store.
+    started: Mutex<BTreeSet<SagaId>>,
+    /// Sagas of which the one start failed.
+    failed: Mutex<BTreeSet<SagaId>>,
+}
+
+fn worker(scenario: &Scenario, shared: &Shared, process: &Process) -> Worker {
+    let world = &shared.world;
     let number = process.number();
     let mut saga = Definition::<u32>::builder("trouble", 1);
     for (step, kind, ways) in scenario.steps.clone() {
@@ -89,8 +125,17 @@ fn worker(scenario: &Scenario, world: &World, store: &MemoryStore, process: &Pro
     if let Some(deadline) = scenario.deadline {
         config = config.deadline(deadline);
     }
-    let store =
-        Troubled { store: store.clone(), process: process.clone(), ledger: world.ledger.clone() };
+    config = match scenario.retention {
+        Some(retention) => config.retention(retention).patience(PATIENCE),
+        None => config.keep_forever(),
+    };
+    let store = Troubled {
+        store: shared.store.clone(),
+        process: process.clone(),
+        ledger: world.ledger.clone(),
+        history: shared.history.clone(),
+        clock: shared.clock.clone(),
+    };
     Executor::new(saga.build().unwrap(), store, config).unwrap()
 }
 
@@ -101,19 +146,28 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     if let Some(seed) = scenario.ties {
         executor = executor.vary_ties(Rng::seeded(seed));
     }
-    let store = MemoryStore::new(time.clock());
-    let world = World { ledger: Ledger::new(), participants: Arc::default() };
-    let started: Arc<Mutex<Vec<SagaId>>> = Arc::default();
+    let shared = Arc::new(Shared {
+        world: World { ledger: Ledger::new(), participants: Arc::default() },
+        store: MemoryStore::new(time.clock()),
+        history: History::default(),
+        clock: time.clock(),
+        started: Mutex::default(),
+        failed: Mutex::default(),
+    });
     let mut processes = Vec::new();
     for number in 1..=scenario.processes {
         let process = Process::new(number, &time, executor.spawner(), schedule);
-        let sagas = worker(scenario, &world, &store, &process);
+        let sagas = worker(scenario, &shared, &process);
         if number == 1 {
             for id in 1..=scenario.sagas {
-                let (process, sagas, started) = (process.clone(), sagas.clone(), started.clone());
-                let spawner = process.spawner();
-                spawner
-                    .spawn(async move { start(&process, &sagas, SagaId::new(id), &started).await });
+                let starting = start(
+                    process.clone(),
+                    sagas.clone(),
+                    SagaId::new(id),
+                    shared.clone(),
+                    scenario.clone(),
+                );
+                process.spawner().spawn(starting);
             }
         }
         if let Some(at) = scenario.cancel.filter(|_| number == scenario.processes) {
@@ -124,11 +178,11 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
                 process.call(sagas.cancel(SagaId::new(1))).await;
             });
         }
-        let recovering = process.clone();
+        let (recovering, every) = (process.clone(), scenario.recovers);
         process.spawner().spawn(async move {
             let mut known = Vec::new();
             loop {
-                recovering.clock().sleep(Duration::from_millis(1900 + u64::from(number))).await;
+                recovering.clock().sleep(every + Duration::from_millis(u64::from(number))).await;
                 if let Some(Ok(recovery)) = recovering.call(sagas.recover()).await {
                     known.extend(recovery.left);
                 }
@@ -139,60 +193,84 @@ pub(super) fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     }
     let clock = time.clock();
     let run = async {
-        while time.elapsed() < HORIZON && !has_ended(scenario, &store).await {
+        let mut never = BTreeMap::new();
+        while time.elapsed() < HORIZON && !has_ended(scenario, &shared, &processes[0], &mut never) {
             clock.sleep(Duration::from_secs(2)).await;
         }
         let operations = |process: &Process| process.operations().len() as u64;
         let operations = processes.iter().map(operations).collect();
-        clock.sleep(AFTERWARDS).await;
-        Lived { operations, verdict: check(scenario, &world, &store, &started).await }
+        clock.sleep(scenario.afterwards()).await;
+        Lived { operations, verdict: check(scenario, &shared).await }
     };
     executor.block_on(run).unwrap()
 }
 
-async fn has_ended(scenario: &Scenario, store: &MemoryStore) -> bool {
-    for id in 1..=scenario.sagas {
-        let record = store.load(SagaId::new(id)).await.unwrap();
-        if !record.is_some_and(|record| record.status.is_ended()) {
-            return false;
+/// Whether every saga has ended, or will never be in the store. `never` remembers since when that is so.
+fn has_ended(
+    scenario: &Scenario,
+    shared: &Shared,
+    starter: &Process,
+    never: &mut BTreeMap<SagaId, Instant>,
+) -> bool {
+    let now = shared.clock.now();
+    (1..=scenario.sagas).map(SagaId::new).all(|id| match shared.history.status(id) {
+        Some(status) => status.is_ended(),
+        None if starter.has_crashed() || shared.failed.lock().unwrap().contains(&id) => {
+            now >= *never.entry(id).or_insert(now) + UNDER_WAY
         }
-    }
-    true
+        None => false,
+    })
 }
 
-/// Starts the saga until the store has it.
-async fn start(process: &Process, sagas: &Worker, id: SagaId, started: &Mutex<Vec<SagaId>>) {
+/// Until the store has it.
+async fn start(
+    process: Process,
+    sagas: Worker,
+    id: SagaId,
+    shared: Arc<Shared>,
+    scenario: Scenario,
+) {
+    process.clock().sleep(scenario.apart * (id.get() as u32 - 1)).await;
     loop {
         let known = match process.call(sagas.start_as(id, 7)).await {
-            Some(Ok(_)) => true,
+            Some(Ok(_) | Err(SagaError::AlreadyStarted { .. })) => true,
             Some(Err(SagaError::Store { error, .. })) => error.kind() == StoreErrorKind::Conflict,
             _ => false,
         };
         if known {
-            return started.lock().unwrap().push(id);
+            shared.started.lock().unwrap().insert(id);
+            return;
+        }
+        if scenario.retention.is_some() {
+            shared.failed.lock().unwrap().insert(id);
+            return;
         }
         process.clock().sleep(Duration::from_secs(1)).await;
     }
 }
 
-async fn check(
-    scenario: &Scenario,
-    world: &World,
-    store: &MemoryStore,
-    started: &Mutex<Vec<SagaId>>,
-) -> Result<(), String> {
+async fn check(scenario: &Scenario, shared: &Shared) -> Result<(), String> {
+    let ledger = &shared.world.ledger;
     for id in (1..=scenario.sagas).map(SagaId::new) {
-        let Some(record) = store.load(id).await.unwrap() else {
-            if started.lock().unwrap().contains(&id) {
-                world.ledger.stands_still(id, "the store has lost it");
+        let record = shared.store.load(id).await.unwrap();
+        let Some(status) = shared.history.status(id) else {
+            if shared.started.lock().unwrap().contains(&id) {
+                ledger.stands_still(id, "it never was in the store");
             }
             continue;
         };
-        if !record.status.is_ended() {
-            world.ledger.stands_still(id, format!("{:?} {:?}", record.status, record.entries));
+        match &record {
+            Some(record) if !record.status.is_ended() => {
+                ledger.stands_still(id, format!("{:?} {:?}", record.status, record.entries));
+            }
+            Some(_) if scenario.retention.is_some() => {
+                ledger.violated(format!("saga {id} is kept longer than its retention"));
+            }
+            None if scenario.retention.is_none() => ledger.stands_still(id, "it is gone"),
+            _ => {}
         }
-        let times = i64::from(record.status == Status::Completed);
-        scenario.steps.iter().for_each(|(step, ..)| world.ledger.recorded(id, step, times));
+        let times = i64::from(status == Status::Completed);
+        scenario.steps.iter().for_each(|(step, ..)| ledger.recorded(id, step, times));
     }
-    world.ledger.check()
+    ledger.check()
 }

@@ -8,6 +8,8 @@ use crate::outbox::store::{Lease, Store};
 
 /// After this many polls that found nothing, the relay polls less often.
 const QUIET_POLLS: u32 = 10;
+/// The most batches of blocked messages that a poll passes over to find messages of other keys.
+const MOST_STANDING_STILL: usize = 10;
 
 impl<St: Store, P, C> Running<St, P, C> {
     /// Whether the relay has room for messages and a live lease.
@@ -34,7 +36,7 @@ impl<St: Store, P, C> Running<St, P, C> {
             self.next_poll = instant::after(now, self.relay.config.poll);
             return;
         }
-        let limit = batch + self.pending.held() + self.pending.aside_count();
+        let limit = batch + self.pending.held() + self.pending.aside_count() + self.standing_still;
         let isolating = self.pending.isolating();
         let (store, id, asked) = (self.relay.store.clone(), self.relay.id, leases.clone());
         let fetch = async move { store.fetch(id, &leases, limit).await };
@@ -60,8 +62,19 @@ impl<St: Store, P, C> Running<St, P, C> {
         let new = self.pending.take_in(fetched.messages);
         match isolating {
             Some(lease) if new == 0 => self.clear(lease).await,
-            _ if full || isolating.is_some() => self.next_poll = now,
-            _ => self.rest(new, next_due),
+            Some(_) => self.next_poll = now,
+            None if full && new > 0 => self.next_poll = now,
+            None if full => {
+                // All of these messages wait until the store has recorded a failure of their key. Messages of
+                // other keys may stand behind them.
+                self.standing_still =
+                    (self.standing_still + batch).min(batch * MOST_STANDING_STILL);
+                self.rest(0, None);
+            }
+            None => {
+                self.standing_still = 0;
+                self.rest(new, next_due);
+            }
         }
     }
 

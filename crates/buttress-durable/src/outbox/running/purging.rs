@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Operation, Running};
+use crate::bounded::bounded;
 use crate::instant;
 use crate::outbox::store::Store;
 use buttress::StoreError;
@@ -24,10 +25,13 @@ impl<St: Store, P, C> Running<St, P, C> {
         if self.purge.is_some() || self.now() < self.next_purge {
             return;
         }
-        let config = &self.relay.config;
-        let (age, batch, store) =
-            (config.keep_delivered, config.purge_batch, self.relay.store.clone());
-        self.purge = Some(Box::pin(async move { store.purge_delivered(age, batch).await }));
+        let (config, patience) = (&self.relay.config, self.patience());
+        let (age, batch, clock) = (config.keep_delivered, config.purge_batch, config.clock.clone());
+        let store = self.relay.store.clone();
+        self.purge = Some(Box::pin(async move {
+            let purging = store.purge_delivered(age, batch);
+            bounded(&clock, patience, "purging delivered messages", purging).await
+        }));
     }
 
     /// Takes in the end of a purge, and returns whether there was one. After a full batch the next

@@ -1,13 +1,14 @@
 //! Renewing the lease concurrently with all other work, so that a slow answer of the store does not
 //! delay it.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::in_flight::poll_in_flight;
 use super::{Operation, POLLS_PER_LEASE, Running};
+use crate::bounded::bounded;
 use crate::caught::unless;
 use crate::instant;
 use crate::outbox::store::{Owned, Store};
@@ -28,7 +29,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         &mut self,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let patience = self.relay.config.lease.max(PATIENCE);
+        let patience = self.patience();
         let mut operation = pin!(operation);
         let mut limit = pin!(self.relay.config.clock.sleep(patience));
         let answer = unless(operation.as_mut(), |cx| {
@@ -36,6 +37,11 @@ impl<St: Store, P, C> Running<St, P, C> {
             limit.as_mut().poll(cx)
         });
         answer.await.unwrap_or_else(|()| Err(too_slow(patience)))
+    }
+
+    /// How long the relay waits for an answer of the store, other than to a renewal.
+    pub(super) fn patience(&self) -> Duration {
+        self.relay.config.lease.max(PATIENCE)
     }
 
     /// Lets deliveries, the renewal and the purge progress. Returns whether one of them has ended.
@@ -96,18 +102,11 @@ impl<St: Store, P, C> Running<St, P, C> {
         self.next_release = instant::after(now, self.relay.config.poll);
         let (length, busy) = (self.relay.config.lease, self.pending.busy());
         let (store, id) = (self.relay.store.clone(), self.relay.id);
-        let limit = self.relay.config.clock.sleep(length);
+        let clock = self.relay.config.clock.clone();
         // An answer after a lease's length concerns a lease that has ended.
         let answer = async move {
-            let (mut lease, mut limit) =
-                (pin!(store.lease_partitions(id, length, &busy)), pin!(limit));
-            poll_fn(|cx| {
-                if let Poll::Ready(answer) = lease.as_mut().poll(cx) {
-                    return Poll::Ready(answer);
-                }
-                limit.as_mut().poll(cx).map(|()| Err(too_slow(length)))
-            })
-            .await
+            let lease = store.lease_partitions(id, length, &busy);
+            bounded(&clock, length, "renewing the lease", lease).await
         };
         Renewal { asked: now, answer: Box::pin(answer) }
     }

@@ -124,6 +124,24 @@ fn behind_a_suspect_that_fails_nothing_of_its_key_goes_on() {
     assert_eq!((next(&mut pending), pending.held()), (None, 0));
 }
 
+/// Found by a random schedule: the suspects were cleared while a renewal was under way, whose answer named them once
+/// more. What was taken in then was never published by this relay.
+#[test]
+fn suspects_that_are_cleared_meanwhile_come_again_as_others_do() {
+    let suspect = Lease { suspect_to: 3, ..lease(1, 2) };
+    let mut pending = pending(&[suspect]);
+    assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1), message(3, 1)]), 3);
+    assert_eq!(next(&mut pending), Some((1, suspect)));
+    pending.own(Owned::new(vec![lease(1, 2)], 0));
+    assert_eq!(pending.held(), 1, "the one under way");
+    assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1), message(3, 1)]), 2);
+    assert_eq!(next(&mut pending), None, "the first of the key is under way");
+    pending.ended(Delivery::of(&message(1, 1)), suspect, Verdict::Delivered);
+    assert_eq!(next(&mut pending), Some((2, lease(1, 2))));
+    pending.ended(Delivery::of(&message(2, 1)), lease(1, 2), Verdict::Delivered);
+    assert_eq!(next(&mut pending), Some((3, lease(1, 2))));
+}
+
 #[test]
 fn surplus_partitions_are_not_filled_again() {
     let mut pending = pending(&[lease(1, 1), lease(2, 1)]);

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use buttress::{Codec, InMemoryValue, StoreError};
 use tokio::sync::oneshot;
 
+use crate::bounded::bounded;
 use crate::caught::caught;
 use crate::instant;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::Status;
 use crate::saga::model::state::State;
 use crate::saga::report::{self, Report};
-use crate::saga::run::bounded::bounded;
 use crate::saga::run::drive::Reply;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;

@@ -16,7 +16,7 @@ use crate::saga::error::{SagaError, WithCauses};
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::state::State;
 use crate::saga::report::{self, Report};
-use crate::saga::run::attempt::Attempt;
+use crate::saga::run::attempt::{Attempt, DEADLINE};
 use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
@@ -26,6 +26,8 @@ use crate::saga::store::{SagaId, Store};
 
 mod drafting;
 mod writing;
+
+use drafting::NOT_SENT;
 
 pub(in crate::saga) type Reply = oneshot::Sender<Result<Report, SagaError>>;
 
@@ -193,15 +195,17 @@ where
             }
             let was_full = draft.is_full();
             if !draft.entries.is_empty() {
-                let was_cancelled = self.control.is_cancelled();
+                let was_stopped = self.stopped().is_some();
                 match self.write(&draft).await {
-                    Ok(permit) if !was_cancelled && self.control.is_cancelled() => {
-                        draft = self.hold_back(draft, &permit);
-                        if !draft.entries.is_empty() {
-                            continue;
+                    Ok(permit) => match self.stopped().filter(|_| !was_stopped) {
+                        Some(why) => {
+                            draft = self.hold_back(draft, &permit, why);
+                            if !draft.entries.is_empty() {
+                                continue;
+                            }
                         }
-                    }
-                    Ok(permit) => self.accept(draft, &permit),
+                        None => self.accept(draft, &permit),
+                    },
                     Err(error) if error.kind() == StoreErrorKind::Invalid => {
                         draft = self.without_outputs(draft, &error)?;
                         continue;
@@ -226,6 +230,18 @@ where
             draft = Draft::new(self.durable.clone());
             self.take_in(&mut draft);
         }
+    }
+
+    /// Why no step may begin while the saga can still unwind, as the log records it.
+    fn stopped(&self) -> Option<&'static str> {
+        if self.control.is_cancelled() {
+            return Some(NOT_SENT);
+        }
+        self.is_past_deadline().then_some(DEADLINE)
+    }
+
+    fn is_past_deadline(&self) -> bool {
+        self.step_runs.deadline.is_some_and(|at| self.core.config.clock.now() >= at)
     }
 
     /// Waits until a step ends, the deadline passes, or a request arrives.

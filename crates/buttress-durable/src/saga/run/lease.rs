@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use buttress::{Clock, Format, StoreError};
 use tokio::sync::{Notify, OnceCell};
 
+use crate::bounded::bounded;
 use crate::instant;
-use crate::saga::run::bounded::bounded;
 use crate::saga::run::purging;
 use crate::saga::run::shared::Core;
 use crate::saga::run::troubles::Operation;

@@ -3,7 +3,6 @@
 
 pub(in crate::saga) mod attaching;
 pub(in crate::saga) mod attempt;
-pub(in crate::saga) mod bounded;
 pub(in crate::saga) mod call;
 pub(in crate::saga) mod counters;
 pub(in crate::saga) mod draft;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use buttress::{Codec, CodecError};
 
+use crate::bounded::bounded;
 use crate::caught::caught;
 use crate::instant;
 use crate::saga::define::needs::StepHandle;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::state::{Phase, State, Step};
-use crate::saga::run::bounded::bounded;
 use crate::saga::run::draft::MOST_ENTRIES;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use buttress::{Format, StoreError};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::bounded::bounded;
 use crate::saga::config::Config;
 use crate::saga::define::definition::Definition;
 use crate::saga::model::entry::EntryKind;
-use crate::saga::run::bounded::bounded;
 use crate::saga::run::counters::{Counter, Counters};
 use crate::saga::run::drive::Control;
 use crate::saga::run::lease::Lease;

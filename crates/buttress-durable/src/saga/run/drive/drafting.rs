@@ -93,10 +93,7 @@ where
         let plan = &self.core.definition.inner.plan;
         let situation = Situation {
             cancelled: self.control.is_cancelled(),
-            past_deadline: self
-                .step_runs
-                .deadline
-                .is_some_and(|at| self.core.config.clock.now() >= at),
+            past_deadline: self.is_past_deadline(),
         };
         loop {
             let commands = draft.state.decide(plan, situation);

@@ -5,12 +5,11 @@ use std::time::Duration;
 use buttress::{Format, StoreError};
 
 use super::Run;
-use super::drafting::NOT_SENT;
+use crate::bounded::bounded;
 use crate::instant;
 use crate::outage::LONGEST;
 use crate::saga::error::SagaError;
 use crate::saga::model::entry::{Beginning, Entry};
-use crate::saga::run::bounded::bounded;
 use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
@@ -153,12 +152,13 @@ where
         result
     }
 
-    /// Takes in a stored draft, after a cancel that came during the write. Steps that begin for the
-    /// first time do not start, if the saga can still unwind. Returns the draft that records this.
+    /// Takes in a stored draft, after a cancel that came, or a deadline that passed, during the write. Steps that
+    /// begin for the first time do not start, if the saga can still unwind. Returns the draft that records this.
     pub(super) fn hold_back(
         &mut self,
         mut draft: Draft<F::Encoded>,
         permit: &Permit,
+        why: &str,
     ) -> Draft<F::Encoded> {
         let way_back = !draft.state.is_committed(&self.core.definition.inner.plan);
         let (held, launch) = draft.launch.into_iter().partition(|launch: &Launch| {
@@ -168,7 +168,7 @@ where
         self.accept(draft, permit);
         let mut next = Draft::new(self.durable.clone());
         for Launch { step, .. } in held {
-            next.push(Entry::ActionFailed { step, why: Some(NOT_SENT.to_owned()) });
+            next.push(Entry::ActionFailed { step, why: Some(why.to_owned()) });
         }
         next
     }

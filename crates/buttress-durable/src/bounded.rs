@@ -11,7 +11,7 @@ use buttress::{Clock, StoreError};
 ///
 /// # Errors
 /// Returns the errors of `asking`, and a transient error after `limit`.
-pub(in crate::saga) async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     clock: &Clock,
     limit: Duration,
     what: &str,
