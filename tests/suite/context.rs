@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Instant;
 
-use buttress::context::{Context, CorrelationId, Scoped};
+use buttress::context::{Context, CorrelationId, Scoped, TraceContext};
 use buttress::idempotency::{IdempotencyLayer, MemoryStore};
 use buttress::retry::{Backoff, Jitter, RetryLayer};
 use buttress::time_limit::TimeLimitLayer;
@@ -180,4 +180,21 @@ async fn edge_1_13_a_detached_handler_keeps_the_correlation_and_not_the_deadline
     tokio::time::advance(ms(100)).await;
     tokio::task::yield_now().await;
     assert_eq!(*seen.lock().unwrap(), [(Some("order-7".to_owned()), None)]);
+}
+
+#[test]
+fn edge_1_1_a_message_carries_the_correlation_and_its_own_place_in_the_trace() {
+    let store = buttress_durable::outbox::MemoryStore::new(Clock::default());
+    let outbox = buttress_durable::outbox::Outbox::new(store);
+    assert!(outbox.message("key", "payload").headers.is_empty());
+    let trace = TraceContext::root();
+    let context = Context::new().with_correlation("order-7".parse().unwrap());
+    let context = context.with_trace(trace.clone());
+    let message = context.sync_scope(|| outbox.message("key", "payload"));
+    let [(name, id), (second, parent)] = &message.headers[..] else { panic!("{message:?}") };
+    assert_eq!((name.as_str(), id.as_str()), ("x-correlation-id", "order-7"));
+    assert_eq!(second, "traceparent");
+    let parent: TraceContext = parent.parse().unwrap();
+    assert_eq!(parent.trace_id(), trace.trace_id());
+    assert_ne!(parent.parent_id(), trace.parent_id());
 }

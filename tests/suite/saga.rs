@@ -7,6 +7,7 @@ mod doubt;
 mod hangs;
 mod mishaps;
 mod operators;
+mod origin;
 mod outages;
 mod owners;
 mod panics;

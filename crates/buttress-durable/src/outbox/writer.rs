@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use buttress::context::Context;
 use buttress::{Rng, StoreError};
 use tokio::sync::Notify;
 
@@ -97,9 +98,18 @@ impl<St> Outbox<St> {
         self
     }
 
-    /// Creates a message with a new random id.
+    /// Creates a message with a new random id. The headers `x-correlation-id` and `traceparent` carry the current
+    /// [context](buttress::context), if it has a correlation id and a trace. The `traceparent` has its own parent id.
     pub fn message(&self, key: impl Into<String>, payload: impl Into<Vec<u8>>) -> NewMessage {
-        NewMessage::new(MessageId::random(&self.rng), key, payload)
+        let mut message = NewMessage::new(MessageId::random(&self.rng), key, payload);
+        Context::peek(|context| {
+            let id = context.correlation().map(|id| ("x-correlation-id", id.to_string()));
+            let trace = context.trace().map(|trace| ("traceparent", trace.child().to_string()));
+            for (name, value) in id.into_iter().chain(trace) {
+                message.headers.push((name.to_owned(), value));
+            }
+        });
+        message
     }
 
     /// Returns the store.

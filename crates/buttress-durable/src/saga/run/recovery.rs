@@ -17,6 +17,7 @@ use crate::saga::run::counters::Counter;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
 use crate::saga::run::lease;
+use crate::saga::run::origin;
 use crate::saga::run::slots::Turn;
 use crate::saga::run::step_runs::StepRuns;
 use crate::saga::run::troubles::Operation;
@@ -264,7 +265,8 @@ where
             run.control.cancel();
         }
         core.counters.add(Counter::Resumed);
-        core.config.spawner.spawn(run.drive_in_turn(first, turn));
+        let context = origin::of_log(&record.beginning);
+        core.config.spawner.spawn(context.scope(run.drive_in_turn(first, turn)));
         Ok(execution)
     }
 

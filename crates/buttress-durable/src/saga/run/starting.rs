@@ -15,6 +15,7 @@ use crate::saga::run::drive::{Creating, Run};
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
 use crate::saga::run::lease;
+use crate::saga::run::origin;
 use crate::saga::run::step_runs::StepRuns;
 use crate::saga::store::{SagaId, Store};
 
@@ -115,7 +116,7 @@ where
             return self.known(id, &input, &encoded, now).await.map(|()| Begun::Before);
         };
         let run = Run { creating: Some(creating), ..run };
-        core.config.spawner.spawn(run.drive(Vec::new()));
+        core.config.spawner.spawn(origin::of_caller().scope(run.drive(Vec::new())));
         match was_created.await {
             Ok(Ok(())) => Ok(Begun::Here(execution)),
             Ok(Err(error)) if error.kind() == StoreErrorKind::Conflict => {

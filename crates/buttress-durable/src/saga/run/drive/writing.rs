@@ -14,6 +14,7 @@ use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
 use crate::saga::run::lease::Permit;
+use crate::saga::run::origin;
 use crate::saga::run::troubles::Operation;
 use crate::saga::store::{Append, NewSaga, Store};
 
@@ -52,6 +53,9 @@ where
             let wrote = match &self.creating {
                 Some(creating) => {
                     let definition = &core.definition.inner;
+                    let mut beginning = Beginning::new(creating.input.clone());
+                    beginning.shape = Some(definition.shape.clone());
+                    origin::record(&mut beginning);
                     let saga = NewSaga {
                         id: self.id,
                         definition: definition.name.to_string(),
@@ -59,10 +63,7 @@ where
                         codec: F::NAME,
                         worker: core.lease.worker,
                         deadline: creating.deadline,
-                        beginning: Beginning {
-                            shape: Some(definition.shape.clone()),
-                            ..Beginning::new(creating.input.clone())
-                        },
+                        beginning,
                         entries: draft.entries.clone(),
                     };
                     let creating = core.store.create(saga);
