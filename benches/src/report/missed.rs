@@ -18,9 +18,11 @@ const REASONS: &[(&str, &str)] = &[
     (circuit_breaker::COUNT.name, "As for failures in a row."),
     (
         circuit_breaker::OPEN.name,
-        "It looks in `poll_ready`, so that a refused call reserves nothing further in, and keeps the \
-         refusal until `call`. Each refusal is counted, told if somebody listens, and carries the layer's \
-         name and the exact time to come back.",
+        "Two reads of the clock (see *Parts*) are 166 of its instructions, the floor has one. \
+         `poll_ready` reads it because an open circuit admits a probe once its time is over, and a \
+         refused call must reserve nothing further in. `call` reads it again because the refusal may have \
+         been seen a while ago, and carries the exact time to come back. The rest counts the refusal in a \
+         shard of its thread and asks whether an observer listens.",
     ),
     (
         rate_limit::ADMITTED.name,
@@ -33,8 +35,10 @@ const REASONS: &[(&str, &str)] = &[
     ),
     (
         rate_limit::REFUSED.name,
-        "As above, and each refusal is counted in a shard of its thread, told if somebody listens, and \
-         carries the layer's name, its limit and the exact time to come back.",
+        "Two reads of the clock (see *Parts*), as for an open circuit: `poll_ready` must know whether a \
+         token has come, and `call` returns the time that is left by then. The floor has one. The rest is \
+         the plan behind its sequence lock, the refusal counted in a shard of its thread, and the \
+         question whether an observer listens.",
     ),
     (
         rate_limit::KEYED.name,
@@ -114,22 +118,31 @@ const REASONS: &[(&str, &str)] = &[
     ),
     (
         FIRST_ATTEMPT,
-        "As for its instructions: the reference count alone takes longer than tower's whole call.",
+        "The reference count alone takes longer than tower's whole call. A retry that is given to `leak` \
+         has none: then a first attempt is a load, a comparison and the moves of its parts.",
     ),
     (
         contention::CALL,
-        "Three of them are decisions: the limiter's token, and the bulkhead's permit taken and returned. The \
-         rest are reference counts. Each layer owns its state in an `Arc` of its own, a call holds the `Arc` of \
-         each layer that it passes, and the retry holds a clone of the layers inside it.",
+        "Three of them are decisions: the limiter's token, and the bulkhead's permit taken and returned. \
+         The other twelve are six pairs of reference counts: one for each of the five layers whose calls \
+         hold their state, and one for the time limit in the clone that the retry keeps for its next \
+         attempt. Layers that are given to `leak` make the three alone, see the row. One `Arc` for a \
+         whole stack would make five. The calls of the inner layers would then borrow from the call that \
+         holds it. A future that holds an `Arc` and borrows from it is an `async` block in safe Rust, and \
+         such a block has no name, which `Service::Future` and `Layer::Service` need; boxed it is an \
+         allocation per call. One `Arc` per thread and layer was tried: 28 % more instructions on one \
+         thread.",
     ),
     (
         contention::CLONE,
-        "A clone of the stack counts the `Arc` of each layer up, and its drop counts it down. tower's four have \
-         one such `Arc`, the bulkhead's.",
+        "A clone of the stack counts the `Arc` of each layer up, and its drop counts it down. tower's \
+         four have one such `Arc`, the bulkhead's. Layers that are given to `leak` count none, see the \
+         row. One `Arc` for the whole stack: see the call.",
     ),
     (
         on_two::FALLBACK,
-        "The call counts a reference to what the layer shares, on a line that both threads write.",
+        "The call counts a reference to what the layer shares, on a line that both threads write. A layer \
+         that is given to `leak` counts none: see the rows of six leaked layers.",
     ),
     (on_two::RETRY, "As for the fallback."),
     (on_two::LIMIT, "As for the fallback."),
@@ -137,13 +150,21 @@ const REASONS: &[(&str, &str)] = &[
     (on_two::CLONE, "See the locked read-modify-writes on shared lines."),
     (
         size::BINARY,
-        "Live configuration, observers, log lines by `tracing` and errors with texts are in it, whether or not the \
-         program uses them.",
+        "Of 207 kB are, by the symbols of the program without and with the layers: 47 kB five ordered \
+         maps and sets of the standard library, which hold the waiting calls of limiter and bulkhead, \
+         their deadlines, and parked tasks; 41 kB the path of a call through all six layers, inlined \
+         twice; 18 kB the circuit's changes of state; 18 kB the text of a rate, which brings the standard \
+         library's conversion of floating-point numbers; 17 kB the tables for unwinding; 13 kB the \
+         limiter's policies, 9 kB further attempts, 10 kB drops, 7 kB the queue, 10 kB constants and \
+         relocations. A limit that refuses has the queue in it because its handle can wait.",
     ),
     (
         size::IDLE,
-        "Each layer counts its calls in shards, a cache line each, so that threads that count do not wait for \
-         each other.",
+        "6 144 bytes are the counters of six layers: eight shards for each, a pair of cache lines each, \
+         so that threads that count refusals do not wait for each other. Shards that are made at the \
+         first addition were tried: 3 656 bytes. But the addition then has a branch and one more pointer \
+         to follow, and a refusal by a full bulkhead takes 51 instructions instead of 41, beyond its \
+         target.",
     ),
     (
         SIMULATED,
