@@ -12,6 +12,7 @@ use buttress::retry::RetryLayer;
 use buttress::sidecar::SidecarLayer;
 use buttress::time_limit::TimeLimitLayer;
 use buttress::{Clock, ErrorKind};
+use buttress_http::context::{ContextLayer, Trust};
 use buttress_http::{
     ByStatus, HttpLayerExt, IdempotencyKeyLayer, IdempotentRequests, RateLimitFieldsLayer,
     ReplayLayer, RetryableStatus, SetIdempotencyKeyLayer,
@@ -97,6 +98,8 @@ rows! {
     );
     a_sidecar => SidecarLayer::default()
         .clone_request(|_: &Request<Body>| None::<Request<Body>>);
+    a_context_of_a_server => ContextLayer::server(Trust::All);
+    a_context_of_a_client => ContextLayer::client();
     a_key_that_is_set => SetIdempotencyKeyLayer::default();
     a_key_that_is_kept => {
         let config = Config::new();
