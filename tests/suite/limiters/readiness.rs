@@ -1,5 +1,7 @@
 //! A call that waits for a limiter holds nothing of the inner service.
 
+use std::pin::Pin;
+
 use buttress::bulkhead::{self, BulkheadLayer, Permit};
 use buttress::rate_limit::{self, RateLimitLayer};
 use tower::limit::ConcurrencyLimit;
@@ -34,6 +36,17 @@ fn spent() -> RateLimitLayer {
     let layer = RateLimitLayer::new(config).unwrap();
     layer.handle().try_acquire(1).unwrap();
     layer
+}
+
+/// Begins a call that waits for `layer`. Returns it with the record of the inner service.
+fn waits_behind<L>(layer: &L) -> (Pin<Box<<L::Service as Service<Ask>>::Future>>, Log)
+where
+    L: Layer<Inner, Service: Service<Ask, Error = AppError>>,
+{
+    let (limited, _other, log) = inner();
+    let mut waits = begin(&mut layer.layer(limited), Ask(0));
+    assert!(is_pending(&mut waits));
+    (waits, log)
 }
 
 /// The layer makes the call wait; `admit` admits it.
@@ -135,19 +148,15 @@ async fn a_call_that_need_not_wait_any_more_asks_the_inner_service_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn a_readiness_error_is_the_calls_error_and_gives_the_turn_back() {
-    let (limited, _other, log) = inner();
     let (layer, permit) = full();
-    let mut waits = begin(&mut layer.clone().queued().layer(limited), Ask(0));
-    assert!(is_pending(&mut waits));
+    let (mut waits, log) = waits_behind(&layer.clone().queued());
     drop(permit);
     log.fail_ready();
     assert_eq!(now(&mut waits), Err(AppError::Broken("not ready")));
     assert_eq!((layer.handle().stats().active, log.calls()), (0, 0), "though it is kept");
 
-    let (limited, _other, log) = inner();
     let layer = spent();
-    let mut waits = begin(&mut layer.clone().queued().layer(limited), Ask(0));
-    assert!(is_pending(&mut waits));
+    let (mut waits, log) = waits_behind(&layer.clone().queued());
     tokio::time::advance(ms(100)).await;
     log.fail_ready();
     assert_eq!(now(&mut waits), Err(AppError::Broken("not ready")));
@@ -156,19 +165,15 @@ async fn a_readiness_error_is_the_calls_error_and_gives_the_turn_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_or_a_drop_while_it_asks_gives_the_turn_back() {
-    let (limited, _other, log) = inner();
     let (layer, permit) = full();
-    let mut waits = begin(&mut layer.clone().queued().layer(limited), Ask(0));
-    assert!(is_pending(&mut waits));
+    let (mut waits, log) = waits_behind(&layer.clone().queued());
     drop(permit);
     log.panic_ready();
     panic_of(|| is_pending(&mut waits));
     assert_eq!(layer.handle().stats().active, 0, "on the spot");
 
-    let (limited, _other, log) = inner();
     let layer = spent();
-    let mut waits = begin(&mut layer.clone().queued().layer(limited), Ask(0));
-    assert!(is_pending(&mut waits));
+    let (mut waits, log) = waits_behind(&layer.clone().queued());
     tokio::time::advance(ms(100)).await;
     log.block();
     assert!(is_pending(&mut waits));

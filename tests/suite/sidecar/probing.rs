@@ -10,7 +10,7 @@ use buttress::{CircuitState, ErrorKind, Event, Name, Outcome};
 use tower::Layer;
 
 use super::{adds_up, sidecar};
-use crate::support::{Ask, Scripted, Step, begin, is_pending, ms, now, panic_of};
+use crate::support::{Ask, Log, Scripted, Step, begin, behind, is_pending, ms, now, panic_of};
 
 fn circuit() -> circuit_breaker::Config {
     circuit_breaker::Config::new().consecutive_failures(1).open_for(ms(100))
@@ -37,6 +37,22 @@ where
     let mut waiting: Vec<_> = (0..requests).map(|n| begin(service, Ask(n))).collect();
     assert!(waiting.iter_mut().all(is_pending));
     waiting
+}
+
+type Request = Pin<Box<<Service as tower::Service<Ask>>::Future>>;
+type Service = <SidecarLayer as Layer<Scripted>>::Service;
+
+/// A request that has waited the 200 ms for its second attempt, and a circuit that opened meanwhile. The calls
+/// of the service do `steps`.
+async fn late<const N: usize>(
+    layer: &SidecarLayer,
+    steps: [Step; N],
+) -> (Request, circuit_breaker::Handle, Log) {
+    let (mut service, log) = behind(layer, steps);
+    let request = waiting(&mut service, 1).pop().unwrap();
+    let circuit = open(layer);
+    tokio::time::advance(ms(200)).await;
+    (request, circuit, log)
 }
 
 /// Regression: after the open time had passed, all of them passed, and none as a probe.
@@ -72,13 +88,9 @@ async fn as_many_of_those_that_wait_pass_as_there_are_probes() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_makes_its_other_attempts_as_the_same_probe() {
     for answers in [true, false] {
-        let (inner, log) = Scripted::new();
-        log.then([Step::Fail, Step::FailAfter(10)]);
-        log.always(if answers { Step::Answer } else { Step::Fail });
         let layer = sidecar(parts(3, circuit()));
-        let mut request = waiting(&mut layer.layer(inner), 1).pop().unwrap();
-        let circuit = open(&layer);
-        tokio::time::advance(ms(200)).await;
+        let (mut request, circuit, log) = late(&layer, [Step::Fail, Step::FailAfter(10)]).await;
+        log.always(if answers { Step::Answer } else { Step::Fail });
         assert!(is_pending(&mut request));
         tokio::time::advance(ms(10)).await;
         assert!(is_pending(&mut request));
@@ -100,13 +112,9 @@ async fn a_probe_that_is_dropped_or_panics_gives_its_place_back() {
         .into_iter()
         .chain(cases);
     for (step, outcome) in cases {
-        let (inner, log) = Scripted::new();
-        log.then([Step::Fail, step]);
         let config = circuit().dropped_calls(outcome).panicked_calls(outcome);
         let layer = sidecar(parts(2, config));
-        let mut request = waiting(&mut layer.layer(inner), 1).pop().unwrap();
-        let circuit = open(&layer);
-        tokio::time::advance(ms(200)).await;
+        let (mut request, circuit, _) = late(&layer, [Step::Fail, step]).await;
         if step == Step::Never {
             assert!(is_pending(&mut request));
             assert_eq!(circuit.state(), CircuitState::HalfOpen);
@@ -126,12 +134,8 @@ async fn a_probe_that_is_dropped_or_panics_gives_its_place_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_takes_too_long_has_failed() {
-    let (inner, log) = Scripted::new();
-    log.then([Step::Fail, Step::Never]);
     let layer = sidecar(parts(2, circuit()));
-    let mut request = waiting(&mut layer.layer(inner), 1).pop().unwrap();
-    let circuit = open(&layer);
-    tokio::time::advance(ms(200)).await;
+    let (mut request, circuit, _) = late(&layer, [Step::Fail, Step::Never]).await;
     assert!(is_pending(&mut request));
     tokio::time::advance(ms(50)).await;
     assert_eq!(now(request).unwrap_err().kind(), Some(ErrorKind::TimedOut));

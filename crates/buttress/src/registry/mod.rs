@@ -153,9 +153,12 @@ impl Registry {
     /// # Errors
     /// No rate limiter has this name.
     pub fn rate_limiter(&self, name: &str) -> Result<RateLimitLayer, UnknownName> {
-        let instances = lock(&self.instances);
-        let handle = find(Pattern::RateLimiter, name, &instances.rate_limiters)?;
-        Ok(RateLimitLayer::from_handle(handle))
+        self.layer(
+            Pattern::RateLimiter,
+            name,
+            |all| &all.rate_limiters,
+            RateLimitLayer::from_handle,
+        )
     }
 
     /// Returns a layer over the named circuit breaker, starting with the default classifier and
@@ -164,9 +167,12 @@ impl Registry {
     /// # Errors
     /// No circuit breaker has this name.
     pub fn circuit_breaker(&self, name: &str) -> Result<CircuitBreakerLayer, UnknownName> {
-        let instances = lock(&self.instances);
-        let handle = find(Pattern::CircuitBreaker, name, &instances.circuit_breakers)?;
-        Ok(CircuitBreakerLayer::from_handle(handle))
+        self.layer(
+            Pattern::CircuitBreaker,
+            name,
+            |all| &all.circuit_breakers,
+            CircuitBreakerLayer::from_handle,
+        )
     }
 
     /// Returns a layer over the named bulkhead, starting with the default rejector. A configured
@@ -175,9 +181,7 @@ impl Registry {
     /// # Errors
     /// No bulkhead has this name.
     pub fn bulkhead(&self, name: &str) -> Result<BulkheadLayer, UnknownName> {
-        let instances = lock(&self.instances);
-        let handle = find(Pattern::Bulkhead, name, &instances.bulkheads)?;
-        Ok(BulkheadLayer::from_handle(handle))
+        self.layer(Pattern::Bulkhead, name, |all| &all.bulkheads, BulkheadLayer::from_handle)
     }
 
     /// Returns a layer over the named retry, starting with the default classifier.
@@ -185,9 +189,7 @@ impl Registry {
     /// # Errors
     /// No retry has this name.
     pub fn retry(&self, name: &str) -> Result<RetryLayer, UnknownName> {
-        let instances = lock(&self.instances);
-        let handle = find(Pattern::Retry, name, &instances.retries)?;
-        Ok(RetryLayer::from_handle(handle))
+        self.layer(Pattern::Retry, name, |all| &all.retries, RetryLayer::from_handle)
     }
 
     /// Returns a layer over the named time limit, starting with the default rejector.
@@ -195,18 +197,30 @@ impl Registry {
     /// # Errors
     /// No time limit has this name.
     pub fn time_limiter(&self, name: &str) -> Result<TimeLimitLayer, UnknownName> {
-        let instances = lock(&self.instances);
-        let handle = find(Pattern::TimeLimiter, name, &instances.time_limiters)?;
-        Ok(TimeLimitLayer::from_handle(handle))
+        self.layer(
+            Pattern::TimeLimiter,
+            name,
+            |all| &all.time_limiters,
+            TimeLimitLayer::from_handle,
+        )
     }
-}
 
-fn find<'a, H>(pattern: Pattern, name: &str, group: &'a Group<H>) -> Result<&'a H, UnknownName> {
-    group.get(name).ok_or_else(|| {
-        let known: Vec<&str> = group.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        UnknownName { pattern, name: name.to_owned(), known }
-    })
+    /// Returns the layer that `over` makes of the named instance.
+    fn layer<H, L>(
+        &self,
+        pattern: Pattern,
+        name: &str,
+        group: impl FnOnce(&Instances) -> &Group<H>,
+        over: impl FnOnce(&H) -> L,
+    ) -> Result<L, UnknownName> {
+        let instances = lock(&self.instances);
+        let group = group(&instances);
+        group.get(name).map(over).ok_or_else(|| {
+            let known: Vec<&str> = group.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            UnknownName { pattern, name: name.to_owned(), known }
+        })
+    }
 }
 
 impl fmt::Debug for Registry {

@@ -130,43 +130,40 @@ impl Lease {
     }
 }
 
-/// Takes the lease, once, and renews it while the executor or one of its sagas lives.
-pub(in crate::saga) async fn begin<I, F, St>(
-    core: &std::sync::Arc<Core<I, F, St>>,
-) -> Result<(), StoreError>
+impl<I, F, St> Core<I, F, St>
 where
     I: Send + Sync + 'static,
     F: Format,
     St: Store<F::Encoded>,
 {
-    let begin = || async {
-        core.lease.renew(&core.store).await?;
-        let (core, clock) = (std::sync::Arc::downgrade(core), core.config.clock.clone());
-        if let Some(alive) = core.upgrade() {
-            if let Some(retention) = alive.config.retention {
-                alive.config.spawner.spawn(purging::keep(core.clone(), clock.clone(), retention));
+    /// Takes the lease, once, and renews it while the executor or one of its sagas lives.
+    pub(in crate::saga) async fn begin_lease(self: &Arc<Self>) -> Result<(), StoreError> {
+        let begin = || async {
+            self.lease.renew(&self.store).await?;
+            let (core, clock) = (Arc::downgrade(self), self.config.clock.clone());
+            if let Some(alive) = core.upgrade() {
+                if let Some(retention) = alive.config.retention {
+                    alive.config.spawner.spawn(purging::keep(
+                        core.clone(),
+                        clock.clone(),
+                        retention,
+                    ));
+                }
+                alive.config.spawner.spawn(keep(core, clock));
             }
-            alive.config.spawner.spawn(keep(core, clock));
-        }
-        Ok(())
-    };
-    core.lease.begun.get_or_try_init(begin).await.copied()
-}
+            Ok(())
+        };
+        self.lease.begun.get_or_try_init(begin).await.copied()
+    }
 
-/// Calls [`begin`], and renews a lease that has run out while this process was paused. Otherwise
-/// every worker could take over the sagas of this one.
-pub(in crate::saga) async fn begin_live<I, F, St>(
-    core: &std::sync::Arc<Core<I, F, St>>,
-) -> Result<(), StoreError>
-where
-    I: Send + Sync + 'static,
-    F: Format,
-    St: Store<F::Encoded>,
-{
-    begin(core).await?;
-    match core.lease.is_live() {
-        true => Ok(()),
-        false => core.lease.renew(&core.store).await,
+    /// Calls [`begin_lease`](Self::begin_lease), and renews a lease that has run out while this process was paused. Otherwise
+    /// every worker could take over the sagas of this one.
+    pub(in crate::saga) async fn begin_live_lease(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.begin_lease().await?;
+        match self.lease.is_live() {
+            true => Ok(()),
+            false => self.lease.renew(&self.store).await,
+        }
     }
 }
 

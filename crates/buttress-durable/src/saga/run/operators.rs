@@ -14,7 +14,6 @@ use crate::saga::model::state::{Phase, State, Step};
 use crate::saga::run::draft::MOST_ENTRIES;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
-use crate::saga::run::lease;
 use crate::saga::run::slots::Turn;
 use crate::saga::store::{SagaId, Store};
 
@@ -126,7 +125,7 @@ where
         let alone = async { Ok(core.deciding.lock().await) };
         let _alone = bounded(clock, left(), "waiting for another decision", alone).await;
         let _alone = _alone.map_err(store)?;
-        let beginning = bounded(clock, left(), "taking a lease", lease::begin_live(core)).await;
+        let beginning = bounded(clock, left(), "taking a lease", core.begin_live_lease()).await;
         beginning.map_err(store)?;
         let Some(_reserved) = core.reserve(saga) else {
             return Err(not("the saga runs on this executor"));

@@ -16,7 +16,6 @@ use crate::saga::report::reason;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
-use crate::saga::run::lease;
 use crate::saga::run::origin;
 use crate::saga::run::slots::Turn;
 use crate::saga::run::step_runs::StepRuns;
@@ -68,7 +67,7 @@ where
         // Bounded as a whole, because several callers wait for each other.
         let alone = async { Ok(core.recovering.lock().await) };
         let _alone = core.ask("waiting for another recovery", alone).await?;
-        core.ask("taking a lease", lease::begin_live(core)).await?;
+        core.ask("taking a lease", core.begin_live_lease()).await?;
         let definition = &core.definition.inner;
         while !core.is_shutting_down() {
             let (name, version) = (definition.name.as_str(), definition.version);

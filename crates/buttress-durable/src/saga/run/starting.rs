@@ -14,7 +14,6 @@ use crate::saga::report::Report;
 use crate::saga::run::drive::{Creating, Run};
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
-use crate::saga::run::lease;
 use crate::saga::run::origin;
 use crate::saga::run::step_runs::StepRuns;
 use crate::saga::store::{SagaId, Store};
@@ -93,7 +92,7 @@ where
         let encoded = encoded.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
         let encoded = encoded.map_err(|error| SagaError::Input { saga: id, error })?;
         let now = core.config.clock.now();
-        core.ask("taking a lease", lease::begin(core)).await.map_err(store)?;
+        core.ask("taking a lease", core.begin_lease()).await.map_err(store)?;
         let (created, was_created) = oneshot::channel();
         let length = core.config.deadline;
         let deadline = length.map(|length| instant::after(now, length));
