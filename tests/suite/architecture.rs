@@ -3,7 +3,7 @@
 //! each of these folders the levels of [`LEVELS`]. Also the files that may read
 //! the time, and the files that may spawn.
 
-mod sources;
+pub(crate) mod sources;
 
 use std::collections::BTreeSet;
 

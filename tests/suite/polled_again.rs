@@ -2,7 +2,6 @@
 //! come.
 
 use std::any::Any;
-use std::fs;
 use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -18,6 +17,8 @@ use buttress::time_limit::TimeLimitLayer;
 use buttress::{Clock, Json, bulkhead, circuit_breaker, rate_limit, retry};
 use buttress_durable::saga;
 use tower::{BoxError, Layer, Service, service_fn};
+
+use crate::architecture::sources::each_file;
 
 fn text(panic: &(dyn Any + Send)) -> String {
     let owned = panic.downcast_ref::<String>().cloned();
@@ -261,34 +262,20 @@ const FUTURES: [(&str, After); 33] = [
     ("buttress/vocabulary/clock.rs Sleep", After::Again),
 ];
 
-/// Adds the public futures below `folder`, each with whether its file has the panic with a name.
-fn futures_in(folder: &Path, name: &str, found: &mut Vec<(String, bool)>) {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let file = entry.file_name().into_string().unwrap();
-        let name = format!("{name}/{file}");
-        if entry.file_type().unwrap().is_dir() {
-            futures_in(&entry.path(), &name, found);
-        } else if name.ends_with(".rs") && !name.contains("tests") {
-            let text = fs::read_to_string(entry.path()).unwrap();
-            let has_panic = text.contains("polled_after_completion(");
-            let heads = text.lines().filter(|line| line.starts_with("impl"));
-            let types =
-                heads.filter_map(|line| line.split_once(" Future for ")).map(|(_, rest)| {
-                    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-                    &rest[..end.unwrap_or(rest.len())]
-                });
-            let is_public = |of: &&str| {
-                let head = format!("pub struct {of}");
-                text.lines().any(|line| {
-                    let rest = line.trim_start().strip_prefix(&head);
-                    rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
-                })
-            };
-            found.extend(types.filter(is_public).map(|of| (format!("{name} {of}"), has_panic)));
-        }
-    }
+/// Returns the names of the public futures in a source file.
+fn public_futures(text: &str) -> impl Iterator<Item = &str> {
+    let heads = text.lines().filter(|line| line.starts_with("impl"));
+    let types = heads.filter_map(|line| line.split_once(" Future for ")).map(|(_, rest)| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    types.filter(|of| {
+        let head = format!("pub struct {of}");
+        text.lines().any(|line| {
+            let rest = line.trim_start().strip_prefix(&head);
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+        })
+    })
 }
 
 #[test]
@@ -296,7 +283,14 @@ fn every_public_future_is_in_the_table() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
     let mut found = Vec::new();
     for member in ["buttress", "buttress-durable", "buttress-http", "buttress-sim"] {
-        futures_in(&root.join(member).join("src"), member, &mut found);
+        let folder = root.join(member).join("src");
+        each_file(&folder, &format!("{member}/"), &mut |name, text| {
+            if !name.contains("tests") {
+                let has_panic = text.contains("polled_after_completion(");
+                let futures = public_futures(text).map(|of| (format!("{name} {of}"), has_panic));
+                found.extend(futures);
+            }
+        });
     }
     let known = |future: &str| FUTURES.iter().find(|(name, _)| *name == future);
     for (future, has_panic) in &found {

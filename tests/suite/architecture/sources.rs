@@ -31,24 +31,27 @@ pub(crate) fn read_all() -> Vec<File> {
         let before = files.len();
         let root =
             FilePath::new(env!("CARGO_MANIFEST_DIR")).join("crates").join(member).join("src");
-        read(&root, "", &mut files);
+        each_file(&root, "", &mut |name, text| {
+            if !name.ends_with("tests.rs") && !name.starts_with("guide") {
+                files.push(File::parse(name, text));
+            }
+        });
         let found = files.len() - before;
         assert!(found > at_least, "only {found} files of {member} were found");
     }
     files
 }
 
-fn read(folder: &FilePath, name: &str, files: &mut Vec<File>) {
+/// Calls `file` with the name and the text of each source file below `folder`, in order.
+pub(crate) fn each_file(folder: &FilePath, name: &str, file: &mut impl FnMut(&str, &str)) {
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
-        let file = entry.file_name().into_string().unwrap();
-        let name = format!("{name}{file}");
+        let name = format!("{name}{}", entry.file_name().into_string().unwrap());
         if entry.file_type().unwrap().is_dir() {
-            read(&entry.path(), &format!("{name}/"), files);
-        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") && !name.starts_with("guide")
-        {
-            files.push(File::parse(&name, &fs::read_to_string(entry.path()).unwrap()));
+            each_file(&entry.path(), &format!("{name}/"), file);
+        } else if name.ends_with(".rs") {
+            file(&name, &fs::read_to_string(entry.path()).unwrap());
         }
     }
 }

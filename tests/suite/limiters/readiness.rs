@@ -38,8 +38,10 @@ fn spent() -> RateLimitLayer {
     layer
 }
 
+type Waits<L> = Pin<Box<<<L as Layer<Inner>>::Service as Service<Ask>>::Future>>;
+
 /// Begins a call that waits for `layer`. Returns it with the record of the inner service.
-fn waits_behind<L>(layer: &L) -> (Pin<Box<<L::Service as Service<Ask>>::Future>>, Log)
+fn waits_behind<L>(layer: &L) -> (Waits<L>, Log)
 where
     L: Layer<Inner, Service: Service<Ask, Error = AppError>>,
 {
