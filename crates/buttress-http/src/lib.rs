@@ -18,6 +18,7 @@
 //! | build an axum service with limits per client and per plan | [`guide::service`] |
 //! | build a stack around hyper-util's client or reqwest | [`guide::clients`] |
 //! | build a stack around a tonic client or server | [`guide::tonic`] |
+//! | show live circuits and limits to operators, and let them act | the module `status`, with feature `status` |
 //! | read or write `Retry-After` yourself | [`retry_after`] |
 //!
 //! The layers work on [`http::Request`] and [`http::Response`] with any body, and so with axum,
@@ -142,6 +143,8 @@ mod reqwest_types;
 mod respond;
 pub mod retry_after;
 mod retryable_status;
+#[cfg(feature = "status")]
+pub mod status;
 #[cfg(test)]
 mod testing;
 

@@ -10,25 +10,28 @@ use tokio::task::JoinSet;
 use crate::http::{Client, client, post};
 use crate::order::Order;
 
-/// The time between two orders.
-const GAP: Duration = Duration::from_millis(45);
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Sends `orders` orders to the current worker, and returns after all are accepted. Returns the
 /// number of repeated requests.
 pub(crate) async fn come(
     orders: i64,
+    gap: Duration,
     worker: watch::Receiver<Option<SocketAddr>>,
     rng: &Rng,
 ) -> u64 {
     let client = client();
     let mut customers = JoinSet::new();
+    let mut sent_again = 0;
     for number in 1..=orders {
         let order = Order::draw(number, rng);
+        while let Some(again) = customers.try_join_next() {
+            sent_again += again.unwrap_or_default();
+        }
         customers.spawn(insist(client.clone(), order, worker.clone()));
-        Clock::default().sleep(GAP).await;
+        Clock::default().sleep(gap).await;
     }
-    customers.join_all().await.into_iter().sum()
+    sent_again + customers.join_all().await.into_iter().sum::<u64>()
 }
 
 /// Sends an order until it is accepted. Returns the number of unsuccessful attempts.

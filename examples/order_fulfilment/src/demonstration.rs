@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use buttress::{Clock, Rng};
+use buttress_durable::outbox::CountedInbox;
 use tokio::sync::watch;
 use tower::BoxError;
 
@@ -12,6 +13,8 @@ use crate::database::{Database, Place};
 use crate::{customers, ledger, services};
 
 const ORDERS: i64 = 400;
+/// The time between two orders.
+const GAP: Duration = Duration::from_millis(45);
 /// The range of a worker's life, in milliseconds.
 const LIFE: (u64, u64) = (1_000, 2_500);
 /// The time limit of the last worker for the remaining work.
@@ -26,7 +29,7 @@ pub(crate) async fn run<D: Database>(place: &Place) -> Result<bool, BoxError> {
     let database = D::open_at(place).await?;
     services::create_tables(&database).await?;
     ledger::create_tables(&database).await?;
-    let ledger = ledger::start(&database, &rng).await?;
+    let ledger = ledger::start(CountedInbox::new("ledger", database.clone()), &rng).await?;
     let services = services::start(&database, ledger, &rng).await?;
     let assignment = Assignment { place: place.clone(), services };
     println!("{ORDERS} orders; the worker is killed about every two seconds.\n");
@@ -35,7 +38,7 @@ pub(crate) async fn run<D: Database>(place: &Place) -> Result<bool, BoxError> {
     let (killed, kills) = watch::channel(0);
     let customers = tokio::spawn({
         let rng = rng.clone();
-        async move { customers::come(ORDERS, worker, &rng).await }
+        async move { customers::come(ORDERS, GAP, worker, &rng).await }
     });
     let progress = tokio::spawn(progress(database.clone(), start, kills));
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use buttress::Rng;
-use buttress_durable::outbox::{MessageId, Receipt};
+use buttress_durable::outbox::{CountedInbox, Inbox as _, MessageId, Receipt};
 use tower::BoxError;
 
 use crate::database::Database;
@@ -31,12 +31,15 @@ pub(crate) async fn create_tables<D: Database>(database: &D) -> Result<(), BoxEr
 
 #[derive(Clone)]
 struct Consumer<D> {
-    database: D,
+    inbox: CountedInbox<D>,
     rng: Rng,
 }
 
-pub(crate) async fn start<D: Database>(database: &D, rng: &Rng) -> Result<SocketAddr, BoxError> {
-    let consumer = Consumer { database: database.clone(), rng: rng.clone() };
+pub(crate) async fn start<D: Database>(
+    inbox: CountedInbox<D>,
+    rng: &Rng,
+) -> Result<SocketAddr, BoxError> {
+    let consumer = Consumer { inbox, rng: rng.clone() };
     let router = Router::new().route("/ledger", post(receive::<D>)).with_state(consumer);
     Ok(serve(router).await?)
 }
@@ -54,15 +57,19 @@ async fn receive<D: Database>(
     let id = headers.get(MESSAGE_ID).and_then(|id| id.to_str().ok()?.parse().ok());
     let Some(id) = id else { return Err((StatusCode::BAD_REQUEST, "no message id".to_owned())) };
     trouble.before().await;
-    note(&consumer.database, id, &news).await.map_err(broken)?;
+    note(&consumer.inbox, id, &news).await.map_err(broken)?;
     trouble.after().await;
     Ok(())
 }
 
 /// Records the message and, if it is new, the entry in one transaction.
-async fn note<D: Database>(database: &D, id: MessageId, news: &News) -> Result<(), BoxError> {
-    let mut tx = database.begin().await?;
-    let first = database.receive(&mut tx, NAME, id).await? == Receipt::First;
+async fn note<D: Database>(
+    inbox: &CountedInbox<D>,
+    id: MessageId,
+    news: &News,
+) -> Result<(), BoxError> {
+    let mut tx = inbox.inner().begin().await?;
+    let first = inbox.receive(&mut tx, NAME, id).await? == Receipt::First;
     let delivered = "UPDATE ledger SET deliveries = deliveries + 1 WHERE customer = $1";
     D::query(&mut tx, delivered, &[news.customer]).await?;
     if first {

@@ -12,6 +12,7 @@
 //! ```text
 //! cargo run --release -p order_fulfilment    # on one file of SQLite, about 25 seconds
 //! DATABASE_URL=postgres://user@localhost/database cargo run --release -p order_fulfilment
+//! cargo run --release -p order_fulfilment -- --serve    # without kills, with a status page and /metrics
 //! ```
 //!
 //! A SIGKILL is no loss of power: the operating system still has all writes before it.
@@ -24,16 +25,19 @@ mod demonstration;
 mod http;
 mod ledger;
 mod order;
+mod serve;
 mod services;
 mod trouble;
 mod worker;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use buttress_sqlx::{PostgresStore, SqliteStore};
 use tower::BoxError;
 
 use database::{Database, Place};
+use worker::LEASE;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
@@ -44,6 +48,14 @@ async fn main() -> Result<ExitCode, BoxError> {
         Ok(url) => Place::schema(url, "order_fulfilment"),
         Err(_) => Place::file("order-fulfilment")?,
     };
+    if std::env::args().nth(1).as_deref() == Some("--serve") {
+        let served = match &place {
+            Place::Sqlite { .. } => serve::run::<SqliteStore>(&place).await,
+            Place::Postgres { .. } => serve::run::<PostgresStore>(&place).await,
+        };
+        place.remove().await?;
+        return served.map(|()| ExitCode::SUCCESS);
+    }
     let balances = match &place {
         Place::Sqlite { .. } => demonstration::run::<SqliteStore>(&place).await,
         Place::Postgres { .. } => demonstration::run::<PostgresStore>(&place).await,
@@ -54,15 +66,33 @@ async fn main() -> Result<ExitCode, BoxError> {
 
 async fn be_a_worker() -> Result<ExitCode, BoxError> {
     let crew::Assignment { place, services } = crew::assignment().await?;
-    let ready = |address| println!("{address}");
     let stop = crew::end_of_input();
     match &place {
         Place::Sqlite { .. } => {
-            worker::work(SqliteStore::open_at(&place).await?, &services, ready, stop).await?;
+            worker::work(
+                SqliteStore::open_at(&place).await?,
+                &services,
+                LEASE,
+                ready::<SqliteStore>,
+                stop,
+            )
+            .await?;
         }
         Place::Postgres { .. } => {
-            worker::work(PostgresStore::open_at(&place).await?, &services, ready, stop).await?;
+            worker::work(
+                PostgresStore::open_at(&place).await?,
+                &services,
+                LEASE,
+                ready::<PostgresStore>,
+                stop,
+            )
+            .await?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the demonstration where this worker accepts orders.
+fn ready<D: Database>(address: SocketAddr, _: worker::Parts<D>) {
+    println!("{address}");
 }

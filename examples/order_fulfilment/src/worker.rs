@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use buttress::retry::{self, Backoff, RetryLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{InvalidConfig, Outcome, classify_fn};
-use buttress_durable::outbox::{self, HeadOfKey, Message, Outbox, Relay};
+use buttress_durable::outbox::{self, HeadOfKey, Message, Outbox, Relay, RelayHandle};
 use buttress_durable::saga::{self, Call, Definition, Executor, Kind, SagaError, SagaId};
 use tower::{BoxError, Service, ServiceBuilder, service_fn};
 
@@ -22,23 +22,30 @@ use crate::services::Addresses;
 
 /// The time after which the work of a killed worker can be resumed. It is too short for production,
 /// where no worker is killed every second.
-const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 /// The time limit of calls to the services.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 pub(crate) type Orders<D> = Executor<Order, buttress::Json, D>;
 
+/// What runs in a worker.
+pub(crate) struct Parts<D: Database> {
+    pub(crate) orders: Orders<D>,
+    pub(crate) relay: RelayHandle,
+}
+
 /// Works until `stop` completes, and then finishes the work in progress. Calls `ready` with the
-/// address at which it accepts orders.
+/// address at which it accepts orders, and with its parts.
 pub(crate) async fn work<D: Database>(
     database: D,
     services: &Addresses,
-    ready: impl FnOnce(SocketAddr),
+    lease: Duration,
+    ready: impl FnOnce(SocketAddr, Parts<D>),
     stop: impl Future<Output = ()>,
 ) -> Result<(), BoxError> {
     let config = saga::Config::new()
         .name("orders")
-        .lease(LEASE)
+        .lease(lease)
         .undo_retry(10, Backoff::exponential(Duration::from_millis(50)))
         .run_again(20, Backoff::exponential(Duration::from_millis(50)));
     let orders = Executor::new(definition(services)?, database.clone(), config)?;
@@ -47,7 +54,7 @@ pub(crate) async fn work<D: Database>(
 
     let relaying = outbox::Config::new()
         .name("news")
-        .lease(LEASE)
+        .lease(lease)
         .idle_poll(Duration::from_millis(100))
         .publish_timeout(PATIENCE)
         .retry(20, Backoff::exponential(Duration::from_millis(50)))
@@ -58,7 +65,7 @@ pub(crate) async fn work<D: Database>(
     let relay = Relay::new(&Outbox::new(database), publisher(services.ledger), relaying)?.spawn();
 
     let intake = Router::new().route("/orders", post(take::<D>)).with_state(orders.clone());
-    ready(serve(intake).await?);
+    ready(serve(intake).await?, Parts { orders: orders.clone(), relay: relay.clone() });
     stop.await;
     relay.shut_down().await;
     orders.shut_down().await?;

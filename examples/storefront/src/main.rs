@@ -8,21 +8,26 @@
 //! ```text
 //! cargo run --release -p storefront             # about 25 seconds, then a table
 //! cargo run --release -p storefront -- --serve  # until Ctrl-C, with a status page
+//! cargo run --release -p storefront --features metrics -- --serve  # with /metrics as well
 //! ```
 
 mod load;
+mod operations;
+mod partners;
 mod protection;
 mod report;
 mod shop;
-mod status;
 mod upstream;
 
 use std::time::{Duration, Instant};
 
 use buttress::Clock;
+#[cfg(feature = "metrics")]
+use buttress::telemetry::Sampler;
 use tower::BoxError;
 
 use load::Tally;
+use partners::Partners;
 use protection::Protection;
 use upstream::{SCRIPT, Upstreams};
 
@@ -39,11 +44,29 @@ async fn main() -> Result<(), BoxError> {
     let clock = Clock::default();
     let start = clock.now();
 
+    // Before the layers are made, so that each registers its counters.
+    #[cfg(feature = "metrics")]
+    let exporter = if serve { Some(operations::metrics::install()?) } else { None };
+
     let protection = Protection::from_toml(include_str!("../storefront.toml"), start)?;
     let with_upstreams = Upstreams::start(start, serve).await?;
     let without_upstreams = Upstreams::start(start, serve).await?;
-    let with = shop::start(protection.clients(&with_upstreams)?, |router| {
-        Ok(protection.protect(router)?.merge(status::routes(&protection)))
+    let (clients, fallbacks) = protection.clients(&with_upstreams)?;
+    let partners = Partners::new()?;
+    #[cfg(feature = "metrics")]
+    let metrics = {
+        let sampler = Sampler::new();
+        operations::metrics::watch(&protection.registry, &sampler)?;
+        fallbacks.iter().for_each(|(_, handle)| sampler.watch(handle.clone()));
+        partners.watch(&sampler);
+        exporter.map(|exporter| operations::metrics::route(exporter, sampler))
+    };
+    let with = shop::start(clients, |router| {
+        let router = protection.protect(router)?;
+        let router = router.merge(operations::routes(&protection, fallbacks, &partners));
+        #[cfg(feature = "metrics")]
+        let router = router.merge(metrics.unwrap_or_default());
+        Ok(router)
     })
     .await?;
     let without = shop::start(protection::bare_clients(&without_upstreams), Ok).await?;
@@ -52,11 +75,15 @@ async fn main() -> Result<(), BoxError> {
         println!("The shop with buttress:    http://{with}/buy?item=7");
         println!("The shop without buttress: http://{without}/buy?item=7");
         println!("Limits and circuits:       http://{with}/status");
+        println!("The same with buttons:     http://{with}/ops (operator, password storefront)");
+        #[cfg(feature = "metrics")]
+        println!("For Prometheus:            http://{with}/metrics");
         println!("Customers buy from both shops until Ctrl-C.");
         let idle = load::Plan { rate: 20, length: None };
         tokio::select! {
             _ = load::run(with, start, idle, None) => {}
             _ = load::run(without, start, idle, None) => {}
+            () = partners.trade() => {}
             stopped = tokio::signal::ctrl_c() => stopped?,
         }
         return Ok(());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{Method, Request};
-use buttress::fallback::FallbackLayer;
+use buttress::fallback::{self, FallbackLayer};
 use buttress::registry::{Document, Registry};
 use buttress::{CircuitState, Event, Name};
 use buttress_http::{
@@ -24,6 +24,9 @@ use crate::upstream::Upstreams;
 
 /// A change of a circuit: time, name, old and new state.
 pub(crate) type Change = (Duration, Name, CircuitState, CircuitState);
+
+/// The fallbacks of the clients, by name.
+pub(crate) type Fallbacks = Vec<(&'static str, fallback::Handle)>;
 
 /// The named instances of `storefront.toml`, and the changes of their circuits.
 #[derive(Clone)]
@@ -57,16 +60,20 @@ impl Protection {
     pub(crate) fn protect(&self, router: Router) -> Result<Router, BoxError> {
         let limiter = self.registry.rate_limiter("storefront")?;
         let bulkhead = self.registry.bulkhead("storefront")?;
-        Ok(router.layer(
+        let router = router.layer(
             ServiceBuilder::new()
                 .layer(RateLimitFieldsLayer::new(limiter.handle()))
                 .layer(limiter.http())
                 .layer(bulkhead.http()),
-        ))
+        );
+        #[cfg(feature = "metrics")]
+        let router = router
+            .layer(buttress::telemetry::DurationLayer::new("storefront").classify(ByStatus::new()));
+        Ok(router)
     }
 
     /// Returns the clients, each behind a separate stack.
-    pub(crate) fn clients(&self, upstreams: &Upstreams) -> Result<Clients, BoxError> {
+    pub(crate) fn clients(&self, upstreams: &Upstreams) -> Result<(Clients, Fallbacks), BoxError> {
         let [catalogue, pricing, payment] = addresses(upstreams);
         let registry = &self.registry;
 
@@ -107,13 +114,16 @@ impl Protection {
             over([catalogue, pricing, payment], [catalogue_client, pricing_client, payment_client]);
         // Without today's price the shop uses the printed price. Without payment the order is
         // charged later.
-        let listed = FallbackLayer::value(Price::Listed(2000));
-        let pending = FallbackLayer::value(Payment::Pending);
+        let listed = FallbackLayer::value(Price::Listed(2000))
+            .config(fallback::Config::new().name("pricing"));
+        let pending =
+            FallbackLayer::value(Payment::Pending).config(fallback::Config::new().name("payment"));
+        let fallbacks = vec![("pricing", listed.handle()), ("payment", pending.handle())];
         clients.pricing =
             BoxCloneSyncService::new(ServiceBuilder::new().layer(listed).service(clients.pricing));
         clients.payment =
             BoxCloneSyncService::new(ServiceBuilder::new().layer(pending).service(clients.payment));
-        Ok(clients)
+        Ok((clients, fallbacks))
     }
 }
 
