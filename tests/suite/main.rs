@@ -38,6 +38,7 @@ mod rules_in_force;
 mod runtimes;
 mod saga;
 mod sidecar;
+mod status;
 mod support;
 mod threads;
 mod time_limit;
