@@ -9,11 +9,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use buttress::StoreError;
-use buttress::telemetry::Sampler;
 use buttress_durable::{outbox, saga};
 use buttress_sqlx::{
-    PoolMonitor, PostgresConfig, PostgresStore, SqliteConfig, SqliteStore, SqliteTransaction,
-    Synchronous,
+    PostgresConfig, PostgresStore, SqliteConfig, SqliteStore, SqliteTransaction, Synchronous,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -71,9 +69,6 @@ pub(crate) trait Database:
     /// Opens the store, and creates missing tables.
     fn open_at(place: &Place) -> impl Future<Output = Result<Self, BoxError>>;
 
-    /// Gives the connections of its pool to `sampler`.
-    fn watch_pool(&self, sampler: &Sampler);
-
     fn begin(&self) -> impl Future<Output = Result<Self::Tx, StoreError>> + Send;
 
     fn commit(tx: Self::Tx) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -125,10 +120,6 @@ impl Database for SqliteStore {
         Ok(Self::open(config).await?)
     }
 
-    fn watch_pool(&self, sampler: &Sampler) {
-        sampler.watch(PoolMonitor::new("database", self.pool()));
-    }
-
     async fn begin(&self) -> Result<SqliteTransaction, StoreError> {
         Self::begin(self).await
     }
@@ -159,10 +150,6 @@ impl Database for PostgresStore {
         // The tables of the program are in the schema of the store.
         let options = PgConnectOptions::from_str(url)?.options([("search_path", schema)]);
         Ok(Self::open(PostgresConfig::with_options(options).schema(schema)).await?)
-    }
-
-    fn watch_pool(&self, sampler: &Sampler) {
-        sampler.watch(PoolMonitor::new("database", self.pool()));
     }
 
     async fn begin(&self) -> Result<Self::Tx, StoreError> {

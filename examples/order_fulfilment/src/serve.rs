@@ -11,6 +11,7 @@ use buttress::{Clock, Rng};
 use buttress_durable::outbox::{self, CountedInbox};
 use buttress_durable::saga;
 use buttress_http::status::{Status, StatusPage};
+use buttress_sqlx::{PoolMonitor, PostgresStore, SqliteStore};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::watch;
 use tower::BoxError;
@@ -28,7 +29,7 @@ const REFRESH: Duration = Duration::from_secs(2);
 const BUCKETS: [f64; 10] = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0];
 
 /// Runs services, worker and customers in this process until Ctrl-C.
-pub(crate) async fn run<D: Database>(place: &Place) -> Result<(), BoxError> {
+pub(crate) async fn run<D: Database + HasPool>(place: &Place) -> Result<(), BoxError> {
     // Before the parts are made, so that each registers its counters.
     let exporter = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
     let (rng, sampler) = (Rng::seeded(7), Sampler::new());
@@ -93,5 +94,23 @@ pub(crate) async fn run<D: Database>(place: &Place) -> Result<(), BoxError> {
         worked = worker::work(database, &addresses, LEASE, ready, stop) => worked,
         served = pages => served,
         _orders = customers => Ok(()),
+    }
+}
+
+/// A store whose pool can be watched.
+pub(crate) trait HasPool {
+    /// Gives the connections of the pool to `sampler`.
+    fn watch_pool(&self, sampler: &Sampler);
+}
+
+impl HasPool for SqliteStore {
+    fn watch_pool(&self, sampler: &Sampler) {
+        sampler.watch(PoolMonitor::new("database", self.pool()));
+    }
+}
+
+impl HasPool for PostgresStore {
+    fn watch_pool(&self, sampler: &Sampler) {
+        sampler.watch(PoolMonitor::new("database", self.pool()));
     }
 }
