@@ -3,6 +3,7 @@
 //! `'static`.
 
 mod by_hand;
+mod durable;
 mod over_http;
 
 use axum::Router;
