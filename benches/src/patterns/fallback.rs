@@ -5,7 +5,7 @@ use std::future::ready;
 use buttress::fallback::FallbackLayer;
 use tower::{Layer, ServiceExt};
 
-use super::{BUTTRESS, FLOOR};
+use super::{BUTTRESS, FLOOR, LEAKED};
 use crate::floors;
 use crate::peers::{SEATBELT, TOWER, TOWER_RESILIENCE, seatbelt, tower_resilience};
 use crate::row::Row;
@@ -19,6 +19,7 @@ pub const NOTES: &[&str] = &["Fallback: tower has no such layer; its candidate i
 
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(PRIMARY, BUTTRESS, || FallbackLayer::value(7).layer(Succeeds));
+    meter.shared(PRIMARY, LEAKED, || FallbackLayer::value(7).leak().layer(Succeeds));
     meter.shared(PRIMARY, FLOOR, || floors::fallback::Fallback::new(Succeeds, 7));
     meter.shared(PRIMARY, SEATBELT, || seatbelt::fallback(Succeeds));
     meter.shared(PRIMARY, TOWER, || {

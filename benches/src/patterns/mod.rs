@@ -14,6 +14,8 @@ use crate::subject::Meter;
 
 /// The name of this project's candidate.
 pub const BUTTRESS: &str = "buttress";
+/// The same with a layer that is never dropped.
+pub const LEAKED: &str = "buttress, leaked";
 /// The least code that keeps the guarantee.
 pub const FLOOR: &str = "floor";
 /// The service without any layer.

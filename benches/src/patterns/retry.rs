@@ -3,7 +3,7 @@
 use buttress::retry::{Backoff, Budget, Config, RetryLayer};
 use tower::Layer;
 
-use super::{BUTTRESS, FLOOR};
+use super::{BUTTRESS, FLOOR, LEAKED};
 use crate::floors;
 use crate::peers::{
     BACKON, SEATBELT, TOWER, TOWER_RESILIENCE, backon, seatbelt, tower as peer_tower,
@@ -33,6 +33,7 @@ pub const NOTES: &[&str] = &[
 
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(FIRST, BUTTRESS, || RetryLayer::default().layer(Succeeds));
+    meter.shared(FIRST, LEAKED, || RetryLayer::default().leak().layer(Succeeds));
     meter.shared(FIRST, FLOOR, || floors::retry::Retry::new(Succeeds));
     meter.shared(FIRST, BACKON, || backon::retry(Succeeds));
     meter.shared(FIRST, SEATBELT, || seatbelt::retry(Succeeds));

@@ -6,7 +6,7 @@ use buttress::time_limit::{Config, TimeLimitLayer};
 use tower::Layer;
 use tower::timeout::Timeout;
 
-use super::{BUTTRESS, FLOOR};
+use super::{BUTTRESS, FLOOR, LEAKED};
 use crate::floors;
 use crate::peers::tokio::TimedOut;
 use crate::peers::{SEATBELT, TOKIO, TOWER, TOWER_RESILIENCE, seatbelt, tower_resilience};
@@ -25,6 +25,7 @@ pub const LIMIT: Duration = Duration::from_secs(5);
 
 pub fn visit(meter: &mut impl Meter) {
     meter.shared(READY, BUTTRESS, || layer().layer(Succeeds));
+    meter.shared(READY, LEAKED, || layer().leak().layer(Succeeds));
     meter.shared(READY, FLOOR, || floors::time_limit::TimeLimit::new(Succeeds, LIMIT));
     meter.shared(READY, SEATBELT, || seatbelt::time_limit(Succeeds, LIMIT));
     meter.shared(READY, TOKIO, || TimedOut { inner: Succeeds, limit: LIMIT });

@@ -152,8 +152,8 @@ const REASONS: &[(&str, &str)] = &[
         size::BINARY,
         "Of 207 kB are, by the symbols of the program without and with the layers: 47 kB five ordered \
          maps and sets of the standard library, which hold the waiting calls of limiter and bulkhead, \
-         their deadlines, and parked tasks; 41 kB the path of a call through all six layers, inlined \
-         twice; 18 kB the circuit's changes of state; 18 kB the text of a rate, which brings the standard \
+         their deadlines, and parked tasks; 41 kB the six layers as they are made and called, each inlined \
+         into the other; 18 kB the circuit's changes of state; 18 kB the text of a rate, which brings the standard \
          library's conversion of floating-point numbers; 17 kB the tables for unwinding; 13 kB the \
          limiter's policies, 9 kB further attempts, 10 kB drops, 7 kB the queue, 10 kB constants and \
          relocations. A limit that refuses has the queue in it because its handle can wait.",

@@ -9,8 +9,8 @@ use super::size;
 use crate::durable;
 use crate::held::{FEW, LIMITED, MANY, SAGAS, SIX};
 use crate::patterns::{
-    BARE, BUTTRESS, FLOOR, bulkhead, circuit_breaker, fallback, idempotency, rate_limit, retry,
-    stack, time_limit,
+    BARE, BUTTRESS, FLOOR, LEAKED, bulkhead, circuit_breaker, fallback, idempotency, rate_limit,
+    retry, stack, time_limit,
 };
 use crate::peers::{GOVERNOR, RECLOSER, TOWER, TOWER_RESILIENCE};
 use crate::probes;
@@ -93,7 +93,7 @@ pub fn best_peer<'a>(results: &'a Results, row: &'a str) -> Option<(&'a str, f64
     let peers = results
         .table
         .of_row(row)
-        .filter(|line| ![BUTTRESS, FLOOR, BARE].contains(&line.candidate.as_str()));
+        .filter(|line| ![BUTTRESS, LEAKED, FLOOR, BARE].contains(&line.candidate.as_str()));
     let counted =
         peers.filter_map(|line| Some((line.candidate.as_str(), line.figures.instructions?)));
     counted.min_by(|(_, one), (_, other)| one.total_cmp(other))
