@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
-use buttress::{StoreErrorKind, VirtualClock};
+use buttress::{Clock, StoreErrorKind, VirtualClock};
 use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
 use buttress_durable::saga::{SagaId, Store as _, WorkerId};
 use buttress_sim::conformance::{self, Harness, Transactions};
@@ -193,7 +193,13 @@ async fn a_reader_waits_for_a_writer_and_then_gets_an_error_that_passes() {
     let store = SqliteStore::open(config).await.unwrap();
     let mut tx = store.begin().await.unwrap();
     store.write(&mut tx, &NewMessage::new(MessageId::new(1), "k", "x")).await.unwrap();
+    let clock = Clock::default();
+    let began = clock.now();
     assert!(store.backlog().await.unwrap_err().is_transient());
+    let waited = clock.now() - began;
+    assert!(waited >= Duration::from_millis(50), "{waited:?}");
+    // The default busy timeout.
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
     tx.commit().await.unwrap();
     assert_eq!(store.backlog().await.unwrap().pending, 1);
 }
