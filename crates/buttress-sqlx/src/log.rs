@@ -14,6 +14,7 @@ use crate::queue::{Job, Op};
 use crate::time;
 
 pub(crate) mod beginning;
+pub(crate) mod found;
 mod status;
 
 pub(crate) use status::{ENDED, WORKING};

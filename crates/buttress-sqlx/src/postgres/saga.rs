@@ -13,7 +13,7 @@ use super::PostgresStore;
 use super::rows::{id, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::error::during;
-use crate::log::{LogOp, prepare_append, prepare_create, signed, unreadable};
+use crate::log::{LogOp, found, prepare_append, prepare_create, signed, unreadable};
 
 mod append;
 mod old;
@@ -106,19 +106,8 @@ impl Store<Vec<u8>> for PostgresStore {
                 }
             }
             let numbers: Vec<i64> = heads.iter().map(|head| head.number).collect();
-            let mut logs = logs(&mut tx, &self.inner.sql, &numbers).await.map_err(what)?;
-            let mut numbers = Vec::with_capacity(heads.len());
-            for head in heads {
-                let (id, number) = (head.id, head.number);
-                let lines = logs.remove(&number).unwrap_or_else(|| Ok(Vec::new()));
-                match lines.and_then(|lines| head.taken(lines)) {
-                    Ok(record) => {
-                        numbers.push(number);
-                        taken.sagas.push(record);
-                    }
-                    Err(what) => taken.corrupt.push((id, what)),
-                }
-            }
+            let logs = logs(&mut tx, &self.inner.sql, &numbers).await.map_err(what)?;
+            let numbers = found::take(heads, logs, &mut taken);
             own(&mut tx, &self.inner.sql, worker, &numbers).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
             loan.finish().await?;

@@ -15,7 +15,7 @@ use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use crate::error::failed;
 use crate::log::{
-    ENDED, LogOp, OPEN, STUCK, WORKING, prepare_append, prepare_create, signed, unreadable,
+    ENDED, LogOp, OPEN, STUCK, WORKING, found, prepare_append, prepare_create, signed, unreadable,
 };
 
 mod append;
@@ -108,18 +108,10 @@ impl Store<Vec<u8>> for SqliteStore {
                 }
             }
             let numbers: Vec<i64> = heads.iter().map(|head| head.number).collect();
-            let mut logs = logs(&mut tx, &numbers).await.map_err(|error| failed(what, error))?;
+            let logs = logs(&mut tx, &numbers).await.map_err(|error| failed(what, error))?;
             let mut numbers = Pack::new();
-            for head in heads {
-                let (id, number) = (head.id, head.number);
-                let lines = logs.remove(&number).unwrap_or_else(|| Ok(Vec::new()));
-                match lines.and_then(|lines| head.taken(lines)) {
-                    Ok(record) => {
-                        numbers.row().int(number);
-                        taken.sagas.push(record);
-                    }
-                    Err(what) => taken.corrupt.push((id, what)),
-                }
+            for number in found::take(heads, logs, &mut taken) {
+                numbers.row().int(number);
             }
             own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
             tx.commit().await?;

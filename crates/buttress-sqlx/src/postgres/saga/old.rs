@@ -7,7 +7,7 @@ use buttress_durable::saga::Summary;
 
 use super::{HEAD, head, query};
 use crate::error::during;
-use crate::log::signed;
+use crate::log::{found, signed};
 use crate::postgres::PostgresStore;
 use crate::time::span;
 
@@ -42,16 +42,7 @@ impl PostgresStore {
                 .await
                 .map_err(what)?;
             loan.finish().await?;
-            let mut list = Vec::with_capacity(rows.len());
-            for row in &rows {
-                match head(row).map_err(|error| error.to_string()).and_then(|head| head.summary()) {
-                    Ok(summary) => list.push(summary),
-                    Err(error) => tracing::warn!(
-                        %error, "a damaged saga is left out of the sagas of other versions"
-                    ),
-                }
-            }
-            Ok(list)
+            Ok(found::other_versions(rows.iter().map(head)))
         })
         .await
     }
@@ -63,16 +54,10 @@ impl PostgresStore {
         age: Duration,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = (limit - purged).min(PURGE_BATCH);
-            let purging = self.purge_some(definition, age, some);
-            let done = self.bounded("purging sagas", purging).await?;
-            purged += done;
-            if done < some || purged >= limit {
-                return Ok(purged);
-            }
-        }
+        found::in_batches(limit, PURGE_BATCH, |some| {
+            self.bounded("purging sagas", self.purge_some(definition, age, some))
+        })
+        .await
     }
 
     async fn purge_some(

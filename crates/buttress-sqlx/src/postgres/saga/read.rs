@@ -1,11 +1,10 @@
 //! Rows as sagas, and as logs.
 
-use std::collections::HashMap;
-
 use buttress_durable::saga::{SagaId, WorkerId};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
+use crate::log::found::{self, Logs};
 use crate::log::{FoundHead, FoundLines, Head, Line, signed, unreadable};
 use crate::postgres::rows::{id, query, uuid};
 use crate::postgres::sql::Sql;
@@ -38,22 +37,13 @@ pub(super) async fn logs(
     tx: &mut PgConnection,
     sql: &Sql,
     numbers: &[i64],
-) -> Result<HashMap<i64, Result<Vec<Line>, String>>, sqlx::Error> {
+) -> Result<Logs, sqlx::Error> {
     let sql = sql.text(
         "SELECT position, kind, step, payload, note, saga FROM {s}buttress_saga_entry \
          WHERE saga = ANY ($1) ORDER BY saga, position",
     );
     let rows = query(sql).bind(numbers).fetch_all(tx).await?;
-    let mut logs: HashMap<i64, Result<Vec<Line>, String>> = HashMap::with_capacity(numbers.len());
-    for row in &rows {
-        let log = logs.entry(row.try_get(5)?).or_insert_with(|| Ok(Vec::new()));
-        match (line(row), &mut *log) {
-            (Ok(line), Ok(lines)) => lines.push(line),
-            (Err(error), Ok(_)) => *log = Err(format!("an entry of a log: {error}")),
-            (_, Err(_)) => {}
-        }
-    }
-    Ok(logs)
+    found::logs(rows.iter().map(|row| Ok((row.try_get(5)?, line(row)))))
 }
 
 /// Returns up to `count` lines of a log from `position` on.

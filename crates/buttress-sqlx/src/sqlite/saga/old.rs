@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{HEAD, head, json};
 use crate::error::failed;
-use crate::log::WORKING;
+use crate::log::{WORKING, found};
 use crate::sqlite::SqliteStore;
 use crate::time::before;
 
@@ -41,16 +41,7 @@ impl SqliteStore {
                 .fetch_all(self.pool())
                 .await
                 .map_err(|error| failed(what, error))?;
-            let mut list = Vec::with_capacity(rows.len());
-            for row in &rows {
-                match head(row).map_err(|error| error.to_string()).and_then(|head| head.summary()) {
-                    Ok(summary) => list.push(summary),
-                    Err(error) => tracing::warn!(
-                        %error, "a damaged saga is left out of the sagas of other versions"
-                    ),
-                }
-            }
-            Ok(list)
+            Ok(found::other_versions(rows.iter().map(head)))
         })
         .await
     }
@@ -62,16 +53,10 @@ impl SqliteStore {
         age: Duration,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = (limit - purged).min(PURGE_BATCH);
-            let purging = self.purge_some(definition, age, some);
-            let done = self.bounded("purging sagas", purging).await?;
-            purged += done;
-            if done < some || purged >= limit {
-                return Ok(purged);
-            }
-        }
+        found::in_batches(limit, PURGE_BATCH, |some| {
+            self.bounded("purging sagas", self.purge_some(definition, age, some))
+        })
+        .await
     }
 
     async fn purge_some(

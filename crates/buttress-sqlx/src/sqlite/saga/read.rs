@@ -1,13 +1,12 @@
 //! Rows as sagas, and as logs.
 
-use std::collections::HashMap;
-
 use buttress::StoreError;
 use buttress_durable::saga::{SagaId, WorkerId};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::failed;
+use crate::log::found::{self, Logs};
 use crate::log::{FoundHead, FoundLines, Head, Line, signed, unreadable};
 use crate::sqlite::rows::{bytes_of_id, id};
 
@@ -33,10 +32,7 @@ pub(super) async fn lines(
 }
 
 /// Returns whole logs by the numbers of their sagas, or why they cannot be read.
-pub(super) async fn logs(
-    tx: &mut SqliteConnection,
-    numbers: &[i64],
-) -> Result<HashMap<i64, Result<Vec<Line>, String>>, sqlx::Error> {
+pub(super) async fn logs(tx: &mut SqliteConnection, numbers: &[i64]) -> Result<Logs, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT position, kind, step, payload, note, saga FROM buttress_saga_entry \
          WHERE saga IN (SELECT value FROM json_each(?)) ORDER BY saga, position",
@@ -44,16 +40,7 @@ pub(super) async fn logs(
     .bind(json(numbers))
     .fetch_all(tx)
     .await?;
-    let mut logs: HashMap<i64, Result<Vec<Line>, String>> = HashMap::with_capacity(numbers.len());
-    for row in &rows {
-        let log = logs.entry(row.try_get(5)?).or_insert_with(|| Ok(Vec::new()));
-        match (line(row), &mut *log) {
-            (Ok(line), Ok(lines)) => lines.push(line),
-            (Err(error), Ok(_)) => *log = Err(format!("an entry of a log: {error}")),
-            (_, Err(_)) => {}
-        }
-    }
-    Ok(logs)
+    found::logs(rows.iter().map(|row| Ok((row.try_get(5)?, line(row)))))
 }
 
 /// Returns up to `count` lines of a log from `position` on.
