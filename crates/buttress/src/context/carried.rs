@@ -14,17 +14,18 @@ use super::{Context, Scoped};
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower::BoxError> {
-/// use buttress::context::{Carried, CarriedLayer, Context, CorrelationId};
-/// use tower::{BoxError, Layer, ServiceBuilder, ServiceExt};
+/// use buttress::context::{Carried, CarriedLayer, Context};
+/// use tower::{BoxError, Layer, ServiceExt};
 ///
 /// let inner = tower::service_fn(async |_: u32| {
 ///     Ok::<_, BoxError>(Context::peek(|context| context.correlation().map(ToString::to_string)))
 /// });
-/// // `Buffer` calls the service on a separate task.
-/// let orders = ServiceBuilder::new().map_request(Carried::capture).buffer(8).layer(CarriedLayer).service(inner);
+/// let orders = CarriedLayer.layer(inner);
 ///
-/// let id: CorrelationId = "order-7".parse()?;
-/// let seen = Context::new().with_correlation(id).scope(orders.oneshot(1)).await?;
+/// let context = Context::new().with_correlation("order-7".parse()?);
+/// // With a `Buffer`: `ServiceBuilder::new().map_request(Carried::capture).buffer(8).layer(CarriedLayer)`.
+/// let sent = context.sync_scope(|| Carried::capture(1));
+/// let seen = tokio::spawn(orders.oneshot(sent)).await??;
 /// assert_eq!(seen.as_deref(), Some("order-7"));
 /// # Ok(())
 /// # }
