@@ -8,6 +8,7 @@ use pin_project_lite::pin_project;
 
 use super::shared::Shared;
 use super::state::Bound;
+use crate::context;
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::clock::{self, Sleep};
@@ -28,7 +29,7 @@ pin_project! {
         #[pin]
         sleep: Option<Sleep>,
         started: Instant,
-        // The deadline is computed together with the timer.
+        // The limit, and from the first `Pending` on the deadline of the request if that comes first.
         bound: Bound,
         shared: O::Of<Shared>,
     }
@@ -44,11 +45,17 @@ impl<F, O: Own> Limited<F, O> {
     #[inline(always)]
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
         let mut this = self.project();
-        let limit = this.bound.duration();
-        // A timer may fire late by the resolution of its clock. A limit of zero must not.
-        if this.sleep.is_none() && !limit.is_zero() {
-            let deadline = clock::after(*this.started, limit);
-            this.sleep.set(Some(this.shared.common.clock.sleep_until(deadline)));
+        if this.sleep.is_none() {
+            // Read here and not in `call`: a call whose answer is ready needs no deadline.
+            if let Some(deadline) = context::deadline() {
+                *this.bound = this.bound.and_deadline(*this.started, deadline);
+            }
+            let limit = this.bound.duration();
+            // A timer may fire late by the resolution of its clock. A limit of zero must not.
+            if !limit.is_zero() {
+                let deadline = clock::after(*this.started, limit);
+                this.sleep.set(Some(this.shared.common.clock.sleep_until(deadline)));
+            }
         }
         if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
             ready!(sleep.poll(cx));

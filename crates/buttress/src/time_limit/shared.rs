@@ -7,12 +7,10 @@ use std::time::Duration;
 use super::config::{Config, Hook};
 use super::future::Limited;
 use super::state::Bound;
-use crate::context;
 use crate::machinery::counters::{Counters, counters};
 use crate::machinery::own::Own;
 use crate::machinery::reconfigure::Reconfigure;
 use crate::sync::{AtomicU64, Ordering};
-use crate::vocabulary::clock;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
@@ -44,7 +42,7 @@ impl Shared {
     /// ready at the first poll passes.
     pub(super) fn unchecked(config: &Config) -> Arc<Self> {
         Arc::new(Self {
-            limit: AtomicU64::new(clock::to_nanos(config.limit)),
+            limit: AtomicU64::new(Bound::nanos(config.limit)),
             on_timeout: config.on_timeout.clone(),
             counters: Counters::new(),
             common: config.common.of(Pattern::TimeLimit),
@@ -67,15 +65,11 @@ impl Shared {
             this.counters.add(Counter::Calls);
         }
         let limit = match limit {
-            Some(limit) => clock::to_nanos(limit),
+            Some(limit) => Bound::nanos(limit),
             None => this.limit.load(Ordering::Relaxed),
         };
         let started = this.common.clock.now();
-        let mut bound = Bound::limit(limit);
-        if let Some(deadline) = context::deadline() {
-            bound = bound.and_deadline(started, deadline);
-        }
-        Limited::new(make(), started, bound, this.clone())
+        Limited::new(make(), started, Bound::limit(limit), this.clone())
     }
 
     pub(super) fn timed_out(&self, bound: Bound) -> Error {
@@ -107,7 +101,7 @@ impl Reconfigure for Shared {
     }
 
     fn apply(&self, config: &Config) {
-        self.limit.store(clock::to_nanos(config.limit), Ordering::Relaxed);
+        self.limit.store(Bound::nanos(config.limit), Ordering::Relaxed);
     }
 
     fn common(&self) -> &Common {

@@ -12,10 +12,15 @@ const BY_DEADLINE: u64 = 1 << 63;
 pub(super) struct Bound(u64);
 
 impl Bound {
-    /// The limit of the layer or of the request, in nanoseconds.
+    /// Returns `limit` in nanoseconds, as [`Bound::limit`] takes it: at most 292 years.
+    pub(super) fn nanos(limit: Duration) -> u64 {
+        clock::to_nanos(limit).min(!BY_DEADLINE)
+    }
+
+    /// The limit of the layer or of the request. Every call makes one, so it costs nothing.
     #[inline(always)]
     pub(super) fn limit(nanos: u64) -> Self {
-        Self(nanos & !BY_DEADLINE)
+        Self(nanos)
     }
 
     /// The earlier of this bound and `deadline`, for a call that begins at `started`. Of two at the same instant the
@@ -53,6 +58,7 @@ mod tests {
             let bound = Bound::limit(100_000_000).and_deadline(start, deadline);
             assert_eq!((bound.duration(), bound.is_deadline()), expected);
         }
-        assert!(!Bound::limit(u64::MAX).is_deadline(), "the longest limit is a limit");
+        let longest = Bound::limit(Bound::nanos(Duration::MAX));
+        assert!(!longest.is_deadline(), "the longest limit is a limit");
     }
 }
