@@ -41,7 +41,7 @@ pub enum Fault {
     Partition,
     /// Links: this share of the messages is lost.
     Loss(f64),
-    /// Links: every message takes this time longer.
+    /// Links: adds a delay to every message, drawn from this distribution.
     Delay(Distribution),
     /// Nodes: the wall clock is ahead by this number of nanoseconds, or behind if negative.
     Skew(i64),

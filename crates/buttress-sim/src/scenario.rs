@@ -158,7 +158,8 @@ impl Scenario {
         /// Default: off.
         pub const fn vary_ties(vary: bool);
 
-        /// Adds the jobs of stations to the trace, and checks invariants after them. Default: off. It
+        /// Sets whether the trace has the jobs of stations. The simulation then also checks the
+        /// invariants after each job. Default: off. It
         /// costs about a third of the speed.
         pub const fn full_trace(full: bool);
 

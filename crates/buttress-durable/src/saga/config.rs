@@ -131,7 +131,8 @@ impl Config {
         /// Sets how long the store keeps sagas of this definition after their end, in all versions.
         /// Default: 30 days. Longer than the [`patience`](Self::patience).
         ///
-        /// The executor then removes them in the background, up to 200 in one transaction. It never
+        /// After this time the executor removes ended sagas in the background, up to 200 per
+        /// transaction. It never
         /// removes a saga that is stuck or unfinished. A [`start_as`](crate::saga::Executor::start_as)
         /// with the id of a removed saga starts a new saga. So keep sagas for longer than a caller may
         /// repeat a start.

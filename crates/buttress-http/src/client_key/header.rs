@@ -36,7 +36,8 @@ impl HeaderKeys {
         Self { name, max_bytes: 128 }
     }
 
-    /// Sets the longest value that is a key, in bytes. Default: 128. Between 1 and 8192. A layer
+    /// Sets the maximum length of a header value, in bytes. Requests with a longer value share the
+    /// key [`Unusable`](HeaderKey::Unusable). Default: 128. Between 1 and 8192. A layer
     /// keeps a copy of every key it holds.
     ///
     /// # Errors

@@ -42,8 +42,9 @@ impl StatusButtons {
     /// A page of `status` with buttons, for the operators that `admit` names.
     ///
     /// `admit` sees the head of every request, also of those that change nothing. It returns the name of the
-    /// operator, under which changes are logged, or `None`, which is answered with 403. If it panics, the answer
-    /// is 500. It must not block: check a session or a token in a layer in front of this service, and read here
+    /// operator, under which changes are logged, or `None`, which is answered with 403. If `admit`
+    /// panics, the service responds with 500. It must not block: check a session or a token in a
+    /// layer in front of this service, and read here
     /// what that layer put into the request's extensions.
     ///
     /// ```

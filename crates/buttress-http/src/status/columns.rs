@@ -39,7 +39,7 @@ const BULKHEADS: Known = &[
     ("max_concurrent", "Limit", Plain),
     ("queued", "Waiting", Plain),
     ("refused", "Refused", Plain),
-    ("queue_timeouts", "Waited in vain", Plain),
+    ("queue_timeouts", "Timed out in queue", Plain),
     ("peak_active", "Most running", Plain),
 ];
 const RATE_LIMITS: Known = &[
@@ -73,7 +73,8 @@ fn known(section: &str) -> Option<Known> {
     })
 }
 
-/// The columns of `section` with `rows`: the known ones, or every number of any row.
+/// Returns the columns of `section`. A section that this crate does not define has one column per
+/// scalar field of its `rows`.
 pub(super) fn columns(section: &str, rows: &[&Row]) -> Vec<Column> {
     if let Some(known) = known(section) {
         let column = |(key, heading, format): &(&str, &str, Format)| Column {

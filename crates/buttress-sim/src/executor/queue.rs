@@ -160,7 +160,8 @@ impl Queue {
     }
 }
 
-/// Makes the executor of `queue` the running one on this thread, until it is dropped.
+/// Guard that makes the executor of `queue` the running executor of this thread until the guard is
+/// dropped.
 pub(super) struct Running {
     queue: Arc<Queue>,
     /// The executor that ran before: a task may run a simulation itself.
@@ -192,8 +193,9 @@ impl Drop for Running {
 /// earlier task polls the present task once too often, which futures must tolerate.
 pub(super) struct TaskWaker {
     id: u32,
-    /// Whether the slot is in the ready queue of this thread. Only the thread of the executor
-    /// accesses it. Wakes from other threads always queue, which at worst polls a task once too
+    /// Whether the slot is in the ready queue of this thread. Only the thread of the executor reads
+    /// and writes this flag. Wakes from other threads always queue, which at worst polls a task
+    /// once too
     /// often.
     woken: AtomicBool,
     queue: Arc<Queue>,

@@ -16,7 +16,7 @@ const MOST_CHANGES: usize = 100_000;
 /// The records of a run.
 pub(crate) struct Recorded {
     pub(crate) trace: Trace,
-    /// The requests that began since the warm-up, and how they ended.
+    /// The number of requests that began after the warm-up.
     pub(crate) began: u64,
     pub(crate) ends: Ends,
     pub(crate) latencies: Latencies,

@@ -31,8 +31,8 @@ impl Scale {
         Self { low: 0.0, high, logarithmic, height, ticks }
     }
 
-    /// Returns a scale between two round numbers, with steps: powers of ten, or 1, 2 and 5 times
-    /// powers of ten if there are few.
+    /// Returns a logarithmic scale between two round numbers. The ticks are powers of ten. If
+    /// `most` is less than 40 times `least`, 2 and 5 times each power are ticks too.
     fn logarithmic(least: f64, most: f64, height: f64) -> Self {
         let fine: &[f64] = if most / least < 40.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let (first, last) = (least.log10().floor() as i32, most.log10().ceil() as i32 + 1);

@@ -174,8 +174,8 @@ impl PostgresConfig {
         self
     }
 
-    /// Sets whether a pooler lends a server's session per transaction, such as PgBouncer with
-    /// `pool_mode=transaction`. Default: off.
+    /// Sets whether a connection pooler, such as PgBouncer with `pool_mode=transaction`, assigns a
+    /// server connection per transaction. Default: off.
     ///
     /// The store then uses no named statements and no state of a session. Each operation runs in a
     /// transaction that begins with `SET LOCAL`, so it takes two round trips more.

@@ -256,8 +256,9 @@ impl<V> Shared<V> {
         }
     }
 
-    /// Delays the next sweep after a failed one: longer with each failure while the store is
-    /// unavailable, and one minute if a person must mend the store.
+    /// Returns the delay of the next sweep after a failed sweep. While the store is unavailable,
+    /// the delay doubles with each failure, up to 1 minute. If the store is misconfigured, it is 1
+    /// minute. The delay is never shorter than the sweep interval.
     fn rest_from_sweeps(&self, swept: &Result<usize, StoreError>) {
         let failed = self.outage.swept(swept.is_ok());
         let Err(error) = swept else { return };

@@ -17,7 +17,8 @@ pub(crate) use future::QueuedFuture;
 /// A service behind a limiter whose calls may wait in its queue.
 ///
 /// `poll_ready` polls the inner service only if the call would be admitted now. A waiting call
-/// holds no part of the inner service. When it is admitted, it holds its permit or tokens, and
+/// holds an unpolled clone of the inner service, without a reservation. When it is admitted, it
+/// holds its permit or tokens, and
 /// polls a clone of the inner service until that clone is ready.
 pub struct QueuedService<S, L, R, W = OneToken> {
     inner: S,

@@ -43,7 +43,7 @@ pub(super) async fn logs(tx: &mut SqliteConnection, numbers: &[i64]) -> Result<L
     found::logs(rows.iter().map(|row| Ok((row.try_get(5)?, line(row)))))
 }
 
-/// Returns up to `count` lines of a log from `position` on.
+/// Returns up to `count` entries of a log, starting at `position`.
 pub(super) async fn some_lines(
     tx: &mut SqliteConnection,
     head: Option<&FoundHead>,

@@ -47,7 +47,8 @@ const LAP_LOW: u32 = 50;
 const LAP_LOW_BITS: u32 = 64 - LAP_LOW;
 /// Set until every slot holds an outcome.
 const NOT_FULL: u64 = 1 << FILLING;
-/// The bits that are set in a window that another good call would change.
+/// Mask of the window's word. Another good call changes the window only if at least one of these
+/// bits is set.
 const NOT_CLEAR: u64 = NUMBER | NUMBER << SLOW | NOT_FULL;
 
 impl Ring {

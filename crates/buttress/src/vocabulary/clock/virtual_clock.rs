@@ -45,8 +45,8 @@ struct Time {
     /// The wall time of nanosecond 0.
     unix: Duration,
     nanos: AtomicU64,
-    /// Guards the heap and the wakers. No waker is woken, cloned or dropped under this lock, except
-    /// in `register`, which clones and drops the waker that it replaces.
+    /// Guards the heap and the wakers. This lock is released before a waker is woken, cloned or
+    /// dropped. Exception: `register` clones the new waker and drops the waker that it replaces.
     timers: Mutex<Timers>,
 }
 
@@ -87,7 +87,7 @@ impl VirtualClock {
         Self { node: Arc::new(Node { time: Arc::new(time), skew: AtomicI64::new(0) }) }
     }
 
-    /// Returns the handle for a layer's `Config`. The handle reads this clock and waits on it.
+    /// Returns a [`Clock`] for a layer's `Config`. It reads this virtual clock and waits on it.
     #[must_use]
     pub fn clock(&self) -> Clock {
         Clock::of_node(self.node.clone())
