@@ -49,7 +49,7 @@ const RATE_LIMITS: Known = &[
     ("refill_period", "Period", Seconds),
     ("queued", "Waiting", Plain),
     ("refused", "Refused", Plain),
-    ("queue_timeouts", "Waited in vain", Plain),
+    ("queue_timeouts", "Timed out in queue", Plain),
 ];
 const RETRIES: Known = &[
     ("attempts", "Attempts", Plain),
