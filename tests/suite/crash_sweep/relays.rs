@@ -303,3 +303,19 @@ fn any_seed_keeps_the_order_of_every_key() {
     });
     runs.unwrap_or_else(|broken| panic!("{broken}"));
 }
+
+/// Found by seed 629176: the store carries out a renewal and releases partition 9, the answer is
+/// lost, and a fetch from before returns messages of partition 9.
+#[test]
+fn nothing_leaves_a_partition_that_a_lost_renewal_released() {
+    let scenario = Scenario {
+        messages: 8,
+        keys: 3,
+        fails: 2,
+        ties: Some(3_020_688_836_899_165_925),
+        ..scenario()
+    };
+    let text = "1/2/after/late/1801,2/29/after/lost/16241,1/7/after/freeze/925,1/3/after/lost/8444";
+    let lived = run(&scenario, &text.parse().unwrap());
+    assert_eq!(lived.verdict, Ok(()));
+}

@@ -8,6 +8,7 @@ use super::message::{Message, MessageId};
 use super::store::{Lease, Owned, Settled, Verdict};
 
 mod aside;
+mod doubt;
 pub(super) mod verdict;
 
 /// The messages that a relay holds in memory.
@@ -16,6 +17,8 @@ pub(super) struct Pending {
     leases: Vec<Lease>,
     /// How many of the leases, from the last, the relay should release.
     surplus: usize,
+    /// Owned partitions that the store may have released: see [`doubt`](Self::doubt).
+    doubtful: Vec<u16>,
     /// Keys with a message that is ready or in flight.
     queues: HashMap<String, KeyQueue>,
     /// Heads of keys without a delivery in flight, in the order of their arrival.
@@ -75,6 +78,7 @@ impl Pending {
     pub(super) fn own(&mut self, owned: Owned) {
         let before = std::mem::replace(&mut self.leases, owned.leases);
         self.surplus = owned.surplus;
+        self.doubtful.clear();
         for old in before {
             if self.lease(old.partition).is_none_or(|lease| lease.epoch != old.epoch) {
                 self.forget_partition(old.partition);
@@ -94,12 +98,12 @@ impl Pending {
         &self.leases
     }
 
-    /// Whether a partition is owned under the epoch that it has in `asked`.
+    /// Whether a partition is owned under the epoch that it has in `asked`, without a doubt.
     pub(super) fn still_owns(&self, asked: &[Lease], partition: u16) -> bool {
         let asked = asked.iter().find(|lease| lease.partition == partition);
-        asked.is_some_and(|asked| {
-            self.lease(partition).is_some_and(|lease| lease.epoch == asked.epoch)
-        })
+        let owns =
+            |asked: &Lease| self.lease(partition).is_some_and(|lease| lease.epoch == asked.epoch);
+        asked.is_some_and(owns) && !self.is_doubtful(partition)
     }
 
     fn lease(&self, partition: u16) -> Option<Lease> {
@@ -116,6 +120,11 @@ impl Pending {
             }
             keep
         });
+        self.forget_waiting_of(partition);
+    }
+
+    /// Forgets the messages of a partition that are not in flight.
+    fn forget_waiting_of(&mut self, partition: u16) {
         let held = &mut self.held;
         let mut keep = |message: &Message| {
             let keep = message.partition != partition;
@@ -150,12 +159,12 @@ impl Pending {
     }
 
     /// Returns the leases to fetch from: all except the surplus, or only the lease whose suspects
-    /// are isolated.
+    /// are isolated. Never a doubtful one.
     pub(super) fn fetch_from(&self) -> Vec<Lease> {
-        match self.isolating() {
-            Some(lease) => vec![lease],
-            None => self.kept().to_vec(),
-        }
+        let isolating = self.isolating();
+        let leases = isolating.as_ref().map_or(self.kept(), std::slice::from_ref);
+        let sure = leases.iter().filter(|lease| !self.is_doubtful(lease.partition));
+        sure.copied().collect()
     }
 
     fn kept(&self) -> &[Lease] {

@@ -32,7 +32,10 @@ impl<St: Store, P, C> Running<St, P, C> {
         }
         let leases = self.pending.fetch_from();
         if leases.is_empty() {
-            self.worked(Operation::Fetch);
+            // Only a relay without partitions needs no messages.
+            if !self.pending.has_doubts() {
+                self.worked(Operation::Fetch);
+            }
             self.next_poll = instant::after(now, self.relay.config.poll);
             return;
         }

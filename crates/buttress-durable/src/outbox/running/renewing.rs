@@ -17,9 +17,12 @@ use buttress::StoreError;
 /// How long the relay waits for an answer of the store, unless its lease is longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A renewal in progress, and the time of its request.
+/// A renewal in progress.
 pub(super) struct Renewal {
+    /// The time of the request.
     asked: Instant,
+    /// The partitions that the store does not release.
+    busy: Vec<u16>,
     answer: Pin<Box<dyn Future<Output = Result<Owned, StoreError>> + Send>>,
 }
 
@@ -58,11 +61,12 @@ impl<St: Store, P, C> Running<St, P, C> {
     fn poll_renewal(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         loop {
-            if let Some(renewal) = &mut self.renewal {
-                let Poll::Ready(answer) = renewal.answer.as_mut().poll(cx) else { return any };
-                let asked = renewal.asked;
-                self.renewal = None;
-                self.renewed(asked, answer);
+            if let Some(mut renewal) = self.renewal.take() {
+                let Poll::Ready(answer) = renewal.answer.as_mut().poll(cx) else {
+                    self.renewal = Some(renewal);
+                    return any;
+                };
+                self.renewed(renewal.asked, &renewal.busy, answer);
                 any = true;
             }
             let now = self.now();
@@ -103,20 +107,25 @@ impl<St: Store, P, C> Running<St, P, C> {
         let (length, busy) = (self.relay.config.lease, self.pending.busy());
         let (store, id) = (self.relay.store.clone(), self.relay.id);
         let clock = self.relay.config.clock.clone();
+        let reported = busy.clone();
         // An answer after a lease's length concerns a lease that has ended.
         let answer = async move {
-            let lease = store.lease_partitions(id, length, &busy);
+            let lease = store.lease_partitions(id, length, &reported);
             bounded(&clock, length, "renewing the lease", lease).await
         };
-        Renewal { asked: now, answer: Box::pin(answer) }
+        Renewal { asked: now, busy, answer: Box::pin(answer) }
     }
 
-    fn renewed(&mut self, asked: Instant, answer: Result<Owned, StoreError>) {
+    fn renewed(&mut self, asked: Instant, busy: &[u16], answer: Result<Owned, StoreError>) {
         match answer {
             Ok(owned) => {
                 self.worked(Operation::Lease);
                 self.gauges.partitions(owned.leases.len() as u64);
                 let length = self.relay.config.lease;
+                if self.pending.has_doubts() && !self.outage.fails(Operation::Fetch as usize) {
+                    // The relay forgot messages, or did not fetch them.
+                    self.next_poll = self.now();
+                }
                 self.pending.own(owned);
                 self.ownership.renewed(instant::after(asked, length), self.pending.leases());
                 // Paused deliveries may continue, and revoked ones must end.
@@ -129,7 +138,10 @@ impl<St: Store, P, C> Running<St, P, C> {
                 let soon = self.relay.config.poll.saturating_mul(POLLS_PER_LEASE);
                 self.next_lease = instant::after(asked, soon.min(length / 3));
             }
-            Err(error) => self.next_lease = self.failed(Operation::Lease, &error),
+            Err(error) => {
+                self.pending.doubt(busy);
+                self.next_lease = self.failed(Operation::Lease, &error);
+            }
         }
     }
 }

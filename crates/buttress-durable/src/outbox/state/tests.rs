@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::outbox::config::HeadOfKey;
 use crate::outbox::message::NewMessage;
 
 /// Key `n` is in partition `n`.
@@ -192,4 +193,63 @@ fn behind_a_dead_letter_that_is_refused_nothing_goes_on() {
     assert_eq!(next(&mut pending), None, "the first message comes again, and must come first");
     assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 2);
     assert_eq!(next(&mut pending), Some((1, lease(1, 3))));
+}
+
+/// A relay once published messages of a partition that another relay owned: the store had released
+/// the partition, and the answer that said so was lost.
+#[test]
+fn what_was_fetched_during_a_renewal_whose_answer_is_lost_is_not_published() {
+    let asked = [lease(1, 1), lease(2, 1)];
+    let mut pending = pending(&asked);
+    pending.take_in(vec![message(1, 1)]);
+    let busy = pending.busy();
+    // A fetch is answered during the renewal.
+    pending.take_in(vec![message(2, 1), message(3, 2), message(4, 2)]);
+    pending.doubt(&busy);
+    assert_eq!(pending.busy(), [1], "the store may have released partition 2");
+    assert_eq!(next(&mut pending), Some((1, lease(1, 1))));
+    assert_eq!(next(&mut pending), None);
+    assert_eq!(pending.fetch_from(), [lease(1, 1)]);
+    // A fetch that was requested before the answer was lost is answered after it.
+    assert!(pending.still_owns(&asked, 1));
+    assert!(!pending.still_owns(&asked, 2));
+
+    pending.doubt(&[1, 2]);
+    assert!(pending.has_doubts(), "the next failure does not bring partition 2 back");
+    assert!(!pending.still_owns(&asked, 2));
+    // It was not released.
+    pending.own(Owned::new(asked.to_vec(), 0));
+    assert!(!pending.has_doubts());
+    assert!(pending.still_owns(&asked, 2));
+    assert_eq!(pending.fetch_from(), asked);
+    assert_eq!(pending.take_in(vec![message(3, 2), message(4, 2)]), 2);
+    assert_eq!(next(&mut pending), Some((3, lease(2, 1))));
+}
+
+#[test]
+fn suspects_of_a_partition_that_may_be_released_wait_too() {
+    let suspect = Lease { suspect_to: 2, ..lease(1, 2) };
+    let mut pending = pending(&[suspect, lease(2, 1)]);
+    assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 2);
+    pending.doubt(&[2]);
+    assert_eq!((next(&mut pending), pending.held()), (None, 0));
+    assert_eq!(pending.fetch_from(), [], "suspects come before all other messages");
+    pending.own(Owned::new(vec![suspect, lease(2, 1)], 0));
+    assert_eq!(pending.fetch_from(), [suspect]);
+    assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1)]), 2);
+    assert_eq!(next(&mut pending), Some((1, suspect)));
+}
+
+/// The store refuses a result: the relay does not publish its message again when the doubt is over.
+#[test]
+fn a_result_that_was_set_aside_survives_a_doubt() {
+    let mut pending = pending(&[lease(1, 1)]);
+    pending.take_in(vec![message(1, 1)]);
+    next(&mut pending);
+    pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), Verdict::Delivered);
+    assert!(pending.set_aside(HeadOfKey::Continue).is_some());
+    pending.doubt(&pending.busy());
+    pending.own(Owned::new(vec![lease(1, 1)], 0));
+    assert_eq!(pending.aside_count(), 1);
+    assert_eq!(pending.take_in(vec![message(1, 1)]), 0);
 }
