@@ -5,7 +5,7 @@ use std::time::Duration;
 use buttress::StoreErrorKind;
 use buttress::telemetry::{Reading, Source as _};
 use buttress_durable::outbox::{
-    Config, HeadOfKey, Message, MessageId, Monitor, Outbox, Relay, RelayHandle, Store,
+    Config, HeadOfKey, Message, MessageId, Monitor, Outbox, Relay, RelayHandle, RelayId, Store,
 };
 use tower::{BoxError, service_fn};
 
@@ -112,6 +112,38 @@ async fn a_purge_that_is_never_answered_is_asked_again() {
     world.write(&[(2, "a")]).await;
     pass(3 * MINUTE).await;
     assert_eq!(world.store.purge_delivered(Duration::ZERO, 10).await.unwrap(), 0);
+}
+
+/// Regression: a relay with a partition to release repeated a failed renewal at every poll.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_waits_although_a_partition_is_to_be_released() {
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    for number in 1..=40 {
+        world.write(&[(number, &format!("key-{number}"))]).await;
+    }
+    let publisher = service_fn(|_: Message| async {
+        pass(Duration::from_secs(5)).await;
+        Ok::<(), BoxError>(())
+    });
+    let config = config().lease(100 * MINUTE).idle_poll(MINUTE);
+    let _relay = Relay::new(&Outbox::new(store.clone()), publisher, config).unwrap().spawn();
+    pass(Duration::from_secs(1)).await;
+    // Half of the partitions are another relay's share, and most of them are busy.
+    let other = RelayId::new(9);
+    world.store.lease_partitions(other, 100 * MINUTE, &[]).await.unwrap();
+    pass(Duration::from_secs(3)).await;
+    store.fails("lease", Some(StoreErrorKind::Transient));
+    pass(MINUTE).await;
+    assert_eq!(world.store.backlog().await.unwrap().pending, 0);
+    store.asked();
+    pass(10 * MINUTE).await;
+    let asked = store.asked();
+    assert!((50..=250).contains(&asked), "{asked} questions in ten minutes");
+    store.fails("lease", None);
+    pass(Duration::from_secs(11)).await;
+    let owned = world.store.lease_partitions(other, 100 * MINUTE, &[]).await.unwrap();
+    assert_eq!(owned.leases.len(), 8, "the relay has released them");
 }
 
 #[tokio::test(start_paused = true)]

@@ -193,3 +193,26 @@ impl<S: Service<Message>> Service<Message> for ReadyAt<S> {
         self.inner.call(message)
     }
 }
+
+/// A fetch is answered after a renewal failed. The relay drops the messages, because the store may
+/// have released their partition, and fetches them again as soon as a renewal succeeds.
+#[tokio::test(start_paused = true)]
+async fn what_was_dropped_after_a_failed_renewal_is_fetched_when_one_succeeds() {
+    let (world, seen) = (World::new(), Seen::default());
+    let store = Faulty::over(&world.store);
+    let config = config().lease(1_000 * SECOND).idle_poll(300 * SECOND);
+    let outbox = Outbox::new(store.clone());
+    let _relay = Relay::new(&outbox, publisher("only", &seen), config).unwrap().spawn();
+    // The relay polls every 300 seconds by now, and next about 110 seconds from now.
+    pass(900 * SECOND).await;
+    store.late("fetch", 310 * SECOND);
+    world.write(&[(1, "a")]).await;
+    pass(301 * SECOND).await;
+    store.late("fetch", Duration::ZERO);
+    store.fails("lease", AWAY);
+    pass(311 * SECOND).await;
+    assert_eq!(*seen.lock().unwrap(), [], "the answer has come");
+    store.fails("lease", None);
+    pass(11 * SECOND).await;
+    assert_eq!(*seen.lock().unwrap(), [("only", 1)]);
+}

@@ -122,10 +122,6 @@ impl<St: Store, P, C> Running<St, P, C> {
                 self.worked(Operation::Lease);
                 self.gauges.partitions(owned.leases.len() as u64);
                 let length = self.relay.config.lease;
-                if self.pending.has_doubts() && !self.outage.fails(Operation::Fetch as usize) {
-                    // The relay forgot messages, or did not fetch them.
-                    self.next_poll = self.now();
-                }
                 self.pending.own(owned);
                 self.ownership.renewed(instant::after(asked, length), self.pending.leases());
                 // Paused deliveries may continue, and revoked ones must end.
@@ -141,6 +137,8 @@ impl<St: Store, P, C> Running<St, P, C> {
             Err(error) => {
                 self.pending.doubt(busy);
                 self.next_lease = self.failed(Operation::Lease, &error);
+                // A partition to release does not shorten the wait.
+                self.next_release = self.next_lease;
             }
         }
     }
