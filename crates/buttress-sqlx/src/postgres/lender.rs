@@ -8,8 +8,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool, Row as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::connect::{PostgresConfig, connect};
+use super::connect::PostgresConfig;
 use super::loan::{Loan, Taken};
+use super::session::connect;
 use crate::error::{failed, too_slow};
 use crate::time::within;
 

@@ -24,6 +24,7 @@ mod outbox;
 mod rows;
 mod saga;
 mod schema;
+mod session;
 mod sql;
 mod users;
 mod writer;

@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres, Row as _, Transacti
 use tokio::sync::oneshot;
 
 use super::PostgresStore;
-use super::connect::{IS_FRESH, PostgresConfig, connect};
+use super::connect::PostgresConfig;
+use super::session::{IS_FRESH, connect};
 use crate::error::during;
 use crate::time::within;
 
@@ -32,7 +33,7 @@ pub(super) fn pool(config: &PostgresConfig, options: PgConnectOptions) -> PgPool
         .acquire_timeout(config.acquire_timeout)
         .after_connect(move |connection, _| {
             let settings = settings.clone();
-            Box::pin(async move { super::connect::configure(connection, settings).await })
+            Box::pin(async move { super::session::configure(connection, settings).await })
         })
         .test_before_acquire(false)
         .before_acquire(move |connection, _| {

@@ -8,8 +8,9 @@ use buttress::{Clock, StoreError};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use super::connect::{PostgresConfig, connect};
+use super::connect::PostgresConfig;
 use super::lender::Lender;
+use super::session::connect;
 use super::sql::Sql;
 use crate::error::{batch_failed, too_slow};
 use crate::queue::{Batch, Intake, Op};

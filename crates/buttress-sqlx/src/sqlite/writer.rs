@@ -163,7 +163,7 @@ impl Writer {
                 }
             }
             saga::write(&mut tx, now, logs).await?;
-            idempotency::write(&mut tx, now, claims).await?;
+            idempotency::batch::write(&mut tx, now, claims).await?;
             outbox::settle::write(&mut tx, now, relays).await?;
         }
         tx.commit().await
