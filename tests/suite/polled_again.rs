@@ -226,7 +226,7 @@ enum After {
 }
 
 /// Every public future of the crates.
-const FUTURES: [(&str, After); 33] = [
+const FUTURES: [(&str, After); 34] = [
     ("buttress-durable/saga/run/call.rs LeafFuture", After::Inner),
     ("buttress-durable/saga/run/execution.rs Execution", After::Name),
     ("buttress-http/context/server.rs ServerContextFuture", After::Name),
@@ -235,6 +235,7 @@ const FUTURES: [(&str, After); 33] = [
     ("buttress-http/idempotency_key/tape.rs Recording", After::Name),
     ("buttress-http/rate_limit_fields.rs RateLimitFieldsFuture", After::Inner),
     ("buttress-http/rate_limit_fields/keyed.rs KeyedRateLimitFieldsFuture", After::Inner),
+    ("buttress-http/status/buttons.rs ButtonsFuture", After::Inner),
     ("buttress-sim/crash/guarded.rs Guarded", After::Name),
     ("buttress-sim/crash/process.rs Alive", After::Name),
     ("buttress-sim/executor/named.rs Named", After::Inner),

@@ -99,5 +99,5 @@ fn a_retention_no_longer_than_the_patience_is_refused() {
     assert!(refused(config().retention(minute)).contains("60s is not longer"), "as long");
     Executor::in_memory(saga(), brief(Duration::from_secs(2))).unwrap();
     Executor::in_memory(saga(), config().retention(3650 * DAY)).unwrap();
-    Executor::in_memory(saga(), config().patience(3650 * DAY).keep_forever()).unwrap();
+    Executor::in_memory(saga(), config().patience(365 * DAY).keep_forever()).unwrap();
 }
