@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use buttress::Clock;
 use buttress_durable::outbox::{Config, MemoryStore, MemoryTransaction, Outbox, Relay};
 
-use super::base::{Base, fill, sqlite};
+use super::base::{Base, Server, fill, sqlite};
 use super::flow::two_threads;
 use super::folder::Folder;
 use super::order::{Publisher, messages};
-use super::{BATCH, PURGE_MEMORY, PURGE_SQLITE};
+use super::{BATCH, PURGE_MEMORY, PURGE_POSTGRES, PURGE_SQLITE};
 use crate::patterns::BUTTRESS;
 use crate::probes::finding;
 
@@ -70,7 +70,7 @@ fn report(what: &str, [short, long]: [(f64, usize); 2]) {
     assert!((left as f64) <= most, "{what}: the purge does not keep up: {text}");
 }
 
-async fn both() {
+async fn all() {
     let mut runs = [(0.0, 0); 2];
     for (run, count) in runs.iter_mut().zip(RUNS) {
         *run = run_of(MemoryStore::new(Clock::default()), count).await;
@@ -83,8 +83,19 @@ async fn both() {
         store.close().await;
     }
     report(PURGE_SQLITE, runs);
+    let Some(server) = Server::find().await else {
+        eprintln!("skipped: purges on PostgreSQL, no server is available");
+        return;
+    };
+    for (run, count) in runs.iter_mut().zip(RUNS) {
+        let store = server.store().await;
+        *run = run_of(store.clone(), count).await;
+        store.close().await;
+    }
+    server.drop_schema().await;
+    report(PURGE_POSTGRES, runs);
 }
 
 pub fn run() {
-    two_threads().block_on(both());
+    two_threads().block_on(all());
 }
