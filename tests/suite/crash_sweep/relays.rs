@@ -38,7 +38,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// How long the run goes on after the last delivery.
+    /// The time that the run continues after the last delivery.
     fn afterwards(&self) -> Duration {
         // A relay that finds nothing to purge looks again after a minute, and may stand still then.
         self.keeps.map_or(AFTERWARDS, |kept| kept + Duration::from_secs(60) + LEASE * 6)

@@ -28,7 +28,7 @@ pub struct ServerContextLayer<R = Respond> {
     reject: R,
 }
 
-/// What is counted is rare: no request writes here that has good fields or none.
+/// The counters of rare events. A request with valid fields, or without any, writes to no counter.
 #[derive(Debug, Default)]
 struct Counted {
     malformed: AtomicU64,

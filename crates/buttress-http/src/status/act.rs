@@ -54,7 +54,7 @@ impl NotDone {
     }
 }
 
-/// What is left to do for a command.
+/// The progress of a command: done, or an action of the application that has still to run.
 pub(super) enum Begun {
     Done(String),
     Custom(Arc<Custom>),

@@ -124,7 +124,7 @@ async fn numbers_stand_under_their_headings() {
     let numbers = cells(body.split("</tr>").next().unwrap(), "</td>");
     let at = |heading: &str| {
         let column = headings.iter().position(|it| it == heading).unwrap();
-        // The first heading is that of the name, which is no `td`.
+        // The first heading belongs to the name, whose cell is a `th`.
         numbers[column - 1].as_str()
     };
     assert_eq!((at("Size"), at("Refused"), at("Period")), ("10", "3", "2 s"));

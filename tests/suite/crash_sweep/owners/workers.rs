@@ -55,7 +55,7 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
-    /// How long the run goes on after the last saga has ended.
+    /// The time that the run continues after the last saga has ended.
     fn afterwards(&self) -> Duration {
         // A purge may be late by a lost answer, and look again at a tenth of the retention.
         let purged = |kept: Duration| kept + kept / 5 + PATIENCE + UNDER_WAY * 2;
