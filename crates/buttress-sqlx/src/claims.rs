@@ -53,6 +53,30 @@ pub(crate) enum ClaimOp {
     Release(ReleaseJob),
 }
 
+/// The operations of one wave, by kind. They are written in this order.
+#[derive(Default)]
+pub(crate) struct Wave<'a> {
+    pub(crate) claims: Vec<&'a mut ClaimJob>,
+    pub(crate) completes: Vec<&'a mut CompleteJob>,
+    pub(crate) renews: Vec<&'a mut RenewJob>,
+    pub(crate) releases: Vec<&'a mut ReleaseJob>,
+}
+
+impl<'a> Wave<'a> {
+    pub(crate) fn new(ops: Vec<&'a mut ClaimOp>) -> Self {
+        let mut wave = Self::default();
+        for op in ops {
+            match op {
+                ClaimOp::Claim(job) => wave.claims.push(job),
+                ClaimOp::Complete(job) => wave.completes.push(job),
+                ClaimOp::Renew(job) => wave.renews.push(job),
+                ClaimOp::Release(job) => wave.releases.push(job),
+            }
+        }
+        wave
+    }
+}
+
 impl ClaimOp {
     fn key(&self) -> &Key {
         match self {

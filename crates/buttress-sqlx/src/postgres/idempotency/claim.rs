@@ -13,7 +13,7 @@ use sqlx::types::Uuid;
 
 use super::{FOUND, read_row};
 use crate::claims::{
-    ClaimJob, ClaimOp, CompleteJob, Found, FoundRow, ReleaseJob, RenewJob, judge_claim,
+    ClaimJob, ClaimOp, CompleteJob, Found, FoundRow, ReleaseJob, RenewJob, Wave, judge_claim,
     judge_complete, judge_release, judge_renew,
 };
 use crate::postgres::rows::{query, query_scalar, uuid};
@@ -36,18 +36,7 @@ impl Together for ClaimOp {
         sql: &Sql,
         ops: Vec<&mut Self>,
     ) -> Result<(), sqlx::Error> {
-        let mut claims = Vec::new();
-        let mut completes = Vec::new();
-        let mut renews = Vec::new();
-        let mut releases = Vec::new();
-        for op in ops {
-            match op {
-                Self::Claim(job) => claims.push(job),
-                Self::Complete(job) => completes.push(job),
-                Self::Renew(job) => renews.push(job),
-                Self::Release(job) => releases.push(job),
-            }
-        }
+        let Wave { claims, completes, renews, releases } = Wave::new(ops);
         claim(connection, sql, claims).await?;
         complete(connection, sql, completes).await?;
         renew(connection, sql, renews).await?;

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::find::find_all;
 use crate::claims::{
     Claim, ClaimJob, ClaimOp, Complete, CompleteJob, Found, FoundRow, Release, ReleaseJob, Renew,
-    RenewJob, judge_claim, judge_complete, judge_renew,
+    RenewJob, Wave, judge_claim, judge_complete, judge_renew,
 };
 use crate::sqlite::pack::Pack;
 use crate::sqlite::rows::bytes_of_id;
@@ -20,18 +20,7 @@ pub(in crate::sqlite) async fn write(
     now: i64,
     ops: Vec<&mut ClaimOp>,
 ) -> Result<(), sqlx::Error> {
-    let mut claims = Vec::new();
-    let mut completes = Vec::new();
-    let mut renews = Vec::new();
-    let mut releases = Vec::new();
-    for op in ops {
-        match op {
-            ClaimOp::Claim(job) => claims.push(job),
-            ClaimOp::Complete(job) => completes.push(job),
-            ClaimOp::Renew(job) => renews.push(job),
-            ClaimOp::Release(job) => releases.push(job),
-        }
-    }
+    let Wave { claims, completes, renews, releases } = Wave::new(ops);
     claim(tx, now, claims).await?;
     complete(tx, now, completes).await?;
     renew(tx, now, renews).await?;
