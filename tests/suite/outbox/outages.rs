@@ -114,6 +114,24 @@ async fn a_purge_that_is_never_answered_is_asked_again() {
     assert_eq!(world.store.purge_delivered(Duration::ZERO, 10).await.unwrap(), 0);
 }
 
+/// Regression: each purge removed one batch and waited for its turn among other transactions, so its
+/// rate depended on their number.
+#[tokio::test(start_paused = true)]
+async fn purges_grow_while_full_ones_come_back_however_long_each_takes() {
+    let world = World::new();
+    let store = Faulty::over(&world.store);
+    let second = Duration::from_secs(1);
+    store.late("purge", second);
+    world.write(&(1..=310).map(|n| (n, "a")).collect::<Vec<_>>()).await;
+    let _relay = relay(&world, &store, config().keep_delivered(10 * second, 10));
+    pass(10 * second).await;
+    assert_eq!(world.seen().len(), 310);
+    // The first purge begins after 10 seconds and finds what was delivered immediately. Six purges
+    // remove 10, 20, 40, 80, 80 and 80 messages.
+    pass(Duration::from_millis(6_500)).await;
+    assert_eq!(world.store.purge_delivered(Duration::ZERO, 1_000).await.unwrap(), 0);
+}
+
 /// Regression: a relay with a partition to release repeated a failed renewal at every poll.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_fails_waits_although_a_partition_is_to_be_released() {

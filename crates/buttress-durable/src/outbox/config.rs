@@ -140,12 +140,13 @@ impl Config {
         pub fn head_of_key(policy: HeadOfKey);
     }
 
-    /// Sets how long the store keeps delivered messages, and how many one transaction removes.
+    /// Sets how long the store keeps delivered messages, and how many messages one purge removes.
     /// Default: 24 hours, and 1000 messages. The time is above zero and at most 365 days; the
     /// number is at least 1.
     ///
-    /// The relay purges concurrently with its deliveries. After a full batch it purges again
-    /// immediately. Otherwise it purges after 1 to 60 seconds.
+    /// The relay purges concurrently with its deliveries. After a full purge it purges again
+    /// immediately, and each further purge may remove twice as many messages, up to eight batches.
+    /// After any other purge the relay waits 1 to 60 seconds, and begins with one batch again.
     pub fn keep_delivered(mut self, age: Duration, batch: usize) -> Self {
         self.keep_delivered = age;
         self.purge_batch = batch;

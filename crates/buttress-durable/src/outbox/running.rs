@@ -65,6 +65,8 @@ pub(super) struct Running<St, P, C> {
     standing_still: usize,
     /// Purges in a row that found nothing.
     idle_purges: u32,
+    /// How many messages the next purge may remove.
+    purge_limit: usize,
     /// The store's wall time at an instant.
     store_time: (Instant, Duration),
     // The last field: its drop reports the end of the relay, and all other fields must be dropped
@@ -118,6 +120,7 @@ where
             quiet: 0,
             standing_still: 0,
             idle_purges: 0,
+            purge_limit: relay.config.purge_batch,
             store_time: (now, Duration::ZERO),
             relay,
         }

@@ -307,6 +307,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes up to `limit` messages that were delivered at least `age` ago. Returns how many it
     /// removed.
+    ///
+    /// A relay that has much to purge passes up to eight times its configured batch. A store whose
+    /// writers wait for each other should remove a large number in several transactions.
     fn purge_delivered(
         &self,
         age: Duration,

@@ -13,8 +13,10 @@ use buttress::StoreError;
 
 /// The longest wait between two purges.
 pub(super) const PURGE_EVERY: Duration = Duration::from_secs(60);
-/// The shortest wait after a purge that found less than a batch.
+/// The shortest wait after a purge that found less than it asked for.
 const PURGE_SOON: Duration = Duration::from_secs(1);
+/// The size of the largest purge, in batches.
+const MOST_BATCHES: usize = 8;
 
 /// A purge in progress.
 pub(super) type Purge = Pin<Box<dyn Future<Output = Result<usize, StoreError>> + Send>>;
@@ -26,26 +28,29 @@ impl<St: Store, P, C> Running<St, P, C> {
             return;
         }
         let (config, patience) = (&self.relay.config, self.patience());
-        let (age, batch, clock) = (config.keep_delivered, config.purge_batch, config.clock.clone());
+        let (age, limit, clock) = (config.keep_delivered, self.purge_limit, config.clock.clone());
         let store = self.relay.store.clone();
         self.purge = Some(Box::pin(async move {
-            let purging = store.purge_delivered(age, batch);
+            let purging = store.purge_delivered(age, limit);
             bounded(&clock, patience, "purging delivered messages", purging).await
         }));
     }
 
-    /// Takes in the end of a purge, and returns whether there was one. After a full batch the next
-    /// purge follows immediately, so that purges keep up with deliveries at any rate.
+    /// Takes in the end of a purge, and returns whether there was one. After a full purge the next
+    /// one follows immediately, with a larger limit.
     pub(super) fn poll_purge(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(purge) = &mut self.purge else { return false };
         let Poll::Ready(purged) = purge.as_mut().poll(cx) else { return false };
         self.purge = None;
         let now = self.now();
+        let (limit, batch) = (self.purge_limit, self.relay.config.purge_batch);
+        self.purge_limit = batch;
         self.next_purge = match purged {
             Ok(purged) => {
                 self.worked(Operation::Purge);
                 self.idle_purges = if purged == 0 { self.idle_purges.saturating_add(1) } else { 0 };
-                if purged >= self.relay.config.purge_batch {
+                if purged >= limit {
+                    self.purge_limit = after_full(limit, batch);
                     now
                 } else {
                     let wait = PURGE_SOON.saturating_mul(1 << self.idle_purges.min(6));
@@ -56,4 +61,10 @@ impl<St: Store, P, C> Running<St, P, C> {
         };
         true
     }
+}
+
+/// Returns the limit of the purge that follows a full purge. A purge waits for its turn between
+/// other transactions, so the rate of a constant limit would depend on their number.
+fn after_full(limit: usize, batch: usize) -> usize {
+    limit.saturating_mul(2).min(batch.saturating_mul(MOST_BATCHES))
 }

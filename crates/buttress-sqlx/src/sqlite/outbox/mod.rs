@@ -28,7 +28,7 @@ pub(super) mod settle;
 mod write;
 
 /// How many rows one transaction of a purge removes, so that other transactions do not wait long.
-const PURGE_BATCH: usize = 500;
+const PURGE_BATCH: usize = 2000;
 
 impl Store for SqliteStore {
     async fn lease_partitions(
