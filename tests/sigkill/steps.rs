@@ -2,8 +2,10 @@
 //! in the middle of their transactions.
 
 use buttress::{Json, Rng};
-use buttress_durable::outbox::{Outbox, Passage};
-use buttress_durable::saga::{Call, Definition, Direction, InvalidDefinition, Kind, StepHandle};
+use buttress_durable::outbox::Outbox;
+use buttress_durable::saga::{
+    Call, Definition, Direction, InvalidDefinition, Kind, Passage, StepHandle,
+};
 use tower::{BoxError, Service, service_fn};
 
 use crate::database::Database;
@@ -125,7 +127,7 @@ impl<D: Database> Site<D> {
         Ok(())
     }
 
-    /// Executes the effect of the step. Only the inbox prevents a second execution.
+    /// Executes the effect of the step. Only the barrier prevents a second execution.
     async fn effect(
         &self,
         tx: &mut D::Tx,

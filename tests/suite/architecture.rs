@@ -82,7 +82,8 @@ const LEVELS: [(&str, &str); 17] = [
     ),
     (
         "saga",
-        "model < store < boxed error memory monitor < config define report run < reading < mod",
+        "model < store < barrier boxed error memory monitor < config counted_barrier define report run
+         < reading < mod",
     ),
     // The lock is built of the atomics that its parent chooses.
     ("sync", "seqlock mod"),

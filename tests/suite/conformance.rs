@@ -69,6 +69,13 @@ async fn inbox() {
     conformance::inbox::all(&Outboxes(VirtualClock::new())).await;
 }
 
+#[tokio::test]
+async fn barrier() {
+    let outboxes = Outboxes(VirtualClock::new());
+    conformance::barrier::all(&outboxes).await;
+    conformance::barrier::retention(&outboxes).await;
+}
+
 /// Stores behind boxes.
 struct Boxes(VirtualClock);
 

@@ -32,8 +32,10 @@ macro_rules! instruments {
 }
 
 instruments! {
+    BARRIER_PASSAGES = Instrument::counter("buttress.barrier.passages", &["layer", "passage"], "Actions and undos of sagas that a participant was asked for, by the answer.");
+    BARRIER_FAILED = counter("buttress.barrier.failed", "Operations of the barrier that failed.");
+
     INBOX_RECEIPTS = Instrument::counter("buttress.inbox.receipts", &["layer", "receipt"], "Messages received, by whether they were new.");
-    INBOX_PASSAGES = Instrument::counter("buttress.inbox.passages", &["layer", "passage"], "Actions and undos of sagas that a participant was asked for, by the answer.");
     INBOX_FAILED = counter("buttress.inbox.failed", "Operations of the inbox that failed.");
 
     OUTBOX_WRITTEN = counter("buttress.outbox.written", "Messages whose writers reported the commit.");

@@ -4,8 +4,7 @@
 //! of one means that this call made the change.
 
 use buttress::StoreError;
-use buttress_durable::outbox::Passage;
-use buttress_durable::saga::SagaId;
+use buttress_durable::saga::{Passage, SagaId};
 
 /// The action is done.
 const DONE: i64 = 1;
@@ -35,5 +34,5 @@ pub(crate) fn undo(saga: SagaId, step: &str, row: (i64, i64)) -> Result<Passage,
 }
 
 fn unknown(saga: SagaId, step: &str, state: i64) -> StoreError {
-    StoreError::corrupt(format!("inbox, saga {saga}, step {step}: unknown state {state}"))
+    StoreError::corrupt(format!("barrier, saga {saga}, step {step}: unknown state {state}"))
 }

@@ -1,4 +1,5 @@
-//! The retention of the inbox's receipts and barriers, and the task that removes old ones.
+//! The retention of receipts of the inbox and of records of the barrier, and the task that removes
+//! old ones.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,6 +8,10 @@ use buttress::{Clock, InvalidConfig, StoreError};
 
 /// The default retention: 30 days.
 pub(crate) const KEPT: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600));
+
+/// The tables with their keys.
+pub(crate) const TABLES: [(&str, &str); 2] =
+    [("buttress_inbox", "consumer, message"), ("buttress_inbox_step", "saga, step")];
 
 /// How many receipts one transaction removes, so that other transactions do not wait long.
 const BATCH: usize = 1000;
@@ -39,7 +44,7 @@ where
             None => return,
             Some(Ok(removed)) => {
                 if std::mem::take(&mut failing) {
-                    tracing::info!("old receipts of the inbox are removed again");
+                    tracing::info!("old records of the inbox and the barrier are removed again");
                 }
                 match removed {
                     BATCH.. => Duration::ZERO,
@@ -50,9 +55,9 @@ where
             Some(Err(error)) => {
                 if !std::mem::replace(&mut failing, true) {
                     if error.is_misconfigured() {
-                        tracing::error!(%error, "old receipts of the inbox cannot be removed");
+                        tracing::error!(%error, "old records of the inbox and the barrier cannot be removed");
                     } else {
-                        tracing::warn!(%error, "old receipts of the inbox are not removed");
+                        tracing::warn!(%error, "old records of the inbox and the barrier are not removed");
                     }
                 }
                 IDLE

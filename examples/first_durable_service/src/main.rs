@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::post};
 use buttress::time_limit::TimeLimitLayer;
-use buttress_durable::outbox::{self, Inbox, Message, Outbox, Passage, Relay};
-use buttress_durable::saga::{self, Call, Definition, Direction, Executor, Kind, SagaId, Status};
+use buttress_durable::outbox::{self, Message, Outbox, Relay};
+use buttress_durable::saga::{
+    self, Barrier, Call, Definition, Direction, Executor, Kind, Passage, SagaId, Status,
+};
 use buttress_sqlx::{SqliteConfig, SqliteStore};
 use serde::{Deserialize, Serialize};
 use sqlx::{Executor as _, query, raw_sql};
@@ -36,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
     let store = SqliteStore::open(SqliteConfig::new("orders.db")).await?;
     raw_sql(TABLES).execute(store.pool()).await?;
 
-    // 2. The steps. Each recognizes a repetition. A local step writes a row of the inbox in its own transaction.
+    // 2. The steps. Each recognizes a repetition. A local step writes a row of the barrier in its own transaction.
     //    The provider recognizes the key of the call.
     let stock = |sql: &'static str| {
         let store = store.clone();

@@ -63,6 +63,7 @@ pub(crate) trait Database:
     + outbox::Store
     + outbox::Write<<Self as Database>::Tx>
     + outbox::Inbox<<Self as Database>::Tx>
+    + saga::Barrier<<Self as Database>::Tx>
 {
     type Tx: Send + 'static;
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use buttress::{Clock, Rng};
 use buttress_durable::outbox::CountedInbox;
+use buttress_durable::saga::CountedBarrier;
 use tokio::sync::watch;
 use tower::BoxError;
 
@@ -30,7 +31,8 @@ pub(crate) async fn run<D: Database>(place: &Place) -> Result<bool, BoxError> {
     services::create_tables(&database).await?;
     ledger::create_tables(&database).await?;
     let ledger = ledger::start(CountedInbox::new("ledger", database.clone()), &rng).await?;
-    let services = services::start(&database, ledger, &rng).await?;
+    let barrier = CountedBarrier::new("services", database.clone());
+    let services = services::start(&barrier, ledger, &rng).await?;
     let assignment = Assignment { place: place.clone(), services };
     println!("{ORDERS} orders; the worker is killed about every two seconds.\n");
 

@@ -40,7 +40,9 @@ pub(crate) async fn run<D: Database + HasPool>(place: &Place) -> Result<(), BoxE
     let inbox = CountedInbox::new("ledger", database.clone());
     sampler.watch(inbox.clone());
     let ledger = ledger::start(inbox, &rng).await?;
-    let addresses = services::start(&database, ledger, &rng).await?;
+    let barrier = saga::CountedBarrier::new("services", database.clone());
+    sampler.watch(barrier.clone());
+    let addresses = services::start(&barrier, ledger, &rng).await?;
 
     // The numbers of the store, which every process shares.
     let stored = Sampler::new();

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use buttress::Rng;
-use buttress_durable::outbox::{Outbox, Passage};
-use buttress_durable::saga::SagaId;
+use buttress_durable::outbox::Outbox;
+use buttress_durable::saga::{Barrier as _, CountedBarrier, Passage, SagaId};
 use serde::{Deserialize, Serialize};
 use tower::BoxError;
 
@@ -35,20 +35,20 @@ pub(crate) struct Addresses {
 /// The state of a service.
 #[derive(Clone)]
 struct Site<D> {
-    database: D,
+    barrier: CountedBarrier<D>,
     outbox: Outbox<D>,
     rng: Rng,
 }
 
 /// Starts the services, each on its own port. They share only a database.
 pub(crate) async fn start<D: Database>(
-    database: &D,
+    barrier: &CountedBarrier<D>,
     ledger: SocketAddr,
     rng: &Rng,
 ) -> Result<Addresses, BoxError> {
     let site = || {
-        let outbox = Outbox::new(database.clone());
-        let site = Site { database: database.clone(), outbox, rng: rng.clone() };
+        let outbox = Outbox::new(barrier.inner().clone());
+        let site = Site { barrier: barrier.clone(), outbox, rng: rng.clone() };
         // The path is the key of the step, as text.
         Router::new().route("/{saga}/{step}/{direction}", post(answer::<D>)).with_state(site)
     };
@@ -115,16 +115,16 @@ async fn answer<D: Database>(
     done.map(Json)
 }
 
-/// Runs the action of a step once, in one transaction with its inbox record.
+/// Runs the action of a step once, in one transaction with its record of the barrier.
 async fn act<D: Database>(
     site: &Site<D>,
     saga: SagaId,
     step: &str,
     ask: &Ask,
 ) -> Result<Option<Receipt>, Refusal> {
-    let mut tx = site.database.begin().await?;
-    match site.database.action(&mut tx, saga, step).await? {
-        // An error drops the transaction, and the inbox record with it.
+    let mut tx = site.barrier.inner().begin().await?;
+    match site.barrier.action(&mut tx, saga, step).await? {
+        // An error drops the transaction, and the record with it.
         Passage::Proceed => match step {
             "create" => orders::create(site, &mut tx, &ask.order).await?,
             "reserve" => stock::reserve::<D>(&mut tx, &ask.order).await?,
@@ -148,8 +148,8 @@ async fn undo<D: Database>(
     step: &str,
     ask: &Ask,
 ) -> Result<(), Refusal> {
-    let mut tx = site.database.begin().await?;
-    if site.database.undo(&mut tx, saga, step).await? == Passage::Proceed {
+    let mut tx = site.barrier.inner().begin().await?;
+    if site.barrier.undo(&mut tx, saga, step).await? == Passage::Proceed {
         match step {
             "create" => orders::cancel(site, &mut tx, &ask.order).await?,
             "reserve" => stock::release::<D>(&mut tx, &ask.order).await?,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use buttress::Clock;
 use buttress::retry::{Backoff, Jitter};
 use buttress_durable::outbox;
-use buttress_durable::outbox::{Inbox, Passage};
 use buttress_durable::saga::{
-    Builder, Call, Config, Definition, Executor, Kind, MemoryStore, OnCrash, SagaId, Status, Store,
+    Barrier, Builder, Call, Config, Definition, Executor, Kind, MemoryStore, OnCrash, Passage,
+    SagaId, Status, Store,
 };
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
 use tower::service_fn;
@@ -23,8 +23,8 @@ use Way::{Fine, LoseAnswer, Refuse, Stumble};
 /// The state that outlives the process: the log, and the participants with their effects.
 struct World {
     log: MemoryStore,
-    /// The participants' inbox.
-    inbox: outbox::MemoryStore,
+    /// The participants' barrier.
+    barrier: outbox::MemoryStore,
     /// The effects that are not undone, by step.
     effects: Mutex<BTreeMap<&'static str, i32>>,
     /// All keys of all calls, by step and direction.
@@ -36,7 +36,7 @@ impl World {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             log: MemoryStore::new(Clock::default()),
-            inbox: outbox::MemoryStore::new(Clock::default()),
+            barrier: outbox::MemoryStore::new(Clock::default()),
             effects: Mutex::default(),
             keys: Mutex::default(),
             stumbles: Mutex::default(),
@@ -55,8 +55,8 @@ impl World {
                 return Err(Failed(Stumble));
             }
         }
-        let mut tx = self.inbox.begin();
-        match self.inbox.action(&mut tx, ID, step).await.unwrap() {
+        let mut tx = self.barrier.begin();
+        match self.barrier.action(&mut tx, ID, step).await.unwrap() {
             Passage::Proceed => *self.effects.lock().unwrap().entry(step).or_default() += 1,
             Passage::Repeated => {}
             Passage::Overtaken => return Err(Failed(Refuse)),
@@ -70,8 +70,8 @@ impl World {
 
     async fn undo(&self, step: &'static str, key: String) -> Result<u32, Failed> {
         self.keys.lock().unwrap().entry((step, false)).or_default().insert(key);
-        let mut tx = self.inbox.begin();
-        if self.inbox.undo(&mut tx, ID, step).await.unwrap() == Passage::Proceed {
+        let mut tx = self.barrier.begin();
+        if self.barrier.undo(&mut tx, ID, step).await.unwrap() == Passage::Proceed {
             *self.effects.lock().unwrap().entry(step).or_default() -= 1;
         }
         tx.commit();

@@ -105,8 +105,14 @@ async fn durable(sampler: &Sampler) {
         let receipt = outbox::Inbox::receive(&inbox, &mut tx, "payments", message).await;
         assert_eq!(receipt.unwrap(), expected);
     }
+    let barrier = saga::CountedBarrier::new("payments", store.clone());
+    for expected in [saga::Passage::Overtaken, saga::Passage::Overtaken] {
+        let passage = saga::Barrier::undo(&barrier, &mut tx, saga::SagaId::new(1), "charge").await;
+        assert_eq!(passage.unwrap(), expected);
+    }
     tx.commit();
     sampler.watch(inbox);
+    sampler.watch(barrier);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,6 +160,8 @@ async fn every_metric_is_described_and_registered_as_it_is_defined() {
     assert_eq!(value("buttress.outbox.lag", &[("layer", "outbox")]), Some(1.0));
     assert_eq!(value("buttress.outbox.backlog", &[("layer", "outbox")]), Some(0.0));
     assert_eq!(value("buttress.inbox.receipts", &[("receipt", "repeated")]), Some(1.0));
+    assert_eq!(value("buttress.barrier.passages", &[("passage", "overtaken")]), Some(2.0));
+    assert_eq!(value("buttress.barrier.passages", &[("passage", "proceed")]), Some(0.0));
     assert_eq!(value("buttress.saga.started", &[("layer", "saga")]), Some(1.0));
     assert_eq!(value("buttress.call.duration", &[("outcome", "success")]), Some(1.0));
     assert_eq!(value("buttress.pool.limit", &[("layer", "db")]), Some(7.0));

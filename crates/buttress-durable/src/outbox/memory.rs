@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: an outbox and inbox in memory, with transactions.
+//! [`MemoryStore`]: an outbox, an inbox and a barrier in memory, with transactions.
 
 mod rows;
 mod transaction;
@@ -20,7 +20,8 @@ use rows::{Hold, PARTITIONS, Partition, Row, Rows};
 const KEPT: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600));
 
 /// A store of messages in memory, for tests and for messages that need not survive the process.
-/// Clones share one store.
+/// Its transactions also write the receipts of its [`Inbox`](super::Inbox) and the records of its
+/// [`saga::Barrier`](crate::saga::Barrier). Clones share one store.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -55,8 +56,8 @@ impl MemoryStore {
         Self { shared: Arc::new(Shared { clock, rows }) }
     }
 
-    /// Sets how long the inbox keeps receipts and barriers, for all clones. Default: 30 days.
-    /// `None` keeps them forever.
+    /// Sets how long the store keeps receipts of the inbox and records of the barrier, for all
+    /// clones. Default: 30 days. `None` keeps them forever.
     #[must_use]
     pub fn keep_receipts(self, time: impl Into<Option<Duration>>) -> Self {
         self.lock().kept = time.into();

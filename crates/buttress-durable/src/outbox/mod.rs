@@ -19,7 +19,7 @@ mod writer;
 pub use boxed::BoxStore;
 pub use config::{Config, HeadOfKey};
 pub use counted_inbox::CountedInbox;
-pub use inbox::{Inbox, Passage, Receipt};
+pub use inbox::{Inbox, Receipt};
 pub use memory::{MemoryStore, MemoryTransaction};
 pub use message::{InvalidMessage, Message, MessageId, NewMessage};
 pub use monitor::Monitor;

@@ -283,10 +283,11 @@ pub trait Store: Send + Sync + 'static {
     /// Counts the waiting messages, the dead letters and the held keys.
     fn backlog(&self) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
 
-    /// Removes up to `limit` receipts and barriers of the [`Inbox`](super::Inbox) in this store
-    /// that were written at least `age` ago. Returns how many it removed.
+    /// Removes up to `limit` receipts of the [`Inbox`](super::Inbox), and records of the
+    /// [`saga::Barrier`](crate::saga::Barrier), in this store that were written at least `age` ago.
+    /// Returns how many it removed.
     ///
-    /// The default implementation removes none, for a store without an inbox.
+    /// The default implementation removes none, for a store with neither.
     fn purge_receipts(
         &self,
         age: Duration,
@@ -296,8 +297,8 @@ pub trait Store: Send + Sync + 'static {
         async { Ok(0) }
     }
 
-    /// Returns how long this store keeps the receipts and barriers of its [`Inbox`](super::Inbox).
-    /// Returns `None` if it keeps them forever or has no inbox.
+    /// Returns how long this store keeps the receipts of its [`Inbox`](super::Inbox). Returns
+    /// `None` if it keeps them forever or has no inbox.
     ///
     /// [`Relay::new`](super::Relay::new) refuses a store that keeps them for less than
     /// [`Config::longest_retry`](super::Config::longest_retry).

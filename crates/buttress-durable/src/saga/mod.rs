@@ -1,7 +1,9 @@
 #![doc = include_str!("../guide/saga.md")]
 
+mod barrier;
 mod boxed;
 mod config;
+mod counted_barrier;
 mod define;
 mod error;
 mod memory;
@@ -12,8 +14,10 @@ mod report;
 mod run;
 mod store;
 
+pub use barrier::{Barrier, Passage};
 pub use boxed::BoxStore;
 pub use config::Config;
+pub use counted_barrier::CountedBarrier;
 pub use define::builder::{Builder, StepBuilder};
 pub use define::definition::Definition;
 pub use define::needs::{Needs, Outputs, StepHandle, StepRef};

@@ -36,6 +36,7 @@
     reason = "of what a case has put there itself"
 )]
 
+pub mod barrier;
 pub mod idempotency;
 pub mod inbox;
 pub mod outbox;

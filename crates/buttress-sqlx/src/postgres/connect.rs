@@ -202,8 +202,9 @@ impl PostgresConfig {
         self
     }
 
-    /// Sets how long the store keeps receipts and barriers of the
-    /// [inbox](buttress_durable::outbox::Inbox). Default: 30 days. `None` keeps them forever. At
+    /// Sets how long the store keeps receipts of the
+    /// [inbox](buttress_durable::outbox::Inbox), and records of the
+    /// [barrier](buttress_durable::saga::Barrier). Default: 30 days. `None` keeps them forever. At
     /// least 1 second. The store removes older ones in the background.
     ///
     /// A message that is delivered again after this time runs again. So does an action of a saga

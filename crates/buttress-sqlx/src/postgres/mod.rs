@@ -15,12 +15,14 @@ use crate::passes::Passes;
 use crate::queue::{Limits, Queue};
 use crate::time::within;
 
+mod barrier;
 mod connect;
 mod idempotency;
 mod inbox;
 mod lender;
 mod loan;
 mod outbox;
+mod receipts;
 mod rows;
 mod saga;
 mod schema;
@@ -46,7 +48,8 @@ const BATCH_BYTES: usize = 4 << 20;
 /// [`idempotency::Store`](buttress::idempotency::Store) with
 /// [`CompleteIn`](buttress::idempotency::CompleteIn),
 /// [`outbox::Store`](buttress_durable::outbox::Store) with
-/// [`Write`](buttress_durable::outbox::Write), and [`Inbox`](buttress_durable::outbox::Inbox).
+/// [`Write`](buttress_durable::outbox::Write), [`Inbox`](buttress_durable::outbox::Inbox), and
+/// [`saga::Barrier`](buttress_durable::saga::Barrier).
 /// Cheap to clone; clones share one store. Any number of stores may use the same schema.
 ///
 /// A task writes the concurrent operations on sagas in one statement, and another task those on

@@ -15,6 +15,7 @@ use crate::passes::Passes;
 use crate::queue::{Job, Limits, Queue};
 use crate::time::{nanos, within};
 
+mod barrier;
 mod begin;
 mod connect;
 mod gate;
@@ -23,6 +24,7 @@ mod inbox;
 mod outbox;
 mod pack;
 mod place;
+mod receipts;
 mod relaying;
 mod rows;
 mod saga;
@@ -49,7 +51,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// [`idempotency::Store`](buttress::idempotency::Store) with
 /// [`CompleteIn`](buttress::idempotency::CompleteIn),
 /// [`outbox::Store`](buttress_durable::outbox::Store) with
-/// [`Write`](buttress_durable::outbox::Write), and [`Inbox`](buttress_durable::outbox::Inbox).
+/// [`Write`](buttress_durable::outbox::Write), [`Inbox`](buttress_durable::outbox::Inbox), and
+/// [`saga::Barrier`](buttress_durable::saga::Barrier).
 /// Cheap to clone; clones share one store. Several stores, in one process or in many, may open the
 /// same file.
 ///

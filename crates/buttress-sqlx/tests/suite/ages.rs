@@ -6,7 +6,7 @@ use std::time::Duration;
 use buttress_durable::outbox::{
     Inbox, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict,
 };
-use buttress_durable::saga::{SagaId, Status, Store as _, WorkerId};
+use buttress_durable::saga::{Barrier as _, SagaId, Status, Store as _, WorkerId};
 
 use crate::db::{Db, NANO, SECOND, on_each_database, rng};
 use crate::sagas::{append, changed, new_saga};

@@ -110,6 +110,15 @@ async fn inbox_on_sqlite() {
     conformance::inbox::all::<_, Transaction<'static, Sqlite>, _>(&files).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn barrier_on_sqlite() {
+    let files = Files::default();
+    conformance::barrier::all::<_, SqliteTransaction, _>(&files).await;
+    conformance::barrier::all::<_, Transaction<'static, Sqlite>, _>(&files).await;
+    conformance::barrier::retention::<_, SqliteTransaction, _>(&files).await;
+    conformance::barrier::retention::<_, Transaction<'static, Sqlite>, _>(&files).await;
+}
+
 #[cfg(feature = "postgres")]
 mod on_postgres {
     use std::rc::Rc;
@@ -273,6 +282,20 @@ mod on_postgres {
                     schemas
                         .run(async |schemas: Rc<Schemas>| {
                             conformance::inbox::all(&*schemas).await;
+                        })
+                        .await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn barrier() {
+                    let Some(schemas) = Schemas::new("conformance of the barrier", WAY).await
+                    else {
+                        return;
+                    };
+                    schemas
+                        .run(async |schemas: Rc<Schemas>| {
+                            conformance::barrier::all(&*schemas).await;
+                            conformance::barrier::retention(&*schemas).await;
                         })
                         .await;
                 }

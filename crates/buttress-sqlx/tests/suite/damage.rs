@@ -6,10 +6,9 @@ use std::time::Duration;
 use buttress::StoreErrorKind;
 use buttress::idempotency::{self, ClaimId, Claimed, Key, Store as _};
 use buttress_durable::outbox::{
-    self, Inbox as _, Lease, Message, MessageId, NewMessage, Passage, RelayId, Settled, Store as _,
-    Verdict,
+    self, Lease, Message, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict,
 };
-use buttress_durable::saga::{SagaId, Status, Store as _, WorkerId};
+use buttress_durable::saga::{Barrier as _, Passage, SagaId, Status, Store as _, WorkerId};
 
 use crate::db::{Db, SECOND, on_each_database, rng};
 use crate::sagas::{append, changed, new_saga};

@@ -21,6 +21,7 @@ pub(crate) trait Db: Clone + Send + Sync + 'static {
         + outbox::Store
         + Write<Self::Tx>
         + Inbox<Self::Tx>
+        + saga::Barrier<Self::Tx>
         + Clone;
     type Tx: Send;
 

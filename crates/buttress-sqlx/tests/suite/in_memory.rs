@@ -94,6 +94,15 @@ async fn inbox() {
     conformance::inbox::all::<_, Transaction<'static, Sqlite>, _>(&memory).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn barrier() {
+    let memory = Memory::default();
+    conformance::barrier::all::<_, SqliteTransaction, _>(&memory).await;
+    conformance::barrier::all::<_, Transaction<'static, Sqlite>, _>(&memory).await;
+    conformance::barrier::retention::<_, SqliteTransaction, _>(&memory).await;
+    conformance::barrier::retention::<_, Transaction<'static, Sqlite>, _>(&memory).await;
+}
+
 /// Each connection of the pool, the writer, transactions of both kinds, and another store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_connections_share_one_database_under_load() {

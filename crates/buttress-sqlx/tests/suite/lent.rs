@@ -8,7 +8,7 @@ use buttress::{StoreError, StoreErrorKind};
 use buttress_durable::outbox::{
     Inbox, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write,
 };
-use buttress_durable::saga::{SagaId, Store as _, WorkerId};
+use buttress_durable::saga::{Barrier as _, SagaId, Store as _, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Postgres as Pg, Transaction};

@@ -9,6 +9,7 @@
 )]
 
 mod ages;
+mod barrier;
 mod claims;
 mod clocks;
 mod conformance;

@@ -66,7 +66,7 @@ pub(super) struct Partition {
     pub(super) suspect_to: u64,
 }
 
-/// A record of the inbox.
+/// A record of the inbox or of the barrier.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Mark {
     Received(String, MessageId),

@@ -4,12 +4,12 @@ use std::fmt;
 
 use buttress::StoreError;
 
-use super::super::inbox::{Inbox, Passage, Receipt};
+use super::super::inbox::{Inbox, Receipt};
 use super::super::message::{MessageId, NewMessage};
 use super::super::store::Write;
 use super::MemoryStore;
 use super::rows::{Holder, Mark};
-use crate::saga::SagaId;
+use crate::saga::{Barrier, Passage, SagaId};
 
 /// A transaction of a [`MemoryStore`]. Dropping it rolls it back.
 #[must_use = "dropping a transaction rolls it back"]
@@ -114,7 +114,9 @@ impl Inbox<MemoryTransaction> for MemoryStore {
         let first = tx.mark(Mark::Received(consumer.to_owned(), message))?;
         Ok(if first { Receipt::First } else { Receipt::Repeated })
     }
+}
 
+impl Barrier<MemoryTransaction> for MemoryStore {
     async fn action(
         &self,
         tx: &mut MemoryTransaction,

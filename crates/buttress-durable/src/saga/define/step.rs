@@ -128,8 +128,7 @@ where
     ///
     /// `request` receives the input of the saga, the outputs that the step needs, and its own
     /// output: `None` if the action is in doubt. An undo must work if it is repeated, and if it
-    /// comes before an action that is still on its way: [`Inbox`](crate::outbox::Inbox) has a
-    /// barrier for that.
+    /// comes before an action that is still on its way: see [`Barrier`](super::super::Barrier).
     pub fn undo<L, S, R, Q>(mut self, layers: L, service: S, request: Q) -> Self
     where
         L: Layer<Leaf<S, S::Error>>,

@@ -1,0 +1,56 @@
+//! The removal of old receipts, and of old records of the barrier, on SQLite.
+
+use std::time::Duration;
+
+use buttress::StoreError;
+use sqlx::AssertSqlSafe;
+
+use super::SqliteStore;
+use crate::error::during;
+use crate::log::signed;
+use crate::receipts::TABLES;
+use crate::time::before;
+
+impl SqliteStore {
+    /// Removes up to `limit` receipts and records of the barrier, together, that were written at
+    /// least `age` ago.
+    pub(super) async fn purge_some_receipts(
+        &self,
+        age: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let what = during("purging receipts");
+        let mut tx = self.begin().await?;
+        let now = self.now();
+        let mut removed = 0;
+        for (table, key) in TABLES {
+            let left = signed(limit.saturating_sub(removed) as u64);
+            // Rows of the first release have no time. Rows with a later time than now were written
+            // before the clock was set back. They would otherwise be kept until the clock has
+            // passed that time.
+            let known = format!(
+                "UPDATE {table} SET received_at = ?1 WHERE ({key}) IN (SELECT {key} FROM {table} \
+                 WHERE received_at = 0 OR received_at > ?1 LIMIT ?2)"
+            );
+            sqlx::query(AssertSqlSafe(known))
+                .bind(now)
+                .bind(left)
+                .execute(&mut **tx)
+                .await
+                .map_err(what)?;
+            let purge = format!(
+                "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} \
+                 WHERE received_at > 0 AND received_at <= ?1 ORDER BY received_at LIMIT ?2)"
+            );
+            let done = sqlx::query(AssertSqlSafe(purge))
+                .bind(before(now, age))
+                .bind(left)
+                .execute(&mut **tx)
+                .await
+                .map_err(what)?;
+            removed += usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
+        }
+        tx.commit().await?;
+        Ok(removed)
+    }
+}
