@@ -1,22 +1,29 @@
-//! Whether the purge of delivered messages keeps up with deliveries at full speed: the messages per
-//! second of a relay, and the age of the oldest delivered message in the store at the end.
+//! Whether purges keep up with full speed: the messages per second of a relay and the age of the
+//! oldest delivered message in the store at the end, and the same of sagas that ended.
 
 use std::time::{Duration, Instant};
 
-use buttress::Clock;
+use buttress::{Clock, Json};
 use buttress_durable::outbox::{Config, MemoryStore, MemoryTransaction, Outbox, Relay};
+use buttress_durable::saga::{self, Executor};
 
 use super::base::{Base, Server, fill, sqlite};
-use super::flow::two_threads;
+use super::flow::{rate, two_threads};
 use super::folder::Folder;
 use super::order::{Publisher, messages};
-use super::{BATCH, PURGE_MEMORY, PURGE_POSTGRES, PURGE_SQLITE};
+use super::sagas;
+use super::{
+    BATCH, IN_FLIGHT, PURGE_MEMORY, PURGE_POSTGRES, PURGE_SQLITE, SAGAS_PURGED_POSTGRES,
+    SAGAS_PURGED_SQLITE,
+};
 use crate::patterns::BUTTRESS;
 use crate::probes::finding;
 
 /// The numbers of messages of the two runs. The age of the oldest row must not grow with them.
 const RUNS: [u64; 2] = [100_000, 300_000];
-/// How long delivered messages are kept.
+/// The numbers of sagas of the two runs.
+const SAGAS: [u64; 2] = [10_000, 60_000];
+/// How long delivered messages and ended sagas are kept.
 const KEPT: Duration = Duration::from_millis(200);
 /// The longest rest between two purges of a relay that delivers, and a second in which the purge
 /// removes what was delivered during the rest.
@@ -82,13 +89,73 @@ async fn run_of<B: Base>(store: B, count: u64) -> Found {
     }
 }
 
-fn report(what: &str, [short, long]: [Found; 2]) {
+fn report(what: &str, counts: [u64; 2], [short, long]: [Found; 2]) {
     let text = format!(
-        "{:.0}/s; {} rows are left of {}, the oldest was delivered {:.1?} ago; and {} of {}, {:.1?}",
-        long.rate, long.left, RUNS[1], long.oldest, short.left, RUNS[0], short.oldest
+        "{:.0}/s; {} rows are left of {}, the oldest is {:.1?} old; and {} of {}, {:.1?}",
+        long.rate, long.left, counts[1], long.oldest, short.left, counts[0], short.oldest
     );
     finding(what, BUTTRESS, long.rate, &text);
     assert!(long.oldest <= KEPT + REST, "{what}: the purge does not keep up: {text}");
+}
+
+/// Runs `count` sagas whose executor purges them after [`KEPT`].
+async fn sagas_of<S>(store: S, count: u64) -> Found
+where
+    S: saga::Store<<Json as buttress::Format>::Encoded> + Clone,
+{
+    let (definition, last) = sagas::definition(Json);
+    let config = saga::Config::new().patience(KEPT / 2).retention(KEPT);
+    let executor = Executor::new(definition, store.clone(), config).expect("valid");
+    let rate = rate(count, IN_FLIGHT, sagas::run(BUTTRESS, executor.clone(), last)).await;
+    executor.shut_down().await.expect("nothing is under way");
+    let mut left = 0;
+    loop {
+        match store.purge_sagas(Duration::ZERO, 10_000).await.expect("purged") {
+            0 => break,
+            some => left += some,
+        }
+    }
+    // Sagas end at a constant rate.
+    Found { rate, left, oldest: Duration::from_secs_f64(left as f64 / rate) }
+}
+
+async fn on_sqlite() {
+    let mut runs = [Found::default(); 2];
+    for (run, count) in runs.iter_mut().zip(RUNS) {
+        let folder = Folder::new();
+        let store = sqlite(&folder).await;
+        *run = run_of(store.clone(), count).await;
+        store.close().await;
+    }
+    report(PURGE_SQLITE, RUNS, runs);
+    for (run, count) in runs.iter_mut().zip(SAGAS) {
+        let folder = Folder::new();
+        let store = sqlite(&folder).await;
+        *run = sagas_of(store.clone(), count).await;
+        store.close().await;
+    }
+    report(SAGAS_PURGED_SQLITE, SAGAS, runs);
+}
+
+async fn on_postgres() {
+    let Some(server) = Server::find().await else {
+        eprintln!("skipped: purges on PostgreSQL, no server is available");
+        return;
+    };
+    let mut runs = [Found::default(); 2];
+    for (run, count) in runs.iter_mut().zip(RUNS) {
+        let store = server.store().await;
+        *run = run_of(store.clone(), count).await;
+        store.close().await;
+    }
+    report(PURGE_POSTGRES, RUNS, runs);
+    for (run, count) in runs.iter_mut().zip(SAGAS) {
+        let store = server.store().await;
+        *run = sagas_of(store.clone(), count).await;
+        store.close().await;
+    }
+    server.drop_schema().await;
+    report(SAGAS_PURGED_POSTGRES, SAGAS, runs);
 }
 
 async fn all() {
@@ -96,25 +163,9 @@ async fn all() {
     for (run, count) in runs.iter_mut().zip(RUNS) {
         *run = run_of(MemoryStore::new(Clock::default()), count).await;
     }
-    report(PURGE_MEMORY, runs);
-    for (run, count) in runs.iter_mut().zip(RUNS) {
-        let folder = Folder::new();
-        let store = sqlite(&folder).await;
-        *run = run_of(store.clone(), count).await;
-        store.close().await;
-    }
-    report(PURGE_SQLITE, runs);
-    let Some(server) = Server::find().await else {
-        eprintln!("skipped: purges on PostgreSQL, no server is available");
-        return;
-    };
-    for (run, count) in runs.iter_mut().zip(RUNS) {
-        let store = server.store().await;
-        *run = run_of(store.clone(), count).await;
-        store.close().await;
-    }
-    server.drop_schema().await;
-    report(PURGE_POSTGRES, runs);
+    report(PURGE_MEMORY, RUNS, runs);
+    on_sqlite().await;
+    on_postgres().await;
 }
 
 pub fn run() {
