@@ -50,7 +50,7 @@ const LEVELS: [(&str, &str); 17] = [
     ("fallback", "config recover < shared < future handle < service < layer < reading < mod"),
     (
         "idempotency",
-        "bounded config key outage tape < store < identity < backend encoded owner state < lines memory
+        "bounded config key outage tape < store < identity < backend encoded owner state < memory waiters
          < tasks < holding shared < claim handle owning settle < renewal < running < detached handler
          < call future < service < layer < reading < mod",
     ),

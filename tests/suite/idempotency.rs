@@ -7,13 +7,13 @@ mod faulty;
 mod hangs;
 mod late_stores;
 mod lease;
-mod lines;
 mod memory;
 mod not_kept;
 mod outages;
 mod stores;
 mod threads;
 mod transaction;
+mod waiters;
 mod waiting;
 
 use std::sync::{Arc, Mutex};

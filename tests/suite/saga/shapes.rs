@@ -110,7 +110,7 @@ async fn edges_make_a_graph() {
     let d = saga.step("d").after(b).action((), takes("d", 10), request).add();
     let e = saga.step("e").after(d).action((), takes("e", 10), request).add();
     saga.order(c, e);
-    saga.step("free").at_once().action((), takes("free", 0), request).add();
+    saga.step("free").parallel().action((), takes("free", 0), request).add();
     assert_eq!(run(saga).await.status(), Status::Completed);
     let mut times = world.times();
     times.sort();

@@ -15,7 +15,7 @@ pub(super) type Op<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Sen
 
 /// The methods of a [`Store`], as futures that own their arguments.
 pub(super) trait Backend<V>: Send + Sync {
-    fn at_once(&self) -> Option<&dyn Immediate<V>>;
+    fn immediate(&self) -> Option<&dyn Immediate<V>>;
     fn held(&self) -> Option<Size>;
     fn begin_claim(
         self: Arc<Self>,
@@ -46,7 +46,7 @@ pub(super) trait Backend<V>: Send + Sync {
 pub(super) struct Typed<St>(pub(super) Arc<St>);
 
 impl<V: Send + 'static, St: Store<V>> Backend<V> for Typed<St> {
-    fn at_once(&self) -> Option<&dyn Immediate<V>> {
+    fn immediate(&self) -> Option<&dyn Immediate<V>> {
         self.0.immediate()
     }
 

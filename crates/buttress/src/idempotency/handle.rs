@@ -79,7 +79,7 @@ impl<V: Send + 'static> View for Shared<V> {
             unprotected: counters.sum(Counter::Unprotected),
             passed: common.count_calls.then(|| counters.sum(Counter::Passed)),
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            waiting: self.lines.waiting(),
+            waiting: self.waiters.waiting(),
             detached: self.tasks.running(),
             store: self.store.held(),
         }

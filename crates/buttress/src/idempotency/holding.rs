@@ -36,7 +36,7 @@ impl<V> Holding<V> {
     pub(super) fn list(&mut self, since: Instant) {
         if let Some(shared) = &self.shared {
             self.owner.listed = true;
-            shared.lines.own(&self.owner, clock::after(since, shared.config.lease));
+            shared.waiters.own(&self.owner, clock::after(since, shared.config.lease));
         }
     }
 
@@ -63,18 +63,18 @@ impl<V> Holding<V> {
         shared.counters.add(Counter::Failed);
         let owner = &self.owner;
         if shared.config.abandoned_calls == Leave::Free {
-            match shared.store.at_once() {
+            match shared.store.immediate() {
                 Some(store) => {
                     let released = store.release_claim_now(&owner.identity.key, owner.claim);
                     // Before the observer is called, because it may panic.
-                    shared.lines.left(owner);
+                    shared.waiters.left(owner);
                     shared.told("release", released);
                     return;
                 }
                 None => return (shared.release_later)(&shared, owner.clone()),
             }
         }
-        shared.lines.left(owner);
+        shared.waiters.left(owner);
     }
 }
 
@@ -125,12 +125,12 @@ pub(super) fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: O
             let Owner { identity, claim, .. } = &owner;
             let release =
                 shared.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
-            shared.lines.left(&owner);
+            shared.waiters.left(&owner);
             shared.told("release", release);
         }
     };
     if !shared.spawn(task) {
         // The lease ends by itself.
-        shared.lines.left(&owner);
+        shared.waiters.left(&owner);
     }
 }

@@ -14,7 +14,6 @@ mod holding;
 mod identity;
 mod key;
 mod layer;
-mod lines;
 mod memory;
 mod outage;
 mod owner;
@@ -29,6 +28,7 @@ mod state;
 mod store;
 mod tape;
 mod tasks;
+mod waiters;
 
 pub use call::Waiting;
 pub use claim::{Claim, Form, Plain, Transactional, WithClaim};

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::config::StoreFailure;
 use super::holding::Holding;
 use super::identity::Identity;
-use super::lines::{News, Place, Turn};
 use super::shared::{Counter, Shared};
 use super::store::{ClaimId, Claimed};
+use super::waiters::{News, Place, Turn};
 use crate::vocabulary::clock;
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::store_error::StoreError;
@@ -119,7 +119,7 @@ pub(super) async fn own<V: Clone + Send + 'static>(
             }
             shared.counters.add(Counter::Waited);
             ends = Some(clock::after(now, shared.config.longest_wait));
-            let joined = Place::join(&shared.lines, &identity, until);
+            let joined = Place::join(&shared.waiters, &identity, until);
             let owned = joined.is_owned();
             place = Some(joined);
             if !owned {

@@ -91,7 +91,7 @@ impl Renewal {
                     }
                     let (owner, since) = (holding.owner(), shared.now());
                     let lease = shared.config.lease;
-                    let Some(store) = shared.store.at_once() else {
+                    let Some(store) = shared.store.immediate() else {
                         let (store, begun) = (shared.store.clone(), begun.cloned());
                         let asking = renew(store, owner.clone(), lease, begun);
                         let clock = shared.config.common.clock.clone();
@@ -109,14 +109,14 @@ impl Renewal {
                 Ok(Standing::Held) => {
                     (*this.failed, *this.held_since) = (0, None);
                     *this.until = clock::after(since, shared.config.lease);
-                    shared.lines.renewed(owner, *this.until);
+                    shared.waiters.renewed(owner, *this.until);
                     this.timer.as_mut().reset(clock::after(since, shared.config.lease / 3));
                     shared.worked("renew");
                 }
                 Ok(standing) => {
                     *this.standing = standing;
                     // Waiters find the answer, or the new owner of the key.
-                    shared.lines.left(owner);
+                    shared.waiters.left(owner);
                     if standing == Standing::Lost {
                         let error = shared.fenced();
                         if shared.config.lost_claim == LostClaim::Refuse {
@@ -148,7 +148,7 @@ impl Renewal {
                         if clock::after(held_since, config.patience) <= shared.now() {
                             // The handler may hold the resource that the store waits for.
                             *this.standing = Standing::Lost;
-                            shared.lines.left(owner);
+                            shared.waiters.left(owner);
                             return Poll::Ready(shared.fenced());
                         }
                     }

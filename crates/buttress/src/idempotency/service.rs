@@ -89,7 +89,7 @@ where
             Err(error) => return respond(refused(shared.refuse_key(&error))),
         };
         let claim = ClaimId::random(&shared.config.rng);
-        let Some(store) = shared.store.at_once() else {
+        let Some(store) = shared.store.immediate() else {
             return self.wait(request, Begin::Unasked(identity, claim), true);
         };
         let lease = shared.config.lease;

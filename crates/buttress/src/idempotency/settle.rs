@@ -49,11 +49,11 @@ impl<V: Clone + Send + 'static> Shared<V> {
         owner: &Owner,
         ending: Ending<V>,
     ) -> Result<Settled<V>, Ending<V>> {
-        let Some(store) = self.store.at_once() else { return Err(ending) };
+        let Some(store) = self.store.immediate() else { return Err(ending) };
         let (key, claim) = (&owner.identity.key, owner.claim);
         Ok(match ending {
             Ending::Keep(value) => {
-                let copy = (self.lines.waiting() > 0).then(|| value.clone());
+                let copy = (self.waiters.waiting() > 0).then(|| value.clone());
                 match store.complete_now(key, claim, value, self.config.result_lifetime) {
                     Err(error) if cannot_hold(&error) => {
                         let settled = self.lost_now(store, owner, copy);
@@ -189,15 +189,15 @@ impl<V: Clone + Send + 'static> Shared<V> {
             return self.not_completed(owner, &error);
         }
         match copy {
-            Some(value) => self.lines.answered(owner, value),
-            None => self.lines.left(owner),
+            Some(value) => self.waiters.answered(owner, value),
+            None => self.waiters.left(owner),
         }
         Settled::Answer
     }
 
     #[cold]
     fn not_completed(&self, owner: &Owner, error: &StoreError) -> Settled<V> {
-        self.lines.left(owner);
+        self.waiters.left(owner);
         if error.is_fenced() {
             let lost = self.fenced();
             return match self.config.lost_claim {
@@ -215,13 +215,13 @@ impl<V: Clone + Send + 'static> Shared<V> {
     /// an observer is called, which may panic.
     fn failed(&self, owner: &Owner, released: Option<Result<(), StoreError>>) -> Settled<V> {
         self.counters.add(Counter::Failed);
-        self.lines.left(owner);
+        self.waiters.left(owner);
         released.map(|released| self.told("release", released));
         Settled::Answer
     }
 
     fn committed(&self, owner: &Owner, value: V) -> Settled<V> {
-        self.lines.answered(owner, value);
+        self.waiters.answered(owner, value);
         Settled::Answer
     }
 

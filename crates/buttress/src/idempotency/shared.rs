@@ -10,11 +10,11 @@ use super::config::Config;
 use super::holding::{Asking, release_later};
 use super::identity::Identity;
 use super::key::InvalidKey;
-use super::lines::Lines;
 use super::outage::Outage;
 use super::owner::Owner;
 use super::store::{ClaimId, Claimed, Store};
 use super::tasks::Tasks;
+use super::waiters::Waiters;
 use crate::machinery::counters::{Counters, counters};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::vocabulary::clock;
@@ -48,7 +48,7 @@ pub(super) const BY_HAND: Duration = Duration::from_secs(60);
 pub(super) struct Shared<V> {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Backend<V>>,
-    pub(super) lines: Lines<V>,
+    pub(super) waiters: Waiters<V>,
     pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
     /// Claims held by calls of this layer.
     pub(super) in_flight: AtomicUsize,
@@ -72,7 +72,7 @@ impl<V: Send + 'static> Shared<V> {
         let next_sweep = AtomicU64::new(clock::to_nanos(config.sweep_interval));
         Ok(Arc::new(Self {
             store: Arc::new(Typed(store)),
-            lines: Lines::new(),
+            waiters: Waiters::new(),
             counters: Counters::new(),
             in_flight: AtomicUsize::new(0),
             tasks: Arc::new(Tasks::new(config.max_detached)),
@@ -91,7 +91,7 @@ impl<V: Send + 'static> Shared<V> {
         claim: ClaimId,
     ) -> Result<Claimed<V>, StoreError> {
         let lease = self.config.lease;
-        if let Some(store) = self.store.at_once() {
+        if let Some(store) = self.store.immediate() {
             return store.claim_now(&identity.key, claim, identity.fingerprint, lease);
         }
         // A caller that drops the call during the operation may have got the key.

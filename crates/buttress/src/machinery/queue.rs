@@ -14,8 +14,8 @@
 //! *aside*. The grant then goes to the next waiter. The waiter that was set aside is the first
 //! again once it is polled.
 
-mod line;
 mod places;
+mod state;
 
 use std::fmt;
 use std::task::Context;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock;
 
-use line::{Line, Wake};
+use state::{State, Wake};
 
 /// The resource of a queue. Called under the queue's lock, so it must not call the queue.
 pub trait Resource {
@@ -104,12 +104,12 @@ pub(crate) enum Looked<T> {
 }
 
 pub struct WaitQueue<R: Resource> {
-    line: Mutex<Line<R::Receipt>>,
+    state: Mutex<State<R::Receipt>>,
 }
 
 impl<R: Resource> WaitQueue<R> {
     pub(crate) fn new() -> Self {
-        Self { line: Mutex::new(Line::new()) }
+        Self { state: Mutex::new(State::new()) }
     }
 
     /// Takes the resource, or a place at the end. `admits` gets the cost of the waiters ahead, and
@@ -122,20 +122,20 @@ impl<R: Resource> WaitQueue<R> {
         admits: impl FnOnce(u64) -> bool,
     ) -> Joined<R::Receipt> {
         let mut wake = Wake::default();
-        let mut line = lock(&self.line);
+        let mut state = lock(&self.state);
         // Set the flag first, then check. The check sees resources that were returned before the
         // flag was set. A call that returns a resource afterwards settles the queue.
         resource.set_waiting(true);
-        line.settle(resource, now, &mut wake);
-        let joined = if let Some(receipt) = line.take_now(resource, cost, now) {
+        state.settle(resource, now, &mut wake);
+        let joined = if let Some(receipt) = state.take_now(resource, cost, now) {
             Joined::Granted(receipt)
-        } else if line.places.len() >= capacity || !admits(line.places.owed()) {
+        } else if state.places.len() >= capacity || !admits(state.places.owed()) {
             Joined::Full
         } else {
             let deadline = longest.map(|longest| clock::after(now, longest));
-            Joined::Waiting(Place(line.places.enter(cost, deadline, claim)))
+            Joined::Waiting(Place(state.places.enter(cost, deadline, claim)))
         };
-        line.rest(resource);
+        state.rest(resource);
         joined
     }
 
@@ -148,21 +148,21 @@ impl<R: Resource> WaitQueue<R> {
         cx: &Context<'_>,
     ) -> Looked<R::Receipt> {
         let mut wake = Wake::default();
-        let mut line = lock(&self.line);
-        if line.places.come_back(*number) {
+        let mut state = lock(&self.state);
+        if state.places.come_back(*number) {
             // The waiter waits again: set the flag first, then check, as in `join`.
             resource.set_waiting(true);
         }
-        if line.hush(*number, &mut wake) {
-            line.settle(resource, now, &mut wake);
-            if let Some(again) = line.look_again(*number, resource, now, cx) {
-                line.rest(resource);
+        if state.hush(*number, &mut wake) {
+            state.settle(resource, now, &mut wake);
+            if let Some(again) = state.look_again(*number, resource, now, cx) {
+                state.rest(resource);
                 return Looked::Again(again);
             }
-            line.time_out(*number, resource, now, &mut wake);
-            line.rest(resource);
+            state.time_out(*number, resource, now, &mut wake);
+            state.rest(resource);
         }
-        match line.claim(*number) {
+        match state.claim(*number) {
             Some(settled) => Looked::Settled(settled),
             None => {
                 debug_assert!(false, "a place that neither waits nor is settled");
@@ -176,33 +176,33 @@ impl<R: Resource> WaitQueue<R> {
     #[must_use]
     pub(crate) fn leave(&self, resource: &R, place: &Place, now: Instant) -> Option<R::Receipt> {
         let mut wake = Wake::default();
-        let mut line = lock(&self.line);
-        if let Some(settled) = line.claim(place.0) {
+        let mut state = lock(&self.state);
+        if let Some(settled) = state.claim(place.0) {
             return settled.ok();
         }
-        line.forget(place.0, &mut wake);
+        state.forget(place.0, &mut wake);
         // The next waiter may need less, or its turn is sooner.
-        line.settle(resource, now, &mut wake);
-        line.rest(resource);
+        state.settle(resource, now, &mut wake);
+        state.rest(resource);
         None
     }
 
     /// Settles the queue after a resource was returned or the rules changed.
     pub(crate) fn settle(&self, resource: &R, now: Instant) {
         let mut wake = Wake::default();
-        let mut line = lock(&self.line);
-        line.settle(resource, now, &mut wake);
-        line.rest(resource);
+        let mut state = lock(&self.state);
+        state.settle(resource, now, &mut wake);
+        state.rest(resource);
     }
 
     /// Returns `true` if no waiter is in the queue.
     pub(crate) fn is_idle(&self) -> bool {
-        lock(&self.line).places.is_empty()
+        lock(&self.state).places.is_empty()
     }
 
     pub(crate) fn gauges(&self) -> Gauges {
-        let line = lock(&self.line);
-        let (waiting, peak, owed) = (line.places.len(), line.places.peak(), line.places.owed());
+        let state = lock(&self.state);
+        let (waiting, peak, owed) = (state.places.len(), state.places.peak(), state.places.owed());
         Gauges { waiting, peak, owed }
     }
 }

@@ -259,8 +259,9 @@ impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
         self
     }
 
-    /// Makes the step wait only for the outputs that it [needs](Self::needs).
-    pub fn at_once(mut self) -> Self {
+    /// Makes the step run in parallel with the steps added before it. It waits only for the outputs
+    /// that it [needs](Self::needs).
+    pub fn parallel(mut self) -> Self {
         self.after.get_or_insert_default();
         self
     }

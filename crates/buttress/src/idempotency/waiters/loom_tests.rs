@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use loom::sync::Arc;
 
-use super::{Lines, News, Place};
+use super::{News, Place, Waiters};
 use crate::idempotency::identity::Identity;
 use crate::idempotency::key::Key;
 use crate::idempotency::owner::Owner;
@@ -22,13 +22,13 @@ enum Row {
 }
 
 struct World {
-    lines: Lines<u32>,
+    waiters: Waiters<u32>,
     row: Mutex<Row>,
 }
 
 impl World {
     fn new() -> Arc<Self> {
-        Arc::new(Self { lines: Lines::new(), row: Mutex::new(Row::InFlight) })
+        Arc::new(Self { waiters: Waiters::new(), row: Mutex::new(Row::InFlight) })
     }
 }
 
@@ -60,7 +60,7 @@ fn news(place: &Place<'_, u32>) -> Option<News<u32>> {
 /// Joins like `call.rs`: first the queue, then the store.
 fn join(world: &World) -> (Place<'_, u32>, Row) {
     let until = Instant::now() + Duration::from_secs(10);
-    let place = Place::join(&world.lines, &identity(), until);
+    let place = Place::join(&world.waiters, &identity(), until);
     let row = *lock(&world.row);
     (place, row)
 }
@@ -73,13 +73,13 @@ fn loom_who_joins_while_the_owner_ends_hears_of_it() {
             let world = World::new();
             let mine = owner(1, listed);
             if listed {
-                world.lines.own(&mine, Instant::now() + Duration::from_secs(10));
+                world.waiters.own(&mine, Instant::now() + Duration::from_secs(10));
             }
             let ends = {
                 let world = world.clone();
                 loom::thread::spawn(move || {
                     *lock(&world.row) = Row::Done;
-                    world.lines.answered(&mine, 7);
+                    world.waiters.answered(&mine, 7);
                 })
             };
             let (place, row) = join(&world);
@@ -92,7 +92,7 @@ fn loom_who_joins_while_the_owner_ends_hears_of_it() {
                 assert!(matches!(news(&place), Some(News::Answer(7))));
             }
             drop(place);
-            assert_eq!(world.lines.waiting(), 0, "who is served is counted out once");
+            assert_eq!(world.waiters.waiting(), 0, "who is served is counted out once");
             assert!(world.is_empty());
         });
     }
@@ -111,14 +111,14 @@ fn loom_the_look_is_handed_on_by_who_goes_away() {
             let world = world.clone();
             loom::thread::spawn(move || {
                 *lock(&world.row) = Row::Free;
-                world.lines.left(&mine);
+                world.waiters.left(&mine);
             })
         };
         drop(first);
         ends.join().unwrap();
         assert!(matches!(news(&second), Some(News::Look)));
         drop(second);
-        assert_eq!(world.lines.waiting(), 0);
+        assert_eq!(world.waiters.waiting(), 0);
         assert!(world.is_empty());
     });
 }
@@ -126,6 +126,6 @@ fn loom_the_look_is_handed_on_by_who_goes_away() {
 impl World {
     /// Returns `true` if no queue is left behind.
     fn is_empty(&self) -> bool {
-        self.lines.shards.iter().all(|shard| lock(shard).is_empty())
+        self.waiters.shards.iter().all(|shard| lock(shard).is_empty())
     }
 }

@@ -13,7 +13,7 @@ const GRAIN: Duration = Duration::from_millis(5);
 /// A waiter is not woken to set its timer for a smaller difference.
 const TRIFLE: Duration = Duration::from_micros(1);
 
-pub(super) struct Line<T> {
+pub(super) struct State<T> {
     pub(super) places: Places,
     /// Decisions for waiters that have not polled yet.
     settled: BTreeMap<u64, Settled<T>>,
@@ -47,7 +47,7 @@ impl Drop for Wake {
     }
 }
 
-impl<T> Line<T> {
+impl<T> State<T> {
     pub(super) fn new() -> Self {
         Self {
             places: Places::default(),

@@ -23,7 +23,7 @@ pub(super) use place::{Place, Turn};
 const SHARDS: usize = 16;
 
 /// The waiters of a layer.
-pub(super) struct Lines<V> {
+pub(super) struct Waiters<V> {
     shards: [Mutex<Shard<V>>; SHARDS],
     waiting: AtomicUsize,
     /// The number of the next place. All waiters share the sequence: a place can outlive its queue,
@@ -31,9 +31,9 @@ pub(super) struct Lines<V> {
     next: AtomicU64,
 }
 
-type Shard<V> = HashMap<Key, Line<V>, BuildHasherDefault<Hashed>>;
+type Shard<V> = HashMap<Key, Queue<V>, BuildHasherDefault<Hashed>>;
 
-struct Line<V> {
+struct Queue<V> {
     /// The claim of the call of this process that has the key, if it is known.
     owner: Option<ClaimId>,
     /// The last known end of the lease on the key.
@@ -61,7 +61,7 @@ pub(super) enum News<V> {
     Look,
 }
 
-impl<V> Lines<V> {
+impl<V> Waiters<V> {
     pub(super) fn new() -> Self {
         let shards = std::array::from_fn(|_| Mutex::new(HashMap::default()));
         Self { shards, waiting: AtomicUsize::new(0), next: AtomicU64::new(0) }
@@ -76,13 +76,13 @@ impl<V> Lines<V> {
     /// Records that a call of this process has the key, until `until` unless its claim is renewed.
     pub(super) fn own(&self, owner: &Owner, until: Instant) {
         let (key, owner) = (&owner.identity.key, Some(owner.claim));
-        self.with(key, |lines| match lines.entry(key.clone()) {
-            Entry::Occupied(mut line) => {
-                let line = line.get_mut();
-                (line.owner, line.until) = (owner, until);
+        self.with(key, |queues| match queues.entry(key.clone()) {
+            Entry::Occupied(mut queue) => {
+                let queue = queue.get_mut();
+                (queue.owner, queue.until) = (owner, until);
             }
             Entry::Vacant(place) => {
-                place.insert(Line { owner, until, places: BTreeMap::new() });
+                place.insert(Queue { owner, until, places: BTreeMap::new() });
             }
         });
     }
@@ -90,9 +90,9 @@ impl<V> Lines<V> {
     /// Records the new end of the owner's lease.
     pub(super) fn renewed(&self, owner: &Owner, until: Instant) {
         let (key, claim) = (&owner.identity.key, owner.claim);
-        self.with(key, |lines| {
-            if let Some(line) = lines.get_mut(key).filter(|line| line.owner == Some(claim)) {
-                line.until = until;
+        self.with(key, |queues| {
+            if let Some(queue) = queues.get_mut(key).filter(|queue| queue.owner == Some(claim)) {
+                queue.until = until;
             }
         });
     }
@@ -117,14 +117,14 @@ impl<V> Lines<V> {
     #[inline(never)]
     fn leave(&self, owner: &Owner) {
         let (key, claim) = (&owner.identity.key, owner.claim);
-        let first = self.with(key, |lines| {
-            let Entry::Occupied(mut entry) = lines.entry(key.clone()) else { return None };
-            let line = entry.get_mut();
-            if line.is_anothers(claim) {
+        let first = self.with(key, |queues| {
+            let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return None };
+            let queue = entry.get_mut();
+            if queue.is_anothers(claim) {
                 return None;
             }
-            line.owner = None;
-            let first = line.first();
+            queue.owner = None;
+            let first = queue.first();
             if first.is_none() {
                 entry.remove();
             }
@@ -143,7 +143,7 @@ impl<V> Lines<V> {
     }
 }
 
-impl<V: Clone> Lines<V> {
+impl<V: Clone> Waiters<V> {
     /// Passes `value`, the answer of the call that had the key, to all waiters for the same
     /// request.
     #[inline]
@@ -156,17 +156,17 @@ impl<V: Clone> Lines<V> {
     #[inline(never)]
     fn hand_on(&self, owner: &Owner, value: V) {
         let (key, claim) = (&owner.identity.key, owner.claim);
-        let (served, first) = self.with(key, |lines| {
-            let Entry::Occupied(mut entry) = lines.entry(key.clone()) else {
+        let (served, first) = self.with(key, |queues| {
+            let Entry::Occupied(mut entry) = queues.entry(key.clone()) else {
                 return (Vec::new(), None);
             };
-            let line = entry.get_mut();
-            if line.is_anothers(claim) {
+            let queue = entry.get_mut();
+            if queue.is_anothers(claim) {
                 return (Vec::new(), None);
             }
-            line.owner = None;
-            let served = line.take(owner.identity.fingerprint);
-            let first = line.first();
+            queue.owner = None;
+            let served = queue.take(owner.identity.fingerprint);
+            let first = queue.first();
             if first.is_none() {
                 entry.remove();
             }
@@ -187,7 +187,7 @@ fn notify_all<V: Clone>(served: Vec<Arc<Slot<V>>>, value: V, first: Option<Arc<S
     }
 }
 
-impl<V> Line<V> {
+impl<V> Queue<V> {
     /// Returns `true` if a call of this process with another claim than `claim` has the key.
     fn is_anothers(&self, claim: ClaimId) -> bool {
         self.owner.is_some_and(|owner| owner != claim)
