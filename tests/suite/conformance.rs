@@ -1,99 +1,145 @@
-//! The conformance suites of the stores in memory.
+//! The conformance suites of the stores in memory, also behind boxes, hooks and shared pointers.
 
+use std::any::Any;
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use buttress::VirtualClock;
+use buttress::idempotency::{ClaimId, CompleteIn, Key, MemoryStore, MemoryTransaction};
+use buttress::{Clock, StoreError};
+use buttress_durable::outbox::{NewMessage, Write};
 use buttress_durable::{outbox, saga};
-use buttress_sim::conformance::{self, Harness, Transactions};
+use buttress_sim::conformance;
+use buttress_sim::hooked::{Hook, Hooked};
 
-/// Logs of sagas under a manual clock.
-struct Sagas(VirtualClock);
+use crate::support::harness::{Begin, Under};
 
-/// Outboxes and inboxes under a manual clock.
-struct Outboxes(VirtualClock);
+/// A hook without an effect, and the store that writes in transactions.
+#[derive(Clone)]
+struct Through<S>(S);
 
-impl Harness<saga::MemoryStore<Vec<u8>>> for Sagas {
-    async fn fresh(&self) -> saga::MemoryStore<Vec<u8>> {
-        saga::MemoryStore::of_bytes(self.0.clock())
-    }
+/// The store in memory behind a box.
+type Boxed = Hooked<outbox::BoxStore, Through<outbox::MemoryStore>>;
 
-    async fn reopen(&self, store: &saga::MemoryStore<Vec<u8>>) -> saga::MemoryStore<Vec<u8>> {
-        store.clone()
-    }
-
-    async fn advance(&self, by: Duration) {
-        self.0.advance(by);
-    }
-}
-
-impl Harness<outbox::MemoryStore> for Outboxes {
-    async fn fresh(&self) -> outbox::MemoryStore {
-        outbox::MemoryStore::new(self.0.clock())
-    }
-
-    async fn reopen(&self, store: &outbox::MemoryStore) -> outbox::MemoryStore {
-        store.clone()
-    }
-
-    async fn advance(&self, by: Duration) {
-        self.0.advance(by);
+impl<O: Send + 'static, S: Send + Sync + 'static> Hook<O> for Through<S> {
+    async fn around<T: Any + Send>(
+        &self,
+        _: O,
+        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        run.await
     }
 }
 
-impl Transactions<outbox::MemoryStore, outbox::MemoryTransaction> for Outboxes {
-    async fn begin(&self, store: &outbox::MemoryStore) -> outbox::MemoryTransaction {
-        store.begin()
+impl Write<outbox::MemoryTransaction> for Through<outbox::MemoryStore> {
+    async fn write(
+        &self,
+        tx: &mut outbox::MemoryTransaction,
+        message: &NewMessage,
+    ) -> Result<(), StoreError> {
+        self.0.write(tx, message).await
     }
 
-    async fn commit(&self, tx: outbox::MemoryTransaction) {
-        tx.commit();
+    async fn lock_key(
+        &self,
+        tx: &mut outbox::MemoryTransaction,
+        key: &str,
+    ) -> Result<(), StoreError> {
+        self.0.lock_key(tx, key).await
     }
+}
 
-    async fn roll_back(&self, tx: outbox::MemoryTransaction) {
-        drop(tx);
+impl CompleteIn<MemoryTransaction<Vec<u8>>, Vec<u8>> for Through<MemoryStore<Vec<u8>>> {
+    async fn complete_in(
+        &self,
+        tx: &mut MemoryTransaction<Vec<u8>>,
+        key: &Key,
+        claim: ClaimId,
+        value: &Vec<u8>,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        self.0.complete_in(tx, key, claim, value, lifetime).await
     }
+}
+
+impl<S: Clone, W: Begin> Begin for Hooked<S, Through<W>> {
+    type Tx = W::Tx;
+
+    fn begin(&self) -> Self::Tx {
+        self.hook().0.begin()
+    }
+}
+
+fn sagas(clock: Clock) -> saga::MemoryStore<Vec<u8>> {
+    saga::MemoryStore::of_bytes(clock)
+}
+
+fn results(clock: Clock) -> MemoryStore<Vec<u8>> {
+    MemoryStore::new(clock)
 }
 
 #[tokio::test]
 async fn saga_store() {
-    conformance::saga::all(&Sagas(VirtualClock::new())).await;
-}
-
-#[tokio::test]
-async fn outbox_store() {
-    conformance::outbox::all(&Outboxes(VirtualClock::new())).await;
-}
-
-#[tokio::test]
-async fn inbox() {
-    conformance::inbox::all(&Outboxes(VirtualClock::new())).await;
-}
-
-#[tokio::test]
-async fn barrier() {
-    let outboxes = Outboxes(VirtualClock::new());
-    conformance::barrier::all(&outboxes).await;
-    conformance::barrier::retention(&outboxes).await;
-}
-
-/// Stores behind boxes.
-struct Boxes(VirtualClock);
-
-impl Harness<saga::BoxStore<Vec<u8>>> for Boxes {
-    async fn fresh(&self) -> saga::BoxStore<Vec<u8>> {
-        saga::BoxStore::new(saga::MemoryStore::of_bytes(self.0.clock()))
-    }
-
-    async fn reopen(&self, store: &saga::BoxStore<Vec<u8>>) -> saga::BoxStore<Vec<u8>> {
-        store.clone()
-    }
-
-    async fn advance(&self, by: Duration) {
-        self.0.advance(by);
-    }
+    conformance::saga::all(&Under::new(sagas)).await;
 }
 
 #[tokio::test]
 async fn boxed_saga_store() {
-    conformance::saga::all(&Boxes(VirtualClock::new())).await;
+    conformance::saga::all(&Under::new(|clock| saga::BoxStore::new(sagas(clock)))).await;
+}
+
+#[tokio::test]
+async fn hooked_saga_store() {
+    conformance::saga::all(&Under::new(|clock| Hooked::new(sagas(clock), Through(())))).await;
+}
+
+#[tokio::test]
+async fn outbox_store() {
+    conformance::outbox::all(&Under::new(outbox::MemoryStore::new)).await;
+}
+
+#[tokio::test]
+async fn boxed_and_hooked_outbox_store() {
+    let store = |clock| {
+        let memory = outbox::MemoryStore::new(clock);
+        Boxed::new(outbox::BoxStore::new(memory.clone()), Through(memory))
+    };
+    conformance::outbox::all(&Under::new(store)).await;
+}
+
+#[tokio::test]
+async fn inbox() {
+    conformance::inbox::all(&Under::new(outbox::MemoryStore::new)).await;
+}
+
+#[tokio::test]
+async fn barrier() {
+    let outboxes = Under::new(outbox::MemoryStore::new);
+    conformance::barrier::all(&outboxes).await;
+    conformance::barrier::retention(&outboxes).await;
+}
+
+#[tokio::test]
+async fn idempotency_store() {
+    conformance::idempotency::all(&Under::new(results)).await;
+}
+
+#[tokio::test]
+async fn idempotency_store_in_transactions() {
+    conformance::idempotency::transactional(&Under::new(results)).await;
+}
+
+#[tokio::test]
+async fn shared_idempotency_store() {
+    conformance::idempotency::all(&Under::new(|clock| Arc::new(results(clock)))).await;
+}
+
+#[tokio::test]
+async fn hooked_idempotency_store() {
+    let harness = Under::new(|clock| {
+        let memory = results(clock);
+        Hooked::new(memory.clone(), Through(memory))
+    });
+    conformance::idempotency::all(&harness).await;
+    conformance::idempotency::transactional(&harness).await;
 }

@@ -1,6 +1,5 @@
 //! Idempotency: one answer per key, its lifetime, and the results that are not kept.
 
-mod conformance;
 mod contract;
 mod detached;
 mod faulty;

@@ -1,6 +1,5 @@
 //! The outbox's relay through its public API, in memory, under a paused clock.
 
-mod boxed;
 mod crashes;
 mod delivery;
 mod failures;
@@ -8,5 +7,4 @@ mod faulty;
 mod outages;
 mod owning;
 mod sharing;
-mod stalled;
 mod world;

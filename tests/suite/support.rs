@@ -1,5 +1,6 @@
 //! Shared helpers: requests, errors, and ways to poll by hand.
 
+pub(crate) mod harness;
 pub(crate) mod lines;
 mod log;
 mod scripted;

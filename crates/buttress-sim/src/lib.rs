@@ -80,6 +80,7 @@ mod ended;
 mod executor;
 mod fault;
 pub mod guide;
+pub mod hooked;
 mod link;
 mod load;
 mod math;

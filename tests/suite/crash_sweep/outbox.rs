@@ -11,7 +11,7 @@ use buttress_durable::outbox::{
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
 use tower::{BoxError, service_fn};
 
-use super::store::Mortal;
+use super::store::{Crashing, Mortal};
 
 const LEASE: Duration = Duration::from_secs(10);
 const MESSAGES: u32 = 12;
@@ -70,7 +70,7 @@ async fn live(world: &World, points: &CrashPoints) {
         .batch(5)
         .retry(3, backoff)
         .spawner(points.spawner(buttress::Spawner::default()));
-    let outbox = Outbox::new(Mortal { store: world.store.clone(), points: points.clone() });
+    let outbox = Outbox::new(Mortal::new(world.store.clone(), Crashing(points.clone())));
     let life = async {
         let relay = Relay::new(&outbox, publisher, config).unwrap().spawn();
         while !world.is_done().await {

@@ -1,18 +1,21 @@
 //! Several relays that share one store, and all faults between them and the store.
 
+use std::any::Any;
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::retry::{Backoff, Jitter};
 use buttress::{Rng, StoreError, VirtualClock};
 use buttress_durable::outbox::{
-    Backlog, Config, DeadLetter, Fetched, Lease, MemoryStore, Message, MessageId, NewMessage,
-    Outbox, Owned, Relay, RelayId, Settled, Store, Write,
+    Config, MemoryStore, Message, MessageId, NewMessage, Outbox, Owned, Relay, Store, Write,
 };
 use buttress_sim::crash::{
     Ledger, Lived, Process, Schedule, Trouble, each_pair, each_seed, each_trouble,
 };
+use buttress_sim::hooked::outbox::Operation;
+use buttress_sim::hooked::{Hook, Hooked, Operation as _, answer};
 use tower::{BoxError, service_fn};
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -45,95 +48,41 @@ impl Scenario {
     }
 }
 
-/// The store of one relay. It reports the owner of a partition to the ledger when each effect
+/// The troubles of one relay. They report the owner of a partition to the ledger when each effect
 /// happens.
 #[derive(Clone)]
-struct Troubled {
-    store: MemoryStore,
+struct Troubles {
     process: Process,
     ledger: Ledger,
 }
 
-impl Store for Troubled {
-    async fn lease_partitions(
+impl Hook<Operation> for Troubles {
+    async fn around<T: Any + Send>(
         &self,
-        relay: RelayId,
-        lease: Duration,
-        busy: &[u16],
-    ) -> Result<Owned, StoreError> {
-        let Self { store, process, ledger } = self.clone();
-        let (busy, number) = (busy.to_vec(), process.number());
-        let leased = async move {
-            let owned = store.lease_partitions(relay, lease, &busy).await?;
-            for lease in &owned.leases {
-                ledger.owned(format!("partition {}", lease.partition), number);
+        operation: Operation,
+        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let name = operation.name();
+        match operation {
+            Operation::LeasePartitions { .. } => {
+                let Self { process, ledger } = self.clone();
+                let leased = async move {
+                    let owned = run.await?;
+                    for lease in &answer::<Owned, _>(&owned).leases {
+                        ledger.owned(format!("partition {}", lease.partition), process.number());
+                    }
+                    Ok(owned)
+                };
+                self.process.operation(name, leased).await
             }
-            Ok(owned)
-        };
-        self.process.operation("lease", leased).await
-    }
-
-    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
-        let store = self.store.clone();
-        self.process
-            .operation("release", async move { store.release_partitions(relay).await })
-            .await
-    }
-
-    async fn fetch(
-        &self,
-        relay: RelayId,
-        leases: &[Lease],
-        limit: usize,
-    ) -> Result<Fetched, StoreError> {
-        let (store, leases) = (self.store.clone(), leases.to_vec());
-        let fetch = async move { store.fetch(relay, &leases, limit).await };
-        self.process.operation("fetch", fetch).await
-    }
-
-    async fn record_start(
-        &self,
-        lease: Lease,
-        id: MessageId,
-        claim: u64,
-    ) -> Result<u32, StoreError> {
-        let store = self.store.clone();
-        self.process
-            .operation("start", async move { store.record_start(lease, id, claim).await })
-            .await
-    }
-
-    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
-        let store = self.store.clone();
-        self.process.operation("clear", async move { store.clear_suspects(lease).await }).await
-    }
-
-    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
-        let store = self.store.clone();
-        self.process.operation("settle", async move { store.settle(settled).await }).await
-    }
-
-    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        self.store.dead_letters(after, limit).await
-    }
-
-    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.store.requeue(ids).await
-    }
-
-    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
-        self.store.discard(ids).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
-        self.store.backlog().await
-    }
-
-    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        let store = self.store.clone();
-        self.process
-            .operation("purge", async move { store.purge_delivered(age, limit).await })
-            .await
+            // Reads, and what a relay does not do.
+            Operation::DeadLetters { .. }
+            | Operation::Requeue { .. }
+            | Operation::Discard { .. }
+            | Operation::Backlog
+            | Operation::PurgeReceipts { .. } => run.await,
+            _ => self.process.operation(name, run).await,
+        }
     }
 }
 
@@ -163,7 +112,9 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
     if let Some(seed) = scenario.ties {
         executor = executor.vary_ties(Rng::seeded(seed));
     }
-    let (store, ledger) = (MemoryStore::new(time.clock()), Ledger::new());
+    // Without receipts, so that no relay has to keep or purge them.
+    let store = MemoryStore::new(time.clock()).keep_receipts(None);
+    let ledger = Ledger::new();
     let consumer = Consumer::default();
     let written = async {
         let mut tx = store.begin();
@@ -206,8 +157,8 @@ fn run(scenario: &Scenario, schedule: &Schedule) -> Lived {
             Some(kept) => config.keep_delivered(kept, 2),
             None => config,
         };
-        let store =
-            Troubled { store: store.clone(), process: process.clone(), ledger: ledger.clone() };
+        let troubles = Troubles { process: process.clone(), ledger: ledger.clone() };
+        let store = Hooked::new(store.clone(), troubles);
         running.push(Relay::new(&Outbox::new(store), publisher, config).unwrap().spawn());
         processes.push(process);
     }

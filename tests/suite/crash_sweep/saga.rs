@@ -12,7 +12,7 @@ use buttress_durable::saga::{
 use buttress_sim::crash::{CrashPoints, at_every_boundary, at_every_pair};
 use tower::service_fn;
 
-use super::store::Mortal;
+use super::store::{Crashing, Mortal};
 use super::ways::{Failed, Way};
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -123,7 +123,7 @@ async fn live(world: &Arc<World>, points: &CrashPoints, saga: Builder<u32>) {
         .lease(LEASE)
         .run_again(9, backoff)
         .spawner(points.spawner(buttress::Spawner::default()));
-    let store = Mortal { store: world.log.clone(), points: points.clone() };
+    let store = Mortal::new(world.log.clone(), Crashing(points.clone()));
     let life = async {
         let sagas = Executor::new(saga.build().unwrap(), store, config).unwrap();
         if world.log.load(ID).await.unwrap().is_none() {

@@ -1,6 +1,5 @@
 //! Relays that crash, and messages that crash them.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use buttress::{Spawner, Task};
 use buttress_durable::outbox::{Config, Message, Outbox, Relay, Store};
 use tower::{BoxError, service_fn};
 
-use super::stalled::Stalled;
+use super::faulty::Faults;
 use super::world::*;
 use crate::support::ms;
 
@@ -146,8 +145,8 @@ async fn a_suspect_that_only_fails_is_no_poison() {
 #[tokio::test(start_paused = true)]
 async fn nothing_overtakes_a_dead_letter_that_is_not_written_down() {
     let world = World::new();
-    let store = Stalled::over(&world.store);
-    store.settles_nothing.store(true, Ordering::SeqCst);
+    let store = Faults::over(&world.store);
+    store.hook().hang("settle", true);
     world.write(&[(1, "a"), (2, "a")]).await;
     let taken = Arc::new(Mutex::new(Vec::new()));
     let relay = |fails: bool| {
@@ -164,7 +163,7 @@ async fn nothing_overtakes_a_dead_letter_that_is_not_written_down() {
     let dies = tokio::spawn(relay(true).unwrap().run());
     pass(ms(1000)).await;
     dies.abort();
-    store.settles_nothing.store(false, Ordering::SeqCst);
+    store.hook().hang("settle", false);
     let _next = relay(false).unwrap().spawn();
     pass(Duration::from_secs(60)).await;
     assert_eq!(*taken.lock().unwrap(), [1, 2]);

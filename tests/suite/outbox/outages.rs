@@ -9,7 +9,7 @@ use buttress_durable::outbox::{
 };
 use tower::{BoxError, service_fn};
 
-use super::faulty::Faulty;
+use super::faulty::{Faults, Faulty};
 use super::world::*;
 use crate::support::lines::Lines;
 
@@ -29,21 +29,21 @@ fn relay(world: &World, store: &Faulty, config: Config) -> RelayHandle {
 async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
     let lines = Lines::capture();
     let world = World::new();
-    let store = Faulty::over(&world.store);
+    let store = Faults::over(&world.store);
     let relay = relay(&world, &store, config());
     world.write(&[(1, "a")]).await;
     pass(MINUTE).await;
     assert_eq!((lines.levels(), world.seen()), ((0, 0, 0), vec![1]));
     assert_eq!(relay.stats().store_failed, 0);
-    store.away(Some(StoreErrorKind::Transient));
+    store.hook().away(Some(StoreErrorKind::Transient));
     world.write(&[(2, "a")]).await;
-    store.asked();
+    store.hook().asked();
     pass(10 * MINUTE).await;
-    let asked = store.asked();
+    let asked = store.hook().asked();
     assert!((50..=250).contains(&asked), "{asked} questions in ten minutes");
     assert_eq!(lines.levels(), (0, 1, 0));
     assert_eq!(relay.stats().store_failed, asked as u64);
-    store.away(None);
+    store.hook().away(None);
     pass(Duration::from_secs(11)).await;
     assert_eq!(lines.levels(), (0, 0, 1));
     assert_eq!(world.seen(), [1, 2], "soon after the end of the outage");
@@ -53,7 +53,7 @@ async fn in_a_long_outage_waits_grow_and_two_lines_are_logged() {
 #[tokio::test(start_paused = true)]
 async fn a_monitor_counts_the_queries_that_failed_and_keeps_its_numbers() {
     let world = World::new();
-    let store = Faulty::over(&world.store);
+    let store = Faults::over(&world.store);
     let monitor = Monitor::new("orders", store.clone());
     let read = |name: &str| {
         let mut reading = Reading::new();
@@ -63,7 +63,7 @@ async fn a_monitor_counts_the_queries_that_failed_and_keeps_its_numbers() {
     assert_eq!(read("buttress.outbox.refresh_failed"), Some(0.0));
     world.write(&[(1, "a")]).await;
     monitor.refresh().await.unwrap();
-    store.away(Some(StoreErrorKind::Transient));
+    store.hook().away(Some(StoreErrorKind::Transient));
     for _ in 0..2 {
         monitor.refresh().await.unwrap_err();
     }
@@ -76,12 +76,12 @@ async fn a_monitor_counts_the_queries_that_failed_and_keeps_its_numbers() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_cannot_be_recorded_is_waited_for_and_holds_only_its_key() {
     let world = World::new();
-    let store = Faulty::over(&world.store);
+    let store = Faults::over(&world.store);
     for number in 1..=20 {
         world.write(&[(number, "a")]).await;
     }
     world.write(&[(21, "b")]).await;
-    store.fails("settle", Some(StoreErrorKind::Transient));
+    store.hook().fails("settle", Some(StoreErrorKind::Transient));
     let seen = world.clone();
     let publisher = service_fn(move |message: Message| {
         let failed = seen.seen().is_empty();
@@ -91,10 +91,10 @@ async fn a_failure_that_cannot_be_recorded_is_waited_for_and_holds_only_its_key(
     let outbox = Outbox::new(store.clone());
     let _relay = Relay::new(&outbox, publisher, config().batch(4)).unwrap().spawn();
     pass(MINUTE).await;
-    let asked = store.asked();
+    let asked = store.hook().asked();
     assert!((10..=250).contains(&asked), "{asked} questions in a minute");
     assert_eq!(world.seen(), [1, 21], "b does not wait for a");
-    store.fails("settle", None);
+    store.hook().fails("settle", None);
     pass(MINUTE).await;
     assert_eq!(world.seen()[2..], (1..=20).collect::<Vec<_>>());
 }
@@ -102,13 +102,13 @@ async fn a_failure_that_cannot_be_recorded_is_waited_for_and_holds_only_its_key(
 #[tokio::test(start_paused = true)]
 async fn a_purge_that_is_never_answered_is_asked_again() {
     let world = World::new();
-    let store = Faulty::over(&world.store);
-    store.late("purge", 1_000 * MINUTE);
+    let store = Faults::over(&world.store);
+    store.hook().late("purge_delivered", 1_000 * MINUTE);
     let second = Duration::from_secs(1);
     let _relay = relay(&world, &store, config().keep_delivered(second, 10));
     world.write(&[(1, "a")]).await;
     pass(MINUTE).await;
-    store.late("purge", Duration::ZERO);
+    store.hook().late("purge_delivered", Duration::ZERO);
     world.write(&[(2, "a")]).await;
     pass(3 * MINUTE).await;
     assert_eq!(world.store.purge_delivered(Duration::ZERO, 10).await.unwrap(), 0);
@@ -136,7 +136,7 @@ async fn purges_grow_while_full_ones_come_back_however_long_each_takes() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_fails_waits_although_a_partition_is_to_be_released() {
     let world = World::new();
-    let store = Faulty::over(&world.store);
+    let store = Faults::over(&world.store);
     for number in 1..=40 {
         world.write(&[(number, &format!("key-{number}"))]).await;
     }
@@ -151,14 +151,14 @@ async fn a_renewal_that_fails_waits_although_a_partition_is_to_be_released() {
     let other = RelayId::new(9);
     world.store.lease_partitions(other, 100 * MINUTE, &[]).await.unwrap();
     pass(Duration::from_secs(3)).await;
-    store.fails("lease", Some(StoreErrorKind::Transient));
+    store.hook().fails("lease_partitions", Some(StoreErrorKind::Transient));
     pass(MINUTE).await;
     assert_eq!(world.store.backlog().await.unwrap().pending, 0);
-    store.asked();
+    store.hook().asked();
     pass(10 * MINUTE).await;
-    let asked = store.asked();
+    let asked = store.hook().asked();
     assert!((50..=250).contains(&asked), "{asked} questions in ten minutes");
-    store.fails("lease", None);
+    store.hook().fails("lease_partitions", None);
     pass(Duration::from_secs(11)).await;
     let owned = world.store.lease_partitions(other, 100 * MINUTE, &[]).await.unwrap();
     assert_eq!(owned.leases.len(), 8, "the relay has released them");
@@ -168,15 +168,15 @@ async fn a_renewal_that_fails_waits_although_a_partition_is_to_be_released() {
 async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
     let lines = Lines::capture();
     let world = World::new();
-    let store = Faulty::over(&world.store);
-    store.away(Some(StoreErrorKind::Misconfigured));
+    let store = Faults::over(&world.store);
+    store.hook().away(Some(StoreErrorKind::Misconfigured));
     let _relay = relay(&world, &store, config());
     world.write(&[(1, "a")]).await;
     pass(10 * MINUTE).await;
-    let asked = store.asked();
+    let asked = store.hook().asked();
     assert!((9..=25).contains(&asked), "{asked} questions in ten minutes");
     assert_eq!(lines.levels(), (1, 0, 0));
-    store.away(None);
+    store.hook().away(None);
     pass(MINUTE).await;
     assert_eq!((lines.levels(), world.seen()), ((0, 0, 1), vec![1]));
 }
@@ -185,20 +185,20 @@ async fn what_a_person_must_mend_is_asked_once_a_minute_and_logged_once() {
 /// nevertheless.
 #[tokio::test(start_paused = true)]
 async fn one_operation_that_must_be_mended_is_logged_once() {
-    for operation in ["purge", "settle", "fetch"] {
+    for operation in ["purge_delivered", "settle", "fetch"] {
         let lines = Lines::capture();
         let world = World::new();
-        let store = Faulty::over(&world.store);
-        store.fails(operation, Some(StoreErrorKind::Misconfigured));
+        let store = Faults::over(&world.store);
+        store.hook().fails(operation, Some(StoreErrorKind::Misconfigured));
         let _relay = relay(&world, &store, config());
         world.write(&[(1, "a")]).await;
         pass(10 * MINUTE).await;
         assert_eq!(lines.levels(), (1, 0, 0), "{operation}");
-        store.away(Some(StoreErrorKind::Transient));
+        store.hook().away(Some(StoreErrorKind::Transient));
         pass(10 * MINUTE).await;
         assert_eq!(lines.levels(), (0, 1, 0), "{operation}");
-        store.away(None);
-        store.fails(operation, None);
+        store.hook().away(None);
+        store.hook().fails(operation, None);
         pass(2 * MINUTE).await;
         assert_eq!(lines.levels(), (0, 0, 2), "{operation}");
         assert_eq!(world.store.backlog().await.unwrap().pending, 0);
@@ -212,8 +212,8 @@ async fn one_message_that_the_store_refuses_is_set_aside_alone() {
     for policy in [HeadOfKey::Continue, HeadOfKey::Block] {
         let lines = Lines::capture();
         let world = World::new();
-        let store = Faulty::over(&world.store);
-        store.refuse(MessageId::new(70));
+        let store = Faults::over(&world.store);
+        store.hook().refuse(MessageId::new(70));
         let relay = relay(&world, &store, config().head_of_key(policy));
         for number in 0..200 {
             world.write(&[(number, &format!("key-{}", number % 100))]).await;
@@ -231,7 +231,7 @@ async fn one_message_that_the_store_refuses_is_set_aside_alone() {
             said[0].1.contains("sets the message aside") && said[0].1.contains("trigger"),
             "{said:?}"
         );
-        store.mend();
+        store.hook().mend();
         pass(2 * MINUTE).await;
         assert_eq!(world.store.backlog().await.unwrap().pending, 0, "{policy:?}");
         relay.shut_down().await;
@@ -243,14 +243,14 @@ async fn one_message_that_the_store_refuses_is_set_aside_alone() {
 #[tokio::test(start_paused = true)]
 async fn what_is_set_aside_is_left_to_the_next_relay() {
     let world = World::new();
-    let store = Faulty::over(&world.store);
-    store.refuse(MessageId::new(1));
+    let store = Faults::over(&world.store);
+    store.hook().refuse(MessageId::new(1));
     world.write(&[(1, "a"), (2, "a"), (3, "b")]).await;
     let first = relay(&world, &store, config());
     pass(Duration::from_secs(5)).await;
     first.shut_down().await;
     assert_eq!(world.store.backlog().await.unwrap().pending, 1);
-    store.mend();
+    store.hook().mend();
     let _second = relay(&world, &store, config());
     pass(Duration::from_secs(5)).await;
     assert_eq!(world.store.backlog().await.unwrap().pending, 0);
@@ -261,9 +261,9 @@ async fn what_is_set_aside_is_left_to_the_next_relay() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_refuses_everything_stops_the_relay() {
     let world = World::new();
-    let store = Faulty::over(&world.store);
+    let store = Faults::over(&world.store);
     for number in 0..1000 {
-        store.refuse(MessageId::new(u128::from(number)));
+        store.hook().refuse(MessageId::new(u128::from(number)));
         world.write(&[(number, &format!("key-{number}"))]).await;
     }
     let _relay = relay(&world, &store, config());
@@ -283,8 +283,8 @@ async fn a_suspect_whose_start_is_refused_is_passed_over() {
     let owned = world.store.lease_partitions(gone, second, &[]).await.unwrap();
     world.store.fetch(gone, &owned.leases, 100).await.unwrap();
     pass(2 * second).await;
-    let store = Faulty::over(&world.store);
-    store.refuse(MessageId::new(1));
+    let store = Faults::over(&world.store);
+    store.hook().refuse(MessageId::new(1));
     let _relay = relay(&world, &store, config());
     pass(10 * second).await;
     assert_eq!(world.seen(), [1, 2, 3], "in order, once nothing is suspect");

@@ -7,7 +7,7 @@ use buttress::{Clock, StoreErrorKind};
 use buttress_durable::outbox::{Message, Outbox, Relay, RelayHandle, RelayId, Store};
 use tower::{BoxError, Service, service_fn};
 
-use super::faulty::Faulty;
+use super::faulty::{Faults, Faulty};
 use super::world::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,17 +49,17 @@ async fn suspects(world: &World, numbers: &[u32]) {
 async fn a_start_that_is_answered_after_the_lease_publishes_nothing() {
     let (world, seen) = (World::new(), Seen::default());
     suspects(&world, &[1, 2, 3]).await;
-    let slow = Faulty::over(&world.store);
-    slow.late("start", 12 * SECOND);
+    let slow = Faults::over(&world.store);
+    slow.hook().late("record_start", 12 * SECOND);
     let _first = relay("first", &slow, &seen);
     pass(SECOND).await;
-    slow.fails("lease", AWAY);
+    slow.hook().fails("lease_partitions", AWAY);
     pass(10 * SECOND).await;
-    let _second = relay("second", &Faulty::over(&world.store), &seen);
+    let _second = relay("second", &Faults::over(&world.store), &seen);
     pass(Duration::from_millis(500)).await;
     assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 2), ("second", 3)]);
     // The answer, and a renewal: a decision from before the lapse has no effect after it.
-    slow.fails("lease", None);
+    slow.hook().fails("lease_partitions", None);
     pass(60 * SECOND).await;
     assert_eq!(seen.lock().unwrap().len(), 3, "{seen:?}");
     assert_eq!(world.store.backlog().await.unwrap().pending, 0);
@@ -71,9 +71,9 @@ async fn a_start_that_is_answered_after_the_lease_publishes_nothing() {
 async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
     let (world, seen) = (World::new(), Seen::default());
     suspects(&world, &[1]).await;
-    let slow = Faulty::over(&world.store);
-    slow.late("start", 12 * SECOND);
-    slow.fails("settle", AWAY);
+    let slow = Faults::over(&world.store);
+    slow.hook().late("record_start", 12 * SECOND);
+    slow.hook().fails("settle", AWAY);
     let outbox = Outbox::new(slow.clone());
     // The first owner of the suspect uses up its only start.
     let owner = RelayId::new(8);
@@ -85,12 +85,12 @@ async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
     let config = config().max_starts(1);
     let _first = Relay::new(&outbox, publisher("first", &seen), config).unwrap().spawn();
     pass(SECOND).await;
-    slow.fails("lease", AWAY);
+    slow.hook().fails("lease_partitions", AWAY);
     pass(10 * SECOND).await;
-    let _second = relay("second", &Faulty::over(&world.store), &seen);
+    let _second = relay("second", &Faults::over(&world.store), &seen);
     pass(Duration::from_millis(500)).await;
-    slow.fails("lease", None);
-    slow.fails("settle", None);
+    slow.hook().fails("lease_partitions", None);
+    slow.hook().fails("settle", None);
     pass(60 * SECOND).await;
     let backlog = world.store.backlog().await.unwrap();
     assert_eq!((backlog.pending, backlog.dead), (0, 0));
@@ -103,16 +103,16 @@ async fn a_start_that_is_answered_after_the_lease_buries_nothing() {
 async fn a_start_that_was_not_used_counts_once() {
     let (world, seen) = (World::new(), Seen::default());
     suspects(&world, &[1]).await;
-    let slow = Faulty::over(&world.store);
-    slow.late("start", 12 * SECOND);
+    let slow = Faults::over(&world.store);
+    slow.hook().late("record_start", 12 * SECOND);
     let outbox = Outbox::new(slow.clone());
     let config = config().max_starts(1);
     let _relay = Relay::new(&outbox, publisher("only", &seen), config).unwrap().spawn();
     pass(SECOND).await;
-    slow.fails("lease", AWAY);
+    slow.hook().fails("lease_partitions", AWAY);
     pass(12 * SECOND).await;
-    slow.fails("lease", None);
-    slow.late("start", Duration::ZERO);
+    slow.hook().fails("lease_partitions", None);
+    slow.hook().late("record_start", Duration::ZERO);
     pass(60 * SECOND).await;
     assert_eq!(*seen.lock().unwrap(), [("only", 1)]);
     assert_eq!(world.store.backlog().await.unwrap().dead, 0);
@@ -121,12 +121,12 @@ async fn a_start_that_was_not_used_counts_once() {
 /// Regression: the relay waited for an answer and did not renew meanwhile.
 #[tokio::test(start_paused = true)]
 async fn no_slow_answer_keeps_a_relay_from_renewing() {
-    for operation in ["start", "fetch", "settle", "clear", "purge"] {
+    for operation in ["record_start", "fetch", "settle", "clear_suspects", "purge_delivered"] {
         let (world, seen) = (World::new(), Seen::default());
         suspects(&world, &[1, 2]).await;
-        let slow = Faulty::over(&world.store);
+        let slow = Faults::over(&world.store);
         let _relay = relay("slow", &slow, &seen);
-        slow.late(operation, 25 * SECOND);
+        slow.hook().late(operation, 25 * SECOND);
         world.write(&[(3, "b"), (4, "c")]).await;
         for second in 0..150 {
             pass(SECOND).await;
@@ -146,17 +146,17 @@ async fn no_slow_answer_keeps_a_relay_from_renewing() {
 async fn a_publisher_that_gets_ready_after_a_lapse_is_not_called() {
     let (world, seen) = (World::new(), Seen::default());
     world.write(&[(1, "a"), (2, "a")]).await;
-    let slow = Faulty::over(&world.store);
+    let slow = Faults::over(&world.store);
     // Ready after 12 seconds.
     let (clock, began) = (Clock::default(), Clock::default().now());
     let publisher = ReadyAt { at: began + 12 * SECOND, clock, inner: publisher("first", &seen) };
     let _first = Relay::new(&Outbox::new(slow.clone()), publisher, config()).unwrap().spawn();
     pass(SECOND).await;
-    slow.fails("lease", AWAY);
+    slow.hook().fails("lease_partitions", AWAY);
     pass(10 * SECOND).await;
-    let _second = relay("second", &Faulty::over(&world.store), &seen);
+    let _second = relay("second", &Faults::over(&world.store), &seen);
     pass(Duration::from_millis(500)).await;
-    slow.fails("lease", None);
+    slow.hook().fails("lease_partitions", None);
     pass(60 * SECOND).await;
     assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 2)]);
 }
@@ -199,20 +199,20 @@ impl<S: Service<Message>> Service<Message> for ReadyAt<S> {
 #[tokio::test(start_paused = true)]
 async fn what_was_dropped_after_a_failed_renewal_is_fetched_when_one_succeeds() {
     let (world, seen) = (World::new(), Seen::default());
-    let store = Faulty::over(&world.store);
+    let store = Faults::over(&world.store);
     let config = config().lease(1_000 * SECOND).idle_poll(300 * SECOND);
     let outbox = Outbox::new(store.clone());
     let _relay = Relay::new(&outbox, publisher("only", &seen), config).unwrap().spawn();
     // The relay polls every 300 seconds by now, and next about 110 seconds from now.
     pass(900 * SECOND).await;
-    store.late("fetch", 310 * SECOND);
+    store.hook().late("fetch", 310 * SECOND);
     world.write(&[(1, "a")]).await;
     pass(301 * SECOND).await;
-    store.late("fetch", Duration::ZERO);
-    store.fails("lease", AWAY);
+    store.hook().late("fetch", Duration::ZERO);
+    store.hook().fails("lease_partitions", AWAY);
     pass(311 * SECOND).await;
     assert_eq!(*seen.lock().unwrap(), [], "the answer has come");
-    store.fails("lease", None);
+    store.hook().fails("lease_partitions", None);
     pass(11 * SECOND).await;
     assert_eq!(*seen.lock().unwrap(), [("only", 1)]);
 }

@@ -1,12 +1,12 @@
 //! Several relays, leases, shut-downs.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use buttress::StoreErrorKind;
 use buttress_durable::outbox::{Message, Outbox, Relay, RelayId, Store};
 
-use super::stalled::Stalled;
+use super::faulty::Faults;
 use super::world::*;
 use crate::support::{Watch, ms, soon};
 
@@ -115,7 +115,7 @@ async fn a_shut_down_waits_for_what_is_under_way_and_starts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     let world = World::new();
-    let store = Stalled::over(&world.store);
+    let store = Faults::over(&world.store);
     let published = Arc::new(Mutex::new(Vec::new()));
     let seen = published.clone();
     let publisher = tower::service_fn(move |message: Message| {
@@ -129,7 +129,7 @@ async fn a_relay_whose_lease_ran_out_starts_nothing_and_is_fenced() {
     let config = config().publish_timeout(Duration::from_secs(60));
     let old = Relay::new(&Outbox::new(store.clone()), publisher, config).unwrap().spawn();
     pass(ms(1)).await;
-    store.renews_nothing.store(true, Ordering::SeqCst);
+    store.hook().fails("lease_partitions", Some(StoreErrorKind::Transient));
     pass(ms(9_000)).await;
     let successor = RelayId::new(9);
     assert_eq!(

@@ -1,14 +1,16 @@
 //! A store of claims and results with troubles.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use buttress::idempotency::{
-    ClaimId, Claimed, CompleteIn, Fingerprint, Key, MemoryStore, MemoryTransaction, Store,
-};
+use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Key, MemoryStore, MemoryTransaction};
 use buttress::{Clock, StoreError};
 use buttress_sim::crash::{Ledger, Process};
+use buttress_sim::hooked::idempotency::Operation;
+use buttress_sim::hooked::{Hook, Hooked, Operation as _, answer};
 
 /// A result that the store has kept.
 #[derive(Clone, Copy)]
@@ -30,10 +32,13 @@ pub(super) struct Stored {
     delays: Duration,
 }
 
-/// The store of one worker. It reports the owner of a key and each result to the ledger when the
-/// effect happens.
+/// The store of one worker.
+pub(super) type Troubled = Hooked<MemoryStore<u32>, Troubles>;
+
+/// The troubles of one worker. They report the owner of a key and each result to the ledger when
+/// the effect happens.
 #[derive(Clone)]
-pub(super) struct Troubled {
+pub(super) struct Troubles {
     pub(super) store: MemoryStore<u32>,
     pub(super) process: Process,
     pub(super) ledger: Ledger,
@@ -71,8 +76,8 @@ impl Stored {
     }
 
     /// Records the answer that the worker got for its result.
-    pub(super) fn heard(&self, value: u32, answer: &Result<(), StoreError>) {
-        if answer.as_ref().map_or_else(StoreError::is_fenced, |()| true) {
+    pub(super) fn heard<T>(&self, value: u32, answer: &Result<T, StoreError>) {
+        if answer.as_ref().map_or_else(StoreError::is_fenced, |_| true) {
             self.decided.lock().unwrap().insert(value);
         }
     }
@@ -96,86 +101,47 @@ impl Stored {
     }
 }
 
-impl Store<u32> for Troubled {
-    async fn claim(
+impl Troubles {
+    pub(super) fn into_store(self) -> Troubled {
+        Hooked::new(self.store.clone(), self)
+    }
+}
+
+impl Hook<Operation<u32>> for Troubles {
+    async fn around<T: Any + Send>(
         &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<u32>, StoreError> {
-        let (own, key) = (self.clone(), key.clone());
-        let asked = async move {
-            let claimed = own.store.claim(&key, claim, fingerprint, lease).await?;
-            if claimed == Claimed::Owned {
-                own.ledger.owned(&key, own.process.number());
+        operation: Operation<u32>,
+        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (name, own) = (operation.name(), self.clone());
+        match operation {
+            Operation::Claim { key, .. } => {
+                let claim = async move {
+                    let claimed = run.await?;
+                    if *answer::<Claimed<u32>, _>(&claimed) == Claimed::Owned {
+                        own.ledger.owned(&key, own.process.number());
+                    }
+                    Ok(claimed)
+                };
+                self.process.operation(name, claim).await
             }
-            Ok(claimed)
-        };
-        self.process.operation("claim", asked).await
-    }
-
-    async fn renew_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        let (store, key) = (self.store.clone(), key.clone());
-        let asked = async move { store.renew_claim(&key, claim, lease).await };
-        self.process.operation("renew", asked).await
-    }
-
-    async fn complete(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: u32,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        let (own, key) = (self.clone(), key.clone());
-        let asked = async move {
-            own.store.complete(&key, claim, value, lifetime).await?;
-            own.stored.keep(&own.ledger, &key, value, (own.clock.now(), lifetime));
-            Ok(())
-        };
-        let answer = self.process.operation("complete", asked).await;
-        self.stored.heard(value, &answer);
-        answer
-    }
-
-    async fn complete_without_result(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        let (store, key) = (self.store.clone(), key.clone());
-        let asked = async move { store.complete_without_result(&key, claim, lifetime).await };
-        self.process.operation("complete without", asked).await
-    }
-
-    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        let (store, key) = (self.store.clone(), key.clone());
-        let asked = async move { store.release_claim(&key, claim).await };
-        self.process.operation("release", asked).await
-    }
-
-    async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<u32>, StoreError> {
-        let (store, key) = (self.store.clone(), key.clone());
-        let asked = async move { store.outcome(&key, claim).await };
-        self.process.operation("outcome", asked).await
-    }
-
-    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        let store = self.store.clone();
-        let asked = async move { store.sweep_expired(limit).await };
-        self.process.operation("sweep", asked).await
+            Operation::Complete { key, value, lifetime, .. } => {
+                let complete = async move {
+                    let completed = run.await?;
+                    own.stored.keep(&own.ledger, &key, value, (own.clock.now(), lifetime));
+                    Ok(completed)
+                };
+                let completed = self.process.operation(name, complete).await;
+                self.stored.heard(value, &completed);
+                completed
+            }
+            _ => self.process.operation(name, run).await,
+        }
     }
 }
 
 /// The statement runs immediately. Troubles affect its request and its answer.
-impl CompleteIn<MemoryTransaction<u32>, u32> for Troubled {
+impl CompleteIn<MemoryTransaction<u32>, u32> for Troubles {
     async fn complete_in(
         &self,
         tx: &mut MemoryTransaction<u32>,

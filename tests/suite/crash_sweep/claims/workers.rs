@@ -13,7 +13,7 @@ use buttress_sim::crash::{Ledger, Lived, Process, Schedule, Strike, Trouble};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
-use super::store::{Stored, Troubled};
+use super::store::{Stored, Troubled, Troubles};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
 /// The time by which every call ends.
@@ -139,13 +139,14 @@ fn worker(scenario: &Scenario, world: &World, process: &Process) -> Front {
         .clock(process.clock())
         .rng(Rng::seeded(u64::from(process.number())))
         .spawner(process.spawner());
-    let store = Troubled {
+    let troubles = Troubles {
         store: world.store.clone(),
         process: process.clone(),
         ledger: world.ledger.clone(),
         stored: world.stored.clone(),
         clock: world.clock.clone(),
     };
+    let store = troubles.into_store();
     let by_key = |key: &Key| Some(key.clone());
     let (world, scenario, process) = (world.clone(), scenario.clone(), process.clone());
     let (transactional, detached) = (scenario.transactional, scenario.detached);

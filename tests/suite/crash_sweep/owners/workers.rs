@@ -15,7 +15,7 @@ use tower::layer::layer_fn;
 use tower::service_fn;
 
 use super::participants::{Failed, Persistent, Way, World};
-use super::store::{History, Troubled};
+use super::store::{History, Troubled, Troubles};
 
 pub(super) const LEASE: Duration = Duration::from_secs(10);
 /// The time by which all work ends.
@@ -129,14 +129,14 @@ fn worker(scenario: &Scenario, shared: &Shared, process: &Process) -> Worker {
         Some(retention) => config.retention(retention).patience(PATIENCE),
         None => config.keep_forever(),
     };
-    let store = Troubled {
+    let troubles = Troubles {
         store: shared.store.clone(),
         process: process.clone(),
         ledger: world.ledger.clone(),
         history: shared.history.clone(),
         clock: shared.clock.clone(),
     };
-    Executor::new(saga.build().unwrap(), store, config).unwrap()
+    Executor::new(saga.build().unwrap(), troubles.into_store(), config).unwrap()
 }
 
 /// Runs the scenario: the first worker starts the sagas, and all workers recover what they find.
