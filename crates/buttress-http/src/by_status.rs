@@ -2,10 +2,10 @@ use std::fmt;
 use std::time::Duration;
 
 use buttress::{AnyError, Classify, Clock, Outcome, ServiceErrors};
-use http::{Response, StatusCode};
+use http::StatusCode;
 
 use crate::grpc;
-use crate::head::Head;
+use crate::head::{Head, HttpResponse};
 use crate::refusal::{self, Refusal};
 
 /// A classifier that judges the health of a service by HTTP status, for circuit breakers and
@@ -46,7 +46,7 @@ use crate::refusal::{self, Refusal};
 #[derive(Clone)]
 #[must_use]
 pub struct ByStatus<C = AnyError, F = fn(StatusCode) -> bool> {
-    pub(crate) errors: C,
+    errors: C,
     failures: F,
     grpc_failures: fn(i32) -> bool,
     refusals: Outcome,
@@ -122,7 +122,7 @@ impl Default for ByStatus {
 
 impl<C, F: Fn(StatusCode) -> bool> ByStatus<C, F> {
     /// Returns the verdict on a response.
-    pub(crate) fn judge(&self, head: Head<'_>) -> Outcome {
+    fn judge(&self, head: Head<'_>) -> Outcome {
         match Refusal::among(head.extensions) {
             Some(refusal) => match refusal.judged_by(ServiceErrors) {
                 Outcome::Ignored => self.refusals,
@@ -133,27 +133,24 @@ impl<C, F: Fn(StatusCode) -> bool> ByStatus<C, F> {
             None => Outcome::Success,
         }
     }
-
-    pub(crate) fn hint(&self, head: Head<'_>) -> Option<Duration> {
-        refusal::hint(head, &self.clock)
-    }
 }
 
-impl<B, E, C, F> Classify<Response<B>, E> for ByStatus<C, F>
+impl<Res, E, C, F> Classify<Res, E> for ByStatus<C, F>
 where
-    C: Classify<Response<B>, E>,
+    Res: HttpResponse,
+    C: Classify<Res, E>,
     F: Fn(StatusCode) -> bool,
 {
-    fn classify(&self, result: &Result<Response<B>, E>) -> Outcome {
+    fn classify(&self, result: &Result<Res, E>) -> Outcome {
         match result {
-            Ok(response) => self.judge(response.into()),
+            Ok(response) => self.judge(response.head()),
             Err(_) => self.errors.classify(result),
         }
     }
 
-    fn retry_after(&self, result: &Result<Response<B>, E>) -> Option<Duration> {
+    fn retry_after(&self, result: &Result<Res, E>) -> Option<Duration> {
         match result {
-            Ok(response) => self.hint(response.into()),
+            Ok(response) => refusal::hint(response.head(), &self.clock),
             Err(_) => self.errors.retry_after(result),
         }
     }
@@ -183,6 +180,7 @@ mod tests {
     use std::convert::Infallible;
 
     use buttress::Error;
+    use http::Response;
     use http::header::RETRY_AFTER;
     use tower::BoxError;
 

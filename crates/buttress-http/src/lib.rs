@@ -150,6 +150,7 @@ mod testing;
 
 pub use by_status::ByStatus;
 pub use definite::is_definite_refusal;
+pub use head::HttpResponse;
 pub use http_ext::{AnswersForResponses, HttpLayerExt};
 pub use idempotency_key::{IdempotencyKeyLayer, SetIdempotencyKeyLayer};
 pub use problem::FromProblem;

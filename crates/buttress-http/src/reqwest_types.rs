@@ -1,15 +1,9 @@
-//! The classifiers and the copies for a `reqwest::Client`, which has its own request and response
-//! types.
-
-use std::time::Duration;
+//! The copies of requests for a `reqwest::Client`, which has its own request and response types.
 
 use buttress::retry::CloneRequest;
-use buttress::{Classify, Outcome};
-use http::StatusCode;
-use reqwest::{Request, Response};
+use reqwest::Request;
 
 use crate::repeat::{IdempotentRequests, is_repeatable};
-use crate::{ByStatus, RetryableStatus};
 
 /// A request whose body is a stream cannot be copied, so it gets one attempt.
 impl CloneRequest<Request> for IdempotentRequests {
@@ -18,54 +12,17 @@ impl CloneRequest<Request> for IdempotentRequests {
     }
 }
 
-impl<E, C, F> Classify<Response, E> for ByStatus<C, F>
-where
-    C: Classify<Response, E>,
-    F: Fn(StatusCode) -> bool,
-{
-    fn classify(&self, result: &Result<Response, E>) -> Outcome {
-        match result {
-            Ok(response) => self.judge(response.into()),
-            Err(_) => self.errors.classify(result),
-        }
-    }
-
-    fn retry_after(&self, result: &Result<Response, E>) -> Option<Duration> {
-        match result {
-            Ok(response) => self.hint(response.into()),
-            Err(_) => self.errors.retry_after(result),
-        }
-    }
-}
-
-impl<E, C, F> Classify<Response, E> for RetryableStatus<C, F>
-where
-    C: Classify<Response, E>,
-    F: Fn(StatusCode) -> bool,
-{
-    fn classify(&self, result: &Result<Response, E>) -> Outcome {
-        match result {
-            Ok(response) => self.judge(response.into()),
-            Err(_) => self.errors.classify(result),
-        }
-    }
-
-    fn retry_after(&self, result: &Result<Response, E>) -> Option<Duration> {
-        match result {
-            Ok(response) => self.hint(response.into()),
-            Err(_) => self.errors.retry_after(result),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::time::Duration;
 
+    use buttress::{Classify, Outcome};
     use http::header::{CONTENT_TYPE, RETRY_AFTER};
-    use reqwest::{Body, Method};
+    use reqwest::{Body, Method, Response};
 
     use super::*;
+    use crate::{ByStatus, RetryableStatus};
 
     fn answer(response: http::response::Builder) -> Result<Response, Infallible> {
         Ok(response.body(String::new()).unwrap().into())

@@ -55,7 +55,7 @@
 //! | many runs | [`sweep`], [`Interval`], [`compare`] |
 //! | repeating a run exactly | [`check_determinism`], [`explore`], [`Outcome::trace_hash`] |
 //! | tasks without a scenario | [`Executor`], [`tokio_engine`] |
-//! | tests of stores and orchestrators | [`crash`], [`scripted`], [`conformance`] |
+//! | tests of stores and orchestrators | [`crash`], [`hooked`], [`scripted`], [`conformance`] |
 //! | gateway, idempotency, outbox, saga, sidecar | [`guide::microservices`] |
 //!
 //! # Requirements on a stack

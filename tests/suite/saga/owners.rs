@@ -46,6 +46,14 @@ fn two_steps(world: &World, on_crash: OnCrash) -> buttress_durable::saga::Builde
     saga
 }
 
+fn three_steps(world: &World) -> buttress_durable::saga::Builder<u32> {
+    let mut saga = two_steps(world, OnCrash::RunAgain);
+    saga.step("c")
+        .action((), world.service("c", &[Answer(3)], Duration::ZERO), |input: &u32, ()| *input)
+        .add();
+    saga
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_saga_goes_on_elsewhere_when_the_lease_has_run_out() {
     let (world, process) = (World::new(), Process::default());
@@ -98,10 +106,7 @@ async fn an_old_owner_that_wakes_up_is_fenced_before_its_next_step() {
     // The heartbeat of the first worker ends, and its saga continues in the long step b.
     let world = World::new();
     let store = MemoryStore::new(Clock::default());
-    let mut saga = two_steps(&world, OnCrash::RunAgain);
-    saga.step("c")
-        .action((), world.service("c", &[Answer(3)], Duration::ZERO), |input: &u32, ()| *input)
-        .add();
+    let saga = three_steps(&world);
     let heartbeat = Process::default();
     let killed = heartbeat.clone();
     // The first task that an executor spawns is its heartbeat.
@@ -172,10 +177,7 @@ async fn dropping_what_waits_for_it_does_not_stop_a_saga() {
 async fn a_shut_down_lets_what_runs_end_and_others_go_on_at_once() {
     let world = World::new();
     let store = MemoryStore::new(Clock::default());
-    let mut saga = two_steps(&world, OnCrash::RunAgain);
-    saga.step("c")
-        .action((), world.service("c", &[Answer(3)], Duration::ZERO), |input: &u32, ()| *input)
-        .add();
+    let saga = three_steps(&world);
     let first = on(&store, saga, config());
     let execution = first.start(7).await.unwrap();
     tokio::time::advance(ms(100)).await;

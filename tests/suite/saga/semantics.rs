@@ -207,14 +207,25 @@ async fn a_retryable_step_is_run_until_it_is_done() {
     assert_eq!(world.times()[4].0, 300);
 }
 
+/// Adds a step that takes `time` and can be undone.
+fn slow_step(
+    saga: &mut buttress_durable::saga::Builder<u32>,
+    world: &World,
+    name: &'static str,
+    time: Duration,
+) {
+    let undo: &'static str = Box::leak(format!("undo {name}").into_boxed_str());
+    saga.step(name)
+        .action((), world.service(name, &[Answer(2)], time), |input: &u32, ()| *input)
+        .undo((), world.service(undo, &[Answer(0)], Duration::ZERO), |_, (), output| output)
+        .add();
+}
+
 #[tokio::test(start_paused = true)]
 async fn cancel_unwinds_when_what_runs_has_ended() {
     let world = World::new();
     let mut saga = sequence(&world, &[("a", &[Answer(1)])]);
-    saga.step("b")
-        .action((), world.service("b", &[Answer(2)], ms(500)), |input: &u32, ()| *input)
-        .undo((), world.service("undo b", &[Answer(0)], Duration::ZERO), |_, (), output| output)
-        .add();
+    slow_step(&mut saga, &world, "b", ms(500));
     saga.step("c")
         .action((), world.service("c", &[Answer(2)], Duration::ZERO), |input: &u32, ()| *input)
         .add();
@@ -247,10 +258,7 @@ async fn past_the_pivot_a_cancelled_saga_goes_through() {
 async fn at_its_deadline_a_saga_cuts_what_can_be_undone() {
     let world = World::new();
     let mut saga = sequence(&world, &[("a", &[Answer(1)])]);
-    saga.step("b")
-        .action((), world.service("b", &[Answer(2)], ms(5000)), |input: &u32, ()| *input)
-        .undo((), world.service("undo b", &[Answer(0)], Duration::ZERO), |_, (), output| output)
-        .add();
+    slow_step(&mut saga, &world, "b", ms(5000));
     let sagas = buttress_durable::saga::Executor::in_memory(
         saga.build().unwrap(),
         config().deadline(ms(700)),

@@ -2,7 +2,8 @@
 //! crashes.
 //!
 //! A *boundary* is a place where a change becomes durable, or has just become durable. Code under
-//! test (usually a wrapper around a store) names its boundaries through [`CrashPoints`].
+//! test names its boundaries through [`CrashPoints`]. It is usually the hook of a
+//! [`Hooked`](crate::hooked::Hooked) store.
 //! [`at_every_boundary`] runs a scenario once to count them. It then runs it once per boundary: it
 //! crashes there, restarts with the remaining data, and checks.
 //!

@@ -16,9 +16,10 @@ use crate::ended::polled_after_completion;
 /// One of several processes that share a store, with the troubles that a [`Schedule`] has for it.
 /// Cheap to clone; clones are the same process.
 ///
-/// A wrapper around the store passes each operation through [`operation`](Self::operation). Start
-/// the tasks of the process through [`spawner`](Self::spawner), and use [`clock`](Self::clock) as
-/// its clock. The tasks then freeze together and end together.
+/// The hook of a [`Hooked`](crate::hooked::Hooked) store passes each operation through
+/// [`operation`](Self::operation). Start the tasks of the process through
+/// [`spawner`](Self::spawner), and use [`clock`](Self::clock) as its clock. The tasks then freeze
+/// together and end together.
 #[derive(Clone)]
 pub struct Process {
     shared: Arc<Shared>,
