@@ -119,9 +119,9 @@ async fn a_purge_that_is_never_answered_is_asked_again() {
 #[tokio::test(start_paused = true)]
 async fn purges_grow_while_full_ones_come_back_however_long_each_takes() {
     let world = World::new();
-    let store = Faulty::over(&world.store);
+    let store = Faults::over(&world.store);
     let second = Duration::from_secs(1);
-    store.late("purge", second);
+    store.hook().late("purge", second);
     world.write(&(1..=310).map(|n| (n, "a")).collect::<Vec<_>>()).await;
     let _relay = relay(&world, &store, config().keep_delivered(10 * second, 10));
     pass(10 * second).await;
