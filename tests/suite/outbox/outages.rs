@@ -121,7 +121,7 @@ async fn purges_grow_while_full_ones_come_back_however_long_each_takes() {
     let world = World::new();
     let store = Faults::over(&world.store);
     let second = Duration::from_secs(1);
-    store.hook().late("purge", second);
+    store.hook().late("purge_delivered", second);
     world.write(&(1..=310).map(|n| (n, "a")).collect::<Vec<_>>()).await;
     let _relay = relay(&world, &store, config().keep_delivered(10 * second, 10));
     pass(10 * second).await;
