@@ -226,10 +226,12 @@ enum After {
 }
 
 /// Every public future of the crates.
-const FUTURES: [(&str, After); 34] = [
+const FUTURES: [(&str, After); 36] = [
     ("buttress-durable/saga/run/call.rs LeafFuture", After::Inner),
     ("buttress-durable/saga/run/execution.rs Execution", After::Name),
     ("buttress-http/context/server.rs ServerContextFuture", After::Name),
+    ("buttress-http/grpc/by_content_type.rs ByContentTypeFuture", After::Inner),
+    ("buttress-http/grpc/deadline.rs DeadlineFuture", After::Name),
     ("buttress-http/idempotency_key/future.rs ResponseFuture", After::Name),
     ("buttress-http/idempotency_key/service.rs BareFuture", After::Inner),
     ("buttress-http/idempotency_key/tape.rs Recording", After::Name),

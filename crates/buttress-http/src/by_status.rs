@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use buttress::{AnyError, Classify, Clock, Outcome, ServiceErrors};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::grpc;
 use crate::head::{Head, HttpResponse};
@@ -20,16 +20,16 @@ use crate::refusal::{self, Refusal};
 ///   your own limiter. To count it as a failure, use `.failures(|status| ..)`.
 /// - gRPC answers 200 and puts the outcome into `grpc-status`. UNKNOWN (2), DEADLINE_EXCEEDED (4),
 ///   INTERNAL (13), UNAVAILABLE (14) and DATA_LOSS (15) are failures: they correspond to 500, 503
-///   and 504. RESOURCE_EXHAUSTED (8) and UNIMPLEMENTED (12) are successes, as 429 and 501 are. All
-///   other codes are caused by the caller.
+///   and 504. RESOURCE_EXHAUSTED (8) and UNIMPLEMENTED (12) are successes, as 429 and 501 are. ABORTED
+///   (10) is a conflict of two callers, and all other codes are caused by one caller.
 /// - A second classifier, `C`, judges errors.
 ///
 /// The classifier sees a `grpc-status` in the header of a response whose `content-type` begins with
 /// `application/grpc`. Most failures of unary calls have it there, because they carry no message.
 /// In trailers after a body the status comes after the call has ended for every layer, so the
-/// classifier does not see it.
+/// classifier does not see it. [`judge_trailers`](Self::judge_trailers) judges it for code that reads the body.
 ///
-/// Its hint is the hint of the refusal, or the `Retry-After` of the response. A breaker can use it
+/// Its hint is the hint of the refusal, the pushback of gRPC, or the `Retry-After` of the response. A breaker can use it
 /// as its open time.
 ///
 /// ```
@@ -117,6 +117,25 @@ impl<C, F> ByStatus<C, F> {
 impl Default for ByStatus {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl<C, F> ByStatus<C, F> {
+    /// Returns the verdict on the trailers of a gRPC response, for code that reads the body to its end. The head of the
+    /// response had no code ([`ends_in_trailers`](crate::grpc::ends_in_trailers)). Trailers without a code are UNKNOWN
+    /// (2), as in gRPC clients.
+    ///
+    /// ```
+    /// use buttress::Outcome;
+    /// use buttress_http::ByStatus;
+    /// use http::{HeaderMap, HeaderValue};
+    /// let mut trailers = HeaderMap::new();
+    /// trailers.insert("grpc-status", HeaderValue::from_static("13"));
+    /// assert_eq!(ByStatus::new().judge_trailers(&trailers), Outcome::Failure);
+    /// ```
+    pub fn judge_trailers(&self, trailers: &HeaderMap) -> Outcome {
+        let failed = (self.grpc_failures)(grpc::code_in_trailers(trailers));
+        if failed { Outcome::Failure } else { Outcome::Success }
     }
 }
 

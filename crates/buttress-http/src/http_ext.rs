@@ -82,7 +82,7 @@ pub trait HttpLayerExt: sealed::Layer {
     fn http(self) -> Self::Http;
 }
 
-mod sealed {
+pub(crate) mod sealed {
     use super::*;
 
     pub trait Layer {}

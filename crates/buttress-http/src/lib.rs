@@ -3,6 +3,9 @@
 //! | task | type |
 //! |---|---|
 //! | set the choices for HTTP on a layer | [`HttpLayerExt`]: `.http()` |
+//! | set the choices for gRPC on a layer | [`grpc::GrpcLayerExt`]: `.grpc()` |
+//! | give a gRPC call one deadline for all of its attempts | [`grpc::DeadlineLayer`] |
+//! | serve HTTP and gRPC by one router | [`grpc::ByContentTypeLayer`] |
 //! | answer refusals as responses: 401, 403, 429, 503, 504, `Retry-After`, a problem document | [`Respond`] |
 //! | distinguish a refusal from an answer of the service | [`Refusal`] |
 //! | judge a response by status, for a breaker or a fallback | [`ByStatus`] |
@@ -33,9 +36,8 @@
 //!   `.map_request(|request: Request<_>| request.map(Body::new))` further in than the retry.
 //!
 //! A gRPC call that failed is `200 OK` with a `grpc-status`. [`ByStatus`] and [`RetryableStatus`]
-//! see the status in a header, and not in trailers after a body. In front of a tonic service,
-//! answer refusals with
-//! `Respond::with(|error| Status::unavailable(error.to_string()).into_http())`.
+//! see the status in a header, and not in trailers after a body. In front of a tonic service or
+//! client, give the layers `.grpc()`: see [`grpc`].
 //!
 //! This crate does not access the network.
 //!
@@ -128,7 +130,7 @@ pub mod client_key;
 pub mod context;
 mod definite;
 mod ended;
-mod grpc;
+pub mod grpc;
 pub mod guide;
 mod head;
 mod http_ext;

@@ -4,14 +4,15 @@ use buttress::{Classify, Clock, Error, Outcome};
 use http::header::RETRY_AFTER;
 use http::{Extensions, Response};
 
+use crate::grpc::Pushback;
 use crate::head::Head;
 use crate::retry_after;
 
 /// A mark on a response that a buttress layer made. A response without the mark is from the
 /// service.
 ///
-/// [`Respond`](crate::Respond) and [`RespondWith`](crate::RespondWith) put the mark into the
-/// extensions of the response. Classifiers further out look for it. The mark never leaves the
+/// [`Respond`](crate::Respond), [`RespondWith`](crate::RespondWith) and
+/// [`RespondGrpc`](crate::grpc::RespondGrpc) put the mark into the extensions of the response. Classifiers further out look for it. The mark never leaves the
 /// process.
 ///
 /// ```
@@ -50,10 +51,16 @@ impl Refusal {
     }
 }
 
-/// Returns the wait that the response asks for. A mark is exact; the field has whole seconds.
+/// Returns the wait that the response asks for. A mark is exact, the pushback of gRPC has milliseconds, and `Retry-After`
+/// has whole seconds.
 pub(crate) fn hint(head: Head<'_>, clock: &Clock) -> Option<Duration> {
     match Refusal::among(head.extensions) {
         Some(refusal) => refusal.error().retry_after(),
-        None => retry_after::parse(head.headers.get(RETRY_AFTER)?, clock),
+        None => match Pushback::of(head.headers) {
+            Pushback::After(wait) => Some(wait),
+            Pushback::Absent | Pushback::Never => {
+                retry_after::parse(head.headers.get(RETRY_AFTER)?, clock)
+            }
+        },
     }
 }

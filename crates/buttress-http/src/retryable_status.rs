@@ -1,10 +1,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use buttress::{AnyError, Classify, Clock, Outcome, RetryableErrors};
+use buttress::{AnyError, Classify, Clock, ErrorKind, Outcome, RetryableErrors};
 use http::StatusCode;
 
-use crate::grpc;
+use crate::grpc::{self, Pushback};
 use crate::head::{Head, HttpResponse};
 use crate::refusal::{self, Refusal};
 
@@ -16,14 +16,20 @@ use crate::refusal::{self, Refusal};
 /// - [`RetryableErrors`] judges the answers of buttress layers further in ([`Refusal`]). It does
 ///   not repeat the refusal of an open circuit, nor a permanent refusal. It repeats every other
 ///   refusal.
+///   It does not repeat after the deadline of the request either. It does repeat after the time limit of
+///   an attempt.
 /// - gRPC answers 200 and puts the outcome into `grpc-status`. UNAVAILABLE (14) is repeated: it
 ///   alone means that the same call may soon succeed. RESOURCE_EXHAUSTED (8) is not repeated,
-///   because it is often a daily quota or a message that is too large. DEADLINE_EXCEEDED (4) is not
-///   repeated, because the caller set that deadline. The classifier sees the code in the head of
-///   the response, as [`ByStatus`](crate::ByStatus) does, and never in trailers after a body.
+///   because it is often a daily quota or a message that is too large. DEADLINE_EXCEEDED (4) is
+///   never repeated, because the caller set that deadline. The classifier sees the code in the head of
+///   the response, as [`ByStatus`](crate::ByStatus) does, and never in trailers after a body. A
+///   response with a body is committed: gRPC does not repeat it either.
+/// - The field `grpc-retry-pushback-ms` of a gRPC response is the decision of the server (gRPC proposal A6).
+///   With a number of milliseconds the call is repeated, whatever its code is, except OK and DEADLINE_EXCEEDED.
+///   With a number that is negative or malformed, the call is not repeated.
 /// - A second classifier, `C`, judges errors.
 ///
-/// Its hint, the shortest wait, is the hint of the refusal or the `Retry-After` of the response.
+/// Its hint, the shortest wait, is the hint of the refusal, the pushback of gRPC, or the `Retry-After` of the response.
 /// Whether a request may be repeated depends on the request: see
 /// [`IdempotentRequests`](crate::IdempotentRequests). Every gRPC call is a `POST`, so it needs a
 /// [`Repeatable`](crate::Repeatable) in its extensions.
@@ -81,8 +87,8 @@ impl<C, F> RetryableStatus<C, F> {
     }
 
     /// Repeats on a gRPC code, 0 to 16, if `failures` returns `true` for it. Default: 14. The
-    /// function is called if the HTTP status is no reason to repeat. An invalid code is UNKNOWN
-    /// (2), as in gRPC clients.
+    /// function is called if neither the HTTP status nor pushback is a reason to repeat, and not for
+    /// DEADLINE_EXCEEDED (4). An invalid code is UNKNOWN (2), as in gRPC clients.
     pub fn grpc_failures(mut self, failures: fn(i32) -> bool) -> Self {
         self.grpc_failures = failures;
         self
@@ -105,11 +111,27 @@ impl<C, F: Fn(StatusCode) -> bool> RetryableStatus<C, F> {
     /// Returns the verdict on a response.
     fn judge(&self, head: Head<'_>) -> Outcome {
         match Refusal::among(head.extensions) {
+            Some(refusal) if refusal.error().kind() == ErrorKind::DeadlineExceeded => {
+                Outcome::Ignored
+            }
             Some(refusal) => refusal.judged_by(RetryableErrors),
-            None if (self.failures)(head.status) => Outcome::Failure,
-            None if grpc::code(head.headers).is_some_and(self.grpc_failures) => Outcome::Failure,
-            None => Outcome::Success,
+            None => self.judge_answer(head),
         }
+    }
+
+    /// Returns the verdict on an answer of the service.
+    fn judge_answer(&self, head: Head<'_>) -> Outcome {
+        let pushback = Pushback::of(head.headers);
+        if pushback == Pushback::Never {
+            return Outcome::Ignored;
+        }
+        let is_asked_for = |code| pushback != Pushback::Absent && code != grpc::OK;
+        let is_failure = |code| {
+            code != grpc::DEADLINE_EXCEEDED && (is_asked_for(code) || (self.grpc_failures)(code))
+        };
+        let failed =
+            (self.failures)(head.status) || grpc::code(head.headers).is_some_and(is_failure);
+        if failed { Outcome::Failure } else { Outcome::Success }
     }
 }
 

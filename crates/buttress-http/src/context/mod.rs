@@ -55,6 +55,11 @@ pub use client::{ClientContext, ClientContextLayer, Trace};
 pub use server::{ContextStats, ServerContext, ServerContextFuture, ServerContextLayer};
 pub use trust::{Decide, Trust};
 
+/// Returns the time of a valid `grpc-timeout`.
+pub(crate) fn grpc_timeout(headers: &http::HeaderMap) -> Option<std::time::Duration> {
+    headers::grpc_timeout(headers).ok()
+}
+
 /// Makes the layers that carry a context over HTTP.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

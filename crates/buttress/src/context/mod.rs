@@ -10,7 +10,7 @@ mod trace;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::JoinHandle;
 use tower::Service;
@@ -143,8 +143,15 @@ impl Context {
     /// Returns the error of a call that would begin at `now`, if the deadline has passed by then.
     #[must_use]
     pub fn expired(&self, now: Instant) -> Option<Error> {
-        let passed = self.deadline.is_some_and(|deadline| deadline <= now);
-        passed.then(|| Error::deadline_exceeded(Name::default(), Duration::ZERO))
+        self.overrun(now).filter(|_| self.deadline.is_some_and(|deadline| deadline <= now))
+    }
+
+    /// Returns the error of a call that began at `began` and was still running at the deadline. `None` without a
+    /// deadline.
+    #[must_use]
+    pub fn overrun(&self, began: Instant) -> Option<Error> {
+        let left = self.deadline?.saturating_duration_since(began);
+        Some(Error::deadline_exceeded(Name::default(), left))
     }
 
     /// Returns `true` if no part was set and there is no deadline.

@@ -46,6 +46,17 @@ fn a_scope_replaces_the_context_and_gives_the_outer_one_back() {
 }
 
 #[test]
+fn a_call_that_runs_into_the_deadline_reports_the_time_that_it_had() {
+    let (start, ms) = (origin(), Duration::from_millis);
+    let context = Context::new().with_deadline(start + ms(5));
+    assert_eq!(context.overrun(start).unwrap().time_limit(), Some(ms(5)));
+    assert_eq!(context.overrun(start + ms(6)).unwrap().time_limit(), Some(ms(0)));
+    assert_eq!(context.expired(start + ms(4)), None);
+    assert_eq!(context.expired(start + ms(5)).unwrap().time_limit(), Some(ms(0)));
+    assert_eq!(Context::new().overrun(start), None);
+}
+
+#[test]
 fn the_deadline_of_the_thread_is_that_of_its_context() {
     let at = origin();
     Context::new().with_deadline(at).sync_scope(|| {

@@ -132,6 +132,26 @@ fn what_a_kind_says_of_http_fits_what_it_says_of_the_call() {
 }
 
 #[test]
+fn the_grpc_code_of_a_kind_is_that_of_its_http_status() {
+    for kind in ErrorKind::ALL {
+        // A layer at capacity has 503, and in gRPC the code of exhausted resources.
+        let expected: &[i32] = match kind.http_status() {
+            400 => &[3],
+            401 => &[16],
+            403 => &[7],
+            404 => &[12],
+            409 => &[10],
+            422 => &[6, 9],
+            429 => &[8],
+            503 if kind.summary().contains("capacity") => &[8],
+            503 => &[14],
+            _ => &[4],
+        };
+        assert!(expected.contains(&kind.grpc_code()), "{kind}");
+    }
+}
+
+#[test]
 fn a_summary_tells_a_stranger_nothing_of_the_inside() {
     for (error, kind) in of_every_kind().zip(ErrorKind::ALL) {
         let summary = kind.summary();

@@ -1,10 +1,11 @@
 //! The outcome of a gRPC call, whose HTTP status is always 200.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Response};
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
+pub(crate) const OK: i32 = 0;
 pub(crate) const UNKNOWN: i32 = 2;
 pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
 pub(crate) const INTERNAL: i32 = 13;
@@ -18,12 +19,31 @@ const UNAUTHENTICATED: i32 = 16;
 ///
 /// An invalid code is `UNKNOWN`, as in gRPC clients.
 pub(crate) fn code(headers: &HeaderMap) -> Option<i32> {
-    if !is_grpc(headers.get(CONTENT_TYPE)?.as_bytes()) {
-        return None;
-    }
+    if has_grpc(headers) { read(headers) } else { None }
+}
+
+/// Returns the code in the trailers of a gRPC response. Trailers without a code are `UNKNOWN`, as in gRPC clients.
+pub(crate) fn code_in_trailers(trailers: &HeaderMap) -> i32 {
+    read(trailers).unwrap_or(UNKNOWN)
+}
+
+fn read(headers: &HeaderMap) -> Option<i32> {
     let text = headers.get(GRPC_STATUS)?.to_str().unwrap_or_default();
-    let code = text.parse().ok().filter(|code| (0..=UNAUTHENTICATED).contains(code));
+    let code = text.parse().ok().filter(|code| (OK..=UNAUTHENTICATED).contains(code));
     Some(code.unwrap_or(UNKNOWN))
+}
+
+/// Returns `true` if the code of a gRPC response comes in trailers, after the body: the head has none.
+///
+/// Trailers are judged by [`ByStatus::judge_trailers`](crate::ByStatus::judge_trailers).
+#[must_use]
+pub fn ends_in_trailers<B>(response: &Response<B>) -> bool {
+    has_grpc(response.headers()) && !response.headers().contains_key(GRPC_STATUS)
+}
+
+/// Whether the head of a request or response says that its body is gRPC.
+pub(super) fn has_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
 }
 
 /// Accepts `application/grpc+proto`, `application/grpc-web` and similar types too.
@@ -80,5 +100,28 @@ mod tests {
         let mut response = answer("application/grpc", b"14");
         response.remove(GRPC_STATUS);
         assert_eq!(code(&response), None);
+    }
+
+    #[test]
+    fn a_response_ends_in_trailers_if_its_head_has_no_code() {
+        let ends = |headers: HeaderMap| {
+            let mut response = Response::new(());
+            *response.headers_mut() = headers;
+            ends_in_trailers(&response)
+        };
+        let mut streaming = answer("application/grpc", b"0");
+        assert!(!ends(streaming.clone()));
+        streaming.remove(GRPC_STATUS);
+        assert!(ends(streaming.clone()));
+        streaming.remove(CONTENT_TYPE);
+        assert!(!ends(streaming));
+    }
+
+    #[test]
+    fn trailers_without_a_code_are_unknown() {
+        let mut trailers = HeaderMap::new();
+        assert_eq!(code_in_trailers(&trailers), UNKNOWN);
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("14"));
+        assert_eq!(code_in_trailers(&trailers), UNAVAILABLE);
     }
 }

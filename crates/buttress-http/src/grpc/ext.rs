@@ -1,0 +1,172 @@
+use buttress::bulkhead::{BulkheadLayer, KeyedBulkheadLayer};
+use buttress::circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer};
+use buttress::fallback::FallbackLayer;
+use buttress::rate_limit::{KeyedRateLimitLayer, RateLimitLayer, Rules};
+use buttress::retry::{ByClone, RetryLayer};
+use buttress::sidecar::SidecarLayer;
+use buttress::time_limit::TimeLimitLayer;
+use buttress::{AnyError, AsError, Outcome, RetryableErrors, ServiceErrors};
+
+use super::respond::RespondGrpc;
+use crate::context::ServerContextLayer;
+use crate::http_ext::sealed;
+use crate::{AnswersForResponses, ByStatus, IdempotentRequests, Respond, RetryableStatus};
+
+/// An extension of layers with `.grpc()`, which sets a layer's choices for gRPC, on a server and on a client. It is on
+/// every layer that still has its default rejector and classifier.
+///
+/// | layer | choices |
+/// |---|---|
+/// | bulkhead, rate limit (also keyed), time limit | [`RespondGrpc`] |
+/// | circuit breaker (also keyed) | [`RespondGrpc`] and [`ByStatus::new`] |
+/// | retry | [`RetryableStatus::new`] and [`IdempotentRequests`] |
+/// | fallback: `value`, `service`, `from_result` | [`ByStatus::new`], with refusals as failures |
+/// | sidecar | the choices of retry and circuit breaker |
+/// | [`ContextLayer::server`](crate::context::ContextLayer::server) | [`RespondGrpc`] |
+///
+/// Every layer then answers its own refusals as responses, so the error type of a client stays that of its channel. A
+/// gRPC library reads the code from the response: a refusal in front of a tonic client is a `Status` with the code of
+/// [`RespondGrpc`], and not `UNKNOWN`.
+///
+/// A gRPC request is a `POST`, so a retry repeats only requests with [`Repeatable`](crate::Repeatable) in their
+/// extensions. For streaming bodies, which tonic has, put a [`ReplayLayer`](crate::ReplayLayer) outside of the retry or
+/// sidecar.
+///
+/// Every error counts as a failure, as with [`.http()`](crate::HttpLayerExt). So give `.grpc()` to all layers of a stack.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), tower::BoxError> {
+/// use buttress::circuit_breaker::CircuitBreakerLayer;
+/// use buttress_http::grpc::GrpcLayerExt;
+/// use http::{Request, Response};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt};
+///
+/// let breaker = CircuitBreakerLayer::default();
+/// breaker.handle().force_open();
+/// let client = ServiceBuilder::new()
+///     .layer(breaker.grpc())
+///     .service_fn(async |_: Request<String>| Ok::<_, BoxError>(Response::new(String::new())));
+/// let refused = client.oneshot(Request::default()).await?;
+/// assert_eq!(refused.headers()["grpc-status"], "14");
+/// assert_eq!(refused.headers()["grpc-message"], "the service is unavailable for the moment");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Only layers of buttress implement the trait:
+///
+/// ```compile_fail
+/// struct Mine;
+/// impl buttress_http::grpc::GrpcLayerExt for Mine {
+///     type Grpc = Self;
+///     fn grpc(self) -> Self {
+///         self
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no `.grpc()`",
+    note = "`.grpc()` starts from the defaults of a layer: call it first, then `.reject(..)` or `.classify(..)`"
+)]
+pub trait GrpcLayerExt: sealed::Layer {
+    /// The type of the layer with its choices for gRPC.
+    type Grpc;
+
+    /// Sets the choices for gRPC. A later call of `.reject(..)` or `.classify(..)` replaces them.
+    #[must_use]
+    fn grpc(self) -> Self::Grpc;
+}
+
+impl sealed::Layer for ServerContextLayer {}
+
+impl GrpcLayerExt for ServerContextLayer<Respond> {
+    type Grpc = ServerContextLayer<RespondGrpc>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.reject(RespondGrpc)
+    }
+}
+
+impl<M> GrpcLayerExt for BulkheadLayer<AsError, M> {
+    type Grpc = BulkheadLayer<RespondGrpc, M>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.reject(RespondGrpc)
+    }
+}
+
+impl<W, M> GrpcLayerExt for RateLimitLayer<AsError, W, M> {
+    type Grpc = RateLimitLayer<RespondGrpc, W, M>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.reject(RespondGrpc)
+    }
+}
+
+impl<L> GrpcLayerExt for TimeLimitLayer<L, AsError> {
+    type Grpc = TimeLimitLayer<L, RespondGrpc>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.reject(RespondGrpc)
+    }
+}
+
+impl<K, X> GrpcLayerExt for KeyedBulkheadLayer<K, X, AsError> {
+    type Grpc = KeyedBulkheadLayer<K, X, RespondGrpc>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.reject(RespondGrpc)
+    }
+}
+
+impl<K, X, C, P: Rules<K>> GrpcLayerExt for KeyedRateLimitLayer<K, X, AsError, C, P> {
+    type Grpc = KeyedRateLimitLayer<K, X, RespondGrpc, C, P>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.reject(RespondGrpc)
+    }
+}
+
+impl<K, X> GrpcLayerExt for KeyedCircuitBreakerLayer<K, X, ServiceErrors, AsError> {
+    type Grpc = KeyedCircuitBreakerLayer<K, X, ByStatus, RespondGrpc>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.classify(ByStatus::new()).reject(RespondGrpc)
+    }
+}
+
+impl<M> GrpcLayerExt for CircuitBreakerLayer<ServiceErrors, AsError, M> {
+    type Grpc = CircuitBreakerLayer<ByStatus, RespondGrpc, M>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.classify(ByStatus::new()).reject(RespondGrpc)
+    }
+}
+
+impl GrpcLayerExt for RetryLayer<RetryableErrors, ByClone> {
+    type Grpc = RetryLayer<RetryableStatus, IdempotentRequests>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.classify(RetryableStatus::new()).clone_with(IdempotentRequests)
+    }
+}
+
+impl<F: AnswersForResponses> GrpcLayerExt for FallbackLayer<F, AnyError> {
+    type Grpc = FallbackLayer<F, ByStatus>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.classify(ByStatus::new().refusals(Outcome::Failure))
+    }
+}
+
+impl GrpcLayerExt for SidecarLayer<ServiceErrors, RetryableErrors, ByClone, AsError> {
+    type Grpc = SidecarLayer<ByStatus, RetryableStatus, IdempotentRequests, RespondGrpc>;
+
+    fn grpc(self) -> Self::Grpc {
+        self.classify(ByStatus::new())
+            .retry_on(RetryableStatus::new())
+            .clone_with(IdempotentRequests)
+            .reject(RespondGrpc)
+    }
+}
