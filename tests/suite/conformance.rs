@@ -1,7 +1,6 @@
 //! The conformance suites of the stores in memory, also behind boxes, hooks and shared pointers.
 
 use std::any::Any;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use buttress::{Clock, StoreError};
 use buttress_durable::outbox::{NewMessage, Write};
 use buttress_durable::{outbox, saga};
 use buttress_sim::conformance;
-use buttress_sim::hooked::{Hook, Hooked};
+use buttress_sim::hooked::{Hook, Hooked, Run};
 
 use crate::support::harness::{Begin, Under};
 
@@ -22,11 +21,7 @@ struct Through<S>(S);
 type Boxed = Hooked<outbox::BoxStore, Through<outbox::MemoryStore>>;
 
 impl<O: Send + 'static, S: Send + Sync + 'static> Hook<O> for Through<S> {
-    async fn around<T: Any + Send>(
-        &self,
-        _: O,
-        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    async fn around<T: Any + Send>(&self, _: O, run: Run<T>) -> Result<T, StoreError> {
         run.await
     }
 }

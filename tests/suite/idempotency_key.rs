@@ -1,6 +1,8 @@
 //! `Idempotency-Key` on a router of axum, over real sockets: one handler call per key, across
 //! clients, connections and routes.
 
+mod outage;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use buttress_sim::crash::{
     Ledger, Lived, Process, Schedule, Trouble, each_pair, each_seed, each_trouble,
 };
 use buttress_sim::hooked::outbox::Operation;
-use buttress_sim::hooked::{Hook, Hooked, Operation as _, answer};
+use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run, answer};
 use tower::{BoxError, service_fn};
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -60,7 +59,7 @@ impl Hook<Operation> for Troubles {
     async fn around<T: Any + Send>(
         &self,
         operation: Operation,
-        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        run: Run<T>,
     ) -> Result<T, StoreError> {
         let name = operation.name();
         match operation {

@@ -1,11 +1,10 @@
 //! Stores of a process that can crash before and after each of their operations.
 
 use std::any::Any;
-use std::future::Future;
 
 use buttress::StoreError;
 use buttress_sim::crash::CrashPoints;
-use buttress_sim::hooked::{Hook, Hooked, Operation};
+use buttress_sim::hooked::{Hook, Hooked, Operation, Run};
 
 /// Operations without a crash point: they only read, or belong to an operator.
 const QUIET: [&str; 8] = [
@@ -27,11 +26,7 @@ pub(super) type Mortal<S> = Hooked<S, Crashing>;
 pub(super) struct Crashing(pub(super) CrashPoints);
 
 impl<O: Operation> Hook<O> for Crashing {
-    async fn around<T: Any + Send>(
-        &self,
-        operation: O,
-        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    async fn around<T: Any + Send>(&self, operation: O, run: Run<T>) -> Result<T, StoreError> {
         let name = operation.name();
         if QUIET.contains(&name) { run.await } else { self.0.around(name, run).await }
     }

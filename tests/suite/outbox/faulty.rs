@@ -2,14 +2,13 @@
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::{Clock, StoreError, StoreErrorKind};
 use buttress_durable::outbox::{BoxStore, MemoryStore, MessageId};
 use buttress_sim::hooked::outbox::Operation;
-use buttress_sim::hooked::{Hook, Hooked, Operation as _};
+use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run};
 
 /// A store with faults. It is boxed, so that relays run over a boxed store.
 pub(super) type Faulty = Hooked<BoxStore, Faults>;
@@ -101,7 +100,7 @@ impl Hook<Operation> for Faults {
     async fn around<T: Any + Send>(
         &self,
         operation: Operation,
-        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        run: Run<T>,
     ) -> Result<T, StoreError> {
         let name = operation.name();
         let ids = match operation {

@@ -7,23 +7,18 @@
 //!
 //! ```
 //! use std::any::Any;
-//! use std::future::Future;
 //! use std::time::Duration;
 //!
 //! use buttress::StoreError;
 //! use buttress_durable::saga::{MemoryStore, SagaId, Store, WorkerId};
-//! use buttress_sim::hooked::{Hook, Hooked, Operation};
+//! use buttress_sim::hooked::{Hook, Hooked, Operation, Run};
 //!
 //! /// The leases of workers cannot be renewed.
 //! #[derive(Clone)]
 //! struct NoRenewals;
 //!
 //! impl<O: Operation> Hook<O> for NoRenewals {
-//!     async fn around<T: Any + Send>(
-//!         &self,
-//!         operation: O,
-//!         run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-//!     ) -> Result<T, StoreError> {
+//!     async fn around<T: Any + Send>(&self, operation: O, run: Run<T>) -> Result<T, StoreError> {
 //!         match operation.name() {
 //!             "renew_worker" => Err(StoreError::transient("unavailable")),
 //!             _ => run.await,
@@ -42,6 +37,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::pin::Pin;
 
 use buttress::StoreError;
 
@@ -55,19 +51,21 @@ pub trait Operation: Send + 'static {
     fn name(&self) -> &'static str;
 }
 
+/// The future that runs an operation on the store. It owns everything that it needs, so a hook can
+/// move it to a task that outlives the caller.
+pub type Run<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
 /// Gets the operations `O` of a [`Hooked`] store.
 pub trait Hook<O>: Send + Sync + 'static {
-    /// Answers `operation`. `run` runs it on the store.
-    ///
-    /// `run` owns everything that it needs, so the hook can move it to a task that outlives the
-    /// caller. The hook can read the answer through [`answer`].
+    /// Answers `operation`. `run` runs it on the store. The hook can read the answer of `run`
+    /// through [`answer`].
     ///
     /// # Errors
     /// The errors of `run`, and the errors that the hook makes up.
     fn around<T: Any + Send>(
         &self,
         operation: O,
-        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        run: Run<T>,
     ) -> impl Future<Output = Result<T, StoreError>> + Send;
 }
 
@@ -125,6 +123,6 @@ impl<S: Clone, H> Hooked<S, H> {
         T: Any + Send,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        self.hook.around(operation, run(self.store.clone()))
+        self.hook.around(operation, Box::pin(run(self.store.clone())))
     }
 }

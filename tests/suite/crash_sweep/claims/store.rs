@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Key, MemoryStore, Memo
 use buttress::{Clock, StoreError};
 use buttress_sim::crash::{Ledger, Process};
 use buttress_sim::hooked::idempotency::Operation;
-use buttress_sim::hooked::{Hook, Hooked, Operation as _, answer};
+use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run, answer};
 
 /// A result that the store has kept.
 #[derive(Clone, Copy)]
@@ -111,7 +110,7 @@ impl Hook<Operation<u32>> for Troubles {
     async fn around<T: Any + Send>(
         &self,
         operation: Operation<u32>,
-        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        run: Run<T>,
     ) -> Result<T, StoreError> {
         let (name, own) = (operation.name(), self.clone());
         match operation {

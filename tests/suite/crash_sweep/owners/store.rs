@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use buttress::{Clock, InMemoryValue, StoreError};
 use buttress_durable::saga::{MemoryStore, Record, SagaId, Status, Store, TakenOver};
 use buttress_sim::crash::{Ledger, Process};
 use buttress_sim::hooked::saga::Operation;
-use buttress_sim::hooked::{Hook, Hooked, Operation as _, answer};
+use buttress_sim::hooked::{Hook, Hooked, Operation as _, Run, answer};
 
 /// Where each saga stood last, and since when. A purge removes the log, not this.
 #[derive(Clone, Default)]
@@ -56,7 +55,7 @@ impl Troubles {
     async fn watch<T: Any + Send>(
         &self,
         operation: Operation<InMemoryValue>,
-        run: impl Future<Output = Result<T, StoreError>> + Send,
+        run: Run<T>,
     ) -> Result<T, StoreError> {
         match operation {
             Operation::Create { saga } => self.watch_create(saga.id, run).await,
@@ -87,11 +86,7 @@ impl Troubles {
         taken.iter().for_each(|record| self.ledger.owned(record.id, self.process.number()));
     }
 
-    async fn watch_create<T>(
-        &self,
-        id: SagaId,
-        create: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    async fn watch_create<T>(&self, id: SagaId, create: Run<T>) -> Result<T, StoreError> {
         let known = self.store.load(id).await?.is_some();
         let created = create.await?;
         if !known {
@@ -105,11 +100,7 @@ impl Troubles {
 
     /// Runs a purge of sagas that ended `age` ago. A saga that it removes must have ended, that
     /// long ago.
-    async fn watch_purge<T>(
-        &self,
-        age: Duration,
-        purge: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    async fn watch_purge<T>(&self, age: Duration, purge: Run<T>) -> Result<T, StoreError> {
         let known: Vec<_> = {
             let fates = self.history.fates.lock().unwrap();
             fates.iter().map(|(id, fate)| (*id, *fate)).collect()
@@ -135,7 +126,7 @@ impl Hook<Operation<InMemoryValue>> for Troubles {
     async fn around<T: Any + Send>(
         &self,
         operation: Operation<InMemoryValue>,
-        run: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        run: Run<T>,
     ) -> Result<T, StoreError> {
         let (name, own) = (operation.name(), self.clone());
         self.process.operation(name, async move { own.watch(operation, run).await }).await

@@ -1,12 +1,9 @@
 //! Keys: the requests that the layer protects, and those that it refuses.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use buttress::idempotency::{
-    ClaimId, Claimed, Config, Fingerprint, Key, MemoryStore, Store, StoreFailure,
-};
-use buttress::{ErrorKind, StoreError};
+use buttress::ErrorKind;
+use buttress::idempotency::MemoryStore;
 
 use super::*;
 use crate::Refusal;
@@ -260,89 +257,6 @@ async fn a_stored_response_is_there_for_its_lifetime_to_the_instant() {
     assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", true));
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(send(&layer, &inner, post("a", "8")).await.brief(), (200, "call 2", false));
-}
-
-/// A store that can be made unavailable.
-#[derive(Default)]
-struct Away {
-    store: MemoryStore<StoredResponse>,
-    away: Arc<AtomicBool>,
-}
-
-impl Away {
-    fn check(&self) -> Result<&MemoryStore<StoredResponse>, StoreError> {
-        match self.away.load(Ordering::SeqCst) {
-            true => Err(StoreError::transient("away")),
-            false => Ok(&self.store),
-        }
-    }
-}
-
-impl Store<StoredResponse> for Away {
-    async fn claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<StoredResponse>, StoreError> {
-        self.check()?.claim(key, claim, fingerprint, lease).await
-    }
-
-    async fn renew_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        self.check()?.renew_claim(key, claim, lease).await
-    }
-
-    async fn complete(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: StoredResponse,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.check()?.complete(key, claim, value, lifetime).await
-    }
-
-    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        self.check()?.release_claim(key, claim).await
-    }
-
-    async fn outcome(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-    ) -> Result<Option<StoredResponse>, StoreError> {
-        self.check()?.outcome(key, claim).await
-    }
-
-    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
-        self.check()?.sweep_expired(limit).await
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_that_is_away_is_answered_503_or_passed_by() {
-    let over = |config: Config, store: Away| IdempotencyKeyLayer::unscoped(config, store).unwrap();
-    let (store, inner) = (Away::default(), Inner::counting(200));
-    let away = store.away.clone();
-    let layer = over(IdempotencyKeyLayer::config(), store);
-    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", false));
-    away.store(true, Ordering::SeqCst);
-    let got = send(&layer, &inner, post("a", "7")).await;
-    got.is_problem(503, "store-unavailable");
-    assert_eq!(got.headers["retry-after"], "1");
-    away.store(false, Ordering::SeqCst);
-    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 1", true));
-
-    let store = Away { away: Arc::new(true.into()), ..Away::default() };
-    let layer = over(IdempotencyKeyLayer::config().store_failure(StoreFailure::Open), store);
-    assert_eq!(send(&layer, &inner, post("a", "7")).await.brief(), (200, "call 2", false));
-    assert_eq!(layer.handle().stats().unprotected, 1);
 }
 
 #[tokio::test(start_paused = true)]
