@@ -12,7 +12,7 @@ use sources::{File, Path, read_all};
 const PATTERNS: [&str; 7] =
     ["bulkhead", "circuit_breaker", "fallback", "idempotency", "rate_limit", "retry", "time_limit"];
 /// Composites and orchestrators.
-const COMPOSITES: [&str; 5] = ["gateway", "outbox", "registry", "saga", "sidecar"];
+const COMPOSITES: [&str; 6] = ["gateway", "health", "outbox", "registry", "saga", "sidecar"];
 /// The table of contents.
 const ABOVE_ALL: [&str; 1] = ["lib"];
 /// Functions that only `clock.rs` may call.
@@ -30,7 +30,7 @@ const TIME: [&str; 8] = [
 /// The levels of the files of each folder, the lowest first. A file may import its own level and those below.
 /// Where two files share a level, they import each other, or neither imports the other. The files of a folder
 /// inside of these folders have the level of that folder.
-const LEVELS: [(&str, &str); 17] = [
+const LEVELS: [(&str, &str); 18] = [
     (
         "vocabulary",
         "clock codec cost duration_text id instrument invalid_config mode name rng setters spawn store_error
@@ -72,12 +72,16 @@ const LEVELS: [(&str, &str); 17] = [
         "attempt config handle optional < admitting future gate judge < service < layer < reading < mod",
     ),
     ("gateway", "backends future handle observer route < service < reading < mod"),
+    (
+        "health",
+        "config finding report < state < check < shared < run < handle < reading watched < mod",
+    ),
     ("registry", "document < instances mod"),
     ("telemetry", "durations sampler < mod"),
     ("context", "correlation priority trace < carried current mod scoped"),
     (
         "outbox",
-        "config message stats < inbox store < boxed counted_inbox memory monitor state writer < deliver
+        "config message stats < inbox store < backlog_check boxed counted_inbox memory monitor state writer < deliver
          < reading relay running < mod",
     ),
     (

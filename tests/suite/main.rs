@@ -22,6 +22,7 @@ mod crash_sweep;
 mod events;
 mod fallback;
 mod gateway;
+mod health;
 mod idempotency;
 mod idempotency_key;
 mod in_tasks;

@@ -21,6 +21,7 @@
 //! | build an axum service with limits per client and per plan | [`guide::service`] |
 //! | build a stack around hyper-util's client or reqwest | [`guide::clients`] |
 //! | build a stack around a tonic client or server | [`guide::tonic`] |
+//! | answer the probes of a platform | [`health_service`], [`health_details_service`] |
 //! | show live circuits and limits to operators, and let them act | the module `status`, with feature `status` |
 //! | read or write `Retry-After` yourself | [`retry_after`] |
 //!
@@ -133,8 +134,10 @@ mod ended;
 pub mod grpc;
 pub mod guide;
 mod head;
+pub mod health;
 mod http_ext;
 pub mod idempotency_key;
+mod json;
 mod problem;
 mod rate_limit_fields;
 mod refusal;
@@ -153,6 +156,7 @@ mod testing;
 pub use by_status::ByStatus;
 pub use definite::is_definite_refusal;
 pub use head::HttpResponse;
+pub use health::{HealthDetailsService, HealthService, health_details_service, health_service};
 pub use http_ext::{AnswersForResponses, HttpLayerExt};
 pub use idempotency_key::{IdempotencyKeyLayer, SetIdempotencyKeyLayer};
 pub use problem::FromProblem;

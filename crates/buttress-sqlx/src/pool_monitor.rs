@@ -1,10 +1,11 @@
-//! [`PoolMonitor`]: reports the connections of a pool to a sampler.
+//! [`PoolMonitor`]: reports the connections of a pool to a sampler, and pings its database.
 
 use std::fmt;
 
 use buttress::Name;
+use buttress::health::{Finding, Watch};
 use buttress::telemetry::{Instrument, Reading, Source, Unit};
-use sqlx::{Database, Pool};
+use sqlx::{Connection, Database, Pool};
 
 static CONNECTIONS: Instrument = Instrument::gauge(
     "buttress.pool.connections",
@@ -27,6 +28,10 @@ pub static INSTRUMENTS: &[&Instrument] = &[&CONNECTIONS, &LIMIT];
 ///
 /// The pool may be a store's (`PoolMonitor::new("orders", store.pool())`) or the application's. The
 /// connection of a store's writer is not in the store's pool, so the numbers do not include it.
+///
+/// It is a health check too, for [`Health::watch`](buttress::health::Health::watch): it takes a
+/// connection of the pool and pings the database. It is DOWN if the ping fails. It is DOWN with the text
+/// `timeout` if no connection becomes free within the limit of the check.
 pub struct PoolMonitor<DB: Database> {
     layer: Name,
     pool: Pool<DB>,
@@ -48,6 +53,13 @@ impl<DB: Database> Source for PoolMonitor<DB> {
         reading.add_count(&CONNECTIONS, [layer, "idle"], idle.min(open));
         let limit = f64::from(self.pool.options().get_max_connections());
         reading.add(&LIMIT, [layer], limit);
+    }
+}
+
+impl<DB: Database> Watch for PoolMonitor<DB> {
+    async fn look(&self) -> Finding {
+        let ping = async { self.pool.acquire().await?.ping().await };
+        ping.await.into()
     }
 }
 

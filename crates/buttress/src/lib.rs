@@ -50,6 +50,8 @@
 //! [`buttress-durable`](https://docs.rs/buttress-durable). Their work survives the process that
 //! started it.
 //!
+//! [`health`] runs the checks of a service and answers probes from their last results.
+//!
 //! [`context`] carries correlation, trace and deadline of a request to the layers and calls below it.
 //!
 //! Every module page says when to use the pattern, how the pattern decides, and which defaults it
@@ -92,6 +94,7 @@ pub mod context;
 pub mod fallback;
 pub mod gateway;
 pub mod guide;
+pub mod health;
 pub mod idempotency;
 pub mod rate_limit;
 #[cfg(feature = "serde")]

@@ -37,8 +37,11 @@ fn values(label: &str) -> Option<BTreeSet<&'static str>> {
     let circuits = || buttress::CircuitState::ALL.iter().map(|state| state.as_str());
     let kinds = buttress::ErrorKind::ALL.iter().map(|kind| kind.as_str());
     Some(match label {
-        // The states of a circuit, and of the connections of a pool.
-        "state" => circuits().chain(["used", "idle"]).collect(),
+        // The states of a circuit, of a health check, and of the connections of a pool.
+        "state" => {
+            let health = buttress::health::Status::ALL.iter().map(|status| status.label());
+            circuits().chain(health).chain(["used", "idle"]).collect()
+        }
         "to" => circuits().collect(),
         "kind" => kinds.collect(),
         "status" => ["running", "unwinding", "stuck", "completed", "compensated"].into(),

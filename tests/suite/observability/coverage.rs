@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use buttress::gateway::{Decision, Gateway, Route};
+use buttress::health::{Health, Importance};
 use buttress::idempotency::{self, IdempotencyLayer};
 use buttress::telemetry::{DurationLayer, Sampler};
 use buttress::{
@@ -38,6 +39,9 @@ fn patterns(sampler: &Sampler) {
     let config = rate_limit::Config::new();
     let keyed = rate_limit::KeyedRateLimitLayer::new(config, 9, |key: &u8| *key);
     sampler.watch(keyed.unwrap().handle());
+    let fine = async || Ok::<(), BoxError>(());
+    let health = Health::new("shop", "1").check("db", Importance::Critical, fine).unwrap();
+    sampler.watch(health);
     sampler.watch(sidecar::Config::new().name("client").build().unwrap().handle());
 }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../guide/outbox.md")]
 
+mod backlog_check;
 mod boxed;
 mod config;
 mod counted_inbox;
@@ -16,6 +17,7 @@ mod stats;
 mod store;
 mod writer;
 
+pub use backlog_check::BacklogCheck;
 pub use boxed::BoxStore;
 pub use config::{Config, HeadOfKey};
 pub use counted_inbox::CountedInbox;

@@ -49,6 +49,9 @@ instruments! {
     GATEWAY_RUNNING = Instrument::gauge("buttress.gateway.running", Unit::Count, &["layer", "route"], "Requests of a route that have not ended.");
     GATEWAY_BACKEND = Instrument::counter("buttress.gateway.backend.requests", &["layer", "route", "backend"], "Requests sent to a backend, by its number in the route.");
 
+    HEALTH_CHECK_STATE = Instrument::gauge("buttress.health.check.state", Unit::Count, &["layer", "check", "state"], "1 for the state that the health check is in, 0 for the other states.");
+    HEALTH_STATE = Instrument::gauge("buttress.health.state", Unit::Count, &["layer", "state"], "1 for the state that the service is in, 0 for the other states.");
+
     IDEMPOTENCY_REFUSED = refusals("buttress.idempotency.refused", "Calls that an idempotency layer refused.");
     IDEMPOTENCY_REPLAYED = counter("buttress.idempotency.replayed", "Calls that got the answer of an earlier call with their key.");
     IDEMPOTENCY_TAKEN_OVER = counter("buttress.idempotency.taken_over", "Calls that waited for another call and ran in its place.");

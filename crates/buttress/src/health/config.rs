@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use crate::vocabulary::clock::Clock;
+use crate::vocabulary::invalid_config::{InvalidConfig, check_duration};
+use crate::vocabulary::setters::setters;
+use crate::vocabulary::spawn::Spawner;
+
+/// Configuration of a [`Health`](super::Health): how often its checks run, and how long each may take.
+///
+/// Setters take it by value. [`Health::with`](super::Health::with) checks it.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
+#[must_use]
+pub struct Config {
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+    pub(super) interval: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+    pub(super) limit: Duration,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) clock: Clock,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) spawner: Spawner,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            limit: Duration::from_secs(5),
+            clock: Clock::default(),
+            spawner: Spawner::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Creates a configuration with the defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Sets the time from one start of a check to its next start. A result that is older than three
+        /// intervals is UNKNOWN.
+        ///
+        /// Default: 10 s, as Kubernetes asks its probes. Longer than zero, at most 365 days.
+        pub fn interval(interval: Duration);
+
+        /// Sets how long one run of a check may take. A run that takes longer is cancelled, and the
+        /// check is DOWN with the text `timeout`.
+        ///
+        /// Default: 5 s. Longer than zero, at most the interval, so that every check starts once per
+        /// interval.
+        pub fn limit(limit: Duration);
+
+        /// Sets the clock. Default: tokio's.
+        pub fn clock(clock: Clock);
+
+        /// Sets the executor of the checks. Default: `tokio::spawn`.
+        pub fn spawner(spawner: Spawner);
+    }
+
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        check_duration("interval", self.interval)?;
+        check_duration("limit", self.limit)?;
+        if self.limit > self.interval {
+            let bound = format!("at most the interval, {:?}", self.interval);
+            return Err(InvalidConfig::new("limit", format!("{:?}", self.limit), bound));
+        }
+        Ok(())
+    }
+}
