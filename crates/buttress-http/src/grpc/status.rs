@@ -5,6 +5,9 @@ use http::{HeaderMap, HeaderName, Response};
 
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
+const GRPC: &[u8] = b"application/grpc";
+const GRPC_WEB: &[u8] = b"application/grpc-web";
+
 pub(crate) const OK: i32 = 0;
 pub(crate) const UNKNOWN: i32 = 2;
 pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
@@ -35,10 +38,14 @@ fn read(headers: &HeaderMap) -> Option<i32> {
 
 /// Returns `true` if the code of a gRPC response comes in trailers, after the body: the head has none.
 ///
+/// gRPC-Web sends its trailers as data of the body, so a response with its content type returns `false`.
+///
 /// Trailers are judged by [`ByStatus::judge_trailers`](crate::ByStatus::judge_trailers).
 #[must_use]
 pub fn ends_in_trailers<B>(response: &Response<B>) -> bool {
-    has_grpc(response.headers()) && !response.headers().contains_key(GRPC_STATUS)
+    let Some(content_type) = response.headers().get(CONTENT_TYPE) else { return false };
+    let is_of = |prefix| begins_with(content_type.as_bytes(), prefix);
+    is_of(GRPC) && !is_of(GRPC_WEB) && !response.headers().contains_key(GRPC_STATUS)
 }
 
 /// Whether the head of a request or response says that its body is gRPC.
@@ -48,8 +55,11 @@ pub(super) fn has_grpc(headers: &HeaderMap) -> bool {
 
 /// Accepts `application/grpc+proto`, `application/grpc-web` and similar types too.
 pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
-    let grpc = b"application/grpc";
-    content_type.get(..grpc.len()).is_some_and(|start| start.eq_ignore_ascii_case(grpc))
+    begins_with(content_type, GRPC)
+}
+
+fn begins_with(content_type: &[u8], prefix: &[u8]) -> bool {
+    content_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 #[cfg(test)]
@@ -113,6 +123,8 @@ mod tests {
         assert!(!ends(streaming.clone()));
         streaming.remove(GRPC_STATUS);
         assert!(ends(streaming.clone()));
+        streaming.insert(CONTENT_TYPE, HeaderValue::from_static("application/gRPC-Web+proto"));
+        assert!(!ends(streaming.clone()), "its trailers are data");
         streaming.remove(CONTENT_TYPE);
         assert!(!ends(streaming));
     }
