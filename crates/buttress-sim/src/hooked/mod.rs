@@ -28,7 +28,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! # let memory = MemoryStore::<Vec<u8>>::new(buttress::Clock::default());
+//! let memory = MemoryStore::of_bytes(buttress::Clock::default());
 //! let store = Hooked::new(memory, NoRenewals);
 //! assert!(store.renew_worker(WorkerId::new(1), Duration::from_secs(10)).await.is_err());
 //! assert_eq!(store.load(SagaId::new(1)).await.unwrap(), None);
