@@ -1,7 +1,9 @@
 //! The bounds of the stores, and the errors for values beyond them.
 
 use buttress::StoreError;
+#[cfg(feature = "outbox")]
 use buttress_durable::outbox::NewMessage;
+#[cfg(feature = "saga")]
 use buttress_durable::saga::Entry;
 
 /// The most bytes of one write of a saga, or of one stored result: 16 MiB. The bound limits how
@@ -50,6 +52,7 @@ pub(crate) fn readable(text: &str) -> String {
 }
 
 /// Refuses entries that are too many or too large.
+#[cfg(feature = "saga")]
 pub(crate) fn check_entries(what: &str, entries: &[Entry<Vec<u8>>]) -> Result<(), StoreError> {
     if entries.len() > MOST_ENTRIES {
         let length = entries.len();
@@ -61,6 +64,7 @@ pub(crate) fn check_entries(what: &str, entries: &[Entry<Vec<u8>>]) -> Result<()
 }
 
 /// Returns the bytes of the entries.
+#[cfg(feature = "saga")]
 pub(crate) fn bytes_of(entries: &[Entry<Vec<u8>>]) -> usize {
     let one = |entry: &Entry<Vec<u8>>| {
         entry.payload().map_or(0, Vec::len) + entry.note().map_or(0, str::len)
@@ -69,6 +73,7 @@ pub(crate) fn bytes_of(entries: &[Entry<Vec<u8>>]) -> usize {
 }
 
 /// Refuses messages that at least one kind of store could not hold.
+#[cfg(feature = "outbox")]
 pub(crate) fn check_message(message: &NewMessage) -> Result<(), StoreError> {
     message.check().map_err(|error| StoreError::invalid(error.to_string()).with_source(error))?;
     for text in [&message.key, &message.topic] {

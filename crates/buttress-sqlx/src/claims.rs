@@ -7,7 +7,7 @@ use buttress::StoreError;
 use buttress::idempotency::{ClaimId, Claimed, Fingerprint, Key};
 
 use crate::bounds;
-use crate::queue::{Job, Op};
+use crate::queue::{Job, Op, pass_on};
 use crate::time;
 
 /// The input of a claim.
@@ -105,32 +105,7 @@ impl Op for ClaimOp {
         self.key().as_str().len() + value
     }
 
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Claim(job) => job.is_abandoned(),
-            Self::Complete(job) => job.is_abandoned(),
-            Self::Renew(job) => job.is_abandoned(),
-            Self::Release(job) => job.is_abandoned(),
-        }
-    }
-
-    fn reset(&mut self) {
-        match self {
-            Self::Claim(job) => job.reset(),
-            Self::Complete(job) => job.reset(),
-            Self::Renew(job) => job.reset(),
-            Self::Release(job) => job.reset(),
-        }
-    }
-
-    fn answer(self, committed: Result<(), &StoreError>) {
-        match self {
-            Self::Claim(job) => job.answer(committed),
-            Self::Complete(job) => job.answer(committed),
-            Self::Renew(job) => job.answer(committed),
-            Self::Release(job) => job.answer(committed),
-        }
-    }
+    pass_on!(Claim Complete Renew Release);
 }
 
 /// The claim is in flight.

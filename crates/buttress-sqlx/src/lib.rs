@@ -14,11 +14,33 @@
     doc = "- `PostgresStore`: PostgreSQL 15 or newer (feature `postgres`)."
 )]
 //!
-//! Each store is one value, cheap to clone, that implements every store trait of `buttress`. It
+//! Each store is one value, cheap to clone, that implements the store traits of its parts. It
 //! creates and migrates its tables when it is opened. All tables are named `buttress_...`.
 //!
-#![cfg_attr(feature = "sqlite", doc = "```")]
-#![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
+//! # Parts
+//!
+//! | feature | traits | crate |
+//! |---|---|---|
+//! | `saga` | `saga::Store`, `saga::Barrier` | `buttress-durable` |
+//! | `outbox` | `outbox::Store`, `outbox::Write`, `outbox::Inbox` | `buttress-durable` |
+//! | `idempotency` | `idempotency::Store`, `idempotency::CompleteIn` | `buttress` |
+//!
+//! Choose at least one database and one part; without, the crate has no store. The default is
+//! `sqlite` with all parts. A program with idempotency keys alone, on PostgreSQL, compiles no sagas
+//! and no outbox:
+//!
+//! ```toml
+//! buttress-sqlx = { version = "0.1", default-features = false, features = ["postgres", "idempotency"] }
+//! ```
+//!
+//! The tables do not depend on the features: each store creates the tables of all parts. So
+//! programs with different parts share a database. A program that leaves a part out keeps the rows
+//! of that part, and finds them when it takes the part in again.
+//!
+//! # Example
+//!
+#![cfg_attr(all(feature = "sqlite", feature = "outbox"), doc = "```")]
+#![cfg_attr(not(all(feature = "sqlite", feature = "outbox")), doc = "```ignore")]
 //! use std::time::Duration;
 //! use buttress::Rng;
 //! use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store, Write};
@@ -139,34 +161,60 @@
 // docs.rs shows the feature that an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
-// Without a database feature, the code that both stores share is unused.
-#![cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(dead_code, unused))]
+// Without a database feature, the code that both stores share is unused. With fewer parts, some of it is.
+#![cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(unused))]
+#![cfg_attr(
+    not(all(feature = "saga", feature = "outbox", feature = "idempotency")),
+    allow(dead_code)
+)]
 
+#[cfg(feature = "saga")]
 mod barrier;
 mod bounds;
+#[cfg(feature = "idempotency")]
 mod claims;
+#[cfg(any(feature = "saga", feature = "outbox"))]
 mod epoch;
 mod error;
 pub mod guide;
+#[cfg(feature = "outbox")]
 mod headers;
+#[cfg(feature = "saga")]
 mod log;
+mod number;
+#[cfg(feature = "outbox")]
+mod owners;
 mod partitions;
+#[cfg(feature = "saga")]
 mod passes;
 mod pool_monitor;
-#[cfg(feature = "postgres")]
+#[cfg(all(
+    feature = "postgres",
+    any(feature = "saga", feature = "outbox", feature = "idempotency")
+))]
 mod postgres;
+// Only where a writer has operations.
+#[cfg(any(feature = "saga", feature = "idempotency", all(feature = "sqlite", feature = "outbox")))]
 mod queue;
+#[cfg(any(feature = "saga", feature = "outbox"))]
 mod receipts;
+#[cfg(feature = "outbox")]
 mod relaying;
-#[cfg(feature = "sqlite")]
+#[cfg(all(feature = "sqlite", any(feature = "saga", feature = "outbox", feature = "idempotency")))]
 mod sqlite;
 mod time;
 
 pub use bounds::{LARGEST, LONGEST_NAME};
 pub use pool_monitor::{INSTRUMENTS, PoolMonitor};
-#[cfg(feature = "postgres")]
+#[cfg(all(
+    feature = "postgres",
+    any(feature = "saga", feature = "outbox", feature = "idempotency")
+))]
 pub use postgres::{PostgresConfig, PostgresStore};
-#[cfg(feature = "sqlite")]
+#[cfg(all(
+    feature = "sqlite",
+    any(feature = "saga", feature = "outbox", feature = "idempotency")
+))]
 pub use sqlite::{SqliteConfig, SqliteStore, SqliteTransaction, Synchronous};
 #[doc(no_inline)]
 pub use sqlx;

@@ -10,7 +10,8 @@ use buttress_durable::saga::{
 
 use crate::bounds;
 use crate::epoch;
-use crate::queue::{Job, Op};
+use crate::number::signed;
+use crate::queue::{Job, Op, pass_on};
 use crate::time;
 
 pub(crate) mod beginning;
@@ -59,29 +60,7 @@ impl Op for LogOp {
         }
     }
 
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Create(job) => job.is_abandoned(),
-            Self::Append(job) => job.is_abandoned(),
-            Self::Renew(job) => job.is_abandoned(),
-        }
-    }
-
-    fn reset(&mut self) {
-        match self {
-            Self::Create(job) => job.reset(),
-            Self::Append(job) => job.reset(),
-            Self::Renew(job) => job.reset(),
-        }
-    }
-
-    fn answer(self, committed: Result<(), &StoreError>) {
-        match self {
-            Self::Create(job) => job.answer(committed),
-            Self::Append(job) => job.answer(committed),
-            Self::Renew(job) => job.answer(committed),
-        }
-    }
+    pass_on!(Create Append Renew);
 }
 
 /// Refuses a saga that does not fit, and replaces U+0000 in its texts.
@@ -335,9 +314,4 @@ pub(crate) fn judge_create(
         return Ok(());
     }
     Err(StoreError::conflict(format!("saga {}: known with other content", saga.id)))
-}
-
-/// Returns a position, epoch or sequence as databases store it.
-pub(crate) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

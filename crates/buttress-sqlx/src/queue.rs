@@ -64,6 +64,30 @@ pub(crate) trait Op: Send + 'static {
     fn answer(self, committed: Result<(), &StoreError>);
 }
 
+/// Writes the methods of [`Op`] that an operation passes on to its job.
+macro_rules! pass_on {
+    ($($(#[$attribute:meta])* $variant:ident)+) => {
+        fn is_abandoned(&self) -> bool {
+            match self {
+                $($(#[$attribute])* Self::$variant(job) => job.is_abandoned(),)+
+            }
+        }
+
+        fn reset(&mut self) {
+            match self {
+                $($(#[$attribute])* Self::$variant(job) => job.reset(),)+
+            }
+        }
+
+        fn answer(self, committed: Result<(), &StoreError>) {
+            match self {
+                $($(#[$attribute])* Self::$variant(job) => job.answer(committed),)+
+            }
+        }
+    };
+}
+pub(crate) use pass_on;
+
 /// The queue into which callers put their operations.
 pub(crate) struct Queue<O> {
     sender: mpsc::Sender<O>,

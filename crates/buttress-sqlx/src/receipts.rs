@@ -9,9 +9,13 @@ use buttress::{Clock, InvalidConfig, StoreError};
 /// The default retention: 30 days.
 pub(crate) const KEPT: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600));
 
-/// The tables with their keys.
-pub(crate) const TABLES: [(&str, &str); 2] =
-    [("buttress_inbox", "consumer, message"), ("buttress_inbox_step", "saga, step")];
+/// The tables of the parts of this build, with their keys.
+pub(crate) const TABLES: &[(&str, &str)] = &[
+    #[cfg(feature = "outbox")]
+    ("buttress_inbox", "consumer, message"),
+    #[cfg(feature = "saga")]
+    ("buttress_inbox_step", "saga, step"),
+];
 
 /// How many receipts one transaction removes, so that other transactions do not wait long.
 const BATCH: usize = 1000;

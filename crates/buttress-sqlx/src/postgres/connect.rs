@@ -25,7 +25,9 @@ pub struct PostgresConfig {
     pub(super) connections: u32,
     pub(super) transaction_pooling: bool,
     pub(super) partitions: Option<u16>,
+    #[cfg(feature = "idempotency")]
     pub(super) results: Option<u64>,
+    #[cfg(any(feature = "saga", feature = "outbox"))]
     pub(super) keep_receipts: Option<Duration>,
     pub(super) queue: usize,
     pub(super) batch_rows: usize,
@@ -97,7 +99,9 @@ impl PostgresConfig {
             connections: 8,
             transaction_pooling: false,
             partitions: None,
+            #[cfg(feature = "idempotency")]
             results: None,
+            #[cfg(any(feature = "saga", feature = "outbox"))]
             keep_receipts: crate::receipts::KEPT,
             queue: 1024,
             batch_rows: 1024,
@@ -184,7 +188,7 @@ impl PostgresConfig {
     /// Sets the number of partitions of the outbox, which is the most relays that can share the
     /// work. Default: 16. Between 1 and 128.
     ///
-    /// The number is fixed when the tables are created.
+    /// The number is fixed when the tables are created, also by a store without the part `outbox`.
     /// [`PostgresStore::open`](super::PostgresStore::open) refuses another number.
     pub fn partitions(mut self, partitions: u16) -> Self {
         self.partitions = Some(partitions);
@@ -197,6 +201,7 @@ impl PostgresConfig {
     /// those that expire first. It never removes claims in flight. So one caller with many keys
     /// loses its own results and not those of other callers. A key whose result was removed runs
     /// **again**, so prefer short lifetimes of results to bound the database.
+    #[cfg(feature = "idempotency")]
     pub fn results(mut self, most: u64) -> Self {
         self.results = Some(most);
         self
@@ -211,6 +216,7 @@ impl PostgresConfig {
     /// that is called again after this time. Keep receipts for longer than any sender repeats. For
     /// a relay, that is [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry)
     /// plus the longest time that a dead letter waits before an operator requeues it.
+    #[cfg(any(feature = "saga", feature = "outbox"))]
     pub fn keep_receipts(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.keep_receipts = time.into();
         self
@@ -286,6 +292,7 @@ impl PostgresConfig {
             ("connections", self.connections as usize),
             ("queue", self.queue),
             ("batch-rows", self.batch_rows),
+            #[cfg(feature = "idempotency")]
             ("results", self.results.map_or(1, |most| usize::try_from(most).unwrap_or(usize::MAX))),
         ];
         for (field, value) in counts {
@@ -297,6 +304,7 @@ impl PostgresConfig {
             let bound = "between 1 and 63 bytes, without U+0000";
             return Err(InvalidConfig::new("schema", &self.schema, bound));
         }
+        #[cfg(any(feature = "saga", feature = "outbox"))]
         crate::receipts::check(self.keep_receipts)?;
         crate::partitions::check(self.partitions)
     }

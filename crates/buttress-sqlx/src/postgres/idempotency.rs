@@ -15,7 +15,7 @@ use crate::claims::{
     judge_outcome, unreadable,
 };
 use crate::error::during;
-use crate::log::signed;
+use crate::number::{changed, signed};
 use crate::time::span;
 
 mod claim;
@@ -124,7 +124,7 @@ impl PostgresStore {
         let query = query(sql).bind(self.time()).bind(signed(limit as u64));
         let done = query.execute(&mut *loan).await.map_err(during("sweeping results"))?;
         loan.finish().await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        Ok(changed(done.rows_affected()))
     }
 
     async fn count_results(&self) -> Result<i64, StoreError> {

@@ -117,9 +117,14 @@ impl Lender {
         self.begun(&self.manner.snapshot).await
     }
 
-    /// Whether sessions have the settings, so that a single statement needs no transaction.
-    pub(super) fn is_direct(&self) -> bool {
-        self.manner.begin.is_none()
+    /// Returns the database for a connection of a writer. Returns `None` if a writer must borrow
+    /// its connections: from a user's pool, or because a single statement needs a transaction.
+    #[cfg(any(feature = "saga", feature = "idempotency"))]
+    pub(super) fn direct(&self) -> Option<&PgConnectOptions> {
+        match (&self.source, &self.manner.begin) {
+            (Source::Sessions(sessions), None) => Some(&sessions.options),
+            _ => None,
+        }
     }
 
     /// Closes the idle sessions, once all lent ones have returned. A user's pool stays open.

@@ -5,30 +5,40 @@ use std::future::Future;
 use std::sync::Arc;
 
 use buttress::StoreError;
-use buttress_durable::outbox::Store as _;
 use sqlx::PgPool;
 
+#[cfg(feature = "idempotency")]
 use crate::claims::ClaimOp;
 use crate::error::too_slow;
+#[cfg(feature = "saga")]
 use crate::log::LogOp;
+#[cfg(feature = "saga")]
 use crate::passes::Passes;
-use crate::queue::{Limits, Queue};
+#[cfg(any(feature = "saga", feature = "idempotency"))]
+use crate::queue::Queue;
 use crate::time::within;
 
+#[cfg(feature = "saga")]
 mod barrier;
 mod connect;
+#[cfg(feature = "idempotency")]
 mod idempotency;
+#[cfg(feature = "outbox")]
 mod inbox;
 mod lender;
 mod loan;
+#[cfg(feature = "outbox")]
 mod outbox;
+#[cfg(any(feature = "saga", feature = "outbox"))]
 mod receipts;
 mod rows;
+#[cfg(feature = "saga")]
 mod saga;
 mod schema;
 mod session;
 mod sql;
 mod users;
+#[cfg(any(feature = "saga", feature = "idempotency"))]
 mod writer;
 
 pub use connect::PostgresConfig;
@@ -37,19 +47,26 @@ use connect::Place;
 use lender::Lender;
 use loan::Loan;
 use sql::{Sql, Statement};
+#[cfg(any(feature = "saga", feature = "idempotency"))]
 use writer::Writer;
-
-/// The most bytes of one batch of a writer, unless one operation alone is larger.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// A store of sagas, idempotency keys, outbox and inbox in one schema of PostgreSQL 15 or newer.
 ///
-/// It implements [`saga::Store`](buttress_durable::saga::Store),
-/// [`idempotency::Store`](buttress::idempotency::Store) with
-/// [`CompleteIn`](buttress::idempotency::CompleteIn),
-/// [`outbox::Store`](buttress_durable::outbox::Store) with
-/// [`Write`](buttress_durable::outbox::Write), [`Inbox`](buttress_durable::outbox::Inbox), and
-/// [`saga::Barrier`](buttress_durable::saga::Barrier).
+/// It implements the traits of the chosen parts:
+///
+#[cfg_attr(
+    feature = "saga",
+    doc = "- [`saga::Store`](buttress_durable::saga::Store) and [`saga::Barrier`](buttress_durable::saga::Barrier);"
+)]
+#[cfg_attr(
+    feature = "outbox",
+    doc = "- [`outbox::Store`](buttress_durable::outbox::Store), [`outbox::Write`](buttress_durable::outbox::Write) and [`outbox::Inbox`](buttress_durable::outbox::Inbox);"
+)]
+#[cfg_attr(
+    feature = "idempotency",
+    doc = "- [`idempotency::Store`](buttress::idempotency::Store) and [`idempotency::CompleteIn`](buttress::idempotency::CompleteIn)."
+)]
+///
 /// Cheap to clone; clones share one store. Any number of stores may use the same schema.
 ///
 /// A task writes the concurrent operations on sagas in one statement, and another task those on
@@ -72,8 +89,11 @@ struct Inner {
     /// The connections for operations of the store.
     lender: Lender,
     sql: Sql,
+    #[cfg(feature = "saga")]
     logs: Queue<LogOp>,
+    #[cfg(feature = "idempotency")]
     claims: Queue<ClaimOp>,
+    #[cfg(feature = "saga")]
     passes: Passes,
     partitions: u16,
 }
@@ -91,35 +111,34 @@ impl PostgresStore {
             StoreError::invalid(format!("opening the store: {error}")).with_source(error)
         })?;
         let limit = config.operation_timeout;
-        let (pool, lender, direct) = match config.place()? {
+        let (pool, lender) = match config.place()? {
             Place::Database(options) => {
                 let pool = users::pool(&config, (*options).clone());
-                (pool, Lender::of_sessions(&config, (*options).clone()), Some(options))
+                (pool, Lender::of_sessions(&config, *options))
             }
-            Place::Pool(pool) => (pool.clone(), Lender::of_pool(&config, pool), None),
+            Place::Pool(pool) => (pool.clone(), Lender::of_pool(&config, pool)),
         };
         let sql = Sql::new(&config.schema, config.clock.clone(), !config.transaction_pooling);
         let prepared = within(limit, schema::prepare(&lender, &sql, config.partitions)).await;
         let partitions = prepared.unwrap_or_else(|| Err(too_slow("opening the store", limit)))?;
 
-        let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
-        let direct = direct.filter(|_| lender.is_direct());
-        let writer = || Writer::new(&config, &sql, direct.as_deref(), &lender);
-        let (logs, intake) = Queue::new(config.queue, limit, limits);
-        config.spawner.spawn(writer().run(intake));
-        let (claims, intake) = Queue::new(config.queue, limit, limits);
-        config.spawner.spawn(writer().run(intake));
-        let passes = Passes::default();
-        let inner = Inner { config, pool, lender, sql, logs, claims, passes, partitions };
-        let inner = Arc::new(inner);
-        if let Some(age) = inner.config.keep_receipts {
-            let weak = Arc::downgrade(&inner);
-            inner.config.spawner.spawn(crate::receipts::keep_purging(move |limit| {
-                let store = weak.upgrade().map(|inner| Self { inner });
-                async move { Some(store?.purge_receipts(age, limit).await) }
-            }));
-        }
-        Ok(Self { inner })
+        let inner = Inner {
+            #[cfg(feature = "saga")]
+            logs: Writer::start(&config, &sql, &lender),
+            #[cfg(feature = "idempotency")]
+            claims: Writer::start(&config, &sql, &lender),
+            #[cfg(feature = "saga")]
+            passes: Passes::default(),
+            config,
+            pool,
+            lender,
+            sql,
+            partitions,
+        };
+        let store = Self { inner: Arc::new(inner) };
+        #[cfg(any(feature = "saga", feature = "outbox"))]
+        store.keep_purging_receipts();
+        Ok(store)
     }
 
     /// Opens a store on the application's own `pool`, with the defaults of

@@ -1,5 +1,6 @@
 //! The removal of old receipts, and of old records of the barrier, on PostgreSQL.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::StoreError;
@@ -7,18 +8,32 @@ use buttress::StoreError;
 use super::PostgresStore;
 use super::rows::query;
 use crate::error::during;
-use crate::log::signed;
-use crate::receipts::TABLES;
+use crate::number::{changed, signed};
+use crate::receipts::{self, TABLES};
 use crate::time::span;
 
 impl PostgresStore {
+    /// Removes old receipts and records in the background, until the store is dropped.
+    pub(super) fn keep_purging_receipts(&self) {
+        let Some(age) = self.inner.config.keep_receipts else { return };
+        let weak = Arc::downgrade(&self.inner);
+        self.inner.config.spawner.spawn(receipts::keep_purging(move |limit| {
+            let store = weak.upgrade().map(|inner| Self { inner });
+            async move { Some(store?.purge_old_receipts(age, limit).await) }
+        }));
+    }
+
     /// Removes up to `limit` receipts and records of the barrier, together, that were written at
-    /// least `age` ago.
-    pub(super) async fn purge_some_receipts(
+    /// least `age` ago. Takes up to the operation timeout.
+    pub(super) async fn purge_old_receipts(
         &self,
         age: Duration,
         limit: usize,
     ) -> Result<usize, StoreError> {
+        self.bounded("purging receipts", self.purge_unbounded(age, limit)).await
+    }
+
+    async fn purge_unbounded(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
         let what = during("purging receipts");
         let mut removed = 0;
         for (table, key) in TABLES {
@@ -44,7 +59,7 @@ impl PostgresStore {
             let purge = query(purge).bind(self.time()).bind(left).bind(span(age));
             let done = purge.execute(&mut *loan).await.map_err(what)?;
             loan.finish().await?;
-            removed += usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
+            removed += changed(done.rows_affected());
         }
         Ok(removed)
     }

@@ -13,7 +13,8 @@ use super::PostgresStore;
 use super::rows::{id, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::error::during;
-use crate::log::{LogOp, found, prepare_append, prepare_create, signed, unreadable};
+use crate::log::{LogOp, found, prepare_append, prepare_create, unreadable};
+use crate::number::signed;
 
 mod append;
 mod old;

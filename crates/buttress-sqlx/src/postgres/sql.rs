@@ -3,6 +3,7 @@
 use buttress::Clock;
 use sqlx::AssertSqlSafe;
 
+#[cfg(feature = "saga")]
 use crate::log::{ENDED, WORKING};
 use crate::time::nanos;
 
@@ -55,11 +56,11 @@ impl Sql {
 
     /// Returns the text of the statement.
     pub(super) fn render(&self, template: &str) -> String {
-        template
-            .replace("{s}", &self.prefix)
-            .replace("{now}", NOW)
-            .replace("{working}", &WORKING.to_string())
-            .replace("{ended}", &ENDED.to_string())
+        let text = template.replace("{s}", &self.prefix).replace("{now}", NOW);
+        #[cfg(feature = "saga")]
+        let text =
+            text.replace("{working}", &WORKING.to_string()).replace("{ended}", &ENDED.to_string());
+        text
     }
 
     /// Returns the first parameter of statements with `{now}`: `None` for the database's clock.

@@ -13,8 +13,11 @@ use super::lender::Lender;
 use super::session::connect;
 use super::sql::Sql;
 use crate::error::{batch_failed, too_slow};
-use crate::queue::{Batch, Intake, Op};
+use crate::queue::{Batch, Intake, Limits, Op, Queue};
 use crate::time::within;
+
+/// The most bytes of one batch of a writer, unless one operation alone is larger.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Operations that one writer writes together.
 pub(super) trait Together: Op {
@@ -79,14 +82,14 @@ impl Own {
 }
 
 impl Writer {
-    /// Creates a writer with a separate connection to `direct`, or with connections of `lender`.
-    pub(super) fn new(
+    /// Starts a writer, and returns its queue. The writer has a separate connection if `lender` has
+    /// sessions with the settings, and otherwise borrows connections.
+    pub(super) fn start<O: Together>(
         config: &PostgresConfig,
         sql: &Sql,
-        direct: Option<&PgConnectOptions>,
         lender: &Lender,
-    ) -> Self {
-        let source = match direct {
+    ) -> Queue<O> {
+        let source = match lender.direct() {
             Some(options) => {
                 let clock = Clock::default();
                 Source::Own(Box::new(Own {
@@ -100,11 +103,16 @@ impl Writer {
             }
             None => Source::Lent(lender.clone()),
         };
-        Self { source, sql: sql.clone(), operation_timeout: config.operation_timeout }
+        let operation_timeout = config.operation_timeout;
+        let writer = Self { source, sql: sql.clone(), operation_timeout };
+        let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
+        let (queue, intake) = Queue::new(config.queue, operation_timeout, limits);
+        config.spawner.spawn(writer.run(intake));
+        queue
     }
 
     /// Writes until the store is dropped.
-    pub(super) async fn run<O: Together>(mut self, mut intake: Intake<O>) {
+    async fn run<O: Together>(mut self, mut intake: Intake<O>) {
         while let Some(mut batch) = intake.begin().await {
             intake.fill(&mut batch);
             let written = self.try_to_write(&mut batch).await;

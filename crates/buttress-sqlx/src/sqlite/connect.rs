@@ -33,7 +33,9 @@ pub struct SqliteConfig {
     pub(super) operation_timeout: Duration,
     pub(super) connections: u32,
     pub(super) partitions: Option<u16>,
+    #[cfg(feature = "idempotency")]
     pub(super) results: Option<u64>,
+    #[cfg(any(feature = "saga", feature = "outbox"))]
     pub(super) keep_receipts: Option<Duration>,
     pub(super) queue: usize,
     pub(super) batch_rows: usize,
@@ -82,7 +84,9 @@ impl SqliteConfig {
             operation_timeout: Duration::from_secs(15),
             connections: 4,
             partitions: None,
+            #[cfg(feature = "idempotency")]
             results: None,
+            #[cfg(any(feature = "saga", feature = "outbox"))]
             keep_receipts: crate::receipts::KEPT,
             queue: 1024,
             batch_rows: 512,
@@ -137,7 +141,7 @@ impl SqliteConfig {
     /// Sets the number of partitions of the outbox, which is the most relays that can share the
     /// work. Default: 16. Between 1 and 128.
     ///
-    /// The number is fixed when the file is created.
+    /// The number is fixed when the file is created, also by a store without the part `outbox`.
     /// [`SqliteStore::open`](crate::SqliteStore::open) refuses another number.
     pub fn partitions(mut self, partitions: u16) -> Self {
         self.partitions = Some(partitions);
@@ -150,6 +154,7 @@ impl SqliteConfig {
     /// those that expire first. It never removes claims in flight. So one caller with many keys
     /// loses its own results and not those of other callers. A key whose result was removed runs
     /// **again**, so prefer short lifetimes of results to bound the database.
+    #[cfg(feature = "idempotency")]
     pub fn results(mut self, most: u64) -> Self {
         self.results = Some(most);
         self
@@ -164,6 +169,7 @@ impl SqliteConfig {
     /// that is called again after this time. Keep receipts for longer than any sender repeats. For
     /// a relay, that is [`Config::longest_retry`](buttress_durable::outbox::Config::longest_retry)
     /// plus the longest time that a dead letter waits before an operator requeues it.
+    #[cfg(any(feature = "saga", feature = "outbox"))]
     pub fn keep_receipts(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.keep_receipts = time.into();
         self
@@ -267,6 +273,7 @@ impl SqliteConfig {
             ("connections", self.connections as usize),
             ("queue", self.queue),
             ("batch-rows", self.batch_rows),
+            #[cfg(feature = "idempotency")]
             ("results", self.results.map_or(1, |most| usize::try_from(most).unwrap_or(usize::MAX))),
         ];
         for (field, value) in counts {
@@ -274,6 +281,7 @@ impl SqliteConfig {
                 return Err(InvalidConfig::new(field, value, "at least 1"));
             }
         }
+        #[cfg(any(feature = "saga", feature = "outbox"))]
         crate::receipts::check(self.keep_receipts)?;
         crate::partitions::check(self.partitions)
     }

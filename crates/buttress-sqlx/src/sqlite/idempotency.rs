@@ -18,7 +18,7 @@ use crate::claims::{
     Claim, ClaimOp, Complete, Release, Renew, above, check_value, judge_complete, judge_outcome,
 };
 use crate::error::during;
-use crate::log::signed;
+use crate::number::{changed, signed};
 use crate::time::{after, nanos};
 
 impl Store<Vec<u8>> for SqliteStore {
@@ -137,7 +137,7 @@ impl SqliteStore {
         let query = sqlx::query(sql).bind(self.now()).bind(signed(limit as u64));
         let done = query.execute(&mut **tx).await.map_err(during("sweeping results"))?;
         tx.commit().await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        Ok(changed(done.rows_affected()))
     }
 
     /// Removes results that have not expired: from the scopes that have the most results, those
@@ -170,7 +170,7 @@ impl SqliteStore {
         .await
         .map_err(what)?;
         tx.commit().await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        Ok(changed(done.rows_affected()))
     }
 
     async fn complete_on(

@@ -6,27 +6,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::{Clock, StoreError};
-use buttress_durable::outbox::Store as _;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::error::{at_file, too_slow};
+#[cfg(feature = "saga")]
 use crate::passes::Passes;
 use crate::queue::{Job, Limits, Queue};
 use crate::time::{nanos, within};
 
+#[cfg(feature = "saga")]
 mod barrier;
 mod begin;
 mod connect;
 mod gate;
+#[cfg(feature = "idempotency")]
 mod idempotency;
+#[cfg(feature = "outbox")]
 mod inbox;
+#[cfg(feature = "outbox")]
 mod outbox;
 mod pack;
 mod place;
+#[cfg(any(feature = "saga", feature = "outbox"))]
 mod receipts;
+#[cfg(feature = "outbox")]
 mod relaying;
 mod rows;
+#[cfg(feature = "saga")]
 mod saga;
 mod schema;
 mod values;
@@ -47,12 +54,21 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// A store of sagas, idempotency keys, outbox and inbox in one file of SQLite, or in memory.
 ///
-/// It implements [`saga::Store`](buttress_durable::saga::Store),
-/// [`idempotency::Store`](buttress::idempotency::Store) with
-/// [`CompleteIn`](buttress::idempotency::CompleteIn),
-/// [`outbox::Store`](buttress_durable::outbox::Store) with
-/// [`Write`](buttress_durable::outbox::Write), [`Inbox`](buttress_durable::outbox::Inbox), and
-/// [`saga::Barrier`](buttress_durable::saga::Barrier).
+/// It implements the traits of the chosen parts:
+///
+#[cfg_attr(
+    feature = "saga",
+    doc = "- [`saga::Store`](buttress_durable::saga::Store) and [`saga::Barrier`](buttress_durable::saga::Barrier);"
+)]
+#[cfg_attr(
+    feature = "outbox",
+    doc = "- [`outbox::Store`](buttress_durable::outbox::Store), [`outbox::Write`](buttress_durable::outbox::Write) and [`outbox::Inbox`](buttress_durable::outbox::Inbox);"
+)]
+#[cfg_attr(
+    feature = "idempotency",
+    doc = "- [`idempotency::Store`](buttress::idempotency::Store) and [`idempotency::CompleteIn`](buttress::idempotency::CompleteIn)."
+)]
+///
 /// Cheap to clone; clones share one store. Several stores, in one process or in many, may open the
 /// same file.
 ///
@@ -72,6 +88,7 @@ struct Inner {
     pool: SqlitePool,
     gate: Gate,
     queue: Queue<WriteOp>,
+    #[cfg(feature = "saga")]
     passes: Passes,
     partitions: u16,
     watch: Watch,
@@ -132,26 +149,22 @@ impl SqliteStore {
         };
         config.spawner.spawn(writer.run(intake));
         let pool = config.pool_options().connect_lazy_with(options);
-        let passes = Passes::default();
         let inner = Arc::new(Inner {
             config,
             pool,
             gate,
             queue,
-            passes,
+            #[cfg(feature = "saga")]
+            passes: Passes::default(),
             partitions,
             watch,
             _keeper: connection,
             _held: held,
         });
-        if let Some(age) = inner.config.keep_receipts {
-            let weak = Arc::downgrade(&inner);
-            inner.config.spawner.spawn(crate::receipts::keep_purging(move |limit| {
-                let store = weak.upgrade().map(|inner| Self { inner });
-                async move { Some(store?.purge_receipts(age, limit).await) }
-            }));
-        }
-        Ok(Self { inner })
+        let store = Self { inner };
+        #[cfg(any(feature = "saga", feature = "outbox"))]
+        store.keep_purging_receipts();
+        Ok(store)
     }
 
     /// Returns the store's pool, for reading. To write, use [`begin`](Self::begin).

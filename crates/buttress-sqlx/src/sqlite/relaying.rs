@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use buttress::StoreError;
 use buttress_durable::outbox::{Message, Settled};
 
-use crate::queue::{Job, Op};
+use crate::queue::{Job, Op, pass_on};
 
 /// The greatest sequence that a relay has fetched in a partition.
 pub(crate) struct Mark {
@@ -55,29 +55,7 @@ impl Op for RelayOp {
         }
     }
 
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Settle(job) => job.is_abandoned(),
-            Self::Mark(job) => job.is_abandoned(),
-            Self::Wake(job) | Self::Shorten(job) => job.is_abandoned(),
-        }
-    }
-
-    fn reset(&mut self) {
-        match self {
-            Self::Settle(job) => job.reset(),
-            Self::Mark(job) => job.reset(),
-            Self::Wake(job) | Self::Shorten(job) => job.reset(),
-        }
-    }
-
-    fn answer(self, committed: Result<(), &StoreError>) {
-        match self {
-            Self::Settle(job) => job.answer(committed),
-            Self::Mark(job) => job.answer(committed),
-            Self::Wake(job) | Self::Shorten(job) => job.answer(committed),
-        }
-    }
+    pass_on!(Settle Mark Wake Shorten);
 }
 
 /// Returns the greatest sequence fetched in each partition.

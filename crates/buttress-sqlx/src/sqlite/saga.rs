@@ -15,8 +15,9 @@ use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use crate::error::failed;
 use crate::log::{
-    ENDED, LogOp, OPEN, STUCK, WORKING, found, prepare_append, prepare_create, signed, unreadable,
+    ENDED, LogOp, OPEN, STUCK, WORKING, found, prepare_append, prepare_create, unreadable,
 };
+use crate::number::signed;
 
 mod append;
 mod old;

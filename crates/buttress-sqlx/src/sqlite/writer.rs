@@ -7,70 +7,56 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::gate::Gate;
+#[cfg(feature = "outbox")]
 use super::relaying::RelayOp;
 use super::watch::Watch;
-use super::{idempotency, outbox, saga};
+#[cfg(feature = "idempotency")]
 use crate::claims::ClaimOp;
 use crate::error::{batch_failed, too_slow};
+#[cfg(feature = "saga")]
 use crate::log::LogOp;
-use crate::queue::{Batch, Intake, Op};
+use crate::queue::{Batch, Intake, Op, pass_on};
 use crate::time::{nanos, within};
 
-/// An operation of the writer.
-pub(super) enum WriteOp {
-    Log(LogOp),
-    Claim(ClaimOp),
-    Relay(RelayOp),
+/// Defines the operations of the writer: an enum over the operations of each part.
+macro_rules! write_ops {
+    ($($(#[$attribute:meta])* $variant:ident($op:ty))+) => {
+        /// An operation of the writer.
+        pub(super) enum WriteOp {
+            $($(#[$attribute])* $variant($op),)+
+        }
+
+        impl Op for WriteOp {
+            fn subject(&self) -> u128 {
+                match self {
+                    $($(#[$attribute])* Self::$variant(op) => op.subject(),)+
+                }
+            }
+
+            fn rows(&self) -> usize {
+                match self {
+                    $($(#[$attribute])* Self::$variant(op) => op.rows(),)+
+                }
+            }
+
+            fn bytes(&self) -> usize {
+                match self {
+                    $($(#[$attribute])* Self::$variant(op) => op.bytes(),)+
+                }
+            }
+
+            pass_on!($($(#[$attribute])* $variant)+);
+        }
+    };
 }
 
-impl Op for WriteOp {
-    fn subject(&self) -> u128 {
-        match self {
-            Self::Log(op) => op.subject(),
-            Self::Claim(op) => op.subject(),
-            Self::Relay(op) => op.subject(),
-        }
-    }
-
-    fn rows(&self) -> usize {
-        match self {
-            Self::Log(op) => op.rows(),
-            Self::Claim(op) => op.rows(),
-            Self::Relay(op) => op.rows(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Log(op) => op.bytes(),
-            Self::Claim(op) => op.bytes(),
-            Self::Relay(op) => op.bytes(),
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Log(op) => op.is_abandoned(),
-            Self::Claim(op) => op.is_abandoned(),
-            Self::Relay(op) => op.is_abandoned(),
-        }
-    }
-
-    fn reset(&mut self) {
-        match self {
-            Self::Log(op) => op.reset(),
-            Self::Claim(op) => op.reset(),
-            Self::Relay(op) => op.reset(),
-        }
-    }
-
-    fn answer(self, committed: Result<(), &StoreError>) {
-        match self {
-            Self::Log(op) => op.answer(committed),
-            Self::Claim(op) => op.answer(committed),
-            Self::Relay(op) => op.answer(committed),
-        }
-    }
+write_ops! {
+    #[cfg(feature = "saga")]
+    Log(LogOp)
+    #[cfg(feature = "idempotency")]
+    Claim(ClaimOp)
+    #[cfg(feature = "outbox")]
+    Relay(RelayOp)
 }
 
 /// The state of the writer.
@@ -152,19 +138,28 @@ impl Writer {
         // Read after the wait for the turn, because leases count from now.
         let now = nanos(self.clock.unix());
         for wave in batch.waves() {
+            #[cfg(feature = "saga")]
             let mut logs = Vec::new();
+            #[cfg(feature = "idempotency")]
             let mut claims = Vec::new();
+            #[cfg(feature = "outbox")]
             let mut relays = Vec::new();
             for op in wave {
                 match op {
+                    #[cfg(feature = "saga")]
                     WriteOp::Log(op) => logs.push(op),
+                    #[cfg(feature = "idempotency")]
                     WriteOp::Claim(op) => claims.push(op),
+                    #[cfg(feature = "outbox")]
                     WriteOp::Relay(op) => relays.push(op),
                 }
             }
-            saga::write(&mut tx, now, logs).await?;
-            idempotency::batch::write(&mut tx, now, claims).await?;
-            outbox::settle::write(&mut tx, now, relays).await?;
+            #[cfg(feature = "saga")]
+            super::saga::write(&mut tx, now, logs).await?;
+            #[cfg(feature = "idempotency")]
+            super::idempotency::batch::write(&mut tx, now, claims).await?;
+            #[cfg(feature = "outbox")]
+            super::outbox::settle::write(&mut tx, now, relays).await?;
         }
         tx.commit().await
     }

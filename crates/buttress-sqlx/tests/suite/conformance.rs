@@ -12,19 +12,35 @@ use sqlx::sqlite::{Sqlite, SqlitePoolOptions};
 
 use crate::db::{fresh_path, remove};
 
-/// Files of SQLite. With `NORMAL`, which changes no result of the suites.
-#[derive(Default)]
-struct Files {
+/// Databases of SQLite.
+struct Databases {
+    in_memory: bool,
     time: VirtualClock,
     paths: Mutex<Vec<PathBuf>>,
+    /// A suite leaves its stores open until it ends, because a database in memory ends with them.
+    kept: Mutex<Vec<SqliteStore>>,
 }
 
-impl Harness<SqliteStore> for Files {
+impl Databases {
+    fn new(in_memory: bool) -> Self {
+        let time = VirtualClock::new();
+        Self { in_memory, time, paths: Mutex::default(), kept: Mutex::default() }
+    }
+}
+
+impl Harness<SqliteStore> for Databases {
     async fn fresh(&self) -> SqliteStore {
-        let path = fresh_path();
-        self.paths.lock().unwrap().push(path.clone());
-        let config = SqliteConfig::new(path).clock(self.time.clock());
-        SqliteStore::open(config.synchronous(Synchronous::Normal)).await.unwrap()
+        let config = if self.in_memory {
+            SqliteConfig::in_memory()
+        } else {
+            let path = fresh_path();
+            self.paths.lock().unwrap().push(path.clone());
+            // `Normal` changes no result of the suites.
+            SqliteConfig::new(path).synchronous(Synchronous::Normal)
+        };
+        let store = SqliteStore::open(config.clock(self.time.clock())).await.unwrap();
+        self.kept.lock().unwrap().push(store.clone());
+        store
     }
 
     async fn reopen(&self, store: &SqliteStore) -> SqliteStore {
@@ -36,7 +52,7 @@ impl Harness<SqliteStore> for Files {
     }
 }
 
-impl Transactions<SqliteStore, SqliteTransaction> for Files {
+impl Transactions<SqliteStore, SqliteTransaction> for Databases {
     async fn begin(&self, store: &SqliteStore) -> SqliteTransaction {
         store.begin().await.unwrap()
     }
@@ -51,7 +67,7 @@ impl Transactions<SqliteStore, SqliteTransaction> for Files {
 }
 
 /// A pool of the user's, without settings for the store.
-impl Transactions<SqliteStore, Transaction<'static, Sqlite>> for Files {
+impl Transactions<SqliteStore, Transaction<'static, Sqlite>> for Databases {
     async fn begin(&self, store: &SqliteStore) -> Transaction<'static, Sqlite> {
         let pool = SqlitePoolOptions::new().connect_lazy_with(store.config().connect_options());
         pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
@@ -66,7 +82,7 @@ impl Transactions<SqliteStore, Transaction<'static, Sqlite>> for Files {
     }
 }
 
-impl Drop for Files {
+impl Drop for Databases {
     fn drop(&mut self) {
         for path in self.paths.lock().unwrap().drain(..) {
             remove(&path);
@@ -74,49 +90,60 @@ impl Drop for Files {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sagas_on_sqlite() {
-    conformance::saga::all(&Files::default()).await;
-}
+mod on_sqlite {
+    use super::*;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idempotency_on_sqlite() {
-    conformance::idempotency::all(&Files::default()).await;
-}
+    type Own = SqliteTransaction;
+    type Users = Transaction<'static, Sqlite>;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idempotency_in_transactions_on_sqlite() {
-    let files = Files::default();
-    conformance::idempotency::transactional::<_, SqliteTransaction, _>(&files).await;
-    conformance::idempotency::transactional::<_, Transaction<'static, Sqlite>, _>(&files).await;
-}
+    async fn sagas(databases: Databases) {
+        conformance::saga::all(&databases).await;
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outbox_on_sqlite() {
-    let files = Files::default();
-    conformance::outbox::all::<_, SqliteTransaction, _>(&files).await;
-}
+    async fn idempotency(databases: Databases) {
+        conformance::idempotency::all(&databases).await;
+        conformance::idempotency::transactional::<_, Own, _>(&databases).await;
+        conformance::idempotency::transactional::<_, Users, _>(&databases).await;
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outbox_with_a_pool_of_the_users_on_sqlite() {
-    let files = Files::default();
-    conformance::outbox::all::<_, Transaction<'static, Sqlite>, _>(&files).await;
-}
+    async fn outbox(databases: Databases) {
+        conformance::outbox::all::<_, Own, _>(&databases).await;
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn inbox_on_sqlite() {
-    let files = Files::default();
-    conformance::inbox::all::<_, SqliteTransaction, _>(&files).await;
-    conformance::inbox::all::<_, Transaction<'static, Sqlite>, _>(&files).await;
-}
+    async fn outbox_with_a_pool_of_the_users(databases: Databases) {
+        conformance::outbox::all::<_, Users, _>(&databases).await;
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn barrier_on_sqlite() {
-    let files = Files::default();
-    conformance::barrier::all::<_, SqliteTransaction, _>(&files).await;
-    conformance::barrier::all::<_, Transaction<'static, Sqlite>, _>(&files).await;
-    conformance::barrier::retention::<_, SqliteTransaction, _>(&files).await;
-    conformance::barrier::retention::<_, Transaction<'static, Sqlite>, _>(&files).await;
+    async fn inbox(databases: Databases) {
+        conformance::inbox::all::<_, Own, _>(&databases).await;
+        conformance::inbox::all::<_, Users, _>(&databases).await;
+    }
+
+    async fn barrier(databases: Databases) {
+        conformance::barrier::all::<_, Own, _>(&databases).await;
+        conformance::barrier::all::<_, Users, _>(&databases).await;
+        conformance::barrier::retention::<_, Own, _>(&databases).await;
+        conformance::barrier::retention::<_, Users, _>(&databases).await;
+    }
+
+    macro_rules! each_place {
+        ($($suite:ident)+) => {$(
+            mod $suite {
+                use super::*;
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn in_a_file() {
+                    super::$suite(Databases::new(false)).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn in_memory() {
+                    super::$suite(Databases::new(true)).await;
+                }
+            }
+        )+};
+    }
+    each_place!(sagas idempotency outbox outbox_with_a_pool_of_the_users inbox barrier);
 }
 
 #[cfg(feature = "postgres")]
@@ -229,81 +256,45 @@ mod on_postgres {
         }
     }
 
-    macro_rules! each_suite {
-        ($way:ident as $module:ident) => {
+    async fn sagas(schemas: Rc<Schemas>) {
+        conformance::saga::all(&*schemas).await;
+    }
+
+    async fn idempotency(schemas: Rc<Schemas>) {
+        conformance::idempotency::all(&*schemas).await;
+        conformance::idempotency::transactional(&*schemas).await;
+    }
+
+    async fn outbox(schemas: Rc<Schemas>) {
+        conformance::outbox::all(&*schemas).await;
+    }
+
+    async fn inbox(schemas: Rc<Schemas>) {
+        conformance::inbox::all(&*schemas).await;
+    }
+
+    async fn barrier(schemas: Rc<Schemas>) {
+        conformance::barrier::all(&*schemas).await;
+        conformance::barrier::retention(&*schemas).await;
+    }
+
+    macro_rules! each_way {
+        ($way:ident as $module:ident: $($suite:ident)+) => {
             mod $module {
                 use super::*;
-
-                const WAY: Way = Way::$way;
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn sagas() {
-                    let Some(schemas) = Schemas::new("conformance of sagas", WAY).await else {
-                        return;
-                    };
-                    schemas
-                        .run(async |schemas: Rc<Schemas>| {
-                            conformance::saga::all(&*schemas).await;
-                        })
-                        .await;
-                }
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn idempotency() {
-                    let Some(schemas) = Schemas::new("conformance of idempotency", WAY).await
-                    else {
-                        return;
-                    };
-                    schemas
-                        .run(async |schemas: Rc<Schemas>| {
-                            conformance::idempotency::all(&*schemas).await;
-                            conformance::idempotency::transactional(&*schemas).await;
-                        })
-                        .await;
-                }
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn outbox() {
-                    let Some(schemas) = Schemas::new("conformance of the outbox", WAY).await else {
-                        return;
-                    };
-                    schemas
-                        .run(async |schemas: Rc<Schemas>| {
-                            conformance::outbox::all(&*schemas).await;
-                        })
-                        .await;
-                }
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn inbox() {
-                    let Some(schemas) = Schemas::new("conformance of the inbox", WAY).await else {
-                        return;
-                    };
-                    schemas
-                        .run(async |schemas: Rc<Schemas>| {
-                            conformance::inbox::all(&*schemas).await;
-                        })
-                        .await;
-                }
-
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn barrier() {
-                    let Some(schemas) = Schemas::new("conformance of the barrier", WAY).await
-                    else {
-                        return;
-                    };
-                    schemas
-                        .run(async |schemas: Rc<Schemas>| {
-                            conformance::barrier::all(&*schemas).await;
-                            conformance::barrier::retention(&*schemas).await;
-                        })
-                        .await;
-                }
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $suite() {
+                        let test = concat!("conformance of ", stringify!($suite));
+                        let Some(schemas) = Schemas::new(test, Way::$way).await else { return };
+                        schemas.run(super::$suite).await;
+                    }
+                )+
             }
         };
     }
-    each_suite!(Direct as direct);
-    each_suite!(UsersPool as on_a_users_pool);
-    each_suite!(Pooler as behind_a_pooler);
-    each_suite!(ServiceRole as as_the_role_of_a_service);
+    each_way!(Direct as direct: sagas idempotency outbox inbox barrier);
+    each_way!(UsersPool as on_a_users_pool: sagas idempotency outbox inbox barrier);
+    each_way!(Pooler as behind_a_pooler: sagas idempotency outbox inbox barrier);
+    each_way!(ServiceRole as as_the_role_of_a_service: sagas idempotency outbox inbox barrier);
 }

@@ -178,8 +178,10 @@ pub(crate) use with_postgres::*;
 mod with_postgres {
     use super::*;
     use buttress_sqlx::{PostgresConfig, PostgresStore};
-    use sqlx::postgres::{PgConnection, PgPoolOptions};
-    use sqlx::{Connection, PgPool, Postgres as Pg, Transaction};
+    use sqlx::postgres::PgPoolOptions;
+    use sqlx::{PgPool, Postgres as Pg, Transaction};
+
+    pub(crate) use crate::server::{drop_schema, fresh_schema, postgres_url};
 
     #[derive(Clone)]
     pub(crate) struct Postgres {
@@ -189,30 +191,6 @@ mod with_postgres {
         /// A pool of the user's, beside the store.
         pub(crate) pool: PgPool,
         time: VirtualClock,
-    }
-
-    /// Returns the URL of the database, if there is one. Without it tests are skipped with a line
-    /// of output, unless `BUTTRESS_REQUIRE_SERVICES=1` makes that a failure.
-    pub(crate) async fn postgres_url(test: &str) -> Option<String> {
-        let url = std::env::var("BUTTRESS_POSTGRES_URL")
-            .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
-        let connecting = tokio::time::timeout(SECOND, PgConnection::connect(&url));
-        let why = match connecting.await {
-            Ok(Ok(connection)) => {
-                let _ = connection.close().await;
-                return Some(url);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer within a second".to_owned(),
-        };
-        let required = std::env::var("BUTTRESS_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-        assert!(!required, "PostgreSQL is required, and is unavailable: {why}");
-        println!("skipped {test} on PostgreSQL: {why}");
-        None
-    }
-
-    pub(crate) fn fresh_schema() -> String {
-        format!("buttress_test_{:016x}", rng().next_u64())
     }
 
     impl Postgres {
@@ -316,11 +294,6 @@ mod with_postgres {
         if let Err(error) = outcome {
             std::panic::resume_unwind(error.into_panic());
         }
-    }
-
-    pub(crate) async fn drop_schema(pool: &PgPool, schema: &str) {
-        let sql = AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"));
-        sqlx::query(sql).execute(pool).await.unwrap();
     }
 }
 

@@ -1,107 +1,16 @@
 //! Stores in memory: they do everything that a store in a file does.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use buttress::idempotency::{self, ClaimId, Claimed, CompleteIn, Key};
-use buttress::{Clock, StoreErrorKind, VirtualClock};
+use buttress::{Clock, StoreErrorKind};
 use buttress_durable::outbox::{MessageId, NewMessage, RelayId, Store as _, Write};
 use buttress_durable::saga::{SagaId, Store as _, WorkerId};
-use buttress_sim::conformance::{self, Harness, Transactions};
-use buttress_sqlx::{SqliteConfig, SqliteStore, SqliteTransaction};
-use sqlx::Transaction;
-use sqlx::sqlite::{Sqlite, SqlitePoolOptions};
+use buttress_sqlx::{SqliteConfig, SqliteStore};
+use sqlx::sqlite::SqlitePoolOptions;
 
 use crate::db::{SECOND, rng};
 use crate::sagas::{append, new_saga};
-
-#[derive(Default)]
-struct Memory {
-    time: VirtualClock,
-    /// A suite leaves its stores open until it ends.
-    kept: Mutex<Vec<SqliteStore>>,
-}
-
-impl Harness<SqliteStore> for Memory {
-    async fn fresh(&self) -> SqliteStore {
-        let config = SqliteConfig::in_memory().clock(self.time.clock());
-        let store = SqliteStore::open(config).await.unwrap();
-        self.kept.lock().unwrap().push(store.clone());
-        store
-    }
-
-    async fn reopen(&self, store: &SqliteStore) -> SqliteStore {
-        SqliteStore::open(store.config().clone()).await.unwrap()
-    }
-
-    async fn advance(&self, by: Duration) {
-        self.time.advance(by);
-    }
-}
-
-impl Transactions<SqliteStore, SqliteTransaction> for Memory {
-    async fn begin(&self, store: &SqliteStore) -> SqliteTransaction {
-        store.begin().await.unwrap()
-    }
-
-    async fn commit(&self, tx: SqliteTransaction) {
-        tx.commit().await.unwrap();
-    }
-
-    async fn roll_back(&self, tx: SqliteTransaction) {
-        tx.rollback().await.unwrap();
-    }
-}
-
-/// A pool of the user's.
-impl Transactions<SqliteStore, Transaction<'static, Sqlite>> for Memory {
-    async fn begin(&self, store: &SqliteStore) -> Transaction<'static, Sqlite> {
-        let pool = SqlitePoolOptions::new().connect_lazy_with(store.config().connect_options());
-        pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
-    }
-
-    async fn commit(&self, tx: Transaction<'static, Sqlite>) {
-        tx.commit().await.unwrap();
-    }
-
-    async fn roll_back(&self, tx: Transaction<'static, Sqlite>) {
-        tx.rollback().await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sagas() {
-    conformance::saga::all(&Memory::default()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idempotency() {
-    let memory = Memory::default();
-    conformance::idempotency::all(&memory).await;
-    conformance::idempotency::transactional::<_, SqliteTransaction, _>(&memory).await;
-    conformance::idempotency::transactional::<_, Transaction<'static, Sqlite>, _>(&memory).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outbox() {
-    conformance::outbox::all::<_, SqliteTransaction, _>(&Memory::default()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn inbox() {
-    let memory = Memory::default();
-    conformance::inbox::all::<_, SqliteTransaction, _>(&memory).await;
-    conformance::inbox::all::<_, Transaction<'static, Sqlite>, _>(&memory).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn barrier() {
-    let memory = Memory::default();
-    conformance::barrier::all::<_, SqliteTransaction, _>(&memory).await;
-    conformance::barrier::all::<_, Transaction<'static, Sqlite>, _>(&memory).await;
-    conformance::barrier::retention::<_, SqliteTransaction, _>(&memory).await;
-    conformance::barrier::retention::<_, Transaction<'static, Sqlite>, _>(&memory).await;
-}
 
 /// Each connection of the pool, the writer, transactions of both kinds, and another store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

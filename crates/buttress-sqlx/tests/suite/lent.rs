@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
+use buttress::StoreErrorKind;
 use buttress::idempotency::{self, ClaimId, CompleteIn, Key};
-use buttress::{StoreError, StoreErrorKind};
 use buttress_durable::outbox::{
     Inbox, MessageId, NewMessage, RelayId, Settled, Store as _, Verdict, Write,
 };
 use buttress_durable::saga::{Barrier as _, SagaId, Store as _, WorkerId};
 use buttress_sqlx::{PostgresConfig, PostgresStore};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Postgres as Pg, Transaction};
+use sqlx::postgres::PgPool;
+use sqlx::{Postgres as Pg, Transaction};
 
-use crate::db::{Db, Postgres, SECOND, fresh_schema, on_postgres, postgres_url};
+use crate::db::{Db, Postgres, SECOND, on_postgres};
 use crate::proxy::Proxy;
 use crate::sagas::new_saga;
 
@@ -28,11 +28,21 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.expect("within the operation timeout")
 }
 
-/// A store whose connections go through `proxy`.
-async fn through(db: &Postgres, proxy: &Proxy, connections: u32) -> PostgresStore {
-    let config = PostgresConfig::with_options(proxy.options(&db.url, &db.schema));
-    let config = config.schema(&db.schema).connections(connections).operation_timeout(LIMIT);
-    PostgresStore::open(config.clock(db.time().clock())).await.unwrap()
+/// Runs `scenario` with a store on a new schema, whose connections go through a proxy.
+async fn through_a_proxy<F: Future<Output = ()> + Send + 'static>(
+    test: &str,
+    connections: u32,
+    scenario: impl FnOnce(Postgres, Proxy, PostgresStore) -> F + Send + 'static,
+) {
+    on_postgres(test, move |db: Postgres| async move {
+        let proxy = Proxy::to(&db.url).await;
+        let config = PostgresConfig::with_options(proxy.options(&db.url, &db.schema));
+        let config = config.schema(&db.schema).connections(connections).operation_timeout(LIMIT);
+        let store = PostgresStore::open(config.clock(db.time().clock())).await.unwrap();
+        scenario(db, proxy, store.clone()).await;
+        store.close().await;
+    })
+    .await;
 }
 
 /// Waits until this many sessions called `name` are in a transaction and wait for their client.
@@ -90,26 +100,20 @@ async fn dropped(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn begin_dropped_while_it_waits_leaves_no_transaction() {
-    on_postgres("begin_dropped_while_it_waits", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 1).await;
+    through_a_proxy("begin_dropped_while_it_waits", 1, async |db, proxy, store| {
         drop(store.begin().await.unwrap());
         let begin = async { drop(store.begin().await) };
         dropped(&db, &proxy, &store, begin).await;
-        store.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_begin_of_the_stores_pool_dropped_while_it_waits_leaves_no_transaction() {
-    on_postgres("a_begin_of_the_stores_pool_dropped", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 1).await;
+    through_a_proxy("a_begin_of_the_stores_pool_dropped", 1, async |db, proxy, store| {
         drop(store.begin().await.unwrap());
         let begin = async { drop(store.pool().begin().await) };
         dropped(&db, &proxy, &store, begin).await;
-        store.close().await;
     })
     .await;
 }
@@ -117,9 +121,7 @@ async fn a_begin_of_the_stores_pool_dropped_while_it_waits_leaves_no_transaction
 /// An operation that is dropped in the middle of its transaction releases its locks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
-    on_postgres("an_operation_dropped_while_it_waits", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 1).await;
+    through_a_proxy("an_operation_dropped_while_it_waits", 1, async |db, proxy, store| {
         // The statements are prepared, so that the next message with one is its execution.
         store.lease_partitions(RelayId::new(7), SECOND, &[]).await.unwrap();
         for word in ["BEGIN", "COMMIT"] {
@@ -141,7 +143,6 @@ async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
             soon(db.store.lease_partitions(RelayId::new(8), SECOND, &[])).await.unwrap();
             soon(store.lease_partitions(RelayId::new(7), SECOND, &[])).await.unwrap();
         }
-        store.close().await;
     })
     .await;
 }
@@ -149,9 +150,7 @@ async fn an_operation_dropped_while_it_waits_leaves_no_transaction() {
 /// Their places once came back only when the system closed the sockets, after 15 minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_dropped_on_dead_sockets_leave_their_places() {
-    on_postgres("transactions_dropped_on_dead_sockets", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 2).await;
+    through_a_proxy("transactions_dropped_on_dead_sockets", 2, async |_, proxy, store| {
         for round in 0..3u128 {
             let mut open = [store.begin().await.unwrap(), store.begin().await.unwrap()];
             for (n, tx) in (1..).zip(&mut open) {
@@ -165,7 +164,6 @@ async fn transactions_dropped_on_dead_sockets_leave_their_places() {
             first.unwrap().commit().await.unwrap();
             second.unwrap().commit().await.unwrap();
         }
-        store.close().await;
     })
     .await;
 }
@@ -173,9 +171,7 @@ async fn transactions_dropped_on_dead_sockets_leave_their_places() {
 /// The same, where the system can take no more bytes of the message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_dropped_behind_a_full_socket_leaves_its_place() {
-    on_postgres("a_transaction_dropped_behind_a_full_socket", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 1).await;
+    through_a_proxy("a_transaction_dropped_behind_a_full_socket", 1, async |_, proxy, store| {
         let mut tx = store.begin().await.unwrap();
         let length = "SELECT length($1::bytea)";
         sqlx::query(length).bind(vec![0_u8; 9]).execute(&mut *tx).await.unwrap();
@@ -184,7 +180,6 @@ async fn a_transaction_dropped_behind_a_full_socket_leaves_its_place() {
         assert!(tokio::time::timeout(LIMIT / 10, query).await.is_err());
         drop(tx);
         soon(store.begin()).await.unwrap().commit().await.unwrap();
-        store.close().await;
     })
     .await;
 }
@@ -194,9 +189,7 @@ async fn a_transaction_dropped_behind_a_full_socket_leaves_its_place() {
 /// comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_that_dies_while_a_transaction_begins_leaves_its_place() {
-    on_postgres("a_socket_that_dies_while_a_transaction_begins", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 1).await;
+    through_a_proxy("a_socket_that_dies_while_a_transaction_begins", 1, async |_, proxy, store| {
         drop(store.begin().await.unwrap());
         for _ in 0..2 {
             proxy.hold_after("BEGIN");
@@ -209,7 +202,6 @@ async fn a_socket_that_dies_while_a_transaction_begins_leaves_its_place() {
             assert!(begun.unwrap_err().is_transient());
             soon(store.begin()).await.unwrap().commit().await.unwrap();
         }
-        store.close().await;
     })
     .await;
 }
@@ -217,9 +209,7 @@ async fn a_socket_that_dies_while_a_transaction_begins_leaves_its_place() {
 /// Calls wait for connections that died while idle only for a part of their time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_that_are_dead_are_replaced() {
-    on_postgres("idle_connections_that_are_dead", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 3).await;
+    through_a_proxy("idle_connections_that_are_dead", 3, async |_, proxy, store| {
         let open = [store.begin().await.unwrap(), store.begin().await.unwrap()];
         let (one, two) = tokio::join!(store.backlog(), store.dead_letters(0, 1));
         one.unwrap();
@@ -239,7 +229,6 @@ async fn idle_connections_that_are_dead_are_replaced() {
         for _ in 0..3 {
             soon(store.begin()).await.unwrap().commit().await.unwrap();
         }
-        store.close().await;
     })
     .await;
 }
@@ -248,9 +237,7 @@ async fn idle_connections_that_are_dead_are_replaced() {
 /// operation, and failed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_that_were_idle_replace_their_connections() {
-    on_postgres("writers_that_were_idle", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 1).await;
+    through_a_proxy("writers_that_were_idle", 1, async |db, proxy, store| {
         let claim = async |key: &str| {
             let key = Key::new(key).unwrap();
             idempotency::Store::claim(&store, &key, ClaimId::new(1), None, SECOND).await
@@ -265,7 +252,6 @@ async fn writers_that_were_idle_replace_their_connections() {
         proxy.silence();
         soon(store.create(new_saga(WorkerId::new(1)))).await.unwrap();
         soon(claim("second")).await.unwrap();
-        store.close().await;
     })
     .await;
 }
@@ -275,9 +261,7 @@ type Tx = Transaction<'static, Pg>;
 /// Every call of the store in a transaction ends with the operation timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_a_transaction_is_bounded() {
-    on_postgres("a_call_in_a_transaction_is_bounded", async |db: Postgres| {
-        let proxy = Proxy::to(&db.url).await;
-        let store = through(&db, &proxy, 6).await;
+    through_a_proxy("a_call_in_a_transaction_is_bounded", 6, async |_, proxy, store| {
         let mut open: Vec<Tx> = Vec::new();
         for _ in 0..6 {
             open.push(store.begin().await.unwrap());
@@ -308,115 +292,6 @@ async fn a_call_in_a_transaction_is_bounded() {
         assert!(begun.unwrap_err().is_transient());
         proxy.release();
         soon(store.begin()).await.unwrap().commit().await.unwrap();
-        store.close().await;
     })
     .await;
-}
-
-async fn show(connection: impl sqlx::PgExecutor<'_>, name: &str) -> String {
-    let sql = AssertSqlSafe(format!("SHOW {name}"));
-    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
-}
-
-/// The planner has the settings of the server for the application. Without sequential scans, the
-/// application's own queries once took six times as long.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_planner_is_the_applications() {
-    on_postgres("the_planner_is_the_applications", async |db: Postgres| {
-        let pool = PgPool::connect(&db.url).await.unwrap();
-        let on_users_pool = PostgresConfig::with_pool(pool.clone()).schema(&db.schema);
-        let on_users_pool = PostgresStore::open(on_users_pool).await.unwrap();
-        for store in [&db.store, &on_users_pool] {
-            store.backlog().await.unwrap();
-            store.create(new_saga(WorkerId::new(1))).await.unwrap();
-            let mut tx = store.begin().await.unwrap();
-            for name in ["enable_seqscan", "enable_bitmapscan", "jit"] {
-                let wanted = show(&db.pool, name).await;
-                assert_eq!(show(&mut *tx, name).await, wanted, "{name}");
-                assert_eq!(show(store.pool(), name).await, wanted, "{name}");
-            }
-            store.write(&mut tx, &message(1)).await.unwrap();
-            for name in ["enable_seqscan", "enable_bitmapscan", "jit"] {
-                assert_eq!(show(&mut *tx, name).await, show(&db.pool, name).await, "{name}");
-            }
-            tx.rollback().await.unwrap();
-        }
-        // No setting stays on the sessions of the application's pool.
-        for name in ["statement_timeout", "lock_timeout", "default_transaction_isolation"] {
-            assert_eq!(show(&pool, name).await, show(&db.pool, name).await, "{name}");
-        }
-        pool.close().await;
-    })
-    .await;
-}
-
-/// A database of this test alone.
-struct Database {
-    admin: PgPool,
-    name: String,
-    options: PgConnectOptions,
-}
-
-impl Database {
-    async fn new(url: &str) -> Self {
-        let admin = PgPoolOptions::new().max_connections(1).connect(url).await.unwrap();
-        let name = fresh_schema();
-        let options: PgConnectOptions = url.parse().unwrap();
-        let options = options.database(&name);
-        let database = Self { admin, name, options };
-        database.execute("CREATE DATABASE {d}").await;
-        database
-    }
-
-    async fn execute(&self, sql: &str) {
-        let sql = AssertSqlSafe(sql.replace("{d}", &self.name));
-        sqlx::query(sql).execute(&self.admin).await.unwrap();
-    }
-
-    async fn end_sessions(&self) {
-        let sql =
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1";
-        sqlx::query(sql).bind(&self.name).execute(&self.admin).await.unwrap();
-    }
-}
-
-async fn written(store: &PostgresStore, id: u128) -> Result<(), StoreError> {
-    let mut tx = store.begin().await?;
-    store.write(&mut tx, &message(id)).await?;
-    tx.commit().await.map_err(|error| StoreError::transient(error.to_string()))
-}
-
-/// Sessions that were opened while the database was read-only, or that a user made read-only, were
-/// once lent repeatedly.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_became_read_only_is_not_lent_again() {
-    let Some(url) = postgres_url("a_session_that_became_read_only").await else { return };
-    let database = Database::new(&url).await;
-    let config = PostgresConfig::with_options(database.options.clone()).connections(2);
-    let store = PostgresStore::open(config).await.unwrap();
-    for round in 1..=2u128 {
-        database.execute("ALTER DATABASE {d} SET default_transaction_read_only = on").await;
-        database.end_sessions().await;
-        let (one, two) = (store.begin().await, store.begin().await);
-        let mut refused = Vec::new();
-        for tx in [one, two] {
-            let mut tx = tx.unwrap();
-            refused.push(store.write(&mut tx, &message(1)).await.unwrap_err());
-        }
-        assert!(refused.iter().all(StoreError::is_transient), "{refused:?}");
-        database.execute("ALTER DATABASE {d} RESET default_transaction_read_only").await;
-        written(&store, 10 * round).await.unwrap();
-        written(&store, 10 * round + 1).await.unwrap();
-
-        let mut tx = store.begin().await.unwrap();
-        let read_only = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
-        sqlx::query(read_only).execute(&mut *tx).await.unwrap();
-        tx.commit().await.unwrap();
-        for n in 2..5 {
-            written(&store, 10 * round + n).await.unwrap();
-        }
-    }
-    store.close().await;
-    drop(store);
-    database.execute("DROP DATABASE {d} WITH (FORCE)").await;
 }

@@ -14,6 +14,7 @@ mod claims;
 mod clocks;
 mod conformance;
 mod damage;
+mod damaged_messages;
 mod db;
 mod ddl;
 mod executors;
@@ -37,7 +38,11 @@ mod recovery;
 mod refused;
 mod sagas;
 #[cfg(feature = "postgres")]
+mod server;
+#[cfg(feature = "postgres")]
 mod service_role;
+#[cfg(feature = "postgres")]
+mod sessions;
 mod sqlite;
 mod takeover;
 #[cfg(feature = "postgres")]

@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 
 use super::fetch::{COLUMNS, row_of};
 use crate::error::during;
-use crate::log::signed;
+use crate::number::signed;
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{id, query, query_scalar, uuid};
 use crate::relaying::{Row, unreadable};

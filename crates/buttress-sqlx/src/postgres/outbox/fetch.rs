@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 use super::late::shorten_waits;
 use crate::epoch;
 use crate::error::during;
-use crate::log::signed;
+use crate::number::signed;
 use crate::postgres::PostgresStore;
 use crate::postgres::rows::{PgQuery, id, query};
 use crate::relaying::{FOREVER, MOST_DUE, Row, buried, bury_or_pass_over};

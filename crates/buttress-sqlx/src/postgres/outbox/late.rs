@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use crate::postgres::rows::query;
 use crate::postgres::sql::Sql;
 
-/// Sets the ends that a [`Plan`](crate::partitions::Plan) gives to leases.
+/// Sets the ends that a [`Plan`](crate::owners::Plan) gives to leases.
 pub(super) async fn shorten_leases(
     tx: &mut PgConnection,
     sql: &Sql,

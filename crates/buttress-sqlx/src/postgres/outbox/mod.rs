@@ -14,8 +14,8 @@ use super::rows::{id_or_null, query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::epoch;
 use crate::error::during;
-use crate::log::signed;
-use crate::partitions::{self, Owner, Plan, plan};
+use crate::number::{changed, signed};
+use crate::owners::{self, Owner, Plan, plan};
 use crate::relaying::fenced;
 use crate::time::{duration, span};
 
@@ -192,7 +192,7 @@ impl Store for PostgresStore {
     }
 
     async fn purge_receipts(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.bounded("purging receipts", self.purge_some_receipts(age, limit)).await
+        self.purge_old_receipts(age, limit).await
     }
 
     fn receipts_kept(&self) -> Option<Duration> {
@@ -239,7 +239,7 @@ impl PostgresStore {
             .await
             .map_err(what)?;
         loan.finish().await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        Ok(changed(done.rows_affected()))
     }
 }
 
@@ -276,7 +276,7 @@ async fn rows(
     tx: &mut PgConnection,
     sql: &Sql,
     partitions: u16,
-) -> Result<Vec<partitions::Owned>, sqlx::Error> {
+) -> Result<Vec<owners::Owned>, sqlx::Error> {
     let text = sql.text(
         "SELECT partition, relay, until, length, epoch FROM {s}buttress_outbox_lease \
          WHERE partition >= 0 AND partition < $1 ORDER BY partition FOR UPDATE",
@@ -286,7 +286,7 @@ async fn rows(
         let owner = id_or_null(row, 1)?.map_or(Owner::Free, Owner::Relay);
         let (partition, until) = (row.try_get(0)?, row.try_get(2)?);
         let (length, epoch) = (row.try_get(3)?, row.try_get(4)?);
-        Ok(partitions::Owned { partition, owner, until, length, epoch })
+        Ok(owners::Owned { partition, owner, until, length, epoch })
     };
     rows.iter().map(row).collect()
 }
@@ -334,7 +334,7 @@ async fn own(
 
 /// Returns the lease in the first three columns of a row; `None` if the row is damaged.
 fn lease_of(row: &PgRow) -> Result<Option<Lease>, sqlx::Error> {
-    Ok(partitions::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    Ok(owners::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
 /// Locks the row of the fence, which a take-over changes.

@@ -8,7 +8,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
 use super::read::{find, some_lines};
-use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judge_create, signed};
+use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judge_create};
+use crate::number::signed;
 use crate::postgres::rows::{id, query, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;

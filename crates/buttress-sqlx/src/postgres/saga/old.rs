@@ -7,7 +7,8 @@ use buttress_durable::saga::Summary;
 
 use super::{HEAD, head, query};
 use crate::error::during;
-use crate::log::{found, signed};
+use crate::log::found;
+use crate::number::{changed, signed};
 use crate::postgres::PostgresStore;
 use crate::time::span;
 
@@ -97,6 +98,6 @@ impl PostgresStore {
         let workers = query(workers).bind(self.time()).bind(span(age));
         workers.execute(&mut *loan).await.map_err(what)?;
         loan.finish().await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        Ok(changed(done.rows_affected()))
     }
 }

@@ -5,7 +5,8 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::log::found::{self, Logs};
-use crate::log::{FoundHead, FoundLines, Head, Line, signed, unreadable};
+use crate::log::{FoundHead, FoundLines, Head, Line, unreadable};
+use crate::number::signed;
 use crate::postgres::rows::{id, query, uuid};
 use crate::postgres::sql::Sql;
 

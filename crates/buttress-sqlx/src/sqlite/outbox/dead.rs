@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::fetch::{COLUMNS, row_of};
 use super::pack_of_ids;
 use crate::error::during;
-use crate::log::signed;
+use crate::number::{self, signed};
 use crate::relaying::{Row, unreadable};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::rows::id;
@@ -69,7 +69,7 @@ async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Result<u
         changed = query.execute(&mut **tx).await.map_err(what)?.rows_affected();
     }
     tx.commit().await?;
-    Ok(usize::try_from(changed).unwrap_or(usize::MAX))
+    Ok(number::changed(changed))
 }
 
 /// Reads a dead letter. A message that cannot be read is listed with its readable parts. Its error

@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::during;
-use crate::log::signed;
-use crate::partitions;
+use crate::number::signed;
+use crate::owners;
 use crate::relaying::{FOREVER, Row, buried, bury_or_pass_over};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::relaying::{Mark, RelayOp, highest};
@@ -111,7 +111,7 @@ impl SqliteStore {
         let mut open = Vec::with_capacity(rows.len());
         for row in &rows {
             let number = |column: usize| row.try_get(column).map_err(what);
-            let lease = partitions::lease(number(0)?, number(1)?, number(2)?);
+            let lease = owners::lease(number(0)?, number(1)?, number(2)?);
             // A partition with a damaged row has no owner.
             let Some(lease) = lease else { continue };
             let asked =

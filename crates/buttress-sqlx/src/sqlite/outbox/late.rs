@@ -3,7 +3,7 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-/// Sets the ends that a [`Plan`](crate::partitions::Plan) gives to leases.
+/// Sets the ends that a [`Plan`](crate::owners::Plan) gives to leases.
 pub(super) async fn shorten_leases(
     tx: &mut SqliteConnection,
     ends: &[(i64, i64)],

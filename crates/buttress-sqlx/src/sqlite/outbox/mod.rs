@@ -15,8 +15,8 @@ use super::rows::{bytes_of_id, id};
 use super::writer::WriteOp;
 use crate::epoch;
 use crate::error::during;
-use crate::log::signed;
-use crate::partitions::{self, Owner, Plan, plan};
+use crate::number::{changed, signed};
+use crate::owners::{self, Owner, Plan, plan};
 use crate::relaying::fenced;
 use crate::sqlite::relaying::RelayOp;
 use crate::time::{before, duration, nanos};
@@ -174,7 +174,7 @@ impl Store for SqliteStore {
     }
 
     async fn purge_receipts(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.bounded("purging receipts", self.purge_some_receipts(age, limit)).await
+        self.purge_old_receipts(age, limit).await
     }
 
     fn receipts_kept(&self) -> Option<Duration> {
@@ -220,7 +220,7 @@ impl SqliteStore {
         .await
         .map_err(what)?;
         tx.commit().await?;
-        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+        Ok(changed(done.rows_affected()))
     }
 }
 
@@ -252,7 +252,7 @@ async fn register(
 async fn rows(
     tx: &mut SqliteConnection,
     partitions: u16,
-) -> Result<Vec<partitions::Owned>, sqlx::Error> {
+) -> Result<Vec<owners::Owned>, sqlx::Error> {
     let sql = "SELECT partition, relay, until, length, epoch FROM buttress_outbox_lease \
                WHERE partition >= 0 AND partition < ? ORDER BY partition";
     let rows = sqlx::query(sql).bind(i64::from(partitions)).fetch_all(tx).await?;
@@ -263,7 +263,7 @@ async fn rows(
         };
         let (partition, until) = (row.try_get(0)?, row.try_get(2)?);
         let (length, epoch) = (row.try_get(3)?, row.try_get(4)?);
-        Ok(partitions::Owned { partition, owner, until, length, epoch })
+        Ok(owners::Owned { partition, owner, until, length, epoch })
     };
     rows.iter().map(row).collect()
 }
@@ -313,7 +313,7 @@ async fn own(
     .fetch_all(tx)
     .await?;
     let lease = |row: &sqlx::sqlite::SqliteRow| {
-        Ok(partitions::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+        Ok(owners::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
     };
     let leases = rows.iter().map(lease).collect::<Result<Vec<_>, sqlx::Error>>()?;
     let mut leases: Vec<Lease> = leases.into_iter().flatten().collect();

@@ -6,7 +6,8 @@ use buttress_durable::saga::{Appended, Entry, WorkerId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::read::{find, some_lines};
-use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judge_create, signed};
+use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judge_create};
+use crate::number::signed;
 use crate::queue::Job;
 use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
 use crate::sqlite::values::Values;

@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::failed;
 use crate::log::found::{self, Logs};
-use crate::log::{FoundHead, FoundLines, Head, Line, signed, unreadable};
+use crate::log::{FoundHead, FoundLines, Head, Line, unreadable};
+use crate::number::signed;
 use crate::sqlite::rows::{bytes_of_id, id};
 
 pub(super) const HEAD: &str =
