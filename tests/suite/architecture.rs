@@ -9,10 +9,19 @@ use std::collections::BTreeSet;
 
 use sources::{File, Path, read_all};
 
-const PATTERNS: [&str; 7] =
-    ["bulkhead", "circuit_breaker", "fallback", "idempotency", "rate_limit", "retry", "time_limit"];
+const PATTERNS: [&str; 8] = [
+    "bulkhead",
+    "circuit_breaker",
+    "discover",
+    "fallback",
+    "idempotency",
+    "rate_limit",
+    "retry",
+    "time_limit",
+];
 /// Composites and orchestrators.
-const COMPOSITES: [&str; 6] = ["gateway", "health", "outbox", "registry", "saga", "sidecar"];
+const COMPOSITES: [&str; 7] =
+    ["balance", "gateway", "health", "outbox", "registry", "saga", "sidecar"];
 /// The table of contents.
 const ABOVE_ALL: [&str; 1] = ["lib"];
 /// Functions that only `clock.rs` may call.
@@ -30,7 +39,7 @@ const TIME: [&str; 8] = [
 /// The levels of the files of each folder, the lowest first. A file may import its own level and those below.
 /// Where two files share a level, they import each other, or neither imports the other. The files of a folder
 /// inside of these folders have the level of that folder.
-const LEVELS: [(&str, &str); 18] = [
+const LEVELS: [(&str, &str); 20] = [
     (
         "vocabulary",
         "clock codec cost duration_text id instrument invalid_config mode name rng setters spawn store_error
@@ -39,7 +48,7 @@ const LEVELS: [(&str, &str); 18] = [
     (
         "machinery",
         "cloned counters ended guard key_map keyed own queue reconfigure wakers window
-         < instances limited < waiting < backpressure queued < mod",
+         < instances limited published < waiting < backpressure queued < mod",
     ),
     ("bulkhead", "config < state < shared < handle < service < layer < keyed < reading < mod"),
     (
@@ -70,6 +79,12 @@ const LEVELS: [(&str, &str); 18] = [
     (
         "sidecar",
         "attempt config handle optional < admitting future gate judge < service < layer < reading < mod",
+    ),
+    ("discover", "instance < resolve < file fixed < mod"),
+    (
+        "balance",
+        "outliers tried < config find history < state < plan < shared endpoints < rules waiting < future handle
+         < resolving < service < reading < mod",
     ),
     ("gateway", "backends future handle observer route < service < reading < mod"),
     (

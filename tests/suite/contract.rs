@@ -151,6 +151,21 @@ rows! {
     fallback_service => fallback(FallbackLayer::service(Scripted::new().0));
 }
 
+/// A balancer is no layer, is always ready, and calls its endpoint at the first poll. So the probes that ask for the
+/// opposite are not for it; `balance.rs` has tests in their place. Each service of this layer is a balancer over one
+/// endpoint, and all of them have the same rules.
+mod balancing {
+    use super::*;
+
+    rows!(@probes balance();
+        calls_only_values_that_were_polled_ready
+        gives_everything_back_when_something_inside_panics
+        is_not_woken_without_a_cause
+        every_waiter_gets_there_by_wakes_alone
+        eight_services_of_one_layer_share_its_state
+    );
+}
+
 /// A refusal as a response. Answers of the service count from 1.
 const REFUSED: u32 = 0;
 

@@ -10,6 +10,7 @@
 
 mod architecture;
 mod axum_routes;
+mod balance;
 mod boxed;
 mod bulkhead;
 mod chains;

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use buttress::balance;
+use buttress::discover::Instance;
 use buttress::fallback::FallbackLayer;
 use buttress::gateway::{Gateway, Route};
 use buttress::idempotency::{self, Encoded, IdempotencyLayer, Key, MemoryStore};
@@ -93,6 +95,23 @@ async fn a_keyed_refusal_panics_with_the_name_of_its_pattern() {
     open.handle().get(&7).unwrap().force_open();
     let polled = again(response(&open, answers!(Ok)).await).await;
     assert_eq!(polled, named("circuit_breaker::ResponseFuture"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_panics_with_its_name() {
+    let name = named("balance::ResponseFuture");
+    let set = balance::Endpoints::new();
+    set.replace(&[Instance::at("a")], |_| {
+        answers!(|it| if it == 7 { Ok(7) } else { Err("down".into()) })
+    });
+    let mut service = balance::Balance::new(set, balance::Config::new()).unwrap();
+    for request in [7, 8] {
+        assert_eq!(again(service.call(request)).await, name, "{request}");
+    }
+    let none = balance::Endpoints::new();
+    none.replace(&[], |_| answers!(Ok));
+    let mut service = balance::Balance::new(none, balance::Config::new()).unwrap();
+    assert_eq!(again(service.call(7)).await, name, "after a refusal");
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,7 +245,7 @@ enum After {
 }
 
 /// Every public future of the crates.
-const FUTURES: [(&str, After); 36] = [
+const FUTURES: [(&str, After); 37] = [
     ("buttress-durable/saga/run/call.rs LeafFuture", After::Inner),
     ("buttress-durable/saga/run/execution.rs Execution", After::Name),
     ("buttress-http/context/server.rs ServerContextFuture", After::Name),
@@ -244,6 +263,7 @@ const FUTURES: [(&str, After); 36] = [
     ("buttress-sim/link.rs LinkFuture", After::Name),
     ("buttress-sim/scripted/service.rs ScriptedFuture", After::Name),
     ("buttress-sim/server/future.rs StationFuture", After::Name),
+    ("buttress/balance/future.rs ResponseFuture", After::Name),
     ("buttress/circuit_breaker/changed.rs Changed", After::Again),
     ("buttress/circuit_breaker/future.rs ResponseFuture", After::Name),
     ("buttress/context/scoped.rs Scoped", After::Name),

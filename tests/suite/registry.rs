@@ -242,3 +242,42 @@ fn an_instance_the_document_forgets_stays() {
     assert_eq!(names(&registry, Pattern::Bulkhead), ["a", "b", "c"]);
     assert_eq!(registry.bulkhead("b").unwrap().handle().stats().max_concurrent, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn balancers_follow_the_rules_of_the_document() {
+    use buttress::balance::{Balance, Endpoints};
+    use buttress::discover::Instance;
+
+    let document = |eject: u32, wait: &str| {
+        let text = format!(
+            r#"{{"balance": {{"orders": {{"policy": "round-robin", "max-wait": "{wait}", "ramp": "5s",
+                "eject": {{"consecutive-failures": {eject}, "longest": "60s"}}}}}}}}"#
+        );
+        serde_json::from_str::<Document>(&text).unwrap()
+    };
+    let registry = Registry::new(&document(2, "250ms")).unwrap();
+    assert_eq!(registry.names(Pattern::Balance), ["orders".into()]);
+    let set = Endpoints::new();
+    let (works, fails) = (Scripted::new(), Scripted::new());
+    set.replace(&[Instance::at("works"), Instance::at("fails")], |it| match it.id() {
+        "works" => works.0.clone(),
+        _ => fails.0.clone(),
+    });
+    fails.1.always(Step::Fail);
+    let mut balance = Balance::with_rules(set, &registry.balance("orders").unwrap()).unwrap();
+    let handle = balance.handle();
+    registry.apply(&document(1, "100ms")).unwrap();
+    let answers = [0, 1].map(|_| now(begin(&mut balance, Ask(0))).is_ok());
+    assert_ne!(answers[0], answers[1], "one endpoint each");
+    assert_eq!(handle.stats().ejected, 1, "one failure is enough now");
+
+    works.1.block();
+    let mut waits = begin(&mut balance, Ask(0));
+    assert!(is_pending(&mut waits));
+    tokio::time::advance(ms(100)).await;
+    let error = now(waits).unwrap_err().to_string();
+    assert_eq!(error, r#"balancer "orders" has 2 endpoints and none became ready (waited 100ms)"#);
+    let wrong = registry.apply(&document(0, "1s")).unwrap_err();
+    assert_eq!(wrong.to_string(), "balance.orders.eject.consecutive-failures: 0 is not at least 1");
+    assert!(registry.balance("stock").unwrap_err().to_string().contains("orders"));
+}

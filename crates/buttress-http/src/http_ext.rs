@@ -1,3 +1,4 @@
+use buttress::balance::Balance;
 use buttress::bulkhead::{BulkheadLayer, KeyedBulkheadLayer};
 use buttress::circuit_breaker::{CircuitBreakerLayer, KeyedCircuitBreakerLayer};
 use buttress::fallback::{FallbackLayer, FromResult, ToService, Value};
@@ -15,7 +16,7 @@ use crate::{ByStatus, IdempotentRequests, Respond, RetryableStatus};
 /// | layer | choices |
 /// |---|---|
 /// | bulkhead, rate limit (also keyed), time limit | [`Respond`] |
-/// | circuit breaker (also keyed) | [`Respond`] and [`ByStatus::new`] |
+/// | circuit breaker (also keyed), balance | [`Respond`] and [`ByStatus::new`] |
 /// | retry | [`RetryableStatus::new`] and [`IdempotentRequests`] |
 /// | fallback: `value`, `service`, `from_result` | [`ByStatus::new`], with refusals as failures |
 /// | sidecar | the choices of retry and circuit breaker |
@@ -88,6 +89,8 @@ pub(crate) mod sealed {
     pub trait Layer {}
 
     pub trait Kind {}
+
+    impl<S, X, T, C, R> Layer for Balance<S, X, T, C, R> {}
 
     impl<R, M> Layer for BulkheadLayer<R, M> {}
 
@@ -166,6 +169,14 @@ impl<K, X> HttpLayerExt for KeyedCircuitBreakerLayer<K, X, ServiceErrors, AsErro
 
 impl<M> HttpLayerExt for CircuitBreakerLayer<ServiceErrors, AsError, M> {
     type Http = CircuitBreakerLayer<ByStatus, Respond, M>;
+
+    fn http(self) -> Self::Http {
+        self.classify(ByStatus::new()).reject(Respond)
+    }
+}
+
+impl<S, X, T> HttpLayerExt for Balance<S, X, T, ServiceErrors, AsError> {
+    type Http = Balance<S, X, T, ByStatus, Respond>;
 
     fn http(self) -> Self::Http {
         self.classify(ByStatus::new()).reject(Respond)

@@ -36,6 +36,7 @@ use crate::retry_after;
 /// | `forbidden` | 403 | none |
 /// | `auth-unavailable` | 503 | 1 |
 /// | `no-backend` | 503 | 1 |
+/// | `no-endpoint` | 503 | 1 |
 ///
 /// The statuses are those of [`ErrorKind::http_status`].
 ///

@@ -36,6 +36,8 @@
 //! | [`fallback`] | answers in place of a service that failed |
 //! | [`idempotency`] | performs the work of a request once, however often the client sends it |
 //! | [`sidecar`] | combines limiter, breaker, retry and time limit in the right order |
+//! | [`balance`] | sends each call to one of several endpoints, and takes out those that fail |
+//! | [`discover`] | finds the endpoints of a service |
 //! | [`gateway`] | gives each route its own authorization, limiter, backends and time limit |
 #![cfg_attr(
     feature = "serde",
@@ -88,9 +90,11 @@ mod machinery;
 mod sync;
 mod vocabulary;
 
+pub mod balance;
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod context;
+pub mod discover;
 pub mod fallback;
 pub mod gateway;
 pub mod guide;

@@ -1,8 +1,12 @@
 //! The layers under test, with their readings.
 
+use std::sync::{Arc, Mutex};
+
 use buttress::Outcome;
+use buttress::balance::{self, Balance, Endpoints};
 use buttress::bulkhead::{self, BulkheadLayer, KeyedBulkheadLayer};
 use buttress::circuit_breaker::{self, CircuitBreakerLayer, KeyedCircuitBreakerLayer};
+use buttress::discover::Instance;
 use buttress::fallback::{self, FallbackLayer};
 use buttress::rate_limit::{self, KeyedRateLimitLayer, RateLimitLayer};
 use buttress::retry::{self, Backoff, RetryLayer};
@@ -10,7 +14,7 @@ use buttress::sidecar::{self, SidecarLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
 
 use super::{Subject, Wraps};
-use crate::support::{AppError, Ask, ms};
+use crate::support::{AppError, Ask, Scripted, ms};
 
 pub(super) fn bulkhead<L: Wraps>(finish: impl Fn(BulkheadLayer) -> L) -> Subject<L> {
     let config = bulkhead::Config::new().max_concurrent(1).queue(8).count_calls(true);
@@ -149,4 +153,35 @@ pub(super) fn from_error(_: AppError) -> u32 {
 
 pub(super) fn from_request(_: Ask, _: AppError) -> Answer {
     std::future::ready(Ok(0))
+}
+
+/// Makes balancers over one endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Balances {
+    rules: balance::Rules,
+    /// Of the last one.
+    handle: Arc<Mutex<Option<balance::Handle>>>,
+}
+
+impl tower::Layer<Scripted> for Balances {
+    type Service = Balance<Scripted>;
+
+    fn layer(&self, inner: Scripted) -> Self::Service {
+        let set = Endpoints::new();
+        set.replace(&[Instance::at("one")], |_| inner.clone());
+        let balance = Balance::with_rules(set, &self.rules).unwrap();
+        *self.handle.lock().unwrap() = Some(balance.handle());
+        balance
+    }
+}
+
+pub(super) fn balance() -> Subject<Balances> {
+    let rules = balance::Rules::new(&balance::Config::new().count_calls(true)).unwrap();
+    let layer = Balances { rules, handle: Arc::default() };
+    let (handle, counted) = (layer.handle.clone(), layer.handle.clone());
+    let stats = |handle: &Mutex<Option<balance::Handle>>| {
+        handle.lock().unwrap().as_ref().map(balance::Handle::stats)
+    };
+    Subject::new(layer, move || stats(&counted).unwrap().calls.unwrap())
+        .gauges(move || stats(&handle).map(|it| (it.pending, it.failures)))
 }

@@ -127,6 +127,12 @@ async fn every_metric_is_described_and_registered_as_it_is_defined() {
     patterns(&sampler);
     idempotent(&sampler);
     sampler.watch(gateway(|_: Name, _: &buttress::Event| {}).handle());
+    let instances = buttress::discover::fixed([buttress::discover::Instance::at("10.0.0.1:1")]);
+    let client = |_: &buttress::discover::Instance| service_fn(async |_: ()| Ok::<(), Error>(()));
+    let config = buttress::balance::Config::new().count_calls(true);
+    let balance = buttress::balance::Balance::resolving(instances, client, config).unwrap();
+    balance.clone().oneshot(()).await.unwrap();
+    sampler.watch(balance.handle());
     durable(&sampler).await;
     let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(7);
     let pool = options.connect_lazy("sqlite::memory:").unwrap();

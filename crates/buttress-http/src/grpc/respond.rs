@@ -37,6 +37,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// | `forbidden` | PERMISSION_DENIED (7) | none |
 /// | `auth-unavailable` | UNAVAILABLE (14) | none |
 /// | `no-backend` | UNAVAILABLE (14) | none |
+/// | `no-endpoint` | UNAVAILABLE (14) | none |
 ///
 /// The codes are those of [`ErrorKind::grpc_code`]. A layer at capacity is RESOURCE_EXHAUSTED, because gRPC's list of
 /// codes (`doc/statuscodes.md`) gives that code to a server that is "temporarily out of resources", with "no available

@@ -258,3 +258,34 @@ async fn a_keyed_limit_refuses_one_key_and_not_its_neighbour() {
         assert_eq!(wait, (status == 429).then_some("5"), "{path}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn edge_5_9_a_client_error_ejects_no_endpoint_and_a_server_error_does() {
+    use buttress::balance::{Balance, Config, Endpoints, Outliers};
+    use buttress::discover::Instance;
+
+    for (status, ejected) in [(404, 0), (429, 0), (200, 0), (500, 1), (503, 1)] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let endpoints = Endpoints::new();
+        endpoints.replace(&["a", "b"].map(Instance::at), |_| {
+            service_fn(move |_: Request<Body>| {
+                std::future::ready(Ok::<_, Infallible>(answer(status)))
+            })
+        });
+        let balance = Balance::new(endpoints, Config::new().eject(Outliers::new())).unwrap();
+        let handle = balance.handle();
+        let mut service = balance.http();
+        for _ in 0..40 {
+            assert_eq!(call(&mut service).await.status(), status);
+        }
+        assert_eq!(handle.stats().ejected, ejected, "{status}");
+    }
+
+    // The refusal of the balancer is a response too.
+    let empty = Endpoints::new();
+    empty.replace(&[], |_| service_fn(async |_: Request<Body>| Ok(answer(StatusCode::OK))));
+    let mut service = Balance::new(empty, Config::new()).unwrap().http();
+    let refused = call(&mut service).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refusal(&refused), Some(ErrorKind::NoEndpoint));
+}

@@ -10,6 +10,7 @@ pub(crate) mod key_map;
 pub(crate) mod keyed;
 pub(crate) mod limited;
 pub(crate) mod own;
+pub(crate) mod published;
 pub(crate) mod queue;
 pub(crate) mod queued;
 pub(crate) mod reconfigure;

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};
+use crate::{balance, bulkhead, circuit_breaker, rate_limit, retry, time_limit};
 
 /// Configuration of named instances, read from any serde format. The document is the section
 /// `resilience` of a file, or a whole file without other sections.
@@ -20,6 +20,8 @@ pub struct Document {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[serde(expecting = "a table of patterns")]
 pub(super) struct Patterns {
+    #[serde(deserialize_with = "named")]
+    pub(super) balance: BTreeMap<String, balance::Config>,
     #[serde(deserialize_with = "named")]
     pub(super) bulkhead: BTreeMap<String, bulkhead::Config>,
     #[serde(deserialize_with = "named")]
@@ -38,6 +40,8 @@ pub(super) struct Patterns {
 struct File {
     resilience: Option<Patterns>,
     #[serde(default, deserialize_with = "named")]
+    balance: BTreeMap<String, balance::Config>,
+    #[serde(default, deserialize_with = "named")]
     bulkhead: BTreeMap<String, bulkhead::Config>,
     #[serde(default, deserialize_with = "named")]
     circuit_breaker: BTreeMap<String, circuit_breaker::Config>,
@@ -54,9 +58,17 @@ impl<'de> Deserialize<'de> for Document {
         let file: File = serde_path_to_error::deserialize(deserializer).map_err(|error| {
             D::Error::custom(format_args!("{}: {}", error.path(), error.inner()))
         })?;
-        let File { resilience, bulkhead, circuit_breaker, rate_limiter, retry, time_limiter } =
-            file;
-        let top = Patterns { bulkhead, circuit_breaker, rate_limiter, retry, time_limiter };
+        let File {
+            resilience,
+            balance,
+            bulkhead,
+            circuit_breaker,
+            rate_limiter,
+            retry,
+            time_limiter,
+        } = file;
+        let top =
+            Patterns { balance, bulkhead, circuit_breaker, rate_limiter, retry, time_limiter };
         match resilience {
             None => Ok(Self { patterns: top }),
             Some(patterns) if top.is_empty() => Ok(Self { patterns }),
@@ -69,7 +81,8 @@ impl<'de> Deserialize<'de> for Document {
 
 impl Patterns {
     fn is_empty(&self) -> bool {
-        self.bulkhead.is_empty()
+        self.balance.is_empty()
+            && self.bulkhead.is_empty()
             && self.circuit_breaker.is_empty()
             && self.rate_limiter.is_empty()
             && self.retry.is_empty()

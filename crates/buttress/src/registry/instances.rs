@@ -11,7 +11,7 @@ use crate::vocabulary::clock::Clock;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::{Event, Observer};
-use crate::{bulkhead, circuit_breaker, rate_limit, retry, time_limit};
+use crate::{balance, bulkhead, circuit_breaker, rate_limit, retry, time_limit};
 
 /// Handles by name, sorted.
 pub(super) type Group<H> = BTreeMap<String, H>;
@@ -27,6 +27,7 @@ pub(super) struct Setup {
 #[derive(Default)]
 pub(super) struct Instances {
     pub(super) setup: Setup,
+    pub(super) balancers: Group<balance::Rules>,
     pub(super) bulkheads: Group<bulkhead::Handle>,
     pub(super) circuit_breakers: Group<circuit_breaker::Handle>,
     pub(super) rate_limiters: Group<rate_limit::Handle>,
@@ -42,6 +43,7 @@ impl Instances {
         document: &Document,
     ) -> Result<(Applied, Vec<Announce>), InvalidConfig> {
         let (setup, patterns) = (&self.setup, &document.patterns);
+        let balancers = plan(setup, &self.balancers, &patterns.balance)?;
         let bulkheads = plan(setup, &self.bulkheads, &patterns.bulkhead)?;
         let breakers = plan(setup, &self.circuit_breakers, &patterns.circuit_breaker)?;
         let limiters = plan(setup, &self.rate_limiters, &patterns.rate_limiter)?;
@@ -49,6 +51,7 @@ impl Instances {
         let times = plan(setup, &self.time_limiters, &patterns.time_limiter)?;
 
         let (mut done, to_tell) = (Applied::default(), &mut Vec::new());
+        carry_out(balancers, &mut self.balancers, &patterns.balance, &mut done, to_tell);
         carry_out(bulkheads, &mut self.bulkheads, &patterns.bulkhead, &mut done, to_tell);
         carry_out(
             breakers,
@@ -68,6 +71,7 @@ impl Instances {
             group.keys().map(|name| Name::from(name.clone())).collect()
         }
         match pattern {
+            Pattern::Balance => of(&self.balancers),
             Pattern::Bulkhead => of(&self.bulkheads),
             Pattern::CircuitBreaker => of(&self.circuit_breakers),
             Pattern::RateLimiter => of(&self.rate_limiters),
@@ -141,7 +145,7 @@ impl Observer for Forward {
 }
 
 macro_rules! instance {
-    ($handle:ty, $config:ty, $pattern:expr, $layer:path) => {
+    ($handle:ty, $config:ty, $pattern:expr, $make:expr) => {
         impl Instance for $handle {
             const PATTERN: Pattern = $pattern;
 
@@ -152,29 +156,25 @@ macro_rules! instance {
                     Some(observer) => config.observer(Forward(observer.clone())),
                     None => config,
                 };
-                $layer(config).map(|layer| layer.handle())
+                $make(config)
             }
         }
     };
 }
 
-instance!(bulkhead::Handle, bulkhead::Config, Pattern::Bulkhead, bulkhead::BulkheadLayer::new);
-instance!(
-    circuit_breaker::Handle,
-    circuit_breaker::Config,
-    Pattern::CircuitBreaker,
-    circuit_breaker::CircuitBreakerLayer::new
-);
-instance!(
-    rate_limit::Handle,
-    rate_limit::Config,
-    Pattern::RateLimiter,
-    rate_limit::RateLimitLayer::new
-);
-instance!(retry::Handle, retry::Config, Pattern::Retry, retry::RetryLayer::new);
-instance!(
-    time_limit::Handle,
-    time_limit::Config,
-    Pattern::TimeLimiter,
-    time_limit::TimeLimitLayer::new
-);
+instance!(balance::Rules, balance::Config, Pattern::Balance, |config| balance::Rules::new(&config));
+instance!(bulkhead::Handle, bulkhead::Config, Pattern::Bulkhead, |config| {
+    bulkhead::BulkheadLayer::new(config).map(|layer| layer.handle())
+});
+instance!(circuit_breaker::Handle, circuit_breaker::Config, Pattern::CircuitBreaker, |config| {
+    circuit_breaker::CircuitBreakerLayer::new(config).map(|layer| layer.handle())
+});
+instance!(rate_limit::Handle, rate_limit::Config, Pattern::RateLimiter, |config| {
+    rate_limit::RateLimitLayer::new(config).map(|layer| layer.handle())
+});
+instance!(retry::Handle, retry::Config, Pattern::Retry, |config| {
+    retry::RetryLayer::new(config).map(|layer| layer.handle())
+});
+instance!(time_limit::Handle, time_limit::Config, Pattern::TimeLimiter, |config| {
+    time_limit::TimeLimitLayer::new(config).map(|layer| layer.handle())
+});

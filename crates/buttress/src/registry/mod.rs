@@ -9,6 +9,7 @@ use std::sync::Arc;
 pub use document::Document;
 use instances::{Group, Instances, Setup};
 
+use crate::balance;
 use crate::bulkhead::BulkheadLayer;
 use crate::circuit_breaker::CircuitBreakerLayer;
 use crate::rate_limit::RateLimitLayer;
@@ -24,6 +25,8 @@ use crate::vocabulary::observe::Observer;
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Pattern {
+    /// `balance`
+    Balance,
     /// `bulkhead`
     Bulkhead,
     /// `circuit-breaker`
@@ -41,6 +44,7 @@ impl Pattern {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Balance => "balance",
             Self::Bulkhead => "bulkhead",
             Self::CircuitBreaker => "circuit-breaker",
             Self::RateLimiter => "rate-limiter",
@@ -146,6 +150,14 @@ impl Registry {
     #[must_use]
     pub fn names(&self, pattern: Pattern) -> Vec<Name> {
         lock(&self.instances).names(pattern)
+    }
+
+    /// Returns the rules of the named balancer, for [`Balance::with_rules`](balance::Balance::with_rules).
+    ///
+    /// # Errors
+    /// No balancer has this name.
+    pub fn balance(&self, name: &str) -> Result<balance::Rules, UnknownName> {
+        self.layer(Pattern::Balance, name, |all| &all.balancers, balance::Rules::clone)
     }
 
     /// Returns a layer over the named rate limiter, starting with the default rejector and cost.

@@ -147,6 +147,19 @@ impl Error {
         Self::new(ErrorKind::KeyInvalid, layer, which | number, RetryAfter::UNKNOWN)
     }
 
+    /// Creates the refusal of a balancer with `endpoints`, after the call has `waited`.
+    pub(crate) const fn no_endpoint(
+        layer: Name,
+        why: NoEndpoint,
+        endpoints: usize,
+        waited: Duration,
+    ) -> Self {
+        let most = NoEndpoint::NUMBER as usize;
+        let number = if endpoints > most { most } else { endpoints } as u32;
+        let why = (why as u32) << 30 | number;
+        Self::new(ErrorKind::NoEndpoint, layer, why, RetryAfter::saturating(waited))
+    }
+
     /// Creates a refusal of a gateway.
     pub(crate) const fn gateway(kind: ErrorKind, route: Name) -> Self {
         Self::new(kind, route, 0, RetryAfter::UNKNOWN)
@@ -182,7 +195,7 @@ impl Error {
     }
 
     /// Returns the limit that passed, for a [timeout](ErrorKind::TimedOut) or a [queue
-    /// timeout](ErrorKind::QueueTimeout). For a [passed deadline](ErrorKind::DeadlineExceeded) it is
+    /// timeout](ErrorKind::QueueTimeout). For [`NoEndpoint`](ErrorKind::NoEndpoint) it is the wait. For a [passed deadline](ErrorKind::DeadlineExceeded) it is
     /// the time that the deadline left to the call.
     #[must_use]
     pub const fn time_limit(&self) -> Option<Duration> {
@@ -241,6 +254,10 @@ impl fmt::Display for Error {
             }
             (ErrorKind::TimedOut, _) => {
                 write!(f, " of {:?}{says}", Duration::from_nanos(self.time.0))
+            }
+            (ErrorKind::NoEndpoint, _) => {
+                let waited = Duration::from_nanos(self.time.0);
+                write!(f, "{} (waited {waited:?})", NoEndpoint::says(limit))
             }
             (ErrorKind::KeyInvalid, _) => write!(f, ": {}", WrongKey::read(limit)),
             (ErrorKind::KeyInFlight, Some(after)) => write!(f, "{says} (retry in {after:?})"),
@@ -306,6 +323,39 @@ impl fmt::Display for WrongKey {
             Self::Control(character) => {
                 write!(f, "the key holds the control character U+{character:04X}")
             }
+        }
+    }
+}
+
+/// Why a balancer has no endpoint for a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NoEndpoint {
+    /// The set is empty.
+    Empty,
+    /// Every endpoint failed to become ready.
+    Failed,
+    /// No endpoint became ready.
+    Busy,
+}
+
+impl NoEndpoint {
+    /// The largest number of endpoints that an error can carry beside the reason.
+    const NUMBER: u32 = (1 << 30) - 1;
+
+    fn says(packed: u32) -> Says {
+        Says(packed >> 30, Many(packed & Self::NUMBER, "endpoint"))
+    }
+}
+
+/// A reason, and the number of endpoints.
+struct Says(u32, Many);
+
+impl fmt::Display for Says {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str(" has no endpoints"),
+            1 => write!(f, " has {} that failed to become ready", self.1),
+            _ => write!(f, " has {} and none became ready", self.1),
         }
     }
 }

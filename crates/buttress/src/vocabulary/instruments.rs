@@ -24,6 +24,19 @@ instruments! {
     /// Every metric of this crate.
     INSTRUMENTS;
 
+    BALANCE_REFUSED = refusals("buttress.balance.refused", "Calls refused because no endpoint took them.");
+    BALANCE_CALLS = counter("buttress.balance.calls", "Calls begun, if calls are counted.");
+    BALANCE_PENDING = gauge("buttress.balance.pending", "Calls under way.");
+    BALANCE_ENDPOINTS = Instrument::gauge("buttress.balance.endpoints", Unit::Count, &["layer", "state"], "Endpoints, by their state.");
+    BALANCE_PANICKED = counter("buttress.balance.panicked", "Calls made while no endpoint was in, so that those that were out were used.");
+    BALANCE_FAILURES = counter("buttress.balance.failures", "Calls that an endpoint failed.");
+    BALANCE_EJECTIONS = counter("buttress.balance.ejections", "Endpoints taken out because they failed too often.");
+    BALANCE_SPARED = counter("buttress.balance.spared", "Failures that ejected no endpoint because half of the endpoints were out.");
+    BALANCE_NOT_READY = counter("buttress.balance.not_ready", "Times that an endpoint failed to become ready.");
+    BALANCE_CHANGES = counter("buttress.balance.changes", "Changes of the set of endpoints.");
+    BALANCE_RESOLVER_AGE = Instrument::gauge("buttress.balance.resolver.age", Unit::Seconds, LAYER, "The time since the resolver returned the present set, if there is a resolver.");
+    BALANCE_RESOLVER_FAILED = counter("buttress.balance.resolver.failed", "Failures of the resolver, if there is one.");
+
     BULKHEAD_REFUSED = refusals("buttress.bulkhead.refused", "Calls refused because every permit was taken.");
     BULKHEAD_ADMITTED = counter("buttress.bulkhead.admitted", "Permits granted, if calls are counted.");
     BULKHEAD_USED = gauge("buttress.bulkhead.permits.used", "Permits in use.");

@@ -6,6 +6,7 @@ use crate::vocabulary::error::ErrorKind;
 /// The pattern of a layer. A layer without a name reports under the name of its pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pattern {
+    Balance,
     Bulkhead,
     CircuitBreaker,
     Fallback,
@@ -21,6 +22,7 @@ impl Pattern {
     /// Returns the name of the pattern in logs, events and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::Balance => "balance",
             Self::Bulkhead => "bulkhead",
             Self::CircuitBreaker => "circuit_breaker",
             Self::Fallback => "fallback",
@@ -37,6 +39,7 @@ impl Pattern {
     #[cfg(feature = "metrics")]
     pub(crate) const fn that_report(kind: ErrorKind) -> &'static [Self] {
         match kind {
+            ErrorKind::NoEndpoint => &[Self::Balance],
             ErrorKind::CircuitOpen => &[Self::CircuitBreaker],
             ErrorKind::RateLimited => &[Self::RateLimit],
             ErrorKind::BulkheadFull => &[Self::Bulkhead],

@@ -31,6 +31,17 @@ where
     tokio::spawn(task)
 }
 
+/// Runs `work`, which may block, on a thread for such work. Without a runtime it runs here. Returns `None` if the
+/// runtime shuts down before `work` has begun, or if it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(work).await.ok(),
+        Err(_) => Some(work()),
+    }
+}
+
 /// Executor of sagas, relays and detached handlers. Cheap to clone; passed in their `Config`.
 ///
 /// The default is `tokio::spawn`. A simulator passes its own executor.

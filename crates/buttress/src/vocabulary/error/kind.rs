@@ -84,7 +84,10 @@ macro_rules! kinds {
 
             /// Returns `true` if the time of an error of this kind is a limit that passed.
             pub(super) const fn is_timeout(self) -> bool {
-                matches!(self, Self::TimedOut | Self::DeadlineExceeded | Self::QueueTimeout)
+                matches!(
+                    self,
+                    Self::TimedOut | Self::DeadlineExceeded | Self::QueueTimeout | Self::NoEndpoint
+                )
             }
 
             /// Returns the end of a message without numbers.
@@ -277,6 +280,13 @@ kinds! {
     NoBackend {
         name: "no-backend", layer: "route", says: " has no backend that becomes ready",
         metric: GATEWAY_REFUSED,
+        status: 503, grpc: 14, summary: "the service is unavailable for the moment",
+        reached: false, lasts: false
+    }
+    /// No endpoint of a balancer took the call within its longest wait.
+    NoEndpoint {
+        name: "no-endpoint", layer: "balancer", says: " has no endpoint that takes the call",
+        metric: BALANCE_REFUSED,
         status: 503, grpc: 14, summary: "the service is unavailable for the moment",
         reached: false, lasts: false
     }

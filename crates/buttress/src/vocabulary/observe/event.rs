@@ -1,6 +1,7 @@
 //! [`Event`]: the events that layers report, and their parts.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::vocabulary::error::Error;
@@ -104,6 +105,44 @@ pub enum Event {
     /// An operation of a store failed.
     StoreFailed {
         /// The kind of the failure, which says what a caller can do about it.
+        kind: StoreErrorKind,
+    },
+    /// A balancer took an endpoint out because it failed too often.
+    EndpointEjected {
+        /// The id of the instance.
+        endpoint: Arc<str>,
+        /// How long the endpoint is out.
+        away: Duration,
+    },
+    /// An ejected endpoint is in again.
+    EndpointReturned {
+        /// The id of the instance.
+        endpoint: Arc<str>,
+    },
+    /// An endpoint failed to become ready, and rests.
+    EndpointNotReady {
+        /// The id of the instance.
+        endpoint: Arc<str>,
+        /// How long the endpoint rests.
+        rest: Duration,
+    },
+    /// The set of a balancer changed.
+    EndpointsChanged {
+        /// How many endpoints the set has now.
+        endpoints: usize,
+        /// Endpoints that joined.
+        added: usize,
+        /// Endpoints that left.
+        removed: usize,
+    },
+    /// No endpoint of a balancer is in any more, so it uses those that are out; or the first one is in again.
+    PanicChanged {
+        /// `true` if those that are out are used now.
+        panic: bool,
+    },
+    /// The resolver of a balancer failed. The last set stays.
+    ResolveFailed {
+        /// The kind of the failure.
         kind: StoreErrorKind,
     },
     /// A change of the configuration took effect.

@@ -1,5 +1,6 @@
 //! Reports of a layer: each is one log line, one count and one event.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::common::Common;
@@ -144,6 +145,46 @@ impl Common {
 
     pub(crate) fn store_works_again(&self, doing: &'static str) {
         tracing::info!(target: "buttress", layer = self.layer().as_str(), doing, "the store works again");
+    }
+
+    pub(crate) fn endpoint_ejected(&self, endpoint: &Arc<str>, away: Duration) {
+        tracing::warn!(target: "buttress", layer = self.layer().as_str(), %endpoint, ?away, "the balancer took an endpoint out because it failed too often");
+        self.report(|| Event::EndpointEjected { endpoint: endpoint.clone(), away });
+    }
+
+    pub(crate) fn endpoint_returned(&self, endpoint: &Arc<str>) {
+        tracing::info!(target: "buttress", layer = self.layer().as_str(), %endpoint, "an ejected endpoint gets calls again");
+        self.report(|| Event::EndpointReturned { endpoint: endpoint.clone() });
+    }
+
+    pub(crate) fn endpoint_not_ready(&self, endpoint: &Arc<str>, rest: Duration) {
+        tracing::warn!(target: "buttress", layer = self.layer().as_str(), %endpoint, ?rest, "an endpoint failed to become ready and rests");
+        self.report(|| Event::EndpointNotReady { endpoint: endpoint.clone(), rest });
+    }
+
+    pub(crate) fn endpoints_changed(&self, endpoints: usize, added: usize, removed: usize) {
+        tracing::info!(target: "buttress", layer = self.layer().as_str(), endpoints, added, removed, "the set of endpoints changed");
+        self.report(|| Event::EndpointsChanged { endpoints, added, removed });
+    }
+
+    pub(crate) fn panic_changed(&self, panic: bool) {
+        let layer = self.layer().as_str();
+        if panic {
+            tracing::error!(target: "buttress", layer, "no endpoint is in, so the balancer uses those that are out");
+        } else {
+            tracing::info!(target: "buttress", layer, "the balancer no longer uses endpoints that are out");
+        }
+        self.report(|| Event::PanicChanged { panic });
+    }
+
+    pub(crate) fn resolve_failed(&self, error: &StoreError, first: bool) {
+        let layer = self.layer().as_str();
+        if first {
+            tracing::warn!(target: "buttress", layer, %error, "the resolver failed, and the last set of endpoints stays");
+        } else {
+            tracing::debug!(target: "buttress", layer, %error, "the resolver failed again");
+        }
+        self.report(|| Event::ResolveFailed { kind: error.kind() });
     }
 
     pub(crate) fn reconfigured(&self) {

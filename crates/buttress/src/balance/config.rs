@@ -1,0 +1,118 @@
+use std::fmt;
+use std::time::Duration;
+
+use super::outliers::Outliers;
+use crate::vocabulary::invalid_config::{InvalidConfig, check_not_endless};
+use crate::vocabulary::observe::{Common, common_setters};
+use crate::vocabulary::rng::Rng;
+use crate::vocabulary::setters::setters;
+
+/// The rule by which a balancer chooses the endpoint of a call.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Policy {
+    /// Draws two endpoints and takes the one with the smaller load: the measure of its latency, times its pending
+    /// calls and one, divided by its weight. The default.
+    ///
+    /// The measure rises to the latency of a slower answer immediately, and falls by 63 % in 10 seconds. One call in
+    /// 256 goes to the endpoint with the larger load, so that a slow endpoint is measured again.
+    #[default]
+    PeakEwma,
+    /// Draws two endpoints and takes the one with fewer pending calls for its weight. For calls whose cost differs
+    /// more between requests than between endpoints.
+    LeastPending,
+    /// Takes the endpoints in turn. While the set and its weights stay, an endpoint gets exactly its share of each
+    /// round, spread over the round. A round has as many calls as all weights have together.
+    RoundRobin,
+}
+
+impl Policy {
+    /// Returns the policy in kebab case, for logs and documents.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PeakEwma => "peak-ewma",
+            Self::LeastPending => "least-pending",
+            Self::RoundRobin => "round-robin",
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Configuration of a balancer.
+///
+/// Setters take it by value. The balancer checks it when it is built.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
+#[must_use]
+pub struct Config {
+    pub(super) policy: Policy,
+    pub(super) eject: Option<Outliers>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+    pub(super) max_wait: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+    pub(super) ramp: Duration,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) rng: Option<Rng>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) common: Common,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            eject: None,
+            max_wait: Duration::from_secs(1),
+            ramp: Duration::from_secs(10),
+            rng: None,
+            common: Common::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Creates a configuration with the defaults: [`Policy::PeakEwma`], no ejection, a wait of at most 1 second, and
+    /// 10 seconds until a new endpoint gets its whole share.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Sets the rule by which the balancer chooses. Default: [`Policy::PeakEwma`].
+        pub fn policy(policy: Policy);
+
+        /// Sets when an endpoint that fails is taken out for a while. Default: never, because a result must be
+        /// classified rightly first.
+        pub fn eject(outliers: Outliers) => Some(outliers);
+
+        /// Sets how long a call waits for an endpoint that can take it. Default: 1 second, because a caller can do
+        /// more with a fast refusal than with a slow one. The deadline of the request ends the wait earlier. At most
+        /// 365 days. Zero refuses without waiting.
+        pub fn max_wait(wait: Duration);
+
+        /// Sets how long a new endpoint takes to get its whole share. Default: 10 seconds, because a process that has
+        /// just started has cold caches and no connections. At most 365 days. Zero means immediately.
+        ///
+        /// Endpoints of the first set do not ramp, and neither do calls with a key.
+        pub fn ramp(time: Duration);
+
+        /// Sets the source of random draws and jitter. Default: a source with a different seed in every process.
+        pub fn rng(rng: Rng) => Some(rng);
+    }
+
+    common_setters!();
+
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        self.eject.as_ref().map_or(Ok(()), Outliers::check)?;
+        check_not_endless("max-wait", self.max_wait)?;
+        check_not_endless("ramp", self.ramp)
+    }
+}

@@ -1,0 +1,202 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Config;
+use super::endpoints::Pool;
+use super::shared::{Counter, Shared};
+use super::state::{EndpointState, Member};
+use crate::machinery::reconfigure::{Reconfigure as _, operated};
+use crate::sync::{Ordering, lock};
+
+/// Handle of a balancer, for operators and health checks. Cheap to clone.
+///
+/// All clones, and every clone of the balancer, share one state.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) set: Arc<dyn Operate>,
+}
+
+/// The set of a balancer, whatever its endpoints are.
+pub(super) trait Operate: Send + Sync {
+    fn members(&self) -> Vec<Member>;
+    fn mark(&self, id: &str, down: bool) -> bool;
+}
+
+impl<S: Send> Operate for Pool<S> {
+    fn members(&self) -> Vec<Member> {
+        self.read(|state| state.members.clone())
+    }
+
+    fn mark(&self, id: &str, down: bool) -> bool {
+        self.change(|state| match state.mark(id, down) {
+            Some(changed) => (changed, changed),
+            None => (true, false),
+        })
+    }
+}
+
+impl Handle {
+    /// Marks the endpoint with the instance id `id` as down: calls go to the others. Returns `false` if there is no
+    /// such endpoint.
+    ///
+    /// For health checks and operators. If no endpoint is in then, all of them are used, so a health check that is
+    /// wrong about all endpoints stops no call.
+    #[must_use = "`false` means that there is no such endpoint"]
+    pub fn mark_down(&self, id: &str) -> bool {
+        self.set.mark(id, true)
+    }
+
+    /// Takes back the mark of [`mark_down`](Self::mark_down). Returns `false` if there is no such endpoint.
+    #[must_use = "`false` means that there is no such endpoint"]
+    pub fn mark_up(&self, id: &str) -> bool {
+        self.set.mark(id, false)
+    }
+
+    /// Returns the present numbers of each endpoint, in the order of the set.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStats> {
+        let now = self.shared.now();
+        let stats = |member: &Member| EndpointStats {
+            id: member.instance.id().to_owned(),
+            address: member.instance.address().to_owned(),
+            weight: member.instance.weight(),
+            state: member.standing.state(),
+            pending: member.history.pending(),
+            latency: member.history.measure.at(now),
+            calls: self
+                .shared
+                .common
+                .count_calls
+                .then(|| member.history.calls.load(Ordering::Relaxed)),
+            failures: member.history.failures.load(Ordering::Relaxed),
+        };
+        self.set.members().iter().map(stats).collect()
+    }
+
+    /// Returns the present numbers.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (shared, members) = (&self.shared, self.set.members());
+        let sum = |counter| shared.counters.sum(counter);
+        let count = |state| members.iter().filter(|it| it.standing.state() == state).count();
+        let now = shared.common.clock.now();
+        let resolver = lock(&shared.resolved).map(|resolved| ResolverStats {
+            known: resolved.known,
+            age: now.saturating_duration_since(resolved.since),
+            failing: resolved.failures,
+        });
+        Stats {
+            endpoints: members.len(),
+            endpoints_in: count(EndpointState::In),
+            ejected: count(EndpointState::Ejected),
+            resting: count(EndpointState::Resting),
+            down: count(EndpointState::Down),
+            pending: members.iter().map(|it| u64::from(it.history.pending())).sum(),
+            calls: shared.common.count_calls.then(|| sum(Counter::Calls)),
+            refused: sum(Counter::Refused),
+            panicked: sum(Counter::Panicked),
+            failures: sum(Counter::Failures),
+            ejections: sum(Counter::Ejections),
+            spared: sum(Counter::Spared),
+            not_ready: sum(Counter::NotReady),
+            changes: sum(Counter::Changes),
+            resolve_failed: sum(Counter::ResolveFailed),
+            resolver,
+        }
+    }
+}
+
+operated! {
+    /// Replaces the longest wait, the bounds of the ejection, and the ramp of endpoints that join from now on, by
+    /// those of `config`.
+    ///
+    /// # Errors
+    /// The errors of [`Balance::new`](super::Balance::new). Another policy, another window of the ejection, or ejection
+    /// switched on or off. Nothing changes then.
+    pub fn reconfigure(&self, config: &Config);
+}
+
+/// A snapshot of a balancer.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Stats {
+    /// The endpoints of the set.
+    pub endpoints: usize,
+    /// Endpoints that get calls.
+    pub endpoints_in: usize,
+    /// Endpoints that failed too often and are out for a while.
+    pub ejected: usize,
+    /// Endpoints that failed to become ready and rest.
+    pub resting: usize,
+    /// Endpoints that a health check or an operator marked as down.
+    pub down: usize,
+    /// Calls under way.
+    pub pending: u64,
+    /// Calls begun. `None` unless [`count_calls`](Config::count_calls) is on.
+    pub calls: Option<u64>,
+    /// Calls refused because no endpoint took them.
+    pub refused: u64,
+    /// Calls made while no endpoint was in, so that those that were out were used.
+    pub panicked: u64,
+    /// Calls that an endpoint failed.
+    pub failures: u64,
+    /// Ejections.
+    pub ejections: u64,
+    /// Failures that would have ejected an endpoint if half of the endpoints were not out already.
+    pub spared: u64,
+    /// Times that an endpoint failed to become ready.
+    pub not_ready: u64,
+    /// Changes of the set.
+    pub changes: u64,
+    /// Failures of the resolver.
+    pub resolve_failed: u64,
+    /// The resolver. `None` for a balancer without one.
+    pub resolver: Option<ResolverStats>,
+}
+
+/// A snapshot of the resolver of a balancer.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct ResolverStats {
+    /// `true` once the resolver has returned a set.
+    pub known: bool,
+    /// The time since the resolver returned the present set, or since it was started. A resolver that returns only
+    /// changes lets it grow, so look at `failing` too.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
+    )]
+    pub age: Duration,
+    /// How often the resolver has failed since it returned the present set.
+    pub failing: u32,
+}
+
+/// A snapshot of one endpoint of a balancer.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct EndpointStats {
+    /// The id of the instance.
+    pub id: String,
+    /// The address of the instance.
+    pub address: String,
+    /// The weight of the instance.
+    pub weight: u32,
+    /// Whether the endpoint gets calls.
+    pub state: EndpointState,
+    /// Calls under way.
+    pub pending: u32,
+    /// The measure of its latency, as [`Policy::PeakEwma`](super::Policy::PeakEwma) uses it.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
+    )]
+    pub latency: Duration,
+    /// Calls that the endpoint got. `None` unless [`count_calls`](Config::count_calls) is on.
+    pub calls: Option<u64>,
+    /// Calls that the endpoint failed.
+    pub failures: u64,
+}
