@@ -18,7 +18,8 @@ pub(crate) type SourceId = u32;
 
 /// The names under which unnamed layers report: their patterns. Their observers distinguish two
 /// such layers.
-const UNNAMED: [&str; 9] = [
+const UNNAMED: [&str; 10] = [
+    "balance",
     "bulkhead",
     "circuit_breaker",
     "fallback",

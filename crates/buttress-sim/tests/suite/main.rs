@@ -1,6 +1,7 @@
 //! Tests of the simulator through its public API.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
+mod balance;
 mod determinism;
 mod engines;
 mod faults;
