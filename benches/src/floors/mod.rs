@@ -2,6 +2,7 @@
 //! configuration, no events, no handle, no guard against panics. It is not fit for production. It
 //! shows how much of a candidate's cost the pattern needs.
 
+pub mod balance;
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;

@@ -1,5 +1,6 @@
 //! The measurements: every path through every pattern, and its candidates.
 
+pub mod balance;
 pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod fallback;
@@ -31,6 +32,7 @@ pub fn visit_all(meter: &mut impl Meter) {
     time_limit::visit(meter);
     fallback::visit(meter);
     idempotency::visit(meter);
+    balance::visit(meter);
     stack::visit(meter);
 }
 
@@ -44,6 +46,7 @@ pub fn notes() -> impl Iterator<Item = &'static str> {
         time_limit::NOTES,
         fallback::NOTES,
         idempotency::NOTES,
+        balance::NOTES,
         stack::NOTES,
     ]
     .into_iter()

@@ -4,7 +4,10 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tower::balance::p2c::Balance;
+use tower::discover::ServiceList;
 use tower::limit::{ConcurrencyLimit, RateLimit, rate::Rate};
+use tower::load::{CompleteOnResponse, PeakEwma};
 use tower::load_shed::LoadShed;
 use tower::retry::budget::{Budget, TpsBudget};
 use tower::retry::{Policy, Retry};
@@ -77,4 +80,17 @@ pub fn rate_limit<S>(inner: S, calls: u64, per: Duration) -> RateLimit<S> {
 /// A full limit, behind a layer that refuses and does not wait.
 pub fn full<S>(inner: S) -> LoadShed<ConcurrencyLimit<S>> {
     LoadShed::new(ConcurrencyLimit::new(inner, 0))
+}
+
+/// Two services drawn, by latency and pending calls. Its measure starts at 1 ms and decays in 10 s, as ours.
+pub fn balance<S>(inner: S, count: usize) -> Balance<ServiceList<Vec<PeakEwma<S>>>, u64>
+where
+    S: tower::Service<u64> + Clone,
+    S::Error: Into<tower::BoxError>,
+{
+    let measured = |_| {
+        let (seed, decay) = (Duration::from_millis(1), 10e9);
+        PeakEwma::new(inner.clone(), seed, decay, CompleteOnResponse::default())
+    };
+    Balance::new(ServiceList::new((0..count).map(measured).collect()))
 }
