@@ -43,7 +43,7 @@ const LEVELS: [(&str, &str); 20] = [
     (
         "vocabulary",
         "clock codec cost duration_text id instrument invalid_config mode name rng setters spawn store_error
-         < instruments reading < error < classify pattern reject < metric observe < mod",
+         < instruments reading < error < classify pattern reject < metric observe until < mod",
     ),
     (
         "machinery",
@@ -74,7 +74,7 @@ const LEVELS: [(&str, &str); 20] = [
     ),
     (
         "time_limit",
-        "config limit state < future shared < handle < service < layer < reading < mod",
+        "config limit state < countdown future shared < handle < service < layer < reading < mod",
     ),
     (
         "sidecar",
@@ -184,7 +184,7 @@ fn no_import_points_upward_and_only_the_clock_reads_time() {
 }
 
 /// The traits whose implementations have one letter as type parameters; DESIGN.md has the meanings.
-const LETTERS: [(&str, &str); 9] = [
+const LETTERS: [(&str, &str); 10] = [
     ("Reject", "R"),
     ("Identify", "X"),
     ("Cost", "W"),
@@ -194,6 +194,7 @@ const LETTERS: [(&str, &str); 9] = [
     ("Form", "M"),
     ("Tape", "T"),
     ("Recover", "F"),
+    ("Until", "U"),
 ];
 
 /// The bounds of a type parameter by one of these traits whose letter is another one.

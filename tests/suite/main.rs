@@ -11,6 +11,7 @@
 mod architecture;
 mod axum_routes;
 mod balance;
+mod body_end;
 mod boxed;
 mod bulkhead;
 mod chains;

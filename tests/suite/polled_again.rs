@@ -245,9 +245,11 @@ enum After {
 }
 
 /// Every public future of the crates.
-const FUTURES: [(&str, After); 37] = [
+const FUTURES: [(&str, After); 39] = [
     ("buttress-durable/saga/run/call.rs LeafFuture", After::Inner),
     ("buttress-durable/saga/run/execution.rs Execution", After::Name),
+    ("buttress-http/body_end/layer.rs HoldBodyFuture", After::Inner),
+    ("buttress-http/body_end/limit.rs BodyTimeLimitFuture", After::Inner),
     ("buttress-http/context/server.rs ServerContextFuture", After::Name),
     ("buttress-http/grpc/by_content_type.rs ByContentTypeFuture", After::Inner),
     ("buttress-http/grpc/deadline.rs DeadlineFuture", After::Name),

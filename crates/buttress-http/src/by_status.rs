@@ -26,8 +26,9 @@ use crate::refusal::{self, Refusal};
 ///
 /// The classifier sees a `grpc-status` in the header of a response whose `content-type` begins with
 /// `application/grpc`. Most failures of unary calls have it there, because they carry no message.
-/// In trailers after a body the status comes after the call has ended for every layer, so the
-/// classifier does not see it. [`judge_trailers`](Self::judge_trailers) judges it for code that reads the body.
+/// In trailers after a body the status comes later than the classifier is asked. A circuit breaker
+/// counts it with [`BodyEnd`](crate::BodyEnd). [`judge_trailers`](Self::judge_trailers) judges it for code that reads
+/// the body.
 ///
 /// Its hint is the hint of the refusal, the pushback of gRPC, or the `Retry-After` of the response. A breaker can use it
 /// as its open time.
@@ -189,7 +190,7 @@ fn of_the_service(status: StatusCode) -> bool {
     status.is_server_error() && !never_made_for_it.contains(&status)
 }
 
-fn of_the_grpc_service(code: i32) -> bool {
+pub(crate) fn of_the_grpc_service(code: i32) -> bool {
     use grpc::{DATA_LOSS, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, UNKNOWN};
     matches!(code, UNKNOWN | DEADLINE_EXCEEDED | INTERNAL | UNAVAILABLE | DATA_LOSS)
 }

@@ -16,9 +16,12 @@
 //! | send an `Idempotency-Key` with every request | [`SetIdempotencyKeyLayer`] |
 //! | find out for a saga whether a status is definite | [`is_definite_refusal`] |
 //! | report the state of a limit to callers | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
+//! | keep a permit, or wait with an outcome, until the body ends | [`BodyEnd`] and [`HoldBodyLayer`] |
+//! | limit the time between the frames of a body, or of the whole body | [`BodyTimeLimitLayer`] |
 //! | carry correlation id, trace and deadline between services | [`context`] |
 //! | limit per client: by address, behind proxies, by header | [`client_key`] |
 //! | build an axum service with limits per client and per plan | [`guide::service`] |
+//! | hold permits while bodies stream | [`guide::streaming`] |
 //! | build a stack around hyper-util's client or reqwest | [`guide::clients`] |
 //! | build a stack around a tonic client or server | [`guide::tonic`] |
 //! | answer the probes of a platform | [`health_service`], [`health_details_service`] |
@@ -37,8 +40,8 @@
 //!   `.map_request(|request: Request<_>| request.map(Body::new))` further in than the retry.
 //!
 //! A gRPC call that failed is `200 OK` with a `grpc-status`. [`ByStatus`] and [`RetryableStatus`]
-//! see the status in a header, and not in trailers after a body. In front of a tonic service or
-//! client, give the layers `.grpc()`: see [`grpc`].
+//! see the status in a header, and not in trailers after a body; a circuit breaker with a [`BodyEnd`]
+//! counts both. In front of a tonic service or client, give the layers `.grpc()`: see [`grpc`].
 //!
 //! This crate does not access the network.
 //!
@@ -120,12 +123,15 @@
 //!
 //! # When a call ends
 //!
-//! For every layer a call ends with the head of the response. A body that still streams holds no
-//! permit, has no time limit and counts for no circuit.
+//! By default a call ends with the head of the response, for every layer. A body that still streams
+//! holds no permit, has no time limit and counts for no circuit. With [`BodyEnd`] a bulkhead keeps its
+//! permit, and a circuit breaker waits with its outcome, until the body ends: see
+//! [`guide::streaming`].
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod body_end;
 mod by_status;
 pub mod client_key;
 pub mod context;
@@ -153,6 +159,10 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 
+pub use body_end::{
+    BodyEnd, BodyTimeLimit, BodyTimeLimitFuture, BodyTimeLimitLayer, Held, HoldBodies, HoldBody,
+    HoldBodyFuture, HoldBodyLayer,
+};
 pub use by_status::ByStatus;
 pub use definite::is_definite_refusal;
 pub use head::HttpResponse;

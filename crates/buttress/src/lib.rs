@@ -127,3 +127,4 @@ pub use vocabulary::reject::{AsError, AsResponse, Reject, as_response};
 pub use vocabulary::rng::Rng;
 pub use vocabulary::spawn::{Spawn, Spawner, Task};
 pub use vocabulary::store_error::{StoreError, StoreErrorKind};
+pub use vocabulary::until::{OpenCall, Until, UntilResponse};

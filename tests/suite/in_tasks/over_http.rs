@@ -14,8 +14,8 @@ use buttress::time_limit::TimeLimitLayer;
 use buttress::{Clock, ErrorKind};
 use buttress_http::context::{ContextLayer, Trust};
 use buttress_http::{
-    ByStatus, HttpLayerExt, IdempotencyKeyLayer, IdempotentRequests, RateLimitFieldsLayer,
-    ReplayLayer, RetryableStatus, SetIdempotencyKeyLayer,
+    BodyEnd, BodyTimeLimitLayer, ByStatus, HoldBodyLayer, HttpLayerExt, IdempotencyKeyLayer,
+    IdempotentRequests, RateLimitFieldsLayer, ReplayLayer, RetryableStatus, SetIdempotencyKeyLayer,
 };
 use tower::util::{BoxCloneService, BoxCloneSyncService};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
@@ -96,6 +96,18 @@ rows! {
     a_retry_of_streamed_bodies => ServiceBuilder::new().layer(ReplayLayer::default()).layer(
         RetryLayer::default().classify(RetryableStatus::client()).clone_with(IdempotentRequests),
     );
+    permits_until_the_body_ends => ServiceBuilder::new()
+        .layer(BulkheadLayer::default().queued().http().until(BodyEnd::new()))
+        .layer(BulkheadLayer::default().http().until(BodyEnd::new()).leak())
+        .layer(BulkheadLayer::default().backpressure().until(BodyEnd::new()))
+        .layer(HoldBodyLayer);
+    an_outcome_when_the_body_ends => ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::default().http().until(BodyEnd::new()))
+        .layer(CircuitBreakerLayer::default().until(BodyEnd::new()).backpressure())
+        .layer(HoldBodyLayer);
+    a_limit_on_the_body => ServiceBuilder::new()
+        .layer(BodyTimeLimitLayer::idle(&TimeLimitLayer::after(ms(60_000)).handle()))
+        .layer(HoldBodyLayer);
     a_sidecar => SidecarLayer::default()
         .clone_request(|_: &Request<Body>| None::<Request<Body>>);
     a_context_of_a_server => ContextLayer::server(Trust::All);

@@ -8,5 +8,8 @@ pub mod clients {}
 #[doc = include_str!("tonic.md")]
 pub mod tonic {}
 
+#[doc = include_str!("streaming.md")]
+pub mod streaming {}
+
 #[doc = include_str!("service.md")]
 pub mod service {}

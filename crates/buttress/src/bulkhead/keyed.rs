@@ -12,11 +12,13 @@ use super::service::ResponseFuture;
 use super::shared::{Counter, Permit, Shared, Telemetry};
 use crate::machinery::instances::{self, Instance, Instances};
 use crate::machinery::keyed::{self, KeyedCalls, KeyedLayer, KeyedService, PerKey as _};
+use crate::machinery::own::Counted;
 use crate::machinery::waiting::Limiter as _;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
+use crate::vocabulary::until::{Until, UntilResponse};
 
 /// Layer that limits how many calls run concurrently, separately for each key: per tenant or per
 /// endpoint.
@@ -38,10 +40,12 @@ use crate::vocabulary::reject::{AsError, Reject};
 /// assert!(layer.handle().try_acquire(&8).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub type KeyedBulkheadLayer<K, X, R = AsError> = KeyedLayer<Instances<K, Shared>, X, R, ()>;
+pub type KeyedBulkheadLayer<K, X, R = AsError, U = UntilResponse> =
+    KeyedLayer<Instances<K, Shared>, X, R, U>;
 
 /// A service behind a bulkhead per key. [`KeyedBulkheadLayer`] makes it.
-pub type KeyedBulkhead<S, K, X, R> = KeyedService<S, Instances<K, Shared>, X, R, ()>;
+pub type KeyedBulkhead<S, K, X, R, U = UntilResponse> =
+    KeyedService<S, Instances<K, Shared>, X, R, U>;
 
 /// Handle of a keyed bulkhead, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
@@ -58,25 +62,34 @@ impl<K: Hash + Eq + Clone, X> KeyedBulkheadLayer<K, X> {
     {
         config.check()?;
         let telemetry = Telemetry::new(&config);
-        Ok(Self::over(Instances::new(config, max_keys, telemetry)?, key, AsError, ()))
+        Ok(Self::over(Instances::new(config, max_keys, telemetry)?, key, AsError, UntilResponse))
     }
 }
 
-impl<S, K, R, Req, F> KeyedCalls<S, Req, R, ()> for Instances<K, Shared>
+impl<K, X, R, U> KeyedBulkheadLayer<K, X, R, U> {
+    /// Sets when a call is over and returns its permit. Default: [`UntilResponse`]. The [module](super) describes
+    /// the choice for streaming bodies.
+    pub fn until<T>(self, until: T) -> KeyedBulkheadLayer<K, X, R, T> {
+        self.asking(|_| until)
+    }
+}
+
+impl<S, K, R, Req, F, U> KeyedCalls<S, Req, R, U> for Instances<K, Shared>
 where
     S: Service<Req, Future = F>,
     F: Future<Output = Result<S::Response, S::Error>>,
     K: Hash + Eq + Clone,
     R: Reject<S::Response, S::Error> + Clone,
+    U: Until<S::Response> + Clone,
 {
-    type Future = ResponseFuture<F, R>;
+    type Future = ResponseFuture<F, R, Counted, U>;
 
-    fn admit(&self, key: &K, _request: &Req, (): &()) -> Result<Permit, Error> {
+    fn admit(&self, key: &K, _request: &Req, _until: &U) -> Result<Permit, Error> {
         Self::begin(self, key)
     }
 
-    fn running(future: F, permit: Permit, (): &()) -> Self::Future {
-        ResponseFuture::running(future, permit)
+    fn running(future: F, permit: Permit, until: &U) -> Self::Future {
+        ResponseFuture::running(future, permit, until.clone())
     }
 
     fn refused(error: Error, reject: &R) -> Self::Future {

@@ -13,14 +13,16 @@ use crate::vocabulary::cost::OneToken;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
+use crate::vocabulary::until::UntilResponse;
 
 /// Layer that limits how many calls run concurrently. The [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one limit.
 #[must_use]
-pub struct BulkheadLayer<R = AsError, M = Refuse, O: Own = Counted> {
+pub struct BulkheadLayer<R = AsError, M = Refuse, O: Own = Counted, U = UntilResponse> {
     shared: O::Of<Shared>,
     reject: R,
+    until: U,
     mode: PhantomData<M>,
 }
 
@@ -50,27 +52,28 @@ impl BulkheadLayer {
     }
 
     fn over(shared: Arc<Shared>) -> Self {
-        Self { shared, reject: AsError, mode: PhantomData }
+        Self { shared, reject: AsError, until: UntilResponse, mode: PhantomData }
     }
 }
 
-impl<R> BulkheadLayer<R> {
+impl<R, U> BulkheadLayer<R, Refuse, Counted, U> {
     /// Keeps the layer's state until the process ends. Use it for layers that are built once.
     ///
     /// The services of a leaked layer count no references. A clone of a service then writes no cache
     /// line that all threads share. A call writes only the lines that hold its decisions.
-    pub fn leak(self) -> BulkheadLayer<R, Refuse, Leaked> {
-        let Self { shared, reject, mode } = self;
-        BulkheadLayer { shared: Forever::new(shared), reject, mode }
+    pub fn leak(self) -> BulkheadLayer<R, Refuse, Leaked, U> {
+        let Self { shared, reject, until, mode } = self;
+        BulkheadLayer { shared: Forever::new(shared), reject, until, mode }
     }
 }
 
-impl<R, M> BulkheadLayer<R, M> {
+impl<R, M, U> BulkheadLayer<R, M, Counted, U> {
     /// Lets calls wait in the configured queue, in their response futures. The inner service must
     /// be `Clone`: a waiting call holds no part of the service, and polls a clone when it is
     /// admitted.
-    pub fn queued(self) -> BulkheadLayer<R, Queued> {
-        BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
+    pub fn queued(self) -> BulkheadLayer<R, Queued, Counted, U> {
+        let Self { shared, reject, until, .. } = self;
+        BulkheadLayer { shared, reject, until, mode: PhantomData }
     }
 
     /// Makes `poll_ready` wait for a permit.
@@ -78,15 +81,24 @@ impl<R, M> BulkheadLayer<R, M> {
     /// The bounds of the configured queue do not apply: a caller that does not want to wait drops
     /// the service or polls another one. A service that is granted a permit and is not polled keeps
     /// the permit for [`claim_within`](Config::claim_within).
-    pub fn backpressure(self) -> BulkheadLayer<R, Backpressure> {
-        BulkheadLayer { shared: self.shared, reject: self.reject, mode: PhantomData }
+    pub fn backpressure(self) -> BulkheadLayer<R, Backpressure, Counted, U> {
+        let Self { shared, reject, until, .. } = self;
+        BulkheadLayer { shared, reject, until, mode: PhantomData }
     }
 }
 
-impl<R, M, O: Own> BulkheadLayer<R, M, O> {
+impl<R, M, O: Own, U> BulkheadLayer<R, M, O, U> {
     /// Sets how refusals are returned. Default: as errors, through [`AsError`].
-    pub fn reject<T>(self, reject: T) -> BulkheadLayer<T, M, O> {
-        BulkheadLayer { shared: self.shared, reject, mode: PhantomData }
+    pub fn reject<T>(self, reject: T) -> BulkheadLayer<T, M, O, U> {
+        let Self { shared, until, mode, .. } = self;
+        BulkheadLayer { shared, reject, until, mode }
+    }
+
+    /// Sets when a call is over and returns its permit. Default: [`UntilResponse`]. The [module](super) describes
+    /// the choice for streaming bodies.
+    pub fn until<T>(self, until: T) -> BulkheadLayer<R, M, O, T> {
+        let Self { shared, reject, mode, .. } = self;
+        BulkheadLayer { shared, reject, until, mode }
     }
 
     /// Returns the handle of the shared state, for operators.
@@ -106,37 +118,40 @@ impl Default for BulkheadLayer {
     }
 }
 
-impl<S, R: Clone, O: Own> Layer<S> for BulkheadLayer<R, Refuse, O> {
-    type Service = Bulkhead<S, R, O>;
+impl<S, R: Clone, O: Own, U: Clone> Layer<S> for BulkheadLayer<R, Refuse, O, U> {
+    type Service = Bulkhead<S, R, O, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Bulkhead::new(inner, self.shared.clone(), self.reject.clone())
+        Bulkhead::new(inner, self.shared.clone(), self.reject.clone(), self.until.clone())
     }
 }
 
-impl<S, R: Clone> Layer<S> for BulkheadLayer<R, Queued> {
-    type Service = QueuedBulkhead<S, R>;
+impl<S, R: Clone, U: Clone> Layer<S> for BulkheadLayer<R, Queued, Counted, U> {
+    type Service = QueuedBulkhead<S, R, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        QueuedBulkhead::new(inner, self.shared.clone(), self.reject.clone(), OneToken)
+        let (reject, until) = (self.reject.clone(), self.until.clone());
+        QueuedBulkhead::new(inner, self.shared.clone(), reject, OneToken, until)
     }
 }
 
-impl<S, R: Clone> Layer<S> for BulkheadLayer<R, Backpressure> {
-    type Service = BackpressureBulkhead<S, R>;
+impl<S, R: Clone, U: Clone> Layer<S> for BulkheadLayer<R, Backpressure, Counted, U> {
+    type Service = BackpressureBulkhead<S, R, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BackpressureBulkhead::new(inner, self.shared.clone(), self.reject.clone())
+        let (reject, until) = (self.reject.clone(), self.until.clone());
+        BackpressureBulkhead::new(inner, self.shared.clone(), reject, until)
     }
 }
 
-impl<R: Clone, M, O: Own> Clone for BulkheadLayer<R, M, O> {
+impl<R: Clone, M, O: Own, U: Clone> Clone for BulkheadLayer<R, M, O, U> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), reject: self.reject.clone(), mode: PhantomData }
+        let (reject, until) = (self.reject.clone(), self.until.clone());
+        Self { shared: self.shared.clone(), reject, until, mode: PhantomData }
     }
 }
 
-impl<R, M, O: Own> fmt::Debug for BulkheadLayer<R, M, O> {
+impl<R, M, O: Own, U> fmt::Debug for BulkheadLayer<R, M, O, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkheadLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }

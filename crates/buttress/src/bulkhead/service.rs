@@ -9,35 +9,39 @@ use crate::machinery::backpressure::BackpressureService;
 use crate::machinery::limited;
 use crate::machinery::own::{Counted, Held as _, Own};
 use crate::machinery::queued::{self, QueuedService};
+use crate::vocabulary::cost::OneToken;
 use crate::vocabulary::reject::Reject;
+use crate::vocabulary::until::{Until, UntilResponse};
 
 /// The response of a [`Bulkhead`]. Dropping it cancels the call and returns its permit.
-pub type ResponseFuture<F, R, O = Counted> = limited::ResponseFuture<F, R, Permit<O>>;
+pub type ResponseFuture<F, R, O = Counted, U = UntilResponse> =
+    limited::ResponseFuture<F, R, Permit<O>, U>;
 
 /// A service behind a bulkhead whose calls may wait in its queue.
 /// [`BulkheadLayer::queued`](super::BulkheadLayer::queued) makes it.
-pub type QueuedBulkhead<S, R> = QueuedService<S, Shared, R>;
+pub type QueuedBulkhead<S, R, U = UntilResponse> = QueuedService<S, Shared, R, OneToken, U>;
 
 /// The response of a [`QueuedBulkhead`]. Dropping it cancels the call.
-pub type QueuedFuture<S, Req, R> = queued::QueuedFuture<S, Req, Shared, R>;
+pub type QueuedFuture<S, Req, R, U = UntilResponse> = queued::QueuedFuture<S, Req, Shared, R, U>;
 
 /// A service that is ready only while it holds a permit.
 /// [`BulkheadLayer::backpressure`](super::BulkheadLayer::backpressure) makes it.
-pub type BackpressureBulkhead<S, R> = BackpressureService<S, Shared, R>;
+pub type BackpressureBulkhead<S, R, U = UntilResponse> = BackpressureService<S, Shared, R, U>;
 
 /// A service behind a bulkhead that refuses without waiting.
 /// [`BulkheadLayer`](super::BulkheadLayer) makes it.
-pub struct Bulkhead<S, R, O: Own = Counted> {
+pub struct Bulkhead<S, R, O: Own = Counted, U = UntilResponse> {
     inner: S,
     shared: O::Of<Shared>,
     reject: R,
+    until: U,
     /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
     latch: bool,
 }
 
-impl<S, R, O: Own> Bulkhead<S, R, O> {
-    pub(super) fn new(inner: S, shared: O::Of<Shared>, reject: R) -> Self {
-        Self { inner, shared, reject, latch: false }
+impl<S, R, O: Own, U> Bulkhead<S, R, O, U> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, reject: R, until: U) -> Self {
+        Self { inner, shared, reject, until, latch: false }
     }
 
     /// Returns the handle of the shared state, for operators.
@@ -47,15 +51,16 @@ impl<S, R, O: Own> Bulkhead<S, R, O> {
     }
 }
 
-impl<S, R, O, Req> Service<Req> for Bulkhead<S, R, O>
+impl<S, R, O, U, Req> Service<Req> for Bulkhead<S, R, O, U>
 where
     S: Service<Req>,
     O: Own,
     R: Reject<S::Response, S::Error> + Clone,
+    U: Until<S::Response> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, R, O>;
+    type Future = ResponseFuture<S::Future, R, O, U>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -73,7 +78,7 @@ where
         if !self.latch {
             if let Some(permit) = Shared::try_acquire::<O>(&self.shared) {
                 let future = self.inner.call(request);
-                return ResponseFuture::running(future, permit.begin());
+                return ResponseFuture::running(future, permit.begin(), self.until.clone());
             }
         }
         self.latch = false;
@@ -81,13 +86,14 @@ where
     }
 }
 
-impl<S: Clone, R: Clone, O: Own> Clone for Bulkhead<S, R, O> {
+impl<S: Clone, R: Clone, O: Own, U: Clone> Clone for Bulkhead<S, R, O, U> {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), self.shared.clone(), self.reject.clone())
+        let (reject, until) = (self.reject.clone(), self.until.clone());
+        Self::new(self.inner.clone(), self.shared.clone(), reject, until)
     }
 }
 
-impl<S: fmt::Debug, R, O: Own> fmt::Debug for Bulkhead<S, R, O> {
+impl<S: fmt::Debug, R, O: Own, U> fmt::Debug for Bulkhead<S, R, O, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bulkhead")
             .field("inner", &self.inner)

@@ -15,11 +15,13 @@ use crate::machinery::queue::{Ask, NotGranted, WaitQueue};
 use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::waiting::{self, Limiter, Outlook, Waiting};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::vocabulary::classify::Outcome;
 use crate::vocabulary::clock::{self, Clock};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::pattern::Pattern;
+use crate::vocabulary::until::{Open, OpenCall};
 
 counters! {
     /// The counters of a bulkhead, or of all bulkheads of a keyed layer.
@@ -169,6 +171,20 @@ impl<O: Own> Held for Permit<O> {
                 shared.serve_waiting();
             }
         }
+    }
+
+    fn hold(&mut self) -> Option<OpenCall> {
+        self.shared.take().map(|shared| OpenCall::new(Self { shared: Some(shared) }))
+    }
+}
+
+impl<O: Own> Open for Permit<O> {
+    fn end(self: Box<Self>, _outcome: Outcome) {
+        drop(self);
+    }
+
+    fn abandon(self: Box<Self>) {
+        drop(self);
     }
 }
 

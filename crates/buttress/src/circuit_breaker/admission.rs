@@ -8,6 +8,7 @@ use super::state::Ticket;
 use crate::machinery::guard::Guard;
 use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::Outcome;
+use crate::vocabulary::until::{Open, OpenCall};
 
 /// A call that is under way.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +18,10 @@ pub(super) struct Call {
     pub(super) started: u64,
 }
 
-/// The value of [`Call::started`] before the clock was read.
+/// The value of [`Call::started`] before the clock was read, and of a call that was quick.
 pub(super) const NEVER: u64 = u64::MAX;
+/// The value of [`Call::started`] of a call that was slow.
+pub(super) const SLOW: u64 = NEVER - 1;
 
 impl Call {
     /// Records when the call begins, if slow calls count.
@@ -28,6 +31,13 @@ impl Call {
             // The call may have been admitted before calls were timed. It must be judged as a timed
             // call all the same.
             self.ticket = self.ticket.noted();
+        }
+    }
+
+    /// Decides now whether the call is slow, because its response is ready.
+    fn judge_time(&mut self, shared: &Shared) {
+        if self.started != NEVER {
+            self.started = if shared.is_slow(*self) { SLOW } else { NEVER };
         }
     }
 }
@@ -58,6 +68,15 @@ impl<O: Own> Admission<O> {
             counters.add(Counter::Admitted);
         }
         self.call.time(shared);
+    }
+
+    /// Takes the admission of a call that is not over with its response. Its duration counts until
+    /// now.
+    #[inline(never)]
+    pub(super) fn hold(&mut self) -> Option<OpenCall> {
+        let shared = self.shared.take()?;
+        self.call.judge_time(&shared);
+        Some(OpenCall::new(Self { shared: Some(shared), call: self.call }))
     }
 
     /// Returns the parts of the admission without its guard. The caller settles the call.
@@ -111,6 +130,18 @@ impl<O: Own> Admission<O> {
         let hint = if asked { hint() } else { None };
         if let Some(shared) = self.shared.take() {
             end::<O>(shared, self.call, outcome, hint);
+        }
+    }
+}
+
+impl<O: Own> Open for Admission<O> {
+    fn end(self: Box<Self>, outcome: Outcome) {
+        self.settle(outcome, || None);
+    }
+
+    fn abandon(mut self: Box<Self>) {
+        if let Some(shared) = self.shared.take() {
+            shared.decide(self.call, shared.state.rules.abandoned(false), None);
         }
     }
 }

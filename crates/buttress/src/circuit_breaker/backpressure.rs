@@ -17,17 +17,19 @@ use crate::machinery::wakers::Owner;
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::clock::Sleep;
 use crate::vocabulary::reject::Reject;
+use crate::vocabulary::until::{Until, UntilResponse};
 
 /// A service that is ready only while its circuit admits calls.
 /// [`CircuitBreakerLayer::backpressure`](super::CircuitBreakerLayer::backpressure) makes it.
 ///
 /// While half-open, `poll_ready` reserves a probe for the next `call`. Dropping the service returns
 /// the probe. A clone starts without a probe.
-pub struct BackpressureCircuitBreaker<S, C, R> {
+pub struct BackpressureCircuitBreaker<S, C, R, U = UntilResponse> {
     inner: S,
     shared: Arc<Shared>,
     classify: C,
     reject: R,
+    until: U,
     reserved: Reserved,
     parked: Owner,
     /// Wakes this service at the time at which the circuit will admit it again. Made at the first
@@ -35,10 +37,10 @@ pub struct BackpressureCircuitBreaker<S, C, R> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>, classify: C, reject: R) -> Self {
+impl<S, C, R, U> BackpressureCircuitBreaker<S, C, R, U> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, classify: C, reject: R, until: U) -> Self {
         let (reserved, parked) = (Reserved::NOTHING, Owner::default());
-        Self { inner, shared, classify, reject, reserved, parked, timer: None }
+        Self { inner, shared, classify, reject, until, reserved, parked, timer: None }
     }
 
     /// Returns the handle of the shared state, for operators.
@@ -85,15 +87,16 @@ impl<S, C, R> BackpressureCircuitBreaker<S, C, R> {
     }
 }
 
-impl<S, C, R, Req> Service<Req> for BackpressureCircuitBreaker<S, C, R>
+impl<S, C, R, U, Req> Service<Req> for BackpressureCircuitBreaker<S, C, R, U>
 where
     S: Service<Req>,
     C: Classify<S::Response, S::Error> + Clone,
     R: Reject<S::Response, S::Error> + Clone,
+    U: Until<S::Response> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, C, R>;
+    type Future = ResponseFuture<S::Future, C, R, Counted, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         loop {
@@ -135,27 +138,28 @@ where
             Ok(mut admission) => {
                 admission.begin();
                 let future = self.inner.call(request);
-                ResponseFuture::running(future, admission, self.classify.clone())
+                let (classify, until) = (self.classify.clone(), self.until.clone());
+                ResponseFuture::running(future, admission, classify, until)
             }
             Err(error) => ResponseFuture::refused(self.shared.refuse(error), self.reject.clone()),
         }
     }
 }
 
-impl<S, C, R> Drop for BackpressureCircuitBreaker<S, C, R> {
+impl<S, C, R, U> Drop for BackpressureCircuitBreaker<S, C, R, U> {
     fn drop(&mut self) {
         self.shared.wakers.forget(&mut self.parked);
     }
 }
 
-impl<S: Clone, C: Clone, R: Clone> Clone for BackpressureCircuitBreaker<S, C, R> {
+impl<S: Clone, C: Clone, R: Clone, U: Clone> Clone for BackpressureCircuitBreaker<S, C, R, U> {
     fn clone(&self) -> Self {
         let (classify, reject) = (self.classify.clone(), self.reject.clone());
-        Self::new(self.inner.clone(), self.shared.clone(), classify, reject)
+        Self::new(self.inner.clone(), self.shared.clone(), classify, reject, self.until.clone())
     }
 }
 
-impl<S: fmt::Debug, C, R> fmt::Debug for BackpressureCircuitBreaker<S, C, R> {
+impl<S: fmt::Debug, C, R, U> fmt::Debug for BackpressureCircuitBreaker<S, C, R, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackpressureCircuitBreaker")
             .field("inner", &self.inner)

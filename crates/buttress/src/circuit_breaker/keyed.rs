@@ -19,6 +19,7 @@ use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 use crate::vocabulary::reject::{AsError, Reject};
+use crate::vocabulary::until::{Until, UntilResponse};
 
 /// Layer that stops calling a failing service, separately for each key: per endpoint, upstream or
 /// tenant.
@@ -42,11 +43,12 @@ use crate::vocabulary::reject::{AsError, Reject};
 /// assert!(layer.handle().try_acquire(&8).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub type KeyedCircuitBreakerLayer<K, X, C = ServiceErrors, R = AsError> =
-    KeyedLayer<Instances<K, Shared>, X, R, C>;
+pub type KeyedCircuitBreakerLayer<K, X, C = ServiceErrors, R = AsError, U = UntilResponse> =
+    KeyedLayer<Instances<K, Shared>, X, R, (C, U)>;
 
 /// A service behind a circuit breaker per key. [`KeyedCircuitBreakerLayer`] makes it.
-pub type KeyedCircuitBreaker<S, K, X, C, R> = KeyedService<S, Instances<K, Shared>, X, R, C>;
+pub type KeyedCircuitBreaker<S, K, X, C, R, U = UntilResponse> =
+    KeyedService<S, Instances<K, Shared>, X, R, (C, U)>;
 
 /// Handle of a keyed breaker, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K> = keyed::KeyedHandle<Instances<K, Shared>>;
@@ -63,33 +65,41 @@ impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {
     {
         config.check()?;
         let telemetry = Telemetry::new(&config);
-        Ok(Self::over(Instances::new(config, max_keys, telemetry)?, key, AsError, ServiceErrors))
+        let ask = (ServiceErrors, UntilResponse);
+        Ok(Self::over(Instances::new(config, max_keys, telemetry)?, key, AsError, ask))
     }
 }
 
-impl<K, X, C, R> KeyedCircuitBreakerLayer<K, X, C, R> {
+impl<K, X, C, R, U> KeyedCircuitBreakerLayer<K, X, C, R, U> {
     /// Sets the classifier of results. Default: [`ServiceErrors`].
-    pub fn classify<T>(self, classify: T) -> KeyedCircuitBreakerLayer<K, X, T, R> {
-        self.asking(classify)
+    pub fn classify<T>(self, classify: T) -> KeyedCircuitBreakerLayer<K, X, T, R, U> {
+        self.asking(|(_, until)| (classify, until))
+    }
+
+    /// Sets when a call is over and its outcome counts. Default: [`UntilResponse`]. The [module](super) describes
+    /// the choice for streaming bodies.
+    pub fn until<T>(self, until: T) -> KeyedCircuitBreakerLayer<K, X, C, R, T> {
+        self.asking(|(classify, _)| (classify, until))
     }
 }
 
-impl<S, K, C, R, Req, F> KeyedCalls<S, Req, R, C> for Instances<K, Shared>
+impl<S, K, C, R, Req, F, U> KeyedCalls<S, Req, R, (C, U)> for Instances<K, Shared>
 where
     S: Service<Req, Future = F>,
     F: Future<Output = Result<S::Response, S::Error>>,
     C: Classify<S::Response, S::Error> + Clone,
     K: Hash + Eq + Clone,
     R: Reject<S::Response, S::Error> + Clone,
+    U: Until<S::Response> + Clone,
 {
-    type Future = ResponseFuture<F, C, R>;
+    type Future = ResponseFuture<F, C, R, Counted, U>;
 
-    fn admit(&self, key: &K, _request: &Req, _classify: &C) -> Result<Admission, Error> {
+    fn admit(&self, key: &K, _request: &Req, _ask: &(C, U)) -> Result<Admission, Error> {
         Self::begin(self, key)
     }
 
-    fn running(future: F, admission: Admission, classify: &C) -> Self::Future {
-        ResponseFuture::running(future, admission, classify.clone())
+    fn running(future: F, admission: Admission, (classify, until): &(C, U)) -> Self::Future {
+        ResponseFuture::running(future, admission, classify.clone(), until.clone())
     }
 
     fn refused(error: Error, reject: &R) -> Self::Future {

@@ -13,14 +13,16 @@ use crate::machinery::wakers::Owner;
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::RetryAfter;
 use crate::vocabulary::reject::Reject;
+use crate::vocabulary::until::{Until, UntilResponse};
 
 /// A service behind a circuit breaker that refuses without waiting.
 /// [`CircuitBreakerLayer`](super::CircuitBreakerLayer) makes it.
-pub struct CircuitBreaker<S, C, R, O: Own = Counted> {
+pub struct CircuitBreaker<S, C, R, O: Own = Counted, U = UntilResponse> {
     inner: S,
     shared: O::Of<Shared>,
     classify: C,
     reject: R,
+    until: U,
     aside: Aside,
 }
 
@@ -33,9 +35,9 @@ enum Aside {
     Parked(Owner),
 }
 
-impl<S, C, R, O: Own> CircuitBreaker<S, C, R, O> {
-    pub(super) fn new(inner: S, shared: O::Of<Shared>, classify: C, reject: R) -> Self {
-        Self { inner, shared, classify, reject, aside: Aside::Nothing }
+impl<S, C, R, O: Own, U> CircuitBreaker<S, C, R, O, U> {
+    pub(super) fn new(inner: S, shared: O::Of<Shared>, classify: C, reject: R, until: U) -> Self {
+        Self { inner, shared, classify, reject, until, aside: Aside::Nothing }
     }
 
     /// Returns the handle of the shared state, for operators.
@@ -95,17 +97,19 @@ impl<S, C, R, O: Own> CircuitBreaker<S, C, R, O> {
         &mut self,
         mut request: Req,
         stamp: impl FnOnce(&mut Req, Ticket),
-    ) -> ResponseFuture<S::Future, C, R, O>
+    ) -> ResponseFuture<S::Future, C, R, O, U>
     where
         S: Service<Req>,
         C: Clone,
         R: Clone,
+        U: Clone,
     {
         if let Aside::Nothing = self.aside {
             if let Some(admission) = Shared::admit_closed::<O>(&self.shared) {
                 stamp(&mut request, admission.ticket());
                 let future = self.inner.call(request);
-                return ResponseFuture::running(future, admission, self.classify.clone());
+                let (classify, until) = (self.classify.clone(), self.until.clone());
+                return ResponseFuture::running(future, admission, classify, until);
             }
         }
         let admitted = if let Aside::Refused = self.aside {
@@ -119,7 +123,8 @@ impl<S, C, R, O: Own> CircuitBreaker<S, C, R, O> {
             Ok(admission) => {
                 stamp(&mut request, admission.ticket());
                 let future = self.inner.call(request);
-                ResponseFuture::running(future, admission, self.classify.clone())
+                let (classify, until) = (self.classify.clone(), self.until.clone());
+                ResponseFuture::running(future, admission, classify, until)
             }
             Err(retry_after) => {
                 let error = self.shared.refuse(retry_after);
@@ -158,16 +163,17 @@ impl<S, C, R, O: Own> CircuitBreaker<S, C, R, O> {
     }
 }
 
-impl<S, C, R, O, Req> Service<Req> for CircuitBreaker<S, C, R, O>
+impl<S, C, R, O, U, Req> Service<Req> for CircuitBreaker<S, C, R, O, U>
 where
     S: Service<Req>,
     O: Own,
     C: Classify<S::Response, S::Error> + Clone,
     R: Reject<S::Response, S::Error> + Clone,
+    U: Until<S::Response> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, C, R, O>;
+    type Future = ResponseFuture<S::Future, C, R, O, U>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -205,20 +211,20 @@ pub(super) fn settle_unready<O: Own, Res, E, C: Classify<Res, E>>(
     error
 }
 
-impl<S, C, R, O: Own> Drop for CircuitBreaker<S, C, R, O> {
+impl<S, C, R, O: Own, U> Drop for CircuitBreaker<S, C, R, O, U> {
     fn drop(&mut self) {
         self.put_aside(Aside::Nothing);
     }
 }
 
-impl<S: Clone, C: Clone, R: Clone, O: Own> Clone for CircuitBreaker<S, C, R, O> {
+impl<S: Clone, C: Clone, R: Clone, O: Own, U: Clone> Clone for CircuitBreaker<S, C, R, O, U> {
     fn clone(&self) -> Self {
         let (classify, reject) = (self.classify.clone(), self.reject.clone());
-        Self::new(self.inner.clone(), self.shared.clone(), classify, reject)
+        Self::new(self.inner.clone(), self.shared.clone(), classify, reject, self.until.clone())
     }
 }
 
-impl<S: fmt::Debug, C, R, O: Own> fmt::Debug for CircuitBreaker<S, C, R, O> {
+impl<S: fmt::Debug, C, R, O: Own, U> fmt::Debug for CircuitBreaker<S, C, R, O, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
             .field("inner", &self.inner)

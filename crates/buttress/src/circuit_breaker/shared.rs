@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::admission::{Admission, Call, NEVER, Reserved};
+use super::admission::{Admission, Call, NEVER, Reserved, SLOW};
 use super::config::Config;
 use super::state::{Settled, State, Transition};
 use crate::machinery::counters::{Counters, counters};
@@ -184,15 +184,19 @@ impl Shared {
         self.settle(call, outcome, hint);
     }
 
+    /// Returns `true` if a call with a time is slow.
+    pub(super) fn is_slow(&self, call: Call) -> bool {
+        call.started == SLOW || {
+            let took = self.state.nanos(self.now()).saturating_sub(call.started);
+            took >= self.state.rules.slow_after()
+        }
+    }
+
     /// Settles a call with the circuit, and counts nothing.
     pub(super) fn settle(&self, call: Call, outcome: Outcome, hint: Option<Duration>) {
-        let Call { ticket, started } = call;
-        let slow = started != NEVER && {
-            let took = self.state.nanos(self.now()).saturating_sub(started);
-            took >= self.state.rules.slow_after()
-        };
+        let slow = call.started != NEVER && self.is_slow(call);
         let Settled { transition, freed } =
-            self.state.settle(ticket, outcome, slow, || self.now(), hint);
+            self.state.settle(call.ticket, outcome, slow, || self.now(), hint);
         self.report_transition(transition);
         if freed {
             self.wakers.wake_all();

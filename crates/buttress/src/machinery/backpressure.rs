@@ -10,21 +10,23 @@ use tower::Service;
 use crate::machinery::limited::ResponseFuture;
 use crate::machinery::waiting::{HasHandle, Limiter, Waiting};
 use crate::vocabulary::reject::Reject;
+use crate::vocabulary::until::{Until, UntilResponse};
 
 /// A service behind a limiter that is ready only while it holds a permit or a token.
 ///
 /// The next `call` uses the permit or token that `poll_ready` reserved. Dropping the service
 /// returns it. A clone starts without one.
-pub struct BackpressureService<S, L: Limiter, R> {
+pub struct BackpressureService<S, L: Limiter, R, U = UntilResponse> {
     inner: S,
     shared: Arc<L>,
     reject: R,
+    until: U,
     reserved: Option<Waiting<L>>,
 }
 
-impl<S, L: Limiter, R> BackpressureService<S, L, R> {
-    pub(crate) fn new(inner: S, shared: Arc<L>, reject: R) -> Self {
-        Self { inner, shared, reject, reserved: None }
+impl<S, L: Limiter, R, U> BackpressureService<S, L, R, U> {
+    pub(crate) fn new(inner: S, shared: Arc<L>, reject: R, until: U) -> Self {
+        Self { inner, shared, reject, until, reserved: None }
     }
 
     /// Returns the handle of the shared state, for operators.
@@ -52,15 +54,16 @@ impl<S, L: Limiter, R> BackpressureService<S, L, R> {
     }
 }
 
-impl<S, L, R, Req> Service<Req> for BackpressureService<S, L, R>
+impl<S, L, R, U, Req> Service<Req> for BackpressureService<S, L, R, U>
 where
     S: Service<Req>,
     L: Limiter,
     R: Reject<S::Response, S::Error> + Clone,
+    U: Until<S::Response> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, R, L::Held>;
+    type Future = ResponseFuture<S::Future, R, L::Held, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         // The permit comes first, as in tower's own limit: it stays reserved while the inner
@@ -83,19 +86,20 @@ where
             }
         };
         match held {
-            Ok(held) => ResponseFuture::running(self.inner.call(request), held),
+            Ok(held) => ResponseFuture::running(self.inner.call(request), held, self.until.clone()),
             Err(error) => ResponseFuture::refused(error, self.reject.clone()),
         }
     }
 }
 
-impl<S: Clone, L: Limiter, R: Clone> Clone for BackpressureService<S, L, R> {
+impl<S: Clone, L: Limiter, R: Clone, U: Clone> Clone for BackpressureService<S, L, R, U> {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone(), self.shared.clone(), self.reject.clone())
+        let (reject, until) = (self.reject.clone(), self.until.clone());
+        Self::new(self.inner.clone(), self.shared.clone(), reject, until)
     }
 }
 
-impl<S: fmt::Debug, L: HasHandle, R> fmt::Debug for BackpressureService<S, L, R> {
+impl<S: fmt::Debug, L: HasHandle, R, U> fmt::Debug for BackpressureService<S, L, R, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackpressureService")
             .field("inner", &self.inner)

@@ -25,7 +25,7 @@ pub trait PerKey {
 }
 
 /// Calls of a service `S` through a pattern with a state per key. `A` is the pattern's function
-/// over each call: its cost, or its classifier.
+/// over each call: its cost, or its classifier and its end.
 pub trait KeyedCalls<S: Service<Req>, Req, R, A>: PerKey {
     type Future: Future<Output = Result<S::Response, S::Error>>;
 
@@ -55,8 +55,9 @@ impl<N, X, R, A> KeyedLayer<N, X, R, A> {
         Self { keys, key, reject, ask }
     }
 
-    pub(crate) fn asking<T>(self, ask: T) -> KeyedLayer<N, X, R, T> {
-        KeyedLayer { keys: self.keys, key: self.key, reject: self.reject, ask }
+    pub(crate) fn asking<T>(self, change: impl FnOnce(A) -> T) -> KeyedLayer<N, X, R, T> {
+        let Self { keys, key, reject, ask } = self;
+        KeyedLayer { keys, key, reject, ask: change(ask) }
     }
 
     /// Sets how refusals are returned. Default: as errors, through [`AsError`](crate::AsError).

@@ -11,6 +11,7 @@ use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::{Guard, OnUnwind};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::{Refused, Reject};
+use crate::vocabulary::until::{OpenCall, Until, UntilResponse};
 
 /// The permit or tokens of a running call.
 pub trait Held: Guard {
@@ -19,32 +20,36 @@ pub trait Held: Guard {
 
     /// Returns the permit at the end of the call.
     fn end(&mut self);
+
+    /// Takes the permit of a call that is not over with its response. `None` if there is nothing to
+    /// hold.
+    fn hold(&mut self) -> Option<OpenCall>;
 }
 
 pin_project! {
     /// The response of a call through a limiter. Dropping it cancels the call.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, R, H> {
+    pub struct ResponseFuture<F, R, H, U = UntilResponse> {
         #[pin]
-        kind: Kind<F, R, H>,
+        kind: Kind<F, R, H, U>,
     }
 }
 
 pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
-    enum Kind<F, R, H> {
+    enum Kind<F, R, H, U> {
         // The future comes before its permit, so that it is dropped first.
-        Running { #[pin] future: F, held: H },
+        Running { #[pin] future: F, held: H, until: U },
         Refused { refused: Refused<R> },
     }
 }
 
-impl<F, R, H> ResponseFuture<F, R, H> {
+impl<F, R, H, U> ResponseFuture<F, R, H, U> {
     #[inline(always)]
-    pub(crate) fn running(future: F, held: H) -> Self {
-        Self { kind: Kind::Running { future, held } }
+    pub(crate) fn running(future: F, held: H, until: U) -> Self {
+        Self { kind: Kind::Running { future, held, until } }
     }
 
     #[inline(always)]
@@ -53,21 +58,30 @@ impl<F, R, H> ResponseFuture<F, R, H> {
     }
 }
 
-impl<F, R, H, Res, E> Future for ResponseFuture<F, R, H>
+impl<F, R, H, U, Res, E> Future for ResponseFuture<F, R, H, U>
 where
     F: Future<Output = Result<Res, E>>,
     R: Reject<Res, E>,
     H: Held,
+    U: Until<Res>,
 {
     type Output = Result<Res, E>;
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            KindProj::Running { future, held } => {
+            KindProj::Running { future, held, until } => {
                 // A panic returns the permit immediately.
                 let mut held = OnUnwind::give_back(held);
                 let polled = future.poll(cx);
+                if !U::WITH_RESPONSE && matches!(polled, Poll::Ready(Ok(_))) {
+                    let call = held.guard().hold();
+                    held.disarm();
+                    return polled.map_ok(|response| match call {
+                        Some(call) => until.until(response, call),
+                        None => response,
+                    });
+                }
                 if polled.is_ready() {
                     // The call is over, so it ends now and not when this future is dropped.
                     held.guard().end();

@@ -11,6 +11,7 @@ use tower::Service;
 use crate::machinery::waiting::{HasHandle, Limiter, Outlook, Waiting};
 use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::reject::Reject;
+use crate::vocabulary::until::{Until, UntilResponse};
 
 pub(crate) use future::QueuedFuture;
 
@@ -20,11 +21,12 @@ pub(crate) use future::QueuedFuture;
 /// holds an unpolled clone of the inner service, without a reservation. When it is admitted, it
 /// holds its permit or tokens, and
 /// polls a clone of the inner service until that clone is ready.
-pub struct QueuedService<S, L, R, W = OneToken> {
+pub struct QueuedService<S, L, R, W = OneToken, U = UntilResponse> {
     inner: S,
     shared: Arc<L>,
     reject: R,
     cost: W,
+    until: U,
     /// The forecast of the last `poll_ready` for the next `call` on this value.
     next: Next,
     /// `true` if `inner` was polled, and so may hold reservations.
@@ -41,13 +43,13 @@ enum Next {
     Ready,
 }
 
-impl<S, L, R, W> QueuedService<S, L, R, W> {
-    pub(crate) fn new(inner: S, shared: Arc<L>, reject: R, cost: W) -> Self {
-        Self { inner, shared, reject, cost, next: Next::Unready, asked: false }
+impl<S, L, R, W, U> QueuedService<S, L, R, W, U> {
+    pub(crate) fn new(inner: S, shared: Arc<L>, reject: R, cost: W, until: U) -> Self {
+        Self { inner, shared, reject, cost, until, next: Next::Unready, asked: false }
     }
 }
 
-impl<S, L: HasHandle, R, W> QueuedService<S, L, R, W> {
+impl<S, L: HasHandle, R, W, U> QueuedService<S, L, R, W, U> {
     /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> L::Handle {
@@ -55,7 +57,7 @@ impl<S, L: HasHandle, R, W> QueuedService<S, L, R, W> {
     }
 }
 
-impl<S: Clone, L, R, W> QueuedService<S, L, R, W> {
+impl<S: Clone, L, R, W, U> QueuedService<S, L, R, W, U> {
     /// Releases the reservations of the inner service: a clone starts without any.
     fn release(&mut self) {
         if std::mem::take(&mut self.asked) {
@@ -64,16 +66,17 @@ impl<S: Clone, L, R, W> QueuedService<S, L, R, W> {
     }
 }
 
-impl<S, L, R, W, Req> Service<Req> for QueuedService<S, L, R, W>
+impl<S, L, R, W, U, Req> Service<Req> for QueuedService<S, L, R, W, U>
 where
     S: Service<Req> + Clone,
     L: Limiter,
     R: Reject<S::Response, S::Error> + Clone,
     W: Cost<Req>,
+    U: Until<S::Response> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = QueuedFuture<S, Req, L, R>;
+    type Future = QueuedFuture<S, Req, L, R, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.next = match self.shared.outlook() {
@@ -103,25 +106,26 @@ where
             Ok(Waiting::Done(pass)) if next == Next::Ready => {
                 let held = L::begin(pass);
                 self.asked = false;
-                QueuedFuture::running(self.inner.call(request), held)
+                QueuedFuture::running(self.inner.call(request), held, self.until.clone())
             }
             Ok(waiting) => {
                 self.release();
-                QueuedFuture::waiting(waiting, self.inner.clone(), request, self.reject.clone())
+                let (service, reject) = (self.inner.clone(), self.reject.clone());
+                QueuedFuture::waiting(waiting, service, request, reject, self.until.clone())
             }
             Err(error) => QueuedFuture::refused(error, self.reject.clone()),
         }
     }
 }
 
-impl<S: Clone, L, R: Clone, W: Clone> Clone for QueuedService<S, L, R, W> {
+impl<S: Clone, L, R: Clone, W: Clone, U: Clone> Clone for QueuedService<S, L, R, W, U> {
     fn clone(&self) -> Self {
-        let (reject, cost) = (self.reject.clone(), self.cost.clone());
-        Self::new(self.inner.clone(), self.shared.clone(), reject, cost)
+        let (reject, cost, until) = (self.reject.clone(), self.cost.clone(), self.until.clone());
+        Self::new(self.inner.clone(), self.shared.clone(), reject, cost, until)
     }
 }
 
-impl<S: fmt::Debug, L: HasHandle, R, W> fmt::Debug for QueuedService<S, L, R, W> {
+impl<S: fmt::Debug, L: HasHandle, R, W, U> fmt::Debug for QueuedService<S, L, R, W, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueuedService")
             .field("inner", &self.inner)

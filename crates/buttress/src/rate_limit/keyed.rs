@@ -21,6 +21,7 @@ use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::reject::{AsError, Reject};
+use crate::vocabulary::until::UntilResponse;
 
 pub use self::handle::{KeyLimit, KeyedHandle, KeyedStats};
 pub use self::rules::{OneRule, Plans, Rules};
@@ -150,7 +151,7 @@ impl<K, X, R, W, P: Rules<K>> KeyedRateLimitLayer<K, X, R, W, P> {
     where
         F: Fn(&Req) -> u32,
     {
-        self.asking(cost)
+        self.asking(|_| cost)
     }
 }
 
@@ -170,7 +171,7 @@ where
     }
 
     fn running(future: F, spent: Spent, _cost: &W) -> Self::Future {
-        ResponseFuture::running(future, spent)
+        ResponseFuture::running(future, spent, UntilResponse)
     }
 
     fn refused(error: Error, reject: &R) -> Self::Future {

@@ -13,6 +13,7 @@ use crate::vocabulary::cost::OneToken;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
+use crate::vocabulary::until::UntilResponse;
 
 /// Layer that limits how many calls pass per time window. The [module](super) explains the pattern.
 ///
@@ -148,7 +149,8 @@ impl<S, R: Clone, W: Clone> Layer<S> for RateLimitLayer<R, W, Queued> {
     type Service = QueuedRateLimit<S, R, W>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        QueuedRateLimit::new(inner, self.shared.clone(), self.reject.clone(), self.cost.clone())
+        let (reject, cost) = (self.reject.clone(), self.cost.clone());
+        QueuedRateLimit::new(inner, self.shared.clone(), reject, cost, UntilResponse)
     }
 }
 
@@ -156,7 +158,7 @@ impl<S, R: Clone> Layer<S> for RateLimitLayer<R, OneToken, Backpressure> {
     type Service = BackpressureRateLimit<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BackpressureRateLimit::new(inner, self.shared.clone(), self.reject.clone())
+        BackpressureRateLimit::new(inner, self.shared.clone(), self.reject.clone(), UntilResponse)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::machinery::own::{Counted, Held as _, Own};
 use crate::machinery::queued::{self, QueuedService};
 use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::reject::Reject;
+use crate::vocabulary::until::UntilResponse;
 
 /// The response of a [`RateLimit`]. Dropping it cancels the call. The tokens stay spent.
 pub type ResponseFuture<F, R> = limited::ResponseFuture<F, R, Spent>;
@@ -83,7 +84,7 @@ where
             self.shared.try_take(cost)
         };
         match taken {
-            Ok(spent) => ResponseFuture::running(self.inner.call(request), spent),
+            Ok(spent) => ResponseFuture::running(self.inner.call(request), spent, UntilResponse),
             Err(retry_after) => {
                 let error = self.shared.refuse(retry_after);
                 ResponseFuture::refused(error, self.reject.clone())

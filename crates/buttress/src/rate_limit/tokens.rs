@@ -7,6 +7,7 @@ use super::state::Receipt;
 use crate::machinery::guard::Guard;
 use crate::machinery::limited::Held;
 use crate::machinery::waiting;
+use crate::vocabulary::until::OpenCall;
 
 /// Tokens that were taken for a call that has not begun. Dropping them returns them.
 #[derive(Debug)]
@@ -46,6 +47,10 @@ impl Held for Spent {
 
     #[inline(always)]
     fn end(&mut self) {}
+
+    fn hold(&mut self) -> Option<OpenCall> {
+        None
+    }
 }
 
 impl Drop for Tokens {

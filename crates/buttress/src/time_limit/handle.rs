@@ -1,8 +1,9 @@
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::config::Config;
+use super::countdown::Countdown;
 use super::future::Limited;
 use super::shared::{Counter, Shared};
 use crate::machinery::reconfigure::{Reconfigure as _, operated};
@@ -36,6 +37,29 @@ impl Handle {
     /// request comes first. `future` is then dropped.
     pub fn run<F: Future>(&self, future: F) -> Limited<F> {
         Shared::begin(&self.shared, None, || future)
+    }
+
+    /// Begins a limit for work that is not one future. The time counts from this call.
+    ///
+    /// `deadline` is an instant of the layer's clock. If it comes before the end of the limit, it is the end.
+    /// [`Context::deadline`](crate::context::Context::deadline) returns the deadline of the running request.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use std::{future::poll_fn, time::Duration};
+    /// use buttress::time_limit::TimeLimitLayer;
+    /// let limit = TimeLimitLayer::after(Duration::from_millis(100)).handle();
+    /// let mut countdown = limit.countdown(None);
+    /// poll_fn(|cx| countdown.poll_over(cx)).await;
+    /// assert_eq!(countdown.time_out().to_string(), "time limit of 100ms passed");
+    /// assert_eq!(limit.stats().timed_out, 1);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn countdown(&self, deadline: Option<Instant>) -> Countdown {
+        self.shared.count();
+        Countdown::new(self.shared.clone(), deadline)
     }
 
     /// Returns the present numbers.

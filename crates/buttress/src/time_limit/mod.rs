@@ -1,6 +1,7 @@
 #![doc = include_str!("../guide/time_limit.md")]
 
 mod config;
+mod countdown;
 mod future;
 mod handle;
 mod layer;
@@ -11,6 +12,7 @@ mod shared;
 mod state;
 
 pub use config::Config;
+pub use countdown::Countdown;
 pub use future::{Limited, ResponseFuture};
 pub use handle::{Handle, Stats};
 pub use layer::TimeLimitLayer;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::config::{Config, Hook};
 use super::future::Limited;
@@ -61,15 +61,27 @@ impl Shared {
         limit: Option<Duration>,
         make: impl FnOnce() -> F,
     ) -> Limited<F, O> {
-        if this.common.count_calls {
-            this.counters.add(Counter::Calls);
-        }
+        this.count();
         let limit = match limit {
             Some(limit) => Bound::nanos(limit),
             None => this.limit.load(Ordering::Relaxed),
         };
         let started = this.common.clock.now();
         Limited::new(make(), started, Bound::limit(limit), this.clone())
+    }
+
+    /// Counts the beginning of a call.
+    #[inline(always)]
+    pub(super) fn count(&self) {
+        if self.common.count_calls {
+            self.counters.add(Counter::Calls);
+        }
+    }
+
+    /// The limit in force for what begins at `started`, and `deadline` if that comes first.
+    pub(super) fn bound(&self, started: Instant, deadline: Option<Instant>) -> Bound {
+        let limit = Bound::limit(self.limit.load(Ordering::Relaxed));
+        deadline.map_or(limit, |deadline| limit.and_deadline(started, deadline))
     }
 
     pub(super) fn timed_out(&self, bound: Bound) -> Error {

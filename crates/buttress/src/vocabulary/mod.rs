@@ -23,3 +23,4 @@ pub(crate) mod rng;
 pub(crate) mod setters;
 pub(crate) mod spawn;
 pub(crate) mod store_error;
+pub(crate) mod until;

@@ -11,43 +11,51 @@ use crate::machinery::limited::ResponseFuture;
 use crate::machinery::waiting::{Limiter, Waiting};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::reject::Reject;
+use crate::vocabulary::until::{Until, UntilResponse};
 
 pin_project! {
     /// The response of a call that may wait for its limiter. Dropping it leaves the queue, or
     /// cancels the call and returns its permit.
     #[must_use = "futures do nothing unless polled"]
-    pub struct QueuedFuture<S, Req, L, R>
+    pub struct QueuedFuture<S, Req, L, R, U = UntilResponse>
     where
         S: Service<Req>,
         L: Limiter,
     {
         #[pin]
-        kind: Kind<S, Req, S::Future, L, R, L::Held>,
+        kind: Kind<S, Req, S::Future, L, R, L::Held, U>,
     }
 }
 
 pin_project! {
     #[project = KindProj]
-    enum Kind<S, Req, F, L, R, H>
+    enum Kind<S, Req, F, L, R, H, U>
     where
         L: Limiter,
     {
         // The turn is last, so that its permit is returned after every other part of the call was
         // dropped.
-        Waiting { service: S, request: Option<Req>, reject: Option<R>, turn: Option<Waiting<L>> },
-        Called { #[pin] response: ResponseFuture<F, R, H> },
+        Waiting { service: S, parts: Option<Parts<Req, R, U>>, turn: Option<Waiting<L>> },
+        Called { #[pin] response: ResponseFuture<F, R, H, U> },
         Over,
     }
 }
 
-impl<S: Service<Req>, Req, L: Limiter, R> QueuedFuture<S, Req, L, R> {
-    pub(super) fn waiting(turn: Waiting<L>, service: S, request: Req, reject: R) -> Self {
-        let (request, reject, turn) = (Some(request), Some(reject), Some(turn));
-        Self { kind: Kind::Waiting { service, request, reject, turn } }
+/// The parts of a waiting call that its end needs.
+struct Parts<Req, R, U> {
+    request: Req,
+    reject: R,
+    until: U,
+}
+
+impl<S: Service<Req>, Req, L: Limiter, R, U> QueuedFuture<S, Req, L, R, U> {
+    pub(super) fn waiting(turn: Waiting<L>, service: S, request: Req, reject: R, until: U) -> Self {
+        let (parts, turn) = (Some(Parts { request, reject, until }), Some(turn));
+        Self { kind: Kind::Waiting { service, parts, turn } }
     }
 
-    pub(super) fn running(future: S::Future, held: L::Held) -> Self {
-        Self { kind: Kind::Called { response: ResponseFuture::running(future, held) } }
+    pub(super) fn running(future: S::Future, held: L::Held, until: U) -> Self {
+        Self { kind: Kind::Called { response: ResponseFuture::running(future, held, until) } }
     }
 
     pub(super) fn refused(error: Error, reject: R) -> Self {
@@ -95,11 +103,12 @@ fn completed() -> ! {
     polled_after_completion("QueuedFuture")
 }
 
-impl<S, Req, L, R> Future for QueuedFuture<S, Req, L, R>
+impl<S, Req, L, R, U> Future for QueuedFuture<S, Req, L, R, U>
 where
     S: Service<Req>,
     L: Limiter,
     R: Reject<S::Response, S::Error>,
+    U: Until<S::Response>,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -109,15 +118,13 @@ where
             let response = match kind.as_mut().project() {
                 KindProj::Called { response } => return response.poll(cx),
                 KindProj::Over => completed(),
-                KindProj::Waiting { service, request, reject, turn } => {
+                KindProj::Waiting { service, parts, turn } => {
                     let turned = ready!(poll_turn(turn, service, cx));
-                    let (Some(request), Some(reject)) = (request.take(), reject.take()) else {
-                        completed()
-                    };
+                    let Some(Parts { request, reject, until }) = parts.take() else { completed() };
                     match turned {
                         Ok(pass) => {
                             let held = L::begin(pass);
-                            ResponseFuture::running(service.call(request), held)
+                            ResponseFuture::running(service.call(request), held, until)
                         }
                         Err(Stopped::Refused(error)) => ResponseFuture::refused(error, reject),
                         Err(Stopped::Failed(error)) => {
@@ -132,7 +139,7 @@ where
     }
 }
 
-impl<S: Service<Req>, Req, L: Limiter, R> fmt::Debug for QueuedFuture<S, Req, L, R> {
+impl<S: Service<Req>, Req, L: Limiter, R, U> fmt::Debug for QueuedFuture<S, Req, L, R, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = matches!(self.kind, Kind::Waiting { .. });
         f.debug_struct("QueuedFuture").field("waiting", &waiting).finish_non_exhaustive()
