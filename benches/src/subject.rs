@@ -17,13 +17,17 @@ pub trait Meter {
         Duration::from_secs(10)
     }
 
-    /// Measures a candidate that several tasks can share by clones.
+    /// Measures a candidate that several tasks can share by clones. Default: like
+    /// [`single`](Self::single), for a meter that runs one task.
     ///
     /// `make` builds it, outside of the measurement, in the state that `row` names.
     fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + Clone + Send + 'static,
-        S::Future: Send;
+        S::Future: Send,
+    {
+        self.single(row, candidate, make);
+    }
 
     /// Measures a candidate that is not `Clone`, and so cannot be shared without a lock or a
     /// separate task.

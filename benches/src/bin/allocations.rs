@@ -41,14 +41,6 @@ fn made<S>(make: &impl Fn() -> S) -> (S, AllocationInfo) {
 }
 
 impl Meter for Allocations {
-    fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
-    where
-        S: Service<u64, Response = u64> + Clone + Send + 'static,
-        S::Future: Send,
-    {
-        self.single(row, candidate, make);
-    }
-
     fn single<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + 'static,

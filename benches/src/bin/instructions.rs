@@ -49,14 +49,6 @@ fn measure(row: Row, candidate: &str, mut run: impl FnMut(u64) -> u64) {
 }
 
 impl Meter for Instructions {
-    fn shared<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
-    where
-        S: Service<u64, Response = u64> + Clone + Send + 'static,
-        S::Future: Send,
-    {
-        self.single(row, candidate, make);
-    }
-
     fn single<S>(&mut self, row: Row, candidate: &'static str, make: impl Fn() -> S + 'static)
     where
         S: Service<u64, Response = u64> + 'static,

@@ -199,23 +199,13 @@ pub(crate) fn of_the_grpc_service(code: i32) -> bool {
 mod tests {
     use std::convert::Infallible;
 
-    use buttress::Error;
     use http::Response;
     use http::header::RETRY_AFTER;
     use tower::BoxError;
 
     use super::*;
+    use crate::testing::{Answer, refused, status};
     use crate::{Respond, testing};
-
-    type Answer<E> = Result<Response<String>, E>;
-
-    fn status<E>(status: u16) -> Answer<E> {
-        Ok(Response::builder().status(status).body(String::new()).unwrap())
-    }
-
-    fn refused<E>(error: &Error) -> Answer<E> {
-        Ok(Respond.response(error))
-    }
 
     #[test]
     fn only_server_errors_that_tell_of_health_are_failures() {

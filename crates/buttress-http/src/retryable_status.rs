@@ -170,23 +170,12 @@ fn passing(status: StatusCode) -> bool {
 mod tests {
     use std::convert::Infallible;
 
-    use buttress::Error;
     use http::Response;
     use http::header::RETRY_AFTER;
     use tower::BoxError;
 
     use super::*;
-    use crate::{Respond, testing};
-
-    type Answer<E> = Result<Response<String>, E>;
-
-    fn status<E>(status: u16) -> Answer<E> {
-        Ok(Response::builder().status(status).body(String::new()).unwrap())
-    }
-
-    fn refused<E>(error: &Error) -> Answer<E> {
-        Ok(Respond.response(error))
-    }
+    use crate::testing::{self, Answer, refused, status};
 
     #[test]
     fn exactly_the_statuses_that_pass_are_repeated() {

@@ -1,4 +1,4 @@
-//! One error of every kind, made by its layer, and gRPC responses.
+//! One error of every kind, made by its layer, and responses.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,6 +11,19 @@ use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{Clock, Error, ErrorKind};
 use http::Response;
 use tower::Service;
+
+/// An answer of a service whose errors are `E`.
+pub(crate) type Answer<E> = Result<Response<String>, E>;
+
+/// An answer with this status and an empty body.
+pub(crate) fn status<E>(status: u16) -> Answer<E> {
+    Ok(Response::builder().status(status).body(String::new()).unwrap())
+}
+
+/// The answer of a layer further in that refused the call.
+pub(crate) fn refused<E>(error: &Error) -> Answer<E> {
+    Ok(crate::Respond.response(error))
+}
 
 fn of_kind(error: Error, kind: ErrorKind) -> Error {
     assert_eq!(error.kind(), kind);

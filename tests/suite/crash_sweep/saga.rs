@@ -184,18 +184,20 @@ const CASES: [(&str, Steps, Status, bool); 7] = [
     ),
 ];
 
+/// A life of a process that runs steps again that a crash left without an outcome.
+fn again(steps: Steps, beside: bool) -> impl AsyncFn(&Arc<World>, &CrashPoints) {
+    async move |world: &Arc<World>, points: &CrashPoints| {
+        live(world, points, definition(world, steps, OnCrash::RunAgain, beside)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_saga_ends_whole_wherever_its_process_dies() {
     for (name, steps, status, beside) in CASES {
-        let report = at_every_boundary(
-            async || World::new(),
-            async |world, points| {
-                live(world, points, definition(world, steps, OnCrash::RunAgain, beside)).await;
-            },
-            async |world| check(world, status).await,
-        )
-        .await
-        .unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        let run = again(steps, beside);
+        let check = async |world: &Arc<World>| check(world, status).await;
+        let swept = at_every_boundary(async || World::new(), run, check).await;
+        let report = swept.unwrap_or_else(|failure| panic!("{name}: {failure}"));
         // Renewal, creation, and an append per end, each with two sides.
         assert!(report.crashes >= 8 && report.missed == 0, "{name}: {report:?}");
     }
@@ -204,15 +206,10 @@ async fn a_saga_ends_whole_wherever_its_process_dies() {
 #[tokio::test(start_paused = true)]
 async fn and_when_the_next_one_dies_too() {
     for (name, steps, status, beside) in CASES {
-        let report = at_every_pair(
-            async || World::new(),
-            async |world, points| {
-                live(world, points, definition(world, steps, OnCrash::RunAgain, beside)).await;
-            },
-            async |world| check(world, status).await,
-        )
-        .await
-        .unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        let run = again(steps, beside);
+        let check = async |world: &Arc<World>| check(world, status).await;
+        let swept = at_every_pair(async || World::new(), run, check).await;
+        let report = swept.unwrap_or_else(|failure| panic!("{name}: {failure}"));
         assert!(report.crashes >= 64, "{name}: {report:?}");
     }
 }

@@ -93,23 +93,29 @@ async fn what_never_left_for_the_service_is_definite() {
     assert_eq!(world.seen(), ["a", "undo a"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn attempts_of_a_retry_carry_one_key_and_one_that_left_counts() {
-    let world = World::new();
+/// A saga of one step that a retry layer attempts `attempts` times, with this plan of the service.
+fn retried(
+    world: &World,
+    attempts: u32,
+    plan: &'static [Do],
+) -> buttress_durable::saga::Builder<u32> {
     let mut saga = buttress_durable::saga::Definition::builder("test", 1);
-    let retry = retry::Config::new().attempts(3).backoff(Backoff::fixed(ms(10)));
+    let retry = retry::Config::new().attempts(attempts).backoff(Backoff::fixed(ms(10)));
     let layers = ServiceBuilder::new()
         .layer(RetryLayer::new(retry).unwrap().classify(buttress::AnyError))
         .map_err(|error: StepError| -> tower::BoxError { error.into() });
     saga.step("a")
-        .action(
-            layers,
-            world.service("a", &[Break, Refuse, Break], Duration::ZERO),
-            |input: &u32, ()| *input,
-        )
+        .action(layers, world.service("a", plan, Duration::ZERO), |input: &u32, ()| *input)
         .definite(refusals)
         .undo((), world.service("undo a", &[Answer(0)], Duration::ZERO), |_, (), output| output)
         .add();
+    saga
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_of_a_retry_carry_one_key_and_one_that_left_counts() {
+    let world = World::new();
+    let saga = retried(&world, 3, &[Break, Refuse, Break]);
     let sagas = executor(saga);
     let report = sagas.run_to_end(7).await.unwrap();
     assert_eq!(world.seen(), ["a", "a", "a", "undo a"]);
@@ -124,16 +130,7 @@ async fn attempts_of_a_retry_carry_one_key_and_one_that_left_counts() {
 async fn a_refusal_says_nothing_of_an_attempt_before_it_that_was_lost() {
     for (plan, undone) in [(&[Break, Refuse][..], true), (&[Refuse, Refuse][..], false)] {
         let world = World::new();
-        let mut saga = buttress_durable::saga::Definition::builder("test", 1);
-        let retry = retry::Config::new().attempts(2).backoff(Backoff::fixed(ms(10)));
-        let layers = ServiceBuilder::new()
-            .layer(RetryLayer::new(retry).unwrap().classify(buttress::AnyError))
-            .map_err(|error: StepError| -> tower::BoxError { error.into() });
-        saga.step("a")
-            .action(layers, world.service("a", plan, Duration::ZERO), |input: &u32, ()| *input)
-            .definite(refusals)
-            .undo((), world.service("undo a", &[Answer(0)], Duration::ZERO), |_, (), output| output)
-            .add();
+        let saga = retried(&world, 2, plan);
         assert_ended(&run(saga).await, Status::Compensated, Some("a: refused"));
         assert_eq!(world.seen().contains(&"undo a".to_owned()), undone);
     }

@@ -13,9 +13,12 @@ use buttress_sim::{
     Cause, Distribution, Failure, Fault, Faults, Load, Outcome, Request, Scenario, Served, Server,
     Station, What, World, check_determinism,
 };
+use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::support::{answers, arrivals, ms, sec};
+
+type Made = (Handle, BoxCloneService<Request, Served, Failure>);
 
 /// Makes a layer around `server`, over `store`, with the key that `number` returns for a request.
 pub(crate) fn once(
@@ -23,34 +26,22 @@ pub(crate) fn once(
     store: MemoryStore<Served>,
     number: impl Fn(&Request) -> u64 + Clone + Send + 'static,
     server: Station,
-) -> Result<
-    (
-        Handle,
-        impl Service<Request, Response = Served, Error = Failure, Future: Send> + Clone + Send + 'static,
-    ),
-    InvalidConfig,
-> {
+) -> Result<Made, InvalidConfig> {
     let key = move |request: &Request| Key::new(&number(request).to_string());
     let layer = IdempotencyLayer::new(config, store, key)?;
-    Ok((layer.handle(), layer.layer(server)))
+    Ok((layer.handle(), BoxCloneService::new(layer.layer(server))))
 }
 
-/// As [`once`], on tasks of their own.
+/// Makes a layer like [`once`], whose handlers run on their own tasks.
 pub(crate) fn detached(
     config: Config,
     store: MemoryStore<Served>,
     number: impl Fn(&Request) -> u64 + Clone + Send + 'static,
     server: Station,
-) -> Result<
-    (
-        Handle,
-        impl Service<Request, Response = Served, Error = Failure, Future: Send> + Clone + Send + 'static,
-    ),
-    InvalidConfig,
-> {
+) -> Result<Made, InvalidConfig> {
     let key = move |request: &Request| Key::new(&number(request).to_string());
     let layer = IdempotencyLayer::new(config, store, key)?.detached();
-    Ok((layer.handle(), layer.layer(server)))
+    Ok((layer.handle(), BoxCloneService::new(layer.layer(server))))
 }
 
 pub(crate) fn config(world: &World) -> Config {
