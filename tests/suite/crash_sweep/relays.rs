@@ -74,7 +74,7 @@ impl Hook<Operation> for Troubles {
                 };
                 self.process.operation(name, leased).await
             }
-            // Reads, and what a relay does not do.
+            // Operations that only read, or that a relay does not call.
             Operation::DeadLetters { .. }
             | Operation::Requeue { .. }
             | Operation::Discard { .. }

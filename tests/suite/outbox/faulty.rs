@@ -33,6 +33,23 @@ struct Planned {
     asked: HashMap<&'static str, usize>,
 }
 
+/// The operations that can have a fault.
+const OPERATIONS: [&str; 7] = [
+    "lease_partitions",
+    "fetch",
+    "record_start",
+    "clear_suspects",
+    "settle",
+    "purge_delivered",
+    "backlog",
+];
+
+/// Returns `operation`. Panics if no operation has this name, because its fault would never happen.
+fn known(operation: &'static str) -> &'static str {
+    assert!(OPERATIONS.contains(&operation), "{operation} is no operation");
+    operation
+}
+
 impl Faults {
     /// Returns a store without faults yet.
     pub(super) fn over(store: &MemoryStore) -> Faulty {
@@ -43,7 +60,7 @@ impl Faults {
     pub(super) fn hang(&self, operation: &'static str, hang: bool) {
         let hanging = &mut self.planned.lock().unwrap().hang;
         if hang {
-            hanging.insert(operation)
+            hanging.insert(known(operation))
         } else {
             hanging.remove(operation)
         };
@@ -51,13 +68,13 @@ impl Faults {
 
     /// Delays the answers to `operation` by `by`.
     pub(super) fn late(&self, operation: &'static str, by: Duration) {
-        self.planned.lock().unwrap().late.insert(operation, by);
+        self.planned.lock().unwrap().late.insert(known(operation), by);
     }
 
     pub(super) fn fails(&self, operation: &'static str, kind: Option<StoreErrorKind>) {
         let fails = &mut self.planned.lock().unwrap().fails;
         match kind {
-            Some(kind) => fails.insert(operation, kind),
+            Some(kind) => fails.insert(known(operation), kind),
             None => fails.remove(operation),
         };
     }

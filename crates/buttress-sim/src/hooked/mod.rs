@@ -78,13 +78,15 @@ pub trait Hook<O>: Send + Sync + 'static {
 pub fn answer<T: Any, A: Any>(answer: &A) -> &T {
     match (answer as &dyn Any).downcast_ref() {
         Some(answer) => answer,
-        None => panic!("the answer is no {}", std::any::type_name::<T>()),
+        None => panic!("the operation does not return a {}", std::any::type_name::<T>()),
     }
 }
 
 /// A store whose operations pass through a [`Hook`].
 ///
-/// It implements a store trait if `S` does, and if `H` is a hook of the trait's operations.
+/// It implements a store trait if `S` implements the trait and is `Clone`, and if `H` is a hook of
+/// the trait's operations. Clones of `S` must share one state.
+///
 /// Operations in the transaction of a caller cannot outlive the caller. They go to the hook alone:
 /// a hook that implements [`Write`](buttress_durable::outbox::Write) or
 /// [`CompleteIn`](buttress::idempotency::CompleteIn) makes the hooked store implement it.
