@@ -50,7 +50,9 @@ impl Trust {
         }))
     }
 
-    pub(super) fn believes(&self, extensions: &Extensions) -> bool {
+    /// Returns whether the caller of a request with these extensions is believed.
+    #[must_use]
+    pub fn believes(&self, extensions: &Extensions) -> bool {
         match self {
             Self::None => false,
             Self::All => true,

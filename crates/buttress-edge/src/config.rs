@@ -1,0 +1,122 @@
+//! [`Config`]: what all routes of a proxy share.
+
+use std::time::Duration;
+
+use buttress::{Clock, InvalidConfig};
+use buttress_http::context::Trust;
+
+/// The configuration of a [`Proxy`](crate::Proxy). The defaults suit services on one network.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Config {
+    pub(crate) name: String,
+    pub(crate) connect: Duration,
+    pub(crate) head: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) pool_idle: Duration,
+    pub(crate) pool_size: usize,
+    pub(crate) trust: Trust,
+    pub(crate) clock: Clock,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: String::from("buttress"),
+            connect: Duration::from_secs(2),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            pool_idle: Duration::from_secs(15),
+            pool_size: 32,
+            trust: Trust::None,
+            clock: Clock::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Creates the default configuration.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the name of the proxy in `Via` and `Proxy-Status`, a token. Default: `buttress`.
+    ///
+    /// A request that has passed the name five times is answered with 508. Proxies in a row need
+    /// different names.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets the longest time to connect to a backend, name resolution included. Default: 2 seconds. A backend on the
+    /// same network answers in milliseconds, and a lost packet is repeated after 1 second.
+    pub fn connect_limit(mut self, limit: Duration) -> Self {
+        self.connect = limit;
+        self
+    }
+
+    /// Sets the longest time that a backend takes for the head of its answer. Default: 10 seconds.
+    ///
+    /// The time starts when the last byte of the request's body was handed to the connection. For a
+    /// request without a body it starts with the attempt.
+    pub fn head_limit(mut self, limit: Duration) -> Self {
+        self.head = limit;
+        self
+    }
+
+    /// Sets the longest time between two frames of a body, in either direction. Default: 60 seconds. A
+    /// slow but steady stream has no limit.
+    pub fn idle_limit(mut self, limit: Duration) -> Self {
+        self.idle = limit;
+        self
+    }
+
+    /// Sets how long an unused connection to a backend is kept. Default: 15 seconds, below the 60 to
+    /// 75 seconds after which servers close connections.
+    pub fn pool_idle_limit(mut self, limit: Duration) -> Self {
+        self.pool_idle = limit;
+        self
+    }
+
+    /// Sets how many unused connections are kept per backend. Default: 32.
+    pub fn pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = connections;
+        self
+    }
+
+    /// Sets the peers whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Real-IP` and
+    /// `Forwarded` are kept. Default: none, and these fields are replaced or removed.
+    ///
+    /// The address of the peer is the extension
+    /// [`PeerAddr`](buttress_http::client_key::PeerAddr) of the request.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Sets the clock of all limits. Default: tokio's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        for (field, limit) in [
+            ("connect-limit", self.connect),
+            ("head-limit", self.head),
+            ("idle-limit", self.idle),
+            ("pool-idle-limit", self.pool_idle),
+        ] {
+            if limit.is_zero() {
+                return Err(InvalidConfig::new(field, "0s", "longer than zero"));
+            }
+        }
+        if self.connect > self.head {
+            let value = format!("{:?}", self.connect);
+            let bound = format!("at most the head limit, {:?}", self.head);
+            return Err(InvalidConfig::new("connect-limit", value, bound));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+use std::net::IpAddr;
+
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Version};
+
+use super::forwarded::{self, Facts};
+use super::{hop, via};
+
+fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    let field = |(name, value): &(&'static str, &'static str)| {
+        (HeaderName::from_static(name), HeaderValue::from_static(value))
+    };
+    let mut map = HeaderMap::new();
+    for (name, value) in fields.iter().map(field) {
+        map.append(name, value);
+    }
+    map
+}
+
+#[test]
+fn edge_2_9_fields_of_the_connection_and_those_it_names_are_removed() {
+    let mut headers = map(&[
+        ("connection", "close, X-Secret ,, x y, keep-alive"),
+        ("connection", "Cookie"),
+        ("x-secret", "1"),
+        ("cookie", "a"),
+        ("cookie", "b"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authorization", "Basic x"),
+        ("proxy-connection", "close"),
+        ("proxy-whatever", "x"),
+        ("upgrade", "websocket"),
+        ("te", "gzip, Trailers"),
+        ("accept", "*/*"),
+    ]);
+    let removed = hop::remove(&mut headers);
+    assert_eq!(headers, map(&[("accept", "*/*")]));
+    assert_eq!(removed, hop::Removed { transfer_encoding: false, trailers: true });
+}
+
+#[test]
+fn edge_2_10_a_transfer_encoding_removes_the_content_length_beside_it() {
+    let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
+    assert!(hop::remove(&mut headers).transfer_encoding);
+    assert_eq!(headers, HeaderMap::new());
+    let mut headers = map(&[("connection", "content-length, te"), ("content-length", "5")]);
+    assert_eq!(hop::remove(&mut headers), hop::Removed::default());
+    assert_eq!(headers, map(&[("content-length", "5")]));
+}
+
+#[test]
+fn edge_2_12_the_fifth_pass_is_a_loop() {
+    let four = [
+        ("via", "1.1 buttress, 1.0 fred (a buttress)"),
+        ("via", "2 Buttress,1.1 buttress , 1.1  buttress"),
+    ];
+    let mut headers = map(&four);
+    assert!(!via::is_loop(&headers, "buttress"));
+    let values = via::Values::new("buttress").unwrap();
+    via::add(&mut headers, Version::HTTP_2, &values);
+    assert_eq!(headers.get_all("via").iter().next_back().unwrap(), "2 buttress");
+    assert!(via::is_loop(&headers, "buttress"));
+    assert!(!via::is_loop(&headers, "other"));
+    for name in ["", "a b", "a,b", "ä"] {
+        assert!(via::Values::new(name).is_none(), "{name}");
+    }
+}
+
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+#[test]
+fn edge_2_41_fields_of_strangers_are_replaced() {
+    let mut headers = map(&[
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-forwarded-for", "2.2.2.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil"),
+        ("x-forwarded-port", "1"),
+        ("x-real-ip", "3.3.3.3"),
+        ("forwarded", "for=4.4.4.4"),
+        ("x_forwarded_for", "5.5.5.5"),
+        ("x-real_ip", "6.6.6.6"),
+        ("x-other_field", "stays"),
+    ]);
+    let host = HeaderValue::from_static("Shop.example:80");
+    forwarded::set(&mut headers, Facts { peer: Some(PEER), is_trusted: false, host: Some(&host) });
+    let expected = map(&[
+        ("x-other_field", "stays"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "Shop.example:80"),
+    ]);
+    assert_eq!(headers, expected);
+}
+
+#[test]
+fn edge_2_41_fields_of_a_trusted_peer_are_kept_and_its_address_is_added() {
+    let given = [
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-forwarded-for", "2.2.2.2, 3.3.3.3"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "shop.example"),
+        ("x-real-ip", "1.1.1.1"),
+        ("forwarded", "for=1.1.1.1"),
+    ];
+    let mut headers = map(&given);
+    let peer = Some("::ffff:10.0.0.1".parse().unwrap());
+    forwarded::set(&mut headers, Facts { peer, is_trusted: true, host: None });
+    let mut expected = map(&given);
+    expected.insert("x-forwarded-for", "1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.1".parse().unwrap());
+    assert_eq!(headers, expected);
+}
+
+#[test]
+fn edge_2_42_without_a_peer_no_address_is_written() {
+    let mut headers = map(&[("x-forwarded-for", "1.1.1.1")]);
+    forwarded::set(&mut headers, Facts { peer: None, is_trusted: false, host: None });
+    assert_eq!(headers, map(&[("x-forwarded-proto", "http")]));
+}
