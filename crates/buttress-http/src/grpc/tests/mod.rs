@@ -7,6 +7,7 @@ mod deadlines;
 mod retries;
 mod router;
 mod server;
+mod streams;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
