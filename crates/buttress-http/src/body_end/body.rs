@@ -74,10 +74,10 @@ impl<B> HoldBody<B> {
     ///
     /// ```
     /// use buttress::bulkhead::BulkheadLayer;
-    /// use buttress::{BoxError, Outcome};
+    /// use buttress::Outcome;
     /// use buttress_http::{BodyEnd, HoldBodyLayer};
     /// use http::{Request, Response, StatusCode};
-    /// use tower::{ServiceBuilder, ServiceExt};
+    /// use tower::{BoxError, ServiceBuilder, ServiceExt};
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), BoxError> {

@@ -14,8 +14,8 @@ use crate::vocabulary::classify::Outcome;
 ///
 /// ```
 /// use buttress::bulkhead::BulkheadLayer;
-/// use buttress::{BoxError, OpenCall, Outcome, Until};
-/// use tower::{ServiceBuilder, ServiceExt};
+/// use buttress::{OpenCall, Outcome, Until};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt};
 ///
 /// /// A response with a part that is still to come.
 /// #[derive(Default)]
