@@ -14,13 +14,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use allocation_counter::measure;
+use buttress::balance::{self, Balance, Endpoints};
 use buttress::bulkhead::{self, BulkheadLayer};
 use buttress::circuit_breaker::{self, CircuitBreakerLayer};
+use buttress::discover::Instance;
 use buttress::fallback::FallbackLayer;
 use buttress::rate_limit::{self, RateLimitLayer};
 use buttress::retry::{self, Backoff, Budget, RetryLayer};
 use buttress::time_limit::{self, TimeLimitLayer};
 use buttress::{AsRefusal, Error};
+use tower::layer::layer_fn;
 use tower::{Layer, Service, ServiceBuilder};
 
 const CALLS: u32 = 300;
@@ -215,6 +218,22 @@ fn a_fallback_that_is_not_used_allocates_nothing() {
     let request = FallbackLayer::from_request(async |_: u32, error: AppError| Err::<u32, _>(error));
     check_good("async function", request, 0);
     check_good("service", FallbackLayer::service(Plain { fails_every: 0 }), 1);
+}
+
+/// Its one clone is the endpoint that gets the call.
+#[test]
+fn a_balancer_allocates_nothing_and_makes_one_clone() {
+    fn over(plain: Plain, config: balance::Config) -> Balance<Plain> {
+        let set = Endpoints::new();
+        set.replace(&["a", "b", "c"].map(Instance::at), |_| plain.clone());
+        Balance::new(set, config).unwrap()
+    }
+    let config = balance::Config::new;
+    check_good("balance", layer_fn(|plain| over(plain, config())), 1);
+    let in_turn = || config().policy(balance::Policy::RoundRobin);
+    check_good("balance in turn", layer_fn(|plain| over(plain, in_turn())), 1);
+    let key = |request: &u32| Some(u64::from(*request));
+    check_good("balance by key", layer_fn(|plain| over(plain, config()).key(key)), 1);
 }
 
 #[test]
