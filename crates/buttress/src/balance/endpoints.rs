@@ -18,7 +18,7 @@ pub struct Endpoints<S> {
     pub(super) pool: Arc<Pool<S>>,
 }
 
-/// One endpoint: its stack, and what its calls have shown.
+/// One endpoint: its stack and its history.
 pub(super) struct Endpoint<S> {
     service: Cloned<S>,
     pub(super) history: Arc<History>,

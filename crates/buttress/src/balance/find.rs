@@ -1,6 +1,6 @@
 use super::tried::Tried;
 
-/// What a balancer reads from a request: its key, or the record of its attempts. Closures implement the traits.
+/// Only closures and the defaults implement the traits of this file.
 mod sealed {
     pub trait Sealed<Req> {}
 }

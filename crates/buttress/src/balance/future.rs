@@ -53,7 +53,7 @@ impl<S: Service<Req>, Req, C, R> ResponseFuture<S, Req, C, R> {
     }
 }
 
-/// What the first endpoint answers.
+/// The answer of the endpoint that `call` chose.
 enum First<S> {
     /// It takes the call. Its number, and the clone of its stack.
     Ready(u64, S),

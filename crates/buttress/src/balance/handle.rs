@@ -40,8 +40,8 @@ impl Handle {
     /// Marks the endpoint with the instance id `id` as down: calls go to the others. Returns `false` if there is no
     /// such endpoint.
     ///
-    /// For health checks and operators. If no endpoint is in then, all of them are used, so a health check that is
-    /// wrong about all endpoints stops no call.
+    /// For health checks and operators. If no endpoint is in after it, calls go to all endpoints. So a health check that
+    /// is wrong about all endpoints stops no call.
     #[must_use = "`false` means that there is no such endpoint"]
     pub fn mark_down(&self, id: &str) -> bool {
         self.set.mark(id, true)
@@ -138,7 +138,7 @@ pub struct Stats {
     pub calls: Option<u64>,
     /// Calls refused because no endpoint took them.
     pub refused: u64,
-    /// Calls made while no endpoint was in, so that those that were out were used.
+    /// Calls made while no endpoint was in. They went to endpoints that were out.
     pub panicked: u64,
     /// Calls that an endpoint failed.
     pub failures: u64,

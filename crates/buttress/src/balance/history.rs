@@ -1,4 +1,4 @@
-//! What a balancer knows of one endpoint from its calls. Every call writes it, without a lock.
+//! The history of one endpoint: latency, pending calls, failures. Every call writes it, without a lock.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -75,8 +75,8 @@ fn level(now: u64, nanos: f64) -> u64 {
     now.saturating_add((DECAY * nanos.max(1.0).ln()) as u64)
 }
 
-/// What the calls of one endpoint have shown. It outlives the endpoint, so that one that comes back under its
-/// address is known.
+/// The history of one endpoint. It outlives the endpoint, because an endpoint that comes back under its address
+/// continues it.
 #[derive(Debug)]
 pub(super) struct History {
     /// The number of this history in the process.

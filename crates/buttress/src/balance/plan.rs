@@ -1,4 +1,4 @@
-//! The choice of an endpoint among those that calls may use.
+//! The choice among the endpoints that calls may use.
 
 use std::sync::Arc;
 

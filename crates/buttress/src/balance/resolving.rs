@@ -18,7 +18,7 @@ use crate::sync::lock;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Replaces the set by what `resolve` finds, until the balancer is dropped.
+/// Replaces the set by each set that `resolve` finds, until the balancer is dropped.
 pub(super) async fn run<S, V>(
     core: Weak<Core<S>>,
     set: Endpoints<S>,
@@ -64,7 +64,7 @@ pub(super) async fn run<S, V>(
 }
 
 impl<S> Core<S> {
-    /// Changes what is known of the resolver. Returns its failures in a row.
+    /// Changes the record of the resolver. Returns its failures in a row.
     fn resolver(&self, f: impl FnOnce(&mut Resolved, Instant)) -> u32 {
         let now = self.shared.common.clock.now();
         let mut resolved = lock(&self.shared.resolved);

@@ -132,7 +132,7 @@ impl<S, X, T, C, R> Balance<S, X, T, C, R> {
         Balance { core, seen, draws, key, tried: find, classify, reject }
     }
 
-    /// Sets what counts as a failure of an endpoint. Default: [`ServiceErrors`], so errors of the service are
+    /// Sets the classifier of results, which finds the failures of an endpoint. Default: [`ServiceErrors`], so errors of the service are
     /// failures and refusals are not.
     pub fn classify<D>(self, classify: D) -> Balance<S, X, T, D, R> {
         let Self { core, seen, draws, key, tried, classify: _, reject } = self;

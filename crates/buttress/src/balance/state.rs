@@ -87,7 +87,7 @@ pub(super) struct Member {
     pub(super) standing: Standing,
 }
 
-/// What a change of the set keeps of an endpoint's stack.
+/// The stack of an endpoint after a change of the set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stack {
     /// The stack of the member that had this place before.
@@ -306,7 +306,7 @@ impl State {
         changed.then_some(true)
     }
 
-    /// Returns the members that calls may use: those that are in, or else all that do not rest.
+    /// Returns the members that calls may use: the members that are in, or else all members that do not rest.
     pub(super) fn choices(&self) -> Choices {
         let standings = || self.members.iter().map(|it| &it.standing).enumerate();
         let of = |wanted: fn(&Standing) -> bool| -> Vec<usize> {

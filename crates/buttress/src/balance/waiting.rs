@@ -19,7 +19,7 @@ use crate::vocabulary::error::{Error, NoEndpoint};
 /// An endpoint, and the clone of its stack that gets the call.
 pub(super) type Ready<S> = (Arc<Endpoint<S>>, S);
 
-/// The request's wishes: its key, and what it has tried.
+/// The wishes of a request: its key, and the record of its attempts.
 #[derive(Default)]
 pub(super) struct Wishes {
     pub(super) key: Option<u64>,
@@ -127,7 +127,7 @@ impl<S: Clone> Waiting<S> {
         }
     }
 
-    /// Polls the endpoints that were asked and are still in, and then those that were not.
+    /// Polls the endpoints that were asked and are still in, and then the other endpoints.
     fn ask_all<Req>(&mut self, cx: &mut Context<'_>, now: u64) -> Asked<S>
     where
         S: Service<Req>,

@@ -7,8 +7,8 @@ use std::task::Context;
 use super::wakers::{Owner, WakerSet};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
-/// A value behind a lock, and its generation in a word of its own. A reader keeps what it has [`Seen`] and compares
-/// one word.
+/// A value behind a lock, and its generation in a separate word. A reader keeps the value that it has [`Seen`], and
+/// compares the word.
 pub(crate) struct Published<T> {
     generation: AtomicU64,
     current: Mutex<Seen<T>>,

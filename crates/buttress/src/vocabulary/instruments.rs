@@ -28,7 +28,7 @@ instruments! {
     BALANCE_CALLS = counter("buttress.balance.calls", "Calls begun, if calls are counted.");
     BALANCE_PENDING = gauge("buttress.balance.pending", "Calls under way.");
     BALANCE_ENDPOINTS = Instrument::gauge("buttress.balance.endpoints", Unit::Count, &["layer", "state"], "Endpoints, by their state.");
-    BALANCE_PANICKED = counter("buttress.balance.panicked", "Calls made while no endpoint was in, so that those that were out were used.");
+    BALANCE_PANICKED = counter("buttress.balance.panicked", "Calls made while no endpoint was in. They went to endpoints that were out.");
     BALANCE_FAILURES = counter("buttress.balance.failures", "Calls that an endpoint failed.");
     BALANCE_EJECTIONS = counter("buttress.balance.ejections", "Endpoints taken out because they failed too often.");
     BALANCE_SPARED = counter("buttress.balance.spared", "Failures that ejected no endpoint because half of the endpoints were out.");

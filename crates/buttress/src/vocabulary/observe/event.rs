@@ -135,9 +135,10 @@ pub enum Event {
         /// Endpoints that left.
         removed: usize,
     },
-    /// No endpoint of a balancer is in any more, so it uses those that are out; or the first one is in again.
+    /// Panic mode of a balancer began or ended. In panic mode no endpoint is in, and calls go to endpoints that are
+    /// out.
     PanicChanged {
-        /// `true` if those that are out are used now.
+        /// `true` if panic mode began.
         panic: bool,
     },
     /// The resolver of a balancer failed. The last set stays.

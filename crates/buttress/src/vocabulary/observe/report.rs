@@ -170,7 +170,7 @@ impl Common {
     pub(crate) fn panic_changed(&self, panic: bool) {
         let layer = self.layer().as_str();
         if panic {
-            tracing::error!(target: "buttress", layer, "no endpoint is in, so the balancer uses those that are out");
+            tracing::error!(target: "buttress", layer, "no endpoint is in, so calls go to endpoints that are out");
         } else {
             tracing::info!(target: "buttress", layer, "the balancer no longer uses endpoints that are out");
         }
