@@ -7,6 +7,7 @@ use buttress::StoreError;
 use buttress::idempotency::{ClaimId, Claimed, Fingerprint, Key};
 
 use crate::bounds;
+use crate::columns::Columns;
 use crate::queue::{Job, Op, pass_on};
 use crate::time;
 
@@ -118,15 +119,15 @@ pub(crate) const NOT_KEPT: i64 = 3;
 /// The row of a key.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    pub(crate) claim: u128,
-    pub(crate) fingerprint: Option<u128>,
-    pub(crate) status: i64,
-    pub(crate) until: i64,
+    claim: u128,
+    fingerprint: Option<u128>,
+    status: i64,
+    until: i64,
     /// The length that the lease, or the result, was granted for.
-    pub(crate) length: i64,
-    pub(crate) value: Option<Vec<u8>>,
+    length: i64,
+    value: Option<Vec<u8>>,
     /// When the row was read.
-    pub(crate) now: i64,
+    now: i64,
 }
 
 impl Found {
@@ -144,6 +145,22 @@ impl Found {
     fn is_held_by(&self, claim: ClaimId) -> bool {
         self.claim == claim.get() && self.status == IN_FLIGHT
     }
+}
+
+/// The first columns of the row of a key.
+pub(crate) const FOUND: &str = "key, claim, fingerprint, status, until, value, length";
+
+/// Reads the row of a key, whose first columns are [`FOUND`], as of `now`.
+pub(crate) fn found<R: Columns>(row: &R, now: i64) -> Result<Found, sqlx::Error> {
+    Ok(Found {
+        claim: row.id(1)?,
+        fingerprint: row.id_or_null(2)?,
+        status: row.int(3)?,
+        until: row.int(4)?,
+        value: row.bytes_or_null(5)?,
+        length: row.int(6)?,
+        now,
+    })
 }
 
 /// The row of a key; an error if the row is damaged.
@@ -230,15 +247,13 @@ pub(crate) fn judge_renew(
     claim: ClaimId,
     found: Option<FoundRow>,
 ) -> Result<(), StoreError> {
-    match found.transpose()? {
-        Some(found) if found.is_held_by(claim) => Err(busy(key)),
-        _ => Err(fenced(key, claim)),
-    }
+    check_unlocked(key, claim, found)?;
+    Err(fenced(key, claim))
 }
 
-/// Returns the answer to a release that did not find its claim in flight, or found its row locked.
-#[cfg(feature = "postgres")]
-pub(crate) fn judge_release(
+/// Refuses a claim that is in flight: the write that skipped its row found the row locked. A
+/// release accepts any other row, because the claim then does not hold the key.
+pub(crate) fn check_unlocked(
     key: &Key,
     claim: ClaimId,
     found: Option<FoundRow>,

@@ -173,6 +173,8 @@ mod barrier;
 mod bounds;
 #[cfg(feature = "idempotency")]
 mod claims;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod columns;
 #[cfg(any(feature = "saga", feature = "outbox"))]
 mod epoch;
 mod error;
@@ -194,6 +196,8 @@ mod pool_monitor;
 ))]
 mod postgres;
 // Only where a writer has operations.
+#[cfg(any(feature = "saga", feature = "outbox"))]
+mod purge;
 #[cfg(any(feature = "saga", feature = "idempotency", all(feature = "sqlite", feature = "outbox")))]
 mod queue;
 #[cfg(any(feature = "saga", feature = "outbox"))]

@@ -16,8 +16,10 @@ use crate::time;
 
 pub(crate) mod beginning;
 pub(crate) mod found;
+mod row;
 mod status;
 
+pub(crate) use row::{HEAD, head};
 pub(crate) use status::{ENDED, WORKING};
 #[cfg(feature = "sqlite")]
 pub(crate) use status::{OPEN, STUCK};
@@ -31,6 +33,28 @@ pub(crate) enum LogOp {
     Create(Create),
     Append(Add),
     Renew(Renew),
+}
+
+/// The operations of one wave, by kind.
+#[derive(Default)]
+pub(crate) struct Wave<'a> {
+    pub(crate) creates: Vec<&'a mut Create>,
+    pub(crate) appends: Vec<&'a mut Add>,
+    pub(crate) renews: Vec<&'a mut Renew>,
+}
+
+impl<'a> Wave<'a> {
+    pub(crate) fn new(ops: Vec<&'a mut LogOp>) -> Self {
+        let mut wave = Self::default();
+        for op in ops {
+            match op {
+                LogOp::Create(job) => wave.creates.push(job),
+                LogOp::Append(job) => wave.appends.push(job),
+                LogOp::Renew(job) => wave.renews.push(job),
+            }
+        }
+        wave
+    }
 }
 
 impl Op for LogOp {
@@ -109,14 +133,14 @@ fn make_readable(entries: &mut [Entry<Vec<u8>>]) {
 pub(crate) struct Head {
     pub(crate) number: i64,
     pub(crate) id: SagaId,
-    pub(crate) definition: String,
-    pub(crate) version: i64,
-    pub(crate) codec: String,
-    pub(crate) epoch: i64,
-    pub(crate) status: i64,
-    pub(crate) length: i64,
-    pub(crate) cancel: bool,
-    pub(crate) deadline: Option<i64>,
+    definition: String,
+    version: i64,
+    codec: String,
+    epoch: i64,
+    status: i64,
+    length: i64,
+    cancel: bool,
+    deadline: Option<i64>,
     pub(crate) worker: WorkerId,
 }
 
@@ -133,11 +157,11 @@ pub(crate) fn unreadable(saga: SagaId, what: &str, error: sqlx::Error) -> StoreE
 /// A row of a log. The first entry is at [`FIRST`] with kind 0; the others count from 0.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    pub(crate) position: i64,
-    pub(crate) kind: i64,
-    pub(crate) step: i64,
-    pub(crate) payload: Option<Vec<u8>>,
-    pub(crate) note: Option<String>,
+    position: i64,
+    kind: i64,
+    step: i64,
+    payload: Option<Vec<u8>>,
+    note: Option<String>,
 }
 
 /// The position of the first entry of a log, which holds the input.

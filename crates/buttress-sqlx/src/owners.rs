@@ -2,18 +2,19 @@
 
 use buttress_durable::outbox::Lease;
 
+use crate::columns::Columns;
 use crate::epoch;
 use crate::time::bounded;
 
 /// The row of one partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Owned {
-    pub(crate) partition: i64,
-    pub(crate) owner: Owner,
-    pub(crate) until: i64,
+    partition: i64,
+    owner: Owner,
+    until: i64,
     /// The length that the lease was granted for.
-    pub(crate) length: i64,
-    pub(crate) epoch: i64,
+    length: i64,
+    epoch: i64,
 }
 
 /// The owner of a partition. A relay is its number.
@@ -22,11 +23,20 @@ pub(crate) enum Owner {
     Free,
     Relay(u128),
     /// The row is damaged. Its lease counts until it ends.
-    #[cfg_attr(
-        not(feature = "sqlite"),
-        expect(dead_code, reason = "ids are checked by type there")
-    )]
     Unknown,
+}
+
+impl Owned {
+    /// Reads a row: partition, relay, end, length and epoch.
+    pub(crate) fn read<R: Columns>(row: &R) -> Result<Self, sqlx::Error> {
+        let owner = match row.id_or_null(1) {
+            Ok(None) => Owner::Free,
+            Ok(Some(relay)) => Owner::Relay(relay),
+            Err(_) => Owner::Unknown,
+        };
+        let (partition, until) = (row.int(0)?, row.int(2)?);
+        Ok(Self { partition, owner, until, length: row.int(3)?, epoch: row.int(4)? })
+    }
 }
 
 /// The changes that a relay makes to the partitions.
@@ -62,6 +72,16 @@ pub(crate) fn lease(partition: i64, epoch: i64, suspect_to: i64) -> Option<Lease
     // A damaged value makes all messages suspect, and the relay publishes them one by one.
     lease.suspect_to = u64::try_from(suspect_to).unwrap_or(u64::MAX);
     Some(lease)
+}
+
+/// Reads the leases of one relay: partition, epoch, and suspect messages. Leaves out damaged rows.
+pub(crate) fn leases<R: Columns>(rows: &[R]) -> Result<Vec<Lease>, sqlx::Error> {
+    let mut leases = Vec::with_capacity(rows.len());
+    for row in rows {
+        leases.extend(lease(row.int(0)?, row.int(1)?, row.int(2)?));
+    }
+    leases.sort_by_key(|lease| lease.partition);
+    Ok(leases)
 }
 
 /// Returns the changes that `relay` makes at `now`, as one of `relays`. `owned` is in the order of

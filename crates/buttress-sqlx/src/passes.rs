@@ -24,12 +24,15 @@ impl Passes {
         seen.get(pass).copied().unwrap_or(i64::MIN)
     }
 
-    /// Records the number that the pass has reached; `None` for the end.
-    pub(crate) fn note(&self, pass: Pass, number: Option<i64>) {
+    /// Records that a call which began after `began` has reached `last`. `is_full` says that more
+    /// sagas may follow, and `met_damage` that some were unreadable. These stay where they are: the
+    /// next call continues after them, until a call has seen the end.
+    pub(crate) fn note(&self, pass: Pass, began: i64, last: i64, is_full: bool, met_damage: bool) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match number {
-            Some(number) => drop(seen.insert(pass, number)),
-            None => drop(seen.remove(&pass)),
+        if is_full && (began != i64::MIN || met_damage) {
+            seen.insert(pass, last);
+        } else {
+            seen.remove(&pass);
         }
     }
 }

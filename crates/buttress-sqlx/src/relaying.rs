@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use buttress::StoreError;
-use buttress_durable::outbox::{Lease, Message, MessageId, NewMessage, Settled, Verdict};
+use buttress_durable::outbox::{
+    Backlog, DeadLetter, Lease, Message, MessageId, NewMessage, Settled, Verdict,
+};
 
 use crate::bounds;
+use crate::columns::Columns;
 use crate::headers;
 use crate::time;
 
@@ -77,19 +80,44 @@ fn short(error: &str) -> String {
 
 /// The row of a message.
 pub(crate) struct Row {
-    pub(crate) sequence: i64,
-    pub(crate) id: u128,
-    pub(crate) partition: i64,
-    pub(crate) key: String,
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) headers: Option<Vec<u8>>,
-    pub(crate) due_at: i64,
-    pub(crate) attempts: i64,
-    pub(crate) starts: i64,
+    sequence: i64,
+    id: u128,
+    partition: i64,
+    key: String,
+    topic: String,
+    payload: Vec<u8>,
+    headers: Option<Vec<u8>>,
+    due_at: i64,
+    attempts: i64,
+    starts: i64,
 }
 
+/// The columns of a [`Row`].
+pub(crate) const COLUMNS: &str =
+    "sequence, id, partition, key, topic, payload, headers, due_at, attempts, starts";
+
 impl Row {
+    /// Reads a row of a message, whose first columns are [`COLUMNS`]. Returns the message, or why
+    /// it cannot be read.
+    pub(crate) fn read<R: Columns>(row: &R) -> Result<Message, String> {
+        Self::of(row).map_err(|error| error.to_string()).and_then(Self::message)
+    }
+
+    fn of<R: Columns>(row: &R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            sequence: row.int(0)?,
+            id: row.id(1)?,
+            partition: row.int(2)?,
+            key: row.text(3)?,
+            topic: row.text(4)?,
+            payload: row.bytes(5)?,
+            headers: row.bytes_or_null(6)?,
+            due_at: row.int(7)?,
+            attempts: row.int(8)?,
+            starts: row.int(9)?,
+        })
+    }
+
     /// Returns the message, or why it cannot be read.
     pub(crate) fn message(self) -> Result<Message, String> {
         let id = MessageId::new(self.id);
@@ -107,6 +135,37 @@ impl Row {
         message.starts = u32::try_from(self.starts).map_err(|_| wrong("starts", self.starts))?;
         Ok(message)
     }
+}
+
+/// Reads a dead letter: the columns of a [`Row`], the reason, the time of death, and whether its key
+/// is held. A message that cannot be read is listed with its readable parts. Its error holds the
+/// reason.
+pub(crate) fn letter<R: Columns>(row: &R) -> Result<DeadLetter, sqlx::Error> {
+    let error = row.text(10).unwrap_or_else(|error| format!("the reason cannot be read: {error}"));
+    let message = Row::read(row).unwrap_or_else(|_| {
+        let mut message = unreadable(
+            MessageId::new(row.id(1).unwrap_or_default()),
+            row.int(0).unwrap_or_default().unsigned_abs(),
+            row.int(2).unwrap_or(-1),
+            row.text(3).unwrap_or_default(),
+        );
+        message.topic = row.text(4).unwrap_or_default();
+        message.payload = row.bytes(5).unwrap_or_default();
+        message.due_at = time::duration(row.int(7).unwrap_or_default());
+        message
+    });
+    let mut letter = DeadLetter::new(message, error, time::duration(row.int(11)?));
+    letter.holds_key = row.flag(12)?;
+    Ok(letter)
+}
+
+/// Reads the numbers of a backlog: pending messages, dead letters and held keys.
+pub(crate) fn backlog<R: Columns>(row: &R) -> Result<Backlog, sqlx::Error> {
+    let mut backlog = Backlog::default();
+    backlog.pending = row.int(0)?.unsigned_abs();
+    backlog.dead = row.int(1)?.unsigned_abs();
+    backlog.held_keys = row.int(2)?.unsigned_abs();
+    Ok(backlog)
 }
 
 /// Returns the known parts of a message whose row cannot be read.

@@ -1,31 +1,81 @@
 //! Rows of many sagas, for both databases: logs by saga, sagas that are taken over, and lists.
 
 use std::collections::HashMap;
-use std::future::Future;
 
-use buttress::StoreError;
 use buttress_durable::saga::{Summary, TakenOver};
 
-use super::{Head, Line};
+use super::row::{head, line, name};
+use super::{FoundLines, Head, Line, unreadable};
+use crate::columns::Columns;
 
 /// Logs by the numbers of their sagas, or why a log cannot be read.
 pub(crate) type Logs = HashMap<i64, Result<Vec<Line>, String>>;
 
-/// Collects the lines of logs. Each line comes with the number of its saga, in the order of the log.
-pub(crate) fn logs(
-    lines: impl IntoIterator<Item = Result<(i64, Result<Line, sqlx::Error>), sqlx::Error>>,
-) -> Result<Logs, sqlx::Error> {
+/// Collects logs. Each row is a line in the order of its log, with the number of its saga in column 5.
+pub(crate) fn logs<R: Columns>(rows: &[R]) -> Result<Logs, sqlx::Error> {
     let mut logs = Logs::new();
-    for found in lines {
-        let (saga, line) = found?;
-        let log = logs.entry(saga).or_insert_with(|| Ok(Vec::new()));
-        match (line, &mut *log) {
+    for row in rows {
+        let log = logs.entry(row.int(5)?).or_insert_with(|| Ok(Vec::new()));
+        match (line(row), &mut *log) {
             (Ok(line), Ok(lines)) => lines.push(line),
             (Err(error), Ok(_)) => *log = Err(format!("an entry of a log: {error}")),
             (_, Err(_)) => {}
         }
     }
     Ok(logs)
+}
+
+/// Returns the lines of one log.
+pub(crate) fn lines<R: Columns>(head: &Head, rows: &[R]) -> FoundLines {
+    let lines = rows.iter().map(line).collect::<Result<Vec<Line>, _>>();
+    lines.map_err(|error| unreadable(head.id, "log", error))
+}
+
+/// Sagas without an owner.
+pub(crate) struct Abandoned {
+    pub(crate) heads: Vec<Head>,
+    /// Reports the sagas whose rows cannot be read.
+    pub(crate) taken: TakenOver<Vec<u8>>,
+    /// The number of the last saga.
+    pub(crate) last: Option<i64>,
+}
+
+impl Abandoned {
+    /// Reads the rows of sagas.
+    pub(crate) fn read<R: Columns>(rows: &[R]) -> Result<Self, sqlx::Error> {
+        let mut found = Self { heads: Vec::new(), taken: TakenOver::new(), last: None };
+        for row in rows {
+            found.last = Some(row.int(0)?);
+            match head(row) {
+                Ok(head) => found.heads.push(head),
+                Err(error) => {
+                    let (id, name) = name(row);
+                    let what = format!("{name}: its row cannot be read: {error}");
+                    found.taken.corrupt.push((id, what));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the numbers of the sagas.
+    pub(crate) fn numbers(&self) -> Vec<i64> {
+        self.heads.iter().map(|head| head.number).collect()
+    }
+}
+
+/// Adds the sagas of `rows` to a list. Logs the damaged ones, which the list leaves out: `load`
+/// returns the reason.
+pub(crate) fn list<R: Columns>(rows: &[R], list: &mut Vec<Summary>) {
+    for row in rows {
+        match head(row).map_err(|error| error.to_string()).and_then(|head| head.summary()) {
+            Ok(summary) => list.push(summary),
+            Err(error) => {
+                let (_, saga) = name(row);
+                tracing::error!(saga, error, "a damaged saga is left out of a list");
+            }
+        }
+    }
 }
 
 /// Adds the sagas of `heads` to `taken`. Returns the numbers of the readable ones, whose rows the caller changes.
@@ -46,12 +96,10 @@ pub(crate) fn take(heads: Vec<Head>, mut logs: Logs, taken: &mut TakenOver<Vec<u
 }
 
 /// Lists sagas of other versions. Logs the damaged ones, which the list leaves out.
-pub(crate) fn other_versions(
-    heads: impl IntoIterator<Item = Result<Head, sqlx::Error>>,
-) -> Vec<Summary> {
+pub(crate) fn other_versions<R: Columns>(rows: &[R]) -> Vec<Summary> {
     let mut list = Vec::new();
-    for head in heads {
-        match head.map_err(|error| error.to_string()).and_then(|head| head.summary()) {
+    for row in rows {
+        match head(row).map_err(|error| error.to_string()).and_then(|head| head.summary()) {
             Ok(summary) => list.push(summary),
             Err(error) => tracing::warn!(
                 %error, "a damaged saga is left out of the sagas of other versions"
@@ -59,24 +107,4 @@ pub(crate) fn other_versions(
         }
     }
     list
-}
-
-/// Removes up to `limit` rows, at most `batch` per call of `purge`, until a call removes less than a batch.
-pub(crate) async fn in_batches<F>(
-    limit: usize,
-    batch: usize,
-    purge: impl Fn(usize) -> F,
-) -> Result<usize, StoreError>
-where
-    F: Future<Output = Result<usize, StoreError>>,
-{
-    let mut purged = 0;
-    loop {
-        let some = (limit - purged).min(batch);
-        let done = purge(some).await?;
-        purged += done;
-        if done < some || purged >= limit {
-            return Ok(purged);
-        }
-    }
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 use buttress::StoreError;
 use buttress::idempotency::{ClaimId, Claimed, CompleteIn, Fingerprint, Key, Store};
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::{Postgres, Transaction};
 
 use super::PostgresStore;
-use super::rows::{id, id_or_null, query, query_scalar, uuid};
+use super::rows::{query, query_scalar, uuid};
 use super::sql::Sql;
 use crate::claims::{
-    Claim, ClaimOp, Complete, Found, FoundRow, Release, Renew, above, check_value, judge_complete,
-    judge_outcome, unreadable,
+    Claim, ClaimOp, Complete, FOUND, FoundRow, Release, Renew, above, check_value, found,
+    judge_complete, judge_outcome, unreadable,
 };
+use crate::columns::Columns as _;
 use crate::error::during;
 use crate::number::{changed, signed};
 use crate::time::span;
@@ -171,14 +172,12 @@ impl<'a> CompleteIn<Transaction<'a, Postgres>, Vec<u8>> for PostgresStore {
     }
 }
 
-const FOUND: &str = "key, claim, fingerprint, status, until, value, {now}, length";
-
 async fn find(
     connection: &mut PgConnection,
     sql: &Sql,
     key: &Key,
 ) -> Result<Option<FoundRow>, sqlx::Error> {
-    let text = format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = $2");
+    let text = format!("SELECT {FOUND}, {{now}} FROM {{s}}buttress_idempotency WHERE key = $2");
     let text = sql.text(&text);
     let query = query(text).bind(sql.time()).bind(key.as_str());
     let row = query.fetch_optional(connection).await?;
@@ -187,17 +186,5 @@ async fn find(
 
 /// Reads a row. A damaged row is an error of its key alone.
 fn read_row(row: &PgRow, key: &str) -> FoundRow {
-    found(row).map_err(|error| unreadable(key, error))
-}
-
-fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
-    Ok(Found {
-        claim: id(row, 1)?,
-        fingerprint: id_or_null(row, 2)?,
-        status: row.try_get(3)?,
-        until: row.try_get(4)?,
-        value: row.try_get(5)?,
-        now: row.try_get(6)?,
-        length: row.try_get(7)?,
-    })
+    row.int(7).and_then(|now| found(row, now)).map_err(|error| unreadable(key, error))
 }

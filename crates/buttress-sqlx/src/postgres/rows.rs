@@ -3,7 +3,7 @@
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::types::Uuid;
-use sqlx::{Decode, FromRow, Postgres, Row as _, Type};
+use sqlx::{Decode, FromRow, Postgres, Type};
 
 use super::sql::Statement;
 
@@ -38,14 +38,4 @@ where
 /// Returns an identifier as a column stores it.
 pub(super) const fn uuid(id: u128) -> Uuid {
     Uuid::from_u128(id)
-}
-
-/// Returns the identifier in a column.
-pub(super) fn id(row: &PgRow, column: usize) -> Result<u128, sqlx::Error> {
-    Ok(row.try_get::<Uuid, _>(column)?.as_u128())
-}
-
-/// Returns the identifier in a column, if there is one.
-pub(super) fn id_or_null(row: &PgRow, column: usize) -> Result<Option<u128>, sqlx::Error> {
-    Ok(row.try_get::<Option<Uuid>, _>(column)?.map(|id| id.as_u128()))
 }

@@ -6,21 +6,22 @@ use buttress::StoreError;
 use buttress_durable::saga::{
     Append, Appended, NewSaga, Record, SagaId, Status, Store, Summary, TakenOver, WorkerId,
 };
-use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
-use super::rows::{id, query, query_scalar, uuid};
+use super::rows::{query, query_scalar, uuid};
 use super::sql::Sql;
+use crate::columns::Columns as _;
 use crate::error::during;
-use crate::log::{LogOp, found, prepare_append, prepare_create, unreadable};
+use crate::log::found::{self, Abandoned};
+use crate::log::{HEAD, LogOp, head, prepare_append, prepare_create, unreadable};
 use crate::number::signed;
 
 mod append;
 mod old;
 mod read;
 
-use read::{HEAD, find, head, lines, logs, name};
+use read::{find, lines, logs};
 
 impl Store<Vec<u8>> for PostgresStore {
     async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
@@ -92,31 +93,16 @@ impl Store<Vec<u8>> for PostgresStore {
                 .fetch_all(&mut *tx)
                 .await
                 .map_err(what)?;
-            let (mut heads, mut last) = (Vec::with_capacity(rows.len()), begin_after);
-            let mut taken = TakenOver::new();
-            for row in &rows {
-                last = row.try_get(0).map_err(what)?;
-                match head(row) {
-                    Ok(head) => heads.push(head),
-                    Err(error) => {
-                        let (id, name) = name(row);
-                        taken
-                            .corrupt
-                            .push((id, format!("{name}: its row cannot be read: {error}")));
-                    }
-                }
-            }
-            let numbers: Vec<i64> = heads.iter().map(|head| head.number).collect();
-            let logs = logs(&mut tx, &self.inner.sql, &numbers).await.map_err(what)?;
-            let numbers = found::take(heads, logs, &mut taken);
+            let found = Abandoned::read(&rows).map_err(what)?;
+            let logs = logs(&mut tx, &self.inner.sql, &found.numbers()).await.map_err(what)?;
+            let (mut taken, last) = (found.taken, found.last);
+            let numbers = found::take(found.heads, logs, &mut taken);
             own(&mut tx, &self.inner.sql, worker, &numbers).await.map_err(what)?;
             tx.commit().await.map_err(what)?;
             loan.finish().await?;
-            // Unreadable sagas stay where they are. The next call continues after them, until a
-            // call has seen the end.
-            let passed =
-                rows.len() == limit && (begin_after != i64::MIN || !taken.corrupt.is_empty());
-            self.inner.passes.note(pass, passed.then_some(last));
+            let (last, is_full) = (last.unwrap_or(begin_after), rows.len() == limit);
+            let met_damage = !taken.corrupt.is_empty();
+            self.inner.passes.note(pass, begin_after, last, is_full, met_damage);
             Ok(taken)
         })
         .await
@@ -195,7 +181,7 @@ impl Store<Vec<u8>> for PostgresStore {
                 .map_err(what)?;
             loan.finish().await?;
             // Calls that read the row report the damage.
-            Ok(rows.iter().filter_map(|row| id(row, 0).ok()).map(SagaId::new).collect())
+            Ok(rows.iter().filter_map(|row| row.id(0).ok()).map(SagaId::new).collect())
         })
         .await
     }
@@ -265,18 +251,8 @@ impl Store<Vec<u8>> for PostgresStore {
                     .await
                     .map_err(what)?;
                 let Some(last) = rows.last() else { break };
-                after = Some(SagaId::new(id(last, 1).map_err(what)?));
-                for row in &rows {
-                    let summary = head(row).map_err(|error| error.to_string());
-                    match summary.and_then(|head| head.summary()) {
-                        Ok(summary) => list.push(summary),
-                        // The list continues without it. `load` returns the reason.
-                        Err(error) => {
-                            let (_, saga) = name(row);
-                            tracing::error!(saga, error, "a damaged saga is left out of a list");
-                        }
-                    }
-                }
+                after = Some(SagaId::new(last.id(1).map_err(what)?));
+                found::list(&rows, &mut list);
             }
             loan.finish().await?;
             Ok(list)

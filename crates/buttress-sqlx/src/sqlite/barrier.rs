@@ -57,20 +57,11 @@ async fn pass_action(
     saga: SagaId,
     step: &str,
 ) -> Result<Passage, StoreError> {
-    check_name("step", step)?;
-    let row: (i64, i64) = sqlx::query_as(
-        "INSERT INTO buttress_inbox_step (saga, step, state, actions, undos, received_at) \
-         VALUES (?, ?, 1, 1, 0, ?) ON CONFLICT (saga, step) DO UPDATE \
-         SET actions = actions + (actions BETWEEN 0 AND 1000000), \
-             received_at = max(received_at, excluded.received_at) RETURNING state, actions",
-    )
-    .bind(bytes_of_id(saga.get()))
-    .bind(step)
-    .bind(now)
-    .fetch_one(tx)
-    .await
-    .map_err(during("passing an action"))?;
-    action(saga, step, row)
+    let sql = "INSERT INTO buttress_inbox_step (saga, step, state, actions, undos, received_at) \
+               VALUES (?, ?, 1, 1, 0, ?) ON CONFLICT (saga, step) DO UPDATE \
+               SET actions = actions + (actions BETWEEN 0 AND 1000000), \
+                   received_at = max(received_at, excluded.received_at) RETURNING state, actions";
+    action(saga, step, count(tx, "passing an action", sql, (saga, step, now)).await?)
 }
 
 async fn pass_undo(
@@ -79,19 +70,22 @@ async fn pass_undo(
     saga: SagaId,
     step: &str,
 ) -> Result<Passage, StoreError> {
+    let sql = "INSERT INTO buttress_inbox_step (saga, step, state, actions, undos, received_at) \
+               VALUES (?, ?, 3, 0, 1, ?) ON CONFLICT (saga, step) DO UPDATE \
+               SET undos = undos + (undos BETWEEN 0 AND 1000000), \
+                   received_at = max(received_at, excluded.received_at), \
+                   state = CASE state WHEN 1 THEN 2 ELSE state END RETURNING state, undos";
+    undo(saga, step, count(tx, "passing an undo", sql, (saga, step, now)).await?)
+}
+
+/// Counts an action or an undo. Returns the state and the count.
+async fn count(
+    tx: &mut SqliteConnection,
+    what: &str,
+    sql: &'static str,
+    (saga, step, now): (SagaId, &str, i64),
+) -> Result<(i64, i64), StoreError> {
     check_name("step", step)?;
-    let row: (i64, i64) = sqlx::query_as(
-        "INSERT INTO buttress_inbox_step (saga, step, state, actions, undos, received_at) \
-         VALUES (?, ?, 3, 0, 1, ?) ON CONFLICT (saga, step) DO UPDATE \
-         SET undos = undos + (undos BETWEEN 0 AND 1000000), \
-             received_at = max(received_at, excluded.received_at), \
-             state = CASE state WHEN 1 THEN 2 ELSE state END RETURNING state, undos",
-    )
-    .bind(bytes_of_id(saga.get()))
-    .bind(step)
-    .bind(now)
-    .fetch_one(tx)
-    .await
-    .map_err(during("passing an undo"))?;
-    undo(saga, step, row)
+    let query = sqlx::query_as(sql).bind(bytes_of_id(saga.get())).bind(step).bind(now);
+    query.fetch_one(tx).await.map_err(during(what))
 }

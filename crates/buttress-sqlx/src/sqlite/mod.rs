@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 use crate::error::{at_file, too_slow};
 #[cfg(feature = "saga")]
 use crate::passes::Passes;
-use crate::queue::{Job, Limits, Queue};
+use crate::queue::{Job, Queue};
 use crate::time::{nanos, within};
 
 #[cfg(feature = "saga")]
@@ -48,9 +48,6 @@ use place::{Held, Place};
 use schema::Prepared;
 use watch::Watch;
 use writer::{WriteOp, Writer};
-
-/// The most bytes of one transaction of the writer, unless one operation alone is larger.
-const BATCH_BYTES: usize = 1 << 20;
 
 /// A store of sagas, idempotency keys, outbox and inbox in one file of SQLite, or in memory.
 ///
@@ -136,18 +133,7 @@ impl SqliteStore {
         let watch = Watch::of(&config.place, &file)?;
         drop(turn);
 
-        let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
-        let (queue, intake) = Queue::new(config.queue, config.operation_timeout, limits);
-        let writer = Writer {
-            options: options.clone(),
-            gate: gate.clone(),
-            watch: watch.clone(),
-            clock: config.clock.clone(),
-            acquire_timeout: config.acquire_timeout,
-            operation_timeout: config.operation_timeout,
-            connection: None,
-        };
-        config.spawner.spawn(writer.run(intake));
+        let queue = Writer::start(&config, &gate, &watch);
         let pool = config.pool_options().connect_lazy_with(options);
         let inner = Arc::new(Inner {
             config,

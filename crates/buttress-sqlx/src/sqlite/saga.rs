@@ -11,11 +11,13 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::SqliteStore;
 use super::pack::Pack;
-use super::rows::{bytes_of_id, id};
+use super::rows::bytes_of_id;
 use super::writer::WriteOp;
+use crate::columns::Columns as _;
 use crate::error::failed;
+use crate::log::found::{self, Abandoned};
 use crate::log::{
-    ENDED, LogOp, OPEN, STUCK, WORKING, found, prepare_append, prepare_create, unreadable,
+    ENDED, HEAD, LogOp, OPEN, STUCK, WORKING, head, prepare_append, prepare_create, unreadable,
 };
 use crate::number::signed;
 
@@ -25,7 +27,7 @@ mod read;
 
 pub(super) use append::write;
 
-use read::{HEAD, find, head, json, lines, logs, name};
+use read::{find, json, lines, logs};
 
 impl Store<Vec<u8>> for SqliteStore {
     async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
@@ -94,33 +96,19 @@ impl Store<Vec<u8>> for SqliteStore {
                 .fetch_all(&mut **tx)
                 .await
                 .map_err(|error| failed(what, error))?;
-            let (mut heads, mut last) = (Vec::with_capacity(rows.len()), begin_after);
-            let mut taken = TakenOver::new();
-            for row in &rows {
-                last = row.try_get(0).map_err(|error| failed(what, error))?;
-                match head(row) {
-                    Ok(head) => heads.push(head),
-                    Err(error) => {
-                        let (id, name) = name(row);
-                        taken
-                            .corrupt
-                            .push((id, format!("{name}: its row cannot be read: {error}")));
-                    }
-                }
-            }
-            let numbers: Vec<i64> = heads.iter().map(|head| head.number).collect();
-            let logs = logs(&mut tx, &numbers).await.map_err(|error| failed(what, error))?;
+            let found = Abandoned::read(&rows).map_err(|error| failed(what, error))?;
+            let logs =
+                logs(&mut tx, &found.numbers()).await.map_err(|error| failed(what, error))?;
+            let (mut taken, last) = (found.taken, found.last);
             let mut numbers = Pack::new();
-            for number in found::take(heads, logs, &mut taken) {
+            for number in found::take(found.heads, logs, &mut taken) {
                 numbers.row().int(number);
             }
             own(&mut tx, worker, numbers).await.map_err(|error| failed(what, error))?;
             tx.commit().await?;
-            // Unreadable sagas stay where they are. The next call continues after them, until a
-            // call has seen the end.
-            let passed =
-                rows.len() == limit && (begin_after != i64::MIN || !taken.corrupt.is_empty());
-            self.inner.passes.note(pass, passed.then_some(last));
+            let (last, is_full) = (last.unwrap_or(begin_after), rows.len() == limit);
+            let met_damage = !taken.corrupt.is_empty();
+            self.inner.passes.note(pass, begin_after, last, is_full, met_damage);
             Ok(taken)
         })
         .await
@@ -187,7 +175,7 @@ impl Store<Vec<u8>> for SqliteStore {
                 .await
                 .map_err(|error| failed(what, error))?;
             // Calls that read the row report the damage.
-            Ok(rows.iter().filter_map(|row| id(row, 0).ok()).map(SagaId::new).collect())
+            Ok(rows.iter().filter_map(|row| row.id(0).ok()).map(SagaId::new).collect())
         })
         .await
     }
@@ -257,17 +245,7 @@ impl Store<Vec<u8>> for SqliteStore {
                 let Some(last) = rows.last() else { break };
                 // The raw value of the row, because damaged rows have a place in the order too.
                 after = Some(last.try_get(1).map_err(|error| failed(what, error))?);
-                for row in &rows {
-                    let summary = head(row).map_err(|error| error.to_string());
-                    match summary.and_then(|head| head.summary()) {
-                        Ok(summary) => list.push(summary),
-                        // The list continues without it. `load` returns the reason.
-                        Err(error) => {
-                            let (_, saga) = name(row);
-                            tracing::error!(saga, error, "a damaged saga is left out of a list");
-                        }
-                    }
-                }
+                found::list(&rows, &mut list);
             }
             Ok(list)
         })

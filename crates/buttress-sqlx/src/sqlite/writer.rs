@@ -6,6 +6,7 @@ use buttress::{Clock, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
+use super::connect::SqliteConfig;
 use super::gate::Gate;
 #[cfg(feature = "outbox")]
 use super::relaying::RelayOp;
@@ -15,7 +16,7 @@ use crate::claims::ClaimOp;
 use crate::error::{batch_failed, too_slow};
 #[cfg(feature = "saga")]
 use crate::log::LogOp;
-use crate::queue::{Batch, Intake, Op, pass_on};
+use crate::queue::{Batch, Intake, Limits, Op, Queue, pass_on};
 use crate::time::{nanos, within};
 
 /// Defines the operations of the writer: an enum over the operations of each part.
@@ -59,22 +60,42 @@ write_ops! {
     Relay(RelayOp)
 }
 
+/// The most bytes of one transaction of the writer, unless one operation alone is larger.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// The state of the writer.
 pub(super) struct Writer {
-    pub(super) options: SqliteConnectOptions,
-    pub(super) gate: Gate,
-    pub(super) watch: Watch,
-    pub(super) clock: Clock,
-    pub(super) acquire_timeout: Duration,
+    options: SqliteConnectOptions,
+    gate: Gate,
+    watch: Watch,
+    clock: Clock,
+    acquire_timeout: Duration,
     /// How long one transaction may take.
-    pub(super) operation_timeout: Duration,
+    operation_timeout: Duration,
     /// `None` before the first batch, and after a batch that failed.
-    pub(super) connection: Option<SqliteConnection>,
+    connection: Option<SqliteConnection>,
 }
 
 impl Writer {
+    /// Starts the writer of a store, and returns its queue.
+    pub(super) fn start(config: &SqliteConfig, gate: &Gate, watch: &Watch) -> Queue<WriteOp> {
+        let limits = Limits { rows: config.batch_rows, bytes: BATCH_BYTES };
+        let (queue, intake) = Queue::new(config.queue, config.operation_timeout, limits);
+        let writer = Self {
+            options: config.options(false),
+            gate: gate.clone(),
+            watch: watch.clone(),
+            clock: config.clock.clone(),
+            acquire_timeout: config.acquire_timeout,
+            operation_timeout: config.operation_timeout,
+            connection: None,
+        };
+        config.spawner.spawn(writer.run(intake));
+        queue
+    }
+
     /// Writes until the store is dropped.
-    pub(super) async fn run(mut self, mut intake: Intake<WriteOp>) {
+    async fn run(mut self, mut intake: Intake<WriteOp>) {
         while let Some(mut batch) = intake.begin().await {
             let committed = self.turn(Some(&mut intake), &mut batch).await;
             if committed.as_ref().is_err_and(|error| batch.is_to_be_split(error)) {

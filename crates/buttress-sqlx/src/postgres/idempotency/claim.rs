@@ -13,8 +13,8 @@ use sqlx::types::Uuid;
 
 use super::{FOUND, read_row};
 use crate::claims::{
-    ClaimJob, ClaimOp, CompleteJob, Found, FoundRow, ReleaseJob, RenewJob, Wave, judge_claim,
-    judge_complete, judge_release, judge_renew,
+    ClaimJob, ClaimOp, CompleteJob, Found, FoundRow, ReleaseJob, RenewJob, Wave, check_unlocked,
+    judge_claim, judge_complete, judge_renew,
 };
 use crate::postgres::rows::{query, query_scalar, uuid};
 use crate::postgres::sql::Sql;
@@ -214,7 +214,7 @@ async fn release(
     let mut found = find_all(connection, sql, keys).await?;
     for job in jobs {
         let key = &job.input.key;
-        let verdict = judge_release(key, job.input.claim, found.remove(key.as_str()));
+        let verdict = check_unlocked(key, job.input.claim, found.remove(key.as_str()));
         job.settle(verdict);
     }
     Ok(())
@@ -256,8 +256,9 @@ async fn find_all<'k>(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let text =
-        sql.text(&format!("SELECT {FOUND} FROM {{s}}buttress_idempotency WHERE key = ANY ($2)"));
+    let text = sql.text(&format!(
+        "SELECT {FOUND}, {{now}} FROM {{s}}buttress_idempotency WHERE key = ANY ($2)"
+    ));
     let rows = query(text).bind(sql.time()).bind(keys).fetch_all(connection).await?;
     let rows = rows.iter().map(|row| {
         let key: String = row.try_get(0)?;

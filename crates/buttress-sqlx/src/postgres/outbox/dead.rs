@@ -2,16 +2,12 @@
 
 use buttress::StoreError;
 use buttress_durable::outbox::{DeadLetter, MessageId};
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
 
-use super::fetch::{COLUMNS, row_of};
 use crate::error::during;
 use crate::number::signed;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::{id, query, query_scalar, uuid};
-use crate::relaying::{Row, unreadable};
-use crate::time::duration;
+use crate::postgres::rows::{query, query_scalar, uuid};
+use crate::relaying::{COLUMNS, letter};
 
 pub(super) async fn list(
     store: &PostgresStore,
@@ -65,27 +61,4 @@ async fn change_dead(
     let changed: i64 = query.fetch_one(&mut *loan).await.map_err(what)?;
     loan.finish().await?;
     Ok(usize::try_from(changed).unwrap_or(0))
-}
-
-/// Reads a dead letter. A message that cannot be read is listed with its readable parts. Its error
-/// holds the reason.
-fn letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
-    let error =
-        row.try_get(10).unwrap_or_else(|error| format!("the reason cannot be read: {error}"));
-    let message = row_of(row).map_err(|error| error.to_string()).and_then(Row::message);
-    let message = message.unwrap_or_else(|_| {
-        let mut message = unreadable(
-            MessageId::new(id(row, 1).unwrap_or_default()),
-            row.try_get::<i64, _>(0).unwrap_or_default().unsigned_abs(),
-            row.try_get(2).unwrap_or(-1),
-            row.try_get(3).unwrap_or_default(),
-        );
-        message.topic = row.try_get(4).unwrap_or_default();
-        message.payload = row.try_get(5).unwrap_or_default();
-        message.due_at = duration(row.try_get(7).unwrap_or_default());
-        message
-    });
-    let mut letter = DeadLetter::new(message, error, duration(row.try_get(11)?));
-    letter.holds_key = row.try_get(12)?;
-    Ok(letter)
 }

@@ -12,12 +12,9 @@ use crate::epoch;
 use crate::error::during;
 use crate::number::signed;
 use crate::postgres::PostgresStore;
-use crate::postgres::rows::{PgQuery, id, query};
-use crate::relaying::{FOREVER, MOST_DUE, Row, buried, bury_or_pass_over};
+use crate::postgres::rows::{PgQuery, query};
+use crate::relaying::{COLUMNS, FOREVER, MOST_DUE, Row, buried, bury_or_pass_over};
 use crate::time::duration;
-
-pub(super) const COLUMNS: &str =
-    "sequence, id, partition, key, topic, payload, headers, due_at, attempts, starts";
 
 /// The result of one scan.
 struct Found {
@@ -50,7 +47,7 @@ impl PostgresStore {
         let mut unreadable: Vec<Settled> = Vec::new();
         let mut keys: Vec<(i64, Option<String>)> = Vec::new();
         for row in &found.rows {
-            match row_of(row).map_err(|error| error.to_string()).and_then(Row::message) {
+            match Row::read(row) {
                 Ok(message) => messages.push(message),
                 Err(error) => {
                     let what = during("fetching messages");
@@ -205,19 +202,4 @@ pub(super) fn bind<'q>(
         .bind(leases.iter().map(|lease| epoch::asked(lease.epoch)).collect::<Vec<_>>())
         .bind(signed(limit as u64))
         .bind(FOREVER)
-}
-
-pub(super) fn row_of(row: &PgRow) -> Result<Row, sqlx::Error> {
-    Ok(Row {
-        sequence: row.try_get(0)?,
-        id: id(row, 1)?,
-        partition: row.try_get(2)?,
-        key: row.try_get(3)?,
-        topic: row.try_get(4)?,
-        payload: row.try_get(5)?,
-        headers: row.try_get(6)?,
-        due_at: row.try_get(7)?,
-        attempts: row.try_get(8)?,
-        starts: row.try_get(9)?,
-    })
 }

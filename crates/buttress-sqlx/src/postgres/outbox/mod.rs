@@ -6,17 +6,18 @@ use buttress::StoreError;
 use buttress_durable::outbox::{
     Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled, Store,
 };
-use sqlx::Row as _;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
-use super::rows::{id_or_null, query, query_scalar, uuid};
+use super::rows::{query, query_scalar, uuid};
 use super::sql::Sql;
+use crate::columns::Columns as _;
 use crate::epoch;
 use crate::error::during;
 use crate::number::{changed, signed};
-use crate::owners::{self, Owner, Plan, plan};
-use crate::relaying::fenced;
+use crate::owners::{self, Plan, plan};
+use crate::purge;
+use crate::relaying::{backlog, fenced};
 use crate::time::{duration, span};
 
 mod dead;
@@ -180,12 +181,8 @@ impl Store for PostgresStore {
             let query = query(sql).bind(self.time());
             let row = query.fetch_one(&mut *loan).await.map_err(what)?;
             loan.finish().await?;
-            let number = |column: usize| row.try_get::<i64, _>(column).map_err(what);
-            let mut backlog = Backlog::default();
-            backlog.pending = number(0)?.unsigned_abs();
-            backlog.dead = number(1)?.unsigned_abs();
-            backlog.held_keys = number(2)?.unsigned_abs();
-            backlog.oldest_age = duration(number(3)?);
+            let mut backlog = backlog(&row).map_err(what)?;
+            backlog.oldest_age = duration(row.int(3).map_err(what)?);
             Ok(backlog)
         })
         .await
@@ -200,15 +197,10 @@ impl Store for PostgresStore {
     }
 
     async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = (limit - purged).min(PURGE_BATCH);
-            let done = self.bounded("purging messages", self.purge_messages(age, some)).await?;
-            purged += done;
-            if done < some || purged >= limit {
-                return Ok(purged);
-            }
-        }
+        purge::in_batches(limit, PURGE_BATCH, |some| {
+            self.bounded("purging messages", self.purge_messages(age, some))
+        })
+        .await
     }
 }
 
@@ -282,13 +274,7 @@ async fn rows(
          WHERE partition >= 0 AND partition < $1 ORDER BY partition FOR UPDATE",
     );
     let rows = query(text).bind(i64::from(partitions)).fetch_all(tx).await?;
-    let row = |row: &PgRow| {
-        let owner = id_or_null(row, 1)?.map_or(Owner::Free, Owner::Relay);
-        let (partition, until) = (row.try_get(0)?, row.try_get(2)?);
-        let (length, epoch) = (row.try_get(3)?, row.try_get(4)?);
-        Ok(owners::Owned { partition, owner, until, length, epoch })
-    };
-    rows.iter().map(row).collect()
+    rows.iter().map(owners::Owned::read).collect()
 }
 
 /// Releases some partitions like [`Store::release_partitions`]. Their owner is alive, so no message
@@ -326,15 +312,7 @@ async fn own(
     let until = now.saturating_add(length);
     let query = query(renew).bind(uuid(relay.get())).bind(until).bind(length);
     let rows = query.fetch_all(tx).await?;
-    let leases = rows.iter().map(lease_of).collect::<Result<Vec<_>, _>>()?;
-    let mut leases: Vec<Lease> = leases.into_iter().flatten().collect();
-    leases.sort_by_key(|lease| lease.partition);
-    Ok(leases)
-}
-
-/// Returns the lease in the first three columns of a row; `None` if the row is damaged.
-fn lease_of(row: &PgRow) -> Result<Option<Lease>, sqlx::Error> {
-    Ok(owners::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    owners::leases(&rows)
 }
 
 /// Locks the row of the fence, which a take-over changes.

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use buttress_durable::saga::{Appended, Beginning, Entry, SagaId};
-use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
 use super::read::{find, some_lines};
-use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judge_create};
+use crate::columns::Columns as _;
+use crate::log::{Add, Create, FIRST, LogOp, Renew, Wave, beginning, judge_append, judge_create};
 use crate::number::signed;
-use crate::postgres::rows::{id, query, uuid};
+use crate::postgres::rows::{query, uuid};
 use crate::postgres::sql::Sql;
 use crate::postgres::writer::Together;
 use crate::time::{nanos, span};
@@ -28,16 +28,7 @@ impl Together for LogOp {
         sql: &Sql,
         ops: Vec<&mut Self>,
     ) -> Result<(), sqlx::Error> {
-        let mut creates: Vec<&mut Create> = Vec::new();
-        let mut appends: Vec<&mut Add> = Vec::new();
-        let mut renews: Vec<&mut Renew> = Vec::new();
-        for op in ops {
-            match op {
-                Self::Create(job) => creates.push(job),
-                Self::Append(job) => appends.push(job),
-                Self::Renew(job) => renews.push(job),
-            }
-        }
+        let Wave { mut creates, mut appends, renews } = Wave::new(ops);
         renew_workers(connection, sql, renews).await?;
         write_logs(connection, sql, &mut creates, &mut appends).await?;
         for job in creates.iter_mut().filter(|job| !job.is_settled()) {
@@ -199,7 +190,7 @@ async fn write_logs(
         .await?;
     let mut passed: HashMap<SagaId, bool> = HashMap::with_capacity(rows.len());
     for row in &rows {
-        passed.insert(SagaId::new(id(row, 0)?), row.try_get(1)?);
+        passed.insert(SagaId::new(row.id(0)?), row.flag(1)?);
     }
     for job in creates.iter_mut().filter(|job| passed.contains_key(&job.input.id)) {
         job.settle(Ok(()));

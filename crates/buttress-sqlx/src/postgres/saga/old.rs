@@ -5,11 +5,12 @@ use std::time::Duration;
 use buttress::StoreError;
 use buttress_durable::saga::Summary;
 
-use super::{HEAD, head, query};
+use super::query;
 use crate::error::during;
-use crate::log::found;
+use crate::log::{HEAD, found};
 use crate::number::{changed, signed};
 use crate::postgres::PostgresStore;
+use crate::purge;
 use crate::time::span;
 
 /// How many sagas one transaction of a purge removes.
@@ -43,7 +44,7 @@ impl PostgresStore {
                 .await
                 .map_err(what)?;
             loan.finish().await?;
-            Ok(found::other_versions(rows.iter().map(head)))
+            Ok(found::other_versions(&rows))
         })
         .await
     }
@@ -55,7 +56,7 @@ impl PostgresStore {
         age: Duration,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        found::in_batches(limit, PURGE_BATCH, |some| {
+        purge::in_batches(limit, PURGE_BATCH, |some| {
             self.bounded("purging sagas", self.purge_some(definition, age, some))
         })
         .await

@@ -1,17 +1,13 @@
 //! Rows as sagas, and as logs.
 
-use buttress_durable::saga::{SagaId, WorkerId};
-use sqlx::Row as _;
-use sqlx::postgres::{PgConnection, PgRow};
+use buttress_durable::saga::SagaId;
+use sqlx::postgres::PgConnection;
 
 use crate::log::found::{self, Logs};
-use crate::log::{FoundHead, FoundLines, Head, Line, unreadable};
+use crate::log::{FoundHead, FoundLines, HEAD, Line, head, unreadable};
 use crate::number::signed;
-use crate::postgres::rows::{id, query, uuid};
+use crate::postgres::rows::{query, uuid};
 use crate::postgres::sql::Sql;
-
-pub(super) const HEAD: &str = "number, id, definition, version, codec, epoch, status, length, \
-     cancel, deadline, worker";
 
 pub(super) async fn find(
     tx: &mut PgConnection,
@@ -44,7 +40,7 @@ pub(super) async fn logs(
          WHERE saga = ANY ($1) ORDER BY saga, position",
     );
     let rows = query(sql).bind(numbers).fetch_all(tx).await?;
-    found::logs(rows.iter().map(|row| Ok((row.try_get(5)?, line(row)))))
+    found::logs(&rows)
 }
 
 /// Returns up to `count` lines of a log from `position` on.
@@ -66,44 +62,5 @@ pub(super) async fn some_lines(
         .bind(signed(count as u64))
         .fetch_all(connection)
         .await?;
-    let lines = rows.iter().map(line).collect::<Result<Vec<Line>, _>>();
-    Ok(lines.map_err(|error| unreadable(head.id, "log", error)))
-}
-
-/// Returns the id and a name of a saga for people, also for a damaged row. The id is 0 if it cannot
-/// be read.
-pub(super) fn name(row: &PgRow) -> (SagaId, String) {
-    match id(row, 1) {
-        Ok(id) => (SagaId::new(id), format!("saga {}", SagaId::new(id))),
-        Err(_) => {
-            let number: i64 = row.try_get(0).unwrap_or_default();
-            (SagaId::new(0), format!("the saga in row {number} of buttress_saga"))
-        }
-    }
-}
-
-pub(super) fn head(row: &PgRow) -> Result<Head, sqlx::Error> {
-    Ok(Head {
-        number: row.try_get(0)?,
-        id: SagaId::new(id(row, 1)?),
-        definition: row.try_get(2)?,
-        version: row.try_get(3)?,
-        codec: row.try_get(4)?,
-        epoch: row.try_get(5)?,
-        status: row.try_get(6)?,
-        length: row.try_get(7)?,
-        cancel: row.try_get(8)?,
-        deadline: row.try_get(9)?,
-        worker: WorkerId::new(id(row, 10)?),
-    })
-}
-
-fn line(row: &PgRow) -> Result<Line, sqlx::Error> {
-    Ok(Line {
-        position: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        step: row.try_get(2)?,
-        payload: row.try_get(3)?,
-        note: row.try_get(4)?,
-    })
+    Ok(found::lines(head, &rows))
 }

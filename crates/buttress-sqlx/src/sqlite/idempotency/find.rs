@@ -6,12 +6,8 @@ use buttress::idempotency::Key;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::claims::{Found, FoundRow, unreadable};
+use crate::claims::{FOUND, FoundRow, found, unreadable};
 use crate::sqlite::pack::Pack;
-use crate::sqlite::rows::id;
-
-/// The columns of a [`Found`].
-const FOUND: &str = "key, claim, fingerprint, status, until, value, length";
 
 /// Finds the row of one key.
 pub(super) async fn find(
@@ -54,17 +50,4 @@ pub(super) async fn find_all<'k>(
 /// Reads a row. A damaged row is an error of its key alone.
 fn read_row(row: &SqliteRow, key: &str, now: i64) -> FoundRow {
     found(row, now).map_err(|error| unreadable(key, error))
-}
-
-fn found(row: &SqliteRow, now: i64) -> Result<Found, sqlx::Error> {
-    let fingerprint: Option<&[u8]> = row.try_get(2)?;
-    Ok(Found {
-        claim: id(row, 1)?,
-        fingerprint: fingerprint.map(|_| id(row, 2)).transpose()?,
-        status: row.try_get(3)?,
-        until: row.try_get(4)?,
-        value: row.try_get(5)?,
-        length: row.try_get(6)?,
-        now,
-    })
 }

@@ -2,17 +2,13 @@
 
 use buttress::StoreError;
 use buttress_durable::outbox::{DeadLetter, MessageId};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
-use super::fetch::{COLUMNS, row_of};
 use super::pack_of_ids;
 use crate::error::during;
 use crate::number::{self, signed};
-use crate::relaying::{Row, unreadable};
+use crate::relaying::{COLUMNS, letter};
 use crate::sqlite::SqliteStore;
-use crate::sqlite::rows::id;
-use crate::time::duration;
 
 /// The dead letters among the ids in `?1` and `?2`.
 const CHOSEN: &str = "status = 3 AND id IN (SELECT substr(?2, value ->> 0, 16) FROM json_each(?1))";
@@ -70,27 +66,4 @@ async fn change(store: &SqliteStore, ids: &[MessageId], sql: String) -> Result<u
     }
     tx.commit().await?;
     Ok(number::changed(changed))
-}
-
-/// Reads a dead letter. A message that cannot be read is listed with its readable parts. Its error
-/// holds the reason.
-fn letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
-    let error =
-        row.try_get(10).unwrap_or_else(|error| format!("the reason cannot be read: {error}"));
-    let message = row_of(row).map_err(|error| error.to_string()).and_then(Row::message);
-    let message = message.unwrap_or_else(|_| {
-        let mut message = unreadable(
-            MessageId::new(id(row, 1).unwrap_or_default()),
-            row.try_get::<i64, _>(0).unwrap_or_default().unsigned_abs(),
-            row.try_get(2).unwrap_or(-1),
-            row.try_get(3).unwrap_or_default(),
-        );
-        message.topic = row.try_get(4).unwrap_or_default();
-        message.payload = row.try_get(5).unwrap_or_default();
-        message.due_at = duration(row.try_get(7).unwrap_or_default());
-        message
-    });
-    let mut letter = DeadLetter::new(message, error, duration(row.try_get(11)?));
-    letter.holds_key = row.try_get::<i64, _>(12)? != 0;
-    Ok(letter)
 }

@@ -5,21 +5,16 @@ use std::fmt::Write as _;
 
 use buttress::StoreError;
 use buttress_durable::outbox::{Fetched, Lease, Message, Store as _};
-use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::during;
 use crate::number::signed;
 use crate::owners;
-use crate::relaying::{FOREVER, Row, buried, bury_or_pass_over};
+use crate::relaying::{COLUMNS, FOREVER, Row, buried, bury_or_pass_over};
 use crate::sqlite::SqliteStore;
 use crate::sqlite::relaying::{Mark, RelayOp, highest};
-use crate::sqlite::rows::id;
 use crate::sqlite::writer::WriteOp;
 use crate::time::duration;
-
-pub(super) const COLUMNS: &str =
-    "sequence, id, partition, key, topic, payload, headers, due_at, attempts, starts";
 
 /// A partition that the caller owns under the epoch of its lease.
 struct Open {
@@ -144,7 +139,7 @@ impl SqliteStore {
         let mut messages: Vec<Message> = Vec::with_capacity(rows.len());
         let mut unreadable = Vec::new();
         for row in &rows {
-            match row_of(row).map_err(|error| error.to_string()).and_then(Row::message) {
+            match Row::read(row) {
                 Ok(message) => messages.push(message),
                 Err(error) => {
                     let what = during("fetching messages");
@@ -224,19 +219,4 @@ fn merge(open: &[Open]) -> String {
     }
     sql.push_str(" ORDER BY sequence LIMIT ?2");
     sql
-}
-
-pub(super) fn row_of(row: &SqliteRow) -> Result<Row, sqlx::Error> {
-    Ok(Row {
-        sequence: row.try_get(0)?,
-        id: id(row, 1)?,
-        partition: row.try_get(2)?,
-        key: row.try_get(3)?,
-        topic: row.try_get(4)?,
-        payload: row.try_get(5)?,
-        headers: row.try_get(6)?,
-        due_at: row.try_get(7)?,
-        attempts: row.try_get(8)?,
-        starts: row.try_get(9)?,
-    })
 }

@@ -6,18 +6,19 @@ use buttress::StoreError;
 use buttress_durable::outbox::{
     Backlog, DeadLetter, Fetched, Lease, MessageId, Owned, RelayId, Settled, Store,
 };
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::pack::Pack;
-use super::rows::{bytes_of_id, id};
+use super::rows::bytes_of_id;
 use super::writer::WriteOp;
+use crate::columns::Columns as _;
 use crate::epoch;
 use crate::error::during;
 use crate::number::{changed, signed};
-use crate::owners::{self, Owner, Plan, plan};
-use crate::relaying::fenced;
+use crate::owners::{self, Plan, plan};
+use crate::purge;
+use crate::relaying::{backlog, fenced};
 use crate::sqlite::relaying::RelayOp;
 use crate::time::{before, duration, nanos};
 
@@ -162,12 +163,8 @@ impl Store for SqliteStore {
             .fetch_one(self.pool())
             .await
             .map_err(what)?;
-            let number = |column: usize| row.try_get::<i64, _>(column).map_err(what);
-            let mut backlog = Backlog::default();
-            backlog.pending = number(0)?.unsigned_abs();
-            backlog.dead = number(1)?.unsigned_abs();
-            backlog.held_keys = number(2)?.unsigned_abs();
-            backlog.oldest_age = duration(now.saturating_sub(number(3)?));
+            let mut backlog = backlog(&row).map_err(what)?;
+            backlog.oldest_age = duration(now.saturating_sub(row.int(3).map_err(what)?));
             Ok(backlog)
         })
         .await
@@ -182,15 +179,10 @@ impl Store for SqliteStore {
     }
 
     async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        let mut purged = 0;
-        loop {
-            let some = (limit - purged).min(PURGE_BATCH);
-            let done = self.bounded("purging messages", self.purge_messages(age, some)).await?;
-            purged += done;
-            if done < some || purged >= limit {
-                return Ok(purged);
-            }
-        }
+        purge::in_batches(limit, PURGE_BATCH, |some| {
+            self.bounded("purging messages", self.purge_messages(age, some))
+        })
+        .await
     }
 }
 
@@ -256,16 +248,7 @@ async fn rows(
     let sql = "SELECT partition, relay, until, length, epoch FROM buttress_outbox_lease \
                WHERE partition >= 0 AND partition < ? ORDER BY partition";
     let rows = sqlx::query(sql).bind(i64::from(partitions)).fetch_all(tx).await?;
-    let row = |row: &sqlx::sqlite::SqliteRow| {
-        let owner = match row.try_get::<Option<&[u8]>, _>(1)? {
-            None => Owner::Free,
-            Some(_) => id(row, 1).map_or(Owner::Unknown, Owner::Relay),
-        };
-        let (partition, until) = (row.try_get(0)?, row.try_get(2)?);
-        let (length, epoch) = (row.try_get(3)?, row.try_get(4)?);
-        Ok(owners::Owned { partition, owner, until, length, epoch })
-    };
-    rows.iter().map(row).collect()
+    rows.iter().map(owners::Owned::read).collect()
 }
 
 /// Releases some partitions like [`Store::release_partitions`]. Their owner is alive, so no message
@@ -312,13 +295,7 @@ async fn own(
     .bind(length)
     .fetch_all(tx)
     .await?;
-    let lease = |row: &sqlx::sqlite::SqliteRow| {
-        Ok(owners::lease(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
-    };
-    let leases = rows.iter().map(lease).collect::<Result<Vec<_>, sqlx::Error>>()?;
-    let mut leases: Vec<Lease> = leases.into_iter().flatten().collect();
-    leases.sort_by_key(|lease| lease.partition);
-    Ok(leases)
+    owners::leases(&rows)
 }
 
 /// Checks the fence: the row that a take-over changes.

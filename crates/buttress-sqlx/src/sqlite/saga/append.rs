@@ -6,7 +6,7 @@ use buttress_durable::saga::{Appended, Entry, WorkerId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::read::{find, some_lines};
-use crate::log::{Add, Create, FIRST, LogOp, Renew, beginning, judge_append, judge_create};
+use crate::log::{Add, Create, FIRST, LogOp, Wave, beginning, judge_append, judge_create};
 use crate::number::signed;
 use crate::queue::Job;
 use crate::sqlite::values::Cell::{Blob, Id, Int, Null, Text};
@@ -26,16 +26,7 @@ pub(in crate::sqlite) async fn write(
     if ops.is_empty() {
         return Ok(());
     }
-    let mut creates: Vec<&mut Create> = Vec::new();
-    let mut appends: Vec<&mut Add> = Vec::new();
-    let mut renews: Vec<&mut Renew> = Vec::new();
-    for op in ops {
-        match op {
-            LogOp::Create(job) => creates.push(job),
-            LogOp::Append(job) => appends.push(job),
-            LogOp::Renew(job) => renews.push(job),
-        }
-    }
+    let Wave { creates, appends, renews } = Wave::new(ops);
     renew_workers(tx, now, renews).await?;
     if creates.is_empty() && appends.is_empty() {
         return Ok(());

@@ -6,9 +6,10 @@ use buttress::StoreError;
 use buttress_durable::saga::Summary;
 use sqlx::AssertSqlSafe;
 
-use super::{HEAD, head, json};
+use super::json;
 use crate::error::failed;
-use crate::log::{WORKING, found};
+use crate::log::{HEAD, WORKING, found};
+use crate::purge;
 use crate::sqlite::SqliteStore;
 use crate::time::before;
 
@@ -41,7 +42,7 @@ impl SqliteStore {
                 .fetch_all(self.pool())
                 .await
                 .map_err(|error| failed(what, error))?;
-            Ok(found::other_versions(rows.iter().map(head)))
+            Ok(found::other_versions(&rows))
         })
         .await
     }
@@ -53,7 +54,7 @@ impl SqliteStore {
         age: Duration,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        found::in_batches(limit, PURGE_BATCH, |some| {
+        purge::in_batches(limit, PURGE_BATCH, |some| {
             self.bounded("purging sagas", self.purge_some(definition, age, some))
         })
         .await

@@ -1,18 +1,15 @@
 //! Rows as sagas, and as logs.
 
 use buttress::StoreError;
-use buttress_durable::saga::{SagaId, WorkerId};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Row as _};
+use buttress_durable::saga::SagaId;
+use sqlx::AssertSqlSafe;
+use sqlx::sqlite::SqliteConnection;
 
 use crate::error::failed;
 use crate::log::found::{self, Logs};
-use crate::log::{FoundHead, FoundLines, Head, Line, unreadable};
+use crate::log::{FoundHead, FoundLines, HEAD, Line, head, unreadable};
 use crate::number::signed;
-use crate::sqlite::rows::{bytes_of_id, id};
-
-pub(super) const HEAD: &str =
-    "number, id, definition, version, codec, epoch, status, length, cancel, deadline, worker";
+use crate::sqlite::rows::bytes_of_id;
 
 pub(super) async fn find(
     tx: &mut SqliteConnection,
@@ -41,7 +38,7 @@ pub(super) async fn logs(tx: &mut SqliteConnection, numbers: &[i64]) -> Result<L
     .bind(json(numbers))
     .fetch_all(tx)
     .await?;
-    found::logs(rows.iter().map(|row| Ok((row.try_get(5)?, line(row)))))
+    found::logs(&rows)
 }
 
 /// Returns up to `count` entries of a log, starting at `position`.
@@ -61,46 +58,7 @@ pub(super) async fn some_lines(
     .bind(signed(count as u64))
     .fetch_all(tx)
     .await?;
-    let lines = rows.iter().map(line).collect::<Result<Vec<Line>, _>>();
-    Ok(lines.map_err(|error| unreadable(head.id, "log", error)))
-}
-
-pub(super) fn head(row: &SqliteRow) -> Result<Head, sqlx::Error> {
-    Ok(Head {
-        number: row.try_get(0)?,
-        id: SagaId::new(id(row, 1)?),
-        definition: row.try_get(2)?,
-        version: row.try_get(3)?,
-        codec: row.try_get(4)?,
-        epoch: row.try_get(5)?,
-        status: row.try_get(6)?,
-        length: row.try_get(7)?,
-        cancel: row.try_get::<i64, _>(8)? != 0,
-        deadline: row.try_get(9)?,
-        worker: WorkerId::new(id(row, 10)?),
-    })
-}
-
-fn line(row: &SqliteRow) -> Result<Line, sqlx::Error> {
-    Ok(Line {
-        position: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        step: row.try_get(2)?,
-        payload: row.try_get(3)?,
-        note: row.try_get(4)?,
-    })
-}
-
-/// Returns the id and a name of a saga for people, also for a damaged row. The id is 0 if it cannot
-/// be read.
-pub(super) fn name(row: &SqliteRow) -> (SagaId, String) {
-    match id(row, 1) {
-        Ok(id) => (SagaId::new(id), format!("saga {}", SagaId::new(id))),
-        Err(_) => {
-            let number: i64 = row.try_get(0).unwrap_or_default();
-            (SagaId::new(0), format!("the saga in row {number} of buttress_saga"))
-        }
-    }
+    Ok(found::lines(head, &rows))
 }
 
 pub(super) fn json(numbers: &[i64]) -> String {
