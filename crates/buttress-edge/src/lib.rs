@@ -17,11 +17,12 @@
 //!     .to(Upstream::fixed(["http://10.0.0.1:8001", "http://10.0.0.2:8001"])?)
 //!     .public();
 //! let gateway = Proxy::new(Config::new(), [orders])?;
-//! // With axum: `Router::new().fallback_service(gateway)`
 //! # let _ = gateway;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`serve`] accepts connections for it. It also works as the fallback of an axum router.
 //!
 //! # What is refused
 //!
@@ -67,7 +68,9 @@ mod host;
 mod numbers;
 mod path;
 mod proxy;
+mod race;
 mod route;
+mod serve;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -77,4 +80,5 @@ pub use config::Config;
 pub use numbers::RouteStats;
 pub use proxy::Proxy;
 pub use route::Route;
+pub use serve::{Serve, Served, serve};
 pub use upstream::Upstream;

@@ -26,26 +26,36 @@ impl<G: Send + Sync + 'static> Watch for Plain<G> {
     fn ended(&mut self, _: End) {}
 }
 
-/// The values that a [`Body`](super::Body) held, in the order in which they were added.
+/// The values that a [`Body`](super::Body) held.
 ///
-/// Dropping it releases them.
+/// Dropping it releases them, the last one first.
 #[derive(Default)]
 #[must_use = "dropping it releases the values"]
-pub struct Held(Vec<Box<dyn Watch>>);
+pub struct Held(Option<Box<Node>>);
+
+/// A list takes one word in a body that holds nothing.
+struct Node {
+    watch: Box<dyn Watch>,
+    next: Option<Box<Self>>,
+}
 
 impl Held {
     pub(super) fn add(&mut self, watch: impl Watch) {
-        self.0.push(Box::new(watch));
+        let next = self.0.take();
+        self.0 = Some(Box::new(Node { watch: Box::new(watch), next }));
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Notifies and drops all values.
     pub(super) fn release(&mut self, end: End) {
-        for mut value in std::mem::take(&mut self.0) {
-            value.ended(end);
+        while let Some(node) = self.0.take() {
+            let Node { mut watch, next } = *node;
+            // Before the call: the rest is released too if it panics.
+            self.0 = next;
+            watch.ended(end);
         }
     }
 }
@@ -58,6 +68,7 @@ impl Drop for Held {
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Held").field(&self.0.len()).finish()
+        let count = std::iter::successors(self.0.as_deref(), |node| node.next.as_deref()).count();
+        f.debug_tuple("Held").field(&count).finish()
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress::Clock;
@@ -17,6 +17,8 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower::Service;
+
+use crate::race::first;
 
 /// Opens connections to backends, each within a time.
 #[derive(Clone, Debug)]
@@ -68,21 +70,6 @@ impl Connector {
         io.set_nodelay(true)?;
         Ok(Io::Tcp { io })
     }
-}
-
-/// Returns the output of `future`, or `None` if `limit` ends first.
-async fn first<F: Future>(
-    mut future: Pin<&mut F>,
-    mut limit: Pin<&mut impl Future<Output = ()>>,
-) -> Option<F::Output> {
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        ready!(limit.as_mut().poll(cx));
-        Poll::Ready(None)
-    })
-    .await
 }
 
 impl Service<Uri> for Connector {

@@ -5,6 +5,7 @@ mod failures;
 mod framing;
 mod numbers;
 mod routing;
+mod serve;
 mod support;
 
 pub(crate) use support::Network;

@@ -15,10 +15,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tower::Service;
 
 use crate::forward::Connector;
+use crate::serve::connection::{Connections, Stage};
 use crate::{Config, Proxy, Route, Upstream};
 
 /// The backends that can be connected to, by authority. All others refuse.
@@ -119,16 +121,28 @@ impl<Io: AsyncRead + Unpin> Raw<Io> {
 
     /// Reads everything up to the end of the connection.
     pub(super) async fn read_to_end(&mut self) -> String {
-        while self.more().await {}
-        String::from_utf8(std::mem::take(&mut self.read)).unwrap()
+        String::from_utf8(self.bytes_to_end().await).unwrap()
     }
 
-    pub(super) async fn read_bytes(&mut self, length: usize) -> String {
+    pub(super) async fn bytes_to_end(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.read)
+    }
+
+    pub(super) async fn bytes(&mut self, length: usize) -> Vec<u8> {
         while self.read.len() < length {
             assert!(self.more().await, "ended after {} bytes", self.read.len());
         }
         let rest = self.read.split_off(length);
-        String::from_utf8(std::mem::replace(&mut self.read, rest)).unwrap()
+        std::mem::replace(&mut self.read, rest)
+    }
+
+    pub(super) fn into_io(self) -> Io {
+        self.io
+    }
+
+    pub(super) async fn read_bytes(&mut self, length: usize) -> String {
+        String::from_utf8(self.bytes(length).await).unwrap()
     }
 }
 
@@ -214,6 +228,19 @@ impl Edge {
         let edge = Self::new(Config::new(), [route("all", &["b"])]);
         let backend = edge.network.listen("b");
         (edge, backend)
+    }
+
+    /// Opens a connection that the code of the listener serves.
+    pub(super) fn connect(&self, stages: &watch::Receiver<Stage>) -> (Raw, JoinHandle<bool>) {
+        let (near, far) = duplex(64 * 1024);
+        let connections = Connections {
+            service: self.proxy.clone(),
+            head: Duration::from_secs(10),
+            clock: Clock::default(),
+            stages: stages.clone(),
+        };
+        let task = tokio::spawn(connections.serve(far, [192, 0, 2, 7].into()));
+        (Raw { io: near, read: Vec::new() }, task)
     }
 
     /// Opens a connection of HTTP/1.1 to the proxy.
