@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buttress::health::Group;
-use buttress::{bulkhead, circuit_breaker};
+use buttress::{StoreError, balance, bulkhead, circuit_breaker, discover};
 
 use super::*;
 
@@ -80,6 +80,71 @@ async fn a_bulkhead_is_degraded_while_it_is_full_or_calls_wait() {
     drop(waiting.await.unwrap());
     until(start, 30).await;
     assert_eq!(found(&health, "db"), (Status::Up, None));
+}
+
+/// Watches a balancer over endpoints that are never called. The balancer keeps its resolver.
+fn watch_balancer(
+    resolve: impl discover::Resolve + 'static,
+) -> (Health, balance::Handle, impl Sized) {
+    let make = |_: &discover::Instance| tower::service_fn(|()| async { Ok::<_, StoreError>(()) });
+    let balance = balance::Balance::resolving(resolve, make, balance::Config::new()).unwrap();
+    let handle = balance.handle();
+    let health = orders().watch("backends", Importance::High, handle.clone()).unwrap();
+    (health, handle, balance)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_is_degraded_without_an_endpoint_that_is_in_and_down_without_one_at_all() {
+    let two = ["one", "two"].map(discover::Instance::at);
+    let (health, handle, _balance) = watch_balancer(discover::fixed(two));
+    let start = now();
+    until(start, 1).await;
+    let _running = health.spawn();
+    until(start, 2).await;
+    assert_eq!(found(&health, "backends"), (Status::Up, None));
+    assert!(handle.mark_down("one"));
+    until(start, 12).await;
+    let some = Some("endpoints in: 1 of 2".to_owned());
+    assert_eq!(found(&health, "backends"), (Status::Up, some));
+    assert!(handle.mark_down("two"));
+    until(start, 22).await;
+    let none = Some("all 2 endpoints are out".to_owned());
+    assert_eq!(found(&health, "backends"), (Status::Degraded, none));
+    let (health, _, _balance) = watch_balancer(discover::fixed([]));
+    let _running = health.spawn();
+    until(start, 23).await;
+    assert_eq!(found(&health, "backends"), down("the set has no endpoint"));
+}
+
+/// A resolver that returns one instance, and then fails.
+struct Fails {
+    asked: u32,
+}
+
+impl discover::Resolve for Fails {
+    async fn next(&mut self) -> Result<Vec<discover::Instance>, StoreError> {
+        self.asked += 1;
+        match self.asked {
+            1 => Ok(vec![discover::Instance::at("one")]),
+            _ => Err(StoreError::transient("no answer")),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_is_degraded_while_its_resolver_fails() {
+    let (health, _, _balance) = watch_balancer(Fails { asked: 0 });
+    let start = now();
+    until(start, 9).await;
+    let _running = health.spawn();
+    until(start, 10).await;
+    let (status, text) = found(&health, "backends");
+    let text = text.unwrap();
+    assert_eq!(status, Status::Degraded);
+    assert!(
+        text.starts_with("the resolver fails; the set is ") && text.ends_with(" old"),
+        "{text}"
+    );
 }
 
 #[test]

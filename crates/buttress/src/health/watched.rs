@@ -1,11 +1,11 @@
-//! The ready-made checks of circuits and bulkheads.
+//! The ready-made checks of circuits, bulkheads and balancers.
 
 use std::future::ready;
 
 use super::check::Watch;
 use super::finding::Finding;
 use crate::vocabulary::observe::CircuitState;
-use crate::{bulkhead, circuit_breaker};
+use crate::{balance, bulkhead, circuit_breaker};
 
 /// DEGRADED while the circuit refuses calls or probes. A circuit that an operator disabled, or set to
 /// metrics only, is UP with a text.
@@ -30,6 +30,27 @@ impl Watch for bulkhead::Handle {
             Finding::degraded(format!(
                 "permits in use: {active} of {most}; waiting calls: {queued}"
             ))
+        } else {
+            Finding::up()
+        })
+    }
+}
+
+/// DOWN while the set has no endpoint: each call fails. DEGRADED while every endpoint is out, and while
+/// the resolver fails. A set of which some endpoints are out is UP with a text.
+impl Watch for balance::Handle {
+    fn look(&self) -> impl Future<Output = Finding> + Send {
+        let stats = self.stats();
+        let (all, used) = (stats.endpoints, stats.endpoints_in);
+        let failing = stats.resolver.filter(|resolver| resolver.failing > 0);
+        ready(if all == 0 {
+            Finding::down("the set has no endpoint")
+        } else if used == 0 {
+            Finding::degraded(format!("all {all} endpoints are out"))
+        } else if let Some(resolver) = failing {
+            Finding::degraded(format!("the resolver fails; the set is {:.0?} old", resolver.age))
+        } else if used < all {
+            Finding::up().with_text(format!("endpoints in: {used} of {all}"))
         } else {
             Finding::up()
         })
