@@ -131,7 +131,7 @@ async fn a_permit_returns_when_the_body_panics_and_when_its_reader_does() {
     let mut response = call(&layer, Response::new(script([Data("a"), Panic]))).await;
     data(&mut response);
     assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut response))).is_err());
-    assert_eq!(handle.stats().active, 0, "at once, and not when the body is dropped");
+    assert_eq!(handle.stats().active, 0, "immediately, although the body is not dropped yet");
     drop(response);
 
     let response = call(&layer, two_frames()).await;
@@ -175,7 +175,7 @@ async fn a_101_holds_its_permit_until_what_was_taken_ends() {
     let response = call(&layer, upgrade()).await;
     assert_eq!(handle.stats().active, 1);
     drop(response);
-    assert_eq!(handle.stats().active, 0, "nobody took it");
+    assert_eq!(handle.stats().active, 0, "no tunnel took it");
 }
 
 #[tokio::test]
