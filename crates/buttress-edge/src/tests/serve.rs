@@ -1,12 +1,17 @@
 //! The listener: both protocols, slow heads, limits and the drain.
 
-use std::future::IntoFuture;
+use std::convert::Infallible;
+use std::future::{IntoFuture, ready};
 use std::time::Duration;
 
 use buttress::{Clock, VirtualClock};
-use http::{Request, StatusCode, Version};
-use http_body_util::{BodyExt, Empty};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
+use hyper::server::conn::http2 as http2_server;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::support::{Edge, field, get, route, status};
 use crate::serve::connection::Stage;
-use crate::{Config, Proxy, serve};
+use crate::{Config, Proxy, Route, Upstream, serve};
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_47_a_slow_head_is_closed_after_ten_seconds_and_others_are_unaffected() {
@@ -59,8 +64,7 @@ async fn edge_2_48_one_port_speaks_both_protocols() {
     let io = TokioIo::new(client.into_io());
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
-    let request =
-        Request::get("http://shop.example/a?b").body(Empty::<bytes::Bytes>::new()).unwrap();
+    let request = Request::get("http://shop.example/a?b").body(Empty::<Bytes>::new()).unwrap();
     let (response, (_connection, head)) =
         tokio::join!(sender.send_request(request), backend.serve_one());
     assert!(head.starts_with("GET /a?b HTTP/1.1\r\n"), "{head}");
@@ -246,4 +250,54 @@ async fn edge_2_50_too_many_connections_of_an_address_are_closed_and_counted() {
     stop.send(()).unwrap();
     let served = server.await.unwrap();
     assert_eq!((served.accepted, served.refused, served.cut), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_2_14_trailers_pass_both_ways_on_h2() {
+    let edge = Edge::new(Config::new(), [route_h2()]);
+    let mut backend = edge.network.listen("b");
+    let (_stage, stages) = watch::channel(Stage::Running);
+    let (client, _task) = edge.connect(&stages);
+    let io = TokioIo::new(client.into_io());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    tokio::spawn(async move {
+        let io = TokioIo::new(backend.accept().await.into_io());
+        let service = service_fn(async |request: Request<Incoming>| {
+            assert_eq!(request.version(), Version::HTTP_2);
+            assert_eq!(request.uri(), "http://b/orders.Orders/Place");
+            assert_eq!(request.headers()["te"], "trailers");
+            assert!(!request.headers().contains_key("connection"));
+            let body = request.into_body().collect().await.unwrap();
+            let sum = body.trailers().unwrap()["x-sum"].clone();
+            let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), sum)]);
+            let frames =
+                Full::<Bytes>::from(body.to_bytes()).with_trailers(ready(Some(Ok(trailers))));
+            Ok::<_, Infallible>(Response::new(frames))
+        });
+        http2_server::Builder::new(TokioExecutor::new())
+            .serve_connection(io, service)
+            .await
+            .unwrap();
+    });
+    for _ in 0..2 {
+        let sum = (HeaderName::from_static("x-sum"), HeaderValue::from_static("7"));
+        let trailers = ready(Some(Ok(HeaderMap::from_iter([sum]))));
+        let request = Request::post("http://shop.example/orders.Orders/Place")
+            .header("te", "trailers")
+            .header("content-type", "application/grpc")
+            .body(Full::<Bytes>::from("order").with_trailers(trailers))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "7");
+        assert_eq!(body.to_bytes(), "order");
+    }
+    // One connection serves both.
+    assert_eq!(edge.network.dialled(), ["b"]);
+}
+
+fn route_h2() -> Route {
+    Route::new("grpc").to(Upstream::fixed(["http://b"]).unwrap().http2()).public()
 }
