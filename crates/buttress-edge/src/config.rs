@@ -40,7 +40,7 @@ impl Config {
         Self::default()
     }
 
-    /// Sets the name of the proxy in `Via` and `Proxy-Status`, a token. Default: `buttress`.
+    /// Sets the name of the proxy in `Via` and `Proxy-Status`: a token that starts with a letter. Default: `buttress`.
     ///
     /// A request that has passed the name five times is answered with 508. Proxies in a row need
     /// different names.

@@ -38,8 +38,10 @@ pub(crate) fn normalize(value: &[u8]) -> Option<Cow<'_, str>> {
         }
     };
     let digits = port.strip_prefix(b":").unwrap_or(port);
-    let has_digits_only = digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit);
-    if !has_digits_only || (port.len() == digits.len() && !port.is_empty()) {
+    let is_number = |text: &str| text.is_empty() || text.parse::<u16>().is_ok();
+    let is_port =
+        digits.iter().all(u8::is_ascii_digit) && std::str::from_utf8(digits).is_ok_and(is_number);
+    if !is_port || (port.len() == digits.len() && !port.is_empty()) {
         return None;
     }
     let host = std::str::from_utf8(host).ok()?;
@@ -73,8 +75,8 @@ mod tests {
     #[test]
     fn what_is_no_host_is_refused() {
         for value in [
-            "", ":80", ".", "a..", "a@b", "a b", "a/b", "a,b", "a:b", "a:1:2", "a:999999", "[::1",
-            "[]", "[::1]x", "[::1]80", "a%41", "ä", "a\0", "a?b", "a#b",
+            "", ":80", ".", "a..", "a@b", "a b", "a/b", "a,b", "a:b", "a:1:2", "a:999999",
+            "a:65536", "[::1", "[]", "[::1]x", "[::1]80", "a%41", "ä", "a\0", "a?b", "a#b",
         ] {
             assert_eq!(normalize(value.as_bytes()), None, "{value:?}");
         }

@@ -100,8 +100,13 @@ impl Proxy {
         connector: Connector,
     ) -> Result<Self, InvalidConfig> {
         config.check()?;
-        let via = via::Values::new(&config.name)
-            .ok_or_else(|| InvalidConfig::new("name", format!("{:?}", config.name), "a token"))?;
+        let via = via::Values::new(&config.name).ok_or_else(|| {
+            InvalidConfig::new(
+                "name",
+                format!("{:?}", config.name),
+                "a token that starts with a letter",
+            )
+        })?;
         let routes: Result<Vec<_>, _> = routes.into_iter().map(Route::check).collect();
         let routes = routes?;
         let table = Table::new(&routes)?;
@@ -168,18 +173,10 @@ impl Shared {
                 Err(failed)
             }
         };
-        let mut response = match answered {
-            Ok(response) => response,
-            Err(failed) => {
-                tracing::debug!(kind = failed.kind(), why = ?failed, "the proxy answered a request itself");
-                failed.answer(&self.config.name, asked)
-            }
-        };
-        if removed.transfer_encoding && asked.version != Version::HTTP_2 {
-            // The request may have carried a `Content-Length` too, which the server does not show.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        answered.unwrap_or_else(|failed| {
+            tracing::debug!(kind = failed.kind(), why = ?failed, "the proxy answered a request itself");
+            failed.answer(&self.config.name, asked)
+        })
     }
 
     /// Finds the route of a request, or why it is refused.

@@ -117,6 +117,7 @@ mod tests {
             "http://a/../b",
             "http://a//b",
             "http://a:x",
+            "http://a:65536",
         ] {
             let error = Upstream::fixed([url]).unwrap_err();
             assert_eq!(error.field(), "upstream", "{url}");

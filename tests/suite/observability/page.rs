@@ -100,7 +100,8 @@ fn the_page_lists_every_event() {
 #[test]
 fn the_page_lists_every_log_line_with_its_level() {
     let mut code = BTreeSet::new();
-    let crates = ["buttress", "buttress-durable", "buttress-http", "buttress-sqlx"];
+    let crates =
+        ["buttress", "buttress-durable", "buttress-edge", "buttress-http", "buttress-sqlx"];
     for name in crates {
         let mut files = Vec::new();
         sources(&root().join("crates").join(name).join("src"), &mut files);

@@ -10,8 +10,6 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// What the removed fields said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Removed {
-    /// Whether there was a `Transfer-Encoding`.
-    pub(crate) transfer_encoding: bool,
     /// Whether the sender accepts trailers.
     pub(crate) trailers: bool,
 }
@@ -45,7 +43,6 @@ pub(crate) fn remove(headers: &mut HeaderMap) -> Removed {
         headers.remove(TE);
     }
     if headers.remove(TRANSFER_ENCODING).is_some() {
-        removed.transfer_encoding = true;
         headers.remove(CONTENT_LENGTH);
     }
     headers.remove(KEEP_ALIVE);

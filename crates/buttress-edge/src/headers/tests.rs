@@ -35,13 +35,13 @@ fn edge_2_9_fields_of_the_connection_and_those_it_names_are_removed() {
     ]);
     let removed = hop::remove(&mut headers);
     assert_eq!(headers, map(&[("accept", "*/*")]));
-    assert_eq!(removed, hop::Removed { transfer_encoding: false, trailers: true });
+    assert_eq!(removed, hop::Removed { trailers: true });
 }
 
 #[test]
 fn edge_2_10_a_transfer_encoding_removes_the_content_length_beside_it() {
     let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
-    assert!(hop::remove(&mut headers).transfer_encoding);
+    hop::remove(&mut headers);
     assert_eq!(headers, HeaderMap::new());
     let mut headers = map(&[("connection", "content-length, te"), ("content-length", "5")]);
     assert_eq!(hop::remove(&mut headers), hop::Removed::default());
@@ -61,7 +61,7 @@ fn edge_2_12_the_fifth_pass_is_a_loop() {
     assert_eq!(headers.get_all("via").iter().next_back().unwrap(), "2 buttress");
     assert!(via::is_loop(&headers, "buttress"));
     assert!(!via::is_loop(&headers, "other"));
-    for name in ["", "a b", "a,b", "ä"] {
+    for name in ["", "a b", "a,b", "ä", "1a"] {
         assert!(via::Values::new(name).is_none(), "{name}");
     }
 }

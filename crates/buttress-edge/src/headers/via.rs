@@ -38,11 +38,14 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Returns the elements for a name, or `None` if it is no pseudonym (RFC 9110: a token).
+    /// Returns the elements for a name, or `None` if it is no token that starts
+    /// with a letter.
     pub(crate) fn new(name: &str) -> Option<Self> {
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_token) {
+        // `Proxy-Status` (RFC 9651, section 3.3.4) wants a letter first.
+        let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic());
+        if !starts_well || !name.bytes().all(is_token) {
             return None;
         }
         let value = |version| HeaderValue::try_from(format!("{version} {name}")).ok();

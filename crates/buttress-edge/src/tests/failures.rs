@@ -180,3 +180,30 @@ async fn edge_2_23_a_post_on_a_stale_connection_is_not_sent_again_nor_a_get_on_a
     assert_eq!(status(&client.answer().await.0), 502);
     assert_eq!(edge.network.dialled(), ["b"; 2]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn edge_2_23_the_second_attempt_does_not_meet_another_stale_connection() {
+    let (edge, mut backend) = Edge::simple();
+    let mut clients = [edge.open(), edge.open()];
+    let mut stale = Vec::new();
+    for client in &mut clients {
+        client.write(get("/")).await;
+        let mut connection = backend.accept().await;
+        connection.read_head().await;
+        stale.push(connection);
+    }
+    for (client, connection) in clients.iter_mut().zip(&mut stale) {
+        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(status(&client.answer().await.0), 200);
+    }
+    // Both are in the pool now, and the backend closes each when it reads a request.
+    for mut connection in stale {
+        tokio::spawn(async move {
+            connection.try_read_head().await;
+        });
+    }
+    clients[0].write(get("/again")).await;
+    let (_connection, head) = backend.serve_one().await;
+    assert!(head.starts_with("GET /again HTTP/1.1\r\n"), "{head}");
+    assert_eq!(status(&clients[0].answer().await.0), 200);
+}

@@ -85,6 +85,18 @@ async fn edge_2_10_a_length_beside_chunks_is_not_sent_on_and_the_connection_clos
     let (head, _) = client.answer().await;
     assert_eq!((status(&head), field(&head, "connection")), (200, Some("close")));
     assert_eq!(client.read_to_end().await, "");
+
+    // Chunks alone leave the connection open.
+    let mut client = edge.open();
+    for _ in 0..2 {
+        client
+            .write("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+            .await;
+        connection.read_until("0\r\n\r\n").await;
+        connection.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let (head, _) = client.answer().await;
+        assert_eq!((status(&head), field(&head, "connection")), (200, None));
+    }
 }
 
 #[tokio::test(start_paused = true)]
