@@ -3,6 +3,7 @@
 pub mod balance;
 pub mod bulkhead;
 pub mod circuit_breaker;
+pub mod context;
 pub mod fallback;
 pub mod idempotency;
 pub mod parts;
@@ -33,6 +34,7 @@ pub fn visit_all(meter: &mut impl Meter) {
     fallback::visit(meter);
     idempotency::visit(meter);
     balance::visit(meter);
+    context::visit(meter);
     stack::visit(meter);
 }
 
@@ -47,6 +49,7 @@ pub fn notes() -> impl Iterator<Item = &'static str> {
         fallback::NOTES,
         idempotency::NOTES,
         balance::NOTES,
+        context::NOTES,
         stack::NOTES,
     ]
     .into_iter()

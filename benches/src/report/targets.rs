@@ -9,8 +9,8 @@ use super::size;
 use crate::durable;
 use crate::held::{FEW, LIMITED, MANY, SAGAS, SIX};
 use crate::patterns::{
-    BARE, BUTTRESS, FLOOR, LEAKED, bulkhead, circuit_breaker, fallback, idempotency, rate_limit,
-    retry, stack, time_limit,
+    BARE, BUTTRESS, FLOOR, LEAKED, balance, bulkhead, circuit_breaker, context, fallback,
+    idempotency, rate_limit, retry, stack, time_limit,
 };
 use crate::peers::{GOVERNOR, RECLOSER, TOWER, TOWER_RESILIENCE};
 use crate::probes;
@@ -25,6 +25,12 @@ pub const TOLD: &str = "events compiled in, most additional allocations of a cal
 pub const UNEVEN: &str = "rate limit: time with an uneven rate over the time with an even rate";
 pub const SECOND_POLL: &str = "time limit: answer on the second poll, time over tower's";
 pub const FIRST_ATTEMPT: &str = "retry: first attempt succeeds, time over tower's";
+pub const BALANCED: &str = "balance: one of 3 endpoints, time over tower's";
+const PICKED: &str = "balance: time of a call among 100 endpoints over the time among 3";
+const SCOPED: &str = "context: time of a scope around a call, the id is made";
+const SCOPES_MADE: &str = "context: allocations of a scope, the id is made";
+const SCOPES_ACCEPTED: &str = "context: allocations of a scope, the id is accepted";
+const READ: &str = "context: time of a read of the deadline";
 pub const SIMULATED: &str = "simulator: requests per second of CPU time over SimPy's";
 /// The allowed cost of counting for a layer, in nanoseconds.
 const COUNTING: f64 = 12.0;
@@ -39,7 +45,7 @@ pub struct Target {
     pub times: f64,
 }
 
-pub const INSTRUCTIONS: [Target; 19] = [
+pub const INSTRUCTIONS: [Target; 21] = [
     over(circuit_breaker::CONSECUTIVE, FLOOR, 1.5),
     over(circuit_breaker::COUNT, FLOOR, 1.6),
     over(circuit_breaker::COUNT_ONE_FAILED, RECLOSER, 1.0),
@@ -57,6 +63,8 @@ pub const INSTRUCTIONS: [Target; 19] = [
     over(idempotency::STORED_BY_TEXT, FLOOR, 1.2),
     over(idempotency::FIRST_BY_TEXT, FLOOR, 1.2),
     over(fallback::PRIMARY, FLOOR, 2.0),
+    over(balance::OF_3, TOWER, 0.5),
+    over(balance::OF_100, TOWER, 0.5),
     over(stack::SIX, FLOOR, 1.5),
     over(stack::CLONED, FLOOR, 1.5),
 ];
@@ -100,10 +108,9 @@ pub fn best_peer<'a>(results: &'a Results, row: &'a str) -> Option<(&'a str, f64
 }
 
 pub fn others(results: &Results) -> Vec<Judged> {
-    // Further attempts may allocate, and a text key is stored.
-    let free = |row: &str| {
-        row != retry::AGAIN.name && idempotency::ROWS.iter().all(|kept| row != kept.name)
-    };
+    // Further attempts may allocate, a text key is stored, and so are a changed set and a scope.
+    let stored = [retry::AGAIN, balance::CHANGE, context::MADE, context::ACCEPTED, context::READ];
+    let free = |row: &str| stored.iter().chain(&idempotency::ROWS).all(|kept| row != kept.name);
     let lines = results.table.lines.iter().filter(|line| free(&line.row));
     let buttress = lines.filter(|line| line.candidate == BUTTRESS);
     let allocations = buttress.filter_map(|line| line.figures.allocations).reduce(f64::max);
@@ -130,6 +137,8 @@ pub fn others(results: &Results) -> Vec<Judged> {
     judged.extend(on_two::judged(&results.table));
     judged.extend(size::judged(&results.table));
     judged.extend(timed(results));
+    judged.extend(balanced(results));
+    judged.extend(scoped(results));
     judged.extend(idempotent(results));
     judged.extend(under_load(results));
     judged.extend(lasting(results));
@@ -149,6 +158,30 @@ fn timed(results: &Results) -> [Judged; 3] {
         at_most(UNEVEN, "at most 1.15", 1.15, uneven, ""),
         at_most(SECOND_POLL, "at most 1.05", 1.05, pending, ""),
         at_most(FIRST_ATTEMPT, "at most 3", 3.0, first, ""),
+    ]
+}
+
+/// The targets of the balancer.
+fn balanced(results: &Results) -> [Judged; 2] {
+    let of = |row: Row, who| results.table.get(row.name, who).and_then(|figures| figures.nanos);
+    let ours = of(balance::OF_3, BUTTRESS);
+    let call = ours.zip(of(balance::OF_3, TOWER)).map(|(ours, theirs)| ours / theirs);
+    let pick = of(balance::OF_100, BUTTRESS).zip(ours).map(|(many, few)| many / few);
+    [at_most(BALANCED, "at most 0.5", 0.5, call, ""), at_most(PICKED, "at most 1.1", 1.1, pick, "")]
+}
+
+/// The targets of the context.
+fn scoped(results: &Results) -> [Judged; 4] {
+    let of = |row: Row| results.table.get(row.name, BUTTRESS);
+    let nanos = |row| of(row).and_then(|figures| figures.nanos);
+    let allocations = |row| of(row).and_then(|figures| figures.allocations);
+    let reads = nanos(context::READ).zip(nanos(context::MADE));
+    let read = reads.map(|(reads, none)| (reads - none) / context::READS as f64);
+    [
+        at_most(SCOPED, "at most 60 ns", 60.0, nanos(context::MADE), " ns"),
+        at_most(SCOPES_MADE, "1", 1.0, allocations(context::MADE), ""),
+        at_most(SCOPES_ACCEPTED, "2", 2.0, allocations(context::ACCEPTED), ""),
+        at_most(READ, "at most 2 ns", 2.0, read, " ns"),
     ]
 }
 
