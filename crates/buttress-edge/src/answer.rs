@@ -1,6 +1,8 @@
 //! What the proxy answers itself: problem documents with `Proxy-Status`, and statuses of gRPC.
 
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 
 use crate::Body;
@@ -29,6 +31,8 @@ pub(crate) enum Failed {
     HeadTimedOut,
     Terminated,
     BadAnswer,
+    /// No backend takes the request.
+    NoEndpoint,
 }
 
 /// The facts of a kind of answer.
@@ -136,6 +140,13 @@ impl Failed {
                 "14",
                 "the answer of the backend is invalid",
             ),
+            Self::NoEndpoint => facts(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-endpoint",
+                "destination_unavailable",
+                "14",
+                "no backend takes the request at the moment",
+            ),
         }
     }
 
@@ -180,6 +191,10 @@ impl Failed {
             if let Ok(value) = HeaderValue::try_from(methods.join(", ")) {
                 headers.insert(ALLOW, value);
             }
+        }
+        if *self == Self::NoEndpoint && !asked.grpc {
+            // When a backend returns is unknown; 1 second is the least that the field can say.
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.closes() && asked.version != Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

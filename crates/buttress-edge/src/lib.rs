@@ -1,8 +1,8 @@
 //! The HTTP edge of [`buttress`]: a gateway in front of services, as a library.
 //!
 //! A [`Proxy`] is a tower service. It checks each request, finds its [`Route`] by host, path prefix
-//! and method, and forwards it to a backend of the route's [`Upstream`]. Bodies stream in both
-//! directions.
+//! and method, and forwards it to a backend of the route's [`Upstream`]. A
+//! [balancer](buttress::balance) chooses the backend. Bodies stream in both directions.
 //!
 //! ```no_run
 //! use buttress_edge::{Config, Proxy, Route, Upstream};
@@ -35,6 +35,7 @@
 //! | a body longer than the route allows | 413 |
 //! | a body that does not arrive | 408 |
 //! | the fifth pass through the same proxy | 508 |
+//! | no backend takes the request within 1 second, e.g. because none is known | 503 with `Retry-After` |
 //! | the backend cannot be reached, closes the connection, or answers invalidly | 502 |
 //! | the backend does not accept the connection, or does not answer, in time | 504 |
 //!
@@ -43,7 +44,7 @@
 //!
 //! # What is sent again
 //!
-//! - A request whose connection failed goes to the next backend, once, whatever its method. Nothing
+//! - A request whose connection failed goes to another backend, once, whatever its method. Nothing
 //!   of it was sent.
 //! - A GET or HEAD that met a closed connection of the pool is sent once more, on a new connection.
 //!
@@ -77,7 +78,7 @@ mod upstream;
 
 pub use body::{Body, Held, Idle};
 pub use config::Config;
-pub use numbers::RouteStats;
+pub use numbers::{BackendStats, RouteStats};
 pub use proxy::Proxy;
 pub use route::Route;
 pub use serve::{Serve, Served, serve};

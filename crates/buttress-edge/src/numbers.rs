@@ -1,7 +1,8 @@
-//! The numbers of a route. Every request that begins ends in exactly one of them.
+//! The numbers of routes and backends. Every request that begins ends in exactly one of them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::body::{End, Watch};
 
@@ -15,12 +16,64 @@ pub struct RouteStats {
     pub answered: u64,
     /// Requests that a backend failed: it did not answer, or its answer broke off.
     pub failed: u64,
-    /// Requests that the proxy refused, because of their body or because they loop.
+    /// Requests that the proxy refused: their body is too large or too slow, they loop, or no backend took them.
     pub refused: u64,
     /// Requests whose client left before the end of the answer.
     pub abandoned: u64,
     /// Requests that have not ended.
     pub in_flight: u64,
+}
+
+/// The numbers of a backend. `begun` is the sum of all others. A request that is sent again to the same backend counts
+/// once.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BackendStats {
+    /// Requests that the balancer gave to the backend.
+    pub begun: u64,
+    /// Requests whose client has the whole answer of the backend, whatever its status.
+    pub answered: u64,
+    /// Requests that the backend failed: it could not be connected to, did not answer, or its answer broke off.
+    pub failed: u64,
+    /// Requests whose body was too large or too slow, after the backend got a part of them.
+    pub refused: u64,
+    /// Requests whose client left before the end of the answer.
+    pub abandoned: u64,
+    /// Requests that have not ended.
+    pub in_flight: u64,
+}
+
+impl From<RouteStats> for BackendStats {
+    fn from(stats: RouteStats) -> Self {
+        let RouteStats { begun, answered, failed, refused, abandoned, in_flight } = stats;
+        Self { begun, answered, failed, refused, abandoned, in_flight }
+    }
+}
+
+/// The counters of the backends of an upstream, by id. A backend keeps its counters; the roster only finds them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roster(Arc<Mutex<BTreeMap<String, Weak<Counters>>>>);
+
+impl Roster {
+    /// Returns the counters of a backend. One that has not quite left the set yet, and comes back, keeps its counters.
+    pub(crate) fn join(&self, id: &str) -> Arc<Counters> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, counters| counters.strong_count() > 0);
+        if let Some(counters) = known.get(id).and_then(Weak::upgrade) {
+            return counters;
+        }
+        let counters = Arc::default();
+        known.insert(id.to_owned(), Arc::downgrade(&counters));
+        counters
+    }
+
+    pub(crate) fn stats(&self) -> Vec<(String, BackendStats)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = known
+            .iter()
+            .filter_map(|(id, counters)| Some((id.clone(), counters.upgrade()?.stats().into())));
+        stats.collect()
+    }
 }
 
 /// How a request ended.

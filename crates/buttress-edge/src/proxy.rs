@@ -14,13 +14,12 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
-use hyper::body::Incoming;
 use tower::{BoxError, Service};
 
 use crate::Body;
 use crate::answer::{Asked, Failed};
 use crate::config::Config;
-use crate::forward::{Connector, Forwarder, Head, Outgoing, Upload};
+use crate::forward::{Connector, Forwarder, Head, Outgoing, Stream, Upload};
 use crate::headers::{forwarded, hop, via};
 use crate::host;
 use crate::numbers::{RouteStats, Tally};
@@ -58,7 +57,7 @@ pub struct Proxy {
 struct Shared {
     routes: Vec<Checked>,
     table: Table,
-    forwarder: Forwarder,
+    forwarder: Arc<Forwarder>,
     config: Config,
     via: via::Values,
     allowed: Allowed,
@@ -111,7 +110,7 @@ impl Proxy {
         let routes = routes?;
         let table = Table::new(&routes)?;
         let allowed = Allowed { encoded_slash: routes.iter().any(|route| route.encoded_slash) };
-        let forwarder = Forwarder::new(&config, connector);
+        let forwarder = Arc::new(Forwarder::new(&config, connector));
         let unrouted = AtomicU64::new(0);
         let shared = Shared { routes, table, forwarder, config, via, allowed, unrouted };
         Ok(Self { shared: Arc::new(shared) })
@@ -206,7 +205,7 @@ impl Shared {
         head: request::Parts,
         body: Body,
         accepts_trailers: bool,
-    ) -> Result<(Response<Incoming>, Option<Upload>), Failed> {
+    ) -> Result<(Response<Stream>, Option<Upload>), Failed> {
         if via::is_loop(&head.headers, &self.config.name) {
             return Err(Failed::Loop);
         }
@@ -240,12 +239,12 @@ impl Shared {
     /// Turns the answer of a backend into the answer to the client.
     fn pass(
         &self,
-        response: Response<Incoming>,
+        response: Response<Stream>,
         upload: Option<Upload>,
         is_head: bool,
         tally: Tally,
     ) -> Response<Body> {
-        let (mut head, body) = response.into_parts();
+        let (mut head, Stream { body, tally: of_backend }) = response.into_parts();
         hop::remove(&mut head.headers);
         via::add(&mut head.headers, head.version, &self.via);
         head.version = Version::HTTP_11;
@@ -264,7 +263,7 @@ impl Shared {
             Some(upload) => body.hold(upload),
             None => body,
         };
-        Response::from_parts(head, body.watched(tally))
+        Response::from_parts(head, body.watched(of_backend).watched(tally))
     }
 }
 

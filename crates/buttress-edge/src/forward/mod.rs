@@ -1,16 +1,19 @@
 //! Sends a request to a backend, within the three clocks, and again where nothing can have happened.
 
+mod backend;
 mod connect;
 mod outgoing;
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use buttress::Clock;
-use http::uri::{PathAndQuery, Scheme};
+use buttress::balance::Tried;
+use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
@@ -18,8 +21,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::answer::Failed;
 use crate::config::Config;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::Upstream;
 
+use backend::opened;
+pub(crate) use backend::{Answer, Backend, Call, Judge, Lost, Stream};
 pub(crate) use connect::Connector;
 use connect::{TimedOut, Used};
 pub(crate) use outgoing::Outgoing;
@@ -40,11 +45,22 @@ pub(crate) struct Forwarder {
 
 /// The head of a request as a backend gets it.
 #[derive(Debug)]
+#[cfg_attr(not(test), derive(Clone))]
 pub(crate) struct Head {
     pub(crate) method: Method,
     /// The path and query behind the base of an endpoint.
     pub(crate) target: PathAndQuery,
     pub(crate) headers: HeaderMap,
+}
+
+/// Counts, so that tests see each copy.
+#[cfg(test)]
+impl Clone for Head {
+    fn clone(&self) -> Self {
+        crate::tests::COPIES.with(|copies| copies.set(copies.get() + 1));
+        let Self { method, target, headers } = self;
+        Self { method: method.clone(), target: target.clone(), headers: headers.clone() }
+    }
 }
 
 /// The failure of an attempt.
@@ -85,17 +101,17 @@ impl Forwarder {
         Self { http1, fresh, http2, clock, head: config.head, idle: config.idle }
     }
 
-    /// Sends a request to an endpoint of `upstream`, and returns the head of its answer, with the rest of the
+    /// Sends a request to a backend of `upstream`, and returns the head of its answer, with the rest of the
     /// upload if there is any.
     ///
-    /// A request of which nothing was sent goes to the next endpoint, once. A GET or HEAD that met
+    /// A request of which nothing was sent goes to another backend, once. A GET or HEAD that met
     /// a closed connection of the pool is sent once more, on a new connection.
     pub(crate) async fn send(
-        &self,
+        self: &Arc<Self>,
         upstream: &Upstream,
         head: Head,
         body: Outgoing,
-    ) -> Result<(Response<Incoming>, Option<Upload>), Failed> {
+    ) -> Result<(Response<Stream>, Option<Upload>), Failed> {
         let upload = Upload(body);
         let response = self.attempts(upstream, head, &upload.0).await?;
         let upload = Some(upload).filter(|upload| upload.0.phase() != Phase::Ended);
@@ -103,54 +119,54 @@ impl Forwarder {
     }
 
     async fn attempts(
-        &self,
+        self: &Arc<Self>,
         upstream: &Upstream,
         head: Head,
         body: &Outgoing,
-    ) -> Result<Response<Incoming>, Failed> {
-        let mut endpoints = upstream.in_turn();
-        let mut endpoint = endpoints.next().ok_or(Failed::Unreachable)?;
-        let pooled = if upstream.is_http2() { &self.http2 } else { &self.http1 };
-        let mut client = pooled;
-        let (mut has_moved, mut is_renewed) = (false, false);
-        let is_safe = matches!(head.method, Method::GET | Method::HEAD) && body.is_empty();
-        loop {
-            let attempt = match self.attempt(client, endpoint, upstream, &head, body.clone()).await
-            {
-                Ok(response) => return Ok(response),
-                Err(attempt) => attempt,
-            };
-            let retry = attempt.retry;
-            if retry == Retry::Unsent && !has_moved && body.is_unread() {
-                let Some(next) = endpoints.next() else { return Err(attempt.failed) };
-                endpoint = next;
-                client = pooled;
-                has_moved = true;
-            } else if retry == Retry::Stale && !is_renewed && is_safe && !upstream.is_http2() {
-                client = &self.fresh;
-                is_renewed = true;
-            } else {
-                return Err(attempt.failed);
+    ) -> Result<Response<Stream>, Failed> {
+        let tried = upstream.has_others().then(Tried::new);
+        let call = |head, unsent| Call {
+            forwarder: Arc::clone(self),
+            head,
+            body: body.clone(),
+            http2: upstream.is_http2(),
+            tried: tried.clone(),
+            unsent,
+        };
+        let head = Arc::new(head);
+        let spare = tried.is_some().then(|| Arc::clone(&head));
+        let lost = match upstream.call(call(head, None)).await {
+            Ok(response) => return opened(response).ok_or(Failed::Unreachable)?,
+            Err(lost) => lost,
+        };
+        match (spare, lost) {
+            (Some(head), Lost::Unsent { failed, backend }) if body.is_unread() => {
+                match upstream.call(call(head, Some(backend))).await {
+                    Ok(response) => opened(response).ok_or(failed)?,
+                    Err(Lost::NoEndpoint) => Err(failed),
+                    Err(lost) => Err(lost.failed()),
+                }
             }
+            (_, lost) => Err(lost.failed()),
         }
     }
 
     async fn attempt(
         &self,
         client: &Client<Connector, Outgoing>,
-        endpoint: &Endpoint,
-        upstream: &Upstream,
-        head: &Head,
+        uri: Uri,
+        version: Version,
+        head: Arc<Head>,
         body: Outgoing,
     ) -> Result<Response<Incoming>, Attempt> {
         let never = |failed| Attempt { failed, retry: Retry::Never };
-        let uri = endpoint.uri(&head.target).ok_or_else(|| never(Failed::BadAnswer))?;
+        // A copy is made only while another attempt could need it.
+        let head = Arc::unwrap_or_clone(head);
         let mut request = Request::new(body.clone());
-        *request.method_mut() = head.method.clone();
+        *request.method_mut() = head.method;
         *request.uri_mut() = uri;
-        *request.version_mut() =
-            if upstream.is_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
-        *request.headers_mut() = head.headers.clone();
+        *request.version_mut() = version;
+        *request.headers_mut() = head.headers;
 
         let start = self.clock.now();
         let mut response = pin!(client.request(request));
@@ -196,21 +212,6 @@ impl Forwarder {
                 Ok(response)
             }
         }
-    }
-}
-
-impl Endpoint {
-    fn uri(&self, target: &PathAndQuery) -> Option<Uri> {
-        let target = if self.base.is_empty() {
-            target.clone()
-        } else {
-            PathAndQuery::try_from(format!("{}{target}", self.base)).ok()?
-        };
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(target);
-        Uri::from_parts(parts).ok()
     }
 }
 

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use tower::Service;
 
 use super::support::{Backend, Edge, get, route, status};
-use crate::{Body, Config, RouteStats};
+use crate::{BackendStats, Body, Config, Route, RouteStats, Upstream};
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_45_each_end_has_its_number() {
@@ -100,8 +100,9 @@ async fn misbehave(mut backend: Backend) {
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_45_the_numbers_add_up_under_ten_thousand_random_cancels() {
-    let (edge, backend) = Edge::simple();
-    let backend = tokio::spawn(misbehave(backend));
+    let upstream = Upstream::fixed(["http://b"]).unwrap();
+    let edge = Edge::new(Config::new(), [Route::new("all").to(upstream.clone()).public()]);
+    let backend = tokio::spawn(misbehave(edge.network.listen("b")));
     let mut draw = Draw(1);
     let mut calls = Vec::new();
     for _ in 0..10_000 {
@@ -133,4 +134,9 @@ async fn edge_2_45_the_numbers_add_up_under_ten_thousand_random_cancels() {
     // The test reached every end that it can.
     assert!(answered > 100 && failed > 100 && abandoned > 100, "{stats:?}");
     backend.abort();
+
+    // Each request that found the route was given to the backend.
+    let expected = BackendStats { begun, answered, failed, refused, abandoned, in_flight };
+    assert_eq!(upstream.stats(), [(String::from("http://b"), expected)]);
+    assert_eq!(upstream.handle().stats().pending, 0);
 }
