@@ -173,7 +173,6 @@ mod barrier;
 mod bounds;
 #[cfg(feature = "idempotency")]
 mod claims;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod columns;
 #[cfg(any(feature = "saga", feature = "outbox"))]
 mod epoch;
