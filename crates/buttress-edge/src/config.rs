@@ -88,6 +88,9 @@ impl Config {
     /// Sets the peers whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Real-IP` and
     /// `Forwarded` are kept. Default: none, and these fields are replaced or removed.
     ///
+    /// Use [`Trust::gateways`] for a load balancer in front of the proxy: it believes the load balancer, whichever client
+    /// is behind it. [`Trust::networks`] believes only requests of your own services.
+    ///
     /// The address of the peer is the extension
     /// [`PeerAddr`](buttress_http::client_key::PeerAddr) of the request.
     pub fn trust(mut self, trust: Trust) -> Self {

@@ -213,13 +213,14 @@ impl Shared {
         if route.max_request_body.is_some_and(|limit| announced > limit) {
             return Err(Failed::BodyTooLarge);
         }
+        let is_trusted = self.config.trust.believes(&head.extensions, &head.headers);
         let mut headers = head.headers;
         headers.remove(HOST);
         // The proxy meets the expectation itself, when the backend's connection reads the body.
         headers.remove(EXPECT);
         let facts = forwarded::Facts {
             peer: head.extensions.get::<PeerAddr>().map(|PeerAddr(peer)| *peer),
-            is_trusted: self.config.trust.believes(&head.extensions),
+            is_trusted,
             host: authority.as_ref().map(|authority| &authority.value),
         };
         forwarded::set(&mut headers, facts);

@@ -20,7 +20,7 @@
 //! | limit the time between the frames of a body, or of the whole body | [`BodyTimeLimitLayer`] |
 //! | carry correlation id, trace and deadline between services | [`context`] |
 //! | limit per client: by address, behind proxies, by header | [`client_key`] |
-//! | build an axum service with limits per client and per plan | [`guide::service`] |
+//! | build an axum service with limits per client and per plan, a bounded shutdown and a context | [`guide::service`] |
 //! | hold permits while bodies stream | [`guide::streaming`] |
 //! | build a stack around hyper-util's client or reqwest | [`guide::clients`] |
 //! | build a stack around a tonic client or server | [`guide::tonic`] |
@@ -88,7 +88,9 @@
 //!
 //! A client can fail, so its refusals may be errors. With `BoxError` at the bottom of the stack no
 //! layer needs a rejector. The `client()` classifiers find refusals among the errors. The layers
-//! from the outside in are: repeatable bodies, retry, circuit breaker, time limit per attempt.
+//! from the outside in are: repeatable bodies, retry, circuit breaker, time limit per attempt. The breaker
+//! is inside of the retry, so that it counts every request that the server gets, and an open circuit ends
+//! the attempts of a call in progress.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

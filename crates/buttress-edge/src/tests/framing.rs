@@ -216,7 +216,7 @@ async fn edge_2_15_early_hints_are_dropped_and_the_expectation_is_met_once() {
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_41_fields_of_trusted_peers_are_kept() {
-    let config = Config::new().trust(Trust::networks(["192.0.2.0/24"]).unwrap());
+    let config = Config::new().trust(Trust::gateways(["192.0.2.0/24"]).unwrap());
     let mut edge = Edge::new(config, [route("all", &["b"])]);
     let mut backend = edge.network.listen("b");
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: 203.0.113.9\r\n\

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use buttress::InvalidConfig;
 use http::{Extensions, HeaderMap, HeaderName, Request};
 
-use super::{AddressKey, PeerAddr, network::Network};
+use super::{AddressKey, PeerAddr, network::Network, peer::FindPeer};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-type FindPeer = dyn Fn(&Extensions) -> Option<PeerAddr> + Send + Sync;
 
 /// An extractor of the [`AddressKey`] of a request: the peer's address, or the address of the
 /// client that trusted proxies report in `X-Forwarded-For`.
@@ -50,8 +48,7 @@ enum Trust {
 
 impl Default for AddressKeys {
     fn default() -> Self {
-        let find_peer = |extensions: &Extensions| extensions.get::<PeerAddr>().copied();
-        Self { find_peer: Arc::new(find_peer), trust: Trust::Hops(0) }
+        Self { find_peer: Arc::new(PeerAddr::of), trust: Trust::Hops(0) }
     }
 }
 
@@ -103,9 +100,7 @@ impl AddressKeys {
         mut self,
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidConfig> {
-        let networks: Result<_, _> =
-            networks.into_iter().map(|network| Network::parse(network.as_ref())).collect();
-        self.trust = Trust::Networks(networks?);
+        self.trust = Trust::Networks(Network::parse_all(networks)?);
         Ok(self)
     }
 
@@ -144,7 +139,7 @@ impl fmt::Debug for AddressKeys {
 fn behind_hops(hops: usize, headers: &HeaderMap) -> Option<IpAddr> {
     let last = hops.checked_sub(1)?;
     let mut client = None;
-    let mut entries = from_the_right(headers);
+    let mut entries = forwarded_for(headers);
     for _ in 0..=last {
         client = Some(entries.next()??);
     }
@@ -156,7 +151,7 @@ fn behind_hops(hops: usize, headers: &HeaderMap) -> Option<IpAddr> {
 fn behind_networks(networks: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let is_trusted = |address| networks.iter().any(|network| network.contains(address));
     let mut reached = peer;
-    let mut entries = from_the_right(headers);
+    let mut entries = forwarded_for(headers);
     while is_trusted(reached) {
         let Some(Some(next)) = entries.next() else { break };
         reached = next;
@@ -166,7 +161,7 @@ fn behind_networks(networks: &[Network], peer: IpAddr, headers: &HeaderMap) -> I
 
 /// Returns the entries of all `X-Forwarded-For` fields as one list, from the right; `None` for an
 /// entry that is no address.
-fn from_the_right(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
+pub(crate) fn forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     headers
         .get_all(X_FORWARDED_FOR)
         .iter()

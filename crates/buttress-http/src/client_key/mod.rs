@@ -8,8 +8,10 @@ mod peer;
 
 pub use address::AddressKey;
 pub use forwarded::AddressKeys;
+pub(crate) use forwarded::forwarded_for;
 pub use header::{HeaderKey, HeaderKeys};
 pub(crate) use network::Network;
+pub(crate) use peer::FindPeer;
 pub use peer::PeerAddr;
 
 #[cfg(test)]

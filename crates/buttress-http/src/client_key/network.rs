@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use buttress::InvalidConfig;
 
@@ -11,6 +12,12 @@ pub(crate) struct Network {
 }
 
 impl Network {
+    pub(crate) fn parse_all<N: AsRef<str>>(
+        texts: impl IntoIterator<Item = N>,
+    ) -> Result<Arc<[Self]>, InvalidConfig> {
+        texts.into_iter().map(|text| Self::parse(text.as_ref())).collect()
+    }
+
     /// Parses `10.0.0.0/8`, `2001:db8::/32`, or one address.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidConfig> {
         let refused = || {

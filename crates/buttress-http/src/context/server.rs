@@ -155,7 +155,8 @@ where
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let layer = &self.layer;
-        let (trusted, now) = (layer.trust.believes(request.extensions()), layer.clock.now());
+        let trusted = layer.trust.believes(request.extensions(), request.headers());
+        let now = layer.clock.now();
         let context = layer.context(request.headers_mut(), trusted, now);
         let id = context.correlation().map(|id| headers::value(id.to_string()));
         let span = span_of(&context);

@@ -256,20 +256,87 @@ async fn the_priority_of_a_caller_that_is_not_trusted_is_removed_and_counted() {
     assert_eq!(text(&fields, "x-request-priority"), "0");
 }
 
-#[tokio::test]
-async fn a_network_is_trusted_by_the_address_of_the_peer() {
-    let layer = ContextLayer::server(Trust::networks(["10.0.0.0/8"]).unwrap());
-    for (peer, believed) in
-        [(Some([10, 1, 2, 3]), true), (Some([11, 1, 2, 3]), false), (None, false)]
-    {
-        let mut request = request(&[("x-correlation-id", "order-7")]);
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(PeerAddr(peer.into()));
-        }
-        let context = serve(&layer, request).await.context.unwrap();
-        assert_eq!(id_of(&context) == "order-7", believed, "{peer:?}");
+/// Whether `trust` believes the fields of a request from `peer`.
+async fn is_believed(trust: &Trust, peer: Option<[u8; 4]>, fields: &[(&str, &str)]) -> bool {
+    let layer = ContextLayer::server(trust.clone());
+    let fields = [&[("x-correlation-id", "order-7"), ("x-request-timeout-ms", "1")], fields];
+    let mut request = request(&fields.concat());
+    request.extensions_mut().extend(peer_extension(peer));
+    let context = serve(&layer, request).await.context.unwrap();
+    let is_believed = id_of(&context) == "order-7";
+    assert_eq!(context.expires().is_some(), is_believed, "one decision for all fields");
+    is_believed
+}
+
+fn peer_extension(peer: Option<[u8; 4]>) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    if let Some(peer) = peer {
+        extensions.insert(PeerAddr(peer.into()));
     }
+    extensions
+}
+
+const INSIDE: Option<[u8; 4]> = Some([10, 1, 2, 3]);
+const OUTSIDE: Option<[u8; 4]> = Some([11, 1, 2, 3]);
+
+#[tokio::test]
+async fn edge_1_a_network_is_trusted_by_every_address_on_the_way() {
+    let trust = Trust::networks(["10.0.0.0/8", "2001:db8::/32"]).unwrap();
+    for (peer, forwarded_for, believed) in [
+        (INSIDE, None, true),
+        (OUTSIDE, None, false),
+        (None, None, false),
+        (INSIDE, Some("10.0.0.7"), true),
+        (INSIDE, Some("10.0.0.7:4000, [2001:db8::7]:4000 , ::ffff:10.0.0.8"), true),
+        // The public behind the proxy, and a public client that names an inner address itself.
+        (INSIDE, Some("203.0.113.9"), false),
+        (INSIDE, Some("10.0.0.7, 203.0.113.9"), false),
+        (INSIDE, Some("203.0.113.9, 10.0.0.7"), false),
+        (INSIDE, Some("unknown"), false),
+        (INSIDE, Some(""), false),
+        (OUTSIDE, Some("10.0.0.7"), false),
+        (None, Some("10.0.0.7"), false),
+    ] {
+        let fields = forwarded_for.map(|list| ("x-forwarded-for", list));
+        let is_believed = is_believed(&trust, peer, fields.as_slice()).await;
+        assert_eq!(is_believed, believed, "{peer:?} {forwarded_for:?}");
+    }
+    // The first of two fields counts too, and `Forwarded` is not read.
+    let two = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "10.0.0.7")];
+    assert!(!is_believed(&trust, INSIDE, &two).await);
+    assert!(!is_believed(&trust, INSIDE, &[("forwarded", "for=10.0.0.7")]).await);
     assert!(Trust::networks(["10.0.0.0/33"]).is_err());
+}
+
+#[tokio::test]
+async fn edge_1_a_gateway_is_trusted_by_its_own_address() {
+    let trust = Trust::gateways(["10.0.0.0/8"]).unwrap();
+    let public = [("x-forwarded-for", "203.0.113.9")];
+    for (peer, believed) in [(INSIDE, true), (OUTSIDE, false), (None, false)] {
+        assert_eq!(is_believed(&trust, peer, &public).await, believed, "{peer:?}");
+    }
+    assert!(Trust::gateways(["10.0.0.0/33"]).is_err());
+}
+
+#[tokio::test]
+async fn the_peer_is_found_in_the_extension_of_the_server() {
+    #[derive(Clone)]
+    struct ConnectInfo(std::net::SocketAddr);
+    let of = |make: fn([&'static str; 1]) -> Result<Trust, buttress::InvalidConfig>| {
+        make(["10.0.0.0/8"]).unwrap().peer_from(|ConnectInfo(peer): &ConnectInfo| *peer)
+    };
+    let headers = HeaderMap::new();
+    for trust in [of(Trust::networks), of(Trust::gateways)] {
+        let mut extensions = peer_extension(INSIDE);
+        assert!(!trust.believes(&extensions, &headers), "`PeerAddr` is not read any more");
+        extensions.insert(ConnectInfo(([11, 1, 2, 3], 4000).into()));
+        assert!(!trust.believes(&extensions, &headers));
+        // A socket of both families shows an IPv4 address in this form.
+        extensions.insert(ConnectInfo("[::ffff:10.1.2.3]:4000".parse().unwrap()));
+        assert!(trust.believes(&extensions, &headers));
+    }
+    let all = Trust::All.peer_from(|ConnectInfo(peer): &ConnectInfo| *peer);
+    assert!(all.believes(&http::Extensions::new(), &headers));
 }
 
 #[tokio::test]

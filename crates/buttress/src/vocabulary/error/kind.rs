@@ -166,7 +166,7 @@ kinds! {
     DeadlineExceeded {
         name: "deadline-exceeded", layer: "the deadline of the request", says: " passed",
         metric: TIME_LIMIT_TIMED_OUT,
-        status: 504, grpc: 4, summary: "the service did not answer before the deadline of the request",
+        status: 504, grpc: 4, summary: "the deadline of the request passed before the service answered",
         reached: true, lasts: false
     }
     /// The request has no idempotency key, and the layer requires one.
