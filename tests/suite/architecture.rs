@@ -83,7 +83,7 @@ const LEVELS: [(&str, &str); 20] = [
     ("discover", "instance < resolve < file fixed < mod"),
     (
         "balance",
-        "outliers tried < config find history < state < plan < shared endpoints < rules waiting < future handle
+        "outliers tried < config history request_key < state < choice < shared endpoints < rules waiting < future handle
          < resolving < service < reading < mod",
     ),
     ("gateway", "backends future handle observer route < service < reading < mod"),

@@ -1,3 +1,5 @@
+//! Whether a status proves that the service did not execute the request.
+
 use http::StatusCode;
 
 /// Whether a service that answers with `status` certainly did not execute the request. For the

@@ -1,3 +1,6 @@
+//! The mark of responses that a layer made. `respond.rs` makes them; the status of a kind is in the
+//! table of `buttress::ErrorKind`.
+
 use std::time::Duration;
 
 use buttress::{Classify, Clock, Error, Outcome};

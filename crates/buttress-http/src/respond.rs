@@ -1,3 +1,5 @@
+//! Refusals as problem documents. The status of a kind is in the table of `buttress::ErrorKind`.
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The parts that a body holds until its end.
+
 use std::any::Any;
 use std::fmt;
 use std::task::Context;

@@ -9,8 +9,8 @@ use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use super::outcome::has_grpc;
 use super::respond::write_head;
-use super::status::has_grpc;
 use crate::refusal::Refusal;
 
 /// A layer for a router that serves both HTTP and gRPC. Refusals to gRPC requests become gRPC responses, as

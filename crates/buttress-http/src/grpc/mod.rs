@@ -16,20 +16,20 @@
 mod by_content_type;
 mod deadline;
 mod ext;
+mod outcome;
 mod pushback;
 mod respond;
-mod status;
 #[cfg(test)]
 mod tests;
 
 pub use by_content_type::{ByContentType, ByContentTypeFuture, ByContentTypeLayer};
 pub use deadline::{Deadline, DeadlineFuture, DeadlineLayer};
 pub use ext::GrpcLayerExt;
+pub use outcome::ends_in_trailers;
 pub use respond::RespondGrpc;
-pub use status::ends_in_trailers;
 
-pub(crate) use pushback::Pushback;
-pub(crate) use status::{
+pub(crate) use outcome::{
     DATA_LOSS, DEADLINE_EXCEEDED, INTERNAL, OK, UNAVAILABLE, UNKNOWN, code, code_in_trailers,
     is_grpc,
 };
+pub(crate) use pushback::Pushback;

@@ -4,8 +4,8 @@ use buttress::{Error, ErrorKind, Reject};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
+use super::outcome::GRPC_STATUS;
 use super::pushback::Pushback;
-use super::status::GRPC_STATUS;
 use crate::refusal::Refusal;
 use crate::retry_after;
 

@@ -2,8 +2,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use super::choice::Plan;
 use super::history::{History, nanos};
-use super::plan::Plan;
 use super::shared::{Counter, Shared};
 use super::state::{Change, Member, Stack, State};
 use crate::discover::Instance;

@@ -1,14 +1,14 @@
 #![doc = include_str!("../guide/balance.md")]
 
+mod choice;
 mod config;
 mod endpoints;
-mod find;
 mod future;
 mod handle;
 mod history;
 mod outliers;
-mod plan;
 mod reading;
+mod request_key;
 mod resolving;
 mod rules;
 mod service;
@@ -19,10 +19,10 @@ mod waiting;
 
 pub use config::{Config, Policy};
 pub use endpoints::Endpoints;
-pub use find::{FindKey, FindTried, NoKey, NoTried};
 pub use future::ResponseFuture;
 pub use handle::{EndpointStats, Handle, ResolverStats, Stats};
 pub use outliers::Outliers;
+pub use request_key::{FindKey, FindTried, NoKey, NoTried};
 pub use rules::Rules;
 pub use service::Balance;
 pub use state::EndpointState;

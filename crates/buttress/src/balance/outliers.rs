@@ -1,3 +1,5 @@
+//! The configuration of the ejection. `state.rs` decides when an endpoint goes out.
+
 use std::time::Duration;
 
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};

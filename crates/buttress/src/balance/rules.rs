@@ -1,3 +1,5 @@
+//! The rules of balancers in a registry.
+
 use std::fmt;
 use std::sync::Arc;
 

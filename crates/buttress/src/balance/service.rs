@@ -4,13 +4,13 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
+use super::choice::Choice;
 use super::config::Config;
 use super::endpoints::{Endpoints, Set};
-use super::find::{FindKey, FindTried, NoKey, NoTried};
 use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::history::mix;
-use super::plan::Choice;
+use super::request_key::{FindKey, FindTried, NoKey, NoTried};
 use super::rules::Rules;
 use super::shared::{Core, Counter, Seat};
 use super::tried::Tried;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tower::Service;
 
+use super::choice::Choice;
 use super::endpoints::{Endpoint, Set};
-use super::plan::Choice;
 use super::shared::{Core, Counter, after, longest_wait};
 use super::tried::Tried;
 use crate::machinery::published::Seen;

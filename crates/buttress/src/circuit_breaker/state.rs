@@ -8,7 +8,7 @@
 //! This file admits calls. [`settle`] processes the end of a call, and [`transitions`] changes the
 //! state.
 
-mod machine;
+mod opened;
 mod rules;
 mod settle;
 mod ticket;
@@ -17,7 +17,7 @@ mod transitions;
 use std::sync::Arc;
 use std::time::Instant;
 
-use machine::Machine;
+use opened::Machine;
 use rules::Rules;
 pub(crate) use settle::Settled;
 pub(crate) use ticket::Ticket;

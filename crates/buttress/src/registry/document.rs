@@ -1,3 +1,5 @@
+//! The configuration document, and how it is read.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,3 +1,5 @@
+//! How a balancer finds the key of a request, and the endpoints that it has tried.
+
 use super::tried::Tried;
 
 /// Only closures and the defaults implement the traits of this file.

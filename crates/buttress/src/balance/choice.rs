@@ -242,5 +242,5 @@ fn stride(round: u64) -> u64 {
 }
 
 #[cfg(all(test, not(buttress_loom)))]
-#[path = "plan/tests.rs"]
+#[path = "choice/tests.rs"]
 mod tests;
