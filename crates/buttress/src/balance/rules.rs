@@ -10,7 +10,7 @@ use crate::machinery::reconfigure::Operated;
 use crate::machinery::reconfigure::Reconfigure as _;
 use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// The rules of balancers that are not made yet, as a [registry](crate::registry) keeps them. Cheap to clone.
+/// The rules of balancers that are not made yet, as a registry (feature `serde`) keeps them. Cheap to clone.
 ///
 /// [`Balance::with_rules`](super::Balance::with_rules) makes a balancer with them. All balancers of one value share
 /// its counters, and follow its changes.
