@@ -102,6 +102,32 @@ impl Respond {
     }
 
     /// Returns the marked response to `error`.
+    ///
+    /// A handler answers a refusal of its client with it. [`guide::service`](crate::guide::service) has such a handler.
+    ///
+    /// ```
+    /// use buttress::AsRefusal;
+    /// use buttress_http::Respond;
+    /// use http::{Response, StatusCode};
+    /// use tower::BoxError;
+    ///
+    /// fn answer(error: BoxError) -> Response<String> {
+    ///     match error.as_refusal() {
+    ///         Some(refusal) => Respond.response(refusal),
+    ///         None => {
+    ///             let mut response = Response::new(String::new());
+    ///             *response.status_mut() = StatusCode::BAD_GATEWAY;
+    ///             response
+    ///         }
+    ///     }
+    /// }
+    /// # let bulkhead = buttress::bulkhead::BulkheadLayer::default().handle();
+    /// # bulkhead.resize(1).unwrap();
+    /// # let _full = bulkhead.try_acquire().unwrap();
+    /// # let refused = bulkhead.try_acquire().unwrap_err();
+    /// # assert_eq!(answer(refused.into()).status(), 503);
+    /// # assert_eq!(answer("reset".into()).status(), 502);
+    /// ```
     #[must_use]
     pub fn response<B: FromProblem>(&self, error: &Error) -> Response<B> {
         answer(error, &BEARER)

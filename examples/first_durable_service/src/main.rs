@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::post};
-use buttress::time_limit::TimeLimitLayer;
+use buttress::{Clock, time_limit::TimeLimitLayer};
 use buttress_durable::outbox::{self, Message, Outbox, Relay};
 use buttress_durable::saga::{
     self, Barrier, Call, Definition, Direction, Executor, Kind, Passage, SagaId, Status,
@@ -16,6 +16,8 @@ use tower::{BoxError, service_fn};
 
 /// The time after which the work of a killed process can be resumed.
 const LEASE: Duration = Duration::from_secs(2);
+/// The longest wait for requests that still run when the process is asked to end.
+const DRAIN: Duration = Duration::from_secs(2);
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS stock (item BIGINT PRIMARY KEY, available BIGINT NOT NULL);
@@ -138,9 +140,18 @@ async fn main() -> Result<(), BoxError> {
     };
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     println!("http://{}", listener.local_addr()?);
-    axum::serve(listener, Router::new().route("/orders/{number}", post(take)))
-        .with_graceful_shutdown(async { tokio::signal::ctrl_c().await.unwrap_or(()) })
-        .await?;
+    let stop = || async { tokio::signal::ctrl_c().await.unwrap_or(()) };
+    let server = axum::serve(listener, Router::new().route("/orders/{number}", post(take)))
+        .with_graceful_shutdown(stop());
+    // A client that never completes its request would hold the server, so the wait has a bound.
+    let drained = async {
+        stop().await;
+        Clock::default().sleep(DRAIN).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended?,
+        () = drained => {}
+    }
 
     // 6. The end, in order: no new requests, then the sagas, the relay, the database.
     orders.shut_down().await?;

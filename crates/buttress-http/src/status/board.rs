@@ -87,8 +87,11 @@ impl Status {
         })
     }
 
-    /// Adds a button to the row `name` of `section`, for a page with buttons. `action` names it in requests and
+    /// Adds a button to the row `row` of `section`, for a page with buttons. `action` names it in requests and
     /// logs, `label` is its text.
+    ///
+    /// The [module](super#parts) lists the sections, for example `Rate limits by key`. If there is no such row, the page
+    /// shows one with the button alone.
     ///
     /// `run` gets the text that the operator entered, if `value` names one, and an empty text otherwise. It
     /// returns what was done, or why not. The operator sees both.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::circuit_breaker::{self, CircuitBreakerLayer, KeyedCircuitBreakerLayer};
+use buttress::fallback::FallbackLayer;
+use buttress::telemetry::Sampler;
 use buttress::{CircuitState, bulkhead, rate_limit, retry, time_limit};
 use http::request::Builder;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -249,4 +251,23 @@ async fn keys_that_clients_chose_are_shown_only_where_asked() {
     press(&buttons, command("Circuits", "upstreams: eu-1", "reset", "")).await;
     assert_eq!(handle.get(&known).unwrap().state(), CircuitState::Closed);
     assert_eq!(handle.get(&secret).unwrap().state(), CircuitState::Open);
+}
+
+#[test]
+fn the_guide_lists_the_section_of_each_part() {
+    let keyed = KeyedCircuitBreakerLayer::new(Default::default(), 9, |it: &String| it.clone());
+    let sampler = Sampler::new();
+    sampler.watch(bulkhead::BulkheadLayer::default().handle());
+    let status = parts()
+        .1
+        .fallback("listed", FallbackLayer::value(1).handle())
+        .keyed_circuit_breaker("upstreams", keyed.unwrap().handle())
+        .sampler(sampler);
+    let guide = include_str!("../guide/status.md");
+    let json = status.json(false);
+    let sections = json["sections"].as_array().unwrap();
+    assert!(sections.len() == 8, "{json}");
+    for title in sections.iter().map(|section| section["title"].as_str().unwrap()) {
+        assert!(guide.contains(&format!("`{title}`")), "{title}");
+    }
 }
