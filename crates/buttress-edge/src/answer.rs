@@ -1,5 +1,8 @@
 //! What the proxy answers itself: problem documents with `Proxy-Status`, and statuses of gRPC.
 
+use buttress::ErrorKind;
+use buttress_http::Respond;
+use buttress_http::grpc::RespondGrpc;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
 };
@@ -14,7 +17,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Why the proxy answered a request itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Failed {
     NoRoute,
     WrongMethod(Vec<Method>),
@@ -31,8 +34,8 @@ pub(crate) enum Failed {
     HeadTimedOut,
     Terminated,
     BadAnswer,
-    /// No backend takes the request.
-    NoEndpoint,
+    /// A limit of the route, or the balancer.
+    Refused(buttress::Error),
 }
 
 /// The facts of a kind of answer.
@@ -42,7 +45,8 @@ struct Facts {
     detail: &'static str,
     /// The error type of RFC 9209.
     error: &'static str,
-    grpc: &'static str,
+    /// The code of gRPC.
+    grpc: i32,
 }
 
 impl Failed {
@@ -53,99 +57,104 @@ impl Failed {
                 StatusCode::NOT_FOUND,
                 "no-route",
                 "http_request_error",
-                "12",
+                12,
                 "no route matches the host and path",
             ),
             Self::WrongMethod(_) => facts(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "no-route",
                 "http_request_error",
-                "12",
+                12,
                 "no route with this host and path has the method",
             ),
             Self::Path(_) => facts(
                 StatusCode::BAD_REQUEST,
                 "bad-request",
                 "http_request_error",
-                "13",
+                13,
                 "the path could be read in more than one way",
             ),
             Self::Host => facts(
                 StatusCode::BAD_REQUEST,
                 "bad-request",
                 "http_request_error",
-                "13",
+                13,
                 "the request does not name exactly one valid host",
             ),
             Self::Loop => facts(
                 StatusCode::LOOP_DETECTED,
                 "loop",
                 "proxy_loop_detected",
-                "13",
+                13,
                 "the request passed through this proxy too often",
             ),
             Self::BodyTooLarge => facts(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "bad-request",
                 "http_request_error",
-                "8",
+                8,
                 "the body of the request is too large",
             ),
             Self::BodyTooSlow => facts(
                 StatusCode::REQUEST_TIMEOUT,
                 "bad-request",
                 "http_request_error",
-                "13",
+                13,
                 "the body of the request arrived too slowly",
             ),
             Self::BodyBroken => facts(
                 StatusCode::BAD_REQUEST,
                 "bad-request",
                 "http_request_error",
-                "13",
+                13,
                 "the body of the request ended before its end",
             ),
             Self::Unreachable => facts(
                 StatusCode::BAD_GATEWAY,
                 "upstream-failed",
                 "connection_refused",
-                "14",
+                14,
                 "the backend cannot be reached",
             ),
             Self::ConnectTimedOut => facts(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timed-out",
                 "connection_timeout",
-                "14",
+                14,
                 "the backend did not accept the connection in time",
             ),
             Self::HeadTimedOut => facts(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timed-out",
                 "http_response_timeout",
-                "4",
+                4,
                 "the backend did not answer in time",
             ),
             Self::Terminated => facts(
                 StatusCode::BAD_GATEWAY,
                 "upstream-failed",
                 "connection_terminated",
-                "14",
+                14,
                 "the backend closed the connection before its answer",
             ),
             Self::BadAnswer => facts(
                 StatusCode::BAD_GATEWAY,
                 "upstream-failed",
                 "http_protocol_error",
-                "14",
+                14,
                 "the answer of the backend is invalid",
             ),
-            Self::NoEndpoint => facts(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no-endpoint",
-                "destination_unavailable",
-                "14",
-                "no backend takes the request at the moment",
+            Self::Refused(error) => facts(
+                StatusCode::from_u16(error.kind().http_status())
+                    .unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+                error.kind().as_str(),
+                match error.kind() {
+                    ErrorKind::RateLimited | ErrorKind::TooManyKeys => "http_request_denied",
+                    ErrorKind::BulkheadFull | ErrorKind::QueueTimeout => "connection_limit_reached",
+                    _ => "destination_unavailable",
+                },
+                error.kind().grpc_code(),
+                error.kind().summary(),
             ),
         }
     }
@@ -180,7 +189,12 @@ impl Failed {
     /// Returns the answer. It reveals the kind of the failure, and no address or text of a backend.
     pub(crate) fn answer(&self, name: &str, asked: Asked) -> Response<Body> {
         let facts = self.facts();
-        let mut response = if asked.grpc { facts.grpc() } else { facts.document(self) };
+        let mut response = match self {
+            Self::Refused(error) if asked.grpc => RespondGrpc.response(error),
+            Self::Refused(error) => Respond.response(error),
+            _ if asked.grpc => facts.grpc(),
+            _ => facts.document(self),
+        };
         let headers = response.headers_mut();
         let status = format!("{name}; error={}", facts.error);
         if let Ok(value) = HeaderValue::try_from(status) {
@@ -192,8 +206,8 @@ impl Failed {
                 headers.insert(ALLOW, value);
             }
         }
-        if *self == Self::NoEndpoint && !asked.grpc {
-            // When a backend returns is unknown; 1 second is the least that the field can say.
+        if matches!(self, Self::Refused(_)) && !asked.grpc && !headers.contains_key(RETRY_AFTER) {
+            // The wait is unknown; 1 second is the least that the field can say.
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.closes() && asked.version != Version::HTTP_2 {
@@ -225,7 +239,7 @@ impl Facts {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(GRPC_STATUS, HeaderValue::from_static(self.grpc));
+        headers.insert(GRPC_STATUS, HeaderValue::from(self.grpc));
         headers.insert(GRPC_MESSAGE, HeaderValue::from_static(self.detail));
         response
     }

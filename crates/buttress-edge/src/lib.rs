@@ -35,9 +35,14 @@
 //! | a body longer than the route allows | 413 |
 //! | a body that does not arrive | 408 |
 //! | the fifth pass through the same proxy | 508 |
+//! | the rate of the route or of the client is exceeded | 429 with `Retry-After` |
+//! | no permit is free, the circuit is open, or too many clients are known | 503 with `Retry-After` |
 //! | no backend takes the request within 1 second, e.g. because none is known | 503 with `Retry-After` |
 //! | the backend cannot be reached, closes the connection, or answers invalidly | 502 |
 //! | the backend does not accept the connection, or does not answer, in time | 504 |
+//!
+//! The answer is a problem document, or a gRPC status for a request whose `Content-Type` begins with
+//! `application/grpc`.
 //!
 //! A path is never repaired. It is refused if two parsers could read it differently, and forwarded byte
 //! for byte otherwise.
@@ -66,6 +71,7 @@ mod config;
 mod forward;
 mod headers;
 mod host;
+mod limits;
 mod numbers;
 mod path;
 mod proxy;

@@ -16,7 +16,8 @@ pub struct RouteStats {
     pub answered: u64,
     /// Requests that a backend failed: it did not answer, or its answer broke off.
     pub failed: u64,
-    /// Requests that the proxy refused: their body is too large or too slow, they loop, or no backend took them.
+    /// Requests that the proxy refused: their body is too large or too slow, they loop, a limit of the
+    /// route refused them, or no backend took them.
     pub refused: u64,
     /// Requests whose client left before the end of the answer.
     pub abandoned: u64,
@@ -37,7 +38,7 @@ pub struct BackendStats {
     pub failed: u64,
     /// Requests whose body was too large or too slow, after the backend got a part of them.
     pub refused: u64,
-    /// Requests whose client left before the end of the answer.
+    /// Requests whose client left before the end of the answer, and attempts that the time limit of a route ended.
     pub abandoned: u64,
     /// Requests that have not ended.
     pub in_flight: u64,

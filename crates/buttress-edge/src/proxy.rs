@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use buttress::InvalidConfig;
+use buttress::bulkhead::Permit;
 use buttress_http::client_key::PeerAddr;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE};
@@ -150,6 +151,13 @@ struct Authority {
     value: HeaderValue,
 }
 
+/// The answer of a backend, and what its body keeps.
+struct Answered {
+    response: Response<Stream>,
+    upload: Option<Upload>,
+    permit: Option<Permit>,
+}
+
 impl Shared {
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (mut head, body) = request.into_parts();
@@ -160,7 +168,7 @@ impl Shared {
             Ok((route, authority)) => {
                 let mut tally = Tally::begin(&route.counters);
                 match self.forward(route, authority, head, body, removed.trailers).await {
-                    Ok((response, upload)) => Ok(self.pass(response, upload, is_head, tally)),
+                    Ok(answered) => Ok(self.pass(answered, is_head, tally)),
                     Err(failed) => {
                         tally.end(failed.ended());
                         Err(failed)
@@ -202,10 +210,10 @@ impl Shared {
         &self,
         route: &Checked,
         authority: Option<Authority>,
-        head: request::Parts,
+        mut head: request::Parts,
         body: Body,
         accepts_trailers: bool,
-    ) -> Result<(Response<Stream>, Option<Upload>), Failed> {
+    ) -> Result<Answered, Failed> {
         if via::is_loop(&head.headers, &self.config.name) {
             return Err(Failed::Loop);
         }
@@ -213,6 +221,9 @@ impl Shared {
         if route.max_request_body.is_some_and(|limit| announced > limit) {
             return Err(Failed::BodyTooLarge);
         }
+        let target = target(&head.uri, route.strip).ok_or(Failed::NoRoute)?;
+        // Last of all that can refuse: a request that is refused for another reason spends no token.
+        let passed = route.limits.pass(&mut head).await?;
         let is_trusted = self.config.trust.believes(&head.extensions, &head.headers);
         let mut headers = head.headers;
         headers.remove(HOST);
@@ -231,20 +242,20 @@ impl Shared {
                 headers.insert(CONNECTION, HeaderValue::from_static("te"));
             }
         }
-        let target = target(&head.uri, route.strip).ok_or(Failed::NoRoute)?;
         let body = Outgoing::new(body, route.max_request_body, &self.config.clock);
         let head = Head { method: head.method, target, headers };
-        self.forwarder.send(&route.upstream, head, body).await
+        let sent = self.forwarder.send(&route.upstream, head, body, route.limits.time).await;
+        let (result, upload) = match sent {
+            Ok((response, upload)) => (Ok(response), upload),
+            Err(failed) => (Err(failed), None),
+        };
+        let permit = passed.judge(&result);
+        Ok(Answered { response: result?, upload, permit })
     }
 
     /// Turns the answer of a backend into the answer to the client.
-    fn pass(
-        &self,
-        response: Response<Stream>,
-        upload: Option<Upload>,
-        is_head: bool,
-        tally: Tally,
-    ) -> Response<Body> {
+    fn pass(&self, answered: Answered, is_head: bool, tally: Tally) -> Response<Body> {
+        let Answered { response, upload, permit } = answered;
         let (mut head, Stream { body, tally: of_backend }) = response.into_parts();
         hop::remove(&mut head.headers);
         via::add(&mut head.headers, head.version, &self.via);
@@ -262,6 +273,10 @@ impl Shared {
         // An answer that ends before the upload ends it too.
         let body = match upload {
             Some(upload) => body.hold(upload),
+            None => body,
+        };
+        let body = match permit {
+            Some(permit) => body.hold(permit),
             None => body,
         };
         Response::from_parts(head, body.watched(of_backend).watched(tally))

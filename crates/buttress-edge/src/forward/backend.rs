@@ -66,18 +66,16 @@ pub(crate) enum Lost {
     /// The backend failed, and may have seen the request.
     Failed(Failed),
     /// Nothing was sent.
-    Unsent {
-        failed: Failed,
-        backend: Backend,
-    },
-    NoEndpoint,
+    Unsent { failed: Failed, backend: Backend },
+    /// No backend takes the request.
+    Refused(buttress::Error),
 }
 
 impl Lost {
     pub(super) fn failed(self) -> Failed {
         match self {
             Self::Failed(failed) | Self::Unsent { failed, .. } => failed,
-            Self::NoEndpoint => Failed::NoEndpoint,
+            Self::Refused(error) => Failed::Refused(error),
         }
     }
 }
@@ -85,7 +83,7 @@ impl Lost {
 impl From<buttress::Error> for Lost {
     fn from(error: buttress::Error) -> Self {
         tracing::debug!(%error, "no backend takes a request");
-        Self::NoEndpoint
+        Self::Refused(error)
     }
 }
 
@@ -112,7 +110,7 @@ impl Default for Judge {
 impl Classify<Response<Answer>, Lost> for Judge {
     fn classify(&self, result: &Result<Response<Answer>, Lost>) -> Outcome {
         match result.as_ref().map(Response::body) {
-            Ok(Answer::OfClient(_) | Answer::Skipped) | Err(Lost::NoEndpoint) => Outcome::Ignored,
+            Ok(Answer::OfClient(_) | Answer::Skipped) | Err(Lost::Refused(_)) => Outcome::Ignored,
             Ok(Answer::Stream(_)) | Err(_) => self.0.classify(result),
         }
     }

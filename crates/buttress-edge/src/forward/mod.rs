@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::answer::Failed;
 use crate::config::Config;
+use crate::race::first;
 use crate::upstream::Upstream;
 
 use backend::opened;
@@ -104,16 +105,24 @@ impl Forwarder {
     /// Sends a request to a backend of `upstream`, and returns the head of its answer, with the rest of the
     /// upload if there is any.
     ///
-    /// A request of which nothing was sent goes to another backend, once. A GET or HEAD that met
+    /// All attempts together take at most `limit`. A request of which nothing was sent goes to another backend, once. A GET or HEAD that met
     /// a closed connection of the pool is sent once more, on a new connection.
     pub(crate) async fn send(
         self: &Arc<Self>,
         upstream: &Upstream,
         head: Head,
         body: Outgoing,
+        limit: Option<Duration>,
     ) -> Result<(Response<Stream>, Option<Upload>), Failed> {
         let upload = Upload(body);
-        let response = self.attempts(upstream, head, &upload.0).await?;
+        let attempts = self.attempts(upstream, head, &upload.0);
+        let response = match limit {
+            None => attempts.await,
+            Some(limit) => {
+                let sleep = pin!(self.clock.sleep(limit));
+                first(pin!(attempts), sleep).await.unwrap_or_else(|| Err(upload.0.late()))
+            }
+        }?;
         let upload = Some(upload).filter(|upload| upload.0.phase() != Phase::Ended);
         Ok((response, upload))
     }
@@ -143,7 +152,7 @@ impl Forwarder {
             (Some(head), Lost::Unsent { failed, backend }) if body.is_unread() => {
                 match upstream.call(call(head, Some(backend))).await {
                     Ok(response) => opened(response).ok_or(failed)?,
-                    Err(Lost::NoEndpoint) => Err(failed),
+                    Err(Lost::Refused(_)) => Err(failed),
                     Err(lost) => Err(lost.failed()),
                 }
             }
@@ -196,10 +205,7 @@ impl Forwarder {
         })
         .await;
         match answer {
-            None => Err(never(match body.phase() {
-                Phase::OnClient => Failed::BodyTooSlow,
-                _ => Failed::HeadTimedOut,
-            })),
+            None => Err(never(body.late())),
             Some(Err(error)) => Err(classify(&error, &body)),
             Some(Ok(mut response)) => {
                 if let Some(used) = response.extensions_mut().remove::<Used>() {

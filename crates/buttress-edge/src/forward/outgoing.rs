@@ -11,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use tower::BoxError;
 
 use crate::Body;
+use crate::answer::Failed;
 
 /// The body that the client of a backend sends. Clones are the same body: while nothing of it was
 /// read, another attempt can send it.
@@ -88,6 +89,14 @@ impl Outgoing {
 
     pub(crate) fn phase(&self) -> Phase {
         self.0.as_ref().map_or(Phase::Ended, |upload| upload.lock().phase)
+    }
+
+    /// Returns which side a request that takes too long waits for.
+    pub(crate) fn late(&self) -> Failed {
+        match self.phase() {
+            Phase::OnClient => Failed::BodyTooSlow,
+            _ => Failed::HeadTimedOut,
+        }
     }
 
     /// Returns when the attempt that began at `start` fails if nothing changes, and lets `waiter` know when

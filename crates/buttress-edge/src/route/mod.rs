@@ -3,11 +3,15 @@
 mod table;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use buttress::InvalidConfig;
+use buttress::rate_limit::KeyedHandle;
+use buttress::{InvalidConfig, bulkhead, circuit_breaker, rate_limit};
+use buttress_http::client_key::{AddressKey, AddressKeys};
 use http::Method;
 
 use crate::host;
+use crate::limits::Limits;
 use crate::numbers::Counters;
 use crate::path::{self, Allowed};
 use crate::upstream::Upstream;
@@ -46,6 +50,7 @@ pub struct Route {
     public: bool,
     encoded_slash: bool,
     max_request_body: Option<u64>,
+    limits: Limits,
 }
 
 impl Route {
@@ -61,6 +66,7 @@ impl Route {
             public: false,
             encoded_slash: false,
             max_request_body: None,
+            limits: Limits::default(),
         }
     }
 
@@ -126,6 +132,78 @@ impl Route {
         self
     }
 
+    /// Limits the requests of the route per time. Routes with the handle of one limiter share its tokens. Default:
+    /// unlimited.
+    ///
+    /// A request waits in the queue of the limiter, if it has one. A request without a token is answered with 429. A
+    /// request that the proxy refuses for another reason before that spends none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use buttress::rate_limit::{Config, RateLimitLayer};
+    /// use buttress_edge::Route;
+    ///
+    /// let limit = RateLimitLayer::new(Config::new().refill(100, Duration::from_secs(1)))?;
+    /// let route = Route::new("orders").rate_limit(limit.handle());
+    /// # Ok::<(), buttress::InvalidConfig>(())
+    /// ```
+    pub fn rate_limit(mut self, limiter: rate_limit::Handle) -> Self {
+        self.limits.rate = Some(limiter);
+        self
+    }
+
+    /// Limits the requests of each client per time. `keys` finds the address of the client; IPv6 addresses count by
+    /// their first 64 bits, and requests without an address share one key. Default: unlimited.
+    ///
+    /// A request without a token is answered with 429, and takes no token of [`rate_limit`](Self::rate_limit). If the
+    /// limiter holds its greatest number of clients and can forget none, a new client is answered with 503.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use buttress::rate_limit::{Config, KeyedRateLimitLayer};
+    /// use buttress_edge::Route;
+    /// use buttress_http::client_key::AddressKeys;
+    ///
+    /// let keys = AddressKeys::new().trust_networks(["10.0.0.0/8"])?;
+    /// let config = Config::new().refill(100, Duration::from_secs(60));
+    /// let limit = KeyedRateLimitLayer::new(config, 10_000, keys.clone().key::<()>())?;
+    /// let route = Route::new("orders").per_client(limit.handle(), keys);
+    /// # Ok::<(), buttress::InvalidConfig>(())
+    /// ```
+    pub fn per_client(mut self, limiter: KeyedHandle<AddressKey>, keys: AddressKeys) -> Self {
+        self.limits.per_client = Some((limiter, keys));
+        self
+    }
+
+    /// Limits how many requests of the route run concurrently. A request runs until the client has the whole answer.
+    /// Default: unlimited.
+    ///
+    /// A request waits in the queue of the bulkhead, if it has one. A request without a permit is answered with 503.
+    pub fn max_concurrent(mut self, bulkhead: bulkhead::Handle) -> Self {
+        self.limits.concurrent = Some(bulkhead);
+        self
+    }
+
+    /// Stops requests while the backends of the route fail together. Default: no circuit breaker.
+    ///
+    /// An open circuit answers 503. The failures are those that [`Upstream`] counts, and a passed
+    /// [`time_limit`](Self::time_limit). The head of an answer decides. An ejection takes out one backend; the
+    /// circuit stops all of them.
+    pub fn circuit_breaker(mut self, circuit: circuit_breaker::Handle) -> Self {
+        self.limits.circuit = Some(circuit);
+        self
+    }
+
+    /// Sets the longest time of all attempts together, until the head of the answer. Default: unlimited; each attempt
+    /// has the limits of [`Config`](crate::Config).
+    ///
+    /// A request that takes longer is answered with 504, or with 408 if its client has not sent the body. The time
+    /// begins when the request has passed the other limits of the route.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limits.time = Some(limit);
+        self
+    }
+
     /// Checks the route, and returns what the proxy needs of it.
     pub(crate) fn check(self) -> Result<Checked, InvalidConfig> {
         let field = |name: &str| format!("routes.{}.{name}", self.name);
@@ -170,6 +248,9 @@ impl Route {
             let bound = "a method that a proxy forwards";
             return Err(InvalidConfig::new(field("methods"), method, bound));
         }
+        if self.limits.time.is_some_and(|limit| limit.is_zero()) {
+            return Err(InvalidConfig::new(field("time-limit"), "0s", "longer than zero"));
+        }
         if !self.public {
             return Err(InvalidConfig::new(field("admit"), "nothing", "stated: call `.public()`"));
         }
@@ -184,6 +265,7 @@ impl Route {
             upstream,
             encoded_slash: self.encoded_slash,
             max_request_body: self.max_request_body,
+            limits: self.limits,
             name: self.name,
             counters: Arc::default(),
         })
@@ -204,6 +286,7 @@ pub(crate) struct Checked {
     pub(crate) upstream: Upstream,
     pub(crate) encoded_slash: bool,
     pub(crate) max_request_body: Option<u64>,
+    pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
 }
 

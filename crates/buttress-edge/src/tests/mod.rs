@@ -4,6 +4,7 @@ mod balance;
 mod bodies;
 mod failures;
 mod framing;
+mod limits;
 mod numbers;
 mod routing;
 mod serve;
