@@ -149,8 +149,10 @@ pub trait Store<P>: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Summary>, StoreError>> + Send;
 
-    /// Returns up to `limit` unfinished sagas of other versions of a definition that no live worker owns, oldest
+    /// Returns up to `limit` sagas of other versions of a definition that no live worker owns, oldest
     /// first. [`Executor::recover`](crate::saga::Executor::recover) reports them.
+    ///
+    /// The sagas are [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding).
     ///
     /// The default implementation lists up to 10 000 unfinished sagas with [`list`](Self::list). It
     /// cannot see leases, so it returns sagas of live workers too. Stores should override it.

@@ -33,10 +33,14 @@ pub struct Recovery {
     ///
     /// They stay unchanged. Other workers can take over these sagas when this worker has shut down.
     pub left: Vec<SagaError>,
-    /// Up to 100 unfinished sagas of other versions of the definition that no live worker owns.
+    /// Up to 100 running or unwinding sagas of other versions of the definition that no live worker
+    /// owns.
     ///
     /// They stay unchanged until an executor of their version recovers them. The executor logs each
     /// version once.
+    ///
+    /// An empty list does not mean that all sagas of an old version have ended. Sagas of a live
+    /// worker and [stuck](Status::Stuck) sagas are not in it. [`Executor::list`] finds them.
     pub other_versions: Vec<Summary>,
 }
 
@@ -53,6 +57,8 @@ where
     /// [`keep_recovering`](Self::keep_recovering). It also resumes every saga that this executor
     /// owns in the store and does not run. Such a saga is left after a take-over whose answer was
     /// lost, a start that failed although it was stored, or a task that died.
+    ///
+    /// Leaves sagas of other versions of the definition and stuck sagas unchanged.
     ///
     /// # Errors
     /// Returns the error of the store. Sagas that were taken over before the error run.
