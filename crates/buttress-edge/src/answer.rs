@@ -36,6 +36,8 @@ pub(crate) enum Failed {
     BadAnswer,
     /// A limit of the route, or the balancer.
     Refused(buttress::Error),
+    /// The request began during the drain of the listener.
+    Draining,
 }
 
 /// The facts of a kind of answer.
@@ -144,6 +146,13 @@ impl Failed {
                 14,
                 "the answer of the backend is invalid",
             ),
+            Self::Draining => facts(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                "proxy_internal_response",
+                14,
+                "the proxy is about to stop",
+            ),
             Self::Refused(error) => facts(
                 StatusCode::from_u16(error.kind().http_status())
                     .unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
@@ -206,7 +215,8 @@ impl Failed {
                 headers.insert(ALLOW, value);
             }
         }
-        if matches!(self, Self::Refused(_)) && !asked.grpc && !headers.contains_key(RETRY_AFTER) {
+        let is_refusal = matches!(self, Self::Refused(_) | Self::Draining);
+        if is_refusal && !asked.grpc && !headers.contains_key(RETRY_AFTER) {
             // The wait is unknown; 1 second is the least that the field can say.
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -37,6 +37,7 @@
 //! | the fifth pass through the same proxy | 508 |
 //! | the rate of the route or of the client is exceeded | 429 with `Retry-After` |
 //! | no permit is free, the circuit is open, or too many clients are known | 503 with `Retry-After` |
+//! | the listener drains | 503 with `Retry-After` |
 //! | no backend takes the request within 1 second, e.g. because none is known | 503 with `Retry-After` |
 //! | the backend cannot be reached, closes the connection, or answers invalidly | 502 |
 //! | the backend does not accept the connection, or does not answer, in time | 504 |

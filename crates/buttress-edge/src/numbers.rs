@@ -17,7 +17,7 @@ pub struct RouteStats {
     /// Requests that a backend failed: it did not answer, or its answer broke off.
     pub failed: u64,
     /// Requests that the proxy refused: their body is too large or too slow, they loop, a limit of the
-    /// route refused them, or no backend took them.
+    /// route refused them, no backend took them, or they began during a drain.
     pub refused: u64,
     /// Requests whose client left before the end of the answer.
     pub abandoned: u64,

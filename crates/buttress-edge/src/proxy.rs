@@ -26,6 +26,7 @@ use crate::host;
 use crate::numbers::{RouteStats, Tally};
 use crate::path::{self, Allowed};
 use crate::route::{Checked, Found, Route, Table};
+use crate::serve::Draining;
 
 /// The methods that a proxy can forward, for the answer to one that it cannot.
 const FORWARDED: [Method; 7] = [
@@ -214,6 +215,9 @@ impl Shared {
         body: Body,
         accepts_trailers: bool,
     ) -> Result<Answered, Failed> {
+        if head.extensions.get::<Draining>().is_some() {
+            return Err(Failed::Draining);
+        }
         if via::is_loop(&head.headers, &self.config.name) {
             return Err(Failed::Loop);
         }

@@ -41,6 +41,10 @@ pub(crate) enum Stage {
     Over,
 }
 
+/// The mark of a request that began during the drain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draining;
+
 /// Waits until the listener has come as far as `stage`.
 pub(crate) async fn reached(stages: &watch::Receiver<Stage>, stage: Stage) {
     // A sender that is gone was dropped with the listener.
@@ -77,7 +81,13 @@ where
         };
         // The client said too little in time, or left. Nothing of a request is lost.
         let Some(Some(Ok((io, is_h2)))) = sniffed else { return true };
-        let service = service_fn(move |request| answer(service.clone(), request, peer));
+        let now = stages.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if *now.borrow() >= Stage::Draining {
+                request.extensions_mut().insert(Draining);
+            }
+            answer(service.clone(), request, peer)
+        });
         let io = TokioIo::new(io);
         if is_h2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use buttress::Clock;
+use buttress::health::Health;
 use buttress_http::client_key::AddressKey;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tower::{BoxError, Service};
 
 use crate::race::first;
+pub(crate) use connection::Draining;
 use connection::{Connections, Stage};
 use places::{Place, Places};
 
@@ -55,6 +57,7 @@ pub fn serve<S>(listener: TcpListener, service: S) -> Serve<S> {
         service,
         until: Box::pin(pending()),
         drain: Duration::from_secs(30),
+        health: None,
         head: Duration::from_secs(10),
         max: 10_000,
         max_per_address: 256,
@@ -72,6 +75,7 @@ pub struct Serve<S> {
     service: S,
     until: Pin<Box<dyn Future<Output = ()> + Send>>,
     drain: Duration,
+    health: Option<Health>,
     head: Duration,
     max: usize,
     max_per_address: usize,
@@ -94,7 +98,8 @@ impl<S> Serve<S> {
     /// Begins the drain when `signal` completes. Default: never.
     ///
     /// The listener closes then. Idle connections close. Requests that had begun finish, within the time of the drain:
-    /// answers of HTTP/1.1 carry `Connection: close`, and connections of h2 get GOAWAY.
+    /// answers of HTTP/1.1 carry `Connection: close`, and connections of h2 get GOAWAY. A proxy answers requests that
+    /// begin on an open connection with 503.
     pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.until = Box::pin(signal);
         self
@@ -103,6 +108,13 @@ impl<S> Serve<S> {
     /// Sets the longest time of the drain. Default: 30 seconds. Connections that have not ended then are cut off.
     pub fn drain(mut self, limit: Duration) -> Self {
         self.drain = limit;
+        self
+    }
+
+    /// Reports `health` as draining from the beginning of the drain: its readiness is 503 then, also on other listeners,
+    /// and its liveness stays. Default: none.
+    pub fn health(mut self, health: Health) -> Self {
+        self.health = Some(health);
         self
     }
 
@@ -201,6 +213,9 @@ where
             drop(io.set_nodelay(true));
             let cut = Arc::clone(&cut);
             tokio::spawn(serve_one(connections.clone(), io, peer.ip(), place, cut));
+        }
+        if let Some(health) = &self.health {
+            health.drain();
         }
         drop(self.listener);
         drop(connections);

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::{IntoFuture, ready};
 use std::time::Duration;
 
+use buttress::health::{Group, Health, Status};
 use buttress::{Clock, VirtualClock};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
@@ -19,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::support::{Edge, field, get, route, status};
 use crate::serve::connection::Stage;
-use crate::{Config, Proxy, Route, Upstream, serve};
+use crate::{Config, Proxy, Route, RouteStats, Upstream, serve};
 
 #[tokio::test(start_paused = true)]
 async fn edge_2_47_a_slow_head_is_closed_after_ten_seconds_and_others_are_unaffected() {
@@ -164,6 +165,70 @@ async fn edge_2_43_a_drain_closes_idle_connections_and_lets_requests_finish() {
     assert_eq!(field(&head, "connection"), Some("close"));
     assert_eq!(busy.read_to_end().await, "");
     assert!(busy_task.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn edge_2_43_a_request_that_begins_during_the_drain_is_503() {
+    let (edge, _backend) = Edge::simple();
+    let (stage, stages) = watch::channel(Stage::Running);
+    let (mut client, task) = edge.connect(&stages);
+    // The beginning of a head, so that the connection is not idle.
+    client.write("GET / HTTP/1.1\r\nHo").await;
+    let (mut grpc, grpc_task) = edge.connect(&stages);
+    grpc.write("POST / HTTP/1.1\r\nContent-Type: application/grpc\r\nHo").await;
+    let (mut h2, h2_task) = edge.connect(&stages);
+    h2.write([PREFACE, &frame(4, 0, 0, &[])].concat()).await;
+    h2.bytes(9).await;
+    tokio::task::yield_now().await;
+    stage.send_replace(Stage::Draining);
+    tokio::task::yield_now().await;
+
+    let (head, body) = client.exchange("st: a\r\n\r\n").await;
+    assert_eq!((status(&head), field(&head, "retry-after")), (503, Some("1")));
+    assert_eq!(field(&head, "connection"), Some("close"));
+    assert_eq!(field(&head, "proxy-status"), Some("buttress; error=proxy_internal_response"));
+    assert!(body.contains(r#""kind":"draining""#), "{body}");
+    assert_eq!(client.read_to_end().await, "");
+    assert!(task.await.unwrap());
+
+    let (head, _) = grpc.exchange("st: a\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!((status(&head), field(&head, "grpc-status")), (200, Some("14")));
+    assert!(grpc_task.await.unwrap());
+
+    // A stream that the client opened before it saw GOAWAY.
+    h2.write(frame(1, 5, 1, HEADERS)).await;
+    while edge.proxy.stats()[0].1.refused < 3 {
+        tokio::task::yield_now().await;
+    }
+    drop(h2);
+    assert!(h2_task.await.unwrap());
+    let expected = RouteStats { begun: 3, refused: 3, ..RouteStats::default() };
+    assert_eq!(edge.proxy.stats()[0].1, expected);
+    assert_eq!(edge.network.dialled(), [""; 0]);
+}
+
+#[tokio::test]
+async fn edge_2_43_readiness_is_503_from_the_beginning_of_the_drain() {
+    let (listener, backend, proxy) = on_sockets().await;
+    let address = listener.local_addr().unwrap();
+    let health = Health::new("edge", "1");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = serve(listener, proxy).until(async { drop(stopped.await) });
+    let server = tokio::spawn(server.health(health.clone()).into_future());
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(get("/").as_bytes()).await.unwrap();
+    let (mut connection, _) = backend.accept().await.unwrap();
+    read_until(&mut connection, "\r\n\r\n").await;
+    assert_eq!(health.group(Group::Ready), Status::Up);
+    stop.send(()).unwrap();
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    // A request is still under way.
+    assert_eq!(health.group(Group::Ready), Status::Down);
+    assert_eq!(health.group(Group::Live), Status::Up);
+    connection.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    server.await.unwrap();
 }
 
 /// A proxy whose backends are real sockets.
