@@ -11,8 +11,11 @@ use crate::saga::store::SagaId;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SagaError {
-    /// The store failed. After a transient error the saga continues all the same: see
-    /// [`Config::patience`](crate::saga::Config::patience).
+    /// The store failed, or refused the operation. After a transient error the saga continues all
+    /// the same: see [`Config::patience`](crate::saga::Config::patience).
+    ///
+    /// A [`Conflict`](buttress::StoreErrorKind::Conflict) of a start means that a saga with other
+    /// content was started before under this id. A repeated start fails in the same way.
     #[error("saga {saga}: the store failed")]
     Store {
         /// The id of the saga.
