@@ -10,6 +10,7 @@ mod memory;
 mod not_kept;
 mod outages;
 mod stores;
+mod taken_over;
 mod threads;
 mod transaction;
 mod waiters;

@@ -65,14 +65,22 @@ fn of_database(error: &dyn DatabaseError) -> StoreErrorKind {
     if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
         return of_postgres(code);
     }
-    of_sqlite(code)
+    of_sqlite(code, error.message())
 }
 
 /// Full (13), busy (5), locked (6), I/O (10) and other momentary errors pass. The primary code is
 /// the low byte of the extended one.
-fn of_sqlite(code: &str) -> StoreErrorKind {
+fn of_sqlite(code: &str, message: &str) -> StoreErrorKind {
     match code.parse::<u32>().map(|code| code & 0xff) {
-        // SQLITE_ERROR: a table or column is missing; SQLITE_CORRUPT; SQLITE_NOTADB.
+        // SQLITE_ERROR has no code of its own for a missing table or column.
+        Ok(1)
+            if ["no such table", "no such column", "has no column named"]
+                .iter()
+                .any(|missing| message.contains(missing)) =>
+        {
+            StoreErrorKind::Misconfigured
+        }
+        // SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_NOTADB.
         Ok(1 | 11 | 26) => StoreErrorKind::Corrupt,
         // SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_AUTH.
         Ok(3 | 8 | 14 | 23) => StoreErrorKind::Misconfigured,
@@ -87,10 +95,12 @@ fn of_postgres(code: &str) -> StoreErrorKind {
     match code {
         // No such database, no such schema, a right is missing.
         "3D000" | "3F000" | "42501" => StoreErrorKind::Misconfigured,
+        // Undefined table, column, function: dropped, or of another release.
+        "42P01" | "42703" | "42883" => StoreErrorKind::Misconfigured,
         // No such role, wrong password, no access from this host.
         _ if code.starts_with("28") => StoreErrorKind::Misconfigured,
-        // Undefined table, column, function; data or index damaged.
-        "42P01" | "42703" | "42883" | "XX001" | "XX002" => StoreErrorKind::Corrupt,
+        // Data or index damaged.
+        "XX001" | "XX002" => StoreErrorKind::Corrupt,
         // Data exceptions, violated constraints, a trigger's RAISE, exceeded limits of the program.
         _ if ["22", "23", "44", "P0", "54"].iter().any(|class| code.starts_with(class)) => {
             StoreErrorKind::Invalid
@@ -106,14 +116,18 @@ mod tests {
     #[test]
     fn what_passes_and_what_does_not() {
         for code in ["5", "6", "10", "13", "517", "3338", ""] {
-            assert_eq!(of_sqlite(code), StoreErrorKind::Transient, "{code}");
+            assert_eq!(of_sqlite(code, "text"), StoreErrorKind::Transient, "{code}");
         }
         for code in ["3", "8", "14", "23", "270", "1032", "1544"] {
-            assert_eq!(of_sqlite(code), StoreErrorKind::Misconfigured, "{code}");
+            assert_eq!(of_sqlite(code, "text"), StoreErrorKind::Misconfigured, "{code}");
         }
-        assert_eq!(of_sqlite("11"), StoreErrorKind::Corrupt);
+        assert_eq!(of_sqlite("11", "text"), StoreErrorKind::Corrupt);
         for code in ["18", "19", "20", "1811"] {
-            assert_eq!(of_sqlite(code), StoreErrorKind::Invalid, "{code}");
+            assert_eq!(of_sqlite(code, "text"), StoreErrorKind::Invalid, "{code}");
+        }
+        assert_eq!(of_sqlite("1", "malformed JSON"), StoreErrorKind::Corrupt);
+        for text in ["no such table: t", "no such column: c", "table t has no column named c"] {
+            assert_eq!(of_sqlite("1", text), StoreErrorKind::Misconfigured, "{text}");
         }
         assert_eq!(kind(&sqlx::Error::PoolTimedOut), StoreErrorKind::Transient);
     }
@@ -125,10 +139,10 @@ mod tests {
         for code in ["40P01", "40001", "53300", "53100", "57P01", "57P03", "25006", "55P03"] {
             assert_eq!(of_postgres(code), StoreErrorKind::Transient, "{code}");
         }
-        for code in ["28000", "28P01", "3D000", "3F000", "42501"] {
+        for code in ["28000", "28P01", "3D000", "3F000", "42501", "42P01", "42703", "42883"] {
             assert_eq!(of_postgres(code), StoreErrorKind::Misconfigured, "{code}");
         }
-        assert_eq!(of_postgres("42P01"), StoreErrorKind::Corrupt);
+        assert_eq!(of_postgres("XX001"), StoreErrorKind::Corrupt);
         for code in ["22021", "23514", "44000", "P0001", "54000"] {
             assert_eq!(of_postgres(code), StoreErrorKind::Invalid, "{code}");
         }

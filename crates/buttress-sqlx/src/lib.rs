@@ -148,9 +148,9 @@
 //!   read-only replica. The error has its cause as `source()`, and operations succeed again when
 //!   the database does.
 //! - `Misconfigured`: an operator must mend the thing that the message names. On PostgreSQL it is a
-//!   role, a database, a schema or a right (28xxx, 3D000, 3F000, 42501). On SQLite it is a file
-//!   that cannot be opened or written, or that was deleted, moved or replaced while a store has it
-//!   open.
+//!   role, a database, a schema, a table, a column or a right (28xxx, 3D000, 3F000, 42P01, 42703,
+//!   42883, 42501). On SQLite it is a missing table or column, or a file that cannot be opened or
+//!   written, or that was deleted, moved or replaced while a store has it open.
 //! - `Corrupt`: names the row that cannot be read. Other rows are not affected. A take-over reports
 //!   such a saga, and a list leaves it out and logs it. A message that cannot be read becomes a
 //!   dead letter that holds its key. Relays skip a partition whose epoch is damaged, and log it at

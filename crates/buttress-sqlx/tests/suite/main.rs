@@ -25,6 +25,7 @@ mod lent;
 mod messages;
 #[cfg(feature = "postgres")]
 mod misconfigured;
+mod missing_tables;
 mod moved;
 mod not_kept;
 #[cfg(feature = "postgres")]
@@ -45,5 +46,6 @@ mod service_role;
 mod sessions;
 mod sqlite;
 mod takeover;
+mod transactional;
 #[cfg(feature = "postgres")]
 mod users_pool;

@@ -52,6 +52,10 @@ impl<St, V> Claim<St, V> {
     /// that does not answer within [`Config::patience`](super::Config::patience) is a `Transient`
     /// error. After an error, roll the transaction back and return an error from the handler.
     ///
+    /// After `Fenced`, the layer replaces the failure of the handler with
+    /// [`ClaimLost`](crate::ErrorKind::ClaimLost), unless the handler has committed an earlier
+    /// completion. With [`LostClaim::Answer`](super::LostClaim::Answer) the caller gets the failure.
+    ///
     /// # Cancel safety
     /// Dropping the future leaves the transaction in the state that the store's driver gives it.
     /// Roll it back.
@@ -69,9 +73,12 @@ impl<St, V> Claim<St, V> {
             held.begun.set(Some((value.clone(), Written::Perhaps)));
             return Err(no_answer(held.patience));
         };
-        if done.is_err() {
+        if let Err(error) = &done {
             // This call left nothing in the transaction. An earlier value may still be committed.
             held.begun.set(before);
+            if error.is_fenced() {
+                held.begun.refused();
+            }
         }
         done
     }
@@ -82,7 +89,8 @@ impl<St, V> Claim<St, V> {
         self.held.as_ref().map(|held| &held.key)
     }
 
-    /// Returns the id of the claim, for logs and for the idempotency key of a downstream call.
+    /// Returns the id of the claim, for logs. If the work is repeated, e.g. after a crash, it has
+    /// another id. For the idempotency key of a downstream call use the [`key`](Self::key).
     #[must_use]
     pub fn id(&self) -> Option<ClaimId> {
         self.held.as_ref().map(|held| held.claim)
@@ -103,23 +111,45 @@ pub(super) enum Written {
     Perhaps,
 }
 
-/// The value that a handler stores in its own transaction.
-pub(super) struct Begun<V>(Mutex<Option<(V, Written)>>);
+/// The value that a handler stores in its own transaction. The claim and the layer share it.
+pub(super) struct Begun<V>(Mutex<Progress<V>>);
+
+struct Progress<V> {
+    stored: Option<(V, Written)>,
+    fenced: bool,
+}
 
 impl<V> Begun<V> {
+    fn new() -> Self {
+        Self(Mutex::new(Progress { stored: None, fenced: false }))
+    }
+
     /// Replaces the value, and returns the previous one.
     fn set(&self, value: Option<(V, Written)>) -> Option<(V, Written)> {
-        std::mem::replace(&mut *lock(&self.0), value)
+        std::mem::replace(&mut lock(&self.0).stored, value)
+    }
+
+    /// Records that the store refused a completion, because the claim does not hold the key.
+    fn refused(&self) {
+        lock(&self.0).fenced = true;
     }
 
     /// Returns `true` if the handler has begun to store a value.
     pub(super) fn has_begun(&self) -> bool {
-        lock(&self.0).is_some()
+        lock(&self.0).stored.is_some()
     }
 
-    /// Returns the value, if the handler has begun to store one.
-    pub(super) fn take(&self) -> Option<(V, Written)> {
-        lock(&self.0).take()
+    /// Returns `true` if a transaction of the handler may hold the lock on the key's row: the handler
+    /// has stored a value, or is storing it, and the store did not fail.
+    pub(super) fn may_lock(&self) -> bool {
+        matches!(lock(&self.0).stored, Some((_, Written::Surely)))
+    }
+
+    /// Returns the value, if the handler has begun to store one, and whether the store refused a
+    /// completion.
+    pub(super) fn take(&self) -> (Option<(V, Written)>, bool) {
+        let mut progress = lock(&self.0);
+        (progress.stored.take(), progress.fenced)
     }
 }
 
@@ -160,7 +190,7 @@ impl<Req, St, V> Form<Req, V> for Transactional<St> {
         request: Req,
         sealed::Held(holding): sealed::Held<'_, V>,
     ) -> (Self::Request, sealed::Handed<V>) {
-        let begun = holding.map(|_| Arc::new(Begun(Mutex::new(None))));
+        let begun = holding.map(|_| Arc::new(Begun::new()));
         let held = holding.zip(begun.clone()).and_then(|(holding, begun)| {
             Some(Held {
                 store: self.store.clone(),

@@ -117,11 +117,13 @@ pub struct Stats {
     pub taken_over: u64,
     /// Calls that got their key and left no answer: they failed, panicked, or were dropped.
     pub failed: u64,
-    /// Calls whose key another call took over while they ran.
+    /// Calls whose renewal, answer or [`complete_in`](super::Claim::complete_in) the store refused,
+    /// because another call took the key over. They are not in `failed`.
     pub fenced: u64,
     /// Calls that did their work, but whose result was too large or could not be encoded.
     pub not_kept: u64,
-    /// Operations of the store that failed.
+    /// Operations of the store that failed. A renewal that does not get through while a transaction
+    /// completes the claim is not counted: the transaction locks the row.
     pub store_failed: u64,
     /// Calls that ran unprotected because the store had failed.
     pub unprotected: u64,

@@ -137,7 +137,12 @@ impl Renewal {
                     };
                     let next = clock::after(shared.now(), wait);
                     this.timer.as_mut().reset(next);
-                    shared.store_failed("renew", &error);
+                    // The transaction that completes the claim locks its row until it ends. This is
+                    // no failure of the store, and only the renewal meets it.
+                    let locked = begun.is_some_and(|begun| begun.may_lock());
+                    if !(locked && error.is_transient()) {
+                        shared.store_failed("renew", &error);
+                    }
                     // The store does not know who has the key.
                     let fenced_by_itself =
                         begun.is_some() || config.lost_claim == LostClaim::Answer;

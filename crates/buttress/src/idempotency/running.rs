@@ -158,13 +158,17 @@ fn ending<Res, E, V>(
     answer: &Result<Res, E>,
     value: Kept<V>,
 ) -> Ending<V> {
-    match (begun.and_then(Begun::take), answer, value) {
+    let (stored, fenced) = begun.map_or((None, false), Begun::take);
+    match (stored, answer, value) {
+        // An earlier value may be committed, although a later completion was refused.
+        (Some(_), Err(_), _) => Ending::InDoubt { fenced },
+        (Some(_), Ok(_), _) if fenced => Ending::InDoubt { fenced },
         (Some((stored, Written::Surely)), Ok(_), _) => Ending::Committed(stored),
         // If it is stored already, the store accepts the repetition.
         (Some((_, Written::Perhaps)), Ok(_), Kept::Value(value)) => Ending::Keep(value),
         (Some((stored, Written::Perhaps)), Ok(_), _) => Ending::Keep(stored),
-        (Some(_), Err(_), _) => Ending::InDoubt,
         (None, _, Kept::Value(value)) => Ending::Keep(value),
+        (None, _, Kept::Failed) if fenced => Ending::Fenced,
         (None, _, Kept::Failed) => Ending::Failed,
         (None, _, Kept::Lost) => Ending::Lost,
     }

@@ -27,8 +27,10 @@ pub(super) enum Ending<V> {
     /// An answer, after the handler has stored this value in its own transaction.
     Committed(V),
     /// A failure, after the handler has begun to store a value: the outcome of the transaction is
-    /// unknown.
-    InDoubt,
+    /// unknown. `fenced` if the store refused a later value.
+    InDoubt { fenced: bool },
+    /// A failure, after the store refused the handler's own completion: another call has the key.
+    Fenced,
 }
 
 /// The result for the caller.
@@ -74,10 +76,11 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 self.failed(owner, released)
             }
             Ending::Committed(value) => self.committed(owner, value),
-            Ending::InDoubt => {
+            Ending::Fenced => self.claim_lost(owner),
+            Ending::InDoubt { fenced } => {
                 let released = self.frees().then(|| store.release_claim_now(key, claim));
                 let outcome = store.outcome_now(key, claim);
-                self.read_back(owner, released, outcome)
+                self.read_back(owner, fenced, released, outcome)
             }
         })
     }
@@ -120,7 +123,8 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 self.failed(&owner, released)
             }
             Ending::Committed(value) => self.committed(&owner, value),
-            Ending::InDoubt => {
+            Ending::Fenced => self.claim_lost(&owner),
+            Ending::InDoubt { fenced } => {
                 let half = self.config.patience / 2;
                 // Released before it is read back. A transaction that is still running holds the
                 // row, so the release waits for its end, and does not remove a completed claim.
@@ -129,7 +133,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
                     store.begin_outcome(owner.identity.clone(), owner.claim)
                 };
                 let outcome = self.attempt_within(half, begin).await;
-                self.read_back(&owner, released, outcome)
+                self.read_back(&owner, fenced, released, outcome)
             }
         }
     }
@@ -197,18 +201,25 @@ impl<V: Clone + Send + 'static> Shared<V> {
 
     #[cold]
     fn not_completed(&self, owner: &Owner, error: &StoreError) -> Settled<V> {
-        self.waiters.left(owner);
         if error.is_fenced() {
-            let lost = self.fenced();
-            return match self.config.lost_claim {
-                LostClaim::Refuse => Settled::Lost(lost),
-                LostClaim::Answer => Settled::Answer,
-            };
+            return self.claim_lost(owner);
         }
+        self.waiters.left(owner);
         // The work is done, so the caller gets its answer: an error would make the caller repeat
         // the work. The claim stays until its lease ends.
         self.store_failed("complete", error);
         Settled::Answer
+    }
+
+    /// Settles a call whose key another call has taken over. Waiters find the new owner.
+    #[cold]
+    fn claim_lost(&self, owner: &Owner) -> Settled<V> {
+        self.waiters.left(owner);
+        let lost = self.fenced();
+        match self.config.lost_claim {
+            LostClaim::Refuse => Settled::Lost(lost),
+            LostClaim::Answer => Settled::Answer,
+        }
     }
 
     /// Settles a failed call. The key is free if its release succeeded. Waiters are served before
@@ -228,6 +239,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
     fn read_back(
         &self,
         owner: &Owner,
+        fenced: bool,
         released: Option<Result<(), StoreError>>,
         outcome: Result<Option<V>, StoreError>,
     ) -> Settled<V> {
@@ -236,6 +248,11 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 self.committed(owner, value.clone());
                 released.map(|released| self.told("release", released));
                 Settled::Stored(value)
+            }
+            Ok(None) if fenced => {
+                let settled = self.claim_lost(owner);
+                released.map(|released| self.told("release", released));
+                settled
             }
             outcome => {
                 let settled = self.failed(owner, released);

@@ -21,7 +21,8 @@ pub enum StoreErrorKind {
     Corrupt,
     /// The store can never hold the value: it is too large or not allowed.
     Invalid,
-    /// A person must mend the store: a role, a database, a schema, a right or a file is missing.
+    /// A person must mend the store: a role, a database, a schema, a table, a right or a file is
+    /// missing.
     /// The operation did not take effect. Repeating it succeeds after the store was mended.
     ///
     /// Relays, executors and idempotency layers repeat such an operation once per minute.
