@@ -64,6 +64,10 @@
 //! `X-Forwarded-Host` are set; what a client sent of them is dropped unless [`Config::trust`] says
 //! otherwise. `Host` is the backend's.
 //!
+//! The proxy passes the fields of [`buttress_http::context`] on unchanged. A backend must not believe the proxy
+//! with [`Trust::gateways`](buttress_http::context::Trust::gateways): the deadline of a client would then be the
+//! backend's.
+//!
 //! Informational answers of a backend (1xx) are dropped. Upgrades are not supported.
 
 mod answer;

@@ -20,7 +20,7 @@ use crate::client_key::{FindPeer, Network, PeerAddr, forwarded_for};
 /// |---|---|
 /// | your own services, directly or through proxies that write `X-Forwarded-For` | [`Trust::networks`] |
 /// | a gateway that removes or overwrites the context fields of the public | [`Trust::gateways`] |
-/// | only your own services, and no network path leads from the public to them | [`Trust::All`] |
+/// | only your own services; the public has no network path to this one | [`Trust::All`] |
 ///
 /// A gateway overwrites a field like this (nginx). An empty value removes the field:
 ///
