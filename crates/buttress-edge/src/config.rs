@@ -42,8 +42,8 @@ impl Config {
 
     /// Sets the name of the proxy in `Via` and `Proxy-Status`: a token that starts with a letter. Default: `buttress`.
     ///
-    /// A request that has passed the name five times is answered with 508. Proxies in a row need
-    /// different names.
+    /// The proxy answers 508 to a request whose `Via` field already has this name five times.
+    /// Proxies in a row need different names.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self

@@ -34,7 +34,7 @@
 //! | no host, two `Host` fields, or an invalid host | 400 |
 //! | a body longer than the route allows | 413 |
 //! | a body that does not arrive | 408 |
-//! | the fifth pass through the same proxy | 508 |
+//! | `Via` already has the proxy's name five times: the sixth pass | 508 |
 //! | the rate of the route or of the client is exceeded | 429 with `Retry-After` |
 //! | no permit is free, the circuit is open, or too many clients are known | 503 with `Retry-After` |
 //! | the listener drains | 503 with `Retry-After` |
@@ -52,7 +52,8 @@
 //!
 //! - A request whose connection failed goes to another backend, once, whatever its method. Nothing
 //!   of it was sent.
-//! - A GET or HEAD that met a closed connection of the pool is sent once more, on a new connection.
+//! - A GET or HEAD without a body that met a closed HTTP/1.1 connection of the pool is sent once
+//!   more, on a new connection.
 //!
 //! Everything else is sent once.
 //!

@@ -19,7 +19,7 @@ pub struct RouteStats {
     /// Requests that the proxy refused: their body is too large or too slow, they loop, a limit of the
     /// route refused them, no backend took them, or they began during a drain.
     pub refused: u64,
-    /// Requests whose client left before the end of the answer.
+    /// Requests whose client left before the end of the answer, or sent a malformed body (400).
     pub abandoned: u64,
     /// Requests that have not ended.
     pub in_flight: u64,

@@ -20,7 +20,7 @@ type Find = for<'a> fn(&'a Call) -> Option<&'a Tried>;
 ///
 /// A [balancer](buttress::balance) chooses the backend of each request. If a backend cannot be connected to, the
 /// request goes to another one, once, whatever its method: nothing of it was sent. A request does not
-/// meet the same backend twice while another one is in.
+/// meet the same backend twice while another one is in, except a GET or HEAD that met a closed pooled connection.
 ///
 /// The balancer counts a failed connection, a missing or invalid answer, and a 5xx other than 501 and 505 as
 /// failures. Failures of a client are not counted. If no backend takes a request within

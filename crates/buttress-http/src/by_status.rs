@@ -13,8 +13,8 @@ use crate::refusal::{self, Refusal};
 ///
 /// - Ignores the answer of a buttress layer further in ([`Refusal`]), which says nothing about the
 ///   service. A timeout is a failure.
-/// - 5xx is a failure, except 501 and 505. These two refuse an unsupported request, and one caller
-///   who sends such requests must not open the circuit for all others.
+/// - 5xx is a failure, except 501 and 505. 501 and 505 refuse an unsupported request. One
+///   caller with such requests must not open the circuit for other callers.
 /// - Every other status is a success. 4xx is caused by the caller, and a 429 of the remote shows
 ///   that it is alive. Handle a 429 by a retry ([`RetryableStatus`](crate::RetryableStatus)) or
 ///   your own limiter. To count it as a failure, use `.failures(|status| ..)`.

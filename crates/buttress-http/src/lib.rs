@@ -17,7 +17,7 @@
 //! | find out for a saga whether a status is definite | [`is_definite_refusal`] |
 //! | report the state of a limit to callers | [`RateLimitFieldsLayer`], [`KeyedRateLimitFieldsLayer`] |
 //! | keep a permit, or wait with an outcome, until the body ends | [`BodyEnd`] and [`HoldBodyLayer`] |
-//! | limit the time between the frames of a body, or of the whole body | [`BodyTimeLimitLayer`] |
+//! | limit each wait for a frame of a body, or the time of the whole body | [`BodyTimeLimitLayer`] |
 //! | carry correlation id, trace and deadline between services | [`context`] |
 //! | limit per client: by address, behind proxies, by header | [`client_key`] |
 //! | build an axum service with limits per client and per plan, a bounded shutdown and a context | [`guide::service`] |

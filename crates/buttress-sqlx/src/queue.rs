@@ -1,4 +1,4 @@
-//! Group commit: the operations of many callers in one transaction.
+//! Writes the operations of many callers in one transaction (group commit).
 
 use std::collections::HashMap;
 use std::time::Duration;

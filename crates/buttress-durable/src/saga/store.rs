@@ -59,9 +59,9 @@ pub trait Store<P>: Send + Sync + 'static {
     /// Takes over up to `limit` sagas of one version of a definition whose worker has no live
     /// lease, oldest first.
     ///
-    /// The sagas are [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding). A lease
-    /// never counts for longer than its length from now, because the clock of the store may have
-    /// been set back. A saga whose epoch cannot grow is reported as corrupt.
+    /// The sagas are [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding). The store
+    /// counts a lease for at most its length from now, even after the store's clock was set back.
+    /// A saga whose epoch cannot grow is reported as corrupt.
     fn take_abandoned(
         &self,
         worker: WorkerId,

@@ -49,7 +49,7 @@ fn edge_2_10_a_transfer_encoding_removes_the_content_length_beside_it() {
 }
 
 #[test]
-fn edge_2_12_the_fifth_pass_is_a_loop() {
+fn edge_2_12_five_entries_in_via_are_a_loop() {
     let four = [
         ("via", "1.1 buttress, 1.0 fred (a buttress)"),
         ("via", "2 Buttress,1.1 buttress , 1.1  buttress"),

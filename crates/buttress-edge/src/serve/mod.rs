@@ -127,14 +127,15 @@ impl<S> Serve<S> {
         self
     }
 
-    /// Sets the greatest number of connections. Default: 10 000. More are closed on arrival and counted.
+    /// Sets the greatest number of connections. Default: 10 000. Further connections are closed
+    /// immediately and counted in [`Served::refused`].
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max = connections;
         self
     }
 
-    /// Sets the greatest number of connections of one address. Default: 256. More are closed on arrival and
-    /// counted. IPv6 addresses count by their first 64 bits.
+    /// Sets the greatest number of connections of one address. Default: 256. Further connections are
+    /// closed immediately and counted in [`Served::refused`]. IPv6 addresses count by their first 64 bits.
     pub fn max_per_address(mut self, connections: usize) -> Self {
         self.max_per_address = connections;
         self

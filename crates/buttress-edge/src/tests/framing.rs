@@ -119,7 +119,7 @@ async fn edge_2_11_a_response_with_both_framings_keeps_its_chunks_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn edge_2_12_the_fifth_pass_is_508() {
+async fn edge_2_12_five_entries_in_via_are_508() {
     let edge = Edge::new(Config::new().name("edge-1"), [route("all", &["b"])]);
     let mut backend = edge.network.listen("b");
     let with_via = |via: &str| format!("GET / HTTP/1.1\r\nHost: a\r\nVia: {via}\r\n\r\n");

@@ -15,8 +15,9 @@ pin_project! {
     #[project = BodyProj]
     /// A body that holds open calls and guards until its end.
     ///
-    /// [`HoldBodyLayer`](super::HoldBodyLayer) makes it, or [`new`](Self::new). Frames, trailers,
-    /// size hint and end are those of the body inside. Everything that it holds ends once:
+    /// [`HoldBodyLayer`](super::HoldBodyLayer) makes it, or [`new`](Self::new). It passes on the
+    /// frames, trailers, size hint and end of the inner body, unless a time limit cuts it. Errors
+    /// become `BoxError`. Everything that it holds ends once:
     ///
     /// | event | open calls end |
     /// |---|---|

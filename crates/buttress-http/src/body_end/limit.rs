@@ -15,8 +15,8 @@ use super::held::Guard;
 
 /// A layer that limits how long the body of a response may take.
 ///
-/// The limit is a time limit of its own, whose handle counts the bodies that were cut, reports them,
-/// and changes the limit. At its end the layer drops the body inside, and the reader gets the error
+/// Takes the [`Handle`] of a separate time limit. The handle returns the number of bodies that were
+/// cut, and changes the limit. At the end of the limit the layer drops the body inside, and the reader gets the error
 /// [`TimedOut`](buttress::ErrorKind::TimedOut). A circuit breaker further out with a
 /// [`BodyEnd`](super::BodyEnd) counts a failure. One further in counts a dropped call.
 ///

@@ -73,7 +73,7 @@ impl ClientContextLayer {
         }
     }
 
-    /// Writes the time that is left, rounded down. A shorter time that the request has already stays.
+    /// Writes the remaining time, rounded down. If the request already has a shorter time, that time stays.
     fn write_deadline(&self, left: Duration, headers: &mut HeaderMap) {
         let is_shorter = |field: Field<Duration>| field.ok().is_some_and(|own| own <= left);
         if !is_shorter(headers::timeout(headers)) {

@@ -18,7 +18,8 @@ use crate::refusal::Refusal;
 ///
 /// A request is gRPC if its `content-type` begins with `application/grpc`. Put this layer outside of the layers that
 /// refuse, and give those `.http()`. It finds their answers by the [`Refusal`] mark, and replaces status, body and the
-/// fields of the body. All other fields stay, for example `x-correlation-id`. A response without a mark passes unchanged:
+/// fields of the body. It also removes
+/// `WWW-Authenticate`. All other fields stay, for example `x-correlation-id`. A response without a mark passes unchanged:
 /// the service made it. For gRPC-Web, put the layer that translates it to gRPC outside of this layer.
 ///
 /// ```

@@ -21,7 +21,7 @@ const ROUNDED: Duration = Duration::from_millis(1);
 /// A layer of a client that makes the `grpc-timeout` of a request the deadline of the whole call, with all of its
 /// attempts. Put it outside of all other layers.
 ///
-/// tonic's `Request::set_timeout` writes that field, and tonic's channel gives the whole time to every attempt. With this
+/// tonic's `Request::set_timeout` writes `grpc-timeout`. tonic's channel gives the whole time to every attempt. With this
 /// layer:
 /// - The deadline of a call is the earliest of its `grpc-timeout`, the deadline of the current
 ///   [`Context`], and [`at_most`](Self::at_most).
@@ -39,8 +39,8 @@ const ROUNDED: Duration = Duration::from_millis(1);
 /// The deadline covers the time until the head of the response. For a unary call that is the whole call, for a stream of
 /// the server its beginning.
 ///
-/// An error of the transport within the last millisecond is answered with DEADLINE_EXCEEDED too. tonic's channel has a
-/// timer for the same time, rounded down, and reports it as CANCELLED.
+/// An error of the inner service is answered with DEADLINE_EXCEEDED too, from 1 ms before the deadline onwards. tonic's channel
+/// has a timer for the same time, rounded down, and reports it as CANCELLED.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

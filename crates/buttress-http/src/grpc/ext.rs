@@ -25,8 +25,8 @@ use crate::{AnswersForResponses, ByStatus, IdempotentRequests, Respond, Retryabl
 /// | [`ContextLayer::server`](crate::context::ContextLayer::server) | [`RespondGrpc`] |
 ///
 /// Every layer then answers its own refusals as responses, so the error type of a client stays that of its channel. A
-/// gRPC library reads the code from the response: a refusal in front of a tonic client is a `Status` with the code of
-/// [`RespondGrpc`], and not `UNKNOWN`.
+/// gRPC library reads the code from the response. A tonic client therefore gets a refusal as a `Status` with the code of
+/// [`RespondGrpc`].
 ///
 /// A gRPC request is a `POST`, so a retry repeats only requests with [`Repeatable`](crate::Repeatable) in their
 /// extensions. For streaming bodies, which tonic has, put a [`ReplayLayer`](crate::ReplayLayer) outside of the retry or

@@ -5,7 +5,7 @@
 //!
 //! | task | type |
 //! |---|---|
-//! | set the choices for gRPC on a layer of a server or a client | [`GrpcLayerExt`]: `.grpc()` |
+//! | set classifier, rejector and retry rules for gRPC on a layer | [`GrpcLayerExt`]: `.grpc()` |
 //! | answer refusals with a `grpc-status` and pushback | [`RespondGrpc`] |
 //! | give one deadline to a call and all of its attempts | [`DeadlineLayer`] |
 //! | serve HTTP and gRPC by one router | [`ByContentTypeLayer`] |

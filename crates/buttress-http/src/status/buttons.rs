@@ -26,8 +26,8 @@ const MOST: usize = 4096;
 
 type Admit = dyn Fn(&Parts) -> Option<String> + Send + Sync;
 
-/// A service that shows a [`Status`] with buttons: to force circuits, to change limits, and for the actions of
-/// the application.
+/// A service that shows a [`Status`] with buttons. Operators force circuits, change limits and run the
+/// application's actions.
 ///
 /// It cannot be made without a closure that admits operators. See the [module](super) for what a change must
 /// look like.

@@ -57,6 +57,7 @@ const ONLY: &str = "BUTTRESS_CRASH_AT";
 /// - `check` describes an error in the world when the work is done.
 ///
 /// With the variable `BUTTRESS_CRASH_AT` set, as a failure prints it, only that crash is run.
+/// [`at_every_pair`] still runs every single crash then.
 ///
 /// # Errors
 /// The first check that failed.

@@ -18,7 +18,8 @@ pub enum PhaseKind {
     /// sum may not.
     Stable,
     /// The system does not serve the offered load, and the reason is present: a fault, or a load above what the
-    /// system carries. A load that grows or stays is overload without a fault, also if a queue hid that at first.
+    /// system carries. A load that grows or stays constant counts as overload even without a fault, and even
+    /// if a queue hid the overload at first.
     Overloaded,
     /// The system does not serve the offered load yet, although the trigger is over. It works off its backlog
     /// and is stable soon.

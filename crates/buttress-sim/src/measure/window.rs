@@ -18,7 +18,7 @@ pub struct Window {
     pub ends: Ends,
     /// The latency of the requests that succeeded in the window.
     pub latency: Histogram,
-    /// The attempts beyond the first that layers decided on.
+    /// The retries that layers decided to make.
     pub retries: u64,
     /// The calls that layers refused, including calls of attempts.
     pub refusals: u64,

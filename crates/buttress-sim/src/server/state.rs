@@ -246,7 +246,7 @@ impl State {
         self.paused_since.unwrap_or(now).min(now) - self.paused_for
     }
 
-    /// Returns 1 if the end of this job counts, because it arrived after the warm-up.
+    /// Returns 1 if the job arrived after the warm-up, else 0.
     const fn counted(&self, number: u64) -> u64 {
         (number > self.uncounted) as u64
     }

@@ -197,10 +197,11 @@ impl PostgresConfig {
 
     /// Sets how many results of idempotency keys the store keeps. Default: no limit. At least 1.
     ///
-    /// A sweep removes results beyond this number: from the scopes that have the most results,
-    /// those that expire first. It never removes claims in flight. So one caller with many keys
-    /// loses its own results and not those of other callers. A key whose result was removed runs
-    /// **again**, so prefer short lifetimes of results to bound the database.
+    /// If the store holds more results, a sweep removes the surplus. It takes them from the scopes
+    /// with the most results, earliest expiry first. The sweep never removes claims in flight. If
+    /// each caller has its own scope, a caller with many keys loses its own results first. Callers
+    /// that share a scope lose each other's results. A key whose result was removed runs **again**,
+    /// so prefer short lifetimes of results to bound the database.
     #[cfg(feature = "idempotency")]
     pub fn results(mut self, most: u64) -> Self {
         self.results = Some(most);

@@ -32,8 +32,8 @@ pub(super) struct Lender {
 /// How the store's statements get their settings.
 #[derive(Clone)]
 struct Manner {
-    /// The beginning of a transaction with the settings; `None` if the sessions have the settings,
-    /// and a single statement needs no transaction.
+    /// The statement that begins a transaction and applies the settings. `None` if each session
+    /// already has the settings.
     begin: Option<Arc<str>>,
     /// The beginning of a transaction whose statements see one state of the database.
     snapshot: Arc<str>,

@@ -40,8 +40,9 @@ impl Handle {
     /// Marks the endpoint with the instance id `id` as down: calls go to the others. Returns `false` if there is no
     /// such endpoint.
     ///
-    /// For health checks and operators. If no endpoint is in after it, calls go to all endpoints. So a health check that
-    /// is wrong about all endpoints stops no call.
+    /// For health checks and operators. If no endpoint is in, calls go to all endpoints that do not rest after a failed
+    /// `poll_ready`. So a health check that is wrong about all endpoints stops no call. If all endpoints rest, calls
+    /// are refused.
     #[must_use = "`false` means that there is no such endpoint"]
     pub fn mark_down(&self, id: &str) -> bool {
         self.set.mark(id, true)
@@ -112,8 +113,8 @@ operated! {
     /// those of `config`.
     ///
     /// # Errors
-    /// The errors of [`Balance::new`](super::Balance::new). Another policy, another window of the ejection, or ejection
-    /// switched on or off. Nothing changes then.
+    /// Returns an error for the first field of `config` that is out of its bounds. Returns an error too for another
+    /// policy, another window of the ejection, or ejection switched on or off. After an error nothing has changed.
     pub fn reconfigure(&self, config: &Config);
 }
 

@@ -1,4 +1,5 @@
-//! The history of one endpoint: latency, pending calls, failures. Every call writes it, without a lock.
+//! The history of one endpoint: latency, pending calls, failures. Every call writes the history without a
+//! lock.
 
 use std::sync::OnceLock;
 use std::time::Duration;

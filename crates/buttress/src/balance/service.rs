@@ -30,7 +30,7 @@ pub struct Balance<S, X = NoKey, T = NoTried, C = ServiceErrors, R = AsError> {
     core: Arc<Core<S>>,
     /// The set as this value has last seen it.
     seen: Seen<Set<S>>,
-    /// The random draws of this value.
+    /// The number that this value hashes into its next draw.
     draws: u64,
     key: X,
     tried: T,

@@ -90,7 +90,7 @@ pub(super) struct Member {
 /// The stack of an endpoint after a change of the set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stack {
-    /// The stack of the member that had this place before.
+    /// The stack of the member at this place in the old set.
     Kept(usize),
     /// A new one.
     New,

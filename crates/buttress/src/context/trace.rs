@@ -93,7 +93,7 @@ fn not_zero_u64() -> u64 {
 impl FromStr for TraceContext {
     type Err = InvalidTraceparent;
 
-    /// Reads a `traceparent`. Of a version above 00 it reads the four fields that version 00 has, and of the flags only
+    /// Reads a `traceparent`. For a version above 00, it reads the four fields of version 00. It keeps only the flag
     /// `sampled`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = text.as_bytes();

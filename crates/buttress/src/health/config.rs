@@ -44,7 +44,7 @@ impl Config {
         /// Sets the time from one start of a check to its next start. A result that is older than three
         /// intervals is UNKNOWN.
         ///
-        /// Default: 10 s, as Kubernetes asks its probes. Longer than zero, at most 365 days.
+        /// Default: 10 s, the default period of Kubernetes probes. Longer than zero, at most 365 days.
         pub fn interval(interval: Duration);
 
         /// Sets how long one run of a check may take. A run that takes longer is cancelled, and the

@@ -61,14 +61,15 @@ impl fmt::Display for Status {
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Importance {
-    /// The service cannot work without it. DOWN makes the service DOWN and not ready. UNKNOWN makes
-    /// it not ready.
+    /// The service cannot work without the checked part. DOWN makes the service DOWN. DOWN and
+    /// UNKNOWN make the service not ready if the check is in [`Group::Ready`].
     Critical,
     /// The service works worse without it. A status other than UP makes the service DEGRADED.
     High,
-    /// The check is reported, and changes nothing.
+    /// The check is reported. It changes no status, except the answers of [`Group::Live`] and
+    /// [`Group::Startup`] if it is in that group.
     Medium,
-    /// The check is reported, and changes nothing. An operator reads it after the medium ones.
+    /// Like [`Medium`](Self::Medium), but listed as less important for the operator.
     Low,
 }
 
@@ -146,25 +147,26 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// The checked part works.
+    /// Returns a finding with the status UP: the checked part works.
     #[must_use]
     pub const fn up() -> Self {
         Self { status: Status::Up, text: None }
     }
 
-    /// The checked part works worse than normal, for the reason `text`.
+    /// Returns a finding with the status DEGRADED: the checked part works worse than normal, for the reason `text`.
     #[must_use]
     pub fn degraded(text: impl Into<String>) -> Self {
         Self { status: Status::Degraded, text: None }.with_text(text)
     }
 
-    /// The checked part does not work, for the reason `text`.
+    /// Returns a finding with the status DOWN: the checked part does not work, for the reason `text`.
     #[must_use]
     pub fn down(text: impl Into<String>) -> Self {
         Self { status: Status::Down, text: None }.with_text(text)
     }
 
-    /// The check cannot find out whether the part works, for the reason `text`.
+    /// Returns a finding with the status UNKNOWN: the check cannot find out whether the part works, for
+    /// the reason `text`.
     #[must_use]
     pub fn unknown(text: impl Into<String>) -> Self {
         Self { status: Status::Unknown, text: None }.with_text(text)

@@ -43,8 +43,8 @@ pub trait Resource {
     /// Returns when time alone will have brought `cost`, after other calls have taken `ahead`.
     /// `None` if time does not bring it.
     fn due(&self, ahead: u64, cost: u32, now: Instant) -> Option<Instant>;
-    /// Sets whether a waiter is in the queue, or the last waiters left spare resources. While it is
-    /// set, a newcomer must ask the queue, and a call that returns a resource must settle the
+    /// Sets the waiting mark: a waiter is in the queue, or resources are left over from the last
+    /// waiters. While the mark is set, a newcomer must ask the queue, and a call that returns a resource must settle the
     /// queue.
     fn set_waiting(&self, waiting: bool);
 }

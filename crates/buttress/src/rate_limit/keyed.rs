@@ -81,8 +81,8 @@ where
     /// A key whose plan is not listed has the rules of `config`. All other settings come from
     /// `config` too: name, clock, observer.
     ///
-    /// Every call runs `plan_of`. When it returns another plan for a key, the key keeps its level.
-    /// The next call finds as many tokens as before, but no more than the new bucket holds. Do not
+    /// Every call runs `plan_of`. If `plan_of` returns another plan for a key, the key keeps its
+    /// tokens, up to the size of the new bucket. Do not
     /// make the plan a part of the key. A change of plan would then be a new key with a full
     /// bucket.
     ///

@@ -10,7 +10,7 @@ use crate::vocabulary::classify::Outcome;
 /// outcome. With [`UntilResponse`], the default, both happen when the response is ready. A response
 /// can have a part that is still to come, such as a streaming body. An implementation for such
 /// responses puts the [`OpenCall`] into the response, and ends it at the end of that part.
-/// `buttress_http::BodyEnd` does this for HTTP.
+/// `buttress_http::BodyEnd` implements `Until` for HTTP bodies.
 ///
 /// ```
 /// use buttress::bulkhead::BulkheadLayer;

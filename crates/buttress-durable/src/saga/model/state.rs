@@ -10,7 +10,7 @@ pub(in crate::saga) enum Step {
     Pending,
     /// Its action may be in progress.
     Acting,
-    /// Its action had its effect.
+    /// The action of the step has had its effect.
     Done,
     /// Its action certainly had no effect.
     Failed,

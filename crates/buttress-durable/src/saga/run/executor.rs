@@ -109,7 +109,7 @@ where
     /// Requests that a saga unwinds, wherever it runs. Returns `false` if the saga is unknown or
     /// has ended.
     ///
-    /// Steps in progress end first. A saga past its point of no return completes all the same. A
+    /// Steps in progress end first. A saga past its point of no return still completes. A
     /// stuck saga stays stuck.
     ///
     /// # Errors
