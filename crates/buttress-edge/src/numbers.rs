@@ -38,7 +38,8 @@ pub struct BackendStats {
     pub failed: u64,
     /// Requests whose body was too large or too slow, after the backend got a part of them.
     pub refused: u64,
-    /// Requests whose client left before the end of the answer, and attempts that the time limit of a route ended.
+    /// Requests whose client left before the end of the answer or sent a malformed body, and attempts that the time limit
+    /// of a route ended.
     pub abandoned: u64,
     /// Requests that have not ended.
     pub in_flight: u64,

@@ -11,7 +11,7 @@ use crate::vocabulary::setters::setters;
 /// large. It is away for [`away`](Self::away) the first time, twice as long the second time, and so on, up to
 /// [`longest`](Self::longest), with a jitter of 10 %. The count falls by one for each `away` that the endpoint then
 /// stays in. At most half of the endpoints are ejected at the same time, rounded down, so the only one never is.
-/// Endpoints that are marked down or rest do not count to this half.
+/// Endpoints that are marked down or rest do not count towards this half.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
