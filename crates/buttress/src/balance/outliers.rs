@@ -8,8 +8,8 @@ use crate::vocabulary::setters::setters;
 /// The rules by which a balancer takes a failing endpoint out for a while, and takes it back.
 ///
 /// An endpoint goes out after a number of failures in a row, or when the share of failures in a time window is too
-/// large. It is away for [`away`](Self::away) the first time, twice as long the second time, and so on, up to
-/// [`longest`](Self::longest), with a jitter of 10 %. The count falls by one for each `away` that the endpoint then
+/// large. It is away for [`away`](Self::away) times the number of its ejections, at most
+/// [`longest`](Self::longest), with a jitter of 10 %. The number falls by one for each `away` that the endpoint then
 /// stays in. At most half of the endpoints are ejected at the same time, rounded down, so the only one never is.
 /// Endpoints that are marked down or rest do not count towards this half.
 #[derive(Clone, Copy, PartialEq, Debug)]
