@@ -60,10 +60,11 @@ impl CorrelationId {
     /// Draws an id of 128 random bits, written as 32 hexadecimal digits. It allocates nothing.
     #[must_use]
     pub fn random() -> Self {
-        let number = random_u128();
         let mut digits = [b'0'; DIGITS];
-        for (digit, shift) in digits.iter_mut().zip((0..DIGITS as u32).rev()) {
-            *digit = hex(number >> (4 * shift));
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(random_u128().to_be_bytes()) {
+            if let [high, low] = pair {
+                (*high, *low) = (hex(byte >> 4), hex(byte & 0xf));
+            }
         }
         Self(Text::Made(digits))
     }
@@ -75,10 +76,9 @@ impl CorrelationId {
     }
 }
 
-/// The digit of the lowest four bits.
-fn hex(number: u128) -> u8 {
-    let low = (number & 0xf) as u8;
-    if low < 10 { b'0' + low } else { b'a' + (low - 10) }
+/// The digit of a number below 16.
+fn hex(number: u8) -> u8 {
+    if number < 10 { b'0' + number } else { b'a' + (number - 10) }
 }
 
 /// Draws 128 random bits from the source of the process.
