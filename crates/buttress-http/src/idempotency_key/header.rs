@@ -7,6 +7,36 @@ use super::unusable::MalformedKey;
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// The response field `Idempotency-Replayed`. An [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer)
+/// sets it to `true` in a replayed response.
+pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Returns the key in `headers` as an [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) reads it
+/// by default, or `None` if the field `Idempotency-Key` is missing. For services that protect a
+/// request with [`buttress::idempotency`] themselves, e.g. in a transaction.
+///
+/// A key has up to 255 bytes. It is a string in double quotes (RFC 8941), or a bare text of visible
+/// ASCII without `"`, `\`, `,` and `;`. Both forms are the same key.
+///
+/// ```
+/// use buttress_http::idempotency_key::{MalformedKey, find_key};
+/// use http::{HeaderMap, HeaderValue};
+///
+/// let mut headers = HeaderMap::new();
+/// assert_eq!(find_key(&headers), Ok(None));
+/// headers.insert("idempotency-key", HeaderValue::from_static("\"a7\""));
+/// assert_eq!(find_key(&headers), Ok(Some("a7".to_owned())));
+/// headers.append("idempotency-key", HeaderValue::from_static("b8"));
+/// assert_eq!(find_key(&headers), Err(MalformedKey::Repeated));
+/// ```
+///
+/// # Errors
+/// Returns why the field holds no key. [`UnusableRequest::Malformed`](super::UnusableRequest)
+/// makes a 400 of it.
+pub fn find_key(headers: &HeaderMap) -> Result<Option<String>, MalformedKey> {
+    Syntax::DEFAULT.find(headers)
+}
+
 /// The accepted syntax of a field value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Syntax {
@@ -17,6 +47,8 @@ pub(super) struct Syntax {
 }
 
 impl Syntax {
+    pub(super) const DEFAULT: Self = Self { strict: false, longest: 255 };
+
     /// Returns the key in `headers`, or `None` if the field is missing.
     pub(super) fn find(self, headers: &HeaderMap) -> Result<Option<String>, MalformedKey> {
         let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
@@ -124,7 +156,7 @@ fn token(text: &[u8]) -> Result<String, MalformedKey> {
 mod tests {
     use super::*;
 
-    const LENIENT: Syntax = Syntax { strict: false, longest: 255 };
+    const LENIENT: Syntax = Syntax::DEFAULT;
     const STRICT: Syntax = Syntax { strict: true, longest: 255 };
 
     fn read(syntax: Syntax, text: &[u8]) -> Result<String, MalformedKey> {

@@ -63,9 +63,11 @@ impl Settings {
     }
 }
 
-/// Returns the first half of the SHA-256 digest of method, path with query, and body. Each part
-/// follows its length. `None` stands for an excluded body.
-pub(super) fn fingerprint(head: &Parts, body: Option<&[u8]>) -> Fingerprint {
+/// Returns the fingerprint of a request as an
+/// [`IdempotencyKeyLayer`](super::IdempotencyKeyLayer) computes it: the first half of the SHA-256
+/// digest of method, path with query, and body. Each part follows its length. `None` excludes the
+/// body. Every release computes the same digest.
+pub fn fingerprint(head: &Parts, body: Option<&[u8]>) -> Fingerprint {
     let mut digest = Sha256::new();
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
     let parts = [head.method.as_str().as_bytes(), path.as_bytes()];

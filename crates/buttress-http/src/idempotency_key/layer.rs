@@ -11,7 +11,7 @@ use http::response::Parts as ResponseHead;
 use http::{HeaderName, HeaderValue, Method, Response};
 use tower::Layer;
 
-use super::header::Syntax;
+use super::header::{IDEMPOTENCY_REPLAYED, Syntax};
 use super::identity::Known;
 use super::scope::Scope;
 use super::service::IdempotencyKey;
@@ -101,13 +101,13 @@ impl IdempotencyKeyLayer {
     {
         let settings = Arc::new(Settings {
             methods: vec![Method::POST, Method::PATCH],
-            syntax: Syntax { strict: false, longest: 255 },
+            syntax: Syntax::DEFAULT,
             scope: Arc::new(move |head| scope(head).into()),
             payload: true,
             request_cap: CAP,
             response_cap: CAP,
             keep: Arc::new(kept_by_default),
-            marker: Some(HeaderName::from_static("idempotency-replayed")),
+            marker: Some(IDEMPOTENCY_REPLAYED),
             left_out: OF_ONE_CALLER.to_vec(),
             unusable: None,
             challenge: BEARER,

@@ -21,6 +21,8 @@ pub use body::BufferedBody;
 pub use client::{SetIdempotencyKey, SetIdempotencyKeyLayer};
 pub use codec::ResponseCodec;
 pub use future::ResponseFuture;
+pub use header::{IDEMPOTENCY_REPLAYED, find_key};
+pub use identity::fingerprint;
 pub use layer::IdempotencyKeyLayer;
 pub use mode::Mode;
 pub use scope::Scope;

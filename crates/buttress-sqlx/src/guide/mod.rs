@@ -7,3 +7,7 @@ pub mod deployment {}
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 #[doc = include_str!("first_service.md")]
 pub mod first_service {}
+
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+#[doc = include_str!("payments.md")]
+pub mod payments {}
