@@ -109,7 +109,14 @@ pub fn best_peer<'a>(results: &'a Results, row: &'a str) -> Option<(&'a str, f64
 
 pub fn others(results: &Results) -> Vec<Judged> {
     // Further attempts may allocate, a text key is stored, and so are a changed set and a scope.
-    let stored = [retry::AGAIN, balance::CHANGE, context::MADE, context::ACCEPTED, context::READ];
+    let stored = [
+        retry::AGAIN,
+        retry::AGAIN_SELDOM,
+        balance::CHANGE,
+        context::MADE,
+        context::ACCEPTED,
+        context::READ,
+    ];
     let free = |row: &str| stored.iter().chain(&idempotency::ROWS).all(|kept| row != kept.name);
     let lines = results.table.lines.iter().filter(|line| free(&line.row));
     let buttress = lines.filter(|line| line.candidate == BUTTRESS);
