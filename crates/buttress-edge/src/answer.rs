@@ -181,7 +181,7 @@ impl Failed {
             | Self::HeadTimedOut
             | Self::Terminated
             | Self::BadAnswer => Ended::Failed,
-            // The client's stream broke off: it left, or sent what is no body.
+            // The client's stream broke off: the client left, or sent a malformed body.
             Self::BodyBroken => Ended::Abandoned,
             _ => Ended::Refused,
         }

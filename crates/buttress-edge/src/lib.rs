@@ -24,7 +24,7 @@
 //!
 //! [`serve`] accepts connections for it. It also works as the fallback of an axum router.
 //!
-//! # What is refused
+//! # Refused requests
 //!
 //! | request | answer |
 //! |---|---|
@@ -48,7 +48,7 @@
 //! A path is never repaired. It is refused if two parsers could read it differently, and forwarded byte
 //! for byte otherwise.
 //!
-//! # What is sent again
+//! # Repeated requests
 //!
 //! - A request whose connection failed goes to another backend, once, whatever its method. Nothing
 //!   of it was sent.

@@ -189,11 +189,11 @@ impl Forwarder {
                 let Some(due) = body.due(start, self.head, self.idle, cx.waker()) else {
                     return Poll::Pending;
                 };
-                match sleep.as_mut().as_pin_mut() {
-                    Some(timer) => buttress::Sleep::reset(timer, due),
-                    None => sleep.set(Some(self.clock.sleep_until(due))),
-                }
-                let Some(timer) = sleep.as_mut().as_pin_mut() else { return Poll::Pending };
+                let Some(mut timer) = sleep.as_mut().as_pin_mut() else {
+                    sleep.set(Some(self.clock.sleep_until(due)));
+                    continue;
+                };
+                buttress::Sleep::reset(timer.as_mut(), due);
                 if timer.poll(cx).is_pending() {
                     return Poll::Pending;
                 }

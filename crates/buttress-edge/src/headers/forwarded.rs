@@ -57,8 +57,8 @@ pub(crate) fn set(headers: &mut HeaderMap, facts: Facts<'_>) {
                     list.push_str(text);
                     list.push_str(", ");
                 }
-                // Readers start at the right and stop at garbage. What is left of it must not move
-                // up to them.
+                // A reader starts at the right end, and stops at an entry that it cannot parse. So
+                // the entries further left are dropped with the entry: the reader must not see them.
                 Err(_) => list.clear(),
             }
         }

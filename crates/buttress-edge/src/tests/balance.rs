@@ -1,4 +1,4 @@
-//! The choice of the backend, and what is held against it.
+//! The choice of the backend, and the failures that count against a backend.
 
 use std::time::Duration;
 

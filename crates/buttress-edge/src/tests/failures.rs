@@ -1,4 +1,4 @@
-//! Backends that fail, what the client sees of it, and what is sent again.
+//! Backends that fail, the answers that clients get then, and the requests that are sent again.
 
 use std::time::Duration;
 

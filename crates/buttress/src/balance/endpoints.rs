@@ -22,7 +22,7 @@ pub struct Endpoints<S> {
 pub(super) struct Endpoint<S> {
     service: Cloned<S>,
     pub(super) history: Arc<History>,
-    /// 1 once the endpoint has left the set. A lone flag: the set itself is published apart.
+    /// 1 once the endpoint has left the set. Only a flag: `Published` publishes the set.
     removed: AtomicU32,
 }
 
