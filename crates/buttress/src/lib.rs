@@ -38,6 +38,9 @@
 //! | [`sidecar`] | combines limiter, breaker, retry and time limit in the right order |
 //! | [`balance`] | sends each call to one of several endpoints, and takes out those that fail |
 //! | [`discover`] | finds the endpoints of a service |
+//! | [`split`] | sends a share of the requests to a new service, and the others to the old one |
+//! | [`shadow`] | sends a copy of some requests to a mirror, and compares its answers |
+//! | [`aggregate`] | makes one answer of the answers of several services |
 //! | [`gateway`] | gives each route its own authorization, limiter, backends and time limit |
 #![cfg_attr(
     feature = "serde",
@@ -85,11 +88,17 @@
 
 // docs.rs shows which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The helpers of a test fail by panicking, as the tests do.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 mod machinery;
 mod sync;
 mod vocabulary;
 
+pub mod aggregate;
 pub mod balance;
 pub mod bulkhead;
 pub mod circuit_breaker;
@@ -104,7 +113,9 @@ pub mod rate_limit;
 #[cfg(feature = "serde")]
 pub mod registry;
 pub mod retry;
+pub mod shadow;
 pub mod sidecar;
+pub mod split;
 pub mod telemetry;
 pub mod time_limit;
 
@@ -117,14 +128,16 @@ pub use vocabulary::clock::{Clock, Sleep, VirtualClock};
 #[cfg(feature = "json")]
 pub use vocabulary::codec::Json;
 pub use vocabulary::codec::{Codec, CodecError, Format, InMemory, InMemoryValue};
+#[cfg(feature = "serde")]
+pub use vocabulary::duration_text;
 pub use vocabulary::error::{Error, ErrorKind};
 pub use vocabulary::id::InvalidId;
 pub use vocabulary::invalid_config::InvalidConfig;
 pub use vocabulary::mode::{Backpressure, Queued, Refuse};
 pub use vocabulary::name::Name;
-pub use vocabulary::observe::{CircuitState, Event, GaveUp, Observer};
+pub use vocabulary::observe::{Absence, CircuitState, Event, GaveUp, Observer};
 pub use vocabulary::reject::{AsError, AsResponse, Reject, as_response};
 pub use vocabulary::rng::Rng;
 pub use vocabulary::spawn::{Spawn, Spawner, Task};
-pub use vocabulary::store_error::{StoreError, StoreErrorKind};
+pub use vocabulary::store_error::{Answer, StoreError, StoreErrorKind};
 pub use vocabulary::until::{OpenCall, Until, UntilResponse};

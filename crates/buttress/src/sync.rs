@@ -37,3 +37,13 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         Err(std::sync::TryLockError::WouldBlock) => None,
     }
 }
+
+/// Runs `work` with a clone of `shared` on another thread of a model.
+#[cfg(all(test, buttress_loom))]
+pub(crate) fn beside<A: Clone + 'static, R: 'static>(
+    shared: &A,
+    work: impl FnOnce(A) -> R + 'static,
+) -> loom::thread::JoinHandle<R> {
+    let shared = shared.clone();
+    loom::thread::spawn(move || work(shared))
+}

@@ -34,7 +34,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Seat {
     history: Arc<History>,
-    /// Of the history, so that a choice by key reads only the seats.
+    /// The index in the history, so that a choice by key reads only the seats.
     serial: u64,
     key: u64,
     weight: f64,
@@ -111,7 +111,8 @@ impl Plan {
             policy => {
                 let (one, two) = self.draw_two(choice.draw, &may)?;
                 let explores = policy == Policy::PeakEwma && choice.draw & EXPLORE == 0;
-                let swap = (self.load(two, policy) < self.load(one, policy)) != explores;
+                let load = |place| self.load(place, policy, choice.now);
+                let swap = (load(two) < load(one)) != explores;
                 if swap { (two, Some(one)) } else { (one, Some(two)) }
             }
         };
@@ -181,21 +182,21 @@ impl Plan {
     }
 
     #[inline]
-    fn load(&self, place: usize, policy: Policy) -> f64 {
+    fn load(&self, place: usize, policy: Policy, now: u64) -> f64 {
         let Some(seat) = self.seats.get(place) else { return f64::MAX };
         let pending = f64::from(seat.history.pending()) + 1.0;
         match policy {
             Policy::PeakEwma => {
                 seat.history.measure.level() as f64 + DECAY * pending.ln() + seat.bias
             }
-            _ => pending / seat.weight,
+            _ => pending * seat.history.penalty.at(now) / seat.weight,
         }
     }
 
     /// Returns the mean load of the endpoints but `serial`, as a level. `None` if there are no others.
     pub(super) fn load_of_others(&self, serial: u64) -> Option<u64> {
         let others = || (0..self.seats.len()).filter(|place| !self.is_at(*place, serial));
-        let loads = others().map(|place| self.load(place, Policy::PeakEwma));
+        let loads = others().map(|place| self.load(place, Policy::PeakEwma, 0));
         let count = others().count();
         (count > 0).then(|| (loads.sum::<f64>() / count as f64).max(0.0) as u64)
     }

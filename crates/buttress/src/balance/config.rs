@@ -1,11 +1,11 @@
-use std::fmt;
 use std::time::Duration;
 
 use super::outliers::Outliers;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_not_endless};
 use crate::vocabulary::observe::{Common, common_setters};
 use crate::vocabulary::rng::Rng;
-use crate::vocabulary::setters::setters;
+use crate::vocabulary::setters::{configuration, setters};
+use crate::vocabulary::words::words;
 
 /// The rule by which a balancer chooses the endpoint of a call.
 #[non_exhaustive]
@@ -19,72 +19,44 @@ pub enum Policy {
     /// 256 goes to the endpoint with the larger load, so that a slow endpoint is measured again.
     #[default]
     PeakEwma,
-    /// Draws two endpoints and takes the one with fewer pending calls for its weight. For calls whose cost differs
-    /// more between requests than between endpoints.
+    /// Draws two endpoints and takes the one with fewer pending calls for its weight. Use it for calls whose cost
+    /// differs more between requests than between endpoints.
+    ///
+    /// A failure or a refusal doubles the load of its endpoint, up to 20 times. This falls by 63 % in 10 seconds.
     LeastPending,
     /// Takes the endpoints in turn. While the set and its weights stay, an endpoint gets exactly its share of each
     /// round, spread over the round. A round has as many calls as all weights have together.
     RoundRobin,
 }
 
-impl Policy {
+words! {
     /// Returns the policy in kebab case, for logs and documents.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PeakEwma => "peak-ewma",
-            Self::LeastPending => "least-pending",
-            Self::RoundRobin => "round-robin",
-        }
+    Policy {
+        PeakEwma => "peak-ewma", LeastPending => "least-pending", RoundRobin => "round-robin",
     }
 }
 
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Configuration of a balancer.
-///
-/// Setters take it by value. The balancer checks it when it is built.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
-#[must_use]
-pub struct Config {
-    pub(super) policy: Policy,
-    pub(super) eject: Option<Outliers>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) max_wait: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) ramp: Duration,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) rng: Option<Rng>,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) common: Common,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            policy: Policy::default(),
-            eject: None,
-            max_wait: Duration::from_secs(1),
-            ramp: Duration::from_secs(10),
-            rng: None,
-            common: Common::default(),
-        }
+configuration! {
+    /// Configuration of a balancer.
+    ///
+    /// Setters take it by value. The balancer checks it when it is built.
+    ///
+    /// The defaults are [`Policy::PeakEwma`], no ejection, a wait of at most 1 second, and 10 seconds until a new
+    /// endpoint gets its whole share.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        policy: Policy = Policy::default(),
+        eject: Option<Outliers> = None,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        max_wait: Duration = Duration::from_secs(1),
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        ramp: Duration = Duration::from_secs(10),
+    } and in code {
+        rng: Option<Rng> = None,
     }
 }
 
 impl Config {
-    /// Creates a configuration with the defaults: [`Policy::PeakEwma`], no ejection, a wait of at most 1 second, and
-    /// 10 seconds until a new endpoint gets its whole share.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     setters! {
         /// Sets the rule by which the balancer chooses. Default: [`Policy::PeakEwma`].
         pub fn policy(policy: Policy);

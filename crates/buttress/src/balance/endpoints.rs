@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -181,27 +182,67 @@ impl<S: Clone> Endpoints<S> {
     /// - Of two instances with one id, the first counts.
     ///
     /// `make` runs on this thread, outside of every lock.
+    ///
+    /// # Panics
+    /// If `make` panics. The set stays then.
     pub fn replace(&self, instances: &[Instance], make: impl Fn(&Instance) -> S) {
+        self.fill(instances, |instance| Ok::<S, Infallible>(make(instance)));
+    }
+
+    /// Replaces the set by those of `instances` whose stacks `make` can make. If it can make none, the set stays.
+    pub(super) fn fill<E>(
+        &self,
+        instances: &[Instance],
+        make: impl Fn(&Instance) -> Result<S, E>,
+    ) -> Filled<E> {
         let mut ids = HashSet::new();
-        let wanted: Vec<Instance> =
+        let mut wanted: Vec<Instance> =
             instances.iter().filter(|instance| ids.insert(instance.id())).cloned().collect();
         let mut made: Vec<Option<S>> = wanted.iter().map(|_| None).collect();
+        let mut left_out = Vec::new();
         let change = loop {
             match self.pool.replace(&wanted, &mut made) {
                 Ok(change) => break change,
                 // Another thread may replace the set while stacks are made; then more may be needed.
-                Err(needed) => needed.into_iter().for_each(|place| {
-                    if let (Some(made), Some(instance)) = (made.get_mut(place), wanted.get(place)) {
-                        *made = Some(make(instance));
+                Err(needed) => {
+                    let (instances, stacks) =
+                        (std::mem::take(&mut wanted), std::mem::take(&mut made));
+                    for (place, (instance, stack)) in instances.into_iter().zip(stacks).enumerate()
+                    {
+                        let stack = match stack {
+                            None if needed.binary_search(&place).is_ok() => {
+                                make(&instance).map(Some)
+                            }
+                            stack => Ok(stack),
+                        };
+                        match stack {
+                            Ok(stack) => {
+                                wanted.push(instance);
+                                made.push(stack);
+                            }
+                            Err(error) => left_out.push((instance, error)),
+                        }
                     }
-                }),
+                    if wanted.is_empty() {
+                        return Filled { left_out, replaced: false };
+                    }
+                }
             }
         };
         if let (Some(change), Some(shared)) = (change, self.pool.shared.get()) {
             shared.counters.add(Counter::Changes);
             shared.common.endpoints_changed(wanted.len(), change.added, change.removed);
         }
+        Filled { left_out, replaced: true }
     }
+}
+
+/// The result of a replacement.
+pub(super) struct Filled<E> {
+    /// The instances without a stack, and why.
+    pub(super) left_out: Vec<(Instance, E)>,
+    /// `false` if every instance was left out: the set stays.
+    pub(super) replaced: bool,
 }
 
 impl<S> Endpoints<S> {

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::shared::Seat;
+use super::seat::Seat;
+use super::shared::Verdict;
 use super::waiting::{Ready, Waiting, Wishes};
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::OnUnwind;
@@ -98,12 +99,13 @@ where
         let mut unwind = OnUnwind::give_back(this.seat);
         let output = loop {
             let seat = unwind.guard();
-            let (request, mut service) = match this.phase.as_mut().project() {
+            let (request, mut service, tried) = match this.phase.as_mut().project() {
                 PhaseProj::Calling { future } => match future.poll(cx) {
                     Poll::Pending => break Poll::Pending,
                     Poll::Ready(result) => {
                         this.phase.set(Phase::Over);
-                        seat.end(this.classify.classify(&result), result.is_err());
+                        let classify = &*this.classify;
+                        seat.end(Verdict::of(classify, &result));
                         break Poll::Ready(result);
                     }
                 },
@@ -114,7 +116,7 @@ where
                     match ask_first(seat, cx) {
                         First::Ready(serial, service) => {
                             wishes.meet(serial);
-                            (request, service)
+                            (request, service, wishes.tried.take())
                         }
                         First::Busy(asked) => {
                             let wishes = std::mem::take(wishes);
@@ -136,13 +138,13 @@ where
                     let Some(request) = request.take() else {
                         polled_after_completion("balance::ResponseFuture")
                     };
-                    waiting.meet(&endpoint);
+                    let tried = waiting.meet(&endpoint);
                     seat.take(endpoint, seat.core.shared.now());
-                    (request, service)
+                    (request, service, tried)
                 }
                 PhaseProj::Over => polled_after_completion("balance::ResponseFuture"),
             };
-            seat.called();
+            seat.called(tried);
             this.phase.set(Phase::Calling { future: service.call(request) });
         };
         unwind.disarm();

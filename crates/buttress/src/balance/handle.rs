@@ -7,6 +7,9 @@ use super::shared::{Counter, Shared};
 use super::state::{EndpointState, Member};
 use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::sync::{Ordering, lock};
+#[cfg(feature = "serde")]
+use crate::vocabulary::duration_text;
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of a balancer, for operators and health checks. Cheap to clone.
 ///
@@ -40,9 +43,9 @@ impl Handle {
     /// Marks the endpoint with the instance id `id` as down: calls go to the others. Returns `false` if there is no
     /// such endpoint.
     ///
-    /// For health checks and operators. If no endpoint is in, calls go to all endpoints that do not rest after a failed
-    /// `poll_ready`. So a health check that is wrong about all endpoints stops no call. If all endpoints rest, calls
-    /// are refused.
+    /// Use it for health checks and operators. If no endpoint is in, calls go to all endpoints that do not rest after a
+    /// failed `poll_ready`. So a health check that is wrong about all endpoints stops no call. If all endpoints rest,
+    /// calls are refused.
     #[must_use = "`false` means that there is no such endpoint"]
     pub fn mark_down(&self, id: &str) -> bool {
         self.set.mark(id, true)
@@ -86,6 +89,7 @@ impl Handle {
             known: resolved.known,
             age: now.saturating_duration_since(resolved.since),
             failing: resolved.failures,
+            left_out: resolved.left_out,
         });
         Stats {
             endpoints: members.len(),
@@ -118,86 +122,81 @@ operated! {
     pub fn reconfigure(&self, config: &Config);
 }
 
-/// A snapshot of a balancer.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// The endpoints of the set.
-    pub endpoints: usize,
-    /// Endpoints that get calls.
-    pub endpoints_in: usize,
-    /// Endpoints that failed too often and are out for a while.
-    pub ejected: usize,
-    /// Endpoints that failed to become ready and rest.
-    pub resting: usize,
-    /// Endpoints that a health check or an operator marked as down.
-    pub down: usize,
-    /// Calls under way.
-    pub pending: u64,
-    /// Calls begun. `None` unless [`count_calls`](Config::count_calls) is on.
-    pub calls: Option<u64>,
-    /// Calls refused because no endpoint took them.
-    pub refused: u64,
-    /// Calls made while no endpoint was in. They went to endpoints that were out.
-    pub panicked: u64,
-    /// Calls that an endpoint failed.
-    pub failures: u64,
-    /// Ejections.
-    pub ejections: u64,
-    /// Failures that would have ejected an endpoint if half of the endpoints were not out already.
-    pub spared: u64,
-    /// Times that an endpoint failed to become ready.
-    pub not_ready: u64,
-    /// Changes of the set.
-    pub changes: u64,
-    /// Failures of the resolver.
-    pub resolve_failed: u64,
-    /// The resolver. `None` for a balancer without one.
-    pub resolver: Option<ResolverStats>,
+snapshot! {
+    /// A snapshot of a balancer.
+    pub struct Stats: Copy + Eq {
+        /// The endpoints of the set.
+        pub endpoints: usize,
+        /// Endpoints that get calls.
+        pub endpoints_in: usize,
+        /// Endpoints that failed too often and are out for a while.
+        pub ejected: usize,
+        /// Endpoints that failed to become ready and rest.
+        pub resting: usize,
+        /// Endpoints that a health check or an operator marked as down.
+        pub down: usize,
+        /// Calls in progress.
+        pub pending: u64,
+        /// Calls begun. `None` unless [`count_calls`](Config::count_calls) is on.
+        pub calls: Option<u64>,
+        /// Calls refused because no endpoint took them.
+        pub refused: u64,
+        /// Calls made while no endpoint was in. They went to endpoints that were out.
+        pub panicked: u64,
+        /// Calls that an endpoint failed.
+        pub failures: u64,
+        /// Ejections.
+        pub ejections: u64,
+        /// Failures that would have ejected an endpoint if half of the endpoints were not out already.
+        pub spared: u64,
+        /// Times that an endpoint failed to become ready.
+        pub not_ready: u64,
+        /// Changes of the set.
+        pub changes: u64,
+        /// Failures of the resolver, and instances that were left out of a set.
+        pub resolve_failed: u64,
+        /// The resolver. `None` for a balancer without one.
+        pub resolver: Option<ResolverStats>,
+    }
 }
 
-/// A snapshot of the resolver of a balancer.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct ResolverStats {
-    /// `true` once the resolver has returned a set.
-    pub known: bool,
-    /// The time since the resolver returned the present set, or since it was started. A resolver that returns only
-    /// changes lets it grow, so look at `failing` too.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
-    )]
-    pub age: Duration,
-    /// How often the resolver has failed since it returned the present set.
-    pub failing: u32,
+snapshot! {
+    /// A snapshot of the resolver of a balancer.
+    pub struct ResolverStats: Copy + Eq {
+        /// `true` once the resolver has returned a set.
+        pub known: bool,
+        /// The time since the resolver returned the present set, or since it was started. A resolver that returns only
+        /// changes lets it grow, so look at `failing` too.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
+        pub age: Duration,
+        /// How often the resolver has failed since it returned the present set. A set of which no stack could be made
+        /// counts as a failure.
+        pub failing: u32,
+        /// Instances that are not in the set, because no stack could be made of them. The balancer tries them again
+        /// when the resolver returns the next set.
+        pub left_out: usize,
+    }
 }
 
-/// A snapshot of one endpoint of a balancer.
-#[non_exhaustive]
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct EndpointStats {
-    /// The id of the instance.
-    pub id: String,
-    /// The address of the instance.
-    pub address: String,
-    /// The weight of the instance.
-    pub weight: u32,
-    /// Whether the endpoint gets calls.
-    pub state: EndpointState,
-    /// Calls under way.
-    pub pending: u32,
-    /// The measure of its latency, as [`Policy::PeakEwma`](super::Policy::PeakEwma) uses it.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
-    )]
-    pub latency: Duration,
-    /// Calls that the endpoint got. `None` unless [`count_calls`](Config::count_calls) is on.
-    pub calls: Option<u64>,
-    /// Calls that the endpoint failed.
-    pub failures: u64,
+snapshot! {
+    /// A snapshot of one endpoint of a balancer.
+    pub struct EndpointStats: Eq {
+        /// The id of the instance.
+        pub id: String,
+        /// The address of the instance.
+        pub address: String,
+        /// The weight of the instance.
+        pub weight: u32,
+        /// Whether the endpoint gets calls.
+        pub state: EndpointState,
+        /// Calls in progress.
+        pub pending: u32,
+        /// The measure of its latency, as [`Policy::PeakEwma`](super::Policy::PeakEwma) uses it.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
+        pub latency: Duration,
+        /// Calls that the endpoint got. `None` unless [`count_calls`](Config::count_calls) is on.
+        pub calls: Option<u64>,
+        /// Calls that the endpoint failed.
+        pub failures: u64,
+    }
 }

@@ -5,16 +5,18 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::outliers::Outliers;
+use super::penalty::Penalty;
 use crate::machinery::window::{LONGEST_STREAK, Sample, Streak, TimeWindow};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::vocabulary::clock;
+use crate::vocabulary::rng::Rng;
 
 /// The time in which the measure of an idle endpoint falls to 1/e, in nanoseconds.
 pub(super) const DECAY: f64 = 10e9;
 /// The least measure of an endpoint that has answered no call, in nanoseconds.
 const SEED: f64 = 1e6;
 /// A failure raises the measure up to this many times the load of the other endpoints, which it forgets in 30 s.
-const FAILED: f64 = 20.0;
+pub(super) const FAILED: f64 = 20.0;
 /// A failure raises the measure up to this, in nanoseconds.
 const MOST: f64 = 10e9;
 
@@ -55,6 +57,12 @@ impl Measure {
         self.raise(doubled.min(bound).max(level(now, took as f64)));
     }
 
+    /// Counts a call whose result says nothing about the endpoint. Such results can come fast, so the endpoint looks no
+    /// faster than the mean of the `others`, and no slower either.
+    pub(super) fn ignored(&self, now: u64, took: u64, others: Option<u64>) {
+        self.raise(others.unwrap_or_default().min(level(now, MOST)).max(level(now, took as f64)));
+    }
+
     /// Most answers are below the level and write nothing.
     #[inline]
     fn raise(&self, level: u64) {
@@ -85,6 +93,7 @@ pub(super) struct History {
     /// The hash of the id, the same in every process.
     pub(super) key: u64,
     pub(super) measure: Measure,
+    pub(super) penalty: Penalty,
     pending: AtomicU32,
     /// Failures of `poll_ready` since the endpoint was ready.
     unready: AtomicU32,
@@ -106,6 +115,7 @@ impl History {
             serial: SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
             key: stable_hash(id),
             measure: Measure::guess(now, others),
+            penalty: Penalty::default(),
             pending: AtomicU32::new(0),
             unready: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
@@ -201,10 +211,7 @@ fn stable_hash(text: &str) -> u64 {
 /// The finalizer of `SplitMix64`: every bit of the result depends on every bit of `word`.
 #[inline]
 pub(super) fn mix(word: u64) -> u64 {
-    let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    Rng::mix(word.wrapping_add(Rng::STEP))
 }
 
 /// Returns a duration in nanoseconds, as the state counts time.

@@ -23,7 +23,7 @@ impl Rules {
     /// Creates the rules of `config`.
     ///
     /// # Errors
-    /// The first field that is out of its bounds.
+    /// Returns an error that names the first field that is out of its bounds.
     pub fn new(config: &Config) -> Result<Self, InvalidConfig> {
         Ok(Self { shared: Shared::new(config)? })
     }

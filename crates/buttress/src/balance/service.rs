@@ -1,8 +1,9 @@
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tower::Service;
+use tower::{BoxError, Service};
 
 use super::choice::Choice;
 use super::config::Config;
@@ -12,7 +13,8 @@ use super::handle::Handle;
 use super::history::mix;
 use super::request_key::{FindKey, FindTried, NoKey, NoTried};
 use super::rules::Rules;
-use super::shared::{Core, Counter, Seat};
+use super::seat::Seat;
+use super::shared::{Core, Counter};
 use super::tried::Tried;
 use super::waiting::{Wishes, choose};
 use crate::discover::{Instance, Resolve};
@@ -42,7 +44,8 @@ impl<S: Clone> Balance<S> {
     /// Creates a balancer over `set`. Keep a clone of the set to change it later.
     ///
     /// # Errors
-    /// The first field of `config` that is out of its bounds, or a set that another balancer uses.
+    /// Returns an error that names the first field of `config` that is out of its bounds, and an error for a set that
+    /// another balancer uses.
     pub fn new(set: Endpoints<S>, config: Config) -> Result<Self, InvalidConfig> {
         Self::with_rules(set, &Rules::new(&config)?)
     }
@@ -50,7 +53,7 @@ impl<S: Clone> Balance<S> {
     /// Creates a balancer over `set` with rules that a registry keeps.
     ///
     /// # Errors
-    /// A set that another balancer uses.
+    /// Returns an error for a set that another balancer uses.
     pub fn with_rules(set: Endpoints<S>, rules: &Rules) -> Result<Self, InvalidConfig> {
         let core = Core::new(set.pool, rules.shared.clone())?;
         let (seen, draws) = (core.pool.published.see(), core.shared.rng.next_u64());
@@ -63,13 +66,14 @@ impl<S: Clone + Send + 'static> Balance<S> {
     /// Creates a balancer over the instances that `resolve` finds. `make` makes the stack of an instance. Short for
     /// [`new`](Self::new) over an empty set and [`resolve_on`](Self::resolve_on) with tokio.
     ///
-    /// Until the first set is known, calls wait for at most [`max_wait`](Config::max_wait).
+    /// Until the first set is known, calls wait for at most [`max_wait`](Config::max_wait). While the set is empty because
+    /// `resolve` has returned an empty one, calls are refused immediately.
     ///
     /// # Errors
-    /// The first field of `config` that is out of its bounds.
+    /// Returns an error that names the first field of `config` that is out of its bounds.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn resolving<V>(
         resolve: V,
         make: impl Fn(&Instance) -> S + Send + 'static,
@@ -80,6 +84,26 @@ impl<S: Clone + Send + 'static> Balance<S> {
     {
         Ok(Self::new(Endpoints::new(), config)?.resolve_on(&Spawner::default(), resolve, make))
     }
+
+    /// Creates a balancer like [`resolving`](Self::resolving), with a `make` that can fail, e.g. for a malformed
+    /// address. [`try_resolve_on`](Self::try_resolve_on) describes what happens then.
+    ///
+    /// # Errors
+    /// Returns an error that names the first field of `config` that is out of its bounds.
+    ///
+    /// # Panics
+    /// Panics outside of a tokio runtime.
+    pub fn try_resolving<V, E>(
+        resolve: V,
+        make: impl Fn(&Instance) -> Result<S, E> + Send + 'static,
+        config: Config,
+    ) -> Result<Self, InvalidConfig>
+    where
+        V: Resolve + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        Ok(Self::new(Endpoints::new(), config)?.try_resolve_on(&Spawner::default(), resolve, make))
+    }
 }
 
 impl<S: Clone + Send + 'static, X, T, C, R> Balance<S, X, T, C, R> {
@@ -88,10 +112,11 @@ impl<S: Clone + Send + 'static, X, T, C, R> Balance<S, X, T, C, R> {
     ///
     /// The task ends when the balancer and its clones are dropped. If the resolver fails, the last set stays, and
     /// [`Stats::resolver`](super::Stats::resolver) shows its age. The task asks again after 1 second, then after
-    /// twice as long, up to 30 seconds, with a jitter of 10 %.
+    /// twice as long, up to 30 seconds, with a jitter of 10 %. A panic of the resolver is a failure too. An instance for
+    /// which `make` panics is left out: see [`try_resolve_on`](Self::try_resolve_on).
     ///
     /// # Panics
-    /// On the default spawner, outside of a tokio runtime.
+    /// Panics on the default spawner, outside of a tokio runtime.
     #[must_use]
     pub fn resolve_on<V>(
         self,
@@ -101,6 +126,30 @@ impl<S: Clone + Send + 'static, X, T, C, R> Balance<S, X, T, C, R> {
     ) -> Self
     where
         V: Resolve + 'static,
+    {
+        self.try_resolve_on(spawner, resolve, move |instance| Ok::<S, Infallible>(make(instance)))
+    }
+
+    /// Starts a task like [`resolve_on`](Self::resolve_on), with a `make` that can fail.
+    ///
+    /// An instance for which `make` returns an error, or panics, is left out of the set. The balancer logs a warning,
+    /// reports [`Event::ResolveFailed`](crate::Event::ResolveFailed), and counts it in
+    /// [`ResolverStats::left_out`](super::ResolverStats::left_out). It tries the instance again when the resolver
+    /// returns the next set. If every instance of a set is left out, the last set stays, as after a failure of the
+    /// resolver.
+    ///
+    /// # Panics
+    /// Panics on the default spawner, outside of a tokio runtime.
+    #[must_use]
+    pub fn try_resolve_on<V, E>(
+        self,
+        spawner: &Spawner,
+        resolve: V,
+        make: impl Fn(&Instance) -> Result<S, E> + Send + 'static,
+    ) -> Self
+    where
+        V: Resolve + 'static,
+        E: Into<BoxError> + 'static,
     {
         let set = Endpoints { pool: self.core.pool.clone() };
         spawner.spawn(super::resolving::run(Arc::downgrade(&self.core), set, resolve, make));

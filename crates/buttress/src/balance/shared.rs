@@ -1,4 +1,4 @@
-//! State that the services of one balancer share, and the guard of a call.
+//! State that the services of one balancer share. `seat.rs` has the guard of a call.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,14 +7,13 @@ use super::config::{Config, Policy};
 use super::endpoints::{Endpoint, Pool};
 use super::history::{History, nanos};
 use super::outliers::Outliers;
-use super::state::Verdict;
+use super::state::Decision;
 use crate::discover::Instance;
 use crate::machinery::counters::{Counters, counters};
-use crate::machinery::guard::Guard;
 use crate::machinery::reconfigure::Reconfigure;
 use crate::machinery::wakers::WakerSet;
 use crate::sync::{Mutex, lock};
-use crate::vocabulary::classify::Outcome;
+use crate::vocabulary::classify::{Classify, Outcome};
 use crate::vocabulary::clock;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
@@ -52,6 +51,8 @@ pub(super) struct Resolved {
     pub(super) known: bool,
     /// The failures since.
     pub(super) failures: u32,
+    /// The instances that were left out of the present set.
+    pub(super) left_out: usize,
 }
 
 /// The part of the state that does not depend on the type of the endpoints.
@@ -61,7 +62,7 @@ pub(crate) struct Shared {
     /// The window of the ejection, if endpoints are ejected.
     pub(super) window: Option<Duration>,
     rules: Mutex<InForce>,
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     pub(super) common: Common,
     pub(super) rng: Rng,
     anchor: Instant,
@@ -93,8 +94,18 @@ impl Shared {
         clock::nanos_since(self.anchor, self.common.clock.now())
     }
 
+    /// Returns the nanoseconds from the making of the balancer to `at`.
+    pub(super) fn nanos(&self, at: Instant) -> u64 {
+        clock::nanos_since(self.anchor, at)
+    }
+
     pub(super) fn instant(&self, nanos: u64) -> Instant {
         clock::after(self.anchor, Duration::from_nanos(nanos))
+    }
+
+    /// Returns `true` if a resolver has returned the present set.
+    pub(super) fn is_set_known(&self) -> bool {
+        lock(&self.resolved).is_some_and(|resolved| resolved.known)
     }
 
     /// Returns a number from -1 to 1.
@@ -148,6 +159,20 @@ impl Reconfigure for Shared {
     }
 }
 
+/// The verdict of the classifier on a call that ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verdict {
+    outcome: Outcome,
+    refused: bool,
+}
+
+impl Verdict {
+    #[inline]
+    pub(super) fn of<Res, E>(classify: &impl Classify<Res, E>, result: &Result<Res, E>) -> Self {
+        Self { outcome: classify.classify(result), refused: classify.is_refusal(result) }
+    }
+}
+
 /// The state that all clones of a balancer share.
 pub(super) struct Core<S> {
     pub(super) pool: Arc<Pool<S>>,
@@ -190,10 +215,10 @@ impl<S> Core<S> {
 
     /// Judges a call that ended.
     #[inline]
-    fn ended(&self, history: &History, seat: (u64, u32), outcome: Outcome, is_error: bool) {
+    pub(super) fn ended(&self, history: &History, seat: (u64, u32), verdict: Verdict) {
         let (started, epoch) = seat;
         let shared = &*self.shared;
-        if outcome == Outcome::Success {
+        if verdict == (Verdict { outcome: Outcome::Success, refused: false }) {
             if shared.policy != Policy::PeakEwma && shared.window.is_none() {
                 return;
             }
@@ -202,22 +227,36 @@ impl<S> Core<S> {
             if let Some(window) = shared.window {
                 history.succeeded(epoch, now, window);
             }
-        } else if is_error || outcome == Outcome::Failure {
-            self.failed(history, started, epoch, outcome);
+        } else {
+            self.not_answered(history, started, epoch, verdict);
         }
     }
 
-    /// Counts a failure, or an error that says nothing about the service. The latter only makes the endpoint look
-    /// slow: a stack that refuses calls must not draw them.
+    /// Counts a failure, a refusal, or an answer that says nothing about the endpoint. The last two are no failures,
+    /// and must not draw calls: they come faster than answers.
     #[cold]
-    fn failed(&self, history: &History, started: u64, epoch: u32, outcome: Outcome) {
+    fn not_answered(&self, history: &History, started: u64, epoch: u32, verdict: Verdict) {
         let shared = &*self.shared;
         let now = shared.now();
+        let took = now.saturating_sub(started);
         let others = self.pool.published.see().value().plan.load_of_others(history.serial);
-        history.measure.failed(now, now.saturating_sub(started), others);
-        if outcome != Outcome::Failure {
+        if verdict.outcome == Outcome::Ignored && !verdict.refused {
+            history.measure.ignored(now, took, others);
             return;
         }
+        history.measure.failed(now, took, others);
+        if shared.policy == Policy::LeastPending {
+            history.penalty.raise(now);
+        }
+        match (verdict.outcome, shared.window) {
+            (Outcome::Failure, _) => self.count_failure(history, epoch, now),
+            (Outcome::Success, Some(window)) => history.succeeded(epoch, now, window),
+            _ => {}
+        }
+    }
+
+    fn count_failure(&self, history: &History, epoch: u32, now: u64) {
+        let shared = &*self.shared;
         shared.counters.add(Counter::Failures);
         history.failures.fetch_add(1, crate::sync::Ordering::Relaxed);
         if let Some(rules) = shared.rules().eject {
@@ -229,20 +268,20 @@ impl<S> Core<S> {
 
     fn eject(&self, history: &History, now: u64, rules: &Outliers) {
         let (shared, jitter) = (&*self.shared, self.shared.jitter());
-        let (verdict, instance) = self.pool.change(|state| {
-            let verdict = state.eject(history.serial, now, rules, jitter);
+        let (decision, instance) = self.pool.change(|state| {
+            let decision = state.eject(history.serial, now, rules, jitter);
             let mut members = state.members.iter();
             let member = members.find(|it| it.history.serial == history.serial);
             let instance = member.map(|it| it.instance.clone());
-            let changed = matches!(verdict, Verdict::Ejected(_));
-            ((verdict, instance), changed)
+            let changed = matches!(decision, Decision::Ejected(_));
+            ((decision, instance), changed)
         });
-        match (verdict, instance) {
-            (Verdict::Ejected(away), Some(instance)) => {
+        match (decision, instance) {
+            (Decision::Ejected(away), Some(instance)) => {
                 shared.counters.add(Counter::Ejections);
                 shared.common.endpoint_ejected(&instance.shared_id(), away);
             }
-            (Verdict::Spared, _) => shared.counters.add(Counter::Spared),
+            (Decision::Spared, _) => shared.counters.add(Counter::Spared),
             _ => {}
         }
     }
@@ -266,95 +305,12 @@ impl<S> Core<S> {
     }
 }
 
-/// The place of a call at its endpoint. Dropping it ends the call.
-pub(super) struct Seat<S> {
-    pub(super) core: Arc<Core<S>>,
-    /// `None` before the endpoint is chosen, and once the call is over.
-    endpoint: Option<Arc<Endpoint<S>>>,
-    started: u64,
-    epoch: u32,
-}
-
-impl<S> Seat<S> {
-    /// Begins a call, whose time counts from `now`.
-    #[inline]
-    pub(super) fn new(core: Arc<Core<S>>, endpoint: Option<Arc<Endpoint<S>>>, now: u64) -> Self {
-        let mut seat = Self { core, endpoint: None, started: now, epoch: 0 };
-        if let Some(endpoint) = endpoint {
-            seat.take(endpoint, now);
-        }
-        seat
+/// Returns the longest wait of a call, and whether the deadline of its request ends it.
+pub(super) fn longest_wait(rules: InForce, now: impl FnOnce() -> Instant) -> (Duration, bool) {
+    match crate::context::wait_until_deadline(None, now) {
+        Some(left) if left <= rules.max_wait => (left, true),
+        _ => (rules.max_wait, false),
     }
-
-    #[inline]
-    pub(super) fn take(&mut self, endpoint: Arc<Endpoint<S>>, now: u64) {
-        endpoint.history.begin();
-        (self.started, self.epoch) = (now, endpoint.history.epoch());
-        self.endpoint = Some(endpoint);
-    }
-
-    #[inline]
-    pub(super) fn endpoint(&self) -> Option<&Arc<Endpoint<S>>> {
-        self.endpoint.as_ref()
-    }
-
-    /// Counts the call, which the endpoint gets now.
-    #[inline]
-    pub(super) fn called(&self) {
-        if self.core.shared.common.count_calls {
-            if let Some(endpoint) = &self.endpoint {
-                endpoint.history.calls.fetch_add(1, crate::sync::Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Leaves the endpoint, which did not get the call.
-    #[cold]
-    pub(super) fn leave(&mut self) -> Option<Arc<Endpoint<S>>> {
-        let endpoint = self.endpoint.take()?;
-        endpoint.history.end();
-        Some(endpoint)
-    }
-
-    #[inline]
-    pub(super) fn end(&mut self, outcome: Outcome, is_error: bool) {
-        if let Some(endpoint) = self.endpoint.take() {
-            endpoint.history.end();
-            self.core.ended(&endpoint.history, (self.started, self.epoch), outcome, is_error);
-        }
-    }
-
-    /// Ends a call that was dropped. It is no failure, but it took at least this long.
-    #[cold]
-    #[inline(never)]
-    fn abandon(&mut self) {
-        if let Some(endpoint) = self.leave() {
-            let now = self.core.shared.now();
-            endpoint.history.measure.took(now, now.saturating_sub(self.started));
-        }
-    }
-}
-
-impl<S> Guard for Seat<S> {
-    #[inline]
-    fn give_back(&mut self) {
-        if self.endpoint.is_some() {
-            self.abandon();
-        }
-    }
-}
-
-impl<S> Drop for Seat<S> {
-    #[inline]
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
-/// Returns the longest wait of a call in nanoseconds.
-pub(super) fn longest_wait(rules: InForce, now: impl FnOnce() -> Instant) -> Duration {
-    let longest = crate::context::wait_until_deadline(Some(rules.max_wait), now);
-    longest.unwrap_or(rules.max_wait).min(rules.max_wait)
 }
 
 /// Returns the instant `wait` after `now`, both in nanoseconds.

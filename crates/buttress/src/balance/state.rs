@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::history::{History, nanos};
 use super::outliers::Outliers;
 use crate::discover::Instance;
+use crate::vocabulary::words::words;
 
 /// How many removed endpoints are remembered.
 const REMEMBERED: usize = 256;
@@ -32,22 +33,12 @@ pub enum EndpointState {
 impl EndpointState {
     /// Every state, in the order of declaration.
     pub const ALL: &'static [Self] = &[Self::In, Self::Ejected, Self::Resting, Self::Down];
-
-    /// Returns the state in kebab case, for logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::In => "in",
-            Self::Ejected => "ejected",
-            Self::Resting => "resting",
-            Self::Down => "down",
-        }
-    }
 }
 
-impl std::fmt::Display for EndpointState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Returns the state in kebab case, for logs and metrics.
+    EndpointState {
+        In => "in", Ejected => "ejected", Resting => "resting", Down => "down",
     }
 }
 
@@ -117,7 +108,7 @@ pub(super) struct Choices {
 
 /// An ejection, as reported.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     /// The endpoint goes out for this long.
     Ejected(Duration),
     /// Half of the endpoints are out already.
@@ -260,17 +251,17 @@ impl State {
         now: u64,
         rules: &Outliers,
         jitter: f64,
-    ) -> Verdict {
+    ) -> Decision {
         let may = self.ejected() < self.most_ejected();
         let Some(member) = self.members.iter_mut().find(|it| it.history.serial == serial) else {
-            return Verdict::Nothing;
+            return Decision::Nothing;
         };
         let standing = &mut member.standing;
         if standing.ejected_until.is_some() {
-            return Verdict::Nothing;
+            return Decision::Nothing;
         }
         if !may {
-            return Verdict::Spared;
+            return Decision::Spared;
         }
         let away = nanos(rules.away).max(1);
         // One less for each time that the endpoint stayed in since.
@@ -281,7 +272,7 @@ impl State {
         let time = jittered(time, jitter).min(nanos(rules.longest));
         standing.ejected_until = Some(now.saturating_add(time));
         member.history.forget_results();
-        Verdict::Ejected(Duration::from_nanos(time))
+        Decision::Ejected(Duration::from_nanos(time))
     }
 
     /// Lets an endpoint rest whose `poll_ready` failed. Returns how long, or `None` if it rests already or is gone.

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// The endpoints that the attempts of one request have met. Cheap to clone; all clones share it.
 ///
@@ -16,9 +17,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// assert_eq!(order.tried.len(), 0);
 /// ```
 #[derive(Clone, Default)]
-pub struct Tried {
+pub struct Tried(Arc<Mutex<Record>>);
+
+#[derive(Default)]
+struct Record {
     /// The numbers of the endpoints. A set of bits would need a bound for them, or confuse two.
-    serials: Arc<Mutex<Vec<u64>>>,
+    serials: Vec<u64>,
+    /// When the endpoint of the present attempt could begin to work.
+    begun: Option<Instant>,
 }
 
 impl Tried {
@@ -31,7 +37,7 @@ impl Tried {
     /// Returns how many different endpoints the request has met.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.with(|serials| serials.len())
+        self.with(|record| record.serials.len())
     }
 
     /// Returns `true` if no endpoint got the request yet.
@@ -40,20 +46,42 @@ impl Tried {
         self.len() == 0
     }
 
+    /// Counts the time of the present attempt from `at`, if that is later than its begin. Call it before the attempt ends
+    /// or is dropped. Each attempt begins without it.
+    ///
+    /// Use it where an endpoint waits for its caller, e.g. for the body of an upload: the endpoint would look slow
+    /// otherwise. The instant has to be one of the clock of the balancer.
+    ///
+    /// ```
+    /// # use std::time::Instant;
+    /// # use buttress::balance::Tried;
+    /// # fn attempt(tried: &Tried, body_was_sent_at: Instant) {
+    /// tried.begun_at(body_was_sent_at);
+    /// # }
+    /// ```
+    pub fn begun_at(&self, at: Instant) {
+        self.with(|record| record.begun = Some(at));
+    }
+
+    /// Returns when the endpoint could begin, and forgets it.
+    pub(super) fn take_begun(&self) -> Option<Instant> {
+        self.with(|record| record.begun.take())
+    }
+
     pub(super) fn has(&self, serial: u64) -> bool {
-        self.with(|serials| serials.contains(&serial))
+        self.with(|record| record.serials.contains(&serial))
     }
 
     pub(super) fn add(&self, serial: u64) {
-        self.with(|serials| {
-            if !serials.contains(&serial) {
-                serials.push(serial);
+        self.with(|record| {
+            if !record.serials.contains(&serial) {
+                record.serials.push(serial);
             }
         });
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Vec<u64>) -> T) -> T {
-        f(&mut self.serials.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, f: impl FnOnce(&mut Record) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -76,21 +76,26 @@ pub(super) struct Waiting<S> {
     owner: Owner,
     began: u64,
     wait: Duration,
+    /// Whether the wait ends at the deadline of the request.
+    until_deadline: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Clone> Waiting<S> {
     pub(super) fn new(core: Arc<Core<S>>, wishes: Wishes, asked: Option<Ready<S>>) -> Box<Self> {
-        let wait = longest_wait(core.shared.rules(), || core.shared.common.clock.now());
+        let (wait, until_deadline) =
+            longest_wait(core.shared.rules(), || core.shared.common.clock.now());
         let (seen, began) = (core.pool.published.see(), core.shared.now());
         let asked = asked.into_iter().collect();
         let owner = Owner::default();
-        Box::new(Self { core, wishes, seen, asked, owner, began, wait, sleep: None })
+        let sleep = None;
+        Box::new(Self { core, wishes, seen, asked, owner, began, wait, until_deadline, sleep })
     }
 
-    /// Records the endpoint that gets the call.
-    pub(super) fn meet(&self, endpoint: &Endpoint<S>) {
+    /// Records the endpoint that gets the call. Returns the record of the request's attempts.
+    pub(super) fn meet(&mut self, endpoint: &Endpoint<S>) -> Option<Tried> {
         self.wishes.meet(endpoint.history.serial);
+        self.wishes.tried.take()
     }
 
     /// Returns the first endpoint that can take the call.
@@ -115,7 +120,13 @@ impl<S: Clone> Waiting<S> {
             }
             let end = after(self.began, self.wait);
             if now >= end {
-                return Poll::Ready(Err(self.refuse()));
+                return Poll::Ready(Err(self.refuse(self.wait)));
+            }
+            if self.seen.value().plan.members == 0 && self.core.shared.is_set_known() {
+                // The resolver knows that there is no endpoint.
+                self.until_deadline = false;
+                let waited = Duration::from_nanos(now.saturating_sub(self.began));
+                return Poll::Ready(Err(self.refuse(waited)));
             }
             let wake = self.core.shared.instant(end.min(self.seen.value().plan.next));
             let clock = &self.core.shared.common.clock;
@@ -162,8 +173,19 @@ impl<S: Clone> Waiting<S> {
         }
     }
 
-    fn refuse(&self) -> Error {
-        let (shared, plan) = (&self.core.shared, &self.seen.value().plan);
+    /// Refuses the call. Observers and metrics get the reason, also if the caller gets its passed deadline.
+    fn refuse(&self, waited: Duration) -> Error {
+        let (shared, error) = (&self.core.shared, self.no_endpoint(waited));
+        shared.counters.add(Counter::Refused);
+        shared.common.refused(|| error.clone());
+        if self.until_deadline {
+            return Error::deadline_exceeded_before(shared.common.name, self.wait);
+        }
+        error
+    }
+
+    fn no_endpoint(&self, waited: Duration) -> Error {
+        let plan = &self.seen.value().plan;
         let why = if plan.members == 0 {
             NoEndpoint::Empty
         } else if plan.is_empty() {
@@ -171,10 +193,7 @@ impl<S: Clone> Waiting<S> {
         } else {
             NoEndpoint::Busy
         };
-        let error = Error::no_endpoint(shared.common.name, why, plan.members, self.wait);
-        shared.counters.add(Counter::Refused);
-        shared.common.refused(|| error.clone());
-        error
+        Error::no_endpoint(self.core.shared.common.name, why, plan.members, waited)
     }
 }
 

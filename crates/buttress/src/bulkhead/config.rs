@@ -1,48 +1,27 @@
 use std::time::Duration;
 
+#[cfg(feature = "serde")]
+use crate::vocabulary::duration_text;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::vocabulary::observe::{Common, common_setters};
-use crate::vocabulary::setters::setters;
+use crate::vocabulary::setters::{configuration, setters};
 
-/// Configuration of a bulkhead: how many calls run concurrently, and whether the next call waits.
-///
-/// Setters take it by value. The layer checks it when it is built.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
-#[must_use]
-pub struct Config {
-    pub(super) max_concurrent: u32,
-    pub(super) queue: u32,
-    #[cfg_attr(
-        feature = "serde",
-        serde(deserialize_with = "crate::vocabulary::duration_text::optional")
-    )]
-    pub(super) max_wait: Option<Duration>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) claim_within: Duration,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) common: Common,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_concurrent: 10,
-            queue: 0,
-            max_wait: None,
-            claim_within: Duration::from_secs(1),
-            common: Common::default(),
-        }
+configuration! {
+    /// Configuration of a bulkhead: how many calls run concurrently, and whether the next call waits.
+    ///
+    /// Setters take it by value. The layer checks it when it is built.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        max_concurrent: u32 = 10,
+        queue: u32 = 0,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "duration_text::optional"))]
+        max_wait: Option<Duration> = None,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        claim_within: Duration = Duration::from_secs(1),
     }
 }
 
 impl Config {
-    /// Creates a configuration with the defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     setters! {
         /// Sets how many calls run concurrently. Default: 10, small enough to protect a pool of
         /// connections. At least 1.

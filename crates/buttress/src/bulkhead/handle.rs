@@ -4,10 +4,11 @@ use super::config::Config;
 use super::shared::{Counter, Permit, Shared, Telemetry};
 use crate::machinery::own::Counted;
 use crate::machinery::queue::Gauges;
-use crate::machinery::reconfigure::{Reconfigure as _, operated};
-use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
+use crate::machinery::reconfigure::{Reconfigure as _, has_handle, operated};
+use crate::machinery::waiting::{Limiter as _, Waiting};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of a bulkhead, for operators and for use without tower. Cheap to clone.
 ///
@@ -31,7 +32,7 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) otherwise.
+    /// Returns [`BulkheadFull`](crate::ErrorKind::BulkheadFull) otherwise.
     pub fn try_acquire(&self) -> Result<Permit, Error> {
         let permit = Shared::try_acquire::<Counted>(&self.shared).map(Permit::begin);
         permit.ok_or_else(|| self.shared.refuse())
@@ -41,7 +42,7 @@ impl Handle {
     /// nothing.
     ///
     /// # Errors
-    /// The refusal: [`BulkheadFull`](crate::ErrorKind::BulkheadFull).
+    /// Returns the refusal: [`BulkheadFull`](crate::ErrorKind::BulkheadFull).
     pub fn check(&self) -> Result<(), Error> {
         if self.shared.is_full() { Err(self.shared.full()) } else { Ok(()) }
     }
@@ -55,7 +56,7 @@ impl Handle {
     /// Dropping the future leaves the queue. It returns a permit that was just granted.
     ///
     /// # Errors
-    /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) if the queue is full.
+    /// Returns [`BulkheadFull`](crate::ErrorKind::BulkheadFull) if the queue is full, and
     /// [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the longest wait.
     pub async fn acquire(&self) -> Result<Permit, Error> {
         let permit = match self.shared.take_or_wait(1)? {
@@ -69,7 +70,7 @@ impl Handle {
     /// limit takes effect as they end. A larger limit admits waiting calls immediately.
     ///
     /// # Errors
-    /// A limit of 0. Nothing changes then.
+    /// Returns an error for a limit of 0. Nothing changes then.
     pub fn resize(&self, max_concurrent: u32) -> Result<(), InvalidConfig> {
         crate::vocabulary::invalid_config::check_at_least("max-concurrent", max_concurrent, 1)?;
         self.shared.permits.resize(max_concurrent);
@@ -96,41 +97,35 @@ impl Handle {
     }
 }
 
+has_handle!();
+
 operated! {
     /// Replaces limit, queue and waits by those of `config`. Permits and places in the queue stay.
     ///
     /// # Errors
-    /// The errors of [`BulkheadLayer::new`](super::BulkheadLayer::new). Nothing changes then.
+    /// Returns the errors of [`BulkheadLayer::new`](super::BulkheadLayer::new). Nothing changes
+    /// then.
     pub fn reconfigure(&self, config: &Config);
 }
 
-impl HasHandle for Shared {
-    type Handle = Handle;
-
-    fn handle(self: &Arc<Self>) -> Handle {
-        Handle { shared: self.clone() }
+snapshot! {
+    /// A snapshot of a bulkhead.
+    pub struct Stats: Copy + Eq {
+        /// Calls that run now, and permits in use.
+        pub active: u32,
+        /// Calls that wait now.
+        pub queued: usize,
+        /// The most calls that ever ran concurrently.
+        pub peak_active: u32,
+        /// The most calls that ever waited at the same time.
+        pub peak_queued: usize,
+        /// The limit in force.
+        pub max_concurrent: u32,
+        /// Calls refused because every permit, and every place in the queue, was taken.
+        pub refused: u64,
+        /// Calls refused after their longest wait in the queue.
+        pub queue_timeouts: u64,
+        /// Permits granted. `None` unless [`count_calls`](super::Config::count_calls) is on.
+        pub admitted: Option<u64>,
     }
-}
-
-/// A snapshot of a bulkhead.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// Calls that run now, and permits in use.
-    pub active: u32,
-    /// Calls that wait now.
-    pub queued: usize,
-    /// The most calls that ever ran concurrently.
-    pub peak_active: u32,
-    /// The most calls that ever waited at the same time.
-    pub peak_queued: usize,
-    /// The limit in force.
-    pub max_concurrent: u32,
-    /// Calls refused because every permit, and every place in the queue, was taken.
-    pub refused: u64,
-    /// Calls refused after their longest wait in the queue.
-    pub queue_timeouts: u64,
-    /// Permits granted. `None` unless [`count_calls`](super::Config::count_calls) is on.
-    pub admitted: Option<u64>,
 }

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use tower::Service;
 
 use super::config::Config;
-use super::handle::Handle;
 use super::service::ResponseFuture;
 use super::shared::{Counter, Permit, Shared, Telemetry};
-use crate::machinery::instances::{self, Instance, Instances};
+use crate::machinery::instances::{Instance, Instances, numbers_of_keys};
 use crate::machinery::keyed::{self, KeyedCalls, KeyedLayer, KeyedService, PerKey as _};
 use crate::machinery::own::Counted;
 use crate::machinery::waiting::Limiter as _;
@@ -55,7 +54,7 @@ impl<K: Hash + Eq + Clone, X> KeyedBulkheadLayer<K, X> {
     /// keys. A configured queue does not apply.
     ///
     /// # Errors
-    /// The errors of [`BulkheadLayer::new`](super::BulkheadLayer::new), or `max_keys` of zero.
+    /// Returns the errors of [`BulkheadLayer::new`](super::BulkheadLayer::new), and an error for `max_keys` of zero.
     pub fn new<Req>(config: Config, max_keys: usize, key: X) -> Result<Self, InvalidConfig>
     where
         X: Fn(&Req) -> K,
@@ -100,7 +99,6 @@ where
 impl Instance for Shared {
     type Telemetry = Telemetry;
     type Pass = Permit;
-    type Handle = Handle;
 
     fn with_telemetry(config: &Arc<Config>, telemetry: &Arc<Telemetry>) -> Arc<Self> {
         Self::made(config, telemetry.clone())
@@ -116,56 +114,12 @@ impl Instance for Shared {
         self.take()
     }
 
-    fn handle(self: &Arc<Self>) -> Handle {
-        Handle { shared: self.clone() }
-    }
-
     fn named(config: &Config, telemetry: &Telemetry) -> Config {
         Config { common: telemetry.common.clone(), ..config.clone() }
     }
 }
 
-impl instances::Telemetry for Telemetry {
-    fn common(&self) -> &Common {
-        &self.common
-    }
-
-    fn count_too_many_keys(&self) {
-        self.counters.add(Counter::TooManyKeys);
-    }
-}
-
-impl<K> KeyedHandle<K> {
-    /// Returns the present numbers.
-    #[must_use]
-    pub fn stats(&self) -> KeyedStats {
-        let counters = &self.keys.telemetry().counters;
-        KeyedStats {
-            keys: self.keys.keys(),
-            max_keys: self.keys.max_keys(),
-            refused: counters.sum(Counter::Refused),
-            too_many_keys: counters.sum(Counter::TooManyKeys),
-        }
-    }
-}
-
-impl<K> KeyedHandle<K> {
-    pub(super) fn common(&self) -> &Common {
-        &self.keys.telemetry().common
-    }
-}
-
-/// A snapshot of a keyed bulkhead.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct KeyedStats {
-    /// Keys held now.
-    pub keys: usize,
-    /// The most keys that are ever held.
-    pub max_keys: usize,
-    /// Calls refused because their key was at capacity.
-    pub refused: u64,
-    /// Calls refused because there was no place for their key.
-    pub too_many_keys: u64,
+numbers_of_keys! {
+    /// A snapshot of a keyed bulkhead.
+    refused: "Calls refused because their key was at capacity.",
 }

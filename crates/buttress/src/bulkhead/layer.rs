@@ -1,6 +1,4 @@
-use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use tower::Layer;
 
@@ -8,63 +6,32 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::{BackpressureBulkhead, Bulkhead, QueuedBulkhead};
 use super::shared::Shared;
-use crate::machinery::own::{Counted, Forever, Held as _, Leaked, Own};
+use crate::machinery::own::{
+    Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
+};
 use crate::vocabulary::cost::OneToken;
-use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
 use crate::vocabulary::until::UntilResponse;
 
-/// Layer that limits how many calls run concurrently. The [module](super) explains the pattern.
-///
-/// Every service made from one layer value, or from its clones, shares one limit.
-#[must_use]
-pub struct BulkheadLayer<R = AsError, M = Refuse, O: Own = Counted, U = UntilResponse> {
-    shared: O::Of<Shared>,
-    reject: R,
-    until: U,
-    mode: PhantomData<M>,
-}
-
-impl Config {
-    /// Builds a bulkhead with its own state. Short for [`BulkheadLayer::new`].
+layer_over! {
+    /// Layer that limits how many calls run concurrently. The [module](super) explains the pattern.
     ///
-    /// # Errors
-    /// The errors of [`BulkheadLayer::new`]: an error names the first field that is out of its
-    /// bounds.
-    pub fn build(self) -> Result<BulkheadLayer, InvalidConfig> {
-        BulkheadLayer::new(self)
+    /// Every service made from one layer value, or from its clones, shares one limit.
+    pub struct BulkheadLayer<R = AsError, M = Refuse, O: Own = Counted, U = UntilResponse> {
+        reject: R, until: U; mode: M
     }
 }
 
-impl BulkheadLayer {
-    /// Creates a bulkhead with its own state.
-    ///
-    /// # Errors
+constructors! {
+    BulkheadLayer { reject: AsError, until: UntilResponse, mode: PhantomData },
+    "a bulkhead with its own state",
     /// A limit or a wait of zero, or a wait of more than 365 days.
-    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
-        Ok(Self::over(Shared::new(&config)?))
-    }
-
-    /// Creates another layer over the state of an existing bulkhead.
-    pub fn from_handle(handle: &Handle) -> Self {
-        Self::over(handle.shared.clone())
-    }
-
-    fn over(shared: Arc<Shared>) -> Self {
-        Self { shared, reject: AsError, until: UntilResponse, mode: PhantomData }
-    }
 }
 
-impl<R, U> BulkheadLayer<R, Refuse, Counted, U> {
-    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
-    ///
-    /// The services of a leaked layer count no references. A clone of a service then writes no cache
-    /// line that all threads share. A call writes only the lines that hold its decisions.
-    pub fn leak(self) -> BulkheadLayer<R, Refuse, Leaked, U> {
-        let Self { shared, reject, until, mode } = self;
-        BulkheadLayer { shared: Forever::new(shared), reject, until, mode }
-    }
+leak_of! {
+    <R, U> BulkheadLayer { reject, until, mode }:
+    BulkheadLayer<R, Refuse, Counted, U> => BulkheadLayer<R, Refuse, Leaked, U>
 }
 
 impl<R, M, U> BulkheadLayer<R, M, Counted, U> {
@@ -100,22 +67,11 @@ impl<R, M, O: Own, U> BulkheadLayer<R, M, O, U> {
         let Self { shared, reject, mode, .. } = self;
         BulkheadLayer { shared, reject, until, mode }
     }
-
-    /// Returns the handle of the shared state, for operators.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
-    }
 }
 
-impl Default for BulkheadLayer {
+default_layer! {
     /// Creates a bulkhead of 10 concurrent calls, without a queue.
-    fn default() -> Self {
-        match Self::new(Config::new()) {
-            Ok(layer) => layer,
-            Err(error) => unreachable!("the defaults are valid: {error}"),
-        }
-    }
+    BulkheadLayer
 }
 
 impl<S, R: Clone, O: Own, U: Clone> Layer<S> for BulkheadLayer<R, Refuse, O, U> {
@@ -141,18 +97,5 @@ impl<S, R: Clone, U: Clone> Layer<S> for BulkheadLayer<R, Backpressure, Counted,
     fn layer(&self, inner: S) -> Self::Service {
         let (reject, until) = (self.reject.clone(), self.until.clone());
         BackpressureBulkhead::new(inner, self.shared.clone(), reject, until)
-    }
-}
-
-impl<R: Clone, M, O: Own, U: Clone> Clone for BulkheadLayer<R, M, O, U> {
-    fn clone(&self) -> Self {
-        let (reject, until) = (self.reject.clone(), self.until.clone());
-        Self { shared: self.shared.clone(), reject, until, mode: PhantomData }
-    }
-}
-
-impl<R, M, O: Own, U> fmt::Debug for BulkheadLayer<R, M, O, U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BulkheadLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }
 }

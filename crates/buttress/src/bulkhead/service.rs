@@ -1,4 +1,3 @@
-use std::fmt;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -7,7 +6,7 @@ use super::handle::Handle;
 use super::shared::{Permit, Shared};
 use crate::machinery::backpressure::BackpressureService;
 use crate::machinery::limited;
-use crate::machinery::own::{Counted, Held as _, Own};
+use crate::machinery::own::{Counted, Own, service_over};
 use crate::machinery::queued::{self, QueuedService};
 use crate::vocabulary::cost::OneToken;
 use crate::vocabulary::reject::Reject;
@@ -28,26 +27,13 @@ pub type QueuedFuture<S, Req, R, U = UntilResponse> = queued::QueuedFuture<S, Re
 /// [`BulkheadLayer::backpressure`](super::BulkheadLayer::backpressure) makes it.
 pub type BackpressureBulkhead<S, R, U = UntilResponse> = BackpressureService<S, Shared, R, U>;
 
-/// A service behind a bulkhead that refuses without waiting.
-/// [`BulkheadLayer`](super::BulkheadLayer) makes it.
-pub struct Bulkhead<S, R, O: Own = Counted, U = UntilResponse> {
-    inner: S,
-    shared: O::Of<Shared>,
-    reject: R,
-    until: U,
-    /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
-    latch: bool,
-}
-
-impl<S, R, O: Own, U> Bulkhead<S, R, O, U> {
-    pub(super) fn new(inner: S, shared: O::Of<Shared>, reject: R, until: U) -> Self {
-        Self { inner, shared, reject, until, latch: false }
-    }
-
-    /// Returns the handle of the shared state, for operators.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
+service_over! {
+    /// A service behind a bulkhead that refuses without waiting.
+    /// [`BulkheadLayer`](super::BulkheadLayer) makes it.
+    pub struct Bulkhead<S, R, O: Own = Counted, U = UntilResponse> {
+        reject: R, until: U;
+        /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
+        latch: bool = false
     }
 }
 
@@ -83,21 +69,5 @@ where
         }
         self.latch = false;
         ResponseFuture::refused(self.shared.refuse(), self.reject.clone())
-    }
-}
-
-impl<S: Clone, R: Clone, O: Own, U: Clone> Clone for Bulkhead<S, R, O, U> {
-    fn clone(&self) -> Self {
-        let (reject, until) = (self.reject.clone(), self.until.clone());
-        Self::new(self.inner.clone(), self.shared.clone(), reject, until)
-    }
-}
-
-impl<S: fmt::Debug, R, O: Own, U> fmt::Debug for Bulkhead<S, R, O, U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bulkhead")
-            .field("inner", &self.inner)
-            .field("handle", &self.handle())
-            .finish_non_exhaustive()
     }
 }

@@ -39,7 +39,7 @@ pub(super) const FOREVER: u64 = u64::MAX;
 /// The counters and reports of one bulkhead, or of all bulkheads of a keyed layer.
 #[derive(Debug)]
 pub struct Telemetry {
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     pub(super) common: Common,
 }
 

@@ -200,17 +200,14 @@ mod tests {
 mod loom_tests {
     use super::*;
     use crate::machinery::queue::{Ask, Joined, WaitQueue};
+    use crate::sync::beside;
     use loom::sync::Arc;
-    use loom::thread;
 
     #[test]
     fn loom_two_takers_of_one_permit() {
         loom::model(|| {
             let permits = Arc::new(Permits::new(1));
-            let other = {
-                let permits = permits.clone();
-                thread::spawn(move || permits.try_take() && !permits.give_back())
-            };
+            let other = beside(&permits, move |permits| permits.try_take() && !permits.give_back());
             let mine = permits.try_take() && !permits.give_back();
             let theirs = other.join().unwrap();
             assert!(mine || theirs, "at least one got it");
@@ -224,14 +221,11 @@ mod loom_tests {
             let shared = Arc::new((Permits::new(1), WaitQueue::<Permits>::new()));
             let now = Instant::now();
             assert!(shared.0.try_take());
-            let releaser = {
-                let shared = shared.clone();
-                thread::spawn(move || {
-                    if shared.0.give_back() {
-                        shared.1.settle(&shared.0, now);
-                    }
-                })
-            };
+            let releaser = beside(&shared, move |shared| {
+                if shared.0.give_back() {
+                    shared.1.settle(&shared.0, now);
+                }
+            });
             let ask = Ask { cost: 1, capacity: 1, longest: None, claim: None };
             let joined = shared.1.join(&shared.0, ask, now, |_| true);
             releaser.join().unwrap();

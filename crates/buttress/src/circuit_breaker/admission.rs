@@ -1,7 +1,7 @@
 //! The guards of a call.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::shared::{Counter, Shared, Telemetry};
 use super::state::Ticket;
@@ -10,7 +10,7 @@ use crate::machinery::own::{Counted, Own};
 use crate::vocabulary::classify::Outcome;
 use crate::vocabulary::until::{Open, OpenCall};
 
-/// A call that is under way.
+/// A call in progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     pub(super) ticket: Ticket,
@@ -31,6 +31,13 @@ impl Call {
             // The call may have been admitted before calls were timed. It must be judged as a timed
             // call all the same.
             self.ticket = self.ticket.noted();
+        }
+    }
+
+    /// Lets the duration of the call begin at `at`.
+    fn begun_at(&mut self, shared: &Shared, at: Instant) {
+        if self.started != NEVER {
+            self.started = shared.state.nanos(at);
         }
     }
 
@@ -93,6 +100,48 @@ impl<O: Own> Admission<O> {
     /// Returns `true` if the circuit is still in the state that admitted this call.
     pub(super) fn is_current(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.state.is_current(self.call.ticket))
+    }
+
+    /// Sets when the call began. Default: when the circuit admitted it.
+    ///
+    /// [Slow calls](super::Config::slow_calls) are timed from here. A server sets the end of the request's body, so that a
+    /// client that sends slowly does not make the service look slow. Without slow calls the method does nothing.
+    pub fn begun_at(&mut self, at: Instant) {
+        if let Some(shared) = &self.shared {
+            self.call.begun_at(shared, at);
+        }
+    }
+
+    /// Lets another probe take the place of this one. The outcome of the call still counts while the circuit is half-open.
+    ///
+    /// A server calls it for a probe whose client is slow to send its request: such a client would otherwise hold the
+    /// place, and the circuit would refuse all others. The method does nothing to a call that is no probe.
+    ///
+    /// ```
+    /// use buttress::CircuitState;
+    /// use buttress::circuit_breaker::{CircuitBreakerLayer, Config};
+    /// # use std::time::Duration;
+    /// # let clock = buttress::VirtualClock::new();
+    /// # let config = Config::new().clock(clock.clock());
+    /// # let breaker = CircuitBreakerLayer::new(config.consecutive_failures(1))?.handle();
+    /// breaker.try_acquire()?.failure();
+    /// # clock.advance(Duration::from_secs(30));
+    /// // After the open time:
+    /// let mut slow = breaker.try_acquire()?;
+    /// assert!(breaker.try_acquire().is_err(), "one probe at a time");
+    /// slow.step_aside();
+    /// let quick = breaker.try_acquire()?;
+    /// slow.success();
+    /// assert_eq!(breaker.state(), CircuitState::Closed);
+    /// # quick.success();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn step_aside(&mut self) {
+        let Some(shared) = &self.shared else { return };
+        if let Some(aside) = shared.state.step_aside(self.call.ticket) {
+            self.call.ticket = aside;
+            shared.wakers.wake_all();
+        }
     }
 
     /// Settles the call as a success: the service did its work.

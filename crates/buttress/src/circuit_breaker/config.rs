@@ -2,83 +2,49 @@ use std::time::Duration;
 
 use crate::machinery::window::{LARGEST_COUNT, TimeWindow};
 use crate::vocabulary::classify::Outcome;
+#[cfg(feature = "serde")]
+use crate::vocabulary::duration_text;
 use crate::vocabulary::invalid_config::{
     InvalidConfig, check_at_least, check_duration, check_range,
 };
 use crate::vocabulary::observe::{Common, common_setters};
-use crate::vocabulary::setters::setters;
+use crate::vocabulary::setters::{configuration, setters};
 
-/// Configuration of a circuit breaker: when the circuit opens, for how long, and how it closes
-/// again.
-///
-/// Setters take it by value. The layer checks it when it is built.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
-#[must_use]
-pub struct Config {
-    pub(super) consecutive_failures: u32,
-    pub(super) failure_rate: Option<f64>,
-    pub(super) slow_call_rate: Option<f64>,
-    #[cfg_attr(
-        feature = "serde",
-        serde(deserialize_with = "crate::vocabulary::duration_text::optional")
-    )]
-    pub(super) slow_call_duration: Option<Duration>,
-    pub(super) count_window: u32,
-    #[cfg_attr(
-        feature = "serde",
-        serde(deserialize_with = "crate::vocabulary::duration_text::optional")
-    )]
-    pub(super) time_window: Option<Duration>,
-    pub(super) min_calls: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) open_for: Duration,
-    pub(super) open_factor: f64,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) max_open_for: Duration,
-    pub(super) honour_hint: bool,
-    pub(super) half_open_calls: u32,
-    pub(super) successes_to_close: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) probe_lease: Duration,
-    pub(super) dropped_calls: Outcome,
-    pub(super) panicked_calls: Outcome,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) common: Common,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            consecutive_failures: 5,
-            failure_rate: None,
-            slow_call_rate: None,
-            slow_call_duration: None,
-            count_window: 100,
-            time_window: None,
-            min_calls: 10,
-            open_for: Duration::from_secs(30),
-            open_factor: 1.0,
-            max_open_for: Duration::from_secs(600),
-            honour_hint: false,
-            half_open_calls: 1,
-            successes_to_close: 1,
-            probe_lease: Duration::from_secs(60),
-            dropped_calls: Outcome::Ignored,
-            panicked_calls: Outcome::Failure,
-            common: Common::default(),
-        }
+configuration! {
+    /// Configuration of a circuit breaker: when the circuit opens, for how long, and how it closes
+    /// again.
+    ///
+    /// Setters take it by value. The layer checks it when it is built.
+    ///
+    /// With the defaults, 5 failures in a row open the circuit for 30 seconds. Then one probe runs, and
+    /// its success closes the circuit.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        consecutive_failures: u32 = 5,
+        failure_rate: Option<f64> = None,
+        slow_call_rate: Option<f64> = None,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "duration_text::optional"))]
+        slow_call_duration: Option<Duration> = None,
+        count_window: u32 = 100,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "duration_text::optional"))]
+        time_window: Option<Duration> = None,
+        min_calls: u32 = 10,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        open_for: Duration = Duration::from_secs(30),
+        open_factor: f64 = 1.0,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        max_open_for: Duration = Duration::from_secs(600),
+        honour_hint: bool = false,
+        half_open_calls: u32 = 1,
+        successes_to_close: u32 = 1,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        probe_lease: Duration = Duration::from_secs(60),
+        dropped_calls: Outcome = Outcome::Ignored,
+        panicked_calls: Outcome = Outcome::Failure,
     }
 }
 
 impl Config {
-    /// Creates a configuration with the defaults: 5 failures in a row open the circuit for 30
-    /// seconds. Then one probe runs, and its success closes the circuit.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Opens the circuit after this number of failures without a success between them.
     ///
     /// Default: 5. At least 1. This rule needs no window and detects a dead service at any rate of

@@ -5,9 +5,10 @@ use super::changed::Changed;
 use super::config::Config;
 use super::shared::{Counter, Shared, Telemetry};
 use crate::machinery::own::Counted;
-use crate::machinery::reconfigure::{Reconfigure as _, operated};
+use crate::machinery::reconfigure::{Reconfigure as _, has_handle, operated};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::observe::CircuitState;
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of a circuit breaker, for operators and for use without tower. Cheap to clone.
 ///
@@ -30,7 +31,7 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen) if the circuit admits no call now.
+    /// Returns [`CircuitOpen`](crate::ErrorKind::CircuitOpen) if the circuit admits no call now.
     pub fn try_acquire(&self) -> Result<Admission, Error> {
         match Shared::admit::<Counted>(&self.shared) {
             Ok(mut admission) => {
@@ -74,7 +75,7 @@ impl Handle {
     /// Checks whether a call would be admitted now. It takes and counts nothing.
     ///
     /// # Errors
-    /// The refusal: [`CircuitOpen`](crate::ErrorKind::CircuitOpen).
+    /// Returns the refusal: [`CircuitOpen`](crate::ErrorKind::CircuitOpen).
     pub fn check(&self) -> Result<(), Error> {
         match self.shared.peek() {
             Some(retry_after) => Err(self.shared.error(retry_after)),
@@ -134,46 +135,47 @@ impl Handle {
     }
 }
 
+has_handle!();
+
 operated! {
     /// Replaces the rules by those of `config`. State, window, probes, name, clock and observer
     /// stay.
     ///
     /// # Errors
-    /// The errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), and a change of the
-    /// window's kind or size. Nothing changes then.
+    /// Returns the errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), and an error for a change
+    /// of the window's kind or size. Nothing changes then.
     pub fn reconfigure(&self, config: &Config);
 }
 
-/// A snapshot of a circuit breaker.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// The state of the circuit.
-    pub state: CircuitState,
-    /// Calls in the window. With consecutive failures, the failures in a row. While the circuit
-    /// does not count calls, e.g. because it is open, the window keeps the last counted numbers.
-    pub window_calls: u64,
-    /// Failures among [`window_calls`](Self::window_calls).
-    pub window_failures: u64,
-    /// Slow calls among [`window_calls`](Self::window_calls).
-    pub window_slow: u64,
-    /// The share of failures in the window, from 0 to 1. `None` if the window is empty, and with
-    /// consecutive failures.
-    pub failure_rate: Option<f64>,
-    /// The share of slow calls in the window, from 0 to 1. `None` if the window is empty, and with
-    /// consecutive failures.
-    pub slow_call_rate: Option<f64>,
-    /// Calls that the circuit refused.
-    pub refused: u64,
-    /// Calls that failed, also because the inner service failed to become ready.
-    pub failures: u64,
-    /// How often the circuit opened by itself.
-    pub opened: u64,
-    /// How often the state changed.
-    pub transitions: u64,
-    /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) is on.
-    pub admitted: Option<u64>,
-    /// Calls that succeeded. `None` unless [`count_calls`](Config::count_calls) is on.
-    pub successes: Option<u64>,
+snapshot! {
+    /// A snapshot of a circuit breaker.
+    pub struct Stats: Copy {
+        /// The state of the circuit.
+        pub state: CircuitState,
+        /// Calls in the window. With consecutive failures, the failures in a row. While the circuit
+        /// does not count calls, e.g. because it is open, the window keeps the last counted numbers.
+        pub window_calls: u64,
+        /// Failures among [`window_calls`](Self::window_calls).
+        pub window_failures: u64,
+        /// Slow calls among [`window_calls`](Self::window_calls).
+        pub window_slow: u64,
+        /// The share of failures in the window, from 0 to 1. `None` if the window is empty, and with
+        /// consecutive failures.
+        pub failure_rate: Option<f64>,
+        /// The share of slow calls in the window, from 0 to 1. `None` if the window is empty, and with
+        /// consecutive failures.
+        pub slow_call_rate: Option<f64>,
+        /// Calls that the circuit refused.
+        pub refused: u64,
+        /// Calls that failed, also because the inner service failed to become ready.
+        pub failures: u64,
+        /// How often the circuit opened by itself.
+        pub opened: u64,
+        /// How often the state changed.
+        pub transitions: u64,
+        /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) is on.
+        pub admitted: Option<u64>,
+        /// Calls that succeeded. `None` unless [`count_calls`](Config::count_calls) is on.
+        pub successes: Option<u64>,
+    }
 }

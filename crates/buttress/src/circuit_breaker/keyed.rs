@@ -9,9 +9,8 @@ use tower::Service;
 use super::admission::Admission;
 use super::config::Config;
 use super::future::ResponseFuture;
-use super::handle::Handle;
 use super::shared::{Counter, Shared, Telemetry};
-use crate::machinery::instances::{self, Instance, Instances};
+use crate::machinery::instances::{Instance, Instances, numbers_of_keys};
 use crate::machinery::keyed::{self, KeyedCalls, KeyedLayer, KeyedService, PerKey as _};
 use crate::machinery::own::Counted;
 use crate::vocabulary::classify::{Classify, ServiceErrors};
@@ -57,7 +56,7 @@ impl<K: Hash + Eq + Clone, X> KeyedCircuitBreakerLayer<K, X> {
     /// Creates a layer with a circuit for each key that `key` returns, for at most `max_keys` keys.
     ///
     /// # Errors
-    /// The errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), or `max_keys`
+    /// Returns the errors of [`CircuitBreakerLayer::new`](super::CircuitBreakerLayer::new), and an error for `max_keys`
     /// of zero.
     pub fn new<Req>(config: Config, max_keys: usize, key: X) -> Result<Self, InvalidConfig>
     where
@@ -110,7 +109,6 @@ where
 impl Instance for Shared {
     type Telemetry = Telemetry;
     type Pass = Admission;
-    type Handle = Handle;
 
     fn with_telemetry(config: &Arc<Config>, telemetry: &Arc<Telemetry>) -> Arc<Self> {
         Self::made(config, telemetry.clone())
@@ -126,59 +124,14 @@ impl Instance for Shared {
         Ok(admission)
     }
 
-    fn handle(self: &Arc<Self>) -> Handle {
-        Handle { shared: self.clone() }
-    }
-
     fn named(config: &Config, telemetry: &Telemetry) -> Config {
         Config { common: telemetry.common.clone(), ..config.clone() }
     }
 }
 
-impl instances::Telemetry for Telemetry {
-    fn common(&self) -> &Common {
-        &self.common
-    }
-
-    fn count_too_many_keys(&self) {
-        self.counters.add(Counter::TooManyKeys);
-    }
-}
-
-impl<K> KeyedHandle<K> {
-    /// Returns the present numbers.
-    #[must_use]
-    pub fn stats(&self) -> KeyedStats {
-        let counters = &self.keys.telemetry().counters;
-        KeyedStats {
-            keys: self.keys.keys(),
-            max_keys: self.keys.max_keys(),
-            refused: counters.sum(Counter::Refused),
-            too_many_keys: counters.sum(Counter::TooManyKeys),
-            opened: counters.sum(Counter::Opened),
-        }
-    }
-}
-
-impl<K> KeyedHandle<K> {
-    pub(super) fn common(&self) -> &Common {
-        &self.keys.telemetry().common
-    }
-}
-
-/// A snapshot of a keyed breaker.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct KeyedStats {
-    /// Keys held now.
-    pub keys: usize,
-    /// The most keys that are ever held.
-    pub max_keys: usize,
-    /// Calls refused because the circuit of their key admitted none.
-    pub refused: u64,
-    /// Calls refused because there was no place for their key.
-    pub too_many_keys: u64,
+numbers_of_keys! {
+    /// A snapshot of a keyed breaker.
+    refused: "Calls refused because the circuit of their key admitted none.",
     /// How often a circuit opened by itself.
-    pub opened: u64,
+    opened: u64 = Opened,
 }

@@ -1,6 +1,4 @@
-use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use tower::Layer;
 
@@ -9,71 +7,36 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::CircuitBreaker;
 use super::shared::Shared;
-use crate::machinery::own::{Counted, Forever, Held as _, Leaked, Own};
+use crate::machinery::own::{
+    Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
+};
 use crate::vocabulary::classify::ServiceErrors;
-use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Refuse};
 use crate::vocabulary::reject::AsError;
 use crate::vocabulary::until::UntilResponse;
 
-/// Layer that stops calling a service that fails. The [module](super) explains the pattern.
-///
-/// Every service made from one layer value, or from its clones, shares one circuit.
-#[must_use]
-pub struct CircuitBreakerLayer<
-    C = ServiceErrors,
-    R = AsError,
-    M = Refuse,
-    O: Own = Counted,
-    U = UntilResponse,
-> {
-    shared: O::Of<Shared>,
-    classify: C,
-    reject: R,
-    until: U,
-    mode: PhantomData<M>,
-}
-
-impl Config {
-    /// Builds a closed circuit with its own state. Short for [`CircuitBreakerLayer::new`].
+layer_over! {
+    /// Layer that stops calling a service that fails. The [module](super) explains the pattern.
     ///
-    /// # Errors
-    /// The errors of [`CircuitBreakerLayer::new`]: an error names the first field that is out of
-    /// its bounds.
-    pub fn build(self) -> Result<CircuitBreakerLayer, InvalidConfig> {
-        CircuitBreakerLayer::new(self)
+    /// Every service made from one layer value, or from its clones, shares one circuit.
+    pub struct CircuitBreakerLayer<
+        C = ServiceErrors, R = AsError, M = Refuse, O: Own = Counted, U = UntilResponse
+    > {
+        classify: C, reject: R, until: U; mode: M
     }
 }
 
-impl CircuitBreakerLayer {
-    /// Creates a closed circuit with its own state.
-    ///
-    /// # Errors
+constructors! {
+    CircuitBreakerLayer {
+        classify: ServiceErrors, reject: AsError, until: UntilResponse, mode: PhantomData
+    },
+    "a closed circuit with its own state",
     /// Counts or times of zero, shares outside of 0 to 1, or rules that contradict each other.
-    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
-        Ok(Self::over(Shared::new(&config)?))
-    }
-
-    /// Creates another layer over the state of an existing circuit.
-    pub fn from_handle(handle: &Handle) -> Self {
-        Self::over(handle.shared.clone())
-    }
-
-    fn over(shared: Arc<Shared>) -> Self {
-        let until = UntilResponse;
-        Self { shared, classify: ServiceErrors, reject: AsError, until, mode: PhantomData }
-    }
 }
 
-impl<C, R, U> CircuitBreakerLayer<C, R, Refuse, Counted, U> {
-    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
-    ///
-    /// The services of a leaked layer count no references. A clone of a service then writes no cache
-    /// line that all threads share. A call writes only the lines that hold its decisions.
-    pub fn leak(self) -> CircuitBreakerLayer<C, R, Refuse, Leaked, U> {
-        let Self { shared, classify, reject, until, mode } = self;
-        CircuitBreakerLayer { shared: Forever::new(shared), classify, reject, until, mode }
-    }
+leak_of! {
+    <C, R, U> CircuitBreakerLayer { classify, reject, until, mode }:
+    CircuitBreakerLayer<C, R, Refuse, Counted, U> => CircuitBreakerLayer<C, R, Refuse, Leaked, U>
 }
 
 impl<C, R, M, U> CircuitBreakerLayer<C, R, M, Counted, U> {
@@ -103,23 +66,12 @@ impl<C, R, M, O: Own, U> CircuitBreakerLayer<C, R, M, O, U> {
         let Self { shared, classify, reject, mode, .. } = self;
         CircuitBreakerLayer { shared, classify, reject, until, mode }
     }
-
-    /// Returns the handle of the shared state, for operators.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
-    }
 }
 
-impl Default for CircuitBreakerLayer {
+default_layer! {
     /// Creates a circuit that opens for 30 seconds after five failures in a row. One successful
     /// probe closes it.
-    fn default() -> Self {
-        match Self::new(Config::new()) {
-            Ok(layer) => layer,
-            Err(error) => unreachable!("the defaults are valid: {error}"),
-        }
-    }
+    CircuitBreakerLayer
 }
 
 impl<S, C: Clone, R: Clone, O: Own, U: Clone> Layer<S> for CircuitBreakerLayer<C, R, Refuse, O, U> {
@@ -140,25 +92,5 @@ impl<S, C: Clone, R: Clone, U: Clone> Layer<S>
         let (classify, reject) = (self.classify.clone(), self.reject.clone());
         let (shared, until) = (self.shared.clone(), self.until.clone());
         BackpressureCircuitBreaker::new(inner, shared, classify, reject, until)
-    }
-}
-
-impl<C: Clone, R: Clone, M, O: Own, U: Clone> Clone for CircuitBreakerLayer<C, R, M, O, U> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            classify: self.classify.clone(),
-            reject: self.reject.clone(),
-            until: self.until.clone(),
-            mode: PhantomData,
-        }
-    }
-}
-
-impl<C, R, M, O: Own, U> fmt::Debug for CircuitBreakerLayer<C, R, M, O, U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CircuitBreakerLayer")
-            .field("handle", &self.handle())
-            .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,8 @@ use super::handle::Handle;
 use super::keyed::KeyedHandle;
 use crate::vocabulary::instruments as all;
 use crate::vocabulary::observe::CircuitState;
-use crate::vocabulary::reading::{Reading, Source};
+use crate::vocabulary::pattern::Pattern;
+use crate::vocabulary::reading::{Reading, Source, keyed_source};
 
 impl Source for Handle {
     fn read(&self, reading: &mut Reading) {
@@ -18,12 +19,8 @@ impl Source for Handle {
         reading.add_count(&all::CIRCUIT_WINDOW_FAILURES, layer, stats.window_failures);
         reading.add_count(&all::CIRCUIT_WINDOW_SLOW, layer, stats.window_slow);
         reading.add_count(&all::CIRCUIT_FAILURES, layer, stats.failures);
-        if let Some(admitted) = stats.admitted {
-            reading.add_count(&all::CIRCUIT_ADMITTED, layer, admitted);
-        }
-        if let Some(successes) = stats.successes {
-            reading.add_count(&all::CIRCUIT_SUCCESSES, layer, successes);
-        }
+        reading.add_counted(&all::CIRCUIT_ADMITTED, layer[0], stats.admitted);
+        reading.add_counted(&all::CIRCUIT_SUCCESSES, layer[0], stats.successes);
     }
 
     #[cfg(feature = "metrics")]
@@ -32,15 +29,4 @@ impl Source for Handle {
     }
 }
 
-impl<K: std::hash::Hash + Eq + Clone + Send + Sync> Source for KeyedHandle<K> {
-    fn read(&self, reading: &mut Reading) {
-        let (stats, layer) = (self.stats(), [self.common().layer().as_str(), "circuit_breaker"]);
-        reading.add_count(&all::KEYED_KEYS, layer, stats.keys as u64);
-        reading.add_count(&all::KEYED_LIMIT, layer, stats.max_keys as u64);
-    }
-
-    #[cfg(feature = "metrics")]
-    fn register(&self) {
-        self.common().register();
-    }
-}
+keyed_source!(CircuitBreaker);

@@ -1,4 +1,4 @@
-//! Renewed admission of a call that is already under way.
+//! Renewed admission of a call that is already in progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::vocabulary::error::Error;
 pub(crate) struct Renewal {
     shared: Arc<Shared>,
     call: Call,
-    /// `None` while an attempt is under way.
+    /// `None` while an attempt is in progress.
     noted: Mutex<Option<(Outcome, Option<Duration>)>>,
 }
 
@@ -77,7 +77,7 @@ impl Handle {
         self.shared.state.is_current(ticket)
     }
 
-    /// Admits again a call that is under way. A refusal is neither counted nor reported.
+    /// Admits again a call in progress. A refusal is neither counted nor reported.
     pub(crate) fn renew(&self) -> Result<Arc<Renewal>, Error> {
         let admission = Shared::admit::<Counted>(&self.shared);
         let admission = admission.map_err(|retry_after| self.shared.error(retry_after))?;

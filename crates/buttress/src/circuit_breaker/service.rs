@@ -1,4 +1,3 @@
-use std::fmt;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -8,22 +7,20 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::shared::Shared;
 use super::state::Ticket;
-use crate::machinery::own::{Counted, Held as _, Own};
+use crate::machinery::own::{Counted, Own, service_over};
 use crate::machinery::wakers::Owner;
 use crate::vocabulary::classify::Classify;
 use crate::vocabulary::error::RetryAfter;
 use crate::vocabulary::reject::Reject;
 use crate::vocabulary::until::{Until, UntilResponse};
 
-/// A service behind a circuit breaker that refuses without waiting.
-/// [`CircuitBreakerLayer`](super::CircuitBreakerLayer) makes it.
-pub struct CircuitBreaker<S, C, R, O: Own = Counted, U = UntilResponse> {
-    inner: S,
-    shared: O::Of<Shared>,
-    classify: C,
-    reject: R,
-    until: U,
-    aside: Aside,
+service_over! {
+    /// A service behind a circuit breaker that refuses without waiting.
+    /// [`CircuitBreakerLayer`](super::CircuitBreakerLayer) makes it.
+    pub struct CircuitBreaker<S, C, R, O: Own = Counted, U = UntilResponse> {
+        classify: C, reject: R, until: U;
+        aside: Aside = Aside::Nothing
+    }
 }
 
 /// State between `poll_ready` and `call`. `Nothing` on the healthy path.
@@ -36,16 +33,6 @@ enum Aside {
 }
 
 impl<S, C, R, O: Own, U> CircuitBreaker<S, C, R, O, U> {
-    pub(super) fn new(inner: S, shared: O::Of<Shared>, classify: C, reject: R, until: U) -> Self {
-        Self { inner, shared, classify, reject, until, aside: Aside::Nothing }
-    }
-
-    /// Returns the handle of the shared state, for operators.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
-    }
-
     /// Out of line, and the result is not part of a future: the healthy path then needs no stack
     /// memory for it.
     #[inline(never)]
@@ -104,33 +91,34 @@ impl<S, C, R, O: Own, U> CircuitBreaker<S, C, R, O, U> {
         R: Clone,
         U: Clone,
     {
-        if let Aside::Nothing = self.aside {
-            if let Some(admission) = Shared::admit_closed::<O>(&self.shared) {
-                stamp(&mut request, admission.ticket());
-                let future = self.inner.call(request);
-                let (classify, until) = (self.classify.clone(), self.until.clone());
-                return ResponseFuture::running(future, admission, classify, until);
-            }
-        }
-        let admitted = if let Aside::Refused = self.aside {
-            self.aside = Aside::Nothing;
-            // The retry time is computed now: the refusal was seen earlier, and may be over.
-            Err(self.shared.peek().unwrap_or(RetryAfter::nanos(0)))
-        } else {
-            self.admit()
+        let closed = match self.aside {
+            Aside::Nothing => Shared::admit_closed::<O>(&self.shared),
+            _ => None,
         };
-        match admitted {
-            Ok(admission) => {
-                stamp(&mut request, admission.ticket());
-                let future = self.inner.call(request);
-                let (classify, until) = (self.classify.clone(), self.until.clone());
-                ResponseFuture::running(future, admission, classify, until)
+        let admission = match closed {
+            Some(admission) => admission,
+            None => {
+                seldom();
+                let admitted = if let Aside::Refused = self.aside {
+                    self.aside = Aside::Nothing;
+                    // The retry time is computed now: the refusal was seen earlier, and may be over.
+                    Err(self.shared.peek().unwrap_or(RetryAfter::nanos(0)))
+                } else {
+                    self.admit()
+                };
+                match admitted {
+                    Ok(admission) => admission,
+                    Err(retry_after) => {
+                        let error = self.shared.refuse(retry_after);
+                        return ResponseFuture::refused(error, self.reject.clone());
+                    }
+                }
             }
-            Err(retry_after) => {
-                let error = self.shared.refuse(retry_after);
-                ResponseFuture::refused(error, self.reject.clone())
-            }
-        }
+        };
+        stamp(&mut request, admission.ticket());
+        let future = self.inner.call(request);
+        let (classify, until) = (self.classify.clone(), self.until.clone());
+        ResponseFuture::running(future, admission, classify, until)
     }
 
     /// Returns the result of `poll_ready` if the inner service may not be ready.
@@ -180,6 +168,7 @@ where
         // The circuit is asked first. A call that will be refused then neither waits for the inner
         // service nor reserves anything in it.
         if !matches!(self.aside, Aside::Nothing) || self.shared.state.admit_closed().is_none() {
+            seldom();
             if self.would_refuse() {
                 return Poll::Ready(Ok(()));
             }
@@ -196,6 +185,10 @@ where
         self.call_with(request, |_, _| {})
     }
 }
+
+/// Marks the branch as rare for the compiler. It then keeps the registers for the others.
+#[cold]
+const fn seldom() {}
 
 /// Settles a call whose inner service failed to become ready.
 pub(super) fn settle_unready<O: Own, Res, E, C: Classify<Res, E>>(
@@ -214,21 +207,5 @@ pub(super) fn settle_unready<O: Own, Res, E, C: Classify<Res, E>>(
 impl<S, C, R, O: Own, U> Drop for CircuitBreaker<S, C, R, O, U> {
     fn drop(&mut self) {
         self.put_aside(Aside::Nothing);
-    }
-}
-
-impl<S: Clone, C: Clone, R: Clone, O: Own, U: Clone> Clone for CircuitBreaker<S, C, R, O, U> {
-    fn clone(&self) -> Self {
-        let (classify, reject) = (self.classify.clone(), self.reject.clone());
-        Self::new(self.inner.clone(), self.shared.clone(), classify, reject, self.until.clone())
-    }
-}
-
-impl<S: fmt::Debug, C, R, O: Own, U> fmt::Debug for CircuitBreaker<S, C, R, O, U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CircuitBreaker")
-            .field("inner", &self.inner)
-            .field("handle", &self.handle())
-            .finish_non_exhaustive()
     }
 }

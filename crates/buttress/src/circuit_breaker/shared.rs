@@ -33,7 +33,7 @@ counters! {
 /// The counters and reports of one circuit, or of all circuits of a keyed layer.
 #[derive(Debug)]
 pub struct Telemetry {
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     pub(super) common: Common,
     /// How many circuits were created.
     circuits: AtomicU64,
@@ -184,7 +184,7 @@ impl Shared {
         self.settle(call, outcome, hint);
     }
 
-    /// Returns `true` if a call with a time is slow.
+    /// Returns `true` if a call that took this time is slow.
     pub(super) fn is_slow(&self, call: Call) -> bool {
         call.started == SLOW || {
             let took = self.state.nanos(self.now()).saturating_sub(call.started);

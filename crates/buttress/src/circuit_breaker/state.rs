@@ -262,7 +262,6 @@ impl State {
 
 #[cfg(all(test, not(buttress_loom)))]
 #[path = "state/tests.rs"]
-#[expect(clippy::unwrap_used, reason = "test helpers")]
 mod tests;
 
 #[cfg(all(test, buttress_loom))]

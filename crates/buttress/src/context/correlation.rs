@@ -61,11 +61,7 @@ impl CorrelationId {
     #[must_use]
     pub fn random() -> Self {
         let mut digits = [b'0'; DIGITS];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(random_u128().to_be_bytes()) {
-            if let [high, low] = pair {
-                (*high, *low) = (hex(byte >> 4), hex(byte & 0xf));
-            }
-        }
+        write_hex(&mut digits, &random_u128().to_be_bytes());
         Self(Text::Made(digits))
     }
 
@@ -73,6 +69,15 @@ impl CorrelationId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+}
+
+/// Writes bytes as hexadecimal digits, two for each.
+pub(super) fn write_hex(digits: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        if let [high, low] = pair {
+            (*high, *low) = (hex(byte >> 4), hex(byte & 0xf));
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use super::Context;
 
 thread_local! {
     static CURRENT: RefCell<Context> = const { RefCell::new(Context::new()) };
-    /// The deadline of `CURRENT`, apart from it: it has no destructor, so that a call reads it in a few instructions.
+    /// The deadline of `CURRENT`, in a separate value without a destructor, so that a call reads it in a few
+    /// instructions.
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 

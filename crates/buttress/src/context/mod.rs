@@ -10,7 +10,7 @@ mod trace;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tower::Service;
@@ -99,7 +99,7 @@ impl Context {
         self.with(|parts| parts.priority = priority)
     }
 
-    /// Sets who the caller is. Set it only after the caller was authenticated: services trust it.
+    /// Sets the identity of the caller. Set it only after the caller was authenticated: services trust it.
     pub fn with_identity(self, identity: &str) -> Self {
         self.with(|parts| parts.identity = Some(identity.into()))
     }
@@ -127,7 +127,7 @@ impl Context {
         self.parts.as_ref().map(|parts| parts.priority).unwrap_or_default()
     }
 
-    /// Returns who the caller is, if the caller was authenticated.
+    /// Returns the identity of the caller, if the caller was authenticated.
     #[must_use]
     pub fn identity(&self) -> Option<&str> {
         self.parts.as_ref()?.identity.as_deref()
@@ -143,7 +143,8 @@ impl Context {
     /// Returns the error of a call that would begin at `now`, if the deadline has passed by then.
     #[must_use]
     pub fn expired(&self, now: Instant) -> Option<Error> {
-        self.overrun(now).filter(|_| self.deadline.is_some_and(|deadline| deadline <= now))
+        let passed = self.deadline.is_some_and(|deadline| deadline <= now);
+        passed.then(|| Error::deadline_exceeded_before(Name::default(), Duration::ZERO))
     }
 
     /// Returns the error of a call that began at `began` and was still running at the deadline. `None` without a
@@ -189,7 +190,7 @@ impl Context {
     /// `tokio::spawn` starts a task in an empty one, because tokio knows no contexts.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, as `tokio::spawn` does.
+    /// Panics outside of a tokio runtime, as `tokio::spawn` does.
     pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,

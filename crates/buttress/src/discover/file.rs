@@ -39,7 +39,8 @@ pub struct File {
 /// ```
 ///
 /// A file without an instance is an error, because a file that is being written can look empty. A file whose only
-/// line is `none` says that no instance exists. Replace the file with a rename, so that no half of it is read.
+/// line is `none` says that no instance exists. Replace the file with a rename, so that no half of it is read. It must be a
+/// regular file. A relative path begins at the working directory of the process.
 pub fn file(path: impl Into<PathBuf>) -> File {
     let (every, clock) = (Duration::from_secs(5), Clock::default());
     File { path: path.into(), every, clock, last: None, read: false }
@@ -63,8 +64,8 @@ impl Resolve for File {
     /// Returns the first reading immediately, and later ones when the text of the file has changed.
     ///
     /// # Errors
-    /// A file that cannot be read, is too large, or has a line that is no instance. The message names the path and
-    /// the line.
+    /// Returns an error for a file that cannot be read, is too large, or has a line that is no instance. The message
+    /// names the path and the line.
     async fn next(&mut self) -> Result<Vec<Instance>, StoreError> {
         loop {
             if self.read {
@@ -90,6 +91,10 @@ fn read(path: &Path) -> Result<String, StoreError> {
     let failed = |error: std::io::Error| {
         StoreError::transient(format!("cannot read the instances: {error}")).with_source(error)
     };
+    // To open a pipe waits for its writer, and the process could not end meanwhile.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(invalid("not a regular file"));
+    }
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(LARGEST + 1).read_to_string(&mut text).map_err(failed)?;
@@ -177,6 +182,16 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.ends_with(expected), "{text:?}: {error}");
+        }
+    }
+
+    /// A pipe once kept the thread of a reading, and with it the process.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_not_opened() {
+        for path in ["/dev/null", "/"] {
+            let error = read(Path::new(path)).unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Invalid, "{path}: {error}");
         }
     }
 

@@ -5,7 +5,7 @@ use crate::vocabulary::store_error::StoreError;
 
 /// Source of the instances of one service: a registry, a DNS name, a file.
 ///
-/// [`Balance::resolving`](crate::balance::Balance::resolving) asks it on a task of its own. The [module](super) has
+/// [`Balance::resolving`](crate::balance::Balance::resolving) asks it on a separate task. The [module](super) has
 /// an example for a registry over HTTP.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not resolve the instances of a service",
@@ -18,7 +18,8 @@ pub trait Resolve: Send {
     /// instance exists, e.g. if every target of a name failed to resolve.
     ///
     /// # Errors
-    /// A failure to ask. The balancer keeps the last set, reports its age, and calls `next` again after a wait.
+    /// Returns an error for a failure to ask. The balancer keeps the last set, reports its age, and calls `next` again
+    /// after a wait.
     ///
     /// # Cancel safety
     /// The balancer drops the future when the balancer itself is dropped, and calls `next` no more.

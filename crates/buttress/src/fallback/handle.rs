@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::shared::{Counter, Shared};
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of a fallback, which reports its numbers. Cheap to clone.
 ///
@@ -33,15 +34,14 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// A snapshot of a fallback.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// Calls that failed and were passed to the fallback.
-    pub used: u64,
-    /// Calls whose fallback failed too. They are counted in [`used`](Self::used) as well.
-    pub failed: u64,
-    /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
-    pub calls: Option<u64>,
+snapshot! {
+    /// A snapshot of a fallback.
+    pub struct Stats: Copy + Eq {
+        /// Calls that failed and were passed to the fallback.
+        pub used: u64,
+        /// Calls whose fallback failed too. They are counted in [`used`](Self::used) as well.
+        pub failed: u64,
+        /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
+        pub calls: Option<u64>,
+    }
 }

@@ -11,15 +11,12 @@ use super::recover::{
 };
 use super::service::Fallback;
 use super::shared::Shared;
-use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
+use crate::machinery::own::{Counted, Leaked, Own, layer_over, leak_of};
 use crate::vocabulary::classify::{AnyError, Classify, Outcome};
 
-/// Layer that answers in place of a service that failed. The [module](super) explains the pattern.
-#[must_use]
-pub struct FallbackLayer<F, C = AnyError, O: Own = Counted> {
-    shared: O::Of<Shared>,
-    recover: F,
-    classify: C,
+layer_over! {
+    /// Layer that answers in place of a service that failed. The [module](super) explains the pattern.
+    pub struct FallbackLayer<F, C = AnyError, O: Own = Counted> { recover: F, classify: C }
 }
 
 impl<T: Send + Sync + 'static> FallbackLayer<Value<T>> {
@@ -101,15 +98,11 @@ impl<F, C> FallbackLayer<F, C> {
         self.shared = Shared::new(config, self.shared.value.clone());
         self
     }
+}
 
-    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
-    ///
-    /// The services of a leaked layer count no references. A call, and a clone of the service, then
-    /// write no cache line that all threads share.
-    pub fn leak(self) -> FallbackLayer<F, C, Leaked> {
-        let Self { shared, recover, classify } = self;
-        FallbackLayer { shared: Forever::new(shared), recover, classify }
-    }
+leak_of! {
+    <F, C> FallbackLayer { recover, classify }:
+    FallbackLayer<F, C> => FallbackLayer<F, C, Leaked>
 }
 
 impl<F, C, O: Own> FallbackLayer<F, C, O> {
@@ -143,7 +136,7 @@ impl<F, C, O: Own> FallbackLayer<F, C, O> {
     /// ```
     ///
     /// # Errors
-    /// The error of the operation if the fallback does not apply, or the error of the fallback.
+    /// Returns the error of the operation if the fallback does not apply, or the error of the fallback.
     pub async fn run<Req, Res, E, Op>(&self, request: Req, operation: Op) -> Result<Res, E>
     where
         F: Recover<Req, Res, E> + Clone,
@@ -167,12 +160,6 @@ impl<F, C, O: Own> FallbackLayer<F, C, O> {
             self.shared.failed();
         }
         result
-    }
-
-    /// Returns the handle of the shared state.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
     }
 }
 
@@ -204,18 +191,5 @@ impl<S, F: Clone, C: Clone, O: Own> Layer<S> for FallbackLayer<F, C, O> {
 
     fn layer(&self, inner: S) -> Self::Service {
         Fallback::new(inner, self.shared.clone(), self.recover.clone(), self.classify.clone())
-    }
-}
-
-impl<F: Clone, C: Clone, O: Own> Clone for FallbackLayer<F, C, O> {
-    fn clone(&self) -> Self {
-        let (recover, classify) = (self.recover.clone(), self.classify.clone());
-        Self { shared: self.shared.clone(), recover, classify }
-    }
-}
-
-impl<F, C, O: Own> fmt::Debug for FallbackLayer<F, C, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FallbackLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }
 }

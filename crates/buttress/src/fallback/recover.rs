@@ -60,7 +60,7 @@ pub trait Recover<Req, Res, E>: sealed::Kind + Sized {
         value: &Shareable,
         kept: Self::Kept,
         failed: Result<Res, E>,
-    ) -> Result<Self::Future, Result<Res, E>>;
+    ) -> Begun<Self::Future, Res, E>;
 }
 
 mod sealed {
@@ -71,18 +71,15 @@ mod sealed {
 
 impl<T> sealed::Kind for Value<T> {}
 
-impl<F> sealed::Kind for FromError<F> {}
-
-impl<F> sealed::Kind for FromResult<F> {}
-
-impl<F> sealed::Kind for FromRequest<F> {}
-
 impl<S, M> sealed::Kind for ToService<S, M> {}
 
 impl<Res, E, E2> sealed::Merge<Res, E, E2> for KeepPrimary {}
 
 impl<Res, E, E2, F> sealed::Merge<Res, E, E2> for F where F: Fn(Result<Res, E>, E2) -> Result<Res, E>
 {}
+
+/// The future of an answer, or the failed result if there is none.
+type Begun<F, Res, E> = Result<F, Result<Res, E>>;
 
 /// A value, or `()`, that the services of a layer share.
 pub(super) type Shareable = dyn Any + Send + Sync;
@@ -111,7 +108,7 @@ impl<Req, Res: Clone + 'static, E> Recover<Req, Res, E> for Value<Res> {
         value: &Shareable,
         (): (),
         failed: Result<Res, E>,
-    ) -> Result<Self::Future, Result<Res, E>> {
+    ) -> Begun<Self::Future, Res, E> {
         match value.downcast_ref::<Res>() {
             Some(value) => Ok(ready(Ok(value.clone()))),
             // The layer of a `Value<Res>` holds a `Res`. Otherwise the failure would be the answer.
@@ -132,16 +129,40 @@ impl<T> fmt::Debug for Value<T> {
     }
 }
 
-/// A fallback that computes the answer from the error.
-#[derive(Clone, Copy)]
-pub struct FromError<F> {
-    respond: F,
+/// Makes the kinds of fallback that are a function.
+macro_rules! by_function {
+    ($($(#[$doc:meta])+ $name:ident;)+) => {$(
+        $(#[$doc])+
+        #[derive(Clone, Copy)]
+        pub struct $name<F> {
+            respond: F,
+        }
+
+        impl<F> $name<F> {
+            pub(super) fn new(respond: F) -> Self {
+                Self { respond }
+            }
+        }
+
+        impl<F> sealed::Kind for $name<F> {}
+
+        impl<F> fmt::Debug for $name<F> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    )+};
 }
 
-impl<F> FromError<F> {
-    pub(super) fn new(respond: F) -> Self {
-        Self { respond }
-    }
+by_function! {
+    /// A fallback that computes the answer from the error.
+    FromError;
+
+    /// A fallback that computes the answer from the failed result.
+    FromResult;
+
+    /// A fallback that computes the answer with an async function of the request and the error.
+    FromRequest;
 }
 
 #[diagnostic::do_not_recommend]
@@ -151,32 +172,9 @@ impl<Req, Res, E, F: Fn(E) -> Res> Recover<Req, Res, E> for FromError<F> {
 
     fn keep(&self, _request: &Req) {}
 
-    fn recover(
-        self,
-        _: &Shareable,
-        (): (),
-        failed: Result<Res, E>,
-    ) -> Result<Self::Future, Result<Res, E>> {
+    fn recover(self, _: &Shareable, (): (), failed: Result<Res, E>) -> Begun<Self::Future, Res, E> {
         failed
             .map_or_else(|error| Ok(ready(Ok((self.respond)(error)))), |response| Err(Ok(response)))
-    }
-}
-
-impl<F> fmt::Debug for FromError<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromError").finish_non_exhaustive()
-    }
-}
-
-/// A fallback that computes the answer from the failed result.
-#[derive(Clone, Copy)]
-pub struct FromResult<F> {
-    respond: F,
-}
-
-impl<F> FromResult<F> {
-    pub(super) fn new(respond: F) -> Self {
-        Self { respond }
     }
 }
 
@@ -190,31 +188,8 @@ where
 
     fn keep(&self, _request: &Req) {}
 
-    fn recover(
-        self,
-        _: &Shareable,
-        (): (),
-        failed: Result<Res, E>,
-    ) -> Result<Self::Future, Result<Res, E>> {
+    fn recover(self, _: &Shareable, (): (), failed: Result<Res, E>) -> Begun<Self::Future, Res, E> {
         Ok(ready((self.respond)(failed)))
-    }
-}
-
-impl<F> fmt::Debug for FromResult<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromResult").finish_non_exhaustive()
-    }
-}
-
-/// A fallback that computes the answer with an async function of the request and the error.
-#[derive(Clone, Copy)]
-pub struct FromRequest<F> {
-    respond: F,
-}
-
-impl<F> FromRequest<F> {
-    pub(super) fn new(respond: F) -> Self {
-        Self { respond }
     }
 }
 
@@ -232,19 +207,8 @@ where
         request.clone()
     }
 
-    fn recover(
-        self,
-        _: &Shareable,
-        kept: Req,
-        failed: Result<Res, E>,
-    ) -> Result<Fut, Result<Res, E>> {
+    fn recover(self, _: &Shareable, kept: Req, failed: Result<Res, E>) -> Begun<Fut, Res, E> {
         failed.map_or_else(|error| Ok((self.respond)(kept, error)), |response| Err(Ok(response)))
-    }
-}
-
-impl<F> fmt::Debug for FromRequest<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromRequest").finish_non_exhaustive()
     }
 }
 
@@ -321,7 +285,7 @@ where
         _: &Shareable,
         kept: Req,
         failed: Result<Res, E>,
-    ) -> Result<Self::Future, Result<Res, E>> {
+    ) -> Begun<Self::Future, Res, E> {
         Ok(ServiceFuture {
             service: self.service,
             request: Some(kept),

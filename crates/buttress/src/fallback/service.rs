@@ -1,4 +1,3 @@
-use std::fmt;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -7,27 +6,12 @@ use super::future::ResponseFuture;
 use super::handle::Handle;
 use super::recover::Recover;
 use super::shared::Shared;
-use crate::machinery::own::{Counted, Held, Own};
+use crate::machinery::own::{Counted, Own, service_over};
 use crate::vocabulary::classify::Classify;
 
-/// A service with a fallback. [`FallbackLayer`](super::FallbackLayer) makes it.
-pub struct Fallback<S, F, C, O: Own = Counted> {
-    inner: S,
-    shared: O::Of<Shared>,
-    recover: F,
-    classify: C,
-}
-
-impl<S, F, C, O: Own> Fallback<S, F, C, O> {
-    pub(super) fn new(inner: S, shared: O::Of<Shared>, recover: F, classify: C) -> Self {
-        Self { inner, shared, recover, classify }
-    }
-
-    /// Returns the handle of the shared state.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
-    }
+service_over! {
+    /// A service with a fallback. [`FallbackLayer`](super::FallbackLayer) makes it.
+    pub struct Fallback<S, F, C, O: Own = Counted> { recover: F, classify: C }
 }
 
 impl<S, F, C, O, Req> Service<Req> for Fallback<S, F, C, O>
@@ -56,21 +40,5 @@ where
             self.shared.clone(),
             self.classify.clone(),
         )
-    }
-}
-
-impl<S: Clone, F: Clone, C: Clone, O: Own> Clone for Fallback<S, F, C, O> {
-    fn clone(&self) -> Self {
-        let (recover, classify) = (self.recover.clone(), self.classify.clone());
-        Self::new(self.inner.clone(), self.shared.clone(), recover, classify)
-    }
-}
-
-impl<S: fmt::Debug, F, C, O: Own> fmt::Debug for Fallback<S, F, C, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fallback")
-            .field("inner", &self.inner)
-            .field("handle", &self.handle())
-            .finish_non_exhaustive()
     }
 }

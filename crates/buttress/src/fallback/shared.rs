@@ -21,7 +21,7 @@ counters! {
 pub(super) struct Shared {
     /// The answer of a [`Value`](super::Value) fallback, and `()` for the other kinds.
     pub(super) value: Arc<Shareable>,
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     pub(super) common: Common,
 }
 

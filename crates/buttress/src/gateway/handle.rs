@@ -6,6 +6,7 @@ use crate::machinery::guard::Guard;
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::reading::snapshot;
 use crate::{rate_limit, time_limit};
 
 counters! {
@@ -59,7 +60,7 @@ pub(super) struct Counted {
     pub(super) name: Name,
     pub(super) common: Common,
     pub(super) routes: Vec<CountedRoute>,
-    pub(super) no_route: Counters<{ Unrouted::COUNT }, Unrouted>,
+    pub(super) no_route: Counters<Unrouted>,
 }
 
 /// The counters of a route, and the handles of its parts.
@@ -69,9 +70,9 @@ pub(super) struct CountedRoute {
     pub(super) common: Common,
     pub(super) rate_limit: Option<rate_limit::Handle>,
     pub(super) time_limit: Option<time_limit::Handle>,
-    pub(super) counters: Counters<{ End::COUNT }, End>,
+    pub(super) counters: Counters<End>,
     /// Requests sent to each backend.
-    pub(super) backends: Vec<Counters<{ OfBackend::COUNT }, OfBackend>>,
+    pub(super) backends: Vec<Counters<OfBackend>>,
 }
 
 /// One request, counted once: by its end, or as abandoned.
@@ -185,52 +186,50 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// A snapshot of a gateway. `begun` is the sum of `no_route` and of the `begun` of all routes.
-#[non_exhaustive]
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// Requests that arrived.
-    pub begun: u64,
-    /// Requests without a route.
-    pub no_route: u64,
-    /// The routes, in the order of their definition.
-    pub routes: Vec<RouteStats>,
+snapshot! {
+    /// A snapshot of a gateway. `begun` is the sum of `no_route` and of the `begun` of all routes.
+    pub struct Stats: Eq {
+        /// Requests that arrived.
+        pub begun: u64,
+        /// Requests without a route.
+        pub no_route: u64,
+        /// The routes, in the order of their definition.
+        pub routes: Vec<RouteStats>,
+    }
 }
 
-/// A snapshot of a route. `begun` is the sum of all ended requests, each with one end, and of the
-/// requests [in flight](Self::in_flight).
-#[non_exhaustive]
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct RouteStats {
-    /// The name of the route.
-    pub name: Name,
-    /// Requests that arrived at the route.
-    pub begun: u64,
-    /// Requests that a backend answered.
-    pub answered: u64,
-    /// Requests for which a backend returned an error.
-    pub failed: u64,
-    /// Requests that the authorization service refused: the sum of `unauthenticated` and
-    /// `forbidden`.
-    pub unauthorized: u64,
-    /// Requests without valid credentials.
-    pub unauthenticated: u64,
-    /// Requests of a known caller that the authorization service denied.
-    pub forbidden: u64,
-    /// Requests refused because the authorization service failed.
-    pub auth_unavailable: u64,
-    /// Requests that the limiter refused.
-    pub rate_limited: u64,
-    /// Requests refused because every backend failed to become ready.
-    pub no_backend: u64,
-    /// Requests that were cancelled at the time limit.
-    pub timed_out: u64,
-    /// Requests that the caller dropped, or that panicked.
-    pub abandoned: u64,
-    /// Requests sent to each backend, in the order of the backends' definition.
-    pub backends: Vec<u64>,
+snapshot! {
+    /// A snapshot of a route. `begun` is the sum of all ended requests, each with one end, and of the
+    /// requests [in flight](Self::in_flight).
+    pub struct RouteStats: Eq {
+        /// The name of the route.
+        pub name: Name,
+        /// Requests that arrived at the route.
+        pub begun: u64,
+        /// Requests that a backend answered.
+        pub answered: u64,
+        /// Requests for which a backend returned an error.
+        pub failed: u64,
+        /// Requests that the authorization service refused: the sum of `unauthenticated` and
+        /// `forbidden`.
+        pub unauthorized: u64,
+        /// Requests without valid credentials.
+        pub unauthenticated: u64,
+        /// Requests of a known caller that the authorization service denied.
+        pub forbidden: u64,
+        /// Requests refused because the authorization service failed.
+        pub auth_unavailable: u64,
+        /// Requests that the limiter refused.
+        pub rate_limited: u64,
+        /// Requests refused because every backend failed to become ready.
+        pub no_backend: u64,
+        /// Requests that were cancelled at the time limit.
+        pub timed_out: u64,
+        /// Requests that the caller dropped, or that panicked.
+        pub abandoned: u64,
+        /// Requests sent to each backend, in the order of the backends' definition.
+        pub backends: Vec<u64>,
+    }
 }
 
 impl RouteStats {

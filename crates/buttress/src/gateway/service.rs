@@ -12,6 +12,7 @@ use super::route::{Authorize, Decision, Route};
 use crate::machinery::counters::Counters;
 use crate::rate_limit::RateLimitLayer;
 use crate::time_limit::{self, TimeLimitLayer};
+use crate::vocabulary::causes::with_causes;
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::invalid_config::InvalidConfig;
@@ -58,18 +59,15 @@ struct Built<Req, S> {
 impl<Req, S, X> Gateway<Req, S, X>
 where
     Req: Send + 'static,
-    S: Service<Req> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Response: Send,
-    S::Error: Send,
+    S: Service<Req, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
     X: Fn(&Req) -> Option<&str>,
 {
     /// Creates a gateway over `routes`. `extract` returns the name of the route that a request
     /// belongs to.
     ///
     /// # Errors
-    /// No routes, two routes with one name, a route without a backend, or a limit that is out of
-    /// its bounds.
+    /// Returns an error if there are no routes, and for two routes with one name, a route without a backend, or a limit
+    /// that is out of its bounds.
     pub fn new(
         name: impl Into<Name>,
         clock: Clock,
@@ -195,10 +193,7 @@ fn begin<Req, S>(
 ) -> Sent<S::Response, S::Error>
 where
     Req: Send + 'static,
-    S: Service<Req> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Response: Send,
-    S::Error: Send,
+    S: Service<Req, Response: Send, Error: Send, Future: Send> + Clone + Send + 'static,
 {
     let limit = counted.routes.get(index).and_then(|route| route.time_limit.clone());
     let sent = send(routes, counted, index, request);
@@ -234,7 +229,7 @@ where
             Ok(Decision::Deny) => return refuse(ErrorKind::Forbidden),
             Err(error) => {
                 let route = counted.name.as_str();
-                tracing::warn!(target: "buttress", route, %error, "the authorization service failed");
+                tracing::warn!(target: "buttress", route, error = %with_causes(&*error), "the authorization service failed");
                 return refuse(ErrorKind::AuthUnavailable);
             }
         }

@@ -2,44 +2,26 @@ use std::time::Duration;
 
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_duration};
-use crate::vocabulary::setters::setters;
+use crate::vocabulary::setters::{document, setters};
 use crate::vocabulary::spawn::Spawner;
 
-/// Configuration of a [`Health`](super::Health): how often its checks run, and how long each may take.
-///
-/// Setters take it by value. [`Health::with`](super::Health::with) checks it.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
-#[must_use]
-pub struct Config {
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) interval: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) limit: Duration,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) clock: Clock,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) spawner: Spawner,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(10),
-            limit: Duration::from_secs(5),
-            clock: Clock::default(),
-            spawner: Spawner::default(),
-        }
+document! {
+    /// Configuration of a [`Health`](super::Health): how often its checks run, and how long each may take.
+    ///
+    /// Setters take it by value. [`Health::with`](super::Health::with) checks it.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        interval: Duration = Duration::from_secs(10),
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        limit: Duration = Duration::from_secs(5),
+    } and in code {
+        clock: Clock = Clock::default(),
+        spawner: Spawner = Spawner::default(),
     }
 }
 
 impl Config {
-    /// Creates a configuration with the defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     setters! {
         /// Sets the time from one start of a check to its next start. A result that is older than three
         /// intervals is UNKNOWN.

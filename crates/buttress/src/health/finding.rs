@@ -1,7 +1,8 @@
 //! The words of a health report: [`Status`], [`Importance`], [`Group`], and the [`Finding`] of a check.
 
+use crate::vocabulary::causes::with_causes;
+use crate::vocabulary::words::words;
 use std::error::Error;
-use std::fmt;
 
 /// The state of a check, of a group or of the whole service.
 #[non_exhaustive]
@@ -20,17 +21,6 @@ pub enum Status {
 impl Status {
     /// Every status.
     pub const ALL: &'static [Self] = &[Self::Up, Self::Degraded, Self::Down, Self::Unknown];
-
-    /// Returns the status in upper case, as health endpoints write it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "UP",
-            Self::Degraded => "DEGRADED",
-            Self::Down => "DOWN",
-            Self::Unknown => "UNKNOWN",
-        }
-    }
 
     /// Returns the status in lower case, as the metrics name it.
     #[must_use]
@@ -51,9 +41,10 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Returns the status in upper case, as health endpoints write it.
+    Status {
+        Up => "UP", Degraded => "DEGRADED", Down => "DOWN", Unknown => "UNKNOWN",
     }
 }
 
@@ -73,22 +64,10 @@ pub enum Importance {
     Low,
 }
 
-impl Importance {
+words! {
     /// Returns the importance in lower case.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::High => "high",
-            Self::Medium => "medium",
-            Self::Low => "low",
-        }
-    }
-}
-
-impl fmt::Display for Importance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    Importance {
+        Critical => "critical", High => "high", Medium => "medium", Low => "low",
     }
 }
 
@@ -107,28 +86,17 @@ pub enum Group {
 impl Group {
     /// Every group.
     pub const ALL: &'static [Self] = &[Self::Live, Self::Ready, Self::Startup];
-
-    /// Returns the group in lower case.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Ready => "ready",
-            Self::Startup => "startup",
-        }
-    }
 }
 
-impl fmt::Display for Group {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Returns the group in lower case.
+    Group {
+        Live => "live", Ready => "ready", Startup => "startup",
     }
 }
 
 /// The most bytes of a text that a [`Finding`] keeps.
 const LONGEST_TEXT: usize = 1024;
-/// How many sources of an error are written. A chain of sources may be a circle.
-const MOST_SOURCES: usize = 16;
 
 /// The result of one run of a check.
 ///
@@ -200,24 +168,14 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<Result<(), E>> for Finding {
     fn from(result: Result<(), E>) -> Self {
         let Err(error) = result else { return Self::up() };
         let error: Box<dyn Error + Send + Sync> = error.into();
-        let mut text = error.to_string();
-        let mut source = error.source();
-        for _ in 0..MOST_SOURCES {
-            let Some(cause) = source else { break };
-            let own = cause.to_string();
-            // Some errors repeat the text of their source in their own.
-            if !text.ends_with(&own) {
-                text.push_str(": ");
-                text.push_str(&own);
-            }
-            source = cause.source();
-        }
-        Self::down(text)
+        Self::down(with_causes(&*error))
     }
 }
 
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 
-/// The health of a service: its checks, their last results, and what they say together.
+/// The health of a service: its checks, their last results, and its status.
 ///
 /// Cheap to clone. Clones share checks, results and the drain. See the [module](super).
 ///
@@ -38,7 +38,7 @@ impl Health {
     /// Creates the health of the service `name`, with the times, clock and executor of `config`.
     ///
     /// # Errors
-    /// An interval or a limit outside of its bounds.
+    /// Returns an error for an interval or a limit outside of its bounds.
     pub fn with(
         name: impl Into<Name>,
         version: impl Into<String>,
@@ -65,7 +65,7 @@ impl Health {
     /// ```
     ///
     /// # Errors
-    /// A name that another check has, that is empty, longer than 128 bytes, or has a control
+    /// Returns an error for a name that another check has, that is empty, longer than 128 bytes, or has a control
     /// character. No check is added then.
     pub fn check<F>(
         self,
@@ -83,7 +83,7 @@ impl Health {
     /// bulkhead. Returns this health.
     ///
     /// # Errors
-    /// The errors of [`check`](Self::check).
+    /// Returns the errors of [`check`](Self::check).
     pub fn watch(
         self,
         name: impl Into<Name>,
@@ -96,7 +96,7 @@ impl Health {
     /// Adds a check. Returns this health.
     ///
     /// # Errors
-    /// The errors of [`check`](Self::check).
+    /// Returns the errors of [`check`](Self::check).
     pub fn add_check(self, check: Check) -> Result<Self, InvalidConfig> {
         self.shared.add(check)?;
         Ok(self)
@@ -109,7 +109,7 @@ impl Health {
     /// runs once per interval.
     ///
     /// # Panics
-    /// With the default executor, outside of a tokio runtime.
+    /// Panics with the default executor, outside of a tokio runtime.
     pub fn spawn(&self) -> Running {
         let (stop, stopped) = watch::channel(());
         self.shared.spawner().spawn(supervise(self.shared.clone(), stopped));

@@ -1,7 +1,6 @@
 //! The tasks that run the checks: one that starts a task per check, and the task of a check.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,9 +11,10 @@ use tokio::sync::watch;
 use super::check::Looking;
 use super::finding::Finding;
 use super::shared::{Look, Shared};
+use crate::machinery::caught::caught;
 use crate::vocabulary::clock::Clock;
 
-/// Starts a task for every check, also for those that are added later, until `stop` closes.
+/// Starts a task for every check, also for checks that are added later, until `stop` closes.
 pub(super) async fn supervise(shared: Arc<Shared>, stop: watch::Receiver<()>) {
     let mut ended = pin!(closed(stop.clone()));
     // Subscribed before the first look, so that a check that is added in between is seen.
@@ -85,19 +85,6 @@ impl Drop for UserFuture {
         let looking = self.0.take();
         caught(|| drop(looking));
     }
-}
-
-/// Runs user code. Returns `None` if it panics.
-fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
-    let panic = match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(value) => return Some(value),
-        Err(panic) => panic,
-    };
-    // The payload of the panic is a value of user code too.
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
-    None
 }
 
 /// Completes when the sender is dropped.

@@ -29,7 +29,7 @@ pub(super) struct State {
     draining: bool,
 }
 
-/// What identifies a check, and what it counts for.
+/// The name of a check, and the groups that it counts for.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     pub(super) name: Name,

@@ -36,19 +36,22 @@ impl Watch for bulkhead::Handle {
     }
 }
 
-/// DOWN while the set has no endpoint: each call fails. DEGRADED while every endpoint is out, and while
-/// the resolver fails. A set of which some endpoints are out is UP with a text.
+/// DOWN while the set has no endpoint: each call fails. DEGRADED while every endpoint is out, while the resolver fails,
+/// and while an instance is left out of the set. A set of which some endpoints are out is UP with a text.
 impl Watch for balance::Handle {
     fn look(&self) -> impl Future<Output = Finding> + Send {
         let stats = self.stats();
         let (all, used) = (stats.endpoints, stats.endpoints_in);
         let failing = stats.resolver.filter(|resolver| resolver.failing > 0);
+        let left_out = stats.resolver.map(|resolver| resolver.left_out).filter(|count| *count > 0);
         ready(if all == 0 {
             Finding::down("the set has no endpoint")
         } else if used == 0 {
             Finding::degraded(format!("all {all} endpoints are out"))
         } else if let Some(resolver) = failing {
             Finding::degraded(format!("the resolver fails; the set is {:.0?} old", resolver.age))
+        } else if let Some(left_out) = left_out {
+            Finding::degraded(format!("instances left out of the set: {left_out}"))
         } else if used < all {
             Finding::up().with_text(format!("endpoints in: {used} of {all}"))
         } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bounded::{no_answer, within};
 use super::holding::Holding;
 use super::key::Key;
-use super::store::{ClaimId, CompleteIn};
+use super::store::{ClaimId, CompleteIn, Completion, KeyClaim};
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::store_error::StoreError;
@@ -48,9 +48,9 @@ impl<St, V> Claim<St, V> {
     /// A request without a key has nothing to complete, and the call succeeds.
     ///
     /// # Errors
-    /// `Fenced` if another call has taken the key over. Other errors come from the store. A store
-    /// that does not answer within [`Config::patience`](super::Config::patience) is a `Transient`
-    /// error. After an error, roll the transaction back and return an error from the handler.
+    /// Returns `Fenced` if another call has taken the key over. Other errors come from the store. A store that does not
+    /// answer within [`Config::patience`](super::Config::patience) is a `Transient` error. After an error, roll the
+    /// transaction back and return an error from the handler.
     ///
     /// After `Fenced`, the layer replaces the failure of the handler with
     /// [`ClaimLost`](crate::ErrorKind::ClaimLost), unless the handler has committed an earlier
@@ -67,7 +67,8 @@ impl<St, V> Claim<St, V> {
         let Some(held) = &self.held else { return Ok(()) };
         // From here on, only the store knows whether the answer was committed.
         let before = held.begun.set(Some((value.clone(), Written::Surely)));
-        let completing = held.store.complete_in(tx, &held.key, held.claim, value, held.lifetime);
+        let claim = KeyClaim::new(&held.key, held.claim);
+        let completing = held.store.complete_in(tx, Completion::new(claim, value, held.lifetime));
         let Some(done) = within(&held.clock, held.patience, completing).await else {
             // The answer may be in the transaction.
             held.begun.set(Some((value.clone(), Written::Perhaps)));
@@ -195,7 +196,7 @@ impl<Req, St, V> Form<Req, V> for Transactional<St> {
             Some(Held {
                 store: self.store.clone(),
                 key: holding.owner().identity.key.clone(),
-                claim: holding.owner().claim,
+                claim: holding.owner().id,
                 lifetime: holding.shared()?.config.result_lifetime,
                 begun,
                 clock: holding.shared()?.config.common.clock.clone(),

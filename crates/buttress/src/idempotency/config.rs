@@ -1,14 +1,16 @@
 use std::time::Duration;
 
+#[cfg(feature = "serde")]
+use crate::vocabulary::duration_text;
 use crate::vocabulary::invalid_config::{
     InvalidConfig, check_at_least, check_duration, check_not_endless,
 };
 use crate::vocabulary::observe::{Common, common_setters};
 use crate::vocabulary::rng::Rng;
-use crate::vocabulary::setters::setters;
+use crate::vocabulary::setters::{configuration, setters};
 use crate::vocabulary::spawn::Spawner;
 
-/// What happens to a key whose handler ended without a kept answer.
+/// The policy for a key whose handler ended without a kept answer.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize))]
@@ -48,78 +50,45 @@ pub enum LostClaim {
     Answer,
 }
 
-/// Configuration of an idempotency layer: how long claims and results are kept, and what happens to
-/// duplicates.
-///
-/// Setters take it by value. The layer checks it when it is built.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
-#[must_use]
-pub struct Config {
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) result_lifetime: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) lease: Duration,
-    pub(super) refuse_in_flight: bool,
-    #[cfg_attr(
-        feature = "serde",
-        serde(deserialize_with = "crate::vocabulary::duration_text::optional")
-    )]
-    pub(super) in_flight_hint: Option<Duration>,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) longest_wait: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) poll_interval: Duration,
-    pub(super) key_required: bool,
-    pub(super) failed_calls: Leave,
-    pub(super) rerun_if_not_kept: bool,
-    pub(super) abandoned_calls: Leave,
-    pub(super) store_failure: StoreFailure,
-    pub(super) store_attempts: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) patience: Duration,
-    pub(super) lost_claim: LostClaim,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) sweep_interval: Duration,
-    pub(super) sweep_batch: usize,
-    pub(super) max_detached: u32,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) rng: Rng,
-    /// `None` for tokio's, if there is a runtime.
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) spawner: Spawner,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) common: Common,
+configuration! {
+    /// Configuration of an idempotency layer: how long claims and results are kept, and what happens to
+    /// duplicates.
+    ///
+    /// Setters take it by value. The layer checks it when it is built.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        result_lifetime: Duration = Duration::from_secs(300),
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        lease: Duration = Duration::from_secs(30),
+        refuse_in_flight: bool = false,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "duration_text::optional"))]
+        in_flight_hint: Option<Duration> = None,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        longest_wait: Duration = Duration::from_secs(30),
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        poll_interval: Duration = Duration::from_millis(100),
+        key_required: bool = false,
+        failed_calls: Leave = Leave::Free,
+        rerun_if_not_kept: bool = false,
+        abandoned_calls: Leave = Leave::Free,
+        store_failure: StoreFailure = StoreFailure::Closed,
+        store_attempts: u32 = 3,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        patience: Duration = Duration::from_secs(30),
+        lost_claim: LostClaim = LostClaim::Refuse,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        sweep_interval: Duration = Duration::from_secs(60),
+        sweep_batch: usize = 500,
+        max_detached: u32 = 1000,
+    } and in code {
+        rng: Rng = Rng::default(),
+        /// `None` for tokio's, if there is a runtime.
+        spawner: Spawner = Spawner::default(),
+    }
 }
 
 impl Config {
-    /// Creates a configuration with the defaults.
-    pub fn new() -> Self {
-        Self {
-            result_lifetime: Duration::from_secs(300),
-            lease: Duration::from_secs(30),
-            refuse_in_flight: false,
-            in_flight_hint: None,
-            longest_wait: Duration::from_secs(30),
-            poll_interval: Duration::from_millis(100),
-            key_required: false,
-            failed_calls: Leave::Free,
-            rerun_if_not_kept: false,
-            abandoned_calls: Leave::Free,
-            store_failure: StoreFailure::Closed,
-            store_attempts: 3,
-            patience: Duration::from_secs(30),
-            lost_claim: LostClaim::Refuse,
-            sweep_interval: Duration::from_secs(60),
-            sweep_batch: 500,
-            max_detached: 1000,
-            rng: Rng::default(),
-            spawner: Spawner::default(),
-            common: Common::default(),
-        }
-    }
-
     setters! {
         /// Sets how long an answer is kept. Default: 300 s, longer than most clients retry. Clients
         /// that retry after hours need more. Longer than zero, at most 365 days.
@@ -266,11 +235,5 @@ impl Config {
         check_duration("sweep-interval", self.sweep_interval)?;
         check_at_least("sweep-batch", self.sweep_batch, 1)?;
         check_at_least("max-detached", self.max_detached, 1)
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -1,10 +1,8 @@
 //! Handlers on separate tasks.
 
-use std::any::Any;
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -16,6 +14,7 @@ use super::handler::{Entry, Runs, Work};
 use super::shared::Shared;
 use super::tape::Tape;
 use crate::context::Context as RequestContext;
+use crate::machinery::caught::{Panic, catching};
 use crate::vocabulary::error::{Error, ErrorKind};
 
 /// Mode of a layer whose handlers run on separate tasks. Made by
@@ -49,10 +48,11 @@ where
         let Entry { shared, entered } = entry;
         let context = RequestContext::current().without_deadline();
         let spawned = shared.spawn(context.scope(async move {
-            let ended = caught(work).await;
+            // Nothing but its end ends a handler.
+            let ended = catching(work, |_| Poll::Pending).await;
             drop(entered);
             // The caller may have dropped the call.
-            drop(sender.send(ended));
+            drop(ended.map(|ended| sender.send(ended)));
         }));
         OnTask { receiver, shared, spawned }
     }
@@ -66,7 +66,7 @@ pub struct OnTask<Res, E, V> {
 }
 
 /// The result of a handler, or its panic.
-type Reply<Res, E> = Result<Result<Result<Res, E>, Error>, Box<dyn Any + Send>>;
+type Reply<Res, E> = Result<Result<Result<Res, E>, Error>, Panic>;
 
 impl<Res, E, V> Future for OnTask<Res, E, V> {
     type Output = Result<Result<Res, E>, Error>;
@@ -88,14 +88,4 @@ impl<Res, E, V> fmt::Debug for OnTask<Res, E, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnTask").field("spawned", &self.spawned).finish_non_exhaustive()
     }
-}
-
-/// Returns the output of `future`, or its panic.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
 }

@@ -1,13 +1,12 @@
 //! [`Encoded`]: adapts a store of bytes to typed values.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::{Fingerprint, Key};
-use super::store::{ClaimId, Claimed, CompleteIn, Size, Store};
+use super::key::Key;
+use super::store::{Claimed, CompleteIn, Completion, KeyClaim, Size, Store};
 use crate::vocabulary::codec::{Codec, CodecError, Format};
-use crate::vocabulary::store_error::StoreError;
+use crate::vocabulary::store_error::{Answer, StoreError};
 
 /// Store of typed values over a store of bytes (SQLite, PostgreSQL), encoded by `C`.
 ///
@@ -31,7 +30,7 @@ impl<St, C> Encoded<St, C> {
         &self.store
     }
 
-    fn encode<V>(&self, key: &Key, value: V) -> Result<Vec<u8>, StoreError>
+    fn encode<V>(&self, key: &Key, value: V) -> Answer<Vec<u8>>
     where
         C: Codec<V, Encoded = Vec<u8>>,
     {
@@ -42,7 +41,7 @@ impl<St, C> Encoded<St, C> {
         self.codec.encode(&Arc::new(value)).map_err(wrong)
     }
 
-    fn decode<V: Clone>(&self, key: &Key, bytes: &Vec<u8>) -> Result<V, StoreError>
+    fn decode<V: Clone>(&self, key: &Key, bytes: &Vec<u8>) -> Answer<V>
     where
         C: Codec<V, Encoded = Vec<u8>>,
     {
@@ -60,15 +59,9 @@ where
     St: Store<Vec<u8>>,
     C: Codec<V, Encoded = Vec<u8>> + Format<Encoded = Vec<u8>>,
 {
-    async fn claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<V>, StoreError> {
-        Ok(match self.store.claim(key, claim, fingerprint, lease).await? {
-            Claimed::Done(bytes) => Claimed::Done(self.decode(key, &bytes)?),
+    async fn claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<Claimed<V>> {
+        Ok(match self.store.claim(claim, lease).await? {
+            Claimed::Done(bytes) => Claimed::Done(self.decode(claim.key, &bytes)?),
             Claimed::Owned => Claimed::Owned,
             Claimed::InFlight { lease_left } => Claimed::InFlight { lease_left },
             Claimed::NotKept => Claimed::NotKept,
@@ -76,53 +69,30 @@ where
         })
     }
 
-    fn renew_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.store.renew_claim(key, claim, lease)
+    async fn renew_claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<()> {
+        self.store.renew_claim(claim, lease).await
     }
 
-    async fn complete(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: V,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        let bytes = self.encode(key, value)?;
-        self.store.complete(key, claim, bytes, lifetime).await
+    async fn complete(&self, claim: KeyClaim<'_>, value: V, lifetime: Duration) -> Answer<()> {
+        let bytes = self.encode(claim.key, value)?;
+        self.store.complete(claim, bytes, lifetime).await
     }
 
-    fn complete_without_result(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.store.complete_without_result(key, claim, lifetime)
+    async fn complete_without_result(&self, claim: KeyClaim<'_>, lifetime: Duration) -> Answer<()> {
+        self.store.complete_without_result(claim, lifetime).await
     }
 
-    fn release_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.store.release_claim(key, claim)
+    async fn release_claim(&self, claim: KeyClaim<'_>) -> Answer<()> {
+        self.store.release_claim(claim).await
     }
 
-    async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
-        let bytes = self.store.outcome(key, claim).await?;
-        bytes.map(|bytes| self.decode(key, &bytes)).transpose()
+    async fn outcome(&self, claim: KeyClaim<'_>) -> Answer<Option<V>> {
+        let bytes = self.store.outcome(claim).await?;
+        bytes.map(|bytes| self.decode(claim.key, &bytes)).transpose()
     }
 
-    fn sweep_expired(
-        &self,
-        limit: usize,
-    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
-        self.store.sweep_expired(limit)
+    async fn sweep_expired(&self, limit: usize) -> Answer<usize> {
+        self.store.sweep_expired(limit).await
     }
 
     fn size(&self) -> Option<Size> {
@@ -137,15 +107,9 @@ where
     St: CompleteIn<Tx, Vec<u8>>,
     C: Codec<V, Encoded = Vec<u8>> + Format<Encoded = Vec<u8>>,
 {
-    async fn complete_in(
-        &self,
-        tx: &mut Tx,
-        key: &Key,
-        claim: ClaimId,
-        value: &V,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        let bytes = self.encode(key, value.clone())?;
-        self.store.complete_in(tx, key, claim, &bytes, lifetime).await
+    async fn complete_in(&self, tx: &mut Tx, completion: Completion<'_, V>) -> Answer<()> {
+        let Completion { claim, value, lifetime } = completion;
+        let bytes = self.encode(claim.key, value.clone())?;
+        self.store.complete_in(tx, Completion::new(claim, &bytes, lifetime)).await
     }
 }

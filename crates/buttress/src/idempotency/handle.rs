@@ -6,6 +6,7 @@ use super::store::Size;
 use super::tasks::Tasks;
 use crate::sync::Ordering;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of an idempotency layer, for operators. Cheap to clone.
 ///
@@ -94,47 +95,46 @@ impl<V: Send + 'static> View for Shared<V> {
     }
 }
 
-/// A snapshot of an idempotency layer.
-///
-/// Every call with a key is counted once in `started`, `replayed`, `refused` or `unprotected`, when
-/// that is decided. A call that is dropped earlier is not counted. A call that begins detached and
-/// is then refused is in `started` and `refused`.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// Calls that got their key: first calls, and calls that run in place of a failed call.
-    pub started: u64,
-    /// Calls that got the answer of another call.
-    pub replayed: u64,
-    /// Calls that waited for another call, with any result.
-    pub waited: u64,
-    /// Calls that were refused, for any reason.
-    pub refused: u64,
-    /// Refused calls whose key belongs to another request.
-    pub mismatched: u64,
-    /// Calls that waited for another call, and then ran because that call left no answer.
-    pub taken_over: u64,
-    /// Calls that got their key and left no answer: they failed, panicked, or were dropped.
-    pub failed: u64,
-    /// Calls whose renewal, answer or [`complete_in`](super::Claim::complete_in) the store refused,
-    /// because another call took the key over. They are not in `failed`.
-    pub fenced: u64,
-    /// Calls that did their work, but whose result was too large or could not be encoded.
-    pub not_kept: u64,
-    /// Operations of the store that failed. A renewal that does not get through while a transaction
-    /// completes the claim is not counted: the transaction locks the row.
-    pub store_failed: u64,
-    /// Calls that ran unprotected because the store had failed.
-    pub unprotected: u64,
-    /// Calls without a key. `None` unless [`count_calls`](super::Config::count_calls) is on.
-    pub passed: Option<u64>,
-    /// Calls that have their key now.
-    pub in_flight: usize,
-    /// Calls that wait for another call now.
-    pub waiting: usize,
-    /// Handlers that run detached now.
-    pub detached: u32,
-    /// The contents of the store. `None` if the store does not count them.
-    pub store: Option<Size>,
+snapshot! {
+    /// A snapshot of an idempotency layer.
+    ///
+    /// Every call with a key is counted once in `started`, `replayed`, `refused` or `unprotected`, when
+    /// that is decided. A call that is dropped earlier is not counted. A call that begins detached and
+    /// is then refused is in `started` and `refused`.
+    pub struct Stats: Copy + Eq {
+        /// Calls that got their key: first calls, and calls that run in place of a failed call.
+        pub started: u64,
+        /// Calls that got the answer of another call.
+        pub replayed: u64,
+        /// Calls that waited for another call, with any result.
+        pub waited: u64,
+        /// Calls that were refused, for any reason.
+        pub refused: u64,
+        /// Refused calls whose key belongs to another request.
+        pub mismatched: u64,
+        /// Calls that waited for another call, and then ran because that call left no answer.
+        pub taken_over: u64,
+        /// Calls that got their key and left no answer: they failed, panicked, or were dropped.
+        pub failed: u64,
+        /// Calls whose renewal, answer or [`complete_in`](super::Claim::complete_in) the store refused,
+        /// because another call took the key over. They are not in `failed`.
+        pub fenced: u64,
+        /// Calls that did their work, but whose result was too large or could not be encoded.
+        pub not_kept: u64,
+        /// Operations of the store that failed. A renewal that does not get through while a transaction
+        /// completes the claim is not counted: the transaction locks the row.
+        pub store_failed: u64,
+        /// Calls that ran unprotected because the store had failed.
+        pub unprotected: u64,
+        /// Calls without a key. `None` unless [`count_calls`](super::Config::count_calls) is on.
+        pub passed: Option<u64>,
+        /// Calls that have their key now.
+        pub in_flight: usize,
+        /// Calls that wait for another call now.
+        pub waiting: usize,
+        /// Handlers that run detached now.
+        pub detached: u32,
+        /// The contents of the store. `None` if the store does not count them.
+        pub store: Option<Size>,
+    }
 }

@@ -26,7 +26,7 @@ impl<V> Holding<V> {
     pub(super) fn new(shared: &Arc<Shared<V>>, identity: Identity, claim: ClaimId) -> Self {
         shared.counters.add(Counter::Started);
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        let owner = Owner { identity, claim, listed: false };
+        let owner = Owner::new(identity, claim);
         Self { shared: Some(shared.clone()), owner }
     }
 
@@ -65,7 +65,7 @@ impl<V> Holding<V> {
         if shared.config.abandoned_calls == Leave::Free {
             match shared.store.immediate() {
                 Some(store) => {
-                    let released = store.release_claim_now(&owner.identity.key, owner.claim);
+                    let released = store.release_claim_now(owner.claim());
                     // Before the observer is called, because it may panic.
                     shared.waiters.left(owner);
                     shared.told("release", released);
@@ -111,7 +111,7 @@ pub(super) struct Asking<'a, V> {
 impl<V> Drop for Asking<'_, V> {
     fn drop(&mut self) {
         if self.open {
-            let owner = Owner { identity: self.identity.clone(), claim: self.claim, listed: false };
+            let owner = Owner::new(self.identity.clone(), self.claim);
             (self.shared.release_later)(self.shared, owner);
         }
     }
@@ -122,9 +122,7 @@ pub(super) fn release_later<V: Send + 'static>(shared: &Arc<Shared<V>>, owner: O
     let task = {
         let (shared, owner) = (shared.clone(), owner.clone());
         async move {
-            let Owner { identity, claim, .. } = &owner;
-            let release =
-                shared.attempt(|store| store.begin_release(identity.clone(), *claim)).await;
+            let release = shared.attempt(|store| store.begin_release(owner.clone())).await;
             shared.waiters.left(&owner);
             shared.told("release", release);
         }

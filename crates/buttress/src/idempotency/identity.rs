@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::key::{Fingerprint, InvalidKey, Key};
+use super::store::{ClaimId, KeyClaim};
 
 /// Result of a closure that finds the [`Key`] of a request: a `Key`, an `Option` or a `Result` of
 /// it, or both nested.
@@ -22,7 +23,7 @@ pub trait IntoKey: sealed::Sealed {
     /// Returns the key, or `None` for a request without a key.
     ///
     /// # Errors
-    /// The key cannot be used.
+    /// Returns an error if the key cannot be used.
     fn into_key(self) -> Result<Option<Key>, InvalidKey>;
 }
 
@@ -81,13 +82,21 @@ pub struct Identity {
     pub fingerprint: Option<Fingerprint>,
 }
 
+impl Identity {
+    /// Returns the claim `id` on the key.
+    #[inline]
+    pub(super) fn claimed_by(&self, id: ClaimId) -> KeyClaim<'_> {
+        KeyClaim::new(&self.key, id).fingerprint(self.fingerprint)
+    }
+}
+
 /// Function that finds the [`Identity`] of a request. Closures `Fn(&Req) -> impl IntoKey` implement
 /// it, without a fingerprint.
 pub trait Identify<Req> {
     /// Returns the identity of `request`. `None` for a request without a key.
     ///
     /// # Errors
-    /// The key of the request cannot be used.
+    /// Returns an error if the key of the request cannot be used.
     fn identify(&self, request: &Req) -> Result<Option<Identity>, InvalidKey>;
 }
 

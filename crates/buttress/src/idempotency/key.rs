@@ -58,7 +58,8 @@ impl Key {
     /// Creates a key without a scope.
     ///
     /// # Errors
-    /// `key` is empty, longer than [`LONGEST`](Self::LONGEST), or contains control characters.
+    /// Returns an error if `key` is empty, longer than [`LONGEST`](Self::LONGEST), or contains
+    /// control characters.
     pub fn new(key: &str) -> Result<Self, InvalidKey> {
         Self::scoped("", key)
     }
@@ -66,7 +67,7 @@ impl Key {
     /// Creates a key inside of `scope`. An empty `scope` means no scope.
     ///
     /// # Errors
-    /// The errors of [`new`](Self::new), for key and scope together.
+    /// Returns the errors of [`new`](Self::new), for key and scope together.
     pub fn scoped(scope: &str, key: &str) -> Result<Self, InvalidKey> {
         if key.is_empty() {
             return Err(InvalidKey::Empty);

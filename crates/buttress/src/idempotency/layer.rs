@@ -36,7 +36,7 @@ impl<X, V: Clone + Send + 'static> IdempotencyLayer<X, V> {
     /// request: a [`Key`](super::Key), an `Option` or a `Result` of a key, or both ([`IntoKey`]).
     ///
     /// # Errors
-    /// Lifetimes, leases or intervals of zero or above 365 days, or counts of zero.
+    /// Returns an error for lifetimes, leases or intervals of zero or above 365 days, or counts of zero.
     pub fn new<St, Req, O>(config: Config, store: St, key: X) -> Result<Self, InvalidConfig>
     where
         St: Store<V>,
@@ -49,7 +49,7 @@ impl<X, V: Clone + Send + 'static> IdempotencyLayer<X, V> {
     /// Creates a layer with your own [`Identify`](super::Identify) for the key of a request.
     ///
     /// # Errors
-    /// The errors of [`new`](Self::new).
+    /// Returns the errors of [`new`](Self::new).
     pub fn identified_by<St: Store<V>>(
         config: Config,
         store: St,
@@ -67,7 +67,7 @@ impl<X, V: Clone + Send + 'static, St: Store<V>>
     /// request. The service may store its answer in its own transaction.
     ///
     /// # Errors
-    /// The errors of [`new`](IdempotencyLayer::new).
+    /// Returns the errors of [`new`](IdempotencyLayer::new).
     pub fn transactional<Req, O>(config: Config, store: St, key: X) -> Result<Self, InvalidConfig>
     where
         X: Fn(&Req) -> O,
@@ -196,7 +196,7 @@ where
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self { shared, identify, tape, reject, form } = self.clone();
-        Idempotency::new(inner, shared, identify, tape, reject, form)
+        Idempotency { inner, shared, identify, tape, reject, form }
     }
 }
 

@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::{Fingerprint, Key};
+use super::key::Key;
 use super::state::{Fenced, Removed, Table};
-use super::store::{ClaimId, Claimed, Immediate, Size, Store};
+use super::store::{Claimed, Immediate, KeyClaim, Size, Store};
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::clock::Clock;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_range};
-use crate::vocabulary::store_error::StoreError;
+use crate::vocabulary::store_error::{Answer, StoreError};
 
 mod transaction;
 
@@ -19,7 +19,7 @@ pub use transaction::MemoryTransaction;
 /// A [`Store`] in memory. Cheap to clone. Clones share their contents.
 ///
 /// It holds results up to its capacity. Above the capacity it evicts the oldest result of the scope
-/// with the most results. It never evicts a claim in flight: there are only as many of those as
+/// with the most results. It never evicts a claim in flight: there are only as many claims as
 /// running calls. A caller that stores many results therefore loses only its own results, **if keys
 /// are [scoped](Key::scoped) by caller**. A caller that can choose its scope, or open many
 /// accounts, can still evict the results of other callers. A key whose result was evicted runs
@@ -54,7 +54,7 @@ impl<V> MemoryStore<V> {
     /// Creates a store for up to `capacity` results.
     ///
     /// # Errors
-    /// A capacity of 0, or above 2^31.
+    /// Returns an error for a capacity of 0, or above 2^31.
     pub fn with_capacity(clock: Clock, capacity: usize) -> Result<Self, InvalidConfig> {
         check_range("capacity", capacity, 1, 1 << 31)?;
         Ok(Self::over(clock, capacity))
@@ -87,66 +87,43 @@ impl<V> fmt::Debug for MemoryStore<V> {
 }
 
 impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
-    fn claim_now(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<V>, StoreError> {
+    fn claim_now(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<Claimed<V>> {
         let now = self.inner.clock.now();
         let mut removed: Removed<V> = None;
-        let claimed =
-            lock(&self.inner.table).claim(key, claim, fingerprint, lease, now, &mut removed);
+        let claimed = lock(&self.inner.table).claim(&claim, lease, now, &mut removed);
         // The removed value is dropped here, after the lock was released.
         Ok(claimed)
     }
 
-    fn renew_claim_now(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
+    fn renew_claim_now(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<()> {
         let now = self.inner.clock.now();
-        let renewed = lock(&self.inner.table).renew(key, claim, lease, now);
-        renewed.map_err(|Fenced| fenced(key))
+        let renewed = lock(&self.inner.table).renew(&claim, lease, now);
+        renewed.map_err(|Fenced| fenced(claim.key))
     }
 
-    fn complete_now(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: V,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
+    fn complete_now(&self, claim: KeyClaim<'_>, value: V, lifetime: Duration) -> Answer<()> {
         let now = self.inner.clock.now();
-        let evicted = lock(&self.inner.table).complete(key, claim, value, lifetime, now);
-        evicted.map(drop).map_err(|Fenced| fenced(key))
+        let evicted = lock(&self.inner.table).complete(&claim, value, lifetime, now);
+        evicted.map(drop).map_err(|Fenced| fenced(claim.key))
     }
 
-    fn complete_without_result_now(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
+    fn complete_without_result_now(&self, claim: KeyClaim<'_>, lifetime: Duration) -> Answer<()> {
         let now = self.inner.clock.now();
-        let evicted = lock(&self.inner.table).complete_without(key, claim, lifetime, now);
-        evicted.map(drop).map_err(|Fenced| fenced(key))
+        let evicted = lock(&self.inner.table).complete_without(&claim, lifetime, now);
+        evicted.map(drop).map_err(|Fenced| fenced(claim.key))
     }
 
-    fn release_claim_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        lock(&self.inner.table).release(key, claim);
+    fn release_claim_now(&self, claim: KeyClaim<'_>) -> Answer<()> {
+        lock(&self.inner.table).release(&claim);
         Ok(())
     }
 
-    fn outcome_now(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
+    fn outcome_now(&self, claim: KeyClaim<'_>) -> Answer<Option<V>> {
         let now = self.inner.clock.now();
-        Ok(lock(&self.inner.table).outcome(key, claim, now).cloned())
+        Ok(lock(&self.inner.table).outcome(&claim, now).cloned())
     }
 
-    fn sweep_expired_now(&self, limit: usize) -> Result<usize, StoreError> {
+    fn sweep_expired_now(&self, limit: usize) -> Answer<usize> {
         let now = self.inner.clock.now();
         let mut removed = Vec::new();
         let mut from = Some(0);
@@ -159,53 +136,31 @@ impl<V: Clone + Send + 'static> Immediate<V> for MemoryStore<V> {
 
 /// Each operation runs when its future is polled, as in every other store.
 impl<V: Clone + Send + 'static> Store<V> for MemoryStore<V> {
-    async fn claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<V>, StoreError> {
-        self.claim_now(key, claim, fingerprint, lease)
+    async fn claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<Claimed<V>> {
+        self.claim_now(claim, lease)
     }
 
-    async fn renew_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        self.renew_claim_now(key, claim, lease)
+    async fn renew_claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<()> {
+        self.renew_claim_now(claim, lease)
     }
 
-    async fn complete(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: V,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.complete_now(key, claim, value, lifetime)
+    async fn complete(&self, claim: KeyClaim<'_>, value: V, lifetime: Duration) -> Answer<()> {
+        self.complete_now(claim, value, lifetime)
     }
 
-    async fn complete_without_result(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.complete_without_result_now(key, claim, lifetime)
+    async fn complete_without_result(&self, claim: KeyClaim<'_>, lifetime: Duration) -> Answer<()> {
+        self.complete_without_result_now(claim, lifetime)
     }
 
-    async fn release_claim(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError> {
-        self.release_claim_now(key, claim)
+    async fn release_claim(&self, claim: KeyClaim<'_>) -> Answer<()> {
+        self.release_claim_now(claim)
     }
 
-    async fn outcome(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError> {
-        self.outcome_now(key, claim)
+    async fn outcome(&self, claim: KeyClaim<'_>) -> Answer<Option<V>> {
+        self.outcome_now(claim)
     }
 
-    async fn sweep_expired(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep_expired(&self, limit: usize) -> Answer<usize> {
         self.sweep_expired_now(limit)
     }
 

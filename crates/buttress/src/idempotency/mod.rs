@@ -43,5 +43,5 @@ pub use key::{Fingerprint, InvalidKey, Key};
 pub use layer::IdempotencyLayer;
 pub use memory::{MemoryStore, MemoryTransaction};
 pub use service::Idempotency;
-pub use store::{ClaimId, Claimed, CompleteIn, Immediate, Size, Store};
+pub use store::{ClaimId, Claimed, CompleteIn, Completion, Immediate, KeyClaim, Size, Store};
 pub use tape::{Answers, AnswersIf, ByFn, Kept, Recorded, Results, Tape};

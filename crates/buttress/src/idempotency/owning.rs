@@ -14,14 +14,14 @@ use super::store::{ClaimId, Claimed};
 use super::waiters::{News, Place, Turn};
 use crate::vocabulary::clock;
 use crate::vocabulary::error::{Error, ErrorKind};
-use crate::vocabulary::store_error::StoreError;
+use crate::vocabulary::store_error::{Answer, StoreError};
 
 /// The progress of a call before its next wait.
 pub(super) enum Begin<V> {
     /// The store was not asked yet.
     Unasked(Identity, ClaimId),
     /// The store has answered.
-    Answered(Identity, ClaimId, Result<Claimed<V>, StoreError>),
+    Answered(Identity, ClaimId, Answer<Claimed<V>>),
     /// The call has the key.
     Holding(Holding<V>),
     /// The call has released the readiness of its inner service, and joins the waiters of its key.

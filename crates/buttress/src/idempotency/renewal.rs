@@ -19,7 +19,7 @@ use super::store::Immediate;
 use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::clock::{self, Sleep};
 use crate::vocabulary::error::Error;
-use crate::vocabulary::store_error::StoreError;
+use crate::vocabulary::store_error::Answer;
 
 /// The longest wait between two renewals while the store is unavailable.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -256,9 +256,8 @@ async fn renew<V: Send + 'static>(
     owner: Owner,
     lease: Duration,
     begun: Option<Arc<Begun<V>>>,
-) -> Result<Standing, StoreError> {
-    let Owner { identity, claim, .. } = owner;
-    match store.clone().begin_renew(identity.clone(), claim, lease).await {
+) -> Answer<Standing> {
+    match store.clone().begin_renew(owner.clone(), lease).await {
         Err(error) if error.is_fenced() => {}
         renewed => return renewed.map(|()| Standing::Held),
     }
@@ -266,7 +265,7 @@ async fn renew<V: Send + 'static>(
     if !begun.is_some_and(|begun| begun.has_begun()) {
         return Ok(Standing::Lost);
     }
-    Ok(standing(store.begin_outcome(identity, claim).await?))
+    Ok(standing(store.begin_outcome(owner).await?))
 }
 
 /// Renews the claim of `owner` in a store that answers without waiting.
@@ -275,16 +274,15 @@ fn renew_now<V>(
     owner: &Owner,
     lease: Duration,
     begun: Option<&Arc<Begun<V>>>,
-) -> Result<Standing, StoreError> {
-    let Owner { identity, claim, .. } = owner;
-    match store.renew_claim_now(&identity.key, *claim, lease) {
+) -> Answer<Standing> {
+    match store.renew_claim_now(owner.claim(), lease) {
         Err(error) if error.is_fenced() => {}
         renewed => return renewed.map(|()| Standing::Held),
     }
     if !begun.is_some_and(|begun| begun.has_begun()) {
         return Ok(Standing::Lost);
     }
-    Ok(standing(store.outcome_now(&identity.key, *claim)?))
+    Ok(standing(store.outcome_now(owner.claim())?))
 }
 
 fn standing<V>(outcome: Option<V>) -> Standing {

@@ -14,6 +14,7 @@ use super::holding::Holding;
 use super::renewal::{Renewal, Standing};
 use super::settle::{Ending, Settled, Settling};
 use super::tape::{Kept, Recorded, Tape};
+use crate::machinery::caught::caught;
 use crate::machinery::ended::polled_after_completion;
 use crate::machinery::guard::OnUnwind;
 use crate::vocabulary::error::Error;
@@ -95,7 +96,8 @@ where
                     if let Poll::Ready(answer) = future.poll(cx) {
                         let recording = this.tape.record(answer);
                         unwind.disarm();
-                        this.stage.set(Stage::Recording { recording });
+                        // Drops the handler. A panic of its drop must not lose the answer: the handler would run again.
+                        let _drop = caught(|| this.stage.set(Stage::Recording { recording }));
                         continue;
                     }
                 }
@@ -116,8 +118,8 @@ where
                             }
                             Err(ending) => {
                                 let settling = Settling::begin(shared, owner.clone(), ending);
-                                let answer = Some(answer);
-                                this.stage.set(Stage::Settling { settling, answer });
+                                let next = Stage::Settling { settling, answer: Some(answer) };
+                                let _drop = caught(|| this.stage.set(next));
                                 continue;
                             }
                         }

@@ -22,25 +22,12 @@ use crate::vocabulary::reject::Reject;
 /// A service that does the work of a key once. [`IdempotencyLayer`](super::IdempotencyLayer) makes
 /// it.
 pub struct Idempotency<S, X, V, T, R, M> {
-    inner: S,
-    shared: Arc<Shared<V>>,
-    identify: X,
-    tape: T,
-    reject: R,
-    form: M,
-}
-
-impl<S, X, V, T, R, M> Idempotency<S, X, V, T, R, M> {
-    pub(super) fn new(
-        inner: S,
-        shared: Arc<Shared<V>>,
-        identify: X,
-        tape: T,
-        reject: R,
-        form: M,
-    ) -> Self {
-        Self { inner, shared, identify, tape, reject, form }
-    }
+    pub(super) inner: S,
+    pub(super) shared: Arc<Shared<V>>,
+    pub(super) identify: X,
+    pub(super) tape: T,
+    pub(super) reject: R,
+    pub(super) form: M,
 }
 
 impl<S, X, V: Send + 'static, T, R, M> Idempotency<S, X, V, T, R, M> {
@@ -93,7 +80,7 @@ where
             return self.wait(request, Begin::Unasked(identity, claim), true);
         };
         let lease = shared.config.lease;
-        match store.claim_now(&identity.key, claim, identity.fingerprint, lease) {
+        match store.claim_now(identity.claimed_by(claim), lease) {
             Ok(Claimed::Done(value)) => {
                 shared.replayed();
                 respond(Phase::Answered { answer: Some(Ok(self.tape.replay(value))) })
@@ -170,7 +157,8 @@ impl<S: Clone, X: Clone, V, T: Clone, R: Clone, M: Clone> Clone for Idempotency<
     fn clone(&self) -> Self {
         let (inner, shared) = (self.inner.clone(), self.shared.clone());
         let (identify, tape) = (self.identify.clone(), self.tape.clone());
-        Self::new(inner, shared, identify, tape, self.reject.clone(), self.form.clone())
+        let (reject, form) = (self.reject.clone(), self.form.clone());
+        Self { inner, shared, identify, tape, reject, form }
     }
 }
 

@@ -14,7 +14,7 @@ use super::shared::{Counter, Shared};
 use super::store::Immediate;
 use crate::machinery::ended::polled_after_completion;
 use crate::vocabulary::error::Error;
-use crate::vocabulary::store_error::{StoreError, StoreErrorKind};
+use crate::vocabulary::store_error::{Answer, StoreError, StoreErrorKind};
 
 /// The end of a handler.
 pub(super) enum Ending<V> {
@@ -52,11 +52,11 @@ impl<V: Clone + Send + 'static> Shared<V> {
         ending: Ending<V>,
     ) -> Result<Settled<V>, Ending<V>> {
         let Some(store) = self.store.immediate() else { return Err(ending) };
-        let (key, claim) = (&owner.identity.key, owner.claim);
+        let claim = owner.claim();
         Ok(match ending {
             Ending::Keep(value) => {
                 let copy = (self.waiters.waiting() > 0).then(|| value.clone());
-                match store.complete_now(key, claim, value, self.config.result_lifetime) {
+                match store.complete_now(claim, value, self.config.result_lifetime) {
                     Err(error) if cannot_hold(&error) => {
                         let settled = self.lost_now(store, owner, copy);
                         self.store_failed("complete", &error);
@@ -72,14 +72,14 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 settled
             }
             Ending::Failed => {
-                let released = self.frees().then(|| store.release_claim_now(key, claim));
+                let released = self.frees().then(|| store.release_claim_now(claim));
                 self.failed(owner, released)
             }
             Ending::Committed(value) => self.committed(owner, value),
             Ending::Fenced => self.claim_lost(owner),
             Ending::InDoubt { fenced } => {
-                let released = self.frees().then(|| store.release_claim_now(key, claim));
-                let outcome = store.outcome_now(key, claim);
+                let released = self.frees().then(|| store.release_claim_now(claim));
+                let outcome = store.outcome_now(claim);
                 self.read_back(owner, fenced, released, outcome)
             }
         })
@@ -91,10 +91,9 @@ impl<V: Clone + Send + 'static> Shared<V> {
         match ending {
             Ending::Keep(value) => {
                 let lifetime = self.config.result_lifetime;
-                let (known, claim) = (owner.identity.clone(), owner.claim);
-                let copy = value.clone();
+                let (known, copy) = (owner.clone(), value.clone());
                 let begin = move |store: Arc<dyn Backend<V>>| {
-                    store.begin_complete(known.clone(), claim, copy.clone(), lifetime)
+                    store.begin_complete(known.clone(), copy.clone(), lifetime)
                 };
                 match self.attempt(begin).await {
                     Err(error) if cannot_hold(&error) => {
@@ -129,9 +128,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
                 // Released before it is read back. A transaction that is still running holds the
                 // row, so the release waits for its end, and does not remove a completed claim.
                 let released = self.release(&owner, half).await;
-                let begin = |store: Arc<dyn Backend<V>>| {
-                    store.begin_outcome(owner.identity.clone(), owner.claim)
-                };
+                let begin = |store: Arc<dyn Backend<V>>| store.begin_outcome(owner.clone());
                 let outcome = self.attempt_within(half, begin).await;
                 self.read_back(&owner, fenced, released, outcome)
             }
@@ -149,7 +146,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
         }
         let lifetime = self.config.result_lifetime;
         let begin = |store: Arc<dyn Backend<V>>| {
-            store.begin_complete_without_result(owner.identity.clone(), owner.claim, lifetime)
+            store.begin_complete_without_result(owner.clone(), lifetime)
         };
         let recorded = self.attempt(begin).await;
         self.completed(owner, answer, recorded)
@@ -159,13 +156,13 @@ impl<V: Clone + Send + 'static> Shared<V> {
     #[cold]
     fn lost_now(&self, store: &dyn Immediate<V>, owner: &Owner, answer: Option<V>) -> Settled<V> {
         self.counters.add(Counter::NotKept);
-        let (key, claim) = (&owner.identity.key, owner.claim);
+        let claim = owner.claim();
         if self.config.rerun_if_not_kept {
-            let released = self.frees().then(|| store.release_claim_now(key, claim));
+            let released = self.frees().then(|| store.release_claim_now(claim));
             return self.failed(owner, released);
         }
         let lifetime = self.config.result_lifetime;
-        let recorded = store.complete_without_result_now(key, claim, lifetime);
+        let recorded = store.complete_without_result_now(claim, lifetime);
         self.completed(owner, answer, recorded)
     }
 
@@ -173,22 +170,16 @@ impl<V: Clone + Send + 'static> Shared<V> {
         self.config.failed_calls == Leave::Free
     }
 
-    async fn release(&self, owner: &Owner, patience: Duration) -> Option<Result<(), StoreError>> {
+    async fn release(&self, owner: &Owner, patience: Duration) -> Option<Answer<()>> {
         if !self.frees() {
             return None;
         }
-        let Owner { identity, claim, .. } = owner;
-        let begin = |store: Arc<dyn Backend<V>>| store.begin_release(identity.clone(), *claim);
+        let begin = |store: Arc<dyn Backend<V>>| store.begin_release(owner.clone());
         Some(self.attempt_within(patience, begin).await)
     }
 
     #[inline(always)]
-    fn completed(
-        &self,
-        owner: &Owner,
-        copy: Option<V>,
-        stored: Result<(), StoreError>,
-    ) -> Settled<V> {
+    fn completed(&self, owner: &Owner, copy: Option<V>, stored: Answer<()>) -> Settled<V> {
         if let Err(error) = stored {
             return self.not_completed(owner, &error);
         }
@@ -224,7 +215,7 @@ impl<V: Clone + Send + 'static> Shared<V> {
 
     /// Settles a failed call. The key is free if its release succeeded. Waiters are served before
     /// an observer is called, which may panic.
-    fn failed(&self, owner: &Owner, released: Option<Result<(), StoreError>>) -> Settled<V> {
+    fn failed(&self, owner: &Owner, released: Option<Answer<()>>) -> Settled<V> {
         self.counters.add(Counter::Failed);
         self.waiters.left(owner);
         released.map(|released| self.told("release", released));
@@ -240,8 +231,8 @@ impl<V: Clone + Send + 'static> Shared<V> {
         &self,
         owner: &Owner,
         fenced: bool,
-        released: Option<Result<(), StoreError>>,
-        outcome: Result<Option<V>, StoreError>,
+        released: Option<Answer<()>>,
+        outcome: Answer<Option<V>>,
     ) -> Settled<V> {
         match outcome {
             Ok(Some(value)) => {

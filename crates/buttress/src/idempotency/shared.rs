@@ -21,7 +21,7 @@ use crate::vocabulary::clock;
 use crate::vocabulary::error::{Error, ErrorKind, RetryAfter, WrongKey};
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::pattern::Pattern;
-use crate::vocabulary::store_error::StoreError;
+use crate::vocabulary::store_error::{Answer, StoreError};
 
 counters! {
     /// The counters of an idempotency layer.
@@ -49,7 +49,7 @@ pub(super) struct Shared<V> {
     pub(super) config: Config,
     pub(super) store: Arc<dyn Backend<V>>,
     pub(super) waiters: Waiters<V>,
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     /// Claims held by calls of this layer.
     pub(super) in_flight: AtomicUsize,
     pub(super) tasks: Arc<Tasks>,
@@ -89,14 +89,15 @@ impl<V: Send + 'static> Shared<V> {
         self: &Arc<Self>,
         identity: &Identity,
         claim: ClaimId,
-    ) -> Result<Claimed<V>, StoreError> {
+    ) -> Answer<Claimed<V>> {
         let lease = self.config.lease;
         if let Some(store) = self.store.immediate() {
-            return store.claim_now(&identity.key, claim, identity.fingerprint, lease);
+            return store.claim_now(identity.claimed_by(claim), lease);
         }
         // A caller that drops the call during the operation may have got the key.
         let mut asking = Asking { shared: self, identity, claim, open: true };
-        let claimed = self.attempt(|store| store.begin_claim(identity.clone(), claim, lease)).await;
+        let owner = || Owner::new(identity.clone(), claim);
+        let claimed = self.attempt(|store| store.begin_claim(owner(), lease)).await;
         // If an observer panics here, `Asking` releases the claim.
         if claimed.is_ok() {
             self.worked("claim");
@@ -110,7 +111,7 @@ impl<V: Send + 'static> Shared<V> {
     pub(super) async fn attempt<T>(
         &self,
         ask: impl FnMut(Arc<dyn Backend<V>>) -> Op<T>,
-    ) -> Result<T, StoreError> {
+    ) -> Answer<T> {
         self.attempt_within(self.config.patience, ask).await
     }
 
@@ -119,7 +120,7 @@ impl<V: Send + 'static> Shared<V> {
         &self,
         patience: Duration,
         mut ask: impl FnMut(Arc<dyn Backend<V>>) -> Op<T>,
-    ) -> Result<T, StoreError> {
+    ) -> Answer<T> {
         let clock = &self.config.common.clock;
         let mut left = self.config.store_attempts;
         let ends = clock::after(self.now(), patience);
@@ -259,7 +260,7 @@ impl<V> Shared<V> {
     /// Returns the delay of the next sweep after a failed sweep. While the store is unavailable,
     /// the delay doubles with each failure, up to 1 minute. If the store is misconfigured, it is 1
     /// minute. The delay is never shorter than the sweep interval.
-    fn rest_from_sweeps(&self, swept: &Result<usize, StoreError>) {
+    fn rest_from_sweeps(&self, swept: &Answer<usize>) {
         let failed = self.outage.swept(swept.is_ok());
         let Err(error) = swept else { return };
         let interval = self.config.sweep_interval;
@@ -273,7 +274,7 @@ impl<V> Shared<V> {
 
     /// Returns the answer of the store, or reports its failure. A fenced operation is not a
     /// failure.
-    pub(super) fn told<T>(&self, doing: &'static str, answer: Result<T, StoreError>) -> Option<T> {
+    pub(super) fn told<T>(&self, doing: &'static str, answer: Answer<T>) -> Option<T> {
         match answer {
             Ok(answer) => {
                 self.worked(doing);

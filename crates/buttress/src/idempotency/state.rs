@@ -1,22 +1,24 @@
 //! Claims and results by key: the decisions of a store in memory, at a given time.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::time::{Duration, Instant};
 
-use super::key::{Fingerprint, Hashed, Key};
-use super::store::{ClaimId, Claimed, Size};
+use super::key::{Fingerprint, Key};
+use super::store::{ClaimId, Claimed, KeyClaim, Size};
 use crate::vocabulary::clock;
 
+mod chains;
+mod links;
 mod lists;
 mod scopes;
 
+use links::Ends;
 use scopes::Scopes;
 
 /// Every operation takes constant time, except sweeping and the first result with a scope.
 pub(super) struct Table<V> {
-    places: HashMap<Key, u32, BuildHasherDefault<Hashed>>,
     entries: Vec<Entry<V>>,
+    /// The first entry of each chain. A power of two of them, at least as many as entries.
+    heads: Vec<u32>,
     /// Places without an entry.
     free: Vec<u32>,
     /// Lists in the order of the last renewal, and of the completion.
@@ -41,6 +43,8 @@ struct Entry<V> {
     work: Work<V>,
     newer: u32,
     older: u32,
+    /// The next entry of the chain.
+    next: u32,
 }
 
 /// The progress of a key's work.
@@ -67,8 +71,7 @@ impl<V> Work<V> {
 
 #[derive(Clone, Copy)]
 struct List {
-    newest: u32,
-    oldest: u32,
+    ends: Ends,
     len: usize,
 }
 
@@ -86,16 +89,21 @@ impl<V> Entry<V> {
     const fn gap(until: Instant) -> Self {
         let claim = ClaimId::new(0);
         let work = Work::InFlight;
-        Self { key: None, claim, fingerprint: None, until, work, newer: NONE, older: NONE }
+        let (newer, older, next) = (NONE, NONE, NONE);
+        Self { key: None, claim, fingerprint: None, until, work, newer, older, next }
+    }
+
+    const fn neighbours(&mut self) -> (&mut u32, &mut u32) {
+        (&mut self.newer, &mut self.older)
     }
 }
 
 impl<V> Table<V> {
     pub(super) fn new(capacity: usize) -> Self {
-        let empty = List { newest: NONE, oldest: NONE, len: 0 };
+        let empty = List { ends: Ends::EMPTY, len: 0 };
         Self {
-            places: HashMap::default(),
             entries: Vec::new(),
+            heads: Vec::new(),
             free: Vec::new(),
             claims: empty,
             results: empty,
@@ -115,9 +123,7 @@ impl<V> Table<V> {
     #[inline]
     pub(super) fn claim(
         &mut self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
+        claim: &KeyClaim<'_>,
         lease: Duration,
         now: Instant,
         removed: &mut Removed<V>,
@@ -125,10 +131,11 @@ impl<V> Table<V> {
     where
         V: Clone,
     {
+        let KeyClaim { key, id, fingerprint } = *claim;
         let Some(place) = self.find(key) else {
             // (absent) => in flight
             self.tidy(now, removed);
-            self.insert(key.clone(), claim, fingerprint, clock::after(now, lease));
+            self.insert(claim, clock::after(now, lease));
             return Claimed::Owned;
         };
         let Some(entry) = self.entries.get_mut(place as usize) else {
@@ -143,7 +150,7 @@ impl<V> Table<V> {
             };
             match &entry.work {
                 // In flight => in flight: the same claim is repeated.
-                Work::InFlight if entry.claim == claim => {}
+                Work::InFlight if entry.claim == id => {}
                 _ if differs => return Claimed::Mismatch,
                 Work::Done(value) => return Claimed::Done(value.clone()),
                 Work::NotKept => return Claimed::NotKept,
@@ -154,7 +161,7 @@ impl<V> Table<V> {
         }
         // Expired => in flight
         entry.until = clock::after(now, lease);
-        entry.claim = claim;
+        entry.claim = id;
         entry.fingerprint = fingerprint;
         self.unlink(place);
         *removed = self.entries.get_mut(place as usize).and_then(|entry| entry.work.take());
@@ -164,12 +171,11 @@ impl<V> Table<V> {
 
     pub(super) fn renew(
         &mut self,
-        key: &Key,
-        claim: ClaimId,
+        claim: &KeyClaim<'_>,
         lease: Duration,
         now: Instant,
     ) -> Result<(), Fenced> {
-        let place = self.held(key, claim).ok_or(Fenced)?;
+        let place = self.held(claim).ok_or(Fenced)?;
         self.unlink(place);
         if let Some(entry) = self.entries.get_mut(place as usize) {
             entry.until = clock::after(now, lease);
@@ -182,14 +188,13 @@ impl<V> Table<V> {
     #[inline]
     pub(super) fn complete(
         &mut self,
-        key: &Key,
-        claim: ClaimId,
+        claim: &KeyClaim<'_>,
         value: V,
         lifetime: Duration,
         now: Instant,
     ) -> Result<Option<V>, Fenced> {
-        let Some(place) = self.held(key, claim) else {
-            let repeated = self.outcome(key, claim, now).is_some();
+        let Some(place) = self.held(claim) else {
+            let repeated = self.outcome(claim, now).is_some();
             return if repeated { Ok(Some(value)) } else { Err(Fenced) };
         };
         Ok(self.finish(place, Work::Done(value), clock::after(now, lifetime)))
@@ -198,15 +203,14 @@ impl<V> Table<V> {
     /// Completes like [`complete`](Self::complete), without a result.
     pub(super) fn complete_without(
         &mut self,
-        key: &Key,
-        claim: ClaimId,
+        claim: &KeyClaim<'_>,
         lifetime: Duration,
         now: Instant,
     ) -> Result<Option<V>, Fenced> {
-        let Some(place) = self.held(key, claim) else {
-            let entry = self.find(key).and_then(|place| self.entries.get(place as usize));
+        let Some(place) = self.held(claim) else {
+            let entry = self.find(claim.key).and_then(|place| self.entries.get(place as usize));
             let repeated = entry.is_some_and(|entry| {
-                entry.claim == claim && entry.until > now && matches!(entry.work, Work::NotKept)
+                entry.claim == claim.id && entry.until > now && matches!(entry.work, Work::NotKept)
             });
             return if repeated { Ok(None) } else { Err(Fenced) };
         };
@@ -230,7 +234,7 @@ impl<V> Table<V> {
         }
         self.evicted += 1;
         let victim = self.scopes.as_ref().and_then(|scopes| scopes.evictable());
-        self.remove(victim.unwrap_or(self.results.oldest))
+        self.remove(victim.unwrap_or(self.results.ends.oldest))
     }
 
     #[inline]
@@ -252,7 +256,7 @@ impl<V> Table<V> {
             return;
         }
         let mut all = Scopes::default();
-        let mut next = results.oldest;
+        let mut next = results.ends.oldest;
         while let Some(entry) = entries.get(next as usize) {
             if let Some(key) = &entry.key {
                 all.enter(next, key.scope());
@@ -263,20 +267,20 @@ impl<V> Table<V> {
     }
 
     /// Returns `true` if `claim` holds the key, also after the end of its lease.
-    pub(super) fn holds(&self, key: &Key, claim: ClaimId) -> bool {
-        self.held(key, claim).is_some()
+    pub(super) fn holds(&self, claim: &KeyClaim<'_>) -> bool {
+        self.held(claim).is_some()
     }
 
-    pub(super) fn release(&mut self, key: &Key, claim: ClaimId) {
-        if let Some(place) = self.held(key, claim) {
+    pub(super) fn release(&mut self, claim: &KeyClaim<'_>) {
+        if let Some(place) = self.held(claim) {
             // In flight => (absent)
             self.remove(place);
         }
     }
 
-    pub(super) fn outcome(&self, key: &Key, claim: ClaimId, now: Instant) -> Option<&V> {
-        let entry = self.entries.get(self.find(key)? as usize)?;
-        if entry.claim != claim || entry.until <= now {
+    pub(super) fn outcome(&self, claim: &KeyClaim<'_>, now: Instant) -> Option<&V> {
+        let entry = self.entries.get(self.find(claim.key)? as usize)?;
+        if entry.claim != claim.id || entry.until <= now {
             return None;
         }
         match &entry.work {
@@ -314,7 +318,7 @@ impl<V> Table<V> {
     /// finds those.
     #[inline]
     fn tidy(&mut self, now: Instant, removed: &mut Removed<V>) {
-        for oldest in [self.claims.oldest, self.results.oldest] {
+        for oldest in [self.claims.ends.oldest, self.results.ends.oldest] {
             // A claim leaves no value, so no removed value is overwritten.
             if self.is_expired(oldest, now) {
                 *removed = self.remove(oldest);
@@ -333,25 +337,22 @@ impl<V> Table<V> {
         entry.is_some_and(|entry| entry.until <= now && entry.key.is_some())
     }
 
-    #[inline]
-    fn find(&self, key: &Key) -> Option<u32> {
-        self.places.get(key).copied()
-    }
-
-    /// Returns the place of `key` if `claim` holds it in flight.
+    /// Returns the place of the key if `claim` holds it in flight.
     #[inline(always)]
-    fn held(&self, key: &Key, claim: ClaimId) -> Option<u32> {
+    fn held(&self, claim: &KeyClaim<'_>) -> Option<u32> {
         // The claim of a handler that ends immediately is still the newest one.
-        let newest = self.claims.newest;
+        let newest = self.claims.ends.newest;
         match self.entries.get(newest as usize) {
-            Some(entry) if entry.claim == claim && entry.key.as_ref() == Some(key) => Some(newest),
-            _ => self.held_for_long(key, claim),
+            Some(entry) if entry.claim == claim.id && entry.key.as_ref() == Some(claim.key) => {
+                Some(newest)
+            }
+            _ => self.held_for_long(claim.key, claim.id),
         }
     }
 
-    fn held_for_long(&self, key: &Key, claim: ClaimId) -> Option<u32> {
+    fn held_for_long(&self, key: &Key, id: ClaimId) -> Option<u32> {
         let place = self.find(key)?;
         let entry = self.entries.get(place as usize)?;
-        (entry.claim == claim && !entry.work.is_done()).then_some(place)
+        (entry.claim == id && !entry.work.is_done()).then_some(place)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::key::{Fingerprint, Key};
 use crate::vocabulary::id::ids;
-use crate::vocabulary::store_error::StoreError;
+use crate::vocabulary::store_error::Answer;
 
 ids! {
     /// Id of one claim on a key, drawn by the claimer. It is the fence: the store refuses
@@ -34,6 +34,54 @@ pub enum Claimed<V> {
     Mismatch,
 }
 
+/// A claim on a key, as the layer names it to a [`Store`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct KeyClaim<'a> {
+    /// The key.
+    pub key: &'a Key,
+    /// The id of the claim.
+    pub id: ClaimId,
+    /// The fingerprint of the claimer's request. Only [`Store::claim`] reads it.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl<'a> KeyClaim<'a> {
+    /// Creates the claim `id` on `key`, without a fingerprint.
+    #[must_use]
+    #[inline]
+    pub const fn new(key: &'a Key, id: ClaimId) -> Self {
+        Self { key, id, fingerprint: None }
+    }
+
+    /// Sets the fingerprint of the claimer's request.
+    #[must_use]
+    #[inline]
+    pub fn fingerprint(self, fingerprint: impl Into<Option<Fingerprint>>) -> Self {
+        Self { fingerprint: fingerprint.into(), ..self }
+    }
+}
+
+/// A result that is stored inside a caller's transaction.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Completion<'a, V> {
+    /// The claim that the result completes.
+    pub claim: KeyClaim<'a>,
+    /// The result.
+    pub value: &'a V,
+    /// How long the result is kept.
+    pub lifetime: Duration,
+}
+
+impl<'a, V> Completion<'a, V> {
+    /// Creates the completion of `claim` with `value`, which is kept for `lifetime`.
+    #[must_use]
+    pub const fn new(claim: KeyClaim<'a>, value: &'a V, lifetime: Duration) -> Self {
+        Self { claim, value, lifetime }
+    }
+}
+
 /// Store of claims in flight and results, by key. Every operation must be atomic for each key.
 ///
 /// A claim holds for its lease, a result for its lifetime. Both count by the store's own clock and
@@ -46,43 +94,39 @@ pub enum Claimed<V> {
 /// therefore drop an operation before it begins, and know that nothing was done. The conformance
 /// suite of `buttress-sim` checks it.
 pub trait Store<V>: Send + Sync + 'static {
-    /// Claims `key` for a request with `fingerprint`. Repeating a claim in flight with the same id
-    /// returns [`Claimed::Owned`] again, with a new lease.
+    /// Claims the key, for `lease` from now. Repeating a claim in flight with the same id returns
+    /// [`Claimed::Owned`] again, with a new lease.
     ///
     /// Two fingerprints differ only if both are present.
     fn claim(
         &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
+        claim: KeyClaim<'_>,
         lease: Duration,
-    ) -> impl Future<Output = Result<Claimed<V>, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<Claimed<V>>> + Send;
 
     /// Extends the lease of `claim` to `lease` from now.
     ///
     /// # Errors
-    /// `Fenced` if the claim does not hold the key: it was taken over, completed or released, or
-    /// does not exist. A claim whose lease has ended is renewed if no other call has taken the key
-    /// over.
+    /// Returns `Fenced` if the claim does not hold the key: it was taken over, completed or
+    /// released, or does not exist. A claim whose lease has ended is renewed if no other call has
+    /// taken the key over.
     fn renew_claim(
         &self,
-        key: &Key,
-        claim: ClaimId,
+        claim: KeyClaim<'_>,
         lease: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Answer<()>> + Send;
 
     /// Stores the result of `claim`, for `lifetime` from now. Repeating it is `Ok` while the result
     /// exists.
     ///
     /// # Errors
-    /// `Fenced` as in [`renew_claim`](Self::renew_claim): nothing is stored.
+    /// Returns `Fenced` as in [`renew_claim`](Self::renew_claim): nothing is stored.
     fn complete(
         &self,
-        key: &Key,
-        claim: ClaimId,
+        claim: KeyClaim<'_>,
         value: V,
         lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Answer<()>> + Send;
 
     /// Records that the work of `claim` is done and that its result is not kept, for `lifetime`
     /// from now. Until then, a claim on the key gets [`Claimed::NotKept`]. Repeating it is `Ok`.
@@ -92,33 +136,23 @@ pub trait Store<V>: Send + Sync + 'static {
     /// exact reason.
     ///
     /// # Errors
-    /// `Fenced` as in [`renew_claim`](Self::renew_claim): nothing is recorded.
+    /// Returns `Fenced` as in [`renew_claim`](Self::renew_claim): nothing is recorded.
     fn complete_without_result(
         &self,
-        key: &Key,
-        claim: ClaimId,
+        claim: KeyClaim<'_>,
         lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.renew_claim(key, claim, lifetime)
+    ) -> impl Future<Output = Answer<()>> + Send {
+        self.renew_claim(claim, lifetime)
     }
 
     /// Frees the key if `claim` holds it in flight. Otherwise does nothing.
-    fn release_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn release_claim(&self, claim: KeyClaim<'_>) -> impl Future<Output = Answer<()>> + Send;
 
     /// Returns the result of `claim` if it is stored. It reads back a commit of unknown outcome.
-    fn outcome(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-    ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send;
+    fn outcome(&self, claim: KeyClaim<'_>) -> impl Future<Output = Answer<Option<V>>> + Send;
 
     /// Removes up to `limit` expired results and claims. Returns how many.
-    fn sweep_expired(&self, limit: usize)
-    -> impl Future<Output = Result<usize, StoreError>> + Send;
+    fn sweep_expired(&self, limit: usize) -> impl Future<Output = Answer<usize>> + Send;
 
     /// Returns the operations that never wait, for stores that have them. Default: `None`.
     ///
@@ -141,40 +175,22 @@ pub trait Store<V>: Send + Sync + 'static {
 /// The layer never sweeps such a store: the store removes expired entries when claims arrive.
 #[expect(missing_docs, reason = "the namesakes of a store say it")]
 pub trait Immediate<V>: Send + Sync {
-    fn claim_now(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Result<Claimed<V>, StoreError>;
+    fn claim_now(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<Claimed<V>>;
 
-    fn renew_claim_now(&self, key: &Key, claim: ClaimId, lease: Duration)
-    -> Result<(), StoreError>;
+    fn renew_claim_now(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<()>;
 
-    fn complete_now(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: V,
-        lifetime: Duration,
-    ) -> Result<(), StoreError>;
+    fn complete_now(&self, claim: KeyClaim<'_>, value: V, lifetime: Duration) -> Answer<()>;
 
     /// Default: [`renew_claim_now`](Self::renew_claim_now).
-    fn complete_without_result_now(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
-        self.renew_claim_now(key, claim, lifetime)
+    fn complete_without_result_now(&self, claim: KeyClaim<'_>, lifetime: Duration) -> Answer<()> {
+        self.renew_claim_now(claim, lifetime)
     }
 
-    fn release_claim_now(&self, key: &Key, claim: ClaimId) -> Result<(), StoreError>;
+    fn release_claim_now(&self, claim: KeyClaim<'_>) -> Answer<()>;
 
-    fn outcome_now(&self, key: &Key, claim: ClaimId) -> Result<Option<V>, StoreError>;
+    fn outcome_now(&self, claim: KeyClaim<'_>) -> Answer<Option<V>>;
 
-    fn sweep_expired_now(&self, limit: usize) -> Result<usize, StoreError>;
+    fn sweep_expired_now(&self, limit: usize) -> Answer<usize>;
 }
 
 /// The number of entries in a [`Store`], expired or not.
@@ -196,78 +212,43 @@ pub trait CompleteIn<Tx, V>: Send + Sync {
     /// too.
     ///
     /// # Errors
-    /// `Fenced` if the claim does not hold the key. The transaction must then be rolled back.
+    /// Returns `Fenced` if the claim does not hold the key. The transaction must then be rolled
+    /// back.
     fn complete_in(
         &self,
         tx: &mut Tx,
-        key: &Key,
-        claim: ClaimId,
-        value: &V,
-        lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        completion: Completion<'_, V>,
+    ) -> impl Future<Output = Answer<()>> + Send;
 }
 
 /// A store shared by several layers.
-impl<V, St: Store<V>> Store<V> for Arc<St> {
-    fn claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> impl Future<Output = Result<Claimed<V>, StoreError>> + Send {
-        St::claim(self, key, claim, fingerprint, lease)
+impl<V: Send, St: Store<V>> Store<V> for Arc<St> {
+    async fn claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<Claimed<V>> {
+        St::claim(self, claim, lease).await
     }
 
-    fn renew_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lease: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        St::renew_claim(self, key, claim, lease)
+    async fn renew_claim(&self, claim: KeyClaim<'_>, lease: Duration) -> Answer<()> {
+        St::renew_claim(self, claim, lease).await
     }
 
-    fn complete(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        value: V,
-        lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        St::complete(self, key, claim, value, lifetime)
+    async fn complete(&self, claim: KeyClaim<'_>, value: V, lifetime: Duration) -> Answer<()> {
+        St::complete(self, claim, value, lifetime).await
     }
 
-    fn complete_without_result(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-        lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        St::complete_without_result(self, key, claim, lifetime)
+    async fn complete_without_result(&self, claim: KeyClaim<'_>, lifetime: Duration) -> Answer<()> {
+        St::complete_without_result(self, claim, lifetime).await
     }
 
-    fn release_claim(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        St::release_claim(self, key, claim)
+    async fn release_claim(&self, claim: KeyClaim<'_>) -> Answer<()> {
+        St::release_claim(self, claim).await
     }
 
-    fn outcome(
-        &self,
-        key: &Key,
-        claim: ClaimId,
-    ) -> impl Future<Output = Result<Option<V>, StoreError>> + Send {
-        St::outcome(self, key, claim)
+    async fn outcome(&self, claim: KeyClaim<'_>) -> Answer<Option<V>> {
+        St::outcome(self, claim).await
     }
 
-    fn sweep_expired(
-        &self,
-        limit: usize,
-    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
-        St::sweep_expired(self, limit)
+    async fn sweep_expired(&self, limit: usize) -> Answer<usize> {
+        St::sweep_expired(self, limit).await
     }
 
     fn immediate(&self) -> Option<&dyn Immediate<V>> {
@@ -279,16 +260,9 @@ impl<V, St: Store<V>> Store<V> for Arc<St> {
     }
 }
 
-impl<Tx, V, St: CompleteIn<Tx, V>> CompleteIn<Tx, V> for Arc<St> {
-    fn complete_in(
-        &self,
-        tx: &mut Tx,
-        key: &Key,
-        claim: ClaimId,
-        value: &V,
-        lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        St::complete_in(self, tx, key, claim, value, lifetime)
+impl<Tx: Send, V: Sync, St: CompleteIn<Tx, V>> CompleteIn<Tx, V> for Arc<St> {
+    async fn complete_in(&self, tx: &mut Tx, completion: Completion<'_, V>) -> Answer<()> {
+        St::complete_in(self, tx, completion).await
     }
 }
 

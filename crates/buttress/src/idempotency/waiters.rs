@@ -75,7 +75,7 @@ impl<V> Waiters<V> {
 
     /// Records that a call of this process has the key, until `until` unless its claim is renewed.
     pub(super) fn own(&self, owner: &Owner, until: Instant) {
-        let (key, owner) = (&owner.identity.key, Some(owner.claim));
+        let (key, owner) = (&owner.identity.key, Some(owner.id));
         self.with(key, |queues| match queues.entry(key.clone()) {
             Entry::Occupied(mut queue) => {
                 let queue = queue.get_mut();
@@ -89,7 +89,7 @@ impl<V> Waiters<V> {
 
     /// Records the new end of the owner's lease.
     pub(super) fn renewed(&self, owner: &Owner, until: Instant) {
-        let (key, claim) = (&owner.identity.key, owner.claim);
+        let (key, claim) = (&owner.identity.key, owner.id);
         self.with(key, |queues| {
             if let Some(queue) = queues.get_mut(key).filter(|queue| queue.owner == Some(claim)) {
                 queue.until = until;
@@ -116,7 +116,7 @@ impl<V> Waiters<V> {
 
     #[inline(never)]
     fn leave(&self, owner: &Owner) {
-        let (key, claim) = (&owner.identity.key, owner.claim);
+        let (key, claim) = (&owner.identity.key, owner.id);
         let first = self.with(key, |queues| {
             let Entry::Occupied(mut entry) = queues.entry(key.clone()) else { return None };
             let queue = entry.get_mut();
@@ -155,7 +155,7 @@ impl<V: Clone> Waiters<V> {
 
     #[inline(never)]
     fn hand_on(&self, owner: &Owner, value: V) {
-        let (key, claim) = (&owner.identity.key, owner.claim);
+        let (key, claim) = (&owner.identity.key, owner.id);
         let (served, first) = self.with(key, |queues| {
             let Entry::Occupied(mut entry) = queues.entry(key.clone()) else {
                 return (Vec::new(), None);

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 use tower::Service;
 
 use crate::machinery::limited::ResponseFuture;
-use crate::machinery::waiting::{HasHandle, Limiter, Waiting};
+use crate::machinery::reconfigure::HasHandle;
+use crate::machinery::waiting::{Limiter, Waiting};
 use crate::vocabulary::reject::Reject;
 use crate::vocabulary::until::{Until, UntilResponse};
 
@@ -99,7 +100,7 @@ impl<S: Clone, L: Limiter, R: Clone, U: Clone> Clone for BackpressureService<S, 
     }
 }
 
-impl<S: fmt::Debug, L: HasHandle, R, U> fmt::Debug for BackpressureService<S, L, R, U> {
+impl<S: fmt::Debug, L: Limiter + HasHandle, R, U> fmt::Debug for BackpressureService<S, L, R, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackpressureService")
             .field("inner", &self.inner)

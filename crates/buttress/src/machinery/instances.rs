@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::machinery::key_map::{Full, KeyMap, check_max_keys};
 use crate::machinery::keyed::{KeyedHandle, PerKey};
-use crate::machinery::reconfigure::Reconfigure;
+use crate::machinery::reconfigure::{HasHandle, Reconfigure};
 use crate::sync::{Mutex, lock};
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
@@ -14,13 +14,11 @@ use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Common;
 
 /// A pattern whose state exists once per key.
-pub trait Instance: Reconfigure + Sized {
+pub trait Instance: Reconfigure + HasHandle + Sized {
     /// Counters and reports of all keys of a layer.
     type Telemetry: Telemetry;
     /// The right to make one call.
     type Pass;
-    /// The handle of one key.
-    type Handle;
 
     /// Creates an instance with rules that were checked.
     fn with_telemetry(config: &Arc<Self::Config>, telemetry: &Arc<Self::Telemetry>) -> Arc<Self>;
@@ -30,11 +28,8 @@ pub trait Instance: Reconfigure + Sized {
     /// Begins a call.
     ///
     /// # Errors
-    /// The refusal. It has been counted and reported.
+    /// Returns the refusal. It has been counted and reported.
     fn begin(self: &Arc<Self>) -> Result<Self::Pass, Error>;
-    /// Returns the handle of this instance.
-    fn handle(self: &Arc<Self>) -> Self::Handle;
-
     /// Returns `config` with the name, clock and observer of the layer.
     fn named(config: &Self::Config, telemetry: &Self::Telemetry) -> Self::Config;
 }
@@ -46,6 +41,53 @@ pub trait Telemetry {
     /// Counts the refusal of a key without a place.
     fn count_too_many_keys(&self);
 }
+
+/// Makes the [`Telemetry`] of a pattern, and the numbers of its keyed handle. The text says why a
+/// call of a key that has a place is refused. Behind it are the numbers that only this pattern has,
+/// each with its counter.
+macro_rules! numbers_of_keys {
+    (
+        $(#[$meta:meta])+
+        refused: $why:literal,
+        $($(#[$doc:meta])+ $field:ident: u64 = $counter:ident,)*
+    ) => {
+        $crate::machinery::keyed::keyed_stats! {
+            $(#[$meta])+
+            refused: $why
+            $($(#[$doc])+ pub $field: u64,)*
+        }
+
+        impl<K> KeyedHandle<K> {
+            /// Returns the present numbers.
+            #[must_use]
+            pub fn stats(&self) -> KeyedStats {
+                let counters = &self.keys.telemetry().counters;
+                KeyedStats {
+                    keys: self.keys.keys(),
+                    max_keys: self.keys.max_keys(),
+                    refused: counters.sum(Counter::Refused),
+                    too_many_keys: counters.sum(Counter::TooManyKeys),
+                    $($field: counters.sum(Counter::$counter),)*
+                }
+            }
+
+            pub(super) fn common(&self) -> &Common {
+                &self.keys.telemetry().common
+            }
+        }
+
+        impl $crate::machinery::instances::Telemetry for Telemetry {
+            fn common(&self) -> &Common {
+                &self.common
+            }
+
+            fn count_too_many_keys(&self) {
+                self.counters.add(Counter::TooManyKeys);
+            }
+        }
+    };
+}
+pub(crate) use numbers_of_keys;
 
 /// The instances of all keys of a layer.
 pub struct Instances<K, N: Instance> {
@@ -121,10 +163,9 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
     /// Admits a call to `key`, or refuses it without waiting.
     ///
     /// # Errors
-    /// The refusal of the key's own bulkhead or circuit:
-    /// [`BulkheadFull`](crate::ErrorKind::BulkheadFull) or
-    /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen).
-    /// [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no place for a new key.
+    /// Returns the refusal of the key's own bulkhead or circuit: [`BulkheadFull`](crate::ErrorKind::BulkheadFull) or
+    /// [`CircuitOpen`](crate::ErrorKind::CircuitOpen). Returns [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there
+    /// is no place for a new key.
     pub fn try_acquire(&self, key: &K) -> Result<N::Pass, Error> {
         self.keys.begin(key)
     }
@@ -149,8 +190,8 @@ impl<K: Hash + Eq + Clone, N: Instance> KeyedHandle<Instances<K, N>> {
     /// their states. The duration grows with the number of keys.
     ///
     /// # Errors
-    /// The errors of the layer's constructor, and a change of the kind or size of a circuit's window. Nothing
-    /// changes then.
+    /// Returns the errors of the layer's constructor, and an error for a change of the kind or size of a circuit's
+    /// window. Nothing changes then.
     pub fn reconfigure(&self, config: &N::Config) -> Result<(), InvalidConfig> {
         let keys = &*self.keys;
         let mut rules = lock(&keys.rules);

@@ -32,13 +32,35 @@ pub trait KeyedCalls<S: Service<Req>, Req, R, A>: PerKey {
     /// Begins a call to `key`.
     ///
     /// # Errors
-    /// The refusal. It has been counted and reported.
+    /// Returns the refusal. It has been counted and reported.
     fn admit(&self, key: &Self::Key, request: &Req, ask: &A) -> Result<Self::Pass, Error>;
     /// Returns the response future of an admitted call.
     fn running(future: S::Future, pass: Self::Pass, ask: &A) -> Self::Future;
     /// Returns the response future of a refused call.
     fn refused(error: Error, reject: &R) -> Self::Future;
 }
+
+/// Makes the snapshot of a keyed layer: the numbers of every keyed pattern, and those that follow.
+/// The text says why a call of a key that has a place is refused.
+macro_rules! keyed_stats {
+    ($(#[$meta:meta])+ refused: $why:literal $($more:tt)*) => {
+        $crate::vocabulary::reading::snapshot! {
+            $(#[$meta])+
+            pub struct KeyedStats: Copy + Eq {
+                /// Keys held now.
+                pub keys: usize,
+                /// The most keys that are ever held.
+                pub max_keys: usize,
+                #[doc = $why]
+                pub refused: u64,
+                /// Calls refused because there was no place for their key.
+                pub too_many_keys: u64,
+                $($more)*
+            }
+        }
+    };
+}
+pub(crate) use keyed_stats;
 
 /// A layer with a state per key. The patterns define aliases of it: `KeyedBulkheadLayer`,
 /// `KeyedRateLimitLayer` and `KeyedCircuitBreakerLayer`.

@@ -89,6 +89,201 @@ impl<T: fmt::Debug> fmt::Debug for Forever<T> {
     }
 }
 
+/// Makes `handle` of a service or a layer.
+macro_rules! handle_of {
+    ($name:ident<$($param:ident),+>) => {
+        impl<$($param),+> $name<$($param),+>
+        where
+            O: $crate::machinery::own::Own,
+        {
+            /// Returns the handle of the shared state, for operators.
+            #[must_use]
+            pub fn handle(&self) -> Handle {
+                Handle { shared: $crate::machinery::own::Held::counted(&self.shared).clone() }
+            }
+        }
+    };
+}
+pub(crate) use handle_of;
+
+/// Makes a service over the state of its layer, with `new`, `handle`, `Clone` and `Debug`. Besides
+/// the named fields it has the inner service and the state. Behind the semicolon is the field that
+/// a clone does not copy, with its first value.
+macro_rules! service_over {
+    (
+        $(#[$doc:meta])+
+        pub struct $name:ident<$($param:ident $(: $bound:ident)? $(= $default:ident)?),+> {
+            $($field:ident: $kind:ident),+
+            $(; $(#[$own_doc:meta])* $own:ident: $own_type:ty = $first:expr)?
+        }
+    ) => {
+        $(#[$doc])+
+        pub struct $name<$($param $(: $bound)? $(= $default)?),+> {
+            inner: S,
+            shared: O::Of<Shared>,
+            $($field: $kind,)+
+            $($(#[$own_doc])* $own: $own_type,)?
+        }
+
+        impl<$($param),+> $name<$($param),+>
+        where
+            O: $crate::machinery::own::Own,
+        {
+            pub(super) fn new(inner: S, shared: O::Of<Shared>, $($field: $kind),+) -> Self {
+                Self { inner, shared, $($field,)+ $($own: $first)? }
+            }
+        }
+
+        $crate::machinery::own::handle_of!($name<$($param),+>);
+
+        impl<$($param),+> Clone for $name<$($param),+>
+        where
+            S: Clone,
+            O: $crate::machinery::own::Own,
+            $($kind: Clone,)+
+        {
+            fn clone(&self) -> Self {
+                Self::new(self.inner.clone(), self.shared.clone(), $(self.$field.clone()),+)
+            }
+        }
+
+        impl<$($param),+> std::fmt::Debug for $name<$($param),+>
+        where
+            S: std::fmt::Debug,
+            O: $crate::machinery::own::Own,
+        {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("inner", &self.inner)
+                    .field("handle", &self.handle())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(crate) use service_over;
+
+/// Makes a layer with `handle`, `Clone` and `Debug`. Besides the named fields it has its state.
+/// Behind the semicolon is the field that marks the mode.
+macro_rules! layer_over {
+    (
+        $(#[$doc:meta])+
+        pub struct $name:ident<$($param:ident $(: $bound:ident)? $(= $default:ident)?),+> {
+            $($field:ident: $kind:ident),+ $(; $mode:ident: $marker:ident)?
+        }
+    ) => {
+        $(#[$doc])+
+        #[must_use]
+        pub struct $name<$($param $(: $bound)? $(= $default)?),+> {
+            shared: O::Of<Shared>,
+            $($field: $kind,)+
+            $($mode: std::marker::PhantomData<$marker>,)?
+        }
+
+        $crate::machinery::own::handle_of!($name<$($param),+>);
+
+        impl<$($param),+> Clone for $name<$($param),+>
+        where
+            O: $crate::machinery::own::Own,
+            $($kind: Clone,)+
+        {
+            fn clone(&self) -> Self {
+                Self {
+                    shared: self.shared.clone(),
+                    $($field: self.$field.clone(),)+
+                    $($mode: self.$mode,)?
+                }
+            }
+        }
+
+        impl<$($param),+> std::fmt::Debug for $name<$($param),+>
+        where
+            O: $crate::machinery::own::Own,
+        {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut debug = f.debug_struct(stringify!($name));
+                debug.field("handle", &self.handle()).finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(crate) use layer_over;
+
+/// Makes the constructors of a layer whose parameters all have defaults: `new`, `from_handle`, and
+/// the `build` of its configuration. The braces have the first value of each field, the text says
+/// what the constructors create, and the last lines say what they refuse.
+macro_rules! constructors {
+    (
+        $name:ident { $($field:ident: $first:expr),+ }, $what:literal,
+        $(#[$errors:meta])+
+    ) => {
+        impl Config {
+            #[doc = concat!("Builds ", $what, ". Short for [`", stringify!($name), "::new`].")]
+            ///
+            /// # Errors
+            #[doc = concat!("The errors of [`", stringify!($name), "::new`]: an error names the first field")]
+            /// that is out of its bounds.
+            pub fn build(self) -> Result<$name, $crate::InvalidConfig> {
+                $name::new(self)
+            }
+        }
+
+        impl $name {
+            #[doc = concat!("Creates ", $what, ".")]
+            ///
+            /// # Errors
+            $(#[$errors])+
+            pub fn new(config: Config) -> Result<Self, $crate::InvalidConfig> {
+                Ok(Self::over(Shared::new(&config)?))
+            }
+
+            /// Creates another layer over the state behind `handle`.
+            pub fn from_handle(handle: &Handle) -> Self {
+                Self::over(handle.shared.clone())
+            }
+
+            fn over(shared: std::sync::Arc<Shared>) -> Self {
+                Self { shared, $($field: $first),+ }
+            }
+        }
+    };
+}
+pub(crate) use constructors;
+
+/// Makes the `Default` of a layer: the layer of the default configuration, which the lines describe.
+macro_rules! default_layer {
+    ($(#[$doc:meta])+ $name:ident) => {
+        impl Default for $name {
+            $(#[$doc])+
+            fn default() -> Self {
+                match Self::new(Config::new()) {
+                    Ok(layer) => layer,
+                    Err(error) => unreachable!("the defaults are valid: {error}"),
+                }
+            }
+        }
+    };
+}
+pub(crate) use default_layer;
+
+/// Makes `leak` of a layer. The parameters in angle brackets are free, and the two types are the
+/// layer before and after.
+macro_rules! leak_of {
+    (<$($free:ident),+> $name:ident { $($field:ident),+ }: $from:ty => $to:ty) => {
+        impl<$($free),+> $from {
+            /// Keeps the layer's state until the process ends. Use it for layers that are built once.
+            ///
+            /// The services of a leaked layer count no references. A clone of a service then writes no
+            /// cache line that all threads share. A call writes only the lines that hold decisions and counts.
+            pub fn leak(self) -> $to {
+                let Self { shared, $($field),+ } = self;
+                $name { shared: $crate::machinery::own::Forever::new(shared), $($field),+ }
+            }
+        }
+    };
+}
+pub(crate) use leak_of;
+
 mod private {
     /// No type outside of this crate implements the traits.
     pub trait Sealed {}

@@ -96,6 +96,7 @@ mod loom_tests {
     use std::task::{Wake, Waker};
 
     use super::*;
+    use crate::sync::beside;
     use loom::sync::Arc as LoomArc;
 
     #[derive(Default)]
@@ -111,13 +112,10 @@ mod loom_tests {
     fn loom_edge_5_13_who_waits_and_sees_no_change_is_woken_by_it() {
         loom::model(|| {
             let published = LoomArc::new(Published::new(0));
-            let changer = {
-                let published = published.clone();
-                loom::thread::spawn(move || {
-                    drop(published.publish(1));
-                    published.wake();
-                })
-            };
+            let changer = beside(&published, move |published| {
+                drop(published.publish(1));
+                published.wake();
+            });
             let seen = published.see();
             let woken = Arc::new(Woken::default());
             let waker = Waker::from(woken.clone());
@@ -132,10 +130,7 @@ mod loom_tests {
     fn loom_a_generation_and_its_value_are_seen_together() {
         loom::model(|| {
             let published = LoomArc::new(Published::new(0));
-            let changer = {
-                let published = published.clone();
-                loom::thread::spawn(move || drop(published.publish(1)))
-            };
+            let changer = beside(&published, move |published| drop(published.publish(1)));
             let seen = published.see();
             assert_eq!(seen.generation, **seen.value());
             if !published.is_current(&seen) {

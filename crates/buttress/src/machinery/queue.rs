@@ -36,7 +36,7 @@ pub trait Resource {
     /// which there was enough.
     ///
     /// # Errors
-    /// The reason why there was not enough.
+    /// Returns the reason why there was not enough.
     fn take(&self, cost: u32, since: Instant, until: Instant) -> Result<Self::Receipt, Lack>;
     /// Returns a taken resource that was not used.
     fn give_back(&self, cost: u32, receipt: Self::Receipt, now: Instant);
@@ -227,7 +227,6 @@ impl<R: Resource> fmt::Debug for WaitQueue<R> {
 
 #[cfg(all(test, not(buttress_loom)))]
 #[path = "queue/tests.rs"]
-#[expect(clippy::panic, reason = "test helpers")]
 mod tests;
 
 #[cfg(all(test, buttress_loom))]

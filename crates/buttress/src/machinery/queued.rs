@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tower::Service;
 
-use crate::machinery::waiting::{HasHandle, Limiter, Outlook, Waiting};
+use crate::machinery::reconfigure::HasHandle;
+use crate::machinery::waiting::{Limiter, Outlook, Waiting};
 use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::reject::Reject;
 use crate::vocabulary::until::{Until, UntilResponse};
@@ -49,7 +50,7 @@ impl<S, L, R, W, U> QueuedService<S, L, R, W, U> {
     }
 }
 
-impl<S, L: HasHandle, R, W, U> QueuedService<S, L, R, W, U> {
+impl<S, L: Limiter + HasHandle, R, W, U> QueuedService<S, L, R, W, U> {
     /// Returns the handle of the shared state, for operators.
     #[must_use]
     pub fn handle(&self) -> L::Handle {
@@ -125,7 +126,7 @@ impl<S: Clone, L, R: Clone, W: Clone, U: Clone> Clone for QueuedService<S, L, R,
     }
 }
 
-impl<S: fmt::Debug, L: HasHandle, R, W, U> fmt::Debug for QueuedService<S, L, R, W, U> {
+impl<S: fmt::Debug, L: Limiter + HasHandle, R, W, U> fmt::Debug for QueuedService<S, L, R, W, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueuedService")
             .field("inner", &self.inner)

@@ -1,5 +1,8 @@
 //! The rules of a running pattern, which are read and changed while calls run.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
 
@@ -13,7 +16,7 @@ pub trait Reconfigure {
     /// Checks that a state with the rules `old` can change to the rules `new`.
     ///
     /// # Errors
-    /// The first field of `new` that is out of its bounds, or that cannot change.
+    /// Returns an error that names the first field of `new` that is out of its bounds, or that cannot change.
     fn accepts(old: &Self::Config, new: &Self::Config) -> Result<(), InvalidConfig>;
 
     /// Replaces the rules by rules that passed [`accepts`](Self::accepts). Reports nothing.
@@ -35,13 +38,19 @@ pub trait Reconfigure {
     /// Replaces the rules by those of `config`, all of them or none.
     ///
     /// # Errors
-    /// The errors of [`accepts`](Self::accepts). Nothing changes then.
+    /// Returns the errors of [`accepts`](Self::accepts). Nothing changes then.
     fn reconfigure(&self, config: &Self::Config) -> Result<(), InvalidConfig> {
         Self::accepts(&self.config(), config)?;
         self.apply(config);
         self.announce();
         Ok(())
     }
+}
+
+/// A state with a handle for its operator.
+pub trait HasHandle {
+    type Handle: fmt::Debug;
+    fn handle(self: &Arc<Self>) -> Self::Handle;
 }
 
 /// A handle of a state that can be reconfigured.
@@ -70,7 +79,7 @@ macro_rules! operated {
             /// Checks whether [`reconfigure`](Self::reconfigure) would accept `config`. Changes nothing.
             ///
             /// # Errors
-            /// The errors of [`reconfigure`](Self::reconfigure).
+            /// Returns the errors of [`reconfigure`](Self::reconfigure).
             pub fn accepts(&self, config: &Config) -> Result<(), $crate::InvalidConfig> {
                 Shared::accepts(&self.shared.config(), config)
             }
@@ -95,3 +104,17 @@ macro_rules! operated {
     };
 }
 pub(crate) use operated;
+
+/// Makes [`HasHandle`] of a state whose handle holds the state alone.
+macro_rules! has_handle {
+    () => {
+        impl $crate::machinery::reconfigure::HasHandle for Shared {
+            type Handle = Handle;
+
+            fn handle(self: &std::sync::Arc<Self>) -> Handle {
+                Handle { shared: self.clone() }
+            }
+        }
+    };
+}
+pub(crate) use has_handle;

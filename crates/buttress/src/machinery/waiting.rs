@@ -36,27 +36,21 @@ pub trait Limiter: Sized {
     /// Takes `cost`, or a place in the configured queue.
     ///
     /// # Errors
-    /// The refusal. It has been counted and reported.
+    /// Returns the refusal. It has been counted and reported.
     fn take_or_wait(self: &Arc<Self>, cost: u32) -> Result<Waiting<Self>, Error>;
     /// Takes the resource of one call, or a place that is kept for an unlimited time.
     ///
     /// # Errors
-    /// The refusal. It has been counted and reported.
+    /// Returns the refusal. It has been counted and reported.
     fn take_or_park(self: &Arc<Self>) -> Result<Waiting<Self>, Error>;
     /// Takes the resource of one call, and begins the call.
     ///
     /// # Errors
-    /// The refusal. It has been counted and reported.
+    /// Returns the refusal. It has been counted and reported.
     fn take(self: &Arc<Self>) -> Result<Self::Held, Error>;
     /// Returns the refusal that `outlook` forecast, with the present times, after it has counted
     /// and reported it.
     fn refuse_as_foreseen(&self, cost: u32) -> Error;
-}
-
-/// A limiter with a handle for its operator.
-pub trait HasHandle: Limiter {
-    type Handle: fmt::Debug;
-    fn handle(self: &Arc<Self>) -> Self::Handle;
 }
 
 type Receipt<L> = <<L as Limiter>::Resource as Resource>::Receipt;

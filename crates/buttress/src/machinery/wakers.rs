@@ -73,7 +73,7 @@ impl WakerSet {
 #[cfg(all(test, buttress_loom))]
 mod loom_tests {
     use super::*;
-    use crate::sync::{AtomicU32, Ordering};
+    use crate::sync::{AtomicU32, Ordering, beside};
     use loom::sync::Arc;
 
     #[derive(Default)]
@@ -89,13 +89,10 @@ mod loom_tests {
     fn loom_who_registers_and_sees_no_change_is_woken_by_it() {
         loom::model(|| {
             let shared = Arc::new((AtomicU32::new(0), WakerSet::new()));
-            let changer = {
-                let shared = shared.clone();
-                loom::thread::spawn(move || {
-                    shared.0.store(1, Ordering::Release);
-                    shared.1.wake_all();
-                })
-            };
+            let changer = beside(&shared, move |shared| {
+                shared.0.store(1, Ordering::Release);
+                shared.1.wake_all();
+            });
             let woken = std::sync::Arc::new(Woken::default());
             let waker = Waker::from(woken.clone());
             let mut owner = Owner::default();

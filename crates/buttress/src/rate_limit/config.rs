@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::vocabulary::observe::{Common, Observer, common_setters};
-use crate::vocabulary::setters::setters;
+use crate::vocabulary::setters::{configuration, setters};
 
 /// The algorithm of the limit.
 #[non_exhaustive]
@@ -24,49 +24,26 @@ pub enum Policy {
     SlidingWindow,
 }
 
-/// Configuration of a rate limiter: how many calls pass, and how long the next call may wait.
-///
-/// Setters take it by value. The limiter checks it when it is built.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
-#[must_use]
-pub struct Config {
-    pub(super) policy: Policy,
-    pub(super) max_tokens: u32,
-    pub(super) refill_tokens: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) refill_period: Duration,
-    pub(super) queue: u32,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) max_wait: Duration,
-    #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
-    pub(super) claim_within: Duration,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) common: Common,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            policy: Policy::TokenBucket,
-            max_tokens: 10,
-            refill_tokens: 10,
-            refill_period: Duration::from_secs(1),
-            queue: 1000,
-            max_wait: Duration::from_secs(1),
-            claim_within: Duration::from_secs(1),
-            common: Common::default(),
-        }
+configuration! {
+    /// Configuration of a rate limiter: how many calls pass, and how long the next call may wait.
+    ///
+    /// Setters take it by value. The limiter checks it when it is built.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        policy: Policy = Policy::TokenBucket,
+        max_tokens: u32 = 10,
+        refill_tokens: u32 = 10,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        refill_period: Duration = Duration::from_secs(1),
+        queue: u32 = 1000,
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        max_wait: Duration = Duration::from_secs(1),
+        #[cfg_attr(feature = "serde", serde(with = "crate::vocabulary::duration_text"))]
+        claim_within: Duration = Duration::from_secs(1),
     }
 }
 
 impl Config {
-    /// Creates a configuration with the defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     setters! {
         /// Sets the size of the bucket: how many tokens can be taken together after a quiet time.
         /// Default: 10, one second's worth of the default rate. At least 1. For window policies, the

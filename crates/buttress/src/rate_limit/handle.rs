@@ -4,10 +4,13 @@ use std::time::Duration;
 use super::config::Config;
 use super::shared::{Counter, Refill, Shared};
 use crate::machinery::queue::Gauges;
-use crate::machinery::reconfigure::{Reconfigure as _, operated};
-use crate::machinery::waiting::{HasHandle, Limiter as _, Waiting};
+use crate::machinery::reconfigure::{Reconfigure as _, has_handle, operated};
+use crate::machinery::waiting::{Limiter as _, Waiting};
 use crate::sync::lock;
+#[cfg(feature = "serde")]
+use crate::vocabulary::duration_text;
 use crate::vocabulary::error::Error;
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of a rate limiter, for operators and for use without tower. Cheap to clone.
 ///
@@ -21,8 +24,9 @@ impl Handle {
     /// Takes `cost` tokens if they are available and no call waits for tokens.
     ///
     /// # Errors
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) otherwise, with the exact time until the
-    /// tokens are available. The time is absent if `cost` is more than the limiter can ever hold.
+    /// Returns [`RateLimited`](crate::ErrorKind::RateLimited) otherwise, with the exact time until
+    /// the tokens are available. The time is absent if `cost` is more than the limiter can ever
+    /// hold.
     pub fn try_acquire(&self, cost: u32) -> Result<(), Error> {
         let taken = self.shared.try_take(cost).map(|_spent| ());
         taken.map_err(|retry_after| self.shared.refuse(retry_after))
@@ -37,9 +41,9 @@ impl Handle {
     /// Dropping the future leaves the queue. It returns tokens that were just granted.
     ///
     /// # Errors
-    /// [`RateLimited`](crate::ErrorKind::RateLimited), without waiting, if the wait would be too
-    /// long or the queue is full. [`QueueTimeout`](crate::ErrorKind::QueueTimeout) after the
-    /// longest wait, which happens only if the rate was lowered meanwhile.
+    /// Returns [`RateLimited`](crate::ErrorKind::RateLimited), without waiting, if the wait would
+    /// be too long or the queue is full. Returns [`QueueTimeout`](crate::ErrorKind::QueueTimeout)
+    /// after the longest wait, which happens only if the rate was lowered during the wait.
     pub async fn acquire(&self, cost: u32) -> Result<(), Error> {
         let tokens = match self.shared.take_or_wait(cost)? {
             Waiting::Done(tokens) => tokens,
@@ -52,7 +56,7 @@ impl Handle {
     /// Checks whether a call of one token would be admitted now. It takes and counts nothing.
     ///
     /// # Errors
-    /// The refusal: [`RateLimited`](crate::ErrorKind::RateLimited).
+    /// Returns the refusal: [`RateLimited`](crate::ErrorKind::RateLimited).
     pub fn check(&self) -> Result<(), Error> {
         match self.shared.peek() {
             Some(retry_after) => Err(self.shared.error(retry_after)),
@@ -88,6 +92,8 @@ impl Handle {
     }
 }
 
+has_handle!();
+
 operated! {
     /// Changes rate, size, queue and waits to the values of `config`.
     ///
@@ -97,51 +103,36 @@ operated! {
     /// the change. A smaller limit holds immediately.
     ///
     /// # Errors
-    /// The errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), and a change of the
-    /// policy. Nothing changes then.
+    /// Returns the errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), and an error for
+    /// a change of the policy. Nothing changes then.
     pub fn reconfigure(&self, config: &Config);
 }
 
-impl HasHandle for Shared {
-    type Handle = Handle;
-
-    fn handle(self: &Arc<Self>) -> Handle {
-        Handle { shared: self.clone() }
+snapshot! {
+    /// A snapshot of a rate limiter.
+    pub struct Stats: Copy + Eq {
+        /// Whole tokens that are available now.
+        pub available: u32,
+        /// The size of the bucket or window in force.
+        pub max_tokens: u32,
+        /// How many tokens come back in [`refill_period`](Self::refill_period).
+        pub refill_tokens: u32,
+        /// The time in which [`refill_tokens`](Self::refill_tokens) tokens come back. For a window
+        /// policy, the length of a window.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
+        pub refill_period: Duration,
+        /// The time until all tokens are back, if no call takes any.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
+        pub full_in: Duration,
+        /// Calls that wait now.
+        pub queued: usize,
+        /// The most calls that ever waited at the same time.
+        pub peak_queued: usize,
+        /// Calls that the limiter refused.
+        pub refused: u64,
+        /// Calls whose longest wait ended without tokens, because the rate was lowered meanwhile.
+        pub queue_timeouts: u64,
+        /// Calls admitted. `None` unless [`count_calls`](super::Config::count_calls) is on.
+        pub admitted: Option<u64>,
     }
-}
-
-/// A snapshot of a rate limiter.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// Whole tokens that are available now.
-    pub available: u32,
-    /// The size of the bucket or window in force.
-    pub max_tokens: u32,
-    /// How many tokens come back in [`refill_period`](Self::refill_period).
-    pub refill_tokens: u32,
-    /// The time in which [`refill_tokens`](Self::refill_tokens) tokens come back. For a window
-    /// policy, the length of a window.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
-    )]
-    pub refill_period: Duration,
-    /// The time until all tokens are back, if no call takes any.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
-    )]
-    pub full_in: Duration,
-    /// Calls that wait now.
-    pub queued: usize,
-    /// The most calls that ever waited at the same time.
-    pub peak_queued: usize,
-    /// Calls that the limiter refused.
-    pub refused: u64,
-    /// Calls whose longest wait ended without tokens, because the rate was lowered meanwhile.
-    pub queue_timeouts: u64,
-    /// Calls admitted. `None` unless [`count_calls`](super::Config::count_calls) is on.
-    pub admitted: Option<u64>,
 }

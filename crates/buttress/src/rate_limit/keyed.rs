@@ -58,8 +58,8 @@ impl<K: Hash + Eq + Clone, X> KeyedRateLimitLayer<K, X> {
     /// Queue and wait of `config` do not apply.
     ///
     /// # Errors
-    /// The errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), a policy other than the
-    /// token bucket, or `max_keys` of zero.
+    /// Returns the errors of [`RateLimitLayer::new`](super::RateLimitLayer::new), and an error for a policy other than
+    /// the token bucket, or `max_keys` of zero.
     pub fn new<Req>(config: Config, max_keys: usize, key: X) -> Result<Self, InvalidConfig>
     where
         X: Fn(&Req) -> K,
@@ -116,8 +116,8 @@ where
     /// ```
     ///
     /// # Errors
-    /// The errors of [`new`](KeyedRateLimitLayer::new), for `config` or for a plan, and a plan that
-    /// is listed twice.
+    /// Returns the errors of [`new`](KeyedRateLimitLayer::new), for `config` or for a plan, and an error for a plan
+    /// that is listed twice.
     pub fn with_plans<Req>(
         config: Config,
         max_keys: usize,

@@ -1,6 +1,4 @@
-use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use tower::Layer;
 
@@ -8,63 +6,32 @@ use super::config::Config;
 use super::handle::Handle;
 use super::service::{BackpressureRateLimit, QueuedRateLimit, RateLimit};
 use super::shared::Shared;
-use crate::machinery::own::{Counted, Forever, Held as _, Leaked, Own};
+use crate::machinery::own::{
+    Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
+};
 use crate::vocabulary::cost::OneToken;
-use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::mode::{Backpressure, Queued, Refuse};
 use crate::vocabulary::reject::AsError;
 use crate::vocabulary::until::UntilResponse;
 
-/// Layer that limits how many calls pass per time window. The [module](super) explains the pattern.
-///
-/// Every service made from one layer value, or from its clones, shares one limit.
-#[must_use]
-pub struct RateLimitLayer<R = AsError, W = OneToken, M = Refuse, O: Own = Counted> {
-    shared: O::Of<Shared>,
-    reject: R,
-    cost: W,
-    mode: PhantomData<M>,
-}
-
-impl Config {
-    /// Builds a limiter with its own state, which starts full. Short for [`RateLimitLayer::new`].
+layer_over! {
+    /// Layer that limits how many calls pass per time window. The [module](super) explains the pattern.
     ///
-    /// # Errors
-    /// The errors of [`RateLimitLayer::new`]: an error names the first field that is out of its
-    /// bounds.
-    pub fn build(self) -> Result<RateLimitLayer, InvalidConfig> {
-        RateLimitLayer::new(self)
+    /// Every service made from one layer value, or from its clones, shares one limit.
+    pub struct RateLimitLayer<R = AsError, W = OneToken, M = Refuse, O: Own = Counted> {
+        reject: R, cost: W; mode: M
     }
 }
 
-impl RateLimitLayer {
-    /// Creates a limiter with its own state, which starts full.
-    ///
-    /// # Errors
+constructors! {
+    RateLimitLayer { reject: AsError, cost: OneToken, mode: PhantomData },
+    "a limiter with its own state, which starts full",
     /// Tokens, periods or waits of zero, or a rate above one token per nanosecond.
-    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
-        Ok(Self::over(Shared::new(&config)?))
-    }
-
-    /// Creates another layer over the state of an existing limiter.
-    pub fn from_handle(handle: &Handle) -> Self {
-        Self::over(handle.shared.clone())
-    }
-
-    fn over(shared: Arc<Shared>) -> Self {
-        Self { shared, reject: AsError, cost: OneToken, mode: PhantomData }
-    }
 }
 
-impl<R, W> RateLimitLayer<R, W> {
-    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
-    ///
-    /// The services of a leaked layer count no references. A clone of a service then writes no cache
-    /// line that all threads share. A call writes only the lines that hold its decisions.
-    pub fn leak(self) -> RateLimitLayer<R, W, Refuse, Leaked> {
-        let Self { shared, reject, cost, mode } = self;
-        RateLimitLayer { shared: Forever::new(shared), reject, cost, mode }
-    }
+leak_of! {
+    <R, W> RateLimitLayer { reject, cost, mode }:
+    RateLimitLayer<R, W> => RateLimitLayer<R, W, Refuse, Leaked>
 }
 
 impl<R, W, M> RateLimitLayer<R, W, M> {
@@ -85,12 +52,6 @@ impl<R, W, M, O: Own> RateLimitLayer<R, W, M, O> {
     /// Sets how refusals are returned. Default: as errors, through [`AsError`].
     pub fn reject<T>(self, reject: T) -> RateLimitLayer<T, W, M, O> {
         RateLimitLayer { shared: self.shared, reject, cost: self.cost, mode: PhantomData }
-    }
-
-    /// Returns the handle of the shared state, for operators.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
     }
 }
 
@@ -127,14 +88,9 @@ impl<R, M> RateLimitLayer<R, OneToken, M> {
     }
 }
 
-impl Default for RateLimitLayer {
+default_layer! {
     /// Creates a limiter of 10 tokens and 10 tokens per second, which starts full.
-    fn default() -> Self {
-        match Self::new(Config::new()) {
-            Ok(layer) => layer,
-            Err(error) => unreachable!("the defaults are valid: {error}"),
-        }
-    }
+    RateLimitLayer
 }
 
 impl<S, R: Clone, W: Clone, O: Own> Layer<S> for RateLimitLayer<R, W, Refuse, O> {
@@ -159,22 +115,5 @@ impl<S, R: Clone> Layer<S> for RateLimitLayer<R, OneToken, Backpressure> {
 
     fn layer(&self, inner: S) -> Self::Service {
         BackpressureRateLimit::new(inner, self.shared.clone(), self.reject.clone(), UntilResponse)
-    }
-}
-
-impl<R: Clone, W: Clone, M, O: Own> Clone for RateLimitLayer<R, W, M, O> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            reject: self.reject.clone(),
-            cost: self.cost.clone(),
-            mode: PhantomData,
-        }
-    }
-}
-
-impl<R, W, M, O: Own> fmt::Debug for RateLimitLayer<R, W, M, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimitLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }
 }

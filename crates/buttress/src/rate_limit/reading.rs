@@ -5,6 +5,7 @@ use std::hash::Hash;
 use super::handle::Handle;
 use super::keyed::{KeyedHandle, Rules};
 use crate::vocabulary::instruments as all;
+use crate::vocabulary::pattern::Pattern;
 use crate::vocabulary::reading::{Reading, Source};
 
 impl Source for Handle {
@@ -13,9 +14,7 @@ impl Source for Handle {
         reading.add(&all::RATE_LIMIT_AVAILABLE, layer, f64::from(stats.available));
         reading.add(&all::RATE_LIMIT_LIMIT, layer, f64::from(stats.max_tokens));
         reading.add_count(&all::RATE_LIMIT_WAITING, layer, stats.queued as u64);
-        if let Some(admitted) = stats.admitted {
-            reading.add_count(&all::RATE_LIMIT_ADMITTED, layer, admitted);
-        }
+        reading.add_counted(&all::RATE_LIMIT_ADMITTED, layer[0], stats.admitted);
     }
 
     #[cfg(feature = "metrics")]
@@ -32,12 +31,9 @@ where
     P::Table: Send + Sync,
 {
     fn read(&self, reading: &mut Reading) {
-        let (stats, layer) = (self.stats(), [self.common().layer().as_str(), "rate_limit"]);
-        reading.add_count(&all::KEYED_KEYS, layer, stats.keys as u64);
-        reading.add_count(&all::KEYED_LIMIT, layer, stats.max_keys as u64);
-        if let Some(admitted) = stats.admitted {
-            reading.add_count(&all::RATE_LIMIT_ADMITTED, [layer[0]], admitted);
-        }
+        let (stats, layer) = (self.stats(), self.common().layer());
+        reading.add_keys(layer, Pattern::RateLimit, stats.keys, stats.max_keys);
+        reading.add_counted(&all::RATE_LIMIT_ADMITTED, layer.as_str(), stats.admitted);
     }
 
     #[cfg(feature = "metrics")]

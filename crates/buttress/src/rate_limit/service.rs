@@ -1,4 +1,3 @@
-use std::fmt;
 use std::task::{Context, Poll};
 
 use tower::Service;
@@ -8,7 +7,7 @@ use super::shared::Shared;
 use super::tokens::Spent;
 use crate::machinery::backpressure::BackpressureService;
 use crate::machinery::limited;
-use crate::machinery::own::{Counted, Held as _, Own};
+use crate::machinery::own::{Counted, Own, service_over};
 use crate::machinery::queued::{self, QueuedService};
 use crate::vocabulary::cost::{Cost, OneToken};
 use crate::vocabulary::reject::Reject;
@@ -28,26 +27,13 @@ pub type QueuedFuture<S, Req, R> = queued::QueuedFuture<S, Req, Shared, R>;
 /// [`RateLimitLayer::backpressure`](super::RateLimitLayer::backpressure) makes it.
 pub type BackpressureRateLimit<S, R> = BackpressureService<S, Shared, R>;
 
-/// A service behind a rate limiter that refuses without waiting.
-/// [`RateLimitLayer`](super::RateLimitLayer) makes it.
-pub struct RateLimit<S, R, W, O: Own = Counted> {
-    inner: S,
-    shared: O::Of<Shared>,
-    reject: R,
-    cost: W,
-    /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
-    latch: bool,
-}
-
-impl<S, R, W, O: Own> RateLimit<S, R, W, O> {
-    pub(super) fn new(inner: S, shared: O::Of<Shared>, reject: R, cost: W) -> Self {
-        Self { inner, shared, reject, cost, latch: false }
-    }
-
-    /// Returns the handle of the shared state, for operators.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
+service_over! {
+    /// A service behind a rate limiter that refuses without waiting.
+    /// [`RateLimitLayer`](super::RateLimitLayer) makes it.
+    pub struct RateLimit<S, R, W, O: Own = Counted> {
+        reject: R, cost: W;
+        /// `true` if the last `poll_ready` found that the next `call` on this value will be refused.
+        latch: bool = false
     }
 }
 
@@ -90,21 +76,5 @@ where
                 ResponseFuture::refused(error, self.reject.clone())
             }
         }
-    }
-}
-
-impl<S: Clone, R: Clone, W: Clone, O: Own> Clone for RateLimit<S, R, W, O> {
-    fn clone(&self) -> Self {
-        let (reject, cost) = (self.reject.clone(), self.cost.clone());
-        Self::new(self.inner.clone(), self.shared.clone(), reject, cost)
-    }
-}
-
-impl<S: fmt::Debug, R, W, O: Own> fmt::Debug for RateLimit<S, R, W, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimit")
-            .field("inner", &self.inner)
-            .field("handle", &self.handle())
-            .finish_non_exhaustive()
     }
 }

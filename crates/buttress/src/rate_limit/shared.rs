@@ -50,7 +50,7 @@ pub struct Shared {
     pub(super) claim_within: AtomicU64,
     /// Tokens per second as the bits of an `f32`, for messages.
     pub(super) per_second: AtomicU32,
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     pub(super) common: Common,
     /// The rate in force. The lock is held during a change, so that changes run one after another.
     pub(super) refill: Mutex<Refill>,

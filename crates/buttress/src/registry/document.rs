@@ -18,41 +18,53 @@ pub struct Document {
     pub(super) patterns: Patterns,
 }
 
-#[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-#[serde(expecting = "a table of patterns")]
-pub(super) struct Patterns {
-    #[serde(deserialize_with = "named")]
-    pub(super) balance: BTreeMap<String, balance::Config>,
-    #[serde(deserialize_with = "named")]
-    pub(super) bulkhead: BTreeMap<String, bulkhead::Config>,
-    #[serde(deserialize_with = "named")]
-    pub(super) circuit_breaker: BTreeMap<String, circuit_breaker::Config>,
-    #[serde(deserialize_with = "named")]
-    pub(super) rate_limiter: BTreeMap<String, rate_limit::Config>,
-    #[serde(deserialize_with = "named")]
-    pub(super) retry: BTreeMap<String, retry::Config>,
-    #[serde(deserialize_with = "named")]
-    pub(super) time_limiter: BTreeMap<String, time_limit::Config>,
+/// Makes [`Patterns`] and [`File`], which have the same tables.
+macro_rules! patterns {
+    ($($pattern:ident: $config:ty,)+) => {
+        #[derive(Clone, Debug, Default, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+        #[serde(expecting = "a table of patterns")]
+        pub(super) struct Patterns {
+            $(
+                #[serde(deserialize_with = "named")]
+                pub(super) $pattern: BTreeMap<String, $config>,
+            )+
+        }
+
+        /// A whole file: the patterns are under `resilience`, or at the top.
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table of patterns")]
+        struct File {
+            resilience: Option<Patterns>,
+            $(
+                #[serde(default, deserialize_with = "named")]
+                $pattern: BTreeMap<String, $config>,
+            )+
+        }
+
+        impl File {
+            /// Returns the patterns under `resilience`, and those at the top.
+            fn split(self) -> (Option<Patterns>, Patterns) {
+                let Self { resilience, $($pattern,)+ } = self;
+                (resilience, Patterns { $($pattern,)+ })
+            }
+        }
+
+        impl Patterns {
+            fn is_empty(&self) -> bool {
+                $(self.$pattern.is_empty())&&+
+            }
+        }
+    };
 }
 
-/// A whole file: the patterns are under `resilience`, or at the top.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table of patterns")]
-struct File {
-    resilience: Option<Patterns>,
-    #[serde(default, deserialize_with = "named")]
-    balance: BTreeMap<String, balance::Config>,
-    #[serde(default, deserialize_with = "named")]
-    bulkhead: BTreeMap<String, bulkhead::Config>,
-    #[serde(default, deserialize_with = "named")]
-    circuit_breaker: BTreeMap<String, circuit_breaker::Config>,
-    #[serde(default, deserialize_with = "named")]
-    rate_limiter: BTreeMap<String, rate_limit::Config>,
-    #[serde(default, deserialize_with = "named")]
-    retry: BTreeMap<String, retry::Config>,
-    #[serde(default, deserialize_with = "named")]
-    time_limiter: BTreeMap<String, time_limit::Config>,
+patterns! {
+    balance: balance::Config,
+    bulkhead: bulkhead::Config,
+    circuit_breaker: circuit_breaker::Config,
+    rate_limiter: rate_limit::Config,
+    retry: retry::Config,
+    time_limiter: time_limit::Config,
 }
 
 impl<'de> Deserialize<'de> for Document {
@@ -60,17 +72,7 @@ impl<'de> Deserialize<'de> for Document {
         let file: File = serde_path_to_error::deserialize(deserializer).map_err(|error| {
             D::Error::custom(format_args!("{}: {}", error.path(), error.inner()))
         })?;
-        let File {
-            resilience,
-            balance,
-            bulkhead,
-            circuit_breaker,
-            rate_limiter,
-            retry,
-            time_limiter,
-        } = file;
-        let top =
-            Patterns { balance, bulkhead, circuit_breaker, rate_limiter, retry, time_limiter };
+        let (resilience, top) = file.split();
         match resilience {
             None => Ok(Self { patterns: top }),
             Some(patterns) if top.is_empty() => Ok(Self { patterns }),
@@ -78,17 +80,6 @@ impl<'de> Deserialize<'de> for Document {
                 "patterns are both under `resilience` and beside it; put all of them under `resilience`",
             )),
         }
-    }
-}
-
-impl Patterns {
-    fn is_empty(&self) -> bool {
-        self.balance.is_empty()
-            && self.bulkhead.is_empty()
-            && self.circuit_breaker.is_empty()
-            && self.rate_limiter.is_empty()
-            && self.retry.is_empty()
-            && self.time_limiter.is_empty()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::vocabulary::clock::Clock;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::name::Name;
 use crate::vocabulary::observe::Observer;
+use crate::vocabulary::words::words;
 
 /// A pattern that a [`Registry`] builds, by its name in documents.
 #[non_exhaustive]
@@ -39,24 +40,11 @@ pub enum Pattern {
     TimeLimiter,
 }
 
-impl Pattern {
+words! {
     /// Returns the name of the pattern in documents.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Balance => "balance",
-            Self::Bulkhead => "bulkhead",
-            Self::CircuitBreaker => "circuit-breaker",
-            Self::RateLimiter => "rate-limiter",
-            Self::Retry => "retry",
-            Self::TimeLimiter => "time-limiter",
-        }
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    Pattern {
+        Balance => "balance", Bulkhead => "bulkhead", CircuitBreaker => "circuit-breaker",
+        RateLimiter => "rate-limiter", Retry => "retry", TimeLimiter => "time-limiter",
     }
 }
 
@@ -95,7 +83,7 @@ impl Registry {
     /// Creates a registry with the instances of `document`.
     ///
     /// # Errors
-    /// The first value that is out of its bounds, with its path:
+    /// Returns an error that names the first value that is out of its bounds, with its path:
     /// `rate-limiter.payment-api.max-tokens`.
     pub fn new(document: &Document) -> Result<Self, InvalidConfig> {
         let registry = Self::empty();
@@ -138,8 +126,8 @@ impl Registry {
     /// A document with any mistake changes nothing.
     ///
     /// # Errors
-    /// The first value that is out of its bounds or cannot change while an instance runs, with its
-    /// path.
+    /// Returns an error that names the first value that is out of its bounds or cannot change while an instance runs,
+    /// with its path.
     pub fn apply(&self, document: &Document) -> Result<Applied, InvalidConfig> {
         let (applied, to_tell) = lock(&self.instances).apply(document)?;
         to_tell.into_iter().for_each(|announce| announce());
@@ -155,7 +143,7 @@ impl Registry {
     /// Returns the rules of the named balancer, for [`Balance::with_rules`](balance::Balance::with_rules).
     ///
     /// # Errors
-    /// No balancer has this name.
+    /// Returns an error if no balancer has this name.
     pub fn balance(&self, name: &str) -> Result<balance::Rules, UnknownName> {
         self.layer(Pattern::Balance, name, |all| &all.balancers, balance::Rules::clone)
     }
@@ -163,7 +151,7 @@ impl Registry {
     /// Returns a layer over the named rate limiter, starting with the default rejector and cost.
     ///
     /// # Errors
-    /// No rate limiter has this name.
+    /// Returns an error if no rate limiter has this name.
     pub fn rate_limiter(&self, name: &str) -> Result<RateLimitLayer, UnknownName> {
         self.layer(
             Pattern::RateLimiter,
@@ -177,7 +165,7 @@ impl Registry {
     /// rejector.
     ///
     /// # Errors
-    /// No circuit breaker has this name.
+    /// Returns an error if no circuit breaker has this name.
     pub fn circuit_breaker(&self, name: &str) -> Result<CircuitBreakerLayer, UnknownName> {
         self.layer(
             Pattern::CircuitBreaker,
@@ -191,7 +179,7 @@ impl Registry {
     /// queue takes effect when the layer is made [`queued`](BulkheadLayer::queued).
     ///
     /// # Errors
-    /// No bulkhead has this name.
+    /// Returns an error if no bulkhead has this name.
     pub fn bulkhead(&self, name: &str) -> Result<BulkheadLayer, UnknownName> {
         self.layer(Pattern::Bulkhead, name, |all| &all.bulkheads, BulkheadLayer::from_handle)
     }
@@ -199,7 +187,7 @@ impl Registry {
     /// Returns a layer over the named retry, starting with the default classifier.
     ///
     /// # Errors
-    /// No retry has this name.
+    /// Returns an error if no retry has this name.
     pub fn retry(&self, name: &str) -> Result<RetryLayer, UnknownName> {
         self.layer(Pattern::Retry, name, |all| &all.retries, RetryLayer::from_handle)
     }
@@ -207,7 +195,7 @@ impl Registry {
     /// Returns a layer over the named time limit, starting with the default rejector.
     ///
     /// # Errors
-    /// No time limit has this name.
+    /// Returns an error if no time limit has this name.
     pub fn time_limiter(&self, name: &str) -> Result<TimeLimitLayer, UnknownName> {
         self.layer(
             Pattern::TimeLimiter,

@@ -155,8 +155,7 @@ where
                     // Attempts that neither wait nor pend must let other tasks run.
                     ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
                     let Spare { next, clone, .. } = &mut *this.spare;
-                    // A next service exists. Without one, the last failure would have been
-                    // returned.
+                    // A next service exists: without one the last failure is returned before.
                     let Some((service, _)) = next else {
                         polled_after_completion("retry::ResponseFuture")
                     };

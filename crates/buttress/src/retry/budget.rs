@@ -39,7 +39,7 @@ struct Inner {
     share: f64,
     floor: u32,
     /// Calls that are not yet in the ledger.
-    calls: Counters<{ Counter::COUNT }, Counter>,
+    calls: Counters<Counter>,
     ledger: Mutex<Ledger>,
 }
 
@@ -51,7 +51,7 @@ impl Budget {
     /// forget it.
     ///
     /// # Errors
-    /// A share that is not between 0 and 1000.
+    /// Returns an error for a share that is not between 0 and 1000.
     pub fn new(share: f64, floor: u32) -> Result<Self, InvalidConfig> {
         Self::with_window(share, floor, Duration::from_secs(10))
     }
@@ -62,8 +62,8 @@ impl Budget {
     /// window the floor would be less than one retry, which is never granted.
     ///
     /// # Errors
-    /// A share that is not between 0 and 1000, a window of zero, or a window that is too short for
-    /// the floor.
+    /// Returns an error for a share that is not between 0 and 1000, a window of zero, or a window
+    /// that is too short for the floor.
     pub fn with_window(share: f64, floor: u32, window: Duration) -> Result<Self, InvalidConfig> {
         check_range("share", share, 0.0, 1000.0)?;
         check_duration("window", window)?;

@@ -5,6 +5,7 @@ use super::budget::Budget;
 use crate::vocabulary::invalid_config::{InvalidConfig, check_at_least, check_duration};
 use crate::vocabulary::observe::{Common, common_setters};
 use crate::vocabulary::rng::Rng;
+use crate::vocabulary::setters::setters;
 
 /// The rules of a retry.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -48,48 +49,32 @@ impl Config {
         Self::default()
     }
 
-    /// Sets how many attempts a call gets in total, the first included. Default: 3. At least 1.
-    /// More attempts mostly add load.
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.policy.attempts = attempts;
-        self
-    }
+    setters! {
+        /// Sets how many attempts a call gets in total, the first included. Default: 3. At least 1.
+        /// More attempts mostly add load.
+        pub fn attempts(attempts: u32) in policy;
 
-    /// Sets the wait before each further attempt. Default: [`Backoff::exponential`] from 100 ms.
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.policy.backoff = backoff;
-        self
-    }
+        /// Sets the wait before each further attempt. Default: [`Backoff::exponential`] from 100 ms.
+        pub fn backoff(backoff: Backoff) in policy;
 
-    /// Sets how long after `call` an attempt may begin. Default: no bound.
-    ///
-    /// If the next attempt would begin at or after this time, the retry returns the failure without
-    /// waiting. It does not cancel an attempt under way; a time limit does that. Longer than zero,
-    /// at most 365 days.
-    pub fn total_time(mut self, time: Duration) -> Self {
-        self.policy.total_time = Some(time);
-        self
-    }
+        /// Sets how long after `call` an attempt may begin. Default: no bound.
+        ///
+        /// If the next attempt would begin at or after this time, the retry returns the failure without
+        /// waiting. It does not cancel an attempt in progress; a time limit does that. Longer than zero,
+        /// at most 365 days.
+        pub fn total_time(time: Duration) in policy => Some(time);
 
-    /// Sets the longest hint of a failure (`Retry-After`, a limiter's own) that the retry waits
-    /// for. A longer hint ends the call with that failure. Default: 5 minutes, so that a server
-    /// cannot delay callers for a day. Longer than zero, at most 365 days.
-    pub fn max_hint(mut self, time: Duration) -> Self {
-        self.policy.max_hint = time;
-        self
-    }
+        /// Sets the longest hint of a failure (`Retry-After`, a limiter's own) that the retry waits
+        /// for. A longer hint ends the call with that failure. Default: 5 minutes, so that a server
+        /// cannot delay callers for a day. Longer than zero, at most 365 days.
+        pub fn max_hint(time: Duration) in policy;
 
-    /// Sets the budget that limits retries. Default: none. Set one on every retry in front of a
-    /// service that other callers use too.
-    pub fn budget(mut self, budget: Budget) -> Self {
-        self.budget = Some(budget);
-        self
-    }
+        /// Sets the budget that limits retries. Default: none. Set one on every retry in front of a
+        /// service that other callers use too.
+        pub fn budget(budget: Budget) => Some(budget);
 
-    /// Sets the source of jitter. Default: a source with a different seed in every process.
-    pub fn rng(mut self, rng: Rng) -> Self {
-        self.rng = Some(rng);
-        self
+        /// Sets the source of jitter. Default: a source with a different seed in every process.
+        pub fn rng(rng: Rng) => Some(rng);
     }
 
     common_setters!();

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::shared::{Counter, Shared};
 use crate::machinery::reconfigure::{Reconfigure as _, operated};
 use crate::sync::lock;
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of a retry, for operators. Cheap to clone.
 ///
@@ -40,24 +41,23 @@ operated! {
     /// budget and the source of jitter stay.
     ///
     /// # Errors
-    /// The errors of [`RetryLayer::new`](super::RetryLayer::new). Nothing changes then.
+    /// Returns the errors of [`RetryLayer::new`](super::RetryLayer::new). Nothing changes then.
     pub fn reconfigure(&self, config: &Config);
 }
 
-/// A snapshot of a retry.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// The configured number of attempts.
-    pub attempts: u32,
-    /// Attempts after the first. The retry called the service once for each of them.
-    pub retries: u64,
-    /// Further attempts that were decided on but not made: the caller dropped the call first, or
-    /// the service did not become ready.
-    pub not_made: u64,
-    /// Calls that ended with a failure that was worth another attempt.
-    pub exhausted: u64,
-    /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
-    pub calls: Option<u64>,
+snapshot! {
+    /// A snapshot of a retry.
+    pub struct Stats: Copy + Eq {
+        /// The configured number of attempts.
+        pub attempts: u32,
+        /// Attempts after the first. The retry called the service once for each of them.
+        pub retries: u64,
+        /// Further attempts that were decided on but not made: the caller dropped the call first, or
+        /// the service did not become ready.
+        pub not_made: u64,
+        /// Calls that ended with a failure that was worth another attempt.
+        pub exhausted: u64,
+        /// Calls begun. `None` unless [`count_calls`](super::Config::count_calls) is on.
+        pub calls: Option<u64>,
+    }
 }

@@ -1,5 +1,3 @@
-use std::fmt;
-
 use tower::Layer;
 
 use super::clone_request::{ByClone, Stamped};
@@ -9,55 +7,25 @@ use super::service::Retry;
 use super::shared::Shared;
 use super::state::{Attempts, Failure};
 use crate::context;
-use crate::machinery::own::{Counted, Forever, Held, Leaked, Own};
+use crate::machinery::own::{
+    Counted, Leaked, Own, constructors, default_layer, layer_over, leak_of,
+};
 use crate::vocabulary::classify::{Classify, Outcome, RetryableErrors};
-use crate::vocabulary::invalid_config::InvalidConfig;
 
-/// Layer that attempts failed calls again. The [module](super) explains the pattern.
-#[must_use]
-pub struct RetryLayer<C = RetryableErrors, Q = ByClone, O: Own = Counted> {
-    shared: O::Of<Shared>,
-    classify: C,
-    clone: Q,
-}
-
-impl Config {
-    /// Builds a retry with its own counters. Short for [`RetryLayer::new`].
-    ///
-    /// # Errors
-    /// The errors of [`RetryLayer::new`]: an error names the first field that is out of its bounds.
-    pub fn build(self) -> Result<RetryLayer, InvalidConfig> {
-        RetryLayer::new(self)
+layer_over! {
+    /// Layer that attempts failed calls again. The [module](super) explains the pattern.
+    pub struct RetryLayer<C = RetryableErrors, Q = ByClone, O: Own = Counted> {
+        classify: C, clone: Q
     }
 }
 
-impl RetryLayer {
-    /// Creates a retry with its own counters.
-    ///
-    /// # Errors
+constructors! {
+    RetryLayer { classify: RetryableErrors, clone: ByClone },
+    "a retry with its own counters",
     /// No attempts, times of zero, or a backoff that is out of its bounds.
-    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
-        let shared = Shared::new(&config)?;
-        Ok(Self { shared, classify: RetryableErrors, clone: ByClone })
-    }
-
-    /// Creates another layer over the rules and counters of an existing retry.
-    pub fn from_handle(handle: &Handle) -> Self {
-        let shared = handle.shared.clone();
-        Self { shared, classify: RetryableErrors, clone: ByClone }
-    }
 }
 
-impl<C, Q> RetryLayer<C, Q> {
-    /// Keeps the layer's state until the process ends. Use it for layers that are built once.
-    ///
-    /// The services of a leaked layer count no references. A call, and a clone of the service, then
-    /// write no cache line that all threads share.
-    pub fn leak(self) -> RetryLayer<C, Q, Leaked> {
-        let Self { shared, classify, clone } = self;
-        RetryLayer { shared: Forever::new(shared), classify, clone }
-    }
-}
+leak_of! { <C, Q> RetryLayer { classify, clone }: RetryLayer<C, Q> => RetryLayer<C, Q, Leaked> }
 
 impl<C, Q, O: Own> RetryLayer<C, Q, O> {
     /// Sets the classifier. The retry repeats results that it judges as
@@ -96,12 +64,6 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
         RetryLayer { shared: self.shared, classify: self.classify, clone }
     }
 
-    /// Returns the handle of the shared state, for operators.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.counted().clone() }
-    }
-
     /// Attempts `operation` without tower. `operation` gets the number of the attempt, from 1.
     ///
     /// ```
@@ -137,7 +99,7 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
     /// ```
     ///
     /// # Errors
-    /// The error of the last attempt, unchanged.
+    /// Returns the error of the last attempt, unchanged.
     pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, E>
     where
         F: Fn(u32) -> Fut,
@@ -170,14 +132,9 @@ impl<C, Q, O: Own> RetryLayer<C, Q, O> {
     }
 }
 
-impl Default for RetryLayer {
+default_layer! {
     /// Creates a retry of 3 attempts, with exponential waits from 100 ms and full jitter.
-    fn default() -> Self {
-        match Self::new(Config::new()) {
-            Ok(layer) => layer,
-            Err(error) => unreachable!("the defaults are valid: {error}"),
-        }
-    }
+    RetryLayer
 }
 
 impl<S, C: Clone, Q: Clone, O: Own> Layer<S> for RetryLayer<C, Q, O> {
@@ -185,18 +142,5 @@ impl<S, C: Clone, Q: Clone, O: Own> Layer<S> for RetryLayer<C, Q, O> {
 
     fn layer(&self, inner: S) -> Self::Service {
         Retry::new(inner, self.shared.clone(), self.classify.clone(), self.clone.clone())
-    }
-}
-
-impl<C: Clone, Q: Clone, O: Own> Clone for RetryLayer<C, Q, O> {
-    fn clone(&self) -> Self {
-        let (classify, clone) = (self.classify.clone(), self.clone.clone());
-        Self { shared: self.shared.clone(), classify, clone }
-    }
-}
-
-impl<C, Q, O: Own> fmt::Debug for RetryLayer<C, Q, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryLayer").field("handle", &self.handle()).finish_non_exhaustive()
     }
 }

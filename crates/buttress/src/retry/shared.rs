@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     first: AtomicU32,
     pub(super) budget: Option<Budget>,
     pub(super) rng: Rng,
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     pub(super) common: Common,
 }
 

@@ -5,6 +5,7 @@ use crate::machinery::counters::{Counters, counters};
 use crate::sync::{AtomicU64, Ordering};
 use crate::vocabulary::error::{Error, ErrorKind};
 use crate::vocabulary::name::Name;
+use crate::vocabulary::reading::snapshot;
 use crate::{circuit_breaker, rate_limit, retry, time_limit};
 
 counters! {
@@ -41,7 +42,7 @@ pub(super) struct Shared {
     pub(super) circuit_breaker: circuit_breaker::Handle,
     pub(super) retry: retry::Handle,
     pub(super) time_limit: time_limit::Handle,
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     /// Attempts that the retry made and the gate refused.
     pub(super) stopped_retries: AtomicU64,
 }
@@ -145,31 +146,30 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// A snapshot of a sidecar.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// Requests that arrived.
-    pub requests: u64,
-    /// Requests that ended with an answer that the classifier judges as a success.
-    pub succeeded: u64,
-    /// Requests that ended with an answer that the classifier judges as a failure, or whose service
-    /// failed to become ready.
-    pub failed: u64,
-    /// Requests that ended with an answer that the classifier ignores.
-    pub ignored: u64,
-    /// Requests that ended at the time limit of their last attempt.
-    pub timed_out: u64,
-    /// Requests that the limiter refused.
-    pub rate_limited: u64,
-    /// Requests that the circuit refused, before the first attempt or a later one.
-    pub circuit_open: u64,
-    /// Requests that the caller dropped before their end, or that panicked.
-    pub abandoned: u64,
-    /// Attempts after the first, of all requests.
-    pub retries: u64,
-    /// Further attempts that were decided on but not made: the circuit refused them, the service
-    /// failed to become ready, or the caller dropped the request first.
-    pub retries_not_made: u64,
+snapshot! {
+    /// A snapshot of a sidecar.
+    pub struct Stats: Copy + Eq {
+        /// Requests that arrived.
+        pub requests: u64,
+        /// Requests that ended with an answer that the classifier judges as a success.
+        pub succeeded: u64,
+        /// Requests that ended with an answer that the classifier judges as a failure, or whose service
+        /// failed to become ready.
+        pub failed: u64,
+        /// Requests that ended with an answer that the classifier ignores.
+        pub ignored: u64,
+        /// Requests that ended at the time limit of their last attempt.
+        pub timed_out: u64,
+        /// Requests that the limiter refused.
+        pub rate_limited: u64,
+        /// Requests that the circuit refused, before the first attempt or a later one.
+        pub circuit_open: u64,
+        /// Requests that the caller dropped before their end, or that panicked.
+        pub abandoned: u64,
+        /// Attempts after the first, of all requests.
+        pub retries: u64,
+        /// Further attempts that were decided on but not made: the circuit refused them, the service
+        /// failed to become ready, or the caller dropped the request first.
+        pub retries_not_made: u64,
+    }
 }

@@ -8,7 +8,7 @@ use super::attempt::{Answers, CloneAttempt};
 use super::config::{Config, part};
 use super::gate::Gate;
 use super::handle::{Handle, Shared};
-use super::judge::{JudgeAttempt, JudgeRequest};
+use super::judge::Judge;
 use super::optional::MaybeLimited;
 use super::service::{Sidecar, Stack};
 use crate::circuit_breaker::CircuitBreakerLayer;
@@ -25,6 +25,7 @@ use crate::vocabulary::reject::AsError;
 /// [module](super) explains the pattern.
 ///
 /// Every service made from one layer value, or from its clones, shares one state.
+#[derive(Clone)]
 #[must_use]
 pub struct SidecarLayer<C = ServiceErrors, T = RetryableErrors, Q = ByClone, R = AsError> {
     shared: Arc<Shared>,
@@ -38,8 +39,8 @@ impl Config {
     /// Builds a sidecar with its own state. Short for [`SidecarLayer::new`].
     ///
     /// # Errors
-    /// The errors of [`SidecarLayer::new`]: an error names the first field that is out of its
-    /// bounds.
+    /// Returns the errors of [`SidecarLayer::new`]: an error names the first field that is out of
+    /// its bounds.
     pub fn build(self) -> Result<SidecarLayer, InvalidConfig> {
         SidecarLayer::new(self)
     }
@@ -49,7 +50,7 @@ impl SidecarLayer {
     /// Creates a sidecar with its own state.
     ///
     /// # Errors
-    /// The error of the first part whose configuration is out of its bounds.
+    /// Returns the error of the first part whose configuration is out of its bounds.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         let rate_limit = match config.rate_limit.clone() {
             Some(part) => Some(RateLimitLayer::new(part!(config, part))?.handle()),
@@ -132,28 +133,16 @@ impl<S, C: Clone, T: Clone, Q: Clone, R: Clone> Layer<S> for SidecarLayer<C, T, 
     fn layer(&self, inner: S) -> Self::Service {
         let Shared { rate_limit, circuit_breaker, retry, time_limit, .. } = &*self.shared;
         let limited = TimeLimitLayer::from_handle(time_limit).layer(Answers(inner));
-        let judge = JudgeRequest(self.classify.clone());
+        let judge = Judge::new(self.classify.clone());
         let gated = Gate::new(limited, judge.clone(), self.shared.clone());
         let retried = RetryLayer::from_handle(retry)
-            .classify(JudgeAttempt(self.retry_on.clone()))
+            .classify(Judge::new(self.retry_on.clone()))
             .clone_with(CloneAttempt(self.clone.clone()))
             .layer(gated);
         let broken =
             CircuitBreakerLayer::from_handle(circuit_breaker).classify(judge).layer(retried);
         let stack: Stack<S, C, T, Q> = MaybeLimited::new(Admitting(broken), rate_limit.as_ref());
         Sidecar::new(stack, self.shared.clone(), self.classify.clone(), self.reject.clone())
-    }
-}
-
-impl<C: Clone, T: Clone, Q: Clone, R: Clone> Clone for SidecarLayer<C, T, Q, R> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            classify: self.classify.clone(),
-            retry_on: self.retry_on.clone(),
-            clone: self.clone.clone(),
-            reject: self.reject.clone(),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::attempt::{Answers, Attempt, CloneAttempt, Stop};
 use super::future::ResponseFuture;
 use super::gate::Gate;
 use super::handle::{Handle, Shared};
-use super::judge::{JudgeAttempt, JudgeRequest};
+use super::judge::{Attempts, Judge, Requests};
 use super::optional::MaybeLimited;
 use crate::circuit_breaker::Ticket;
 use crate::retry::{CloneRequest, Retry};
@@ -18,11 +18,12 @@ use crate::vocabulary::classify::Classify;
 use crate::vocabulary::reject::{AsError, Reject};
 
 /// The parts in their order: limiter, breaker, retry, gate, time limit of an attempt.
-pub(super) type Stack<S, C, T, Q> =
-    MaybeLimited<Admitting<Retry<Gated<S, C>, JudgeAttempt<T>, CloneAttempt<Q>>, JudgeRequest<C>>>;
+pub(super) type Stack<S, C, T, Q> = MaybeLimited<
+    Admitting<Retry<Gated<S, C>, Judge<T, Attempts>, CloneAttempt<Q>>, Judge<C, Requests>>,
+>;
 
 /// The services that a retry calls again.
-type Gated<S, C> = Gate<TimeLimit<Answers<S>, Fixed, AsError>, JudgeRequest<C>>;
+type Gated<S, C> = Gate<TimeLimit<Answers<S>, Fixed, AsError>, Judge<C, Requests>>;
 
 /// The future of the stack for an attempt.
 type Called<S, C, T, Q, Req> = <Stack<S, C, T, Q> as Service<Attempt<Req>>>::Future;

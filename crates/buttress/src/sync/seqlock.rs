@@ -6,13 +6,13 @@ use crate::sync::{AtomicU64, Ordering, fence, spin_loop};
 /// owner must lock writers against each other.
 #[derive(Debug)]
 pub(crate) struct SeqLock<const N: usize> {
-    /// Odd while a write is under way.
+    /// Odd while a write is in progress.
     version: AtomicU64,
     words: [AtomicU64; N],
 }
 
 impl<const N: usize> SeqLock<N> {
-    /// Begins a read and returns the version, which is odd while a write is under way. The words
+    /// Begins a read and returns the version, which is odd while a write is in progress. The words
     /// that were read belong together if the version [is still](Self::is_still) the same and even.
     #[inline(always)]
     pub(crate) fn begin(&self) -> u64 {
@@ -21,7 +21,7 @@ impl<const N: usize> SeqLock<N> {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Returns the first words. They may belong to a write under way.
+    /// Returns the first words. They may belong to a write in progress.
     #[inline(always)]
     pub(crate) fn first<const M: usize>(&self) -> [u64; M] {
         const { assert!(M <= N) };
@@ -68,16 +68,14 @@ impl<const N: usize> SeqLock<N> {
 #[cfg(all(test, buttress_loom))]
 mod loom_tests {
     use super::*;
+    use crate::sync::beside;
     use loom::sync::Arc;
 
     #[test]
     fn loom_a_reader_never_sees_half_a_write() {
         loom::model(|| {
             let pair = Arc::new(SeqLock::new([1, 1]));
-            let writer = {
-                let pair = pair.clone();
-                loom::thread::spawn(move || pair.write([2, 2], || ()))
-            };
+            let writer = beside(&pair, move |pair| pair.write([2, 2], || ()));
             let ([a, b], version) = pair.read();
             assert_eq!(a, b);
             assert_eq!(version, a - 1);

@@ -46,7 +46,7 @@ impl Countdown {
     /// Returns `Ready` at the end of the limit.
     ///
     /// # Panics
-    /// On tokio's clock, outside of a runtime that has its time driver enabled.
+    /// Panics on tokio's clock, outside of a runtime that has its time driver enabled.
     pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let ends = self.ends();
         if self.bound.duration().is_zero() {

@@ -7,6 +7,9 @@ use super::countdown::Countdown;
 use super::future::Limited;
 use super::shared::{Counter, Shared};
 use crate::machinery::reconfigure::{Reconfigure as _, operated};
+#[cfg(feature = "serde")]
+use crate::vocabulary::duration_text;
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of a time limit, for operators and for use without tower. Cheap to clone.
 ///
@@ -32,9 +35,9 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) if `future` is still running at the end of the
-    /// limit. [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded) if the deadline of the
-    /// request comes first. `future` is then dropped.
+    /// Returns [`TimedOut`](crate::ErrorKind::TimedOut) if `future` is still running at the end of the limit. Returns
+    /// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded) if the deadline of the request comes first. `future` is
+    /// then dropped.
     pub fn run<F: Future>(&self, future: F) -> Limited<F> {
         Shared::begin(&self.shared, None, || future)
     }
@@ -65,11 +68,11 @@ impl Handle {
     /// Returns the present numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let shared = &self.shared;
+        let Shared { counters, common, .. } = &*self.shared;
         Stats {
-            limit: shared.limit(),
-            timed_out: shared.counters.sum(Counter::TimedOut),
-            calls: shared.common.count_calls.then(|| shared.counters.sum(Counter::Calls)),
+            limit: self.shared.limit(),
+            timed_out: counters.sum(Counter::TimedOut),
+            calls: common.count_calls.then(|| counters.sum(Counter::Calls)),
         }
     }
 }
@@ -78,23 +81,19 @@ operated! {
     /// Replaces the limit by the limit of `config`, for calls that begin from now on.
     ///
     /// # Errors
-    /// The errors of [`TimeLimitLayer::new`](super::TimeLimitLayer::new). Nothing changes then.
+    /// Returns the errors of [`TimeLimitLayer::new`](super::TimeLimitLayer::new). Nothing changes then.
     pub fn reconfigure(&self, config: &Config);
 }
 
-/// A snapshot of a time limit.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
-    /// The limit in force.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
-    )]
-    pub limit: Duration,
-    /// Calls that were cancelled at their limit.
-    pub timed_out: u64,
-    /// Calls begun. `None` unless [`count_calls`](Config::count_calls) is on.
-    pub calls: Option<u64>,
+snapshot! {
+    /// A snapshot of a time limit.
+    pub struct Stats: Copy + Eq {
+        /// The limit in force.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
+        pub limit: Duration,
+        /// Calls that were cancelled at their limit.
+        pub timed_out: u64,
+        /// Calls begun. `None` unless [`count_calls`](Config::count_calls) is on.
+        pub calls: Option<u64>,
+    }
 }

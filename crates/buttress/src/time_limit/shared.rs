@@ -28,7 +28,7 @@ counters! {
 pub(crate) struct Shared {
     pub(super) limit: AtomicU64,
     pub(super) on_timeout: Option<Hook>,
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     pub(super) common: Common,
 }
 
@@ -78,7 +78,7 @@ impl Shared {
         }
     }
 
-    /// The limit in force for what begins at `started`, and `deadline` if that comes first.
+    /// The limit of a call that begins at `started`, or `deadline` if that is earlier.
     pub(super) fn bound(&self, started: Instant, deadline: Option<Instant>) -> Bound {
         let limit = Bound::limit(self.limit.load(Ordering::Relaxed));
         deadline.map_or(limit, |deadline| limit.and_deadline(started, deadline))

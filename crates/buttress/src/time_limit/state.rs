@@ -7,7 +7,7 @@ use crate::vocabulary::clock;
 /// Set in a [`Bound`] that the deadline of the request makes. A limit is never that long: 292 years.
 const BY_DEADLINE: u64 = 1 << 63;
 
-/// How long a call may run, and what says so. One word, because every call keeps it.
+/// How long a call may run, and whether the limit or the deadline ends it. One word, because every call keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Bound(u64);
 

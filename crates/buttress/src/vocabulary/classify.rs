@@ -31,7 +31,8 @@ pub enum Outcome {
     label = "the results of this service need a classifier",
     note = "for your own error type, implement `buttress::AsRefusal` (three lines: return the `buttress::Error` inside, or `None`)",
     note = "for a foreign error type use `.classify(buttress::AnyError)`, or `.classify(buttress::classify_fn(|result: &Result<{Res}, {E}>| ..))`",
-    note = "for a service that cannot fail (an axum route, error `Infallible`) failures are in the response: classify by status with `.http()` from buttress-http, or with `classify_fn`"
+    note = "for a service that cannot fail (an axum route, error `Infallible`) failures are in the response: classify by status with `.http()` from buttress-http, or with `classify_fn`",
+    note = "for gRPC (a tonic client or server), add `.grpc()` from buttress-http to the layer"
 )]
 pub trait Classify<Res, E> {
     /// Returns what `result` says about the service.
@@ -43,6 +44,16 @@ pub trait Classify<Res, E> {
     fn retry_after(&self, result: &Result<Res, E>) -> Option<Duration> {
         let _ = result;
         None
+    }
+
+    /// Returns `true` if the service refused the call, although [`classify`](Self::classify) may call the result no
+    /// failure. A balancer then sends fewer calls to the endpoint, and counts no failure. Default: `true` for a result
+    /// with a [hint](Self::retry_after), and for an error that is [`Ignored`](Outcome::Ignored).
+    ///
+    /// A refusal comes faster than any answer. Without this, an endpoint that refuses every call would look fast.
+    fn is_refusal(&self, result: &Result<Res, E>) -> bool {
+        self.retry_after(result).is_some()
+            || (result.is_err() && self.classify(result) == Outcome::Ignored)
     }
 }
 
@@ -78,7 +89,7 @@ impl AsRefusal for Error {
     }
 }
 
-/// For [`BoxError`](tower::BoxError), with any lifetime. The lifetime is free because an async
+/// Implements the trait for [`BoxError`](tower::BoxError) with any lifetime. The lifetime is free because an async
 /// block forgets that a box is `'static`, and its future could then not move to another thread.
 ///
 /// Finds a refusal that was boxed directly or in a transparent wrapper. A transparent wrapper, such

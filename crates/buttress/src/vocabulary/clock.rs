@@ -1,8 +1,8 @@
 //! The only file that reads time or waits on it.
 #![allow(clippy::disallowed_methods)]
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
@@ -150,7 +150,7 @@ impl Clock {
     /// tokio's clock rounds a deadline up to the next millisecond.
     ///
     /// # Panics
-    /// On tokio's clock, outside of a runtime that has its time driver enabled.
+    /// Panics on tokio's clock, outside of a runtime that has its time driver enabled.
     #[must_use = "a sleep does nothing until it is polled"]
     #[inline(always)]
     pub fn sleep_until(&self, deadline: Instant) -> Sleep {
@@ -165,10 +165,44 @@ impl Clock {
     /// rounding.
     ///
     /// # Panics
-    /// On tokio's clock, outside of a runtime that has its time driver enabled.
+    /// Panics on tokio's clock, outside of a runtime that has its time driver enabled.
     #[must_use = "a sleep does nothing until it is polled"]
     pub fn sleep(&self, duration: Duration) -> Sleep {
         self.sleep_until(after(self.now(), duration))
+    }
+
+    /// Waits for `work`, and drops it after `limit`. Returns `None` then. If `work` is ready at its limit, its output
+    /// counts.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// let clock = buttress::Clock::default();
+    /// let limit = Duration::from_secs(1);
+    /// assert_eq!(clock.within(limit, async { 7 }).await, Some(7));
+    /// assert_eq!(clock.within(limit, std::future::pending::<u32>()).await, None);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// Panics on tokio's clock, outside of a runtime that has its time driver enabled.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops `work`.
+    pub async fn within<F: Future>(&self, limit: Duration, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        let ends = after(self.now(), limit);
+        // Boxed, and created when the work is first pending: much work ends immediately.
+        let mut timer = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            let timer = timer.get_or_insert_with(|| Box::pin(self.sleep_until(ends)));
+            timer.as_mut().poll(cx).map(|()| None)
+        })
+        .await
     }
 }
 

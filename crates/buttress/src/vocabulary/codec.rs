@@ -53,13 +53,13 @@ pub trait Codec<T>: Format {
     /// Returns `value` in the form that the store keeps.
     ///
     /// # Errors
-    /// The value cannot be expressed in this format.
+    /// Returns an error if the value cannot be expressed in this format.
     fn encode(&self, value: &Arc<T>) -> Result<Self::Encoded, CodecError>;
 
     /// Returns the value that was encoded.
     ///
     /// # Errors
-    /// `encoded` is not a `T` in this format.
+    /// Returns an error if `encoded` is not a `T` in this format.
     fn decode(&self, encoded: &Self::Encoded) -> Result<Arc<T>, CodecError>;
 }
 

@@ -1,4 +1,24 @@
-//! Durations as text in documents: `500ms`, `5s`, `2m`, `1h`, or a number of seconds.
+//! Durations as text in serde documents: `500ms`, `5s`, `2m`, `1h`, or a number of seconds.
+//!
+//! The configurations of this crate are read so. Use it for the fields of your own documents:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Job {
+//!     #[serde(with = "buttress::duration_text")]
+//!     every: Duration,
+//!     #[serde(default, deserialize_with = "buttress::duration_text::optional")]
+//!     limit: Option<Duration>,
+//! }
+//!
+//! let job: Job = serde_json::from_str(r#"{ "every": "1.5s" }"#)?;
+//! assert_eq!((job.every, job.limit), (Duration::from_millis(1500), None));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! The units are `ns`, `us`, `ms`, `s`, `m`, `h` and `d`. Any other text is an error with an example.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,24 +27,26 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::ser::Serializer;
 
 /// Serializes a `Duration` as a number of seconds, for `#[serde(serialize_with = ..)]`.
-pub(crate) fn serialize<S: Serializer>(
-    duration: &Duration,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// Deserializes a `Duration`, for `#[serde(with = ..)]`.
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Duration, D::Error> {
+///
+/// # Errors
+/// The value is no duration.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_any(Text)
 }
 
-/// Deserializes an `Option<Duration>`, for `#[serde(deserialize_with = ..)]`.
-pub(crate) fn optional<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
+/// Deserializes an `Option<Duration>`, for `#[serde(default, deserialize_with = ..)]`.
+///
+/// # Errors
+/// The value is neither absent nor a duration.
+pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     struct Maybe;
 
     impl<'de> Visitor<'de> for Maybe {

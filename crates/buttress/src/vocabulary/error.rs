@@ -2,6 +2,7 @@
 
 pub(crate) mod asked;
 mod kind;
+mod no_endpoint;
 
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crate::vocabulary::clock;
 use crate::vocabulary::name::Name;
 
 pub use kind::ErrorKind;
+pub(crate) use no_endpoint::NoEndpoint;
 
 /// The time until a retry makes sense, if it is known. It is one word of nanoseconds, so that a
 /// refusal needs no allocation.
@@ -70,13 +72,15 @@ pub struct Error {
     layer: Name,
     /// The time until a retry makes sense. For a timeout, the limit that passed.
     time: RetryAfter,
-    /// The limit in the upper 32 bits, and the kind and [`REACHED`] in the lower ones. Whole words,
+    /// The limit in the upper 32 bits, and the kind and the flags in the lower ones. Whole words,
     /// because every layer moves the error on its way to the caller.
     what: u64,
 }
 
 /// Flag in `what`: an earlier attempt of the same call reached the service.
 const REACHED: u64 = 1 << 8;
+/// Flag in `what`: the call ended before it reached the service, although others of its kind may reach it.
+const ENDED_BEFORE: u64 = 1 << 9;
 
 impl Error {
     #[inline]
@@ -118,10 +122,17 @@ impl Error {
         Self::new(ErrorKind::TimedOut, layer, 0, limit)
     }
 
-    /// Creates the error of a passed deadline. `left` is what the deadline left to the call when it began.
+    /// Creates the error of a passed deadline. `left` is the time until the deadline when the call began.
     pub(crate) const fn deadline_exceeded(layer: Name, left: Duration) -> Self {
         let left = RetryAfter::saturating(left);
         Self::new(ErrorKind::DeadlineExceeded, layer, 0, left)
+    }
+
+    /// Creates the error of a deadline that passed before the call reached the service.
+    pub(crate) const fn deadline_exceeded_before(layer: Name, left: Duration) -> Self {
+        let mut error = Self::deadline_exceeded(layer, left);
+        error.what |= ENDED_BEFORE;
+        error
     }
 
     /// Creates a refusal of an idempotency layer. For [`ErrorKind::DetachedFull`], `limit` is the
@@ -207,10 +218,12 @@ impl Error {
     /// `true` for every refusal before the first attempt: a repeated call cannot do its work twice.
     /// `false` for a refusal of a later attempt. `false` also for a timeout and a lost claim, whose
     /// work may have been done. `false` for a result that was not kept, because an earlier call did
-    /// its work.
+    /// its work. `true` for a [deadline](ErrorKind::DeadlineExceeded) that passed before the call began, or while a balancer
+    /// had no endpoint for it.
     #[must_use]
     pub const fn never_reached_service(&self) -> bool {
-        self.what & REACHED == 0 && !self.kind().may_have_reached()
+        let before = self.what & ENDED_BEFORE != 0 || !self.kind().may_have_reached();
+        self.what & REACHED == 0 && before
     }
 
     /// Marks the refusal of a call whose earlier attempt reached the service.
@@ -323,39 +336,6 @@ impl fmt::Display for WrongKey {
             Self::Control(character) => {
                 write!(f, "the key holds the control character U+{character:04X}")
             }
-        }
-    }
-}
-
-/// Why a balancer has no endpoint for a call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum NoEndpoint {
-    /// The set is empty.
-    Empty,
-    /// Every endpoint failed to become ready.
-    Failed,
-    /// No endpoint became ready.
-    Busy,
-}
-
-impl NoEndpoint {
-    /// The largest number of endpoints that an error can carry beside the reason.
-    const NUMBER: u32 = (1 << 30) - 1;
-
-    fn says(packed: u32) -> Says {
-        Says(packed >> 30, Many(packed & Self::NUMBER, "endpoint"))
-    }
-}
-
-/// A reason, and the number of endpoints.
-struct Says(u32, Many);
-
-impl fmt::Display for Says {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => f.write_str(" has no endpoints"),
-            1 => write!(f, " has {} that failed to become ready", self.1),
-            _ => write!(f, " has {} and none became ready", self.1),
         }
     }
 }

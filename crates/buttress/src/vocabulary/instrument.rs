@@ -1,5 +1,7 @@
 //! [`Instrument`]: the definition of one metric.
 
+use crate::vocabulary::words::words;
+
 /// The kind of a metric.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -12,15 +14,10 @@ pub enum InstrumentKind {
     Histogram,
 }
 
-impl InstrumentKind {
+words! {
     /// Returns the kind in lower case: `counter`, `gauge` or `histogram`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
+    InstrumentKind {
+        Counter => "counter", Gauge => "gauge", Histogram => "histogram",
     }
 }
 
@@ -36,15 +33,10 @@ pub enum Unit {
     Bytes,
 }
 
-impl Unit {
+words! {
     /// Returns the unit in lower case: `count`, `seconds` or `bytes`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::Seconds => "seconds",
-            Self::Bytes => "bytes",
-        }
+    Unit {
+        Count => "count", Seconds => "seconds", Bytes => "bytes",
     }
 }
 

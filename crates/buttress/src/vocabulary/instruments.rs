@@ -24,9 +24,14 @@ instruments! {
     /// Every metric of this crate.
     INSTRUMENTS;
 
+    AGGREGATE_CALLS = counter("buttress.aggregate.calls", "Calls begun, if calls are counted.");
+    AGGREGATE_PARTIAL = counter("buttress.aggregate.partial", "Calls answered without all of their optional parts.");
+    AGGREGATE_FAILED = counter("buttress.aggregate.failed", "Calls that ended with the error of a required part, or at their time limit.");
+    AGGREGATE_MISSING = Instrument::counter("buttress.aggregate.missing", &["layer", "part", "reason"], "Parts of calls that had no value, by the reason.");
+
     BALANCE_REFUSED = refusals("buttress.balance.refused", "Calls refused because no endpoint took them.");
     BALANCE_CALLS = counter("buttress.balance.calls", "Calls begun, if calls are counted.");
-    BALANCE_PENDING = gauge("buttress.balance.pending", "Calls under way.");
+    BALANCE_PENDING = gauge("buttress.balance.pending", "Calls in progress.");
     BALANCE_ENDPOINTS = Instrument::gauge("buttress.balance.endpoints", Unit::Count, &["layer", "state"], "Endpoints, by their state.");
     BALANCE_PANICKED = counter("buttress.balance.panicked", "Calls made while no endpoint was in. They went to endpoints that were out.");
     BALANCE_FAILURES = counter("buttress.balance.failures", "Calls that an endpoint failed.");
@@ -103,6 +108,17 @@ instruments! {
 
     SIDECAR_REQUESTS = Instrument::counter("buttress.sidecar.requests", &["layer", "outcome"], "Requests that ended, by their end.");
     SIDECAR_RUNNING = gauge("buttress.sidecar.running", "Requests that have not ended.");
+
+    SHADOW_SHARE = gauge("buttress.shadow.share", "The share of requests that are mirrored, from 0 to 1.");
+    SHADOW_RUNNING = gauge("buttress.shadow.running", "Mirrored calls in progress.");
+    SHADOW_MIRRORED = counter("buttress.shadow.mirrored", "Mirrored calls begun.");
+    SHADOW_DROPPED = counter("buttress.shadow.dropped", "Requests that were not mirrored because every slot was taken, or because their body was not recorded whole.");
+    SHADOW_ENDS = Instrument::counter("buttress.shadow.ends", &["layer", "end"], "Mirrored calls that ended, by the result of their comparison or the reason why there is none.");
+
+    SPLIT_SHARE = gauge("buttress.split.share", "The share of the new side, from 0 to 1.");
+    SPLIT_CALLS = Instrument::counter("buttress.split.calls", &["layer", "side"], "Requests by their first side, if calls are counted.");
+    SPLIT_FORCED = counter("buttress.split.forced", "Requests that chose their side, if calls are counted.");
+    SPLIT_FELL_BACK = counter("buttress.split.fell_back", "Requests of the new side that the old side answered.");
 
     TIME_LIMIT_TIMED_OUT = refusals("buttress.time_limit.timed_out", "Calls that were cancelled at their time limit.");
     TIME_LIMIT_LIMIT = Instrument::gauge("buttress.time_limit.limit", Unit::Seconds, LAYER, "The time limit in force.");

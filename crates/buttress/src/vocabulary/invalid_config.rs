@@ -1,6 +1,7 @@
 //! [`InvalidConfig`]: a configuration that cannot work, and the checks that find it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Error of a configuration that cannot work, returned when a layer is built or reconfigured.
@@ -31,6 +32,33 @@ impl InvalidConfig {
         bound: impl Into<String>,
     ) -> Self {
         Self { field: field.into(), value: value.to_string(), bound: bound.into() }
+    }
+
+    /// Refuses a number or a duration outside of `bounds`. Use it for configurations outside of this crate, e.g. of a
+    /// transport.
+    ///
+    /// ```
+    /// use buttress::InvalidConfig;
+    /// use std::time::Duration;
+    ///
+    /// let lease = Duration::from_millis(20);
+    /// let bounds = Duration::from_millis(100)..=Duration::from_secs(60);
+    /// let error = InvalidConfig::check_range("lease", lease, bounds).unwrap_err();
+    /// assert_eq!(error.to_string(), "lease: 20ms is not between 100ms and 60s");
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error that names `field`, the value and the bounds. A NaN is outside of every range.
+    pub fn check_range<T: PartialOrd + fmt::Debug>(
+        field: impl Into<String>,
+        value: T,
+        bounds: RangeInclusive<T>,
+    ) -> Result<(), Self> {
+        if bounds.contains(&value) {
+            return Ok(());
+        }
+        let bound = format!("between {:?} and {:?}", bounds.start(), bounds.end());
+        Err(Self::new(field, format!("{value:?}"), bound))
     }
 
     /// Returns the name of the field in kebab case, as in documents. The name includes the path of
@@ -112,6 +140,7 @@ mod tests {
     #[test]
     fn not_a_number_is_out_of_every_range() {
         assert!(check_range("share", f64::NAN, 0.0, 1.0).is_err());
+        assert!(InvalidConfig::check_range("share", f64::NAN, 0.0..=1.0).is_err());
         assert!(check_at_least("factor", f64::NAN, 1.0).is_err());
     }
 }

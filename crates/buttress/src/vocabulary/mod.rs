@@ -1,11 +1,12 @@
 //! Types that all patterns share: errors, names, events, outcomes, clocks.
 
+pub(crate) mod causes;
 pub(crate) mod classify;
 pub(crate) mod clock;
 pub(crate) mod codec;
 pub(crate) mod cost;
 #[cfg(feature = "serde")]
-pub(crate) mod duration_text;
+pub mod duration_text;
 pub(crate) mod error;
 pub(crate) mod id;
 pub(crate) mod instrument;
@@ -24,3 +25,4 @@ pub(crate) mod setters;
 pub(crate) mod spawn;
 pub(crate) mod store_error;
 pub(crate) mod until;
+pub(crate) mod words;

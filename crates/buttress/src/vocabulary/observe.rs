@@ -7,7 +7,7 @@ mod observer;
 mod report;
 
 pub(crate) use common::{Common, common_setters};
-pub use event::{CircuitState, Event, GaveUp};
+pub use event::{Absence, CircuitState, Event, GaveUp};
 pub use observer::Observer;
 pub(crate) use report::Say;
 

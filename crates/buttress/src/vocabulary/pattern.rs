@@ -6,6 +6,7 @@ use crate::vocabulary::error::ErrorKind;
 /// The pattern of a layer. A layer without a name reports under the name of its pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pattern {
+    Aggregate,
     Balance,
     Bulkhead,
     CircuitBreaker,
@@ -15,6 +16,8 @@ pub(crate) enum Pattern {
     RateLimit,
     Retry,
     Route,
+    Shadow,
+    Split,
     TimeLimit,
 }
 
@@ -22,6 +25,7 @@ impl Pattern {
     /// Returns the name of the pattern in logs, events and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::Aggregate => "aggregate",
             Self::Balance => "balance",
             Self::Bulkhead => "bulkhead",
             Self::CircuitBreaker => "circuit_breaker",
@@ -31,6 +35,8 @@ impl Pattern {
             Self::RateLimit => "rate_limit",
             Self::Retry => "retry",
             Self::Route => "route",
+            Self::Shadow => "shadow",
+            Self::Split => "split",
             Self::TimeLimit => "time_limit",
         }
     }

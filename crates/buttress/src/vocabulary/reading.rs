@@ -6,6 +6,9 @@ use std::future::{Future, ready};
 use std::pin::Pin;
 
 use crate::vocabulary::instrument::Instrument;
+use crate::vocabulary::instruments;
+use crate::vocabulary::name::Name;
+use crate::vocabulary::pattern::Pattern;
 
 /// A part that reports numbers. Every handle of this crate is one, and so are executors, relays and
 /// stores of the other crates.
@@ -24,7 +27,7 @@ pub trait Source: Send + Sync {
     /// source without a store.
     ///
     /// # Errors
-    /// The text of the failure. The numbers of the last success stay in force.
+    /// Returns the text of the failure. The numbers of the last success stay in force.
     fn refresh(&self) -> Refresh<'_> {
         Box::pin(ready(Ok(())))
     }
@@ -32,6 +35,39 @@ pub trait Source: Send + Sync {
 
 /// Future of [`Source::refresh`]. Dropping it keeps the numbers of the last success.
 pub type Refresh<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+/// Makes a struct of the numbers that a handle returns. Behind the colon is what it derives besides
+/// the traits of every snapshot.
+macro_rules! snapshot {
+    ($(#[$meta:meta])+ pub struct $name:ident: $also:ident $(+ $more:ident)* { $($fields:tt)+ }) => {
+        $(#[$meta])+
+        #[non_exhaustive]
+        #[derive(Clone, PartialEq, Debug, $also $(, $more)*)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+        pub struct $name {
+            $($fields)+
+        }
+    };
+}
+pub(crate) use snapshot;
+
+/// Makes a [`Source`] of the handle of a pattern with an instance per key.
+macro_rules! keyed_source {
+    ($pattern:ident) => {
+        impl<K: std::hash::Hash + Eq + Clone + Send + Sync> Source for KeyedHandle<K> {
+            fn read(&self, reading: &mut Reading) {
+                let (stats, layer) = (self.stats(), self.common().layer());
+                reading.add_keys(layer, Pattern::$pattern, stats.keys, stats.max_keys);
+            }
+
+            #[cfg(feature = "metrics")]
+            fn register(&self) {
+                self.common().register();
+            }
+        }
+    };
+}
+pub(crate) use keyed_source;
 
 /// One number of a [`Reading`].
 #[non_exhaustive]
@@ -67,11 +103,30 @@ impl Reading {
         Self::default()
     }
 
+    /// Adds the number of keys that a layer of `pattern` holds, and the greatest number.
+    pub(crate) fn add_keys(&mut self, layer: Name, pattern: Pattern, keys: usize, most: usize) {
+        let labels = [layer.as_str(), pattern.as_str()];
+        self.add_count(&instruments::KEYED_KEYS, labels, keys as u64);
+        self.add_count(&instruments::KEYED_LIMIT, labels, most as u64);
+    }
+
+    /// Adds a count that exists only if the layer counts its calls.
+    pub(crate) fn add_counted(
+        &mut self,
+        instrument: &'static Instrument,
+        label: &'static str,
+        count: Option<u64>,
+    ) {
+        if let Some(count) = count {
+            self.add_count(instrument, [label], count);
+        }
+    }
+
     /// Adds a number of `instrument`. `labels` are the values in the order of
     /// [`Instrument::labels`].
     ///
     /// # Panics
-    /// In debug builds, if the number of values is not the number of labels.
+    /// Panics in debug builds, if the number of values is not the number of labels.
     pub fn add<L: Into<Cow<'static, str>>>(
         &mut self,
         instrument: &'static Instrument,
@@ -86,7 +141,7 @@ impl Reading {
     /// Adds a count. Otherwise like [`add`](Self::add).
     ///
     /// # Panics
-    /// In debug builds, if the number of values is not the number of labels.
+    /// Panics in debug builds, if the number of values is not the number of labels.
     pub fn add_count<L: Into<Cow<'static, str>>>(
         &mut self,
         instrument: &'static Instrument,

@@ -17,9 +17,10 @@ use crate::vocabulary::error::Error;
 #[diagnostic::on_unimplemented(
     message = "a refusal cannot become `Result<{Res}, {E}>` through `{Self}`",
     label = "this layer cannot return a refusal to the caller",
-    note = "for an error type of your own, give it a variant: `#[from] buttress::Error` in an enum with `thiserror`",
+    note = "for your own error type, give it a variant: `#[from] buttress::Error` in an enum with `thiserror`",
     note = "for a client whose error type is not yours, add `.map_err(BoxError::from)` at the bottom of the stack",
     note = "for a service that cannot fail (an axum route), answer refusals as responses: `.reject(as_response(|refusal| ..))`, or `.http()` from buttress-http",
+    note = "for gRPC (a tonic client or server), add `.grpc()` from buttress-http to the layer",
     note = "a closure in `as_response` must return the service's response type, `{Res}`"
 )]
 pub trait Reject<Res, E> {

@@ -31,8 +31,16 @@ impl Rng {
     /// Returns the next 64 random bits.
     #[must_use]
     pub fn next_u64(&self) -> u64 {
-        const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut z = self.state.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
+        Self::mix(self.state.fetch_add(Self::STEP, Ordering::Relaxed).wrapping_add(Self::STEP))
+    }
+
+    /// The step of the counter.
+    pub(crate) const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    /// Returns the number of a position of the counter.
+    #[inline]
+    pub(crate) const fn mix(position: u64) -> u64 {
+        let mut z = position;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)

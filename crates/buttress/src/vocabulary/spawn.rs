@@ -60,7 +60,7 @@ impl Spawner {
     /// Starts `task`.
     ///
     /// # Panics
-    /// On the default spawner, outside of a tokio runtime.
+    /// Panics on the default spawner, outside of a tokio runtime.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match &self.spawn {
             Some(spawn) => spawn.spawn(Box::pin(task)),

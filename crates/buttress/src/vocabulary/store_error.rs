@@ -1,9 +1,13 @@
 //! [`StoreError`]: the failure of a durable store.
 
+use crate::vocabulary::words::words;
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+
+/// The result of an operation of a store.
+pub type Answer<T> = Result<T, StoreError>;
 
 /// The cause of a [`StoreError`], by what a caller can do about it.
 #[non_exhaustive]
@@ -14,7 +18,8 @@ pub enum StoreErrorKind {
     Transient,
     /// The request contradicts the stored data: the id is the same, the content differs.
     Conflict,
-    /// Another worker has taken over what the caller owned. The caller must stop working on it.
+    /// Another worker has taken over the caller's claim, lease or saga. The caller must stop
+    /// working on it.
     Fenced,
     /// The stored data cannot be read: it is damaged, or a version that this one does not know
     /// wrote it.
@@ -29,24 +34,11 @@ pub enum StoreErrorKind {
     Misconfigured,
 }
 
-impl StoreErrorKind {
+words! {
     /// Returns the kind in kebab case, for logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Transient => "transient",
-            Self::Conflict => "conflict",
-            Self::Fenced => "fenced",
-            Self::Corrupt => "corrupt",
-            Self::Invalid => "invalid",
-            Self::Misconfigured => "misconfigured",
-        }
-    }
-}
-
-impl fmt::Display for StoreErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    StoreErrorKind {
+        Transient => "transient", Conflict => "conflict", Fenced => "fenced", Corrupt => "corrupt",
+        Invalid => "invalid", Misconfigured => "misconfigured",
     }
 }
 

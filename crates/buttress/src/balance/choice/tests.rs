@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
-
 use super::*;
 use crate::balance::state::State;
 use crate::discover::Instance;

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
-
 use super::*;
 use proptest::prelude::*;
 
@@ -24,13 +22,13 @@ fn state_of(state: &State, id: &str) -> EndpointState {
     state.members.iter().find(|it| it.instance.id() == id).unwrap().standing.state()
 }
 
-fn eject(state: &mut State, id: &str, now: u64) -> Verdict {
+fn eject(state: &mut State, id: &str, now: u64) -> Decision {
     let serial = serial(state, id);
     state.eject(serial, now, &Outliers::new(), 0.0)
 }
 
-fn away(seconds: u64) -> Verdict {
-    Verdict::Ejected(Duration::from_secs(seconds))
+fn away(seconds: u64) -> Decision {
+    Decision::Ejected(Duration::from_secs(seconds))
 }
 
 #[test]
@@ -39,10 +37,10 @@ fn edge_5_7_at_most_half_of_the_endpoints_go_rounded_down() {
         let ids: Vec<String> = (0..count).map(|id| id.to_string()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let mut state = of(&ids);
-        let verdicts: Vec<Verdict> = ids.iter().map(|id| eject(&mut state, id, 0)).collect();
+        let verdicts: Vec<Decision> = ids.iter().map(|id| eject(&mut state, id, 0)).collect();
         let out = verdicts.iter().filter(|it| **it == away(10)).count();
         assert_eq!(out, most, "of {count}");
-        assert_eq!(verdicts.iter().filter(|it| **it == Verdict::Spared).count(), count - most);
+        assert_eq!(verdicts.iter().filter(|it| **it == Decision::Spared).count(), count - most);
         assert!(!state.choices().panic);
     }
 }
@@ -61,7 +59,7 @@ fn edge_5_7_a_set_that_shrinks_takes_ejected_endpoints_back() {
 fn edge_5_10_an_ejected_endpoint_returns_at_its_time_and_is_away_longer_each_time() {
     let mut state = of(&["a", "b"]);
     assert_eq!(eject(&mut state, "a", 0), away(10));
-    assert_eq!(eject(&mut state, "a", SECOND), Verdict::Nothing, "it is out");
+    assert_eq!(eject(&mut state, "a", SECOND), Decision::Nothing, "it is out");
     assert_eq!(state.choices().next, 10 * SECOND);
     assert_eq!(state.turn(10 * SECOND - 1), [0_usize; 0]);
     assert_eq!(state_of(&state, "a"), EndpointState::Ejected);
@@ -103,7 +101,7 @@ fn edge_5_10_an_ejection_lasts_at_most_300_seconds_and_is_jittered_by_a_tenth() 
         let mut state = of(&["a", "b"]);
         let serial = serial(&state, "a");
         let verdict = state.eject(serial, 0, &Outliers::new(), jitter);
-        assert_eq!(verdict, Verdict::Ejected(Duration::from_millis(expected)));
+        assert_eq!(verdict, Decision::Ejected(Duration::from_millis(expected)));
     }
 }
 

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::sync::beside;
 use crate::vocabulary::classify::Outcome;
 use loom::sync::Arc;
-use loom::thread;
 
 fn state(config: &Config) -> Arc<State> {
     Arc::new(State::new(&std::sync::Arc::new(config.clone()), false, Instant::now()))
@@ -21,10 +21,7 @@ fn loom_two_failures_open_once() {
             Ok((ticket, _)) => settle(state, ticket, Outcome::Failure).transition.is_some(),
             Err(_) => false,
         };
-        let other = {
-            let state = state.clone();
-            thread::spawn(move || fail(&state))
-        };
+        let other = beside(&state, move |state| fail(&state));
         let mine = fail(&state);
         assert!(mine ^ other.join().unwrap(), "one of the two opened it");
         assert_eq!(state.state(), CircuitState::Open);
@@ -43,10 +40,7 @@ fn loom_one_probe_at_a_time() {
         let (ticket, _) = state.admit(|| now).unwrap();
         state.settle(ticket, Outcome::Failure, false, || now, None);
         let later = now + Duration::from_secs(31);
-        let other = {
-            let state = state.clone();
-            thread::spawn(move || state.admit(|| later).is_ok())
-        };
+        let other = beside(&state, move |state| state.admit(|| later).is_ok());
         let mine = state.admit(|| later).is_ok();
         assert!(mine ^ other.join().unwrap());
     });
@@ -57,10 +51,7 @@ fn loom_a_late_failure_does_not_count_after_a_reset() {
     loom::model(|| {
         let state = state(&Config::new().consecutive_failures(2));
         let (ticket, _) = state.admit(Instant::now).unwrap();
-        let late = {
-            let state = state.clone();
-            thread::spawn(move || settle(&state, ticket, Outcome::Failure))
-        };
+        let late = beside(&state, move |state| settle(&state, ticket, Outcome::Failure));
         state.force(CircuitState::Closed, Instant::now());
         let (ticket, _) = state.admit(Instant::now).unwrap();
         settle(&state, ticket, Outcome::Failure);

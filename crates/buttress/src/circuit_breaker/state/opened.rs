@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ticket::{ASIDE, UNCOUNTED};
 use crate::circuit_breaker::config::Config;
 use crate::machinery::window::Tally;
 
-/// The largest number of a probe that a ticket can hold. Numbers start at 1.
-const MOST_PROBES: u32 = (1 << 31) - 2;
+/// The largest number of a probe that a ticket can hold. Numbers start at 1. One more is the probe that stepped aside.
+const MOST_PROBES: u32 = ASIDE - UNCOUNTED - 1;
 
 /// The data that changes rarely, and the rules for it.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) rules: Arc<Config>,
-    /// Probes under way, each with its number and start.
+    /// Probes in progress, each with its number and start.
     pub(super) probes: Vec<(u32, Instant)>,
     pub(super) last_probe: u32,
     pub(super) successes: u32,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::ticket::{COUNTED, NOTED, UNCOUNTED};
+use super::ticket::{ASIDE, COUNTED, NOTED, UNCOUNTED};
 use super::{State, Ticket, Transition, Window};
 use crate::machinery::window::{Sample, Streak};
 use crate::sync::{Ordering, lock};
@@ -74,11 +74,24 @@ impl State {
                 let transition = self.settle_counted(generation, outcome, slow, now, hint);
                 Settled { transition, freed: false }
             }
+            ASIDE => self.settle_probe(generation, None, outcome, slow, now, hint),
             probe => {
-                let number = probe.wrapping_sub(UNCOUNTED);
+                let number = Some(probe.wrapping_sub(UNCOUNTED));
                 self.settle_probe(generation, number, outcome, slow, now, hint)
             }
         }
+    }
+
+    /// Frees the place of a probe for the next probe. Returns the ticket with which the probe is settled, or `None` if
+    /// the call has no place.
+    pub(crate) fn step_aside(&self, ticket: Ticket) -> Option<Ticket> {
+        if !ticket.is_probe() {
+            return None;
+        }
+        let mut machine = lock(&self.machine);
+        let is_there = self.current() == (ticket.generation(), CircuitState::HalfOpen)
+            && machine.give_place_back(ticket.how().wrapping_sub(UNCOUNTED));
+        is_there.then(|| Ticket::new(ticket.generation(), ASIDE))
     }
 
     fn settle_counted(
@@ -135,10 +148,11 @@ impl State {
         }
     }
 
+    /// Settles the probe with this number, or one that has stepped aside.
     fn settle_probe(
         &self,
         generation: u32,
-        number: u32,
+        number: Option<u32>,
         outcome: Outcome,
         slow: bool,
         now: impl Fn() -> Instant,
@@ -147,7 +161,7 @@ impl State {
         let mut machine = lock(&self.machine);
         // The circuit has left this state, or another probe took the place when the lease ended.
         if self.current() != (generation, CircuitState::HalfOpen)
-            || !machine.give_place_back(number)
+            || !number.is_none_or(|number| machine.give_place_back(number))
         {
             return Settled::default();
         }

@@ -373,5 +373,8 @@ fn a_clock_before_the_anchor_is_the_anchor() {
     assert!(rig.at(100).admit().is_ok());
 }
 
+#[path = "tests/aside.rs"]
+mod aside;
+
 #[path = "tests/model.rs"]
 mod model;

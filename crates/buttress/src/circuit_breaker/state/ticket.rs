@@ -14,6 +14,8 @@ pub(super) const COUNTED: u32 = 0;
 pub(super) const NOTED: u32 = 1 << 30;
 /// Admitted through a disabled circuit. A larger value is a probe, whose number is the difference.
 pub(super) const UNCOUNTED: u32 = 1 << 31;
+/// A probe that has given its place to another one.
+pub(super) const ASIDE: u32 = u32::MAX - 1;
 const _: () = assert!((NOTED | UNCOUNTED) as u64 == CALLS_NOT_COUNTED);
 
 impl Ticket {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::{MemoryStore, fenced};
 use crate::idempotency::key::Key;
-use crate::idempotency::store::{ClaimId, CompleteIn};
+use crate::idempotency::store::{ClaimId, CompleteIn, Completion, KeyClaim};
 use crate::sync::lock;
-use crate::vocabulary::store_error::StoreError;
+use crate::vocabulary::store_error::{Answer, StoreError};
 
 impl<V> MemoryStore<V> {
     /// Begins a transaction in memory, for tests and for handlers whose effects are in memory too.
@@ -23,15 +23,28 @@ impl<V> MemoryStore<V> {
 #[must_use = "dropping a transaction rolls it back"]
 pub struct MemoryTransaction<V> {
     store: MemoryStore<V>,
-    completions: Vec<Completion<V>>,
+    completions: Vec<Pending<V>>,
     effects: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-struct Completion<V> {
+/// A completion that takes place at the commit.
+struct Pending<V> {
     key: Key,
-    claim: ClaimId,
+    id: ClaimId,
     value: V,
     lifetime: Duration,
+}
+
+impl<V> Pending<V> {
+    fn claim(&self) -> KeyClaim<'_> {
+        KeyClaim::new(&self.key, self.id)
+    }
+}
+
+impl<V: Clone> From<Completion<'_, V>> for Pending<V> {
+    fn from(Completion { claim, value, lifetime }: Completion<'_, V>) -> Self {
+        Self { key: claim.key.clone(), id: claim.id, value: value.clone(), lifetime }
+    }
 }
 
 impl<V> MemoryTransaction<V> {
@@ -43,20 +56,20 @@ impl<V> MemoryTransaction<V> {
     /// Commits: stores the results, then runs the effects, before it returns.
     ///
     /// # Errors
-    /// `Fenced` if one of the completed claims has lost its key meanwhile. Nothing takes place
-    /// then.
-    pub fn commit(self) -> Result<(), StoreError> {
+    /// Returns `Fenced` if one of the completed claims has lost its key meanwhile. Nothing takes
+    /// place then.
+    pub fn commit(self) -> Answer<()> {
         let Self { store, completions, effects } = self;
         let now = store.inner.clock.now();
         let mut evicted = Vec::new();
         {
             let mut table = lock(&store.inner.table);
-            let lost = completions.iter().find(|c| !table.holds(&c.key, c.claim));
+            let lost = completions.iter().find(|pending| !table.holds(&pending.claim()));
             if let Some(lost) = lost {
                 return Err(fenced(&lost.key));
             }
-            for Completion { key, claim, value, lifetime } in completions {
-                evicted.push(table.complete(&key, claim, value, lifetime, now));
+            for Pending { key, id, value, lifetime } in completions {
+                evicted.push(table.complete(&KeyClaim::new(&key, id), value, lifetime, now));
             }
         }
         drop(evicted);
@@ -78,36 +91,25 @@ impl<V: Clone + Send + 'static> CompleteIn<MemoryTransaction<V>, V> for MemorySt
     fn complete_in(
         &self,
         tx: &mut MemoryTransaction<V>,
-        key: &Key,
-        claim: ClaimId,
-        value: &V,
-        lifetime: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        completion: Completion<'_, V>,
+    ) -> impl Future<Output = Answer<()>> + Send {
         // Copied here: a future that holds a reference would require `V: Sync`.
-        let value = value.clone();
-        async move { self.complete_within(tx, key, claim, value, lifetime) }
+        let pending = Pending::from(completion);
+        async move { self.complete_within(tx, pending) }
     }
 }
 
 impl<V: Clone> MemoryStore<V> {
-    fn complete_within(
-        &self,
-        tx: &mut MemoryTransaction<V>,
-        key: &Key,
-        claim: ClaimId,
-        value: V,
-        lifetime: Duration,
-    ) -> Result<(), StoreError> {
+    fn complete_within(&self, tx: &mut MemoryTransaction<V>, pending: Pending<V>) -> Answer<()> {
         if !Arc::ptr_eq(&self.inner, &tx.store.inner) {
             return Err(StoreError::invalid("the transaction belongs to another memory store"));
         }
-        if !lock(&self.inner.table).holds(key, claim) {
-            return Err(fenced(key));
+        if !lock(&self.inner.table).holds(&pending.claim()) {
+            return Err(fenced(&pending.key));
         }
         // A repetition: the first value of the same claim stays, as in a store.
-        if tx.completions.iter().all(|known| known.claim != claim || known.key != *key) {
-            let key = key.clone();
-            tx.completions.push(Completion { key, claim, value, lifetime });
+        if tx.completions.iter().all(|known| known.claim() != pending.claim()) {
+            tx.completions.push(pending);
         }
         Ok(())
     }

@@ -3,17 +3,11 @@
 use std::time::Instant;
 
 use super::{Entry, NONE, Table};
-use crate::idempotency::key::{Fingerprint, Key};
-use crate::idempotency::store::ClaimId;
+use crate::idempotency::store::KeyClaim;
 
 impl<V> Table<V> {
-    pub(super) fn insert(
-        &mut self,
-        key: Key,
-        claim: ClaimId,
-        fingerprint: Option<Fingerprint>,
-        until: Instant,
-    ) {
+    pub(super) fn insert(&mut self, claim: &KeyClaim<'_>, until: Instant) {
+        let KeyClaim { key, id, fingerprint } = *claim;
         let place = match self.free.pop() {
             Some(place) => place,
             None => {
@@ -23,11 +17,11 @@ impl<V> Table<V> {
         };
         if let Some(entry) = self.entries.get_mut(place as usize) {
             entry.key = Some(key.clone());
-            entry.claim = claim;
+            entry.claim = id;
             entry.fingerprint = fingerprint;
             entry.until = until;
         }
-        self.places.insert(key, place);
+        self.chain(place, key);
         self.link(place);
     }
 
@@ -36,7 +30,7 @@ impl<V> Table<V> {
         let entry = self.entries.get_mut(place as usize)?;
         let key = entry.key.take()?;
         let value = entry.work.take();
-        self.places.remove(&key);
+        self.unchain(place, &key);
         self.free.push(place);
         value
     }
@@ -47,11 +41,11 @@ impl<V> Table<V> {
         let Some(entry) = self.entries.get_mut(place as usize) else { return };
         let list = if entry.work.is_done() { &mut self.results } else { &mut self.claims };
         entry.newer = NONE;
-        entry.older = list.newest;
-        let second = std::mem::replace(&mut list.newest, place);
+        entry.older = list.ends.newest;
+        let second = std::mem::replace(&mut list.ends.newest, place);
         list.len += 1;
         if second == NONE {
-            list.oldest = place;
+            list.ends.oldest = place;
         } else if let Some(second) = self.entries.get_mut(second as usize) {
             second.newer = place;
         }
@@ -61,19 +55,12 @@ impl<V> Table<V> {
     #[inline]
     pub(super) fn unlink(&mut self, place: u32) {
         let Some(entry) = self.entries.get(place as usize) else { return };
-        let (newer, older) = (entry.newer, entry.older);
+        let neighbours = (entry.newer, entry.older);
         if let Some(scopes) = &mut self.scopes {
             scopes.leave(place);
         }
         let list = if entry.work.is_done() { &mut self.results } else { &mut self.claims };
         list.len -= 1;
-        match self.entries.get_mut(newer as usize) {
-            Some(newer) => newer.older = older,
-            None => list.newest = older,
-        }
-        match self.entries.get_mut(older as usize) {
-            Some(older) => older.newer = newer,
-            None => list.oldest = newer,
-        }
+        list.ends.unlink(&mut self.entries, neighbours, Entry::neighbours);
     }
 }

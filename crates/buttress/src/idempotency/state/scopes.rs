@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::NONE;
+use super::links::Ends;
 
 /// The results of each scope, from the oldest to the newest, and the scopes by their number of
 /// results. Every operation takes constant time.
@@ -38,39 +39,33 @@ struct Link {
     older: u32,
 }
 
-/// Both ends of a list.
-#[derive(Clone, Copy)]
-struct Ends {
-    newest: u32,
-    oldest: u32,
+const UNLINKED: Link = Link { scope: NONE, newer: NONE, older: NONE };
+
+impl Scope {
+    const fn neighbours(&mut self) -> (&mut u32, &mut u32) {
+        (&mut self.newer, &mut self.older)
+    }
 }
 
-const EMPTY: Ends = Ends { newest: NONE, oldest: NONE };
-const UNLINKED: Link = Link { scope: NONE, newer: NONE, older: NONE };
+impl Link {
+    const fn neighbours(&mut self) -> (&mut u32, &mut u32) {
+        (&mut self.newer, &mut self.older)
+    }
+}
 
 impl Scopes {
     /// Adds the result at `place` as the newest of the scope called `name`.
     pub(super) fn enter(&mut self, place: u32, name: &str) {
         let scope = self.scope(name);
-        let second = match self.scopes.get_mut(scope as usize) {
-            Some(scope) => std::mem::replace(&mut scope.results.newest, place),
-            None => return,
-        };
+        let Some(Scope { results: ends, .. }) = self.scopes.get_mut(scope as usize) else { return };
         let index = place as usize;
         if index >= self.results.len() {
             self.results.resize(index + 1, UNLINKED);
         }
         if let Some(link) = self.results.get_mut(index) {
-            *link = Link { scope, newer: NONE, older: second };
+            link.scope = scope;
         }
-        match self.results.get_mut(second as usize) {
-            Some(second) => second.newer = place,
-            None => {
-                if let Some(scope) = self.scopes.get_mut(scope as usize) {
-                    scope.results.oldest = place;
-                }
-            }
-        }
+        ends.push(&mut self.results, place, Link::neighbours);
         self.resize(scope, 1);
     }
 
@@ -79,14 +74,7 @@ impl Scopes {
         let Some(link) = self.results.get_mut(place as usize) else { return };
         let Link { scope, newer, older } = std::mem::replace(link, UNLINKED);
         let Some(Scope { results: ends, .. }) = self.scopes.get_mut(scope as usize) else { return };
-        match self.results.get_mut(newer as usize) {
-            Some(newer) => newer.older = older,
-            None => ends.newest = older,
-        }
-        match self.results.get_mut(older as usize) {
-            Some(older) => older.newer = newer,
-            None => ends.oldest = newer,
-        }
+        ends.unlink(&mut self.results, (newer, older), Link::neighbours);
         self.resize(scope, -1);
     }
 
@@ -102,7 +90,8 @@ impl Scopes {
         if let Some(scope) = self.places.get(name) {
             return *scope;
         }
-        let fresh = Scope { name: name.into(), results: EMPTY, len: 0, newer: NONE, older: NONE };
+        let fresh =
+            Scope { name: name.into(), results: Ends::EMPTY, len: 0, newer: NONE, older: NONE };
         let place = match self.free.pop() {
             Some(place) => place,
             None => self.scopes.len() as u32,
@@ -137,32 +126,18 @@ impl Scopes {
     fn leave_group(&mut self, place: u32, len: usize) {
         let Some(group) = len.checked_sub(1) else { return };
         let Some(scope) = self.scopes.get(place as usize) else { return };
-        let (newer, older) = (scope.newer, scope.older);
-        let Some(group) = self.groups.get_mut(group) else { return };
-        match self.scopes.get_mut(newer as usize) {
-            Some(newer) => newer.older = older,
-            None => group.newest = older,
-        }
-        match self.scopes.get_mut(older as usize) {
-            Some(older) => older.newer = newer,
-            None => group.oldest = newer,
+        let neighbours = (scope.newer, scope.older);
+        if let Some(group) = self.groups.get_mut(group) {
+            group.unlink(&mut self.scopes, neighbours, Scope::neighbours);
         }
     }
 
     fn join_group(&mut self, place: u32, len: usize) {
         if self.groups.len() < len {
-            self.groups.resize(len, EMPTY);
+            self.groups.resize(len, Ends::EMPTY);
         }
-        let Some(group) = self.groups.get_mut(len - 1) else { return };
-        let second = std::mem::replace(&mut group.newest, place);
-        if second == NONE {
-            group.oldest = place;
-        }
-        if let Some(second) = self.scopes.get_mut(second as usize) {
-            second.newer = place;
-        }
-        if let Some(scope) = self.scopes.get_mut(place as usize) {
-            (scope.newer, scope.older) = (NONE, second);
+        if let Some(group) = self.groups.get_mut(len - 1) {
+            group.push(&mut self.scopes, place, Scope::neighbours);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::idempotency::identity::Identity;
 use crate::idempotency::key::Key;
 use crate::idempotency::owner::Owner;
 use crate::idempotency::store::ClaimId;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, beside, lock};
 
 /// The state of the key in the store.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -46,7 +46,7 @@ fn identity() -> Identity {
 }
 
 fn owner(claim: u128, listed: bool) -> Owner {
-    Owner { identity: identity(), claim: ClaimId::new(claim), listed }
+    Owner { listed, ..Owner::new(identity(), ClaimId::new(claim)) }
 }
 
 /// Returns the news of a waiter after every other call has ended.
@@ -75,13 +75,10 @@ fn loom_who_joins_while_the_owner_ends_hears_of_it() {
             if listed {
                 world.waiters.own(&mine, Instant::now() + Duration::from_secs(10));
             }
-            let ends = {
-                let world = world.clone();
-                loom::thread::spawn(move || {
-                    *lock(&world.row) = Row::Done;
-                    world.waiters.answered(&mine, 7);
-                })
-            };
+            let ends = beside(&world, move |world| {
+                *lock(&world.row) = Row::Done;
+                world.waiters.answered(&mine, 7);
+            });
             let (place, row) = join(&world);
             let task = StdArc::new(Task::default());
             let waker = Waker::from(task.clone());
@@ -107,13 +104,10 @@ fn loom_the_look_is_handed_on_by_who_goes_away() {
         let (first, _) = join(&world);
         let (second, row) = join(&world);
         assert_eq!(row, Row::InFlight);
-        let ends = {
-            let world = world.clone();
-            loom::thread::spawn(move || {
-                *lock(&world.row) = Row::Free;
-                world.waiters.left(&mine);
-            })
-        };
+        let ends = beside(&world, move |world| {
+            *lock(&world.row) = Row::Free;
+            world.waiters.left(&mine);
+        });
         drop(first);
         ends.join().unwrap();
         assert!(matches!(news(&second), Some(News::Look)));

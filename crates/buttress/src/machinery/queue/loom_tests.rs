@@ -4,10 +4,9 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use loom::sync::Arc;
-use loom::thread;
 
 use super::*;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, beside};
 
 /// One permit.
 struct One {
@@ -67,10 +66,7 @@ fn loom_queue_a_grant_is_claimed_or_taken_back_and_never_both() {
     loom::model(|| {
         let now = Instant::now();
         let (shared, first, second) = line_of_two(now);
-        let late = {
-            let shared = shared.clone();
-            thread::spawn(move || (looks(&shared, &first, now), first))
-        };
+        let late = beside(&shared, move |shared| (looks(&shared, &first, now), first));
         let mine = looks(&shared, &second, now + CLAIM);
         let (theirs, first) = late.join().unwrap();
         assert!(mine ^ theirs, "one of them holds the permit");
@@ -89,15 +85,12 @@ fn loom_queue_one_that_leaves_while_its_grant_is_taken_back_loses_nothing() {
     loom::model(|| {
         let now = Instant::now();
         let (shared, first, second) = line_of_two(now);
-        let leaver = {
-            let shared = shared.clone();
-            thread::spawn(move || {
-                if shared.1.leave(&shared.0, &first, now).is_some() {
-                    shared.0.give_back(1, (), now);
-                    shared.1.settle(&shared.0, now);
-                }
-            })
-        };
+        let leaver = beside(&shared, move |shared| {
+            if shared.1.leave(&shared.0, &first, now).is_some() {
+                shared.0.give_back(1, (), now);
+                shared.1.settle(&shared.0, now);
+            }
+        });
         let mine = looks(&shared, &second, now + CLAIM);
         leaver.join().unwrap();
         assert!(mine || looks(&shared, &second, now + CLAIM), "the permit reached the next");

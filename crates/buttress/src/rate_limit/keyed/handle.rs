@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use super::rules::{OneRule, Plans, Rules};
 use super::shared::{Counter, Shared};
-use crate::machinery::keyed;
+use crate::machinery::keyed::{self, keyed_stats};
 use crate::rate_limit::config::Config;
+#[cfg(feature = "serde")]
+use crate::vocabulary::duration_text;
 use crate::vocabulary::error::Error;
 use crate::vocabulary::invalid_config::InvalidConfig;
 use crate::vocabulary::observe::Common;
+use crate::vocabulary::reading::snapshot;
 
 /// Handle of a keyed limiter, for operators and for use without tower. Cheap to clone.
 pub type KeyedHandle<K, P = OneRule> = keyed::KeyedHandle<Shared<K, P>>;
@@ -17,9 +20,8 @@ impl<K: Hash + Eq + Clone, P: Rules<K>> KeyedHandle<K, P> {
     /// Takes `cost` tokens of `key`, without waiting.
     ///
     /// # Errors
-    /// [`RateLimited`](crate::ErrorKind::RateLimited) if the tokens are not available, with the
-    /// exact time until they are. [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no
-    /// place for a new key.
+    /// Returns [`RateLimited`](crate::ErrorKind::RateLimited) if the tokens are not available, with the exact time
+    /// until they are. Returns [`TooManyKeys`](crate::ErrorKind::TooManyKeys) if there is no place for a new key.
     pub fn try_acquire(&self, key: &K, cost: u32) -> Result<(), Error> {
         self.keys.try_take(key, cost).map(|_spent| ())
     }
@@ -73,8 +75,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
     /// The duration grows with the number of keys.
     ///
     /// # Errors
-    /// The errors of [`KeyedRateLimitLayer::new`](super::KeyedRateLimitLayer::new). Nothing changes
-    /// then.
+    /// Returns the errors of [`KeyedRateLimitLayer::new`](super::KeyedRateLimitLayer::new). Nothing changes then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), InvalidConfig> {
         self.keys.change((), config)
     }
@@ -85,9 +86,8 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
     /// levels. The duration grows with the number of all keys.
     ///
     /// # Errors
-    /// A plan that is not listed, and the errors of
-    /// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans). Nothing changes
-    /// then.
+    /// Returns an error for a plan that is not listed, and the errors of
+    /// [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans). Nothing changes then.
     pub fn reconfigure_plan(&self, plan: &P, config: &Config) -> Result<(), InvalidConfig> {
         self.keys.change(self.keys.rules.known(plan)?, config)
     }
@@ -95,7 +95,7 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
     /// Returns the rules of every key of `plan`, with the name, clock and observer of the layer.
     ///
     /// # Errors
-    /// A plan that is not listed.
+    /// Returns an error for a plan that is not listed.
     pub fn config_of_plan(&self, plan: &P) -> Result<Config, InvalidConfig> {
         Ok(self.keys.config(self.keys.rules.known(plan)?))
     }
@@ -109,8 +109,8 @@ impl<K: Hash + Eq + Clone, P: PartialEq + fmt::Debug> KeyedHandle<K, Plans<K, P>
     /// keep their levels. The duration grows with the number of all keys.
     ///
     /// # Errors
-    /// The errors of [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans).
-    /// Nothing changes then.
+    /// Returns the errors of [`KeyedRateLimitLayer::with_plans`](super::KeyedRateLimitLayer::with_plans). Nothing
+    /// changes then.
     pub fn reconfigure_unlisted(&self, config: &Config) -> Result<(), InvalidConfig> {
         self.keys.change(0, config)
     }
@@ -122,44 +122,27 @@ impl<K, P: Rules<K>> KeyedHandle<K, P> {
     }
 }
 
-/// A snapshot of a keyed limiter.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct KeyedStats {
-    /// Keys held now.
-    pub keys: usize,
-    /// The most keys that are ever held.
-    pub max_keys: usize,
-    /// Calls refused because their key had too few tokens.
-    pub refused: u64,
-    /// Calls refused because there was no place for their key.
-    pub too_many_keys: u64,
+keyed_stats! {
+    /// A snapshot of a keyed limiter.
+    refused: "Calls refused because their key had too few tokens."
     /// Calls admitted. `None` unless [`count_calls`](Config::count_calls) is on.
     pub admitted: Option<u64>,
 }
 
-/// The rules and the tokens of one key.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct KeyLimit {
-    /// Whole tokens that are available now.
-    pub available: u32,
-    /// The size of the bucket.
-    pub max_tokens: u32,
-    /// How many tokens come back in [`refill_period`](Self::refill_period).
-    pub refill_tokens: u32,
-    /// The time in which [`refill_tokens`](Self::refill_tokens) tokens come back.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
-    )]
-    pub refill_period: Duration,
-    /// The time until the bucket is full, if no call takes a token.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::vocabulary::duration_text::serialize")
-    )]
-    pub full_in: Duration,
+snapshot! {
+    /// The rules and the tokens of one key.
+    pub struct KeyLimit: Copy + Eq {
+        /// Whole tokens that are available now.
+        pub available: u32,
+        /// The size of the bucket.
+        pub max_tokens: u32,
+        /// How many tokens come back in [`refill_period`](Self::refill_period).
+        pub refill_tokens: u32,
+        /// The time in which [`refill_tokens`](Self::refill_tokens) tokens come back.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
+        pub refill_period: Duration,
+        /// The time until the bucket is full, if no call takes a token.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "duration_text::serialize"))]
+        pub full_in: Duration,
+    }
 }

@@ -33,7 +33,7 @@ pub struct Shared<K, P: Rules<K>> {
     anchor: Instant,
     pub(super) rules: P,
     pub(super) keys: KeyMap<K, P::Entry, P::Table>,
-    pub(super) counters: Counters<{ Counter::COUNT }, Counter>,
+    pub(super) counters: Counters<Counter>,
     pub(super) common: Common,
     /// The given configuration. Its queue and waits are not used.
     given: Config,

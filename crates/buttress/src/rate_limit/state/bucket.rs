@@ -98,7 +98,7 @@ impl Bucket {
     /// is being changed or a call waits.
     #[inline(always)]
     fn quick(&self) -> Option<([u64; 4], u64)> {
-        // Without the bit of a change that is under way: with it `is_still` fails below, and it
+        // Without the bit of a change in progress: with it `is_still` fails below, and it
         // must not cancel the `WAITING` bit in the comparison.
         let version = self.plan.begin() & !1;
         let words = self.plan.first();
@@ -212,7 +212,6 @@ impl Bucket {
 
 #[cfg(all(test, not(buttress_loom)))]
 #[path = "bucket/tests.rs"]
-#[expect(clippy::unwrap_used, reason = "test helpers")]
 mod tests;
 
 #[cfg(all(test, buttress_loom))]

@@ -130,7 +130,7 @@ impl VirtualClock {
     /// order of their registration. A deadline that has passed does not move the time. Returns
     /// `false` if no timer is registered.
     ///
-    /// For executors. To move the time in a test use [`advance`](Self::advance).
+    /// Executors call it. To move the time in a test use [`advance`](Self::advance).
     pub fn fire_next(&self, wakers: &mut Vec<Waker>) -> bool {
         let time = &self.node.time;
         let mut timers = time.lock();

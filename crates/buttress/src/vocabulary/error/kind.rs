@@ -161,8 +161,9 @@ kinds! {
         status: 504, grpc: 4, summary: "the service did not answer in time",
         reached: true, lasts: false
     }
-    /// The deadline of the request passed while the call was running, before the time limit of the layer. The
-    /// service may have been reached. See [`context`](crate::context).
+    /// The deadline of the request passed while the call was running, before the time limit of the layer. Or it passed
+    /// while a balancer had no endpoint, or before the call began. The service may have been reached, unless
+    /// [`never_reached_service`](crate::Error::never_reached_service) is `true`. See [`context`](crate::context).
     DeadlineExceeded {
         name: "deadline-exceeded", layer: "the deadline of the request", says: " passed",
         metric: TIME_LIMIT_TIMED_OUT,

@@ -1,11 +1,12 @@
 //! [`Event`]: the events that layers report, and their parts.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::vocabulary::error::Error;
+use crate::vocabulary::name::Name;
 use crate::vocabulary::store_error::StoreErrorKind;
+use crate::vocabulary::words::words;
 
 /// The state of a circuit, for operators.
 #[non_exhaustive]
@@ -36,24 +37,13 @@ impl CircuitState {
         Self::Disabled,
         Self::MetricsOnly,
     ];
-
-    /// Returns the state in kebab case, for logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-            Self::ForcedOpen => "forced-open",
-            Self::Disabled => "disabled",
-            Self::MetricsOnly => "metrics-only",
-        }
-    }
 }
 
-impl fmt::Display for CircuitState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Returns the state in kebab case, for logs and metrics.
+    CircuitState {
+        Closed => "closed", Open => "open", HalfOpen => "half-open", ForcedOpen => "forced-open",
+        Disabled => "disabled", MetricsOnly => "metrics-only",
     }
 }
 
@@ -141,13 +131,56 @@ pub enum Event {
         /// `true` if panic mode began.
         panic: bool,
     },
-    /// The resolver of a balancer failed. The last set stays.
+    /// The resolver of a balancer failed, and the last set stays. Or an instance is left out of a set, because its stack
+    /// could not be made.
     ResolveFailed {
         /// The kind of the failure.
         kind: StoreErrorKind,
     },
+    /// A part of an aggregate has no value.
+    PartMissing {
+        /// The name of the part.
+        part: Name,
+        /// The reason.
+        reason: Absence,
+    },
+    /// The old side of a split got a request that the new side did not answer.
+    FellBackToOld,
+    /// The answers of a primary and its mirror differ, and the mismatch is kept.
+    AnswersDiffer {
+        /// The difference.
+        what: Arc<str>,
+    },
     /// A change of the configuration took effect.
     Reconfigured,
+}
+
+/// The reason why a part of an aggregate has no value.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Absence {
+    /// The service of the part returned an error.
+    Failed,
+    /// The service had the request and did not answer in time.
+    TimedOut,
+    /// The service did not become ready in time. It never got the request.
+    NotReady,
+    /// The service panicked.
+    Panicked,
+}
+
+impl Absence {
+    /// Every reason, in the order of declaration.
+    pub const ALL: &'static [Self] =
+        &[Self::Failed, Self::TimedOut, Self::NotReady, Self::Panicked];
+}
+
+words! {
+    /// Returns the reason in kebab case, for logs and metrics.
+    Absence {
+        Failed => "failed", TimedOut => "timed-out", NotReady => "not-ready",
+        Panicked => "panicked",
+    }
 }
 
 /// The reason why a retry stopped although the failure was worth another attempt.
@@ -158,7 +191,7 @@ pub enum GaveUp {
     Attempts,
     /// The next attempt would begin at or after the end of the total time.
     TotalTime,
-    /// The next attempt would have begun at the deadline of the request or later.
+    /// The next attempt would begin at or after the deadline of the request.
     Deadline,
     /// The shared budget was empty.
     Budget,
@@ -170,24 +203,10 @@ pub enum GaveUp {
     NotReady,
 }
 
-impl GaveUp {
+words! {
     /// Returns the reason in kebab case, for logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Attempts => "attempts",
-            Self::TotalTime => "total-time",
-            Self::Deadline => "deadline",
-            Self::Budget => "budget",
-            Self::LongHint => "long-hint",
-            Self::Request => "request",
-            Self::NotReady => "not-ready",
-        }
-    }
-}
-
-impl fmt::Display for GaveUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    GaveUp {
+        Attempts => "attempts", TotalTime => "total-time", Deadline => "deadline",
+        Budget => "budget", LongHint => "long-hint", Request => "request", NotReady => "not-ready",
     }
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::common::Common;
-use super::event::{CircuitState, Event, GaveUp};
+use super::event::{Absence, CircuitState, Event, GaveUp};
+use crate::vocabulary::causes::with_causes;
 use crate::vocabulary::error::Error;
 #[cfg(feature = "metrics")]
 use crate::vocabulary::metric::{Metric, Plain};
+use crate::vocabulary::name::Name;
 use crate::vocabulary::store_error::StoreError;
 
 /// The log line for a failure of a store.
@@ -129,13 +131,13 @@ impl Common {
         let layer = self.layer().as_str();
         match say {
             Say::Began => {
-                tracing::warn!(target: "buttress", layer, doing, %error, "the store failed");
+                tracing::warn!(target: "buttress", layer, doing, error = %with_causes(error), "the store failed");
             }
             Say::Mend => tracing::error!(
-                target: "buttress", layer, doing, %error, "an operator must mend the store"
+                target: "buttress", layer, doing, error = %with_causes(error), "an operator must mend the store"
             ),
             Say::Again => {
-                tracing::debug!(target: "buttress", layer, doing, %error, "the store failed");
+                tracing::debug!(target: "buttress", layer, doing, error = %with_causes(error), "the store failed");
             }
         }
         #[cfg(feature = "metrics")]
@@ -180,11 +182,34 @@ impl Common {
     pub(crate) fn resolve_failed(&self, error: &StoreError, first: bool) {
         let layer = self.layer().as_str();
         if first {
-            tracing::warn!(target: "buttress", layer, %error, "the resolver failed, and the last set of endpoints stays");
+            tracing::warn!(target: "buttress", layer, error = %with_causes(error), "the resolver failed, and the last set of endpoints stays");
         } else {
-            tracing::debug!(target: "buttress", layer, %error, "the resolver failed again");
+            tracing::debug!(target: "buttress", layer, error = %with_causes(error), "the resolver failed again");
         }
         self.report(|| Event::ResolveFailed { kind: error.kind() });
+    }
+
+    pub(crate) fn left_out(&self, error: &StoreError) {
+        let layer = self.layer().as_str();
+        tracing::warn!(target: "buttress", layer, error = %with_causes(error), "an instance is left out of the set of endpoints");
+        self.report(|| Event::ResolveFailed { kind: error.kind() });
+    }
+
+    pub(crate) fn part_missing(&self, part: Name, reason: Absence) {
+        let (layer, part_text, reason_text) =
+            (self.layer().as_str(), part.as_str(), reason.as_str());
+        tracing::debug!(target: "buttress", layer, part = part_text, reason = reason_text, "a part of an aggregate is missing");
+        self.report(|| Event::PartMissing { part, reason });
+    }
+
+    pub(crate) fn fell_back_to_old(&self) {
+        tracing::debug!(target: "buttress", layer = self.layer().as_str(), "the old side gets a request that the new side did not answer");
+        self.report(|| Event::FellBackToOld);
+    }
+
+    pub(crate) fn answers_differ(&self, what: &str) {
+        tracing::warn!(target: "buttress", layer = self.layer().as_str(), what, "the answers of a primary and its mirror differ");
+        self.report(|| Event::AnswersDiffer { what: what.into() });
     }
 
     pub(crate) fn reconfigured(&self) {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::rate_limit::Config;
+use crate::sync::beside;
 use loom::sync::Arc;
-use loom::thread;
 use std::time::Duration;
 
 fn plan(max_tokens: u32, refill: u32) -> Plan {
@@ -13,10 +13,7 @@ fn plan(max_tokens: u32, refill: u32) -> Plan {
 fn loom_two_takers_share_the_tokens() {
     loom::model(|| {
         let bucket = Arc::new(Bucket::new(plan(1, 1)));
-        let other = {
-            let bucket = bucket.clone();
-            thread::spawn(move || bucket.try_take(1, 0).is_ok())
-        };
+        let other = beside(&bucket, move |bucket| bucket.try_take(1, 0).is_ok());
         let mine = bucket.try_take(1, 0).is_ok();
         assert!(mine ^ other.join().unwrap(), "exactly one got the only token");
     });
@@ -26,13 +23,10 @@ fn loom_two_takers_share_the_tokens() {
 fn loom_who_spends_quickly_does_not_pass_a_waiter() {
     loom::model(|| {
         let bucket = Arc::new(Bucket::new(plan(1, 1)));
-        let waiter = {
-            let bucket = bucket.clone();
-            thread::spawn(move || {
-                bucket.set_waiting(true);
-                bucket.take_due(1, 0, 0).is_ok()
-            })
-        };
+        let waiter = beside(&bucket, move |bucket| {
+            bucket.set_waiting(true);
+            bucket.take_due(1, 0, 0).is_ok()
+        });
         // The newcomer passes before the waiter has registered, or not at all.
         let mine = bucket.spend(1, 0).is_ok();
         assert!(mine ^ waiter.join().unwrap(), "exactly one got the only token");
@@ -49,10 +43,7 @@ fn loom_nobody_passes_a_waiter_during_a_change_of_plan() {
     model.check(|| {
         let bucket = Arc::new(Bucket::new(plan(4, 1)));
         bucket.set_waiting(true);
-        let newcomer = {
-            let bucket = bucket.clone();
-            thread::spawn(move || bucket.spend(1, 0))
-        };
+        let newcomer = beside(&bucket, move |bucket| bucket.spend(1, 0));
         bucket.apply(plan(4, 1000), 0);
         assert_eq!(newcomer.join().unwrap(), Err(Short::Behind));
         assert_eq!(bucket.available(0), 4);
@@ -76,10 +67,7 @@ fn take_against_change(take: fn(&Bucket) -> Result<(), Short>) {
     model.preemption_bound = Some(3);
     model.check(move || {
         let bucket = Arc::new(Bucket::new(plan(4, 1)));
-        let taker = {
-            let bucket = bucket.clone();
-            thread::spawn(move || take(&bucket).unwrap())
-        };
+        let taker = beside(&bucket, move |bucket| take(&bucket).unwrap());
         // The units of the two plans differ by a factor of a thousand: a mixture would empty the
         // bucket or leave it full.
         bucket.apply(plan(4, 1000), 0);

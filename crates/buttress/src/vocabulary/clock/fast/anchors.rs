@@ -78,7 +78,7 @@ impl Anchors {
     /// Returns the present time, in nanoseconds of the system clock.
     #[inline(always)]
     pub(super) fn now(&self, readings: &impl Readings) -> u64 {
-        // Without the bit that says a write is under way: with that bit `is_still` fails.
+        // Without the bit that says a write is in progress: with that bit `is_still` fails.
         let version = self.words.begin() & !1;
         let anchor = Anchor::from_words(self.words.first());
         // A counter that went back is far ahead by this difference.

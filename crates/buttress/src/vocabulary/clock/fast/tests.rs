@@ -35,7 +35,6 @@ fn fast(ppm: i64) -> (Clock, &'static Simulated) {
     (Clock { source: Source::Fast(fast) }, simulated)
 }
 
-#[expect(clippy::unwrap_used, reason = "a test helper")]
 fn paused<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
