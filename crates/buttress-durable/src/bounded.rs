@@ -1,4 +1,4 @@
-//! [`bounded`]: waits for a store up to a time limit.
+//! [`bounded`] and [`asking`]: a store that does not answer, and a store that panics, are transient errors.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -6,6 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use buttress::{Clock, StoreError};
+
+use crate::caught::{catching, caught};
 
 /// Waits for `asking` up to `limit`. After that the store may still carry out the operation.
 ///
@@ -31,4 +33,21 @@ pub(crate) async fn bounded<T>(
         })
     })
     .await
+}
+
+/// Asks a store, whose code is user code.
+///
+/// # Errors
+/// Returns the errors of the store, and a transient error if it panics.
+pub(crate) async fn asking<T, F>(what: &str, ask: impl FnOnce() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let asking = caught(ask).map_err(|panic| panicked(what, &panic))?;
+    catching(pin!(asking)).await.unwrap_or_else(|panic| Err(panicked(what, &panic)))
+}
+
+/// Returns the error of a store that panicked.
+fn panicked(what: &str, panic: &str) -> StoreError {
+    StoreError::transient(format!("{what}: the store {panic}"))
 }

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 /// Runs user code. Turns its panic into an error with the panic's message.
@@ -42,4 +42,19 @@ pub(crate) fn unless<F: Future, E>(
         Poll::Ready(answer) => Poll::Ready(Ok(answer)),
         Poll::Pending => end(cx).map(Err),
     })
+}
+
+/// Waits for `call` as [`catching`] does, and drops it. The drop is user code: its panic does not replace the output.
+pub(crate) async fn finishing<F: Future>(call: F) -> Result<F::Output, String> {
+    let mut call = pin!(Some(call));
+    let output = poll_fn(|cx| match call.as_mut().as_pin_mut() {
+        Some(call) => match caught(|| call.poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(why) => Poll::Ready(Err(why)),
+        },
+        None => unreachable!("`finishing` polled after completion"),
+    });
+    let output = output.await;
+    let _panic = caught(|| call.set(None));
+    output
 }

@@ -3,6 +3,8 @@
 use buttress::telemetry::{Instrument, Unit};
 
 const LAYER: &[&str] = &["layer"];
+const GROUP: &[&str] = &["layer", "group"];
+const PROJECTION: &[&str] = &["layer", "projection"];
 const LAYER_STATUS: &[&str] = &["layer", "status"];
 const DEFINITION_STATUS: &[&str] = &["layer", "definition", "status"];
 
@@ -21,6 +23,16 @@ const fn seconds(name: &'static str, description: &'static str) -> Instrument {
     Instrument::gauge(name, Unit::Seconds, LAYER, description)
 }
 
+/// Creates a counter of a projection.
+const fn of_projection(name: &'static str, description: &'static str) -> Instrument {
+    Instrument::counter(name, PROJECTION, description)
+}
+
+/// Creates a gauge of a projection.
+const fn projection_gauge(name: &'static str, unit: Unit, description: &'static str) -> Instrument {
+    Instrument::gauge(name, unit, PROJECTION, description)
+}
+
 /// Defines a static for each metric, and the list of all metrics.
 macro_rules! instruments {
     ($($name:ident = $made:expr;)+) => {
@@ -35,8 +47,51 @@ instruments! {
     BARRIER_PASSAGES = Instrument::counter("buttress.barrier.passages", &["layer", "passage"], "Actions and undos of sagas that a participant was asked for, by the answer.");
     BARRIER_FAILED = counter("buttress.barrier.failed", "Operations of the barrier that failed.");
 
+    BUS_WAITING = Instrument::gauge("buttress.bus.waiting", Unit::Count, GROUP, "Messages that wait for a member of the group.");
+    BUS_HELD = Instrument::gauge("buttress.bus.held", Unit::Count, GROUP, "Messages that a member of the group has received and not settled.");
+    BUS_MEMBERS = Instrument::gauge("buttress.bus.members", Unit::Count, GROUP, "Members of the group.");
+    BUS_DROPPED = Instrument::counter("buttress.bus.dropped", GROUP, "Messages that the queue of the group has dropped because it was full.");
+
+    LETTERS_STORED = Instrument::gauge("buttress.dead_letters.stored", Unit::Count, GROUP, "Dead letters of the consumer group in the store.");
+    LETTERS_DELAYED = Instrument::gauge("buttress.dead_letters.delayed", Unit::Count, GROUP, "Dead letters that a consumer replays by itself at their due time.");
+    LETTERS_HELD = Instrument::gauge("buttress.dead_letters.held_keys", Unit::Count, GROUP, "Keys whose later messages are parked behind a dead letter.");
+    LETTERS_OLDEST = Instrument::gauge("buttress.dead_letters.oldest_age", Unit::Seconds, GROUP, "How long ago the oldest dead letter of the consumer group died.");
+    LETTERS_REFRESH_FAILED = Instrument::counter("buttress.dead_letters.refresh_failed", GROUP, "Queries of a monitor for dead letters that failed: its gauges keep their last numbers.");
+
+    CONSUMER_RECEIVED = counter("buttress.consumer.received", "Messages that the transport delivered.");
+    CONSUMER_JOINED = counter("buttress.consumer.joined", "Messages that were delivered again while the consumer held them.");
+    CONSUMER_HANDLED = counter("buttress.consumer.handled", "Messages whose handler succeeded.");
+    CONSUMER_RETRIED = counter("buttress.consumer.retried", "Attempts that failed and are repeated.");
+    CONSUMER_DEAD_LETTERS = counter("buttress.consumer.dead_letters", "Messages that became dead letters of a consumer.");
+    CONSUMER_REPLAYED = counter("buttress.consumer.replayed", "Dead letters that were replayed.");
+    CONSUMER_RETURNED = counter("buttress.consumer.returned", "Messages that were returned to the transport after a failed attempt in a shutdown.");
+    CONSUMER_REVOKED = counter("buttress.consumer.revoked", "Messages that were forgotten because another consumer owns their shard.");
+    CONSUMER_LATE = counter("buttress.consumer.late", "Settled messages that another consumer owns by now, and replayed dead letters that another consumer has claimed: they are handled again.");
+    CONSUMER_LOST = counter("buttress.consumer.lost", "Messages that the transport has lost.");
+    CONSUMER_FAILED = counter("buttress.consumer.failed_operations", "Operations of the transport and of the dead letters that failed.");
+    CONSUMER_RUNNING = gauge("buttress.consumer.running", "Handlers that run.");
+    CONSUMER_HELD = gauge("buttress.consumer.held", "Messages that the consumer holds.");
+    CONSUMER_PAUSED = gauge("buttress.consumer.paused", "1 while the consumer is paused, 0 otherwise.");
+
     INBOX_RECEIPTS = Instrument::counter("buttress.inbox.receipts", &["layer", "receipt"], "Messages received, by whether they were new.");
     INBOX_FAILED = counter("buttress.inbox.failed", "Operations of the inbox that failed.");
+
+    EVENTS_LAST = gauge("buttress.events.last_position", "The position of the last event in the store.");
+    EVENTS_UNSEQUENCED = seconds("buttress.events.unsequenced_age", "How old the oldest event without a position is.");
+    EVENTS_REFRESH_FAILED = counter("buttress.events.refresh_failed", "Queries of a monitor for events and projections that failed: its gauges keep their last numbers.");
+
+    PROJECTION_HANDLED = of_projection("buttress.projection.handled", "Events that the handler has handled, with their checkpoint written.");
+    PROJECTION_BATCHES = of_projection("buttress.projection.batches", "Calls of the handler that ended with a commit.");
+    PROJECTION_FAILED = of_projection("buttress.projection.failed", "Calls of the handler that failed.");
+    PROJECTION_SKIPPED = of_projection("buttress.projection.skipped", "Events that the projection has skipped.");
+    PROJECTION_PARKED = of_projection("buttress.projection.parked", "Events that became dead letters of the projection.");
+    PROJECTION_FENCED = of_projection("buttress.projection.fenced", "How often another worker had taken the projection over before a commit.");
+    PROJECTION_OPERATIONS = of_projection("buttress.projection.failed_operations", "Operations of the store that failed.");
+    PROJECTION_LEASED = projection_gauge("buttress.projection.leased", Unit::Count, "1 while this process has the lease of the projection.");
+    PROJECTION_STOPPED = projection_gauge("buttress.projection.stopped", Unit::Count, "1 while the projection has stopped at an event.");
+    PROJECTION_PAUSED = projection_gauge("buttress.projection.paused", Unit::Count, "1 while the projection is paused.");
+    PROJECTION_LAG = projection_gauge("buttress.projection.lag", Unit::Count, "Events that the projection has not handled, of every process.");
+    PROJECTION_AGE = projection_gauge("buttress.projection.oldest_age", Unit::Seconds, "How old the oldest event is that the projection has not handled.");
 
     OUTBOX_WRITTEN = counter("buttress.outbox.written", "Messages whose writers reported the commit.");
     OUTBOX_RELAYED = counter("buttress.outbox.relayed", "Messages that the publisher took.");

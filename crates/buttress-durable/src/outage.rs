@@ -9,6 +9,10 @@ pub(crate) const MENDED_BY_HAND: Duration = Duration::from_secs(60);
 /// The longest wait while a store is unavailable.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10);
 
+/// The most failures in a row that lengthen a wait, of those that use up no attempt. An exponential wait is then 128 times
+/// its first.
+pub(crate) const MOST_REFUSALS: u32 = 8;
+
 /// The log line after a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Say {
@@ -68,7 +72,7 @@ impl<const N: usize> Outage<N> {
         (say, first.saturating_mul(1 << doublings).min(LONGEST.max(first)))
     }
 
-    /// Takes in that the operation succeeded or is not needed any more. Returns the length of the
+    /// Records that the operation succeeded or is not needed any more. Returns the length of the
     /// outage that ends.
     pub(crate) fn worked(&mut self, operation: usize, now: Instant) -> Option<Duration> {
         if let Some(failed) = self.failed.get_mut(operation) {

@@ -1,11 +1,11 @@
-//! By-value setters of configurations, each that sets the field of its own name.
+//! The fields of configurations, and their by-value setters, each of which sets the field with the same name.
 
-/// Writes a setter per line. `=> value` says how the field keeps the argument, where it is not kept unchanged.
+/// Writes a setter per line. `in part` names the field that has the set field. `=> value` says how the field keeps the argument, where it is not kept unchanged.
 macro_rules! setters {
-    ($($(#[$doc:meta])+ pub fn $field:ident($given:ident: $type:ty) $(=> $kept:expr)?;)+) => {$(
+    ($($(#[$doc:meta])+ $field:ident($given:ident: $type:ty) $(in $part:ident)? $(=> $kept:expr)?;)+) => {$(
         $(#[$doc])+
         pub fn $field(mut self, $given: $type) -> Self {
-            self.$field = $crate::setters::kept!($given $(, $kept)?);
+            self.$($part.)?$field = $crate::setters::kept!($given $(, $kept)?);
             self
         }
     )+};
@@ -23,26 +23,93 @@ macro_rules! kept {
 }
 pub(crate) use kept;
 
-/// The setters that the configurations of executors and relays share. `$unnamed` is the name in logs and metrics
-/// of one without a name.
-macro_rules! common_setters {
-    ($unnamed:literal) => {
-        /// Returns the name in logs and metrics, also of one without a name.
-        pub(super) fn layer(&self) -> buttress::Name {
-            if self.name.as_str().is_empty() { buttress::Name::from($unnamed) } else { self.name }
+/// Writes a struct of settings with its `Default` and its `new`. The default of a field is behind its type.
+macro_rules! settings {
+    (
+        $(#[$meta:meta])+
+        pub struct $name:ident {
+            $($(#[$attribute:meta])* $field:ident: $type:ty = $default:expr,)+
+        }
+    ) => {
+        $(#[$meta])+
+        #[must_use]
+        pub struct $name {
+            $($(#[$attribute])* pub(super) $field: $type,)+
         }
 
-        $crate::setters::setters! {
-            #[doc = concat!("Sets the name in logs and metrics. Default: \"", $unnamed, "\".")]
-            pub fn name(name: impl Into<buttress::Name>) => name.into();
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
 
-            /// Sets the clock. Default: tokio's clock.
-            pub fn clock(clock: buttress::Clock);
+        impl $name {
+            /// Creates the default configuration.
+            pub fn new() -> Self {
+                Self::default()
+            }
+        }
+    };
+}
+pub(crate) use settings;
 
-            /// Sets the source of random ids and jitter. Default: a source with a different seed in every
-            /// process.
-            pub fn rng(rng: buttress::Rng);
+/// The settings that every executor and relay needs besides its own rules.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Common {
+    pub name: buttress::Name,
+    pub clock: buttress::Clock,
+    pub rng: buttress::Rng,
+    pub spawner: buttress::Spawner,
+}
+
+/// The setters of [`Common`]. `$unnamed` is the name in logs and metrics of an executor or relay
+/// without a name, and `$runs` says what runs on the spawner.
+macro_rules! common_setters {
+    ($unnamed:literal, $runs:literal) => {
+        /// Returns the name in logs and metrics. A part without a name has a default one.
+        pub(super) fn layer(&self) -> buttress::Name {
+            let name = self.common.name;
+            if name.as_str().is_empty() { buttress::Name::from($unnamed) } else { name }
+        }
+
+        #[doc = concat!("Sets the name in logs and metrics. Default: \"", $unnamed, "\".")]
+        pub fn name(mut self, name: impl Into<buttress::Name>) -> Self {
+            self.common.name = name.into();
+            self
+        }
+
+        /// Sets the clock. Default: tokio's clock.
+        pub fn clock(mut self, clock: buttress::Clock) -> Self {
+            self.common.clock = clock;
+            self
+        }
+
+        /// Sets the source of random ids and jitter. Default: a source with a different seed in every
+        /// process.
+        pub fn rng(mut self, rng: buttress::Rng) -> Self {
+            self.common.rng = rng;
+            self
+        }
+
+        #[doc = concat!("Sets where ", $runs, ".")]
+        /// Default: `tokio::spawn`.
+        pub fn spawner(mut self, spawner: buttress::Spawner) -> Self {
+            self.common.spawner = spawner;
+            self
         }
     };
 }
 pub(crate) use common_setters;
+
+/// The setter of attempts and waits, kept in the fields `attempts` and `backoff`.
+macro_rules! retry_setter {
+    ($(#[$doc:meta])+) => {
+        $(#[$doc])+
+        pub fn retry(mut self, attempts: u32, backoff: buttress::retry::Backoff) -> Self {
+            self.attempts = attempts;
+            self.backoff = backoff;
+            self
+        }
+    };
+}
+pub(crate) use retry_setter;

@@ -1,20 +1,24 @@
 //! [`Unordered`]: many futures that one task polls, each only after a wake-up.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+use crate::caught::caught;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// Futures that run concurrently on one task. A wake-up polls only the futures that were woken.
-pub(crate) struct Unordered<F> {
+pub(crate) struct Unordered<F: ?Sized> {
     slots: Vec<Slot<F>>,
     free: Vec<usize>,
+    /// Slots that are polled next: they are new, or were taken out of the list of woken slots.
+    turn: VecDeque<usize>,
     woken: Arc<Woken>,
 }
 
-struct Slot<F> {
+struct Slot<F: ?Sized> {
     future: Option<Pin<Box<F>>>,
     /// Kept for the next future of the slot.
     waker: Waker,
@@ -24,14 +28,14 @@ struct Slot<F> {
 /// Wakes one slot.
 struct Place {
     index: usize,
-    /// Whether the slot is in the list of woken slots.
+    /// Whether the slot is in the list of woken slots, or has its turn.
     queued: AtomicBool,
     woken: Arc<Woken>,
 }
 
 /// The list of woken slots, and the waker of the task. No waker is called or dropped under this
 /// lock.
-type Woken = Mutex<(Vec<usize>, Option<Waker>)>;
+type Woken = Mutex<(VecDeque<usize>, Option<Waker>)>;
 
 impl Wake for Place {
     fn wake(self: Arc<Self>) {
@@ -45,7 +49,7 @@ impl Wake for Place {
             return;
         }
         let mut list = lock(&self.woken);
-        list.0.push(self.index);
+        list.0.push_back(self.index);
         let waker = list.1.take();
         drop(list);
         if let Some(waker) = waker {
@@ -54,14 +58,14 @@ impl Wake for Place {
     }
 }
 
-impl<F> Unordered<F> {
+impl<F: ?Sized> Unordered<F> {
     pub(crate) fn new() -> Self {
-        let woken = Arc::new(Mutex::new((Vec::new(), None)));
-        Self { slots: Vec::new(), free: Vec::new(), woken }
+        let woken = Arc::new(Mutex::new((VecDeque::new(), None)));
+        Self { slots: Vec::new(), free: Vec::new(), turn: VecDeque::new(), woken }
     }
 
-    /// Adds a future. It is polled for the first time by the next [`poll_next`](Self::poll_next).
-    pub(crate) fn push(&mut self, future: F) {
+    /// Adds a future. The caller calls [`poll_next`](Self::poll_next) before it waits: a new future wakes no task.
+    pub(crate) fn push(&mut self, future: Pin<Box<F>>) {
         let index = self.free.pop().unwrap_or(self.slots.len());
         if index == self.slots.len() {
             let woken = self.woken.clone();
@@ -69,8 +73,21 @@ impl<F> Unordered<F> {
             self.slots.push(Slot { future: None, waker: place.clone().into(), place });
         }
         if let Some(slot) = self.slots.get_mut(index) {
-            slot.future = Some(Box::pin(future));
-            slot.place.wake_by_ref();
+            slot.future = Some(future);
+            // The waker of an earlier future of the slot may have queued it already.
+            if !slot.place.queued.swap(true, Ordering::AcqRel) {
+                self.turn.push_back(index);
+            }
+        }
+    }
+
+    /// Drops all futures. Their drops are user code: a panic gets no further, and stops the drop of no other future.
+    pub(crate) fn clear(&mut self) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(future) = slot.future.take() {
+                let _panic = caught(|| drop(future));
+                self.free.push(index);
+            }
         }
     }
 
@@ -82,7 +99,13 @@ impl<F> Unordered<F> {
     }
 }
 
-impl<F: Future> Unordered<F> {
+impl<F: ?Sized> Drop for Unordered<F> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl<F: Future + ?Sized> Unordered<F> {
     /// Polls the woken futures, and returns the output of one that is done. The caller repeats the
     /// call until it is pending, also for an empty set. Polls each future at most once per call, so
     /// that a future that wakes itself does not occupy the task.
@@ -92,19 +115,18 @@ impl<F: Future> Unordered<F> {
             Some(waker) => waker.clone_from(cx.waker()),
             waker => *waker = Some(cx.waker().clone()),
         }
-        let woken = std::mem::take(&mut list.0);
+        self.turn.append(&mut list.0);
         drop(list);
-        let mut woken = woken.into_iter();
-        while let Some(index) = woken.next() {
+        while let Some(index) = self.turn.pop_front() {
             let Some(slot) = self.slots.get_mut(index) else { continue };
             // A swap, because a waker that finds the flag set relies on this poll to see its work.
             slot.place.queued.swap(false, Ordering::AcqRel);
             let Some(future) = slot.future.as_mut() else { continue };
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&slot.waker))
             {
-                slot.future = None;
+                let future = slot.future.take();
+                let _panic = caught(|| drop(future));
                 self.free.push(index);
-                lock(&self.woken).0.extend(woken);
                 return Poll::Ready(output);
             }
         }
@@ -118,7 +140,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use tokio::sync::oneshot;
 
-    fn poll<F: Future>(set: &mut Unordered<F>) -> Poll<F::Output> {
+    fn poll<F: Future + ?Sized>(set: &mut Unordered<F>) -> Poll<F::Output> {
         set.poll_next(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -130,14 +152,14 @@ mod tests {
             .map(|number| {
                 let (sender, mut receiver) = oneshot::channel::<()>();
                 let polls = polls.clone();
-                set.push(async move {
+                set.push(Box::pin(async move {
                     std::future::poll_fn(|cx| {
                         polls.fetch_add(1, Ordering::Relaxed);
                         Pin::new(&mut receiver).poll(cx)
                     })
                     .await
                     .map(|()| number)
-                });
+                }));
                 sender
             })
             .collect();
@@ -154,7 +176,7 @@ mod tests {
     #[test]
     fn several_that_are_done_at_once_all_come_out() {
         let mut set = Unordered::new();
-        (0..3).for_each(|number| set.push(std::future::ready(number)));
+        (0..3).for_each(|number| set.push(Box::pin(std::future::ready(number))));
         let mut done = Vec::new();
         while let Poll::Ready(number) = poll(&mut set) {
             done.push(number);
@@ -163,12 +185,26 @@ mod tests {
     }
 
     #[test]
+    fn a_wake_up_beside_a_new_future_is_not_lost() {
+        let mut set = Unordered::<dyn Future<Output = u32>>::new();
+        let (sender, receiver) = oneshot::channel();
+        set.push(Box::pin(async { receiver.await.unwrap() }));
+        assert!(poll(&mut set).is_pending());
+        sender.send(1).unwrap();
+        set.push(Box::pin(std::future::pending()));
+        assert_eq!(poll(&mut set), Poll::Ready(1));
+        assert!(poll(&mut set).is_pending());
+        set.push(Box::pin(std::future::ready(2)));
+        assert_eq!(poll(&mut set), Poll::Ready(2));
+    }
+
+    #[test]
     fn one_that_wakes_itself_gives_the_others_their_turn() {
         let mut set = Unordered::new();
-        set.push(std::future::poll_fn(|cx| {
+        set.push(Box::pin(std::future::poll_fn(|cx| {
             cx.waker().wake_by_ref();
             Poll::<()>::Pending
-        }));
+        })));
         assert!(poll(&mut set).is_pending());
         assert!(poll(&mut set).is_pending());
     }
@@ -198,10 +234,10 @@ mod loom_tests {
             let mut set = Unordered::new();
             set.push({
                 let (done, wakers) = (done.clone(), wakers.clone());
-                std::future::poll_fn(move |cx| {
+                Box::pin(std::future::poll_fn(move |cx| {
                     *wakers.lock().unwrap() = Some(cx.waker().clone());
                     if done.load(Ordering::Acquire) == 1 { Poll::Ready(()) } else { Poll::Pending }
-                })
+                }))
             });
             let task = Arc::new(Task::default());
             let waker = Waker::from(task.clone());

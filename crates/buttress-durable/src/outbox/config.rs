@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
+use buttress::{InvalidConfig, retry::Backoff};
 
 use crate::check::{check_at_least, check_duration, check_range};
-use crate::setters::{common_setters, setters};
+use crate::setters::{Common, common_setters, retry_setter, setters, settings};
 
 /// The state of a key after one of its messages has used up its attempts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -18,93 +18,56 @@ pub enum HeadOfKey {
     Block,
 }
 
-/// The configuration of a relay.
-///
-/// Setters take and return the value. [`Relay::new`](super::Relay::new) checks the values.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Config {
-    pub(super) name: Name,
-    pub(super) clock: Clock,
-    pub(super) rng: Rng,
-    pub(super) spawner: Spawner,
-    pub(super) batch: usize,
-    pub(super) poll: Duration,
-    pub(super) idle_poll: Duration,
-    pub(super) attempts: u32,
-    pub(super) backoff: Backoff,
-    pub(super) max_hint: Duration,
-    pub(super) max_starts: u32,
-    pub(super) publish_timeout: Duration,
-    pub(super) concurrency: usize,
-    pub(super) lease: Duration,
-    pub(super) head_of_key: HeadOfKey,
-    pub(super) keep_delivered: Duration,
-    pub(super) purge_batch: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            name: Name::default(),
-            clock: Clock::default(),
-            rng: Rng::default(),
-            spawner: Spawner::default(),
-            batch: 100,
-            poll: Duration::from_millis(100),
-            idle_poll: Duration::from_secs(1),
-            attempts: 5,
-            backoff: Backoff::exponential(Duration::from_millis(100)),
-            max_hint: Duration::from_secs(24 * 3600),
-            max_starts: 3,
-            publish_timeout: Duration::from_secs(30),
-            concurrency: 64,
-            lease: Duration::from_secs(30),
-            head_of_key: HeadOfKey::default(),
-            keep_delivered: Duration::from_secs(24 * 3600),
-            purge_batch: 1000,
-        }
+settings! {
+    /// The configuration of a relay.
+    ///
+    /// Setters take and return the value. [`Relay::new`](super::Relay::new) checks the values.
+    #[derive(Clone, Debug)]
+    pub struct Config {
+        common: Common = Common::default(),
+        batch: usize = 100,
+        poll: Duration = Duration::from_millis(100),
+        idle_poll: Duration = Duration::from_secs(1),
+        attempts: u32 = 5,
+        backoff: Backoff = Backoff::exponential(Duration::from_millis(100)),
+        max_hint: Duration = Duration::from_secs(24 * 3600),
+        max_starts: u32 = 3,
+        publish_timeout: Duration = Duration::from_secs(30),
+        concurrency: usize = 64,
+        lease: Duration = Duration::from_secs(30),
+        head_of_key: HeadOfKey = HeadOfKey::default(),
+        keep_delivered: Duration = Duration::from_secs(24 * 3600),
+        purge_batch: usize = 1000,
     }
 }
 
 impl Config {
-    /// Creates the default configuration.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    common_setters!("outbox");
+    common_setters!("outbox", "[`Relay::spawn`](super::Relay::spawn) runs the relay");
 
     setters! {
-        /// Sets where [`Relay::spawn`](super::Relay::spawn) runs the relay. Default: `tokio::spawn`.
-        pub fn spawner(spawner: Spawner);
-
         /// Sets how many messages the relay fetches per query. Default: 100. Between 1 and 10 000.
-        pub fn batch(messages: usize);
+        batch(messages: usize);
 
         /// Sets how long the relay waits after a poll that found less than a batch. Default: 100 ms.
         /// Above zero, at most 365 days.
         ///
         /// [`Written::committed`](super::Written::committed) ends the wait early. After ten polls that
         /// found nothing, each further one doubles the wait, up to [`idle_poll`](Self::idle_poll).
-        pub fn poll(interval: Duration);
+        poll(interval: Duration);
 
         /// Sets the longest wait between two polls. Default: 1 second. At least [`poll`](Self::poll),
         /// at most 365 days.
         ///
         /// A message that another process wrote after a quiet time may wait this long.
-        pub fn idle_poll(interval: Duration);
+        idle_poll(interval: Duration);
     }
 
-    /// Sets the number of attempts per message, and the wait after each failed attempt. Default: 5
-    /// attempts, exponential from 100 ms with full jitter. At least 1 attempt.
-    ///
-    /// The store holds the key of the message during the wait. The wait is at least the hint of the
-    /// failure, up to [`max_hint`](Self::max_hint).
-    pub fn retry(mut self, attempts: u32, backoff: Backoff) -> Self {
-        self.attempts = attempts;
-        self.backoff = backoff;
-        self
+    retry_setter! {
+        /// Sets the number of attempts per message, and the wait after each failed attempt. Default: 5
+        /// attempts, exponential from 100 ms with full jitter. At least 1 attempt.
+        ///
+        /// The store holds the key of the message during the wait. The wait is at least the hint of the
+        /// failure, up to [`max_hint`](Self::max_hint).
     }
 
     setters! {
@@ -113,19 +76,19 @@ impl Config {
         ///
         /// A hint comes from a `Retry-After` or from a limiter. A longer hint counts as this value, so
         /// no hint of a publisher can hold a key forever.
-        pub fn max_hint(time: Duration);
+        max_hint(time: Duration);
 
         /// Sets how often a relay may start a suspect message alone and crash, before the message
         /// becomes a dead letter. Default: 3. At least 1.
-        pub fn max_starts(starts: u32);
+        max_starts(starts: u32);
 
         /// Sets how long the publisher may take per message, readiness included. Default: 30 seconds.
         /// Above zero, at most 365 days.
-        pub fn publish_timeout(timeout: Duration);
+        publish_timeout(timeout: Duration);
 
         /// Sets how many messages the relay publishes concurrently, each of a different key. Default:
         /// 64. At least 1.
-        pub fn concurrency(keys: usize);
+        concurrency(keys: usize);
 
         /// Sets how long the relay owns its partitions without a renewal. Default: 30 seconds. Above
         /// zero, at most 365 days.
@@ -133,11 +96,11 @@ impl Config {
         /// The messages of a relay that crashed wait this long. The relay renews three times per lease,
         /// or every ten [`poll`](Self::poll)s if that is sooner. With a renewal it also takes
         /// partitions that another relay released.
-        pub fn lease(lease: Duration);
+        lease(lease: Duration);
 
         /// Sets the state of a key after one of its messages has used up its attempts. Default:
         /// [`HeadOfKey::Continue`].
-        pub fn head_of_key(policy: HeadOfKey);
+        head_of_key(policy: HeadOfKey);
     }
 
     /// Sets how long the store keeps delivered messages, and how many messages one purge removes.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use buttress::Name;
 use buttress::telemetry::{Reading, Source};
-use buttress::{Name, StoreError};
 
 use super::inbox::{Inbox, Receipt};
 use super::message::MessageId;
+use crate::answer::Answer;
 use crate::instruments as all;
 
 /// An inbox that counts its answers for a [`Sampler`](buttress::telemetry::Sampler). Cheap to clone
@@ -42,12 +43,7 @@ impl<I> CountedInbox<I> {
 }
 
 impl<Tx: Send, I: Inbox<Tx>> Inbox<Tx> for CountedInbox<I> {
-    async fn receive(
-        &self,
-        tx: &mut Tx,
-        consumer: &str,
-        message: MessageId,
-    ) -> Result<Receipt, StoreError> {
+    async fn receive(&self, tx: &mut Tx, consumer: &str, message: MessageId) -> Answer<Receipt> {
         let answer = self.inbox.receive(tx, consumer, message).await;
         let counter = match answer {
             Ok(Receipt::First) => &self.counts.first,

@@ -1,6 +1,7 @@
 //! [`MemoryStore`]: an outbox, an inbox and a barrier in memory, with transactions.
 
 mod rows;
+mod sagas;
 mod transaction;
 
 use std::collections::HashSet;
@@ -12,7 +13,8 @@ use buttress::{Clock, StoreError};
 pub use transaction::MemoryTransaction;
 
 use super::message::MessageId;
-use super::store::{Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Settled, Store};
+use super::store::{Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Renewal, Settled, Store};
+use crate::answer::Answer;
 use crate::instant;
 use rows::{Hold, PARTITIONS, Partition, Row, Rows};
 
@@ -21,7 +23,8 @@ const KEPT: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600));
 
 /// A store of messages in memory, for tests and for messages that need not survive the process.
 /// Its transactions also write the receipts of its [`Inbox`](super::Inbox) and the records of its
-/// [`saga::Barrier`](crate::saga::Barrier). Clones share one store.
+/// [`saga::Barrier`](crate::saga::Barrier), and [create sagas](crate::saga::CreateIn) in a
+/// [`saga::MemoryStore`](crate::saga::MemoryStore). Clones share one store.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -71,7 +74,13 @@ impl MemoryStore {
         let number = rows.transactions;
         drop(rows);
         let store = self.clone();
-        MemoryTransaction { store, number, messages: Vec::new(), marks: Vec::new() }
+        MemoryTransaction {
+            store,
+            number,
+            messages: Vec::new(),
+            marks: Vec::new(),
+            joined: Vec::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
@@ -87,17 +96,12 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    async fn lease_partitions(
-        &self,
-        relay: RelayId,
-        lease: Duration,
-        busy: &[u16],
-    ) -> Result<Owned, StoreError> {
+    async fn lease_partitions(&self, renewal: Renewal<'_>) -> Answer<Owned> {
         let now = self.shared.clock.now();
-        Ok(self.lock().lease(relay, lease, busy, now))
+        Ok(self.lock().lease(renewal, now))
     }
 
-    async fn release_partitions(&self, relay: RelayId) -> Result<(), StoreError> {
+    async fn release_partitions(&self, relay: RelayId) -> Answer<()> {
         let mut rows = self.lock();
         rows.relays.remove(&relay);
         for partition in &mut rows.partitions {
@@ -108,24 +112,14 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn fetch(
-        &self,
-        _relay: RelayId,
-        leases: &[Lease],
-        limit: usize,
-    ) -> Result<Fetched, StoreError> {
+    async fn fetch(&self, _relay: RelayId, leases: &[Lease], limit: usize) -> Answer<Fetched> {
         let (now, unix) = (self.shared.clock.now(), self.shared.clock.unix());
         let (messages, next) = self.lock().fetch(leases, limit, now);
         let next_due = next.map(|next| unix.saturating_add(next.saturating_duration_since(now)));
         Ok(Fetched { messages, now: unix, next_due })
     }
 
-    async fn record_start(
-        &self,
-        lease: Lease,
-        id: MessageId,
-        claim: u64,
-    ) -> Result<u32, StoreError> {
+    async fn record_start(&self, lease: Lease, id: MessageId, claim: u64) -> Answer<u32> {
         let mut rows = self.lock();
         let row = match rows.owns(&lease) {
             true => rows.ids.get(&id).copied().and_then(|place| rows.pending.get_mut(&place)),
@@ -139,7 +133,7 @@ impl Store for MemoryStore {
         Ok(row.message.starts)
     }
 
-    async fn clear_suspects(&self, lease: Lease) -> Result<(), StoreError> {
+    async fn clear_suspects(&self, lease: Lease) -> Answer<()> {
         let mut rows = self.lock();
         if !rows.owns(&lease) {
             return Err(StoreError::fenced(format!("partition {}", lease.partition)));
@@ -150,7 +144,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<u16>, StoreError> {
+    async fn settle(&self, settled: Vec<Settled>) -> Answer<Vec<u16>> {
         let (now, unix) = (self.shared.clock.now(), self.shared.clock.unix());
         let mut rows = self.lock();
         let mut refused = Vec::new();
@@ -164,7 +158,7 @@ impl Store for MemoryStore {
         Ok(refused)
     }
 
-    async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+    async fn dead_letters(&self, after: u64, limit: usize) -> Answer<Vec<DeadLetter>> {
         let rows = self.lock();
         let letters = rows.dead.range(after.saturating_add(1)..).take(limit);
         let letters = letters.map(|(_, dead)| DeadLetter {
@@ -176,7 +170,7 @@ impl Store for MemoryStore {
         Ok(letters.collect())
     }
 
-    async fn requeue(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+    async fn requeue(&self, ids: &[MessageId]) -> Answer<usize> {
         let now = self.shared.clock.now();
         let mut rows = self.lock();
         let mut revived = 0;
@@ -190,7 +184,7 @@ impl Store for MemoryStore {
         Ok(revived)
     }
 
-    async fn discard(&self, ids: &[MessageId]) -> Result<usize, StoreError> {
+    async fn discard(&self, ids: &[MessageId]) -> Answer<usize> {
         let mut rows = self.lock();
         let mut discarded = 0;
         for id in ids {
@@ -202,7 +196,7 @@ impl Store for MemoryStore {
         Ok(discarded)
     }
 
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
+    async fn backlog(&self) -> Answer<Backlog> {
         let now = self.shared.clock.now();
         let rows = self.lock();
         let due = rows.pending.values().map(|row| now.saturating_duration_since(row.due));
@@ -216,7 +210,7 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn purge_receipts(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_receipts(&self, age: Duration, limit: usize) -> Answer<usize> {
         let now = self.shared.clock.now();
         Ok(self.lock().purge_receipts(age, limit, now))
     }
@@ -225,7 +219,7 @@ impl Store for MemoryStore {
         self.lock().kept
     }
 
-    async fn purge_delivered(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
+    async fn purge_delivered(&self, age: Duration, limit: usize) -> Answer<usize> {
         let now = self.shared.clock.now();
         let mut rows = self.lock();
         let mut purged = 0;

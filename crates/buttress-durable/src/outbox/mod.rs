@@ -5,6 +5,7 @@ mod boxed;
 mod config;
 mod counted_inbox;
 mod deliver;
+mod frame;
 mod inbox;
 mod memory;
 mod message;
@@ -21,13 +22,13 @@ pub use backlog_check::BacklogCheck;
 pub use boxed::BoxStore;
 pub use config::{Config, HeadOfKey};
 pub use counted_inbox::CountedInbox;
-pub use inbox::{Inbox, Receipt};
+pub use inbox::{Inbox, LONGEST_FOREIGN, Receipt};
 pub use memory::{MemoryStore, MemoryTransaction};
 pub use message::{InvalidMessage, Message, MessageId, NewMessage};
 pub use monitor::Monitor;
 pub use relay::{Relay, RelayHandle};
 pub use stats::{LAG_BOUNDS, Stats};
 pub use store::{
-    Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Settled, Store, Verdict, Write,
+    Backlog, DeadLetter, Fetched, Lease, Owned, RelayId, Renewal, Settled, Store, Verdict, Write,
 };
 pub use writer::{Outbox, Written};

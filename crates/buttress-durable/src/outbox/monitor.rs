@@ -1,14 +1,13 @@
 //! [`Monitor`]: reports the backlog of an outbox to a sampler.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use buttress::Name;
 use buttress::telemetry::{Reading, Refresh, Source};
 
 use super::store::{Backlog, Store};
 use crate::instruments as all;
+use crate::refreshed::Refreshed;
 
 /// A source of the backlog of an outbox, for a [`Sampler`](buttress::telemetry::Sampler).
 ///
@@ -32,23 +31,21 @@ use crate::instruments as all;
 pub struct Monitor<St> {
     layer: Name,
     store: St,
-    last: Mutex<Option<Backlog>>,
-    failed: AtomicU64,
+    numbers: Refreshed<Backlog>,
 }
 
 impl<St: Store> Monitor<St> {
     /// Creates a monitor of `store`, whose metrics have the label `layer`.
     pub fn new(layer: impl Into<Name>, store: St) -> Self {
-        Self { layer: layer.into(), store, last: Mutex::new(None), failed: AtomicU64::new(0) }
+        Self { layer: layer.into(), store, numbers: Refreshed::default() }
     }
 }
 
 impl<St: Store> Source for Monitor<St> {
     fn read(&self, reading: &mut Reading) {
         let layer = [self.layer.as_str()];
-        reading.add_count(&all::OUTBOX_REFRESH_FAILED, layer, self.failed.load(Ordering::Relaxed));
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(backlog) = last else { return };
+        reading.add_count(&all::OUTBOX_REFRESH_FAILED, layer, self.numbers.failed());
+        let Some(backlog) = self.numbers.last() else { return };
         reading.add_count(&all::OUTBOX_BACKLOG, layer, backlog.pending);
         reading.add(&all::OUTBOX_OLDEST, layer, backlog.oldest_age.as_secs_f64());
         reading.add_count(&all::OUTBOX_DEAD, layer, backlog.dead);
@@ -56,14 +53,7 @@ impl<St: Store> Source for Monitor<St> {
     }
 
     fn refresh(&self) -> Refresh<'_> {
-        Box::pin(async move {
-            let backlog = self.store.backlog().await.map_err(|error| {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                error.to_string()
-            })?;
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(backlog);
-            Ok(())
-        })
+        Box::pin(async move { self.numbers.take_in(self.store.backlog().await) })
     }
 }
 

@@ -33,12 +33,12 @@ pub struct Relay<St, P, C = AnyError> {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) layer: Name,
-    pub(super) notifier: Arc<Notifier>,
+    pub layer: Name,
+    pub notifier: Arc<Notifier>,
     /// Notified when there may be new messages. The notifier holds it weakly.
-    pub(super) notified: Arc<Notify>,
-    pub(super) shutting_down: AtomicBool,
-    pub(super) shut: Notify,
+    pub notified: Arc<Notify>,
+    pub shutting_down: AtomicBool,
+    pub shut: Notify,
     has_ended: AtomicBool,
     ended: Notify,
 }
@@ -77,7 +77,7 @@ where
             );
             return Err(InvalidConfig::new("keep-receipts", format!("{kept:?}"), bound));
         }
-        let id = RelayId::random(&config.rng);
+        let id = RelayId::random(&config.common.rng);
         let shared = Shared {
             layer: config.layer(),
             notifier: outbox.notifier.clone(),
@@ -124,7 +124,7 @@ where
     /// Spawns the relay on a separate task, and returns its handle.
     pub fn spawn(self) -> RelayHandle {
         let handle = self.handle();
-        let spawner = self.config.spawner.clone();
+        let spawner = self.config.common.spawner.clone();
         spawner.spawn(self.run());
         handle
     }

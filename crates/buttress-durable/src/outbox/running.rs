@@ -8,15 +8,16 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tower::{BoxError, Service};
-
 use super::message::{Message, MessageId};
 use super::relay::Relay;
 use super::state::Pending;
+use super::state::refusals::Refusals;
 use super::stats::Gauges;
 use super::store::Store;
+use crate::causes::WithCauses;
 use crate::instant;
 use crate::outage::Outage;
+use crate::serves::Serves;
 use buttress::Classify;
 use buttress::Sleep;
 
@@ -32,7 +33,7 @@ mod troubles;
 use in_flight::InFlight;
 use ownership::Ownership;
 use purging::{PURGE_EVERY, Purge};
-use renewing::Renewal;
+use renewing::Renewing;
 use troubles::Operation;
 
 /// After this many polls for messages a relay looks for partitions, unless its lease ends sooner.
@@ -45,13 +46,16 @@ pub(super) struct Running<St, P, C> {
     stopping: bool,
     /// The leases that this relay knows of.
     ownership: Arc<Ownership>,
-    renewal: Option<Renewal>,
+    renewal: Option<Renewing>,
     /// The timer of the next renewal, and the time that it is set to.
     renewal_timer: (Pin<Box<Sleep>>, Instant),
     purge: Option<Purge>,
+    /// The timer of a wait, and the time that it is set to. The next wait often has the same time.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Claims of starts whose answers were lost or late. The store counts a repeated claim once.
     claims: HashMap<MessageId, u64>,
     outage: Outage<{ Operation::COUNT }>,
+    refusals: Refusals,
     next_lease: Instant,
     next_release: Instant,
     next_poll: Instant,
@@ -74,31 +78,14 @@ pub(super) struct Running<St, P, C> {
     relay: Relay<St, P, C>,
 }
 
-/// The service that takes the messages of a relay.
-pub(super) trait Publisher:
-    Service<Message, Response: Send, Error: Into<BoxError>, Future: Send + 'static>
-    + Clone
-    + Send
-    + 'static
-{
-}
-
-impl<P> Publisher for P where
-    P: Service<Message, Response: Send, Error: Into<BoxError>, Future: Send + 'static>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
 impl<St, P, C> Running<St, P, C>
 where
     St: Store,
-    P: Publisher,
+    P: Serves<Message>,
     C: Classify<P::Response, P::Error> + Clone + Send + Sync + 'static,
 {
     pub(super) fn new(relay: Relay<St, P, C>) -> Self {
-        let now = relay.config.clock.now();
+        let now = relay.config.common.clock.now();
         Self {
             gauges: Gauges::new(&relay.shared.notifier.counts),
             pending: Pending::default(),
@@ -106,10 +93,12 @@ where
             stopping: false,
             ownership: Arc::new(Ownership::new(now)),
             renewal: None,
-            renewal_timer: (Box::pin(relay.config.clock.sleep_until(now)), now),
+            renewal_timer: (Box::pin(relay.config.common.clock.sleep_until(now)), now),
             purge: None,
+            timer: None,
             claims: HashMap::new(),
             outage: Outage::default(),
+            refusals: Refusals::default(),
             next_lease: now,
             next_release: now,
             next_poll: now,
@@ -159,7 +148,7 @@ where
         let (store, id) = (self.relay.store.clone(), self.relay.id);
         if let Err(error) = self.beside(store.release_partitions(id)).await {
             tracing::warn!(
-                target: "buttress", layer = self.relay.config.layer().as_str(), %error,
+                target: "buttress", layer = self.relay.config.layer().as_str(), error = %WithCauses(&error),
                 "the relay did not release its partitions: another relay takes them after the lease"
             );
         }
@@ -167,6 +156,25 @@ where
 
     /// Waits until a delivery ends, a message is written, or the next task is due.
     async fn wait(&mut self) {
+        self.wait_once().await;
+        // To record each result alone costs more than its delivery. So the relay starts the next deliveries, gives their
+        // connection a turn, and records the results together.
+        while self.may_gather() && self.start_ready() {
+            tokio::task::yield_now().await;
+            if !poll_fn(|cx| Poll::Ready(self.tend(cx))).await {
+                break;
+            }
+        }
+    }
+
+    /// Whether further results may join those that wait to be recorded.
+    fn may_gather(&self) -> bool {
+        let gathered = self.pending.settled().len();
+        (1..self.relay.config.concurrency).contains(&gathered)
+            && !self.relay.shared.shutting_down.load(Ordering::Acquire)
+    }
+
+    async fn wait_once(&mut self) {
         self.gauges.in_flight(self.pending.under_way() as u64);
         let shared = self.relay.shared.clone();
         let stopping = self.stopping;
@@ -186,7 +194,10 @@ where
                 sooner(self.next_aside);
             }
         }
-        let mut time = pin!(at.map(|at| self.relay.config.clock.sleep_until(at)));
+        if self.timer.as_ref().map(|(at, _)| *at) != at {
+            let clock = &self.relay.config.common.clock;
+            self.timer = at.map(|at| (at, Box::pin(clock.sleep_until(at))));
+        }
         let mut notified = pin!(shared.notified.notified());
         let mut shut = pin!(shared.shut.notified());
         let was_notified = poll_fn(|cx| {
@@ -195,7 +206,8 @@ where
                 return Poll::Ready(true);
             }
             let shut = !stopping && shut.as_mut().poll(cx).is_ready();
-            let time = time.as_mut().as_pin_mut().is_some_and(|time| time.poll(cx).is_ready());
+            let time =
+                self.timer.as_mut().is_some_and(|(_, time)| time.as_mut().poll(cx).is_ready());
             if new || shut || time { Poll::Ready(false) } else { Poll::Pending }
         })
         .await;
@@ -209,6 +221,6 @@ where
 
 impl<St, P, C> Running<St, P, C> {
     fn now(&self) -> Instant {
-        self.relay.config.clock.now()
+        self.relay.config.common.clock.now()
     }
 }

@@ -9,6 +9,7 @@ use super::store::{Lease, Owned, Settled, Verdict};
 
 mod aside;
 mod doubt;
+pub(super) mod refusals;
 pub(super) mod verdict;
 
 /// The messages that a relay holds in memory.
@@ -54,7 +55,7 @@ pub(super) struct Delivery {
     sequence: u64,
     key: String,
     due_at: Duration,
-    pub(super) attempts: u32,
+    pub attempts: u32,
 }
 
 impl Delivery {
@@ -158,8 +159,8 @@ impl Pending {
         self.forget_suspects();
     }
 
-    /// Returns the leases to fetch from: all except the surplus, or only the lease whose suspects
-    /// are isolated. Never a doubtful one.
+    /// Returns the leases to fetch from: all except the surplus, or only the lease whose suspects are isolated. Leaves
+    /// out doubtful leases.
     pub(super) fn fetch_from(&self) -> Vec<Lease> {
         let isolating = self.isolating();
         let leases = isolating.as_ref().map_or(self.kept(), std::slice::from_ref);
@@ -230,6 +231,11 @@ impl Pending {
             }
         }
         new
+    }
+
+    /// Whether a message may be published now, and no suspect comes before it.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty() && self.isolating().is_none()
     }
 
     /// Returns the next message that may be published now, and counts it as in flight.

@@ -3,9 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use buttress::StoreError;
-
 use super::message::{Message, MessageId, NewMessage};
+use crate::answer::Answer;
 use crate::id::ids;
 
 ids! {
@@ -23,21 +22,13 @@ pub trait Write<Tx>: Send + Sync {
     /// # Errors
     /// Returns `Invalid` if no store could hold the message; nothing was done then. After any other
     /// error, roll the transaction back.
-    fn write(
-        &self,
-        tx: &mut Tx,
-        message: &NewMessage,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn write(&self, tx: &mut Tx, message: &NewMessage) -> impl Future<Output = Answer<()>> + Send;
 
     /// Locks the key until the transaction ends. The caller calls this before
     /// [`write`](Self::write).
     ///
     /// Overlapping transactions on the key then come in the order of their commits.
-    fn lock_key(
-        &self,
-        tx: &mut Tx,
-        key: &str,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn lock_key(&self, tx: &mut Tx, key: &str) -> impl Future<Output = Answer<()>> + Send;
 }
 
 /// A partition that a relay owns until its lease ends.
@@ -59,6 +50,27 @@ impl Lease {
     #[must_use]
     pub const fn new(partition: u16, epoch: u64) -> Self {
         Self { partition, epoch, suspect_to: 0 }
+    }
+}
+
+/// A request of a relay for partitions.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renewal<'a> {
+    /// The relay.
+    pub relay: RelayId,
+    /// How long the leases last from now.
+    pub lease: Duration,
+    /// The partitions that the relay cannot release yet, because one of their messages is in flight.
+    pub busy: &'a [u16],
+}
+
+impl<'a> Renewal<'a> {
+    /// Creates a request of `relay` for leases of length `lease`. `busy` holds the partitions with a
+    /// message in flight.
+    #[must_use]
+    pub const fn new(relay: RelayId, lease: Duration, busy: &'a [u16]) -> Self {
+        Self { relay, lease, busy }
     }
 }
 
@@ -199,30 +211,22 @@ pub struct Backlog {
 ///
 /// Every future is lazy: a method whose future was never polled has no effect.
 pub trait Store: Send + Sync + 'static {
-    /// Renews the leases of `relay`, and takes partitions without an owner up to the fair share of
-    /// `relay`.
+    /// Renews the leases of a relay, and takes partitions without an owner up to its fair share.
     ///
     /// The fair share is the number of partitions divided by the number of relays with a live
-    /// lease, rounded up. `relay` counts among them. The store releases the partitions above the
-    /// share that are not in `busy`. It counts the busy ones above the share in [`Owned::surplus`].
+    /// lease, rounded up. The caller counts among them. The store releases the partitions above the
+    /// share that are not [busy](Renewal::busy). It counts the busy ones above the share in
+    /// [`Owned::surplus`].
     ///
-    /// `lease` counts from now. The lease of another relay never counts for longer than its length
-    /// from now, because the clock of the store may have been set back.
+    /// The lease of another relay never counts for longer than its length from now, because the
+    /// clock of the store may have been set back.
     ///
-    /// When `relay` takes a partition over, every message that the last owner had fetched is
+    /// When the relay takes a partition over, every message that the last owner had fetched is
     /// suspect ([`Lease::suspect_to`]), unless the last owner released the partition.
-    fn lease_partitions(
-        &self,
-        relay: RelayId,
-        lease: Duration,
-        busy: &[u16],
-    ) -> impl Future<Output = Result<Owned, StoreError>> + Send;
+    fn lease_partitions(&self, renewal: Renewal<'_>) -> impl Future<Output = Answer<Owned>> + Send;
 
     /// Releases every partition of `relay`. None of the messages that `relay` fetched is suspect.
-    fn release_partitions(
-        &self,
-        relay: RelayId,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn release_partitions(&self, relay: RelayId) -> impl Future<Output = Answer<()>> + Send;
 
     /// Fetches up to `limit` due messages whose key is not held, in the order of their sequence.
     ///
@@ -234,7 +238,7 @@ pub trait Store: Send + Sync + 'static {
         relay: RelayId,
         leases: &[Lease],
         limit: usize,
-    ) -> impl Future<Output = Result<Fetched, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<Fetched>> + Send;
 
     /// Records that a relay is about to publish a suspect message alone. Adds one to `starts` of
     /// the message, and returns the sum.
@@ -248,40 +252,37 @@ pub trait Store: Send + Sync + 'static {
         lease: Lease,
         id: MessageId,
         claim: u64,
-    ) -> impl Future<Output = Result<u32, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<u32>> + Send;
 
     /// Records that no message up to [`Lease::suspect_to`] is suspect any more in this partition.
-    fn clear_suspects(&self, lease: Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn clear_suspects(&self, lease: Lease) -> impl Future<Output = Answer<()>> + Send;
 
     /// Records how deliveries ended, in one transaction per call. A message that is already settled
     /// stays unchanged.
     ///
     /// Returns the partitions that are owned under another epoch. Nothing was recorded for these
     /// partitions.
-    fn settle(
-        &self,
-        settled: Vec<Settled>,
-    ) -> impl Future<Output = Result<Vec<u16>, StoreError>> + Send;
+    fn settle(&self, settled: Vec<Settled>) -> impl Future<Output = Answer<Vec<u16>>> + Send;
 
     /// Returns up to `limit` dead letters after sequence `after`, in the order of their sequence.
     fn dead_letters(
         &self,
         after: u64,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<Vec<DeadLetter>>> + Send;
 
     /// Makes dead letters pending again at their old position, with no attempts and no starts.
     /// Releases their keys.
     ///
     /// Returns how many of `ids` were dead letters.
-    fn requeue(&self, ids: &[MessageId]) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    fn requeue(&self, ids: &[MessageId]) -> impl Future<Output = Answer<usize>> + Send;
 
     /// Removes dead letters permanently, and releases their keys. Returns how many of `ids` were
     /// dead letters.
-    fn discard(&self, ids: &[MessageId]) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    fn discard(&self, ids: &[MessageId]) -> impl Future<Output = Answer<usize>> + Send;
 
     /// Counts the waiting messages, the dead letters and the held keys.
-    fn backlog(&self) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
+    fn backlog(&self) -> impl Future<Output = Answer<Backlog>> + Send;
 
     /// Removes up to `limit` receipts of the [`Inbox`](super::Inbox), and records of the
     /// [`saga::Barrier`](crate::saga::Barrier), in this store that were written at least `age` ago.
@@ -292,7 +293,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         age: Duration,
         limit: usize,
-    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
+    ) -> impl Future<Output = Answer<usize>> + Send {
         let _none = (age, limit);
         async { Ok(0) }
     }
@@ -315,5 +316,5 @@ pub trait Store: Send + Sync + 'static {
         &self,
         age: Duration,
         limit: usize,
-    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<usize>> + Send;
 }

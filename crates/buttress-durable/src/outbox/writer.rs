@@ -17,12 +17,11 @@ pub(super) struct Notifier {
     /// One entry per relay. It keeps a notification for a relay that does not wait at the moment. A
     /// writer does not know which relay owns the key, so it notifies all of them.
     relays: Mutex<Arc<[Weak<Notify>]>>,
-    pub(super) counts: Arc<Counts>,
+    pub counts: Arc<Counts>,
 }
 
 impl Notifier {
-    /// Registers a new relay. Returns what the notifier notifies, for as long as the relay keeps
-    /// it.
+    /// Registers a new relay. Returns the subscription to the notifier. It lasts as long as the relay keeps it.
     pub(super) fn subscribe(&self) -> Arc<Notify> {
         let notified = Arc::new(Notify::new());
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,9 +2,8 @@
 
 use std::future::Future;
 
-use buttress::StoreError;
-
 use super::store::SagaId;
+use crate::answer::Answer;
 
 /// Whether a participant should do the action or the undo of a saga's step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -39,7 +38,7 @@ pub trait Barrier<Tx>: Send + Sync {
         tx: &mut Tx,
         saga: SagaId,
         step: &str,
-    ) -> impl Future<Output = Result<Passage, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<Passage>> + Send;
 
     /// Records that this participant undoes the action of step `step` of `saga`. Returns whether to
     /// undo it.
@@ -48,5 +47,5 @@ pub trait Barrier<Tx>: Send + Sync {
         tx: &mut Tx,
         saga: SagaId,
         step: &str,
-    ) -> impl Future<Output = Result<Passage, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<Passage>> + Send;
 }

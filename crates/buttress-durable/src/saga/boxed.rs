@@ -1,24 +1,19 @@
 //! [`BoxStore`]: a store of sagas without its type.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress::StoreError;
-
-use crate::saga::model::entry::Status;
+use crate::answer::{Answer, Fut};
 use crate::saga::store::{
-    Append, Appended, NewSaga, Record, SagaId, Store, Summary, TakenOver, WorkerId,
+    Append, Appended, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver, WorkerId,
 };
-
-type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// A store of sagas with its type erased. An application then needs no type parameter for the
 /// store.
 ///
-/// Clones share one store. Each operation allocates its future.
+/// Clones share one store. Each operation allocates its future. A box has no
+/// [`CreateIn`](crate::saga::CreateIn), because its transactions have types.
 pub struct BoxStore<P> {
     store: Arc<dyn Boxed<P>>,
 }
@@ -33,220 +28,158 @@ impl<P: Send + 'static> BoxStore<P> {
 
 /// A [`Store`] whose methods return boxed futures, so that it can be a trait object.
 trait Boxed<P>: Send + Sync {
-    fn renew_worker<'a>(&'a self, worker: WorkerId, lease: Duration) -> Answer<'a, ()>;
+    fn renew_worker<'a>(&'a self, worker: WorkerId, lease: Duration) -> Fut<'a, ()>;
 
-    fn release_worker<'a>(&'a self, worker: WorkerId) -> Answer<'a, ()>;
+    fn release_worker<'a>(&'a self, worker: WorkerId) -> Fut<'a, ()>;
 
-    fn create<'a>(&'a self, saga: NewSaga<P>) -> Answer<'a, ()>;
+    fn create<'a>(&'a self, saga: NewSaga<P>) -> Fut<'a, ()>;
 
-    fn append<'a>(&'a self, append: Append<P>) -> Answer<'a, Appended>;
+    fn append<'a>(&'a self, append: Append<P>) -> Fut<'a, Appended>;
 
-    fn take_abandoned<'a>(
-        &'a self,
-        worker: WorkerId,
-        definition: &'a str,
-        version: u32,
-        limit: usize,
-    ) -> Answer<'a, TakenOver<P>>;
+    fn take_abandoned<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>>;
 
-    fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Answer<'a, Option<Record<P>>>;
+    fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
 
-    fn owned<'a>(
-        &'a self,
-        worker: WorkerId,
-        definition: &'a str,
-        version: u32,
-    ) -> Answer<'a, Vec<SagaId>>;
+    fn owned<'a>(&'a self, worker: WorkerId, name: &'a str, version: u32) -> Fut<'a, Vec<SagaId>>;
 
-    fn load<'a>(&'a self, saga: SagaId) -> Answer<'a, Option<Record<P>>>;
+    fn has_unowned<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool>;
 
-    fn request_cancel<'a>(&'a self, saga: SagaId) -> Answer<'a, bool>;
+    fn load<'a>(&'a self, saga: SagaId) -> Fut<'a, Option<Record<P>>>;
 
-    fn list<'a>(
-        &'a self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Answer<'a, Vec<Summary>>;
+    fn request_cancel<'a>(&'a self, saga: SagaId) -> Fut<'a, bool>;
+
+    fn list<'a>(&'a self, page: Page) -> Fut<'a, Vec<Summary>>;
 
     fn other_versions<'a>(
         &'a self,
-        definition: &'a str,
+        name: &'a str,
         version: u32,
         limit: usize,
-    ) -> Answer<'a, Vec<Summary>>;
+    ) -> Fut<'a, Vec<Summary>>;
 
-    fn purge_sagas<'a>(&'a self, age: Duration, limit: usize) -> Answer<'a, usize>;
-
-    fn purge_definition<'a>(
+    fn purge_sagas<'a>(
         &'a self,
-        definition: &'a str,
+        name: Option<&'a str>,
         age: Duration,
         limit: usize,
-    ) -> Answer<'a, usize>;
+    ) -> Fut<'a, usize>;
 }
 
 impl<P: 'static, S: Store<P>> Boxed<P> for S {
-    fn renew_worker<'a>(&'a self, worker: WorkerId, lease: Duration) -> Answer<'a, ()> {
+    fn renew_worker<'a>(&'a self, worker: WorkerId, lease: Duration) -> Fut<'a, ()> {
         Box::pin(Store::renew_worker(self, worker, lease))
     }
 
-    fn release_worker<'a>(&'a self, worker: WorkerId) -> Answer<'a, ()> {
+    fn release_worker<'a>(&'a self, worker: WorkerId) -> Fut<'a, ()> {
         Box::pin(Store::release_worker(self, worker))
     }
 
-    fn create<'a>(&'a self, saga: NewSaga<P>) -> Answer<'a, ()> {
+    fn create<'a>(&'a self, saga: NewSaga<P>) -> Fut<'a, ()> {
         Box::pin(Store::create(self, saga))
     }
 
-    fn append<'a>(&'a self, append: Append<P>) -> Answer<'a, Appended> {
+    fn append<'a>(&'a self, append: Append<P>) -> Fut<'a, Appended> {
         Box::pin(Store::append(self, append))
     }
 
-    fn take_abandoned<'a>(
-        &'a self,
-        worker: WorkerId,
-        definition: &'a str,
-        version: u32,
-        limit: usize,
-    ) -> Answer<'a, TakenOver<P>> {
-        Box::pin(Store::take_abandoned(self, worker, definition, version, limit))
+    fn take_abandoned<'a>(&'a self, sagas: TakeOver<'a>) -> Fut<'a, TakenOver<P>> {
+        Box::pin(Store::take_abandoned(self, sagas))
     }
 
-    fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Answer<'a, Option<Record<P>>> {
+    fn take_saga<'a>(&'a self, worker: WorkerId, saga: SagaId) -> Fut<'a, Option<Record<P>>> {
         Box::pin(Store::take_saga(self, worker, saga))
     }
 
-    fn owned<'a>(
-        &'a self,
-        worker: WorkerId,
-        definition: &'a str,
-        version: u32,
-    ) -> Answer<'a, Vec<SagaId>> {
-        Box::pin(Store::owned(self, worker, definition, version))
+    fn owned<'a>(&'a self, worker: WorkerId, name: &'a str, version: u32) -> Fut<'a, Vec<SagaId>> {
+        Box::pin(Store::owned(self, worker, name, version))
     }
 
-    fn load<'a>(&'a self, saga: SagaId) -> Answer<'a, Option<Record<P>>> {
+    fn has_unowned<'a>(&'a self, name: &'a str, version: u32) -> Fut<'a, bool> {
+        Box::pin(Store::has_unowned(self, name, version))
+    }
+
+    fn load<'a>(&'a self, saga: SagaId) -> Fut<'a, Option<Record<P>>> {
         Box::pin(Store::load(self, saga))
     }
 
-    fn request_cancel<'a>(&'a self, saga: SagaId) -> Answer<'a, bool> {
+    fn request_cancel<'a>(&'a self, saga: SagaId) -> Fut<'a, bool> {
         Box::pin(Store::request_cancel(self, saga))
     }
 
-    fn list<'a>(
-        &'a self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Answer<'a, Vec<Summary>> {
-        Box::pin(Store::list(self, status, after, limit))
+    fn list<'a>(&'a self, page: Page) -> Fut<'a, Vec<Summary>> {
+        Box::pin(Store::list(self, page))
     }
 
     fn other_versions<'a>(
         &'a self,
-        definition: &'a str,
+        name: &'a str,
         version: u32,
         limit: usize,
-    ) -> Answer<'a, Vec<Summary>> {
-        Box::pin(Store::other_versions(self, definition, version, limit))
+    ) -> Fut<'a, Vec<Summary>> {
+        Box::pin(Store::other_versions(self, name, version, limit))
     }
 
-    fn purge_sagas<'a>(&'a self, age: Duration, limit: usize) -> Answer<'a, usize> {
-        Box::pin(Store::purge_sagas(self, age, limit))
-    }
-
-    fn purge_definition<'a>(
+    fn purge_sagas<'a>(
         &'a self,
-        definition: &'a str,
+        name: Option<&'a str>,
         age: Duration,
         limit: usize,
-    ) -> Answer<'a, usize> {
-        Box::pin(Store::purge_definition(self, definition, age, limit))
+    ) -> Fut<'a, usize> {
+        Box::pin(Store::purge_sagas(self, name, age, limit))
     }
 }
 
 impl<P: 'static + Send> Store<P> for BoxStore<P> {
-    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew_worker(&self, worker: WorkerId, lease: Duration) -> Answer<()> {
         self.store.renew_worker(worker, lease).await
     }
 
-    async fn release_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+    async fn release_worker(&self, worker: WorkerId) -> Answer<()> {
         self.store.release_worker(worker).await
     }
 
-    async fn create(&self, saga: NewSaga<P>) -> Result<(), StoreError> {
+    async fn create(&self, saga: NewSaga<P>) -> Answer<()> {
         self.store.create(saga).await
     }
 
-    async fn append(&self, append: Append<P>) -> Result<Appended, StoreError> {
+    async fn append(&self, append: Append<P>) -> Answer<Appended> {
         self.store.append(append).await
     }
 
-    async fn take_abandoned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<TakenOver<P>, StoreError> {
-        self.store.take_abandoned(worker, definition, version, limit).await
+    async fn take_abandoned(&self, sagas: TakeOver<'_>) -> Answer<TakenOver<P>> {
+        self.store.take_abandoned(sagas).await
     }
 
-    async fn take_saga(
-        &self,
-        worker: WorkerId,
-        saga: SagaId,
-    ) -> Result<Option<Record<P>>, StoreError> {
+    async fn take_saga(&self, worker: WorkerId, saga: SagaId) -> Answer<Option<Record<P>>> {
         self.store.take_saga(worker, saga).await
     }
 
-    async fn owned(
-        &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-    ) -> Result<Vec<SagaId>, StoreError> {
-        self.store.owned(worker, definition, version).await
+    async fn owned(&self, worker: WorkerId, name: &str, version: u32) -> Answer<Vec<SagaId>> {
+        self.store.owned(worker, name, version).await
     }
 
-    async fn load(&self, saga: SagaId) -> Result<Option<Record<P>>, StoreError> {
+    async fn has_unowned(&self, name: &str, version: u32) -> Answer<bool> {
+        self.store.has_unowned(name, version).await
+    }
+
+    async fn load(&self, saga: SagaId) -> Answer<Option<Record<P>>> {
         self.store.load(saga).await
     }
 
-    async fn request_cancel(&self, saga: SagaId) -> Result<bool, StoreError> {
+    async fn request_cancel(&self, saga: SagaId) -> Answer<bool> {
         self.store.request_cancel(saga).await
     }
 
-    async fn list(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        self.store.list(status, after, limit).await
+    async fn list(&self, page: Page) -> Answer<Vec<Summary>> {
+        self.store.list(page).await
     }
 
-    async fn other_versions(
-        &self,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        self.store.other_versions(definition, version, limit).await
+    async fn other_versions(&self, name: &str, version: u32, limit: usize) -> Answer<Vec<Summary>> {
+        self.store.other_versions(name, version, limit).await
     }
 
-    async fn purge_sagas(&self, age: Duration, limit: usize) -> Result<usize, StoreError> {
-        self.store.purge_sagas(age, limit).await
-    }
-
-    async fn purge_definition(
-        &self,
-        definition: &str,
-        age: Duration,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        self.store.purge_definition(definition, age, limit).await
+    async fn purge_sagas(&self, name: Option<&str>, age: Duration, limit: usize) -> Answer<usize> {
+        self.store.purge_sagas(name, age, limit).await
     }
 }
 

@@ -2,78 +2,46 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buttress::{Clock, InvalidConfig, Name, Rng, Spawner, retry::Backoff};
+use buttress::{InvalidConfig, retry::Backoff};
 
 use crate::check::{check_at_least, check_duration};
+use crate::saga::model::retry::Retry;
 use crate::saga::report::Report;
-use crate::setters::{common_setters, setters};
+use crate::setters::{Common, common_setters, setters, settings};
 
 /// The function that an executor calls with each saga that ends or gets stuck.
 pub(super) type Hook = Arc<dyn Fn(&Report) + Send + Sync>;
 
-/// The configuration of an executor of sagas.
-///
-/// Setters take and return the value. [`Executor::new`](crate::saga::Executor::new) checks the
-/// values.
-#[derive(Clone)]
-#[must_use]
-pub struct Config {
-    pub(super) name: Name,
-    pub(super) clock: Clock,
-    pub(super) rng: Rng,
-    pub(super) spawner: Spawner,
-    pub(super) lease: Duration,
-    pub(super) deadline: Option<Duration>,
-    pub(super) undo_attempts: u32,
-    pub(super) undo_backoff: Backoff,
-    pub(super) again_attempts: u32,
-    pub(super) again_backoff: Backoff,
-    pub(super) patience: Duration,
-    pub(super) max_resumed: usize,
-    /// `None` keeps sagas forever.
-    pub(super) retention: Option<Duration>,
-    pub(super) on_end: Option<Hook>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            name: Name::default(),
-            clock: Clock::default(),
-            rng: Rng::default(),
-            spawner: Spawner::default(),
-            lease: Duration::from_secs(30),
-            deadline: None,
-            undo_attempts: 5,
-            undo_backoff: Backoff::exponential(Duration::from_millis(100)),
-            again_attempts: 10,
-            again_backoff: Backoff::exponential(Duration::from_millis(100)),
-            patience: Duration::from_secs(60),
-            max_resumed: 256,
-            retention: Some(Duration::from_secs(30 * 24 * 3600)),
-            on_end: None,
-        }
+settings! {
+    /// The configuration of an executor of sagas.
+    ///
+    /// Setters take and return the value. [`Executor::new`](crate::saga::Executor::new) checks the
+    /// values.
+    #[derive(Clone)]
+    pub struct Config {
+        common: Common = Common::default(),
+        lease: Duration = Duration::from_secs(30),
+        deadline: Option<Duration> = None,
+        undo_retry: Retry = Retry::new(5, Backoff::exponential(Duration::from_millis(100))),
+        again: Retry = Retry::new(10, Backoff::exponential(Duration::from_millis(100))),
+        patience: Duration = Duration::from_secs(60),
+        max_resumed: usize = 256,
+        /// `None` keeps sagas forever.
+        retention: Option<Duration> = Some(Duration::from_secs(30 * 24 * 3600)),
+        on_end: Option<Hook> = None,
     }
 }
 
 impl Config {
-    /// Creates the default configuration.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    common_setters!("saga");
+    common_setters!("saga", "sagas run");
 
     setters! {
-        /// Sets where sagas run. Default: `tokio::spawn`.
-        pub fn spawner(spawner: Spawner);
-
         /// Sets how long this worker owns its sagas without a renewal. Default: 30 seconds. Above zero,
         /// at most 365 days.
         ///
         /// The worker renews three times per lease. If it crashes, other workers wait this long before
         /// they take over. If the store fails for this long, the worker stops starting steps.
-        pub fn lease(lease: Duration);
+        lease(lease: Duration);
 
         /// Sets how long a saga may take until its point of no return. Default: no limit. Above zero,
         /// at most 365 days.
@@ -85,14 +53,15 @@ impl Config {
         /// The store keeps the deadline of a saga as wall time. When this executor resumes a saga, the
         /// deadline is at most this long from then. So a wall clock that was set back does not postpone
         /// it further. An executor without a limit keeps the stored deadline of a saga unchanged.
-        pub fn deadline(deadline: Duration) => Some(deadline);
+        deadline(deadline: Duration) => Some(deadline);
     }
 
     /// Sets how often an undo is attempted before the saga is stuck, and the wait between two
     /// attempts. Default: 5 attempts, exponential from 100 ms with full jitter. At least 1 attempt.
+    ///
+    /// [`StepBuilder::undo_retry`](crate::saga::StepBuilder::undo_retry) sets both for one step.
     pub fn undo_retry(mut self, attempts: u32, backoff: Backoff) -> Self {
-        self.undo_attempts = attempts;
-        self.undo_backoff = backoff;
+        self.undo_retry = Retry::new(attempts, backoff);
         self
     }
 
@@ -100,10 +69,10 @@ impl Config {
     /// stuck, and the wait between attempts. Default: 10 attempts, exponential from 100 ms with
     /// full jitter. At least 1 attempt.
     ///
-    /// Every attempt has the same key.
+    /// Every attempt has the same key. [`StepBuilder::run_again`](crate::saga::StepBuilder::run_again)
+    /// sets both for one step.
     pub fn run_again(mut self, attempts: u32, backoff: Backoff) -> Self {
-        self.again_attempts = attempts;
-        self.again_backoff = backoff;
+        self.again = Retry::new(attempts, backoff);
         self
     }
 
@@ -111,11 +80,10 @@ impl Config {
         /// Sets how long a caller waits for a store that fails or does not answer. Default: 60 seconds.
         /// Above zero, at most 365 days.
         ///
-        /// Every method of the executor returns a transient error after this time without an answer.
-        /// The operation may still have its effect. A caller that waits for a saga gets the error too.
-        /// The saga itself repeats the write until the store answers, because the log must record what
-        /// the saga has done.
-        pub fn patience(patience: Duration);
+        /// Every method of the executor returns a transient error after this time without an answer. The operation may
+        /// still have its effect. A caller that waits for a saga gets the error too. The saga itself repeats the write
+        /// until the store answers, because the log must record each step.
+        patience(patience: Duration);
 
         /// Sets how many of the sagas that [`recover`](crate::saga::Executor::recover) takes over run
         /// concurrently. Default:
@@ -126,7 +94,7 @@ impl Config {
         /// A saga that waits between two attempts counts. A saga that a caller starts, or that an
         /// operator lets continue, does not count and is not limited: put a bulkhead in front of the
         /// starts.
-        pub fn max_resumed(max: usize);
+        max_resumed(max: usize);
 
         /// Sets how long the store keeps sagas of this definition after their end, in all versions.
         /// Default: 30 days. Longer than the [`patience`](Self::patience).
@@ -136,7 +104,7 @@ impl Config {
         /// removes a saga that is stuck or unfinished. A [`start_as`](crate::saga::Executor::start_as)
         /// with the id of a removed saga starts a new saga. So keep sagas for longer than a caller may
         /// repeat a start.
-        pub fn retention(retention: Duration) => Some(retention);
+        retention(retention: Duration) => Some(retention);
     }
 
     /// Keeps sagas in the store forever after their end. Default: [`retention`](Self::retention) of
@@ -152,7 +120,7 @@ impl Config {
         ///
         /// It runs on the task of the saga, after the end is durable. It should be quick. A panic of it
         /// is logged.
-        pub fn on_end(hook: impl Fn(&Report) + Send + Sync + 'static) => Some(Arc::new(hook));
+        on_end(hook: impl Fn(&Report) + Send + Sync + 'static) => Some(Arc::new(hook));
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {
@@ -160,10 +128,8 @@ impl Config {
         if let Some(deadline) = self.deadline {
             check_duration("deadline", deadline)?;
         }
-        check_at_least("undo-attempts", self.undo_attempts, 1)?;
-        self.undo_backoff.check()?;
-        check_at_least("again-attempts", self.again_attempts, 1)?;
-        self.again_backoff.check()?;
+        self.undo_retry.check("undo-attempts")?;
+        self.again.check("again-attempts")?;
         check_at_least("max-resumed", self.max_resumed, 1)?;
         check_duration("patience", self.patience)?;
         match self.retention {
@@ -181,7 +147,7 @@ impl Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
-            .field("name", &self.name)
+            .field("name", &self.common.name)
             .field("lease", &self.lease)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use buttress::Name;
 use buttress::telemetry::{Reading, Source};
-use buttress::{Name, StoreError};
 
 use super::barrier::{Barrier, Passage};
 use super::store::SagaId;
+use crate::answer::Answer;
 use crate::instruments as all;
 
 /// A barrier that counts its answers for a [`Sampler`](buttress::telemetry::Sampler). Cheap to
@@ -41,7 +42,7 @@ impl<B> CountedBarrier<B> {
         &self.barrier
     }
 
-    fn count(&self, answer: Result<Passage, StoreError>) -> Result<Passage, StoreError> {
+    fn count(&self, answer: Answer<Passage>) -> Answer<Passage> {
         let counter = match answer {
             Ok(Passage::Proceed) => &self.counts.proceed,
             Ok(Passage::Repeated) => &self.counts.repeated,
@@ -54,11 +55,11 @@ impl<B> CountedBarrier<B> {
 }
 
 impl<Tx: Send, B: Barrier<Tx>> Barrier<Tx> for CountedBarrier<B> {
-    async fn action(&self, tx: &mut Tx, saga: SagaId, step: &str) -> Result<Passage, StoreError> {
+    async fn action(&self, tx: &mut Tx, saga: SagaId, step: &str) -> Answer<Passage> {
         self.count(self.barrier.action(tx, saga, step).await)
     }
 
-    async fn undo(&self, tx: &mut Tx, saga: SagaId, step: &str) -> Result<Passage, StoreError> {
+    async fn undo(&self, tx: &mut Tx, saga: SagaId, step: &str) -> Answer<Passage> {
         self.count(self.barrier.undo(tx, saga, step).await)
     }
 }

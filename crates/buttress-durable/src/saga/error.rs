@@ -1,11 +1,10 @@
 //! [`SagaError`]: why a saga does not run to its end here.
 
-use std::error::Error as _;
-use std::fmt;
-
-use buttress::{CodecError, StoreError};
+use buttress::{CodecError, StoreError, StoreErrorKind};
 
 use crate::saga::store::SagaId;
+
+pub(super) use crate::causes::WithCauses;
 
 /// The reason why a saga does not run to its end on this executor.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -16,7 +15,7 @@ pub enum SagaError {
     ///
     /// A [`Conflict`](buttress::StoreErrorKind::Conflict) of a start means that a saga with other
     /// content was started before under this id. A repeated start fails in the same way.
-    #[error("saga {saga}: the store failed")]
+    #[error("saga {saga}: {}", fault(error.kind()))]
     Store {
         /// The id of the saga.
         saga: SagaId,
@@ -91,17 +90,17 @@ pub enum SagaError {
     },
 }
 
-/// An error with all its causes, for log lines. An error does not repeat the text of its cause.
-pub(super) struct WithCauses<'a>(pub(super) &'a SagaError);
-
-impl fmt::Display for WithCauses<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+/// Returns the mistake, and its remedy.
+fn fault(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::Transient => "the store is unavailable; the call can be repeated",
+        StoreErrorKind::Conflict => {
+            "the store holds a saga with other content under this id; start a new saga under a new id"
         }
-        Ok(())
+        StoreErrorKind::Fenced => "another worker owns the saga; leave it to that worker",
+        StoreErrorKind::Corrupt => "the stored saga cannot be read; its row must be mended",
+        StoreErrorKind::Invalid => "the store can never hold this saga; change what it holds",
+        StoreErrorKind::Misconfigured => "the store must be mended; then repeat the call",
+        _ => "the store failed",
     }
 }

@@ -10,7 +10,9 @@ use buttress::{Clock, InMemoryValue, StoreError};
 use crate::epoch;
 use crate::instant;
 use crate::saga::model::entry::{Beginning, Status};
-use crate::saga::store::{Append, Appended, NewSaga, Record, SagaId, Summary, TakenOver, WorkerId};
+use crate::saga::store::{
+    Append, Appended, NewSaga, Page, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
+};
 
 mod store;
 
@@ -38,7 +40,12 @@ struct Rows<P> {
     ended: VecDeque<(Instant, SagaId)>,
     workers: HashMap<WorkerId, Instant>,
     created: u64,
+    /// Sagas of open transactions, with the transaction. They are in no list.
+    reserved: HashMap<SagaId, (Transaction, Record<P>)>,
 }
+
+/// The identity of an open transaction: the address of its store, and its number there.
+pub(crate) type Transaction = (usize, u64);
 
 struct Row<P> {
     record: Record<P>,
@@ -78,6 +85,7 @@ impl<P> MemoryStore<P> {
             ended: VecDeque::new(),
             workers: HashMap::new(),
             created: 0,
+            reserved: HashMap::new(),
         };
         Self { inner: Arc::new(Inner { clock, keep_ended: 10_000, same, rows: Mutex::new(rows) }) }
     }
@@ -97,7 +105,29 @@ impl<P> MemoryStore<P> {
     }
 }
 
+/// Returns the record of a new saga.
+fn record<P>(saga: NewSaga<P>) -> Record<P> {
+    let definition = (saga.definition, saga.version);
+    Record {
+        deadline: saga.deadline,
+        ..Record::new(saga.id, definition, saga.codec, saga.beginning, saga.entries)
+    }
+}
+
+fn reserved(saga: SagaId) -> StoreError {
+    StoreError::transient(format!("an open transaction creates saga {saga}"))
+}
+
 impl<P: Clone> Rows<P> {
+    fn insert(&mut self, mut record: Record<P>, worker: WorkerId, at: Duration) {
+        record.created_at = Some(at);
+        record.times.resize(record.entries.len(), Some(at));
+        self.created += 1;
+        let number = self.created;
+        self.unfinished.insert(number, record.id);
+        self.sagas.insert(record.id, Row { record, worker, number });
+    }
+
     fn is_live(&self, worker: WorkerId, now: Instant) -> bool {
         self.workers.get(&worker).is_some_and(|until| now < *until)
     }
@@ -118,9 +148,12 @@ impl<P: Clone> Rows<P> {
 impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
     fn create_now(&self, saga: NewSaga<P>) -> Result<(), StoreError> {
         let mut rows = self.lock();
+        if rows.reserved.contains_key(&saga.id) {
+            return Err(reserved(saga.id));
+        }
         if let Some(row) = rows.sagas.get(&saga.id) {
             let known = &row.record;
-            let same = row.worker == saga.worker
+            let same = (row.worker, known.epoch) == (saga.worker, 1)
                 && known.entries.len() == saga.entries.len()
                 && known.definition == saga.definition
                 && (known.version, known.deadline) == (saga.version, saga.deadline)
@@ -133,17 +166,39 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
                 }
             };
         }
-        rows.created += 1;
-        let number = rows.created;
         let worker = saga.worker;
-        let definition = (saga.definition, saga.version);
-        let record = Record {
-            deadline: saga.deadline,
-            ..Record::new(saga.id, definition, saga.codec, saga.beginning, saga.entries)
-        };
-        rows.unfinished.insert(number, saga.id);
-        rows.sagas.insert(saga.id, Row { record, worker, number });
+        rows.insert(record(saga), worker, self.inner.clock.unix());
         Ok(())
+    }
+
+    /// Reserves the id of a saga for a transaction. Returns the saga that is known under the id.
+    pub(crate) fn reserve(
+        &self,
+        transaction: Transaction,
+        saga: NewSaga<P>,
+    ) -> Result<Option<Record<P>>, StoreError> {
+        let mut rows = self.lock();
+        if let Some(row) = rows.sagas.get(&saga.id) {
+            return Ok(Some(row.record.clone()));
+        }
+        match rows.reserved.get(&saga.id) {
+            Some((by, record)) if *by == transaction => Ok(Some(record.clone())),
+            Some(_) => Err(reserved(saga.id)),
+            None => {
+                rows.reserved.insert(saga.id, (transaction, record(saga)));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Creates a reserved saga, or forgets it if its transaction was rolled back.
+    pub(crate) fn settle_reserved(&self, saga: SagaId, committed: bool) {
+        let mut rows = self.lock();
+        if let Some((_, record)) = rows.reserved.remove(&saga) {
+            if committed {
+                rows.insert(record, WorkerId::NOBODY, self.inner.clock.unix());
+            }
+        }
     }
 
     fn is_same_beginning(&self, one: &Beginning<P>, other: &Beginning<P>) -> bool {
@@ -196,6 +251,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
             };
         }
         row.record.entries.extend(append.entries);
+        row.record.times.resize(row.record.entries.len(), Some(self.inner.clock.unix()));
         row.record.status = append.status;
         let number = row.number;
         if append.status.is_ended() {
@@ -212,10 +268,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
 
     fn take_over_now(
         &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-        limit: usize,
+        TakeOver { worker, definition, version, limit }: TakeOver<'_>,
     ) -> TakenOver<P> {
         let now = self.inner.clock.now();
         let mut rows = self.lock();
@@ -259,12 +312,20 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         rows.hand_over(saga, worker)
     }
 
-    fn list_now(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Vec<Summary> {
+    fn owned_now(&self, worker: WorkerId, name: &str, version: u32) -> Vec<SagaId> {
+        let rows = self.lock();
+        let owned = |id: &&SagaId| {
+            rows.sagas.get(*id).is_some_and(|row| {
+                let record = &row.record;
+                row.worker == worker
+                    && (record.definition.as_str(), record.version) == (name, version)
+                    && matches!(record.status, Status::Running | Status::Unwinding)
+            })
+        };
+        rows.unfinished.values().filter(owned).copied().collect()
+    }
+
+    fn list_now(&self, Page { status, after, limit }: Page) -> Vec<Summary> {
         let rows = self.lock();
         let wanted = |row: &&Row<P>| {
             status.is_none_or(|status| row.record.status == status)
@@ -288,7 +349,7 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         found.take(limit).map(Row::summary).collect()
     }
 
-    fn purge_definition_now(&self, definition: &str, age: Duration, limit: usize) -> usize {
+    fn purge_now(&self, definition: Option<&str>, age: Duration, limit: usize) -> usize {
         let now = self.inner.clock.now();
         let old = |at: Instant| instant::after(at, age) <= now;
         let mut rows = self.lock();
@@ -296,29 +357,15 @@ impl<P: Clone + Send + Sync + 'static> MemoryStore<P> {
         workers.retain(|_, until| !old(*until));
         let mut purged = 0;
         ended.retain(|(at, id)| {
-            let own = sagas.get(id).is_some_and(|row| row.record.definition == definition);
-            let purge = purged < limit && own && old(*at);
+            let is_asked =
+                |row: &Row<P>| definition.is_none_or(|name| row.record.definition == name);
+            let purge = purged < limit && old(*at) && sagas.get(id).is_some_and(is_asked);
             if purge {
                 sagas.remove(id);
                 purged += 1;
             }
             !purge
         });
-        purged
-    }
-
-    fn purge_now(&self, age: Duration, limit: usize) -> usize {
-        let now = self.inner.clock.now();
-        let old = |at: Instant| instant::after(at, age) <= now;
-        let mut rows = self.lock();
-        rows.workers.retain(|_, until| !old(*until));
-        let mut purged = 0;
-        while purged < limit && rows.ended.front().is_some_and(|(at, _)| old(*at)) {
-            if let Some((_, id)) = rows.ended.pop_front() {
-                rows.sagas.remove(&id);
-                purged += 1;
-            }
-        }
         purged
     }
 }

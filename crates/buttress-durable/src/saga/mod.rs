@@ -6,6 +6,7 @@ mod config;
 mod counted_barrier;
 mod define;
 mod error;
+mod history;
 mod memory;
 mod model;
 mod monitor;
@@ -23,6 +24,7 @@ pub use define::definition::Definition;
 pub use define::needs::{Needs, Outputs, StepHandle, StepRef};
 pub use define::step::ActionBuilder;
 pub use error::SagaError;
+pub use history::StepHistory;
 pub use memory::MemoryStore;
 pub use model::entry::{Beginning, Entry, EntryKind, Status};
 pub use model::plan::{InvalidDefinition, Kind, OnCrash};
@@ -33,4 +35,9 @@ pub use run::execution::Execution;
 pub use run::executor::Executor;
 pub use run::operators::Resolution;
 pub use run::recovery::Recovery;
-pub use store::{Append, Appended, NewSaga, Record, SagaId, Store, Summary, TakenOver, WorkerId};
+pub use run::searching::{Found, Search};
+pub use run::transactional::StartedIn;
+pub use store::{
+    Append, Appended, CreateIn, NewSaga, Page, Record, SagaId, Store, Summary, TakeOver, TakenOver,
+    WorkerId,
+};

@@ -13,7 +13,7 @@ use buttress::{Clock, Name, StoreError};
 
 use crate::instruments as all;
 use crate::saga::model::entry::Status;
-use crate::saga::store::{SagaId, Store, Summary};
+use crate::saga::store::{Page, SagaId, Store, Summary};
 
 /// How many sagas one query returns.
 const PAGE: usize = 1000;
@@ -105,7 +105,7 @@ impl<St: Store<P>, P: Send + 'static> Monitor<St, P> {
         for status in OPEN {
             let (mut after, mut seen) = (None, 0);
             while seen < MOST {
-                let page = self.store.list(Some(status), after, PAGE).await?;
+                let page = self.store.list(Page::first(PAGE).status(status).after(after)).await?;
                 after = page.last().map(|saga| saga.id);
                 let is_last = page.len() < PAGE;
                 seen += page.len();

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use buttress::Name;
 
 use crate::saga::define::needs::{Outputs, StepHandle};
+use crate::saga::history::{Histories, StepHistory};
 use crate::saga::model::entry::{Entry, EntryKind, Status};
 use crate::saga::model::plan::Plan;
 use crate::saga::model::state::{State, Step};
-use crate::saga::store::SagaId;
+use crate::saga::store::{Record, SagaId};
+use crate::text::words;
 
 /// The state of a step.
 #[non_exhaustive]
@@ -46,20 +49,14 @@ impl StepStatus {
             Step::UndoFailed { .. } => Self::UndoFailed,
         }
     }
+}
 
+words! {
     /// Returns the status as words, e.g. "undo failed".
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Acting => "acting",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::InDoubt => "in doubt",
-            Self::Undoing => "undoing",
-            Self::Undone => "undone",
-            Self::UndoFailed => "undo failed",
-        }
+    StepStatus {
+        Pending => "pending", Acting => "acting", Done => "done", Failed => "failed",
+        InDoubt => "in doubt", Undoing => "undoing", Undone => "undone",
+        UndoFailed => "undo failed",
     }
 }
 
@@ -72,6 +69,7 @@ pub struct Report {
     pub(super) reason: Option<Arc<str>>,
     pub(super) steps: Vec<(Name, StepStatus)>,
     pub(super) outputs: Outputs,
+    pub(super) history: Vec<StepHistory>,
 }
 
 impl Report {
@@ -98,6 +96,15 @@ impl Report {
     #[must_use]
     pub fn steps(&self) -> &[(Name, StepStatus)] {
         &self.steps
+    }
+
+    /// Returns the history of every step, in the order of [`steps`](Self::steps): its times, its
+    /// attempts and its last error.
+    ///
+    /// Times of entries that this executor has written are by its own clock.
+    #[must_use]
+    pub fn history(&self) -> &[StepHistory] {
+        &self.history
     }
 
     /// Returns the output of a step; `None` if its action was not done, or the step is of another
@@ -127,60 +134,89 @@ pub(super) fn steps(plan: &Plan, state: &State) -> Vec<(Name, StepStatus)> {
 
 /// The state of a saga according to its log. Its `Display` is a tree for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Tree {
     /// The id of the saga.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::id"))]
     pub id: SagaId,
     /// The name of its definition.
     pub definition: Name,
     /// The status of the saga.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::status"))]
     pub status: Status,
     /// Why the saga unwinds or is stuck.
     pub reason: Option<String>,
+    /// When the saga was created, as wall time since 1970 by the store's clock. `None` if a release
+    /// that kept no times has created it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::seconds::optional"))]
+    pub created_at: Option<Duration>,
     /// The steps, in the order of the definition.
     pub steps: Vec<TreeStep>,
 }
 
+/// Values of a [`Tree`] as texts.
+#[cfg(feature = "serde")]
+mod serialised {
+    use serde::Serializer;
+
+    use super::{SagaId, Status, StepStatus};
+
+    pub(super) fn id<S: Serializer>(id: &SagaId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn status<S: Serializer>(status: &Status, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(status.as_str())
+    }
+
+    pub(super) fn step<S: Serializer>(status: &StepStatus, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(status.as_str())
+    }
+}
+
 /// A step of a [`Tree`].
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TreeStep {
     /// The name of the step.
     pub name: Name,
     /// The status of the step.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialised::step"))]
     pub status: StepStatus,
     /// The names of the steps that it waits for.
     pub after: Vec<Name>,
     /// The last text of the log about the step.
     pub note: Option<String>,
+    /// The times, attempts and last error of the step, by the store's clock.
+    pub history: StepHistory,
 }
 
 impl Tree {
-    pub(super) fn new<P>(
-        id: SagaId,
-        definition: Name,
-        plan: &Plan,
-        state: &State,
-        entries: &[Entry<P>],
-    ) -> Self {
+    pub(super) fn new<P>(definition: Name, plan: &Plan, state: &State, record: &Record<P>) -> Self {
+        let entries = &record.entries;
         let name = |number: &u16| plan.steps.get(usize::from(*number)).map(|step| step.name);
         let about = |number: usize| {
             let own =
                 |entry: &&Entry<P>| usize::from(entry.step()) == number && !is_whole(entry.kind());
             entries.iter().rev().find(own).and_then(Entry::note).map(str::to_owned)
         };
-        let steps = plan.steps.iter().zip(&state.steps).enumerate();
-        let steps = steps.map(|(number, (plan, step))| TreeStep {
+        let histories = Histories::of(plan.steps.len(), entries, &record.times).into_steps();
+        let steps = plan.steps.iter().zip(&state.steps).zip(histories).enumerate();
+        let steps = steps.map(|(number, ((plan, step), history))| TreeStep {
             name: plan.name,
             status: StepStatus::of(*step),
             after: plan.parents.iter().filter_map(name).collect(),
             note: about(number).filter(|_| *step != Step::Pending && *step != Step::Acting),
+            history,
         });
         Self {
-            id,
+            id: record.id,
             definition,
             status: state.status(),
             reason: reason(entries),
+            created_at: record.created_at,
             steps: steps.collect(),
         }
     }
@@ -215,6 +251,10 @@ impl fmt::Display for Tree {
             if let Some((first, rest)) = step.after.split_first() {
                 write!(f, ", after {first}")?;
                 rest.iter().try_for_each(|name| write!(f, " and {name}"))?;
+            }
+            let attempts = step.history.attempts.max(step.history.undo_attempts);
+            if attempts > 1 {
+                write!(f, ", {attempts} attempts")?;
             }
             if let Some(note) = &step.note {
                 write!(f, " ({note})")?;

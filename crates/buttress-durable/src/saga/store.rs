@@ -1,15 +1,16 @@
-//! [`Store`]: the operations that a store of saga logs implements.
+//! [`Store`] and [`CreateIn`]: the operations that a store of saga logs implements.
 
 use std::future::Future;
 use std::time::Duration;
 
-use buttress::StoreError;
-
 use super::model::entry::Status;
+use crate::answer::Answer;
 
 mod records;
 
-pub use records::{Append, Appended, NewSaga, Record, SagaId, Summary, TakenOver, WorkerId};
+pub use records::{
+    Append, Appended, NewSaga, Page, Record, SagaId, Summary, TakeOver, TakenOver, WorkerId,
+};
 
 /// Stores the logs of sagas, and the worker that runs each saga. `P` is the encoded form of
 /// payloads.
@@ -30,20 +31,19 @@ pub trait Store<P>: Send + Sync + 'static {
         &self,
         worker: WorkerId,
         lease: Duration,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Answer<()>> + Send;
 
     /// Ends the lease of `worker`. Other workers can take over its unfinished sagas immediately.
-    fn release_worker(
-        &self,
-        worker: WorkerId,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn release_worker(&self, worker: WorkerId) -> impl Future<Output = Answer<()>> + Send;
 
     /// Stores a new saga under epoch 1, owned by its worker, with status [`Status::Running`].
     ///
     /// # Errors
     /// Returns `Conflict` if the id is known. Exception: the same saga of the same worker is
-    /// stored, and nothing was added to its log. Returns `Invalid` if the saga is too large.
-    fn create(&self, saga: NewSaga<P>) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// stored under epoch 1, and nothing was added to its log. A saga that this worker has taken
+    /// over is known: the start of it would write under an epoch that is over. Returns `Invalid` if
+    /// the saga is too large.
+    fn create(&self, saga: NewSaga<P>) -> impl Future<Output = Answer<()>> + Send;
 
     /// Appends entries to the log of a saga.
     ///
@@ -51,24 +51,18 @@ pub trait Store<P>: Send + Sync + 'static {
     /// Returns `Fenced` if the saga is unknown or owned under another epoch. Returns `Conflict` if
     /// `position` is not the end of the log, unless the log holds exactly these entries there
     /// already.
-    fn append(
-        &self,
-        append: Append<P>,
-    ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
+    fn append(&self, append: Append<P>) -> impl Future<Output = Answer<Appended>> + Send;
 
-    /// Takes over up to `limit` sagas of one version of a definition whose worker has no live
-    /// lease, oldest first.
+    /// Takes over the requested number of sagas of one version of a definition whose worker has no
+    /// live lease, oldest first.
     ///
     /// The sagas are [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding). The store
     /// counts a lease for at most its length from now, even after the store's clock was set back.
     /// A saga whose epoch cannot grow is reported as corrupt.
     fn take_abandoned(
         &self,
-        worker: WorkerId,
-        definition: &str,
-        version: u32,
-        limit: usize,
-    ) -> impl Future<Output = Result<TakenOver<P>, StoreError>> + Send;
+        sagas: TakeOver<'_>,
+    ) -> impl Future<Output = Answer<TakenOver<P>>> + Send;
 
     /// Takes over one saga of any definition that is [`Stuck`](Status::Stuck), that `worker` owns,
     /// or whose worker has no live lease.
@@ -84,9 +78,9 @@ pub trait Store<P>: Send + Sync + 'static {
         &self,
         worker: WorkerId,
         saga: SagaId,
-    ) -> impl Future<Output = Result<Option<Record<P>>, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<Option<Record<P>>>> + Send;
 
-    /// Lists the sagas of one version of a definition that are [`Running`](Status::Running) or
+    /// Lists the sagas of one version of the definition `name` that are [`Running`](Status::Running) or
     /// [`Unwinding`](Status::Unwinding) and that `worker` owns.
     ///
     /// An executor compares the list with the sagas that it runs, and takes the sagas that it does
@@ -96,9 +90,9 @@ pub trait Store<P>: Send + Sync + 'static {
     fn owned(
         &self,
         worker: WorkerId,
-        definition: &str,
+        name: &str,
         version: u32,
-    ) -> impl Future<Output = Result<Vec<SagaId>, StoreError>> + Send {
+    ) -> impl Future<Output = Answer<Vec<SagaId>>> + Send {
         let _ = worker;
         async move {
             const AT_ONCE: usize = 1000;
@@ -106,11 +100,11 @@ pub trait Store<P>: Send + Sync + 'static {
             for status in [Status::Running, Status::Unwinding] {
                 let mut after = None;
                 loop {
-                    let page = self.list(Some(status), after, AT_ONCE).await?;
+                    let page = self.list(Page::first(AT_ONCE).status(status).after(after)).await?;
                     after = page.last().map(|summary| summary.id);
                     let is_last = page.len() < AT_ONCE;
                     let same = |summary: &Summary| {
-                        summary.definition == definition && summary.version == version
+                        summary.definition == name && summary.version == version
                     };
                     owned.extend(page.iter().filter(|summary| same(summary)).map(|one| one.id));
                     if is_last {
@@ -122,35 +116,37 @@ pub trait Store<P>: Send + Sync + 'static {
         }
     }
 
+    /// Whether a running saga of one version of the definition `name` is owned by
+    /// [`NOBODY`](WorkerId::NOBODY): [`create_in`](CreateIn::create_in) has created it, and no worker
+    /// has taken it yet.
+    ///
+    /// [`Executor::keep_recovering`](crate::saga::Executor::keep_recovering) asks twice per second, so
+    /// the answer should need one look-up in an index. The default implementation returns `false`,
+    /// which is right for a store without [`CreateIn`].
+    fn has_unowned(&self, name: &str, version: u32) -> impl Future<Output = Answer<bool>> + Send {
+        let _ = (name, version);
+        async { Ok(false) }
+    }
+
     /// Reads one saga; returns `None` if it is unknown.
     ///
     /// # Errors
     /// Returns `Corrupt` if the saga cannot be read.
-    fn load(
-        &self,
-        saga: SagaId,
-    ) -> impl Future<Output = Result<Option<Record<P>>, StoreError>> + Send;
+    fn load(&self, saga: SagaId) -> impl Future<Output = Answer<Option<Record<P>>>> + Send;
 
     /// Requests the cancellation of a saga. Returns `false` if the saga is unknown or has ended.
     ///
     /// The next append of the owner returns the request, and a take-over does too.
-    fn request_cancel(&self, saga: SagaId)
-    -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn request_cancel(&self, saga: SagaId) -> impl Future<Output = Answer<bool>> + Send;
 
-    /// Lists up to `limit` sagas with `status` (all if `None`), ordered by id, beginning after
-    /// `after`.
+    /// Lists the sagas of a page, ordered by id.
     ///
     /// A list leaves out sagas that cannot be read; [`load`](Self::load) returns the reason. Fewer
-    /// than `limit` sagas mean the end of the list.
-    fn list(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Summary>, StoreError>> + Send;
+    /// sagas than the limit of the page mean the end of the list.
+    fn list(&self, page: Page) -> impl Future<Output = Answer<Vec<Summary>>> + Send;
 
-    /// Returns up to `limit` sagas of other versions of a definition that no live worker owns, oldest
-    /// first. [`Executor::recover`](crate::saga::Executor::recover) reports them.
+    /// Returns up to `limit` sagas of other versions of the definition `name` that no live worker
+    /// owns, oldest first. [`Executor::recover`](crate::saga::Executor::recover) reports them.
     ///
     /// The sagas are [`Running`](Status::Running) or [`Unwinding`](Status::Unwinding).
     ///
@@ -158,21 +154,20 @@ pub trait Store<P>: Send + Sync + 'static {
     /// cannot see leases, so it returns sagas of live workers too. Stores should override it.
     fn other_versions(
         &self,
-        definition: &str,
+        name: &str,
         version: u32,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Summary>, StoreError>> + Send {
+    ) -> impl Future<Output = Answer<Vec<Summary>>> + Send {
         async move {
             const PAGE: usize = 1000;
             let mut found = Vec::new();
             for status in [Status::Running, Status::Unwinding] {
                 let mut after = None;
                 for _ in 0..5 {
-                    let page = self.list(Some(status), after, PAGE).await?;
+                    let page = self.list(Page::first(PAGE).status(status).after(after)).await?;
                     let full = page.len() == PAGE;
                     after = page.last().map(|saga| saga.id);
-                    let other =
-                        |saga: &Summary| saga.definition == definition && saga.version != version;
+                    let other = |saga: &Summary| saga.definition == name && saga.version != version;
                     found.extend(page.into_iter().filter(other));
                     if !full || found.len() >= limit {
                         break;
@@ -184,30 +179,35 @@ pub trait Store<P>: Send + Sync + 'static {
         }
     }
 
-    /// Removes up to `limit` sagas, of all definitions, that ended at least `age` ago, with their
-    /// logs. Returns how many.
+    /// Removes up to `limit` sagas of the definition `name` that ended at least `age` ago, with their
+    /// logs. Returns how many. Without a name, removes sagas of all definitions.
     ///
-    /// Also removes leases of workers that ran out that long ago. A stuck saga has not ended.
+    /// Also removes the leases of workers that ended at least `age` ago. A stuck saga has not ended.
+    ///
+    /// An executor purges its own definition, so executors with different
+    /// [retentions](crate::saga::Config::retention) can share a store.
     fn purge_sagas(
         &self,
+        name: Option<&str>,
         age: Duration,
         limit: usize,
-    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    ) -> impl Future<Output = Answer<usize>> + Send;
+}
 
-    /// Removes up to `limit` sagas of one definition that ended at least `age` ago, with their
-    /// logs. Returns how many.
+/// Creates sagas in the caller's own transaction `Tx`. A saga exists if the transaction commits.
+///
+/// Every future is lazy: a saga whose future was never polled is not created.
+pub trait CreateIn<Tx, P>: Send + Sync {
+    /// Creates a saga under epoch 1 with status [`Status::Running`], owned by the worker of the
+    /// record, which is [`NOBODY`](WorkerId::NOBODY). Returns `None`, or the saga that is known under
+    /// the id, also if this transaction has created it. The known saga stays unchanged.
     ///
-    /// An executor calls it for its own definition, so executors with different
-    /// [retentions](crate::saga::Config::retention) can share a store. The default implementation
-    /// calls [`purge_sagas`](Self::purge_sagas), so the shortest retention holds for all
-    /// definitions in the store. Stores should override it.
-    fn purge_definition(
+    /// # Errors
+    /// Returns `Invalid` if the saga is too large; nothing was done then. After any other error, roll
+    /// the transaction back.
+    fn create_in(
         &self,
-        definition: &str,
-        age: Duration,
-        limit: usize,
-    ) -> impl Future<Output = Result<usize, StoreError>> + Send {
-        let _ = definition;
-        self.purge_sagas(age, limit)
-    }
+        tx: &mut Tx,
+        saga: NewSaga<P>,
+    ) -> impl Future<Output = Answer<Option<Record<P>>>> + Send;
 }

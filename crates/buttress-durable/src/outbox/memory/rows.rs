@@ -1,10 +1,11 @@
 //! The rows of a store in memory, and the operations that change them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::super::message::{Message, MessageId, NewMessage};
-use super::super::store::{Lease, Owned, RelayId, Settled, Verdict};
+use super::super::store::{Lease, Owned, RelayId, Renewal, Settled, Verdict};
 use crate::epoch;
 use crate::instant;
 use crate::saga::SagaId;
@@ -17,36 +18,72 @@ const MOST_DELIVERED: usize = 10_000;
 #[derive(Default)]
 pub(super) struct Rows {
     /// By partition and sequence.
-    pub(super) pending: BTreeMap<(u16, u64), Row>,
-    pub(super) dead: BTreeMap<u64, Dead>,
-    pub(super) delivered: VecDeque<Instant>,
+    pub pending: BTreeMap<(u16, u64), Row>,
+    pub dead: BTreeMap<u64, Dead>,
+    pub delivered: VecDeque<Instant>,
     /// The places of messages that are pending or dead.
-    pub(super) ids: HashMap<MessageId, (u16, u64)>,
-    pub(super) held: HashMap<String, Hold>,
-    pub(super) partitions: Vec<Partition>,
-    pub(super) relays: HashMap<RelayId, Instant>,
-    pub(super) sequence: u64,
-    pub(super) receipts: HashMap<Mark, Holder>,
-    pub(super) transactions: u64,
+    pub ids: HashMap<MessageId, (u16, u64)>,
+    pub held: HashMap<String, Hold>,
+    pub partitions: Vec<Partition>,
+    pub relays: HashMap<RelayId, Instant>,
+    pub sequence: u64,
+    pub receipts: HashMap<Mark, Holder>,
+    pub transactions: u64,
     /// How long receipts are kept; `None` keeps them forever.
-    pub(super) kept: Option<Duration>,
+    pub kept: Option<Duration>,
     /// Committed receipts by time, oldest first. A receipt that was written again later is here
     /// twice.
-    pub(super) received: VecDeque<(Instant, Mark)>,
+    pub received: VecDeque<(Instant, Mark)>,
+}
+
+/// How long a message waits.
+enum Wait {
+    None,
+    Until(Instant),
+    /// Until an operator releases its key.
+    Forever,
+}
+
+/// The oldest message of a partition that is due.
+struct Head<'a> {
+    sequence: u64,
+    /// The place of its partition among those that are read.
+    at: usize,
+    message: &'a Message,
+}
+
+impl PartialEq for Head<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Head<'_> {}
+
+impl PartialOrd for Head<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Head<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.sequence, self.at).cmp(&(other.sequence, other.at))
+    }
 }
 
 pub(super) struct Row {
-    pub(super) message: Message,
-    pub(super) due: Instant,
+    pub message: Message,
+    pub due: Instant,
     /// The claim of the last start that was counted.
-    pub(super) claim: Option<u64>,
+    pub claim: Option<u64>,
 }
 
 pub(super) struct Dead {
-    pub(super) message: Message,
-    pub(super) error: String,
-    pub(super) died_at: Duration,
-    pub(super) holds_key: bool,
+    pub message: Message,
+    pub error: String,
+    pub died_at: Duration,
+    pub holds_key: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -59,11 +96,11 @@ pub(super) enum Hold {
 #[derive(Clone, Default)]
 pub(super) struct Partition {
     /// The relay, and the end of its lease.
-    pub(super) owner: Option<(RelayId, Instant)>,
-    pub(super) epoch: u64,
+    pub owner: Option<(RelayId, Instant)>,
+    pub epoch: u64,
     /// The greatest sequence that the owner has fetched.
-    pub(super) fetched: u64,
-    pub(super) suspect_to: u64,
+    pub fetched: u64,
+    pub suspect_to: u64,
 }
 
 /// A record of the inbox or of the barrier.
@@ -109,9 +146,7 @@ impl Rows {
 
     pub(super) fn lease(
         &mut self,
-        relay: RelayId,
-        lease: Duration,
-        busy: &[u16],
+        Renewal { relay, lease, busy }: Renewal<'_>,
         now: Instant,
     ) -> Owned {
         let until = instant::after(now, lease);
@@ -159,39 +194,56 @@ impl Rows {
         limit: usize,
         now: Instant,
     ) -> (Vec<Message>, Option<Instant>) {
-        let mut messages = Vec::new();
         let mut next: Option<Instant> = None;
-        let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        for lease in leases.iter().filter(|lease| self.owns(lease)) {
-            let mut found = 0;
-            for (_, row) in self.pending.range((lease.partition, 0)..=(lease.partition, u64::MAX)) {
-                if found == limit {
-                    break;
+        let mut rows: Vec<_> = leases
+            .iter()
+            .filter(|lease| self.owns(lease))
+            .map(|lease| self.pending.range((lease.partition, 0)..=(lease.partition, u64::MAX)))
+            .collect();
+        // The next message of each partition, the oldest of all first. No row beyond the limit is looked at.
+        let mut heads = BinaryHeap::with_capacity(rows.len());
+        let mut messages = Vec::new();
+        let mut turn = 0..rows.len();
+        loop {
+            let at = match turn.next() {
+                Some(at) => at,
+                None if messages.len() == limit => break,
+                None => {
+                    let Some(Reverse(Head { message, at, .. })) = heads.pop() else { break };
+                    messages.push(Message::clone(message));
+                    at
                 }
-                match self.held.get(&row.message.key) {
-                    Some(Hold::Operator(_)) => continue,
-                    Some(Hold::Until(until)) if now < *until => {
-                        sooner(*until);
-                        continue;
+            };
+            let due = rows.get_mut(at).and_then(|rows| {
+                rows.find(|(_, row)| match self.wait_of(row, now) {
+                    Wait::None => true,
+                    Wait::Until(time) => {
+                        next = Some(next.map_or(time, |next| next.min(time)));
+                        false
                     }
-                    _ => {}
-                }
-                if now < row.due {
-                    sooner(row.due);
-                    continue;
-                }
-                messages.push(row.message.clone());
-                found += 1;
+                    Wait::Forever => false,
+                })
+            });
+            if let Some(((_, sequence), row)) = due {
+                heads.push(Reverse(Head { sequence: *sequence, at, message: &row.message }));
             }
         }
-        messages.sort_by_key(|message: &Message| message.sequence);
-        messages.truncate(limit);
         for message in &messages {
             if let Some(partition) = self.partitions.get_mut(usize::from(message.partition)) {
                 partition.fetched = partition.fetched.max(message.sequence);
             }
         }
         (messages, next)
+    }
+
+    /// Returns how long a pending message waits.
+    fn wait_of(&self, row: &Row, now: Instant) -> Wait {
+        match self.held.get(&row.message.key) {
+            Some(Hold::Operator(_)) => Wait::Forever,
+            Some(Hold::Until(until)) if now < *until => Wait::Until(*until),
+            _ if now < row.due => Wait::Until(row.due),
+            _ => Wait::None,
+        }
     }
 
     pub(super) fn settle(&mut self, settled: Settled, now: Instant, unix: Duration) {

@@ -18,6 +18,14 @@ pub struct MemoryTransaction {
     pub(super) number: u64,
     pub(super) messages: Vec<NewMessage>,
     pub(super) marks: Vec<Mark>,
+    /// The changes of other stores in memory.
+    pub(super) joined: Vec<Box<dyn Joined>>,
+}
+
+/// A change of another store in memory. Dropping it rolls it back.
+pub(super) trait Joined: Send + Sync {
+    /// Makes the change visible.
+    fn commit(self: Box<Self>);
 }
 
 impl MemoryTransaction {
@@ -32,6 +40,8 @@ impl MemoryTransaction {
         for mark in self.marks.drain(..) {
             rows.receive(mark, now);
         }
+        // Under the lock of the rows, so that a reader of this store does not see a part of the transaction.
+        self.joined.drain(..).for_each(Joined::commit);
     }
 
     /// Sets a mark. Returns `false` if the mark is set already.

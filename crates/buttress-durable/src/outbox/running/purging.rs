@@ -28,7 +28,8 @@ impl<St: Store, P, C> Running<St, P, C> {
             return;
         }
         let (config, patience) = (&self.relay.config, self.patience());
-        let (age, limit, clock) = (config.keep_delivered, self.purge_limit, config.clock.clone());
+        let (age, limit, clock) =
+            (config.keep_delivered, self.purge_limit, config.common.clock.clone());
         let store = self.relay.store.clone();
         self.purge = Some(Box::pin(async move {
             let purging = store.purge_delivered(age, limit);

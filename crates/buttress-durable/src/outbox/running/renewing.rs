@@ -11,14 +11,14 @@ use super::{Operation, POLLS_PER_LEASE, Running};
 use crate::bounded::bounded;
 use crate::caught::unless;
 use crate::instant;
-use crate::outbox::store::{Owned, Store};
+use crate::outbox::store::{Owned, Renewal, Store};
 use buttress::StoreError;
 
 /// How long the relay waits for an answer of the store, unless its lease is longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A renewal in progress.
-pub(super) struct Renewal {
+pub(super) struct Renewing {
     /// The time of the request.
     asked: Instant,
     /// The partitions that the store does not release.
@@ -34,10 +34,12 @@ impl<St: Store, P, C> Running<St, P, C> {
     ) -> Result<T, StoreError> {
         let patience = self.patience();
         let mut operation = pin!(operation);
-        let mut limit = pin!(self.relay.config.clock.sleep(patience));
+        // Boxed, and created when the store is first pending: many stores answer immediately.
+        let mut limit = None;
         let answer = unless(operation.as_mut(), |cx| {
             self.tend(cx);
-            limit.as_mut().poll(cx)
+            let clock = &self.relay.config.common.clock;
+            limit.get_or_insert_with(|| Box::pin(clock.sleep(patience))).as_mut().poll(cx)
         });
         answer.await.unwrap_or_else(|()| Err(too_slow(patience)))
     }
@@ -102,18 +104,18 @@ impl<St: Store, P, C> Running<St, P, C> {
             && self.renewal_at().is_some_and(|at| now >= at)
     }
 
-    fn begin_renewal(&mut self, now: Instant) -> Renewal {
+    fn begin_renewal(&mut self, now: Instant) -> Renewing {
         self.next_release = instant::after(now, self.relay.config.poll);
         let (length, busy) = (self.relay.config.lease, self.pending.busy());
         let (store, id) = (self.relay.store.clone(), self.relay.id);
-        let clock = self.relay.config.clock.clone();
+        let clock = self.relay.config.common.clock.clone();
         let reported = busy.clone();
         // An answer after a lease's length concerns a lease that has ended.
         let answer = async move {
-            let lease = store.lease_partitions(id, length, &reported);
+            let lease = store.lease_partitions(Renewal::new(id, length, &reported));
             bounded(&clock, length, "renewing the lease", lease).await
         };
-        Renewal { asked: now, busy, answer: Box::pin(answer) }
+        Renewing { asked: now, busy, answer: Box::pin(answer) }
     }
 
     fn renewed(&mut self, asked: Instant, busy: &[u16], answer: Result<Owned, StoreError>) {

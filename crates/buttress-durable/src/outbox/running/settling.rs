@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Operation, Running};
+use crate::causes::WithCauses;
 use crate::instant;
 use crate::outage::MENDED_BY_HAND;
 use crate::outbox::store::{Settled, Store, Verdict};
@@ -63,7 +64,7 @@ impl<St: Store, P, C> Running<St, P, C> {
         };
         tracing::error!(
             target: "buttress", layer = self.relay.config.layer().as_str(), message_id = %settled.id,
-            key = settled.key, outcome, %error,
+            key = settled.key, outcome, error = %WithCauses(error),
             "the store refuses to record how this delivery ended: the relay sets the message aside, \
              and another owner of its partition publishes it again"
         );
@@ -91,13 +92,22 @@ impl<St: Store, P, C> Running<St, P, C> {
         }
     }
 
-    fn count(&self, written: &[Settled]) {
+    fn count(&mut self, written: &[Settled]) {
+        let now = self.now();
         let mut lags = Vec::new();
         let (mut failed, mut dead) = (0, 0);
         for settled in written {
             match &settled.verdict {
-                Verdict::Delivered => lags.push(self.lag(settled.due_at)),
-                Verdict::Retry { .. } => failed += 1,
+                Verdict::Delivered => {
+                    self.refusals.delivered();
+                    lags.push(self.lag(settled.due_at));
+                }
+                Verdict::Retry { counts, after, .. } => {
+                    failed += 1;
+                    if !counts {
+                        self.refusals.refused(now, instant::after(now, *after));
+                    }
+                }
                 Verdict::Dead { error, .. } => {
                     (failed, dead) = (failed + 1, dead + 1);
                     tracing::error!(

@@ -3,30 +3,28 @@
 use super::in_flight::{collect, owned};
 use super::ownership::May;
 use super::settling::is_refusal;
-use super::{Operation, Publisher, Running};
+use super::{Operation, Running};
 use crate::caught::caught;
+use crate::causes::WithCauses;
 use crate::instant;
 use crate::outbox::deliver::{deliver, panicked};
 use crate::outbox::message::Message;
 use crate::outbox::state::verdict::Limits;
 use crate::outbox::state::{Delivery, Next};
 use crate::outbox::store::{Lease, Store};
+use crate::serves::Serves;
 use buttress::Classify;
 
 impl<St, P, C> Running<St, P, C>
 where
     St: Store,
-    P: Publisher,
+    P: Serves<Message>,
     C: Classify<P::Response, P::Error> + Clone + Send + Sync + 'static,
 {
     /// Starts the deliveries that may begin now.
     pub(super) async fn start(&mut self) {
-        let most = self.relay.config.concurrency;
-        // During a renewal the store may release partitions that the relay did not report as busy.
-        while self.renewal.is_none()
-            && self.pending.under_way() < most
-            && self.ownership.is_live(self.now())
-        {
+        self.start_ready();
+        while self.may_start() {
             match self.pending.next() {
                 Some(Next::Publish(message, lease)) => self.publish(message, lease),
                 Some(Next::Alone(message, lease)) => self.publish_alone(message, lease).await,
@@ -34,6 +32,28 @@ where
             }
             collect(&mut self.in_flight, &mut self.pending);
         }
+    }
+
+    /// Starts the deliveries that may begin now, unless suspects come first. Returns whether there were any.
+    pub(super) fn start_ready(&mut self) -> bool {
+        let mut any = false;
+        while self.pending.has_ready() && self.may_start() {
+            while self.may_start() {
+                let Some(Next::Publish(message, lease)) = self.pending.next() else { break };
+                self.publish(message, lease);
+            }
+            // Deliveries that end at their first poll make room for others.
+            collect(&mut self.in_flight, &mut self.pending);
+            any = true;
+        }
+        any
+    }
+
+    fn may_start(&self) -> bool {
+        // During a renewal the store may release partitions that the relay did not report as busy.
+        self.renewal.is_none()
+            && self.pending.under_way() < self.relay.config.concurrency
+            && self.ownership.is_live(self.now())
     }
 
     fn publish(&mut self, message: Message, lease: Lease) {
@@ -44,11 +64,12 @@ where
         let copy = || (relay.publisher.clone(), relay.classify.clone());
         let Ok((publisher, classify)) = caught(copy) else {
             let delivery = Delivery::of(&message);
-            let verdict = panicked(&delivery, &relay.config);
+            let verdict = panicked(message.attempts, &relay.config);
             return self.pending.ended(delivery, lease, verdict);
         };
-        let (delivery, clock) = (Delivery::of(&message), relay.config.clock.clone());
-        let publishing = deliver(publisher, classify, message, lease, relay.config.clone());
+        let (delivery, clock) = (Delivery::of(&message), relay.config.common.clock.clone());
+        let publishing =
+            deliver(publisher, classify, message, relay.config.clone(), self.refusals.in_a_row());
         let ownership = self.ownership.clone();
         self.in_flight.push(Box::pin(owned(publishing, delivery, lease, ownership, clock)));
     }
@@ -58,7 +79,7 @@ where
     async fn publish_alone(&mut self, message: Message, lease: Lease) {
         let config = self.relay.config.clone();
         let (id, delivery) = (message.id, Delivery::of(&message));
-        let claim = *self.claims.entry(id).or_insert_with(|| config.rng.next_u64());
+        let claim = *self.claims.entry(id).or_insert_with(|| config.common.rng.next_u64());
         let store = self.relay.store.clone();
         let started = self.beside(async move { store.record_start(lease, id, claim).await }).await;
         if started.is_ok() {
@@ -84,7 +105,7 @@ where
             Err(error) if is_refusal(&error) => {
                 tracing::error!(
                     target: "buttress", layer = config.layer().as_str(), message_id = %id,
-                    key = message.key, %error,
+                    key = message.key, error = %WithCauses(&error),
                     "the store refuses to record the start of a suspect message: the relay skips the message until \
                      its partition has no suspects"
                 );

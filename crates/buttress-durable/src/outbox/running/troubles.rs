@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Running;
+use crate::causes::WithCauses;
 use crate::instant;
 use crate::outage::Say;
 use buttress::StoreError;
@@ -34,7 +35,7 @@ impl Operation {
 }
 
 impl<St, P, C> Running<St, P, C> {
-    /// Takes in that the store failed to do `operation`. Returns when to repeat the operation.
+    /// Records that the store failed to do `operation`. Returns when to repeat the operation.
     pub(super) fn failed(&mut self, operation: Operation, error: &StoreError) -> Instant {
         self.relay.shared.notifier.counts.update(|stats| stats.store_failed += 1);
         let now = self.now();
@@ -43,21 +44,21 @@ impl<St, P, C> Running<St, P, C> {
         let (layer, doing) = (self.relay.config.layer().as_str(), operation.doing());
         match say {
             Say::Began => tracing::warn!(
-                target: "buttress", layer, doing, %error,
+                target: "buttress", layer, doing, error = %WithCauses(error),
                 "the relay's store does not answer; the relay repeats after growing waits"
             ),
             Say::Mend => tracing::error!(
-                target: "buttress", layer, doing, %error,
+                target: "buttress", layer, doing, error = %WithCauses(error),
                 "an operator must mend the relay's store; the relay repeats once a minute"
             ),
             Say::Nothing => {
-                tracing::debug!(target: "buttress", layer, doing, %error, ?wait, "store failed");
+                tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "store failed");
             }
         }
         instant::after(now, wait)
     }
 
-    /// Takes in that the store did `operation`. After an outage, other failed operations are
+    /// Records that the store did `operation`. After an outage, other failed operations are
     /// repeated now.
     pub(super) fn worked(&mut self, operation: Operation) {
         if !self.outage.is_on() {

@@ -3,7 +3,7 @@
 use super::Pending;
 
 impl Pending {
-    /// Takes in that a renewal failed, or got no answer. It reported the partitions `busy`.
+    /// Records that a renewal failed, or got no answer. It reported the partitions `busy`.
     ///
     /// The store may have carried out the renewal and released any other partition. Their messages
     /// are forgotten, and none are fetched until the store answers a renewal.

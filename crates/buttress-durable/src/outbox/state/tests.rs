@@ -29,6 +29,14 @@ fn next(pending: &mut Pending) -> Option<(u64, Lease)> {
     }
 }
 
+/// Returns two messages of key 1. The first one is in progress.
+fn first_of_two() -> Pending {
+    let mut pending = pending(&[lease(1, 1)]);
+    pending.take_in(vec![message(1, 1), message(2, 1)]);
+    next(&mut pending);
+    pending
+}
+
 fn retry() -> Verdict {
     Verdict::Retry { counts: true, after: Duration::ZERO, error: String::new() }
 }
@@ -50,9 +58,7 @@ fn one_message_of_a_key_at_a_time() {
 
 #[test]
 fn behind_a_failure_nothing_goes_on_until_it_is_written_down() {
-    let mut pending = pending(&[lease(1, 1)]);
-    pending.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut pending);
+    let mut pending = first_of_two();
     pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), retry());
     assert_eq!(next(&mut pending), None);
     assert_eq!(pending.take_in(vec![message(2, 1)]), 0, "the store does not hold the key yet");
@@ -76,9 +82,7 @@ fn a_partition_that_comes_back_begins_anew() {
 
 #[test]
 fn what_is_under_way_while_its_partition_changes_hands_is_not_published_beside_itself() {
-    let mut pending = pending(&[lease(1, 1)]);
-    pending.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut pending);
+    let mut pending = first_of_two();
     pending.own(Owned::new(vec![lease(1, 3)], 0));
     assert_eq!(
         pending.take_in(vec![message(1, 1), message(2, 1)]),
@@ -125,7 +129,7 @@ fn behind_a_suspect_that_fails_nothing_of_its_key_goes_on() {
     assert_eq!((next(&mut pending), pending.held()), (None, 0));
 }
 
-/// Found by a random schedule: the suspects were cleared while a renewal was under way, whose answer named them once
+/// Found by a random schedule: the suspects were cleared while a renewal was in progress, whose answer named them once
 /// more. What was taken in then was never published by this relay.
 #[test]
 fn suspects_that_are_cleared_meanwhile_come_again_as_others_do() {
@@ -134,9 +138,9 @@ fn suspects_that_are_cleared_meanwhile_come_again_as_others_do() {
     assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1), message(3, 1)]), 3);
     assert_eq!(next(&mut pending), Some((1, suspect)));
     pending.own(Owned::new(vec![lease(1, 2)], 0));
-    assert_eq!(pending.held(), 1, "the one under way");
+    assert_eq!(pending.held(), 1, "the one in progress");
     assert_eq!(pending.take_in(vec![message(1, 1), message(2, 1), message(3, 1)]), 2);
-    assert_eq!(next(&mut pending), None, "the first of the key is under way");
+    assert_eq!(next(&mut pending), None, "the first of the key is in progress");
     pending.ended(Delivery::of(&message(1, 1)), suspect, Verdict::Delivered);
     assert_eq!(next(&mut pending), Some((2, lease(1, 2))));
     pending.ended(Delivery::of(&message(2, 1)), lease(1, 2), Verdict::Delivered);
@@ -164,9 +168,7 @@ fn dead() -> Verdict {
 /// The key once continued immediately, and a relay that then crashed had published out of order.
 #[test]
 fn behind_a_dead_letter_the_key_goes_on_when_that_is_written_down() {
-    let mut pending = pending(&[lease(1, 1)]);
-    pending.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut pending);
+    let mut pending = first_of_two();
     pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), dead());
     assert_eq!(next(&mut pending), None);
     assert_eq!(
@@ -183,9 +185,7 @@ fn behind_a_dead_letter_the_key_goes_on_when_that_is_written_down() {
 
 #[test]
 fn behind_a_dead_letter_that_is_refused_nothing_goes_on() {
-    let mut pending = pending(&[lease(1, 1)]);
-    pending.take_in(vec![message(1, 1), message(2, 1)]);
-    next(&mut pending);
+    let mut pending = first_of_two();
     pending.own(Owned::new(vec![lease(1, 3)], 0));
     pending.take_in(vec![message(1, 1), message(2, 1)]);
     pending.ended(Delivery::of(&message(1, 1)), lease(1, 1), dead());

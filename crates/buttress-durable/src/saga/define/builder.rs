@@ -1,16 +1,21 @@
 //! [`Builder`] and [`StepBuilder`]: build a definition from its steps.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use buttress::retry::Backoff;
 use buttress::{Format, InMemory, Name};
 
 use crate::saga::define::definition::{Definition, Inner};
 use crate::saga::define::needs::{Needs, StepHandle, StepRef};
+use crate::saga::define::rules::{Hint, Rules};
 use crate::saga::define::step::StepCode;
 use crate::saga::model::plan::{InvalidDefinition, Kind, OnCrash, Plan, StepPlan};
+use crate::saga::model::retry::Retry;
+use crate::setters::setters;
 
 /// Builds a [`Definition`] from its steps.
 ///
@@ -97,14 +102,7 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
     /// definition.
     pub fn step(&mut self, name: impl Into<Name>) -> StepBuilder<'_, I, F, ()> {
         let plan = StepPlan { name: name.into(), ..StepPlan::default() };
-        StepBuilder {
-            builder: self,
-            plan,
-            after: None,
-            needs: (),
-            timeout: None,
-            undo_timeout: None,
-        }
+        StepBuilder { builder: self, plan, after: None, needs: (), rules: Rules::default() }
     }
 
     /// Adds a group of steps that run concurrently. The next step waits for all steps that `add`
@@ -190,11 +188,8 @@ impl<I: Send + Sync + 'static, F: Format> Builder<I, F> {
         after: Option<Vec<StepRef>>,
     ) -> StepHandle<T> {
         let name = plan.name;
-        for (setting, limit) in [("timeout", code.timeout), ("undo_timeout", code.undo_timeout)] {
-            if limit.is_some_and(|limit| limit.is_zero()) {
-                let zero = InvalidDefinition::ZeroTimeout { saga: self.name, step: name, setting };
-                self.invalid.get_or_insert(zero);
-            }
+        if let Err(invalid) = code.rules.check(self.name, &plan) {
+            self.invalid.get_or_insert(invalid);
         }
         let number = self.drafts.len() as u16;
         if self.drafts.len() >= usize::from(u16::MAX) {
@@ -240,16 +235,15 @@ pub struct StepBuilder<'b, I, F: Format, N> {
     /// The steps that it waits for; `None` for the steps before it in sequence.
     pub(in crate::saga) after: Option<Vec<StepRef>>,
     pub(in crate::saga) needs: N,
-    pub(in crate::saga) timeout: Option<Duration>,
-    pub(in crate::saga) undo_timeout: Option<Duration>,
+    pub(in crate::saga) rules: Rules,
 }
 
 impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
     /// Sets the outputs that the functions of the step receive. The step waits for these outputs.
     /// Default: none.
     pub fn needs<M: Needs>(self, needs: M) -> StepBuilder<'b, I, F, M> {
-        let Self { builder, plan, after, timeout, undo_timeout, .. } = self;
-        StepBuilder { builder, plan, after, needs, timeout, undo_timeout }
+        let Self { builder, plan, after, rules, .. } = self;
+        StepBuilder { builder, plan, after, needs, rules }
     }
 
     /// Makes the step wait for `step` instead of the steps added before it. Repeated calls add
@@ -266,38 +260,64 @@ impl<'b, I, F: Format, N> StepBuilder<'b, I, F, N> {
         self
     }
 
-    /// Sets whether the step can be undone, is the point of no return, or comes after it. Default:
-    /// [`Kind::Compensatable`].
-    pub fn kind(mut self, kind: Kind) -> Self {
-        self.plan.kind = kind;
-        self
+    setters! {
+        /// Sets whether the step can be undone, is the point of no return, or comes after it. Default:
+        /// [`Kind::Compensatable`].
+        kind(kind: Kind) in plan;
+
+        /// Sets how the saga continues after a crash left the action without an outcome. Default:
+        /// [`OnCrash::RunAgain`].
+        on_crash(on_crash: OnCrash) in plan;
+
+        /// Sets how long one attempt of the action may take, with all its layers. Default: no limit.
+        /// [`build`](Builder::build) refuses zero.
+        ///
+        /// An attempt that takes longer is in doubt, unless no call had reached the service. The limit
+        /// does not apply to the undo.
+        timeout(timeout: Duration) in rules => Some(timeout);
+
+        /// Sets how long one attempt of the undo may take, with all its layers. Default: no limit.
+        /// [`build`](Builder::build) refuses zero.
+        ///
+        /// An attempt that takes longer has failed, and the undo is attempted again according to
+        /// [`undo_retry`](Self::undo_retry). An undo that is cut short too often
+        /// leaves the saga stuck.
+        undo_timeout(timeout: Duration) in rules => Some(timeout);
     }
 
-    /// Sets what happens if a crash leaves the action without an outcome. Default:
-    /// [`OnCrash::RunAgain`].
-    pub fn on_crash(mut self, on_crash: OnCrash) -> Self {
-        self.plan.on_crash = on_crash;
-        self
-    }
-
-    /// Sets how long one attempt of the action may take, with all its layers. Default: no limit.
-    /// [`build`](Builder::build) refuses zero.
+    /// Sets how often the undo of the step is attempted before the saga is stuck, and the wait
+    /// between two attempts. Default: [`Config::undo_retry`](crate::saga::Config::undo_retry). At
+    /// least 1 attempt. [`build`](Builder::build) refuses it for a step without an undo.
     ///
-    /// An attempt that takes longer is in doubt, unless no call had reached the service. The limit
-    /// does not apply to the undo.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+    /// Executors with different values resume each other's sagas.
+    pub fn undo_retry(mut self, attempts: u32, backoff: Backoff) -> Self {
+        self.rules.undo_retry = Some(Retry::new(attempts, backoff));
         self
     }
 
-    /// Sets how long one attempt of the undo may take, with all its layers. Default: no limit.
-    /// [`build`](Builder::build) refuses zero.
+    /// Sets how often the action of a pivot in doubt, or of a failed retryable step, is attempted
+    /// before the saga is stuck, and the wait between two attempts. Default:
+    /// [`Config::run_again`](crate::saga::Config::run_again). At least 1 attempt.
+    /// [`build`](Builder::build) refuses it for a compensatable step: put a retry among its layers.
     ///
-    /// An attempt that takes longer has failed, and the undo is attempted again according to
-    /// [`Config::undo_retry`](crate::saga::Config::undo_retry). An undo that is cut short too often
-    /// leaves the saga stuck.
-    pub fn undo_timeout(mut self, timeout: Duration) -> Self {
-        self.undo_timeout = Some(timeout);
+    /// Executors with different values resume each other's sagas.
+    pub fn run_again(mut self, attempts: u32, backoff: Backoff) -> Self {
+        self.rules.run_again = Some(Retry::new(attempts, backoff));
+        self
+    }
+
+    /// Sets a function that reads from the error of an attempt how long the service asks callers to
+    /// wait. Default: the [`retry_after`](buttress::Error::retry_after) of a refusal of a layer.
+    ///
+    /// The saga waits for the hint or for the backoff, whichever is longer, before the next attempt
+    /// of an undo, of a pivot in doubt or of a retryable step. A hint counts for up to 5 minutes.
+    /// The function receives the error of the layers, for action and undo; `downcast_ref` finds its
+    /// type. A panic of the function counts as no hint.
+    pub fn hint(
+        mut self,
+        hint: impl Fn(&(dyn Error + 'static)) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.hint = Some(Hint::new(hint));
         self
     }
 }

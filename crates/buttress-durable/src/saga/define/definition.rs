@@ -7,8 +7,10 @@ use buttress::{CodecError, Format, InMemory, Name};
 
 use crate::saga::define::builder::Builder;
 use crate::saga::define::step::StepCode;
+use crate::saga::model::entry::Beginning;
 use crate::saga::model::plan::Plan;
 use crate::saga::run::attempt::Output;
+use crate::saga::run::origin;
 
 /// The steps of a saga whose input is an `I`. A [`Builder`] makes it. Cheap to clone.
 ///
@@ -70,6 +72,14 @@ impl<I, F: Format> Definition<I, F> {
 impl<I, F: Format> Inner<I, F> {
     pub(in crate::saga) fn step_name(&self, step: u16) -> Name {
         self.plan.steps.get(usize::from(step)).map(|step| step.name).unwrap_or_default()
+    }
+
+    /// Returns the first entry of a new saga, with the context of its caller.
+    pub(in crate::saga) fn beginning(&self, input: F::Encoded) -> Beginning<F::Encoded> {
+        let mut beginning = Beginning::new(input);
+        beginning.shape = Some(self.shape.clone());
+        origin::record(&mut beginning);
+        beginning
     }
 
     pub(in crate::saga) fn encode(

@@ -3,4 +3,5 @@
 pub(in crate::saga) mod builder;
 pub(in crate::saga) mod definition;
 pub(in crate::saga) mod needs;
+pub(in crate::saga) mod rules;
 pub(in crate::saga) mod step;

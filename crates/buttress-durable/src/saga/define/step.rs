@@ -3,7 +3,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 use buttress::{Codec, CodecError, Format};
 use tower::{BoxError, Layer, Service};
@@ -11,6 +10,7 @@ use tower::{BoxError, Layer, Service};
 use crate::cloned::Cloned;
 use crate::saga::define::builder::{Builder, StepBuilder};
 use crate::saga::define::needs::{Needs, Outputs, StepHandle, StepRef};
+use crate::saga::define::rules::Rules;
 use crate::saga::model::plan::StepPlan;
 use crate::saga::run::attempt::{Attempt, AttemptFuture, Output, Terms, attempt};
 use crate::saga::run::call::{Call, Definite, Leaf};
@@ -27,8 +27,7 @@ pub(in crate::saga) struct StepCode<I, F: Format> {
     pub(in crate::saga) undo: Option<Undo<I>>,
     pub(in crate::saga) encode: Encode<F>,
     pub(in crate::saga) decode: Decode<F>,
-    pub(in crate::saga) timeout: Option<Duration>,
-    pub(in crate::saga) undo_timeout: Option<Duration>,
+    pub(in crate::saga) rules: Rules,
 }
 
 impl<'b, I, F, N> StepBuilder<'b, I, F, N>
@@ -65,7 +64,7 @@ where
         R: Send + 'static,
         Q: Fn(&I, N::Outputs) -> R + Send + Sync + 'static,
     {
-        let Self { builder, plan, after, needs, timeout, undo_timeout } = self;
+        let Self { builder, plan, after, needs, rules } = self;
         let gather = needs.clone();
         let make = move |definite: Definite<S::Error>| -> Act<I> {
             let service = Cloned::new(layers.layer(Leaf::new(service, definite)));
@@ -79,8 +78,7 @@ where
             plan,
             after,
             needs,
-            timeout,
-            undo_timeout,
+            rules,
             make: Box::new(make),
             definite: Arc::new(|_| false),
             undo: None,
@@ -96,8 +94,7 @@ pub struct ActionBuilder<'b, I, F: Format, N, E, T> {
     plan: StepPlan,
     after: Option<Vec<StepRef>>,
     needs: N,
-    timeout: Option<Duration>,
-    undo_timeout: Option<Duration>,
+    rules: Rules,
     make: Box<dyn FnOnce(Definite<E>) -> Act<I>>,
     definite: Definite<E>,
     undo: Option<Undo<I>>,
@@ -167,8 +164,7 @@ where
             decode: |codec: &F, encoded| {
                 codec.decode(encoded).map(|output: Arc<T>| output as Output)
             },
-            timeout: self.timeout,
-            undo_timeout: self.undo_timeout,
+            rules: self.rules,
         };
         self.builder.add(self.plan, code, self.needs.steps(), self.after)
     }

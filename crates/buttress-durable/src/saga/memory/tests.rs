@@ -1,6 +1,6 @@
 use super::*;
 use crate::saga::model::entry::Beginning;
-use crate::saga::store::Store;
+use crate::saga::store::{Page, Store, TakeOver};
 
 /// The largest epoch is never assigned, and stops only its own saga. An overflow here once failed
 /// the take-over of all sagas.
@@ -22,11 +22,11 @@ async fn the_last_epoch_is_never_assigned() {
         assert_eq!(error.kind(), buttress::StoreErrorKind::Corrupt);
         assert!(error.to_string().contains(&SagaId::new(n).to_string()), "{error}");
     }
-    let taken = store.take_abandoned(taker, "order", 1, 9).await.unwrap();
+    let taken = store.take_abandoned(TakeOver::new(taker, ("order", 1), 9)).await.unwrap();
     let corrupt: Vec<SagaId> = taken.corrupt.iter().map(|(id, _)| *id).collect();
     assert_eq!(corrupt, [SagaId::new(1), SagaId::new(2), SagaId::new(3)]);
     let taken: Vec<u64> = taken.sagas.iter().map(|record| record.epoch).collect();
     assert_eq!(taken, [LAST - 1, 2]);
-    let now: Vec<u64> = store.list(None, None, 9).await.unwrap().iter().map(|s| s.epoch).collect();
+    let now: Vec<u64> = store.list(Page::first(9)).await.unwrap().iter().map(|s| s.epoch).collect();
     assert_eq!(now, [u64::MAX, LAST, LAST - 1, LAST - 1, 2]);
 }

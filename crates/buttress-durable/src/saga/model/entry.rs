@@ -1,9 +1,34 @@
 //! The entries of a saga's log, and the status of a saga.
 
-/// The kind of an entry of a saga's log, without its data.
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum EntryKind {
+use crate::text::words;
+
+/// Makes [`EntryKind`], the list of all kinds, and the kind of each [`Entry`].
+macro_rules! kinds {
+    ($($(#[$doc:meta])+ $kind:ident,)+) => {
+        /// The kind of an entry of a saga's log, without its data.
+        #[non_exhaustive]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum EntryKind {
+            $($(#[$doc])+ $kind,)+
+        }
+
+        impl EntryKind {
+            const ALL: &[Self] = &[$(Self::$kind,)+];
+        }
+
+        impl<P> Entry<P> {
+            /// Returns the kind of the entry.
+            #[must_use]
+            pub const fn kind(&self) -> EntryKind {
+                match self {
+                    $(Self::$kind { .. } => EntryKind::$kind,)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// The saga may call the action of a step from now on.
     ActionStarted,
     /// The action was done.
@@ -34,27 +59,11 @@ pub enum EntryKind {
     Completed,
     /// Every effect is undone.
     Compensated,
+    /// An execution of a step needed several attempts.
+    Attempted,
 }
 
 impl EntryKind {
-    const ALL: [Self; 15] = [
-        Self::ActionStarted,
-        Self::ActionDone,
-        Self::ActionFailed,
-        Self::ActionInDoubt,
-        Self::UndoStarted,
-        Self::UndoDone,
-        Self::UndoFailed,
-        Self::Unwinding,
-        Self::Stuck,
-        Self::Retried,
-        Self::Skipped,
-        Self::Happened,
-        Self::DidNotHappen,
-        Self::Completed,
-        Self::Compensated,
-    ];
-
     /// Returns the number under which stores keep the kind. It never changes meaning.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -134,6 +143,28 @@ pub enum Entry<P> {
     Completed,
     /// Every effect is undone.
     Compensated,
+    /// An execution of a step needed several attempts. Its end follows. The `why` is the number of
+    /// attempts and the error of the last but one, e.g. "3 attempts: no answer in time".
+    Attempted { step: u16, why: Option<String> },
+}
+
+/// Evaluates `$found` with the text of an entry; `None` for an entry without a text.
+macro_rules! with_why {
+    ($entry:expr, $why:ident => $found:expr) => {
+        match $entry {
+            Self::ActionFailed { why: $why, .. }
+            | Self::ActionInDoubt { why: $why, .. }
+            | Self::UndoFailed { why: $why, .. }
+            | Self::Unwinding { why: $why }
+            | Self::Stuck { why: $why, .. }
+            | Self::Retried { why: $why, .. }
+            | Self::Skipped { why: $why, .. }
+            | Self::Happened { why: $why, .. }
+            | Self::DidNotHappen { why: $why, .. }
+            | Self::Attempted { why: $why, .. } => $found,
+            _ => None,
+        }
+    };
 }
 
 impl<P> Entry<P> {
@@ -164,29 +195,8 @@ impl<P> Entry<P> {
             EntryKind::DidNotHappen => Self::DidNotHappen { step, why },
             EntryKind::Completed => Self::Completed,
             EntryKind::Compensated => Self::Compensated,
+            EntryKind::Attempted => Self::Attempted { step, why },
         })
-    }
-
-    /// Returns the kind of the entry.
-    #[must_use]
-    pub const fn kind(&self) -> EntryKind {
-        match self {
-            Self::ActionStarted { .. } => EntryKind::ActionStarted,
-            Self::ActionDone { .. } => EntryKind::ActionDone,
-            Self::ActionFailed { .. } => EntryKind::ActionFailed,
-            Self::ActionInDoubt { .. } => EntryKind::ActionInDoubt,
-            Self::UndoStarted { .. } => EntryKind::UndoStarted,
-            Self::UndoDone { .. } => EntryKind::UndoDone,
-            Self::UndoFailed { .. } => EntryKind::UndoFailed,
-            Self::Unwinding { .. } => EntryKind::Unwinding,
-            Self::Stuck { .. } => EntryKind::Stuck,
-            Self::Retried { .. } => EntryKind::Retried,
-            Self::Skipped { .. } => EntryKind::Skipped,
-            Self::Happened { .. } => EntryKind::Happened,
-            Self::DidNotHappen { .. } => EntryKind::DidNotHappen,
-            Self::Completed => EntryKind::Completed,
-            Self::Compensated => EntryKind::Compensated,
-        }
     }
 
     /// Returns the number of the step, from 0. It is 0 if the entry is about the whole saga.
@@ -204,7 +214,8 @@ impl<P> Entry<P> {
             | Self::Retried { step, .. }
             | Self::Skipped { step, .. }
             | Self::Happened { step, .. }
-            | Self::DidNotHappen { step, .. } => *step,
+            | Self::DidNotHappen { step, .. }
+            | Self::Attempted { step, .. } => *step,
             Self::Unwinding { .. } | Self::Completed | Self::Compensated => 0,
         }
     }
@@ -221,34 +232,12 @@ impl<P> Entry<P> {
     /// Returns the text for people, if the entry has one.
     #[must_use]
     pub fn note(&self) -> Option<&str> {
-        match self {
-            Self::ActionFailed { why, .. }
-            | Self::ActionInDoubt { why, .. }
-            | Self::UndoFailed { why, .. }
-            | Self::Unwinding { why }
-            | Self::Stuck { why, .. }
-            | Self::Retried { why, .. }
-            | Self::Skipped { why, .. }
-            | Self::Happened { why, .. }
-            | Self::DidNotHappen { why, .. } => why.as_deref(),
-            _ => None,
-        }
+        with_why!(self, why => why.as_deref())
     }
 
     /// Returns the text for people, to be changed. A store may replace a text that it cannot hold.
     pub fn note_mut(&mut self) -> Option<&mut Option<String>> {
-        match self {
-            Self::ActionFailed { why, .. }
-            | Self::ActionInDoubt { why, .. }
-            | Self::UndoFailed { why, .. }
-            | Self::Unwinding { why }
-            | Self::Stuck { why, .. }
-            | Self::Retried { why, .. }
-            | Self::Skipped { why, .. }
-            | Self::Happened { why, .. }
-            | Self::DidNotHappen { why, .. } => Some(why),
-            _ => None,
-        }
+        with_why!(self, why => Some(why))
     }
 }
 
@@ -287,17 +276,13 @@ impl Status {
     pub const fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Compensated)
     }
+}
 
+words! {
     /// Returns the status in lower case, e.g. "running".
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Unwinding => "unwinding",
-            Self::Stuck => "stuck",
-            Self::Completed => "completed",
-            Self::Compensated => "compensated",
-        }
+    Status {
+        Running => "running", Unwinding => "unwinding", Stuck => "stuck", Completed => "completed",
+        Compensated => "compensated",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The plan of a saga: the facts about a definition that the state machine needs.
 
-use buttress::Name;
+use buttress::{InvalidConfig, Name};
 use std::collections::HashSet;
 
 /// The meaning of a step's failure for the saga.
@@ -33,7 +33,7 @@ pub enum OnCrash {
 #[non_exhaustive]
 pub enum InvalidDefinition {
     /// There are no steps.
-    #[error("saga \"{saga}\": no steps, at least 1 is wanted")]
+    #[error("saga \"{saga}\": no steps, at least 1 is required")]
     Empty {
         /// The saga.
         saga: Name,
@@ -134,8 +134,38 @@ pub enum InvalidDefinition {
         /// The name of the limit: `timeout` or `undo_timeout`.
         setting: &'static str,
     },
+    /// The retries of a step are out of their bounds.
+    #[error("saga \"{saga}\": step \"{step}\": the values of {setting} are out of their bounds")]
+    InvalidRetry {
+        /// The saga.
+        saga: Name,
+        /// The step.
+        step: Name,
+        /// The name of the setter: `undo_retry` or `run_again`.
+        setting: &'static str,
+        /// The field, its value and its bound.
+        #[source]
+        error: InvalidConfig,
+    },
+    /// A setting of a step has no effect.
+    ///
+    /// A saga attempts an undo again, and the action of a pivot or of a retryable step. It undoes a
+    /// compensatable step instead.
+    #[error(
+        "saga \"{saga}\": step \"{step}\": {setting} has no effect, because the step {why}; remove it"
+    )]
+    UselessSetting {
+        /// The saga.
+        saga: Name,
+        /// The step.
+        step: Name,
+        /// The name of the setter, e.g. `undo_retry`.
+        setting: &'static str,
+        /// The reason: `has no undo` or `is compensatable`.
+        why: &'static str,
+    },
     /// The greatest number of concurrent steps is 0.
-    #[error("saga \"{saga}\": max_concurrent is 0, at least 1 is wanted")]
+    #[error("saga \"{saga}\": max_concurrent is 0, at least 1 is required")]
     NoConcurrency {
         /// The saga.
         saga: Name,

@@ -129,6 +129,7 @@ impl State {
             (EntryKind::UndoStarted, Step::Done) => Step::Undoing { in_doubt: false },
             (EntryKind::UndoStarted, Step::InDoubt) => Step::Undoing { in_doubt: true },
             (EntryKind::UndoStarted, Step::Undoing { in_doubt }) => Step::Undoing { in_doubt },
+            (EntryKind::Attempted, now @ (Step::Acting | Step::Undoing { .. })) => now,
             // Undoing => the end of the undo.
             (EntryKind::UndoDone, Step::Undoing { .. }) => Step::Undone,
             (EntryKind::UndoFailed, Step::Undoing { in_doubt }) => Step::UndoFailed { in_doubt },

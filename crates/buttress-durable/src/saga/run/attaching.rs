@@ -14,6 +14,7 @@ use crate::bounded::bounded;
 use crate::caught::caught;
 use crate::instant;
 use crate::saga::error::SagaError;
+use crate::saga::history::Histories;
 use crate::saga::model::entry::Status;
 use crate::saga::model::state::State;
 use crate::saga::report::{self, Report};
@@ -47,7 +48,7 @@ where
         asked: Instant,
     ) -> Result<(), SagaError> {
         let core = &self.core;
-        let clock = &core.config.clock;
+        let clock = &core.config.common.clock;
         let ends = instant::after(asked, core.config.patience);
         let store = |error| SagaError::Store { saga: id, error };
         let mut wait = SOON;
@@ -56,10 +57,7 @@ where
             let loading = bounded(clock, left, "loading a saga", core.store.load(id));
             match loading.await.map_err(store)? {
                 Some(record) if self.is_same(&record, input, encoded) => return Ok(()),
-                Some(_) => {
-                    let why = format!("saga {id} exists with other content");
-                    return Err(store(StoreError::conflict(why)));
-                }
+                Some(_) => return Err(store(Self::other_content(id))),
                 // Another call is creating the saga now.
                 None if clock.now() < ends && self.is_here(id) => {}
                 None => {
@@ -79,7 +77,17 @@ where
         taking || self.core.active().contains_key(&id)
     }
 
-    fn is_same(&self, record: &Record<F::Encoded>, input: &Arc<I>, encoded: &F::Encoded) -> bool {
+    /// Returns the error of a start whose id another saga has.
+    pub(in crate::saga) fn other_content(id: SagaId) -> StoreError {
+        StoreError::conflict(format!("saga {id} exists with other content"))
+    }
+
+    pub(in crate::saga) fn is_same(
+        &self,
+        record: &Record<F::Encoded>,
+        input: &Arc<I>,
+        encoded: &F::Encoded,
+    ) -> bool {
         let definition = &self.core.definition.inner;
         let (name, version) = (definition.name.as_str(), definition.version);
         if (record.definition.as_str(), record.version, record.codec.as_str())
@@ -103,13 +111,14 @@ where
     pub(in crate::saga) fn attach(&self, id: SagaId) -> Execution {
         let (reply, receiver) = oneshot::channel();
         let executor = self.clone();
-        self.core.config.spawner.spawn(async move { executor.watch(id, reply).await });
+        self.core.config.common.spawner.spawn(async move { executor.watch(id, reply).await });
         Execution::new(id, receiver)
     }
 
-    async fn watch(&self, id: SagaId, mut reply: Reply) {
+    /// Reads the log of a saga until it has ended or is stuck.
+    pub(in crate::saga) async fn watch(&self, id: SagaId, mut reply: Reply) {
         let core = &self.core;
-        let clock = &core.config.clock;
+        let clock = &core.config.common.clock;
         let mut wait = SOON;
         let mut failing = None;
         loop {
@@ -172,7 +181,9 @@ where
         let status = record.status;
         let reason = report::reason(&record.entries).filter(|_| status != Status::Completed);
         let steps = report::steps(&definition.plan, &state);
-        Ok(Report { id: saga, status, reason: reason.map(Into::into), steps, outputs })
+        let histories = Histories::of(definition.steps.len(), &record.entries, &record.times);
+        let (reason, history) = (reason.map(Into::into), histories.into_steps());
+        Ok(Report { id: saga, status, reason, steps, outputs, history })
     }
 }
 

@@ -1,18 +1,20 @@
 //! One attempt of an action or an undo: the call, its time limit, and its panics.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use buttress::Clock;
 use tower::{BoxError, Service};
 
 use crate::caught::{catching, caught, unless};
+use crate::saga::define::rules::Hint;
 use crate::saga::run::call::{Call, Contact, StepKey};
 use crate::saga::run::lease::Permit;
+use crate::serves;
 
 /// The output of a step, of any type.
 pub(in crate::saga) type Output = Arc<dyn Any + Send + Sync>;
@@ -22,14 +24,28 @@ pub(in crate::saga) type Output = Arc<dyn Any + Send + Sync>;
 pub(in crate::saga) enum Attempt {
     Done(Output),
     /// The attempt certainly had no effect.
-    Failed(String),
+    Failed(Failure),
     /// It is unknown whether the attempt had an effect.
-    InDoubt(String),
+    InDoubt(Failure),
     /// The attempt did not start, because this worker's lease had lapsed. `doubt`: whether earlier
     /// attempts, of this execution or of others, may have had an effect.
     Lapsed {
         doubt: bool,
     },
+}
+
+/// Why an attempt was not done.
+#[derive(Debug)]
+pub(in crate::saga) struct Failure {
+    pub(in crate::saga) why: String,
+    /// How long the failure asks to wait before the next attempt.
+    pub(in crate::saga) hint: Option<Duration>,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, hint: None }
+    }
 }
 
 pub(in crate::saga) type AttemptFuture = Pin<Box<dyn Future<Output = Attempt> + Send>>;
@@ -45,6 +61,8 @@ pub(in crate::saga) struct Terms {
     pub(in crate::saga) doubt: bool,
     /// The permit under which the attempt may call the service.
     pub(in crate::saga) permit: Permit,
+    /// Reads the hint of an error.
+    pub(in crate::saga) hint: Option<Hint>,
 }
 
 /// When an attempt is cut short, and the text of its end.
@@ -120,6 +138,7 @@ where
 
 /// Returns an attempt that ended before it called the service.
 pub(in crate::saga) fn not_made(doubt: bool, why: String) -> AttemptFuture {
+    let why = Failure::from(why);
     let ended = if doubt { Attempt::InDoubt(why) } else { Attempt::Failed(why) };
     Box::pin(std::future::ready(ended))
 }
@@ -127,22 +146,58 @@ pub(in crate::saga) fn not_made(doubt: bool, why: String) -> AttemptFuture {
 /// How the call of one attempt ended.
 enum End<T> {
     Answer(T),
-    Error(String),
+    Error(Failure),
     Panic(String),
     Late(&'static str),
     Lapsed,
 }
 
-async fn run<S, R>(mut service: S, call: Call<R>, contact: Arc<Contact>, terms: Terms) -> Attempt
+async fn run<S, R>(service: S, call: Call<R>, contact: Arc<Contact>, terms: Terms) -> Attempt
 where
     S: Participant<R>,
     R: Send + 'static,
 {
-    let called = async {
-        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-        service.call(call).await.map_err(Into::into)
+    let end = OnceLock::new();
+    let attempting = answer(service, call, &contact, &terms, &end);
+    // Errors, futures and the service may panic when they are dropped. The answer stands.
+    let panic = catching(pin!(attempting)).await.err();
+    let end = end.into_inner().unwrap_or_else(|| End::Panic(panic.unwrap_or_default()));
+    let (failure, definite) = match end {
+        End::Answer(output) => return Attempt::Done(Arc::new(output)),
+        End::Lapsed => return Attempt::Lapsed { doubt: !contact.is_definite() },
+        End::Error(failure) => (failure, contact.is_definite()),
+        End::Late(why) => (Failure::from(why.to_owned()), contact.is_definite()),
+        // A refusal says nothing about the other effects of a service that panics.
+        End::Panic(why) => (Failure::from(why), contact.is_definite() && !contact.has_left()),
     };
-    let mut called = pin!(called);
+    if definite { Attempt::Failed(failure) } else { Attempt::InDoubt(failure) }
+}
+
+/// Calls the service once. Sets `end` before it drops a value of the service.
+async fn answer<S, R>(
+    mut service: S,
+    call: Call<R>,
+    contact: &Contact,
+    terms: &Terms,
+    end: &OnceLock<End<S::Response>>,
+) where
+    S: Participant<R>,
+    R: Send + 'static,
+{
+    // Set once: an earlier end stays.
+    let set = |ended| drop(end.set(ended));
+    let mut called = pin!(serves::call(&mut service, call, |result| match result {
+        Ok(output) => set(End::Answer(output)),
+        Err(error) => {
+            let error: BoxError = error.into();
+            let hint = Hint::read(terms.hint.as_ref(), &error);
+            // Its `Display` is user code.
+            let why = caught(|| error.to_string());
+            set(why.map_or_else(End::Panic, |why| End::Error(Failure { why, hint })));
+            // Separately, because a panic during another panic would end the process.
+            let _drop = caught(|| drop(error));
+        }
+    }));
     // Boxed: most steps have no limit, and a timer would be most of this future.
     let mut sleep = terms.cut.map(|cut| (Box::pin(terms.clock.sleep_until(cut.at)), cut.why));
     let mut called = pin!(catching(called.as_mut()));
@@ -156,29 +211,9 @@ where
             _ => Poll::Pending,
         }
     });
-    let ended = match ended.await {
-        Ok(Ok(Ok(output))) => End::Answer(output),
-        Ok(Ok(Err(error))) => text_of(error),
-        Ok(Err(why)) => End::Panic(why),
-        Err(end) => end,
-    };
-    let (why, definite) = match ended {
-        End::Answer(output) => return Attempt::Done(Arc::new(output)),
-        End::Lapsed => return Attempt::Lapsed { doubt: !contact.is_definite() },
-        End::Error(why) => (why, contact.is_definite()),
-        End::Late(why) => (why.to_owned(), contact.is_definite()),
-        // A refusal says nothing about the other effects of a service that panics.
-        End::Panic(why) => (why, contact.is_definite() && !contact.has_left()),
-    };
-    if definite { Attempt::Failed(why) } else { Attempt::InDoubt(why) }
-}
-
-/// Returns the text of an error. Its `Display` and its `Drop` are user code.
-fn text_of<T>(error: BoxError) -> End<T> {
-    let text = caught(|| error.to_string());
-    // Separately, because a panic during another panic would end the process.
-    match (text, caught(|| drop(error))) {
-        (Ok(text), Ok(())) => End::Error(text),
-        (Err(why), _) | (Ok(_), Err(why)) => End::Panic(why),
+    match ended.await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => set(End::Panic(why)),
+        Err(end) => set(end),
     }
 }

@@ -271,9 +271,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // The call was kept from leaving, and there is no error of the user's type to answer with. No waker is
-        // needed here: `Contact::may_leave` has woken the execution, which ends and drops this future. A layer
-        // that moved the call to a task of its own keeps it until that task is dropped.
+        // The call was kept from leaving, and there is no error of the user's type to answer with. No waker is needed
+        // here: `Contact::may_leave` has woken the execution, which ends and drops this future. A layer that moved the
+        // call to a separate task keeps it until that task is dropped.
         let Some(future) = this.future.as_pin_mut() else { return Poll::Pending };
         let polled = future.poll(cx);
         if let Poll::Ready(Err(error)) = &polled {

@@ -12,7 +12,9 @@ use buttress::{Format, StoreError, StoreErrorKind};
 use tokio::sync::{Notify, oneshot};
 
 use crate::caught::{catching, caught};
-use crate::saga::error::{SagaError, WithCauses};
+use crate::causes::WithCauses;
+use crate::saga::error::SagaError;
+use crate::saga::history::Histories;
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::state::State;
 use crate::saga::report::{self, Report};
@@ -21,7 +23,7 @@ use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
 use crate::saga::run::shared::Core;
-use crate::saga::run::step_runs::{Ended, StepRuns};
+use crate::saga::run::step_runs::{Ended, Finished, StepRuns};
 use crate::saga::store::{SagaId, Store};
 
 mod drafting;
@@ -66,6 +68,8 @@ pub(in crate::saga) struct Run<I, F: Format, St> {
     pub(in crate::saga) reason: Option<Arc<str>>,
     /// The last texts of the log about steps that were not done.
     pub(in crate::saga) notes: HashMap<u16, String>,
+    /// The histories of the steps according to the log, by this worker's clock.
+    pub(in crate::saga) histories: Histories,
     /// `Some` until the saga is in the store.
     pub(in crate::saga) creating: Option<Creating<F::Encoded>>,
     pub(in crate::saga) reply: Option<Reply>,
@@ -136,19 +140,21 @@ where
                 if matches!(error, SagaError::Fenced { .. }) {
                     core.counters.add(Counter::Fenced);
                 }
-                let (layer, error) = (core.config.layer().as_str(), WithCauses(error));
-                match &error.0 {
+                let layer = core.config.layer().as_str();
+                match error {
                     // The log has the outage already, and the caller gets the error.
                     SagaError::Store { error: store, .. } if store.may_pass() => {
-                        tracing::debug!(target: "buttress", layer, %error, "saga left");
+                        tracing::debug!(target: "buttress", layer, error = %WithCauses(error), "saga left");
                     }
                     // The caller of the start gets the error. Often it only repeats a start.
                     SagaError::Store { error: store, .. }
                         if store.kind() == StoreErrorKind::Conflict && self.position == 0 =>
                     {
-                        tracing::debug!(target: "buttress", layer, %error, "saga not started");
+                        tracing::debug!(target: "buttress", layer, error = %WithCauses(error), "saga not started");
                     }
-                    _ => tracing::warn!(target: "buttress", layer, %error, "saga left"),
+                    _ => {
+                        tracing::warn!(target: "buttress", layer, error = %WithCauses(error), "saga left");
+                    }
                 }
             }
         }
@@ -173,8 +179,8 @@ where
                 Entry::ActionStarted { step } => (step, Direction::Action),
                 Entry::UndoStarted { step } => (step, Direction::Undo),
                 Entry::ActionInDoubt { step, why } if full => {
-                    let doubt = Ended::Attempt(Attempt::InDoubt(why.unwrap_or_default()));
-                    self.step_runs.put_back(step, Direction::Action, doubt);
+                    let doubt = Ended::Attempt(Attempt::InDoubt(why.unwrap_or_default().into()));
+                    self.step_runs.put_back(Finished::new(step, Direction::Action, doubt));
                     continue;
                 }
                 entry => {
@@ -184,7 +190,8 @@ where
             };
             // The step began before: under a worker that crashed, or before an operator's decision.
             if full {
-                self.step_runs.put_back(step, direction, Ended::Lapsed { doubt: true });
+                let lapsed = Ended::Lapsed { doubt: true };
+                self.step_runs.put_back(Finished::new(step, direction, lapsed));
             } else {
                 draft.begin(Launch { step, direction, doubt: true });
             }
@@ -241,7 +248,7 @@ where
     }
 
     fn is_past_deadline(&self) -> bool {
-        self.step_runs.deadline.is_some_and(|at| self.core.config.clock.now() >= at)
+        self.step_runs.deadline.is_some_and(|at| self.core.config.common.clock.now() >= at)
     }
 
     /// Waits until a step ends, the deadline passes, or a request arrives.
@@ -250,7 +257,7 @@ where
         let control = self.control.clone();
         let may_unwind = self.durable.phase == crate::saga::model::state::Phase::Forward
             && !self.durable.is_committed(&core.definition.inner.plan);
-        let clock = &core.config.clock;
+        let clock = &core.config.common.clock;
         let deadline = self.step_runs.deadline.filter(|at| may_unwind && *at > clock.now());
         let mut notified = pin!(control.notify.notified());
         let mut alarm = pin!(deadline.map(|at| clock.sleep_until(at)));
@@ -301,13 +308,16 @@ where
         }
     }
 
-    fn report(&self, status: Status) -> Report {
+    /// Returns the report of the run, which is over.
+    fn report(&mut self, status: Status) -> Report {
+        let histories = std::mem::replace(&mut self.histories, Histories::new(0));
         Report {
             id: self.id,
             status,
             reason: self.reason.clone().filter(|_| status != Status::Completed),
             steps: report::steps(&self.core.definition.inner.plan, &self.durable),
             outputs: self.step_runs.outputs.clone(),
+            history: histories.into_steps(),
         }
     }
 }

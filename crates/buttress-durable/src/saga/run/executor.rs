@@ -11,8 +11,8 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use crate::saga::config::Config;
 use crate::saga::define::definition::Definition;
 use crate::saga::error::SagaError;
+use crate::saga::history::Histories;
 use crate::saga::memory::MemoryStore;
-use crate::saga::model::entry::Status;
 use crate::saga::model::state::State;
 use crate::saga::report::{Stats, Tree};
 use crate::saga::run::counters::{Counter, Counters};
@@ -22,7 +22,7 @@ use crate::saga::run::lease::Lease;
 use crate::saga::run::shared::Core;
 use crate::saga::run::step_runs::StepRuns;
 use crate::saga::run::troubles::Troubles;
-use crate::saga::store::{SagaId, Store, Summary, WorkerId};
+use crate::saga::store::{Page, SagaId, Store, Summary, WorkerId};
 
 /// Runs the sagas of one definition, with a store for their logs. Cheap to clone.
 ///
@@ -48,8 +48,8 @@ where
         config: Config,
     ) -> Result<Self, InvalidConfig> {
         config.check()?;
-        let worker = WorkerId::random(&config.rng);
-        let lease = Lease::new(worker, config.lease, config.clock.clone());
+        let worker = WorkerId::random(&config.common.rng);
+        let lease = Lease::new(worker, config.lease, config.common.clock.clone());
         let slots = Arc::new(Semaphore::new(config.max_resumed.min(Semaphore::MAX_PERMITS)));
         let core = Core {
             definition,
@@ -85,6 +85,7 @@ where
         let control = Arc::new(Control::default());
         let mut active = self.core.active();
         let free = !active.contains_key(&id);
+        let steps = durable.steps.len();
         if free {
             active.insert(id, control.clone());
         }
@@ -98,6 +99,7 @@ where
             position,
             reason: None,
             notes: HashMap::new(),
+            histories: Histories::new(steps),
             creating: None,
             reply: Some(reply),
             step_runs,
@@ -140,21 +142,15 @@ where
         let definition = &self.core.definition.inner;
         let state = State::fold(definition.steps.len(), &record.entries);
         let state = state.map_err(|why| SagaError::Corrupt { saga, why })?;
-        Ok(Some(Tree::new(saga, definition.name, &definition.plan, &state, &record.entries)))
+        Ok(Some(Tree::new(definition.name, &definition.plan, &state, &record)))
     }
 
-    /// Lists up to `limit` sagas of all definitions in the store, ordered by id, beginning after
-    /// `after`.
+    /// Lists the sagas of a page, of all definitions in the store, ordered by id.
     ///
     /// # Errors
     /// Returns the error of the store.
-    pub async fn list(
-        &self,
-        status: Option<Status>,
-        after: Option<SagaId>,
-        limit: usize,
-    ) -> Result<Vec<Summary>, StoreError> {
-        let listing = self.core.store.list(status, after, limit);
+    pub async fn list(&self, page: Page) -> Result<Vec<Summary>, StoreError> {
+        let listing = self.core.store.list(page);
         self.core.ask("listing sagas", listing).await
     }
 
@@ -225,7 +221,7 @@ impl<I: Send + Sync + 'static> Executor<I, InMemory, MemoryStore> {
     /// # Errors
     /// Returns the errors of [`new`](Self::new).
     pub fn in_memory(definition: Definition<I>, config: Config) -> Result<Self, InvalidConfig> {
-        let store = MemoryStore::new(config.clock.clone());
+        let store = MemoryStore::new(config.common.clock.clone());
         Self::new(definition, store, config)
     }
 }

@@ -140,16 +140,16 @@ where
     pub(in crate::saga) async fn begin_lease(self: &Arc<Self>) -> Result<(), StoreError> {
         let begin = || async {
             self.lease.renew(&self.store).await?;
-            let (core, clock) = (Arc::downgrade(self), self.config.clock.clone());
+            let (core, clock) = (Arc::downgrade(self), self.config.common.clock.clone());
             if let Some(alive) = core.upgrade() {
                 if let Some(retention) = alive.config.retention {
-                    alive.config.spawner.spawn(purging::keep(
+                    alive.config.common.spawner.spawn(purging::keep(
                         core.clone(),
                         clock.clone(),
                         retention,
                     ));
                 }
-                alive.config.spawner.spawn(keep(core, clock));
+                alive.config.common.spawner.spawn(keep(core, clock));
             }
             Ok(())
         };

@@ -33,12 +33,7 @@ pub enum Resolution<T> {
     DidNotHappen,
 }
 
-impl<I, F, St> Executor<I, F, St>
-where
-    I: Send + Sync + 'static,
-    F: Codec<I>,
-    St: Store<F::Encoded>,
-{
+impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F, St> {
     /// Retries the steps of a stuck saga that failed or are in doubt, for an operator.
     ///
     /// # Errors
@@ -117,11 +112,11 @@ where
         if core.is_shutting_down() {
             return Err(SagaError::ShutDown { saga });
         }
-        let asked = core.config.clock.now();
+        let asked = core.config.common.clock.now();
         // Everything below waits at most the patience of a caller.
         let ends = instant::after(asked, core.config.patience);
-        let left = || ends.saturating_duration_since(core.config.clock.now());
-        let clock = &core.config.clock;
+        let left = || ends.saturating_duration_since(core.config.common.clock.now());
+        let clock = &core.config.common.clock;
         let alone = async { Ok(core.deciding.lock().await) };
         let _alone = bounded(clock, left(), "waiting for another decision", alone).await;
         let _alone = _alone.map_err(store)?;

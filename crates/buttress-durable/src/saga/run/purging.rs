@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use buttress::{Clock, Format};
 
+use crate::causes::WithCauses;
 use crate::saga::run::shared::Core;
 use crate::saga::store::Store;
 
@@ -37,13 +38,13 @@ pub(in crate::saga) async fn keep<I, F, St>(
         }
         let began = clock.now();
         let definition = core.definition.inner.name;
-        let purging = core.store.purge_definition(definition.as_str(), retention, BATCH);
+        let purging = core.store.purge_sagas(Some(definition.as_str()), retention, BATCH);
         wait = match core.ask("purging sagas", purging).await {
             Ok(purged) if purged >= BATCH => clock.now().saturating_duration_since(began),
             Ok(_) => interval(retention),
             Err(error) => {
                 tracing::warn!(
-                    target: "buttress", layer = core.config.layer().as_str(), %error,
+                    target: "buttress", layer = core.config.layer().as_str(), error = %WithCauses(&error),
                     "the executor could not purge ended sagas"
                 );
                 interval(retention)

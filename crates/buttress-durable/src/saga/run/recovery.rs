@@ -1,26 +1,28 @@
 //! Taking over the sagas of workers that crashed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use buttress::{Codec, StoreError, StoreErrorKind};
+use buttress::context::Context;
+use buttress::{Codec, Format, StoreError, StoreErrorKind};
 
 use crate::caught::caught;
+use crate::causes::WithCauses;
 use crate::instant;
 use crate::saga::define::needs::Outputs;
-use crate::saga::error::{SagaError, WithCauses};
+use crate::saga::error::SagaError;
+use crate::saga::history::Histories;
 use crate::saga::model::entry::{Entry, Status};
 use crate::saga::model::plan::{Kind, OnCrash};
 use crate::saga::model::state::{State, Step};
 use crate::saga::report::reason;
 use crate::saga::run::counters::Counter;
+use crate::saga::run::drive::Run;
 use crate::saga::run::execution::Execution;
 use crate::saga::run::executor::Executor;
 use crate::saga::run::origin;
 use crate::saga::run::slots::Turn;
 use crate::saga::run::step_runs::StepRuns;
-use crate::saga::run::troubles::Operation;
-use crate::saga::store::{Record, SagaId, Store, Summary};
+use crate::saga::store::{Record, SagaId, Store, Summary, TakeOver};
 
 /// The result of [`Executor::recover`].
 #[derive(Debug, Default)]
@@ -43,6 +45,9 @@ pub struct Recovery {
     /// worker and [stuck](Status::Stuck) sagas are not in it. [`Executor::list`] finds them.
     pub other_versions: Vec<Summary>,
 }
+
+/// A run that is about to continue a saga, with its first entries and its context.
+type Prepared<I, F, St> = (Run<I, F, St>, Execution, Vec<Entry<<F as Format>::Encoded>>, Context);
 
 impl<I, F, St> Executor<I, F, St>
 where
@@ -67,32 +72,52 @@ where
     /// If the future is dropped, the next call resumes sagas that the store has handed over and
     /// that do not run yet.
     pub async fn recover(&self) -> Result<Recovery, StoreError> {
-        const AT_ONCE: usize = 100;
         let core = &self.core;
         let mut recovery = Recovery::default();
         // Bounded as a whole, because several callers wait for each other.
         let alone = async { Ok(core.recovering.lock().await) };
         let _alone = core.ask("waiting for another recovery", alone).await?;
         core.ask("taking a lease", core.begin_live_lease()).await?;
+        self.take_sagas(&mut recovery).await?;
+        self.adopt(&mut recovery).await?;
+        self.find_others(&mut recovery).await?;
+        Ok(recovery)
+    }
+
+    /// Takes over the sagas whose worker has no live lease.
+    pub(in crate::saga) async fn take_over(
+        &self,
+        recovery: &mut Recovery,
+    ) -> Result<(), StoreError> {
+        let core = &self.core;
+        // Bounded as a whole, because several callers wait for each other.
+        let alone = async { Ok(core.recovering.lock().await) };
+        let _alone = core.ask("waiting for another recovery", alone).await?;
+        core.ask("taking a lease", core.begin_live_lease()).await?;
+        self.take_sagas(recovery).await
+    }
+
+    async fn take_sagas(&self, recovery: &mut Recovery) -> Result<(), StoreError> {
+        const AT_ONCE: usize = 100;
+        let core = &self.core;
         let definition = &core.definition.inner;
         while !core.is_shutting_down() {
-            let (name, version) = (definition.name.as_str(), definition.version);
-            let taking = core.store.take_abandoned(core.lease.worker, name, version, AT_ONCE);
+            let version = (definition.name.as_str(), definition.version);
+            let sagas = TakeOver::new(core.lease.worker, version, AT_ONCE);
+            let taking = core.store.take_abandoned(sagas);
             let found = core.ask("taking sagas over", taking).await?;
             let last = found.sagas.len() < AT_ONCE;
             for (saga, why) in found.corrupt {
                 recovery.left.push(SagaError::Corrupt { saga, why });
             }
             for record in found.sagas {
-                self.resume_found(record, &mut recovery);
+                self.resume_found(record, recovery);
             }
             if last {
                 break;
             }
         }
-        self.adopt(&mut recovery).await?;
-        self.find_others(&mut recovery).await?;
-        Ok(recovery)
+        Ok(())
     }
 
     /// Resumes sagas that this worker owns and that do not run here.
@@ -174,7 +199,7 @@ where
     fn resume_later(&self, record: Record<F::Encoded>) {
         let executor = self.clone();
         let reserved = self.core.reserve_again(record.id);
-        self.core.config.spawner.spawn(async move {
+        self.core.config.common.spawner.spawn(async move {
             let _reserved = reserved;
             let core = &executor.core;
             loop {
@@ -189,49 +214,9 @@ where
             }
             if let Err(error) = executor.resume(record, Vec::new(), Turn::Later) {
                 let layer = core.config.layer().as_str();
-                let error = WithCauses(&error);
-                tracing::error!(target: "buttress", layer, %error, "the executor could not resume a saga");
+                tracing::error!(target: "buttress", layer, error = %WithCauses(&error), "the executor could not resume a saga");
             }
         });
-    }
-
-    /// Spawns a task that calls [`recover`](Self::recover) immediately and then every `interval`,
-    /// at least every 1 ms.
-    ///
-    /// The sagas of a worker that crashed are then resumed here once its lease has run out. The
-    /// task ends when the executor is dropped or shut down.
-    pub fn keep_recovering(&self, interval: Duration) {
-        // An interval of zero would query the store all the time.
-        let interval = interval.max(Duration::from_millis(1));
-        let core = Arc::downgrade(&self.core);
-        let clock = self.core.config.clock.clone();
-        self.core.config.spawner.spawn(async move {
-            loop {
-                let wait = match core.upgrade().map(|core| Self { core }) {
-                    Some(executor) if !executor.core.is_shutting_down() => {
-                        executor.recover_and_log(interval).await
-                    }
-                    _ => return,
-                };
-                clock.sleep(wait).await;
-            }
-        });
-    }
-
-    /// Recovers once, and logs failures. Returns the wait until the next recovery.
-    async fn recover_and_log(&self, interval: Duration) -> Duration {
-        let layer = self.core.config.layer().as_str();
-        match self.recover().await {
-            Ok(recovery) => {
-                self.core.store_worked(Operation::Recover);
-                for error in &recovery.left {
-                    let error = WithCauses(error);
-                    tracing::error!(target: "buttress", layer, %error, "the executor could not resume a saga");
-                }
-                interval
-            }
-            Err(error) => self.core.store_failed(Operation::Recover, &error, interval),
-        }
     }
 
     /// Resumes a saga from its log, after an operator's `decision`.
@@ -241,6 +226,19 @@ where
         decision: Vec<Entry<F::Encoded>>,
         turn: Turn,
     ) -> Result<Execution, SagaError> {
+        let (run, execution, first, context) = self.prepare(record, decision)?;
+        self.core.counters.add(Counter::Resumed);
+        self.core.config.common.spawner.spawn(context.scope(run.drive_in_turn(first, turn)));
+        Ok(execution)
+    }
+
+    /// Reads the log of a saga that this worker owns. Returns the run that continues it, and the first entries of the
+    /// run.
+    pub(in crate::saga) fn prepare(
+        &self,
+        record: Record<F::Encoded>,
+        decision: Vec<Entry<F::Encoded>>,
+    ) -> Result<Prepared<I, F, St>, SagaError> {
         let core = &self.core;
         let definition = &core.definition.inner;
         let saga = record.id;
@@ -262,6 +260,7 @@ where
             let why = "the saga still runs on this executor under an older epoch".to_owned();
             return Err(SagaError::NotPossible { saga, why });
         };
+        run.histories = Histories::of(definition.steps.len(), &record.entries, &record.times);
         run.reason = reason(&record.entries).map(Into::into);
         for entry in &record.entries {
             run.note(entry);
@@ -269,10 +268,7 @@ where
         if record.cancel_requested {
             run.control.cancel();
         }
-        core.counters.add(Counter::Resumed);
-        let context = origin::of_log(&record.beginning);
-        core.config.spawner.spawn(context.scope(run.drive_in_turn(first, turn)));
-        Ok(execution)
+        Ok((run, execution, first, origin::of_log(&record.beginning)))
     }
 
     /// Decodes the outputs in a log.
@@ -350,8 +346,8 @@ where
     /// The wall clock may have been set back, or the row may be damaged.
     fn deadline(&self, unix: Duration) -> Instant {
         let config = &self.core.config;
-        let left = unix.saturating_sub(config.clock.unix());
+        let left = unix.saturating_sub(config.common.clock.unix());
         let left = config.deadline.map_or(left, |longest| left.min(longest));
-        instant::after(config.clock.now(), left)
+        instant::after(config.common.clock.now(), left)
     }
 }

@@ -48,7 +48,7 @@ pub(in crate::saga) struct Core<I, F: Format, St> {
 }
 
 impl<I, F: Format, St> Core<I, F, St> {
-    /// Takes in that the store failed to do `operation`. Returns how long to wait before the
+    /// Records that the store failed to do `operation`. Returns how long to wait before the
     /// operation is repeated; `first` is the wait after the first failure.
     pub(in crate::saga) fn store_failed(
         &self,
@@ -57,14 +57,14 @@ impl<I, F: Format, St> Core<I, F, St> {
         first: Duration,
     ) -> Duration {
         self.counters.add(Counter::StoreFailed);
-        let (layer, now) = (self.config.layer().as_str(), self.config.clock.now());
+        let (layer, now) = (self.config.layer().as_str(), self.config.common.clock.now());
         self.troubles.failed(layer, operation, error, first, now)
     }
 
-    /// Takes in that the store did `operation`.
+    /// Records that the store did `operation`.
     pub(in crate::saga) fn store_worked(&self, operation: Operation) {
         if self.troubles.are_on() {
-            let (layer, now) = (self.config.layer().as_str(), self.config.clock.now());
+            let (layer, now) = (self.config.layer().as_str(), self.config.common.clock.now());
             self.troubles.worked(layer, operation, now);
         }
     }
@@ -93,7 +93,7 @@ impl<I, F: Format, St> Core<I, F, St> {
         what: &str,
         asking: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        bounded(&self.config.clock, self.config.patience, what, asking).await
+        bounded(&self.config.common.clock, self.config.patience, what, asking).await
     }
 
     pub(in crate::saga) fn active(&self) -> MutexGuard<'_, HashMap<SagaId, Arc<Control>>> {

@@ -25,12 +25,7 @@ enum Begun {
     Before,
 }
 
-impl<I, F, St> Executor<I, F, St>
-where
-    I: Send + Sync + 'static,
-    F: Codec<I>,
-    St: Store<F::Encoded>,
-{
+impl<I: Send + Sync + 'static, F: Codec<I>, St: Store<F::Encoded>> Executor<I, F, St> {
     /// Starts a saga, and returns once the start is durable. From then on the saga runs to its end.
     ///
     /// The saga runs even if no caller waits for it.
@@ -44,7 +39,7 @@ where
     /// # Cancel safety
     /// If the future is dropped after its first poll, the saga may be started all the same.
     pub async fn start(&self, input: I) -> Result<Execution, SagaError> {
-        let id = SagaId::random(&self.core.config.rng);
+        let id = SagaId::random(&self.core.config.common.rng);
         self.start_as(id, input).await
     }
 
@@ -87,18 +82,15 @@ where
             return Err(SagaError::ShutDown { saga: id });
         }
         let input = Arc::new(input);
-        // The codec is user code.
-        let encoded = caught(|| core.definition.inner.codec.encode(&input));
-        let encoded = encoded.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
-        let encoded = encoded.map_err(|error| SagaError::Input { saga: id, error })?;
-        let now = core.config.clock.now();
+        let encoded = self.encode_input(id, &input)?;
+        let now = core.config.common.clock.now();
         core.ask("taking a lease", core.begin_lease()).await.map_err(store)?;
         let (created, was_created) = oneshot::channel();
         let length = core.config.deadline;
         let deadline = length.map(|length| instant::after(now, length));
         let creating = Creating {
             input: encoded.clone(),
-            deadline: length.map(|length| core.config.clock.unix().saturating_add(length)),
+            deadline: length.map(|length| core.config.common.clock.unix().saturating_add(length)),
             asked: now,
             created,
         };
@@ -115,7 +107,7 @@ where
             return self.known(id, &input, &encoded, now).await.map(|()| Begun::Before);
         };
         let run = Run { creating: Some(creating), ..run };
-        core.config.spawner.spawn(origin::of_caller().scope(run.drive(Vec::new())));
+        core.config.common.spawner.spawn(origin::of_caller().scope(run.drive(Vec::new())));
         match was_created.await {
             Ok(Ok(())) => Ok(Begun::Here(execution)),
             Ok(Err(error)) if error.kind() == StoreErrorKind::Conflict => {
@@ -126,6 +118,17 @@ where
             // runtime.
             Err(_) => Err(execution.await.err().unwrap_or(SagaError::ShutDown { saga: id })),
         }
+    }
+
+    pub(in crate::saga) fn encode_input(
+        &self,
+        saga: SagaId,
+        input: &Arc<I>,
+    ) -> Result<F::Encoded, SagaError> {
+        // The codec is user code.
+        let encoded = caught(|| self.core.definition.inner.codec.encode(input));
+        let encoded = encoded.unwrap_or_else(|why| Err(CodecError::new(F::NAME, why)));
+        encoded.map_err(|error| SagaError::Input { saga, error })
     }
 
     /// Starts a saga and waits for its end.

@@ -12,6 +12,7 @@ use buttress::{Format, Sleep};
 use crate::caught::{caught, unless};
 use crate::instant;
 use crate::saga::define::needs::Outputs;
+use crate::saga::history::attempted;
 use crate::saga::model::plan::Kind;
 use crate::saga::run::attempt::{Attempt, AttemptFuture, Cut, Terms, not_made};
 use crate::saga::run::call::{Direction, StepKey};
@@ -29,7 +30,7 @@ pub(in crate::saga) struct StepRuns<I, F: Format, St> {
     /// When the saga must have passed its point of no return.
     pub(in crate::saga) deadline: Option<Instant>,
     underway: Vec<Underway>,
-    ended: Vec<(u16, Direction, Ended)>,
+    ended: Vec<Finished>,
 }
 
 struct Underway {
@@ -39,6 +40,8 @@ struct Underway {
     doubt: bool,
     attempts: u32,
     waited: Duration,
+    /// The error of the attempt before the present one.
+    error: Option<String>,
     /// Taken before the store confirmed the start. No attempt starts once the permit is invalid.
     permit: Permit,
     phase: Phase,
@@ -49,11 +52,26 @@ enum Phase {
     Waiting(Pin<Box<Sleep>>),
 }
 
+/// A step that is not in progress any more.
+pub(in crate::saga) struct Finished {
+    pub(in crate::saga) step: u16,
+    pub(in crate::saga) direction: Direction,
+    pub(in crate::saga) ended: Ended,
+    /// The text about the attempts, if there were several.
+    pub(in crate::saga) attempted: Option<String>,
+}
+
+impl Finished {
+    pub(in crate::saga) fn new(step: u16, direction: Direction, ended: Ended) -> Self {
+        Self { step, direction, ended, attempted: None }
+    }
+}
+
 /// How a step in progress ended.
 pub(in crate::saga) enum Ended {
     Attempt(Attempt),
-    /// No further attempt started, because this worker's lease had lapsed. `doubt`: whether earlier
-    /// ones may have had an effect.
+    /// No further attempt started, because this worker's lease had lapsed. `doubt` is `true` if an
+    /// earlier attempt may have had an effect.
     Lapsed {
         doubt: bool,
     },
@@ -75,17 +93,17 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
     }
 
     pub(in crate::saga) fn has_lapsed(&self) -> bool {
-        self.ended.iter().any(|(_, _, ended)| matches!(ended, Ended::Lapsed { .. }))
+        self.ended.iter().any(|finished| matches!(finished.ended, Ended::Lapsed { .. }))
     }
 
     /// Returns the ends since the last call, in their order.
-    pub(in crate::saga) fn take_ended(&mut self) -> Vec<(u16, Direction, Ended)> {
+    pub(in crate::saga) fn take_ended(&mut self) -> Vec<Finished> {
         std::mem::take(&mut self.ended)
     }
 
     /// Puts an end back, for the next call of [`take_ended`](Self::take_ended).
-    pub(in crate::saga) fn put_back(&mut self, step: u16, direction: Direction, ended: Ended) {
-        self.ended.push((step, direction, ended));
+    pub(in crate::saga) fn put_back(&mut self, finished: Finished) {
+        self.ended.push(finished);
     }
 
     /// Starts the first attempt of a step. The store must have confirmed its start under `permit`.
@@ -99,10 +117,11 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
                 doubt,
                 attempts: 1,
                 waited: Duration::ZERO,
+                error: None,
                 permit: permit.clone(),
                 phase: Phase::Attempting(attempt),
             }),
-            None => self.ended.push((step, direction, Ended::Lapsed { doubt })),
+            None => self.ended.push(Finished::new(step, direction, Ended::Lapsed { doubt })),
         }
     }
 
@@ -118,17 +137,18 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         let definition = &core.definition.inner;
         let plan = definition.plan.steps.get(usize::from(step))?;
         let code = definition.steps.get(usize::from(step))?;
-        let clock = &core.config.clock;
+        let clock = &core.config.common.clock;
         let limit = match direction {
-            Direction::Action => code.timeout,
-            Direction::Undo => code.undo_timeout,
+            Direction::Action => code.rules.timeout,
+            Direction::Undo => code.rules.undo_timeout,
         };
         let limit = limit.map(|limit| instant::after(clock.now(), limit));
         // Past its point of no return a saga has no deadline. An undo never has one.
         let cut = direction == Direction::Action && plan.kind == Kind::Compensatable;
         let cut = Cut::earlier(limit, self.deadline.filter(|_| cut));
         let key = StepKey::new(self.saga, plan.name, direction);
-        let terms = Terms { key, cut, clock: clock.clone(), doubt, permit: permit.clone() };
+        let (permit, hint) = (permit.clone(), code.rules.hint.clone());
+        let terms = Terms { key, cut, clock: clock.clone(), doubt, permit, hint };
         // The code first clones the service, which is user code.
         let attempt = caught(|| match direction {
             Direction::Action => (code.act)(&self.input, &self.outputs, terms),
@@ -145,7 +165,10 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
                 Poll::Ready(ended) => {
                     let done = self.underway.remove(at);
                     if let Some(ended) = ended {
-                        self.ended.push((done.step, done.direction, ended));
+                        let Underway { step, direction, attempts, error, .. } = done;
+                        let attempted = (attempts > 1)
+                            .then(|| attempted(attempts, error.as_deref().unwrap_or_default()));
+                        self.ended.push(Finished { step, direction, ended, attempted });
                     }
                 }
                 Poll::Pending => at += 1,
@@ -169,17 +192,20 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
                             return Poll::Ready(Some(Ended::Lapsed { doubt }));
                         }
                         Ok(Poll::Ready(attempt)) => attempt,
-                        Err(why) => Attempt::InDoubt(why),
+                        Err(why) => Attempt::InDoubt(why.into()),
                     };
                     let (attempts, waited) = (underway.attempts, underway.waited);
                     let Some(wait) = self.wait_after(step, direction, &attempt, attempts, waited)
                     else {
                         return Poll::Ready(Some(Ended::Attempt(attempt)));
                     };
-                    let clock = &self.core.config.clock;
+                    let clock = &self.core.config.common.clock;
                     let sleep = Box::pin(clock.sleep(wait));
                     if let Some(underway) = self.underway.get_mut(at) {
                         underway.doubt |= matches!(attempt, Attempt::InDoubt(_));
+                        if let Attempt::Failed(failure) | Attempt::InDoubt(failure) = attempt {
+                            underway.error = Some(failure.why);
+                        }
                         underway.waited = wait;
                         underway.phase = Phase::Waiting(sleep);
                     }
@@ -228,15 +254,22 @@ impl<I: Send + Sync + 'static, F: Format, St> StepRuns<I, F, St> {
         waited: Duration,
     ) -> Option<Duration> {
         let config = &self.core.config;
-        let kind = self.core.definition.inner.plan.steps.get(usize::from(step))?.kind;
-        let (most, backoff) = match (direction, kind, attempt) {
-            (_, _, Attempt::Done(_) | Attempt::Lapsed { .. }) => return None,
-            (Direction::Undo, _, _) => (config.undo_attempts, &config.undo_backoff),
-            // The action had no effect, so the saga can unwind.
-            (_, Kind::Compensatable, _) | (_, Kind::Pivot, Attempt::Failed(_)) => return None,
-            (_, Kind::Pivot | Kind::Retryable, _) => (config.again_attempts, &config.again_backoff),
+        let (failure, is_definite) = match attempt {
+            Attempt::Done(_) | Attempt::Lapsed { .. } => return None,
+            Attempt::Failed(failure) => (failure, true),
+            Attempt::InDoubt(failure) => (failure, false),
         };
-        (attempts < most).then(|| backoff.delay(attempts - 1, waited, &config.rng))
+        let definition = &self.core.definition.inner;
+        let kind = definition.plan.steps.get(usize::from(step))?.kind;
+        let rules = &definition.steps.get(usize::from(step))?.rules;
+        let retry = match (direction, kind) {
+            (Direction::Undo, _) => rules.undo_retry.as_ref().unwrap_or(&config.undo_retry),
+            // The action had no effect, so the saga can unwind.
+            (_, Kind::Compensatable) => return None,
+            (_, Kind::Pivot) if is_definite => return None,
+            (_, Kind::Pivot | Kind::Retryable) => rules.run_again.as_ref().unwrap_or(&config.again),
+        };
+        retry.wait_after(attempts, waited, failure.hint, &config.common.rng)
     }
 
     /// Waits for `future`. The steps in progress continue during the wait.

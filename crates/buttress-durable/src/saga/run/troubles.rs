@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use buttress::StoreError;
 
+use crate::causes::WithCauses;
 use crate::outage::{Outage, Say};
 
 /// An operation that executors repeat after a failure.
@@ -44,7 +45,7 @@ impl Troubles {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Takes in that the store failed to do `operation`. Returns how long to wait before the
+    /// Records that the store failed to do `operation`. Returns how long to wait before the
     /// operation is repeated; `first` is the wait after the first failure.
     pub(in crate::saga) fn failed(
         &self,
@@ -62,21 +63,21 @@ impl Troubles {
         let doing = operation.doing();
         match say {
             Say::Began => tracing::warn!(
-                target: "buttress", layer, doing, %error,
+                target: "buttress", layer, doing, error = %WithCauses(error),
                 "the executor's store does not answer; the executor repeats after growing waits"
             ),
             Say::Mend => tracing::error!(
-                target: "buttress", layer, doing, %error,
+                target: "buttress", layer, doing, error = %WithCauses(error),
                 "an operator must mend the executor's store; the executor repeats once a minute"
             ),
             Say::Nothing => {
-                tracing::debug!(target: "buttress", layer, doing, %error, ?wait, "store failed");
+                tracing::debug!(target: "buttress", layer, doing, error = %WithCauses(error), ?wait, "store failed");
             }
         }
         wait
     }
 
-    /// Takes in that the store did `operation`.
+    /// Records that the store did `operation`.
     pub(in crate::saga) fn worked(&self, layer: &str, operation: Operation, now: Instant) {
         let lasted = {
             let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);

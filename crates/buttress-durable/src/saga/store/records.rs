@@ -13,6 +13,12 @@ ids! {
     WorkerId;
 }
 
+impl WorkerId {
+    /// The owner of a saga that was created in a transaction and that no worker has taken yet. It
+    /// never has a lease.
+    pub const NOBODY: Self = Self::new(0);
+}
+
 /// A saga that an executor starts.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,11 +136,17 @@ pub struct Record<P> {
     pub beginning: Beginning<P>,
     /// The entries after the first one, in order.
     pub entries: Vec<Entry<P>>,
+    /// When the saga was created, as wall time since 1970 by the store's clock. `None` if a release
+    /// that kept no times has created it.
+    pub created_at: Option<Duration>,
+    /// When each of the entries was recorded, like [`created_at`](Self::created_at). Entries without
+    /// a place in it have no known time.
+    pub times: Vec<Option<Duration>>,
 }
 
 impl<P> Record<P> {
-    /// Creates the record of a running saga under epoch 1, without a deadline and without a cancel
-    /// request.
+    /// Creates the record of a running saga under epoch 1, without a deadline, without a cancel
+    /// request, and without times.
     #[must_use]
     pub fn new(
         id: SagaId,
@@ -154,7 +166,42 @@ impl<P> Record<P> {
             deadline: None,
             beginning,
             entries,
+            created_at: None,
+            times: Vec::new(),
         }
+    }
+}
+
+/// A request for a page of the list of sagas. The list is ordered by id.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// The status of the sagas. `None` for sagas of every status.
+    pub status: Option<Status>,
+    /// The id after which the page begins. `None` for the first page.
+    pub after: Option<SagaId>,
+    /// The most sagas of the page.
+    pub limit: usize,
+}
+
+impl Page {
+    /// Creates a request for the first `limit` sagas, of every status.
+    #[must_use]
+    pub const fn first(limit: usize) -> Self {
+        Self { status: None, after: None, limit }
+    }
+
+    /// Asks only for sagas with `status`. `None` asks for sagas of every status.
+    #[must_use]
+    pub fn status(self, status: impl Into<Option<Status>>) -> Self {
+        Self { status: status.into(), ..self }
+    }
+
+    /// Begins the page after the saga `after`, the last one of the page before. `None` asks for the
+    /// first page.
+    #[must_use]
+    pub fn after(self, after: impl Into<Option<SagaId>>) -> Self {
+        Self { after: after.into(), ..self }
     }
 }
 
@@ -184,6 +231,32 @@ impl Summary {
         epoch: u64,
     ) -> Self {
         Self { id, definition: definition.into(), version, status, epoch }
+    }
+}
+
+/// A request to take over sagas of one version of a definition.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TakeOver<'a> {
+    /// The worker that takes the sagas over.
+    pub worker: WorkerId,
+    /// The name of the definition.
+    pub definition: &'a str,
+    /// The version of the definition.
+    pub version: u32,
+    /// The most sagas that the store hands over.
+    pub limit: usize,
+}
+
+impl<'a> TakeOver<'a> {
+    /// Creates a request of `worker` for up to `limit` sagas of a version of a definition.
+    #[must_use]
+    pub const fn new(
+        worker: WorkerId,
+        (definition, version): (&'a str, u32),
+        limit: usize,
+    ) -> Self {
+        Self { worker, definition, version, limit }
     }
 }
 

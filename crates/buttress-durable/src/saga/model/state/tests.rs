@@ -28,6 +28,16 @@ fn three() -> Plan {
     plan(&[(step, true, &[]), (step, true, &[0]), (step, true, &[1])], 16)
 }
 
+/// The log of a saga of [`three`] steps whose third step failed.
+const THIRD_FAILED: [(EntryKind, u16); 6] = [
+    (ActionStarted, 0),
+    (ActionDone, 0),
+    (ActionStarted, 1),
+    (ActionDone, 1),
+    (ActionStarted, 2),
+    (ActionFailed, 2),
+];
+
 /// Returns the state after the entries of `log`.
 fn after(plan: &Plan, log: &[(EntryKind, u16)]) -> State {
     let mut state = State::new(plan.steps.len());
@@ -60,14 +70,7 @@ fn steps_in_sequence_then_the_end() {
 #[test]
 fn a_definite_failure_undoes_what_was_done_in_reverse() {
     let plan = three();
-    let mut log = vec![
-        (ActionStarted, 0),
-        (ActionDone, 0),
-        (ActionStarted, 1),
-        (ActionDone, 1),
-        (ActionStarted, 2),
-        (ActionFailed, 2),
-    ];
+    let mut log = THIRD_FAILED.to_vec();
     assert_eq!(next(&plan, &log), [Unwind(Reason::Step(2))]);
     log.push((Unwinding, 0));
     for step in [1, 0] {
@@ -196,17 +199,7 @@ fn a_pivot_that_failed_unwinds_and_one_in_doubt_is_for_an_operator() {
 #[test]
 fn a_failed_undo_holds_what_it_depends_on_until_an_operator_decides() {
     let plan = three();
-    let log = vec![
-        (ActionStarted, 0),
-        (ActionDone, 0),
-        (ActionStarted, 1),
-        (ActionDone, 1),
-        (ActionStarted, 2),
-        (ActionFailed, 2),
-        (Unwinding, 0),
-        (UndoStarted, 1),
-        (UndoFailed, 1),
-    ];
+    let log = [&THIRD_FAILED[..], &[(Unwinding, 0), (UndoStarted, 1), (UndoFailed, 1)]].concat();
     assert_eq!(next(&plan, &log), [Stick(1)]);
     let stuck = [&log[..], &[(EntryKind::Stuck, 1)]].concat();
     assert_eq!(next(&plan, &[&stuck[..], &[(Retried, 1)]].concat()), [Undo(1)]);

@@ -10,7 +10,7 @@ use crate::saga::model::state::{Command, Reason, Situation, Step};
 use crate::saga::run::attempt::{Attempt, DEADLINE};
 use crate::saga::run::call::Direction;
 use crate::saga::run::draft::{Draft, Launch};
-use crate::saga::run::step_runs::Ended;
+use crate::saga::run::step_runs::{Ended, Finished};
 use crate::saga::store::Store;
 use crate::text;
 
@@ -20,6 +20,16 @@ const CANCELLED: &str = "cancelled";
 /// The text of a step that a cancel stopped before it called the service.
 pub(super) const NOT_SENT: &str = "cancelled before it left";
 
+/// Returns the end of an attempt without success, of an action or an undo.
+fn unsuccessful<P>(step: u16, direction: Direction, why: String, in_doubt: bool) -> Entry<P> {
+    let why = Some(why);
+    match direction {
+        Direction::Undo => Entry::UndoFailed { step, why },
+        Direction::Action if in_doubt => Entry::ActionInDoubt { step, why },
+        Direction::Action => Entry::ActionFailed { step, why },
+    }
+}
+
 impl<I, F, St> Run<I, F, St>
 where
     I: Send + Sync + 'static,
@@ -28,27 +38,26 @@ where
 {
     /// Adds the ends of steps to the draft.
     pub(super) fn take_in(&mut self, draft: &mut Draft<F::Encoded>) {
-        for (step, direction, ended) in self.step_runs.take_ended() {
+        for finished in self.step_runs.take_ended() {
             if draft.is_full() {
-                self.step_runs.put_back(step, direction, ended);
+                self.step_runs.put_back(finished);
                 continue;
+            }
+            let Finished { step, direction, ended, attempted } = finished;
+            // A step that lapsed is not at its end.
+            if let (Some(_), Ended::Attempt(attempt)) = (&attempted, &ended) {
+                if !matches!(attempt, Attempt::Lapsed { .. }) {
+                    draft.push(Entry::Attempted { step, why: attempted });
+                }
             }
             let output = match ended {
                 Ended::Attempt(Attempt::Done(output)) => output,
-                Ended::Attempt(Attempt::Failed(why)) => {
-                    let why = Some(why);
-                    draft.push(match direction {
-                        Direction::Action => Entry::ActionFailed { step, why },
-                        Direction::Undo => Entry::UndoFailed { step, why },
-                    });
+                Ended::Attempt(Attempt::Failed(failure)) => {
+                    draft.push(unsuccessful(step, direction, failure.why, false));
                     continue;
                 }
-                Ended::Attempt(Attempt::InDoubt(why)) => {
-                    let why = Some(why);
-                    draft.push(match direction {
-                        Direction::Action => Entry::ActionInDoubt { step, why },
-                        Direction::Undo => Entry::UndoFailed { step, why },
-                    });
+                Ended::Attempt(Attempt::InDoubt(failure)) => {
+                    draft.push(unsuccessful(step, direction, failure.why, true));
                     continue;
                 }
                 // The log keeps the step in progress: the worker that resumes the saga runs it.
@@ -61,7 +70,11 @@ where
                 Ended::Lapsed { doubt } | Ended::Attempt(Attempt::Lapsed { doubt })
                     if !self.core.lease.is_live() =>
                 {
-                    self.step_runs.put_back(step, direction, Ended::Lapsed { doubt });
+                    self.step_runs.put_back(Finished::new(
+                        step,
+                        direction,
+                        Ended::Lapsed { doubt },
+                    ));
                     continue;
                 }
                 Ended::Lapsed { doubt } | Ended::Attempt(Attempt::Lapsed { doubt }) => {
@@ -187,12 +200,12 @@ where
         for (step, output) in outputs {
             alone = false;
             let done = Ended::Attempt(Attempt::Done(output));
-            self.step_runs.put_back(step, Direction::Action, done);
+            self.step_runs.put_back(Finished::new(step, Direction::Action, done));
         }
         // Steps that had lapsed begin again. Steps that begin for the first time are decided again.
         for Launch { step, direction, doubt } in draft.launch {
             if self.has_begun(step) {
-                self.step_runs.put_back(step, direction, Ended::Lapsed { doubt });
+                self.step_runs.put_back(Finished::new(step, direction, Ended::Lapsed { doubt }));
             }
         }
         let mut again = Draft::new(self.durable.clone());
@@ -207,7 +220,8 @@ where
                 | Entry::ActionFailed { .. }
                 | Entry::ActionInDoubt { .. }
                 | Entry::UndoDone { .. }
-                | Entry::UndoFailed { .. } => again.push(entry),
+                | Entry::UndoFailed { .. }
+                | Entry::Attempted { .. } => again.push(entry),
                 _ => {}
             }
         }

@@ -9,12 +9,11 @@ use crate::bounded::bounded;
 use crate::instant;
 use crate::outage::LONGEST;
 use crate::saga::error::SagaError;
-use crate::saga::model::entry::{Beginning, Entry};
+use crate::saga::model::entry::Entry;
 use crate::saga::run::call::Direction;
 use crate::saga::run::counters::Counter;
 use crate::saga::run::draft::{Draft, Launch};
 use crate::saga::run::lease::Permit;
-use crate::saga::run::origin;
 use crate::saga::run::troubles::Operation;
 use crate::saga::store::{Append, NewSaga, Store};
 
@@ -34,7 +33,7 @@ where
     /// before the store confirmed that this worker owns the saga.
     pub(super) async fn write(&mut self, draft: &Draft<F::Encoded>) -> Result<Permit, StoreError> {
         let core = self.core.clone();
-        let clock = &core.config.clock;
+        let clock = &core.config.common.clock;
         let began = self.creating.as_ref().map_or_else(|| clock.now(), |creating| creating.asked);
         let (mut wait, mut longer) = (Duration::from_millis(10), core.config.patience);
         let at_shut_down = SHUT_DOWN_PATIENCE.min(core.config.patience);
@@ -53,9 +52,7 @@ where
             let wrote = match &self.creating {
                 Some(creating) => {
                     let definition = &core.definition.inner;
-                    let mut beginning = Beginning::new(creating.input.clone());
-                    beginning.shape = Some(definition.shape.clone());
-                    origin::record(&mut beginning);
+                    let beginning = definition.beginning(creating.input.clone());
                     let saga = NewSaga {
                         id: self.id,
                         definition: definition.name.to_string(),
@@ -96,7 +93,7 @@ where
                     return self.created(other).map(|()| permit);
                 }
             };
-            let waited = core.config.clock.now().saturating_duration_since(began);
+            let waited = core.config.common.clock.now().saturating_duration_since(began);
             let by_hand = core.store_failed(Operation::Write, &error, wait);
             // A longer wait does not help a caller if an operator must mend the store.
             if waited >= core.config.patience || error.is_misconfigured() {
@@ -117,7 +114,7 @@ where
 
     /// Waits for `time`, or until a shutdown has waited long enough.
     async fn pause(&mut self, time: Duration) {
-        let clock = self.core.config.clock.clone();
+        let clock = self.core.config.common.clock.clone();
         let ends = instant::after(clock.now(), time);
         loop {
             let left = ends.saturating_duration_since(clock.now());
@@ -178,7 +175,9 @@ where
     pub(super) fn accept(&mut self, draft: Draft<F::Encoded>, permit: &Permit) {
         self.position += draft.entries.len() as u64;
         self.durable = draft.state;
+        let now = self.core.config.common.clock.unix();
         for entry in draft.entries {
+            self.histories.add(&entry, Some(now));
             self.core.count(entry.kind());
             self.note(&entry);
         }

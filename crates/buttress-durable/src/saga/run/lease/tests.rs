@@ -6,6 +6,12 @@ fn at(start: Instant, seconds: u64) -> Instant {
     start + Duration::from_secs(seconds)
 }
 
+/// Returns an instant, and a lease that was requested and granted then.
+fn granted() -> (Instant, Tenure) {
+    let start = Clock::default().now();
+    (start, Tenure::none(start).renewed(start, start, LENGTH))
+}
+
 #[test]
 fn a_lease_ends_a_length_after_it_was_asked_for() {
     let start = Clock::default().now();
@@ -18,8 +24,7 @@ fn a_lease_ends_a_length_after_it_was_asked_for() {
 
 #[test]
 fn a_renewal_in_time_continues_the_term() {
-    let start = Clock::default().now();
-    let first = Tenure::none(start).renewed(start, start, LENGTH);
+    let (start, first) = granted();
     let second = first.renewed(at(start, 4), at(start, 9), LENGTH);
     assert_eq!((first.term(start), second.term(at(start, 13))), (Some(1), Some(1)));
     assert_eq!(second.term(at(start, 14)), None);
@@ -27,8 +32,7 @@ fn a_renewal_in_time_continues_the_term() {
 
 #[test]
 fn a_renewal_after_a_lapse_begins_another_term() {
-    let start = Clock::default().now();
-    let first = Tenure::none(start).renewed(start, start, LENGTH);
+    let (start, first) = granted();
     let second = first.renewed(at(start, 11), at(start, 11), LENGTH);
     assert_eq!(second.term(at(start, 11)), Some(2));
 }
@@ -36,8 +40,7 @@ fn a_renewal_after_a_lapse_begins_another_term() {
 /// The request was in time, but the store may have granted it after the end.
 #[test]
 fn a_renewal_whose_answer_comes_after_the_end_begins_another_term() {
-    let start = Clock::default().now();
-    let first = Tenure::none(start).renewed(start, start, LENGTH);
+    let (start, first) = granted();
     let second = first.renewed(at(start, 9), at(start, 10), LENGTH);
     assert_eq!(second.term(at(start, 10)), Some(2));
     assert_eq!(second.term(at(start, 19)), None);

@@ -1,0 +1,244 @@
+//! Requests to the store of the dead letters.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buttress::{Classify, StoreError};
+use tokio::sync::oneshot;
+
+use super::Running;
+use super::troubles::{Operation, persist};
+use crate::causes::WithCauses;
+use crate::consume::consumer::ReplayRequest;
+use crate::consume::content::{Content, Key};
+use crate::consume::dead_letters::{DeadLetters, LetterClaim, LetterPage};
+use crate::consume::delivery::Delivery;
+use crate::consume::letters::{Letter, LetterId, ReplayId, Select};
+use crate::consume::source::Source;
+use crate::consume::state::{Ask, Burial, EntryId, Work};
+use crate::instant;
+use crate::serves::Serves;
+
+/// How many letters one request lists or claims at the most.
+const PAGE: usize = 100;
+/// How long a claim on a letter lasts without a renewal. After that another consumer replays the letters of one that
+/// crashed.
+pub(super) const LEASE: Duration = Duration::from_secs(30);
+
+/// A request that has ended.
+pub(super) enum Job {
+    /// A letter is written or removed, or it belongs to a later claim.
+    Written(EntryId, Written),
+    /// Whether dead letters hold a key.
+    Asked(Key, Ask, bool),
+    /// The letters that an operator wants replayed.
+    Listed(Result<Vec<LetterId>, StoreError>, oneshot::Sender<Result<usize, StoreError>>),
+    /// Letters for a replay.
+    Claimed(ReplayId, Vec<Letter>),
+}
+
+/// The result of the write of a letter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Done,
+    /// Another consumer has claimed the letter, or an operator has removed it.
+    Fenced,
+}
+
+impl Written {
+    fn of(answer: Result<(), StoreError>) -> Result<Self, StoreError> {
+        match answer {
+            Ok(()) => Ok(Self::Done),
+            Err(error) if error.is_fenced() => Ok(Self::Fenced),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<Src, H, C, D> Running<Src, H, C, D>
+where
+    Src: Source,
+    H: Serves<Delivery>,
+    C: Classify<H::Response, H::Error> + Clone + Send + Sync + 'static,
+    D: DeadLetters,
+{
+    /// Begins a request of the lanes.
+    pub(super) fn write(&mut self, work: Work) {
+        let letters = self.consumer.letters.clone();
+        let job: super::Boxed<Job> = match work {
+            Work::Handle { .. } => return,
+            Work::Bury { id, content, burial } => {
+                let layer = self.consumer.shared.layer.as_str();
+                let (error, reason) = (burial.error.as_str(), burial.reason.as_str());
+                tracing::error!(
+                    target: "buttress", layer, error, reason,
+                    "a message becomes a dead letter"
+                );
+                let replay = burial.replay;
+                let letter = Arc::new(self.letter(&content, burial));
+                let bury = persist(&self.troubles, Operation::Bury, move || {
+                    let (letters, letter) = (letters.clone(), letter.clone());
+                    async move {
+                        let bury = Operation::Bury;
+                        Written::of(match replay {
+                            None => bury.answer(letters.bury_letter(&letter)).await,
+                            Some(replay) => {
+                                bury.answer(letters.rebury_letter(replay.id, &letter)).await
+                            }
+                        })
+                    }
+                });
+                Box::pin(async move { Job::Written(id, bury.await) })
+            }
+            Work::Resolve { id, replay } => {
+                let resolve = persist(&self.troubles, Operation::Remove, move || {
+                    let letters = letters.clone();
+                    let remove = Operation::Remove;
+                    async move { Written::of(remove.answer(letters.resolve_letter(replay)).await) }
+                });
+                Box::pin(async move { Job::Written(id, resolve.await) })
+            }
+            Work::Ask { key, ask } => {
+                let (source, asked) = (self.consumer.source.clone(), key.clone());
+                let holds = persist(&self.troubles, Operation::Holds, move || {
+                    let (letters, source, key) = (letters.clone(), source.clone(), asked.clone());
+                    let holds = Operation::Holds;
+                    async move { holds.answer(letters.holds_key(source.group(), &key)).await }
+                });
+                Box::pin(async move { Job::Asked(key, ask, holds.await) })
+            }
+        };
+        self.push(job);
+    }
+
+    fn push(&mut self, job: super::Boxed<Job>) {
+        self.fresh = true;
+        self.jobs.push(job);
+    }
+
+    fn letter(&self, content: &Content, burial: Burial) -> Letter {
+        let Burial { reason, error, attempts, replays, replay, due_in, holds_key } = burial;
+        let Content { key, topic, payload, headers } = content.clone();
+        let config = &self.consumer.config;
+        let died_at = config.common.clock.unix();
+        let source = &self.consumer.source;
+        let drawn = || LetterId::random(&config.common.rng);
+        let id = replay.map_or_else(drawn, |replay| replay.letter);
+        let letter = Letter::new(id, source.group(), source.name(), key, reason);
+        Letter {
+            topic,
+            payload,
+            headers,
+            error: crate::text::cut(error),
+            attempts,
+            replays,
+            died_at,
+            due_at: due_in.map(|wait| died_at.saturating_add(wait)),
+            holds_key,
+            ..letter
+        }
+    }
+
+    /// Looks for the letters that an operator wants replayed.
+    pub(super) fn list(&mut self, ReplayRequest { select, answer }: ReplayRequest) {
+        let (letters, source) = (self.consumer.letters.clone(), self.consumer.source.clone());
+        let troubles = self.troubles.clone();
+        self.push(Box::pin(async move {
+            let listing = async {
+                let mut found: Vec<LetterId> = Vec::new();
+                let mut page = LetterPage::first(source.group(), &select, PAGE);
+                loop {
+                    let listing =
+                        async { Operation::Claim.answer(letters.list_letters(page)).await };
+                    let some = troubles.bounded(Operation::Claim, listing).await?;
+                    found.extend(some.iter().map(|letter| letter.id));
+                    match some.last() {
+                        Some(last) if some.len() == PAGE => page = page.after(last.sequence),
+                        _ => return Ok(found),
+                    }
+                }
+            };
+            Job::Listed(listing.await, answer)
+        }));
+    }
+
+    /// Claims letters whose replay is wanted or due, if there is room.
+    pub(super) fn claim(&mut self, now: Instant) {
+        // The transport was promised the rest of the room with the last `want`, and may use it.
+        let room = self.lanes.room().min(PAGE);
+        if self.claiming || room == 0 {
+            return;
+        }
+        let select = if self.replays.is_empty() {
+            if self.next_due.is_none_or(|due| due > now) {
+                return;
+            }
+            self.next_due = Some(instant::after(now, self.consumer.config.due_poll));
+            Select::Due(self.consumer.config.common.clock.unix())
+        } else {
+            Select::Ids(self.replays.drain(..room.min(self.replays.len())).collect())
+        };
+        (self.claiming, self.promised) = (true, room);
+        let (letters, source) = (self.consumer.letters.clone(), self.consumer.source.clone());
+        let select = Arc::new(select);
+        let replay = ReplayId::random(&self.consumer.config.common.rng);
+        let claim = persist(&self.troubles, Operation::Claim, move || {
+            let (letters, source, select) = (letters.clone(), source.clone(), select.clone());
+            async move {
+                let page = LetterPage::first(source.group(), &select, room);
+                let claim = LetterClaim::new(page, replay, LEASE);
+                Operation::Claim.answer(letters.claim_letters(claim)).await
+            }
+        });
+        self.push(Box::pin(async move { Job::Claimed(replay, claim.await) }));
+    }
+
+    /// Lets other consumers claim the letters that this one returns unhandled.
+    pub(super) async fn release(&mut self) {
+        self.renewing.stop();
+        let released = self.lanes.take_released();
+        if released.is_empty() {
+            return;
+        }
+        let letters = &self.consumer.letters;
+        let releasing = async {
+            Operation::Renew.answer(letters.renew_replays(&released, Duration::ZERO)).await
+        };
+        if let Err(error) = self.troubles.bounded(Operation::Renew, releasing).await {
+            let layer = self.consumer.shared.layer.as_str();
+            tracing::warn!(
+                target: "buttress", layer, error = %WithCauses(&error),
+                "the consumer did not release dead letters: another one replays them after the lease"
+            );
+        }
+    }
+
+    /// Takes in a request that has ended.
+    pub(super) fn finish(&mut self, job: Job, now: Instant) {
+        match job {
+            Job::Written(id, written) => {
+                let late = u64::from(written == Written::Fenced);
+                self.consumer.shared.control().stats.late += late;
+                self.lanes.written(id);
+            }
+            Job::Asked(key, ask, held) => self.lanes.asked(&key, ask, held),
+            Job::Listed(found, answer) => {
+                let count = found.map(|ids| {
+                    let count = ids.len();
+                    self.replays.extend(ids);
+                    count
+                });
+                // The operator may not wait any more. The letters are replayed all the same.
+                let _gone = answer.send(count);
+            }
+            Job::Claimed(replay, letters) => {
+                (self.claiming, self.promised) = (false, 0);
+                self.consumer.shared.control().stats.replayed += letters.len() as u64;
+                if !letters.is_empty() {
+                    self.renewing.start(now);
+                }
+                letters.into_iter().for_each(|letter| self.lanes.replay(replay, letter));
+            }
+        }
+    }
+}
